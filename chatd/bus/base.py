@@ -1,0 +1,65 @@
+"""The bus between workers: a doorbell, never the record.
+
+Owns: the contract, kept by bus.local and bus.redis and checked by one suite (tests/bus/contract.py).
+Not here: what the bytes mean (core.signals); what must not be lost (store).
+Fails: quietly. A publish may be lost when a peer or link dies; then `on_gap` is called on every worker
+that may have missed something, and it reads what its sessions miss from the store.
+
+A topic is an int: topic_of_user(id) or topic_of_group(id). Claims are exclusive marks that die with their
+holder: at most one worker of the host (or cluster) holds a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from chatd.model import GroupId, UserId
+
+Topic = int
+
+
+def topic_of_user(user_id: UserId) -> Topic:
+    return user_id << 1
+
+
+def topic_of_group(group_id: GroupId) -> Topic:
+    return group_id << 1 | 1
+
+
+class Bus(Protocol):
+    """All methods are called from the worker's loop."""
+
+    async def open(self, on_message: Callable[[Topic, bytes], None], on_gap: Callable[[], None]) -> None:
+        """Join. on_message: a publish of another worker on a topic subscribed here, in the order that
+        worker published. on_gap: something may have been missed. Both are called from the loop, never
+        inside one of these methods. Raises Unavailable."""
+        ...
+
+    async def close(self) -> None: ...
+
+    def publish(self, topic: Topic, data: bytes) -> None:
+        """To every other worker subscribed to topic; never to this one. Leaves at the end of the loop turn,
+        all of a turn to one peer in one write. Never raises, never blocks, bounded memory (overflow = gap there)."""
+        ...
+
+    async def subscribe(self, topics: Iterable[Topic]) -> None:
+        """Returns when every publish that starts after now reaches us, on every peer that answers. A peer that
+        does not answer within a second is not waited for; when it answers later, on_gap is called."""
+        ...
+
+    def unsubscribe(self, topics: Iterable[Topic]) -> None: ...
+
+    def elsewhere(self, topic: Topic) -> bool:
+        """Whether another worker is subscribed (a user online elsewhere). In-memory, may lag by moments."""
+        ...
+
+    async def claim(self, key: int) -> bool:
+        """Take the mark `key` (>= 0) for this worker; False if another worker holds it. Idempotent here.
+        Exact under races; a holder that is killed loses its marks at once (local) or with its lease (redis)."""
+        ...
+
+    def release(self, key: int) -> None: ...
+
+    @property
+    def healthy(self) -> bool: ...

@@ -1,0 +1,153 @@
+"""Every error chatd can tell a peer or an operator.
+
+Owns: the codes a client sees, whether a failure is temporary, why a connection is ended and whether the
+client should come back, and the exception classes, each caught in one place (docs/architecture.md).
+Not here: how a code looks on a wire (wire.*), exit-code policy (master).
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+
+class Exit(enum.IntEnum):
+    """Process exit codes, from sysexits(3)."""
+
+    OK = 0
+    USAGE = 64
+    UNAVAILABLE = 69
+    BUG = 70
+    OS = 71
+    CANNOT_CREATE = 73
+    TRY_AGAIN = 75
+    PERMISSION = 77
+    CONFIG = 78
+
+
+class ErrorCode(enum.IntEnum):
+    """What a client is told. Below 1025: numbers MobileIMSDK clients know; from 1025: chatd's own."""
+
+    UNKNOWN = 2
+    INVALID_PACKET = 4
+    NOT_LOGGED_IN = 301
+    BAD_CREDENTIALS = 1025
+    ALREADY_LOGGED_IN = 1026
+    NAME_TAKEN = 1027
+    NAME_NOT_ALLOWED = 1028
+    PASSWORD_NOT_ALLOWED = 1029
+    REGISTRATION_CLOSED = 1030
+    CLAIMED_IDENTITY = 1031
+    UNKNOWN_RECIPIENT = 1032
+    NOT_A_MEMBER = 1033
+    UNKNOWN_GROUP = 1034
+    TOO_LONG = 1035
+    BAD_FIELD = 1036
+    UNKNOWN_REQUEST = 1037
+    TOO_FAST = 1038
+    NOT_ALLOWED = 1039
+    UNAVAILABLE = 1040
+    BUSY = 1041
+    LIMIT_REACHED = 1042
+    INTERNAL = 1043
+    FP_REUSED = 1044
+
+
+class Meaning(NamedTuple):
+    """text: shown to people. temporary: the same request may succeed later."""
+
+    text: str
+    temporary: bool
+
+
+MEANINGS: dict[ErrorCode, Meaning] = {
+    ErrorCode.UNKNOWN: Meaning("unknown error", False),
+    ErrorCode.INVALID_PACKET: Meaning("invalid packet", False),
+    ErrorCode.NOT_LOGGED_IN: Meaning("not logged in", False),
+    ErrorCode.BAD_CREDENTIALS: Meaning("unknown user or wrong password", False),
+    ErrorCode.ALREADY_LOGGED_IN: Meaning("this account is already logged in", False),
+    ErrorCode.NAME_TAKEN: Meaning("this name is taken", False),
+    ErrorCode.NAME_NOT_ALLOWED: Meaning("this name is not allowed", False),
+    ErrorCode.PASSWORD_NOT_ALLOWED: Meaning("this password is not allowed", False),
+    ErrorCode.REGISTRATION_CLOSED: Meaning("registration is closed on this server", False),
+    ErrorCode.CLAIMED_IDENTITY: Meaning("the sender is not the user logged in", False),
+    ErrorCode.UNKNOWN_RECIPIENT: Meaning("no such user", False),
+    ErrorCode.NOT_A_MEMBER: Meaning("you are not a member of this group", False),
+    ErrorCode.UNKNOWN_GROUP: Meaning("no such group", False),
+    ErrorCode.TOO_LONG: Meaning("too long", False),
+    ErrorCode.BAD_FIELD: Meaning("a field is missing or has the wrong type", False),
+    ErrorCode.UNKNOWN_REQUEST: Meaning("unknown request", False),
+    ErrorCode.TOO_FAST: Meaning("too many requests", True),
+    ErrorCode.NOT_ALLOWED: Meaning("not allowed", False),
+    ErrorCode.UNAVAILABLE: Meaning("the server cannot store this now, try again", True),
+    ErrorCode.BUSY: Meaning("the server is busy, try again", True),
+    ErrorCode.LIMIT_REACHED: Meaning("a limit of this server is reached", False),
+    ErrorCode.INTERNAL: Meaning("internal error", True),
+    ErrorCode.FP_REUSED: Meaning("this fp was used for another message", False),
+}
+
+
+class Disconnect(enum.Enum):
+    """Why the server ends a connection: (text, should the client come back by itself?)."""
+
+    PEER_LEFT = ("the peer closed the connection", True)
+    LOGGED_OUT = ("logged out", False)
+    LOGIN_REFUSED = ("login refused", False)
+    LOGIN_TIMEOUT = ("no login in time", False)
+    SILENT = ("silent for too long", True)
+    SLOW_CONSUMER = ("does not read what it is sent", True)
+    WIRE_ERROR = ("protocol error", False)
+    NOT_LOGGED_IN = ("not logged in", True)
+    KICKED_DUPLICATE = ("logged in elsewhere", False)
+    KICKED_BY_ADMIN = ("ended by an administrator", False)
+    REPLACED = ("replaced by a reconnect", False)
+    BUSY = ("the server is full", True)
+    DRAINING = ("the server is going away", True)
+    INTERNAL = ("internal error", True)
+
+    @property
+    def text(self) -> str:
+        return str(self.value[0])
+
+    @property
+    def come_back(self) -> bool:
+        return bool(self.value[1])
+
+
+class ChatdError(Exception):
+    """Base of every error chatd raises on purpose."""
+
+
+class ConfigError(ChatdError):
+    """One line `file: key: what`. Caught by __main__ and reload; exit 78."""
+
+
+class BootError(ChatdError):
+    """A process cannot start. Caught by __main__; `exit` is its exit code."""
+
+    def __init__(self, text: str, exit_code: Exit) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+class WireError(ChatdError):
+    """Bytes that cannot be trusted any further: told to the peer, then the connection is closed."""
+
+    def __init__(self, code: ErrorCode, text: str = "", ref: int = 0) -> None:
+        super().__init__(text or MEANINGS[code].text)
+        self.code = code
+        self.text = text or MEANINGS[code].text
+        self.ref = ref
+
+
+class Refused(ChatdError):
+    """A command is refused; nothing changed. Caught in core.dispatch, which answers with the code."""
+
+    def __init__(self, code: ErrorCode, text: str = "") -> None:
+        super().__init__(text or MEANINGS[code].text)
+        self.code = code
+        self.text = text or MEANINGS[code].text
+
+
+class Unavailable(ChatdError):
+    """Store or bus cannot be used now. Nothing was acknowledged; the same request is safe to repeat."""

@@ -1,0 +1,85 @@
+"""The nouns of chat, as frozen structs. No behaviour, no I/O.
+
+A conversation is one log with a sequence number without holes. Its id is an int: > 0 is a pair of users
+(a row of `pair`), < 0 is the group with the number -id. 0 is never an id.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+UserId = int
+GroupId = int
+ConversationId = int
+Seq = int
+
+
+class Protocol(enum.IntEnum):
+    """A wire. At most one session per user and wire (docs: duplicate login)."""
+
+    CHATSERVER = 1
+    MOBILEIMSDK = 2
+    ECHO = 3
+
+
+class Role(enum.IntEnum):
+    OWNER = 1
+    ADMIN = 2
+    MEMBER = 3
+
+
+class User(msgspec.Struct, frozen=True, gc=False):
+    id: UserId
+    name: str
+
+
+class Friend(msgspec.Struct, frozen=True, gc=False):
+    id: UserId
+    name: str
+    online: bool
+
+
+class Member(msgspec.Struct, frozen=True, gc=False):
+    id: UserId
+    name: str
+    online: bool
+    role: Role
+
+
+class Group(msgspec.Struct, frozen=True, gc=False):
+    """One group. `members` is filled where a caller asked for them, else empty."""
+
+    id: GroupId
+    name: str
+    description: str
+    members: tuple[Member, ...] = ()
+
+
+class FriendRequest(msgspec.Struct, frozen=True, gc=False):
+    """`sender` asks `to` to be friends; waits until answered."""
+
+    sender: User
+    to: UserId
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """A stored message. group_id 0: one-to-one, then to_id/to_name name the recipient.
+
+    sent_at_ms is the server's time, milliseconds since the epoch. fp is the sender's own id for it
+    (at most limits.fp_bytes), "" when the sender gave none. qos: the recipient shall acknowledge it.
+    """
+
+    conversation: ConversationId
+    seq: Seq
+    sender_id: UserId
+    sender_name: str
+    to_id: UserId
+    to_name: str
+    group_id: GroupId
+    body: str
+    fp: str
+    qos: bool
+    typeu: int
+    sent_at_ms: int

@@ -1,0 +1,226 @@
+"""The verbs: every Command a client may send and every Event the server may send, neutral of wire.
+
+Codecs (wire.*) turn bytes into Commands and Events into bytes; core.dispatch has one handler per Command.
+`claimed` is who the packet says it is from: None when the wire has no such field or it is to be ignored.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from chatd.errors import ErrorCode
+from chatd.model import Friend, FriendRequest, Group, GroupId, Message, User, UserId
+
+# ---------------------------------------------------------------- commands
+
+
+class Login(msgspec.Struct, frozen=True, gc=False):
+    """By `name`, or by `user_id` where name is "". An all-digit name that is no account's is a user id.
+
+    streaming: the client splits frames itself and understands acknowledgements (chatserver only).
+    """
+
+    name: str
+    user_id: UserId
+    secret: str
+    first_login_time: int = 0
+    streaming: bool = False
+
+
+class Register(msgspec.Struct, frozen=True, gc=False):
+    name: str
+    secret: str
+
+
+class Logout(msgspec.Struct, frozen=True, gc=False):
+    claimed: UserId | None = None
+
+
+class SendMessage(msgspec.Struct, frozen=True, gc=False):
+    """Exactly one of to_name (not ""), to_id (not 0), to_group (not 0) names the recipient."""
+
+    to_name: str
+    to_id: UserId
+    to_group: GroupId
+    body: str
+    fp: str = ""
+    qos: bool = False
+    typeu: int = -1
+    claimed: UserId | None = None
+
+
+class ServerRequest(msgspec.Struct, frozen=True, gc=False):
+    """Client to server (C2S): `body` is the application's text."""
+
+    body: str
+    fp: str = ""
+    qos: bool = False
+    typeu: int = -1
+
+
+class Acknowledge(msgspec.Struct, frozen=True, gc=False):
+    """The recipient has the packet with this fp. Honoured only from the session it was given to."""
+
+    fp: str
+
+
+class AddFriend(msgspec.Struct, frozen=True, gc=False):
+    user_id: UserId
+    claimed: UserId | None = None
+
+
+class AnswerFriend(msgspec.Struct, frozen=True, gc=False):
+    user_id: UserId
+    accept: bool
+    claimed: UserId | None = None
+
+
+class CreateGroup(msgspec.Struct, frozen=True, gc=False):
+    name: str
+    description: str
+    claimed: UserId | None = None
+
+
+class JoinGroup(msgspec.Struct, frozen=True, gc=False):
+    group_id: GroupId
+    claimed: UserId | None = None
+
+
+class KeepAlive(msgspec.Struct, frozen=True, gc=False):
+    pass
+
+
+class Echo(msgspec.Struct, frozen=True, gc=False):
+    """`raw` is what is to be sent back, as received (a packet's JSON, or a line's bytes)."""
+
+    raw: bytes
+
+
+class Malformed(msgspec.Struct, frozen=True, gc=False):
+    """A well-framed packet that makes no sense: answered with an error, the connection stays."""
+
+    code: ErrorCode
+    text: str
+    ref: int = 0
+    fp: str = ""
+
+
+Command = (
+    Login
+    | Register
+    | Logout
+    | SendMessage
+    | ServerRequest
+    | Acknowledge
+    | AddFriend
+    | AnswerFriend
+    | CreateGroup
+    | JoinGroup
+    | KeepAlive
+    | Echo
+    | Malformed
+)
+
+# ---------------------------------------------------------------- events
+
+
+class LoginAccepted(msgspec.Struct, frozen=True):
+    """`waiting` are the first waiting messages in order; a codec puts in as many as its frame may hold
+    (see Codec.encode_login), the rest follow as Deliver events."""
+
+    user: User
+    first_login_time: int
+    friends: tuple[Friend, ...] = ()
+    groups: tuple[Group, ...] = ()
+    requests: tuple[FriendRequest, ...] = ()
+    waiting: tuple[Message, ...] = ()
+
+
+class Registered(msgspec.Struct, frozen=True, gc=False):
+    user: User
+
+
+class Accepted(msgspec.Struct, frozen=True, gc=False):
+    """The message of `command` is durable (or, for a ServerRequest, handled)."""
+
+    command: SendMessage | ServerRequest
+    seq: int
+    sent_at_ms: int
+
+
+class Deliver(msgspec.Struct, frozen=True):
+    """A message for this session. `fp` is what the recipient acknowledges ("" = it does not).
+
+    `frames` is shared by all recipients of a fan-out: a codec keeps the encoded frame there under its own
+    key, so that a message is encoded once per kind of wire.
+    """
+
+    message: Message
+    fp: str
+    frames: dict[str, bytes]
+
+
+class FriendRequested(msgspec.Struct, frozen=True, gc=False):
+    request: FriendRequest
+
+
+class FriendAnswered(msgspec.Struct, frozen=True, gc=False):
+    """`by` has accepted or refused the request of the user `to`."""
+
+    by: User
+    to: UserId
+    accepted: bool
+
+
+class GroupReady(msgspec.Struct, frozen=True, gc=False):
+    """The user has created or joined this group."""
+
+    group: Group
+    created: bool
+
+
+class KeptAlive(msgspec.Struct, frozen=True, gc=False):
+    pass
+
+
+class Echoed(msgspec.Struct, frozen=True, gc=False):
+    raw: bytes
+
+
+class Failed(msgspec.Struct, frozen=True, gc=False):
+    """`command` was refused; None when it could not be decoded (then `ref` is its wire number, or 0)."""
+
+    code: ErrorCode
+    text: str
+    command: Command | None = None
+    ref: int = 0
+
+
+class Kicked(msgspec.Struct, frozen=True, gc=False):
+    """by_admin False: duplicate login (MobileIMSDK code 1), True: an administrator (code 2)."""
+
+    by_admin: bool
+    reason: str
+
+
+class Draining(msgspec.Struct, frozen=True, gc=False):
+    """This worker is going away; reconnect within `resume_before_ms` (epoch), after `retry_after_ms`."""
+
+    resume_before_ms: int
+    retry_after_ms: int
+
+
+Event = (
+    LoginAccepted
+    | Registered
+    | Accepted
+    | Deliver
+    | FriendRequested
+    | FriendAnswered
+    | GroupReady
+    | KeptAlive
+    | Echoed
+    | Failed
+    | Kicked
+    | Draining
+)

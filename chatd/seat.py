@@ -1,0 +1,33 @@
+"""What a master gives a worker it has forked, so that neither needs to know the other's insides.
+
+Owns: the hand-over struct. Filled by master.spawn, read by worker.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+from chatd.config import Config, Listen
+from chatd.metrics import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """slot: 0..workers-1, kept over respawns. generation: of the configuration.
+
+    listeners: one bound, listening, non-blocking socket per [[listen]], shared by all workers.
+    life_fd: read end of a pipe whose only writer is the master; EOF = the master is gone.
+    order_fd: non-blocking SOCK_SEQPACKET socket of master -> worker orders and worker -> master answers,
+    one JSON object per datagram: {"order": "reload", "generation": n, "config": {...}} ->
+    {"done": n} or {"failed": n, "why": str}; {"order": "log"} (reopen and re-read the level).
+    rows: every slot's scoreboard row, for the accept gate; `rows[slot]` is this worker's own.
+    """
+
+    slot: int
+    generation: int
+    config: Config
+    listeners: tuple[tuple[Listen, socket.socket], ...]
+    life_fd: int
+    order_fd: int
+    rows: tuple[Row, ...]
