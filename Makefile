@@ -1,0 +1,83 @@
+# chatd: `make run` starts a server for a trial, `make test` proves it. CONTRIBUTING.md explains the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+RUN_STAMP := $(VENV)/.run-installed
+DEV_STAMP := $(VENV)/.dev-installed
+ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+# What `make check` runs: tests without processes of their own, sockets or timing.
+FAST_TESTS := $(wildcard tests/test_layers.py tests/test_docs.py tests/test_config.py tests/wire tests/core)
+
+.DEFAULT_GOAL := help
+.PHONY: help run install tools test test-slow check format docs bench clean
+
+help:
+	@echo "make run        start chatd here, in the foreground, with all its state under ./var"
+	@echo "make test       the whole fast test suite (installs what it needs)"
+	@echo "make test-slow  the long versions: fault tests with many rounds"
+	@echo "make check      format, lint, types, layers, fast tests; under a minute"
+	@echo "make docs       regenerate the sample configuration, the manual pages and the tables in docs/"
+	@echo "make bench      build and run the benchmarks; rewrites the figures in docs/benchmarks.md"
+	@echo "make format     let ruff format and fix"
+	@echo "make clean      remove what was built (not ./var)"
+
+# ---------------------------------------------------------------- setting up
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(RUN_STAMP): pyproject.toml | $(BIN)/python
+	$(PIP) install --editable .
+	@touch $@
+
+$(DEV_STAMP): pyproject.toml | $(BIN)/python
+	$(PIP) install --editable '.[dev]'
+	@touch $(RUN_STAMP) $@
+
+install: $(DEV_STAMP)
+
+tools:
+	@.ci/tools g++ strace
+
+# ---------------------------------------------------------------- running
+
+var/chatd.toml:
+	@mkdir -p var
+	@cp etc/trial.toml $@
+
+run: $(RUN_STAMP) var/chatd.toml
+	@echo "Starting chatd; its state is under ./var, its configuration is var/chatd.toml. Ctrl-C stops it."
+	@echo "Now open two other terminals here, and in each:   $(BIN)/chat 127.0.0.1:6000"
+	@echo "To watch it:                                      $(BIN)/chatctl -c var/chatd.toml status"
+	@exec $(BIN)/chatd -c var/chatd.toml $(ROOT_FLAG)
+
+# ---------------------------------------------------------------- checking
+
+test: $(DEV_STAMP) tools
+	@$(BIN)/pytest -n 2 --dist loadgroup
+
+test-slow: $(DEV_STAMP) tools
+	@$(BIN)/pytest -m slow --timeout 1800
+
+check: $(DEV_STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/pytest --quiet $(FAST_TESTS)
+
+format: $(DEV_STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(DEV_STAMP)
+	$(BIN)/python docs/generate.py
+
+bench: $(DEV_STAMP) tools
+	$(BIN)/python bench/run.py
+
+clean:
+	rm -rf $(VENV) bench/build build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
