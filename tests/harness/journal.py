@@ -1,0 +1,77 @@
+"""One JSON line per thing that happened to a test client.
+
+Owns: the lines, their fields, writing and reading them. What they mean together is judge's.
+Every line has `at` (CLOCK_MONOTONIC, nanoseconds: comparable between processes of one host), `event` and `user`;
+`conn` numbers the connection. A message is known by `id`, which its sender wrote into its text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+Event = Literal["members", "connect", "login", "close", "send", "ok", "refused", "unknown", "receive"]
+
+
+class Line(msgspec.Struct, omit_defaults=True):
+    """members: `users` of the conversation `conv`. connect: `dedupe` tells whether this client removes duplicates.
+    send: one attempt. ok: acknowledged, with the `seq` the server gave, if the wire says. refused: with `code`.
+    unknown: the connection went before an answer. receive: first or further copy a person was *shown*."""
+
+    at: int
+    event: Event
+    user: str
+    conn: int = 0
+    id: str = ""
+    conv: str = ""
+    sender: str = ""
+    hash: str = ""
+    seq: int = 0
+    code: int = 0
+    dedupe: bool = True
+    users: tuple[str, ...] = ()
+
+
+def digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def pair(one: str, other: str) -> str:
+    """The conversation of two users."""
+    return "|".join(sorted((one, other)))
+
+
+_numbers = itertools.count(1)
+
+
+def next_connection() -> int:
+    return next(_numbers)
+
+
+class Journal:
+    """Lines in memory and, with a path, on disk when closed or flushed (a run that fails leaves its evidence)."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.lines: list[Line] = []
+        self.path = path
+
+    def note(self, event: Event, user: str, conn: int = 0, *, at: int = 0, **fields: object) -> None:
+        self.lines.append(Line(at or time.monotonic_ns(), event, user, conn, **fields))  # type: ignore[arg-type]
+
+    def save(self) -> None:
+        if self.path is not None:
+            self.path.write_bytes(msgspec.json.Encoder().encode_lines(self.lines))
+
+
+def read(paths: Iterable[Path]) -> list[Line]:
+    """All lines of several journals, in order of time."""
+    decoder = msgspec.json.Decoder(Line)
+    lines = [line for path in paths for line in decoder.decode_lines(path.read_bytes())]
+    lines.sort(key=lambda line: line.at)
+    return lines
