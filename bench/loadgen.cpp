@@ -1,0 +1,415 @@
+// loadgen: many chat clients in one thread, to measure a server.
+//
+//   loadgen --port P [--wire mobileimsdk|chatserver] [--users N] [--prefix NAME]
+//           [--window N | --rate R | --idle] [--payload BYTES] [--warm S] [--seconds S]
+//           [--logins-per-s R] [--burst N] [--pairs stdin]
+//
+// Users NAME0, NAME1 ... log in with any token (the server must have open logins), all from one address. Then
+//   --window N   every user keeps N messages on their way to its partner (a closed loop; the default, with N = 4)
+//   --rate R     all together send R messages per second, whatever comes back (an open loop)
+//   --idle       nobody sends anything but keep-alives
+// Partners are 2k and 2k+1, or with `--pairs stdin` what the reader of the first line answers: one line with every
+// user's partner, in order. Logins leave as fast as --burst unanswered ones allow, or --logins-per-s of them.
+//
+// Output: four JSON lines, as each phase begins: ready (everybody is logged in; local ports, login figures),
+// measure (the warm-up is over), stop (the measuring is over), end (the figures). Latency is from the moment a message should have left to its
+// arrival, in microseconds. After the end nobody sends and everything still on its way is waited for: `undelivered`
+// counts what never came, `holes` and `repeated` what came out of order or twice, `refused` errors from the server.
+
+#include <algorithm>
+#include <arpa/inet.h>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <fcntl.h>
+#include <memory>
+#include <netinet/tcp.h>
+#include <string>
+#include <string_view>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <vector>
+
+#include "wires.hpp"
+
+namespace {
+
+using std::string, std::string_view, std::to_string, std::vector;
+
+constexpr uint64_t second_ns = 1'000'000'000;
+constexpr uint64_t login_deadline_ns = 120 * second_ns;
+constexpr uint64_t settle_ns = 5 * second_ns;       // how long the last messages may take
+constexpr uint64_t keep_alive_ns = 10 * second_ns;  // silence after which a client says something
+constexpr int events_at_once = 1024;
+
+uint64_t now_ns() {
+    timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * second_ns + t.tv_nsec;
+}
+
+[[noreturn]] void die(const string& why, int code) {
+    fprintf(stderr, "loadgen: %s\n", why.c_str());
+    exit(code);
+}
+
+// ------------------------------------------------------------------ options
+
+struct Options {
+    string wire = "mobileimsdk", prefix = "u";
+    int port = 0, users = 200, window = 4, payload = 64, burst = 200;
+    double rate = 0, seconds = 5, warm = 1, logins_per_s = 0;
+    bool idle = false, pairs_from_stdin = false;
+};
+
+Options parse(int argc, char** argv) {
+    Options o;
+    for (int i = 1; i < argc; i++) {
+        string name = argv[i];
+        if (name == "--idle") {
+            o.idle = true;
+            continue;
+        }
+        if (i + 1 >= argc) die(name + " needs a value, or is unknown", 64);
+        string value = argv[++i];
+        if (name == "--wire") o.wire = value;
+        else if (name == "--prefix") o.prefix = value;
+        else if (name == "--port") o.port = atoi(value.c_str());
+        else if (name == "--users") o.users = atoi(value.c_str());
+        else if (name == "--window") o.window = atoi(value.c_str());
+        else if (name == "--payload") o.payload = atoi(value.c_str());
+        else if (name == "--burst") o.burst = atoi(value.c_str());
+        else if (name == "--rate") o.rate = atof(value.c_str());
+        else if (name == "--seconds") o.seconds = atof(value.c_str());
+        else if (name == "--warm") o.warm = atof(value.c_str());
+        else if (name == "--logins-per-s") o.logins_per_s = atof(value.c_str());
+        else if (name == "--pairs" && value == "stdin") o.pairs_from_stdin = true;
+        else die("unknown option " + name, 64);
+    }
+    if (o.port <= 0 || o.users < 2 || o.users % 2) die("--port and an even number of --users are needed", 64);
+    return o;
+}
+
+// ------------------------------------------------------------------ figures
+
+struct Figures {
+    uint64_t delivered = 0, acknowledged = 0;  // while measuring
+    uint64_t sent = 0, arrived = 0, holes = 0, repeated = 0, refused = 0, closed = 0;  // the whole run
+    vector<uint32_t> latency_us;  // of what was delivered while measuring
+};
+
+uint32_t percentile(const vector<uint32_t>& sorted, double share) {
+    return sorted.empty() ? 0 : sorted[size_t(share * (sorted.size() - 1))];
+}
+
+string percentiles(vector<uint32_t>& of) {
+    std::sort(of.begin(), of.end());
+    return "\"p50_us\":" + to_string(percentile(of, .5)) + ",\"p99_us\":" + to_string(percentile(of, .99)) +
+           ",\"p999_us\":" + to_string(percentile(of, .999)) + ",\"max_us\":" + to_string(percentile(of, 1));
+}
+
+// ------------------------------------------------------------------ the generator
+
+class Generator {
+public:
+    explicit Generator(const Options& o) : o(o), users(o.users), poll(epoll_create1(0)), events(events_at_once), buffer(1 << 18) {
+        if (o.wire == "mobileimsdk") wire = std::make_unique<MobileImsdk>();
+        else if (o.wire == "chatserver") wire = std::make_unique<Chatserver>();
+        else die("unknown wire " + o.wire, 64);
+        for (int i = 0; i < o.users; i++) {
+            users[i].index = i;
+            users[i].partner = i ^ 1;
+            users[i].name = o.prefix + to_string(i);
+        }
+        run_id = now_ns();
+    }
+
+    void run() {
+        log_everybody_in();
+        if (o.pairs_from_stdin) read_pairs();
+        if (!o.idle) talk(o.warm);
+        begin_measuring();
+        talk(o.seconds);
+        end_measuring();
+        settle();
+        print_figures();
+    }
+
+private:
+    // ---------------------------------------------------------- logging in
+
+    void log_everybody_in() {
+        uint64_t start = now_ns();
+        int opened = 0;
+        while (ready + int(figures.closed) < o.users) {
+            if (now_ns() - start > login_deadline_ns) die("only " + to_string(ready) + " logged in", 69);
+            while (opened < o.users && may_open(opened, start)) open(users[opened++]);
+            turn(now_ns() + second_ns / 1000);
+        }
+        if (figures.closed) die("connections were closed at login: " + to_string(figures.closed), 69);
+        print_ready((now_ns() - start) / 1e9);
+    }
+
+    bool may_open(int opened, uint64_t start) {
+        if (o.logins_per_s > 0) return opened < (now_ns() - start) / 1e9 * o.logins_per_s;
+        return opened - ready - int(figures.closed) < o.burst;
+    }
+
+    void open(User& user) {
+        int one = 1;
+        user.fd = socket(AF_INET, SOCK_STREAM, 0);
+        sockaddr_in server{};
+        server.sin_family = AF_INET;
+        server.sin_port = htons(o.port);
+        server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        user.connected_ns = now_ns();
+        if (user.fd < 0 || connect(user.fd, reinterpret_cast<sockaddr*>(&server), sizeof server) < 0)
+            die(string("connect: ") + strerror(errno), 69);
+        setsockopt(user.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        fcntl(user.fd, F_SETFL, O_NONBLOCK);
+        epoll_event event{EPOLLIN, {.u32 = uint32_t(user.index)}};
+        epoll_ctl(poll, EPOLL_CTL_ADD, user.fd, &event);
+        wire->login(user);
+        touch(user);
+    }
+
+    void print_ready(double login_s) {
+        printf("{\"phase\":\"ready\",\"users\":%d,\"login_s\":%.3f,\"logins_per_s\":%.0f,%s,\"ports\":[", ready, login_s,
+               ready / login_s, percentiles(login_us).c_str());
+        for (User& user : users) {
+            sockaddr_in local{};
+            socklen_t size = sizeof local;
+            getsockname(user.fd, reinterpret_cast<sockaddr*>(&local), &size);
+            printf("%s%d", user.index ? "," : "", ntohs(local.sin_port));
+        }
+        printf("]}\n");
+        fflush(stdout);
+    }
+
+    void read_pairs() {
+        for (User& user : users)
+            if (scanf("%d", &user.partner) != 1 || user.partner < 0 || user.partner >= o.users) die("bad pairs on stdin", 64);
+        for (User& user : users)
+            if (users[user.partner].partner != user.index) die("the pairs on stdin are not mutual", 64);
+    }
+
+    // ---------------------------------------------------------- talking
+
+    // For `seconds`, in the way the options say.
+    void talk(double seconds) {
+        uint64_t end = now_ns() + uint64_t(seconds * second_ns);
+        if (o.rate > 0 && next_send_ns == 0) next_send_ns = now_ns();
+        if (!o.idle && o.rate <= 0)
+            for (User& user : users) fill_window(user);
+        while (now_ns() < end) {
+            uint64_t until = std::min(end, now_ns() + second_ns / 10);
+            if (o.rate > 0) until = std::min(until, send_what_is_due());
+            turn(until);
+            if (o.idle) keep_everybody_alive();
+        }
+    }
+
+    void fill_window(User& user) {
+        if (stopped || o.idle || o.rate > 0 || user.closed) return;
+        while (user.outstanding < o.window) send_message(user, now_ns());
+    }
+
+    // Returns when the next message is due.
+    uint64_t send_what_is_due() {
+        uint64_t step = uint64_t(second_ns / o.rate), now = now_ns();
+        for (; next_send_ns <= now; next_send_ns += step) {
+            User& user = users[next_sender++ % users.size()];
+            if (!user.closed) send_message(user, next_send_ns);
+        }
+        return next_send_ns;
+    }
+
+    void send_message(User& from, uint64_t due_ns) {
+        char fp[48];
+        snprintf(fp, sizeof fp, "%016lx-%08x-%010lx", static_cast<unsigned long>(run_id), from.index, static_cast<unsigned long>(from.sent));
+        string body = "tt:" + to_string(due_ns) + ";n:" + to_string(from.sent++) + ";";
+        if (int(body.size()) < o.payload) body.append(o.payload - body.size(), 'x');
+        wire->message(from, users[from.partner], body, fp);
+        from.outstanding++;
+        figures.sent++;
+        touch(from);
+    }
+
+    void keep_everybody_alive() {
+        uint64_t now = now_ns();
+        for (User& user : users)
+            if (!user.closed && now - user.last_write_ns > keep_alive_ns) {
+                wire->keep_alive(user);
+                touch(user);
+                user.last_write_ns = now;
+            }
+    }
+
+    // ---------------------------------------------------------- what comes back
+
+    void receive(User& user, string_view frame) {
+        switch (wire->kind(frame)) {
+        case Kind::message: return arrived(user, frame);
+        case Kind::acknowledged: figures.acknowledged += measuring; return;
+        case Kind::login_ok:
+            if (!user.ready) ready++;
+            user.ready = true;
+            login_us.push_back(uint32_t((now_ns() - user.connected_ns) / 1000));
+            return;
+        case Kind::login_refused: die("login refused: " + string(frame), 69);
+        case Kind::refused:
+            if (figures.refused++ == 0) fprintf(stderr, "loadgen: refused: %.*s\n", int(frame.size()), frame.data());
+            user.outstanding = std::max(0, user.outstanding - 1);
+            return;
+        case Kind::other: return;
+        }
+    }
+
+    void arrived(User& user, string_view frame) {
+        uint64_t due_ns = number_after(frame, "tt:"), number = number_after(frame, ";n:");
+        wire->acknowledge(user, frame);
+        if (number < user.expected) {
+            figures.repeated++;
+            return;
+        }
+        figures.holes += number - user.expected;
+        user.expected = number + 1;
+        figures.arrived++;
+        if (measuring) {
+            figures.delivered++;
+            figures.latency_us.push_back(uint32_t(std::min<uint64_t>((now_ns() - due_ns) / 1000, ~0u)));
+        }
+        users[user.partner].outstanding--;
+        hungry.push_back(user.partner);
+    }
+
+    // ---------------------------------------------------------- one turn of the loop
+
+    void turn(uint64_t until_ns) {
+        flush();
+        uint64_t now = now_ns(), wait = until_ns > now ? until_ns - now : 0;
+        timespec timeout{time_t(wait / second_ns), long(wait % second_ns)};
+        int count = epoll_pwait2(poll, events.data(), events.size(), &timeout, nullptr);
+        for (int i = 0; i < count; i++) {
+            User& user = users[events[i].data.u32];
+            if (user.closed) continue;
+            if (events[i].events & EPOLLOUT) touch(user);
+            if (events[i].events & ~EPOLLOUT) read_from(user);
+        }
+        for (int index : hungry) fill_window(users[index]);
+        hungry.clear();
+        flush();
+    }
+
+    void read_from(User& user) {
+        ssize_t got = recv(user.fd, buffer.data(), buffer.size(), 0);
+        if (got < 0 && errno == EAGAIN) return;
+        if (got <= 0) return close_of(user);
+        string_view bytes(buffer.data(), got);
+        if (!user.in.empty()) bytes = user.in.append(bytes);
+        string_view frame;
+        while (size_t length = wire->cut(bytes, frame)) {
+            receive(user, frame);
+            bytes.remove_prefix(length);
+        }
+        user.in = string(bytes);
+        if (!user.out.empty()) write_to(user);  // a client acknowledges at once, apart from what its user types
+    }
+
+    void touch(User& user) {
+        if (user.dirty) return;
+        user.dirty = true;
+        dirty.push_back(user.index);
+    }
+
+    void flush() {
+        for (int index : dirty) {
+            users[index].dirty = false;
+            if (!users[index].closed) write_to(users[index]);
+        }
+        dirty.clear();
+    }
+
+    void write_to(User& user) {
+        if (!user.out.empty()) {
+            ssize_t sent = send(user.fd, user.out.data(), user.out.size(), MSG_NOSIGNAL);
+            if (sent < 0 && errno != EAGAIN) return close_of(user);
+            if (sent > 0) user.out.erase(0, sent);
+            if (o.idle) user.last_write_ns = now_ns();
+        }
+        if (bool more = !user.out.empty(); more != user.want_write) {
+            user.want_write = more;
+            epoll_event event{EPOLLIN | (more ? uint32_t(EPOLLOUT) : 0u), {.u32 = uint32_t(user.index)}};
+            epoll_ctl(poll, EPOLL_CTL_MOD, user.fd, &event);
+        }
+    }
+
+    void close_of(User& user) {
+        close(user.fd);
+        user.closed = true;
+        figures.closed++;
+    }
+
+    // ---------------------------------------------------------- measuring
+
+    void begin_measuring() {
+        measuring = true;
+        measure_start_ns = now_ns();
+        printf("{\"phase\":\"measure\"}\n");
+        fflush(stdout);
+    }
+
+    void end_measuring() {
+        measuring = false;
+        measured_s = (now_ns() - measure_start_ns) / 1e9;
+        stopped = true;
+        printf("{\"phase\":\"stop\"}\n");
+        fflush(stdout);
+    }
+
+    void settle() {
+        uint64_t end = now_ns() + settle_ns;
+        while (figures.arrived + figures.refused < figures.sent && now_ns() < end) turn(now_ns() + second_ns / 100);
+    }
+
+    void print_figures() {
+        rusage used;
+        getrusage(RUSAGE_SELF, &used);
+        double cpu_s = used.ru_utime.tv_sec + used.ru_stime.tv_sec + (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
+        Figures& f = figures;
+        printf("{\"phase\":\"end\",\"seconds\":%.3f,\"delivered\":%lu,\"per_s\":%.0f,\"acknowledged\":%lu,%s,\"sent\":%lu,"
+               "\"undelivered\":%ld,\"holes\":%lu,\"repeated\":%lu,\"refused\":%lu,\"closed\":%lu,\"generator_cpu_s\":%.2f}\n",
+               measured_s, f.delivered, f.delivered / measured_s, f.acknowledged, percentiles(f.latency_us).c_str(), f.sent,
+               long(f.sent - f.arrived - f.refused), f.holes, f.repeated, f.refused, f.closed, cpu_s);
+        fflush(stdout);
+    }
+
+    const Options o;
+    std::unique_ptr<Wire> wire;
+    vector<User> users;
+    vector<int> dirty;   // have something to write
+    vector<int> hungry;  // may have room in their window
+    int poll, ready = 0;
+    vector<epoll_event> events;
+    vector<char> buffer;
+    vector<uint32_t> login_us;
+    Figures figures;
+    bool measuring = false, stopped = false;
+    uint64_t run_id = 0, next_send_ns = 0, next_sender = 0, measure_start_ns = 0;
+    double measured_s = 0;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    Options options = parse(argc, argv);
+    rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    Generator(options).run();
+}
