@@ -1,1 +1,1 @@
-"""TODO"""
+"""What chat means: sessions, accounts, friends, groups, messages and their delivery. No sockets, no wire, no SQL."""

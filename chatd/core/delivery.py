@@ -1,0 +1,333 @@
+"""Bring a stored message to its recipients.
+
+Owns: the way from "stored" to "acknowledged": live sessions here, the bus to elsewhere, what waits in the
+store, resending, cursors. Not here: who may write to whom (store.append, core.messages); bytes (wire).
+Fails: when the store cannot be read a session stays `behind` and is tried again; nothing is lost.
+
+Every session is given each conversation in order and without holes: a Track knows how far. Whatever
+disturbs that (first message of a conversation, a gap, a full window, a lost doorbell, a login) ends in
+the same place: catch_up(), which reads from the store what the session misses (P4, P5, P6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from chatd import log
+from chatd.bus.base import Bus, topic_of_group, topic_of_user
+from chatd.config import Config
+from chatd.core import signals
+from chatd.core.hub import Hub
+from chatd.core.session import Flight, Receipt, Session, Track
+from chatd.errors import Unavailable
+from chatd.model import ConversationId, Message
+from chatd.protocol import Deliver
+from chatd.store.base import Waiting
+from chatd.store.commit import GroupCommit
+
+_HOLD_S = 0.02
+"""An early message waits this long for the one before it (another worker's) until the store is asked."""
+_RETRY_S = 1.0
+_LONGEST_RESEND_S = 60.0
+_TRACKS = 10_000
+
+
+def mine(message: Message, session: Session) -> bool:
+    """The session's own message: closes the numbering, is not given."""
+    return message.sender_id == session.user.id and message.to_id != message.sender_id
+
+
+def fp_of(message: Message) -> str:
+    """What the recipient acknowledges; made by the server where the sender gave none."""
+    if not message.qos:
+        return ""
+    return message.fp or f"{message.conversation}.{message.seq}"
+
+
+class Delivery:
+    def __init__(
+        self, hub: Hub, bus: Bus, store: GroupCommit, config: Callable[[], Config], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._hub = hub
+        self._bus = bus
+        self._store = store
+        self._config = config
+        self._loop = loop
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._resending: set[Session] = set()
+        self._receiving: set[Session] = set()
+        self._gap: deque[Session] = deque()
+        self._log = log.get()
+        self.given = 0
+        """Messages given to clients, total."""
+
+    # ---------------------------------------------------------------- messages come in
+
+    def stored(self, message: Message) -> None:
+        """A message this worker has stored (or met again: the doorbell may have been lost the first time)."""
+        self.arrived(message)
+        topic = topic_of_group(message.group_id) if message.group_id else topic_of_user(message.to_id)
+        self._bus.publish(topic, signals.encode(signals.Arrived(message)))
+
+    def arrived(self, message: Message) -> None:
+        """For the sessions of this worker. Cost: one step per session."""
+        event = Deliver(message, fp_of(message), {})
+        if message.group_id:
+            for session in tuple(self._hub.of_group(message.group_id)):
+                self._offer(session, message, event)
+            return
+        for session in self._hub.of_user(message.to_id):
+            self._offer(session, message, event)
+        if message.sender_id != message.to_id:
+            for session in self._hub.of_user(message.sender_id):
+                self._offer(session, message, event)
+
+    def _offer(self, session: Session, message: Message, event: Deliver) -> None:
+        if session.buffer is not None:
+            self._buffer(session, message)
+            return
+        if session.behind:
+            return
+        tracks = session.tracks
+        if tracks is None:
+            tracks = session.tracks = {}
+        track = tracks.get(message.conversation)
+        if track is None:
+            if message.seq > 1:
+                if not mine(message, session):
+                    self.catch_up(session, message)
+                return
+            self._trim(session)
+            track = tracks[message.conversation] = Track(0)
+        ahead = message.seq - track.pushed
+        if ahead == 1:
+            if message.sender_id == session.user.id and mine(message, session):
+                track.pushed = message.seq
+            elif session.flying >= self._config().limits.in_flight:
+                session.behind = True
+                return
+            else:
+                track.pushed = message.seq
+                self._give(session, track, event)
+            if track.held:
+                self._release(session, track)
+        elif ahead > 1:
+            self._hold(session, track, message)
+
+    def _buffer(self, session: Session, message: Message) -> None:
+        assert session.buffer is not None
+        if len(session.buffer) < self._config().limits.in_flight:
+            session.buffer.append(message)
+        else:
+            session.behind = True
+
+    def _hold(self, session: Session, track: Track, message: Message) -> None:
+        if track.held is None:
+            track.held = {}
+            self._loop.call_later(_HOLD_S, self._fill, session, track)
+        track.held[message.seq] = message
+        if len(track.held) > self._config().limits.in_flight:
+            self.catch_up(session)
+
+    def _fill(self, session: Session, track: Track) -> None:
+        if track.held and not session.closed:
+            self.catch_up(session)
+
+    def _release(self, session: Session, track: Track) -> None:
+        held, track.held = track.held or {}, None
+        for seq in sorted(held):
+            self._offer(session, held[seq], Deliver(held[seq], fp_of(held[seq]), {}))
+
+    # ---------------------------------------------------------------- messages go out
+
+    def _give(self, session: Session, track: Track, event: Deliver, told_at: int = 0) -> None:
+        """Hand over; told_at: it went out with the login answer, at that byte."""
+        message = event.message
+        track.unacked[message.seq] = None
+        session.flying += 1
+        self.given += 1
+        if session.explicit and event.fp:
+            flights = session.flights
+            if flights is None:
+                flights = session.flights = {}
+            if event.fp in flights:  # another sender's message with the same fp is in flight
+                event = Deliver(message, f"{message.conversation}.{message.seq}", {})
+            flights[event.fp] = Flight(track, event, self._loop.time() + self._config().timeouts.resend_s)
+            self._resending.add(session)
+            session.peer.push(event)
+            return
+        offset = told_at or session.peer.push(event)
+        if session.receipts is None:
+            session.receipts = deque()
+        session.receipts.append(Receipt(offset, track, message.conversation, message.seq))
+        self._receiving.add(session)
+
+    def acknowledged(self, session: Session, fp: str) -> None:
+        """The recipient's own acknowledgement; one for a packet it was not given is ignored."""
+        flight = session.flights.pop(fp, None) if session.flights else None
+        if flight is not None:
+            message = flight.event.message
+            self._done(session, flight.track, message.conversation, message.seq)
+
+    def receipts(self, session: Session) -> None:
+        """Take what the peer's kernel has acknowledged as delivered."""
+        waiting = session.receipts
+        if not waiting:
+            return
+        acknowledged = session.peer.acknowledged()
+        while waiting and waiting[0].offset <= acknowledged:
+            receipt = waiting.popleft()
+            self._done(session, receipt.track, receipt.conversation, receipt.seq)
+
+    def _done(self, session: Session, track: Track, conversation: ConversationId, seq: int) -> None:
+        unacked = track.unacked
+        first = next(iter(unacked))
+        del unacked[seq]
+        session.flying -= 1
+        if seq == first:
+            reached = next(iter(unacked)) - 1 if unacked else track.pushed
+            self._store.advance(session.user.id, conversation, reached)
+        if session.behind and not session.closed and session.flying <= self._config().limits.in_flight // 2:
+            self.catch_up(session)
+
+    def sweep_receipts(self) -> None:
+        """Some ten times a second."""
+        for session in tuple(self._receiving):
+            self.receipts(session)
+            if not session.receipts:
+                self._receiving.discard(session)
+
+    def resend(self) -> None:
+        """Once a second: give again what was not acknowledged, each time after twice the wait."""
+        now = self._loop.time()
+        first_s = self._config().timeouts.resend_s
+        for session in tuple(self._resending):
+            if not session.flights or session.closed:
+                self._resending.discard(session)
+                continue
+            for flight in session.flights.values():
+                if flight.next_at <= now:
+                    flight.attempts += 1
+                    flight.next_at = now + min(first_s * 2**flight.attempts, _LONGEST_RESEND_S)
+                    session.peer.push(flight.event)
+
+    # ---------------------------------------------------------------- what waits in the store
+
+    def gap(self) -> None:
+        """Something may have been missed by any session: each reads the store, a slice per tick."""
+        self._gap.extend(self._hub.sessions())
+
+    def work_off_gap(self, at_once: int = 100) -> None:
+        for _ in range(min(at_once, len(self._gap))):
+            session = self._gap.popleft()
+            if not session.closed:
+                self.catch_up(session)
+
+    def catch_up(self, session: Session, early: Message | None = None) -> None:
+        """Read from the store what the session misses and give it, up to its window."""
+        if session.buffer is not None:
+            if early is not None:
+                self._buffer(session, early)
+            else:
+                session.behind = True
+            return
+        session.buffer = [] if early is None else [early]
+        session.behind = False
+        task = self._loop.create_task(self._catch_up(session))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _catch_up(self, session: Session) -> None:
+        pushed = session.tracks or {}
+        unknown = {message.conversation for message in session.buffer or () if message.conversation not in pushed}
+        limit = self._config().limits.in_flight + session.flying
+        try:
+            while True:
+                waiting = await self._read(session, limit, unknown)
+                if not waiting.more or self._is_new(session, waiting.messages[-1]):
+                    break
+                limit *= 2
+        except Unavailable:
+            session.buffer = None
+            session.behind = True
+            self._loop.call_later(_RETRY_S, self._again, session)
+            return
+        if not session.closed:
+            self.merge(session, waiting)
+
+    def _again(self, session: Session) -> None:
+        if session.behind and not session.closed:
+            self.catch_up(session)
+
+    async def _read(self, session: Session, limit: int, unknown: Iterable[ConversationId]) -> Waiting:
+        user_id, cursors_of = session.user.id, tuple(unknown)
+        return await self._store.read(lambda tables: tables.waiting(user_id, limit, cursors_of))
+
+    def _is_new(self, session: Session, message: Message) -> bool:
+        track = (session.tracks or {}).get(message.conversation)
+        return track is None or message.seq > track.pushed
+
+    def merge(self, session: Session, waiting: Waiting, told: int = 0, told_at: int = 0) -> None:
+        """Give what was read, then what came live meanwhile. The first `told` went out with the login
+        answer, which ends at byte told_at."""
+        if session.tracks is None and (waiting.messages or waiting.delivered):
+            session.tracks = {}
+        tracks = session.tracks or {}
+        touched: dict[ConversationId, Track] = {}
+        session.behind = session.behind or waiting.more
+        for message in waiting.messages:
+            track = tracks.get(message.conversation)
+            if track is None:
+                track = tracks[message.conversation] = Track(message.seq - 1)
+            if message.seq <= track.pushed:
+                continue
+            if mine(message, session):
+                track.pushed = message.seq
+            elif session.flying >= self._config().limits.in_flight:
+                session.behind = True
+                break
+            else:
+                track.pushed = message.seq
+                self._give(session, track, Deliver(message, fp_of(message), {}), told_at if told > 0 else 0)
+                told -= 1
+            touched[message.conversation] = track
+        for conversation, delivered in waiting.delivered.items():
+            if conversation not in tracks:
+                tracks[conversation] = Track(delivered)
+        for conversation, track in touched.items():
+            if not track.unacked:
+                self._store.advance(session.user.id, conversation, track.pushed)
+        self._resume(session)
+
+    def _resume(self, session: Session) -> None:
+        """Live again, unless more waits in the store and there is room for it."""
+        buffered, session.buffer = session.buffer or [], None
+        if session.behind:
+            if session.flying <= self._config().limits.in_flight // 2:
+                self.catch_up(session)
+            return
+        for track in tuple((session.tracks or {}).values()):
+            if track.held:
+                self._release(session, track)
+        for message in buffered:
+            self._offer(session, message, Deliver(message, fp_of(message), {}))
+
+    def _trim(self, session: Session) -> None:
+        """Forget conversations at rest; the next message of one reads its cursor again."""
+        tracks = session.tracks
+        if tracks is not None and len(tracks) >= _TRACKS:
+            for conversation in [key for key, track in tracks.items() if not track.unacked and not track.held]:
+                del tracks[conversation]
+
+    # ---------------------------------------------------------------- the end of a session
+
+    def detach(self, session: Session) -> None:
+        """Count what the kernel has acknowledged until now; the rest is given again at the next login."""
+        self.receipts(session)
+        self._receiving.discard(session)
+        self._resending.discard(session)
+        session.closed = True
+        session.tracks = session.flights = session.receipts = session.buffer = None
+        self._store.flush_cursors()

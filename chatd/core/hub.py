@@ -1,0 +1,82 @@
+"""Who is here: the sessions of this worker by user and by group, and the topics they need.
+
+Owns: the index and the worker's subscriptions. Not here: what is sent to whom (core.delivery).
+Fails: never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from chatd.bus.base import Bus, Topic, topic_of_group, topic_of_user
+from chatd.core.session import Session
+from chatd.model import GroupId, UserId
+
+
+class Hub:
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._users: dict[UserId, tuple[Session, ...]] = {}
+        self._groups: dict[GroupId, set[Session]] = {}
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def sessions(self) -> list[Session]:
+        return [session for sessions in self._users.values() for session in sessions]
+
+    def of_user(self, user_id: UserId) -> tuple[Session, ...]:
+        return self._users.get(user_id, ())
+
+    def of_group(self, group_id: GroupId) -> Collection[Session]:
+        return self._groups.get(group_id, ())
+
+    def online(self, user_id: UserId) -> bool:
+        """Whether the user has a session anywhere; of other workers as the bus knows it."""
+        return user_id in self._users or self._bus.elsewhere(topic_of_user(user_id))
+
+    async def add(self, session: Session, groups: Iterable[GroupId]) -> None:
+        """Returns when messages of other workers reach the session."""
+        user_id = session.user.id
+        topics: list[Topic] = [] if user_id in self._users else [topic_of_user(user_id)]
+        self._users[user_id] = (*self.of_user(user_id), session)
+        for group_id in groups:
+            topics += self._enter(session, group_id)
+        if topics:
+            await self._bus.subscribe(topics)
+
+    async def join(self, session: Session, group_id: GroupId) -> None:
+        topics = self._enter(session, group_id)
+        if topics:
+            await self._bus.subscribe(topics)
+
+    def _enter(self, session: Session, group_id: GroupId) -> list[Topic]:
+        if session.groups is None:
+            session.groups = set()
+        session.groups.add(group_id)
+        members = self._groups.get(group_id)
+        if members is None:
+            self._groups[group_id] = {session}
+            return [topic_of_group(group_id)]
+        members.add(session)
+        return []
+
+    def remove(self, session: Session) -> None:
+        topics: list[Topic] = []
+        user_id = session.user.id
+        rest = tuple(other for other in self.of_user(user_id) if other is not session)
+        if rest:
+            self._users[user_id] = rest
+        elif self._users.pop(user_id, None):
+            topics.append(topic_of_user(user_id))
+        for group_id in session.groups or ():
+            members = self._groups.get(group_id)
+            if members is None:
+                continue
+            members.discard(session)
+            if not members:
+                del self._groups[group_id]
+                topics.append(topic_of_group(group_id))
+        session.groups = None
+        if topics:
+            self._bus.unsubscribe(topics)

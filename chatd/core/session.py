@@ -1,0 +1,108 @@
+"""One logged-in client, and the connection it speaks through.
+
+Owns: Session (data only) and Peer, what core needs of a connection. Nothing here acts.
+Elsewhere: how a session comes and goes (core.login), what it is given (core.delivery), sockets (net).
+
+An idle session is small on purpose: its containers are made when first needed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol as Contract
+
+from chatd.errors import Disconnect
+from chatd.model import ConversationId, GroupId, Message, Protocol, Seq, User
+from chatd.protocol import Deliver, Event, LoginAccepted
+
+
+class Peer(Contract):
+    """A connection as core sees it. Kept by net.connection."""
+
+    session: Session | None
+    protocol: Protocol
+    remote: str
+    """The peer's address, for logs."""
+
+    def push(self, event: Event) -> int:
+        """Queue for the peer; returns the number of bytes queued so far on this connection, this event
+        included. Never blocks; a peer whose outbox is full is cut with SLOW_CONSUMER."""
+        ...
+
+    def push_login(self, event: LoginAccepted) -> tuple[int, int]:
+        """(how many of event.waiting went out with the answer, bytes queued so far)."""
+        ...
+
+    def acknowledged(self) -> int:
+        """How many of the bytes queued the peer's kernel has acknowledged."""
+        ...
+
+    def close(self, reason: Disconnect) -> None:
+        """End the connection after what is queued. The session ends at once (core.login.left)."""
+        ...
+
+
+class Track:
+    """What one session has been given of one conversation: everything up to `pushed`, without a hole.
+
+    unacked: seqs pushed and not yet acknowledged, ascending. held: messages that came too early.
+    """
+
+    __slots__ = ("held", "pushed", "unacked")
+
+    def __init__(self, pushed: Seq) -> None:
+        self.pushed = pushed
+        self.unacked: dict[Seq, None] = {}
+        self.held: dict[Seq, Message] | None = None
+
+
+class Flight:
+    """A message that waits for the recipient's own acknowledgement."""
+
+    __slots__ = ("attempts", "event", "next_at", "track")
+
+    def __init__(self, track: Track, event: Deliver, next_at: float) -> None:
+        self.track = track
+        self.event = event
+        self.next_at = next_at
+        self.attempts = 0
+
+
+class Receipt:
+    """Messages written up to byte `offset`, that wait for the kernel's acknowledgement."""
+
+    __slots__ = ("conversation", "offset", "seq", "track")
+
+    def __init__(self, offset: int, track: Track, conversation: ConversationId, seq: Seq) -> None:
+        self.offset = offset
+        self.track = track
+        self.conversation = conversation
+        self.seq = seq
+
+
+class Session:
+    """explicit: this wire acknowledges messages itself (MobileIMSDK's type 4).
+
+    flying: messages given and not acknowledged. behind: there is more in the store than was given.
+    buffer: not None while the store is being read for this session; live messages wait in it.
+    """
+
+    __slots__ = (
+        "behind", "buffer", "closed", "explicit", "first_login_time", "flights", "flying", "groups", "peer",
+        "protocol", "receipts", "tracks", "user",
+    )  # fmt: skip
+
+    def __init__(self, user: User, peer: Peer, first_login_time: int) -> None:
+        self.user = user
+        self.peer = peer
+        self.protocol = peer.protocol
+        self.explicit = peer.protocol is Protocol.MOBILEIMSDK
+        self.first_login_time = first_login_time
+        self.groups: set[GroupId] | None = None
+        self.tracks: dict[ConversationId, Track] | None = None
+        self.flights: dict[str, Flight] | None = None
+        self.receipts: deque[Receipt] | None = None
+        self.flying = 0
+        self.behind = False
+        self.buffer: list[Message] | None = None
+        self.closed = False

@@ -1,0 +1,58 @@
+"""What workers tell each other over the bus.
+
+Owns: the signals and their bytes (MessagePack arrays, tagged). Who acts on them: core.dispatch.Core.signal.
+Fails: msgspec.DecodeError for bytes of a version that is not understood; the caller logs and drops.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from chatd.model import FriendRequest, GroupId, Message, User, UserId
+
+
+class Arrived(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
+    """A stored message for sessions elsewhere."""
+
+    message: Message
+
+
+class Challenge(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
+    """Somebody logs in as a user whose mark another worker holds; that worker answers with a Verdict."""
+
+    user_id: UserId
+    protocol: int
+    first_login_time: int
+    ref: int
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
+    """yielded: the old session is ended and its mark will be free at once. Else the new one must go."""
+
+    ref: int
+    yielded: bool
+
+
+class GroupJoined(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4):
+    """Sessions of the user elsewhere are members from now on."""
+
+    user_id: UserId
+    group_id: GroupId
+
+
+class Asked(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=5):
+    """A friend request for `request.to`."""
+
+    request: FriendRequest
+
+
+class Answered(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=6):
+    by: User
+    to: UserId
+    accepted: bool
+
+
+Signal = Arrived | Challenge | Verdict | GroupJoined | Asked | Answered
+
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(Signal).decode

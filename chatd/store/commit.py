@@ -1,0 +1,286 @@
+"""Group commit: what many sessions write during one turn of the loop, and while the previous commit runs,
+becomes one transaction.
+
+Owns: the queue in front of a store, the store thread, the order "writes, commit, reads", and the time limit.
+Not here: SQL (the Tables it is given); what a message means (core.messages).
+Fails: a draft is answered UNAVAILABLE when the store refuses, or when it has not answered within
+`wait_s` (P10); a write or read raises Unavailable. Nothing is ever reported stored before the commit (P1).
+
+One commit is in flight; the thread runs nothing else. A draft answered UNAVAILABLE because the commit hangs
+may be answered a second time, with Stored, when the commit succeeds after all (P2: repeating is safe).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from chatd import log
+from chatd.errors import ErrorCode, Refused, Unavailable
+from chatd.metrics import Row
+from chatd.model import ConversationId, Seq, UserId
+from chatd.store.base import Advance, Draft, Stored, Tables
+
+T = TypeVar("T")
+Results = list[Stored | ErrorCode]
+OnResults = Callable[[list[Draft], list[Any], Results], None]
+
+_BATCH = 2000
+"""Drafts of one transaction at most, so that a commit stays short."""
+_CURSOR_DELAY_S = 0.2
+"""Cursors wait this long for company; a crash gives again at most this much (P2 makes that safe)."""
+
+
+class _Call:
+    """One write or read and the future of its caller."""
+
+    __slots__ = ("error", "future", "value", "work")
+
+    def __init__(self, work: Callable[[Tables], Any], future: asyncio.Future[Any]) -> None:
+        self.work = work
+        self.future = future
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def run(self, tables: Tables) -> None:
+        try:
+            self.value = self.work(tables)
+        except Refused as refused:
+            self.error = refused
+
+    def settle(self) -> None:
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.value)
+
+
+class _Batch:
+    """What the thread is given at once. `gate` guards abandoned/started between loop and thread."""
+
+    __slots__ = (
+        "abandoned", "advances", "drafts", "error", "gate", "late", "origins", "reads", "results", "seconds",
+        "since", "started", "writes",
+    )  # fmt: skip
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.drafts: list[Draft] = []
+        self.origins: list[Any] = []
+        self.advances: list[Advance] = []
+        self.writes: list[_Call] = []
+        self.reads: list[_Call] = []
+        self.results: Results = []
+        self.error: Exception | None = None
+        self.gate = threading.Lock()
+        self.started = False
+        self.abandoned = False
+        self.late = False
+        self.seconds = 0.0
+
+
+class GroupCommit:
+    """The store as the loop sees it. Every method is called from the loop."""
+
+    def __init__(self, tables: Tables, loop: asyncio.AbstractEventLoop, row: Row, on_results: OnResults) -> None:
+        self._tables = tables
+        self._loop = loop
+        self._row = row
+        self._on_results = on_results
+        self._next = _Batch(0.0)
+        self._flying: _Batch | None = None
+        self._cursors: dict[tuple[UserId, ConversationId], Seq] = {}
+        self._cursor_timer: asyncio.TimerHandle | None = None
+        self._scheduled = False
+        self._idle: list[asyncio.Future[None]] = []
+        self._last_ms = 0
+        self._seconds: list[float] = []
+        self._orders: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="store", daemon=True)
+        self._thread.start()
+        self._log = log.get()
+
+    # ---------------------------------------------------------------- asking
+
+    @property
+    def queued(self) -> int:
+        """Drafts not yet answered."""
+        return len(self._next.drafts) + (len(self._flying.drafts) if self._flying else 0)
+
+    def append(self, draft: Draft, origin: object) -> None:
+        """Answered through on_results(drafts, origins, results), in the order of the calls."""
+        batch = self._next
+        batch.drafts.append(draft)
+        batch.origins.append(origin)
+        if not self._scheduled:
+            self._schedule()
+
+    def advance(self, user_id: UserId, conversation: ConversationId, seq: Seq) -> None:
+        """Move a cursor, within _CURSOR_DELAY_S or with the next read or write."""
+        self._cursors[user_id, conversation] = seq
+        if self._cursor_timer is None:
+            self._cursor_timer = self._loop.call_later(_CURSOR_DELAY_S, self.flush_cursors)
+
+    def flush_cursors(self) -> None:
+        """Send the cursors that wait into the next batch."""
+        if self._cursor_timer is not None:
+            self._cursor_timer.cancel()
+            self._cursor_timer = None
+        if self._cursors:
+            self._next.advances += [Advance(user, conv, seq) for (user, conv), seq in self._cursors.items()]
+            self._cursors.clear()
+            self._schedule()
+
+    async def write(self, work: Callable[[Tables], T]) -> T:
+        """Run in the next transaction; returns after its commit. `work` raises Refused before it writes."""
+        return await self._call(work, self._next.writes)
+
+    async def read(self, work: Callable[[Tables], T]) -> T:
+        """Run after the next commit; sees everything asked for before."""
+        return await self._call(work, self._next.reads)
+
+    async def _call(self, work: Callable[[Tables], T], calls: list[_Call]) -> T:
+        future: asyncio.Future[T] = self._loop.create_future()
+        calls.append(_Call(work, future))
+        self.flush_cursors()
+        self._schedule()
+        return await future
+
+    async def settle(self) -> None:
+        """Returns when everything asked for so far has been answered."""
+        self.flush_cursors()
+        while self._flying is not None or self._scheduled:
+            future = self._loop.create_future()
+            self._idle.append(future)
+            await future
+
+    def close(self) -> None:
+        """After settle(). The thread closes the tables and ends."""
+        self._orders.put(None)
+        self._thread.join(1.0)
+
+    # ---------------------------------------------------------------- batches, on the loop
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            if not self._next.since:
+                self._next.since = self._loop.time()
+            if self._flying is None:
+                self._loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        batch, rest = self._next, _Batch(0.0)
+        if len(batch.drafts) > _BATCH:
+            rest.drafts, rest.origins = batch.drafts[_BATCH:], batch.origins[_BATCH:]
+            batch.drafts, batch.origins = batch.drafts[:_BATCH], batch.origins[:_BATCH]
+            rest.since = batch.since
+        self._next, self._flying, self._scheduled = rest, batch, False
+        if rest.drafts:
+            self._schedule()
+        self._orders.put(batch)
+
+    def _finish(self, batch: _Batch) -> None:
+        self._flying = None
+        if self._scheduled:
+            self._loop.call_soon(self._start)
+        if not batch.abandoned:
+            self._seconds.append(batch.seconds)
+            self._row.store_ok = int(batch.error is None)
+            if batch.error is not None:
+                self._failed(batch)
+            else:
+                if batch.drafts:
+                    self._on_results(batch.drafts, batch.origins, batch.results)
+                for call in batch.writes:
+                    call.settle()
+                for call in batch.reads:
+                    call.settle()
+        if not self._scheduled:
+            for future in self._idle:
+                future.set_result(None)
+            self._idle.clear()
+
+    def _failed(self, batch: _Batch) -> None:
+        self._log.error("store failed", why=str(batch.error), drafts=len(batch.drafts))
+        for advance in batch.advances:
+            self._cursors.setdefault((advance.user_id, advance.conversation), advance.seq)
+        self._refuse(batch)
+
+    def _refuse(self, batch: _Batch) -> None:
+        if batch.drafts and not batch.late:
+            self._on_results(batch.drafts, batch.origins, [ErrorCode.UNAVAILABLE] * len(batch.drafts))
+        for call in batch.writes + batch.reads:
+            if not call.future.done():
+                call.future.set_exception(Unavailable("the store does not answer"))
+        batch.late = True
+
+    def tick(self, wait_s: float) -> None:
+        """A few times a second: refuse what has waited longer than wait_s."""
+        self._row.queue_messages = self.queued
+        now = self._loop.time()
+        flying = self._flying
+        if flying is not None and now - flying.since > wait_s and not flying.late:
+            with flying.gate:
+                flying.abandoned = not flying.started
+            self._row.store_ok = 0
+            self._log.error("store is slow", started=flying.started, drafts=len(flying.drafts))
+            for advance in flying.advances if flying.abandoned else ():
+                self._cursors.setdefault((advance.user_id, advance.conversation), advance.seq)
+            self._refuse(flying)
+        if flying is not None and self._next.since and now - self._next.since > wait_s:
+            stale, self._next = self._next, _Batch(0.0)
+            self._next.advances = stale.advances
+            self._next.since = now
+            self._refuse(stale)
+
+    def commit_p99_us(self) -> int:
+        """Of the commits since the last call."""
+        seconds, self._seconds = sorted(self._seconds), []
+        return int(seconds[int(0.99 * (len(seconds) - 1))] * 1e6) if seconds else 0
+
+    # ---------------------------------------------------------------- the store thread
+
+    def _serve(self) -> None:
+        while (batch := self._orders.get()) is not None:
+            begun = time.monotonic()
+            try:
+                self._run(batch)
+            except Exception as error:  # told to every caller by _failed, which logs it
+                batch.error = error
+            batch.seconds = time.monotonic() - begun
+            self._loop.call_soon_threadsafe(self._finish, batch)
+        self._tables.close()
+
+    def _run(self, batch: _Batch) -> None:
+        tables = self._tables
+        if batch.drafts or batch.advances or batch.writes:
+            tables.begin()
+            try:
+                with batch.gate:
+                    batch.started = True
+                    if batch.abandoned:
+                        tables.rollback()
+                        return
+                now_ms = self._last_ms = max(self._last_ms, time.time_ns() // 1_000_000)
+                if batch.drafts:
+                    batch.results = tables.append(batch.drafts, now_ms)
+                if batch.advances:
+                    tables.advance(batch.advances)
+                for call in batch.writes:
+                    call.run(tables)
+            except BaseException:
+                tables.rollback()
+                raise
+            tables.commit()
+        for call in batch.reads:
+            try:
+                call.run(tables)
+            except Exception as error:  # what was committed above stays reported as committed
+                call.error = Unavailable(f"read failed: {error}")

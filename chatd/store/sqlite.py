@@ -1,0 +1,311 @@
+"""The embedded store: one SQLite file, many worker processes.
+
+Owns: opening and migrating the file, the write lock, transactions, and the messages' tables.
+Elsewhere: accounts, friends and groups (store.sqlite_people); batching (store.commit); the tables (store.schema).
+Fails: Unavailable for anything SQLite reports (disk full, I/O error); the transaction is rolled back first.
+
+Writers of different workers take turns on a flock that blocks, so nobody meets SQLITE_BUSY; the file is in
+WAL mode with synchronous=FULL, so commit() returns after the log is on disk (P1).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+
+from chatd.errors import BootError, ErrorCode, Exit, Unavailable
+from chatd.model import ConversationId, Message, Seq, User, UserId
+from chatd.protocol import SendMessage
+from chatd.store.base import Advance, Draft, Stored, Waiting
+from chatd.store.schema import MIGRATIONS
+from chatd.store.sqlite_people import People
+
+_COLUMNS = "conversation, seq, sender_id, send_key, fp, sent_at_ms, qos, typeu, body"
+_ROW = "(?,?,?,?,?,?,?,?,?)"
+_CHUNK = 64
+"""Rows of one INSERT: SQLite gives the interpreter lock up once per statement, not once per row."""
+_SELECT = "SELECT conversation, seq, sender_id, fp, sent_at_ms, qos, typeu, body FROM message"
+_CACHE = 200_000
+_PROBES = 16
+
+Row = tuple[ConversationId, Seq, UserId, int | None, str, int, bool, int, str]
+
+
+class SendKeys:
+    """Maps (sender, fp) to a 64-bit key: the sender in the upper half, a keyed 32-bit hash of fp below.
+
+    Neighbouring in the index for one sender, and half the cost of an index on text. Two fps of one sender
+    that share a key take the next free one (at most _PROBES away), so the map stays exact.
+    """
+
+    __slots__ = ("_salt",)
+
+    def __init__(self, salt: str) -> None:
+        self._salt = bytes.fromhex(salt)
+
+    def first(self, sender: UserId, fp: str) -> int:
+        digest = blake2b(fp.encode("utf-8", "surrogatepass"), digest_size=4, key=self._salt).digest()
+        return sender << 32 | int.from_bytes(digest, "big")
+
+    @staticmethod
+    def after(key: int) -> int:
+        return key & ~0xFFFFFFFF | (key + 1) & 0xFFFFFFFF
+
+
+class SqliteTables(People):
+    """store.base.Tables on one SQLite connection. Build with open_tables()."""
+
+    def __init__(self, db: sqlite3.Connection, lock_fd: int) -> None:
+        super().__init__(db)
+        self._lock_fd = lock_fd
+        self._keys = SendKeys(self._meta("send_key_salt"))
+        self._pairs: dict[tuple[UserId, UserId], ConversationId] = {}
+        self._last: dict[ConversationId, Seq] = {}
+        self._pair_members: dict[ConversationId, tuple[UserId, UserId]] = {}
+        self._data_version = -1
+        self._directory = ""
+
+    # ---------------------------------------------------------------- transactions
+
+    def begin(self) -> None:
+        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._forget_what_others_changed()
+        except sqlite3.Error as error:
+            self.rollback()
+            raise Unavailable(f"sqlite: {error}") from error
+
+    def commit(self) -> None:
+        try:
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self.rollback()
+            raise Unavailable(f"sqlite: {error}") from error
+        fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+
+    def rollback(self) -> None:
+        """Also forgets every cached number: what they said may not be in the file."""
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        finally:
+            self._pairs.clear()
+            self._pair_members.clear()
+            self._last.clear()
+            self._members.clear()
+            self.forget_users()
+            fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        self._db.close()
+        os.close(self._lock_fd)
+
+    def _forget_what_others_changed(self) -> None:
+        version = self._db.execute("PRAGMA data_version").fetchone()[0]
+        if version == self._data_version:
+            return
+        self._data_version = version
+        self._last.clear()
+        self._members.clear()
+        directory = self._meta("directory")
+        if directory != self._directory:
+            self._directory = directory
+            self.forget_users()
+
+    # ---------------------------------------------------------------- messages
+
+    def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:
+        """Cost: one index look-up per recipient not seen lately, then the inserts. A repeated (sender, fp)
+        makes the first insert fail; only then every fp of the batch is looked up."""
+        try:
+            return self._append(drafts, now_ms, look=False)
+        except sqlite3.IntegrityError:
+            self._db.execute("ROLLBACK")
+            self._last.clear()
+            self._pairs.clear()
+            self._db.execute("BEGIN IMMEDIATE")
+            return self._append(drafts, now_ms, look=True)
+
+    def _append(self, drafts: Sequence[Draft], now_ms: int, *, look: bool) -> list[Stored | ErrorCode]:
+        results: list[Stored | ErrorCode] = []
+        rows: list[Row] = []
+        batch: dict[tuple[UserId, str], Stored] = {}
+        last = self._last
+        for sender, command in drafts:
+            place = self._place(sender, command)
+            if isinstance(place, ErrorCode):
+                results.append(place)
+                continue
+            conversation, recipient = place
+            fp = command.fp
+            key: int | None = None
+            if fp:
+                seen = batch.get((sender.id, fp))
+                if seen is not None:
+                    results.append(Stored(seen.message, False))
+                    continue
+                key = self._keys.first(sender.id, fp)
+                if look:
+                    key, found = self._probe(key, sender.id, fp, rows)
+                    if found is not None:
+                        results.append(Stored(found, False))
+                        continue
+            seq = last.get(conversation)
+            seq = (self._last_seq(conversation) if seq is None else seq) + 1
+            last[conversation] = seq
+            rows.append((conversation, seq, sender.id, key, fp, now_ms, command.qos, command.typeu, command.body))
+            message = Message(
+                conversation, seq, sender.id, sender.name, recipient.id, recipient.name, command.to_group,
+                command.body, fp, command.qos, command.typeu, now_ms,
+            )  # fmt: skip
+            stored = Stored(message, True)
+            if fp:
+                batch[sender.id, fp] = stored
+            results.append(stored)
+        self._insert(rows)
+        return results
+
+    def _insert(self, rows: list[Row]) -> None:
+        at, left = 0, len(rows)
+        while left:
+            size = _CHUNK if left >= _CHUNK else 1 << (left.bit_length() - 1)
+            values = [value for row in rows[at : at + size] for value in row]
+            self._db.execute(f"INSERT INTO message ({_COLUMNS}) VALUES " + ",".join([_ROW] * size), values)
+            at += size
+            left -= size
+
+    def _probe(self, key: int, sender: UserId, fp: str, rows: list[Row]) -> tuple[int, Message | None]:
+        """The key to insert with, or the message that (sender, fp) already is."""
+        taken = {row[3] for row in rows}
+        for _ in range(_PROBES):
+            found = self._db.execute(f"{_SELECT} WHERE send_key = ?", (key,)).fetchone()
+            if found is None and key not in taken:
+                return key, None
+            if found is not None and found[2] == sender and found[3] == fp:
+                return key, self._message(found)
+            key = SendKeys.after(key)
+        raise Unavailable("sqlite: no free send key")
+
+    def _place(self, sender: User, command: SendMessage) -> tuple[ConversationId, User] | ErrorCode:
+        """Conversation and recipient (User(0, "") for a group)."""
+        if command.to_group:
+            return self._group_place(sender.id, command.to_group)
+        recipient = self.user(command.to_name, command.to_id)
+        if recipient is None:
+            return ErrorCode.UNKNOWN_RECIPIENT
+        pair = (sender.id, recipient.id) if sender.id < recipient.id else (recipient.id, sender.id)
+        conversation = self._pairs.get(pair)
+        if conversation is None:
+            conversation = self._pair(pair)
+        return conversation, recipient
+
+    def _group_place(self, user_id: UserId, group_id: int) -> tuple[ConversationId, User] | ErrorCode:
+        member = self._members.get((group_id, user_id))
+        if member is None:
+            found = self._db.execute(
+                "SELECT 1 FROM member WHERE team_id = ? AND user_id = ?", (group_id, user_id)
+            ).fetchone()
+            if len(self._members) > _CACHE:
+                self._members.clear()
+            member = self._members[group_id, user_id] = found is not None
+        if member:
+            return -group_id, _NOBODY
+        known = self._db.execute("SELECT 1 FROM team WHERE id = ?", (group_id,)).fetchone()
+        return ErrorCode.NOT_A_MEMBER if known else ErrorCode.UNKNOWN_GROUP
+
+    def _pair(self, pair: tuple[UserId, UserId]) -> ConversationId:
+        found = self._db.execute("SELECT id FROM pair WHERE low = ? AND high = ?", pair).fetchone()
+        if found is None:
+            made = self._db.execute("INSERT INTO pair (low, high) VALUES (?, ?)", pair).lastrowid
+            assert made is not None
+            found = (made,)
+            self._db.executemany("INSERT OR IGNORE INTO cursor VALUES (?, ?, 0)", [(user, made) for user in pair])
+        if len(self._pairs) > _CACHE:
+            self._pairs.clear()
+        self._pairs[pair] = int(found[0])
+        return int(found[0])
+
+    def _last_seq(self, conversation: ConversationId) -> Seq:
+        if len(self._last) > _CACHE:
+            self._last.clear()
+        found = self._db.execute("SELECT max(seq) FROM message WHERE conversation = ?", (conversation,)).fetchone()
+        return int(found[0] or 0)
+
+    def advance(self, advances: Sequence[Advance]) -> None:
+        self._db.executemany(
+            "UPDATE cursor SET delivered = ?3 WHERE user_id = ?1 AND conversation = ?2 AND delivered < ?3", advances
+        )
+
+    def waiting(self, user_id: UserId, limit: int, cursors_of: Sequence[ConversationId] = ()) -> Waiting:
+        found = self._db.execute(
+            "SELECT m.conversation, m.seq, m.sender_id, m.fp, m.sent_at_ms, m.qos, m.typeu, m.body"
+            " FROM cursor AS c CROSS JOIN message AS m ON m.conversation = c.conversation AND m.seq > c.delivered"
+            " WHERE c.user_id = ? ORDER BY m.id LIMIT ?",
+            (user_id, limit + 1),
+        ).fetchall()
+        delivered: dict[ConversationId, Seq] = {}
+        for conversation in cursors_of:
+            cursor = self._db.execute(
+                "SELECT delivered FROM cursor WHERE user_id = ? AND conversation = ?", (user_id, conversation)
+            ).fetchone()
+            delivered[conversation] = int(cursor[0]) if cursor else 0
+        return Waiting([self._message(row) for row in found[:limit]], len(found) > limit, delivered)
+
+    def _message(self, row: tuple[ConversationId, Seq, UserId, str, int, int, int, str]) -> Message:
+        conversation, seq, sender_id, fp, sent_at_ms, qos, typeu, body = row
+        recipient = _NOBODY
+        if conversation > 0:
+            low, high = self._pair_of(conversation)
+            recipient = self.user_or_ghost(high if sender_id == low else low)
+        return Message(
+            conversation, seq, sender_id, self.user_or_ghost(sender_id).name, recipient.id, recipient.name,
+            max(0, -conversation), body, fp, bool(qos), typeu, sent_at_ms,
+        )  # fmt: skip
+
+    def _pair_of(self, conversation: ConversationId) -> tuple[UserId, UserId]:
+        pair = self._pair_members.get(conversation)
+        if pair is None:
+            if len(self._pair_members) > _CACHE:
+                self._pair_members.clear()
+            pair = self._db.execute("SELECT low, high FROM pair WHERE id = ?", (conversation,)).fetchone()
+            self._pair_members[conversation] = pair
+        return pair
+
+
+_NOBODY = User(0, "")
+
+
+def open_tables(path: Path) -> SqliteTables:
+    """Open the file, migrating it under the write lock. BootError 69 if it cannot be used, 78 if its
+    schema is newer than this program."""
+    try:
+        lock_fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        fcntl.flock(lock_fd, fcntl.LOCK_EX)
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2.0, cached_statements=256)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA wal_autocheckpoint = 4000")
+        _migrate(db, path)
+        tables = SqliteTables(db, lock_fd)
+        fcntl.flock(lock_fd, fcntl.LOCK_UN)
+        return tables
+    except (OSError, sqlite3.Error) as error:
+        raise BootError(f"store: sqlite:{path}: {error}", Exit.UNAVAILABLE) from error
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        text = f"store: sqlite:{path}: schema {version} is newer than this chatd knows ({len(MIGRATIONS)})"
+        raise BootError(text, Exit.CONFIG)
+    for number in range(version + 1, len(MIGRATIONS) + 1):
+        db.execute("BEGIN IMMEDIATE")
+        for statement in MIGRATIONS[number - 1]:
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {number}")
+        db.execute("COMMIT")
