@@ -1,0 +1,141 @@
+"""Measure chatd against its limit and write the figures into docs/benchmarks.md.
+
+Owns: the scenarios, their targets, and what they become in the table. usage: run.py [--rounds N] [--seconds S]
+[--no-write]. Exit 0 whatever the figures are: a missed target is a figure, not an error. A message that was lost,
+given twice or out of order is an error: exit 70.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import median
+
+from load import Run, run
+from report import Row, write
+from servers import Chatd, Ideal, Server, build
+
+IDLE_USERS = 10_000
+Runs = dict[str, list[Run]]
+
+
+def main() -> int:
+    options = _options()
+    build()
+    runs: Runs = defaultdict(list)
+    with running(Ideal) as ideal, running(lambda: Chatd(1)) as one, running(lambda: Chatd(2)) as two:
+        for number in range(options.rounds):
+            print(f"round {number + 1} of {options.rounds}", flush=True)
+            messages(runs, ideal, one, two, options.seconds)
+        errors = one.errors_logged() + two.errors_logged()
+    for workers in (1, 2):
+        with running(lambda workers=workers: Chatd(workers)) as fresh:
+            keep(runs, f"idle, workers={workers}", run(fresh, "--idle", "--seconds", "5", users=IDLE_USERS))
+            errors += fresh.errors_logged()
+    rows = table(runs, errors)
+    for row in rows:
+        print(row.line())
+    if options.write:
+        write(rows, options.rounds, options.seconds)
+    return 70 if wrong(runs) or errors else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3, help="how often everything is repeated; the medians count")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long one measurement takes")
+    parser.add_argument("--no-write", dest="write", action="store_false", help="only print the figures")
+    return parser.parse_args()
+
+
+@contextmanager
+def running(start: Callable[[], Server]) -> Iterator[Server]:
+    server = start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def messages(runs: Runs, ideal: Server, one: Server, two: Server, seconds: float) -> None:
+    """One round: everything that is compared runs next to what it is compared with."""
+    last = ("--seconds", str(seconds))
+    for window in ("1", "4"):
+        for name, server in (("ideal", ideal), ("one", one)):
+            keep(runs, f"{name}, window {window}", run(server, "--window", window, *last))
+        keep(runs, f"two, window {window}", run(two, "--window", window, *last, cross=True))
+    for name, server in (("ideal", ideal), ("one", one), ("two", two)):
+        keep(runs, f"{name}, rate", run(server, "--rate", "5000", *last, cross=server is two))
+    keep(runs, "one, chatserver", run(one, "--window", "4", *last, wire="chatserver"))
+
+
+def keep(runs: Runs, name: str, one: Run) -> None:
+    runs[name].append(one)
+    print(
+        f"  {name}: {one.per_s:.0f}/s, {one.cpu_us:.1f} µs, p99 {one.p99_us} µs, logins {one.logins_per_s:.0f}/s",
+        flush=True,
+    )
+    if any(one.wrong.values()):
+        print(f"  WRONG: {one.wrong}", flush=True)
+
+
+def wrong(runs: Runs) -> int:
+    """Messages that were lost, doubled, reordered or refused, and connections lost, in all runs."""
+    return sum(sum(one.wrong.values()) for of in runs.values() for one in of)
+
+
+def table(runs: Runs, errors: int) -> list[Row]:
+    def mid(name: str, figure: str) -> float:
+        return median(getattr(one, figure) for one in runs[name])
+
+    def against(name: str, other: str) -> float:
+        """The median over the rounds of this server's messages/s divided by the other's in the same round."""
+        return median(a.per_s / b.per_s for a, b in zip(runs[name], runs[other], strict=True))
+
+    rows = []
+    for window, least in (("1", 0.25), ("4", 0.15)):
+        name = f"one, window {window}"
+        what = f"window {window}, 1 worker"
+        rows += [
+            Row(f"{what}: messages/s", mid(name, "per_s"), "", digits=0),
+            Row(f"{what}: share of `ideal`'s messages/s", against(name, f"ideal, window {window}"), f">= {least}"),
+            Row(f"{what}: server CPU per message, µs", mid(name, "cpu_us"), "<= 45" if window == "4" else "", digits=1),
+            Row(f"{what}: p99 latency, ms", mid(name, "p99_us") / 1000, "", digits=1),
+            Row(f"`ideal`, window {window}: messages/s", mid(f"ideal, window {window}", "per_s"), "", digits=0),
+            Row(
+                f"`ideal`, window {window}: CPU per message, µs", mid(f"ideal, window {window}", "cpu_us"), "", digits=1
+            ),
+        ]
+    rows += [
+        Row("5,000 messages/s, 1 worker: p50 latency, ms", mid("one, rate", "p50_us") / 1000, "", digits=1),
+        Row("5,000 messages/s, 1 worker: p99 latency, ms", mid("one, rate", "p99_us") / 1000, "< 25", digits=1),
+        Row("5,000 messages/s, 1 worker: server CPU per message, µs", mid("one, rate", "cpu_us"), "", digits=1),
+        Row("5,000 messages/s, 2 workers: p99 latency, ms", mid("two, rate", "p99_us") / 1000, "", digits=1),
+        Row("2 workers, window 4: users whose partner is on the other worker", mid("two, window 4", "crossed"), ""),
+        Row("2 workers, window 4: messages/s", mid("two, window 4", "per_s"), "", digits=0),
+        Row("2 workers against 1, window 4: messages/s", against("two, window 4", "one, window 4"), ">= 1"),
+        Row("2 workers against 1, window 1: messages/s", against("two, window 1", "one, window 1"), ""),
+        Row("2 workers, window 4: server CPU per message, µs", mid("two, window 4", "cpu_us"), "", digits=1),
+        Row(
+            "chatserver wire, streaming, window 4, 1 worker: messages/s", mid("one, chatserver", "per_s"), "", digits=0
+        ),
+        Row("chatserver wire, window 4: server CPU per message, µs", mid("one, chatserver", "cpu_us"), "", digits=1),
+    ]
+    for workers in (1, 2):
+        name, of = f"idle, workers={workers}", f"{IDLE_USERS:,} first logins, {workers} worker{'s' * (workers > 1)}"
+        rows += [
+            Row(f"{of}: logins/s", mid(name, "logins_per_s"), ">= 1000", digits=0),
+            Row(f"{of}: p99 of a login, ms", mid(name, "login_p99_us") / 1000, "", digits=0),
+            Row(f"{of}, then idle: PSS per connection, kB", mid(name, "idle_kb"), "<= 6"),
+        ]
+    sent = sum(one.sent for of in runs.values() for one in of)
+    rows.append(Row(f"lost, doubled, reordered or refused, of {sent:,} messages", wrong(runs), "<= 0", digits=0))
+    rows.append(Row("errors logged", errors, "<= 0", digits=0))
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""The servers that are measured, as processes: chatd on the embedded default, and ideal, the limit.
+
+Owns: starting them on free loopback ports with their state in a directory of their own, and reading what they spent
+from /proc: CPU of all their processes, memory (PSS), which worker holds which connection.
+Fails: RuntimeError with the end of the server's log when it does not start or dies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+HERE = Path(__file__).parent
+BUILD = HERE / "build"
+START_DEADLINE_S = 30.0
+STOP_DEADLINE_S = 45.0
+
+CONFIG = """\
+[server]
+workers = {workers}
+state_dir = "state"
+runtime_dir = "run"
+log_dir = "log"
+
+[[listen]]
+protocol = "mobileimsdk"
+address = "tcp://127.0.0.1:{mobileimsdk}"
+keep_alive_s = 120
+
+[[listen]]
+protocol = "chatserver"
+address = "tcp://127.0.0.1:{chatserver}"
+
+[accounts]
+login = "open"
+insecure_open_login = true
+"""
+
+
+def build() -> None:
+    """Compile the generator and the limit, if a source is newer."""
+    BUILD.mkdir(exist_ok=True)
+    newest = max(path.stat().st_mtime for path in [*HERE.glob("*.cpp"), *HERE.glob("*.hpp")])
+    for name in ("loadgen", "ideal"):
+        target = BUILD / name
+        if target.exists() and target.stat().st_mtime > newest:
+            continue
+        command = ["g++", "-O2", "-std=c++20", "-Wall", "-Wextra", "-o", str(target), str(HERE / f"{name}.cpp")]
+        subprocess.run(command, check=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """One running server. `ports` maps a wire's name to its port."""
+
+    ports: dict[str, int]
+    process: subprocess.Popen[bytes]
+
+    def pids(self) -> list[int]:
+        """The server's processes, the first started first."""
+        family = [psutil.Process(self.process.pid)]
+        family += family[0].children(recursive=True)
+        return [process.pid for process in family]
+
+    def cpu_s(self) -> float:
+        """User and system time of all processes so far, in the kernel's ticks of 10 ms."""
+        total = 0.0
+        for pid in self.pids():
+            times = psutil.Process(pid).cpu_times()
+            total += times.user + times.system
+        return total
+
+    def pss_kb(self) -> int:
+        """Proportional set size of all processes."""
+        return sum(_pss_kb(pid) for pid in self.pids())
+
+    def holders(self, wire: str) -> dict[int, int]:
+        """Client port -> pid of the process that holds the server's end of that connection."""
+        by_inode = _connections(self.ports[wire])
+        holders = {}
+        for pid in self.pids():
+            for inode in _socket_inodes(pid):
+                if inode in by_inode:
+                    holders[by_inode[inode]] = pid
+        return holders
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise RuntimeError("the server did not stop in time") from None
+
+
+class Ideal(Server):
+    """bench/ideal.cpp: forwards and acknowledges, stores nothing."""
+
+    def __init__(self) -> None:
+        self.ports = {"mobileimsdk": free_port()}
+        self.process = subprocess.Popen([BUILD / "ideal", str(self.ports["mobileimsdk"])])
+        deadline = time.monotonic() + START_DEADLINE_S
+        while not _accepts(self.ports["mobileimsdk"]):
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise RuntimeError("ideal did not start")
+            time.sleep(0.02)
+
+
+class Chatd(Server):
+    """A real chatd: master, `workers` workers, SQLite, local bus, logs in files, open logins."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.ports = {"mobileimsdk": free_port(), "chatserver": free_port()}
+        self.home = Path(tempfile.mkdtemp(prefix="state-", dir=BUILD))
+        self.config = self.home / "chatd.toml"
+        self.config.write_text(CONFIG.format(workers=workers, **self.ports))
+        command = [_beside("chatd"), "-c", str(self.config)] + (["--allow-root"] if os.getuid() == 0 else [])
+        with (self.home / "output").open("wb") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=output)
+        self._wait_for_workers()
+
+    def _wait_for_workers(self) -> None:
+        deadline = time.monotonic() + START_DEADLINE_S
+        while self._ready_workers() < self.workers:
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                self.process.kill()
+                raise RuntimeError("chatd did not start:\n" + self.last_words())
+            time.sleep(0.1)
+
+    def _ready_workers(self) -> int:
+        command = [_beside("chatctl"), "-c", str(self.config), "status", "--json"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        if answer.returncode != 0:
+            return 0
+        return sum(row["state"] == "ready" for row in json.loads(answer.stdout)["workers"])
+
+    def last_words(self) -> str:
+        texts = [
+            path.read_text(errors="replace")[-2000:] for path in [self.home / "output", *self.home.glob("log/*.log")]
+        ]
+        return "\n".join(texts)
+
+    def errors_logged(self) -> int:
+        log = self.home / "log" / "error.log"
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
+    def stop(self) -> None:
+        super().stop()
+        shutil.rmtree(self.home)
+
+
+def _beside(command: str) -> str:
+    """The command installed in the same environment as this Python."""
+    return str(Path(sys.executable).parent / command)
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _pss_kb(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    return 0
+
+
+def _connections(server_port: int) -> dict[str, int]:
+    """Inode of the server's socket -> the client's port, for the established connections to server_port."""
+    found = {}
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        local_port, remote_port = (int(fields[i].split(":")[1], 16) for i in (1, 2))
+        if local_port == server_port and fields[3] == "01":
+            found[fields[9]] = remote_port
+    return found
+
+
+def _socket_inodes(pid: int) -> list[str]:
+    inodes = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = os.readlink(link)
+        except FileNotFoundError:
+            continue  # closed in the meantime
+        if target.startswith("socket:["):
+            inodes.append(target[8:-1])
+    return inodes
