@@ -1,0 +1,28 @@
+"""Fixtures every room may use: real daemons that never outlive their test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness.daemon import Daemon
+
+
+@pytest.fixture
+def make_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """A factory of daemons, not started. At the end every process is ended and the logs must hold no error that
+    the test did not announce with expect_error."""
+    made: list[Daemon] = []
+
+    def make(**options: Any) -> Daemon:
+        made.append(Daemon(tmp_path / f"chatd{len(made)}", **options))
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        daemon.clear()
+    complaints = [line for daemon in made for line in daemon.unexpected()]
+    assert not complaints, "the daemon logged errors:\n" + "\n".join(complaints[:20])

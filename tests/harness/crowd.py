@@ -1,0 +1,223 @@
+"""Many people who talk, lose their connection, come back, repeat what was not answered, and write everything down.
+
+Owns: Talker (a Person that never gives up), Crowd (who talks to whom, how fast, when it is over) and the way from a run
+to a verdict.
+Not here: the faults done meanwhile (tests.faults), the judging (judge).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from chatd.errors import MEANINGS
+from tests.harness.deadline import until
+from tests.harness.journal import Journal, digest, next_connection, pair
+from tests.harness.judge import Verdict, judge
+from tests.harness.link import ConnectionGone, LoginRefused, Outcome, Seen
+from tests.harness.person import Person, Town, Wire
+
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.05, 0.5
+TEMPORARY = {int(code) for code, meaning in MEANINGS.items() if meaning.temporary}
+
+
+class Talker(Person):
+    """Sends to each of `peers` in turn with at most `window` unanswered; a wire without answers counts none."""
+
+    def __init__(self, crowd: Crowd, name: str, wire: Wire) -> None:
+        super().__init__(crowd.town, name, wire)
+        self.crowd = crowd
+        self.peers: list[str] = []
+        self.conn = 0
+        self.said = 0
+        self.unanswered: dict[str, tuple[str, str]] = {}
+        self.room = asyncio.Event()
+        self.has: set[str] = set()
+        self.owed: set[str] = set()
+        self.logged_in = False
+        self.logins = 0
+        self.deaths: list[str] = []
+
+    # ------------------------------------------------------------ Ears
+
+    def message(self, seen: Seen) -> None:
+        message_id = seen.text.split(" ", 1)[0]
+        conv = f"#{seen.group}" if seen.group else pair(seen.sender, self.name)
+        self.crowd.journal.note(
+            "receive",
+            self.name,
+            self.conn,
+            id=message_id,
+            conv=conv,
+            sender=seen.sender,
+            hash=digest(seen.text),
+            seq=seen.seq,
+        )
+        self.has.add(message_id)
+        self.owed.discard(message_id)
+
+    def outcome(self, fp: str, outcome: Outcome) -> None:
+        known = self.unanswered.get(fp)
+        if outcome.ok:
+            self.crowd.journal.note("ok", self.name, self.conn, id=fp, seq=outcome.seq)
+            if known is not None:
+                self.crowd.owe(self.name, known[0], fp)
+                del self.unanswered[fp]
+        elif fp:
+            self.crowd.journal.note("refused", self.name, self.conn, id=fp, code=outcome.code)
+            if outcome.code in TEMPORARY and known is not None:
+                asyncio.get_running_loop().call_later(FIRST_RETRY_S, self._again, fp)
+            else:
+                self.unanswered.pop(fp, None)
+        self.room.set()
+
+    def closed(self) -> None:
+        if self.conn:
+            self.crowd.journal.note("close", self.name, self.conn)
+            for fp in self.unanswered:
+                self.crowd.journal.note("unknown", self.name, self.conn, id=fp)
+        self.logged_in = False
+        self.room.set()
+        super().closed()
+
+    # ------------------------------------------------------------ staying
+
+    async def stay(self) -> None:
+        """Be logged in, always; after each login repeat what was not answered."""
+        wait_s = FIRST_RETRY_S
+        while True:
+            try:
+                await self._enter()
+                wait_s = FIRST_RETRY_S
+                await self.away.wait()
+            except (LoginRefused, ConnectionGone, TimeoutError):
+                if self.link is not None:
+                    self.link.abort()
+            if (death := getattr(self.link, "death", None)) is not None:
+                self.deaths.append(str(death))
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, LONGEST_RETRY_S)
+
+    async def _enter(self) -> None:
+        self.conn = next_connection()
+        link_class_removes = self.wire != "old"
+        self.crowd.journal.note("connect", self.name, self.conn, dedupe=link_class_removes)
+        await self.arrive()
+        self.crowd.journal.note("login", self.name, self.conn)
+        self.logged_in = True
+        self.logins += 1
+        for fp in list(self.unanswered):
+            self._again(fp)
+        self.room.set()
+
+    def _again(self, fp: str) -> None:
+        if self.logged_in and fp in self.unanswered:
+            self._put(fp, *self.unanswered[fp])
+
+    def _put(self, fp: str, to: str, text: str) -> None:
+        conv = to if to.startswith("#") else pair(self.name, to)
+        self.crowd.journal.note("send", self.name, self.conn, id=fp, conv=conv, hash=digest(text))
+        self.post(to, text, fp)
+
+    # ------------------------------------------------------------ talking
+
+    async def talk(self, window: int, think_s: float) -> None:
+        """Until cancelled."""
+        while self.peers:
+            while not self.logged_in or len(self.unanswered) >= window:
+                self.room.clear()
+                await self.room.wait()
+            to = self.peers[self.said % len(self.peers)]
+            self.said += 1
+            fp = f"{self.name}-{self.said}"
+            text = f"{fp} {'x' * (self.said % 40)}"
+            assert self.link is not None
+            if self.link.acknowledges:
+                self.unanswered[fp] = (to, text)
+            self._put(fp, to, text)
+            await asyncio.sleep(think_s)
+
+
+class Crowd:
+    """Made by `gather`; talks while inside `async with talking()`; `verdict` settles and judges."""
+
+    def __init__(self, town: Town, evidence: Path | None = None) -> None:
+        self.town = town
+        self.journal = Journal(evidence)
+        self.people: dict[str, Talker] = {}
+        self.members: dict[str, set[str]] = {}
+        self.staying: list[asyncio.Task[None]] = []
+
+    async def gather(self, wires: Sequence[Wire], groups: Sequence[Sequence[int]] = (), prefix: str = "p") -> None:
+        """One account per wire given; neighbours (0 and 1, 2 and 3, …) talk to each other; `groups` by index."""
+        for index, wire in enumerate(wires):
+            name = f"{prefix}{index}_{time.monotonic_ns() % 10**9}"
+            await self.town.register(name)
+            self.people[name] = Talker(self, name, wire)
+        everybody = list(self.people.values())
+        for one, other in zip(everybody[::2], everybody[1::2], strict=False):
+            one.peers.append(other.name)
+            other.peers.append(one.name)
+        for number, indexes in enumerate(groups):
+            names = [everybody[index].name for index in indexes]
+            group_id = await self.town.make_group(f"{prefix}g{number}", names)
+            self.members[f"#{group_id}"] = set(names)
+            self.journal.note("members", "", conv=f"#{group_id}", users=tuple(names))
+            for index in indexes:
+                everybody[index].peers.append(f"#{group_id}")
+        self.staying = [asyncio.create_task(talker.stay()) for talker in everybody]
+        await until(20, "everybody logged in", lambda: all(talker.logged_in for talker in everybody))
+
+    def owe(self, sender: str, to: str, message_id: str) -> None:
+        for name in self.members[to] - {sender} if to.startswith("#") else {to}:
+            if message_id not in self.people[name].has:
+                self.people[name].owed.add(message_id)
+
+    @contextlib.asynccontextmanager
+    async def talking(self, window: int = 4, think_s: float = 0.02) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(talker.talk(window, think_s)) for talker in self.people.values()]
+        try:
+            yield
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def acknowledged(self) -> int:
+        return sum(1 for line in self.journal.lines if line.event == "ok")
+
+    def logins(self) -> int:
+        return sum(talker.logins for talker in self.people.values())
+
+    async def verdict(self, settle_s: float = 30.0, stale_s: float | None = None) -> Verdict:
+        """Wait until everything is answered and everything acknowledged has arrived, or settle_s; then judge."""
+        talkers = self.people.values()
+        with contextlib.suppress(TimeoutError):  # what is still owed then is what the judge calls lost
+            await until(
+                settle_s,
+                "settled",
+                lambda: all(not talker.unanswered and not talker.owed and talker.logged_in for talker in talkers),
+            )
+        unanswered = sum(len(talker.unanswered) for talker in talkers)
+        await self.disperse()
+        self.journal.save()
+        found = judge(self.journal.lines, stale_s=stale_s)
+        found.counts["people"] = len(self.people)
+        found.counts["unanswered at the end"] = unanswered
+        return found
+
+    async def disperse(self) -> None:
+        for task in self.staying:
+            task.cancel()
+        await asyncio.gather(*self.staying, return_exceptions=True)
+        for talker in self.people.values():
+            if talker.link is not None and not talker.away.is_set():
+                talker.link.close()
+        deaths = [f"{talker.name}: {death}" for talker in self.people.values() for death in talker.deaths]
+        assert not deaths, f"old clients died: {deaths[:5]}"

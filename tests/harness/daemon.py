@@ -1,0 +1,259 @@
+"""A real chatd in a directory of its own: made, started, watched, hurt and cleared away.
+
+Owns: the generated configuration, free ports, the processes (found again by a mark in their environment, so that
+no orphan survives a test), and what its logs say.
+Not here: clients (person, chatserver, mobileimsdk).
+Fails: DaemonError with the end of the daemon's own output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.harness.deadline import wait_until
+
+MARK = "CHATD_TEST_MARK"
+TOP = Path(__file__).resolve().parents[2]
+
+Table = Mapping[str, Any]
+
+
+class DaemonError(AssertionError):
+    pass
+
+
+def free_port() -> int:
+    """Below the range the kernel takes for outgoing connections, so that no client of a neighbour can have it."""
+    for _ in range(200):
+        port = random.randint(12000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise DaemonError("no free port")
+
+
+def toml(config: Mapping[str, Any]) -> str:
+    """The subset of TOML the configuration needs: tables of scalars and arrays of such tables."""
+    parts = []
+    for name, table in config.items():
+        for one in table if isinstance(table, list) else [table]:
+            parts.append(f"[[{name}]]" if isinstance(table, list) else f"[{name}]")
+            parts.extend(f"{key} = {json.dumps(value)}" for key, value in one.items())
+            parts.append("")
+    return "\n".join(parts)
+
+
+class Daemon:
+    """`tables` are merged over the defaults below, option by option; `listen` is options of a listener by protocol.
+
+    entry: what is run; another one may plant bugs before chatd starts (tests.faults.planted).
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        workers: int = 1,
+        listen: Mapping[str, Table] | None = None,
+        entry: Iterable[str] = ("-m", "chatd"),
+        env: Mapping[str, str] | None = None,
+        **tables: Table,
+    ) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        self.root = root
+        self.entry = tuple(entry)
+        self.mark = uuid.uuid4().hex
+        self.env = {**os.environ, **(env or {}), MARK: self.mark, "PYTHONPATH": str(TOP)}
+        self.ports = {protocol: free_port() for protocol in ("chatserver", "mobileimsdk", "echo")}
+        self.config: dict[str, Any] = {
+            "server": {"workers": workers, "state_dir": "state", "runtime_dir": "run", "log_dir": "log"},
+            "accounts": {"argon2_memory_kib": 1024, "argon2_passes": 1},
+            "listen": [
+                {"protocol": protocol, "address": f"tcp://127.0.0.1:{port}", **(listen or {}).get(protocol, {})}
+                for protocol, port in self.ports.items()
+            ],
+        }
+        for name, table in tables.items():
+            self.config.setdefault(name, {}).update(table)
+        self.config_file = root / "chatd.toml"
+        self.output = root / "output.txt"
+        self.expected_errors: set[str] = set()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.write_config()
+
+    def write_config(self) -> None:
+        listen = self.config.pop("listen")
+        self.config["listen"] = listen  # arrays of tables last
+        self.config_file.write_text(toml(self.config))
+
+    # ------------------------------------------------------------ life
+
+    def start(self, limit_s: float = 30.0, prefix: Iterable[str] = ()) -> Daemon:
+        """Return when every worker is ready. prefix: a command that runs it, such as prlimit."""
+        self.launch(prefix)
+        self.wait_ready(limit_s)
+        return self
+
+    def launch(self, prefix: Iterable[str] = ()) -> None:
+        command = [*prefix, sys.executable, *self.entry, "-c", str(self.config_file)]
+        if os.geteuid() == 0:
+            command.append("--allow-root")
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(
+                command, cwd=self.root, env=self.env, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def wait_ready(self, limit_s: float = 30.0) -> None:
+        def ready() -> bool:
+            if self.process is not None and self.process.poll() is not None:
+                raise DaemonError(f"chatd left with {self.process.returncode}:\n{self.tail()}")
+            return self.answers("echo") and self.all_ready()
+
+        try:
+            wait_until(limit_s, "every worker ready", ready, 0.05)
+        except TimeoutError as error:
+            raise DaemonError(f"{error}\n{self.tail()}") from None
+
+    def all_ready(self) -> bool:
+        try:
+            rows = self.status()["workers"]
+        except (DaemonError, KeyError, ValueError):
+            return False
+        return len(rows) == self.config["server"]["workers"] and all(
+            str(row["state"]).lower() == "ready" for row in rows
+        )
+
+    def answers(self, protocol: str, limit_s: float = 1.0) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.ports[protocol]), limit_s) as probe:
+                if protocol != "echo":
+                    return True
+                probe.sendall(b"ready?\n")
+                return b"server[echo]" in probe.recv(100)
+        except OSError:
+            return False
+
+    def stop(self, limit_s: float = 30.0) -> int:
+        """Ask for a graceful stop; the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait_gone(limit_s)
+
+    def wait_gone(self, limit_s: float = 30.0) -> int:
+        assert self.process is not None
+        try:
+            return self.process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            raise DaemonError(f"chatd is still there after {limit_s} s:\n{self.tail()}") from None
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def workers(self) -> list[int]:
+        """The pids of the master's children, as the kernel sees them."""
+        try:
+            return sorted(child.pid for child in psutil.Process(self.pid).children() if child.status() != "zombie")
+        except psutil.NoSuchProcess:
+            return []
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything this daemon ever left running, whoever its parent is now."""
+        mine = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARK) == self.mark and process.status() != "zombie":
+                    mine.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return mine
+
+    def kill_all(self) -> None:
+        """kill -9 of master and workers, as close together as a signal can be."""
+        for pid in [*self.workers(), self.pid]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        assert self.process is not None
+        self.process.wait(10)
+        self.clear()
+
+    def clear(self, limit_s: float = 10.0) -> None:
+        """End what is left of it, and wait until it is gone."""
+        for process in self.processes():
+            try:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        if self.process is not None and self.process.poll() is None:
+            self.process.wait(limit_s)
+        wait_until(limit_s, "no process left", lambda: not self.processes())
+
+    # ------------------------------------------------------------ asking it
+
+    def ctl(self, *arguments: str, limit_s: float = 30.0) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "chatd.chatctl", "-c", str(self.config_file), *arguments],
+            cwd=self.root, env=self.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit_s,
+            check=False,
+        )  # fmt: skip
+
+    def status(self) -> dict[str, Any]:
+        answer = self.ctl("status", "--json")
+        if not answer.stdout.strip():
+            raise DaemonError(f"status says nothing: {answer.returncode} {answer.stderr}")
+        found: dict[str, Any] = json.loads(answer.stdout)
+        return found
+
+    # ------------------------------------------------------------ what it wrote
+
+    def records(self, name: str = "*.log*") -> list[dict[str, Any]]:
+        """Log records, oldest file first."""
+        found = []
+        for path in sorted((self.root / "log").glob(name), key=lambda path: path.stat().st_mtime):
+            for line in path.read_text(errors="replace").splitlines():
+                try:
+                    found.append(json.loads(line))
+                except ValueError:
+                    found.append({"level": "TORN", "event": line})
+        return found
+
+    def logged(self, text: str) -> list[dict[str, Any]]:
+        return [record for record in self.records() if text in json.dumps(record)]
+
+    def expect_error(self, text: str) -> None:
+        """Records at ERROR or FATAL that contain `text` belong to this test."""
+        self.expected_errors.add(text)
+
+    def unexpected(self) -> list[str]:
+        """What a healthy daemon would not have written."""
+        bad = [json.dumps(record) for record in self.records() if record.get("level") in ("ERROR", "FATAL", "TORN")]
+        output = self.output.read_text(errors="replace") if self.output.exists() else ""
+        if "Traceback" in output:
+            bad.append(output[-4000:])
+        return [line for line in bad if not any(text in line for text in self.expected_errors)]
+
+    def tail(self, limit: int = 3000) -> str:
+        parts = [self.output, *sorted((self.root / "log").glob("*.log"))]
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text(errors='replace')[-limit:]}" for path in parts if path.exists()
+        )

@@ -1,0 +1,186 @@
+"""A person with a client: the same verbs whatever the wire.
+
+Owns: Person (log in, send, see, come back), Town (who lives here: names, passwords, numeric ids, which wire), and what
+a person remembers between connections, as its client would.
+Not here: many people at once under faults (crowd); the wires (chatserver, mobileimsdk).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tests.harness import chatserver
+from tests.harness.chatserver import OldLink, StreamingLink
+from tests.harness.daemon import Daemon
+from tests.harness.deadline import until
+from tests.harness.link import Outcome, Seen
+from tests.harness.mobileimsdk import Remembered, StockLink
+from tests.harness.peer import NulPeer
+
+Wire = Literal["old", "streaming", "mobile"]
+WIRES: tuple[Wire, ...] = ("old", "streaming", "mobile")
+PORT_OF: dict[Wire, str] = {"old": "chatserver", "streaming": "chatserver", "mobile": "mobileimsdk"}
+
+AnyLink = OldLink | StreamingLink | StockLink
+
+
+@dataclass
+class Town:
+    """Accounts of one daemon. Setting up goes over chatserver, the wire that has requests for it."""
+
+    daemon: Daemon
+    ids: dict[str, int] = field(default_factory=dict)
+    secret: str = "open sesame"
+    suffixes: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def port(self, wire: Wire) -> int:
+        return self.daemon.ports[PORT_OF[wire]]
+
+    async def register(self, name: str) -> int:
+        peer = NulPeer()
+        await peer.open(self.daemon.ports["chatserver"])
+        peer.put({"msgid": chatserver.REGISTER, "name": name, "password": self.secret})
+        answer = await peer.find(msgid=chatserver.REGISTER_ACK)
+        peer.close()
+        if answer["errno"] != 0:
+            raise AssertionError(f"cannot register {name}: {answer}")
+        self.ids[name] = answer["id"]
+        return self.ids[name]
+
+    async def settle(self, name: str, wire: Wire) -> Person:
+        """A new account and its person."""
+        await self.register(name)
+        return Person(self, name, wire)
+
+    async def errand(self, name: str) -> NulPeer:
+        """A logged-in chatserver connection for setting things up; close it before the person arrives."""
+        peer = NulPeer()
+        await peer.open(self.daemon.ports["chatserver"])
+        peer.put(
+            {"msgid": chatserver.LOGIN, "id": self.ids[name], "password": self.secret, "framing": "nul"},
+        )
+        answer = await peer.find(msgid=chatserver.LOGIN_ACK)
+        assert answer["errno"] == 0, answer
+        return peer
+
+    async def finish(self, peer: NulPeer) -> None:
+        """Log out and wait until the server has closed its half too, so that the account is free again."""
+        peer.put({"msgid": chatserver.LOGOUT, "id": 0})
+        assert peer.transport is not None
+        peer.transport.write_eof()
+        await peer.end()
+
+    async def make_group(self, name: str, members: list[str]) -> int:
+        """The first member creates it, the others join."""
+        peer = await self.errand(members[0])
+        peer.put({"msgid": chatserver.CREATE_GROUP, "id": self.ids[members[0]], "groupname": name, "groupdesc": name})
+        number = int((await peer.find(msgid=chatserver.GROUP_ACK))["groupid"])
+        await self.finish(peer)
+        for member in members[1:]:
+            await self.join_group(member, number)
+        return number
+
+    async def join_group(self, member: str, number: int) -> None:
+        peer = await self.errand(member)
+        peer.put({"msgid": chatserver.JOIN_GROUP, "id": self.ids[member], "groupid": number})
+        await peer.find(msgid=chatserver.GROUP_ACK, groupid=number)
+        await self.finish(peer)
+
+
+class Person:
+    """`seen` is everything shown, over all connections; `outcomes` by fp."""
+
+    def __init__(self, town: Town, name: str, wire: Wire) -> None:
+        self.town, self.name, self.wire = town, name, wire
+        self.link: AnyLink | None = None
+        self.seen: list[Seen] = []
+        self.noticed = 0
+        self.outcomes: dict[str, Outcome] = {}
+        self.away = asyncio.Event()
+        self.away.set()
+        self.marks: set[tuple[object, ...]] = set()
+        self.memory = Remembered()
+        self.first_login_time = 0
+        self.last_fp = ""
+
+    # ------------------------------------------------------------ Ears
+
+    def message(self, seen: Seen) -> None:
+        self.seen.append(seen)
+
+    def outcome(self, fp: str, outcome: Outcome) -> None:
+        self.outcomes[fp or self.last_fp] = outcome
+
+    def closed(self) -> None:
+        self.away.set()
+
+    # ------------------------------------------------------------ coming and going
+
+    def make_link(self) -> AnyLink:
+        if self.wire == "old":
+            return OldLink(self)
+        if self.wire == "streaming":
+            return StreamingLink(self, self.marks)
+        return StockLink(self, self.memory, self.first_login_time)
+
+    async def arrive(self) -> None:
+        """Connect and log in. Raises LoginRefused, ConnectionGone."""
+        link = self.make_link()
+        await link.open(self.town.port(self.wire))
+        self.away.clear()
+        self.link = link
+        await link.login(self.name, self.town.ids.get(self.name, 0), self.town.secret)
+        if isinstance(link, StockLink):
+            self.first_login_time = link.first_login_time
+
+    async def leave(self) -> None:
+        """Close the connection properly."""
+        assert self.link is not None
+        self.link.close()
+        await until(10, f"{self.name} has left", self.away.is_set)
+
+    async def vanish(self) -> None:
+        """The connection is reset, whatever was under way."""
+        assert self.link is not None
+        self.link.abort()
+        await until(10, f"{self.name} has vanished", self.away.is_set)
+
+    # ------------------------------------------------------------ talking
+
+    def post(self, to: str, text: str, fp: str = "") -> str:
+        """Send; the fp under which the outcome will be known."""
+        assert self.link is not None
+        self.last_fp = fp or str(uuid.uuid4())
+        self.link.send(to, 0 if to.startswith("#") else self.town.ids.get(to, 0), text, self.last_fp)
+        return self.last_fp
+
+    async def say(self, to: str, text: str, fp: str = "") -> Outcome | None:
+        """Send and wait for the outcome; None where the wire has none unless it is refused."""
+        fp = self.post(to, text, fp)
+        assert self.link is not None
+        return await self.told(fp) if self.link.acknowledges else None
+
+    async def told(self, fp: str, limit_s: float = 10.0) -> Outcome:
+        return await until(limit_s, f"{self.name} is told about {fp}", lambda: self.outcomes.get(fp))
+
+    async def sees(self, seen: Seen, limit_s: float = 10.0) -> None:
+        """The next message shown is this one (its seq does not matter)."""
+        await until(limit_s, f"{self.name} sees {seen}", lambda: len(self.seen) > self.noticed or self._dead())
+        self.check()
+        found = self.seen[self.noticed]
+        assert (found.sender, found.text, found.group) == (seen.sender, seen.text, seen.group), f"{self.name}: {found}"
+        self.noticed += 1
+
+    def unnoticed(self) -> list[Seen]:
+        return self.seen[self.noticed :]
+
+    def _dead(self) -> bool:
+        return isinstance(self.link, OldLink) and self.link.death is not None
+
+    def check(self) -> None:
+        if isinstance(self.link, OldLink):
+            self.link.check()
