@@ -1,0 +1,31 @@
+"""The echo wire: every read comes back followed by ` server[echo]`, for telnet and load balancers' checks.
+
+Owns: EchoCodec. Nothing is ever refused and nothing is kept between reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chatd.protocol import Command, Echo, Echoed, Event, LoginAccepted
+
+SUFFIX = b" server[echo]"
+
+
+class EchoCodec:
+    """See wire.codec.Codec. What is received in one read is one Echo."""
+
+    __slots__ = ("pace_ms",)
+
+    def __init__(self) -> None:
+        self.pace_ms = 0
+
+    def receive(self, data: bytes) -> Iterator[Command]:
+        if data:
+            yield Echo(raw=data)
+
+    def encode(self, event: Event) -> bytes:
+        return event.raw + SUFFIX if isinstance(event, Echoed) else b""
+
+    def encode_login(self, event: LoginAccepted) -> tuple[bytes, int]:
+        return b"", 0
