@@ -1,0 +1,91 @@
+"""Write what is generated from the code: the sample configuration, its manual page, and the tables in docs/.
+
+Owns: which files are generated, and the tables. usage: generate.py [--check]; with --check nothing is written and the
+exit code is 1 when a file is out of date. tests/test_docs.py checks the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+
+from chatd import config_text
+from chatd.config import SECTIONS, options_of
+from chatd.errors import MEANINGS, Exit
+
+ROOT = Path(__file__).parent.parent
+
+EXIT_MEANINGS = {
+    Exit.OK: "it did what was asked",
+    Exit.USAGE: "wrong arguments",
+    Exit.UNAVAILABLE: "something chatd depends on (store, bus) cannot be reached, or a worker cannot start",
+    Exit.BUG: "a bug in chatd; the error log has the traceback",
+    Exit.OS: "the system refused: bind, fork, open files",
+    Exit.CANNOT_CREATE: "a file or directory cannot be created",
+    Exit.TRY_AGAIN: "not now: another instance runs, or an operation is under way",
+    Exit.PERMISSION: "not allowed: root without --allow-root, or the wrong user",
+    Exit.CONFIG: "the configuration is wrong; one line `file: key: what` says where",
+}
+
+
+def generated() -> dict[Path, str]:
+    """Every generated file with the content it should have."""
+    return {
+        ROOT / "etc" / "chatd.toml": config_text.sample(),
+        ROOT / "man" / "chatd.toml.5": config_text.manual(),
+        **_with_table("docs/configuration.md", "options", options()),
+        **_with_table("docs/protocols/errors.md", "error codes", error_codes()),
+        **_with_table("docs/operations.md", "exit codes", exit_codes()),
+    }
+
+
+def options() -> list[str]:
+    lines = ["| option | values | default | takes effect | |", "|---|---|---|---|---|"]
+    for section, kind in SECTIONS.items():
+        for option in options_of(kind):
+            default = "" if option.default is msgspec.NODEFAULT else f"`{config_text.toml(option.default)}`"
+            cells = [f"`{section}.{option.name}`", config_text.values(option), default, option.effect]
+            lines.append(_row(*cells, option.description))
+    return lines
+
+
+def error_codes() -> list[str]:
+    lines = ["| code | name | text | temporary |", "|--:|---|---|---|"]
+    for code, meaning in MEANINGS.items():
+        lines.append(_row(str(int(code)), code.name, meaning.text, "yes" if meaning.temporary else ""))
+    return lines
+
+
+def exit_codes() -> list[str]:
+    lines = ["| exit code | name | meaning |", "|--:|---|---|"]
+    return lines + [_row(str(int(code)), code.name, EXIT_MEANINGS[code]) for code in Exit]
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _with_table(page: str, name: str, table: list[str]) -> dict[Path, str]:
+    """The page with the table between its two marks. Raises ValueError when a mark is missing."""
+    path = ROOT / page
+    begin, end = f"<!-- {name}: written by `make docs` -->\n", f"<!-- end of {name} -->"
+    before, rest = path.read_text().split(begin)
+    _, after = rest.split(end)
+    return {path: f"{before}{begin}\n" + "\n".join(table) + f"\n\n{end}{after}"}
+
+
+def main(arguments: list[str]) -> int:
+    stale = [path for path, text in generated().items() if not path.exists() or path.read_text() != text]
+    for path in stale:
+        print(f"{'out of date' if arguments else 'written'}: {path.relative_to(ROOT)}")
+        if not arguments:
+            path.write_text(generated()[path])
+    return 1 if stale and arguments else 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] not in ([], ["--check"]):
+        sys.exit("usage: generate.py [--check]")
+    sys.exit(main(sys.argv[1:]))
