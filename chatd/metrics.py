@@ -8,6 +8,7 @@ writes), aligned 8-byte stores: a reader never sees a torn value.
 from __future__ import annotations
 
 import enum
+from typing import TYPE_CHECKING
 
 ROW_BYTES = 256
 
@@ -56,7 +57,8 @@ def _field(index: int) -> property:
 class Row:
     """`cells` is a memoryview of signed 64-bit integers (format "q"), ROW_BYTES long."""
 
-    __slots__ = ("cells",)
+    if not TYPE_CHECKING:  # the fields below are properties, set at the end of this file
+        __slots__ = ("cells",)
 
     def __init__(self, cells: memoryview) -> None:
         self.cells = cells

@@ -20,8 +20,12 @@ class Seat:
     life_fd: read end of a pipe whose only writer is the master; EOF = the master is gone.
     order_fd: non-blocking SOCK_SEQPACKET socket of master -> worker orders and worker -> master answers,
     one JSON object per datagram: {"order": "reload", "generation": n, "config": {...}} ->
-    {"done": n} or {"failed": n, "why": str}; {"order": "log"} (reopen and re-read the level).
+    {"done": n} or {"failed": n, "why": str}; {"order": "log", "level": "DEBUG"} (set the level; reopening needs no
+    order); {"order": "drain", "within_s": x} (a fast stop: the drain that TERM began, or begins, may take x seconds).
+    An order that is not known is ignored. A worker that cannot start raises ConfigError, BootError or Unavailable, or
+    returns an exit code after it has sent {"failed": generation, "why": str}: the operator is told that line.
     rows: every slot's scoreboard row, for the accept gate; `rows[slot]` is this worker's own.
+    master_row: the master's own row. The log is set up before the worker runs: `log.get()` is all it needs.
     """
 
     slot: int
@@ -31,3 +35,4 @@ class Seat:
     life_fd: int
     order_fd: int
     rows: tuple[Row, ...]
+    master_row: Row

@@ -1,0 +1,100 @@
+"""`chatd`: arguments, configuration, then the master.
+
+Owns: the command line, and the one place where a failed start becomes an exit code and a line on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import shtab
+
+from chatd import __version__, config_load, config_text
+from chatd.errors import BootError, ConfigError, Exit
+from chatd.master import detach, privileges, start
+from chatd.seat import Seat
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with the exit code of sysexits."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(Exit.USAGE, f"{self.prog}: {message}\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    made = Parser(prog="chatd", description="An instant-messaging server.")
+    file = made.add_argument("-c", "--config", metavar="FILE", help=f"configuration ({config_load.DEFAULT_FILE})")
+    file.complete = shtab.FILE  # type: ignore[attr-defined]
+    made.add_argument("--daemon", action="store_true", help="detach; return when clients can connect")
+    made.add_argument("-t", "--test", action="store_true", help="test the configuration, touch nothing")
+    made.add_argument("-T", "--dump", action="store_true", help="test, and print the configuration in effect")
+    made.add_argument("--allow-root", action="store_true", help="serve as root")
+    made.add_argument("--version", action="version", version=f"chatd {__version__}")
+    shtab.add_argument_to(made, "--print-completion", help="print a shell completion script")
+    return made
+
+
+def serve(seat: Seat) -> int:
+    """In a forked worker. Imported here, so that the master has no event loop and no database."""
+    from chatd import worker
+
+    return worker.run(seat)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        loaded = config_load.load(options.config)
+        config_load.check_host(loaded.config, loaded.name)
+        if options.test or options.dump:
+            return _test(loaded, options.dump)
+        if loaded.file is None:
+            _say(f"no {config_load.DEFAULT_FILE}, using the built-in defaults")
+        privileges.identity(loaded.config.server, options.allow_root)
+        if options.daemon:
+            return _daemon(loaded, options.allow_root)
+        return start.run(loaded, options.allow_root, serve, _say_failure)
+    except ConfigError as error:
+        _say(str(error))
+        return Exit.CONFIG
+    except BootError as error:
+        _say(str(error))
+        return error.exit_code
+
+
+def _test(loaded: config_load.Loaded, dump: bool) -> int:
+    if dump:
+        sys.stdout.write(config_text.effective(loaded))
+    else:
+        _say(f"{loaded.name}: the configuration is good")
+    return Exit.OK
+
+
+def _daemon(loaded: config_load.Loaded, allow_root: bool) -> int:
+    if loaded.config.server.log_dir == "-":
+        raise ConfigError(f'{loaded.name}: server.log_dir: "-" (standard error) is nowhere with --daemon')
+    announce = detach.detach()
+    try:
+        return start.run(loaded, allow_root, serve, announce)
+    except BootError as error:
+        announce(error.exit_code, str(error))
+        return error.exit_code
+
+
+def _say_failure(code: int, line: str) -> None:
+    if code != Exit.OK:
+        _say(line)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"chatd: {line}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""The sockets on which clients arrive.
+
+Owns: binding them, or taking them from systemd, and describing them in status.
+Not here: accepting (net).
+Fails: BootError, exit 71 (77 where permission is missing), naming the address.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import struct
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from chatd import address
+from chatd.config import Listen
+from chatd.errors import BootError, Exit
+
+Bound = tuple[Listen, socket.socket]
+
+TAKEOVER_S = 3.0
+"""How long to wait for the workers of a server that crashed to let go of an address."""
+
+
+def bind_all(
+    listen: Sequence[Listen], inherited: list[socket.socket], after_crash: bool
+) -> tuple[tuple[Bound, ...], list[socket.socket]]:
+    """One listening, non-blocking socket per [[listen]], and the inherited ones that match none of them."""
+    left = list(inherited)
+    deadline = time.monotonic() + (TAKEOVER_S if after_crash else 0.0)
+    bound: list[Bound] = []
+    for one in listen:
+        adopted = next((candidate for candidate in left if _matches(one, candidate)), None)
+        if adopted is not None:
+            left.remove(adopted)
+            adopted.setblocking(False)
+            bound.append((one, adopted))
+        else:
+            bound.append((one, _bind_by(one, deadline)))
+    return tuple(bound), left
+
+
+def _bind_by(one: Listen, deadline: float) -> socket.socket:
+    while True:
+        try:
+            return _bind(one)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and time.monotonic() < deadline:
+                time.sleep(0.02)
+                continue
+            code = Exit.PERMISSION if error.errno in (errno.EACCES, errno.EPERM) else Exit.OS
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+            raise BootError(f"{one.address}: cannot listen: {reason}", code) from None
+
+
+def _bind(one: Listen) -> socket.socket:
+    where = address.parse(one.address)
+    if where.transport == "unix":
+        return _bind_unix(where.path, one.backlog)
+    family, kind, protocol, _, target = socket.getaddrinfo(
+        where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.setblocking(False)
+        listener.bind(target)
+        listener.listen(one.backlog)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _bind_unix(path: str, backlog: int) -> socket.socket:
+    """Under our lock a socket file nobody answers on is a leftover."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.setblocking(False)
+        if _is_leftover(path):
+            os.unlink(path)
+        listener.bind(path)
+        os.chmod(path, 0o666)
+        listener.listen(backlog)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _is_leftover(path: str) -> bool:
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return False
+    except FileNotFoundError:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        return probe.connect_ex(path) == errno.ECONNREFUSED
+
+
+def _matches(one: Listen, candidate: socket.socket) -> bool:
+    where = address.parse(one.address)
+    if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != socket.SOCK_STREAM:
+        return False
+    name = candidate.getsockname()
+    if where.transport == "unix":
+        return candidate.family == socket.AF_UNIX and os.path.normpath(name) == os.path.normpath(where.path)
+    if candidate.family not in (socket.AF_INET, socket.AF_INET6) or name[1] != where.port:
+        return False
+    wanted = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
+    # systemd binds ListenStream=PORT to [::] for both families
+    both = name[0] == "::" and where.host == "0.0.0.0"
+    return both or any(entry[0] == candidate.family and entry[4][0] == name[0] for entry in wanted)
+
+
+def close_all(bound: Sequence[Bound]) -> None:
+    """At the end of the server: close, and remove the files of Unix sockets."""
+    for one, listener in bound:
+        listener.close()
+        where = address.parse(one.address)
+        if where.transport == "unix":
+            Path(where.path).unlink(missing_ok=True)
+
+
+def actual_address(one: Listen, listener: socket.socket) -> str:
+    """As configured, with the port the kernel chose for port 0."""
+    where = address.parse(one.address)
+    if where.transport == "unix":
+        return one.address
+    host = f"[{where.host}]" if ":" in where.host else where.host
+    return f"{where.transport}://{host}:{listener.getsockname()[1]}"
+
+
+def waiting(listener: socket.socket) -> int:
+    """Connections the kernel holds that no worker has accepted yet; -1 where it does not tell (Unix sockets)."""
+    try:
+        info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+    except OSError:
+        return -1
+    return int(struct.unpack_from("=I", info, 24)[0])  # tcpi_unacked: of a listener, the length of its queue

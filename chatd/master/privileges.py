@@ -1,0 +1,62 @@
+"""Who the server runs as.
+
+Owns: the choice of user and group, and giving up root for good (OPS-05).
+Fails: BootError, exit 77.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import grp
+import os
+import pwd
+import resource
+from typing import NamedTuple
+
+from chatd.config import Server
+from chatd.errors import BootError, Exit
+
+PR_SET_NO_NEW_PRIVS = 38
+
+
+class Identity(NamedTuple):
+    user: str
+    uid: int
+    gid: int
+
+
+def identity(server: Server, allow_root: bool) -> Identity | None:
+    """Who to become; None = stay who we are. Raises BootError where root would serve without being allowed to."""
+    if os.geteuid() != 0:
+        if server.user and pwd.getpwnam(server.user).pw_uid != os.geteuid():
+            raise BootError(f"server.user: only root can become {server.user}", Exit.PERMISSION)
+        return None
+    if not server.user:
+        if not allow_root:
+            raise BootError("will not serve as root: set server.user, or give --allow-root", Exit.PERMISSION)
+        return None
+    entry = pwd.getpwnam(server.user)
+    gid = grp.getgrnam(server.group).gr_gid if server.group else entry.pw_gid
+    if entry.pw_uid == 0 and not allow_root:
+        raise BootError("will not serve as root: server.user is root; give --allow-root", Exit.PERMISSION)
+    return Identity(entry.pw_name, entry.pw_uid, gid)
+
+
+def drop(who: Identity | None) -> None:
+    """Become `who` with no way back, and never gain privileges by execve."""
+    try:
+        if who is not None:
+            os.initgroups(who.user, who.gid)
+            os.setresgid(who.gid, who.gid, who.gid)
+            os.setresuid(who.uid, who.uid, who.uid)
+    except OSError as error:
+        raise BootError(f"cannot become {who.user if who else '-'}: {error.strerror}", Exit.PERMISSION) from None
+    if who is not None and (os.getresuid() != (who.uid,) * 3 or os.getresgid() != (who.gid,) * 3):
+        raise BootError(f"did not become {who.user}", Exit.PERMISSION)
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def raise_descriptor_limit() -> None:
+    """The soft limit to the hard one."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

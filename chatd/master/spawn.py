@@ -1,0 +1,145 @@
+"""One fork: from the master to a worker in its seat.
+
+Owns: what a child has, loses and ignores before the worker's own code runs (OPS-02), and its exit code afterwards.
+Not here: what a worker does (worker, given as `serve`); when one is forked and what becomes of it (crew).
+Fails: OSError from fork or socketpair, for the crew to try again later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from chatd import log
+from chatd.config import Config
+from chatd.errors import BootError, ConfigError, Exit, Unavailable
+from chatd.master.listeners import Bound
+from chatd.master.scoreboard import Scoreboard, clear
+from chatd.metrics import State
+from chatd.seat import Seat
+
+Serve = Callable[[Seat], int]
+
+IGNORED = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGWINCH,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGPIPE,
+)
+"""Terminals and pkill reach whole groups; these are the master's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What every worker is given."""
+
+    scoreboard: Scoreboard
+    listeners: tuple[Bound, ...]
+    life_read: int
+    serve: Serve
+    leave_master: Callable[[], None]
+    """In the child: close everything that is the master's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """The master's view of a new process. stacks: a memory file into which a dying worker dumps its stacks."""
+
+    pid: int
+    pidfd: int
+    orders: socket.socket
+    stacks: int
+
+    def close(self) -> None:
+        os.close(self.pidfd)
+        os.close(self.stacks)
+        self.orders.close()
+
+
+def fork(slot: int, generation: int, config: Config, shared: Shared) -> Child:
+    """A new worker in `slot`. Its row says BOOTING, with a fresh heartbeat, before it runs."""
+    row = shared.scoreboard.rows[slot]
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    stacks = os.memfd_create("stacks")
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    clear(row)
+    row.generation, row.state = generation, State.BOOTING
+    row.started_ms, row.heartbeat_ns = time.time_ns() // 1_000_000, time.monotonic_ns()
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            seat = Seat(
+                slot=slot,
+                generation=generation,
+                config=config,
+                listeners=shared.listeners,
+                life_fd=shared.life_read,
+                order_fd=theirs.detach(),
+                rows=shared.scoreboard.rows,
+                master_row=shared.scoreboard.master_row,
+            )
+            _be_worker(seat, shared, stacks)
+    except OSError:
+        ours.close()
+        os.close(stacks)
+        clear(row)
+        raise
+    finally:
+        theirs.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    row.pid = pid
+    return Child(pid, os.pidfd_open(pid), ours, stacks)
+
+
+def _be_worker(seat: Seat, shared: Shared, stacks: int) -> None:
+    """Never returns."""
+    code = int(Exit.BUG)
+    try:
+        seat.rows[seat.slot].pid = os.getpid()
+        signal.set_wakeup_fd(-1)
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            with contextlib.suppress(OSError, ValueError):  # the C library keeps two for itself
+                signal.signal(number, signal.SIG_IGN if number in IGNORED else signal.SIG_DFL)
+        shared.leave_master()
+        faulthandler.enable(file=stacks, all_threads=True)
+        log.setup(seat.config.log, seat.config.server.log_dir, seat.rows[seat.slot], seat.master_row, worker=seat.slot)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        code = _serve(seat, shared.serve)
+    finally:
+        os._exit(code)
+
+
+def _serve(seat: Seat, serve: Serve) -> int:
+    try:
+        return serve(seat)
+    except BootError as error:
+        return _cannot_start(seat, str(error), error.exit_code)
+    except ConfigError as error:
+        return _cannot_start(seat, str(error), Exit.CONFIG)
+    except Unavailable as error:
+        return _cannot_start(seat, str(error), Exit.UNAVAILABLE)
+    except BaseException as error:  # noqa: BLE001  the last place where it can be told
+        log.get().exception("worker ended by a bug")
+        return _cannot_start(seat, f"{type(error).__name__}: {error}", Exit.BUG)
+
+
+def _cannot_start(seat: Seat, why: str, code: Exit) -> int:
+    answer = msgspec.json.encode({"failed": seat.generation, "why": why[:4096]})
+    with contextlib.suppress(OSError):  # the master is gone: nobody is left to tell
+        os.write(seat.order_fd, answer)
+    return code

@@ -1,0 +1,57 @@
+"""How a server comes up, step by step.
+
+Owns: the order: every step may rely on the ones above it.
+Fails: BootError with the exit code of the step that failed; what was made before it is left for the next start.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+
+from chatd import log
+from chatd.config_load import Loaded
+from chatd.errors import BootError, Exit
+from chatd.master import directories, listeners, privileges
+from chatd.master.lock import Lock
+from chatd.master.scoreboard import Scoreboard
+from chatd.master.spawn import Serve
+from chatd.master.supervise import Announce, Master
+from chatd.master.systemd import Notifier, inherited_sockets
+
+
+def run(loaded: Loaded, allow_root: bool, serve: Serve, announce: Announce) -> int:
+    """Start, serve until stopped, and return the exit code. Raises BootError before anything was forked."""
+    config = loaded.config
+    notifier = Notifier(os.environ)
+    inherited = inherited_sockets(os.environ)
+    who = privileges.identity(config.server, allow_root)
+    os.umask(0o027)
+    privileges.raise_descriptor_limit()
+    directories.prepare(config.server, who)
+    lock = Lock(config.server, who)
+    try:
+        directories.prepare_bus(config.server, who)
+        bound, strangers = listeners.bind_all(config.listen, inherited, lock.crashed)
+        privileges.drop(who)
+        scoreboard = Scoreboard()
+        _open_log(loaded, scoreboard)
+        for stranger in strangers:
+            log.get().warning("a socket from systemd matches no [[listen]]", address=str(stranger.getsockname()))
+            stranger.close()
+        master = Master(loaded, scoreboard, bound, lock, notifier, serve, announce)
+        gc.freeze()  # the pages of what exists now stay shared with the workers
+        code = master.run()
+        listeners.close_all(bound)
+    finally:
+        lock.release()
+    return code
+
+
+def _open_log(loaded: Loaded, scoreboard: Scoreboard) -> None:
+    config, row = loaded.config, scoreboard.master_row
+    row.pid = os.getpid()
+    try:
+        log.setup(config.log, config.server.log_dir, row, row, worker="master")
+    except OSError as error:
+        raise BootError(f"{error.filename}: cannot be written: {error.strerror}", Exit.CANNOT_CREATE) from None

@@ -1,0 +1,62 @@
+"""What systemd and a service tell each other.
+
+Owns: sd_notify messages, the watchdog's interval, sockets handed over by socket activation (OPS-17).
+Fails: quietly; without systemd every call does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import MutableMapping
+
+FIRST_DESCRIPTOR = 3
+
+
+class Notifier:
+    """sd_notify(3). Takes NOTIFY_SOCKET and WATCHDOG_* out of the environment, so that children do not use them."""
+
+    def __init__(self, environment: MutableMapping[str, str]) -> None:
+        self._address = environment.pop("NOTIFY_SOCKET", "")
+        limit_us = environment.pop("WATCHDOG_USEC", "")
+        pid = environment.pop("WATCHDOG_PID", "")
+        ours = not pid or pid == str(os.getpid())
+        self.watchdog_s = int(limit_us) / 1e6 / 2 if ours and limit_us.isdigit() else 0.0
+        """How often to call alive(); 0 = systemd does not watch."""
+
+    def send(self, *assignments: str) -> None:
+        if not self._address:
+            return
+        target = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+            notify.setblocking(False)
+            try:
+                notify.sendto("\n".join(assignments).encode(), target)
+            except OSError:
+                return  # systemd will notice what it misses; the server goes on
+
+    def ready(self, status: str) -> None:
+        self.send("READY=1", f"MAINPID={os.getpid()}", f"STATUS={status}")
+
+    def reloading(self) -> None:
+        self.send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    def stopping(self) -> None:
+        self.send("STOPPING=1", "STATUS=stopping")
+
+    def alive(self) -> None:
+        self.send("WATCHDOG=1")
+
+
+def inherited_sockets(environment: MutableMapping[str, str]) -> list[socket.socket]:
+    """The sockets of LISTEN_FDS, if they are meant for this process."""
+    count, pid = environment.pop("LISTEN_FDS", ""), environment.pop("LISTEN_PID", "")
+    environment.pop("LISTEN_FDNAMES", None)
+    if not count.isdigit() or pid != str(os.getpid()):
+        return []
+    found = []
+    for descriptor in range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(count)):
+        os.set_inheritable(descriptor, False)
+        found.append(socket.socket(fileno=descriptor))
+    return found

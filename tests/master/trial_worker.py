@@ -1,0 +1,157 @@
+"""A worker that keeps the contract of a Seat and does nothing else: it answers lines with its slot and pid.
+
+Run as `python tests/master/trial_worker.py <arguments of chatd>`. TRIAL_BOOT in the environment makes it fail to start;
+TRIAL_REFUSE names a word that a reloaded configuration may not contain. A client's line is a command: `hang`, `stacks`,
+`crash`, `log N SIZE`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from chatd import __main__ as chatd_main
+from chatd import log
+from chatd.errors import BootError, ConfigError, Exit, Unavailable
+from chatd.metrics import State
+from chatd.seat import Seat
+
+
+class TrialWorker:
+    def __init__(self, seat: Seat) -> None:
+        self.seat = seat
+        self.row = seat.rows[seat.slot]
+        self.orders = socket.socket(fileno=seat.order_fd)
+        self.listeners = [sock for _, sock in seat.listeners]
+        self.clients: list[socket.socket] = []
+        self.until = 0.0
+        self.told_to_go = False
+        self.generation = seat.generation
+        self.word = seat.config.log.level
+
+    def run(self) -> int:
+        signal.signal(signal.SIGTERM, self._term)
+        self.row.heartbeat_ns = time.monotonic_ns()
+        self.row.store_ok = self.row.bus_ok = 1
+        self.row.state = State.READY
+        while True:
+            self.row.heartbeat_ns = time.monotonic_ns()
+            self.row.connections = len(self.clients)
+            watched = [self.seat.life_fd, self.orders, *self.listeners, *self.clients]
+            readable, _, _ = select.select(watched, [], [], 0.05)
+            for one in readable:
+                self._ready(one)
+            log.tick()
+            if self.told_to_go:
+                self.told_to_go = False
+                self._drain(self.seat.config.timeouts.drain_s)
+            if self.until and (not self.clients or time.monotonic() > self.until):
+                return 0
+
+    def _term(self, _number: int, _frame: object) -> None:
+        self.told_to_go = True
+
+    def _drain(self, within_s: float) -> None:
+        self.row.state = State.DRAINING
+        self.until = min(self.until or 1e18, time.monotonic() + within_s)
+        for listener in self.listeners:
+            listener.close()
+        self.listeners = []
+
+    def _ready(self, one: socket.socket | int) -> None:
+        if one == self.seat.life_fd:
+            self._drain(self.seat.config.timeouts.orphan_drain_s)
+        elif one is self.orders:
+            self._order()
+        elif one in self.listeners:
+            with contextlib.suppress(BlockingIOError):
+                self.clients.append(one.accept()[0])
+        else:
+            self._client(one)
+
+    def _order(self) -> None:
+        try:
+            data = self.orders.recv(1 << 20)
+        except BlockingIOError:
+            return
+        if not data:  # the master is gone; the life pipe says so too
+            return
+        order = msgspec.json.decode(data)
+        if order["order"] == "reload":
+            self._reload(order)
+        elif order["order"] == "log":
+            log.set_level(order["level"])
+        elif order["order"] == "drain":
+            self._drain(order["within_s"])
+
+    def _reload(self, order: dict) -> None:
+        refuse = os.environ.get("TRIAL_REFUSE")
+        if os.environ.get("TRIAL_SILENT"):
+            return
+        if refuse and refuse == order["config"]["log"]["level"] and self.seat.slot == 0:
+            answer = {"failed": order["generation"], "why": f"log.level: {refuse} is refused"}
+        else:
+            self.generation = order["generation"]
+            self.word = order["config"]["log"]["level"]
+            log.set_level(self.word)
+            answer = {"done": order["generation"]}
+        self.orders.send(msgspec.json.encode(answer))
+
+    def _client(self, one: socket.socket) -> None:
+        try:
+            line = one.recv(65536)
+        except OSError:
+            line = b""
+        if not line:
+            self.clients.remove(one)
+            one.close()
+            return
+        match line.split():
+            case [b"hang"]:
+                signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+                time.sleep(3600)
+            case [b"crash"]:
+                os._exit(1)
+            case [b"log", count, size]:
+                for number in range(int(count)):
+                    log.get().info("line", number=number, slot=self.seat.slot, padding="x" * int(size))
+            case [b"error"]:
+                log.get().error("an error")
+        self.row.messages_in += 1
+        one.sendall(f"{self.seat.slot} {os.getpid()} {self.generation} {self.word}\n".encode())
+
+
+def serve(seat: Seat) -> int:
+    failure = os.environ.get("TRIAL_BOOT", "")
+    mark = os.environ.get("TRIAL_BOOT_FILE", "")
+    if mark and Path(mark).exists():
+        failure = Path(mark).read_text().strip()
+    match failure:
+        case "config":
+            raise ConfigError("trial.toml: store.url: cannot be used")
+        case "store":
+            raise Unavailable("the store does not answer")
+        case "os":
+            raise BootError("cannot make a thread", Exit.OS)
+        case "bug":
+            raise ZeroDivisionError("a bug")
+        case "exit":
+            os._exit(1)
+        case "never":
+            time.sleep(3600)
+    return TrialWorker(seat).run()
+
+
+if __name__ == "__main__":
+    chatd_main.serve = serve
+    sys.exit(chatd_main.main())
