@@ -1,0 +1,469 @@
+"""What every bus must do. A twin is tested by a subclass of BusContract with a fixture `place`.
+
+All of it is seen through bus.base alone. What belongs to one twin (its queues, its links) is in that twin's tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import pytest
+import uvloop
+
+from chatd.bus.base import Bus
+from tests.bus.member import Agent, Member, eventually
+
+T = TypeVar("T")
+FENCE = 1 << 40
+"""A topic on which a last message is published: once it arrived, nothing earlier is still on its way."""
+
+
+class Place(Protocol):
+    """Where buses of one kind meet: those made by bus() and those of agents with `arguments`."""
+
+    arguments: list[str]
+
+    def bus(self, slot: int) -> Bus: ...
+
+
+class Stage:
+    """Members and agents of one scenario; all of them are gone when it ends."""
+
+    def __init__(self, place: Place, stack: AsyncExitStack) -> None:
+        self._place = place
+        self._stack = stack
+        self._slot = 0
+
+    async def member(self) -> Member:
+        self._slot += 1
+        member = Member(self._place.bus(self._slot))
+        self._stack.push_async_callback(member.bus.close)
+        return await member.open()
+
+    async def members(self, count: int) -> list[Member]:
+        return [await self.member() for _ in range(count)]
+
+    async def agent(self) -> Agent:
+        self._slot += 1
+        agent = await Agent.start(self._place.arguments, self._slot)
+        self._stack.push_async_callback(agent.kill)
+        return agent
+
+
+def play(place: Place, scenario: Callable[[Stage], Awaitable[T]]) -> T:
+    async def whole() -> T:
+        async with AsyncExitStack() as stack:
+            return await scenario(Stage(place, stack))
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(whole())
+
+
+class BusContract:
+    @pytest.fixture
+    def place(self) -> Place:
+        raise NotImplementedError
+
+    # ------------------------------------------------------------ who gets what
+
+    def test_reaches_the_subscribers_of_its_topic_and_nobody_else(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b, c = await stage.members(3)
+            await b.bus.subscribe([1, 2, FENCE])
+            await c.bus.subscribe([2, FENCE])
+            for topic, data in [(1, b"one"), (2, b"two"), (3, b"three"), (FENCE, b"")]:
+                a.bus.publish(topic, data)
+            await b.until(lambda: (FENCE, b"") in b.received)
+            await c.until(lambda: (FENCE, b"") in c.received)
+            assert b.received == [(1, b"one"), (2, b"two"), (FENCE, b"")]
+            assert c.received == [(2, b"two"), (FENCE, b"")]
+            assert (a.gaps, b.gaps, c.gaps) == (0, 0, 0)
+
+        play(place, scenario)
+
+    def test_never_comes_back_to_its_publisher(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.members(2)
+            await a.bus.subscribe([1, FENCE])
+            await b.bus.subscribe([1])
+            a.bus.publish(1, b"mine")
+            await b.until_received(1)
+            b.bus.publish(FENCE, b"")
+            await a.until_received(1)
+            assert a.received == [(FENCE, b"")]
+
+        play(place, scenario)
+
+    def test_keeps_the_order_of_the_publisher_over_all_topics(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b, c = await stage.members(3)
+            await c.bus.subscribe(range(10))
+            choose = random.Random(1)
+            sent: dict[Member, list[tuple[int, bytes]]] = {a: [], b: []}
+            for number in range(5000):
+                publisher = choose.choice([a, b])
+                message = (choose.randrange(10), b"%d:%d" % (1 if publisher is a else 2, number))
+                publisher.bus.publish(*message)
+                sent[publisher].append(message)
+                if choose.random() < 0.02:
+                    await asyncio.sleep(0)
+            await c.until_received(5000)
+            assert [message for message in c.received if message[1].startswith(b"1:")] == sent[a]
+            assert [message for message in c.received if message[1].startswith(b"2:")] == sent[b]
+
+        play(place, scenario)
+
+    def test_calls_back_from_the_loop_and_never_inside_a_method(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.members(2)
+            await a.bus.subscribe([1])
+            await b.bus.subscribe([2])
+            a.inside = b.inside = True
+            a.bus.publish(2, b"from a")
+            b.bus.publish(1, b"from b")
+            a.bus.unsubscribe([7])
+            a.inside = b.inside = False
+            assert (a.received, b.received) == ([], [])
+            await a.until_received(1)
+            await b.until_received(1)
+
+        play(place, scenario)
+
+    @pytest.mark.parametrize("size", [0, 1, 13, 1000, 65536, 1 << 20])
+    def test_carries_messages_of_any_size(self, place: Place, size: int) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.members(2)
+            await b.bus.subscribe([5])
+            bodies = [random.Random(size + n).randbytes(size) for n in range(3)]
+            for body in bodies:
+                a.bus.publish(5, body)
+            await b.until_received(3)
+            assert b.received == [(5, body) for body in bodies]
+
+        play(place, scenario)
+
+    def test_an_exception_in_a_callback_does_not_stop_the_next_message(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            (a,) = await stage.members(1)
+            seen: list[bytes] = []
+
+            def fail(topic: int, data: bytes) -> None:
+                seen.append(data)
+                raise RuntimeError("a bug in the application")
+
+            b = place.bus(9)
+            await b.open(fail, lambda: None)
+            try:
+                await b.subscribe([1])
+                for data in (b"1", b"2", b"3"):
+                    a.bus.publish(1, data)
+                await eventually(lambda: len(seen) == 3)
+                assert seen == [b"1", b"2", b"3"]
+            finally:
+                await b.close()
+
+        play(place, scenario)
+
+    # ------------------------------------------------------------ subscriptions
+
+    def test_a_publish_after_subscribe_returned_arrives(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b, c = await stage.members(3)
+
+            async def one(topic: int) -> None:
+                subscriber = (b, c)[topic % 2]
+                await subscriber.bus.subscribe([topic])
+                a.bus.publish(topic, b"after")
+
+            for start in range(0, 1000, 50):
+                await asyncio.gather(*(one(topic) for topic in range(start, start + 50)))
+            await b.until_received(500)
+            await c.until_received(500)
+            assert sorted(topic for topic, _ in b.received) == list(range(0, 1000, 2))
+            assert sorted(topic for topic, _ in c.received) == list(range(1, 1000, 2))
+
+        play(place, scenario)
+
+    def test_a_publish_of_another_process_after_subscribe_returned_arrives(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.member(), await stage.agent()
+            for topic in range(100):
+                await a.bus.subscribe([topic])
+                b.order("publish", [(topic, "from b")])
+                await a.until_received(topic + 1)
+                await b.answer()
+                await b.call("subscribe", [topic])
+                a.bus.publish(topic, b"from a")
+                await b.until_received(topic + 1)
+            assert a.received == [(topic, b"from b") for topic in range(100)]
+            assert b.received == [(topic, b"from a") for topic in range(100)]
+
+        play(place, scenario)
+
+    def test_unsubscribe_ends_it_and_subscribe_begins_it_again(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.members(2)
+            await b.bus.subscribe([1, 2, FENCE])
+            b.bus.unsubscribe([1, 99])
+            a.bus.publish(1, b"unwanted")
+            a.bus.publish(2, b"wanted")
+            await b.until_received(1)
+            await eventually(lambda: not a.bus.elsewhere(1))
+            await b.bus.subscribe([1])
+            a.bus.publish(1, b"wanted again")
+            await b.until_received(2)
+            assert b.received == [(2, b"wanted"), (1, b"wanted again")]
+
+        play(place, scenario)
+
+    def test_subscribing_twice_delivers_once(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.members(2)
+            await asyncio.gather(b.bus.subscribe([1, 1]), b.bus.subscribe([1, FENCE]))
+            a.bus.publish(1, b"once")
+            a.bus.publish(FENCE, b"")
+            await b.until(lambda: (FENCE, b"") in b.received)
+            assert b.received == [(1, b"once"), (FENCE, b"")]
+
+        play(place, scenario)
+
+    def test_ten_thousand_topics(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b, c = await stage.members(3)
+            await b.bus.subscribe(range(10_000))
+            await c.bus.subscribe(range(0, 10_000, 10))
+            for topic in range(10_000):
+                a.bus.publish(topic, b"%d" % topic)
+            await b.until_received(10_000)
+            await c.until_received(1000)
+            assert b.received == [(topic, b"%d" % topic) for topic in range(10_000)]
+            assert c.received == [(topic, b"%d" % topic) for topic in range(0, 10_000, 10)]
+            b.bus.unsubscribe(range(10_000))
+            await eventually(lambda: not any(a.bus.elsewhere(topic) for topic in (1, 9_999)))
+            assert a.bus.elsewhere(10)
+
+        play(place, scenario)
+
+    def test_elsewhere_knows_the_others_and_not_oneself(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.members(2)
+            await b.bus.subscribe([1])
+            await eventually(lambda: a.bus.elsewhere(1))
+            assert not b.bus.elsewhere(1)
+            assert not a.bus.elsewhere(2)
+            b.bus.unsubscribe([1])
+            await eventually(lambda: not a.bus.elsewhere(1))
+
+        play(place, scenario)
+
+    # ------------------------------------------------------------ coming and going
+
+    def test_alone_it_works_and_nobody_hears(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            a = await stage.member()
+            await a.bus.subscribe([1, 2])
+            a.bus.publish(1, b"nobody")
+            a.bus.unsubscribe([1])
+            assert a.bus.healthy
+            assert not a.bus.elsewhere(1)
+            await a.bus.close()
+            a.bus.publish(1, b"after close")
+            assert a.received == []
+            assert not a.bus.healthy
+
+        play(place, scenario)
+
+    def test_a_newcomer_reaches_everybody_from_its_first_publish(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            old = await stage.members(3)
+            for member in old:
+                await member.bus.subscribe([1])
+            for round_number in range(1, 6):
+                newcomer = await stage.member()
+                newcomer.bus.publish(1, b"hello")
+                for member in old:
+                    await member.until_received(round_number)
+            assert [member.gaps for member in old] == [0, 0, 0]
+
+        play(place, scenario)
+
+    def test_many_that_open_at_once_all_meet(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            members = list(await asyncio.gather(*(stage.member() for _ in range(8))))
+            await asyncio.gather(*(member.bus.subscribe([1]) for member in members))
+            for member in members:
+                member.bus.publish(1, b"hello")
+            for member in members:
+                await member.until_received(7)
+
+        play(place, scenario)
+
+    def test_what_was_published_before_close_arrives(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.members(2)
+            await b.bus.subscribe([1])
+            for number in range(1000):
+                a.bus.publish(1, b"%d" % number)
+            await a.bus.close()
+            await b.until_received(1000)
+            assert b.received == [(1, b"%d" % number) for number in range(1000)]
+
+        play(place, scenario)
+
+    def test_a_killed_worker_is_gone_and_its_successor_is_heard(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            a = await stage.member()
+            await a.bus.subscribe([1])
+            for round_number in range(5):
+                b = await stage.agent()
+                await b.call("subscribe", [2])
+                assert a.bus.elsewhere(2)
+                a.bus.publish(2, b"to b")
+                await b.until_received(1)
+                await b.call("publish", [(1, "from b")])
+                await a.until_received(round_number + 1)
+                await b.kill()
+                await a.until_gap(round_number)
+                await eventually(lambda: not a.bus.elsewhere(2))
+                a.bus.publish(2, b"nobody")
+                started = time.monotonic()
+                await a.bus.subscribe([10 + round_number])
+                assert time.monotonic() - started < 0.5
+            assert a.bus.healthy
+            assert a.gaps == 5
+
+        play(place, scenario)
+
+    def test_a_peer_that_does_not_answer_is_not_waited_for_and_makes_a_gap_later(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.member(), await stage.agent()
+            await a.bus.subscribe([1])
+            b.stop()
+            started = time.monotonic()
+            await asyncio.gather(a.bus.subscribe([2]), a.bus.subscribe([2]), a.bus.subscribe([3]))
+            assert 0.9 < time.monotonic() - started < 3
+            assert a.gaps == 0
+            b.go_on()
+            await a.until_gap()
+            await b.call("publish", [(2, "late")])
+            await a.until_received(1)
+            assert a.received == [(2, b"late")]
+            started = time.monotonic()
+            await a.bus.subscribe([4])
+            assert time.monotonic() - started < 0.9
+
+        play(place, scenario)
+
+    def test_two_callers_that_subscribe_to_one_topic_both_wait(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.member(), await stage.agent()
+            b.stop()
+            first = asyncio.create_task(a.bus.subscribe([2]))
+            await asyncio.sleep(0)
+            second = asyncio.create_task(a.bus.subscribe([2]))
+            done, _ = await asyncio.wait([first, second], timeout=0.3, return_when=asyncio.FIRST_COMPLETED)
+            assert not done
+            b.go_on()
+            await asyncio.gather(first, second)
+
+        play(place, scenario)
+
+    # ------------------------------------------------------------ marks
+
+    def test_a_mark_is_held_by_one(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.members(2)
+            assert await a.bus.claim(7)
+            assert await a.bus.claim(7)
+            assert not await b.bus.claim(7)
+            assert await b.bus.claim(8)
+            b.bus.release(7)
+            assert not await b.bus.claim(7)
+            a.bus.release(7)
+            a.bus.release(7)
+            assert await b.bus.claim(7)
+            assert not await a.bus.claim(7)
+            await b.bus.close()
+            assert await a.bus.claim(7)
+            assert await a.bus.claim(8)
+
+        play(place, scenario)
+
+    def test_marks_are_exact_under_a_race_and_die_with_their_holder(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            agents = list(await asyncio.gather(*(stage.agent() for _ in range(4))))
+            keys = list(range(0, 4000, 2))
+            for round_number in range(3):
+                for number, agent in enumerate(agents):
+                    shuffled = keys.copy()
+                    random.Random(100 * round_number + number).shuffle(shuffled)
+                    agent.order("claim", shuffled)
+                taken = [set(await agent.answer()) for agent in agents]
+                assert sum(len(some) for some in taken) == len(keys)
+                assert set().union(*taken) == set(keys)
+                assert all(some for some in taken), "no race took place"
+                await agents[0].kill()
+                rest = agents[1:]
+                for agent in rest:
+                    agent.order("claim", keys)
+                after = [set(await agent.answer()) for agent in rest]
+                assert sum(len(some) for some in after) == len(keys)
+                assert all(before <= now for before, now in zip(taken[1:], after, strict=True))
+                for agent in rest:
+                    await agent.call("release", keys)
+                agents = [*rest, await stage.agent()]
+
+        play(place, scenario)
+
+    # ------------------------------------------------------------ all of it
+
+    def test_with_a_record_nothing_is_missed_whatever_dies(self, place: Place, tmp_path: Path) -> None:
+        """The bus as chatd uses it: append to the record, then publish; read the record at subscribe and at each
+        gap, and nowhere else. Workers are stopped, resumed and killed; whoever lives must know everything."""
+        record = tmp_path / "record"
+        record.mkdir()
+        topics = list(range(20))
+        choose = random.Random(4)
+
+        async def worker(stage: Stage, name: str) -> Agent:
+            agent = await stage.agent()
+            await agent.call("keep", str(record), choose.sample(topics, 10))
+            await agent.call("stream", str(record), topics, name)
+            return agent
+
+        async def scenario(stage: Stage) -> None:
+            agents = [await worker(stage, f"w{number}") for number in range(4)]
+            for round_number in range(8):
+                victim = choose.randrange(4)
+                if round_number % 2:
+                    await agents[victim].kill()
+                    agents[victim] = await worker(stage, f"r{round_number}")
+                else:
+                    agents[victim].stop()
+                    # Long enough, in some rounds, that the others stop waiting for it and open without it.
+                    await asyncio.sleep(choose.choice([0.05, 1.3]))
+                    agents.append(await worker(stage, f"n{round_number}"))
+                    agents[victim].go_on()
+                    await agents.pop(choose.choice([n for n in range(4) if n != victim])).kill()
+            totals = [await agent.call("hush") for agent in agents]
+            assert min(published for published, _ in totals) > 0
+            assert max(gaps for _, gaps in totals) > 0
+            for agent in agents:
+                await self._knows_its_topics(agent, record)
+
+        play(place, scenario)
+
+    async def _knows_its_topics(self, agent: Agent, record: Path) -> None:
+        kept = {str(topic) for topic in await agent.call("kept")}
+        written = {line for topic in kept for line in (record / topic).read_text().splitlines()}
+        assert written
+        async with asyncio.timeout(5):
+            while missing := written - set(await agent.call("known")):
+                print("still missing", len(missing))
+                await asyncio.sleep(0.05)

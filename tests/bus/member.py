@@ -1,0 +1,138 @@
+"""Workers of a bus for the tests: Member in this process, Agent in a process of its own (tests.bus.agent).
+
+Both write down what arrived and wait for a state with a deadline, never for a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from chatd.bus.base import Bus, Topic
+
+DEADLINE_S = 15.0
+
+
+class Watcher:
+    """Something that changes: `until` waits for a condition on it."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[Topic, bytes]] = []
+        self.gaps = 0
+        self._changed = asyncio.Event()
+
+    def changed(self) -> None:
+        self._changed.set()
+
+    async def until(self, condition: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
+        async with asyncio.timeout(deadline_s):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def until_received(self, count: int) -> None:
+        await self.until(lambda: len(self.received) >= count)
+
+    async def until_gap(self, more_than: int = 0) -> None:
+        await self.until(lambda: self.gaps > more_than)
+
+
+class Member(Watcher):
+    def __init__(self, bus: Bus) -> None:
+        super().__init__()
+        self.bus = bus
+        self.inside = False
+        """Set by a test while it is inside a method of the bus: no callback may come then."""
+
+    async def open(self) -> Member:
+        await self.bus.open(self._on_message, self._on_gap)
+        return self
+
+    def _on_message(self, topic: Topic, data: bytes) -> None:
+        assert not self.inside
+        assert type(data) is bytes
+        self.received.append((topic, data))
+        self.changed()
+
+    def _on_gap(self) -> None:
+        assert not self.inside
+        self.gaps += 1
+        self.changed()
+
+
+async def eventually(condition: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
+    """For what a bus only lets one look at (elsewhere, healthy)."""
+    async with asyncio.timeout(deadline_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+class Agent(Watcher):
+    """A worker process. `arguments` say which bus (see tests.bus.agent)."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        super().__init__()
+        self._process = process
+        self._answers: asyncio.Queue[Any] = asyncio.Queue()
+        self._reading = asyncio.create_task(self._read())
+
+    @classmethod
+    async def start(cls, arguments: Iterable[str], slot: int) -> Agent:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.bus.agent",
+            str(slot),
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=1 << 24,
+        )
+        agent = cls(process)
+        assert await agent._answer() == "open"
+        return agent
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            kind, value = json.loads(line)
+            if kind == "message":
+                self.received.append((value[0], value[1].encode("latin-1")))
+            elif kind == "gap":
+                self.gaps += 1
+            else:
+                self._answers.put_nowait(value)
+            self.changed()
+
+    async def _answer(self) -> Any:
+        async with asyncio.timeout(DEADLINE_S):
+            return await self._answers.get()
+
+    def order(self, what: str, *values: object) -> None:
+        """Without waiting: the answer is left for `answer`."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([what, *values]).encode() + b"\n")
+
+    async def call(self, what: str, *values: object) -> Any:
+        self.order(what, *values)
+        return await self._answer()
+
+    async def answer(self) -> Any:
+        return await self._answer()
+
+    def stop(self) -> None:
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    async def kill(self) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+        await self._reading
