@@ -259,9 +259,9 @@ class ChatserverCodec:
             case Registered():
                 return text.frame({"msgid": text.REGISTER_ACK, "errno": 0, "id": event.user.id})
             case FriendRequested():
-                return text.friend_request(event.request, self._write_limit)
+                return text.friend_request(event.request, self._write_limit, self._streaming)
             case FriendAnswered():
-                return text.friend_answer(event, self._write_limit)
+                return text.friend_answer(event, self._write_limit, self._streaming)
             case GroupReady():
                 return text.group_ack(event.group, self._write_limit)
             case Kicked():
@@ -295,7 +295,7 @@ class ChatserverCodec:
             errno = 2 if event.code == ErrorCode.ALREADY_LOGGED_IN else 1
             return text.login_refused(errno, event.text, limit)
         if isinstance(command, Register):
-            return text.frame({"msgid": text.REGISTER_ACK, "errno": 1})
+            return text.register_refused(event.text, limit)
         if isinstance(command, SendMessage):
             ref = text.GROUP_CHAT if command.to_group else text.ONE_CHAT
         elif isinstance(command, Malformed):

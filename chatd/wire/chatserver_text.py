@@ -28,7 +28,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class OneChat(Struct, gc=False, frozen=True, omit_defaults=True):
-    """seq and fp: streaming mode only, so that a client can drop what it is given twice."""
+    """conv, seq and fp: streaming mode only. A client that has seen (conv, seq) is given it again and drops it."""
 
     msgid: int
     id: int
@@ -36,6 +36,7 @@ class OneChat(Struct, gc=False, frozen=True, omit_defaults=True):
     toid: int
     msg: str
     time: str
+    conv: int = 0
     seq: int = 0
     fp: str = ""
 
@@ -47,6 +48,7 @@ class GroupChat(Struct, gc=False, frozen=True, omit_defaults=True):
     groupid: int
     msg: str
     time: str
+    conv: int = 0
     seq: int = 0
     fp: str = ""
 
@@ -67,11 +69,11 @@ def frame(content: object) -> bytes:
 
 def chat_json(message: Message, text: str, streaming: bool) -> bytes:
     """The object of msgid 6 or 11, without NUL."""
-    seq, fp = (message.seq, message.fp) if streaming else (0, "")
+    conversation, seq, fp = (message.conversation, message.seq, message.fp) if streaming else (0, 0, "")
     sender, name, time = message.sender_id, message.sender_name, time_text(message.sent_at_ms)
     if message.group_id:
-        return _encode(GroupChat(GROUP_CHAT, sender, name, message.group_id, text, time, seq, fp))
-    return _encode(OneChat(ONE_CHAT, sender, name, message.to_id, text, time, seq, fp))
+        return _encode(GroupChat(GROUP_CHAT, sender, name, message.group_id, text, time, conversation, seq, fp))
+    return _encode(OneChat(ONE_CHAT, sender, name, message.to_id, text, time, conversation, seq, fp))
 
 
 def chat(message: Message, limit: int, streaming: bool) -> bytes:
@@ -79,22 +81,24 @@ def chat(message: Message, limit: int, streaming: bool) -> bytes:
     return fit(lambda text: chat_json(message, text, streaming) + b"\0", message.body, limit)
 
 
-def friend_request(request: FriendRequest, limit: int) -> bytes:
-    return _fitted(lambda name: friend_request_content(request, name), request.sender.name, limit)
+def friend_request(request: FriendRequest, limit: int, streaming: bool) -> bytes:
+    return _fitted(lambda name: friend_request_content(request, name, streaming), request.sender.name, limit)
 
 
-def friend_request_content(request: FriendRequest, name: str) -> dict[str, object]:
+def friend_request_content(request: FriendRequest, name: str, streaming: bool) -> dict[str, object]:
     sender = request.sender.id
     text = f"{name} ({sender}) asks to be your friend"
-    return {"msgid": ADD_FRIEND_REQ, "msg": text, "from": sender, "toid": request.to}
+    content = {"msgid": ADD_FRIEND_REQ, "msg": text, "from": sender, "toid": request.to}
+    return {**content, "name": name} if streaming else content
 
 
-def friend_answer(event: FriendAnswered, limit: int) -> bytes:
+def friend_answer(event: FriendAnswered, limit: int, streaming: bool) -> bytes:
     verb = "accepted" if event.accepted else "refused"
 
     def content(name: str) -> dict[str, object]:
         text = f"{name} ({event.by.id}) has {verb} your friend request"
-        return {"msgid": ADD_FRIEND_ACK, "msg": text, "from": event.by.id, "toid": event.to}
+        content = {"msgid": ADD_FRIEND_ACK, "msg": text, "from": event.by.id, "toid": event.to}
+        return {**content, "name": name, "flag": event.accepted} if streaming else content
 
     return _fitted(content, event.by.name, limit)
 
@@ -108,6 +112,10 @@ def group_ack(group: Group, limit: int) -> bytes:
 
 def login_refused(errno: int, text: str, limit: int) -> bytes:
     return _fitted(lambda text: {"msgid": LOGIN_ACK, "errno": errno, "errmsg": text}, text, limit)
+
+
+def register_refused(text: str, limit: int) -> bytes:
+    return _fitted(lambda text: {"msgid": REGISTER_ACK, "errno": 1, "errmsg": text}, text, limit)
 
 
 def error(errno: int, text: str, ref: int, fp: str, limit: int) -> bytes:
@@ -192,7 +200,7 @@ def login_ack(event: LoginAccepted, limit: int, streaming: bool) -> tuple[bytes,
     requests. Cost: linear in what the event holds, and in `limit` where nothing more fits.
     """
     ack = _LoginAck(event.user, limit)
-    ack.add_all("offlinemsg", (_encode(friend_request_content(each, each.sender.name)) for each in event.requests))
+    ack.add_all("offlinemsg", (_request(each, streaming) for each in event.requests))
     ack.add_all("friends", map(_friend, event.friends))
     ack.add_groups(event.groups)
     taken = 0
@@ -201,6 +209,10 @@ def login_ack(event: LoginAccepted, limit: int, streaming: bool) -> tuple[bytes,
             break
         taken += 1
     return ack.frame(), taken
+
+
+def _request(request: FriendRequest, streaming: bool) -> bytes:
+    return _encode(friend_request_content(request, request.sender.name, streaming))
 
 
 def _friend(friend: Friend) -> bytes:

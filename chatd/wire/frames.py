@@ -25,6 +25,7 @@ _BRACKETS = re.compile(rb"[{}\[\]]")
 _BETWEEN = re.compile(rb"[ \t\r\n\x00]*")
 _NUL, _QUOTE, _BACKSLASH, _BRACE = b'\0"\\{'
 _OPENING = b"{["
+_BRACKET = ord("[")
 
 decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_int = msgspec.json.Decoder(int).decode
@@ -33,7 +34,7 @@ _decode_str = msgspec.json.Decoder(str).decode
 
 def too_deep(frame: bytes) -> bool:
     """Whether the JSON in `frame` nests deeper than MAX_NESTING. Linear; cheap for a flat object."""
-    if frame.find(b"{", 1) < 0 and b"[" not in frame:
+    if frame.find(b"{", 1) < 0 and _BRACKET not in frame:
         return False
     if frame.count(b"{") + frame.count(b"[") <= MAX_NESTING:
         return False

@@ -50,6 +50,7 @@ LOGIN_ANSWER, KEEP_ALIVE_ANSWER, ERROR, ECHO_ANSWER, KICKED = range(50, 55)
 SERVER = "0"
 NOBODY = "-1"
 FRAMES_KEY = "mobileimsdk"
+_BRACKET = ord("[")
 
 _Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -162,7 +163,7 @@ class MobileimsdkCodec:
             return _wrong_field(frame)
         if not frame.isascii():
             check_utf8(frame)
-        if (frame.find(b"{", 1) >= 0 or b"[" in frame) and too_deep(frame):
+        if (frame.find(b"{", 1) >= 0 or _BRACKET in frame) and too_deep(frame):
             raise WireError(ErrorCode.INVALID_PACKET, "nested too deep")
         kind = packet.type
         if kind == DATA:
@@ -224,18 +225,15 @@ class MobileimsdkCodec:
 
     def _deliver(self, event: Deliver) -> bytes:
         message, fp = event.message, event.fp
-        shared = fp == message.fp
-        if shared:
-            frame = event.frames.get(FRAMES_KEY)
-            if frame is not None and len(frame) - 4 <= self._limit:
-                return frame
+        key = FRAMES_KEY if fp == message.fp else f"{FRAMES_KEY} {fp}"
+        frame = event.frames.get(key)
+        if frame is not None and len(frame) - 4 <= self._limit:
+            return frame
         body = _data_packet(message, fp, message.body)
         if len(body) > self._limit:
             body = fit(lambda text: _data_packet(message, fp, text), message.body, self._limit)
             return _length(len(body)) + body
-        frame = _length(len(body)) + body
-        if shared:
-            event.frames[FRAMES_KEY] = frame
+        frame = event.frames[key] = _length(len(body)) + body
         return frame
 
     def _accepted(self, event: Accepted) -> bytes:
@@ -378,4 +376,4 @@ def _wrong_field(frame: bytes) -> Malformed:
 def _bad_length(size: int) -> WireError:
     if size == 0:
         return WireError(ErrorCode.INVALID_PACKET, "a packet of no bytes")
-    return WireError(ErrorCode.TOO_LONG, "packet too long")
+    return WireError(ErrorCode.INVALID_PACKET, "packet too long")
