@@ -132,6 +132,9 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float,
         _option("first resend of an unacknowledged message; then twice as long each time", "live", ge=0.1, le=600),
     ] = 5.0
+    stall_s: Annotated[
+        float, _option("a client that reads nothing of what waits for it is cut after this", "live", ge=0.1, le=3600)
+    ] = 30.0
     drain_s: Annotated[float, _option("longest graceful stop", "live", ge=0, le=3600)] = 30.0
     drain_spread_s: Annotated[
         float, _option("a draining worker closes its clients over this time", "live", ge=0, le=3600)

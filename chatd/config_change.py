@@ -63,16 +63,25 @@ def _listen_changes(old: tuple[Listen, ...], new: tuple[Listen, ...]) -> list[Ch
 
 def applicable(running: Config, wanted: Config) -> Config:
     """`wanted`, but with the running values of everything that needs a restart: what workers may be given now."""
+    return _keeping(running, wanted, ("restart",))
+
+
+def live(running: Config, wanted: Config) -> Config:
+    """`wanted`, but with the running values of everything a running worker cannot change."""
+    return _keeping(running, wanted, ("restart", "worker"))
+
+
+def _keeping(running: Config, wanted: Config, effects: tuple[Effect, ...]) -> Config:
     sections = {
-        section: _keep(section, getattr(running, section), getattr(wanted, section))
+        section: _keep(section, getattr(running, section), getattr(wanted, section), effects)
         for section in SECTIONS
         if section != "listen"
     }
     after = {one.address: one for one in wanted.listen}
-    listen = tuple(_keep("listen", one, after.get(one.address, one)) for one in running.listen)
+    listen = tuple(_keep("listen", one, after.get(one.address, one), effects) for one in running.listen)
     return msgspec.structs.replace(wanted, listen=listen, **sections)
 
 
-def _keep(section: str, running: Any, wanted: Any) -> Any:
-    fixed = {name: getattr(running, name) for name, effect in _EFFECTS[section].items() if effect == "restart"}
+def _keep(section: str, running: Any, wanted: Any, effects: tuple[Effect, ...]) -> Any:
+    fixed = {name: getattr(running, name) for name, effect in _EFFECTS[section].items() if effect in effects}
     return msgspec.structs.replace(wanted, **fixed)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 
 from chatd import log
 from chatd.bus.base import Bus, topic_of_group, topic_of_user
@@ -235,7 +235,11 @@ class Delivery:
             return
         session.buffer = [] if early is None else [early]
         session.behind = False
-        task = self._loop.create_task(self._catch_up(session))
+        self.later(self._catch_up(session))
+
+    def later(self, work: Coroutine[None, None, None]) -> None:
+        """Run beside everything else; owned here."""
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -325,9 +329,9 @@ class Delivery:
 
     def detach(self, session: Session) -> None:
         """Count what the kernel has acknowledged until now; the rest is given again at the next login."""
+        session.closed = True
         self.receipts(session)
         self._receiving.discard(session)
         self._resending.discard(session)
-        session.closed = True
         session.tracks = session.flights = session.receipts = session.buffer = None
         self._store.flush_cursors()

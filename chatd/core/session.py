@@ -23,6 +23,8 @@ class Peer(Contract):
     protocol: Protocol
     remote: str
     """The peer's address, for logs."""
+    closed: bool
+    """Nothing more can be told to it."""
 
     def push(self, event: Event) -> int:
         """Queue for the peer; returns the number of bytes queued so far on this connection, this event

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Sockets: connections, accepting, limits of time and bytes. No chat."""

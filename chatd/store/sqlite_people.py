@@ -199,8 +199,7 @@ class People:
         self._db.execute("INSERT INTO member VALUES (?, ?, ?, ?)", (group_id, user_id, int(role), now_ms))
         self._members.pop((group_id, user_id), None)
         self._db.execute(
-            "INSERT OR REPLACE INTO cursor"
-            " SELECT ?1, ?2, coalesce(max(seq), 0) FROM message WHERE conversation = ?2",
+            "INSERT OR REPLACE INTO cursor SELECT ?1, ?2, coalesce(max(seq), 0) FROM message WHERE conversation = ?2",
             (user_id, -group_id),
         )
 

@@ -1,0 +1,238 @@
+"""Commands to handlers: the gates, then a table.
+
+Owns: Core, which ties the parts of core together; what is allowed before login; what an error becomes.
+Elsewhere: what each command does (accounts, login, messages, friends, groups, delivery).
+Fails: never towards its caller. Refused and Unavailable become a Failed event; anything else is a bug:
+logged once with its traceback, the peer sees INTERNAL, the worker lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from chatd import log
+from chatd.bus.base import Bus, Topic
+from chatd.config import Config
+from chatd.core import signals
+from chatd.core.accounts import Accounts
+from chatd.core.delivery import Delivery
+from chatd.core.friends import Friends
+from chatd.core.groups import Groups
+from chatd.core.hub import Hub
+from chatd.core.login import Logins
+from chatd.core.messages import Messages
+from chatd.core.session import Peer, Session
+from chatd.errors import MEANINGS, Disconnect, ErrorCode, Refused, Unavailable
+from chatd.metrics import Row
+from chatd.model import Protocol
+from chatd.protocol import (
+    Accepted,
+    Acknowledge,
+    AddFriend,
+    AnswerFriend,
+    Command,
+    CreateGroup,
+    Echo,
+    Echoed,
+    Failed,
+    JoinGroup,
+    KeepAlive,
+    KeptAlive,
+    Login,
+    Logout,
+    Malformed,
+    Register,
+    Registered,
+    SendMessage,
+    ServerRequest,
+)
+from chatd.store.base import Tables
+from chatd.store.commit import GroupCommit
+
+_Slow = Callable[[Peer, Any], Awaitable[None]]
+_Quick = Callable[[Peer, Any], None]
+
+
+class Core:
+    """One worker's chat. `config` gives the configuration in force."""
+
+    def __init__(
+        self, tables: Tables, bus: Bus, config: Callable[[], Config], row: Row, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._config = config
+        self._row = row
+        self._bus = bus
+        self._log = log.get()
+        self.store = GroupCommit(tables, loop, row, self._results)
+        self.hub = Hub(bus)
+        self.delivery = Delivery(self.hub, bus, self.store, config, loop)
+        self._messages = Messages(self.delivery, config)
+        self._accounts = Accounts(self.store, config)
+        self.logins = Logins(self._accounts, self.hub, bus, self.delivery, self.store, config)
+        self._friends = Friends(self.store, self.hub, bus, config)
+        self._groups = Groups(self.store, self.logins, config)
+        self._anyone: dict[type, _Quick] = {Echo: self._echo, Malformed: self._malformed}
+        self._quick: dict[type, _Quick] = {
+            SendMessage: self._send,
+            Acknowledge: self._acknowledge,
+            KeepAlive: self._keep_alive,
+            Logout: self._logout,
+            ServerRequest: self._request,
+        }
+        self._anyone_slow: dict[type, _Slow] = {Login: self.logins.login, Register: self._register}
+        self._slow: dict[type, _Slow] = {
+            AddFriend: lambda peer, command: self._friends.add(_session(peer), command),
+            AnswerFriend: lambda peer, command: self._friends.answer(_session(peer), command),
+            CreateGroup: lambda peer, command: self._groups.create(_session(peer), command),
+            JoinGroup: lambda peer, command: self._groups.join(_session(peer), command),
+        }
+
+    # ---------------------------------------------------------------- commands
+
+    def handle(self, peer: Peer, command: Command) -> Awaitable[None] | None:
+        """Serve one command. What is returned must be awaited before the peer's next command is handled."""
+        kind = type(command)
+        if (quick := self._quick.get(kind)) is not None:
+            if peer.session is None:
+                self._not_logged_in(peer, command)
+                return None
+            return self._now(quick, peer, command)
+        if (quick := self._anyone.get(kind)) is not None:
+            return self._now(quick, peer, command)
+        slow = self._anyone_slow.get(kind)
+        if slow is None:
+            slow = self._slow[kind]
+            if peer.session is None:
+                self._not_logged_in(peer, command)
+                return None
+        return self._later(slow, peer, command)
+
+    def _now(self, handler: _Quick, peer: Peer, command: Command) -> None:
+        try:
+            self._check_claimed(peer, command)
+            handler(peer, command)
+        except Refused as refused:
+            peer.push(Failed(refused.code, refused.text, command))
+        except Exception as error:
+            self._bug(peer, command, error)
+
+    async def _later(self, handler: _Slow, peer: Peer, command: Command) -> None:
+        try:
+            self._check_claimed(peer, command)
+            await handler(peer, command)
+        except Refused as refused:
+            self._failed(peer, command, refused.code, refused.text)
+        except Unavailable:
+            self._failed(peer, command, ErrorCode.UNAVAILABLE, MEANINGS[ErrorCode.UNAVAILABLE].text)
+        except Exception as error:
+            self._bug(peer, command, error)
+
+    def _failed(self, peer: Peer, command: Command, code: ErrorCode, text: str) -> None:
+        peer.push(Failed(code, text, command))
+        if type(command) is Login and peer.protocol is Protocol.MOBILEIMSDK and peer.session is None:
+            peer.close(Disconnect.LOGIN_REFUSED)
+
+    def _bug(self, peer: Peer, command: Command, error: Exception) -> None:
+        session = peer.session
+        self._log.error(
+            "bug",
+            command=type(command).__name__,
+            user=session.user.id if session else 0,
+            peer=peer.remote,
+            exc_info=error,
+        )
+        peer.push(Failed(ErrorCode.INTERNAL, MEANINGS[ErrorCode.INTERNAL].text, command))
+
+    def _check_claimed(self, peer: Peer, command: Command) -> None:
+        claimed = getattr(command, "claimed", None)
+        if claimed is not None and peer.session is not None and claimed != peer.session.user.id:
+            self._log.warning(
+                "claimed identity refused",
+                user=peer.session.user.id,
+                claimed=claimed,
+                command=type(command).__name__,
+                peer=peer.remote,
+            )
+            raise Refused(ErrorCode.CLAIMED_IDENTITY)
+
+    def _not_logged_in(self, peer: Peer, command: Command) -> None:
+        peer.push(Failed(ErrorCode.NOT_LOGGED_IN, MEANINGS[ErrorCode.NOT_LOGGED_IN].text, command))
+        if peer.protocol is Protocol.MOBILEIMSDK:
+            peer.close(Disconnect.NOT_LOGGED_IN)
+
+    # ---------------------------------------------------------------- handlers
+
+    def _send(self, peer: Peer, command: SendMessage) -> None:
+        self._messages.send(self.store, _session(peer), command)
+
+    def _acknowledge(self, peer: Peer, command: Acknowledge) -> None:
+        self.delivery.acknowledged(_session(peer), command.fp)
+
+    def _keep_alive(self, peer: Peer, command: KeepAlive) -> None:
+        peer.push(KeptAlive())
+
+    def _echo(self, peer: Peer, command: Echo) -> None:
+        peer.push(Echoed(command.raw))
+
+    def _malformed(self, peer: Peer, command: Malformed) -> None:
+        peer.push(Failed(command.code, command.text, command, command.ref))
+
+    def _request(self, peer: Peer, command: ServerRequest) -> None:
+        """COMPAT: with no handler for it, a text to the server is acknowledged and dropped, as stock servers do."""
+        peer.push(Accepted(command, 0, 0))
+
+    def _logout(self, peer: Peer, command: Logout) -> None:
+        if peer.protocol is Protocol.CHATSERVER:
+            self.logins.left(peer)
+        else:
+            peer.close(Disconnect.LOGGED_OUT)
+
+    async def _register(self, peer: Peer, command: Register) -> None:
+        peer.push(Registered(await self._accounts.register(command)))
+
+    def _results(self, drafts: list[Any], origins: list[Any], results: list[Any]) -> None:
+        self._messages.results(drafts, origins, results)
+
+    # ---------------------------------------------------------------- the bus and the clock
+
+    async def open(self) -> None:
+        await self._bus.open(self.signal, self.delivery.gap)
+
+    def signal(self, topic: Topic, data: bytes) -> None:
+        """What another worker says."""
+        try:
+            signal = signals.decode(data)
+        except msgspec.DecodeError as error:
+            self._log.warning("signal not understood", why=str(error))
+            return
+        match signal:
+            case signals.Arrived(message):
+                self.delivery.arrived(message)
+            case signals.Challenge():
+                self.logins.challenged(signal)
+            case signals.Verdict():
+                self.logins.verdict(signal)
+            case signals.GroupJoined(user_id, group_id):
+                for session in self.hub.of_user(user_id):
+                    self.delivery.later(self.hub.join(session, group_id))
+            case signals.Asked() | signals.Answered():
+                self._friends.heard(signal)
+
+    def tick(self) -> None:
+        """Some ten times a second."""
+        self.store.tick(self._config().timeouts.store_s)
+        self.delivery.sweep_receipts()
+        self.delivery.work_off_gap()
+        row = self._row
+        row.sessions = self.logins.count
+        row.messages_in = self._messages.stored
+        row.messages_out = self.delivery.given
+
+
+def _session(peer: Peer) -> Session:
+    assert peer.session is not None
+    return peer.session

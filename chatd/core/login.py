@@ -1,0 +1,268 @@
+"""How a session begins and ends, and who stays when one user logs in twice.
+
+Owns: the login flow, the marks that make a session exclusive per user and wire, kick-out.
+Elsewhere: passwords (core.accounts), what a session is given (core.delivery).
+Fails: Refused (told to the peer, nothing left behind); Unavailable from store or bus.
+
+Source: protocols/chatserver.md (errno 2) and protocols/mobileimsdk.md (firstLoginTime). Whether a user is
+connected is told by marks that die with their worker (Bus.claim), never by a column.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from chatd import log
+from chatd.bus.base import Bus, topic_of_user
+from chatd.config import Config
+from chatd.core import signals
+from chatd.core.accounts import Accounts
+from chatd.core.delivery import Delivery, mine
+from chatd.core.hub import Hub
+from chatd.core.session import Peer, Session
+from chatd.errors import Disconnect, ErrorCode, Refused, Unavailable
+from chatd.model import Friend, FriendRequest, Group, GroupId, Member, Protocol, User
+from chatd.protocol import Kicked, Login, LoginAccepted
+from chatd.store.base import GroupRow, Tables, Waiting
+from chatd.store.commit import GroupCommit
+
+_VERDICT_S = 2.0
+_MARK_POLL_S = 0.005
+_MEMBERS = 1000
+"""Group members listed at login, in the sum of all groups."""
+
+
+class View(NamedTuple):
+    """What a login reads of the store, at one moment."""
+
+    friends: list[User]
+    requests: list[FriendRequest]
+    groups: list[GroupRow]
+    waiting: Waiting
+
+
+class KickedAtLogin(Exception):  # noqa: N818 - an outcome, not an error
+    """The session that is there stays; the new one is told so."""
+
+
+def mark_of(user: User, protocol: Protocol) -> int:
+    return user.id << 2 | protocol
+
+
+class Logins:
+    def __init__(
+        self,
+        accounts: Accounts,
+        hub: Hub,
+        bus: Bus,
+        delivery: Delivery,
+        store: GroupCommit,
+        config: Callable[[], Config],
+    ) -> None:
+        self._accounts = accounts
+        self._hub = hub
+        self._bus = bus
+        self._delivery = delivery
+        self._store = store
+        self._config = config
+        self._holders: dict[int, Session] = {}
+        self._verdicts: dict[int, asyncio.Future[bool]] = {}
+        self._refs = itertools.count(time.time_ns() << 8 & (1 << 62) - 1)
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._log = log.get()
+        self.count = 0
+        """Sessions of this worker."""
+
+    # ---------------------------------------------------------------- in
+
+    async def login(self, peer: Peer, command: Login) -> None:
+        """Ends with the login answer queued, or raises."""
+        if peer.session is not None:
+            self._again(peer, peer.session, command)
+            return
+        user = await self._accounts.authenticate(command)
+        first_login_time = command.first_login_time
+        if first_login_time <= 0:
+            first_login_time = time.time_ns() // 1_000_000
+        session = Session(user, peer, first_login_time)
+        session.buffer = []
+        try:
+            await self._take_mark(session, command.first_login_time)
+            await self._begin(peer, session)
+        except KickedAtLogin:
+            self._drop(session)
+            peer.push(Kicked(False, "logged in elsewhere"))
+            peer.close(Disconnect.KICKED_DUPLICATE)
+        except BaseException:
+            self._drop(session)
+            raise
+
+    def _again(self, peer: Peer, session: Session, command: Login) -> None:
+        """COMPAT: MobileIMSDK clients log in again on a live connection and expect code 0."""
+        same = command.name == session.user.name or command.name == str(session.user.id)
+        if session.protocol is Protocol.CHATSERVER or not same:
+            raise Refused(ErrorCode.ALREADY_LOGGED_IN)
+        peer.push(LoginAccepted(session.user, session.first_login_time))
+
+    async def _begin(self, peer: Peer, session: Session) -> None:
+        user = session.user
+        groups = await self._store.read(lambda tables: tables.group_ids(user.id))
+        await self._hub.add(session, groups)
+        limit = self._config().limits.in_flight
+        listing = session.protocol is Protocol.CHATSERVER
+        view = await self._store.read(lambda tables: _view(tables, user, limit, listing))
+        if session.closed or peer.closed:  # kicked, or the peer left, while we were reading
+            raise Refused(ErrorCode.ALREADY_LOGGED_IN)
+        peer.session = session
+        self.count += 1
+        told, told_at = peer.push_login(self._answer(session, view))
+        self._delivery.merge(session, view.waiting, told, told_at)
+        self._log.debug("logged in", user=user.id, name=user.name, wire=session.protocol.name, peer=peer.remote)
+
+    def _answer(self, session: Session, view: View) -> LoginAccepted:
+        online = self._hub.online
+        friends = tuple(Friend(user.id, user.name, online(user.id)) for user in view.friends)
+        groups = tuple(
+            Group(
+                row.group.id,
+                row.group.name,
+                row.group.description,
+                tuple(Member(user.id, user.name, online(user.id), role) for user, role in row.members),
+            )
+            for row in view.groups
+        )
+        waiting = tuple(message for message in view.waiting.messages if not mine(message, session))
+        return LoginAccepted(session.user, session.first_login_time, friends, groups, tuple(view.requests), waiting)
+
+    # ---------------------------------------------------------------- one session per user and wire
+
+    async def _take_mark(self, session: Session, claimed_time: int) -> None:
+        mark = mark_of(session.user, session.protocol)
+        holder = self._holders.get(mark)
+        if holder is not None:
+            if not holder.closed:
+                self._settle(holder, claimed_time)
+            self._holders[mark] = session
+            return
+        self._holders[mark] = session
+        if not await self._bus.claim(mark):
+            await self._challenge(session, mark, claimed_time)
+
+    def _settle(self, old: Session, claimed_time: int) -> None:
+        """Old or new? Returns when the old session is ended, raises when the new one must go."""
+        if old.protocol is Protocol.CHATSERVER:
+            raise Refused(ErrorCode.ALREADY_LOGGED_IN)
+        if 0 < claimed_time < old.first_login_time:
+            raise KickedAtLogin
+        if claimed_time == old.first_login_time:
+            self._end(old, Disconnect.REPLACED)
+            return
+        if old.peer.session is old:
+            old.peer.push(Kicked(False, "logged in elsewhere"))
+        self._end(old, Disconnect.KICKED_DUPLICATE)
+
+    def _end(self, session: Session, reason: Disconnect) -> None:
+        if session.peer.session is session:
+            session.peer.close(reason)
+        else:  # still logging in
+            session.closed = True
+
+    async def _challenge(self, session: Session, mark: int, claimed_time: int) -> None:
+        """Another worker holds the mark: ask it to decide, then wait until the mark is free."""
+        topic = topic_of_user(session.user.id)
+        ref = next(self._refs)
+        verdict: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._verdicts[ref] = verdict
+        try:
+            await self._bus.subscribe([topic])
+            question = signals.Challenge(session.user.id, int(session.protocol), claimed_time, ref)
+            self._bus.publish(topic, signals.encode(question))
+            async with asyncio.timeout(_VERDICT_S):
+                while not await self._bus.claim(mark):
+                    await asyncio.wait([verdict], timeout=_MARK_POLL_S)
+                    if verdict.done():
+                        if not verdict.result():
+                            raise KickedAtLogin
+                        await asyncio.sleep(_MARK_POLL_S)
+        except TimeoutError:
+            if session.protocol is Protocol.CHATSERVER:
+                raise Refused(ErrorCode.ALREADY_LOGGED_IN) from None
+            raise Unavailable("the worker with the old session does not answer") from None
+        except KickedAtLogin:
+            if session.protocol is Protocol.CHATSERVER:
+                raise Refused(ErrorCode.ALREADY_LOGGED_IN) from None
+            raise
+        finally:
+            del self._verdicts[ref]
+            if not self._hub.of_user(session.user.id):
+                self._bus.unsubscribe([topic])
+
+    def challenged(self, challenge: signals.Challenge) -> None:
+        """Another worker asks for a mark. Only the holder answers."""
+        mark = challenge.user_id << 2 | challenge.protocol
+        holder = self._holders.get(mark)
+        if holder is None:
+            return
+        yielded = True
+        if not holder.closed:
+            try:
+                self._settle(holder, challenge.first_login_time)
+            except (Refused, KickedAtLogin):
+                yielded = False
+        answer = signals.encode(signals.Verdict(challenge.ref, yielded))
+        self._bus.publish(topic_of_user(challenge.user_id), answer)
+
+    def verdict(self, verdict: signals.Verdict) -> None:
+        waiting = self._verdicts.get(verdict.ref)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(verdict.yielded)
+
+    # ---------------------------------------------------------------- out
+
+    def left(self, peer: Peer) -> None:
+        """The peer's session, if any, is over. Idempotent."""
+        session = peer.session
+        if session is None:
+            return
+        peer.session = None
+        self.count -= 1
+        self._delivery.detach(session)
+        self._drop(session)
+
+    def _drop(self, session: Session) -> None:
+        """Free what the session holds; its mark only after its cursors are in the store, so that the next
+        login elsewhere is not given again what this one acknowledged."""
+        session.closed = True
+        self._hub.remove(session)
+        mark = mark_of(session.user, session.protocol)
+        if self._holders.get(mark) is session:
+            task = asyncio.get_running_loop().create_task(self._free(session, mark))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    async def _free(self, session: Session, mark: int) -> None:
+        try:
+            await self._store.read(lambda tables: None)
+        except Unavailable:
+            self._log.warning("cursors may be behind", user=session.user.id)
+        if self._holders.get(mark) is session:
+            del self._holders[mark]
+            self._bus.release(mark)
+
+    async def join(self, session: Session, group_id: GroupId) -> None:
+        """The user is a member now: every session of theirs, here and elsewhere, hears the group."""
+        for other in self._hub.of_user(session.user.id):
+            await self._hub.join(other, group_id)
+        joined = signals.GroupJoined(session.user.id, group_id)
+        self._bus.publish(topic_of_user(session.user.id), signals.encode(joined))
+
+
+def _view(tables: Tables, user: User, limit: int, listing: bool) -> View:
+    waiting = tables.waiting(user.id, limit)
+    if not listing:
+        return View([], tables.friend_requests(user.id), [], waiting)
+    return View(tables.friends(user.id), tables.friend_requests(user.id), tables.groups(user.id, _MEMBERS), waiting)

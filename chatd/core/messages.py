@@ -1,0 +1,48 @@
+"""A user writes to a user or a group.
+
+Owns: SendMessage from "allowed?" to the sender's acknowledgement, which follows the commit (P1).
+Elsewhere: numbering and membership, inside the transaction (store.append); recipients (core.delivery).
+Fails: Refused BUSY when the store's queue is full; otherwise the answer comes through results().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from chatd.config import Config
+from chatd.core.delivery import Delivery
+from chatd.core.session import Session
+from chatd.errors import MEANINGS, ErrorCode, Refused
+from chatd.protocol import Accepted, Failed, SendMessage
+from chatd.store.base import Draft, Stored
+from chatd.store.commit import GroupCommit
+
+
+class Messages:
+    def __init__(self, delivery: Delivery, config: Callable[[], Config]) -> None:
+        self._delivery = delivery
+        self._config = config
+        self.stored = 0
+        """Messages stored for clients, total."""
+
+    def send(self, store: GroupCommit, session: Session, command: SendMessage) -> None:
+        if store.queued >= self._config().limits.store_queue:
+            raise Refused(ErrorCode.BUSY)
+        store.append(Draft(session.user, command), session)
+
+    def results(
+        self, drafts: Sequence[Draft], sessions: Sequence[Session], results: Sequence[Stored | ErrorCode]
+    ) -> None:
+        """After a commit: acknowledge, then deliver. A repeat is acknowledged again, and its doorbell is
+        rung again: the first one may have died with a worker."""
+        for draft, session, result in zip(drafts, sessions, results, strict=True):
+            live = not session.closed
+            if isinstance(result, ErrorCode):
+                if live:
+                    session.peer.push(Failed(result, MEANINGS[result].text, draft.command))
+                continue
+            message = result.message
+            if live:
+                session.peer.push(Accepted(draft.command, message.seq, message.sent_at_ms))
+            self.stored += result.fresh
+            self._delivery.stored(message)

@@ -1,0 +1,272 @@
+"""One TCP or Unix connection: bytes in to commands, events out to bytes.
+
+Owns: the socket, the outbox and its limits, pacing, what the kernel has acknowledged, the end of a connection.
+Elsewhere: accepting and the clock's rounds (net.server), frames (wire), meaning (core).
+Fails: a WireError is told to the peer in its own terms, then the connection ends. A peer that does not read
+is cut (SLOW_CONSUMER); what it had not acknowledged is given again at its next login.
+
+Ending is gentle: what is queued is sent, then FIN, then the rest of the peer's bytes is read and dropped for
+a moment, because closing a socket with unread bytes would reset the connection and lose the last words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import itertools
+import termios
+from collections import deque
+from collections.abc import Awaitable, Iterator
+from typing import TYPE_CHECKING, cast
+
+from chatd.core.session import Session
+from chatd.errors import MEANINGS, Disconnect, ErrorCode, WireError
+from chatd.model import Protocol
+from chatd.protocol import Command, Event, Failed, LoginAccepted
+from chatd.wire.codec import Codec
+
+if TYPE_CHECKING:
+    from chatd.net.server import Server
+
+LINGER_S = 2.0
+LINGER_BYTES = 1024 * 1024
+_HIGH_WATER = 64 * 1024
+
+
+class Connection(asyncio.Protocol):
+    """core.session.Peer over a stream socket. Small: an idle server is made of these.
+
+    written: bytes handed to the transport; out_bytes: bytes waiting here; together, all that was queued.
+    pending: commands of bytes already read, while a slow command is served; reading pauses meanwhile.
+    """
+
+    __slots__ = (
+        "closed", "codec", "deadline", "fd", "heard", "lingered", "next_at", "out", "out_bytes", "paced", "pending",
+        "protocol", "reason", "remote", "server", "session", "silence_s", "spent", "stalled_at", "transport",
+        "written",
+    )  # fmt: skip
+
+    def __init__(
+        self, server: Server, codec: Codec, protocol: Protocol, fd: int, remote: str, silence_s: float, deadline: float
+    ) -> None:
+        self.server = server
+        self.codec = codec
+        self.protocol = protocol
+        self.fd = fd
+        self.remote = remote
+        self.silence_s = silence_s
+        self.deadline = deadline
+        self.heard = server.now()
+        self.session: Session | None = None
+        self.transport: asyncio.Transport | None = None
+        self.closed = False
+        self.reason: Disconnect | None = None
+        self.out: list[bytes] | None = None
+        self.out_bytes = 0
+        self.written = 0
+        self.paced: deque[bytes] | None = None
+        self.next_at = 0.0
+        self.pending: Iterator[Command] | None = None
+        self.stalled_at = 0.0
+        self.spent = 0
+        self.lingered = 0
+
+    # ---------------------------------------------------------------- bytes in
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(_HIGH_WATER)
+        self.server.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.closed:
+            self.lingered += len(data)
+            if self.lingered > LINGER_BYTES:
+                self._abort()
+            return
+        self.heard = self.server.now()
+        session = self.session
+        if session is not None and session.receipts:
+            self.server.core.delivery.receipts(session)
+        commands = self.codec.receive(data)
+        if self.pending is not None:
+            self.pending = itertools.chain(self.pending, commands)
+        else:
+            self._serve(commands)
+
+    def _serve(self, commands: Iterator[Command]) -> None:
+        handle = self.server.core.handle
+        budget = self.server.budget
+        try:
+            for command in commands:
+                self.spent += 1
+                if self.spent > budget:
+                    self.push(Failed(ErrorCode.TOO_FAST, MEANINGS[ErrorCode.TOO_FAST].text, command))
+                    continue
+                work = handle(self, command)
+                if work is not None:
+                    self.pending = commands
+                    self._reading()
+                    self.server.run(self._wait(work))
+                    return
+                if self.closed:
+                    return
+        except WireError as error:
+            self.push(Failed(error.code, error.text, None, error.ref))
+            self.close(Disconnect.WIRE_ERROR)
+
+    async def _wait(self, work: Awaitable[None]) -> None:
+        await work
+        commands, self.pending = self.pending, None
+        if commands is not None and not self.closed:
+            self._serve(commands)
+        self._reading()
+
+    def _reading(self) -> None:
+        """Read only while there is nothing the peer must wait for first."""
+        if self.transport is None or self.transport.is_closing():
+            return
+        if not self.closed and (self.pending is not None or self.stalled_at):
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    # ---------------------------------------------------------------- bytes out
+
+    def push(self, event: Event) -> int:
+        data = self.codec.encode(event)
+        if data and not self.closed:
+            self._queue(data)
+        return self.written + self.out_bytes
+
+    def push_login(self, event: LoginAccepted) -> tuple[int, int]:
+        data, told = self.codec.encode_login(event)
+        if not self.closed:
+            self._queue(data)
+        return told, self.written + self.out_bytes
+
+    def _queue(self, data: bytes) -> None:
+        self.out_bytes += len(data)
+        if self.codec.pace_ms and (self.paced or self.server.now() < self.next_at):
+            if self.paced is None:
+                self.paced = deque()
+            if not self.paced:
+                self._later()
+            self.paced.append(data)
+        elif self.out is None:
+            self.out = [data]
+            self.server.dirty(self)
+            self.next_at = self.server.now() + self.codec.pace_ms / 1000
+        else:
+            self.out.append(data)
+        if self.out_bytes > self.server.config().limits.outbox_bytes:
+            self.cut(Disconnect.SLOW_CONSUMER)
+
+    def _later(self) -> None:
+        self.server.loop.call_later(max(0.001, self.next_at - self.server.now()), self._pace)
+
+    def _pace(self) -> None:
+        """COMPAT: the old chatserver client reads one frame per recv, so frames go out one by one."""
+        if not self.paced or self.closed:
+            return
+        if self.out is None and not self.stalled_at:
+            self.out = [self.paced.popleft()]
+            self.flush()
+        self.next_at = self.server.now() + self.codec.pace_ms / 1000
+        if self.paced:
+            self._later()
+
+    def flush(self) -> None:
+        """One write for everything queued this turn. While the peer does not read, it waits here."""
+        out = self.out
+        if out is None or self.stalled_at or self.transport is None:
+            return
+        self.out = None
+        data = out[0] if len(out) == 1 else b"".join(out)
+        self.out_bytes -= len(data)
+        self.written += len(data)
+        self.transport.write(data)
+
+    def pause_writing(self) -> None:
+        self.stalled_at = self.server.now()
+        self._reading()
+
+    def resume_writing(self) -> None:
+        self.stalled_at = 0.0
+        self._reading()
+        self.flush()
+
+    def acknowledged(self) -> int:
+        """SIOCOUTQ (tcp(7)) counts what the peer's kernel has not acknowledged. 0 when it cannot be asked."""
+        if self.transport is None:
+            return 0
+        try:
+            unacknowledged = fcntl.ioctl(self.fd, termios.TIOCOUTQ, b"\0\0\0\0")
+        except OSError:
+            return 0
+        return self.written - self.transport.get_write_buffer_size() - int.from_bytes(unacknowledged, "little")
+
+    # ---------------------------------------------------------------- the end
+
+    def close(self, reason: Disconnect) -> None:
+        """End gently. Idempotent."""
+        if self.closed:
+            return
+        self.server.ended(self, reason)
+        if self.paced:
+            self.out = [*(self.out or []), *self.paced]
+            self.paced = None
+        self.flush()
+        self.closed, self.reason, self.pending = True, reason, None
+        self.deadline = self.server.now() + LINGER_S
+        if self.transport is None:
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self._reading()
+        else:
+            self.transport.close()
+
+    def cut(self, reason: Disconnect) -> None:
+        """End at once; for a peer that would not read anything more."""
+        if not self.closed:
+            self.server.ended(self, reason)
+            self.closed, self.reason = True, reason
+        self._abort()
+
+    def _abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    def eof_received(self) -> bool:
+        if not self.closed and self.session is not None:
+            self.server.core.delivery.receipts(self.session)
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.closed:
+            self.server.ended(self, Disconnect.PEER_LEFT)
+            self.closed = True
+        self.server.connections.discard(self)
+        self.pending = self.out = self.paced = None
+        self.transport = None
+
+    def overdue(self, now: float) -> None:
+        """Once a second: end what has taken too long."""
+        timeouts = self.server.config().timeouts
+        if self.closed:
+            if now > self.deadline:
+                self._abort()
+        elif self.stalled_at and now - self.stalled_at > timeouts.stall_s:
+            self.cut(Disconnect.SLOW_CONSUMER)
+        elif self.session is not None:
+            self.deadline = 0.0
+            if self.silence_s and now - self.heard > self.silence_s:
+                self.close(Disconnect.SILENT)
+        elif self.protocol is Protocol.ECHO:
+            if now - self.heard > self.silence_s:
+                self.close(Disconnect.SILENT)
+        elif not self.deadline:  # logged out a moment ago
+            self.deadline = now + 6 * timeouts.login_s
+        elif now > self.deadline:
+            self.close(Disconnect.LOGIN_TIMEOUT)

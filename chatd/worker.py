@@ -1,0 +1,206 @@
+"""One worker: built from its parts, run, drained.
+
+Owns: which implementations a configuration names (the only file that does), the worker's signals, heartbeat,
+orders from the master, and the way out.
+Elsewhere: forking and supervising (master), sockets (net), chat (core).
+Fails: BootError or Unavailable before READY, told to the operator by the master; after READY the worker
+lives until TERM, QUIT, or the death of the master. Leaves by os._exit in the caller (master.spawn).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+
+from chatd import log
+from chatd.bus.base import Bus
+from chatd.bus.local import LocalBus
+from chatd.config import Config, Listen
+from chatd.config_change import live
+from chatd.core.dispatch import Core
+from chatd.errors import BootError, Disconnect, Exit
+from chatd.metrics import State
+from chatd.net.server import Door, Server
+from chatd.seat import Seat
+from chatd.store.base import Tables
+from chatd.store.sqlite import open_tables as open_sqlite
+from chatd.wire.chatserver import ChatserverCodec
+from chatd.wire.codec import Codec
+from chatd.wire.echo import EchoCodec
+from chatd.wire.mobileimsdk import MobileimsdkCodec
+
+_TICK_S = 0.05
+_LAG_WINDOW_S = 10.0
+_SWITCH_S = 0.001
+"""How long the loop may keep the interpreter while the store thread waits for it."""
+_ORDER_BYTES = 256 * 1024
+
+
+def open_tables(config: Config) -> Tables:
+    """The store that `store.url` names. BootError when it cannot be used."""
+    scheme, _, rest = config.store.url.partition(":")
+    if scheme == "sqlite":
+        return open_sqlite(Path(config.server.state_dir) / rest)
+    raise BootError(f"store.url: no such store: {scheme}", Exit.CONFIG)
+
+
+def open_bus(config: Config, slot: int) -> Bus:
+    runtime = Path(config.server.runtime_dir)
+    if config.bus.url.startswith("local:"):
+        return LocalBus(runtime / "bus", runtime / "claims", slot)
+    raise BootError(f"bus.url: no such bus: {config.bus.url.partition(':')[0]}", Exit.CONFIG)
+
+
+def make_codec(listen: Listen, config: Config) -> Codec:
+    limits = config.limits
+    if listen.protocol == "chatserver":
+        return ChatserverCodec(listen.max_frame_bytes, listen.pace_ms, limits.body_bytes, limits.fp_bytes)
+    if listen.protocol == "mobileimsdk":
+        return MobileimsdkCodec(listen.max_frame_bytes, limits.body_bytes, limits.fp_bytes)
+    return EchoCodec()
+
+
+def run(seat: Seat) -> int:
+    """Serve until told to leave; returns the exit code."""
+    sys.setswitchinterval(_SWITCH_S)
+    tables = open_tables(seat.config)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        worker = Worker(seat, tables, runner.get_loop())
+        return runner.run(worker.serve())
+
+
+class Worker:
+    def __init__(self, seat: Seat, tables: Tables, loop: asyncio.AbstractEventLoop) -> None:
+        self._seat = seat
+        self._loop = loop
+        self._config = seat.config
+        self._row = seat.rows[seat.slot]
+        self._log = log.get()
+        self._bus = open_bus(seat.config, seat.slot)
+        self._core = Core(tables, self._bus, self.config, self._row, loop)
+        self._server = Server(self._core, self.config, make_codec, seat.rows, seat.slot, loop)
+        self._leave = asyncio.Event()
+        self._drain_s: float | None = None
+        self._due = 0.0
+        self._lag_until = 0.0
+        self._rounds = 0
+
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._config
+
+    async def serve(self) -> int:
+        """Boot, serve, drain. Raises what a boot may raise."""
+        seat, loop = self._seat, self._loop
+        loop.add_signal_handler(signal.SIGTERM, self._leave.set)
+        loop.add_reader(seat.life_fd, self._orphaned)
+        loop.add_reader(seat.order_fd, self._order)
+        await self._core.open()
+        self._due = loop.time() + _TICK_S
+        self._tick()
+        self._server.open([Door(listen, sock) for listen, sock in seat.listeners])
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 100)
+        self._row.state = State.READY
+        self._log.info("worker ready", slot=seat.slot, generation=seat.generation)
+        await self._leave.wait()
+        return await self._drain()
+
+    # ---------------------------------------------------------------- the clock
+
+    def _tick(self) -> None:
+        """Twenty times a second: heartbeat, lag, and everybody's rounds."""
+        now = self._loop.time()
+        row = self._row
+        row.heartbeat_ns = time.monotonic_ns()
+        lag_us = int(max(0.0, now - self._due) * 1e6)
+        if lag_us > row.loop_lag_us or now > self._lag_until:
+            row.loop_lag_us = lag_us
+            self._lag_until = now + _LAG_WINDOW_S
+        self._due = now + _TICK_S
+        self._loop.call_later(_TICK_S, self._tick)
+        self._core.tick()
+        self._server.tick()
+        self._rounds += 1
+        if self._rounds % 20 == 0:
+            row.bus_ok = int(self._bus.healthy)
+            self._server.round()
+        if self._rounds % 200 == 0:
+            row.commit_p99_us = self._core.store.commit_p99_us()
+
+    # ---------------------------------------------------------------- orders
+
+    def _order(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            data = os.read(self._seat.order_fd, _ORDER_BYTES)
+            if not data:
+                self._loop.remove_reader(self._seat.order_fd)
+                return
+            order: dict[str, Any] = msgspec.json.decode(data)
+            match order.get("order"):
+                case "reload":
+                    self._reload(order)
+                case "drain":
+                    self._drain_s = float(order["within_s"])
+                    self._leave.set()
+                case "log":
+                    log.set_level(str(order["level"]))
+
+    def _reload(self, order: dict[str, Any]) -> None:
+        """Take what may change live; the rest stays as this worker was started with."""
+        generation = int(order["generation"])
+        try:
+            new = msgspec.convert(order["config"], Config)
+            self._config = live(self._config, new)
+            log.set_level(new.log.level)
+            self._row.generation = generation
+            answer: dict[str, Any] = {"done": generation}
+        except (msgspec.ValidationError, ValueError) as error:
+            answer = {"failed": generation, "why": str(error)}
+        os.write(self._seat.order_fd, msgspec.json.encode(answer))
+
+    # ---------------------------------------------------------------- the way out
+
+    def _orphaned(self) -> None:
+        """The master is gone: nobody will replace us, so stop accepting at once and drain."""
+        self._loop.remove_reader(self._seat.life_fd)
+        self._server.shut()
+        if self._drain_s is None:
+            self._drain_s = self._config.timeouts.orphan_drain_s
+        self._log.error("the master is gone, draining")
+        self._leave.set()
+
+    async def _drain(self) -> int:
+        timeouts = self._config.timeouts
+        self._row.state = State.DRAINING
+        self._server.shut()
+        within_s = timeouts.drain_s if self._drain_s is None else self._drain_s
+        spread_s = min(timeouts.drain_spread_s, within_s * 2 / 3)
+        self._log.info("draining", connections=len(self._server.connections), within_s=within_s)
+        drain = self._loop.create_task(self._server.drain(spread_s))
+        deadline = self._loop.time() + within_s
+        while not drain.done() and self._loop.time() < deadline:
+            await asyncio.wait([drain], timeout=0.05)
+            if self._drain_s is not None:  # a fast stop may have been ordered meanwhile
+                deadline = min(deadline, self._loop.time() + self._drain_s)
+        drain.cancel()
+        for connection in tuple(self._server.connections):
+            connection.cut(Disconnect.DRAINING)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeouts.store_s):
+                await self._core.store.settle()
+        self._core.store.close()
+        await self._bus.close()
+        self._log.info("worker leaves")
+        return Exit.OK
