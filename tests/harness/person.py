@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import uuid
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,7 +19,7 @@ from tests.harness.chatserver import OldLink, StreamingLink
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import until
 from tests.harness.link import Outcome, Seen
-from tests.harness.mobileimsdk import Remembered, StockLink
+from tests.harness.mobileimsdk import MobilePeer, Remembered, StockLink
 from tests.harness.peer import NulPeer
 
 Wire = Literal["old", "streaming", "mobile"]
@@ -41,8 +42,7 @@ class Town:
         return self.daemon.ports[PORT_OF[wire]]
 
     async def register(self, name: str) -> int:
-        peer = NulPeer()
-        await peer.open(self.daemon.ports["chatserver"])
+        peer = await self.nul_peer()
         peer.put({"msgid": chatserver.REGISTER, "name": name, "password": self.secret})
         answer = await peer.find(msgid=chatserver.REGISTER_ACK)
         peer.close()
@@ -51,20 +51,39 @@ class Town:
         self.ids[name] = answer["id"]
         return self.ids[name]
 
+    async def newcomer(self, prefix: str = "user") -> str:
+        """An account with a name nobody had."""
+        name = f"{prefix}{next(self.suffixes)}_{random.randrange(10**6)}"
+        await self.register(name)
+        return name
+
     async def settle(self, name: str, wire: Wire) -> Person:
         """A new account and its person."""
         await self.register(name)
         return Person(self, name, wire)
 
-    async def errand(self, name: str) -> NulPeer:
-        """A logged-in chatserver connection for setting things up; close it before the person arrives."""
+    async def nul_peer(self) -> NulPeer:
         peer = NulPeer()
         await peer.open(self.daemon.ports["chatserver"])
-        peer.put(
-            {"msgid": chatserver.LOGIN, "id": self.ids[name], "password": self.secret, "framing": "nul"},
-        )
+        return peer
+
+    async def mobile_peer(self) -> MobilePeer:
+        peer = MobilePeer()
+        await peer.open(self.daemon.ports["mobileimsdk"])
+        return peer
+
+    async def errand(self, name: str, framing: str = "nul") -> NulPeer:
+        """A logged-in chatserver connection, also for setting things up; finish it before the person arrives."""
+        peer = await self.nul_peer()
+        peer.put({"msgid": chatserver.LOGIN, "id": self.ids[name], "password": self.secret, "framing": framing})
         answer = await peer.find(msgid=chatserver.LOGIN_ACK)
         assert answer["errno"] == 0, answer
+        return peer
+
+    async def on_mobile(self, name: str, first_login_time: int = 0) -> MobilePeer:
+        """A logged-in mobileimsdk connection."""
+        peer = await self.mobile_peer()
+        await peer.log_in(name, self.secret, first_login_time)
         return peer
 
     async def finish(self, peer: NulPeer) -> None:
