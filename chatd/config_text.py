@@ -9,6 +9,7 @@ import re
 import sys
 import textwrap
 import types
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
@@ -103,8 +104,9 @@ def manual() -> str:
         parts.append(f".SH {title}")
         for option in options_of(kind):
             default = "" if option.default is msgspec.NODEFAULT else f" Default: {roff(toml(option.default))}."
+            text = option.description[:1].upper() + option.description[1:]
             parts.append(
-                f".TP\n\\fB{option.name}\\fR = {roff(values(option))}\n{roff(option.description[:1].upper() + option.description[1:])}."
+                f".TP\n\\fB{option.name}\\fR = {roff(values(option))}\n{roff(text)}."
                 f"{default} Takes effect {EFFECTS[option.effect]}."
             )
     parts.append(".SH SEE ALSO\nchatd(8), chatctl(8)")
@@ -119,18 +121,23 @@ def roff(text: str) -> str:
 
 def effective(loaded: Loaded) -> str:
     """The configuration in effect as TOML, each value with where it comes from, passwords masked."""
-    lines = [f"# {loaded.name}"]
+    return f"# {loaded.name}\n" + sections(loaded.config, loaded.sources)
+
+
+def sections(config: Config, sources: Mapping[str, str] | None = None) -> str:
+    """`config` as TOML, passwords masked. sources: where each value comes from, as a comment."""
+
+    def comment(key: str) -> str:
+        return "" if sources is None else f"  # {sources.get(key, 'default')}"
+
+    lines: list[str] = []
     for section, kind in SECTIONS.items():
-        if section == "listen":
-            for one in loaded.config.listen:
-                lines += ["", f"[[listen]]  # {loaded.sources.get('listen', 'default')}"]
-                lines += [f"{option.name} = {toml(getattr(one, option.name))}" for option in options_of(kind)]
-            continue
-        lines += ["", f"[{section}]"]
-        for option in options_of(kind):
-            value = mask(getattr(getattr(loaded.config, section), option.name))
-            source = loaded.sources.get(f"{section}.{option.name}", "default")
-            lines.append(f"{option.name} = {toml(value)}  # {source}")
+        for one in config.listen if section == "listen" else [getattr(config, section)]:
+            head = f"\n[[listen]]{comment('listen')}" if section == "listen" else f"\n[{section}]"
+            lines.append(head)
+            for option in options_of(kind):
+                tail = "" if section == "listen" else comment(f"{section}.{option.name}")
+                lines.append(f"{option.name} = {toml(mask(getattr(one, option.name)))}{tail}")
     return "\n".join(lines) + "\n"
 
 

@@ -120,7 +120,7 @@ class Crew:
             else:
                 self.let_go(slot.worker)
         free = [slot for slot in self.slots if slot.worker is None and not slot.fork_at]
-        for slot in free[: self.wanted - len(serving)]:
+        for slot in free[: max(0, self.wanted - len(serving))]:
             slot.fork_at = now
         self.fork_due(now)
 

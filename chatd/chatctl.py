@@ -1,0 +1,327 @@
+"""`chatctl`: the operator's command.
+
+Owns: the command line, asking the master over its control socket and waiting for the result, the pid file and signals
+where there is no socket, and how answers are printed.
+Not here: what the master does (master.supervise), accounts (core.accounts_admin).
+Fails: exit codes of sysexits; `status` has those of LSB (0 running, 1 dead with a pid file, 3 not running, 4 unknown),
+`check` those of monitors (0 good, 1 degraded, 2 critical).
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import shtab
+
+from chatd import __version__, chatctl_text, config_load, config_text
+from chatd.__main__ import Parser
+from chatd.config import Config, Server
+from chatd.errors import ConfigError, Exit, Refused, Unavailable
+from chatd.log import LEVELS
+from chatd.master import lock
+from chatd.master.control import SOCKET
+from chatd.master.status import Status
+
+CONNECT_S = 5.0
+GONE_S = 10.0
+DEAD_WITH_PIDFILE, NOT_RUNNING, UNKNOWN = 1, 3, 4
+
+
+class NoSocket(Exception):
+    """Nobody answers on the control socket."""
+
+
+class Master:
+    """The server of one runtime directory, as seen from outside."""
+
+    def __init__(self, runtime_dir: str) -> None:
+        self.server = Server(runtime_dir=runtime_dir)
+        self.path = str(Path(runtime_dir, SOCKET))
+
+    def ask(self, cmd: str, limit_s: float | None = 30.0, **fields: Any) -> dict[str, Any]:
+        """The answer to one request. limit_s None: for as long as it takes. Raises NoSocket."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+            asking.settimeout(CONNECT_S)
+            try:
+                asking.connect(self.path)
+                asking.sendall(msgspec.json.encode({"v": 1, "cmd": cmd, **fields}) + b"\n")
+                asking.settimeout(limit_s)
+                received = b""
+                while chunk := asking.recv(65536):
+                    received += chunk
+                return msgspec.json.decode(received, type=dict[str, Any])
+            except (OSError, msgspec.DecodeError) as error:
+                raise NoSocket(str(error) or type(error).__name__) from None
+
+    def running(self) -> tuple[bool, int]:
+        """From the pid file: is its lock held?, and its number."""
+        return lock.holder(self.server)
+
+    def signal_instead(self, number: signal.Signals) -> int:
+        """Where the socket does not answer. Raises NoSocket where no server runs."""
+        running, pid = self.running()
+        if not running or not pid:
+            raise NoSocket("no server is running")
+        note(f"the control socket {self.path} does not answer; sending {number.name} to process {pid} instead")
+        os.kill(pid, number)
+        return pid
+
+    def wait_gone(self, limit_s: float) -> bool:
+        """Until the lock is free, so that the next start finds it free."""
+        until = time.monotonic() + limit_s
+        while self.running()[0]:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.02)
+        return True
+
+
+def note(text: str) -> None:
+    sys.stderr.write(f"chatctl: {text}\n")
+
+
+def finish(answer: dict[str, Any]) -> int:
+    if not answer.get("ok"):
+        note(str(answer.get("error", "refused")))
+    return int(answer.get("exit", Exit.BUG))
+
+
+# ---------------------------------------------------------------- commands
+
+
+def status(master: Master, options: argparse.Namespace) -> int:
+    try:
+        answer = master.ask("status")
+    except NoSocket as error:
+        return _dead(master, str(error), options.json)
+    if options.json:
+        print(msgspec.json.encode(answer["status"]).decode())
+    else:
+        told = msgspec.convert(answer["status"], Status)
+        print(chatctl_text.workers(told) if options.command == "workers" else chatctl_text.status(told))
+    return Exit.OK
+
+
+def _dead(master: Master, why: str, as_json: bool) -> int:
+    running, pid = master.running()
+    if running:
+        state, code = "unknown", UNKNOWN
+        text = f"a server is running (process {pid}), but its control socket does not answer: {why}"
+    elif pid:
+        state, code = "dead", DEAD_WITH_PIDFILE
+        text = f"not running; process {pid} ended without removing its pid file"
+    else:
+        state, code = "not running", NOT_RUNNING
+        text = "not running"
+    if as_json:
+        print(msgspec.json.encode({"v": 1, "state": state, "pid": pid, "workers": []}).decode())
+    note(text)
+    return code
+
+
+def check(master: Master, _options: argparse.Namespace) -> int:
+    try:
+        told = msgspec.convert(master.ask("status")["status"], Status)
+    except NoSocket as error:
+        print(f"CRITICAL: {error}")
+        return 2
+    code, text = chatctl_text.verdict(told)
+    print(text)
+    return code
+
+
+def reload(master: Master, options: argparse.Namespace) -> int:
+    try:
+        loaded = config_load.load(options.config)
+        config_load.check_host(loaded.config, loaded.name)
+    except ConfigError as error:
+        note(str(error))
+        return Exit.CONFIG
+    try:
+        answer = master.ask("reload")
+    except NoSocket:
+        master.signal_instead(signal.SIGHUP)
+        note("sent; the result is in the log")
+        return Exit.OK
+    if answer.get("ok"):
+        print(chatctl_text.reloaded(answer))
+    return finish(answer)
+
+
+def reopen(master: Master, _options: argparse.Namespace) -> int:
+    try:
+        return finish(master.ask("reopen"))
+    except NoSocket:
+        master.signal_instead(signal.SIGUSR1)
+        return Exit.OK
+
+
+def stop(master: Master, options: argparse.Namespace) -> int:
+    try:
+        answer = master.ask("stop", limit_s=None, fast=options.fast)
+    except NoSocket:
+        if not master.running()[0]:
+            raise
+        if not _already_ending(master):
+            master.signal_instead(signal.SIGINT if options.fast else signal.SIGTERM)
+            master.wait_gone(3700.0)
+        return Exit.OK
+    if not master.wait_gone(GONE_S):
+        note("the workers have left, but the master is still there")
+        return Exit.TRY_AGAIN
+    return finish(answer)
+
+
+def _already_ending(master: Master) -> bool:
+    """The socket went away because the server was just leaving."""
+    return not Path(master.path).exists() and master.wait_gone(1.0)
+
+
+def config(master: Master, options: argparse.Namespace) -> int:
+    if options.what == "diff":
+        answer = master.ask("config-diff")
+        if answer.get("ok"):
+            print(chatctl_text.pending(answer))
+        return finish(answer)
+    answer = master.ask("config")
+    if answer.get("ok"):
+        running = msgspec.convert(answer["config"], Config)
+        sys.stdout.write(config_text.sections(running))
+    return finish(answer)
+
+
+def log_level(master: Master, options: argparse.Namespace) -> int:
+    return finish(master.ask("log-level", level=options.level))
+
+
+def scale(master: Master, options: argparse.Namespace) -> int:
+    try:
+        answer = master.ask("scale", step=options.step)
+    except NoSocket:
+        for _ in range(abs(options.step)):
+            master.signal_instead(signal.SIGTTIN if options.step > 0 else signal.SIGTTOU)
+        return Exit.OK
+    if answer.get("ok"):
+        print(f"workers: {answer['workers']}")
+    return finish(answer)
+
+
+# ---------------------------------------------------------------- accounts
+
+
+def user(_master: Master, options: argparse.Namespace) -> int:
+    """Works on the store, with or without a running server."""
+    from chatd.core import accounts_admin
+
+    loaded = config_load.load(options.config)
+    try:
+        match options.what:
+            case "add":
+                number = accounts_admin.add(loaded.config, options.name, read_password(confirm=True))
+                print(f"{options.name} has the id {number}")
+            case "passwd":
+                accounts_admin.set_password(loaded.config, options.name, read_password(confirm=True))
+            case "del":
+                accounts_admin.delete(loaded.config, options.name)
+            case _:
+                print(chatctl_text.users(accounts_admin.list_users(loaded.config)))
+    except Refused as error:
+        note(f"{options.name}: {error.text}" if getattr(options, "name", "") else error.text)
+        return 1
+    except Unavailable as error:
+        note(str(error))
+        return Exit.UNAVAILABLE
+    return Exit.OK
+
+
+def read_password(confirm: bool) -> str:
+    """From the terminal without echo, or the first line of standard input. Never an argument: those are public."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    password = getpass.getpass("password: ")
+    if confirm and getpass.getpass("again: ") != password:
+        raise ConfigError("the two passwords differ")
+    return password
+
+
+# ---------------------------------------------------------------- command line
+
+
+Command = Callable[[Master, argparse.Namespace], int]
+
+
+def parser() -> argparse.ArgumentParser:
+    made = Parser(prog="chatctl", description="Operate a chatd server.")
+    file = made.add_argument("-c", "--config", metavar="FILE", help="the configuration the server was started with")
+    file.complete = shtab.FILE  # type: ignore[attr-defined]
+    made.add_argument("--version", action="version", version=f"chatctl {__version__}")
+    shtab.add_argument_to(made, "--print-completion", help="print a shell completion script")
+    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+
+    def add(name: str, run: Command, text: str) -> argparse.ArgumentParser:
+        one: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+        one.set_defaults(run=run)
+        return one
+
+    for name, text in (("status", "how the server is"), ("workers", "one line per worker")):
+        add(name, status, text).add_argument("--json", action="store_true", help="for programs; versioned")
+    add("check", check, "for monitors: 0 good, 1 degraded, 2 critical")
+    add("reload", reload, "apply the changed configuration; ends no session")
+    add("reopen", reopen, "open the log files again")
+    add("stop", stop, "stop, and wait until it has stopped").add_argument("--fast", action="store_true", help="in 5 s")
+    what = add("config", config, "the configuration in effect, or (diff) what is pending")
+    what.add_argument("what", nargs="?", choices=("show", "diff"), default="show")
+    level = add("log-level", log_level, "set the log level until the next reload")
+    level.add_argument("level", type=str.upper, choices=tuple(LEVELS))
+    step = add("scale", scale, "that many workers more (+1) or less (-1) until a restart")
+    step.add_argument("step", type=int)
+    users = add("user", user, "accounts; passwords are read from the terminal or standard input")
+    verbs = users.add_subparsers(dest="what", required=True, metavar="VERB", parser_class=Parser)
+    for verb, text in (("add", "make an account"), ("passwd", "set a password"), ("del", "delete an account")):
+        verbs.add_parser(verb, help=text).add_argument("name")
+    verbs.add_parser("list", help="id, name and age of every account")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    made = parser()
+    options = made.parse_args(_signed(list(sys.argv[1:] if arguments is None else arguments)))
+    try:
+        return int(options.run(Master(_runtime_dir(options.config)), options))
+    except NoSocket as error:
+        note(f"the server does not answer: {error}")
+        return Exit.UNAVAILABLE
+    except ConfigError as error:
+        note(str(error))
+        return Exit.CONFIG
+    except PermissionError as error:
+        note(str(error))
+        return Exit.PERMISSION
+
+
+def _signed(arguments: list[str]) -> list[str]:
+    """`scale -1`: argparse takes -1 for an option in a parser that has options with one dash."""
+    if arguments[-2:-1] == ["scale"] and arguments[-1].startswith("-"):
+        return [*arguments[:-1], "--", arguments[-1]]
+    return arguments
+
+
+def _runtime_dir(file: str | None) -> str:
+    try:
+        return config_load.load(file).config.server.runtime_dir
+    except ConfigError:  # the file may be broken; the server is still to be asked
+        return config_load.runtime_dir_of(file)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
