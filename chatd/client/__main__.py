@@ -1,0 +1,178 @@
+"""`chat HOST:PORT`: arguments, then a person at a terminal or a script through pipes.
+
+Owns: options, exit codes (0 ok, 1 could not connect or log in, 2 usage, 3 a message was refused or is not
+acknowledged), where files are. Everything is built here and in no other module of the client.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from chatd import __version__
+from chatd.client.commands import AskPassword, Commands
+from chatd.client.connection import Address, parse_address
+from chatd.client.memory import Memory, open_memory
+from chatd.client.screen import PipedInput, PlainScreen, ScreenGone
+from chatd.client.session import Screen, Session, Timing, Unreachable
+
+OK, NO_LOGIN, USAGE, NOT_DELIVERED = 0, 1, 2, 3
+
+
+class Options(msgspec.Struct, frozen=True):
+    address: Address
+    name: str
+    password: str | None
+    wait_s: float
+    history: bool
+    state_dir: Path
+
+
+class Input(Protocol):
+    async def line(self) -> str | None: ...
+
+    async def password(self, prompt: str, new: bool) -> str | None: ...
+
+
+def main() -> None:
+    try:
+        code = asyncio.run(_converse(_options(sys.argv[1:])))
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+def _options(argv: Sequence[str]) -> Options:
+    parser = argparse.ArgumentParser(prog="chat", description="Talk to people through a chatd server.")
+    parser.add_argument("address", metavar="HOST:PORT", type=_address, help="the server's chatserver listener")
+    parser.add_argument("--name", default="", metavar="NAME|ID", help="log in as this user at once")
+    parser.add_argument("--password-file", metavar="FILE", help="its first line is the password where one is asked for")
+    stay = "at the end of the input, stay this long to receive"
+    parser.add_argument("--wait", type=_seconds, default=0.0, metavar="SECONDS", help=stay)
+    parser.add_argument("--no-history", action="store_true", help="do not keep the lines you type")
+    parser.add_argument("--version", action="version", version=f"chat {__version__}")
+    given = parser.parse_args(argv)
+    try:
+        password = _first_line(given.password_file) if given.password_file else None
+    except OSError as error:
+        parser.error(f"{given.password_file}: {error.strerror}")
+    return Options(given.address, given.name, password, given.wait, not given.no_history, _state_dir())
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
+
+
+def _first_line(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.readline().rstrip("\r\n")
+
+
+def _state_dir() -> Path:
+    base = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "state") / "chatd"
+
+
+async def _converse(options: Options) -> int:
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        return await _at_terminal(options)
+    sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+    source = PipedInput(sys.stdin.fileno())
+    source.start()
+    screen = PlainScreen(sys.stdout)
+    session, commands = _build(options, screen, source.password)
+    try:
+        return await _run(options, session, commands, source, screen)
+    except* ScreenGone:
+        pass
+    return NO_LOGIN
+
+
+async def _at_terminal(options: Options) -> int:
+    # Only here: scripts start without loading prompt_toolkit.
+    from chatd.client.terminal import Terminal
+
+    terminal = Terminal(options.state_dir / "history" if options.history else None)
+    session, commands = _build(options, terminal, terminal.password)
+    terminal.bind(session, commands)
+    with terminal.active():
+        return await _run(options, session, commands, terminal, terminal)
+
+
+def _build(options: Options, screen: Screen, ask: AskPassword) -> tuple[Session, Commands]:
+    async def password(prompt: str, new: bool) -> str | None:
+        return await ask(prompt, new) if options.password is None else options.password
+
+    def remember(user_id: int) -> Memory:
+        return open_memory(options.state_dir / "chat", options.address, user_id, screen.notice)
+
+    session = Session(options.address, screen, remember, Timing())
+    return session, Commands(session, screen, password)
+
+
+async def _run(options: Options, session: Session, commands: Commands, source: Input, screen: Screen) -> int:
+    async with asyncio.TaskGroup() as tasks:
+        keeper = tasks.create_task(session.keep())
+        try:
+            return await _talk(options, session, commands, source, screen)
+        finally:
+            keeper.cancel()
+
+
+async def _talk(options: Options, session: Session, commands: Commands, source: Input, screen: Screen) -> int:
+    try:
+        await session.connect()
+    except Unreachable as error:
+        screen.notice(str(error))
+        return NO_LOGIN
+    stay = not options.name or await commands.run(f"/login {options.name}")
+    if commands.login_failed and not sys.stdin.isatty():
+        return NO_LOGIN
+    left = await _read_lines(session, commands, source) if stay else True
+    if not left and session.user is not None:
+        await asyncio.sleep(options.wait_s)
+    return await _leave(session, commands, screen)
+
+
+async def _read_lines(session: Session, commands: Commands, source: Input) -> bool:
+    """True when a line said to leave, False at the end of the input."""
+    while (line := await source.line()) is not None:
+        if session.sender.outbox.full:
+            await session.settle(len(session.sender.outbox) - 1)
+        if not await commands.run(line):
+            return True
+    return False
+
+
+async def _leave(session: Session, commands: Commands, screen: Screen) -> int:
+    settled = session.user is None or await session.settle()
+    if not settled:
+        screen.notice(f"not acknowledged: {len(session.sender.outbox)}; sent again at the next login")
+    await session.leave()
+    if commands.login_failed:
+        return NO_LOGIN
+    return OK if settled and not session.sender.refused else NOT_DELIVERED
+
+
+if __name__ == "__main__":
+    main()

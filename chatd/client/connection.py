@@ -1,0 +1,105 @@
+"""One TCP connection to the server: frames in, bytes out; and how long to wait before the next one.
+
+Owns: the socket and its options, splitting on NUL, the pause between attempts.
+Not here: what a frame means (frames), when to connect again (session).
+Fails: OSError from open and frames; the connection is then of no further use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from chatd.client.frames import MAX_FRAME_BYTES
+
+READ_BYTES = 65536
+KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
+"""This wire has no heartbeat: the kernel finds out that the other side is gone, after 30 s."""
+UNANSWERED_MS = 20_000
+"""Bytes the server's kernel does not acknowledge for this long end the connection."""
+
+
+class Address(msgspec.Struct, frozen=True):
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """HOST:PORT or [IPV6]:PORT. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port[:6]) < 65536:
+        raise ValueError(f"{text!r} is not HOST:PORT")
+    return Address(host, int(port))
+
+
+class Backoff:
+    """Pauses of first_s, twice as long each time up to most_s, each shortened by up to half at random, so that
+    the clients of a server that was restarted do not all come at once."""
+
+    def __init__(self, first_s: float, most_s: float) -> None:
+        self._first_s = first_s
+        self._most_s = most_s
+        self._next_s = first_s
+
+    def next_s(self) -> float:
+        pause_s = self._next_s
+        self._next_s = min(self._next_s * 2, self._most_s)
+        return pause_s * random.uniform(0.5, 1.0)
+
+    def reset(self) -> None:
+        self._next_s = self._first_s
+
+
+class Connection:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, address: Address, timeout_s: float) -> Connection:
+        """Raises OSError (a TimeoutError is one)."""
+        async with asyncio.timeout(timeout_s):
+            reader, writer = await asyncio.open_connection(address.host, address.port, happy_eyeballs_delay=0.25)
+        sock: socket.socket = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (*KEEPALIVE, (socket.TCP_USER_TIMEOUT, UNANSWERED_MS), (socket.TCP_NODELAY, 1)):
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        return cls(reader, writer)
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """Frames without their NUL until the server closes. Raises OSError.
+
+        Reads at once whatever there is: to the server a message is delivered when our kernel has it."""
+        buffer = bytearray()
+        while data := await self._reader.read(READ_BYTES):
+            searched = len(buffer)
+            buffer += data
+            while (end := buffer.find(0, searched)) >= 0:
+                frame = bytes(buffer[:end])
+                del buffer[: end + 1]
+                searched = 0
+                if frame:
+                    yield frame
+            if len(buffer) > MAX_FRAME_BYTES:
+                raise ConnectionAbortedError("the server sent a frame without an end")
+
+    def send(self, data: bytes) -> None:
+        """Never blocks. What waits here is bounded by its callers: one message, and requests typed by hand."""
+        self._writer.write(data)
+
+    def finish(self) -> None:
+        """Say that nothing more comes; the server answers what it has and closes."""
+        with contextlib.suppress(OSError):
+            self._writer.write_eof()
+
+    def abort(self) -> None:
+        self._writer.transport.abort()

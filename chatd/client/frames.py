@@ -1,0 +1,338 @@
+"""The client's side of the `chatserver` wire: bytes <-> frozen structs. No I/O, no clock.
+
+Owns: message numbers, what is sent, what is understood.
+Fails: BadFrame for a frame that is no message of this wire; an unknown msgid is None, as the wire demands.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import TypeVar
+
+import msgspec
+
+from chatd.model import Friend, Group, Member, Role, User
+
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+"""A frame of the server over this is taken for garbage: the connection is dropped."""
+
+
+class Msg(enum.IntEnum):
+    LOGIN = 1
+    LOGIN_ACK = 2
+    LOGOUT = 3
+    REGISTER = 4
+    REGISTER_ACK = 5
+    ONE_CHAT = 6
+    ADD_FRIEND_REQ = 7
+    ADD_FRIEND_ACK = 8
+    CREATE_GROUP = 9
+    JOIN_GROUP = 10
+    GROUP_CHAT = 11
+    ERROR = 12
+    ACK = 13
+    GROUP_ACK = 14
+
+
+class BadFrame(ValueError):
+    """The server sent something that is not this wire."""
+
+
+# ---------------------------------------------------------------- what the server says
+
+
+class Chat(msgspec.Struct, frozen=True):
+    """One-to-one when group_id is 0. seq: its number in the conversation; 0 from a server that does not number."""
+
+    sender_id: int
+    sender_name: str
+    to_id: int
+    group_id: int
+    text: str
+    time: str
+    seq: int
+
+
+class FriendRequested(msgspec.Struct, frozen=True):
+    sender_id: int
+    sender_name: str
+    text: str
+
+
+class FriendAnswered(msgspec.Struct, frozen=True):
+    """accepted: None where the server does not say it other than in `text`."""
+
+    sender_id: int
+    sender_name: str
+    text: str
+    accepted: bool | None
+
+
+class LoginAnswered(msgspec.Struct, frozen=True):
+    errno: int
+    text: str
+    user: User
+    friends: tuple[Friend, ...]
+    groups: tuple[Group, ...]
+    waiting: tuple[Event, ...]
+
+
+class Registered(msgspec.Struct, frozen=True):
+    errno: int
+    text: str
+    user_id: int
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """`ref`: the msgid that failed. fp: "" where the server does not name the message."""
+
+    errno: int
+    text: str
+    ref: int
+    fp: str
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The message `fp` is durable."""
+
+    fp: str
+
+
+class GroupReady(msgspec.Struct, frozen=True):
+    group_id: int
+    name: str
+
+
+Event = Chat | FriendRequested | FriendAnswered | LoginAnswered | Registered | Refused | Accepted | GroupReady
+
+# ---------------------------------------------------------------- how it looks on the wire
+
+
+class _Head(msgspec.Struct):
+    msgid: int
+
+
+class _Chat(msgspec.Struct):
+    id: int
+    msg: str
+    name: str = ""
+    time: str = ""
+    toid: int = 0
+    groupid: int = 0
+    seq: int = 0
+
+    def event(self) -> Event:
+        return Chat(self.id, self.name, self.toid, self.groupid, self.msg, self.time, self.seq)
+
+
+class _Request(msgspec.Struct, rename={"sender_id": "from"}):
+    sender_id: int
+    msg: str = ""
+
+    def event(self) -> Event:
+        return FriendRequested(self.sender_id, _name_in(self.msg, self.sender_id), self.msg)
+
+
+class _Answer(msgspec.Struct, rename={"sender_id": "from"}):
+    sender_id: int
+    msg: str = ""
+
+    def event(self) -> Event:
+        name = _name_in(self.msg, self.sender_id)
+        verdict = _VERDICT.fullmatch(self.msg) if name else None
+        return FriendAnswered(self.sender_id, name, self.msg, None if verdict is None else verdict[1] == "accepted")
+
+
+# The wire has no field for the name of who asks or answers, nor for the answer: chatd's text has.
+_NAMED = re.compile(r"(\S+) \((\d+)\) .*", re.DOTALL)
+_VERDICT = re.compile(r"\S+ \(\d+\) has (accepted|refused) your friend request")
+
+
+def _name_in(text: str, user_id: int) -> str:
+    """The name in `NAME (ID) ...`; "" where the text is another."""
+    match = _NAMED.fullmatch(text)
+    return match[1] if match and match[2] == str(user_id) else ""
+
+
+class _Friend(msgspec.Struct):
+    id: int
+    name: str
+    state: str = "offline"
+    role: str = "normal"
+
+    def friend(self) -> Friend:
+        return Friend(self.id, self.name, self.state == "online")
+
+    def member(self) -> Member:
+        role = Role.OWNER if self.role == "creator" else Role.MEMBER
+        return Member(self.id, self.name, self.state == "online", role)
+
+
+class _Group(msgspec.Struct):
+    id: int
+    groupname: str
+    groupdesc: str = ""
+    users: tuple[str, ...] = ()
+
+    def group(self) -> Group:
+        members = tuple(_inner(text, _Friend).member() for text in self.users)
+        return Group(self.id, self.groupname, self.groupdesc, members)
+
+
+class _Login(msgspec.Struct):
+    errno: int
+    id: int = 0
+    name: str = ""
+    errmsg: str = ""
+    offlinemsg: tuple[str, ...] = ()
+    friends: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+    def event(self) -> Event:
+        friends = tuple(_inner(text, _Friend).friend() for text in self.friends)
+        groups = tuple(_inner(text, _Group).group() for text in self.groups)
+        waiting = tuple(event for event in map(decode, self.offlinemsg) if event is not None)
+        return LoginAnswered(self.errno, self.errmsg, User(self.id, self.name), friends, groups, waiting)
+
+
+class _Registered(msgspec.Struct):
+    errno: int
+    id: int = 0
+    errmsg: str = ""
+
+    def event(self) -> Event:
+        return Registered(self.errno, self.errmsg, self.id)
+
+
+class _Refused(msgspec.Struct):
+    errno: int
+    errmsg: str = ""
+    ref: int = 0
+    fp: str = ""
+
+    def event(self) -> Event:
+        return Refused(self.errno, self.errmsg, self.ref, self.fp)
+
+
+class _Accepted(msgspec.Struct):
+    fp: str
+
+    def event(self) -> Event:
+        return Accepted(self.fp)
+
+
+class _GroupReady(msgspec.Struct):
+    groupid: int
+    groupname: str = ""
+
+    def event(self) -> Event:
+        return GroupReady(self.groupid, self.groupname)
+
+
+_Shape = _Chat | _Request | _Answer | _Login | _Registered | _Refused | _Accepted | _GroupReady
+
+_SHAPES: dict[int, type[_Shape]] = {
+    Msg.LOGIN_ACK: _Login,
+    Msg.REGISTER_ACK: _Registered,
+    Msg.ONE_CHAT: _Chat,
+    Msg.ADD_FRIEND_REQ: _Request,
+    Msg.ADD_FRIEND_ACK: _Answer,
+    Msg.GROUP_CHAT: _Chat,
+    Msg.ERROR: _Refused,
+    Msg.ACK: _Accepted,
+    Msg.GROUP_ACK: _GroupReady,
+}
+
+_S = TypeVar("_S", _Friend, _Group)
+
+
+def _inner(text: str, shape: type[_S]) -> _S:
+    """This wire puts JSON texts inside JSON strings."""
+    return msgspec.json.decode(text, type=shape)
+
+
+def decode(frame: bytes | str) -> Event | None:
+    """One frame without its NUL. None: a message number this client does not know, to be ignored.
+
+    Raises BadFrame."""
+    try:
+        shape = _SHAPES.get(msgspec.json.decode(frame, type=_Head).msgid)
+        return None if shape is None else msgspec.json.decode(frame, type=shape).event()
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise BadFrame(str(error)) from error
+
+
+# ---------------------------------------------------------------- what the client says
+
+
+class Destination(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a message goes: exactly one field is set."""
+
+    user_id: int = 0
+    user_name: str = ""
+    group_id: int = 0
+
+    def __str__(self) -> str:
+        return f"group {self.group_id}" if self.group_id else self.user_name or str(self.user_id)
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """A message of ours the server has not yet acknowledged. fp: our own id for it; the server stores it once."""
+
+    fp: str
+    to: Destination
+    text: str
+    written_at_ms: int
+
+    @property
+    def msgid(self) -> Msg:
+        return Msg.GROUP_CHAT if self.to.group_id else Msg.ONE_CHAT
+
+
+def _frame(msgid: Msg, **fields: object) -> bytes:
+    return msgspec.json.encode({"msgid": int(msgid), **fields}) + b"\0"
+
+
+def login(who: str, password: str) -> bytes:
+    """who: a number, or a name. "framing" is the promise to split the stream on NUL (streaming mode)."""
+    identity: dict[str, object] = {"id": int(who)} if is_number(who) else {"name": who}
+    return _frame(Msg.LOGIN, **identity, password=password, framing="nul")
+
+
+def register(name: str, password: str) -> bytes:
+    return _frame(Msg.REGISTER, name=name, password=password)
+
+
+def logout(user: User) -> bytes:
+    return _frame(Msg.LOGOUT, id=user.id)
+
+
+def chat(user: User, message: Pending, time: str) -> bytes:
+    common = {"id": user.id, "name": user.name, "msg": message.text, "time": time, "fp": message.fp}
+    if message.to.group_id:
+        return _frame(Msg.GROUP_CHAT, groupid=message.to.group_id, **common)
+    if message.to.user_name:
+        return _frame(Msg.ONE_CHAT, toname=message.to.user_name, **common)
+    return _frame(Msg.ONE_CHAT, toid=message.to.user_id, **common)
+
+
+def add_friend(user: User, friend_id: int) -> bytes:
+    return _frame(Msg.ADD_FRIEND_REQ, id=user.id, friendid=friend_id)
+
+
+def answer_friend(user: User, friend_id: int, accept: bool) -> bytes:
+    return _frame(Msg.ADD_FRIEND_ACK, id=user.id, friendid=friend_id, flag=accept)
+
+
+def create_group(user: User, name: str, description: str) -> bytes:
+    return _frame(Msg.CREATE_GROUP, id=user.id, groupname=name, groupdesc=description)
+
+
+def join_group(user: User, group_id: int) -> bytes:
+    return _frame(Msg.JOIN_GROUP, id=user.id, groupid=group_id)
+
+
+def is_number(word: str) -> bool:
+    """Whether the wire can carry `word` as a numeric id (64 bits, signed)."""
+    return word.isascii() and word.isdigit() and 0 < int(word[:20]) < 1 << 63

@@ -1,0 +1,115 @@
+"""The client's memory on disk, one file per server and user: what was shown, what is not yet acknowledged.
+
+Owns: the file. Every change is one line, written at once, so that `kill -9` of the client loses nothing; the file is
+written anew, without what no longer matters, when it is opened, closed, or grown by GROWTH_BYTES. A torn last line is
+ignored. Only one client at a time has a file (a lock beside it).
+Not here: what the lines mean (seen, outbox).
+Fails: OSError. The client then goes on without this memory and says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from chatd.client.frames import Destination, Pending
+from chatd.client.seen import Shown
+
+GROWTH_BYTES = 1024 * 1024
+
+
+class Written(msgspec.Struct, frozen=True, array_like=True, tag="written"):
+    """A message of ours was handed over for sending."""
+
+    fp: str
+    to: Destination
+    text: str
+    written_at_ms: int
+
+
+class Settled(msgspec.Struct, frozen=True, array_like=True, tag="settled"):
+    """It was acknowledged or refused."""
+
+    fp: str
+
+
+Record = Shown | Written | Settled
+
+_decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
+
+
+def written(message: Pending) -> Written:
+    return Written(message.fp, message.to, message.text, message.written_at_ms)
+
+
+class Journal:
+    def __init__(self, path: Path) -> None:
+        """Takes the lock. Raises OSError (BlockingIOError: another client has this file)."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = path
+        self._file = -1
+        self._room = GROWTH_BYTES
+        self._lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise
+
+    def load(self) -> tuple[list[Shown], list[Pending]]:
+        """What was shown, and what was written and not settled, both in order."""
+        shown: list[Shown] = []
+        pending: dict[str, Pending] = {}
+        for record in self._records():
+            match record:
+                case Shown():
+                    shown.append(record)
+                case Written(fp, to, text, written_at_ms):
+                    pending[fp] = Pending(fp, to, text, written_at_ms)
+                case Settled(fp):
+                    pending.pop(fp, None)
+        return shown, list(pending.values())
+
+    def _records(self) -> Iterable[Record]:
+        try:
+            lines = self._path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return
+        for line in lines:
+            with contextlib.suppress(msgspec.DecodeError):
+                yield _decoder.decode(line)
+
+    def append(self, record: Record) -> bool:
+        """True when the file has grown enough to be rewritten. Raises OSError."""
+        line = msgspec.json.encode(record) + b"\n"
+        os.write(self._file, line)
+        self._room -= len(line)
+        return self._room < 0
+
+    def rewrite(self, records: Iterable[Record]) -> None:
+        """Replace the file's content by `records`: all of it or none of it. Raises OSError."""
+        fresh = self._path.with_suffix(".new")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        file = os.open(fresh, flags, 0o600)
+        try:
+            with os.fdopen(file, "wb", closefd=False) as out:
+                out.writelines(msgspec.json.encode(record) + b"\n" for record in records)
+            os.replace(fresh, self._path)
+        except OSError:
+            os.close(file)
+            raise
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = file
+        self._room = GROWTH_BYTES
+
+    def close(self) -> None:
+        for file in (self._file, self._lock):
+            if file >= 0:
+                os.close(file)
+        self._file = self._lock = -1

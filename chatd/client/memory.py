@@ -1,0 +1,100 @@
+"""What the client remembers of one user on one server, over reconnects and restarts.
+
+Owns: seen (what was shown) and journal (the same on disk, and what is not yet acknowledged), kept together.
+Fails: never. A file that cannot be used is told once; then the memory lasts as long as the process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from chatd.client.connection import Address
+from chatd.client.frames import Chat, Pending
+from chatd.client.journal import Journal, Record, Settled, written
+from chatd.client.seen import Seen, shown
+
+FP_KEPT_MS = 6 * 24 * 3600 * 1000
+"""A server knows a message again by its fp for a week (promise P2). An older one could be stored twice."""
+
+Notice = Callable[[str], None]
+
+
+class Memory:
+    def __init__(self, user_id: int, journal: Journal | None, notice: Notice) -> None:
+        self._user_id = user_id
+        self._journal = journal
+        self._notice = notice
+        self._seen = Seen()
+        self._unsettled: list[Pending] = []
+        if journal is not None:
+            self._try(self._load)
+
+    def _load(self, journal: Journal) -> None:
+        records, self._unsettled = journal.load()
+        for record in records:
+            self._seen.add(record)
+        journal.rewrite(self._records(self._unsettled))
+
+    def unsettled(self, now_ms: int) -> list[Pending]:
+        """What an earlier run wrote and no server has answered, in order."""
+        for message in self._unsettled:
+            if now_ms - message.written_at_ms > FP_KEPT_MS:
+                self._notice(f"never acknowledged, and too old to send again to {message.to}: {message.text}")
+        return [message for message in self._unsettled if now_ms - message.written_at_ms <= FP_KEPT_MS]
+
+    def has_shown(self, chat: Chat) -> bool:
+        return self._seen.has(shown(chat, self._user_id))
+
+    def showed(self, chat: Chat, pending: Iterable[Pending]) -> None:
+        record = shown(chat, self._user_id)
+        if record.seq:
+            self._seen.add(record)
+            self._append(record, pending)
+
+    def wrote(self, message: Pending, pending: Iterable[Pending]) -> None:
+        self._append(written(message), pending)
+
+    def settled(self, fp: str, pending: Iterable[Pending]) -> None:
+        self._append(Settled(fp), pending)
+
+    def close(self, pending: Iterable[Pending]) -> None:
+        """Leaves on disk what the next run needs, and no text that was acknowledged."""
+        self._try(lambda journal: journal.rewrite(self._records(pending)))
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def _append(self, record: Record, pending: Iterable[Pending]) -> None:
+        def write(journal: Journal) -> None:
+            if journal.append(record):
+                journal.rewrite(self._records(pending))
+
+        self._try(write)
+
+    def _records(self, pending: Iterable[Pending]) -> Iterator[Record]:
+        yield from self._seen
+        yield from map(written, pending)
+
+    def _try(self, use: Callable[[Journal], None]) -> None:
+        if self._journal is None:
+            return
+        try:
+            use(self._journal)
+        except OSError as error:
+            self._journal.close()
+            self._journal = None
+            self._notice(f"what was shown and sent is remembered only until you leave ({error.strerror or error})")
+
+
+def open_memory(state_dir: Path, address: Address, user_id: int, notice: Notice) -> Memory:
+    """The memory of user_id on the server at address; only of this process when its file cannot be used."""
+    server = re.sub(r"[^A-Za-z0-9._-]", "_", str(address))
+    try:
+        return Memory(user_id, Journal(state_dir / server / f"{user_id}.journal"), notice)
+    except BlockingIOError:
+        notice("another chat of this user runs here: what was shown is remembered only until you leave")
+    except OSError as error:
+        notice(f"what was shown and sent is remembered only until you leave ({error.strerror or error})")
+    return Memory(user_id, None, notice)

@@ -1,0 +1,59 @@
+"""What was written and is not yet acknowledged, in the order it was written.
+
+Owns: the queue and its limit. Not here: sending (session), keeping it over a restart (journal).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+
+from chatd.client.frames import Pending
+
+LIMIT = 10_000
+"""Messages. When full, a script waits and a person is told."""
+
+
+class Outbox:
+    def __init__(self) -> None:
+        self._pending: dict[str, Pending] = {}
+        self._moved = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def __iter__(self) -> Iterator[Pending]:
+        return iter(self._pending.values())
+
+    @property
+    def full(self) -> bool:
+        return len(self._pending) >= LIMIT
+
+    def head(self) -> Pending | None:
+        return next(iter(self), None)
+
+    def get(self, fp: str) -> Pending | None:
+        return self._pending.get(fp)
+
+    def add(self, message: Pending) -> None:
+        self._pending[message.fp] = message
+
+    def replace(self, messages: Iterable[Pending]) -> None:
+        self._pending = {message.fp: message for message in messages}
+        self._moved.set()
+
+    def remove(self, fp: str) -> Pending | None:
+        """None when it is not here: acknowledged twice."""
+        message = self._pending.pop(fp, None)
+        self._moved.set()
+        return message
+
+    async def shrink_to(self, count: int, patience_s: float) -> bool:
+        """Wait until at most `count` are left; False after patience_s in which none left."""
+        while len(self._pending) > count:
+            self._moved.clear()
+            try:
+                await asyncio.wait_for(self._moved.wait(), patience_s)
+            except TimeoutError:
+                return len(self._pending) <= count
+        return True

@@ -1,0 +1,87 @@
+"""Who is who, as far as the server has told: friends, groups, people who wrote, open requests.
+
+Owns: names <-> numbers, and presence as of the last word heard. The wire has no question for it: a login brings
+the whole lists, and what arrives in between keeps them up to date.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import msgspec
+
+from chatd.client.frames import LoginAnswered, is_number
+from chatd.model import Friend, Group
+
+PEOPLE = 2000
+"""Names remembered of people who are not friends; the oldest is forgotten."""
+
+
+class Roster:
+    def __init__(self) -> None:
+        self.friends: dict[int, Friend] = {}
+        self.groups: dict[int, Group] = {}
+        self.requests: dict[int, str] = {}
+        self._people: OrderedDict[int, str] = OrderedDict()
+
+    def refresh(self, answer: LoginAnswered) -> None:
+        """The lists of a login replace what was known, except open requests: a reconnect shows none again."""
+        self.friends = {friend.id: friend for friend in answer.friends}
+        self.groups = {group.id: group for group in answer.groups}
+        for group in answer.groups:
+            for member in group.members:
+                self._remember(member.id, member.name)
+
+    def heard_from(self, user_id: int, name: str) -> None:
+        """They have just said something, so they are there."""
+        self._remember(user_id, name)
+        friend = self.friends.get(user_id)
+        if friend is not None:
+            self.friends[user_id] = msgspec.structs.replace(friend, name=name or friend.name, online=True)
+
+    def befriend(self, user_id: int, online: bool) -> None:
+        self.friends[user_id] = Friend(user_id, self.name_of(user_id), online)
+
+    def ask(self, user_id: int, name: str) -> bool:
+        """A request of user_id is open; False when that was known."""
+        fresh = user_id not in self.requests
+        self._remember(user_id, name)
+        self.requests[user_id] = name
+        return fresh
+
+    def enter(self, group_id: int, name: str) -> None:
+        self.groups.setdefault(group_id, Group(group_id, name, ""))
+
+    def name_of(self, user_id: int) -> str:
+        """Empty when unknown."""
+        friend = self.friends.get(user_id)
+        return friend.name if friend else self._people.get(user_id, "")
+
+    def group_name(self, group_id: int) -> str:
+        group = self.groups.get(group_id)
+        return group.name if group else ""
+
+    def user_id_of(self, word: str) -> int:
+        """The number of a name or number; 0 when the name is not known here."""
+        if is_number(word):
+            return int(word)
+        known = {**self._people, **{friend.id: friend.name for friend in self.friends.values()}}
+        return next((user_id for user_id, name in known.items() if name == word), 0)
+
+    def group_id_of(self, word: str) -> int:
+        """The number of a group's name or number; 0 when unknown or when two have the name."""
+        if is_number(word):
+            return int(word)
+        named = [group.id for group in self.groups.values() if group.name == word]
+        return named[0] if len(named) == 1 else 0
+
+    def names(self) -> set[str]:
+        return {friend.name for friend in self.friends.values()} | set(self._people.values())
+
+    def _remember(self, user_id: int, name: str) -> None:
+        if not name:
+            return
+        self._people[user_id] = name
+        self._people.move_to_end(user_id)
+        if len(self._people) > PEOPLE:
+            self._people.popitem(last=False)

@@ -1,0 +1,452 @@
+"""Stay logged in: one connection after the other, and nothing lost or shown twice in between.
+
+Owns: when to connect, log in, log in again, leave; what happens with each thing the server says.
+Not here: bytes (frames), sockets (connection), the way of a message (sender), what lines mean (commands), how it
+looks (screen).
+Fails: NotDone, one line for the person who asked. What comes by itself (a lost connection, a message that is
+refused) goes to the screen as a notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+from typing import NoReturn, Protocol
+
+import msgspec
+
+from chatd.client import frames
+from chatd.client.connection import Address, Backoff, Connection
+from chatd.client.frames import Destination, Event, Msg, Pending
+from chatd.client.memory import Memory
+from chatd.client.roster import Roster
+from chatd.client.sender import Sender, is_temporary
+from chatd.errors import MEANINGS, ErrorCode
+from chatd.model import User
+
+ALREADY_LOGGED_IN = 2
+"""LOGIN_ACK's errno: true for a moment after a connection broke."""
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """Every wait, in seconds."""
+
+    connect_s: float = 5.0
+    answer_s: float = 15.0
+    backoff_first_s: float = 0.2
+    backoff_most_s: float = 15.0
+    steady_s: float = 2.0
+    """A connection that lasted this long after its login was a good one: the next pause is the first again."""
+    settle_s: float = 10.0
+    """The longest wait for a next acknowledgement before leaving."""
+    linger_s: float = 2.0
+    """The longest wait for the server to close after we said that nothing more comes."""
+    taken_s: float = 2.0
+    """How long a login is repeated that is refused because the last connection is still thought to be there."""
+    doubt_s: float = 5.0
+    """A request that this wire does not acknowledge, sent this short before a connection broke, may be lost."""
+
+
+class Screen(Protocol):
+    """Where things are shown. Must not raise OSError."""
+
+    def message(self, chat: frames.Chat, group_name: str) -> None: ...
+
+    def notice(self, text: str) -> None: ...
+
+    def status(self) -> None:
+        """Who is logged in, or whether there is a connection, has changed."""
+        ...
+
+
+class NotDone(Exception):
+    """What was asked for is not done; the text says why."""
+
+
+class NotLoggedIn(NotDone):
+    pass
+
+
+class Unreachable(NotDone):
+    """There is no connection."""
+
+
+class Broken(Unreachable):
+    """The connection broke before the answer; whether the request was served is not known."""
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    who: str
+    password: str
+
+
+class Session:
+    def __init__(
+        self, address: Address, screen: Screen, remember: Callable[[int], Memory], timing: Timing | None = None
+    ) -> None:
+        """remember: opens the memory of a user's number, at each login."""
+        self.address = address
+        self.user: User | None = None
+        self.online = False
+        """Logged in on the present connection. `user` without `online`: reconnecting."""
+        self.roster = Roster()
+        self._screen = screen
+        self._remember = remember
+        self._timing = timing or Timing()
+        self.sender = Sender(self._timing.answer_s, self._drop, screen.notice)
+        self._credentials: Credentials | None = None
+        self._attempt = Credentials("", "")
+        self._connection: Connection | None = None
+        self._wanted = asyncio.Event()
+        self._connected = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._closed = asyncio.Event()
+        self._why = ""
+        self._online_since = 0.0
+        self._awaited: tuple[tuple[Msg, ...], asyncio.Future[Event]] | None = None
+        self._login_timer: asyncio.TimerHandle | None = None
+        self._last_request = (0.0, "")
+
+    # ------------------------------------------------------------ connections
+
+    async def keep(self) -> NoReturn:
+        """Runs until cancelled: a connection for as long as one is wanted."""
+        pause = Backoff(self._timing.backoff_first_s, self._timing.backoff_most_s)
+        while True:
+            await self._wanted.wait()
+            try:
+                connection = await Connection.open(self.address, self._timing.connect_s)
+            except OSError as error:
+                self._why = error.strerror or str(error) or "no answer"
+            else:
+                if await self._serve(connection) >= self._timing.steady_s:
+                    pause.reset()
+                if self._credentials is None:
+                    self._wanted.clear()
+                    pause.reset()
+                    continue
+            await asyncio.sleep(pause.next_s())
+
+    async def connect(self) -> None:
+        """Have a connection, logged in or not. Raises Unreachable."""
+        self._wanted.set()
+        try:
+            async with asyncio.timeout(self._timing.connect_s):
+                while self._connection is None:
+                    await self._connected.wait()
+        except TimeoutError:
+            if self._credentials is None:
+                self._wanted.clear()
+            raise Unreachable(f"cannot connect to {self.address}: {self._why or 'no answer'}") from None
+
+    async def _serve(self, connection: Connection) -> float:
+        """Until it ends; returns for how many seconds of it we were logged in."""
+        self._attach(connection)
+        try:
+            async for frame in connection.frames():
+                event = frames.decode(frame)
+                if event is not None:
+                    self._take(event)
+            self._why = "closed by the server"
+        except frames.BadFrame as error:
+            self._why = f"the server does not speak this protocol: {error}"
+        except OSError as error:
+            self._why = error.strerror or str(error)
+        finally:
+            connection.abort()
+            lasted_s = self._detach()
+        return lasted_s
+
+    def _attach(self, connection: Connection) -> None:
+        self._connection = connection
+        self._closed.clear()
+        self._connected.set()
+        if self._credentials is not None:
+            connection.send(frames.login(self._credentials.who, self._credentials.password))
+            self._login_timer = asyncio.get_running_loop().call_later(self._timing.answer_s, self._drop)
+
+    def _detach(self) -> float:
+        was_online, self.online = self.online, False
+        self._connection = None
+        self._connected.clear()
+        self._ready.clear()
+        self._closed.set()
+        self._stop_login_timer()
+        self.sender.stop()
+        if self._awaited is not None and not self._awaited[1].done():
+            self._awaited[1].set_exception(Broken(f"the connection was lost before the answer ({self._why})"))
+        if not was_online:
+            return 0.0
+        self._screen.notice(f"connection lost ({self._why}), trying again")
+        self._doubt_last_request()
+        self._screen.status()
+        return time.monotonic() - self._online_since
+
+    def _doubt_last_request(self) -> None:
+        sent_at, what = self._last_request
+        if what and time.monotonic() - sent_at < self._timing.doubt_s:
+            self._screen.notice(f"'{what}' may not have arrived: repeat it if it had no effect")
+        self._last_request = (0.0, "")
+
+    def _stop_login_timer(self) -> None:
+        if self._login_timer is not None:
+            self._login_timer.cancel()
+            self._login_timer = None
+
+    def _drop(self) -> None:
+        """A connection that does not answer, or that we and the server disagree about, is as good as none."""
+        if self._connection is not None:
+            self._connection.abort()
+
+    # ------------------------------------------------------------ what people ask for
+
+    async def register(self, name: str, password: str) -> int:
+        """Returns the new number. Raises NotDone."""
+        answer = await self._ask((Msg.REGISTER,), frames.register(name, password))
+        if isinstance(answer, frames.Registered) and answer.errno == 0:
+            return answer.user_id
+        raise NotDone(f"cannot register {name}: {_text_of(answer) or 'the name is taken or not allowed'}")
+
+    async def login(self, who: str, password: str) -> User:
+        """From success on the session logs itself in again after every lost connection. Raises NotDone."""
+        await self.logout()
+        pause = Backoff(0.2, 1.0)
+        give_up_at = time.monotonic() + self._timing.taken_s
+        self._attempt = Credentials(who, password)
+        while True:
+            answer = await self._ask_login()
+            if self.user is not None:
+                return self.user
+            if not _is_passing(answer) or time.monotonic() > give_up_at:
+                raise NotDone(f"cannot log in as {who}: {_text_of(answer) or 'unknown user or wrong password'}")
+            await asyncio.sleep(pause.next_s())
+
+    async def _ask_login(self) -> Event:
+        """A connection that was idle may just be closing: then ask once more on a new one."""
+        frame = frames.login(self._attempt.who, self._attempt.password)
+        try:
+            return await self._ask((Msg.LOGIN,), frame)
+        except Broken:
+            return await self._ask((Msg.LOGIN,), frame)
+
+    async def logout(self) -> None:
+        """Waits for acknowledgements first. What is still without one is sent again at the next login."""
+        if self.user is None:
+            return
+        await self.settle()
+        self._log_out()
+
+    def _log_out(self) -> None:
+        if self.online and self.user is not None and self._connection is not None:
+            self._connection.send(frames.logout(self.user))
+        elif self.user is not None:
+            self._drop()
+        self._forget_login()
+
+    def _forget_login(self) -> None:
+        """The memory stays until the next login: what was under way to us still arrives, and is to be remembered."""
+        self._credentials = None
+        self.user = None
+        self.online = False
+        self._ready.clear()
+        self._stop_login_timer()
+        self.sender.stop()
+        if self._connection is None:
+            self._wanted.clear()
+        self._screen.status()
+
+    def send(self, to: Destination, text: str) -> None:
+        """Hand over a message: from here it is sent until the server acknowledges or refuses it. Raises NotDone."""
+        self.require_login()
+        if self.sender.outbox.full:
+            self.sender.refused += 1
+            raise NotDone("not sent: too many messages wait for their acknowledgement")
+        self.sender.add(Pending(uuid.uuid4().hex, to, text, int(time.time() * 1000)))
+
+    async def request_friend(self, friend_id: int) -> None:
+        await self._tell(frames.add_friend(self.require_login(), friend_id), f"addfriend {friend_id}")
+
+    async def answer_friend(self, friend_id: int, accept: bool) -> None:
+        word = "accept" if accept else "refuse"
+        await self._tell(frames.answer_friend(self.require_login(), friend_id, accept), f"{word} {friend_id}")
+        if self.roster.requests.pop(friend_id, None) is not None and accept:
+            self.roster.befriend(friend_id, online=True)
+
+    async def create_group(self, name: str, description: str) -> frames.GroupReady:
+        return await self._enter_group(frames.create_group(self.require_login(), name, description), Msg.CREATE_GROUP)
+
+    async def join_group(self, group_id: int) -> frames.GroupReady:
+        return await self._enter_group(frames.join_group(self.require_login(), group_id), Msg.JOIN_GROUP)
+
+    async def settle(self, count: int = 0) -> bool:
+        """Wait until at most `count` messages are unacknowledged; False when that stopped coming nearer."""
+        return await self.sender.outbox.shrink_to(count, self._timing.settle_s)
+
+    async def leave(self) -> None:
+        """Log out and disconnect, having read all that the server had under way. Does not `settle`."""
+        self._log_out()
+        self._wanted.clear()
+        if self._connection is not None:
+            self._connection.finish()
+            try:
+                await asyncio.wait_for(self._closed.wait(), self._timing.linger_s)
+            except TimeoutError:
+                self._drop()
+        self.sender.close()
+
+    def require_login(self) -> User:
+        if self.user is None:
+            raise NotLoggedIn("not logged in: /login NAME first")
+        return self.user
+
+    async def _enter_group(self, frame: bytes, ref: Msg) -> frames.GroupReady:
+        await self._wait_ready()
+        answer = await self._ask((ref,), frame)
+        if isinstance(answer, frames.GroupReady):
+            return answer
+        raise NotDone(_text_of(answer) or "refused")
+
+    async def _tell(self, frame: bytes, what: str) -> None:
+        """Send a request that this wire does not answer, other than with a refusal."""
+        await self._wait_ready()
+        assert self._connection is not None
+        self._connection.send(frame)
+        self._last_request = (time.monotonic(), what)
+
+    async def _wait_ready(self) -> None:
+        try:
+            async with asyncio.timeout(self._timing.answer_s):
+                while not self.online:
+                    await self._ready.wait()
+        except TimeoutError:
+            raise Unreachable(f"not done: no connection to {self.address} ({self._why})") from None
+
+    async def _ask(self, refs: tuple[Msg, ...], frame: bytes) -> Event:
+        """Send a request and wait for its answer, or for a refusal of it. Raises Unreachable."""
+        await self.connect()
+        assert self._connection is not None
+        future: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+        self._awaited = (refs, future)
+        self._connection.send(frame)
+        try:
+            return await asyncio.wait_for(future, self._timing.answer_s)
+        except TimeoutError:
+            raise Unreachable("the server does not answer") from None
+        finally:
+            self._awaited = None
+
+    # ------------------------------------------------------------ what the server says
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case frames.Chat():
+                self._show(event)
+            case frames.Accepted(fp):
+                self.sender.acknowledged(fp)
+            case frames.Refused():
+                self._on_refusal(event)
+            case frames.LoginAnswered():
+                self._on_login(event)
+            case frames.Registered():
+                self._answer(event, Msg.REGISTER)
+            case frames.GroupReady(group_id, name):
+                self.roster.enter(group_id, name)
+                self._answer(event, Msg.CREATE_GROUP, Msg.JOIN_GROUP)
+            case frames.FriendRequested(sender_id, name, text):
+                if self.roster.ask(sender_id, name):
+                    self._screen.notice(f"{text or 'friend request'} (/accept {sender_id} or /refuse {sender_id})")
+            case frames.FriendAnswered(sender_id, name, text, accepted):
+                self._on_friend_answered(sender_id, name, text, accepted)
+
+    def _answer(self, event: Event, *refs: int) -> bool:
+        """Hand `event` to whoever waits for the answer to one of refs."""
+        if self._awaited is None or self._awaited[1].done() or not set(refs).intersection(self._awaited[0]):
+            return False
+        self._awaited[1].set_result(event)
+        return True
+
+    def _show(self, chat: frames.Chat) -> None:
+        """Shown first, remembered second: a client killed in between shows it again rather than never."""
+        if self.sender.memory.has_shown(chat):
+            return
+        self.roster.heard_from(chat.sender_id, chat.sender_name)
+        self._screen.message(chat, self.roster.group_name(chat.group_id))
+        self.sender.memory.showed(chat, self.sender.outbox)
+
+    def _on_friend_answered(self, sender_id: int, name: str, text: str, accepted: bool | None) -> None:
+        self.roster.heard_from(sender_id, name)
+        if accepted:
+            self.roster.befriend(sender_id, online=True)
+        self._screen.notice(text or f"{sender_id} has answered your friend request")
+
+    def _on_login(self, answer: frames.LoginAnswered) -> None:
+        asked = self._awaited is not None and Msg.LOGIN in self._awaited[0]
+        if not answer.errno and (asked or self._credentials is not None):
+            self._logged_in(answer, first=asked)
+        elif not asked:
+            self._relogin_refused(answer)
+        self._answer(answer, Msg.LOGIN)
+
+    def _logged_in(self, answer: frames.LoginAnswered, first: bool) -> None:
+        assert self._connection is not None
+        self.user = answer.user
+        self.online = True
+        self._online_since = time.monotonic()
+        self._stop_login_timer()
+        if first:
+            self._credentials = self._attempt
+            self.roster = Roster()
+            self.sender.close()
+        self.roster.refresh(answer)
+        self._screen.notice(f"{'logged in' if first else 'connected again'} as {answer.user.name}({answer.user.id})")
+        if first:
+            again = self.sender.open(self._remember(answer.user.id))
+            if again:
+                self._screen.notice(f"sending again what was not acknowledged last time: {again}")
+        self._screen.status()
+        for event in answer.waiting:
+            self._take(event)
+        self._ready.set()
+        self.sender.start(self._transmit)
+
+    def _transmit(self, message: Pending) -> None:
+        assert self._connection is not None
+        assert self.user is not None
+        self._connection.send(frames.chat(self.user, message, time.strftime("%Y-%m-%d %H:%M:%S")))
+
+    def _relogin_refused(self, answer: frames.LoginAnswered | frames.Refused) -> None:
+        """Passing troubles are met by the next connection; a refusal for good ends the login."""
+        if self._credentials is not None and not _is_passing(answer):
+            self._screen.notice(f"logged out, the server does not let us in again: {_text_of(answer)}")
+            self._forget_login()
+        self._drop()
+
+    def _on_refusal(self, refusal: frames.Refused) -> None:
+        if refusal.errno == ErrorCode.NOT_LOGGED_IN and self.online:
+            self._drop()  # the server and we disagree: begin again, nothing is lost by that
+        elif refusal.fp or refusal.ref in (Msg.ONE_CHAT, Msg.GROUP_CHAT):
+            self.sender.answered_no(refusal)
+        elif self._answer(refusal, refusal.ref):
+            pass  # whoever asked tells it
+        elif refusal.ref == Msg.LOGIN:
+            self._relogin_refused(refusal)
+        else:
+            self._screen.notice(f"refused: {refusal.text or 'no reason given'}")
+
+
+_PASSING = {meaning.text for meaning in MEANINGS.values() if meaning.temporary}
+
+
+def _is_passing(answer: Event) -> bool:
+    """Whether a refused login may succeed in a moment. LOGIN_ACK has one errno for all reasons: the text tells."""
+    if isinstance(answer, frames.LoginAnswered):
+        return answer.errno == ALREADY_LOGGED_IN or answer.text in _PASSING
+    return isinstance(answer, frames.Refused) and is_temporary(answer.errno)
+
+
+def _text_of(answer: Event) -> str:
+    if isinstance(answer, frames.LoginAnswered | frames.Registered | frames.Refused):
+        return answer.text
+    return ""

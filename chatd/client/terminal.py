@@ -1,0 +1,152 @@
+"""The screen of a person: a line to type on, and everything else appears above it.
+
+Owns: prompt_toolkit: history, completion, colours, passwords without echo.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prompt_toolkit import PromptSession, print_formatted_text
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.formatted_text import FormattedText
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.patch_stdout import patch_stdout
+
+from chatd.client.commands import COMMANDS
+from chatd.client.frames import Chat
+from chatd.client.screen import clean, origin
+
+if TYPE_CHECKING:
+    from chatd.client.commands import Commands
+    from chatd.client.session import Session
+
+WELCOME = (
+    "Type /register NAME to make an account, or /login NAME if you have one.",
+    "Then /chat NAME TEXT writes to somebody; /help lists the rest, Tab completes, /quit leaves.",
+)
+SECRET = ("/login ", "/register ")
+NAMES_OF_USERS = frozenset(("chat", "addfriend", "accept", "refuse"))
+
+
+def without_password(line: str) -> str:
+    """The line as it may be kept: `/login NAME PASSWORD` loses its password."""
+    return " ".join(line.split()[:2]) if line.startswith(SECRET) else line
+
+
+class CarefulHistory(FileHistory):
+    """Lines of earlier times, readable by nobody else, without passwords."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        super().__init__(path)
+
+    def store_string(self, string: str) -> None:
+        super().store_string(without_password(string))
+
+
+class NameCompleter(Completer):
+    """Commands, and after a command the names or numbers it wants."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+        verb, space, word = document.text_before_cursor.partition(" ")
+        if not verb.startswith("/") or " " in word:
+            return
+        choices = self._words_for(verb[1:]) if space else (f"/{name}" for name in COMMANDS)
+        typed = word if space else verb
+        for choice in sorted(choices):
+            if choice.startswith(typed):
+                yield Completion(choice, start_position=-len(typed))
+
+    def _words_for(self, verb: str) -> Iterable[str]:
+        roster = self._session.roster
+        if verb in ("accept", "refuse"):
+            return map(str, roster.requests)
+        if verb in NAMES_OF_USERS:
+            return roster.names()
+        return map(str, roster.groups) if verb == "g" else ()
+
+
+class Terminal:
+    """Screen and input in one. `bind` comes before the first line: session and commands need a screen first."""
+
+    def __init__(self, history_path: Path | None) -> None:
+        self._history = self._open_history(history_path)
+        self._prompt: PromptSession[str] = PromptSession(history=self._history, complete_while_typing=False)
+        self._secret: PromptSession[str] = PromptSession(is_password=True)
+        self._session: Session | None = None
+        self._commands: Commands | None = None
+
+    def _open_history(self, path: Path | None) -> History:
+        if path is None:
+            return InMemoryHistory()
+        try:
+            return CarefulHistory(path)
+        except OSError as error:
+            self.notice(f"lines are not kept: {error.strerror}")
+            return InMemoryHistory()
+
+    def bind(self, session: Session, commands: Commands) -> None:
+        self._session = session
+        self._commands = commands
+        self._prompt.completer = NameCompleter(session)
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        with patch_stdout():
+            for line in WELCOME:
+                self.notice(line)
+            yield
+
+    # ------------------------------------------------------------ input
+
+    async def line(self) -> str | None:
+        """None: the person leaves. Ctrl-C only empties the line."""
+        while True:
+            try:
+                return await self._prompt.prompt_async(self._prompt_text)
+            except KeyboardInterrupt:
+                self.notice("Ctrl-D or /quit leaves")
+            except EOFError:
+                return None
+
+    async def password(self, prompt: str, new: bool) -> str | None:
+        """Not shown. A new one is asked for twice."""
+        try:
+            password = await self._secret.prompt_async(prompt)
+            if new and await self._secret.prompt_async("once more: ") != password:
+                self.notice("these were two different passwords")
+                return None
+        except (KeyboardInterrupt, EOFError):
+            return None
+        return password or None
+
+    def _prompt_text(self) -> str:
+        session, commands = self._session, self._commands
+        if session is None or session.user is None or commands is None:
+            return "chat> "
+        to = f" → {commands.selected}" if commands.selected else ""
+        away = "" if session.online else " (not connected)"
+        return clean(f"{session.user.name}{to}{away}> ")
+
+    # ------------------------------------------------------------ output
+
+    def message(self, chat: Chat, group_name: str) -> None:
+        who = origin(chat, group_name)
+        time = ("ansibrightblack", f"[{clean(chat.time)}] ")
+        print_formatted_text(FormattedText([time, ("bold", who), ("", f": {clean(chat.text)}")]))
+
+    def notice(self, text: str) -> None:
+        print_formatted_text(FormattedText([("ansicyan", f"# {clean(text)}")]))
+
+    def status(self) -> None:
+        if self._prompt.app.is_running:
+            self._prompt.app.invalidate()
