@@ -6,6 +6,7 @@ exit code is 1 when a file is out of date. tests/test_docs.py checks the same.
 
 from __future__ import annotations
 
+import ast
 import sys
 from pathlib import Path
 
@@ -35,10 +36,22 @@ def generated() -> dict[Path, str]:
     return {
         ROOT / "etc" / "chatd.toml": config_text.sample(),
         ROOT / "man" / "chatd.toml.5": config_text.manual(),
+        **_with_table("docs/architecture.md", "rooms", rooms()),
         **_with_table("docs/configuration.md", "options", options()),
         **_with_table("docs/protocols/errors.md", "error codes", error_codes()),
         **_with_table("docs/operations.md", "exit codes", exit_codes()),
     }
+
+
+def rooms() -> list[str]:
+    """Every module with the first sentence of its docstring; a package stands for its room."""
+    lines = ["| module | |", "|---|---|"]
+    for path in sorted((ROOT / "chatd").rglob("*.py"), key=lambda path: (len(path.parts), path.parts[:-1], path.name)):
+        paragraph = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0]
+        is_room = path.name == "__init__.py"
+        name = f"{path.parent.relative_to(ROOT)}/" if is_room else str(path.relative_to(ROOT))
+        lines.append(_row(f"**`{name}`**" if is_room else f"`{name}`", " ".join(paragraph.split())))
+    return lines
 
 
 def options() -> list[str]:

@@ -1,0 +1,79 @@
+"""The layers hold, and the contracts that say so bite: a planted import must be found."""
+
+from __future__ import annotations
+
+import configparser
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LINT = Path(sys.executable).parent / "lint-imports"
+
+
+def lint(root: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(LINT), "--no-logo", "--no-cache", "--config", str(ROOT / ".importlinter")]
+    return subprocess.run(command, cwd=root, env={"PYTHONPATH": str(root)}, capture_output=True, text=True, check=False)
+
+
+def test_imports_go_downwards_only() -> None:
+    answer = lint(ROOT)
+    assert answer.returncode == 0, answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "contract"),
+    [
+        ("chatd/config.py", "import chatd.model", "Imports go downwards only"),
+        ("chatd/bus/base.py", "import chatd.store.base", "Imports go downwards only"),
+        ("chatd/core/hub.py", "import chatd.wire.codec", "The chat knows no sockets"),
+        ("chatd/core/hub.py", "import socket", "The chat knows no sockets"),
+        ("chatd/core/hub.py", "import chatd.store.sqlite", "The chat knows no sockets"),
+        ("chatd/wire/codec.py", "import time", "A wire is a pure function of bytes"),
+        ("chatd/protocol.py", "import random", "A wire is a pure function of bytes"),
+        ("chatd/master/scoreboard.py", "import asyncio", "The master has no event loop"),
+        ("chatd/metrics.py", "import sqlite3", "The master has no event loop"),
+        ("chatd/client/__init__.py", "import chatd.wire.codec", "The client stands alone"),
+        ("chatd/net/__init__.py", "import chatd.client", "The server does not know the client"),
+    ],
+    ids=lambda value: value.replace("/", ".") if isinstance(value, str) else None,
+)
+def test_a_planted_import_is_found(tmp_path: Path, module: str, line: str, contract: str) -> None:
+    shutil.copytree(ROOT / "chatd", tmp_path / "chatd", ignore=shutil.ignore_patterns("__pycache__"))
+    path = tmp_path / module
+    path.write_text(path.read_text() + f"\n{line}\n")
+    answer = lint(tmp_path)
+    assert answer.returncode != 0
+    broken = answer.stdout.partition("Broken contracts")[2]
+    assert contract in broken, answer.stdout + answer.stderr
+
+
+def test_a_module_without_a_place_is_found(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "chatd", tmp_path / "chatd", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "chatd" / "utils.py").write_text('"""Nobody knows where this belongs."""\n')
+    answer = lint(tmp_path)
+    assert answer.returncode != 0
+    assert "utils" in answer.stdout
+
+
+def test_every_implementation_of_bus_and_store_is_kept_from_core() -> None:
+    """The contract has to name them one by one; a new one must not be forgotten."""
+    contracts = configparser.ConfigParser()
+    contracts.read(ROOT / ".importlinter")
+    forbidden = set(contracts["importlinter:contract:core"]["forbidden_modules"].split())
+    modules = {
+        f"chatd.{path.parent.name}.{path.stem}"
+        for room in ("bus", "store")
+        for path in (ROOT / "chatd" / room).glob("*.py")
+    }
+    contract_modules = {
+        "chatd.bus.__init__",
+        "chatd.bus.base",
+        "chatd.store.__init__",
+        "chatd.store.base",
+        "chatd.store.commit",
+    }
+    assert modules - contract_modules == {name for name in forbidden if name.startswith(("chatd.bus.", "chatd.store."))}
