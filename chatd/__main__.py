@@ -8,22 +8,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 import shtab
 
 from chatd import __version__, config_load, config_text
+from chatd.arguments import Parser
 from chatd.errors import BootError, ConfigError, Exit
 from chatd.master import detach, privileges, start
 from chatd.seat import Seat
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse with the exit code of sysexits."""
-
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(Exit.USAGE, f"{self.prog}: {message}\n")
 
 
 def parser() -> argparse.ArgumentParser:

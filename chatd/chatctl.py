@@ -24,7 +24,7 @@ import msgspec
 import shtab
 
 from chatd import __version__, chatctl_text, config_load, config_text
-from chatd.__main__ import Parser
+from chatd.arguments import Parser
 from chatd.config import Config, Server
 from chatd.errors import ConfigError, Exit, Refused, Unavailable
 from chatd.log import LEVELS

@@ -6,11 +6,12 @@ Fails: BootError, exit 77.
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import grp
 import os
 import pwd
 import resource
+from pathlib import Path
 from typing import NamedTuple
 
 from chatd.config import Server
@@ -53,10 +54,21 @@ def drop(who: Identity | None) -> None:
         raise BootError(f"cannot become {who.user if who else '-'}: {error.strerror}", Exit.PERMISSION) from None
     if who is not None and (os.getresuid() != (who.uid,) * 3 or os.getresgid() != (who.gid,) * 3):
         raise BootError(f"did not become {who.user}", Exit.PERMISSION)
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _no_new_privileges()
+
+
+def _no_new_privileges() -> None:
+    if "NoNewPrivs:\t1" in Path("/proc/self/status").read_text(encoding="ascii", errors="replace"):
+        return  # systemd has done it
+    import ctypes
+
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise BootError(f"no_new_privs: {os.strerror(ctypes.get_errno())}", Exit.PERMISSION)
 
 
 def raise_descriptor_limit() -> None:
-    """The soft limit to the hard one."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    """The soft limit to the hard one, where that is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid it; the soft limit then holds
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
