@@ -276,9 +276,12 @@ class Delivery:
     def merge(self, session: Session, waiting: Waiting, told: int = 0, told_at: int = 0) -> None:
         """Give what was read, then what came live meanwhile. The first `told` went out with the login
         answer, which ends at byte told_at."""
-        if session.tracks is None and (waiting.messages or waiting.delivered):
-            session.tracks = {}
-        tracks = session.tracks or {}
+        tracks = session.tracks
+        if tracks is None:
+            if not waiting.messages and not waiting.delivered:
+                self._resume(session)
+                return
+            tracks = session.tracks = {}
         touched: dict[ConversationId, Track] = {}
         session.behind = session.behind or waiting.more
         for message in waiting.messages:

@@ -100,9 +100,11 @@ class Core:
             if peer.session is None:
                 self._not_logged_in(peer, command)
                 return None
-            return self._now(quick, peer, command)
+            self._now(quick, peer, command)
+            return None
         if (quick := self._anyone.get(kind)) is not None:
-            return self._now(quick, peer, command)
+            self._now(quick, peer, command)
+            return None
         slow = self._anyone_slow.get(kind)
         if slow is None:
             slow = self._slow[kind]
@@ -117,7 +119,7 @@ class Core:
             handler(peer, command)
         except Refused as refused:
             peer.push(Failed(refused.code, refused.text, command))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the one place where a bug ends
             self._bug(peer, command, error)
 
     async def _later(self, handler: _Slow, peer: Peer, command: Command) -> None:
@@ -128,7 +130,7 @@ class Core:
             self._failed(peer, command, refused.code, refused.text)
         except Unavailable:
             self._failed(peer, command, ErrorCode.UNAVAILABLE, MEANINGS[ErrorCode.UNAVAILABLE].text)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the one place where a bug ends
             self._bug(peer, command, error)
 
     def _failed(self, peer: Peer, command: Command, code: ErrorCode, text: str) -> None:

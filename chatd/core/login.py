@@ -45,7 +45,7 @@ class View(NamedTuple):
     waiting: Waiting
 
 
-class KickedAtLogin(Exception):  # noqa: N818 - an outcome, not an error
+class KickedAtLogin(Exception):
     """The session that is there stays; the new one is told so."""
 
 

@@ -249,5 +249,5 @@ class Server:
         for connection in leaving:
             connection.close(Disconnect.DRAINING)
             await asyncio.sleep(pause)
-        while self.connections:
+        while self.connections:  # noqa: ASYNC110  bounded by the caller
             await asyncio.sleep(0.02)

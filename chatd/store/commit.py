@@ -252,7 +252,7 @@ class GroupCommit:
             begun = time.monotonic()
             try:
                 self._run(batch)
-            except Exception as error:  # told to every caller by _failed, which logs it
+            except Exception as error:  # noqa: BLE001  told to every caller by _failed, which logs it
                 batch.error = error
             batch.seconds = time.monotonic() - begun
             self._loop.call_soon_threadsafe(self._finish, batch)
@@ -282,5 +282,5 @@ class GroupCommit:
         for call in batch.reads:
             try:
                 call.run(tables)
-            except Exception as error:  # what was committed above stays reported as committed
+            except Exception as error:  # noqa: BLE001  what was committed above stays reported as committed
                 call.error = Unavailable(f"read failed: {error}")
