@@ -221,20 +221,20 @@ def scale(master: Master, options: argparse.Namespace) -> int:
 
 def user(_master: Master, options: argparse.Namespace) -> int:
     """Works on the store, with or without a running server."""
-    from chatd.core import accounts_admin
+    from chatd import chatctl_user
 
     loaded = config_load.load(options.config)
     try:
         match options.what:
             case "add":
-                number = accounts_admin.add(loaded.config, options.name, read_password(confirm=True))
+                number = chatctl_user.add(loaded.config, options.name, read_password(confirm=True))
                 print(f"{options.name} has the id {number}")
             case "passwd":
-                accounts_admin.set_password(loaded.config, options.name, read_password(confirm=True))
+                chatctl_user.set_password(loaded.config, options.name, read_password(confirm=True))
             case "del":
-                accounts_admin.delete(loaded.config, options.name)
+                chatctl_user.delete(loaded.config, options.name)
             case _:
-                print(chatctl_text.users(accounts_admin.list_users(loaded.config)))
+                print(chatctl_text.users(chatctl_user.list_users(loaded.config)))
     except Refused as error:
         note(f"{options.name}: {error.text}" if getattr(options, "name", "") else error.text)
         return 1
