@@ -9,7 +9,8 @@ DEV_STAMP := $(VENV)/.dev-installed
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # What `make check` runs: tests without processes of their own, sockets or timing.
-FAST_TESTS := $(wildcard tests/test_layers.py tests/test_docs.py tests/test_config.py tests/wire tests/core)
+FAST_TESTS := $(wildcard tests/test_layers.py tests/test_docs.py tests/test_config*.py tests/config tests/wire tests/core \
+	tests/store tests/client tests/harness)
 
 .DEFAULT_GOAL := help
 .PHONY: help run install tools test test-slow check format docs bench clean
@@ -67,7 +68,7 @@ check: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest --quiet $(FAST_TESTS)
+	$(BIN)/pytest --quiet -n 2 $(FAST_TESTS)
 
 format: $(DEV_STAMP)
 	$(BIN)/ruff format .

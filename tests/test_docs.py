@@ -165,6 +165,15 @@ def test_what_the_pages_say_of_a_command_is_in_its_help(command: str) -> None:
             assert unknown == [], f"{page}: {command} {line}"
 
 
+def test_every_command_of_chatctl_is_told() -> None:
+    executable = Path(sys.executable).parent / "chatctl"
+    told = subprocess.run([executable, "--help"], capture_output=True, text=True, check=True, timeout=30).stdout
+    commands = set(re.findall(r"^    ([a-z][a-z-]*)", told, re.MULTILINE))
+    assert "status" in commands, "the help looks different now"
+    page = (ROOT / "docs" / "operations.md").read_text()
+    assert [command for command in commands if not re.search(rf"^\|.*`{command}\b", page, re.MULTILINE)] == []
+
+
 def test_every_decision_is_in_the_index() -> None:
     folder = ROOT / "docs" / "decisions"
     index = (folder / "README.md").read_text()
