@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chatd.client.commands import COMMANDS, Request, Usage, understand
+from chatd.client.connection import Address, Backoff, parse_address
+from chatd.client.screen import clean
+
+
+@pytest.mark.parametrize(
+    ("line", "request_"),
+    [
+        ("/help", Request("help", ())),
+        ("/chat bob", Request("chat", ("bob",))),
+        ("/chat bob hi  there ", Request("chat", ("bob", "hi  there "))),
+        ("/login alice", Request("login", ("alice",))),
+        ("/login alice pass word", Request("login", ("alice", "pass word"))),
+        ("/creategroup team what it is", Request("creategroup", ("team", "what it is"))),
+        ("/quit now", Request("quit", ())),
+        ("hello /all", Request("say", ("hello /all",))),
+        ("/say /quit", Request("say", ("/quit",))),
+        ("chat:5:a:b", Request("chat", ("5", "a:b"))),
+        ("chat:bob:hi", Request("say", ("chat:bob:hi",))),
+        ("addfriend:5", Request("addfriend", ("5",))),
+        ("creategroup:my team:a: b", Request("creategroup", ("my team", "a: b"))),
+        ("addgroup:3", Request("joingroup", ("3",))),
+        ("groupchat:3:hi all", Request("g", ("3", "hi all"))),
+        ("loginout", Request("logout", ())),
+        ("help", Request("help", ())),
+        ("helpful", Request("say", ("helpful",))),
+    ],
+)
+def test_lines_are_understood(line: str, request_: Request) -> None:
+    assert understand(line) == request_
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("/nonsense", "there is no /nonsense; /help lists what there is"),
+        ("/", "there is no /; /help lists what there is"),
+        ("/chat", "/chat NAME|ID [TEXT]"),
+        ("/chat  ", "/chat NAME|ID [TEXT]"),
+        ("/say", "/say TEXT"),
+        ("/accept", "/accept ID|NAME"),
+    ],
+)
+def test_lines_that_cannot_be_understood(line: str, told: str) -> None:
+    with pytest.raises(Usage, match="^" + told.replace("|", r"\|").replace("[", r"\[")):
+        understand(line)
+
+
+def test_the_page_lists_every_command() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "chat.md").read_text()
+    for command in COMMANDS.values():
+        assert f"`/{command.verb}" in page
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("localhost:6000", Address("localhost", 6000)),
+        ("[::1]:6000", Address("::1", 6000)),
+        ("10.0.0.1:1", Address("10.0.0.1", 1)),
+    ],
+)
+def test_addresses(text: str, address: Address) -> None:
+    assert parse_address(text) == address
+    assert str(address) == text
+
+
+@pytest.mark.parametrize("text", ["", "localhost", ":6000", "localhost:", "localhost:0", "localhost:65536", "a:1x"])
+def test_no_addresses(text: str) -> None:
+    with pytest.raises(ValueError, match="is not HOST:PORT"):
+        parse_address(text)
+
+
+def test_pauses_double_up_to_the_most_and_differ() -> None:
+    pause = Backoff(0.2, 15.0)
+    full = [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 15.0, 15.0]
+    pauses = [pause.next_s() for _ in full]
+    assert all(most / 2 <= given <= most for given, most in zip(pauses, full, strict=True))
+    pause.reset()
+    assert pause.next_s() <= 0.2
+    assert len({Backoff(1.0, 1.0).next_s() for _ in range(20)}) > 10
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain ü 漢 🙂", "plain ü 漢 🙂"),
+        ("two\nlines\r", "two⏎lines\ufffd"),
+        ("\x1b[2Jgone\x07\x9b", "\ufffd[2Jgone\ufffd\ufffd"),
+        ("a\u202egnp.exe", "a\ufffdgnp.exe"),
+        ("\ud800", "\ufffd"),
+        ("tab\there", "tab here"),
+    ],
+)
+def test_a_message_can_only_be_read(text: str, shown: str) -> None:
+    assert clean(text) == shown

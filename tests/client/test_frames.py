@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from chatd.client import frames
+from chatd.client.frames import BadFrame, Chat, Destination, Pending
+from chatd.model import Friend, Group, Member, Role, User
+
+ALICE = User(1, "alice")
+
+HEARD = [
+    (
+        {"msgid": 6, "id": 2, "name": "bob", "toid": 1, "msg": "hi ü", "time": "t", "seq": 7, "fp": "x"},
+        Chat(2, "bob", 1, 0, "hi ü", "t", 7),
+    ),
+    ({"msgid": 11, "id": 2, "name": "bob", "groupid": 3, "msg": "hi", "time": "t"}, Chat(2, "bob", 0, 3, "hi", "t", 0)),
+    (
+        {"msgid": 7, "msg": "bob (2) asks to be your friend", "from": 2, "toid": 1},
+        frames.FriendRequested(2, "bob", "bob (2) asks to be your friend"),
+    ),
+    ({"msgid": 7, "msg": "eve (2) asks", "from": 3, "toid": 1}, frames.FriendRequested(3, "", "eve (2) asks")),
+    (
+        {"msgid": 8, "msg": "bob (2) has accepted your friend request", "from": 2, "toid": 1},
+        frames.FriendAnswered(2, "bob", "bob (2) has accepted your friend request", True),
+    ),
+    (
+        {"msgid": 8, "msg": "bob (2) has refused your friend request", "from": 2, "toid": 1},
+        frames.FriendAnswered(2, "bob", "bob (2) has refused your friend request", False),
+    ),
+    ({"msgid": 8, "msg": "no", "from": 2, "toid": 1}, frames.FriendAnswered(2, "", "no", None)),
+    ({"msgid": 5, "errno": 0, "id": 4}, frames.Registered(0, "", 4)),
+    ({"msgid": 12, "errno": 1032, "errmsg": "no", "ref": 6, "fp": "x"}, frames.Refused(1032, "no", 6, "x")),
+    ({"msgid": 13, "fp": "x", "seq": 1, "time": "t"}, frames.Accepted("x")),
+    ({"msgid": 14, "errno": 0, "groupid": 3, "groupname": "team"}, frames.GroupReady(3, "team")),
+    ({"msgid": 99, "anything": []}, None),
+]
+
+
+@pytest.mark.parametrize(("wire", "event"), HEARD)
+def test_what_the_server_says(wire: dict[str, object], event: object) -> None:
+    assert frames.decode(json.dumps(wire).encode()) == event
+
+
+def test_login_answer_with_texts_inside_texts() -> None:
+    member = json.dumps({"id": 2, "name": "bob", "state": "online", "role": "creator"})
+    group = json.dumps({"id": 3, "groupname": "team", "groupdesc": "d", "users": [member]})
+    friend = json.dumps({"id": 2, "name": "bob", "state": "offline"})
+    waiting = [json.dumps(wire) for wire, _ in HEARD]
+    answer = frames.decode(
+        json.dumps(
+            {
+                "msgid": 2,
+                "errno": 0,
+                "id": 1,
+                "name": "alice",
+                "offlinemsg": waiting,
+                "friends": [friend],
+                "groups": [group],
+            }
+        )
+    )
+    assert answer == frames.LoginAnswered(
+        0,
+        "",
+        ALICE,
+        (Friend(2, "bob", False),),
+        (Group(3, "team", "d", (Member(2, "bob", True, Role.OWNER),)),),
+        tuple(event for _, event in HEARD if event is not None),  # type: ignore[misc]
+    )
+    assert frames.decode(b'{"msgid":2,"errno":2,"errmsg":"busy"}') == frames.LoginAnswered(
+        2, "busy", User(0, ""), (), (), ()
+    )
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"hello",
+        b"[]",
+        b"{}",
+        b'{"msgid":"6"}',
+        b'{"msgid":6,"id":1}',
+        b'{"msgid":6,"id":1,"msg":7}',
+        b'{"msgid":6,"id":1,"msg":"\xff"}',
+        b'{"msgid":2,"errno":0,"friends":["{"]}',
+        b'{"msgid":2,"errno":0,"offlinemsg":["x"]}',
+        b"[" * 100_000,
+    ],
+)
+def test_garbage_is_a_bad_frame(garbage: bytes) -> None:
+    with pytest.raises(BadFrame):
+        frames.decode(garbage)
+
+
+def test_what_the_client_says() -> None:
+    by_name, by_id = Destination(user_name="bob"), Destination(user_id=2)
+    group = Destination(group_id=3)
+    chat = {"id": 1, "name": "alice", "msg": "hi", "time": "t", "fp": "x"}
+    table = [
+        (frames.login("alice", "pw"), {"msgid": 1, "name": "alice", "password": "pw", "framing": "nul"}),
+        (frames.login("12", "pw"), {"msgid": 1, "id": 12, "password": "pw", "framing": "nul"}),
+        (frames.register("bob", "pw"), {"msgid": 4, "name": "bob", "password": "pw"}),
+        (frames.logout(ALICE), {"msgid": 3, "id": 1}),
+        (frames.chat(ALICE, Pending("x", by_name, "hi", 0), "t"), {"msgid": 6, "toname": "bob", **chat}),
+        (frames.chat(ALICE, Pending("x", by_id, "hi", 0), "t"), {"msgid": 6, "toid": 2, **chat}),
+        (frames.chat(ALICE, Pending("x", group, "hi", 0), "t"), {"msgid": 11, "groupid": 3, **chat}),
+        (frames.add_friend(ALICE, 2), {"msgid": 7, "id": 1, "friendid": 2}),
+        (frames.answer_friend(ALICE, 2, True), {"msgid": 8, "id": 1, "friendid": 2, "flag": True}),
+        (frames.create_group(ALICE, "g", "d"), {"msgid": 9, "id": 1, "groupname": "g", "groupdesc": "d"}),
+        (frames.join_group(ALICE, 3), {"msgid": 10, "id": 1, "groupid": 3}),
+    ]
+    for said, meant in table:
+        assert said.endswith(b"\0")
+        assert said.count(b"\0") == 1
+        assert json.loads(said[:-1]) == meant
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [
+        ("1", True),
+        ("0", False),
+        ("x1", False),
+        ("", False),
+        ("-1", False),
+        ("٣", False),
+        ("9" * 18, True),
+        ("9" * 40, False),
+    ],
+)
+def test_numbers_the_wire_can_carry(word: str, number: bool) -> None:
+    assert frames.is_number(word) is number
