@@ -22,7 +22,5 @@ def make_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
         return made[-1]
 
     yield make
-    for daemon in made:
-        daemon.clear()
-    complaints = [line for daemon in made for line in daemon.unexpected()]
+    complaints = [line for daemon in made for line in daemon.discard()]
     assert not complaints, "the daemon logged errors:\n" + "\n".join(complaints[:20])

@@ -23,6 +23,5 @@ def town(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     try:
         yield Town(daemon.start())
     finally:
-        daemon.clear()
-    complaints = daemon.unexpected()
+        complaints = daemon.discard()
     assert not complaints, "the daemon logged errors:\n" + "\n".join(complaints[:20])

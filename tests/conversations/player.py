@@ -66,10 +66,8 @@ class Player:
     # ------------------------------------------------------------ who
 
     async def person(self, name: str) -> Person:
-        """An all-digit name stays all digits."""
         if name not in self.people:
-            real = name + self.suffix if name.isdigit() else f"{name}_{self.suffix}"
-            self.people[name] = await self.town.settle(real, next(self.wires))
+            self.people[name] = await self.town.settle(f"{name}_{self.suffix}", next(self.wires))
         return self.people[name]
 
     async def address(self, name: str) -> str:
@@ -140,7 +138,7 @@ class Player:
             await self.herald.arrive()
         await self.herald.say(person.name, "the end")
         await person.sees(Seen(self.herald.name, "the end"))
-        assert not person.unnoticed()
+        assert not person.unnoticed, person.unnoticed
 
 
 Act = Callable[..., Awaitable[None]]

@@ -218,9 +218,11 @@ def test_a_claimed_identity_is_refused_and_logged(town: Town) -> None:
             assert (answer["msgid"], answer["errno"]) == (12, ErrorCode.CLAIMED_IDENTITY)
             assert answer["ref"] == frame["msgid"]
         await silence(other)
-        await until(
-            5, "the claim in the log", lambda: [r for r in town.daemon.logged("claim") if alice in json.dumps(r)]
-        )
+
+        def logged() -> int:
+            return sum(record.get("user") == town.ids[alice] for record in town.daemon.logged("claimed identity"))
+
+        await until(5, "each claim in the log", lambda: logged() == len(frames))
 
     run(story())
 

@@ -422,15 +422,21 @@ def test_what_waits_from_one_wire_is_given_on_the_other(town: Town) -> None:
 
 # ---------------------------------------------------------------- bad input
 
+
+def body(raw: bytes) -> bytes:
+    return len(raw).to_bytes(4, "big") + raw
+
+
 GARBAGE = {
-    "empty body": (0).to_bytes(4, "big"),
-    "over the limit": (6145).to_bytes(4, "big") + b"x" * 6145,
+    "empty body": body(b""),
+    "over the limit": body(b"x" * 6145),
     "absurd length": b"\xff\xff\xff\xff",
     "looks like HTTP": b"GET / HTTP/1.1\r\n\r\n",
-    "not JSON": (5).to_bytes(4, "big") + b"hello",
-    "not an object": (2).to_bytes(4, "big") + b"[]",
-    "invalid UTF-8": (25).to_bytes(4, "big") + b'{"type":5,"to":"\xff\xfe\xfd\xfc"}  ',
-    "nested too deep": (60).to_bytes(4, "big") + (b'{"type":5,"x":' + b"[" * 20 + b"]" * 20 + b"}").ljust(60),
+    "not JSON": body(b"hello"),
+    "not an object": body(b"[]"),
+    "invalid UTF-8": body(b'{"type":2,"to":"\xff\xfe\xfd\xfc"}'),
+    "invalid UTF-8 in a field nobody reads": body(b'{"type":5,"x":"\xff"}'),
+    "nested too deep": body(b'{"type":5,"x":' + b"[" * 20 + b"]" * 20 + b"}"),
 }
 
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -76,12 +78,18 @@ class Daemon:
     ) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.root = root
+        self.runtime_dir = Path(tempfile.mkdtemp(prefix="chatd-"))  # short: the names of Unix sockets are limited
         self.entry = tuple(entry)
         self.mark = uuid.uuid4().hex
         self.env = {**os.environ, **(env or {}), MARK: self.mark, "PYTHONPATH": str(TOP)}
         self.ports = {protocol: free_port() for protocol in ("chatserver", "mobileimsdk", "echo")}
         self.config: dict[str, Any] = {
-            "server": {"workers": workers, "state_dir": "state", "runtime_dir": "run", "log_dir": "log"},
+            "server": {
+                "workers": workers,
+                "state_dir": "state",
+                "runtime_dir": str(self.runtime_dir),
+                "log_dir": "log",
+            },
             "accounts": {"argon2_memory_kib": 1024, "argon2_passes": 1},
             "listen": [
                 {"protocol": protocol, "address": f"tcp://127.0.0.1:{port}", **(listen or {}).get(protocol, {})}
@@ -207,6 +215,13 @@ class Daemon:
         if self.process is not None and self.process.poll() is None:
             self.process.wait(limit_s)
         wait_until(limit_s, "no process left", lambda: not self.processes())
+
+    def discard(self) -> list[str]:
+        """The end of a test: what was logged that should not have been; then nothing of it is left running."""
+        complaints = self.unexpected()
+        self.clear()
+        shutil.rmtree(self.runtime_dir, ignore_errors=True)
+        return complaints
 
     # ------------------------------------------------------------ asking it
 

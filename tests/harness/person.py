@@ -117,7 +117,7 @@ class Person:
         self.town, self.name, self.wire = town, name, wire
         self.link: AnyLink | None = None
         self.seen: list[Seen] = []
-        self.noticed = 0
+        self.unnoticed: list[Seen] = []
         self.outcomes: dict[str, Outcome] = {}
         self.away = asyncio.Event()
         self.away.set()
@@ -130,6 +130,7 @@ class Person:
 
     def message(self, seen: Seen) -> None:
         self.seen.append(seen)
+        self.unnoticed.append(seen)
 
     def outcome(self, fp: str, outcome: Outcome) -> None:
         self.outcomes[fp or self.last_fp] = outcome
@@ -187,15 +188,22 @@ class Person:
         return await until(limit_s, f"{self.name} is told about {fp}", lambda: self.outcomes.get(fp))
 
     async def sees(self, seen: Seen, limit_s: float = 10.0) -> None:
-        """The next message shown is this one (its seq does not matter)."""
-        await until(limit_s, f"{self.name} sees {seen}", lambda: len(self.seen) > self.noticed or self._dead())
-        self.check()
-        found = self.seen[self.noticed]
-        assert (found.sender, found.text, found.group) == (seen.sender, seen.text, seen.group), f"{self.name}: {found}"
-        self.noticed += 1
+        """The next message shown in this conversation is this one (its seq does not matter).
 
-    def unnoticed(self) -> list[Seen]:
-        return self.seen[self.noticed :]
+        Between conversations there is no order."""
+
+        def next_there() -> Seen | None:
+            return next((one for one in self.unnoticed if _place(one) == _place(seen)), None)
+
+        try:
+            await until(limit_s, f"{self.name} sees {seen}", lambda: next_there() or self._dead())
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; unnoticed are {self.unnoticed}") from None
+        self.check()
+        found = next_there()
+        assert found is not None
+        assert (found.sender, found.text) == (seen.sender, seen.text), f"{self.name}: {found}"
+        self.unnoticed.remove(found)
 
     def _dead(self) -> bool:
         return isinstance(self.link, OldLink) and self.link.death is not None
@@ -203,3 +211,7 @@ class Person:
     def check(self) -> None:
         if isinstance(self.link, OldLink):
             self.link.check()
+
+
+def _place(seen: Seen) -> object:
+    return seen.group or seen.sender
