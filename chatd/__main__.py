@@ -46,16 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.test or options.dump:
             return _test(loaded, options.dump)
         if loaded.file is None:
-            _say(f"no {config_load.DEFAULT_FILE}, using the built-in defaults")
+            detach.say(f"no {config_load.DEFAULT_FILE}, using the built-in defaults")
         privileges.identity(loaded.config.server, options.allow_root)
         if options.daemon:
             return _daemon(loaded, options.allow_root)
-        return start.run(loaded, options.allow_root, serve, _say_failure)
+        return start.run(loaded, options.allow_root, serve, detach.Announcer())
     except ConfigError as error:
-        _say(str(error))
+        detach.say(str(error))
         return Exit.CONFIG
     except BootError as error:
-        _say(str(error))
+        detach.say(str(error))
         return error.exit_code
 
 
@@ -63,29 +63,19 @@ def _test(loaded: config_load.Loaded, dump: bool) -> int:
     if dump:
         sys.stdout.write(config_text.effective(loaded))
     else:
-        _say(f"{loaded.name}: the configuration is good")
+        detach.say(f"{loaded.name}: the configuration is good")
     return Exit.OK
 
 
 def _daemon(loaded: config_load.Loaded, allow_root: bool) -> int:
     if loaded.config.server.log_dir == "-":
         raise ConfigError(f'{loaded.name}: server.log_dir: "-" (standard error) is nowhere with --daemon')
-    announce = detach.detach()
+    announcer = detach.detach()
     try:
-        return start.run(loaded, allow_root, serve, announce)
+        return start.run(loaded, allow_root, serve, announcer)
     except BootError as error:
-        announce(error.exit_code, str(error))
+        announcer.tell(error.exit_code, str(error))
         return error.exit_code
-
-
-def _say_failure(code: int, line: str) -> None:
-    if code != Exit.OK:
-        _say(line)
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"chatd: {line}\n")
-    sys.stderr.flush()
 
 
 if __name__ == "__main__":

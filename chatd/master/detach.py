@@ -10,13 +10,45 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 
 import msgspec
 
 from chatd.errors import BootError, Exit
 
-Announce = Callable[[int, str], None]
+
+class Announcer:
+    """Tells whoever started us how the start went: in the foreground, a failure on standard error."""
+
+    def tell(self, code: int, line: str) -> None:
+        """Once. code 0 = clients can connect."""
+        if code != Exit.OK:
+            say(line)
+
+    def leave(self) -> None:
+        """In a worker: close what is the master's."""
+
+
+class _ToFirstProcess(Announcer):
+    def __init__(self, write: int) -> None:
+        self._write = write
+
+    def tell(self, code: int, line: str) -> None:
+        try:
+            os.write(self._write, msgspec.json.encode(_Outcome(int(code), line)))
+        except BrokenPipeError:
+            return  # the first process was killed meanwhile
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        if self._write >= 0:
+            os.close(self._write)
+            self._write = -1
+
+
+def say(line: str) -> None:
+    sys.stderr.write(f"chatd: {line}\n")
+    sys.stderr.flush()
 
 
 class _Outcome(msgspec.Struct):
@@ -24,7 +56,7 @@ class _Outcome(msgspec.Struct):
     line: str
 
 
-def detach() -> Announce:
+def detach() -> Announcer:
     """Returns in the daemon only, with what tells the first process how the start went.
 
     Call it before anything is open, with no relative path left.
@@ -41,14 +73,7 @@ def detach() -> Announce:
         raise BootError(f"cannot fork: {error.strerror}", Exit.OS) from None
     os.close(read)
 
-    def announce(code: int, line: str) -> None:
-        try:
-            os.write(write, msgspec.json.encode(_Outcome(code, line)))
-        except BrokenPipeError:
-            return  # the first process was killed meanwhile
-        finally:
-            os.close(write)
-
+    announcer = _ToFirstProcess(write)
     context = DaemonContext(
         pidfile=None,
         signal_map={},
@@ -60,21 +85,20 @@ def detach() -> Announce:
     try:
         context.open()
     except DaemonError as error:
-        announce(Exit.OS, f"cannot detach: {error}")
+        announcer.tell(Exit.OS, f"cannot detach: {error}")
         os._exit(Exit.OS)
-    return announce
+    return announcer
 
 
 def _wait(read: int) -> None:
     """In the first process; never returns."""
     told = b""
-    while chunk := os.read(read, 65536):
+    while chunk := os.read(read, 65536):  # to its end: the workers do not hold it
         told += chunk
     try:
         outcome = msgspec.json.decode(told, type=_Outcome)
     except msgspec.DecodeError:
         outcome = _Outcome(Exit.BUG, "the daemon ended without a word; see its error.log")
     if outcome.line:
-        sys.stderr.write(f"chatd: {outcome.line}\n")
-        sys.stderr.flush()
+        say(outcome.line)
     os._exit(outcome.exit)

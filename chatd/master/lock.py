@@ -27,16 +27,19 @@ class Lock:
     def __init__(self, server: Server, owner: Identity | None) -> None:
         self.path = Path(server.runtime_dir, PIDFILE)
         self.descriptors: list[int] = []
+        pidfile = _acquire(self.path, owner, "it is running")
+        self.descriptors.append(pidfile)
+        self.crashed = os.fstat(pidfile).st_size > 0
         try:
-            state = _acquire(Path(server.state_dir, STATE_LOCK), owner, "its state directory is in use")
-            self.descriptors.append(state)
-            self.descriptors.append(_acquire(self.path, owner, "it is running"))
+            self.descriptors.append(
+                _acquire(Path(server.state_dir, STATE_LOCK), owner, "its state directory is in use")
+            )
         except BootError:
-            self.close()
+            self.release()
             raise
-        self.crashed = os.fstat(self.descriptors[1]).st_size > 0
-        os.ftruncate(self.descriptors[1], 0)
-        os.pwrite(self.descriptors[1], f"{os.getpid()}\n".encode(), 0)
+        for descriptor in self.descriptors:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def close(self) -> None:
         """In a worker: give up our copy. The master's lock is not touched, because it has its own."""

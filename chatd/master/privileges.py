@@ -45,21 +45,22 @@ def identity(server: Server, allow_root: bool) -> Identity | None:
 
 def drop(who: Identity | None) -> None:
     """Become `who` with no way back, and never gain privileges by execve."""
-    try:
-        if who is not None:
-            os.initgroups(who.user, who.gid)
-            os.setresgid(who.gid, who.gid, who.gid)
-            os.setresuid(who.uid, who.uid, who.uid)
-    except OSError as error:
-        raise BootError(f"cannot become {who.user if who else '-'}: {error.strerror}", Exit.PERMISSION) from None
-    if who is not None and (os.getresuid() != (who.uid,) * 3 or os.getresgid() != (who.gid,) * 3):
-        raise BootError(f"did not become {who.user}", Exit.PERMISSION)
     _no_new_privileges()
+    if who is None:
+        return
+    try:
+        os.initgroups(who.user, who.gid)
+        os.setresgid(who.gid, who.gid, who.gid)
+        os.setresuid(who.uid, who.uid, who.uid)
+    except OSError as error:
+        raise BootError(f"cannot become {who.user}: {error.strerror}", Exit.PERMISSION) from None
+    if os.getresuid() != (who.uid,) * 3 or os.getresgid() != (who.gid,) * 3:
+        raise BootError(f"did not become {who.user}", Exit.PERMISSION)
 
 
 def _no_new_privileges() -> None:
-    if "NoNewPrivs:\t1" in Path("/proc/self/status").read_text(encoding="ascii", errors="replace"):
-        return  # systemd has done it
+    if "NoNewPrivs:\t1" in Path("/proc/self/status").read_text(encoding="utf-8"):
+        return  # systemd has done it, and may forbid what ctypes needs
     import ctypes
 
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:

@@ -13,14 +13,15 @@ from chatd import log
 from chatd.config_load import Loaded
 from chatd.errors import BootError, Exit
 from chatd.master import directories, listeners, privileges
+from chatd.master.detach import Announcer
 from chatd.master.lock import Lock
 from chatd.master.scoreboard import Scoreboard
 from chatd.master.spawn import Serve
-from chatd.master.supervise import Announce, Master
+from chatd.master.supervise import Master
 from chatd.master.systemd import Notifier, inherited_sockets
 
 
-def run(loaded: Loaded, allow_root: bool, serve: Serve, announce: Announce) -> int:
+def run(loaded: Loaded, allow_root: bool, serve: Serve, announcer: Announcer) -> int:
     """Start, serve until stopped, and return the exit code. Raises BootError before anything was forked."""
     config = loaded.config
     notifier = Notifier(os.environ)
@@ -39,7 +40,7 @@ def run(loaded: Loaded, allow_root: bool, serve: Serve, announce: Announce) -> i
         for stranger in strangers:
             log.get().warning("a socket from systemd matches no [[listen]]", address=str(stranger.getsockname()))
             stranger.close()
-        master = Master(loaded, scoreboard, bound, lock, notifier, serve, announce)
+        master = Master(loaded, scoreboard, bound, lock, notifier, serve, announcer)
         gc.freeze()  # the pages of what exists now stay shared with the workers
         code = master.run()
         listeners.close_all(bound)

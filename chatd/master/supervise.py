@@ -22,6 +22,7 @@ from chatd.errors import ConfigError, Exit
 from chatd.master import reload as reloading
 from chatd.master.control import Answer, Command, Control
 from chatd.master.crew import Crew
+from chatd.master.detach import Announcer
 from chatd.master.listeners import Bound, actual_address
 from chatd.master.lock import Lock
 from chatd.master.rotation import Rotation
@@ -34,9 +35,6 @@ FAST_STOP_S = 5.0
 TURN_S = 1.0
 BUSY_TURN_S = 0.02
 LATE_S = 5.0
-
-Announce = Callable[[int, str], None]
-"""Tells whoever started us how the start went: exit code, line. Called once."""
 
 _WAKING = (
     signal.SIGHUP,
@@ -63,9 +61,9 @@ class Master:
         lock: Lock,
         notifier: Notifier,
         serve: Serve,
-        announce: Announce,
+        announcer: Announcer,
     ) -> None:
-        self._bound, self._lock, self._notifier, self._announce = bound, lock, notifier, announce
+        self._bound, self._lock, self._notifier, self._announcer = bound, lock, notifier, announcer
         self._began = time.monotonic()
         self._announced = False
         self._stop_answers: list[Answer] = []
@@ -150,6 +148,7 @@ class Master:
         self._selector.close()
         self._control.leave()
         self._lock.close()
+        self._announcer.leave()
         for descriptor in (self._life[1], *self._wake):
             os.close(descriptor)
         for slot in self.crew.present():
@@ -197,7 +196,7 @@ class Master:
         listening = [actual_address(one, sock) for one, sock in self._bound]
         log.get().info("ready", workers=self.crew.wanted, listening=listening)
         self._say_ready()
-        self._announce(Exit.OK, "")
+        self._announcer.tell(Exit.OK, "")
 
     def _say_ready(self) -> None:
         if self._announced and not self.crew.stopping:
@@ -223,7 +222,7 @@ class Master:
         failure = self.crew.boot_failure
         code, line = (failure.code, failure.line) if failure else (int(Exit.OK), "")
         if not self._announced:
-            self._announce(code or Exit.TRY_AGAIN, line or "stopped while starting")
+            self._announcer.tell(code or Exit.TRY_AGAIN, line or "stopped while starting")
         log.get().info("stopped", exit=code)
         log.tick()
         for answer in self._stop_answers:
