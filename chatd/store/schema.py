@@ -4,6 +4,7 @@ Owns: MIGRATIONS; number n brings a store from version n-1 to n. A released migr
 Not here: running them under a lock (store.sqlite.open_tables).
 
 conversation: > 0 is pair.id, < 0 is the group -conversation. message.id rises in commit order.
+place and sent index the messages up to meta.merged; the rest are known by store.sqlite_tail.Tail.
 send_key makes (sender, fp) unique at the price of an integer index: see store.sqlite.SendKeys.
 cursor: one row per user and conversation; `delivered` is the highest seq below which nothing is missing.
 """
@@ -26,12 +27,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE message (id INTEGER PRIMARY KEY, conversation INTEGER NOT NULL, seq INTEGER NOT NULL,"
         " sender_id INTEGER NOT NULL, send_key INTEGER, fp TEXT NOT NULL, sent_at_ms INTEGER NOT NULL,"
         " qos INTEGER NOT NULL, typeu INTEGER NOT NULL, body TEXT NOT NULL)",
-        "CREATE UNIQUE INDEX message_seq ON message (conversation, seq)",
-        "CREATE UNIQUE INDEX message_send_key ON message (send_key) WHERE send_key IS NOT NULL",
+        "CREATE TABLE place (conversation INTEGER NOT NULL, seq INTEGER NOT NULL, id INTEGER NOT NULL,"
+        " PRIMARY KEY (conversation, seq)) WITHOUT ROWID",
+        "CREATE TABLE sent (send_key INTEGER PRIMARY KEY, id INTEGER NOT NULL)",
         "CREATE TABLE cursor (user_id INTEGER NOT NULL, conversation INTEGER NOT NULL, delivered INTEGER NOT NULL,"
         " PRIMARY KEY (user_id, conversation)) WITHOUT ROWID",
         "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
         "INSERT INTO meta VALUES ('directory', '0')",
+        "INSERT INTO meta VALUES ('merged', '0')",
         "INSERT INTO meta VALUES ('send_key_salt', lower(hex(randomblob(16))))",
     ),
 )

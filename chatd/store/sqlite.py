@@ -23,16 +23,25 @@ from chatd.protocol import SendMessage
 from chatd.store.base import Advance, Draft, Stored, Waiting
 from chatd.store.schema import MIGRATIONS
 from chatd.store.sqlite_people import People
+from chatd.store.sqlite_tail import MERGE, Tail
 
-_COLUMNS = "conversation, seq, sender_id, send_key, fp, sent_at_ms, qos, typeu, body"
-_ROW = "(?,?,?,?,?,?,?,?,?)"
 _CHUNK = 64
 """Rows of one INSERT: SQLite gives the interpreter lock up once per statement, not once per row."""
-_SELECT = "SELECT conversation, seq, sender_id, fp, sent_at_ms, qos, typeu, body FROM message"
+_SIZES = [1 << bits for bits in range(_CHUNK.bit_length())]
+_INSERT = {
+    size: "INSERT INTO message (id, conversation, seq, sender_id, send_key, fp, sent_at_ms, qos, typeu, body) VALUES "
+    + ",".join(["(?,?,?,?,?,?,?,?,?,?)"] * size)
+    for size in _SIZES
+}
+_SENT = {size: f"SELECT send_key FROM sent WHERE send_key IN ({','.join('?' * size)})" for size in _SIZES}
+_SELECT = (
+    "SELECT m.id, m.conversation, m.seq, m.sender_id, m.fp, m.sent_at_ms, m.qos, m.typeu, m.body FROM message AS m"
+)
 _CACHE = 200_000
 _PROBES = 16
 
-Row = tuple[ConversationId, Seq, UserId, int | None, str, int, bool, int, str]
+Row = tuple[int, ConversationId, Seq, UserId, int | None, str, int, bool, int, str]
+Found = tuple[int, ConversationId, Seq, UserId, str, int, int, int, str]
 
 
 class SendKeys:
@@ -66,7 +75,7 @@ class SqliteTables(People):
         self._pairs: dict[tuple[UserId, UserId], ConversationId] = {}
         self._last: dict[ConversationId, Seq] = {}
         self._pair_members: dict[ConversationId, tuple[UserId, UserId]] = {}
-        self._data_version = -1
+        self._tail = Tail(db)
         self._directory = ""
 
     # ---------------------------------------------------------------- transactions
@@ -94,6 +103,7 @@ class SqliteTables(People):
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
         finally:
+            self._tail.reset()
             self._pairs.clear()
             self._pair_members.clear()
             self._last.clear()
@@ -106,10 +116,8 @@ class SqliteTables(People):
         os.close(self._lock_fd)
 
     def _forget_what_others_changed(self) -> None:
-        version = self._db.execute("PRAGMA data_version").fetchone()[0]
-        if version == self._data_version:
+        if not self._tail.refresh():
             return
-        self._data_version = version
         self._last.clear()
         self._members.clear()
         directory = self._meta("directory")
@@ -120,54 +128,42 @@ class SqliteTables(People):
     # ---------------------------------------------------------------- messages
 
     def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:
-        """Cost: one index look-up per recipient not seen lately, then the inserts. A repeated (sender, fp)
-        makes the first insert fail; only then every fp of the batch is looked up."""
-        try:
-            return self._append(drafts, now_ms, look=False)
-        except sqlite3.IntegrityError:
-            self._db.execute("ROLLBACK")
-            self._last.clear()
-            self._pairs.clear()
-            self._db.execute("BEGIN IMMEDIATE")
-            return self._append(drafts, now_ms, look=True)
-
-    def _append(self, drafts: Sequence[Draft], now_ms: int, *, look: bool) -> list[Stored | ErrorCode]:
+        """Cost: per draft one look-up of its send key and one appended row; every MERGE rows, a merge."""
+        keys = [self._keys.first(sender.id, command.fp) if command.fp else None for sender, command in drafts]
+        known = self._known(keys)
         results: list[Stored | ErrorCode] = []
         rows: list[Row] = []
-        batch: dict[tuple[UserId, str], Stored] = {}
-        last = self._last
-        for sender, command in drafts:
+        fresh: dict[int, Message] = {}
+        tail, last = self._tail, self._last
+        for (sender, command), key in zip(drafts, keys, strict=True):
             place = self._place(sender, command)
             if isinstance(place, ErrorCode):
                 results.append(place)
                 continue
             conversation, recipient = place
-            fp = command.fp
-            key: int | None = None
-            if fp:
-                seen = batch.get((sender.id, fp))
-                if seen is not None:
-                    results.append(Stored(seen.message, False))
+            if key is not None and (key in known or key in fresh):
+                key, found = self._probe(key, sender.id, command.fp, fresh)
+                if found is not None:
+                    results.append(Stored(found, False))
                     continue
-                key = self._keys.first(sender.id, fp)
-                if look:
-                    key, found = self._probe(key, sender.id, fp, rows)
-                    if found is not None:
-                        results.append(Stored(found, False))
-                        continue
             seq = last.get(conversation)
             seq = (self._last_seq(conversation) if seq is None else seq) + 1
             last[conversation] = seq
-            rows.append((conversation, seq, sender.id, key, fp, now_ms, command.qos, command.typeu, command.body))
+            tail.add(tail.end + 1, conversation, seq, key)
+            rows.append(
+                (tail.end, conversation, seq, sender.id, key, command.fp, now_ms, command.qos, command.typeu,
+                 command.body)
+            )  # fmt: skip
             message = Message(
                 conversation, seq, sender.id, sender.name, recipient.id, recipient.name, command.to_group,
-                command.body, fp, command.qos, command.typeu, now_ms,
+                command.body, command.fp, command.qos, command.typeu, now_ms,
             )  # fmt: skip
-            stored = Stored(message, True)
-            if fp:
-                batch[sender.id, fp] = stored
-            results.append(stored)
+            if key is not None:
+                fresh[key] = message
+            results.append(Stored(message, True))
         self._insert(rows)
+        if len(tail) >= MERGE:
+            tail.merge()
         return results
 
     def _insert(self, rows: list[Row]) -> None:
@@ -175,21 +171,41 @@ class SqliteTables(People):
         while left:
             size = _CHUNK if left >= _CHUNK else 1 << (left.bit_length() - 1)
             values = [value for row in rows[at : at + size] for value in row]
-            self._db.execute(f"INSERT INTO message ({_COLUMNS}) VALUES " + ",".join([_ROW] * size), values)
+            self._db.execute(_INSERT[size], values)
             at += size
             left -= size
 
-    def _probe(self, key: int, sender: UserId, fp: str, rows: list[Row]) -> tuple[int, Message | None]:
+    def _known(self, keys: Sequence[int | None]) -> set[int]:
+        """Those keys that messages have; nearly always none."""
+        wanted = [key for key in keys if key is not None]
+        known = set(wanted) & self._tail.keys.keys()
+        at, left = 0, len(wanted)
+        while left:
+            size = _CHUNK if left >= _CHUNK else 1 << (left.bit_length() - 1)
+            known.update(row[0] for row in self._db.execute(_SENT[size], wanted[at : at + size]))
+            at += size
+            left -= size
+        return known
+
+    def _probe(self, key: int, sender: UserId, fp: str, fresh: dict[int, Message]) -> tuple[int, Message | None]:
         """The key to insert with, or the message that (sender, fp) already is."""
-        taken = {row[3] for row in rows}
         for _ in range(_PROBES):
-            found = self._db.execute(f"{_SELECT} WHERE send_key = ?", (key,)).fetchone()
-            if found is None and key not in taken:
+            found = fresh.get(key) or self._sent(key)
+            if found is None:
                 return key, None
-            if found is not None and found[2] == sender and found[3] == fp:
-                return key, self._message(found)
+            if found.sender_id == sender and found.fp == fp:
+                return key, found
             key = SendKeys.after(key)
         raise Unavailable("sqlite: no free send key")
+
+    def _sent(self, key: int) -> Message | None:
+        number = self._tail.keys.get(key)
+        if number is None:
+            found = self._db.execute("SELECT id FROM sent WHERE send_key = ?", (key,)).fetchone()
+            if found is None:
+                return None
+            number = found[0]
+        return self._message(self._db.execute(f"{_SELECT} WHERE m.id = ?", (number,)).fetchone())
 
     def _place(self, sender: User, command: SendMessage) -> tuple[ConversationId, User] | ErrorCode:
         """Conversation and recipient (User(0, "") for a group)."""
@@ -233,7 +249,10 @@ class SqliteTables(People):
     def _last_seq(self, conversation: ConversationId) -> Seq:
         if len(self._last) > _CACHE:
             self._last.clear()
-        found = self._db.execute("SELECT max(seq) FROM message WHERE conversation = ?", (conversation,)).fetchone()
+        places = self._tail.places.get(conversation)
+        if places:
+            return places[-1][0]
+        found = self._db.execute("SELECT max(seq) FROM place WHERE conversation = ?", (conversation,)).fetchone()
         return int(found[0] or 0)
 
     def advance(self, advances: Sequence[Advance]) -> None:
@@ -242,22 +261,44 @@ class SqliteTables(People):
         )
 
     def waiting(self, user_id: UserId, limit: int, cursors_of: Sequence[ConversationId] = ()) -> Waiting:
-        found = self._db.execute(
-            "SELECT m.conversation, m.seq, m.sender_id, m.fp, m.sent_at_ms, m.qos, m.typeu, m.body"
-            " FROM cursor AS c CROSS JOIN message AS m ON m.conversation = c.conversation AND m.seq > c.delivered"
-            " WHERE c.user_id = ? ORDER BY m.id LIMIT ?",
-            (user_id, limit + 1),
-        ).fetchall()
+        self._forget_what_others_changed()
+        found: dict[int, Found] = {
+            row[0]: row
+            for row in self._db.execute(
+                f"{_SELECT} CROSS JOIN (SELECT p.id AS id FROM cursor AS c CROSS JOIN place AS p"
+                " ON p.conversation = c.conversation AND p.seq > c.delivered"
+                " WHERE c.user_id = ? ORDER BY p.id LIMIT ?) AS w ON m.id = w.id",
+                (user_id, limit + 1),
+            )
+        }
+        if len(found) <= limit:
+            for number in self._waiting_in_tail(user_id):
+                found[number] = self._db.execute(f"{_SELECT} WHERE m.id = ?", (number,)).fetchone()
+        numbers = sorted(found)
         delivered: dict[ConversationId, Seq] = {}
         for conversation in cursors_of:
             cursor = self._db.execute(
                 "SELECT delivered FROM cursor WHERE user_id = ? AND conversation = ?", (user_id, conversation)
             ).fetchone()
             delivered[conversation] = int(cursor[0]) if cursor else 0
-        return Waiting([self._message(row) for row in found[:limit]], len(found) > limit, delivered)
+        messages = [self._message(found[number]) for number in numbers[:limit]]
+        return Waiting(messages, len(numbers) > limit, delivered)
 
-    def _message(self, row: tuple[ConversationId, Seq, UserId, str, int, int, int, str]) -> Message:
-        conversation, seq, sender_id, fp, sent_at_ms, qos, typeu, body = row
+    def _waiting_in_tail(self, user_id: UserId) -> list[int]:
+        places = self._tail.places
+        if not places:
+            return []
+        cursors = self._db.execute("SELECT conversation, delivered FROM cursor WHERE user_id = ?", (user_id,))
+        return [
+            number
+            for conversation, delivered in cursors
+            if conversation in places
+            for seq, number in places[conversation]
+            if seq > delivered
+        ]
+
+    def _message(self, row: Found) -> Message:
+        _, conversation, seq, sender_id, fp, sent_at_ms, qos, typeu, body = row
         recipient = _NOBODY
         if conversation > 0:
             low, high = self._pair_of(conversation)

@@ -7,11 +7,12 @@ Fails: Refused where the request is not allowed; sqlite3.Error passes through to
 
 from __future__ import annotations
 
+import abc
 import sqlite3
 import unicodedata
 
 from chatd.errors import ErrorCode, Refused
-from chatd.model import FriendRequest, Group, GroupId, Role, User, UserId
+from chatd.model import ConversationId, FriendRequest, Group, GroupId, Role, Seq, User, UserId
 from chatd.store.base import Account, GroupRow
 
 _CACHE = 200_000
@@ -22,8 +23,12 @@ def name_key(name: str) -> str:
     return unicodedata.normalize("NFKC", name).casefold()
 
 
-class People:
+class People(abc.ABC):
     """The part of Tables about people; a base of SqliteTables."""
+
+    @abc.abstractmethod
+    def _last_seq(self, conversation: ConversationId) -> Seq:
+        """0 for a conversation without messages."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -198,10 +203,8 @@ class People:
     def _add_member(self, group_id: GroupId, user_id: UserId, role: Role, now_ms: int) -> None:
         self._db.execute("INSERT INTO member VALUES (?, ?, ?, ?)", (group_id, user_id, int(role), now_ms))
         self._members.pop((group_id, user_id), None)
-        self._db.execute(
-            "INSERT OR REPLACE INTO cursor SELECT ?1, ?2, coalesce(max(seq), 0) FROM message WHERE conversation = ?2",
-            (user_id, -group_id),
-        )
+        cursor = (user_id, -group_id, self._last_seq(-group_id))
+        self._db.execute("INSERT OR REPLACE INTO cursor VALUES (?, ?, ?)", cursor)
 
     def group_ids(self, user_id: UserId) -> list[GroupId]:
         rows = self._db.execute("SELECT team_id FROM member WHERE user_id = ? ORDER BY team_id", (user_id,))
