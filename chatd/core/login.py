@@ -143,11 +143,8 @@ class Logins:
     async def _take_mark(self, session: Session, claimed_time: int) -> None:
         mark = mark_of(session.user, session.protocol)
         holder = self._holders.get(mark)
-        if holder is not None:
-            if not holder.closed:
-                self._settle(holder, claimed_time)
-            self._holders[mark] = session
-            return
+        if holder is not None and not holder.closed:
+            self._settle(holder, claimed_time)
         self._holders[mark] = session
         if not await self._bus.claim(mark):
             await self._challenge(session, mark, claimed_time)
