@@ -21,6 +21,7 @@ Three orders matter:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import socket
@@ -113,7 +114,8 @@ class LocalBus:
         if self._server is not None:
             self._server.close()
         for suffix in ("", ".new"):
-            (self._directory / (self._name + suffix)).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # never made; or not ours to remove: others find it dead
+                (self._directory / (self._name + suffix)).unlink()
         peers = list(self._peers.values())
         tasks = [peer.connecting for peer in peers if peer.connecting is not None]
         for task in tasks:
@@ -241,10 +243,12 @@ class LocalBus:
             )
         except (ConnectionRefusedError, FileNotFoundError):
             if peer.inbound is None:
-                # It died before it ever told us its name: there is no end of its link to tell the gap by.
                 self._tell_gap()
             self._forget(peer)
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
+        except ConnectionResetError:
+            log.debug("bus_peer_died_meanwhile", peer=peer.name)  # the next tick finds out
         except OSError as error:
             log.warning("bus_connect_failed", peer=peer.name, error=str(error))
         else:
@@ -397,15 +401,18 @@ class LocalBus:
         if peer is not None and peer.inbound is inbound:
             peer.inbound = None
             self._inbound_gone(peer)
+            if self._peers.get(peer.name) is not peer:
+                self._tell_gap()
 
     def _inbound_gone(self, peer: Peer) -> None:
-        """What the peer published and this worker has not read is lost, and so are its subscriptions."""
+        """The gap is told when the peer's fate is known, so that it is told once and nothing is lost after it:
+        when the link is made anew the peer sends GAP; when it is dead we find its socket refusing, and have read
+        what it still sent (whichever is last)."""
         peer.synced = False
         peer.owed, peer.late = -1, False
         if peer.subscribed and self._peers.get(peer.name) is peer:
             self._routes.clear(peer.bit)
         peer.subscribed = False
-        self._tell_gap()
 
     def _tell_gap(self) -> None:
         """Once for all the reasons of one loop turn. Who is subscribed to nothing has missed nothing."""

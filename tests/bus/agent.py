@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import sys
 from pathlib import Path
 from typing import Any
 
+import structlog
 import uvloop
 
 from chatd.bus.base import Bus, Topic
@@ -72,12 +74,12 @@ class Servant:
         return self.bus.elsewhere(topic)
 
     async def do_claim(self, keys: list[int]) -> list[int]:
-        """Yields between the claims, so that racing agents interleave on any number of cores."""
+        """Gives way after each claim, so that racing agents interleave on any number of cores."""
         taken = []
         for key in keys:
             if await self.bus.claim(key):
                 taken.append(key)
-            await asyncio.sleep(0)
+            os.sched_yield()
         return taken
 
     async def do_release(self, keys: list[int]) -> None:
@@ -118,10 +120,14 @@ class Servant:
                 topic = choose.choice(topics)
                 self.published += 1
                 text = f"{topic}:{name}:{self.published}:{'x' * choose.randrange(200)}"
-                with open(directory / str(topic), "a") as record:
-                    record.write(text + "\n")
+                self.append(directory / str(topic), text)
+                self.known.add(text)
                 self.bus.publish(topic, text.encode())
             await asyncio.sleep(0.001)
+
+    def append(self, path: Path, text: str) -> None:
+        with path.open("a") as record:
+            record.write(text + "\n")
 
     async def do_hush(self) -> list[int]:
         if self.streaming is not None:
@@ -146,4 +152,5 @@ async def main(slot: str, kind: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     uvloop.run(main(*sys.argv[1:]))

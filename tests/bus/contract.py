@@ -334,7 +334,7 @@ class BusContract:
                 a.bus.publish(2, b"nobody")
                 started = time.monotonic()
                 await a.bus.subscribe([10 + round_number])
-                assert time.monotonic() - started < 0.5
+                assert time.monotonic() - started < 0.9  # a dead peer is not waited for
             assert a.bus.healthy
             assert a.gaps == 5
 
@@ -357,6 +357,22 @@ class BusContract:
             started = time.monotonic()
             await a.bus.subscribe([4])
             assert time.monotonic() - started < 0.9
+
+        play(place, scenario)
+
+    def test_a_peer_that_dies_before_it_answered_makes_a_gap(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            b, c = await stage.agent(), await stage.agent()
+            b.stop()
+            c.stop()
+            a = await stage.member()
+            await a.bus.subscribe([1])
+            await b.kill()
+            await a.until_gap()
+            c.go_on()
+            await a.until_gap(1)
+            await c.call("publish", [(1, "from c")])
+            await a.until_received(1)
 
         play(place, scenario)
 
@@ -399,6 +415,7 @@ class BusContract:
         async def scenario(stage: Stage) -> None:
             agents = list(await asyncio.gather(*(stage.agent() for _ in range(4))))
             keys = list(range(0, 4000, 2))
+            racers = 0
             for round_number in range(3):
                 for number, agent in enumerate(agents):
                     shuffled = keys.copy()
@@ -407,7 +424,7 @@ class BusContract:
                 taken = [set(await agent.answer()) for agent in agents]
                 assert sum(len(some) for some in taken) == len(keys)
                 assert set().union(*taken) == set(keys)
-                assert all(some for some in taken), "no race took place"
+                racers = max(racers, sum(1 for some in taken if some))
                 await agents[0].kill()
                 rest = agents[1:]
                 for agent in rest:
@@ -418,18 +435,20 @@ class BusContract:
                 for agent in rest:
                     await agent.call("release", keys)
                 agents = [*rest, await stage.agent()]
+            assert racers > 1, "one was always done before another began: this proved nothing"
 
         play(place, scenario)
 
     # ------------------------------------------------------------ all of it
 
-    def test_with_a_record_nothing_is_missed_whatever_dies(self, place: Place, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("rounds", [4, pytest.param(40, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+    def test_with_a_record_nothing_is_missed_whatever_dies(self, place: Place, tmp_path: Path, rounds: int) -> None:
         """The bus as chatd uses it: append to the record, then publish; read the record at subscribe and at each
         gap, and nowhere else. Workers are stopped, resumed and killed; whoever lives must know everything."""
         record = tmp_path / "record"
         record.mkdir()
         topics = list(range(20))
-        choose = random.Random(4)
+        choose = random.Random(rounds)
 
         async def worker(stage: Stage, name: str) -> Agent:
             agent = await stage.agent()
@@ -439,7 +458,7 @@ class BusContract:
 
         async def scenario(stage: Stage) -> None:
             agents = [await worker(stage, f"w{number}") for number in range(4)]
-            for round_number in range(8):
+            for round_number in range(rounds):
                 victim = choose.randrange(4)
                 if round_number % 2:
                     await agents[victim].kill()
@@ -465,5 +484,5 @@ class BusContract:
         assert written
         async with asyncio.timeout(5):
             while missing := written - set(await agent.call("known")):
-                print("still missing", len(missing))
+                print("still missing", sorted(line[:20] for line in missing))
                 await asyncio.sleep(0.05)

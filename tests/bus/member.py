@@ -68,7 +68,7 @@ class Member(Watcher):
 async def eventually(condition: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
     """For what a bus only lets one look at (elsewhere, healthy)."""
     async with asyncio.timeout(deadline_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - nothing tells when it becomes true
             await asyncio.sleep(0.005)
 
 

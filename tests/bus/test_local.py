@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import resource
+import socket
+import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from chatd.bus.claims import Claims
+from chatd.bus.link import HEADER, Inbound, Kind, Link, frame, pack_topics, unpack_topics
 from chatd.bus.local import LocalBus
 from chatd.bus.peer import Limits
-from tests.bus.contract import BusContract
+from chatd.bus.routes import Routes
+from chatd.errors import Unavailable
+from tests.bus.contract import BusContract, Stage, play
+from tests.bus.member import Member, eventually
 
 QUICK = Limits(ping_s=0.2, silent_s=0.8)
+SMALL_QUEUE = Limits(ping_s=0.2, silent_s=0.8, queue_bytes=256 * 1024)
 
 
 class LocalPlace:
@@ -22,6 +34,9 @@ class LocalPlace:
     def bus(self, slot: int) -> LocalBus:
         return LocalBus(self.directory / "bus", self.directory / "claims", slot, self.limits)
 
+    def sockets(self) -> list[Path]:
+        return sorted((self.directory / "bus").iterdir())
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> LocalPlace:
@@ -32,3 +47,358 @@ class TestContract(BusContract):
     @pytest.fixture
     def place(self, tmp_path: Path) -> LocalPlace:
         return LocalPlace(tmp_path)
+
+
+class TestPeers:
+    def test_a_socket_is_its_owners_alone_and_goes_with_the_bus(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            before = os.umask(0o022)
+            try:
+                a = await stage.member()
+            finally:
+                os.umask(before)
+            (path,) = place.sockets()
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            await a.bus.close()
+            assert place.sockets() == []
+
+        play(place, scenario)
+
+    def test_the_socket_of_a_dead_worker_is_removed(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            b = await stage.agent()
+            await b.kill()
+            assert len(place.sockets()) == 1
+            a = await stage.member()
+            (path,) = place.sockets()
+            assert path.name.startswith("2-")
+            assert a.bus.healthy
+            assert a.gaps == 0
+
+        play(place, scenario)
+
+    def test_open_does_not_wait_for_ever_for_a_stopped_worker(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            b = await stage.agent()
+            await b.call("subscribe", [1])
+            b.stop()
+            a = await stage.member()
+            a.bus.publish(1, b"b is not known yet")
+            b.go_on()
+            # b is told that its subscription came too late for what was published before.
+            await b.until_gap()
+            a.bus.publish(1, b"now it is")
+            await b.until_received(1)
+            assert b.received == [(1, b"now it is")]
+
+        play(place, scenario)
+
+    def test_health_follows_a_peer_that_stops_and_goes_on(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.member(), await stage.agent()
+            await eventually(lambda: a.bus.healthy)
+            b.stop()
+            await eventually(lambda: not a.bus.healthy)
+            async with asyncio.timeout(0.5):
+                await a.bus.subscribe([1])  # a peer known to be silent is not waited for
+            b.go_on()
+            await eventually(lambda: a.bus.healthy)
+            await a.until_gap()
+
+        play(place, scenario)
+
+    def test_a_directory_that_cannot_be_used(self, tmp_path: Path) -> None:
+        async def opened(directory: Path) -> None:
+            bus = LocalBus(directory, tmp_path / "claims", 0)
+            try:
+                await bus.open(lambda topic, data: None, lambda: None)
+            finally:
+                await bus.close()
+
+        (tmp_path / "file").write_text("")
+        for directory in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("long" * 30)):
+            with pytest.raises(Unavailable, match="cannot join the bus"):
+                asyncio.run(opened(directory))
+
+    def test_strangers_do_no_harm(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.members(2)
+            await b.bus.subscribe([1])
+            nonsense = [
+                b"",
+                b"GET / HTTP/1.0\r\n\r\n" * 100,
+                frame(Kind.HELLO, 99, b"9-9-9.sock"),
+                frame(Kind.SUBSCRIBE, 1, bytes(8)),
+                frame(77, 1),
+                HEADER.pack(1 << 31, Kind.PUBLISH, 1),
+            ]
+            path = next(path for path in place.sockets() if path.name.startswith("2-"))
+            for data in nonsense:
+                stranger = socket.socket(socket.AF_UNIX)
+                stranger.connect(str(path))
+                stranger.sendall(data)
+                stranger.close()
+            a.bus.publish(1, b"still here")
+            await b.until_received(1)
+            assert (b.received, b.gaps) == ([(1, b"still here")], 0)
+            assert not b.bus.elsewhere(0)
+
+        play(place, scenario)
+
+
+class TestBrokenLinks:
+    """A link cut while both ends live. Nothing in the contract can do that, so these look inside."""
+
+    @staticmethod
+    def peer_of(member: Member) -> Any:
+        (peer,) = member.bus._peers.values()  # type: ignore[attr-defined]
+        return peer
+
+    @pytest.mark.parametrize("end", ["sender", "receiver"])
+    def test_is_made_anew_and_told_as_a_gap(self, place: LocalPlace, end: str) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.members(2)
+            await a.bus.subscribe([1])
+            await b.bus.subscribe([2])
+            await asyncio.sleep(QUICK.ping_s)  # a link that just came up is made anew at the next tick only
+            for round_number in range(3):
+                gaps = b.gaps
+                if end == "sender":
+                    self.peer_of(a).link.abort()
+                else:
+                    self.peer_of(b).inbound.close()
+                # The side that listens learns of it; what is published meanwhile is lost.
+                await b.until_gap(gaps)
+                await eventually(lambda: a.bus.healthy and b.bus.healthy and self.peer_of(b).synced)
+                await a.bus.subscribe([10 + round_number])
+                received = len(b.received)
+                a.bus.publish(2, b"%d" % round_number)
+                await b.until_received(received + 1)
+                assert b.received[-1] == (2, b"%d" % round_number)
+                b.bus.publish(1, b"the other way")
+                b.bus.publish(10 + round_number, b"and the new topic")
+                await a.until_received(2 * round_number + 2)
+
+        play(place, scenario)
+
+    def test_a_publish_while_there_is_no_link_makes_a_gap_when_it_is_back(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.members(2)
+            await b.bus.subscribe([2])
+            self.peer_of(a).link.abort()
+            await eventually(lambda: self.peer_of(a).link is None)
+            gaps = b.gaps
+            a.bus.publish(2, b"lost")
+            await eventually(lambda: self.peer_of(a).link is not None)
+            a.bus.publish(2, b"heard, or a gap after it")
+            await b.until_gap(gaps)
+            await b.bus.subscribe([3])
+            a.bus.publish(2, b"heard")
+            await b.until(lambda: (2, b"heard") in b.received)
+            assert (2, b"lost") not in b.received
+
+        play(place, scenario)
+
+
+class TestOverflow:
+    def test_a_peer_that_does_not_read_costs_a_bounded_queue_and_hears_of_the_gap(self, tmp_path: Path) -> None:
+        place = LocalPlace(tmp_path, SMALL_QUEUE)
+
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.member(), await stage.agent()
+            await b.call("subscribe", [1, 2])
+            b.stop()
+            before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            for _ in range(1000):
+                for _ in range(10):
+                    a.bus.publish(1, bytes(10_000))
+                await asyncio.sleep(0)
+            grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib
+            assert grown_kib < 8 * 1024  # of the 100 MB published
+            b.go_on()
+            await b.until_gap()
+            assert len(b.received) < 1000
+            a.bus.publish(2, b"after the gap")
+            await b.until(lambda: (2, b"after the gap") in b.received)
+            assert b.gaps == 1
+
+        play(place, scenario)
+
+    def test_requests_that_pile_up_cut_the_link_and_the_peer_catches_up_later(self, tmp_path: Path) -> None:
+        place = LocalPlace(tmp_path, Limits(ping_s=0.2, silent_s=0.3, queue_bytes=16 * 1024))
+
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.member(), await stage.agent()
+            b.stop()
+            await eventually(lambda: not a.bus.healthy)
+            (peer,) = a.bus._peers.values()  # type: ignore[attr-defined]
+            first_link = peer.link
+            for number in range(20_000):
+                await a.bus.subscribe([number])
+                a.bus.unsubscribe([number - 10])
+                if number % 100 == 0:
+                    await asyncio.sleep(0)
+            await eventually(lambda: peer.link is not first_link)
+            b.go_on()
+            await a.until_gap()
+            await eventually(lambda: a.bus.healthy)
+            await a.bus.subscribe([FRESH])
+            await b.call("publish", [(19_000, "not wanted any more"), (19_999, "wanted"), (FRESH, "fresh")])
+            await a.until_received(2)
+            assert a.received == [(19_999, b"wanted"), (FRESH, b"fresh")]
+
+        play(place, scenario)
+
+
+FRESH = 1 << 30
+
+
+class Pipe(asyncio.Transport):
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+        self.waiting = 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        self.writes.append(bytes(data))
+
+
+class TestLink:
+    def test_all_frames_of_a_turn_leave_in_one_write(self) -> None:
+        async def scenario() -> None:
+            link, pipe = Link(1 << 20, lambda link: None), Pipe()
+            link.connection_made(pipe)
+            for turn in range(3):
+                sent = [frame(Kind.PUBLISH, turn, b"%d" % number) for number in range(100)]
+                for one in sent[:50]:
+                    link.publish(one)
+                link.control(frame(Kind.SUBSCRIBE, turn))
+                for one in sent[50:]:
+                    link.publish(one)
+                assert len(pipe.writes) == turn
+                await asyncio.sleep(0)
+                assert len(pipe.writes) == turn + 1
+                assert pipe.writes[-1] == b"".join([*sent[:50], frame(Kind.SUBSCRIBE, turn), *sent[50:]])
+
+        asyncio.run(scenario())
+
+    def test_what_does_not_fit_is_one_hole_with_the_gap_in_its_place(self) -> None:
+        async def scenario() -> None:
+            link, pipe = Link(1000, lambda link: None), Pipe()
+            link.connection_made(pipe)
+            pipe.waiting = 600
+            link.pause_writing()
+            fits, does_not = frame(Kind.PUBLISH, 1, bytes(300)), frame(Kind.PUBLISH, 2, bytes(200))
+            small = frame(Kind.PUBLISH, 3, b"would fit, but not before what was dropped")
+            link.publish(fits)
+            link.publish(does_not)
+            link.publish(small)
+            await asyncio.sleep(0)
+            assert pipe.writes == []
+            link.resume_writing()
+            assert pipe.writes == [fits + frame(Kind.GAP, 0)]
+            link.publish(small)
+            await asyncio.sleep(0)
+            assert pipe.writes[1:] == [small]
+
+        asyncio.run(scenario())
+
+
+class Heard:
+    """A Reader that writes down what it is called with."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, int, bytes]] = []
+        self.is_closed = False
+
+    def began(self, inbound: Inbound) -> None: ...
+
+    def deliver(self, topic: int, data: bytes) -> None:
+        self.calls.append((Kind.PUBLISH, topic, data))
+
+    def heard(self, inbound: Inbound, kind: int, number: int, body: bytes) -> None:
+        self.calls.append((kind, number, body))
+
+    def caught_up(self, inbound: Inbound) -> None: ...
+
+    def ended(self, inbound: Inbound) -> None: ...
+
+
+class TestFrames:
+    FRAMES = (
+        (Kind.HELLO, 1, b"0-1-abc.sock"),
+        (Kind.SUBSCRIBE, 7, bytes(range(16))),
+        (Kind.PUBLISH, -(1 << 63), b""),
+        (Kind.PUBLISH, (1 << 63) - 1, bytes(5000)),
+        (Kind.PING, 0, b""),
+        (Kind.PUBLISH, 0, b"last"),
+    )
+
+    @pytest.mark.parametrize("step", [1, 2, 7, 13, 14, 4096, 1 << 20])
+    def test_a_stream_is_cut_into_the_same_frames_whatever_the_reads(self, step: int) -> None:
+        heard = Heard()
+        inbound = Inbound(heard)
+        stream = b"".join(frame(*one) for one in self.FRAMES * 3)
+        for at in range(0, len(stream), step):
+            inbound.data_received(stream[at : at + step])
+        assert tuple(heard.calls) == self.FRAMES * 3
+
+    @pytest.mark.parametrize("count", [0, 1, 8192, 8193, 30_000])
+    def test_topics_of_one_request_carry_the_batch_in_the_last_frame_only(self, count: int) -> None:
+        heard = Heard()
+        topics = [(-1) ** number * number << 40 for number in range(count)]
+        Inbound(heard).data_received(pack_topics(Kind.SUBSCRIBE, 5, topics))
+        assert [topic for _, _, body in heard.calls for topic in unpack_topics(body)] == topics
+        assert [number for _, number, _ in heard.calls] == [0] * (len(heard.calls) - 1) + [5] * bool(count)
+
+
+class TestRoutes:
+    def test_peers_and_topics_come_and_go(self) -> None:
+        routes: Routes[str] = Routes()
+        bits = {name: routes.join(name) for name in ("a", "b", "c")}
+        for name, topics in {"a": (1, 2), "b": (2, 3), "c": (2,)}.items():
+            routes.add(bits[name], topics)
+        assert [sorted(routes.to(topic)) for topic in range(5)] == [[], ["a"], ["a", "b", "c"], ["b"], []]
+        routes.remove(bits["a"], [1, 2, 3, 4])
+        assert [sorted(routes.to(topic)) for topic in range(5)] == [[], [], ["b", "c"], ["b"], []]
+        routes.leave(bits["b"])
+        assert (routes.to(2), 3 in routes, len(routes)) == (("c",), False, 1)
+        assert routes.join("d") == bits["b"]
+        routes.add(bits["b"], [2])
+        assert sorted(routes.to(2)) == ["c", "d"]
+
+
+class TestClaims:
+    def test_many_marks_each_its_own(self, tmp_path: Path) -> None:
+        first, second = Claims(tmp_path), Claims(tmp_path)
+        keys = [*range(1000), (1 << 62) + 5]
+        assert all(first.take(key) for key in keys[::2])
+        assert [second.take(key) for key in keys] == [number % 2 == 1 for number in range(len(keys))]
+        first.drop(0)
+        assert second.take(0)
+        assert not second.take(2)
+        first.close()
+        assert second.take(2)
+        second.close()
+        with pytest.raises(Unavailable):
+            second.take(1)
+
+    def test_another_opening_of_the_same_file_frees_nothing(self, tmp_path: Path) -> None:
+        first, second = Claims(tmp_path), Claims(tmp_path)
+        assert first.take(3)
+        for path in tmp_path.iterdir():
+            path.read_bytes()  # opens and closes it in this process
+        assert not second.take(3)
+        first.close()
+        second.close()
