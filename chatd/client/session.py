@@ -10,6 +10,7 @@ refused) goes to the screen as a notice.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import uuid
 from collections.abc import Callable
@@ -119,7 +120,7 @@ class Session:
             try:
                 connection = await Connection.open(self.address, self._timing.connect_s)
             except OSError as error:
-                self._why = error.strerror or str(error) or "no answer"
+                self._why = _text_of_error(error)
             else:
                 if await self._serve(connection) >= self._timing.steady_s:
                     pause.reset()
@@ -153,7 +154,7 @@ class Session:
         except frames.BadFrame as error:
             self._why = f"the server does not speak this protocol: {error}"
         except OSError as error:
-            self._why = error.strerror or str(error)
+            self._why = _text_of_error(error)
         finally:
             connection.abort()
             lasted_s = self._detach()
@@ -266,7 +267,10 @@ class Session:
         self.sender.add(Pending(uuid.uuid4().hex, to, text, int(time.time() * 1000)))
 
     async def request_friend(self, friend_id: int) -> None:
+        """To ask who has asked is to accept: the server makes friends of both, and tells only the other."""
         await self._tell(frames.add_friend(self.require_login(), friend_id), f"addfriend {friend_id}")
+        if self.roster.requests.pop(friend_id, None) is not None:
+            self.roster.befriend(friend_id, online=True)
 
     async def answer_friend(self, friend_id: int, accept: bool) -> None:
         word = "accept" if accept else "refuse"
@@ -444,6 +448,12 @@ def _is_passing(answer: Event) -> bool:
     if isinstance(answer, frames.LoginAnswered):
         return answer.errno == ALREADY_LOGGED_IN or answer.text in _PASSING
     return isinstance(answer, frames.Refused) and is_temporary(answer.errno)
+
+
+def _text_of_error(error: OSError) -> str:
+    """asyncio's own texts name addresses; those of name resolution have negative numbers."""
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 else str(error) or "no answer"
 
 
 def _text_of(answer: Event) -> str:

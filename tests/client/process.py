@@ -19,6 +19,10 @@ ESCAPE = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[=>()][A-Z0-9]?)
 COMMAND = (sys.executable, "-m", "chatd.client")
 
 
+def squeeze(text: str) -> str:
+    return "".join(text.split())
+
+
 def environment(state: Path) -> dict[str, str]:
     return {**os.environ, "XDG_STATE_HOME": str(state), "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
 
@@ -40,7 +44,8 @@ async def run(state: Path, arguments: list[str], lines: str | bytes = b"", stdin
 
 
 class Keyboard:
-    """The person's side of a pseudo-terminal. `seen` is all that was written to it, without escape sequences."""
+    """The person's side of a pseudo-terminal. `seen` is all that was written to it, without
+    escape sequences and white space (a space may be painted by moving the cursor)."""
 
     def __init__(self, master: int, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -50,7 +55,7 @@ class Keyboard:
 
     @property
     def seen(self) -> str:
-        return ESCAPE.sub("", self.raw)
+        return squeeze(ESCAPE.sub("", self.raw))
 
     def _read(self) -> None:
         try:
@@ -62,11 +67,11 @@ class Keyboard:
         os.write(self._master, text.encode())
 
     async def sees(self, text: str, times: int = 1) -> None:
-        await until(lambda: self.seen.count(text) >= times, f"{text!r} in {self.seen!r}")
+        await until(lambda: self.seen.count(squeeze(text)) >= times, lambda: f"{text!r} in {self.seen!r}")
 
     async def enter(self, line: str, then: str) -> None:
         """Type a line and wait for what it brings, counted anew."""
-        times = self.seen.count(then) + 1
+        times = self.seen.count(squeeze(then)) + 1
         self.type(line + "\r")
         await self.sees(then, times)
 

@@ -20,11 +20,11 @@ DEADLINE_S = 20.0
 QUICK = Timing(connect_s=3, answer_s=3, backoff_first_s=0.01, backoff_most_s=0.1, settle_s=5, linger_s=2, taken_s=1)
 
 
-async def until(condition: Callable[[], object], what: str = "") -> None:
+async def until(condition: Callable[[], object], what: Callable[[], str] = lambda: "") -> None:
     """Returns when condition holds; fails at the deadline."""
     give_up_at = asyncio.get_running_loop().time() + DEADLINE_S
     while not condition():
-        assert asyncio.get_running_loop().time() < give_up_at, f"did not happen: {what}"
+        assert asyncio.get_running_loop().time() < give_up_at, f"did not happen: {what()}"
         await asyncio.sleep(0.005)
 
 
@@ -58,18 +58,18 @@ class Client:
 
     async def shows(self, *messages: str) -> None:
         """Exactly these, in this order, from the first on."""
-        await until(lambda: len(self.screen.messages) >= len(messages), f"{messages} in {self.screen.messages}")
+        await until(lambda: len(self.screen.messages) >= len(messages), lambda: f"{messages} in {self.screen.messages}")
         assert self.screen.messages == list(messages)
 
     async def notices(self, text: str) -> None:
-        await until(lambda: self.screen.noticed(text), f"{text!r} in {self.screen.notices}")
+        await until(lambda: self.screen.noticed(text), lambda: f"{text!r} in {self.screen.notices}")
 
 
 @asynccontextmanager
-async def client(server: SmallServer, state_dir: Path, timing: Timing = QUICK) -> AsyncIterator[Client]:
+async def client(port: int, state_dir: Path, timing: Timing = QUICK) -> AsyncIterator[Client]:
     """A running session; it is not left politely (a killed client), unless the scenario does."""
     screen = Recorder()
-    address = Address("127.0.0.1", server.port)
+    address = Address("127.0.0.1", port)
 
     async def password(prompt: str, new: bool) -> str:
         return "pw"

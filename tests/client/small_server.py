@@ -5,7 +5,8 @@ login what it does not know to be delivered. What it does not do: passwords wort
 
 Faults: `cut()` ends connections; `lose_acks` messages are stored but their acknowledgement is a broken connection;
 `lose_frames` messages break the connection before they are stored; after a cut everything given is given again;
-`forget_deliveries()` does that after any end; `refuse_next` answers messages with errors first; `deaf` accepts and says nothing.
+`forget_deliveries()` does that after any end; `refuse_next` answers messages with errors first; `deaf` accepts and
+says nothing.
 """
 
 from __future__ import annotations

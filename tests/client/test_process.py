@@ -32,7 +32,8 @@ def test_a_script_registers_writes_and_leaves_when_all_is_acknowledged(tmp_path:
     async def scenario(server: SmallServer, address: str) -> None:
         server.account("bob")
         server.lose_acks = 2
-        script = "/register alice\nsecret word\n/login alice\nsecret word\n/chat bob one\r\n\ntwo\nlast without newline ü"
+        login = "/register alice\nsecret word\n/login alice\nsecret word\n"
+        script = login + "/chat bob one\r\n\ntwo\nlast without newline ü"
         code, printed = await run(tmp_path, [address], script)
         assert code == 0
         assert server.texts() == ["one", "two", "last without newline ü"]
@@ -156,7 +157,13 @@ def test_nobody_there_is_exit_code_1(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["localhost"], ["localhost:x"], ["--wait", "-1", "localhost:1"], ["--password-file", "/nonexistent", "localhost:1"]],
+    [
+        [],
+        ["localhost"],
+        ["localhost:x"],
+        ["--wait", "-1", "localhost:1"],
+        ["--password-file", "/no/file", "localhost:1"],
+    ],
 )
 def test_usage_is_exit_code_2(tmp_path: Path, arguments: list[str]) -> None:
     code, printed = asyncio.run(run(tmp_path, arguments))
@@ -218,7 +225,7 @@ def test_a_person_at_a_terminal(tmp_path: Path) -> None:
             await person.sees("connected again as alice(2)")
             await person.enter("still there", "alice → bob> ")
             await until(lambda: server.texts()[-1] == "still there")
-            assert person.seen.count("while you type") == 1
+            assert person.seen.count("whileyoutype") == 1
 
             person.type("/lo\t")
             await person.sees("/logout")
@@ -260,7 +267,11 @@ def test_completion_offers_names(tmp_path: Path) -> None:
             tmp_path, "--no-history", "--name", "alice", "--password-file", str(tmp_path / "password"), address
         ) as person:
             await person.sees("alice> ")
-            person.type("/cha\t zo\t hi\r")
+            person.type("/cha\t")
+            await person.sees("alice> /chat")
+            person.type(" zo\t")
+            await person.sees("alice> /chat zoe-with-a-long-name")
+            person.type(" hi\r")
             await until(lambda: server.texts() == ["hi"])
             person.type("/quit\r")
             assert await person.exit_code() == 0

@@ -26,7 +26,7 @@ def play(scenario: Scenario) -> None:
 
 def test_register_and_log_in_by_name_and_by_number(tmp_path: Path) -> None:
     async def scenario(server: SmallServer) -> None:
-        async with client(server, tmp_path) as alice:
+        async with client(server.port, tmp_path) as alice:
             await alice.do("/register alice")
             await alice.notices("your number is 1")
             await alice.do("/register alice")
@@ -49,7 +49,7 @@ def test_messages_go_both_ways_in_order(tmp_path: Path) -> None:
     async def scenario(server: SmallServer) -> None:
         server.account("alice")
         server.account("bob")
-        async with client(server, tmp_path / "a") as alice, client(server, tmp_path / "b") as bob:
+        async with client(server.port, tmp_path / "a") as alice, client(server.port, tmp_path / "b") as bob:
             await alice.do("/login alice", "/chat bob hello  there", "/chat 2 one", "two", "chat:2:three", "/say /four")
             assert await alice.session.settle()
             await bob.do("/login bob")
@@ -66,7 +66,7 @@ def test_a_lost_acknowledgement_is_sent_again_with_the_same_fp_and_stored_once(t
         server.account("alice")
         bob = server.account("bob")
         server.lose_acks = 3
-        async with client(server, tmp_path) as alice:
+        async with client(server.port, tmp_path) as alice:
             await alice.do("/login alice", "/chat bob one", "two", "three", "four")
             assert await alice.session.settle()
             assert server.texts() == ["one", "two", "three", "four"]
@@ -84,7 +84,7 @@ def test_a_message_lost_with_its_connection_is_sent_again_before_later_ones(tmp_
         server.account("alice")
         server.account("bob")
         server.lose_frames = 2
-        async with client(server, tmp_path) as alice:
+        async with client(server.port, tmp_path) as alice:
             await alice.do("/login alice", "/chat bob one", "two", "three")
             assert await alice.session.settle()
             assert server.texts() == ["one", "two", "three"]
@@ -96,7 +96,7 @@ def test_written_while_the_server_is_away_is_delivered_when_it_is_back(tmp_path:
     async def scenario(server: SmallServer) -> None:
         server.account("alice")
         server.account("bob")
-        async with client(server, tmp_path) as alice:
+        async with client(server.port, tmp_path) as alice:
             await alice.do("/login alice")
             await server.stop()
             await alice.notices("connection lost")
@@ -113,7 +113,7 @@ def test_given_again_is_not_shown_again(tmp_path: Path) -> None:
     async def scenario(server: SmallServer) -> None:
         alice, bob = server.account("alice"), server.account("bob")
         team = server.group("team", alice, bob)
-        async with client(server, tmp_path / "a") as a, client(server, tmp_path / "b") as b:
+        async with client(server.port, tmp_path / "a") as a, client(server.port, tmp_path / "b") as b:
             await a.do("/login alice", "/chat bob one", f"/g {team.id} two", "/chat bob three")
             assert await a.session.settle()
             await b.do("/login bob")
@@ -135,7 +135,7 @@ def test_a_restarted_client_does_not_show_again_and_sends_what_was_unacknowledge
     async def scenario(server: SmallServer) -> None:
         alice, bob = server.account("alice"), server.account("bob")
         server.message(bob, alice, "one")
-        async with client(server, tmp_path) as first:
+        async with client(server.port, tmp_path) as first:
             await first.do("/login alice")
             await first.shows("bob(2): one")
             server.lose_acks = 1
@@ -145,7 +145,7 @@ def test_a_restarted_client_does_not_show_again_and_sends_what_was_unacknowledge
         server.lose_acks = 0
         server.forget_deliveries(alice)
         server.message(bob, alice, "two")
-        async with client(server, tmp_path) as second:
+        async with client(server.port, tmp_path) as second:
             await second.do("/login 1")
             await second.shows("bob(2): two")
             assert await second.session.settle()
@@ -158,18 +158,18 @@ def test_what_was_never_sent_survives_the_death_of_the_client(tmp_path: Path) ->
     async def scenario(server: SmallServer) -> None:
         server.account("alice")
         server.account("bob")
-        async with client(server, tmp_path) as first:
+        async with client(server.port, tmp_path) as first:
             await first.do("/login alice")
             await server.stop()
             await first.do("/chat bob one", "two")
         await server.start()
-        async with client(server, tmp_path) as second:
+        async with client(server.port, tmp_path) as second:
             await second.do("/login alice")
             await second.notices("sending again what was not acknowledged last time: 2")
             assert await second.session.settle()
             assert server.texts() == ["one", "two"]
             await second.session.leave()
-        async with client(server, tmp_path) as third:
+        async with client(server.port, tmp_path) as third:
             await third.do("/login alice")
             assert not third.screen.noticed("sending again")
         assert server.texts() == ["one", "two"]
@@ -181,7 +181,7 @@ def test_a_server_that_began_anew_is_not_silenced_by_old_numbers(tmp_path: Path)
     async def scenario(server: SmallServer) -> None:
         alice, bob = server.account("alice"), server.account("bob")
         server.message(bob, alice, "of the old server")
-        async with client(server, tmp_path) as first:
+        async with client(server.port, tmp_path) as first:
             await first.do("/login alice")
             await first.shows("bob(2): of the old server")
         port = server.port
@@ -189,7 +189,7 @@ def test_a_server_that_began_anew_is_not_silenced_by_old_numbers(tmp_path: Path)
         async with serving(port) as fresh:
             alice, bob = fresh.account("alice"), fresh.account("bob")
             fresh.message(bob, alice, "of the new server")
-            async with client(fresh, tmp_path) as second:
+            async with client(fresh.port, tmp_path) as second:
                 await second.do("/login alice")
                 await second.shows("bob(2): of the new server")
         await server.start()
@@ -203,7 +203,7 @@ def test_without_numbers_everything_is_shown(tmp_path: Path) -> None:
         alice, bob = server.account("alice"), server.account("bob")
         server.message(bob, alice, "same")
         server.message(bob, alice, "same")
-        async with client(server, tmp_path) as a:
+        async with client(server.port, tmp_path) as a:
             await a.do("/login alice")
             await a.shows("bob(2): same", "bob(2): same")
 
@@ -214,7 +214,7 @@ def test_a_refusal_is_told_and_the_next_message_goes_on(tmp_path: Path) -> None:
     async def scenario(server: SmallServer) -> None:
         server.account("alice")
         server.account("bob")
-        async with client(server, tmp_path) as alice:
+        async with client(server.port, tmp_path) as alice:
             await alice.do("/login alice", "/chat nobody one", "/chat bob two", "/g 9 three", "/chat bob four")
             assert await alice.session.settle()
             assert server.texts() == ["two", "four"]
@@ -230,7 +230,7 @@ def test_a_passing_refusal_is_tried_again_in_order(tmp_path: Path) -> None:
         server.account("alice")
         server.account("bob")
         server.refuse_next = [{"errno": 1040, "errmsg": "try again"}, {"errno": 1041, "errmsg": "busy"}]
-        async with client(server, tmp_path) as alice:
+        async with client(server.port, tmp_path) as alice:
             await alice.do("/login alice", "/chat bob one", "two")
             assert await alice.session.settle()
             assert server.texts() == ["one", "two"]
@@ -243,7 +243,7 @@ def test_a_server_that_has_forgotten_the_login_gets_another(tmp_path: Path) -> N
     async def scenario(server: SmallServer) -> None:
         account = server.account("alice")
         server.account("bob")
-        async with client(server, tmp_path) as alice:
+        async with client(server.port, tmp_path) as alice:
             await alice.do("/login alice")
             assert account.peer is not None
             account.peer.leave()
@@ -259,7 +259,7 @@ def test_a_connection_that_does_not_answer_is_replaced(tmp_path: Path) -> None:
     async def scenario(server: SmallServer) -> None:
         server.account("alice")
         server.account("bob")
-        async with client(server, tmp_path, Timing(answer_s=0.2, backoff_first_s=0.01, settle_s=5)) as alice:
+        async with client(server.port, tmp_path, Timing(answer_s=0.2, backoff_first_s=0.01, settle_s=5)) as alice:
             await alice.do("/login alice")
             server.deaf = True
             await alice.do("/chat bob one")
@@ -274,7 +274,7 @@ def test_a_connection_that_does_not_answer_is_replaced(tmp_path: Path) -> None:
 def test_still_thought_to_be_logged_in_is_waited_out(tmp_path: Path) -> None:
     async def scenario(server: SmallServer) -> None:
         account = server.account("alice")
-        async with client(server, tmp_path / "1") as old, client(server, tmp_path / "2") as new:
+        async with client(server.port, tmp_path / "1") as old, client(server.port, tmp_path / "2") as new:
             await old.do("/login alice")
             await new.do("/login alice")
             await new.notices("cannot log in as alice: this account is already logged in")
@@ -292,7 +292,7 @@ def test_still_thought_to_be_logged_in_is_waited_out(tmp_path: Path) -> None:
 def test_a_changed_password_ends_the_login_instead_of_knocking_for_ever(tmp_path: Path) -> None:
     async def scenario(server: SmallServer) -> None:
         account = server.account("alice")
-        async with client(server, tmp_path) as alice:
+        async with client(server.port, tmp_path) as alice:
             await alice.do("/login alice")
             account.password = "other"
             server.cut()
@@ -307,7 +307,7 @@ def test_a_changed_password_ends_the_login_instead_of_knocking_for_ever(tmp_path
 def test_an_idle_connection_that_was_closed_is_opened_when_needed(tmp_path: Path) -> None:
     async def scenario(server: SmallServer) -> None:
         server.account("alice")
-        async with client(server, tmp_path) as alice:
+        async with client(server.port, tmp_path) as alice:
             await alice.session.connect()
             server.cut()
             await until(lambda: alice.session._connection is None)
@@ -324,7 +324,7 @@ def test_friends_are_asked_and_answered(tmp_path: Path) -> None:
     async def scenario(server: SmallServer) -> None:
         server.account("alice")
         server.account("bob")
-        async with client(server, tmp_path / "a") as alice, client(server, tmp_path / "b") as bob:
+        async with client(server.port, tmp_path / "a") as alice, client(server.port, tmp_path / "b") as bob:
             await bob.do("/login bob", "/addfriend alice")
             await bob.notices("the number of alice is not known here")
             await bob.do("/addfriend 1")
@@ -349,7 +349,7 @@ def test_groups_are_made_joined_and_used(tmp_path: Path) -> None:
     async def scenario(server: SmallServer) -> None:
         server.account("alice")
         server.account("bob")
-        async with client(server, tmp_path / "a") as alice, client(server, tmp_path / "b") as bob:
+        async with client(server.port, tmp_path / "a") as alice, client(server.port, tmp_path / "b") as bob:
             await alice.do("/login alice", "/creategroup team where we talk", "creategroup:old:spelling")
             await alice.notices("made the group team, its number is 1")
             await bob.do("/login bob", "/joingroup 1", "addgroup:99")
@@ -367,7 +367,7 @@ def test_groups_are_made_joined_and_used(tmp_path: Path) -> None:
 def test_what_arrives_after_logout_is_shown_and_remembered(tmp_path: Path) -> None:
     async def scenario(server: SmallServer) -> None:
         alice, bob = server.account("alice"), server.account("bob")
-        async with client(server, tmp_path) as a:
+        async with client(server.port, tmp_path) as a:
             await a.do("/login alice")
             peer = alice.peer
             await a.do("/logout")
@@ -388,7 +388,7 @@ def test_what_arrives_after_logout_is_shown_and_remembered(tmp_path: Path) -> No
 def test_a_storm_of_broken_connections_loses_and_repeats_nothing(tmp_path: Path, cuts: int) -> None:
     async def scenario(server: SmallServer) -> None:
         alice, bob = server.account("alice"), server.account("bob")
-        async with client(server, tmp_path / "a", QUICK) as a, client(server, tmp_path / "b", QUICK) as b:
+        async with client(server.port, tmp_path / "a", QUICK) as a, client(server.port, tmp_path / "b", QUICK) as b:
             await a.do("/login alice", "/chat bob")
             await b.do("/login bob", "/chat alice")
             for number in range(cuts):

@@ -1,0 +1,123 @@
+"""`chat` and a real chatd: two people at terminals, a script, and what happens when processes die."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.harness.daemon import Daemon
+from tests.harness.deadline import wait_until
+
+from .process import run, terminal
+from .recorder import client, until
+
+MakeDaemon = Callable[..., Daemon]
+
+
+def kill_a_worker(daemon: Daemon) -> None:
+    """The one that serves longest, so that all have their turn."""
+    wait_until(20, "every worker ready", daemon.all_ready, 0.05)
+    os.kill(daemon.workers()[0], signal.SIGKILL)
+
+
+def test_two_people_and_a_script(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    daemon = make_daemon(workers=2).start()
+    address = f"127.0.0.1:{daemon.ports['chatserver']}"
+
+    async def scenario() -> None:
+        home_a, home_b = tmp_path / "a", tmp_path / "b"
+        code, printed = await run(home_b, [address], "/register bob pw\n")
+        assert (code, printed) == (0, ["# registered bob, your number is 1; now: /login bob"])
+        async with terminal(home_a, address) as alice:
+            await alice.sees("chat>")
+            await alice.enter("/register alice", "password of alice:")
+            await alice.enter("pw", "once more:")
+            await alice.enter("pw", "your number is 2")
+            await alice.enter("/login alice pw", "logged in as alice(2)")
+            await alice.enter("/addfriend 1", "asked 1")
+            await alice.enter("/chat bob while you were away", "alice → bob>")
+            await alice.enter("/creategroup team our group", "its number is 1")
+
+            async with terminal(home_b, address) as bob:
+                await bob.sees("chat>")
+                await bob.enter("/login 1 pw", "logged in as bob(1)")
+                await bob.sees("asks to be your friend (/accept 2 or /refuse 2)")
+                await bob.sees("alice(2): while you were away")
+                await bob.enter("/accept alice", "bob>")
+                await alice.sees("bob (1) has accepted your friend request")
+                await bob.enter("/joingroup 1", "joined the group team#1")
+                bob.type("/chat alice here I am\r")
+                await alice.sees("bob(1): here I am")
+                await alice.enter("/g team hello all", "→ group 1>")
+                await bob.sees("team#1 alice(2): hello all")
+                await alice.enter("/friends", "bob(1) online")
+                bob.type("/quit\r")
+                assert await bob.exit_code() == 0
+
+            code, printed = await run(home_b, [address], "/login bob pw\nchat:2:from a script\n")
+            assert (code, printed) == (0, ["# logged in as bob(1)"])
+            await alice.sees("bob(1): from a script")
+            alice.type("\x04")
+            assert await alice.exit_code() == 0
+
+    asyncio.run(scenario())
+    assert daemon.stop() == 0
+
+
+def test_refusals_are_told(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    daemon = make_daemon().start()
+    address = f"127.0.0.1:{daemon.ports['chatserver']}"
+    script = [
+        *("/login nobody pw", "/register alice pw", "/register alice pw", "/login alice pw"),
+        *("/chat nobody one", "/g 7 two", "/joingroup 7", "/addfriend 99", "/logout", "/chat 1 x", "/login alice pw"),
+    ]
+    code, printed = asyncio.run(run(tmp_path, [address], "\n".join(script)))
+    expected = [
+        "# cannot log in as nobody: unknown user or wrong password",
+        "# registered alice, your number is 1; now: /login alice",
+        "# cannot register alice: this name is taken",
+        "# logged in as alice(1)",
+        "# not sent to nobody: no such user: one",
+        "# not sent to group 7: no such group: two",
+        "# no such group",
+        "# asked 99",
+        "# refused: no such user",
+        "# logged out",
+        "# not logged in: /login NAME first",
+        "# logged in as alice(1)",
+    ]
+    # A refused message is told when the answer comes, which may be after the next line was done.
+    assert sorted(printed) == sorted(expected)
+    assert code == 3
+
+
+def test_killed_workers_and_a_killed_daemon_lose_and_repeat_nothing(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    """Two clients write to each other while their workers, and then everything, are killed."""
+    daemon = make_daemon(workers=2).start()
+    daemon.expect_error("worker died")
+    port = daemon.ports["chatserver"]
+
+    async def scenario() -> None:
+        async with client(port, tmp_path / "a") as alice, client(port, tmp_path / "b") as bob:
+            await alice.do("/register alice", "/login alice")
+            await bob.do("/register bob", "/login bob", "/chat alice")
+            await alice.do("/chat bob")
+            for number in range(40):
+                await alice.do(f"a{number}")
+                await bob.do(f"b{number}")
+                if number % 10 == 3:
+                    await asyncio.to_thread(kill_a_worker, daemon)
+                if number == 25:
+                    await asyncio.to_thread(daemon.kill_all)
+                    await asyncio.to_thread(daemon.start)
+                await until(lambda number=number: len(alice.session.sender.outbox) < 5)
+            assert await alice.session.settle()
+            assert await bob.session.settle()
+            await bob.shows(*(f"alice(1): a{number}" for number in range(40)))
+            await alice.shows(*(f"bob(2): b{number}" for number in range(40)))
+
+    asyncio.run(scenario())
+    daemon.stop()
