@@ -50,6 +50,7 @@ LOGIN_ANSWER, KEEP_ALIVE_ANSWER, ERROR, ECHO_ANSWER, KICKED = range(50, 55)
 SERVER = "0"
 NOBODY = "-1"
 FRAMES_KEY = "mobileimsdk"
+FRAMES_KEY_APART = "mobileimsdk apart"
 _BRACKET = ord("[")
 
 _Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
@@ -112,13 +113,16 @@ _length = struct.Struct(">I").pack
 class MobileimsdkCodec:
     """See wire.codec.Codec. Limits in bytes; max_frame_bytes is a body's limit both ways, 0 = MAX_BODY_BYTES.
 
+    prefixed: packets follow each other in a stream, each behind its length (TCP). Otherwise the transport keeps
+    them apart (a datagram, a text frame): receive() is given exactly one, encode() makes exactly one.
     A WireError is told to the peer by encode(Failed(error.code, error.text, None, error.ref)).
     """
 
-    __slots__ = ("_body_bytes", "_fp_bytes", "_frame", "_limit", "_rest", "_user", "pace_ms")
+    __slots__ = ("_body_bytes", "_fp_bytes", "_frame", "_limit", "_prefixed", "_rest", "_user", "pace_ms")
 
-    def __init__(self, max_frame_bytes: int, body_bytes: int, fp_bytes: int) -> None:
+    def __init__(self, max_frame_bytes: int, body_bytes: int, fp_bytes: int, *, prefixed: bool = True) -> None:
         self.pace_ms = 0
+        self._prefixed = prefixed
         self._limit = max_frame_bytes or MAX_BODY_BYTES
         self._body_bytes = body_bytes
         self._fp_bytes = fp_bytes
@@ -129,6 +133,9 @@ class MobileimsdkCodec:
     # ------------------------------------------------------------ bytes to commands
 
     def receive(self, data: bytes) -> Iterator[Command]:
+        if not self._prefixed:
+            yield self._receive_one(data)
+            return
         if self._rest:
             data = self._joined(data)
         at, end, limit = 0, len(data), self._limit
@@ -145,6 +152,12 @@ class MobileimsdkCodec:
         self._frame = b""
         if at < end:
             self._rest = bytearray(data[at:])
+
+    def _receive_one(self, packet: bytes) -> Command:
+        if not 0 < len(packet) <= self._limit:
+            raise _bad_length(len(packet))
+        self._frame = packet
+        return self._command(packet)
 
     def _joined(self, data: bytes) -> bytes:
         """What was left over and `data`, or b"" while that is not yet a whole frame."""
@@ -225,16 +238,22 @@ class MobileimsdkCodec:
 
     def _deliver(self, event: Deliver) -> bytes:
         message, fp = event.message, event.fp
-        key = FRAMES_KEY if fp == message.fp else f"{FRAMES_KEY} {fp}"
+        key = self._key if fp == message.fp else f"{self._key} {fp}"
         frame = event.frames.get(key)
-        if frame is not None and len(frame) - 4 <= self._limit:
+        if frame is not None and len(frame) <= (self._limit + 4 if self._prefixed else self._limit):
             return frame
         body = _data_packet(message, fp, message.body)
         if len(body) > self._limit:
-            body = fit(lambda text: _data_packet(message, fp, text), message.body, self._limit)
-            return _length(len(body)) + body
-        frame = event.frames[key] = _length(len(body)) + body
+            return self._framed(fit(lambda text: _data_packet(message, fp, text), message.body, self._limit))
+        frame = event.frames[key] = self._framed(body)
         return frame
+
+    @property
+    def _key(self) -> str:
+        return FRAMES_KEY if self._prefixed else FRAMES_KEY_APART
+
+    def _framed(self, body: bytes) -> bytes:
+        return _length(len(body)) + body if self._prefixed else body
 
     def _accepted(self, event: Accepted) -> bytes:
         command = event.command
@@ -244,8 +263,7 @@ class MobileimsdkCodec:
             to = command.to_name or (f"#{command.to_group}" if command.to_group else str(command.to_id))
         else:
             to = SERVER
-        body = _encode(_Plain(False, ACKNOWLEDGE, command.fp, to, self._user, False, -1, -1))
-        return _length(len(body)) + body
+        return self._framed(_encode(_Plain(False, ACKNOWLEDGE, command.fp, to, self._user, False, -1, -1)))
 
     def _encode_rare(self, event: Event) -> bytes:
         match event:
@@ -256,7 +274,7 @@ class MobileimsdkCodec:
             case KeptAlive():
                 return self._from_server(KEEP_ALIVE_ANSWER, "{}")
             case Echoed():
-                return _echo_answer(event.raw)
+                return self._framed(_echo_answer(event.raw))
             case Kicked():
                 return self._fitted(KICKED, self._user, lambda reason: _kicked(event.by_admin, reason), event.reason)
             case FriendRequested():
@@ -273,7 +291,7 @@ class MobileimsdkCodec:
     def _failed(self, event: Failed) -> bytes:
         command = event.command
         if isinstance(command, Login):
-            return _from_server(LOGIN_ANSWER, NOBODY, _login_answer(event.code, -1))
+            return self._framed(_from_server(LOGIN_ANSWER, NOBODY, _login_answer(event.code, -1)))
         if event.code == ErrorCode.NOT_LOGGED_IN:
             refused = self._frame.decode(errors="replace")
             return self._fitted(ERROR, NOBODY, lambda packet: _error(event.code, packet), refused)
@@ -293,15 +311,14 @@ class MobileimsdkCodec:
 
     def _fitted(self, kind: int, to: str, content: Callable[[str], str], text: str) -> bytes:
         """A packet with content(text), the text cut so that the packet is within the limit."""
-        return fit(lambda text: _from_server(kind, to, content(text)), text, self._limit + 4)
+        return self._framed(fit(lambda text: _from_server(kind, to, content(text)), text, self._limit))
 
     def _from_server(self, kind: int, content: str) -> bytes:
-        return _from_server(kind, self._user, content)
+        return self._framed(_from_server(kind, self._user, content))
 
 
 def _from_server(kind: int, to: str, content: str) -> bytes:
-    body = _encode(_Plain(False, kind, content, SERVER, to, False, -1, -1))
-    return _length(len(body)) + body
+    return _encode(_Plain(False, kind, content, SERVER, to, False, -1, -1))
 
 
 def _data_packet(message: Message, fp: str, text: str) -> bytes:
@@ -316,8 +333,7 @@ def _echo_answer(packet: bytes) -> bytes:
     """The same packet with another type; every other field's bytes are kept."""
     fields = decode_fields(packet)
     fields["type"] = Raw(b"%d" % ECHO_ANSWER)
-    body = _encode(fields)
-    return _length(len(body)) + body
+    return _encode(fields)
 
 
 def _text(content: object) -> str:
