@@ -10,10 +10,11 @@ ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # What `make check` runs: tests without processes of their own, sockets or timing.
 FAST_TESTS := $(wildcard tests/test_layers.py tests/test_docs.py tests/test_config*.py tests/config tests/wire tests/core \
-	tests/store tests/client tests/harness)
+	tests/store tests/harness tests/client/test_commands.py tests/client/test_frames.py tests/client/test_memory.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install tools test test-slow check format docs bench clean
+.PHONY: help run install tools test test-slow format docs bench clean
+.PHONY: check check-format check-lint check-types check-layers check-fast
 
 help:
 	@echo "make run        start chatd here, in the foreground, with all its state under ./var"
@@ -63,11 +64,21 @@ test: $(DEV_STAMP) tools
 test-slow: $(DEV_STAMP) tools
 	@$(BIN)/pytest -m slow --timeout 1800
 
-check: $(DEV_STAMP)
+check: check-format check-lint check-types check-layers check-fast
+
+check-format: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
+
+check-lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
+
+check-types: $(DEV_STAMP)
 	$(BIN)/mypy
+
+check-layers: $(DEV_STAMP)
 	$(BIN)/lint-imports --no-logo
+
+check-fast: $(DEV_STAMP)
 	$(BIN)/pytest --quiet -n 2 $(FAST_TESTS)
 
 format: $(DEV_STAMP)
