@@ -67,6 +67,13 @@ def is_in_package(name: str) -> bool:
     return False
 
 
+def is_in_room(name: str) -> bool:
+    """`store.append`: what some class of the room can do."""
+    room, word = name.removeprefix("chatd.").split(".")[:2]
+    paths = [path for module, path in MODULES.items() if module.startswith(f"chatd.{room}.")]
+    return any(word in member.split(".") for path in paths for member in members(path))
+
+
 def wrong_words(text: str) -> list[str]:
     """Words in backquotes that look like a path, a module or an option, and are none."""
     wrong = []
@@ -200,6 +207,19 @@ def test_every_module_says_what_it_is() -> None:
         if path.suffix == ".py" and text.strip() and not ast.get_docstring(ast.parse(text)):
             silent.append(page_id(path))
     assert silent == []
+
+
+def test_what_docstrings_name_exists() -> None:
+    """`Elsewhere: passwords (core.accounts)` sends a reader somewhere; that place must exist."""
+    rooms = "|".join(sorted(path.name for path in (ROOT / "chatd").iterdir() if path.is_dir() and path.name[0] != "_"))
+    wrong = []
+    for path in MODULES.values():
+        docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+        names = re.findall(rf"(?<![\w./])((?:chatd\.)?(?:{rooms})\.[a-z]\w+(?:\.\w+)*)(?![\w/])", docstring)
+        pages = re.findall(r"docs/[\w/]+\.md", docstring)
+        wrong += [f"{page_id(path)}: {name}" for name in names if not is_in_package(name) and not is_in_room(name)]
+        wrong += [f"{page_id(path)}: {page}" for page in pages if not (ROOT / page).exists()]
+    assert wrong == []
 
 
 def test_no_module_is_named_after_nothing() -> None:
