@@ -194,13 +194,9 @@ class Daemon:
         return mine
 
     def kill_all(self) -> None:
-        """kill -9 of master and workers, as close together as a signal can be."""
-        for pid in [*self.workers(), self.pid]:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        """kill -9 of the whole process group, master and workers in one call."""
         assert self.process is not None
+        os.killpg(self.pid, signal.SIGKILL)
         self.process.wait(10)
         self.clear()
 
