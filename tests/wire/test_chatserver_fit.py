@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -186,6 +187,19 @@ def test_a_text_that_just_fits_is_whole_and_one_byte_more_is_cut() -> None:
 
 
 # ---------------------------------------------------------------- what LOGIN_ACK leaves out first
+
+
+@pytest.mark.parametrize("kind", ["friends", "groups", "members", "requests", "waiting"])
+def test_no_byte_is_miscounted(kind: str) -> None:
+    """Whatever room the name leaves, the answer is filled to the last entry and not over."""
+    many = {"groups": 1, "members": 40} if kind == "members" else {kind: 40}
+    fullest = 0
+    for length in range(1, 161):
+        event = msgspec.structs.replace(login_with(**many), user=User(1, "n" * length))
+        frame, _ = make().encode_login(event)
+        fits(frame)
+        fullest = max(fullest, len(frame))
+    assert fullest == COMPATIBLE_FRAME_BYTES
 
 
 def login_with(

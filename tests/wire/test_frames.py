@@ -56,8 +56,10 @@ def test_brackets_in_strings_are_no_depth() -> None:
     assert not too_deep(json.dumps({"x": "[{" * 100 + '"\\"' * 5}).encode())
 
 
-def test_a_frame_cut_by_nul_is_given_as_far_as_it_came() -> None:
-    assert list(ObjectSplitter(100).split(b'{"a":"x\0{}')) == [b'{"a":"x', b"{}"]
+@pytest.mark.parametrize("short", [b'{"a":"x', b'{"a":"\\', b'{"a":[1', b'{"a', b"{"])
+def test_a_frame_cut_by_nul_is_given_as_far_as_it_came(short: bytes) -> None:
+    assert list(ObjectSplitter(100).split(short + b"\0{}")) == [short, b"{}"]
+    assert next(ObjectSplitter(100).split(short + b"\0}\0")) == short
 
 
 def test_good_frames_before_garbage_are_given() -> None:
