@@ -45,7 +45,8 @@ class Outbox:
     def remove(self, fp: str) -> Pending | None:
         """None when it is not here: acknowledged twice."""
         message = self._pending.pop(fp, None)
-        self._moved.set()
+        if message is not None:
+            self._moved.set()
         return message
 
     async def shrink_to(self, count: int, patience_s: float) -> bool:

@@ -239,6 +239,23 @@ def test_a_passing_refusal_is_tried_again_in_order(tmp_path: Path) -> None:
     play(scenario)
 
 
+def test_acknowledgements_of_something_else_are_no_progress(tmp_path: Path) -> None:
+    async def scenario(server: SmallServer) -> None:
+        account = server.account("alice")
+        async with client(server.port, tmp_path, Timing(answer_s=60, settle_s=0.5)) as alice:
+            await alice.do("/login alice")
+            server.deaf = True
+            await alice.do("/chat 1 one")
+            settled = asyncio.create_task(alice.session.settle())
+            while not settled.done():
+                assert account.peer is not None
+                account.peer.say(13, fp="not ours", seq=1, time="t")
+                await asyncio.sleep(0.05)
+            assert not settled.result()
+
+    play(scenario)
+
+
 def test_a_server_that_has_forgotten_the_login_gets_another(tmp_path: Path) -> None:
     async def scenario(server: SmallServer) -> None:
         account = server.account("alice")
