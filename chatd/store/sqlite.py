@@ -10,6 +10,7 @@ WAL mode with synchronous=FULL, so commit() returns after the log is on disk (P1
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -324,19 +325,25 @@ _NOBODY = User(0, "")
 def open_tables(path: Path) -> SqliteTables:
     """Open the file, migrating it under the write lock. BootError 69 if it cannot be used, 78 if its
     schema is newer than this program."""
-    try:
-        lock_fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        fcntl.flock(lock_fd, fcntl.LOCK_EX)
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2.0, cached_statements=256)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA wal_autocheckpoint = 4000")
-        _migrate(db, path)
-        tables = SqliteTables(db, lock_fd)
-        fcntl.flock(lock_fd, fcntl.LOCK_UN)
+    with contextlib.ExitStack() as undo:
+        try:
+            lock_fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            undo.callback(os.close, lock_fd)
+            fcntl.flock(lock_fd, fcntl.LOCK_EX)
+            db = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, timeout=2.0, cached_statements=256
+            )
+            undo.callback(db.close)
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA wal_autocheckpoint = 4000")
+            _migrate(db, path)
+            tables = SqliteTables(db, lock_fd)
+            fcntl.flock(lock_fd, fcntl.LOCK_UN)
+        except (OSError, sqlite3.Error) as error:
+            raise BootError(f"store: sqlite:{path}: {error}", Exit.UNAVAILABLE) from error
+        undo.pop_all()
         return tables
-    except (OSError, sqlite3.Error) as error:
-        raise BootError(f"store: sqlite:{path}: {error}", Exit.UNAVAILABLE) from error
 
 
 def _migrate(db: sqlite3.Connection, path: Path) -> None:

@@ -81,7 +81,7 @@ class People(abc.ABC):
             (name, key, password, now_ms),
         ).lastrowid
         assert made is not None
-        if name.isdigit():
+        if key.isdigit():
             self._directory_changed()
         return User(made, name)
 

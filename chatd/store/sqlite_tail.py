@@ -46,7 +46,6 @@ class Tail:
         version = self._db.execute("PRAGMA data_version").fetchone()[0]
         if version == self._version:
             return False
-        self._version = version
         mark = int(self._db.execute("SELECT value FROM meta WHERE key = 'merged'").fetchone()[0])
         if mark != self._mark:
             self.keys.clear()
@@ -55,6 +54,7 @@ class Tail:
         rows = self._db.execute("SELECT id, conversation, seq, send_key FROM message WHERE id > ?", (self.end,))
         for number, conversation, seq, key in rows:
             self.add(number, conversation, seq, key)
+        self._version = version  # last: a read that fails half-way is taken up where it ended
         return True
 
     def add(self, number: int, conversation: ConversationId, seq: Seq, key: int | None) -> None:

@@ -1,0 +1,509 @@
+"""What every store must do. A twin is tested by a subclass of StoreContract with a fixture `twin`.
+
+All of it is seen through store.base.Tables alone; what belongs to one twin (its file, its locks) is in its own tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from typing import Protocol, TypeVar
+
+import pytest
+
+from chatd.errors import ErrorCode, Refused
+from chatd.model import ConversationId, Message, Role, Seq, User
+from chatd.protocol import SendMessage
+from chatd.store.base import Advance, Draft, Stored, Tables
+
+T = TypeVar("T")
+ANY = 1000
+
+
+class Twin(Protocol):
+    """A store that can be opened several times, each time as another worker would."""
+
+    def open(self) -> Tables: ...
+
+    def collide(self) -> None:
+        """From now on, and for what is opened from now on, every fp of one sender has the same hash."""
+
+
+def to(user: User, body: str = "hello", fp: str = "", *, qos: bool = False) -> SendMessage:
+    return SendMessage("", user.id, 0, body, fp, qos)
+
+
+def to_name(name: str, body: str = "hello", fp: str = "") -> SendMessage:
+    return SendMessage(name, 0, 0, body, fp)
+
+
+def to_group(group: int, body: str = "hello", fp: str = "") -> SendMessage:
+    return SendMessage("", 0, group, body, fp)
+
+
+def done(tables: Tables, work: Callable[[Tables], T]) -> T:
+    """One transaction, ended by what `work` does."""
+    tables.begin()
+    try:
+        value = work(tables)
+    except BaseException:
+        tables.rollback()
+        raise
+    tables.commit()
+    return value
+
+
+def send(tables: Tables, *drafts: tuple[User, SendMessage], now_ms: int = 1) -> list[Stored | ErrorCode]:
+    batch = [Draft(sender, command) for sender, command in drafts]
+    return done(tables, lambda inside: inside.append(batch, now_ms))
+
+
+def sent(tables: Tables, sender: User, command: SendMessage, now_ms: int = 1) -> Stored:
+    (result,) = send(tables, (sender, command), now_ms=now_ms)
+    assert isinstance(result, Stored)
+    return result
+
+
+def make(tables: Tables, *names: str) -> list[User]:
+    return done(tables, lambda inside: [inside.create_user(name, "", 1) for name in names])
+
+
+def advance(tables: Tables, user: User, conversation: ConversationId, seq: Seq) -> None:
+    done(tables, lambda inside: inside.advance([Advance(user.id, conversation, seq)]))
+
+
+def team(tables: Tables, owner: User, *members: User) -> int:
+    group = done(tables, lambda inside: inside.create_group(owner.id, "team", "", ANY, 1))
+    for member in members:
+        join(tables, member, group)
+    return group
+
+
+def join(tables: Tables, user: User, group: int) -> None:
+    done(tables, lambda inside: inside.join_group(user.id, group, ANY, ANY, 1))
+
+
+def seqs(messages: list[Message]) -> list[tuple[ConversationId, Seq]]:
+    return [(message.conversation, message.seq) for message in messages]
+
+
+def refused(code: ErrorCode, tables: Tables, work: Callable[[Tables], object]) -> None:
+    with pytest.raises(Refused) as caught:
+        done(tables, work)
+    assert caught.value.code is code
+
+
+class StoreContract:
+    @pytest.fixture
+    def twin(self) -> Twin:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def opened(self, twin: Twin) -> Iterator[Callable[[], Tables]]:
+        with ExitStack() as stack:
+            yield lambda: stack.enter_context(closing(twin.open()))
+
+    @pytest.fixture
+    def tables(self, opened: Callable[[], Tables]) -> Tables:
+        return opened()
+
+    # ------------------------------------------------------------ numbering
+
+    def test_each_conversation_is_numbered_from_one_without_holes(self, tables: Tables) -> None:
+        alice, bob, carol = make(tables, "alice", "bob", "carol")
+        group = team(tables, alice, bob)
+        results = send(
+            tables,
+            (alice, to(bob, "1")), (bob, to(alice, "2")), (alice, to(carol, "1")),
+            (alice, to_group(group, "1")), (alice, to(bob, "3")), (bob, to_group(group, "2")),
+        )  # fmt: skip
+        results += send(tables, (carol, to(alice, "2")), (bob, to(alice, "4")), (alice, to_group(group, "3")))
+        messages = [result.message for result in results if isinstance(result, Stored)]
+        assert [message.seq for message in messages] == [int(message.body) for message in messages]
+        assert len({message.conversation for message in messages}) == 3
+        assert {message.conversation for message in messages if message.group_id} == {-group}
+        assert all(message.conversation > 0 for message in messages if not message.group_id)
+
+    def test_a_stored_message_says_everything_and_is_read_back_the_same(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "Bob")
+        group = team(tables, alice, bob)
+        command = SendMessage("bOB", 0, 0, "tail \0 \U0001f600", "fp-1", True, 77)
+        one = sent(tables, alice, command, now_ms=123_456).message
+        two = sent(tables, alice, to_group(group, ""), now_ms=123_457).message
+        assert one == Message(
+            one.conversation, 1, alice.id, "alice", bob.id, "Bob", 0, command.body, "fp-1", True, 77, 123_456
+        )
+        assert two == Message(-group, 1, alice.id, "alice", 0, "", group, "", "", False, -1, 123_457)
+        assert tables.waiting(bob.id, ANY).messages == [one, two]
+
+    def test_a_refused_draft_uses_no_number_and_hurts_no_other(self, tables: Tables) -> None:
+        alice, bob, carol = make(tables, "alice", "bob", "carol")
+        group = team(tables, alice)
+        results = send(
+            tables,
+            (alice, to(bob, "1")), (alice, to_name("nobody")), (alice, to(User(999, ""))), (carol, to_group(group)),
+            (alice, to_group(group + 1)), (alice, to(bob, "2")), (alice, to_group(group, "1")),
+        )  # fmt: skip
+        assert results[1:5] == [
+            ErrorCode.UNKNOWN_RECIPIENT,
+            ErrorCode.UNKNOWN_RECIPIENT,
+            ErrorCode.NOT_A_MEMBER,
+            ErrorCode.UNKNOWN_GROUP,
+        ]
+        kept = [result.message for result in results if isinstance(result, Stored)]
+        assert [(message.seq, message.body) for message in kept] == [(1, "1"), (2, "2"), (1, "1")]
+
+    def test_a_rollback_uses_no_number_and_leaves_nothing_in_memory(self, tables: Tables) -> None:
+        alice, bob, carol = make(tables, "alice", "bob", "carol")
+        sent(tables, alice, to(bob, "1"))
+        tables.begin()
+        lost = tables.append([Draft(alice, to(bob, "lost", "fp")), Draft(alice, to(carol, "lost", "fp2"))], 1)
+        group = tables.create_group(alice.id, "lost", "", ANY, 1)
+        dave = tables.create_user("dave", "", 1)
+        tables.rollback()
+        assert all(isinstance(result, Stored) for result in lost)
+        assert tables.waiting(carol.id, ANY).messages == []
+        assert tables.account("dave", 0) is None
+        results = send(tables, (alice, to_group(group)), (alice, to(dave)), (alice, to(bob, "2", "fp")))
+        assert results[:2] == [ErrorCode.UNKNOWN_GROUP, ErrorCode.UNKNOWN_RECIPIENT]
+        again = results[2]
+        assert isinstance(again, Stored)
+        assert (again.message.seq, again.message.body, again.fresh) == (2, "2", True)
+        first = sent(tables, alice, to(carol, "first", "fp2"))
+        assert (first.message.seq, first.fresh) == (1, True)
+        assert [message.body for message in tables.waiting(bob.id, ANY).messages] == ["1", "2"]
+
+    def test_a_message_to_oneself(self, tables: Tables) -> None:
+        (alice,) = make(tables, "alice")
+        message = sent(tables, alice, to(alice)).message
+        assert (message.seq, message.to_id) == (1, alice.id)
+        assert tables.waiting(alice.id, ANY).messages == [message]
+
+    def test_a_conversation_is_numbered_on_across_opens(self, opened: Callable[[], Tables]) -> None:
+        one, other = opened(), opened()
+        alice, bob = make(one, "alice", "bob")
+        for number in range(1, 41):
+            tables = (one, other)[number % 3 == 0]
+            assert sent(tables, alice, to(bob, fp=str(number))).message.seq == number
+        assert [seq for _, seq in seqs(opened().waiting(bob.id, ANY).messages)] == list(range(1, 41))
+
+    # ------------------------------------------------------------ idempotent sending (P2)
+
+    def test_a_repeat_in_one_batch_is_the_first_one(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        results = send(
+            tables,
+            (alice, to(bob, "one", "a")), (alice, to(bob, "two", "a")), (bob, to(alice, "three", "a")),
+            (alice, to(bob, "four", "b")), (alice, to(bob, "five", "a")),
+        )  # fmt: skip
+        stored = [result for result in results if isinstance(result, Stored)]
+        assert [result.fresh for result in stored] == [True, False, True, True, False]
+        assert [result.message.seq for result in stored] == [1, 1, 2, 3, 1]
+        assert [result.message.body for result in stored] == ["one", "one", "three", "four", "one"]
+
+    def test_a_repeat_in_a_later_batch_is_the_first_one(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        first = [sent(tables, alice, to(bob, str(number), str(number), qos=True), number) for number in range(9)]
+        results = send(tables, *((alice, to(bob, "again", str(number))) for number in range(10)), now_ms=99)
+        stored = [result for result in results if isinstance(result, Stored)]
+        assert [result.message for result in stored[:9]] == [result.message for result in first]
+        assert [result.fresh for result in stored] == [False] * 9 + [True]
+        assert stored[9].message.seq == 10
+
+    def test_a_repeat_through_another_open_is_the_first_one(self, opened: Callable[[], Tables]) -> None:
+        one, other = opened(), opened()
+        alice, bob = make(one, "alice", "bob")
+        for number in range(20):
+            here, there = (one, other) if number % 2 else (other, one)
+            first = sent(here, alice, to(bob, "first", str(number)))
+            again = sent(there, alice, to(bob, "again", str(number)))
+            assert (first.fresh, again.fresh) == (True, False)
+            assert again.message == first.message
+        assert len(one.waiting(bob.id, ANY).messages) == 20
+
+    def test_without_an_fp_nothing_is_a_repeat(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        results = send(tables, (alice, to(bob, "x")), (alice, to(bob, "x"))) + send(tables, (alice, to(bob, "x")))
+        assert [result.message.seq for result in results if isinstance(result, Stored)] == [1, 2, 3]
+
+    def test_fps_that_share_a_hash_stay_apart(self, twin: Twin, opened: Callable[[], Tables]) -> None:
+        twin.collide()
+        one, other = opened(), opened()
+        alice, bob = make(one, "alice", "bob")
+        results = send(one, *((alice, to(bob, fp, fp)) for fp in ("a", "b", "a")))
+        results += send(other, *((alice, to(bob, fp, fp)) for fp in ("c", "b", "d", "a")))
+        results += send(one, *((sender, to(bob, fp, fp)) for sender in (alice, bob) for fp in ("d", "e")))
+        stored = [result for result in results if isinstance(result, Stored)]
+        assert [result.message.body for result in stored] == list("abacbdadede")
+        assert [result.fresh for result in stored] == [bool(int(bit)) for bit in "11010100111"]
+
+    # ------------------------------------------------------------ what waits
+
+    def test_waiting_is_in_commit_order_over_all_conversations(self, tables: Tables) -> None:
+        alice, bob, carol = make(tables, "alice", "bob", "carol")
+        group = team(tables, bob, alice)
+        send(tables, (alice, to(bob, "1")), (alice, to_group(group, "2")))
+        send(tables, (carol, to(bob, "3")), (alice, to_group(group, "4")), (alice, to(bob, "5")))
+        assert [message.body for message in tables.waiting(bob.id, ANY).messages] == list("12345")
+        assert [message.body for message in tables.waiting(carol.id, ANY).messages] == ["3"]
+
+    def test_waiting_has_own_messages_too(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        send(tables, (alice, to(bob, "1")), (bob, to(alice, "2")), (alice, to(bob, "3")))
+        assert [message.seq for message in tables.waiting(alice.id, ANY).messages] == [1, 2, 3]
+
+    @pytest.mark.parametrize("count", [0, 1, 6, 7, 8, 30])
+    def test_waiting_is_cut_at_the_limit_and_says_so(self, tables: Tables, count: int) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        for number in range(count):
+            sent(tables, alice, to(bob, str(number)))
+        waiting = tables.waiting(bob.id, 7)
+        assert [int(message.body) for message in waiting.messages] == list(range(min(7, count)))
+        assert waiting.more is (count > 7)
+
+    def test_waiting_begins_after_the_cursors(self, tables: Tables) -> None:
+        alice, bob, carol = make(tables, "alice", "bob", "carol")
+        for number in range(1, 6):
+            talk = sent(tables, alice, to(bob, f"a{number}")).message.conversation
+            other = sent(tables, carol, to(bob, f"c{number}")).message.conversation
+        advance(tables, bob, talk, 3)
+        advance(tables, bob, other, 5)
+        waiting = tables.waiting(bob.id, ANY, [talk, other, 10**6])
+        assert [message.body for message in waiting.messages] == ["a4", "a5"]
+        assert waiting.delivered == {talk: 3, other: 5, 10**6: 0}
+        assert tables.waiting(bob.id, ANY).delivered == {}
+
+    def test_cursors_never_go_back_and_are_of_one_user(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        for _ in range(5):
+            talk = sent(tables, alice, to(bob)).message.conversation
+        for seq, reached in [(2, 2), (4, 4), (3, 4), (0, 4), (5, 5)]:
+            advance(tables, bob, talk, seq)
+            assert tables.waiting(bob.id, ANY, [talk]).delivered == {talk: reached}
+        assert tables.waiting(alice.id, ANY, [talk]).delivered == {talk: 0}
+
+    def test_waiting_sees_what_another_open_has_committed(self, opened: Callable[[], Tables]) -> None:
+        one, other = opened(), opened()
+        alice, bob = make(one, "alice", "bob")
+        for number in range(1, 12):
+            talk = sent(one, alice, to(bob)).message.conversation
+            assert [seq for _, seq in seqs(other.waiting(bob.id, ANY).messages)] == [number]
+            advance(one if number % 2 else other, bob, talk, number)
+            assert other.waiting(bob.id, ANY).messages == []
+
+    def test_waiting_does_not_see_what_is_not_committed(self, opened: Callable[[], Tables]) -> None:
+        one, other = opened(), opened()
+        alice, bob = make(one, "alice", "bob")
+        sent(one, alice, to(bob, "1"))
+        one.begin()
+        one.append([Draft(alice, to(bob, "2"))], 1)
+        assert [message.body for message in other.waiting(bob.id, ANY).messages] == ["1"]
+        one.rollback()
+        assert [message.body for message in other.waiting(bob.id, ANY).messages] == ["1"]
+        assert [message.body for message in one.waiting(bob.id, ANY).messages] == ["1"]
+
+    # ------------------------------------------------------------ accounts
+
+    def test_an_account_is_found_by_name_and_by_number(self, tables: Tables) -> None:
+        alice = done(tables, lambda inside: inside.create_user("Alice", "hash", 5))
+        for found in (tables.account("Alice", 0), tables.account("", alice.id), tables.account(str(alice.id), 0)):
+            assert found is not None
+            assert (found.user, found.password) == (User(alice.id, "Alice"), "hash")
+        for name, number in [("Bob", 0), ("", alice.id + 1), ("", 0), ("", -1), ("9" * 40, 0), ("", 1 << 70)]:
+            assert tables.account(name, number) is None
+        assert tables.users() == [(alice.id, "Alice", 5)]
+
+    @pytest.mark.parametrize(
+        ("name", "same"),
+        [("Alice", "aLICE"), ("Straße", "STRASSE"), ("\ufb01ona", "Fiona"), ("\uff21nna", "anna"), ("é", "e\u0301")],
+    )
+    def test_names_are_compared_without_case_and_form(self, tables: Tables, name: str, same: str) -> None:
+        (user,) = make(tables, name)
+        refused(ErrorCode.NAME_TAKEN, tables, lambda inside: inside.create_user(same, "", 1))
+        found = tables.account(same, 0)
+        assert found is not None
+        assert found.user == user
+        assert sent(tables, user, to_name(same)).message.to_name == name
+
+    @pytest.mark.parametrize("name", ["10", "\uff11\uff10", "1\u2070", "\u2469"])
+    def test_a_name_of_digits_goes_before_a_number(self, opened: Callable[[], Tables], name: str) -> None:
+        """Also where another worker knew the number before the name was taken, in whatever form of digits."""
+        one, other = opened(), opened()
+        users = make(one, *(f"user {number}" for number in range(1, 12)))
+        alice, tenth = users[0], users[9]
+        assert [sent(tables, alice, to_name("10")).message.to_id for tables in (one, other)] == [10, 10]
+        (taker,) = make(one, name)
+        assert [sent(tables, alice, to_name("10")).message.to_id for tables in (one, other)] == [taker.id, taker.id]
+        assert sent(other, alice, to(tenth)).message.to_id == 10
+
+    def test_a_password_is_replaced(self, tables: Tables) -> None:
+        (alice,) = make(tables, "alice")
+        done(tables, lambda inside: inside.set_password(alice.id, "new"))
+        account = tables.account("alice", 0)
+        assert account is not None
+        assert account.password == "new"
+
+    def test_a_deleted_user_is_nobody_but_what_they_wrote_stays(self, opened: Callable[[], Tables]) -> None:
+        one, other = opened(), opened()
+        alice, bob, carol = make(one, "alice", "bob", "carol")
+        group = team(one, alice, bob, carol)
+        done(one, lambda inside: inside.request_friend(alice, bob.id, ANY, 1))
+        done(one, lambda inside: inside.answer_friend(bob.id, alice.id, True, 1))
+        done(one, lambda inside: inside.request_friend(alice, carol.id, ANY, 1))
+        sent(one, alice, to(bob, "before"))
+        sent(one, alice, to_group(group, "to all"))
+        sent(other, bob, to_name("alice"))
+        done(one, lambda inside: inside.delete_user(alice.id))
+        for tables in (one, other):
+            assert tables.account("alice", alice.id) is None
+            assert tables.account("", alice.id) is None
+            assert [name for _, name, _ in tables.users()] == ["bob", "carol"]
+            assert (tables.friends(bob.id), tables.friend_requests(carol.id)) == ([], [])
+            assert tables.waiting(alice.id, ANY).messages == []
+            (row,) = tables.groups(bob.id, ANY)
+            assert [user for user, _ in row.members] == [bob, carol]
+            results = send(tables, (bob, to_name("alice")), (bob, to(alice)), (alice, to_group(group)))
+            assert results == [ErrorCode.UNKNOWN_RECIPIENT, ErrorCode.UNKNOWN_RECIPIENT, ErrorCode.NOT_A_MEMBER]
+            waiting = [(message.sender_name, message.body) for message in tables.waiting(bob.id, ANY).messages]
+            assert ("alice", "before") in waiting
+            assert ("alice", "to all") in waiting
+
+    def test_the_name_of_a_deleted_user_is_free_for_another(self, opened: Callable[[], Tables]) -> None:
+        one, other = opened(), opened()
+        alice, bob = make(one, "alice", "bob")
+        before = sent(other, bob, to_name("alice")).message
+        done(one, lambda inside: inside.delete_user(alice.id))
+        (heir,) = make(one, "alice")
+        assert heir.id != alice.id
+        after = sent(other, bob, to_name("alice")).message
+        assert (after.to_id, after.seq) == (heir.id, 1)
+        assert after.conversation != before.conversation
+        assert seqs(other.waiting(heir.id, ANY).messages) == [(after.conversation, 1)]
+
+    # ------------------------------------------------------------ friends
+
+    def test_asking_and_accepting_makes_friends(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        assert done(tables, lambda inside: inside.request_friend(alice, bob.id, ANY, 1)) is False
+        assert (tables.friends(alice.id), tables.friends(bob.id)) == ([], [])
+        (request,) = tables.friend_requests(bob.id)
+        assert (request.sender, request.to) == (alice, bob.id)
+        assert tables.friend_requests(alice.id) == []
+        done(tables, lambda inside: inside.answer_friend(bob.id, alice.id, True, 2))
+        assert (tables.friends(alice.id), tables.friends(bob.id)) == ([bob], [alice])
+        assert tables.friend_requests(bob.id) == []
+        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.request_friend(alice, bob.id, ANY, 3))
+        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.answer_friend(bob.id, alice.id, True, 3))
+
+    def test_a_refused_request_is_gone_and_may_be_made_again(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        for _ in range(2):
+            done(tables, lambda inside: inside.request_friend(alice, bob.id, ANY, 1))
+            done(tables, lambda inside: inside.answer_friend(bob.id, alice.id, False, 2))
+            assert (tables.friends(alice.id), tables.friend_requests(bob.id)) == ([], [])
+            refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.answer_friend(bob.id, alice.id, False, 3))
+
+    def test_asking_twice_is_one_request(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        for at_ms in (1, 2):
+            assert done(tables, lambda inside, at_ms=at_ms: inside.request_friend(alice, bob.id, 1, at_ms)) is False
+        assert len(tables.friend_requests(bob.id)) == 1
+
+    def test_requests_that_cross_make_friends(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        assert done(tables, lambda inside: inside.request_friend(alice, bob.id, ANY, 1)) is False
+        assert done(tables, lambda inside: inside.request_friend(bob, alice.id, ANY, 2)) is True
+        assert (tables.friends(alice.id), tables.friends(bob.id)) == ([bob], [alice])
+        assert (tables.friend_requests(alice.id), tables.friend_requests(bob.id)) == ([], [])
+
+    def test_only_the_one_asked_may_answer(self, tables: Tables) -> None:
+        alice, bob, carol = make(tables, "alice", "bob", "carol")
+        done(tables, lambda inside: inside.request_friend(alice, bob.id, ANY, 1))
+        for user, requester in [(alice, bob), (carol, alice), (alice, alice), (bob, carol)]:
+            refused(
+                ErrorCode.NOT_ALLOWED,
+                tables,
+                lambda inside, user=user, requester=requester: inside.answer_friend(user.id, requester.id, True, 1),
+            )
+
+    def test_nobody_asks_themselves_or_nobody(self, tables: Tables) -> None:
+        (alice,) = make(tables, "alice")
+        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.request_friend(alice, alice.id, ANY, 1))
+        refused(ErrorCode.UNKNOWN_RECIPIENT, tables, lambda inside: inside.request_friend(alice, 999, ANY, 1))
+
+    def test_friends_and_requests_are_limited(self, tables: Tables) -> None:
+        alice, bob, carol, dave = make(tables, "alice", "bob", "carol", "dave")
+        done(tables, lambda inside: inside.request_friend(alice, bob.id, 2, 1))
+        done(tables, lambda inside: inside.answer_friend(bob.id, alice.id, True, 1))
+        done(tables, lambda inside: inside.request_friend(alice, carol.id, 2, 1))
+        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.request_friend(alice, dave.id, 2, 1))
+
+    def test_requests_wait_oldest_first(self, tables: Tables) -> None:
+        alice, bob, carol, dave = make(tables, "alice", "bob", "carol", "dave")
+        for at_ms, asker in [(1, carol), (2, alice), (3, bob)]:
+            done(tables, lambda inside, at_ms=at_ms, asker=asker: inside.request_friend(asker, dave.id, ANY, at_ms))
+        assert [request.sender for request in tables.friend_requests(dave.id)] == [carol, alice, bob]
+
+    # ------------------------------------------------------------ groups
+
+    def test_a_group_has_its_owner_and_members(self, tables: Tables) -> None:
+        alice, bob, carol = make(tables, "alice", "bob", "carol")
+        group = done(tables, lambda inside: inside.create_group(bob.id, "team", "what for", ANY, 1))
+        for user in (alice, alice, carol):
+            joined = done(tables, lambda inside, user=user: inside.join_group(user.id, group, ANY, ANY, 1))
+            assert (joined.id, joined.name, joined.description) == (group, "team", "what for")
+        (row,) = tables.groups(alice.id, ANY)
+        assert row.group == joined
+        assert row.members == [(bob, Role.OWNER), (alice, Role.MEMBER), (carol, Role.MEMBER)]
+        assert tables.group_ids(carol.id) == [group]
+        refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.join_group(alice.id, group + 1, ANY, ANY, 1))
+
+    def test_groups_are_listed_by_id_and_members_cut_in_the_sum(self, tables: Tables) -> None:
+        users = make(tables, *(f"user {number}" for number in range(4)))
+        teams = [team(tables, users[0], *users[1:]) for _ in range(3)]
+        rows = tables.groups(users[0].id, 6)
+        assert [row.group.id for row in rows] == sorted(teams)
+        assert [len(row.members) for row in rows] == [4, 2, 0]
+
+    def test_groups_are_limited(self, tables: Tables) -> None:
+        alice, bob, carol = make(tables, "alice", "bob", "carol")
+        full = done(tables, lambda inside: inside.create_group(alice.id, "full", "", 2, 1))
+        done(tables, lambda inside: inside.join_group(bob.id, full, 2, ANY, 1))
+        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.join_group(carol.id, full, 2, ANY, 1))
+        done(tables, lambda inside: inside.join_group(bob.id, full, 2, ANY, 1))
+        done(tables, lambda inside: inside.create_group(alice.id, "second", "", 2, 1))
+        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.create_group(alice.id, "third", "", 2, 1))
+        other = done(tables, lambda inside: inside.create_group(carol.id, "other", "", 2, 1))
+        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.join_group(alice.id, other, ANY, 2, 1))
+
+    def test_who_joins_gets_no_earlier_messages(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        group = team(tables, alice)
+        send(tables, (alice, to_group(group, "1")), (alice, to_group(group, "2")))
+        join(tables, bob, group)
+        assert tables.waiting(bob.id, ANY, [-group]).delivered == {-group: 2}
+        sent(tables, alice, to_group(group, "3"))
+        join(tables, bob, group)
+        assert [message.body for message in tables.waiting(bob.id, ANY).messages] == ["3"]
+
+    def test_joining_and_writing_in_one_transaction(self, tables: Tables) -> None:
+        """Messages come first in a transaction: who joins in it does not wait for them."""
+        alice, bob = make(tables, "alice", "bob")
+        group = team(tables, alice)
+        tables.begin()
+        tables.append([Draft(alice, to_group(group, "1")), Draft(bob, to_group(group, "not yet"))], 1)
+        tables.join_group(bob.id, group, ANY, ANY, 1)
+        tables.commit()
+        sent(tables, bob, to_group(group, "2"))
+        assert [message.body for message in tables.waiting(bob.id, ANY).messages] == ["2"]
+
+    def test_membership_is_what_it_is_when_the_message_is_stored(self, opened: Callable[[], Tables]) -> None:
+        """Another worker's joins and deletions count at once."""
+        one, other = opened(), opened()
+        alice, bob = make(one, "alice", "bob")
+        group = team(one, alice)
+        assert send(other, (bob, to_group(group))) == [ErrorCode.NOT_A_MEMBER]
+        join(one, bob, group)
+        assert sent(other, bob, to_group(group)).message.seq == 1
+        done(one, lambda inside: inside.delete_user(bob.id))
+        assert send(other, (bob, to_group(group))) == [ErrorCode.NOT_A_MEMBER]
