@@ -18,22 +18,23 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import shtab
 
 from chatd import __version__, chatctl_text, config_load, config_text
 from chatd.arguments import Parser
-from chatd.config import Config, Server
+from chatd.config import Config, LogLevel, Server
 from chatd.errors import ConfigError, Exit, Refused, Unavailable
-from chatd.log import LEVELS
 from chatd.master import lock
-from chatd.master.control import SOCKET
+from chatd.master.directories import CONTROL
 from chatd.master.status import Status
 
 CONNECT_S = 5.0
 GONE_S = 10.0
+STATUS_S = 5.0
+NEED_THE_FILE = ("reload", "user")
 DEAD_WITH_PIDFILE, NOT_RUNNING, UNKNOWN = 1, 3, 4
 
 
@@ -44,9 +45,11 @@ class NoSocket(Exception):
 class Master:
     """The server of one runtime directory, as seen from outside."""
 
-    def __init__(self, runtime_dir: str) -> None:
+    def __init__(self, runtime_dir: str, certain: bool = True) -> None:
+        self.certain = certain
+        """Whether the configuration could be read, so that this is the directory."""
         self.server = Server(runtime_dir=runtime_dir)
-        self.path = str(Path(runtime_dir, SOCKET))
+        self.path = str(Path(runtime_dir, CONTROL))
 
     def ask(self, cmd: str, limit_s: float | None = 30.0, **fields: Any) -> dict[str, Any]:
         """The answer to one request. limit_s None: for as long as it takes. Raises NoSocket."""
@@ -101,7 +104,7 @@ def finish(answer: dict[str, Any]) -> int:
 
 def status(master: Master, options: argparse.Namespace) -> int:
     try:
-        answer = master.ask("status")
+        answer = master.ask("status", STATUS_S)
     except NoSocket as error:
         return _dead(master, str(error), options.json)
     if options.json:
@@ -120,9 +123,12 @@ def _dead(master: Master, why: str, as_json: bool) -> int:
     elif pid:
         state, code = "dead", DEAD_WITH_PIDFILE
         text = f"not running; process {pid} ended without removing its pid file"
-    else:
+    elif master.certain:
         state, code = "not running", NOT_RUNNING
         text = "not running"
+    else:
+        state, code = "unknown", UNKNOWN
+        text = f"no server in {master.server.runtime_dir}, but the configuration cannot be read"
     if as_json:
         print(msgspec.json.encode({"v": 1, "state": state, "pid": pid, "workers": []}).decode())
     note(text)
@@ -131,7 +137,7 @@ def _dead(master: Master, why: str, as_json: bool) -> int:
 
 def check(master: Master, _options: argparse.Namespace) -> int:
     try:
-        told = msgspec.convert(master.ask("status")["status"], Status)
+        told = msgspec.convert(master.ask("status", STATUS_S)["status"], Status)
     except NoSocket as error:
         print(f"CRITICAL: {error}")
         return 2
@@ -141,12 +147,8 @@ def check(master: Master, _options: argparse.Namespace) -> int:
 
 
 def reload(master: Master, options: argparse.Namespace) -> int:
-    try:
-        loaded = config_load.load(options.config)
-        config_load.check_host(loaded.config, loaded.name)
-    except ConfigError as error:
-        note(str(error))
-        return Exit.CONFIG
+    loaded = config_load.load(options.config)
+    config_load.check_host(loaded.config, loaded.name)
     try:
         answer = master.ask("reload")
     except NoSocket:
@@ -282,7 +284,7 @@ def parser() -> argparse.ArgumentParser:
     what = add("config", config, "the configuration in effect, or (diff) what is pending")
     what.add_argument("what", nargs="?", choices=("show", "diff"), default="show")
     level = add("log-level", log_level, "set the log level until the next reload")
-    level.add_argument("level", type=str.upper, choices=tuple(LEVELS))
+    level.add_argument("level", type=str.upper, choices=get_args(LogLevel))
     step = add("scale", scale, "that many workers more (+1) or less (-1) until a restart")
     step.add_argument("step", type=int)
     users = add("user", user, "accounts; passwords are read from the terminal or standard input")
@@ -297,7 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made = parser()
     options = made.parse_args(_signed(list(sys.argv[1:] if arguments is None else arguments)))
     try:
-        return int(options.run(Master(_runtime_dir(options.config)), options))
+        return int(options.run(_master(options.config, options.command), options))
     except NoSocket as error:
         note(f"the server does not answer: {error}")
         return Exit.UNAVAILABLE
@@ -316,11 +318,15 @@ def _signed(arguments: list[str]) -> list[str]:
     return arguments
 
 
-def _runtime_dir(file: str | None) -> str:
+def _master(file: str | None, command: str) -> Master:
     try:
-        return config_load.load(file).config.server.runtime_dir
-    except ConfigError:  # the file may be broken; the server is still to be asked
-        return config_load.runtime_dir_of(file)
+        return Master(config_load.load(file).config.server.runtime_dir)
+    except ConfigError as error:  # the server is still to be asked: it has its own, good, configuration
+        if command in NEED_THE_FILE:
+            raise
+        guess = config_load.runtime_dir_of(file)
+        note(f"{error}; looking for the server in {guess}")
+        return Master(guess, certain=False)
 
 
 if __name__ == "__main__":

@@ -150,12 +150,13 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
 
 
+LogLevel = Literal["DEBUG", "NORMAL", "WARNING", "ERROR", "FATAL"]
+
+
 class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[log]"""
 
-    level: Annotated[
-        Literal["DEBUG", "NORMAL", "WARNING", "ERROR", "FATAL"], _option("least level written", "live")
-    ] = "NORMAL"
+    level: Annotated[LogLevel, _option("least level written", "live")] = "NORMAL"
     format: Annotated[
         Literal["auto", "json", "text"], _option("auto = text on a terminal, else JSON lines", "restart")
     ] = "auto"

@@ -22,8 +22,8 @@ import msgspec
 
 from chatd import log
 from chatd.errors import BootError, Exit
+from chatd.master.directories import CONTROL
 
-SOCKET = "control.sock"
 CLIENTS = 16
 REQUEST_BYTES = 64 * 1024
 PATIENCE_S = 10.0
@@ -58,7 +58,7 @@ class Control:
         self._watch = watch
         self._unwatch = unwatch
         self._clients: dict[int, _Client] = {}
-        self._path = Path(runtime_dir, SOCKET)
+        self._path = Path(runtime_dir, CONTROL)
         self._listener = _bind(self._path)
         watch(self._listener.fileno(), self._accept, False)
 
@@ -196,7 +196,7 @@ def _allowed(sock: socket.socket) -> bool:
     if uid in (0, os.geteuid()) or gid == os.getegid():
         return True
     try:
-        groups = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 4096)
+        groups = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 1024)
     except OSError:
         return False
     return os.getegid() in struct.unpack(f"={len(groups) // 4}I", groups)

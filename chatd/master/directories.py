@@ -15,6 +15,7 @@ from chatd.master.privileges import Identity
 
 BUS = "bus"
 CLAIMS = "claims"
+CONTROL = "control.sock"
 
 
 def prepare(server: Server, owner: Identity | None) -> None:

@@ -23,12 +23,12 @@ from chatd.master import reload as reloading
 from chatd.master.control import Answer, Command, Control
 from chatd.master.crew import Crew
 from chatd.master.detach import Announcer
+from chatd.master.gauge import Gauge, gather, state_of
 from chatd.master.listeners import Bound, actual_address
 from chatd.master.lock import Lock
 from chatd.master.rotation import Rotation
 from chatd.master.scoreboard import Scoreboard
 from chatd.master.spawn import Serve, Shared
-from chatd.master.status import Gauge, gather, state_of
 from chatd.master.systemd import Notifier
 
 FAST_STOP_S = 5.0

@@ -1,0 +1,157 @@
+"""OPS-12, 13: the control socket, its limits, and chatctl with and without it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from chatd.errors import Exit
+from tests.master.conftest import is_alive, kill, wait_for
+
+
+def ask(server, data: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(15)
+        client.connect(server.master.path)
+        client.sendall(data)
+        received = b""
+        while chunk := client.recv(65536):
+            received += chunk
+        return received
+
+
+def test_status_has_a_row_per_worker(make):
+    server = make().start()
+    with server.connect() as client:
+        client.sendall(b"hello\n")
+        client.recv(100)
+        told = json.loads(server.ctl("status", "--json").stdout)
+    assert (told["v"], told["state"], told["workers_ready"], told["generation"]) == (1, "running", 2, 1)
+    assert [one["slot"] for one in told["workers"]] == [0, 1]
+    assert sum(one["messages_in"] for one in told["workers"]) == 1
+    assert all(one["rss_bytes"] > 1_000_000 and one["heartbeat_age_s"] < 5 for one in told["workers"])
+    assert told["listeners"][0]["address"].startswith("tcp://127.0.0.1:")
+    shown = server.ctl("status").stdout
+    assert "running, 2 of 2 workers ready" in shown
+    assert server.ctl("workers").stdout.splitlines()[0].startswith("SLOT")
+    assert server.ctl("check").stdout == "OK: 2 of 2 workers ready\n"
+
+
+def test_waiting_connections_are_seen(make):
+    server = make(workers=1).start()
+    port = server.port()
+    for pid in server.pids():
+        kill(pid, signal.SIGSTOP)
+    clients = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(5)]
+    wait_for("the queue", lambda: server.status()["listeners"][0]["waiting"] >= 4)
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize(
+    "data", [b"\n", b"nonsense\n", b'{"v": 2, "cmd": "status"}\n', b'{"v": 1, "cmd": "explode"}\n', b"[" * 70_000]
+)
+def test_bad_requests_are_answered_and_cut(make, data):
+    server = make(workers=1).start()
+    answer = json.loads(ask(server, data))
+    assert (answer["ok"], answer["exit"], answer["v"]) == (False, Exit.USAGE, 1)
+    assert server.status()["state"] == "running"
+
+
+def silent_clients(server):
+    made = [socket.socket(socket.AF_UNIX) for _ in range(16)]
+    for client in made:
+        client.connect(server.master.path)
+        client.settimeout(15)
+    return made
+
+
+def test_sixteen_clients_and_no_more(make):
+    server = make(workers=1).start()
+    silent = silent_clients(server)
+    assert "too many" in json.loads(ask(server, b""))["error"]
+    for client in silent:
+        client.close()
+    wait_for("room", lambda: server.status()["state"] == "running")
+
+
+@pytest.mark.slow
+def test_the_slow_are_cut_after_ten_seconds(make):
+    server = make(workers=1).start()
+    for client in silent_clients(server):
+        assert client.recv(10) == b""
+        client.close()
+    assert server.status()["state"] == "running"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
+def test_strangers_are_turned_away(make):
+    server = make(workers=1).start()
+    os.chmod(server.master.path, 0o666)
+    for folder in (server.root / "run", server.root, *server.root.parents[:3]):
+        if str(folder) != "/tmp":
+            folder.chmod(folder.stat().st_mode | 0o011)
+    # already imported, because nobody may not read everybody's interpreter
+    code = (
+        "import os, socket, sys\ns = socket.socket(socket.AF_UNIX)\nos.setgroups([{groups}])\n"
+        "os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
+        's.connect(sys.argv[1])\ntry:\n    s.sendall(b\'{{"v":1,"cmd":"status"}}\\n\')\n    print(len(s.recv(9)))\n'
+        "except OSError:\n    print(0)"
+    )
+    for groups, told in (("", "0\n"), (str(os.getegid()), "9\n")):
+        ended = subprocess.run(
+            [sys.executable, "-c", code.format(groups=groups), server.master.path],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+        assert ended.stdout == told
+    assert "control: a stranger was turned away" in server.events("normal.log")
+
+
+def test_lsb_codes(make):
+    server = make(workers=1, tables="[timeouts]\norphan_drain_s = 0")
+    assert server.ctl("status").returncode == 3
+    assert server.ctl("check").returncode == 2
+    server.start()
+    assert server.ctl("status").returncode == 0
+    kill(server.process.pid, signal.SIGSTOP)
+    assert server.ctl("status").returncode == 4
+    kill(server.process.pid, signal.SIGCONT)
+    pids = server.pids()
+    server.process.kill()
+    server.process.wait()
+    dead = server.ctl("status", "--json")
+    assert (dead.returncode, json.loads(dead.stdout)["state"]) == (1, "dead")
+    wait_for("the workers to leave", lambda: not any(is_alive(pid) for pid in pids))
+
+
+def test_without_the_socket_signals_serve(make):
+    server = make(workers=1).start()
+    os.unlink(server.master.path)
+    reopened = server.ctl("reopen")
+    assert reopened.returncode == Exit.OK
+    assert f"sending SIGUSR1 to process {server.process.pid} instead" in reopened.stderr
+    reloaded = server.ctl("reload")
+    assert (reloaded.returncode, "SIGHUP" in reloaded.stderr) == (Exit.OK, True)
+    wait_for("the reload", lambda: "configuration applied" in server.events())
+    stopped = server.ctl("stop")
+    assert (stopped.returncode, "SIGTERM" in stopped.stderr) == (Exit.OK, True)
+    assert server.wait(1) == Exit.OK
+    assert server.ctl("stop").returncode == Exit.UNAVAILABLE
+
+
+def test_completion_scripts(make):
+    server = make()
+    assert "chatctl" in server.ctl("--print-completion", "bash").stdout
+    assert "--allow-root" in server.run("--print-completion", "bash").stdout
+
+
+def test_wrong_usage_is_64(make):
+    server = make()
+    for arguments in ((), ("explode",), ("scale", "x"), ("user", "add"), ("log-level",)):
+        assert server.ctl(*arguments).returncode == Exit.USAGE

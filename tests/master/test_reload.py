@@ -1,0 +1,153 @@
+"""OPS-10: a reload applies what it can, waits for the workers, ends no session, and fails without a trace."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from chatd.errors import Exit
+from tests.master.conftest import say, wait_for
+
+
+def test_live_worker_and_restart_options(make):
+    server = make().start()
+    with server.connect() as client:
+        assert say(client, "hello")[2:] == ["1", "NORMAL"]
+        server.write('[log]\nlevel = "DEBUG"\n[accounts]\nhash_threads = 3\n[store]\nurl = "sqlite:other.db"')
+        diff = server.ctl("config", "diff").stdout
+        assert [line.split()[0] for line in diff.splitlines()[1:]] == [
+            "store.url",
+            "accounts.hash_threads",
+            "log.level",
+        ]
+        reloaded = server.ctl("reload")
+        assert (reloaded.returncode, reloaded.stdout.splitlines()) == (
+            Exit.OK,
+            [
+                "generation 2 is in effect",
+                "applied: log.level",
+                "in workers started from now on: accounts.hash_threads",
+                "pending until a restart: store.url",
+            ],
+        )
+        assert say(client, "hello")[2:] == ["2", "DEBUG"]
+    pending = {line.split()[0]: line.split()[3:] for line in server.ctl("config", "diff").stdout.splitlines()[1:]}
+    assert pending == {"store.url": ["restart"], "accounts.hash_threads": ["new", "workers"]}
+    assert 'url = "sqlite:' + str(server.root / "state/chatd.db") in server.ctl("config").stdout
+    assert [one["generation"] for one in server.status()["workers"]] == [2, 2]
+
+
+@pytest.mark.parametrize("way", ["chatctl", "signal"])
+def test_a_broken_file_changes_nothing(make, way):
+    """T12."""
+    server = make().start()
+    with server.connect() as client:
+        before = say(client, "hello")
+        server.write("[timeouts]\ndrain = 3")
+        if way == "chatctl":
+            ended = server.ctl("reload")
+            assert ended.returncode == Exit.CONFIG
+            assert ended.stderr.startswith(f"chatctl: {server.file}: timeouts.drain: unknown option")
+        else:
+            server.signal(signal.SIGHUP)
+            status = wait_for("it fails", lambda: server.status()["reloads_failed"] and server.status())
+            assert status["last_reload_error"].startswith(f"{server.file}: timeouts.drain: unknown option")
+            assert "configuration refused, the old one stays" in server.events("error.log")
+        assert say(client, "hello") == before
+    assert server.status()["generation"] == 1
+    assert server.ctl("status").returncode == 0
+
+
+def test_with_a_broken_file_the_server_is_still_found(make):
+    server = make().start()
+    server.file.write_text('[server\nruntime_dir = "run"\n')
+    answer = server.master.ask("reload")
+    assert (answer["ok"], answer["exit"]) == (False, Exit.CONFIG)
+    assert answer["error"].startswith(f"{server.file}: -: is not TOML")
+    assert server.ctl("status").returncode == 0
+    server.file.write_text("[server\n")
+    asked = server.ctl("status")
+    assert asked.returncode == 4
+    assert "looking for the server in /run/chatd" in asked.stderr
+
+
+def test_one_worker_refusing_undoes_it_everywhere(make):
+    server = make(workers=3)
+    server.environment["TRIAL_REFUSE"] = "WARNING"
+    server.start()
+    server.write('[log]\nlevel = "WARNING"')
+    ended = server.ctl("reload")
+    assert ended.returncode == Exit.CONFIG
+    assert ended.stderr == f"chatctl: {server.file}: -: worker 0: log.level: WARNING is refused\n"
+    clients = [server.connect() for _ in range(12)]
+
+    def levels():
+        return {say(client, "hello")[3] for client in clients}
+
+    wait_for("the old level", lambda: levels() == {"NORMAL"})
+    for client in clients:
+        client.close()
+    assert [one["generation"] for one in server.status()["workers"]] == [1, 1, 1]
+    server.write('[log]\nlevel = "DEBUG"')
+    assert server.ctl("reload").returncode == Exit.OK
+
+
+def test_a_worker_without_an_answer_fails_it(make):
+    server = make(workers=1)
+    server.environment["TRIAL_SILENT"] = "1"
+    server.start()
+    server.write('[log]\nlevel = "DEBUG"')
+    ended = server.ctl("reload")
+    assert ended.returncode == Exit.CONFIG
+    assert "no answer within 5 s from worker 0" in ended.stderr
+
+
+def test_the_number_of_workers_changes_live(make):
+    server = make(workers=1).start()
+    first = server.pids()
+    server.write(workers=3)
+    assert "applied: server.workers" in server.ctl("reload").stdout
+    wait_for("three workers", lambda: len(server.pids()) == 3)
+    server.wait_ready()
+    server.write(workers=1)
+    assert server.ctl("reload").returncode == Exit.OK
+    wait_for("one worker", lambda: server.pids() == first)
+
+
+@pytest.mark.parametrize("times", [15, pytest.param(100, marks=pytest.mark.slow)])
+def test_many_reloads_end_no_session(make, times):
+    """T11."""
+    server = make().start()
+    clients = [server.connect() for _ in range(10)]
+    before = [say(client, "hello")[:2] for client in clients]
+    for number in range(times):
+        server.write(f"[timeouts]\ndrain_s = {number + 1}")
+        server.signal(signal.SIGHUP)
+        wait_for("it", lambda number=number: server.status()["generation"] == number + 2)
+        assert [say(client, "hello")[:2] for client in clients] == before
+    for client in clients:
+        client.close()
+    assert server.status()["reloads_failed"] == 0
+    assert server.events("error.log") == []
+
+
+def test_reloads_asked_while_one_runs_follow_it(make):
+    server = make(workers=1).start()
+    for number in range(5):
+        server.write(f"[timeouts]\nresend_s = {number + 1}")
+        server.signal(signal.SIGHUP)
+    wait_for("the last one", lambda: "resend_s = 5.0" in server.ctl("config").stdout)
+    assert server.status()["reloads_failed"] == 0
+
+
+def test_log_level_until_the_next_reload(make):
+    server = make().start()
+    assert server.ctl("log-level", "warning").returncode == Exit.OK
+    clients = [server.connect() for _ in range(3)]
+    server.signal(signal.SIGUSR1)
+    assert server.ctl("log-level", "nonsense").returncode == Exit.USAGE
+    assert server.ctl("reload").returncode == Exit.OK
+    assert {say(client, "hello")[3] for client in clients} == {"NORMAL"}
+    for client in clients:
+        client.close()
