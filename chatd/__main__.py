@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 
 import shtab
@@ -57,6 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BootError as error:
         detach.say(str(error))
         return error.exit_code
+    except KeyboardInterrupt:
+        detach.say("interrupted while starting")
+        return Exit.TRY_AGAIN
+    except Exception:  # noqa: BLE001  a bug ends with its code, not with 1
+        traceback.print_exc()
+        return Exit.BUG
 
 
 def _test(loaded: config_load.Loaded, dump: bool) -> int:

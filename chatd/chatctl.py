@@ -34,6 +34,7 @@ from chatd.master.status import Status
 CONNECT_S = 5.0
 GONE_S = 10.0
 STATUS_S = 5.0
+SCALE_S = 30.0
 NEED_THE_FILE = ("reload", "user")
 DEAD_WITH_PIDFILE, NOT_RUNNING, UNKNOWN = 1, 3, 4
 
@@ -60,7 +61,7 @@ class Master:
                 asking.sendall(msgspec.json.encode({"v": 1, "cmd": cmd, **fields}) + b"\n")
                 asking.settimeout(limit_s)
                 received = b""
-                while chunk := asking.recv(65536):
+                while not received.endswith(b"\n") and (chunk := asking.recv(65536)):
                     received += chunk
                 return msgspec.json.decode(received, type=dict[str, Any])
             except (OSError, msgspec.DecodeError) as error:
@@ -116,7 +117,10 @@ def status(master: Master, options: argparse.Namespace) -> int:
 
 
 def _dead(master: Master, why: str, as_json: bool) -> int:
-    running, pid = master.running()
+    try:
+        running, pid = master.running()
+    except PermissionError:
+        running, pid = True, 0
     if running:
         state, code = "unknown", UNKNOWN
         text = f"a server is running (process {pid}), but its control socket does not answer: {why}"
@@ -137,7 +141,7 @@ def _dead(master: Master, why: str, as_json: bool) -> int:
 
 def check(master: Master, _options: argparse.Namespace) -> int:
     try:
-        told = msgspec.convert(master.ask("status", STATUS_S)["status"], Status)
+        told = _status(master)
     except NoSocket as error:
         print(f"CRITICAL: {error}")
         return 2
@@ -213,9 +217,20 @@ def scale(master: Master, options: argparse.Namespace) -> int:
         for _ in range(abs(options.step)):
             master.signal_instead(signal.SIGTTIN if options.step > 0 else signal.SIGTTOU)
         return Exit.OK
-    if answer.get("ok"):
-        print(f"workers: {answer['workers']}")
-    return finish(answer)
+    if not answer.get("ok"):
+        return finish(answer)
+    until = time.monotonic() + SCALE_S
+    while (told := _status(master)).workers_ready != told.workers_wanted:
+        if time.monotonic() > until:
+            note(f"{told.workers_ready} of {told.workers_wanted} workers are ready; see `chatctl workers`")
+            return Exit.TRY_AGAIN
+        time.sleep(0.05)
+    print(f"workers: {told.workers_ready}")
+    return Exit.OK
+
+
+def _status(master: Master) -> Status:
+    return msgspec.convert(master.ask("status", STATUS_S)["status"], Status)
 
 
 # ---------------------------------------------------------------- accounts

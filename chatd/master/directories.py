@@ -37,7 +37,10 @@ def prepare_bus(server: Server, owner: Identity | None) -> None:
     for name in (BUS, CLAIMS):
         _make(Path(server.runtime_dir, name), 0o700, owner)
     for left in Path(server.runtime_dir, BUS).iterdir():
-        left.unlink()
+        try:
+            left.unlink()
+        except OSError as error:
+            raise BootError(f"{left}: cannot be removed: {error.strerror}", Exit.CANNOT_CREATE) from None
 
 
 def _make(path: Path, mode: int, owner: Identity | None) -> None:

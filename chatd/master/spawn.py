@@ -78,6 +78,7 @@ def fork(slot: int, generation: int, config: Config, shared: Shared) -> Child:
     clear(row)
     row.generation, row.state = generation, State.BOOTING
     row.started_ms, row.heartbeat_ns = time.time_ns() // 1_000_000, time.monotonic_ns()
+    row.store_ok = row.bus_ok = 1  # nothing has failed yet
     held = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 
 from chatd import log
 from chatd.config_load import Loaded
@@ -15,6 +16,7 @@ from chatd.errors import BootError, Exit
 from chatd.master import directories, listeners, privileges
 from chatd.master.detach import Announcer
 from chatd.master.lock import Lock
+from chatd.master.privileges import Identity
 from chatd.master.scoreboard import Scoreboard
 from chatd.master.spawn import Serve
 from chatd.master.supervise import Master
@@ -32,20 +34,37 @@ def run(loaded: Loaded, allow_root: bool, serve: Serve, announcer: Announcer) ->
     directories.prepare(config.server, who)
     lock = Lock(config.server, who)
     try:
-        directories.prepare_bus(config.server, who)
-        bound, strangers = listeners.bind_all(config.listen, inherited, lock.crashed)
-        privileges.drop(who)
-        scoreboard = Scoreboard()
-        _open_log(loaded, scoreboard)
-        for stranger in strangers:
-            log.get().warning("a socket from systemd matches no [[listen]]", address=str(stranger.getsockname()))
-            stranger.close()
-        master = Master(loaded, scoreboard, bound, lock, notifier, serve, announcer)
-        gc.freeze()  # the pages of what exists now stay shared with the workers
-        code = master.run()
-        listeners.close_all(bound)
+        return _under_lock(loaded, who, lock, inherited, notifier, serve, announcer)
     finally:
         lock.release()
+
+
+def _under_lock(
+    loaded: Loaded,
+    who: Identity | None,
+    lock: Lock,
+    inherited: list[socket.socket],
+    notifier: Notifier,
+    serve: Serve,
+    announcer: Announcer,
+) -> int:
+    config = loaded.config
+    directories.prepare_bus(config.server, who)
+    bound, strangers = listeners.bind_all(config.listen, inherited, lock.crashed)
+    privileges.drop(who)
+    scoreboard = Scoreboard()
+    _open_log(loaded, scoreboard)
+    for stranger in strangers:
+        log.get().warning("a socket from systemd matches no [[listen]]", address=str(stranger.getsockname()))
+        stranger.close()
+    master = Master(loaded, scoreboard, bound, lock, notifier, serve, announcer)
+    gc.freeze()  # the pages of what exists now stay shared with the workers
+    try:
+        code = master.run()
+    except Exception:
+        log.get().exception("the master ended by a bug; its workers drain and leave")
+        raise
+    listeners.close_all(bound)
     return code
 
 
