@@ -20,8 +20,8 @@ from chatd import __version__
 from chatd.client.commands import AskPassword, Commands
 from chatd.client.connection import Address, parse_address
 from chatd.client.memory import Memory, open_memory
-from chatd.client.screen import PipedInput, PlainScreen, ScreenGone
-from chatd.client.session import Screen, Session, Timing, Unreachable
+from chatd.client.screen import PipedInput, PlainScreen, Screen, ScreenGone
+from chatd.client.session import Session, Timing, Unreachable
 
 OK, NO_LOGIN, USAGE, NOT_DELIVERED = 0, 1, 2, 3
 

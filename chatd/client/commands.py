@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from chatd.client.frames import Destination, is_number
-from chatd.client.session import NotDone, NotLoggedIn, Screen, Session
+from chatd.client.screen import Screen
+from chatd.client.session import NotDone, NotLoggedIn, Session
 
 AskPassword = Callable[[str, bool], Awaitable[str | None]]
 """(prompt, new) -> the password, None if there is none to be had. new: it is being chosen."""
@@ -231,7 +232,8 @@ class Commands:
             self._screen.notice(f"{group.name}#{group.id}{about}")
             for member in group.members:
                 state = "online" if member.online else "offline"
-                self._screen.notice(f"    {member.name}({member.id}) {state}, {member.role.name.lower()}")
+                role = ", made it" if member.role == "creator" else ""
+                self._screen.notice(f"    {member.name}({member.id}) {state}{role}")
         if not groups:
             self._screen.notice("no groups yet: /creategroup NAME or /joingroup ID")
 

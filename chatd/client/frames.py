@@ -12,8 +12,6 @@ from typing import TypeVar
 
 import msgspec
 
-from chatd.model import Friend, Group, Member, Role, User
-
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 """A frame of the server over this is taken for garbage: the connection is dropped."""
 
@@ -40,6 +38,32 @@ class BadFrame(ValueError):
 
 
 # ---------------------------------------------------------------- what the server says
+
+
+class User(msgspec.Struct, frozen=True):
+    id: int
+    name: str
+
+
+class Friend(msgspec.Struct, frozen=True):
+    id: int
+    name: str
+    online: bool
+
+
+class Member(msgspec.Struct, frozen=True):
+    id: int
+    name: str
+    online: bool
+    role: str
+    """creator or normal"""
+
+
+class Group(msgspec.Struct, frozen=True):
+    id: int
+    name: str
+    description: str
+    members: tuple[Member, ...] = ()
 
 
 class Chat(msgspec.Struct, frozen=True):
@@ -165,8 +189,7 @@ class _Friend(msgspec.Struct):
         return Friend(self.id, self.name, self.state == "online")
 
     def member(self) -> Member:
-        role = Role.OWNER if self.role == "creator" else Role.MEMBER
-        return Member(self.id, self.name, self.state == "online", role)
+        return Member(self.id, self.name, self.state == "online", self.role)
 
 
 class _Group(msgspec.Struct):

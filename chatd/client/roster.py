@@ -10,8 +10,7 @@ from collections import OrderedDict
 
 import msgspec
 
-from chatd.client.frames import LoginAnswered, is_number
-from chatd.model import Friend, Group
+from chatd.client.frames import Friend, Group, LoginAnswered, is_number
 
 PEOPLE = 2000
 """Names remembered of people who are not friends; the oldest is forgotten."""

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import unicodedata
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from chatd.client.frames import Chat
 
@@ -20,6 +20,18 @@ HIDDEN = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028
 """Characters that reorder or break what stands around them."""
 LINES_AHEAD = 1000
 """Lines of input read before they are used."""
+
+
+class Screen(Protocol):
+    """Where things are shown. Must not raise OSError."""
+
+    def message(self, chat: Chat, group_name: str) -> None: ...
+
+    def notice(self, text: str) -> None: ...
+
+    def status(self) -> None:
+        """Who is logged in, or whether there is a connection, has changed."""
+        ...
 
 
 class ScreenGone(Exception):

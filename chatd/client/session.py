@@ -14,18 +14,18 @@ import os
 import time
 import uuid
 from collections.abc import Callable
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 import msgspec
 
 from chatd.client import frames
 from chatd.client.connection import Address, Backoff, Connection
-from chatd.client.frames import Destination, Event, Msg, Pending
+from chatd.client.frames import Destination, Event, Msg, Pending, User
 from chatd.client.memory import Memory
 from chatd.client.roster import Roster
+from chatd.client.screen import Screen
 from chatd.client.sender import Sender, is_temporary
 from chatd.errors import MEANINGS, ErrorCode
-from chatd.model import User
 
 ALREADY_LOGGED_IN = 2
 """LOGIN_ACK's errno: true for a moment after a connection broke."""
@@ -48,18 +48,6 @@ class Timing(msgspec.Struct, frozen=True):
     """How long a login is repeated that is refused because the last connection is still thought to be there."""
     doubt_s: float = 5.0
     """A request that this wire does not acknowledge, sent this short before a connection broke, may be lost."""
-
-
-class Screen(Protocol):
-    """Where things are shown. Must not raise OSError."""
-
-    def message(self, chat: frames.Chat, group_name: str) -> None: ...
-
-    def notice(self, text: str) -> None: ...
-
-    def status(self) -> None:
-        """Who is logged in, or whether there is a connection, has changed."""
-        ...
 
 
 class NotDone(Exception):

@@ -101,7 +101,9 @@ class Terminal:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        with patch_stdout():
+        """Raw also between two prompts: what is typed ahead is neither echoed (it may be a password) nor taken by the
+        terminal driver (Ctrl-D, Ctrl-C), but waits for the next prompt."""
+        with self._prompt.app.input.raw_mode(), patch_stdout():
             for line in WELCOME:
                 self.notice(line)
             yield

@@ -76,6 +76,7 @@ class SmallServer:
         self.lose_frames = 0
         self.refuse_next: list[Frame] = []
         self.deaf = False
+        self.unheard = 0
         self.numbering = True
         self.port = 0
         self._by_fp: dict[tuple[int, str], Frame] = {}
@@ -138,7 +139,9 @@ class SmallServer:
             while data := await reader.read(65536):
                 *frames, buffer = (buffer + data).split(b"\0")
                 for frame in frames:
-                    if not self.deaf and not writer.transport.is_closing():
+                    if self.deaf:
+                        self.unheard += 1
+                    elif not writer.transport.is_closing():
                         self._take(peer, json.loads(frame))
         except ConnectionError:
             pass

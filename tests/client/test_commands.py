@@ -1,3 +1,5 @@
+"""What lines mean, which addresses are addresses, and what may reach a terminal."""
+
 from __future__ import annotations
 
 from pathlib import Path

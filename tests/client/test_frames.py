@@ -1,3 +1,5 @@
+"""The client's side of the wire: every message number, both ways, and garbage."""
+
 from __future__ import annotations
 
 import json
@@ -5,8 +7,7 @@ import json
 import pytest
 
 from chatd.client import frames
-from chatd.client.frames import BadFrame, Chat, Destination, Pending
-from chatd.model import Friend, Group, Member, Role, User
+from chatd.client.frames import BadFrame, Chat, Destination, Friend, Group, Member, Pending, User
 
 ALICE = User(1, "alice")
 
@@ -66,7 +67,7 @@ def test_login_answer_with_texts_inside_texts() -> None:
         "",
         ALICE,
         (Friend(2, "bob", False),),
-        (Group(3, "team", "d", (Member(2, "bob", True, Role.OWNER),)),),
+        (Group(3, "team", "d", (Member(2, "bob", True, "creator"),)),),
         tuple(event for _, event in HEARD if event is not None),  # type: ignore[misc]
     )
     assert frames.decode(b'{"msgid":2,"errno":2,"errmsg":"busy"}') == frames.LoginAnswered(

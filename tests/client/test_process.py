@@ -258,6 +258,25 @@ def test_a_password_typed_into_the_line_is_not_kept(tmp_path: Path) -> None:
     play(scenario)
 
 
+def test_what_is_typed_ahead_is_not_echoed_and_not_lost(tmp_path: Path) -> None:
+    async def scenario(server: SmallServer, address: str) -> None:
+        server.account("alice", "s3cret")
+        server.deaf = True
+        async with terminal(tmp_path, address) as person:
+            await person.sees("chat>")
+            person.type("/register x pw\r")
+            await until(lambda: server.unheard == 1)
+            person.type("/login alice\rs3cret\r/chat alice to myself\r\x04")
+            server.deaf = False
+            server.cut()
+            await person.sees("the connection was lost before the answer")
+            assert await person.exit_code() == 0
+            assert "s3cret" not in person.seen
+        assert server.texts() == ["to myself"]
+
+    play(scenario)
+
+
 def test_completion_offers_names(tmp_path: Path) -> None:
     async def scenario(server: SmallServer, address: str) -> None:
         alice, zoe = server.account("alice"), server.account("zoe-with-a-long-name")
