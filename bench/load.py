@@ -73,7 +73,7 @@ def run(server: Server, *options: str, wire: str = "mobileimsdk", users: int = 2
         idle_kb=(pss_kb - pss_before_kb) / users,
         crossed=crossed,
         sent=end["sent"],
-        wrong={name: end[name] for name in ("undelivered", "holes", "repeated", "refused", "closed")},
+        wrong={name: end[name] for name in ("lost", "reordered", "repeated", "refused", "closed")},
     )
 
 

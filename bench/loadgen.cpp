@@ -13,8 +13,9 @@
 //
 // Output: four JSON lines, as each phase begins: ready (everybody is logged in; local ports, login figures),
 // measure (the warm-up is over), stop (the measuring is over), end (the figures). Latency is from the moment a message should have left to its
-// arrival, in microseconds. After the end nobody sends and everything still on its way is waited for: `undelivered`
-// counts what never came, `holes` and `repeated` what came out of order or twice, `refused` errors from the server.
+// arrival, in microseconds. After the end nobody sends and everything still on its way is waited for. `lost` counts
+// what neither came nor was refused, `reordered` and `repeated` what came out of order or twice, `refused` errors from
+// the server, `closed` connections it ended.
 
 #include <algorithm>
 #include <arpa/inet.h>
@@ -24,6 +25,7 @@
 #include <cstring>
 #include <ctime>
 #include <fcntl.h>
+#include <functional>
 #include <memory>
 #include <netinet/tcp.h>
 #include <string>
@@ -45,6 +47,7 @@ constexpr uint64_t login_deadline_ns = 120 * second_ns;
 constexpr uint64_t settle_ns = 5 * second_ns;       // how long the last messages may take
 constexpr uint64_t keep_alive_ns = 10 * second_ns;  // silence after which a client says something
 constexpr int events_at_once = 1024;
+constexpr size_t fp_chars = 36;  // of a UUID: run_id, user, number
 
 uint64_t now_ns() {
     timespec t;
@@ -98,7 +101,7 @@ Options parse(int argc, char** argv) {
 
 struct Figures {
     uint64_t delivered = 0, acknowledged = 0;  // while measuring
-    uint64_t sent = 0, arrived = 0, holes = 0, repeated = 0, refused = 0, closed = 0;  // the whole run
+    uint64_t sent = 0, reordered = 0, repeated = 0, refused = 0, closed = 0;  // the whole run
     vector<uint32_t> latency_us;  // of what was delivered while measuring
 };
 
@@ -125,7 +128,9 @@ public:
             users[i].partner = i ^ 1;
             users[i].name = o.prefix + to_string(i);
         }
-        run_id = now_ns();
+        char started[17];
+        snprintf(started, sizeof started, "%016lx", static_cast<unsigned long>(now_ns()));
+        run_id = started;
     }
 
     void run() {
@@ -229,8 +234,8 @@ private:
     }
 
     void send_message(User& from, uint64_t due_ns) {
-        char fp[48];
-        snprintf(fp, sizeof fp, "%016lx-%08x-%010lx", static_cast<unsigned long>(run_id), from.index, static_cast<unsigned long>(from.sent));
+        char fp[fp_chars + 1];
+        snprintf(fp, sizeof fp, "%s-%08x-%010lx", run_id.c_str(), from.index, static_cast<unsigned long>(from.sent));
         string body = "tt:" + to_string(due_ns) + ";n:" + to_string(from.sent++) + ";";
         if (int(body.size()) < o.payload) body.append(o.payload - body.size(), 'x');
         wire->message(from, users[from.partner], body, fp);
@@ -261,10 +266,7 @@ private:
             login_us.push_back(uint32_t((now_ns() - user.connected_ns) / 1000));
             return;
         case Kind::login_refused: die("login refused: " + string(frame), 69);
-        case Kind::refused:
-            if (figures.refused++ == 0) fprintf(stderr, "loadgen: refused: %.*s\n", int(frame.size()), frame.data());
-            user.outstanding = std::max(0, user.outstanding - 1);
-            return;
+        case Kind::refused: return refused(user, frame);
         case Kind::other: return;
         }
     }
@@ -272,19 +274,49 @@ private:
     void arrived(User& user, string_view frame) {
         uint64_t due_ns = number_after(frame, "tt:"), number = number_after(frame, ";n:");
         wire->acknowledge(user, frame);
-        if (number < user.expected) {
+        if (number < user.expected && !user.skipped.erase(number)) {
             figures.repeated++;
             return;
         }
-        figures.holes += number - user.expected;
-        user.expected = number + 1;
-        figures.arrived++;
+        figures.reordered += number < user.expected;
+        for (; user.expected <= number; user.expected++)
+            if (user.expected < number) user.skipped.insert(user.expected);
         if (measuring) {
             figures.delivered++;
             figures.latency_us.push_back(uint32_t(std::min<uint64_t>((now_ns() - due_ns) / 1000, ~0u)));
         }
-        users[user.partner].outstanding--;
-        hungry.push_back(user.partner);
+        User& sender = users[user.partner];
+        if (!sender.refused.contains(number)) room(sender);
+    }
+
+    // A message may be refused because the store is slow, and be delivered after all.
+    void refused(User& user, string_view frame) {
+        if (figures.refused++ == 0) fprintf(stderr, "loadgen: refused: %.*s\n", int(frame.size()), frame.data());
+        size_t fp = frame.find(run_id);
+        if (fp == string_view::npos || frame.size() < fp + fp_chars) return;
+        user.refused.insert(std::stoull(string(frame.substr(fp + 26, 10)), nullptr, 16));
+        room(user);
+    }
+
+    // One message less of this user's is on its way.
+    void room(User& sender) {
+        sender.outstanding--;
+        hungry.push_back(sender.index);
+    }
+
+    // Messages to this user that neither came nor were refused.
+    uint64_t lost(const User& user) const {
+        const User& sender = users[user.partner];
+        auto excused = [&](uint64_t number) { return sender.refused.contains(number); };
+        uint64_t count = std::count_if(user.skipped.begin(), user.skipped.end(), std::not_fn(excused));
+        for (uint64_t number = user.expected; number < sender.sent; number++) count += !excused(number);
+        return count;
+    }
+
+    uint64_t lost() const {
+        uint64_t count = 0;
+        for (const User& user : users) count += lost(user);
+        return count;
     }
 
     // ---------------------------------------------------------- one turn of the loop
@@ -373,7 +405,7 @@ private:
 
     void settle() {
         uint64_t end = now_ns() + settle_ns;
-        while (figures.arrived + figures.refused < figures.sent && now_ns() < end) turn(now_ns() + second_ns / 100);
+        while (lost() && now_ns() < end) turn(now_ns() + second_ns / 100);
     }
 
     void print_figures() {
@@ -382,9 +414,9 @@ private:
         double cpu_s = used.ru_utime.tv_sec + used.ru_stime.tv_sec + (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
         Figures& f = figures;
         printf("{\"phase\":\"end\",\"seconds\":%.3f,\"delivered\":%lu,\"per_s\":%.0f,\"acknowledged\":%lu,%s,\"sent\":%lu,"
-               "\"undelivered\":%ld,\"holes\":%lu,\"repeated\":%lu,\"refused\":%lu,\"closed\":%lu,\"generator_cpu_s\":%.2f}\n",
+               "\"lost\":%lu,\"reordered\":%lu,\"repeated\":%lu,\"refused\":%lu,\"closed\":%lu,\"generator_cpu_s\":%.2f}\n",
                measured_s, f.delivered, f.delivered / measured_s, f.acknowledged, percentiles(f.latency_us).c_str(), f.sent,
-               long(f.sent - f.arrived - f.refused), f.holes, f.repeated, f.refused, f.closed, cpu_s);
+               lost(), f.reordered, f.repeated, f.refused, f.closed, cpu_s);
         fflush(stdout);
     }
 
@@ -399,7 +431,8 @@ private:
     vector<uint32_t> login_us;
     Figures figures;
     bool measuring = false, stopped = false;
-    uint64_t run_id = 0, next_send_ns = 0, next_sender = 0, measure_start_ns = 0;
+    string run_id;  // the first 16 characters of every fp
+    uint64_t next_send_ns = 0, next_sender = 0, measure_start_ns = 0;
     double measured_s = 0;
 };
 

@@ -56,6 +56,9 @@ def running(start: Callable[[], Server]) -> Iterator[Server]:
     server = start()
     try:
         yield server
+    except RuntimeError:
+        print(server.last_words(), file=sys.stderr)
+        raise
     finally:
         server.stop()
 
@@ -74,10 +77,10 @@ def messages(runs: Runs, ideal: Server, one: Server, two: Server, seconds: float
 
 def keep(runs: Runs, name: str, one: Run) -> None:
     runs[name].append(one)
-    print(
-        f"  {name}: {one.per_s:.0f}/s, {one.cpu_us:.1f} µs, p99 {one.p99_us} µs, logins {one.logins_per_s:.0f}/s",
-        flush=True,
-    )
+    figures = f"{one.per_s:.0f}/s, {one.cpu_us:.1f} µs, p99 {one.p99_us} µs"
+    if one.sent == 0:
+        figures = f"{one.logins_per_s:.0f} logins/s, {one.idle_kb:.2f} kB each"
+    print(f"  {name}: {figures}", flush=True)
     if any(one.wrong.values()):
         print(f"  WRONG: {one.wrong}", flush=True)
 

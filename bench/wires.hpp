@@ -9,6 +9,7 @@
 #include <charconv>
 #include <cstdint>
 #include <cstring>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -22,6 +23,8 @@ struct User {
     bool ready = false, closed = false, dirty = false, want_write = false;
     uint64_t sent = 0;      // messages sent: the next one's number
     uint64_t expected = 0;  // the number of the next message from the partner
+    std::set<uint64_t> skipped;  // numbers of the partner's that were overtaken and have not come
+    std::set<uint64_t> refused;  // numbers of our own that the server refused
     uint64_t connected_ns = 0, last_write_ns = 0;
     string in, out;
 };

@@ -22,6 +22,8 @@ sys.path.insert(0, str(BENCH))
 import load  # noqa: E402
 import servers  # noqa: E402
 
+REFUSE = -1
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -75,10 +77,14 @@ def test_idle_users_are_counted_in_memory(ideal: servers.Ideal) -> None:
 
 @pytest.mark.parametrize(
     ("copies", "complaint"),
-    [(lambda number: 0 if number % 2 else 1, "holes"), (lambda number: 2, "repeated")],
-    ids=["every second message swallowed", "every message twice"],
+    [
+        (lambda number: 0 if number % 2 else 1, "lost"),
+        (lambda number: 2, "repeated"),
+        (lambda number: REFUSE if number % 2 else 1, "refused"),
+    ],
+    ids=["every second message swallowed", "every message twice", "every second message refused"],
 )
-def test_a_server_that_loses_or_doubles_is_found_out(built: None, copies, complaint: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_server_that_loses_doubles_or_refuses_is_found_out(built: None, copies, complaint: str) -> None:  # type: ignore[no-untyped-def]
     """A chatserver that treats the n-th message of a connection as `copies(n)` says."""
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=_serve_two, args=(listener, copies), daemon=True)
@@ -88,7 +94,8 @@ def test_a_server_that_loses_or_doubles_is_found_out(built: None, copies, compla
     answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
     end = json.loads(answer.stdout.splitlines()[-1])
     assert end["phase"] == "end"
-    assert end[complaint] > 0
+    figures = {name: end[name] for name in ("lost", "repeated", "refused")}
+    assert [name for name, count in figures.items() if count] == [complaint], "one complaint, and the right one"
     thread.join(10)
     listener.close()
 
@@ -112,7 +119,10 @@ def _relay(source: socket.socket, target: socket.socket, copies) -> None:  # typ
             if b'"msgid":1,' in frame:
                 source.sendall(b'{"msgid":2,"errno":0}\0')
             else:
-                target.sendall((frame + b"\0") * copies(number))
+                if copies(number) == REFUSE:
+                    source.sendall(frame.replace(b'"msgid":6', b'"msgid":12') + b"\0")
+                else:
+                    target.sendall((frame + b"\0") * copies(number))
                 number += 1
 
 
