@@ -122,10 +122,18 @@ class GroupCommit:
             self._schedule()
 
     def advance(self, user_id: UserId, conversation: ConversationId, seq: Seq) -> None:
-        """Move a cursor, within _CURSOR_DELAY_S or with the next read or write."""
-        self._cursors[user_id, conversation] = seq
+        """Move a cursor, within _CURSOR_DELAY_S or with the next read or write. Of several the highest counts:
+        a user's sessions acknowledge at their own speed."""
+        key = user_id, conversation
+        if seq > self._cursors.get(key, 0):
+            self._cursors[key] = seq
         if self._cursor_timer is None:
             self._cursor_timer = self._loop.call_later(_CURSOR_DELAY_S, self.flush_cursors)
+
+    def _advance_again(self, advances: list[Advance]) -> None:
+        """The cursors of a transaction that has failed."""
+        for advance in advances:
+            self.advance(*advance)
 
     def flush_cursors(self) -> None:
         """Send the cursors that wait into the next batch."""
@@ -209,8 +217,7 @@ class GroupCommit:
 
     def _failed(self, batch: _Batch) -> None:
         self._log.error("store failed", why=str(batch.error), drafts=len(batch.drafts))
-        for advance in batch.advances:
-            self._cursors.setdefault((advance.user_id, advance.conversation), advance.seq)
+        self._advance_again(batch.advances)
         self._refuse(batch)
 
     def _refuse(self, batch: _Batch) -> None:
@@ -231,8 +238,8 @@ class GroupCommit:
                 flying.abandoned = not flying.started
             self._row.store_ok = 0
             self._log.error("store is slow", started=flying.started, drafts=len(flying.drafts))
-            for advance in flying.advances if flying.abandoned else ():
-                self._cursors.setdefault((advance.user_id, advance.conversation), advance.seq)
+            if flying.abandoned:
+                self._advance_again(flying.advances)
             self._refuse(flying)
         if flying is not None and self._next.since and now - self._next.since > wait_s:
             stale, self._next = self._next, _Batch(0.0)
