@@ -233,6 +233,22 @@ def test_the_limit_is_the_body_s() -> None:
     assert hear(MobileimsdkCodec(len(body), BODY, FP), [framed(body)])[1] is None
 
 
+def apart(limit: int = 0) -> MobileimsdkCodec:
+    """For a transport that keeps packets apart."""
+    return MobileimsdkCodec(limit, BODY, FP, prefixed=False)
+
+
+@pytest.mark.parametrize(("frame", "command"), [row[1:] for row in RECEIVED], ids=[row[0] for row in RECEIVED])
+def test_received_apart(frame: bytes, command: Command) -> None:
+    assert hear(apart(), [KEEP_ALIVE[0][4:], frame[4:]]) == ([KEEP_ALIVE[1], command], None)
+
+
+@pytest.mark.parametrize("garbage", [b"", b"hello", b'{"type":1}{"type":1}', b'{"type":1,"x":"' + b"x" * 6144 + b'"}'])
+def test_garbage_apart(garbage: bytes) -> None:
+    commands, error = hear(apart(), [KEEP_ALIVE[0][4:], garbage])
+    assert (commands, error is None) == ([KEEP_ALIVE[1]], False)
+
+
 # ---------------------------------------------------------------- events
 
 
@@ -335,6 +351,21 @@ SENT: list[tuple[str, Event, bytes]] = [
 @pytest.mark.parametrize(("event", "frame"), [row[1:] for row in SENT], ids=[row[0] for row in SENT])
 def test_sent(event: Event, frame: bytes) -> None:
     assert logged_in().encode(event) == frame
+
+
+@pytest.mark.parametrize(("event", "frame"), [row[1:] for row in SENT], ids=[row[0] for row in SENT])
+def test_sent_apart(event: Event, frame: bytes) -> None:
+    codec = apart()
+    codec.encode_login(LoginAccepted(ALICE, 7))
+    assert codec.encode(event) == frame[4:]
+
+
+def test_a_fan_out_over_both_kinds_of_transport() -> None:
+    event = Deliver(message(), "f-1", {})
+    together, single = logged_in().encode(event), apart().encode(event)
+    assert together == framed(single)
+    assert (logged_in().encode(event), apart().encode(event)) == (together, single)
+    assert len(apart(len(single) - 1).encode(event)) < len(single)
 
 
 def test_not_logged_in_returns_the_refused_packet() -> None:
