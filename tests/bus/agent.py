@@ -104,11 +104,14 @@ class Servant:
             if path.exists():
                 self.known.update(path.read_text().splitlines())
 
-    async def do_kept(self) -> list[Topic]:
-        return self.kept
-
-    async def do_known(self) -> list[str]:
-        return sorted(self.known)
+    async def do_missing(self) -> list[str]:
+        """Some of what is in the record of the kept topics and did not become known."""
+        known = self.known
+        self.known = set()
+        self.catch_up()
+        written, self.known = self.known, known
+        assert written
+        return sorted(written - known)[:10]
 
     async def do_stream(self, directory: str, topics: list[Topic], name: str) -> None:
         self.streaming = asyncio.create_task(self.stream(Path(directory), topics, name))
@@ -123,7 +126,7 @@ class Servant:
                 self.append(directory / str(topic), text)
                 self.known.add(text)
                 self.bus.publish(topic, text.encode())
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.005)
 
     def append(self, path: Path, text: str) -> None:
         with path.open("a") as record:

@@ -154,6 +154,14 @@ class TestBrokenLinks:
         (peer,) = member.bus._peers.values()  # type: ignore[attr-defined]
         return peer
 
+    async def cut(self, sender: Member, receiver: Member) -> None:
+        """Both ends know, and the next tick makes the link anew: one that is lost soon after it was tried waits."""
+        peer = self.peer_of(sender)
+        peer.tried_at = asyncio.get_running_loop().time()
+        peer.link.abort()
+        await eventually(lambda: self.peer_of(receiver).inbound is None)
+        assert peer.link is None
+
     @pytest.mark.parametrize("end", ["sender", "receiver"])
     def test_is_made_anew_and_told_as_a_gap(self, place: LocalPlace, end: str) -> None:
         async def scenario(stage: Stage) -> None:
@@ -185,8 +193,7 @@ class TestBrokenLinks:
         async def scenario(stage: Stage) -> None:
             a, b = await stage.members(2)
             await b.bus.subscribe([2])
-            self.peer_of(a).link.abort()
-            await eventually(lambda: self.peer_of(a).link is None)
+            await self.cut(a, b)
             gaps = b.gaps
             a.bus.publish(2, b"lost")
             await eventually(lambda: self.peer_of(a).link is not None)
@@ -196,6 +203,48 @@ class TestBrokenLinks:
             a.bus.publish(2, b"heard")
             await b.until(lambda: (2, b"heard") in b.received)
             assert (2, b"lost") not in b.received
+
+        play(place, scenario)
+
+    def test_topics_given_up_while_there_is_no_link_are_forgotten(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.members(2)
+            await b.bus.subscribe([2, 3])
+            await self.cut(b, a)
+            assert not a.bus.elsewhere(2)
+            b.bus.unsubscribe([2])
+            await eventually(lambda: a.bus.elsewhere(3))
+            assert not a.bus.elsewhere(2)
+
+        play(place, scenario)
+
+    def test_subscribing_again_waits_for_a_link_that_is_made_anew(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.members(2)
+            await b.bus.subscribe([2])
+            await self.cut(b, a)
+            await b.bus.subscribe([2])
+            a.bus.publish(2, b"heard")
+            await b.until_received(1)
+            await b.until_gap()
+
+        play(place, scenario)
+
+    def test_what_a_dead_worker_sent_is_read_to_its_end_and_then_the_gap_is_told(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.member(), await stage.agent()
+            await a.bus.subscribe([1])
+            await eventually(lambda: self.peer_of(a).synced)
+            transport = self.peer_of(a).inbound._transport
+            transport.pause_reading()
+            await b.call("publish", [(1, "last words")])
+            await b.call("elsewhere", 1)  # a turn later: they have left
+            await b.kill()
+            await eventually(lambda: not a.bus._peers)  # type: ignore[attr-defined]
+            assert (a.received, a.gaps) == ([], 0)
+            transport.resume_reading()
+            await a.until_gap()
+            assert a.received == [(1, b"last words")]
 
         play(place, scenario)
 
