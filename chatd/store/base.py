@@ -61,6 +61,23 @@ class GroupRow(NamedTuple):
     members: list[tuple[User, Role]]
 
 
+class Left(NamedTuple):
+    """What leaving a group did: heir: its new owner, if it changed; ended: nobody was left."""
+
+    heir: UserId | None
+    ended: bool
+
+
+class Head(NamedTuple):
+    """A user's conversation: `other` the group or the other user; last, delivered, seen: seqs."""
+
+    conversation: ConversationId
+    other: User | Group
+    last: Seq
+    delivered: Seq
+    seen: Seq
+
+
 class Tables(Protocol):
     """Called by one thread at a time. Writes only between begin() and commit()/rollback()."""
 
@@ -136,3 +153,74 @@ class Tables(Protocol):
     def groups(self, user_id: UserId, member_limit: int) -> list[GroupRow]:
         """All groups of the user, by id; at most member_limit members in the sum of all."""
         ...
+
+    def group(self, group_id: GroupId) -> Group | None: ...
+
+    def role(self, group_id: GroupId, user_id: UserId) -> Role:
+        """Refused UNKNOWN_GROUP, NOT_A_MEMBER."""
+        ...
+
+    def members(self, group_id: GroupId, after: UserId, limit: int) -> list[tuple[User, Role]]:
+        """By id, those with an id above `after`."""
+        ...
+
+    def leave_group(self, user_id: UserId, group_id: GroupId) -> Left:
+        """An owner hands over to the oldest admin, else the oldest member. Refused as role()."""
+        ...
+
+    def kick_member(self, by: UserId, group_id: GroupId, user_id: UserId) -> None:
+        """Owners may remove anybody else, admins plain members. Refused NOT_ALLOWED, and as role()."""
+
+    def rename_group(self, by: UserId, group_id: GroupId, name: str, description: str | None) -> Group:
+        """Owner and admins. description None = as it is. Refused NOT_ALLOWED, and as role()."""
+        ...
+
+    def set_role(self, by: UserId, group_id: GroupId, user_id: UserId, role: Role) -> None:
+        """The owner alone; making another one owner makes oneself an admin."""
+
+    # --- history
+
+    def conversation_of(self, user_id: UserId, other: UserId, group_id: GroupId) -> ConversationId:
+        """0 when these two have never written. Refused as role() for a group the user is not in."""
+        ...
+
+    def history(self, conversation: ConversationId, after: Seq, before: Seq, limit: int) -> list[Message]:
+        """after < seq, ascending; with before > 0 instead the last ones with seq < before, ascending."""
+        ...
+
+    def heads(self, user_id: UserId, after: ConversationId, limit: int) -> list[Head]:
+        """The user's conversations by id, those above `after` (ids may be negative)."""
+        ...
+
+    def mark_seen(self, user_id: UserId, conversation: ConversationId, seq: Seq) -> Seq:
+        """Read up to seq (at most the last there is); never back. Returns where the mark is now."""
+        ...
+
+    # --- people
+
+    def profile(self, user_id: UserId) -> dict[str, str]: ...
+
+    def set_profile(self, user_id: UserId, profile: dict[str, str]) -> None: ...
+
+    def saw(self, seen: Sequence[tuple[UserId, int]]) -> None:
+        """(user, epoch ms): was online until then."""
+
+    def last_seen(self, user_id: UserId) -> int:
+        """Epoch ms; 0 = never."""
+        ...
+
+    def remove_friend(self, user_id: UserId, friend_id: UserId) -> None:
+        """Also takes back a request that waits. Refused NOT_ALLOWED when there is neither."""
+
+    def may_see(self, user_id: UserId, other: UserId) -> bool:
+        """Friends, or members of one group, or oneself."""
+        ...
+
+    # --- requests
+
+    def answered(self, sender: UserId, fp: str) -> str | None:
+        """The answer that the request (sender, fp) was given, or None."""
+        ...
+
+    def remember(self, sender: UserId, fp: str, answer: str, now_ms: int) -> None:
+        """Once per (sender, fp), after answered() said None. Kept for 7 days (P2)."""

@@ -6,7 +6,8 @@ Not here: running them under a lock (store.sqlite.open_tables).
 conversation: > 0 is pair.id, < 0 is the group -conversation. message.id rises in commit order.
 place and sent index the messages up to meta.merged; the rest are known by store.sqlite_tail.Tail.
 send_key makes (sender, fp) unique at the price of an integer index: see store.sqlite.SendKeys.
-cursor: one row per user and conversation; `delivered` is the highest seq below which nothing is missing.
+cursor: one row per user and conversation; `delivered` is the highest seq below which nothing is missing,
+`seen` the highest the user has marked as read. request: answers to requests that changed something.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from __future__ import annotations
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE user (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, name_key TEXT UNIQUE,"
-        " password TEXT NOT NULL, created_at_ms INTEGER NOT NULL)",
+        " password TEXT NOT NULL, created_at_ms INTEGER NOT NULL, seen_at_ms INTEGER NOT NULL DEFAULT 0,"
+        " profile TEXT NOT NULL DEFAULT '{}')",
         "CREATE TABLE friend (user_id INTEGER NOT NULL, friend_id INTEGER NOT NULL, accepted INTEGER NOT NULL,"
         " at_ms INTEGER NOT NULL, PRIMARY KEY (user_id, friend_id)) WITHOUT ROWID",
         "CREATE INDEX friend_asked ON friend (friend_id, at_ms) WHERE accepted = 0",
@@ -31,7 +33,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " PRIMARY KEY (conversation, seq)) WITHOUT ROWID",
         "CREATE TABLE sent (send_key INTEGER PRIMARY KEY, id INTEGER NOT NULL)",
         "CREATE TABLE cursor (user_id INTEGER NOT NULL, conversation INTEGER NOT NULL, delivered INTEGER NOT NULL,"
-        " PRIMARY KEY (user_id, conversation)) WITHOUT ROWID",
+        " seen INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (user_id, conversation)) WITHOUT ROWID",
+        "CREATE TABLE request (send_key INTEGER PRIMARY KEY, sender_id INTEGER NOT NULL, fp TEXT NOT NULL,"
+        " answer TEXT NOT NULL, at_ms INTEGER NOT NULL)",
+        "CREATE INDEX request_at ON request (at_ms)",
         "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
         "INSERT INTO meta VALUES ('directory', '0')",
         "INSERT INTO meta VALUES ('merged', '0')",

@@ -21,10 +21,10 @@ from pathlib import Path
 from chatd.errors import BootError, ErrorCode, Exit, Unavailable
 from chatd.model import ConversationId, Message, Seq, User, UserId
 from chatd.protocol import SendMessage
-from chatd.store.base import Advance, Draft, Stored, Waiting
+from chatd.store.base import Advance, Draft, Stored
 from chatd.store.schema import MIGRATIONS
-from chatd.store.sqlite_people import People
-from chatd.store.sqlite_tail import MERGE, Tail
+from chatd.store.sqlite_history import CACHE, NOBODY, SELECT, Archive
+from chatd.store.sqlite_tail import MERGE
 
 _CHUNK = 64
 """Rows of one INSERT: SQLite gives the interpreter lock up once per statement, not once per row."""
@@ -35,14 +35,10 @@ _INSERT = {
     for size in _SIZES
 }
 _SENT = {size: f"SELECT send_key FROM sent WHERE send_key IN ({','.join('?' * size)})" for size in _SIZES}
-_SELECT = (
-    "SELECT m.id, m.conversation, m.seq, m.sender_id, m.fp, m.sent_at_ms, m.qos, m.typeu, m.body FROM message AS m"
-)
-_CACHE = 200_000
 _PROBES = 16
+_KEEP_REQUESTS_MS = 7 * 24 * 3600 * 1000
 
 Row = tuple[int, ConversationId, Seq, UserId, int | None, str, int, bool, int, str]
-Found = tuple[int, ConversationId, Seq, UserId, str, int, int, int, str]
 
 
 class SendKeys:
@@ -66,7 +62,7 @@ class SendKeys:
         return key & ~0xFFFFFFFF | (key + 1) & 0xFFFFFFFF
 
 
-class SqliteTables(People):
+class SqliteTables(Archive):
     """store.base.Tables on one SQLite connection. Build with open_tables()."""
 
     def __init__(self, db: sqlite3.Connection, lock_fd: int) -> None:
@@ -74,10 +70,6 @@ class SqliteTables(People):
         self._lock_fd = lock_fd
         self._keys = SendKeys(self._meta("send_key_salt"))
         self._pairs: dict[tuple[UserId, UserId], ConversationId] = {}
-        self._last: dict[ConversationId, Seq] = {}
-        self._pair_members: dict[ConversationId, tuple[UserId, UserId]] = {}
-        self._tail = Tail(db)
-        self._directory = ""
 
     # ---------------------------------------------------------------- transactions
 
@@ -115,16 +107,6 @@ class SqliteTables(People):
     def close(self) -> None:
         self._db.close()
         os.close(self._lock_fd)
-
-    def _forget_what_others_changed(self) -> None:
-        if not self._tail.refresh():
-            return
-        self._last.clear()
-        self._members.clear()
-        directory = self._meta("directory")
-        if directory != self._directory:
-            self._directory = directory
-            self.forget_users()
 
     # ---------------------------------------------------------------- messages
 
@@ -206,7 +188,7 @@ class SqliteTables(People):
             if found is None:
                 return None
             number = found[0]
-        return self._message(self._db.execute(f"{_SELECT} WHERE m.id = ?", (number,)).fetchone())
+        return self._message(self._db.execute(f"{SELECT} WHERE m.id = ?", (number,)).fetchone())
 
     def _place(self, sender: User, command: SendMessage) -> tuple[ConversationId, User] | ErrorCode:
         """Conversation and recipient (User(0, "") for a group)."""
@@ -227,11 +209,11 @@ class SqliteTables(People):
             found = self._db.execute(
                 "SELECT 1 FROM member WHERE team_id = ? AND user_id = ?", (group_id, user_id)
             ).fetchone()
-            if len(self._members) > _CACHE:
+            if len(self._members) > CACHE:
                 self._members.clear()
             member = self._members[group_id, user_id] = found is not None
         if member:
-            return -group_id, _NOBODY
+            return -group_id, NOBODY
         known = self._db.execute("SELECT 1 FROM team WHERE id = ?", (group_id,)).fetchone()
         return ErrorCode.NOT_A_MEMBER if known else ErrorCode.UNKNOWN_GROUP
 
@@ -241,85 +223,42 @@ class SqliteTables(People):
             made = self._db.execute("INSERT INTO pair (low, high) VALUES (?, ?)", pair).lastrowid
             assert made is not None
             found = (made,)
-            self._db.executemany("INSERT OR IGNORE INTO cursor VALUES (?, ?, 0)", [(user, made) for user in pair])
-        if len(self._pairs) > _CACHE:
+            self._db.executemany(
+                "INSERT OR IGNORE INTO cursor (user_id, conversation, delivered) VALUES (?, ?, 0)",
+                [(user, made) for user in pair],
+            )
+        if len(self._pairs) > CACHE:
             self._pairs.clear()
         self._pairs[pair] = int(found[0])
         return int(found[0])
 
-    def _last_seq(self, conversation: ConversationId) -> Seq:
-        if len(self._last) > _CACHE:
-            self._last.clear()
-        places = self._tail.places.get(conversation)
-        if places:
-            return places[-1][0]
-        found = self._db.execute("SELECT max(seq) FROM place WHERE conversation = ?", (conversation,)).fetchone()
-        return int(found[0] or 0)
+    # ---------------------------------------------------------------- cursors and requests
 
     def advance(self, advances: Sequence[Advance]) -> None:
         self._db.executemany(
             "UPDATE cursor SET delivered = ?3 WHERE user_id = ?1 AND conversation = ?2 AND delivered < ?3", advances
         )
 
-    def waiting(self, user_id: UserId, limit: int, cursors_of: Sequence[ConversationId] = ()) -> Waiting:
-        self._forget_what_others_changed()
-        found: dict[int, Found] = {
-            row[0]: row
-            for row in self._db.execute(
-                f"{_SELECT} CROSS JOIN (SELECT p.id AS id FROM cursor AS c CROSS JOIN place AS p"
-                " ON p.conversation = c.conversation AND p.seq > c.delivered"
-                " WHERE c.user_id = ? ORDER BY p.id LIMIT ?) AS w ON m.id = w.id",
-                (user_id, limit + 1),
-            )
-        }
-        if len(found) <= limit:
-            for number in self._waiting_in_tail(user_id):
-                found[number] = self._db.execute(f"{_SELECT} WHERE m.id = ?", (number,)).fetchone()
-        numbers = sorted(found)
-        delivered: dict[ConversationId, Seq] = {}
-        for conversation in cursors_of:
-            cursor = self._db.execute(
-                "SELECT delivered FROM cursor WHERE user_id = ? AND conversation = ?", (user_id, conversation)
-            ).fetchone()
-            delivered[conversation] = int(cursor[0]) if cursor else 0
-        messages = [self._message(found[number]) for number in numbers[:limit]]
-        return Waiting(messages, len(numbers) > limit, delivered)
+    def answered(self, sender: UserId, fp: str) -> str | None:
+        row = self._request(self._keys.first(sender, fp), sender, fp)[1]
+        return row[2] if row else None
 
-    def _waiting_in_tail(self, user_id: UserId) -> list[int]:
-        places = self._tail.places
-        if not places:
-            return []
-        cursors = self._db.execute("SELECT conversation, delivered FROM cursor WHERE user_id = ?", (user_id,))
-        return [
-            number
-            for conversation, delivered in cursors
-            if conversation in places
-            for seq, number in places[conversation]
-            if seq > delivered
-        ]
+    def remember(self, sender: UserId, fp: str, answer: str, now_ms: int) -> None:
+        key = self._request(self._keys.first(sender, fp), sender, fp)[0]
+        self._db.execute("INSERT INTO request VALUES (?, ?, ?, ?, ?)", (key, sender, fp, answer, now_ms))
+        self._db.execute(
+            "DELETE FROM request WHERE send_key IN (SELECT send_key FROM request WHERE at_ms < ? LIMIT 10)",
+            (now_ms - _KEEP_REQUESTS_MS,),
+        )
 
-    def _message(self, row: Found) -> Message:
-        _, conversation, seq, sender_id, fp, sent_at_ms, qos, typeu, body = row
-        recipient = _NOBODY
-        if conversation > 0:
-            low, high = self._pair_of(conversation)
-            recipient = self.user_or_ghost(high if sender_id == low else low)
-        return Message(
-            conversation, seq, sender_id, self.user_or_ghost(sender_id).name, recipient.id, recipient.name,
-            max(0, -conversation), body, fp, bool(qos), typeu, sent_at_ms,
-        )  # fmt: skip
-
-    def _pair_of(self, conversation: ConversationId) -> tuple[UserId, UserId]:
-        pair = self._pair_members.get(conversation)
-        if pair is None:
-            if len(self._pair_members) > _CACHE:
-                self._pair_members.clear()
-            pair = self._db.execute("SELECT low, high FROM pair WHERE id = ?", (conversation,)).fetchone()
-            self._pair_members[conversation] = pair
-        return pair
-
-
-_NOBODY = User(0, "")
+    def _request(self, key: int, sender: UserId, fp: str) -> tuple[int, tuple[UserId, str, str] | None]:
+        """The key to insert with, or the row that (sender, fp) is."""
+        for _ in range(_PROBES):
+            row = self._db.execute("SELECT sender_id, fp, answer FROM request WHERE send_key = ?", (key,)).fetchone()
+            if row is None or (row[0] == sender and row[1] == fp):
+                return key, row
+            key = SendKeys.after(key)
+        raise Unavailable("sqlite: no free request key")
 
 
 def open_tables(path: Path) -> SqliteTables:

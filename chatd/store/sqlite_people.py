@@ -1,19 +1,20 @@
-"""Accounts, friends and groups in SQLite.
+"""Accounts and friends in SQLite.
 
-Owns: the tables user, friend, team, member, meta, and the directory of users kept in memory.
-Elsewhere: transactions, locks and messages (store.sqlite, which inherits from People).
+Owns: the tables user, friend, meta, and the directory of users kept in memory.
+Elsewhere: groups (store.sqlite_groups), transactions and messages (store.sqlite, which inherits from both).
 Fails: Refused where the request is not allowed; sqlite3.Error passes through to store.commit.
 """
 
 from __future__ import annotations
 
-import abc
+import json
 import sqlite3
 import unicodedata
+from collections.abc import Sequence
 
 from chatd.errors import ErrorCode, Refused
-from chatd.model import ConversationId, FriendRequest, Group, GroupId, Role, Seq, User, UserId
-from chatd.store.base import Account, GroupRow
+from chatd.model import FriendRequest, GroupId, User, UserId
+from chatd.store.base import Account
 
 _CACHE = 200_000
 
@@ -23,18 +24,15 @@ def name_key(name: str) -> str:
     return unicodedata.normalize("NFKC", name).casefold()
 
 
-class People(abc.ABC):
+class People:
     """The part of Tables about people; a base of SqliteTables."""
-
-    @abc.abstractmethod
-    def _last_seq(self, conversation: ConversationId) -> Seq:
-        """0 for a conversation without messages."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._by_name: dict[str, User] = {}
         self._by_id: dict[UserId, User] = {}
         self._members: dict[tuple[GroupId, UserId], bool] = {}
+        """Who is a member of what, as far as it was asked; kept by store.sqlite_groups and store.sqlite."""
 
     def _meta(self, key: str) -> str:
         return str(self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()[0])
@@ -102,7 +100,6 @@ class People(abc.ABC):
     def delete_user(self, user_id: UserId) -> None:
         self._db.execute("UPDATE user SET name_key = NULL, password = '' WHERE id = ?", (user_id,))
         self._db.execute("DELETE FROM friend WHERE user_id = ?1 OR friend_id = ?1", (user_id,))
-        self._db.execute("DELETE FROM member WHERE user_id = ?", (user_id,))
         self._db.execute("DELETE FROM cursor WHERE user_id = ?", (user_id,))
         self._directory_changed()
 
@@ -116,6 +113,24 @@ class People(abc.ABC):
         return self._db.execute(
             "SELECT id, name, created_at_ms FROM user WHERE name_key IS NOT NULL ORDER BY id"
         ).fetchall()
+
+    # ---------------------------------------------------------------- what people tell of themselves
+
+    def profile(self, user_id: UserId) -> dict[str, str]:
+        row = self._db.execute("SELECT profile FROM user WHERE id = ?", (user_id,)).fetchone()
+        return dict(json.loads(row[0])) if row else {}
+
+    def set_profile(self, user_id: UserId, profile: dict[str, str]) -> None:
+        text = json.dumps(profile, ensure_ascii=False, sort_keys=True)
+        self._db.execute("UPDATE user SET profile = ? WHERE id = ?", (text, user_id))
+
+    def saw(self, seen: Sequence[tuple[UserId, int]]) -> None:
+        """(user, epoch ms): was online until then."""
+        self._db.executemany("UPDATE user SET seen_at_ms = max(seen_at_ms, ?2) WHERE id = ?1", seen)
+
+    def last_seen(self, user_id: UserId) -> int:
+        row = self._db.execute("SELECT seen_at_ms FROM user WHERE id = ?", (user_id,)).fetchone()
+        return int(row[0]) if row else 0
 
     # ---------------------------------------------------------------- friends
 
@@ -154,6 +169,28 @@ class People(abc.ABC):
         else:
             self._db.execute(f"DELETE FROM friend {where}", pending)
 
+    def remove_friend(self, user_id: UserId, friend_id: UserId) -> None:
+        """Also takes back a request that waits. Refused NOT_ALLOWED when there is neither."""
+        pair = (user_id, friend_id)
+        found = self._db.execute("SELECT accepted FROM friend WHERE user_id = ? AND friend_id = ?", pair).fetchone()
+        if found is None:
+            raise Refused(ErrorCode.NOT_ALLOWED, "you are not friends")
+        self._db.execute("DELETE FROM friend WHERE user_id = ? AND friend_id = ?", pair)
+        if found[0]:
+            self._db.execute("DELETE FROM friend WHERE user_id = ? AND friend_id = ?", (friend_id, user_id))
+
+    def may_see(self, user_id: UserId, other: UserId) -> bool:
+        """Friends, or members of one group."""
+        if user_id == other:
+            return True
+        found = self._db.execute(
+            "SELECT 1 FROM friend WHERE user_id = ?1 AND friend_id = ?2 AND accepted = 1 UNION ALL"
+            " SELECT 1 FROM member AS a JOIN member AS b ON b.team_id = a.team_id AND b.user_id = ?2"
+            " WHERE a.user_id = ?1 LIMIT 1",
+            (user_id, other),
+        )
+        return found.fetchone() is not None
+
     def friends(self, user_id: UserId) -> list[User]:
         rows = self._db.execute(
             "SELECT u.id, u.name FROM friend AS f JOIN user AS u ON u.id = f.friend_id"
@@ -169,61 +206,3 @@ class People(abc.ABC):
             (user_id,),
         )
         return [FriendRequest(User(row[0], row[1]), user_id) for row in rows]
-
-    # ---------------------------------------------------------------- groups
-
-    def create_group(self, owner: UserId, name: str, description: str, limit: int, now_ms: int) -> GroupId:
-        self._room_for_another_group(owner, limit)
-        made = self._db.execute(
-            "INSERT INTO team (name, description, created_at_ms) VALUES (?, ?, ?)", (name, description, now_ms)
-        ).lastrowid
-        assert made is not None
-        self._add_member(made, owner, Role.OWNER, now_ms)
-        return made
-
-    def join_group(self, user_id: UserId, group_id: GroupId, members: int, groups: int, now_ms: int) -> Group:
-        row = self._db.execute("SELECT id, name, description FROM team WHERE id = ?", (group_id,)).fetchone()
-        if row is None:
-            raise Refused(ErrorCode.UNKNOWN_GROUP)
-        group = Group(row[0], row[1], row[2])
-        member = self._db.execute("SELECT 1 FROM member WHERE team_id = ? AND user_id = ?", (group_id, user_id))
-        if member.fetchone() is not None:
-            return group
-        count = self._db.execute("SELECT count(*) FROM member WHERE team_id = ?", (group_id,)).fetchone()[0]
-        if count >= members:
-            raise Refused(ErrorCode.LIMIT_REACHED, "this group is full")
-        self._room_for_another_group(user_id, groups)
-        self._add_member(group_id, user_id, Role.MEMBER, now_ms)
-        return group
-
-    def _room_for_another_group(self, user_id: UserId, limit: int) -> None:
-        if self._db.execute("SELECT count(*) FROM member WHERE user_id = ?", (user_id,)).fetchone()[0] >= limit:
-            raise Refused(ErrorCode.LIMIT_REACHED, "you are in too many groups")
-
-    def _add_member(self, group_id: GroupId, user_id: UserId, role: Role, now_ms: int) -> None:
-        self._db.execute("INSERT INTO member VALUES (?, ?, ?, ?)", (group_id, user_id, int(role), now_ms))
-        self._members.pop((group_id, user_id), None)
-        cursor = (user_id, -group_id, self._last_seq(-group_id))
-        self._db.execute("INSERT OR REPLACE INTO cursor VALUES (?, ?, ?)", cursor)
-
-    def group_ids(self, user_id: UserId) -> list[GroupId]:
-        rows = self._db.execute("SELECT team_id FROM member WHERE user_id = ? ORDER BY team_id", (user_id,))
-        return [row[0] for row in rows]
-
-    def groups(self, user_id: UserId, member_limit: int) -> list[GroupRow]:
-        rows = self._db.execute(
-            "SELECT t.id, t.name, t.description FROM member AS m JOIN team AS t ON t.id = m.team_id"
-            " WHERE m.user_id = ? ORDER BY t.id",
-            (user_id,),
-        ).fetchall()
-        result = []
-        for group_id, name, description in rows:
-            found = self._db.execute(
-                "SELECT u.id, u.name, m.role FROM member AS m JOIN user AS u ON u.id = m.user_id"
-                " WHERE m.team_id = ? ORDER BY m.role, u.id LIMIT ?",
-                (group_id, member_limit),
-            ).fetchall()
-            member_limit -= len(found)
-            members = [(User(row[0], row[1]), Role(row[2])) for row in found]
-            result.append(GroupRow(Group(group_id, name, description), members))
-        return result

@@ -1,0 +1,166 @@
+"""Reading conversations in SQLite: what waits, history, where everybody is.
+
+Owns: messages as they are read, the caches of numbers and pairs, and dropping those when others have written.
+Elsewhere: writing messages and transactions (store.sqlite), the rows without an index entry (store.sqlite_tail).
+Fails: sqlite3.Error passes through; Refused for a group one is not in.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from chatd.model import ConversationId, Group, GroupId, Message, Seq, User, UserId
+from chatd.store.base import Head, Waiting
+from chatd.store.sqlite_groups import Teams
+from chatd.store.sqlite_tail import Tail
+
+CACHE = 200_000
+"""Entries a cache may have before it is emptied."""
+NOBODY = User(0, "")
+_COLUMNS = "m.id, m.conversation, m.seq, m.sender_id, m.fp, m.sent_at_ms, m.qos, m.typeu, m.body"
+SELECT = f"SELECT {_COLUMNS} FROM message AS m"
+Found = tuple[int, ConversationId, Seq, UserId, str, int, int, int, str]
+
+
+class Archive(Teams):
+    """The part of Tables that reads messages; a base of SqliteTables."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        super().__init__(db)
+        self._tail = Tail(db)
+        self._last: dict[ConversationId, Seq] = {}
+        self._pair_members: dict[ConversationId, tuple[UserId, UserId]] = {}
+        self._directory = ""
+
+    def _forget_what_others_changed(self) -> None:
+        if not self._tail.refresh():
+            return
+        self._last.clear()
+        self._members.clear()
+        directory = self._meta("directory")
+        if directory != self._directory:
+            self._directory = directory
+            self.forget_users()
+
+    def _last_seq(self, conversation: ConversationId) -> Seq:
+        if len(self._last) > CACHE:
+            self._last.clear()
+        places = self._tail.places.get(conversation)
+        if places:
+            return places[-1][0]
+        found = self._db.execute("SELECT max(seq) FROM place WHERE conversation = ?", (conversation,)).fetchone()
+        return int(found[0] or 0)
+
+    def waiting(self, user_id: UserId, limit: int, cursors_of: Sequence[ConversationId] = ()) -> Waiting:
+        self._forget_what_others_changed()
+        found: dict[int, Found] = {
+            row[0]: row
+            for row in self._db.execute(
+                f"SELECT {_COLUMNS} FROM (SELECT p.id AS id FROM cursor AS c CROSS JOIN place AS p"
+                " ON p.conversation = c.conversation AND p.seq > c.delivered"
+                " WHERE c.user_id = ? ORDER BY p.id LIMIT ?) AS w CROSS JOIN message AS m ON m.id = w.id",
+                (user_id, limit + 1),
+            )
+        }
+        if len(found) <= limit:
+            for number in self._waiting_in_tail(user_id):
+                found[number] = self._db.execute(f"{SELECT} WHERE m.id = ?", (number,)).fetchone()
+        numbers = sorted(found)
+        delivered: dict[ConversationId, Seq] = {}
+        for conversation in cursors_of:
+            cursor = self._db.execute(
+                "SELECT delivered FROM cursor WHERE user_id = ? AND conversation = ?", (user_id, conversation)
+            ).fetchone()
+            delivered[conversation] = int(cursor[0]) if cursor else 0
+        messages = [self._message(found[number]) for number in numbers[:limit]]
+        return Waiting(messages, len(numbers) > limit, delivered)
+
+    def _waiting_in_tail(self, user_id: UserId) -> list[int]:
+        places = self._tail.places
+        if not places:
+            return []
+        cursors = self._db.execute("SELECT conversation, delivered FROM cursor WHERE user_id = ?", (user_id,))
+        return [
+            number
+            for conversation, delivered in cursors
+            if conversation in places
+            for seq, number in places[conversation]
+            if seq > delivered
+        ]
+
+    def _message(self, row: Found) -> Message:
+        _, conversation, seq, sender_id, fp, sent_at_ms, qos, typeu, body = row
+        recipient = NOBODY
+        if conversation > 0:
+            low, high = self._pair_of(conversation)
+            recipient = self.user_or_ghost(high if sender_id == low else low)
+        return Message(
+            conversation, seq, sender_id, self.user_or_ghost(sender_id).name, recipient.id, recipient.name,
+            max(0, -conversation), body, fp, bool(qos), typeu, sent_at_ms,
+        )  # fmt: skip
+
+    def _pair_of(self, conversation: ConversationId) -> tuple[UserId, UserId]:
+        pair = self._pair_members.get(conversation)
+        if pair is None:
+            if len(self._pair_members) > CACHE:
+                self._pair_members.clear()
+            pair = self._db.execute("SELECT low, high FROM pair WHERE id = ?", (conversation,)).fetchone()
+            self._pair_members[conversation] = pair
+        return pair
+
+    # ---------------------------------------------------------------- history
+
+    def conversation_of(self, user_id: UserId, other: UserId, group_id: GroupId) -> ConversationId:
+        if group_id:
+            self.role(group_id, user_id)
+            return -group_id
+        pair = (min(user_id, other), max(user_id, other))
+        found = self._db.execute("SELECT id FROM pair WHERE low = ? AND high = ?", pair).fetchone()
+        return int(found[0]) if found else 0
+
+    def history(self, conversation: ConversationId, after: Seq, before: Seq, limit: int) -> list[Message]:
+        self._forget_what_others_changed()
+        order, bounds = ("DESC", (0, before)) if before > 0 else ("ASC", (after, 1 << 62))
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM (SELECT id FROM place WHERE conversation = ? AND seq > ? AND seq < ?"
+            f" ORDER BY seq {order} LIMIT ?) AS w CROSS JOIN message AS m ON m.id = w.id",
+            (conversation, *bounds, limit),
+        ).fetchall()
+        found: dict[int, Found] = {row[0]: row for row in rows}
+        for seq, number in self._tail.places.get(conversation, ()):
+            if bounds[0] < seq < bounds[1]:
+                found[number] = self._db.execute(f"{SELECT} WHERE m.id = ?", (number,)).fetchone()
+        numbers = sorted(found)
+        chosen = numbers[-limit:] if before > 0 else numbers[:limit]
+        return [self._message(found[number]) for number in chosen]
+
+    def heads(self, user_id: UserId, after: ConversationId, limit: int) -> list[Head]:
+        self._forget_what_others_changed()
+        rows = self._db.execute(
+            "SELECT conversation, delivered, seen FROM cursor WHERE user_id = ? AND conversation > ?"
+            " ORDER BY conversation LIMIT ?",
+            (user_id, after, limit),
+        ).fetchall()
+        heads = []
+        for conversation, delivered, seen in rows:
+            other: User | Group | None
+            if conversation > 0:
+                low, high = self._pair_of(conversation)
+                other = self.user_or_ghost(high if user_id == low else low)
+            else:
+                other = self.group(-conversation)
+            if other is not None:
+                heads.append(Head(conversation, other, self._last_seq(conversation), delivered, seen))
+        return heads
+
+    def mark_seen(self, user_id: UserId, conversation: ConversationId, seq: Seq) -> Seq:
+        seq = min(seq, self._last_seq(conversation))
+        self._db.execute(
+            "UPDATE cursor SET seen = max(seen, ?3) WHERE user_id = ?1 AND conversation = ?2",
+            (user_id, conversation, seq),
+        )
+        row = self._db.execute(
+            "SELECT seen FROM cursor WHERE user_id = ? AND conversation = ?", (user_id, conversation)
+        ).fetchone()
+        return int(row[0]) if row else 0
