@@ -57,9 +57,13 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ),
     ] = 5
     keep_alive_s: Annotated[
-        Literal[3, 5, 10, 15, 30, 60, 120],
-        _option("mobileimsdk: the clients' keep-alive interval; decides the silence limit", "worker"),
-    ] = 15
+        Literal[0, 3, 5, 10, 15, 30, 60, 120],
+        _option(
+            "mobileimsdk: the clients' keep-alive interval, decides the silence limit; 0 = the stock clients': 15, "
+            "over udp:// 3",
+            "worker",
+        ),
+    ] = 0
 
 
 class Store(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -168,6 +172,7 @@ def _default_listen() -> tuple[Listen, ...]:
     return (
         Listen(protocol="chatserver", address="tcp://0.0.0.0:6000"),
         Listen(protocol="mobileimsdk", address="tcp://0.0.0.0:8901"),
+        Listen(protocol="mobileimsdk", address="udp://0.0.0.0:7901"),
     )
 
 

@@ -41,6 +41,8 @@ FIELDS = (
     "log_generation",  # master's row only: bumped at each rotation
     "store_ok",  # 1 = the last commit succeeded
     "bus_ok",  # 1 = every peer answers
+    "udp_peers",  # of `connections`: those that are addresses, not sockets
+    "udp_dropped",  # datagrams that could not be sent or served, total
 )
 
 
@@ -82,6 +84,8 @@ class Row:
     log_generation: int
     store_ok: int
     bus_ok: int
+    udp_peers: int
+    udp_dropped: int
 
 
 for _index, _name in enumerate(FIELDS):

@@ -17,6 +17,8 @@ class Seat:
     """slot: 0..workers-1, kept over respawns. generation: of the configuration.
 
     listeners: one bound, listening, non-blocking socket per [[listen]], shared by all workers.
+    datagrams: one bound, non-blocking UDP socket per udp [[listen]], this slot's own; the master holds them too,
+    so that an address keeps its worker over a respawn.
     life_fd: read end of a pipe whose only writer is the master; EOF = the master is gone.
     order_fd: non-blocking SOCK_SEQPACKET socket of master -> worker orders and worker -> master answers,
     one JSON object per datagram: {"order": "reload", "generation": n, "config": {...}} ->
@@ -36,3 +38,4 @@ class Seat:
     order_fd: int
     rows: tuple[Row, ...]
     master_row: Row
+    datagrams: tuple[tuple[Listen, socket.socket], ...] = ()

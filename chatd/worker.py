@@ -37,7 +37,7 @@ from chatd.store.sqlite import open_tables as open_sqlite
 from chatd.wire.chatserver import ChatserverCodec
 from chatd.wire.codec import Codec
 from chatd.wire.echo import EchoCodec
-from chatd.wire.mobileimsdk import MobileimsdkCodec
+from chatd.wire.mobileimsdk import MAX_BODY_BYTES, MobileimsdkCodec
 
 _TICK_S = 0.05
 _LAG_WINDOW_S = 10.0
@@ -68,6 +68,14 @@ def make_codec(listen: Listen, config: Config) -> Codec:
     if listen.protocol == "mobileimsdk":
         return MobileimsdkCodec(listen.max_frame_bytes, limits.body_bytes, limits.fp_bytes)
     return EchoCodec()
+
+
+def make_datagram_codec(listen: Listen, config: Config) -> MobileimsdkCodec:
+    """COMPAT: the Java client reads a datagram into 1,024 bytes, but may send a longer one."""
+    longest = listen.max_frame_bytes or 1024
+    limits = config.limits
+    inwards = max(longest, MAX_BODY_BYTES)
+    return MobileimsdkCodec(longest, limits.body_bytes, limits.fp_bytes, prefixed=False, receive_bytes=inwards)
 
 
 def run(seat: Seat) -> int:
@@ -109,6 +117,7 @@ class Worker:
         self._due = loop.time() + _TICK_S
         self._tick()
         self._server.open([Door(listen, sock) for listen, sock in seat.listeners])
+        self._server.open_datagrams(seat.datagrams, lambda listen: make_datagram_codec(listen, self._config))
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 100)

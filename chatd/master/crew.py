@@ -115,6 +115,7 @@ class Crew:
         for slot in serving[self.wanted :]:
             slot.fork_at = 0.0
             slot.failures = 0
+            self.shared.datagrams.release(slot.index)
             if slot.worker is None:
                 clear(slot.row)
             else:

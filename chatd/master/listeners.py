@@ -1,7 +1,7 @@
 """The sockets on which clients arrive.
 
 Owns: binding them, or taking them from systemd, and describing them in status.
-Not here: accepting (net).
+Not here: accepting (net), UDP sockets (datagrams).
 Fails: BootError, exit 71 (77 where permission is missing), naming the address.
 """
 
@@ -13,7 +13,7 @@ import socket
 import stat
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from chatd import address
@@ -40,14 +40,15 @@ def bind_all(
             adopted.setblocking(False)
             bound.append((one, adopted))
         else:
-            bound.append((one, _bind_by(one, deadline)))
+            bound.append((one, bind_by(one, deadline, _bind)))
     return tuple(bound), left
 
 
-def _bind_by(one: Listen, deadline: float) -> socket.socket:
+def bind_by(one: Listen, deadline: float, bind: Callable[[Listen], socket.socket]) -> socket.socket:
+    """bind(one), until the deadline again while another process has the address. OSError becomes BootError."""
     while True:
         try:
-            return _bind(one)
+            return bind(one)
         except OSError as error:
             if error.errno == errno.EADDRINUSE and time.monotonic() < deadline:
                 time.sleep(0.02)

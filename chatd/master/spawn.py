@@ -21,6 +21,7 @@ import msgspec
 from chatd import log
 from chatd.config import Config
 from chatd.errors import BootError, ConfigError, Exit, Unavailable
+from chatd.master.datagrams import Datagrams
 from chatd.master.listeners import Bound
 from chatd.master.scoreboard import Scoreboard, clear
 from chatd.metrics import State
@@ -47,6 +48,7 @@ class Shared:
 
     scoreboard: Scoreboard
     listeners: tuple[Bound, ...]
+    datagrams: Datagrams
     life_read: int
     serve: Serve
     leave_master: Callable[[], None]
@@ -71,6 +73,7 @@ class Child:
 def fork(slot: int, generation: int, config: Config, shared: Shared) -> Child:
     """A new worker in `slot`. Its row says BOOTING, with a fresh heartbeat, before it runs."""
     row = shared.scoreboard.rows[slot]
+    datagrams = shared.datagrams.of(slot)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     stacks = os.memfd_create("stacks")
     ours.setblocking(False)
@@ -93,6 +96,7 @@ def fork(slot: int, generation: int, config: Config, shared: Shared) -> Child:
                 order_fd=theirs.detach(),
                 rows=shared.scoreboard.rows,
                 master_row=shared.scoreboard.master_row,
+                datagrams=datagrams,
             )
             _be_worker(seat, shared, stacks)
     except OSError:
@@ -117,6 +121,7 @@ def _be_worker(seat: Seat, shared: Shared, stacks: int) -> None:
             with contextlib.suppress(OSError, ValueError):  # the C library keeps two for itself
                 signal.signal(number, signal.SIG_IGN if number in IGNORED else signal.SIG_DFL)
         shared.leave_master()
+        shared.datagrams.keep_only(seat.slot)
         faulthandler.enable(file=stacks, all_threads=True)
         log.setup(seat.config.log, seat.config.server.log_dir, seat.rows[seat.slot], seat.master_row, worker=seat.slot)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -11,9 +11,10 @@ import os
 import socket
 
 from chatd import log
-from chatd.config_load import Loaded
+from chatd.config_load import Loaded, workers_of
 from chatd.errors import BootError, Exit
 from chatd.master import directories, listeners, privileges
+from chatd.master.datagrams import Datagrams, is_datagram
 from chatd.master.detach import Announcer
 from chatd.master.lock import Lock
 from chatd.master.privileges import Identity
@@ -50,14 +51,17 @@ def _under_lock(
 ) -> int:
     config = loaded.config
     directories.prepare_bus(config.server, who)
-    bound, strangers = listeners.bind_all(config.listen, inherited, lock.crashed)
+    streams = [one for one in config.listen if not is_datagram(one)]
+    bound, strangers = listeners.bind_all(streams, inherited, lock.crashed)
+    datagrams = Datagrams(config.listen, who)
+    datagrams.bind_first(workers_of(config), lock.crashed)
     privileges.drop(who)
     scoreboard = Scoreboard()
     _open_log(loaded, scoreboard)
     for stranger in strangers:
         log.get().warning("a socket from systemd matches no [[listen]]", address=str(stranger.getsockname()))
         stranger.close()
-    master = Master(loaded, scoreboard, bound, lock, notifier, serve, announcer)
+    master = Master(loaded, scoreboard, bound, datagrams, lock, notifier, serve, announcer)
     gc.freeze()  # the pages of what exists now stay shared with the workers
     try:
         code = master.run()
@@ -65,6 +69,7 @@ def _under_lock(
         log.get().exception("the master ended by a bug; its workers drain and leave")
         raise
     listeners.close_all(bound)
+    datagrams.close()
     return code
 
 

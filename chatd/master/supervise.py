@@ -22,6 +22,7 @@ from chatd.errors import ConfigError, Exit
 from chatd.master import reload as reloading
 from chatd.master.control import Answer, Command, Control
 from chatd.master.crew import Crew
+from chatd.master.datagrams import Datagrams
 from chatd.master.detach import Announcer
 from chatd.master.gauge import Gauge, gather, state_of
 from chatd.master.listeners import Bound, actual_address
@@ -58,12 +59,14 @@ class Master:
         loaded: Loaded,
         scoreboard: Scoreboard,
         bound: tuple[Bound, ...],
+        datagrams: Datagrams,
         lock: Lock,
         notifier: Notifier,
         serve: Serve,
         announcer: Announcer,
     ) -> None:
-        self._bound, self._lock, self._notifier, self._announcer = bound, lock, notifier, announcer
+        self._streams, self._datagrams = bound, datagrams
+        self._lock, self._notifier, self._announcer = lock, notifier, announcer
         self._began = time.monotonic()
         self._announced = False
         self._stop_answers: list[Answer] = []
@@ -77,7 +80,7 @@ class Master:
         self._rotation = Rotation(loaded.config.server.log_dir, scoreboard.master_row)
         config = loaded.config
         self.crew = Crew(
-            shared=Shared(scoreboard, bound, self._life[0], serve, self._leave),
+            shared=Shared(scoreboard, bound, datagrams, self._life[0], serve, self._leave),
             config=config,
             generation=1,
             wanted=config_load.workers_of(config),
@@ -88,6 +91,10 @@ class Master:
         self._reload = reloading.Reload(loaded, self.crew, self._say_ready)
         self._watch(self._wake[0], self._signalled)
         self._control = Control(config.server.runtime_dir, self._commands(), self._watch, self._unwatch)
+
+    def _bound(self) -> tuple[Bound, ...]:
+        """What clients are told to connect to."""
+        return self._streams + self._datagrams.first()
 
     # ------------------------------------------------------------ the loop
 
@@ -193,7 +200,7 @@ class Master:
 
     def _ready(self) -> None:
         self._announced = True
-        listening = [actual_address(one, sock) for one, sock in self._bound]
+        listening = [actual_address(one, sock) for one, sock in self._bound()]
         log.get().info("ready", workers=self.crew.wanted, listening=listening)
         self._say_ready()
         self._announcer.tell(Exit.OK, "")
@@ -246,7 +253,7 @@ class Master:
         }
 
     def _do_status(self, _request: dict[str, Any], answer: Answer) -> None:
-        status = gather(self.crew, self._reload, self._bound, self._gauge, os.getpid(), self._began)
+        status = gather(self.crew, self._reload, self._bound(), self._gauge, os.getpid(), self._began)
         answer({"ok": True, "exit": Exit.OK, "status": msgspec.to_builtins(status)})
 
     def _begin_reload(self, answer: Answer) -> None:

@@ -1,7 +1,8 @@
 """All connections of one worker: accepting them fairly, and looking after them.
 
 Owns: the accept gate, limits on descriptors, the flush at the end of a turn, the rounds of the clock, draining.
-Elsewhere: one connection (net.connection), the listening sockets themselves (master.listeners).
+Elsewhere: one connection (net.connection), clients that come in datagrams (net.datagram), the listening sockets
+themselves (master.listeners, master.datagrams).
 Fails: an accept that fails for want of descriptors is answered with a polite refusal and counted; it never
 ends the worker.
 """
@@ -15,16 +16,18 @@ import random
 import resource
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Protocol as Contract
 
 from chatd import log
 from chatd.config import Config, Listen
 from chatd.core.dispatch import Core
+from chatd.core.session import Peer
 from chatd.errors import MEANINGS, Disconnect, ErrorCode
 from chatd.metrics import Row, State
 from chatd.model import Protocol
 from chatd.net.connection import Connection
+from chatd.net.datagram import DatagramDoor, MakeDatagramCodec
 from chatd.protocol import Draining, Failed
 from chatd.wire.codec import Codec
 
@@ -38,8 +41,8 @@ _SEND_BUFFER_BYTES = 256 * 1024
 _ECHO_SILENCE_S = 60.0
 _BURST_S = 10
 _ANY = 1 << 60
-_SILENCE_S = {3: 7.0, 5: 11.0, 10: 15.0, 15: 20.0, 30: 35.0, 60: 65.0, 120: 125.0}
-"""By the client's keep-alive interval, seconds (docs/protocols/mobileimsdk.md)."""
+_SILENCE_S = {0: 20.0, 3: 7.0, 5: 11.0, 10: 15.0, 15: 20.0, 30: 35.0, 60: 65.0, 120: 125.0}
+"""By the client's keep-alive interval, seconds (docs/protocols/mobileimsdk.md); 0 = the stock clients' own, 15."""
 
 _PROTOCOLS = {
     "chatserver": Protocol.CHATSERVER,
@@ -84,6 +87,7 @@ class Server:
         self.loop = loop
         self.now = loop.time
         self.connections: set[Connection] = set()
+        self._datagram_doors: list[DatagramDoor] = []
         self._make_codec = make_codec
         self._rows = rows
         self._row = rows[slot]
@@ -103,8 +107,13 @@ class Server:
         for door in doors:
             self.loop.add_reader(door.sock.fileno(), self._knock, door)
 
+    def open_datagrams(self, doors: Iterable[tuple[Listen, socket.socket]], make_codec: MakeDatagramCodec) -> None:
+        self._datagram_doors = [DatagramDoor(self, listen, sock, make_codec) for listen, sock in doors]
+
     def shut(self) -> None:
         """Stop accepting; the connections stay."""
+        for datagrams in self._datagram_doors:
+            datagrams.shut()
         for door in self._doors:
             self.loop.remove_reader(door.sock.fileno())
             door.sock.close()
@@ -138,8 +147,9 @@ class Server:
             self.loop.add_reader(door.sock.fileno(), self._knock, door)
 
     def _ahead(self) -> bool:
-        least = min((row.connections for row in self._rows if row.state == State.READY), default=0)
-        return self._row.connections > least + _GATE_SLACK + least * _GATE_SHARE
+        """Only what is accepted here counts: where a datagram goes is the kernel's choice."""
+        least = min((row.connections - row.udp_peers for row in self._rows if row.state == State.READY), default=0)
+        return self._row.connections - self._row.udp_peers > least + _GATE_SLACK + least * _GATE_SHARE
 
     async def _welcome(self, door: Door, sock: socket.socket, address: object) -> None:
         try:
@@ -158,7 +168,7 @@ class Server:
             sock.close()
             self._log.warning("connection failed", why=str(error))
         finally:
-            self._row.connections = len(self.connections)
+            self.tick()
 
     def _refuse(self, door: Door, sock: socket.socket) -> None:
         """Say busy in the protocol's own terms, then close."""
@@ -210,7 +220,11 @@ class Server:
         for connection in dirty:
             connection.flush()
 
-    def ended(self, connection: Connection, reason: Disconnect) -> None:
+    def refused(self) -> None:
+        """Somebody was turned away for want of room."""
+        self._row.refused += 1
+
+    def ended(self, connection: Peer, reason: Disconnect) -> None:
         """Called once per connection, before anything is closed."""
         session = connection.session
         quiet = reason in (Disconnect.PEER_LEFT, Disconnect.LOGGED_OUT, Disconnect.DRAINING)
@@ -220,7 +234,9 @@ class Server:
 
     def tick(self) -> None:
         """Some ten times a second."""
-        self._row.connections = len(self.connections)
+        peers = sum(len(door.peers) for door in self._datagram_doors)
+        self._row.udp_peers = peers
+        self._row.connections = len(self.connections) + peers
 
     def round(self) -> None:
         """Once a second."""
@@ -232,7 +248,10 @@ class Server:
             connection.overdue(now)
             queued += connection.out_bytes
             connection.spent = max(0, min(connection.spent, self.budget) - rate) if rate else 0
+        for datagrams in self._datagram_doors:
+            queued += datagrams.round(now, rate)
         self._row.queue_bytes = queued
+        self._row.udp_dropped = sum(door.dropped for door in self._datagram_doors)
         self.core.delivery.resend()
 
     # ---------------------------------------------------------------- draining
@@ -240,6 +259,8 @@ class Server:
     async def drain(self, spread_s: float) -> None:
         """Tell every client, then close them one after the other over spread_s."""
         now_ms = time.time_ns() // 1_000_000
+        for datagrams in self._datagram_doors:
+            await datagrams.drain(Draining(now_ms + int(spread_s * 1000), random.randrange(200, 2000)))
         for connection in tuple(self.connections):
             connection.push(Draining(now_ms + int(spread_s * 1000), random.randrange(200, 2000)))
         await asyncio.sleep(0)

@@ -39,6 +39,7 @@ from chatd.protocol import (
     SendMessage,
     ServerRequest,
 )
+from chatd.wire.brief import shortened
 from chatd.wire.frames import as_int, as_str, check_utf8, decode_fields, fields_of, fit, over, too_deep
 
 MAX_BODY_BYTES = 6144
@@ -114,16 +115,32 @@ class MobileimsdkCodec:
     """See wire.codec.Codec. Limits in bytes; max_frame_bytes is a body's limit both ways, 0 = MAX_BODY_BYTES.
 
     prefixed: packets follow each other in a stream, each behind its length (TCP). Otherwise the transport keeps
-    them apart (a datagram, a text frame): receive() is given exactly one, encode() makes exactly one.
+    them apart (a datagram, a text frame): receive() is given exactly one, encode() makes exactly one, and packet()
+    is receive() without the iterator. receive_bytes: the limit of what is received, where it is another one.
     A WireError is told to the peer by encode(Failed(error.code, error.text, None, error.ref)).
     """
 
-    __slots__ = ("_body_bytes", "_fp_bytes", "_frame", "_limit", "_prefixed", "_rest", "_user", "pace_ms")
+    __slots__ = (
+        "_body_bytes",
+        "_fp_bytes",
+        "_frame",
+        "_key",
+        "_limit",
+        "_prefixed",
+        "_receive_bytes",
+        "_rest",
+        "_user",
+        "pace_ms",
+    )
 
-    def __init__(self, max_frame_bytes: int, body_bytes: int, fp_bytes: int, *, prefixed: bool = True) -> None:
+    def __init__(
+        self, max_frame_bytes: int, body_bytes: int, fp_bytes: int, *, prefixed: bool = True, receive_bytes: int = 0
+    ) -> None:
         self.pace_ms = 0
         self._prefixed = prefixed
+        self._key = FRAMES_KEY if prefixed else FRAMES_KEY_APART
         self._limit = max_frame_bytes or MAX_BODY_BYTES
+        self._receive_bytes = receive_bytes or self._limit
         self._body_bytes = body_bytes
         self._fp_bytes = fp_bytes
         self._rest: bytes | bytearray = b""
@@ -134,7 +151,7 @@ class MobileimsdkCodec:
 
     def receive(self, data: bytes) -> Iterator[Command]:
         if not self._prefixed:
-            yield self._receive_one(data)
+            yield self.packet(data)
             return
         if self._rest:
             data = self._joined(data)
@@ -153,8 +170,9 @@ class MobileimsdkCodec:
         if at < end:
             self._rest = bytearray(data[at:])
 
-    def _receive_one(self, packet: bytes) -> Command:
-        if not 0 < len(packet) <= self._limit:
+    def packet(self, packet: bytes) -> Command:
+        """The command of one whole packet."""
+        if not 0 < len(packet) <= self._receive_bytes:
             raise _bad_length(len(packet))
         self._frame = packet
         return self._command(packet)
@@ -236,21 +254,25 @@ class MobileimsdkCodec:
         self._user = event.user.name
         return self._from_server(LOGIN_ANSWER, _login_answer(0, event.first_login_time)), 0
 
+    def shortened(self, packet: bytes, limit: int) -> bytes:
+        """What encode() made, in at most `limit` bytes, or b"" where that says nothing any more."""
+        return packet if len(packet) <= limit else shortened(packet, limit)
+
     def _deliver(self, event: Deliver) -> bytes:
         message, fp = event.message, event.fp
         key = self._key if fp == message.fp else f"{self._key} {fp}"
         frame = event.frames.get(key)
         if frame is not None and len(frame) <= (self._limit + 4 if self._prefixed else self._limit):
             return frame
+        cut_key = f"{key} {self._limit}"
+        if (frame := event.frames.get(cut_key)) is not None:
+            return frame
         body = _data_packet(message, fp, message.body)
         if len(body) > self._limit:
-            return self._framed(fit(lambda text: _data_packet(message, fp, text), message.body, self._limit))
+            body = fit(lambda text: _data_packet(message, fp, text), message.body, self._limit)
+            key = cut_key
         frame = event.frames[key] = self._framed(body)
         return frame
-
-    @property
-    def _key(self) -> str:
-        return FRAMES_KEY if self._prefixed else FRAMES_KEY_APART
 
     def _framed(self, body: bytes) -> bytes:
         return _length(len(body)) + body if self._prefixed else body
