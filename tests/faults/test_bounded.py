@@ -1,0 +1,183 @@
+"""T29, T30, T31: peers that do not read, do not log in, or are too many. Each is bounded, told why where it can be, and
+disturbs nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from chatd.errors import Disconnect, ErrorCode
+from tests.faults.ordeal import EIGHT, acquit, more_talk, ordeal
+from tests.harness.crowd import Crowd
+from tests.harness.daemon import Daemon
+from tests.harness.deadline import run, until
+from tests.harness.mobileimsdk import MobilePeer, content
+from tests.harness.peer import NulPeer, Peer
+from tests.harness.person import Person, Town
+
+OUTBOX_BYTES = 64 * 1024
+BODY = "x" * 2000
+
+
+def memory(daemon: Daemon) -> int:
+    """Bytes, of all workers."""
+    return sum(psutil.Process(pid).memory_info().rss for pid in daemon.workers())
+
+
+# ---------------------------------------------------------------- T29
+
+
+@pytest.mark.parametrize("wire", ["streaming", "mobile"])
+@pytest.mark.parametrize("messages", [1500, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+@pytest.mark.parametrize(
+    "room_later",
+    [
+        4 * 1024 * 1024,
+        pytest.param(OUTBOX_BYTES, marks=pytest.mark.xfail(strict=True, reason="cut again by what waits for it")),
+    ],
+    ids=["with room for all", "without"],
+)
+def test_a_client_that_never_reads_is_cut_and_gets_the_rest_later(
+    make_daemon: Callable[..., Daemon], wire: str, messages: int, room_later: int
+) -> None:
+    """Also where what waits is more than an outbox holds: then it comes as the client reads."""
+    daemon = make_daemon(workers=2, limits={"outbox_bytes": OUTBOX_BYTES}).start()
+
+    async def story() -> None:
+        town = Town(daemon)
+        alice, bob = await town.settle("alice", "streaming"), await town.newcomer("bob")
+        await alice.arrive()
+        reader: Peer = await deaf_client(town, bob, wire)
+        before = memory(daemon)
+        for number in range(messages):
+            alice.post(bob, f"{number} {BODY}", f"fp{number}")
+            if number % 50 == 49:
+                await alice.told(f"fp{number}", 30)
+        assert all(outcome.ok for outcome in alice.outcomes.values()), "the sender is not to suffer"
+        (cut,) = await until(10, "cut for not reading", lambda: daemon.logged(Disconnect.SLOW_CONSUMER.text))
+        assert cut["user"] == town.ids[bob]
+        assert memory(daemon) - before < 40 * 1024 * 1024 + messages * 1000
+        assert reader.transport is not None
+        reader.transport.resume_reading()
+        await reader.end()
+
+        daemon.config["limits"]["outbox_bytes"] = room_later
+        daemon.write_config()
+        assert (await asyncio.to_thread(daemon.ctl, "reload")).returncode == 0
+        seen = await everything_waiting(town, bob, wire, messages)
+        assert seen == list(range(seen[0], messages)), "in order, without holes"
+        if wire == "mobile":
+            assert seen[0] == 0, "nothing was acknowledged, so everything is given again"
+
+    run(story(), 60 + messages / 50)
+
+
+async def deaf_client(town: Town, name: str, wire: str) -> Peer:
+    """Logged in, with small buffers, and never reading again."""
+    if wire == "mobile":
+        mobile = MobilePeer()
+        await mobile.open(town.daemon.ports["mobileimsdk"], receive_buffer=4096)
+        await mobile.log_in(name, town.secret)
+        assert mobile.transport is not None
+        mobile.transport.pause_reading()
+        return mobile
+    peer = NulPeer()
+    await peer.open(town.daemon.ports["chatserver"], receive_buffer=4096)
+    peer.put({"msgid": 1, "id": town.ids[name], "password": town.secret, "framing": "nul"})
+    assert (await peer.take())["errno"] == 0
+    assert peer.transport is not None
+    peer.transport.pause_reading()
+    return peer
+
+
+async def everything_waiting(town: Town, name: str, wire: str, messages: int) -> list[int]:
+    """Log in again, read all of it."""
+    person = Person(town, name, "mobile" if wire == "mobile" else "streaming")
+    await person.arrive()
+
+    def last() -> bool:
+        return bool(person.seen) and person.seen[-1].text.startswith(f"{messages - 1} ")
+
+    await until(30 + messages / 200, "the last message", last)
+    return [int(seen.text.split()[0]) for seen in person.seen]
+
+
+# ---------------------------------------------------------------- T30
+
+
+@pytest.mark.parametrize("strangers", [2000, pytest.param(8000, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+def test_thousands_that_never_log_in_are_cut_and_disturb_nobody(
+    make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None], strangers: int
+) -> None:
+    login_s = 4.0
+    daemon = make_daemon(workers=2, timeouts={"login_s": login_s}).start()
+
+    async def fault(crowd: Crowd) -> None:
+        before = memory(daemon)
+        peers = [NulPeer() if number % 2 else MobilePeer() for number in range(strangers)]
+        for peer in peers:
+            await peer.open(daemon.ports["chatserver" if isinstance(peer, NulPeer) else "mobileimsdk"])
+        all_there = time.monotonic()
+        held = memory(daemon) - before
+        assert held < strangers * 50_000, f"{held} bytes for {strangers} strangers"
+        while not all(peer.gone.is_set() for peer in peers):
+            assert time.monotonic() - all_there < login_s + 4, "still there long after the deadline"
+            for peer in peers[::3]:
+                peer.write(b"{" if isinstance(peer, NulPeer) else b"\0")  # dripping does not help
+            await asyncio.sleep(0.5)  # the pace of the drops
+        await more_talk(crowd, 100)
+        assert crowd.logins() == len(crowd.people), "a session was disturbed"
+
+    verdict = run(ordeal(daemon, fault, wires=EIGHT, groups=((0, 1, 2, 3),), stale_s=2.0), 150)
+    verdict.counts["strangers"] = strangers
+    acquit(verdict, record_property, at_least=100)
+    assert len(daemon.logged(Disconnect.LOGIN_TIMEOUT.text)) >= strangers * 0.6
+
+
+# ---------------------------------------------------------------- T31
+
+
+@pytest.mark.parametrize("limit", ["descriptors", "connections"])
+def test_at_the_limit_it_says_busy_and_serves_who_is_there(
+    make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None], limit: str
+) -> None:
+    room = 60
+    daemon = make_daemon(workers=1, limits={"connections": room} if limit == "connections" else {})
+    daemon.start(prefix=("prlimit", "--nofile=256:256") if limit == "descriptors" else ())
+
+    async def fault(crowd: Crowd) -> None:
+        kept: list[NulPeer] = []
+        refused: NulPeer | None = None
+        for _ in range(200):
+            peer = NulPeer()
+            await peer.open(daemon.ports["chatserver"])
+            peer.put({"msgid": 4711})
+            (answer,) = [await peer.take()]
+            if answer["errno"] == ErrorCode.BUSY:
+                refused = peer
+                break
+            assert answer["errno"] == ErrorCode.UNKNOWN_REQUEST
+            kept.append(peer)
+        assert refused is not None, "200 connections and no refusal"
+        assert await refused.end() == [], "one refusal, then the end"
+        assert len(kept) > 30
+        mobile = MobilePeer()
+        await mobile.open(daemon.ports["mobileimsdk"])
+        (packet,) = await mobile.end()
+        assert (packet["type"], content(packet)["errorCode"]) == (52, ErrorCode.BUSY)
+        assert json.loads(content(packet)["errorMsg"])["temporary"] is True
+        await more_talk(crowd, 50)
+        assert crowd.logins() == len(crowd.people), "a session was disturbed"
+        assert (await asyncio.to_thread(daemon.status))["workers"][0]["refused"] >= 2
+        for peer in kept[:10]:
+            peer.close()
+            await peer.gone.wait()
+        await until(10, "room again", lambda: daemon.answers("echo"))
+
+    verdict = run(ordeal(daemon, fault, wires=EIGHT, groups=((0, 1, 2, 3),)), 100)
+    acquit(verdict, record_property, at_least=50)
