@@ -14,7 +14,8 @@ import msgspec
 
 from chatd.client.frames import Destination, is_number
 from chatd.client.screen import Screen
-from chatd.client.session import NotDone, NotLoggedIn, Session
+from chatd.client.sender import NotDone
+from chatd.client.session import NotLoggedIn, Session
 
 AskPassword = Callable[[str, bool], Awaitable[str | None]]
 """(prompt, new) -> the password, None if there is none to be had. new: it is being chosen."""

@@ -20,6 +20,8 @@ HIDDEN = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028
 """Characters that reorder or break what stands around them."""
 LINES_AHEAD = 1000
 """Lines of input read before they are used."""
+LINE_BYTES = 1024 * 1024
+"""Of a longer line the rest is dropped; no message may be that long, so it is refused."""
 
 
 class Screen(Protocol):
@@ -109,6 +111,7 @@ class PipedInput:
         rest = b""
         while data := self._read_some():
             *lines, rest = (rest + data).split(b"\n")
+            rest = rest[:LINE_BYTES]
             for line in lines:
                 self._put(loop, line)
         if rest:

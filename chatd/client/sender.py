@@ -20,6 +20,14 @@ from chatd.errors import MEANINGS
 
 Transmit = Callable[[Pending], None]
 
+MAX_TEXT_BYTES = 64 * 1024
+"""No longer text is tried. A server's own limit is lower; but of a frame that is far too long it may not even be able
+to say so before the connection breaks, and the message would be tried for ever."""
+
+
+class NotDone(Exception):
+    """What was asked for is not done; the text says why."""
+
 
 class Sender:
     def __init__(self, answer_s: float, give_up: Callable[[], None], notice: Notice) -> None:
@@ -59,6 +67,19 @@ class Sender:
         self._transmit = None
         self._put_off = False
         self._land()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._in_flight)
+
+    def check_room(self, text: str) -> None:
+        """Raises NotDone, and counts a refusal, when `text` cannot be added."""
+        if len(text.encode("utf-8", "replace")) > MAX_TEXT_BYTES:
+            self.refused += 1
+            raise NotDone(f"not sent, too long: {text[:40]}…")
+        if self.outbox.full:
+            self.refused += 1
+            raise NotDone(f"not sent, too many messages wait for their acknowledgement: {text}")
 
     def add(self, message: Pending) -> None:
         self.outbox.add(message)

@@ -24,11 +24,15 @@ from chatd.client.frames import Destination, Event, Msg, Pending, User
 from chatd.client.memory import Memory
 from chatd.client.roster import Roster
 from chatd.client.screen import Screen
-from chatd.client.sender import Sender, is_temporary
+from chatd.client.sender import NotDone, Sender, is_temporary
 from chatd.errors import MEANINGS, ErrorCode
 
 ALREADY_LOGGED_IN = 2
 """LOGIN_ACK's errno: true for a moment after a connection broke."""
+
+
+UNREADABLE = (ErrorCode.TOO_LONG, ErrorCode.INVALID_PACKET)
+"""What the server says of a frame before it closes the connection."""
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -48,10 +52,6 @@ class Timing(msgspec.Struct, frozen=True):
     """How long a login is repeated that is refused because the last connection is still thought to be there."""
     doubt_s: float = 5.0
     """A request that this wire does not acknowledge, sent this short before a connection broke, may be lost."""
-
-
-class NotDone(Exception):
-    """What was asked for is not done; the text says why."""
 
 
 class NotLoggedIn(NotDone):
@@ -249,9 +249,7 @@ class Session:
     def send(self, to: Destination, text: str) -> None:
         """Hand over a message: from here it is sent until the server acknowledges or refuses it. Raises NotDone."""
         self.require_login()
-        if self.sender.outbox.full:
-            self.sender.refused += 1
-            raise NotDone("not sent: too many messages wait for their acknowledgement")
+        self.sender.check_room(text)
         self.sender.add(Pending(uuid.uuid4().hex, to, text, int(time.time() * 1000)))
 
     async def request_friend(self, friend_id: int) -> None:
@@ -420,6 +418,8 @@ class Session:
             self._drop()  # the server and we disagree: begin again, nothing is lost by that
         elif refusal.fp or refusal.ref in (Msg.ONE_CHAT, Msg.GROUP_CHAT):
             self.sender.answered_no(refusal)
+        elif refusal.ref == 0 and refusal.errno in UNREADABLE and self._awaited is None and self.sender.busy:
+            self.sender.answered_no(refusal)  # of a frame that it did not read, the server cannot say what it was
         elif self._answer(refusal, refusal.ref):
             pass  # whoever asked tells it
         elif refusal.ref == Msg.LOGIN:

@@ -72,7 +72,8 @@ def test_refusals_are_told(make_daemon: MakeDaemon, tmp_path: Path) -> None:
     address = f"127.0.0.1:{daemon.ports['chatserver']}"
     script = [
         *("/login nobody pw", "/register alice pw", "/register alice pw", "/login alice pw"),
-        *("/chat nobody one", "/g 7 two", "/joingroup 7", "/addfriend 99", "/logout", "/chat 1 x", "/login alice pw"),
+        *("/chat nobody one", "/chat 1 " + "x" * 5000, "/g 7 two"),
+        *("/joingroup 7", "/addfriend 99", "/logout", "/chat 1 x", "/login alice pw"),
     ]
     code, printed = asyncio.run(run(tmp_path, [address], "\n".join(script)))
     expected = [
@@ -81,6 +82,7 @@ def test_refusals_are_told(make_daemon: MakeDaemon, tmp_path: Path) -> None:
         "# cannot register alice: this name is taken",
         "# logged in as alice(1)",
         "# not sent to nobody: no such user: one",
+        f"# not sent to 1: too long: {'x' * 5000}",
         "# not sent to group 7: no such group: two",
         "# no such group",
         "# asked 99",
@@ -92,6 +94,17 @@ def test_refusals_are_told(make_daemon: MakeDaemon, tmp_path: Path) -> None:
     # A refused message is told when the answer comes, which may be after the next line was done.
     assert sorted(printed) == sorted(expected)
     assert code == 3
+
+
+def test_a_frame_the_server_does_not_read_is_given_up(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    daemon = make_daemon().start()
+    address = f"127.0.0.1:{daemon.ports['chatserver']}"
+    script = ["/register bob pw", "/register alice pw", "/login alice pw", "/chat bob " + "y" * 65500, "next"]
+    code, printed = asyncio.run(run(tmp_path, [address], "\n".join(script)))
+    assert printed[3] == f"# not sent to bob: frame too long: {'y' * 65500}"
+    assert code == 3
+    code, printed = asyncio.run(run(tmp_path, [address], "/login bob pw"))
+    assert [line.partition("] ")[2] for line in printed[1:]] == ["alice(2): next"]
 
 
 def test_killed_workers_and_a_killed_daemon_lose_and_repeat_nothing(make_daemon: MakeDaemon, tmp_path: Path) -> None:

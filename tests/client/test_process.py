@@ -122,6 +122,19 @@ def test_what_a_killed_client_has_shown_its_successor_does_not(tmp_path: Path) -
     play(scenario)
 
 
+def test_a_line_that_is_far_too_long_is_refused_and_the_next_goes_on(tmp_path: Path) -> None:
+    async def scenario(server: SmallServer, address: str) -> None:
+        server.account("alice")
+        server.account("bob")
+        lines = ["/login alice pw", "/chat bob one", "x" * 3_000_000, "two", ""]
+        code, printed = await run(tmp_path, [address], "\n".join(lines))
+        assert code == 3
+        assert printed[1] == f"# not sent, too long: {'x' * 40}…"
+        assert server.texts() == ["one", "two"]
+
+    play(scenario)
+
+
 @pytest.mark.parametrize(
     ("lines", "code", "told"),
     [
