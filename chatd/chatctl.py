@@ -33,7 +33,7 @@ from chatd.master.status import Status
 
 CONNECT_S = 5.0
 GONE_S = 10.0
-STATUS_S = 5.0
+STATUS_S = 3.0
 SCALE_S = 30.0
 NEED_THE_FILE = ("reload", "user")
 DEAD_WITH_PIDFILE, NOT_RUNNING, UNKNOWN = 1, 3, 4

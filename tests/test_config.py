@@ -67,8 +67,6 @@ def test_the_sample_says_the_defaults(tmp_path):
             "listen[1].address",
             "is also listen[0]",
         ),
-        ('[[listen]]\nprotocol = "echo"\naddress = "udp://h:1"', "listen[0].address", "not in this version"),
-        ('[[listen]]\nprotocol = "echo"\naddress = "ws://h:1/w"', "listen[0].address", "not in this version"),
         ('[store]\nurl = "mysql://u:secret@h/db"', "store.url", "not in this version"),
         ('[store]\nurl = "chatd.db"', "store.url", "not in this version"),
         ('[store]\nurl = "sqlite:"', "store.url", "file name"),
@@ -88,6 +86,15 @@ def test_what_cannot_work_is_one_line(tmp_path, text, key, what):
     assert what in line
     assert "\n" not in line
     assert "secret" not in line
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp", "ws"])
+def test_a_transport_that_is_not_built_is_told(tmp_path, monkeypatch, transport):
+    monkeypatch.setattr(config_load, "TRANSPORTS", ("unix",))
+    with pytest.raises(
+        ConfigError, match=rf"listen\[0\].address: {transport}:// is not in this version \(it has unix\)"
+    ):
+        load(tmp_path, f'[[listen]]\nprotocol = "mobileimsdk"\naddress = "{transport}://h:1"')
 
 
 def test_a_missing_file_is_told(tmp_path):
@@ -150,7 +157,11 @@ def test_the_host_must_fit(tmp_path):
 
 
 def test_changes_name_their_effect(tmp_path):
-    old = load(tmp_path, "").config
+    old = load(
+        tmp_path,
+        '[[listen]]\nprotocol = "chatserver"\naddress = "tcp://0.0.0.0:6000"\n'
+        '[[listen]]\nprotocol = "mobileimsdk"\naddress = "tcp://0.0.0.0:8901"',
+    ).config
     new = load(
         tmp_path,
         '[server]\nworkers = 3\n[store]\nurl = "sqlite:x"\n[accounts]\nhash_threads = 2\n'

@@ -93,6 +93,7 @@ def test_one_worker_refusing_undoes_it_everywhere(make):
     assert server.ctl("reload").returncode == Exit.OK
 
 
+@pytest.mark.slow
 def test_a_worker_without_an_answer_fails_it(make):
     server = make(workers=1)
     server.environment["TRIAL_SILENT"] = "1"
@@ -115,7 +116,7 @@ def test_the_number_of_workers_changes_live(make):
     wait_for("one worker", lambda: server.pids() == first)
 
 
-@pytest.mark.parametrize("times", [15, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_many_reloads_end_no_session(make, times):
     """T11."""
     server = make().start()

@@ -12,7 +12,7 @@ from tests.master.conftest import kill, wait_for
 
 
 @pytest.mark.parametrize(
-    ("lines", "rotate_bytes"), [(3000, 150_000), pytest.param(60000, 1_000_000, marks=pytest.mark.slow)]
+    ("lines", "rotate_bytes"), [(3000, 100_000), pytest.param(60000, 1_000_000, marks=pytest.mark.slow)]
 )
 def test_no_line_is_lost_or_torn(make, lines, rotate_bytes):
     workers = 3
@@ -23,7 +23,7 @@ def test_no_line_is_lost_or_torn(make, lines, rotate_bytes):
         client.sendall(b"hello\n")
         slot = client.recv(100).split()[0]
         writers.setdefault(slot, client)
-    rounds = 10
+    rounds = 5
     current = server.root / "log/normal.log"
     for number in range(rounds):
         for client in writers.values():
@@ -49,7 +49,7 @@ def test_no_line_is_lost_or_torn(make, lines, rotate_bytes):
 
 def test_only_so_many_are_kept(make):
     server = make(workers=1, tables="[log]\nrotate_bytes = 1\nrotate_keep = 2").start()
-    for _ in range(4):
+    for _ in range(3):
         wait_for("a fresh file", lambda: (server.root / "log/normal.log").stat().st_size == 0)
         with server.connect() as client:
             client.sendall(b"log 1 10\n")

@@ -15,8 +15,6 @@ import pytest
 from chatd.errors import Exit
 from tests.master.conftest import TRIAL, is_alive, say, wait_for
 
-pytestmark = pytest.mark.xdist_group("master")
-
 
 def only_line(text: str) -> str:
     lines = text.strip().splitlines()
@@ -204,7 +202,7 @@ def race(server, starts):
             one.communicate()
 
 
-@pytest.mark.parametrize("starts", [12, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("starts", [8, pytest.param(50, marks=pytest.mark.slow)])
 def test_of_many_parallel_starts_one_wins(make, starts):
     """T09, with a left pid file that names a process of somebody else."""
     server = make(workers=1)

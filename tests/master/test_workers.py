@@ -102,15 +102,18 @@ def test_a_second_term_is_fast(make):
     assert time.monotonic() - began < 6
 
 
-def test_int_is_fast_and_quit_is_now(make):
-    for number, limit_s in ((signal.SIGINT, 6.0), (signal.SIGQUIT, 1.5)):
-        server = make(f"s{number}").start()
-        with server.connect() as client:
-            client.sendall(b"hang\n")
-            began = time.monotonic()
-            server.signal(number)
-            assert server.wait() == Exit.OK
-        assert time.monotonic() - began < limit_s
+@pytest.mark.parametrize(
+    ("number", "limit_s"), [(signal.SIGQUIT, 1.5), pytest.param(signal.SIGINT, 6.5, marks=pytest.mark.slow)]
+)
+def test_quit_is_now_and_int_is_fast(make, number, limit_s):
+    server = make().start()
+    with server.connect() as client:
+        client.sendall(b"hang\n")
+        wait_for("it hangs", lambda: any(one["heartbeat_age_s"] > 0.3 for one in server.status()["workers"]))
+        began = time.monotonic()
+        server.signal(number)
+        assert server.wait() == Exit.OK
+    assert time.monotonic() - began < limit_s
 
 
 def test_crash_loop_backs_off_and_is_degraded(make):
@@ -160,7 +163,7 @@ def test_a_stopped_worker_is_killed(make):
     wait_for("a replacement", lambda: len(server.pids()) == 2)
 
 
-@pytest.mark.parametrize(("hang_s", "pause_s"), [(1, 4), pytest.param(30, 90, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("hang_s", "pause_s"), [(1, 2), pytest.param(30, 90, marks=pytest.mark.slow)])
 def test_a_long_pause_kills_nobody(make, hang_s, pause_s):
     """T04."""
     server = make(tables=f"[timeouts]\nhang_s = {hang_s}").start()
@@ -174,7 +177,7 @@ def test_a_long_pause_kills_nobody(make, hang_s, pause_s):
     wait_for(
         "it is noticed", lambda: "the master was stopped for a while; nobody is judged this round" in server.events()
     )
-    until = time.monotonic() + hang_s + 1.5 if hang_s < 5 else time.monotonic() + 6
+    until = time.monotonic() + min(hang_s, 5) + 1
     while time.monotonic() < until:
         assert server.status()["state"] == "running"
         time.sleep(0.1)
@@ -200,7 +203,7 @@ def test_workers_leave_when_the_master_is_gone(make):
         wait_for("the workers to leave", lambda: not any(is_alive(pid) for pid in pids), 5)
 
 
-@pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.slow)])
 def test_signal_storm(make, seconds):
     """T16: random signals, a thousand a second, to master and workers; those that serve nobody stay."""
     server = make().start()
