@@ -26,8 +26,8 @@ import shtab
 from chatd import __version__, chatctl_text, config_load, config_text
 from chatd.arguments import Parser
 from chatd.config import Config, LogLevel, Server
-from chatd.errors import ConfigError, Exit, Refused, Unavailable
-from chatd.master import lock
+from chatd.errors import BootError, ConfigError, Exit, Refused, Unavailable
+from chatd.master import directories, lock, privileges
 from chatd.master.directories import CONTROL
 from chatd.master.status import Status
 
@@ -237,10 +237,14 @@ def _status(master: Master) -> Status:
 
 
 def user(_master: Master, options: argparse.Namespace) -> int:
-    """Works on the store, with or without a running server."""
+    """Works on the store, with or without a running server, as the user who owns it."""
     from chatd import chatctl_user
 
     loaded = config_load.load(options.config)
+    os.umask(0o027)
+    who = privileges.identity(loaded.config.server, allow_root=True)
+    directories.prepare(loaded.config.server, who)  # an account may be made before the first start
+    privileges.drop(who)
     try:
         match options.what:
             case "add":
@@ -321,6 +325,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         note(str(error))
         return Exit.CONFIG
+    except BootError as error:
+        note(str(error))
+        return error.exit_code
     except PermissionError as error:
         note(str(error))
         return Exit.PERMISSION

@@ -155,3 +155,19 @@ def test_wrong_usage_is_64(make):
     server = make()
     for arguments in ((), ("explode",), ("scale", "x"), ("user", "add"), ("log-level",)):
         assert server.ctl(*arguments).returncode == Exit.USAGE
+
+
+def test_accounts_need_no_server_and_no_password_in_arguments(make):
+    server = make()
+    added = server.ctl("user", "add", "alice", input="pass word\n")
+    assert (added.returncode, added.stdout) == (Exit.OK, "alice has the id 1\n")
+    again = server.ctl("user", "add", "alice", input="x\n")
+    assert (again.returncode, again.stderr) == (1, "chatctl: alice: this name is taken\n")
+    assert server.ctl("user", "passwd", "alice", input="other\n").returncode == Exit.OK
+    assert server.ctl("user", "passwd", "nobody", input="x\n").returncode == 1
+    listed = server.ctl("user", "list").stdout.splitlines()
+    assert (listed[0].split(), listed[1].split()[:2]) == (["ID", "NAME", "CREATED"], ["1", "alice"])
+    assert server.ctl("user", "del", "alice").returncode == Exit.OK
+    assert len(server.ctl("user", "list").stdout.splitlines()) == 1
+    (server.root / "state" / "chatd.db").write_bytes(b"not a database" * 100)
+    assert server.ctl("user", "list").returncode == Exit.UNAVAILABLE
