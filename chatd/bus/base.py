@@ -1,6 +1,6 @@
 """The bus between workers: a doorbell, never the record.
 
-Owns: the contract, kept by bus.local and bus.redis and checked by one suite (tests/bus/contract.py).
+Owns: the contract, kept by bus.local and by any other bus, and checked by one suite (tests/bus/contract.py).
 Not here: what the bytes mean (core.signals); what must not be lost (store).
 Fails: quietly. A publish may be lost when a peer or link dies; then `on_gap` is called on every worker
 that may have missed something, and it reads what its sessions miss from the store.
@@ -20,11 +20,18 @@ Topic = int
 
 
 def topic_of_user(user_id: UserId) -> Topic:
-    return user_id << 1
+    """Subscribed by the workers where the user has a session."""
+    return user_id << 2
 
 
 def topic_of_group(group_id: GroupId) -> Topic:
-    return group_id << 1 | 1
+    """Subscribed by the workers where a member has a session."""
+    return group_id << 2 | 1
+
+
+def topic_of_presence(user_id: UserId) -> Topic:
+    """Subscribed by the workers where somebody watches whether the user is online."""
+    return user_id << 2 | 2
 
 
 class Bus(Protocol):

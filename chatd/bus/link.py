@@ -17,8 +17,7 @@ import struct
 from collections.abc import Callable, Collection
 from typing import Protocol, cast
 
-import structlog
-
+from chatd import log
 from chatd.bus.base import Topic
 
 HEADER = struct.Struct("=IBq")
@@ -26,7 +25,7 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 TOPICS_PER_FRAME = 8192
 VERSION = 1
 
-log = structlog.get_logger()
+logger = log.get()
 
 
 class Kind(enum.IntEnum):
@@ -182,7 +181,7 @@ class Inbound(asyncio.Protocol):
 
     def refuse(self, why: str) -> None:
         """The peer is not what it should be (a bug, or another version): read no further."""
-        log.error("bus_link_refused", why=why)
+        logger.error("bus: a link is refused", why=why)
         self.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -29,8 +29,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import structlog
-
+from chatd import log
 from chatd.bus.base import Topic
 from chatd.bus.claims import Claims
 from chatd.bus.link import HEADER, VERSION, Inbound, Kind, Link, frame, pack_topics, unpack_topics
@@ -38,7 +37,7 @@ from chatd.bus.peer import Limits, Peer
 from chatd.bus.routes import Routes
 from chatd.errors import Unavailable
 
-log = structlog.get_logger()
+logger = log.get()
 
 _PUBLISH = int(Kind.PUBLISH)
 _PING = frame(Kind.PING, 0)
@@ -248,9 +247,9 @@ class LocalBus:
             with contextlib.suppress(OSError):
                 path.unlink()
         except ConnectionResetError:
-            log.debug("bus_peer_died_meanwhile", peer=peer.name)  # the next tick finds out
+            logger.debug("bus: a worker died while we connected", peer=peer.name)  # the next tick finds out
         except OSError as error:
-            log.warning("bus_connect_failed", peer=peer.name, error=str(error))
+            logger.warning("bus: cannot connect to a worker", peer=peer.name, why=str(error))
         else:
             self._linked(peer, link)
         finally:
@@ -321,7 +320,7 @@ class LocalBus:
         try:
             self._on_message(topic, data)
         except Exception:
-            log.exception("bus_message_failed", topic=topic, size=len(data))
+            logger.exception("bus: a message failed", topic=topic, size=len(data))
 
     def heard(self, inbound: Inbound, kind: int, number: int, body: bytes) -> None:
         if kind == Kind.HELLO:
@@ -427,7 +426,7 @@ class LocalBus:
         try:
             self._on_gap()
         except Exception:
-            log.exception("bus_gap_failed")
+            logger.exception("bus: catching up after a gap failed")
 
 
 _HANDLERS: dict[int, Callable[[LocalBus, Peer, int, bytes], None]] = {

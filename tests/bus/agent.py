@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import structlog
 import uvloop
 
 from chatd.bus.base import Bus, Topic
@@ -155,5 +154,4 @@ async def main(slot: str, kind: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     uvloop.run(main(*sys.argv[1:]))

@@ -125,7 +125,6 @@ class TestPeers:
             a, b = await stage.members(2)
             await b.bus.subscribe([1])
             nonsense = [
-                b"",
                 b"GET / HTTP/1.0\r\n\r\n" * 100,
                 frame(Kind.HELLO, 99, b"9-9-9.sock"),
                 frame(Kind.SUBSCRIBE, 1, bytes(8)),
@@ -137,7 +136,12 @@ class TestPeers:
                 stranger = socket.socket(socket.AF_UNIX)
                 stranger.connect(str(path))
                 stranger.sendall(data)
+                stranger.setblocking(False)
+                async with asyncio.timeout(5):
+                    assert await asyncio.get_running_loop().sock_recv(stranger, 1) == b""
                 stranger.close()
+            with socket.socket(socket.AF_UNIX) as silent:
+                silent.connect(str(path))
             a.bus.publish(1, b"still here")
             await b.until_received(1)
             assert (b.received, b.gaps) == ([(1, b"still here")], 0)
