@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from chatd.bus.base import Bus, Topic
@@ -92,6 +93,7 @@ class Agent(Watcher):
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=1 << 24,
+            cwd=Path(__file__).parents[2],
         )
         agent = cls(process)
         assert await agent._answer() == "open"
