@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from chatd.errors import Exit
-from tests.master.conftest import TRIAL, is_alive, say, wait_for
+from tests.master.conftest import TRIAL, is_alive, open_way, say, wait_for
 
 
 def only_line(text: str) -> str:
@@ -133,9 +133,7 @@ def test_root_needs_leave_to_serve(make):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_privileges_are_dropped_for_good(make, tmp_path):
-    for folder in [tmp_path, *tmp_path.parents[:3]]:
-        if folder.stat().st_uid == os.geteuid() and folder != Path("/tmp"):
-            folder.chmod(0o755)
+    open_way(tmp_path)
     nobody = pwd.getpwnam("nobody")
     server = make(server='user = "nobody"', workers=1).start()
     status = server.status()
