@@ -178,7 +178,7 @@ class DatagramDoor:
         queued = 0
         budget = self.server.budget
         for peer in tuple(self.peers.values()):
-            queued += peer.queued_bytes
+            queued += peer.out_bytes
             if peer.spent:
                 peer.spent = max(0, min(peer.spent, budget) - earned) if earned else 0
             if now - peer.heard > self._silence_s:
@@ -213,7 +213,7 @@ class DatagramPeer:
 
     __slots__ = (
         "address", "burst_ends", "busy", "closed", "codec", "door", "heard", "left", "limit", "offset", "protocol",
-        "queue", "queued_bytes", "remote", "session", "spent", "waiting",
+        "out_bytes", "queue", "remote", "session", "spent", "waiting",
     )  # fmt: skip
 
     def __init__(self, door: DatagramDoor, codec: DatagramCodec, address: Address, limit: int) -> None:
@@ -230,7 +230,7 @@ class DatagramPeer:
         self.left = 0
         self.burst_ends = 0.0
         self.queue: deque[bytes] | None = None
-        self.queued_bytes = 0
+        self.out_bytes = 0
         self.busy = False
         self.waiting: deque[bytes] | None = None
         self.spent = 0
@@ -303,7 +303,7 @@ class DatagramPeer:
 
     def acknowledged(self) -> int:
         """A datagram has no kernel that acknowledges it: what was sent counts."""
-        return self.offset - self.queued_bytes
+        return self.offset - self.out_bytes
 
     def _send(self, data: bytes) -> None:
         if not data:
@@ -328,14 +328,14 @@ class DatagramPeer:
             self.door.dropped += 1
 
     def _queue(self, data: bytes) -> None:
-        if self.queued_bytes + len(data) > self.door.server.config().limits.outbox_bytes:
+        if self.out_bytes + len(data) > self.door.server.config().limits.outbox_bytes:
             self.door.dropped += 1
             return
         if self.queue is None:
             self.queue = deque()
             self.door.server.loop.call_later(_BURST_S, self._send_queued)
         self.queue.append(data)
-        self.queued_bytes += len(data)
+        self.out_bytes += len(data)
 
     def _send_queued(self) -> None:
         """The next burst of what waits."""
@@ -345,11 +345,11 @@ class DatagramPeer:
         try:
             for _ in range(min(_BURST, len(queue))):
                 self.door.sendto(queue[0], self.address)
-                self.queued_bytes -= len(queue.popleft())
+                self.out_bytes -= len(queue.popleft())
         except BlockingIOError:
             pass  # the kernel is full: later
         except OSError:
-            self.queued_bytes -= len(queue.popleft())
+            self.out_bytes -= len(queue.popleft())
             self.door.dropped += 1
         if queue:
             self.door.server.loop.call_later(_BURST_S, self._send_queued)
@@ -367,5 +367,5 @@ class DatagramPeer:
             self.door.send_or_drop(self.queue[-1], self.address)
         self.closed = True
         self.queue = self.waiting = None
-        self.queued_bytes = 0
+        self.out_bytes = 0
         self.door.forget(self)
