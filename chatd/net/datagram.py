@@ -212,8 +212,8 @@ class DatagramPeer:
     """
 
     __slots__ = (
-        "address", "burst_ends", "busy", "closed", "codec", "door", "heard", "left", "limit", "offset", "protocol",
-        "out_bytes", "queue", "remote", "session", "spent", "waiting",
+        "address", "burst_ends", "busy", "closed", "codec", "door", "heard", "left", "limit", "offset", "out_bytes",
+        "protocol", "queue", "remote", "session", "spent", "waiting",
     )  # fmt: skip
 
     def __init__(self, door: DatagramDoor, codec: DatagramCodec, address: Address, limit: int) -> None:

@@ -26,6 +26,10 @@ CASTS: dict[str, tuple[Wire, ...]] = {
     "mobile-old": ("mobile", "old"),
     "streaming-mobile": ("streaming", "mobile"),
     "old-streaming-mobile": ("old", "streaming", "mobile"),
+    "udp": ("udp",),
+    "udp-mobile": ("udp", "mobile"),
+    "old-udp": ("old", "udp"),
+    "streaming-udp-mobile": ("streaming", "udp", "mobile"),
 }
 ALREADY_LOGGED_IN = 2
 
@@ -33,7 +37,7 @@ ALREADY_LOGGED_IN = 2
 def allowed(script: str) -> set[str]:
     """The wires of a script's `# wires:` line; all without one."""
     found = re.search(r"^# wires: (.*)$", script, re.MULTILINE)
-    return set(found[1].split()) if found else {"old", "streaming", "mobile"}
+    return set(found[1].split()) if found else {"old", "streaming", "mobile", "udp"}
 
 
 class Player:
@@ -95,7 +99,7 @@ class Player:
             try:
                 return await person.arrive()
             except LoginRefused as refused:
-                if person.wire == "mobile" or refused.code != ALREADY_LOGGED_IN:
+                if person.wire in ("mobile", "udp") or refused.code != ALREADY_LOGGED_IN:
                     raise
                 await person.vanish()
 

@@ -31,6 +31,14 @@ TOP = Path(__file__).resolve().parents[2]
 
 Table = Mapping[str, Any]
 
+LISTENERS = {
+    "chatserver": ("chatserver", "tcp"),
+    "mobileimsdk": ("mobileimsdk", "tcp"),
+    "mobileimsdk-udp": ("mobileimsdk", "udp"),
+    "echo": ("echo", "tcp"),
+}
+"""Protocol and transport, by the name under which a test finds the port."""
+
 
 class DaemonError(AssertionError):
     pass
@@ -61,7 +69,7 @@ def toml(config: Mapping[str, Any]) -> str:
 
 
 class Daemon:
-    """`tables` are merged over the defaults below, option by option; `listen` is options of a listener by protocol.
+    """`tables` are merged over the defaults below, option by option; `listen` is options of a listener by its name.
 
     entry: what is run; another one may plant bugs before chatd starts (tests.faults.planted).
     """
@@ -82,7 +90,7 @@ class Daemon:
         self.entry = tuple(entry)
         self.mark = uuid.uuid4().hex
         self.env = {**os.environ, **(env or {}), MARK: self.mark, "PYTHONPATH": str(TOP)}
-        self.ports = {protocol: free_port() for protocol in ("chatserver", "mobileimsdk", "echo")}
+        self.ports = {name: free_port() for name in LISTENERS}
         self.config: dict[str, Any] = {
             "server": {
                 "workers": workers,
@@ -92,8 +100,12 @@ class Daemon:
             },
             "accounts": {"argon2_memory_kib": 1024, "argon2_passes": 1},
             "listen": [
-                {"protocol": protocol, "address": f"tcp://127.0.0.1:{port}", **(listen or {}).get(protocol, {})}
-                for protocol, port in self.ports.items()
+                {
+                    "protocol": LISTENERS[name][0],
+                    "address": f"{LISTENERS[name][1]}://127.0.0.1:{port}",
+                    **(listen or {}).get(name, {}),
+                }
+                for name, port in self.ports.items()
             ],
         }
         for name, table in tables.items():

@@ -17,14 +17,21 @@ from typing import Literal
 from tests.harness import chatserver
 from tests.harness.chatserver import OldLink, StreamingLink
 from tests.harness.daemon import Daemon
+from tests.harness.datagrams import DatagramLink, DatagramPeer
 from tests.harness.deadline import until
 from tests.harness.link import Outcome, Seen
 from tests.harness.mobileimsdk import MobilePeer, Remembered, StockLink
 from tests.harness.peer import NulPeer
 
-Wire = Literal["old", "streaming", "mobile"]
+Wire = Literal["old", "streaming", "mobile", "udp"]
+"""udp: mobileimsdk in datagrams."""
 WIRES: tuple[Wire, ...] = ("old", "streaming", "mobile")
-PORT_OF: dict[Wire, str] = {"old": "chatserver", "streaming": "chatserver", "mobile": "mobileimsdk"}
+PORT_OF: dict[Wire, str] = {
+    "old": "chatserver",
+    "streaming": "chatserver",
+    "mobile": "mobileimsdk",
+    "udp": "mobileimsdk-udp",
+}
 
 AnyLink = OldLink | StreamingLink | StockLink
 
@@ -70,6 +77,17 @@ class Town:
     async def mobile_peer(self) -> MobilePeer:
         peer = MobilePeer()
         await peer.open(self.daemon.ports["mobileimsdk"])
+        return peer
+
+    async def datagram_peer(self) -> DatagramPeer:
+        peer = DatagramPeer()
+        await peer.open(self.daemon.ports["mobileimsdk-udp"])
+        return peer
+
+    async def on_datagrams(self, name: str, first_login_time: int = 0) -> DatagramPeer:
+        """A logged-in mobileimsdk client on UDP."""
+        peer = await self.datagram_peer()
+        await peer.log_in(name, self.secret, first_login_time)
         return peer
 
     async def errand(self, name: str, framing: str = "nul") -> NulPeer:
@@ -145,6 +163,8 @@ class Person:
             return OldLink(self)
         if self.wire == "streaming":
             return StreamingLink(self, self.marks)
+        if self.wire == "udp":
+            return DatagramLink(self, self.memory, self.first_login_time)
         return StockLink(self, self.memory, self.first_login_time)
 
     async def arrive(self) -> None:

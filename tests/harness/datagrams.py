@@ -1,0 +1,82 @@
+"""Clients of the mobileimsdk wire over UDP.
+
+Owns: DatagramPeer, byte-exact, and DatagramLink, a model of the stock Java client: it reads a datagram into 1,024 bytes
+(what is longer would be broken JSON to it), repeats a login without an answer, and says goodbye by logging out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from tests.harness.link import ConnectionGone
+from tests.harness.mobileimsdk import LOGOUT, MobilePeer, StockLink
+
+RECEIVE_BYTES = 1024
+LOGIN_AGAIN_S = 0.5
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    """One packet per datagram, from a socket of its own. too_long: datagrams the stock client could not read."""
+
+    too_long: int
+    transport: asyncio.Transport | None
+
+    async def open(self, port: int, host: str = "127.0.0.1", receive_buffer: int = 0) -> None:
+        self.too_long = 0
+        await asyncio.get_running_loop().create_datagram_endpoint(lambda: self, remote_addr=(host, port))
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        self.too_long += len(data) > RECEIVE_BYTES
+        self.data_received(data)  # type: ignore[attr-defined]
+
+    def error_received(self, exc: Exception) -> None:
+        """Nobody listens there just now: as good as a datagram lost."""
+
+    def split(self, data: bytes) -> list[bytes]:
+        return [data[:RECEIVE_BYTES]]
+
+    def wrap(self, body: bytes) -> bytes:
+        return body
+
+    def write(self, raw: bytes) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            cast(asyncio.DatagramTransport, self.transport).sendto(raw)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        assert self.transport is not None
+        found: tuple[str, int] = self.transport.get_extra_info("sockname")
+        return found
+
+
+class DatagramPeer(_Datagrams, MobilePeer):  # type: ignore[misc]
+    def abort(self) -> None:
+        self.close()
+
+
+class DatagramLink(_Datagrams, StockLink):  # type: ignore[misc]
+    """abort: vanishes without a word. close: logs out first, as the app does."""
+
+    async def login(self, name: str, user_id: int, secret: str) -> int:
+        loop = asyncio.get_running_loop()
+        again = loop.create_task(self._log_in_again(name, secret))
+        try:
+            await StockLink.login(self, name, user_id, secret)
+        finally:
+            again.cancel()
+        if self.kicked:
+            raise ConnectionGone("kicked at login")
+        return 0
+
+    async def _log_in_again(self, name: str, secret: str) -> None:
+        while True:
+            await asyncio.sleep(LOGIN_AGAIN_S)
+            self.put(self.login_packet(name, secret, self.first_login_time))
+
+    def close(self) -> None:
+        self.put({"type": LOGOUT, "from": self.name, "to": "0"})
+        StockLink.close(self)
+
+    def abort(self) -> None:
+        StockLink.close(self)
