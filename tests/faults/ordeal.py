@@ -42,10 +42,14 @@ async def ordeal(
     think_s: float = 0.05,
     settle_s: float = 40.0,
     stale_s: float | None = None,
+    half_silent: bool = False,
 ) -> Verdict:
-    """Everybody talks while `fault` runs; then silence, and the judge."""
+    """Everybody talks while `fault` runs; then silence, and the judge. half_silent: every second one only listens."""
     crowd = Crowd(Town(daemon), daemon.root / "journal.jsonl")
     await crowd.gather(wires, groups)
+    if half_silent:
+        for talker in list(crowd.people.values())[1::2]:
+            talker.peers.clear()
     async with crowd.talking(window, think_s):
         await until(20, "talk has begun", lambda: crowd.acknowledged() >= len(wires))
         await fault(crowd)

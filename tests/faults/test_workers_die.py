@@ -37,11 +37,12 @@ async def replaced(daemon: Daemon, victim: int) -> None:
     await all_ready(daemon)
 
 
-@pytest.mark.parametrize("rounds", [4, pytest.param(40, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("rounds", [4, pytest.param(16, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_a_worker_is_killed_again_and_again(
     make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None], rounds: int
 ) -> None:
-    """T01. Only its own connections drop, it is replaced, and nothing acknowledged is lost."""
+    """T01. Only its own connections drop, it is replaced, and nothing acknowledged is lost. Half of the people only
+    listen: no number of their own tells them that they have missed something."""
     daemon = make_daemon(workers=2, listen=OLD_PACE).start()
     daemon.expect_error("worker died")
 
@@ -58,8 +59,8 @@ def test_a_worker_is_killed_again_and_again(
             await more_talk(crowd, 100)
             assert dropped(crowd, others) == [], "connections of the other worker dropped"
 
-    verdict = run(ordeal(daemon, fault, wires=WITH_OLD), 60 + 20 * rounds)
-    acquit(verdict, record_property, at_least=40 * rounds)
+    verdict = run(ordeal(daemon, fault, wires=WITH_OLD, half_silent=True), 60 + 40 * rounds)
+    acquit(verdict, record_property, at_least=60 * rounds)
 
 
 def test_who_was_connected_to_a_killed_worker_may_log_in_at_once(make_daemon: Callable[..., Daemon]) -> None:
