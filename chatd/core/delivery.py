@@ -12,8 +12,10 @@ the same place: catch_up(), which reads from the store what the session misses (
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 
 from chatd import log
 from chatd.bus.base import Bus, topic_of_group, topic_of_user
@@ -22,9 +24,9 @@ from chatd.core import signals
 from chatd.core.hub import Hub
 from chatd.core.session import Flight, Receipt, Session, Track
 from chatd.errors import Unavailable
-from chatd.model import ConversationId, Message
+from chatd.model import ConversationId, Message, Seq, UserId
 from chatd.protocol import Deliver
-from chatd.store.base import Waiting
+from chatd.store.base import Tables, Waiting
 from chatd.store.commit import GroupCommit
 
 _HOLD_S = 0.02
@@ -58,7 +60,8 @@ class Delivery:
         self._tasks: set[asyncio.Task[None]] = set()
         self._resending: set[Session] = set()
         self._receiving: set[Session] = set()
-        self._gap: deque[Session] = deque()
+        self._behind: set[Session] = set()
+        self._gap: dict[Session, None] = {}
         self._log = log.get()
         self.given = 0
         """Messages given to clients, total."""
@@ -105,8 +108,9 @@ class Delivery:
         if ahead == 1:
             if message.sender_id == session.user.id and mine(message, session):
                 track.pushed = message.seq
-            elif session.flying >= self._config().limits.in_flight:
+            elif self._is_full(session):
                 session.behind = True
+                self._behind.add(session)
                 return
             else:
                 track.pushed = message.seq
@@ -140,10 +144,21 @@ class Delivery:
         for seq in sorted(held):
             self._offer(session, held[seq], Deliver(held[seq], fp_of(held[seq]), {}))
 
+    def _is_full(self, session: Session) -> bool:
+        """Its window or its outbox: what comes now waits in the store. A peer is not cut for what others send it."""
+        limits = self._config().limits
+        return session.flying >= limits.in_flight or session.peer.out_bytes > limits.outbox_bytes // 2
+
+    def _has_room(self, session: Session) -> bool:
+        limits = self._config().limits
+        return session.flying <= limits.in_flight // 2 and session.peer.out_bytes <= limits.outbox_bytes // 4
+
     # ---------------------------------------------------------------- messages go out
 
     def _give(self, session: Session, track: Track, event: Deliver, told_at: int = 0) -> None:
         """Hand over; told_at: it went out with the login answer, at that byte."""
+        if session.closed:  # cut a moment ago, for what it was given before this
+            return
         message = event.message
         track.unacked[message.seq] = None
         session.flying += 1
@@ -159,6 +174,8 @@ class Delivery:
             session.peer.push(event)
             return
         offset = told_at or session.peer.push(event)
+        if session.closed:
+            return
         if session.receipts is None:
             session.receipts = deque()
         session.receipts.append(Receipt(offset, track, message.conversation, message.seq))
@@ -189,7 +206,7 @@ class Delivery:
         if seq == first:
             reached = next(iter(unacked)) - 1 if unacked else track.pushed
             self._store.advance(session.user.id, conversation, reached)
-        if session.behind and not session.closed and session.flying <= self._config().limits.in_flight // 2:
+        if session.behind and not session.closed and self._has_room(session):
             self.catch_up(session)
 
     def sweep_receipts(self) -> None:
@@ -217,12 +234,20 @@ class Delivery:
 
     def gap(self) -> None:
         """Something may have been missed by any session: each reads the store, a slice per tick."""
-        self._gap.extend(self._hub.sessions())
+        self._gap.update(dict.fromkeys(self._hub.sessions()))
 
     def work_off_gap(self, at_once: int = 100) -> None:
-        for _ in range(min(at_once, len(self._gap))):
-            session = self._gap.popleft()
+        for session in tuple(itertools.islice(self._gap, at_once)):
+            del self._gap[session]
             if not session.closed:
+                self.catch_up(session)
+
+    def work_off_behind(self) -> None:
+        """Some ten times a second: go on with whose outbox was full."""
+        for session in tuple(self._behind):
+            if session.closed or not session.behind:
+                self._behind.discard(session)
+            elif self._has_room(session):
                 self.catch_up(session)
 
     def catch_up(self, session: Session, early: Message | None = None) -> None:
@@ -235,21 +260,30 @@ class Delivery:
             return
         session.buffer = [] if early is None else [early]
         session.behind = False
-        self.later(self._catch_up(session))
+        self.later(self._catch_up(session, early is None))
 
     def later(self, work: Coroutine[None, None, None]) -> None:
         """Run beside everything else; owned here."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done_later)
 
-    async def _catch_up(self, session: Session) -> None:
-        pushed = session.tracks or {}
-        unknown = {message.conversation for message in session.buffer or () if message.conversation not in pushed}
+    def _done_later(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("bug", exc_info=error)
+
+    async def _catch_up(self, session: Session, whole: bool) -> None:
+        """whole: also what another session of the user has acknowledged and this one was not given."""
+        tracks, user_id = session.tracks or {}, session.user.id
+        unknown = {message.conversation for message in session.buffer or () if message.conversation not in tracks}
+        given = {conversation: track.pushed for conversation, track in tracks.items()} if whole else {}
         limit = self._config().limits.in_flight + session.flying
         try:
             while True:
-                waiting = await self._read(session, limit, unknown)
+                waiting = await self._store.read(
+                    partial(_missing, user_id=user_id, limit=limit, unknown=unknown, given=given)
+                )
                 if not waiting.more or self._is_new(session, waiting.messages[-1]):
                     break
                 limit *= 2
@@ -264,10 +298,6 @@ class Delivery:
     def _again(self, session: Session) -> None:
         if session.behind and not session.closed:
             self.catch_up(session)
-
-    async def _read(self, session: Session, limit: int, unknown: Iterable[ConversationId]) -> Waiting:
-        user_id, cursors_of = session.user.id, tuple(unknown)
-        return await self._store.read(lambda tables: tables.waiting(user_id, limit, cursors_of))
 
     def _is_new(self, session: Session, message: Message) -> bool:
         track = (session.tracks or {}).get(message.conversation)
@@ -290,9 +320,12 @@ class Delivery:
                 track = tracks[message.conversation] = Track(message.seq - 1)
             if message.seq <= track.pushed:
                 continue
+            if message.seq > track.pushed + 1:  # another session of the user has acknowledged what is between
+                session.behind = True
+                continue
             if mine(message, session):
                 track.pushed = message.seq
-            elif session.flying >= self._config().limits.in_flight:
+            elif told <= 0 and self._is_full(session):
                 session.behind = True
                 break
             else:
@@ -312,8 +345,10 @@ class Delivery:
         """Live again, unless more waits in the store and there is room for it."""
         buffered, session.buffer = session.buffer or [], None
         if session.behind:
-            if session.flying <= self._config().limits.in_flight // 2:
+            if self._has_room(session):
                 self.catch_up(session)
+            else:
+                self._behind.add(session)
             return
         for track in tuple((session.tracks or {}).values()):
             if track.held:
@@ -336,5 +371,22 @@ class Delivery:
         self.receipts(session)
         self._receiving.discard(session)
         self._resending.discard(session)
+        self._behind.discard(session)
         session.tracks = session.flights = session.receipts = session.buffer = None
         self._store.flush_cursors()
+
+
+def _missing(
+    tables: Tables, user_id: UserId, limit: int, unknown: Iterable[ConversationId], given: dict[ConversationId, Seq]
+) -> Waiting:
+    """What waits for a session that was given so much already. Another session of the user may have moved the cursors
+    further: what lies between (a page of each conversation) comes first."""
+    waiting = tables.waiting(user_id, limit, (*unknown, *given))
+    passed: list[Message] = []
+    more = waiting.more
+    for conversation, pushed in given.items():
+        behind = waiting.delivered[conversation] - pushed
+        if behind > 0:
+            passed += tables.history(conversation, pushed, 0, min(limit, behind))
+            more = more or behind > limit
+    return Waiting([*passed, *waiting.messages], more, waiting.delivered)

@@ -220,7 +220,7 @@ class Core:
                 self.logins.verdict(signal)
             case signals.GroupJoined(user_id, group_id):
                 for session in self.hub.of_user(user_id):
-                    self.delivery.later(self.hub.join(session, group_id))
+                    self.delivery.later(self.logins.enter(session, group_id))
             case signals.Asked() | signals.Answered():
                 self._friends.heard(signal)
 
@@ -229,6 +229,7 @@ class Core:
         self.store.tick(self._config().timeouts.store_s)
         self.delivery.sweep_receipts()
         self.delivery.work_off_gap()
+        self.delivery.work_off_behind()
         row = self._row
         row.sessions = self.logins.count
         row.messages_in = self._messages.stored

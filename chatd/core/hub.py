@@ -38,28 +38,27 @@ class Hub:
     async def add(self, session: Session, groups: Iterable[GroupId]) -> None:
         """Returns when messages of other workers reach the session."""
         user_id = session.user.id
-        topics: list[Topic] = [] if user_id in self._users else [topic_of_user(user_id)]
+        topics: list[Topic] = [topic_of_user(user_id)]
         self._users[user_id] = (*self.of_user(user_id), session)
         for group_id in groups:
-            topics += self._enter(session, group_id)
-        if topics:
-            await self._bus.subscribe(topics)
+            self._enter(session, group_id)
+            topics.append(topic_of_group(group_id))
+        # Also what is subscribed already: it may still be on its way on behalf of another session.
+        await self._bus.subscribe(topics)
 
     async def join(self, session: Session, group_id: GroupId) -> None:
-        topics = self._enter(session, group_id)
-        if topics:
-            await self._bus.subscribe(topics)
+        self._enter(session, group_id)
+        await self._bus.subscribe([topic_of_group(group_id)])
 
-    def _enter(self, session: Session, group_id: GroupId) -> list[Topic]:
+    def _enter(self, session: Session, group_id: GroupId) -> None:
         if session.groups is None:
             session.groups = set()
         session.groups.add(group_id)
         members = self._groups.get(group_id)
         if members is None:
             self._groups[group_id] = {session}
-            return [topic_of_group(group_id)]
-        members.add(session)
-        return []
+        else:
+            members.add(session)
 
     def remove(self, session: Session) -> None:
         topics: list[Topic] = []

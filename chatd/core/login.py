@@ -253,9 +253,15 @@ class Logins:
     async def join(self, session: Session, group_id: GroupId) -> None:
         """The user is a member now: every session of theirs, here and elsewhere, hears the group."""
         for other in self._hub.of_user(session.user.id):
-            await self._hub.join(other, group_id)
+            await self.enter(other, group_id)
         joined = signals.GroupJoined(session.user.id, group_id)
         self._bus.publish(topic_of_user(session.user.id), signals.encode(joined))
+
+    async def enter(self, session: Session, group_id: GroupId) -> None:
+        """One session hears the group, and reads what was stored before it did."""
+        await self._hub.join(session, group_id)
+        if not session.closed:
+            self._delivery.catch_up(session)
 
 
 def _view(tables: Tables, user: User, limit: int, listing: bool) -> View:

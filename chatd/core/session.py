@@ -26,6 +26,11 @@ class Peer(Contract):
     closed: bool
     """Nothing more can be told to it."""
 
+    @property
+    def out_bytes(self) -> int:
+        """Bytes queued here because the peer's network has not taken them yet."""
+        ...
+
     def push(self, event: Event) -> int:
         """Queue for the peer; returns the number of bytes queued so far on this connection, this event
         included. Never blocks; a peer whose outbox is full is cut with SLOW_CONSUMER."""

@@ -1,0 +1,117 @@
+"""A bus in one process, for several cores on one loop: as faithful to bus.base as a real one, and obedient.
+
+Deliveries come on a later turn, in the order of each publisher, never inside a method. A test may hold back what one
+worker tells another, lose it, slow subscriptions down, and say that there was a gap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
+
+from chatd.bus.base import Topic
+
+
+class Exchange:
+    """lost: asked for each delivery, with (from slot, to slot, data). marks: key -> slot.
+
+    gate: not None = subscriptions that begin now wait for it. waiting: how many callers of subscribe() wait.
+    """
+
+    def __init__(self) -> None:
+        self.buses: list[ExchangeBus] = []
+        self.marks: dict[int, int] = {}
+        self.lost: Callable[[int, int, bytes], bool] = lambda source, target, data: False
+        self.gate: asyncio.Event | None = None
+        self.waiting = 0
+        self.published = 0
+        self._held: set[tuple[int, int]] = set()
+        self._ways: defaultdict[tuple[int, int], deque[tuple[Topic, bytes]]] = defaultdict(deque)
+
+    def bus(self) -> ExchangeBus:
+        self.buses.append(ExchangeBus(self, len(self.buses)))
+        return self.buses[-1]
+
+    def hold(self, source: int, target: int) -> None:
+        """Keep what `source` tells `target` until let_go()."""
+        self._held.add((source, target))
+
+    def let_go(self) -> None:
+        ways, self._held = self._held, set()
+        for source, target in sorted(ways):
+            for _ in self._ways[source, target]:
+                asyncio.get_running_loop().call_soon(self._deliver, source, target)
+
+    def gap(self, slot: int) -> None:
+        """The worker is told that it may have missed something."""
+        asyncio.get_running_loop().call_soon(self.buses[slot].on_gap)
+
+    def send(self, source: int, topic: Topic, data: bytes) -> None:
+        self.published += 1
+        for bus in self.buses:
+            if bus.slot != source and topic in bus.routed and not self.lost(source, bus.slot, data):
+                self._ways[source, bus.slot].append((topic, data))
+                asyncio.get_running_loop().call_soon(self._deliver, source, bus.slot)
+
+    def _deliver(self, source: int, target: int) -> None:
+        if (source, target) in self._held or not self._ways[source, target]:
+            return
+        topic, data = self._ways[source, target].popleft()
+        bus = self.buses[target]
+        if topic in bus.own:
+            bus.on_message(topic, data)
+
+
+class ExchangeBus:
+    """own: subscribed by this worker. routed: those of them that the others know of."""
+
+    def __init__(self, exchange: Exchange, slot: int) -> None:
+        self.slot = slot
+        self.own: set[Topic] = set()
+        self.routed: set[Topic] = set()
+        self._gates: dict[Topic, asyncio.Event] = {}
+        self.on_message: Callable[[Topic, bytes], None] = lambda topic, data: None
+        self.on_gap: Callable[[], None] = lambda: None
+        self.healthy = True
+        self._exchange = exchange
+
+    async def open(self, on_message: Callable[[Topic, bytes], None], on_gap: Callable[[], None]) -> None:
+        self.on_message, self.on_gap = on_message, on_gap
+
+    async def close(self) -> None:
+        """The worker is gone, as if it had been killed."""
+        self.own.clear()
+        self.routed.clear()
+        self._exchange.marks = {key: slot for key, slot in self._exchange.marks.items() if slot != self.slot}
+
+    def publish(self, topic: Topic, data: bytes) -> None:
+        self._exchange.send(self.slot, topic, data)
+
+    async def subscribe(self, topics: Iterable[Topic]) -> None:
+        wanted = set(topics)
+        if self._exchange.gate is not None:
+            self._gates.update(dict.fromkeys(wanted - self.own, self._exchange.gate))
+        self.own |= wanted
+        self._exchange.waiting += 1
+        await asyncio.sleep(0)
+        for topic in wanted & self._gates.keys():
+            await self._gates[topic].wait()
+        self._exchange.waiting -= 1
+        self.routed |= wanted & self.own
+
+    def unsubscribe(self, topics: Iterable[Topic]) -> None:
+        gone = set(topics)
+        self.own -= gone
+        self.routed -= gone
+
+    def elsewhere(self, topic: Topic) -> bool:
+        return any(topic in bus.routed for bus in self._exchange.buses if bus is not self)
+
+    async def claim(self, key: int) -> bool:
+        await asyncio.sleep(0)
+        return self._exchange.marks.setdefault(key, self.slot) == self.slot
+
+    def release(self, key: int) -> None:
+        if self._exchange.marks.get(key) == self.slot:
+            del self._exchange.marks[key]

@@ -1,0 +1,254 @@
+"""Cores on one loop, over one real SQLite file and one exchange, with peers that remember what they were told.
+
+Nothing here has a socket. Time is the loop's, plus what a test adds with `pass_time`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from chatd.config import Accounts, Config, Limits, Timeouts
+from chatd.core.dispatch import Core
+from chatd.core.session import Session
+from chatd.errors import Disconnect, ErrorCode
+from chatd.metrics import ROW_BYTES, Row
+from chatd.model import Message, Protocol
+from chatd.protocol import (
+    Accepted,
+    Acknowledge,
+    Command,
+    CreateGroup,
+    Deliver,
+    Event,
+    Failed,
+    GroupReady,
+    JoinGroup,
+    Login,
+    LoginAccepted,
+    SendMessage,
+)
+from chatd.store.base import Tables
+from chatd.store.sqlite import open_tables
+from tests.core.exchange import Exchange
+from tests.harness import deadline
+
+T = TypeVar("T")
+E = TypeVar("E", bound=Event)
+DEADLINE_S = 10.0
+FRAME_BYTES = 100
+OPEN = Accounts(login="open", insecure_open_login=True, argon2_memory_kib=1024, argon2_passes=1)
+
+
+class Peer:
+    """core.session.Peer: every event is FRAME_BYTES long. `kernel` is how much the other side's kernel has."""
+
+    def __init__(self, worker: Worker, protocol: Protocol) -> None:
+        self.worker = worker
+        self.session: Session | None = None
+        self.protocol = protocol
+        self.remote = "nowhere:0"
+        self.closed = False
+        self.reason: Disconnect | None = None
+        self.events: list[Event] = []
+        self.login_room = 0
+        self.kernel = 0
+        self.queued = 0
+        self.out_bytes = 0
+        self.name = ""
+
+    # --- what core calls
+
+    def push(self, event: Event) -> int:
+        if not self.closed:
+            self.events.append(event)
+            self.queued += FRAME_BYTES
+        return self.queued
+
+    def push_login(self, event: LoginAccepted) -> tuple[int, int]:
+        return min(self.login_room, len(event.waiting)), self.push(event)
+
+    def acknowledged(self) -> int:
+        return self.kernel
+
+    def close(self, reason: Disconnect) -> None:
+        if not self.closed:
+            self.worker.core.logins.left(self)
+            self.closed, self.reason = True, reason
+
+    # --- what a test does
+
+    async def do(self, command: Command) -> None:
+        work = self.worker.core.handle(self, command)
+        if work is not None:
+            await work
+
+    async def login(self, name: str, first_login_time: int = 0) -> Peer:
+        self.name = name
+        await self.do(Login(name, 0, "", first_login_time))
+        return self
+
+    def send(self, to: str | int, body: str, fp: str = "", *, qos: bool = True) -> None:
+        """`to`: a user's name or a group's number."""
+        name, group = (to, 0) if isinstance(to, str) else ("", to)
+        assert self.worker.core.handle(self, SendMessage(name, 0, group, body, fp, qos)) is None
+
+    async def make_group(self, name: str = "team") -> int:
+        await self.do(CreateGroup(name, ""))
+        return self.told(GroupReady)[-1].group.id
+
+    async def join(self, group: int) -> None:
+        await self.do(JoinGroup(group))
+
+    def acknowledge(self, fp: str) -> None:
+        assert self.worker.core.handle(self, Acknowledge(fp)) is None
+
+    def read_all(self) -> None:
+        """The other side's kernel has everything."""
+        self.kernel = self.queued
+
+    def leave(self) -> None:
+        self.close(Disconnect.PEER_LEFT)
+
+    # --- what it was told
+
+    def told(self, kind: type[E]) -> list[E]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def given(self) -> list[Deliver]:
+        return self.told(Deliver)
+
+    @property
+    def messages(self) -> list[Message]:
+        """With those that came in the login answer, in the order of arrival."""
+        found: list[Message] = []
+        for event in self.events:
+            if isinstance(event, Deliver):
+                found.append(event.message)
+            elif isinstance(event, LoginAccepted):
+                found += event.waiting[: self.login_room]
+        return found
+
+    @property
+    def bodies(self) -> list[str]:
+        return [message.body for message in self.messages]
+
+    @property
+    def failures(self) -> list[ErrorCode]:
+        return [event.code for event in self.told(Failed)]
+
+    @property
+    def accepted(self) -> list[int]:
+        return [event.seq for event in self.told(Accepted)]
+
+    @property
+    def logged_in(self) -> bool:
+        return self.session is not None and not self.closed
+
+
+class Clock:
+    """The running loop, `ahead_s` later."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.ahead_s = 0.0
+
+    def time(self) -> float:
+        return self._loop.time() + self.ahead_s
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+
+class Worker:
+    def __init__(self, stage: Stage, tables: Tables) -> None:
+        self.stage = stage
+        self.tables = tables
+        self.row = Row(memoryview(bytearray(ROW_BYTES)).cast("q"))
+        self.bus = stage.exchange.bus()
+        self.slot = self.bus.slot
+        self.core = Core(tables, self.bus, lambda: stage.config, self.row, stage.clock)
+
+    def peer(self, protocol: Protocol = Protocol.MOBILEIMSDK) -> Peer:
+        return Peer(self, protocol)
+
+    async def mobile(self, name: str, first_login_time: int = 0) -> Peer:
+        return await self.peer(Protocol.MOBILEIMSDK).login(name, first_login_time)
+
+    async def desk(self, name: str) -> Peer:
+        return await self.peer(Protocol.CHATSERVER).login(name)
+
+    async def close(self) -> None:
+        await self.core.store.settle()
+        self.core.store.close()
+        await self.bus.close()
+
+
+class Stage:
+    def __init__(self, path: Path, stack: AsyncExitStack) -> None:
+        self.config = Config(accounts=OPEN)
+        self.clock = Clock(asyncio.get_running_loop())
+        self.exchange = Exchange()
+        self.workers: list[Worker] = []
+        self._path = path
+        self._stack = stack
+
+    def limit(self, **limits: int) -> None:
+        self.config = msgspec.structs.replace(self.config, limits=msgspec.structs.replace(Limits(), **limits))
+
+    def time_out(self, **timeouts: float) -> None:
+        self.config = msgspec.structs.replace(self.config, timeouts=msgspec.structs.replace(Timeouts(), **timeouts))
+
+    def account(self, **settings: Any) -> None:
+        """For workers made from now on."""
+        accounts = msgspec.structs.replace(self.config.accounts, **settings)
+        self.config = msgspec.structs.replace(self.config, accounts=accounts)
+
+    async def worker(self, wrap: Callable[[Tables], Tables] = lambda tables: tables) -> Worker:
+        worker = Worker(self, wrap(open_tables(self._path)))
+        self._stack.push_async_callback(worker.close)
+        await worker.core.open()
+        self.workers.append(worker)
+        return worker
+
+    def tick(self) -> None:
+        for worker in self.workers:
+            worker.core.tick()
+
+    async def until(self, what: str, state: Callable[[], T]) -> T:
+        """The first true value of `state`, while the workers' clocks tick."""
+
+        def ticked() -> T:
+            self.tick()
+            return state()
+
+        return await deadline.until(DEADLINE_S, what, ticked, 0.002)
+
+    async def settled(self) -> None:
+        """Everything asked for so far is stored, told, and read again where somebody was behind."""
+        for _ in range(3):
+            for worker in self.workers:
+                await worker.core.store.settle()
+            await asyncio.sleep(0)
+
+    async def pass_time(self, seconds: float) -> None:
+        self.clock.ahead_s += seconds
+        for worker in self.workers:
+            worker.core.delivery.resend()
+        await asyncio.sleep(0)
+
+
+def play(path: Path, story: Callable[[Stage], Coroutine[Any, Any, T]]) -> T:
+    """Run the story; whatever it left open is closed."""
+
+    async def whole() -> T:
+        async with AsyncExitStack() as stack:
+            return await story(Stage(path / "chatd.db", stack))
+
+    return deadline.run(whole(), 60.0)
