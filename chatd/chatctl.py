@@ -67,6 +67,14 @@ class Master:
             except (OSError, msgspec.DecodeError) as error:
                 raise NoSocket(str(error) or type(error).__name__) from None
 
+    def status(self) -> dict[str, Any]:
+        """Raises NoSocket also where the master is too busy to say."""
+        answer = self.ask("status", STATUS_S)
+        if not answer.get("ok"):
+            raise NoSocket(str(answer.get("error")))
+        found: dict[str, Any] = answer["status"]
+        return found
+
     def running(self) -> tuple[bool, int]:
         """From the pid file: is its lock held?, and its number."""
         return lock.holder(self.server)
@@ -105,13 +113,13 @@ def finish(answer: dict[str, Any]) -> int:
 
 def status(master: Master, options: argparse.Namespace) -> int:
     try:
-        answer = master.ask("status", STATUS_S)
+        answer = master.status()
     except NoSocket as error:
         return _dead(master, str(error), options.json)
     if options.json:
-        print(msgspec.json.encode(answer["status"]).decode())
+        print(msgspec.json.encode(answer).decode())
     else:
-        told = msgspec.convert(answer["status"], Status)
+        told = msgspec.convert(answer, Status)
         print(chatctl_text.workers(told) if options.command == "workers" else chatctl_text.status(told))
     return Exit.OK
 
@@ -230,7 +238,7 @@ def scale(master: Master, options: argparse.Namespace) -> int:
 
 
 def _status(master: Master) -> Status:
-    return msgspec.convert(master.ask("status", STATUS_S)["status"], Status)
+    return msgspec.convert(master.status(), Status)
 
 
 # ---------------------------------------------------------------- accounts

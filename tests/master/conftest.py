@@ -83,7 +83,7 @@ class Server:
 
     def status(self) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = self.master.ask("status")["status"]
+            found = self.master.status()
         except chatctl.NoSocket:
             return {"state": "none", "workers": []}
         self.known |= {found["pid"], *(one["pid"] for one in found["workers"] if one["pid"])}

@@ -76,6 +76,8 @@ def test_sixteen_clients_and_no_more(make):
     server = make(workers=1).start()
     silent = silent_clients(server)
     assert "too many" in json.loads(ask(server, b""))["error"]
+    refused = server.ctl("status")
+    assert (refused.returncode, "too many chatctl at once" in refused.stderr) == (4, True)
     for client in silent:
         client.close()
     wait_for("room", lambda: server.status()["state"] == "running")
