@@ -1,6 +1,6 @@
 // loadgen: many chat clients in one thread, to measure a server.
 //
-//   loadgen --port P [--wire mobileimsdk|chatserver] [--users N] [--prefix NAME]
+//   loadgen --port P [--wire mobileimsdk|mobileimsdk-udp|chatserver] [--users N] [--prefix NAME]
 //           [--window N | --rate R | --idle] [--payload BYTES] [--warm S] [--seconds S]
 //           [--logins-per-s R] [--burst N] [--pairs stdin]
 //
@@ -120,7 +120,8 @@ string percentiles(vector<uint32_t>& of) {
 class Generator {
 public:
     explicit Generator(const Options& o) : o(o), users(o.users), poll(epoll_create1(0)), events(events_at_once), buffer(1 << 18) {
-        if (o.wire == "mobileimsdk") wire = std::make_unique<MobileImsdk>();
+        datagrams = o.wire == "mobileimsdk-udp";
+        if (o.wire == "mobileimsdk" || datagrams) wire = std::make_unique<MobileImsdk>();
         else if (o.wire == "chatserver") wire = std::make_unique<Chatserver>();
         else die("unknown wire " + o.wire, 64);
         for (int i = 0; i < o.users; i++) {
@@ -166,7 +167,7 @@ private:
 
     void open(User& user) {
         int one = 1;
-        user.fd = socket(AF_INET, SOCK_STREAM, 0);
+        user.fd = socket(AF_INET, datagrams ? SOCK_DGRAM : SOCK_STREAM, 0);
         sockaddr_in server{};
         server.sin_family = AF_INET;
         server.sin_port = htons(o.port);
@@ -174,7 +175,7 @@ private:
         user.connected_ns = now_ns();
         if (user.fd < 0 || connect(user.fd, reinterpret_cast<sockaddr*>(&server), sizeof server) < 0)
             die(string("connect: ") + strerror(errno), 69);
-        setsockopt(user.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        if (!datagrams) setsockopt(user.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
         fcntl(user.fd, F_SETFL, O_NONBLOCK);
         epoll_event event{EPOLLIN, {.u32 = uint32_t(user.index)}};
         epoll_ctl(poll, EPOLL_CTL_ADD, user.fd, &event);
@@ -338,6 +339,7 @@ private:
     }
 
     void read_from(User& user) {
+        if (datagrams) return read_datagrams(user);
         ssize_t got = recv(user.fd, buffer.data(), buffer.size(), 0);
         if (got < 0 && errno == EAGAIN) return;
         if (got <= 0) return close_of(user);
@@ -350,6 +352,24 @@ private:
         }
         user.in = string(bytes);
         if (!user.out.empty()) write_to(user);  // a client acknowledges at once, apart from what its user types
+    }
+
+    void read_datagrams(User& user) {
+        ssize_t got;
+        while ((got = recv(user.fd, buffer.data(), buffer.size(), 0)) > 0) receive(user, string_view(buffer.data(), got));
+        if (got < 0 && errno != EAGAIN && errno != ECONNREFUSED) return close_of(user);
+        if (!user.out.empty()) write_to(user);
+    }
+
+    // Every packet without its length is a datagram. What the kernel does not take is lost, as on a network.
+    void write_datagrams(User& user) {
+        string_view bytes = user.out, frame;
+        while (size_t length = wire->cut(bytes, frame)) {
+            if (send(user.fd, frame.data(), frame.size(), 0) < 0 && errno != EAGAIN && errno != ECONNREFUSED) return close_of(user);
+            bytes.remove_prefix(length);
+        }
+        if (o.idle && !user.out.empty()) user.last_write_ns = now_ns();
+        user.out.clear();
     }
 
     void touch(User& user) {
@@ -367,6 +387,7 @@ private:
     }
 
     void write_to(User& user) {
+        if (datagrams) return write_datagrams(user);
         if (!user.out.empty()) {
             ssize_t sent = send(user.fd, user.out.data(), user.out.size(), MSG_NOSIGNAL);
             if (sent < 0 && errno != EAGAIN) return close_of(user);
@@ -430,7 +451,7 @@ private:
     vector<char> buffer;
     vector<uint32_t> login_us;
     Figures figures;
-    bool measuring = false, stopped = false;
+    bool measuring = false, stopped = false, datagrams = false;
     string run_id;  // the first 16 characters of every fp
     uint64_t next_send_ns = 0, next_sender = 0, measure_start_ns = 0;
     double measured_s = 0;

@@ -8,6 +8,7 @@ given twice or out of order is an error: exit 70.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ Runs = dict[str, list[Run]]
 
 def main() -> int:
     options = _options()
+    busy = os.getloadavg()[0]
     build()
     runs: Runs = defaultdict(list)
     with running(Ideal) as ideal, running(lambda: Chatd(1)) as one, running(lambda: Chatd(2)) as two:
@@ -39,7 +41,7 @@ def main() -> int:
     for row in rows:
         print(row.line())
     if options.write:
-        write(rows, options.rounds, options.seconds)
+        write(rows, options.rounds, options.seconds, busy)
     return 70 if wrong(runs) or errors else 0
 
 
@@ -69,9 +71,12 @@ def messages(runs: Runs, ideal: Server, one: Server, two: Server, seconds: float
     for window in ("1", "4"):
         for name, server in (("ideal", ideal), ("one", one)):
             keep(runs, f"{name}, window {window}", run(server, "--window", window, *last))
+        keep(runs, f"one, udp, window {window}", run(one, "--window", window, *last, wire="mobileimsdk-udp"))
         keep(runs, f"two, window {window}", run(two, "--window", window, *last, cross=True))
     for name, server in (("ideal", ideal), ("one", one), ("two", two)):
         keep(runs, f"{name}, rate", run(server, "--rate", "5000", *last, cross=server is two))
+        if name == "one":
+            keep(runs, "one, udp, rate", run(server, "--rate", "5000", *last, wire="mobileimsdk-udp"))
     keep(runs, "one, chatserver", run(one, "--window", "4", *last, wire="chatserver"))
 
 
@@ -97,6 +102,10 @@ def table(runs: Runs, errors: int) -> list[Row]:
     def against(name: str, other: str) -> float:
         """The median over the rounds of this server's messages/s divided by the other's in the same round."""
         return median(a.per_s / b.per_s for a, b in zip(runs[name], runs[other], strict=True))
+
+    def cost(name: str, other: str) -> float:
+        """The same of the server's CPU per message."""
+        return median(a.cpu_us / b.cpu_us for a, b in zip(runs[name], runs[other], strict=True))
 
     rows = []
     for window, least in (("1", 0.25), ("4", 0.15)):
@@ -127,6 +136,13 @@ def table(runs: Runs, errors: int) -> list[Row]:
         ),
         Row("chatserver wire, window 4: server CPU per message, µs", mid("one, chatserver", "cpu_us"), "", digits=1),
     ]
+    for load, words in (("window 1", "window 1"), ("window 4", "window 4"), ("rate", "5,000 messages/s")):
+        name = f"one, udp, {load}"
+        rows += [
+            Row(f"UDP, {words}, 1 worker: server CPU per message, µs", mid(name, "cpu_us"), "", digits=1),
+            Row(f"UDP against TCP, {words}: server CPU per message", cost(name, f"one, {load}"), "<= 1.5"),
+        ]
+    rows.append(Row("UDP, window 4, 1 worker: messages/s", mid("one, udp, window 4", "per_s"), "", digits=0))
     for workers in (1, 2):
         name, of = f"idle, workers={workers}", f"{IDLE_USERS:,} first logins, {workers} worker{'s' * (workers > 1)}"
         rows += [

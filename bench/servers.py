@@ -37,6 +37,11 @@ address = "tcp://127.0.0.1:{mobileimsdk}"
 keep_alive_s = 120
 
 [[listen]]
+protocol = "mobileimsdk"
+address = "udp://127.0.0.1:{mobileimsdk_udp}"
+keep_alive_s = 120
+
+[[listen]]
 protocol = "chatserver"
 address = "tcp://127.0.0.1:{chatserver}"
 
@@ -130,10 +135,12 @@ class Chatd(Server):
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
-        self.ports = {"mobileimsdk": free_port(), "chatserver": free_port()}
+        self.ports = {wire: free_port() for wire in ("mobileimsdk", "mobileimsdk-udp", "chatserver")}
         self.home = Path(tempfile.mkdtemp(prefix="state-", dir=BUILD))
         self.config = self.home / "chatd.toml"
-        self.config.write_text(CONFIG.format(workers=workers, **self.ports))
+        self.config.write_text(
+            CONFIG.format(workers=workers, **{wire.replace("-", "_"): port for wire, port in self.ports.items()})
+        )
         command = [_beside("chatd"), "-c", str(self.config)] + (["--allow-root"] if os.getuid() == 0 else [])
         with (self.home / "output").open("wb") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output)
