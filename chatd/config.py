@@ -92,6 +92,10 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     argon2_memory_kib: Annotated[int, _option("memory of one password hash", "worker", ge=1024, le=1048576)] = 19456
     argon2_passes: Annotated[int, _option("passes of one password hash", "worker", ge=1, le=100)] = 2
     hash_threads: Annotated[int, _option("threads per worker that hash passwords", "worker", ge=1, le=16)] = 1
+    presence: Annotated[
+        Literal["friends", "all"],
+        _option("who may see whether a user is online: friends and members of the same group, or all", "live"),
+    ] = "friends"
     min_password_chars: Annotated[int, _option("shortest password allowed at registration", "live", ge=1, le=128)] = 1
 
 
@@ -120,6 +124,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     store_queue: Annotated[
         int, _option("messages one worker holds for the store; over it, senders are refused", "live", ge=100)
     ] = 20000
+    history_page: Annotated[
+        int, _option("messages of one answer to a history or sync request", "live", ge=1, le=1000)
+    ] = 100
+    presence_watches: Annotated[
+        int, _option("users one session may watch coming and going", "live", ge=0, le=100000)
+    ] = 1000
     login_queue: Annotated[
         int, _option("logins one worker holds for password hashing; over it, they are refused", "live", ge=1)
     ] = 1000

@@ -160,6 +160,13 @@ class Deliver(msgspec.Struct, frozen=True):
     frames: dict[str, bytes]
 
 
+class ServerMessage(msgspec.Struct, frozen=True, gc=False):
+    """Server to client (S2C): an answer or a notice. `fp` is what the client acknowledges."""
+
+    body: str
+    fp: str
+
+
 class FriendRequested(msgspec.Struct, frozen=True, gc=False):
     request: FriendRequest
 
@@ -215,6 +222,7 @@ Event = (
     | Registered
     | Accepted
     | Deliver
+    | ServerMessage
     | FriendRequested
     | FriendAnswered
     | GroupReady

@@ -85,6 +85,11 @@ def check_new(name: str, secret: str, config: Config) -> None:
     """Refused unless an account with this name and password may be made."""
     if not name_allowed(name, config.limits.name_chars, digits=False):
         raise Refused(ErrorCode.NAME_NOT_ALLOWED)
+    check_password(secret, config)
+
+
+def check_password(secret: str, config: Config) -> None:
+    """Refused unless this may be somebody's password."""
     if not config.accounts.min_password_chars <= len(secret) <= _SECRET_BYTES:
         raise Refused(ErrorCode.PASSWORD_NOT_ALLOWED)
 
@@ -103,6 +108,12 @@ class Accounts:
         hashed = await self._hasher.hash(command.secret, config.limits.login_queue)
         now_ms = time.time_ns() // 1_000_000
         return await self._store.write(lambda tables: tables.create_user(command.name, hashed, now_ms))
+
+    async def hash_new(self, secret: str) -> str:
+        """The hash of a new password. Refused PASSWORD_NOT_ALLOWED."""
+        config = self._config()
+        check_password(secret, config)
+        return await self._hasher.hash(secret, config.limits.login_queue)
 
     async def authenticate(self, command: Login) -> User:
         """Who this is. Refused BAD_CREDENTIALS, whatever was wrong."""

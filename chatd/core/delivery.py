@@ -25,7 +25,7 @@ from chatd.core.hub import Hub
 from chatd.core.session import Flight, Receipt, Session, Track
 from chatd.errors import Unavailable
 from chatd.model import ConversationId, Message, Seq, UserId
-from chatd.protocol import Deliver
+from chatd.protocol import Deliver, ServerMessage
 from chatd.store.base import Tables, Waiting
 from chatd.store.commit import GroupCommit
 
@@ -184,9 +184,19 @@ class Delivery:
     def acknowledged(self, session: Session, fp: str) -> None:
         """The recipient's own acknowledgement; one for a packet it was not given is ignored."""
         flight = session.flights.pop(fp, None) if session.flights else None
-        if flight is not None:
+        if flight is not None and flight.track is not None and isinstance(flight.event, Deliver):
             message = flight.event.message
             self._done(session, flight.track, message.conversation, message.seq)
+
+    def tell(self, session: Session, event: ServerMessage) -> None:
+        """A text of the server, given again until acknowledged while the session lives. To a client that
+        acknowledges none of very many it is given once."""
+        if session.flights is None:
+            session.flights = {}
+        if len(session.flights) < 2 * self._config().limits.in_flight:
+            session.flights[event.fp] = Flight(None, event, self._loop.time() + self._config().timeouts.resend_s)
+            self._resending.add(session)
+        session.peer.push(event)
 
     def receipts(self, session: Session) -> None:
         """Take what the peer's kernel has acknowledged as delivered."""

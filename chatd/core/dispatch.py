@@ -25,12 +25,17 @@ from chatd.core.groups import Groups
 from chatd.core.hub import Hub
 from chatd.core.login import Logins
 from chatd.core.messages import Messages
+from chatd.core.notices import Notices
+from chatd.core.presence import Presence
+from chatd.core.requests import Requests
+from chatd.core.requests_groups import GroupRequests
+from chatd.core.requests_history import HistoryRequests
+from chatd.core.requests_people import Parts, PeopleRequests
 from chatd.core.session import Peer, Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, Refused, Unavailable
 from chatd.metrics import Row
 from chatd.model import Protocol
 from chatd.protocol import (
-    Accepted,
     Acknowledge,
     AddFriend,
     AnswerFriend,
@@ -72,19 +77,27 @@ class Core:
         self.delivery = Delivery(self.hub, bus, self.store, config, loop)
         self._messages = Messages(self.delivery, config)
         self._accounts = Accounts(self.store, config)
-        self.logins = Logins(self._accounts, self.hub, bus, self.delivery, self.store, config)
-        self._friends = Friends(self.store, self.hub, bus, config)
-        self._groups = Groups(self.store, self.logins, config)
+        notices = Notices(self.delivery)
+        self._presence = Presence(self.hub, bus, notices)
+        self.logins = Logins(self._accounts, self.hub, bus, self.delivery, notices, self._presence, self.store, config)
+        self._friends = Friends(self.store, self.hub, bus, notices, config)
+        self._groups = Groups(self.store, self.hub, bus, self.delivery, notices, config)
+        self._history = HistoryRequests(self.store, self.hub, bus, notices, config)
+        people = PeopleRequests(
+            Parts(self.store, self.hub, self._friends, self._presence, self._accounts, self.logins, config)
+        )
+        table = people.table() | GroupRequests(self.store, self.hub, self._groups).table() | self._history.table()
+        self.requests = Requests(table, notices, self.store)
         self._anyone: dict[type, _Quick] = {Echo: self._echo, Malformed: self._malformed}
         self._quick: dict[type, _Quick] = {
             SendMessage: self._send,
             Acknowledge: self._acknowledge,
             KeepAlive: self._keep_alive,
             Logout: self._logout,
-            ServerRequest: self._request,
         }
         self._anyone_slow: dict[type, _Slow] = {Login: self.logins.login, Register: self._register}
         self._slow: dict[type, _Slow] = {
+            ServerRequest: lambda peer, command: self.requests.serve(_session(peer), command),
             AddFriend: lambda peer, command: self._friends.add(_session(peer), command),
             AnswerFriend: lambda peer, command: self._friends.answer(_session(peer), command),
             CreateGroup: lambda peer, command: self._groups.create(_session(peer), command),
@@ -183,10 +196,6 @@ class Core:
     def _malformed(self, peer: Peer, command: Malformed) -> None:
         peer.push(Failed(command.code, command.text, command, command.ref))
 
-    def _request(self, peer: Peer, command: ServerRequest) -> None:
-        """COMPAT: with no handler for it, a text to the server is acknowledged and dropped, as stock servers do."""
-        peer.push(Accepted(command, 0, 0))
-
     def _logout(self, peer: Peer, command: Logout) -> None:
         if peer.protocol is Protocol.CHATSERVER:
             self.logins.left(peer)
@@ -202,7 +211,12 @@ class Core:
     # ---------------------------------------------------------------- the bus and the clock
 
     async def open(self) -> None:
-        await self._bus.open(self.signal, self.delivery.gap)
+        await self._bus.open(self.signal, self._gap)
+
+    def _gap(self) -> None:
+        """Something of another worker may have been missed."""
+        self.delivery.gap()
+        self._presence.gap()
 
     def signal(self, topic: Topic, data: bytes) -> None:
         """What another worker says."""
@@ -218,11 +232,25 @@ class Core:
                 self.logins.challenged(signal)
             case signals.Verdict():
                 self.logins.verdict(signal)
-            case signals.GroupJoined(user_id, group_id):
-                for session in self.hub.of_user(user_id):
-                    self.delivery.later(self.logins.enter(session, group_id))
+            case signals.GroupJoined():
+                self.delivery.later(self._groups.joined(signal))
+            case signals.GroupLeft():
+                self._groups.left(signal)
+            case signals.GroupNews():
+                self._groups.news(signal)
+            case signals.UserNews():
+                self._history.heard(signal)
+            case signals.PresenceChanged():
+                self._presence.heard(signal)
+            case signals.EndSession(user_id, protocol):
+                self.logins.kick(user_id, protocol, "ended by yourself")
             case signals.Asked() | signals.Answered():
                 self._friends.heard(signal)
+
+    def round(self) -> None:
+        """Once a second."""
+        self.delivery.resend()
+        self._presence.round()
 
     def tick(self) -> None:
         """Some ten times a second."""

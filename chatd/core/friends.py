@@ -1,6 +1,6 @@
-"""Friend requests: asking, answering, telling the other side.
+"""Friend requests: asking, answering, ending; telling the other side.
 
-Owns: AddFriend and AnswerFriend. The rows and their rules are the store's.
+Owns: AddFriend, AnswerFriend and their like as Changes. The rows and their rules are the store's.
 Fails: Refused, Unavailable; then nothing changed and nobody was told.
 """
 
@@ -12,35 +12,80 @@ from collections.abc import Callable
 from chatd.bus.base import Bus, topic_of_user
 from chatd.config import Config
 from chatd.core import signals
+from chatd.core.change import Change
 from chatd.core.hub import Hub
+from chatd.core.notices import Notices
 from chatd.core.session import Session
-from chatd.model import FriendRequest
+from chatd.errors import ErrorCode, Refused
+from chatd.model import FriendRequest, User, UserId
 from chatd.protocol import AddFriend, AnswerFriend, FriendAnswered, FriendRequested
+from chatd.store.base import Tables
 from chatd.store.commit import GroupCommit
+
+Find = Callable[[Tables], User]
+"""Whom a request names, looked up in its own transaction. Raises Refused UNKNOWN_RECIPIENT."""
+
+
+def by_id(user_id: UserId) -> Find:
+    def find(tables: Tables) -> User:
+        account = tables.account("", user_id)
+        if account is None:
+            raise Refused(ErrorCode.UNKNOWN_RECIPIENT)
+        return account.user
+
+    return find
 
 
 class Friends:
-    def __init__(self, store: GroupCommit, hub: Hub, bus: Bus, config: Callable[[], Config]) -> None:
+    def __init__(self, store: GroupCommit, hub: Hub, bus: Bus, notices: Notices, config: Callable[[], Config]) -> None:
         self._store = store
         self._hub = hub
         self._bus = bus
+        self._notices = notices
         self._config = config
 
     async def add(self, session: Session, command: AddFriend) -> None:
-        """Ask; or, where the other side has asked already, accept."""
-        user, to = session.user, command.user_id
-        limit, now_ms = self._config().limits.friends_per_user, time.time_ns() // 1_000_000
-        friends_now = await self._store.write(lambda tables: tables.request_friend(user, to, limit, now_ms))
-        if friends_now:
-            self._tell(to, signals.Answered(user, to, True))
-        else:
-            self._tell(to, signals.Asked(FriendRequest(user, to)))
+        await self.asking(session.user, by_id(command.user_id)).apply(self._store)
 
     async def answer(self, session: Session, command: AnswerFriend) -> None:
-        user, to, accept = session.user, command.user_id, command.accept
+        await self.answering(session.user, by_id(command.user_id), command.accept).apply(self._store)
+
+    def asking(self, user: User, find: Find) -> Change[tuple[User, bool]]:
+        """Ask; or, where the other side has asked already, accept. Gives the other and whether they are friends."""
+        limit, now_ms = self._config().limits.friends_per_user, time.time_ns() // 1_000_000
+
+        def write(tables: Tables) -> tuple[User, bool]:
+            other = find(tables)
+            return other, tables.request_friend(user, other.id, limit, now_ms)
+
+        def after(result: tuple[User, bool]) -> None:
+            other, friends_now = result
+            if friends_now:
+                self._tell(other.id, signals.Answered(user, other.id, True))
+            else:
+                self._tell(other.id, signals.Asked(FriendRequest(user, other.id)))
+
+        return Change(write, after)
+
+    def answering(self, user: User, find: Find, accept: bool) -> Change[User]:
         now_ms = time.time_ns() // 1_000_000
-        await self._store.write(lambda tables: tables.answer_friend(user.id, to, accept, now_ms))
-        self._tell(to, signals.Answered(user, to, accept))
+
+        def write(tables: Tables) -> User:
+            other = find(tables)
+            tables.answer_friend(user.id, other.id, accept, now_ms)
+            return other
+
+        return Change(write, lambda other: self._tell(other.id, signals.Answered(user, other.id, accept)))
+
+    def removing(self, user: User, find: Find) -> Change[User]:
+        """The other side is not told; it sees it in its list."""
+
+        def write(tables: Tables) -> User:
+            other = find(tables)
+            tables.remove_friend(user.id, other.id)
+            return other
+
+        return Change(write, lambda other: None)
 
     def _tell(self, user_id: int, signal: signals.Asked | signals.Answered) -> None:
         self.heard(signal)
@@ -50,7 +95,7 @@ class Friends:
         """Tell the sessions of this worker."""
         if isinstance(signal, signals.Asked):
             for session in self._hub.of_user(signal.request.to):
-                session.peer.push(FriendRequested(signal.request))
+                self._notices.friend_requested(session, FriendRequested(signal.request))
         else:
             for session in self._hub.of_user(signal.to):
-                session.peer.push(FriendAnswered(signal.by, signal.to, signal.accepted))
+                self._notices.friend_answered(session, FriendAnswered(signal.by, signal.to, signal.accepted))

@@ -1,46 +1,156 @@
-"""Groups: creating and joining.
+"""Groups: creating, joining, leaving, roles; telling the members.
 
-Owns: CreateGroup and JoinGroup. Who may write is decided by the store, inside the message's transaction.
-Fails: Refused, Unavailable; then nothing changed.
+Owns: CreateGroup, JoinGroup and their like as Changes. The rules are the store's, inside the transaction.
+Elsewhere: which sessions hear a group (core.hub).
+Fails: Refused, Unavailable; then nothing changed and nobody was told.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
+from chatd.bus.base import Bus, topic_of_group, topic_of_user
 from chatd.config import Config
-from chatd.core.login import Logins
+from chatd.core import signals
+from chatd.core.change import Change
+from chatd.core.delivery import Delivery
+from chatd.core.friends import Find
+from chatd.core.hub import Hub
+from chatd.core.notices import Notices, notice, of_group, of_user
 from chatd.core.session import Session
 from chatd.errors import ErrorCode, Refused
-from chatd.model import Group
+from chatd.model import Group, GroupId, Role, User, UserId
 from chatd.protocol import CreateGroup, GroupReady, JoinGroup
+from chatd.store.base import Left, Tables
 from chatd.store.commit import GroupCommit
 
 _DESCRIPTION_CHARS = 200
 
 
 class Groups:
-    def __init__(self, store: GroupCommit, logins: Logins, config: Callable[[], Config]) -> None:
+    def __init__(
+        self,
+        store: GroupCommit,
+        hub: Hub,
+        bus: Bus,
+        delivery: Delivery,
+        notices: Notices,
+        config: Callable[[], Config],
+    ) -> None:
         self._store = store
-        self._logins = logins
+        self._delivery = delivery
+        self._hub = hub
+        self._bus = bus
+        self._notices = notices
         self._config = config
 
+    # ---------------------------------------------------------------- commands of the chatserver wire
+
     async def create(self, session: Session, command: CreateGroup) -> None:
-        limits = self._config().limits
-        name, description = command.name.strip(), command.description
-        if not 0 < len(name) <= limits.name_chars or len(description) > _DESCRIPTION_CHARS:
-            raise Refused(ErrorCode.BAD_FIELD, "the group's name or description is empty or too long")
-        owner, limit, now_ms = session.user.id, limits.groups_per_user, time.time_ns() // 1_000_000
-        group_id = await self._store.write(lambda tables: tables.create_group(owner, name, description, limit, now_ms))
-        await self._logins.join(session, group_id)
-        session.peer.push(GroupReady(Group(group_id, name, description), True))
+        group = await self.creating(session.user, command.name, command.description).apply(self._store)
+        session.peer.push(GroupReady(group, True))
 
     async def join(self, session: Session, command: JoinGroup) -> None:
-        limits, now_ms = self._config().limits, time.time_ns() // 1_000_000
-        user_id, group_id = session.user.id, command.group_id
-        group = await self._store.write(
-            lambda tables: tables.join_group(user_id, group_id, limits.group_members, limits.groups_per_user, now_ms)
-        )
-        await self._logins.join(session, group_id)
+        group = await self.joining(session.user, command.group_id).apply(self._store)
         session.peer.push(GroupReady(group, False))
+
+    # ---------------------------------------------------------------- changes
+
+    def creating(self, user: User, name: str, description: str) -> Change[Group]:
+        name, limits, now_ms = self._checked(name, description), self._config().limits, time.time_ns() // 1_000_000
+
+        def write(tables: Tables) -> Group:
+            made = tables.create_group(user.id, name, description, limits.groups_per_user, now_ms)
+            return Group(made, name, description)
+
+        return Change(write, lambda group: self._entered(user, group))
+
+    def joining(self, user: User, group_id: GroupId) -> Change[Group]:
+        limits, now_ms = self._config().limits, time.time_ns() // 1_000_000
+
+        def write(tables: Tables) -> Group:
+            return tables.join_group(user.id, group_id, limits.group_members, limits.groups_per_user, now_ms)
+
+        return Change(write, lambda group: self._entered(user, group))
+
+    def leaving(self, user: User, group_id: GroupId) -> Change[Left]:
+        def after(left: Left) -> None:
+            self._gone(user.id, group_id, False)
+            self._news(group_id, "group.left", user=of_user(user), owner=left.heir)
+
+        return Change(lambda tables: tables.leave_group(user.id, group_id), after)
+
+    def kicking(self, by: User, group_id: GroupId, find: Find) -> Change[User]:
+        def write(tables: Tables) -> User:
+            user = find(tables)
+            tables.kick_member(by.id, group_id, user.id)
+            return user
+
+        def after(user: User) -> None:
+            self._gone(user.id, group_id, True)
+            self._news(group_id, "group.kicked", user=of_user(user), by=of_user(by))
+
+        return Change(write, after)
+
+    def renaming(self, by: User, group_id: GroupId, name: str, description: str | None) -> Change[Group]:
+        name = self._checked(name, description or "")
+        return Change(
+            lambda tables: tables.rename_group(by.id, group_id, name, description),
+            lambda group: self._news(group_id, "group.renamed", details=of_group(group), by=of_user(by)),
+        )
+
+    def giving_role(self, by: User, group_id: GroupId, find: Find, role: Role) -> Change[User]:
+        def write(tables: Tables) -> User:
+            user = find(tables)
+            tables.set_role(by.id, group_id, user.id, role)
+            return user
+
+        return Change(
+            write,
+            lambda user: self._news(group_id, "group.role", user=of_user(user), role=role.name.lower()),
+        )
+
+    def _checked(self, name: str, description: str) -> str:
+        name = name.strip()
+        if not 0 < len(name) <= self._config().limits.name_chars or len(description) > _DESCRIPTION_CHARS:
+            raise Refused(ErrorCode.BAD_FIELD, "the group's name or description is empty or too long")
+        return name
+
+    # ---------------------------------------------------------------- who hears of it
+
+    def _entered(self, user: User, group: Group) -> Awaitable[None]:
+        """Every session of the user, here and elsewhere, hears the group from now on."""
+        joined = signals.GroupJoined(user.id, group.id)
+        self._bus.publish(topic_of_user(user.id), signals.encode(joined))
+        self._news(group.id, "group.joined", user=of_user(user))
+        return self.joined(joined)
+
+    async def joined(self, signal: signals.GroupJoined) -> None:
+        """The user's sessions on this worker hear the group, and read what was stored before they did."""
+        for session in self._hub.of_user(signal.user_id):
+            await self._hub.join(session, signal.group_id)
+            if not session.closed:
+                self._delivery.catch_up(session)
+
+    def _gone(self, user_id: UserId, group_id: GroupId, kicked: bool) -> None:
+        left = signals.GroupLeft(user_id, group_id, kicked)
+        self._bus.publish(topic_of_user(user_id), signals.encode(left))
+        self.left(left)
+
+    def left(self, signal: signals.GroupLeft) -> None:
+        """The user's sessions on this worker are no members any more."""
+        for session in self._hub.of_user(signal.user_id):
+            self._hub.leave(session, signal.group_id)
+            if signal.kicked:
+                self._notices.tell(session, notice("group.kicked", group=signal.group_id))
+
+    def _news(self, group_id: GroupId, event: str, **fields: object) -> None:
+        news = signals.GroupNews(group_id, notice(event, group=group_id, **fields))
+        self._bus.publish(topic_of_group(group_id), signals.encode(news))
+        self.news(news)
+
+    def news(self, signal: signals.GroupNews) -> None:
+        """Tell the members on this worker."""
+        for session in tuple(self._hub.of_group(signal.group_id)):
+            self._notices.tell(session, signal.text)

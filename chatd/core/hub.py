@@ -31,9 +31,13 @@ class Hub:
     def of_group(self, group_id: GroupId) -> Collection[Session]:
         return self._groups.get(group_id, ())
 
+    def elsewhere(self, user_id: UserId) -> bool:
+        """Whether the user has a session on another worker, as the bus knows it."""
+        return self._bus.elsewhere(topic_of_user(user_id))
+
     def online(self, user_id: UserId) -> bool:
         """Whether the user has a session anywhere; of other workers as the bus knows it."""
-        return user_id in self._users or self._bus.elsewhere(topic_of_user(user_id))
+        return user_id in self._users or self.elsewhere(user_id)
 
     async def add(self, session: Session, groups: Iterable[GroupId]) -> None:
         """Returns when messages of other workers reach the session."""
@@ -69,13 +73,24 @@ class Hub:
         elif self._users.pop(user_id, None):
             topics.append(topic_of_user(user_id))
         for group_id in session.groups or ():
-            members = self._groups.get(group_id)
-            if members is None:
-                continue
-            members.discard(session)
-            if not members:
-                del self._groups[group_id]
-                topics.append(topic_of_group(group_id))
+            topics += self._exit(session, group_id)
         session.groups = None
         if topics:
             self._bus.unsubscribe(topics)
+
+    def leave(self, session: Session, group_id: GroupId) -> None:
+        if session.groups is not None and group_id in session.groups:
+            session.groups.discard(group_id)
+            if topics := self._exit(session, group_id):
+                self._bus.unsubscribe(topics)
+
+    def _exit(self, session: Session, group_id: GroupId) -> list[Topic]:
+        """The topics nobody here needs any more."""
+        members = self._groups.get(group_id)
+        if members is None:
+            return []
+        members.discard(session)
+        if members:
+            return []
+        del self._groups[group_id]
+        return [topic_of_group(group_id)]

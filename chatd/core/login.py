@@ -23,10 +23,12 @@ from chatd.core import signals
 from chatd.core.accounts import Accounts
 from chatd.core.delivery import Delivery, mine
 from chatd.core.hub import Hub
+from chatd.core.notices import Notices
+from chatd.core.presence import Presence
 from chatd.core.session import Peer, Session
 from chatd.errors import Disconnect, ErrorCode, Refused, Unavailable
-from chatd.model import Friend, FriendRequest, Group, GroupId, Member, Protocol, User
-from chatd.protocol import Kicked, Login, LoginAccepted
+from chatd.model import Friend, FriendRequest, Group, Member, Protocol, User, UserId
+from chatd.protocol import FriendRequested, Kicked, Login, LoginAccepted
 from chatd.store.base import GroupRow, Tables, Waiting
 from chatd.store.commit import GroupCommit
 
@@ -60,6 +62,8 @@ class Logins:
         hub: Hub,
         bus: Bus,
         delivery: Delivery,
+        notices: Notices,
+        presence: Presence,
         store: GroupCommit,
         config: Callable[[], Config],
     ) -> None:
@@ -67,6 +71,8 @@ class Logins:
         self._hub = hub
         self._bus = bus
         self._delivery = delivery
+        self._notices = notices
+        self._presence = presence
         self._store = store
         self._config = config
         self._holders: dict[int, Session] = {}
@@ -120,7 +126,11 @@ class Logins:
         peer.session = session
         self.count += 1
         told, told_at = peer.push_login(self._answer(session, view))
+        if session.explicit:
+            for request in view.requests:
+                self._notices.friend_requested(session, FriendRequested(request))
         self._delivery.merge(session, view.waiting, told, told_at)
+        self._presence.changed(user.id)
         self._log.debug("logged in", user=user.id, name=user.name, wire=session.protocol.name, peer=peer.remote)
 
     def _answer(self, session: Session, view: View) -> LoginAccepted:
@@ -228,7 +238,10 @@ class Logins:
         peer.session = None
         self.count -= 1
         self._delivery.detach(session)
+        self._presence.unwatch(session)
         self._drop(session)
+        self._store.saw(session.user.id, time.time_ns() // 1_000_000)
+        self._presence.changed(session.user.id)
 
     def _drop(self, session: Session) -> None:
         """Free what the session holds; its mark only after its cursors are in the store, so that the next
@@ -250,18 +263,20 @@ class Logins:
             del self._holders[mark]
             self._bus.release(mark)
 
-    async def join(self, session: Session, group_id: GroupId) -> None:
-        """The user is a member now: every session of theirs, here and elsewhere, hears the group."""
-        for other in self._hub.of_user(session.user.id):
-            await self.enter(other, group_id)
-        joined = signals.GroupJoined(session.user.id, group_id)
-        self._bus.publish(topic_of_user(session.user.id), signals.encode(joined))
+    def end_own(self, user_id: UserId, protocol: Protocol) -> None:
+        """The user ends their own session on another wire, wherever it is."""
+        signal = signals.EndSession(user_id, int(protocol))
+        self._bus.publish(topic_of_user(user_id), signals.encode(signal))
+        self.kick(user_id, int(protocol), "ended by yourself")
 
-    async def enter(self, session: Session, group_id: GroupId) -> None:
-        """One session hears the group, and reads what was stored before it did."""
-        await self._hub.join(session, group_id)
-        if not session.closed:
-            self._delivery.catch_up(session)
+    def kick(self, user_id: UserId, protocol: int, reason: str, *, by_admin: bool = False) -> int:
+        """End the user's sessions on this worker, of one wire or (0) of every; returns how many."""
+        chosen = [one for one in self._hub.of_user(user_id) if not protocol or one.protocol == protocol]
+        for session in chosen:
+            if session.peer.session is session:
+                session.peer.push(Kicked(by_admin, reason))
+            self._end(session, Disconnect.KICKED_BY_ADMIN if by_admin else Disconnect.KICKED_DUPLICATE)
+        return len(chosen)
 
 
 def _view(tables: Tables, user: User, limit: int, listing: bool) -> View:

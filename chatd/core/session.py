@@ -8,12 +8,13 @@ An idle session is small on purpose: its containers are made when first needed.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import Protocol as Contract
 
 from chatd.errors import Disconnect
-from chatd.model import ConversationId, GroupId, Message, Protocol, Seq, User
-from chatd.protocol import Deliver, Event, LoginAccepted
+from chatd.model import ConversationId, GroupId, Message, Protocol, Seq, User, UserId
+from chatd.protocol import Deliver, Event, LoginAccepted, ServerMessage
 
 
 class Peer(Contract):
@@ -29,6 +30,11 @@ class Peer(Contract):
     @property
     def out_bytes(self) -> int:
         """Bytes queued here because the peer's network has not taken them yet."""
+        ...
+
+    @property
+    def text_bytes(self) -> int:
+        """Room for the text of a ServerMessage, counted as a JSON string."""
         ...
 
     def push(self, event: Event) -> int:
@@ -64,11 +70,11 @@ class Track:
 
 
 class Flight:
-    """A message that waits for the recipient's own acknowledgement."""
+    """What waits for the recipient's own acknowledgement: a message of `track`, or a text of the server."""
 
     __slots__ = ("attempts", "event", "next_at", "track")
 
-    def __init__(self, track: Track, event: Deliver, next_at: float) -> None:
+    def __init__(self, track: Track | None, event: Deliver | ServerMessage, next_at: float) -> None:
         self.track = track
         self.event = event
         self.next_at = next_at
@@ -96,7 +102,7 @@ class Session:
 
     __slots__ = (
         "behind", "buffer", "closed", "explicit", "first_login_time", "flights", "flying", "groups", "peer",
-        "protocol", "receipts", "tracks", "user",
+        "protocol", "receipts", "since_ms", "tracks", "user", "watching",
     )  # fmt: skip
 
     def __init__(self, user: User, peer: Peer, first_login_time: int) -> None:
@@ -105,7 +111,9 @@ class Session:
         self.protocol = peer.protocol
         self.explicit = peer.protocol is Protocol.MOBILEIMSDK
         self.first_login_time = first_login_time
+        self.since_ms = time.time_ns() // 1_000_000
         self.groups: set[GroupId] | None = None
+        self.watching: set[UserId] | None = None
         self.tracks: dict[ConversationId, Track] | None = None
         self.flights: dict[str, Flight] | None = None
         self.receipts: deque[Receipt] | None = None

@@ -52,7 +52,54 @@ class Answered(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=6):
     accepted: bool
 
 
-Signal = Arrived | Challenge | Verdict | GroupJoined | Asked | Answered
+class GroupLeft(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=7):
+    """Sessions of the user elsewhere are no members any more. kicked: by somebody else."""
+
+    user_id: UserId
+    group_id: GroupId
+    kicked: bool
+
+
+class GroupNews(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=8):
+    """A notice for the sessions of a group's members elsewhere."""
+
+    group_id: GroupId
+    text: str
+
+
+class UserNews(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=9):
+    """A notice for a user's sessions elsewhere."""
+
+    user_id: UserId
+    text: str
+
+
+class PresenceChanged(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=10):
+    """The user's first session on a worker began, or the last one ended; look again."""
+
+    user_id: UserId
+
+
+class EndSession(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=11):
+    """The user has ended their own session on this wire; 0 = every wire."""
+
+    user_id: UserId
+    protocol: int
+
+
+Signal = (
+    Arrived
+    | Challenge
+    | Verdict
+    | GroupJoined
+    | Asked
+    | Answered
+    | GroupLeft
+    | GroupNews
+    | UserNews
+    | PresenceChanged
+    | EndSession
+)
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Signal).decode

@@ -133,6 +133,10 @@ class Connection(asyncio.Protocol):
 
     # ---------------------------------------------------------------- bytes out
 
+    @property
+    def text_bytes(self) -> int:
+        return self.codec.text_bytes
+
     def push(self, event: Event) -> int:
         data = self.codec.encode(event)
         if data and not self.closed:

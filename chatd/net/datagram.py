@@ -286,6 +286,10 @@ class DatagramPeer:
 
     # ---------------------------------------------------------------- datagrams out
 
+    @property
+    def text_bytes(self) -> int:
+        return self.codec.text_bytes
+
     def push(self, event: Event) -> int:
         data = self.codec.encode(event)
         if data and not self.closed:

@@ -252,7 +252,7 @@ class Server:
             queued += datagrams.round(now, rate)
         self._row.queue_bytes = queued
         self._row.udp_dropped = sum(door.dropped for door in self._datagram_doors)
-        self.core.delivery.resend()
+        self.core.round()
 
     # ---------------------------------------------------------------- draining
 

@@ -66,7 +66,7 @@ class _Batch:
 
     __slots__ = (
         "abandoned", "advances", "drafts", "error", "gate", "late", "origins", "reads", "results", "seconds",
-        "since", "started", "writes",
+        "seen", "since", "started", "writes",
     )  # fmt: skip
 
     def __init__(self, since: float) -> None:
@@ -74,6 +74,7 @@ class _Batch:
         self.drafts: list[Draft] = []
         self.origins: list[Any] = []
         self.advances: list[Advance] = []
+        self.seen: list[tuple[UserId, int]] = []
         self.writes: list[_Call] = []
         self.reads: list[_Call] = []
         self.results: Results = []
@@ -96,6 +97,7 @@ class GroupCommit:
         self._next = _Batch(0.0)
         self._flying: _Batch | None = None
         self._cursors: dict[tuple[UserId, ConversationId], Seq] = {}
+        self._seen: dict[UserId, int] = {}
         self._cursor_timer: asyncio.TimerHandle | None = None
         self._scheduled = False
         self._idle: list[asyncio.Future[None]] = []
@@ -135,11 +137,21 @@ class GroupCommit:
         for advance in advances:
             self.advance(*advance)
 
+    def saw(self, user_id: UserId, at_ms: int) -> None:
+        """The user was online until now; written with the cursors."""
+        self._seen[user_id] = at_ms
+        if self._cursor_timer is None:
+            self._cursor_timer = self._loop.call_later(_CURSOR_DELAY_S, self.flush_cursors)
+
     def flush_cursors(self) -> None:
         """Send the cursors that wait into the next batch."""
         if self._cursor_timer is not None:
             self._cursor_timer.cancel()
             self._cursor_timer = None
+        if self._seen:
+            self._next.seen += self._seen.items()
+            self._seen.clear()
+            self._schedule()
         if self._cursors:
             self._next.advances += [Advance(user, conv, seq) for (user, conv), seq in self._cursors.items()]
             self._cursors.clear()
@@ -267,7 +279,7 @@ class GroupCommit:
 
     def _run(self, batch: _Batch) -> None:
         tables = self._tables
-        if batch.drafts or batch.advances or batch.writes:
+        if batch.drafts or batch.advances or batch.seen or batch.writes:
             tables.begin()
             try:
                 with batch.gate:
@@ -280,6 +292,8 @@ class GroupCommit:
                     batch.results = tables.append(batch.drafts, now_ms)
                 if batch.advances:
                     tables.advance(batch.advances)
+                if batch.seen:
+                    tables.saw(batch.seen)
                 for call in batch.writes:
                     call.run(tables)
             except BaseException:

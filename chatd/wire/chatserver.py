@@ -222,6 +222,10 @@ class ChatserverCodec:
         self._streaming = False
         self._wants_streaming = False  # of the last LOGIN read
 
+    @property
+    def text_bytes(self) -> int:
+        return 0
+
     # ------------------------------------------------------------ bytes to commands
 
     def receive(self, data: bytes) -> Iterator[Command]:

@@ -21,6 +21,11 @@ class Codec(Protocol):
     pace_ms: int
     """Least time between two frames to this peer, milliseconds; 0 = none. May fall to 0 after a login."""
 
+    @property
+    def text_bytes(self) -> int:
+        """Room for the text of a ServerMessage, counted as a JSON string; 0 where this wire has none."""
+        ...
+
     def receive(self, data: bytes) -> Iterator[Command]:
         """Commands of `data` joined with what was left over, in order.
 

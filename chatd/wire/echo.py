@@ -20,6 +20,10 @@ class EchoCodec:
     def __init__(self) -> None:
         self.pace_ms = 0
 
+    @property
+    def text_bytes(self) -> int:
+        return 0
+
     def receive(self, data: bytes) -> Iterator[Command]:
         if data:
             yield Echo(raw=data)

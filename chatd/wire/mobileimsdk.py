@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct, field
 
 from chatd.errors import MEANINGS, ErrorCode, WireError
-from chatd.model import Group, Message, User
+from chatd.model import Message
 from chatd.protocol import (
     Accepted,
     Acknowledge,
@@ -26,9 +26,6 @@ from chatd.protocol import (
     Echoed,
     Event,
     Failed,
-    FriendAnswered,
-    FriendRequested,
-    GroupReady,
     KeepAlive,
     KeptAlive,
     Kicked,
@@ -37,6 +34,7 @@ from chatd.protocol import (
     Logout,
     Malformed,
     SendMessage,
+    ServerMessage,
     ServerRequest,
 )
 from chatd.wire.brief import shortened
@@ -54,6 +52,8 @@ FRAMES_KEY = "mobileimsdk"
 FRAMES_KEY_APART = "mobileimsdk apart"
 _BRACKET = ord("[")
 
+_ENVELOPE_BYTES = 320
+"""At most what a packet of the server has beside its text."""
 _Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
@@ -146,6 +146,10 @@ class MobileimsdkCodec:
         self._rest: bytes | bytearray = b""
         self._frame = b""  # the packet of the command last yielded
         self._user = NOBODY  # who the peer is, once logged in
+
+    @property
+    def text_bytes(self) -> int:
+        return self._limit - _ENVELOPE_BYTES
 
     # ------------------------------------------------------------ bytes to commands
 
@@ -299,12 +303,10 @@ class MobileimsdkCodec:
                 return self._framed(_echo_answer(event.raw))
             case Kicked():
                 return self._fitted(KICKED, self._user, lambda reason: _kicked(event.by_admin, reason), event.reason)
-            case FriendRequested():
-                return self._notice("friend.request", "from", event.request.sender)
-            case FriendAnswered():
-                return self._notice("friend.accepted" if event.accepted else "friend.refused", "from", event.by)
-            case GroupReady():
-                return self._notice("group.joined", "group", event.group)
+            case ServerMessage():
+                return self._framed(
+                    _encode(_Reliable(False, DATA, event.body, SERVER, self._user, event.fp, True, -1, -1))
+                )
             case Draining():
                 when = {"resume_before": event.resume_before_ms, "retry_after_ms": event.retry_after_ms}
                 return self._from_server(DATA, _text({"event": "draining", **when}))
@@ -324,12 +326,6 @@ class MobileimsdkCodec:
             return _error(event.code, _text({"fp": fp, "text": text, "temporary": temporary}))
 
         return self._fitted(ERROR, NOBODY, content, event.text)
-
-    def _notice(self, event: str, key: str, whom: User | Group) -> bytes:
-        def content(name: str) -> str:
-            return _text({"event": event, key: {"id": whom.id, "name": name}})
-
-        return self._fitted(DATA, self._user, content, whom.name)
 
     def _fitted(self, kind: int, to: str, content: Callable[[str], str], text: str) -> bytes:
         """A packet with content(text), the text cut so that the packet is within the limit."""
