@@ -34,6 +34,7 @@ from chatd.store.commit import GroupCommit
 
 _VERDICT_S = 2.0
 _MARK_POLL_S = 0.005
+_ASK_AGAIN_S = 0.1
 _MEMBERS = 1000
 """Group members listed at login, in the sum of all groups."""
 
@@ -77,6 +78,7 @@ class Logins:
         self._config = config
         self._holders: dict[int, Session] = {}
         self._verdicts: dict[int, asyncio.Future[bool]] = {}
+        self._challenged: dict[int, int] = {}
         self._refs = itertools.count(time.time_ns() << 8 & (1 << 62) - 1)
         self._leaving: set[asyncio.Task[None]] = set()
         self._log = log.get()
@@ -181,20 +183,24 @@ class Logins:
     async def _challenge(self, session: Session, mark: int, claimed_time: int) -> None:
         """Another worker holds the mark: ask it to decide, then wait until the mark is free."""
         topic = topic_of_user(session.user.id)
+        loop = asyncio.get_running_loop()
         ref = next(self._refs)
-        verdict: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._verdicts[ref] = verdict
+        verdict = self._verdicts[ref] = loop.create_future()
+        self._challenged[ref] = mark
+        question = signals.encode(signals.Challenge(session.user.id, int(session.protocol), claimed_time, ref))
+        ask_at = 0.0
         try:
             await self._bus.subscribe([topic])
-            question = signals.Challenge(session.user.id, int(session.protocol), claimed_time, ref)
-            self._bus.publish(topic, signals.encode(question))
             async with asyncio.timeout(_VERDICT_S):
-                while not await self._bus.claim(mark):
+                while not session.closed and not await self._bus.claim(mark):
+                    if loop.time() >= ask_at:  # again: the holder may not have heard us yet, or be another one by now
+                        self._bus.publish(topic, question)
+                        ask_at = loop.time() + _ASK_AGAIN_S
                     await asyncio.wait([verdict], timeout=_MARK_POLL_S)
                     if verdict.done():
                         if not verdict.result():
                             raise KickedAtLogin
-                        await asyncio.sleep(_MARK_POLL_S)
+                        verdict = self._verdicts[ref] = loop.create_future()
         except TimeoutError:
             if session.protocol is Protocol.CHATSERVER:
                 raise Refused(ErrorCode.ALREADY_LOGGED_IN) from None
@@ -204,15 +210,15 @@ class Logins:
                 raise Refused(ErrorCode.ALREADY_LOGGED_IN) from None
             raise
         finally:
-            del self._verdicts[ref]
+            del self._verdicts[ref], self._challenged[ref]
             if not self._hub.of_user(session.user.id):
                 self._bus.unsubscribe([topic])
 
     def challenged(self, challenge: signals.Challenge) -> None:
-        """Another worker asks for a mark. Only the holder answers."""
+        """Another worker asks for a mark. Only the holder answers: two that wait for it would end each other."""
         mark = challenge.user_id << 2 | challenge.protocol
         holder = self._holders.get(mark)
-        if holder is None:
+        if holder is None or mark in self._challenged.values():
             return
         yielded = True
         if not holder.closed:
