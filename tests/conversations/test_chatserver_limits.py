@@ -58,6 +58,40 @@ def test_every_frame_to_an_old_client_fits_its_buffer(town: Town) -> None:
     run(story())
 
 
+def test_what_a_full_login_answer_keeps(town: Town) -> None:
+    """Friends and groups before members of groups, and those before waiting messages, which follow one by one."""
+
+    async def story() -> None:
+        alice = await town.newcomer("alice")
+        friends = [await town.newcomer(f"friend{index}") for index in range(3)]
+        mine = await town.errand(alice)
+        for friend in friends:
+            peer = await town.errand(friend)
+            mine.put({"msgid": 7, "id": town.ids[alice], "friendid": town.ids[friend]})
+            await peer.find(msgid=7)
+            peer.put({"msgid": 8, "id": town.ids[friend], "friendid": town.ids[alice], "flag": True})
+            await mine.find(msgid=8)
+            await town.finish(peer)
+        await town.finish(mine)
+        groups = [await town.make_group(f"group{index}", [alice, *friends]) for index in range(3)]
+        sender = await town.errand(friends[0])
+        for index in range(10):
+            sender.put({"msgid": 6, "toid": town.ids[alice], "msg": f"{index} " + "x" * 100, "fp": str(index)})
+            await sender.find(msgid=13, fp=str(index))
+        client = await old_client(town, alice)
+        assert [friend["name"] for friend in client.friends] == friends
+        assert {friend["name"]: friend["state"] for friend in client.friends}[friends[0]] == "online"
+        assert [group["id"] for group in client.groups] == groups
+        assert len(client.groups[0]["users"]) >= 1, "members as they fit"
+        assert len(client.groups[-1]["users"]) < 4, "not all of them fit"
+        await until(20, "all shown", lambda: len(client.shown) == 10 or client.death)
+        client.check()
+        assert [frame["msg"].split()[0] for frame in client.shown] == [str(index) for index in range(10)]
+        client.close()
+
+    run(story())
+
+
 def whole_or_cut(text: str, shown: str) -> str:
     return shown if shown.endswith("…") and text.startswith(shown[:-1]) else text
 
