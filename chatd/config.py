@@ -64,6 +64,14 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "worker",
         ),
     ] = 0
+    origins: Annotated[
+        tuple[str, ...],
+        _option(
+            'ws: pages whose scripts may connect, each as a browser names it, "https://HOST"; [] = any. Clients that are '
+            "no browsers name none and may always",
+            "worker",
+        ),
+    ] = ()
 
 
 class Store(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -183,6 +191,7 @@ def _default_listen() -> tuple[Listen, ...]:
         Listen(protocol="chatserver", address="tcp://0.0.0.0:6000"),
         Listen(protocol="mobileimsdk", address="tcp://0.0.0.0:8901"),
         Listen(protocol="mobileimsdk", address="udp://0.0.0.0:7901"),
+        Listen(protocol="mobileimsdk", address="ws://0.0.0.0:3000/websocket"),
     )
 
 

@@ -29,7 +29,7 @@ DEFAULT_FILE = Path("/etc/chatd/chatd.toml")
 BUILT_IN = "built-in defaults"
 
 # What this version can do. A transport, store or bus is added here the day it works.
-TRANSPORTS = ("tcp", "udp", "unix")
+TRANSPORTS = ("tcp", "udp", "unix", "ws")
 STORES = ("sqlite",)
 BUSES = ("local",)
 
@@ -198,8 +198,8 @@ def _check_listen(one: Listen, label: str) -> str:
         raise ConfigError(f"{label}: {error}") from None
     if where.transport not in TRANSPORTS:
         raise ConfigError(f"{label}: {where.transport}:// is not in this version (it has {', '.join(TRANSPORTS)})")
-    if where.transport == "udp" and one.protocol != "mobileimsdk":
-        raise ConfigError(f"{label}: {one.protocol} over udp:// is not in this version")
+    if where.transport in ("udp", "ws") and one.protocol != "mobileimsdk":
+        raise ConfigError(f"{label}: {one.protocol} over {where.transport}:// is not in this version")
     if where.transport == "unix":
         if len(where.path.encode()) > 107:
             raise ConfigError(f"{label}: the path of a Unix socket may have 107 bytes at most")

@@ -79,6 +79,8 @@ def _kind(kind: Any, low: float | None, high: float | None) -> str:
     if origin is Annotated:
         meta = kind.__metadata__[-1]
         return _kind(kind.__origin__, meta.ge, meta.le)
+    if origin is tuple:
+        return f"list of {_kind(get_args(kind)[0], low, high)}s"
     if origin in (Union, types.UnionType):
         return " or ".join(_kind(part, low, high) for part in get_args(kind))
     name = {int: "integer", float: "number", str: "text", bool: "true or false"}[kind]

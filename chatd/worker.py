@@ -31,6 +31,7 @@ from chatd.core.dispatch import Core
 from chatd.errors import BootError, Disconnect, Exit
 from chatd.metrics import State
 from chatd.net.server import Door, Server
+from chatd.net.websocket_frames import MAX_FRAME_BYTES
 from chatd.seat import Seat
 from chatd.store.base import Tables
 from chatd.store.sqlite import open_tables as open_sqlite
@@ -66,6 +67,9 @@ def make_codec(listen: Listen, config: Config) -> Codec:
     if listen.protocol == "chatserver":
         return ChatserverCodec(listen.max_frame_bytes, listen.pace_ms, limits.body_bytes, limits.fp_bytes)
     if listen.protocol == "mobileimsdk":
+        if listen.address.startswith("ws:"):
+            longest = listen.max_frame_bytes or MAX_FRAME_BYTES
+            return MobileimsdkCodec(longest, limits.body_bytes, limits.fp_bytes, prefixed=False)
         return MobileimsdkCodec(listen.max_frame_bytes, limits.body_bytes, limits.fp_bytes)
     return EchoCodec()
 

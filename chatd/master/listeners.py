@@ -136,7 +136,7 @@ def actual_address(one: Listen, listener: socket.socket) -> str:
     if where.transport == "unix":
         return one.address
     host = f"[{where.host}]" if ":" in where.host else where.host
-    return f"{where.transport}://{host}:{listener.getsockname()[1]}"
+    return f"{where.transport}://{host}:{listener.getsockname()[1]}{where.path}"
 
 
 def waiting(listener: socket.socket) -> int:

@@ -1,7 +1,8 @@
-"""One TCP or Unix connection: bytes in to commands, events out to bytes.
+"""One stream connection, TCP or Unix: bytes in to commands, events out to bytes.
 
 Owns: the socket, the outbox and its limits, pacing, what the kernel has acknowledged, the end of a connection.
-Elsewhere: accepting and the clock's rounds (net.server), frames (wire), meaning (core).
+Elsewhere: accepting and the clock's rounds (net.server), frames (wire), meaning (core), what a WebSocket puts around
+them (net.websocket, which overrides _commands, _queue and close).
 Fails: a WireError is told to the peer in its own terms, then the connection ends. A peer that does not read
 is cut (SLOW_CONSUMER); what it had not acknowledged is given again at its next login.
 
@@ -88,11 +89,15 @@ class Connection(asyncio.Protocol):
         session = self.session
         if session is not None and session.receipts:
             self.server.core.delivery.receipts(session)
-        commands = self.codec.receive(data)
+        commands = self._commands(data)
         if self.pending is not None:
             self.pending = itertools.chain(self.pending, commands)
         else:
             self._serve(commands)
+
+    def _commands(self, data: bytes) -> Iterator[Command]:
+        """What the bytes say, in order. Raises WireError."""
+        return self.codec.receive(data)
 
     def _serve(self, commands: Iterator[Command]) -> None:
         handle = self.server.core.handle

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Protocol as Contract
 
-from chatd import log
+from chatd import address, log
 from chatd.config import Config, Listen
 from chatd.core.dispatch import Core
 from chatd.core.session import Peer
@@ -28,6 +28,9 @@ from chatd.metrics import Row, State
 from chatd.model import Protocol
 from chatd.net.connection import Connection
 from chatd.net.datagram import DatagramDoor, MakeDatagramCodec
+from chatd.net.upgrade import Upgrades
+from chatd.net.websocket import BUSY, WebSocketConnection
+from chatd.net.websocket_frames import MAX_FRAME_BYTES
 from chatd.protocol import Draining, Failed
 from chatd.wire.codec import Codec
 
@@ -58,18 +61,29 @@ class MakeCodec(Contract):
 class Door:
     """One listening socket and what comes through it."""
 
-    __slots__ = ("is_tcp", "listen", "protocol", "silence_s", "sock")
+    __slots__ = ("is_tcp", "listen", "protocol", "silence_s", "sock", "upgrades")
 
     def __init__(self, listen: Listen, sock: socket.socket) -> None:
         self.listen = listen
         self.sock = sock
         self.protocol = _PROTOCOLS[listen.protocol]
         self.is_tcp = sock.family != socket.AF_UNIX
+        where = address.parse(listen.address)
+        self.upgrades = Upgrades(where.path, listen.origins) if where.transport == "ws" else None
         self.silence_s = 0.0
         if self.protocol is Protocol.MOBILEIMSDK:
             self.silence_s = _SILENCE_S[listen.keep_alive_s]
         elif self.protocol is Protocol.ECHO:
             self.silence_s = _ECHO_SILENCE_S
+
+    def connection(self, server: Server, codec: Codec, fd: int, remote: str, deadline: float) -> Connection:
+        """What serves a socket accepted here."""
+        if self.upgrades is None:
+            return Connection(server, codec, self.protocol, fd, remote, self.silence_s, deadline)
+        limit = self.listen.max_frame_bytes or MAX_FRAME_BYTES
+        return WebSocketConnection(
+            server, codec, self.protocol, fd, remote, self.silence_s, deadline, self.upgrades, limit
+        )
 
 
 class Server:
@@ -173,9 +187,8 @@ class Server:
     def _refuse(self, door: Door, sock: socket.socket) -> None:
         """Say busy in the protocol's own terms, then close."""
         self._row.refused += 1
-        words = self._make_codec(door.listen, self.config()).encode(
-            Failed(ErrorCode.BUSY, MEANINGS[ErrorCode.BUSY].text)
-        )
+        busy = Failed(ErrorCode.BUSY, MEANINGS[ErrorCode.BUSY].text)
+        words = BUSY.words if door.upgrades else self._make_codec(door.listen, self.config()).encode(busy)
         try:
             sock.setblocking(False)
             sock.send(words)
