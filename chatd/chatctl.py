@@ -10,6 +10,7 @@ Fails: exit codes of sysexits; `status` has those of LSB (0 running, 1 dead with
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import os
 import signal
@@ -58,7 +59,8 @@ class Master:
             asking.settimeout(CONNECT_S)
             try:
                 asking.connect(self.path)
-                asking.sendall(msgspec.json.encode({"v": 1, "cmd": cmd, **fields}) + b"\n")
+                with contextlib.suppress(BrokenPipeError):  # answered and cut before it was asked: too many
+                    asking.sendall(msgspec.json.encode({"v": 1, "cmd": cmd, **fields}) + b"\n")
                 asking.settimeout(limit_s)
                 received = b""
                 while not received.endswith(b"\n") and (chunk := asking.recv(65536)):
