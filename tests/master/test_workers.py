@@ -187,7 +187,7 @@ def test_a_long_pause_kills_nobody(make, hang_s, pause_s):
 
 def test_workers_leave_when_the_master_is_gone(make):
     """OPS-08: listeners close at once, clients have their time."""
-    server = make(tables="[timeouts]\norphan_drain_s = 1").start()
+    server = make(tables="[timeouts]\norphan_drain_s = 5").start()
     pids, port = server.pids(), server.port()
     with server.connect() as client:
         say(client, "hello")
@@ -198,9 +198,9 @@ def test_workers_leave_when_the_master_is_gone(make):
                     if one.status == psutil.CONN_LISTEN]  # fmt: skip
             return port not in held
 
-        wait_for("the listeners to close", refused, 1)
+        wait_for("the listeners to close", refused, 3)
         assert say(client, "hello")
-        wait_for("the workers to leave", lambda: not any(is_alive(pid) for pid in pids), 5)
+        wait_for("the workers to leave", lambda: not any(is_alive(pid) for pid in pids), 15)
 
 
 @pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.slow)])
@@ -222,7 +222,7 @@ def test_signal_storm(make, seconds):
                 kill(chance.choice(workers[:1]), chance.choice(ours))
             sent += 1
             time.sleep(0.001)
-        assert sent > seconds * 300
+        assert sent > seconds * 50
         server.write(workers=1)
         wait_for("a reload that goes through", lambda: server.ctl("reload").returncode == 0)
         wait_for("order", lambda: server.status()["state"] == "running", 20)
