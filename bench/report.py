@@ -42,18 +42,19 @@ class Row:
         return f"| {self.what} | {self.figure:,.{self.digits}f} | {self.target} | {self.verdict()} |"
 
 
-def write(rows: list[Row], rounds: int, seconds: float) -> None:
+def write(rows: list[Row], rounds: int, seconds: float, busy: float) -> None:
+    """busy: the machine's load average before the run."""
     before, rest = PAGE.read_text().split(BEGIN)
     _, after = rest.split(END)
-    lines = [BEGIN, "", *_circumstances(rounds, seconds), "", "| what | figure | target | |", "|---|--:|--:|---|"]
+    lines = [BEGIN, "", *_circumstances(rounds, seconds, busy), "", "| what | figure | target | |", "|---|--:|--:|---|"]
     lines += [row.line() for row in rows]
     PAGE.write_text(before + "\n".join([*lines, "", END]) + after)
 
 
-def _circumstances(rounds: int, seconds: float) -> list[str]:
+def _circumstances(rounds: int, seconds: float, busy: float) -> list[str]:
     return [
         f"Measured on {datetime.now(UTC):%Y-%m-%d} at commit {_commit()}: {rounds} rounds of {seconds:g} s, medians.",
-        f"Machine: {os.cpu_count()} cores, {_cpu_model()}.",
+        f"Machine: {os.cpu_count()} cores, {_cpu_model()}; load average before the run: {busy:.1f}.",
         f"Linux {platform.release()}, Python {platform.python_version()}.",
         f"A write of 4 KiB made durable (`fdatasync`) takes {_sync_ms():.2f} ms here (median).",
     ]
