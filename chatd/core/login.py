@@ -190,10 +190,12 @@ class Logins:
         question = signals.encode(signals.Challenge(session.user.id, int(session.protocol), claimed_time, ref))
         ask_at = 0.0
         try:
-            await self._bus.subscribe([topic])
             async with asyncio.timeout(_VERDICT_S):
-                while not session.closed and not await self._bus.claim(mark):
+                while not await self._bus.claim(mark):
+                    if session.closed:  # another login on this worker has taken its place
+                        raise Refused(ErrorCode.ALREADY_LOGGED_IN)
                     if loop.time() >= ask_at:  # again: the holder may not have heard us yet, or be another one by now
+                        await self._bus.subscribe([topic])
                         self._bus.publish(topic, question)
                         ask_at = loop.time() + _ASK_AGAIN_S
                     await asyncio.wait([verdict], timeout=_MARK_POLL_S)
@@ -211,7 +213,7 @@ class Logins:
             raise
         finally:
             del self._verdicts[ref], self._challenged[ref]
-            if not self._hub.of_user(session.user.id):
+            if mark not in self._challenged.values() and not self._hub.of_user(session.user.id):
                 self._bus.unsubscribe([topic])
 
     def challenged(self, challenge: signals.Challenge) -> None:

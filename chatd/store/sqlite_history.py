@@ -64,7 +64,8 @@ class Archive(Teams):
             )
         }
         if len(found) <= limit:
-            for number in self._waiting_in_tail(user_id):
+            young = sorted(number for number in self._waiting_in_tail(user_id) if number not in found)
+            for number in young[: limit + 1 - len(found)]:
                 found[number] = self._db.execute(f"{SELECT} WHERE m.id = ?", (number,)).fetchone()
         numbers = sorted(found)
         delivered: dict[ConversationId, Seq] = {}

@@ -215,6 +215,7 @@ def test_one_that_takes_over_a_login_under_way_is_challenged_no_less(tmp_path: P
         stage.exchange.let_go()
         await asyncio.gather(*entering)
         assert (first.logged_in, second.logged_in, old.logged_in) == (False, False, True)
+        assert (second.reason, second.failures) == (Disconnect.KICKED_DUPLICATE, [])
 
     play(tmp_path, story)
 
