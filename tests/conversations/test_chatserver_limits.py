@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import sys
 
 import pytest
 
@@ -268,6 +270,43 @@ def test_what_a_client_never_received_is_given_again(town: Town) -> None:
         assert seen[0] <= len(got) + read_by_kernel
 
     run(story(), 90)
+
+
+STOPPED_CLIENT = """
+import json, socket, sys
+sock = socket.socket()
+sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+sock.connect(("127.0.0.1", int(sys.argv[1])))
+sock.sendall(json.dumps({"msgid": 1, "id": int(sys.argv[2]), "password": sys.argv[3], "framing": "nul"}).encode())
+while sock.recv(1024):
+    print("read", flush=True)
+"""
+
+
+def test_a_client_process_that_is_stopped_and_killed_loses_only_what_its_kernel_had(town: Town) -> None:
+    async def story() -> None:
+        alice, bob = await town.newcomer("alice"), await town.newcomer("bob")
+        sender = await town.errand(alice)
+        arguments = [str(town.daemon.ports["chatserver"]), str(town.ids[bob]), town.secret]
+        client = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", STOPPED_CLIENT, *arguments, stdout=asyncio.subprocess.PIPE
+        )
+        try:
+            assert client.stdout is not None
+            assert await within(10, "the login answer", client.stdout.readline()) == b"read\n"
+            client.send_signal(signal.SIGSTOP)
+            count = 300
+            for index in range(count):
+                sender.put({"msgid": 6, "toid": town.ids[bob], "msg": f"{index} " + "x" * 900, "fp": str(index)})
+            await sender.find(20, msgid=13, fp=str(count - 1))
+        finally:
+            client.kill()
+            await client.wait()
+        seen = await waiting_after(town, bob, count)
+        assert seen == list(range(seen[0], count)), "in order and without holes"
+        assert seen[0] <= 100, "far more than a kernel's buffer of 4 KiB is missing"
+
+    run(story())
 
 
 async def waiting_after(town: Town, name: str, count: int) -> list[int]:

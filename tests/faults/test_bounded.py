@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 from collections.abc import Callable
 
+import msgspec
 import psutil
 import pytest
 
@@ -17,7 +19,7 @@ from tests.harness.crowd import Crowd
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run, until
 from tests.harness.mobileimsdk import MobilePeer, content
-from tests.harness.peer import NulPeer, Peer
+from tests.harness.peer import Frame, NulPeer, Peer
 from tests.harness.person import Person, Town
 
 OUTBOX_BYTES = 64 * 1024
@@ -77,6 +79,27 @@ def test_a_client_that_never_reads_is_cut_and_gets_the_rest_later(
     run(story(), 60 + messages / 50)
 
 
+def test_a_client_that_stalls_is_cut_after_a_time(make_daemon: Callable[..., Daemon]) -> None:
+    """Less waits for it than an outbox may hold, so only the clock ends it."""
+    daemon = make_daemon(workers=1, timeouts={"stall_s": 1.5}).start()
+
+    async def story() -> None:
+        town = Town(daemon)
+        alice, bob = await town.settle("alice", "streaming"), await town.newcomer("bob")
+        await alice.arrive()
+        reader = await deaf_client(town, bob, "streaming")
+        for number in range(400):
+            alice.post(bob, f"{number} {BODY}", f"fp{number}")
+        await alice.told("fp399")
+        (cut,) = await until(10, "cut for stalling", lambda: daemon.logged(Disconnect.SLOW_CONSUMER.text))
+        assert cut["user"] == town.ids[bob]
+        reader.abort()
+        seen = await everything_waiting(town, bob, "streaming", 400)
+        assert seen == list(range(seen[0], 400))
+
+    run(story())
+
+
 async def deaf_client(town: Town, name: str, wire: str) -> Peer:
     """Logged in, with small buffers, and never reading again."""
     if wire == "mobile":
@@ -105,6 +128,66 @@ async def everything_waiting(town: Town, name: str, wire: str, messages: int) ->
 
     await until(30 + messages / 200, "the last message", last)
     return [int(seen.text.split()[0]) for seen in person.seen]
+
+
+# ---------------------------------------------------------------- garbage
+
+
+@pytest.mark.parametrize("rounds", [400, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+def test_mutated_frames_disturb_nobody_and_are_no_bugs(
+    make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None], rounds: int
+) -> None:
+    """T32 on a running daemon: whatever arrives, no worker ends and no error is logged (the fixture looks)."""
+    daemon = make_daemon(workers=2).start()
+
+    async def fault(crowd: Crowd) -> None:
+        workers = daemon.workers()
+        name = await crowd.town.newcomer("fuzz")
+        login = MobilePeer().login_packet(name, crowd.town.secret)
+        good: list[Frame] = [
+            {"msgid": 1, "name": name, "password": crowd.town.secret, "framing": "nul"},
+            {"msgid": 4, "name": "x", "password": "y"},
+            {"msgid": 6, "toname": name, "msg": "to me", "fp": "x"},
+            {"msgid": 11, "groupid": 1, "msg": "x"},
+            {"msgid": 8, "friendid": 1, "flag": True},
+            login,
+            {"type": 2, "to": name, "dataContent": "to me", "QoS": True, "fp": "x"},
+            {"type": 4, "dataContent": "x"},
+            {"type": 5, "dataContent": "x"},
+        ]
+        for _ in range(rounds):
+            peer: Peer = random.choice([NulPeer, MobilePeer])()
+            await peer.open(daemon.ports["chatserver" if isinstance(peer, NulPeer) else "mobileimsdk"])
+            for _ in range(4):
+                frame = peer.wrap(msgspec.json.encode(random.choice(good)))
+                peer.write(mutated(frame) if random.random() < 0.7 else frame)
+            await asyncio.sleep(0.002)  # the pace of the attack
+            peer.abort()
+        await more_talk(crowd, 50)
+        assert daemon.workers() == workers
+        assert crowd.logins() == len(crowd.people), "a session was disturbed"
+
+    verdict = run(ordeal(daemon, fault, wires=EIGHT, groups=((0, 1, 2, 3),)), 100 + rounds / 50)
+    verdict.counts["attacks"] = rounds
+    acquit(verdict, record_property, at_least=50)
+
+
+def mutated(frame: bytes) -> bytes:
+    bytes_ = bytearray(frame)
+    for _ in range(random.randrange(1, 4)):
+        at = random.randrange(len(bytes_))
+        match random.randrange(4):
+            case 0:
+                bytes_[at] = random.randrange(256)
+            case 1:
+                del bytes_[at : at + random.randrange(1, 8)]
+            case 2:
+                bytes_[at:at] = bytes_[: random.randrange(1, 20)]
+            case _:
+                bytes_[at:at] = random.choice([b"\0", b"[" * 20, b"\\u0000", b"\xff", b'"', b"}", b"1e999", b"-"])
+        if not bytes_:
+            break
+    return bytes(bytes_)
 
 
 # ---------------------------------------------------------------- T30

@@ -47,6 +47,27 @@ def orphans_alive(daemon: Daemon, orphans: list[int]) -> bool:
     return any(process.pid in orphans for process in daemon.processes())
 
 
+@pytest.mark.parametrize("rounds", [2, pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+def test_a_graceful_restart_while_people_talk(
+    make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None], rounds: int
+) -> None:
+    """TERM drains within its limit and leaves with 0; what was acknowledged until then is there afterwards."""
+    daemon = make_daemon(workers=2, timeouts={"drain_s": 5.0, "drain_spread_s": 1.0}).start()
+
+    async def fault(crowd: Crowd) -> None:
+        for _ in range(rounds):
+            await more_talk(crowd, 100)
+            began = time.monotonic()
+            assert await asyncio.to_thread(daemon.stop) == 0
+            assert time.monotonic() - began < 5.0 + 2.0
+            await asyncio.to_thread(inspect, database(daemon))
+            await asyncio.to_thread(daemon.start)
+            await everybody_in(crowd)
+
+    verdict = run(ordeal(daemon, fault, half_silent=True), 60 + 30 * rounds)
+    acquit(verdict, record_property, at_least=100 * rounds)
+
+
 @pytest.mark.parametrize("rounds", [5, pytest.param(40, marks=[pytest.mark.slow, pytest.mark.timeout(1500)])])
 def test_everything_is_killed_at_a_random_moment(
     make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None], rounds: int
