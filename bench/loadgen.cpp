@@ -1,6 +1,6 @@
 // loadgen: many chat clients in one thread, to measure a server.
 //
-//   loadgen --port P [--wire mobileimsdk|mobileimsdk-udp|chatserver] [--users N] [--prefix NAME]
+//   loadgen --port P [--wire mobileimsdk|mobileimsdk-udp|mobileimsdk-ws|chatserver] [--users N] [--prefix NAME]
 //           [--window N | --rate R | --idle] [--payload BYTES] [--warm S] [--seconds S]
 //           [--logins-per-s R] [--burst N] [--pairs stdin]
 //
@@ -36,6 +36,8 @@
 #include <unistd.h>
 #include <vector>
 
+#include "figures.hpp"
+#include "options.hpp"
 #include "wires.hpp"
 
 namespace {
@@ -55,66 +57,6 @@ uint64_t now_ns() {
     return t.tv_sec * second_ns + t.tv_nsec;
 }
 
-[[noreturn]] void die(const string& why, int code) {
-    fprintf(stderr, "loadgen: %s\n", why.c_str());
-    exit(code);
-}
-
-// ------------------------------------------------------------------ options
-
-struct Options {
-    string wire = "mobileimsdk", prefix = "u";
-    int port = 0, users = 200, window = 4, payload = 64, burst = 200;
-    double rate = 0, seconds = 5, warm = 1, logins_per_s = 0;
-    bool idle = false, pairs_from_stdin = false;
-};
-
-Options parse(int argc, char** argv) {
-    Options o;
-    for (int i = 1; i < argc; i++) {
-        string name = argv[i];
-        if (name == "--idle") {
-            o.idle = true;
-            continue;
-        }
-        if (i + 1 >= argc) die(name + " needs a value, or is unknown", 64);
-        string value = argv[++i];
-        if (name == "--wire") o.wire = value;
-        else if (name == "--prefix") o.prefix = value;
-        else if (name == "--port") o.port = atoi(value.c_str());
-        else if (name == "--users") o.users = atoi(value.c_str());
-        else if (name == "--window") o.window = atoi(value.c_str());
-        else if (name == "--payload") o.payload = atoi(value.c_str());
-        else if (name == "--burst") o.burst = atoi(value.c_str());
-        else if (name == "--rate") o.rate = atof(value.c_str());
-        else if (name == "--seconds") o.seconds = atof(value.c_str());
-        else if (name == "--warm") o.warm = atof(value.c_str());
-        else if (name == "--logins-per-s") o.logins_per_s = atof(value.c_str());
-        else if (name == "--pairs" && value == "stdin") o.pairs_from_stdin = true;
-        else die("unknown option " + name, 64);
-    }
-    if (o.port <= 0 || o.users < 2 || o.users % 2) die("--port and an even number of --users are needed", 64);
-    return o;
-}
-
-// ------------------------------------------------------------------ figures
-
-struct Figures {
-    uint64_t delivered = 0, acknowledged = 0;  // while measuring
-    uint64_t sent = 0, reordered = 0, repeated = 0, refused = 0, closed = 0;  // the whole run
-    vector<uint32_t> latency_us;  // of what was delivered while measuring
-};
-
-uint32_t percentile(const vector<uint32_t>& sorted, double share) {
-    return sorted.empty() ? 0 : sorted[size_t(share * (sorted.size() - 1))];
-}
-
-string percentiles(vector<uint32_t>& of) {
-    std::sort(of.begin(), of.end());
-    return "\"p50_us\":" + to_string(percentile(of, .5)) + ",\"p99_us\":" + to_string(percentile(of, .99)) +
-           ",\"p999_us\":" + to_string(percentile(of, .999)) + ",\"max_us\":" + to_string(percentile(of, 1));
-}
-
 // ------------------------------------------------------------------ the generator
 
 class Generator {
@@ -122,6 +64,7 @@ public:
     explicit Generator(const Options& o) : o(o), users(o.users), poll(epoll_create1(0)), events(events_at_once), buffer(1 << 18) {
         datagrams = o.wire == "mobileimsdk-udp";
         if (o.wire == "mobileimsdk" || datagrams) wire = std::make_unique<MobileImsdk>();
+        else if (o.wire == "mobileimsdk-ws") wire = std::make_unique<MobileImsdkWs>();
         else if (o.wire == "chatserver") wire = std::make_unique<Chatserver>();
         else die("unknown wire " + o.wire, 64);
         for (int i = 0; i < o.users; i++) {

@@ -37,6 +37,10 @@ def main() -> int:
         with running(lambda workers=workers: Chatd(workers)) as fresh:
             keep(runs, f"idle, workers={workers}", run(fresh, "--idle", "--seconds", "5", users=IDLE_USERS))
             errors += fresh.errors_logged()
+    with running(lambda: Chatd(1)) as fresh:
+        options_idle = ("--idle", "--seconds", "5")
+        keep(runs, "idle, ws", run(fresh, *options_idle, wire="mobileimsdk-ws", users=IDLE_USERS))
+        errors += fresh.errors_logged()
     rows = table(runs, errors)
     for row in rows:
         print(row.line())
@@ -72,11 +76,13 @@ def messages(runs: Runs, ideal: Server, one: Server, two: Server, seconds: float
         for name, server in (("ideal", ideal), ("one", one)):
             keep(runs, f"{name}, window {window}", run(server, "--window", window, *last))
         keep(runs, f"one, udp, window {window}", run(one, "--window", window, *last, wire="mobileimsdk-udp"))
+        keep(runs, f"one, ws, window {window}", run(one, "--window", window, *last, wire="mobileimsdk-ws"))
         keep(runs, f"two, window {window}", run(two, "--window", window, *last, cross=True))
     for name, server in (("ideal", ideal), ("one", one), ("two", two)):
         keep(runs, f"{name}, rate", run(server, "--rate", "5000", *last, cross=server is two))
         if name == "one":
             keep(runs, "one, udp, rate", run(server, "--rate", "5000", *last, wire="mobileimsdk-udp"))
+            keep(runs, "one, ws, rate", run(server, "--rate", "5000", *last, wire="mobileimsdk-ws"))
     keep(runs, "one, chatserver", run(one, "--window", "4", *last, wire="chatserver"))
 
 
@@ -137,12 +143,14 @@ def table(runs: Runs, errors: int) -> list[Row]:
         Row("chatserver wire, window 4: server CPU per message, µs", mid("one, chatserver", "cpu_us"), "", digits=1),
     ]
     for load, words in (("window 1", "window 1"), ("window 4", "window 4"), ("rate", "5,000 messages/s")):
-        name = f"one, udp, {load}"
-        rows += [
-            Row(f"UDP, {words}, 1 worker: server CPU per message, µs", mid(name, "cpu_us"), "", digits=1),
-            Row(f"UDP against TCP, {words}: server CPU per message", cost(name, f"one, {load}"), "<= 1.5"),
-        ]
+        for wire, short, target in (("UDP", "udp", "<= 1.5"), ("WebSocket", "ws", "<= 1.35")):
+            name = f"one, {short}, {load}"
+            rows += [
+                Row(f"{wire}, {words}, 1 worker: server CPU per message, µs", mid(name, "cpu_us"), "", digits=1),
+                Row(f"{wire} against TCP, {words}: server CPU per message", cost(name, f"one, {load}"), target),
+            ]
     rows.append(Row("UDP, window 4, 1 worker: messages/s", mid("one, udp, window 4", "per_s"), "", digits=0))
+    rows.append(Row("WebSocket, window 4, 1 worker: messages/s", mid("one, ws, window 4", "per_s"), "", digits=0))
     for workers in (1, 2):
         name, of = f"idle, workers={workers}", f"{IDLE_USERS:,} first logins, {workers} worker{'s' * (workers > 1)}"
         rows += [
@@ -150,6 +158,8 @@ def table(runs: Runs, errors: int) -> list[Row]:
             Row(f"{of}: p99 of a login, ms", mid(name, "login_p99_us") / 1000, "", digits=0),
             Row(f"{of}, then idle: PSS per connection, kB", mid(name, "idle_kb"), "<= 6"),
         ]
+    what = f"WebSocket, {IDLE_USERS:,} first logins, 1 worker, then idle: PSS per connection, kB"
+    rows.append(Row(what, mid("idle, ws", "idle_kb"), ""))
     sent = sum(one.sent for of in runs.values() for one in of)
     rows.append(Row(f"lost, doubled, reordered or refused, of {sent:,} messages", wrong(runs), "<= 0", digits=0))
     rows.append(Row("errors logged", errors, "<= 0", digits=0))

@@ -42,6 +42,11 @@ address = "udp://127.0.0.1:{mobileimsdk_udp}"
 keep_alive_s = 120
 
 [[listen]]
+protocol = "mobileimsdk"
+address = "ws://127.0.0.1:{mobileimsdk_ws}/websocket"
+keep_alive_s = 120
+
+[[listen]]
 protocol = "chatserver"
 address = "tcp://127.0.0.1:{chatserver}"
 
@@ -135,7 +140,7 @@ class Chatd(Server):
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
-        self.ports = {wire: free_port() for wire in ("mobileimsdk", "mobileimsdk-udp", "chatserver")}
+        self.ports = {wire: free_port() for wire in ("mobileimsdk", "mobileimsdk-udp", "mobileimsdk-ws", "chatserver")}
         self.home = Path(tempfile.mkdtemp(prefix="state-", dir=BUILD))
         self.config = self.home / "chatd.toml"
         self.config.write_text(

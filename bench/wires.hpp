@@ -63,7 +63,7 @@ struct Wire {
 };
 
 struct MobileImsdk : Wire {
-    static void put(User& user, string_view frame) {
+    virtual void put(User& user, string_view frame) {
         uint32_t length = htonl(frame.size());
         user.out.append(reinterpret_cast<char*>(&length), 4);
         user.out.append(frame);
@@ -110,6 +110,46 @@ struct MobileImsdk : Wire {
         put(by, R"({"bridge":false,"type":4,"dataContent":")" + string(text_after(frame, "\"fp\":\"")) + R"(","from":")" + by.name +
                     R"(","to":")" + string(text_after(frame, "\"from\":\"")) + R"(","QoS":false,"typeu":-1,"sm":-1})");
     }
+};
+
+// The same packets as text frames. The login follows the HTTP request at once; its answer passes as a frame that says
+// nothing.
+struct MobileImsdkWs : MobileImsdk {
+    void login(User& user) override {
+        user.out.append("GET /websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n");
+        MobileImsdk::login(user);
+    }
+
+    void put(User& user, string_view frame) override {
+        size_t size = frame.size();
+        user.out.push_back('\x81');
+        if (size < 126) user.out.push_back(char(0x80 | size));
+        else user.out.append({char(0x80 | 126), char(size >> 8), char(size)});
+        next_mask = next_mask * 1664525 + 1013904223;
+        char mask[4];
+        memcpy(mask, &next_mask, 4);
+        user.out.append(mask, 4);
+        size_t start = user.out.size();
+        user.out.append(frame);
+        for (size_t i = 0; i < size; i++) user.out[start + i] ^= mask[i & 3];
+    }
+
+    size_t cut(string_view bytes, string_view& frame) override {
+        if (bytes.starts_with("HTTP/1.1 101")) {
+            size_t end = bytes.find("\r\n\r\n");
+            frame = {};
+            return end == string_view::npos ? 0 : end + 4;
+        }
+        if (bytes.size() < 4) return 0;
+        size_t size = uint8_t(bytes[1]), head = 2;
+        if (size == 126) size = uint8_t(bytes[2]) << 8 | uint8_t(bytes[3]), head = 4;
+        if (bytes.size() < head + size) return 0;
+        frame = bytes.substr(head, size);
+        return head + size;
+    }
+
+    uint32_t next_mask = 1;
 };
 
 // Streaming mode, names in place of ids. There is nothing a recipient could acknowledge, and no keep-alive.

@@ -1,0 +1,49 @@
+// What the generator is asked to do; the head of loadgen.cpp explains it.
+
+#pragma once
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+using std::string;
+
+[[noreturn]] inline void die(const string& why, int code) {
+    fprintf(stderr, "loadgen: %s\n", why.c_str());
+    exit(code);
+}
+
+struct Options {
+    string wire = "mobileimsdk", prefix = "u";
+    int port = 0, users = 200, window = 4, payload = 64, burst = 200;
+    double rate = 0, seconds = 5, warm = 1, logins_per_s = 0;
+    bool idle = false, pairs_from_stdin = false;
+};
+
+inline Options parse(int argc, char** argv) {
+    Options o;
+    for (int i = 1; i < argc; i++) {
+        string name = argv[i];
+        if (name == "--idle") {
+            o.idle = true;
+            continue;
+        }
+        if (i + 1 >= argc) die(name + " needs a value, or is unknown", 64);
+        string value = argv[++i];
+        if (name == "--wire") o.wire = value;
+        else if (name == "--prefix") o.prefix = value;
+        else if (name == "--port") o.port = atoi(value.c_str());
+        else if (name == "--users") o.users = atoi(value.c_str());
+        else if (name == "--window") o.window = atoi(value.c_str());
+        else if (name == "--payload") o.payload = atoi(value.c_str());
+        else if (name == "--burst") o.burst = atoi(value.c_str());
+        else if (name == "--rate") o.rate = atof(value.c_str());
+        else if (name == "--seconds") o.seconds = atof(value.c_str());
+        else if (name == "--warm") o.warm = atof(value.c_str());
+        else if (name == "--logins-per-s") o.logins_per_s = atof(value.c_str());
+        else if (name == "--pairs" && value == "stdin") o.pairs_from_stdin = true;
+        else die("unknown option " + name, 64);
+    }
+    if (o.port <= 0 || o.users < 2 || o.users % 2) die("--port and an even number of --users are needed", 64);
+    return o;
+}
