@@ -38,8 +38,7 @@ def main() -> int:
             keep(runs, f"idle, workers={workers}", run(fresh, "--idle", "--seconds", "5", users=IDLE_USERS))
             errors += fresh.errors_logged()
     with running(lambda: Chatd(1)) as fresh:
-        options_idle = ("--idle", "--seconds", "5")
-        keep(runs, "idle, ws", run(fresh, *options_idle, wire="mobileimsdk-ws", users=IDLE_USERS))
+        keep(runs, "idle, ws", run(fresh, "--idle", "--seconds", "5", wire="mobileimsdk-ws", users=IDLE_USERS))
         errors += fresh.errors_logged()
     rows = table(runs, errors)
     for row in rows:
