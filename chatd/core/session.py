@@ -34,7 +34,7 @@ class Peer(Contract):
 
     @property
     def text_bytes(self) -> int:
-        """Room for the text of a ServerMessage, counted as a JSON string."""
+        """Room for the text and the fp of a ServerMessage, counted as JSON strings."""
         ...
 
     def push(self, event: Event) -> int:

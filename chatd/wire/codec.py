@@ -23,7 +23,7 @@ class Codec(Protocol):
 
     @property
     def text_bytes(self) -> int:
-        """Room for the text of a ServerMessage, counted as a JSON string; 0 where this wire has none."""
+        """Room for the text and the fp of a ServerMessage, counted as JSON strings; 0 where this wire has none."""
         ...
 
     def receive(self, data: bytes) -> Iterator[Command]:

@@ -52,8 +52,6 @@ FRAMES_KEY = "mobileimsdk"
 FRAMES_KEY_APART = "mobileimsdk apart"
 _BRACKET = ord("[")
 
-_ENVELOPE_BYTES = 320
-"""At most what a packet of the server has beside its text."""
 _Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
@@ -149,7 +147,7 @@ class MobileimsdkCodec:
 
     @property
     def text_bytes(self) -> int:
-        return self._limit - _ENVELOPE_BYTES
+        return self._limit + 4 - len(_encode(_server_text("", "", self._user)))
 
     # ------------------------------------------------------------ bytes to commands
 
@@ -265,7 +263,13 @@ class MobileimsdkCodec:
     def _deliver(self, event: Deliver) -> bytes:
         message, fp = event.message, event.fp
         key = self._key if fp == message.fp else f"{self._key} {fp}"
-        frame = event.frames.get(key)
+        frames = event.frames
+        if not frames:  # the first of its recipients, mostly the only one
+            body = _data_packet(message, fp, message.body)
+            if len(body) <= self._limit:
+                frame = frames[key] = self._framed(body)
+                return frame
+        frame = frames.get(key)
         if frame is not None and len(frame) <= (self._limit + 4 if self._prefixed else self._limit):
             return frame
         cut_key = f"{key} {self._limit}"
@@ -289,7 +293,12 @@ class MobileimsdkCodec:
             to = command.to_name or (f"#{command.to_group}" if command.to_group else str(command.to_id))
         else:
             to = SERVER
-        return self._framed(_encode(_Plain(False, ACKNOWLEDGE, command.fp, to, self._user, False, -1, -1)))
+        body = b'{"bridge":false,"type":4,"dataContent":%b,"from":%b,"to":%b,"QoS":false,"typeu":-1,"sm":-1}' % (
+            _encode(command.fp),
+            _encode(to),
+            _encode(self._user),
+        )
+        return _length(len(body)) + body if self._prefixed else body
 
     def _encode_rare(self, event: Event) -> bytes:
         match event:
@@ -304,9 +313,7 @@ class MobileimsdkCodec:
             case Kicked():
                 return self._fitted(KICKED, self._user, lambda reason: _kicked(event.by_admin, reason), event.reason)
             case ServerMessage():
-                return self._framed(
-                    _encode(_Reliable(False, DATA, event.body, SERVER, self._user, event.fp, True, -1, -1))
-                )
+                return self._framed(_encode(_server_text(event.body, event.fp, self._user)))
             case Draining():
                 when = {"resume_before": event.resume_before_ms, "retry_after_ms": event.retry_after_ms}
                 return self._from_server(DATA, _text({"event": "draining", **when}))
@@ -333,6 +340,10 @@ class MobileimsdkCodec:
 
     def _from_server(self, kind: int, content: str) -> bytes:
         return self._framed(_from_server(kind, self._user, content))
+
+
+def _server_text(text: str, fp: str, to: str) -> _Reliable:
+    return _Reliable(False, DATA, text, SERVER, to, fp, True, -1, -1)
 
 
 def _from_server(kind: int, to: str, content: str) -> bytes:

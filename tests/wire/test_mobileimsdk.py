@@ -34,6 +34,7 @@ from chatd.protocol import (
     Malformed,
     Registered,
     SendMessage,
+    ServerMessage,
     ServerRequest,
 )
 from chatd.wire.mobileimsdk import MAX_BODY_BYTES, MobileimsdkCodec
@@ -313,25 +314,16 @@ SENT: list[tuple[str, Event, bytes]] = [
     ("echo", Echoed(b'{ "x":1.50, "type":5,"y":"\\u003d"}'), framed(b'{"x":1.50,"type":53,"y":"\\u003d"}')),
     ("kicked", Kicked(False, ""), plain(54, '{"code":1}', "0", "alice")),
     ("kicked by admin", Kicked(True, "bye"), plain(54, '{"code":2,"reason":"bye"}', "0", "alice")),
+    ("friend request", FriendRequested(FriendRequest(BOB, 1)), b""),
+    ("friend accepted", FriendAnswered(BOB, 1, True), b""),
+    ("group joined", GroupReady(Group(12, "g", "d"), False), b""),
     (
-        "friend request",
-        FriendRequested(FriendRequest(BOB, 1)),
-        notice('{"event":"friend.request","from":{"id":2,"name":"bob"}}'),
-    ),
-    (
-        "friend accepted",
-        FriendAnswered(BOB, 1, True),
-        notice('{"event":"friend.accepted","from":{"id":2,"name":"bob"}}'),
-    ),
-    (
-        "friend refused",
-        FriendAnswered(BOB, 1, False),
-        notice('{"event":"friend.refused","from":{"id":2,"name":"bob"}}'),
-    ),
-    (
-        "group joined",
-        GroupReady(Group(12, "g", "d"), False),
-        notice('{"event":"group.joined","group":{"id":12,"name":"g"}}'),
+        "text of the server",
+        ServerMessage('{"ref":1,"ok":true}', "s-1"),
+        framed(
+            b'{"bridge":false,"type":2,"dataContent":"{\\"ref\\":1,\\"ok\\":true}","from":"0","to":"alice","fp":"s-1",'
+            b'"QoS":true,"typeu":-1,"sm":-1}'
+        ),
     ),
     ("draining", Draining(5000, 70), notice('{"event":"draining","resume_before":5000,"retry_after_ms":70}')),
     (
@@ -446,9 +438,20 @@ def test_errors_and_kicks_always_fit(text: str, fp: str, code: ErrorCode) -> Non
         Failed(code, text, Malformed(code, text, 2, fp * 50)),
         Failed(code, text, Login(text, 0, text)),
         Kicked(True, text),
-        FriendRequested(FriendRequest(User(2, text), 1)),
-        GroupReady(Group(2, text, text), True),
     ):
         frame = codec.encode(event)
         assert len(frame) <= 1028
         assert isinstance(objects(unframed(frame)["dataContent"]), dict)
+
+
+@given(st.text(max_size=60), st.text(max_size=300), st.text(max_size=80), st.integers(600, 6144), st.booleans())
+def test_the_room_for_a_text_of_the_server_is_exact(
+    name: str, text: str, fp: str, limit: int, prefixed: bool
+) -> None:
+    codec = MobileimsdkCodec(limit, BODY, FP, prefixed=prefixed)
+    codec.encode_login(LoginAccepted(User(1, name), 7))
+    used = len(json.dumps(text, ensure_ascii=False).encode()) + len(json.dumps(fp, ensure_ascii=False).encode())
+    frame = codec.encode(ServerMessage("", ""))
+    assert codec.text_bytes - 4 == limit - (len(frame) - 4 * prefixed)
+    whole = codec.encode(ServerMessage(text, fp))
+    assert (len(whole) - 4 * prefixed <= limit) == (used <= codec.text_bytes)
