@@ -72,7 +72,8 @@ class Delivery:
         """A message this worker has stored (or met again: the doorbell may have been lost the first time)."""
         self.arrived(message)
         topic = topic_of_group(message.group_id) if message.group_id else topic_of_user(message.to_id)
-        self._bus.publish(topic, signals.encode(signals.Arrived(message)))
+        if self._bus.wanted(topic):
+            self._bus.publish(topic, signals.encode(signals.Arrived(message)))
 
     def arrived(self, message: Message) -> None:
         """For the sessions of this worker. Cost: one step per session."""
@@ -163,12 +164,12 @@ class Delivery:
         track.unacked[message.seq] = None
         session.flying += 1
         self.given += 1
-        if session.explicit and event.fp:
+        if session.explicit and (event.fp or session.peer.lossy):
             flights = session.flights
             if flights is None:
                 flights = session.flights = {}
-            if event.fp in flights:  # another sender's message with the same fp is in flight
-                event = Deliver(message, f"{message.conversation}.{message.seq}", {})
+            if not event.fp or event.fp in flights:  # nobody asked; or another sender's with the same fp is in flight
+                event = Deliver(message, f"{message.conversation}.{message.seq}", event.frames)
             flights[event.fp] = Flight(track, event, self._loop.time() + self._config().timeouts.resend_s)
             self._resending.add(session)
             session.peer.push(event)
@@ -184,8 +185,8 @@ class Delivery:
     def acknowledged(self, session: Session, fp: str) -> None:
         """The recipient's own acknowledgement; one for a packet it was not given is ignored."""
         flight = session.flights.pop(fp, None) if session.flights else None
-        if flight is not None and flight.track is not None and isinstance(flight.event, Deliver):
-            message = flight.event.message
+        if flight is not None and flight.track is not None:
+            message = flight.event.message  # type: ignore[union-attr]  a flight with a track is a Deliver
             self._done(session, flight.track, message.conversation, message.seq)
 
     def tell(self, session: Session, event: ServerMessage) -> None:

@@ -12,6 +12,8 @@ import time
 from collections import deque
 from typing import Protocol as Contract
 
+import msgspec
+
 from chatd.errors import Disconnect
 from chatd.model import ConversationId, GroupId, Message, Protocol, Seq, User, UserId
 from chatd.protocol import Deliver, Event, LoginAccepted, ServerMessage
@@ -26,6 +28,9 @@ class Peer(Contract):
     """The peer's address, for logs."""
     closed: bool
     """Nothing more can be told to it."""
+
+    lossy: bool
+    """What is pushed may get lost on its way, unnoticed."""
 
     @property
     def out_bytes(self) -> int:
@@ -69,28 +74,22 @@ class Track:
         self.held: dict[Seq, Message] | None = None
 
 
-class Flight:
+class Flight(msgspec.Struct, gc=False, eq=False):
     """What waits for the recipient's own acknowledgement: a message of `track`, or a text of the server."""
 
-    __slots__ = ("attempts", "event", "next_at", "track")
-
-    def __init__(self, track: Track | None, event: Deliver | ServerMessage, next_at: float) -> None:
-        self.track = track
-        self.event = event
-        self.next_at = next_at
-        self.attempts = 0
+    track: Track | None
+    event: Deliver | ServerMessage
+    next_at: float
+    attempts: int = 0
 
 
-class Receipt:
+class Receipt(msgspec.Struct, gc=False, eq=False):
     """Messages written up to byte `offset`, that wait for the kernel's acknowledgement."""
 
-    __slots__ = ("conversation", "offset", "seq", "track")
-
-    def __init__(self, offset: int, track: Track, conversation: ConversationId, seq: Seq) -> None:
-        self.offset = offset
-        self.track = track
-        self.conversation = conversation
-        self.seq = seq
+    offset: int
+    track: Track
+    conversation: ConversationId
+    seq: Seq
 
 
 class Session:

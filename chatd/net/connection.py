@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Awaitable, Iterator
 from typing import TYPE_CHECKING, cast
 
+from chatd.config import LEAST_OUTBOX_BYTES
 from chatd.core.session import Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, WireError
 from chatd.model import Protocol
@@ -41,6 +42,7 @@ class Connection(asyncio.Protocol):
     pending: commands of bytes already read, while a slow command is served; reading pauses meanwhile.
     """
 
+    lossy = False
     __slots__ = (
         "closed", "codec", "deadline", "fd", "heard", "lingered", "next_at", "out", "out_bytes", "paced", "pending",
         "protocol", "reason", "remote", "server", "session", "silence_s", "spent", "stalled_at", "transport",
@@ -165,10 +167,11 @@ class Connection(asyncio.Protocol):
         elif self.out is None:
             self.out = [data]
             self.server.dirty(self)
-            self.next_at = self.server.now() + self.codec.pace_ms / 1000
+            if self.codec.pace_ms:
+                self.next_at = self.server.now() + self.codec.pace_ms / 1000
         else:
             self.out.append(data)
-        if self.out_bytes > self.server.config().limits.outbox_bytes:
+        if self.out_bytes > LEAST_OUTBOX_BYTES and self.out_bytes > self.server.config().limits.outbox_bytes:
             self.cut(Disconnect.SLOW_CONSUMER)
 
     def _later(self) -> None:

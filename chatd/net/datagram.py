@@ -211,6 +211,7 @@ class DatagramPeer:
     busy: a slow command is served, `waiting` has the datagrams behind it.
     """
 
+    lossy = True
     __slots__ = (
         "address", "burst_ends", "busy", "closed", "codec", "door", "heard", "left", "limit", "offset", "out_bytes",
         "protocol", "queue", "remote", "session", "spent", "waiting",

@@ -54,6 +54,7 @@ class Peer:
         self.protocol = protocol
         self.remote = "nowhere:0"
         self.closed = False
+        self.lossy = False
         self.reason: Disconnect | None = None
         self.events: list[Event] = []
         self.login_room = 0
