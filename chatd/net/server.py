@@ -176,7 +176,7 @@ class Server:
             remote = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "unix"
             codec = self._make_codec(door.listen, config)
             deadline = self.now() + config.timeouts.login_s
-            connection = Connection(self, codec, door.protocol, sock.fileno(), remote, door.silence_s, deadline)
+            connection = door.connection(self, codec, sock.fileno(), remote, deadline)
             await self.loop.connect_accepted_socket(lambda: connection, sock)
         except OSError as error:
             sock.close()
