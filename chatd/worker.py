@@ -149,6 +149,7 @@ class Worker:
         if self._rounds % 20 == 0:
             row.bus_ok = int(self._bus.healthy)
             self._server.round()
+            log.tick()
         if self._rounds % 200 == 0:
             row.commit_p99_us = self._core.store.commit_p99_us()
 

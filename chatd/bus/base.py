@@ -50,6 +50,10 @@ class Bus(Protocol):
         all of a turn to one peer in one write. Never raises, never blocks, bounded memory (overflow = gap there)."""
         ...
 
+    def wanted(self, topic: Topic) -> bool:
+        """False only where a publish would reach nobody: then it need not be made."""
+        ...
+
     async def subscribe(self, topics: Iterable[Topic]) -> None:
         """Returns when every publish that starts after now reaches us, on every peer that answers. A peer that
         does not answer within a second is not waited for; when it answers later, on_gap is called."""

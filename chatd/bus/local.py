@@ -155,6 +155,9 @@ class LocalBus:
             else:
                 peer.lossy = True
 
+    def wanted(self, topic: Topic) -> bool:
+        return topic in self._routes
+
     def elsewhere(self, topic: Topic) -> bool:
         return topic in self._routes
 

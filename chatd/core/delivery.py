@@ -186,7 +186,7 @@ class Delivery:
         """The recipient's own acknowledgement; one for a packet it was not given is ignored."""
         flight = session.flights.pop(fp, None) if session.flights else None
         if flight is not None and flight.track is not None:
-            message = flight.event.message  # type: ignore[union-attr]  a flight with a track is a Deliver
+            message = flight.event.message  # type: ignore[union-attr]  # with a track, it is a Deliver
             self._done(session, flight.track, message.conversation, message.seq)
 
     def tell(self, session: Session, event: ServerMessage) -> None:

@@ -90,8 +90,8 @@ class Core:
         self.requests = Requests(table, notices, self.store)
         self._anyone: dict[type, _Quick] = {Echo: self._echo, Malformed: self._malformed}
         self._quick: dict[type, _Quick] = {
-            SendMessage: self._send,
-            Acknowledge: self._acknowledge,
+            SendMessage: self._not_logged_in,
+            Acknowledge: self._not_logged_in,
             KeepAlive: self._keep_alive,
             Logout: self._logout,
         }
@@ -109,6 +109,10 @@ class Core:
     def handle(self, peer: Peer, command: Command) -> Awaitable[None] | None:
         """Serve one command. What is returned must be awaited before the peer's next command is handled."""
         kind = type(command)
+        session = peer.session
+        if session is not None and (kind is SendMessage or kind is Acknowledge):
+            self._quickly(session, command)
+            return None
         if (quick := self._quick.get(kind)) is not None:
             if peer.session is None:
                 self._not_logged_in(peer, command)
@@ -125,6 +129,20 @@ class Core:
                 self._not_logged_in(peer, command)
                 return None
         return self._later(slow, peer, command)
+
+    def _quickly(self, session: Session, command: Command) -> None:
+        """The two commands nearly all are."""
+        try:
+            if type(command) is SendMessage:
+                if command.claimed is not None:
+                    self._check_claimed(session.peer, command)
+                self._messages.send(self.store, session, command)
+            else:
+                self.delivery.acknowledged(session, command.fp)  # type: ignore[union-attr]
+        except Refused as refused:
+            session.peer.push(Failed(refused.code, refused.text, command))
+        except Exception as error:  # noqa: BLE001  the one place where a bug ends
+            self._bug(session.peer, command, error)
 
     def _now(self, handler: _Quick, peer: Peer, command: Command) -> None:
         try:
@@ -180,12 +198,6 @@ class Core:
             peer.close(Disconnect.NOT_LOGGED_IN)
 
     # ---------------------------------------------------------------- handlers
-
-    def _send(self, peer: Peer, command: SendMessage) -> None:
-        self._messages.send(self.store, _session(peer), command)
-
-    def _acknowledge(self, peer: Peer, command: Acknowledge) -> None:
-        self.delivery.acknowledged(_session(peer), command.fp)
 
     def _keep_alive(self, peer: Peer, command: KeepAlive) -> None:
         peer.push(KeptAlive())

@@ -11,19 +11,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from chatd.errors import ErrorCode
 from chatd.model import ConversationId, FriendRequest, Group, GroupId, Message, Role, Seq, User, UserId
 from chatd.protocol import SendMessage
 
 
-class Draft(NamedTuple):
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """A message to be stored: who is logged in as the sender, and what was asked for."""
 
     sender: User
     command: SendMessage
 
 
-class Stored(NamedTuple):
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """fresh False: a repeat of (sender, fp); `message` is the first one, and nothing was stored now."""
 
     message: Message

@@ -209,7 +209,7 @@ class GroupCommit:
     def _finish(self, batch: _Batch) -> None:
         self._flying = None
         if self._scheduled:
-            self._loop.call_soon(self._start)
+            self._start()  # first: the store works while the answers below are made
         if not batch.abandoned:
             self._seconds.append(batch.seconds)
             self._row.store_ok = int(batch.error is None)

@@ -40,6 +40,5 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
         "INSERT INTO meta VALUES ('directory', '0')",
         "INSERT INTO meta VALUES ('merged', '0')",
-        "INSERT INTO meta VALUES ('send_key_salt', lower(hex(randomblob(16))))",
     ),
 )

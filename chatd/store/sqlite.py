@@ -15,11 +15,11 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Sequence
-from hashlib import blake2b
 from pathlib import Path
+from zlib import crc32
 
-from chatd.errors import BootError, ErrorCode, Exit, Unavailable
-from chatd.model import ConversationId, Message, Seq, User, UserId
+from chatd.errors import BootError, ErrorCode, Exit, Refused, Unavailable
+from chatd.model import ConversationId, Message, User, UserId
 from chatd.protocol import SendMessage
 from chatd.store.base import Advance, Draft, Stored
 from chatd.store.schema import MIGRATIONS
@@ -36,26 +36,23 @@ _INSERT = {
 }
 _SENT = {size: f"SELECT send_key FROM sent WHERE send_key IN ({','.join('?' * size)})" for size in _SIZES}
 _PROBES = 16
+_WIDTH = 10
 _KEEP_REQUESTS_MS = 7 * 24 * 3600 * 1000
-
-Row = tuple[int, ConversationId, Seq, UserId, int | None, str, int, bool, int, str]
 
 
 class SendKeys:
-    """Maps (sender, fp) to a 64-bit key: the sender in the upper half, a keyed 32-bit hash of fp below.
+    """Maps (sender, fp) to a 64-bit key: the sender in the upper half, a checksum of fp below.
 
     Neighbouring in the index for one sender, and half the cost of an index on text. Two fps of one sender
-    that share a key take the next free one (at most _PROBES away), so the map stays exact.
+    that share a key take the next free one (at most _PROBES away), so the map stays exact. Who makes fps that
+    collide makes them for themselves alone.
     """
 
-    __slots__ = ("_salt",)
+    __slots__ = ()
 
-    def __init__(self, salt: str) -> None:
-        self._salt = bytes.fromhex(salt)
-
-    def first(self, sender: UserId, fp: str) -> int:
-        digest = blake2b(fp.encode("utf-8", "surrogatepass"), digest_size=4, key=self._salt).digest()
-        return sender << 32 | int.from_bytes(digest, "big")
+    @staticmethod
+    def first(sender: UserId, fp: str) -> int:
+        return sender << 32 | crc32(fp.encode("utf-8", "surrogatepass"))
 
     @staticmethod
     def after(key: int) -> int:
@@ -68,7 +65,7 @@ class SqliteTables(Archive):
     def __init__(self, db: sqlite3.Connection, lock_fd: int) -> None:
         super().__init__(db)
         self._lock_fd = lock_fd
-        self._keys = SendKeys(self._meta("send_key_salt"))
+        self._keys = SendKeys()
         self._pairs: dict[tuple[UserId, UserId], ConversationId] = {}
 
     # ---------------------------------------------------------------- transactions
@@ -112,13 +109,15 @@ class SqliteTables(Archive):
 
     def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:
         """Cost: per draft one look-up of its send key and one appended row; every MERGE rows, a merge."""
-        keys = [self._keys.first(sender.id, command.fp) if command.fp else None for sender, command in drafts]
+        first = self._keys.first
+        keys = [first(draft.sender.id, draft.command.fp) if draft.command.fp else None for draft in drafts]
         known = self._known(keys)
         results: list[Stored | ErrorCode] = []
-        rows: list[Row] = []
+        values: list[int | str | None] = []
         fresh: dict[int, Message] = {}
         tail, last = self._tail, self._last
-        for (sender, command), key in zip(drafts, keys, strict=True):
+        for draft, key in zip(drafts, keys, strict=True):
+            sender, command = draft.sender, draft.command
             place = self._place(sender, command)
             if isinstance(place, ErrorCode):
                 results.append(place)
@@ -129,33 +128,35 @@ class SqliteTables(Archive):
                 if found is not None:
                     results.append(Stored(found, False))
                     continue
+                if key is None:
+                    results.append(ErrorCode.LIMIT_REACHED)
+                    continue
             seq = last.get(conversation)
             seq = (self._last_seq(conversation) if seq is None else seq) + 1
             last[conversation] = seq
-            tail.add(tail.end + 1, conversation, seq, key)
-            rows.append(
-                (tail.end, conversation, seq, sender.id, key, command.fp, now_ms, command.qos, command.typeu,
-                 command.body)
-            )  # fmt: skip
+            number = tail.end + 1
+            tail.add(number, conversation, seq, key)
+            fp, body, qos, typeu = command.fp, command.body, command.qos, command.typeu
+            values += (number, conversation, seq, sender.id, key, fp, now_ms, qos, typeu, body)
             message = Message(
                 conversation, seq, sender.id, sender.name, recipient.id, recipient.name, command.to_group,
-                command.body, command.fp, command.qos, command.typeu, now_ms,
+                body, fp, qos, typeu, now_ms,
             )  # fmt: skip
             if key is not None:
                 fresh[key] = message
             results.append(Stored(message, True))
-        self._insert(rows)
+        self._insert(values)
         if len(tail) >= MERGE:
             tail.merge()
         return results
 
-    def _insert(self, rows: list[Row]) -> None:
-        at, left = 0, len(rows)
+    def _insert(self, values: list[int | str | None]) -> None:
+        """Rows of _WIDTH values each, one after the other."""
+        at, left = 0, len(values) // _WIDTH
         while left:
             size = _CHUNK if left >= _CHUNK else 1 << (left.bit_length() - 1)
-            values = [value for row in rows[at : at + size] for value in row]
-            self._db.execute(_INSERT[size], values)
-            at += size
+            self._db.execute(_INSERT[size], values[at : at + size * _WIDTH])
+            at += size * _WIDTH
             left -= size
 
     def _known(self, keys: Sequence[int | None]) -> set[int]:
@@ -170,8 +171,9 @@ class SqliteTables(Archive):
             left -= size
         return known
 
-    def _probe(self, key: int, sender: UserId, fp: str, fresh: dict[int, Message]) -> tuple[int, Message | None]:
-        """The key to insert with, or the message that (sender, fp) already is."""
+    def _probe(self, key: int, sender: UserId, fp: str, fresh: dict[int, Message]) -> tuple[int | None, Message | None]:
+        """The key to insert with, or the message that (sender, fp) already is. (None, None): no key is free, which
+        only a sender who looks for such fps can bring about, for themselves."""
         for _ in range(_PROBES):
             found = fresh.get(key) or self._sent(key)
             if found is None:
@@ -179,7 +181,7 @@ class SqliteTables(Archive):
             if found.sender_id == sender and found.fp == fp:
                 return key, found
             key = SendKeys.after(key)
-        raise Unavailable("sqlite: no free send key")
+        return None, None
 
     def _sent(self, key: int) -> Message | None:
         number = self._tail.keys.get(key)
@@ -258,7 +260,7 @@ class SqliteTables(Archive):
             if row is None or (row[0] == sender and row[1] == fp):
                 return key, row
             key = SendKeys.after(key)
-        raise Unavailable("sqlite: no free request key")
+        raise Refused(ErrorCode.LIMIT_REACHED)
 
 
 def open_tables(path: Path) -> SqliteTables:

@@ -267,8 +267,8 @@ class MobileimsdkCodec:
         if not frames:  # the first of its recipients, mostly the only one
             body = _data_packet(message, fp, message.body)
             if len(body) <= self._limit:
-                frame = frames[key] = self._framed(body)
-                return frame
+                frames[key] = whole = self._framed(body)
+                return whole
         frame = frames.get(key)
         if frame is not None and len(frame) <= (self._limit + 4 if self._prefixed else self._limit):
             return frame
