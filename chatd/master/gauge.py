@@ -133,6 +133,8 @@ def _worker(slot: Slot, gauge: Gauge) -> WorkerStatus:
         log_dropped=row.log_dropped,
         store_ok=bool(row.store_ok),
         bus_ok=bool(row.bus_ok),
+        udp_peers=row.udp_peers,
+        udp_dropped=row.udp_dropped,
     )
 
 

@@ -33,6 +33,8 @@ class WorkerStatus(msgspec.Struct):
     log_dropped: int
     store_ok: bool
     bus_ok: bool
+    udp_peers: int
+    udp_dropped: int
 
 
 class ListenerStatus(msgspec.Struct):
