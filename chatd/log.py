@@ -133,7 +133,8 @@ _sink = _Sink()
 
 
 class Logger(structlog.BoundLoggerBase):
-    """`get()` gives one. Each method takes the event as a fixed text, and what varies as fields."""
+    """`get()` gives one. Each method takes the event as a fixed text, and what varies as fields. exc_info: an
+    exception whose traceback is to be told."""
 
     def debug(self, event: str, **fields: Any) -> None:
         if _sink.threshold <= 10:
@@ -197,6 +198,9 @@ def _count_and_hold_back(_logger: Any, level: str, fields: Fields) -> Fields:
 def _render(_logger: Any, level: str, fields: Fields) -> bytes:
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     event = str(fields.pop("event"))
+    error = fields.pop("exc_info", None)
+    if isinstance(error, BaseException):
+        fields.setdefault("exception", "".join(traceback.format_exception(error)))
     if _sink.text:
         return _text(level, now, event, fields)
     record: dict[str, Any] = {"time": now, "level": level, "pid": os.getpid(), "worker": _sink.worker, "event": event}
