@@ -30,6 +30,10 @@ CASTS: dict[str, tuple[Wire, ...]] = {
     "udp-mobile": ("udp", "mobile"),
     "old-udp": ("old", "udp"),
     "streaming-udp-mobile": ("streaming", "udp", "mobile"),
+    "web": ("web",),
+    "web-mobile": ("web", "mobile"),
+    "old-web": ("old", "web"),
+    "streaming-web-udp": ("streaming", "web", "udp"),
 }
 ALREADY_LOGGED_IN = 2
 
@@ -37,7 +41,7 @@ ALREADY_LOGGED_IN = 2
 def allowed(script: str) -> set[str]:
     """The wires of a script's `# wires:` line; all without one."""
     found = re.search(r"^# wires: (.*)$", script, re.MULTILINE)
-    return set(found[1].split()) if found else {"old", "streaming", "mobile", "udp"}
+    return set(found[1].split()) if found else {"old", "streaming", "mobile", "udp", "web"}
 
 
 class Player:
@@ -99,7 +103,7 @@ class Player:
             try:
                 return await person.arrive()
             except LoginRefused as refused:
-                if person.wire in ("mobile", "udp") or refused.code != ALREADY_LOGGED_IN:
+                if person.wire in ("mobile", "udp", "web") or refused.code != ALREADY_LOGGED_IN:
                     raise
                 await person.vanish()
 

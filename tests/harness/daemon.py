@@ -35,9 +35,11 @@ LISTENERS = {
     "chatserver": ("chatserver", "tcp"),
     "mobileimsdk": ("mobileimsdk", "tcp"),
     "mobileimsdk-udp": ("mobileimsdk", "udp"),
+    "mobileimsdk-ws": ("mobileimsdk", "ws"),
     "echo": ("echo", "tcp"),
 }
 """Protocol and transport, by the name under which a test finds the port."""
+WEBSOCKET_PATH = "/websocket"
 
 
 class DaemonError(AssertionError):
@@ -66,6 +68,11 @@ def toml(config: Mapping[str, Any]) -> str:
             parts.extend(f"{key} = {json.dumps(value)}" for key, value in one.items())
             parts.append("")
     return "\n".join(parts)
+
+
+def address_of(name: str, port: int) -> str:
+    transport = LISTENERS[name][1]
+    return f"{transport}://127.0.0.1:{port}{WEBSOCKET_PATH if transport == 'ws' else ''}"
 
 
 class Daemon:
@@ -102,7 +109,7 @@ class Daemon:
             "listen": [
                 {
                     "protocol": LISTENERS[name][0],
-                    "address": f"{LISTENERS[name][1]}://127.0.0.1:{port}",
+                    "address": address_of(name, port),
                     **(listen or {}).get(name, {}),
                 }
                 for name, port in self.ports.items()

@@ -22,15 +22,17 @@ from tests.harness.deadline import until
 from tests.harness.link import Outcome, Seen
 from tests.harness.mobileimsdk import MobilePeer, Remembered, StockLink
 from tests.harness.peer import NulPeer
+from tests.harness.websocket import WebLink, WebPeer
 
-Wire = Literal["old", "streaming", "mobile", "udp"]
-"""udp: mobileimsdk in datagrams."""
+Wire = Literal["old", "streaming", "mobile", "udp", "web"]
+"""udp: mobileimsdk in datagrams. web: over WebSocket."""
 WIRES: tuple[Wire, ...] = ("old", "streaming", "mobile")
 PORT_OF: dict[Wire, str] = {
     "old": "chatserver",
     "streaming": "chatserver",
     "mobile": "mobileimsdk",
     "udp": "mobileimsdk-udp",
+    "web": "mobileimsdk-ws",
 }
 
 AnyLink = OldLink | StreamingLink | StockLink
@@ -77,6 +79,17 @@ class Town:
     async def mobile_peer(self) -> MobilePeer:
         peer = MobilePeer()
         await peer.open(self.daemon.ports["mobileimsdk"])
+        return peer
+
+    async def web_peer(self) -> WebPeer:
+        peer = WebPeer()
+        await peer.open(self.daemon.ports["mobileimsdk-ws"])
+        return peer
+
+    async def on_web(self, name: str, first_login_time: int = 0) -> WebPeer:
+        """A logged-in mobileimsdk client on WebSocket."""
+        peer = await self.web_peer()
+        await peer.log_in(name, self.secret, first_login_time)
         return peer
 
     async def datagram_peer(self) -> DatagramPeer:
@@ -165,6 +178,8 @@ class Person:
             return StreamingLink(self, self.marks)
         if self.wire == "udp":
             return DatagramLink(self, self.memory, self.first_login_time)
+        if self.wire == "web":
+            return WebLink(self, self.memory, self.first_login_time)
         return StockLink(self, self.memory, self.first_login_time)
 
     async def arrive(self) -> None:
