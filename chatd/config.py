@@ -138,6 +138,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     presence_watches: Annotated[
         int, _option("users one session may watch coming and going", "live", ge=0, le=100000)
     ] = 1000
+    hook_queue: Annotated[
+        int,
+        _option("events one worker holds for plug-ins that are told afterwards; over it, they are dropped", "live", 1),
+    ] = 10000
     login_queue: Annotated[
         int, _option("logins one worker holds for password hashing; over it, they are refused", "live", ge=1)
     ] = 1000
@@ -186,6 +190,37 @@ class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     rotate_keep: Annotated[int, _option("rotated files kept", "live", ge=1, le=1000)] = 10
 
 
+class Hook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[[hook]], a plug-in (docs/hooks.md)"""
+
+    name: Annotated[str, _option("what this plug-in is called in the log, once in this file", "worker")]
+    entry_point: Annotated[
+        str, _option('the installed entry point of the group chatd.hooks; "" = the one called as this is', "worker")
+    ] = ""
+    options: Annotated[
+        dict[str, Any], _option("given to the plug-in as they are; what they mean is said by it", "worker")
+    ] = {}
+    time_limit_ms: Annotated[
+        int, _option("longest wait for one answer of the plug-in; over it, the call has failed", "worker", 1, 60000)
+    ] = 500
+    fail: Annotated[
+        Literal["open", "closed"],
+        _option(
+            "when it fails: open = go on as if it were not there, closed = refuse what it was asked about, for now",
+            "worker",
+        ),
+    ] = "open"
+    breaker_failures: Annotated[
+        int, _option("failures in a row after which it is not called for a while", "worker", ge=1, le=1000)
+    ] = 5
+    breaker_s: Annotated[
+        float, _option("how long it is not called then; after that, one call tries it", "worker", ge=0.1, le=3600)
+    ] = 30.0
+    threads: Annotated[
+        int, _option("threads per worker for those of its functions that are not async", "worker", ge=1, le=64)
+    ] = 4
+
+
 def _default_listen() -> tuple[Listen, ...]:
     return (
         Listen(protocol="chatserver", address="tcp://0.0.0.0:6000"),
@@ -206,6 +241,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
     log: Log = Log()
+    hook: tuple[Hook, ...] = ()
 
 
 class Option(msgspec.Struct, frozen=True):
@@ -229,7 +265,10 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "limits": Limits,
     "timeouts": Timeouts,
     "log": Log,
+    "hook": Hook,
 }
+ARRAYS = ("listen", "hook")
+"""Sections that may be written more than once, [[so]]."""
 
 
 def options_of(section: type[msgspec.Struct]) -> tuple[Option, ...]:
@@ -242,7 +281,7 @@ def options_of(section: type[msgspec.Struct]) -> tuple[Option, ...]:
             Option(
                 name=field.name,
                 kind=hints[field.name].__origin__,
-                default=field.default,
+                default=field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory(),
                 description=meta.description,
                 effect=meta.extra["effect"],
                 ge=meta.ge,

@@ -10,11 +10,12 @@ from typing import Any
 
 import msgspec
 
-from chatd.config import SECTIONS, Config, Effect, Listen, options_of
+from chatd.config import ARRAYS, SECTIONS, Config, Effect, Hook, Listen, options_of
 
 
 class Change(msgspec.Struct, frozen=True):
-    """key: `section.option`; a listener's is `listen[ADDRESS].option`, or `listen[ADDRESS]` for a whole one."""
+    """key: `section.option`; a listener's is `listen[ADDRESS].option`, or `listen[ADDRESS]` for a whole one; a
+    plug-in's likewise, by its name."""
 
     key: str
     old: Any
@@ -33,6 +34,8 @@ def changes(old: Config, new: Config) -> tuple[Change, ...]:
     for section in SECTIONS:
         if section == "listen":
             found += _listen_changes(old.listen, new.listen)
+        elif section == "hook":
+            found += _hook_changes(old.hook, new.hook)
         else:
             found += _differences(section, section, getattr(old, section), getattr(new, section))
     return tuple(found)
@@ -61,6 +64,22 @@ def _listen_changes(old: tuple[Listen, ...], new: tuple[Listen, ...]) -> list[Ch
     return found
 
 
+def _hook_changes(old: tuple[Hook, ...], new: tuple[Hook, ...]) -> list[Change]:
+    before, after = {one.name: one for one in old}, {one.name: one for one in new}
+    found: list[Change] = []
+    for name in before | after:
+        label = f"hook[{name}]"
+        if name not in after or name not in before:
+            there, comes = name in before, name in after
+            found.append(Change(label, name if there else None, name if comes else None, "worker"))
+        else:
+            found += _differences("hook", label, before[name], after[name])
+    names = [one.name for one in old], [one.name for one in new]
+    if sorted(names[0]) == sorted(names[1]) and names[0] != names[1]:
+        found.append(Change("hook", *names, "worker"))
+    return found
+
+
 def applicable(running: Config, wanted: Config) -> Config:
     """`wanted`, but with the running values of everything that needs a restart: what workers may be given now."""
     return _keeping(running, wanted, ("restart",))
@@ -75,8 +94,10 @@ def _keeping(running: Config, wanted: Config, effects: tuple[Effect, ...]) -> Co
     sections = {
         section: _keep(section, getattr(running, section), getattr(wanted, section), effects)
         for section in SECTIONS
-        if section != "listen"
+        if section not in ARRAYS
     }
+    if "worker" in effects:
+        sections["hook"] = running.hook
     after = {one.address: one for one in wanted.listen}
     listen = tuple(_keep("listen", one, after.get(one.address, one), effects) for one in running.listen)
     return msgspec.structs.replace(wanted, listen=listen, **sections)

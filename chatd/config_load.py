@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import difflib
 import grp
+import importlib.metadata
+import math
 import os
 import pwd
 import re
@@ -22,7 +24,7 @@ from typing import Any
 import msgspec
 
 from chatd import address
-from chatd.config import SECTIONS, Config, Listen
+from chatd.config import ARRAYS, SECTIONS, Config, Hook, Listen
 from chatd.errors import ConfigError
 
 DEFAULT_FILE = Path("/etc/chatd/chatd.toml")
@@ -35,6 +37,9 @@ BUSES = ("local",)
 
 DESCRIPTORS_BESIDES_CLIENTS = 64
 """Of one worker: listeners, store, logs, order and life sockets, the bus (and a spare one to say busy with)."""
+
+HOOK_GROUP = "chatd.hooks"
+"""Entry points (of any installed distribution) that are plug-ins."""
 
 SECRET_KEYS = ("store.url", "bus.url")
 
@@ -65,9 +70,8 @@ def load(file: str | Path | None) -> Loaded:
     path = Path(file or DEFAULT_FILE).absolute()
     tree = _read(path)
     _check_keys(tree, path)
-    sources = {f"{section}.{key}": "file" for section, value in tree.items() if section != "listen" for key in value}
-    if "listen" in tree:
-        sources["listen"] = "file"
+    sources = {f"{section}.{key}": "file" for section, value in tree.items() if section not in ARRAYS for key in value}
+    sources |= {section: "file" for section in ARRAYS if section in tree}
     sources |= _resolve_secrets(tree, path)
     config = _absolute(_convert(tree, path), path.parent)
     _check(config, str(path))
@@ -96,9 +100,9 @@ def _check_keys(tree: dict[str, Any], path: Path) -> None:
     for section, value in tree.items():
         if section not in SECTIONS:
             raise ConfigError(f"{path}: {section}: unknown section{_nearest(section, SECTIONS)}")
-        tables = value if section == "listen" else [value]
+        tables = value if section in ARRAYS else [value]
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-            form = "[[listen]]" if section == "listen" else f"[{section}]"
+            form = f"[[{section}]]" if section in ARRAYS else f"[{section}]"
             raise ConfigError(f"{path}: {section}: must be written as {form}")
         known = SECTIONS[section].__struct_fields__
         for table in tables:
@@ -178,6 +182,7 @@ def _check(config: Config, file: str) -> None:
             raise ConfigError(f"{file}: {key}: {one.address} is also listen[{taken[where]}]")
         if where:
             taken[where] = index
+    _check_hooks(config.hook, file)
     _check_url(config.store.url, STORES, f"{file}: store.url")
     _check_url(config.bus.url, BUSES, f"{file}: bus.url")
     if config.store.url == "sqlite:":
@@ -209,6 +214,27 @@ def _check_listen(one: Listen, label: str) -> str:
     return f"udp {where.host}:{where.port}" if where.transport == "udp" else f"{where.host}:{where.port}"
 
 
+def _check_hooks(hooks: tuple[Hook, ...], file: str) -> None:
+    names = [one.name for one in hooks]
+    for index, one in enumerate(hooks):
+        if not one.name.strip():
+            raise ConfigError(f"{file}: hook[{index}].name: is empty")
+        if one.name in names[:index]:
+            raise ConfigError(f"{file}: hook[{index}].name: {one.name} is also hook[{names.index(one.name)}]")
+        for key, value in one.options.items():
+            if not _is_plain(value):
+                raise ConfigError(f"{file}: hook[{index}].options.{key}: dates, times and infinities are not possible")
+
+
+def _is_plain(value: Any) -> bool:
+    """What can be told to a worker: text, numbers, true and false, and lists and tables of them."""
+    if isinstance(value, list):
+        return all(_is_plain(one) for one in value)
+    if isinstance(value, dict):
+        return all(_is_plain(one) for one in value.values())
+    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+
+
 def _check_url(url: str, built: tuple[str, ...], label: str) -> None:
     scheme = url.partition(":")[0] if ":" in url else ""
     if scheme not in built:
@@ -216,7 +242,9 @@ def _check_url(url: str, built: tuple[str, ...], label: str) -> None:
 
 
 def check_host(config: Config, file: str) -> None:
-    """What this host must have for `config`: user, group, descriptors. Raises ConfigError."""
+    """What this host must have for `config`: user, group, plug-ins, descriptors. Raises ConfigError."""
+    for index, hook in enumerate(config.hook):
+        _check_installed(hook.entry_point or hook.name, f"{file}: hook[{index}].entry_point")
     try:
         if config.server.user:
             pwd.getpwnam(config.server.user)
@@ -234,6 +262,14 @@ def check_host(config: Config, file: str) -> None:
             f"{file}: limits.connections: needs {needed} descriptors, "
             f"RLIMIT_NOFILE allows {hard} (LimitNOFILE=, ulimit -Hn)"
         )
+
+
+def _check_installed(entry_point: str, label: str) -> None:
+    """Only looked up: a plug-in's code runs in workers alone."""
+    installed = sorted({one.name for one in importlib.metadata.entry_points(group=HOOK_GROUP)})
+    if entry_point not in installed:
+        there_are = ", ".join(installed) or "none"
+        raise ConfigError(f"{label}: no plug-in {entry_point} is installed (there are: {there_are})")
 
 
 def runtime_dir_of(file: str | Path | None) -> str:

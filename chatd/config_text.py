@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
-from chatd.config import SECTIONS, Config, Option, options_of
+from chatd.config import ARRAYS, SECTIONS, Config, Option, options_of
 from chatd.config_load import Loaded
 from chatd.errors import Exit
 
@@ -38,6 +38,9 @@ def sample() -> str:
         if section == "listen":
             parts += [_sample_listen(index, one) for index, one in enumerate(Config().listen)]
             continue
+        if section == "hook":
+            parts.append(_sample_hook())
+            continue
         lines = [f"[{section}]"]
         for option in options_of(kind):
             lines += [_comment(option), f"{option.name} = {toml(option.default)}"]
@@ -56,6 +59,14 @@ def _sample_listen(index: int, one: Any) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _sample_hook() -> str:
+    lines = ["# A plug-in, in the order in which they are asked; none by default (docs/hooks.md).", "# [[hook]]"]
+    for option in options_of(SECTIONS["hook"]):
+        value = "echo" if option.default is msgspec.NODEFAULT else option.default
+        lines += [_comment(option), f"# {option.name} = {toml(value)}"]
+    return "\n".join(lines) + "\n"
+
+
 def _comment(option: Option) -> str:
     when = "" if option.effect == "live" else f". Takes effect {EFFECTS[option.effect]}"
     text = f"{option.description} ({values(option)}){when}"
@@ -64,6 +75,11 @@ def _comment(option: Option) -> str:
 
 def toml(value: Any) -> str:
     """`value` as TOML writes it."""
+    if isinstance(value, dict):
+        inside = ", ".join(f"{toml(key)} = {toml(one)}" for key, one in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(toml(one) for one in value)}]"
     return msgspec.json.encode(value).decode()
 
 
@@ -79,6 +95,8 @@ def _kind(kind: Any, low: float | None, high: float | None) -> str:
     if origin is Annotated:
         meta = kind.__metadata__[-1]
         return _kind(kind.__origin__, meta.ge, meta.le)
+    if origin is dict:
+        return "table"
     if origin is tuple:
         return f"list of {_kind(get_args(kind)[0], low, high)}s"
     if origin in (Union, types.UnionType):
@@ -89,6 +107,9 @@ def _kind(kind: Any, low: float | None, high: float | None) -> str:
     if high is None:
         return f"{name}, at least {low:g}"
     return f"{name} {low:.10g}..{high:.10g}"
+
+
+_TITLES = {"listen": "[[listen]], one or more", "hook": "[[hook]], a plug-in"}
 
 
 def manual() -> str:
@@ -102,7 +123,7 @@ def manual() -> str:
         'store.url and bus.url may be "env:NAME" or "file:PATH", to keep a password out of this file.',
     ]
     for section, kind in SECTIONS.items():
-        title = "[[listen]], one or more" if section == "listen" else f"[{section}]"
+        title = _TITLES.get(section, f"[{section}]")
         parts.append(f".SH {title}")
         for option in options_of(kind):
             default = "" if option.default is msgspec.NODEFAULT else f" Default: {roff(toml(option.default))}."
@@ -134,17 +155,23 @@ def sections(config: Config, sources: Mapping[str, str] | None = None) -> str:
 
     lines: list[str] = []
     for section, kind in SECTIONS.items():
-        for one in config.listen if section == "listen" else [getattr(config, section)]:
-            head = f"\n[[listen]]{comment('listen')}" if section == "listen" else f"\n[{section}]"
+        is_array = section in ARRAYS
+        for one in getattr(config, section) if is_array else [getattr(config, section)]:
+            head = f"\n[[{section}]]{comment(section)}" if is_array else f"\n[{section}]"
             lines.append(head)
             for option in options_of(kind):
-                tail = "" if section == "listen" else comment(f"{section}.{option.name}")
+                tail = "" if is_array else comment(f"{section}.{option.name}")
                 lines.append(f"{option.name} = {toml(mask(getattr(one, option.name)))}{tail}")
     return "\n".join(lines) + "\n"
 
 
+_SECRET = re.compile("password|secret|token|key", re.IGNORECASE)
+
+
 def mask(value: Any) -> Any:
-    """A URL without its password; anything else as it is."""
+    """A URL without its password, a table without what its names call secret; anything else as it is."""
+    if isinstance(value, dict):
+        return {key: "***" if _SECRET.search(key) else mask(one) for key, one in value.items()}
     if not isinstance(value, str):
         return value
     return re.sub(r"(://[^/@:]*):[^@]*@", r"\1:***@", value)
