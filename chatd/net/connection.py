@@ -228,6 +228,7 @@ class Connection(asyncio.Protocol):
         if self.paced:
             self.out = [*(self.out or []), *self.paced]
             self.paced = None
+        self.stalled_at = 0.0  # whatever the peer reads: nothing can be written after FIN
         self.flush()
         self.closed, self.reason, self.pending = True, reason, None
         self.deadline = self.server.now() + LINGER_S
