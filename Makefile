@@ -43,7 +43,7 @@ $(DEV_STAMP): pyproject.toml | $(BIN)/python
 install: $(DEV_STAMP)
 
 tools:
-	@.ci/tools g++ strace
+	@.ci/tools g++ strace chromium
 
 # ---------------------------------------------------------------- running
 
