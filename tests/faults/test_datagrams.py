@@ -41,7 +41,7 @@ async def stay_alive(people: list[Person]) -> None:
     while True:
         await asyncio.sleep(AGAIN_S)
         for person in people:
-            if person.wire == "udp" and person.link is not None:
+            if person.wire in ("udp", "mobile") and person.link is not None:
                 person.link.put(KEEP_ALIVE)  # type: ignore[union-attr]
 
 
