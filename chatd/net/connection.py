@@ -158,7 +158,8 @@ class Connection(asyncio.Protocol):
 
     def _queue(self, data: bytes) -> None:
         self.out_bytes += len(data)
-        if self.codec.pace_ms and (self.paced or self.server.now() < self.next_at):
+        pace_ms = self.codec.pace_ms
+        if self.paced or (pace_ms and (self.out is not None or self.server.now() < self.next_at)):
             if self.paced is None:
                 self.paced = deque()
             if not self.paced:
@@ -167,8 +168,8 @@ class Connection(asyncio.Protocol):
         elif self.out is None:
             self.out = [data]
             self.server.dirty(self)
-            if self.codec.pace_ms:
-                self.next_at = self.server.now() + self.codec.pace_ms / 1000
+            if pace_ms:
+                self.next_at = self.server.now() + pace_ms / 1000
         else:
             self.out.append(data)
         if self.out_bytes > LEAST_OUTBOX_BYTES and self.out_bytes > self.server.config().limits.outbox_bytes:
@@ -181,7 +182,11 @@ class Connection(asyncio.Protocol):
         """COMPAT: the old chatserver client reads one frame per recv, so frames go out one by one."""
         if not self.paced or self.closed:
             return
-        if self.out is None and not self.stalled_at:
+        if not self.codec.pace_ms:  # what was paced before the login: nothing may overtake it
+            self.out = [*(self.out or []), *self.paced]
+            self.paced.clear()
+            self.flush()
+        elif self.out is None and not self.stalled_at:
             self.out = [self.paced.popleft()]
             self.flush()
         self.next_at = self.server.now() + self.codec.pace_ms / 1000
@@ -252,8 +257,10 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def eof_received(self) -> bool:
-        if not self.closed and self.session is not None:
-            self.server.core.delivery.receipts(self.session)
+        if not self.closed:
+            if self.session is not None:
+                self.server.core.delivery.receipts(self.session)
+            self.flush()  # `echo hello | nc` ends with its question
         return False
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -105,6 +105,9 @@ class ExchangeBus:
         self.own -= gone
         self.routed -= gone
 
+    def wanted(self, topic: Topic) -> bool:
+        return self.elsewhere(topic)
+
     def elsewhere(self, topic: Topic) -> bool:
         return any(topic in bus.routed for bus in self._exchange.buses if bus is not self)
 

@@ -1,0 +1,145 @@
+"""One worker's core and server with real sockets, on the loop of the test.
+
+The clients are on the same loop, so a step of one side is never overtaken by luck; what a test waits for, it waits for
+with a deadline. `ticking` False stops the worker's clock: then nothing is swept, resent or found overdue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from chatd.config import Accounts, Config, Limits, Listen, Timeouts
+from chatd.core.dispatch import Core
+from chatd.metrics import ROW_BYTES, Row, State
+from chatd.net.connection import Connection
+from chatd.net.server import Door, Server
+from chatd.store.sqlite import open_tables
+from chatd.worker import make_codec
+from tests.core.exchange import Exchange
+from tests.harness.chatserver import LOGIN, LOGIN_ACK
+from tests.harness.deadline import run, until
+from tests.harness.mobileimsdk import MobilePeer
+from tests.harness.peer import Frame, NulPeer
+
+T = TypeVar("T")
+OPEN = Accounts(login="open", insecure_open_login=True, argon2_memory_kib=1024, argon2_passes=1)
+LISTEN = {
+    "chatserver": Listen(protocol="chatserver", address="tcp://127.0.0.1:0"),
+    "mobileimsdk": Listen(protocol="mobileimsdk", address="tcp://127.0.0.1:0"),
+    "echo": Listen(protocol="echo", address="tcp://127.0.0.1:0"),
+}
+TICK_S = 0.02
+
+
+class House:
+    def __init__(self, directory: Path, limits: Limits, timeouts: Timeouts) -> None:
+        self.config = Config(accounts=OPEN, limits=limits, timeouts=timeouts)
+        self.row = Row(memoryview(bytearray(ROW_BYTES)).cast("q"))
+        self.row.state = State.READY
+        loop = asyncio.get_running_loop()
+        self.core = Core(open_tables(directory / "chatd.db"), Exchange().bus(), lambda: self.config, self.row, loop)
+        self.server = Server(self.core, lambda: self.config, make_codec, (self.row,), 0, loop)
+        self.unix = str(directory / "door")
+        self.ports: dict[str, int] = {}
+        self.ticking = True
+
+    async def open(self) -> None:
+        await self.core.open()
+        doors = []
+        for name, listen in LISTEN.items():
+            sock = socket.socket()
+            sock.bind(("127.0.0.1", 0))
+            self.ports[name] = sock.getsockname()[1]
+            doors.append(Door(listen, sock))
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(self.unix)
+        doors.append(Door(msgspec.structs.replace(LISTEN["chatserver"], address=f"unix:{self.unix}"), sock))
+        for door in doors:
+            door.sock.listen(100)
+            door.sock.setblocking(False)
+        self.server.open(doors)
+
+    async def close(self) -> None:
+        self.server.shut()
+        for connection in tuple(self.server.connections):
+            connection._abort()
+        await until(5, "every connection is gone", lambda: not self.server.connections)
+        await self.core.store.settle()
+        self.core.store.close()
+        os.close(self.server._spare)
+
+    async def clock(self) -> None:
+        """A worker's, faster: a round at every tick."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            if self.ticking:
+                self.core.tick()
+                self.server.tick()
+                self.server.round()
+
+    # ---------------------------------------------------------------- clients
+
+    async def raw(self, receive_buffer: int = 0) -> NulPeer:
+        peer = NulPeer()
+        await peer.open(self.ports["chatserver"], receive_buffer=receive_buffer)
+        return peer
+
+    async def streaming(self, name: str, receive_buffer: int = 0) -> NulPeer:
+        """A client that splits the stream, logged in. What waited comes first in its frames."""
+        peer = await self.raw(receive_buffer)
+        peer.put({"msgid": LOGIN, "name": name, "password": "", "framing": "nul"})
+        answer = await peer.find(msgid=LOGIN_ACK)
+        assert answer["errno"] == 0, answer
+        peer.frames.extendleft(json.loads(text) for text in reversed(answer.get("offlinemsg", [])))
+        return peer
+
+    async def mobile(self, name: str) -> MobilePeer:
+        peer = MobilePeer()
+        await peer.open(self.ports["mobileimsdk"])
+        await peer.log_in(name, "")
+        return peer
+
+    def of(self, name: str) -> Connection:
+        """The connection that this user is logged in on."""
+        (found,) = [one for one in self.server.connections if one.session and one.session.user.name == name]
+        return found
+
+    async def stored(self, sender: NulPeer, name: str, texts: list[str]) -> list[Frame]:
+        """Send all of them; returns when all are durable."""
+        for number, text in enumerate(texts):
+            sender.put({"msgid": 6, "toname": name, "msg": text, "fp": f"{name} {text[:20]} {number}"})
+        return [await sender.find(msgid=13) for _ in texts]
+
+
+@asynccontextmanager
+async def opened(directory: Path, limits: Limits, timeouts: Timeouts) -> AsyncIterator[House]:
+    house = House(directory, limits, timeouts)
+    await house.open()
+    clock = asyncio.create_task(house.clock())
+    try:
+        yield house
+    finally:
+        clock.cancel()
+        await house.close()
+
+
+def play(
+    directory: Path,
+    story: Callable[[House], Coroutine[Any, Any, T]],
+    limits: Limits | None = None,
+    timeouts: Timeouts | None = None,
+) -> T:
+    async def whole() -> T:
+        async with opened(directory, limits or Limits(), timeouts or Timeouts()) as house:
+            return await story(house)
+
+    return run(whole(), 60.0)
