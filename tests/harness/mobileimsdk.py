@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,8 +122,9 @@ class StockLink(MobilePeer):
         self.name, self.secret = name, secret
         self.first_login_time = await self.log_in(name, secret, self.first_login_time)
         self.on_frame = self._hear
-        while self.frames:
-            self._hear(self.frames.popleft())
+        early, self.frames = self.frames, deque()
+        for packet in early:
+            self._hear(packet)
         if self.gone.is_set():
             raise ConnectionGone("closed after the login answer")
         return 0
