@@ -136,8 +136,8 @@ class Tables(Protocol):
 
     def friends(self, user_id: UserId) -> list[User]: ...
 
-    def friend_requests(self, user_id: UserId) -> list[FriendRequest]:
-        """Requests that wait for this user's answer, oldest first."""
+    def friend_requests(self, user_id: UserId, limit: int = 1000) -> list[FriendRequest]:
+        """Requests that wait for this user's answer, oldest first. Anybody may ask, so there may be very many."""
         ...
 
     # --- groups

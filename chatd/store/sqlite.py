@@ -23,6 +23,7 @@ from chatd.model import ConversationId, Message, User, UserId
 from chatd.protocol import SendMessage
 from chatd.store.base import Advance, Draft, Stored
 from chatd.store.schema import MIGRATIONS
+from chatd.store.sqlite_checkpoint import EVERY_PAGES, Checkpointer
 from chatd.store.sqlite_history import CACHE, NOBODY, SELECT, Archive
 from chatd.store.sqlite_tail import MERGE
 
@@ -37,6 +38,10 @@ _INSERT = {
 _SENT = {size: f"SELECT send_key FROM sent WHERE send_key IN ({','.join('?' * size)})" for size in _SIZES}
 _PROBES = 16
 _WIDTH = 10
+_PAGES_OF_A_COMMIT = 5
+_LOG_PAGES = 50_000
+"""Only if the checkpointer cannot keep up: then SQLite ends the log itself."""
+_CACHE_KIB = 16 * 1024
 _KEEP_REQUESTS_MS = 7 * 24 * 3600 * 1000
 
 
@@ -62,8 +67,10 @@ class SendKeys:
 class SqliteTables(Archive):
     """store.base.Tables on one SQLite connection. Build with open_tables()."""
 
-    def __init__(self, db: sqlite3.Connection, lock_fd: int) -> None:
+    def __init__(self, db: sqlite3.Connection, lock_fd: int, path: Path) -> None:
         super().__init__(db)
+        self._checkpointer = Checkpointer(path)
+        self._commits = 0
         self._lock_fd = lock_fd
         self._keys = SendKeys()
         self._pairs: dict[tuple[UserId, UserId], ConversationId] = {}
@@ -85,7 +92,20 @@ class SqliteTables(Archive):
         except sqlite3.Error as error:
             self.rollback()
             raise Unavailable(f"sqlite: {error}") from error
+        self._checkpoint()
         fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+
+    def _checkpoint(self) -> None:
+        """Now and then, with the write lock held: have the log copied, or end it when that is done."""
+        self._commits += 1
+        if self._checkpointer.ready:
+            self._checkpointer.ready = False
+            self._commits = 0
+            with contextlib.suppress(sqlite3.Error):  # somebody reads: the next round does it
+                self._db.execute("PRAGMA wal_checkpoint(RESTART)")
+        elif self._commits * _PAGES_OF_A_COMMIT >= EVERY_PAGES:
+            self._commits = 0
+            self._checkpointer.want()
 
     def rollback(self) -> None:
         """Also forgets every cached number: what they said may not be in the file."""
@@ -102,6 +122,7 @@ class SqliteTables(Archive):
             fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
 
     def close(self) -> None:
+        self._checkpointer.close()
         self._db.close()
         os.close(self._lock_fd)
 
@@ -255,12 +276,19 @@ class SqliteTables(Archive):
 
     def _request(self, key: int, sender: UserId, fp: str) -> tuple[int, tuple[UserId, str, str] | None]:
         """The key to insert with, or the row that (sender, fp) is."""
-        for _ in range(_PROBES):
-            row = self._db.execute("SELECT sender_id, fp, answer FROM request WHERE send_key = ?", (key,)).fetchone()
-            if row is None or (row[0] == sender and row[1] == fp):
-                return key, row
-            key = SendKeys.after(key)
-        raise Refused(ErrorCode.LIMIT_REACHED)
+        keys = [key]
+        while len(keys) < _PROBES:
+            keys.append(SendKeys.after(keys[-1]))
+        rows = self._db.execute(
+            f"SELECT send_key, sender_id, fp, answer FROM request WHERE send_key IN ({','.join('?' * _PROBES)})", keys
+        ).fetchall()  # all of them: one that lay between may have expired
+        for taken, *row in rows:
+            if row[:2] == [sender, fp]:
+                return taken, (sender, fp, row[2])
+        free = [key for key in keys if key not in {row[0] for row in rows}]
+        if not free:
+            raise Refused(ErrorCode.LIMIT_REACHED)
+        return free[0], None
 
 
 def open_tables(path: Path) -> SqliteTables:
@@ -277,9 +305,10 @@ def open_tables(path: Path) -> SqliteTables:
             undo.callback(db.close)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
-            db.execute("PRAGMA wal_autocheckpoint = 4000")
+            db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+            db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             _migrate(db, path)
-            tables = SqliteTables(db, lock_fd)
+            tables = SqliteTables(db, lock_fd, path)
             fcntl.flock(lock_fd, fcntl.LOCK_UN)
         except (OSError, sqlite3.Error) as error:
             raise BootError(f"store: sqlite:{path}: {error}", Exit.UNAVAILABLE) from error

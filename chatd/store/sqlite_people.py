@@ -199,10 +199,10 @@ class People:
         )
         return [User(row[0], row[1]) for row in rows]
 
-    def friend_requests(self, user_id: UserId) -> list[FriendRequest]:
+    def friend_requests(self, user_id: UserId, limit: int = 1000) -> list[FriendRequest]:
         rows = self._db.execute(
             "SELECT u.id, u.name FROM friend AS f JOIN user AS u ON u.id = f.user_id"
-            " WHERE f.friend_id = ? AND f.accepted = 0 ORDER BY f.at_ms",
-            (user_id,),
+            " WHERE f.friend_id = ? AND f.accepted = 0 ORDER BY f.at_ms LIMIT ?",
+            (user_id, limit),
         )
         return [FriendRequest(User(row[0], row[1]), user_id) for row in rows]
