@@ -110,6 +110,20 @@ class Parts(OneWrite):
         self.transport.write(b"".join(out))
 
 
+class NoWebSocket(OneWrite):
+    """What the sockets and the loop cost by themselves: as many bytes come back, nobody looks at them."""
+
+    def __init__(self) -> None:
+        self.open = False
+
+    def data_received(self, data: bytes) -> None:
+        if not self.open:
+            self.open = True
+            self.transport.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+            return
+        self.transport.write(data[: len(data) // len(FRAME) * ECHOED])
+
+
 QUIET = logging.getLogger("quiet")
 QUIET.setLevel(logging.CRITICAL)
 
@@ -132,7 +146,7 @@ def serve(name: str, pipe: Pipe) -> None:
             )  # fmt: skip
         else:
             kind: Callable[[], asyncio.Protocol] = {
-                "websockets": Websockets, "wsproto": Wsproto, "parts of websockets": Parts,
+                "websockets": Websockets, "wsproto": Wsproto, "parts of websockets": Parts, "nothing": NoWebSocket,
             }[name]  # fmt: skip
             server = await loop.create_server(kind, "127.0.0.1", 0, backlog=4096)
         pipe.send(server.sockets[0].getsockname()[1])
@@ -209,7 +223,7 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=1.0)
     options.add_argument("--connections", type=int, default=2000)
     given = options.parse_args()
-    names = ["picows", "picows aiofastnet", "websockets", "wsproto", "parts of websockets"]
+    names = ["picows", "picows aiofastnet", "websockets", "wsproto", "parts of websockets", "nothing"]
     figures: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
     for _ in range(given.rounds):
         for name in names:

@@ -14,7 +14,8 @@ import msgspec
 
 from chatd import config_text
 from chatd.config import SECTIONS, options_of
-from chatd.errors import MEANINGS, Exit
+from chatd.errors import MEANINGS, Disconnect, Exit
+from chatd.net.websocket import CLOSE_CODES
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,7 +39,7 @@ def generated() -> dict[Path, str]:
         ROOT / "man" / "chatd.toml.5": config_text.manual(),
         **_with_table("docs/architecture.md", "rooms", rooms()),
         **_with_table("docs/configuration.md", "options", options()),
-        **_with_table("docs/protocols/errors.md", "error codes", error_codes()),
+        **_with_tables("docs/protocols/errors.md", {"error codes": error_codes(), "ends": ends()}),
         **_with_table("docs/operations.md", "exit codes", exit_codes()),
     }
 
@@ -71,6 +72,13 @@ def error_codes() -> list[str]:
     return lines
 
 
+def ends() -> list[str]:
+    lines = ["| reason | text | WebSocket | comes back |", "|---|---|--:|---|"]
+    for reason in Disconnect:
+        lines.append(_row(reason.name, reason.text, str(int(CLOSE_CODES[reason])), "yes" if reason.come_back else ""))
+    return lines
+
+
 def exit_codes() -> list[str]:
     lines = ["| exit code | name | meaning |", "|--:|---|---|"]
     return lines + [_row(str(int(code)), code.name, EXIT_MEANINGS[code]) for code in Exit]
@@ -81,12 +89,19 @@ def _row(*cells: str) -> str:
 
 
 def _with_table(page: str, name: str, table: list[str]) -> dict[Path, str]:
-    """The page with the table between its two marks. Raises ValueError when a mark is missing."""
+    return _with_tables(page, {name: table})
+
+
+def _with_tables(page: str, tables: dict[str, list[str]]) -> dict[Path, str]:
+    """The page with each table between its two marks. Raises ValueError when a mark is missing."""
     path = ROOT / page
-    begin, end = f"<!-- {name}: written by `make docs` -->\n", f"<!-- end of {name} -->"
-    before, rest = path.read_text().split(begin)
-    _, after = rest.split(end)
-    return {path: f"{before}{begin}\n" + "\n".join(table) + f"\n\n{end}{after}"}
+    text = path.read_text()
+    for name, table in tables.items():
+        begin, end = f"<!-- {name}: written by `make docs` -->\n", f"<!-- end of {name} -->"
+        before, rest = text.split(begin)
+        _, after = rest.split(end)
+        text = f"{before}{begin}\n" + "\n".join(table) + f"\n\n{end}{after}"
+    return {path: text}
 
 
 def main(arguments: list[str]) -> int:
