@@ -29,7 +29,7 @@ from chatd.protocol import Deliver, ServerMessage
 from chatd.store.base import Tables, Waiting
 from chatd.store.commit import GroupCommit
 
-_HOLD_S = 0.02
+_HOLD_S = 0.1
 """An early message waits this long for the one before it (another worker's) until the store is asked."""
 _RETRY_S = 1.0
 _LONGEST_RESEND_S = 60.0
@@ -143,7 +143,20 @@ class Delivery:
     def _release(self, session: Session, track: Track) -> None:
         held, track.held = track.held or {}, None
         for seq in sorted(held):
-            self._offer(session, held[seq], Deliver(held[seq], fp_of(held[seq]), {}))
+            self._offer_late(session, held[seq])
+
+    def _offer_late(self, session: Session, message: Message) -> None:
+        """What waited here: meanwhile the user may have left the group."""
+        if not message.group_id or message.group_id in (session.groups or ()):
+            self._offer(session, message, Deliver(message, fp_of(message), {}))
+
+    def forget(self, session: Session, conversation: ConversationId) -> None:
+        """The user has left this group: nothing of it is given any more, not even again."""
+        track = session.tracks.pop(conversation, None) if session.tracks else None
+        if track is None:
+            return
+        for fp in [fp for fp, flight in (session.flights or {}).items() if flight.track is track]:
+            self.acknowledged(session, fp)
 
     def _is_full(self, session: Session) -> bool:
         """Its window or its outbox: what comes now waits in the store. A peer is not cut for what others send it."""
@@ -325,7 +338,10 @@ class Delivery:
             tracks = session.tracks = {}
         touched: dict[ConversationId, Track] = {}
         session.behind = session.behind or waiting.more
+        left = {message.group_id for message in waiting.messages} - {0} - (session.groups or set())
         for message in waiting.messages:
+            if message.group_id in left:  # while this was read
+                continue
             track = tracks.get(message.conversation)
             if track is None:
                 track = tracks[message.conversation] = Track(message.seq - 1)
@@ -345,7 +361,7 @@ class Delivery:
                 told -= 1
             touched[message.conversation] = track
         for conversation, delivered in waiting.delivered.items():
-            if conversation not in tracks:
+            if conversation not in tracks and (conversation > 0 or -conversation in (session.groups or ())):
                 tracks[conversation] = Track(delivered)
         for conversation, track in touched.items():
             if not track.unacked:
@@ -365,7 +381,7 @@ class Delivery:
             if track.held:
                 self._release(session, track)
         for message in buffered:
-            self._offer(session, message, Deliver(message, fp_of(message), {}))
+            self._offer_late(session, message)
 
     def _trim(self, session: Session) -> None:
         """Forget conversations at rest; the next message of one reads its cursor again."""

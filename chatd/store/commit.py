@@ -31,6 +31,8 @@ OnResults = Callable[[list[Draft], list[Any], Results], None]
 
 _BATCH = 2000
 """Drafts of one transaction at most, so that a commit stays short."""
+_GATHER_S = 0.002
+"""Least time between two batches: under load, company for everybody; a lone message does not wait."""
 _CURSOR_DELAY_S = 0.2
 """Cursors wait this long for company; a crash gives again at most this much (P2 makes that safe)."""
 
@@ -100,6 +102,7 @@ class GroupCommit:
         self._seen: dict[UserId, int] = {}
         self._cursor_timer: asyncio.TimerHandle | None = None
         self._scheduled = False
+        self._started_at = 0.0
         self._idle: list[asyncio.Future[None]] = []
         self._last_ms = 0
         self._seconds: list[float] = []
@@ -193,7 +196,15 @@ class GroupCommit:
             if not self._next.since:
                 self._next.since = self._loop.time()
             if self._flying is None:
-                self._loop.call_soon(self._start)
+                self._start_soon()
+
+    def _start_soon(self) -> None:
+        """At the end of this turn, or when the last batch is _GATHER_S old."""
+        wait_s = self._started_at + _GATHER_S - self._loop.time()
+        if wait_s > 0:
+            self._loop.call_later(wait_s, self._start)
+        else:
+            self._loop.call_soon(self._start)
 
     def _start(self) -> None:
         batch, rest = self._next, _Batch(0.0)
@@ -202,6 +213,7 @@ class GroupCommit:
             batch.drafts, batch.origins = batch.drafts[:_BATCH], batch.origins[:_BATCH]
             rest.since = batch.since
         self._next, self._flying, self._scheduled = rest, batch, False
+        self._started_at = self._loop.time()
         if rest.drafts:
             self._schedule()
         self._orders.put(batch)
@@ -209,7 +221,10 @@ class GroupCommit:
     def _finish(self, batch: _Batch) -> None:
         self._flying = None
         if self._scheduled:
-            self._start()  # first: the store works while the answers below are made
+            if self._loop.time() - self._started_at >= _GATHER_S:
+                self._start()  # first: the store works while the answers below are made
+            else:
+                self._start_soon()
         if not batch.abandoned:
             self._seconds.append(batch.seconds)
             self._row.store_ok = int(batch.error is None)
