@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 from msgspec import Meta
 
+LEAST_OUTBOX_BYTES = 16 * 1024
+
 Effect = Literal["live", "worker", "restart"]
 """When a changed option takes effect: at once, in workers started from now on, or at a restart."""
 
@@ -112,7 +114,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     connections: Annotated[int, _option("connections per worker; 0 = as many as descriptors allow", "live", ge=0)] = 0
     outbox_bytes: Annotated[
-        int, _option("bytes waiting for one client that does not read; over it, it is cut", "live", ge=16384)
+        int,
+        _option("bytes waiting for one client that does not read; over it, it is cut", "live", ge=LEAST_OUTBOX_BYTES),
     ] = 1024 * 1024
     in_flight: Annotated[
         int,
