@@ -9,7 +9,7 @@ logged once with its traceback, the peer sees INTERNAL, the worker lives.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -19,18 +19,22 @@ from chatd.bus.base import Bus, Topic
 from chatd.config import Config
 from chatd.core import signals
 from chatd.core.accounts import Accounts
+from chatd.core.chain import Chain
 from chatd.core.delivery import Delivery
 from chatd.core.friends import Friends
 from chatd.core.groups import Groups
+from chatd.core.hooks import Point
 from chatd.core.hub import Hub
 from chatd.core.login import Logins
 from chatd.core.messages import Messages
 from chatd.core.notices import Notices
+from chatd.core.plugin import Plugin
 from chatd.core.presence import Presence
 from chatd.core.requests import Requests
 from chatd.core.requests_groups import GroupRequests
 from chatd.core.requests_history import HistoryRequests
 from chatd.core.requests_people import Parts, PeopleRequests
+from chatd.core.roll import Roll
 from chatd.core.session import Peer, Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, Refused, Unavailable
 from chatd.metrics import Row
@@ -66,7 +70,13 @@ class Core:
     """One worker's chat. `config` gives the configuration in force."""
 
     def __init__(
-        self, tables: Tables, bus: Bus, config: Callable[[], Config], row: Row, loop: asyncio.AbstractEventLoop
+        self,
+        tables: Tables,
+        bus: Bus,
+        config: Callable[[], Config],
+        row: Row,
+        loop: asyncio.AbstractEventLoop,
+        plugins: Sequence[Plugin] = (),
     ) -> None:
         self._config = config
         self._row = row
@@ -75,19 +85,23 @@ class Core:
         self.store = GroupCommit(tables, loop, row, self._results)
         self.hub = Hub(bus)
         self.delivery = Delivery(self.hub, bus, self.store, config, loop)
-        self._messages = Messages(self.delivery, config)
+        self.chain = Chain(plugins, self.hub, self.store, config, loop)
+        self._messages = Messages(self.delivery, config, self.chain.stored())
         self._accounts = Accounts(self.store, config)
         notices = Notices(self.delivery)
         self._presence = Presence(self.hub, bus, notices)
-        self.logins = Logins(self._accounts, self.hub, bus, self.delivery, notices, self._presence, self.store, config)
+        self.logins = Logins(
+            self._accounts, self.hub, bus, self.delivery, notices, self._presence, self.store, config, self.chain
+        )
         self._friends = Friends(self.store, self.hub, bus, notices, config)
         self._groups = Groups(self.store, self.hub, bus, self.delivery, notices, config)
         self._history = HistoryRequests(self.store, self.hub, bus, notices, config)
+        self._roll = Roll(self.hub, bus)
         people = PeopleRequests(
-            Parts(self.store, self.hub, self._friends, self._presence, self._accounts, self.logins, config)
+            Parts(self.store, self.hub, self._friends, self._presence, self._accounts, self.logins, self._roll, config)
         )
         table = people.table() | GroupRequests(self.store, self.hub, self._groups).table() | self._history.table()
-        self.requests = Requests(table, notices, self.store)
+        self.requests = Requests(table, notices, self.store, self.chain)
         self._anyone: dict[type, _Quick] = {Echo: self._echo, Malformed: self._malformed}
         self._quick: dict[type, _Quick] = {
             SendMessage: self._not_logged_in,
@@ -103,6 +117,11 @@ class Core:
             CreateGroup: lambda peer, command: self._groups.create(_session(peer), command),
             JoinGroup: lambda peer, command: self._groups.join(_session(peer), command),
         }
+        self._at_once: type = SendMessage
+        if self.chain.has(Point.BEFORE_MESSAGE):
+            self._at_once = Acknowledge
+            del self._quick[SendMessage]
+            self._slow[SendMessage] = self._ask_and_send
 
     # ---------------------------------------------------------------- commands
 
@@ -110,7 +129,7 @@ class Core:
         """Serve one command. What is returned must be awaited before the peer's next command is handled."""
         kind = type(command)
         session = peer.session
-        if session is not None and (kind is SendMessage or kind is Acknowledge):
+        if session is not None and (kind is self._at_once or kind is Acknowledge):
             self._quickly(session, command)
             return None
         if (quick := self._quick.get(kind)) is not None:
@@ -164,7 +183,12 @@ class Core:
         except Exception as error:  # noqa: BLE001  the one place where a bug ends
             self._bug(peer, command, error)
 
-    def _failed(self, peer: Peer, command: Command, code: ErrorCode, text: str) -> None:
+    async def _ask_and_send(self, peer: Peer, command: SendMessage) -> None:
+        """What was sent before a peer left is sent."""
+        session = _session(peer)
+        self._messages.send(self.store, session, await self.chain.before_message(session, command))
+
+    def _failed(self, peer: Peer, command: Command, code: int, text: str) -> None:
         peer.push(Failed(code, text, command))
         if type(command) is Login and peer.protocol is Protocol.MOBILEIMSDK and peer.session is None:
             peer.close(Disconnect.LOGIN_REFUSED)
@@ -228,6 +252,7 @@ class Core:
     def _gap(self) -> None:
         """Something of another worker may have been missed."""
         self.delivery.gap()
+        self._groups.gap()
         self._presence.gap()
 
     def signal(self, topic: Topic, data: bytes) -> None:
@@ -256,6 +281,10 @@ class Core:
                 self._presence.heard(signal)
             case signals.EndSession(user_id, protocol):
                 self.logins.kick(user_id, protocol, "ended by yourself")
+            case signals.RollCall():
+                self._roll.called(signal)
+            case signals.RollAnswer():
+                self._roll.answered(signal)
             case signals.Asked() | signals.Answered():
                 self._friends.heard(signal)
 
@@ -274,6 +303,7 @@ class Core:
         row.sessions = self.logins.count
         row.messages_in = self._messages.stored
         row.messages_out = self.delivery.given
+        self.chain.report(row)
 
 
 def _session(peer: Peer) -> Session:

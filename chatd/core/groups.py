@@ -7,6 +7,7 @@ Fails: Refused, Unavailable; then nothing changed and nobody was told.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
@@ -19,13 +20,14 @@ from chatd.core.friends import Find
 from chatd.core.hub import Hub
 from chatd.core.notices import Notices, notice, of_group, of_user
 from chatd.core.session import Session
-from chatd.errors import ErrorCode, Refused
+from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import Group, GroupId, Role, User, UserId
 from chatd.protocol import CreateGroup, GroupReady, JoinGroup
 from chatd.store.base import Left, Tables
 from chatd.store.commit import GroupCommit
 
 _DESCRIPTION_CHARS = 200
+_RETRY_S = 1.0
 
 
 class Groups:
@@ -44,6 +46,7 @@ class Groups:
         self._bus = bus
         self._notices = notices
         self._config = config
+        self._stale: set[Session] = set()
 
     # ---------------------------------------------------------------- commands of the chatserver wire
 
@@ -52,7 +55,7 @@ class Groups:
         session.peer.push(GroupReady(group, True))
 
     async def join(self, session: Session, command: JoinGroup) -> None:
-        group = await self.joining(session.user, command.group_id).apply(self._store)
+        group, _ = await self.joining(session.user, command.group_id).apply(self._store)
         session.peer.push(GroupReady(group, False))
 
     # ---------------------------------------------------------------- changes
@@ -66,13 +69,20 @@ class Groups:
 
         return Change(write, lambda group: self._entered(user, group))
 
-    def joining(self, user: User, group_id: GroupId) -> Change[Group]:
+    def joining(self, user: User, group_id: GroupId) -> Change[tuple[Group, bool]]:
+        """Gives the group and whether the user is new in it."""
         limits, now_ms = self._config().limits, time.time_ns() // 1_000_000
 
-        def write(tables: Tables) -> Group:
-            return tables.join_group(user.id, group_id, limits.group_members, limits.groups_per_user, now_ms)
+        def write(tables: Tables) -> tuple[Group, bool]:
+            known = group_id in tables.group_ids(user.id)
+            group = tables.join_group(user.id, group_id, limits.group_members, limits.groups_per_user, now_ms)
+            return group, not known
 
-        return Change(write, lambda group: self._entered(user, group))
+        def after(result: tuple[Group, bool]) -> Awaitable[None]:
+            group, fresh = result
+            return self._entered(user, group, tell=fresh)
+
+        return Change(write, after)
 
     def leaving(self, user: User, group_id: GroupId) -> Change[Left]:
         def after(left: Left) -> None:
@@ -119,11 +129,12 @@ class Groups:
 
     # ---------------------------------------------------------------- who hears of it
 
-    def _entered(self, user: User, group: Group) -> Awaitable[None]:
+    def _entered(self, user: User, group: Group, *, tell: bool = True) -> Awaitable[None]:
         """Every session of the user, here and elsewhere, hears the group from now on."""
         joined = signals.GroupJoined(user.id, group.id)
         self._bus.publish(topic_of_user(user.id), signals.encode(joined))
-        self._news(group.id, "group.joined", user=of_user(user))
+        if tell:
+            self._news(group.id, "group.joined", user=of_user(user))
         return self.joined(joined)
 
     async def joined(self, signal: signals.GroupJoined) -> None:
@@ -141,9 +152,41 @@ class Groups:
     def left(self, signal: signals.GroupLeft) -> None:
         """The user's sessions on this worker are no members any more."""
         for session in self._hub.of_user(signal.user_id):
-            self._hub.leave(session, signal.group_id)
+            self._quit(session, signal.group_id)
             if signal.kicked:
                 self._notices.tell(session, notice("group.kicked", group=signal.group_id))
+
+    def _quit(self, session: Session, group_id: GroupId) -> None:
+        self._hub.leave(session, group_id)
+        self._delivery.forget(session, -group_id)
+
+    def gap(self) -> None:
+        """Signals may have been missed: read the memberships of this worker's sessions again."""
+        if not self._stale:
+            self._delivery.later(self._reread())
+        self._stale.update(self._hub.sessions())
+
+    async def _reread(self) -> None:
+        await asyncio.sleep(0)
+        while self._stale:
+            session = self._stale.pop()
+            if session.closed:
+                continue
+            try:
+                await self._reread_one(session)
+            except Unavailable:
+                self._stale.add(session)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _reread_one(self, session: Session) -> None:
+        user_id = session.user.id
+        groups = set(await self._store.read(lambda tables: tables.group_ids(user_id)))
+        had = session.groups or set()
+        for group_id in had - groups:
+            self._quit(session, group_id)
+        if (new := groups - had) and not session.closed:
+            await self._hub.join(session, *new)
+            self._delivery.catch_up(session)
 
     def _news(self, group_id: GroupId, event: str, **fields: object) -> None:
         news = signals.GroupNews(group_id, notice(event, group=group_id, **fields))

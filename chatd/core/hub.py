@@ -50,9 +50,13 @@ class Hub:
         # Also what is subscribed already: it may still be on its way on behalf of another session.
         await self._bus.subscribe(topics)
 
-    async def join(self, session: Session, group_id: GroupId) -> None:
-        self._enter(session, group_id)
-        await self._bus.subscribe([topic_of_group(group_id)])
+    async def join(self, session: Session, *groups: GroupId) -> None:
+        """Returns when what other workers say to these groups reaches the session."""
+        if session.closed:
+            return
+        for group_id in groups:
+            self._enter(session, group_id)
+        await self._bus.subscribe([topic_of_group(group_id) for group_id in groups])
 
     def _enter(self, session: Session, group_id: GroupId) -> None:
         if session.groups is None:

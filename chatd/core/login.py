@@ -21,13 +21,14 @@ from chatd.bus.base import Bus, topic_of_user
 from chatd.config import Config
 from chatd.core import signals
 from chatd.core.accounts import Accounts
+from chatd.core.chain import Chain
 from chatd.core.delivery import Delivery, mine
 from chatd.core.hub import Hub
 from chatd.core.notices import Notices
 from chatd.core.presence import Presence
 from chatd.core.session import Peer, Session
 from chatd.errors import Disconnect, ErrorCode, Refused, Unavailable
-from chatd.model import Friend, FriendRequest, Group, Member, Protocol, User, UserId
+from chatd.model import Friend, FriendRequest, Group, GroupId, Member, Protocol, User, UserId
 from chatd.protocol import FriendRequested, Kicked, Login, LoginAccepted
 from chatd.store.base import GroupRow, Tables, Waiting
 from chatd.store.commit import GroupCommit
@@ -35,6 +36,8 @@ from chatd.store.commit import GroupCommit
 _VERDICT_S = 2.0
 _MARK_POLL_S = 0.005
 _ASK_AGAIN_S = 0.1
+_REQUESTS = 100
+"""Friend requests told at login; friend.list has the rest."""
 _MEMBERS = 1000
 """Group members listed at login, in the sum of all groups."""
 
@@ -45,6 +48,7 @@ class View(NamedTuple):
     friends: list[User]
     requests: list[FriendRequest]
     groups: list[GroupRow]
+    group_ids: set[GroupId]
     waiting: Waiting
 
 
@@ -67,6 +71,7 @@ class Logins:
         presence: Presence,
         store: GroupCommit,
         config: Callable[[], Config],
+        chain: Chain,
     ) -> None:
         self._accounts = accounts
         self._hub = hub
@@ -76,6 +81,7 @@ class Logins:
         self._presence = presence
         self._store = store
         self._config = config
+        self._chain = chain
         self._holders: dict[int, Session] = {}
         self._verdicts: dict[int, asyncio.Future[bool]] = {}
         self._challenged: dict[int, int] = {}
@@ -92,6 +98,7 @@ class Logins:
         if peer.session is not None:
             self._again(peer, peer.session, command)
             return
+        await self._chain.before_login(peer, command)
         user = await self._accounts.authenticate(command)
         first_login_time = command.first_login_time
         if first_login_time <= 0:
@@ -123,6 +130,7 @@ class Logins:
         limit = self._config().limits.in_flight
         listing = session.protocol is Protocol.CHATSERVER
         view = await self._store.read(lambda tables: _view(tables, user, limit, listing))
+        await self._regroup(session, view.group_ids)
         if session.closed or peer.closed:  # kicked, or the peer left, while we were reading
             raise Refused(ErrorCode.ALREADY_LOGGED_IN)
         peer.session = session
@@ -133,7 +141,17 @@ class Logins:
                 self._notices.friend_requested(session, FriendRequested(request))
         self._delivery.merge(session, view.waiting, told, told_at)
         self._presence.changed(user.id)
+        self._chain.logged_in(session)
         self._log.debug("logged in", user=user.id, name=user.name, wire=session.protocol.name, peer=peer.remote)
+
+    async def _regroup(self, session: Session, groups: set[GroupId]) -> None:
+        """Memberships that changed on another worker before it knew that this one wants to hear of them."""
+        had = session.groups or set()
+        for group_id in had - groups:
+            self._hub.leave(session, group_id)
+        if new := groups - had:
+            await self._hub.join(session, *new)
+            session.behind = True
 
     def _answer(self, session: Session, view: View) -> LoginAccepted:
         online = self._hub.online
@@ -249,13 +267,14 @@ class Logins:
         self._presence.unwatch(session)
         self._drop(session)
         self._store.saw(session.user.id, time.time_ns() // 1_000_000)
-        self._presence.changed(session.user.id)
+        self._chain.logged_out(session)
 
     def _drop(self, session: Session) -> None:
         """Free what the session holds; its mark only after its cursors are in the store, so that the next
         login elsewhere is not given again what this one acknowledged."""
         session.closed = True
         self._hub.remove(session)
+        self._presence.changed(session.user.id)
         mark = mark_of(session.user, session.protocol)
         if self._holders.get(mark) is session:
             task = asyncio.get_running_loop().create_task(self._free(session, mark))
@@ -289,6 +308,7 @@ class Logins:
 
 def _view(tables: Tables, user: User, limit: int, listing: bool) -> View:
     waiting = tables.waiting(user.id, limit)
+    requests, group_ids = tables.friend_requests(user.id, _REQUESTS), set(tables.group_ids(user.id))
     if not listing:
-        return View([], tables.friend_requests(user.id), [], waiting)
-    return View(tables.friends(user.id), tables.friend_requests(user.id), tables.groups(user.id, _MEMBERS), waiting)
+        return View([], requests, [], group_ids, waiting)
+    return View(tables.friends(user.id), requests, tables.groups(user.id, _MEMBERS), group_ids, waiting)

@@ -40,23 +40,30 @@ class Presence:
         self._watched: dict[UserId, _Watched] = {}
         self._look_at: set[UserId] = set()
 
-    async def watch(self, session: Session, users: Iterable[User], limit: int) -> None:
-        """From now on the session is told when one of them comes or goes. Replaces nothing, adds."""
-        watching = session.watching if session.watching is not None else set()
-        new = [user for user in users if user.id not in watching]
+    async def watch(self, session: Session, users: Iterable[User], limit: int) -> dict[UserId, bool]:
+        """From now on the session is told when one of them comes or goes. Replaces nothing, adds. Gives who is
+        online as those who watch were told last: what changes after it is told. Refused LIMIT_REACHED."""
+        wanted = {user.id: user for user in users}
+        watching = session.watching or set()
+        new = [user for user in wanted.values() if user.id not in watching]
         if len(watching) + len(new) > limit:
             raise Refused(ErrorCode.LIMIT_REACHED)
-        topics = [topic_of_presence(user.id) for user in new if user.id not in self._watched]
-        session.watching = watching
+        if session.closed:
+            return dict.fromkeys(wanted, False)
+        if new:
+            session.watching = watching
+        topics = []
         for user in new:
             watched = self._watched.get(user.id)
             if watched is None:
                 watched = self._watched[user.id] = _Watched(user, self._hub.online(user.id))
+                topics.append(topic_of_presence(user.id))
             watched.watchers.add(session)
             watching.add(user.id)
         if topics:
             await self._bus.subscribe(topics)
             self._look_at.update(user.id for user in new)
+        return {user_id: user_id in self._watched and self._watched[user_id].online for user_id in wanted}
 
     def unwatch(self, session: Session) -> None:
         """The session is over."""

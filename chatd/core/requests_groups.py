@@ -69,6 +69,9 @@ class GroupRequests:
         def group_of(result: Group) -> object:
             return {"group": of_group(result)}
 
+        def joined(result: tuple[Group, bool]) -> object:
+            return group_of(result[0])
+
         def user_of(result: User) -> object:
             return {"user": of_user(result)}
 
@@ -77,7 +80,7 @@ class GroupRequests:
 
         return {
             "group.create": Op(New, "make a group; one owns it", write=self._create, shown=group_of),
-            "group.join": Op(OneGroup, "become a member", write=self._join, shown=group_of),
+            "group.join": Op(OneGroup, "become a member", write=self._join, shown=joined),
             "group.leave": Op(OneGroup, "stop being a member; an owner hands over", write=self._leave, shown=left),
             "group.list": Op(NoArguments, "one's groups", read=self._list),
             "group.members": Op(MembersPage, "who is in a group, with roles and presence", read=self._members),
@@ -89,7 +92,7 @@ class GroupRequests:
     async def _create(self, session: Session, arguments: New) -> Change[Group]:
         return self._groups.creating(session.user, arguments.name, arguments.description)
 
-    async def _join(self, session: Session, arguments: OneGroup) -> Change[Group]:
+    async def _join(self, session: Session, arguments: OneGroup) -> Change[tuple[Group, bool]]:
         return self._groups.joining(session.user, arguments.group)
 
     async def _leave(self, session: Session, arguments: OneGroup) -> Change[Left]:

@@ -141,7 +141,7 @@ class HistoryRequests:
         }
 
     async def _mark(self, session: Session, arguments: Mark) -> Change[tuple[ConversationId, Seq, int]]:
-        """The others of the conversation are told; one's own other sessions too."""
+        """The others of the conversation are told."""
         user, place = session.user, arguments.place
 
         def write(tables: Tables) -> tuple[ConversationId, Seq, int]:
@@ -153,6 +153,8 @@ class HistoryRequests:
 
         def after(result: tuple[ConversationId, Seq, int]) -> None:
             conversation, seq, other = result
+            if other == user.id:
+                return
             if other:
                 text = notice("read", **{"with": user.name, "by": of_user(user), "seq": seq})
                 self._tell_user(other, text)

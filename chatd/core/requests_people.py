@@ -6,7 +6,7 @@ Owns: the arguments and answers of these operations. Their rules: core.friends, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -20,6 +20,7 @@ from chatd.core.login import Logins
 from chatd.core.notices import of_user
 from chatd.core.presence import Presence
 from chatd.core.requests import NoArguments, Op, Table
+from chatd.core.roll import Roll
 from chatd.core.session import Session
 from chatd.errors import ErrorCode, Refused
 from chatd.model import Protocol, User
@@ -74,7 +75,7 @@ class Passwords(msgspec.Struct, frozen=True):
 
 
 class WhichSession(msgspec.Struct, frozen=True):
-    wire: str
+    wire: Literal["chatserver", "mobileimsdk"]
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -90,6 +91,7 @@ class Parts(NamedTuple):
     presence: Presence
     accounts: Accounts
     logins: Logins
+    roll: Roll
     config: Callable[[], Config]
 
 
@@ -101,6 +103,7 @@ class PeopleRequests:
         self._presence = parts.presence
         self._accounts = parts.accounts
         self._logins = parts.logins
+        self._roll = parts.roll
         self._config = parts.config
 
     def table(self) -> Table:
@@ -123,7 +126,7 @@ class PeopleRequests:
                 Profile, "change one's own profile", write=self._set_profile, shown=lambda r: {"profile": r}
             ),
             "password.change": Op(Passwords, "change one's own password", write=self._password),
-            "session.list": Op(NoArguments, "one's own sessions on this worker", read=self._sessions),
+            "session.list": Op(NoArguments, "one's own sessions", read=self._sessions),
             "session.kick": Op(WhichSession, "end one's own session on the wire named", read=self._kick),
             "whoami": Op(NoArguments, "who is logged in", read=self._whoami),
             "echo": Op(Text, "the text comes back", read=self._echo),
@@ -154,6 +157,17 @@ class PeopleRequests:
     # ---------------------------------------------------------------- presence
 
     async def _see(self, session: Session, arguments: SomeUsers) -> object:
+        seen = await self._seen(session, arguments)
+        return {"users": [_presence(user, self._hub.online(user.id), at_ms) for user, at_ms in seen]}
+
+    async def _watch(self, session: Session, arguments: SomeUsers) -> object:
+        seen = await self._seen(session, arguments)
+        users = [user for user, _ in seen]
+        online = await self._presence.watch(session, users, self._config().limits.presence_watches)
+        return {"users": [_presence(user, online[user.id], at_ms) for user, at_ms in seen]}
+
+    async def _seen(self, session: Session, arguments: SomeUsers) -> list[tuple[User, int]]:
+        """The users named, and when they were last seen. Refused where one may not be seen."""
         me, everybody = session.user.id, self._config().accounts.presence == "all"
 
         def read(tables: Tables) -> list[tuple[User, int]]:
@@ -163,18 +177,7 @@ class PeopleRequests:
                     raise Refused(ErrorCode.NOT_ALLOWED, f"you may not see whether {user.name} is online")
             return [(user, tables.last_seen(user.id)) for user in users]
 
-        seen = await self._store.read(read)
-        return {
-            "users": [
-                {**of_user(user), "online": self._hub.online(user.id), "last_seen": at_ms} for user, at_ms in seen
-            ]
-        }
-
-    async def _watch(self, session: Session, arguments: SomeUsers) -> object:
-        answer = await self._see(session, arguments)
-        users = await self._store.read(lambda tables: [whom(name)(tables) for name in arguments.users])
-        await self._presence.watch(session, users, self._config().limits.presence_watches)
-        return answer
+        return await self._store.read(read)
 
     # ---------------------------------------------------------------- about oneself
 
@@ -210,25 +213,16 @@ class PeopleRequests:
         return {"text": arguments.text}
 
     async def _sessions(self, session: Session, arguments: NoArguments) -> object:
-        return {
-            "sessions": [
-                {
-                    "wire": other.protocol.name.lower(),
-                    "since": other.since_ms,
-                    "peer": other.peer.remote,
-                    "this": other is session,
-                }
-                for other in self._hub.of_user(session.user.id)
-            ],
-            "elsewhere": self._hub.elsewhere(session.user.id),
-        }
+        sessions, complete = await self._roll.call(session)
+        return {"sessions": sessions, "complete": complete}
 
     async def _kick(self, session: Session, arguments: WhichSession) -> object:
-        try:
-            protocol = Protocol[arguments.wire.upper()]
-        except KeyError:
-            raise Refused(ErrorCode.BAD_FIELD, "wire: no such wire") from None
+        protocol = Protocol[arguments.wire.upper()]
         if protocol is session.protocol:
             raise Refused(ErrorCode.NOT_ALLOWED, "this is the session you are asking from")
         self._logins.end_own(session.user.id, protocol)
         return {}
+
+
+def _presence(user: User, online: bool, last_seen_ms: int) -> dict[str, object]:
+    return {**of_user(user), "online": online, "last_seen": last_seen_ms}

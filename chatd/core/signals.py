@@ -87,6 +87,26 @@ class EndSession(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=11)
     protocol: int
 
 
+class Present(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One session, as another worker tells of it."""
+
+    protocol: int
+    since_ms: int
+    remote: str
+
+
+class RollCall(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=12):
+    """Whoever has sessions of the user answers for each, with the same ref."""
+
+    user_id: UserId
+    ref: int
+
+
+class RollAnswer(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=13):
+    ref: int
+    present: Present
+
+
 Signal = (
     Arrived
     | Challenge
@@ -99,6 +119,8 @@ Signal = (
     | UserNews
     | PresenceChanged
     | EndSession
+    | RollCall
+    | RollAnswer
 )
 
 encode = msgspec.msgpack.Encoder().encode

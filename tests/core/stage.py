@@ -61,6 +61,7 @@ class Peer:
         self.kernel = 0
         self.queued = 0
         self.out_bytes = 0
+        self.text_bytes = 6000
         self.name = ""
 
     # --- what core calls

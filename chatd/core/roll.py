@@ -1,0 +1,70 @@
+"""A user's sessions, on whatever worker they are.
+
+Owns: asking the other workers, answering them, and how long is waited.
+Elsewhere: the sessions of this worker (core.hub); who may ask (core.requests_people: everybody, about themselves).
+Fails: never; a worker that does not answer in time is missing, and the caller is told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+
+from chatd.bus.base import Bus, topic_of_user
+from chatd.core import signals
+from chatd.core.hub import Hub
+from chatd.core.session import Session
+from chatd.model import Protocol
+
+_ANSWER_S = 0.5
+_WIRES = 2
+"""A user has at most one session on each wire that has sessions: who has found so many has found all."""
+
+
+class Roll:
+    def __init__(self, hub: Hub, bus: Bus) -> None:
+        self._hub = hub
+        self._bus = bus
+        self._asked: dict[int, tuple[list[signals.Present], asyncio.Event]] = {}
+        self._refs = itertools.count(time.time_ns() << 8 & (1 << 62) - 1)
+
+    async def call(self, session: Session) -> tuple[list[dict[str, object]], bool]:
+        """The sessions of this one's user, and whether those are all."""
+        user_id = session.user.id
+        found = [_shown(_present(one), one is session) for one in self._hub.of_user(user_id)]
+        if not self._hub.elsewhere(user_id) or len(found) >= _WIRES:
+            return found, True
+        ref = next(self._refs)
+        answers, heard = self._asked[ref] = [], asyncio.Event()
+        self._bus.publish(topic_of_user(user_id), signals.encode(signals.RollCall(user_id, ref)))
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                while len(found) + len(answers) < _WIRES:
+                    heard.clear()
+                    await heard.wait()
+            return found + [_shown(answer, False) for answer in answers], True
+        except TimeoutError:
+            return found + [_shown(answer, False) for answer in answers], False
+        finally:
+            del self._asked[ref]
+
+    def called(self, call: signals.RollCall) -> None:
+        """Another worker asks."""
+        for session in self._hub.of_user(call.user_id):
+            answer = signals.RollAnswer(call.ref, _present(session))
+            self._bus.publish(topic_of_user(call.user_id), signals.encode(answer))
+
+    def answered(self, answer: signals.RollAnswer) -> None:
+        if (asked := self._asked.get(answer.ref)) is not None:
+            asked[0].append(answer.present)
+            asked[1].set()
+
+
+def _present(session: Session) -> signals.Present:
+    return signals.Present(int(session.protocol), session.since_ms, session.peer.remote)
+
+
+def _shown(present: signals.Present, this: bool) -> dict[str, object]:
+    wire = Protocol(present.protocol).name.lower()
+    return {"wire": wire, "since": present.since_ms, "peer": present.remote, "this": this}
