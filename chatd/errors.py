@@ -85,6 +85,14 @@ MEANINGS: dict[ErrorCode, Meaning] = {
 }
 
 
+def meaning(code: int) -> Meaning:
+    """Also of a code that is a plug-in's own."""
+    return MEANINGS.get(code, _OF_A_PLUGIN)  # type: ignore[call-overload,no-any-return]
+
+
+_OF_A_PLUGIN = Meaning("refused by this server", False)
+
+
 class Disconnect(enum.Enum):
     """Why the server ends a connection: (text, should the client come back by itself?)."""
 
@@ -139,12 +147,13 @@ class WireError(ChatdError):
 
 
 class Refused(ChatdError):
-    """A command is refused; nothing changed. Caught in core.dispatch, which answers with the code."""
+    """A command is refused; nothing changed. Caught in core.dispatch, which answers with the code: an ErrorCode, or a
+    plug-in's own."""
 
-    def __init__(self, code: ErrorCode, text: str = "") -> None:
-        super().__init__(text or MEANINGS[code].text)
+    def __init__(self, code: int, text: str = "") -> None:
+        super().__init__(text or meaning(code).text)
         self.code = code
-        self.text = text or MEANINGS[code].text
+        self.text = text or meaning(code).text
 
 
 class Unavailable(ChatdError):

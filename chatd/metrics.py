@@ -43,6 +43,9 @@ FIELDS = (
     "bus_ok",  # 1 = every peer answers
     "udp_peers",  # of `connections`: those that are addresses, not sockets
     "udp_dropped",  # datagrams that could not be sent or served, total
+    "hooks_open",  # plug-ins that are not called for now, because they fail
+    "hook_failures",  # calls of plug-ins that failed, total
+    "hook_dropped",  # events for plug-ins dropped, total
 )
 
 
@@ -86,6 +89,9 @@ class Row:
     bus_ok: int
     udp_peers: int
     udp_dropped: int
+    hooks_open: int
+    hook_failures: int
+    hook_dropped: int
 
 
 for _index, _name in enumerate(FIELDS):

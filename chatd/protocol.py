@@ -195,9 +195,10 @@ class Echoed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False):
-    """`command` was refused; None when it could not be decoded (then `ref` is its wire number, or 0)."""
+    """`command` was refused; None when it could not be decoded (then `ref` is its wire number, or 0). code: an
+    ErrorCode, or a plug-in's own."""
 
-    code: ErrorCode
+    code: int
     text: str
     command: Command | None = None
     ref: int = 0

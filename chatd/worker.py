@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import time
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ import uvloop
 from chatd import log
 from chatd.bus.base import Bus
 from chatd.bus.local import LocalBus
-from chatd.config import Config, Listen
+from chatd.config import Config, Hook, Listen
 from chatd.config_change import live
+from chatd.config_load import HOOK_GROUP
 from chatd.core.dispatch import Core
+from chatd.core.plugin import Plugin
 from chatd.errors import BootError, Disconnect, Exit
 from chatd.metrics import State
 from chatd.net.server import Door, Server
@@ -60,6 +63,23 @@ def open_bus(config: Config, slot: int) -> Bus:
     if config.bus.url.startswith("local:"):
         return LocalBus(runtime / "bus", runtime / "claims", slot)
     raise BootError(f"bus.url: no such bus: {config.bus.url.partition(':')[0]}", Exit.CONFIG)
+
+
+def load_plugins(config: Config, loop: asyncio.AbstractEventLoop) -> list[Plugin]:
+    """Those of [[hook]], in its order. BootError with the plug-in's name when one cannot be used."""
+    return [_load_plugin(one, loop) for one in config.hook]
+
+
+def _load_plugin(hook: Hook, loop: asyncio.AbstractEventLoop) -> Plugin:
+    name = hook.entry_point or hook.name
+    try:
+        found = tuple(entry_points(group=HOOK_GROUP, name=name))
+        if not found:
+            raise ValueError(f"no plug-in {name} is installed")
+        return Plugin(hook, found[0].load()(hook.options), loop)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  told with its name, and ends the start
+        log.get().exception("plug-in cannot be loaded", hook=hook.name)
+        raise BootError(f"hook {hook.name}: {type(error).__name__}: {error}", Exit.CONFIG) from None
 
 
 def make_codec(listen: Listen, config: Config) -> Codec:
@@ -99,7 +119,8 @@ class Worker:
         self._row = seat.rows[seat.slot]
         self._log = log.get()
         self._bus = open_bus(seat.config, seat.slot)
-        self._core = Core(tables, self._bus, self.config, self._row, loop)
+        plugins = load_plugins(seat.config, loop)
+        self._core = Core(tables, self._bus, self.config, self._row, loop, plugins)
         self._server = Server(self._core, self.config, make_codec, seat.rows, seat.slot, loop)
         self._leave = asyncio.Event()
         self._drain_s: float | None = None
@@ -214,6 +235,7 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeouts.store_s):
                 await self._core.store.settle()
+                await self._core.chain.settle()
         self._core.store.close()
         await self._bus.close()
         self._log.info("worker leaves")

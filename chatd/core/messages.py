@@ -13,14 +13,19 @@ from chatd.config import Config
 from chatd.core.delivery import Delivery
 from chatd.core.session import Session
 from chatd.errors import MEANINGS, ErrorCode, Refused
+from chatd.model import Message
 from chatd.protocol import Accepted, Failed, SendMessage
 from chatd.store.base import Draft, Stored
 from chatd.store.commit import GroupCommit
 
 
 class Messages:
-    def __init__(self, delivery: Delivery, config: Callable[[], Config]) -> None:
+    def __init__(
+        self, delivery: Delivery, config: Callable[[], Config], also_tell: Callable[[Message], None] | None = None
+    ) -> None:
+        """also_tell: called with each message that is stored for the first time."""
         self._delivery = delivery
+        self._also_tell = also_tell
         self._config = config
         self.stored = 0
         """Messages stored for clients, total."""
@@ -46,3 +51,5 @@ class Messages:
                 session.peer.push(Accepted(draft.command, message.seq, message.sent_at_ms))
             self.stored += result.fresh
             self._delivery.stored(message)
+            if self._also_tell is not None and result.fresh:
+                self._also_tell(message)

@@ -135,6 +135,9 @@ def _worker(slot: Slot, gauge: Gauge) -> WorkerStatus:
         bus_ok=bool(row.bus_ok),
         udp_peers=row.udp_peers,
         udp_dropped=row.udp_dropped,
+        hooks_open=row.hooks_open,
+        hook_failures=row.hook_failures,
+        hook_dropped=row.hook_dropped,
     )
 
 

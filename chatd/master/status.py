@@ -35,6 +35,9 @@ class WorkerStatus(msgspec.Struct):
     bus_ok: bool
     udp_peers: int
     udp_dropped: int
+    hooks_open: int
+    hook_failures: int
+    hook_dropped: int
 
 
 class ListenerStatus(msgspec.Struct):

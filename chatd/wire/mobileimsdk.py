@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
-from chatd.errors import MEANINGS, ErrorCode, WireError
+from chatd.errors import MEANINGS, ErrorCode, WireError, meaning
 from chatd.model import Message
 from chatd.protocol import (
     Accepted,
@@ -327,7 +327,7 @@ class MobileimsdkCodec:
             refused = self._frame.decode(errors="replace")
             return self._fitted(ERROR, NOBODY, lambda packet: _error(event.code, packet), refused)
         fp = getattr(command, "fp", "")[: self._fp_bytes]
-        temporary = MEANINGS[event.code].temporary
+        temporary = meaning(event.code).temporary
 
         def content(text: str) -> str:
             return _error(event.code, _text({"fp": fp, "text": text, "temporary": temporary}))
