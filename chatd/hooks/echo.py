@@ -1,0 +1,23 @@
+"""A plug-in that answers every text to the server with the same text: the smallest there is.
+
+Options: `suffix`, put behind the text. Operations of chatd itself (friend.list …) go their way.
+Fails: at the start, for an option it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from chatd.hooks import Reply, Request
+
+
+class Echo:
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        unknown = options.keys() - {"suffix"}
+        if unknown:
+            raise ValueError(f"no such option: {', '.join(sorted(unknown))}")
+        self._suffix = str(options.get("suffix", " server[echo]"))
+
+    async def before_request(self, request: Request) -> Reply | None:
+        return None if request.op else Reply(request.body + self._suffix)
