@@ -42,13 +42,14 @@ def acknowledge_before_commit() -> None:
 
 def no_dedupe() -> None:
     """P2: what is sent again is stored again."""
+    from chatd.store.base import Draft
     from chatd.store.sqlite import SqliteTables
 
     append, number = SqliteTables.append, itertools.count(random.randrange(1 << 40))
 
     def forgetful(self: SqliteTables, drafts: Sequence[Any], now_ms: int) -> Any:
         renamed = [
-            draft._replace(command=msgspec.structs.replace(draft.command, fp=f"{draft.command.fp}/{next(number)}"))
+            Draft(draft.sender, msgspec.structs.replace(draft.command, fp=f"{draft.command.fp}/{next(number)}"))
             for draft in drafts
         ]
         return append(self, renamed, now_ms)
