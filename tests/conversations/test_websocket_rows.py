@@ -366,7 +366,7 @@ def test_workers_share_the_listener_evenly(make_daemon: Callable[..., Daemon]) -
 
 
 def test_who_does_not_read_is_cut_and_gets_the_rest_later(make_daemon: Callable[..., Daemon]) -> None:
-    town = Town(make_daemon(limits={"outbox_bytes": 65536, "in_flight": 4096}, timeouts={"stall_s": 2.0}).start())
+    town = Town(make_daemon(limits={"outbox_bytes": 262_144, "in_flight": 4096}, timeouts={"stall_s": 2.0}).start())
 
     async def story() -> None:
         alice, bob = await town.newcomer("alice"), await town.newcomer("bob")
