@@ -1,7 +1,8 @@
-// What the generator is asked to do; the head of loadgen.cpp explains it.
+// What a generator is asked to do; the heads of loadgen.cpp and fanout.cpp explain it.
 
 #pragma once
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -9,7 +10,7 @@
 using std::string;
 
 [[noreturn]] inline void die(const string& why, int code) {
-    fprintf(stderr, "loadgen: %s\n", why.c_str());
+    fprintf(stderr, "%s: %s\n", program_invocation_short_name, why.c_str());
     exit(code);
 }
 
@@ -18,9 +19,20 @@ struct Options {
     int port = 0, users = 200, window = 4, payload = 64, burst = 200;
     double rate = 0, seconds = 5, warm = 1, logins_per_s = 0;
     bool idle = false, pairs_from_stdin = false;
+    int senders = 4, group = 0;  // fanout's own, as is the next
+    bool qos = true;
 };
 
-inline Options parse(int argc, char** argv) {
+// Whether `name` is an option of fanout alone, and what it says.
+inline bool parse_fanout(Options& o, const string& name, const string& value) {
+    if (name == "--senders") o.senders = atoi(value.c_str());
+    else if (name == "--group") o.group = atoi(value.c_str());
+    else if (name == "--qos" && (value == "true" || value == "false")) o.qos = value == "true";
+    else return false;
+    return true;
+}
+
+inline Options parse(int argc, char** argv, bool fanout = false) {
     Options o;
     for (int i = 1; i < argc; i++) {
         string name = argv[i];
@@ -42,8 +54,9 @@ inline Options parse(int argc, char** argv) {
         else if (name == "--warm") o.warm = atof(value.c_str());
         else if (name == "--logins-per-s") o.logins_per_s = atof(value.c_str());
         else if (name == "--pairs" && value == "stdin") o.pairs_from_stdin = true;
-        else die("unknown option " + name, 64);
+        else if (!fanout || !parse_fanout(o, name, value)) die("unknown option " + name, 64);
     }
     if (o.port <= 0 || o.users < 2 || o.users % 2) die("--port and an even number of --users are needed", 64);
+    if (o.senders < 1 || o.senders > o.users) die("--senders must be some of the users", 64);
     return o;
 }

@@ -57,10 +57,10 @@ insecure_open_login = true
 
 
 def build() -> None:
-    """Compile the generator and the limit, if a source is newer."""
+    """Compile the generators and the limit, if a source is newer."""
     BUILD.mkdir(exist_ok=True)
     newest = max(path.stat().st_mtime for path in [*HERE.glob("*.cpp"), *HERE.glob("*.hpp")])
-    for name in ("loadgen", "ideal"):
+    for name in ("loadgen", "fanout", "ideal"):
         target = BUILD / name
         if target.exists() and target.stat().st_mtime > newest:
             continue

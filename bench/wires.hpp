@@ -76,8 +76,13 @@ struct MobileImsdk : Wire {
     }
 
     void message(User& from, const User& to, const string& body, const string& fp) override {
-        put(from, R"({"bridge":false,"type":2,"dataContent":")" + body + R"(","from":")" + from.name + R"(","to":")" + to.name +
-                      R"(","fp":")" + fp + R"(","QoS":true,"typeu":-1,"sm":-1})");
+        common_data(from, to.name, body, fp, true);
+    }
+
+    // `to`: a user, "#<group>", or "0", the server. body: as it is in a JSON string.
+    void common_data(User& from, const string& to, const string& body, const string& fp, bool qos) {
+        put(from, R"({"bridge":false,"type":2,"dataContent":")" + body + R"(","from":")" + from.name + R"(","to":")" + to +
+                      R"(","fp":")" + fp + (qos ? R"(","QoS":true,"typeu":-1,"sm":-1})" : R"(","QoS":false,"typeu":-1,"sm":-1})"));
     }
 
     void keep_alive(User& user) override {
