@@ -7,93 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from typing import Protocol, TypeVar
 
 import pytest
 
-from chatd.errors import ErrorCode, Refused
-from chatd.model import ConversationId, Message, Role, Seq, User
+from chatd.errors import ErrorCode
+from chatd.model import Message, Role, User
 from chatd.protocol import SendMessage
-from chatd.store.base import Advance, Draft, Stored, Tables
-
-T = TypeVar("T")
-ANY = 1000
-
-
-class Twin(Protocol):
-    """A store that can be opened several times, each time as another worker would."""
-
-    def open(self) -> Tables: ...
-
-    def collide(self) -> None:
-        """From now on, and for what is opened from now on, every fp of one sender has the same hash."""
-
-
-def to(user: User, body: str = "hello", fp: str = "", *, qos: bool = False) -> SendMessage:
-    return SendMessage("", user.id, 0, body, fp, qos)
-
-
-def to_name(name: str, body: str = "hello", fp: str = "") -> SendMessage:
-    return SendMessage(name, 0, 0, body, fp)
+from chatd.store.base import Draft, Stored, Tables
+from tests.store.contract_history import HistoryContract
+from tests.store.contract_people import PeopleContract
+from tests.store.steps import (
+    ANY,
+    Twin,
+    advance,
+    done,
+    join,
+    make,
+    refused,
+    send,
+    sent,
+    seqs,
+    team,
+    to,
+    to_group,
+    to_name,
+)
 
 
-def to_group(group: int, body: str = "hello", fp: str = "") -> SendMessage:
-    return SendMessage("", 0, group, body, fp)
-
-
-def done(tables: Tables, work: Callable[[Tables], T]) -> T:
-    """One transaction, ended by what `work` does."""
-    tables.begin()
-    try:
-        value = work(tables)
-    except BaseException:
-        tables.rollback()
-        raise
-    tables.commit()
-    return value
-
-
-def send(tables: Tables, *drafts: tuple[User, SendMessage], now_ms: int = 1) -> list[Stored | ErrorCode]:
-    batch = [Draft(sender, command) for sender, command in drafts]
-    return done(tables, lambda inside: inside.append(batch, now_ms))
-
-
-def sent(tables: Tables, sender: User, command: SendMessage, now_ms: int = 1) -> Stored:
-    (result,) = send(tables, (sender, command), now_ms=now_ms)
-    assert isinstance(result, Stored)
-    return result
-
-
-def make(tables: Tables, *names: str) -> list[User]:
-    return done(tables, lambda inside: [inside.create_user(name, "", 1) for name in names])
-
-
-def advance(tables: Tables, user: User, conversation: ConversationId, seq: Seq) -> None:
-    done(tables, lambda inside: inside.advance([Advance(user.id, conversation, seq)]))
-
-
-def team(tables: Tables, owner: User, *members: User) -> int:
-    group = done(tables, lambda inside: inside.create_group(owner.id, "team", "", ANY, 1))
-    for member in members:
-        join(tables, member, group)
-    return group
-
-
-def join(tables: Tables, user: User, group: int) -> None:
-    done(tables, lambda inside: inside.join_group(user.id, group, ANY, ANY, 1))
-
-
-def seqs(messages: list[Message]) -> list[tuple[ConversationId, Seq]]:
-    return [(message.conversation, message.seq) for message in messages]
-
-
-def refused(code: ErrorCode, tables: Tables, work: Callable[[Tables], object]) -> None:
-    with pytest.raises(Refused) as caught:
-        done(tables, work)
-    assert caught.value.code is code
-
-
-class StoreContract:
+class StoreContract(PeopleContract, HistoryContract):
     @pytest.fixture
     def twin(self) -> Twin:
         raise NotImplementedError

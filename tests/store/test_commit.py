@@ -23,7 +23,7 @@ from chatd.store.base import Advance, Draft, Stored, Tables
 from chatd.store.commit import GroupCommit
 from chatd.store.sqlite import SqliteTables, open_tables
 from tests.harness.deadline import run, until, within
-from tests.store.contract import ANY, make, sent, to, to_name
+from tests.store.steps import ANY, make, sent, to, to_name
 
 WAIT_S = 0.3
 

@@ -20,7 +20,8 @@ from chatd.model import Message, User
 from chatd.store import sqlite
 from chatd.store.base import Draft, Stored, Tables
 from chatd.store.schema import MIGRATIONS
-from tests.store.contract import ANY, StoreContract, make, send, sent, team, to
+from tests.store.contract import StoreContract
+from tests.store.steps import ANY, make, send, sent, team, to
 
 PROCESSES = 3
 MESSAGES = 3000
