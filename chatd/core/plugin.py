@@ -24,6 +24,7 @@ from chatd.errors import ChatdError
 
 _MOST_CALLS = 1000
 """Under way in one plug-in, those nobody waits for any more included."""
+_FRAMES = 20
 _MOST_TASKS = 2000
 """In its loop, those it has started itself included."""
 
@@ -40,7 +41,10 @@ class _Raised(NamedTuple):
 
 
 def _raised(error: BaseException) -> _Raised:
-    return _Raised(type(error).__name__, "".join(traceback.format_tb(error.__traceback__)[1:]))
+    """Innermost last. Lines of source are not read for it: this runs in many threads, whenever something fails."""
+    frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    told = (f"{code.co_filename}:{line} in {code.co_name}" for code, line in frames[-_FRAMES:])
+    return _Raised(type(error).__name__, "\n".join(told))
 
 
 class Plugin:
@@ -140,6 +144,7 @@ class _OwnLoop:
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
         self._loop.set_task_factory(self._make_task)
+        self._loop.set_exception_handler(self._complain)
         self._tasks = 0
         self._stopping = False
         self._log = log.get(hook=name)
@@ -158,6 +163,12 @@ class _OwnLoop:
                 self._loop.run_forever()
             except BaseException as error:  # noqa: BLE001  a task of the plug-in may even raise SystemExit
                 self._log.error("plug-in stopped its loop", why=type(error).__name__)
+
+    def _complain(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A task it has left alone has failed, or a callback."""
+        error = context.get("exception")
+        told = _raised(error)._asdict() if isinstance(error, BaseException) else {"why": str(context.get("message"))}
+        self._log.error("plug-in failed in the background", **told)
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:
         if self._tasks >= _MOST_TASKS:

@@ -6,15 +6,16 @@ Nothing here has a socket. Time is the loop's, plus what a test adds with `pass_
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from chatd.config import Accounts, Config, Limits, Timeouts
+from chatd.config import Accounts, Config, Hook, Limits, Timeouts
 from chatd.core.dispatch import Core
+from chatd.core.plugin import Plugin
 from chatd.core.session import Session
 from chatd.errors import Disconnect, ErrorCode
 from chatd.metrics import ROW_BYTES, Row
@@ -169,13 +170,14 @@ class Clock:
 
 
 class Worker:
-    def __init__(self, stage: Stage, tables: Tables) -> None:
+    def __init__(self, stage: Stage, tables: Tables, plugins: Sequence[tuple[Hook, object]]) -> None:
         self.stage = stage
         self.tables = tables
         self.row = Row(memoryview(bytearray(ROW_BYTES)).cast("q"))
         self.bus = stage.exchange.bus()
         self.slot = self.bus.slot
-        self.core = Core(tables, self.bus, lambda: stage.config, self.row, stage.clock)
+        loaded = [Plugin(hook, made, stage.clock) for hook, made in plugins]
+        self.core = Core(tables, self.bus, lambda: stage.config, self.row, stage.clock, loaded)
 
     def peer(self, protocol: Protocol = Protocol.MOBILEIMSDK) -> Peer:
         return Peer(self, protocol)
@@ -188,6 +190,7 @@ class Worker:
 
     async def close(self) -> None:
         await self.core.store.settle()
+        self.core.chain.close()
         self.core.store.close()
         await self.bus.close()
 
@@ -212,8 +215,11 @@ class Stage:
         accounts = msgspec.structs.replace(self.config.accounts, **settings)
         self.config = msgspec.structs.replace(self.config, accounts=accounts)
 
-    async def worker(self, wrap: Callable[[Tables], Tables] = lambda tables: tables) -> Worker:
-        worker = Worker(self, wrap(open_tables(self._path)))
+    async def worker(
+        self, wrap: Callable[[Tables], Tables] = lambda tables: tables, plugins: Sequence[tuple[Hook, object]] = ()
+    ) -> Worker:
+        """plugins: each with its table of the configuration."""
+        worker = Worker(self, wrap(open_tables(self._path)), plugins)
         self._stack.push_async_callback(worker.close)
         await worker.core.open()
         self.workers.append(worker)
