@@ -1,0 +1,225 @@
+"""Who is online: asked, watched, coalesced, true again after a worker died."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from chatd.errors import ErrorCode
+from chatd.protocol import ServerRequest
+from tests.core.asking import ask, befriend, new_group, notices, refused
+from tests.core.stage import Peer, Stage, play
+
+
+def rounds(stage: Stage, count: int = 1) -> None:
+    for _ in range(count):
+        for worker in stage.workers:
+            worker.core.round()
+
+
+def heard(peer: Peer) -> list[tuple[str, bool]]:
+    return [(notice["user"]["name"], notice["online"]) for notice in notices(peer, "presence")]
+
+
+async def online(peer: Peer, name: str) -> bool:
+    (entry,) = (await ask(peer, "presence.get", users=[name]))["users"]
+    return bool(entry["online"])
+
+
+async def friends(stage: Stage, workers: int = 2) -> tuple[Peer, Peer]:
+    """alice on the first worker watches bob on the last."""
+    made = [await stage.worker() for _ in range(workers)]
+    alice, bob = await made[0].mobile("alice"), await made[-1].mobile("bob")
+    await befriend(alice, bob)
+    found = await ask(alice, "presence.subscribe", users=["bob"])
+    assert [(entry["name"], entry["online"]) for entry in found["users"]] == [("bob", True)]
+    rounds(stage)
+    return alice, bob
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_coming_and_going_is_told_to_who_watches(tmp_path: Path, workers: int) -> None:
+    async def story(stage: Stage) -> None:
+        alice, bob = await friends(stage, workers)
+        carol = await stage.workers[0].mobile("carol")
+        await befriend(carol, bob)
+        bob.leave()
+        await stage.settled()
+        rounds(stage)
+        assert heard(alice) == [("bob", False)]
+        assert not await online(carol, "bob")
+        assert heard(carol) == []
+        (entry,) = (await ask(alice, "presence.get", users=["bob"]))["users"]
+        assert entry["last_seen"] > 10**12
+        await stage.workers[0].mobile("bob")
+        await stage.settled()
+        rounds(stage, 3)
+        assert heard(alice) == [("bob", False), ("bob", True)]
+        assert await online(carol, "bob")
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_comes_and_goes_all_the_time_is_told_of_once_a_second_at_most(tmp_path: Path, workers: int) -> None:
+    async def story(stage: Stage) -> None:
+        alice, bob = await friends(stage, workers)
+        for _ in range(7):
+            bob.leave()
+            await stage.settled()
+            bob = await stage.workers[-1].mobile("bob")
+        await stage.settled()
+        rounds(stage)
+        assert heard(alice) == []
+        for flaps in range(1, 5):
+            for _ in range(flaps):
+                bob.leave()
+                await stage.settled()
+                rounds_before = len(heard(alice))
+                bob = await stage.workers[-1].mobile("bob")
+                await stage.settled()
+                assert len(heard(alice)) == rounds_before
+            bob.leave()
+            await stage.settled()
+            rounds(stage)
+            bob = await stage.workers[-1].mobile("bob")
+            await stage.settled()
+            rounds(stage)
+            assert len(heard(alice)) == 2 * flaps
+
+    play(tmp_path, story)
+
+
+def test_one_of_two_sessions_that_ends_changes_nothing(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        alice, bob = await friends(stage)
+        desk = await stage.workers[0].desk("bob")
+        bob.leave()
+        await stage.settled()
+        rounds(stage)
+        assert heard(alice) == []
+        assert await online(alice, "bob")
+        desk.leave()
+        await stage.settled()
+        rounds(stage)
+        assert heard(alice) == [("bob", False)]
+
+    play(tmp_path, story)
+
+
+def test_a_worker_that_dies_takes_its_users_along(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        alice, _ = await friends(stage)
+        await stage.workers[1].bus.close()
+        rounds(stage)
+        assert heard(alice) == []  # nobody has said anything
+        stage.exchange.gap(0)
+        await stage.settled()
+        rounds(stage)
+        assert heard(alice) == [("bob", False)]
+        assert not await online(alice, "bob")
+
+    play(tmp_path, story)
+
+
+def test_a_lost_doorbell_is_found_at_the_gap(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        alice, bob = await friends(stage)
+        stage.exchange.lost = lambda source, target, data: True
+        bob.leave()
+        await stage.settled()
+        rounds(stage, 2)
+        assert heard(alice) == []
+        stage.exchange.gap(0)
+        await stage.settled()
+        rounds(stage)
+        assert heard(alice) == [("bob", False)]
+
+    play(tmp_path, story)
+
+
+def test_a_login_that_fails_half_way_leaves_nobody_online(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        alice, bob = await friends(stage)
+        bob.leave()
+        await stage.settled()
+        rounds(stage)
+        for steps in range(30):
+            peer = stage.workers[1].peer()
+            entering = asyncio.ensure_future(peer.login("bob"))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            stage.workers[0].core._presence.gap()
+            rounds(stage)  # looks while the login is under way
+            peer.leave()
+            await entering
+            await stage.settled()
+            rounds(stage)
+            assert heard(alice)[-1] == ("bob", False), steps
+
+    play(tmp_path, story)
+
+
+def test_only_friends_and_group_mates_see_it(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        worker = await stage.worker()
+        alice, bob, carol = [await worker.mobile(name) for name in ("alice", "bob", "carol")]
+        for op in ("presence.get", "presence.subscribe"):
+            assert await refused(alice, op, users=["bob"]) is ErrorCode.NOT_ALLOWED
+            assert await refused(alice, op, users=["alice", "bob"]) is ErrorCode.NOT_ALLOWED
+            assert await refused(alice, op, users=["nobody"]) is ErrorCode.UNKNOWN_RECIPIENT
+            assert await ask(alice, op, users=["alice"])
+        number = await new_group(alice, bob)
+        assert await online(alice, "bob")
+        await ask(bob, "group.leave", group=number)
+        assert await refused(alice, "presence.get", users=["bob"]) is ErrorCode.NOT_ALLOWED
+        stage.account(presence="all")
+        assert await online(carol, "bob")
+        assert (await ask(carol, "presence.subscribe", users=["bob", 1]))["users"][1]["name"] == "alice"
+
+    play(tmp_path, story)
+
+
+def test_watching_is_limited_and_ends_with_the_session(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        stage.limit(presence_watches=3)
+        stage.account(presence="all")
+        one, two = await stage.worker(), await stage.worker()
+        alice = await one.mobile("alice")
+        others = [await two.mobile(f"user {number}") for number in range(5)]
+        names = [other.name for other in others]
+        await ask(alice, "presence.subscribe", users=names[:3])
+        await ask(alice, "presence.subscribe", users=[*names[:3], *names[:3]])
+        assert await refused(alice, "presence.subscribe", users=names[3:4]) is ErrorCode.LIMIT_REACHED
+        topics = len(one.bus.own)
+        alice.leave()
+        await stage.settled()
+        assert len(one.bus.own) == topics - 4
+        assert not one.core._presence._watched
+        for other in others:
+            other.leave()
+        await stage.settled()
+        rounds(stage)
+        assert heard(alice) == []
+
+    play(tmp_path, story)
+
+
+def test_who_leaves_while_asking_to_watch_is_not_kept(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        stage.account(presence="all")
+        one = await stage.worker()
+        await one.mobile("bob")
+        for steps in range(20):
+            alice = await one.mobile("alice")
+            asking = asyncio.ensure_future(alice.do(ServerRequest('{"op":"presence.subscribe","users":["bob"]}')))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            alice.leave()
+            await asking
+            assert not one.core._presence._watched
+        assert not one.core._presence._look_at - {1, 2}
+
+    play(tmp_path, story)
