@@ -1,7 +1,7 @@
-"""One run of the generator against one server, and what the server spent during it.
+"""The generators against one server, and what the server spent meanwhile.
 
-Owns: running bench/loadgen, reading its phases, pairing users across workers.
-Fails: RuntimeError when the generator fails.
+Owns: running bench/loadgen and bench/fanout, reading their phases, pairing users across workers.
+Fails: RuntimeError when a generator fails, or a server keeps connections whose clients are gone.
 """
 
 from __future__ import annotations
@@ -9,21 +9,24 @@ from __future__ import annotations
 import itertools
 import json
 import subprocess
+import time
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import IO
+from dataclasses import dataclass, replace
+from types import TracebackType
 
 from servers import BUILD, Server
 
 _runs = itertools.count()
+_GONE_DEADLINE_S = 60.0
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one run showed. Latencies in µs; cpu_us is the server's CPU per delivered message.
+    """What one run showed. Latencies in µs; cpu_us is the server's CPU per delivered message (per copy in a group).
 
     crossed: the share of users whose partner is on another worker, 0..1; None where nobody looked.
     idle_kb: with --idle, memory the connections added, per connection, after all had logged in; else 0.
+    generator_busy: the generator's share of one core while measuring; near 1 it has measured itself.
     """
 
     delivered: int
@@ -36,32 +39,133 @@ class Run:
     idle_kb: float
     crossed: float | None
     sent: int
+    generator_busy: float
     wrong: dict[str, int]
+
+    @property
+    def per_cpu_s(self) -> float:
+        """Messages (copies) delivered per second of the server's CPU."""
+        return 1e6 / self.cpu_us if self.cpu_us else 0.0
+
+
+class Generator:
+    """One running process of a generator. Its phases are waited for in their order."""
+
+    def __init__(self, program: str, server: Server, wire: str, users: int, prefix: str, *options: str) -> None:
+        command = [str(BUILD / program), "--wire", wire, "--port", str(server.ports[wire])]
+        command += ["--users", str(users), "--prefix", prefix, *options]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Generator:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if error is not None:
+            self._process.kill()
+        self._process.communicate()
+
+    def phase(self, name: str) -> dict:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the generator ended before its phase {name!r}")
+        phase = json.loads(line)
+        if phase["phase"] != name:
+            raise RuntimeError(f"expected phase {name!r}, got {line!r}")
+        return phase
+
+    def tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
 
 
 def run(server: Server, *options: str, wire: str = "mobileimsdk", users: int = 200, cross: bool = False) -> Run:
-    """cross: put the two users of a pair on different workers, as far as the connections are spread."""
-    command = [str(BUILD / "loadgen"), "--wire", wire, "--port", str(server.ports[wire])]
-    command += ["--users", str(users), "--prefix", f"r{next(_runs)}u", *options]
+    """Pairs. cross: put the two users of a pair on different workers, as far as the connections are spread."""
     if cross:
-        command += ["--pairs", "stdin"]
+        options = (*options, "--pairs", "stdin")
     idle = "--idle" in options
     pss_before_kb = server.pss_kb() if idle else 0
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as generator:
-        assert generator.stdin is not None
-        assert generator.stdout is not None
-        ready = _phase(generator.stdout, "ready")
+    with Generator("loadgen", server, wire, users, _prefix(), *options) as generator:
+        ready = generator.phase("ready")
         crossed = None
         if cross:
             partners, crossed = _pairs(ready["ports"], server.holders(wire))
-            generator.stdin.write(" ".join(map(str, partners)) + "\n")
-            generator.stdin.flush()
-        _phase(generator.stdout, "measure")
-        cpu_before_s = server.cpu_s()
-        _phase(generator.stdout, "stop")
-        cpu_s = server.cpu_s() - cpu_before_s
+            generator.tell(" ".join(map(str, partners)))
+        cpu_s = _spent_s(server, generator)
         pss_kb = server.pss_kb() if idle else 0
-        end = _phase(generator.stdout, "end")
+        one = _run(ready, cpu_s, generator.phase("end"))
+    return replace(one, crossed=crossed, idle_kb=(pss_kb - pss_before_kb) / users)
+
+
+class Group:
+    """One group on one server, from its making at the first run."""
+
+    def __init__(self, server: Server, users: int = 1000) -> None:
+        self._server = server
+        self._users = users
+        self._prefix = _prefix()
+        self._number = 0
+
+    def run(self, *options: str) -> Run:
+        """Some of its members write to it, all of them online."""
+        known = ("--group", str(self._number)) if self._number else ()
+        with Generator("fanout", self._server, "mobileimsdk", self._users, self._prefix, *known, *options) as generator:
+            ready = generator.phase("ready")
+            self._number = generator.phase("group")["group"]
+            return _run(ready, _spent_s(self._server, generator), generator.phase("end"))
+
+
+class Storm:
+    """`users` log in over `seconds` while 200 others exchange messages at a fixed rate; at blow() again, the same users."""
+
+    def __init__(self, server: Server, users: int, seconds: float) -> None:
+        self._server = server
+        self._users = users
+        self._seconds = seconds
+        self._prefix = _prefix()
+
+    def blow(self, rate: int = 2000) -> Run:
+        """What the others saw during the storm; logins_per_s and login_p99_us are the storm's."""
+        wire = "mobileimsdk"
+        steady = ("--rate", str(rate), "--seconds", str(self._seconds))
+        storming = ("--logins-per-s", str(self._users / self._seconds), "--idle", "--seconds", "1")
+        with Generator("loadgen", self._server, wire, 200, _prefix(), *steady) as others:
+            others.phase("ready")
+            others.phase("measure")
+            before_s = self._server.cpu_s()
+            with Generator("loadgen", self._server, wire, self._users, self._prefix, *storming) as storm:
+                others.phase("stop")
+                cpu_s = self._server.cpu_s() - before_s
+                one = _run(storm.phase("ready"), cpu_s, others.phase("end"))
+                storm.phase("measure")
+                storm.phase("stop")
+                closed = storm.phase("end")["closed"]
+        self._await_calm(wire)
+        return replace(one, wrong={**one.wrong, "closed": one.wrong["closed"] + closed})
+
+    def _await_calm(self, wire: str) -> None:
+        deadline = time.monotonic() + _GONE_DEADLINE_S
+        while left := self._server.connections(wire):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the server still holds {left} connections whose clients are gone")
+            time.sleep(0.1)
+
+
+def _prefix() -> str:
+    """Of the names of users that no run before has had."""
+    return f"r{next(_runs)}u"
+
+
+def _spent_s(server: Server, generator: Generator) -> float:
+    """The server's CPU while the generator measures."""
+    generator.phase("measure")
+    before_s = server.cpu_s()
+    generator.phase("stop")
+    return server.cpu_s() - before_s
+
+
+def _run(ready: dict, cpu_s: float, end: dict) -> Run:
     return Run(
         delivered=end["delivered"],
         per_s=end["per_s"],
@@ -70,21 +174,12 @@ def run(server: Server, *options: str, wire: str = "mobileimsdk", users: int = 2
         p99_us=end["p99_us"],
         logins_per_s=ready["logins_per_s"],
         login_p99_us=ready["p99_us"],
-        idle_kb=(pss_kb - pss_before_kb) / users,
-        crossed=crossed,
+        idle_kb=0.0,
+        crossed=None,
         sent=end["sent"],
+        generator_busy=end["generator_busy"],
         wrong={name: end[name] for name in ("lost", "reordered", "repeated", "refused", "closed")},
     )
-
-
-def _phase(lines: IO[str], name: str) -> dict:
-    line = lines.readline()
-    if not line:
-        raise RuntimeError(f"the generator ended before its phase {name!r}")
-    phase = json.loads(line)
-    if phase["phase"] != name:
-        raise RuntimeError(f"expected phase {name!r}, got {line!r}")
-    return phase
 
 
 def _pairs(ports: list[int], holders: dict[int, int]) -> tuple[list[int], float]:

@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
 
-from load import Run, run
+from load import Group, Run, Storm, run
 from report import Row, write
 from servers import Chatd, Ideal, Server, build
 
 IDLE_USERS = 10_000
+STORM_USERS = 10_000
+STORM_S = 10.0
 Runs = dict[str, list[Run]]
 
 
@@ -29,10 +31,19 @@ def main() -> int:
     build()
     runs: Runs = defaultdict(list)
     with running(Ideal) as ideal, running(lambda: Chatd(1)) as one, running(lambda: Chatd(2)) as two:
+        group = Group(one)
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds}", flush=True)
             messages(runs, ideal, one, two, options.seconds)
+            fan_out(runs, group, options.seconds)
         errors = one.errors_logged() + two.errors_logged()
+    with running(lambda: Chatd(1)) as fresh:
+        for number in range(options.rounds):
+            print(f"storm {number + 1} of {options.rounds}", flush=True)
+            storm = Storm(fresh, STORM_USERS, STORM_S)
+            for logins in ("first", "repeated"):
+                keep(runs, f"storm, {logins}", storm.blow())
+        errors += fresh.errors_logged()
     for workers in (1, 2):
         with running(lambda workers=workers: Chatd(workers)) as fresh:
             keep(runs, f"idle, workers={workers}", run(fresh, "--idle", "--seconds", "5", users=IDLE_USERS))
@@ -83,6 +94,13 @@ def messages(runs: Runs, ideal: Server, one: Server, two: Server, seconds: float
             keep(runs, "one, udp, rate", run(server, "--rate", "5000", *last, wire="mobileimsdk-udp"))
             keep(runs, "one, ws, rate", run(server, "--rate", "5000", *last, wire="mobileimsdk-ws"))
     keep(runs, "one, chatserver", run(one, "--window", "4", *last, wire="chatserver"))
+
+
+def fan_out(runs: Runs, group: Group, seconds: float) -> None:
+    last = ("--seconds", str(seconds))
+    keep(runs, "group, QoS", group.run("--window", "4", *last))
+    keep(runs, "group, no QoS", group.run("--window", "4", "--qos", "false", *last))
+    keep(runs, "group, rate", group.run("--rate", "20", *last))
 
 
 def keep(runs: Runs, name: str, one: Run) -> None:
@@ -157,11 +175,46 @@ def table(runs: Runs, errors: int) -> list[Row]:
             Row(f"{of}: p99 of a login, ms", mid(name, "login_p99_us") / 1000, "", digits=0),
             Row(f"{of}, then idle: PSS per connection, kB", mid(name, "idle_kb"), "<= 6"),
         ]
+    rows += _group_rows(mid) + _storm_rows(mid)
     what = f"WebSocket, {IDLE_USERS:,} first logins, 1 worker, then idle: PSS per connection, kB"
     rows.append(Row(what, mid("idle, ws", "idle_kb"), ""))
     sent = sum(one.sent for of in runs.values() for one in of)
     rows.append(Row(f"lost, doubled, reordered or refused, of {sent:,} messages", wrong(runs), "<= 0", digits=0))
     rows.append(Row("errors logged", errors, "<= 0", digits=0))
+    return rows
+
+
+def _group_rows(mid: Callable[[str, str], float]) -> list[Row]:
+    rows = []
+    for name, what in (
+        ("group, QoS", "1,000-member group, QoS, window 4"),
+        ("group, no QoS", "1,000-member group, no QoS, window 4"),
+    ):
+        rows += [
+            Row(f"{what}: deliveries per second and core", mid(name, "per_cpu_s"), ">= 60000", digits=0),
+            Row(f"{what}: server CPU per delivery, µs", mid(name, "cpu_us"), "", digits=1),
+            Row(f"{what}: deliveries/s", mid(name, "per_s"), "", digits=0),
+            Row(f"{what}: the generator's share of a core", mid(name, "generator_busy"), ""),
+        ]
+    what = "1,000-member group, QoS, 20 messages/s"
+    return [
+        *rows,
+        Row(f"{what}: p50 latency of a delivery, ms", mid("group, rate", "p50_us") / 1000, "", digits=1),
+        Row(f"{what}: p99 latency of a delivery, ms", mid("group, rate", "p99_us") / 1000, "", digits=1),
+        Row(f"{what}: server CPU per delivery, µs", mid("group, rate", "cpu_us"), "", digits=1),
+    ]
+
+
+def _storm_rows(mid: Callable[[str, str], float]) -> list[Row]:
+    rows = []
+    for logins in ("first", "repeated"):
+        name, what = f"storm, {logins}", f"{STORM_USERS:,} {logins} logins over {STORM_S:g} s"
+        rows += [
+            Row(f"{what}: p50 of 2,000 messages/s of others, ms", mid(name, "p50_us") / 1000, "", digits=1),
+            Row(f"{what}: p99 of 2,000 messages/s of others, ms", mid(name, "p99_us") / 1000, "< 100", digits=1),
+            Row(f"{what}: logins/s", mid(name, "logins_per_s"), "", digits=0),
+            Row(f"{what}: p99 of a login, ms", mid(name, "login_p99_us") / 1000, "", digits=0),
+        ]
     return rows
 
 

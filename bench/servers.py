@@ -108,6 +108,10 @@ class Server:
                     holders[by_inode[inode]] = pid
         return holders
 
+    def connections(self, wire: str) -> int:
+        """Connections the server has not closed yet, also those whose client is gone."""
+        return len(_connections(self.ports[wire], ("01", "08")))
+
     def last_words(self) -> str:
         """The end of what the server logged."""
         return ""
@@ -201,13 +205,14 @@ def _pss_kb(pid: int) -> int:
     return 0
 
 
-def _connections(server_port: int) -> dict[str, int]:
-    """Inode of the server's socket -> the client's port, for the established connections to server_port."""
+def _connections(server_port: int, states: tuple[str, ...] = ("01",)) -> dict[str, int]:
+    """Inode of the server's socket -> the client's port, for the connections to server_port in these of the kernel's
+    states: 01 established, 08 closed by the client alone."""
     found = {}
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
         local_port, remote_port = (int(fields[i].split(":")[1], 16) for i in (1, 2))
-        if local_port == server_port and fields[3] == "01":
+        if local_port == server_port and fields[3] in states:
             found[fields[9]] = remote_port
     return found
 
