@@ -69,8 +69,8 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     origins: Annotated[
         tuple[str, ...],
         _option(
-            'ws: pages whose scripts may connect, each as a browser names it, "https://HOST"; [] = any. Clients that are '
-            "no browsers name none and may always",
+            'ws: pages whose scripts may connect, each as a browser names it, "https://HOST"; [] = any. Clients that '
+            "are no browsers name none and may always",
             "worker",
         ),
     ] = ()
