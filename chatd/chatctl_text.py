@@ -35,7 +35,18 @@ def status(told: Status) -> str:
         waiting = "" if one.waiting < 0 else f", {one.waiting} of {one.backlog} waiting"
         lines.append(f"{label} {one.protocol} {one.address}{waiting}")
     lines.append(f"    refused: {refused} connections")
+    lines += _plugins(told)
     return "\n".join(lines) + "\n\n" + workers(told)
+
+
+def _plugins(told: Status) -> list[str]:
+    """Only where there is something to tell of them. A plug-in is counted once for each worker."""
+    shut, failed, dropped = (
+        sum(getattr(one, name) for one in told.workers) for name in ("hooks_open", "hook_failures", "hook_dropped")
+    )
+    if not failed and not dropped:
+        return []
+    return [f"   plug-ins: {shut} not called for now, {failed} calls failed, {dropped} events dropped"]
 
 
 _COLUMNS = (
@@ -82,6 +93,7 @@ def verdict(told: Status) -> tuple[int, str]:
     if told.workers_ready == 0 or told.state == "stopping":
         return 2, f"CRITICAL: {told.state}, {counted}"
     wrong = [text for text, bad in (("store", not told.store_ok), ("bus", not told.bus_ok)) if bad]
+    wrong += ["plug-ins"] if any(one.hooks_open for one in told.workers) else []
     if told.state != "running" or wrong:
         return 1, f"DEGRADED: {told.state}, {counted}{''.join(f', {one} down' for one in wrong)}"
     return 0, f"OK: {counted}"

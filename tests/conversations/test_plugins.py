@@ -1,0 +1,275 @@
+"""Plug-ins in a real daemon: those that come with chatd, and one that is installed beside it as anybody's would be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatd.errors import ErrorCode, Exit
+from tests.harness.daemon import Daemon
+from tests.harness.deadline import run, until, wait_until
+from tests.harness.mobileimsdk import ACK, DATA, ERROR, KEEP_ALIVE, KEPT_ALIVE, LOGIN_ANSWER, MobilePeer, content
+from tests.harness.person import Town
+
+PLUGIN = '''
+import asyncio, os, time
+from pathlib import Path
+from chatd.hooks import Reply, Rewrite, Veto
+
+def make(options):
+    """What options say: crash while loading, or a plug-in."""
+    if options.get("crash"):
+        raise RuntimeError("no licence")
+    return Moderator(options)
+
+class Moderator:
+    def __init__(self, options):
+        self.notes = Path(options["notes"])
+
+    def note(self, text):
+        with self.notes.open("a") as file:
+            file.write(text + "\\n")
+
+    def before_message(self, message):
+        if message.body == "darn":
+            return Veto("mind your words", 2000)
+        if message.body == "hang":
+            time.sleep(60)
+        if message.body == "leave":
+            raise SystemExit(1)
+        return Rewrite(message.body.upper()) if message.body == "shout" else None
+
+    async def before_request(self, request):
+        if request.body == "block":
+            time.sleep(60)
+
+    def recipient_offline(self, event):
+        self.note(f"{event.message.body} for {' and '.join(user.name for user in event.users)}")
+'''
+
+
+def install(folder: Path) -> str:
+    """A distribution as pip leaves it behind: the module, and its metadata with the entry point."""
+    (folder / "moderator.py").write_text(PLUGIN)
+    info = folder / "chatd_moderator-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: chatd-moderator\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[chatd.hooks]\nmoderator = moderator:make\nbroken = moderator:nothing\nabsent = no_such_module:make\n"
+    )
+    return str(folder)
+
+
+def daemon_with(root: Path, *hooks: dict[str, Any], workers: int = 1) -> Daemon:
+    (root / "site").mkdir(parents=True)
+    daemon = Daemon(root, workers=workers)
+    daemon.env["PYTHONPATH"] += os.pathsep + install(root / "site")
+    daemon.config["hook"] = list(hooks)
+    daemon.write_config()
+    return daemon
+
+
+@contextmanager
+def serving(daemon: Daemon) -> Iterator[Town]:
+    try:
+        yield Town(daemon.start())
+    finally:
+        complaints = daemon.discard()
+    assert not complaints, "the daemon logged errors:\n" + "\n".join(complaints[:20])
+
+
+def ask(peer: MobilePeer, body: str, fp: str) -> None:
+    peer.put({"type": DATA, "from": "", "to": "0", "dataContent": body, "fp": fp, "QoS": True, "typeu": -1})
+
+
+async def answer(peer: MobilePeer) -> str:
+    packet = await peer.find(type=DATA)
+    assert packet["from"] == "0"
+    peer.acknowledge(packet)
+    return str(packet["dataContent"])
+
+
+def test_both_plugins_that_come_with_chatd(tmp_path: Path) -> None:
+    """translate first: what it does not answer is echoed."""
+    hooks = {"name": "words", "entry_point": "translate"}, {"name": "echo", "options.suffix": " (echo)"}
+
+    async def story(town: Town) -> None:
+        peer = await town.on_mobile(await town.newcomer("alice"))
+        for number, (text, expected) in enumerate(
+            [
+                ("translate hello", "hello = 你好"),
+                ("hello", "hello (echo)"),
+                ("translate xyzzy", "xyzzy is not in the dictionary"),
+                ('{"no":"op"}', '{"no":"op"} (echo)'),
+            ]
+        ):
+            ask(peer, text, f"fp{number}")
+            assert (await peer.find(type=ACK))["dataContent"] == f"fp{number}"
+            assert await answer(peer) == expected
+        ask(peer, '{"op":"whoami","ref":5}', "fp9")
+        assert '"ref":5,"ok":true' in await answer(peer)
+
+    with serving(daemon_with(tmp_path, *hooks)) as town:
+        run(story(town))
+
+
+def test_one_that_is_installed_beside_chatd(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    hook = {"name": "moderator", "options.notes": str(notes)}
+
+    async def story(town: Town) -> None:
+        alice, bob = await town.newcomer("alice"), await town.newcomer("bob")
+        sender, recipient = await town.on_mobile(alice), await town.on_mobile(bob)
+        sender.say(alice, bob, "darn", "fp1")
+        error = content(await sender.find(type=ERROR))
+        assert error["errorCode"] == 2000
+        assert '"fp":"fp1"' in error["errorMsg"]
+        assert "mind your words" in error["errorMsg"]
+        for number, text in enumerate(("one", "shout", "three")):
+            sender.say(alice, bob, text, f"fp1{number}")
+        heard = [(await recipient.find(type=DATA))["dataContent"] for _ in range(3)]
+        assert heard == ["one", "SHOUT", "three"]
+        recipient.close()
+        await until(10, "bob is away", lambda: town.daemon.status()["workers"][0]["sessions"] == 1)
+        sender.say(alice, bob, "later", "fp20")
+        await sender.find(type=ACK, dataContent="fp20")
+        await until(10, "the plug-in was told", notes.exists)
+        assert notes.read_text() == f"later for {bob}\n"
+
+    with serving(daemon_with(tmp_path, hook)) as town:
+        run(story(town))
+
+
+@pytest.mark.parametrize("fail", ["open", "closed"])
+def test_one_that_hangs_leaves_the_worker_and_the_order_alone(tmp_path: Path, fail: str) -> None:
+    hook = {
+        "name": "moderator",
+        "options.notes": str(tmp_path / "notes.txt"),
+        "time_limit_ms": 200,
+        "fail": fail,
+        "breaker_failures": 2,
+        "breaker_s": 1.0,
+    }
+    daemon = daemon_with(tmp_path, hook)
+    daemon.expect_error("plug-in failed")
+
+    async def story(town: Town) -> None:
+        alice, bob = await town.newcomer("alice"), await town.newcomer("bob")
+        sender, recipient = await town.on_mobile(alice), await town.on_mobile(bob)
+        for number, text in enumerate(("before", "hang", "between", "leave", "hang", "refused", "after")):
+            sender.say(alice, bob, text, f"fp{number}")
+        if fail == "closed":
+            codes = [content(await sender.find(type=ERROR))["errorCode"] for _ in range(5)]
+            assert codes == [ErrorCode.BUSY] * 5
+            assert [(await recipient.take())["dataContent"] for _ in range(2)] == ["before", "between"]
+        else:
+            heard = [(await recipient.take())["dataContent"] for _ in range(7)]
+            assert heard == ["before", "hang", "between", "leave", "hang", "refused", "after"]
+        row = town.daemon.status()["workers"][0]
+        assert (row["hooks_open"], row["hook_failures"], row["restarts"]) == (1, 3, 0)
+        assert "1 not called" in town.daemon.ctl("status").stdout
+        ask(sender, "block", "fp30")
+        recipient.put({"type": KEEP_ALIVE, "from": bob, "to": "0", "dataContent": "{}"})
+        await recipient.find(2.0, type=KEPT_ALIVE)
+        await until(10, "it is tried again", lambda: works(sender, alice, bob))
+        assert town.daemon.status()["workers"][0]["hooks_open"] == 0
+
+    with serving(daemon) as town:
+        run(story(town))
+
+
+def works(sender: MobilePeer, alice: str, bob: str) -> bool:
+    """ "darn" is refused by the plug-in itself. Asked until it answers."""
+    codes = [content(frame)["errorCode"] for frame in sender.frames if frame["type"] == ERROR]
+    if 2000 not in codes:
+        sender.say(alice, bob, "darn", None, qos=False)
+    return 2000 in codes
+
+
+def kill_the_worker(daemon: Daemon) -> Callable[[], bool]:
+    """Returns the question whether there is another one."""
+    (pid,) = daemon.workers()
+    os.kill(pid, 9)
+    return lambda: daemon.workers() != [pid] and daemon.all_ready()
+
+
+def test_a_worker_that_is_started_anew_has_it_again(tmp_path: Path) -> None:
+    daemon = daemon_with(tmp_path, {"name": "moderator", "options.notes": str(tmp_path / "notes.txt")})
+
+    async def story(town: Town) -> None:
+        alice = await town.newcomer("alice")
+        for round_number in range(2):
+            peer = await town.mobile_peer()
+            peer.put(peer.login_packet(alice, town.secret))
+            assert content(await peer.find(type=LOGIN_ANSWER))["code"] == 0
+            peer.say(alice, alice, "shout", f"fp{round_number}")
+            assert (await peer.find(type=DATA))["dataContent"] == "SHOUT"
+            if not round_number:
+                there_is_another = kill_the_worker(town.daemon)
+                await peer.end()
+                await until(20, "another worker", there_is_another)
+
+    daemon.expect_error("worker died")
+    with serving(daemon) as town:
+        run(story(town))
+
+
+@pytest.mark.parametrize(
+    ("hook", "line"),
+    [
+        ({"name": "mod", "entry_point": "moderator", "options.crash": True}, "hook mod: RuntimeError: no licence"),
+        ({"name": "mod", "entry_point": "moderator"}, "hook mod: KeyError: 'notes'"),
+        ({"name": "broken"}, "hook broken: AttributeError"),
+        ({"name": "absent"}, "hook absent: ModuleNotFoundError"),
+        ({"name": "echo", "options.sufix": "!"}, "hook echo: ValueError: no such option: sufix"),
+        ({"name": "nobody"}, "hook[0].entry_point: no plug-in nobody is installed (there are: "),
+    ],
+    ids=lambda value: value["name"] if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_loaded_ends_the_start(tmp_path: Path, hook: dict[str, Any], line: str) -> None:
+    daemon = daemon_with(tmp_path, hook)
+    daemon.launch()
+    try:
+        assert daemon.wait_gone() == Exit.CONFIG
+        assert line in daemon.output.read_text()
+    finally:
+        daemon.clear()
+
+
+def test_testing_a_configuration_runs_no_code_of_a_plugin(tmp_path: Path) -> None:
+    daemon = daemon_with(tmp_path, {"name": "absent"})
+    command = [sys.executable, "-m", "chatd", "-c", str(daemon.config_file), "-t"]
+    tested = subprocess.run(command, env=daemon.env, capture_output=True, text=True, timeout=30, check=False)
+    assert (tested.returncode, "is good" in tested.stderr) == (0, True), tested
+
+
+def test_a_changed_plugin_comes_with_new_workers(tmp_path: Path) -> None:
+    daemon = daemon_with(tmp_path, {"name": "echo", "options.suffix": " 1"})
+
+    async def said(town: Town, name: str) -> str:
+        peer = await town.on_mobile(name)
+        ask(peer, "hi", "fp")
+        text = await answer(peer)
+        peer.close()
+        return text
+
+    def change(daemon: Daemon) -> Callable[[], bool]:
+        daemon.config["hook"] = [{"name": "echo", "options.suffix": " 2"}]
+        daemon.write_config()
+        told = daemon.ctl("reload").stdout
+        assert "in workers started from now on: hook[echo].options" in told
+        return kill_the_worker(daemon)
+
+    daemon.expect_error("worker died")
+    with serving(daemon) as town:
+        name = run(town.newcomer("alice"))
+        assert run(said(town, name)) == "hi 1"
+        wait_until(20, "another worker", change(daemon))
+        assert run(said(town, name)) == "hi 2"
