@@ -261,7 +261,10 @@ def test_a_change_while_the_user_logs_in_is_not_missed(tmp_path: Path, joining: 
     play(tmp_path, story)
 
 
-def test_a_message_under_way_to_who_was_kicked_is_not_looked_for_for_ever(tmp_path: Path) -> None:
+@pytest.mark.parametrize("read_before", [False, True])
+def test_a_message_under_way_to_who_was_kicked_is_not_given_nor_looked_for_for_ever(
+    tmp_path: Path, read_before: bool
+) -> None:
     async def story(stage: Stage) -> None:
         one, two = await stage.worker(), await stage.worker()
         alice, bob = await one.mobile("alice"), await two.mobile("bob")
@@ -271,20 +274,28 @@ def test_a_message_under_way_to_who_was_kicked_is_not_looked_for_for_ever(tmp_pa
         await stage.until("bob has them", lambda: len(bob.bodies) == 3)
         assert bob.session is not None
         bob.session.tracks = None  # as after a login at which nothing waited
-        reads = [0]
-        keep = two.core.delivery.catch_up
+        gate, reads, keep = asyncio.Event(), [0], two.core.store.read
 
-        def count(*arguments: Any) -> None:
+        async def read(work: Any) -> Any:
             reads[0] += 1
-            keep(*arguments)
+            found = await keep(work) if read_before else None
+            await gate.wait()
+            return found or await keep(work)
 
-        two.core.delivery.catch_up = count  # type: ignore[method-assign]
+        two.core.store.read = read  # type: ignore[method-assign]
         alice.send(number, "under way")
+        await stage.until("bob's worker asks its store about it", lambda: reads[0])
         await ask(alice, "group.kick", group=number, user="bob")
         await hears(stage, bob, "group.kicked")
+        gate.set()
         await asyncio.sleep(0.2)
         await stage.settled()
-        assert reads[0] <= 2
+        assert (reads[0], len(bob.bodies)) == (1, 3)
+        await ask(bob, "group.join", group=number)
+        alice.send(number, "again")
+        await stage.until("bob has it", lambda: len(bob.bodies) > 3)
+        await stage.settled()
+        assert bob.bodies == ["x", "x", "x", "again"]
 
     play(tmp_path, story)
 
