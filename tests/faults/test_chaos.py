@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
 import time
@@ -14,14 +15,19 @@ from tests.faults.ordeal import acquit, database, everybody_in, kill, more_talk,
 from tests.faults.record import inspect
 from tests.harness.crowd import Crowd
 from tests.harness.daemon import Daemon
-from tests.harness.deadline import run
+from tests.harness.deadline import run, until
 from tests.harness.mobileimsdk import StockLink
 
 Step = Callable[[Daemon, Crowd], Awaitable[None]]
 
 
+async def any_worker(daemon: Daemon) -> int:
+    """The fault before may have taken all of them."""
+    return random.choice(await until(30, "a worker", daemon.workers))
+
+
 async def kill_a_worker(daemon: Daemon, crowd: Crowd) -> None:
-    kill(random.choice(daemon.workers()))
+    kill(await any_worker(daemon))
 
 
 async def kill_the_master(daemon: Daemon, crowd: Crowd) -> None:
@@ -43,10 +49,11 @@ async def restart(daemon: Daemon, crowd: Crowd) -> None:
 
 async def pause_a_worker(daemon: Daemon, crowd: Crowd) -> None:
     """Shorter than a hang."""
-    victim = random.choice(daemon.workers())
-    kill(victim, signal.SIGSTOP)
-    await asyncio.sleep(random.uniform(0.1, 1.2))  # the fault itself
-    kill(victim, signal.SIGCONT)
+    victim = await any_worker(daemon)
+    with contextlib.suppress(ProcessLookupError):  # it may be draining already
+        kill(victim, signal.SIGSTOP)
+        await asyncio.sleep(random.uniform(0.1, 1.2))  # the fault itself
+        kill(victim, signal.SIGCONT)
 
 
 async def reload(daemon: Daemon, crowd: Crowd) -> None:
@@ -54,7 +61,7 @@ async def reload(daemon: Daemon, crowd: Crowd) -> None:
 
 
 async def drain_a_worker(daemon: Daemon, crowd: Crowd) -> None:
-    kill(random.choice(daemon.workers()), signal.SIGTERM)
+    kill(await any_worker(daemon), signal.SIGTERM)
 
 
 async def clients_vanish(daemon: Daemon, crowd: Crowd) -> None:
