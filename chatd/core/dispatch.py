@@ -63,6 +63,7 @@ from chatd.store.base import Tables
 from chatd.store.commit import GroupCommit
 
 _Slow = Callable[[Peer, Any], Awaitable[None]]
+_OfSession = Callable[[Session, Any], Awaitable[None]]
 _Quick = Callable[[Peer, Any], None]
 
 
@@ -110,12 +111,12 @@ class Core:
             Logout: self._logout,
         }
         self._anyone_slow: dict[type, _Slow] = {Login: self.logins.login, Register: self._register}
-        self._slow: dict[type, _Slow] = {
-            ServerRequest: lambda peer, command: self.requests.serve(_session(peer), command),
-            AddFriend: lambda peer, command: self._friends.add(_session(peer), command),
-            AnswerFriend: lambda peer, command: self._friends.answer(_session(peer), command),
-            CreateGroup: lambda peer, command: self._groups.create(_session(peer), command),
-            JoinGroup: lambda peer, command: self._groups.join(_session(peer), command),
+        self._slow: dict[type, _OfSession] = {
+            ServerRequest: self.requests.serve,
+            AddFriend: self._friends.add,
+            AnswerFriend: self._friends.answer,
+            CreateGroup: self._groups.create,
+            JoinGroup: self._groups.join,
         }
         self._at_once: type = SendMessage
         if self.chain.has(Point.BEFORE_MESSAGE):
@@ -141,13 +142,12 @@ class Core:
         if (quick := self._anyone.get(kind)) is not None:
             self._now(quick, peer, command)
             return None
-        slow = self._anyone_slow.get(kind)
-        if slow is None:
-            slow = self._slow[kind]
-            if peer.session is None:
-                self._not_logged_in(peer, command)
-                return None
-        return self._later(slow, peer, command)
+        if (slow := self._anyone_slow.get(kind)) is not None:
+            return self._later(slow, peer, command)
+        if session is None:
+            self._not_logged_in(peer, command)
+            return None
+        return self._later(self._slow[kind], session, command)
 
     def _quickly(self, session: Session, command: Command) -> None:
         """The two commands nearly all are."""
@@ -172,10 +172,12 @@ class Core:
         except Exception as error:  # noqa: BLE001  the one place where a bug ends
             self._bug(peer, command, error)
 
-    async def _later(self, handler: _Slow, peer: Peer, command: Command) -> None:
+    async def _later(self, handler: _Slow | _OfSession, whose: Peer | Session, command: Command) -> None:
+        """The session may end while this waits; what it asked for is done all the same."""
+        peer = whose.peer if isinstance(whose, Session) else whose
         try:
             self._check_claimed(peer, command)
-            await handler(peer, command)
+            await handler(whose, command)  # type: ignore[arg-type]
         except Refused as refused:
             self._failed(peer, command, refused.code, refused.text)
         except Unavailable:
@@ -183,9 +185,7 @@ class Core:
         except Exception as error:  # noqa: BLE001  the one place where a bug ends
             self._bug(peer, command, error)
 
-    async def _ask_and_send(self, peer: Peer, command: SendMessage) -> None:
-        """What was sent before a peer left is sent."""
-        session = _session(peer)
+    async def _ask_and_send(self, session: Session, command: SendMessage) -> None:
         self._messages.send(self.store, session, await self.chain.before_message(session, command))
 
     def _failed(self, peer: Peer, command: Command, code: int, text: str) -> None:
@@ -304,8 +304,3 @@ class Core:
         row.messages_in = self._messages.stored
         row.messages_out = self.delivery.given
         self.chain.report(row)
-
-
-def _session(peer: Peer) -> Session:
-    assert peer.session is not None
-    return peer.session
