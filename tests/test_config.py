@@ -48,6 +48,16 @@ def test_the_sample_says_the_defaults(tmp_path):
         ("[limits]\nzzz = 1", "limits.zzz", "unknown option"),
         ("server = 3", "server", "must be written as [server]"),
         ('[listen]\nprotocol = "echo"', "listen", "must be written as [[listen]]"),
+        ('[hook]\nname = "echo"', "hook", "must be written as [[hook]]"),
+        ("[[hook]]\nfail = 'open'", "hook[0]", "name"),
+        ("[[hook]]\nname = ' '", "hook[0].name", "empty"),
+        ("[[hook]]\nname = 'a'\n[[hook]]\nname = 'a'", "hook[1].name", "also hook[0]"),
+        ("[[hook]]\nname = 'a'\nfails = 'open'", "hook.fails", 'did you mean "fail"?'),
+        ("[[hook]]\nname = 'a'\nfail = 'ajar'", "hook[0].fail", "ajar"),
+        ("[[hook]]\nname = 'a'\ntime_limit_ms = 0", "hook[0].time_limit_ms", ">= 1"),
+        ("[[hook]]\nname = 'a'\noptions = 3", "hook[0].options", "object"),
+        ("[[hook]]\nname = 'a'\noptions.since = 2026-01-01", "hook[0].options.since", "dates"),
+        ("[[hook]]\nname = 'a'\noptions.far = [{ x = inf }]", "hook[0].options.far", "infinities"),
         ("[server]\nworkers = 0", "server.workers", ">= 1"),
         ("[server]\nworkers = 257", "server.workers", "<= 256"),
         ('[server]\nworkers = "two"', "server.workers", "two"),
@@ -141,6 +151,50 @@ def test_the_effective_configuration_is_a_file(tmp_path):
     text = config_text.effective(loaded)
     assert "in_flight = 16  # file" in text
     assert load(tmp_path, text).config == loaded.config
+
+
+HOOKS = """
+[[hook]]
+name = "words"
+entry_point = "translate"
+options = { file = "w.txt", deep = { api_token = "hush", list = [1, 2.5, true, "x"] } }
+[[hook]]
+name = "echo"
+"""
+
+
+def test_plugins_are_read_in_order_and_their_secrets_masked(tmp_path):
+    loaded = load(tmp_path, HOOKS)
+    words, echo = loaded.config.hook
+    assert (words.name, words.entry_point, words.fail, echo.name, echo.options) == (
+        "words", "translate", "open", "echo", {},
+    )  # fmt: skip
+    assert words.options["deep"] == {"api_token": "hush", "list": [1, 2.5, True, "x"]}
+    text = config_text.effective(loaded)
+    assert "hush" not in text
+    again = load(tmp_path, text.replace("***", "hush")).config
+    assert again == loaded.config
+    assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(again)), Config) == again
+
+
+def test_plugins_must_be_installed(tmp_path):
+    config_load.check_host(load(tmp_path, HOOKS).config, "file")
+    with pytest.raises(ConfigError, match=r"file: hook\[0\]\.entry_point: no plug-in nobody .*echo, translate"):
+        config_load.check_host(load(tmp_path, '[[hook]]\nname = "nobody"').config, "file")
+
+
+def test_changes_of_plugins_wait_for_new_workers(tmp_path):
+    old = load(tmp_path, HOOKS).config
+    new = load(tmp_path, HOOKS.replace('"w.txt"', '"v.txt"').replace('"echo"', '"other"')).config
+    assert {change.key: change.effect for change in config_change.changes(old, new)} == {
+        "hook[words].options": "worker",
+        "hook[echo]": "worker",
+        "hook[other]": "worker",
+    }
+    assert config_change.applicable(old, new).hook == new.hook
+    assert config_change.live(old, new).hook == old.hook
+    turned = msgspec.structs.replace(old, hook=old.hook[::-1])
+    assert [change.key for change in config_change.changes(old, turned)] == ["hook"]
 
 
 def test_the_host_must_fit(tmp_path):
