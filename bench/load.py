@@ -117,7 +117,7 @@ class Group:
 
 
 class Storm:
-    """`users` log in over `seconds` while 200 others exchange messages at a fixed rate; at blow() again, the same users."""
+    """`users` log in over `seconds`, the same at each blow(), while 200 others exchange messages at a fixed rate."""
 
     def __init__(self, server: Server, users: int, seconds: float) -> None:
         self._server = server

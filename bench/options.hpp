@@ -57,6 +57,6 @@ inline Options parse(int argc, char** argv, bool fanout = false) {
         else if (!fanout || !parse_fanout(o, name, value)) die("unknown option " + name, 64);
     }
     if (o.port <= 0 || o.users < 2 || o.users % 2) die("--port and an even number of --users are needed", 64);
-    if (o.senders < 1 || o.senders > o.users) die("--senders must be some of the users", 64);
+    if (fanout && (o.senders < 1 || o.senders > o.users)) die("--senders must be some of the users", 64);
     return o;
 }
