@@ -9,7 +9,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # What `make check` runs: tests without processes of their own, sockets or timing.
-FAST_TESTS := $(wildcard tests/test_layers.py tests/test_docs.py tests/test_config*.py tests/config tests/wire tests/core \
+FAST_TESTS := $(wildcard tests/test_layers.py tests/test_docs.py tests/test_config*.py tests/config tests/wire tests/core tests/hooks \
 	tests/store tests/harness tests/net/test_upgrade.py tests/net/test_websocket_frames.py tests/client/test_commands.py \
 	tests/client/test_frames.py tests/client/test_memory.py)
 
