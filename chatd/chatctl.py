@@ -246,7 +246,7 @@ def _status(master: Master) -> Status:
 # ---------------------------------------------------------------- accounts
 
 
-def user(_master: Master, options: argparse.Namespace) -> int:
+def user(master: Master, options: argparse.Namespace) -> int:
     """Works on the store, with or without a running server, as the user who owns it."""
     from chatd import chatctl_user
 
@@ -263,7 +263,8 @@ def user(_master: Master, options: argparse.Namespace) -> int:
             case "passwd":
                 chatctl_user.set_password(loaded.config, options.name, read_password(confirm=True))
             case "del":
-                chatctl_user.delete(loaded.config, options.name)
+                user_id = chatctl_user.delete(loaded.config, options.name)
+                return _end_sessions(master, user_id)
             case _:
                 print(chatctl_text.users(chatctl_user.list_users(loaded.config)))
     except Refused as error:
@@ -273,6 +274,24 @@ def user(_master: Master, options: argparse.Namespace) -> int:
         note(str(error))
         return Exit.UNAVAILABLE
     return Exit.OK
+
+
+def _end_sessions(master: Master, user_id: int) -> int:
+    """Of an account that has been deleted."""
+    try:
+        return finish(master.ask("kick", user_id=user_id, reason="this account has been deleted"))
+    except NoSocket as error:
+        if master.running()[0]:
+            note(f"the account is deleted, but its sessions may still be there: the server does not answer: {error}")
+            return Exit.TRY_AGAIN
+        return Exit.OK
+
+
+def kick(master: Master, options: argparse.Namespace) -> int:
+    answer = master.ask("kick", user=options.user, reason=options.reason)
+    if answer.get("ok"):
+        print(f"sessions ended: {answer['sessions']}")
+    return finish(answer)
 
 
 def read_password(confirm: bool) -> str:
@@ -316,6 +335,9 @@ def parser() -> argparse.ArgumentParser:
     level.add_argument("level", type=str.upper, choices=get_args(LogLevel))
     step = add("scale", scale, "that many workers more (+1) or less (-1) until a restart")
     step.add_argument("step", type=int)
+    out = add("kick", kick, "end a user's sessions; the account stays and may log in again")
+    out.add_argument("user", metavar="USER", help="name or id")
+    out.add_argument("--reason", metavar="TEXT", default="", help="what the user is told")
     users = add("user", user, "accounts; passwords are read from the terminal or standard input")
     verbs = users.add_subparsers(dest="what", required=True, metavar="VERB", parser_class=Parser)
     for verb, text in (("add", "make an account"), ("passwd", "set a password"), ("del", "delete an account")):

@@ -4,7 +4,7 @@ Owns: opening the configured store for one change. Elsewhere: the rules (core.ac
 Fails: Refused, Unavailable, BootError (the store cannot be opened).
 
 A running server sees the change at once: workers share the store, and a login reads the account from it.
-A session that is logged in stays.
+A session that is logged in stays; chatctl asks the server to end those of an account that it has deleted.
 """
 
 from __future__ import annotations
@@ -36,9 +36,11 @@ def set_password(config: Config, name: str, password: str) -> None:
         tables.set_password(_known(tables, name).id, hashed)
 
 
-def delete(config: Config, name: str) -> None:
+def delete(config: Config, name: str) -> UserId:
     with _change(config) as tables:
-        tables.delete_user(_known(tables, name).id)
+        user_id = _known(tables, name).id
+        tables.delete_user(user_id)
+    return user_id
 
 
 def list_users(config: Config) -> list[tuple[UserId, str, int]]:

@@ -31,7 +31,7 @@ from chatd.config_change import live
 from chatd.config_load import HOOK_GROUP
 from chatd.core.dispatch import Core
 from chatd.core.plugin import Plugin
-from chatd.errors import BootError, Disconnect, Exit
+from chatd.errors import BootError, Disconnect, Exit, Unavailable
 from chatd.metrics import State
 from chatd.net.server import Door, Server
 from chatd.net.websocket_frames import MAX_FRAME_BYTES
@@ -189,6 +189,8 @@ class Worker:
                 case "drain":
                     self._drain_s = float(order["within_s"])
                     self._leave.set()
+                case "kick":
+                    self._server.run(self._kick(order))
                 case "log":
                     log.set_level(str(order["level"]))
 
@@ -203,6 +205,15 @@ class Worker:
             answer: dict[str, Any] = {"done": generation}
         except (msgspec.ValidationError, ValueError) as error:
             answer = {"failed": generation, "why": str(error)}
+        os.write(self._seat.order_fd, msgspec.json.encode(answer))
+
+    async def _kick(self, order: dict[str, Any]) -> None:
+        answer: dict[str, Any] = {"kicked": order["ref"]}
+        try:
+            sessions = await self._core.kick(str(order["user"]), int(order["user_id"]), str(order["reason"]))
+            answer |= {"sessions": sessions or 0, "known": sessions is not None}
+        except Unavailable as error:
+            answer["why"] = f"worker {self._seat.slot}: {error}"
         os.write(self._seat.order_fd, msgspec.json.encode(answer))
 
     # ---------------------------------------------------------------- the way out

@@ -38,7 +38,7 @@ from chatd.core.roll import Roll
 from chatd.core.session import Peer, Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, Refused, Unavailable
 from chatd.metrics import Row
-from chatd.model import Protocol
+from chatd.model import Protocol, UserId
 from chatd.protocol import (
     Acknowledge,
     AddFriend,
@@ -248,6 +248,16 @@ class Core:
 
     async def open(self) -> None:
         await self._bus.open(self.signal, self._gap)
+
+    async def kick(self, name: str, user_id: UserId, reason: str) -> int | None:
+        """An operator ends the user's sessions on this worker; gives how many, None where there is no such user.
+        With a user_id it need not be anybody's any more. Raises Unavailable."""
+        if not user_id:
+            account = await self.store.read(lambda tables: tables.account(name, 0))
+            if account is None:
+                return None
+            user_id = account.user.id
+        return self.logins.kick(user_id, 0, reason, by_admin=True)
 
     def _gap(self) -> None:
         """Something of another worker may have been missed."""

@@ -308,6 +308,8 @@ class Logins:
 
 def _view(tables: Tables, user: User, limit: int, listing: bool) -> View:
     waiting = tables.waiting(user.id, limit)
+    if tables.account("", user.id) is None:  # deleted while its password was checked
+        raise Refused(ErrorCode.BAD_CREDENTIALS)
     requests, group_ids = tables.friend_requests(user.id, _REQUESTS), set(tables.group_ids(user.id))
     if not listing:
         return View([], requests, [], group_ids, waiting)

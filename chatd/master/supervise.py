@@ -21,10 +21,11 @@ from chatd.config_load import Loaded
 from chatd.errors import ConfigError, Exit
 from chatd.master import reload as reloading
 from chatd.master.control import Answer, Command, Control
-from chatd.master.crew import Crew
+from chatd.master.crew import Crew, Slot
 from chatd.master.datagrams import Datagrams
 from chatd.master.detach import Announcer
 from chatd.master.gauge import Gauge, gather, state_of
+from chatd.master.kick import Kicks
 from chatd.master.listeners import Bound, actual_address
 from chatd.master.lock import Lock
 from chatd.master.rotation import Rotation
@@ -84,13 +85,19 @@ class Master:
             config=config,
             generation=1,
             wanted=config_load.workers_of(config),
-            on_answer=lambda slot, message: self._reload.on_answer(slot, message),
+            on_answer=self._on_answer,
             watch=self._watch,
             unwatch=self._unwatch,
         )
         self._reload = reloading.Reload(loaded, self.crew, self._say_ready)
+        self._kicks = Kicks(self.crew)
         self._watch(self._wake[0], self._signalled)
         self._control = Control(config.server.runtime_dir, self._commands(), self._watch, self._unwatch)
+
+    def _on_answer(self, slot: Slot, message: dict[str, Any]) -> None:
+        """A worker has answered an order; each of these knows its own."""
+        self._reload.on_answer(slot, message)
+        self._kicks.on_answer(slot, message)
 
     def _bound(self) -> tuple[Bound, ...]:
         """What clients are told to connect to."""
@@ -113,6 +120,7 @@ class Master:
             self.crew.reap()
             self.crew.look(now, late=now - expected > min(LATE_S, self.crew.config.timeouts.hang_s / 2))
             self._reload.look()
+            self._kicks.look()
             self._control.look(now)
             if now >= self._next_second:
                 self._every_second(now)
@@ -250,6 +258,7 @@ class Master:
             "config-diff": self._do_config_diff,
             "log-level": self._do_log_level,
             "scale": self._do_scale,
+            "kick": self._kicks.begin,
         }
 
     def _do_status(self, _request: dict[str, Any], answer: Answer) -> None:

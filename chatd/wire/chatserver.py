@@ -17,7 +17,7 @@ from typing import Annotated, Any, Protocol
 import msgspec
 from msgspec import Meta, Struct
 
-from chatd.errors import ErrorCode, WireError
+from chatd.errors import Disconnect, ErrorCode, WireError
 from chatd.protocol import (
     Accepted,
     AddFriend,
@@ -270,7 +270,8 @@ class ChatserverCodec:
                 return text.group_ack(event.group, self._write_limit)
             case Kicked():
                 code = ErrorCode.NOT_ALLOWED if event.by_admin else ErrorCode.ALREADY_LOGGED_IN
-                return text.error(code, event.reason, 0, "", self._write_limit)
+                why = Disconnect.KICKED_BY_ADMIN if event.by_admin else Disconnect.KICKED_DUPLICATE
+                return text.error(code, event.reason or why.text, 0, "", self._write_limit)
         return b""
 
     def encode_login(self, event: LoginAccepted) -> tuple[bytes, int]:

@@ -171,3 +171,18 @@ def test_accounts_need_no_server_and_no_password_in_arguments(make):
     assert len(server.ctl("user", "list").stdout.splitlines()) == 1
     (server.root / "state" / "chatd.db").write_bytes(b"not a database" * 100)
     assert server.ctl("user", "list").returncode == Exit.UNAVAILABLE
+
+
+def test_a_kick_that_workers_do_not_answer_says_so_in_time(make):
+    server = make().start()  # these workers do not know the order
+    done = server.ctl("kick", "alice")
+    assert done.returncode == Exit.TRY_AGAIN
+    assert done.stderr == "chatctl: no answer within 5 s from worker 0, 1; 0 sessions ended\n"
+
+
+@pytest.mark.parametrize("fields", [{}, {"user": 5}, {"user": "", "user_id": -1}, {"user": "a", "reason": "r" * 201}])
+def test_a_kick_that_makes_no_sense_is_refused(make, fields):
+    server = make(workers=1).start()
+    answer = json.loads(ask(server, json.dumps({"v": 1, "cmd": "kick", **fields}).encode() + b"\n"))
+    assert (answer["ok"], answer["exit"]) == (False, Exit.USAGE)
+    assert "kick" in answer["error"]
