@@ -184,6 +184,7 @@ protected:
         if (got < 0 && errno == EAGAIN) return;
         if (got <= 0) return close_of(user);
         last_read_ns = now_ns();
+        figures.reads += measuring;
         string_view bytes(buffer.data(), got);
         if (!user.in.empty()) bytes = user.in.append(bytes);
         string_view frame;
@@ -268,12 +269,13 @@ protected:
     }
 
     // The figures every program has. generator_busy: its share of one core while measuring; near 1 it is the limit.
+    // per_read: messages that one read of a client brought, on average; 0 on UDP.
     void print_figures(uint64_t lost) {
         Figures& f = figures;
         printf("{\"phase\":\"end\",\"seconds\":%.3f,\"delivered\":%lu,\"per_s\":%.0f,\"acknowledged\":%lu,%s,\"sent\":%lu,"
-               "\"lost\":%lu,\"reordered\":%lu,\"repeated\":%lu,\"refused\":%lu,\"closed\":%lu,\"generator_busy\":%.3f}\n",
+               "\"lost\":%lu,\"reordered\":%lu,\"repeated\":%lu,\"refused\":%lu,\"closed\":%lu,\"generator_busy\":%.3f,\"per_read\":%.2f}\n",
                measured_s, f.delivered, f.delivered / measured_s, f.acknowledged, percentiles(f.latency_us).c_str(), f.sent,
-               lost, f.reordered, f.repeated, f.refused, f.closed, busy);
+               lost, f.reordered, f.repeated, f.refused, f.closed, busy, f.reads ? double(f.delivered) / f.reads : 0.);
         fflush(stdout);
     }
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 struct Figures {
-    uint64_t delivered = 0, acknowledged = 0;  // while measuring
+    uint64_t delivered = 0, acknowledged = 0, reads = 0;  // while measuring
     uint64_t sent = 0, reordered = 0, repeated = 0, refused = 0, closed = 0;  // the whole run
     std::vector<uint32_t> latency_us;  // of what was delivered while measuring
 };

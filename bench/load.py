@@ -27,6 +27,7 @@ class Run:
     crossed: the share of users whose partner is on another worker, 0..1; None where nobody looked.
     idle_kb: with --idle, memory the connections added, per connection, after all had logged in; else 0.
     generator_busy: the generator's share of one core while measuring; near 1 it has measured itself.
+    per_read: messages that one read of a client brought, on average; more cost the server less each. 0 on UDP.
     """
 
     delivered: int
@@ -40,6 +41,7 @@ class Run:
     crossed: float | None
     sent: int
     generator_busy: float
+    per_read: float
     wrong: dict[str, int]
 
     @property
@@ -178,6 +180,7 @@ def _run(ready: dict, cpu_s: float, end: dict) -> Run:
         crossed=None,
         sent=end["sent"],
         generator_busy=end["generator_busy"],
+        per_read=end["per_read"],
         wrong={name: end[name] for name in ("lost", "reordered", "repeated", "refused", "closed")},
     )
 

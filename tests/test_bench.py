@@ -145,6 +145,7 @@ def test_every_member_gets_a_copy_of_every_message(chatd: servers.Chatd, qos: st
         assert 9 * one.sent * 0.5 < one.delivered <= 9 * one.sent
         assert 0 < one.p50_us <= one.p99_us
         assert 0 < one.generator_busy < 1
+        assert 0 < one.per_read < 10
         assert not any(one.wrong.values())
 
 
