@@ -18,7 +18,7 @@ from chatd.core.hooks import Point
 from chatd.core.plugin import Plugin, PluginFailed
 from chatd.errors import Unavailable
 
-_AT_ONCE = 16
+_AT_ONCE = 64
 """Calls to one plug-in under way. They begin in the order of the events."""
 _TELL_EVERY_S = 10.0
 
