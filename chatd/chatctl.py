@@ -2,7 +2,7 @@
 
 Owns: the command line, asking the master over its control socket and waiting for the result, the pid file and signals
 where there is no socket, and how answers are printed.
-Not here: what the master does (master.supervise), accounts (core.accounts_admin).
+Not here: what the master does (master.supervise), accounts (chatctl_user).
 Fails: exit codes of sysexits; `status` has those of LSB (0 running, 1 dead with a pid file, 3 not running, 4 unknown),
 `check` those of monitors (0 good, 1 degraded, 2 critical).
 """
