@@ -14,6 +14,10 @@ import msgspec
 
 from chatd import config_text
 from chatd.config import SECTIONS, options_of
+from chatd.core.notices import NOTICES
+from chatd.core.requests_groups import GroupRequests
+from chatd.core.requests_history import HistoryRequests
+from chatd.core.requests_people import PeopleRequests
 from chatd.errors import MEANINGS, Disconnect, Exit
 from chatd.net.websocket import CLOSE_CODES
 
@@ -39,6 +43,7 @@ def generated() -> dict[Path, str]:
         ROOT / "man" / "chatd.toml.5": config_text.manual(),
         **_with_table("docs/architecture.md", "rooms", rooms()),
         **_with_table("docs/configuration.md", "options", options()),
+        **_with_tables("docs/protocols/mobileimsdk.md", {"operations": operations(), "notices": notices()}),
         **_with_tables("docs/protocols/errors.md", {"error codes": error_codes(), "ends": ends()}),
         **_with_table("docs/operations.md", "exit codes", exit_codes()),
     }
@@ -77,6 +82,43 @@ def ends() -> list[str]:
     for reason in Disconnect:
         lines.append(_row(reason.name, reason.text, str(int(CLOSE_CODES[reason])), "yes" if reason.come_back else ""))
     return lines
+
+
+def operations() -> list[str]:
+    lines = ["| op | arguments | result | once | |", "|---|---|---|---|---|"]
+    tables = [object.__new__(kind).table() for kind in (PeopleRequests, GroupRequests, HistoryRequests)]  # nothing runs
+    for name, op in sorted((name, op) for table in tables for name, op in table.items()):
+        fields = msgspec.inspect.type_info(op.arguments).fields  # type: ignore[attr-defined]
+        arguments = ", ".join(
+            f"`{one.encode_name}{'' if one.required else '?'}`: {_values(one.type)}" for one in fields
+        )
+        lines.append(_row(f"`{name}`", arguments, f"`{op.result}`", "once" if op.write else "", op.text))
+    return lines
+
+
+def _values(kind: msgspec.inspect.Type) -> str:
+    """A type in words, with its limits."""
+    inspect = msgspec.inspect
+    match kind:
+        case inspect.StrType():
+            return f"text ≤ {kind.max_length}" if kind.max_length else "text"
+        case inspect.IntType():
+            return f"{kind.ge}…{kind.le}" if kind.le is not None else "int"
+        case inspect.LiteralType():
+            return " or ".join(f'"{value}"' for value in sorted(kind.values))
+        case inspect.ListType():
+            return f"{kind.min_length}…{kind.max_length} of ({_values(kind.item_type)})"
+        case inspect.DictType():
+            return "{with: seq}"
+        case inspect.UnionType():
+            kinds = [one for one in kind.types if not isinstance(one, inspect.NoneType)]
+            return "user" if len(kinds) > 1 else _values(kinds[0])
+    raise ValueError(f"no words for {kind}")
+
+
+def notices() -> list[str]:
+    lines = ["| event | fields | |", "|---|---|---|"]
+    return lines + [_row(f"`{name}`", f"`{fields}`", text) for name, (fields, text) in NOTICES.items()]
 
 
 def exit_codes() -> list[str]:

@@ -24,6 +24,22 @@ Ref = str | int | None
 _REASON_CHARS = 300
 
 
+NOTICES = {
+    "friend.request": ('"from":U', "the user asks to be friends; also at login, for the oldest requests that wait"),
+    "friend.accepted": ('"from":U', "the user has accepted a request"),
+    "friend.refused": ('"from":U', "the user has refused a request"),
+    "group.joined": ('"group":int,"user":U', "to the members: the user is one of them now"),
+    "group.left": ('"group":int,"user":U,"owner":int or null', "to the members; owner: the new one, if it changed"),
+    "group.kicked": ('"group":int,"user":U,"by":U', "to the members; to who was removed without user and by"),
+    "group.renamed": ('"group":int,"details":G,"by":U', "to the members"),
+    "group.role": ('"group":int,"user":U,"role":str', "to the members"),
+    "read": ('"with":str,"by":U,"seq":int', "the user has read the conversation up to seq"),
+    "presence": ('"user":U,"online":bool', "to who watches the user"),
+    "draining": ('"resume_before":int,"retry_after_ms":int', "this worker is going away; see below"),
+}
+"""Every notice: its fields and when it comes."""
+
+
 def answer(ref: Ref, result: object) -> str:
     return encode({"ref": ref, "ok": True, "result": result}).decode()
 

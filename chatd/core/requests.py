@@ -45,6 +45,7 @@ class Op(NamedTuple):
 
     arguments: type[msgspec.Struct]
     text: str
+    result: str
     read: Read | None = None
     write: Write | None = None
     shown: Callable[[Any], object] = lambda result: {}
@@ -87,7 +88,7 @@ _decode_bare = msgspec.json.Decoder(_BareHead).decode
 
 class Requests:
     def __init__(self, table: Table, notices: Notices, store: GroupCommit, chain: Chain) -> None:
-        self._table = table
+        self.table = table
         self._chain = chain
         self._notices = notices
         self._store = store
@@ -137,7 +138,7 @@ class Requests:
         session.peer.push(Accepted(command, 0, time.time_ns() // 1_000_000))
 
     async def _answer(self, session: Session, command: ServerRequest, head: _Head, body: bytes) -> _Answer:
-        op, ref = self._table.get(head.op), head.ref
+        op, ref = self.table.get(head.op), head.ref
         try:
             if op is None:
                 raise Refused(ErrorCode.UNKNOWN_REQUEST, "no such op")

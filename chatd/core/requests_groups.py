@@ -79,14 +79,29 @@ class GroupRequests:
             return {"owner": result.heir, "ended": result.ended}
 
         return {
-            "group.create": Op(New, "make a group; one owns it", write=self._create, shown=group_of),
-            "group.join": Op(OneGroup, "become a member", write=self._join, shown=joined),
-            "group.leave": Op(OneGroup, "stop being a member; an owner hands over", write=self._leave, shown=left),
-            "group.list": Op(NoArguments, "one's groups", read=self._list),
-            "group.members": Op(MembersPage, "who is in a group, with roles and presence", read=self._members),
-            "group.kick": Op(OneMember, "remove a member (owner, admin)", write=self._kick, shown=user_of),
-            "group.rename": Op(Rename, "change name or description (owner, admin)", write=self._rename, shown=group_of),
-            "group.role": Op(Promotion, "give a member a role (owner)", write=self._role, shown=user_of),
+            "group.create": Op(New, "make a group; one owns it", '{"group":G}', write=self._create, shown=group_of),
+            "group.join": Op(OneGroup, "become a member", '{"group":G}', write=self._join, shown=joined),
+            "group.leave": Op(
+                OneGroup,
+                "stop being a member; an owner hands over",
+                '{"owner":int or null,"ended":bool}',
+                write=self._leave,
+                shown=left,
+            ),
+            "group.list": Op(NoArguments, "one's groups", '{"groups":[G]}', read=self._list),
+            "group.members": Op(
+                MembersPage,
+                "who is in a group, with roles and presence",
+                '{"members":[U with "role","online"],"more":bool}',
+                read=self._members,
+            ),
+            "group.kick": Op(
+                OneMember, "remove a member (owner, admin)", '{"user":U}', write=self._kick, shown=user_of
+            ),
+            "group.rename": Op(
+                Rename, "change name or description (owner, admin)", '{"group":G}', write=self._rename, shown=group_of
+            ),
+            "group.role": Op(Promotion, "give a member a role (owner)", '{"user":U}', write=self._role, shown=user_of),
         }
 
     async def _create(self, session: Session, arguments: New) -> Change[Group]:

@@ -95,10 +95,20 @@ class HistoryRequests:
 
     def table(self) -> Table:
         return {
-            "history": Op(History, "messages of a conversation", read=self._history),
-            "sync": Op(Sync, "one's conversations, with what the client does not have yet", read=self._sync),
+            "history": Op(History, "messages of a conversation", '{"with":str,"messages":[M]}', read=self._history),
+            "sync": Op(
+                Sync,
+                "one's conversations, with what the client does not have yet",
+                '{"conversations":[{"id":int,"with":str,"last":seq,"read":seq}],"messages":[M with "with"],'
+                '"more":bool}',
+                read=self._sync,
+            ),
             "read": Op(
-                Mark, "mark a conversation as read up to a seq", write=self._mark, shown=lambda r: {"seq": r[1]}
+                Mark,
+                "mark a conversation as read up to a seq",
+                '{"seq":int}',
+                write=self._mark,
+                shown=lambda r: {"seq": r[1]},
             ),
         }
 

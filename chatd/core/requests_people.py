@@ -114,22 +114,51 @@ class PeopleRequests:
             return {"user": of_user(result[0]), "friends": result[1]}
 
         return {
-            "friend.request": Op(OneUser, "ask a user to be friends", write=self._ask, shown=asked),
-            "friend.accept": Op(OneUser, "accept a user's request", write=self._accept, shown=user_of),
-            "friend.refuse": Op(OneUser, "refuse a user's request", write=self._refuse, shown=user_of),
-            "friend.remove": Op(OneUser, "end a friendship, or take back a request", write=self._remove, shown=user_of),
-            "friend.list": Op(NoArguments, "friends with presence, and requests that wait", read=self._list),
-            "presence.get": Op(SomeUsers, "whether users are online, and when last seen", read=self._see),
-            "presence.subscribe": Op(SomeUsers, "be told when users come and go", read=self._watch),
-            "profile.get": Op(MaybeUser, "a user's profile; one's own without user", read=self._profile),
-            "profile.set": Op(
-                Profile, "change one's own profile", write=self._set_profile, shown=lambda r: {"profile": r}
+            "friend.request": Op(
+                OneUser, "ask a user to be friends", '{"user":U,"friends":bool}', write=self._ask, shown=asked
             ),
-            "password.change": Op(Passwords, "change one's own password", write=self._password),
-            "session.list": Op(NoArguments, "one's own sessions", read=self._sessions),
-            "session.kick": Op(WhichSession, "end one's own session on the wire named", read=self._kick),
-            "whoami": Op(NoArguments, "who is logged in", read=self._whoami),
-            "echo": Op(Text, "the text comes back", read=self._echo),
+            "friend.accept": Op(OneUser, "accept a user's request", '{"user":U}', write=self._accept, shown=user_of),
+            "friend.refuse": Op(OneUser, "refuse a user's request", '{"user":U}', write=self._refuse, shown=user_of),
+            "friend.remove": Op(
+                OneUser, "end a friendship, or take back a request", '{"user":U}', write=self._remove, shown=user_of
+            ),
+            "friend.list": Op(
+                NoArguments,
+                "friends with presence, and requests that wait",
+                '{"friends":[U with "online"],"requests":[U]}',
+                read=self._list,
+            ),
+            "presence.get": Op(
+                SomeUsers,
+                "whether users are online, and when last seen",
+                '{"users":[U with "online","last_seen"]}',
+                read=self._see,
+            ),
+            "presence.subscribe": Op(
+                SomeUsers, "be told when users come and go", '{"users":[U with "online","last_seen"]}', read=self._watch
+            ),
+            "profile.get": Op(
+                MaybeUser, "a user's profile; one's own without user", '{"user":U,"profile":{…}}', read=self._profile
+            ),
+            "profile.set": Op(
+                Profile,
+                "change one's own profile",
+                '{"profile":{…}}',
+                write=self._set_profile,
+                shown=lambda r: {"profile": r},
+            ),
+            "password.change": Op(Passwords, "change one's own password", "{}", write=self._password),
+            "session.list": Op(
+                NoArguments,
+                "one's own sessions",
+                '{"sessions":[{"wire":str,"since":ms,"peer":str,"this":bool}],"complete":bool}',
+                read=self._sessions,
+            ),
+            "session.kick": Op(WhichSession, "end one's own session on the wire named", "{}", read=self._kick),
+            "whoami": Op(
+                NoArguments, "who is logged in", '{"id":int,"name":str,"wire":str,"since":ms}', read=self._whoami
+            ),
+            "echo": Op(Text, "the text comes back", '{"text":str}', read=self._echo),
         }
 
     # ---------------------------------------------------------------- friends

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 
 import msgspec
 
+from chatd.core.notices import NOTICES
 from chatd.errors import ErrorCode
 from chatd.protocol import Acknowledge, ServerMessage, ServerRequest
 from tests.core.stage import Peer, Stage
@@ -27,7 +29,11 @@ def texts(peer: Peer) -> list[dict[str, Any]]:
 def notices(peer: Peer, event: str = "") -> list[dict[str, Any]]:
     """Those with this event, or all; each once, however often it was given."""
     by_fp = {event.fp: msgspec.json.decode(event.body) for event in peer.told(ServerMessage)}
-    return [text for text in by_fp.values() if "event" in text and event in ("", text["event"])]
+    found = [text for text in by_fp.values() if "event" in text]
+    for text in found:
+        fields = re.findall(r'"(\w+)":', NOTICES[text["event"]][0])
+        assert text.keys() <= {"event", "more", *fields}, f"not as documented: {text}"
+    return [text for text in found if event in ("", text["event"])]
 
 
 async def request(peer: Peer, body: str, fp: str | None = None) -> ServerMessage | None:
@@ -55,6 +61,8 @@ async def ask(peer: Peer, op: str, fp: str | None = None, **arguments: Any) -> d
     found = await answered(peer, op, fp, **arguments)
     assert found["ok"] is True, found
     result: dict[str, Any] = found["result"]
+    documented = peer.worker.core.requests.table[op].result
+    assert result.keys() <= {"more", *re.findall(r'"(\w+)"', documented)}, f"{op}: not as documented"
     return result
 
 
