@@ -125,7 +125,8 @@ class _Repeats:
 
     def over(self, now: float) -> list[tuple[str, int]]:
         """The texts whose window has passed, with how many were held back."""
-        ended = [event for event, entry in self.seen.items() if now - entry[0] > REPEAT_WINDOW_S]
+        seen = list(self.seen.items())  # in one step: other threads log, too
+        ended = [event for event, entry in seen if now - entry[0] > REPEAT_WINDOW_S]
         return [(event, int(self.seen.pop(event)[2])) for event in ended]
 
 
