@@ -59,6 +59,14 @@ def free_port() -> int:
     raise DaemonError("no free port")
 
 
+def free_ports(count: int) -> list[int]:
+    """So many, all different."""
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(free_port())
+    return list(found)
+
+
 def toml(config: Mapping[str, Any]) -> str:
     """The subset of TOML the configuration needs: tables of scalars and arrays of such tables."""
     parts = []
@@ -97,7 +105,7 @@ class Daemon:
         self.entry = tuple(entry)
         self.mark = uuid.uuid4().hex
         self.env = {**os.environ, **(env or {}), MARK: self.mark, "PYTHONPATH": str(TOP)}
-        self.ports = {name: free_port() for name in LISTENERS}
+        self.ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
         self.config: dict[str, Any] = {
             "server": {
                 "workers": workers,
