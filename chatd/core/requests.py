@@ -60,7 +60,11 @@ class NoArguments(msgspec.Struct, frozen=True):
 
 class _Head(msgspec.Struct, frozen=True):
     op: str
-    ref: Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(gt=-(1 << 53), lt=1 << 53)] | None = None
+    ref: (
+        Annotated[str, Meta(max_length=64, pattern=r"^[^\x00-\x1f]*\Z")]
+        | Annotated[int, Meta(gt=-(1 << 53), lt=1 << 53)]
+        | None
+    ) = None
 
 
 class _BareHead(msgspec.Struct, frozen=True):

@@ -1,0 +1,62 @@
+"""Whatever bytes arrive, at length: the codecs and the frames of WebSocket (T32)."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from chatd.errors import WireError
+from chatd.net.upgrade import END_OF_REQUEST, Upgrades
+from chatd.net.websocket_frames import Frames
+from tests.fuzz.shares import LEAST_S, SECONDS, rounds
+from tests.net.test_websocket_frames import BAD, GOOD, LIMIT
+from tests.wire.test_fuzz import WIRES, mutate, mutation_rounds, reads_of
+
+REQUEST = (
+    b"GET /websocket HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Protocol: mobileimsdk\r\nOrigin: https://a.example\r\n"
+)
+
+
+def test_the_shares_are_enough() -> None:
+    assert sum(SECONDS.values()) >= LEAST_S
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_codec(wire: str) -> None:
+    assert rounds(wire, lambda rng: mutation_rounds(WIRES[wire], rng.randrange(10**9), 300)) > 5
+
+
+def heard(reads: list[bytes]) -> tuple[list[tuple[int, bytes]], bool]:
+    frames, found = Frames(LIMIT), []
+    try:
+        for data in reads:
+            for opcode, payload in frames.receive(data):
+                assert len(payload) <= LIMIT
+                found.append((int(opcode), bytes(payload)))
+            assert len(frames._rest) <= LIMIT + 14 + len(data)
+            assert len(frames._fragments or b"") <= LIMIT
+    except WireError:
+        return found, False
+    return found, True
+
+
+def test_frames_and_requests_of_websocket() -> None:
+    corpus = [row[1] for row in [*GOOD, *BAD] if len(row[1]) < 3 * LIMIT]
+    doors = [Upgrades("/websocket", []), Upgrades("/websocket", ["https://a.example"])]
+    outcomes = set()
+
+    def play(rng: random.Random) -> None:
+        stream = mutate(b"".join(rng.choices(corpus, k=rng.randint(1, 4))), rng)
+        whole = heard([stream])
+        assert heard(reads_of(stream, [rng.randrange(10**6) for _ in range(rng.randint(0, 6))])) == whole
+        request = mutate(REQUEST, rng).replace(END_OF_REQUEST, b"") + END_OF_REQUEST
+        answer = rng.choice(doors).answer(request)
+        assert answer.words.startswith(b"HTTP/1.1 ")
+        assert answer.accepted is answer.words.startswith(b"HTTP/1.1 101")
+        outcomes.update({("frames", whole[1]), ("request", answer.accepted)})
+
+    assert rounds("websocket", play) > 100
+    assert len(outcomes) == 4, "the mutations are too wild or too tame"
