@@ -1,4 +1,4 @@
-"""Requests to the server (C2S) by mobileimsdk clients of a town: on TCP, but neutral of the transport.
+"""Requests to the server (C2S) by mobileimsdk clients of a town, over any of its transports.
 
 Owns: Client, which sorts what it is sent into answers, notices and messages and acknowledges each packet, as a stock
 client does, and drops copies.
@@ -9,22 +9,32 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from typing import Any
+from typing import Any, Literal
 
 from chatd.errors import ErrorCode
+from tests.harness.datagrams import DatagramPeer
 from tests.harness.deadline import until
 from tests.harness.mobileimsdk import MobilePeer
 from tests.harness.peer import Frame
 from tests.harness.person import Town
+from tests.harness.websocket import WebPeer
+
+Transport = Literal["mobileimsdk", "mobileimsdk-udp", "mobileimsdk-ws"]
+PEERS: dict[Transport, type[MobilePeer]] = {
+    "mobileimsdk": MobilePeer,
+    "mobileimsdk-udp": DatagramPeer,
+    "mobileimsdk-ws": WebPeer,
+}
 
 
 class Client:
     """acknowledging False: nothing is acknowledged, and copies are counted."""
 
-    def __init__(self, town: Town, name: str) -> None:
+    def __init__(self, town: Town, name: str, transport: Transport = "mobileimsdk") -> None:
         self.town = town
         self.name = name
-        self.peer: MobilePeer = MobilePeer()
+        self.transport: Transport = transport
+        self.peer: MobilePeer = PEERS[transport]()
         self.first_login_time = 0
         self.seen: set[str] = set()
         self.copies: dict[str, int] = {}
@@ -37,7 +47,8 @@ class Client:
 
     async def arrive(self) -> Client:
         """Log in, or log in again as an app does that has lost its connection."""
-        self.peer = await self.town.mobile_peer()
+        self.peer = PEERS[self.transport]()
+        await self.peer.open(self.town.daemon.ports[self.transport])
         self.first_login_time = await self.peer.log_in(self.name, self.town.secret, self.first_login_time)
         self.peer.on_frame = self.hear
         while self.peer.frames:
@@ -131,8 +142,8 @@ class Client:
         await self.ask("echo")
 
 
-async def clients(town: Town, *names: str) -> list[Client]:
-    made = [Client(town, await town.newcomer(name)) for name in names]
+async def clients(town: Town, *names: str, transport: Transport = "mobileimsdk") -> list[Client]:
+    made = [Client(town, await town.newcomer(name), transport) for name in names]
     await asyncio.gather(*(one.arrive() for one in made))
     return made
 

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from chatd.errors import ErrorCode
-from tests.conversations.asking import Client, befriend, clients, new_group
+from tests.conversations.asking import Client, Transport, befriend, clients, new_group
 from tests.harness.chatserver import chat
 from tests.harness.deadline import run, until
 from tests.harness.link import LoginRefused
@@ -317,6 +317,44 @@ def test_answers_that_do_not_fit_are_cut_and_read_on(town: Town) -> None:
         cut = await alice.ask("profile.get", user=bob.name)
         assert [set(text) for text in cut["profile"].values()] == [{"\1", "…"}] * 2
         assert not bob.peer.gone.is_set()
+
+    run(story())
+
+
+@pytest.mark.parametrize("transport", ["mobileimsdk", "mobileimsdk-udp", "mobileimsdk-ws"])
+def test_over_every_transport(town: Town, transport: Transport) -> None:
+    """A datagram has 1,024 bytes: what is longer is told short, and read on by history."""
+
+    async def story() -> None:
+        alice, bob = await clients(town, "alice", "bob", transport=transport)
+        watcher = Client(town, await town.newcomer("watcher"))
+        await watcher.arrive()
+        await befriend(alice, bob)
+        await befriend(watcher, bob)
+        await watcher.ask("presence.subscribe", users=[bob.name])
+        number = await new_group(alice, bob, watcher, name="😀" * 40)
+        await alice.ask("group.rename", group=number, name="crew", description="\1" * 200)
+        renamed = await bob.hears("group.renamed")
+        assert ("more" in renamed) is (transport == "mobileimsdk-udp")
+        long = "".join(f"{count} é😀" for count in range(60))
+        await alice.says(bob.name, long)
+        await until(10, "bob is told", lambda: any(sender == alice.name for sender, _, _ in bob.messages))
+        parts, start = [], 0
+        while True:
+            (entry,) = (await bob.ask("history", with_=alice.name, start=start))["messages"]
+            parts.append(entry["text"])
+            if "cut" not in entry:
+                break
+            start = entry["cut"]
+        assert "".join(parts) == long
+        assert (len(parts) > 1) is (transport == "mobileimsdk-udp")
+        await bob.ask("read", with_=alice.name, seq=1)
+        assert (await alice.hears("read"))["seq"] == 1
+        bob.put("session.list", fp="list")
+        bob.put("session.list", fp="list")
+        assert len((await bob.answer("list"))["result"]["sessions"]) == 1
+        bob.peer.put({"type": 3, "from": bob.name, "to": "0"})
+        assert (await watcher.hears("presence"))["online"] is False
 
     run(story())
 
