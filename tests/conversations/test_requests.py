@@ -336,7 +336,7 @@ def test_over_every_transport(town: Town, transport: Transport) -> None:
         await alice.ask("group.rename", group=number, name="crew", description="\1" * 200)
         renamed = await bob.hears("group.renamed")
         assert ("more" in renamed) is (transport == "mobileimsdk-udp")
-        long = "".join(f"{count} é😀" for count in range(60))
+        long = "".join(f"{count} é😀" for count in range(150))
         await alice.says(bob.name, long)
         await until(10, "bob is told", lambda: any(sender == alice.name for sender, _, _ in bob.messages))
         parts, start = [], 0

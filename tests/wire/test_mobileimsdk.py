@@ -445,9 +445,7 @@ def test_errors_and_kicks_always_fit(text: str, fp: str, code: ErrorCode) -> Non
 
 
 @given(st.text(max_size=60), st.text(max_size=300), st.text(max_size=80), st.integers(600, 6144), st.booleans())
-def test_the_room_for_a_text_of_the_server_is_exact(
-    name: str, text: str, fp: str, limit: int, prefixed: bool
-) -> None:
+def test_the_room_for_a_text_of_the_server_is_exact(name: str, text: str, fp: str, limit: int, prefixed: bool) -> None:
     codec = MobileimsdkCodec(limit, BODY, FP, prefixed=prefixed)
     codec.encode_login(LoginAccepted(User(1, name), 7))
     used = len(json.dumps(text, ensure_ascii=False).encode()) + len(json.dumps(fp, ensure_ascii=False).encode())
