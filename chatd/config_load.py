@@ -35,8 +35,9 @@ TRANSPORTS = ("tcp", "udp", "unix", "ws")
 STORES = ("sqlite",)
 BUSES = ("local",)
 
-DESCRIPTORS_BESIDES_CLIENTS = 64
-"""Of one worker: listeners, store, logs, order and life sockets, the bus (and a spare one to say busy with)."""
+DESCRIPTORS_BESIDES_CLIENTS = 160
+"""Of one worker: 64 files of marks, the store, logs, order and life sockets, other workers, and what net.server keeps
+free to say busy with."""
 
 HOOK_GROUP = "chatd.hooks"
 """Entry points (of any installed distribution) that are plug-ins."""
@@ -255,6 +256,8 @@ def check_host(config: Config, file: str) -> None:
             grp.getgrnam(config.server.group)
     except KeyError:
         raise ConfigError(f"{file}: server.group: there is no group {config.server.group}") from None
+    if len(f"{config.server.runtime_dir}/control.sock".encode()) > 107:
+        raise ConfigError(f"{file}: server.runtime_dir: too long for the path of the Unix socket in it")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     needed = config.limits.connections + DESCRIPTORS_BESIDES_CLIENTS + len(config.listen)
     if hard != resource.RLIM_INFINITY and needed > hard:

@@ -256,11 +256,14 @@ class Crew:
     # ------------------------------------------------------------ orders and endings
 
     def order(self, slot: Slot, order: dict[str, Any]) -> bool:
-        """False: it could not be sent; the worker does not read."""
+        """False: it could not be sent; the worker does not read. One that has just died needs no order: its successor
+        begins with what is in force then."""
         if slot.worker is None:
             return False
         try:
             slot.worker.child.orders.send(msgspec.json.encode(order))
+        except (BrokenPipeError, ConnectionError):
+            return True
         except OSError:
             return False
         return True

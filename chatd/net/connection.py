@@ -15,6 +15,8 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import itertools
+import socket
+import struct
 import termios
 from collections import deque
 from collections.abc import Awaitable, Iterator
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 LINGER_S = 2.0
 LINGER_BYTES = 1024 * 1024
 _HIGH_WATER = 64 * 1024
+_RESET = struct.pack("ii", 1, 0)
 
 
 class Connection(asyncio.Protocol):
@@ -250,6 +253,9 @@ class Connection(asyncio.Protocol):
         if not self.closed:
             self.server.ended(self, reason)
             self.closed, self.reason = True, reason
+        if reason is Disconnect.SLOW_CONSUMER and self.transport is not None:
+            sock = self.transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)  # what it does not read is not kept for it
         self._abort()
 
     def _abort(self) -> None:
