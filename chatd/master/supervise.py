@@ -111,14 +111,16 @@ class Master:
         for number in _WAKING:
             signal.signal(number, _wake)
         self.crew.scale(self.crew.wanted)
+        now = time.monotonic()
         while True:
             timeout = self._timeout()
-            expected = time.monotonic() + timeout
             for key, _ in self._selector.select(timeout):
                 key.data()
-            now = time.monotonic()
+            # From look to look, so that a pause is noticed wherever in the turn it came.
+            before, now = now, time.monotonic()
             self.crew.reap()
-            self.crew.look(now, late=now - expected > min(LATE_S, self.crew.config.timeouts.hang_s / 2))
+            late_s = now - before - timeout
+            self.crew.look(now, late=late_s > min(LATE_S, self.crew.config.timeouts.hang_s / 2))
             self._reload.look()
             self._kicks.look()
             self._control.look(now)
