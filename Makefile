@@ -37,13 +37,15 @@ $(RUN_STAMP): pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml | $(BIN)/python
-	$(PIP) install --editable '.[dev]'
+	@.ci/tools gcc pkg-config mariadb_config=libmariadb-dev
+	$(PIP) install --editable '.[dev,mysql]'
 	@touch $(RUN_STAMP) $@
 
 install: $(DEV_STAMP)
 
 tools:
-	@.ci/tools g++ strace chromium
+	@.ci/tools g++ strace chromium redis-server mariadbd=mariadb-server haproxy \
+		nginx /usr/lib/nginx/modules/ngx_stream_module.so=libnginx-mod-stream ip=iproute2
 
 # ---------------------------------------------------------------- running
 

@@ -74,6 +74,14 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "worker",
         ),
     ] = ()
+    proxy_from: Annotated[
+        tuple[str, ...],
+        _option(
+            "tcp, ws: addresses or networks of load balancers; a connection from one of them must begin with a PROXY "
+            "protocol header (v1 or v2), which tells the client's address; [] = none does",
+            "worker",
+        ),
+    ] = ()
 
 
 class Store(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,12 +90,29 @@ class Store(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     url: Annotated[
         str, _option("sqlite:FILE (relative to state_dir) or mysql://USER:PASSWORD@HOST:PORT/DB", "restart")
     ] = "sqlite:chatd.db"
+    readers: Annotated[
+        int, _option("mysql: connections per worker that read beside the commits", "worker", ge=1, le=32)
+    ] = 2
 
 
 class Bus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[bus]"""
 
-    url: Annotated[str, _option("local: (the workers of this host) or redis://...", "restart")] = "local:"
+    url: Annotated[
+        str,
+        _option(
+            "local: (the workers of this host), redis://HOST:PORT/DB, rediss://, unix:SOCKET, "
+            "redis+sentinel://HOST:PORT,HOST:PORT/NAME or redis+cluster://HOST:PORT,HOST:PORT",
+            "restart",
+        ),
+    ] = "local:"
+    prefix: Annotated[
+        str, _option("redis: what the names of all channels and keys begin with; one per cluster of hosts", "restart")
+    ] = "chatd"
+    lease_s: Annotated[
+        float,
+        _option("redis: a worker not heard of for this long is gone, and its users with it", "worker", ge=2, le=60),
+    ] = 5.0
 
 
 class Accounts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -41,6 +41,7 @@ FIELDS = (
     "log_generation",  # master's row only: bumped at each rotation
     "store_ok",  # 1 = the last commit succeeded
     "bus_ok",  # 1 = every peer answers
+    "bus_round_trip_us",  # the bus: how long the last canary took; 0 = there is none
     "udp_peers",  # of `connections`: those that are addresses, not sockets
     "udp_dropped",  # datagrams that could not be sent or served, total
     "hooks_open",  # plug-ins that are not called for now, because they fail
@@ -87,6 +88,7 @@ class Row:
     log_generation: int
     store_ok: int
     bus_ok: int
+    bus_round_trip_us: int
     udp_peers: int
     udp_dropped: int
     hooks_open: int

@@ -169,6 +169,7 @@ class Worker:
         self._rounds += 1
         if self._rounds % 20 == 0:
             row.bus_ok = int(self._bus.healthy)
+            row.bus_round_trip_us = self._bus.round_trip_us
             self._server.round()
             log.tick()
         if self._rounds % 200 == 0:

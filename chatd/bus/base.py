@@ -6,12 +6,13 @@ Fails: quietly. A publish may be lost when a peer or link dies; then `on_gap` is
 that may have missed something, and it reads what its sessions miss from the store.
 
 A topic is an int: topic_of_user(id) or topic_of_group(id). Claims are exclusive marks that die with their
-holder: at most one worker of the host (or cluster) holds a key.
+holder: at most one worker of the host (or cluster) holds a key. A worker that was cut off for longer than its
+lease may find, when it is back, that others hold marks it had: it is told by on_lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
 from chatd.model import GroupId, UserId
@@ -37,10 +38,16 @@ def topic_of_presence(user_id: UserId) -> Topic:
 class Bus(Protocol):
     """All methods are called from the worker's loop."""
 
-    async def open(self, on_message: Callable[[Topic, bytes], None], on_gap: Callable[[], None]) -> None:
+    async def open(
+        self,
+        on_message: Callable[[Topic, bytes], None],
+        on_gap: Callable[[], None],
+        on_lost: Callable[[int], None],
+    ) -> None:
         """Join. on_message: a publish of another worker on a topic subscribed here, in the order that
-        worker published. on_gap: something may have been missed. Both are called from the loop, never
-        inside one of these methods. Raises Unavailable."""
+        worker published. on_gap: something may have been missed. on_lost: the mark `key` is another worker's now;
+        it is no longer held here, and claim() may ask for it again. All are called from the loop, never inside one
+        of these methods. Raises Unavailable."""
         ...
 
     async def close(self) -> None: ...
@@ -61,16 +68,26 @@ class Bus(Protocol):
 
     def unsubscribe(self, topics: Iterable[Topic]) -> None: ...
 
-    def elsewhere(self, topic: Topic) -> bool:
-        """Whether another worker is subscribed (a user online elsewhere). In-memory, may lag by moments."""
+    async def elsewhere(self, topics: Collection[Topic]) -> set[Topic]:
+        """Those of the topics that another worker is subscribed to (users online elsewhere). May lag by moments.
+        What cannot be known now (the bus is cut off, or others have not yet returned to it) is answered as it was
+        last seen, else as subscribed: a live user is never shown offline. Never raises; answers within a second."""
         ...
 
     async def claim(self, key: int) -> bool:
         """Take the mark `key` (>= 0) for this worker; False if another worker holds it. Idempotent here.
-        Exact under races; a holder that is killed loses its marks at once (local) or with its lease (redis)."""
+        Exact under races; a holder that is killed loses its marks at once (local) or with its lease (redis).
+        Raises Unavailable when the bus cannot say now, within a second; on_gap is called when it can again."""
         ...
 
     def release(self, key: int) -> None: ...
 
     @property
-    def healthy(self) -> bool: ...
+    def healthy(self) -> bool:
+        """Publishes reach the others and theirs reach us, as far as it was seen within the last five seconds."""
+        ...
+
+    @property
+    def round_trip_us(self) -> int:
+        """How long the last canary took, published by this worker to itself; 0 where there is none."""
+        ...

@@ -26,7 +26,7 @@ import os
 import secrets
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from chatd import log
@@ -68,7 +68,13 @@ class LocalBus:
 
     # ------------------------------------------------------------ joining and leaving
 
-    async def open(self, on_message: Callable[[Topic, bytes], None], on_gap: Callable[[], None]) -> None:
+    async def open(
+        self,
+        on_message: Callable[[Topic, bytes], None],
+        on_gap: Callable[[], None],
+        on_lost: Callable[[int], None],
+    ) -> None:
+        """on_lost is never called: a mark is the kernel's, and goes with this process alone."""
         self._loop = asyncio.get_running_loop()
         self._on_message, self._on_gap = on_message, on_gap
         self._claims = Claims(self._claims_directory)
@@ -142,6 +148,10 @@ class LocalBus:
             and all(peer.link is not None and not peer.silent for peer in self._peers.values())
         )
 
+    @property
+    def round_trip_us(self) -> int:
+        return 0
+
     # ------------------------------------------------------------ publishing
 
     def publish(self, topic: Topic, data: bytes) -> None:
@@ -158,8 +168,8 @@ class LocalBus:
     def wanted(self, topic: Topic) -> bool:
         return topic in self._routes
 
-    def elsewhere(self, topic: Topic) -> bool:
-        return topic in self._routes
+    async def elsewhere(self, topics: Collection[Topic]) -> set[Topic]:
+        return {topic for topic in topics if topic in self._routes}
 
     # ------------------------------------------------------------ subscribing
 

@@ -2,7 +2,8 @@
 
 Owns: Tables, every read and write chatd needs, as blocking calls made by the store thread alone.
 Not here: how writes of many sessions become one commit (store.commit); SQL (store.sqlite).
-Fails: Refused (this request is not allowed, nothing changed) and Unavailable (the store cannot answer now).
+Fails: Refused (this request is not allowed, nothing changed), Unavailable (the store cannot answer now) and
+Again (two transactions met: this one was undone, and is to be run once more from begin()).
 Checked by one suite over every twin: tests/store/contract.py.
 """
 
@@ -16,6 +17,11 @@ import msgspec
 from chatd.errors import ErrorCode
 from chatd.model import ConversationId, FriendRequest, Group, GroupId, Message, Role, Seq, User, UserId
 from chatd.protocol import SendMessage
+
+
+class Again(Exception):
+    """The transaction was rolled back by the store (a deadlock, a race for a unique key) and may be repeated at once.
+    Seen by store.commit alone."""
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
