@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from tests.harness.daemon import Daemon
+from tests.harness.mariadb import mariadb, own_mariadb
+
+__all__ = ["mariadb", "own_mariadb"]
 
 
 @pytest.fixture
