@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import grp
 import importlib.metadata
+import ipaddress
 import math
 import os
 import pwd
@@ -179,6 +180,7 @@ def _check(config: Config, file: str) -> None:
     for index, one in enumerate(config.listen):
         key = f"listen[{index}].address"
         where = _check_listen(one, f"{file}: {key}")
+        _check_balancers(one, f"{file}: listen[{index}].proxy_from")
         if where in taken:
             raise ConfigError(f"{file}: {key}: {one.address} is also listen[{taken[where]}]")
         if where:
@@ -213,6 +215,17 @@ def _check_listen(one: Listen, label: str) -> str:
     if not where.port:
         return ""
     return f"udp {where.host}:{where.port}" if where.transport == "udp" else f"{where.host}:{where.port}"
+
+
+def _check_balancers(one: Listen, label: str) -> None:
+    transport = address.parse(one.address).transport
+    if one.proxy_from and transport not in ("tcp", "ws"):
+        raise ConfigError(f"{label}: is for tcp:// and ws://; clients of {transport}: are never introduced")
+    for network in one.proxy_from:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise ConfigError(f"{label}: {error}") from None
 
 
 def _check_hooks(hooks: tuple[Hook, ...], file: str) -> None:

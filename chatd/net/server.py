@@ -1,8 +1,8 @@
 """All connections of one worker: accepting them fairly, and looking after them.
 
 Owns: the accept gate, limits on descriptors, the flush at the end of a turn, the rounds of the clock, draining.
-Elsewhere: one connection (net.connection), clients that come in datagrams (net.datagram), the listening sockets
-themselves (master.listeners, master.datagrams).
+Elsewhere: one connection (net.connection), its introduction by a load balancer (net.proxy), clients that come in
+datagrams (net.datagram), the listening sockets themselves (master.listeners, master.datagrams).
 Fails: an accept that fails for want of descriptors is answered with a polite refusal and counted; it never
 ends the worker.
 """
@@ -28,6 +28,7 @@ from chatd.metrics import Row, State
 from chatd.model import Protocol
 from chatd.net.connection import Connection
 from chatd.net.datagram import DatagramDoor, MakeDatagramCodec
+from chatd.net.proxy import MAX_V2_BYTES, Balancers, Introduction
 from chatd.net.upgrade import Upgrades
 from chatd.net.websocket import BUSY, WebSocketConnection
 from chatd.net.websocket_frames import MAX_FRAME_BYTES
@@ -59,9 +60,9 @@ class MakeCodec(Contract):
 
 
 class Door:
-    """One listening socket and what comes through it."""
+    """One listening socket and what comes through it. balancers: who must introduce its clients, None = nobody."""
 
-    __slots__ = ("is_tcp", "listen", "protocol", "silence_s", "sock", "upgrades")
+    __slots__ = ("balancers", "is_tcp", "listen", "protocol", "silence_s", "sock", "upgrades")
 
     def __init__(self, listen: Listen, sock: socket.socket) -> None:
         self.listen = listen
@@ -70,6 +71,7 @@ class Door:
         self.is_tcp = sock.family != socket.AF_UNIX
         where = address.parse(listen.address)
         self.upgrades = Upgrades(where.path, listen.origins) if where.transport == "ws" else None
+        self.balancers = Balancers(listen.proxy_from) if listen.proxy_from else None
         self.silence_s = 0.0
         if self.protocol is Protocol.MOBILEIMSDK:
             self.silence_s = _SILENCE_S[listen.keep_alive_s]
@@ -177,7 +179,10 @@ class Server:
             codec = self._make_codec(door.listen, config)
             deadline = self.now() + config.timeouts.login_s
             connection = door.connection(self, codec, sock.fileno(), remote, deadline)
-            await self.loop.connect_accepted_socket(lambda: connection, sock)
+            first: asyncio.Protocol = connection
+            if door.balancers is not None and isinstance(address, tuple) and address[0] in door.balancers:
+                first = Introduction(connection)
+            await self.loop.connect_accepted_socket(lambda: first, sock)
         except OSError as error:
             sock.close()
             self._log.warning("connection failed", why=str(error))
@@ -193,6 +198,8 @@ class Server:
             sock.setblocking(False)
             sock.send(words)
             sock.shutdown(socket.SHUT_WR)
+            if door.balancers is not None:
+                sock.recv(MAX_V2_BYTES)  # a header left unread would reset the connection, and lose the words
         except OSError:
             self._log.debug("a refused peer had left")
         sock.close()
