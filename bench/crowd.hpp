@@ -120,7 +120,7 @@ protected:
         user.fd = socket(AF_INET, datagrams ? SOCK_DGRAM : SOCK_STREAM, 0);
         sockaddr_in server{};
         server.sin_family = AF_INET;
-        server.sin_port = htons(o.port);
+        server.sin_port = htons(o.ports[user.index % o.ports.size()]);
         server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         user.connected_ns = now_ns();
         if (user.fd < 0 || connect(user.fd, reinterpret_cast<sockaddr*>(&server), sizeof server) < 0)

@@ -1,6 +1,6 @@
 // fanout: one group, all its members online, to measure what a server spends per delivery.
 //
-//   fanout --port P [--users N] [--senders N] [--qos true|false] [--window N | --rate R] [--group ID]
+//   fanout --port P[,P...] [--users N] [--senders N] [--qos true|false] [--window N | --rate R] [--group ID]
 //          [--prefix NAME] [--payload BYTES] [--warm S] [--seconds S] [--logins-per-s R] [--burst N]
 //
 // mobileimsdk on TCP. Users NAME0, NAME1 ... log in with any token. NAME0 makes a group and everybody joins it, or with

@@ -28,6 +28,7 @@ class Run:
     idle_kb: with --idle, memory the connections added, per connection, after all had logged in; else 0.
     generator_busy: the generator's share of one core while measuring; near 1 it has measured itself.
     per_read: messages that one read of a client brought, on average; more cost the server less each. 0 on UDP.
+    beside: by how much Server.readings() grew while measuring.
     """
 
     delivered: int
@@ -43,6 +44,7 @@ class Run:
     generator_busy: float
     per_read: float
     wrong: dict[str, int]
+    beside: dict[str, float]
 
     @property
     def per_cpu_s(self) -> float:
@@ -54,7 +56,7 @@ class Generator:
     """One running process of a generator. Its phases are waited for in their order."""
 
     def __init__(self, program: str, server: Server, wire: str, users: int, prefix: str, *options: str) -> None:
-        command = [str(BUILD / program), "--wire", wire, "--port", str(server.ports[wire])]
+        command = [str(BUILD / program), "--wire", wire, "--port", server.addresses(wire)]
         command += ["--users", str(users), "--prefix", prefix, *options]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -94,9 +96,9 @@ def run(server: Server, *options: str, wire: str = "mobileimsdk", users: int = 2
         if cross:
             partners, crossed = _pairs(ready["ports"], server.holders(wire))
             generator.tell(" ".join(map(str, partners)))
-        cpu_s = _spent_s(server, generator)
+        spent = _spent(server, generator)
         pss_kb = server.pss_kb() if idle else 0
-        one = _run(ready, cpu_s, generator.phase("end"))
+        one = _run(ready, spent, generator.phase("end"))
     return replace(one, crossed=crossed, idle_kb=(pss_kb - pss_before_kb) / users)
 
 
@@ -115,7 +117,7 @@ class Group:
         with Generator("fanout", self._server, "mobileimsdk", self._users, self._prefix, *known, *options) as generator:
             ready = generator.phase("ready")
             self._number = generator.phase("group")["group"]
-            return _run(ready, _spent_s(self._server, generator), generator.phase("end"))
+            return _run(ready, _spent(self._server, generator), generator.phase("end"))
 
 
 class Storm:
@@ -135,11 +137,11 @@ class Storm:
         with Generator("loadgen", self._server, wire, 200, _prefix(), *steady) as others:
             others.phase("ready")
             others.phase("measure")
-            before_s = self._server.cpu_s()
+            before = _readings(self._server)
             with Generator("loadgen", self._server, wire, self._users, self._prefix, *storming) as storm:
                 others.phase("stop")
-                cpu_s = self._server.cpu_s() - before_s
-                one = _run(storm.phase("ready"), cpu_s, others.phase("end"))
+                spent = _growth(before, _readings(self._server))
+                one = _run(storm.phase("ready"), spent, others.phase("end"))
                 storm.phase("measure")
                 storm.phase("stop")
                 closed = storm.phase("end")["closed"]
@@ -159,19 +161,31 @@ def _prefix() -> str:
     return f"r{next(_runs)}u"
 
 
-def _spent_s(server: Server, generator: Generator) -> float:
-    """The server's CPU while the generator measures."""
+Readings = dict[str, float]
+_CPU = "server's CPU, s"
+
+
+def _readings(server: Server) -> Readings:
+    return {_CPU: server.cpu_s(), **server.readings()}
+
+
+def _growth(before: Readings, after: Readings) -> Readings:
+    return {name: after[name] - before[name] for name in after}
+
+
+def _spent(server: Server, generator: Generator) -> Readings:
+    """By how much everything grew while the generator measures."""
     generator.phase("measure")
-    before_s = server.cpu_s()
+    before = _readings(server)
     generator.phase("stop")
-    return server.cpu_s() - before_s
+    return _growth(before, _readings(server))
 
 
-def _run(ready: dict, cpu_s: float, end: dict) -> Run:
+def _run(ready: dict, spent: Readings, end: dict) -> Run:
     return Run(
         delivered=end["delivered"],
         per_s=end["per_s"],
-        cpu_us=cpu_s * 1e6 / max(1, end["delivered"]),
+        cpu_us=spent[_CPU] * 1e6 / max(1, end["delivered"]),
         p50_us=end["p50_us"],
         p99_us=end["p99_us"],
         logins_per_s=ready["logins_per_s"],
@@ -182,6 +196,7 @@ def _run(ready: dict, cpu_s: float, end: dict) -> Run:
         generator_busy=end["generator_busy"],
         per_read=end["per_read"],
         wrong={name: end[name] for name in ("lost", "reordered", "repeated", "refused", "closed")},
+        beside={name: grown for name, grown in spent.items() if name != _CPU},
     )
 
 

@@ -1,10 +1,11 @@
 // loadgen: many chat clients in one thread, to measure a server.
 //
-//   loadgen --port P [--wire mobileimsdk|mobileimsdk-udp|mobileimsdk-ws|chatserver] [--users N] [--prefix NAME]
+//   loadgen --port P[,P...] [--wire mobileimsdk|mobileimsdk-udp|mobileimsdk-ws|chatserver] [--users N] [--prefix NAME]
 //           [--window N | --rate R | --idle] [--payload BYTES] [--warm S] [--seconds S]
 //           [--logins-per-s R] [--burst N] [--pairs stdin]
 //
-// Users NAME0, NAME1 ... log in with any token (the server must have open logins), all from one address. Then
+// Users NAME0, NAME1 ... log in with any token (the server must have open logins), all from one address; of several
+// ports, each the next user's, so that partners are on different hosts where there are two. Then
 //   --window N   every user keeps N messages on their way to its partner (a closed loop; the default, with N = 4)
 //   --rate R     all together send R messages per second, whatever comes back (an open loop)
 //   --idle       nobody sends anything but keep-alives

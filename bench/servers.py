@@ -53,7 +53,14 @@ address = "tcp://127.0.0.1:{chatserver}"
 [accounts]
 login = "open"
 insecure_open_login = true
+
+[store]
+url = "{store}"
+
+[bus]
+url = "{bus}"
 """
+LOCAL_STORE, LOCAL_BUS = "sqlite:chatd.db", "local:"
 
 
 def build() -> None:
@@ -74,11 +81,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def cpu_s(pid: int) -> float:
+    """User and system time of one process so far, in the kernel's ticks of 10 ms."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
 class Server:
     """One running server. `ports` maps a wire's name to its port."""
 
     ports: dict[str, int]
     process: subprocess.Popen[bytes]
+
+    def addresses(self, wire: str) -> str:
+        """The port a generator is given, or several with commas between them."""
+        return str(self.ports[wire])
 
     def pids(self) -> list[int]:
         """The server's processes, the first started first."""
@@ -88,11 +105,11 @@ class Server:
 
     def cpu_s(self) -> float:
         """User and system time of all processes so far, in the kernel's ticks of 10 ms."""
-        total = 0.0
-        for pid in self.pids():
-            times = psutil.Process(pid).cpu_times()
-            total += times.user + times.system
-        return total
+        return sum(cpu_s(pid) for pid in self.pids())
+
+    def readings(self) -> dict[str, float]:
+        """Whatever else grows and is wanted, by name: the CPU seconds of a database beside the server, say."""
+        return {}
 
     def pss_kb(self) -> int:
         """Proportional set size of all processes."""
@@ -140,15 +157,21 @@ class Ideal(Server):
 
 
 class Chatd(Server):
-    """A real chatd: master, `workers` workers, SQLite, local bus, logs in files, open logins."""
+    """A real chatd: master, `workers` workers, SQLite and the local bus unless told otherwise, logs in files, open
+    logins."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, store: str = LOCAL_STORE, bus: str = LOCAL_BUS) -> None:
         self.workers = workers
         self.ports = {wire: free_port() for wire in ("mobileimsdk", "mobileimsdk-udp", "mobileimsdk-ws", "chatserver")}
         self.home = Path(tempfile.mkdtemp(prefix="state-", dir=BUILD))
         self.config = self.home / "chatd.toml"
         self.config.write_text(
-            CONFIG.format(workers=workers, **{wire.replace("-", "_"): port for wire, port in self.ports.items()})
+            CONFIG.format(
+                workers=workers,
+                store=store,
+                bus=bus,
+                **{wire.replace("-", "_"): port for wire, port in self.ports.items()},
+            )
         )
         command = [_beside("chatd"), "-c", str(self.config)] + (["--allow-root"] if os.getuid() == 0 else [])
         with (self.home / "output").open("wb") as output:
@@ -183,6 +206,30 @@ class Chatd(Server):
     def stop(self) -> None:
         super().stop()
         shutil.rmtree(self.home)
+
+
+class Hosts(Server):
+    """Several chatds that are one: users are spread over them in turn."""
+
+    def __init__(self, hosts: list[Chatd]) -> None:
+        self.hosts = hosts
+        self.ports = hosts[0].ports
+
+    def addresses(self, wire: str) -> str:
+        return ",".join(str(host.ports[wire]) for host in self.hosts)
+
+    def pids(self) -> list[int]:
+        return [pid for host in self.hosts for pid in host.pids()]
+
+    def last_words(self) -> str:
+        return "\n".join(host.last_words() for host in self.hosts)
+
+    def errors_logged(self) -> int:
+        return sum(host.errors_logged() for host in self.hosts)
+
+    def stop(self) -> None:
+        for host in self.hosts:
+            host.stop()
 
 
 def _beside(command: str) -> str:
