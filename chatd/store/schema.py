@@ -1,7 +1,8 @@
 """The tables, as numbered migrations for SQLite.
 
 Owns: MIGRATIONS; number n brings a store from version n-1 to n. A released migration is never edited.
-Not here: running them under a lock (store.sqlite.open_tables).
+WORDS says to people what each brings.
+Not here: running them (store.sqlite_file.migrate).
 
 conversation: > 0 is pair.id, < 0 is the group -conversation. message.id rises in commit order.
 place and sent index the messages up to meta.merged; the rest are known by store.sqlite_tail.Tail.
@@ -41,4 +42,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "INSERT INTO meta VALUES ('directory', '0')",
         "INSERT INTO meta VALUES ('merged', '0')",
     ),
+)
+
+WORDS: tuple[str, ...] = (
+    "accounts, friends, groups, conversations of two, messages, cursors, and answers to requests",
 )

@@ -1,7 +1,8 @@
 """The embedded store: one SQLite file, many worker processes.
 
-Owns: opening and migrating the file, the write lock, transactions, and the messages' tables.
-Elsewhere: accounts, friends and groups (store.sqlite_people); batching (store.commit); the tables (store.schema).
+Owns: the write lock, transactions, and the messages' tables.
+Elsewhere: opening and migrating the file (store.sqlite_file); accounts, friends and groups (store.sqlite_people);
+batching (store.commit); the tables (store.schema).
 Fails: Unavailable for anything SQLite reports (disk full, I/O error); the transaction is rolled back first.
 
 Writers of different workers take turns on a flock that blocks, so nobody meets SQLITE_BUSY; the file is in
@@ -21,8 +22,8 @@ from zlib import crc32
 from chatd.errors import BootError, ErrorCode, Exit, Refused, Unavailable
 from chatd.model import ConversationId, Message, User, UserId
 from chatd.protocol import SendMessage
+from chatd.store import sqlite_file
 from chatd.store.base import Advance, Draft, Stored
-from chatd.store.schema import MIGRATIONS
 from chatd.store.sqlite_checkpoint import EVERY_PAGES, Checkpointer
 from chatd.store.sqlite_history import CACHE, NOBODY, SELECT, Archive
 from chatd.store.sqlite_tail import MERGE
@@ -39,9 +40,6 @@ _SENT = {size: f"SELECT send_key FROM sent WHERE send_key IN ({','.join('?' * si
 _PROBES = 16
 _WIDTH = 10
 _PAGES_OF_A_COMMIT = 5
-_LOG_PAGES = 50_000
-"""Only if the checkpointer cannot keep up: then SQLite ends the log itself."""
-_CACHE_KIB = 16 * 1024
 _KEEP_REQUESTS_MS = 7 * 24 * 3600 * 1000
 
 
@@ -292,38 +290,19 @@ class SqliteTables(Archive):
 
 
 def open_tables(path: Path) -> SqliteTables:
-    """Open the file, migrating it under the write lock. BootError 69 if it cannot be used, 78 if its
-    schema is newer than this program."""
+    """Open the file, and make the tables of an empty one under the write lock. BootError 69 if it cannot be used, 78 if
+    its schema is another than this program's, or it is being filled."""
     with contextlib.ExitStack() as undo:
         try:
-            lock_fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            lock_fd = sqlite_file.lock(path)
             undo.callback(os.close, lock_fd)
             fcntl.flock(lock_fd, fcntl.LOCK_EX)
-            db = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, timeout=2.0, cached_statements=256
-            )
+            db = sqlite_file.connect(path)
             undo.callback(db.close)
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")
-            db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
-            db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            _migrate(db, path)
+            sqlite_file.make_ready(db, path)
             tables = SqliteTables(db, lock_fd, path)
             fcntl.flock(lock_fd, fcntl.LOCK_UN)
         except (OSError, sqlite3.Error) as error:
             raise BootError(f"store: sqlite:{path}: {error}", Exit.UNAVAILABLE) from error
         undo.pop_all()
         return tables
-
-
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(MIGRATIONS):
-        text = f"store: sqlite:{path}: schema {version} is newer than this chatd knows ({len(MIGRATIONS)})"
-        raise BootError(text, Exit.CONFIG)
-    for number in range(version + 1, len(MIGRATIONS) + 1):
-        db.execute("BEGIN IMMEDIATE")
-        for statement in MIGRATIONS[number - 1]:
-            db.execute(statement)
-        db.execute(f"PRAGMA user_version = {number}")
-        db.execute("COMMIT")
