@@ -127,7 +127,7 @@ class Chain:
     def _stored(self, message: Message) -> None:
         if self.has(Point.AFTER_STORED):
             self._tell(Point.AFTER_STORED, StoredMessage(message))
-        if self.has(Point.RECIPIENT_OFFLINE) and (message.group_id or not self._hub.online(message.to_id)):
+        if self.has(Point.RECIPIENT_OFFLINE) and (message.group_id or not self._hub.of_user(message.to_id)):
             self._afterwards.tell(Point.RECIPIENT_OFFLINE, lambda: self._missed(message))
 
     async def _missed(self, message: Message) -> MissedMessage | None:
@@ -136,14 +136,15 @@ class Chain:
 
     async def _absent(self, message: Message) -> tuple[User, ...]:
         """The recipients without a session, as far as this worker knows."""
-        online = self._hub.online
         if not message.group_id:
-            return () if online(message.to_id) else (User(message.to_id, message.to_name),)
+            online = await self._hub.online([message.to_id])
+            return () if online else (User(message.to_id, message.to_name),)
         found: list[User] = []
         after = 0
         while True:
             page = await self._store.read(partial(_members, group_id=message.group_id, after=after))
-            found += [user for user in page if user.id != message.sender_id and not online(user.id)]
+            online = await self._hub.online(user.id for user in page)
+            found += [user for user in page if user.id != message.sender_id and user.id not in online]
             if len(page) < _PAGE:
                 return tuple(found)
             after = page[-1].id

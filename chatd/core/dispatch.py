@@ -90,7 +90,7 @@ class Core:
         self._messages = Messages(self.delivery, config, self.chain.stored())
         self._accounts = Accounts(self.store, config)
         notices = Notices(self.delivery)
-        self._presence = Presence(self.hub, bus, notices)
+        self._presence = Presence(self.hub, bus, notices, self.delivery.later)
         self.logins = Logins(
             self._accounts, self.hub, bus, self.delivery, notices, self._presence, self.store, config, self.chain
         )
@@ -247,7 +247,7 @@ class Core:
     # ---------------------------------------------------------------- the bus and the clock
 
     async def open(self) -> None:
-        await self._bus.open(self.signal, self._gap)
+        await self._bus.open(self.signal, self._gap, self._lost)
 
     async def kick(self, name: str, user_id: UserId, reason: str) -> int | None:
         """An operator ends the user's sessions on this worker; gives how many, None where there is no such user.
@@ -264,6 +264,10 @@ class Core:
         self.delivery.gap()
         self._groups.gap()
         self._presence.gap()
+
+    def _lost(self, mark: int) -> None:
+        """Another worker holds this mark now."""
+        self.logins.lost(mark)
 
     def signal(self, topic: Topic, data: bytes) -> None:
         """What another worker says."""

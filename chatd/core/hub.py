@@ -31,13 +31,16 @@ class Hub:
     def of_group(self, group_id: GroupId) -> Collection[Session]:
         return self._groups.get(group_id, ())
 
-    def elsewhere(self, user_id: UserId) -> bool:
+    async def elsewhere(self, user_id: UserId) -> bool:
         """Whether the user has a session on another worker, as the bus knows it."""
-        return self._bus.elsewhere(topic_of_user(user_id))
+        return bool(await self._bus.elsewhere([topic_of_user(user_id)]))
 
-    def online(self, user_id: UserId) -> bool:
-        """Whether the user has a session anywhere; of other workers as the bus knows it."""
-        return user_id in self._users or self.elsewhere(user_id)
+    async def online(self, user_ids: Iterable[UserId]) -> set[UserId]:
+        """Those with a session anywhere; of other workers as the bus knows it. One question to it for all."""
+        wanted = set(user_ids)
+        away = {topic_of_user(user_id): user_id for user_id in wanted if user_id not in self._users}
+        elsewhere = await self._bus.elsewhere(away.keys()) if away else ()
+        return {user_id for user_id in wanted if user_id in self._users} | {away[topic] for topic in elsewhere}
 
     async def add(self, session: Session, groups: Iterable[GroupId]) -> None:
         """Returns when messages of other workers reach the session."""

@@ -131,11 +131,12 @@ class Logins:
         listing = session.protocol is Protocol.CHATSERVER
         view = await self._store.read(lambda tables: _view(tables, user, limit, listing))
         await self._regroup(session, view.group_ids)
+        online = await self._hub.online(_named(view))
         if session.closed or peer.closed:  # kicked, or the peer left, while we were reading
             raise Refused(ErrorCode.ALREADY_LOGGED_IN)
         peer.session = session
         self.count += 1
-        told, told_at = peer.push_login(self._answer(session, view))
+        told, told_at = peer.push_login(self._answer(session, view, online))
         if session.explicit:
             for request in view.requests:
                 self._notices.friend_requested(session, FriendRequested(request))
@@ -153,19 +154,23 @@ class Logins:
             await self._hub.join(session, *new)
             session.behind = True
 
-    def _answer(self, session: Session, view: View) -> LoginAccepted:
-        online = self._hub.online
-        friends = tuple(Friend(user.id, user.name, online(user.id)) for user in view.friends)
+    def _answer(self, session: Session, view: View, online: set[UserId]) -> LoginAccepted:
+        friends = tuple(Friend(user.id, user.name, user.id in online) for user in view.friends)
         groups = tuple(
             Group(
                 row.group.id,
                 row.group.name,
                 row.group.description,
-                tuple(Member(user.id, user.name, online(user.id), role) for user, role in row.members),
+                tuple(Member(user.id, user.name, user.id in online, role) for user, role in row.members),
             )
             for row in view.groups
         )
-        waiting = tuple(message for message in view.waiting.messages if not mine(message, session))
+        groups_now = {0, *(session.groups or ())}  # who was removed from one a moment ago is not given it any more
+        waiting = tuple(
+            message
+            for message in view.waiting.messages
+            if message.group_id in groups_now and not mine(message, session)
+        )
         return LoginAccepted(session.user, session.first_login_time, friends, groups, tuple(view.requests), waiting)
 
     # ---------------------------------------------------------------- one session per user and wire
@@ -290,6 +295,14 @@ class Logins:
             del self._holders[mark]
             self._bus.release(mark)
 
+    def lost(self, mark: int) -> None:
+        """Another worker holds this mark now: its session is the one that stays."""
+        session = self._holders.get(mark)
+        if session is not None and not session.closed:
+            if session.peer.session is session:
+                session.peer.push(Kicked(False, "logged in elsewhere"))
+            self._end(session, Disconnect.KICKED_DUPLICATE)
+
     def end_own(self, user_id: UserId, protocol: Protocol) -> None:
         """The user ends their own session on another wire, wherever it is."""
         signal = signals.EndSession(user_id, int(protocol))
@@ -314,3 +327,9 @@ def _view(tables: Tables, user: User, limit: int, listing: bool) -> View:
     if not listing:
         return View([], requests, [], group_ids, waiting)
     return View(tables.friends(user.id), requests, tables.groups(user.id, _MEMBERS), group_ids, waiting)
+
+
+def _named(view: View) -> set[UserId]:
+    """Everybody the answer tells of."""
+    members = (user.id for row in view.groups for user, _ in row.members)
+    return {*(user.id for user in view.friends), *members}

@@ -6,11 +6,13 @@ Fails: never; a change that is missed (a worker died, a doorbell was lost) is fo
 
 A watched user's coming and going is not reported as it happens but looked up once a second where something
 may have changed. So a flapping user costs one notice a second at most, and one who returns at once costs none.
+Everybody watched is looked up again every few seconds besides: a host that died says nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from itertools import islice
 
 from chatd.bus.base import Bus, topic_of_presence
 from chatd.core import signals
@@ -20,30 +22,42 @@ from chatd.core.session import Session
 from chatd.errors import ErrorCode, Refused
 from chatd.model import User, UserId
 
+_AGAIN_S = 3
+"""Everybody watched is looked up at least this often,"""
+_AGAIN_AT_ONCE = 2000
+"""as long as these are enough of them each second."""
+
 
 class _Watched:
-    """A user somebody here watches; `online` is what they were told last."""
+    """A user somebody here watches; `online` is what they were told last. missed: not found at the last look."""
 
-    __slots__ = ("online", "user", "watchers")
+    __slots__ = ("missed", "online", "user", "watchers")
 
     def __init__(self, user: User, online: bool) -> None:
         self.user = user
         self.online = online
+        self.missed = False
         self.watchers: set[Session] = set()
 
 
 class Presence:
-    def __init__(self, hub: Hub, bus: Bus, notices: Notices) -> None:
+    def __init__(
+        self, hub: Hub, bus: Bus, notices: Notices, later: Callable[[Coroutine[None, None, None]], None]
+    ) -> None:
+        """later: runs what it is given beside everything else."""
         self._hub = hub
         self._bus = bus
         self._notices = notices
         self._watched: dict[UserId, _Watched] = {}
         self._look_at: set[UserId] = set()
+        self._later = later
+        self._looking = False
 
     async def watch(self, session: Session, users: Iterable[User], limit: int) -> dict[UserId, bool]:
         """From now on the session is told when one of them comes or goes. Replaces nothing, adds. Gives who is
         online as those who watch were told last: what changes after it is told. Refused LIMIT_REACHED."""
         wanted = {user.id: user for user in users}
+        online = await self._hub.online(wanted)
         watching = session.watching or set()
         new = [user for user in wanted.values() if user.id not in watching]
         if len(watching) + len(new) > limit:
@@ -56,7 +70,7 @@ class Presence:
         for user in new:
             watched = self._watched.get(user.id)
             if watched is None:
-                watched = self._watched[user.id] = _Watched(user, self._hub.online(user.id))
+                watched = self._watched[user.id] = _Watched(user, user.id in online)
                 topics.append(topic_of_presence(user.id))
             watched.watchers.add(session)
             watching.add(user.id)
@@ -80,7 +94,8 @@ class Presence:
 
     def changed(self, user_id: UserId) -> None:
         """A session of the user began or ended on this worker."""
-        self._look_at.add(user_id)
+        if user_id in self._watched:
+            self._look_at.add(user_id)
         self._bus.publish(topic_of_presence(user_id), signals.encode(signals.PresenceChanged(user_id)))
 
     def heard(self, signal: signals.PresenceChanged) -> None:
@@ -91,15 +106,38 @@ class Presence:
         self._look_at.update(self._watched)
 
     def round(self) -> None:
-        """Once a second."""
-        look_at, self._look_at = self._look_at, set()
-        for user_id in look_at:
+        """Once a second. While one is looking, what has changed waits for the next round."""
+        if self._looking:
+            return
+        look_at, self._look_at = self._look_at & self._watched.keys(), set()
+        again = min(_AGAIN_AT_ONCE, -(-len(self._watched) // _AGAIN_S))
+        for user_id in tuple(islice(self._watched, again)):
+            self._watched[user_id] = self._watched.pop(user_id)
+            look_at.add(user_id)
+        if look_at:
+            self._looking = True
+            self._later(self._look(look_at))
+
+    async def _look(self, look_at: set[UserId]) -> None:
+        try:
+            found = await self._hub.online(look_at)
+        finally:
+            self._looking = False
+        for user_id in look_at - self._look_at:  # the rest has changed meanwhile
             watched = self._watched.get(user_id)
-            if watched is None:
-                continue
-            online = self._hub.online(user_id)
-            if online is not watched.online:
-                watched.online = online
-                text = notice("presence", user=of_user(watched.user), online=online)
-                for session in watched.watchers:
-                    self._notices.tell(session, text)
+            if watched is not None:
+                self._seen(watched, user_id in found)
+
+    def _seen(self, watched: _Watched, online: bool) -> None:
+        """Who has gone is told of at the second look: a session that moves to another worker is nowhere for a
+        moment."""
+        if not online and watched.online and not watched.missed:
+            watched.missed = True
+            self._look_at.add(watched.user.id)
+            return
+        watched.missed = False
+        if online is not watched.online:
+            watched.online = online
+            text = notice("presence", user=of_user(watched.user), online=online)
+            for session in watched.watchers:
+                self._notices.tell(session, text)

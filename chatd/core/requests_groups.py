@@ -126,10 +126,10 @@ class GroupRequests:
             return tables.members(number, arguments.after, arguments.limit)
 
         members = await self._store.read(read)
+        online = await self._hub.online(user.id for user, _ in members)
         return {
             "members": [
-                {**of_user(user), "role": role.name.lower(), "online": self._hub.online(user.id)}
-                for user, role in members
+                {**of_user(user), "role": role.name.lower(), "online": user.id in online} for user, role in members
             ],
             "more": len(members) == arguments.limit,
         }

@@ -178,8 +178,9 @@ class PeopleRequests:
     async def _list(self, session: Session, arguments: NoArguments) -> object:
         me = session.user.id
         friends, requests = await self._store.read(lambda tables: (tables.friends(me), tables.friend_requests(me)))
+        online = await self._hub.online(user.id for user in friends)
         return {
-            "friends": [{**of_user(user), "online": self._hub.online(user.id)} for user in friends],
+            "friends": [{**of_user(user), "online": user.id in online} for user in friends],
             "requests": [of_user(request.sender) for request in requests],
         }
 
@@ -187,7 +188,8 @@ class PeopleRequests:
 
     async def _see(self, session: Session, arguments: SomeUsers) -> object:
         seen = await self._seen(session, arguments)
-        return {"users": [_presence(user, self._hub.online(user.id), at_ms) for user, at_ms in seen]}
+        online = await self._hub.online(user.id for user, _ in seen)
+        return {"users": [_presence(user, user.id in online, at_ms) for user, at_ms in seen]}
 
     async def _watch(self, session: Session, arguments: SomeUsers) -> object:
         seen = await self._seen(session, arguments)

@@ -33,7 +33,7 @@ class Roll:
         """The sessions of this one's user, and whether those are all."""
         user_id = session.user.id
         found = [_shown(_present(one), one is session) for one in self._hub.of_user(user_id)]
-        if not self._hub.elsewhere(user_id) or len(found) >= _WIRES:
+        if len(found) >= _WIRES or not await self._hub.elsewhere(user_id):
             return found, True
         ref = next(self._refs)
         answers, heard = self._asked[ref] = [], asyncio.Event()

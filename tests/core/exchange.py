@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from chatd.bus.base import Topic
 
@@ -73,11 +73,18 @@ class ExchangeBus:
         self._gates: dict[Topic, asyncio.Event] = {}
         self.on_message: Callable[[Topic, bytes], None] = lambda topic, data: None
         self.on_gap: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[int], None] = lambda key: None
+        self.round_trip_us = 0
         self.healthy = True
         self._exchange = exchange
 
-    async def open(self, on_message: Callable[[Topic, bytes], None], on_gap: Callable[[], None]) -> None:
-        self.on_message, self.on_gap = on_message, on_gap
+    async def open(
+        self,
+        on_message: Callable[[Topic, bytes], None],
+        on_gap: Callable[[], None],
+        on_lost: Callable[[int], None],
+    ) -> None:
+        self.on_message, self.on_gap, self.on_lost = on_message, on_gap, on_lost
 
     async def close(self) -> None:
         """The worker is gone, as if it had been killed."""
@@ -106,10 +113,11 @@ class ExchangeBus:
         self.routed -= gone
 
     def wanted(self, topic: Topic) -> bool:
-        return self.elsewhere(topic)
-
-    def elsewhere(self, topic: Topic) -> bool:
         return any(topic in bus.routed for bus in self._exchange.buses if bus is not self)
+
+    async def elsewhere(self, topics: Collection[Topic]) -> set[Topic]:
+        await asyncio.sleep(0)
+        return {topic for topic in topics if self.wanted(topic)}
 
     async def claim(self, key: int) -> bool:
         await asyncio.sleep(0)

@@ -7,16 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from chatd.core import presence
 from chatd.errors import ErrorCode
 from chatd.protocol import ServerRequest
 from tests.core.asking import ask, befriend, new_group, notices, refused
 from tests.core.stage import Peer, Stage, play
 
 
-def rounds(stage: Stage, count: int = 1) -> None:
+async def rounds(stage: Stage, count: int = 2) -> None:
+    """Two by default: who has gone is told of at the second look."""
     for _ in range(count):
         for worker in stage.workers:
             worker.core.round()
+            presence = worker.core._presence
+            await stage.until("it has looked", lambda presence=presence: not presence._looking)
 
 
 def heard(peer: Peer) -> list[tuple[str, bool]]:
@@ -35,7 +39,7 @@ async def friends(stage: Stage, workers: int = 2) -> tuple[Peer, Peer]:
     await befriend(alice, bob)
     found = await ask(alice, "presence.subscribe", users=["bob"])
     assert [(entry["name"], entry["online"]) for entry in found["users"]] == [("bob", True)]
-    rounds(stage)
+    await rounds(stage)
     return alice, bob
 
 
@@ -47,7 +51,7 @@ def test_coming_and_going_is_told_to_who_watches(tmp_path: Path, workers: int) -
         await befriend(carol, bob)
         bob.leave()
         await stage.settled()
-        rounds(stage)
+        await rounds(stage)
         assert heard(alice) == [("bob", False)]
         assert not await online(carol, "bob")
         assert heard(carol) == []
@@ -55,7 +59,7 @@ def test_coming_and_going_is_told_to_who_watches(tmp_path: Path, workers: int) -
         assert entry["last_seen"] > 10**12
         await stage.workers[0].mobile("bob")
         await stage.settled()
-        rounds(stage, 3)
+        await rounds(stage, 3)
         assert heard(alice) == [("bob", False), ("bob", True)]
         assert await online(carol, "bob")
 
@@ -71,7 +75,7 @@ def test_who_comes_and_goes_all_the_time_is_told_of_once_a_second_at_most(tmp_pa
             await stage.settled()
             bob = await stage.workers[-1].mobile("bob")
         await stage.settled()
-        rounds(stage)
+        await rounds(stage)
         assert heard(alice) == []
         for flaps in range(1, 5):
             for _ in range(flaps):
@@ -83,10 +87,10 @@ def test_who_comes_and_goes_all_the_time_is_told_of_once_a_second_at_most(tmp_pa
                 assert len(heard(alice)) == rounds_before
             bob.leave()
             await stage.settled()
-            rounds(stage)
+            await rounds(stage)
             bob = await stage.workers[-1].mobile("bob")
             await stage.settled()
-            rounds(stage)
+            await rounds(stage)
             assert len(heard(alice)) == 2 * flaps
 
     play(tmp_path, story)
@@ -98,43 +102,69 @@ def test_one_of_two_sessions_that_ends_changes_nothing(tmp_path: Path) -> None:
         desk = await stage.workers[0].desk("bob")
         bob.leave()
         await stage.settled()
-        rounds(stage)
+        await rounds(stage)
         assert heard(alice) == []
         assert await online(alice, "bob")
         desk.leave()
         await stage.settled()
-        rounds(stage)
+        await rounds(stage)
         assert heard(alice) == [("bob", False)]
 
     play(tmp_path, story)
 
 
-def test_a_worker_that_dies_takes_its_users_along(tmp_path: Path) -> None:
+def test_a_worker_that_dies_takes_its_users_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "_AGAIN_AT_ONCE", 0)
+
     async def story(stage: Stage) -> None:
         alice, _ = await friends(stage)
         await stage.workers[1].bus.close()
-        rounds(stage)
+        await rounds(stage, 5)
         assert heard(alice) == []  # nobody has said anything
         stage.exchange.gap(0)
         await stage.settled()
-        rounds(stage)
+        await rounds(stage)
         assert heard(alice) == [("bob", False)]
         assert not await online(alice, "bob")
 
     play(tmp_path, story)
 
 
-def test_a_lost_doorbell_is_found_at_the_gap(tmp_path: Path) -> None:
+def test_a_lost_doorbell_is_found_at_the_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "_AGAIN_AT_ONCE", 0)
+
     async def story(stage: Stage) -> None:
         alice, bob = await friends(stage)
         stage.exchange.lost = lambda source, target, data: True
         bob.leave()
         await stage.settled()
-        rounds(stage, 2)
+        await rounds(stage, 5)
         assert heard(alice) == []
         stage.exchange.gap(0)
         await stage.settled()
-        rounds(stage)
+        await rounds(stage)
+        assert heard(alice) == [("bob", False)]
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_what_nobody_says_is_found_within_seconds(tmp_path: Path, *, dies: bool) -> None:
+    """No doorbell and no gap, however many are watched."""
+
+    async def story(stage: Stage) -> None:
+        stage.account(presence="all")
+        alice, bob = await friends(stage)
+        others = [await stage.workers[0].mobile(f"user {number}") for number in range(50)]
+        await ask(alice, "presence.subscribe", users=[other.name for other in others])
+        await rounds(stage)
+        stage.exchange.lost = lambda source, target, data: True
+        if dies:
+            await stage.workers[1].bus.close()
+        else:
+            bob.leave()
+        await stage.settled()
+        await rounds(stage, presence._AGAIN_S + 1)
         assert heard(alice) == [("bob", False)]
 
     play(tmp_path, story)
@@ -145,18 +175,18 @@ def test_a_login_that_fails_half_way_leaves_nobody_online(tmp_path: Path) -> Non
         alice, bob = await friends(stage)
         bob.leave()
         await stage.settled()
-        rounds(stage)
+        await rounds(stage)
         for steps in range(30):
             peer = stage.workers[1].peer()
             entering = asyncio.ensure_future(peer.login("bob"))
             for _ in range(steps):
                 await asyncio.sleep(0)
             stage.workers[0].core._presence.gap()
-            rounds(stage)  # looks while the login is under way
+            await rounds(stage)  # looks while the login is under way
             peer.leave()
             await entering
             await stage.settled()
-            rounds(stage)
+            await rounds(stage)
             assert heard(alice)[-1] == ("bob", False), steps
 
     play(tmp_path, story)
@@ -201,7 +231,7 @@ def test_watching_is_limited_and_ends_with_the_session(tmp_path: Path) -> None:
         for other in others:
             other.leave()
         await stage.settled()
-        rounds(stage)
+        await rounds(stage)
         assert heard(alice) == []
 
     play(tmp_path, story)

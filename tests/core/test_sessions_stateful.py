@@ -334,8 +334,8 @@ class Sessions(RuleBasedStateMachine):
                 topics |= {topic_of_group(number) for number in groups}
                 marks.add(mark_of(session.user, session.protocol))
             assert worker.bus.own == topics
-            for user_id, name in enumerate(NAMES, 1):
-                assert worker.core.hub.online(user_id) is bool(self.on(name))
+            online = self.run(worker.core.hub.online(range(1, len(NAMES) + 1)))
+            assert online == {user_id for user_id, name in enumerate(NAMES, 1) if self.on(name)}
         assert self.stage.exchange.marks.keys() == marks
 
 
