@@ -93,6 +93,7 @@ docs: $(DEV_STAMP)
 
 bench: $(DEV_STAMP) tools
 	$(BIN)/python bench/run.py
+	$(BIN)/python bench/cluster.py
 
 clean:
 	rm -rf $(VENV) bench/build build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

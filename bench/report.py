@@ -1,6 +1,6 @@
-"""The figures as a table in docs/benchmarks.md, with what is needed to judge them later.
+"""The figures as tables in docs/benchmarks.md, with what is needed to judge them later.
 
-Owns: the text between the two marks of that page. Everything outside them is written by hand.
+Owns: the text between the two marks of each table. Everything outside them is written by hand.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from statistics import median
 from servers import BUILD
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-BEGIN = "<!-- figures: written by `make bench` -->"
-END = "<!-- end of figures -->"
+ONE_HOST, CLUSTER = "figures", "figures of a cluster"
+"""Which table: its name between the marks."""
 COMPARE = {">=": operator.ge, "<=": operator.le, "<": operator.lt}
 
 
@@ -42,13 +42,14 @@ class Row:
         return f"| {self.what} | {self.figure:,.{self.digits}f} | {self.target} | {self.verdict()} |"
 
 
-def write(rows: list[Row], rounds: int, seconds: float, busy: float) -> None:
+def write(rows: list[Row], rounds: int, seconds: float, busy: float, table: str) -> None:
     """busy: the machine's load average before the run."""
-    before, rest = PAGE.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    lines = [BEGIN, "", *_circumstances(rounds, seconds, busy), "", "| what | figure | target | |", "|---|--:|--:|---|"]
+    begin, end = f"<!-- {table}: written by `make bench` -->", f"<!-- end of {table} -->"
+    before, rest = PAGE.read_text().split(begin)
+    _, after = rest.split(end)
+    lines = [begin, "", *_circumstances(rounds, seconds, busy), "", "| what | figure | target | |", "|---|--:|--:|---|"]
     lines += [row.line() for row in rows]
-    PAGE.write_text(before + "\n".join([*lines, "", END]) + after)
+    PAGE.write_text(before + "\n".join([*lines, "", end]) + after)
 
 
 def _circumstances(rounds: int, seconds: float, busy: float) -> list[str]:

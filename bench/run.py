@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from statistics import median
 
 from load import Group, Run, Storm, run
-from report import Row, write
+from report import ONE_HOST, Row, write
 from servers import Chatd, Ideal, Server, build
 
 IDLE_USERS = 10_000
@@ -26,7 +26,7 @@ Runs = dict[str, list[Run]]
 
 
 def main() -> int:
-    options = _options()
+    options = options_of(__doc__)
     busy = os.getloadavg()[0]
     build()
     runs: Runs = defaultdict(list)
@@ -55,12 +55,13 @@ def main() -> int:
     for row in rows:
         print(row.line())
     if options.write:
-        write(rows, options.rounds, options.seconds, busy)
+        write(rows, options.rounds, options.seconds, busy, ONE_HOST)
     return 70 if wrong(runs) or errors else 0
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def options_of(usage: str) -> argparse.Namespace:
+    """The command line of a benchmark, whose docstring is `usage`."""
+    parser = argparse.ArgumentParser(description=usage.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="how often everything is repeated; the medians count")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long one measurement takes")
     parser.add_argument("--no-write", dest="write", action="store_false", help="only print the figures")
