@@ -43,9 +43,11 @@ async def ordeal(
     settle_s: float = 40.0,
     stale_s: float | None = None,
     half_silent: bool = False,
+    crowd: Crowd | None = None,
 ) -> Verdict:
-    """Everybody talks while `fault` runs; then silence, and the judge. half_silent: every second one only listens."""
-    crowd = Crowd(Town(daemon), daemon.root / "journal.jsonl")
+    """Everybody talks while `fault` runs; then silence, and the judge. half_silent: every second one only listens.
+    crowd: of more daemons than this one."""
+    crowd = crowd or Crowd(Town(daemon), daemon.root / "journal.jsonl")
     await crowd.gather(wires, groups)
     if half_silent:
         for talker in list(crowd.people.values())[1::2]:

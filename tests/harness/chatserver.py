@@ -62,11 +62,11 @@ class OldClient:
         self.gone = asyncio.Event()
         self.loop: asyncio.AbstractEventLoop | None = None
 
-    async def open(self, port: int) -> None:
+    async def open(self, port: int, host: str = "127.0.0.1") -> None:
         self.sock.setblocking(False)
         self.loop = asyncio.get_running_loop()
         try:
-            await within(WAIT_S, f"connect to {port}", self.loop.sock_connect(self.sock, ("127.0.0.1", port)))
+            await within(WAIT_S, f"connect to {port}", self.loop.sock_connect(self.sock, (host, port)))
         except (OSError, TimeoutError) as error:
             self.sock.close()
             raise ConnectionGone(str(error)) from None

@@ -18,9 +18,14 @@ from tests.harness.deadline import until
 from tests.harness.journal import Journal, digest, next_connection, pair
 from tests.harness.judge import Verdict, judge
 from tests.harness.link import ConnectionGone, LoginRefused, Outcome, Seen
+from tests.harness.mobileimsdk import KEEP_ALIVE, StockLink
 from tests.harness.person import Person, Town, Wire
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.05, 0.5
+HEARTBEAT_S = 1.0
+PATIENCE_S = 5.0
+"""Who hears nothing for so long, not even an answer to a keep-alive, takes the connection for lost."""
+KEEP_ALIVE_PACKET = {"type": KEEP_ALIVE, "from": "", "to": "0", "dataContent": "{}", "QoS": False, "typeu": -1}
 TEMPORARY = {int(code) for code, meaning in MEANINGS.items() if meaning.temporary}
 
 
@@ -40,6 +45,7 @@ class Talker(Person):
         self.logged_in = False
         self.logins = 0
         self.deaths: list[str] = []
+        self.put_at: dict[str, float] = {}
 
     # ------------------------------------------------------------ Ears
 
@@ -60,6 +66,7 @@ class Talker(Person):
         self.owed.discard(message_id)
 
     def outcome(self, fp: str, outcome: Outcome) -> None:
+        self.put_at.pop(fp, None)
         known = self.unanswered.get(fp)
         if outcome.ok:
             self.crowd.journal.note("ok", self.name, self.conn, id=fp, seq=outcome.seq)
@@ -92,7 +99,7 @@ class Talker(Person):
             try:
                 await self._enter()
                 wait_s = FIRST_RETRY_S
-                await self.away.wait()
+                await self._remain()
             except (LoginRefused, ConnectionGone, TimeoutError):
                 if self.link is not None:
                     self.link.abort()
@@ -105,13 +112,34 @@ class Talker(Person):
         self.conn = next_connection()
         link_class_removes = self.wire != "old"
         self.crowd.journal.note("connect", self.name, self.conn, dedupe=link_class_removes)
-        await self.arrive()
+        async with asyncio.timeout(self.crowd.arrive_s):
+            await self.arrive()
         self.crowd.journal.note("login", self.name, self.conn)
         self.logged_in = True
         self.logins += 1
         for fp in list(self.unanswered):
             self._again(fp)
         self.room.set()
+
+    async def _remain(self) -> None:
+        """Until the connection is lost, or taken for lost: on UDP nobody says so, on a cut cable neither."""
+        link = self.link
+        if not isinstance(link, StockLink) or not (self.wire == "udp" or self.crowd.has_heartbeats):
+            await self.away.wait()
+            return
+        link.heard_at = time.monotonic()
+        while not self.away.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self.away.wait()
+            link.put(KEEP_ALIVE_PACKET)
+            if time.monotonic() - link.heard_at > PATIENCE_S:
+                link.abort()
+                await self.away.wait()
+            elif self.wire == "udp":
+                for fp in [fp for fp, at in self.put_at.items() if time.monotonic() - at > HEARTBEAT_S]:
+                    self.put_at.pop(fp)
+                    self._again(fp)
 
     def _again(self, fp: str) -> None:
         if self.logged_in and fp in self.unanswered:
@@ -120,6 +148,8 @@ class Talker(Person):
     def _put(self, fp: str, to: str, text: str) -> None:
         conv = to if to.startswith("#") else pair(self.name, to)
         self.crowd.journal.note("send", self.name, self.conn, id=fp, conv=conv, hash=digest(text))
+        if self.wire == "udp":
+            self.put_at[fp] = time.monotonic()
         self.post(to, text, fp)
 
     # ------------------------------------------------------------ talking
@@ -142,7 +172,13 @@ class Talker(Person):
 
 
 class Crowd:
-    """Made by `gather`; talks while inside `async with talking()`; `verdict` settles and judges."""
+    """Made by `gather`; talks while inside `async with talking()`; `verdict` settles and judges.
+
+    arrive_s: how long a person tries to get in before it tries again, elsewhere if the town has more than one door.
+    has_heartbeats: clients of mobileimsdk notice a silent server (on UDP they always do)."""
+
+    arrive_s = 30.0
+    has_heartbeats = False
 
     def __init__(self, town: Town, evidence: Path | None = None) -> None:
         self.town = town

@@ -78,15 +78,16 @@ def toml(config: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def address_of(name: str, port: int) -> str:
+def address_of(name: str, port: int, host: str = "127.0.0.1") -> str:
     transport = LISTENERS[name][1]
-    return f"{transport}://127.0.0.1:{port}{WEBSOCKET_PATH if transport == 'ws' else ''}"
+    return f"{transport}://{host}:{port}{WEBSOCKET_PATH if transport == 'ws' else ''}"
 
 
 class Daemon:
     """`tables` are merged over the defaults below, option by option; `listen` is options of a listener by its name.
 
-    entry: what is run; another one may plant bugs before chatd starts (tests.faults.planted).
+    entry: what is run; another one may plant bugs before chatd starts (tests.faults.planted). address: where its
+    listeners are; prefix: a command that runs it there, such as `ip netns exec NAME`.
     """
 
     def __init__(
@@ -97,12 +98,15 @@ class Daemon:
         listen: Mapping[str, Table] | None = None,
         entry: Iterable[str] = ("-m", "chatd"),
         env: Mapping[str, str] | None = None,
+        address: str = "127.0.0.1",
+        prefix: Iterable[str] = (),
         **tables: Table,
     ) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.root = root
         self.runtime_dir = Path(tempfile.mkdtemp(prefix="chatd-"))  # short: the names of Unix sockets are limited
         self.entry = tuple(entry)
+        self.address, self.prefix = address, tuple(prefix)
         self.mark = uuid.uuid4().hex
         self.env = {**os.environ, **(env or {}), MARK: self.mark, "PYTHONPATH": str(TOP)}
         self.ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
@@ -117,7 +121,7 @@ class Daemon:
             "listen": [
                 {
                     "protocol": LISTENERS[name][0],
-                    "address": address_of(name, port),
+                    "address": address_of(name, port, address),
                     **(listen or {}).get(name, {}),
                 }
                 for name, port in self.ports.items()
@@ -145,7 +149,7 @@ class Daemon:
         return self
 
     def launch(self, prefix: Iterable[str] = ()) -> None:
-        command = [*prefix, sys.executable, *self.entry, "-c", str(self.config_file)]
+        command = [*self.prefix, *prefix, sys.executable, *self.entry, "-c", str(self.config_file)]
         if os.geteuid() == 0:
             command.append("--allow-root")
         with self.output.open("ab") as output:
@@ -176,7 +180,7 @@ class Daemon:
 
     def answers(self, protocol: str, limit_s: float = 1.0) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.ports[protocol]), limit_s) as probe:
+            with socket.create_connection((self.address, self.ports[protocol]), limit_s) as probe:
                 if protocol != "echo":
                     return True
                 probe.sendall(b"ready?\n")

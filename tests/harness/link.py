@@ -60,7 +60,7 @@ class Link(Protocol):
     acknowledges: bool
     """Whether the sender is told that its message is safe."""
 
-    async def open(self, port: int) -> None: ...
+    async def open(self, port: int, host: str = "127.0.0.1") -> None: ...
 
     async def login(self, name: str, user_id: int, secret: str) -> int:
         """The numeric id where the wire tells it, else 0. Raises LoginRefused, ConnectionGone."""

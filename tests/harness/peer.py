@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
@@ -31,6 +32,7 @@ class Peer(asyncio.Protocol):
         self.on_gone: Callable[[], None] = lambda: None
         self.transport: asyncio.Transport | None = None
         self.rest = b""
+        self.heard_at = time.monotonic()
         self.gone = asyncio.Event()
         self._news = asyncio.Event()
 
@@ -55,6 +57,7 @@ class Peer(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        self.heard_at = time.monotonic()
         for body in self.split(data):
             self.on_frame(self.decode(body))
         self._news.set()

@@ -50,6 +50,10 @@ class Town:
     def port(self, wire: Wire) -> int:
         return self.daemon.ports[PORT_OF[wire]]
 
+    def door(self, name: str, wire: Wire) -> tuple[int, str]:
+        """Port and address where this person's client connects now."""
+        return self.port(wire), self.daemon.address
+
     async def register(self, name: str) -> int:
         peer = await self.nul_peer()
         peer.put({"msgid": chatserver.REGISTER, "name": name, "password": self.secret})
@@ -73,17 +77,17 @@ class Town:
 
     async def nul_peer(self) -> NulPeer:
         peer = NulPeer()
-        await peer.open(self.daemon.ports["chatserver"])
+        await peer.open(self.daemon.ports["chatserver"], self.daemon.address)
         return peer
 
     async def mobile_peer(self) -> MobilePeer:
         peer = MobilePeer()
-        await peer.open(self.daemon.ports["mobileimsdk"])
+        await peer.open(self.daemon.ports["mobileimsdk"], self.daemon.address)
         return peer
 
     async def web_peer(self) -> WebPeer:
         peer = WebPeer()
-        await peer.open(self.daemon.ports["mobileimsdk-ws"])
+        await peer.open(self.daemon.ports["mobileimsdk-ws"], self.daemon.address)
         return peer
 
     async def on_web(self, name: str, first_login_time: int = 0) -> WebPeer:
@@ -94,7 +98,7 @@ class Town:
 
     async def datagram_peer(self) -> DatagramPeer:
         peer = DatagramPeer()
-        await peer.open(self.daemon.ports["mobileimsdk-udp"])
+        await peer.open(self.daemon.ports["mobileimsdk-udp"], self.daemon.address)
         return peer
 
     async def on_datagrams(self, name: str, first_login_time: int = 0) -> DatagramPeer:
@@ -185,7 +189,7 @@ class Person:
     async def arrive(self) -> None:
         """Connect and log in. Raises LoginRefused, ConnectionGone."""
         link = self.make_link()
-        await link.open(self.town.port(self.wire))
+        await link.open(*self.town.door(self.name, self.wire))
         self.away.clear()
         self.link = link
         await link.login(self.name, self.town.ids.get(self.name, 0), self.town.secret)
