@@ -1,8 +1,8 @@
 """The file of the embedded store: opening it, its schema, its backup, and who has it open.
 
-Owns: the connection's settings, the write lock's file, running migrations, what makes a store unusable for a server.
-Elsewhere: the steps themselves (store.schema), what is done with an open store (store.sqlite), when an operator may
-migrate (chatd.chatctl_store).
+Owns: the connection's settings, the write lock's file, running migrations.
+Elsewhere: the steps themselves (store.schema), which schemas are served (store.versions), what is done with an open
+store (store.sqlite), when an operator may migrate (chatd.chatctl_store).
 Fails: sqlite3.Error and OSError pass through; BootError 78 for a schema or a state this program must not touch, 73 for
 a backup that cannot be made.
 """
@@ -20,9 +20,7 @@ from pathlib import Path
 
 from chatd.errors import BootError, Exit
 from chatd.store import schema
-
-FILLING = "filling"
-"""Key of `meta`: chatctl is filling this store; what it says is told to people. No server serves it before that ends."""
+from chatd.store.versions import FILLING, check_filled, check_version
 
 _LOG_PAGES = 50_000
 """Only if the checkpointer cannot keep up: then SQLite ends the log itself."""
@@ -70,20 +68,6 @@ def migrate(db: sqlite3.Connection, upto: int) -> None:
             with contextlib.suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
             raise
-
-
-def check_version(version: int, newest: int, empty: bool, store: str) -> None:
-    """BootError unless a server may use a store of this schema, or bring it up because nothing is in it."""
-    if version > newest:
-        raise BootError(f"store: {store}: schema {version} is newer than this chatd knows ({newest})", Exit.CONFIG)
-    if version < newest and not empty:
-        text = f"store: {store}: schema {version} is older than this chatd needs ({newest}): run chatctl migrate"
-        raise BootError(text, Exit.CONFIG)
-
-
-def check_filled(filling: str, store: str) -> None:
-    if filling:
-        raise BootError(f"store: {store}: is not complete: {filling}; run that to its end", Exit.CONFIG)
 
 
 def make_ready(db: sqlite3.Connection, path: Path, fill: bool = False) -> None:
