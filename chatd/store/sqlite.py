@@ -1,7 +1,7 @@
 """The embedded store: one SQLite file, many worker processes.
 
 Owns: the write lock, transactions, and the messages' tables.
-Elsewhere: opening and migrating the file (store.sqlite_file); accounts, friends and groups (store.sqlite_people);
+Elsewhere: opening and migrating the file (store.sqlite_file); accounts, friends and groups (store.people, store.groups);
 batching (store.commit); the tables (store.schema).
 Fails: Unavailable for anything SQLite reports (disk full, I/O error); the transaction is rolled back first.
 
@@ -17,15 +17,16 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
-from zlib import crc32
 
-from chatd.errors import BootError, ErrorCode, Exit, Refused, Unavailable
+from chatd.errors import BootError, ErrorCode, Exit, Unavailable
 from chatd.model import ConversationId, Message, User, UserId
 from chatd.protocol import SendMessage
 from chatd.store import sqlite_file
+from chatd.store.answers import PROBES, SendKeys
+from chatd.store.archive import CACHE, NOBODY, SELECT
 from chatd.store.base import Advance, Draft, Stored
 from chatd.store.sqlite_checkpoint import EVERY_PAGES, Checkpointer
-from chatd.store.sqlite_history import CACHE, NOBODY, SELECT, Archive
+from chatd.store.sqlite_history import SqliteArchive
 from chatd.store.sqlite_tail import MERGE
 
 _CHUNK = 64
@@ -37,32 +38,11 @@ _INSERT = {
     for size in _SIZES
 }
 _SENT = {size: f"SELECT send_key FROM sent WHERE send_key IN ({','.join('?' * size)})" for size in _SIZES}
-_PROBES = 16
 _WIDTH = 10
 _PAGES_OF_A_COMMIT = 5
-_KEEP_REQUESTS_MS = 7 * 24 * 3600 * 1000
 
 
-class SendKeys:
-    """Maps (sender, fp) to a 64-bit key: the sender in the upper half, a checksum of fp below.
-
-    Neighbouring in the index for one sender, and half the cost of an index on text. Two fps of one sender
-    that share a key take the next free one (at most _PROBES away), so the map stays exact. Who makes fps that
-    collide makes them for themselves alone.
-    """
-
-    __slots__ = ()
-
-    @staticmethod
-    def first(sender: UserId, fp: str) -> int:
-        return sender << 32 | crc32(fp.encode("utf-8", "surrogatepass"))
-
-    @staticmethod
-    def after(key: int) -> int:
-        return key & ~0xFFFFFFFF | (key + 1) & 0xFFFFFFFF
-
-
-class SqliteTables(Archive):
+class SqliteTables(SqliteArchive):
     """store.base.Tables on one SQLite connection. Build with open_tables()."""
 
     def __init__(self, db: sqlite3.Connection, lock_fd: int, path: Path) -> None:
@@ -70,7 +50,6 @@ class SqliteTables(Archive):
         self._checkpointer = Checkpointer(path)
         self._commits = 0
         self._lock_fd = lock_fd
-        self._keys = SendKeys()
         self._pairs: dict[tuple[UserId, UserId], ConversationId] = {}
 
     # ---------------------------------------------------------------- transactions
@@ -193,7 +172,7 @@ class SqliteTables(Archive):
     def _probe(self, key: int, sender: UserId, fp: str, fresh: dict[int, Message]) -> tuple[int | None, Message | None]:
         """The key to insert with, or the message that (sender, fp) already is. (None, None): no key is free, which
         only a sender who looks for such fps can bring about, for themselves."""
-        for _ in range(_PROBES):
+        for _ in range(PROBES):
             found = fresh.get(key) or self._sent(key)
             if found is None:
                 return key, None
@@ -253,40 +232,12 @@ class SqliteTables(Archive):
         self._pairs[pair] = int(found[0])
         return int(found[0])
 
-    # ---------------------------------------------------------------- cursors and requests
+    # ---------------------------------------------------------------- cursors
 
     def advance(self, advances: Sequence[Advance]) -> None:
         self._db.executemany(
             "UPDATE cursor SET delivered = ?3 WHERE user_id = ?1 AND conversation = ?2 AND delivered < ?3", advances
         )
-
-    def answered(self, sender: UserId, fp: str) -> str | None:
-        row = self._request(self._keys.first(sender, fp), sender, fp)[1]
-        return row[2] if row else None
-
-    def remember(self, sender: UserId, fp: str, answer: str, now_ms: int) -> None:
-        key = self._request(self._keys.first(sender, fp), sender, fp)[0]
-        self._db.execute("INSERT INTO request VALUES (?, ?, ?, ?, ?)", (key, sender, fp, answer, now_ms))
-        self._db.execute(
-            "DELETE FROM request WHERE send_key IN (SELECT send_key FROM request WHERE at_ms < ? LIMIT 10)",
-            (now_ms - _KEEP_REQUESTS_MS,),
-        )
-
-    def _request(self, key: int, sender: UserId, fp: str) -> tuple[int, tuple[UserId, str, str] | None]:
-        """The key to insert with, or the row that (sender, fp) is."""
-        keys = [key]
-        while len(keys) < _PROBES:
-            keys.append(SendKeys.after(keys[-1]))
-        rows = self._db.execute(
-            f"SELECT send_key, sender_id, fp, answer FROM request WHERE send_key IN ({','.join('?' * _PROBES)})", keys
-        ).fetchall()  # all of them: one that lay between may have expired
-        for taken, *row in rows:
-            if row[:2] == [sender, fp]:
-                return taken, (sender, fp, row[2])
-        free = [key for key in keys if key not in {row[0] for row in rows}]
-        if not free:
-            raise Refused(ErrorCode.LIMIT_REACHED)
-        return free[0], None
 
 
 def open_tables(path: Path) -> SqliteTables:

@@ -1,7 +1,8 @@
-"""Reading conversations in SQLite: what waits, history, where everybody is.
+"""Reading conversations in SQLite: what waits and history, with the rows that have no index entry yet.
 
-Owns: messages as they are read, the caches of numbers and pairs, and dropping those when others have written.
-Elsewhere: writing messages and transactions (store.sqlite), the rows without an index entry (store.sqlite_tail).
+Owns: reading messages, the cache of numbers and of members, and dropping those when others have written.
+Elsewhere: what both twins read alike (store.archive), writing and transactions (store.sqlite), the rows without an
+index entry (store.sqlite_tail).
 Fails: sqlite3.Error passes through; Refused for a group one is not in.
 """
 
@@ -10,28 +11,31 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from chatd.model import ConversationId, Group, GroupId, Message, Seq, User, UserId
+from chatd.model import ConversationId, GroupId, Message, Seq, UserId
+from chatd.store.answers import Answers
+from chatd.store.archive import CACHE, COLUMNS, SELECT, Found
 from chatd.store.base import Head, Waiting
-from chatd.store.sqlite_groups import Teams
 from chatd.store.sqlite_tail import Tail
 
-CACHE = 200_000
-"""Entries a cache may have before it is emptied."""
-NOBODY = User(0, "")
-_COLUMNS = "m.id, m.conversation, m.seq, m.sender_id, m.fp, m.sent_at_ms, m.qos, m.typeu, m.body"
-SELECT = f"SELECT {_COLUMNS} FROM message AS m"
-Found = tuple[int, ConversationId, Seq, UserId, str, int, int, int, str]
 
-
-class Archive(Teams):
+class SqliteArchive(Answers):
     """The part of Tables that reads messages; a base of SqliteTables."""
+
+    _db: sqlite3.Connection
 
     def __init__(self, db: sqlite3.Connection) -> None:
         super().__init__(db)
         self._tail = Tail(db)
         self._last: dict[ConversationId, Seq] = {}
-        self._pair_members: dict[ConversationId, tuple[UserId, UserId]] = {}
         self._directory = ""
+        self._members: dict[tuple[GroupId, UserId], bool] = {}
+        """Who is a member of what, as far as it was asked."""
+
+    def _forget_members(self, group_id: GroupId | None = None, user_id: UserId = 0) -> None:
+        if group_id is None:
+            self._members.clear()
+        else:
+            self._members.pop((group_id, user_id), None)
 
     def _forget_what_others_changed(self) -> None:
         if not self._tail.refresh():
@@ -57,7 +61,7 @@ class Archive(Teams):
         found: dict[int, Found] = {
             row[0]: row
             for row in self._db.execute(
-                f"SELECT {_COLUMNS} FROM (SELECT p.id AS id FROM cursor AS c CROSS JOIN place AS p"
+                f"SELECT {COLUMNS} FROM (SELECT p.id AS id FROM cursor AS c CROSS JOIN place AS p"
                 " ON p.conversation = c.conversation AND p.seq > c.delivered"
                 " WHERE c.user_id = ? ORDER BY p.id LIMIT ?) AS w CROSS JOIN message AS m ON m.id = w.id",
                 (user_id, limit + 1),
@@ -90,41 +94,13 @@ class Archive(Teams):
             if seq > delivered
         ]
 
-    def _message(self, row: Found) -> Message:
-        _, conversation, seq, sender_id, fp, sent_at_ms, qos, typeu, body = row
-        recipient = NOBODY
-        if conversation > 0:
-            low, high = self._pair_of(conversation)
-            recipient = self.user_or_ghost(high if sender_id == low else low)
-        return Message(
-            conversation, seq, sender_id, self.user_or_ghost(sender_id).name, recipient.id, recipient.name,
-            max(0, -conversation), body, fp, bool(qos), typeu, sent_at_ms,
-        )  # fmt: skip
-
-    def _pair_of(self, conversation: ConversationId) -> tuple[UserId, UserId]:
-        pair = self._pair_members.get(conversation)
-        if pair is None:
-            if len(self._pair_members) > CACHE:
-                self._pair_members.clear()
-            pair = self._db.execute("SELECT low, high FROM pair WHERE id = ?", (conversation,)).fetchone()
-            self._pair_members[conversation] = pair
-        return pair
-
     # ---------------------------------------------------------------- history
-
-    def conversation_of(self, user_id: UserId, other: UserId, group_id: GroupId) -> ConversationId:
-        if group_id:
-            self.role(group_id, user_id)
-            return -group_id
-        pair = (min(user_id, other), max(user_id, other))
-        found = self._db.execute("SELECT id FROM pair WHERE low = ? AND high = ?", pair).fetchone()
-        return int(found[0]) if found else 0
 
     def history(self, conversation: ConversationId, after: Seq, before: Seq, limit: int) -> list[Message]:
         self._forget_what_others_changed()
         order, bounds = ("DESC", (0, before)) if before > 0 else ("ASC", (after, 1 << 62))
         rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM (SELECT id FROM place WHERE conversation = ? AND seq > ? AND seq < ?"
+            f"SELECT {COLUMNS} FROM (SELECT id FROM place WHERE conversation = ? AND seq > ? AND seq < ?"
             f" ORDER BY seq {order} LIMIT ?) AS w CROSS JOIN message AS m ON m.id = w.id",
             (conversation, *bounds, limit),
         ).fetchall()
@@ -138,30 +114,4 @@ class Archive(Teams):
 
     def heads(self, user_id: UserId, after: ConversationId, limit: int) -> list[Head]:
         self._forget_what_others_changed()
-        rows = self._db.execute(
-            "SELECT conversation, delivered, seen FROM cursor WHERE user_id = ? AND conversation > ?"
-            " ORDER BY conversation LIMIT ?",
-            (user_id, after, limit),
-        ).fetchall()
-        heads = []
-        for conversation, delivered, seen in rows:
-            other: User | Group | None
-            if conversation > 0:
-                low, high = self._pair_of(conversation)
-                other = self.user_or_ghost(high if user_id == low else low)
-            else:
-                other = self.group(-conversation)
-            if other is not None:
-                heads.append(Head(conversation, other, self._last_seq(conversation), delivered, seen))
-        return heads
-
-    def mark_seen(self, user_id: UserId, conversation: ConversationId, seq: Seq) -> Seq:
-        seq = min(seq, self._last_seq(conversation))
-        self._db.execute(
-            "UPDATE cursor SET seen = max(seen, ?3) WHERE user_id = ?1 AND conversation = ?2",
-            (user_id, conversation, seq),
-        )
-        row = self._db.execute(
-            "SELECT seen FROM cursor WHERE user_id = ? AND conversation = ?", (user_id, conversation)
-        ).fetchone()
-        return int(row[0]) if row else 0
+        return super().heads(user_id, after, limit)

@@ -1,7 +1,7 @@
-"""Groups in SQLite: who is in them, and who may change that.
+"""Groups: who is in them, and who may change that; in the SQL of both twins.
 
 Owns: the tables team and member. A group has one owner, who hands over when leaving.
-Elsewhere: the users (store.sqlite_people), a group's messages (store.sqlite).
+Elsewhere: the users (store.people), a group's messages (store.archive, store.sqlite, store.mysql).
 Fails: Refused, before anything is written.
 """
 
@@ -12,32 +12,43 @@ import abc
 from chatd.errors import ErrorCode, Refused
 from chatd.model import ConversationId, Group, GroupId, Role, Seq, User, UserId
 from chatd.store.base import GroupRow, Left
-from chatd.store.sqlite_people import People
+from chatd.store.people import People
 
 
 class Teams(People, abc.ABC):
-    """The part of Tables about groups; a base of SqliteTables."""
+    """The part of Tables about groups; a base of every twin."""
 
     @abc.abstractmethod
     def _last_seq(self, conversation: ConversationId) -> Seq:
         """0 for a conversation without messages."""
 
+    def _hold_group(self, group_id: GroupId) -> None:
+        """Nobody else changes this group or writes to it before the commit: as People._hold_users."""
+
+    def _open_group(self, group_id: GroupId) -> None:
+        """For a twin that has more to make for a new group."""
+
     def delete_user(self, user_id: UserId) -> None:
         """Leaves every group first, so that none is without an owner."""
+        self._hold_users(user_id)
         for group_id in self.group_ids(user_id):
             self.leave_group(user_id, group_id)
         super().delete_user(user_id)
 
     def create_group(self, owner: UserId, name: str, description: str, limit: int, now_ms: int) -> GroupId:
+        self._hold_users(owner)
         self._room_for_another_group(owner, limit)
         made = self._db.execute(
             "INSERT INTO team (name, description, created_at_ms) VALUES (?, ?, ?)", (name, description, now_ms)
         ).lastrowid
         assert made is not None
+        self._open_group(made)
         self._add_member(made, owner, Role.OWNER, now_ms)
         return made
 
     def join_group(self, user_id: UserId, group_id: GroupId, members: int, groups: int, now_ms: int) -> Group:
+        self._hold_users(user_id)
+        self._hold_group(group_id)
         row = self._db.execute("SELECT id, name, description FROM team WHERE id = ?", (group_id,)).fetchone()
         if row is None:
             raise Refused(ErrorCode.UNKNOWN_GROUP)
@@ -58,9 +69,9 @@ class Teams(People, abc.ABC):
 
     def _add_member(self, group_id: GroupId, user_id: UserId, role: Role, now_ms: int) -> None:
         self._db.execute("INSERT INTO member VALUES (?, ?, ?, ?)", (group_id, user_id, int(role), now_ms))
-        self._members.pop((group_id, user_id), None)
+        self._forget_members(group_id, user_id)
         cursor = (user_id, -group_id, self._last_seq(-group_id))
-        self._db.execute("INSERT OR REPLACE INTO cursor (user_id, conversation, delivered) VALUES (?, ?, ?)", cursor)
+        self._db.execute("REPLACE INTO `cursor` (user_id, conversation, delivered) VALUES (?, ?, ?)", cursor)
 
     def group_ids(self, user_id: UserId) -> list[GroupId]:
         rows = self._db.execute("SELECT team_id FROM member WHERE user_id = ? ORDER BY team_id", (user_id,))
@@ -110,6 +121,7 @@ class Teams(People, abc.ABC):
         return [(User(row[0], row[1]), Role(row[2])) for row in rows]
 
     def leave_group(self, user_id: UserId, group_id: GroupId) -> Left:
+        self._hold_group(group_id)
         role = self.role(group_id, user_id)
         self._remove_member(group_id, user_id)
         heir = self._db.execute(
@@ -125,17 +137,19 @@ class Teams(People, abc.ABC):
 
     def kick_member(self, by: UserId, group_id: GroupId, user_id: UserId) -> None:
         """Owners may remove anybody else, admins plain members."""
+        self._hold_group(group_id)
         if by == user_id or self.role(group_id, by) >= self.role(group_id, user_id):
             raise Refused(ErrorCode.NOT_ALLOWED)
         self._remove_member(group_id, user_id)
 
     def rename_group(self, by: UserId, group_id: GroupId, name: str, description: str | None) -> Group:
         """Owner and admins. description None = as it is."""
+        self._hold_group(group_id)
         if self.role(group_id, by) is Role.MEMBER:
             raise Refused(ErrorCode.NOT_ALLOWED)
         self._db.execute(
-            "UPDATE team SET name = ?2, description = coalesce(?3, description) WHERE id = ?1",
-            (group_id, name, description),
+            "UPDATE team SET name = ?, description = coalesce(?, description) WHERE id = ?",
+            (name, description, group_id),
         )
         group = self.group(group_id)
         assert group is not None
@@ -143,6 +157,7 @@ class Teams(People, abc.ABC):
 
     def set_role(self, by: UserId, group_id: GroupId, user_id: UserId, role: Role) -> None:
         """The owner alone; making another one owner makes oneself an admin."""
+        self._hold_group(group_id)
         if by == user_id or self.role(group_id, by) is not Role.OWNER:
             raise Refused(ErrorCode.NOT_ALLOWED)
         self.role(group_id, user_id)
@@ -155,5 +170,5 @@ class Teams(People, abc.ABC):
 
     def _remove_member(self, group_id: GroupId, user_id: UserId) -> None:
         self._db.execute("DELETE FROM member WHERE team_id = ? AND user_id = ?", (group_id, user_id))
-        self._db.execute("DELETE FROM cursor WHERE user_id = ? AND conversation = ?", (user_id, -group_id))
-        self._members.pop((group_id, user_id), None)
+        self._db.execute("DELETE FROM `cursor` WHERE user_id = ? AND conversation = ?", (user_id, -group_id))
+        self._forget_members(group_id, user_id)

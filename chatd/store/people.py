@@ -1,20 +1,20 @@
-"""Accounts and friends in SQLite.
+"""Accounts and friends, in the SQL of both twins.
 
 Owns: the tables user, friend, meta, and the directory of users kept in memory.
-Elsewhere: groups (store.sqlite_groups), transactions and messages (store.sqlite, which inherits from both).
-Fails: Refused where the request is not allowed; sqlite3.Error passes through to store.commit.
+Elsewhere: groups (store.groups), transactions and messages (store.sqlite and store.mysql, which inherit from both).
+Fails: Refused where the request is not allowed; what the database raises passes through to store.commit.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 import unicodedata
 from collections.abc import Sequence
 
 from chatd.errors import ErrorCode, Refused
 from chatd.model import FriendRequest, GroupId, User, UserId
 from chatd.store.base import Account
+from chatd.store.database import Database
 
 _CACHE = 200_000
 
@@ -25,17 +25,24 @@ def name_key(name: str) -> str:
 
 
 class People:
-    """The part of Tables about people; a base of SqliteTables."""
+    """The part of Tables about people; a base of every twin."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: Database) -> None:
         self._db = db
         self._by_name: dict[str, User] = {}
         self._by_id: dict[UserId, User] = {}
-        self._members: dict[tuple[GroupId, UserId], bool] = {}
-        """Who is a member of what, as far as it was asked; kept by store.sqlite_groups and store.sqlite."""
 
     def _meta(self, key: str) -> str:
-        return str(self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()[0])
+        return str(self._db.execute("SELECT value FROM meta WHERE `key` = ?", (key,)).fetchone()[0])
+
+    # ---------------------------------------------------------------- what a twin may have to do besides
+
+    def _hold_users(self, *user_ids: UserId) -> None:
+        """Nobody else changes these accounts and their friends before the commit. Nothing to do where only one
+        transaction writes at a time."""
+
+    def _forget_members(self, group_id: GroupId | None = None, user_id: UserId = 0) -> None:
+        """For a twin that remembers who is a member of what: forget this one, or all."""
 
     # ---------------------------------------------------------------- the directory
 
@@ -99,26 +106,26 @@ class People:
 
     def delete_user(self, user_id: UserId) -> None:
         self._db.execute("UPDATE user SET name_key = NULL, password = '' WHERE id = ?", (user_id,))
-        self._db.execute("DELETE FROM friend WHERE user_id = ?1 OR friend_id = ?1", (user_id,))
-        self._db.execute("DELETE FROM cursor WHERE user_id = ?", (user_id,))
+        self._db.execute("DELETE FROM friend WHERE user_id = ?", (user_id,))
+        self._db.execute("DELETE FROM friend WHERE friend_id = ?", (user_id,))
+        self._db.execute("DELETE FROM `cursor` WHERE user_id = ?", (user_id,))
         self._directory_changed()
 
     def _directory_changed(self) -> None:
         """Other workers drop their directory at their next transaction; a new name may hide a number."""
-        self._db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'directory'")
+        self._db.execute("UPDATE meta SET value = value + 1 WHERE `key` = 'directory'")
         self.forget_users()
-        self._members.clear()
+        self._forget_members()
 
     def users(self) -> list[tuple[UserId, str, int]]:
-        return self._db.execute(
-            "SELECT id, name, created_at_ms FROM user WHERE name_key IS NOT NULL ORDER BY id"
-        ).fetchall()
+        rows = self._db.execute("SELECT id, name, created_at_ms FROM user WHERE name_key IS NOT NULL ORDER BY id")
+        return rows.fetchall()
 
     # ---------------------------------------------------------------- what people tell of themselves
 
     def profile(self, user_id: UserId) -> dict[str, str]:
         row = self._db.execute("SELECT profile FROM user WHERE id = ?", (user_id,)).fetchone()
-        return dict(json.loads(row[0])) if row else {}
+        return dict(json.loads(row[0])) if row and row[0] else {}
 
     def set_profile(self, user_id: UserId, profile: dict[str, str]) -> None:
         text = json.dumps(profile, ensure_ascii=False, sort_keys=True)
@@ -126,7 +133,8 @@ class People:
 
     def saw(self, seen: Sequence[tuple[UserId, int]]) -> None:
         """(user, epoch ms): was online until then."""
-        self._db.executemany("UPDATE user SET seen_at_ms = max(seen_at_ms, ?2) WHERE id = ?1", seen)
+        for user_id, at_ms in seen:
+            self._db.execute("UPDATE user SET seen_at_ms = ? WHERE id = ? AND seen_at_ms < ?", (at_ms, user_id, at_ms))
 
     def last_seen(self, user_id: UserId) -> int:
         row = self._db.execute("SELECT seen_at_ms FROM user WHERE id = ?", (user_id,)).fetchone()
@@ -137,6 +145,7 @@ class People:
     def request_friend(self, sender: User, to: UserId, limit: int, now_ms: int) -> bool:
         if to == sender.id:
             raise Refused(ErrorCode.NOT_ALLOWED, "you cannot be your own friend")
+        self._hold_users(sender.id, to)
         if self.user("", to) is None:
             raise Refused(ErrorCode.UNKNOWN_RECIPIENT)
         known = self._db.execute(
@@ -151,15 +160,17 @@ class People:
         if asked:
             self._befriend(sender.id, to, now_ms)
             return True
-        self._db.execute("INSERT OR IGNORE INTO friend VALUES (?, ?, 0, ?)", (sender.id, to, now_ms))
+        if known is None:
+            self._db.execute("INSERT INTO friend VALUES (?, ?, 0, ?)", (sender.id, to, now_ms))
         return False
 
     def _befriend(self, one: UserId, other: UserId, now_ms: int) -> None:
-        self._db.executemany(
-            "INSERT OR REPLACE INTO friend VALUES (?, ?, 1, ?)", [(one, other, now_ms), (other, one, now_ms)]
+        self._db.execute(
+            "REPLACE INTO friend VALUES (?, ?, 1, ?), (?, ?, 1, ?)", (one, other, now_ms, other, one, now_ms)
         )
 
     def answer_friend(self, user_id: UserId, requester: UserId, accept: bool, now_ms: int) -> None:
+        self._hold_users(user_id, requester)
         pending = (requester, user_id)
         where = "WHERE user_id = ? AND friend_id = ? AND accepted = 0"
         if self._db.execute(f"SELECT 1 FROM friend {where}", pending).fetchone() is None:
@@ -171,6 +182,7 @@ class People:
 
     def remove_friend(self, user_id: UserId, friend_id: UserId) -> None:
         """Also takes back a request that waits. Refused NOT_ALLOWED when there is neither."""
+        self._hold_users(user_id, friend_id)
         pair = (user_id, friend_id)
         found = self._db.execute("SELECT accepted FROM friend WHERE user_id = ? AND friend_id = ?", pair).fetchone()
         if found is None:
@@ -184,10 +196,10 @@ class People:
         if user_id == other:
             return True
         found = self._db.execute(
-            "SELECT 1 FROM friend WHERE user_id = ?1 AND friend_id = ?2 AND accepted = 1 UNION ALL"
-            " SELECT 1 FROM member AS a JOIN member AS b ON b.team_id = a.team_id AND b.user_id = ?2"
-            " WHERE a.user_id = ?1 LIMIT 1",
-            (user_id, other),
+            "SELECT 1 FROM friend WHERE user_id = ? AND friend_id = ? AND accepted = 1 UNION ALL"
+            " SELECT 1 FROM member AS a JOIN member AS b ON b.team_id = a.team_id AND b.user_id = ?"
+            " WHERE a.user_id = ? LIMIT 1",
+            (user_id, other, other, user_id),
         )
         return found.fetchone() is not None
 
