@@ -247,7 +247,7 @@ class Core:
     # ---------------------------------------------------------------- the bus and the clock
 
     async def open(self) -> None:
-        await self._bus.open(self.signal, self._gap, self._lost)
+        await self._bus.open(self.signal, self._gap, self.logins.marks.lost)
 
     async def kick(self, name: str, user_id: UserId, reason: str) -> int | None:
         """An operator ends the user's sessions on this worker; gives how many, None where there is no such user.
@@ -264,10 +264,7 @@ class Core:
         self.delivery.gap()
         self._groups.gap()
         self._presence.gap()
-
-    def _lost(self, mark: int) -> None:
-        """Another worker holds this mark now."""
-        self.logins.lost(mark)
+        self.logins.marks.gap()
 
     def signal(self, topic: Topic, data: bytes) -> None:
         """What another worker says."""
@@ -280,9 +277,9 @@ class Core:
             case signals.Arrived(message):
                 self.delivery.arrived(message)
             case signals.Challenge():
-                self.logins.challenged(signal)
+                self.logins.marks.challenged(signal)
             case signals.Verdict():
-                self.logins.verdict(signal)
+                self.logins.marks.verdict(signal)
             case signals.GroupJoined():
                 self.delivery.later(self._groups.joined(signal))
             case signals.GroupLeft():
@@ -313,6 +310,7 @@ class Core:
         self.delivery.sweep_receipts()
         self.delivery.work_off_gap()
         self.delivery.work_off_behind()
+        self.logins.marks.tick()
         row = self._row
         row.sessions = self.logins.count
         row.messages_in = self._messages.stored

@@ -1,17 +1,14 @@
-"""How a session begins and ends, and who stays when one user logs in twice.
+"""How a session begins and ends.
 
-Owns: the login flow, the marks that make a session exclusive per user and wire, kick-out.
-Elsewhere: passwords (core.accounts), what a session is given (core.delivery).
-Fails: Refused (told to the peer, nothing left behind); Unavailable from store or bus.
-
-Source: protocols/chatserver.md (errno 2) and protocols/mobileimsdk.md (firstLoginTime). Whether a user is
-connected is told by marks that die with their worker (Bus.claim), never by a column.
+Owns: the login flow, the way out, kicks.
+Elsewhere: passwords (core.accounts), who stays when a user logs in twice (core.marks), what a session is given
+(core.delivery).
+Fails: Refused (told to the peer, nothing left behind); Unavailable from the store, or where the worker that has the
+user's old session does not answer. A bus that is cut off keeps nobody out.
 """
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -24,18 +21,16 @@ from chatd.core.accounts import Accounts
 from chatd.core.chain import Chain
 from chatd.core.delivery import Delivery, mine
 from chatd.core.hub import Hub
+from chatd.core.marks import Marks, Outvoted, end
 from chatd.core.notices import Notices
 from chatd.core.presence import Presence
 from chatd.core.session import Peer, Session
-from chatd.errors import Disconnect, ErrorCode, Refused, Unavailable
+from chatd.errors import Disconnect, ErrorCode, Refused
 from chatd.model import Friend, FriendRequest, Group, GroupId, Member, Protocol, User, UserId
 from chatd.protocol import FriendRequested, Kicked, Login, LoginAccepted
 from chatd.store.base import GroupRow, Tables, Waiting
 from chatd.store.commit import GroupCommit
 
-_VERDICT_S = 2.0
-_MARK_POLL_S = 0.005
-_ASK_AGAIN_S = 0.1
 _REQUESTS = 100
 """Friend requests told at login; friend.list has the rest."""
 _MEMBERS = 1000
@@ -50,14 +45,6 @@ class View(NamedTuple):
     groups: list[GroupRow]
     group_ids: set[GroupId]
     waiting: Waiting
-
-
-class KickedAtLogin(Exception):
-    """The session that is there stays; the new one is told so."""
-
-
-def mark_of(user: User, protocol: Protocol) -> int:
-    return user.id << 2 | protocol
 
 
 class Logins:
@@ -82,11 +69,7 @@ class Logins:
         self._store = store
         self._config = config
         self._chain = chain
-        self._holders: dict[int, Session] = {}
-        self._verdicts: dict[int, asyncio.Future[bool]] = {}
-        self._challenged: dict[int, int] = {}
-        self._refs = itertools.count(time.time_ns() << 8 & (1 << 62) - 1)
-        self._leaving: set[asyncio.Task[None]] = set()
+        self.marks = Marks(hub, bus, store, config, delivery.later)
         self._log = log.get()
         self.count = 0
         """Sessions of this worker."""
@@ -100,15 +83,14 @@ class Logins:
             return
         await self._chain.before_login(peer, command)
         user = await self._accounts.authenticate(command)
-        first_login_time = command.first_login_time
-        if first_login_time <= 0:
-            first_login_time = time.time_ns() // 1_000_000
-        session = Session(user, peer, first_login_time)
+        fresh = command.first_login_time <= 0
+        first_login_time = time.time_ns() // 1_000_000 if fresh else command.first_login_time
+        session = Session(user, peer, first_login_time, fresh=fresh)
         session.buffer = []
         try:
-            await self._take_mark(session, command.first_login_time)
+            await self.marks.take(session)
             await self._begin(peer, session)
-        except KickedAtLogin:
+        except Outvoted:
             self._drop(session)
             peer.push(Kicked(False, "logged in elsewhere"))
             peer.close(Disconnect.KICKED_DUPLICATE)
@@ -173,92 +155,6 @@ class Logins:
         )
         return LoginAccepted(session.user, session.first_login_time, friends, groups, tuple(view.requests), waiting)
 
-    # ---------------------------------------------------------------- one session per user and wire
-
-    async def _take_mark(self, session: Session, claimed_time: int) -> None:
-        mark = mark_of(session.user, session.protocol)
-        holder = self._holders.get(mark)
-        if holder is not None and not holder.closed:
-            self._settle(holder, claimed_time)
-        self._holders[mark] = session
-        if not await self._bus.claim(mark):
-            await self._challenge(session, mark, claimed_time)
-
-    def _settle(self, old: Session, claimed_time: int) -> None:
-        """Old or new? Returns when the old session is ended, raises when the new one must go."""
-        if old.protocol is Protocol.CHATSERVER:
-            raise Refused(ErrorCode.ALREADY_LOGGED_IN)
-        if 0 < claimed_time < old.first_login_time:
-            raise KickedAtLogin
-        if claimed_time == old.first_login_time:
-            self._end(old, Disconnect.REPLACED)
-            return
-        if old.peer.session is old:
-            old.peer.push(Kicked(False, "logged in elsewhere"))
-        self._end(old, Disconnect.KICKED_DUPLICATE)
-
-    def _end(self, session: Session, reason: Disconnect) -> None:
-        if session.peer.session is session:
-            session.peer.close(reason)
-        else:  # still logging in
-            session.closed = True
-
-    async def _challenge(self, session: Session, mark: int, claimed_time: int) -> None:
-        """Another worker holds the mark: ask it to decide, then wait until the mark is free."""
-        topic = topic_of_user(session.user.id)
-        loop = asyncio.get_running_loop()
-        ref = next(self._refs)
-        verdict = self._verdicts[ref] = loop.create_future()
-        self._challenged[ref] = mark
-        question = signals.encode(signals.Challenge(session.user.id, int(session.protocol), claimed_time, ref))
-        ask_at = 0.0
-        try:
-            async with asyncio.timeout(_VERDICT_S):
-                while not await self._bus.claim(mark):
-                    if session.closed:  # another login on this worker has taken its place
-                        raise Refused(ErrorCode.ALREADY_LOGGED_IN)
-                    if loop.time() >= ask_at:  # again: the holder may not have heard us yet, or be another one by now
-                        await self._bus.subscribe([topic])
-                        self._bus.publish(topic, question)
-                        ask_at = loop.time() + _ASK_AGAIN_S
-                    await asyncio.wait([verdict], timeout=_MARK_POLL_S)
-                    if verdict.done():
-                        if not verdict.result():
-                            raise KickedAtLogin
-                        verdict = self._verdicts[ref] = loop.create_future()
-        except TimeoutError:
-            if session.protocol is Protocol.CHATSERVER:
-                raise Refused(ErrorCode.ALREADY_LOGGED_IN) from None
-            raise Unavailable("the worker with the old session does not answer") from None
-        except KickedAtLogin:
-            if session.protocol is Protocol.CHATSERVER:
-                raise Refused(ErrorCode.ALREADY_LOGGED_IN) from None
-            raise
-        finally:
-            del self._verdicts[ref], self._challenged[ref]
-            if mark not in self._challenged.values() and not self._hub.of_user(session.user.id):
-                self._bus.unsubscribe([topic])
-
-    def challenged(self, challenge: signals.Challenge) -> None:
-        """Another worker asks for a mark. Only the holder answers: two that wait for it would end each other."""
-        mark = challenge.user_id << 2 | challenge.protocol
-        holder = self._holders.get(mark)
-        if holder is None or mark in self._challenged.values():
-            return
-        yielded = True
-        if not holder.closed:
-            try:
-                self._settle(holder, challenge.first_login_time)
-            except (Refused, KickedAtLogin):
-                yielded = False
-        answer = signals.encode(signals.Verdict(challenge.ref, yielded))
-        self._bus.publish(topic_of_user(challenge.user_id), answer)
-
-    def verdict(self, verdict: signals.Verdict) -> None:
-        waiting = self._verdicts.get(verdict.ref)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(verdict.yielded)
-
     # ---------------------------------------------------------------- out
 
     def left(self, peer: Peer) -> None:
@@ -275,33 +171,11 @@ class Logins:
         self._chain.logged_out(session)
 
     def _drop(self, session: Session) -> None:
-        """Free what the session holds; its mark only after its cursors are in the store, so that the next
-        login elsewhere is not given again what this one acknowledged."""
+        """Free what the session holds."""
         session.closed = True
         self._hub.remove(session)
         self._presence.changed(session.user.id)
-        mark = mark_of(session.user, session.protocol)
-        if self._holders.get(mark) is session:
-            task = asyncio.get_running_loop().create_task(self._free(session, mark))
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
-
-    async def _free(self, session: Session, mark: int) -> None:
-        try:
-            await self._store.read(lambda tables: None)
-        except Unavailable:
-            self._log.warning("cursors may be behind", user=session.user.id)
-        if self._holders.get(mark) is session:
-            del self._holders[mark]
-            self._bus.release(mark)
-
-    def lost(self, mark: int) -> None:
-        """Another worker holds this mark now: its session is the one that stays."""
-        session = self._holders.get(mark)
-        if session is not None and not session.closed:
-            if session.peer.session is session:
-                session.peer.push(Kicked(False, "logged in elsewhere"))
-            self._end(session, Disconnect.KICKED_DUPLICATE)
+        self._delivery.later(self.marks.free(session))
 
     def end_own(self, user_id: UserId, protocol: Protocol) -> None:
         """The user ends their own session on another wire, wherever it is."""
@@ -315,7 +189,7 @@ class Logins:
         for session in chosen:
             if session.peer.session is session:
                 session.peer.push(Kicked(by_admin, reason))
-            self._end(session, Disconnect.KICKED_BY_ADMIN if by_admin else Disconnect.KICKED_DUPLICATE)
+            end(session, Disconnect.KICKED_BY_ADMIN if by_admin else Disconnect.KICKED_DUPLICATE)
         return len(chosen)
 
 

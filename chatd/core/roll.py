@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
+import secrets
 
 from chatd.bus.base import Bus, topic_of_user
 from chatd.core import signals
@@ -27,7 +27,7 @@ class Roll:
         self._hub = hub
         self._bus = bus
         self._asked: dict[int, tuple[list[signals.Present], asyncio.Event]] = {}
-        self._refs = itertools.count(time.time_ns() << 8 & (1 << 62) - 1)
+        self._refs = itertools.count(secrets.randbits(61))
 
     async def call(self, session: Session) -> tuple[list[dict[str, object]], bool]:
         """The sessions of this one's user, and whether those are all."""

@@ -96,20 +96,23 @@ class Session:
     """explicit: this wire acknowledges messages itself (MobileIMSDK's type 4).
 
     flying: messages given and not acknowledged. behind: there is more in the store than was given.
+    fresh: its login named no first_login_time, it is the server's. began_at: monotonic.
     buffer: not None while the store is being read for this session; live messages wait in it.
     """
 
     __slots__ = (
-        "behind", "buffer", "closed", "explicit", "first_login_time", "flights", "flying", "groups", "peer",
-        "protocol", "receipts", "since_ms", "tracks", "user", "watching",
+        "began_at", "behind", "buffer", "closed", "explicit", "first_login_time", "flights", "flying", "fresh",
+        "groups", "peer", "protocol", "receipts", "since_ms", "tracks", "user", "watching",
     )  # fmt: skip
 
-    def __init__(self, user: User, peer: Peer, first_login_time: int) -> None:
+    def __init__(self, user: User, peer: Peer, first_login_time: int, *, fresh: bool = False) -> None:
         self.user = user
         self.peer = peer
         self.protocol = peer.protocol
         self.explicit = peer.protocol is Protocol.MOBILEIMSDK
         self.first_login_time = first_login_time
+        self.fresh = fresh
+        self.began_at = time.monotonic()
         self.since_ms = time.time_ns() // 1_000_000
         self.groups: set[GroupId] | None = None
         self.watching: set[UserId] | None = None

@@ -18,19 +18,25 @@ class Arrived(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
 
 
 class Challenge(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
-    """Somebody logs in as a user whose mark another worker holds; that worker answers with a Verdict."""
+    """Somebody logs in as a user whose mark another worker holds, or did so age_ms ago while nobody could be asked;
+    that worker answers with a Verdict. fresh, or first_login_time 0: the login named none."""
 
     user_id: UserId
     protocol: int
     first_login_time: int
     ref: int
+    age_ms: int = 0
+    fresh: bool = False
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
-    """yielded: the old session is ended and its mark will be free at once. Else the new one must go."""
+    """yielded: the old session is ended and its mark will be free at once. Else the new one must go. silent: nobody
+    need be told, the one that goes was replaced by its own reconnect. first_login_time: the old one's."""
 
     ref: int
     yielded: bool
+    first_login_time: int = 0
+    silent: bool = False
 
 
 class GroupJoined(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4):

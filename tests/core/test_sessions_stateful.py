@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 )
 
 from chatd.bus.base import topic_of_group, topic_of_user
-from chatd.core.login import mark_of
+from chatd.core.marks import mark_of
 from chatd.errors import Disconnect, ErrorCode
 from chatd.model import Protocol
 from chatd.protocol import Accepted, Acknowledge, Deliver, Kicked, LoginAccepted, ServerMessage, ServerRequest
