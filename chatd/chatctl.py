@@ -36,7 +36,7 @@ CONNECT_S = 5.0
 GONE_S = 10.0
 STATUS_S = 3.0
 SCALE_S = 30.0
-NEED_THE_FILE = ("reload", "user")
+NEED_THE_FILE = ("reload", "user", "migrate", "copy-store", "import-chatserver")
 DEAD_WITH_PIDFILE, NOT_RUNNING, UNKNOWN = 1, 3, 4
 
 
@@ -251,10 +251,7 @@ def user(master: Master, options: argparse.Namespace) -> int:
     from chatd import chatctl_user
 
     loaded = config_load.load(options.config)
-    os.umask(0o027)
-    who = privileges.identity(loaded.config.server, allow_root=True)
-    directories.prepare(loaded.config.server, who)  # an account may be made before the first start
-    privileges.drop(who)
+    become_owner(loaded.config)
     try:
         match options.what:
             case "add":
@@ -274,6 +271,14 @@ def user(master: Master, options: argparse.Namespace) -> int:
         note(str(error))
         return Exit.UNAVAILABLE
     return Exit.OK
+
+
+def become_owner(config: Config) -> None:
+    """Of the store. There may not have been a first start yet."""
+    os.umask(0o027)
+    who = privileges.identity(config.server, allow_root=True)
+    directories.prepare(config.server, who)
+    privileges.drop(who)
 
 
 def _end_sessions(master: Master, user_id: int) -> int:
@@ -302,6 +307,24 @@ def read_password(confirm: bool) -> str:
     if confirm and getpass.getpass("again: ") != password:
         raise ConfigError("the two passwords differ")
     return password
+
+
+# ---------------------------------------------------------------- whole stores
+
+
+def store(master: Master, options: argparse.Namespace) -> int:
+    """Of the commands that need a store for themselves."""
+    from chatd import chatctl_store
+
+    config = config_load.load(options.config).config
+    become_owner(config)
+    if options.command == "copy-store":
+        return chatctl_store.copy_store(config, options.source, options.destination)
+    try:
+        running = _status(master)
+    except NoSocket:
+        running = None
+    return chatctl_store.migrate(config, running, options.dry_run, not options.no_backup, options.backup)
 
 
 # ---------------------------------------------------------------- command line
@@ -343,7 +366,21 @@ def parser() -> argparse.ArgumentParser:
     for verb, text in (("add", "make an account"), ("passwd", "set a password"), ("del", "delete an account")):
         verbs.add_parser(verb, help=text).add_argument("name")
     verbs.add_parser("list", help="id, name and age of every account")
+    _add_store_commands(add)
     return made
+
+
+def _add_store_commands(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
+    up = add("migrate", store, "bring the store to the schema this chatd needs; the server must be stopped")
+    up.add_argument("--dry-run", action="store_true", help="print the plan, touch nothing")
+    backup = up.add_mutually_exclusive_group()
+    backup.add_argument("--no-backup", action="store_true", help="make none; needed where the store is MySQL")
+    kept = backup.add_argument("--backup", metavar="FILE", default="", help="where the backup goes")
+    kept.complete = shtab.FILE  # type: ignore[attr-defined]
+    copied = add("copy-store", store, "copy a whole store to an empty one; goes on where it was interrupted")
+    for name in ("source", "destination"):
+        text = f"the {name}: sqlite:FILE, mysql://…, or env:NAME, file:PATH that hold one"
+        copied.add_argument(name, metavar=name.upper(), help=text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

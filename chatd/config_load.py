@@ -126,19 +126,24 @@ def _resolve_secrets(tree: dict[str, Any], path: Path) -> dict[str, str]:
         text = tree.get(section, {}).get(option)
         if not isinstance(text, str) or not text.startswith(("env:", "file:")):
             continue
-        kind, _, where = text.partition(":")
-        if kind == "env":
-            if where not in os.environ:
-                raise ConfigError(f"{path}: {key}: the environment has no {where}")
-            value = os.environ[where]
-        else:
-            try:
-                value = (path.parent / where).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise ConfigError(f"{path}: {key}: cannot read {where}: {error}") from None
-        tree[section][option] = value.strip()
+        tree[section][option] = secret(text, f"{path}: {key}", path.parent)
         sources[key] = text
     return sources
+
+
+def secret(text: str, label: str, folder: Path = Path()) -> str:
+    """What "env:NAME" or "file:PATH" stands for; any other text is itself."""
+    kind, _, where = text.partition(":")
+    if kind == "env":
+        if where not in os.environ:
+            raise ConfigError(f"{label}: the environment has no {where}")
+        return os.environ[where].strip()
+    if kind != "file":
+        return text
+    try:
+        return (folder / where).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{label}: cannot read {where}: {error}") from None
 
 
 def _convert(tree: dict[str, Any], path: Path) -> Config:

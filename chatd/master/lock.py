@@ -53,6 +53,12 @@ class Lock:
         self.close()
 
 
+def hold_state(state_dir: Path) -> int:
+    """For chatctl: as long as the descriptor is open, no server starts in this state directory. Raises BootError 75
+    while one runs."""
+    return _acquire(state_dir / STATE_LOCK, None, "a server runs on this state directory, stop it first")
+
+
 def _acquire(path: Path, owner: Identity | None, taken: str) -> int:
     while True:
         try:

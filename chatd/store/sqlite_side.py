@@ -16,7 +16,7 @@ from pathlib import Path
 
 from chatd.errors import BootError, Exit
 from chatd.store import sqlite_file
-from chatd.store.sqlite import SendKeys
+from chatd.store.answers import SendKeys
 from chatd.store.transfer import COUNTED, Row, Table, Value
 
 

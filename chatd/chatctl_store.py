@@ -1,0 +1,176 @@
+"""`chatctl migrate`, `copy-store`, `import-chatserver`: what is done to a whole store while no server has it.
+
+Owns: when that is allowed, the plan, the backup, what is printed.
+Elsewhere: the steps (store.schema), the copying (store.transfer), the command line (chatctl).
+Fails: BootError with the exit code, one line; the store is then as it was, or can be taken up by the same command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from chatd import __version__, config_load
+from chatd.chatctl_progress import Progress
+from chatd.chatctl_text import duration, table
+from chatd.config import Config
+from chatd.errors import BootError, Exit
+from chatd.master import lock
+from chatd.master.status import Status
+from chatd.store import schema, sqlite_file
+from chatd.store.sides import open_side, sqlite_path
+from chatd.store.transfer import Compared, NotACopy, copy
+from chatd.store.versions import check_version
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+# ---------------------------------------------------------------- migrate
+
+
+def migrate(config: Config, running: Status | None, dry_run: bool, backup: bool, file: str) -> int:
+    """running: the server that answers on the control socket. file: where the backup goes, "" = beside the store."""
+    _check_running(config, running)
+    path = sqlite_path(config.store.url, config.server.state_dir)
+    assert path is not None
+    return _migrate_sqlite(config, path, dry_run, backup, file)
+
+
+def _check_running(config: Config, running: Status | None) -> None:
+    if running is None:
+        return
+    if _number(running.version) > _number(__version__):
+        text = (
+            f"the server that runs is chatd {running.version}, newer than this chatctl {__version__}: use its chatctl"
+        )
+        raise BootError(text, Exit.CONFIG)
+
+
+def _number(version: str) -> list[int]:
+    """Of 1.2.3rc1: 1, 2, 3."""
+    parts = version.split(".")[:3]
+    return [int("".join(part[: len(part) - len(part.lstrip("0123456789"))]) or 0) for part in parts]
+
+
+def _plan(version: int, words: tuple[str, ...], store: str) -> bool:
+    """Print it. False: there is nothing to do. Raises BootError for a schema that is newer."""
+    newest = len(words)
+    check_version(version, newest, True, store)
+    if version == newest:
+        _say(f"{store}: schema {version} is what this chatd needs; nothing to do")
+        return False
+    _say(f"{store}: from schema {version} to {newest}")
+    for number in range(version + 1, newest + 1):
+        _say(f"  step {number}: {words[number - 1]}")
+    return True
+
+
+def _migrate_sqlite(config: Config, path: Path, dry_run: bool, backup: bool, file: str) -> int:
+    name = f"sqlite:{path}"
+    if not path.exists():
+        _say(f"{name}: is not there; a server makes it when it starts")
+        return Exit.OK
+    if not _plan(_version_of(path), schema.WORDS, name) or dry_run:
+        return Exit.OK
+    with alone_with(config, path) as db:
+        version = sqlite_file.version_of(db)
+        if backup:
+            target = Path(file).absolute() if file else sqlite_file.backup_name(path, version, time.time())
+            with Progress("backup") as progress:
+                sqlite_file.back_up(db, path, target, progress.reach("pages"))
+            _say(f"backup: {target}, checked, {target.stat().st_size} bytes")
+        begun = time.monotonic()
+        try:
+            for number in range(version + 1, len(schema.MIGRATIONS) + 1):
+                sqlite_file.migrate(db, number)
+                _say(f"step {number}: done")
+        except sqlite3.Error as error:
+            text = f"{name}: step {number} failed: {error}; the store is as it was before this step"
+            raise BootError(text, Exit.UNAVAILABLE) from None
+    _say(f"{name}: schema {number}, in {duration(time.monotonic() - begun)}")
+    return Exit.OK
+
+
+def _version_of(path: Path) -> int:
+    """Touches nothing."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            return sqlite_file.version_of(db)
+    except sqlite3.Error as error:
+        raise BootError(f"sqlite:{path}: {error}", Exit.UNAVAILABLE) from None
+
+
+@contextlib.contextmanager
+def alone_with(config: Config, path: Path) -> Iterator[sqlite3.Connection]:
+    """The database, that no other process has open or can open meanwhile. BootError 75 where one has."""
+    with _no_server(config, path):
+        if holder := sqlite_file.holder(path):
+            raise BootError(f"sqlite:{path}: process {holder} has it open: stop it first", Exit.TRY_AGAIN)
+        descriptor = sqlite_file.lock(path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.closing(sqlite_file.connect(path)) as db:
+                yield db
+        except BlockingIOError:
+            raise BootError(f"sqlite:{path}: somebody is using it", Exit.TRY_AGAIN) from None
+        except (OSError, sqlite3.Error) as error:
+            raise BootError(f"sqlite:{path}: {error}", Exit.UNAVAILABLE) from None
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _no_server(config: Config, *paths: Path | None) -> Iterator[None]:
+    """No server runs, or starts meanwhile, on the state directories these databases lie in."""
+    folders = {path.parent for path in paths if path is not None}
+    with contextlib.ExitStack() as held:
+        for folder in sorted(folders):
+            if folder == Path(config.server.state_dir) or (folder / lock.STATE_LOCK).exists():
+                held.callback(os.close, lock.hold_state(folder))
+        yield
+
+
+# ---------------------------------------------------------------- copy-store
+
+
+def copy_store(config: Config, source_url: str, target_url: str) -> int:
+    urls = [config_load.secret(url, "chatctl") for url in (source_url, target_url)]
+    state_dir = config.server.state_dir
+    paths = [sqlite_path(url, state_dir) for url in urls]
+    begun = time.monotonic()
+    with contextlib.ExitStack() as open_sides:
+        open_sides.enter_context(_no_server(config, *paths))
+        source = open_sides.enter_context(contextlib.closing(open_side(urls[0], state_dir, make=False)))
+        target = open_sides.enter_context(contextlib.closing(open_side(urls[1], state_dir, make=True)))
+        if source.name == target.name:
+            raise BootError(f"{source.name}: is the source and the destination", Exit.USAGE)
+        try:
+            with Progress(f"{source.name} → {target.name}") as progress:
+                compared = copy(source, target, progress.watch)
+        except NotACopy as error:
+            raise BootError(str(error), Exit.CANNOT_CREATE) from None
+        except KeyboardInterrupt:
+            raise BootError("interrupted; the same command takes it up", Exit.TRY_AGAIN) from None
+        _say(_comparison(compared))
+        different = [one.table for one in compared if not one.same]
+        if different:
+            text = f"{target.name}: differs from {source.name} in {', '.join(different)}: was it changed meanwhile?"
+            raise BootError(f"{text} Empty the destination and copy again", Exit.TRY_AGAIN)
+    rows = sum(one.source.rows for one in compared)
+    _say(f"every row is the same on both sides: {rows} rows in {duration(time.monotonic() - begun)}")
+    return Exit.OK
+
+
+def _comparison(compared: list[Compared]) -> str:
+    rows = [
+        [one.table, str(one.source.rows), str(one.target.rows), str(one.source), "same" if one.same else "DIFFERENT"]
+        for one in compared
+    ]
+    return table(["TABLE", "SOURCE", "DESTINATION", "DIGEST", ""], rows)

@@ -1,0 +1,32 @@
+"""Which store an address names, for commands that work on any of them.
+
+Owns: from an address as in `store.url` to an open store.transfer.Side.
+Elsewhere: the twins (store.sqlite_side). The store a server serves is opened by chatd.worker.
+Fails: BootError: 78 for an address that makes no sense, 69 and 75 as the twin says.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chatd.errors import BootError, Exit
+from chatd.store.sqlite_side import SqliteSide
+from chatd.store.transfer import Side
+
+
+def sqlite_path(url: str, state_dir: str) -> Path | None:
+    """The file of an SQLite address, else None. As in the configuration, relative to state_dir."""
+    scheme, _, rest = url.partition(":")
+    if scheme != "sqlite":
+        return None
+    if not rest:
+        raise BootError("sqlite: needs a file name", Exit.CONFIG)
+    return Path(state_dir, rest)
+
+
+def open_side(url: str, state_dir: str, make: bool) -> Side:
+    """make: what is not there is made, where the twin can do that."""
+    path = sqlite_path(url, state_dir)
+    if path is not None:
+        return SqliteSide(path, make)
+    raise BootError(f"no such store: {url.partition(':')[0]}: (there are sqlite:FILE and mysql://…)", Exit.CONFIG)
