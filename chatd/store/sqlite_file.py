@@ -147,5 +147,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def backup_name(path: Path, version: int, now_s: float) -> Path:
-    """chatd.db.v1-20260102T030405Z.bak, beside the database."""
-    return path.with_name(f"{path.name}.v{version}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now_s))}.bak")
+    """chatd.db.v1-20260102T030405Z.bak, beside the database; with a number where that is there."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_s))
+    names = (
+        path.with_name(f"{path.name}.v{version}-{stamp}{more}.bak") for more in ("", *map("-{}".format, range(99)))
+    )
+    return next(name for name in names if not name.exists())
