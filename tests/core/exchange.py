@@ -1,7 +1,8 @@
 """A bus in one process, for several cores on one loop: as faithful to bus.base as a real one, and obedient.
 
 Deliveries come on a later turn, in the order of each publisher, never inside a method. A test may hold back what one
-worker tells another, lose it, slow subscriptions down, and say that there was a gap.
+worker tells another, lose it, slow subscriptions down, say that there was a gap, cut a worker off and let it come back,
+with or without its lease, and have everybody's marks forgotten.
 """
 
 from __future__ import annotations
@@ -11,18 +12,21 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable
 
 from chatd.bus.base import Topic
+from chatd.errors import Unavailable
 
 
 class Exchange:
     """lost: asked for each delivery, with (from slot, to slot, data). marks: key -> slot.
 
     gate: not None = subscriptions that begin now wait for it. waiting: how many callers of subscribe() wait.
+    lag: asked for the turns that a question or an answer takes.
     """
 
     def __init__(self) -> None:
         self.buses: list[ExchangeBus] = []
         self.marks: dict[int, int] = {}
         self.lost: Callable[[int, int, bytes], bool] = lambda source, target, data: False
+        self.lag: Callable[[], int] = lambda: 1
         self.gate: asyncio.Event | None = None
         self.waiting = 0
         self.published = 0
@@ -47,6 +51,32 @@ class Exchange:
         """The worker is told that it may have missed something."""
         asyncio.get_running_loop().call_soon(self.buses[slot].on_gap)
 
+    def cut(self, slot: int) -> None:
+        """The worker reaches nobody any more. The others see it as they saw it last, until its lease is over."""
+        self.buses[slot].cut_off()
+
+    def expire(self, slot: int) -> None:
+        """The lease of a worker that is cut off is over: its marks are free and its users offline."""
+        bus = self.buses[slot]
+        assert not bus.healthy
+        bus.routed.clear()
+        self.marks = {key: holder for key, holder in self.marks.items() if holder != slot}
+        for other in self.buses:
+            if other.slot != slot and other.healthy:
+                self.gap(other.slot)
+
+    def mend(self, slot: int) -> None:
+        """The worker is back: it is heard, has what nobody took of its marks, and knows of its gap."""
+        self.buses[slot].come_back()
+
+    def forget(self) -> None:
+        """All marks are lost, as when the server of the bus begins anew; who is there takes theirs again."""
+        self.marks.clear()
+        for bus in self.buses:
+            if bus.healthy:
+                bus.cut_off()
+                bus.come_back()
+
     def send(self, source: int, topic: Topic, data: bytes) -> None:
         self.published += 1
         for bus in self.buses:
@@ -59,23 +89,28 @@ class Exchange:
             return
         topic, data = self._ways[source, target].popleft()
         bus = self.buses[target]
-        if topic in bus.own:
+        if topic in bus.own and bus.healthy:
             bus.on_message(topic, data)
 
 
 class ExchangeBus:
-    """own: subscribed by this worker. routed: those of them that the others know of."""
+    """own: subscribed by this worker. routed: those of them that the others know of. held: this worker's marks, as far
+    as it knows. epoch: counts the times it was cut off."""
 
     def __init__(self, exchange: Exchange, slot: int) -> None:
         self.slot = slot
         self.own: set[Topic] = set()
         self.routed: set[Topic] = set()
+        self.held: set[int] = set()
         self._gates: dict[Topic, asyncio.Event] = {}
         self.on_message: Callable[[Topic, bytes], None] = lambda topic, data: None
         self.on_gap: Callable[[], None] = lambda: None
         self.on_lost: Callable[[int], None] = lambda key: None
         self.round_trip_us = 0
         self.healthy = True
+        self.epoch = 0
+        self._released: set[int] = set()
+        self._seen: set[Topic] = set()
         self._exchange = exchange
 
     async def open(
@@ -92,8 +127,36 @@ class ExchangeBus:
         self.routed.clear()
         self._exchange.marks = {key: slot for key, slot in self._exchange.marks.items() if slot != self.slot}
 
+    # ---------------------------------------------------------------- cut off
+
+    def cut_off(self) -> None:
+        self._seen = set().union(*(bus.routed for bus in self._exchange.buses if bus is not self))
+        self.healthy = False
+        self.epoch += 1
+
+    def come_back(self) -> None:
+        loop, marks = asyncio.get_running_loop(), self._exchange.marks
+        self.healthy = True
+        self.routed = set(self.own)
+        for key in self._released:
+            if marks.get(key) == self.slot:
+                del marks[key]
+        self._released.clear()
+        for key in sorted(self.held):
+            if marks.setdefault(key, self.slot) != self.slot:
+                self.held.discard(key)
+                loop.call_soon(self.on_lost, key)
+        loop.call_soon(self.on_gap)
+
+    async def _travel(self) -> None:
+        for _ in range(self._exchange.lag()):
+            await asyncio.sleep(0)
+
+    # ---------------------------------------------------------------- what core calls
+
     def publish(self, topic: Topic, data: bytes) -> None:
-        self._exchange.send(self.slot, topic, data)
+        if self.healthy:
+            self._exchange.send(self.slot, topic, data)
 
     async def subscribe(self, topics: Iterable[Topic]) -> None:
         wanted = set(topics)
@@ -101,28 +164,45 @@ class ExchangeBus:
             self._gates.update(dict.fromkeys(wanted - self.own, self._exchange.gate))
         self.own |= wanted
         self._exchange.waiting += 1
-        await asyncio.sleep(0)
+        await self._travel()
         for topic in wanted & self._gates.keys():
             await self._gates[topic].wait()
         self._exchange.waiting -= 1
-        self.routed |= wanted & self.own
+        if self.healthy:
+            self.routed |= wanted & self.own
 
     def unsubscribe(self, topics: Iterable[Topic]) -> None:
         gone = set(topics)
         self.own -= gone
-        self.routed -= gone
+        if self.healthy:
+            self.routed -= gone
 
     def wanted(self, topic: Topic) -> bool:
         return any(topic in bus.routed for bus in self._exchange.buses if bus is not self)
 
     async def elsewhere(self, topics: Collection[Topic]) -> set[Topic]:
-        await asyncio.sleep(0)
+        await self._travel()
+        if not self.healthy:
+            return {topic for topic in topics if topic in self._seen}
         return {topic for topic in topics if self.wanted(topic)}
 
     async def claim(self, key: int) -> bool:
-        await asyncio.sleep(0)
-        return self._exchange.marks.setdefault(key, self.slot) == self.slot
+        """Cut off on the way there: not asked. Cut off on the way back: nobody here knows what was said."""
+        epoch = self.epoch
+        await self._travel()
+        if not self.healthy or self.epoch != epoch:
+            raise Unavailable("cut off")
+        mine = self._exchange.marks.setdefault(key, self.slot) == self.slot
+        await self._travel()
+        if not self.healthy or self.epoch != epoch:
+            raise Unavailable("cut off")
+        if mine:
+            self.held.add(key)
+        return mine
 
     def release(self, key: int) -> None:
-        if self._exchange.marks.get(key) == self.slot:
+        self.held.discard(key)
+        if not self.healthy:
+            self._released.add(key)
+        elif self._exchange.marks.get(key) == self.slot:
             del self._exchange.marks[key]
