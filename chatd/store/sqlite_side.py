@@ -11,13 +11,13 @@ import contextlib
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from chatd.errors import BootError, Exit
 from chatd.store import sqlite_file
 from chatd.store.answers import SendKeys
-from chatd.store.transfer import COUNTED, Row, Table, Value
+from chatd.store.transfer import COUNTED, Row, Table, free_keys
 
 
 class SqliteSide:
@@ -44,6 +44,9 @@ class SqliteSide:
                 raise BootError(f"{self.name}: {error}", Exit.UNAVAILABLE) from None
             undo.pop_all()
         self._keys = SendKeys()
+
+    def others(self) -> str:
+        return ""
 
     def close(self) -> None:
         self._db.close()
@@ -112,7 +115,7 @@ class SqliteSide:
         """With their index entries, so that no tail is left for a server to read."""
         first = self._keys.first
         wanted = [first(int(row[3] or 0), str(row[4])) if row[4] else None for row in rows]
-        keys = self._free(wanted, "sent")
+        keys = free_keys(wanted, self._taken("sent"))
         columns = "id, conversation, seq, sender_id, fp, sent_at_ms, qos, typeu, body, send_key"
         self._db.executemany(
             f"INSERT INTO message ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -124,21 +127,16 @@ class SqliteSide:
         self._db.execute("UPDATE meta SET value = ? WHERE key = 'merged'", (str(rows[-1][0]),))
 
     def _load_requests(self, rows: list[Row]) -> None:
-        keys = self._free([self._keys.first(int(row[0] or 0), str(row[1])) for row in rows], "request")
+        wanted = [self._keys.first(int(row[0] or 0), str(row[1])) for row in rows]
+        keys = free_keys(wanted, self._taken("request"))
         self._db.executemany(
             "INSERT INTO request (sender_id, fp, answer, at_ms, send_key) VALUES (?, ?, ?, ?, ?)",
             [(*row, key) for row, key in zip(rows, keys, strict=True)],
         )
 
-    def _free(self, wanted: list[int | None] | list[int], table: str) -> list[Value]:
-        """For each key the next free one, also among themselves; nearly always itself."""
-        given: set[int] = set()
-        keys: list[Value] = []
-        taken = f"SELECT 1 FROM {table} WHERE send_key = ?"
-        for key in wanted:
-            if key is not None:
-                while key in given or self._db.execute(taken, (key,)).fetchone():
-                    key = SendKeys.after(key)
-                given.add(key)
-            keys.append(key)
-        return keys
+    def _taken(self, table: str) -> Callable[[list[int]], set[int]]:
+        def taken(keys: list[int]) -> set[int]:
+            query = f"SELECT send_key FROM {table} WHERE send_key IN ({','.join('?' * len(keys))})"
+            return {row[0] for row in self._db.execute(query, keys)}
+
+        return taken

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from chatd.errors import ChatdError
+from chatd.store.answers import SendKeys
 from chatd.store.versions import FILLING
 
 Value = int | str | None
@@ -30,6 +31,7 @@ _FAR = "filled"
 _ROWS = 5000
 _CHARS = 4 * 1024 * 1024
 """A batch ends at either: this bounds the memory."""
+_KEYS = 500
 
 
 class Table(NamedTuple):
@@ -96,6 +98,10 @@ class Side(Protocol):
 
     def note(self, key: str, value: str) -> None:
         """In a transaction. "" takes it away."""
+
+    def others(self) -> str:
+        """Who else has this store open, as far as that can be known; "" = nobody."""
+        ...
 
     def close(self) -> None: ...
 
@@ -226,6 +232,27 @@ def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
         chars = sum(len(value) for row in batch for value in row if isinstance(value, str))
         sizes = max(1, min(_ROWS, len(batch) * _CHARS // (chars + 1)))
         yield batch
+
+
+def free_keys(wanted: Sequence[Value], taken: Callable[[list[int]], set[int]]) -> list[Value]:
+    """For each send key the next one that is free in the table and among themselves; nearly always itself. taken: those
+    of some keys that the table has."""
+    keys: list[Value] = []
+    given: set[int] = set()
+    asked = [int(key) for key in wanted if key is not None]
+    for at in range(0, len(asked), _KEYS):
+        given |= taken(asked[at : at + _KEYS])
+    for key in wanted:
+        if key is None:
+            keys.append(None)
+            continue
+        free = int(key)
+        if free in given:
+            while free in given or taken([free]):
+                free = SendKeys.after(free)
+        given.add(free)
+        keys.append(free)
+    return keys
 
 
 def _text(far: Far) -> str:
