@@ -30,6 +30,7 @@ from chatd.protocol import Command, Event, Failed, LoginAccepted
 from chatd.wire.codec import Codec
 
 if TYPE_CHECKING:
+    from chatd.net.proxy import Relay
     from chatd.net.server import Server
 
 LINGER_S = 2.0
@@ -43,12 +44,13 @@ class Connection(asyncio.Protocol):
 
     written: bytes handed to the transport; out_bytes: bytes waiting here; together, all that was queued.
     pending: commands of bytes already read, while a slow command is served; reading pauses meanwhile.
+    relay: there is a load balancer between the peer and this socket.
     """
 
     lossy = False
     __slots__ = (
         "closed", "codec", "deadline", "fd", "heard", "lingered", "next_at", "out", "out_bytes", "paced", "pending",
-        "protocol", "reason", "remote", "server", "session", "silence_s", "spent", "stalled_at", "transport",
+        "protocol", "reason", "relay", "remote", "server", "session", "silence_s", "spent", "stalled_at", "transport",
         "written",
     )  # fmt: skip
 
@@ -60,6 +62,7 @@ class Connection(asyncio.Protocol):
         self.protocol = protocol
         self.fd = fd
         self.remote = remote
+        self.relay: Relay | None = None
         self.silence_s = silence_s
         self.deadline = deadline
         self.heard = server.now()
@@ -217,14 +220,17 @@ class Connection(asyncio.Protocol):
         self.flush()
 
     def acknowledged(self) -> int:
-        """SIOCOUTQ (tcp(7)) counts what the peer's kernel has not acknowledged. 0 when it cannot be asked."""
+        """SIOCOUTQ (tcp(7)) counts what the peer's kernel has not acknowledged. 0 when it cannot be asked.
+
+        A balancer's kernel acknowledges what the balancer may still take to its grave, so there it counts later."""
         if self.transport is None:
             return 0
         try:
             unacknowledged = fcntl.ioctl(self.fd, termios.TIOCOUTQ, b"\0\0\0\0")
         except OSError:
             return 0
-        return self.written - self.transport.get_write_buffer_size() - int.from_bytes(unacknowledged, "little")
+        taken = self.written - self.transport.get_write_buffer_size() - int.from_bytes(unacknowledged, "little")
+        return taken if self.relay is None else self.relay.passed_on(taken, self.server.now())
 
     # ---------------------------------------------------------------- the end
 

@@ -1,7 +1,7 @@
 """What a load balancer says of a client before the client's own bytes: the PROXY protocol, versions 1 and 2.
 
 Owns: parse (bytes in, who it is out), Balancers (whose word is taken), Introduction, which stands in for a connection
-until the header is whole.
+until the header is whole, and Relay, what the balancer's acknowledgement of bytes is worth.
 Elsewhere: accepting (net.server); limits of time and bytes, and the end (net.connection, which is in the worker's list
 from the first moment, so that a header is due when a login is).
 Fails: HeaderError, for the operator's log alone; the connection is cut. Only a connection from an address in
@@ -17,6 +17,7 @@ import asyncio
 import ipaddress
 import re
 import struct
+from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 MAX_V1_BYTES = 107
 MAX_V2_BYTES = 16 + 2048
 """Addresses, and what else a balancer may tell (TLVs, skipped): some hundred bytes, more with a client certificate."""
+
+PASSED_ON_S = 1.0
+"""A balancer that is well passes on at once, and closes at once when its client is cut off."""
+_SAMPLE_S = 0.05
 
 _V1 = b"PROXY "
 _V2 = b"\r\n\r\n\0\r\nQUIT\n"
@@ -127,6 +132,28 @@ class Balancers:
         return any(found in network for network in self._networks)
 
 
+class Relay:
+    """Bytes a balancer has taken are the client's when the balancer has had PASSED_ON_S for them and still holds the
+    connection. That is not proof: a client that vanishes without a word is noticed by the balancer's keep-alive only
+    (docs/balancers.md); wires with acknowledgements of their own do not depend on it."""
+
+    __slots__ = ("_passed_on", "_taken")
+
+    def __init__(self) -> None:
+        self._taken: deque[tuple[float, int]] = deque()
+        self._passed_on = 0
+
+    def passed_on(self, taken: int, now: float) -> int:
+        """taken: bytes that the balancer's kernel has acknowledged by now, total."""
+        samples = self._taken
+        while samples and now - samples[0][0] >= PASSED_ON_S:
+            self._passed_on = samples.popleft()[1]
+        last_at, last = samples[-1] if samples else (0.0, self._passed_on)
+        if taken > last and now - last_at >= _SAMPLE_S:
+            samples.append((now, taken))
+        return self._passed_on
+
+
 class Introduction(asyncio.Protocol):
     """Reads the header; from then on the transport is the connection's, beginning with what came after the header."""
 
@@ -166,6 +193,7 @@ class Introduction(asyncio.Protocol):
         assert transport is not None
         if found.remote:
             connection.remote = found.remote
+        connection.relay = Relay()
         connection.heard = connection.server.now()
         transport.set_protocol(connection)
         if rest:

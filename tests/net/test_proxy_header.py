@@ -1,5 +1,5 @@
 """PROXY protocol headers as bytes: each good one whole, byte by byte and with the client's bytes after it; each bad one
-refused; and whatever else may come (T32)."""
+refused; and whatever else may come (T32). And what a balancer's acknowledgement is worth."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatd.net.proxy import MAX_V1_BYTES, MAX_V2_BYTES, Balancers, HeaderError, Introduced, parse
+from chatd.net.proxy import MAX_V1_BYTES, MAX_V2_BYTES, PASSED_ON_S, Balancers, HeaderError, Introduced, Relay, parse
 from tests.net.proxy_headers import SIGNATURE, v1, v2
 
 LONGEST_V1 = b"PROXY TCP6 " + b" ".join([b"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"] * 2) + b" 65535 65535\r\n"
@@ -156,3 +156,29 @@ def test_whatever_comes_is_decided_once_and_in_time(data: bytes) -> None:
 )
 def test_whose_word_is_taken(host: str, is_one: bool) -> None:
     assert (host in Balancers(["192.0.2.1", "10.0.0.0/8", "2001:db8::/32"])) is is_one
+
+
+def test_what_a_balancer_took_counts_when_it_had_time_to_pass_it_on() -> None:
+    relay = Relay()
+    assert relay.passed_on(100, 10.0) == 0
+    assert relay.passed_on(150, 10.01) == 0, "counted with the next look, not forgotten"
+    assert relay.passed_on(200, 10.0 + PASSED_ON_S / 2) == 0
+    assert relay.passed_on(200, 10.0 + PASSED_ON_S) == 100
+    assert relay.passed_on(250, 10.0 + PASSED_ON_S * 1.5) == 200
+    assert relay.passed_on(250, 10.0 + PASSED_ON_S * 2.5) == 250
+    assert relay.passed_on(250, 99.0) == 250
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 0.4), st.integers(0, 5000)), max_size=200))
+def test_a_relay_is_never_early_and_holds_little(steps: list[tuple[float, int]]) -> None:
+    relay, now, taken = Relay(), 0.0, 0
+    history = [(0.0, 0)]
+    for wait_s, more in steps:
+        now, taken = now + wait_s, taken + more
+        history.append((now, taken))
+        at_most = max(value for at, value in history if at <= now - PASSED_ON_S or not value)
+        assert relay.passed_on(taken, now) <= at_most
+        assert len(relay._taken) <= 21
+    now += PASSED_ON_S
+    relay.passed_on(taken, now)
+    assert relay.passed_on(taken, now + PASSED_ON_S) == taken
