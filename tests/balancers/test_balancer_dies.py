@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -19,6 +20,10 @@ WIRES: tuple[Wire, ...] = (*EIGHT, "web", "streaming", "web", "streaming")
 GROUPS = ((0, 1, 2, 8), (3, 5, 6, 7, 9))
 
 
+def came_again(crowd: Crowd, before: int) -> bool:
+    return crowd.logins() >= before + len(crowd.people) and all(one.logged_in for one in crowd.people.values())
+
+
 @pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 def test_what_the_balancer_took_to_its_grave_is_given_again(
     make_daemon: Callable[..., Daemon],
@@ -26,7 +31,7 @@ def test_what_the_balancer_took_to_its_grave_is_given_again(
     record_property: Callable[[str, object], None],
     rounds: int,
 ) -> None:
-    """The clients of chatserver acknowledge nothing; the kernel of who is connected does, and that is the balancer's."""
+    """Clients of chatserver acknowledge nothing; the kernel of who is connected does, and that is the balancer's."""
     daemon = make_daemon(workers=2, listen=PROXIED).start()
     balancer = make_balancer([daemon, daemon]).start()
 
@@ -36,11 +41,11 @@ def test_what_the_balancer_took_to_its_grave_is_given_again(
         async with crowd.talking(window=16, think_s=0.002):
             for _ in range(rounds):
                 await more_talk(crowd, 1000)
-                before = {name: talker.logins for name, talker in crowd.people.items()}
+                await everybody_in(crowd)
+                before = crowd.logins()
                 balancer.kill()
                 balancer.start()
-                await until(20, "all came again", lambda: all(crowd.people[n].logins > c for n, c in before.items()))
-                await everybody_in(crowd)
+                await until(20, "all came again", partial(came_again, crowd, before))
         acquit(await crowd.verdict(), record_property, at_least=1000 * rounds)
 
     run(story(), 60 + 20 * rounds)
