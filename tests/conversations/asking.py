@@ -48,7 +48,7 @@ class Client:
     async def arrive(self) -> Client:
         """Log in, or log in again as an app does that has lost its connection."""
         self.peer = PEERS[self.transport]()
-        await self.peer.open(self.town.daemon.ports[self.transport])
+        await self.peer.open(self.town.daemon.ports[self.transport], self.town.daemon.address)
         self.first_login_time = await self.peer.log_in(self.name, self.town.secret, self.first_login_time)
         self.peer.on_frame = self.hear
         while self.peer.frames:

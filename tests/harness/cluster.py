@@ -61,6 +61,7 @@ class Cluster:
         self._redis = redis
         self._bus = bus
         self._store = store or (lambda server: server.url())
+        self.schema = ""
         places: list[Host | None] = [*network.hosts] if network else [None] * hosts
         options: Any = {"workers": workers, "listen": listen, "entry": tuple(entry), **tables}
         self.daemons = [
@@ -80,7 +81,8 @@ class Cluster:
         for server in self._own:  # by this thread: the kernel ends a Redis with the thread that started it
             server.start()
         store = self._store(self.database)
-        bus = self._bus or f"redis://{self.redis.host}:{self.redis.port}/0"
+        self.schema = store.partition("?")[0].rpartition("/")[2]
+        bus = self._bus or self.redis.url
         for daemon in self.daemons:
             daemon.config.setdefault("store", {})["url"] = store
             daemon.config.setdefault("bus", {})["url"] = bus

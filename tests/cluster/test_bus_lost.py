@@ -1,0 +1,159 @@
+"""T18 to T21: Redis is killed, stops answering, cuts its clients, is replaced. The bus is a doorbell: what rings
+while it is gone is late, never lost (P5), nobody's session ends, nobody who is there is shown as gone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.cast import ALL_SEE, OLD_PACE, Note, Trial, newcomers_talk, slow, try_cluster
+from tests.cluster.figures import caught_up, longest_answer
+from tests.faults.ordeal import more_talk
+from tests.harness.cluster import Cluster
+from tests.harness.deadline import until
+from tests.harness.mariadb import MariaDB
+from tests.harness.redis import Sentinels
+
+CAUGHT_UP_S = 5.0
+"""P5: within this after its return."""
+SEEN_S = 5.0
+STATUS_S = 2.0
+"""The scoreboard is written once a second, and chatctl takes its time."""
+
+MakeCluster = Callable[..., Cluster]
+
+
+async def bus_is(trial: Trial, good: bool, limit_s: float) -> float:
+    """All hosts say so; after how long."""
+    began = time.monotonic()
+    for daemon in trial.daemons:
+
+        def said() -> bool:
+            return bool(daemon.status()["bus_ok"]) is good  # noqa: B023  called within this round
+
+        while not await asyncio.to_thread(said):
+            assert time.monotonic() - began < limit_s, f"bus_ok is not {good} after {limit_s} s"
+    return time.monotonic() - began
+
+
+def check_catching_up(trial: Trial, note: Note, lost_at: int, back_at: int) -> None:
+    lines = trial.throng.journal.lines
+    found = caught_up(lines, lost_at, back_at)
+    note("verdict", f"caught up {found}; longest answer meanwhile {longest_answer(lines, lost_at, back_at)}")
+    assert found.count > 0, "nothing waited: the bus was not needed"
+    assert found.seconds < CAUGHT_UP_S
+
+
+@pytest.mark.parametrize("away_s", [1.0, slow(10.0, limit_s=300), slow(60.0, limit_s=400)])
+def test_redis_is_killed_and_comes_back(
+    make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, away_s: float
+) -> None:
+    """T18. Logins go on meanwhile."""
+    cluster = make_cluster(database=mariadb, accounts=ALL_SEE, listen=OLD_PACE).start()
+    at: dict[str, int] = {}
+
+    async def fault(trial: Trial) -> None:
+        before = trial.present()
+        cluster.redis.kill()
+        at["lost"] = time.monotonic_ns()
+        longest = await newcomers_talk(trial)
+        record_property("verdict", f"longest login without the bus {longest:.2f} s, N = 8")
+        await more_talk(trial.throng, 100)
+        await asyncio.sleep(max(0.0, away_s - (time.monotonic_ns() - at["lost"]) / 1e9))  # the fault itself
+        cluster.redis.start()
+        at["back"] = time.monotonic_ns()
+        await bus_is(trial, True, CAUGHT_UP_S + STATUS_S)
+        await more_talk(trial.throng, 200)
+        assert trial.dropped(before) == []
+
+    trial, _ = try_cluster(cluster, fault, record_property, at_least=300, limit_s=away_s + 100)
+    check_catching_up(trial, record_property, at["lost"], at["back"])
+
+
+@pytest.mark.parametrize("silent_s", [7.0, slow(60.0, limit_s=400)])
+def test_redis_does_not_answer(
+    make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, silent_s: float
+) -> None:
+    """T19. A half-open link: the sockets stay, nothing comes. It is seen, and the rest as when it is killed."""
+    cluster = make_cluster(database=mariadb, accounts=ALL_SEE, listen=OLD_PACE).start()
+    at: dict[str, int] = {}
+
+    async def fault(trial: Trial) -> None:
+        before = trial.present()
+        cluster.redis.pause()
+        at["lost"] = time.monotonic_ns()
+        seen_s = await bus_is(trial, False, SEEN_S + STATUS_S)
+        record_property("verdict", f"seen after {seen_s:.1f} s")
+        await newcomers_talk(trial)
+        await asyncio.sleep(max(0.0, silent_s - (time.monotonic_ns() - at["lost"]) / 1e9))  # the fault itself
+        cluster.redis.go_on()
+        at["back"] = time.monotonic_ns()
+        await bus_is(trial, True, CAUGHT_UP_S + STATUS_S)
+        await more_talk(trial.throng, 200)
+        assert trial.dropped(before) == []
+
+    trial, _ = try_cluster(cluster, fault, record_property, at_least=300, limit_s=silent_s + 100)
+    check_catching_up(trial, record_property, at["lost"], at["back"])
+
+
+@pytest.mark.parametrize("cuts", [20, slow(300, limit_s=400)])
+def test_redis_cuts_its_clients_again_and_again(
+    make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, cuts: int
+) -> None:
+    """T20. Every 200 ms, both kinds of connections."""
+    cluster = make_cluster(database=mariadb, accounts=ALL_SEE, listen=OLD_PACE).start()
+
+    async def fault(trial: Trial) -> None:
+        before, killed = trial.present(), 0
+        for _ in range(cuts):
+            for kind in ("pubsub", "normal"):
+                killed += cluster.redis.call("CLIENT", "KILL", "TYPE", kind)
+            await asyncio.sleep(0.2)  # the fault itself
+        record_property("verdict", f"connections cut: {killed}")
+        assert killed >= cuts
+        await bus_is(trial, True, CAUGHT_UP_S + STATUS_S)
+        await more_talk(trial.throng, 200)
+        assert trial.dropped(before) == []
+
+    try_cluster(cluster, fault, record_property, at_least=300, limit_s=cuts * 0.4 + 100)
+
+
+@pytest.mark.parametrize("rounds", [1, slow(8, limit_s=600)])
+def test_the_sentinels_choose_another_redis(
+    make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, tmp_path: Path, rounds: int
+) -> None:
+    """T21. The master is killed under load; its replica is promoted, and it comes back as the replica."""
+    with Sentinels(tmp_path / "sentinels") as sentinels:
+        cluster = make_cluster(database=mariadb, bus=sentinels.url, accounts=ALL_SEE, listen=OLD_PACE).start()
+        at: dict[str, int] = {}
+
+        async def fault(trial: Trial) -> None:
+            before = trial.present()
+            for _ in range(rounds):
+                old = sentinels.master
+                old.kill()
+                at["lost"] = time.monotonic_ns()
+                await until(30, "another master", lambda old=old: promoted(sentinels, old), 0.1)
+                at["back"] = time.monotonic_ns()
+                await bus_is(trial, True, CAUGHT_UP_S + STATUS_S)
+                old.start()
+                await more_talk(trial.throng, 200)
+                await until(30, "the old one follows", lambda old=old: old.info("replication")["role"] == "slave", 0.2)
+            assert trial.dropped(before) == []
+
+        trial, _ = try_cluster(cluster, fault, record_property, at_least=200 * rounds, limit_s=100 + 60 * rounds)
+        check_catching_up(trial, record_property, at["lost"], at["back"])
+        cluster.discard()
+
+
+def promoted(sentinels: Sentinels, old: object) -> bool:
+    """The sentinels name another one, and it is ready to be the master."""
+    try:
+        master = sentinels.master
+    except StopIteration:  # they do not agree yet
+        return False
+    return master is not old and master.info("replication")["role"] == "master"

@@ -1,0 +1,127 @@
+"""T27: two hosts in network namespaces, and cables that are cut and mended. Numbers stay one order (P3), what was
+accepted on either side arrives (P5), and who logged in twice meanwhile is one session again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from tests.cluster.cast import ALL_SEE, ARRIVES, OLD_PACE, Note, Trial, slow, try_cluster
+from tests.cluster.figures import caught_up, longest_answer, unanswered_for
+from tests.cluster.record import inspect
+from tests.cluster.residents import has_gone, insist, kept_alive
+from tests.faults.ordeal import more_talk
+from tests.harness.cluster import Cluster, Throng
+from tests.harness.deadline import run, until
+from tests.harness.network import Bridge, Network
+from tests.harness.person import Person
+
+REFUSED_S = 2.0
+SLACK_S = 1.0
+CAUGHT_UP_S = 5.0
+OFFLINE_S = 10.0
+MakeCluster = Callable[..., Cluster]
+Cut = tuple[tuple[int, Bridge], ...]
+
+CUTS: dict[str, Cut] = {
+    "the pair": ((0, "redis"), (1, "redis")),
+    "one from redis": ((0, "redis"),),
+    "one from the database": ((0, "mysql"),),
+    "one from both": ((0, "redis"), (0, "mysql")),
+}
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with Network(2) as network:
+        yield network
+
+
+def pull(network: Network, cut: Cut) -> None:
+    for number, bridge in cut:
+        network.hosts[number].cables[bridge].cut()
+
+
+def mend(network: Network, cut: Cut) -> None:
+    for number, bridge in cut:
+        network.hosts[number].cables[bridge].mend()
+
+
+@pytest.mark.parametrize("seconds", [6.0, slow(60.0, limit_s=600)])
+@pytest.mark.parametrize("what", CUTS)
+def test_a_cable_is_cut_and_mended(
+    make_cluster: MakeCluster, network: Network, record_property: Note, what: str, seconds: float
+) -> None:
+    """Who is connected stays connected. Without the database a host refuses in time; without Redis it goes on."""
+    cluster = make_cluster(network=network, accounts=ALL_SEE, listen=OLD_PACE).start()
+    cluster.expect_error("store failed", "store is slow")
+    at: dict[str, int] = {}
+
+    async def fault(trial: Trial) -> None:
+        before = trial.present()
+        await more_talk(trial.throng, 100)
+        pull(network, CUTS[what])
+        at["lost"] = time.monotonic_ns()
+        await asyncio.sleep(seconds)  # the fault itself
+        mend(network, CUTS[what])
+        at["back"] = time.monotonic_ns()
+        await more_talk(trial.throng, 300, 60)
+        assert trial.dropped(before) == []
+
+    trial, verdict = try_cluster(
+        cluster, fault, record_property, at_least=300, limit_s=seconds + 110, watched=False
+    )  # fmt: skip
+    lines = trial.throng.journal.lines
+    found = caught_up(lines, at["lost"], at["back"])
+    longest = longest_answer(lines, at["lost"], at["back"])
+    note = f"{what}: caught up {found}; longest answer meanwhile {longest}"
+    record_property("verdict", note)
+    assert found.seconds < CAUGHT_UP_S, note
+    late = unanswered_for((line for line in lines if line.at >= at["lost"]), REFUSED_S + SLACK_S)
+    assert not late, f"{what}: {late[:5]}"
+    assert inspect(cluster.database, cluster.schema) >= verdict.counts["expected"] / 3
+
+
+@pytest.mark.parametrize("rounds", [1, slow(8, limit_s=600)])
+def test_who_logged_in_on_both_sides_is_one_session_again(
+    make_cluster: MakeCluster, network: Network, record_property: Note, rounds: int
+) -> None:
+    """While the hosts cannot hear each other, each lets the user in; then one of the two has to go."""
+    cluster = make_cluster(network=network).start()
+    cut = CUTS["the pair"]
+
+    async def story() -> None:
+        region = Throng(cluster).region
+        longest, checked = 0.0, 0
+        for _ in range(rounds):
+            pairs = []
+            for wire in ARRIVES:
+                name = await region.newcomer("twin")
+                pairs.append(tuple(Person(region.of(host), name, wire) for host in (0, 1)))
+            async with kept_alive([person for pair in pairs for person in pair]):
+                for one, _ in pairs:
+                    await one.arrive()
+                pull(network, cut)
+                for _, other in pairs:
+                    await insist(other)
+                assert not any(one.away.is_set() for one, _ in pairs)
+                mend(network, cut)
+                mended_at = time.monotonic()
+                await until(30, "one of each two has gone", lambda pairs=pairs: all(map(one_left, pairs)))
+                longest, checked = max(longest, time.monotonic() - mended_at), checked + len(pairs)
+                await asyncio.sleep(1.5)  # the other must not go too
+                assert all(map(one_left, pairs))
+            for person in (person for pair in pairs for person in pair if not has_gone(person)):
+                await person.leave()
+        record_property("verdict", f"one session again within {longest:.1f} s, N = {checked}")
+        assert longest < OFFLINE_S
+
+    run(story(), 60 + 60 * rounds)
+
+
+def one_left(pair: Sequence[Person]) -> bool:
+    one, other = pair
+    return has_gone(one) != has_gone(other)
