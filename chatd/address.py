@@ -1,13 +1,14 @@
-"""An address of a [[listen]]: `tcp://HOST:PORT`, `udp://HOST:PORT`, `ws://HOST:PORT/PATH`, `unix:PATH`.
+"""An address of a [[listen]]: `tcp://HOST:PORT`, `udp://HOST:PORT`, `ws://HOST:PORT/PATH`, `unix:PATH`; and of a
+MySQL store: `mysql://USER:PASSWORD@HOST:PORT/DB`.
 
-Owns: the meaning of that text. Binding is in master.listeners.
-Fails: ValueError with what is wrong.
+Owns: the meaning of that text. Binding is in master.listeners, connecting in store.mysql_connection.
+Fails: ValueError with what is wrong; it never repeats a password.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 
 class Address(NamedTuple):
@@ -40,3 +41,46 @@ def parse(text: str) -> Address:
     if parts.path or parts.query:
         raise ValueError(f'"{text}" has something after the port')
     return Address(parts.scheme, host, port, "")
+
+
+class MysqlAddress(NamedTuple):
+    """unix_socket, ssl_ca: "" = none. ssl_ca: the certificates the server's own must be signed by."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    database: str
+    unix_socket: str = ""
+    ssl_ca: str = ""
+
+    def __str__(self) -> str:
+        """Without the password."""
+        where = self.unix_socket or (f"[{self.host}]" if ":" in self.host else self.host) + f":{self.port}"
+        return f"mysql://{self.user}@{where}/{self.database}"
+
+
+_MYSQL = "mysql://USER:PASSWORD@HOST:PORT/DB"
+_MYSQL_OPTIONS = ("unix_socket", "ssl_ca")
+
+
+def parse_mysql(text: str) -> MysqlAddress:
+    """mysql://USER:PASSWORD@HOST:PORT/DB?ssl_ca=FILE or mysql://USER:PASSWORD@/DB?unix_socket=FILE. What is special in
+    an address is written as %xx in names and password; the port may be left out."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port or 3306
+    except ValueError:
+        raise ValueError(f"is not {_MYSQL}; @ : / ? # % in a password are written %40 %3A %2F %3F %23 %25") from None
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    unknown = [name for name in options if name not in _MYSQL_OPTIONS]
+    if unknown:
+        raise ValueError(f"mysql: has no option {unknown[0]} (there are: {', '.join(_MYSQL_OPTIONS)})")
+    socket = options.get("unix_socket", "")
+    database = unquote(parts.path.removeprefix("/"))
+    if parts.scheme != "mysql" or parts.fragment or not parts.username or not (parts.hostname or socket):
+        raise ValueError(f"is not {_MYSQL}")
+    if not database or "/" in parts.path[1:]:
+        raise ValueError(f"mysql: needs one database: {_MYSQL}")
+    user, password = unquote(parts.username), unquote(parts.password or "")
+    return MysqlAddress(parts.hostname or "", port, user, password, database, socket, options.get("ssl_ca", ""))

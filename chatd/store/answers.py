@@ -1,6 +1,7 @@
 """What was sent or asked before: the keys of (sender, fp), and the answers to requests that changed something.
 
-Owns: SendKeys, the table request. Elsewhere: the keys of messages (store.sqlite, store.mysql).
+Owns: SendKeys, looking for a free key, the table request. Elsewhere: finding the keys messages have (store.sqlite,
+store.mysql).
 Fails: Refused LIMIT_REACHED to who makes fps that share a key; what the database raises passes through.
 """
 
@@ -10,7 +11,7 @@ import abc
 from zlib import crc32
 
 from chatd.errors import ErrorCode, Refused
-from chatd.model import UserId
+from chatd.model import Message, UserId
 from chatd.store.archive import Archive
 from chatd.store.database import Database
 
@@ -44,11 +45,33 @@ class Answers(Archive, abc.ABC):
         super().__init__(db)
         self._keys = SendKeys()
 
+    def _probe(self, key: int, sender: UserId, fp: str, fresh: dict[int, Message]) -> tuple[int | None, Message | None]:
+        """The key to insert with, or the message that (sender, fp) already is. (None, None): no key is free, which
+        only a sender who looks for such fps can bring about, for themselves."""
+        for _ in range(PROBES):
+            found = fresh.get(key) or self._sent(key)
+            if found is None:
+                return key, None
+            if found.sender_id == sender and found.fp == fp:
+                return key, found
+            key = SendKeys.after(key)
+        return None, None
+
+    @abc.abstractmethod
+    def _sent(self, key: int) -> Message | None:
+        """The message with this key."""
+
+    # ---------------------------------------------------------------- requests
+
     def answered(self, sender: UserId, fp: str) -> str | None:
         row = self._request(self._keys.first(sender, fp), sender, fp)[1]
         return row[2] if row else None
 
     def remember(self, sender: UserId, fp: str, answer: str, now_ms: int) -> None:
+        self._remember(sender, fp, answer, now_ms)
+
+    def _remember(self, sender: UserId, fp: str, answer: str, now_ms: int) -> int:
+        """The key it has now."""
         key = self._request(self._keys.first(sender, fp), sender, fp)[0]
         self._db.execute("INSERT INTO request VALUES (?, ?, ?, ?, ?)", (key, sender, fp, answer, now_ms))
         old = self._db.execute("SELECT send_key FROM request WHERE at_ms < ? LIMIT 10", (now_ms - _KEEP_MS,)).fetchall()
@@ -56,6 +79,7 @@ class Answers(Archive, abc.ABC):
             self._db.execute(
                 f"DELETE FROM request WHERE send_key IN ({','.join('?' * len(old))})", [row[0] for row in old]
             )
+        return key
 
     def _request(self, key: int, sender: UserId, fp: str) -> tuple[int, tuple[UserId, str, str] | None]:
         """The key to insert with, or the row that (sender, fp) is."""

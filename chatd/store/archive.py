@@ -1,17 +1,15 @@
 """Conversations as people see them, in the SQL of both twins.
 
-Owns: which conversation is whose, a row of `message` as a Message, where everybody is (heads, marks).
-Elsewhere: numbering, what waits, history, each twin in its own way (store.sqlite_history, store.mysql_history).
+Owns: which conversation is whose, a row of `message` as a Message, the marks of what was read.
+Elsewhere: numbering, what waits, history, heads, each twin in its own way (store.sqlite_history, store.mysql_history).
 Fails: Refused for a group one is not in; what the database raises passes through.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable
 
-from chatd.model import ConversationId, Group, GroupId, Message, Seq, User, UserId
-from chatd.store.base import Head
+from chatd.model import ConversationId, GroupId, Message, Seq, User, UserId
 from chatd.store.database import Database
 from chatd.store.groups import Teams
 
@@ -58,28 +56,6 @@ class Archive(Teams, abc.ABC):
         pair = (min(user_id, other), max(user_id, other))
         found = self._db.execute("SELECT id FROM pair WHERE low = ? AND high = ?", pair).fetchone()
         return int(found[0]) if found else 0
-
-    def _look_ahead(self, conversations: Iterable[ConversationId], users: Iterable[UserId]) -> None:
-        """For a twin where asking for many at once is cheaper: these will be asked for."""
-
-    def heads(self, user_id: UserId, after: ConversationId, limit: int) -> list[Head]:
-        rows = self._db.execute(
-            "SELECT conversation, delivered, seen FROM `cursor` WHERE user_id = ? AND conversation > ?"
-            " ORDER BY conversation LIMIT ?",
-            (user_id, after, limit),
-        ).fetchall()
-        self._look_ahead([row[0] for row in rows], ())
-        heads = []
-        for conversation, delivered, seen in rows:
-            other: User | Group | None
-            if conversation > 0:
-                low, high = self._pair_of(conversation)
-                other = self.user_or_ghost(high if user_id == low else low)
-            else:
-                other = self.group(-conversation)
-            if other is not None:
-                heads.append(Head(conversation, other, self._last_seq(conversation), delivered, seen))
-        return heads
 
     def mark_seen(self, user_id: UserId, conversation: ConversationId, seq: Seq) -> Seq:
         where = (user_id, conversation)

@@ -1,8 +1,8 @@
 """The embedded store: one SQLite file, many worker processes.
 
 Owns: the write lock, transactions, and the messages' tables.
-Elsewhere: opening and migrating the file (store.sqlite_file); accounts, friends and groups (store.people, store.groups);
-batching (store.commit); the tables (store.schema).
+Elsewhere: opening and migrating the file (store.sqlite_file); accounts, friends and groups (store.people,
+store.groups); batching (store.commit); the tables (store.schema).
 Fails: Unavailable for anything SQLite reports (disk full, I/O error); the transaction is rolled back first.
 
 Writers of different workers take turns on a flock that blocks, so nobody meets SQLITE_BUSY; the file is in
@@ -22,7 +22,6 @@ from chatd.errors import BootError, ErrorCode, Exit, Unavailable
 from chatd.model import ConversationId, Message, User, UserId
 from chatd.protocol import SendMessage
 from chatd.store import sqlite_file
-from chatd.store.answers import PROBES, SendKeys
 from chatd.store.archive import CACHE, NOBODY, SELECT
 from chatd.store.base import Advance, Draft, Stored
 from chatd.store.sqlite_checkpoint import EVERY_PAGES, Checkpointer
@@ -168,18 +167,6 @@ class SqliteTables(SqliteArchive):
             at += size
             left -= size
         return known
-
-    def _probe(self, key: int, sender: UserId, fp: str, fresh: dict[int, Message]) -> tuple[int | None, Message | None]:
-        """The key to insert with, or the message that (sender, fp) already is. (None, None): no key is free, which
-        only a sender who looks for such fps can bring about, for themselves."""
-        for _ in range(PROBES):
-            found = fresh.get(key) or self._sent(key)
-            if found is None:
-                return key, None
-            if found.sender_id == sender and found.fp == fp:
-                return key, found
-            key = SendKeys.after(key)
-        return None, None
 
     def _sent(self, key: int) -> Message | None:
         number = self._tail.keys.get(key)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from chatd.model import ConversationId, GroupId, Message, Seq, UserId
+from chatd.model import ConversationId, Group, GroupId, Message, Seq, User, UserId
 from chatd.store.answers import Answers
 from chatd.store.archive import CACHE, COLUMNS, SELECT, Found
 from chatd.store.base import Head, Waiting
@@ -114,4 +114,19 @@ class SqliteArchive(Answers):
 
     def heads(self, user_id: UserId, after: ConversationId, limit: int) -> list[Head]:
         self._forget_what_others_changed()
-        return super().heads(user_id, after, limit)
+        rows = self._db.execute(
+            "SELECT conversation, delivered, seen FROM `cursor` WHERE user_id = ? AND conversation > ?"
+            " ORDER BY conversation LIMIT ?",
+            (user_id, after, limit),
+        ).fetchall()
+        heads = []
+        for conversation, delivered, seen in rows:
+            other: User | Group | None
+            if conversation > 0:
+                low, high = self._pair_of(conversation)
+                other = self.user_or_ghost(high if user_id == low else low)
+            else:
+                other = self.group(-conversation)
+            if other is not None:
+                heads.append(Head(conversation, other, self._last_seq(conversation), delivered, seen))
+        return heads
