@@ -98,7 +98,13 @@ def test_a_first_login_is_later_than_the_one_it_ends_whatever_the_clocks_say(tmp
 
 
 @pytest.mark.parametrize("wire", WIRES)
-def test_nobody_is_kept_out_while_the_bus_is_cut_off(tmp_path: Path, wire: Protocol) -> None:
+@pytest.mark.parametrize("told", [False, True])
+def test_nobody_is_kept_out_while_the_bus_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wire: Protocol, *, told: bool
+) -> None:
+    """told: the worker is told that the bus is back. Else it looks now and then."""
+    monkeypatch.setattr(marks, "_RETRY_S", 1000.0 if told else 0.05)
+
     async def story(stage: Stage) -> None:
         one, two = await stage.worker(), await stage.worker()
         alice = await one.mobile("alice")
@@ -108,6 +114,10 @@ def test_nobody_is_kept_out_while_the_bus_is_cut_off(tmp_path: Path, wire: Proto
         assert marks_of(one).missing == 1
         alice.send("bob", "hello")
         await stage.until("bob has it", lambda: bob.bodies == ["hello"])
+        stage.tick()
+        await stage.settled()
+        if not told:
+            one.bus.on_gap = lambda: None
         stage.exchange.mend(0)
         await peace(stage)
         assert bob.logged_in
@@ -259,16 +269,20 @@ def test_who_leaves_while_the_bus_is_cut_off_leaves_no_mark(tmp_path: Path) -> N
     play(tmp_path, story)
 
 
-def test_who_leaves_while_the_mark_is_on_its_way_leaves_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lag", [4, 3000])
+def test_who_leaves_while_the_mark_is_on_its_way_leaves_none(tmp_path: Path, lag: int) -> None:
+    """Short: the mark comes before its session has been freed; long: after it."""
+
     async def story(stage: Stage) -> None:
         one = await stage.worker()
         for steps in range(14):
             stage.exchange.cut(0)
             bob = await one.mobile("bob")
             stage.exchange.mend(0)
-            stage.exchange.lag = lambda: 4
+            stage.exchange.lag = lambda: lag
             await asyncio.sleep(0)
             stage.tick()
+            assert marks_of(one)._regaining
             for _ in range(steps):
                 await asyncio.sleep(0)
             bob.leave()
@@ -366,8 +380,9 @@ def test_many_without_a_mark_are_worked_off_some_at_a_time(tmp_path: Path, monke
 class Trouble:
     """Logins of one user on four workers over both wires, while the bus does what it can."""
 
-    def __init__(self, stage: Stage, seed: int) -> None:
+    def __init__(self, stage: Stage, seed: int, *, fresh: bool) -> None:
         self.stage = stage
+        self.fresh = fresh
         self.random = random.Random(seed)
         self.peers: list[tuple[Peer, int]] = []
         """With the firstLoginTime each named."""
@@ -389,7 +404,7 @@ class Trouble:
     def log_in(self) -> None:
         worker = self.random.choice(self.stage.workers)
         peer = worker.peer(self.random.choice(WIRES))
-        time = NOW + len(self.peers) * self.random.choice((1, -1)) if peer.protocol is Protocol.MOBILEIMSDK else 0
+        time = 0 if self.fresh else NOW + len(self.peers) * self.random.choice((1, -1))
         self.peers.append((peer, time))
         self.tasks.append(asyncio.ensure_future(peer.login("bob", time)))
 
@@ -449,17 +464,17 @@ def how_it_went(peer: Peer) -> str:
     return {ErrorCode.UNAVAILABLE: "unavailable", ErrorCode.ALREADY_LOGGED_IN: "refused"}[code]
 
 
-@pytest.mark.parametrize("leaving", [False, True])
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize(("leaving", "fresh"), [(False, False), (False, True), (True, False)])
+@pytest.mark.parametrize("seed", range(20))
 def test_in_all_trouble_one_session_per_user_and_wire_is_left(
-    tmp_path: Path, quick: None, seed: int, *, leaving: bool
+    tmp_path: Path, quick: None, seed: int, *, leaving: bool, fresh: bool
 ) -> None:
     async def story(stage: Stage) -> None:
         for _ in range(4):
             await stage.worker()
         (await stage.workers[0].mobile("bob", 1)).leave()
         await stage.settled()
-        trouble = Trouble(stage, seed)
+        trouble = Trouble(stage, seed, fresh=fresh)
         stage.exchange.lag = lambda: trouble.random.choice((0, 1, 1, 2, 6))
         await trouble.happen(60, leaving=leaving)
         await trouble.end()
@@ -469,7 +484,7 @@ def test_in_all_trouble_one_session_per_user_and_wire_is_left(
             assert len(there) <= 1
             if not trouble.left and of_wire and not any(how == "unavailable" for _, _, how in of_wire):
                 assert there, of_wire
-                if wire is Protocol.MOBILEIMSDK:
+                if wire is Protocol.MOBILEIMSDK and not fresh:
                     assert there == [max(time for _, time, _ in of_wire)]
 
     play(tmp_path, story)
