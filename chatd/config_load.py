@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import grp
 import importlib.metadata
+import importlib.util
 import ipaddress
 import math
 import os
@@ -33,7 +34,7 @@ BUILT_IN = "built-in defaults"
 
 # What this version can do. A transport, store or bus is added here the day it works.
 TRANSPORTS = ("tcp", "udp", "unix", "ws")
-STORES = ("sqlite",)
+STORES = ("sqlite", "mysql")
 BUSES = ("local",)
 
 DESCRIPTORS_BESIDES_CLIENTS = 160
@@ -193,8 +194,7 @@ def _check(config: Config, file: str) -> None:
     _check_hooks(config.hook, file)
     _check_url(config.store.url, STORES, f"{file}: store.url")
     _check_url(config.bus.url, BUSES, f"{file}: bus.url")
-    if config.store.url == "sqlite:":
-        raise ConfigError(f"{file}: store.url: sqlite: needs a file name")
+    _check_store(config.store.url, f"{file}: store.url")
     if config.accounts.login == "open" and not config.accounts.insecure_open_login:
         raise ConfigError(
             f'{file}: accounts.login: "open" lets anybody in as anybody; it needs insecure_open_login = true'
@@ -260,6 +260,17 @@ def _check_url(url: str, built: tuple[str, ...], label: str) -> None:
         raise ConfigError(f"{label}: {scheme or 'this'}: is not in this version (it has {': '.join(built)}:)")
 
 
+def _check_store(url: str, label: str) -> None:
+    """What parse_mysql says repeats no password."""
+    if url == "sqlite:":
+        raise ConfigError(f"{label}: sqlite: needs a file name")
+    if url.startswith("mysql:"):
+        try:
+            address.parse_mysql(url)
+        except ValueError as error:
+            raise ConfigError(f"{label}: {error}") from None
+
+
 def check_host(config: Config, file: str) -> None:
     """What this host must have for `config`: user, group, plug-ins, descriptors. Raises ConfigError."""
     for index, hook in enumerate(config.hook):
@@ -274,6 +285,8 @@ def check_host(config: Config, file: str) -> None:
             grp.getgrnam(config.server.group)
     except KeyError:
         raise ConfigError(f"{file}: server.group: there is no group {config.server.group}") from None
+    if config.store.url.startswith("mysql:") and importlib.util.find_spec("MySQLdb") is None:
+        raise ConfigError(f"{file}: store.url: mysql needs mysqlclient: pip install 'chatd[mysql]'")
     if len(f"{config.server.runtime_dir}/control.sock".encode()) > 107:
         raise ConfigError(f"{file}: server.runtime_dir: too long for the path of the Unix socket in it")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

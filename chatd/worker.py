@@ -24,6 +24,7 @@ import msgspec
 import uvloop
 
 from chatd import log
+from chatd.address import parse_mysql
 from chatd.bus.base import Bus
 from chatd.bus.local import LocalBus
 from chatd.config import Config, Hook, Listen
@@ -55,7 +56,29 @@ def open_tables(config: Config) -> Tables:
     scheme, _, rest = config.store.url.partition(":")
     if scheme == "sqlite":
         return open_sqlite(Path(config.server.state_dir) / rest)
+    if scheme == "mysql":
+        return open_mysql(config)
     raise BootError(f"store.url: no such store: {scheme}", Exit.CONFIG)
+
+
+def open_readers(config: Config) -> list[Tables]:
+    """More tables of the store that open_tables() has opened, for threads that read beside the commits."""
+    if not config.store.url.startswith("mysql:"):
+        return []
+    from chatd.store.mysql import open_reader
+
+    place = parse_mysql(config.store.url)
+    return [open_reader(place, config.timeouts.store_s) for _ in range(config.store.readers)]
+
+
+def open_mysql(config: Config) -> Tables:
+    """The store that needs more than what chatd always requires."""
+    try:
+        from chatd.store.mysql import open_tables as open_database
+    except ImportError as error:
+        text = f"store.url: mysql needs mysqlclient: pip install 'chatd[mysql]' ({error})"
+        raise BootError(text, Exit.CONFIG) from None
+    return open_database(parse_mysql(config.store.url), config.timeouts.store_s)
 
 
 def open_bus(config: Config, slot: int) -> Bus:
@@ -120,7 +143,7 @@ class Worker:
         self._log = log.get()
         self._bus = open_bus(seat.config, seat.slot)
         plugins = load_plugins(seat.config, loop)
-        self._core = Core(tables, self._bus, self.config, self._row, loop, plugins)
+        self._core = Core(tables, self._bus, self.config, self._row, loop, plugins, open_readers(seat.config))
         self._server = Server(self._core, self.config, make_codec, seat.rows, seat.slot, loop)
         self._leave = asyncio.Event()
         self._drain_s: float | None = None

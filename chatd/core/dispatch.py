@@ -78,12 +78,13 @@ class Core:
         row: Row,
         loop: asyncio.AbstractEventLoop,
         plugins: Sequence[Plugin] = (),
+        readers: Sequence[Tables] = (),
     ) -> None:
         self._config = config
         self._row = row
         self._bus = bus
         self._log = log.get()
-        self.store = GroupCommit(tables, loop, row, self._results)
+        self.store = GroupCommit(tables, loop, row, self._results, readers)
         self.hub = Hub(bus)
         self.delivery = Delivery(self.hub, bus, self.store, config, loop)
         self.chain = Chain(plugins, self.hub, self.store, config, loop)

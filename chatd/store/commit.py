@@ -1,29 +1,32 @@
 """Group commit: what many sessions write during one turn of the loop, and while the previous commit runs,
 becomes one transaction.
 
-Owns: the queue in front of a store, the store thread, the order "writes, commit, reads", and the time limit.
+Owns: the queue in front of a store, the store thread, the order "writes, commit, reads", running a transaction again
+that met another, the threads that read beside the commits, and the time limit.
 Not here: SQL (the Tables it is given); what a message means (core.messages).
 Fails: a draft is answered UNAVAILABLE when the store refuses, or when it has not answered within
 `wait_s` (P10); a write or read raises Unavailable. Nothing is ever reported stored before the commit (P1).
 
-One commit is in flight; the thread runs nothing else. A draft answered UNAVAILABLE because the commit hangs
-may be answered a second time, with Stored, when the commit succeeds after all (P2: repeating is safe).
+One commit is in flight. Without readers the same thread runs the reads of a batch after its commit; with readers, they
+run beside the next commits. A draft answered UNAVAILABLE because the commit hangs may be answered a second time, with
+Stored, when the commit succeeds after all (P2: repeating is safe).
 """
 
 from __future__ import annotations
 
 import asyncio
 import queue
+import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from chatd import log
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.metrics import Row
 from chatd.model import ConversationId, Seq, UserId
-from chatd.store.base import Advance, Draft, Stored, Tables
+from chatd.store.base import Advance, Again, Draft, Stored, Tables
 
 T = TypeVar("T")
 Results = list[Stored | ErrorCode]
@@ -33,6 +36,9 @@ _BATCH = 2000
 """Drafts of one transaction at most, so that a commit stays short."""
 _GATHER_S = 0.002
 """Least time between two batches: under load, company for everybody; a lone message does not wait."""
+_ATTEMPTS = 8
+"""A transaction that met another is run so often at most, with pauses of up to _PAUSE_S, twice that, and so on."""
+_PAUSE_S = 0.002
 _CURSOR_DELAY_S = 0.2
 """Cursors wait this long for company; a crash gives again at most this much (P2 makes that safe)."""
 
@@ -49,10 +55,22 @@ class _Call:
         self.error: BaseException | None = None
 
     def run(self, tables: Tables) -> None:
+        self.error = None
         try:
             self.value = self.work(tables)
         except Refused as refused:
             self.error = refused
+
+    def read(self, tables: Tables) -> None:
+        """One that fails is told to its caller alone."""
+        try:
+            self.run(tables)
+        except Exception as error:  # noqa: BLE001  told to the caller; what was committed stays reported as committed
+            self.error = Unavailable(f"read failed: {error}")
+
+    def refuse(self) -> None:
+        if not self.future.done():
+            self.future.set_exception(Unavailable("the store does not answer"))
 
     def settle(self) -> None:
         if self.future.done():
@@ -87,11 +105,25 @@ class _Batch:
         self.late = False
         self.seconds = 0.0
 
+    @property
+    def changes(self) -> bool:
+        """Whether it needs a transaction."""
+        return bool(self.drafts or self.advances or self.seen or self.writes)
+
 
 class GroupCommit:
-    """The store as the loop sees it. Every method is called from the loop."""
+    """The store as the loop sees it. Every method is called from the loop.
 
-    def __init__(self, tables: Tables, loop: asyncio.AbstractEventLoop, row: Row, on_results: OnResults) -> None:
+    readers: further tables of the same store, each for a thread that only reads."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        loop: asyncio.AbstractEventLoop,
+        row: Row,
+        on_results: OnResults,
+        readers: Sequence[Tables] = (),
+    ) -> None:
         self._tables = tables
         self._loop = loop
         self._row = row
@@ -109,6 +141,14 @@ class GroupCommit:
         self._orders: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="store", daemon=True)
         self._thread.start()
+        self._reading: dict[_Call, float] = {}
+        """What readers were given, and since when it waits."""
+        self._questions: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._readers = [
+            threading.Thread(target=self._serve_reads, args=(one,), name="store reader", daemon=True) for one in readers
+        ]
+        for reader in self._readers:
+            reader.start()
         self._log = log.get()
 
     # ---------------------------------------------------------------- asking
@@ -178,15 +218,19 @@ class GroupCommit:
     async def settle(self) -> None:
         """Returns when everything asked for so far has been answered."""
         self.flush_cursors()
-        while self._flying is not None or self._scheduled:
+        while not self._is_idle():
             future = self._loop.create_future()
             self._idle.append(future)
             await future
 
     def close(self) -> None:
-        """After settle(). The thread closes the tables and ends."""
+        """After settle(). The threads close their tables and end."""
         self._orders.put(None)
-        self._thread.join(1.0)
+        for _ in self._readers:
+            self._questions.put(None)
+        ends = time.monotonic() + 1.0
+        for thread in (self._thread, *self._readers):
+            thread.join(max(0.0, ends - time.monotonic()))
 
     # ---------------------------------------------------------------- batches, on the loop
 
@@ -213,6 +257,9 @@ class GroupCommit:
             batch.drafts, batch.origins = batch.drafts[:_BATCH], batch.origins[:_BATCH]
             rest.since = batch.since
         self._next, self._flying, self._scheduled = rest, batch, False
+        if self._readers and not batch.changes:
+            self._finish(batch)
+            return
         self._started_at = self._loop.time()
         if rest.drafts:
             self._schedule()
@@ -226,18 +273,37 @@ class GroupCommit:
             else:
                 self._start_soon()
         if not batch.abandoned:
-            self._seconds.append(batch.seconds)
-            self._row.store_ok = int(batch.error is None)
+            if batch.seconds:
+                self._seconds.append(batch.seconds)
+                self._row.store_ok = int(batch.error is None)
             if batch.error is not None:
                 self._failed(batch)
             else:
-                if batch.drafts:
-                    self._on_results(batch.drafts, batch.origins, batch.results)
-                for call in batch.writes:
-                    call.settle()
-                for call in batch.reads:
-                    call.settle()
-        if not self._scheduled:
+                self._answer(batch)
+        self._tell_idle()
+
+    def _answer(self, batch: _Batch) -> None:
+        if batch.drafts:
+            self._on_results(batch.drafts, batch.origins, batch.results)
+        for call in batch.writes:
+            call.settle()
+        for call in batch.reads:
+            if self._readers and not call.future.done():
+                self._reading[call] = batch.since
+                self._questions.put(call)
+            else:
+                call.settle()
+
+    def _has_read(self, call: _Call) -> None:
+        self._reading.pop(call, None)
+        call.settle()
+        self._tell_idle()
+
+    def _is_idle(self) -> bool:
+        return self._flying is None and not self._scheduled and not self._reading
+
+    def _tell_idle(self) -> None:
+        if self._idle and self._is_idle():
             for future in self._idle:
                 future.set_result(None)
             self._idle.clear()
@@ -251,8 +317,7 @@ class GroupCommit:
         if batch.drafts and not batch.late:
             self._on_results(batch.drafts, batch.origins, [ErrorCode.UNAVAILABLE] * len(batch.drafts))
         for call in batch.writes + batch.reads:
-            if not call.future.done():
-                call.future.set_exception(Unavailable("the store does not answer"))
+            call.refuse()
         batch.late = True
 
     def tick(self, wait_s: float) -> None:
@@ -273,6 +338,11 @@ class GroupCommit:
             self._next.advances = stale.advances
             self._next.since = now
             self._refuse(stale)
+        for call in [call for call, since in self._reading.items() if now - since > wait_s]:
+            del self._reading[call]
+            call.refuse()
+            self._row.store_ok = 0
+        self._tell_idle()
 
     def commit_p99_us(self) -> int:
         """Of the commits since the last call."""
@@ -293,30 +363,53 @@ class GroupCommit:
         self._tables.close()
 
     def _run(self, batch: _Batch) -> None:
+        if batch.changes:
+            self._commit(batch)
+        if not self._readers:
+            for call in batch.reads:
+                call.read(self._tables)
+
+    def _commit(self, batch: _Batch) -> None:
+        """Once more when it met another transaction: nobody is told. Not for ever, nor when nobody waits any more."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._transact(batch)
+                return
+            except Again:
+                self._tables.rollback()
+            if batch.late:
+                break
+            time.sleep(random.uniform(0, _PAUSE_S * 2**attempt))
+        raise Unavailable("met other transactions too often")
+
+    def _transact(self, batch: _Batch) -> None:
         tables = self._tables
-        if batch.drafts or batch.advances or batch.seen or batch.writes:
-            tables.begin()
-            try:
-                with batch.gate:
-                    batch.started = True
-                    if batch.abandoned:
-                        tables.rollback()
-                        return
-                now_ms = self._last_ms = max(self._last_ms, time.time_ns() // 1_000_000)
-                if batch.drafts:
-                    batch.results = tables.append(batch.drafts, now_ms)
-                if batch.advances:
-                    tables.advance(batch.advances)
-                if batch.seen:
-                    tables.saw(batch.seen)
-                for call in batch.writes:
-                    call.run(tables)
-            except BaseException:
-                tables.rollback()
-                raise
-            tables.commit()
-        for call in batch.reads:
-            try:
+        tables.begin()
+        try:
+            with batch.gate:
+                batch.started = True
+                if batch.abandoned:
+                    tables.rollback()
+                    return
+            now_ms = self._last_ms = max(self._last_ms, time.time_ns() // 1_000_000)
+            if batch.drafts:
+                batch.results = tables.append(batch.drafts, now_ms)
+            if batch.advances:
+                tables.advance(batch.advances)
+            if batch.seen:
+                tables.saw(batch.seen)
+            for call in batch.writes:
                 call.run(tables)
-            except Exception as error:  # noqa: BLE001  what was committed above stays reported as committed
-                call.error = Unavailable(f"read failed: {error}")
+        except BaseException:
+            tables.rollback()
+            raise
+        tables.commit()
+
+    # ---------------------------------------------------------------- the threads that read
+
+    def _serve_reads(self, tables: Tables) -> None:
+        while (call := self._questions.get()) is not None:
+            if not call.future.done():  # else it was refused or given up meanwhile
+                call.read(tables)
+            self._loop.call_soon_threadsafe(self._has_read, call)
+        tables.close()
