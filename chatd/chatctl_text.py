@@ -25,7 +25,7 @@ def status(told: Status) -> str:
         lines.append(f"             last reload: {told.last_reload_error}")
     lines += [
         f"      store: {told.store_url}, {good(told.store_ok)}, commit p99 {told.commit_p99_us / 1000:.1f} ms",
-        f"        bus: {told.bus_url}, {good(told.bus_ok)}",
+        f"        bus: {told.bus_url}, {good(told.bus_ok)}{_round_trip(told)}",
     ]
     if told.log_dropped:
         lines.append(f"        log: {told.log_dropped} records of the master dropped")
@@ -37,6 +37,10 @@ def status(told: Status) -> str:
     lines.append(f"    refused: {refused} connections")
     lines += _plugins(told)
     return "\n".join(lines) + "\n\n" + workers(told)
+
+
+def _round_trip(told: Status) -> str:
+    return f", round trip {told.bus_round_trip_us / 1000:.1f} ms" if told.bus_round_trip_us else ""
 
 
 def _plugins(told: Status) -> list[str]:

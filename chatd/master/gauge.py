@@ -93,6 +93,7 @@ def gather(crew: Crew, reload: Reload, bound: tuple[Bound, ...], gauge: Gauge, p
         commit_p99_us=max((one.commit_p99_us for one in ready), default=0),
         bus_url=str(mask(crew.config.bus.url)),
         bus_ok=bool(ready) and all(one.bus_ok for one in ready),
+        bus_round_trip_us=max((one.bus_round_trip_us for one in ready), default=0),
         listeners=[
             ListenerStatus(one.protocol, listeners.actual_address(one, sock), one.backlog, listeners.waiting(sock))
             for one, sock in bound
@@ -133,6 +134,7 @@ def _worker(slot: Slot, gauge: Gauge) -> WorkerStatus:
         log_dropped=row.log_dropped,
         store_ok=bool(row.store_ok),
         bus_ok=bool(row.bus_ok),
+        bus_round_trip_us=row.bus_round_trip_us,
         udp_peers=row.udp_peers,
         udp_dropped=row.udp_dropped,
         hooks_open=row.hooks_open,

@@ -33,6 +33,7 @@ class WorkerStatus(msgspec.Struct):
     log_dropped: int
     store_ok: bool
     bus_ok: bool
+    bus_round_trip_us: int
     udp_peers: int
     udp_dropped: int
     hooks_open: int
@@ -50,6 +51,8 @@ class ListenerStatus(msgspec.Struct):
 
 
 class Status(msgspec.Struct):
+    """bus_round_trip_us: the slowest worker's last canary; 0 = the bus has none."""
+
     v: int
     version: str
     state: str
@@ -67,6 +70,7 @@ class Status(msgspec.Struct):
     commit_p99_us: int
     bus_url: str
     bus_ok: bool
+    bus_round_trip_us: int
     listeners: list[ListenerStatus]
     workers: list[WorkerStatus]
     log_dropped: int
