@@ -20,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+import psutil
+
 from tests.harness import chatserver
 from tests.harness.daemon import TOP, Daemon, free_ports
 from tests.harness.deadline import wait_until
@@ -187,6 +189,16 @@ class HAProxy(Balancer):
             for row in rows
             if row["svname"] not in ("FRONTEND", "BACKEND")
         }
+
+
+def clients(host: Daemon) -> int:
+    """Connections at this host's doors."""
+    doors = set(host.ports.values())
+    found = 0
+    for pid in host.workers():
+        for one in psutil.Process(pid).net_connections("tcp"):
+            found += one.status == psutil.CONN_ESTABLISHED and one.laddr.port in doors
+    return found
 
 
 class Front(Town):

@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.balancers.balancer import Balancer, HAProxy, Nginx
+from tests.cluster.conftest import make_cluster
+from tests.faults.conftest import _many_sockets
 from tests.harness.daemon import Daemon
+from tests.harness.mariadb import mariadb
+
+__all__ = ["_many_sockets", "make_cluster", "mariadb"]
 
 KINDS = {"nginx": Nginx, "haproxy": HAProxy}
 MakeBalancer = Callable[[Sequence[Daemon]], Balancer]

@@ -4,16 +4,17 @@ wire, tell who the clients are, and their checks disturb nobody."""
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.balancers.balancer import HOSTS, SHIPPED, Balancer, BalancerError, Front, HAProxy, Nginx, changed
+from tests.balancers.balancer import HOSTS, SHIPPED, Balancer, BalancerError, Front, HAProxy, Nginx, changed, clients
 from tests.balancers.conftest import MakeBalancer
 from tests.faults.ordeal import port_of
 from tests.harness.daemon import Daemon
-from tests.harness.deadline import run, until
+from tests.harness.deadline import run, until, wait_until
 from tests.harness.link import Seen
 from tests.harness.person import Person, Wire
 
@@ -83,3 +84,35 @@ def test_a_change_that_meets_nothing_is_told(tmp_path: Path) -> None:
     for text in ("server 10.0.0.1:60001;", "server 10.0.0.3:6000;", ""):
         with pytest.raises(BalancerError):
             changed(text, {" 10.0.0.1:6000": " h:1"})
+
+
+def test_a_host_taken_out_by_the_admin_socket_keeps_its_clients_and_gets_no_new_ones(
+    make_daemon: Make, tmp_path: Path
+) -> None:
+    hosts = [make_daemon(listen=PROXIED, timeouts={"login_s": 60.0}).start() for _ in range(2)]
+    balancer = HAProxy(tmp_path / "balancer", hosts)
+    probes: list[socket.socket] = []
+
+    def spread() -> tuple[int, int] | None:
+        found = clients(hosts[0]), clients(hosts[1])
+        return found if sum(found) == len(probes) else None
+
+    def more(count: int) -> tuple[int, int] | None:
+        """So many new connections; where all of them are now."""
+        for _ in range(count):
+            probes.append(socket.create_connection((balancer.address, balancer.ports["chatserver"]), 10))
+        return wait_until(20, "all arrive, and no check is under way", spread)
+
+    try:
+        balancer.start()
+        wait_until(10, "checked", lambda: checked(balancer))
+        wait_until(10, "nobody is left of the beginning", lambda: sum(map(clients, hosts)) == 0)
+        assert more(6) == (3, 3)
+        assert balancer.ask("set server chatserver/host1 state drain").strip() == ""
+        assert more(6) == (3, 9)
+        assert balancer.ask("set server chatserver/host1 state ready").strip() == ""
+        assert more(4) == (7, 9), "the emptier host is preferred again"
+    finally:
+        for probe in probes:
+            probe.close()
+        balancer.kill()
