@@ -35,7 +35,9 @@ BUILT_IN = "built-in defaults"
 # What this version can do. A transport, store or bus is added here the day it works.
 TRANSPORTS = ("tcp", "udp", "unix", "ws")
 STORES = ("sqlite", "mysql")
-BUSES = ("local",)
+BUSES = (
+    "local", "unix", "redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"
+)  # fmt: skip
 
 DESCRIPTORS_BESIDES_CLIENTS = 160
 """Of one worker: 64 files of marks, the store, logs, order and life sockets, other workers, and what net.server keeps

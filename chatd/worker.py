@@ -29,7 +29,7 @@ from chatd.bus.base import Bus
 from chatd.bus.local import LocalBus
 from chatd.config import Config, Hook, Listen
 from chatd.config_change import live
-from chatd.config_load import HOOK_GROUP
+from chatd.config_load import BUSES, HOOK_GROUP
 from chatd.core.dispatch import Core
 from chatd.core.plugin import Plugin
 from chatd.errors import BootError, Disconnect, Exit, Unavailable
@@ -85,6 +85,10 @@ def open_bus(config: Config, slot: int) -> Bus:
     runtime = Path(config.server.runtime_dir)
     if config.bus.url.startswith("local:"):
         return LocalBus(runtime / "bus", runtime / "claims", slot)
+    if config.bus.url.partition(":")[0] in BUSES:
+        from chatd.bus.redis import RedisBus
+
+        return RedisBus(config.bus.url, config.bus.prefix, config.bus.lease_s, slot)
     raise BootError(f"bus.url: no such bus: {config.bus.url.partition(':')[0]}", Exit.CONFIG)
 
 

@@ -80,7 +80,7 @@ def test_the_sample_says_the_defaults(tmp_path):
         ('[store]\nurl = "mysql://u:secret@h/db"', "store.url", "not in this version"),
         ('[store]\nurl = "chatd.db"', "store.url", "not in this version"),
         ('[store]\nurl = "sqlite:"', "store.url", "file name"),
-        ('[bus]\nurl = "redis://h"', "bus.url", "not in this version"),
+        ('[bus]\nurl = "amqp://h"', "bus.url", "not in this version"),
         ('[store]\nurl = "env:NOT_SET_AT_ALL"', "store.url", "NOT_SET_AT_ALL"),
         ('[store]\nurl = "file:missing"', "store.url", "missing"),
         ('[accounts]\nlogin = "open"', "accounts.login", "insecure_open_login"),

@@ -1,1 +1,1 @@
-"""The doorbell between workers: base is the contract, local the twin for one host without another server."""
+"""The doorbell between workers: base is the contract, local the twin for one host, redis the one for many."""

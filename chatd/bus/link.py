@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import socket
 import struct
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Protocol, cast
 
 from chatd import log
@@ -222,6 +224,20 @@ class Inbound(asyncio.Protocol):
             self._rest += memoryview(data)[at:]
             self._need = header if end - at < header else stop - at
         self._reader.caught_up(self)
+
+
+def listen(path: Path) -> socket.socket:
+    """A socket for links to us, which only our user may use."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.setblocking(False)
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen(1024)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def pack_topics(kind: int, batch: int, topics: Collection[Topic]) -> bytes:

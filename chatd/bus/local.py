@@ -24,7 +24,6 @@ import asyncio
 import contextlib
 import os
 import secrets
-import socket
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
@@ -32,7 +31,7 @@ from pathlib import Path
 from chatd import log
 from chatd.bus.base import Topic
 from chatd.bus.claims import Claims
-from chatd.bus.link import HEADER, VERSION, Inbound, Kind, Link, frame, pack_topics, unpack_topics
+from chatd.bus.link import HEADER, VERSION, Inbound, Kind, Link, frame, listen, pack_topics, unpack_topics
 from chatd.bus.peer import Limits, Peer
 from chatd.bus.routes import Routes
 from chatd.errors import Unavailable
@@ -79,7 +78,8 @@ class LocalBus:
         self._on_message, self._on_gap = on_message, on_gap
         self._claims = Claims(self._claims_directory)
         try:
-            listener = self._listen()
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            listener = listen(self._directory / f"{self._name}.new")  # a name that nobody looks for yet
             self._server = await self._loop.create_unix_server(lambda: Inbound(self), sock=listener, backlog=1024)
             (self._directory / f"{self._name}.new").rename(self._directory / self._name)
             others = [name for name in os.listdir(self._directory) if name.endswith(".sock") and name != self._name]
@@ -94,21 +94,6 @@ class LocalBus:
             self._ready = self._loop.create_future()
             await asyncio.wait([self._ready], timeout=self._limits.answer_s)
         self._opened = True
-
-    def _listen(self) -> socket.socket:
-        """A listening socket under a name that nobody looks for yet."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._directory / f"{self._name}.new"
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            listener.setblocking(False)
-            listener.bind(str(path))
-            path.chmod(0o600)
-            listener.listen(1024)
-        except OSError:
-            listener.close()
-            raise
-        return listener
 
     async def close(self) -> None:
         """What was published has been handed to the kernel, for every peer that reads; all marks are free."""

@@ -1,7 +1,8 @@
 """A worker process of the bus tests: `python -m tests.bus.agent SLOT KIND ARGUMENT...`
 
 Obeys one JSON list a line on standard input ([what, values...]) and answers on standard output with
-["answer", value], ["message", [topic, data as latin-1]] and ["gap", null]. It leaves at the end of its input.
+["answer", value], ["message", [topic, data as latin-1]], ["gap", null] and ["lost", key]. It leaves at the end of its
+input.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import uvloop
 from chatd.bus.base import Bus, Topic
 from chatd.bus.local import LocalBus
 from chatd.bus.peer import Limits
+from chatd.bus.redis import RedisBus
 
 # One line for each twin of the bus; the arguments come from the twin's `Place`.
 KINDS = {
@@ -28,6 +30,7 @@ KINDS = {
         slot,
         Limits(ping_s=float(ping_s), silent_s=float(silent_s), queue_bytes=int(queue_bytes)),
     ),
+    "redis": lambda slot, url, prefix, lease_s: RedisBus(url, prefix, float(lease_s), slot),
 }
 
 
@@ -70,7 +73,7 @@ class Servant:
             self.bus.publish(topic, text.encode("latin-1"))
 
     async def do_elsewhere(self, topic: Topic) -> bool:
-        return self.bus.elsewhere(topic)
+        return topic in await self.bus.elsewhere([topic])
 
     async def do_claim(self, keys: list[int]) -> list[int]:
         """Gives way after each claim, so that racing agents interleave on any number of cores."""
@@ -145,7 +148,7 @@ def tell(kind: str, value: object) -> None:
 
 async def main(slot: str, kind: str, *arguments: str) -> None:
     servant = Servant(KINDS[kind](int(slot), *arguments))  # type: ignore[no-untyped-call]
-    await servant.bus.open(servant.on_message, servant.on_gap)
+    await servant.bus.open(servant.on_message, servant.on_gap, lambda key: tell("lost", key))
     tell("answer", "open")
     reader = asyncio.StreamReader(limit=1 << 24)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

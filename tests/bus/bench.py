@@ -41,9 +41,9 @@ async def receive(bus: LocalBus) -> None:
         if received % (AHEAD // 10) == 0:
             bus.publish(COUNT, b"%d" % received)
 
-    await bus.open(on_message, lambda: None)
+    await bus.open(on_message, lambda: None, lambda key: None)
     await bus.subscribe([DATA, DONE])
-    while not bus.elsewhere(COUNT):  # noqa: ASYNC110 - nothing tells when it becomes true
+    while not await bus.elsewhere([COUNT]):  # noqa: ASYNC110 - nothing tells when it becomes true
         await asyncio.sleep(0.01)
     before = cpu_s()
     bus.publish(COUNT, b"0")
@@ -54,7 +54,11 @@ async def receive(bus: LocalBus) -> None:
 
 async def send(bus: LocalBus, batch: int) -> None:
     counts: asyncio.Queue[int] = asyncio.Queue()
-    await bus.open(lambda topic, data: counts.put_nowait(int(data)), lambda: print("  a gap: not a fair figure"))
+    await bus.open(
+        lambda topic, data: counts.put_nowait(int(data)),
+        lambda: print("  a gap: not a fair figure"),
+        lambda key: None,
+    )
     await bus.subscribe([COUNT])
     received = await counts.get()
     body = bytes(64)
@@ -81,7 +85,7 @@ async def send(bus: LocalBus, batch: int) -> None:
 async def subscriptions(bus: LocalBus, other: LocalBus, count: int) -> None:
     """Both ends in this process."""
     for one in (bus, other):
-        await one.open(lambda topic, data: None, lambda: None)
+        await one.open(lambda topic, data: None, lambda: None, lambda key: None)
     before = cpu_s()
     for topic in range(count):
         await bus.subscribe([topic])

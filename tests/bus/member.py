@@ -25,6 +25,7 @@ class Watcher:
     def __init__(self) -> None:
         self.received: list[tuple[Topic, bytes]] = []
         self.gaps = 0
+        self.lost: list[int] = []
         self._changed = asyncio.Event()
 
     def changed(self) -> None:
@@ -51,8 +52,24 @@ class Member(Watcher):
         """Set by a test while it is inside a method of the bus: no callback may come then."""
 
     async def open(self) -> Member:
-        await self.bus.open(self._on_message, self._on_gap)
+        await self.bus.open(self._on_message, self._on_gap, self._on_lost)
         return self
+
+    async def sees(self, topic: Topic) -> bool:
+        """Whether somebody else is subscribed."""
+        return topic in await self.bus.elsewhere([topic])
+
+    async def until_sees(self, topic: Topic, there: bool = True, deadline_s: float = DEADLINE_S) -> None:
+        async with asyncio.timeout(deadline_s):
+            while await self.sees(topic) is not there:  # noqa: ASYNC110 - it can only be asked
+                await asyncio.sleep(0.005)
+
+    async def until_claims(self, keys: Iterable[int], deadline_s: float = DEADLINE_S) -> None:
+        """Holders that died keep their marks for as long as their bus says."""
+        async with asyncio.timeout(deadline_s):
+            for key in keys:
+                while not await self.bus.claim(key):  # noqa: ASYNC110 - it can only be asked
+                    await asyncio.sleep(0.005)
 
     def _on_message(self, topic: Topic, data: bytes) -> None:
         assert not self.inside
@@ -63,6 +80,11 @@ class Member(Watcher):
     def _on_gap(self) -> None:
         assert not self.inside
         self.gaps += 1
+        self.changed()
+
+    def _on_lost(self, key: int) -> None:
+        assert not self.inside
+        self.lost.append(key)
         self.changed()
 
 
@@ -107,6 +129,8 @@ class Agent(Watcher):
                 self.received.append((value[0], value[1].encode("latin-1")))
             elif kind == "gap":
                 self.gaps += 1
+            elif kind == "lost":
+                self.lost.append(value)
             else:
                 self._answers.put_nowait(value)
             self.changed()

@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ class TestPeers:
         async def opened(directory: Path) -> None:
             bus = LocalBus(directory, tmp_path / "claims", 0)
             try:
-                await bus.open(lambda topic, data: None, lambda: None)
+                await bus.open(lambda topic, data: None, lambda: None, lambda key: None)
             finally:
                 await bus.close()
 
@@ -144,7 +145,61 @@ class TestPeers:
             a.bus.publish(1, b"still here")
             await b.until_received(1)
             assert (b.received, b.gaps) == ([(1, b"still here")], 0)
-            assert not b.bus.elsewhere(0)
+            assert not await b.sees(0)
+
+        play(place, scenario)
+
+
+class TestConfirmation:
+    """subscribe() waits until every peer that answers has confirmed it."""
+
+    def test_a_peer_that_does_not_answer_is_not_waited_for_and_makes_a_gap_later(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.member(), await stage.agent()
+            await a.bus.subscribe([1])
+            b.stop()
+            started = time.monotonic()
+            await asyncio.gather(a.bus.subscribe([2]), a.bus.subscribe([2]), a.bus.subscribe([3]))
+            assert 0.9 < time.monotonic() - started < 3
+            assert a.gaps == 0
+            b.go_on()
+            await a.until_gap()
+            await b.call("publish", [(2, "late")])
+            await a.until_received(1)
+            assert a.received == [(2, b"late")]
+            started = time.monotonic()
+            await a.bus.subscribe([4])
+            assert time.monotonic() - started < 0.9
+
+        play(place, scenario)
+
+    def test_a_peer_that_dies_before_it_answered_makes_a_gap(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            b, c = await stage.agent(), await stage.agent()
+            b.stop()
+            c.stop()
+            a = await stage.member()
+            await a.bus.subscribe([1])
+            await b.kill()
+            await a.until_gap()
+            c.go_on()
+            await a.until_gap(1)
+            await c.call("publish", [(1, "from c")])
+            await a.until_received(1)
+
+        play(place, scenario)
+
+    def test_two_callers_that_subscribe_to_one_topic_both_wait(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.member(), await stage.agent()
+            b.stop()
+            first = asyncio.create_task(a.bus.subscribe([2]))
+            await asyncio.sleep(0)
+            second = asyncio.create_task(a.bus.subscribe([2]))
+            done, _ = await asyncio.wait([first, second], timeout=0.3, return_when=asyncio.FIRST_COMPLETED)
+            assert not done
+            b.go_on()
+            await asyncio.gather(first, second)
 
         play(place, scenario)
 
@@ -214,10 +269,10 @@ class TestBrokenLinks:
             a, b = await stage.members(2)
             await b.bus.subscribe([2, 3])
             await self.cut(b, a)
-            assert not a.bus.elsewhere(2)
+            assert not await a.sees(2)
             b.bus.unsubscribe([2])
-            await eventually(lambda: a.bus.elsewhere(3))
-            assert not a.bus.elsewhere(2)
+            await a.until_sees(3)
+            assert not await a.sees(2)
 
         play(place, scenario)
 

@@ -1,0 +1,160 @@
+"""Which node of a Redis Cluster has which slot: asked for, kept, and found out again when it moves.
+
+Owns: the table of slots, one connection for each master, and taking subscriptions along when a slot moves.
+Not here: one node (bus.redis_node), what is published (bus.redis).
+Fails: Unavailable for a slot that nobody has. A node that dies is a gap for its topics; the rest goes on.
+
+Topics are sharded channels: a message goes to the one node that has the slot, so the cluster carries more with each
+node that is added. What every worker must hear is a plain channel instead, said and heard through every node: it
+works while any of them lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from redis.crc import key_slot
+
+from chatd import log
+from chatd.bus.redis_node import LOST, Limits, Node, Owner, ask_once, why_of
+from chatd.bus.redis_url import Address, Place
+from chatd.bus.resp import Reply
+from chatd.errors import Unavailable
+
+SLOTS = 16384
+SETTLED_S = 10.0
+"""How often the table is asked for while nothing seems to be wrong with it."""
+UNSETTLED_S = 0.25
+
+logger = log.get()
+
+
+class Cluster:
+    def __init__(self, place: Place, owner: Owner, limits: Limits) -> None:
+        self._place = place
+        self._owner = owner
+        self._limits = limits
+        self._nodes: dict[Address, Node] = {}
+        self._table: list[Node | None] = [None] * SLOTS
+        self._again: set[bytes] = set()
+        self._looking = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Those nodes that cannot be reached now are tried on; it is enough that one can."""
+        self._arrange(await self._ask())
+        nodes = list(self._nodes.values())
+        results = await asyncio.gather(*(node.open() for node in nodes), return_exceptions=True)
+        failures = [result for result in results if isinstance(result, BaseException)]
+        if len(failures) == len(nodes):
+            raise failures[0] if failures else Unavailable("the redis cluster has no masters")
+        for node, result in zip(nodes, results, strict=True):
+            if isinstance(result, BaseException):
+                logger.warning("bus: redis cannot be used", address=str(node.address), why=str(result))
+                node.start()
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def close(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait([self._watcher])
+        await asyncio.gather(*(node.close() for node in self._nodes.values()), *self._closing)
+
+    def of(self, name: bytes) -> Node:
+        node = self._table[key_slot(name)]
+        if node is None:
+            raise Unavailable("no node of the redis cluster has this slot")
+        return node
+
+    def all(self) -> Collection[Node]:
+        return self._nodes.values()
+
+    def look(self, channels: Collection[bytes] = ()) -> None:
+        self._again.update(channels)
+        self._looking.set()
+
+    # ------------------------------------------------------------ the table
+
+    async def _watch(self) -> None:
+        while True:
+            settled = not self._again and all(node is not None and node.up for node in set(self._table))
+            try:
+                async with asyncio.timeout(SETTLED_S if settled else UNSETTLED_S):
+                    await self._looking.wait()
+            except TimeoutError:
+                pass  # time to look without a reason
+            self._looking.clear()
+            try:
+                self._arrange(await self._ask())
+            except Unavailable as error:
+                logger.debug("bus: nobody tells the slots of the redis cluster", why=str(error))
+            await asyncio.sleep(UNSETTLED_S / 5)
+
+    async def _ask(self) -> list[tuple[int, int, Address]]:
+        """First the nodes we are connected to, then those of the URL. Raises Unavailable."""
+        for node in list(self._nodes.values()):
+            if node.up:
+                try:
+                    return _ranges(await node.call("CLUSTER", "SLOTS"), node.address)
+                except Unavailable as error:
+                    logger.debug("bus: a node does not tell its slots", address=str(node.address), why=str(error))
+        failed: Exception | None = None
+        for address in self._place.addresses:
+            try:
+                command = ("CLUSTER", "SLOTS")
+                return _ranges(await ask_once(self._place, self._limits, address, self._place.login, *command), address)
+            except LOST as error:
+                failed = failed or error
+        assert failed is not None
+        raise Unavailable(f"cannot use redis at {self._place.addresses[0]}: {why_of(failed)}")
+
+    def _arrange(self, ranges: list[tuple[int, int, Address]]) -> None:
+        table: list[Node | None] = [None] * SLOTS
+        for first, last, address in ranges:
+            node = self._nodes.get(address)
+            if node is None:
+                node = self._nodes[address] = Node(self._place, self._owner, self._limits, address)
+                if self._watcher is not None:
+                    node.start()
+            table[first : last + 1] = [node] * (last + 1 - first)
+        old, self._table = self._table, table
+        again, self._again = self._again, set()
+        moved = {slot for slot in range(SLOTS) if old[slot] is not table[slot]}
+        if self._watcher is not None and (moved or again):
+            self._take_along(old, moved, again)
+        for address, node in list(self._nodes.items()):
+            if node not in table:
+                del self._nodes[address]
+                task = asyncio.get_running_loop().create_task(node.close())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+
+    def _take_along(self, old: list[Node | None], moved: set[int], again: set[bytes]) -> None:
+        """Subscriptions follow their slots. A node that is not connected yet takes its own when it is."""
+        gone: dict[Node, list[bytes]] = {}
+        new: dict[Node, list[bytes]] = {}
+        for channel in self._owner.channels():
+            slot = key_slot(channel)
+            if slot not in moved and channel not in again:
+                continue
+            before, now = old[slot], self._table[slot]
+            if before is not None and before is not now:
+                gone.setdefault(before, []).append(channel)
+            if now is not None:
+                new.setdefault(now, []).append(channel)
+        for node, channels in gone.items():
+            node.unsubscribe(channels)
+        for node, channels in new.items():
+            node.subscribe(channels)
+        self._owner.rearranged()
+
+
+def _ranges(slots: Reply, asked: Address) -> list[tuple[int, int, Address]]:
+    """The masters of CLUSTER SLOTS. A node that does not know its own address is the one that was asked."""
+    found = []
+    for first, last, master, *_ in slots:
+        host = (master[0] or b"").decode()
+        found.append((int(first), int(last), Address(host if host not in ("", "?") else asked.host, int(master[1]))))
+    return found

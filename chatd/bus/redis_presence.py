@@ -1,0 +1,111 @@
+"""Who is subscribed elsewhere, as Redis counts it, and what may be concluded from a zero.
+
+Owns: the question and the memory of last answers. Not here: who should be there (bus.redis_roster).
+Fails: never; what cannot be known is answered as it was last seen, else as subscribed (bus.base).
+
+A zero means "nobody" only if every worker that is alive was connected to that server at that moment: in the same
+question each worker's own channel is counted, which it subscribes to last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from itertools import islice
+
+from chatd.bus.base import Topic
+from chatd.bus.redis_names import Names
+from chatd.bus.redis_node import Node
+from chatd.bus.redis_nodes import Nodes
+from chatd.bus.redis_roster import Roster
+from chatd.bus.resp import Reply
+from chatd.errors import Unavailable
+
+REMEMBERED = 100_000
+
+
+class Presence:
+    """own: what this worker is subscribed to. guessed: an answer was given that was not known; cleared by whoever looks
+    again. sharded: the channels of topics are."""
+
+    def __init__(self, nodes: Nodes, names: Names, roster: Roster, own: Collection[Topic], sharded: bool) -> None:
+        self._nodes = nodes
+        self._names = names
+        self._roster = roster
+        self._own = own
+        self._sharded = sharded
+        self._seen: dict[Topic, bool] = {}
+        self._loop = asyncio.get_running_loop()
+        self.doubt_until = 0.0
+        """Redis began so recently that workers we never heard of may not have found it again."""
+        self.guessed = False
+
+    async def elsewhere(self, topics: Collection[Topic]) -> set[Topic]:
+        by_node: dict[Node, dict[bytes, Topic]] = {}
+        unknown: set[Topic] = set()
+        for topic in topics:
+            channel = self._names.topic(topic)
+            try:
+                by_node.setdefault(self._nodes.of(channel), {})[channel] = topic
+            except Unavailable:
+                unknown.add(topic)
+        found: set[Topic] = set()
+        answers = await asyncio.gather(*(self._ask(node, asked) for node, asked in by_node.items()))
+        for asked, answer in zip(by_node.values(), answers, strict=True):
+            if answer is None:
+                unknown.update(asked.values())
+                continue
+            present, certain = answer
+            found |= present
+            self._remember(present, True)
+            absent = set(asked.values()) - present
+            if certain:
+                self._remember(absent, False)
+            else:
+                unknown |= absent
+        if unknown:
+            self.guessed = True
+            found |= {topic for topic in unknown if self._seen.get(topic, True)}
+        return found
+
+    async def is_settled(self) -> bool:
+        """Everybody who should be is on every server."""
+        answers = await asyncio.gather(*(self._ask(node, {}) for node in self._nodes.all()))
+        return all(answer is not None and answer[1] for answer in answers)
+
+    async def _ask(self, node: Node, asked: dict[bytes, Topic]) -> tuple[set[Topic], bool] | None:
+        """Those subscribed by others, and whether the rest is known not to be. None: no answer."""
+        if not node.up:
+            return None
+        own = {topic for topic in asked.values() if topic in self._own}
+        workers = self._roster.channels()
+        try:
+            if not self._sharded:
+                counts = _counts(await node.call("PUBSUB", "NUMSUB", *asked, *workers))
+                there = all(counts.get(channel) for channel in workers)
+            else:
+                # Asked before and after: nobody comes back between two commands that are sent together.
+                before, told, after = await asyncio.gather(
+                    node.call("PUBSUB", "NUMSUB", *workers),
+                    node.call("PUBSUB", "SHARDNUMSUB", *asked),
+                    node.call("PUBSUB", "NUMSUB", *workers),
+                )
+                counts = _counts(told)
+                there = all(_counts(one).get(channel) for one in (before, after) for channel in workers)
+        except Unavailable:
+            return None
+        present = {topic for channel, topic in asked.items() if counts.get(channel, 0) > (topic in own)}
+        return present, there and self._loop.time() >= self.doubt_until
+
+    def _remember(self, topics: set[Topic], there: bool) -> None:
+        for topic in topics:
+            self._seen.pop(topic, None)
+            self._seen[topic] = there
+        if len(self._seen) > REMEMBERED:
+            for topic in list(islice(self._seen, len(self._seen) - REMEMBERED)):
+                del self._seen[topic]
+
+
+def _counts(reply: Reply) -> dict[bytes, int]:
+    """PUBSUB NUMSUB answers with a list, or in RESP3 perhaps a map."""
+    return dict(reply) if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
