@@ -320,6 +320,10 @@ def store(master: Master, options: argparse.Namespace) -> int:
     become_owner(config)
     if options.command == "copy-store":
         return chatctl_store.copy_store(config, options.source, options.destination)
+    if options.command == "import-chatserver":
+        return chatctl_store.import_chatserver(
+            config, options.source, options.charset, options.dry_run, options.rejected
+        )
     try:
         running = _status(master)
     except NoSocket:
@@ -381,6 +385,14 @@ def _add_store_commands(add: Callable[[str, Command, str], argparse.ArgumentPars
     for name in ("source", "destination"):
         text = f"the {name}: sqlite:FILE, mysql://…, or env:NAME, file:PATH that hold one"
         copied.add_argument(name, metavar=name.upper(), help=text)
+    text = "take over the tables of the old C++ chat server into the configured store, which must be empty"
+    old = add("import-chatserver", store, text)
+    old.add_argument("source", metavar="URL", help="mysql://USER:PASSWORD@HOST:PORT/DB, or env:NAME, file:PATH")
+    text = "what the old server told its database with SET NAMES (%(default)s)"
+    old.add_argument("--charset", choices=("utf8mb4", "utf8", "gbk", "latin1", "big5"), default="utf8mb4", help=text)
+    old.add_argument("--dry-run", action="store_true", help="apply the rules and report, write nothing")
+    kept = old.add_argument("--rejected", metavar="FILE", default="", help="where rows are kept that are left out")
+    kept.complete = shtab.FILE  # type: ignore[attr-defined]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

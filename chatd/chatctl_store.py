@@ -1,7 +1,8 @@
 """`chatctl migrate`, `copy-store`, `import-chatserver`: what is done to a whole store while no server has it.
 
 Owns: when that is allowed, the plan, the backup, what is printed.
-Elsewhere: the steps (store.schema), the copying (store.transfer), the command line (chatctl).
+Elsewhere: the steps (store.schema), the copying (store.transfer), the old tables (takeover), the command line
+(chatctl).
 Fails: BootError with the exit code, one line; the store is then as it was, or can be taken up by the same command.
 """
 
@@ -11,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,13 +21,19 @@ from chatd import __version__, config_load
 from chatd.chatctl_progress import Progress
 from chatd.chatctl_text import duration, table
 from chatd.config import Config
-from chatd.errors import BootError, Exit
+from chatd.core.accounts import Hasher
+from chatd.errors import BootError, Exit, Unavailable
 from chatd.master import lock
 from chatd.master.status import Status
 from chatd.store import schema, sqlite_file
-from chatd.store.sides import open_side, sqlite_path
+from chatd.store.base import Again
+from chatd.store.sides import mysql_address, needing_mysqlclient, open_side, sqlite_path
 from chatd.store.transfer import Compared, NotACopy, copy
 from chatd.store.versions import check_version
+from chatd.takeover.report import Report
+from chatd.takeover.run import Settings, take_over
+
+REJECTED = "import-chatserver.rejected.jsonl"
 
 
 def _say(text: str) -> None:
@@ -39,7 +47,8 @@ def migrate(config: Config, running: Status | None, dry_run: bool, backup: bool,
     """running: the server that answers on the control socket. file: where the backup goes, "" = beside the store."""
     _check_running(config, running)
     path = sqlite_path(config.store.url, config.server.state_dir)
-    assert path is not None
+    if path is None:
+        return _migrate_mysql(config, dry_run, backup)
     return _migrate_sqlite(config, path, dry_run, backup, file)
 
 
@@ -137,6 +146,33 @@ def _no_server(config: Config, *paths: Path | None) -> Iterator[None]:
         yield
 
 
+def _migrate_mysql(config: Config, dry_run: bool, backup: bool) -> int:
+    with needing_mysqlclient():
+        from chatd.store import mysql_schema
+        from chatd.store.mysql_side import alone_with, patient
+    address = mysql_address(config.store.url)
+    with _told(), contextlib.ExitStack() as end:
+        looking = patient(address)
+        end.callback(looking.discard)
+        version = mysql_schema.version_of(looking)
+    if not _plan(version, mysql_schema.WORDS, str(address)) or dry_run:
+        return Exit.OK
+    if backup:
+        text = (
+            "chatctl makes no backup of a database server: make one (mysqldump --single-transaction), then --no-backup"
+        )
+        raise BootError(f"{address}: {text}", Exit.USAGE)
+    begun = time.monotonic()
+    with _told(), contextlib.ExitStack() as end:
+        db = alone_with(address)
+        end.callback(db.discard)
+        for number in range(version + 1, len(mysql_schema.MIGRATIONS) + 1):
+            mysql_schema.migrate(db, number)
+            _say(f"step {number}: done")
+    _say(f"{address}: schema {number}, in {duration(time.monotonic() - begun)}")
+    return Exit.OK
+
+
 # ---------------------------------------------------------------- copy-store
 
 
@@ -151,13 +187,10 @@ def copy_store(config: Config, source_url: str, target_url: str) -> int:
         target = open_sides.enter_context(contextlib.closing(open_side(urls[1], state_dir, make=True)))
         if source.name == target.name:
             raise BootError(f"{source.name}: is the source and the destination", Exit.USAGE)
-        try:
-            with Progress(f"{source.name} → {target.name}") as progress:
-                compared = copy(source, target, progress.watch)
-        except NotACopy as error:
-            raise BootError(str(error), Exit.CANNOT_CREATE) from None
-        except KeyboardInterrupt:
-            raise BootError("interrupted; the same command takes it up", Exit.TRY_AGAIN) from None
+        with _told(), Progress(f"{source.name} → {target.name}") as progress:
+            compared = copy(source, target, progress.watch)
+        if others := source.others() or target.others():
+            raise BootError(f"used meanwhile by {others}: what they changed may be missing", Exit.TRY_AGAIN)
         _say(_comparison(compared))
         different = [one.table for one in compared if not one.same]
         if different:
@@ -168,9 +201,54 @@ def copy_store(config: Config, source_url: str, target_url: str) -> int:
     return Exit.OK
 
 
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """What may end a long command, as one line."""
+    try:
+        yield
+    except NotACopy as error:
+        raise BootError(str(error), Exit.CANNOT_CREATE) from None
+    except KeyboardInterrupt:
+        raise BootError("interrupted; the same command goes on from here", Exit.TRY_AGAIN) from None
+    except (Unavailable, Again, OSError, sqlite3.Error) as error:
+        raise BootError(f"{error}; the same command goes on from here", Exit.UNAVAILABLE) from None
+
+
 def _comparison(compared: list[Compared]) -> str:
     rows = [
         [one.table, str(one.source.rows), str(one.target.rows), str(one.source), "same" if one.same else "DIFFERENT"]
         for one in compared
     ]
     return table(["TABLE", "SOURCE", "DESTINATION", "DIGEST", ""], rows)
+
+
+# ---------------------------------------------------------------- import-chatserver
+
+
+def import_chatserver(config: Config, url: str, charset: str, dry_run: bool, file: str) -> int:
+    """file: where rows are kept that are left out, "" = in the state directory."""
+    with needing_mysqlclient():
+        from chatd.takeover.source import OldTables
+    state_dir = config.server.state_dir
+    report = Report(None if dry_run and not file else Path(file or Path(state_dir, REJECTED)).absolute())
+    old = OldTables(
+        mysql_address(config_load.secret(url, "chatctl")),
+        charset,
+        lambda where: report.change(f"{where}: a text is not UTF-8; read as {charset}", where),
+    )
+    if others := old.others():
+        sys.stderr.write(f"chatctl: {old.name} has {others} other connections: is the old server stopped?\n")
+    settings = Settings(config.limits.name_chars, Hasher(config.accounts).hash_now, time.time_ns() // 1_000_000)
+    begun = time.monotonic()
+    with contextlib.ExitStack() as opened:
+        target = None
+        if not dry_run:
+            opened.enter_context(_no_server(config, sqlite_path(config.store.url, state_dir)))
+            target = opened.enter_context(contextlib.closing(open_side(config.store.url, state_dir, make=True)))
+        opened.enter_context(contextlib.closing(report))
+        with _told(), Progress(f"{old.name} → {target.name if target else 'nowhere'}") as progress:
+            take_over(old, target, settings, report, progress.watch)
+    for line in report.lines():
+        _say(line)
+    _say("nothing was written" if dry_run else f"done in {duration(time.monotonic() - begun)}")
+    return Exit.OK

@@ -51,6 +51,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
 )
 
+WORDS: tuple[str, ...] = (
+    "accounts, friends, groups, conversations, messages, cursors, and answers to requests",
+)
+"""What each step brings, for people."""
+
 
 def version_of(db: Database) -> int:
     """0: nothing is in the database yet."""

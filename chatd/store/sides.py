@@ -1,14 +1,17 @@
 """Which store an address names, for commands that work on any of them.
 
 Owns: from an address as in `store.url` to an open store.transfer.Side.
-Elsewhere: the twins (store.sqlite_side). The store a server serves is opened by chatd.worker.
+Elsewhere: the twins (store.sqlite_side, store.mysql_side). The store a server serves is opened by chatd.worker.
 Fails: BootError: 78 for an address that makes no sense, 69 and 75 as the twin says.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
+from chatd.address import MysqlAddress, parse_mysql
 from chatd.errors import BootError, Exit
 from chatd.store.sqlite_side import SqliteSide
 from chatd.store.transfer import Side
@@ -29,4 +32,30 @@ def open_side(url: str, state_dir: str, make: bool) -> Side:
     path = sqlite_path(url, state_dir)
     if path is not None:
         return SqliteSide(path, make)
+    if url.startswith("mysql:"):
+        return _open_mysql(url, make)
     raise BootError(f"no such store: {url.partition(':')[0]}: (there are sqlite:FILE and mysql://…)", Exit.CONFIG)
+
+
+def _open_mysql(url: str, make: bool) -> Side:
+    with needing_mysqlclient():
+        from chatd.store.mysql_side import MysqlSide
+    return MysqlSide(mysql_address(url), make)
+
+
+def mysql_address(url: str) -> MysqlAddress:
+    try:
+        return parse_mysql(url)
+    except ValueError as error:
+        raise BootError(str(error), Exit.CONFIG) from None
+
+
+@contextlib.contextmanager
+def needing_mysqlclient() -> Iterator[None]:
+    """Around an import."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "MySQLdb":
+            raise
+        raise BootError("mysql needs mysqlclient: pip install 'chatd[mysql]'", Exit.UNAVAILABLE) from None

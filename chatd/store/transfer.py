@@ -107,7 +107,7 @@ class Side(Protocol):
 
 
 class Far(msgspec.Struct):
-    """How far a copy is: everything of the tables before `table`, and of it up to and including `after`."""
+    """How far it is: everything of the tables (or stages) before `table`, and of it up to and including `after`."""
 
     table: str
     after: list[Value]
@@ -143,7 +143,7 @@ def copy(source: Side, target: Side, watch: Watch) -> list[Compared]:
     """Bring everything from source to target, or what is still missing there, and compare. The target is given free
     (it has no FILLING any more) only when every table is the same."""
     source.view()
-    far = _claim(source, target)
+    far = claim(target, f"chatctl copy-store from {source.name}", Far(TABLES[0].name, []))
     for table in TABLES[[one.name for one in TABLES].index(far.table) :]:
         after = tuple(far.after) if table.name == far.table else ()
         total, done = source.count(table), target.count(table) if after else 0
@@ -152,7 +152,7 @@ def copy(source: Side, target: Side, watch: Watch) -> list[Compared]:
         for batch in batches(source.rows(table, after)):
             with transaction(target):
                 target.load(table, batch)
-                target.note(_FAR, _text(Far(table.name, list(batch[-1][: table.keys]))))
+                note_far(target, Far(table.name, list(batch[-1][: table.keys])))
             watch(table.name, len(batch), total)
     target.raise_counters(source.counters())
     target.view()
@@ -162,20 +162,23 @@ def copy(source: Side, target: Side, watch: Watch) -> list[Compared]:
     return compared
 
 
-def _claim(source: Side, target: Side) -> Far:
-    """Mark the target as ours. Raises NotACopy."""
-    label = f"chatctl copy-store from {source.name}"
+def claim(target: Side, label: str, start: Far) -> Far:
+    """Mark an empty target as being filled by `label`, or learn how far that has come. Raises NotACopy."""
     filling = target.noted(FILLING)
     if filling and filling != label:
         raise NotACopy(f"{target.name} is being filled by something else: {filling}")
     if filling:
         return msgspec.json.decode(target.noted(_FAR), type=Far)
     check_empty(target)
-    start = Far(TABLES[0].name, [])
     with transaction(target):
         target.note(FILLING, label)
-        target.note(_FAR, _text(start))
+        note_far(target, start)
     return start
+
+
+def note_far(target: Side, far: Far) -> None:
+    """In the transaction that has brought it so far."""
+    target.note(_FAR, msgspec.json.encode(far).decode())
 
 
 def check_empty(target: Side) -> None:
@@ -253,7 +256,3 @@ def free_keys(wanted: Sequence[Value], taken: Callable[[list[int]], set[int]]) -
         given.add(free)
         keys.append(free)
     return keys
-
-
-def _text(far: Far) -> str:
-    return msgspec.json.encode(far).decode()

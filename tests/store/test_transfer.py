@@ -12,12 +12,16 @@ from typing import Protocol
 
 import pytest
 
+from chatd.address import parse_mysql
 from chatd.errors import BootError, Exit
 from chatd.model import User
-from chatd.store import sqlite, transfer
+from chatd.store import mysql, sqlite, transfer
+from chatd.store.answers import SendKeys
 from chatd.store.base import Tables
+from chatd.store.mysql_side import MysqlSide
 from chatd.store.sqlite_side import SqliteSide
 from chatd.store.transfer import TABLES, NotACopy, Row, Side, Table
+from tests.harness.mariadb import MariaDB
 from tests.store.steps import ANY, advance, done, make, refused, send, sent, team, to, to_group
 
 
@@ -43,13 +47,24 @@ class SqlitePlace:
 Make = Callable[[], Place]
 
 
+class MysqlPlace:
+    def __init__(self, server: MariaDB) -> None:
+        self.address = parse_mysql(server.url())
+
+    def tables(self) -> Tables:
+        return mysql.open_tables(self.address, 20.0)
+
+    def side(self, make: bool = True) -> Side:
+        return MysqlSide(self.address, make)
+
+
 @pytest.fixture
-def places(tmp_path: Path) -> dict[str, Make]:
+def places(tmp_path: Path, mariadb: MariaDB) -> dict[str, Make]:
     numbers = iter(range(100))
-    return {"sqlite": lambda: SqlitePlace(tmp_path / f"{next(numbers)}.db")}
+    return {"sqlite": lambda: SqlitePlace(tmp_path / f"{next(numbers)}.db"), "mysql": lambda: MysqlPlace(mariadb)}
 
 
-@pytest.fixture(params=["sqlite>sqlite"])
+@pytest.fixture(params=["sqlite>sqlite", "sqlite>mysql", "mysql>sqlite", "mysql>mysql"])
 def way(request: pytest.FixtureRequest, places: dict[str, Make]) -> tuple[Place, Place]:
     source, target = request.param.split(">")
     return places[source](), places[target]()
@@ -282,9 +297,9 @@ def test_a_file_that_a_process_has_open_is_left_alone(tmp_path: Path) -> None:
     SqliteSide(path, False).close()
 
 
-def test_keys_that_collide_are_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite.SendKeys, "first", lambda self, sender, fp: sender << 32 | 0xFFFFFFFE)
-    source, target = SqlitePlace(tmp_path / "a.db"), SqlitePlace(tmp_path / "b.db")
+def test_keys_that_collide_are_kept_apart(way: tuple[Place, Place], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SendKeys, "first", lambda self, sender, fp: sender << 32 | 0xFFFFFFFE)
+    source, target = way
     with contextlib.closing(source.tables()) as tables:
         alice, bob = make(tables, "alice", "bob")
         send(tables, *((alice, to(bob, str(number), f"fp{number}")) for number in range(9)))

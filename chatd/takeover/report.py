@@ -1,0 +1,76 @@
+"""What a takeover did: how much came over, what had to be changed, what was left out and why.
+
+Owns: the counts, some examples of each rule, the file of rows that were left out.
+Not here: the rules themselves (takeover.people, takeover.groups, takeover.waiting).
+Fails: BootError 73 when the file cannot be made. Passwords are never in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from io import TextIOWrapper
+from pathlib import Path
+
+from chatd.errors import BootError, Exit
+
+EXAMPLES = 5
+
+
+class Report:
+    """file: where rows that are left out are kept, a JSON object a line, readable for the owner alone; None = nowhere.
+    It is begun anew by every run: a run that is taken up looks at every row again."""
+
+    def __init__(self, file: Path | None) -> None:
+        self.file = file
+        self.taken: Counter[str] = Counter()
+        self.changed: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self._examples: dict[str, list[str]] = {}
+        self._out: TextIOWrapper | None = None
+
+    def change(self, rule: str, example: str, count: int = 1) -> None:
+        """Something came over other than it was."""
+        self.changed[rule] += count
+        examples = self._examples.setdefault(rule, [])
+        if len(examples) < EXAMPLES:
+            examples.append(example)
+
+    def reject(self, table: str, rule: str, row: dict[str, int | str | None]) -> None:
+        """A row, or a text in it, did not come over."""
+        self.rejected[f"{table}: {rule}"] += 1
+        if self.file is None:
+            return
+        if self._out is None:
+            self._out = self._open(self.file)
+        self._out.write(json.dumps({"table": table, "why": rule, **row}, ensure_ascii=False) + "\n")
+
+    def _open(self, file: Path) -> TextIOWrapper:
+        try:
+            file.unlink(missing_ok=True)
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise BootError(f"{file}: cannot be made: {error.strerror}", Exit.CANNOT_CREATE) from None
+        return os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace")
+
+    def close(self) -> None:
+        """The file is on the disk."""
+        if self._out is not None:
+            self._out.flush()
+            os.fsync(self._out.fileno())
+            self._out.close()
+            self._out = None
+
+    def lines(self) -> Iterator[str]:
+        yield "taken over: " + ", ".join(f"{count} {what}" for what, count in self.taken.items())
+        for rule, count in self.changed.items():
+            yield f"changed: {rule}: {count}"
+            yield from (f"    {example}" for example in self._examples[rule])
+            if count > len(self._examples[rule]):
+                yield "    …"
+        for rule, count in self.rejected.items():
+            yield f"left out: {rule}: {count}"
+        if self.rejected and self.file is not None:
+            yield f"what was left out is in {self.file}"
