@@ -18,6 +18,7 @@ import pytest
 from chatd.errors import BootError, Exit, Unavailable
 from chatd.model import Message, User
 from chatd.store import sqlite
+from chatd.store.answers import SendKeys
 from chatd.store.base import Draft, Stored, Tables
 from chatd.store.schema import MIGRATIONS
 from tests.store.contract import StoreContract
@@ -36,7 +37,7 @@ class SqliteTwin:
         return sqlite.open_tables(self.path)
 
     def collide(self) -> None:
-        self._monkeypatch.setattr(sqlite.SendKeys, "first", lambda self, sender, fp: sender << 32 | 0xFFFFFFFE)
+        self._monkeypatch.setattr(SendKeys, "first", lambda self, sender, fp: sender << 32 | 0xFFFFFFFE)
 
 
 class TestContract(StoreContract):
