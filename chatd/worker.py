@@ -238,8 +238,9 @@ class Worker:
     async def _kick(self, order: dict[str, Any]) -> None:
         answer: dict[str, Any] = {"kicked": order["ref"]}
         try:
-            sessions = await self._core.kick(str(order["user"]), int(order["user_id"]), str(order["reason"]))
-            answer |= {"sessions": sessions or 0, "known": sessions is not None}
+            wish = str(order["user"]), int(order["user_id"]), str(order["reason"])
+            expelled = await self._core.expulsion.expel(*wish)
+            answer |= {"sessions": expelled.sessions, "known": expelled.known, "why": expelled.why}
         except Unavailable as error:
             answer["why"] = f"worker {self._seat.slot}: {error}"
         os.write(self._seat.order_fd, msgspec.json.encode(answer))

@@ -35,6 +35,11 @@ def topic_of_presence(user_id: UserId) -> Topic:
     return user_id << 2 | 2
 
 
+def topic_of_answer(ref: int) -> Topic:
+    """Subscribed by the worker that has asked the others something, for a while. ref: of 60 bits, its own."""
+    return ref << 2 | 3
+
+
 class Bus(Protocol):
     """All methods are called from the worker's loop."""
 

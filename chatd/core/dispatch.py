@@ -21,6 +21,7 @@ from chatd.core import signals
 from chatd.core.accounts import Accounts
 from chatd.core.chain import Chain
 from chatd.core.delivery import Delivery
+from chatd.core.expulsion import Expulsion
 from chatd.core.friends import Friends
 from chatd.core.groups import Groups
 from chatd.core.hooks import Point
@@ -38,7 +39,7 @@ from chatd.core.roll import Roll
 from chatd.core.session import Peer, Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, Refused, Unavailable
 from chatd.metrics import Row
-from chatd.model import Protocol, UserId
+from chatd.model import Protocol
 from chatd.protocol import (
     Acknowledge,
     AddFriend,
@@ -99,6 +100,7 @@ class Core:
         self._groups = Groups(self.store, self.hub, bus, self.delivery, notices, config)
         self._history = HistoryRequests(self.store, self.hub, bus, notices, config)
         self._roll = Roll(self.hub, bus)
+        self.expulsion = Expulsion(self.hub, bus, self.store, self.logins)
         people = PeopleRequests(
             Parts(self.store, self.hub, self._friends, self._presence, self._accounts, self.logins, self._roll, config)
         )
@@ -250,16 +252,6 @@ class Core:
     async def open(self) -> None:
         await self._bus.open(self.signal, self._gap, self.logins.marks.lost)
 
-    async def kick(self, name: str, user_id: UserId, reason: str) -> int | None:
-        """An operator ends the user's sessions on this worker; gives how many, None where there is no such user.
-        With a user_id it need not be anybody's any more. Raises Unavailable."""
-        if not user_id:
-            account = await self.store.read(lambda tables: tables.account(name, 0))
-            if account is None:
-                return None
-            user_id = account.user.id
-        return self.logins.kick(user_id, 0, reason, by_admin=True)
-
     def _gap(self) -> None:
         """Something of another worker may have been missed."""
         self.delivery.gap()
@@ -297,6 +289,10 @@ class Core:
                 self._roll.called(signal)
             case signals.RollAnswer():
                 self._roll.answered(signal)
+            case signals.Expel():
+                self.expulsion.asked(signal)
+            case signals.Expelled():
+                self.expulsion.answered(signal)
             case signals.Asked() | signals.Answered():
                 self._friends.heard(signal)
 

@@ -113,6 +113,21 @@ class RollAnswer(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=13)
     present: Present
 
 
+class Expel(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=14):
+    """An operator ends the user's sessions; who had any on its worker answers on topic_of_answer(ref)."""
+
+    user_id: UserId
+    reason: str
+    ref: int
+
+
+class Expelled(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=15):
+    """sessions: ended on this worker."""
+
+    ref: int
+    sessions: int
+
+
 Signal = (
     Arrived
     | Challenge
@@ -127,6 +142,8 @@ Signal = (
     | EndSession
     | RollCall
     | RollAnswer
+    | Expel
+    | Expelled
 )
 
 encode = msgspec.msgpack.Encoder().encode
