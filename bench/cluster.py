@@ -120,15 +120,14 @@ def two_hosts(runs: Runs, seconds: float) -> int:
         mariadb = MariaDB(options=INNODB, memory=False)
         stack.callback(mariadb.discard)
         pair = stack.enter_context(serving(Pair(redis, mariadb.start())))
+        before = pair.readings()["publishes"]
+        time.sleep(IDLE_S)
+        canaries_per_s = (pair.readings()["publishes"] - before) / IDLE_S
         for load in (("--window", "1"), ("--window", "4"), ("--rate", "1000"), ("--rate", "6000")):
             keep(runs, f"hosts, {' '.join(load)}", run(pair, *load, *last))
         group = Group(pair)
         keep(runs, "hosts, group", group.run("--rate", "20", *last))
-        before = pair.readings()["publishes"]
-        time.sleep(IDLE_S)
-        canaries = (pair.readings()["publishes"] - before) / IDLE_S
-        one = runs["hosts, group"][-1]
-        one.beside["publishes"] -= canaries * seconds
+        runs["hosts, group"][-1].beside["publishes"] -= canaries_per_s * seconds
         return pair.errors_logged()
 
 
