@@ -26,6 +26,8 @@ SLOTS = 16384
 SETTLED_S = 10.0
 """How often the table is asked for while nothing seems to be wrong with it."""
 UNSETTLED_S = 0.25
+STEADY_S = 5.0
+"""How long a worker may need to follow a slot that moved."""
 
 logger = log.get()
 
@@ -38,6 +40,8 @@ class Cluster:
         self._nodes: dict[Address, Node] = {}
         self._table: list[Node | None] = [None] * SLOTS
         self._again: set[bytes] = set()
+        self._moved_at: dict[int, float] = {}
+        self._moved_last = float("-inf")
         self._looking = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -67,6 +71,10 @@ class Cluster:
         if node is None:
             raise Unavailable("no node of the redis cluster has this slot")
         return node
+
+    def is_steady(self, name: bytes | None) -> bool:
+        since = self._moved_last if name is None else self._moved_at.get(key_slot(name), float("-inf"))
+        return asyncio.get_running_loop().time() > since + STEADY_S
 
     def all(self) -> Collection[Node]:
         return self._nodes.values()
@@ -123,6 +131,8 @@ class Cluster:
         again, self._again = self._again, set()
         moved = {slot for slot in range(SLOTS) if old[slot] is not table[slot]}
         if self._watcher is not None and (moved or again):
+            self._moved_last = asyncio.get_running_loop().time()
+            self._moved_at |= dict.fromkeys(moved, self._moved_last)
             self._take_along(old, moved, again)
         for address, node in list(self._nodes.items()):
             if node not in table:

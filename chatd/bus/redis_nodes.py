@@ -24,6 +24,10 @@ class Nodes(Protocol):
         """Raises Unavailable."""
         ...
 
+    def is_steady(self, name: bytes | None) -> bool:
+        """It, or (None) everything, has been where it is for so long that everybody knows."""
+        ...
+
     def all(self) -> Collection[Node]:
         """Every one that carries some of it, connected or not."""
         ...
@@ -45,6 +49,9 @@ class OneNode:
 
     def of(self, name: bytes) -> Node:
         return self._node
+
+    def is_steady(self, name: bytes | None) -> bool:
+        return True
 
     def all(self) -> Collection[Node]:
         return (self._node,)

@@ -51,18 +51,11 @@ class Presence:
                 unknown.add(topic)
         found: set[Topic] = set()
         answers = await asyncio.gather(*(self._ask(node, asked) for node, asked in by_node.items()))
-        for asked, answer in zip(by_node.values(), answers, strict=True):
-            if answer is None:
-                unknown.update(asked.values())
-                continue
-            present, certain = answer
+        for asked, (present, absent) in zip(by_node.values(), answers, strict=True):
             found |= present
+            unknown |= set(asked.values()) - present - absent
             self._remember(present, True)
-            absent = set(asked.values()) - present
-            if certain:
-                self._remember(absent, False)
-            else:
-                unknown |= absent
+            self._remember(absent, False)
         if unknown:
             self.guessed = True
             found |= {topic for topic in unknown if self._seen.get(topic, True)}
@@ -70,19 +63,27 @@ class Presence:
 
     async def is_settled(self) -> bool:
         """Everybody who should be is on every server."""
-        answers = await asyncio.gather(*(self._ask(node, {}) for node in self._nodes.all()))
-        return all(answer is not None and answer[1] for answer in answers)
+        if self._loop.time() < self.doubt_until or not self._nodes.is_steady(None):
+            return False
+        if not all(node.up for node in self._nodes.all()):
+            return False
+        workers = self._roster.channels()
+        try:
+            counts = await asyncio.gather(*(node.call("PUBSUB", "NUMSUB", *workers) for node in self._nodes.all()))
+        except Unavailable:
+            return False
+        return all(_all_there(one, workers) for one in counts)
 
-    async def _ask(self, node: Node, asked: dict[bytes, Topic]) -> tuple[set[Topic], bool] | None:
-        """Those subscribed by others, and whether the rest is known not to be. None: no answer."""
+    async def _ask(self, node: Node, asked: dict[bytes, Topic]) -> tuple[set[Topic], set[Topic]]:
+        """Those subscribed by others, and those known not to be."""
         if not node.up:
-            return None
+            return set(), set()
         own = {topic for topic in asked.values() if topic in self._own}
         workers = self._roster.channels()
         try:
             if not self._sharded:
-                counts = _counts(await node.call("PUBSUB", "NUMSUB", *asked, *workers))
-                there = all(counts.get(channel) for channel in workers)
+                told = await node.call("PUBSUB", "NUMSUB", *asked, *workers)
+                there = _all_there(told, workers)
             else:
                 # Asked before and after: nobody comes back between two commands that are sent together.
                 before, told, after = await asyncio.gather(
@@ -90,12 +91,25 @@ class Presence:
                     node.call("PUBSUB", "SHARDNUMSUB", *asked),
                     node.call("PUBSUB", "NUMSUB", *workers),
                 )
-                counts = _counts(told)
-                there = all(_counts(one).get(channel) for one in (before, after) for channel in workers)
+                there = _all_there(before, workers) and _all_there(after, workers)
         except Unavailable:
-            return None
-        present = {topic for channel, topic in asked.items() if counts.get(channel, 0) > (topic in own)}
-        return present, there and self._loop.time() >= self.doubt_until
+            return set(), set()
+        counts = _counts(told)
+        absent = {channel for channel, topic in asked.items() if counts.get(channel, 0) <= (topic in own)}
+        present = {topic for channel, topic in asked.items() if channel not in absent}
+        if not there or self._loop.time() < self.doubt_until:
+            return present, set()
+        if self._sharded:
+            absent = await self._still_here(node, absent)
+        return present, {asked[channel] for channel in absent}
+
+    async def _still_here(self, node: Node, channels: set[bytes]) -> set[bytes]:
+        """Those whose slot is this node's, and has been for as long as a worker may need to follow it. A node counts
+        subscribers without a word that the slot is not its own, but refuses a question about a key in it."""
+        steady = [channel for channel in channels if self._nodes.is_steady(channel)]
+        asked = (node.call("EXISTS", channel) for channel in steady)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        return {channel for channel, answer in zip(steady, answers, strict=True) if not isinstance(answer, Unavailable)}
 
     def _remember(self, topics: set[Topic], there: bool) -> None:
         for topic in topics:
@@ -109,3 +123,8 @@ class Presence:
 def _counts(reply: Reply) -> dict[bytes, int]:
     """PUBSUB NUMSUB answers with a list, or in RESP3 perhaps a map."""
     return dict(reply) if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+def _all_there(reply: Reply, channels: Collection[bytes]) -> bool:
+    counts = _counts(reply)
+    return all(counts.get(channel) for channel in channels)

@@ -104,6 +104,8 @@ def _read_hosts(base: str, kind: str, url: str) -> Place:
         path = f"/{db}"
         if not service:
             raise _Wrong("needs the sentinels' name of the server: redis+sentinel://HOST:PORT/NAME")
+    if path.strip("/") and not path.strip("/").isdecimal():
+        raise _Wrong("a database is a number")
     found: dict[str, Any] = {}
     addresses = []
     for host in hosts.split(","):

@@ -1,0 +1,41 @@
+"""Where Redis buses of one test meet, and a server that is shared by the tests of one file.
+
+Not here: the server's own life (harness.redis).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import replace
+
+from chatd.bus.redis import RedisBus
+from chatd.bus.redis_node import Limits
+from tests.harness.deadline import wait_until
+from tests.harness.redis import RedisServer
+
+LEASE_S = 2.0
+_numbers = itertools.count(1)
+
+
+class RedisPlace:
+    """Buses of one prefix, and so apart from those of other tests on the same server."""
+
+    def __init__(self, url: str, lease_s: float = LEASE_S, limits: Limits | None = None) -> None:
+        self.url = url
+        self.prefix = f"test{os.getpid()}.{next(_numbers)}"
+        self.lease_s = lease_s
+        self.limits = limits or Limits()
+        self.arguments = ["redis", url, self.prefix, str(lease_s)]
+
+    def bus(self, slot: int) -> RedisBus:
+        return RedisBus(self.url, self.prefix, self.lease_s, slot, self.limits)
+
+    def with_limits(self, **limits: float) -> RedisPlace:
+        self.limits = replace(self.limits, **limits)  # type: ignore[arg-type]
+        return self
+
+
+def wait_until_old(server: RedisServer) -> None:
+    """Old enough that nobody waits for workers that might come back to it."""
+    wait_until(20, "redis is not new any more", lambda: int(server.info("server")["uptime_in_seconds"]) > LEASE_S)
