@@ -180,10 +180,11 @@ class MysqlConnection:
             charset="utf8mb4", collation="utf8mb4_bin", sql_mode=_MODE, autocommit=True, local_infile=False,
             connect_timeout=seconds, read_timeout=seconds, write_timeout=seconds,
         )  # fmt: skip
+        # Who is cut off in the middle of a transaction must not keep its locks for the server's usual eight hours.
         if "MariaDB" in self._db.get_server_info():
-            limit = f"max_statement_time = {self._limit_s:.3f}"
+            limit = f"max_statement_time = {self._limit_s:.3f}, SESSION idle_transaction_timeout = {seconds}"
         else:
-            limit = f"max_execution_time = {self._limit_s * 1000:.0f}"
+            limit = f"max_execution_time = {self._limit_s * 1000:.0f}, SESSION wait_timeout = {5 * seconds}"
         self.mark = f"chatd:{uuid.uuid4().hex}"
         settings = (
             "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;"
