@@ -1,4 +1,5 @@
-"""Fixtures every room may use: real daemons that never outlive their test."""
+"""For every room: real daemons that never outlive their test, and the verdicts of all ordeals at the end of the run, so
+that a zero is read with its N."""
 
 from __future__ import annotations
 
@@ -27,3 +28,18 @@ def make_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     yield make
     complaints = [line for daemon in made for line in daemon.discard()]
     assert not complaints, "the daemon logged errors:\n" + "\n".join(complaints[:20])
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    lines = [
+        f"{report.nodeid.rpartition('/')[2]}: {value}"
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", "") == "call"
+        for name, value in report.user_properties
+        if name == "verdict"
+    ]
+    if lines:
+        terminalreporter.section("verdicts")
+        for line in lines:
+            terminalreporter.write_line(line)

@@ -89,7 +89,7 @@ def try_cluster(
     acquit(verdict, note, at_least)
     if watched:
         false = trial.watchers.falsely_offline(throng.journal.lines, throng.people)
-        note("watched", f"{len(false)} live users shown offline in N = {len(trial.watchers.told)} told")
+        note("verdict", f"{len(false)} live users shown offline in N = {len(trial.watchers.told)} told")
         assert not false, false[:5]
     return trial, verdict
 

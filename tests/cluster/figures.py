@@ -39,7 +39,10 @@ def longest_answer(lines: Iterable[Line], since: int = 0, before: int = 1 << 62)
 
 
 def unanswered_for(lines: Iterable[Line], limit_s: float) -> list[str]:
-    """Sends without any answer for so long although their connection was there all the time."""
+    """Sends without any answer for so long although their connection was there all the time. Of those wires that
+    acknowledge: who was never told anything does not count."""
+    lines = list(lines)
+    told = {line.user for line in lines if line.event == "ok"}
     sent: dict[tuple[str, int, str], int] = {}
     found = []
 
@@ -49,7 +52,7 @@ def unanswered_for(lines: Iterable[Line], limit_s: float) -> list[str]:
 
     for line in lines:
         key = line.user, line.conn, line.id
-        if line.event == "send":
+        if line.event == "send" and line.user in told:
             sent.setdefault(key, line.at)
         elif line.event in ("ok", "refused") and key in sent:
             check(key, line.at)

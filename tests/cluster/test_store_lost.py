@@ -11,6 +11,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from chatd.address import parse_mysql
+from chatd.model import User
+from chatd.protocol import SendMessage
+from chatd.store.base import Again, Draft, Stored
+from chatd.store.mysql import MysqlTables, open_tables
 from tests.cluster.cast import CAST, OLD_PACE, Note, Trial, slow, try_cluster
 from tests.cluster.figures import longest_answer, unanswered_for
 from tests.cluster.record import inspect
@@ -92,6 +97,45 @@ def test_the_answer_to_a_commit_is_lost(
         record_property("verdict", f"answers lost: {cuts}; longest answer {longest_answer(trial.throng.journal.lines)}")
         assert inspect(mariadb, cluster.schema) >= verdict.counts["expected"] / 3
         cluster.discard()
+
+
+def test_who_is_cut_off_in_a_transaction_holds_nobody_up(mariadb: MariaDB) -> None:
+    """The rows it has locked are free again soon, although the server does not know that it is gone."""
+    schema = mariadb.database()
+    with Proxy(mariadb.port) as proxy:
+        tables = [open_tables(parse_mysql(mariadb.url(schema, port=port)), 2.0) for port in (mariadb.port, proxy.port)]
+        left, cut_off = tables
+        left.begin()
+        alice, bob = (left.create_user(name, "", 1) for name in ("alice", "bob"))
+        left.commit()
+        assert stored(left, alice, bob, "1", REFUSED_S) == 1
+        cut_off.begin()
+        cut_off.append([draft(alice, bob, "2")], 1)
+        proxy.freeze()
+        began = time.monotonic()
+        assert stored(left, alice, bob, "3", 3 * REFUSED_S) == 2
+        assert time.monotonic() - began > 0.5, "it held no lock"
+        for one in tables:
+            one.close()
+
+
+def draft(sender: User, to: User, fp: str) -> Draft:
+    return Draft(sender, SendMessage("", to.id, 0, "text", fp))
+
+
+def stored(tables: MysqlTables, sender: User, to: User, fp: str, limit_s: float) -> int:
+    """As store.commit does, again when it met another transaction. The number of the message."""
+    ends = time.monotonic() + limit_s
+    while True:
+        tables.begin()
+        try:
+            (result,) = tables.append([draft(sender, to, fp)], 1)
+            tables.commit()
+            assert isinstance(result, Stored)
+            return result.message.seq
+        except Again:
+            tables.rollback()
+            assert time.monotonic() < ends, "still locked"
 
 
 class Obstacle:

@@ -143,12 +143,12 @@ BUGS: dict[str, Callable[[], None]] = {
 }
 
 
-def main() -> int:
+def main(bugs: dict[str, Callable[[], None]]) -> int:
     bug, *arguments = sys.argv[1:]
     serve = entry.serve
 
     def planted(seat: Seat) -> int:
-        BUGS[bug]()
+        bugs[bug]()
         return serve(seat)
 
     entry.serve = planted
@@ -156,4 +156,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(BUGS))

@@ -1,0 +1,84 @@
+"""`python -m tests.cluster.planted BUG -c FILE …` is chatd with a bug planted in what makes hosts a cluster.
+
+Owns: the bugs (BUGS below). How they are planted: tests.faults.planted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tests.faults.planted import main
+
+
+def numbers_without_lock() -> None:
+    """P3: who numbers a message does not hold the conversation, and the later of two takes the place."""
+    from chatd.store import mysql
+
+    mysql._LOCK = mysql._LOCK.replace(b" FOR UPDATE", b"")
+    mysql._INSERT = mysql._INSERT.replace(b"INSERT", b"REPLACE")
+
+
+def forgets_the_gap() -> None:
+    """P5: when the bus is back, nobody looks what was missed."""
+    from chatd.bus.redis import RedisBus
+
+    join = RedisBus.open
+
+    async def deaf(self: RedisBus, on_message: Any, on_gap: Any, on_lost: Any) -> None:
+        await join(self, on_message, lambda: None, on_lost)
+
+    RedisBus.open = deaf  # type: ignore[method-assign]
+
+
+def deaf_hosts() -> None:
+    """P4: the doorbell between hosts rings into the void."""
+    from chatd.bus.redis import RedisBus
+    from chatd.core.signals import Arrived, decode
+
+    publish = RedisBus.publish
+
+    def silent(self: RedisBus, topic: int, data: bytes) -> None:
+        if not isinstance(decode(data), Arrived):
+            publish(self, topic, data)
+
+    RedisBus.publish = silent  # type: ignore[method-assign]
+
+
+def unknown_is_offline() -> None:
+    """Who cannot be asked about is said to have gone."""
+    from chatd.bus.redis import RedisBus
+    from chatd.core.dispatch import Core
+
+    elsewhere, tick = RedisBus.elsewhere, Core.tick
+
+    async def hasty(self: RedisBus, topics: Any) -> set[int]:
+        return await elsewhere(self, topics) if self.healthy else set()
+
+    def curious(self: Any) -> None:
+        tick(self)
+        if not self._bus.healthy:
+            self._presence.gap()
+
+    RedisBus.elsewhere, Core.tick = hasty, curious  # type: ignore[method-assign]
+
+
+def marks_for_everybody() -> None:
+    """Whoever asks for a mark gets it."""
+    from chatd.bus.redis import RedisBus
+
+    async def generous(self: RedisBus, key: int) -> bool:
+        return True
+
+    RedisBus.claim = generous  # type: ignore[method-assign]
+
+
+BUGS: dict[str, Callable[[], None]] = {
+    bug.__name__: bug
+    for bug in (numbers_without_lock, forgets_the_gap, deaf_hosts, unknown_is_offline, marks_for_everybody)
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main(BUGS))
