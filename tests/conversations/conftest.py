@@ -1,4 +1,4 @@
-"""One daemon per number of workers for all conversations: they use names of their own and do not disturb each other."""
+"""One daemon per stage for all conversations: they use names of their own and do not disturb each other."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conversations.stages import STAGES, USUAL
 from tests.harness.daemon import Daemon
 from tests.harness.person import Town
 
@@ -13,12 +14,15 @@ PACE_MS = 40
 """Ample for a busy machine: the old client must have read one frame before the next comes."""
 
 
-@pytest.fixture(scope="session", params=[1, 2], ids=["1-worker", "2-workers"])
+@pytest.fixture(scope="session", params=USUAL)
 def town(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    stage = STAGES[request.param]
+    store = {"url": request.getfixturevalue("mariadb").url()} if stage.mysql else {}
     daemon = Daemon(
         tmp_path_factory.mktemp("town"),
-        workers=request.param,
+        workers=stage.workers,
         listen={"chatserver": {"pace_ms": PACE_MS}},
+        store=store,
     )
     try:
         yield Town(daemon.start())

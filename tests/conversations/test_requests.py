@@ -1,4 +1,4 @@
-"""Every operation of a request to the server, with real clients on one and on two workers.
+"""Every operation of a request to the server, with real clients on one and on two workers, on each store.
 
 Each field and each refusal is tested at the core (tests/core/test_requests.py); here is what needs a daemon.
 """
@@ -12,10 +12,13 @@ import pytest
 
 from chatd.errors import ErrorCode
 from tests.conversations.asking import Client, Transport, befriend, clients, new_group
+from tests.conversations.stages import on_every_stage
 from tests.harness.chatserver import chat
 from tests.harness.deadline import run, until
 from tests.harness.link import LoginRefused
 from tests.harness.person import Town
+
+pytestmark = on_every_stage
 
 
 def test_friends(town: Town) -> None:

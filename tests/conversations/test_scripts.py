@@ -1,13 +1,15 @@
-"""Every conversation script, on every wire and on mixtures, with one worker and with two."""
+"""Every conversation script, on every wire and on mixtures, with one worker and with two, on each store."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.conversations.player import CASTS, SCRIPTS, Player, allowed
+from tests.conversations.stages import on_every_stage
 from tests.harness.deadline import run
 from tests.harness.person import Town
 
+pytestmark = on_every_stage
 PLAYS = [
     pytest.param(path, cast, id=f"{path.stem}-{cast}")
     for path in sorted(SCRIPTS.glob("*.txt"))
