@@ -26,7 +26,7 @@ from chatd.core import signals
 from chatd.core.hub import Hub
 from chatd.core.session import Session
 from chatd.errors import Disconnect, ErrorCode, Refused, Unavailable
-from chatd.model import Protocol, User, UserId
+from chatd.model import Protocol, User
 from chatd.protocol import Kicked
 from chatd.store.commit import GroupCommit
 
@@ -114,7 +114,6 @@ class Marks:
         self._later = later
         self._holders: dict[Mark, Session] = {}
         self._claiming: Counter[Mark] = Counter()
-        self._asking: Counter[UserId] = Counter()
         self._verdicts: dict[int, asyncio.Future[signals.Verdict]] = {}
         self._refs = itertools.count(secrets.randbits(61))
         self._unmarked: dict[Session, None] = {}
@@ -182,18 +181,13 @@ class Marks:
         return _VERDICT_S if bus.url.startswith("local:") else max(_VERDICT_S, bus.lease_s + 1.0)
 
     async def _contend(self, session: Session, mark: Mark) -> None:
-        """Another worker holds the mark: ask it to decide, then wait until the mark is free."""
-        user_id, ref = session.user.id, next(self._refs)
-        self._asking[user_id] += 1
+        """Another worker holds the mark: ask it to decide, then wait until the mark is free. The user's topic stays
+        subscribed, for the session is about to need it: who moves from one worker to another is never nowhere."""
+        ref = next(self._refs)
         try:
             await self._argue(session, mark, ref)
         finally:
             self._verdicts.pop(ref, None)
-            self._asking[user_id] -= 1
-            if not self._asking[user_id]:
-                del self._asking[user_id]
-                if not self._hub.of_user(user_id):
-                    self._bus.unsubscribe([topic_of_user(user_id)])
 
     async def _argue(self, session: Session, mark: Mark, ref: int) -> None:
         """The answer wakes us; the looks in between are for a holder that leaves of its own accord, or is dead."""
@@ -232,7 +226,8 @@ class Marks:
             return
         if mark in self._claiming:
             return
-        if holder in self._unmarked:  # perhaps it has it, and was not told so
+        if holder in self._unmarked:  # perhaps it has it, and was not told so: the next to be asked for
+            self._due.pop(holder, None)
             self._due[holder] = None
             return
         ruling = Ruling(True, False)
@@ -257,18 +252,19 @@ class Marks:
     async def free(self, session: Session) -> None:
         """The session is over. Its mark is free only after its cursors are in the store, so that the next login
         elsewhere is not given again what this one acknowledged."""
-        mark = mark_of(session.user, session.protocol)
+        user, mark = session.user, mark_of(session.user, session.protocol)
         self._unmarked.pop(session, None)
         self._due.pop(session, None)
-        if self._holders.get(mark) is not session:
-            return
-        try:
-            await self._store.read(lambda tables: None)
-        except Unavailable:
-            self._log.warning("cursors may be behind", user=session.user.id)
+        if self._holders.get(mark) is session:
+            try:
+                await self._store.read(lambda tables: None)
+            except Unavailable:
+                self._log.warning("cursors may be behind", user=user.id)
         if self._holders.get(mark) is session:
             del self._holders[mark]
             self._bus.release(mark)
+        if not any(mark_of(user, protocol) in self._holders for protocol in Protocol):
+            self._bus.unsubscribe([topic_of_user(user.id)])  # where it has asked for a mark, and got no further
 
     # ---------------------------------------------------------------- sessions without a mark
 
@@ -297,8 +293,7 @@ class Marks:
     def _work_off(self) -> None:
         while self._due and self._budget and len(self._regaining) < _AT_ONCE:
             self._budget -= 1
-            session = next(iter(self._due))
-            del self._due[session]
+            session, _ = self._due.popitem()
             if session in self._unmarked and session not in self._regaining:
                 del self._unmarked[session]
                 self._regaining.add(session)

@@ -35,9 +35,11 @@ def at_peace(stage: Stage) -> bool:
     """Every session has its mark, on its own worker; nothing else has one, and nobody asks for one."""
     for worker in stage.workers:
         of = marks_of(worker)
-        if of.missing or of._claiming or of._asking or of._verdicts or of._due:
+        if of.missing or of._claiming or of._verdicts or of._due:
             return False
         sessions = worker.core.hub.sessions()
+        if worker.bus.own != {topic_of_user(session.user.id) for session in sessions}:
+            return False
         wanted = {mark_of(session.user, session.protocol) for session in sessions}
         if len(wanted) != len(sessions) or worker.bus.held != wanted or of._holders.keys() != wanted:
             return False

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from chatd.bus.base import topic_of_user
 from chatd.core import presence
 from chatd.errors import ErrorCode
 from chatd.protocol import ServerRequest
@@ -166,6 +167,26 @@ def test_what_nobody_says_is_found_within_seconds(tmp_path: Path, *, dies: bool)
         await stage.settled()
         await rounds(stage, presence._AGAIN_S + 1)
         assert heard(alice) == [("bob", False)]
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("lag", [1, 7])
+def test_who_moves_to_another_worker_is_never_nowhere(tmp_path: Path, lag: int) -> None:
+    async def story(stage: Stage) -> None:
+        made = [await stage.worker() for _ in range(3)]
+        stage.exchange.lag = lambda: lag
+        bob = await made[0].mobile("bob", 1000)
+        for number in range(1, 6):
+            moving = asyncio.ensure_future(made[number % 2].mobile("bob", 1000))
+            turns = 0
+            while not moving.done():
+                assert made[2].bus.wanted(topic_of_user(1)), turns
+                await asyncio.sleep(0)
+                turns += 1
+            assert bob.closed
+            bob = moving.result()
+            assert bob.logged_in
 
     play(tmp_path, story)
 
