@@ -27,7 +27,7 @@ from chatd.master import lock
 from chatd.master.status import Status
 from chatd.store import schema, sqlite_file
 from chatd.store.base import Again
-from chatd.store.sides import mysql_address, needing_mysqlclient, open_side, sqlite_path
+from chatd.store.sides import mysql_address, needing_mysqlclient, open_side, same_store, sqlite_path
 from chatd.store.transfer import Compared, NotACopy, copy
 from chatd.store.versions import check_version
 from chatd.takeover.report import Report
@@ -180,14 +180,14 @@ def copy_store(config: Config, source_url: str, target_url: str) -> int:
     urls = [config_load.secret(url, "chatctl") for url in (source_url, target_url)]
     state_dir = config.server.state_dir
     paths = [sqlite_path(url, state_dir) for url in urls]
+    if same_store(*urls, state_dir):
+        raise BootError("the source and the destination are the same store", Exit.USAGE)
     begun = time.monotonic()
     with contextlib.ExitStack() as open_sides:
         open_sides.enter_context(_no_server(config, *paths))
         source = open_sides.enter_context(contextlib.closing(open_side(urls[0], state_dir, make=False)))
         target = open_sides.enter_context(contextlib.closing(open_side(urls[1], state_dir, make=True)))
-        if source.name == target.name:
-            raise BootError(f"{source.name}: is the source and the destination", Exit.USAGE)
-        with _told(), Progress(f"{source.name} → {target.name}") as progress:
+        with _told(), Progress("copy-store") as progress:
             compared = copy(source, target, progress.watch)
         if others := source.others() or target.others():
             raise BootError(f"used meanwhile by {others}: what they changed may be missing", Exit.TRY_AGAIN)
@@ -246,7 +246,7 @@ def import_chatserver(config: Config, url: str, charset: str, dry_run: bool, fil
             opened.enter_context(_no_server(config, sqlite_path(config.store.url, state_dir)))
             target = opened.enter_context(contextlib.closing(open_side(config.store.url, state_dir, make=True)))
         opened.enter_context(contextlib.closing(report))
-        with _told(), Progress(f"{old.name} → {target.name if target else 'nowhere'}") as progress:
+        with _told(), Progress("import-chatserver") as progress:
             take_over(old, target, settings, report, progress.watch)
     for line in report.lines():
         _say(line)

@@ -37,6 +37,17 @@ def open_side(url: str, state_dir: str, make: bool) -> Side:
     raise BootError(f"no such store: {url.partition(':')[0]}: (there are sqlite:FILE and mysql://…)", Exit.CONFIG)
 
 
+def same_store(one: str, other: str, state_dir: str) -> bool:
+    """As far as the addresses tell."""
+    paths = [sqlite_path(url, state_dir) for url in (one, other)]
+    if all(paths):
+        return len({path.resolve() for path in paths if path is not None}) == 1
+    if one.startswith("mysql:") and other.startswith("mysql:"):
+        places = [mysql_address(url)._replace(user="", password="") for url in (one, other)]
+        return places[0] == places[1]
+    return False
+
+
 def _open_mysql(url: str, make: bool) -> Side:
     with needing_mysqlclient():
         from chatd.store.mysql_side import MysqlSide
