@@ -422,8 +422,8 @@ class RedisBus:
 
     async def _look(self) -> None:
         for worker in await self._roster.look():
-            await self._roster.clear_away(worker)
-            self._announce("gone", worker.token, worker.epoch)
+            if await self._roster.clear_away(worker):
+                self._announce("gone", worker.token, worker.epoch)
             self._roster.gone(worker.token, worker.epoch)
         if self._presence.guessed and await self._presence.is_settled():
             self._presence.guessed = False

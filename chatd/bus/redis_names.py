@@ -1,6 +1,6 @@
 """The names of all channels and keys of one cluster of hosts in Redis.
 
-PREFIX:u17  PREFIX:g4  PREFIX:p17    channels: a topic, by its kind and id
+PREFIX:u17  :g4  :p17  :a5           channels: a topic by its kind (user, group, presence, answer) and id
 PREFIX:all                           channel: what every worker must hear
 PREFIX:own:TOKEN                     channel: one worker's own
 PREFIX:workers                       hash: TOKEN -> what the worker says of itself
@@ -16,7 +16,7 @@ from chatd.bus.base import Topic
 class Names:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix.encode()
-        self._topics = tuple(b"%b:%b" % (self._prefix, kind) for kind in (b"u", b"g", b"p", b"x"))
+        self._topics = tuple(b"%b:%b" % (self._prefix, kind) for kind in (b"u", b"g", b"p", b"a"))
         self.all = self._prefix + b":all"
         self.workers = self._prefix + b":workers"
 

@@ -150,11 +150,9 @@ class Roster:
         answers = await asyncio.gather(*(self._lease.is_alive(owner) for owner in asked.values()))
         return {token for token, lives in zip(asked, answers, strict=True) if lives}
 
-    async def clear_away(self, worker: Worker) -> None:
-        """Free what a dead worker left. After this Redis neither counts nor feeds it."""
-        logger.warning(
-            "bus: a worker is gone", host=worker.host, slot=worker.slot, worker_pid=worker.pid, epoch=worker.epoch
-        )
+    async def clear_away(self, worker: Worker) -> bool:
+        """Free what a dead worker left. After this Redis neither counts nor feeds it. True for the one of us who was the
+        first to."""
         for node in self._nodes.all():
             client = worker.clients.get(node.server)
             if client is not None and node.connected:
@@ -165,7 +163,12 @@ class Roster:
         owner = self._names.owner(worker.token, worker.epoch)
         key = self._names.lease(owner)
         await self._nodes.of(key).call("DEL", key)
-        await self._nodes.of(self._names.workers).call("HDEL", self._names.workers, worker.token)
+        if not await self._nodes.of(self._names.workers).call("HDEL", self._names.workers, worker.token):
+            return False
+        logger.warning(
+            "bus: a worker is gone", host=worker.host, slot=worker.slot, worker_pid=worker.pid, epoch=worker.epoch
+        )
+        return True
 
     async def register(self, worker: Worker) -> None:
         key = self._names.workers

@@ -264,7 +264,7 @@ class Core:
         try:
             signal = signals.decode(data)
         except msgspec.DecodeError as error:
-            self._log.warning("signal not understood", why=str(error))
+            self._log.debug("signal not understood", why=str(error))  # of a later version
             return
         match signal:
             case signals.Arrived(message):
