@@ -40,7 +40,8 @@ def status(told: Status) -> str:
 
 
 def _round_trip(told: Status) -> str:
-    return f", round trip {told.bus_round_trip_us / 1000:.1f} ms" if told.bus_round_trip_us else ""
+    known = told.bus_ok and told.bus_round_trip_us
+    return f", round trip {told.bus_round_trip_us / 1000:.1f} ms" if known else ""
 
 
 def _plugins(told: Status) -> list[str]:

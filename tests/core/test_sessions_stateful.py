@@ -166,6 +166,21 @@ class Sessions(RuleBasedStateMachine):
             assert self.there[key].peer.told(Kicked)[-1] == Kicked(True, "because")
             self.ended(key, Disconnect.KICKED_BY_ADMIN)
 
+    @rule(worker=workers, whole=st.booleans())
+    def the_bus_blinks(self, worker: int, whole: bool) -> None:
+        """A worker is cut off, and its lease over; or everything is forgotten. At once it is back."""
+
+        async def blinking() -> None:
+            exchange = self.stage.exchange
+            if whole:
+                exchange.forget()
+            else:
+                exchange.cut(worker)
+                exchange.expire(worker)
+                exchange.mend(worker)
+
+        self.run(blinking())
+
     # ------------------------------------------------------------ groups
 
     def asking(self, data: st.DataObject, names: list[str] | tuple[str, ...] = NAMES) -> Peer | None:
