@@ -28,10 +28,10 @@ UDP: tuple[Wire, ...] = ("udp", "mobile", "udp", "streaming")
 GROUPS = ((0, 1, 2, 5, 7), (4, 6, 8, 9, 11))
 LISTEN = {**PROXIED, "chatserver": {**PROXIED["chatserver"], "pace_ms": 100}}
 """The pace is ample, because here an old client shares a busy process with all the others."""
-LANDED_S = 20.0
+LANDED_S = 40.0
 """From the moment a host has gone until everybody talks by the other one. A chatserver user that was on a killed host
-waits for the lease of its worker, 5 s."""
-REACHED_S = 15.0
+waits for the lease of its worker, 5 s; a client on UDP notices by its own keep-alive, after some 15 s."""
+REACHED_S = 20.0
 """From the moment a host is ready until it gets clients: nginx leaves it out for 5 s, HAProxy for two checks."""
 
 
@@ -97,6 +97,7 @@ async def come_and_go(
     await reached(balancer, second, note, "it was started again")
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("rounds", [1, pytest.param(6, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_a_host_leaves_and_returns_under_load(
     make_cluster: Callable[..., Cluster],
@@ -119,4 +120,4 @@ def test_a_host_leaves_and_returns_under_load(
                 await come_and_go(crowd, balancer, cluster.daemons, record_property)
         acquit(await crowd.verdict(), record_property, at_least=500 * rounds)
 
-    run(story(), 120 + 100 * rounds)
+    run(story(), 150 + 120 * rounds)

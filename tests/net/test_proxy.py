@@ -16,6 +16,7 @@ import pytest
 
 from chatd import config_load
 from chatd.errors import ConfigError, Disconnect, ErrorCode
+from tests.faults.conftest import _many_sockets  # noqa: F401
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run, until
 from tests.harness.link import reset
