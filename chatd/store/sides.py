@@ -1,6 +1,6 @@
 """Which store an address names, for commands that work on any of them.
 
-Owns: from an address as in `store.url` to an open store.transfer.Side.
+Owns: from an address, written as in the configuration, to an open store.transfer.Side.
 Elsewhere: the twins (store.sqlite_side, store.mysql_side). The store a server serves is opened by chatd.worker.
 Fails: BootError: 78 for an address that makes no sense, 69 and 75 as the twin says.
 """
