@@ -258,7 +258,7 @@ def test_on_a_wire_without_login_a_header_is_due_all_the_same(make_daemon: Make)
         client.decode = lambda body: {"said": body.decode()}  # type: ignore[method-assign]
         client.write(b"hello\n")
         assert "hello" in (await client.take())["said"]
-        await silent.end(6)
+        await silent.end(12)
         assert not client.gone.is_set()
 
     run(story())
@@ -286,7 +286,7 @@ def test_when_there_is_no_room_the_client_hears_it(make_daemon: Make) -> None:
 
 
 def test_who_is_not_introduced_yet_does_not_hold_up_a_stop(make_daemon: Make) -> None:
-    daemon = behind(make_daemon, timeouts={"drain_s": 8.0, "drain_spread_s": 0.5})
+    daemon = behind(make_daemon, timeouts={"drain_s": 25.0, "drain_spread_s": 0.5})
     peers = [socket.create_connection(("127.0.0.1", daemon.ports[wire]), 10) for wire in WIRES]
     peers[0].sendall(b"PROXY TCP4")
 
@@ -296,7 +296,7 @@ def test_who_is_not_introduced_yet_does_not_hold_up_a_stop(make_daemon: Make) ->
     run(all_there())
     began = time.monotonic()
     assert daemon.stop() == 0
-    assert time.monotonic() - began < 7.5, "only the end of the time ended it"
+    assert time.monotonic() - began < 20, "only the end of the time ended it"
     for peer in peers:
         peer.close()
 
