@@ -28,6 +28,8 @@ from chatd.store.commit import GroupCommit
 
 _DESCRIPTION_CHARS = 200
 _RETRY_S = 1.0
+_AT_ONCE = 50
+"""Sessions whose memberships are read again in one piece."""
 
 
 class Groups:
@@ -169,22 +171,26 @@ class Groups:
     async def _reread(self) -> None:
         await asyncio.sleep(0)
         while self._stale:
-            session = self._stale.pop()
-            if session.closed:
-                continue
+            some = [self._stale.pop() for _ in range(min(_AT_ONCE, len(self._stale)))]
             try:
-                await self._reread_one(session)
+                await self._reread_some([session for session in some if not session.closed])
             except Unavailable:
-                self._stale.add(session)
+                self._stale.update(some)
                 await asyncio.sleep(_RETRY_S)
 
-    async def _reread_one(self, session: Session) -> None:
-        user_id = session.user.id
-        groups = set(await self._store.read(lambda tables: tables.group_ids(user_id)))
-        had = session.groups or set()
-        for group_id in had - groups:
+    async def _reread_some(self, sessions: list[Session]) -> None:
+        def read(tables: Tables) -> list[set[GroupId]]:
+            return [set(tables.group_ids(session.user.id)) for session in sessions]
+
+        before = [set(session.groups or ()) for session in sessions]
+        for session, had, has in zip(sessions, before, await self._store.read(read), strict=True):
+            await self._regroup(session, had, has)
+
+    async def _regroup(self, session: Session, had: set[GroupId], has: set[GroupId]) -> None:
+        """had: before the store was asked; what was signalled since then is newer than the answer."""
+        for group_id in had - has:
             self._quit(session, group_id)
-        if (new := groups - had) and not session.closed:
+        if (new := has - had) and not session.closed:
             await self._hub.join(session, *new)
             self._delivery.catch_up(session)
 

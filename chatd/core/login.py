@@ -109,10 +109,11 @@ class Logins:
         user = session.user
         groups = await self._store.read(lambda tables: tables.group_ids(user.id))
         await self._hub.add(session, groups)
+        before = set(session.groups or ())
         limit = self._config().limits.in_flight
         listing = session.protocol is Protocol.CHATSERVER
         view = await self._store.read(lambda tables: _view(tables, user, limit, listing))
-        await self._regroup(session, view.group_ids)
+        await self._regroup(session, before, view.group_ids)
         online = await self._hub.online(_named(view))
         if session.closed or peer.closed:  # kicked, or the peer left, while we were reading
             raise Refused(ErrorCode.ALREADY_LOGGED_IN)
@@ -127,12 +128,12 @@ class Logins:
         self._chain.logged_in(session)
         self._log.debug("logged in", user=user.id, name=user.name, wire=session.protocol.name, peer=peer.remote)
 
-    async def _regroup(self, session: Session, groups: set[GroupId]) -> None:
-        """Memberships that changed on another worker before it knew that this one wants to hear of them."""
-        had = session.groups or set()
-        for group_id in had - groups:
+    async def _regroup(self, session: Session, had: set[GroupId], has: set[GroupId]) -> None:
+        """Memberships that changed on another worker before it knew that this one wants to hear of them. had: before
+        the store was asked; what was signalled since then is newer than its answer."""
+        for group_id in had - has:
             self._hub.leave(session, group_id)
-        if new := groups - had:
+        if new := has - had:
             await self._hub.join(session, *new)
             session.behind = True
 
