@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 import socket
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
@@ -38,7 +39,7 @@ from chatd.bus.redis_nodes import Nodes, OneNode
 from chatd.bus.redis_presence import Presence
 from chatd.bus.redis_roster import Roster, Worker
 from chatd.bus.redis_url import read
-from chatd.errors import Unavailable
+from chatd.errors import BootError, Exit, Unavailable
 
 HEALTHY_S = 5.0
 _COMPLAIN_S = 60.0
@@ -54,6 +55,8 @@ class RedisBus:
     def __init__(self, url: str, prefix: str, lease_s: float, slot: int, limits: Limits | None = None) -> None:
         """Raises BootError for a URL that means nothing."""
         self._place = read(url)
+        if not re.fullmatch(r"[\w.:-]+", prefix, re.ASCII):
+            raise BootError("bus.prefix: letters, digits and . : _ - only", Exit.CONFIG)
         self._names = Names(prefix)
         self._lease_s = lease_s
         self._slot = slot
@@ -419,6 +422,8 @@ class RedisBus:
                     await self._look()
             except Unavailable as error:
                 logger.debug("bus: a round was cut short", why=str(error))
+            except Exception:
+                logger.exception("bus: a round failed")
 
     async def _look(self) -> None:
         for worker in await self._roster.look():

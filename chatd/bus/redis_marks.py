@@ -18,7 +18,7 @@ from itertools import islice
 
 from chatd.bus.redis_lease import Lease
 from chatd.bus.redis_names import Names
-from chatd.bus.redis_node import Script
+from chatd.bus.redis_node import MOVES, Refusal, Script
 from chatd.bus.redis_nodes import Nodes
 from chatd.errors import Unavailable
 
@@ -27,6 +27,8 @@ KEEP_S = 24 * 3600
 RENEW_S = KEEP_S / 8
 _AT_ONCE = 500
 _ATTEMPTS = 8
+MOVED_S = 0.1
+"""When a slot has moved, ask again after this."""
 
 CLAIM = Script("""
 local owner = redis.call('GET', KEYS[1])
@@ -61,7 +63,8 @@ class Marks:
         self._is_dead = is_dead
         self._settled = settled
         self._mine = lease.token.hex().encode() + b"."
-        self._held: dict[int, None] = {}
+        self._held: dict[int, int] = {}
+        self._generation = 0
         self._asking: Counter[int] = Counter()
         self._leaving: set[int] = set()
         self._tasks: set[asyncio.Task[bool]] = set()
@@ -74,7 +77,7 @@ class Marks:
 
     async def claim(self, key: int) -> bool:
         loop = asyncio.get_running_loop()
-        if key in self._held and loop.time() < self._lease.valid_until:
+        if self._held.get(key) == self._generation and loop.time() < self._lease.valid_until:
             return True
         if not self.certain:
             raise Unavailable("redis is not there: who holds the mark is not known")
@@ -92,7 +95,7 @@ class Marks:
             raise Unavailable("redis does not answer: who holds the mark is not known")
         self._answered(key)
         if task.result():
-            self._held[key] = None
+            self._held[key] = self._generation
             self._leaving.discard(key)
             return True
         return False
@@ -123,7 +126,10 @@ class Marks:
         for _ in range(_ATTEMPTS):
             try:
                 found = await self._run_claim(name, dead)
-            except Unavailable:
+            except Unavailable as error:
+                if isinstance(error, Refusal) and error.code in MOVES:  # nothing was taken, and it is soon known where
+                    await asyncio.sleep(MOVED_S)
+                    continue
                 if key not in self._held:
                     self._leaving.add(key)
                 raise
@@ -132,7 +138,7 @@ class Marks:
             if not self._is_dead(found) and await self._lease.is_alive(found):
                 return False
             dead = found
-        return False
+        raise Unavailable("redis does not say who holds the mark")
 
     async def _run_claim(self, name: bytes, dead: bytes) -> bytes | None:
         """None: it is ours. Else the owner."""
@@ -155,7 +161,7 @@ class Marks:
         try:
             await self._nodes.of(name).run(RELEASE, name, self._mine)
         except Unavailable:
-            return False  # it stays among the leaving, which are freed when Redis is back
+            return False  # it stays among the leaving
         if key not in self._held:
             self._leaving.discard(key)
         return True
@@ -163,23 +169,30 @@ class Marks:
     async def renew(self, period_s: float) -> list[int]:
         """A slice of them, so that each is renewed in RENEW_S; called every period_s. Gives those another worker
         has."""
+        await self._free_leaving()
         count = int(len(self._held) * period_s / RENEW_S) + 1
         keys = list(islice(self._held, count))
         for key in keys:
-            self._held[key] = self._held.pop(key)
+            self._held[key] = self._held.pop(key)  # the next slice begins behind it
         return await self._again(keys)
 
     async def take_again(self, all_of_them: bool) -> list[int]:
         """After Redis was away: free what was released meanwhile, and take again what is held, where that may have been
         forgotten. Gives those another worker has now; they are not held any more."""
-        leaving = [key for key in self._leaving if key not in self._held]
-        for at in range(0, len(leaving), _AT_ONCE):
-            await asyncio.gather(*(self._free(key) for key in leaving[at : at + _AT_ONCE]))
+        await self._free_leaving()
         lost: list[int] = []
+        if all_of_them:
+            self._generation += 1
         keys = list(self._held) if all_of_them else []
         for at in range(0, len(keys), _AT_ONCE):
             lost += await self._again(keys[at : at + _AT_ONCE])
         return lost
+
+    async def _free_leaving(self) -> None:
+        """What was released when Redis could not be told. A claim that is on its way is not overtaken."""
+        leaving = [key for key in self._leaving if key not in self._held and key not in self._asking]
+        for at in range(0, len(leaving), _AT_ONCE):
+            await asyncio.gather(*(self._free(key) for key in leaving[at : at + _AT_ONCE]))
 
     async def _again(self, keys: Collection[int]) -> list[int]:
         keys = [key for key in keys if key in self._held]
@@ -190,7 +203,9 @@ class Marks:
                 raise result
             if key not in self._held:  # released meanwhile
                 self.release(key, held=False)
-            elif not result:
+            elif result:
+                self._held[key] = self._generation
+            else:
                 del self._held[key]
                 lost.append(key)
         return lost

@@ -30,7 +30,7 @@ CHANNELS_PER_COMMAND = 500
 CHANNELS_AT_ONCE = 20_000
 LOST = (OSError, EOFError, Unavailable, hiredis.ReplyError, TimeoutError)
 _DROPS = ("READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "NOREPLICAS", "NOPERM", "WRONGPASS")
-_MOVES = ("MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN")
+MOVES = ("MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +187,9 @@ class Node:
                 if not complained:
                     logger.warning("bus: redis cannot be used", address=str(self.address), why=why_of(error))
                 complained = True
+            except Exception:
+                self._lost(connection)
+                logger.exception("bus: coming back to redis failed")
 
     def _lost(self, connection: Connection | None) -> None:
         if connection is None or self._connection is not connection:
@@ -368,14 +371,14 @@ class Node:
         code = str(error).partition(" ")[0]
         if code in _DROPS and self._connection is not None:
             self._connection.drop(str(error))
-        elif code in _MOVES:
+        elif code in MOVES:
             self._owner.moved()
 
     def _subscribed(self, channels: Collection[bytes], done: asyncio.Future[None]) -> None:
         error = None if done.cancelled() else done.exception()
         if not isinstance(error, hiredis.ReplyError):
             return
-        if self._sharded and str(error).startswith(_MOVES):
+        if self._sharded and str(error).startswith(MOVES):
             self._owner.moved(channels)
         elif self._connection is not None:
             self._connection.drop(str(error))

@@ -151,8 +151,8 @@ class Roster:
         return {token for token, lives in zip(asked, answers, strict=True) if lives}
 
     async def clear_away(self, worker: Worker) -> bool:
-        """Free what a dead worker left. After this Redis neither counts nor feeds it. True for the one of us who was the
-        first to."""
+        """Free what a dead worker left. After this Redis neither counts nor feeds it. True for the one of us who was
+        the first to."""
         for node in self._nodes.all():
             client = worker.clients.get(node.server)
             if client is not None and node.connected:

@@ -3,8 +3,8 @@
 Owns: the signals and their bytes (MessagePack arrays, tagged). Who acts on them: core.dispatch.Core.signal.
 Fails: msgspec.DecodeError for bytes of a version that is not understood; the caller logs and drops.
 
-Hosts of neighbouring versions talk to each other: a signal may grow at its end, by fields with a default, and a new kind
-gets a new tag; nothing is ever moved, removed or given another meaning (bus.envelope).
+Hosts of neighbouring versions talk to each other: a signal may grow at its end, by fields with a default, and a new
+kind gets a new tag; nothing is ever moved, removed or given another meaning (bus.envelope).
 """
 
 from __future__ import annotations

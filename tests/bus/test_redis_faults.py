@@ -24,7 +24,6 @@ BACK_S = 5.0
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
     with RedisServer(tmp_path) as server:
-        wait_until_old(server)
         yield server
 
 
@@ -75,6 +74,8 @@ class TestRedisDies:
     def test_it_comes_back_empty_and_nothing_is_missed(
         self, place: RedisPlace, server: RedisServer, away_s: float
     ) -> None:
+        wait_until_old(server)
+
         async def scenario(stage: Stage) -> None:
             a, b = await stage.members(2)
             await b.bus.subscribe(range(1000))
@@ -105,6 +106,8 @@ class TestRedisDies:
         play(place, scenario)
 
     def test_a_newcomer_after_the_crash_denies_nobody(self, place: RedisPlace, server: RedisServer) -> None:
+        wait_until_old(server)
+
         async def scenario(stage: Stage) -> None:
             a = await stage.member()
             b = await stage.agent()
@@ -125,6 +128,8 @@ class TestRedisDies:
         play(place, scenario)
 
     def test_it_forgets_everything_but_stays(self, place: RedisPlace, server: RedisServer) -> None:
+        wait_until_old(server)
+
         async def scenario(stage: Stage) -> None:
             a, b = await stage.members(2)
             await b.bus.subscribe([5])
@@ -142,6 +147,8 @@ class TestRedisDies:
 
 class TestRedisHangs:
     def test_it_is_noticed_and_made_good(self, place: RedisPlace, server: RedisServer) -> None:
+        wait_until_old(server)
+
         async def scenario(stage: Stage) -> None:
             a, b = await stage.members(2)
             await b.bus.subscribe([5])
@@ -195,6 +202,8 @@ class TestRedisHangs:
 class TestRedisCuts:
     @pytest.mark.parametrize("kind", ["pubsub", "normal"])
     def test_all_clients_are_killed(self, place: RedisPlace, server: RedisServer, kind: str) -> None:
+        wait_until_old(server)
+
         async def scenario(stage: Stage) -> None:
             a, b = await stage.members(2)
             await b.bus.subscribe(range(100))
@@ -268,6 +277,8 @@ class TestOverflow:
 class TestWorkers:
     def test_one_that_was_stopped_for_longer_than_its_lease(self, place: RedisPlace, server: RedisServer) -> None:
         """As on a host that hangs, but here its process is not dead: only its lease tells."""
+
+        wait_until_old(server)
 
         async def scenario(stage: Stage) -> None:
             a, b = await stage.member(), await stage.agent()
