@@ -1,5 +1,6 @@
 """T18 to T21: Redis is killed, stops answering, cuts its clients, is replaced. The bus is a doorbell: what rings
-while it is gone is late, never lost (P5), nobody's session ends, nobody who is there is shown as gone."""
+while it is gone is late, never lost (P5), nobody's session ends, nobody who is there is shown as gone. Half of the
+people only listen: no number of their own tells them that they have missed something."""
 
 from __future__ import annotations
 
@@ -62,15 +63,15 @@ def test_redis_is_killed_and_comes_back(
         at["lost"] = time.monotonic_ns()
         longest = await newcomers_talk(trial)
         record_property("verdict", f"longest login without the bus {longest:.2f} s, N = 8")
-        await more_talk(trial.throng, 100)
+        await more_talk(trial.throng, 50)
         await asyncio.sleep(max(0.0, away_s - (time.monotonic_ns() - at["lost"]) / 1e9))  # the fault itself
         cluster.redis.start()
         at["back"] = time.monotonic_ns()
         await bus_is(trial, True, CAUGHT_UP_S + STATUS_S)
-        await more_talk(trial.throng, 200)
+        await more_talk(trial.throng, 100)
         assert trial.dropped(before) == []
 
-    trial, _ = try_cluster(cluster, fault, record_property, at_least=300, limit_s=away_s + 100)
+    trial, _ = try_cluster(cluster, fault, record_property, at_least=150, limit_s=away_s + 100, half_silent=True)
     check_catching_up(trial, record_property, at["lost"], at["back"])
 
 
@@ -93,10 +94,10 @@ def test_redis_does_not_answer(
         cluster.redis.go_on()
         at["back"] = time.monotonic_ns()
         await bus_is(trial, True, CAUGHT_UP_S + STATUS_S)
-        await more_talk(trial.throng, 200)
+        await more_talk(trial.throng, 100)
         assert trial.dropped(before) == []
 
-    trial, _ = try_cluster(cluster, fault, record_property, at_least=300, limit_s=silent_s + 100)
+    trial, _ = try_cluster(cluster, fault, record_property, at_least=150, limit_s=silent_s + 100, half_silent=True)
     check_catching_up(trial, record_property, at["lost"], at["back"])
 
 
@@ -116,10 +117,10 @@ def test_redis_cuts_its_clients_again_and_again(
         record_property("verdict", f"connections cut: {killed}")
         assert killed >= cuts // 2  # who is cut again and again comes back more slowly
         await bus_is(trial, True, CAUGHT_UP_S + STATUS_S)
-        await more_talk(trial.throng, 200)
+        await more_talk(trial.throng, 100)
         assert trial.dropped(before) == []
 
-    try_cluster(cluster, fault, record_property, at_least=300, limit_s=cuts * 0.4 + 100)
+    try_cluster(cluster, fault, record_property, at_least=150, limit_s=cuts * 0.4 + 100, half_silent=True)
 
 
 @pytest.mark.parametrize("rounds", [1, slow(8, limit_s=600)])
@@ -141,11 +142,13 @@ def test_the_sentinels_choose_another_redis(
                 at["back"] = time.monotonic_ns()
                 await bus_is(trial, True, CAUGHT_UP_S + STATUS_S)
                 old.start()
-                await more_talk(trial.throng, 200)
+                await more_talk(trial.throng, 100)
                 await until(30, "the old one follows", lambda old=old: old.info("replication")["role"] == "slave", 0.2)
             assert trial.dropped(before) == []
 
-        trial, _ = try_cluster(cluster, fault, record_property, at_least=200 * rounds, limit_s=100 + 60 * rounds)
+        trial, _ = try_cluster(
+            cluster, fault, record_property, at_least=150 * rounds, limit_s=100 + 60 * rounds, half_silent=True
+        )
         check_catching_up(trial, record_property, at["lost"], at["back"])
         cluster.discard()
 

@@ -169,7 +169,7 @@ class Obstacle:
         return [f"`{self.schema}`.`{name}` WRITE" for (name,) in self.server.execute(f"SHOW TABLES IN `{self.schema}`")]
 
 
-@pytest.mark.parametrize("seconds", [4.0, slow(30.0, limit_s=900)])
+@pytest.mark.parametrize("seconds", [3.0, slow(30.0, limit_s=900)])
 def test_the_database_does_not_answer(
     make_cluster: MakeCluster, own_mariadb: MariaDB, record_property: Note, seconds: float
 ) -> None:
@@ -221,7 +221,7 @@ def test_a_worker_dies_while_the_database_refuses(
             master = daemon.pid
             own_mariadb.kill()
             kill(victim)
-            await until(30, "tried again, more than once", lambda: tried(trial, 3), 0.2)
+            await until(30, "tried again, more than once", lambda: tried(trial, 2), 0.2)
             told = await asyncio.to_thread(daemon.status)
             assert (told["state"], told["store_ok"]) == ("degraded", False), told
             assert daemon.pid == master

@@ -45,12 +45,12 @@ async def ordeal(
     half_silent: bool = False,
     crowd: Crowd | None = None,
 ) -> Verdict:
-    """Everybody talks while `fault` runs; then silence, and the judge. half_silent: every second one only listens.
+    """Everybody talks while `fault` runs; then silence, and the judge. half_silent: Crowd.listeners only listen.
     crowd: of more daemons than this one."""
     crowd = crowd or Crowd(Town(daemon), daemon.root / "journal.jsonl")
     await crowd.gather(wires, groups)
     if half_silent:
-        for talker in list(crowd.people.values())[1::2]:
+        for talker in crowd.listeners():
             talker.peers.clear()
     async with crowd.talking(window, think_s):
         await until(20, "talk has begun", lambda: crowd.acknowledged() >= len(wires))

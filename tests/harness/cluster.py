@@ -62,6 +62,7 @@ class Cluster:
         self._bus = bus
         self._store = store or (lambda server: server.url())
         self.schema = ""
+        self._complaints: list[str] | None = None
         places: list[Host | None] = [*network.hosts] if network else [None] * hosts
         options: Any = {"workers": workers, "listen": listen, "entry": tuple(entry), **tables}
         self.daemons = [
@@ -102,8 +103,10 @@ class Cluster:
             daemon.wait_ready(limit_s)
 
     def discard(self) -> list[str]:
-        """What was logged that should not have been; then nothing is left running."""
-        complaints = [line for daemon in self.daemons for line in daemon.discard()]
+        """What was logged that should not have been; then nothing is left running. The same answer when asked again."""
+        if self._complaints is not None:
+            return self._complaints
+        complaints = self._complaints = [line for daemon in self.daemons for line in daemon.discard()]
         for server in self._own:
             if isinstance(server, MariaDB):
                 server.discard()
@@ -162,6 +165,11 @@ class Throng(Crowd):
     def on(self, number: int) -> list[Talker]:
         """Whose last way in was by this host."""
         return [talker for name, talker in self.people.items() if self.region.last.get(name) == number]
+
+    def listeners(self) -> list[Talker]:
+        """One of each two neighbours, by turns on each host."""
+        everybody = list(self.people.values())
+        return everybody[1::4] + everybody[2::4]
 
     def come_home(self) -> None:
         """Who is not where it came first goes there: a balancer that moves people back."""

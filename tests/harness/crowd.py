@@ -207,6 +207,10 @@ class Crowd:
         self.staying = [asyncio.create_task(talker.stay()) for talker in everybody]
         await until(20, "everybody logged in", lambda: all(talker.logged_in for talker in everybody))
 
+    def listeners(self) -> list[Talker]:
+        """One of each two neighbours."""
+        return list(self.people.values())[1::2]
+
     def owe(self, sender: str, to: str, message_id: str) -> None:
         for name in self.members[to] - {sender} if to.startswith("#") else {to}:
             if message_id not in self.people[name].has:
