@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -23,6 +24,7 @@ from chatd.store.base import Advance, Stored, Tables
 from chatd.store.mysql import MysqlTables
 from tests.harness.mariadb import PASSWORD, USER, MariaDB
 from tests.harness.proxy import Proxy
+from tests.harness.redis import Certificates
 from tests.store.contract import StoreContract
 from tests.store.steps import ANY, done, make, send, sent, to, to_name
 
@@ -227,6 +229,19 @@ def test_by_name_by_number_and_by_socket(mariadb: MariaDB, host: str) -> None:
         make(tables, "alice")
     with opened(f"mysql://{USER}:{quote(PASSWORD, safe='')}@/{database}?unix_socket={mariadb.socket}") as tables:
         assert [name for _, name, _ in tables.users()] == ["alice"]
+
+
+def test_the_server_must_prove_who_it_is_where_ssl_ca_is_given(mariadb: MariaDB, tmp_path: Path) -> None:
+    own, another = (Certificates.make(tmp_path / name) for name in ("own", "another"))
+    server = MariaDB(options=[f"--ssl-cert={own.certificate}", f"--ssl-key={own.key}"])
+    try:
+        server.start()
+        with opened(server.url(ssl_ca=str(own.certificate))) as tables:
+            assert tables._db.execute("SHOW STATUS LIKE 'Ssl_cipher'").fetchone()[1]
+        assert "self-signed" in refused(server.url("x", ssl_ca=str(another.certificate)))
+        assert "does not support" in refused(mariadb.url("x", ssl_ca=str(own.certificate)))
+    finally:
+        server.discard()
 
 
 @pytest.mark.parametrize(
