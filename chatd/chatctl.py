@@ -317,6 +317,9 @@ def store(master: Master, options: argparse.Namespace) -> int:
     from chatd import chatctl_store
 
     config = config_load.load(options.config).config
+    for name in ("source", "destination"):  # while we may still read what root may read
+        if name in options:
+            setattr(options, name, config_load.secret(getattr(options, name), name))
     become_owner(config)
     if options.command == "copy-store":
         return chatctl_store.copy_store(config, options.source, options.destination)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from chatd import __version__, config_load
+from chatd import __version__
 from chatd.chatctl_progress import Progress
 from chatd.chatctl_text import duration, table
 from chatd.config import Config
@@ -38,6 +38,10 @@ REJECTED = "import-chatserver.rejected.jsonl"
 
 def _say(text: str) -> None:
     print(text, flush=True)
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(f"chatctl: {text}\n")
 
 
 # ---------------------------------------------------------------- migrate
@@ -88,7 +92,7 @@ def _migrate_sqlite(config: Config, path: Path, dry_run: bool, backup: bool, fil
         return Exit.OK
     if not _plan(_version_of(path), schema.WORDS, name) or dry_run:
         return Exit.OK
-    with alone_with(config, path) as db:
+    with _told(), alone_with(config, path) as db:
         version = sqlite_file.version_of(db)
         if backup:
             target = Path(file).absolute() if file else sqlite_file.backup_name(path, version, time.time())
@@ -177,16 +181,17 @@ def _migrate_mysql(config: Config, dry_run: bool, backup: bool) -> int:
 
 
 def copy_store(config: Config, source_url: str, target_url: str) -> int:
-    urls = [config_load.secret(url, "chatctl") for url in (source_url, target_url)]
-    state_dir = config.server.state_dir
+    urls, state_dir = (source_url, target_url), config.server.state_dir
     paths = [sqlite_path(url, state_dir) for url in urls]
-    if same_store(*urls, state_dir):
+    if same_store(source_url, target_url, state_dir):
         raise BootError("the source and the destination are the same store", Exit.USAGE)
     begun = time.monotonic()
     with contextlib.ExitStack() as open_sides:
         open_sides.enter_context(_no_server(config, *paths))
         source = open_sides.enter_context(contextlib.closing(open_side(urls[0], state_dir, make=False)))
         target = open_sides.enter_context(contextlib.closing(open_side(urls[1], state_dir, make=True)))
+        for doubt in filter(None, (source.doubt(), target.doubt())):
+            _note(doubt)
         with _told(), Progress("copy-store") as progress:
             compared = copy(source, target, progress.watch)
         if others := source.others() or target.others():
@@ -232,12 +237,12 @@ def import_chatserver(config: Config, url: str, charset: str, dry_run: bool, fil
     state_dir = config.server.state_dir
     report = Report(None if dry_run and not file else Path(file or Path(state_dir, REJECTED)).absolute())
     old = OldTables(
-        mysql_address(config_load.secret(url, "chatctl")),
+        mysql_address(url),
         charset,
         lambda where: report.change(f"{where}: a text is not UTF-8; read as {charset}", where),
     )
     if others := old.others():
-        sys.stderr.write(f"chatctl: {old.name} has {others} other connections: is the old server stopped?\n")
+        _note(f"{old.name} has {others} other connections: is the old server stopped?")
     settings = Settings(config.limits.name_chars, Hasher(config.accounts).hash_now, time.time_ns() // 1_000_000)
     begun = time.monotonic()
     with contextlib.ExitStack() as opened:
@@ -245,6 +250,8 @@ def import_chatserver(config: Config, url: str, charset: str, dry_run: bool, fil
         if not dry_run:
             opened.enter_context(_no_server(config, sqlite_path(config.store.url, state_dir)))
             target = opened.enter_context(contextlib.closing(open_side(config.store.url, state_dir, make=True)))
+            if doubt := target.doubt():
+                _note(doubt)
         opened.enter_context(contextlib.closing(report))
         with _told(), Progress("import-chatserver") as progress:
             take_over(old, target, settings, report, progress.watch)

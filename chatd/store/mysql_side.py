@@ -94,6 +94,13 @@ class MysqlSide:
     def others(self) -> str:
         return others(self._db)
 
+    def doubt(self) -> str:
+        sees_all = self._db.execute(
+            "SELECT count(*) FROM information_schema.user_privileges WHERE privilege_type = 'PROCESS'"
+            " AND REPLACE(grantee, CHAR(39), '') = CURRENT_USER()"
+        ).fetchone()[0]
+        return "" if sees_all else f"{self.name}: servers that use another account are not seen: make sure none runs"
+
     # ---------------------------------------------------------------- reading
 
     def view(self) -> None:

@@ -43,8 +43,8 @@ def same_store(one: str, other: str, state_dir: str) -> bool:
     if all(paths):
         return len({path.resolve() for path in paths if path is not None}) == 1
     if one.startswith("mysql:") and other.startswith("mysql:"):
-        places = [mysql_address(url)._replace(user="", password="") for url in (one, other)]
-        return places[0] == places[1]
+        places = [mysql_address(url) for url in (one, other)]
+        return len({(place.host, place.port, place.unix_socket, place.database) for place in places}) == 1
     return False
 
 

@@ -123,9 +123,9 @@ def back_up(db: sqlite3.Connection, path: Path, target: Path, watch: Callable[[i
         part.rename(target)
         _sync_folder(target.parent)
     except (OSError, sqlite3.Error) as error:
-        part.unlink(missing_ok=True)
         raise BootError(f"{target}: the backup failed: {error}", Exit.CANNOT_CREATE) from None
     finally:
+        part.unlink(missing_ok=True)
         os.close(descriptor)
 
 

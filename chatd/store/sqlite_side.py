@@ -48,6 +48,9 @@ class SqliteSide:
     def others(self) -> str:
         return ""
 
+    def doubt(self) -> str:
+        return ""
+
     def close(self) -> None:
         self._db.close()
         os.close(self._lock_fd)

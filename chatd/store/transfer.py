@@ -103,6 +103,10 @@ class Side(Protocol):
         """Who else has this store open, as far as that can be known; "" = nobody."""
         ...
 
+    def doubt(self) -> str:
+        """Why others() may not know of everybody, "" = it does."""
+        ...
+
     def close(self) -> None: ...
 
 

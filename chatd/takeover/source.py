@@ -81,7 +81,7 @@ class OldTables:
 
     def names(self) -> Iterator[tuple[int, str, bool]]:
         """(id, name, whether there is a password) by id."""
-        for number, name, has in self._users("COALESCE(password <> '', 0)", None):
+        for number, name, has in self._users("COALESCE(LENGTH(password) > 0, 0)", None):
             yield int(number), self._told(name, "user.name") or "", bool(has)
 
     def _users(self, password: str, after: int | None) -> Iterator[tuple[Any, ...]]:

@@ -18,7 +18,7 @@ import pytest
 from chatd import chatctl_store
 from chatd.address import parse_mysql
 from chatd.config import Config, Server, Store
-from chatd.errors import BootError, ConfigError, Exit
+from chatd.errors import BootError, Exit
 from chatd.store import mysql, mysql_schema, sqlite, transfer
 from chatd.store.mysql_side import MysqlSide
 from chatd.store.sqlite_side import SqliteSide
@@ -95,6 +95,7 @@ def test_killed_at_any_moment_it_goes_on(daemon: Callable[..., Daemon], mariadb:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("every row is the same on both sides: 30179 rows in")
+    assert "message: 30160 of 30160 (100 %)" in done.stderr.splitlines()
     assert "pass" not in done.stdout + done.stderr
     assert everything(SqliteSide(path, False)) == everything(MysqlSide(parse_mysql(env["TARGET"]), False))
 
@@ -174,8 +175,8 @@ def test_refusals_are_one_line(tmp_path: Path, mariadb: MariaDB, daemon: Callabl
             chatctl_store.copy_store(config, source, target)
         told = str(caught.value)
         assert (caught.value.exit_code, text in told, "\n" in told, "secret" in told) == (code, True, False, False)
-    with pytest.raises(ConfigError, match="cannot read nowhere"):
-        chatctl_store.copy_store(config, "file:nowhere", url)
+    unknown = daemon().ctl("copy-store", "sqlite:chatd.db", "file:nowhere")
+    assert (unknown.returncode, "destination: cannot read nowhere" in unknown.stderr) == (Exit.CONFIG, True)
     refused = daemon().ctl("copy-store", wrong, "sqlite:new.db")
     assert (refused.returncode, refused.stdout, len(refused.stderr.splitlines())) == (Exit.UNAVAILABLE, "", 1)
     assert "secret" not in refused.stderr
@@ -282,6 +283,17 @@ def test_two_chatctl_do_not_meet(mariadb: MariaDB) -> None:
     with contextlib.closing(MysqlSide(address, True)), pytest.raises(BootError, match="another chatctl is working"):
         MysqlSide(address, True)
     MysqlSide(address, True).close()
+
+
+def test_an_account_that_sees_little_says_so(mariadb: MariaDB) -> None:
+    url = mariadb.url()
+    address = parse_mysql(url)
+    with contextlib.closing(MysqlSide(address, True)) as side:
+        assert side.doubt() == ""
+    mariadb.execute(f"GRANT ALL ON {address.database}.* TO 'small'@'%' IDENTIFIED BY 'x'")
+    small = parse_mysql(f"mysql://small:x@{address.host}:{address.port}/{address.database}")
+    with contextlib.closing(MysqlSide(small, False)) as side:
+        assert "servers that use another account are not seen" in side.doubt()
 
 
 def test_a_step_that_fails_can_be_repeated(older: Config, monkeypatch: pytest.MonkeyPatch) -> None:
