@@ -29,6 +29,7 @@ import msgspec
 from chatd import log
 from chatd.bus import envelope
 from chatd.bus.base import Topic
+from chatd.bus.redis_canary import Canary
 from chatd.bus.redis_cluster import Cluster
 from chatd.bus.redis_gaps import Gaps
 from chatd.bus.redis_lease import Lease
@@ -41,7 +42,6 @@ from chatd.bus.redis_roster import Roster, Worker
 from chatd.bus.redis_url import read
 from chatd.errors import BootError, Exit, Unavailable
 
-HEALTHY_S = 5.0
 _COMPLAIN_S = 60.0
 
 logger = log.get()
@@ -70,10 +70,6 @@ class RedisBus:
         self._recovering = asyncio.Lock()
         self._numbers = itertools.count(1)
         self._heard_gaps: dict[bytes, int] = {}
-        self._canary = (0, 0.0)
-        self._canary_at = float("-inf")
-        self._canary_back = asyncio.Event()
-        self._round_trip_us = 0
         self._too_new = 0
         self._complained_at = float("-inf")
 
@@ -88,6 +84,7 @@ class RedisBus:
         self._loop = asyncio.get_running_loop()
         self._on_message, self._on_lost = on_message, on_lost
         self._nodes: Nodes = (Cluster if self._place.kind == "cluster" else OneNode)(self._place, self, self._limits)
+        self._canary = Canary()
         self._lease = lease = Lease(self._nodes, self._names, self._lease_s)
         self._token = lease.token
         self._head = envelope.header(lease.token)
@@ -121,7 +118,7 @@ class RedisBus:
         self._send_canary()
         try:
             async with asyncio.timeout(2 * self._limits.answer_s):
-                await self._canary_back.wait()
+                await self._canary.back.wait()
         except TimeoutError:
             raise Unavailable("redis does not bring back what is published") from None
 
@@ -160,15 +157,12 @@ class RedisBus:
     @property
     def healthy(self) -> bool:
         return (
-            self._opened
-            and not self._closing
-            and all(node.up for node in self._nodes.all())
-            and self._loop.time() - self._canary_at < HEALTHY_S
+            self._opened and not self._closing and all(node.up for node in self._nodes.all()) and self._canary.is_fresh
         )
 
     @property
     def round_trip_us(self) -> int:
-        return self._round_trip_us
+        return self._canary.round_trip_us if self._opened else 0
 
     # ------------------------------------------------------------ publishing
 
@@ -209,8 +203,7 @@ class RedisBus:
         up = [node for node in self._nodes.all() if node.up]
         if not up:
             return
-        number = next(self._numbers)
-        self._canary = (number, self._loop.time())
+        number = self._canary.sent()
         own = self._names.own(self._lease.token.hex())
         data = msgspec.msgpack.encode(("canary", number))
         up[number % len(up)].publish(self._framed(b"PUBLISH", own, data))
@@ -302,12 +295,7 @@ class RedisBus:
             self._not_understood(error)
 
     def _on_canary(self, token: bytes, number: int, *_: Any) -> None:
-        sent, at = self._canary
-        if number == sent:
-            self._canary_at = self._loop.time()
-            self._round_trip_us = max(1, int((self._canary_at - at) * 1e6))
-            self._canary = (0, 0.0)
-            self._canary_back.set()
+        self._canary.heard(number)
 
     def _on_hello(self, token: bytes, worker: Any, *_: Any) -> None:
         self._roster.hello(msgspec.convert(worker, Worker))
@@ -403,15 +391,17 @@ class RedisBus:
     # ------------------------------------------------------------ rounds
 
     async def _keep(self) -> None:
-        period_s = min(1.0, self._lease_s / 5)
-        look_at = second_at = self._loop.time()
+        """Our sign of life, and everything that is done about once a second."""
+        renew_s = min(1.0, self._lease_s / 5)
+        renew_at = second_at = look_at = self._loop.time()
         while True:
-            await asyncio.sleep(period_s)
+            now = self._loop.time()
+            await asyncio.sleep(max(0.0, min(renew_at, second_at, look_at) - now))
             now = self._loop.time()
             try:
-                if not await self._lease.renew():
-                    await self._recover(remembers=False)
-                self._marks.certain = True
+                if now >= renew_at:
+                    renew_at = now + renew_s
+                    await self._renew()
                 if now >= second_at:
                     second_at = now + 1.0
                     self._send_canary()
@@ -420,10 +410,16 @@ class RedisBus:
                 if now >= look_at:
                     look_at = now + self._roster.period_s
                     await self._look()
+                    look_at = min(look_at, now + self._roster.period_s)
             except Unavailable as error:
                 logger.debug("bus: a round was cut short", why=str(error))
             except Exception:
                 logger.exception("bus: a round failed")
+
+    async def _renew(self) -> None:
+        if not await self._lease.renew():
+            await self._recover(remembers=False)
+        self._marks.certain = True
 
     async def _look(self) -> None:
         for worker in await self._roster.look():

@@ -28,7 +28,7 @@ from chatd.bus.redis_names import Names
 from chatd.bus.redis_nodes import Nodes
 from chatd.errors import Unavailable
 
-GRACE_S = 2.0
+GRACE_S = 1.5
 MANY = 40
 """With more workers than this each looks less often: together they still look about as often."""
 
@@ -120,6 +120,9 @@ class Roster:
 
     @property
     def period_s(self) -> float:
+        """Until the next look: soon, where somebody is missing."""
+        if any(known.missing_since is not None for known in self._known.values()):
+            return GRACE_S / 4
         return max(1.0, len(self._known) / MANY)
 
     async def look(self) -> list[Worker]:

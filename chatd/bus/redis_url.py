@@ -1,4 +1,4 @@
-"""What `bus.url` says of Redis: where it is, how to log in, how it is proved.
+"""What the URL of the bus says of Redis: where it is, how to log in, how it is proved.
 
 Owns: reading the URL (redis-py's own reader for all that is not ours), TLS.
 Not here: connecting (bus.redis_node), asking sentinels (bus.redis_node), the topology of a cluster (bus.redis_cluster).

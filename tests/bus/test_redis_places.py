@@ -20,15 +20,11 @@ def with_tls(directory: Path) -> RedisServer:
     return RedisServer(directory, tls=Certificates.make(directory), password="hush")
 
 
-def cluster_with_tls(directory: Path) -> RedisCluster:
-    return RedisCluster(directory, tls=Certificates.make(directory))
-
-
 PLACES: dict[str, Callable[[Path], AbstractContextManager[Place]]] = {
     "unix": lambda directory: RedisServer(directory, password="hush", port=0),
     "tls": with_tls,
     "sentinel": lambda directory: Sentinels(directory, password="hush"),
-    "cluster": lambda directory: RedisCluster(directory, password="hush"),
+    "cluster": lambda directory: RedisCluster(directory, tls=Certificates.make(directory), password="hush"),
 }
 
 

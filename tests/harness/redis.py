@@ -276,6 +276,7 @@ class RedisCluster:
 
     def __init__(self, directory: Path, replicas: int = 0, password: str = "", tls: Certificates | None = None) -> None:
         self.password = password
+        self.tls = tls
         self.replicas = replicas
         options = ["cluster-enabled yes", "cluster-node-timeout 1000", "cluster-require-full-coverage no"]
         if tls:
@@ -351,6 +352,8 @@ class RedisCluster:
     def url(self) -> str:
         secret = f":{self.password}@" if self.password else ""
         nodes = ",".join(f"{one.host}:{one.port}" for one in self.servers[: self.MASTERS])
+        if self.tls:
+            return f"rediss+cluster://{secret}{nodes}?ssl_ca_certs={self.tls.certificate}"
         return f"redis+cluster://{secret}{nodes}"
 
 
