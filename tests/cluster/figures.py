@@ -66,15 +66,19 @@ def unanswered_for(lines: Iterable[Line], limit_s: float) -> list[str]:
 
 def caught_up(lines: Iterable[Line], since: int, back_at: int) -> Longest:
     """Of what was acknowledged from `since` until `back_at` and arrived after it: how long after it, at most, to a
-    recipient whose connection was there before and did not change."""
+    recipient whose connection was there before and did not change. Old clients do not count: they are given one frame
+    after the other at their pace."""
     acknowledged: set[str] = set()
+    paced: set[int] = set()
     there: dict[int, str] = {}
     arrived: set[tuple[str, str]] = set()
     longest, count = 0, 0
     for line in lines:
         if line.event == "ok" and since <= line.at < back_at:
             acknowledged.add(line.id)
-        elif line.event == "login" and line.at < back_at:
+        elif line.event == "connect" and not line.dedupe:
+            paced.add(line.conn)
+        elif line.event == "login" and line.at < back_at and line.conn not in paced:
             there[line.conn] = line.user
         elif line.event == "close":
             there.pop(line.conn, None)
