@@ -51,9 +51,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
 )
 
-WORDS: tuple[str, ...] = (
-    "accounts, friends, groups, conversations, messages, cursors, and answers to requests",
-)
+WORDS: tuple[str, ...] = ("accounts, friends, groups, conversations, messages, cursors, and answers to requests",)
 """What each step brings, for people."""
 
 
