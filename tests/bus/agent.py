@@ -42,6 +42,7 @@ class Servant:
         self.keep_directory: Path | None = None
         self.kept: list[Topic] = []
         self.known: set[str] = set()
+        self.marked: set[str] = set()
         self.streaming: asyncio.Task[None] | None = None
         self.published = 0
         self.gaps = 0
@@ -114,6 +115,17 @@ class Servant:
         written, self.known = self.known, known
         assert written
         return sorted(written - known)[:10]
+
+    async def do_mark(self) -> int:
+        """Remember what is in the record now, for `unknown`."""
+        known, self.known = self.known, set()
+        self.catch_up()
+        self.marked, self.known = self.known, known
+        return len(self.marked)
+
+    async def do_unknown(self) -> int:
+        """How much of what was marked has not become known."""
+        return len(self.marked - self.known)
 
     async def do_stream(self, directory: str, topics: list[Topic], name: str) -> None:
         self.streaming = asyncio.create_task(self.stream(Path(directory), topics, name))

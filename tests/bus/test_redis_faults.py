@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from chatd.bus.redis import RedisBus
 from chatd.errors import Unavailable
 from tests.bus.contract import Stage, play
-from tests.bus.member import Member, eventually
+from tests.bus.member import Agent, Member, eventually
 from tests.bus.redis_place import LEASE_S, RedisPlace, wait_until_old
 from tests.harness.redis import RedisServer
 
@@ -339,5 +340,63 @@ class TestWorkers:
             await b.kill()
             assert await a.bus.claim(1)
             await a.until_gap()
+
+        play(place, scenario)
+
+
+class TestEverything:
+    @pytest.mark.parametrize("rounds", [5, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+    def test_with_a_record_nothing_is_missed_whatever_redis_does(
+        self, place: RedisPlace, server: RedisServer, tmp_path: Path, rounds: int
+    ) -> None:
+        """As in the contract, but it is Redis that is killed, stopped, emptied, and cuts its clients; and workers die
+        meanwhile. Whoever lives knows everything within P5's time."""
+        record = tmp_path / "record"
+        record.mkdir()
+        topics = list(range(20))
+        choose = random.Random(rounds)
+
+        async def worker(stage: Stage, name: str) -> Agent:
+            agent = await stage.agent()
+            await agent.call("keep", str(record), choose.sample(topics, 10))
+            await agent.call("stream", str(record), topics, name)
+            return agent
+
+        async def hurt_redis(number: int) -> str:
+            faults = ("killed", "cut", "stopped", "emptied", "stopped for long")
+            fault = faults[number] if number < len(faults) else choose.choice(faults)
+            if fault == "killed":
+                server.kill()
+                await asyncio.sleep(choose.choice([0.0, 0.3, 1.5]))
+                await asyncio.to_thread(server.start)
+            elif fault == "cut":
+                server.call("CLIENT", "KILL", "TYPE", "pubsub")
+            elif fault == "emptied":
+                server.call("FLUSHALL")
+            else:
+                server.pause()
+                await asyncio.sleep(0.5 if fault == "stopped" else 4.5)
+                server.go_on()
+            return fault
+
+        async def scenario(stage: Stage) -> None:
+            agents = [await worker(stage, f"w{number}") for number in range(3)]
+            for number in range(rounds):
+                dying = asyncio.create_task(hurt_redis(number))
+                if number % 2:
+                    await agents.pop(choose.randrange(len(agents))).kill()
+                fault = await dying
+                back = time.monotonic()
+                for agent in agents:
+                    assert await agent.call("mark") > 0
+                for agent in agents:
+                    while unknown := await agent.call("unknown"):
+                        assert time.monotonic() < back + BACK_S, f"{unknown} messages unknown, Redis was {fault}"
+                        await asyncio.sleep(0.05)
+                if number % 2:
+                    agents.append(await worker(stage, f"r{number}"))
+            totals = [await agent.call("hush") for agent in agents]
+            assert min(published for published, _ in totals) > 0
+            assert max(gaps for _, gaps in totals) > 0
 
         play(place, scenario)
