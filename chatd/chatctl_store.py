@@ -28,7 +28,7 @@ from chatd.master.status import Status
 from chatd.store import schema, sqlite_file
 from chatd.store.base import Again
 from chatd.store.sides import mysql_address, needing_mysqlclient, open_side, same_store, sqlite_path
-from chatd.store.transfer import Compared, NotACopy, copy
+from chatd.store.transfer import Compared, Disturbed, NotACopy, copy
 from chatd.store.versions import check_version
 from chatd.takeover.report import Report
 from chatd.takeover.run import Settings, take_over
@@ -161,7 +161,7 @@ def _migrate_mysql(config: Config, dry_run: bool, backup: bool) -> int:
         version = mysql_schema.version_of(looking)
     if not _plan(version, mysql_schema.WORDS, str(address)) or dry_run:
         return Exit.OK
-    if backup:
+    if backup and version:
         text = (
             "chatctl makes no backup of a database server: make one (mysqldump --single-transaction), then --no-backup"
         )
@@ -194,8 +194,6 @@ def copy_store(config: Config, source_url: str, target_url: str) -> int:
             _note(doubt)
         with _told(), Progress("copy-store") as progress:
             compared = copy(source, target, progress.watch)
-        if others := source.others() or target.others():
-            raise BootError(f"used meanwhile by {others}: what they changed may be missing", Exit.TRY_AGAIN)
         _say(_comparison(compared))
         different = [one.table for one in compared if not one.same]
         if different:
@@ -213,6 +211,8 @@ def _told() -> Iterator[None]:
         yield
     except NotACopy as error:
         raise BootError(str(error), Exit.CANNOT_CREATE) from None
+    except Disturbed as error:
+        raise BootError(str(error), Exit.TRY_AGAIN) from None
     except KeyboardInterrupt:
         raise BootError("interrupted; the same command goes on from here", Exit.TRY_AGAIN) from None
     except (Unavailable, Again, OSError, sqlite3.Error) as error:

@@ -3,7 +3,7 @@
 Owns: the canonical form of each table's rows, the order they travel in, resuming, and the comparison at the end.
 Elsewhere: how a twin reads and writes such rows (store.sqlite_side, store.mysql_side), who may ask for it
 (chatd.chatctl_store).
-Fails: Refused never; NotACopy where the destination holds something else; what the twins raise passes through. Ended
+Fails: NotACopy where the destination holds something else, Disturbed; what the twins raise passes through. Ended
 at any moment, a copy is taken up where it was: rows and the note of how far it is are one transaction.
 
 Derived things (indexes, a conversation's last number, keys for (sender, fp)) do not travel: a side makes its own.
@@ -59,6 +59,10 @@ COUNTED = ("user", "team")
 
 class NotACopy(ChatdError):
     """The destination is neither empty nor an unfinished copy of this source. Nothing was written."""
+
+
+class Disturbed(ChatdError):
+    """Somebody had one of the stores open: what they changed may be missing. The destination stays unfinished."""
 
 
 class Side(Protocol):
@@ -161,6 +165,8 @@ def copy(source: Side, target: Side, watch: Watch) -> list[Compared]:
     target.raise_counters(source.counters())
     target.view()
     compared = [compare(table, source, target, watch) for table in TABLES]
+    if others := source.others() or target.others():
+        raise Disturbed(f"used meanwhile by {others}: what they changed may be missing; stop them and copy again")
     if all(one.same for one in compared):
         release(target)
     return compared

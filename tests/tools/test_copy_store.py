@@ -201,6 +201,32 @@ def test_a_source_that_changed_meanwhile(daemon: Callable[..., Daemon], monkeypa
         target.tables()
 
 
+def test_a_server_that_starts_meanwhile(tmp_path: Path, mariadb: MariaDB) -> None:
+    """What it writes may be missing in the copy, so no server is given that; who copies again has it."""
+    address = parse_mysql(mariadb.url())
+    with contextlib.closing(mysql.open_tables(address, 20.0)) as tables:
+        make(tables, "alice")
+    target = SqlitePlace(tmp_path / "new.db")
+    servers = []
+
+    def start(what: str, done: int, _total: int) -> None:
+        if what == "message" and not done and not servers:
+            servers.append(mysql.open_tables(address, 20.0))
+            make(servers[0], "bob")
+
+    with contextlib.closing(MysqlSide(address, False)) as one, contextlib.closing(target.side()) as other:
+        with pytest.raises(transfer.Disturbed, match="used meanwhile by chatd@"):
+            transfer.copy(one, other, start)
+        servers[0].close()
+    with pytest.raises(BootError, match="is not complete"):
+        target.tables()
+    with contextlib.closing(MysqlSide(address, False)) as one, contextlib.closing(target.side()) as other:
+        compared = transfer.copy(one, other, start)
+    assert all(one.same for one in compared)
+    with contextlib.closing(target.tables()) as tables:
+        assert [name for _, name, _ in tables.users()] == ["alice", "bob"]
+
+
 def stop_at_messages(load: Callable[..., None]) -> Callable[..., None]:
     def stopping(self: SqliteSide, table: transfer.Table, rows: list[Row]) -> None:
         if table.name == "message":
@@ -269,6 +295,13 @@ def test_a_database_is_brought_up(older: Config, capsys: pytest.CaptureFixture[s
         assert [name for _, name, _ in tables.users()] == ["alice"]
     assert chatctl_store.migrate(older, None, False, True, "") == 0
     assert capsys.readouterr().out.endswith("nothing to do\n")
+
+
+def test_an_empty_database_needs_no_backup(mariadb: MariaDB, capsys: pytest.CaptureFixture[str]) -> None:
+    config = Config(store=Store(url=mariadb.url()))
+    assert chatctl_store.migrate(config, None, False, True, "") == 0
+    assert capsys.readouterr().out.splitlines()[-2] == "step 1: done"
+    mysql.open_tables(parse_mysql(config.store.url), 20.0).close()
 
 
 def test_a_database_in_use_is_left_alone(older: Config, mariadb: MariaDB) -> None:
