@@ -30,10 +30,10 @@ MakeCluster = Callable[..., Cluster]
 Cut = tuple[tuple[int, Bridge], ...]
 
 CUTS: dict[str, tuple[Cut, float]] = {
-    "the pair": (((0, "redis"), (1, "redis")), 3.0),
+    "the pair": (((0, "redis"), (1, "redis")), 2.0),
     "one from redis": (((0, "redis"),), 6.5),
-    "one from the database": (((0, "mysql"),), 4.0),
-    "one from both": (((0, "redis"), (0, "mysql")), 6.5),
+    "one from the database": (((0, "mysql"),), 3.0),
+    "one from both": (((0, "redis"), (0, "mysql")), 5.0),
 }
 """And for how long: some longer than the lease of a worker that is not heard of."""
 
