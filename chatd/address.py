@@ -59,7 +59,8 @@ class MysqlAddress(NamedTuple):
         where = self.unix_socket or (f"[{self.host}]" if ":" in self.host else self.host) + f":{self.port}"
         return f"mysql://{self.user}@{where}/{self.database}"
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        return str(self)
 
 
 _MYSQL = "mysql://USER:PASSWORD@HOST:PORT/DB"

@@ -7,16 +7,18 @@ Fails: Again when two transactions met: nothing was changed, and it is to be run
 server cannot be reached or does not answer in time; after commit(), what became of the transaction may then be unknown,
 and whoever repeats it meets the keys it may have left (P2).
 
-A batch is four round trips: begin and the directory's version; the conversations' locks, then members and known
-keys; all rows; commit. Who numbers messages holds the row of each conversation until the commit, so numbers have no
-holes and become visible in their order (P3). The rows are locked in the order of their ids, before anything else is
-locked, so two batches wait for each other and never in a circle; what deadlocks are left (with joins, or friends)
-end in Again.
+A batch is four round trips: begin and the directory's version; the conversations' locks, then the members of groups;
+all rows and the numbers given; commit. Who numbers messages holds the row of each conversation until the commit, so
+numbers have no holes and become visible in their order (P3). The rows are locked in the order of their ids, before
+anything else is locked, so two batches wait for each other and never in a circle; what deadlocks are left (with joins,
+or friends) end in Again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -26,13 +28,15 @@ from chatd.model import ConversationId, GroupId, Message, Seq, User, UserId
 from chatd.protocol import SendMessage
 from chatd.store.archive import CACHE, COLUMNS, NOBODY, Found, Pair
 from chatd.store.base import Again, Draft, Stored
-from chatd.store.mysql_connection import MysqlConnection
+from chatd.store.mysql_connection import MysqlConnection, Taken
 from chatd.store.mysql_history import MysqlArchive
 from chatd.store.mysql_schema import MIGRATIONS, migrate, version_of
 from chatd.store.people import name_key
 from chatd.store.versions import FILLING, check_filled, check_version
 
 _MIGRATING_S = 3600.0
+_LOOKING_S = 10.0
+"""So long after a repetition others are expected: whoever was cut off sends again."""
 _STATEMENT_BYTES = 1 << 20
 """Rows of one INSERT, if the server takes as much."""
 _INSERT = b"INSERT INTO message (conversation, seq, sender_id, send_key, fp, sent_at_ms, qos, typeu, body) VALUES "
@@ -40,6 +44,7 @@ _DIRECTORY = "SELECT value FROM meta WHERE `key` = 'directory'"
 _LOCK = b"SELECT id, last FROM conversation FORCE INDEX (PRIMARY) WHERE id IN (%s) ORDER BY id FOR UPDATE"
 _MEMBERS = b"SELECT team_id, user_id FROM member WHERE (team_id, user_id) IN (%s)"
 _SENT = f"SELECT m.send_key, {COLUMNS} FROM message AS m WHERE m.send_key IN (%s)".encode()
+_COUNT = b"UPDATE conversation SET last = last + %d WHERE id IN (%s)"
 _NOTHING = b"SELECT 1 FROM DUAL WHERE FALSE"
 
 Named = tuple[str, UserId]
@@ -54,6 +59,7 @@ class MysqlTables(MysqlArchive):
         super().__init__(db)
         self._pairs: dict[Pair, ConversationId] = {}
         self._directory = ""
+        self._looking_until = 0.0
         self._made_something = False
         self._witness: tuple[str, int] | None = None
         """A row of this transaction: table and number. Where it is afterwards, all of it is."""
@@ -130,14 +136,28 @@ class MysqlTables(MysqlArchive):
     # ---------------------------------------------------------------- messages
 
     def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:
-        """Cost: two round trips whatever the number of drafts, two more for recipients seen for the first time."""
+        """Cost: two round trips whatever the number of drafts, two more for recipients seen for the first time.
+        Whether something was sent before is asked once an insert has met its key: then, and of every batch for a
+        while."""
         places = self._places(drafts)
         first = self._keys.first
         keys = [first(draft.sender.id, draft.command.fp) if draft.command.fp else None for draft in drafts]
-        last, sent = self._lock(drafts, places, keys)
+        last = self._lock(drafts, places)
+        if time.monotonic() >= self._looking_until:
+            try:
+                return self._store(drafts, places, keys, dict(last), {}, now_ms)
+            except Taken:
+                self._looking_until = time.monotonic() + _LOOKING_S
+        return self._store(drafts, places, keys, last, self._known(keys), now_ms)
+
+    def _store(
+        self, drafts: Sequence[Draft], places: Sequence[Place | ErrorCode], keys: Sequence[int | None],
+        last: dict[ConversationId, Seq], sent: dict[int, Message], now_ms: int,
+    ) -> list[Stored | ErrorCode]:  # fmt: skip
+        """last: as locked, counted on here. sent: what is known to have the keys; joined by what is stored here."""
         results: list[Stored | ErrorCode] = []
         rows: list[bytes] = []
-        numbered: set[ConversationId] = set()
+        given: Counter[ConversationId] = Counter()
         literal = self._db.literal
         for draft, place, key in zip(drafts, places, keys, strict=True):
             sender, command = draft.sender, draft.command
@@ -151,7 +171,7 @@ class MysqlTables(MysqlArchive):
                     results.append(ErrorCode.LIMIT_REACHED if found is None else Stored(found, False))
                     continue
             seq = last[conversation] = last[conversation] + 1
-            numbered.add(conversation)
+            given[conversation] += 1
             fp, body, qos, typeu = command.fp, command.body, command.qos, command.typeu
             rows.append(
                 b"(%d,%d,%d,%s,%s,%d,%d,%d,%s)"
@@ -164,39 +184,42 @@ class MysqlTables(MysqlArchive):
             if key is not None:
                 sent[key] = message
             results.append(Stored(message, True))
-        self._insert(rows, [(conversation, last[conversation]) for conversation in sorted(numbered)])
+        self._insert(rows, given)
         return results
 
-    def _insert(self, rows: list[bytes], last: list[tuple[ConversationId, Seq]]) -> None:
-        """The numbers given go with the first rows, in one round trip."""
-        if not rows:
-            return
-        numbers = b",".join(b"(%d,%d)" % pair for pair in last)
-        first = [b"INSERT INTO conversation VALUES %s ON DUPLICATE KEY UPDATE last = VALUES(last)" % numbers]
-        for part in _parts(rows, min(_STATEMENT_BYTES, self._db.packet_bytes // 2)):
-            answer = self._db.query_all(*first, _INSERT + b",".join(part))[-1]
-            first = []
+    def _insert(self, rows: list[bytes], given: Counter[ConversationId]) -> None:
+        """The numbers given go with the last rows, in one round trip. Taken: nothing was written."""
+        by_count: dict[int, list[ConversationId]] = {}
+        for conversation, count in given.items():
+            by_count.setdefault(count, []).append(conversation)
+        counted = [_COUNT % (count, _list(sorted(numbers))) for count, numbers in by_count.items()]
+        parts = list(_parts(rows, min(_STATEMENT_BYTES, self._db.packet_bytes // 2)))
+        for index, part in enumerate(parts):
+            following = counted if index == len(parts) - 1 else []
+            try:
+                answer = self._db.query_all(_INSERT + b",".join(part), *following)[0]
+            except Taken as error:
+                if index:
+                    self._looking_until = time.monotonic() + _LOOKING_S
+                    raise Again("a key of a long batch is taken") from error
+                raise
             assert answer.lastrowid
             self._witness = self._witness or ("message", answer.lastrowid)
 
-    def _lock(
-        self, drafts: Sequence[Draft], places: list[Place | ErrorCode], keys: Sequence[int | None]
-    ) -> tuple[dict[ConversationId, Seq], dict[int, Message]]:
-        """The last numbers of all conversations, which nobody else can give on now, and the messages that have one of
-        the keys. A draft to a group the sender is not in is refused in `places`."""
+    def _lock(self, drafts: Sequence[Draft], places: list[Place | ErrorCode]) -> dict[ConversationId, Seq]:
+        """The last numbers of all conversations, which nobody else can give on now. A draft to a group the sender is
+        not in is refused in `places`."""
         conversations = sorted({place[0] for place in places if not isinstance(place, ErrorCode)})
         asking = {(draft.command.to_group, draft.sender.id) for draft in drafts if draft.command.to_group}
-        wanted = sorted(key for key in keys if key is not None)
-        locked, members, sent = self._db.query_all(
-            _LOCK % _list(conversations) if conversations else _NOTHING,
-            _MEMBERS % _pairs(sorted(asking)) if asking else _NOTHING,
-            _SENT % _list(wanted) if wanted else _NOTHING,
+        if not conversations:
+            return {}
+        locked, members = self._db.query_all(
+            _LOCK % _list(conversations), _MEMBERS % _pairs(sorted(asking)) if asking else _NOTHING
         )
-        last: dict[ConversationId, Seq] = dict(locked.fetchall())
         strangers = asking.difference(members.fetchall())
         if strangers:
             self._refuse(strangers, drafts, places)
-        return last, self._by_key(sent.fetchall())
+        return dict(locked.fetchall())
 
     def _refuse(
         self, strangers: set[tuple[GroupId, UserId]], drafts: Sequence[Draft], places: list[Place | ErrorCode]
@@ -206,6 +229,11 @@ class MysqlTables(MysqlArchive):
             group = draft.command.to_group
             if group and (group, draft.sender.id) in strangers:
                 places[index] = ErrorCode.NOT_A_MEMBER if group in groups else ErrorCode.UNKNOWN_GROUP
+
+    def _known(self, keys: Sequence[int | None]) -> dict[int, Message]:
+        """The messages that have one of the keys."""
+        wanted = sorted(key for key in keys if key is not None)
+        return self._by_key(self._db.query(_SENT % _list(wanted)).fetchall()) if wanted else {}
 
     def _by_key(self, rows: list[tuple[Any, ...]]) -> dict[int, Message]:
         found: list[Found] = [row[1:] for row in rows]

@@ -22,12 +22,17 @@ from chatd.address import MysqlAddress
 from chatd.errors import Unavailable
 from chatd.store.base import Again
 
-_MET = (1062, 1205, 1213)
-"""A unique key is taken, a lock is not to be had in time, a deadlock."""
+_TAKEN = 1062
+_MET = (1205, 1213)
+"""A lock is not to be had in time, a deadlock."""
 _GONE = (2006, 2013)
 """The server had closed the connection, or closed it now."""
 _MODE = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
+
+
+class Taken(Again):
+    """A unique key is somebody's: the statement did nothing, the transaction may go on."""
 
 
 class Answer:
@@ -121,6 +126,8 @@ class MysqlConnection:
                 return answers
 
     def _failure(self, error: MySQLdb.Error) -> Exception:
+        if _code(error) == _TAKEN:
+            return Taken("a unique key is taken")
         if _code(error) in _MET:
             return Again(str(_code(error)))
         self.discard()

@@ -116,8 +116,13 @@ class MariaDB:
         self._gone(30.0)
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay, nothing is answered."""
+        """SIGSTOP: connections stay, nothing is answered. Every thread stands when it returns."""
         self._send(signal.SIGSTOP)
+        wait_until(10, "every thread stands", self._stands, 0.002)
+
+    def _stands(self) -> bool:
+        stats = [path.read_text() for path in Path(f"/proc/{self.pid}/task").glob("*/stat")]
+        return all(stat.rpartition(")")[2].split()[0] in "Tt" for stat in stats)
 
     def resume(self) -> None:
         self._send(signal.SIGCONT)

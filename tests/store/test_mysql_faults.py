@@ -329,25 +329,37 @@ def test_two_who_store_the_same_fp_at_once_store_it_once(mariadb: MariaDB, opene
         sent(one, alice, to(user))
     one.begin()
     one.append([Draft(alice, to(bob, "first", "fp"))], 1)
-    met: list[BaseException] = []
-    second = threading.Thread(target=_append, args=(other, Draft(alice, to(carol, "second", "fp")), met))
+    results: list[Stored | ErrorCode] = []
+    drafts = [(alice, to(carol, "2")), (alice, to(carol, "second", "fp")), (alice, to(carol, "3"))]
+    second = threading.Thread(target=lambda: results.extend(send(other, *drafts)))
     second.start()
     wait_until(10, "the second waits", lambda: _waits_for_lock(mariadb))
     one.commit()
     second.join(10)
-    assert [type(error) for error in met] == [Again]
-    again = sent(other, alice, to(carol, "second", "fp"))
-    assert (again.fresh, again.message.body, again.message.to_id) == (False, "first", bob.id)
+    messages = [(result.fresh, result.message) for result in results if isinstance(result, Stored)]
+    assert [(fresh, message.body, message.seq) for fresh, message in messages] == [
+        (True, "2", 2),
+        (False, "first", 2),
+        (True, "3", 3),
+    ]
+    assert messages[1][1].to_id == bob.id
+    assert sent(one, alice, to(carol, "4")).message.seq == 4
 
 
-def _append(tables: Tables, draft: Draft, met: list[BaseException]) -> None:
-    tables.begin()
-    try:
-        tables.append([draft], 1)
-        tables.commit()
-    except Again as error:
-        tables.rollback()
-        met.append(error)
+def test_a_repetition_in_a_batch_of_several_statements(
+    mariadb: MariaDB, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first rows are written when the key is met: the transaction is begun again."""
+    monkeypatch.setattr(mysql, "_STATEMENT_BYTES", 1000)
+    tables = opened(mariadb.url())
+    alice, bob = make(tables, "alice", "bob")
+    first = sent(tables, alice, to(bob, "first", "fp"))
+    drafts = [(alice, to(bob, f"{number:0500}", f"fp {number}")) for number in range(6)] + [(alice, to(bob, "", "fp"))]
+    with pytest.raises(Again):
+        send(tables, *drafts)
+    results = send(tables, *drafts)
+    assert [result.message.seq for result in results if isinstance(result, Stored)] == [2, 3, 4, 5, 6, 7, 1]
+    assert results[-1] == Stored(first.message, False)
 
 
 def _waits_for_lock(server: MariaDB) -> bool:
@@ -452,6 +464,6 @@ def test_one_name_is_taken_once(mariadb: MariaDB, opened: Open) -> None:
     wait_until(10, "the second waits", lambda: _waits_for_lock(mariadb))
     one.commit()
     taking.join(10)
-    assert [type(error) for error in met] == [Again]
+    assert [isinstance(error, Again) for error in met] == [True]
     with pytest.raises(Refused):
         done(other, lambda tables: tables.create_user("Carol", "", 1))
