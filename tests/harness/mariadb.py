@@ -121,7 +121,10 @@ class MariaDB:
         wait_until(10, "every thread stands", self._stands, 0.002)
 
     def _stands(self) -> bool:
-        stats = [path.read_text() for path in Path(f"/proc/{self.pid}/task").glob("*/stat")]
+        try:
+            stats = [path.read_text() for path in Path(f"/proc/{self.pid}/task").glob("*/stat")]
+        except OSError:  # one has just ended
+            return False
         return all(stat.rpartition(")")[2].split()[0] in "Tt" for stat in stats)
 
     def resume(self) -> None:
