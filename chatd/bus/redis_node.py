@@ -40,7 +40,7 @@ class Limits:
 
     answer_s: float = 1.0
     connect_s: float = 2.0
-    ping_s: float = 1.0
+    ping_s: float = 0.5
     silent_s: float = 3.0
     retry_s: tuple[float, float] = (0.05, 1.0)
     queue_bytes: int = 8 * 1024 * 1024
