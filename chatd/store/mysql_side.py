@@ -7,6 +7,7 @@ Fails: BootError when it cannot be used, 75 when somebody else does; Unavailable
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 from chatd.address import MysqlAddress
@@ -19,6 +20,8 @@ from chatd.store.versions import check_version
 
 _LIMIT_S = 24 * 3600.0
 """Of one statement: nobody waits for an answer here."""
+_PARTING_S = 2
+"""The server notices a little later that somebody has gone."""
 _PAGE, _PAGE_CHARS = 5000, 4 * 1024 * 1024
 """Rows and about so many characters are held at a time."""
 _STATEMENT_BYTES = 1024 * 1024
@@ -40,9 +43,12 @@ def alone_with(address: MysqlAddress) -> MysqlConnection:
     """A connection that is the only one of chatctl's to this database, while no server has any."""
     db = patient(address)
     try:
-        if db.execute(f"SELECT GET_LOCK({_LOCK}, 0)").fetchone()[0] != 1:
+        if db.execute(f"SELECT GET_LOCK({_LOCK}, {_PARTING_S})").fetchone()[0] != 1:
             raise BootError(f"{address}: another chatctl is working on it", Exit.TRY_AGAIN)
-        if found := others(db):
+        until = time.monotonic() + _PARTING_S
+        while (found := others(db)) and time.monotonic() < until:
+            time.sleep(0.05)
+        if found:
             raise BootError(f"{address}: is in use by {found}: stop the servers first", Exit.TRY_AGAIN)
     except Unavailable as error:
         raise BootError(f"{address}: {error}", Exit.UNAVAILABLE) from None
