@@ -59,8 +59,13 @@ class Trial:
         return {name: talker.conn for name, talker in self.throng.people.items() if talker.logged_in}
 
     def dropped(self, before: dict[str, int]) -> list[str]:
+        """Who is not on that connection any more. An old client may have died of what it was sent."""
         people = self.throng.people
-        return [f"{name} ({people[name].wire})" for name, conn in before.items() if people[name].conn != conn]
+        return [
+            f"{name} ({people[name].wire}) {' '.join(people[name].deaths)}"
+            for name, conn in before.items()
+            if people[name].conn != conn
+        ]
 
 
 def try_cluster(

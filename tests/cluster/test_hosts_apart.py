@@ -4,9 +4,12 @@ accepted on either side arrives (P5), and who logged in twice meanwhile is one s
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -100,15 +103,56 @@ def healthy(daemon: Daemon) -> bool:
     return bool(told["store_ok"] and told["bus_ok"])
 
 
-@pytest.mark.parametrize("rounds", [1, slow(8, limit_s=600)])
+@pytest.mark.parametrize(("rate", "messages"), [("100kbit", 300), slow("60kbit", 3000, limit_s=900)])
+def test_the_ways_of_a_host_are_slow(
+    make_cluster: MakeCluster, network: Network, record_property: Note, rate: str, messages: int
+) -> None:
+    """Late is not lost, and slow is not dead: nobody is dropped."""
+    cluster = make_cluster(network=network, accounts=ALL_SEE, listen=OLD_PACE).start()
+    cluster.expect_error("store failed", "store is slow")
+
+    async def fault(trial: Trial) -> None:
+        before = trial.present()
+        for bridge in ("redis", "mysql"):
+            network.hosts[0].cables[bridge].slow(rate)
+        await more_talk(trial.throng, messages, 600)
+        for bridge in ("redis", "mysql"):
+            network.hosts[0].cables[bridge].quicken()
+        await more_talk(trial.throng, 100)
+        assert trial.dropped(before) == []
+
+    trial, _ = try_cluster(cluster, fault, record_property, at_least=messages, limit_s=100 + messages / 5)
+    record_property("verdict", f"{rate}: longest answer {longest_answer(trial.throng.journal.lines)}")
+
+
+Mending = Callable[[], None]
+
+
+@contextlib.contextmanager
+def pair_cut(make_cluster: MakeCluster) -> Iterator[tuple[Cluster, Mending, Mending]]:
+    with Network(2) as network:
+        cluster = make_cluster(network=network).start()
+        cut, _ = CUTS["the pair"]
+        yield cluster, lambda: pull(network, cut), lambda: mend(network, cut)
+        cluster.discard()
+
+
+@contextlib.contextmanager
+def worker_stopped(make_cluster: MakeCluster) -> Iterator[tuple[Cluster, Mending, Mending]]:
+    """Longer than its lease, shorter than what the master takes for a hang."""
+    cluster = make_cluster().start()
+    (worker,) = cluster.daemons[0].workers()
+    yield cluster, lambda: os.kill(worker, signal.SIGSTOP), lambda: os.kill(worker, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("rounds", [1, slow(8, limit_s=900)])
+@pytest.mark.parametrize("apart", [pair_cut, worker_stopped], ids=["cables cut", "worker stopped"])
 def test_who_logged_in_on_both_sides_is_one_session_again(
-    make_cluster: MakeCluster, network: Network, record_property: Note, rounds: int
+    make_cluster: MakeCluster, record_property: Note, rounds: int, apart: Callable[..., Any]
 ) -> None:
     """While the hosts cannot hear each other, each lets the user in; then one of the two has to go."""
-    cluster = make_cluster(network=network).start()
-    cut, _ = CUTS["the pair"]
 
-    async def story() -> None:
+    async def story(cluster: Cluster, part: Mending, join: Mending) -> None:
         region = Throng(cluster).region
         longest, checked = 0.0, 0
         for _ in range(rounds):
@@ -119,14 +163,13 @@ def test_who_logged_in_on_both_sides_is_one_session_again(
             async with kept_alive([person for pair in pairs for person in pair]):
                 for one, _ in pairs:
                     await one.arrive()
-                pull(network, cut)
-                for _, other in pairs:
-                    await insist(other)
+                part()
+                await asyncio.gather(*(insist(other) for _, other in pairs))
                 assert not any(one.away.is_set() for one, _ in pairs)
-                mend(network, cut)
-                mended_at = time.monotonic()
+                join()
+                joined_at = time.monotonic()
                 await until(30, "one of each two has gone", lambda pairs=pairs: all(map(one_left, pairs)))
-                longest, checked = max(longest, time.monotonic() - mended_at), checked + len(pairs)
+                longest, checked = max(longest, time.monotonic() - joined_at), checked + len(pairs)
                 await asyncio.sleep(1.5)  # the other must not go too
                 assert all(map(one_left, pairs))
             for person in (person for pair in pairs for person in pair if not has_gone(person)):
@@ -134,7 +177,8 @@ def test_who_logged_in_on_both_sides_is_one_session_again(
         record_property("verdict", f"one session again within {longest:.1f} s, N = {checked}")
         assert longest < OFFLINE_S
 
-    run(story(), 60 + 60 * rounds)
+    with apart(make_cluster) as (cluster, part, join):
+        run(story(cluster, part, join), 60 + 60 * rounds)
 
 
 def one_left(pair: Sequence[Person]) -> bool:

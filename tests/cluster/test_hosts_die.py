@@ -130,6 +130,26 @@ def test_hosts_are_killed_by_turns_while_people_talk(
     assert inspect(mariadb, cluster.schema) >= verdict.counts["expected"] / 3
 
 
+@pytest.mark.parametrize("rounds", [5, slow(50, limit_s=600)])
+def test_reloads_of_all_hosts_are_noticed_by_nobody(
+    make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, rounds: int
+) -> None:
+    """P8, and nobody is shown as gone."""
+    cluster = make_cluster(database=mariadb, accounts=ALL_SEE, listen=OLD_PACE).start()
+
+    async def fault(trial: Trial) -> None:
+        before = trial.present()
+        for number in range(rounds):
+            for daemon in trial.daemons:
+                daemon.config["limits"] = {"body_bytes": 4000 + number}
+                daemon.write_config()
+                assert (await asyncio.to_thread(daemon.ctl, "reload")).returncode == 0
+            await more_talk(trial.throng, 50)
+        assert trial.dropped(before) == []
+
+    try_cluster(cluster, fault, record_property, at_least=50 * rounds, limit_s=60 + 10 * rounds)
+
+
 # ---------------------------------------------------------------- twice at once
 
 
