@@ -44,7 +44,7 @@ $(DEV_STAMP): pyproject.toml | $(BIN)/python
 install: $(DEV_STAMP)
 
 tools:
-	@.ci/tools g++ strace chromium redis-server mariadbd=mariadb-server haproxy \
+	@.ci/tools g++ strace chromium openssl redis-server mariadbd=mariadb-server haproxy \
 		nginx /usr/lib/nginx/modules/ngx_stream_module.so=libnginx-mod-stream ip=iproute2
 
 # ---------------------------------------------------------------- running

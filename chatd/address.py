@@ -1,7 +1,7 @@
 """An address of a [[listen]]: `tcp://HOST:PORT`, `udp://HOST:PORT`, `ws://HOST:PORT/PATH`, `unix:PATH`; and of a
-MySQL store: `mysql://USER:PASSWORD@HOST:PORT/DB`.
+MySQL store: `mysql://USER:PASSWORD@HOST:PORT/DB`; and of Redis, in its many places (parse_redis).
 
-Owns: the meaning of that text. Binding is in master.listeners, connecting in store.mysql_connection.
+Owns: the meaning of that text. Binding is in master.listeners, connecting in store.mysql_connection and bus.redis_node.
 Fails: ValueError with what is wrong; it never repeats a password.
 """
 
@@ -87,3 +87,96 @@ def parse_mysql(text: str) -> MysqlAddress:
         raise ValueError(f"mysql: needs one database: {_MYSQL}")
     user, password = unquote(parts.username), unquote(parts.password or "")
     return MysqlAddress(parts.hostname or "", port, user, password, database, socket, options.get("ssl_ca", ""))
+
+
+class RedisAddress(NamedTuple):
+    """kind: "", "sentinel" or "cluster". hosts: of the server, of sentinels, or some nodes; a Unix socket has its path
+    and port 0. service: the sentinels' name of the server."""
+
+    kind: str
+    hosts: tuple[tuple[str, int], ...]
+    tls: bool
+    username: str
+    password: str
+    db: int
+    service: str
+    options: dict[str, str]
+
+    def __repr__(self) -> str:
+        """Without the password."""
+        return f"redis+{self.kind}:{self.hosts}"
+
+
+REDIS_SCHEMES = (
+    "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"
+)  # fmt: skip
+_REDIS_OPTIONS = {
+    "": ("db", "username", "password"),
+    "sentinel": ("sentinel_username", "sentinel_password"),
+    "cluster": (),
+}
+_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+
+
+def parse_redis(text: str) -> RedisAddress:
+    """As redis-py reads it, and
+
+    redis://[USER:PASSWORD@]HOST:PORT/DB            rediss:// the same over TLS, with ssl_ca_certs, ssl_certfile,
+    unix:PATH?db=DB&password=PASSWORD               ssl_keyfile, ssl_cert_reqs and ssl_check_hostname in its query
+    redis+sentinel://HOST:PORT,HOST:PORT/NAME/DB    sentinel_username and sentinel_password in its query
+    redis+cluster://HOST:PORT,HOST:PORT             the nodes to begin with
+    """
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise ValueError("is not a URL; @ : / ? # % in a password are written %40 %3A %2F %3F %23 %25") from None
+    base, _, kind = parts.scheme.partition("+")
+    if parts.scheme not in REDIS_SCHEMES:
+        raise ValueError(f"{parts.scheme}: is no place of Redis (there are: {', '.join(REDIS_SCHEMES)})")
+    options = _redis_options(parts.scheme, kind, parts.query)
+    secret, _, where = parts.netloc.rpartition("@")
+    path, service = parts.path.strip("/"), ""
+    hosts: tuple[tuple[str, int], ...]
+    if base == "unix":
+        if parts.netloc or not path:
+            raise ValueError("unix: needs a path")
+        hosts, path = ((parts.path, 0),), ""
+    else:
+        hosts = _redis_hosts(where, 26379 if kind == "sentinel" else 6379)
+    if kind == "sentinel":
+        service, _, path = path.partition("/")
+        if not service:
+            raise ValueError("needs the sentinels' name of the server: redis+sentinel://HOST:PORT/NAME")
+    db = path or options.get("db", "0")
+    if not db.isdecimal():
+        raise ValueError("a database is a number")
+    if kind == "cluster" and int(db):
+        raise ValueError("a cluster has no databases but 0")
+    if not kind and len(hosts) > 1:
+        raise ValueError("has more than one server: redis+sentinel:// or redis+cluster://?")
+    user, _, password = secret.partition(":")
+    username = unquote(user) or options.get("username", "")
+    password = unquote(password) or options.get("password", "")
+    return RedisAddress(kind, hosts, base == "rediss", username, password, int(db), service, options)
+
+
+def _redis_options(scheme: str, kind: str, query: str) -> dict[str, str]:
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    known = (*_REDIS_OPTIONS[kind], *(_TLS_OPTIONS if scheme.startswith("rediss") else ()))
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise ValueError(f"{scheme}: has no option {unknown[0]} (there are: {', '.join(known) or 'none'})")
+    if options.get("ssl_cert_reqs", "none") not in ("required", "optional", "none"):
+        raise ValueError("ssl_cert_reqs: required, optional or none")
+    return options
+
+
+def _redis_hosts(text: str, port: int) -> tuple[tuple[str, int], ...]:
+    found = []
+    for one in text.split(","):
+        try:
+            parts = urlsplit(f"//{one}")
+            found.append((parts.hostname or "127.0.0.1", parts.port or port))
+        except ValueError:
+            raise ValueError("is not HOST:PORT; @ : / ? # % in a password are written %xx") from None
+    return tuple(found)

@@ -35,9 +35,7 @@ BUILT_IN = "built-in defaults"
 # What this version can do. A transport, store or bus is added here the day it works.
 TRANSPORTS = ("tcp", "udp", "unix", "ws")
 STORES = ("sqlite", "mysql")
-BUSES = (
-    "local", "unix", "redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"
-)  # fmt: skip
+BUSES = ("local", *address.REDIS_SCHEMES)
 
 DESCRIPTORS_BESIDES_CLIENTS = 160
 """Of one worker: 64 files of marks, the store, logs, order and life sockets, other workers, and what net.server keeps
@@ -197,6 +195,9 @@ def _check(config: Config, file: str) -> None:
     _check_url(config.store.url, STORES, f"{file}: store.url")
     _check_url(config.bus.url, BUSES, f"{file}: bus.url")
     _check_store(config.store.url, f"{file}: store.url")
+    _check_bus(config.bus.url, f"{file}: bus.url")
+    if not re.fullmatch(r"[\w.:-]+", config.bus.prefix, re.ASCII):
+        raise ConfigError(f"{file}: bus.prefix: letters, digits and . : _ - only")
     if config.accounts.login == "open" and not config.accounts.insecure_open_login:
         raise ConfigError(
             f'{file}: accounts.login: "open" lets anybody in as anybody; it needs insecure_open_login = true'
@@ -269,6 +270,15 @@ def _check_store(url: str, label: str) -> None:
     if url.startswith("mysql:"):
         try:
             address.parse_mysql(url)
+        except ValueError as error:
+            raise ConfigError(f"{label}: {error}") from None
+
+
+def _check_bus(url: str, label: str) -> None:
+    """What parse_redis says repeats no password."""
+    if not url.startswith("local:"):
+        try:
+            address.parse_redis(url)
         except ValueError as error:
             raise ConfigError(f"{label}: {error}") from None
 

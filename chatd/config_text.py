@@ -174,7 +174,8 @@ def mask(value: Any) -> Any:
         return {key: "***" if _SECRET.search(key) else mask(one) for key, one in value.items()}
     if not isinstance(value, str):
         return value
-    return re.sub(r"(://[^/@:]*):[^@]*@", r"\1:***@", value)
+    value = re.sub(r"(://[^/@:]*):[^@]*@", r"\1:***@", value)
+    return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", value)
 
 
 def main(arguments: list[str]) -> int:

@@ -84,6 +84,9 @@ def test_the_sample_says_the_defaults(tmp_path):
         ('[store]\nurl = "chatd.db"', "store.url", "not in this version"),
         ('[store]\nurl = "sqlite:"', "store.url", "file name"),
         ('[bus]\nurl = "amqp://h"', "bus.url", "not in this version"),
+        ('[bus]\nurl = "redis://:secret@h:port"', "bus.url", "HOST:PORT"),
+        ('[bus]\nurl = "redis+sentinel://:secret@h"', "bus.url", "the sentinels' name"),
+        ('[bus]\nprefix = "a b"', "bus.prefix", "letters"),
         ('[store]\nurl = "env:NOT_SET_AT_ALL"', "store.url", "NOT_SET_AT_ALL"),
         ('[store]\nurl = "file:missing"', "store.url", "missing"),
         ('[accounts]\nlogin = "open"', "accounts.login", "insecure_open_login"),
@@ -147,6 +150,7 @@ def test_secrets_come_from_elsewhere_and_are_masked(tmp_path, monkeypatch):
     assert 'url = "mysql://chat:***@db:3306/chat"  # env:CHATD_TEST_STORE' in text
     assert 'url = "redis://:***@cache:6379"  # file:bus.secret' in text
     assert "hush" not in text
+    assert config_text.mask("unix:/s?db=1&password=hush&x=1") == "unix:/s?db=1&password=***&x=1"
 
 
 def test_the_effective_configuration_is_a_file(tmp_path):
@@ -175,6 +179,7 @@ def test_plugins_are_read_in_order_and_their_secrets_masked(tmp_path):
     assert words.options["deep"] == {"api_token": "hush", "list": [1, 2.5, True, "x"]}
     text = config_text.effective(loaded)
     assert "hush" not in text
+    assert config_text.mask("unix:/s?db=1&password=hush&x=1") == "unix:/s?db=1&password=***&x=1"
     again = load(tmp_path, text.replace("***", "hush")).config
     assert again == loaded.config
     assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(again)), Config) == again

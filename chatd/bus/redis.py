@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import re
 import socket
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
@@ -30,7 +29,6 @@ from chatd import log
 from chatd.bus import envelope
 from chatd.bus.base import Topic
 from chatd.bus.redis_canary import Canary
-from chatd.bus.redis_cluster import Cluster
 from chatd.bus.redis_gaps import Gaps
 from chatd.bus.redis_lease import Lease
 from chatd.bus.redis_marks import CLAIM, RELEASE, Marks
@@ -40,7 +38,7 @@ from chatd.bus.redis_nodes import Nodes, OneNode
 from chatd.bus.redis_presence import Presence
 from chatd.bus.redis_roster import Roster, Worker
 from chatd.bus.redis_url import read
-from chatd.errors import BootError, Exit, Unavailable
+from chatd.errors import Unavailable
 
 _COMPLAIN_S = 60.0
 
@@ -55,8 +53,6 @@ class RedisBus:
     def __init__(self, url: str, prefix: str, lease_s: float, slot: int, limits: Limits | None = None) -> None:
         """Raises BootError for a URL that means nothing."""
         self._place = read(url)
-        if not re.fullmatch(r"[\w.:-]+", prefix, re.ASCII):
-            raise BootError("bus.prefix: letters, digits and . : _ - only", Exit.CONFIG)
         self._names = Names(prefix)
         self._lease_s = lease_s
         self._slot = slot
@@ -83,7 +79,7 @@ class RedisBus:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_message, self._on_lost = on_message, on_lost
-        self._nodes: Nodes = (Cluster if self._place.kind == "cluster" else OneNode)(self._place, self, self._limits)
+        self._nodes = self._find_nodes()
         self._canary = Canary()
         self._lease = lease = Lease(self._nodes, self._names, self._lease_s)
         self._token = lease.token
@@ -106,6 +102,13 @@ class RedisBus:
         self._opened = True
         self._gaps.open()
         self._keeper = self._loop.create_task(self._keep())
+
+    def _find_nodes(self) -> Nodes:
+        if self._place.kind != "cluster":
+            return OneNode(self._place, self, self._limits)
+        from chatd.bus.redis_cluster import Cluster  # with it comes redis-py, 9 MB
+
+        return Cluster(self._place, self, self._limits)
 
     async def _join(self) -> None:
         await self._lease.renew()

@@ -1,28 +1,21 @@
-"""What the URL of the bus says of Redis: where it is, how to log in, how it is proved.
+"""What the URL of the bus says of Redis, as it is used: where it is, how to log in, how it is proved.
 
-Owns: reading the URL (redis-py's own reader for all that is not ours), TLS.
-Not here: connecting (bus.redis_node), asking sentinels (bus.redis_node), the topology of a cluster (bus.redis_cluster).
+Owns: TLS. Not here: the text (chatd.address), connecting and asking sentinels (bus.redis_node), the topology of a
+cluster (bus.redis_cluster).
 Fails: BootError, one line, without the URL: it may hold a password.
-
-    redis://[USER:PASSWORD@]HOST:PORT/DB            rediss:// the same over TLS, with ssl_ca_certs, ssl_certfile,
-    unix:PATH?db=DB&password=PASSWORD               ssl_keyfile, ssl_cert_reqs and ssl_check_hostname in its query
-    redis+sentinel://HOST:PORT,HOST:PORT/NAME/DB    sentinel_username and sentinel_password in its query
-    redis+cluster://HOST:PORT,HOST:PORT             the nodes to begin with
 """
 
 from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
-from urllib.parse import urlsplit
+from typing import Literal, NamedTuple
 
-from redis.connection import parse_url
-
+from chatd.address import parse_redis
 from chatd.errors import BootError, Exit
 
 Kind = Literal["single", "sentinel", "cluster"]
-_PORTS: dict[Kind, int] = {"single": 6379, "sentinel": 26379, "cluster": 6379}
+_KINDS: dict[str, Kind] = {"": "single", "sentinel": "sentinel", "cluster": "cluster"}
 
 
 class Address(NamedTuple):
@@ -66,80 +59,34 @@ def _login(username: str, password: str) -> tuple[str, ...]:
 
 def read(url: str) -> Place:
     """Files named in it are opened."""
-    scheme, _, rest = url.partition(":")
     try:
-        if scheme == "unix":
-            found = _parsed(f"unix://{rest.removeprefix('//')}")
-            return _place("single", (Address(found["path"], 0),), found, None)
-        base, _, kind = scheme.partition("+")
-        return _read_hosts(base, kind, url)
-    except (ValueError, KeyError) as error:
-        raise BootError(f"bus.url: {_reason(error)}", Exit.CONFIG) from None
-    except (OSError, ssl.SSLError) as error:
-        name = getattr(error, "filename", None)
-        raise BootError(f"bus.url: TLS: {name + ': ' if name else ''}{error.strerror or error}", Exit.CONFIG) from None
-
-
-def _parsed(url: str) -> dict[str, Any]:
-    return dict(parse_url(url))  # type: ignore[no-untyped-call]
-
-
-class _Wrong(ValueError):
-    """Its text may be shown."""
-
-
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, _Wrong) else "is not a URL that redis-py understands"
-
-
-def _read_hosts(base: str, kind: str, url: str) -> Place:
-    parts = urlsplit(url)
-    if kind not in ("", "sentinel", "cluster") or base not in ("redis", "rediss"):
-        raise _Wrong(f"{base}+{kind}: is no such place" if kind else f"{base}: is no such place")
-    which: Kind = kind or "single"  # type: ignore[assignment]
-    secret, _, hosts = parts.netloc.rpartition("@")
-    path, service = parts.path, ""
-    if which == "sentinel":
-        service, _, db = parts.path.lstrip("/").partition("/")
-        path = f"/{db}"
-        if not service:
-            raise _Wrong("needs the sentinels' name of the server: redis+sentinel://HOST:PORT/NAME")
-    if path.strip("/") and not path.strip("/").isdecimal():
-        raise _Wrong("a database is a number")
-    found: dict[str, Any] = {}
-    addresses = []
-    for host in hosts.split(","):
-        found = _parsed(f"{base}://{secret}{'@' if secret else ''}{host}{path}?{parts.query}")
-        addresses.append(Address(str(found.get("host") or "127.0.0.1"), int(found.get("port") or _PORTS[which])))
-    if which == "single" and len(addresses) > 1:
-        raise _Wrong("has more than one server: redis+sentinel:// or redis+cluster://?")
-    if which == "cluster" and found.get("db"):
-        raise _Wrong("a cluster has no databases but 0")
-    return _place(which, tuple(addresses), found, _tls(found) if base == "rediss" else None, service)
-
-
-def _place(
-    kind: Kind, addresses: tuple[Address, ...], found: Any, tls: ssl.SSLContext | None, service: str = ""
-) -> Place:
+        found = parse_redis(url)
+    except ValueError as error:
+        raise BootError(f"bus.url: {error}", Exit.CONFIG) from None
+    try:
+        tls = _tls(found.options) if found.tls else None
+    except OSError as error:  # also what ssl raises
+        files = [
+            found.options[name] for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") if name in found.options
+        ]
+        raise BootError(f"bus.url: TLS: {', '.join(files)}: {error.strerror or error}", Exit.CONFIG) from None
     return Place(
-        kind=kind,
-        addresses=addresses,
-        username=str(found.get("username") or ""),
-        password=str(found.get("password") or ""),
-        db=int(found.get("db") or 0),
+        kind=_KINDS[found.kind],
+        addresses=tuple(Address(*one) for one in found.hosts),
+        username=found.username,
+        password=found.password,
+        db=found.db,
         tls=tls,
-        service=service,
-        sentinel_username=str(found.get("sentinel_username") or ""),
-        sentinel_password=str(found.get("sentinel_password") or ""),
+        service=found.service,
+        sentinel_username=found.options.get("sentinel_username", ""),
+        sentinel_password=found.options.get("sentinel_password", ""),
     )
 
 
-def _tls(found: dict[str, Any]) -> ssl.SSLContext:
+def _tls(found: dict[str, str]) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=found.get("ssl_ca_certs"))
-    required = str(found.get("ssl_cert_reqs") or "required")
-    if required not in ("required", "optional", "none"):
-        raise _Wrong("ssl_cert_reqs: required, optional or none")
-    check = str(found.get("ssl_check_hostname", "true")).lower() not in ("false", "0", "no")
+    required = found.get("ssl_cert_reqs") or "required"
+    check = found.get("ssl_check_hostname", "true").lower() not in ("false", "0", "no")
     context.check_hostname = check and required == "required"
     context.verify_mode = {
         "required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE

@@ -82,12 +82,16 @@ class TestUrls:
     @pytest.mark.parametrize(
         ("url", "what"),
         [
-            ("redis://:secret@h:port/0", "is not a URL that redis-py understands"),
+            ("redis://:secret@h:port/0", "is not HOST:PORT"),
+            ("redis://:secret/more@h:1/0", "is not HOST:PORT"),
+            ("redis://[secret", "is not a URL"),
+            ("redis://:secret@h/0?timeout=3", "has no option timeout"),
+            ("unix:", "unix: needs a path"),
             ("redis://:secret@h/x", "a database is a number"),
             ("redis+sentinel://:secret@h", "needs the sentinels' name"),
             ("redis+cluster://:secret@h/3", "a cluster has no databases but 0"),
             ("redis://:secret@h,i/3", "has more than one server"),
-            ("redis+x://:secret@h", "redis+x: is no such place"),
+            ("redis+x://:secret@h", "redis+x: is no place of Redis"),
             ("rediss://:secret@h?ssl_ca_certs=/no/such/file", "TLS: "),
             ("rediss://:secret@h?ssl_cert_reqs=maybe", "ssl_cert_reqs: required, optional or none"),
         ],
