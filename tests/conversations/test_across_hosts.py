@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 import uuid
 from collections.abc import Iterator
 
 import pytest
+import redis
 
+from chatd.errors import ErrorCode
 from tests.conversations.asking import Client, Transport, befriend, new_group
 from tests.conversations.test_kick import ctl
 from tests.harness.chatserver import LOGIN_ACK
 from tests.harness.cluster import Cluster
 from tests.harness.deadline import run, until
-from tests.harness.link import Seen
+from tests.harness.link import ConnectionGone, Seen
 from tests.harness.mobileimsdk import LOGIN_ANSWER, MobilePeer, content
 from tests.harness.peer import NulPeer
 from tests.harness.person import PORT_OF, Person, Town
@@ -27,7 +31,7 @@ Towns = tuple[Town, Town]
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    made = Cluster(tmp_path_factory.mktemp("hosts"), listen={"chatserver": {"pace_ms": PACE_MS}})
+    made = Cluster(tmp_path_factory.mktemp("hosts"), workers=2, listen={"chatserver": {"pace_ms": PACE_MS}})
     for daemon in made.daemons:
         daemon.config["bus"] = {"lease_s": 2.0}
     try:
@@ -272,10 +276,10 @@ def test_logins_while_redis_is_away_are_judged_when_it_is_back(towns: Towns, clu
         kept, reconnecting, restarted = [await here.newcomer(name) for name in ("kept", "again", "new")]
         still = await here.on_mobile(kept)
         first = await here.mobile_peer()
-        time = await first.log_in(reconnecting, here.secret)
+        since = await first.log_in(reconnecting, here.secret)
         other = await here.on_mobile(restarted)
         await asyncio.to_thread(cluster.redis.kill)
-        second = await there.on_mobile(reconnecting, time)
+        second = await there.on_mobile(reconnecting, since)
         newer = await there.on_mobile(restarted)
         desks = [await log_in_on_desk(town, kept) for town in towns]
         assert [errno for _, errno in desks] == [0, 0]
@@ -292,3 +296,105 @@ def test_logins_while_redis_is_away_are_judged_when_it_is_back(towns: Towns, clu
         assert (await log_in_on_desk(there, kept))[1] == 2
 
     run(story(), 60)
+
+
+class Restless:
+    """An account that logs in again and again, on both wires and both hosts, and now and then leaves."""
+
+    def __init__(self, towns: Towns, name: str, chance: random.Random) -> None:
+        self.towns, self.name, self.chance = towns, name, chance
+        self.mobiles: list[MobilePeer] = []
+        self.desks: list[NulPeer] = []
+        self.time = 1000
+
+    async def on_the_mobile(self, over: asyncio.Event) -> None:
+        while not over.is_set():
+            self.time += self.chance.choice((0, 1, 1, 2, -1))
+            peer = await self.chance.choice(self.towns).mobile_peer()
+            claimed = self.chance.choice((self.time, self.time, self.time, 0))
+            peer.put(peer.login_packet(self.name, self.towns[0].secret, claimed))
+            self.mobiles.append(peer)
+            await self.pause(self.mobiles, 0.1)
+
+    async def on_the_desk(self, over: asyncio.Event) -> None:
+        while not over.is_set():
+            peer = await self.chance.choice(self.towns).nul_peer()
+            peer.put({"msgid": 1, "id": self.towns[0].ids[self.name], "password": self.towns[0].secret})
+            self.desks.append(peer)
+            await self.pause(self.desks, 0.3)
+
+    async def pause(self, peers: list[MobilePeer] | list[NulPeer], leaving: float) -> None:
+        await asyncio.sleep(self.chance.random() / 2)
+        there = [peer for peer in peers if not peer.gone.is_set()]
+        if there and self.chance.random() < leaving:
+            self.chance.choice(there).close()
+
+    async def living(self) -> tuple[int, int]:
+        """How many sessions are served on each wire; one that is just being ended is none."""
+        return (
+            sum([await self._is_served(peer) for peer in self.mobiles if not peer.gone.is_set()]),
+            sum([await self._is_at_desk(peer) for peer in self.desks if not peer.gone.is_set()]),
+        )
+
+    async def _is_served(self, peer: MobilePeer) -> bool:
+        peer.put({"type": 1})
+        try:
+            return bool(await peer.find(type=51))
+        except ConnectionGone:
+            return False
+
+    async def _is_at_desk(self, peer: NulPeer) -> bool:
+        peer.frames.clear()
+        peer.put({"msgid": 10, "id": self.towns[0].ids[self.name], "groupid": 999_999})
+        try:
+            return bool((await peer.find(msgid=12, ref=10))["errno"] != ErrorCode.NOT_LOGGED_IN)
+        except ConnectionGone:
+            return False
+
+
+@pytest.mark.parametrize("seconds", [8, pytest.param(90, marks=pytest.mark.slow)])
+def test_whatever_redis_does_one_session_per_user_and_wire_is_left(
+    towns: Towns, cluster: Cluster, seconds: float
+) -> None:
+    chance = random.Random(int(seconds))
+
+    def sessions() -> int:
+        return sum(worker["sessions"] for daemon in cluster.daemons for worker in daemon.status()["workers"])
+
+    def marks() -> int:
+        with redis.Redis(port=cluster.redis.port) as asked:
+            return len(list(asked.scan_iter("chatd:mark:*", count=1000)))
+
+    async def trouble(over: asyncio.Event) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            await asyncio.sleep(chance.random() * 2)
+            if chance.random() < 0.5:
+                await asyncio.to_thread(cluster.redis.kill)
+                await asyncio.sleep(chance.choice((0, 0.2, 1, 3)))
+                await asyncio.to_thread(cluster.redis.start)
+            else:
+                cluster.redis.pause()
+                await asyncio.sleep(chance.choice((0.1, 1, 3)))
+                cluster.redis.go_on()
+        over.set()
+
+    async def story() -> None:
+        people = [Restless(towns, await towns[0].newcomer("user"), chance) for _ in range(5)]
+        over = asyncio.Event()
+        lives = [life(over) for one in people for life in (one.on_the_mobile, one.on_the_desk)]
+        await asyncio.gather(trouble(over), *lives)
+        counted: list[tuple[int, int]] = []
+
+        async def at_rest() -> bool:
+            counted[:] = [await one.living() for one in people]
+            return all(max(one) <= 1 for one in counted)
+
+        async with asyncio.timeout(20):
+            while not await at_rest():  # noqa: ASYNC110 - nothing tells when
+                await asyncio.sleep(0.2)
+        served = sum(map(sum, counted))
+        await until(10, f"{served} sessions and as many marks", lambda: (sessions(), marks()) == (served, served))
+        assert served >= len(people)
+
+    run(story(), seconds + 60)
