@@ -295,7 +295,8 @@ class GroupCommit:
                 call.settle()
 
     def _has_read(self, call: _Call) -> None:
-        self._reading.pop(call, None)
+        if self._reading.pop(call, None) is not None:
+            self._row.store_ok = int(not isinstance(call.error, Unavailable))
         call.settle()
         self._tell_idle()
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from chatd.model import ConversationId, Group, GroupId, Message, Seq, User, UserId
 from chatd.store.answers import Answers
@@ -22,6 +23,8 @@ from chatd.store.mysql_connection import MysqlConnection
 
 _MANY = 1000
 """Values of one IN (…) at most."""
+_UNION = 100
+"""Parts of one UNION at most."""
 
 
 class MysqlArchive(Answers):
@@ -52,9 +55,9 @@ class MysqlArchive(Answers):
 
     # ---------------------------------------------------------------- many at once
 
-    def _chosen(self, sql: str, numbers: Collection[int]) -> list[tuple[int, ...]]:
+    def _chosen(self, sql: str, numbers: Collection[int]) -> list[Any]:
         """sql ends with IN; the rows for all the numbers."""
-        rows: list[tuple[int, ...]] = []
+        rows: list[Any] = []
         left = sorted(numbers)
         while left:
             part, left = left[:_MANY], left[_MANY:]
@@ -86,18 +89,32 @@ class MysqlArchive(Answers):
     # ---------------------------------------------------------------- reading
 
     def waiting(self, user_id: UserId, limit: int, cursors_of: Sequence[ConversationId] = ()) -> Waiting:
-        rows = self._db.execute(
-            f"SELECT STRAIGHT_JOIN {COLUMNS} FROM (SELECT STRAIGHT_JOIN p.id AS id FROM `cursor` AS c"
-            " JOIN message AS p FORCE INDEX (place) ON p.conversation = c.conversation AND p.seq > c.delivered"
-            " WHERE c.user_id = ? ORDER BY p.id LIMIT ?) AS w JOIN message AS m ON m.id = w.id ORDER BY m.id",
-            (user_id, limit + 1),
+        """Cost: the user's conversations, and up to `limit` rows of each that has something; never its length."""
+        behind = self._db.execute(
+            "SELECT c.conversation, c.delivered FROM `cursor` AS c JOIN conversation AS v ON v.id = c.conversation"
+            " WHERE c.user_id = ? AND c.delivered < v.last",
+            (user_id,),
         ).fetchall()
+        numbers = self._beyond(behind, limit + 1)
+        rows = self._chosen(f"SELECT {COLUMNS} FROM message AS m WHERE m.id IN", numbers[:limit])
         delivered = dict.fromkeys(cursors_of, 0)
         if delivered:
             marks = ",".join("?" * len(delivered))
             asked = f"SELECT conversation, delivered FROM `cursor` WHERE user_id = ? AND conversation IN ({marks})"
             delivered.update(self._db.execute(asked, (user_id, *delivered)).fetchall())
-        return Waiting(self._messages(rows[:limit]), len(rows) > limit, delivered)
+        return Waiting(self._messages(sorted(rows)), len(numbers) > limit, delivered)
+
+    def _beyond(self, cursors: list[tuple[ConversationId, Seq]], most: int) -> list[int]:
+        """The first message ids beyond the cursors. Each conversation is a range of its own: written as one join, the
+        server would read each of them from its beginning."""
+        numbers: list[int] = []
+        one = "(SELECT id FROM message FORCE INDEX (place) WHERE conversation = %d AND seq > %d ORDER BY seq LIMIT %d)"
+        while cursors:
+            part, cursors = cursors[:_UNION], cursors[_UNION:]
+            union = " UNION ALL ".join(one % (*cursor, most) for cursor in part)
+            rows = self._db.query(f"SELECT id FROM ({union}) AS w ORDER BY id LIMIT {most}".encode())
+            numbers += (row[0] for row in rows)
+        return sorted(numbers)[:most]
 
     def history(self, conversation: ConversationId, after: Seq, before: Seq, limit: int) -> list[Message]:
         order, bounds = ("DESC", (0, before)) if before > 0 else ("ASC", (after, 1 << 62))

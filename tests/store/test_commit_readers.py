@@ -202,8 +202,10 @@ def test_a_read_that_takes_too_long_is_refused_in_time(office: MakeOffice) -> No
                     await within(10, "the refusal", call)
             assert loop.time() - begun >= WAIT_S
             await within(5, "nothing is waited for", at.store.settle())
+            assert at.row.store_ok == 0
             gate.set()
             assert await at.stored() == ["0"]
+            assert at.row.store_ok == 1
             assert at.reads().count("users") == 2, "who has been refused is not asked for"
 
     run(story())

@@ -6,7 +6,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -26,7 +26,7 @@ from tests.harness.mariadb import PASSWORD, USER, MariaDB
 from tests.harness.proxy import Proxy
 from tests.harness.redis import Certificates
 from tests.store.contract import StoreContract
-from tests.store.steps import ANY, done, make, send, sent, to, to_name
+from tests.store.steps import ANY, advance, done, make, send, sent, team, to, to_group, to_name
 
 LIMIT_S = 20.0
 """Generous: what is tested here is not how busy the machine is."""
@@ -269,3 +269,35 @@ def test_without_mysqlclient_it_is_told_what_to_install(monkeypatch: pytest.Monk
     monkeypatch.setattr(config_load.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"file: store.url: mysql needs mysqlclient: pip install 'chatd\[mysql\]'"):
         config_load.check_host(config, "file")
+
+
+# ---------------------------------------------------------------- what a question costs
+
+
+def rows_read(tables: MysqlTables, question: Callable[[], object]) -> int:
+    """How many rows the server has looked at for it."""
+    handlers = "SHOW SESSION STATUS LIKE 'Handler_read%'"
+
+    def total() -> int:
+        return sum(int(count) for _, count in tables._db.execute(handlers))
+
+    before = total()
+    idle = total() - before
+    before = total()
+    question()
+    return total() - before - idle
+
+
+def test_a_login_does_not_read_what_was_delivered_long_ago(mariadb: MariaDB) -> None:
+    with opened(mariadb.url()) as tables:
+        alice, bob, *others = make(tables, "alice", "bob", *(f"user {number}" for number in range(20)))
+        group = team(tables, alice, bob)
+        for _ in range(4):
+            send(tables, *((alice, to_group(group, "x")) for _ in range(1000)))
+        send(tables, *((other, to(bob)) for other in others))
+        advance(tables, bob, -group, 3998)
+        assert len(tables.waiting(bob.id, 50).messages) == 22
+        assert rows_read(tables, lambda: tables.waiting(bob.id, 50)) < 500
+        assert rows_read(tables, lambda: tables.history(-group, 3990, 0, 5)) < 50
+        assert rows_read(tables, lambda: tables.heads(bob.id, -(1 << 61), 100)) < 500
+        assert rows_read(tables, lambda: tables.waiting(alice.id, 50)) < 500, "a page, not all that waits"
