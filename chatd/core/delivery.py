@@ -34,6 +34,8 @@ _HOLD_S = 0.1
 _RETRY_S = 1.0
 _LONGEST_RESEND_S = 60.0
 _TRACKS = 10_000
+_GAP_SLICE, _GAP_TICKS = 100, 60
+"""After a gap so many sessions are read per tick at least, and all of them within so many ticks, 3 s (P5)."""
 
 
 def mine(message: Message, session: Session) -> bool:
@@ -62,6 +64,7 @@ class Delivery:
         self._receiving: set[Session] = set()
         self._behind: set[Session] = set()
         self._gap: dict[Session, None] = {}
+        self._gap_slice = _GAP_SLICE
         self._log = log.get()
         self.given = 0
         """Messages given to clients, total."""
@@ -259,9 +262,10 @@ class Delivery:
     def gap(self) -> None:
         """Something may have been missed by any session: each reads the store, a slice per tick."""
         self._gap.update(dict.fromkeys(self._hub.sessions()))
+        self._gap_slice = max(_GAP_SLICE, len(self._gap) // _GAP_TICKS)
 
-    def work_off_gap(self, at_once: int = 100) -> None:
-        for session in tuple(itertools.islice(self._gap, at_once)):
+    def work_off_gap(self) -> None:
+        for session in tuple(itertools.islice(self._gap, self._gap_slice)):
             del self._gap[session]
             if not session.closed:
                 self.catch_up(session)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from chatd.core import delivery
+from chatd.core.session import Session
 from chatd.errors import Unavailable
 from chatd.model import Protocol
 from chatd.store.base import Tables, Waiting
@@ -268,6 +270,34 @@ def test_a_gap_is_made_good_from_the_store(tmp_path: Path) -> None:
         await stage.until("everybody has it", lambda: all("together" in peer.bodies for peer in (bob, *others)))
         assert sorted(bob.bodies) == ["alone", "together"]
         assert all(peer.bodies == ["together"] for peer in others)
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize(("sessions", "turns"), [(1, 1), (3, 1), (4, 2), (30, 3), (31, 4)])
+def test_after_a_gap_everybody_is_read_within_a_bounded_number_of_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sessions: int, turns: int
+) -> None:
+    monkeypatch.setattr(delivery, "_GAP_SLICE", 3)
+    monkeypatch.setattr(delivery, "_GAP_TICKS", 3)
+
+    async def story(stage: Stage) -> None:
+        worker = await stage.worker()
+        for number in range(sessions):
+            await worker.mobile(f"user {number}")
+        read: list[Session] = []
+        monkeypatch.setattr(worker.core.delivery, "catch_up", read.append)
+        worker.core.delivery.gap()
+        taken = 0
+        while len(read) < sessions:
+            before = len(read)
+            worker.core.delivery.work_off_gap()
+            taken += 1
+            assert len(read) > before
+        assert taken == turns
+        assert len(set(read)) == sessions
+        worker.core.delivery.work_off_gap()
+        assert len(read) == sessions
 
     play(tmp_path, story)
 
