@@ -128,8 +128,8 @@ class RedisBus:
     async def _introduce(self) -> None:
         clients = {node.server: node.client for node in self._nodes.all() if node.connected}
         self._myself = self._roster.myself(self._slot, socket.gethostname(), os.getpid(), clients)
-        await self._roster.register(self._myself)
         self._announce("hello", msgspec.to_builtins(self._myself))
+        await self._roster.register(self._myself)
 
     async def close(self) -> None:
         """What was published has been handed to Redis, all marks are free."""

@@ -36,16 +36,22 @@ class Lease:
     async def renew(self) -> bool:
         """False: it was gone, and everything it meant; the next epoch has begun."""
         began = asyncio.get_running_loop().time()
-        kept = bool(self.epoch) and await self._set("XX") is not None
+        kept = bool(self.epoch) and await self._prolong()
         if not kept:
             self.epoch += 1
-            await self._set("NX")
+            key = self._names.lease(self.owner)
+            await self._nodes.of(key).call("SET", key, "1", "NX", "PX", self._ms)
         self.valid_until = began + self.seconds
         return kept
 
-    async def _set(self, condition: str) -> object:
+    async def _prolong(self) -> bool:
+        """Not by SET: this Redis allows also when it has no memory left."""
         key = self._names.lease(self.owner)
-        return await self._nodes.of(key).call("SET", key, "1", condition, "PX", int(self.seconds * 1000))
+        return bool(await self._nodes.of(key).call("PEXPIRE", key, self._ms))
+
+    @property
+    def _ms(self) -> int:
+        return int(self.seconds * 1000)
 
     async def is_alive(self, owner: bytes) -> bool:
         key = self._names.lease(owner)

@@ -77,9 +77,10 @@ class Marks:
 
     async def claim(self, key: int) -> bool:
         loop = asyncio.get_running_loop()
-        if self._held.get(key) == self._generation and loop.time() < self._lease.valid_until:
+        living = loop.time() < self._lease.valid_until
+        if living and self._held.get(key) == self._generation:
             return True
-        if not self.certain:
+        if not (living and self.certain):
             raise Unavailable("redis is not there: who holds the mark is not known")
         task = loop.create_task(self._take(key))
         self._tasks.add(task)

@@ -29,7 +29,7 @@ logger = log.get()
 CHANNELS_PER_COMMAND = 500
 CHANNELS_AT_ONCE = 20_000
 LOST = (OSError, EOFError, Unavailable, hiredis.ReplyError, TimeoutError)
-_DROPS = ("READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "NOREPLICAS", "NOPERM", "WRONGPASS")
+_DROPS = ("READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "WRONGPASS")
 MOVES = ("MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN")
 
 
@@ -369,7 +369,8 @@ class Node:
     def refused(self, error: hiredis.ReplyError) -> None:
         """An error that means more than that one question failed."""
         code = str(error).partition(" ")[0]
-        if code in _DROPS and self._connection is not None:
+        cut_off = code == "NOREPLICAS" and self._place.kind == "sentinel"  # another may be the master by now
+        if (code in _DROPS or cut_off) and self._connection is not None:
             self._connection.drop(str(error))
         elif code in MOVES:
             self._owner.moved()

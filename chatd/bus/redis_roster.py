@@ -25,6 +25,7 @@ import msgspec
 from chatd import log
 from chatd.bus.redis_lease import Lease
 from chatd.bus.redis_names import Names
+from chatd.bus.redis_node import Refusal
 from chatd.bus.redis_nodes import Nodes
 from chatd.errors import Unavailable
 
@@ -70,6 +71,7 @@ class Roster:
         self._patient_until = 0.0
         self._machine = machine()
         self._own = lease.token.hex()
+        self._refused = False
 
     def __len__(self) -> int:
         return len(self._known)
@@ -136,6 +138,8 @@ class Roster:
             if known is None or known.worker.epoch < worker.epoch:
                 self.hello(worker, told=False)
         alive = await self._alive(known.worker for known in list(self._known.values()))
+        # Who cannot renew its own lease has learned nothing about others': Redis may refuse all writes.
+        patient_until = self._patient_until if self._lease.valid_until > began else float("inf")
         found = []
         for token, known in self._known.items():
             if self._is_dead(known.worker):
@@ -144,7 +148,7 @@ class Roster:
                 known.missing_since = None
             elif known.missing_since is None:
                 known.missing_since = self._loop.time()
-            elif self._loop.time() > max(known.missing_since + GRACE_S, self._patient_until):
+            elif self._loop.time() > max(known.missing_since + GRACE_S, patient_until):
                 found.append(known.worker)
         return found
 
@@ -174,8 +178,15 @@ class Roster:
         return True
 
     async def register(self, worker: Worker) -> None:
+        """A refusal is told and no more: Redis may have no memory, and those who are there have heard our hello."""
         key = self._names.workers
-        await self._nodes.of(key).call("HSET", key, worker.token, msgspec.json.encode(worker))
+        try:
+            await self._nodes.of(key).call("HSET", key, worker.token, msgspec.json.encode(worker))
+            self._refused = False
+        except Refusal as error:
+            if not self._refused:
+                logger.error("bus: redis does not write down that this worker is here", why=str(error))
+            self._refused = True
 
     async def leave(self) -> None:
         key = self._names.workers

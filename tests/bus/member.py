@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from chatd.bus.base import Bus, Topic
+from chatd.errors import Unavailable
 
 DEADLINE_S = 15.0
 
@@ -63,6 +64,19 @@ class Member(Watcher):
         async with asyncio.timeout(deadline_s):
             while await self.sees(topic) is not there:  # noqa: ASYNC110 - it can only be asked
                 await asyncio.sleep(0.005)
+
+    async def until_writes(self, keys: Iterable[int], deadline_s: float = DEADLINE_S) -> None:
+        """Claims that are answered again."""
+        async with asyncio.timeout(deadline_s):
+            for key in keys:
+                while not await self._try(key):  # noqa: ASYNC110 - it can only be asked
+                    await asyncio.sleep(0.02)
+
+    async def _try(self, key: int) -> bool:
+        try:
+            return await self.bus.claim(key)
+        except Unavailable:
+            return False
 
     async def until_claims(self, keys: Iterable[int], deadline_s: float = DEADLINE_S) -> None:
         """Holders that died keep their marks for as long as their bus says."""

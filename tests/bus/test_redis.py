@@ -11,7 +11,7 @@ import pytest
 from chatd.bus.redis import RedisBus
 from chatd.bus.redis_url import read
 from chatd.errors import BootError, Exit, Unavailable
-from tests.bus.contract import BusContract
+from tests.bus.contract import BusContract, Stage, play
 from tests.bus.redis_place import RedisPlace, wait_until_old
 from tests.harness.daemon import free_port
 from tests.harness.redis import Certificates, RedisServer
@@ -71,6 +71,18 @@ class TestRefusedAtBoot:
         with RedisServer(tmp_path, tls=Certificates.make(tmp_path)) as server:
             text = refusal_of(f"rediss://127.0.0.1:{server.port}/0")
             assert "certificate" in text.lower() or "CERTIFICATE" in text
+
+    def test_a_server_that_wants_a_certificate_of_us(self, tmp_path: Path) -> None:
+        made = Certificates.make(tmp_path)
+        with RedisServer(tmp_path, tls=made, options=("tls-auth-clients yes",)) as server:
+            assert refusal_of(server.url).startswith("cannot use redis at 127.0.0.1")
+
+            async def scenario(stage: Stage) -> None:
+                a = await stage.member()
+                assert a.bus.healthy
+
+            proof = f"&ssl_certfile={made.certificate}&ssl_keyfile={made.key}"
+            play(RedisPlace(server.url + proof), scenario)
 
     def test_a_server_that_never_answers(self, tmp_path: Path) -> None:
         with RedisServer(tmp_path) as server:

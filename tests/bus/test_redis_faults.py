@@ -200,6 +200,40 @@ class TestRedisHangs:
         play(place, scenario)
 
 
+class TestRedisRefuses:
+    @pytest.mark.parametrize("option", ["maxmemory 1", "min-replicas-to-write 1"])
+    def test_it_takes_no_writes_for_a_while(self, place: RedisPlace, server: RedisServer, option: str) -> None:
+        """Out of memory, or without the replicas it is told to have: what is held stays held, messages go on."""
+        wait_until_old(server)
+
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.members(2)
+            await b.bus.subscribe([5])
+            assert await b.bus.claim(1)
+            name, value = option.split()
+            async with never_absent(a, 5):
+                server.call("CONFIG", "SET", name, value)
+                with pytest.raises(Unavailable):
+                    await a.bus.claim(2)
+                for number in range(9):
+                    a.bus.publish(5, b"%d" % number)
+                    await asyncio.sleep(0.5)
+                assert [data for _, data in b.received] == [b"%d" % number for number in range(9)]
+                assert a.bus.healthy
+                assert (a.gaps, b.gaps) == (0, 0)
+                server.call("CONFIG", "SET", name, "0")
+                await a.until_writes([2])
+                await b.until_writes([3])
+                if name == "maxmemory":
+                    assert not await a.bus.claim(1)
+                # Without any writes leases do expire: then it is one's or the other's.
+                taken = await a.bus.claim(1)
+                await b.until(lambda: b.lost == [1] * taken)
+                assert await b.bus.claim(1) is not taken
+
+        play(place, scenario)
+
+
 class TestRedisCuts:
     @pytest.mark.parametrize("kind", ["pubsub", "normal"])
     def test_all_clients_are_killed(self, place: RedisPlace, server: RedisServer, kind: str) -> None:
