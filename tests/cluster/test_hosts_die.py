@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster.cast import ALL_SEE, ARRIVES, OLD_PACE, Note, Trial, slow, try_cluster
 from tests.cluster.record import inspect
-from tests.cluster.residents import has_gone, insist, kept_alive
+from tests.cluster.residents import has_gone, kept_alive, staying
 from tests.cluster.watchers import Watchers, watching
 from tests.faults.ordeal import everybody_in, more_talk
 from tests.harness.cluster import Cluster, Region, Throng
@@ -43,13 +43,11 @@ async def offline_in_time(cluster: Cluster, die: Callable[[], None], revive: Cal
     dying = [await region.of(0).settle(f"d{number}", wire) for number, wire in enumerate(ARRIVES * 2)]
     living = [await region.of(1).settle(f"l{number}", wire) for number, wire in enumerate(ARRIVES)]
     longest = 0.0
-    async with kept_alive(dying + living), watching(throng, [one.name for one in dying + living]) as watchers:
+    async with staying(dying + living), watching(throng, [one.name for one in dying + living]) as watchers:
         seer = watchers.people[1].name
-        for person in dying + living:
-            await person.arrive()
         settled = 0
         for _ in range(rounds):
-            await until(20, "all are shown", lambda: shown(watchers, seer, dying + living) == len(dying + living))
+            await until(40, "all are shown", lambda: shown(watchers, seer, dying + living) == len(dying + living))
             settled = settled or len(watchers.told)
             await asyncio.to_thread(die)
             died_at = time.monotonic()
@@ -57,9 +55,6 @@ async def offline_in_time(cluster: Cluster, die: Callable[[], None], revive: Cal
             longest = max(longest, time.monotonic() - died_at)
             assert shown(watchers, seer, living) == len(living)
             await asyncio.to_thread(revive)
-            for person in dying:
-                if has_gone(person) or person.wire == "udp":
-                    await insist(person)
         names = {person.name for person in living}
         false = [one for one in watchers.told[settled:] if one.user in names and not one.online]
         assert not false, f"live users shown offline: {false[:5]}"

@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.harness.chatserver import StreamingLink
 from tests.harness.crowd import Crowd, Talker
 from tests.harness.daemon import Daemon, Table
 from tests.harness.mariadb import MariaDB
+from tests.harness.mobileimsdk import StockLink
 from tests.harness.network import MYSQL_ADDRESS, REDIS_ADDRESS, Host, Network
 from tests.harness.person import PORT_OF, Town, Wire
 from tests.harness.redis import RedisServer
@@ -172,9 +174,15 @@ class Throng(Crowd):
         return everybody[1::4] + everybody[2::4]
 
     def come_home(self) -> None:
-        """Who is not where it came first goes there: a balancer that moves people back."""
+        """Who is not where it came first goes there: a balancer that moves people back. Not old clients: what their
+        kernel has taken would be lost with the connection."""
         for name, talker in self.people.items():
-            home = self.region.homes[name]
-            if self.region.last[name] != home and talker.link is not None:
+            home, link = self.region.homes[name], talker.link
+            if self.region.last[name] == home or not talker.logged_in:
+                continue
+            if isinstance(link, StockLink):
                 self.region.last[name] = (home - 1) % len(self.region.daemons)
-                talker.link.abort()
+                link.abort()
+            elif isinstance(link, StreamingLink) and link.transport is not None:
+                self.region.last[name] = (home - 1) % len(self.region.daemons)
+                link.transport.write_eof()  # and reads on until the server closes too
