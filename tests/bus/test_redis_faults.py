@@ -128,6 +128,28 @@ class TestRedisDies:
 
         play(place, scenario)
 
+    def test_who_comes_back_late_is_waited_for_a_whole_lease(self, server: RedisServer) -> None:
+        place = RedisPlace(server.url, lease_s=4.0)
+
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.member(), await stage.agent()
+            await b.call("subscribe", [5])
+            assert isinstance(a.bus, RedisBus)
+            a.bus._presence.doubt_until = 0.0  # as if the server were old
+            b.stop()
+            server.kill()
+            async with never_absent(a, 5):
+                server.start()
+                await a.until_gap()
+                gaps = a.gaps
+                await asyncio.sleep(3.2)
+                assert a.gaps == gaps, "it was given up"
+                b.go_on()
+                await b.until_gap()
+            await a.until_sees(6, there=False)
+
+        play(place, scenario)
+
     def test_it_forgets_everything_but_stays(self, place: RedisPlace, server: RedisServer) -> None:
         wait_until_old(server)
 
