@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -200,11 +199,6 @@ class RedisServer:
         found: dict[str, Any] = self.call("INFO", section)
         return found
 
-    def cpu_s(self) -> float:
-        """What the server's process has used until now."""
-        cpu = self.info("cpu")
-        return float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"])
-
     def tail(self, limit: int = 2000) -> str:
         return self.log.read_text(errors="replace")[-limit:] if self.log.exists() else ""
 
@@ -355,10 +349,3 @@ class RedisCluster:
         if self.tls:
             return f"rediss+cluster://{secret}{nodes}?ssl_ca_certs={self.tls.certificate}"
         return f"redis+cluster://{secret}{nodes}"
-
-
-def is_open(host: str, port: int) -> bool:
-    """Somebody listens there."""
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex((host, port)) == 0
