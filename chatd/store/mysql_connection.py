@@ -3,8 +3,9 @@
 Owns: the session's settings, time limits, reconnecting, and what an error of the server means here.
 Not here: SQL of chat (store.mysql and its bases); addresses (chatd.address).
 Fails: Again where two transactions met (deadlock, lock wait, unique key): the connection is kept, the transaction is to
-be rolled back. Unavailable for everything else: the connection is discarded then (P12), so an answer that comes late
-is never taken for the answer of another question. The text of an error never has a password or a message in it.
+be rolled back; and where the server closed the connection in the middle of a transaction. Unavailable for everything
+else: the connection is discarded then (P12), so an answer that comes late is never taken for the answer of another
+question. The text of an error never has a password or a message in it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from chatd.store.base import Again
 _TAKEN = 1062
 _MET = (1205, 1213)
 """A lock is not to be had in time, a deadlock."""
+_COMMIT = b"COMMIT"
 _GONE = (2006, 2013)
 """The server had closed the connection, or closed it now."""
 _MODE = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
@@ -106,7 +108,11 @@ class MysqlConnection:
         except MySQLdb.Error as error:
             soon = time.monotonic() - begun < self._limit_s / 2
             harmless = not self._inside and statement.startswith((b"SELECT", b"BEGIN"))
-            if not (used and soon and harmless and _code(error) in _GONE):
+            closed = used and soon and _code(error) in _GONE
+            if closed and self._inside and statement != _COMMIT:
+                self.discard()
+                raise Again("the connection was closed before COMMIT") from error
+            if not (closed and harmless):
                 raise self._failure(error) from error
         self.discard()
         self.open()
@@ -144,7 +150,7 @@ class MysqlConnection:
     def commit(self) -> None:
         """Unavailable: the connection is gone, and what became of the transaction is not known."""
         try:
-            self.query(b"COMMIT")
+            self.query(_COMMIT)
         finally:
             self._inside = False
 
