@@ -19,7 +19,7 @@ from functools import partial
 
 from chatd import log
 from chatd.bus.base import Bus, topic_of_group, topic_of_user
-from chatd.config import Config
+from chatd.config import Config, Limits
 from chatd.core import signals
 from chatd.core.hub import Hub
 from chatd.core.session import Flight, Receipt, Session, Track
@@ -33,6 +33,9 @@ _HOLD_S = 0.1
 """An early message waits this long for the one before it (another worker's) until the store is asked."""
 _RETRY_S = 1.0
 _LONGEST_RESEND_S = 60.0
+_DATAGRAMS = 64
+"""So many unacknowledged at most where what does not fit into the client's socket (200 KiB, as usual) is lost: it would
+come again, but after what was sent later."""
 _TRACKS = 10_000
 _GAP_SLICE, _GAP_TICKS = 100, 60
 """After a gap so many sessions are read per tick at least, and all of them within so many ticks, 3 s (P5)."""
@@ -164,11 +167,13 @@ class Delivery:
     def _is_full(self, session: Session) -> bool:
         """Its window or its outbox: what comes now waits in the store. A peer is not cut for what others send it."""
         limits = self._config().limits
-        return session.flying >= limits.in_flight or session.peer.out_bytes > limits.outbox_bytes // 2
+        window = _window(session, limits)
+        return session.flying >= window or session.peer.out_bytes > limits.outbox_bytes // 2
 
     def _has_room(self, session: Session) -> bool:
         limits = self._config().limits
-        return session.flying <= limits.in_flight // 2 and session.peer.out_bytes <= limits.outbox_bytes // 4
+        window = _window(session, limits)
+        return session.flying <= window // 2 and session.peer.out_bytes <= limits.outbox_bytes // 4
 
     # ---------------------------------------------------------------- messages go out
 
@@ -405,6 +410,10 @@ class Delivery:
         self._behind.discard(session)
         session.tracks = session.flights = session.receipts = session.buffer = None
         self._store.flush_cursors()
+
+
+def _window(session: Session, limits: Limits) -> int:
+    return min(limits.in_flight, _DATAGRAMS) if session.peer.lossy else limits.in_flight
 
 
 def _missing(

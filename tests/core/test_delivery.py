@@ -390,6 +390,25 @@ def test_a_full_window_waits_for_acknowledgements_and_then_catches_up(tmp_path: 
     play(tmp_path, story)
 
 
+def test_no_more_datagrams_at_once_than_a_socket_holds(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        one = await stage.worker()
+        alice, bob = await one.mobile("alice"), one.peer(Protocol.MOBILEIMSDK)
+        bob.lossy = True
+        await bob.login("bob")
+        for number in range(200):
+            alice.send("bob", str(number), str(number))
+        await stage.until("all are stored", lambda: len(alice.accepted) == 200)
+        assert bob.bodies == numbers(0, 64)
+        for number in range(200):
+            await stage.until("the next is given", lambda number=number: len(bob.messages) > number)
+            bob.acknowledge(str(number))
+            assert len(bob.messages) <= number + 65
+        assert bob.bodies == numbers(0, 200)
+
+    play(tmp_path, story)
+
+
 def test_a_login_gives_no_more_than_the_window(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         stage.limit(in_flight=8)

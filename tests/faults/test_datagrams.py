@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -89,6 +90,28 @@ def test_nothing_is_lost_or_doubled_over_a_bad_network(
         network.close()
 
     run(story(), 110)
+
+
+def test_what_has_waited_does_not_flood_the_client(make_daemon: Callable[..., Daemon]) -> None:
+    """More than its socket holds: nothing of it is lost there, so nothing has to come again, after what was later."""
+    daemon = make_daemon(workers=1, timeouts={"resend_s": 60.0}).start()
+
+    async def story() -> None:
+        town = Town(daemon)
+        away, writer = await town.settle("away", "udp"), await town.settle("writer", "streaming")
+        await writer.arrive()
+        texts = [f"{number} {'x' * 600}" for number in range(1000)]
+        for text in texts:
+            last = writer.post(away.name, text)
+        await writer.told(last, 30)
+        await away.arrive()
+        time.sleep(1.0)  # noqa: ASYNC251  the client is busy: what comes meanwhile has to wait in its socket
+        await until(30, "all is there", lambda: len(away.seen) == len(texts))
+        assert [seen.text for seen in away.seen] == texts
+        assert away.link is not None
+        assert away.link.copies == 0  # type: ignore[union-attr]
+
+    run(story(), 90)
 
 
 # ---------------------------------------------------------------- workers come and go
