@@ -22,6 +22,7 @@ from tests.harness.mobileimsdk import KEEP_ALIVE, StockLink
 from tests.harness.person import Person, Town, Wire
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.05, 0.5
+REFUSED_RETRY_S = 0.2
 HEARTBEAT_S = 1.0
 PATIENCE_S = 5.0
 """Who hears nothing for so long, not even an answer to a keep-alive, takes the connection for lost."""
@@ -76,7 +77,7 @@ class Talker(Person):
         elif fp:
             self.crowd.journal.note("refused", self.name, self.conn, id=fp, code=outcome.code)
             if outcome.code in TEMPORARY and known is not None:
-                asyncio.get_running_loop().call_later(FIRST_RETRY_S, self._again, fp)
+                asyncio.get_running_loop().call_later(REFUSED_RETRY_S, self._again, fp)
             else:
                 self.unanswered.pop(fp, None)
         self.room.set()
