@@ -1,4 +1,4 @@
-"""The figures of an ordeal, from journals written by hand: each finds what it is for, and does not count what it is not."""
+"""The figures of an ordeal, from journals written by hand: each finds what it is for, and counts nothing else."""
 
 from __future__ import annotations
 
