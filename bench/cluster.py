@@ -59,7 +59,7 @@ class Host(Chatd):
         super().__init__(workers, bus=redis.url if redis else LOCAL_BUS)
 
     def readings(self) -> dict[str, float]:
-        return {"redis": self._redis.cpu_s()} if self._redis else {}
+        return {"redis": spent_by(self._redis)} if self._redis else {}
 
 
 class Pair(Hosts):
@@ -72,7 +72,7 @@ class Pair(Hosts):
 
     def readings(self) -> dict[str, float]:
         return {
-            "redis": self._redis.cpu_s(),
+            "redis": spent_by(self._redis),
             "mariadbd": cpu_s(self._mariadb.pid),
             "publishes": float(self._publishes()),
         }
@@ -80,6 +80,11 @@ class Pair(Hosts):
     def _publishes(self) -> int:
         calls = self._redis.info("commandstats").get("cmdstat_publish")
         return int(calls["calls"]) if calls else 0
+
+
+def spent_by(redis: RedisServer) -> float:
+    assert redis.process is not None
+    return cpu_s(redis.process.pid)
 
 
 @contextmanager

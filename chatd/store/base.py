@@ -89,6 +89,12 @@ class Head(NamedTuple):
 class Tables(Protocol):
     """Called by one thread at a time. Writes only between begin() and commit()/rollback()."""
 
+    @property
+    def gather_s(self) -> float:
+        """Least time between the starts of two batches: about what a small one costs, so that under load messages
+        travel together. A lone message does not wait."""
+        ...
+
     def begin(self) -> None:
         """Take the write lock (blocking) and start a transaction. Raises Unavailable."""
 

@@ -34,8 +34,6 @@ OnResults = Callable[[list[Draft], list[Any], Results], None]
 
 _BATCH = 2000
 """Drafts of one transaction at most, so that a commit stays short."""
-_GATHER_S = 0.002
-"""Least time between two batches: under load, company for everybody; a lone message does not wait."""
 _ATTEMPTS = 8
 """A transaction that met another is run so often at most, with pauses of up to _PAUSE_S, twice that, and so on."""
 _PAUSE_S = 0.002
@@ -125,6 +123,7 @@ class GroupCommit:
         readers: Sequence[Tables] = (),
     ) -> None:
         self._tables = tables
+        self._gather_s = tables.gather_s
         self._loop = loop
         self._row = row
         self._on_results = on_results
@@ -243,8 +242,8 @@ class GroupCommit:
                 self._start_soon()
 
     def _start_soon(self) -> None:
-        """At the end of this turn, or when the last batch is _GATHER_S old."""
-        wait_s = self._started_at + _GATHER_S - self._loop.time()
+        """At the end of this turn, or when the last batch is old enough to be followed."""
+        wait_s = self._started_at + self._gather_s - self._loop.time()
         if wait_s > 0:
             self._loop.call_later(wait_s, self._start)
         else:
@@ -268,7 +267,7 @@ class GroupCommit:
     def _finish(self, batch: _Batch) -> None:
         self._flying = None
         if self._scheduled:
-            if self._loop.time() - self._started_at >= _GATHER_S:
+            if self._loop.time() - self._started_at >= self._gather_s:
                 self._start()  # first: the store works while the answers below are made
             else:
                 self._start_soon()

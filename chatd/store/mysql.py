@@ -55,6 +55,8 @@ Place = tuple[ConversationId, User]
 class MysqlTables(MysqlArchive):
     """store.base.Tables on one connection. Build with open_tables(), and more beside it with open_reader()."""
 
+    gather_s = 0.005
+
     def __init__(self, db: MysqlConnection) -> None:
         super().__init__(db)
         self._pairs: dict[Pair, ConversationId] = {}

@@ -44,6 +44,8 @@ _PAGES_OF_A_COMMIT = 5
 class SqliteTables(SqliteArchive):
     """store.base.Tables on one SQLite connection. Build with open_tables()."""
 
+    gather_s = 0.002
+
     def __init__(self, db: sqlite3.Connection, lock_fd: int, path: Path) -> None:
         super().__init__(db)
         self._checkpointer = Checkpointer(path)

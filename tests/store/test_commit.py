@@ -36,6 +36,7 @@ class Watched:
 
     def __init__(self, tables: SqliteTables) -> None:
         self._tables = tables
+        self.gather_s = tables.gather_s
         self.calls: list[str] = []
         self.arguments: list[tuple[Any, ...]] = []
         self.hold: dict[str, threading.Event] = {}
