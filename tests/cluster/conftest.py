@@ -14,10 +14,11 @@ from tests.harness.mariadb import mariadb, own_mariadb  # noqa: F401
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One after the other, as in tests/faults."""
+    """One after the other, as in tests/faults, in two rows: about as long as each other."""
     for item in items:
         if "/cluster/" in str(item.path):
-            item.add_marker(pytest.mark.xdist_group("cluster"))
+            first = item.path.stem in ("test_bus_lost", "test_hosts_apart", "test_network")
+            item.add_marker(pytest.mark.xdist_group("cluster 1" if first else "cluster 2"))
 
 
 @pytest.fixture
