@@ -63,6 +63,8 @@ from chatd.protocol import (
 from chatd.store.base import Tables
 from chatd.store.commit import GroupCommit
 
+_PROBE_ROUNDS = 3
+
 _Slow = Callable[[Peer, Any], Awaitable[None]]
 _OfSession = Callable[[Session, Any], Awaitable[None]]
 _Quick = Callable[[Peer, Any], None]
@@ -83,6 +85,8 @@ class Core:
     ) -> None:
         self._config = config
         self._row = row
+        self._rounds = 0
+        self._probing = False
         self._bus = bus
         self._log = log.get()
         self.store = GroupCommit(tables, loop, row, self._results, readers)
@@ -300,6 +304,19 @@ class Core:
         """Once a second."""
         self.delivery.resend()
         self._presence.round()
+        self._rounds += 1
+        if self._rounds % _PROBE_ROUNDS == 0 and not self._probing:
+            self._probing = True
+            self.delivery.later(self._probe())
+
+    async def _probe(self) -> None:
+        """Whether the store answers is to be known also where nobody asks it anything."""
+        try:
+            await self.store.read(lambda tables: tables.last_seen(0))
+        except Unavailable as error:
+            self._log.warning("the store does not answer", why=str(error))
+        finally:
+            self._probing = False
 
     def tick(self) -> None:
         """Some ten times a second."""
