@@ -201,7 +201,7 @@ class MysqlConnection:
         self.mark = f"chatd:{uuid.uuid4().hex}"
         settings = (
             "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;"
-            f"SET SESSION innodb_lock_wait_timeout = {max(1, int(self._limit_s))}, SESSION {limit};"
+            f"SET SESSION innodb_lock_wait_timeout = {max(1, seconds - 1)}, SESSION {limit};"
             f"SELECT GET_LOCK('{self.mark}', 0), @@max_allowed_packet"
         )
         _, self.packet_bytes = self._run(settings.encode())[-1].fetchone()
