@@ -21,7 +21,7 @@ help:
 	@echo "make run        start chatd here, in the foreground, with all its state under ./var"
 	@echo "make test       the whole fast test suite (installs what it needs)"
 	@echo "make test-slow  the long versions: fault tests with many rounds"
-	@echo "make check      format, lint, types, layers, fast tests; under a minute"
+	@echo "make check      format, lint, types, layers, fast tests; a minute or two"
 	@echo "make docs       regenerate the sample configuration, the manual pages and the tables in docs/"
 	@echo "make bench      build and run the benchmarks; rewrites the figures in docs/benchmarks.md"
 	@echo "make format     let ruff format and fix"

@@ -16,6 +16,7 @@ import pytest
 from chatd.address import parse_mysql
 from chatd.store import mysql
 from chatd.store.mysql import MysqlTables
+from tests.harness.deadline import wait_until
 from tests.harness.mariadb import MariaDB
 from tests.store.steps import make, team
 
@@ -119,6 +120,8 @@ def test_a_server_that_is_killed_loses_nothing_it_has_committed(own_mariadb: Mar
     with writing(url, 400 * rounds, 2.0, 2) as writers:
         killed = 0
         database = parse_mysql(url).database
+        authors = f"SELECT count(DISTINCT body) FROM `{database}`.message"
+        wait_until(20, "both have begun", lambda: own_mariadb.execute(authors) == [(2,)])
         while killed < rounds and all(writer.at_work for writer in writers):
             _wait_for_growth(own_mariadb, database)
             own_mariadb.restart()
