@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Sequence
 
 from chatd.errors import ErrorCode, Refused
 from chatd.model import FriendRequest, GroupId, User, UserId
@@ -130,11 +129,6 @@ class People:
     def set_profile(self, user_id: UserId, profile: dict[str, str]) -> None:
         text = json.dumps(profile, ensure_ascii=False, sort_keys=True)
         self._db.execute("UPDATE user SET profile = ? WHERE id = ?", (text, user_id))
-
-    def saw(self, seen: Sequence[tuple[UserId, int]]) -> None:
-        """(user, epoch ms): was online until then."""
-        for user_id, at_ms in seen:
-            self._db.execute("UPDATE user SET seen_at_ms = ? WHERE id = ? AND seen_at_ms < ?", (at_ms, user_id, at_ms))
 
     def last_seen(self, user_id: UserId) -> int:
         row = self._db.execute("SELECT seen_at_ms FROM user WHERE id = ?", (user_id,)).fetchone()

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
+import json
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -29,16 +31,30 @@ from chatd.store.sqlite_history import SqliteArchive
 from chatd.store.sqlite_tail import MERGE
 
 _CHUNK = 64
-"""Rows of one INSERT: SQLite gives the interpreter lock up once per statement, not once per row."""
-_SIZES = [1 << bits for bits in range(_CHUNK.bit_length())]
-_INSERT = {
-    size: "INSERT INTO message (id, conversation, seq, sender_id, send_key, fp, sent_at_ms, qos, typeu, body) VALUES "
-    + ",".join(["(?,?,?,?,?,?,?,?,?,?)"] * size)
-    for size in _SIZES
-}
-_SENT = {size: f"SELECT send_key FROM sent WHERE send_key IN ({','.join('?' * size)})" for size in _SIZES}
+"""Rows of one INSERT. SQLite gives the interpreter lock up once per statement, and has it back when the loop lets go:
+up to a millisecond later. So what can be one statement is one (docs/decisions/0016)."""
+_KEYS = (1, 4, 16, 64, 256)
+"""Send keys of one question; it is filled up with the last one."""
+_SENT = {size: f"SELECT send_key FROM sent WHERE send_key IN ({','.join('?' * size)})" for size in _KEYS}
 _WIDTH = 10
+_ADVANCE = (
+    "UPDATE cursor SET delivered = n.seq FROM (SELECT json_extract(value, '$[0]') AS user_id,"
+    " json_extract(value, '$[1]') AS conversation, json_extract(value, '$[2]') AS seq FROM json_each(?)) AS n"
+    " WHERE cursor.user_id = n.user_id AND cursor.conversation = n.conversation AND cursor.delivered < n.seq"
+)
+_SAW = (
+    "UPDATE user SET seen_at_ms = n.at_ms FROM (SELECT json_extract(value, '$[0]') AS id,"
+    " json_extract(value, '$[1]') AS at_ms FROM json_each(?)) AS n WHERE user.id = n.id AND user.seen_at_ms < n.at_ms"
+)
 _PAGES_OF_A_COMMIT = 5
+
+
+@functools.cache
+def _insert_rows(size: int) -> str:
+    return (
+        "INSERT INTO message (id, conversation, seq, sender_id, send_key, fp, sent_at_ms, qos, typeu, body) VALUES "
+        + ",".join(["(?,?,?,?,?,?,?,?,?,?)"] * size)
+    )
 
 
 class SqliteTables(SqliteArchive):
@@ -151,23 +167,20 @@ class SqliteTables(SqliteArchive):
 
     def _insert(self, values: list[int | str | None]) -> None:
         """Rows of _WIDTH values each, one after the other."""
-        at, left = 0, len(values) // _WIDTH
-        while left:
-            size = _CHUNK if left >= _CHUNK else 1 << (left.bit_length() - 1)
-            self._db.execute(_INSERT[size], values[at : at + size * _WIDTH])
-            at += size * _WIDTH
-            left -= size
+        chunk = _CHUNK * _WIDTH
+        for at in range(0, len(values), chunk):
+            rows = values[at : at + chunk]
+            self._db.execute(_insert_rows(len(rows) // _WIDTH), rows)
 
     def _known(self, keys: Sequence[int | None]) -> set[int]:
         """Those keys that messages have; nearly always none."""
         wanted = [key for key in keys if key is not None]
         known = set(wanted) & self._tail.keys.keys()
-        at, left = 0, len(wanted)
-        while left:
-            size = _CHUNK if left >= _CHUNK else 1 << (left.bit_length() - 1)
-            known.update(row[0] for row in self._db.execute(_SENT[size], wanted[at : at + size]))
-            at += size
-            left -= size
+        for at in range(0, len(wanted), _KEYS[-1]):
+            asked = wanted[at : at + _KEYS[-1]]
+            size = next(size for size in _KEYS if size >= len(asked))
+            asked += asked[-1:] * (size - len(asked))
+            known.update(row[0] for row in self._db.execute(_SENT[size], asked))
         return known
 
     def _sent(self, key: int) -> Message | None:
@@ -224,9 +237,11 @@ class SqliteTables(SqliteArchive):
     # ---------------------------------------------------------------- cursors
 
     def advance(self, advances: Sequence[Advance]) -> None:
-        self._db.executemany(
-            "UPDATE cursor SET delivered = ?3 WHERE user_id = ?1 AND conversation = ?2 AND delivered < ?3", advances
-        )
+        highest = {(user_id, conversation): seq for user_id, conversation, seq in sorted(advances)}
+        self._db.execute(_ADVANCE, (json.dumps([(*key, seq) for key, seq in highest.items()]),))
+
+    def saw(self, seen: Sequence[tuple[UserId, int]]) -> None:
+        self._db.execute(_SAW, (json.dumps(list(dict(sorted(seen)).items())),))
 
 
 def open_tables(path: Path) -> SqliteTables:
