@@ -19,7 +19,7 @@ from chatd.errors import BootError, Exit, Unavailable
 from chatd.model import Message, User
 from chatd.store import sqlite
 from chatd.store.answers import SendKeys
-from chatd.store.base import Draft, Stored, Tables
+from chatd.store.base import Advance, Draft, Stored, Tables
 from chatd.store.schema import MIGRATIONS
 from tests.store.contract import StoreContract
 from tests.store.steps import ANY, make, send, sent, team, to
@@ -254,3 +254,25 @@ def test_a_full_disk_refuses_and_serves_again_when_there_is_room(small_disk: Pat
         stored.append(repeated.message)
     with opened(small_disk / "chatd.db") as tables:
         assert tables.waiting(bob.id, 10**6).messages == stored
+
+
+@pytest.mark.parametrize("count", [1, 10, 63, 64])
+def test_a_batch_is_few_statements(path: Path, count: int) -> None:
+    """Each of them may have to wait for a busy loop (docs/decisions/0016)."""
+    with opened(path) as tables:
+        alice, bob = make(tables, "alice", "bob")
+        sent(tables, alice, to(bob, fp="first"))
+        told: list[str] = []
+        tables._db.set_trace_callback(told.append)
+        batch = [Draft(alice, to(bob, fp=f"fp {number}")) for number in range(count)]
+        tables.begin()
+        tables.append(batch, 1)
+        tables.advance([Advance(bob.id, 1, 1)] * count)
+        tables.saw([(user, number) for user in (alice.id, bob.id) for number in range(count)])
+        tables.commit()
+        tables._db.set_trace_callback(None)
+        assert [text.split()[0] for text in told] == [
+            "BEGIN", "PRAGMA", "SELECT", "INSERT", "UPDATE", "UPDATE", "COMMIT",
+        ]  # fmt: skip
+        assert tables.last_seen(bob.id) == count - 1
+        assert tables.waiting(bob.id, ANY).messages[0].seq == 2
