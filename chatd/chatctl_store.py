@@ -31,7 +31,6 @@ from chatd.store.sides import mysql_address, needing_mysqlclient, open_side, sam
 from chatd.store.transfer import Compared, Disturbed, NotACopy, copy
 from chatd.store.versions import check_version
 from chatd.takeover.report import Report
-from chatd.takeover.run import Settings, take_over
 
 REJECTED = "import-chatserver.rejected.jsonl"
 
@@ -233,6 +232,7 @@ def _comparison(compared: list[Compared]) -> str:
 def import_chatserver(config: Config, url: str, charset: str, dry_run: bool, file: str) -> int:
     """file: where rows are kept that are left out, "" = in the state directory."""
     with needing_mysqlclient():
+        from chatd.takeover.run import Settings, take_over
         from chatd.takeover.source import OldTables
     state_dir = config.server.state_dir
     report = Report(None if dry_run and not file else Path(file or Path(state_dir, REJECTED)).absolute())
