@@ -222,6 +222,10 @@ class Worker:
                 case "log":
                     log.set_level(str(order["level"]))
 
+    def _answer(self, answer: dict[str, Any]) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the master is gone: _orphaned() is told, and acts
+            os.write(self._seat.order_fd, msgspec.json.encode(answer))
+
     def _reload(self, order: dict[str, Any]) -> None:
         """Take what may change live; the rest stays as this worker was started with."""
         generation = int(order["generation"])
@@ -233,7 +237,7 @@ class Worker:
             answer: dict[str, Any] = {"done": generation}
         except (msgspec.ValidationError, ValueError) as error:
             answer = {"failed": generation, "why": str(error)}
-        os.write(self._seat.order_fd, msgspec.json.encode(answer))
+        self._answer(answer)
 
     async def _kick(self, order: dict[str, Any]) -> None:
         answer: dict[str, Any] = {"kicked": order["ref"]}
@@ -243,7 +247,7 @@ class Worker:
             answer |= {"sessions": expelled.sessions, "known": expelled.known, "why": expelled.why}
         except Unavailable as error:
             answer["why"] = f"worker {self._seat.slot}: {error}"
-        os.write(self._seat.order_fd, msgspec.json.encode(answer))
+        self._answer(answer)
 
     # ---------------------------------------------------------------- the way out
 

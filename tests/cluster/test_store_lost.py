@@ -234,7 +234,7 @@ def test_a_worker_dies_while_the_database_refuses(
             stayed = {name: conn for name, conn in others.items() if trial.throng.people[name].wire != "udp"}
             assert len(stayed) >= len(CAST) // 4
             assert trial.dropped(stayed) == []
-            await more_talk(trial.throng, 100, 60)
+            await more_talk(trial.throng, 150, 60)
 
     try_cluster(cluster, fault, record_property, at_least=150, limit_s=120 + 60 * kills, watched=False)
 

@@ -224,7 +224,7 @@ def test_one_that_blocks_is_waited_for_no_longer_than_its_limit(is_async: bool) 
         finally:
             gate.set()
             ticking.cancel()
-        assert 0.3 <= time.monotonic() - began < 5
+        assert 0.29 <= time.monotonic() - began < 5  # timers may be a clock's step early
         assert ticks >= 10, "this loop went on"
 
     play(block_async if is_async else block, story, time_limit_ms=100)
