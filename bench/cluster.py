@@ -16,6 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -23,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from load import Group, run
 from report import CLUSTER, Row, write
-from run import Runs, keep, options_of, wrong
-from servers import BUILD, LOCAL_BUS, Chatd, Hosts, Server, build, cpu_s
+from run import Runs, keep, options_of, running, wrong
+from servers import BUILD, LOCAL_BUS, Chatd, Hosts, build, cpu_s
 
 from tests.harness.mariadb import MariaDB
 from tests.harness.redis import RedisServer
@@ -88,17 +89,6 @@ def spent_by(redis: RedisServer) -> float:
 
 
 @contextmanager
-def serving(server: Server) -> Iterator[Server]:
-    try:
-        yield server
-    except RuntimeError:
-        print(server.last_words(), file=sys.stderr)
-        raise
-    finally:
-        server.stop()
-
-
-@contextmanager
 def redis_running() -> Iterator[RedisServer]:
     with tempfile.TemporaryDirectory(prefix="redis-", dir=BUILD) as directory, RedisServer(Path(directory)) as redis:
         yield redis
@@ -110,7 +100,7 @@ def hop(runs: Runs, seconds: float) -> int:
     errors = 0
     with redis_running() as redis:
         for name, beside in (("local", None), ("redis", redis)):
-            with serving(Host(2, beside)) as host:
+            with running(partial(Host, 2, beside)) as host:
                 for load in (("--window", "4"), ("--rate", "5000")):
                     keep(runs, f"{name}, {load[0][2:]}", run(host, *load, *last, cross=True))
                 errors += host.errors_logged()
@@ -124,7 +114,7 @@ def two_hosts(runs: Runs, seconds: float) -> int:
         redis = stack.enter_context(redis_running())
         mariadb = MariaDB(options=INNODB, memory=False)
         stack.callback(mariadb.discard)
-        pair = stack.enter_context(serving(Pair(redis, mariadb.start())))
+        pair = stack.enter_context(running(partial(Pair, redis, mariadb.start())))
         before = pair.readings()["publishes"]
         time.sleep(IDLE_S)
         canaries_per_s = (pair.readings()["publishes"] - before) / IDLE_S
