@@ -7,8 +7,10 @@ Fails: RuntimeError with the end of the server's log when it does not start or d
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -76,9 +78,12 @@ def build() -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Below the range the kernel takes for outgoing connections, and above what the tests give their servers."""
+    while True:
+        port = random.randint(30_000, 32_767)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def cpu_s(pid: int) -> float:

@@ -8,9 +8,9 @@ Fails: DaemonError with the end of the daemon's own output.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,27 @@ class DaemonError(AssertionError):
     pass
 
 
+def _ports() -> Iterator[int]:
+    """Every port of this process's share, in turn, for ever: one that was given comes back after thousands of others.
+
+    All lie below the range the kernel takes for outgoing connections, so no client of a neighbour can have one; and
+    each process of a test run has a share of its own, so none is given twice between being chosen and listened on.
+    """
+    lowest, highest = 10_000, 29_999
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    each = (highest - lowest + 1) // processes
+    share = range(lowest + number * each, lowest + (number + 1) * each)
+    begin = os.getpid() * 97 % each  # another run beside this one begins elsewhere
+    yield from itertools.cycle([*share[begin:], *share[:begin]])
+
+
+_PORTS = _ports()
+
+
 def free_port() -> int:
-    """Below the range the kernel takes for outgoing connections, so that no client of a neighbour can have it."""
-    for _ in range(200):
-        port = random.randint(12000, 32000)
+    """A TCP port nobody listens on, and nobody else was given."""
+    for port in itertools.islice(_PORTS, 1000):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -60,11 +77,7 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """So many, all different."""
-    found: set[int] = set()
-    while len(found) < count:
-        found.add(free_port())
-    return list(found)
+    return [free_port() for _ in range(count)]
 
 
 def toml(config: Mapping[str, Any]) -> str:
