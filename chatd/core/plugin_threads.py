@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -20,6 +21,8 @@ from chatd import log
 
 _MOST_TASKS = 2000
 """In the loop of one plug-in, those it has started itself included."""
+_WIND_UP_S, _WIND_UP_STEP_S = 2.0, 0.01
+"""At the end, a plug-in's tasks have so long to take notice that they are cancelled."""
 _FRAMES = 20
 
 
@@ -114,6 +117,7 @@ class OwnLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._way: _Way | None = None
         self._tasks = 0
+        self._closing = False
         self._stopping = False
         self._log = log.get(hook=name)
 
@@ -127,27 +131,48 @@ class OwnLoop:
         self._way.put(call)
 
     def give_up(self, call: Call) -> None:
-        if self._loop is not None and call.task is not None:
+        if self._loop is not None and call.task is not None and not self._closing:
             self._loop.call_soon_threadsafe(call.task.cancel)
 
     def close(self) -> None:
-        if self._loop is not None:
-            self._stopping = True
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        """Its tasks are cancelled, also those that have not begun."""
+        if self._loop is not None and not self._closing:
+            self._closing = True
+            self._loop.call_soon_threadsafe(self._stop)
 
     # ---------------------------------------------------------------- in its thread
 
     def _serve(self) -> None:
         assert self._loop is not None
         while not self._stopping:
-            try:
-                self._loop.run_forever()
-            except BaseException as error:  # noqa: BLE001  a task of the plug-in may even raise SystemExit
-                self._log.error("plug-in stopped its loop", why=type(error).__name__)
+            self._turn(self._loop)
+        self._wind_up(self._loop)
+
+    def _stop(self) -> None:
+        assert self._loop is not None
+        self._stopping = True
+        self._loop.stop()
+
+    def _wind_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A task that is not run any more would complain when it is forgotten; so each is run to its end."""
+        ends, told = time.monotonic() + _WIND_UP_S, set[asyncio.Task[Any]]()
+        while (tasks := asyncio.all_tasks(loop)) and time.monotonic() < ends:
+            for task in tasks - told:
+                task.cancel()
+            told |= tasks
+            loop.call_later(_WIND_UP_STEP_S, loop.stop)
+            self._turn(loop)
+        loop.close()
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            loop.run_forever()
+        except BaseException as error:  # noqa: BLE001  a task of the plug-in may even raise SystemExit
+            self._log.error("plug-in stopped its loop", why=type(error).__name__)
 
     def _begin(self, call: Call) -> None:
         assert self._loop is not None
-        if call.given_up:
+        if call.given_up or self._stopping:
             self._back.put(call, Raised("given up", ""))
             return
         try:
