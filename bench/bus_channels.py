@@ -29,7 +29,7 @@ import uvloop
 
 from chatd.bus.envelope import HEADER_BYTES, content, header
 from chatd.bus.redis import RedisBus
-from chatd.bus.redis_node import Limits, dial
+from chatd.bus.redis_dial import Limits, dial
 from chatd.bus.redis_url import Address, read
 from chatd.bus.resp import Connection
 

@@ -29,11 +29,12 @@ from chatd import log
 from chatd.bus import envelope
 from chatd.bus.base import Topic
 from chatd.bus.redis_canary import Canary
+from chatd.bus.redis_dial import Limits
 from chatd.bus.redis_gaps import Gaps
 from chatd.bus.redis_lease import Lease
 from chatd.bus.redis_marks import CLAIM, RELEASE, Marks
 from chatd.bus.redis_names import Names
-from chatd.bus.redis_node import Limits, Node, Script
+from chatd.bus.redis_node import Node, Script
 from chatd.bus.redis_nodes import Nodes, OneNode
 from chatd.bus.redis_presence import Presence
 from chatd.bus.redis_roster import Roster, Worker

@@ -7,6 +7,11 @@ Fails: Unavailable for a slot that nobody has. A node that dies is a gap for its
 Topics are sharded channels: a message goes to the one node that has the slot, so the cluster carries more with each
 node that is added. What every worker must hear is a plain channel instead, said and heard through every node: it
 works while any of them lives.
+
+While a slot moves, the node that gives it away still has all of its channels, and those keys that have not moved yet;
+for the others it says whom to ask (ASK), perhaps a node that has no slot yet. When the slot is the other's, each of
+the two learns it in its own time. So a subscription at the old node is left there until that node ends it: whoever
+still publishes there is heard.
 """
 
 from __future__ import annotations
@@ -17,7 +22,8 @@ from collections.abc import Collection
 from redis.crc import key_slot
 
 from chatd import log
-from chatd.bus.redis_node import LOST, Limits, Node, Owner, ask_once, why_of
+from chatd.bus.redis_dial import LOST, Limits, ask_once, why_of
+from chatd.bus.redis_node import Node, Owner
 from chatd.bus.redis_url import Address, Place
 from chatd.bus.resp import Reply
 from chatd.errors import Unavailable
@@ -28,6 +34,8 @@ SETTLED_S = 10.0
 UNSETTLED_S = 0.25
 STEADY_S = 5.0
 """How long a worker may need to follow a slot that moved."""
+ASKED_S = 30.0
+"""A node without slots is kept for so long after somebody had to ask it about a slot on its way there."""
 
 logger = log.get()
 
@@ -38,6 +46,7 @@ class Cluster:
         self._owner = owner
         self._limits = limits
         self._nodes: dict[Address, Node] = {}
+        self._asked_at: dict[Address, float] = {}
         self._table: list[Node | None] = [None] * SLOTS
         self._again: set[bytes] = set()
         self._moved_at: dict[int, float] = {}
@@ -72,12 +81,24 @@ class Cluster:
             raise Unavailable("no node of the redis cluster has this slot")
         return node
 
+    def _importing(self, address: Address) -> Node | None:
+        """Whom a node names that gives a slot away. None: not connected yet, it is soon."""
+        self._asked_at[address] = asyncio.get_running_loop().time()
+        node = self._nodes.get(address) or self._make(address)
+        return node if node.connected else None
+
+    def _make(self, address: Address) -> Node:
+        node = self._nodes[address] = Node(self._place, self._owner, self._limits, address, self._importing)
+        if self._watcher is not None:
+            node.start()
+        return node
+
     def is_steady(self, name: bytes | None) -> bool:
         since = self._moved_last if name is None else self._moved_at.get(key_slot(name), float("-inf"))
         return asyncio.get_running_loop().time() > since + STEADY_S
 
     def all(self) -> Collection[Node]:
-        return self._nodes.values()
+        return tuple(self._nodes.values())
 
     def look(self, channels: Collection[bytes] = ()) -> None:
         self._again.update(channels)
@@ -121,11 +142,7 @@ class Cluster:
     def _arrange(self, ranges: list[tuple[int, int, Address]]) -> None:
         table: list[Node | None] = [None] * SLOTS
         for first, last, address in ranges:
-            node = self._nodes.get(address)
-            if node is None:
-                node = self._nodes[address] = Node(self._place, self._owner, self._limits, address)
-                if self._watcher is not None:
-                    node.start()
+            node = self._nodes.get(address) or self._make(address)
             table[first : last + 1] = [node] * (last + 1 - first)
         old, self._table = self._table, table
         again, self._again = self._again, set()
@@ -133,29 +150,27 @@ class Cluster:
         if self._watcher is not None and (moved or again):
             self._moved_last = asyncio.get_running_loop().time()
             self._moved_at |= dict.fromkeys(moved, self._moved_last)
-            self._take_along(old, moved, again)
+            self._take_along(moved, again)
+        self._part_from(set(self._nodes.values()) - set(table))
+
+    def _part_from(self, idle: Collection[Node]) -> None:
+        now = asyncio.get_running_loop().time()
         for address, node in list(self._nodes.items()):
-            if node not in table:
+            if node in idle and now > self._asked_at.get(address, float("-inf")) + ASKED_S:
                 del self._nodes[address]
+                self._asked_at.pop(address, None)
                 task = asyncio.get_running_loop().create_task(node.close())
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
 
-    def _take_along(self, old: list[Node | None], moved: set[int], again: set[bytes]) -> None:
+    def _take_along(self, moved: set[int], again: set[bytes]) -> None:
         """Subscriptions follow their slots. A node that is not connected yet takes its own when it is."""
-        gone: dict[Node, list[bytes]] = {}
         new: dict[Node, list[bytes]] = {}
         for channel in self._owner.channels():
             slot = key_slot(channel)
-            if slot not in moved and channel not in again:
-                continue
-            before, now = old[slot], self._table[slot]
-            if before is not None and before is not now:
-                gone.setdefault(before, []).append(channel)
-            if now is not None:
-                new.setdefault(now, []).append(channel)
-        for node, channels in gone.items():
-            node.unsubscribe(channels)
+            node = self._table[slot]
+            if node is not None and (slot in moved or channel in again):
+                new.setdefault(node, []).append(channel)
         for node, channels in new.items():
             node.subscribe(channels)
         self._owner.rearranged()

@@ -1,8 +1,10 @@
 """One Redis server as the bus uses it: connected for as long as it is there, and made anew when it was not.
 
 Owns: finding the server (sentinels are asked each time), the first words, subscribing again, noticing silence, and
-what an error of the server means.
-Not here: bytes and order (bus.resp); what is to be done when a server was lost and is back (bus.redis).
+what an error of the server means; asking another server where this one says so (ASK, of a key that has moved there
+while its slot is moving).
+Not here: bytes and order (bus.resp); the socket (bus.redis_dial); what is to be done when a server was lost and is back
+(bus.redis).
 Fails: Unavailable for a question that has no answer now. The loss of the server is told to the owner, once, and that
 it is back when every subscription is in force again.
 """
@@ -13,13 +15,13 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 import hiredis
 
 from chatd import log
+from chatd.bus.redis_dial import LOST, Limits, answers_of, ask_once, dial, why_of
 from chatd.bus.redis_url import Address, Place
 from chatd.bus.resp import Argument, Connection, Reply
 from chatd.errors import Unavailable
@@ -28,22 +30,8 @@ logger = log.get()
 
 CHANNELS_PER_COMMAND = 500
 CHANNELS_AT_ONCE = 20_000
-LOST = (OSError, EOFError, Unavailable, hiredis.ReplyError, TimeoutError)
 _DROPS = ("READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "WRONGPASS")
 MOVES = ("MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """answer_s: the longest wait for an answer. silent_s: a server that says nothing for so long is given up; it is
-    asked something every ping_s. retry_s: the first and the longest wait before another attempt to connect."""
-
-    answer_s: float = 1.0
-    connect_s: float = 2.0
-    ping_s: float = 0.5
-    silent_s: float = 3.0
-    retry_s: tuple[float, float] = (0.05, 1.0)
-    queue_bytes: int = 8 * 1024 * 1024
 
 
 class Refusal(Unavailable):
@@ -106,10 +94,19 @@ class Owner(Protocol):
 class Node:
     """server: its run id, which a restart changes; client: our number there."""
 
-    def __init__(self, place: Place, owner: Owner, limits: Limits, address: Address | None = None) -> None:
+    def __init__(
+        self,
+        place: Place,
+        owner: Owner,
+        limits: Limits,
+        address: Address | None = None,
+        other: Callable[[Address], Node | None] = lambda address: None,
+    ) -> None:
+        """other: the server with this address, if it may be asked now."""
         self._place = place
         self._owner = owner
         self._limits = limits
+        self._other = other
         self._loop = asyncio.get_running_loop()
         self._sharded = place.kind == "cluster"
         self._addresses = [address] if address else list(place.addresses)
@@ -250,7 +247,7 @@ class Node:
             asked.append(connection.ask("SELECT", place.db))
         asked += [connection.ask("SCRIPT", "LOAD", script.text) for script in self._owner.scripts]
         asked.append(connection.ask("INFO", "server"))
-        hello, *_, info = await _all(asked)
+        hello, *_, info = await answers_of(asked)
         if hello.get(b"role") != b"master":
             raise Unavailable(f"it is a {hello.get(b'role', b'?').decode()}, not a master")
         told = dict(line.split(":", 1) for line in info.decode().split("\r\n") if ":" in line)
@@ -349,13 +346,35 @@ class Node:
     async def call(self, *arguments: Argument, limit: bool = True) -> Reply:
         """Raises Unavailable: Refusal for the server's own error."""
         try:
+            return await self._answer(self.ask(*arguments), limit)
+        except Refusal as refusal:
+            other = self._named_by(refusal)
+            if other is None:
+                raise
+            return await other._answer(other._ask_importing(*arguments), limit)
+
+    async def _answer(self, asked: asyncio.Future[Reply], limit: bool) -> Reply:
+        try:
             async with asyncio.timeout(self._limits.answer_s if limit else None):
-                return await self.ask(*arguments)
+                return await asked
         except TimeoutError:
             raise Unavailable(f"redis at {self.address} does not answer") from None
         except hiredis.ReplyError as error:
             self.refused(error)
             raise Refusal(str(error)) from None
+
+    def _named_by(self, refusal: Refusal) -> Node | None:
+        """Whom an ASK says to ask. A node that does not know its own host means the one it speaks from."""
+        if refusal.code != "ASK":
+            return None
+        host, _, port = str(refusal).rpartition(" ")[2].rpartition(":")
+        return self._other(Address(self.address.host if host in ("", "?") else host, int(port)))
+
+    def _ask_importing(self, *arguments: Argument) -> asyncio.Future[Reply]:
+        """About a slot that is not this server's yet. The two commands stay together: nothing comes between what is
+        asked in one turn."""
+        self.ask("ASKING").add_done_callback(_look)
+        return self.ask(*arguments)
 
     async def run(self, script: Script, key: bytes, *arguments: Argument) -> Reply:
         """Without a limit of time, as `ask`."""
@@ -372,7 +391,7 @@ class Node:
         cut_off = code == "NOREPLICAS" and self._place.kind == "sentinel"  # another may be the master by now
         if (code in _DROPS or cut_off) and self._connection is not None:
             self._connection.drop(str(error))
-        elif code in MOVES:
+        elif code in MOVES and code != "ASK":  # while a slot moves it is still here
             self._owner.moved()
 
     def _subscribed(self, channels: Collection[bytes], done: asyncio.Future[None]) -> None:
@@ -387,53 +406,6 @@ class Node:
     def _publish_refused(self, error: hiredis.ReplyError) -> None:
         self.refused(error)
         self._owner.dropped(self)
-
-
-async def _all(asked: list[asyncio.Future[Reply]]) -> list[Reply]:
-    """Every answer, or the first error."""
-    answers = await asyncio.gather(*asked, return_exceptions=True)
-    for answer in answers:
-        if isinstance(answer, hiredis.ReplyError):
-            # An old server would repeat the password here.
-            text = str(answer)
-            raise Unavailable("Redis 6 or newer is needed" if "unknown command" in text else text)
-        if isinstance(answer, BaseException):
-            raise answer
-    return answers
-
-
-async def dial(place: Place, limits: Limits, address: Address, make: Callable[[], Connection]) -> Connection:
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(limits.connect_s):
-        if not address.port:
-            return (await loop.create_unix_connection(make, address.host))[1]
-        host, port = address
-        server_hostname = host if place.tls else None
-        return (await loop.create_connection(make, host, port, ssl=place.tls, server_hostname=server_hostname))[1]
-
-
-async def ask_once(place: Place, limits: Limits, address: Address, login: tuple[str, ...], *command: Argument) -> Reply:
-    """One question over a connection of its own. Raises one of LOST."""
-
-    def nothing(*_: object) -> None:
-        """Nobody publishes here."""
-
-    connection = await dial(
-        place, limits, address, lambda: Connection(limits.queue_bytes, nothing, nothing, nothing, nothing)
-    )
-    try:
-        async with asyncio.timeout(limits.answer_s):
-            return (await _all([connection.ask("HELLO", 3, *login), connection.ask(*command)]))[1]
-    finally:
-        connection.drop("done")
-
-
-def why_of(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
 
 
 def _look(done: asyncio.Future[Reply]) -> None:

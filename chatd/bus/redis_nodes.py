@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Protocol
 
-from chatd.bus.redis_node import Limits, Node, Owner
+from chatd.bus.redis_dial import Limits
+from chatd.bus.redis_node import Node, Owner
 from chatd.bus.redis_url import Place
 
 

@@ -10,7 +10,7 @@ import os
 from dataclasses import replace
 
 from chatd.bus.redis import RedisBus
-from chatd.bus.redis_node import Limits
+from chatd.bus.redis_dial import Limits
 from tests.harness.deadline import wait_until
 from tests.harness.redis import RedisServer
 

@@ -269,18 +269,20 @@ class RedisCluster:
     MASTERS = 3
 
     def __init__(self, directory: Path, replicas: int = 0, password: str = "", tls: Certificates | None = None) -> None:
+        self.directory = directory
         self.password = password
         self.tls = tls
         self.replicas = replicas
-        options = ["cluster-enabled yes", "cluster-node-timeout 1000", "cluster-require-full-coverage no"]
-        if tls:
-            options.append("tls-cluster yes")
         self._bus_ports = [free_port() for _ in range(self.MASTERS * (1 + replicas))]
-        self.servers = tuple(
-            RedisServer(
-                directory / f"node{number}", password=password, tls=tls, options=(*options, f"cluster-port {bus_port}")
-            )
-            for number, bus_port in enumerate(self._bus_ports)
+        self.servers = tuple(map(self._node, range(len(self._bus_ports)), self._bus_ports))
+
+    def _node(self, number: int, bus_port: int) -> RedisServer:
+        options = ["cluster-enabled yes", "cluster-node-timeout 1000", "cluster-require-full-coverage no"]
+        if self.tls:
+            options.append("tls-cluster yes")
+        options.append(f"cluster-port {bus_port}")
+        return RedisServer(
+            self.directory / f"node{number}", password=self.password, tls=self.tls, options=tuple(options)
         )
 
     def __enter__(self) -> RedisCluster:
@@ -329,18 +331,42 @@ class RedisCluster:
                     return next(one for one in self.servers if one.port == int(nodes[0][1]))
         raise RedisError(f"nobody has slot {slot}")
 
+    def grow(self) -> RedisServer:
+        """One more master, which has no slot yet."""
+        bus_port = free_port()
+        server = self._stack.enter_context(self._node(len(self.servers), bus_port))
+        self.servers = (*self.servers, server)
+        server.call("CLUSTER", "MEET", self.servers[0].host, self.servers[0].port, self._bus_ports[0])
+        self._bus_ports.append(bus_port)
+        wait_until(LIMIT_S, "all nodes know the new one", lambda: all(map(self._knows_all, self.servers)))
+        return server
+
     def move(self, slot: int, to: RedisServer) -> None:
-        """Give a slot without keys to another master, as a resharding does."""
+        """Give a slot to another master, as a resharding does."""
+        source = self.begin_move(slot, to)
+        self.move_keys(slot, source, to)
+        self.end_move(slot, source, to)
+
+    def begin_move(self, slot: int, to: RedisServer) -> RedisServer:
+        """From now on new keys are made at `to`. Gives who has the slot."""
         source = self.of_slot(slot)
-        source_id, to_id = source.call("CLUSTER", "MYID"), to.call("CLUSTER", "MYID")
-        to.call("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
-        source.call("CLUSTER", "SETSLOT", slot, "MIGRATING", to_id)
-        while keys := source.call("CLUSTER", "GETKEYSINSLOT", slot, 100):
+        to.call("CLUSTER", "SETSLOT", slot, "IMPORTING", source.call("CLUSTER", "MYID"))
+        source.call("CLUSTER", "SETSLOT", slot, "MIGRATING", to.call("CLUSTER", "MYID"))
+        return source
+
+    def move_keys(self, slot: int, source: RedisServer, to: RedisServer, limit: int = SLOTS) -> int:
+        """At most `limit` of them; how many were."""
+        moved = 0
+        while keys := source.call("CLUSTER", "GETKEYSINSLOT", slot, min(100, limit - moved)):
             for key in keys:
                 source.call("MIGRATE", to.host, to.port, key, 0, 5000)
+            moved += len(keys)
+        return moved
+
+    def end_move(self, slot: int, source: RedisServer, to: RedisServer) -> None:
         for server in (to, source, *(one for one in self.servers if one not in (to, source))):
             if server.info("replication")["role"] == "master":
-                server.call("CLUSTER", "SETSLOT", slot, "NODE", to_id)
+                server.call("CLUSTER", "SETSLOT", slot, "NODE", to.call("CLUSTER", "MYID"))
 
     @property
     def url(self) -> str:
