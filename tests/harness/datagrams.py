@@ -9,11 +9,18 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+from tests.harness.daemon import free_port
 from tests.harness.link import ConnectionGone
 from tests.harness.mobileimsdk import LOGOUT, MobilePeer, StockLink
 
 RECEIVE_BYTES = 1024
 LOGIN_AGAIN_S = 0.5
+
+
+def source(host: str) -> tuple[str, int]:
+    """An address of our own to send to `host` from. One that the kernel chooses may have been another client's a moment
+    ago, and the server still answers that one."""
+    return ("::" if ":" in host else "0.0.0.0", free_port())
 
 
 class _Datagrams(asyncio.DatagramProtocol):
@@ -24,7 +31,8 @@ class _Datagrams(asyncio.DatagramProtocol):
 
     async def open(self, port: int, host: str = "127.0.0.1", receive_buffer: int = 0) -> None:
         self.too_long = 0
-        await asyncio.get_running_loop().create_datagram_endpoint(lambda: self, remote_addr=(host, port))
+        loop = asyncio.get_running_loop()
+        await loop.create_datagram_endpoint(lambda: self, remote_addr=(host, port), local_addr=source(host))
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         self.too_long += len(data) > RECEIVE_BYTES

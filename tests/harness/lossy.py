@@ -10,6 +10,8 @@ import asyncio
 import random
 from collections import Counter
 
+from tests.harness.datagrams import source
+
 DELAY_S = 0.05
 
 
@@ -59,7 +61,9 @@ class LossyNetwork:
     async def _connect(self, data: bytes, client: object) -> None:
         if client not in self._outside:
             loop = asyncio.get_running_loop()
-            made, _ = await loop.create_datagram_endpoint(lambda: _Outside(self, client), remote_addr=self.server)
+            made, _ = await loop.create_datagram_endpoint(
+                lambda: _Outside(self, client), remote_addr=self.server, local_addr=source(self.server[0])
+            )
             if client in self._outside:
                 made.close()
             else:
