@@ -96,12 +96,12 @@ class Core:
         self._messages = Messages(self.delivery, config, self.chain.stored())
         self._accounts = Accounts(self.store, config)
         notices = Notices(self.delivery)
-        self._presence = Presence(self.hub, bus, notices, self.delivery.later)
+        self._presence = Presence(self.hub, bus, notices, self.store, config, self.delivery.later)
         self.logins = Logins(
             self._accounts, self.hub, bus, self.delivery, notices, self._presence, self.store, config, self.chain
         )
-        self._friends = Friends(self.store, self.hub, bus, notices, config)
-        self._groups = Groups(self.store, self.hub, bus, self.delivery, notices, config)
+        self._friends = Friends(self.store, self.hub, bus, notices, self._presence, config)
+        self._groups = Groups(self.store, self.hub, bus, self.delivery, notices, self._presence, config)
         self._history = HistoryRequests(self.store, self.hub, bus, notices, config)
         self._roll = Roll(self.hub, bus)
         self.expulsion = Expulsion(self.hub, bus, self.store, self.logins)

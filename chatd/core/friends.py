@@ -15,6 +15,7 @@ from chatd.core import signals
 from chatd.core.change import Change
 from chatd.core.hub import Hub
 from chatd.core.notices import Notices
+from chatd.core.presence import Presence
 from chatd.core.session import Session
 from chatd.errors import ErrorCode, Refused
 from chatd.model import FriendRequest, User, UserId
@@ -37,11 +38,20 @@ def by_id(user_id: UserId) -> Find:
 
 
 class Friends:
-    def __init__(self, store: GroupCommit, hub: Hub, bus: Bus, notices: Notices, config: Callable[[], Config]) -> None:
+    def __init__(
+        self,
+        store: GroupCommit,
+        hub: Hub,
+        bus: Bus,
+        notices: Notices,
+        presence: Presence,
+        config: Callable[[], Config],
+    ) -> None:
         self._store = store
         self._hub = hub
         self._bus = bus
         self._notices = notices
+        self._presence = presence
         self._config = config
 
     async def add(self, session: Session, command: AddFriend) -> None:
@@ -78,14 +88,18 @@ class Friends:
         return Change(write, lambda other: self._tell(other.id, signals.Answered(user, other.id, accept)))
 
     def removing(self, user: User, find: Find) -> Change[User]:
-        """The other side is not told; it sees it in its list."""
+        """The other side is not told; it sees it in its list. Neither is told of the other's presence any more."""
 
         def write(tables: Tables) -> User:
             other = find(tables)
             tables.remove_friend(user.id, other.id)
             return other
 
-        return Change(write, lambda other: None)
+        def after(other: User) -> None:
+            self._presence.parted(user.id)
+            self._presence.parted(other.id)
+
+        return Change(write, after)
 
     def _tell(self, user_id: int, signal: signals.Asked | signals.Answered) -> None:
         self.heard(signal)

@@ -19,6 +19,7 @@ from chatd.core.delivery import Delivery
 from chatd.core.friends import Find
 from chatd.core.hub import Hub
 from chatd.core.notices import Notices, notice, of_group, of_user
+from chatd.core.presence import Presence
 from chatd.core.session import Session
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import Group, GroupId, Role, User, UserId
@@ -40,6 +41,7 @@ class Groups:
         bus: Bus,
         delivery: Delivery,
         notices: Notices,
+        presence: Presence,
         config: Callable[[], Config],
     ) -> None:
         self._store = store
@@ -47,6 +49,7 @@ class Groups:
         self._hub = hub
         self._bus = bus
         self._notices = notices
+        self._presence = presence
         self._config = config
         self._stale: set[Session] = set()
 
@@ -149,6 +152,7 @@ class Groups:
     def _gone(self, user_id: UserId, group_id: GroupId, kicked: bool) -> None:
         left = signals.GroupLeft(user_id, group_id, kicked)
         self._bus.publish(topic_of_user(user_id), signals.encode(left))
+        self._presence.parted(user_id)
         self.left(left)
 
     def left(self, signal: signals.GroupLeft) -> None:
@@ -157,6 +161,7 @@ class Groups:
             self._quit(session, signal.group_id)
             if signal.kicked:
                 self._notices.tell(session, notice("group.kicked", group=signal.group_id))
+        self._presence.left(signal.user_id)
 
     def _quit(self, session: Session, group_id: GroupId) -> None:
         self._hub.leave(session, group_id)

@@ -1,53 +1,73 @@
 """Who is online, and telling those who watch.
 
-Owns: subscriptions to presence and the notices they cause, at most one per user and second.
-Elsewhere: the index of sessions (core.hub), sessions of other workers (Bus.elsewhere), "last seen" (store).
+Owns: subscriptions to presence and the notices they cause, at most one per user and second; their end.
+Elsewhere: the index of sessions (core.hub), sessions of other workers (Bus.elsewhere), "last seen" (store), whether a
+user may be watched at all (core.requests_people).
 Fails: never; a change that is missed (a worker died, a doorbell was lost) is found by looking again.
 
 A watched user's coming and going is not reported as it happens but looked up once a second where something
 may have changed. So a flapping user costs one notice a second at most, and one who returns at once costs none.
 Everybody watched is looked up again every few seconds besides: a host that died says nothing.
+
+Who may watch is asked when it begins, and again before the next notice where that has become doubtful: a friendship or
+a membership has ended, or something was missed. While the store does not answer, such a notice waits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from itertools import islice
 
-from chatd.bus.base import Bus, topic_of_presence
+from chatd.bus.base import Bus, Topic, topic_of_presence
+from chatd.config import Config
 from chatd.core import signals
 from chatd.core.hub import Hub
 from chatd.core.notices import Notices, notice, of_user
 from chatd.core.session import Session
-from chatd.errors import ErrorCode, Refused
+from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import User, UserId
+from chatd.store.base import Tables
+from chatd.store.commit import GroupCommit
 
 _AGAIN_S = 3
 """Everybody watched is looked up at least this often,"""
 _AGAIN_AT_ONCE = 2000
 """as long as these are enough of them each second."""
+_ASKED_AT_ONCE = 200
+"""Pairs of one read, so that others' reads and writes come between."""
 
 
 class _Watched:
-    """A user somebody here watches; `online` is what they were told last. missed: not found at the last look."""
+    """A user somebody here watches; `online` is what they were told last. missed: not found at the last look.
+    doubtful: not all of them may be told any more."""
 
-    __slots__ = ("missed", "online", "user", "watchers")
+    __slots__ = ("doubtful", "missed", "online", "user", "watchers")
 
     def __init__(self, user: User, online: bool) -> None:
         self.user = user
         self.online = online
         self.missed = False
+        self.doubtful = False
         self.watchers: set[Session] = set()
 
 
 class Presence:
     def __init__(
-        self, hub: Hub, bus: Bus, notices: Notices, later: Callable[[Coroutine[None, None, None]], None]
+        self,
+        hub: Hub,
+        bus: Bus,
+        notices: Notices,
+        store: GroupCommit,
+        config: Callable[[], Config],
+        later: Callable[[Coroutine[None, None, None]], None],
     ) -> None:
         """later: runs what it is given beside everything else."""
         self._hub = hub
         self._bus = bus
         self._notices = notices
+        self._store = store
+        self._config = config
         self._watched: dict[UserId, _Watched] = {}
         self._look_at: set[UserId] = set()
         self._later = later
@@ -83,14 +103,20 @@ class Presence:
         """The session is over."""
         topics = []
         for user_id in session.watching or ():
-            watched = self._watched[user_id]
-            watched.watchers.discard(session)
-            if not watched.watchers:
-                del self._watched[user_id]
-                topics.append(topic_of_presence(user_id))
+            topics += self._release(session, self._watched[user_id])
         session.watching = None
         if topics:
             self._bus.unsubscribe(topics)
+
+    def _release(self, session: Session, watched: _Watched) -> list[Topic]:
+        """The topics nobody here needs any more."""
+        watched.watchers.discard(session)
+        if watched.watchers:
+            return []
+        del self._watched[watched.user.id]
+        return [topic_of_presence(watched.user.id)]
+
+    # ---------------------------------------------------------------- what has happened
 
     def changed(self, user_id: UserId) -> None:
         """A session of the user began or ended on this worker."""
@@ -100,10 +126,31 @@ class Presence:
 
     def heard(self, signal: signals.PresenceChanged) -> None:
         self._look_at.add(signal.user_id)
+        if signal.doubtful:
+            self._doubt(signal.user_id)
 
     def gap(self) -> None:
         """A worker died, or something was missed: look at everybody again."""
-        self._look_at.update(self._watched)
+        for user_id in self._watched:
+            self._doubt(user_id)
+
+    def parted(self, user_id: UserId) -> None:
+        """Somebody is no friend of the user, or in no group with them, any more."""
+        self._doubt(user_id)
+        self._bus.publish(topic_of_presence(user_id), signals.encode(signals.PresenceChanged(user_id, doubtful=True)))
+
+    def left(self, user_id: UserId) -> None:
+        """The user has left a group; other workers are told by whoever calls this."""
+        for session in self._hub.of_user(user_id):
+            for watched in session.watching or ():
+                self._doubt(watched)
+
+    def _doubt(self, user_id: UserId) -> None:
+        if (watched := self._watched.get(user_id)) is not None:
+            watched.doubtful = True
+            self._look_at.add(user_id)
+
+    # ---------------------------------------------------------------- looking
 
     def round(self) -> None:
         """Once a second. While one is looking, what has changed waits for the next round."""
@@ -121,12 +168,40 @@ class Presence:
     async def _look(self, look_at: set[UserId]) -> None:
         try:
             found = await self._hub.online(look_at)
+            seen = [watched for user_id in look_at if (watched := self._watched.get(user_id)) is not None]
+            news = [watched for watched in seen if (watched.user.id in found) is not watched.online]
+            await self._check([watched for watched in news if watched.doubtful])
         finally:
             self._looking = False
         for user_id in look_at - self._look_at:  # the rest has changed meanwhile
             watched = self._watched.get(user_id)
             if watched is not None:
                 self._seen(watched, user_id in found)
+
+    async def _check(self, doubtful: list[_Watched]) -> None:
+        """Nobody is told of them any more who may not be. Those that could not be asked about are looked at again."""
+        if self._config().accounts.presence == "all":
+            return
+        for watched in doubtful:
+            watched.doubtful = False  # first: what ends while the store is asked makes it so again
+        pairs = [(session, watched) for watched in doubtful for session in watched.watchers]
+        for at in range(0, len(pairs), _ASKED_AT_ONCE):
+            asked = pairs[at : at + _ASKED_AT_ONCE]
+            try:
+                allowed = await self._store.read(partial(_may_see, pairs=[(a.user.id, b.user.id) for a, b in asked]))
+            except Unavailable:
+                for _, watched in pairs[at:]:
+                    self._doubt(watched.user.id)
+                return
+            for (session, watched), may in zip(asked, allowed, strict=True):
+                if not may and session in watched.watchers:
+                    self._end(session, watched)
+
+    def _end(self, session: Session, watched: _Watched) -> None:
+        if session.watching is not None:
+            session.watching.discard(watched.user.id)
+        if topics := self._release(session, watched):
+            self._bus.unsubscribe(topics)
 
     def _seen(self, watched: _Watched, online: bool) -> None:
         """Who has gone is told of at the second look: a session that moves to another worker is nowhere for a
@@ -141,3 +216,7 @@ class Presence:
             text = notice("presence", user=of_user(watched.user), online=online)
             for session in watched.watchers:
                 self._notices.tell(session, text)
+
+
+def _may_see(tables: Tables, pairs: list[tuple[UserId, UserId]]) -> list[bool]:
+    return [tables.may_see(watcher, user_id) for watcher, user_id in pairs]

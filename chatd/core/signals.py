@@ -84,9 +84,11 @@ class UserNews(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=9):
 
 
 class PresenceChanged(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=10):
-    """The user's first session on a worker began, or the last one ended; look again."""
+    """The user's first session on a worker began, or the last one ended; look again. doubtful: who watches the user
+    may not any more."""
 
     user_id: UserId
+    doubtful: bool = False
 
 
 class EndSession(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=11):

@@ -46,6 +46,10 @@ class Made:
         self.before_request = function
 
 
+def plugin_of_made(made: object) -> Plugin:
+    return Plugin(Hook(name="it"), made, asyncio.get_running_loop())
+
+
 def plugin_of(function: Function, clock: Any = None, **options: Any) -> Plugin:
     return Plugin(Hook(name="it", **options), Made(function), clock or Clock())
 
@@ -406,5 +410,8 @@ def test_a_call_given_up_by_its_caller_counts_and_leaves_nothing_behind() -> Non
     ],
 )
 def test_what_is_no_plugin_is_told_at_the_start(made: object, why: str) -> None:
-    with pytest.raises(ValueError, match=why):
-        Plugin(Hook(name="it"), made, asyncio.new_event_loop())
+    async def story() -> None:
+        with pytest.raises(ValueError, match=why):
+            plugin_of_made(made)
+
+    run(story())

@@ -9,8 +9,10 @@ import pytest
 
 from chatd.bus.base import topic_of_user
 from chatd.core import presence
-from chatd.errors import ErrorCode
+from chatd.errors import ErrorCode, Unavailable
 from chatd.protocol import ServerRequest
+from chatd.store.base import Tables
+from chatd.store.sqlite import SqliteTables
 from tests.core.asking import ask, befriend, new_group, notices, refused
 from tests.core.stage import Peer, Stage, play
 
@@ -209,6 +211,134 @@ def test_a_login_that_fails_half_way_leaves_nobody_online(tmp_path: Path) -> Non
             await stage.settled()
             await rounds(stage)
             assert heard(alice)[-1] == ("bob", False), steps
+
+    play(tmp_path, story)
+
+
+def watching(peer: Peer) -> set[str]:
+    assert peer.session is not None
+    watched = peer.worker.core._presence._watched
+    return {watched[user_id].user.name for user_id in peer.session.watching or ()}
+
+
+async def comes_and_goes(stage: Stage, peer: Peer) -> Peer:
+    """The new session."""
+    worker = peer.worker
+    peer.leave()
+    await stage.settled()
+    await rounds(stage)
+    again = await worker.mobile(peer.name)
+    await stage.settled()
+    await rounds(stage)
+    return again
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("by_watcher", [True, False])
+def test_who_is_no_friend_any_more_hears_nothing_more(tmp_path: Path, workers: int, *, by_watcher: bool) -> None:
+    async def story(stage: Stage) -> None:
+        alice, bob = await friends(stage, workers)
+        carol = await stage.workers[0].mobile("carol")
+        await befriend(carol, bob)
+        await ask(carol, "presence.subscribe", users=["bob"])
+        ends, other = (alice, bob) if by_watcher else (bob, alice)
+        await ask(ends, "friend.remove", user=other.name)
+        await stage.settled()
+        bob = await comes_and_goes(stage, bob)
+        assert (heard(alice), watching(alice)) == ([], set())
+        assert heard(carol) == [("bob", False), ("bob", True)]
+        await befriend(alice, bob)
+        await ask(alice, "presence.subscribe", users=["bob"])
+        await comes_and_goes(stage, bob)
+        assert heard(alice) == [("bob", False), ("bob", True)]
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("kicked", [True, False])
+@pytest.mark.parametrize("watches", [True, False])
+def test_who_is_in_no_group_with_them_any_more_hears_nothing_more(
+    tmp_path: Path, workers: int, *, kicked: bool, watches: bool
+) -> None:
+    """bob leaves the group in which alice, carol and dave are. carol is in another one with him, dave is a friend.
+    watches: he them; else they him."""
+
+    async def story(stage: Stage) -> None:
+        made = [await stage.worker() for _ in range(workers)]
+        others = {name: await made[0].mobile(name) for name in ("alice", "carol", "dave")}
+        alice, carol, dave = others.values()
+        bob = await made[-1].mobile("bob")
+        number = await new_group(alice, *others.values(), bob)
+        await new_group(carol, bob)
+        await befriend(dave, bob)
+        for watcher, names in [(bob, [*others])] if watches else [(one, ["bob"]) for one in others.values()]:
+            await ask(watcher, "presence.subscribe", users=names)
+        if kicked:
+            await ask(alice, "group.kick", group=number, user="bob")
+        else:
+            await ask(bob, "group.leave", group=number)
+        await stage.settled()
+        await rounds(stage)
+        if watches:
+            for one in others.values():
+                await comes_and_goes(stage, one)
+            assert heard(bob) == [("carol", False), ("carol", True), ("dave", False), ("dave", True)]
+            assert watching(bob) == {"carol", "dave"}
+        else:
+            await comes_and_goes(stage, bob)
+            told = [("bob", False), ("bob", True)]
+            assert [heard(one) for one in others.values()] == [[], told, told]
+            assert [watching(one) for one in others.values()] == [set(), {"bob"}, {"bob"}]
+
+    play(tmp_path, story)
+
+
+def test_an_end_that_nobody_was_told_of_is_found_after_the_gap(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        alice, bob = await friends(stage)
+        stage.exchange.lost = lambda source, target, data: True
+        await ask(bob, "friend.remove", user="alice")
+        await stage.settled()
+        stage.exchange.gap(0)
+        await stage.settled()
+        await comes_and_goes(stage, bob)
+        await rounds(stage, presence._AGAIN_S)
+        assert (heard(alice), watching(alice)) == ([], set())
+
+    play(tmp_path, story)
+
+
+def test_where_the_store_cannot_be_asked_who_may_be_told_the_notice_waits(tmp_path: Path) -> None:
+    down = False
+
+    class Down(SqliteTables):
+        def may_see(self, user_id: int, other: int) -> bool:
+            if down:
+                raise Unavailable("planted")
+            return super().may_see(user_id, other)
+
+    def wrap(tables: Tables) -> Tables:
+        tables.__class__ = Down
+        return tables
+
+    async def story(stage: Stage) -> None:
+        nonlocal down
+        worker = await stage.worker(wrap)
+        alice, bob, carol = [await worker.mobile(name) for name in ("alice", "bob", "carol")]
+        for one in (alice, carol):
+            await befriend(one, bob)
+            await ask(one, "presence.subscribe", users=["bob"])
+        await rounds(stage)
+        await ask(bob, "friend.remove", user="alice")
+        down = True
+        bob.leave()
+        await stage.settled()
+        await rounds(stage, 4)
+        assert heard(carol) == []
+        down = False
+        await rounds(stage)
+        assert (heard(alice), heard(carol)) == ([], [("bob", False)])
 
     play(tmp_path, story)
 
