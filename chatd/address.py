@@ -43,6 +43,17 @@ def parse(text: str) -> Address:
     return Address(parts.scheme, host, port, "")
 
 
+def plain(host: str) -> str:
+    """::ffff:192.0.2.1, as a client without IPv6 is called at a socket of both families, is 192.0.2.1."""
+    return host.removeprefix("::ffff:") if "." in host else host
+
+
+def shown(host: str, port: int) -> str:
+    """A client's address wherever one is told: 192.0.2.1:5000, [2001:db8::1]:5000."""
+    host = plain(host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class MysqlAddress(NamedTuple):
     """unix_socket, ssl_ca: "" = none. ssl_ca: the certificates the server's own must be signed by."""
 

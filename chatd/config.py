@@ -82,6 +82,16 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "worker",
         ),
     ] = ()
+    proxy_delivered_s: Annotated[
+        float,
+        _option(
+            "chatserver through a balancer: bytes the balancer has had so long, and still holds the connection, count "
+            "as delivered; longer than it takes to notice a client that has vanished, nothing is lost with one",
+            "worker",
+            ge=0.1,
+            le=600,
+        ),
+    ] = 1.0
 
 
 class Store(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -19,7 +19,7 @@ from typing import Any
 
 from chatd import address, log
 from chatd.config import Listen
-from chatd.master.listeners import TAKEOVER_S, Bound, bind_by
+from chatd.master.listeners import TAKEOVER_S, Bound, bind_by, takes_both, target_of
 from chatd.master.privileges import Identity
 
 _BUFFER_BYTES = 4 * 1024 * 1024
@@ -83,10 +83,8 @@ class Datagrams:
     def _probe(self, one: Listen) -> socket.socket:
         """Look whether the address is free: SO_REUSEPORT would share it with another server of this user."""
         where = address.parse(one.address)
-        family, _, _, _, target = socket.getaddrinfo(
-            where.host, where.port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
-        )[0]
-        probe = _socket(family)
+        family, target = target_of(where)
+        probe = self._socket(one, family)
         try:
             probe.bind(target)
         except OSError:
@@ -97,7 +95,7 @@ class Datagrams:
 
     def _bind(self, one: Listen) -> socket.socket:
         family, target = self._targets[one.address]
-        sock = _socket(family)
+        sock = self._socket(one, family)
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -113,9 +111,8 @@ class Datagrams:
             raise
         return sock
 
-
-def _socket(family: int) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_DGRAM)
-    if family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    return sock
+    def _socket(self, one: Listen, family: int) -> socket.socket:
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not takes_both(one, self._listen))
+        return sock

@@ -14,7 +14,9 @@ import stat
 import struct
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from chatd import address
 from chatd.config import Listen
@@ -34,13 +36,13 @@ def bind_all(
     deadline = time.monotonic() + (TAKEOVER_S if after_crash else 0.0)
     bound: list[Bound] = []
     for one in listen:
-        adopted = next((candidate for candidate in left if _matches(one, candidate)), None)
+        adopted = next((candidate for candidate in left if _matches(one, candidate, listen)), None)
         if adopted is not None:
             left.remove(adopted)
             adopted.setblocking(False)
             bound.append((one, adopted))
         else:
-            bound.append((one, bind_by(one, deadline, _bind)))
+            bound.append((one, bind_by(one, deadline, partial(_bind, listen=listen))))
     return tuple(bound), left
 
 
@@ -58,18 +60,36 @@ def bind_by(one: Listen, deadline: float, bind: Callable[[Listen], socket.socket
             raise BootError(f"{one.address}: cannot listen: {reason}", code) from None
 
 
-def _bind(one: Listen) -> socket.socket:
+def takes_both(one: Listen, listen: Sequence[Listen]) -> bool:
+    """Whether a socket at [::] also takes clients without IPv6: unless another listener has its port for them."""
+    where = address.parse(one.address)
+    if where.host != "::":
+        return False
+    others = [there for other in listen if (there := address.parse(other.address)).port == where.port != 0]
+    return not any(
+        (there.transport == "udp") == (where.transport == "udp") and target_of(there)[0] == socket.AF_INET
+        for there in others
+    )
+
+
+def target_of(where: address.Address) -> tuple[socket.AddressFamily, Any]:
+    """The family, and what is bound."""
+    kind = socket.SOCK_DGRAM if where.transport == "udp" else socket.SOCK_STREAM
+    flags = socket.AI_PASSIVE | socket.AI_NUMERICSERV
+    found = socket.getaddrinfo(where.host, where.port, type=kind, flags=flags)[0]
+    return found[0], found[4]
+
+
+def _bind(one: Listen, listen: Sequence[Listen]) -> socket.socket:
     where = address.parse(one.address)
     if where.transport == "unix":
         return _bind_unix(where.path, one.backlog)
-    family, kind, protocol, _, target = socket.getaddrinfo(
-        where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
-    )[0]
-    listener = socket.socket(family, kind, protocol)
+    family, target = target_of(where)
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not takes_both(one, listen))
         listener.setblocking(False)
         listener.bind(target)
         listener.listen(one.backlog)
@@ -106,7 +126,17 @@ def _is_leftover(path: str) -> bool:
         return probe.connect_ex(path) == errno.ECONNREFUSED
 
 
-def _matches(one: Listen, candidate: socket.socket) -> bool:
+def _matches(one: Listen, candidate: socket.socket, listen: Sequence[Listen]) -> bool:
+    """systemd binds ListenStream=PORT to [::] for both families: 0.0.0.0 has it where no listener is at [::]."""
+    if _is_at(one, candidate):
+        return True
+    where = address.parse(one.address)
+    if where.host != "0.0.0.0" or where.transport == "udp" or any(_is_at(other, candidate) for other in listen):
+        return False
+    return candidate.family == socket.AF_INET6 and candidate.getsockname()[:2] == ("::", where.port)
+
+
+def _is_at(one: Listen, candidate: socket.socket) -> bool:
     where = address.parse(one.address)
     if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != socket.SOCK_STREAM:
         return False
@@ -116,9 +146,7 @@ def _matches(one: Listen, candidate: socket.socket) -> bool:
     if candidate.family not in (socket.AF_INET, socket.AF_INET6) or name[1] != where.port:
         return False
     wanted = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
-    # systemd binds ListenStream=PORT to [::] for both families
-    both = name[0] == "::" and where.host == "0.0.0.0"
-    return both or any(entry[0] == candidate.family and entry[4][0] == name[0] for entry in wanted)
+    return any(entry[0] == candidate.family and entry[4][0] == name[0] for entry in wanted)
 
 
 def close_all(bound: Sequence[Bound]) -> None:

@@ -94,6 +94,8 @@ class Connection(asyncio.Protocol):
                 self._abort()
             return
         self.heard = self.server.now()
+        if self.relay is not None:
+            self.relay.heard(self.heard)
         session = self.session
         if session is not None and session.receipts:
             self.server.core.delivery.receipts(session)

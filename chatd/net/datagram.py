@@ -2,7 +2,8 @@
 
 Owns: DatagramDoor, one worker's UDP socket, and DatagramPeer, one address: who may be answered, the order of slow
 commands, what is sent at once and what a moment later, silence, draining.
-Elsewhere: the sockets themselves (master.datagrams), packets (wire), meaning and repetition (core).
+Elsewhere: the sockets themselves (master.datagrams), which address answers leave from (net.source), packets (wire),
+meaning and repetition (core).
 Fails: quietly, as datagrams do. What cannot be sent or queued is dropped and counted; the client's and core's own
 repetition brings it again. A packet that is none is told to a client that is logged in, and the session stays:
 anybody can write a sender's address on a datagram.
@@ -20,10 +21,12 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 from typing import Protocol as Contract
 
+from chatd.address import shown
 from chatd.config import Listen
 from chatd.core.session import Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, WireError
 from chatd.model import Protocol
+from chatd.net.source import Address, Source, Ways
 from chatd.net.strangers import Strangers
 from chatd.protocol import Command, Draining, Echo, Echoed, Event, Failed, Login, LoginAccepted
 from chatd.wire.codec import Codec
@@ -31,9 +34,6 @@ from chatd.wire.codec import Codec
 if TYPE_CHECKING:
     from chatd.net.server import Server
 
-Address = tuple[str, int] | tuple[str, int, int, int]
-
-_LONGEST_BYTES = 65536
 _DATAGRAMS_PER_TURN = 64
 """Read in one turn of the loop, so that sockets do not starve."""
 _BURST = 64
@@ -69,7 +69,8 @@ class DatagramDoor:
     def __init__(self, server: Server, listen: Listen, sock: socket.socket, make_codec: MakeDatagramCodec) -> None:
         self.server = server
         self.sock = sock
-        self.sendto = sock.sendto
+        self._ways = Ways(sock)
+        self.send = self._ways.send
         self.peers: dict[Address, DatagramPeer] = {}
         self.dropped = 0
         """Datagrams that could not be sent, or not be served, total."""
@@ -85,22 +86,22 @@ class DatagramDoor:
     # ---------------------------------------------------------------- datagrams in
 
     def _readable(self) -> None:
-        receive, known, now = self.sock.recvfrom, self.peers.get, self.server.now()
+        receive, known, now = self._ways.receive, self.peers.get, self.server.now()
         try:
             for _ in range(_DATAGRAMS_PER_TURN):
-                data, address = receive(_LONGEST_BYTES)
+                data, source, address = receive()
                 peer = known(address)
                 if peer is None:
-                    self._stranger(data, address)
+                    self._stranger(data, source, address)
                 else:
-                    peer.heard = now
+                    peer.heard, peer.source = now, source
                     peer.take(data)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:  # an error of an earlier datagram, told by the network
             self.dropped += 1
 
-    def _stranger(self, data: bytes, address: Address) -> None:
+    def _stranger(self, data: bytes, source: Source, address: Address) -> None:
         if not self._open or address in self._entering or not self._strangers.allow(address):
             return
         try:
@@ -108,22 +109,22 @@ class DatagramDoor:
         except WireError:
             return
         if type(command) is Login:
-            self.enter(data, command, address)
+            self.enter(data, command, source, address)
         elif type(command) is Echo:
-            self._answer(Echoed(command.raw), len(data), address)
+            self._answer(Echoed(command.raw), len(data), source, address)
         else:
             refused = Failed(ErrorCode.NOT_LOGGED_IN, MEANINGS[ErrorCode.NOT_LOGGED_IN].text, command)
-            self._answer(refused, len(data), address)
+            self._answer(refused, len(data), source, address)
 
-    def _answer(self, event: Event, limit: int, address: Address) -> None:
+    def _answer(self, event: Event, limit: int, source: Source, address: Address) -> None:
         """Nothing longer than the question."""
         answer = self._codec.shortened(self._codec.encode(event), limit)
         if answer:
-            self.send_or_drop(answer, address)
+            self.send_or_drop(answer, source, address)
 
-    def send_or_drop(self, data: bytes, address: Address) -> None:
+    def send_or_drop(self, data: bytes, source: Source, address: Address) -> None:
         try:
-            self.sendto(data, address)
+            self.send(data, source, address)
         except OSError:
             self.dropped += 1
 
@@ -132,16 +133,17 @@ class DatagramDoor:
 
     # ---------------------------------------------------------------- logins
 
-    def enter(self, data: bytes, command: Login, address: Address) -> None:
+    def enter(self, data: bytes, command: Login, source: Source, address: Address) -> None:
         """Begin a login, unless one from there is under way."""
         if not self._open or address in self._entering:
             return
         limits = self.server.config().limits
         if len(self.peers) >= (limits.connections or _PEERS) or len(self._entering) >= limits.login_queue:
             self.server.refused()
-            self._answer(Failed(ErrorCode.BUSY, MEANINGS[ErrorCode.BUSY].text, command), len(data), address)
+            busy = Failed(ErrorCode.BUSY, MEANINGS[ErrorCode.BUSY].text, command)
+            self._answer(busy, len(data), source, address)
             return
-        peer = DatagramPeer(self, self._make_codec(self._listen), address, len(data))
+        peer = DatagramPeer(self, self._make_codec(self._listen), source, address, len(data))
         work = self.server.core.handle(peer, command)
         assert work is not None
         self._entering[address] = peer
@@ -207,23 +209,25 @@ class DatagramDoor:
 class DatagramPeer:
     """core.session.Peer behind an address. Small: an idle server is made of these.
 
-    limit: bytes it may be sent at once before it is logged in. offset: bytes handed to us for it.
+    source: where it last wrote to. limit: bytes it may be sent at once before it is logged in. offset: bytes handed to
+    us for it.
     busy: a slow command is served, `waiting` has the datagrams behind it.
     """
 
     lossy = True
     __slots__ = (
         "address", "burst_ends", "busy", "closed", "codec", "door", "heard", "left", "limit", "offset", "out_bytes",
-        "protocol", "queue", "remote", "session", "spent", "waiting",
+        "protocol", "queue", "remote", "session", "source", "spent", "waiting",
     )  # fmt: skip
 
-    def __init__(self, door: DatagramDoor, codec: DatagramCodec, address: Address, limit: int) -> None:
+    def __init__(self, door: DatagramDoor, codec: DatagramCodec, source: Source, address: Address, limit: int) -> None:
         self.door = door
         self.codec = codec
+        self.source = source
         self.address = address
         self.limit = limit
         self.protocol = Protocol.MOBILEIMSDK
-        self.remote = f"{address[0]}:{address[1]}"
+        self.remote = shown(*address[:2])
         self.heard = door.server.now()
         self.session: Session | None = None
         self.closed = False
@@ -262,7 +266,7 @@ class DatagramPeer:
             return
         if isinstance(command, Login) and self._is_other(command):
             if self.door.allows(self.address):
-                self.door.enter(data, command, self.address)
+                self.door.enter(data, command, self.source, self.address)
             return
         if type(command) is Echo and not self.door.allows(self.address):
             return
@@ -326,7 +330,7 @@ class DatagramPeer:
             return
         self.left -= 1
         try:
-            self.door.sendto(data, self.address)
+            self.door.send(data, self.source, self.address)
         except BlockingIOError:
             self._queue(data)
         except OSError:
@@ -349,7 +353,7 @@ class DatagramPeer:
             return
         try:
             for _ in range(min(_BURST, len(queue))):
-                self.door.sendto(queue[0], self.address)
+                self.door.send(queue[0], self.source, self.address)
                 self.out_bytes -= len(queue.popleft())
         except BlockingIOError:
             pass  # the kernel is full: later
@@ -369,7 +373,7 @@ class DatagramPeer:
             return
         self.door.server.ended(self, reason)
         if self.queue:
-            self.door.send_or_drop(self.queue[-1], self.address)
+            self.door.send_or_drop(self.queue[-1], self.source, self.address)
         self.closed = True
         self.queue = self.waiting = None
         self.out_bytes = 0

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from chatd import log
+from chatd import address, log
 from chatd.errors import ChatdError, Disconnect
 from chatd.model import Protocol
 
@@ -34,7 +34,7 @@ MAX_V2_BYTES = 16 + 2048
 
 PASSED_ON_S = 1.0
 """A balancer that is well passes on at once, and closes at once when its client is cut off."""
-_SAMPLE_S = 0.05
+_SAMPLES = 20
 
 _V1 = b"PROXY "
 _V2 = b"\r\n\r\n\0\r\nQUIT\n"
@@ -113,7 +113,7 @@ def _parse_v2(data: bytes) -> Introduced | None:
 
 def _remote(host: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> str:
     """As the address of a client that comes directly is written."""
-    return f"{_plain(host)}:{port}"
+    return address.shown(str(_plain(host)), port)
 
 
 def _plain(host: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -133,34 +133,44 @@ class Balancers:
 
 
 class Relay:
-    """Bytes a balancer has taken are the client's when the balancer has had PASSED_ON_S for them and still holds the
-    connection. That is not proof: a client that vanishes without a word is noticed by the balancer's keep-alive only
-    (docs/balancers.md); wires with acknowledgements of their own do not depend on it."""
+    """Bytes a balancer has taken are the client's when the balancer has had them for delivered_s
+    (listen.proxy_delivered_s) and still holds the connection, or for PASSED_ON_S when the client is heard. The first is
+    no proof if the balancer notices later than that that a client has vanished without a word (docs/balancers.md);
+    wires with acknowledgements of their own do not depend on it."""
 
-    __slots__ = ("_passed_on", "_taken")
+    __slots__ = ("_delivered_s", "_passed_on", "_taken")
 
-    def __init__(self) -> None:
+    def __init__(self, delivered_s: float) -> None:
+        self._delivered_s = delivered_s
         self._taken: deque[tuple[float, int]] = deque()
         self._passed_on = 0
 
     def passed_on(self, taken: int, now: float) -> int:
         """taken: bytes that the balancer's kernel has acknowledged by now, total."""
         samples = self._taken
-        while samples and now - samples[0][0] >= PASSED_ON_S:
-            self._passed_on = samples.popleft()[1]
+        self._settle(now, self._delivered_s)
         last_at, last = samples[-1] if samples else (0.0, self._passed_on)
-        if taken > last and now - last_at >= _SAMPLE_S:
+        if taken > last and now - last_at >= self._delivered_s / _SAMPLES:
             samples.append((now, taken))
         return self._passed_on
+
+    def heard(self, now: float) -> None:
+        """The client has written: it is there, and has what the balancer could have passed on."""
+        self._settle(now, PASSED_ON_S)
+
+    def _settle(self, now: float, age_s: float) -> None:
+        while self._taken and now - self._taken[0][0] >= age_s:
+            self._passed_on = self._taken.popleft()[1]
 
 
 class Introduction(asyncio.Protocol):
     """Reads the header; from then on the transport is the connection's, beginning with what came after the header."""
 
-    __slots__ = ("_connection", "_head", "_transport")
+    __slots__ = ("_connection", "_delivered_s", "_head", "_transport")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, delivered_s: float) -> None:
         self._connection = connection
+        self._delivered_s = delivered_s
         self._head = b""
         self._transport: asyncio.BaseTransport | None = None
 
@@ -193,7 +203,7 @@ class Introduction(asyncio.Protocol):
         assert transport is not None
         if found.remote:
             connection.remote = found.remote
-        connection.relay = Relay()
+        connection.relay = Relay(self._delivered_s)
         connection.heard = connection.server.now()
         transport.set_protocol(connection)
         if rest:

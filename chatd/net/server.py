@@ -20,6 +20,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Protocol as Contract
 
 from chatd import address, log
+from chatd.address import shown
 from chatd.config import Config, Listen
 from chatd.core.dispatch import Core
 from chatd.core.session import Peer
@@ -175,13 +176,13 @@ class Server:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             config = self.config()
-            remote = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "unix"
+            remote = shown(*address[:2]) if isinstance(address, tuple) else "unix"
             codec = self._make_codec(door.listen, config)
             deadline = self.now() + config.timeouts.login_s
             connection = door.connection(self, codec, sock.fileno(), remote, deadline)
             first: asyncio.Protocol = connection
             if door.balancers is not None and isinstance(address, tuple) and address[0] in door.balancers:
-                first = Introduction(connection)
+                first = Introduction(connection, door.listen.proxy_delivered_s)
             await self.loop.connect_accepted_socket(lambda: first, sock)
         except OSError as error:
             sock.close()

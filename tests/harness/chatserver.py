@@ -63,6 +63,9 @@ class OldClient:
         self.loop: asyncio.AbstractEventLoop | None = None
 
     async def open(self, port: int, host: str = "127.0.0.1") -> None:
+        if ":" in host:
+            self.sock.close()
+            self.sock = socket.socket(socket.AF_INET6)
         self.sock.setblocking(False)
         self.loop = asyncio.get_running_loop()
         try:

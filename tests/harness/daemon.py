@@ -93,6 +93,7 @@ def toml(config: Mapping[str, Any]) -> str:
 
 def address_of(name: str, port: int, host: str = "127.0.0.1") -> str:
     transport = LISTENERS[name][1]
+    host = f"[{host}]" if ":" in host else host
     return f"{transport}://{host}:{port}{WEBSOCKET_PATH if transport == 'ws' else ''}"
 
 

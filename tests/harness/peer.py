@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -24,7 +25,10 @@ WAIT_S = 10.0
 
 
 class Peer(asyncio.Protocol):
-    """`frames` fills with decoded frames, unless `on_frame` takes them."""
+    """`frames` fills with decoded frames, unless `on_frame` takes them. tls: how the other side must prove itself; None
+    = it need not, nothing is encrypted."""
+
+    tls: ssl.SSLContext | None = None
 
     def __init__(self) -> None:
         self.frames: deque[Frame] = deque()
@@ -39,7 +43,7 @@ class Peer(asyncio.Protocol):
     async def open(self, port: int, host: str = "127.0.0.1", receive_buffer: int = 0) -> None:
         """Raises ConnectionGone when nobody listens."""
         loop = asyncio.get_running_loop()
-        sock = socket.socket()
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         sock.setblocking(False)
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -49,7 +53,11 @@ class Peer(asyncio.Protocol):
             sock.close()
             raise ConnectionGone(str(error)) from None
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await loop.create_connection(lambda: self, sock=sock)
+        secure: dict[str, Any] = {"ssl": self.tls, "server_hostname": host} if self.tls else {}
+        try:
+            await loop.create_connection(lambda: self, sock=sock, **secure)
+        except OSError as error:  # it was not willing to speak TLS with us
+            raise ConnectionGone(str(error)) from None
 
     # ------------------------------------------------------------ asyncio.Protocol
 

@@ -40,7 +40,7 @@ class _WebSocket:
     async def open(self, port: int, host: str = "127.0.0.1", receive_buffer: int = 0) -> None:
         """Raises Refused, ConnectionGone."""
         self.protocol = ClientProtocol(
-            parse_uri(f"ws://{host}:{port}{self.path}"),
+            parse_uri(f"ws://{f'[{host}]' if ':' in host else host}:{port}{self.path}"),
             origin=Origin(self.origin) if self.origin else None,
             subprotocols=[Subprotocol(self.subprotocol)] if self.subprotocol else None,
             max_size=None,

@@ -87,7 +87,7 @@ def test_a_client_is_who_the_balancer_says(make_daemon: Make, in_pieces: bool) -
     heads = {
         "v1": (v1(CLIENT, 1001), f"{CLIENT}:1001"),
         "v2": (v2(CLIENT, 1002, b"\x04\0\x03abc"), f"{CLIENT}:1002"),
-        "v6": (v2("2001:db8::9", 1003), "2001:db8::9:1003"),
+        "v6": (v2("2001:db8::9", 1003), "[2001:db8::9]:1003"),
         "local": (LOCAL, "127.0.0.1:"),
         "unknown": (b"PROXY UNKNOWN\r\n", "127.0.0.1:"),
     }
@@ -109,7 +109,7 @@ def test_a_client_is_who_the_balancer_says(make_daemon: Make, in_pieces: bool) -
     run(story())
     assert warnings(daemon) == []
     gone = {record["peer"] for record in daemon.logged("disconnected")}
-    assert {f"{CLIENT}:1001", f"{CLIENT}:1002", "2001:db8::9:1003"} <= gone
+    assert {f"{CLIENT}:1001", f"{CLIENT}:1002", "[2001:db8::9]:1003"} <= gone
 
 
 async def listed(peer: MobilePeer, name: str) -> str:

@@ -19,15 +19,15 @@ LONGEST_V1 = b"PROXY TCP6 " + b" ".join([b"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ff
 LINK_TLV = b"\x20\x00\x05\x00\x00\x00\x00\x00"
 GOOD = [
     ("v1 TCP4", b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 6000\r\n", "192.0.2.7:56324"),
-    ("v1 TCP6", b"PROXY TCP6 2001:db8::7 2001:db8::1 56324 6000\r\n", "2001:db8::7:56324"),
+    ("v1 TCP6", b"PROXY TCP6 2001:db8::7 2001:db8::1 56324 6000\r\n", "[2001:db8::7]:56324"),
     ("v1 mapped", b"PROXY TCP6 ::ffff:192.0.2.7 ::1 1 2\r\n", "192.0.2.7:1"),
-    ("v1 longest", LONGEST_V1, "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff:65535"),
+    ("v1 longest", LONGEST_V1, "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535"),
     ("v1 UNKNOWN", b"PROXY UNKNOWN\r\n", ""),
     ("v1 UNKNOWN and more", b"PROXY UNKNOWN ffff:f 1 2 whatever\r\n", ""),
     ("v2 TCP4", v2("192.0.2.7", 56324), "192.0.2.7:56324"),
-    ("v2 TCP6", v2("2001:db8::7", 56324), "2001:db8::7:56324"),
+    ("v2 TCP6", v2("2001:db8::7", 56324), "[2001:db8::7]:56324"),
     ("v2 TCP4 with more", v2("192.0.2.7", 1, LINK_TLV), "192.0.2.7:1"),
-    ("v2 TCP6 as long as may be", v2("2001:db8::7", 1, b"\0" * 2012), "2001:db8::7:1"),
+    ("v2 TCP6 as long as may be", v2("2001:db8::7", 1, b"\0" * 2012), "[2001:db8::7]:1"),
     ("v2 LOCAL", SIGNATURE + b"\x20\0\0\0", ""),
     ("v2 LOCAL with an address", SIGNATURE + b"\x20" + v2("192.0.2.7", 1)[13:], ""),
     ("v2 LOCAL of another kind", SIGNATURE + b"\x20\x99\0\x02ab", ""),
@@ -100,7 +100,7 @@ def test_every_address_is_said_in_both_versions(
     assert first is not None
     assert second is not None
     plain = getattr(host, "ipv4_mapped", None) or host
-    assert first.remote == second.remote == f"{plain}:{port}"
+    assert first.remote == second.remote == (f"[{plain}]:{port}" if plain.version == 6 else f"{plain}:{port}")
 
 
 def outcome(data: bytes) -> Introduced | str | None:
@@ -159,7 +159,7 @@ def test_whose_word_is_taken(host: str, is_one: bool) -> None:
 
 
 def test_what_a_balancer_took_counts_when_it_had_time_to_pass_it_on() -> None:
-    relay = Relay()
+    relay = Relay(PASSED_ON_S)
     assert relay.passed_on(100, 10.0) == 0
     assert relay.passed_on(150, 10.01) == 0, "counted with the next look, not forgotten"
     assert relay.passed_on(200, 10.0 + PASSED_ON_S / 2) == 0
@@ -169,9 +169,21 @@ def test_what_a_balancer_took_counts_when_it_had_time_to_pass_it_on() -> None:
     assert relay.passed_on(250, 99.0) == 250
 
 
+def test_a_client_that_is_heard_has_what_could_be_passed_on_by_then() -> None:
+    relay = Relay(30.0)
+    assert relay.passed_on(100, 10.0) == 0
+    assert relay.passed_on(200, 12.0) == 0
+    relay.heard(10.0 + PASSED_ON_S / 2)
+    assert relay.passed_on(200, 12.0) == 0
+    relay.heard(12.0)
+    assert relay.passed_on(200, 12.0) == 100
+    assert relay.passed_on(200, 41.9) == 100, "from one that says nothing, longer"
+    assert relay.passed_on(200, 42.0) == 200
+
+
 @given(st.lists(st.tuples(st.floats(0.0, 0.4), st.integers(0, 5000)), max_size=200))
 def test_a_relay_is_never_early_and_holds_little(steps: list[tuple[float, int]]) -> None:
-    relay, now, taken = Relay(), 0.0, 0
+    relay, now, taken = Relay(PASSED_ON_S), 0.0, 0
     history = [(0.0, 0)]
     for wait_s, more in steps:
         now, taken = now + wait_s, taken + more
