@@ -14,6 +14,7 @@ import redis
 from chatd.errors import ErrorCode
 from tests.conversations.asking import Client, Transport, befriend, new_group
 from tests.conversations.test_kick import ctl
+from tests.conversations.test_requests_apart import parting
 from tests.harness.chatserver import LOGIN_ACK
 from tests.harness.cluster import Cluster
 from tests.harness.deadline import run, until
@@ -163,6 +164,14 @@ def test_coming_and_going_is_told_on_the_other_host(towns: Towns) -> None:
         desk, errno = await log_in_on_desk(towns[0], alice.name)
         assert errno == 0
         desk.close()
+
+    run(story())
+
+
+def test_who_may_not_watch_any_more_hears_nothing_more(towns: Towns) -> None:
+    async def story() -> None:
+        carol, bob, alice, dave = await clients(towns, "carol", "bob", "alice", "dave")
+        await parting(alice, bob, carol, dave)
 
     run(story())
 

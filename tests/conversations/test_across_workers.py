@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
 import psutil
 import pytest
 
+from tests.conversations.asking import Client
 from tests.conversations.test_chatserver_rows import silence
 from tests.harness.chatserver import chat
 from tests.harness.daemon import Daemon
@@ -150,6 +152,117 @@ def test_one_user_on_two_wires_is_given_each_message_on_both(pair_town: Town) ->
             sender.put(chat(pair_town.ids[alice], alice, "", pair_town.ids[bob], str(number)))
         assert [(await streaming.take())["msg"] for _ in range(20)] == [str(number) for number in range(20)]
         assert [(await mobile.take())["dataContent"] for _ in range(20)] == [str(number) for number in range(20)]
+
+    run(story())
+
+
+class AtDesk:
+    """A user on chatserver. Reads, and so acknowledges, everything."""
+
+    def __init__(self, town: Town, name: str, peer: NulPeer) -> None:
+        self.town, self.name, self.peer = town, name, peer
+        self.texts: list[str] = []
+
+    async def arrive(self) -> None:
+        self.peer.put({"msgid": 1, "name": self.name, "password": self.town.secret, "framing": "nul"})
+        answer = await self.peer.take()
+        assert answer["errno"] == 0
+        self.texts += [json.loads(text)["msg"] for text in answer.get("offlinemsg", [])]
+
+    async def has(self, *texts: str) -> None:
+        """These, and no others before the last of them."""
+        while len(self.texts) < len(texts):
+            self.texts.append((await self.peer.take())["msg"])
+        assert self.texts == [*texts]
+
+    async def leave(self) -> None:
+        await self.town.finish(self.peer)
+
+
+class OnMobile:
+    """A user on mobileimsdk."""
+
+    def __init__(self, town: Town, name: str) -> None:
+        self.client = Client(town, name)
+
+    async def arrive(self) -> None:
+        await self.client.arrive()
+
+    async def has(self, *texts: str) -> None:
+        def told() -> list[str]:
+            return [text for _, _, text in self.client.messages]
+
+        await until(10, f"{texts} on the mobile", lambda: len(told()) >= len(texts))
+        assert told() == [*texts]
+
+    async def leave(self) -> None:
+        self.client.leave()
+
+
+async def delivered(town: Town, name: str, seq: int) -> None:
+    """The user, who is in one conversation, has everything up to here, as the store knows it."""
+    with contextlib.closing(sqlite3.connect(f"file:{town.daemon.root}/state/chatd.db?mode=ro", uri=True)) as db:
+
+        def found() -> int:
+            return int(
+                db.execute("SELECT max(delivered) FROM cursor WHERE user_id = ?", (town.ids[name],)).fetchone()[0]
+            )
+
+        await until(10, f"{seq} delivered", lambda: found() >= seq)
+        assert found() == seq
+
+
+@pytest.mark.parametrize("first", ["mobile", "desk"])
+def test_what_one_session_acknowledged_is_delivered_to_the_user(pair_town: Town, first: str) -> None:
+    """Live sessions are given everything. Who comes later is given what none of them has acknowledged, once."""
+
+    async def story() -> None:
+        alice, bob = await pair_town.newcomer("alice"), await pair_town.newcomer("bob")
+        sender = await pair_town.errand(alice)
+
+        async def says(*texts: str) -> None:
+            for text in texts:
+                sender.put({**chat(pair_town.ids[alice], alice, "", pair_town.ids[bob], text), "fp": fp()})
+                await sender.find(msgid=13)
+
+        mobile = OnMobile(pair_town, bob)
+        await mobile.arrive()
+        await says("0")
+        await delivered(pair_town, bob, 1)
+        async with one_on_each(pair_town, NulPeer) as (pair,):
+            mine = worker_of(pair_town.daemon, mobile.client.peer)
+            (apart,) = [peer for peer in pair if worker_of(pair_town.daemon, peer) != mine]
+            assert isinstance(apart, NulPeer)
+            desk = AtDesk(pair_town, bob, apart)
+            await desk.arrive()
+            await says("1", "2")
+            await desk.has("1", "2")
+            await mobile.has("0", "1", "2")
+            await delivered(pair_town, bob, 3)
+            mobile.client.acknowledging = False
+            await says("3")
+            await desk.has("1", "2", "3")
+            await mobile.has("0", "1", "2", "3")
+            await delivered(pair_town, bob, 4)
+            await desk.leave()
+        await says("4", "5")
+        await mobile.has("0", "1", "2", "3", "4", "5")
+        await mobile.leave()
+        await says("6")
+        await delivered(pair_town, bob, 4)
+
+        comers: list[AtDesk | OnMobile] = [OnMobile(pair_town, bob), AtDesk(pair_town, bob, await pair_town.nul_peer())]
+        comer, last = comers if first == "mobile" else comers[::-1]
+        await comer.arrive()
+        await comer.has("4", "5", "6")
+        await says("7")
+        await comer.has("4", "5", "6", "7")
+        await delivered(pair_town, bob, 8)
+        await comer.leave()
+        await last.arrive()
+        await says("8")
+        await last.has("8")
+        await last.leave()
 
     run(story())
 

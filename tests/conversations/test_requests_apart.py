@@ -145,6 +145,35 @@ def test_presence_is_true_again_within_five_seconds_of_a_kill(make_daemon: Calla
     run(story(started(make_daemon)))
 
 
+async def parting(alice: Client, bob: Client, carol: Client, dave: Client) -> None:
+    """alice watches all. bob, a friend, ends that; dave is put out of the group that they have in common; only of carol
+    she hears from then on, of whom she hears later than she would of them."""
+    for one in (bob, carol):
+        await befriend(alice, one)
+    number = await new_group(alice, dave)
+    found = await alice.ask("presence.subscribe", users=[bob.name, carol.name, dave.name])
+    assert [entry["online"] for entry in found["users"]] == [True] * 3
+    await bob.ask("friend.remove", user=alice.name)
+    await alice.ask("group.kick", group=number, user=dave.name)
+    for one in (bob, dave):
+        one.leave()
+    await until(10, "they are away", lambda: bob.peer.gone.is_set() and dave.peer.gone.is_set())
+    user = {"id": alice.town.ids[carol.name], "name": carol.name}
+    carol.leave()
+    await alice.hears("presence", online=False, user=user)
+    await carol.arrive()
+    await alice.hears("presence", online=True, user=user)
+    assert [notice for notice in alice.notices if notice["event"] == "presence"] == []
+
+
+def test_who_may_not_watch_any_more_hears_nothing_more(make_daemon: Callable[..., Daemon]) -> None:
+    async def story(town: Town) -> None:
+        alice, bob = await pair(town)
+        await parting(alice, bob, *await clients(town, "carol", "dave"))
+
+    run(story(started(make_daemon)))
+
+
 def test_everybody_may_be_seen_where_it_is_set(make_daemon: Callable[..., Daemon]) -> None:
     async def story(town: Town) -> None:
         alice, bob = await pair(town)
