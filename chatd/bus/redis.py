@@ -86,7 +86,7 @@ class RedisBus:
         self._token = lease.token
         self._head = envelope.header(lease.token)
         self.name = f"{self._names.own(lease.token.hex()).decode()}"
-        self._gaps = Gaps(on_gap, self._tell_all_of_a_gap, lambda: all(node.up for node in self._nodes.all()))
+        self._gaps = Gaps(on_gap, self._tell_all_of_a_gap, self._is_whole)
         self._roster = Roster(self._nodes, self._names, lease, self._gaps.tell)
         self._marks = Marks(
             self._nodes, self._names, lease, self._limits.answer_s, self._roster.is_dead, self._gaps.tell
@@ -160,9 +160,7 @@ class RedisBus:
 
     @property
     def healthy(self) -> bool:
-        return (
-            self._opened and not self._closing and all(node.up for node in self._nodes.all()) and self._canary.is_fresh
-        )
+        return self._opened and not self._closing and self._is_whole() and self._canary.is_fresh
 
     @property
     def round_trip_us(self) -> int:
@@ -200,8 +198,11 @@ class RedisBus:
     def _tell_all_of_a_gap(self) -> bool:
         if not any(node.connected for node in self._nodes.all()):
             return False
-        self._announce("gap", next(self._numbers))
+        self._announce("gap", next(self._numbers), not self._is_whole())
         return True
+
+    def _is_whole(self) -> bool:
+        return all(node.up for node in self._nodes.all())
 
     def _send_canary(self) -> None:
         up = [node for node in self._nodes.all() if node.up]
@@ -310,12 +311,13 @@ class RedisBus:
     def _on_gone(self, token: bytes, who: str, epoch: int, *_: Any) -> None:
         self._roster.gone(who, epoch)
 
-    def _on_gap_elsewhere(self, token: bytes, number: int, *_: Any) -> None:
+    def _on_gap_elsewhere(self, token: bytes, number: int, lasting: bool = False, *_: Any) -> None:
+        """lasting: a server is away for that worker: what it publishes there is lost until it is back."""
         if token != self._token and self._heard_gaps.get(token, 0) < number:
             if len(self._heard_gaps) > 10_000:
                 self._heard_gaps.clear()
             self._heard_gaps[token] = number
-            self._gaps.tell()
+            self._gaps.tell(lasting)
 
     def _not_understood(self, error: Exception) -> None:
         self._too_new += 1

@@ -3,19 +3,30 @@
 Owns: that causes which come together are told as one, and that a debt to the others is paid when it can be.
 Not here: the causes (bus.redis_node, bus.redis_roster); catching up (core.delivery).
 Fails: never.
+
+A node of a Redis Cluster that is away for good, without a replica, is a loss that goes on: whoever publishes to its
+topics owes a gap each time. A gap makes every session read the store, so losses of that kind are told ever less often,
+up to LASTING_S apart, however many owe them: it is the hearing worker that waits. OWED_APART_S and LASTING_S together
+are how late a message may be; the rest of P5's 5 s is for reading. Each worker waits a little less than that, by
+chance, so that they do not all read at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 
 from chatd import log
 
 APART_S = 0.5
 """Causes of a gap that come closer together are told as one."""
-OWED_APART_S = 2.0
-"""How often all are told of losses that go on, because a server of several is away."""
+OWED_APART_S = 1.0
+"""How often one worker tells all others of losses that go on, because a server of several is away."""
+LASTING_S = 3.0
+"""How far apart such losses of all the others are told here in the end."""
+_SPREAD = 0.8
+"""Each pause is as long as this part of it, at least."""
 
 logger = log.get()
 
@@ -29,7 +40,8 @@ class Gaps:
         self._pay = pay
         self._whole = whole
         self._owed = False
-        self._told_at = self._paid_at = float("-inf")
+        self._told_at = self._paid_at = self._lasting_at = float("-inf")
+        self._lasting_s = APART_S
         self._telling: asyncio.TimerHandle | None = None
         self._paying: asyncio.TimerHandle | None = None
         self._open = False
@@ -43,11 +55,26 @@ class Gaps:
             if timer is not None:
                 timer.cancel()
 
-    def tell(self) -> None:
-        """Something may have been missed here. Never calls on_gap inside."""
-        if self._open and self._telling is None:
-            wait_s = max(0.0, self._told_at + APART_S - self._loop.time())
-            self._telling = self._loop.call_later(wait_s, self._call)
+    def tell(self, lasting: bool = False) -> None:
+        """Something may have been missed here. lasting: by a loss that goes on. Never calls on_gap inside."""
+        if not self._open:
+            return
+        pause_s = self._pause_s() if lasting else APART_S
+        if self._telling is not None:
+            if lasting or self._telling.when() <= self._told_at + pause_s:
+                return
+            self._telling.cancel()
+        self._telling = self._loop.call_at(max(self._told_at + pause_s, self._loop.time()), self._call)
+
+    def _pause_s(self) -> float:
+        """Twice as long each time, as long as it goes on."""
+        now = self._loop.time()
+        if now > self._lasting_at + 2 * LASTING_S:
+            self._lasting_s = APART_S
+        elif self._telling is None:
+            self._lasting_s = min(2 * self._lasting_s, LASTING_S)
+        self._lasting_at = now
+        return self._lasting_s * random.uniform(_SPREAD, 1.0)
 
     def _call(self) -> None:
         self._telling = None

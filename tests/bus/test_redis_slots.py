@@ -1,18 +1,20 @@
-"""A slot of a Redis Cluster on its way from one node to another: half of its keys here, half there, and traffic."""
+"""A slot of a Redis Cluster on its way from one node to another: half of its keys here, half there, and traffic. And
+slots that nobody has, because a node died that has no replica."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 
 import pytest
-from redis.crc import key_slot
 
 from tests.bus.contract import Stage, play
-from tests.bus.member import Member
+from tests.bus.member import Member, eventually
 from tests.bus.redis_place import LEASE_S, RedisPlace, wait_until_old
-from tests.bus.test_redis_faults import all_works, never_absent
-from tests.harness.redis import RedisCluster, RedisServer
+from tests.bus.test_redis_faults import BACK_S, all_works, never_absent
+from tests.bus.test_redis_many import slot_of
+from tests.harness.redis import RedisCluster
 
 TOPICS = list(range(20))
 KEYS = range(60)
@@ -71,19 +73,18 @@ def test_a_slot_that_is_half_moved_works_as_a_whole_one(cluster: RedisCluster, d
     longer than a lease: nobody is taken for dead. When the slot has moved whoever may have missed something is told."""
     place = RedisPlace(cluster.url)
     place.prefix = place.arguments[2] = "{slot}" + place.prefix  # all topics, marks, leases
-    slot = int(key_slot(place.prefix.encode()))
+    slot = slot_of(place, TOPICS[0])
 
-    def choose(source: RedisServer) -> RedisServer:
-        if destination != "another master":
-            return cluster.grow()
-        return next(one for one in cluster.servers if one is not source)
+    source = cluster.of_slot(slot)
+    if destination == "another master":
+        to = next(one for one in cluster.servers if one is not source)
+    else:
+        to = cluster.grow()
 
     async def scenario(stage: Stage) -> None:
         a, b = await stage.members(2)
         await b.bus.subscribe(TOPICS)
         assert all([await a.bus.claim(key) for key in KEYS])
-        source = cluster.of_slot(slot)
-        to = await asyncio.to_thread(choose, source)
         traffic = Traffic(a, b)
         flowing = asyncio.create_task(traffic.flow())
         async with never_absent(a, 5):
@@ -115,5 +116,44 @@ def test_a_slot_that_is_half_moved_works_as_a_whole_one(cluster: RedisCluster, d
         assert traffic.sent > 10_000
         await all_marks_hold(a, b)
         assert (a.lost, b.lost) == ([], [])
+
+    play(place, scenario)
+
+
+def test_a_node_without_a_replica_dies_and_the_gaps_stay_few(cluster: RedisCluster) -> None:
+    """Each gap makes every session of a worker read the store. However many workers publish to the topics that nobody
+    carries, gaps come seconds apart; and yet whoever reads at each has everything within P5's time."""
+    place = RedisPlace(cluster.url)
+    victim, watched_s = cluster.servers[1], 12.0
+    topics = list(range(40))
+
+    async def scenario(stage: Stage) -> None:
+        *senders, b = await stage.members(5)
+        await b.bus.subscribe(topics)
+        assert len({cluster.of_slot(slot_of(place, topic)) for topic in topics}) > 1
+        lost = next(topic for topic in topics if cluster.of_slot(slot_of(place, topic)) is victim)
+        kept = next(topic for topic in topics if cluster.of_slot(slot_of(place, topic)) is not victim)
+        victim.kill()
+        await eventually(lambda: not any(member.bus.healthy for member in (*senders, b)))
+        began = time.monotonic()
+        oldest, latest, gap_times = None, 0.0, []
+        while (now := time.monotonic()) < began + watched_s:
+            if len(gap_times) < b.gaps:
+                gap_times.append(now)
+                latest, oldest = max(latest, now - (oldest or now)), None
+            for sender in senders:
+                sender.bus.publish(lost, b"to nobody")
+            oldest = oldest or now
+            await asyncio.sleep(0.02)
+        assert latest < BACK_S, "a message waited for longer than this for the gap that tells of it"
+        assert len([at for at in gap_times if at > began + watched_s / 2]) <= 3
+        assert len(gap_times) >= 4
+        b.received.clear()
+        senders[0].bus.publish(kept, b"the rest goes on")
+        await b.until(lambda: (kept, b"the rest goes on") in b.received)
+        gaps = b.gaps
+        victim.start()
+        await b.until_gap(gaps)
+        await all_works(senders[0], b, lost)
 
     play(place, scenario)
