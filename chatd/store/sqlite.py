@@ -28,7 +28,6 @@ from chatd.store.archive import CACHE, NOBODY, SELECT
 from chatd.store.base import Advance, Draft, Stored
 from chatd.store.sqlite_checkpoint import EVERY_PAGES, Checkpointer
 from chatd.store.sqlite_history import SqliteArchive
-from chatd.store.sqlite_tail import MERGE
 
 _CHUNK = 64
 """Rows of one INSERT. SQLite gives the interpreter lock up once per statement, and has it back when the loop lets go:
@@ -123,7 +122,7 @@ class SqliteTables(SqliteArchive):
     # ---------------------------------------------------------------- messages
 
     def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:
-        """Cost: per draft one look-up of its send key and one appended row; every MERGE rows, a merge."""
+        """Cost: per draft one look-up of its send key and one appended row; now and then, a slice of a merge."""
         first = self._keys.first
         keys = [first(draft.sender.id, draft.command.fp) if draft.command.fp else None for draft in drafts]
         known = self._known(keys)
@@ -161,8 +160,7 @@ class SqliteTables(SqliteArchive):
                 fresh[key] = message
             results.append(Stored(message, True))
         self._insert(values)
-        if len(tail) >= MERGE:
-            tail.merge()
+        tail.merge(len(values) // _WIDTH)
         return results
 
     def _insert(self, values: list[int | str | None]) -> None:
@@ -175,7 +173,7 @@ class SqliteTables(SqliteArchive):
     def _known(self, keys: Sequence[int | None]) -> set[int]:
         """Those keys that messages have; nearly always none."""
         wanted = [key for key in keys if key is not None]
-        known = set(wanted) & self._tail.keys.keys()
+        known = self._tail.known(set(wanted))
         for at in range(0, len(wanted), _KEYS[-1]):
             asked = wanted[at : at + _KEYS[-1]]
             size = next(size for size in _KEYS if size >= len(asked))
@@ -184,7 +182,7 @@ class SqliteTables(SqliteArchive):
         return known
 
     def _sent(self, key: int) -> Message | None:
-        number = self._tail.keys.get(key)
+        number = self._tail.sent(key)
         if number is None:
             found = self._db.execute("SELECT id FROM sent WHERE send_key = ?", (key,)).fetchone()
             if found is None:

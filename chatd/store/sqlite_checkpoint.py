@@ -21,6 +21,10 @@ EVERY_PAGES = 2000
 """Pages written to the log between two checkpoints, about."""
 
 
+_LITTLE_PAGES = 32
+_ROUNDS = 8
+
+
 class Checkpointer:
     """Called by the store thread only, but for its own thread."""
 
@@ -51,8 +55,17 @@ class Checkpointer:
             if self._closing:
                 break
             try:
-                db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                self._copy(db)
                 self.ready = True
             except sqlite3.Error as error:
                 self._log.warning("checkpoint failed", why=str(error))
         db.close()
+
+    def _copy(self, db: sqlite3.Connection) -> None:
+        """Until what others wrote meanwhile is little: that is left for a commit to copy."""
+        done = 0
+        for _ in range(_ROUNDS):
+            _, _, copied = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if copied - done < _LITTLE_PAGES:
+                break
+            done = copied

@@ -8,12 +8,13 @@ Fails: sqlite3.Error passes through; Refused for a group one is not in.
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from chatd.model import ConversationId, Group, GroupId, Message, Seq, User, UserId
 from chatd.store.answers import Answers
-from chatd.store.archive import CACHE, COLUMNS, SELECT, Found
+from chatd.store.archive import CACHE, COLUMNS, Found
 from chatd.store.base import Head, Waiting
 from chatd.store.sqlite_tail import Tail
 
@@ -50,27 +51,23 @@ class SqliteArchive(Answers):
     def _last_seq(self, conversation: ConversationId) -> Seq:
         if len(self._last) > CACHE:
             self._last.clear()
-        places = self._tail.places.get(conversation)
-        if places:
-            return places[-1][0]
+        young = self._tail.last_seq(conversation)
+        if young is not None:
+            return young
         found = self._db.execute("SELECT max(seq) FROM place WHERE conversation = ?", (conversation,)).fetchone()
         return int(found[0] or 0)
 
     def waiting(self, user_id: UserId, limit: int, cursors_of: Sequence[ConversationId] = ()) -> Waiting:
         self._forget_what_others_changed()
-        found: dict[int, Found] = {
-            row[0]: row
-            for row in self._db.execute(
-                f"SELECT {COLUMNS} FROM (SELECT p.id AS id FROM cursor AS c CROSS JOIN place AS p"
-                " ON p.conversation = c.conversation AND p.seq > c.delivered"
-                " WHERE c.user_id = ? ORDER BY p.id LIMIT ?) AS w CROSS JOIN message AS m ON m.id = w.id",
-                (user_id, limit + 1),
-            )
-        }
+        rows = self._db.execute(
+            f"SELECT {COLUMNS} FROM (SELECT p.id AS id FROM cursor AS c CROSS JOIN place AS p"
+            " ON p.conversation = c.conversation AND p.seq > c.delivered"
+            " WHERE c.user_id = ? AND p.id <= ? ORDER BY p.id LIMIT ?) AS w CROSS JOIN message AS m ON m.id = w.id",
+            (user_id, self._tail.mark, limit + 1),
+        )
+        found: dict[int, Found] = {row[0]: row for row in rows}
         if len(found) <= limit:
-            young = sorted(number for number in self._waiting_in_tail(user_id) if number not in found)
-            for number in young[: limit + 1 - len(found)]:
-                found[number] = self._db.execute(f"{SELECT} WHERE m.id = ?", (number,)).fetchone()
+            found |= self._rows(sorted(self._waiting_in_tail(user_id, limit + 1))[: limit + 1 - len(found)])
         numbers = sorted(found)
         delivered: dict[ConversationId, Seq] = {}
         for conversation in cursors_of:
@@ -81,33 +78,43 @@ class SqliteArchive(Answers):
         messages = [self._message(found[number]) for number in numbers[:limit]]
         return Waiting(messages, len(numbers) > limit, delivered)
 
-    def _waiting_in_tail(self, user_id: UserId) -> list[int]:
-        places = self._tail.places
-        if not places:
+    def _waiting_in_tail(self, user_id: UserId, limit: int) -> list[int]:
+        if not self._tail:
             return []
         cursors = self._db.execute("SELECT conversation, delivered FROM cursor WHERE user_id = ?", (user_id,))
         return [
             number
-            for conversation, delivered in cursors
-            if conversation in places
-            for seq, number in places[conversation]
-            if seq > delivered
+            for conversation, delivered in cursors.fetchall()
+            for number in self._tail.after(conversation, delivered, limit)
         ]
+
+    def _rows(self, numbers: Collection[int]) -> dict[int, Found]:
+        """One statement, however many."""
+        if not numbers:
+            return {}
+        rows = self._db.execute(
+            f"SELECT {COLUMNS} FROM json_each(?) AS j CROSS JOIN message AS m ON m.id = j.value",
+            (json.dumps(list(numbers)),),
+        )
+        return {row[0]: row for row in rows}
 
     # ---------------------------------------------------------------- history
 
     def history(self, conversation: ConversationId, after: Seq, before: Seq, limit: int) -> list[Message]:
         self._forget_what_others_changed()
-        order, bounds = ("DESC", (0, before)) if before > 0 else ("ASC", (after, 1 << 62))
+        if before > 0:
+            order, bounds = "DESC", (0, before)
+            young = self._tail.before(conversation, before, limit)
+        else:
+            order, bounds = "ASC", (after, 1 << 62)
+            young = self._tail.after(conversation, after, limit)
         rows = self._db.execute(
             f"SELECT {COLUMNS} FROM (SELECT id FROM place WHERE conversation = ? AND seq > ? AND seq < ?"
             f" ORDER BY seq {order} LIMIT ?) AS w CROSS JOIN message AS m ON m.id = w.id",
             (conversation, *bounds, limit),
-        ).fetchall()
+        )
         found: dict[int, Found] = {row[0]: row for row in rows}
-        for seq, number in self._tail.places.get(conversation, ()):
-            if bounds[0] < seq < bounds[1]:
-                found[number] = self._db.execute(f"{SELECT} WHERE m.id = ?", (number,)).fetchone()
+        found |= self._rows(young)
         numbers = sorted(found)
         chosen = numbers[-limit:] if before > 0 else numbers[:limit]
         return [self._message(found[number]) for number in chosen]

@@ -17,7 +17,7 @@ import pytest
 
 from chatd.errors import BootError, Exit, Unavailable
 from chatd.model import Message, User
-from chatd.store import sqlite
+from chatd.store import sqlite, sqlite_tail
 from chatd.store.answers import SendKeys
 from chatd.store.base import Advance, Draft, Stored, Tables
 from chatd.store.schema import MIGRATIONS
@@ -46,10 +46,14 @@ class TestContract(StoreContract):
         return SqliteTwin(tmp_path / "chatd.db", monkeypatch)
 
 
+@pytest.mark.parametrize(("span", "piece"), [(3, 2), (8, 2)])
 class TestContractMergingOften(TestContract):
+    """Spans that are in after a message or two, and spans that are half in for a while."""
+
     @pytest.fixture(autouse=True)
-    def merge_often(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sqlite, "MERGE", 3)
+    def merge_often(self, monkeypatch: pytest.MonkeyPatch, span: int, piece: int) -> None:
+        monkeypatch.setattr(sqlite_tail, "SPAN", span)
+        monkeypatch.setattr(sqlite_tail, "SLICE", piece)
 
 
 @pytest.fixture
@@ -102,7 +106,8 @@ def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_merge_changes_nothing_that_is_seen(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two connections, one of which falls behind by several merges."""
-    monkeypatch.setattr(sqlite, "MERGE", 10)
+    monkeypatch.setattr(sqlite_tail, "SPAN", 10)
+    monkeypatch.setattr(sqlite_tail, "SLICE", 2)
     with opened(path) as one, opened(path) as late:
         alice, bob = make(one, "alice", "bob")
         late.waiting(bob.id, ANY)
@@ -113,6 +118,51 @@ def test_a_merge_changes_nothing_that_is_seen(path: Path, monkeypatch: pytest.Mo
             again = sent(late, alice, to(bob, "again", f"fp {number}"))
             assert (again.fresh, again.message.seq, again.message.body) == (False, number, str(number))
         assert sent(late, alice, to(bob)).message.seq == 46
+
+
+def test_a_span_that_is_half_in_changes_nothing_that_is_seen(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two writers in turn, one of them opened anew now and then, and rolled back now and then."""
+    monkeypatch.setattr(sqlite_tail, "SPAN", 32)
+    monkeypatch.setattr(sqlite_tail, "SLICE", 4)
+    stored: list[Message] = []
+    with opened(path) as one, contextlib.ExitStack() as last:
+        alice, bob, carol = make(one, "alice", "bob", "carol")
+        other = last.enter_context(opened(path))
+        for number in range(200):
+            if number % 23 == 0:
+                other = last.enter_context(opened(path))
+            writer, reader = (one, other) if number % 3 else (other, one)
+            if number % 17 == 0:
+                writer.begin()
+                writer.append([Draft(alice, to(bob, "never", f"never {number}"))] * 7, 1)
+                writer.rollback()
+            sender = alice if number % 2 else carol
+            stored.append(sent(writer, sender, to(bob, str(number), f"fp {number}")).message)
+            for tables in (reader, writer):
+                for limit in (1, 10, 100):
+                    page = tables.waiting(bob.id, limit)
+                    assert (page.messages, page.more) == (stored[:limit], len(stored) > limit)
+                one_side = [message for message in stored if message.conversation == stored[-1].conversation]
+                last_seq, conversation = one_side[-1].seq, one_side[-1].conversation
+                for limit in (1, 10, 40):
+                    assert tables.history(conversation, 0, last_seq + 1, limit) == one_side[-limit:]
+                    assert tables.history(conversation, last_seq // 2, 0, limit) == one_side[last_seq // 2 :][:limit]
+            old = stored[number * 7 % len(stored)]
+            again = sent(reader, User(old.sender_id, old.sender_name), to(bob, "again", old.fp))
+            assert (again.fresh, again.message) == (False, old)
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            state = {key: int(value) for key, value in db.execute("SELECT key, value FROM meta")}
+            assert state["sliced"] % 4 == 0 < state["sliced"]
+            assert (state["merged"] + 1) % 32 == 0
+            indexed = f"id <= {state['merged']}"
+            assert (
+                db.execute(f"SELECT * FROM place WHERE {indexed}").fetchall()
+                == db.execute(f"SELECT conversation, seq, id FROM message WHERE {indexed} ORDER BY 1, 2").fetchall()
+            )
+            assert (
+                db.execute(f"SELECT * FROM sent WHERE {indexed}").fetchall()
+                == db.execute(f"SELECT send_key, id FROM message WHERE {indexed} ORDER BY 1").fetchall()
+            )
 
 
 def test_a_read_that_fails_half_way_forgets_nothing(path: Path) -> None:
@@ -147,8 +197,8 @@ class _interrupting:
 
 
 class Writer:
-    def __init__(self, path: Path, merge: int, name: str, count: int) -> None:
-        arguments = [str(path), str(merge), name, str(count)]
+    def __init__(self, path: Path, span: int, name: str, count: int) -> None:
+        arguments = [str(path), str(span), name, str(count)]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.store.writer", *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -171,10 +221,10 @@ class Writer:
         self._process.communicate()
 
 
-def write_at_once(path: Path, merge: int, count: int) -> list[list[tuple[int, int, str, bool]]]:
+def write_at_once(path: Path, span: int, count: int) -> list[list[tuple[int, int, str, bool]]]:
     writers = []
     try:
-        writers += [Writer(path, merge, name, count) for name in ("one", "two", "three")[:PROCESSES]]
+        writers += [Writer(path, span, name, count) for name in ("one", "two", "three")[:PROCESSES]]
         for writer in writers:
             writer.go()
         return [writer.answers() for writer in writers]
@@ -183,13 +233,13 @@ def write_at_once(path: Path, merge: int, count: int) -> list[list[tuple[int, in
             writer.clear()
 
 
-@pytest.mark.parametrize("merge", [50, 2000])
-def test_processes_write_at_once(path: Path, merge: int) -> None:
+@pytest.mark.parametrize("span", [50, 8192])
+def test_processes_write_at_once(path: Path, span: int) -> None:
     """Nobody meets SQLITE_BUSY, no number is missing or given twice, and one fp is one message everywhere."""
     with opened(path) as tables:
         alice, _ = make(tables, "alice", "bob")
         team(tables, alice)
-    answers = [answer for told in write_at_once(path, merge, MESSAGES) for answer in told]
+    answers = [answer for told in write_at_once(path, span, MESSAGES) for answer in told]
     assert len(answers) == PROCESSES * MESSAGES
     fresh = Counter(conversation for conversation, _, _, is_fresh in answers if is_fresh)
     with opened(path) as tables:

@@ -1,4 +1,4 @@
-"""A worker process of the store tests: `python -m tests.store.writer PATH MERGE NAME COUNT`.
+"""A worker process of the store tests: `python -m tests.store.writer PATH SPAN NAME COUNT`.
 
 Opens the SQLite store when a line comes on standard input, writes COUNT messages as fast as it can, in batches of
 different sizes, and prints what it was answered as one JSON list of [conversation, seq, fp, fresh].
@@ -13,12 +13,13 @@ from pathlib import Path
 
 from chatd.model import User
 from chatd.protocol import SendMessage
-from chatd.store import sqlite
+from chatd.store import sqlite, sqlite_tail
 from chatd.store.base import Draft, Stored
 
 
-def main(path: str, merge: str, name: str, count: str) -> None:
-    sqlite.MERGE = int(merge)
+def main(path: str, span: str, name: str, count: str) -> None:
+    sqlite_tail.SPAN = int(span)
+    sqlite_tail.SLICE = min(int(span) // 8, sqlite_tail.SLICE)
     choose = random.Random(name)
     print("ready", flush=True)
     sys.stdin.readline()
