@@ -22,14 +22,18 @@ from typing import cast
 
 import psutil
 
+from tests.balancers.certificate import Certificate
 from tests.harness import chatserver
 from tests.harness.daemon import TOP, Daemon, free_ports
 from tests.harness.deadline import wait_until
+from tests.harness.network import Host
 from tests.harness.peer import NulPeer
 from tests.harness.person import Town
 
 SHIPPED = {"chatserver": 8888, "mobileimsdk": 8901, "mobileimsdk-ws": 3000, "mobileimsdk-udp": 7901}
 """The balancers' own ports in the shipped files."""
+SECURE = {"chatserver": 8889, "mobileimsdk": 8902, "mobileimsdk-ws": 3443}
+"""Those where they speak TLS."""
 HOSTS = {
     "chatserver": ("10.0.0.1:6000", "10.0.0.2:6002"),
     "mobileimsdk": ("10.0.0.1:8901", "10.0.0.2:8901"),
@@ -44,25 +48,43 @@ class BalancerError(AssertionError):
 
 
 class Balancer:
-    """Not started. `ports` by the names of a Daemon's listeners. hosts: two, or one twice."""
+    """Not started. `ports` by the names of a Daemon's listeners. hosts: two, or one twice. certificate: the doors with
+    TLS are opened with it, too. changes: more of the shipped file, such as its times. place: where it runs."""
 
     shipped: Path
     wires: Sequence[str] = ("chatserver", "mobileimsdk", "mobileimsdk-ws")
-    address = "127.0.0.1"
 
-    def __init__(self, root: Path, hosts: Sequence[Daemon]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        hosts: Sequence[Daemon],
+        certificate: Certificate | None = None,
+        changes: Mapping[str, str] | None = None,
+        place: Host | None = None,
+    ) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.root = root
         self.hosts = list(hosts)
+        self.certificate = certificate
+        self.address, self.prefix = (place.address, place.prefix) if place else ("127.0.0.1", ())
         self.ports = dict(zip(self.wires, free_ports(len(self.wires)), strict=True))
+        self.secure = dict(zip(SECURE, free_ports(len(SECURE)), strict=True)) if certificate else {}
         self.log = root / "log.txt"
         self.process: subprocess.Popen[bytes] | None = None
-        changes = self.own_changes()
-        for wire in self.wires:
-            for place, host in zip(HOSTS[wire], self.hosts, strict=True):
-                changes[f" {place}"] = f" 127.0.0.1:{host.ports[wire]}"
         self.file = root / self.shipped.name
-        self.file.write_text(changed(self.shipped.read_text(), changes))
+        self.file.write_text(changed(self.text(), {**self.own_changes(), **self.places(), **(changes or {})}))
+
+    def places(self) -> dict[str, str]:
+        """The hosts of the example, and who they are here."""
+        return {
+            f" {place}": f" {host.address}:{host.ports[wire]}"
+            for wire in self.wires
+            for place, host in zip(HOSTS[wire], self.hosts, strict=True)
+        }
+
+    def text(self) -> str:
+        """The shipped file, with what is shipped for TLS where that is wanted."""
+        raise NotImplementedError
 
     def own_changes(self) -> dict[str, str]:
         """What else of the shipped file is this machine's."""
@@ -81,7 +103,7 @@ class Balancer:
         assert self.process is None
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                self.command(), cwd=self.root, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                [*self.prefix, *self.command()], cwd=self.root, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True,
             )  # fmt: skip
         wait_until(LIMIT_S, f"the balancer accepts\n{self.tail()}", self.accepts)
@@ -97,6 +119,31 @@ class Balancer:
         except OSError:
             return False
         return True
+
+    def reload(self) -> None:
+        """Read the configuration anew; returns when new connections come to the processes that have. What is connected
+        stays in those from before."""
+        before = self.generation()
+        self.order_reload()
+        wait_until(LIMIT_S, "the new generation alone accepts", lambda: self.generation().isdisjoint(before))
+        assert self.accepts()
+
+    def order_reload(self) -> None:
+        raise NotImplementedError
+
+    def give_up_after(self, limit: str) -> None:
+        """Those who read the configuration from now on cut their clients so long after they were replaced."""
+        raise NotImplementedError
+
+    def generation(self) -> set[int]:
+        """The processes that accept."""
+        raise NotImplementedError
+
+    def processes(self) -> list[psutil.Process]:
+        """Those that serve, of this generation and of those before."""
+        if self.process is None:
+            return []
+        return [one for one in psutil.Process(self.process.pid).children() if title(one)]
 
     def kill(self) -> None:
         """kill -9, all its processes in one call."""
@@ -131,16 +178,41 @@ class Nginx(Balancer):
 
     shipped = TOP / "etc" / "nginx" / "chatd-stream.conf"
     wires = ("chatserver", "mobileimsdk", "mobileimsdk-ws", "mobileimsdk-udp")
+    shutdown = "12h"  # as these comments say
+
+    def text(self) -> str:
+        text = self.shipped.read_text()
+        if not self.certificate:
+            return text
+        include = "# include /etc/nginx/chatd-stream-tls.conf;"
+        assert text.count(include) == 1
+        return text.replace(include, (self.shipped.parent / "chatd-stream-tls.conf").read_text())
 
     def own_changes(self) -> dict[str, str]:
-        return {f" listen {SHIPPED[wire]}": f" listen {self.address}:{port}" for wire, port in self.ports.items()}
+        changes = {f" listen {SHIPPED[wire]}": f" listen {self.address}:{port}" for wire, port in self.ports.items()}
+        if self.certificate:
+            changes |= {f" listen {SECURE[wire]}": f" listen {self.address}:{at}" for wire, at in self.secure.items()}
+            changes |= self.certificate.for_nginx()
+        return changes
+
+    def order_reload(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)  # what `nginx -s reload` sends
+
+    def give_up_after(self, limit: str) -> None:
+        self.shutdown = limit
+        self.main(self.file)
+
+    def generation(self) -> set[int]:
+        titles = {one.pid: title(one) for one in self.processes()}
+        return {pid for pid, text in titles.items() if text and "shutting down" not in text}
 
     def main(self, file: Path) -> Path:
         main = self.root / f"{file.parent.name}.{file.name}.main"
         main.write_text(
             "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n"
             "daemon off;\nworker_processes 2;\n"
-            f"pid {self.root}/nginx.pid;\nerror_log {self.log} notice;\n"
+            f"pid {self.root}/nginx.pid;\nerror_log {self.log} notice;\nworker_shutdown_timeout {self.shutdown};\n"
             "worker_rlimit_nofile 8000;\nevents { worker_connections 4000; }\n"
             f"include {file};\n"
         )
@@ -157,8 +229,19 @@ class Nginx(Balancer):
 class HAProxy(Balancer):
     shipped = TOP / "etc" / "haproxy" / "chatd.cfg"
 
+    def text(self) -> str:
+        text = self.shipped.read_text()
+        if not self.certificate:
+            return text
+        text, opened = re.subn(r"# (bind :\d+ .*ssl crt .*)", r"\1", text)
+        assert opened == len(SECURE)
+        return text
+
     def own_changes(self) -> dict[str, str]:
         binds = {f" bind :{SHIPPED[wire]}": f" bind {self.address}:{port}" for wire, port in self.ports.items()}
+        binds |= {f" bind :{SECURE[wire]}": f" bind {self.address}:{port}" for wire, port in self.secure.items()}
+        if self.certificate:
+            binds |= self.certificate.for_haproxy()
         return {
             **binds,
             " /run/haproxy/admin.sock": f" {self.root}/admin.sock",
@@ -167,7 +250,23 @@ class HAProxy(Balancer):
         }
 
     def command(self) -> list[str]:
-        return ["haproxy", "-db", "-f", str(self.file)]
+        """With a master, as Debian's unit runs it; -db only keeps it in the foreground."""
+        return ["haproxy", "-W", "-db", "-f", str(self.file)]
+
+    def order_reload(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGUSR2)  # what `systemctl reload haproxy` sends
+
+    def give_up_after(self, limit: str) -> None:
+        text, times = re.subn(r"(?m)^( +hard-stop-after) \w+", rf"\1 {limit}", self.file.read_text())
+        assert times == 1
+        self.file.write_text(text)
+
+    def generation(self) -> set[int]:
+        """Who answers on the admin socket; nobody else listens there."""
+        found = re.search(r"^Pid: (\d+)$", self.ask("show info"), re.MULTILINE)
+        assert found is not None
+        return {int(found[1])}
 
     def check(self, file: Path) -> subprocess.CompletedProcess[str]:
         command = ["haproxy", "-c", "-f", str(file)]
@@ -189,6 +288,14 @@ class HAProxy(Balancer):
             for row in rows
             if row["svname"] not in ("FRONTEND", "BACKEND")
         }
+
+
+def title(process: psutil.Process) -> str:
+    """What it calls itself; "" of one that has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""
 
 
 def clients(host: Daemon) -> int:

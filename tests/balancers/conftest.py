@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.harness.mariadb import mariadb
 __all__ = ["_many_sockets", "make_cluster", "mariadb"]
 
 KINDS = {"nginx": Nginx, "haproxy": HAProxy}
-MakeBalancer = Callable[[Sequence[Daemon]], Balancer]
+MakeBalancer = Callable[..., Balancer]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,8 +31,8 @@ def make_balancer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ma
     """A factory of balancers, not started; a test that uses it is run with each kind."""
     made: list[Balancer] = []
 
-    def make(hosts: Sequence[Daemon]) -> Balancer:
-        made.append(KINDS[request.param](tmp_path / f"balancer{len(made)}", hosts))
+    def make(hosts: Sequence[Daemon], **options: Any) -> Balancer:
+        made.append(KINDS[request.param](tmp_path / f"balancer{len(made)}", hosts, **options))
         return made[-1]
 
     yield make
