@@ -49,7 +49,8 @@ class BalancerError(AssertionError):
 
 class Balancer:
     """Not started. `ports` by the names of a Daemon's listeners. hosts: two, or one twice. certificate: the doors with
-    TLS are opened with it, too. changes: more of the shipped file, such as its times. place: where it runs."""
+    TLS are opened with it, too. changes: more of the shipped file, such as its times. place: where it runs. address:
+    where its doors are."""
 
     shipped: Path
     wires: Sequence[str] = ("chatserver", "mobileimsdk", "mobileimsdk-ws")
@@ -61,12 +62,13 @@ class Balancer:
         certificate: Certificate | None = None,
         changes: Mapping[str, str] | None = None,
         place: Host | None = None,
+        address: str = "127.0.0.1",
     ) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.root = root
         self.hosts = list(hosts)
         self.certificate = certificate
-        self.address, self.prefix = (place.address, place.prefix) if place else ("127.0.0.1", ())
+        self.address, self.prefix = (place.address, place.prefix) if place else (address, ())
         self.ports = dict(zip(self.wires, free_ports(len(self.wires)), strict=True))
         self.secure = dict(zip(SECURE, free_ports(len(SECURE)), strict=True)) if certificate else {}
         self.log = root / "log.txt"
@@ -77,7 +79,7 @@ class Balancer:
     def places(self) -> dict[str, str]:
         """The hosts of the example, and who they are here."""
         return {
-            f" {place}": f" {host.address}:{host.ports[wire]}"
+            f" {place}": f" {at(host.address, host.ports[wire])}"
             for wire in self.wires
             for place, host in zip(HOSTS[wire], self.hosts, strict=True)
         }
@@ -189,11 +191,10 @@ class Nginx(Balancer):
         return text.replace(include, (self.shipped.parent / "chatd-stream-tls.conf").read_text())
 
     def own_changes(self) -> dict[str, str]:
-        changes = {f" listen {SHIPPED[wire]}": f" listen {self.address}:{port}" for wire, port in self.ports.items()}
-        if self.certificate:
-            changes |= {f" listen {SECURE[wire]}": f" listen {self.address}:{at}" for wire, at in self.secure.items()}
-            changes |= self.certificate.for_nginx()
-        return changes
+        doors = {SHIPPED[wire]: port for wire, port in self.ports.items()}
+        doors |= {SECURE[wire]: port for wire, port in self.secure.items()}
+        changes = {f" listen {shipped}": f" listen {at(self.address, port)}" for shipped, port in doors.items()}
+        return changes | self.certificate.for_nginx() if self.certificate else changes
 
     def order_reload(self) -> None:
         assert self.process is not None
@@ -238,12 +239,12 @@ class HAProxy(Balancer):
         return text
 
     def own_changes(self) -> dict[str, str]:
-        binds = {f" bind :{SHIPPED[wire]}": f" bind {self.address}:{port}" for wire, port in self.ports.items()}
-        binds |= {f" bind :{SECURE[wire]}": f" bind {self.address}:{port}" for wire, port in self.secure.items()}
-        if self.certificate:
-            binds |= self.certificate.for_haproxy()
+        doors = {SHIPPED[wire]: port for wire, port in self.ports.items()}
+        doors |= {SECURE[wire]: port for wire, port in self.secure.items()}
+        binds = {f" bind :{shipped}": f" bind {at(self.address, port)}" for shipped, port in doors.items()}
         return {
             **binds,
+            **(self.certificate.for_haproxy() if self.certificate else {}),
             " /run/haproxy/admin.sock": f" {self.root}/admin.sock",
             " log /dev/log local0": " log stdout format raw local0",
             " maxconn 100000": " maxconn 3000",
@@ -288,6 +289,10 @@ class HAProxy(Balancer):
             for row in rows
             if row["svname"] not in ("FRONTEND", "BACKEND")
         }
+
+
+def at(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def title(process: psutil.Process) -> str:

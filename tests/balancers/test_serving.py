@@ -63,6 +63,31 @@ def test_every_wire_is_carried_and_the_daemon_knows_its_clients(make_daemon: Mak
     assert [one for one in daemon.records() if one["level"] not in ("DEBUG", "NORMAL")] == []
 
 
+def test_all_the_way_by_ipv6(make_daemon: Make, make_balancer: MakeBalancer) -> None:
+    """Clients, balancer and host: what the balancers themselves write into a PROXY header then, v1 and v2."""
+    listen = {name: {"proxy_from": ["::1"]} for name in PROXIED}
+    daemon = make_daemon(address="::1", listen=listen, log={"level": "DEBUG"}).start()
+    balancer = make_balancer([daemon, daemon], address="::1").start()
+    wires: list[Wire] = ["old", "streaming", "mobile", "web"]
+    if "mobileimsdk-udp" in balancer.wires:
+        wires.append("udp")
+
+    async def story() -> None:
+        town = Front(balancer)
+        people = [await town.settle(wire, wire) for wire in wires]
+        for person in people:
+            await person.arrive()
+        for one, other in zip(people, people[1:] + people[:1], strict=True):
+            await one.say(other.name, f"from {one.name}")
+            await other.sees(Seen(one.name, f"from {one.name}"))
+        for person in people:
+            (record,) = [one for one in daemon.logged(f'"{person.name}"') if one["event"] == "logged in"]
+            assert (record["peer"] == f"[::1]:{own_port(person)}") is (person.wire != "udp"), record
+
+    run(story())
+    assert [one for one in daemon.records() if one["level"] not in ("DEBUG", "NORMAL")] == []
+
+
 def own_port(person: Person) -> int:
     return 0 if person.wire == "udp" else port_of(person)  # type: ignore[arg-type]
 
