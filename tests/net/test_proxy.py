@@ -16,6 +16,7 @@ import pytest
 
 from chatd import config_load
 from chatd.errors import ConfigError, Disconnect, ErrorCode
+from chatd.net.proxy import PASSED_ON_S
 from tests.faults.conftest import _many_sockets  # noqa: F401
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run, until
@@ -52,9 +53,15 @@ PLAIN: dict[str, Callable[[], Any]] = {"chatserver": NulPeer, "mobileimsdk": Mob
 Make = Callable[..., Daemon]
 
 
-def behind(make_daemon: Make, networks: tuple[str, ...] = ("127.0.0.0/8", "::1"), **tables: Any) -> Daemon:
+def behind(
+    make_daemon: Make,
+    networks: tuple[str, ...] = ("127.0.0.0/8", "::1"),
+    proxy_delivered_s: float = PASSED_ON_S,
+    **tables: Any,
+) -> Daemon:
     """A daemon whose balancer is this host; `echo` is for clients that come directly."""
-    listen = {name: {"proxy_from": list(networks)} for name in WIRES}
+    door = {"proxy_from": list(networks), "proxy_delivered_s": proxy_delivered_s}
+    listen = dict.fromkeys(WIRES, door)
     tables["accounts"] = OPEN
     tables["log"] = {"level": "DEBUG"}
     return make_daemon(listen=listen, **tables).start()
@@ -139,6 +146,50 @@ def test_from_anybody_else_nothing_is_parsed(make_daemon: Make) -> None:
                 assert refusal in liar.recv(1000), "garbage, and told so as on a daemon without balancers"
     assert daemon.logged(CLIENT) == []
     assert len([one for one in daemon.logged("honest_") if one["event"] == "logged in"]) == len(WIRES)
+
+
+# ---------------------------------------------------------------- what counts as delivered
+
+
+@pytest.mark.parametrize("writes", [True, False], ids=["writes", "is silent"])
+def test_who_writes_has_what_it_was_given(make_daemon: Make, writes: bool) -> None:
+    """With a long proxy_delivered_s: a client that only listens is given everything again when it comes again, one that
+    wrote something later than it was given a message is not."""
+    daemon = behind(make_daemon, proxy_delivered_s=60.0)
+
+    async def enter(name: str) -> tuple[HeadedNul, list[str]]:
+        """And what it was given with the login."""
+        peer = HeadedNul()
+        peer.head = v1(CLIENT, 1001)
+        await peer.open(daemon.ports["chatserver"])
+        peer.put({"msgid": 1, "name": name, "password": "any", "framing": "nul"})
+        answer = await peer.find(msgid=2)
+        assert answer["errno"] == 0, answer
+        return peer, [json.loads(text)["msg"] for text in answer.get("offlinemsg", [])]
+
+    async def leave(peer: HeadedNul) -> None:
+        assert peer.transport is not None
+        peer.transport.write_eof()
+        await peer.end()
+
+    async def story() -> None:
+        alice, _ = await enter("alice")
+        bob, _ = await enter("bob")
+        bob.put({"msgid": 6, "toname": "alice", "msg": "one", "fp": "1"})
+        await alice.find(msgid=6, msg="one")
+        for _ in range(5):
+            if writes:
+                for _ in range(8):
+                    alice.put({"msgid": 4711})
+                    await asyncio.sleep(0.2)  # the pace of writing
+            await leave(alice)
+            alice, again = await enter("alice")
+            if writes and not again:
+                return
+            assert again == ["one"]
+        assert not writes, "it wrote five times, and was given it again"
+
+    run(story())
 
 
 # ---------------------------------------------------------------- who says nonsense, or nothing
