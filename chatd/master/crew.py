@@ -22,13 +22,17 @@ import msgspec
 from chatd import log
 from chatd.config import Config
 from chatd.errors import Exit
-from chatd.master import spawn
+from chatd.master import blockers, spawn
 from chatd.master.scoreboard import MAX_WORKERS, clear
 from chatd.metrics import Row, State
 
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 30.0
 HEALTHY_S, STEADY_S = 60.0, 5.0
-ABORT_TO_KILL_S = 5.0
+ABORT_TO_KILL_S, BLOCKER_TO_KILL_S = 5.0, 1.0
+BLOCKER_PATIENCE, BLOCKER_LEAST_S = 1 / 6, 2.0
+"""A worker that keeps others waiting for a lock is given this share of hang_s, and at least this long."""
+FRESH_S = 1.0
+"""Whose heartbeat is younger than this is well."""
 STOP_GRACE_S = 2.0
 BOOT_TRIES = 3
 ANSWER_BYTES = 65536
@@ -238,15 +242,29 @@ class Crew:
 
     def _judge(self, slot: Slot, worker: Worker, now: float, hang_s: float, boot_s: float) -> None:
         silent = now - slot.row.heartbeat_ns / 1e9
-        booting = not worker.ready_at
-        if (booting and now - worker.started < boot_s) or (not booting and silent < hang_s):
-            return
-        what = "worker does not start" if booting else "worker hangs"
+        if not worker.ready_at:
+            if now - worker.started >= boot_s:
+                self._abort(slot, worker, "worker does not start", silent, now + ABORT_TO_KILL_S)
+        elif silent >= hang_s:
+            self._abort(slot, worker, "worker hangs", silent, now + ABORT_TO_KILL_S)
+        elif silent >= max(BLOCKER_LEAST_S, hang_s * BLOCKER_PATIENCE) and self._is_waited_for(worker, now):
+            self._abort(slot, worker, "worker hangs with a lock others wait for", silent, now + BLOCKER_TO_KILL_S)
+
+    def _abort(self, slot: Slot, worker: Worker, what: str, silent: float, kill_at: float) -> None:
         log.get().error(what, slot=slot.index, worker_pid=worker.child.pid, silent_s=round(silent, 1))
         worker.hung = True
         worker.why = worker.why or what
-        worker.kill_at = now + ABORT_TO_KILL_S
+        worker.kill_at = kill_at
         self.signal(worker, signal.SIGABRT)
+
+    def _is_waited_for(self, worker: Worker, now: float) -> bool:
+        """By a worker that is well. While none is, the machine may just be slow."""
+        waiting = blockers.waiting_for(worker.child.pid)
+        return any(
+            slot.worker.child.pid in waiting and now - slot.row.heartbeat_ns / 1e9 < FRESH_S
+            for slot in self.slots
+            if slot.worker is not None
+        )
 
     def any_fresh(self, now: float) -> bool:
         """Whether a worker's loop turned lately: what the watchdog of systemd is told."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import re
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.faults.ordeal import (
@@ -15,6 +19,7 @@ from tests.faults.ordeal import (
     acquit,
     all_ready,
     clients_of,
+    database,
     dropped,
     elsewhere,
     everybody_in,
@@ -115,6 +120,54 @@ def test_a_worker_that_hangs_is_replaced(
 
     verdict = run(ordeal(daemon, fault), 60 + 30 * rounds)
     acquit(verdict, record_property, at_least=60 * rounds)
+
+
+def is_stopped_with(lock: Path, worker: int) -> bool:
+    """A thread that waits for the disk stops only when it has been answered."""
+    threads = [Path(f"/proc/{worker}/task/{thread.id}/stat") for thread in psutil.Process(worker).threads()]
+    stopped = [path.read_text().rpartition(")")[2].split()[0] == "T" for path in threads]
+    held = rf"\d+: FLOCK +ADVISORY +WRITE {worker} \w+:\w+:{lock.stat().st_ino} "
+    return all(stopped) and re.search(held, Path("/proc/locks").read_text()) is not None
+
+
+async def stop_in_a_write(daemon: Daemon, victim: int) -> None:
+    """Stop this worker while it has the store's lock."""
+    chance = random.Random(victim)
+    ends = time.monotonic() + 60
+    while time.monotonic() < ends:
+        kill(victim, signal.SIGSTOP)
+        if is_stopped_with(database(daemon).with_name("chatd.db.lock"), victim):
+            return
+        kill(victim, signal.SIGCONT)
+        await asyncio.sleep(chance.uniform(0.001, 0.02))  # another moment of its life
+    raise AssertionError("it never had the lock when it was stopped")
+
+
+def test_a_worker_that_stops_in_the_middle_of_a_write_is_ended_before_other_hangs(
+    make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None]
+) -> None:
+    """T02. The others cannot write while it has the lock: they refuse for the moment, lose nothing and go on."""
+    hang_s = 18.0
+    daemon = make_daemon(workers=2, timeouts={"hang_s": hang_s}).start()
+    for text in ("worker died", "lock others wait for", "store is slow"):
+        daemon.expect_error(text)
+
+    async def fault(crowd: Crowd) -> None:
+        await everybody_in(crowd)
+        victim = pick_victim(daemon)
+        others = elsewhere(crowd, victim)
+        assert others, "nobody is there to wait"
+        await stop_in_a_write(daemon, victim)
+        await replaced(daemon, victim)
+        await everybody_in(crowd)
+        await more_talk(crowd, 100)
+        assert dropped(crowd, others) == [], "connections of the other worker dropped"
+
+    verdict = run(ordeal(daemon, fault, think_s=0.01), 120)
+    acquit(verdict, record_property, at_least=100)
+    (noticed,) = [record["silent_s"] for record in daemon.logged("lock others wait for") if "silent_s" in record]
+    record_property("verdict", f"noticed after {noticed} s")
+    assert noticed < hang_s
 
 
 @pytest.mark.parametrize(

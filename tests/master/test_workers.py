@@ -163,6 +163,15 @@ def test_a_stopped_worker_is_killed(make):
     wait_for("a replacement", lambda: len(server.pids()) == 2)
 
 
+def test_one_that_keeps_nobody_waiting_is_given_its_time(make):
+    """Sooner is ended only who has a lock that others wait for (tests/faults/test_workers_die.py)."""
+    server = make(tables="[timeouts]\nhang_s = 4").start()
+    kill(server.pids()[0], signal.SIGSTOP)
+    told = wait_for("it is judged", lambda: [one for one in server.records("error.log") if "silent_s" in one], 30)
+    assert [one["event"] for one in told] == ["worker hangs"]
+    assert told[0]["silent_s"] >= 4
+
+
 @pytest.mark.parametrize(("hang_s", "pause_s"), [(1, 2), pytest.param(30, 90, marks=pytest.mark.slow)])
 def test_a_long_pause_kills_nobody(make, hang_s, pause_s):
     """T04."""
