@@ -107,6 +107,7 @@ _decode_login = msgspec.json.Decoder(LoginBody).decode
 _encode = msgspec.json.Encoder().encode
 _length_at = struct.Struct(">I").unpack_from
 _length = struct.Struct(">I").pack
+_NOBODY_JSON = _encode(NOBODY)
 
 
 class MobileimsdkCodec:
@@ -128,6 +129,7 @@ class MobileimsdkCodec:
         "_receive_bytes",
         "_rest",
         "_user",
+        "_user_json",
         "pace_ms",
     )
 
@@ -144,10 +146,11 @@ class MobileimsdkCodec:
         self._rest: bytes | bytearray = b""
         self._frame = b""  # the packet of the command last yielded
         self._user = NOBODY  # who the peer is, once logged in
+        self._user_json = _NOBODY_JSON
 
     @property
     def text_bytes(self) -> int:
-        return self._limit + 4 - len(_encode(_server_text("", "", self._user)))
+        return self._limit + 4 - _TEXT_BYTES - len(self._user_json)
 
     # ------------------------------------------------------------ bytes to commands
 
@@ -254,6 +257,7 @@ class MobileimsdkCodec:
     def encode_login(self, event: LoginAccepted) -> tuple[bytes, int]:
         """Never contains waiting messages. From here on the peer is event.user."""
         self._user = event.user.name
+        self._user_json = _encode(self._user)
         return self._from_server(LOGIN_ANSWER, _login_answer(0, event.first_login_time)), 0
 
     def shortened(self, packet: bytes, limit: int) -> bytes:
@@ -296,7 +300,7 @@ class MobileimsdkCodec:
         body = b'{"bridge":false,"type":4,"dataContent":%b,"from":%b,"to":%b,"QoS":false,"typeu":-1,"sm":-1}' % (
             _encode(command.fp),
             _encode(to),
-            _encode(self._user),
+            self._user_json,
         )
         return _length(len(body)) + body if self._prefixed else body
 
@@ -344,6 +348,10 @@ class MobileimsdkCodec:
 
 def _server_text(text: str, fp: str, to: str) -> _Reliable:
     return _Reliable(False, DATA, text, SERVER, to, fp, True, -1, -1)
+
+
+_TEXT_BYTES = len(_encode(_server_text("", "", ""))) - len(_encode(""))
+"""Of a packet of the server's, without its text, its fp and the name it is for."""
 
 
 def _from_server(kind: int, to: str, content: str) -> bytes:
