@@ -294,6 +294,9 @@ def _end_sessions(master: Master, user_id: int) -> int:
 
 def kick(master: Master, options: argparse.Namespace) -> int:
     answer = master.ask("kick", user=options.user, reason=options.reason)
+    if options.json:
+        print(msgspec.json.encode({"v": 1, **answer}).decode())
+        return int(answer.get("exit", Exit.BUG))
     if answer.get("ok"):
         print(f"sessions ended: {answer['sessions']}")
     return finish(answer)
@@ -368,6 +371,7 @@ def parser() -> argparse.ArgumentParser:
     out = add("kick", kick, "end a user's sessions; the account stays and may log in again")
     out.add_argument("user", metavar="USER", help="name or id")
     out.add_argument("--reason", metavar="TEXT", default="", help="what the user is told")
+    out.add_argument("--json", action="store_true", help="for programs; versioned")
     users = add("user", user, "accounts; passwords are read from the terminal or standard input")
     verbs = users.add_subparsers(dest="what", required=True, metavar="VERB", parser_class=Parser)
     for verb, text in (("add", "make an account"), ("passwd", "set a password"), ("del", "delete an account")):

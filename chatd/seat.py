@@ -25,7 +25,7 @@ class Seat:
     {"done": n} or {"failed": n, "why": str}; {"order": "log", "level": "DEBUG"} (set the level; reopening needs no
     order); {"order": "drain", "within_s": x} (a fast stop: the drain that TERM began, or begins, may take x seconds).
     {"order": "kick", "ref": n, "user": name or number, or "user_id": id, "reason": str} -> {"kicked": n, "sessions": k,
-    "known": bool} or {"kicked": n, "why": str}.
+    "known": bool, "unanswered": [host, ...], "cut_off": bool, "kept_s": n} or {"kicked": n, "why": str}.
     An order that is not known is ignored. A worker that cannot start raises ConfigError, BootError or Unavailable, or
     returns an exit code after it has sent {"failed": generation, "why": str}: the operator is told that line.
     rows: every slot's scoreboard row, for the accept gate; `rows[slot]` is this worker's own.

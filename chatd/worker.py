@@ -244,7 +244,7 @@ class Worker:
         try:
             wish = str(order["user"]), int(order["user_id"]), str(order["reason"])
             expelled = await self._core.expulsion.expel(*wish)
-            answer |= {"sessions": expelled.sessions, "known": expelled.known, "why": expelled.why}
+            answer |= expelled._asdict()
         except Unavailable as error:
             answer["why"] = f"worker {self._seat.slot}: {error}"
         self._answer(answer)

@@ -19,6 +19,9 @@ from chatd.model import GroupId, UserId
 
 Topic = int
 
+ABSENT_S = 600.0
+"""A worker that was lost without a word is remembered for so long: it may only be cut off, and alive."""
+
 
 def topic_of_user(user_id: UserId) -> Topic:
     """Subscribed by the workers where the user has a session."""
@@ -38,6 +41,10 @@ def topic_of_presence(user_id: UserId) -> Topic:
 def topic_of_answer(ref: int) -> Topic:
     """Subscribed by the worker that has asked the others something, for a while. ref: of 60 bits, its own."""
     return ref << 2 | 3
+
+
+EVERYBODY: Topic = topic_of_answer(0)
+"""Subscribed by every worker."""
 
 
 class Bus(Protocol):
@@ -90,6 +97,17 @@ class Bus(Protocol):
     @property
     def healthy(self) -> bool:
         """Publishes reach the others and theirs reach us, as far as it was seen within the last five seconds."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """This worker's on the bus. No other has it, now or later. Once it is open."""
+        ...
+
+    def others(self) -> dict[str, str]:
+        """Every other worker by its name, and what people call the place where it is: the host, or on the bus of one
+        host the worker. Those that were lost less than ABSENT_S ago are among them, unless it is known that they are
+        dead. From memory: cut off, it says who was there."""
         ...
 
     @property

@@ -134,6 +134,14 @@ class LocalBus:
         )
 
     @property
+    def name(self) -> str:
+        return self._name
+
+    def others(self) -> dict[str, str]:
+        """A worker whose socket refuses is dead, and known to be."""
+        return {name: f"worker {name.partition('-')[0]}" for name in self._peers}
+
+    @property
     def round_trip_us(self) -> int:
         return 0
 

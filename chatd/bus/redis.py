@@ -85,7 +85,6 @@ class RedisBus:
         self._lease = lease = Lease(self._nodes, self._names, self._lease_s)
         self._token = lease.token
         self._head = envelope.header(lease.token)
-        self.name = f"{self._names.own(lease.token.hex()).decode()}"
         self._gaps = Gaps(on_gap, self._tell_all_of_a_gap, self._is_whole)
         self._roster = Roster(self._nodes, self._names, lease, self._gaps.tell)
         self._marks = Marks(
@@ -159,6 +158,13 @@ class RedisBus:
                 await node.call("PING")
 
     @property
+    def name(self) -> str:
+        return self._names.own(self._lease.token.hex()).decode()
+
+    def others(self) -> dict[str, str]:
+        return {self._names.own(token).decode(): host for token, host in self._roster.hosts().items()}
+
+    @property
     def healthy(self) -> bool:
         return self._opened and not self._closing and self._is_whole() and self._canary.is_fresh
 
@@ -205,13 +211,10 @@ class RedisBus:
         return all(node.up for node in self._nodes.all())
 
     def _send_canary(self) -> None:
-        up = [node for node in self._nodes.all() if node.up]
-        if not up:
-            return
-        number = self._canary.sent()
-        own = self._names.own(self._lease.token.hex())
-        data = msgspec.msgpack.encode(("canary", number))
-        up[number % len(up)].publish(self._framed(b"PUBLISH", own, data))
+        if up := [node for node in self._nodes.all() if node.up]:
+            number = self._canary.sent()
+            data = msgspec.msgpack.encode(("canary", number))
+            up[number % len(up)].publish(self._framed(b"PUBLISH", self.name.encode(), data))
 
     # ------------------------------------------------------------ subscribing
 
@@ -308,11 +311,10 @@ class RedisBus:
     def _on_bye(self, token: bytes, who: str, *_: Any) -> None:
         self._roster.bye(who)
 
-    def _on_gone(self, token: bytes, who: str, epoch: int, *_: Any) -> None:
-        self._roster.gone(who, epoch)
+    def _on_gone(self, token: bytes, who: str, epoch: int, dead: bool = False, *_: Any) -> None:
+        self._roster.gone(who, epoch, dead)
 
     def _on_gap_elsewhere(self, token: bytes, number: int, lasting: bool = False, *_: Any) -> None:
-        """lasting: a server is away for that worker: what it publishes there is lost until it is back."""
         if token != self._token and self._heard_gaps.get(token, 0) < number:
             if len(self._heard_gaps) > 10_000:
                 self._heard_gaps.clear()
@@ -429,9 +431,10 @@ class RedisBus:
 
     async def _look(self) -> None:
         for worker in await self._roster.look():
+            dead = self._roster.is_known_dead(worker)
             if await self._roster.clear_away(worker):
-                self._announce("gone", worker.token, worker.epoch)
-            self._roster.gone(worker.token, worker.epoch)
+                self._announce("gone", worker.token, worker.epoch, dead)
+            self._roster.gone(worker.token, worker.epoch, dead)
         if self._presence.guessed and await self._presence.is_settled():
             self._presence.guessed = False
             self._gaps.tell()

@@ -52,7 +52,9 @@ class Owner(Protocol):
     """What a node calls, from the loop."""
 
     scripts: tuple[Script, ...]
-    name: str
+
+    @property
+    def name(self) -> str: ...
 
     def plain_channels(self) -> list[bytes]:
         """Those every node must carry; the last one says that all others are in force."""

@@ -23,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 from chatd import log
+from chatd.bus.base import ABSENT_S
 from chatd.bus.redis_lease import Lease
 from chatd.bus.redis_names import Names
 from chatd.bus.redis_node import Refusal
@@ -68,6 +69,7 @@ class Roster:
         self._loop = asyncio.get_running_loop()
         self._known: dict[str, _Known] = {}
         self._left: deque[str] = deque(maxlen=1000)
+        self._absent: dict[str, tuple[str, float]] = {}
         self._patient_until = 0.0
         self._machine = machine()
         self._own = lease.token.hex()
@@ -87,25 +89,39 @@ class Roster:
         if told and worker.epoch > 1 and worker.token not in self._known:
             self._on_gone()  # we took it for dead: look again at its users
         self._known[worker.token] = _Known(worker, self._loop.time())
+        self._absent.pop(worker.token, None)
 
     def bye(self, token: str) -> None:
         self._known.pop(token, None)
+        self._absent.pop(token, None)
         self._left.append(token)
 
-    def gone(self, token: str, epoch: int) -> None:
-        """Somebody has found it."""
+    def gone(self, token: str, epoch: int, dead: bool) -> None:
+        """Somebody has found it. Where it is not known to be dead, it may be cut off."""
         known = self._known.get(token)
+        if dead:
+            self._absent.pop(token, None)
         if known is not None and known.worker.epoch <= epoch:
             del self._known[token]
+            if not dead:
+                self._absent[token] = known.worker.host, self._loop.time()
             self._on_gone()
+
+    def hosts(self) -> dict[str, str]:
+        """Of all that are here, and of those that have been absent for less than ABSENT_S."""
+        long_ago = self._loop.time() - ABSENT_S
+        self._absent = {token: absent for token, absent in self._absent.items() if absent[1] > long_ago}
+        absent = {token: host for token, (host, _) in self._absent.items()}
+        return absent | {token: known.worker.host for token, known in self._known.items()}
 
     def is_dead(self, owner: bytes) -> bool:
         """The holder of this name was a process of this machine, and is no more: known before its lease expires."""
         token, _, epoch = owner.decode().partition(".")
         known = self._known.get(token)
-        return known is not None and str(known.worker.epoch) == epoch and self._is_dead(known.worker)
+        return known is not None and str(known.worker.epoch) == epoch and self.is_known_dead(known.worker)
 
-    def _is_dead(self, worker: Worker) -> bool:
+    def is_known_dead(self, worker: Worker) -> bool:
+        """It was a process of this machine."""
         return bool(self._machine) and worker.machine == self._machine and started(worker.pid) != worker.started
 
     # ------------------------------------------------------------ who should be there
@@ -142,7 +158,7 @@ class Roster:
         patient_until = self._patient_until if self._lease.valid_until > began else float("inf")
         found = []
         for token, known in self._known.items():
-            if self._is_dead(known.worker):
+            if self.is_known_dead(known.worker):
                 found.append(known.worker)
             elif known.heard_at >= began or (token in registered and token in alive):
                 known.missing_since = None

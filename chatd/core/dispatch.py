@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from chatd import log
-from chatd.bus.base import Bus, Topic
+from chatd.bus.base import EVERYBODY, Bus, Topic
 from chatd.config import Config
 from chatd.core import signals
 from chatd.core.accounts import Accounts
@@ -104,7 +104,7 @@ class Core:
         self._groups = Groups(self.store, self.hub, bus, self.delivery, notices, self._presence, config)
         self._history = HistoryRequests(self.store, self.hub, bus, notices, config)
         self._roll = Roll(self.hub, bus)
-        self.expulsion = Expulsion(self.hub, bus, self.store, self.logins)
+        self.expulsion = Expulsion(bus, self.store, self.logins, self.delivery.later)
         people = PeopleRequests(
             Parts(self.store, self.hub, self._friends, self._presence, self._accounts, self.logins, self._roll, config)
         )
@@ -255,6 +255,7 @@ class Core:
 
     async def open(self) -> None:
         await self._bus.open(self.signal, self._gap, self.logins.marks.lost)
+        await self._bus.subscribe([EVERYBODY])
 
     def _gap(self) -> None:
         """Something of another worker may have been missed."""

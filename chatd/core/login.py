@@ -184,9 +184,12 @@ class Logins:
         self._bus.publish(topic_of_user(user_id), signals.encode(signal))
         self.kick(user_id, int(protocol), "ended by yourself")
 
-    def kick(self, user_id: UserId, protocol: int, reason: str, *, by_admin: bool = False) -> int:
-        """End the user's sessions on this worker, of one wire or (0) of every; returns how many."""
-        chosen = [one for one in self._hub.of_user(user_id) if not protocol or one.protocol == protocol]
+    def kick(self, user_id: UserId, protocol: int, reason: str, *, by_admin: bool = False, older_s: float = 0.0) -> int:
+        """End the user's sessions on this worker, of one wire or (0) of every; returns how many. older_s: only those
+        that had begun so long ago."""
+        last = time.monotonic() - older_s
+        of_wire = [one for one in self._hub.of_user(user_id) if not protocol or one.protocol == protocol]
+        chosen = [one for one in of_wire if one.began_at <= last]
         for session in chosen:
             if session.peer.session is session:
                 session.peer.push(Kicked(by_admin, reason))

@@ -119,18 +119,20 @@ class RollAnswer(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=13)
 
 
 class Expel(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=14):
-    """An operator ends the user's sessions; who had any on its worker answers on topic_of_answer(ref)."""
+    """An operator ends the user's sessions that had begun age_ms ago; every worker answers on topic_of_answer(ref)."""
 
     user_id: UserId
     reason: str
     ref: int
+    age_ms: int = 0
 
 
 class Expelled(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=15):
-    """sessions: ended on this worker."""
+    """sessions: ended on this worker. who: its name on the bus."""
 
     ref: int
     sessions: int
+    who: str = ""
 
 
 Signal = (

@@ -35,7 +35,8 @@ class _Wish(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class _Pending:
-    """waiting: pids that have not answered. sessions: ended so far. why: of a worker that could not."""
+    """waiting: pids that have not answered. sessions: ended so far. why: of a worker that could not. unanswered,
+    cut_off, kept_s: as core.expulsion says."""
 
     who: str
     deadline: float
@@ -44,6 +45,9 @@ class _Pending:
     sessions: int = 0
     known: bool = False
     why: str = ""
+    unanswered: set[str] = field(default_factory=set)
+    cut_off: bool = False
+    kept_s: int = 0
 
 
 class Kicks:
@@ -53,7 +57,8 @@ class Kicks:
         self._refs = itertools.count(1)
 
     def begin(self, request: dict[str, Any], answer: Answer) -> None:
-        """request: as _Wish. answer gets {"ok", "exit", "sessions"} or {"error"} within ANSWER_S."""
+        """request: as _Wish. answer gets {"ok", "exit", "sessions", "unanswered", "repeated_s"} or {"error"}
+        within ANSWER_S."""
         try:
             wish = msgspec.convert(request, _Wish)
         except msgspec.ValidationError as error:
@@ -67,8 +72,9 @@ class Kicks:
         order = {"order": "kick", "ref": ref, **msgspec.to_builtins(wish)}
         for slot in self._crew.present():
             if slot.worker is not None and slot.worker.ready_at:
-                pending.waiting.add(slot.worker.child.pid)
-                if not self._crew.order(slot, order):
+                if self._crew.order(slot, order):
+                    pending.waiting.add(slot.worker.child.pid)
+                else:
                     pending.why = f"worker {slot.index} takes no orders"
         self._pending[ref] = pending
         self.look()
@@ -81,6 +87,9 @@ class Kicks:
         pending.sessions += int(message.get("sessions", 0))
         pending.known = pending.known or bool(message.get("known"))
         pending.why = pending.why or str(message.get("why", ""))
+        pending.unanswered.update(map(str, message.get("unanswered", ())))
+        pending.cut_off = pending.cut_off or bool(message.get("cut_off"))
+        pending.kept_s = max(pending.kept_s, int(message.get("kept_s", 0)))
         self.look()
 
     def look(self) -> None:
@@ -88,9 +97,9 @@ class Kicks:
         alive = {slot.worker.child.pid: slot for slot in self._crew.present() if slot.worker}
         for ref, pending in list(self._pending.items()):
             pending.waiting &= alive.keys()
-            if pending.waiting and not pending.why and time.monotonic() <= pending.deadline:
+            if pending.waiting and time.monotonic() <= pending.deadline:
                 continue
-            if pending.waiting and not pending.why:
+            if pending.waiting:
                 silent = sorted(alive[pid].index for pid in pending.waiting)
                 pending.why = f"no answer within {ANSWER_S:g} s from worker {', '.join(map(str, silent))}"
             del self._pending[ref]
@@ -98,10 +107,24 @@ class Kicks:
 
 
 def _result(pending: _Pending) -> dict[str, Any]:
-    log.get().info("kicked", user=pending.who, sessions=pending.sessions, why=pending.why)
-    if pending.why:
-        error = f"{pending.why}; {pending.sessions} sessions ended"
-        return {"ok": False, "exit": Exit.TRY_AGAIN, "error": error, "sessions": pending.sessions}
+    unanswered = sorted(pending.unanswered)
+    why = "; ".join(filter(None, (pending.why, _missing(unanswered, pending.cut_off, pending.kept_s))))
+    log.get().info("kicked", user=pending.who, sessions=pending.sessions, unanswered=unanswered, why=why)
+    told = {"sessions": pending.sessions, "unanswered": unanswered, "repeated_s": pending.kept_s}
+    if why:
+        error = f"{why}; {pending.sessions} sessions ended"
+        return {"ok": False, "exit": Exit.TRY_AGAIN, "error": error, **told}
     if not pending.known:
         return {"ok": False, "exit": UNKNOWN_USER, "error": f"{pending.who}: no such user"}
-    return {"ok": True, "exit": Exit.OK, "sessions": pending.sessions}
+    return {"ok": True, "exit": Exit.OK, **told}
+
+
+def _missing(unanswered: list[str], cut_off: bool, kept_s: int) -> str:
+    """Who may still have sessions, and what is done about it."""
+    if not (unanswered or cut_off):
+        return ""
+    why = f"no answer from {', '.join(unanswered)}" if unanswered else ""
+    if cut_off:
+        why = f"{why}, and " if why else ""
+        why += "the bus is not whole, so there may be hosts that nobody here knows"
+    return f"{why} (they are asked again for {kept_s / 60:g} min)" if kept_s else why

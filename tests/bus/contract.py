@@ -70,6 +70,22 @@ class BusContract:
     def place(self) -> Place:
         raise NotImplementedError
 
+    # ------------------------------------------------------------ who is there
+
+    def test_everybody_knows_everybody_until_they_leave_or_die(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.members(2)
+            agent = await stage.agent()
+            await eventually(lambda: len(a.bus.others()) == len(b.bus.others()) == 2)
+            assert len({a.bus.name, b.bus.name, *a.bus.others()}) == 3
+            assert all(a.bus.others().values()), "people call it something"
+            await agent.kill()
+            await eventually(lambda: [*a.bus.others()] == [b.bus.name])
+            await b.bus.close()
+            await eventually(lambda: not a.bus.others())
+
+        play(place, scenario)
+
     # ------------------------------------------------------------ who gets what
 
     def test_reaches_the_subscribers_of_its_topic_and_nobody_else(self, place: Place) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -349,12 +350,14 @@ class TestWorkers:
             await a.until_sees(5, there=False)
             assert time.monotonic() - stopped < 10
             assert a.gaps == 1
+            assert list(a.bus.others().values()) == [socket.gethostname()], "it may only be cut off"
             gaps = a.gaps
             b.go_on()
             await b.until_gap()
             await b.until(lambda: b.lost == [1])
             await a.until_gap(gaps)  # it is back: its users are to be looked at again
             assert await a.sees(5)
+            assert len(a.bus.others()) == 1
             assert not await a.bus.claim(2)
             assert await a.bus.claim(1)
             assert await b.call("claim", [1, 2, 3]) == [2, 3]

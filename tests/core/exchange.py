@@ -11,7 +11,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable
 
-from chatd.bus.base import Topic
+from chatd.bus.base import EVERYBODY, Topic
 from chatd.errors import Unavailable
 
 
@@ -80,7 +80,7 @@ class Exchange:
     def send(self, source: int, topic: Topic, data: bytes) -> None:
         self.published += 1
         for bus in self.buses:
-            if bus.slot != source and topic in bus.routed and not self.lost(source, bus.slot, data):
+            if bus.slot != source and bus.is_routed(topic) and not self.lost(source, bus.slot, data):
                 self._ways[source, bus.slot].append((topic, data))
                 asyncio.get_running_loop().call_soon(self._deliver, source, bus.slot)
 
@@ -89,13 +89,13 @@ class Exchange:
             return
         topic, data = self._ways[source, target].popleft()
         bus = self.buses[target]
-        if topic in bus.own and bus.healthy:
+        if (topic in bus.own or topic == EVERYBODY) and bus.healthy:
             bus.on_message(topic, data)
 
 
 class ExchangeBus:
-    """own: subscribed by this worker. routed: those of them that the others know of. held: this worker's marks, as far
-    as it knows. epoch: counts the times it was cut off."""
+    """own: subscribed by this worker, besides EVERYBODY. routed: those of them that the others know of. held: this
+    worker's marks, as far as it knows. epoch: counts the times it was cut off."""
 
     def __init__(self, exchange: Exchange, slot: int) -> None:
         self.slot = slot
@@ -107,6 +107,8 @@ class ExchangeBus:
         self.on_gap: Callable[[], None] = lambda: None
         self.on_lost: Callable[[int], None] = lambda key: None
         self.round_trip_us = 0
+        self.name = f"bus {slot}"
+        self.closed = False
         self.healthy = True
         self.epoch = 0
         self._released: set[int] = set()
@@ -123,6 +125,7 @@ class ExchangeBus:
 
     async def close(self) -> None:
         """The worker is gone, as if it had been killed."""
+        self.closed = True
         self.own.clear()
         self.routed.clear()
         self._exchange.marks = {key: slot for key, slot in self._exchange.marks.items() if slot != self.slot}
@@ -154,12 +157,19 @@ class ExchangeBus:
 
     # ---------------------------------------------------------------- what core calls
 
+    def is_routed(self, topic: Topic) -> bool:
+        return topic in self.routed or (topic == EVERYBODY and not self.closed)
+
+    def others(self) -> dict[str, str]:
+        """Also who is cut off."""
+        return {bus.name: f"host{bus.slot}" for bus in self._exchange.buses if bus is not self and not bus.closed}
+
     def publish(self, topic: Topic, data: bytes) -> None:
         if self.healthy:
             self._exchange.send(self.slot, topic, data)
 
     async def subscribe(self, topics: Iterable[Topic]) -> None:
-        wanted = set(topics)
+        wanted = set(topics) - {EVERYBODY}
         if self._exchange.gate is not None:
             self._gates.update(dict.fromkeys(wanted - self.own, self._exchange.gate))
         self.own |= wanted
