@@ -128,7 +128,7 @@ class Balancer:
         before = self.generation()
         self.order_reload()
         wait_until(LIMIT_S, "the new generation alone accepts", lambda: self.generation().isdisjoint(before))
-        assert self.accepts()
+        wait_until(LIMIT_S, "it may be reloaded again", self.accepts)
 
     def order_reload(self) -> None:
         raise NotImplementedError
@@ -253,6 +253,13 @@ class HAProxy(Balancer):
     def command(self) -> list[str]:
         """With a master, as Debian's unit runs it; -db only keeps it in the foreground."""
         return ["haproxy", "-W", "-db", "-f", str(self.file)]
+
+    def accepts(self) -> bool:
+        """And its master waits for events: it forgets signals that come before."""
+        if not super().accepts():
+            return False
+        assert self.process is not None
+        return "poll" in Path(f"/proc/{self.process.pid}/wchan").read_text()
 
     def order_reload(self) -> None:
         assert self.process is not None
