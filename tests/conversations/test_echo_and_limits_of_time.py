@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections.abc import Callable
 
@@ -16,6 +15,12 @@ from tests.harness.person import Town
 
 SILENCE_S = 7.0
 """What keep_alive_s = 3 allows."""
+LOGIN_S = 2.0
+RESEND_S = 0.5
+LATE_S = 20.0
+"""A busy machine may tell that much later what has come to its end."""
+STEP_S = 0.05
+"""The clocks of two processes may differ by that."""
 
 
 @pytest.fixture
@@ -23,7 +28,7 @@ def brisk(make_daemon: Callable[..., Daemon]) -> Town:
     """Short times, as far as they are settings."""
     return Town(
         make_daemon(
-            listen={"mobileimsdk": {"keep_alive_s": 3}}, timeouts={"login_s": 1.0, "resend_s": 0.5}
+            listen={"mobileimsdk": {"keep_alive_s": 3}}, timeouts={"login_s": LOGIN_S, "resend_s": RESEND_S}
         ).start()
     )  # fmt: skip
 
@@ -52,10 +57,11 @@ def test_everything_that_ends_by_the_clock(brisk: Town) -> None:
 
 
 async def silent_session(town: Town) -> None:
-    peer = await town.on_mobile(await town.newcomer("silent"))
+    name = await town.newcomer("silent")
     began = time.monotonic()
-    await peer.end(SILENCE_S + 8)
-    assert SILENCE_S - 0.5 <= time.monotonic() - began <= SILENCE_S + 4
+    peer = await town.on_mobile(name)
+    await peer.end(SILENCE_S + LATE_S)
+    assert time.monotonic() - began >= SILENCE_S - STEP_S
 
 
 async def kept_alive(town: Town) -> None:
@@ -72,21 +78,19 @@ async def resent(town: Town) -> None:
     """Until acknowledged, each time after a longer wait, then no more."""
     alice, bob = await town.newcomer("alice"), await town.newcomer("bob")
     one, other = await town.on_mobile(alice), await town.on_mobile(bob)
+    began = time.monotonic()
     one.say(alice, bob, "again and again", "fp-1")
-    at, packets = [], []
-    for _ in range(4):
-        packets.append(await other.take(8))
-        at.append(time.monotonic())
+    packets = []
+    for times in (0, 1, 1 + 2, 1 + 2 + 4):
+        packets.append(await other.take(LATE_S))
+        assert time.monotonic() - began >= times * RESEND_S - STEP_S, "twice as long each time"
     assert all(packet == packets[0] for packet in packets)
-    waits = [later - earlier for earlier, later in itertools.pairwise(at)]
-    assert waits[0] >= 0.3
-    assert waits[2] > waits[0]
     other.acknowledge(packets[0])
     other.put({"type": 1})
     assert (await other.take())["type"] == 51
     one.say(alice, bob, "next", "fp-2")
     assert (await other.take())["fp"] == "fp-2"
-    assert (await other.take(5))["fp"] == "fp-2", "what was acknowledged is not given again"
+    assert (await other.take(LATE_S))["fp"] == "fp-2", "what was acknowledged is not given again"
 
 
 STRANGERS = ["mute", "dripping", "echoing", "wrong passwords"]
@@ -94,10 +98,10 @@ STRANGERS = ["mute", "dripping", "echoing", "wrong passwords"]
 
 async def stranger(town: Town, kind: str) -> None:
     """The login deadline is absolute: nothing short of a login stretches it."""
+    began = time.monotonic()
     peer = MobilePeer() if kind == "echoing" else await town.nul_peer()
     if isinstance(peer, MobilePeer):
         await peer.open(town.daemon.ports["mobileimsdk"])
-    began = time.monotonic()
     while not peer.gone.is_set():
         if kind == "dripping":
             peer.write(b"{")
@@ -106,5 +110,5 @@ async def stranger(town: Town, kind: str) -> None:
         elif kind == "wrong passwords":
             peer.put({"msgid": 1, "name": "nobody at all", "password": "x"})
         await asyncio.wait([asyncio.ensure_future(peer.gone.wait())], timeout=0.2)
-        assert time.monotonic() - began < 6, f"{kind}: no login for 6 s, the limit is 1 s"
-    assert time.monotonic() - began >= 0.8
+        assert time.monotonic() - began < LOGIN_S + LATE_S, f"{kind}: no login for so long, the limit is {LOGIN_S} s"
+    assert time.monotonic() - began >= LOGIN_S - STEP_S

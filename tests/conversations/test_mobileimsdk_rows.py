@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 import uuid
@@ -11,7 +10,7 @@ import pytest
 
 from chatd.errors import ErrorCode
 from tests.harness.chatserver import chat
-from tests.harness.deadline import run
+from tests.harness.deadline import run, until
 from tests.harness.mobileimsdk import MobilePeer, content
 from tests.harness.person import Town
 
@@ -160,10 +159,7 @@ def test_many_logins_at_once_leave_exactly_one_session(town: Town) -> None:
         peers = [await town.mobile_peer() for _ in range(12)]
         for peer in peers:
             peer.put(peer.login_packet(name, town.secret))
-        for _ in range(1000):
-            if sum(not peer.gone.is_set() for peer in peers) <= 1:
-                break
-            await asyncio.sleep(0.01)
+        await until(20, "one is left", lambda: sum(not peer.gone.is_set() for peer in peers) <= 1)
         (last,) = [peer for peer in peers if not peer.gone.is_set()]
         assert content(await last.find(type=50))["code"] == 0
         await silence(last)

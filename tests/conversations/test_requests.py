@@ -393,15 +393,14 @@ def test_who_comes_and_goes_all_the_time_makes_one_notice_a_second_at_most(town:
         alice, bob = await clients(town, "alice", "bob")
         await watch(alice, bob)
         began, flaps = time.monotonic(), 0
-        while time.monotonic() < began + 4:
+        while time.monotonic() < began + 4 or flaps <= 10:
             bob.leave()
             await bob.arrive()
             flaps += 1
         bob.leave()
         await alice.ask("presence.get", users=[bob.name])
-        await until(5, "the last state is told", lambda: _presence(alice)[-1:] == [False])
+        await until(20, "the last state is told", lambda: _presence(alice)[-1:] == [False])
         took = time.monotonic() - began
-        assert flaps > 10
         assert len(_presence(alice)) <= took + 1
         assert not any(a is b for a, b in zip(_presence(alice), _presence(alice)[1:], strict=False))
 

@@ -266,10 +266,10 @@ def brisk(make_daemon: Callable[..., Daemon]) -> Town:
 
 def test_what_ends_by_the_clock_and_origins(brisk: Town) -> None:
     async def no_login() -> None:
-        peer = await brisk.web_peer()
         began = time.monotonic()
+        peer = await brisk.web_peer()
         await ended(peer, CloseCode.LOGIN_TIMEOUT)
-        assert LOGIN_S - 0.5 < time.monotonic() - began < LOGIN_S + 4
+        assert LOGIN_S - 0.05 <= time.monotonic() - began < LOGIN_S + 20
 
     async def silent() -> None:
         peer = await brisk.on_web(await brisk.newcomer("silent"))

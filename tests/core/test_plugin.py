@@ -283,7 +283,7 @@ def test_calls_that_wait_for_a_thread_are_bounded_and_those_given_up_never_run(
         assert len(ran) >= 3
         assert len(ran) < 12, "what was given up in the queue did not run later"
 
-    play(function, story, time_limit_ms=100, threads=2, breaker_failures=1000)
+    play(function, story, time_limit_ms=1000, threads=2, breaker_failures=1000)
 
 
 def test_tasks_it_leaks_are_bounded_and_end_in_its_own_loop(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,7 +198,7 @@ def test_thousands_that_never_log_in_are_cut_and_disturb_nobody(
         held = memory(daemon) - before
         assert held < strangers * 50_000, f"{held} bytes for {strangers} strangers"
         while not all(peer.gone.is_set() for peer in peers):
-            assert time.monotonic() - all_there < login_s + 4, "still there long after the deadline"
+            assert time.monotonic() - all_there < login_s + 20, "still there long after the deadline"
             for peer in peers[::3]:
                 peer.write(b"{" if isinstance(peer, NulPeer) else b"\0")  # dripping does not help
             await asyncio.sleep(0.5)  # the pace of the drops

@@ -227,7 +227,7 @@ def test_a_start_after_kill_9_works(make):
         again = server.run("--daemon")
         assert (again.returncode, again.stderr) == (Exit.OK, "")
         assert not set(orphans) & set(server.pids())
-        wait_for("the orphans to leave", lambda: not any(is_alive(pid) for pid in orphans), 5)
+        wait_for("the orphans to leave", lambda: not any(is_alive(pid) for pid in orphans), 20)
     with server.connect() as client:
         assert int(say(client, "hello")[1]) not in orphans
     assert server.ctl("stop").returncode == Exit.OK
