@@ -43,6 +43,9 @@ def topic_of_answer(ref: int) -> Topic:
     return ref << 2 | 3
 
 
+OnMessage = Callable[[Topic, bytes], None]
+OnGap = Callable[[], None]
+OnLost = Callable[[int], None]
 EVERYBODY: Topic = topic_of_answer(0)
 """Subscribed by every worker."""
 
@@ -50,12 +53,7 @@ EVERYBODY: Topic = topic_of_answer(0)
 class Bus(Protocol):
     """All methods are called from the worker's loop."""
 
-    async def open(
-        self,
-        on_message: Callable[[Topic, bytes], None],
-        on_gap: Callable[[], None],
-        on_lost: Callable[[int], None],
-    ) -> None:
+    async def open(self, on_message: OnMessage, on_gap: OnGap, on_lost: OnLost) -> None:
         """Join. on_message: a publish of another worker on a topic subscribed here, in the order that
         worker published. on_gap: something may have been missed. on_lost: the mark `key` is another worker's now;
         it is no longer held here, and claim() may ask for it again. All are called from the loop, never inside one

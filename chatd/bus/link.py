@@ -1,7 +1,8 @@
 """A one-way connection between two workers of a host: the connector sends, the other end reads.
 
-Owns: the frames, the bounded queue of one link, and cutting a stream back into frames.
-Not here: who the peers are, subscriptions, when a gap is told (bus.local).
+Owns: the frames, and cutting a stream back into them.
+Not here: the queue of what is to be sent (bus.outflow); who the peers are, subscriptions, when a gap is told
+(bus.local).
 Fails: a publish that does not fit in the queue is dropped, and a GAP frame follows once the queue has drained.
 A control frame is never dropped: where even those pile up, the link is cut and made anew when the peer is back.
 
@@ -17,10 +18,11 @@ import socket
 import struct
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 from chatd import log
 from chatd.bus.base import Topic
+from chatd.bus.outflow import Outflow
 
 HEADER = struct.Struct("=IBq")
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -55,23 +57,13 @@ def frame(kind: int, number: int, body: bytes = b"") -> bytes:
 _GAP = frame(Kind.GAP, 0)
 
 
-class Link(asyncio.Protocol):
+class Link(Outflow):
     """The sending end. Frames of one loop turn leave in one write."""
 
     def __init__(self, limit_bytes: int, on_lost: Callable[[Link], None]) -> None:
-        self._loop = asyncio.get_running_loop()
+        super().__init__(min(limit_bytes, MAX_BODY_BYTES))
         self._on_lost = on_lost
-        self._queue: list[bytes] = []
-        self._bytes = 0
-        self._limit = self._room = min(limit_bytes, MAX_BODY_BYTES)
-        self._armed = False
-        self._paused = False
-        self._transport: asyncio.WriteTransport | None = None
         self._lost: asyncio.Future[None] = self._loop.create_future()
-        self.gap = False
-        """A publish was dropped and the peer has not been told yet."""
-
-    # ------------------------------------------------------------ sending
 
     def publish(self, data: bytes) -> None:
         """Queue a PUBLISH frame, or drop it: the first one dropped drops all until the queue has drained,
@@ -85,36 +77,16 @@ class Link(asyncio.Protocol):
         if not self._armed:
             self._arm()
 
-    def control(self, data: bytes) -> None:
-        self._queue.append(data)
-        self._bytes += len(data)
-        if not self._armed:
-            self._arm()
-
-    def _arm(self) -> None:
-        self._armed = True
-        self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._armed = False
-        if self._transport is None or self._transport.is_closing():
-            self._queue.clear()
-            self._bytes = 0
-        elif not self._paused:
-            self._write(self._transport)
-        elif self._bytes > 2 * self._limit:
-            self._transport.abort()
-
     def _write(self, transport: asyncio.WriteTransport, last: bytes = b"") -> None:
         if self.gap:
             self.gap = False
             self._queue.append(_GAP)
         self._queue.append(last)
-        data = b"".join(self._queue)
-        self._queue.clear()
-        self._bytes = 0
-        if data:
+        if data := self._take():
             transport.write(data)
+
+    def _overflown(self) -> None:
+        self.abort()
 
     def leave(self, data: bytes) -> asyncio.Future[None]:
         """Send what is queued and `data`, then close; done when the kernel has it all. Nothing can follow."""
@@ -126,22 +98,6 @@ class Link(asyncio.Protocol):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
-
-    # ------------------------------------------------------------ the transport's calls
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's are not subclasses
-        self._transport.set_write_buffer_limits(high=self._limit // 4)
-
-    def pause_writing(self) -> None:
-        assert self._transport is not None
-        self._paused = True
-        self._room -= self._transport.get_write_buffer_size()
-
-    def resume_writing(self) -> None:
-        self._paused = False
-        self._room = self._limit
-        self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

@@ -29,7 +29,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from chatd import log
-from chatd.bus.base import Topic
+from chatd.bus.base import OnGap, OnLost, OnMessage, Topic
 from chatd.bus.claims import Claims
 from chatd.bus.link import HEADER, VERSION, Inbound, Kind, Link, frame, listen, pack_topics, unpack_topics
 from chatd.bus.peer import Limits, Peer
@@ -67,12 +67,7 @@ class LocalBus:
 
     # ------------------------------------------------------------ joining and leaving
 
-    async def open(
-        self,
-        on_message: Callable[[Topic, bytes], None],
-        on_gap: Callable[[], None],
-        on_lost: Callable[[int], None],
-    ) -> None:
+    async def open(self, on_message: OnMessage, on_gap: OnGap, on_lost: OnLost) -> None:
         """on_lost is never called: a mark is the kernel's, and goes with this process alone."""
         self._loop = asyncio.get_running_loop()
         self._on_message, self._on_gap = on_message, on_gap

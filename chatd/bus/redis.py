@@ -27,7 +27,7 @@ import msgspec
 
 from chatd import log
 from chatd.bus import envelope
-from chatd.bus.base import Topic
+from chatd.bus.base import OnGap, OnLost, OnMessage, Topic
 from chatd.bus.redis_canary import Canary
 from chatd.bus.redis_dial import Limits
 from chatd.bus.redis_gaps import Gaps
@@ -72,12 +72,7 @@ class RedisBus:
 
     # ------------------------------------------------------------ joining and leaving
 
-    async def open(
-        self,
-        on_message: Callable[[Topic, bytes], None],
-        on_gap: Callable[[], None],
-        on_lost: Callable[[int], None],
-    ) -> None:
+    async def open(self, on_message: OnMessage, on_gap: OnGap, on_lost: OnLost) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_message, self._on_lost = on_message, on_lost
         self._nodes = self._find_nodes()

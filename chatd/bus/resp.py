@@ -1,8 +1,8 @@
 """One connection to a Redis server, over which everything goes in one order: publishes, commands and what is pushed.
 
-Owns: RESP3 framing (hiredis reads, commands are framed here), one write per turn of the loop, matching answers to
-questions, and the bounded queue.
-Not here: who the server is and making the connection anew (bus.redis_node); what messages mean (bus.redis).
+Owns: RESP3 framing (hiredis reads, commands are framed here), and matching answers to questions.
+Not here: the queue of what is to be sent (bus.outflow); who the server is and making the connection anew
+(bus.redis_node); what messages mean (bus.redis).
 Fails: a publish that does not fit in the queue is dropped (`gap` is set until it has drained); a command that
 piles up beyond that, or an answer that cannot be matched, drops the connection. `lost` is then done, every question
 without an answer raises Unavailable, and `unanswered` says whether publishes were among them.
@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import hiredis
 
+from chatd.bus.outflow import Outflow
 from chatd.errors import Unavailable
 
 Reply = Any
@@ -55,7 +56,7 @@ def pack(arguments: Iterable[Argument]) -> bytes:
     return b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
 
 
-class Connection(asyncio.Protocol):
+class Connection(Outflow):
     """on_message: (channel, data), what was published. on_refused: the error of a publish. on_ended: a subscription
     that the server ended by itself. All are called from the loop while the connection is up, never inside a method.
 
@@ -70,20 +71,13 @@ class Connection(asyncio.Protocol):
         on_ended: Callable[[bytes], None],
         on_drained: Callable[[], None],
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        super().__init__(limit_bytes)
         self._on_message, self._on_refused, self._on_ended = on_message, on_refused, on_ended
         self._on_drained = on_drained
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._pending: deque[_Publishes | _Subscription | asyncio.Future[Reply]] = deque()
         self._run: _Publishes | None = None
-        self._queue: list[bytes] = []
-        self._bytes = 0
-        self._limit = self._room = limit_bytes
-        self._armed = False
-        self._paused = False
-        self._transport: asyncio.WriteTransport | None = None
         self.heard_at = self._loop.time()
-        self.gap = False
         self.unanswered = False
         self.lost: asyncio.Future[str] = self._loop.create_future()
 
@@ -104,8 +98,7 @@ class Connection(asyncio.Protocol):
         self._queue.append(framed)
         self._bytes += size
         if not self._armed:
-            self._armed = True
-            self._loop.call_soon(self._flush)
+            self._arm()
 
     def ask(self, *arguments: Argument) -> asyncio.Future[Reply]:
         """The answer: raises Unavailable when the connection is lost before it, hiredis.ReplyError for a refusal."""
@@ -125,28 +118,16 @@ class Connection(asyncio.Protocol):
             return
         self._run = None
         self._pending.append(expected)
-        self._queue.append(data)
-        self._bytes += len(data)
-        if not self._armed:
-            self._armed = True
-            self._loop.call_soon(self._flush)
+        self.control(data)
 
-    def _flush(self) -> None:
-        self._armed = False
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            self._queue.clear()
-            self._bytes = 0
-        elif not self._paused:
-            data = b"".join(self._queue)
-            self._queue.clear()
-            self._bytes = 0
-            transport.write(data)
-            if self.gap and not self._paused:
-                self.gap = False
-                self._on_drained()
-        elif self._bytes > 2 * self._limit:
-            self.drop("too much waits for it")
+    def _write(self, transport: asyncio.WriteTransport) -> None:
+        transport.write(self._take())
+        if self.gap and not self._paused:
+            self.gap = False
+            self._on_drained()
+
+    def _overflown(self) -> None:
+        self.drop("too much waits for it")
 
     # ------------------------------------------------------------ being answered
 
@@ -220,20 +201,9 @@ class Connection(asyncio.Protocol):
             else:
                 _fail(expected, why)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's are not subclasses
-        self._transport.set_write_buffer_limits(high=self._limit // 4)
-
-    def pause_writing(self) -> None:
-        assert self._transport is not None
-        self._paused = True
-        self._room -= self._transport.get_write_buffer_size()
-
     def resume_writing(self) -> None:
-        self._paused = False
         if not self.lost.done():
-            self._room = self._limit
-        self._flush()
+            super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

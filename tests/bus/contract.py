@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -54,6 +54,30 @@ class Stage:
         agent = await Agent.start(self._place.arguments, self._slot)
         self._stack.push_async_callback(agent.kill)
         return agent
+
+
+class Record:
+    """The doorbell as chatd uses it: workers that append to a record, then publish, and each read what half of the
+    topics have in it when they subscribe and at each gap, and nowhere else."""
+
+    def __init__(self, directory: Path, choose: random.Random) -> None:
+        self._directory = directory / "record"
+        self._directory.mkdir()
+        self._topics = list(range(20))
+        self._choose = choose
+
+    async def worker(self, stage: Stage, name: str) -> Agent:
+        agent = await stage.agent()
+        await agent.call("keep", str(self._directory), self._choose.sample(self._topics, 10))
+        await agent.call("stream", str(self._directory), self._topics, name)
+        return agent
+
+
+async def hush(agents: Iterable[Agent]) -> None:
+    """Nobody streams any more. All have published, and something was disturbed."""
+    totals = [await agent.call("hush") for agent in agents]
+    assert min(published for published, _ in totals) > 0
+    assert max(gaps for _, gaps in totals) > 0
 
 
 def play(place: Place, scenario: Callable[[Stage], Awaitable[T]]) -> T:
@@ -439,34 +463,24 @@ class BusContract:
     def test_with_a_record_nothing_is_missed_whatever_dies(self, place: Place, tmp_path: Path, rounds: int) -> None:
         """The bus as chatd uses it: append to the record, then publish; read the record at subscribe and at each
         gap, and nowhere else. Workers are stopped, resumed and killed; whoever lives must know everything."""
-        record = tmp_path / "record"
-        record.mkdir()
-        topics = list(range(20))
         choose = random.Random(rounds)
-
-        async def worker(stage: Stage, name: str) -> Agent:
-            agent = await stage.agent()
-            await agent.call("keep", str(record), choose.sample(topics, 10))
-            await agent.call("stream", str(record), topics, name)
-            return agent
+        record = Record(tmp_path, choose)
 
         async def scenario(stage: Stage) -> None:
-            agents = [await worker(stage, f"w{number}") for number in range(4)]
+            agents = [await record.worker(stage, f"w{number}") for number in range(4)]
             for round_number in range(rounds):
                 victim = choose.randrange(4)
                 if round_number % 2:
                     await agents[victim].kill()
-                    agents[victim] = await worker(stage, f"r{round_number}")
+                    agents[victim] = await record.worker(stage, f"r{round_number}")
                 else:
                     agents[victim].stop()
                     # Long enough, in some rounds, that the others stop waiting for it and open without it.
                     await asyncio.sleep(choose.choice([0.05, 1.3]))
-                    agents.append(await worker(stage, f"n{round_number}"))
+                    agents.append(await record.worker(stage, f"n{round_number}"))
                     agents[victim].go_on()
                     await agents.pop(choose.choice([n for n in range(4) if n != victim])).kill()
-            totals = [await agent.call("hush") for agent in agents]
-            assert min(published for published, _ in totals) > 0
-            assert max(gaps for _, gaps in totals) > 0
+            await hush(agents)
             for agent in agents:
                 async with asyncio.timeout(5):
                     while missing := await agent.call("missing"):

@@ -7,15 +7,15 @@ import contextlib
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from chatd.bus.redis import RedisBus
 from chatd.errors import Unavailable
-from tests.bus.contract import Stage, play
-from tests.bus.member import Agent, Member, eventually
+from tests.bus.contract import Record, Stage, hush, play
+from tests.bus.member import Member, eventually
 from tests.bus.redis_place import LEASE_S, RedisPlace, wait_until_old
 from tests.harness.redis import RedisServer
 
@@ -60,6 +60,17 @@ async def never_absent(member: Member, topic: int) -> AsyncIterator[Watch]:
     assert task.cancelled() or not task.exception()
     assert watch.asked > 20, "it was asked too seldom: this proved nothing"
     assert watch.absent == 0, f"absent in {watch.absent} of {watch.asked} answers"
+
+
+@contextlib.asynccontextmanager
+async def two_at_work(stage: Stage, topics: Iterable[int] = (5,)) -> AsyncIterator[tuple[Member, Member]]:
+    """The second is subscribed to the topics and holds the mark 1; the first sees it on topic 5 all the
+    time."""
+    a, b = await stage.members(2)
+    await b.bus.subscribe(topics)
+    assert await b.bus.claim(1)
+    async with never_absent(a, 5):
+        yield a, b
 
 
 async def all_works(a: Member, b: Member, topic: int) -> None:
@@ -155,10 +166,7 @@ class TestRedisDies:
         wait_until_old(server)
 
         async def scenario(stage: Stage) -> None:
-            a, b = await stage.members(2)
-            await b.bus.subscribe([5])
-            assert await b.bus.claim(1)
-            async with never_absent(a, 5):
+            async with two_at_work(stage) as (a, b):
                 server.call("FLUSHALL")
                 server.call("SCRIPT", "FLUSH")
                 await b.until_gap()
@@ -174,10 +182,7 @@ class TestRedisHangs:
         wait_until_old(server)
 
         async def scenario(stage: Stage) -> None:
-            a, b = await stage.members(2)
-            await b.bus.subscribe([5])
-            assert await b.bus.claim(1)
-            async with never_absent(a, 5):
+            async with two_at_work(stage) as (a, b):
                 server.pause()
                 began = time.monotonic()
                 with pytest.raises(Unavailable):
@@ -230,11 +235,8 @@ class TestRedisRefuses:
         wait_until_old(server)
 
         async def scenario(stage: Stage) -> None:
-            a, b = await stage.members(2)
-            await b.bus.subscribe([5])
-            assert await b.bus.claim(1)
             name, value = option.split()
-            async with never_absent(a, 5):
+            async with two_at_work(stage) as (a, b):
                 server.call("CONFIG", "SET", name, value)
                 with pytest.raises(Unavailable):
                     await a.bus.claim(2)
@@ -263,10 +265,7 @@ class TestRedisCuts:
         wait_until_old(server)
 
         async def scenario(stage: Stage) -> None:
-            a, b = await stage.members(2)
-            await b.bus.subscribe(range(100))
-            assert await b.bus.claim(1)
-            async with never_absent(a, 5):
+            async with two_at_work(stage, range(100)) as (a, b):
                 for _ in range(5):
                     gaps = (a.gaps, b.gaps)
                     server.call("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
@@ -410,16 +409,8 @@ class TestEverything:
     ) -> None:
         """As in the contract, but it is Redis that is killed, stopped, emptied, and cuts its clients; and workers die
         meanwhile. Whoever lives knows everything within P5's time."""
-        record = tmp_path / "record"
-        record.mkdir()
-        topics = list(range(20))
         choose = random.Random(rounds)
-
-        async def worker(stage: Stage, name: str) -> Agent:
-            agent = await stage.agent()
-            await agent.call("keep", str(record), choose.sample(topics, 10))
-            await agent.call("stream", str(record), topics, name)
-            return agent
+        record = Record(tmp_path, choose)
 
         async def hurt_redis(number: int) -> str:
             faults = ("killed", "cut", "stopped", "emptied", "stopped for long")
@@ -439,7 +430,7 @@ class TestEverything:
             return fault
 
         async def scenario(stage: Stage) -> None:
-            agents = [await worker(stage, f"w{number}") for number in range(3)]
+            agents = [await record.worker(stage, f"w{number}") for number in range(3)]
             for number in range(rounds):
                 dying = asyncio.create_task(hurt_redis(number))
                 if number % 2:
@@ -453,9 +444,7 @@ class TestEverything:
                         assert time.monotonic() < back + BACK_S, f"{unknown} messages unknown, Redis was {fault}"
                         await asyncio.sleep(0.05)
                 if number % 2:
-                    agents.append(await worker(stage, f"r{number}"))
-            totals = [await agent.call("hush") for agent in agents]
-            assert min(published for published, _ in totals) > 0
-            assert max(gaps for _, gaps in totals) > 0
+                    agents.append(await record.worker(stage, f"r{number}"))
+            await hush(agents)
 
         play(place, scenario)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -49,30 +49,46 @@ def check_catching_up(trial: Trial, note: Note, lost_at: int, back_at: int) -> N
     assert found.seconds < CAUGHT_UP_S
 
 
+async def lose_redis(
+    trial: Trial,
+    seconds: float,
+    lose: Callable[[], None],
+    meanwhile: Callable[[], Awaitable[None]],
+    give_back: Callable[[], object],
+) -> tuple[int, int]:
+    """Away for so long at least. When it was lost and when it was back; then everything works, and nobody has lost a
+    session."""
+    before = trial.present()
+    lose()
+    lost_at = time.monotonic_ns()
+    await meanwhile()
+    await asyncio.sleep(max(0.0, seconds - (time.monotonic_ns() - lost_at) / 1e9))  # the fault itself
+    give_back()
+    back_at = time.monotonic_ns()
+    await bus_is(trial, True, CAUGHT_UP_S + STATUS_S)
+    await more_talk(trial.throng, 100)
+    assert trial.dropped(before) == []
+    return lost_at, back_at
+
+
 @pytest.mark.parametrize("away_s", [1.0, slow(10.0, limit_s=300), slow(60.0, limit_s=400)])
 def test_redis_is_killed_and_comes_back(
     make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, away_s: float
 ) -> None:
     """T18. Logins go on meanwhile."""
     cluster = make_cluster(database=mariadb, accounts=ALL_SEE, listen=OLD_PACE).start()
-    at: dict[str, int] = {}
+    span: list[int] = []
 
     async def fault(trial: Trial) -> None:
-        before = trial.present()
-        cluster.redis.kill()
-        at["lost"] = time.monotonic_ns()
-        longest = await newcomers_talk(trial)
-        record_property("verdict", f"longest login without the bus {longest:.2f} s, N = 8")
-        await more_talk(trial.throng, 50)
-        await asyncio.sleep(max(0.0, away_s - (time.monotonic_ns() - at["lost"]) / 1e9))  # the fault itself
-        cluster.redis.start()
-        at["back"] = time.monotonic_ns()
-        await bus_is(trial, True, CAUGHT_UP_S + STATUS_S)
-        await more_talk(trial.throng, 100)
-        assert trial.dropped(before) == []
+        async def meanwhile() -> None:
+            longest = await newcomers_talk(trial)
+            record_property("verdict", f"longest login without the bus {longest:.2f} s, N = 8")
+            await more_talk(trial.throng, 50)
+
+        span[:] = await lose_redis(trial, away_s, cluster.redis.kill, meanwhile, cluster.redis.start)
 
     trial, _ = try_cluster(cluster, fault, record_property, at_least=150, limit_s=away_s + 100, half_silent=True)
-    check_catching_up(trial, record_property, at["lost"], at["back"])
+    check_catching_up(trial, record_property, *span)
 
 
 @pytest.mark.parametrize("silent_s", [7.0, slow(60.0, limit_s=400)])
@@ -81,24 +97,18 @@ def test_redis_does_not_answer(
 ) -> None:
     """T19. A half-open link: the sockets stay, nothing comes. It is seen, and the rest as when it is killed."""
     cluster = make_cluster(database=mariadb, accounts=ALL_SEE, listen=OLD_PACE).start()
-    at: dict[str, int] = {}
+    span: list[int] = []
 
     async def fault(trial: Trial) -> None:
-        before = trial.present()
-        cluster.redis.pause()
-        at["lost"] = time.monotonic_ns()
-        seen_s = await bus_is(trial, False, SEEN_S + STATUS_S)
-        record_property("verdict", f"seen after {seen_s:.1f} s")
-        await newcomers_talk(trial)
-        await asyncio.sleep(max(0.0, silent_s - (time.monotonic_ns() - at["lost"]) / 1e9))  # the fault itself
-        cluster.redis.go_on()
-        at["back"] = time.monotonic_ns()
-        await bus_is(trial, True, CAUGHT_UP_S + STATUS_S)
-        await more_talk(trial.throng, 100)
-        assert trial.dropped(before) == []
+        async def meanwhile() -> None:
+            seen_s = await bus_is(trial, False, SEEN_S + STATUS_S)
+            record_property("verdict", f"seen after {seen_s:.1f} s")
+            await newcomers_talk(trial)
+
+        span[:] = await lose_redis(trial, silent_s, cluster.redis.pause, meanwhile, cluster.redis.go_on)
 
     trial, _ = try_cluster(cluster, fault, record_property, at_least=150, limit_s=silent_s + 100, half_silent=True)
-    check_catching_up(trial, record_property, at["lost"], at["back"])
+    check_catching_up(trial, record_property, *span)
 
 
 @pytest.mark.parametrize("cuts", [20, slow(300, limit_s=400)])

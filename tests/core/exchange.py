@@ -11,7 +11,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable
 
-from chatd.bus.base import EVERYBODY, Topic
+from chatd.bus.base import EVERYBODY, OnGap, OnLost, OnMessage, Topic
 from chatd.errors import Unavailable
 
 
@@ -115,12 +115,7 @@ class ExchangeBus:
         self._seen: set[Topic] = set()
         self._exchange = exchange
 
-    async def open(
-        self,
-        on_message: Callable[[Topic, bytes], None],
-        on_gap: Callable[[], None],
-        on_lost: Callable[[int], None],
-    ) -> None:
+    async def open(self, on_message: OnMessage, on_gap: OnGap, on_lost: OnLost) -> None:
         self.on_message, self.on_gap, self.on_lost = on_message, on_gap, on_lost
 
     async def close(self) -> None:
