@@ -42,8 +42,10 @@ class Gaps:
         self._owed = False
         self._told_at = self._paid_at = self._lasting_at = float("-inf")
         self._lasting_s = APART_S
-        self._telling: asyncio.TimerHandle | None = None
-        self._paying: asyncio.TimerHandle | None = None
+        self._telling: asyncio.Handle | None = None
+        self._tell_at = 0.0
+        """Kept here: uvloop's handle of a call that is due at once does not know when."""
+        self._paying: asyncio.Handle | None = None
         self._open = False
 
     def open(self) -> None:
@@ -61,10 +63,11 @@ class Gaps:
             return
         pause_s = self._pause_s() if lasting else APART_S
         if self._telling is not None:
-            if lasting or self._telling.when() <= self._told_at + pause_s:
+            if lasting or self._tell_at <= self._told_at + pause_s:
                 return
             self._telling.cancel()
-        self._telling = self._loop.call_at(max(self._told_at + pause_s, self._loop.time()), self._call)
+        self._tell_at = max(self._told_at + pause_s, self._loop.time())
+        self._telling = self._loop.call_at(self._tell_at, self._call)
 
     def _pause_s(self) -> float:
         """Twice as long each time, as long as it goes on."""
