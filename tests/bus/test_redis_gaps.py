@@ -9,7 +9,7 @@ import uvloop
 
 from chatd.bus import redis_gaps
 from chatd.bus.redis_gaps import Gaps
-from tests.harness.deadline import run
+from tests.harness.deadline import run, until
 
 
 class Told:
@@ -22,8 +22,7 @@ class Told:
         self.times.append(asyncio.get_running_loop().time())
 
     async def until(self, count: int) -> None:
-        while len(self.times) < count:
-            await asyncio.sleep(0.005)
+        await until(10, f"told {count} times", lambda: len(self.times) >= count)
 
 
 def test_causes_of_one_moment_are_one_gap() -> None:
