@@ -26,7 +26,7 @@ from chatd import log
 from chatd.bus.base import ABSENT_S
 from chatd.bus.redis_lease import Lease
 from chatd.bus.redis_names import Names
-from chatd.bus.redis_node import Refusal
+from chatd.bus.redis_node import MOVES, Refusal
 from chatd.bus.redis_nodes import Nodes
 from chatd.errors import Unavailable
 
@@ -103,7 +103,7 @@ class Roster:
             self._absent.pop(token, None)
         if known is not None and known.worker.epoch <= epoch:
             del self._known[token]
-            if not dead:
+            if not (dead or self.is_known_dead(known.worker)):
                 self._absent[token] = known.worker.host, self._loop.time()
             self._on_gone()
 
@@ -200,6 +200,8 @@ class Roster:
             await self._nodes.of(key).call("HSET", key, worker.token, msgspec.json.encode(worker))
             self._refused = False
         except Refusal as error:
+            if error.code in MOVES:
+                return  # in a moment it is known where to write it
             if not self._refused:
                 logger.error("bus: redis does not write down that this worker is here", why=str(error))
             self._refused = True
