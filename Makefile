@@ -45,7 +45,7 @@ install: $(DEV_STAMP)
 
 tools:
 	@.ci/tools g++ strace chromium openssl redis-server mariadbd=mariadb-server haproxy \
-		nginx /usr/lib/nginx/modules/ngx_stream_module.so=libnginx-mod-stream ip=iproute2
+		nginx /usr/lib/nginx/modules/ngx_stream_module.so=libnginx-mod-stream ip=iproute2 sysctl=procps
 
 # ---------------------------------------------------------------- running
 
