@@ -15,20 +15,22 @@ from tests.harness.deadline import run, until
 from tests.harness.person import Town
 
 
-async def apart(town: Town, one: Client, other: Client) -> None:
-    """`other` comes back until it is on another worker; what it opens meanwhile stays open, so that the gate fills
-    that one."""
+async def place(town: Town, other: Client, one: Client, *, apart: bool) -> None:
+    """`other` comes back until it is on another worker than `one`, or on the same. Chance alone may choose one worker
+    again and again; what is opened meanwhile stays open, so that the gate fills the other."""
     kept = []
     try:
         for _ in range(60):
-            mine = await until(5, "accepted", lambda: worker_of(town.daemon, one.peer))
-            theirs = await until(5, "accepted", lambda: worker_of(town.daemon, other.peer))
-            if mine != theirs:
+            mine, theirs = [
+                await until(5, "accepted", lambda peer=client.peer: worker_of(town.daemon, peer))  # type: ignore[misc]
+                for client in (one, other)
+            ]
+            if (mine != theirs) is apart:
                 return
             kept.append(await town.mobile_peer())
             other.leave()
             await other.arrive()
-        raise AssertionError("always on one worker")
+        raise AssertionError("never on the other worker")
     finally:
         for peer in kept:
             peer.close()
@@ -36,7 +38,7 @@ async def apart(town: Town, one: Client, other: Client) -> None:
 
 async def pair(town: Town) -> tuple[Client, Client]:
     alice, bob = await clients(town, "alice", "bob")
-    await apart(town, alice, bob)
+    await place(town, bob, alice, apart=True)
     return alice, bob
 
 
@@ -81,13 +83,7 @@ def test_a_request_sent_again_on_another_worker(make_daemon: Callable[..., Daemo
         bob.answers.clear()
         bob.seen.clear()
         await bob.arrive()
-        for _ in range(60):  # until it is where alice is
-            if worker_of(town.daemon, bob.peer) == worker_of(town.daemon, alice.peer):
-                break
-            bob.leave()
-            await bob.arrive()
-        else:
-            raise AssertionError("never on the other worker")
+        await place(town, bob, alice, apart=False)
         bob.put("group.create", fp="same", ref="same", name="team")
         assert await bob.answer("same") == first
         assert len((await bob.ask("group.list"))["groups"]) == 1
@@ -98,8 +94,8 @@ def test_a_request_sent_again_on_another_worker(make_daemon: Callable[..., Daemo
 def test_sessions_on_several_workers(make_daemon: Callable[..., Daemon]) -> None:
     async def story(town: Town) -> None:
         bob, other = await clients(town, "bob", "other")
-        places = set()
-        for _ in range(40):
+        places, kept = set(), []
+        for _ in range(60):
             desk = await town.errand(bob.name)
             here = await until(5, "accepted", lambda desk=desk: worker_of(town.daemon, desk))  # type: ignore[misc]
             places.add(here == worker_of(town.daemon, bob.peer))
@@ -109,7 +105,10 @@ def test_sessions_on_several_workers(make_daemon: Callable[..., Daemon]) -> None
             assert (await desk.end())[-1]["msgid"] == 12
             if places == {True, False}:
                 break
-        assert False in places
+            kept.append(await town.mobile_peer())  # so that the gate fills the other worker
+        assert places == {True, False}
+        for peer in kept:
+            peer.close()
         await other.is_up_to_date()
 
     run(story(started(make_daemon)))
@@ -122,9 +121,7 @@ def test_presence_is_true_again_within_five_seconds_of_a_kill(make_daemon: Calla
         await stays.arrive()
         for one in (bob, stays):
             await befriend(alice, one)
-        while worker_of(town.daemon, stays.peer) != worker_of(town.daemon, alice.peer):
-            stays.leave()
-            await stays.arrive()
+        await place(town, stays, alice, apart=False)
         found = await alice.ask("presence.subscribe", users=[bob.name, stays.name])
         assert [entry["online"] for entry in found["users"]] == [True, True]
         await asyncio.sleep(1.1)  # a round of the watcher: nothing is to be looked at any more
