@@ -14,6 +14,7 @@ have the figures.
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from bisect import bisect_left, bisect_right
 
@@ -26,21 +27,37 @@ SLICE = 256
 """Of them are indexed in one commit, in each table. A slice is due after half as many new rows, so that a span is in
 before the next one is full."""
 
-_SORTED = (
-    "CREATE TEMP TABLE sorted_place (conversation INTEGER NOT NULL, seq INTEGER NOT NULL, id INTEGER NOT NULL)",
-    "CREATE TEMP TABLE sorted_sent (send_key INTEGER NOT NULL, id INTEGER NOT NULL)",
-)
-"""The first span's entries by the key of their table, in memory. Their rowids count from 1."""
+
+@functools.cache
+def _insert_rows(table: str, width: int, rows: int) -> str:
+    return f"INSERT INTO {table} VALUES " + ",".join(["(" + ",".join("?" * width) + ")"] * rows)
 
 
 class _Span:
     """keys: send_key -> message.id. places: conversation -> [(seq, message.id)], ascending."""
 
-    __slots__ = ("keys", "places")
+    __slots__ = ("_key_order", "_place_order", "keys", "places")
 
     def __init__(self) -> None:
         self.keys: dict[int, int] = {}
         self.places: dict[ConversationId, list[tuple[Seq, int]]] = {}
+        self._place_order: list[tuple[ConversationId, Seq, int]] = []
+        self._key_order: list[int] = []
+
+    def entries(self, begin: int, end: int) -> tuple[list[int], list[int]]:
+        """Rows of `place` and of `sent`, flat, by their position in the order of each table's key. To be asked for when
+        the span is whole: then they are the same in every process. Steps in Python are counted here: the loop needs the
+        interpreter more."""
+        if not self._place_order:
+            self._place_order = [
+                (conversation, seq, number)
+                for conversation in sorted(self.places)
+                for seq, number in self.places[conversation]
+            ]
+            self._key_order = sorted(self.keys)
+        number_of = self.keys
+        places = [value for row in self._place_order[begin:end] for value in row]
+        return places, [value for key in self._key_order[begin:end] for value in (key, number_of[key])]
 
 
 class Tail:
@@ -48,8 +65,6 @@ class Tail:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        for statement in _SORTED:
-            db.execute(statement)
         self._version = -1
         self._spans: dict[int, _Span] = {}
         """By their number, ascending. The last one is being filled, the first one merged."""
@@ -57,15 +72,13 @@ class Tail:
         self._full_at = 0
         self._sliced = 0
         """So many of the first span's entries are in each table."""
-        self._sorted = -1
-        """The span in the temporary tables."""
         self._due = 0
         self.mark = 0
         self.end = 0
 
     def reset(self) -> None:
         """Forget everything; what memory says may not be in the file."""
-        self._version = self._sorted = -1
+        self._version = -1
         self.mark = self.end = self._full_at = self._sliced = 0
         self._spans.clear()
 
@@ -159,37 +172,20 @@ class Tail:
                 self._merge_slice()
 
     def _merge_slice(self) -> None:
-        """Without a step in Python per row: the loop needs the interpreter more."""
-        number = next(iter(self._spans))
-        last = (number + 1) * SPAN - 1
-        if number != self._sorted:
-            self._sort(last)
-            self._sorted = number
-        bounds = (self._sliced, self._sliced + SLICE)
-        self._db.execute(
-            "INSERT INTO place SELECT conversation, seq, id FROM sorted_place WHERE rowid > ? AND rowid <= ?", bounds
-        )
-        self._db.execute("INSERT INTO sent SELECT send_key, id FROM sorted_sent WHERE rowid > ? AND rowid <= ?", bounds)
-        if self.mark + bounds[1] < last:
-            self._sliced = bounds[1]
+        number, span = next(iter(self._spans.items()))
+        end = self._sliced + SLICE
+        places, sent = span.entries(self._sliced, end)
+        self._insert("place", 3, places)
+        self._insert("sent", 2, sent)
+        if len(places) == 3 * SLICE:
+            self._sliced = end
         else:
             self._sliced = 0
-            self._move_mark(last)
+            self._move_mark((number + 1) * SPAN - 1)
         self._db.execute(
             "INSERT OR REPLACE INTO meta VALUES ('merged', ?), ('sliced', ?)", (str(self.mark), str(self._sliced))
         )
 
-    def _sort(self, last: int) -> None:
-        bounds = (self.mark, last)
-        self._db.execute("DELETE FROM sorted_place")
-        self._db.execute("DELETE FROM sorted_sent")
-        self._db.execute(
-            "INSERT INTO sorted_place SELECT conversation, seq, id FROM message WHERE id > ? AND id <= ?"
-            " ORDER BY conversation, seq",
-            bounds,
-        )
-        self._db.execute(
-            "INSERT INTO sorted_sent SELECT send_key, id FROM message WHERE id > ? AND id <= ?"
-            " AND send_key IS NOT NULL ORDER BY send_key",
-            bounds,
-        )
+    def _insert(self, table: str, width: int, values: list[int]) -> None:
+        if values:
+            self._db.execute(_insert_rows(table, width, len(values) // width), values)
