@@ -9,8 +9,9 @@ DEV_STAMP := $(VENV)/.dev-installed
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # What `make check` runs: tests without processes of their own, sockets or timing.
-FAST_TESTS := $(wildcard tests/test_layers.py tests/test_docs.py tests/test_config*.py tests/config tests/wire tests/core tests/hooks \
-	tests/store/test_commit*.py tests/store/test_sqlite.py tests/harness tests/net/test_upgrade.py tests/net/test_websocket_frames.py \
+FAST_TESTS := $(wildcard tests/test_layers.py tests/test_docs.py tests/config tests/wire tests/core tests/hooks \
+	tests/store/test_group_commit*.py tests/store/sqlite tests/harness tests/chatctl/test_render.py \
+	tests/net/websocket/test_handshake.py tests/net/websocket/test_frames.py \
 	tests/net/test_proxy_header.py tests/client/test_commands.py tests/client/test_frames.py tests/client/test_memory.py)
 
 .DEFAULT_GOAL := help

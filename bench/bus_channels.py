@@ -27,11 +27,11 @@ from pathlib import Path
 import psutil
 import uvloop
 
-from chatd.bus.envelope import HEADER_BYTES, content, header
-from chatd.bus.redis import RedisBus
-from chatd.bus.redis_dial import Limits, dial
-from chatd.bus.redis_url import Address, read
-from chatd.bus.resp import Connection
+from chatd.bus.redis.bus import RedisBus
+from chatd.bus.redis.connect import Limits, dial
+from chatd.bus.redis.connection import Connection
+from chatd.bus.redis.envelope import HEADER_BYTES, content, header
+from chatd.bus.redis.settings import Address, read
 
 BODY = bytes(120)
 """About an Arrived signal of a short message."""

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 
 import shtab
 
-from chatd import __version__, config_load, config_text
+from chatd import __version__
 from chatd.arguments import Parser
+from chatd.config import load as config_load
+from chatd.config import render as config_render
 from chatd.errors import BootError, ConfigError, Exit
-from chatd.master import detach, privileges, start
-from chatd.seat import Seat
+from chatd.master import daemonize, privileges, start
+from chatd.worker_context import Seat
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,19 +49,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.test or options.dump:
             return _test(loaded, options.dump)
         if loaded.file is None:
-            detach.say(f"no {config_load.DEFAULT_FILE}, using the built-in defaults")
+            daemonize.say(f"no {config_load.DEFAULT_FILE}, using the built-in defaults")
         privileges.identity(loaded.config.server, options.allow_root)
         if options.daemon:
             return _daemon(loaded, options.allow_root)
-        return start.run(loaded, options.allow_root, serve, detach.Announcer())
+        return start.run(loaded, options.allow_root, serve, daemonize.Announcer())
     except ConfigError as error:
-        detach.say(str(error))
+        daemonize.say(str(error))
         return Exit.CONFIG
     except BootError as error:
-        detach.say(str(error))
+        daemonize.say(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        detach.say("interrupted while starting")
+        daemonize.say("interrupted while starting")
         return Exit.TRY_AGAIN
     except Exception:  # noqa: BLE001  a bug ends with its code, not with 1
         traceback.print_exc()
@@ -68,16 +70,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _test(loaded: config_load.Loaded, dump: bool) -> int:
     if dump:
-        sys.stdout.write(config_text.effective(loaded))
+        sys.stdout.write(config_render.effective(loaded))
     else:
-        detach.say(f"{loaded.name}: the configuration is good")
+        daemonize.say(f"{loaded.name}: the configuration is good")
     return Exit.OK
 
 
 def _daemon(loaded: config_load.Loaded, allow_root: bool) -> int:
     if loaded.config.server.log_dir == "-":
         raise ConfigError(f'{loaded.name}: server.log_dir: "-" (standard error) is nowhere with --daemon')
-    announcer = detach.detach()
+    announcer = daemonize.detach()
     try:
         return start.run(loaded, allow_root, serve, announcer)
     except BootError as error:

@@ -147,7 +147,7 @@ class WireError(ChatdError):
 
 
 class Refused(ChatdError):
-    """A command is refused; nothing changed. Caught in core.dispatch, which answers with the code: an ErrorCode, or a
+    """A command is refused; nothing changed. Caught in core.dispatcher, which answers with the code: an ErrorCode, or a
     plug-in's own."""
 
     def __init__(self, code: int, text: str = "") -> None:

@@ -27,8 +27,8 @@ from typing import Any
 import msgspec
 import structlog
 
-from chatd.config import Log
-from chatd.metrics import Row
+from chatd.config.schema import Log
+from chatd.scoreboard import Row
 
 LEVELS = {"DEBUG": 10, "NORMAL": 20, "WARNING": 30, "ERROR": 40, "FATAL": 50}
 RECORD_BYTES = 16 * 1024

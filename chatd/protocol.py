@@ -1,6 +1,6 @@
 """The verbs: every Command a client may send and every Event the server may send, neutral of wire.
 
-Codecs (wire.*) turn bytes into Commands and Events into bytes; core.dispatch has one handler per Command.
+Codecs (wire.*) turn bytes into Commands and Events into bytes; core.dispatcher has one handler per Command.
 `claimed` is who the packet says it is from: None when the wire has no such field or it is to be ignored.
 """
 

@@ -24,25 +24,25 @@ import msgspec
 import uvloop
 
 from chatd import log
-from chatd.address import parse_mysql
-from chatd.bus.base import Bus
-from chatd.bus.local import LocalBus
-from chatd.config import Config, Hook, Listen
-from chatd.config_change import live
-from chatd.config_load import BUSES, HOOK_GROUP
-from chatd.core.dispatch import Core
-from chatd.core.plugin import Plugin
+from chatd.bus.contract import Bus
+from chatd.bus.local.bus import LocalBus
+from chatd.config.diff import live
+from chatd.config.load import BUSES, HOOK_GROUP
+from chatd.config.schema import Config, Hook, Listen
+from chatd.config.urls import parse_mysql
+from chatd.core.dispatcher import Core
+from chatd.core.plugins.plugin import Plugin
 from chatd.errors import BootError, Disconnect, Exit, Unavailable
-from chatd.metrics import State
-from chatd.net.server import Door, Server
-from chatd.net.websocket_frames import MAX_FRAME_BYTES
-from chatd.seat import Seat
-from chatd.store.base import Tables
-from chatd.store.sqlite import open_tables as open_sqlite
-from chatd.wire.chatserver import ChatserverCodec
-from chatd.wire.codec import Codec
+from chatd.net.acceptor import Door, Server
+from chatd.net.websocket.frames import MAX_FRAME_BYTES
+from chatd.scoreboard import State
+from chatd.store.contract import Tables
+from chatd.store.sqlite.tables import open_tables as open_sqlite
+from chatd.wire.chatserver.codec import ChatserverCodec
+from chatd.wire.contract import Codec
 from chatd.wire.echo import EchoCodec
-from chatd.wire.mobileimsdk import MAX_BODY_BYTES, MobileimsdkCodec
+from chatd.wire.mobileimsdk.codec import MAX_BODY_BYTES, MobileimsdkCodec
+from chatd.worker_context import Seat
 
 _TICK_S = 0.05
 _LAG_WINDOW_S = 10.0
@@ -65,7 +65,7 @@ def open_readers(config: Config) -> list[Tables]:
     """More tables of the store that open_tables() has opened, for threads that read beside the commits."""
     if not config.store.url.startswith("mysql:"):
         return []
-    from chatd.store.mysql import open_reader
+    from chatd.store.mysql.tables import open_reader
 
     place = parse_mysql(config.store.url)
     return [open_reader(place, config.timeouts.store_s) for _ in range(config.store.readers)]
@@ -74,7 +74,7 @@ def open_readers(config: Config) -> list[Tables]:
 def open_mysql(config: Config) -> Tables:
     """The store that needs more than what chatd always requires."""
     try:
-        from chatd.store.mysql import open_tables as open_database
+        from chatd.store.mysql.tables import open_tables as open_database
     except ImportError as error:
         text = f"store.url: mysql needs mysqlclient: pip install 'chatd[mysql]' ({error})"
         raise BootError(text, Exit.CONFIG) from None
@@ -86,7 +86,7 @@ def open_bus(config: Config, slot: int) -> Bus:
     if config.bus.url.startswith("local:"):
         return LocalBus(runtime / "bus", runtime / "claims", slot)
     if config.bus.url.partition(":")[0] in BUSES:
-        from chatd.bus.redis import RedisBus
+        from chatd.bus.redis.bus import RedisBus
 
         return RedisBus(config.bus.url, config.bus.prefix, config.bus.lease_s, slot)
     raise BootError(f"bus.url: no such bus: {config.bus.url.partition(':')[0]}", Exit.CONFIG)

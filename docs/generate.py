@@ -12,14 +12,14 @@ from pathlib import Path
 
 import msgspec
 
-from chatd import config_text
-from chatd.config import SECTIONS, options_of
-from chatd.core.notices import NOTICES
-from chatd.core.requests_groups import GroupRequests
-from chatd.core.requests_history import HistoryRequests
-from chatd.core.requests_people import PeopleRequests
+from chatd.config import render as config_render
+from chatd.config.schema import SECTIONS, options_of
+from chatd.core.requests.groups import GroupRequests
+from chatd.core.requests.history import HistoryRequests
+from chatd.core.requests.notices import NOTICES
+from chatd.core.requests.people import PeopleRequests
 from chatd.errors import MEANINGS, Disconnect, Exit
-from chatd.net.websocket import CLOSE_CODES
+from chatd.net.websocket.connection import CLOSE_CODES
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,8 +39,8 @@ EXIT_MEANINGS = {
 def generated() -> dict[Path, str]:
     """Every generated file with the content it should have."""
     return {
-        ROOT / "etc" / "chatd.toml": config_text.sample(),
-        ROOT / "man" / "chatd.toml.5": config_text.manual(),
+        ROOT / "etc" / "chatd.toml": config_render.sample(),
+        ROOT / "man" / "chatd.toml.5": config_render.manual(),
         **_with_table("docs/architecture.md", "rooms", rooms()),
         **_with_table("docs/configuration.md", "options", options()),
         **_with_tables("docs/protocols/mobileimsdk.md", {"operations": operations(), "notices": notices()}),
@@ -64,8 +64,8 @@ def options() -> list[str]:
     lines = ["| option | values | default | takes effect | |", "|---|---|---|---|---|"]
     for section, kind in SECTIONS.items():
         for option in options_of(kind):
-            default = "" if option.default is msgspec.NODEFAULT else f"`{config_text.toml(option.default)}`"
-            cells = [f"`{section}.{option.name}`", config_text.values(option), default, option.effect]
+            default = "" if option.default is msgspec.NODEFAULT else f"`{config_render.toml(option.default)}`"
+            cells = [f"`{section}.{option.name}`", config_render.values(option), default, option.effect]
             lines.append(_row(*cells, option.description))
     return lines
 

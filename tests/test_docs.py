@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from chatd.config import SECTIONS, options_of
+from chatd.config.schema import SECTIONS, options_of
 from chatd.errors import MEANINGS, Exit
 
 ROOT = Path(__file__).parent.parent
@@ -115,7 +115,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         "`core.nowhere`",
         "`core.delivery.Nothing`",
         "`limits.nothing`",
-        "`chatd.core.hub.Hub.fly`",
+        "`chatd.core.sessions.hub.Hub.fly`",
     ],
 )
 def test_the_search_finds_a_wrong_name(text: str) -> None:
@@ -123,7 +123,14 @@ def test_the_search_finds_a_wrong_name(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["`chatd/core/hub.py`", "`core.hub`", "`limits.in_flight`", "`core.hub.Hub.add`", "`docs/`"]
+    "text",
+    [
+        "`chatd/core/sessions/hub.py`",
+        "`core.sessions.hub`",
+        "`limits.in_flight`",
+        "`core.sessions.hub.Hub.add`",
+        "`docs/`",
+    ],
 )
 def test_the_search_accepts_a_right_name(text: str) -> None:
     assert wrong_words(text) == []

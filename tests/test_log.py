@@ -16,8 +16,8 @@ import msgspec
 import pytest
 
 from chatd import log
-from chatd.config import Log
-from chatd.metrics import ROW_BYTES, Row
+from chatd.config.schema import Log
+from chatd.scoreboard import ROW_BYTES, Row
 
 
 @pytest.fixture
@@ -144,8 +144,8 @@ def test_a_full_disk_drops_and_counts(folder, row):
 def test_a_half_written_record_does_not_spoil_the_next(tmp_path, row):
     """RLIMIT_FSIZE cuts a write short, as a disk does that fills up within it."""
     code = (
-        "import mmap, resource, signal, sys\nfrom chatd import log\nfrom chatd.config import Log\n"
-        "from chatd.metrics import ROW_BYTES, Row\nrow = Row(memoryview(mmap.mmap(-1, ROW_BYTES)).cast('q'))\n"
+        "import mmap, resource, signal, sys\nfrom chatd import log\nfrom chatd.config.schema import Log\n"
+        "from chatd.scoreboard import ROW_BYTES, Row\nrow = Row(memoryview(mmap.mmap(-1, ROW_BYTES)).cast('q'))\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nlog.setup(Log(), sys.argv[1], row=row)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (400, resource.RLIM_INFINITY))\n"
         "for n in range(4): log.get().info('one', n=n, text='x' * 50)\n"

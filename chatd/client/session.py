@@ -20,9 +20,9 @@ import msgspec
 
 from chatd.client import frames
 from chatd.client.connection import Address, Backoff, Connection
+from chatd.client.contacts import Roster
 from chatd.client.frames import Destination, Event, Msg, Pending, User
 from chatd.client.memory import Memory
-from chatd.client.roster import Roster
 from chatd.client.screen import Screen
 from chatd.client.sender import NotDone, Sender, is_temporary
 from chatd.errors import MEANINGS, ErrorCode

@@ -1,7 +1,7 @@
 """Who may call themselves what: registration and passwords.
 
 Owns: the rules for names, argon2id hashing in a small pool, open login.
-Elsewhere: sessions and duplicate login (core.login), the rows (store).
+Elsewhere: sessions and duplicate login (core.sessions.login), the rows (store).
 Fails: Refused (bad credentials, name taken or not allowed, closed, busy); Unavailable from the store.
 
 An unknown user costs the same as a wrong password: a hash nobody has is verified in its place.
@@ -18,13 +18,13 @@ from typing import TypeVar
 
 import argon2
 
-from chatd.config import Accounts as Settings
-from chatd.config import Config
+from chatd.config.schema import Accounts as Settings
+from chatd.config.schema import Config
 from chatd.errors import ErrorCode, Refused
 from chatd.model import User
 from chatd.protocol import Login, Register
-from chatd.store.base import Account, Tables
-from chatd.store.commit import GroupCommit
+from chatd.store.contract import Account, Tables
+from chatd.store.group_commit import GroupCommit
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Generic, NamedTuple, TypeVar
 
-from chatd.store.base import Tables
-from chatd.store.commit import GroupCommit
+from chatd.store.contract import Tables
+from chatd.store.group_commit import GroupCommit
 
 T = TypeVar("T")
 

@@ -18,16 +18,16 @@ from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 
 from chatd import log
-from chatd.bus.base import Bus, topic_of_group, topic_of_user
-from chatd.config import Config, Limits
-from chatd.core import signals
-from chatd.core.hub import Hub
-from chatd.core.session import Flight, Receipt, Session, Track
+from chatd.bus.contract import Bus, topic_of_group, topic_of_user
+from chatd.config.schema import Config, Limits
+from chatd.core import bus_messages
+from chatd.core.sessions.hub import Hub
+from chatd.core.sessions.session import Flight, Receipt, Session, Track
 from chatd.errors import Unavailable
 from chatd.model import ConversationId, Message, Seq, UserId
 from chatd.protocol import Deliver, ServerMessage
-from chatd.store.base import Tables, Waiting
-from chatd.store.commit import GroupCommit
+from chatd.store.contract import Tables, Waiting
+from chatd.store.group_commit import GroupCommit
 
 _HOLD_S = 0.1
 """An early message waits this long for the one before it (another worker's) until the store is asked."""
@@ -79,7 +79,7 @@ class Delivery:
         self.arrived(message)
         topic = topic_of_group(message.group_id) if message.group_id else topic_of_user(message.to_id)
         if self._bus.wanted(topic):
-            self._bus.publish(topic, signals.encode(signals.Arrived(message)))
+            self._bus.publish(topic, bus_messages.encode(bus_messages.Arrived(message)))
 
     def arrived(self, message: Message) -> None:
         """For the sessions of this worker. Cost: one step per session."""

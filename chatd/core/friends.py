@@ -9,19 +9,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from chatd.bus.base import Bus, topic_of_user
-from chatd.config import Config
-from chatd.core import signals
+from chatd.bus.contract import Bus, topic_of_user
+from chatd.config.schema import Config
+from chatd.core import bus_messages
 from chatd.core.change import Change
-from chatd.core.hub import Hub
-from chatd.core.notices import Notices
 from chatd.core.presence import Presence
-from chatd.core.session import Session
+from chatd.core.requests.notices import Notices
+from chatd.core.sessions.hub import Hub
+from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused
 from chatd.model import FriendRequest, User, UserId
 from chatd.protocol import AddFriend, AnswerFriend, FriendAnswered, FriendRequested
-from chatd.store.base import Tables
-from chatd.store.commit import GroupCommit
+from chatd.store.contract import Tables
+from chatd.store.group_commit import GroupCommit
 
 Find = Callable[[Tables], User]
 """Whom a request names, looked up in its own transaction. Raises Refused UNKNOWN_RECIPIENT."""
@@ -71,9 +71,9 @@ class Friends:
         def after(result: tuple[User, bool]) -> None:
             other, friends_now = result
             if friends_now:
-                self._tell(other.id, signals.Answered(user, other.id, True))
+                self._tell(other.id, bus_messages.Answered(user, other.id, True))
             else:
-                self._tell(other.id, signals.Asked(FriendRequest(user, other.id)))
+                self._tell(other.id, bus_messages.Asked(FriendRequest(user, other.id)))
 
         return Change(write, after)
 
@@ -85,7 +85,7 @@ class Friends:
             tables.answer_friend(user.id, other.id, accept, now_ms)
             return other
 
-        return Change(write, lambda other: self._tell(other.id, signals.Answered(user, other.id, accept)))
+        return Change(write, lambda other: self._tell(other.id, bus_messages.Answered(user, other.id, accept)))
 
     def removing(self, user: User, find: Find) -> Change[User]:
         """The other side is not told; it sees it in its list. Neither is told of the other's presence any more."""
@@ -101,13 +101,13 @@ class Friends:
 
         return Change(write, after)
 
-    def _tell(self, user_id: int, signal: signals.Asked | signals.Answered) -> None:
+    def _tell(self, user_id: int, signal: bus_messages.Asked | bus_messages.Answered) -> None:
         self.heard(signal)
-        self._bus.publish(topic_of_user(user_id), signals.encode(signal))
+        self._bus.publish(topic_of_user(user_id), bus_messages.encode(signal))
 
-    def heard(self, signal: signals.Asked | signals.Answered) -> None:
+    def heard(self, signal: bus_messages.Asked | bus_messages.Answered) -> None:
         """Tell the sessions of this worker."""
-        if isinstance(signal, signals.Asked):
+        if isinstance(signal, bus_messages.Asked):
             for session in self._hub.of_user(signal.request.to):
                 self._notices.friend_requested(session, FriendRequested(signal.request))
         else:

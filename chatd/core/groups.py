@@ -1,7 +1,7 @@
 """Groups: creating, joining, leaving, roles; telling the members.
 
 Owns: CreateGroup, JoinGroup and their like as Changes. The rules are the store's, inside the transaction.
-Elsewhere: which sessions hear a group (core.hub).
+Elsewhere: which sessions hear a group (core.sessions.hub).
 Fails: Refused, Unavailable; then nothing changed and nobody was told.
 """
 
@@ -11,21 +11,21 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from chatd.bus.base import Bus, topic_of_group, topic_of_user
-from chatd.config import Config
-from chatd.core import signals
+from chatd.bus.contract import Bus, topic_of_group, topic_of_user
+from chatd.config.schema import Config
+from chatd.core import bus_messages
 from chatd.core.change import Change
 from chatd.core.delivery import Delivery
 from chatd.core.friends import Find
-from chatd.core.hub import Hub
-from chatd.core.notices import Notices, notice, of_group, of_user
 from chatd.core.presence import Presence
-from chatd.core.session import Session
+from chatd.core.requests.notices import Notices, notice, of_group, of_user
+from chatd.core.sessions.hub import Hub
+from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import Group, GroupId, Role, User, UserId
 from chatd.protocol import CreateGroup, GroupReady, JoinGroup
-from chatd.store.base import Left, Tables
-from chatd.store.commit import GroupCommit
+from chatd.store.contract import Left, Tables
+from chatd.store.group_commit import GroupCommit
 
 _DESCRIPTION_CHARS = 200
 _RETRY_S = 1.0
@@ -136,13 +136,13 @@ class Groups:
 
     def _entered(self, user: User, group: Group, *, tell: bool = True) -> Awaitable[None]:
         """Every session of the user, here and elsewhere, hears the group from now on."""
-        joined = signals.GroupJoined(user.id, group.id)
-        self._bus.publish(topic_of_user(user.id), signals.encode(joined))
+        joined = bus_messages.GroupJoined(user.id, group.id)
+        self._bus.publish(topic_of_user(user.id), bus_messages.encode(joined))
         if tell:
             self._news(group.id, "group.joined", user=of_user(user))
         return self.joined(joined)
 
-    async def joined(self, signal: signals.GroupJoined) -> None:
+    async def joined(self, signal: bus_messages.GroupJoined) -> None:
         """The user's sessions on this worker hear the group, and read what was stored before they did."""
         for session in self._hub.of_user(signal.user_id):
             await self._hub.join(session, signal.group_id)
@@ -150,12 +150,12 @@ class Groups:
                 self._delivery.catch_up(session)
 
     def _gone(self, user_id: UserId, group_id: GroupId, kicked: bool) -> None:
-        left = signals.GroupLeft(user_id, group_id, kicked)
-        self._bus.publish(topic_of_user(user_id), signals.encode(left))
+        left = bus_messages.GroupLeft(user_id, group_id, kicked)
+        self._bus.publish(topic_of_user(user_id), bus_messages.encode(left))
         self._presence.parted(user_id)
         self.left(left)
 
-    def left(self, signal: signals.GroupLeft) -> None:
+    def left(self, signal: bus_messages.GroupLeft) -> None:
         """The user's sessions on this worker are no members any more."""
         for session in self._hub.of_user(signal.user_id):
             self._quit(session, signal.group_id)
@@ -200,11 +200,11 @@ class Groups:
             self._delivery.catch_up(session)
 
     def _news(self, group_id: GroupId, event: str, **fields: object) -> None:
-        news = signals.GroupNews(group_id, notice(event, group=group_id, **fields))
-        self._bus.publish(topic_of_group(group_id), signals.encode(news))
+        news = bus_messages.GroupNews(group_id, notice(event, group=group_id, **fields))
+        self._bus.publish(topic_of_group(group_id), bus_messages.encode(news))
         self.news(news)
 
-    def news(self, signal: signals.GroupNews) -> None:
+    def news(self, signal: bus_messages.GroupNews) -> None:
         """Tell the members on this worker."""
         for session in tuple(self._hub.of_group(signal.group_id)):
             self._notices.tell(session, signal.text)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from chatd.config import Config
+from chatd.config.schema import Config
 from chatd.core.delivery import Delivery
-from chatd.core.session import Session
+from chatd.core.sessions.session import Session
 from chatd.errors import MEANINGS, ErrorCode, Refused
 from chatd.model import Message
 from chatd.protocol import Accepted, Failed, SendMessage
-from chatd.store.base import Draft, Stored
-from chatd.store.commit import GroupCommit
+from chatd.store.contract import Draft, Stored
+from chatd.store.group_commit import GroupCommit
 
 
 class Messages:

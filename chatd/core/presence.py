@@ -1,8 +1,8 @@
 """Who is online, and telling those who watch.
 
 Owns: subscriptions to presence and the notices they cause, at most one per user and second; their end.
-Elsewhere: the index of sessions (core.hub), sessions of other workers (Bus.elsewhere), "last seen" (store), whether a
-user may be watched at all (core.requests_people).
+Elsewhere: the index of sessions (core.sessions.hub), sessions of other workers (Bus.elsewhere), "last seen" (store),
+whether a user may be watched at all (core.requests.people).
 Fails: never; a change that is missed (a worker died, a doorbell was lost) is found by looking again.
 
 A watched user's coming and going is not reported as it happens but looked up once a second where something
@@ -19,16 +19,16 @@ from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from itertools import islice
 
-from chatd.bus.base import Bus, Topic, topic_of_presence
-from chatd.config import Config
-from chatd.core import signals
-from chatd.core.hub import Hub
-from chatd.core.notices import Notices, notice, of_user
-from chatd.core.session import Session
+from chatd.bus.contract import Bus, Topic, topic_of_presence
+from chatd.config.schema import Config
+from chatd.core import bus_messages
+from chatd.core.requests.notices import Notices, notice, of_user
+from chatd.core.sessions.hub import Hub
+from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import User, UserId
-from chatd.store.base import Tables
-from chatd.store.commit import GroupCommit
+from chatd.store.contract import Tables
+from chatd.store.group_commit import GroupCommit
 
 _AGAIN_S = 3
 """Everybody watched is looked up at least this often,"""
@@ -122,9 +122,9 @@ class Presence:
         """A session of the user began or ended on this worker."""
         if user_id in self._watched:
             self._look_at.add(user_id)
-        self._bus.publish(topic_of_presence(user_id), signals.encode(signals.PresenceChanged(user_id)))
+        self._bus.publish(topic_of_presence(user_id), bus_messages.encode(bus_messages.PresenceChanged(user_id)))
 
-    def heard(self, signal: signals.PresenceChanged) -> None:
+    def heard(self, signal: bus_messages.PresenceChanged) -> None:
         self._look_at.add(signal.user_id)
         if signal.doubtful:
             self._doubt(signal.user_id)
@@ -137,7 +137,9 @@ class Presence:
     def parted(self, user_id: UserId) -> None:
         """Somebody is no friend of the user, or in no group with them, any more."""
         self._doubt(user_id)
-        self._bus.publish(topic_of_presence(user_id), signals.encode(signals.PresenceChanged(user_id, doubtful=True)))
+        self._bus.publish(
+            topic_of_presence(user_id), bus_messages.encode(bus_messages.PresenceChanged(user_id, doubtful=True))
+        )
 
     def left(self, user_id: UserId) -> None:
         """The user has left a group; other workers are told by whoever calls this."""

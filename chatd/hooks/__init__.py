@@ -1,12 +1,12 @@
 """Plug-ins that come with chatd, and the names that authors of others import.
 
-Owns: the public names of the contract, which is written in core.hooks and explained in docs/hooks.md.
+Owns: the public names of the contract, which is written in core.plugins.contract and explained in docs/hooks.md.
 Fails: never.
 """
 
 from __future__ import annotations
 
-from chatd.core.hooks import (
+from chatd.core.plugins.contract import (
     Factory,
     LoggedIn,
     LoggedOut,

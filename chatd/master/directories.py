@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from chatd.config import Server
+from chatd.config.schema import Server
 from chatd.errors import BootError, Exit
 from chatd.master.privileges import Identity
 

@@ -12,13 +12,13 @@ from collections import deque
 import psutil
 
 from chatd import __version__
-from chatd.config_text import mask
+from chatd.config.render import mask
 from chatd.master import listeners
-from chatd.master.crew import Crew, Slot
 from chatd.master.listeners import Bound
 from chatd.master.reload import Reload
 from chatd.master.status import ListenerStatus, Status, WorkerStatus
-from chatd.metrics import State
+from chatd.master.workers import Crew, Slot
+from chatd.scoreboard import State
 
 SAMPLES = 6
 """One a second: rates are over the last five."""

@@ -1,7 +1,7 @@
 """Ending a user's sessions on every worker, as an operator asks.
 
 Owns: the order to the workers, their answers, and the sum of them.
-Not here: what ends a session (worker, core.login).
+Not here: what ends a session (worker, core.sessions.login).
 Fails: with one line; what the workers that did answer have ended is ended.
 """
 
@@ -18,7 +18,7 @@ from msgspec import Meta
 from chatd import log
 from chatd.errors import Exit
 from chatd.master.control import Answer
-from chatd.master.crew import Crew, Slot
+from chatd.master.workers import Crew, Slot
 
 ANSWER_S = 5.0
 REASON_CHARS = 200
@@ -36,7 +36,7 @@ class _Wish(msgspec.Struct, frozen=True):
 @dataclass(slots=True)
 class _Pending:
     """waiting: pids that have not answered. sessions: ended so far. why: of a worker that could not. unanswered,
-    cut_off, kept_s: as core.expulsion says."""
+    cut_off, kept_s: as core.sessions.kick says."""
 
     who: str
     deadline: float

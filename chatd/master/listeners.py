@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chatd import address
-from chatd.config import Listen
+from chatd.config import urls
+from chatd.config.schema import Listen
 from chatd.errors import BootError, Exit
 
 Bound = tuple[Listen, socket.socket]
@@ -62,17 +62,17 @@ def bind_by(one: Listen, deadline: float, bind: Callable[[Listen], socket.socket
 
 def takes_both(one: Listen, listen: Sequence[Listen]) -> bool:
     """Whether a socket at [::] also takes clients without IPv6: unless another listener has its port for them."""
-    where = address.parse(one.address)
+    where = urls.parse(one.address)
     if where.host != "::":
         return False
-    others = [there for other in listen if (there := address.parse(other.address)).port == where.port != 0]
+    others = [there for other in listen if (there := urls.parse(other.address)).port == where.port != 0]
     return not any(
         (there.transport == "udp") == (where.transport == "udp") and target_of(there)[0] == socket.AF_INET
         for there in others
     )
 
 
-def target_of(where: address.Address) -> tuple[socket.AddressFamily, Any]:
+def target_of(where: urls.Address) -> tuple[socket.AddressFamily, Any]:
     """The family, and what is bound."""
     kind = socket.SOCK_DGRAM if where.transport == "udp" else socket.SOCK_STREAM
     flags = socket.AI_PASSIVE | socket.AI_NUMERICSERV
@@ -81,7 +81,7 @@ def target_of(where: address.Address) -> tuple[socket.AddressFamily, Any]:
 
 
 def _bind(one: Listen, listen: Sequence[Listen]) -> socket.socket:
-    where = address.parse(one.address)
+    where = urls.parse(one.address)
     if where.transport == "unix":
         return _bind_unix(where.path, one.backlog)
     family, target = target_of(where)
@@ -130,14 +130,14 @@ def _matches(one: Listen, candidate: socket.socket, listen: Sequence[Listen]) ->
     """systemd binds ListenStream=PORT to [::] for both families: 0.0.0.0 has it where no listener is at [::]."""
     if _is_at(one, candidate):
         return True
-    where = address.parse(one.address)
+    where = urls.parse(one.address)
     if where.host != "0.0.0.0" or where.transport == "udp" or any(_is_at(other, candidate) for other in listen):
         return False
     return candidate.family == socket.AF_INET6 and candidate.getsockname()[:2] == ("::", where.port)
 
 
 def _is_at(one: Listen, candidate: socket.socket) -> bool:
-    where = address.parse(one.address)
+    where = urls.parse(one.address)
     if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != socket.SOCK_STREAM:
         return False
     name = candidate.getsockname()
@@ -153,14 +153,14 @@ def close_all(bound: Sequence[Bound]) -> None:
     """At the end of the server: close, and remove the files of Unix sockets."""
     for one, listener in bound:
         listener.close()
-        where = address.parse(one.address)
+        where = urls.parse(one.address)
         if where.transport == "unix":
             Path(where.path).unlink(missing_ok=True)
 
 
 def actual_address(one: Listen, listener: socket.socket) -> str:
     """As configured, with the port the kernel chose for port 0."""
-    where = address.parse(one.address)
+    where = urls.parse(one.address)
     if where.transport == "unix":
         return one.address
     host = f"[{where.host}]" if ":" in where.host else where.host

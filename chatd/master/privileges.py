@@ -14,7 +14,7 @@ import resource
 from pathlib import Path
 from typing import NamedTuple
 
-from chatd.config import Server
+from chatd.config.schema import Server
 from chatd.errors import BootError, Exit
 
 PR_SET_NO_NEW_PRIVS = 38

@@ -14,13 +14,14 @@ from typing import Any
 
 import msgspec
 
-from chatd import config_load, log
-from chatd.config import Config
-from chatd.config_change import Change, applicable, changes
-from chatd.config_load import Loaded
-from chatd.config_text import mask
+from chatd import log
+from chatd.config import load as config_load
+from chatd.config.diff import Change, applicable, changes
+from chatd.config.load import Loaded
+from chatd.config.render import mask
+from chatd.config.schema import Config
 from chatd.errors import ConfigError, Exit
-from chatd.master.crew import Crew, Slot
+from chatd.master.workers import Crew, Slot
 
 ANSWER_S = 5.0
 

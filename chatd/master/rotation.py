@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from chatd import log
-from chatd.metrics import Row
+from chatd.scoreboard import Row
 
 
 class Rotation:

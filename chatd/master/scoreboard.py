@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import mmap
 
-from chatd.metrics import ROW_BYTES, Row
+from chatd.scoreboard import ROW_BYTES, Row
 
 MAX_WORKERS = 256
 

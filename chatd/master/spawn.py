@@ -19,13 +19,13 @@ from dataclasses import dataclass
 import msgspec
 
 from chatd import log
-from chatd.config import Config
+from chatd.config.schema import Config
 from chatd.errors import BootError, ConfigError, Exit, Unavailable
-from chatd.master.datagrams import Datagrams
 from chatd.master.listeners import Bound
 from chatd.master.scoreboard import Scoreboard, clear
-from chatd.metrics import State
-from chatd.seat import Seat
+from chatd.master.udp_sockets import Datagrams
+from chatd.scoreboard import State
+from chatd.worker_context import Seat
 
 Serve = Callable[[Seat], int]
 

@@ -11,17 +11,17 @@ import os
 import socket
 
 from chatd import log
-from chatd.config_load import Loaded, workers_of
+from chatd.config.load import Loaded, workers_of
 from chatd.errors import BootError, Exit
 from chatd.master import directories, listeners, privileges
-from chatd.master.datagrams import Datagrams, is_datagram
-from chatd.master.detach import Announcer
-from chatd.master.lock import Lock
+from chatd.master.daemonize import Announcer
+from chatd.master.instance_lock import Lock
+from chatd.master.master import Master
 from chatd.master.privileges import Identity
 from chatd.master.scoreboard import Scoreboard
 from chatd.master.spawn import Serve
-from chatd.master.supervise import Master
 from chatd.master.systemd import Notifier, inherited_sockets
+from chatd.master.udp_sockets import Datagrams, is_datagram
 
 
 def run(loaded: Loaded, allow_root: bool, serve: Serve, announcer: Announcer) -> int:

@@ -1,8 +1,8 @@
 """One stream connection, TCP or Unix: bytes in to commands, events out to bytes.
 
 Owns: the socket, the outbox and its limits, pacing, what the kernel has acknowledged, the end of a connection.
-Elsewhere: accepting and the clock's rounds (net.server), frames (wire), meaning (core), what a WebSocket puts around
-them (net.websocket, which overrides _commands, _queue and close).
+Elsewhere: accepting and the clock's rounds (net.acceptor), frames (wire), meaning (core), what a WebSocket puts around
+them (net.websocket.connection, which overrides _commands, _queue and close).
 Fails: a WireError is told to the peer in its own terms, then the connection ends. A peer that does not read
 is cut (SLOW_CONSUMER); what it had not acknowledged is given again at its next login.
 
@@ -22,16 +22,16 @@ from collections import deque
 from collections.abc import Awaitable, Iterator
 from typing import TYPE_CHECKING, cast
 
-from chatd.config import LEAST_OUTBOX_BYTES
-from chatd.core.session import Session
+from chatd.config.schema import LEAST_OUTBOX_BYTES
+from chatd.core.sessions.session import Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, WireError
 from chatd.model import Protocol
 from chatd.protocol import Command, Event, Failed, LoginAccepted
-from chatd.wire.codec import Codec
+from chatd.wire.contract import Codec
 
 if TYPE_CHECKING:
-    from chatd.net.proxy import Relay
-    from chatd.net.server import Server
+    from chatd.net.acceptor import Server
+    from chatd.net.proxy_protocol import Relay
 
 LINGER_S = 2.0
 LINGER_BYTES = 1024 * 1024

@@ -1,7 +1,7 @@
 """Whether a store is one that this program may serve: its schema's version, and that it is complete.
 
 Owns: the rule, and how its refusals are worded, for every twin.
-Not here: reading the version and running the steps (store.sqlite_file, and the other twin's schema).
+Not here: reading the version and running the steps (store.sqlite.file, and the other twin's schema).
 Fails: BootError 78, one line that says what to do.
 """
 

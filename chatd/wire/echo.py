@@ -13,7 +13,7 @@ SUFFIX = b" server[echo]"
 
 
 class EchoCodec:
-    """See wire.codec.Codec. What is received in one read is one Echo."""
+    """See wire.contract.Codec. What is received in one read is one Echo."""
 
     __slots__ = ("pace_ms",)
 

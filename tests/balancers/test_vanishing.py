@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from chatd.net.proxy import PASSED_ON_S
+from chatd.net.proxy_protocol import PASSED_ON_S
 from tests.balancers.balancer import Balancer, Front, HAProxy, Nginx
 from tests.harness.chatserver import ACK, LOGIN, LOGIN_ACK, ONE_CHAT
 from tests.harness.daemon import Daemon

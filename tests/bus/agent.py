@@ -17,10 +17,10 @@ from typing import Any
 
 import uvloop
 
-from chatd.bus.base import Bus, Topic
-from chatd.bus.local import LocalBus
-from chatd.bus.peer import Limits
-from chatd.bus.redis import RedisBus
+from chatd.bus.contract import Bus, Topic
+from chatd.bus.local.bus import LocalBus
+from chatd.bus.local.peer import Limits
+from chatd.bus.redis.bus import RedisBus
 
 # One line for each twin of the bus; the arguments come from the twin's `Place`.
 KINDS = {

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import uvloop
 
-from chatd.bus.local import LocalBus
+from chatd.bus.local.bus import LocalBus
 
 MESSAGES = 300_000
 AHEAD = 20_000

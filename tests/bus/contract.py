@@ -1,6 +1,6 @@
 """What every bus must do. A twin is tested by a subclass of BusContract with a fixture `place`.
 
-All of it is seen through bus.base alone. What belongs to one twin (its queues, its links) is in that twin's tests.
+All of it is seen through bus.contract alone. What belongs to one twin (its queues, its links) is in that twin's tests.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 import pytest
 import uvloop
 
-from chatd.bus.base import Bus
+from chatd.bus.contract import Bus
 from tests.bus.member import Agent, Member, eventually
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from chatd.bus.base import Bus, Topic
+from chatd.bus.contract import Bus, Topic
 from chatd.errors import Unavailable
 
 DEADLINE_S = 15.0

@@ -9,8 +9,8 @@ import itertools
 import os
 from dataclasses import replace
 
-from chatd.bus.redis import RedisBus
-from chatd.bus.redis_dial import Limits
+from chatd.bus.redis.bus import RedisBus
+from chatd.bus.redis.connect import Limits
 from tests.harness.deadline import wait_until
 from tests.harness.redis import RedisServer
 

@@ -14,15 +14,15 @@ from tests.faults.planted import main
 
 def numbers_without_lock() -> None:
     """P3: who numbers a message does not hold the conversation, and the later of two takes the place."""
-    from chatd.store import mysql
+    from chatd.store.mysql import tables as mysql_tables
 
-    mysql._LOCK = mysql._LOCK.replace(b" FOR UPDATE", b"")
-    mysql._INSERT = mysql._INSERT.replace(b"INSERT", b"REPLACE")
+    mysql_tables._LOCK = mysql_tables._LOCK.replace(b" FOR UPDATE", b"")
+    mysql_tables._INSERT = mysql_tables._INSERT.replace(b"INSERT", b"REPLACE")
 
 
 def forgets_the_gap() -> None:
     """P5: when the bus is back, nobody looks what was missed."""
-    from chatd.bus.redis import RedisBus
+    from chatd.bus.redis.bus import RedisBus
 
     join = RedisBus.open
 
@@ -34,8 +34,8 @@ def forgets_the_gap() -> None:
 
 def deaf_hosts() -> None:
     """P4: the doorbell between hosts rings into the void."""
-    from chatd.bus.redis import RedisBus
-    from chatd.core.signals import Arrived, decode
+    from chatd.bus.redis.bus import RedisBus
+    from chatd.core.bus_messages import Arrived, decode
 
     publish = RedisBus.publish
 
@@ -48,8 +48,8 @@ def deaf_hosts() -> None:
 
 def unknown_is_offline() -> None:
     """Who cannot be asked about is said to have gone."""
-    from chatd.bus.redis import RedisBus
-    from chatd.core.dispatch import Core
+    from chatd.bus.redis.bus import RedisBus
+    from chatd.core.dispatcher import Core
 
     elsewhere, tick = RedisBus.elsewhere, Core.tick
 
@@ -66,7 +66,7 @@ def unknown_is_offline() -> None:
 
 def marks_for_everybody() -> None:
     """Whoever asks for a mark gets it."""
-    from chatd.bus.redis import RedisBus
+    from chatd.bus.redis.bus import RedisBus
 
     async def generous(self: RedisBus, key: int) -> bool:
         return True

@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from chatd.address import parse_mysql
+from chatd.config.urls import parse_mysql
 from chatd.model import User
 from chatd.protocol import SendMessage
-from chatd.store.base import Again, Draft, Stored
-from chatd.store.mysql import MysqlTables, open_tables
+from chatd.store.contract import Again, Draft, Stored
+from chatd.store.mysql.tables import MysqlTables, open_tables
 from tests.cluster.cast import CAST, OLD_PACE, Note, Trial, slow, try_cluster
 from tests.cluster.figures import longest_answer, unanswered_for
 from tests.cluster.record import inspect
@@ -125,7 +125,7 @@ def draft(sender: User, to: User, fp: str) -> Draft:
 
 
 def stored(tables: MysqlTables, sender: User, to: User, fp: str, limit_s: float) -> int:
-    """As store.commit does, again when it met another transaction. The number of the message."""
+    """As store.group_commit does, again when it met another transaction. The number of the message."""
     ends = time.monotonic() + limit_s
     while True:
         tables.begin()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chatd.net.websocket_frames import CloseCode
+from chatd.net.websocket.frames import CloseCode
 from tests.harness.browser import Page, browse, visit
 from tests.harness.chatserver import ONE_CHAT
 from tests.harness.daemon import Daemon

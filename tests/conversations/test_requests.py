@@ -1,6 +1,6 @@
 """Every operation of a request to the server, with real clients on one and on two workers, on each store.
 
-Each field and each refusal is tested at the core (tests/core/test_requests.py); here is what needs a daemon.
+Each field and each refusal is tested at the core (tests/core/requests/test_dispatch.py); here is what needs a daemon.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import pytest
 from websockets.frames import Frame, Opcode
 
 from chatd.errors import ErrorCode
-from chatd.net.websocket_frames import MAX_FRAME_BYTES, CloseCode
+from chatd.net.websocket.frames import MAX_FRAME_BYTES, CloseCode
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run, until, within
 from tests.harness.mobileimsdk import ECHO, ECHOED, ERROR, KICKED, LOGOUT, content

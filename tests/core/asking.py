@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from chatd.core.notices import NOTICES
+from chatd.core.requests.notices import NOTICES
 from chatd.errors import ErrorCode
 from chatd.protocol import Acknowledge, ServerMessage, ServerRequest
 from tests.core.stage import Peer, Stage

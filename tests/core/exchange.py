@@ -1,4 +1,4 @@
-"""A bus in one process, for several cores on one loop: as faithful to bus.base as a real one, and obedient.
+"""A bus in one process, for several cores on one loop: as faithful to bus.contract as a real one, and obedient.
 
 Deliveries come on a later turn, in the order of each publisher, never inside a method. A test may hold back what one
 worker tells another, lose it, slow subscriptions down, say that there was a gap, cut a worker off and let it come back,
@@ -11,7 +11,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable
 
-from chatd.bus.base import EVERYBODY, OnGap, OnLost, OnMessage, Topic
+from chatd.bus.contract import EVERYBODY, OnGap, OnLost, OnMessage, Topic
 from chatd.errors import Unavailable
 
 

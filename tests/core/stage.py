@@ -13,12 +13,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from chatd.config import Accounts, Config, Hook, Limits, Timeouts
-from chatd.core.dispatch import Core
-from chatd.core.plugin import Plugin
-from chatd.core.session import Session
+from chatd.config.schema import Accounts, Config, Hook, Limits, Timeouts
+from chatd.core.dispatcher import Core
+from chatd.core.plugins.plugin import Plugin
+from chatd.core.sessions.session import Session
 from chatd.errors import Disconnect, ErrorCode
-from chatd.metrics import ROW_BYTES, Row
 from chatd.model import Message, Protocol
 from chatd.protocol import (
     Accepted,
@@ -34,8 +33,9 @@ from chatd.protocol import (
     LoginAccepted,
     SendMessage,
 )
-from chatd.store.base import Tables
-from chatd.store.sqlite import open_tables
+from chatd.scoreboard import ROW_BYTES, Row
+from chatd.store.contract import Tables
+from chatd.store.sqlite.tables import open_tables
 from tests.core.exchange import Exchange
 from tests.harness import deadline
 

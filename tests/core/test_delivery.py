@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from chatd.core import delivery
-from chatd.core.session import Session
+from chatd.core.sessions.session import Session
 from chatd.errors import Unavailable
 from chatd.model import Protocol
-from chatd.store.base import Tables, Waiting
+from chatd.store.contract import Tables, Waiting
 from tests.core.stage import FRAME_BYTES, Peer, Stage, play
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from chatd.bus.base import topic_of_user
+from chatd.bus.contract import topic_of_user
 from chatd.core import presence
 from chatd.errors import ErrorCode, Unavailable
 from chatd.protocol import ServerRequest
-from chatd.store.base import Tables
-from chatd.store.sqlite import SqliteTables
+from chatd.store.contract import Tables
+from chatd.store.sqlite.tables import SqliteTables
 from tests.core.asking import ask, befriend, new_group, notices, refused
 from tests.core.stage import Peer, Stage, play
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 import chatd.__main__ as entry
-from chatd.seat import Seat
+from chatd.worker_context import Seat
 
 SLOW_COMMIT_S = 0.05
 
@@ -25,7 +25,7 @@ def acknowledge_before_commit() -> None:
     """P1: the sender is told at once; the commit takes a little longer."""
     from chatd.core.messages import Messages
     from chatd.protocol import Accepted
-    from chatd.store.sqlite import SqliteTables
+    from chatd.store.sqlite.tables import SqliteTables
 
     send, commit = Messages.send, SqliteTables.commit
 
@@ -42,8 +42,8 @@ def acknowledge_before_commit() -> None:
 
 def no_dedupe() -> None:
     """P2: what is sent again is stored again."""
-    from chatd.store.base import Draft
-    from chatd.store.sqlite import SqliteTables
+    from chatd.store.contract import Draft
+    from chatd.store.sqlite.tables import SqliteTables
 
     append, number = SqliteTables.append, itertools.count(random.randrange(1 << 40))
 
@@ -117,8 +117,8 @@ def to_somebody_else() -> None:
 
 def deaf_bus() -> None:
     """P4: the doorbell between workers rings into the void, and nobody looks."""
-    from chatd.bus.local import LocalBus
-    from chatd.core.signals import Arrived, decode
+    from chatd.bus.local.bus import LocalBus
+    from chatd.core.bus_messages import Arrived, decode
 
     publish = LocalBus.publish
 

@@ -7,10 +7,10 @@ import random
 import pytest
 
 from chatd.errors import WireError
-from chatd.net.upgrade import END_OF_REQUEST, Upgrades
-from chatd.net.websocket_frames import Frames
+from chatd.net.websocket.frames import Frames
+from chatd.net.websocket.handshake import END_OF_REQUEST, Upgrades
 from tests.fuzz.shares import LEAST_S, SECONDS, rounds
-from tests.net.test_websocket_frames import BAD, GOOD, LIMIT
+from tests.net.websocket.test_frames import BAD, GOOD, LIMIT
 from tests.wire.test_fuzz import WIRES, mutate, mutation_rounds, reads_of
 
 REQUEST = (

@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 
-from chatd.core.requests_groups import GroupRequests
-from chatd.core.requests_history import HistoryRequests
-from chatd.core.requests_people import PeopleRequests
+from chatd.core.requests.groups import GroupRequests
+from chatd.core.requests.history import HistoryRequests
+from chatd.core.requests.people import PeopleRequests
 from tests.conversations.asking import Client, clients
 from tests.fuzz.shares import SECONDS
 from tests.fuzz.texts import Writer
@@ -26,7 +26,8 @@ from tests.harness.mobileimsdk import MobilePeer
 from tests.harness.peer import Frame
 from tests.harness.person import Town
 from tests.harness.websocket import WebPeer
-from tests.wire import test_chatserver, test_mobileimsdk
+from tests.wire.chatserver import test_codec as test_chatserver
+from tests.wire.mobileimsdk import test_codec as test_mobileimsdk
 from tests.wire.test_fuzz import mutate
 
 GROWTH_BYTES = 60 * 1024 * 1024

@@ -10,8 +10,8 @@ import msgspec
 
 from chatd.errors import ErrorCode
 from chatd.protocol import Accepted, Acknowledge, Failed, ServerMessage, ServerRequest
+from tests.core.requests.test_once import check_sizes
 from tests.core.stage import Peer, Stage, play
-from tests.core.test_requests_once import check_sizes
 from tests.fuzz.shares import SECONDS, rounds
 from tests.fuzz.texts import Writer
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from chatd.core.requests import Table
+from chatd.core.requests.dispatch import Table
 from tests.wire.test_fuzz import mutate
 
 STRANGE: list[Any] = [

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from chatd.config import Hook
-from chatd.core.hooks import Point
-from chatd.core.plugin import Plugin
+from chatd.config.schema import Hook
+from chatd.core.plugins.contract import Point
+from chatd.core.plugins.plugin import Plugin
 from chatd.hooks import LoginAttempt, Message, MissedMessage, OutgoingMessage, Reply, Request, Rewrite, User, Veto
 
 PAGE = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from chatd import chatctl
+from chatd.chatctl import __main__ as chatctl_main
 
 TRIAL = str(Path(__file__).with_name("trial_worker.py"))
 
@@ -45,7 +45,7 @@ class Server:
         self.head = f'state_dir = "state"\nruntime_dir = "run"\nlog_dir = "{log_dir}"\n{server}\n'
         self.listen = '[[listen]]\nprotocol = "echo"\naddress = "tcp://127.0.0.1:0"\n'
         self.environment = dict(os.environ)
-        self.master = chatctl.Master(str(root / "run"))
+        self.master = chatctl_main.Master(str(root / "run"))
         self.process: subprocess.Popen[str] | None = None
         self.known: set[int] = set()
         self.write(tables)
@@ -84,7 +84,7 @@ class Server:
     def status(self) -> dict[str, Any]:
         try:
             found = self.master.status()
-        except chatctl.NoSocket:
+        except chatctl_main.NoSocket:
             return {"state": "none", "workers": []}
         self.known |= {found["pid"], *(one["pid"] for one in found["workers"] if one["pid"])}
         return found

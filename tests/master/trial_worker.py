@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from chatd import __main__ as chatd_main
 from chatd import log
 from chatd.errors import BootError, ConfigError, Exit, Unavailable
-from chatd.metrics import State
-from chatd.seat import Seat
+from chatd.scoreboard import State
+from chatd.worker_context import Seat
 
 
 class TrialWorker:

@@ -1,7 +1,7 @@
 """The stage of the UDP door's tests: a real socket on loopback, a small core that is slow when told to be.
 
 Owns: Stage (a door with its server, clients with sockets of their own), SmallServer and SmallCore, which keep to what
-net.datagram calls.
+net.udp calls.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from chatd.config import Config, Limits, Listen
-from chatd.core.session import Session
+from chatd.config.schema import Config, Limits, Listen
+from chatd.core.sessions.session import Session
 from chatd.errors import Disconnect, ErrorCode
 from chatd.model import User
-from chatd.net.datagram import DatagramDoor, DatagramPeer
+from chatd.net.udp import DatagramDoor, DatagramPeer
 from chatd.protocol import (
     Accepted,
     Command,
@@ -32,7 +32,7 @@ from chatd.protocol import (
     Malformed,
     SendMessage,
 )
-from chatd.wire.mobileimsdk import MobileimsdkCodec
+from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
 from tests.harness.deadline import run
 
 LISTEN = Listen(protocol="mobileimsdk", address="udp://127.0.0.1:0")
@@ -81,7 +81,7 @@ class SmallCore:
 
 
 class SmallServer:
-    """What a door needs of net.server.Server."""
+    """What a door needs of net.acceptor.Server."""
 
     def __init__(self, **limits: int) -> None:
         self.loop = asyncio.get_running_loop()

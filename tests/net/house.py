@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from chatd.config import Accounts, Config, Limits, Listen, Timeouts
-from chatd.core.dispatch import Core
-from chatd.metrics import ROW_BYTES, Row, State
+from chatd.config.schema import Accounts, Config, Limits, Listen, Timeouts
+from chatd.core.dispatcher import Core
+from chatd.net.acceptor import Door, Server
 from chatd.net.connection import Connection
-from chatd.net.server import Door, Server
-from chatd.store.sqlite import open_tables
+from chatd.scoreboard import ROW_BYTES, Row, State
+from chatd.store.sqlite.tables import open_tables
 from chatd.worker import make_codec
 from tests.core.exchange import Exchange
 from tests.harness.chatserver import LOGIN, LOGIN_ACK

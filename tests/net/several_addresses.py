@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 
-from chatd.net.source import Ways
+from chatd.net.pktinfo import Ways
 
 ADDRESSES = ("10.66.0.1/32", "10.66.0.2/32", "fd66::1/128", "fd66::2/128", "fe80::66/64")
 

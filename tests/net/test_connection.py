@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chatd.config import Limits, Timeouts
+from chatd.config.schema import Limits, Timeouts
 from chatd.errors import Disconnect, ErrorCode
 from chatd.net import connection as connection_module
 from chatd.protocol import Login

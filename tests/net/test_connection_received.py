@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from chatd.config import Timeouts
+from chatd.config.schema import Timeouts
 from chatd.errors import Disconnect, ErrorCode
 from chatd.net import connection as connection_module
 from chatd.net.connection import Connection

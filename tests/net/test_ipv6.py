@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from chatd.config import Listen
+from chatd.config.schema import Listen
 from chatd.master.listeners import bind_all, takes_both
 from tests.client import process
 from tests.faults.ordeal import port_of
@@ -25,7 +25,7 @@ from tests.harness.link import Seen
 from tests.harness.mobileimsdk import MobilePeer
 from tests.harness.person import Person, Town, Wire
 from tests.net.proxy_headers import v1, v2
-from tests.net.test_proxy import HEADED, PLAIN, listed, log_in
+from tests.net.test_proxy_protocol import HEADED, PLAIN, listed, log_in
 
 Make = Callable[..., Daemon]
 WIRES: tuple[Wire, ...] = ("old", "streaming", "mobile", "web", "udp")
@@ -72,7 +72,7 @@ async def everybody_talks(town: Streets) -> None:
 
 
 async def listed_to(link: MobilePeer, name: str) -> str:
-    """As tests.net.test_proxy's, of a link that hears its messages."""
+    """As tests.net.test_proxy_protocol's, of a link that hears its messages."""
     link.on_frame = link.frames.append
     return await listed(link, name)
 

@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatd.net.proxy import MAX_V1_BYTES, MAX_V2_BYTES, PASSED_ON_S, Balancers, HeaderError, Introduced, Relay, parse
+from chatd.net.proxy_protocol import (
+    MAX_V1_BYTES,
+    MAX_V2_BYTES,
+    PASSED_ON_S,
+    Balancers,
+    HeaderError,
+    Introduced,
+    Relay,
+    parse,
+)
 from tests.net.proxy_headers import SIGNATURE, v1, v2
 
 LONGEST_V1 = b"PROXY TCP6 " + b" ".join([b"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"] * 2) + b" 65535 65535\r\n"

@@ -1,6 +1,7 @@
 """What every store must do. A twin is tested by a subclass of StoreContract with a fixture `twin`.
 
-All of it is seen through store.base.Tables alone; what belongs to one twin (its file, its locks) is in its own tests.
+All of it is seen through store.contract.Tables alone; what belongs to one twin (its file, its locks) is in its own
+tests.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import pytest
 from chatd.errors import ErrorCode
 from chatd.model import Message, Role, User
 from chatd.protocol import SendMessage
-from chatd.store.base import Draft, Stored, Tables
+from chatd.store.contract import Draft, Stored, Tables
 from tests.store.contract_history import HistoryContract
 from tests.store.contract_people import PeopleContract
 from tests.store.steps import (

@@ -11,7 +11,7 @@ import pytest
 
 from chatd.errors import ErrorCode
 from chatd.model import Group
-from chatd.store.base import Head, Tables
+from chatd.store.contract import Head, Tables
 from tests.store.steps import ANY, advance, done, make, refused, sent, team, to, to_group
 
 

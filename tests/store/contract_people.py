@@ -11,7 +11,7 @@ import pytest
 
 from chatd.errors import ErrorCode
 from chatd.model import FriendRequest, Role, User
-from chatd.store.base import Left, Tables
+from chatd.store.contract import Left, Tables
 from tests.store.steps import ANY, Twin, done, join, make, refused, send, sent, team, to, to_group
 
 DAY_MS = 24 * 3600 * 1000

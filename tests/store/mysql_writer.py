@@ -15,14 +15,14 @@ import random
 import sys
 from typing import Any
 
-from chatd.address import parse_mysql
+from chatd.config.urls import parse_mysql
 from chatd.errors import BootError, ErrorCode, Refused, Unavailable
-from chatd.metrics import ROW_BYTES, Row
 from chatd.model import User
 from chatd.protocol import SendMessage
-from chatd.store import mysql
-from chatd.store.base import Draft, Stored
-from chatd.store.commit import GroupCommit
+from chatd.scoreboard import ROW_BYTES, Row
+from chatd.store.contract import Draft, Stored
+from chatd.store.group_commit import GroupCommit
+from chatd.store.mysql import tables as mysql_tables
 
 USERS = [User(1, "alice"), User(2, "bob"), User(3, "carol"), User(4, "dave")]
 GROUPS = (1, 2)
@@ -33,8 +33,8 @@ class Writer:
     def __init__(self, store: str, name: str, count: int, limit_s: float) -> None:
         address = parse_mysql(store)
         row = Row(memoryview(bytearray(ROW_BYTES)).cast("q"))
-        readers = [mysql.open_reader(address, limit_s)]
-        tables = mysql.open_tables(address, limit_s)
+        readers = [mysql_tables.open_reader(address, limit_s)]
+        tables = mysql_tables.open_tables(address, limit_s)
         self.choose = random.Random(name)
         self.name, self.count = name, count
         self.answers: dict[str, tuple[int, int, str, bool]] = {}

@@ -1,4 +1,4 @@
-"""The steps of store tests: everything through store.base.Tables, each change a transaction of its own."""
+"""The steps of store tests: everything through store.contract.Tables, each change a transaction of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from chatd.errors import ErrorCode, Refused
 from chatd.model import ConversationId, Message, Seq, User
 from chatd.protocol import SendMessage
-from chatd.store.base import Advance, Draft, Stored, Tables
+from chatd.store.contract import Advance, Draft, Stored, Tables
 
 T = TypeVar("T")
 ANY = 1000

@@ -13,17 +13,18 @@ from pathlib import Path
 
 from chatd.model import User
 from chatd.protocol import SendMessage
-from chatd.store import sqlite, sqlite_tail
-from chatd.store.base import Draft, Stored
+from chatd.store.contract import Draft, Stored
+from chatd.store.sqlite import tables as sqlite_tables
+from chatd.store.sqlite import unindexed
 
 
 def main(path: str, span: str, name: str, count: str) -> None:
-    sqlite_tail.SPAN = int(span)
-    sqlite_tail.SLICE = min(int(span) // 8, sqlite_tail.SLICE)
+    unindexed.SPAN = int(span)
+    unindexed.SLICE = min(int(span) // 8, unindexed.SLICE)
     choose = random.Random(name)
     print("ready", flush=True)
     sys.stdin.readline()
-    tables = sqlite.open_tables(Path(path))
+    tables = sqlite_tables.open_tables(Path(path))
     answers = []
     number = 0
     while number < int(count):

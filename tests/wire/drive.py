@@ -8,7 +8,7 @@ from typing import Any
 
 from chatd.errors import WireError
 from chatd.protocol import Command
-from chatd.wire.codec import Codec
+from chatd.wire.contract import Codec
 
 Heard = tuple[list[Command], WireError | None]
 Make = Callable[[], Codec]

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from chatd.errors import ErrorCode, WireError
 from chatd.protocol import Command, Failed, SendMessage
-from chatd.wire.chatserver import ChatserverCodec
-from chatd.wire.codec import Codec
-from chatd.wire.mobileimsdk import MobileimsdkCodec
-from tests.wire import test_chatserver, test_mobileimsdk
+from chatd.wire.chatserver.codec import ChatserverCodec
+from chatd.wire.contract import Codec
+from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
+from tests.wire.chatserver import test_codec as test_chatserver
 from tests.wire.drive import Heard, hear
+from tests.wire.mobileimsdk import test_codec as test_mobileimsdk
 
 LIMIT = 600
 BODY, FP = 200, 64

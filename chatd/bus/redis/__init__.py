@@ -1,0 +1,1 @@
+"""The bus of a cluster: Redis channels and keys."""

@@ -1,0 +1,80 @@
+"""`chatctl user`: accounts, changed straight in the store, with or without a running server.
+
+Owns: opening the configured store for one change. Elsewhere: the rules (core.accounts), the command line (chatctl).
+Fails: Refused, Unavailable, BootError (the store cannot be opened).
+
+A running server sees the change at once: workers share the store, and a login reads the account from it.
+A session that is logged in stays; chatctl asks the server to end those of an account that it has deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from chatd.config.schema import Config
+from chatd.core.accounts import Hasher, check_new
+from chatd.errors import ErrorCode, Refused, Unavailable
+from chatd.model import User, UserId
+from chatd.store.contract import Again, Tables
+from chatd.worker import open_tables
+
+T = TypeVar("T")
+_ATTEMPTS = 8
+_PAUSE_S = 0.01
+
+
+def add(config: Config, name: str, password: str) -> UserId:
+    check_new(name, password, config)
+    hashed = Hasher(config.accounts).hash_now(password)
+    return _change(config, lambda tables: tables.create_user(name, hashed, time.time_ns() // 1_000_000).id)
+
+
+def set_password(config: Config, name: str, password: str) -> None:
+    if len(password) < config.accounts.min_password_chars:
+        raise Refused(ErrorCode.PASSWORD_NOT_ALLOWED)
+    hashed = Hasher(config.accounts).hash_now(password)
+    _change(config, lambda tables: tables.set_password(_known(tables, name).id, hashed))
+
+
+def delete(config: Config, name: str) -> UserId:
+    def work(tables: Tables) -> UserId:
+        user_id = _known(tables, name).id
+        tables.delete_user(user_id)
+        return user_id
+
+    return _change(config, work)
+
+
+def list_users(config: Config) -> list[tuple[UserId, str, int]]:
+    """(id, name, created_at_ms) of all, by id."""
+    with contextlib.closing(open_tables(config)) as tables:
+        return tables.users()
+
+
+def _change(config: Config, work: Callable[[Tables], T]) -> T:
+    """In one transaction, which is run again when it met one of a running server."""
+    with contextlib.closing(open_tables(config)) as tables:
+        for attempt in range(_ATTEMPTS):
+            tables.begin()
+            try:
+                value = work(tables)
+                tables.commit()
+                return value
+            except Again:
+                tables.rollback()
+                time.sleep(random.uniform(0, _PAUSE_S * 2**attempt))
+            except BaseException:
+                tables.rollback()
+                raise
+    raise Unavailable("the store: met other transactions too often")
+
+
+def _known(tables: Tables, name: str) -> User:
+    account = tables.account(name, 0)
+    if account is None:
+        raise Refused(ErrorCode.UNKNOWN_RECIPIENT)
+    return account.user

@@ -1,0 +1,160 @@
+"""How chatctl's answers look on a terminal.
+
+Owns: text made of what the master said. Nothing here asks or decides, but `verdict`, which says what is critical.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from chatd.config.render import toml
+from chatd.master.status import Status, WorkerStatus
+
+
+def status(told: Status) -> str:
+    mark = {"running": "●", "degraded": "▲"}.get(told.state, "○")
+    lines = [
+        f"{mark} chatd {told.version}: {told.state}, {told.workers_ready} of {told.workers_wanted} workers ready",
+        f"    process: {told.pid}, up {duration(told.uptime_s)}",
+        f"     config: {told.config_file}, generation {told.generation}, "
+        f"{told.reloads} reloads ({told.reloads_failed} failed)",
+    ]
+    if told.last_reload_error:
+        lines.append(f"             last reload: {told.last_reload_error}")
+    lines += [
+        f"      store: {told.store_url}, {good(told.store_ok)}, commit p99 {told.commit_p99_us / 1000:.1f} ms",
+        f"        bus: {told.bus_url}, {good(told.bus_ok)}{_round_trip(told)}",
+    ]
+    if told.log_dropped:
+        lines.append(f"        log: {told.log_dropped} records of the master dropped")
+    refused = sum(one.refused for one in told.workers)
+    for index, one in enumerate(told.listeners):
+        label = "  listening:" if index == 0 else " " * 12
+        waiting = "" if one.waiting < 0 else f", {one.waiting} of {one.backlog} waiting"
+        lines.append(f"{label} {one.protocol} {one.address}{waiting}")
+    lines.append(f"    refused: {refused} connections")
+    lines += _plugins(told)
+    return "\n".join(lines) + "\n\n" + workers(told)
+
+
+def _round_trip(told: Status) -> str:
+    known = told.bus_ok and told.bus_round_trip_us
+    return f", round trip {told.bus_round_trip_us / 1000:.1f} ms" if known else ""
+
+
+def _plugins(told: Status) -> list[str]:
+    """Only where there is something to tell of them. A plug-in is counted once for each worker."""
+    shut, failed, dropped = (
+        sum(getattr(one, name) for one in told.workers) for name in ("hooks_open", "hook_failures", "hook_dropped")
+    )
+    if not failed and not dropped:
+        return []
+    return [f"   plug-ins: {shut} not called for now, {failed} calls failed, {dropped} events dropped"]
+
+
+_COLUMNS = (
+    "SLOT PID GEN STATE UP CONNS SESSIONS LAG/ms COMMIT/ms IN/s OUT/s QUEUE RSS CPU% ERRORS RESTARTS".split()  # noqa: SIM905
+)
+
+
+def workers(told: Status) -> str:
+    return table(_COLUMNS, [_worker(one) for one in told.workers])
+
+
+def _worker(one: WorkerStatus) -> list[str]:
+    return [
+        str(one.slot),
+        str(one.pid or "-"),
+        str(one.generation or "-"),
+        one.state,
+        duration(one.uptime_s) if one.pid else "-",
+        str(one.connections),
+        str(one.sessions),
+        f"{one.loop_lag_us / 1000:.1f}",
+        f"{one.commit_p99_us / 1000:.1f}",
+        f"{one.in_per_s:g}",
+        f"{one.out_per_s:g}",
+        size(one.queue_bytes),
+        size(one.rss_bytes),
+        f"{one.cpu_percent:.0f}",
+        str(one.errors),
+        str(one.restarts),
+    ]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell."""
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
+    )
+
+
+def verdict(told: Status) -> tuple[int, str]:
+    """For `check`: (0 good, 1 degraded, 2 critical) and one line."""
+    counted = f"{told.workers_ready} of {told.workers_wanted} workers ready"
+    if told.workers_ready == 0 or told.state == "stopping":
+        return 2, f"CRITICAL: {told.state}, {counted}"
+    wrong = [text for text, bad in (("store", not told.store_ok), ("bus", not told.bus_ok)) if bad]
+    wrong += ["plug-ins"] if any(one.hooks_open for one in told.workers) else []
+    if told.state != "running" or wrong:
+        return 1, f"DEGRADED: {told.state}, {counted}{''.join(f', {one} down' for one in wrong)}"
+    return 0, f"OK: {counted}"
+
+
+def reloaded(answer: dict[str, Any]) -> str:
+    lines = [f"generation {answer['generation']} is in effect"]
+    for key, text in (
+        ("applied", "applied"),
+        ("next_worker", "in workers started from now on"),
+        ("needs_restart", "pending until a restart"),
+    ):
+        if answer[key]:
+            lines.append(f"{text}: {', '.join(answer[key])}")
+    return "\n".join(lines)
+
+
+def pending(answer: dict[str, Any]) -> str:
+    if not answer["pending"]:
+        return f"{answer['file']}: nothing is pending"
+    rows = [
+        [change["key"], toml(change["running"]), toml(change["file"]), change["waits_for"]]
+        for change in answer["pending"]
+    ]
+    return table(["OPTION", "RUNNING", "FILE", "WAITS FOR"], rows)
+
+
+def users(found: Iterable[tuple[int, str, int]]) -> str:
+    rows = [
+        [str(number), name, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(created_at_ms / 1000))]
+        for number, name, created_at_ms in found
+    ]
+    return table(["ID", "NAME", "CREATED"], rows)
+
+
+def good(ok: bool) -> str:
+    return "good" if ok else "DOWN"
+
+
+def duration(seconds: float) -> str:
+    """3d 4h, 4h 5min, 5min 6s, 6.7s."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}min {rest}s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours}h {minutes}min"
+    return f"{hours // 24}d {hours % 24}h"
+
+
+def size(count: float) -> str:
+    """Bytes as people read them."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g}{unit}" if unit != "B" else f"{count:.0f}B"
+        count /= 1000
+    return f"{count:.1f}GB"

@@ -1,0 +1,1 @@
+"""The configuration: its schema, reading and checking a file, comparing two, printing one."""

@@ -1,0 +1,108 @@
+"""What a changed configuration means to a server that runs.
+
+Owns: which options differ, when each difference takes effect, and the snapshot that may be applied at once.
+Not here: telling the workers (master.reload).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from chatd.config.schema import ARRAYS, SECTIONS, Config, Effect, Hook, Listen, options_of
+
+
+class Change(msgspec.Struct, frozen=True):
+    """key: `section.option`; a listener's is `listen[ADDRESS].option`, or `listen[ADDRESS]` for a whole one; a
+    plug-in's likewise, by its name."""
+
+    key: str
+    old: Any
+    new: Any
+    effect: Effect
+
+
+_EFFECTS: dict[str, dict[str, Effect]] = {
+    section: {option.name: option.effect for option in options_of(kind)} for section, kind in SECTIONS.items()
+}
+
+
+def changes(old: Config, new: Config) -> tuple[Change, ...]:
+    """Every option in which the two differ, in the order of the schema."""
+    found: list[Change] = []
+    for section in SECTIONS:
+        if section == "listen":
+            found += _listen_changes(old.listen, new.listen)
+        elif section == "hook":
+            found += _hook_changes(old.hook, new.hook)
+        else:
+            found += _differences(section, section, getattr(old, section), getattr(new, section))
+    return tuple(found)
+
+
+def _differences(section: str, label: str, old: Any, new: Any) -> list[Change]:
+    return [
+        Change(f"{label}.{name}", getattr(old, name), getattr(new, name), effect)
+        for name, effect in _EFFECTS[section].items()
+        if getattr(old, name) != getattr(new, name)
+    ]
+
+
+def _listen_changes(old: tuple[Listen, ...], new: tuple[Listen, ...]) -> list[Change]:
+    before = {one.address: one for one in old}
+    after = {one.address: one for one in new}
+    found: list[Change] = []
+    for where in before | after:
+        label = f"listen[{where}]"
+        if where not in after:
+            found.append(Change(label, before[where].protocol, None, "restart"))
+        elif where not in before:
+            found.append(Change(label, None, after[where].protocol, "restart"))
+        else:
+            found += _differences("listen", label, before[where], after[where])
+    return found
+
+
+def _hook_changes(old: tuple[Hook, ...], new: tuple[Hook, ...]) -> list[Change]:
+    before, after = {one.name: one for one in old}, {one.name: one for one in new}
+    found: list[Change] = []
+    for name in before | after:
+        label = f"hook[{name}]"
+        if name not in after or name not in before:
+            there, comes = name in before, name in after
+            found.append(Change(label, name if there else None, name if comes else None, "worker"))
+        else:
+            found += _differences("hook", label, before[name], after[name])
+    names = [one.name for one in old], [one.name for one in new]
+    if sorted(names[0]) == sorted(names[1]) and names[0] != names[1]:
+        found.append(Change("hook", *names, "worker"))
+    return found
+
+
+def applicable(running: Config, wanted: Config) -> Config:
+    """`wanted`, but with the running values of everything that needs a restart: what workers may be given now."""
+    return _keeping(running, wanted, ("restart",))
+
+
+def live(running: Config, wanted: Config) -> Config:
+    """`wanted`, but with the running values of everything a running worker cannot change."""
+    return _keeping(running, wanted, ("restart", "worker"))
+
+
+def _keeping(running: Config, wanted: Config, effects: tuple[Effect, ...]) -> Config:
+    sections = {
+        section: _keep(section, getattr(running, section), getattr(wanted, section), effects)
+        for section in SECTIONS
+        if section not in ARRAYS
+    }
+    if "worker" in effects:
+        sections["hook"] = running.hook
+    after = {one.address: one for one in wanted.listen}
+    listen = tuple(_keep("listen", one, after.get(one.address, one), effects) for one in running.listen)
+    return msgspec.structs.replace(wanted, listen=listen, **sections)
+
+
+def _keep(section: str, running: Any, wanted: Any, effects: tuple[Effect, ...]) -> Any:
+    fixed = {name: getattr(running, name) for name, effect in _EFFECTS[section].items() if effect in effects}
+    return msgspec.structs.replace(wanted, **fixed)

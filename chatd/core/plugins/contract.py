@@ -1,0 +1,220 @@
+"""What a plug-in is: the points at which it is asked or told, what it is given there, and what it may answer.
+
+Owns: this contract, and the check of answers. docs/hooks.md says it to authors; chatd.hooks has these names for them.
+Elsewhere: one call and its limits (core.plugins.plugin), the order of several (core.plugins.pipeline), what is told
+afterwards (core.plugins.notifier), which are loaded (worker).
+Fails: ValueError for an answer that makes no sense; core.plugins.plugin counts it as a failure of the plug-in.
+
+A plug-in is what its entry point returns when called with the table of options: any object with one or more methods
+named like the points, plain or async. A plain one runs in a small pool of threads, an async one in a loop in a thread
+of its own: whatever a plug-in does, the worker's own loop does not wait for it.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from chatd.errors import ErrorCode
+from chatd.model import GroupId, Message, User, UserId
+
+
+class Point(enum.StrEnum):
+    """Asked before (the client waits for the answer), or told after (nobody waits, answers are ignored)."""
+
+    BEFORE_LOGIN = "before_login"
+    AFTER_LOGIN = "after_login"
+    AFTER_LOGOUT = "after_logout"
+    BEFORE_MESSAGE = "before_message"
+    BEFORE_REQUEST = "before_request"
+    AFTER_STORED = "after_stored"
+    RECIPIENT_OFFLINE = "recipient_offline"
+
+
+Factory = Callable[[Mapping[str, Any]], object]
+"""What an entry point is: a class or a function, called once per worker with the options."""
+
+# ---------------------------------------------------------------- what a plug-in is given
+
+
+class LoginAttempt(msgspec.Struct, frozen=True):
+    """before_login: nobody has been authenticated yet. By name, or by user_id where name is "" (chatserver).
+
+    secret: the password or token as it came. wire: "chatserver" or "mobileimsdk". remote: the client's address.
+    """
+
+    name: str
+    user_id: UserId
+    secret: str
+    wire: str
+    remote: str
+
+    def __repr__(self) -> str:
+        """Without the secret: this may end in somebody's log."""
+        return f"LoginAttempt({self.name!r}, {self.user_id}, wire={self.wire!r}, remote={self.remote!r})"
+
+
+class LoggedIn(msgspec.Struct, frozen=True):
+    """after_login: the session has begun."""
+
+    user: User
+    wire: str
+    remote: str
+
+
+class LoggedOut(msgspec.Struct, frozen=True):
+    """after_logout: the session has ended, for whatever reason."""
+
+    user: User
+    wire: str
+    remote: str
+
+
+class OutgoingMessage(msgspec.Struct, frozen=True):
+    """before_message: somebody writes to a user or a group. Exactly one of to_name, to_id, to_group is not "" or 0.
+
+    Not stored yet; whether there is such a recipient is not known yet. fp: the sender's own id of it, or "".
+    """
+
+    sender: User
+    to_name: str
+    to_id: UserId
+    to_group: GroupId
+    body: str
+    typeu: int
+    fp: str
+    wire: str
+
+
+class Request(msgspec.Struct, frozen=True):
+    """before_request: a text for the server (C2S). op: the operation it asks chatd for, "" where it is no such object.
+
+    A client that missed the acknowledgement sends it again with the same fp: then this is asked again.
+    """
+
+    sender: User
+    body: str
+    typeu: int
+    fp: str
+    op: str
+    wire: str
+
+
+class StoredMessage(msgspec.Struct, frozen=True):
+    """after_stored: once per message, on the worker that stored it."""
+
+    message: Message
+
+
+class MissedMessage(msgspec.Struct, frozen=True):
+    """recipient_offline: these recipients of a stored message have no session anywhere. Never empty."""
+
+    message: Message
+    users: tuple[User, ...]
+
+
+# ---------------------------------------------------------------- what a plug-in may answer
+
+
+class Veto(msgspec.Struct, frozen=True):
+    """Refuse it. code: one of chatd's own from 1025 (docs/protocols/errors.md), or 2000..9999, the plug-in's own."""
+
+    text: str = ""
+    code: int = ErrorCode.NOT_ALLOWED
+
+
+class Rewrite(msgspec.Struct, frozen=True):
+    """Let another text, or another typeu, take its place; None = as it is. The next plug-in sees the new ones."""
+
+    body: str | None = None
+    typeu: int | None = None
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """Only to before_request: this is the answer. Nobody else is asked."""
+
+    text: str
+
+
+Verdict = Veto | Rewrite | Reply | None
+"""None: go on."""
+
+_CHATD_CODES = frozenset(int(code) for code in ErrorCode if code >= 1025)
+_OWN_CODES = range(2000, 10000)
+_TEXT_CHARS = 1000
+_ALLOWED: dict[Point, tuple[type, ...]] = {
+    Point.BEFORE_LOGIN: (Veto,),
+    Point.BEFORE_MESSAGE: (Veto, Rewrite),
+    Point.BEFORE_REQUEST: (Veto, Rewrite, Reply),
+}
+
+
+def verdict_of(point: Point, answer: object, body_bytes: int) -> Verdict:
+    """`answer`, made of plain values only. Raises ValueError; its text has nothing of the answer in it."""
+    kind = type(answer)
+    if answer is None or point not in _ALLOWED:
+        return None
+    if kind not in _ALLOWED[point]:
+        raise ValueError(f"{kind.__name__} is no answer to {point}")
+    if isinstance(answer, Veto):
+        code = _whole(answer.code)
+        if code not in _CHATD_CODES and code not in _OWN_CODES:
+            raise ValueError("this code cannot be given")
+        return Veto(_plain(answer.text)[:_TEXT_CHARS], code)
+    if isinstance(answer, Reply):
+        return Reply(_plain(answer.text))
+    assert isinstance(answer, Rewrite)
+    body = None if answer.body is None else _plain(answer.body)
+    if body is not None and len(body.encode()) > body_bytes:
+        raise ValueError("the new text is too long")
+    typeu = None if answer.typeu is None else _whole(answer.typeu)
+    if typeu is not None and abs(typeu) >= 2**31:
+        raise ValueError("the new typeu is too large")
+    return Rewrite(body, typeu)
+
+
+def _plain(text: object) -> str:
+    """Without what a subclass could do later, in the worker's loop."""
+    if not isinstance(text, str):
+        raise ValueError(f"a text is {type(text).__name__}")
+    text = str.__str__(text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a text cannot be encoded") from None
+    return text
+
+
+def _whole(number: object) -> int:
+    if not isinstance(number, int):
+        raise ValueError(f"a number is {type(number).__name__}")
+    return int.__index__(number)
+
+
+def functions_of(made: object) -> dict[Point, Callable[[Any], Any]]:
+    """The points a plug-in has. Raises ValueError when it has none, or one that does not exist."""
+    found: dict[Point, Callable[[Any], Any]] = {}
+    for name in dir(made):
+        if name.partition("_")[0] not in ("before", "after", "recipient"):
+            continue
+        if name not in set(Point):
+            raise ValueError(f"there is no point {name} (there are: {', '.join(Point)})")
+        function = getattr(made, name)
+        if not callable(function):
+            raise ValueError(f"{name} is no function")
+        found[Point(name)] = function
+    if not found:
+        raise ValueError(f"it has none of {', '.join(Point)}")
+    return found
+
+
+def is_async(function: Callable[[Any], Any]) -> bool:
+    """A function, a method, or an object that is called."""
+    if inspect.iscoroutinefunction(function):
+        return True
+    called = getattr(type(function), "__call__", None)  # noqa: B004  the method itself is wanted
+    return inspect.iscoroutinefunction(called)

@@ -1,0 +1,186 @@
+"""All plug-ins of a worker, in the order of the configuration.
+
+Owns: what core asks them before it does something, and tells them afterwards.
+Elsewhere: the contract (core.plugins.contract), one plug-in (core.plugins.plugin), the queue of what is told
+(core.plugins.notifier).
+Fails: Refused: by a plug-in, or BUSY where a plug-in that is fail-closed gave no answer to go by.
+
+Where no plug-in has a point, has() says so and nothing is made or awaited for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import msgspec
+
+from chatd.config.schema import Config
+from chatd.core.plugins.contract import (
+    LoggedIn,
+    LoggedOut,
+    LoginAttempt,
+    MissedMessage,
+    OutgoingMessage,
+    Point,
+    Reply,
+    Request,
+    Rewrite,
+    StoredMessage,
+    Verdict,
+    Veto,
+)
+from chatd.core.plugins.notifier import Afterwards
+from chatd.core.plugins.plugin import Plugin, PluginFailed
+from chatd.core.sessions.hub import Hub
+from chatd.core.sessions.session import Peer, Session
+from chatd.errors import ErrorCode, Refused
+from chatd.model import GroupId, Message, Protocol, User, UserId
+from chatd.protocol import Login, SendMessage, ServerRequest
+from chatd.scoreboard import Row
+from chatd.store.contract import Tables
+from chatd.store.group_commit import GroupCommit
+
+_PAGE = 500
+"""Group members of one read, so that others' reads and writes come between."""
+_NO_ANSWER = "a check of this server does not answer, try again"
+
+
+class Chain:
+    def __init__(
+        self,
+        plugins: Sequence[Plugin],
+        hub: Hub,
+        store: GroupCommit,
+        config: Callable[[], Config],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._plugins = plugins
+        self._hub = hub
+        self._store = store
+        self._config = config
+        self._asked = {point: [plugin for plugin in plugins if point in plugin.points] for point in Point}
+        self._afterwards = Afterwards(plugins, config, loop)
+
+    def has(self, point: Point) -> bool:
+        return bool(self._asked[point])
+
+    async def _ask(self, plugin: Plugin, point: Point, event: object) -> Verdict:
+        try:
+            verdict = await plugin.call(point, event, self._config().limits.body_bytes)
+        except PluginFailed:
+            if plugin.fail_closed:
+                raise Refused(ErrorCode.BUSY, _NO_ANSWER) from None
+            return None
+        if isinstance(verdict, Veto):
+            raise Refused(verdict.code, verdict.text)
+        return verdict
+
+    # ---------------------------------------------------------------- before
+
+    async def before_login(self, peer: Peer, command: Login) -> None:
+        wire = wire_of(peer.protocol)
+        attempt = LoginAttempt(command.name, command.user_id, command.secret, wire, peer.remote)
+        for plugin in self._asked[Point.BEFORE_LOGIN]:
+            await self._ask(plugin, Point.BEFORE_LOGIN, attempt)
+
+    async def before_message(self, session: Session, command: SendMessage) -> SendMessage:
+        """What is to be stored in its place."""
+        wire = wire_of(session.protocol)
+        for plugin in self._asked[Point.BEFORE_MESSAGE]:
+            to = command.to_name, command.to_id, command.to_group
+            event = OutgoingMessage(session.user, *to, command.body, command.typeu, command.fp, wire)
+            verdict = await self._ask(plugin, Point.BEFORE_MESSAGE, event)
+            if isinstance(verdict, Rewrite):
+                command = msgspec.structs.replace(command, **_changes(verdict))
+        return command
+
+    async def before_request(
+        self, session: Session, command: ServerRequest, op: Callable[[ServerRequest], str]
+    ) -> ServerRequest | Reply:
+        """What is to be served in its place, or its answer. op: the operation a request asks for, or ""."""
+        wire = wire_of(session.protocol)
+        for plugin in self._asked[Point.BEFORE_REQUEST]:
+            event = Request(session.user, command.body, command.typeu, command.fp, op(command), wire)
+            verdict = await self._ask(plugin, Point.BEFORE_REQUEST, event)
+            if isinstance(verdict, Reply):
+                return verdict
+            if isinstance(verdict, Rewrite):
+                command = msgspec.structs.replace(command, **_changes(verdict))
+        return command
+
+    # ---------------------------------------------------------------- afterwards
+
+    def logged_in(self, session: Session) -> None:
+        if self.has(Point.AFTER_LOGIN):
+            self._tell(Point.AFTER_LOGIN, LoggedIn(session.user, wire_of(session.protocol), session.peer.remote))
+
+    def logged_out(self, session: Session) -> None:
+        if self.has(Point.AFTER_LOGOUT):
+            self._tell(Point.AFTER_LOGOUT, LoggedOut(session.user, wire_of(session.protocol), session.peer.remote))
+
+    def stored(self) -> Callable[[Message], None] | None:
+        """What is to be called with every message stored for the first time; None = nothing."""
+        wanted = self.has(Point.AFTER_STORED) or self.has(Point.RECIPIENT_OFFLINE)
+        return self._stored if wanted else None
+
+    def _stored(self, message: Message) -> None:
+        if self.has(Point.AFTER_STORED):
+            self._tell(Point.AFTER_STORED, StoredMessage(message))
+        if self.has(Point.RECIPIENT_OFFLINE) and (message.group_id or not self._hub.of_user(message.to_id)):
+            self._afterwards.tell(Point.RECIPIENT_OFFLINE, lambda: self._missed(message))
+
+    async def _missed(self, message: Message) -> MissedMessage | None:
+        users = await self._absent(message)
+        return MissedMessage(message, users) if users else None
+
+    async def _absent(self, message: Message) -> tuple[User, ...]:
+        """The recipients without a session, as far as this worker knows."""
+        if not message.group_id:
+            online = await self._hub.online([message.to_id])
+            return () if online else (User(message.to_id, message.to_name),)
+        found: list[User] = []
+        after = 0
+        while True:
+            page = await self._store.read(partial(_members, group_id=message.group_id, after=after))
+            online = await self._hub.online(user.id for user in page)
+            found += [user for user in page if user.id != message.sender_id and user.id not in online]
+            if len(page) < _PAGE:
+                return tuple(found)
+            after = page[-1].id
+
+    def _tell(self, point: Point, event: object) -> None:
+        async def ready() -> object:
+            return event
+
+        self._afterwards.tell(point, ready)
+
+    # ---------------------------------------------------------------- the clock, the end
+
+    def report(self, row: Row) -> None:
+        if self._plugins:
+            row.hooks_open = sum(plugin.is_open for plugin in self._plugins)
+            row.hook_failures = sum(plugin.failures for plugin in self._plugins)
+            row.hook_dropped = self._afterwards.dropped
+
+    async def settle(self) -> None:
+        """Returns when everything was told that is to be told. The caller has a limit."""
+        await self._afterwards.settle()
+
+    def close(self) -> None:
+        for plugin in self._plugins:
+            plugin.close()
+
+
+def wire_of(protocol: Protocol) -> str:
+    return protocol.name.lower()
+
+
+def _members(tables: Tables, group_id: GroupId, after: UserId) -> list[User]:
+    return [user for user, _ in tables.members(group_id, after, _PAGE)]
+
+
+def _changes(verdict: Rewrite) -> dict[str, str | int]:
+    fields: dict[str, str | int | None] = {"body": verdict.body, "typeu": verdict.typeu}
+    return {name: value for name, value in fields.items() if value is not None}

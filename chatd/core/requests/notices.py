@@ -1,0 +1,87 @@
+"""What the server tells a client of its own accord, or in answer to a request (S2C).
+
+Owns: the JSON of answers and notices, their server-made fp, and the choice between a wire's own event and text.
+Elsewhere: giving them again until acknowledged (core.delivery), what is said (core.requests.dispatch, core.friends,
+core.groups), how it is cut to fit (core.requests.truncate).
+Fails: never.
+
+Source: protocols/mobileimsdk.md, "Requests to the server".
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+from chatd.core.delivery import Delivery
+from chatd.core.requests.truncate import encode, size_of, squeezed
+from chatd.core.sessions.session import Session
+from chatd.errors import meaning
+from chatd.model import Group, User
+from chatd.protocol import FriendAnswered, FriendRequested, ServerMessage
+
+Ref = str | int | None
+_REASON_CHARS = 300
+
+
+NOTICES = {
+    "friend.request": ('"from":U', "the user asks to be friends; also at login, for the oldest requests that wait"),
+    "friend.accepted": ('"from":U', "the user has accepted a request"),
+    "friend.refused": ('"from":U', "the user has refused a request"),
+    "group.joined": ('"group":int,"user":U', "to the members: the user is one of them now"),
+    "group.left": ('"group":int,"user":U,"owner":int or null', "to the members; owner: the new one, if it changed"),
+    "group.kicked": ('"group":int,"user":U,"by":U', "to the members; to who was removed without user and by"),
+    "group.renamed": ('"group":int,"details":G,"by":U', "to the members"),
+    "group.role": ('"group":int,"user":U,"role":str', "to the members"),
+    "read": ('"with":str,"by":U,"seq":int', "the user has read the conversation up to seq"),
+    "presence": ('"user":U,"online":bool', "to who watches the user"),
+    "draining": ('"resume_before":int,"retry_after_ms":int', "this worker is going away; see below"),
+}
+"""Every notice: its fields and when it comes."""
+
+
+def answer(ref: Ref, result: object) -> str:
+    return encode({"ref": ref, "ok": True, "result": result}).decode()
+
+
+def refusal(ref: Ref, code: int, text: str) -> str:
+    error = {"code": int(code), "text": text[:_REASON_CHARS], "temporary": meaning(code).temporary}
+    return encode({"ref": ref, "ok": False, "error": error}).decode()
+
+
+def notice(event: str, **fields: object) -> str:
+    return encode({"event": event, **fields}).decode()
+
+
+def of_user(user: User) -> dict[str, object]:
+    return {"id": user.id, "name": user.name}
+
+
+def of_group(group: Group) -> dict[str, object]:
+    return {"id": group.id, "name": group.name, "description": group.description}
+
+
+class Notices:
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+        self._fp = f"s{time.time_ns():x}"
+        self._numbers = itertools.count()
+
+    def tell(self, session: Session, text: str, fp: str = "") -> None:
+        """To a wire that has S2C texts; others are told nothing. Given again until acknowledged."""
+        if session.explicit:
+            fp = fp or f"{self._fp}.{next(self._numbers):x}"
+            self._delivery.tell(session, ServerMessage(squeezed(text, session.peer.text_bytes - size_of(fp)), fp))
+
+    def friend_requested(self, session: Session, event: FriendRequested) -> None:
+        if session.explicit:
+            self.tell(session, notice("friend.request", **{"from": of_user(event.request.sender)}))
+        else:
+            session.peer.push(event)
+
+    def friend_answered(self, session: Session, event: FriendAnswered) -> None:
+        if session.explicit:
+            name = "friend.accepted" if event.accepted else "friend.refused"
+            self.tell(session, notice(name, **{"from": of_user(event.by)}))
+        else:
+            session.peer.push(event)

@@ -1,0 +1,1 @@
+"""Sessions: login, the one session per user and wire, and their end."""

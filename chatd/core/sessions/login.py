@@ -1,0 +1,213 @@
+"""How a session begins and ends.
+
+Owns: the login flow, the way out, kicks.
+Elsewhere: passwords (core.accounts), who stays when a user logs in twice (core.sessions.exclusive), what a session is
+given (core.delivery).
+Fails: Refused (told to the peer, nothing left behind); Unavailable from the store, or where the worker that has the
+user's old session does not answer. A bus that is cut off keeps nobody out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from chatd import log
+from chatd.bus.contract import Bus, topic_of_user
+from chatd.config.schema import Config
+from chatd.core import bus_messages
+from chatd.core.accounts import Accounts
+from chatd.core.delivery import Delivery, mine
+from chatd.core.plugins.pipeline import Chain
+from chatd.core.presence import Presence
+from chatd.core.requests.notices import Notices
+from chatd.core.sessions.exclusive import Marks, Outvoted, end
+from chatd.core.sessions.hub import Hub
+from chatd.core.sessions.session import Peer, Session
+from chatd.errors import Disconnect, ErrorCode, Refused
+from chatd.model import Friend, FriendRequest, Group, GroupId, Member, Protocol, User, UserId
+from chatd.protocol import FriendRequested, Kicked, Login, LoginAccepted
+from chatd.store.contract import GroupRow, Tables, Waiting
+from chatd.store.group_commit import GroupCommit
+
+_REQUESTS = 100
+"""Friend requests told at login; friend.list has the rest."""
+_MEMBERS = 1000
+"""Group members listed at login, in the sum of all groups."""
+
+
+class View(NamedTuple):
+    """What a login reads of the store, at one moment."""
+
+    friends: list[User]
+    requests: list[FriendRequest]
+    groups: list[GroupRow]
+    group_ids: set[GroupId]
+    waiting: Waiting
+
+
+class Logins:
+    def __init__(
+        self,
+        accounts: Accounts,
+        hub: Hub,
+        bus: Bus,
+        delivery: Delivery,
+        notices: Notices,
+        presence: Presence,
+        store: GroupCommit,
+        config: Callable[[], Config],
+        chain: Chain,
+    ) -> None:
+        self._accounts = accounts
+        self._hub = hub
+        self._bus = bus
+        self._delivery = delivery
+        self._notices = notices
+        self._presence = presence
+        self._store = store
+        self._config = config
+        self._chain = chain
+        self.marks = Marks(hub, bus, store, config, delivery.later)
+        self._log = log.get()
+        self.count = 0
+        """Sessions of this worker."""
+
+    # ---------------------------------------------------------------- in
+
+    async def login(self, peer: Peer, command: Login) -> None:
+        """Ends with the login answer queued, or raises."""
+        if peer.session is not None:
+            self._again(peer, peer.session, command)
+            return
+        await self._chain.before_login(peer, command)
+        user = await self._accounts.authenticate(command)
+        fresh = command.first_login_time <= 0
+        first_login_time = time.time_ns() // 1_000_000 if fresh else command.first_login_time
+        session = Session(user, peer, first_login_time, fresh=fresh)
+        session.buffer = []
+        try:
+            await self.marks.take(session)
+            await self._begin(peer, session)
+        except Outvoted:
+            self._drop(session)
+            peer.push(Kicked(False, "logged in elsewhere"))
+            peer.close(Disconnect.KICKED_DUPLICATE)
+        except BaseException:
+            self._drop(session)
+            raise
+
+    def _again(self, peer: Peer, session: Session, command: Login) -> None:
+        """COMPAT: MobileIMSDK clients log in again on a live connection and expect code 0."""
+        same = command.name == session.user.name or command.name == str(session.user.id)
+        if session.protocol is Protocol.CHATSERVER or not same:
+            raise Refused(ErrorCode.ALREADY_LOGGED_IN)
+        peer.push(LoginAccepted(session.user, session.first_login_time))
+
+    async def _begin(self, peer: Peer, session: Session) -> None:
+        user = session.user
+        groups = await self._store.read(lambda tables: tables.group_ids(user.id))
+        await self._hub.add(session, groups)
+        before = set(session.groups or ())
+        limit = self._config().limits.in_flight
+        listing = session.protocol is Protocol.CHATSERVER
+        view = await self._store.read(lambda tables: _view(tables, user, limit, listing))
+        await self._regroup(session, before, view.group_ids)
+        online = await self._hub.online(_named(view))
+        if session.closed or peer.closed:  # kicked, or the peer left, while we were reading
+            raise Refused(ErrorCode.ALREADY_LOGGED_IN)
+        peer.session = session
+        self.count += 1
+        told, told_at = peer.push_login(self._answer(session, view, online))
+        if session.explicit:
+            for request in view.requests:
+                self._notices.friend_requested(session, FriendRequested(request))
+        self._delivery.merge(session, view.waiting, told, told_at)
+        self._presence.changed(user.id)
+        self._chain.logged_in(session)
+        self._log.debug("logged in", user=user.id, name=user.name, wire=session.protocol.name, peer=peer.remote)
+
+    async def _regroup(self, session: Session, had: set[GroupId], has: set[GroupId]) -> None:
+        """Memberships that changed on another worker before it knew that this one wants to hear of them. had: before
+        the store was asked; what was signalled since then is newer than its answer."""
+        for group_id in had - has:
+            self._hub.leave(session, group_id)
+        if new := has - had:
+            await self._hub.join(session, *new)
+            session.behind = True
+
+    def _answer(self, session: Session, view: View, online: set[UserId]) -> LoginAccepted:
+        friends = tuple(Friend(user.id, user.name, user.id in online) for user in view.friends)
+        groups = tuple(
+            Group(
+                row.group.id,
+                row.group.name,
+                row.group.description,
+                tuple(Member(user.id, user.name, user.id in online, role) for user, role in row.members),
+            )
+            for row in view.groups
+        )
+        groups_now = {0, *(session.groups or ())}  # who was removed from one a moment ago is not given it any more
+        waiting = tuple(
+            message
+            for message in view.waiting.messages
+            if message.group_id in groups_now and not mine(message, session)
+        )
+        return LoginAccepted(session.user, session.first_login_time, friends, groups, tuple(view.requests), waiting)
+
+    # ---------------------------------------------------------------- out
+
+    def left(self, peer: Peer) -> None:
+        """The peer's session, if any, is over. Idempotent."""
+        session = peer.session
+        if session is None:
+            return
+        peer.session = None
+        self.count -= 1
+        self._delivery.detach(session)
+        self._presence.unwatch(session)
+        self._drop(session)
+        self._store.saw(session.user.id, time.time_ns() // 1_000_000)
+        self._chain.logged_out(session)
+
+    def _drop(self, session: Session) -> None:
+        """Free what the session holds."""
+        session.closed = True
+        self._hub.remove(session)
+        self._presence.changed(session.user.id)
+        self._delivery.later(self.marks.free(session))
+
+    def end_own(self, user_id: UserId, protocol: Protocol) -> None:
+        """The user ends their own session on another wire, wherever it is."""
+        signal = bus_messages.EndSession(user_id, int(protocol))
+        self._bus.publish(topic_of_user(user_id), bus_messages.encode(signal))
+        self.kick(user_id, int(protocol), "ended by yourself")
+
+    def kick(self, user_id: UserId, protocol: int, reason: str, *, by_admin: bool = False, older_s: float = 0.0) -> int:
+        """End the user's sessions on this worker, of one wire or (0) of every; returns how many. older_s: only those
+        that had begun so long ago."""
+        last = time.monotonic() - older_s
+        of_wire = [one for one in self._hub.of_user(user_id) if not protocol or one.protocol == protocol]
+        chosen = [one for one in of_wire if one.began_at <= last]
+        for session in chosen:
+            if session.peer.session is session:
+                session.peer.push(Kicked(by_admin, reason))
+            end(session, Disconnect.KICKED_BY_ADMIN if by_admin else Disconnect.KICKED_DUPLICATE)
+        return len(chosen)
+
+
+def _view(tables: Tables, user: User, limit: int, listing: bool) -> View:
+    waiting = tables.waiting(user.id, limit)
+    if tables.account("", user.id) is None:  # deleted while its password was checked
+        raise Refused(ErrorCode.BAD_CREDENTIALS)
+    requests, group_ids = tables.friend_requests(user.id, _REQUESTS), set(tables.group_ids(user.id))
+    if not listing:
+        return View([], requests, [], group_ids, waiting)
+    return View(tables.friends(user.id), requests, tables.groups(user.id, _MEMBERS), group_ids, waiting)
+
+
+def _named(view: View) -> set[UserId]:
+    """Everybody the answer tells of."""
+    members = (user.id for row in view.groups for user, _ in row.members)
+    return {*(user.id for user in view.friends), *members}

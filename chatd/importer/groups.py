@@ -1,0 +1,89 @@
+"""The old groups and who is in them.
+
+Owns: the rules for groups: each has one owner and at least one member. Ids stay.
+Elsewhere: reading (takeover.source), the groups' waiting messages (takeover.waiting).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chatd.importer.people import People
+from chatd.importer.report import Report
+from chatd.importer.source import OldTables
+from chatd.model import Role
+from chatd.store.copy import Row
+
+Members = dict[int, Role]
+
+
+class Groups:
+    """members: of each group that comes over, by id."""
+
+    def __init__(self, longest: int) -> None:
+        self.members: dict[int, Members] = {}
+        self._names: dict[int, tuple[str, str]] = {}
+        self._longest = longest
+
+    def survey(self, old: OldTables, people: People, report: Report) -> None:
+        for number, name, text in old.groups():
+            if number <= 0 or number in self._names:
+                why = "the id is there twice" if number > 0 else "the id is no positive number"
+                report.reject("allgroup", why, {"id": number, "groupname": name, "groupdesc": text})
+            else:
+                self._names[number] = (self._fit(number, name, report), text)
+        self._survey_members(old, people, report)
+        for number, (name, text) in sorted(self._names.items()):
+            if number not in self.members:
+                row: dict[str, int | str | None] = {"id": number, "groupname": name, "groupdesc": text}
+                report.reject("allgroup", "nobody is in it", row)
+            else:
+                self._one_owner(number, name, report)
+
+    def _fit(self, number: int, raw: str, report: Report) -> str:
+        name = raw.strip()[: self._longest].strip() or f"group-{number}"
+        if name != raw:
+            report.change(
+                "allgroup: the name is empty, too long or has space around it", f"{number}: {raw!r} is {name!r}"
+            )
+        return name
+
+    def _survey_members(self, old: OldTables, people: People, report: Report) -> None:
+        for group, user, text in old.members():
+            row: dict[str, int | str | None] = {"groupid": group, "userid": user, "grouprole": text}
+            if group is None or group not in self._names:
+                report.reject("groupuser", "there is no such group", row)
+                continue
+            if user is None or user not in people.ids:
+                report.reject("groupuser", "there is no such account", row)
+                continue
+            role = Role.OWNER if text.lower() == "creator" else Role.MEMBER
+            members = self.members.setdefault(group, {})
+            if user in members:
+                report.change("groupuser: was there several times", f"{user} in {group}")
+            members[user] = min(role, members.get(user, role))
+
+    def _one_owner(self, number: int, name: str, report: Report) -> None:
+        members = self.members[number]
+        owners = sorted(user for user, role in members.items() if role is Role.OWNER)
+        if not owners:
+            heir = min(members)
+            members[heir] = Role.OWNER
+            report.change(
+                "allgroup: had no creator; the member with the lowest id owns it", f"{number} {name!r}: {heir}"
+            )
+        for more in owners[1:]:
+            members[more] = Role.ADMIN
+            text = "allgroup: had several creators; the one with the lowest id owns it, the others are admins"
+            report.change(text, f"{number} {name!r}: {owners[0]}, and {more}")
+
+    def teams(self, report: Report, now_ms: int) -> Iterator[Row]:
+        for number in sorted(self.members):
+            report.taken["groups"] += 1
+            yield (number, *self._names[number], now_ms)
+
+    def memberships(self, report: Report, now_ms: int) -> Iterator[Row]:
+        for number, members in sorted(self.members.items()):
+            for user, role in sorted(members.items()):
+                report.taken["memberships"] += 1
+                yield (number, user, int(role), now_ms)

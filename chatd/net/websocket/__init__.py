@@ -1,0 +1,1 @@
+"""WebSocket connections: the HTTP handshake, the frames, the connection."""

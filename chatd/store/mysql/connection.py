@@ -1,0 +1,225 @@
+"""One connection to MySQL or MariaDB: made, asked, and thrown away as soon as anything is wrong with it.
+
+Owns: the session's settings, time limits, reconnecting, and what an error of the server means here.
+Not here: SQL of chat (store.mysql.tables and its bases); addresses (chatd.config.urls).
+Fails: Again where two transactions met (deadlock, lock wait, unique key): the connection is kept, the transaction is to
+be rolled back; and where the server closed the connection in the middle of a transaction. Unavailable for everything
+else: the connection is discarded then (P12), so an answer that comes late is never taken for the answer of another
+question. The text of an error never has a password or a message in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import MySQLdb
+
+from chatd.config.urls import MysqlAddress
+from chatd.errors import Unavailable
+from chatd.store.contract import Again
+
+_TAKEN = 1062
+_MET = (1205, 1213)
+"""A lock is not to be had in time, a deadlock."""
+_COMMIT = b"COMMIT"
+_GONE = (2006, 2013)
+"""The server had closed the connection, or closed it now."""
+_MODE = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
+
+
+class Taken(Again):
+    """A unique key is somebody's: the statement did nothing, the transaction may go on."""
+
+
+class Answer:
+    """What a statement gave: its rows are held here, nothing is left on the connection."""
+
+    __slots__ = ("_rows", "lastrowid")
+
+    def __init__(self, rows: Sequence[Any], lastrowid: int) -> None:
+        self._rows = iter(rows)
+        self.lastrowid: int | None = lastrowid
+
+    def fetchone(self) -> Any:
+        return next(self._rows, None)
+
+    def fetchall(self) -> list[Any]:
+        return list(self._rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._rows
+
+
+class MysqlConnection:
+    """Connects when first asked, and again after it was discarded; while the server cannot be reached, not more often
+    than every _LONGEST_PAUSE_S. limit_s: for connecting, and for each statement."""
+
+    def __init__(self, address: MysqlAddress, limit_s: float) -> None:
+        self.address = address
+        self.mark = ""
+        """A named lock that the server holds for as long as the session of this connection lives."""
+        self.packet_bytes = 1 << 20
+        """The longest statement the server takes."""
+        self._limit_s = limit_s
+        self._db: Any = None
+        self._inside = False
+        self._patterns: dict[str, bytes] = {}
+        self._pause_s = 0.0
+        self._not_before = 0.0
+        self._why = ""
+
+    # ---------------------------------------------------------------- asking
+
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Answer:
+        """`?` stands for a value. Outside a transaction each statement is its own."""
+        pattern = self._patterns.get(sql)
+        if pattern is None:
+            pattern = self._patterns[sql] = sql.replace("%", "%%").replace("?", "%s").encode()
+        self.open()
+        return self.query(pattern % tuple(map(self.literal, parameters)))
+
+    def literal(self, value: int | str | None) -> bytes:
+        """As it is written in a statement. A lone half of a surrogate pair, which no wire lets through, becomes "?"."""
+        if value is None:
+            return b"NULL"
+        if isinstance(value, str):
+            return bytes(self._db.string_literal(value.encode("utf-8", "replace")))
+        return b"%d" % value
+
+    def query(self, statement: bytes) -> Answer:
+        """A whole statement, with its values in it."""
+        return self.query_all(statement)[-1]
+
+    def query_all(self, *statements: bytes) -> list[Answer]:
+        """Several in one round trip, run one after the other until one fails. Outside a transaction and beginning with
+        a SELECT, they are asked again on a new connection when the server had closed this one."""
+        statement = b";".join(statements)
+        used = self._db is not None
+        self.open()
+        begun = time.monotonic()
+        try:
+            return self._run(statement)
+        except MySQLdb.Error as error:
+            soon = time.monotonic() - begun < self._limit_s / 2
+            harmless = not self._inside and statement.startswith((b"SELECT", b"BEGIN"))
+            closed = used and soon and _code(error) in _GONE
+            if closed and self._inside and statement != _COMMIT:
+                self.discard()
+                raise Again("the connection was closed before COMMIT") from error
+            if not (closed and harmless):
+                raise self._failure(error) from error
+        self.discard()
+        self.open()
+        try:
+            return self._run(statement)
+        except MySQLdb.Error as error:
+            raise self._failure(error) from error
+
+    def _run(self, statement: bytes) -> list[Answer]:
+        db = self._db
+        db.query(statement)
+        answers = []
+        while True:
+            result = db.store_result()
+            answers.append(Answer(result.fetch_row(0, 0) if result is not None else (), db.insert_id()))
+            if db.next_result() != 0:
+                return answers
+
+    def _failure(self, error: MySQLdb.Error) -> Exception:
+        if _code(error) == _TAKEN:
+            return Taken("a unique key is taken")
+        if _code(error) in _MET:
+            return Again(str(_code(error)))
+        self.discard()
+        return Unavailable(f"mysql: {_text(error)}")
+
+    # ---------------------------------------------------------------- transactions
+
+    def begin(self, question: str) -> Answer:
+        """Start a transaction; the answer to `question`, in the same round trip."""
+        answers = self.query_all(b"BEGIN", question.encode())
+        self._inside = True
+        return answers[-1]
+
+    def commit(self) -> None:
+        """Unavailable: the connection is gone, and what became of the transaction is not known."""
+        try:
+            self.query(_COMMIT)
+        finally:
+            self._inside = False
+
+    def rollback(self) -> None:
+        """Never raises: a connection that cannot roll back is thrown away, which does it too."""
+        if self._inside and self._db is not None:
+            with contextlib.suppress(Again, Unavailable):
+                self.query(b"ROLLBACK")
+        self._inside = False
+
+    # ---------------------------------------------------------------- the connection
+
+    def open(self) -> None:
+        """Connected when it returns. A transaction does not go on over a new connection."""
+        if self._db is not None:
+            return
+        if self._inside:
+            raise Unavailable(f"mysql: {self._why or 'the transaction is gone'}")
+        if time.monotonic() < self._not_before:
+            raise Unavailable(f"mysql: {self._why}")
+        try:
+            self._connect()
+        except MySQLdb.Error as error:
+            self.discard()
+            self._why = _text(error)
+            self._pause_s = min(max(_FIRST_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S)
+            self._not_before = time.monotonic() + self._pause_s
+            raise Unavailable(f"mysql: {self._why}") from error
+        self._pause_s = 0.0
+
+    def _connect(self) -> None:
+        address, seconds = self.address, math.ceil(self._limit_s)
+        place: dict[str, Any] = {"host": "127.0.0.1" if address.host == "localhost" else address.host}
+        if address.unix_socket:
+            place = {"unix_socket": address.unix_socket}
+        if address.ssl_ca:
+            place |= {"ssl": {"ca": address.ssl_ca}, "ssl_mode": "VERIFY_IDENTITY"}
+        self._db = MySQLdb.connect(
+            **place, port=address.port, user=address.user, password=address.password, database=address.database,
+            charset="utf8mb4", collation="utf8mb4_bin", sql_mode=_MODE, autocommit=True, local_infile=False,
+            connect_timeout=seconds, read_timeout=seconds, write_timeout=seconds,
+        )  # fmt: skip
+        # Who is cut off in the middle of a transaction must not keep its locks for the server's usual eight hours.
+        if "MariaDB" in self._db.get_server_info():
+            limit = f"max_statement_time = {self._limit_s:.3f}, SESSION idle_transaction_timeout = {seconds}"
+        else:
+            limit = f"max_execution_time = {self._limit_s * 1000:.0f}, SESSION wait_timeout = {5 * seconds}"
+        self.mark = f"chatd:{uuid.uuid4().hex}"
+        settings = (
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;"
+            f"SET SESSION innodb_lock_wait_timeout = {max(1, seconds - 1)}, SESSION {limit};"
+            f"SELECT GET_LOCK('{self.mark}', 0), @@max_allowed_packet"
+        )
+        _, self.packet_bytes = self._run(settings.encode())[-1].fetchone()
+
+    def discard(self) -> None:
+        """Let go of the connection; the server rolls back what was not committed."""
+        if self._db is not None:
+            with contextlib.suppress(MySQLdb.Error):
+                self._db.close()
+        self._db = None
+
+
+def _code(error: MySQLdb.Error) -> int:
+    return error.args[0] if error.args and isinstance(error.args[0], int) else 0
+
+
+def _text(error: MySQLdb.Error) -> str:
+    """What the server says of itself. What it says of a statement may repeat a message, so only the number is told."""
+    if isinstance(error, MySQLdb.OperationalError | MySQLdb.InterfaceError) and len(error.args) > 1:
+        return f"{error.args[1]} ({_code(error)})"
+    return f"error {_code(error)}"

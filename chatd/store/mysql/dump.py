@@ -1,0 +1,240 @@
+"""A MySQL database as chatctl reads and fills it, table by table.
+
+Owns: the canonical rows of store.copy in the tables of store.mysql.schema, with each conversation's last number.
+Elsewhere: serving (store.mysql.tables), the connection (store.mysql.connection).
+Fails: BootError when it cannot be used, 75 when somebody else does; Unavailable and Again pass through.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from chatd.config.urls import MysqlAddress
+from chatd.errors import BootError, Exit, Unavailable
+from chatd.store.copy import COUNTED, Row, Table, Value, free_keys
+from chatd.store.mysql import schema as mysql_schema
+from chatd.store.mysql.connection import MysqlConnection
+from chatd.store.sql.send_keys import SendKeys
+from chatd.store.versions import check_version
+
+_LIMIT_S = 24 * 3600.0
+"""Of one statement: nobody waits for an answer here."""
+_PARTING_S = 2
+"""The server notices a little later that somebody has gone."""
+_PAGE, _PAGE_CHARS = 5000, 4 * 1024 * 1024
+"""Rows and about so many characters are held at a time."""
+_STATEMENT_BYTES = 1024 * 1024
+_LOCK = "CONCAT('chatd.side:', MD5(DATABASE()))"
+_COLUMN = {
+    ("user", "name_key"): "CAST(name_key AS CHAR CHARACTER SET utf8mb4)",
+    ("user", "profile"): "COALESCE(profile, '{}')",
+}
+_KEY = {("request", "fp"): "CAST(fp AS BINARY)"}
+"""Keys are compared as bytes, as everywhere else: the column's collation knows no space at the end."""
+
+
+def patient(address: MysqlAddress) -> MysqlConnection:
+    """Whose statements may take long."""
+    return MysqlConnection(address, _LIMIT_S)
+
+
+def alone_with(address: MysqlAddress) -> MysqlConnection:
+    """A connection that is the only one of chatctl's to this database, while no server has any."""
+    db = patient(address)
+    try:
+        if db.execute(f"SELECT GET_LOCK({_LOCK}, {_PARTING_S})").fetchone()[0] != 1:
+            raise BootError(f"{address}: another chatctl is working on it", Exit.TRY_AGAIN)
+        until = time.monotonic() + _PARTING_S
+        while (found := others(db)) and time.monotonic() < until:
+            time.sleep(0.05)
+        if found:
+            raise BootError(f"{address}: is in use by {found}: stop the servers first", Exit.TRY_AGAIN)
+    except Unavailable as error:
+        raise BootError(f"{address}: {error}", Exit.UNAVAILABLE) from None
+    except BootError:
+        db.discard()
+        raise
+    return db
+
+
+def others(db: MysqlConnection) -> str:
+    """Who else has a connection to the database, as far as our account may see; "" = nobody."""
+    rows = db.execute(
+        "SELECT user, SUBSTRING_INDEX(host, ':', 1), count(*) FROM information_schema.processlist"
+        " WHERE db = DATABASE() AND id <> CONNECTION_ID() GROUP BY 1, 2 ORDER BY 1, 2"
+    )
+    return ", ".join(f"{user}@{host} ({count} connections)" for user, host, count in rows)
+
+
+class MysqlSide:
+    """store.transfer.Side on one connection."""
+
+    def __init__(self, address: MysqlAddress, make: bool) -> None:
+        """make: the tables of an empty database are made."""
+        self.name = str(address)
+        self._db = alone_with(address)
+        self._keys = SendKeys()
+        try:
+            self._prepare(make)
+        except Unavailable as error:
+            self.close()
+            raise BootError(f"{self.name}: {error}", Exit.UNAVAILABLE) from None
+        except BootError:
+            self.close()
+            raise
+
+    def _prepare(self, make: bool) -> None:
+        version, newest = mysql_schema.version_of(self._db), len(mysql_schema.MIGRATIONS)
+        if not version and not make:
+            raise BootError(f"{self.name}: there is no store in it", Exit.UNAVAILABLE)
+        check_version(version, newest, version == 0, self.name)
+        mysql_schema.migrate(self._db, newest)
+        self._db.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        if self._db.execute("SHOW VARIABLES LIKE 'information_schema_stats_expiry'").fetchone():
+            self._db.execute("SET SESSION information_schema_stats_expiry = 0")  # MySQL 8 would tell old counters
+
+    def close(self) -> None:
+        self._db.discard()
+
+    def others(self) -> str:
+        return others(self._db)
+
+    def doubt(self) -> str:
+        sees_all = self._db.execute(
+            "SELECT count(*) FROM information_schema.user_privileges WHERE privilege_type = 'PROCESS'"
+            " AND REPLACE(grantee, CHAR(39), '') = CURRENT_USER()"
+        ).fetchone()[0]
+        return "" if sees_all else f"{self.name}: servers that use another account are not seen: make sure none runs"
+
+    # ---------------------------------------------------------------- reading
+
+    def view(self) -> None:
+        """A transaction, so that a lost connection is an error and not another state."""
+        self._db.rollback()
+        self._db.begin("SELECT count(*) FROM meta")
+
+    def rows(self, table: Table, after: Row) -> Iterator[Row]:
+        """Page by page, so that no answer is larger than a page."""
+        columns = ", ".join(_COLUMN.get((table.name, name), f"`{name}`") for name in table.columns)
+        keys = [_KEY.get((table.name, name), f"`{name}`") for name in table.columns[: table.keys]]
+        start = f"SELECT {columns} FROM `{table.name}`"
+        order = f"ORDER BY {', '.join(keys)} LIMIT"
+        size = 250
+        while True:
+            page = self._db.execute(
+                f"{start} {_beyond(keys) if after else ''} {order} {size}", _bounds(after)
+            ).fetchall()
+            yield from page
+            if len(page) < size:
+                return
+            after = page[-1][: table.keys]
+            chars = sum(len(value) for row in page for value in row if isinstance(value, str))
+            size = max(1, min(_PAGE, size * _PAGE_CHARS // (chars + 1)))
+
+    def count(self, table: Table) -> int:
+        return int(self._db.execute(f"SELECT count(*) FROM `{table.name}`").fetchone()[0])
+
+    def counters(self) -> dict[str, int]:
+        found = self._db.execute(
+            "SELECT table_name, auto_increment FROM information_schema.tables WHERE table_schema = DATABASE()"
+        )
+        numbers = {str(name): int(number or 1) - 1 for name, number in found}
+        return {name: numbers[name] for name in COUNTED}
+
+    def noted(self, key: str) -> str:
+        row = self._db.execute("SELECT value FROM meta WHERE `key` = ?", (key,)).fetchone()
+        return str(row[0]) if row else ""
+
+    # ---------------------------------------------------------------- filling
+
+    def begin(self) -> None:
+        """Ends the view."""
+        self._db.rollback()
+        self._db.begin("SELECT 1")
+
+    def commit(self) -> None:
+        self._db.commit()
+
+    def rollback(self) -> None:
+        self._db.rollback()
+
+    def note(self, key: str, value: str) -> None:
+        if value:
+            self._db.execute("REPLACE INTO meta VALUES (?, ?)", (key, value))
+        else:
+            self._db.execute("DELETE FROM meta WHERE `key` = ?", (key,))
+
+    def raise_counters(self, counters: dict[str, int]) -> None:
+        self._db.rollback()  # the view
+        now = self.counters()
+        for name, number in counters.items():
+            if number > now[name]:
+                self._db.execute(f"ALTER TABLE `{name}` AUTO_INCREMENT = {number + 1:d}")
+
+    def load(self, table: Table, rows: list[Row]) -> None:
+        columns = table.columns
+        match table.name:
+            case "message":
+                wanted = [self._keys.first(int(row[3] or 0), str(row[4])) if row[4] else None for row in rows]
+                columns, rows = (*columns, "send_key"), self._keyed(rows, wanted, "message")
+            case "request":
+                wanted = [self._keys.first(int(row[0] or 0), str(row[1])) for row in rows]
+                columns, rows = (*columns, "send_key"), self._keyed(rows, wanted, "request")
+        self._insert(f"INSERT INTO `{table.name}` (`{'`, `'.join(columns)}`) VALUES ", rows)
+        if table.name in ("team", "pair", "message"):
+            self._number(table, rows)
+
+    def _number(self, table: Table, rows: list[Row]) -> None:
+        """Of each conversation, the last number given; 0 in one that nobody has written in."""
+        match table.name:
+            case "team":
+                last = {-int(row[0] or 0): 0 for row in rows}
+            case "pair":
+                last = {int(row[0] or 0): 0 for row in rows}
+            case _:
+                last = {}
+                for row in rows:
+                    conversation, seq = int(row[1] or 0), int(row[2] or 0)
+                    last[conversation] = max(seq, last.get(conversation, 0))
+        end = " ON DUPLICATE KEY UPDATE last = GREATEST(last, VALUES(last))"
+        self._insert("INSERT INTO conversation (id, last) VALUES ", sorted(last.items()), end)
+
+    def _insert(self, start: str, rows: list[Row] | list[tuple[int, int]], end: str = "") -> None:
+        """In as few statements as their length allows."""
+        literal, head, tail = self._db.literal, start.encode(), end.encode()
+        most = min(_STATEMENT_BYTES, self._db.packet_bytes - len(head) - len(tail) - 1024)
+        parts: list[bytes] = []
+        size = 0
+        for row in rows:
+            part = b"(" + b",".join([b"%d" % value if type(value) is int else literal(value) for value in row]) + b")"
+            if parts and size + len(part) > most:
+                self._db.query(head + b",".join(parts) + tail)
+                parts, size = [], 0
+            parts.append(part)
+            size += len(part) + 1
+        if parts:
+            self._db.query(head + b",".join(parts) + tail)
+
+    def _keyed(self, rows: list[Row], wanted: Sequence[Value], table: str) -> list[Row]:
+        """Each row with the key that makes its (sender, fp) unique."""
+
+        def taken(keys: list[int]) -> set[int]:
+            marks = ",".join(map(str, keys))
+            query = f"SELECT send_key FROM `{table}` WHERE send_key IN ({marks})"
+            return {int(row[0]) for row in self._db.query(query.encode())}
+
+        return [(*row, key) for row, key in zip(rows, free_keys(wanted, taken), strict=True)]
+
+
+def _beyond(keys: list[str]) -> str:
+    """In the form for which an index is used."""
+    if len(keys) == 1:
+        return f"WHERE {keys[0]} > ?"
+    first, second = keys
+    mark = "CAST(? AS BINARY)" if "BINARY" in second else "?"
+    return f"WHERE {first} >= ? AND ({first} > ? OR {second} > {mark})"
+
+
+def _bounds(after: Row) -> Row:
+    return after if len(after) < 2 else (after[0], after[0], after[1])

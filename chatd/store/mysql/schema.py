@@ -1,0 +1,81 @@
+"""The tables, as numbered migrations for MySQL and MariaDB, and bringing a database up.
+
+Owns: MIGRATIONS; number n brings a store from version n-1 to n. A released migration is never edited. migrate(), under
+a lock named by the database, so that many hosts may start on an empty database at once.
+Not here: what makes a store unusable for a server (store.versions); the twin for SQLite (store.sqlite.schema).
+Fails: Unavailable.
+
+DDL cannot be rolled back here: every statement can be repeated, and the version is written after the last of a step.
+Where this differs from store.sqlite.schema: `conversation` has a row per conversation, locked by whoever numbers
+messages in it, with the last seq given. message.id rises with seq inside one conversation, not over all of them in
+commit order. name_key is bytes, because every collation that both servers know takes "a" and "a " for the same.
+"""
+
+from __future__ import annotations
+
+from chatd.errors import Unavailable
+from chatd.store.contract import Again
+from chatd.store.sql.database import Database
+
+_TABLE = "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin ROW_FORMAT=DYNAMIC"
+_LOCK = "CONCAT('chatd.migrate:', MD5(DATABASE()))"
+_WAIT_S = 60
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "CREATE TABLE IF NOT EXISTS user (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, name VARCHAR(255) NOT NULL,"
+        " name_key VARBINARY(3000) NULL UNIQUE, password VARCHAR(255) NOT NULL, created_at_ms BIGINT NOT NULL,"
+        f" seen_at_ms BIGINT NOT NULL DEFAULT 0, profile MEDIUMTEXT NULL) {_TABLE}",
+        "CREATE TABLE IF NOT EXISTS friend (user_id BIGINT NOT NULL, friend_id BIGINT NOT NULL,"
+        " accepted TINYINT NOT NULL, at_ms BIGINT NOT NULL, PRIMARY KEY (user_id, friend_id),"
+        f" KEY friend_asked (friend_id, accepted, at_ms)) {_TABLE}",
+        "CREATE TABLE IF NOT EXISTS team (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, name TEXT NOT NULL,"
+        f" description TEXT NOT NULL, created_at_ms BIGINT NOT NULL) {_TABLE}",
+        "CREATE TABLE IF NOT EXISTS member (team_id BIGINT NOT NULL, user_id BIGINT NOT NULL, role TINYINT NOT NULL,"
+        f" joined_at_ms BIGINT NOT NULL, PRIMARY KEY (team_id, user_id), KEY member_user (user_id, team_id)) {_TABLE}",
+        "CREATE TABLE IF NOT EXISTS pair (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, low BIGINT NOT NULL,"
+        f" high BIGINT NOT NULL, UNIQUE KEY pair_users (low, high)) {_TABLE}",
+        f"CREATE TABLE IF NOT EXISTS conversation (id BIGINT NOT NULL PRIMARY KEY, last BIGINT NOT NULL) {_TABLE}",
+        "CREATE TABLE IF NOT EXISTS message (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,"
+        " conversation BIGINT NOT NULL, seq BIGINT NOT NULL, sender_id BIGINT NOT NULL, send_key BIGINT NULL,"
+        " fp VARCHAR(255) NOT NULL, sent_at_ms BIGINT NOT NULL, qos TINYINT NOT NULL, typeu BIGINT NOT NULL,"
+        f" body MEDIUMTEXT NOT NULL, UNIQUE KEY place (conversation, seq), UNIQUE KEY sent (send_key)) {_TABLE}",
+        "CREATE TABLE IF NOT EXISTS `cursor` (user_id BIGINT NOT NULL, conversation BIGINT NOT NULL,"
+        " delivered BIGINT NOT NULL, seen BIGINT NOT NULL DEFAULT 0, PRIMARY KEY (user_id, conversation))"
+        f" {_TABLE}",
+        "CREATE TABLE IF NOT EXISTS request (send_key BIGINT NOT NULL PRIMARY KEY, sender_id BIGINT NOT NULL,"
+        " fp VARCHAR(255) NOT NULL, answer MEDIUMTEXT NOT NULL, at_ms BIGINT NOT NULL, KEY request_at (at_ms))"
+        f" {_TABLE}",
+        f"CREATE TABLE IF NOT EXISTS meta (`key` VARCHAR(64) NOT NULL PRIMARY KEY, value TEXT NOT NULL) {_TABLE}",
+        "INSERT IGNORE INTO meta VALUES ('directory', '0')",
+    ),
+)
+
+WORDS: tuple[str, ...] = ("accounts, friends, groups, conversations, messages, cursors, and answers to requests",)
+"""What each step brings, for people."""
+
+
+def version_of(db: Database) -> int:
+    """0: nothing is in the database yet."""
+    made = db.execute(
+        "SELECT count(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'meta'"
+    ).fetchone()[0]
+    if not made:
+        return 0
+    row = db.execute("SELECT value FROM meta WHERE `key` = 'schema'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def migrate(db: Database, upto: int) -> None:
+    """Outside a transaction; waits for others who do the same. A crash leaves the store at the step before."""
+    if db.execute(f"SELECT GET_LOCK({_LOCK}, {_WAIT_S})").fetchone()[0] != 1:
+        raise Unavailable(f"mysql: somebody else has been migrating this database for {_WAIT_S} s")
+    try:
+        for number in range(version_of(db) + 1, upto + 1):
+            for statement in MIGRATIONS[number - 1]:
+                db.execute(statement)
+            db.execute("REPLACE INTO meta VALUES ('schema', ?)", (str(number),))
+    except Again as error:
+        raise Unavailable(f"mysql: a migration met somebody else's lock ({error})") from error
+    finally:
+        db.execute(f"SELECT RELEASE_LOCK({_LOCK})")

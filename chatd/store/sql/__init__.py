@@ -1,0 +1,1 @@
+"""The SQL that both twins share, one class per subject."""

@@ -1,0 +1,145 @@
+"""An SQLite file as chatctl reads and fills it, table by table.
+
+Owns: the canonical rows of store.copy in the tables of store.sqlite.schema, with the index tables of the messages.
+Elsewhere: serving (store.sqlite.tables), the file (store.sqlite.file).
+Fails: BootError when it cannot be opened, 75 when a process has it open; sqlite3.Error passes through.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from chatd.errors import BootError, Exit
+from chatd.store.copy import COUNTED, Row, Table, free_keys
+from chatd.store.sql.send_keys import SendKeys
+from chatd.store.sqlite import file as sqlite_file
+
+
+class SqliteSide:
+    """store.transfer.Side on a file of its own. Nobody can open it as long as this has the write lock."""
+
+    def __init__(self, path: Path, make: bool) -> None:
+        """make: a missing file is made."""
+        self.name = f"sqlite:{path}"
+        if not make and not path.exists():
+            raise BootError(f"{self.name}: there is no such file", Exit.UNAVAILABLE)
+        if holder := sqlite_file.holder(path):
+            raise BootError(f"{self.name}: process {holder} has it open: stop the server first", Exit.TRY_AGAIN)
+        with contextlib.ExitStack() as undo:
+            try:
+                self._lock_fd = sqlite_file.lock(path)
+                undo.callback(os.close, self._lock_fd)
+                fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._db = sqlite_file.connect(path)
+                undo.callback(self._db.close)
+                sqlite_file.make_ready(self._db, path, fill=True)
+            except BlockingIOError:
+                raise BootError(f"{self.name}: somebody is using it", Exit.TRY_AGAIN) from None
+            except (OSError, sqlite3.Error) as error:
+                raise BootError(f"{self.name}: {error}", Exit.UNAVAILABLE) from None
+            undo.pop_all()
+        self._keys = SendKeys()
+
+    def others(self) -> str:
+        return ""
+
+    def doubt(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        self._db.close()
+        os.close(self._lock_fd)
+
+    # ---------------------------------------------------------------- reading
+
+    def view(self) -> None:
+        """Nothing to do: the write lock is held all the time."""
+
+    def rows(self, table: Table, after: Row) -> Iterator[Row]:
+        keys = ", ".join(table.columns[: table.keys])
+        where = f"WHERE ({keys}) > ({', '.join('?' * table.keys)})" if after else ""
+        query = f"SELECT {', '.join(table.columns)} FROM {table.name} {where} ORDER BY {keys}"
+        yield from self._db.execute(query, after)
+
+    def count(self, table: Table) -> int:
+        return int(self._db.execute(f"SELECT count(*) FROM {table.name}").fetchone()[0])
+
+    def counters(self) -> dict[str, int]:
+        found = dict(self._db.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
+        return {name: int(found.get(name, 0)) for name in COUNTED}
+
+    def noted(self, key: str) -> str:
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else ""
+
+    # ---------------------------------------------------------------- filling
+
+    def begin(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        self._db.execute("COMMIT")
+
+    def rollback(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def note(self, key: str, value: str) -> None:
+        if value:
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+        else:
+            self._db.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+    def raise_counters(self, counters: dict[str, int]) -> None:
+        for name, number in counters.items():
+            made = self._db.execute("UPDATE sqlite_sequence SET seq = max(seq, ?2) WHERE name = ?1", (name, number))
+            if not made.rowcount:
+                self._db.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (name, number))
+
+    def load(self, table: Table, rows: list[Row]) -> None:
+        match table.name:
+            case "message":
+                self._load_messages(rows)
+            case "request":
+                self._load_requests(rows)
+            case _:
+                self._insert(table.name, table.columns, rows)
+
+    def _insert(self, table: str, columns: tuple[str, ...], rows: list[Row]) -> None:
+        places = ", ".join("?" * len(columns))
+        self._db.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", rows)
+
+    def _load_messages(self, rows: list[Row]) -> None:
+        """With their index entries, so that no tail is left for a server to read."""
+        first = self._keys.first
+        wanted = [first(int(row[3] or 0), str(row[4])) if row[4] else None for row in rows]
+        keys = free_keys(wanted, self._taken("sent"))
+        columns = "id, conversation, seq, sender_id, fp, sent_at_ms, qos, typeu, body, send_key"
+        self._db.executemany(
+            f"INSERT INTO message ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(*row, key) for row, key in zip(rows, keys, strict=True)],
+        )
+        self._db.executemany("INSERT INTO place VALUES (?, ?, ?)", sorted((row[1], row[2], row[0]) for row in rows))
+        sent = sorted((key, row[0]) for row, key in zip(rows, keys, strict=True) if key is not None)
+        self._db.executemany("INSERT INTO sent VALUES (?, ?)", sent)
+        self._db.execute("UPDATE meta SET value = ? WHERE key = 'merged'", (str(rows[-1][0]),))
+
+    def _load_requests(self, rows: list[Row]) -> None:
+        wanted = [self._keys.first(int(row[0] or 0), str(row[1])) for row in rows]
+        keys = free_keys(wanted, self._taken("request"))
+        self._db.executemany(
+            "INSERT INTO request (sender_id, fp, answer, at_ms, send_key) VALUES (?, ?, ?, ?, ?)",
+            [(*row, key) for row, key in zip(rows, keys, strict=True)],
+        )
+
+    def _taken(self, table: str) -> Callable[[list[int]], set[int]]:
+        def taken(keys: list[int]) -> set[int]:
+            query = f"SELECT send_key FROM {table} WHERE send_key IN ({','.join('?' * len(keys))})"
+            return {row[0] for row in self._db.execute(query, keys)}
+
+        return taken

@@ -1,0 +1,155 @@
+"""The file of the embedded store: opening it, its schema, its backup, and who has it open.
+
+Owns: the connection's settings, the write lock's file, running migrations.
+Elsewhere: the steps themselves (store.sqlite.schema), which schemas are served (store.versions), what is done with an
+open store (store.sqlite.tables), when an operator may migrate (chatd.chatctl.stores).
+Fails: sqlite3.Error and OSError pass through; BootError 78 for a schema or a state this program must not touch, 73 for
+a backup that cannot be made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from chatd.errors import BootError, Exit
+from chatd.store.sqlite import schema as sqlite_schema
+from chatd.store.versions import FILLING, check_filled, check_version
+
+_LOG_PAGES = 50_000
+"""Only if the checkpointer cannot keep up: then SQLite ends the log itself."""
+_CACHE_KIB = 16 * 1024
+_SHARED_LOCK = (0x40000002, 510)
+"""Where SQLite's lock of everybody who has the file open lies."""
+_FLOCK = "hhqqi4x"
+_BACKUP_PAGES = 2000
+
+
+def lock(path: Path) -> int:
+    """The descriptor of the write lock, not yet taken."""
+    return os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """WAL, and durable when a commit returns."""
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2.0, cached_statements=256)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+        db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+def version_of(db: sqlite3.Connection) -> int:
+    """0: nothing is in the file yet."""
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(db: sqlite3.Connection, upto: int) -> None:
+    """Each step is one transaction: a crash leaves the store at the step before."""
+    for number in range(version_of(db) + 1, upto + 1):
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in sqlite_schema.MIGRATIONS[number - 1]:
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {number}")
+            db.execute("COMMIT")
+        except sqlite3.Error:
+            with contextlib.suppress(sqlite3.Error):
+                db.execute("ROLLBACK")
+            raise
+
+
+def make_ready(db: sqlite3.Connection, path: Path, fill: bool = False) -> None:
+    """For whoever is about to use the store, under the write lock. A store without users is brought up, one with users
+    must be at the newest schema. fill: one that is being filled is welcome."""
+    version, newest = version_of(db), len(sqlite_schema.MIGRATIONS)
+    if version != newest:
+        empty = version == 0 or db.execute("SELECT 1 FROM user LIMIT 1").fetchone() is None
+        check_version(version, newest, empty, f"sqlite:{path}")
+        migrate(db, newest)
+    if not fill:
+        row = db.execute("SELECT value FROM meta WHERE key = ?", (FILLING,)).fetchone()
+        check_filled(row[0] if row else "", f"sqlite:{path}")
+
+
+def holder(path: Path) -> int:
+    """A process that has the database open, 0 = nobody but perhaps this process. To be asked before this process opens
+    it: closing what is opened here would end locks of our own."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, *_SHARED_LOCK, 0)
+        kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+        return 0 if kind == fcntl.F_UNLCK else int(pid)
+    finally:
+        os.close(descriptor)
+
+
+def back_up(db: sqlite3.Connection, path: Path, target: Path, watch: Callable[[int, int], None]) -> None:
+    """Copy the open database to `target`, which must not exist: complete, checked and durable, or not there at all.
+    Mode 0640, owner as the database. watch: (pages done, pages in all)."""
+    pages, size = (int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "page_size"))
+    try:
+        room = os.statvfs(target.parent)
+        if room.f_bavail * room.f_frsize < pages * size * 1.05:
+            raise BootError(f"{target.parent}: no room for a backup of {pages * size} bytes", Exit.CANNOT_CREATE)
+        if target.exists():
+            raise BootError(f"{target}: exists already", Exit.CANNOT_CREATE)
+        part = target.with_name(target.name + ".part")
+        part.unlink(missing_ok=True)
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise BootError(f"{target}: cannot be made: {error.strerror}", Exit.CANNOT_CREATE) from None
+    try:
+        os.fchmod(descriptor, 0o640)
+        owner = path.stat()
+        if os.geteuid() == 0:
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        _copy(db, part, watch)
+        os.fsync(descriptor)
+        part.rename(target)
+        _sync_folder(target.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise BootError(f"{target}: the backup failed: {error}", Exit.CANNOT_CREATE) from None
+    finally:
+        part.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _copy(db: sqlite3.Connection, part: Path, watch: Callable[[int, int], None]) -> None:
+    with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as copy:
+        db.backup(copy, pages=_BACKUP_PAGES, progress=lambda _status, left, total: watch(total - left, total))
+        copy.execute("PRAGMA journal_mode = DELETE")
+        told = copy.execute("PRAGMA integrity_check").fetchone()[0]
+        if told != "ok" or version_of(copy) != version_of(db):
+            raise sqlite3.DatabaseError(f"the copy is damaged: {told}")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def backup_name(path: Path, version: int, now_s: float) -> Path:
+    """chatd.db.v1-20260102T030405Z.bak, beside the database; with a number where that is there."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_s))
+    names = (
+        path.with_name(f"{path.name}.v{version}-{stamp}{more}.bak") for more in ("", *map("-{}".format, range(99)))
+    )
+    return next(name for name in names if not name.exists())

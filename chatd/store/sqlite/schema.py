@@ -1,0 +1,49 @@
+"""The tables, as numbered migrations for SQLite.
+
+Owns: MIGRATIONS; number n brings a store from version n-1 to n. A released migration is never edited.
+WORDS says to people what each brings.
+Not here: running them (store.sqlite.file.migrate).
+
+conversation: > 0 is pair.id, < 0 is the group -conversation. message.id rises in commit order.
+place and sent index the messages up to meta.merged; the rest are known by store.sqlite.unindexed.Tail.
+send_key makes (sender, fp) unique at the price of an integer index: see store.sql.send_keys.SendKeys.
+cursor: one row per user and conversation; `delivered` is the highest seq below which nothing is missing,
+`seen` the highest the user has marked as read. request: answers to requests that changed something.
+"""
+
+from __future__ import annotations
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "CREATE TABLE user (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, name_key TEXT UNIQUE,"
+        " password TEXT NOT NULL, created_at_ms INTEGER NOT NULL, seen_at_ms INTEGER NOT NULL DEFAULT 0,"
+        " profile TEXT NOT NULL DEFAULT '{}')",
+        "CREATE TABLE friend (user_id INTEGER NOT NULL, friend_id INTEGER NOT NULL, accepted INTEGER NOT NULL,"
+        " at_ms INTEGER NOT NULL, PRIMARY KEY (user_id, friend_id)) WITHOUT ROWID",
+        "CREATE INDEX friend_asked ON friend (friend_id, at_ms) WHERE accepted = 0",
+        "CREATE TABLE team (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, description TEXT NOT NULL,"
+        " created_at_ms INTEGER NOT NULL)",
+        "CREATE TABLE member (team_id INTEGER NOT NULL, user_id INTEGER NOT NULL, role INTEGER NOT NULL,"
+        " joined_at_ms INTEGER NOT NULL, PRIMARY KEY (team_id, user_id)) WITHOUT ROWID",
+        "CREATE INDEX member_user ON member (user_id, team_id)",
+        "CREATE TABLE pair (id INTEGER PRIMARY KEY, low INTEGER NOT NULL, high INTEGER NOT NULL, UNIQUE (low, high))",
+        "CREATE TABLE message (id INTEGER PRIMARY KEY, conversation INTEGER NOT NULL, seq INTEGER NOT NULL,"
+        " sender_id INTEGER NOT NULL, send_key INTEGER, fp TEXT NOT NULL, sent_at_ms INTEGER NOT NULL,"
+        " qos INTEGER NOT NULL, typeu INTEGER NOT NULL, body TEXT NOT NULL)",
+        "CREATE TABLE place (conversation INTEGER NOT NULL, seq INTEGER NOT NULL, id INTEGER NOT NULL,"
+        " PRIMARY KEY (conversation, seq)) WITHOUT ROWID",
+        "CREATE TABLE sent (send_key INTEGER PRIMARY KEY, id INTEGER NOT NULL)",
+        "CREATE TABLE cursor (user_id INTEGER NOT NULL, conversation INTEGER NOT NULL, delivered INTEGER NOT NULL,"
+        " seen INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (user_id, conversation)) WITHOUT ROWID",
+        "CREATE TABLE request (send_key INTEGER PRIMARY KEY, sender_id INTEGER NOT NULL, fp TEXT NOT NULL,"
+        " answer TEXT NOT NULL, at_ms INTEGER NOT NULL)",
+        "CREATE INDEX request_at ON request (at_ms)",
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+        "INSERT INTO meta VALUES ('directory', '0')",
+        "INSERT INTO meta VALUES ('merged', '0')",
+    ),
+)
+
+WORDS: tuple[str, ...] = (
+    "accounts, friends, groups, conversations of two, messages, cursors, and answers to requests",
+)

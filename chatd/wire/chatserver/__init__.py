@@ -1,0 +1,1 @@
+"""The chatserver wire: JSON objects over TCP, each followed by NUL."""

@@ -1,0 +1,340 @@
+"""The chatserver wire: JSON objects over TCP, each followed by NUL (docs/protocols/chatserver.md).
+
+Owns: ChatserverCodec: what a client may send, and which frames its mode understands.
+Not here: the JSON of the frames it is sent and what fits into them (wire.chatserver.encode); whether the id a
+frame claims is the peer's, pacing and delivery by the kernel's word (core, net).
+Fails: WireError for garbage; an unknown msgid or a bad field is a Malformed.
+
+COMPAT: the deployed C++ client reads one frame of at most 1,023 bytes per recv: compatible mode, the default.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Protocol
+
+import msgspec
+from msgspec import Meta, Struct
+
+from chatd.errors import Disconnect, ErrorCode, WireError
+from chatd.protocol import (
+    Accepted,
+    AddFriend,
+    AnswerFriend,
+    Command,
+    CreateGroup,
+    Deliver,
+    Event,
+    Failed,
+    FriendAnswered,
+    FriendRequested,
+    GroupReady,
+    JoinGroup,
+    Kicked,
+    Login,
+    LoginAccepted,
+    Logout,
+    Malformed,
+    Register,
+    Registered,
+    SendMessage,
+)
+from chatd.wire.chatserver import encode as text
+from chatd.wire.json_stream import ObjectSplitter, as_int, as_str, check_utf8, fields_of, over
+
+COMPATIBLE_FRAME_BYTES = 1023
+"""With the NUL: the deployed client reads into 1,024 zeroed bytes."""
+
+MAX_READ_BYTES = 65536
+
+_Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+class _Request(Protocol):
+    """A frame with its fields. `command` checks what types cannot say."""
+
+    def command(self, body_bytes: int, fp_bytes: int) -> Command: ...
+
+
+class _Login(Struct, gc=False, tag_field="msgid", tag=text.LOGIN):
+    password: str
+    id: _Id | None = None
+    name: str | None = None
+    framing: str | None = None
+
+    def command(self, body_bytes: int, fp_bytes: int) -> Command:
+        streaming = self.framing == "nul"
+        if self.id is not None:
+            # No account has a number below 1; 0 would mean "by name".
+            return Login("", self.id if self.id > 0 else -1, self.password, 0, streaming)
+        if not self.name:
+            return Malformed(ErrorCode.BAD_FIELD, "id or name is missing", text.LOGIN)
+        return Login(self.name, 0, self.password, 0, streaming)
+
+
+class _Logout(Struct, gc=False, tag_field="msgid", tag=text.LOGOUT):
+    id: _Id | None = None
+
+    def command(self, body_bytes: int, fp_bytes: int) -> Command:
+        return Logout(self.id)
+
+
+class _Register(Struct, gc=False, tag_field="msgid", tag=text.REGISTER):
+    name: str
+    password: str
+
+    def command(self, body_bytes: int, fp_bytes: int) -> Command:
+        return Register(self.name, self.password)
+
+
+class _OneChat(Struct, gc=False, tag_field="msgid", tag=text.ONE_CHAT):
+    msg: str
+    id: _Id | None = None
+    toid: _Id | None = None
+    toname: str | None = None
+    fp: str | None = None
+
+    def command(self, body_bytes: int, fp_bytes: int) -> Command:
+        fp = self.fp or ""
+        name = self.toname or ""
+        to = self.toid
+        if over(self.msg, body_bytes) or over(fp, fp_bytes):
+            return _too_long(text.ONE_CHAT, fp)
+        if to is None and not name:
+            return Malformed(ErrorCode.BAD_FIELD, "toid or toname is missing", text.ONE_CHAT, fp)
+        if to is not None and to <= 0:
+            return Malformed(ErrorCode.UNKNOWN_RECIPIENT, "no such user", text.ONE_CHAT, fp)
+        if to is None:
+            return SendMessage(name, 0, 0, self.msg, fp, True, -1, self.id)
+        return SendMessage("", to, 0, self.msg, fp, True, -1, self.id)
+
+
+class _GroupChat(Struct, gc=False, tag_field="msgid", tag=text.GROUP_CHAT):
+    groupid: _Id
+    msg: str
+    id: _Id | None = None
+    fp: str | None = None
+
+    def command(self, body_bytes: int, fp_bytes: int) -> Command:
+        fp = self.fp or ""
+        if over(self.msg, body_bytes) or over(fp, fp_bytes):
+            return _too_long(text.GROUP_CHAT, fp)
+        if self.groupid <= 0:
+            return Malformed(ErrorCode.UNKNOWN_GROUP, "no such group", text.GROUP_CHAT, fp)
+        return SendMessage("", 0, self.groupid, self.msg, fp, True, -1, self.id)
+
+
+class _AddFriend(Struct, gc=False, tag_field="msgid", tag=text.ADD_FRIEND_REQ):
+    friendid: _Id
+    id: _Id | None = None
+
+    def command(self, body_bytes: int, fp_bytes: int) -> Command:
+        if self.friendid <= 0:
+            return Malformed(ErrorCode.UNKNOWN_RECIPIENT, "no such user", text.ADD_FRIEND_REQ)
+        return AddFriend(self.friendid, self.id)
+
+
+class _AnswerFriend(Struct, gc=False, tag_field="msgid", tag=text.ADD_FRIEND_ACK):
+    friendid: _Id
+    flag: bool
+    id: _Id | None = None
+
+    def command(self, body_bytes: int, fp_bytes: int) -> Command:
+        if self.friendid <= 0:
+            return Malformed(ErrorCode.UNKNOWN_RECIPIENT, "no such user", text.ADD_FRIEND_ACK)
+        return AnswerFriend(self.friendid, self.flag, self.id)
+
+
+class _CreateGroup(Struct, gc=False, tag_field="msgid", tag=text.CREATE_GROUP):
+    groupname: str
+    groupdesc: str
+    id: _Id | None = None
+
+    def command(self, body_bytes: int, fp_bytes: int) -> Command:
+        if over(self.groupname, body_bytes) or over(self.groupdesc, body_bytes):
+            return _too_long(text.CREATE_GROUP, "")
+        return CreateGroup(self.groupname, self.groupdesc, self.id)
+
+
+class _JoinGroup(Struct, gc=False, tag_field="msgid", tag=text.JOIN_GROUP):
+    groupid: _Id
+    id: _Id | None = None
+
+    def command(self, body_bytes: int, fp_bytes: int) -> Command:
+        if self.groupid <= 0:
+            return Malformed(ErrorCode.UNKNOWN_GROUP, "no such group", text.JOIN_GROUP)
+        return JoinGroup(self.groupid, self.id)
+
+
+_Frame = _Login | _Logout | _Register | _OneChat | _GroupChat | _AddFriend | _AnswerFriend | _CreateGroup | _JoinGroup
+_READABLE = frozenset(
+    (
+        text.LOGIN,
+        text.LOGOUT,
+        text.REGISTER,
+        text.ONE_CHAT,
+        text.ADD_FRIEND_REQ,
+        text.ADD_FRIEND_ACK,
+        text.CREATE_GROUP,
+        text.JOIN_GROUP,
+        text.GROUP_CHAT,
+    )
+)
+_decode: Callable[[bytes], _Request] = msgspec.json.Decoder(_Frame).decode
+
+_MSGID: dict[type, int] = {
+    Login: text.LOGIN,
+    Logout: text.LOGOUT,
+    Register: text.REGISTER,
+    AddFriend: text.ADD_FRIEND_REQ,
+    AnswerFriend: text.ADD_FRIEND_ACK,
+    CreateGroup: text.CREATE_GROUP,
+    JoinGroup: text.JOIN_GROUP,
+}
+
+
+class ChatserverCodec:
+    """See wire.contract.Codec. Limits in bytes; max_frame_bytes is for reading, 0 = MAX_READ_BYTES; in streaming
+    mode also for writing. Until a login that asked for streaming mode succeeds, the mode is compatible.
+
+    A WireError is told to the peer by encode(Failed(error.code, error.text, None, error.ref)).
+    """
+
+    __slots__ = (
+        "_body_bytes",
+        "_fp_bytes",
+        "_limit",
+        "_pace_ms",
+        "_splitter",
+        "_streaming",
+        "_wants_streaming",
+        "pace_ms",
+    )
+
+    def __init__(self, max_frame_bytes: int, pace_ms: int, body_bytes: int, fp_bytes: int) -> None:
+        self.pace_ms = pace_ms
+        self._pace_ms = pace_ms
+        self._limit = max_frame_bytes or MAX_READ_BYTES
+        self._body_bytes = body_bytes
+        self._fp_bytes = fp_bytes
+        self._splitter = ObjectSplitter(self._limit)
+        self._streaming = False
+        self._wants_streaming = False  # of the last LOGIN read
+
+    @property
+    def text_bytes(self) -> int:
+        return 0
+
+    # ------------------------------------------------------------ bytes to commands
+
+    def receive(self, data: bytes) -> Iterator[Command]:
+        for frame in self._splitter.split(data):
+            command = self._command(frame)
+            if isinstance(command, Login):
+                self._wants_streaming = command.streaming
+            yield command
+
+    def _command(self, frame: bytes) -> Command:
+        check_utf8(frame)
+        if frame.count(b'"msgid"') > 1:
+            _refuse_second_msgid(frame)
+        try:
+            return _decode(frame).command(self._body_bytes, self._fp_bytes)
+        except ValueError as error:
+            return _malformed(frame, str(error))
+
+    # ------------------------------------------------------------ events to bytes
+
+    @property
+    def _write_limit(self) -> int:
+        return max(self._limit, COMPATIBLE_FRAME_BYTES) if self._streaming else COMPATIBLE_FRAME_BYTES
+
+    def encode(self, event: Event) -> bytes:
+        if isinstance(event, Deliver):
+            return self._deliver(event)
+        match event:
+            case Accepted():
+                return self._accepted(event)
+            case LoginAccepted():
+                return self.encode_login(event)[0]
+            case Failed():
+                return self._failed(event)
+            case Registered():
+                return text.frame({"msgid": text.REGISTER_ACK, "errno": 0, "id": event.user.id})
+            case FriendRequested():
+                return text.friend_request(event.request, self._write_limit, self._streaming)
+            case FriendAnswered():
+                return text.friend_answer(event, self._write_limit, self._streaming)
+            case GroupReady():
+                return text.group_ack(event.group, self._write_limit)
+            case Kicked():
+                code = ErrorCode.NOT_ALLOWED if event.by_admin else ErrorCode.ALREADY_LOGGED_IN
+                why = Disconnect.KICKED_BY_ADMIN if event.by_admin else Disconnect.KICKED_DUPLICATE
+                return text.error(code, event.reason or why.text, 0, "", self._write_limit)
+        return b""
+
+    def encode_login(self, event: LoginAccepted) -> tuple[bytes, int]:
+        """Changes the mode to what the last LOGIN asked for, so pace_ms may change."""
+        self._streaming = self._wants_streaming
+        self.pace_ms = 0 if self._streaming else self._pace_ms
+        return text.login_ack(event, self._write_limit, self._streaming)
+
+    def _deliver(self, event: Deliver) -> bytes:
+        limit, streaming = self._write_limit, self._streaming
+        key = f"chatserver nul {limit}" if streaming else "chatserver"
+        frame = event.frames.get(key)
+        if frame is None:
+            frame = event.frames[key] = text.chat(event.message, limit, streaming)
+        return frame
+
+    def _accepted(self, event: Accepted) -> bytes:
+        if not self._streaming or not event.command.fp:
+            return b""
+        time = text.time_text(event.sent_at_ms)
+        return text.frame({"msgid": text.ACK, "fp": event.command.fp, "seq": event.seq, "time": time})
+
+    def _failed(self, event: Failed) -> bytes:
+        command, limit = event.command, self._write_limit
+        if isinstance(command, Login):
+            errno = 2 if event.code == ErrorCode.ALREADY_LOGGED_IN else 1
+            return text.login_refused(errno, event.text, limit)
+        if isinstance(command, Register):
+            return text.register_refused(event.text, limit)
+        if isinstance(command, SendMessage):
+            ref = text.GROUP_CHAT if command.to_group else text.ONE_CHAT
+        elif isinstance(command, Malformed):
+            ref = command.ref
+        else:
+            ref = _MSGID.get(type(command), event.ref)
+        fp = getattr(command, "fp", "")[: self._fp_bytes] if self._streaming else ""
+        return text.error(event.code, event.text, ref, fp, limit)
+
+
+def _too_long(msgid: int, fp: str) -> Malformed:
+    return Malformed(ErrorCode.TOO_LONG, "too long", msgid, fp)
+
+
+def _malformed(frame: bytes, why: str) -> Malformed:
+    """What is the matter with a frame the typed decoder refused. WireError when it is garbage."""
+    fields = fields_of(frame)
+    msgid = as_int(fields.get("msgid"))
+    if msgid is None:
+        raise WireError(ErrorCode.INVALID_PACKET, "no msgid")
+    if msgid not in _READABLE:
+        return Malformed(ErrorCode.UNKNOWN_REQUEST, "unknown msgid", msgid if abs(msgid) < 2**63 else 0)
+    return Malformed(ErrorCode.BAD_FIELD, why, msgid, as_str(fields.get("fp")))
+
+
+def _refuse_second_msgid(frame: bytes) -> None:
+    """WireError if the object has two of them: nobody can say which message it is."""
+
+    def names(pairs: list[tuple[str, Any]]) -> list[str]:
+        return [name for name, _ in pairs]
+
+    try:
+        twice = json.loads(frame, object_pairs_hook=names).count("msgid") > 1
+    except (ValueError, RecursionError) as error:
+        raise WireError(ErrorCode.INVALID_PACKET, "not JSON") from error
+    if twice:
+        raise WireError(ErrorCode.INVALID_PACKET, "two msgids")

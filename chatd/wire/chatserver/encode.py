@@ -1,0 +1,232 @@
+"""What chatd says on the chatserver wire: every frame's JSON, and what of it fits into one frame.
+
+Owns: the fields of each message number from server to client, cutting of texts, the fitting of LOGIN_ACK.
+Not here: which frames a peer understands, and reading (wire.chatserver.codec).
+Every function returns whole frames with their NUL, of at most `limit` bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+import msgspec
+from msgspec import Struct
+
+from chatd.model import Friend, FriendRequest, Group, Member, Message, Role, User
+from chatd.protocol import FriendAnswered, LoginAccepted
+from chatd.wire.json_stream import fit
+
+LOGIN, LOGIN_ACK, LOGOUT, REGISTER, REGISTER_ACK, ONE_CHAT, ADD_FRIEND_REQ, ADD_FRIEND_ACK = range(1, 9)
+CREATE_GROUP, JOIN_GROUP, GROUP_CHAT, ERROR, ACK, GROUP_ACK = range(9, 15)
+
+_LEAST_ENTRY_BYTES = 32
+"""No entry of LOGIN_ACK is shorter: with less room, stop looking."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class OneChat(Struct, gc=False, frozen=True, omit_defaults=True):
+    """conv, seq and fp: streaming mode only. A client that has seen (conv, seq) is given it again and drops it."""
+
+    msgid: int
+    id: int
+    name: str
+    toid: int
+    msg: str
+    time: str
+    conv: int = 0
+    seq: int = 0
+    fp: str = ""
+
+
+class GroupChat(Struct, gc=False, frozen=True, omit_defaults=True):
+    msgid: int
+    id: int
+    name: str
+    groupid: int
+    msg: str
+    time: str
+    conv: int = 0
+    seq: int = 0
+    fp: str = ""
+
+
+@functools.lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds).isoformat(" ")
+
+
+def time_text(at_ms: int) -> str:
+    """`YYYY-MM-DD HH:MM:SS`, server local time."""
+    return _second(at_ms // 1000)
+
+
+def frame(content: object) -> bytes:
+    return _encode(content) + b"\0"
+
+
+def chat_json(message: Message, text: str, streaming: bool) -> bytes:
+    """The object of msgid 6 or 11, without NUL."""
+    conversation, seq, fp = (message.conversation, message.seq, message.fp) if streaming else (0, 0, "")
+    sender, name, time = message.sender_id, message.sender_name, time_text(message.sent_at_ms)
+    if message.group_id:
+        return _encode(GroupChat(GROUP_CHAT, sender, name, message.group_id, text, time, conversation, seq, fp))
+    return _encode(OneChat(ONE_CHAT, sender, name, message.to_id, text, time, conversation, seq, fp))
+
+
+def chat(message: Message, limit: int, streaming: bool) -> bytes:
+    """The frame of a message; its text is cut when it is too long."""
+    return fit(lambda text: chat_json(message, text, streaming) + b"\0", message.body, limit)
+
+
+def friend_request(request: FriendRequest, limit: int, streaming: bool) -> bytes:
+    return _fitted(lambda name: friend_request_content(request, name, streaming), request.sender.name, limit)
+
+
+def friend_request_content(request: FriendRequest, name: str, streaming: bool) -> dict[str, object]:
+    sender = request.sender.id
+    text = f"{name} ({sender}) asks to be your friend"
+    content = {"msgid": ADD_FRIEND_REQ, "msg": text, "from": sender, "toid": request.to}
+    return {**content, "name": name} if streaming else content
+
+
+def friend_answer(event: FriendAnswered, limit: int, streaming: bool) -> bytes:
+    verb = "accepted" if event.accepted else "refused"
+
+    def content(name: str) -> dict[str, object]:
+        text = f"{name} ({event.by.id}) has {verb} your friend request"
+        content = {"msgid": ADD_FRIEND_ACK, "msg": text, "from": event.by.id, "toid": event.to}
+        return {**content, "name": name, "flag": event.accepted} if streaming else content
+
+    return _fitted(content, event.by.name, limit)
+
+
+def group_ack(group: Group, limit: int) -> bytes:
+    def content(name: str) -> dict[str, object]:
+        return {"msgid": GROUP_ACK, "errno": 0, "groupid": group.id, "groupname": name}
+
+    return _fitted(content, group.name, limit)
+
+
+def login_refused(errno: int, text: str, limit: int) -> bytes:
+    return _fitted(lambda text: {"msgid": LOGIN_ACK, "errno": errno, "errmsg": text}, text, limit)
+
+
+def register_refused(text: str, limit: int) -> bytes:
+    return _fitted(lambda text: {"msgid": REGISTER_ACK, "errno": 1, "errmsg": text}, text, limit)
+
+
+def error(errno: int, text: str, ref: int, fp: str, limit: int) -> bytes:
+    """`fp` "" = the message refused had none, or the peer knows no fp."""
+    named = {"fp": fp} if fp else {}
+    return _fitted(lambda text: {"msgid": ERROR, "errno": errno, "errmsg": text, "ref": ref, **named}, text, limit)
+
+
+def _fitted(content: Callable[[str], object], text: str, limit: int) -> bytes:
+    return fit(lambda text: frame(content(text)), text, limit)
+
+
+# ---------------------------------------------------------------- LOGIN_ACK
+
+
+class _LoginAck:
+    """A LOGIN_ACK that grows within `limit`. The arrays hold JSON strings, quoted and escaped."""
+
+    def __init__(self, user: User, limit: int) -> None:
+        def head(name: str) -> bytes:
+            return _encode({"msgid": LOGIN_ACK, "errno": 0, "id": user.id, "name": name})
+
+        self._head = fit(head, user.name, limit - 1)
+        self.room = limit - 1 - len(self._head)
+        self._arrays: dict[str, list[bytes]] = {"offlinemsg": [], "friends": [], "groups": []}
+
+    def add(self, name: str, text: bytes) -> bool:
+        """Append the JSON `text` as a string to the array `name`; False when there is no room for it."""
+        array, entry = self._arrays[name], _encode(text.decode())
+        size = len(entry) + (1 if array else len(name) + len(',"":[]'))
+        if size > self.room:
+            return False
+        self.room -= size
+        array.append(entry)
+        return True
+
+    def add_all(self, name: str, texts: Iterable[bytes]) -> None:
+        """Append those there is room for."""
+        for text in texts:
+            if self.room < _LEAST_ENTRY_BYTES:
+                return
+            self.add(name, text)
+
+    def add_groups(self, groups: Iterable[Group]) -> None:
+        """First the groups there is room for, then of their members those there is room for."""
+        chosen = []
+        for group in groups:
+            if self.room < _LEAST_ENTRY_BYTES:
+                break
+            if self.add("groups", _group(group, [])):
+                chosen.append(group)
+        for index, group in enumerate(chosen):
+            users = self._members(group)
+            if users:
+                self._arrays["groups"][index] = _encode(_group(group, users).decode())
+
+    def _members(self, group: Group) -> list[str]:
+        """Takes the room of those that fit: each is a string in a string, so it is escaped twice."""
+        users: list[str] = []
+        for member in group.members:
+            if self.room < _LEAST_ENTRY_BYTES:
+                break
+            user = _member(member).decode()
+            size = len(_encode(_encode(user).decode())) - len('""') + (1 if users else 0)
+            if size <= self.room:
+                self.room -= size
+                users.append(user)
+        return users
+
+    def frame(self) -> bytes:
+        parts = [self._head[:-1]]
+        for name, array in self._arrays.items():
+            if array:
+                parts.append(b',"%b":[%b]' % (name.encode(), b",".join(array)))
+        return b"".join(parts) + b"}\0"
+
+
+def login_ack(event: LoginAccepted, limit: int, streaming: bool) -> tuple[bytes, int]:
+    """The answer and how many of event.waiting, from the first, it contains.
+
+    What does not fit is left out in this order: waiting messages, members of groups, groups, friends, friend
+    requests. Cost: linear in what the event holds, and in `limit` where nothing more fits.
+    """
+    ack = _LoginAck(event.user, limit)
+    ack.add_all("offlinemsg", (_request(each, streaming) for each in event.requests))
+    ack.add_all("friends", map(_friend, event.friends))
+    ack.add_groups(event.groups)
+    taken = 0
+    for message in event.waiting:
+        if not ack.add("offlinemsg", chat_json(message, message.body, streaming)):
+            break
+        taken += 1
+    return ack.frame(), taken
+
+
+def _request(request: FriendRequest, streaming: bool) -> bytes:
+    return _encode(friend_request_content(request, request.sender.name, streaming))
+
+
+def _friend(friend: Friend) -> bytes:
+    return _encode({"id": friend.id, "name": friend.name, "state": _state(friend.online)})
+
+
+def _group(group: Group, users: list[str]) -> bytes:
+    return _encode({"id": group.id, "groupname": group.name, "groupdesc": group.description, "users": users})
+
+
+def _member(member: Member) -> bytes:
+    role = "creator" if member.role == Role.OWNER else "normal"
+    return _encode({"id": member.id, "name": member.name, "state": _state(member.online), "role": role})
+
+
+def _state(online: bool) -> str:
+    return "online" if online else "offline"

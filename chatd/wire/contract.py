@@ -1,0 +1,49 @@
+"""What every codec is: the contract between net.connection and a wire.
+
+Owns: the Codec contract. The codecs: wire.chatserver.codec, wire.mobileimsdk.codec, wire.echo. Sockets are in net,
+meaning in core.
+Fails: WireError for bytes after which the stream cannot be trusted; everything less is a Malformed command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from chatd.protocol import Command, Event, LoginAccepted
+
+
+class Codec(Protocol):
+    """One connection's translator. Holds the bytes of an incomplete frame and nothing else of any size.
+
+    An idle codec must be small (10,000 idle connections are a benchmark): __slots__, shared empty bytes.
+    """
+
+    pace_ms: int
+    """Least time between two frames to this peer, milliseconds; 0 = none. May fall to 0 after a login."""
+
+    @property
+    def text_bytes(self) -> int:
+        """Room for the text and the fp of a ServerMessage, counted as JSON strings; 0 where this wire has none."""
+        ...
+
+    def receive(self, data: bytes) -> Iterator[Command]:
+        """Commands of `data` joined with what was left over, in order.
+
+        Yields each command before looking at the next frame, so good commands before a bad frame are
+        served. Raises WireError at a frame after which the rest cannot be trusted. Bounded: never
+        buffers more than one frame's limit plus one read.
+        """
+        ...
+
+    def encode(self, event: Event) -> bytes:
+        """The whole frame(s) for `event`, or b"" where this wire has no way to say it.
+
+        A LoginAccepted given here carries no waiting messages; see encode_login. Failed with
+        NOT_LOGGED_IN is encoded while the refused command is the last one yielded.
+        """
+        ...
+
+    def encode_login(self, event: LoginAccepted) -> tuple[bytes, int]:
+        """The login answer and how many of `event.waiting`, from the first, it contains."""
+        ...

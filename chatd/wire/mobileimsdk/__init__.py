@@ -1,0 +1,1 @@
+"""The MobileIMSDK wire: packets of JSON over TCP, UDP and WebSocket."""

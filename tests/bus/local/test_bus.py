@@ -1,0 +1,357 @@
+"""The local bus: the contract, and what only it has (links, queues, sockets in a directory)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+import stat
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatd.bus.local.bus import LocalBus
+from chatd.bus.local.link import HEADER, Kind, frame
+from chatd.bus.local.peer import Limits
+from chatd.errors import Unavailable
+from tests.bus.contract import BusContract, Stage, play
+from tests.bus.member import Member, eventually
+
+QUICK = Limits(ping_s=0.2, silent_s=0.8)
+SMALL_QUEUE = Limits(ping_s=0.2, silent_s=0.8, queue_bytes=256 * 1024)
+FRESH = 1 << 30
+
+
+class LocalPlace:
+    def __init__(self, directory: Path, limits: Limits = QUICK) -> None:
+        self.directory = directory
+        self.limits = limits
+        self.arguments = ["local", str(directory), str(limits.ping_s), str(limits.silent_s), str(limits.queue_bytes)]
+
+    def bus(self, slot: int) -> LocalBus:
+        return LocalBus(self.directory / "bus", self.directory / "claims", slot, self.limits)
+
+    def sockets(self) -> list[Path]:
+        return sorted((self.directory / "bus").iterdir())
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> LocalPlace:
+    return LocalPlace(tmp_path)
+
+
+class TestContract(BusContract):
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> LocalPlace:
+        return LocalPlace(tmp_path)
+
+
+class TestPeers:
+    def test_a_socket_is_its_owners_alone_and_goes_with_the_bus(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            before = os.umask(0o022)
+            try:
+                a = await stage.member()
+            finally:
+                os.umask(before)
+            (path,) = place.sockets()
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            await a.bus.close()
+            assert place.sockets() == []
+
+        play(place, scenario)
+
+    def test_the_socket_of_a_dead_worker_is_removed(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            b = await stage.agent()
+            await b.kill()
+            assert len(place.sockets()) == 1
+            a = await stage.member()
+            (path,) = place.sockets()
+            assert path.name.startswith("2-")
+            assert a.bus.healthy
+            assert a.gaps == 0
+
+        play(place, scenario)
+
+    def test_open_does_not_wait_for_ever_for_a_stopped_worker(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            b = await stage.agent()
+            await b.call("subscribe", [1])
+            b.stop()
+            a = await stage.member()
+            a.bus.publish(1, b"b is not known yet")
+            b.go_on()
+            # b is told that its subscription came too late for what was published before.
+            await b.until_gap()
+            a.bus.publish(1, b"now it is")
+            await b.until_received(1)
+            assert b.received == [(1, b"now it is")]
+
+        play(place, scenario)
+
+    def test_health_follows_a_peer_that_stops_and_goes_on(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.member(), await stage.agent()
+            await eventually(lambda: a.bus.healthy)
+            b.stop()
+            await eventually(lambda: not a.bus.healthy)
+            async with asyncio.timeout(0.5):
+                await a.bus.subscribe([1])  # a peer known to be silent is not waited for
+            b.go_on()
+            await eventually(lambda: a.bus.healthy)
+            await a.until_gap()
+
+        play(place, scenario)
+
+    def test_a_directory_that_cannot_be_used(self, tmp_path: Path) -> None:
+        async def opened(directory: Path) -> None:
+            bus = LocalBus(directory, tmp_path / "claims", 0)
+            try:
+                await bus.open(lambda topic, data: None, lambda: None, lambda key: None)
+            finally:
+                await bus.close()
+
+        (tmp_path / "file").write_text("")
+        for directory in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("long" * 30)):
+            with pytest.raises(Unavailable, match="cannot join the bus"):
+                asyncio.run(opened(directory))
+
+    def test_strangers_do_no_harm(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.members(2)
+            await b.bus.subscribe([1])
+            nonsense = [
+                b"GET / HTTP/1.0\r\n\r\n" * 100,
+                frame(Kind.HELLO, 99, b"9-9-9.sock"),
+                frame(Kind.SUBSCRIBE, 1, bytes(8)),
+                frame(77, 1),
+                HEADER.pack(1 << 31, Kind.PUBLISH, 1),
+            ]
+            path = next(path for path in place.sockets() if path.name.startswith("2-"))
+            for data in nonsense:
+                stranger = socket.socket(socket.AF_UNIX)
+                stranger.connect(str(path))
+                stranger.sendall(data)
+                stranger.setblocking(False)
+                async with asyncio.timeout(5):
+                    assert await asyncio.get_running_loop().sock_recv(stranger, 1) == b""
+                stranger.close()
+            with socket.socket(socket.AF_UNIX) as silent:
+                silent.connect(str(path))
+            a.bus.publish(1, b"still here")
+            await b.until_received(1)
+            assert (b.received, b.gaps) == ([(1, b"still here")], 0)
+            assert not await b.sees(0)
+
+        play(place, scenario)
+
+
+class TestConfirmation:
+    """subscribe() waits until every peer that answers has confirmed it."""
+
+    def test_a_peer_that_does_not_answer_is_not_waited_for_and_makes_a_gap_later(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.member(), await stage.agent()
+            await a.bus.subscribe([1])
+            b.stop()
+            started = time.monotonic()
+            await asyncio.gather(a.bus.subscribe([2]), a.bus.subscribe([2]), a.bus.subscribe([3]))
+            assert 0.9 < time.monotonic() - started < 3
+            assert a.gaps == 0
+            b.go_on()
+            await a.until_gap()
+            await b.call("publish", [(2, "late")])
+            await a.until_received(1)
+            assert a.received == [(2, b"late")]
+            started = time.monotonic()
+            await a.bus.subscribe([4])
+            assert time.monotonic() - started < 0.9
+
+        play(place, scenario)
+
+    def test_a_peer_that_dies_before_it_answered_makes_a_gap(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            b, c = await stage.agent(), await stage.agent()
+            b.stop()
+            c.stop()
+            a = await stage.member()
+            await a.bus.subscribe([1])
+            await b.kill()
+            await a.until_gap()
+            c.go_on()
+            await a.until_gap(1)
+            await c.call("publish", [(1, "from c")])
+            await a.until_received(1)
+
+        play(place, scenario)
+
+    def test_two_callers_that_subscribe_to_one_topic_both_wait(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.member(), await stage.agent()
+            b.stop()
+            first = asyncio.create_task(a.bus.subscribe([2]))
+            await asyncio.sleep(0)
+            second = asyncio.create_task(a.bus.subscribe([2]))
+            done, _ = await asyncio.wait([first, second], timeout=0.3, return_when=asyncio.FIRST_COMPLETED)
+            assert not done
+            b.go_on()
+            await asyncio.gather(first, second)
+
+        play(place, scenario)
+
+
+class TestBrokenLinks:
+    """A link cut while both ends live. Nothing in the contract can do that, so these look inside."""
+
+    @staticmethod
+    def peer_of(member: Member) -> Any:
+        (peer,) = member.bus._peers.values()  # type: ignore[attr-defined]
+        return peer
+
+    async def cut(self, sender: Member, receiver: Member) -> None:
+        """Both ends know, and the next tick makes the link anew: one that is lost soon after it was tried waits."""
+        peer = self.peer_of(sender)
+        peer.tried_at = asyncio.get_running_loop().time()
+        peer.link.abort()
+        await eventually(lambda: self.peer_of(receiver).inbound is None)
+        assert peer.link is None
+
+    @pytest.mark.parametrize("end", ["sender", "receiver"])
+    def test_is_made_anew_and_told_as_a_gap(self, place: LocalPlace, end: str) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.members(2)
+            await a.bus.subscribe([1])
+            await b.bus.subscribe([2])
+            await asyncio.sleep(QUICK.ping_s)  # a link that just came up is made anew at the next tick only
+            for round_number in range(3):
+                gaps = b.gaps
+                if end == "sender":
+                    self.peer_of(a).link.abort()
+                else:
+                    self.peer_of(b).inbound.close()
+                # The side that listens learns of it; what is published meanwhile is lost.
+                await b.until_gap(gaps)
+                await eventually(lambda: a.bus.healthy and b.bus.healthy and self.peer_of(b).synced)
+                await a.bus.subscribe([10 + round_number])
+                received = len(b.received)
+                a.bus.publish(2, b"%d" % round_number)
+                await b.until_received(received + 1)
+                assert b.received[-1] == (2, b"%d" % round_number)
+                b.bus.publish(1, b"the other way")
+                b.bus.publish(10 + round_number, b"and the new topic")
+                await a.until_received(2 * round_number + 2)
+
+        play(place, scenario)
+
+    def test_a_publish_while_there_is_no_link_makes_a_gap_when_it_is_back(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.members(2)
+            await b.bus.subscribe([2])
+            await self.cut(a, b)
+            gaps = b.gaps
+            a.bus.publish(2, b"lost")
+            await eventually(lambda: self.peer_of(a).link is not None)
+            a.bus.publish(2, b"heard, or a gap after it")
+            await b.until_gap(gaps)
+            await b.bus.subscribe([3])
+            a.bus.publish(2, b"heard")
+            await b.until(lambda: (2, b"heard") in b.received)
+            assert (2, b"lost") not in b.received
+
+        play(place, scenario)
+
+    def test_topics_given_up_while_there_is_no_link_are_forgotten(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.members(2)
+            await b.bus.subscribe([2, 3])
+            await self.cut(b, a)
+            assert not await a.sees(2)
+            b.bus.unsubscribe([2])
+            await a.until_sees(3)
+            assert not await a.sees(2)
+
+        play(place, scenario)
+
+    def test_subscribing_again_waits_for_a_link_that_is_made_anew(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.members(2)
+            await b.bus.subscribe([2])
+            await self.cut(b, a)
+            await b.bus.subscribe([2])
+            a.bus.publish(2, b"heard")
+            await b.until_received(1)
+            await b.until_gap()
+
+        play(place, scenario)
+
+    def test_what_a_dead_worker_sent_is_read_to_its_end_and_then_the_gap_is_told(self, place: LocalPlace) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.member(), await stage.agent()
+            await a.bus.subscribe([1])
+            await eventually(lambda: self.peer_of(a).synced)
+            transport = self.peer_of(a).inbound._transport
+            transport.pause_reading()
+            await b.call("publish", [(1, "last words")])
+            await b.call("elsewhere", 1)  # a turn later: they have left
+            await b.kill()
+            await eventually(lambda: not a.bus._peers)  # type: ignore[attr-defined]
+            assert (a.received, a.gaps) == ([], 0)
+            transport.resume_reading()
+            await a.until_gap()
+            assert a.received == [(1, b"last words")]
+
+        play(place, scenario)
+
+
+class TestOverflow:
+    def test_a_peer_that_does_not_read_costs_a_bounded_queue_and_hears_of_the_gap(self, tmp_path: Path) -> None:
+        place = LocalPlace(tmp_path, SMALL_QUEUE)
+
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.member(), await stage.agent()
+            await b.call("subscribe", [1, 2])
+            b.stop()
+            before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            for _ in range(1000):
+                for _ in range(10):
+                    a.bus.publish(1, bytes(10_000))
+                await asyncio.sleep(0)
+            grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib
+            assert grown_kib < 8 * 1024  # of the 100 MB published
+            b.go_on()
+            await b.until_gap()
+            assert len(b.received) < 1000
+            a.bus.publish(2, b"after the gap")
+            await b.until(lambda: (2, b"after the gap") in b.received)
+            assert b.gaps == 1
+
+        play(place, scenario)
+
+    def test_requests_that_pile_up_cut_the_link_and_the_peer_catches_up_later(self, tmp_path: Path) -> None:
+        place = LocalPlace(tmp_path, Limits(ping_s=0.2, silent_s=0.3, queue_bytes=16 * 1024))
+
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.member(), await stage.agent()
+            b.stop()
+            await eventually(lambda: not a.bus.healthy)
+            (peer,) = a.bus._peers.values()  # type: ignore[attr-defined]
+            first_link = peer.link
+            for number in range(20_000):
+                await a.bus.subscribe([number])
+                a.bus.unsubscribe([number - 10])
+                if number % 100 == 0:
+                    await asyncio.sleep(0)
+            await eventually(lambda: peer.link is not first_link)
+            b.go_on()
+            await a.until_gap()
+            await eventually(lambda: a.bus.healthy)
+            await a.bus.subscribe([FRESH])
+            await b.call("publish", [(19_000, "not wanted any more"), (19_999, "wanted"), (FRESH, "fresh")])
+            await a.until_received(2)
+            assert a.received == [(19_999, b"wanted"), (FRESH, b"fresh")]
+
+        play(place, scenario)

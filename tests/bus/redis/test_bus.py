@@ -1,0 +1,132 @@
+"""The Redis bus on one real server: the whole contract, and what its URL may say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chatd.bus.redis.bus import RedisBus
+from chatd.bus.redis.settings import read
+from chatd.errors import BootError, Exit, Unavailable
+from tests.bus.contract import BusContract, Stage, play
+from tests.bus.redis_place import RedisPlace, wait_until_old
+from tests.harness.daemon import free_port
+from tests.harness.redis import Certificates, RedisServer
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        wait_until_old(server)
+        yield server
+
+
+class TestContract(BusContract):
+    @pytest.fixture
+    def place(self, server: RedisServer) -> RedisPlace:
+        return RedisPlace(server.url)
+
+
+def refusal_of(url: str) -> str:
+    """The one line a worker leaves with that cannot open this bus."""
+
+    async def opened() -> None:
+        bus = RedisBus(url, "test", 2.0, 0)
+        try:
+            await bus.open(lambda topic, data: None, lambda: None, lambda key: None)
+        finally:
+            await bus.close()
+
+    with pytest.raises(Unavailable) as caught:
+        asyncio.run(opened())
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+class TestRefusedAtBoot:
+    def test_nobody_listens(self, tmp_path: Path) -> None:
+        port = free_port()
+        text = refusal_of(f"redis://127.0.0.1:{port}/0")
+        assert text.startswith(f"cannot use redis at 127.0.0.1:{port}: ")
+        assert "Connect" in text or "refused" in text
+        assert refusal_of(f"unix:{tmp_path}/nothing.sock").startswith(f"cannot use redis at {tmp_path}/nothing.sock: ")
+
+    def test_a_wrong_password_is_told_and_not_repeated(self, tmp_path: Path) -> None:
+        with RedisServer(tmp_path, password="right") as server:
+            for secret in (":wrong@", "somebody:wrong@", ""):
+                text = refusal_of(f"redis://{secret}127.0.0.1:{server.port}")
+                assert text.startswith(f"cannot use redis at 127.0.0.1:{server.port}: ")
+                assert "WRONGPASS" in text or "NOAUTH" in text
+                assert "wrong@" not in text
+
+    def test_a_replica_is_no_place(self, tmp_path: Path, server: RedisServer) -> None:
+        with RedisServer(tmp_path, options=(f"replicaof {server.host} {server.port}",)) as replica:
+            assert refusal_of(replica.url).endswith("it is a replica, not a master")
+
+    def test_a_certificate_that_nobody_vouches_for(self, tmp_path: Path) -> None:
+        with RedisServer(tmp_path, tls=Certificates.make(tmp_path)) as server:
+            text = refusal_of(f"rediss://127.0.0.1:{server.port}/0")
+            assert "certificate" in text.lower() or "CERTIFICATE" in text
+
+    def test_a_server_that_wants_a_certificate_of_us(self, tmp_path: Path) -> None:
+        made = Certificates.make(tmp_path)
+        with RedisServer(tmp_path, tls=made, options=("tls-auth-clients yes",)) as server:
+            assert refusal_of(server.url).startswith("cannot use redis at 127.0.0.1")
+
+            async def scenario(stage: Stage) -> None:
+                a = await stage.member()
+                assert a.bus.healthy
+
+            proof = f"&ssl_certfile={made.certificate}&ssl_keyfile={made.key}"
+            play(RedisPlace(server.url + proof), scenario)
+
+    def test_a_server_that_never_answers(self, tmp_path: Path) -> None:
+        with RedisServer(tmp_path) as server:
+            server.pause()
+            assert refusal_of(server.url) == f"cannot use redis at 127.0.0.1:{server.port}: no answer in time"
+
+
+class TestUrls:
+    @pytest.mark.parametrize(
+        ("url", "what"),
+        [
+            ("redis://:secret@h:port/0", "is not HOST:PORT"),
+            ("redis://:secret/more@h:1/0", "is not HOST:PORT"),
+            ("redis://[secret", "is not a URL"),
+            ("redis://:secret@h/0?timeout=3", "has no option timeout"),
+            ("unix:", "unix: needs a path"),
+            ("redis://:secret@h/x", "a database is a number"),
+            ("redis+sentinel://:secret@h", "needs the sentinels' name"),
+            ("redis+cluster://:secret@h/3", "a cluster has no databases but 0"),
+            ("redis://:secret@h,i/3", "has more than one server"),
+            ("redis+x://:secret@h", "redis+x: is no place of Redis"),
+            ("rediss://:secret@h?ssl_ca_certs=/no/such/file", "TLS: "),
+            ("rediss://:secret@h?ssl_cert_reqs=maybe", "ssl_cert_reqs: required, optional or none"),
+        ],
+    )
+    def test_one_that_means_nothing_is_refused_without_its_password(self, url: str, what: str) -> None:
+        with pytest.raises(BootError) as caught:
+            read(url)
+        assert what in str(caught.value)
+        assert "secret" not in str(caught.value)
+        assert caught.value.exit_code is Exit.CONFIG
+
+    def test_what_they_say(self) -> None:
+        assert read("redis://h").addresses == (("h", 6379),)
+        assert read("redis://u:p%40@h:1/3").login == ("AUTH", "u", "p@")
+        assert read("redis://u:p%40@h:1/3").db == 3
+        assert read("unix:/run/redis.sock?db=2&password=x").addresses == (("/run/redis.sock", 0),)
+        assert read("unix:///run/redis.sock?db=2&password=x").login == ("AUTH", "default", "x")
+        place = read("redis+sentinel://:p@a:1,b/chat/4?sentinel_password=q")
+        assert (place.kind, place.addresses, place.service, place.db) == (
+            "sentinel", (("a", 1), ("b", 26379)), "chat", 4
+        )  # fmt: skip
+        assert place.sentinel_login == ("AUTH", "default", "q")
+        assert read("redis+cluster://a:1,b:2").addresses == (("a", 1), ("b", 2))
+        tls = read("rediss://h?ssl_cert_reqs=none").tls
+        assert tls is not None
+        assert not tls.check_hostname

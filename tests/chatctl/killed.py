@@ -1,0 +1,34 @@
+"""`python -m tests.chatctl.killed N …`: chatctl that ends by kill -9 in the middle of the N-th batch it writes: the
+rows are in the destination's transaction, the note of how far it is, and the commit, are not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from chatd.store.mysql.dump import MysqlSide
+from chatd.store.sqlite.dump import SqliteSide
+
+
+def plant(batches: int) -> None:
+    left = batches
+
+    for side in (SqliteSide, MysqlSide):
+
+        def load(self: Any, table: Any, rows: Any, original: Any = side.load) -> None:
+            nonlocal left
+            original(self, table, rows)
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        side.load = load  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    plant(int(sys.argv.pop(1)))
+    from chatd.chatctl.__main__ import main
+
+    sys.exit(main())

@@ -1,0 +1,225 @@
+"""`chatctl migrate`: from a store of the released schema to a planted later one, and everything that forbids it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections import namedtuple
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from chatd import __version__
+from chatd.chatctl import stores
+from chatd.config.schema import Config, Server, Store
+from chatd.errors import BootError, Exit
+from chatd.store.sqlite import file as sqlite_file
+from chatd.store.sqlite import schema as sqlite_schema
+from chatd.store.sqlite import tables as sqlite_tables
+from tests.chatctl import planted_schema
+from tests.harness.daemon import Daemon
+from tests.store.steps import make, team
+
+PROGRAM = "tests.chatctl.planted_schema"
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    """Of the later version; its store is of the released one, with three users and a group."""
+    made = Daemon(tmp_path, entry=("-m", PROGRAM, "chatd"), server={"workers": 1})
+    (tmp_path / "state").mkdir(mode=0o750)
+    with contextlib.closing(sqlite_tables.open_tables(tmp_path / "state" / "chatd.db")) as tables:
+        alice, bob, _ = make(tables, "alice", "bob", "carol")
+        team(tables, alice, bob)
+    yield made
+    assert made.discard() == []
+
+
+def store_of(daemon: Daemon) -> Path:
+    return daemon.root / "state" / "chatd.db"
+
+
+def later(daemon: Daemon, *arguments: str, planted: str = "works") -> subprocess.CompletedProcess[str]:
+    """chatctl of the later version."""
+    return subprocess.run(
+        [sys.executable, "-m", PROGRAM, "chatctl", "-c", str(daemon.config_file), *arguments],
+        cwd=daemon.root, env={**daemon.env, "PLANTED": planted}, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+
+
+def read(path: Path, query: str) -> list[tuple[object, ...]]:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        return db.execute(query).fetchall()
+
+
+def dump(path: Path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        return list(db.iterdump())
+
+
+def backups(daemon: Daemon) -> list[Path]:
+    return sorted(store_of(daemon).parent.glob("*.bak*"))
+
+
+def test_a_store_is_brought_up_and_a_server_serves_it(daemon: Daemon) -> None:
+    refused = subprocess.run(
+        [sys.executable, *daemon.entry, "-c", str(daemon.config_file), "--allow-root"],
+        cwd=daemon.root, env=daemon.env, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert refused.returncode == Exit.CONFIG
+    assert "schema 1 is older than this chatd needs (2): run chatctl migrate" in refused.stderr
+    daemon.expect_error("run chatctl migrate")
+    done = later(daemon, "migrate")
+    assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
+    (backup,) = backups(daemon)
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"sqlite:{store_of(daemon)}: from schema 1 to 2"
+    assert lines[1] == "  step 2: a topic for every group"
+    assert lines[2].startswith(f"backup: {backup}, checked, ")
+    assert lines[3] == "step 2: done"
+    assert read(store_of(daemon), "PRAGMA user_version") == [(2,)]
+    assert read(store_of(daemon), "SELECT name, topic FROM team") == [("team", "team")]
+    daemon.start()
+    assert later(daemon, "user", "list").stdout.splitlines()[1].split()[:2] == ["1", "alice"]
+
+
+def test_the_backup_is_the_store_as_it_was(daemon: Daemon) -> None:
+    os.chown(store_of(daemon), 65534, 65534)
+    before = dump(store_of(daemon))
+    assert later(daemon, "migrate").returncode == 0
+    (backup,) = backups(daemon)
+    about = backup.stat()
+    assert backup.name.startswith("chatd.db.v1-20")
+    assert (stat.S_IMODE(about.st_mode), about.st_uid, about.st_gid) == (0o640, 65534, 65534)
+    assert dump(backup) == before
+    assert read(backup, "PRAGMA user_version") == [(1,)]
+    assert sorted(one.name for one in backup.parent.iterdir() if one.suffix == ".part") == []
+
+
+def test_where_there_is_nothing_to_do_nothing_is_done(daemon: Daemon) -> None:
+    assert later(daemon, "migrate", "--no-backup").returncode == 0
+    again = later(daemon, "migrate")
+    assert (again.returncode, backups(daemon)) == (0, [])
+    assert again.stdout == f"sqlite:{store_of(daemon)}: schema 2 is what this chatd needs; nothing to do\n"
+    store_of(daemon).unlink()
+    absent = later(daemon, "migrate")
+    assert (absent.returncode, "a server makes it when it starts" in absent.stdout) == (0, True)
+
+
+def test_a_dry_run_touches_nothing(daemon: Daemon) -> None:
+    before = store_of(daemon).read_bytes()
+    told = later(daemon, "migrate", "--dry-run")
+    assert (told.returncode, told.stdout.splitlines()[1]) == (0, "  step 2: a topic for every group")
+    assert (store_of(daemon).read_bytes(), backups(daemon)) == (before, [])
+
+
+def test_a_step_that_fails_leaves_the_store_as_it_was(daemon: Daemon) -> None:
+    failed = later(daemon, "migrate", planted="fails")
+    assert failed.returncode == Exit.UNAVAILABLE
+    assert "step 2 failed: no such table: nowhere; the store is as it was" in failed.stderr
+    assert read(store_of(daemon), "PRAGMA user_version") == [(1,)]
+    assert [row[1] for row in read(store_of(daemon), "PRAGMA table_info(team)")] == [
+        "id", "name", "description", "created_at_ms",
+    ]  # fmt: skip
+    assert later(daemon, "migrate").returncode == 0
+
+
+def test_while_a_server_runs_it_is_refused(daemon: Daemon) -> None:
+    daemon.entry = ("-m", "chatd")
+    daemon.start()
+    refused = later(daemon, "migrate")
+    assert refused.returncode == Exit.TRY_AGAIN
+    assert f"a server runs on this state directory, stop it first (process {daemon.pid})" in refused.stderr
+    assert read(store_of(daemon), "PRAGMA user_version") == [(1,)]
+    assert daemon.ctl("migrate").stdout.endswith("nothing to do\n"), "nothing to do is no reason to refuse"
+    assert later(daemon, "migrate", "--dry-run").returncode == 0
+
+
+def test_a_schema_of_the_future_is_refused(daemon: Daemon) -> None:
+    assert later(daemon, "migrate", "--no-backup").returncode == 0
+    refused = daemon.ctl("migrate")
+    assert refused.returncode == Exit.CONFIG
+    assert "schema 2 is newer than this chatd knows (1)" in refused.stderr
+
+
+def test_wrong_arguments(daemon: Daemon) -> None:
+    assert later(daemon, "migrate", "--no-backup", "--backup", "x").returncode == Exit.USAGE
+    (daemon.root / "there").write_text("precious")
+    kept = later(daemon, "migrate", "--backup", "there")
+    assert (kept.returncode, "exists already" in kept.stderr) == (Exit.CANNOT_CREATE, True)
+    assert (daemon.root / "there").read_text() == "precious"
+    assert later(daemon, "migrate", "--backup", "elsewhere").returncode == 0
+    assert read(daemon.root / "elsewhere", "SELECT count(*) FROM user") == [(3,)]
+    store_of(daemon).write_bytes(b"not a database" * 1000)
+    assert later(daemon, "migrate").returncode == Exit.UNAVAILABLE
+
+
+# ---------------------------------------------------------------- without a process
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MIGRATIONS", "WORDS"):
+        monkeypatch.setattr(sqlite_schema, name, getattr(sqlite_schema, name))
+    planted_schema.plant()
+
+
+def test_a_store_without_users_is_brought_up_by_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "chatd.db"
+    sqlite_tables.open_tables(path).close()
+    assert read(path, "PRAGMA user_version") == [(1,)]
+    for name in ("MIGRATIONS", "WORDS"):
+        monkeypatch.setattr(sqlite_schema, name, getattr(sqlite_schema, name))
+    planted_schema.plant()
+    sqlite_tables.open_tables(path).close()
+    assert read(path, "PRAGMA user_version") == [(2,)]
+
+
+def test_a_backup_needs_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "chatd.db"
+    sqlite_tables.open_tables(path).close()
+    room = namedtuple("room", "f_bavail f_frsize")
+    with contextlib.closing(sqlite_file.connect(path)) as db:
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        monkeypatch.setattr(os, "statvfs", lambda folder: room(pages, 4096))
+        with pytest.raises(BootError, match="no room for a backup") as caught:
+            sqlite_file.back_up(db, path, tmp_path / "copy", lambda done, total: None)
+        assert caught.value.exit_code is Exit.CANNOT_CREATE
+        monkeypatch.setattr(os, "statvfs", lambda folder: room(pages * 2, 4096))
+        told: list[tuple[int, int]] = []
+        sqlite_file.back_up(db, path, tmp_path / "copy", lambda done, total: told.append((done, total)))
+    assert told[-1] == (pages, pages)
+
+
+@pytest.mark.usefixtures("planted")
+@pytest.mark.parametrize(
+    ("running", "refused"), [("0.0.9", False), (__version__, False), ("99.0", True), ("0.1.1rc1", True)]
+)
+def test_the_tools_of_an_older_version_leave_a_newer_servers_store_alone(
+    tmp_path: Path, running: str, refused: bool
+) -> None:
+    config = Config(server=Server(state_dir=str(tmp_path)), store=Store(url="sqlite:none.db"))
+    status = msgspec.convert({"version": running}, Version)
+    if refused:
+        with pytest.raises(BootError, match=f"chatd {running}, newer than this chatctl {__version__}") as caught:
+            stores.migrate(config, status, False, True, "")  # type: ignore[arg-type]
+        assert caught.value.exit_code is Exit.CONFIG
+    else:
+        assert stores.migrate(config, status, False, True, "") == 0  # type: ignore[arg-type]
+
+
+class Version(msgspec.Struct):
+    """What of a status is looked at."""
+
+    version: str
+
+
+def test_every_step_has_its_words() -> None:
+    assert len(sqlite_schema.WORDS) == len(sqlite_schema.MIGRATIONS)

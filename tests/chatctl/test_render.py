@@ -1,0 +1,45 @@
+"""What an operator reads of store and bus, and what `chatctl check` makes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from chatd.chatctl import render as chatctl_render
+from chatd.master.status import Status, WorkerStatus
+
+
+def made(kind: Any, **fields: Any) -> Any:
+    """All numbers 0, all texts empty, but for the fields."""
+    empty = {int: 0, float: 0.0, str: "", bool: True}
+    defaults = {field.name: empty.get(field.type, []) for field in msgspec.structs.fields(kind)}
+    return kind(**{**defaults, **fields})
+
+
+def status(**fields: Any) -> Status:
+    workers = [made(WorkerStatus, hooks_open=0)]
+    told: Status = made(Status, state="running", workers_wanted=1, workers_ready=1, workers=workers, **fields)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("ok", "round_trip_us", "line"),
+    [
+        (True, 0, "bus: local:, good"),
+        (True, 1234, "bus: local:, good, round trip 1.2 ms"),
+        (False, 1234, "bus: local:, DOWN"),
+    ],
+)
+def test_status_tells_how_the_bus_is(round_trip_us: int, line: str, *, ok: bool) -> None:
+    told = chatctl_render.status(status(bus_url="local:", bus_ok=ok, bus_round_trip_us=round_trip_us))
+    assert line in [text.strip() for text in told.splitlines()]
+
+
+@pytest.mark.parametrize("part", ["store", "bus"])
+def test_check_is_degraded_while_store_or_bus_is_down(part: str) -> None:
+    assert chatctl_render.verdict(status())[0] == 0
+    code, text = chatctl_render.verdict(status(**{f"{part}_ok": False}))
+    assert code == 1
+    assert f"{part} down" in text

@@ -1,0 +1,284 @@
+"""The schema, loading, and the texts made from it (OPS-15, 16)."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from chatd.config import diff as config_diff
+from chatd.config import load as config_load
+from chatd.config import render as config_render
+from chatd.config import urls
+from chatd.config.schema import SECTIONS, Config, Listen, options_of
+from chatd.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+
+
+def load(tmp_path: Path, text: str) -> config_load.Loaded:
+    file = tmp_path / "chatd.toml"
+    file.write_text(text)
+    return config_load.load(file)
+
+
+def test_every_option_is_described():
+    for kind in SECTIONS.values():
+        for option in options_of(kind):
+            assert option.description
+            assert option.effect in ("live", "worker", "restart")
+
+
+def test_generated_files_are_fresh():
+    assert (ROOT / "etc/chatd.toml").read_text() == config_render.sample(), "make docs"
+    assert (ROOT / "man/chatd.toml.5").read_text() == config_render.manual(), "make docs"
+
+
+def test_the_sample_says_the_defaults(tmp_path):
+    loaded = load(tmp_path, config_render.sample())
+    plain = load(tmp_path, "")
+    assert loaded.config == plain.config
+    assert plain.config.server == Config().server
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "what"),
+    [
+        ("[server]\nworker = 1", "server.worker", 'did you mean "workers"?'),
+        ("[servre]\nworkers = 1", "servre", 'did you mean "server"?'),
+        ("[limits]\nzzz = 1", "limits.zzz", "unknown option"),
+        ("server = 3", "server", "must be written as [server]"),
+        ('[listen]\nprotocol = "echo"', "listen", "must be written as [[listen]]"),
+        ('[hook]\nname = "echo"', "hook", "must be written as [[hook]]"),
+        ("[[hook]]\nfail = 'open'", "hook[0]", "name"),
+        ("[[hook]]\nname = ' '", "hook[0].name", "empty"),
+        ("[[hook]]\nname = 'a'\n[[hook]]\nname = 'a'", "hook[1].name", "also hook[0]"),
+        ("[[hook]]\nname = 'a'\nfails = 'open'", "hook.fails", 'did you mean "fail"?'),
+        ("[[hook]]\nname = 'a'\nfail = 'ajar'", "hook[0].fail", "ajar"),
+        ("[[hook]]\nname = 'a'\ntime_limit_ms = 0", "hook[0].time_limit_ms", ">= 1"),
+        ("[[hook]]\nname = 'a'\noptions = 3", "hook[0].options", "object"),
+        ("[[hook]]\nname = 'a'\noptions.since = 2026-01-01", "hook[0].options.since", "dates"),
+        ("[[hook]]\nname = 'a'\noptions.far = [{ x = inf }]", "hook[0].options.far", "infinities"),
+        ("[server]\nworkers = 0", "server.workers", ">= 1"),
+        ("[server]\nworkers = 257", "server.workers", "<= 256"),
+        ('[server]\nworkers = "two"', "server.workers", "two"),
+        ("[server]\nworkers = true", "server.workers", "bool"),
+        ('[limits]\nin_flight = "8"', "limits.in_flight", "str"),
+        ('[log]\nlevel = "LOUD"', "log.level", "LOUD"),
+        ("listen = []", "listen", "at least one"),
+        ('[[listen]]\nprotocol = "echo"', "listen[0]", "address"),
+        ('[[listen]]\nprotocol = "irc"\naddress = "tcp://h:1"', "listen[0].protocol", "irc"),
+        ('[[listen]]\nprotocol = "echo"\naddress = "localhost"', "listen[0].address", "is not tcp://"),
+        ('[[listen]]\nprotocol = "echo"\naddress = "tcp://h:99999"', "listen[0].address", "range"),
+        ('[[listen]]\nprotocol = "echo"\naddress = "tcp://h"', "listen[0].address", "host and a port"),
+        ('[[listen]]\nprotocol = "echo"\naddress = "tcp://h:1/x"', "listen[0].address", "after the port"),
+        (
+            '[[listen]]\nprotocol = "echo"\naddress = "tcp://h:1"\n'
+            '[[listen]]\nprotocol = "chatserver"\naddress = "tcp://h:1"',
+            "listen[1].address",
+            "is also listen[0]",
+        ),
+        ('[store]\nurl = "oracle://u:secret@h/db"', "store.url", "not in this version"),
+        ('[store]\nurl = "mysql://u:secret@h"', "store.url", "needs one database"),
+        ('[store]\nurl = "mysql://u:sec/ret@h/db"', "store.url", "%2F"),
+        ('[store]\nurl = "mysql://u:secret@h/db?ssl=1"', "store.url", "has no option ssl"),
+        ('[store]\nurl = "chatd.db"', "store.url", "not in this version"),
+        ('[store]\nurl = "sqlite:"', "store.url", "file name"),
+        ('[bus]\nurl = "amqp://h"', "bus.url", "not in this version"),
+        ('[bus]\nurl = "redis://:secret@h:port"', "bus.url", "HOST:PORT"),
+        ('[bus]\nurl = "redis+sentinel://:secret@h"', "bus.url", "the sentinels' name"),
+        ('[bus]\nprefix = "a b"', "bus.prefix", "letters"),
+        ('[store]\nurl = "env:NOT_SET_AT_ALL"', "store.url", "NOT_SET_AT_ALL"),
+        ('[store]\nurl = "file:missing"', "store.url", "missing"),
+        ('[accounts]\nlogin = "open"', "accounts.login", "insecure_open_login"),
+        ('[server]\ngroup = "daemon"', "server.group", "server.user"),
+        ("[server", "-", "TOML"),
+    ],
+)
+def test_what_cannot_work_is_one_line(tmp_path, text, key, what):
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    line = str(caught.value)
+    assert line.startswith(f"{tmp_path}/chatd.toml: {key}: "), line
+    assert what in line
+    assert "\n" not in line
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp", "ws"])
+def test_a_transport_that_is_not_built_is_told(tmp_path, monkeypatch, transport):
+    monkeypatch.setattr(config_load, "TRANSPORTS", ("unix",))
+    with pytest.raises(
+        ConfigError, match=rf"listen\[0\].address: {transport}:// is not in this version \(it has unix\)"
+    ):
+        load(tmp_path, f'[[listen]]\nprotocol = "mobileimsdk"\naddress = "{transport}://h:1"')
+
+
+def test_a_missing_file_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        config_load.load(tmp_path / "none.toml")
+
+
+def test_without_a_file_the_defaults_hold(monkeypatch, tmp_path):
+    monkeypatch.setattr(config_load, "DEFAULT_FILE", tmp_path / "none.toml")
+    loaded = config_load.load(None)
+    assert (loaded.file, loaded.name) == (None, "built-in defaults")
+    assert loaded.config.store.url == "sqlite:/var/lib/chatd/chatd.db"
+
+
+def test_paths_are_made_absolute(tmp_path):
+    config = load(
+        tmp_path,
+        '[server]\nstate_dir = "s"\nruntime_dir = "../r"\nlog_dir = "-"\n[store]\nurl = "sqlite:a/b.db"\n'
+        '[[listen]]\nprotocol = "echo"\naddress = "unix:e.sock"',
+    ).config
+    assert config.server.state_dir == f"{tmp_path}/s"
+    assert config.server.runtime_dir == f"{tmp_path.parent}/r"
+    assert config.server.log_dir == "-"
+    assert config.store.url == f"sqlite:{tmp_path}/s/a/b.db"
+    assert config.listen[0].address == f"unix:{tmp_path.parent}/r/e.sock"
+
+
+def test_secrets_come_from_elsewhere_and_are_masked(tmp_path, monkeypatch):
+    monkeypatch.setattr(config_load, "STORES", ("sqlite", "mysql"))
+    monkeypatch.setattr(config_load, "BUSES", ("local", "redis"))
+    monkeypatch.setenv("CHATD_TEST_STORE", "mysql://chat:pa:ss@db:3306/chat")
+    (tmp_path / "bus.secret").write_text("redis://:hush@cache:6379\n")
+    loaded = load(tmp_path, '[store]\nurl = "env:CHATD_TEST_STORE"\n[bus]\nurl = "file:bus.secret"')
+    assert loaded.config.store.url == "mysql://chat:pa:ss@db:3306/chat"
+    assert loaded.config.bus.url == "redis://:hush@cache:6379"
+    text = config_render.effective(loaded)
+    assert 'url = "mysql://chat:***@db:3306/chat"  # env:CHATD_TEST_STORE' in text
+    assert 'url = "redis://:***@cache:6379"  # file:bus.secret' in text
+    assert "hush" not in text
+    assert config_render.mask("unix:/s?db=1&password=hush&x=1") == "unix:/s?db=1&password=***&x=1"
+
+
+def test_the_effective_configuration_is_a_file(tmp_path):
+    loaded = load(tmp_path, "[limits]\nin_flight = 16")
+    text = config_render.effective(loaded)
+    assert "in_flight = 16  # file" in text
+    assert load(tmp_path, text).config == loaded.config
+
+
+HOOKS = """
+[[hook]]
+name = "words"
+entry_point = "translate"
+options = { file = "w.txt", deep = { api_token = "hush", list = [1, 2.5, true, "x"] } }
+[[hook]]
+name = "echo"
+"""
+
+
+def test_plugins_are_read_in_order_and_their_secrets_masked(tmp_path):
+    loaded = load(tmp_path, HOOKS)
+    words, echo = loaded.config.hook
+    assert (words.name, words.entry_point, words.fail, echo.name, echo.options) == (
+        "words", "translate", "open", "echo", {},
+    )  # fmt: skip
+    assert words.options["deep"] == {"api_token": "hush", "list": [1, 2.5, True, "x"]}
+    text = config_render.effective(loaded)
+    assert "hush" not in text
+    assert config_render.mask("unix:/s?db=1&password=hush&x=1") == "unix:/s?db=1&password=***&x=1"
+    again = load(tmp_path, text.replace("***", "hush")).config
+    assert again == loaded.config
+    assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(again)), Config) == again
+
+
+def test_plugins_must_be_installed(tmp_path):
+    config_load.check_host(load(tmp_path, HOOKS).config, "file")
+    with pytest.raises(ConfigError, match=r"file: hook\[0\]\.entry_point: no plug-in nobody .*echo, translate"):
+        config_load.check_host(load(tmp_path, '[[hook]]\nname = "nobody"').config, "file")
+
+
+def test_changes_of_plugins_wait_for_new_workers(tmp_path):
+    old = load(tmp_path, HOOKS).config
+    new = load(tmp_path, HOOKS.replace('"w.txt"', '"v.txt"').replace('"echo"', '"other"')).config
+    assert {change.key: change.effect for change in config_diff.changes(old, new)} == {
+        "hook[words].options": "worker",
+        "hook[echo]": "worker",
+        "hook[other]": "worker",
+    }
+    assert config_diff.applicable(old, new).hook == new.hook
+    assert config_diff.live(old, new).hook == old.hook
+    turned = msgspec.structs.replace(old, hook=old.hook[::-1])
+    assert [change.key for change in config_diff.changes(old, turned)] == ["hook"]
+
+
+def test_the_host_must_fit(tmp_path):
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    for text, key in (
+        ('[server]\nuser = "no-such-user"', "server.user"),
+        ('[server]\nuser = "root"\ngroup = "no-such-group"', "server.group"),
+        (f"[limits]\nconnections = {hard}", "limits.connections"),
+    ):
+        loaded = load(tmp_path, text)
+        with pytest.raises(ConfigError, match=key):
+            config_load.check_host(loaded.config, loaded.name)
+    config_load.check_host(load(tmp_path, "[limits]\nconnections = 100").config, "file")
+
+
+def test_changes_name_their_effect(tmp_path):
+    old = load(
+        tmp_path,
+        '[[listen]]\nprotocol = "chatserver"\naddress = "tcp://0.0.0.0:6000"\n'
+        '[[listen]]\nprotocol = "mobileimsdk"\naddress = "tcp://0.0.0.0:8901"',
+    ).config
+    new = load(
+        tmp_path,
+        '[server]\nworkers = 3\n[store]\nurl = "sqlite:x"\n[accounts]\nhash_threads = 2\n'
+        '[[listen]]\nprotocol = "chatserver"\naddress = "tcp://0.0.0.0:6000"\npace_ms = 9\nbacklog = 1\n'
+        '[[listen]]\nprotocol = "echo"\naddress = "tcp://0.0.0.0:7"',
+    ).config
+    assert {change.key: change.effect for change in config_diff.changes(old, new)} == {
+        "server.workers": "live",
+        "store.url": "restart",
+        "accounts.hash_threads": "worker",
+        "listen[tcp://0.0.0.0:6000].pace_ms": "worker",
+        "listen[tcp://0.0.0.0:6000].backlog": "restart",
+        "listen[tcp://0.0.0.0:8901]": "restart",
+        "listen[tcp://0.0.0.0:7]": "restart",
+    }
+    given = config_diff.applicable(old, new)
+    assert given.server.workers == 3
+    assert given.store == old.store
+    assert given.accounts.hash_threads == 2
+    assert given.listen == (msgspec.structs.replace(old.listen[0], pace_ms=9), old.listen[1])
+    assert {change.effect for change in config_diff.changes(given, new)} == {"restart"}
+    kept = config_diff.live(old, new)
+    assert kept.accounts == old.accounts
+    assert kept.listen == old.listen
+
+
+def test_a_configuration_survives_the_order_socket(tmp_path):
+    config = load(tmp_path, config_render.sample()).config
+    assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(config)), Config) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("tcp://127.0.0.1:0", ("tcp", "127.0.0.1", 0, "")),
+        ("tcp://[::1]:6000", ("tcp", "::1", 6000, "")),
+        ("ws://h:3000/websocket", ("ws", "h", 3000, "/websocket")),
+        ("unix:/run/x", ("unix", "", 0, "/run/x")),
+    ],
+)
+def test_addresses(text, parsed):
+    assert urls.parse(text) == parsed
+
+
+def test_the_place_of_a_broken_file(tmp_path):
+    file = tmp_path / "broken.toml"
+    file.write_text('[server\nruntime_dir = "there"\n')
+    assert config_load.runtime_dir_of(file) == f"{tmp_path}/there"
+    file.write_text("[server\n")
+    assert config_load.runtime_dir_of(file) == "/run/chatd"
+
+
+def test_workers_of_this_machine():
+    assert config_load.workers_of(Config()) >= 1
+    assert Listen(protocol="echo", address="tcp://h:1").backlog == 4096

@@ -1,0 +1,108 @@
+"""UDP sockets of worker slots: who gets what the kernel spreads, before and after the number of slots changes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from chatd.config.schema import Listen
+from chatd.errors import BootError, Exit
+from chatd.master.privileges import Identity
+from chatd.master.udp_sockets import Datagrams
+
+LISTEN = Listen(protocol="mobileimsdk", address="udp://127.0.0.1:0")
+SENDERS = 60
+
+
+@pytest.fixture
+def senders() -> Iterator[list[socket.socket]]:
+    made = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(SENDERS)]
+    yield made
+    for sock in made:
+        sock.close()
+
+
+def spread(datagrams: Datagrams, senders: list[socket.socket], slots: list[int]) -> dict[int, int]:
+    """Which slot each sender's datagram comes to, by the sender's number."""
+    ((_, first),) = datagrams.first()
+    for number, sender in enumerate(senders):
+        sender.sendto(str(number).encode(), first.getsockname())
+    found: dict[int, int] = {}
+    for slot in slots:
+        ((_, sock),) = datagrams.of(slot)
+        try:
+            while True:
+                found[int(sock.recv(100))] = slot
+        except BlockingIOError:
+            continue
+    return found
+
+
+def test_every_address_has_its_slot_and_keeps_it(senders: list[socket.socket]) -> None:
+    datagrams = Datagrams([LISTEN], None)
+    datagrams.bind_first(2, after_crash=False)
+    before = spread(datagrams, senders, [0, 1])
+    assert len(before) == SENDERS
+    assert set(Counter(before.values())) == {0, 1}
+    assert spread(datagrams, senders, [0, 1]) == before
+    datagrams.close()
+
+
+def test_a_slot_given_up_gets_nothing_and_a_new_one_its_share(senders: list[socket.socket]) -> None:
+    datagrams = Datagrams([LISTEN], None)
+    datagrams.bind_first(2, after_crash=False)
+    before = spread(datagrams, senders, [0, 1])
+    datagrams.of(2)
+    assert set(spread(datagrams, senders, [0, 1, 2]).values()) == {0, 1, 2}
+    datagrams.release(2)
+    assert spread(datagrams, senders, [0, 1]) == before, "as if it had never been"
+    datagrams.close()
+
+
+def test_a_worker_keeps_only_its_own(senders: list[socket.socket]) -> None:
+    """What another slot's worker would keep open would go on receiving after that slot is given up."""
+    datagrams = Datagrams([LISTEN], None)
+    datagrams.bind_first(3, after_crash=False)
+    datagrams.keep_only(1)
+    assert set(spread(datagrams, senders, [1]).values()) == {1}
+    datagrams.close()
+
+
+def test_an_address_of_another_server_is_not_shared_with_it() -> None:
+    ours = Datagrams([LISTEN], None)
+    ours.bind_first(1, after_crash=False)
+    ((_, sock),) = ours.first()
+    same = Listen(protocol="mobileimsdk", address=f"udp://127.0.0.1:{sock.getsockname()[1]}")
+    with pytest.raises(BootError, match="cannot listen") as failed:
+        Datagrams([same], None).bind_first(1, after_crash=False)
+    assert failed.value.exit_code == Exit.OS
+    ours.close()
+
+
+def test_other_transports_are_not_its_business() -> None:
+    datagrams = Datagrams([Listen(protocol="echo", address="tcp://127.0.0.1:0")], None)
+    datagrams.bind_first(2, after_crash=False)
+    assert datagrams.first() == ()
+    assert datagrams.of(1) == ()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_slot_added_after_privileges_are_gone_shares_the_address(senders: list[socket.socket]) -> None:
+    """Sockets of one address must have one owner; the first ones are bound by root."""
+    nobody = Identity("nobody", 65534, 65534)
+    datagrams = Datagrams([LISTEN], nobody)
+    datagrams.bind_first(1, after_crash=False)
+    child = os.fork()
+    if child == 0:
+        os.setresuid(nobody.uid, nobody.uid, nobody.uid)
+        try:
+            datagrams.of(1)
+            os._exit(0 if set(spread(datagrams, senders, [0, 1]).values()) == {0, 1} else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    datagrams.close()

@@ -1,0 +1,239 @@
+"""The WebSocket connection by itself: a real socket on loopback, a small core."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+from websockets.frames import Frame, Opcode
+
+from chatd.config.schema import Config, Limits
+from chatd.errors import Disconnect
+from chatd.model import Protocol
+from chatd.net.websocket.connection import WebSocketConnection
+from chatd.net.websocket.handshake import Upgrades
+from chatd.protocol import Command, Echo, Echoed, Event, KeepAlive, KeptAlive
+from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
+from tests.harness.deadline import run, until, within
+
+HANDSHAKE = (
+    b"GET /websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+LIMIT = 65_536
+
+
+class SmallCore:
+    """Echo is served at once, a keep-alive when `gate` is set."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.handled: list[Command] = []
+
+    def handle(self, peer: WebSocketConnection, command: Command) -> Awaitable[None] | None:
+        self.handled.append(command)
+        if isinstance(command, Echo):
+            peer.push(Echoed(command.raw))
+        if isinstance(command, KeepAlive):
+            return self._slow(peer)
+        return None
+
+    async def _slow(self, peer: WebSocketConnection) -> None:
+        await self.gate.wait()
+        peer.push(KeptAlive())
+
+
+class SmallServer:
+    """What a connection needs of net.acceptor.Server."""
+
+    def __init__(self, **limits: int) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.now = self.loop.time
+        self.core = SmallCore()
+        self.budget = 1 << 60
+        self.connections: set[WebSocketConnection] = set()
+        self.ends: list[Disconnect] = []
+        self._config = Config(limits=Limits(**limits))
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def config(self) -> Config:
+        return self._config
+
+    def dirty(self, connection: WebSocketConnection) -> None:
+        self.loop.call_soon(connection.flush)
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def ended(self, connection: WebSocketConnection, reason: Disconnect) -> None:
+        self.ends.append(reason)
+
+
+class CountedConnection(WebSocketConnection):
+    """writes: the size of each write to the transport."""
+
+    writes: list[int]
+
+    def flush(self) -> None:
+        before = self.written
+        super().flush()
+        if self.written > before:
+            self.writes.append(self.written - before)
+
+
+@asynccontextmanager
+async def connected(**limits: int) -> AsyncIterator[tuple[SmallServer, CountedConnection, socket.socket]]:
+    """A connection that has answered its handshake, and the client's end of its socket."""
+    loop = asyncio.get_running_loop()
+    server = SmallServer(**limits)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        await loop.sock_connect(client, listener.getsockname())
+        sock, _ = listener.accept()
+    sock.setblocking(False)
+    codec = MobileimsdkCodec(LIMIT, 4096, 64, prefixed=False)
+    connection = CountedConnection(
+        server, codec, Protocol.MOBILEIMSDK, sock.fileno(), "test", 0.0, loop.time() + 60, Upgrades("/websocket", ()),
+        LIMIT,
+    )  # type: ignore[arg-type]  # fmt: skip
+    connection.writes = []
+    await loop.connect_accepted_socket(lambda: connection, sock)
+    try:
+        await loop.sock_sendall(client, HANDSHAKE)
+        assert (await loop.sock_recv(client, 4096)).startswith(b"HTTP/1.1 101 ")
+        yield server, connection, client
+    finally:
+        client.close()
+        if connection.transport is not None:
+            connection.transport.abort()
+
+
+def text(packet: object) -> bytes:
+    return Frame(Opcode.TEXT, json.dumps(packet).encode()).serialize(mask=True)
+
+
+def echo(what: str) -> bytes:
+    return text({"type": 5, "dataContent": what})
+
+
+def echoed(what: str) -> Event:
+    return Echoed(json.dumps({"type": 5, "dataContent": what}).encode())
+
+
+async def read_all(client: socket.socket, limit_s: float = 10.0) -> bytes:
+    loop = asyncio.get_running_loop()
+    found = b""
+    while data := await within(limit_s, "the rest", loop.sock_recv(client, 65536)):
+        found += data
+    return found
+
+
+def test_the_frames_of_a_turn_go_out_in_one_write() -> None:
+    async def story() -> None:
+        async with connected() as (_, connection, client):
+            connection.writes.clear()
+            ping = Frame(Opcode.PING, b"p").serialize(mask=True)
+            await asyncio.get_running_loop().sock_sendall(client, echo("a") + ping + echo("b" * 200))
+            await until(5, "answers", lambda: connection.writes)
+            assert len(connection.writes) == 1
+
+    run(story())
+
+
+def test_acknowledged_counts_the_bytes_on_the_wire() -> None:
+    """Answer to the handshake and frames' headers included, or a message would count as delivered too early."""
+
+    async def story() -> None:
+        async with connected() as (_, connection, client):
+            handshake = connection.written
+            assert connection.acknowledged() == handshake > 100
+            offset = connection.push(echoed("x" * 500))
+            assert offset - handshake == 4 + len(
+                json.dumps({"type": 53, "dataContent": "x" * 500}, separators=(",", ":"))
+            )
+            assert connection.acknowledged() == handshake
+            await until(5, "acknowledged by the kernel", lambda: connection.acknowledged() == offset)
+            assert len(await asyncio.get_running_loop().sock_recv(client, 65536)) == offset - handshake
+
+    run(story())
+
+
+def test_what_follows_a_slow_command_waits_for_it() -> None:
+    """Pings too: the order of the bytes is the order of the answers."""
+
+    async def story() -> None:
+        async with connected() as (server, _, client):
+            loop = asyncio.get_running_loop()
+            ping = Frame(Opcode.PING, b"p").serialize(mask=True)
+            await loop.sock_sendall(client, text({"type": 1}) + ping + echo("after"))
+            await until(5, "the slow command", lambda: server.core.handled)
+            await loop.sock_sendall(client, echo("later"))
+            server.core.gate.set()
+            await until(5, "all of them", lambda: len(server.core.handled) == 3)
+            received = b""
+            while b"later" not in received:
+                received += await within(5, "the answers", loop.sock_recv(client, 65536))
+            places = [received.find(what) for what in (b'"type":51', b"\x8a\x01p", b"after", b"later")]
+            assert -1 not in places
+            assert places == sorted(places)
+
+    run(story())
+
+
+def test_nothing_is_said_after_the_close_frame() -> None:
+    async def story() -> None:
+        async with connected() as (server, connection, client):
+            connection.push(echoed("the last word"))
+            connection.close(Disconnect.KICKED_BY_ADMIN)
+            connection.push(echoed("too late"))
+            connection.close(Disconnect.SILENT)
+            received = await read_all(client)
+            assert b"the last word" in received
+            reason = Disconnect.KICKED_BY_ADMIN.text.encode()
+            assert received.endswith(bytes([0x88, 2 + len(reason)]) + (4002).to_bytes(2, "big") + reason)
+            assert server.ends == [Disconnect.KICKED_BY_ADMIN]
+
+    run(story())
+
+
+def test_a_peer_that_reads_again_gets_everything_before_the_close() -> None:
+    """What waited because the peer did not read is sent before the end, not dropped and not after it."""
+
+    async def story() -> None:
+        async with connected(outbox_bytes=16 * 1024 * 1024) as (_, connection, client):
+            count = 0
+            while not connection.stalled_at:
+                connection.push(echoed(f"{count} " + "x" * 20_000))
+                count += 1
+                await asyncio.sleep(0)
+            for _ in range(5):
+                connection.push(echoed(f"{count} " + "x" * 20_000))
+                count += 1
+            connection.close(Disconnect.DRAINING)
+            received = await read_all(client)
+            assert received.count(b'"type":53') == count
+            assert (1012).to_bytes(2, "big") + Disconnect.DRAINING.text.encode() in received[-100:]
+
+    run(story())
+
+
+def test_pings_are_answered_no_faster_than_commands_may_come() -> None:
+    async def story() -> None:
+        async with connected() as (server, connection, client):
+            server.budget = 10
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(client, Frame(Opcode.PING, b"p").serialize(mask=True) * 50 + text({"type": 5}))
+            await until(5, "all of them", lambda: connection.spent == 51)
+            received = await within(5, "the answers", loop.sock_recv(client, 65536))
+            assert received.count(b"\x8a\x01p") == 10
+            assert server.core.handled == []
+
+    run(story())

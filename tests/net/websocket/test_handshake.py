@@ -1,0 +1,134 @@
+"""The HTTP request and its answers, by request line and headers."""
+
+from __future__ import annotations
+
+import pytest
+
+from chatd.net.websocket.handshake import Answer, Upgrades
+
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+"""The example of RFC 6455, 1.3."""
+HEADERS = {
+    "Host": "chat.example",
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Key": KEY,
+    "Sec-WebSocket-Version": "13",
+}
+
+
+def request(line: str = "GET /websocket HTTP/1.1", **changes: str | None) -> bytes:
+    headers = {**HEADERS, **{name.replace("_", "-"): value for name, value in changes.items()}}
+    lines = [line, *(f"{name}: {value}" for name, value in headers.items() if value is not None), "", ""]
+    return "\r\n".join(lines).encode()
+
+
+def ask(data: bytes, origins: tuple[str, ...] = ()) -> tuple[int, dict[str, str], bytes]:
+    answer = Upgrades("/websocket", origins).answer(data)
+    return parse(answer)
+
+
+def parse(answer: Answer) -> tuple[int, dict[str, str], bytes]:
+    head, end, body = answer.words.partition(b"\r\n\r\n")
+    assert end
+    line, *rest = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, value in (one.split(": ", 1) for one in rest)}
+    status = int(line.split()[1])
+    assert line.startswith("HTTP/1.1 ")
+    assert answer.accepted == (status == 101)
+    if status != 101:
+        assert headers["connection"] == "close"
+        assert int(headers["content-length"]) == len(body) < 300
+    return status, headers, body
+
+
+def test_an_ordinary_request() -> None:
+    status, headers, body = ask(request())
+    assert (status, body) == (101, b"")
+    assert headers["upgrade"] == "websocket"
+    assert headers["connection"].lower() == "upgrade"
+    assert headers["sec-websocket-accept"] == ACCEPT
+    assert "sec-websocket-protocol" not in headers
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request(Connection="keep-alive, Upgrade"),
+        request(Upgrade="WebSocket"),
+        request("GET /websocket?token=x HTTP/1.1"),
+        request(Sec_WebSocket_Extensions="permessage-deflate; client_max_window_bits"),
+    ],
+    ids=["firefox", "case", "query", "compression is not taken up"],
+)
+def test_what_clients_also_write(data: bytes) -> None:
+    status, headers, _ = ask(data)
+    assert status == 101
+    assert "sec-websocket-extensions" not in headers
+
+
+@pytest.mark.parametrize(
+    ("offered", "status", "chosen"),
+    [(None, 101, None), ("mobileimsdk", 101, "mobileimsdk"), ("x, mobileimsdk", 101, "mobileimsdk"), ("x", 400, None)],
+)
+def test_subprotocols(offered: str | None, status: int, chosen: str | None) -> None:
+    found, headers, _ = ask(request(Sec_WebSocket_Protocol=offered))
+    assert (found, headers.get("sec-websocket-protocol")) == (status, chosen)
+
+
+ORIGINS = ("https://chat.example", "http://127.0.0.1:8000")
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "status"),
+    [
+        ((), None, 101),
+        ((), "https://evil.example", 101),
+        (ORIGINS, "https://chat.example", 101),
+        (ORIGINS, "http://127.0.0.1:8000", 101),
+        (ORIGINS, None, 101),
+        (ORIGINS, "https://evil.example", 403),
+        (ORIGINS, "https://chat.example.evil.example", 403),
+        (ORIGINS, "http://chat.example", 403),
+        (ORIGINS, "null", 403),
+    ],
+)
+def test_origins(origins: tuple[str, ...], origin: str | None, status: int) -> None:
+    assert ask(request(Origin=origin), origins)[0] == status
+
+
+PLAIN = {"Upgrade": None, "Connection": "keep-alive", "Sec_WebSocket_Key": None, "Sec_WebSocket_Version": None}
+
+
+@pytest.mark.parametrize("line", ["GET / HTTP/1.1", "GET /websocket HTTP/1.1", "HEAD / HTTP/1.1", "GET / HTTP/1.0"])
+def test_plain_http_is_told_what_is_spoken_here(line: str) -> None:
+    status, headers, body = ask(request(line, **PLAIN))
+    assert (status, headers["upgrade"]) == (426, "websocket")
+    assert body == b"Only WebSocket is spoken here.\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "statuses"),
+    [
+        (request("GET / HTTP/1.1"), {404}),
+        (request("GET /websocket/ HTTP/1.1"), {404}),
+        (request("GET /WebSocket HTTP/1.1"), {404}),
+        (request(Upgrade="h2c"), {426}),
+        (request(Connection="close"), {426}),
+        (request(Sec_WebSocket_Key=None), {400}),
+        (request(Sec_WebSocket_Key="short"), {400}),
+        (request(Sec_WebSocket_Version="8"), {400, 426}),
+        (request("POST /websocket HTTP/1.1"), {400, 405}),
+        (request("GET /websocket HTTP/1.0"), {400, 505}),
+        (request("GET /websocket"), {400}),
+        (request(Content_Length="5"), {400}),
+        (request(Transfer_Encoding="chunked"), {400}),
+        (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", {400}),
+        (b"\r\n\r\n", {400}),
+        (b"GET /websocket HTTP/1.1\r\nno colon here\r\n\r\n", {400}),
+        (b"GET /websocket HTTP/1.1\r\n" + b"x: y\r\n" * 500 + b"\r\n", {400, 426}),
+    ],
+)
+def test_what_is_refused(data: bytes, statuses: set[int]) -> None:
+    assert ask(data)[0] in statuses

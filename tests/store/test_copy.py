@@ -1,0 +1,336 @@
+"""A store brought to another one: every row, every number, whatever interrupts it; and what servers and chatctl see of
+a store that is half-way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from chatd.config.urls import parse_mysql
+from chatd.errors import BootError, Exit
+from chatd.model import User
+from chatd.store import copy as store_copy
+from chatd.store.contract import Tables
+from chatd.store.copy import TABLES, NotACopy, Row, Side, Table
+from chatd.store.mysql import tables as mysql_tables
+from chatd.store.mysql.dump import MysqlSide
+from chatd.store.sql.send_keys import SendKeys
+from chatd.store.sqlite import tables as sqlite_tables
+from chatd.store.sqlite.dump import SqliteSide
+from tests.harness.mariadb import MariaDB
+from tests.store.steps import ANY, advance, done, make, refused, send, sent, team, to, to_group
+
+
+class Place(Protocol):
+    """A store that is not open yet: as a server opens it, and as chatctl does."""
+
+    def tables(self) -> Tables: ...
+
+    def side(self, make: bool = True) -> Side: ...
+
+
+class SqlitePlace:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def tables(self) -> Tables:
+        return sqlite_tables.open_tables(self.path)
+
+    def side(self, make: bool = True) -> Side:
+        return SqliteSide(self.path, make)
+
+
+Make = Callable[[], Place]
+
+
+class MysqlPlace:
+    def __init__(self, server: MariaDB) -> None:
+        self.address = parse_mysql(server.url())
+
+    def tables(self) -> Tables:
+        return mysql_tables.open_tables(self.address, 20.0)
+
+    def side(self, make: bool = True) -> Side:
+        return MysqlSide(self.address, make)
+
+
+@pytest.fixture
+def places(tmp_path: Path, mariadb: MariaDB) -> dict[str, Make]:
+    numbers = iter(range(100))
+    return {"sqlite": lambda: SqlitePlace(tmp_path / f"{next(numbers)}.db"), "mysql": lambda: MysqlPlace(mariadb)}
+
+
+@pytest.fixture(params=["sqlite>sqlite", "sqlite>mysql", "mysql>sqlite", "mysql>mysql"])
+def way(request: pytest.FixtureRequest, places: dict[str, Make]) -> tuple[Place, Place]:
+    source, target = request.param.split(">")
+    return places[source](), places[target]()
+
+
+def quiet(_what: str, _done: int, _total: int) -> None:
+    """Nobody watches."""
+
+
+def copied(source: Place, target: Place, watch: store_copy.Watch = quiet) -> list[store_copy.Compared]:
+    with contextlib.closing(source.side(False)) as one, contextlib.closing(target.side()) as other:
+        return store_copy.copy(one, other, watch)
+
+
+def everything(place: Place) -> dict[str, list[Row]]:
+    with contextlib.closing(place.side(False)) as side:
+        side.view()
+        return {table.name: list(side.rows(table, ())) for table in TABLES}
+
+
+def populate(place: Place, messages: int = 40) -> None:
+    """A little of everything a store can hold."""
+    with contextlib.closing(place.tables()) as tables:
+        alice, bob, carol, gone = make(tables, "Älice 😀", "bob", "carol", "gone")
+        group = team(tables, alice, bob, gone)
+        empty = team(tables, carol)
+        done(tables, lambda inside: inside.set_password(alice.id, "$argon2id$v=19$m=1024,t=1,p=1$c2FsdA$aGFzaA"))
+        done(tables, lambda inside: inside.set_profile(bob.id, {"nick": 'B "o" \\ b\n', "x": "\0😀"}))
+        done(tables, lambda inside: inside.saw([(carol.id, 1_700_000_000_123)]))
+        done(tables, lambda inside: inside.request_friend(alice, bob.id, ANY, 5))
+        done(tables, lambda inside: inside.answer_friend(bob.id, alice.id, True, 6))
+        done(tables, lambda inside: inside.request_friend(carol, alice.id, ANY, 7))
+        for number in range(messages):
+            text = "".join(("é😀\0\n'\"\\", str(number)))
+            mine, theirs = (alice, to(bob, text, f"a:{number}")), (bob, to(alice, text))
+            note = (carol, to(carol, "note", f"{number}", qos=True))
+            send(tables, mine, theirs, (bob, to_group(group, "x" * 999)), note, now_ms=1_700_000_000_000 + number)
+        advance(tables, bob, -group, messages // 2)
+        done(tables, lambda inside: inside.mark_seen(bob.id, -group, 3))
+        done(tables, lambda inside: inside.remember(alice.id, "r:1", '{"made": 1}', 1_700_000_000_000))
+        done(tables, lambda inside: inside.remember(alice.id, "r:1 ", '{"made": 2}', 1_700_000_000_000))
+        done(tables, lambda inside: inside.delete_user(gone.id))
+        done(tables, lambda inside: inside.leave_group(carol.id, empty))
+
+
+def test_everything_arrives_and_goes_on(way: tuple[Place, Place]) -> None:
+    source, target = way
+    populate(source)
+    compared = copied(source, target)
+    assert all(one.same for one in compared)
+    counts = {one.table: one.target.rows for one in compared}
+    assert counts == {
+        "user": 4, "friend": 3, "team": 1, "member": 2, "pair": 2, "message": 160, "cursor": 5, "request": 2,
+    }  # fmt: skip
+    assert everything(source) == everything(target)
+    with contextlib.closing(source.tables()) as old, contextlib.closing(target.tables()) as new:
+        alice, bob = (User(number, old.account("", number).user.name) for number in (1, 2))  # type: ignore[union-attr]
+        assert old.waiting(2, ANY) == new.waiting(2, ANY)
+        assert old.groups(2, ANY) == new.groups(2, ANY)
+        assert old.heads(2, -1000, ANY) == new.heads(2, -1000, ANY)
+        assert old.profile(2) == new.profile(2)
+        assert [one.sender.id for one in new.friend_requests(1)] == [3]
+        assert new.answered(1, "r:1") == '{"made": 1}'
+        for tables in (old, new):
+            again = sent(tables, alice, to(bob, "again", "a:7"))
+            assert (again.fresh, again.message.body[-1]) == (False, "7")
+            assert sent(tables, alice, to(bob, "next", "a:new")).message.seq == 81
+            (newcomer,) = make(tables, "newcomer")
+            assert newcomer.id == 5
+            assert team(tables, bob) == 3, "the number of a group that is gone has messages"
+            assert sent(tables, newcomer, to(bob)).message.seq == 1
+            refused_name(tables)
+
+
+def refused_name(tables: Tables) -> None:
+    from chatd.errors import ErrorCode
+
+    refused(ErrorCode.NAME_TAKEN, tables, lambda inside: inside.create_user("BOB", "", 1))
+
+
+class Stop(Exception):
+    pass
+
+
+class Interrupted:
+    """A side that dies at its n-th call of load, begin, commit or note."""
+
+    def __init__(self, side: Side, calls: int) -> None:
+        self._side, self._left = side, calls
+
+    def __getattr__(self, name: str) -> object:
+        if name in ("load", "begin", "commit", "note"):
+            self._left -= 1
+            if self._left == 0:
+                raise Stop
+        return getattr(self._side, name)
+
+
+def test_a_copy_that_is_ended_anywhere_is_taken_up(
+    way: tuple[Place, Place], places: dict[str, Make], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small batches, so that there are many moments."""
+    monkeypatch.setattr(store_copy, "_ROWS", 7)
+    monkeypatch.setattr(store_copy, "batches", sevens)
+    source, target = way
+    populate(source, 6)
+    ended = 0
+    for calls in range(1, 400, 3):
+        try:
+            with contextlib.closing(source.side(False)) as one, contextlib.closing(target.side()) as other:
+                compared = store_copy.copy(one, Interrupted(other, calls), quiet)  # type: ignore[arg-type]
+            break
+        except Stop:
+            ended += 1
+            with contextlib.suppress(BootError), contextlib.closing(target.tables()):
+                assert everything(target)["user"] == [], "a server opened a store that is not complete"
+    assert ended > 5
+    assert all(one.same for one in compared)
+    assert everything(source) == everything(target)
+    with contextlib.closing(target.tables()) as tables:
+        assert len(tables.users()) == 3
+
+
+def sevens(rows: object) -> Iterator[list[Row]]:
+    import itertools
+
+    rows = iter(rows)  # type: ignore[call-overload]
+    while batch := list(itertools.islice(rows, 7)):
+        yield batch
+
+
+def half_way(source: Place, target: Place) -> None:
+    def stop(what: str, rows: int, _total: int) -> None:
+        if what == "message" and rows:
+            raise Stop
+
+    with pytest.raises(Stop):
+        copied(source, target, stop)
+
+
+def test_a_store_half_way_is_not_served(way: tuple[Place, Place]) -> None:
+    source, target = way
+    populate(source)
+    half_way(source, target)
+    with pytest.raises(BootError, match=r"is not complete: chatctl copy-store from .* has not ended") as caught:
+        target.tables()
+    assert caught.value.exit_code is Exit.CONFIG
+    assert all(one.same for one in copied(source, target))
+    target.tables().close()
+
+
+def test_only_an_empty_store_or_ones_own_is_filled(way: tuple[Place, Place], places: dict[str, Make]) -> None:
+    source, target = way
+    populate(source)
+    other = places["sqlite"]()
+    populate(other)
+    with pytest.raises(NotACopy, match="is not empty"):
+        copied(source, other)
+    half_way(source, target)
+    with pytest.raises(NotACopy, match="is being filled by something else"):
+        copied(other, target)
+    copied(source, target)
+    with pytest.raises(NotACopy, match="is not empty"):
+        copied(source, target)
+
+
+def test_a_difference_is_found_and_named(way: tuple[Place, Place]) -> None:
+    """The source changed between two halves of a copy, where the copy had been already."""
+    source, target = way
+    populate(source)
+    half_way(source, target)
+    with contextlib.closing(source.tables()) as tables:
+        done(tables, lambda inside: inside.set_profile(2, {"nick": "other"}))
+    compared = copied(source, target)
+    assert [one.table for one in compared if not one.same] == ["user"]
+    with pytest.raises(BootError, match="is not complete"):
+        target.tables()
+
+
+def test_the_digest_sees_every_column() -> None:
+    for table in TABLES:
+        row: Row = tuple(range(len(table.columns)))
+        plain = store_copy.digest([row], lambda _: None)
+        for column in range(len(row)):
+            changed = tuple(None if place == column else value for place, value in enumerate(row))
+            assert store_copy.digest([changed], lambda _: None) != plain
+        assert store_copy.digest([row, row], lambda _: None) != plain
+    one, other = (1, "a"), (2, "b")
+    forth, back = ([one, other], [other, one])
+    assert store_copy.digest(forth, lambda _: None) == store_copy.digest(back, lambda _: None)
+
+
+def test_batches_are_bounded_by_rows_and_by_text() -> None:
+    short = [(number, "x") for number in range(12_000)]
+    assert max(map(len, store_copy.batches(short))) == 5000
+    assert [row for batch in store_copy.batches(short) for row in batch] == short
+    long = [(number, "x" * 1_000_000) for number in range(260)]
+    sizes = list(map(len, store_copy.batches(long)))
+    assert sizes[0] == 250
+    assert sizes[1:] == [4, 4, 2]
+
+
+# ---------------------------------------------------------------- who else is there
+
+
+def test_a_source_that_is_not_there(places: dict[str, Make]) -> None:
+    with pytest.raises(BootError, match="there is no such file"):
+        places["sqlite"]().side(False)
+
+
+def test_a_file_that_a_process_has_open_is_left_alone(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    path = tmp_path / "chatd.db"
+    sqlite_tables.open_tables(path).close()
+    code = "import sys, pathlib; from chatd.store.sqlite.tables import open_tables\nt = open_tables(pathlib.Path(sys.argv[1]))\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", code + "print('open', flush=True); input()", str(path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as other:  # fmt: skip
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(BootError, match=f"process {other.pid} has it open") as caught:
+            SqliteSide(path, False)
+        assert caught.value.exit_code is Exit.TRY_AGAIN
+        other.communicate("\n", timeout=30)
+    SqliteSide(path, False).close()
+
+
+def test_keys_that_collide_are_kept_apart(way: tuple[Place, Place], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SendKeys, "first", lambda self, sender, fp: sender << 32 | 0xFFFFFFFE)
+    source, target = way
+    with contextlib.closing(source.tables()) as tables:
+        alice, bob = make(tables, "alice", "bob")
+        send(tables, *((alice, to(bob, str(number), f"fp{number}")) for number in range(9)))
+        done(tables, lambda inside: [inside.remember(1, f"r{number}", str(number), 1) for number in range(5)])
+    assert all(one.same for one in copied(source, target))
+    with contextlib.closing(target.tables()) as tables:
+        assert [tables.answered(1, f"r{number}") for number in range(5)] == ["0", "1", "2", "3", "4"]
+        for number in range(9):
+            again = sent(tables, alice, to(bob, "again", f"fp{number}"))
+            assert (again.fresh, again.message.body) == (False, str(number))
+
+
+def test_the_index_of_what_arrived_is_complete(tmp_path: Path) -> None:
+    source, target = SqlitePlace(tmp_path / "a.db"), SqlitePlace(tmp_path / "b.db")
+    populate(source)
+    copied(source, target)
+    with contextlib.closing(sqlite3.connect(target.path)) as db:
+        rows = db.execute("SELECT conversation, seq, id FROM message ORDER BY 1, 2").fetchall()
+        assert db.execute("SELECT * FROM place").fetchall() == rows
+        assert db.execute("SELECT value FROM meta WHERE key = 'merged'").fetchone() == (str(len(rows)),)
+        assert db.execute("SELECT count(*) FROM sent").fetchone() == (80,)
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        keys = {row[0] for row in db.execute("SELECT key FROM meta")}
+    assert keys == {"directory", "merged"}
+
+
+def test_canonical_rows_are_plain(tmp_path: Path) -> None:
+    place = SqlitePlace(tmp_path / "a.db")
+    populate(place, 2)
+    for name, rows in everything(place).items():
+        table: Table = store_copy.BY_NAME[name]
+        assert all(len(row) == len(table.columns) for row in rows)
+        assert all(type(value) in (int, str, type(None)) for row in rows for value in row)
+        assert json.loads(json.dumps(rows)) == [list(row) for row in rows]
