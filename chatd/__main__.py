@@ -18,7 +18,7 @@ from chatd.config import load as config_load
 from chatd.config import render as config_render
 from chatd.errors import BootError, ConfigError, Exit
 from chatd.master import daemonize, privileges, start
-from chatd.worker_context import Seat
+from chatd.worker_context import WorkerContext
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,11 +34,11 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def serve(seat: Seat) -> int:
+def serve(context: WorkerContext) -> int:
     """In a forked worker. Imported here, so that the master has no event loop and no database."""
     from chatd import worker
 
-    return worker.run(seat)
+    return worker.run(context)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

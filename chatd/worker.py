@@ -33,7 +33,7 @@ from chatd.config.urls import parse_mysql
 from chatd.core.dispatcher import Core
 from chatd.core.plugins.plugin import Plugin
 from chatd.errors import BootError, Disconnect, Exit, Unavailable
-from chatd.net.acceptor import Door, Server
+from chatd.net.acceptor import Listener, Server
 from chatd.net.websocket.frames import MAX_FRAME_BYTES
 from chatd.scoreboard import State
 from chatd.store.contract import Tables
@@ -42,7 +42,7 @@ from chatd.wire.chatserver.codec import ChatserverCodec
 from chatd.wire.contract import Codec
 from chatd.wire.echo import EchoCodec
 from chatd.wire.mobileimsdk.codec import MAX_BODY_BYTES, MobileimsdkCodec
-from chatd.worker_context import Seat
+from chatd.worker_context import WorkerContext
 
 _TICK_S = 0.05
 _LAG_WINDOW_S = 10.0
@@ -129,26 +129,26 @@ def make_datagram_codec(listen: Listen, config: Config) -> MobileimsdkCodec:
     return MobileimsdkCodec(longest, limits.body_bytes, limits.fp_bytes, prefixed=False, receive_bytes=inwards)
 
 
-def run(seat: Seat) -> int:
+def run(context: WorkerContext) -> int:
     """Serve until told to leave; returns the exit code."""
     sys.setswitchinterval(_SWITCH_S)
-    tables = open_tables(seat.config)
+    tables = open_tables(context.config)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        worker = Worker(seat, tables, runner.get_loop())
+        worker = Worker(context, tables, runner.get_loop())
         return runner.run(worker.serve())
 
 
 class Worker:
-    def __init__(self, seat: Seat, tables: Tables, loop: asyncio.AbstractEventLoop) -> None:
-        self._seat = seat
+    def __init__(self, context: WorkerContext, tables: Tables, loop: asyncio.AbstractEventLoop) -> None:
+        self._context = context
         self._loop = loop
-        self._config = seat.config
-        self._row = seat.rows[seat.slot]
+        self._config = context.config
+        self._row = context.rows[context.slot]
         self._log = log.get()
-        self._bus = open_bus(seat.config, seat.slot)
-        plugins = load_plugins(seat.config, loop)
-        self._core = Core(tables, self._bus, self.config, self._row, loop, plugins, open_readers(seat.config))
-        self._server = Server(self._core, self.config, make_codec, seat.rows, seat.slot, loop)
+        self._bus = open_bus(context.config, context.slot)
+        plugins = load_plugins(context.config, loop)
+        self._core = Core(tables, self._bus, self.config, self._row, loop, plugins, open_readers(context.config))
+        self._server = Server(self._core, self.config, make_codec, context.rows, context.slot, loop)
         self._leave = asyncio.Event()
         self._drain_s: float | None = None
         self._due = 0.0
@@ -161,20 +161,20 @@ class Worker:
 
     async def serve(self) -> int:
         """Boot, serve, drain. Raises what a boot may raise."""
-        seat, loop = self._seat, self._loop
+        context, loop = self._context, self._loop
         loop.add_signal_handler(signal.SIGTERM, self._leave.set)
-        loop.add_reader(seat.life_fd, self._orphaned)
-        loop.add_reader(seat.order_fd, self._order)
+        loop.add_reader(context.life_fd, self._orphaned)
+        loop.add_reader(context.order_fd, self._order)
         await self._core.open()
         self._due = loop.time() + _TICK_S
         self._tick()
-        self._server.open([Door(listen, sock) for listen, sock in seat.listeners])
-        self._server.open_datagrams(seat.datagrams, lambda listen: make_datagram_codec(listen, self._config))
+        self._server.open([Listener(listen, sock) for listen, sock in context.listeners])
+        self._server.open_udp(context.datagrams, lambda listen: make_datagram_codec(listen, self._config))
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 100)
         self._row.state = State.READY
-        self._log.info("worker ready", slot=seat.slot, generation=seat.generation)
+        self._log.info("worker ready", slot=context.slot, generation=context.generation)
         await self._leave.wait()
         return await self._drain()
 
@@ -206,9 +206,9 @@ class Worker:
 
     def _order(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            data = os.read(self._seat.order_fd, _ORDER_BYTES)
+            data = os.read(self._context.order_fd, _ORDER_BYTES)
             if not data:
-                self._loop.remove_reader(self._seat.order_fd)
+                self._loop.remove_reader(self._context.order_fd)
                 return
             order: dict[str, Any] = msgspec.json.decode(data)
             match order.get("order"):
@@ -224,7 +224,7 @@ class Worker:
 
     def _answer(self, answer: dict[str, Any]) -> None:
         with contextlib.suppress(BrokenPipeError):  # the master is gone: _orphaned() is told, and acts
-            os.write(self._seat.order_fd, msgspec.json.encode(answer))
+            os.write(self._context.order_fd, msgspec.json.encode(answer))
 
     def _reload(self, order: dict[str, Any]) -> None:
         """Take what may change live; the rest stays as this worker was started with."""
@@ -246,14 +246,14 @@ class Worker:
             expelled = await self._core.expulsion.expel(*wish)
             answer |= expelled._asdict()
         except Unavailable as error:
-            answer["why"] = f"worker {self._seat.slot}: {error}"
+            answer["why"] = f"worker {self._context.slot}: {error}"
         self._answer(answer)
 
     # ---------------------------------------------------------------- the way out
 
     def _orphaned(self) -> None:
         """The master is gone: nobody will replace us, so stop accepting at once and drain."""
-        self._loop.remove_reader(self._seat.life_fd)
+        self._loop.remove_reader(self._context.life_fd)
         self._server.shut()
         if self._drain_s is None:
             self._drain_s = self._config.timeouts.orphan_drain_s
@@ -279,7 +279,7 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeouts.store_s):
                 await self._core.store.settle()
-                await self._core.chain.settle()
+                await self._core.plugins.settle()
         self._core.store.close()
         await self._bus.close()
         self._log.info("worker leaves")

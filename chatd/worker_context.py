@@ -13,7 +13,7 @@ from chatd.scoreboard import Row
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class WorkerContext:
     """slot: 0..workers-1, kept over respawns. generation: of the configuration.
 
     listeners: one bound, listening, non-blocking socket per [[listen]], shared by all workers.

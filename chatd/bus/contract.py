@@ -5,9 +5,9 @@ Not here: what the bytes mean (core.bus_messages); what must not be lost (store)
 Fails: quietly. A publish may be lost when a peer or link dies; then `on_gap` is called on every worker
 that may have missed something, and it reads what its sessions miss from the store.
 
-A topic is an int: topic_of_user(id) or topic_of_group(id). Claims are exclusive marks that die with their
+A topic is an int: topic_of_user(id) or topic_of_group(id). LocalLocks are exclusive locks that die with their
 holder: at most one worker of the host (or cluster) holds a key. A worker that was cut off for longer than its
-lease may find, when it is back, that others hold marks it had: it is told by on_lost.
+lease may find, when it is back, that others hold locks it had: it is told by on_lock_lost.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def topic_of_answer(ref: int) -> Topic:
 
 OnMessage = Callable[[Topic, bytes], None]
 OnGap = Callable[[], None]
-OnLost = Callable[[int], None]
+OnLockLost = Callable[[int], None]
 EVERYBODY: Topic = topic_of_answer(0)
 """Subscribed by every worker."""
 
@@ -53,10 +53,10 @@ EVERYBODY: Topic = topic_of_answer(0)
 class Bus(Protocol):
     """All methods are called from the worker's loop."""
 
-    async def open(self, on_message: OnMessage, on_gap: OnGap, on_lost: OnLost) -> None:
+    async def open(self, on_message: OnMessage, on_gap: OnGap, on_lock_lost: OnLockLost) -> None:
         """Join. on_message: a publish of another worker on a topic subscribed here, in the order that
-        worker published. on_gap: something may have been missed. on_lost: the mark `key` is another worker's now;
-        it is no longer held here, and claim() may ask for it again. All are called from the loop, never inside one
+        worker published. on_gap: something may have been missed. on_lock_lost: the lock `key` is another worker's now;
+        it is no longer held here, and lock() may ask for it again. All are called from the loop, never inside one
         of these methods. Raises Unavailable."""
         ...
 
@@ -84,13 +84,13 @@ class Bus(Protocol):
         last seen, else as subscribed: a live user is never shown offline. Never raises; answers within a second."""
         ...
 
-    async def claim(self, key: int) -> bool:
-        """Take the mark `key` (>= 0) for this worker; False if another worker holds it. Idempotent here.
-        Exact under races; a holder that is killed loses its marks at once (local) or with its lease (redis).
+    async def lock(self, key: int) -> bool:
+        """Take the lock `key` (>= 0) for this worker; False if another worker holds it. Idempotent here.
+        Exact under races; a holder that is killed loses its locks at once (local) or with its lease (redis).
         Raises Unavailable when the bus cannot say now, within a second; on_gap is called when it can again."""
         ...
 
-    def release(self, key: int) -> None: ...
+    def unlock(self, key: int) -> None: ...
 
     @property
     def healthy(self) -> bool:

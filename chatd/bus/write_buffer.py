@@ -12,7 +12,7 @@ import asyncio
 from typing import cast
 
 
-class Outflow(asyncio.Protocol):
+class WriteBuffer(asyncio.Protocol):
     """gap: a publish was dropped, and the peer has not been told yet. _room: what publishes may take, together with
     what the transport still holds; they do it themselves, for each call costs."""
 

@@ -4,7 +4,7 @@ Owns: the way from "stored" to "acknowledged": live sessions here, the bus to el
 store, resending, cursors. Not here: who may write to whom (store.append, core.messages); bytes (wire).
 Fails: when the store cannot be read a session stays `behind` and is tried again; nothing is lost.
 
-Every session is given each conversation in order and without holes: a Track knows how far. Whatever
+Every session is given each conversation in order and without holes: a Cursor knows how far. Whatever
 disturbs that (first message of a conversation, a gap, a full window, a lost doorbell, a login) ends in
 the same place: catch_up(), which reads from the store what the session misses (P4, P5, P6).
 """
@@ -22,7 +22,7 @@ from chatd.bus.contract import Bus, topic_of_group, topic_of_user
 from chatd.config.schema import Config, Limits
 from chatd.core import bus_messages
 from chatd.core.sessions.hub import Hub
-from chatd.core.sessions.session import Flight, Receipt, Session, Track
+from chatd.core.sessions.session import Cursor, InFlight, Receipt, Session
 from chatd.errors import Unavailable
 from chatd.model import ConversationId, Message, Seq, UserId
 from chatd.protocol import Deliver, ServerMessage
@@ -36,7 +36,7 @@ _LONGEST_RESEND_S = 60.0
 _DATAGRAMS = 64
 """So many unacknowledged at most where what does not fit into the client's socket (200 KiB, as usual) is lost: it would
 come again, but after what was sent later."""
-_TRACKS = 10_000
+_CURSORS = 10_000
 _GAP_SLICE, _GAP_TICKS = 100, 60
 """After a gap so many sessions are read per tick at least, and all of them within so many ticks, 3 s (P5)."""
 
@@ -100,32 +100,32 @@ class Delivery:
             return
         if session.behind:
             return
-        tracks = session.tracks
-        if tracks is None:
-            tracks = session.tracks = {}
-        track = tracks.get(message.conversation)
-        if track is None:
+        cursors = session.cursors
+        if cursors is None:
+            cursors = session.cursors = {}
+        cursor = cursors.get(message.conversation)
+        if cursor is None:
             if message.seq > 1:
                 if not mine(message, session):
                     self.catch_up(session, message)
                 return
             self._trim(session)
-            track = tracks[message.conversation] = Track(0)
-        ahead = message.seq - track.pushed
+            cursor = cursors[message.conversation] = Cursor(0)
+        ahead = message.seq - cursor.pushed
         if ahead == 1:
             if message.sender_id == session.user.id and mine(message, session):
-                track.pushed = message.seq
+                cursor.pushed = message.seq
             elif self._is_full(session):
                 session.behind = True
                 self._behind.add(session)
                 return
             else:
-                track.pushed = message.seq
-                self._give(session, track, event)
-            if track.held:
-                self._release(session, track)
+                cursor.pushed = message.seq
+                self._give(session, cursor, event)
+            if cursor.held:
+                self._release(session, cursor)
         elif ahead > 1:
-            self._hold(session, track, message)
+            self._hold(session, cursor, message)
 
     def _buffer(self, session: Session, message: Message) -> None:
         assert session.buffer is not None
@@ -134,20 +134,20 @@ class Delivery:
         else:
             session.behind = True
 
-    def _hold(self, session: Session, track: Track, message: Message) -> None:
-        if track.held is None:
-            track.held = {}
-            self._loop.call_later(_HOLD_S, self._fill, session, track)
-        track.held[message.seq] = message
-        if len(track.held) > self._config().limits.in_flight:
+    def _hold(self, session: Session, cursor: Cursor, message: Message) -> None:
+        if cursor.held is None:
+            cursor.held = {}
+            self._loop.call_later(_HOLD_S, self._fill, session, cursor)
+        cursor.held[message.seq] = message
+        if len(cursor.held) > self._config().limits.in_flight:
             self.catch_up(session)
 
-    def _fill(self, session: Session, track: Track) -> None:
-        if track.held and not session.closed:
+    def _fill(self, session: Session, cursor: Cursor) -> None:
+        if cursor.held and not session.closed:
             self.catch_up(session)
 
-    def _release(self, session: Session, track: Track) -> None:
-        held, track.held = track.held or {}, None
+    def _release(self, session: Session, cursor: Cursor) -> None:
+        held, cursor.held = cursor.held or {}, None
         for seq in sorted(held):
             self._offer_late(session, held[seq])
 
@@ -158,40 +158,42 @@ class Delivery:
 
     def forget(self, session: Session, conversation: ConversationId) -> None:
         """The user has left this group: nothing of it is given any more, not even again."""
-        track = session.tracks.pop(conversation, None) if session.tracks else None
-        if track is None:
+        cursor = session.cursors.pop(conversation, None) if session.cursors else None
+        if cursor is None:
             return
-        for fp in [fp for fp, flight in (session.flights or {}).items() if flight.track is track]:
+        for fp in [
+            fp for fp, in_flight_message in (session.in_flight or {}).items() if in_flight_message.cursor is cursor
+        ]:
             self.acknowledged(session, fp)
 
     def _is_full(self, session: Session) -> bool:
         """Its window or its outbox: what comes now waits in the store. A peer is not cut for what others send it."""
         limits = self._config().limits
         window = _window(session, limits)
-        return session.flying >= window or session.peer.out_bytes > limits.outbox_bytes // 2
+        return session.unacknowledged >= window or session.peer.out_bytes > limits.outbox_bytes // 2
 
     def _has_room(self, session: Session) -> bool:
         limits = self._config().limits
         window = _window(session, limits)
-        return session.flying <= window // 2 and session.peer.out_bytes <= limits.outbox_bytes // 4
+        return session.unacknowledged <= window // 2 and session.peer.out_bytes <= limits.outbox_bytes // 4
 
     # ---------------------------------------------------------------- messages go out
 
-    def _give(self, session: Session, track: Track, event: Deliver, told_at: int = 0) -> None:
+    def _give(self, session: Session, cursor: Cursor, event: Deliver, told_at: int = 0) -> None:
         """Hand over; told_at: it went out with the login answer, at that byte."""
         if session.closed:  # cut a moment ago, for what it was given before this
             return
         message = event.message
-        track.unacked[message.seq] = None
-        session.flying += 1
+        cursor.unacked[message.seq] = None
+        session.unacknowledged += 1
         self.given += 1
         if session.explicit and (event.fp or session.peer.lossy):
-            flights = session.flights
-            if flights is None:
-                flights = session.flights = {}
-            if not event.fp or event.fp in flights:  # nobody asked; or another sender's with the same fp is in flight
+            in_flight = session.in_flight
+            if in_flight is None:
+                in_flight = session.in_flight = {}
+            if not event.fp or event.fp in in_flight:  # nobody asked; or another sender's with the same fp is in flight
                 event = Deliver(message, f"{message.conversation}.{message.seq}", event.frames)
-            flights[event.fp] = Flight(track, event, self._loop.time() + self._config().timeouts.resend_s)
+            in_flight[event.fp] = InFlight(cursor, event, self._loop.time() + self._config().timeouts.resend_s)
             self._resending.add(session)
             session.peer.push(event)
             return
@@ -200,23 +202,23 @@ class Delivery:
             return
         if session.receipts is None:
             session.receipts = deque()
-        session.receipts.append(Receipt(offset, track, message.conversation, message.seq))
+        session.receipts.append(Receipt(offset, cursor, message.conversation, message.seq))
         self._receiving.add(session)
 
     def acknowledged(self, session: Session, fp: str) -> None:
         """The recipient's own acknowledgement; one for a packet it was not given is ignored."""
-        flight = session.flights.pop(fp, None) if session.flights else None
-        if flight is not None and flight.track is not None:
-            message = flight.event.message  # type: ignore[union-attr]  # with a track, it is a Deliver
-            self._done(session, flight.track, message.conversation, message.seq)
+        in_flight_message = session.in_flight.pop(fp, None) if session.in_flight else None
+        if in_flight_message is not None and in_flight_message.cursor is not None:
+            message = in_flight_message.event.message  # type: ignore[union-attr]  # with a cursor, it is a Deliver
+            self._done(session, in_flight_message.cursor, message.conversation, message.seq)
 
     def tell(self, session: Session, event: ServerMessage) -> None:
         """A text of the server, given again until acknowledged while the session lives. To a client that
         acknowledges none of very many it is given once."""
-        if session.flights is None:
-            session.flights = {}
-        if len(session.flights) < 2 * self._config().limits.in_flight:
-            session.flights[event.fp] = Flight(None, event, self._loop.time() + self._config().timeouts.resend_s)
+        if session.in_flight is None:
+            session.in_flight = {}
+        if len(session.in_flight) < 2 * self._config().limits.in_flight:
+            session.in_flight[event.fp] = InFlight(None, event, self._loop.time() + self._config().timeouts.resend_s)
             self._resending.add(session)
         session.peer.push(event)
 
@@ -228,15 +230,15 @@ class Delivery:
         acknowledged = session.peer.acknowledged()
         while waiting and waiting[0].offset <= acknowledged:
             receipt = waiting.popleft()
-            self._done(session, receipt.track, receipt.conversation, receipt.seq)
+            self._done(session, receipt.cursor, receipt.conversation, receipt.seq)
 
-    def _done(self, session: Session, track: Track, conversation: ConversationId, seq: int) -> None:
-        unacked = track.unacked
+    def _done(self, session: Session, cursor: Cursor, conversation: ConversationId, seq: int) -> None:
+        unacked = cursor.unacked
         first = next(iter(unacked))
         del unacked[seq]
-        session.flying -= 1
+        session.unacknowledged -= 1
         if seq == first:
-            reached = next(iter(unacked)) - 1 if unacked else track.pushed
+            reached = next(iter(unacked)) - 1 if unacked else cursor.pushed
             self._store.advance(session.user.id, conversation, reached)
         if session.behind and not session.closed and self._has_room(session):
             self.catch_up(session)
@@ -253,14 +255,14 @@ class Delivery:
         now = self._loop.time()
         first_s = self._config().timeouts.resend_s
         for session in tuple(self._resending):
-            if not session.flights or session.closed:
+            if not session.in_flight or session.closed:
                 self._resending.discard(session)
                 continue
-            for flight in session.flights.values():
-                if flight.next_at <= now:
-                    flight.attempts += 1
-                    flight.next_at = now + min(first_s * 2**flight.attempts, _LONGEST_RESEND_S)
-                    session.peer.push(flight.event)
+            for in_flight_message in session.in_flight.values():
+                if in_flight_message.next_at <= now:
+                    in_flight_message.attempts += 1
+                    in_flight_message.next_at = now + min(first_s * 2**in_flight_message.attempts, _LONGEST_RESEND_S)
+                    session.peer.push(in_flight_message.event)
 
     # ---------------------------------------------------------------- what waits in the store
 
@@ -308,10 +310,10 @@ class Delivery:
 
     async def _catch_up(self, session: Session, whole: bool) -> None:
         """whole: also what another session of the user has acknowledged and this one was not given."""
-        tracks, user_id = session.tracks or {}, session.user.id
-        unknown = {message.conversation for message in session.buffer or () if message.conversation not in tracks}
-        given = {conversation: track.pushed for conversation, track in tracks.items()} if whole else {}
-        limit = self._config().limits.in_flight + session.flying
+        cursors, user_id = session.cursors or {}, session.user.id
+        unknown = {message.conversation for message in session.buffer or () if message.conversation not in cursors}
+        given = {conversation: cursor.pushed for conversation, cursor in cursors.items()} if whole else {}
+        limit = self._config().limits.in_flight + session.unacknowledged
         try:
             while True:
                 waiting = await self._store.read(
@@ -333,48 +335,48 @@ class Delivery:
             self.catch_up(session)
 
     def _is_new(self, session: Session, message: Message) -> bool:
-        track = (session.tracks or {}).get(message.conversation)
-        return track is None or message.seq > track.pushed
+        cursor = (session.cursors or {}).get(message.conversation)
+        return cursor is None or message.seq > cursor.pushed
 
     def merge(self, session: Session, waiting: Waiting, told: int = 0, told_at: int = 0) -> None:
         """Give what was read, then what came live meanwhile. The first `told` went out with the login
         answer, which ends at byte told_at."""
-        tracks = session.tracks
-        if tracks is None:
+        cursors = session.cursors
+        if cursors is None:
             if not waiting.messages and not waiting.delivered:
                 self._resume(session)
                 return
-            tracks = session.tracks = {}
-        touched: dict[ConversationId, Track] = {}
+            cursors = session.cursors = {}
+        touched: dict[ConversationId, Cursor] = {}
         session.behind = session.behind or waiting.more
         left = {message.group_id for message in waiting.messages} - {0} - (session.groups or set())
         for message in waiting.messages:
             if message.group_id in left:  # while this was read
                 continue
-            track = tracks.get(message.conversation)
-            if track is None:
-                track = tracks[message.conversation] = Track(message.seq - 1)
-            if message.seq <= track.pushed:
+            cursor = cursors.get(message.conversation)
+            if cursor is None:
+                cursor = cursors[message.conversation] = Cursor(message.seq - 1)
+            if message.seq <= cursor.pushed:
                 continue
-            if message.seq > track.pushed + 1:  # another session of the user has acknowledged what is between
+            if message.seq > cursor.pushed + 1:  # another session of the user has acknowledged what is between
                 session.behind = True
                 continue
             if mine(message, session):
-                track.pushed = message.seq
+                cursor.pushed = message.seq
             elif told <= 0 and self._is_full(session):
                 session.behind = True
                 break
             else:
-                track.pushed = message.seq
-                self._give(session, track, Deliver(message, fp_of(message), {}), told_at if told > 0 else 0)
+                cursor.pushed = message.seq
+                self._give(session, cursor, Deliver(message, fp_of(message), {}), told_at if told > 0 else 0)
                 told -= 1
-            touched[message.conversation] = track
+            touched[message.conversation] = cursor
         for conversation, delivered in waiting.delivered.items():
-            if conversation not in tracks and (conversation > 0 or -conversation in (session.groups or ())):
-                tracks[conversation] = Track(delivered)
-        for conversation, track in touched.items():
-            if not track.unacked:
-                self._store.advance(session.user.id, conversation, track.pushed)
+            if conversation not in cursors and (conversation > 0 or -conversation in (session.groups or ())):
+                cursors[conversation] = Cursor(delivered)
+        for conversation, cursor in touched.items():
+            if not cursor.unacked:
+                self._store.advance(session.user.id, conversation, cursor.pushed)
         self._resume(session)
 
     def _resume(self, session: Session) -> None:
@@ -386,18 +388,18 @@ class Delivery:
             else:
                 self._behind.add(session)
             return
-        for track in tuple((session.tracks or {}).values()):
-            if track.held:
-                self._release(session, track)
+        for cursor in tuple((session.cursors or {}).values()):
+            if cursor.held:
+                self._release(session, cursor)
         for message in buffered:
             self._offer_late(session, message)
 
     def _trim(self, session: Session) -> None:
         """Forget conversations at rest; the next message of one reads its cursor again."""
-        tracks = session.tracks
-        if tracks is not None and len(tracks) >= _TRACKS:
-            for conversation in [key for key, track in tracks.items() if not track.unacked and not track.held]:
-                del tracks[conversation]
+        cursors = session.cursors
+        if cursors is not None and len(cursors) >= _CURSORS:
+            for conversation in [key for key, cursor in cursors.items() if not cursor.unacked and not cursor.held]:
+                del cursors[conversation]
 
     # ---------------------------------------------------------------- the end of a session
 
@@ -408,7 +410,7 @@ class Delivery:
         self._receiving.discard(session)
         self._resending.discard(session)
         self._behind.discard(session)
-        session.tracks = session.flights = session.receipts = session.buffer = None
+        session.cursors = session.in_flight = session.receipts = session.buffer = None
         self._store.flush_cursors()
 
 

@@ -24,7 +24,7 @@ from chatd.core.friends import Friends
 from chatd.core.groups import Groups
 from chatd.core.messages import Messages
 from chatd.core.plugins.contract import Point
-from chatd.core.plugins.pipeline import Chain
+from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.plugins.plugin import Plugin
 from chatd.core.presence import Presence
 from chatd.core.requests.dispatch import Requests
@@ -92,13 +92,13 @@ class Core:
         self.store = GroupCommit(tables, loop, row, self._results, readers)
         self.hub = Hub(bus)
         self.delivery = Delivery(self.hub, bus, self.store, config, loop)
-        self.chain = Chain(plugins, self.hub, self.store, config, loop)
-        self._messages = Messages(self.delivery, config, self.chain.stored())
+        self.plugins = PluginPipeline(plugins, self.hub, self.store, config, loop)
+        self._messages = Messages(self.delivery, config, self.plugins.stored())
         self._accounts = Accounts(self.store, config)
         notices = Notices(self.delivery)
         self._presence = Presence(self.hub, bus, notices, self.store, config, self.delivery.later)
         self.logins = Logins(
-            self._accounts, self.hub, bus, self.delivery, notices, self._presence, self.store, config, self.chain
+            self._accounts, self.hub, bus, self.delivery, notices, self._presence, self.store, config, self.plugins
         )
         self._friends = Friends(self.store, self.hub, bus, notices, self._presence, config)
         self._groups = Groups(self.store, self.hub, bus, self.delivery, notices, self._presence, config)
@@ -109,7 +109,7 @@ class Core:
             Parts(self.store, self.hub, self._friends, self._presence, self._accounts, self.logins, self._roll, config)
         )
         table = people.table() | GroupRequests(self.store, self.hub, self._groups).table() | self._history.table()
-        self.requests = Requests(table, notices, self.store, self.chain)
+        self.requests = Requests(table, notices, self.store, self.plugins)
         self._anyone: dict[type, _Quick] = {Echo: self._echo, Malformed: self._malformed}
         self._quick: dict[type, _Quick] = {
             SendMessage: self._not_logged_in,
@@ -126,7 +126,7 @@ class Core:
             JoinGroup: self._groups.join,
         }
         self._at_once: type = SendMessage
-        if self.chain.has(Point.BEFORE_MESSAGE):
+        if self.plugins.has(Point.BEFORE_MESSAGE):
             self._at_once = Acknowledge
             del self._quick[SendMessage]
             self._slow[SendMessage] = self._ask_and_send
@@ -193,7 +193,7 @@ class Core:
             self._bug(peer, command, error)
 
     async def _ask_and_send(self, session: Session, command: SendMessage) -> None:
-        self._messages.send(self.store, session, await self.chain.before_message(session, command))
+        self._messages.send(self.store, session, await self.plugins.before_message(session, command))
 
     def _failed(self, peer: Peer, command: Command, code: int, text: str) -> None:
         peer.push(Failed(code, text, command))
@@ -254,7 +254,7 @@ class Core:
     # ---------------------------------------------------------------- the bus and the clock
 
     async def open(self) -> None:
-        await self._bus.open(self.signal, self._gap, self.logins.marks.lost)
+        await self._bus.open(self.signal, self._gap, self.logins.locks.lost)
         await self._bus.subscribe([EVERYBODY])
 
     def _gap(self) -> None:
@@ -262,7 +262,7 @@ class Core:
         self.delivery.gap()
         self._groups.gap()
         self._presence.gap()
-        self.logins.marks.gap()
+        self.logins.locks.gap()
 
     def signal(self, topic: Topic, data: bytes) -> None:
         """What another worker says."""
@@ -275,9 +275,9 @@ class Core:
             case bus_messages.Arrived(message):
                 self.delivery.arrived(message)
             case bus_messages.Challenge():
-                self.logins.marks.challenged(signal)
+                self.logins.locks.challenged(signal)
             case bus_messages.Verdict():
-                self.logins.marks.verdict(signal)
+                self.logins.locks.verdict(signal)
             case bus_messages.GroupJoined():
                 self.delivery.later(self._groups.joined(signal))
             case bus_messages.GroupLeft():
@@ -325,9 +325,9 @@ class Core:
         self.delivery.sweep_receipts()
         self.delivery.work_off_gap()
         self.delivery.work_off_behind()
-        self.logins.marks.tick()
+        self.logins.locks.tick()
         row = self._row
         row.sessions = self.logins.count
         row.messages_in = self._messages.stored
         row.messages_out = self.delivery.given
-        self.chain.report(row)
+        self.plugins.report(row)

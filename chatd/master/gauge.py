@@ -17,7 +17,7 @@ from chatd.master import listeners
 from chatd.master.listeners import Bound
 from chatd.master.reload import Reload
 from chatd.master.status import ListenerStatus, Status, WorkerStatus
-from chatd.master.workers import Crew, Slot
+from chatd.master.workers import Slot, WorkerPool
 from chatd.scoreboard import State
 
 SAMPLES = 6
@@ -31,9 +31,9 @@ class Gauge:
         self._samples: dict[int, deque[tuple[float, int, int]]] = {}  # by pid
         self._processes: dict[int, psutil.Process] = {}
 
-    def sample(self, crew: Crew) -> None:
+    def sample(self, pool: WorkerPool) -> None:
         """Once a second."""
-        present = {slot.worker.child.pid: slot.row for slot in crew.present() if slot.worker}
+        present = {slot.worker.child.pid: slot.row for slot in pool.present() if slot.worker}
         for pid, row in present.items():
             kept = self._samples.setdefault(pid, deque(maxlen=SAMPLES))
             kept.append((time.monotonic(), row.messages_in, row.messages_out))
@@ -64,34 +64,34 @@ class Gauge:
             return 0, 0.0
 
 
-def state_of(crew: Crew) -> str:
-    if crew.stopping:
+def state_of(pool: WorkerPool) -> str:
+    if pool.stopping:
         return "stopping"
-    if not crew.started:
+    if not pool.started:
         return "starting"
-    return "degraded" if crew.degraded() else "running"
+    return "degraded" if pool.degraded() else "running"
 
 
-def gather(crew: Crew, reload: Reload, bound: tuple[Bound, ...], gauge: Gauge, pid: int, began: float) -> Status:
-    workers = [_worker(slot, gauge) for slot in crew.slots if slot.worker is not None or slot.fork_at]
+def gather(pool: WorkerPool, reload: Reload, bound: tuple[Bound, ...], gauge: Gauge, pid: int, began: float) -> Status:
+    workers = [_worker(slot, gauge) for slot in pool.slots if slot.worker is not None or slot.fork_at]
     ready = [one for one in workers if one.state == "ready"]
     return Status(
         v=1,
         version=__version__,
-        state=state_of(crew),
+        state=state_of(pool),
         pid=pid,
         uptime_s=round(time.monotonic() - began, 1),
         config_file=reload.name,
-        generation=crew.generation,
+        generation=pool.generation,
         reloads=reload.count,
         reloads_failed=reload.failed,
         last_reload_error=reload.last_error,
-        workers_wanted=crew.wanted,
+        workers_wanted=pool.wanted,
         workers_ready=len(ready),
-        store_url=str(mask(crew.config.store.url)),
+        store_url=str(mask(pool.config.store.url)),
         store_ok=bool(ready) and all(one.store_ok for one in ready),
         commit_p99_us=max((one.commit_p99_us for one in ready), default=0),
-        bus_url=str(mask(crew.config.bus.url)),
+        bus_url=str(mask(pool.config.bus.url)),
         bus_ok=bool(ready) and all(one.bus_ok for one in ready),
         bus_round_trip_us=max((one.bus_round_trip_us for one in ready), default=0),
         listeners=[
@@ -99,7 +99,7 @@ def gather(crew: Crew, reload: Reload, bound: tuple[Bound, ...], gauge: Gauge, p
             for one, sock in bound
         ],
         workers=workers,
-        log_dropped=crew.shared.scoreboard.master_row.log_dropped,
+        log_dropped=pool.shared.scoreboard.master_row.log_dropped,
     )
 
 

@@ -18,7 +18,7 @@ from msgspec import Meta
 from chatd import log
 from chatd.errors import Exit
 from chatd.master.control import Answer
-from chatd.master.workers import Crew, Slot
+from chatd.master.workers import Slot, WorkerPool
 
 ANSWER_S = 5.0
 REASON_CHARS = 200
@@ -51,8 +51,8 @@ class _Pending:
 
 
 class Kicks:
-    def __init__(self, crew: Crew) -> None:
-        self._crew = crew
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
         self._pending: dict[int, _Pending] = {}
         self._refs = itertools.count(1)
 
@@ -70,9 +70,9 @@ class Kicks:
         ref = next(self._refs)
         pending = _Pending(wish.user or str(wish.user_id), time.monotonic() + ANSWER_S, answer)
         order = {"order": "kick", "ref": ref, **msgspec.to_builtins(wish)}
-        for slot in self._crew.present():
+        for slot in self._pool.present():
             if slot.worker is not None and slot.worker.ready_at:
-                if self._crew.order(slot, order):
+                if self._pool.order(slot, order):
                     pending.waiting.add(slot.worker.child.pid)
                 else:
                     pending.why = f"worker {slot.index} takes no orders"
@@ -94,7 +94,7 @@ class Kicks:
 
     def look(self) -> None:
         """At every turn of the loop: has everybody answered who still lives?"""
-        alive = {slot.worker.child.pid: slot for slot in self._crew.present() if slot.worker}
+        alive = {slot.worker.child.pid: slot for slot in self._pool.present() if slot.worker}
         for ref, pending in list(self._pending.items()):
             pending.waiting &= alive.keys()
             if pending.waiting and time.monotonic() <= pending.deadline:

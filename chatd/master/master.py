@@ -1,7 +1,7 @@
 """The master's loop.
 
 Owns: signals, the selector, the order of a turn, commands of operators, stopping.
-Not here: workers one by one (crew), coming up (start).
+Not here: workers one by one (pool), coming up (start).
 Fails: boot failures are returned as an exit code with their line; after the first READY the loop ends only when told.
 """
 
@@ -32,7 +32,7 @@ from chatd.master.scoreboard import Scoreboard
 from chatd.master.spawn import Serve, Shared
 from chatd.master.systemd import Notifier
 from chatd.master.udp_sockets import Datagrams
-from chatd.master.workers import Crew, Slot
+from chatd.master.workers import Slot, WorkerPool
 
 FAST_STOP_S = 5.0
 TURN_S = 1.0
@@ -81,7 +81,7 @@ class Master:
         self._gauge = Gauge()
         self._rotation = Rotation(loaded.config.server.log_dir, scoreboard.master_row)
         config = loaded.config
-        self.crew = Crew(
+        self.pool = WorkerPool(
             shared=Shared(scoreboard, bound, datagrams, self._life[0], serve, self._leave),
             config=config,
             generation=1,
@@ -90,8 +90,8 @@ class Master:
             watch=self._watch,
             unwatch=self._unwatch,
         )
-        self._reload = reloading.Reload(loaded, self.crew, self._say_ready)
-        self._kicks = Kicks(self.crew)
+        self._reload = reloading.Reload(loaded, self.pool, self._say_ready)
+        self._kicks = Kicks(self.pool)
         self._watch(self._wake[0], self._signalled)
         self._control = Control(config.server.runtime_dir, self._commands(), self._watch, self._unwatch)
 
@@ -111,7 +111,7 @@ class Master:
         signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
         for number in _WAKING:
             signal.signal(number, _wake)
-        self.crew.scale(self.crew.wanted)
+        self.pool.scale(self.pool.wanted)
         now = time.monotonic()
         while True:
             timeout = self._timeout()
@@ -119,37 +119,37 @@ class Master:
                 key.data()
             # From look to look, so that a pause is noticed wherever in the turn it came.
             before, now = now, time.monotonic()
-            self.crew.reap()
+            self.pool.reap()
             late_s = now - before - timeout
-            self.crew.look(now, late=late_s > min(LATE_S, self.crew.config.timeouts.hang_s / 2))
+            self.pool.look(now, late=late_s > min(LATE_S, self.pool.config.timeouts.hang_s / 2))
             self._reload.look()
             self._kicks.look()
             self._control.look(now)
             if now >= self._next_second:
                 self._every_second(now)
-            if self.crew.started and not self._announced:
+            if self.pool.started and not self._announced:
                 self._ready()
-            if self.crew.boot_failure is not None and not self.crew.stopping:
+            if self.pool.boot_failure is not None and not self.pool.stopping:
                 self._give_up()
-            if self.crew.stopping and not self.crew.present():
+            if self.pool.stopping and not self.pool.present():
                 return self._end()
 
     def _timeout(self) -> float:
         """Short while somebody starts or is due (a row cannot wake us), else until the next second."""
-        if any(slot.worker and not slot.worker.ready_at for slot in self.crew.slots):
+        if any(slot.worker and not slot.worker.ready_at for slot in self.pool.slots):
             return BUSY_TURN_S
         now = time.monotonic()
-        due = [slot.fork_at for slot in self.crew.slots if slot.fork_at]
-        due += [slot.worker.kill_at for slot in self.crew.slots if slot.worker and slot.worker.kill_at]
+        due = [slot.fork_at for slot in self.pool.slots if slot.fork_at]
+        due += [slot.worker.kill_at for slot in self.pool.slots if slot.worker and slot.worker.kill_at]
         due += [self._next_second]
         return min(max(min(due) - now, 0.001), TURN_S)
 
     def _every_second(self, now: float) -> None:
         self._next_second = now + TURN_S
-        self._gauge.sample(self.crew)
-        self._rotation.look(self.crew.config.log.rotate_bytes, self.crew.config.log.rotate_keep)
+        self._gauge.sample(self.pool)
+        self._rotation.look(self.pool.config.log.rotate_bytes, self.pool.config.log.rotate_keep)
         log.tick()
-        if self._notifier.watchdog_s and now >= self._next_alive and self.crew.any_fresh(now):
+        if self._notifier.watchdog_s and now >= self._next_alive and self.pool.any_fresh(now):
             self._next_alive = now + min(self._notifier.watchdog_s, 10.0) - TURN_S
             self._notifier.alive()
 
@@ -169,7 +169,7 @@ class Master:
         self._announcer.leave()
         for descriptor in (self._life[1], *self._wake):
             os.close(descriptor)
-        for slot in self.crew.present():
+        for slot in self.pool.present():
             if slot.worker is not None:
                 slot.worker.child.close()
 
@@ -195,7 +195,7 @@ class Master:
                 self._rotation.reopen()
             case signal.SIGTTIN | signal.SIGTTOU:
                 step = times if number == signal.SIGTTIN else -times
-                self._scale(self.crew.wanted + step)
+                self._scale(self.pool.wanted + step)
             case signal.SIGTERM:
                 for _ in range(times):
                     self._stop(fast=self._stop_asked > 0)
@@ -203,7 +203,7 @@ class Master:
                 self._stop(fast=True)
             case signal.SIGQUIT:
                 self._stop(fast=True)
-                self.crew.end_now()
+                self.pool.end_now()
             case _:
                 log.get().warning("signal has no meaning in this version", name=number.name)
 
@@ -212,32 +212,32 @@ class Master:
     def _ready(self) -> None:
         self._announced = True
         listening = [actual_address(one, sock) for one, sock in self._bound()]
-        log.get().info("ready", workers=self.crew.wanted, listening=listening)
+        log.get().info("ready", workers=self.pool.wanted, listening=listening)
         self._say_ready()
         self._announcer.tell(Exit.OK, "")
 
     def _say_ready(self) -> None:
-        if self._announced and not self.crew.stopping:
-            self._notifier.ready(f"{state_of(self.crew)}, {self.crew.wanted} workers")
+        if self._announced and not self.pool.stopping:
+            self._notifier.ready(f"{state_of(self.pool)}, {self.pool.wanted} workers")
 
     def _give_up(self) -> None:
-        failure = self.crew.boot_failure
+        failure = self.pool.boot_failure
         if failure is not None:
             log.get().critical("cannot start", why=failure.line, exit=failure.code)
             self._stop(fast=True)
 
     def _stop(self, fast: bool) -> None:
         self._stop_asked += 1
-        if not self.crew.stopping:
+        if not self.pool.stopping:
             log.get().info("stopping", fast=fast)
             self._notifier.stopping()
-            self.crew.stop()
+            self.pool.stop()
         if fast:
-            self.crew.hurry(FAST_STOP_S)
+            self.pool.hurry(FAST_STOP_S)
 
     def _end(self) -> int:
         """The last worker has gone."""
-        failure = self.crew.boot_failure
+        failure = self.pool.boot_failure
         code, line = (failure.code, failure.line) if failure else (int(Exit.OK), "")
         if not self._announced:
             self._announcer.tell(code or Exit.TRY_AGAIN, line or "stopped while starting")
@@ -265,11 +265,11 @@ class Master:
         }
 
     def _do_status(self, _request: dict[str, Any], answer: Answer) -> None:
-        status = gather(self.crew, self._reload, self._bound(), self._gauge, os.getpid(), self._began)
+        status = gather(self.pool, self._reload, self._bound(), self._gauge, os.getpid(), self._began)
         answer({"ok": True, "exit": Exit.OK, "status": msgspec.to_builtins(status)})
 
     def _begin_reload(self, answer: Answer) -> None:
-        if self.crew.stopping:
+        if self.pool.stopping:
             answer({"ok": False, "exit": Exit.TRY_AGAIN, "error": "the server is stopping"})
             return
         self._notifier.reloading()
@@ -285,7 +285,7 @@ class Master:
 
     def _do_config(self, _request: dict[str, Any], answer: Answer) -> None:
         """The snapshot in effect."""
-        answer({"ok": True, "exit": Exit.OK, "config": msgspec.to_builtins(self.crew.config)})
+        answer({"ok": True, "exit": Exit.OK, "config": msgspec.to_builtins(self.pool.config)})
 
     def _do_config_diff(self, _request: dict[str, Any], answer: Answer) -> None:
         try:
@@ -301,26 +301,26 @@ class Master:
             return
         log.set_level(level)
         replace = msgspec.structs.replace
-        config = self.crew.config
-        self.crew.config = replace(
+        config = self.pool.config
+        self.pool.config = replace(
             config, log=msgspec.convert(msgspec.to_builtins(config.log) | {"level": level}, type(config.log))
         )
-        for slot in self.crew.present():
-            self.crew.order(slot, {"order": "log", "level": level})
+        for slot in self.pool.present():
+            self.pool.order(slot, {"order": "log", "level": level})
         answer({"ok": True, "exit": Exit.OK})
 
     def _do_scale(self, request: dict[str, Any], answer: Answer) -> None:
         step = request.get("step")
-        if not isinstance(step, int) or self.crew.stopping:
+        if not isinstance(step, int) or self.pool.stopping:
             answer({"ok": False, "exit": Exit.USAGE, "error": "scale needs a number of workers more or less"})
             return
-        self._scale(self.crew.wanted + step)
-        answer({"ok": True, "exit": Exit.OK, "workers": self.crew.wanted})
+        self._scale(self.pool.wanted + step)
+        answer({"ok": True, "exit": Exit.OK, "workers": self.pool.wanted})
 
     def _scale(self, wanted: int) -> None:
-        if not self.crew.stopping:
-            self.crew.scale(wanted)
-            log.get().info("workers wanted", workers=self.crew.wanted)
+        if not self.pool.stopping:
+            self.pool.scale(wanted)
+            log.get().info("workers wanted", workers=self.pool.wanted)
 
 
 def _wake(_number: int, _frame: object) -> None:

@@ -21,7 +21,7 @@ from chatd.config.load import Loaded
 from chatd.config.render import mask
 from chatd.config.schema import Config
 from chatd.errors import ConfigError, Exit
-from chatd.master.workers import Crew, Slot
+from chatd.master.workers import Slot, WorkerPool
 
 ANSWER_S = 5.0
 
@@ -41,10 +41,10 @@ class _Pending:
 class Reload:
     """count and failed: attempts since the start. last_error: of the last attempt, "" if it went well."""
 
-    def __init__(self, loaded: Loaded, crew: Crew, after: Callable[[], None]) -> None:
+    def __init__(self, loaded: Loaded, pool: WorkerPool, after: Callable[[], None]) -> None:
         self._file = loaded.file
         self.name = loaded.name
-        self._crew = crew
+        self._pool = pool
         self._after = after
         self._pending: _Pending | None = None
         self._queued: list[Answer] | None = None
@@ -71,14 +71,14 @@ class Reload:
             return
         self._generation += 1
         pending = _Pending(
-            config=applicable(self._crew.config, loaded.config),
+            config=applicable(self._pool.config, loaded.config),
             on_file=loaded.config,
             generation=self._generation,
             deadline=time.monotonic() + ANSWER_S,
             answers=answers,
         )
         self._pending = pending
-        for slot in self._crew.ready():
+        for slot in self._pool.ready():
             if slot.worker is None:
                 continue
             pending.waiting.add(slot.worker.child.pid)
@@ -104,7 +104,7 @@ class Reload:
         pending = self._pending
         if pending is None:
             return
-        alive = {slot.worker.child.pid: slot for slot in self._crew.ready() if slot.worker}
+        alive = {slot.worker.child.pid: slot for slot in self._pool.ready() if slot.worker}
         pending.waiting &= alive.keys()
         if not pending.waiting:
             self._apply(pending)
@@ -113,18 +113,18 @@ class Reload:
             self._undo(f"{self.name}: -: no answer within {ANSWER_S:g} s from worker {', '.join(map(str, silent))}")
 
     def _apply(self, pending: _Pending) -> None:
-        crew = self._crew
-        told = changes(crew.config, pending.config)
+        pool = self._pool
+        told = changes(pool.config, pending.config)
         restart = changes(pending.config, pending.on_file)
         self._pending = None
-        crew.config, crew.generation, self.on_file = pending.config, pending.generation, pending.on_file
+        pool.config, pool.generation, self.on_file = pending.config, pending.generation, pending.on_file
         self.last_error = ""
-        for slot in crew.present():  # those that were starting meanwhile
+        for slot in pool.present():  # those that were starting meanwhile
             if slot.worker is not None and slot.worker.generation != pending.generation:
                 self._send(slot, pending.generation, pending.config)
         log.set_level(pending.config.log.level)
         if any(change.key == "server.workers" for change in told):
-            crew.scale(config_load.workers_of(pending.config))
+            pool.scale(config_load.workers_of(pending.config))
         result = {
             "generation": pending.generation,
             "applied": [change.key for change in told if change.effect == "live"],
@@ -136,10 +136,10 @@ class Reload:
 
     def _undo(self, why: str) -> None:
         pending, self._pending = self._pending, None
-        for slot in self._crew.present():
-            self._send(slot, self._crew.generation, self._crew.config)
+        for slot in self._pool.present():
+            self._send(slot, self._pool.generation, self._pool.config)
             if slot.worker is not None:
-                slot.worker.generation = self._crew.generation
+                slot.worker.generation = self._pool.generation
         self._refuse(why, pending.answers if pending else [])
 
     def _refuse(self, why: str, answers: list[Answer]) -> None:
@@ -158,23 +158,23 @@ class Reload:
 
     def _send(self, slot: Slot, generation: int, config: Config) -> bool:
         order = {"order": "reload", "generation": generation, "config": msgspec.to_builtins(config)}
-        return self._crew.order(slot, order)
+        return self._pool.order(slot, order)
 
     # ------------------------------------------------------------ what chatctl config shows
 
     def difference(self) -> dict[str, Any]:
         """What the file says now and the server does not do yet, and what it waits for. Raises ConfigError."""
         loaded = config_load.load(self._file) if self._file else _built_in()
-        crew = self._crew
+        pool = self._pool
         waits = {"live": "reload", "worker": "reload", "restart": "restart"}
-        rows = [_row(change, waits[change.effect]) for change in changes(crew.config, loaded.config)]
+        rows = [_row(change, waits[change.effect]) for change in changes(pool.config, loaded.config)]
         seen: set[str] = set()
-        for slot in crew.present():
-            for change in changes(slot.worker.born, crew.config) if slot.worker else ():
+        for slot in pool.present():
+            for change in changes(slot.worker.born, pool.config) if slot.worker else ():
                 if change.effect == "worker" and change.key not in seen:
                     seen.add(change.key)
                     rows.append(_row(change, "new workers"))
-        return {"file": self.name, "generation": crew.generation, "pending": rows}
+        return {"file": self.name, "generation": pool.generation, "pending": rows}
 
 
 def _row(change: Change, waits_for: str) -> dict[str, Any]:

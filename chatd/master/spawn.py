@@ -1,8 +1,8 @@
-"""One fork: from the master to a worker in its seat.
+"""One fork: from the master to a worker in its context.
 
 Owns: what a child has, loses and ignores before the worker's own code runs (OPS-02), and its exit code afterwards.
-Not here: what a worker does (worker, given as `serve`); when one is forked and what becomes of it (crew).
-Fails: OSError from fork or socketpair, for the crew to try again later.
+Not here: what a worker does (worker, given as `serve`); when one is forked and what becomes of it (pool).
+Fails: OSError from fork or socketpair, for the pool to try again later.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from chatd.master.listeners import Bound
 from chatd.master.scoreboard import Scoreboard, clear
 from chatd.master.udp_sockets import Datagrams
 from chatd.scoreboard import State
-from chatd.worker_context import Seat
+from chatd.worker_context import WorkerContext
 
-Serve = Callable[[Seat], int]
+Serve = Callable[[WorkerContext], int]
 
 IGNORED = (
     signal.SIGHUP,
@@ -87,7 +87,7 @@ def fork(slot: int, generation: int, config: Config, shared: Shared) -> Child:
         pid = os.fork()
         if pid == 0:
             ours.close()
-            seat = Seat(
+            context = WorkerContext(
                 slot=slot,
                 generation=generation,
                 config=config,
@@ -98,7 +98,7 @@ def fork(slot: int, generation: int, config: Config, shared: Shared) -> Child:
                 master_row=shared.scoreboard.master_row,
                 datagrams=datagrams,
             )
-            _be_worker(seat, shared, stacks)
+            _be_worker(context, shared, stacks)
     except OSError:
         ours.close()
         os.close(stacks)
@@ -111,41 +111,47 @@ def fork(slot: int, generation: int, config: Config, shared: Shared) -> Child:
     return Child(pid, os.pidfd_open(pid), ours, stacks)
 
 
-def _be_worker(seat: Seat, shared: Shared, stacks: int) -> None:
+def _be_worker(context: WorkerContext, shared: Shared, stacks: int) -> None:
     """Never returns."""
     code = int(Exit.BUG)
     try:
-        seat.rows[seat.slot].pid = os.getpid()
+        context.rows[context.slot].pid = os.getpid()
         signal.set_wakeup_fd(-1)
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             with contextlib.suppress(OSError, ValueError):  # the C library keeps two for itself
                 signal.signal(number, signal.SIG_IGN if number in IGNORED else signal.SIG_DFL)
         shared.leave_master()
-        shared.datagrams.keep_only(seat.slot)
+        shared.datagrams.keep_only(context.slot)
         faulthandler.enable(file=stacks, all_threads=True)
-        log.setup(seat.config.log, seat.config.server.log_dir, seat.rows[seat.slot], seat.master_row, worker=seat.slot)
+        log.setup(
+            context.config.log,
+            context.config.server.log_dir,
+            context.rows[context.slot],
+            context.master_row,
+            worker=context.slot,
+        )
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        code = _serve(seat, shared.serve)
+        code = _serve(context, shared.serve)
     finally:
         os._exit(code)
 
 
-def _serve(seat: Seat, serve: Serve) -> int:
+def _serve(context: WorkerContext, serve: Serve) -> int:
     try:
-        return serve(seat)
+        return serve(context)
     except BootError as error:
-        return _cannot_start(seat, str(error), error.exit_code)
+        return _cannot_start(context, str(error), error.exit_code)
     except ConfigError as error:
-        return _cannot_start(seat, str(error), Exit.CONFIG)
+        return _cannot_start(context, str(error), Exit.CONFIG)
     except Unavailable as error:
-        return _cannot_start(seat, str(error), Exit.UNAVAILABLE)
+        return _cannot_start(context, str(error), Exit.UNAVAILABLE)
     except BaseException as error:  # noqa: BLE001  the last place where it can be told
         log.get().exception("worker ended by a bug")
-        return _cannot_start(seat, f"{type(error).__name__}: {error}", Exit.BUG)
+        return _cannot_start(context, f"{type(error).__name__}: {error}", Exit.BUG)
 
 
-def _cannot_start(seat: Seat, why: str, code: Exit) -> int:
-    answer = msgspec.json.encode({"failed": seat.generation, "why": why[:4096]})
+def _cannot_start(context: WorkerContext, why: str, code: Exit) -> int:
+    answer = msgspec.json.encode({"failed": context.generation, "why": why[:4096]})
     with contextlib.suppress(OSError):  # the master is gone: nobody is left to tell
-        os.write(seat.order_fd, answer)
+        os.write(context.order_fd, answer)
     return code

@@ -75,7 +75,7 @@ class BootFailure:
 
 
 @dataclass(slots=True)
-class Crew:
+class WorkerPool:
     """on_answer(slot, message): a worker answered an order. watch/unwatch: the loop's, for order sockets."""
 
     shared: spawn.Shared

@@ -29,7 +29,7 @@ from chatd.errors import MEANINGS, Disconnect, ErrorCode
 from chatd.model import Protocol
 from chatd.net.connection import Connection
 from chatd.net.proxy_protocol import MAX_V2_BYTES, Balancers, Introduction
-from chatd.net.udp import DatagramDoor, MakeDatagramCodec
+from chatd.net.udp import MakeUdpCodec, UdpListener
 from chatd.net.websocket.connection import BUSY, WebSocketConnection
 from chatd.net.websocket.frames import MAX_FRAME_BYTES
 from chatd.net.websocket.handshake import Upgrades
@@ -61,7 +61,7 @@ class MakeCodec(Contract):
     def __call__(self, listen: Listen, config: Config) -> Codec: ...
 
 
-class Door:
+class Listener:
     """One listening socket and what comes through it. balancers: who must introduce its clients, None = nobody."""
 
     __slots__ = ("balancers", "is_tcp", "listen", "protocol", "silence_s", "sock", "upgrades")
@@ -105,11 +105,11 @@ class Server:
         self.loop = loop
         self.now = loop.time
         self.connections: set[Connection] = set()
-        self._datagram_doors: list[DatagramDoor] = []
+        self._udp_listeners: list[UdpListener] = []
         self._make_codec = make_codec
         self._rows = rows
         self._row = rows[slot]
-        self._doors: list[Door] = []
+        self._listeners: list[Listener] = []
         self._dirty: list[Connection] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _RESERVED_FDS
@@ -120,70 +120,70 @@ class Server:
 
     # ---------------------------------------------------------------- accepting
 
-    def open(self, doors: list[Door]) -> None:
-        self._doors = doors
-        for door in doors:
-            self.loop.add_reader(door.sock.fileno(), self._knock, door)
+    def open(self, listeners: list[Listener]) -> None:
+        self._listeners = listeners
+        for listener in listeners:
+            self.loop.add_reader(listener.sock.fileno(), self._on_readable, listener)
 
-    def open_datagrams(self, doors: Iterable[tuple[Listen, socket.socket]], make_codec: MakeDatagramCodec) -> None:
-        self._datagram_doors = [DatagramDoor(self, listen, sock, make_codec) for listen, sock in doors]
+    def open_udp(self, listeners: Iterable[tuple[Listen, socket.socket]], make_codec: MakeUdpCodec) -> None:
+        self._udp_listeners = [UdpListener(self, listen, sock, make_codec) for listen, sock in listeners]
 
     def shut(self) -> None:
         """Stop accepting; the connections stay."""
-        for datagrams in self._datagram_doors:
+        for datagrams in self._udp_listeners:
             datagrams.shut()
-        for door in self._doors:
-            self.loop.remove_reader(door.sock.fileno())
-            door.sock.close()
-        self._doors = []
+        for listener in self._listeners:
+            self.loop.remove_reader(listener.sock.fileno())
+            listener.sock.close()
+        self._listeners = []
 
-    def _knock(self, door: Door) -> None:
+    def _on_readable(self, listener: Listener) -> None:
         """One accept per wake-up, unless others have clearly less to do."""
         if self._ahead():
-            self.loop.remove_reader(door.sock.fileno())
-            self.loop.call_later(_GATE_PAUSE_S, self._reopen, door)
+            self.loop.remove_reader(listener.sock.fileno())
+            self.loop.call_later(_GATE_PAUSE_S, self._reopen, listener)
             return
         try:
-            sock, address = door.sock.accept()
+            sock, address = listener.sock.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
-                self._refuse_with_spare(door)
+                self._refuse_with_spare(listener)
             else:
-                self._log.error("accept failed", address=door.listen.address, why=str(error))
+                self._log.error("accept failed", address=listener.listen.address, why=str(error))
             return
         limit = self.config().limits.connections
         if sock.fileno() >= self._descriptors or (limit and len(self.connections) >= limit):
-            self._refuse(door, sock)
+            self._refuse(listener, sock)
             return
         self._row.connections += 1
-        self.run(self._welcome(door, sock, address))
+        self.run(self._connect(listener, sock, address))
 
-    def _reopen(self, door: Door) -> None:
-        if door in self._doors:
-            self.loop.add_reader(door.sock.fileno(), self._knock, door)
+    def _reopen(self, listener: Listener) -> None:
+        if listener in self._listeners:
+            self.loop.add_reader(listener.sock.fileno(), self._on_readable, listener)
 
     def _ahead(self) -> bool:
         """Only what is accepted here counts: where a datagram goes is the kernel's choice."""
         least = min((row.connections - row.udp_peers for row in self._rows if row.state == State.READY), default=0)
         return self._row.connections - self._row.udp_peers > least + _GATE_SLACK + least * _GATE_SHARE
 
-    async def _welcome(self, door: Door, sock: socket.socket, address: object) -> None:
+    async def _connect(self, listener: Listener, sock: socket.socket, address: object) -> None:
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-            if door.is_tcp:
+            if listener.is_tcp:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             config = self.config()
             remote = shown(*address[:2]) if isinstance(address, tuple) else "unix"
-            codec = self._make_codec(door.listen, config)
+            codec = self._make_codec(listener.listen, config)
             deadline = self.now() + config.timeouts.login_s
-            connection = door.connection(self, codec, sock.fileno(), remote, deadline)
+            connection = listener.connection(self, codec, sock.fileno(), remote, deadline)
             first: asyncio.Protocol = connection
-            if door.balancers is not None and isinstance(address, tuple) and address[0] in door.balancers:
-                first = Introduction(connection, door.listen.proxy_delivered_s)
+            if listener.balancers is not None and isinstance(address, tuple) and address[0] in listener.balancers:
+                first = Introduction(connection, listener.listen.proxy_delivered_s)
             await self.loop.connect_accepted_socket(lambda: first, sock)
         except OSError as error:
             sock.close()
@@ -191,28 +191,28 @@ class Server:
         finally:
             self.tick()
 
-    def _refuse(self, door: Door, sock: socket.socket) -> None:
+    def _refuse(self, listener: Listener, sock: socket.socket) -> None:
         """Say busy in the protocol's own terms, then close."""
         self._row.refused += 1
         busy = Failed(ErrorCode.BUSY, MEANINGS[ErrorCode.BUSY].text)
-        words = BUSY.words if door.upgrades else self._make_codec(door.listen, self.config()).encode(busy)
+        words = BUSY.words if listener.upgrades else self._make_codec(listener.listen, self.config()).encode(busy)
         try:
             sock.setblocking(False)
             sock.send(words)
             sock.shutdown(socket.SHUT_WR)
-            if door.balancers is not None:
+            if listener.balancers is not None:
                 sock.recv(MAX_V2_BYTES)  # a header left unread would reset the connection, and lose the words
         except OSError:
             self._log.debug("a refused peer had left")
         sock.close()
         self._log.warning("connection refused, the server is full", connections=len(self.connections))
 
-    def _refuse_with_spare(self, door: Door) -> None:
+    def _refuse_with_spare(self, listener: Listener) -> None:
         """Out of descriptors: give up the spare one for the moment a refusal takes."""
         os.close(self._spare)
         try:
-            sock, _ = door.sock.accept()
-            self._refuse(door, sock)
+            sock, _ = listener.sock.accept()
+            self._refuse(listener, sock)
         except OSError as error:
             self._log.error("out of descriptors", why=str(error))
         finally:
@@ -256,7 +256,7 @@ class Server:
 
     def tick(self) -> None:
         """Some ten times a second."""
-        peers = sum(len(door.peers) for door in self._datagram_doors)
+        peers = sum(len(listener.peers) for listener in self._udp_listeners)
         self._row.udp_peers = peers
         self._row.connections = len(self.connections) + peers
 
@@ -270,10 +270,10 @@ class Server:
             connection.overdue(now)
             queued += connection.out_bytes
             connection.spent = max(0, min(connection.spent, self.budget) - rate) if rate else 0
-        for datagrams in self._datagram_doors:
+        for datagrams in self._udp_listeners:
             queued += datagrams.round(now, rate)
         self._row.queue_bytes = queued
-        self._row.udp_dropped = sum(door.dropped for door in self._datagram_doors)
+        self._row.udp_dropped = sum(listener.dropped for listener in self._udp_listeners)
         self.core.round()
 
     # ---------------------------------------------------------------- draining
@@ -281,7 +281,7 @@ class Server:
     async def drain(self, spread_s: float) -> None:
         """Tell every client, then close them one after the other over spread_s."""
         now_ms = time.time_ns() // 1_000_000
-        for datagrams in self._datagram_doors:
+        for datagrams in self._udp_listeners:
             await datagrams.drain(Draining(now_ms + int(spread_s * 1000), random.randrange(200, 2000)))
         for connection in tuple(self.connections):
             connection.push(Draining(now_ms + int(spread_s * 1000), random.randrange(200, 2000)))

@@ -1,6 +1,6 @@
 """Clients that come in datagrams: a session is the address its datagrams come from.
 
-Owns: DatagramDoor, one worker's UDP socket, and DatagramPeer, one address: who may be answered, the order of slow
+Owns: UdpListener, one worker's UDP socket, and UdpPeer, one address: who may be answered, the order of slow
 commands, what is sent at once and what a moment later, silence, draining.
 Elsewhere: the sockets themselves (master.udp_sockets), which address answers leave from (net.pktinfo), packets (wire),
 meaning and repetition (core).
@@ -47,7 +47,7 @@ _SILENCE_S = {0: 10.0, 3: 10.0, 5: 21.0, 10: 21.0, 15: 62.0, 30: 62.0, 60: 122.0
 """By the client's keep-alive interval, seconds (docs/protocols/mobileimsdk.md); 0 = the stock clients' own, 3."""
 
 
-class DatagramCodec(Codec, Contract):
+class UdpCodec(Codec, Contract):
     """A codec whose packets are whole datagrams."""
 
     def packet(self, packet: bytes) -> Command:
@@ -59,22 +59,22 @@ class DatagramCodec(Codec, Contract):
         ...
 
 
-class MakeDatagramCodec(Contract):
-    def __call__(self, listen: Listen) -> DatagramCodec: ...
+class MakeUdpCodec(Contract):
+    def __call__(self, listen: Listen) -> UdpCodec: ...
 
 
-class DatagramDoor:
+class UdpListener:
     """One UDP socket. peers: sessions by address. entering: logins under way by address."""
 
-    def __init__(self, server: Server, listen: Listen, sock: socket.socket, make_codec: MakeDatagramCodec) -> None:
+    def __init__(self, server: Server, listen: Listen, sock: socket.socket, make_codec: MakeUdpCodec) -> None:
         self.server = server
         self.sock = sock
         self._ways = Ways(sock)
         self.send = self._ways.send
-        self.peers: dict[Address, DatagramPeer] = {}
+        self.peers: dict[Address, UdpPeer] = {}
         self.dropped = 0
         """Datagrams that could not be sent, or not be served, total."""
-        self._entering: dict[Address, DatagramPeer] = {}
+        self._entering: dict[Address, UdpPeer] = {}
         self._strangers = Strangers()
         self._listen = listen
         self._make_codec = make_codec
@@ -143,13 +143,13 @@ class DatagramDoor:
             busy = Failed(ErrorCode.BUSY, MEANINGS[ErrorCode.BUSY].text, command)
             self._answer(busy, len(data), source, address)
             return
-        peer = DatagramPeer(self, self._make_codec(self._listen), source, address, len(data))
+        peer = UdpPeer(self, self._make_codec(self._listen), source, address, len(data))
         work = self.server.core.handle(peer, command)
         assert work is not None
         self._entering[address] = peer
         self.server.run(self._enter(peer, work))
 
-    async def _enter(self, peer: DatagramPeer, work: Awaitable[None]) -> None:
+    async def _enter(self, peer: UdpPeer, work: Awaitable[None]) -> None:
         try:
             await work
         finally:
@@ -157,14 +157,14 @@ class DatagramDoor:
             if peer.session is None:
                 peer.closed = True
 
-    def entered(self, peer: DatagramPeer) -> None:
+    def entered(self, peer: UdpPeer) -> None:
         """From now on its address is this session. The one before was another user's."""
         before = self.peers.get(peer.address)
         self.peers[peer.address] = peer
         if before is not None and before is not peer:
             before.close(Disconnect.REPLACED)
 
-    def forget(self, peer: DatagramPeer) -> None:
+    def forget(self, peer: UdpPeer) -> None:
         if self.peers.get(peer.address) is peer:
             del self.peers[peer.address]
 
@@ -206,7 +206,7 @@ class DatagramDoor:
         self.sock.close()
 
 
-class DatagramPeer:
+class UdpPeer:
     """core.session.Peer behind an address. Small: an idle server is made of these.
 
     source: where it last wrote to. limit: bytes it may be sent at once before it is logged in. offset: bytes handed to
@@ -216,19 +216,35 @@ class DatagramPeer:
 
     lossy = True
     __slots__ = (
-        "address", "burst_ends", "busy", "closed", "codec", "door", "heard", "left", "limit", "offset", "out_bytes",
-        "protocol", "queue", "remote", "session", "source", "spent", "waiting",
+        "address",
+        "burst_ends",
+        "busy",
+        "closed",
+        "codec",
+        "heard",
+        "left",
+        "limit",
+        "listener",
+        "offset",
+        "out_bytes",
+        "protocol",
+        "queue",
+        "remote",
+        "session",
+        "source",
+        "spent",
+        "waiting",
     )  # fmt: skip
 
-    def __init__(self, door: DatagramDoor, codec: DatagramCodec, source: Source, address: Address, limit: int) -> None:
-        self.door = door
+    def __init__(self, listener: UdpListener, codec: UdpCodec, source: Source, address: Address, limit: int) -> None:
+        self.listener = listener
         self.codec = codec
         self.source = source
         self.address = address
         self.limit = limit
         self.protocol = Protocol.MOBILEIMSDK
         self.remote = shown(*address[:2])
-        self.heard = door.server.now()
+        self.heard = listener.server.now()
         self.session: Session | None = None
         self.closed = False
         self.offset = 0
@@ -252,7 +268,7 @@ class DatagramPeer:
         if len(self.waiting) < _WAITING:
             self.waiting.append(data)
         else:
-            self.door.dropped += 1
+            self.listener.dropped += 1
 
     def _serve(self, data: bytes) -> None:
         try:
@@ -261,19 +277,19 @@ class DatagramPeer:
             self.push(Failed(error.code, error.text, None, error.ref))
             return
         self.spent += 1
-        if self.spent > self.door.server.budget:
+        if self.spent > self.listener.server.budget:
             self.push(Failed(ErrorCode.TOO_FAST, MEANINGS[ErrorCode.TOO_FAST].text, command))
             return
         if isinstance(command, Login) and self._is_other(command):
-            if self.door.allows(self.address):
-                self.door.enter(data, command, self.source, self.address)
+            if self.listener.allows(self.address):
+                self.listener.enter(data, command, self.source, self.address)
             return
-        if type(command) is Echo and not self.door.allows(self.address):
+        if type(command) is Echo and not self.listener.allows(self.address):
             return
-        work = self.door.server.core.handle(self, command)
+        work = self.listener.server.core.handle(self, command)
         if work is not None:
             self.busy = True
-            self.door.server.run(self._wait(work))
+            self.listener.server.run(self._wait(work))
 
     def _is_other(self, command: Login) -> bool:
         """Somebody else logs in from this address: another account of the app, or another client behind the same
@@ -306,7 +322,7 @@ class DatagramPeer:
     def push_login(self, event: LoginAccepted) -> tuple[int, int]:
         data, told = self.codec.encode_login(event)
         if not self.closed:
-            self.door.entered(self)
+            self.listener.entered(self)
             self._send(data)
         return told, self.offset
 
@@ -321,7 +337,7 @@ class DatagramPeer:
         if self.queue is not None:
             self._queue(data)
             return
-        now = self.door.server.now()
+        now = self.listener.server.now()
         if now >= self.burst_ends:
             self.burst_ends = now + _BURST_S
             self.left = _BURST
@@ -330,19 +346,19 @@ class DatagramPeer:
             return
         self.left -= 1
         try:
-            self.door.send(data, self.source, self.address)
+            self.listener.send(data, self.source, self.address)
         except BlockingIOError:
             self._queue(data)
         except OSError:
-            self.door.dropped += 1
+            self.listener.dropped += 1
 
     def _queue(self, data: bytes) -> None:
-        if self.out_bytes + len(data) > self.door.server.config().limits.outbox_bytes:
-            self.door.dropped += 1
+        if self.out_bytes + len(data) > self.listener.server.config().limits.outbox_bytes:
+            self.listener.dropped += 1
             return
         if self.queue is None:
             self.queue = deque()
-            self.door.server.loop.call_later(_BURST_S, self._send_queued)
+            self.listener.server.loop.call_later(_BURST_S, self._send_queued)
         self.queue.append(data)
         self.out_bytes += len(data)
 
@@ -353,15 +369,15 @@ class DatagramPeer:
             return
         try:
             for _ in range(min(_BURST, len(queue))):
-                self.door.send(queue[0], self.source, self.address)
+                self.listener.send(queue[0], self.source, self.address)
                 self.out_bytes -= len(queue.popleft())
         except BlockingIOError:
             pass  # the kernel is full: later
         except OSError:
             self.out_bytes -= len(queue.popleft())
-            self.door.dropped += 1
+            self.listener.dropped += 1
         if queue:
-            self.door.server.loop.call_later(_BURST_S, self._send_queued)
+            self.listener.server.loop.call_later(_BURST_S, self._send_queued)
         else:
             self.queue = None
 
@@ -371,10 +387,10 @@ class DatagramPeer:
         """The session ends. The last words go out at once; what waits before them is given again at the next login."""
         if self.closed:
             return
-        self.door.server.ended(self, reason)
+        self.listener.server.ended(self, reason)
         if self.queue:
-            self.door.send_or_drop(self.queue[-1], self.source, self.address)
+            self.listener.send_or_drop(self.queue[-1], self.source, self.address)
         self.closed = True
         self.queue = self.waiting = None
         self.out_bytes = 0
-        self.door.forget(self)
+        self.listener.forget(self)

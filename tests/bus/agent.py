@@ -80,14 +80,14 @@ class Servant:
         """Gives way after each claim, so that racing agents interleave on any number of cores."""
         taken = []
         for key in keys:
-            if await self.bus.claim(key):
+            if await self.bus.lock(key):
                 taken.append(key)
             os.sched_yield()
         return taken
 
     async def do_release(self, keys: list[int]) -> None:
         for key in keys:
-            self.bus.release(key)
+            self.bus.unlock(key)
 
     async def do_close(self) -> None:
         await self.bus.close()

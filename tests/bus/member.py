@@ -53,7 +53,7 @@ class Member(Watcher):
         """Set by a test while it is inside a method of the bus: no callback may come then."""
 
     async def open(self) -> Member:
-        await self.bus.open(self._on_message, self._on_gap, self._on_lost)
+        await self.bus.open(self._on_message, self._on_gap, self._on_lock_lost)
         return self
 
     async def sees(self, topic: Topic) -> bool:
@@ -66,7 +66,7 @@ class Member(Watcher):
                 await asyncio.sleep(0.005)
 
     async def until_writes(self, keys: Iterable[int], deadline_s: float = DEADLINE_S) -> None:
-        """Claims that are answered again."""
+        """LocalLocks that are answered again."""
         async with asyncio.timeout(deadline_s):
             for key in keys:
                 while not await self._try(key):  # noqa: ASYNC110 - it can only be asked
@@ -74,7 +74,7 @@ class Member(Watcher):
 
     async def _try(self, key: int) -> bool:
         try:
-            return await self.bus.claim(key)
+            return await self.bus.lock(key)
         except Unavailable:
             return False
 
@@ -82,7 +82,7 @@ class Member(Watcher):
         """Holders that died keep their marks for as long as their bus says."""
         async with asyncio.timeout(deadline_s):
             for key in keys:
-                while not await self.bus.claim(key):  # noqa: ASYNC110 - it can only be asked
+                while not await self.bus.lock(key):  # noqa: ASYNC110 - it can only be asked
                     await asyncio.sleep(0.005)
 
     def _on_message(self, topic: Topic, data: bytes) -> None:
@@ -96,7 +96,7 @@ class Member(Watcher):
         self.gaps += 1
         self.changed()
 
-    def _on_lost(self, key: int) -> None:
+    def _on_lock_lost(self, key: int) -> None:
         assert not self.inside
         self.lost.append(key)
         self.changed()

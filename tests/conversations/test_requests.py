@@ -56,8 +56,8 @@ def test_a_group_from_its_making_to_its_end(town: Town) -> None:
             await one.sees(alice.name, place, "welcome")
         await alice.ask("group.role", group=number, user=carol.name, role="admin")
         await bob.hears("group.role", role="admin")
-        await carol.ask("group.rename", group=number, name="crew")
-        assert (await bob.hears("group.renamed"))["details"]["name"] == "crew"
+        await carol.ask("group.rename", group=number, name="pool")
+        assert (await bob.hears("group.renamed"))["details"]["name"] == "pool"
         members = (await bob.ask("group.members", group=number))["members"]
         assert {one["name"]: one["role"] for one in members} == {
             alice.name: "owner",
@@ -336,7 +336,7 @@ def test_over_every_transport(town: Town, transport: Transport) -> None:
         await befriend(watcher, bob)
         await watcher.ask("presence.subscribe", users=[bob.name])
         number = await new_group(alice, bob, watcher, name="😀" * 40)
-        await alice.ask("group.rename", group=number, name="crew", description="\1" * 200)
+        await alice.ask("group.rename", group=number, name="pool", description="\1" * 200)
         renamed = await bob.hears("group.renamed")
         assert ("more" in renamed) is (transport == "mobileimsdk-udp")
         long = "".join(f"{count} é😀" for count in range(150))

@@ -11,7 +11,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable
 
-from chatd.bus.contract import EVERYBODY, OnGap, OnLost, OnMessage, Topic
+from chatd.bus.contract import EVERYBODY, OnGap, OnLockLost, OnMessage, Topic
 from chatd.errors import Unavailable
 
 
@@ -24,7 +24,7 @@ class Exchange:
 
     def __init__(self) -> None:
         self.buses: list[ExchangeBus] = []
-        self.marks: dict[int, int] = {}
+        self.locks: dict[int, int] = {}
         self.lost: Callable[[int, int, bytes], bool] = lambda source, target, data: False
         self.lag: Callable[[], int] = lambda: 1
         self.gate: asyncio.Event | None = None
@@ -60,7 +60,7 @@ class Exchange:
         bus = self.buses[slot]
         assert not bus.healthy
         bus.routed.clear()
-        self.marks = {key: holder for key, holder in self.marks.items() if holder != slot}
+        self.locks = {key: holder for key, holder in self.locks.items() if holder != slot}
         for other in self.buses:
             if other.slot != slot and other.healthy:
                 self.gap(other.slot)
@@ -71,7 +71,7 @@ class Exchange:
 
     def forget(self) -> None:
         """All marks are lost, as when the server of the bus begins anew; who is there takes theirs again."""
-        self.marks.clear()
+        self.locks.clear()
         for bus in self.buses:
             if bus.healthy:
                 bus.cut_off()
@@ -105,7 +105,7 @@ class ExchangeBus:
         self._gates: dict[Topic, asyncio.Event] = {}
         self.on_message: Callable[[Topic, bytes], None] = lambda topic, data: None
         self.on_gap: Callable[[], None] = lambda: None
-        self.on_lost: Callable[[int], None] = lambda key: None
+        self.on_lock_lost: Callable[[int], None] = lambda key: None
         self.round_trip_us = 0
         self.name = f"bus {slot}"
         self.closed = False
@@ -115,15 +115,15 @@ class ExchangeBus:
         self._seen: set[Topic] = set()
         self._exchange = exchange
 
-    async def open(self, on_message: OnMessage, on_gap: OnGap, on_lost: OnLost) -> None:
-        self.on_message, self.on_gap, self.on_lost = on_message, on_gap, on_lost
+    async def open(self, on_message: OnMessage, on_gap: OnGap, on_lock_lost: OnLockLost) -> None:
+        self.on_message, self.on_gap, self.on_lock_lost = on_message, on_gap, on_lock_lost
 
     async def close(self) -> None:
         """The worker is gone, as if it had been killed."""
         self.closed = True
         self.own.clear()
         self.routed.clear()
-        self._exchange.marks = {key: slot for key, slot in self._exchange.marks.items() if slot != self.slot}
+        self._exchange.locks = {key: slot for key, slot in self._exchange.locks.items() if slot != self.slot}
 
     # ---------------------------------------------------------------- cut off
 
@@ -133,7 +133,7 @@ class ExchangeBus:
         self.epoch += 1
 
     def come_back(self) -> None:
-        loop, marks = asyncio.get_running_loop(), self._exchange.marks
+        loop, marks = asyncio.get_running_loop(), self._exchange.locks
         self.healthy = True
         self.routed = set(self.own)
         for key in self._released:
@@ -143,7 +143,7 @@ class ExchangeBus:
         for key in sorted(self.held):
             if marks.setdefault(key, self.slot) != self.slot:
                 self.held.discard(key)
-                loop.call_soon(self.on_lost, key)
+                loop.call_soon(self.on_lock_lost, key)
         loop.call_soon(self.on_gap)
 
     async def _travel(self) -> None:
@@ -191,13 +191,13 @@ class ExchangeBus:
             return {topic for topic in topics if topic in self._seen}
         return {topic for topic in topics if self.wanted(topic)}
 
-    async def claim(self, key: int) -> bool:
+    async def lock(self, key: int) -> bool:
         """Cut off on the way there: not asked. Cut off on the way back: nobody here knows what was said."""
         epoch = self.epoch
         await self._travel()
         if not self.healthy or self.epoch != epoch:
             raise Unavailable("cut off")
-        mine = self._exchange.marks.setdefault(key, self.slot) == self.slot
+        mine = self._exchange.locks.setdefault(key, self.slot) == self.slot
         await self._travel()
         if not self.healthy or self.epoch != epoch:
             raise Unavailable("cut off")
@@ -205,9 +205,9 @@ class ExchangeBus:
             self.held.add(key)
         return mine
 
-    def release(self, key: int) -> None:
+    def unlock(self, key: int) -> None:
         self.held.discard(key)
         if not self.healthy:
             self._released.add(key)
-        elif self._exchange.marks.get(key) == self.slot:
-            del self._exchange.marks[key]
+        elif self._exchange.locks.get(key) == self.slot:
+            del self._exchange.locks[key]

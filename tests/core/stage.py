@@ -190,7 +190,7 @@ class Worker:
 
     async def close(self) -> None:
         await self.core.store.settle()
-        self.core.chain.close()
+        self.core.plugins.close()
         self.core.store.close()
         await self.bus.close()
 

@@ -216,7 +216,7 @@ def test_a_message_that_overtakes_another_workers_waits_for_it(tmp_path: Path) -
 
 def _held(peer: Peer) -> list[int]:
     assert peer.session is not None
-    return [seq for track in (peer.session.tracks or {}).values() for seq in track.held or ()]
+    return [seq for cursor in (peer.session.cursors or {}).values() for seq in cursor.held or ()]
 
 
 def test_a_lost_doorbell_is_made_good_by_the_next_message(tmp_path: Path) -> None:
@@ -379,7 +379,7 @@ def test_a_full_window_waits_for_acknowledgements_and_then_catches_up(tmp_path: 
         for number in range(100):
             await stage.until("the next is given", lambda number=number: len(bob.messages) > number)
             assert bob.session is not None
-            assert bob.session.flying <= 8
+            assert bob.session.unacknowledged <= 8
             if wire is Protocol.MOBILEIMSDK:
                 bob.acknowledge(str(number))
             else:

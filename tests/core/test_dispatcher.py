@@ -131,7 +131,7 @@ def test_logging_out_ends_the_session_and_on_one_wire_the_connection(tmp_path: P
         await peer.do(Logout())
         assert peer.session is None
         assert peer.reason is (Disconnect.LOGGED_OUT if wire is Protocol.MOBILEIMSDK else None)
-        await stage.until("nothing is left", lambda: not stage.exchange.marks)
+        await stage.until("nothing is left", lambda: not stage.exchange.locks)
         assert worker.core.logins.count == 0
 
     play(tmp_path, story)

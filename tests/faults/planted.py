@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 import chatd.__main__ as entry
-from chatd.worker_context import Seat
+from chatd.worker_context import WorkerContext
 
 SLOW_COMMIT_S = 0.05
 
@@ -63,8 +63,8 @@ def cursor_before_acknowledgement() -> None:
 
     give = Delivery._give
 
-    def trusting(self: Any, session: Any, track: Any, event: Any, told_at: int = 0) -> None:
-        give(self, session, track, event, told_at)
+    def trusting(self: Any, session: Any, cursor: Any, event: Any, told_at: int = 0) -> None:
+        give(self, session, cursor, event, told_at)
         self._store.advance(session.user.id, event.message.conversation, event.message.seq)
 
     Delivery._give = trusting  # type: ignore[method-assign]
@@ -92,9 +92,9 @@ def skipped() -> None:
 
     give = Delivery._give
 
-    def careless(self: Any, session: Any, track: Any, event: Any, told_at: int = 0) -> None:
+    def careless(self: Any, session: Any, cursor: Any, event: Any, told_at: int = 0) -> None:
         if told_at or random.random() > 0.02:
-            give(self, session, track, event, told_at)
+            give(self, session, cursor, event, told_at)
 
     Delivery._give = careless  # type: ignore[method-assign]
 
@@ -147,9 +147,9 @@ def main(bugs: dict[str, Callable[[], None]]) -> int:
     bug, *arguments = sys.argv[1:]
     serve = entry.serve
 
-    def planted(seat: Seat) -> int:
+    def planted(context: WorkerContext) -> int:
         bugs[bug]()
-        return serve(seat)
+        return serve(context)
 
     entry.serve = planted
     return entry.main(arguments)

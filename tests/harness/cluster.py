@@ -129,7 +129,7 @@ class Region(Town):
     homes: dict[str, int] = field(default_factory=dict)
     arrivals: Counter[int] = field(default_factory=Counter)
 
-    def door(self, name: str, wire: Wire) -> tuple[int, str]:
+    def address_of(self, name: str, wire: Wire) -> tuple[int, str]:
         number = self._next(name)
         self.last[name] = number
         self.arrivals[number] += 1

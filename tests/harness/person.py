@@ -50,7 +50,7 @@ class Town:
     def port(self, wire: Wire) -> int:
         return self.daemon.ports[PORT_OF[wire]]
 
-    def door(self, name: str, wire: Wire) -> tuple[int, str]:
+    def address_of(self, name: str, wire: Wire) -> tuple[int, str]:
         """Port and address where this person's client connects now."""
         return self.port(wire), self.daemon.address
 
@@ -189,7 +189,7 @@ class Person:
     async def arrive(self) -> None:
         """Connect and log in. Raises LoginRefused, ConnectionGone."""
         link = self.make_link()
-        await link.open(*self.town.door(self.name, self.wire))
+        await link.open(*self.town.address_of(self.name, self.wire))
         self.away.clear()
         self.link = link
         await link.login(self.name, self.town.ids.get(self.name, 0), self.town.secret)

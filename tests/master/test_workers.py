@@ -39,9 +39,9 @@ def test_a_killed_worker_is_replaced_within_two_seconds(make):
     wait_for("a replacement", lambda: victim not in server.pids() and len(server.pids()) == 2)
     server.wait_ready()
     assert wait_for("it is told", lambda: gap_s(server.records())) < 2
-    for client, seat in zip(clients, seats, strict=True):
-        if int(seat[1]) != victim:
-            assert say(client, "hello") == seat
+    for client, context in zip(clients, seats, strict=True):
+        if int(context[1]) != victim:
+            assert say(client, "hello") == context
         else:
             assert client.recv(10) == b""
         client.close()
@@ -229,7 +229,7 @@ def test_signal_storm(make, seconds):
     ours = [signal.SIGHUP, signal.SIGINT, signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH, signal.SIGUSR1]
     chance = random.Random(seconds)
     with server.connect() as client:
-        seat = say(client, "hello")
+        context = say(client, "hello")
         until, sent = time.monotonic() + seconds, 0
         while time.monotonic() < until:
             if chance.random() < 0.5:
@@ -242,8 +242,8 @@ def test_signal_storm(make, seconds):
         server.write(workers=1)
         wait_for("a reload that goes through", lambda: server.ctl("reload").returncode == 0)
         wait_for("order", lambda: server.status()["state"] == "running", 20)
-        if int(seat[1]) == workers[0]:
-            assert say(client, "hello")[:2] == seat[:2]
+        if int(context[1]) == workers[0]:
+            assert say(client, "hello")[:2] == context[:2]
     assert server.process.pid == server.status()["pid"]
     assert workers[0] in server.pids()
     assert "worker died" not in server.events("error.log")

@@ -1,4 +1,4 @@
-"""A worker that keeps the contract of a Seat and does nothing else: it answers lines with its slot and pid.
+"""A worker that keeps the contract of a WorkerContext and does nothing else: it answers lines with its slot and pid.
 
 Run as `python tests/master/trial_worker.py <arguments of chatd>`. TRIAL_BOOT in the environment makes it fail to start;
 TRIAL_REFUSE names a word that a reloaded configuration may not contain. A client's line is a command: `hang`, `stacks`,
@@ -24,20 +24,20 @@ from chatd import __main__ as chatd_main
 from chatd import log
 from chatd.errors import BootError, ConfigError, Exit, Unavailable
 from chatd.scoreboard import State
-from chatd.worker_context import Seat
+from chatd.worker_context import WorkerContext
 
 
 class TrialWorker:
-    def __init__(self, seat: Seat) -> None:
-        self.seat = seat
-        self.row = seat.rows[seat.slot]
-        self.orders = socket.socket(fileno=seat.order_fd)
-        self.listeners = [sock for _, sock in seat.listeners]
+    def __init__(self, context: WorkerContext) -> None:
+        self.context = context
+        self.row = context.rows[context.slot]
+        self.orders = socket.socket(fileno=context.order_fd)
+        self.listeners = [sock for _, sock in context.listeners]
         self.clients: list[socket.socket] = []
         self.until = 0.0
         self.told_to_go = False
-        self.generation = seat.generation
-        self.word = seat.config.log.level
+        self.generation = context.generation
+        self.word = context.config.log.level
 
     def run(self) -> int:
         signal.signal(signal.SIGTERM, self._term)
@@ -47,14 +47,14 @@ class TrialWorker:
         while True:
             self.row.heartbeat_ns = time.monotonic_ns()
             self.row.connections = len(self.clients)
-            watched = [self.seat.life_fd, self.orders, *self.listeners, *self.clients]
+            watched = [self.context.life_fd, self.orders, *self.listeners, *self.clients]
             readable, _, _ = select.select(watched, [], [], 0.05)
             for one in readable:
                 self._ready(one)
             log.tick()
             if self.told_to_go:
                 self.told_to_go = False
-                self._drain(self.seat.config.timeouts.drain_s)
+                self._drain(self.context.config.timeouts.drain_s)
             if self.until and (not self.clients or time.monotonic() > self.until):
                 return 0
 
@@ -69,8 +69,8 @@ class TrialWorker:
         self.listeners = []
 
     def _ready(self, one: socket.socket | int) -> None:
-        if one == self.seat.life_fd:
-            self._drain(self.seat.config.timeouts.orphan_drain_s)
+        if one == self.context.life_fd:
+            self._drain(self.context.config.timeouts.orphan_drain_s)
         elif one is self.orders:
             self._order()
         elif one in self.listeners:
@@ -98,7 +98,7 @@ class TrialWorker:
         refuse = os.environ.get("TRIAL_REFUSE")
         if os.environ.get("TRIAL_SILENT"):
             return
-        if refuse and refuse == order["config"]["log"]["level"] and self.seat.slot == 0:
+        if refuse and refuse == order["config"]["log"]["level"] and self.context.slot == 0:
             answer = {"failed": order["generation"], "why": f"log.level: {refuse} is refused"}
         else:
             self.generation = order["generation"]
@@ -124,14 +124,14 @@ class TrialWorker:
                 os._exit(1)
             case [b"log", count, size]:
                 for number in range(int(count)):
-                    log.get().info("line", number=number, slot=self.seat.slot, padding="x" * int(size))
+                    log.get().info("line", number=number, slot=self.context.slot, padding="x" * int(size))
             case [b"error"]:
                 log.get().error("an error")
         self.row.messages_in += 1
-        one.sendall(f"{self.seat.slot} {os.getpid()} {self.generation} {self.word}\n".encode())
+        one.sendall(f"{self.context.slot} {os.getpid()} {self.generation} {self.word}\n".encode())
 
 
-def serve(seat: Seat) -> int:
+def serve(context: WorkerContext) -> int:
     failure = os.environ.get("TRIAL_BOOT", "")
     mark = os.environ.get("TRIAL_BOOT_FILE", "")
     if mark and Path(mark).exists():
@@ -149,7 +149,7 @@ def serve(seat: Seat) -> int:
             os._exit(1)
         case "never":
             time.sleep(3600)
-    return TrialWorker(seat).run()
+    return TrialWorker(context).run()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The stage of the UDP door's tests: a real socket on loopback, a small core that is slow when told to be.
+"""The stage of the UDP listener's tests: a real socket on loopback, a small core that is slow when told to be.
 
-Owns: Stage (a door with its server, clients with sockets of their own), SmallServer and SmallCore, which keep to what
-net.udp calls.
+Owns: Stage (a listener with its server, clients with sockets of their own), SmallServer and SmallCore, which keep to
+what net.udp calls.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from chatd.config.schema import Config, Limits, Listen
 from chatd.core.sessions.session import Session
 from chatd.errors import Disconnect, ErrorCode
 from chatd.model import User
-from chatd.net.udp import DatagramDoor, DatagramPeer
+from chatd.net.udp import UdpListener, UdpPeer
 from chatd.protocol import (
     Accepted,
     Command,
@@ -46,7 +46,7 @@ class SmallCore:
         self.gate.set()
         self.handled: list[Command] = []
 
-    def handle(self, peer: DatagramPeer, command: Command) -> Awaitable[None] | None:
+    def handle(self, peer: UdpPeer, command: Command) -> Awaitable[None] | None:
         self.handled.append(command)
         match command:
             case Login():
@@ -63,7 +63,7 @@ class SmallCore:
                 peer.push(Failed(code, text, command))
         return None
 
-    async def _login(self, peer: DatagramPeer, command: Login) -> None:
+    async def _login(self, peer: UdpPeer, command: Login) -> None:
         await self.gate.wait()
         if peer.closed:
             return
@@ -75,13 +75,13 @@ class SmallCore:
             peer.push(Failed(ErrorCode.BAD_CREDENTIALS, "no", command))
             peer.close(Disconnect.LOGIN_REFUSED)
 
-    async def _slow(self, peer: DatagramPeer, command: SendMessage) -> None:
+    async def _slow(self, peer: UdpPeer, command: SendMessage) -> None:
         await self.gate.wait()
         peer.push(Accepted(command, 1, 2))
 
 
 class SmallServer:
-    """What a door needs of net.acceptor.Server."""
+    """What a listener needs of net.acceptor.Server."""
 
     def __init__(self, **limits: int) -> None:
         self.loop = asyncio.get_running_loop()
@@ -101,7 +101,7 @@ class SmallServer:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    def ended(self, peer: DatagramPeer, reason: Disconnect) -> None:
+    def ended(self, peer: UdpPeer, reason: Disconnect) -> None:
         self.ends.append((peer.session.user.name if peer.session else "", reason))
         peer.session = None
 
@@ -150,7 +150,7 @@ class Stage:
         sock.bind(("127.0.0.1", 0))
         sock.setblocking(False)
         self.port = sock.getsockname()[1]
-        self.door = DatagramDoor(self.server, LISTEN, sock, make_codec)  # type: ignore[arg-type]
+        self.listener = UdpListener(self.server, LISTEN, sock, make_codec)  # type: ignore[arg-type]
         self.clients: list[Client] = []
 
     def client(self) -> Client:
@@ -163,13 +163,13 @@ class Stage:
         assert (await client.take())["type"] == 50
         return client
 
-    def peer(self) -> DatagramPeer:
-        (peer,) = self.door.peers.values()
+    def peer(self) -> UdpPeer:
+        (peer,) = self.listener.peers.values()
         return peer
 
     async def taken(self) -> None:
         """Until everything sent so far has been read: a well-known stranger is answered last."""
-        self.door._strangers.next_second()
+        self.listener._strangers.next_second()
         client = self.client()
         client.put(type=5, dataContent="  ", from_="x", to="0", sm=-1)
         assert (await client.take())["type"] == 53
@@ -185,8 +185,8 @@ async def stage(**limits: int) -> AsyncIterator[Stage]:
     try:
         yield made
     finally:
-        if made.door.sock.fileno() >= 0:
-            await made.door.drain(Draining(0, 0))
+        if made.listener.sock.fileno() >= 0:
+            await made.listener.drain(Draining(0, 0))
         for client in made.clients:
             client.sock.close()
 

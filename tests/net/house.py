@@ -19,7 +19,7 @@ import msgspec
 
 from chatd.config.schema import Accounts, Config, Limits, Listen, Timeouts
 from chatd.core.dispatcher import Core
-from chatd.net.acceptor import Door, Server
+from chatd.net.acceptor import Listener, Server
 from chatd.net.connection import Connection
 from chatd.scoreboard import ROW_BYTES, Row, State
 from chatd.store.sqlite.tables import open_tables
@@ -48,25 +48,25 @@ class House:
         loop = asyncio.get_running_loop()
         self.core = Core(open_tables(directory / "chatd.db"), Exchange().bus(), lambda: self.config, self.row, loop)
         self.server = Server(self.core, lambda: self.config, make_codec, (self.row,), 0, loop)
-        self.unix = str(directory / "door")
+        self.unix = str(directory / "listener")
         self.ports: dict[str, int] = {}
         self.ticking = True
 
     async def open(self) -> None:
         await self.core.open()
-        doors = []
+        listeners = []
         for name, listen in LISTEN.items():
             sock = socket.socket()
             sock.bind(("127.0.0.1", 0))
             self.ports[name] = sock.getsockname()[1]
-            doors.append(Door(listen, sock))
+            listeners.append(Listener(listen, sock))
         sock = socket.socket(socket.AF_UNIX)
         sock.bind(self.unix)
-        doors.append(Door(msgspec.structs.replace(LISTEN["chatserver"], address=f"unix:{self.unix}"), sock))
-        for door in doors:
-            door.sock.listen(100)
-            door.sock.setblocking(False)
-        self.server.open(doors)
+        listeners.append(Listener(msgspec.structs.replace(LISTEN["chatserver"], address=f"unix:{self.unix}"), sock))
+        for listener in listeners:
+            listener.sock.listen(100)
+            listener.sock.setblocking(False)
+        self.server.open(listeners)
 
     async def close(self) -> None:
         self.server.shut()

@@ -38,7 +38,7 @@ class Streets(Town):
         super().__init__(daemon)
         self.hosts = hosts
 
-    def door(self, name: str, wire: Wire) -> tuple[int, str]:
+    def address_of(self, name: str, wire: Wire) -> tuple[int, str]:
         return self.port(wire), self.hosts[int(name.rpartition("_")[2])]
 
 
@@ -63,7 +63,7 @@ async def everybody_talks(town: Streets) -> None:
         await other.sees(Seen(one.name, f"from {one.name}"))
     for person in people:
         (record,) = [one for one in town.daemon.logged(f'"{person.name}"') if one["event"] == "logged in"]
-        host = town.door(person.name, person.wire)[1]
+        host = town.address_of(person.name, person.wire)[1]
         own = "127.0.0.1" if host.startswith("127.") else host
         assert record["peer"] == shown(own, own_port(person))
         if person.wire in ("mobile", "web", "udp"):

@@ -60,8 +60,8 @@ def behind(
     **tables: Any,
 ) -> Daemon:
     """A daemon whose balancer is this host; `echo` is for clients that come directly."""
-    door = {"proxy_from": list(networks), "proxy_delivered_s": proxy_delivered_s}
-    listen = dict.fromkeys(WIRES, door)
+    listener = {"proxy_from": list(networks), "proxy_delivered_s": proxy_delivered_s}
+    listen = dict.fromkeys(WIRES, listener)
     tables["accounts"] = OPEN
     tables["log"] = {"level": "DEBUG"}
     return make_daemon(listen=listen, **tables).start()

@@ -1,4 +1,4 @@
-"""The UDP door by itself: strangers, logins, the order of commands, bursts, bounds, the end."""
+"""The UDP listener by itself: strangers, logins, the order of commands, bursts, bounds, the end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_login_makes_the_address_a_session() -> None:
             alice.put(type=1, dataContent="{}")
             assert (await alice.take())["type"] == 51
             assert on.peer().remote == "{}:{}".format(*alice.sock.getsockname())
-            assert len(on.door.peers) == 1
+            assert len(on.listener.peers) == 1
 
     played(story)
 
@@ -55,8 +55,8 @@ def test_a_refused_login_leaves_nothing() -> None:
             mallory.login(secret="no")
             body = json.loads((await mallory.take())["dataContent"])
             assert body == {"code": ErrorCode.BAD_CREDENTIALS, "firstLoginTime": -1}
-            await until(5, "forgotten", lambda: not on.door._entering)
-            assert not on.door.peers
+            await until(5, "forgotten", lambda: not on.listener._entering)
+            assert not on.listener.peers
             mallory.login()
             assert json.loads((await mallory.take())["dataContent"])["code"] == 0
 
@@ -68,14 +68,14 @@ def test_a_login_that_takes_too_long_is_given_up() -> None:
         async with stage() as on:
             on.core.gate.clear()
             on.client().login()
-            await until(5, "begun", lambda: on.door._entering)
-            on.door.round(on.server.now() + 9, 0)
+            await until(5, "begun", lambda: on.listener._entering)
+            on.listener.round(on.server.now() + 9, 0)
             assert on.server.ends == []
-            on.door.round(on.server.now() + 11, 0)
+            on.listener.round(on.server.now() + 11, 0)
             assert on.server.ends == [("", Disconnect.LOGIN_TIMEOUT)]
             on.core.gate.set()
-            await until(5, "forgotten", lambda: not on.door._entering)
-            assert not on.door.peers
+            await until(5, "forgotten", lambda: not on.listener._entering)
+            assert not on.listener.peers
 
     played(story)
 
@@ -152,7 +152,7 @@ def test_no_stranger_is_told_more_than_it_said(question: dict[str, object], blan
             raw = json.dumps(question, separators=(",", ":")).encode() + b" " * blanks
             stranger.sock.send(raw)
             await on.taken()
-            await until(5, "nothing under way", lambda: not on.door._entering)
+            await until(5, "nothing under way", lambda: not on.listener._entering)
             answers = stranger.heard()
             assert len(answers) <= 1
             assert all(len(answer) <= len(raw) for answer in answers), answers
@@ -184,7 +184,7 @@ def test_a_stranger_is_answered_so_often_and_no_more() -> None:
                 stranger.put(type=kind, dataContent="{}" + " " * 60)
             await on.taken()
             assert len(stranger.heard()) == ANSWERS_PER_S
-            on.door.round(on.server.now(), 0)
+            on.listener.round(on.server.now(), 0)
             stranger.put(type=1, dataContent="{}" + " " * 60)
             assert (await stranger.take())["type"] == 52
 
@@ -198,7 +198,7 @@ def test_logins_of_one_address_are_counted_too() -> None:
             for guess in range(20):
                 mallory.login(secret=f"guess {guess}")
                 await on_turn()
-                await until(5, "answered or dropped", lambda: not on.door._entering)
+                await until(5, "answered or dropped", lambda: not on.listener._entering)
             assert Counter(type(command) for command in on.core.handled)[Login] == ANSWERS_PER_S
 
     async def on_turn() -> None:
@@ -259,7 +259,7 @@ def test_what_waits_for_a_slow_command_is_bounded() -> None:
             for number in range(100):
                 alice.message(str(number))
             await on.taken()
-            assert on.door.dropped == 100 - 64
+            assert on.listener.dropped == 100 - 64
             on.core.gate.set()
             await until(5, "served", lambda: not on.peer().busy)
             assert [(await alice.take())["dataContent"] for _ in range(65)] == ["first", *map(str, range(64))]
@@ -293,7 +293,7 @@ def test_too_many_commands_are_refused() -> None:
                 alice.put(type=1, dataContent="{}")
             await on.taken()
             assert [json.loads(data)["type"] for data in alice.heard()] == [51] * 10 + [52] * 2
-            on.door.round(on.server.now(), 5)
+            on.listener.round(on.server.now(), 5)
             alice.put(type=1, dataContent="{}")
             assert (await alice.take())["type"] == 51
 
@@ -334,9 +334,9 @@ def test_what_waits_for_one_address_is_bounded() -> None:
             for number in range(200):
                 peer.push(deliver(number, 800))
                 assert peer.out_bytes <= 16384
-            assert on.door.dropped > 0
+            assert on.listener.dropped > 0
             await until(5, "all sent", lambda: not peer.out_bytes)
-            assert len(alice.heard()) == 200 - on.door.dropped
+            assert len(alice.heard()) == 200 - on.listener.dropped
             assert not peer.closed
 
     played(story)
@@ -363,11 +363,11 @@ def test_silence_ends_a_session() -> None:
     async def story() -> None:
         async with stage() as on:
             alice = await on.logged_in()
-            on.door.round(on.server.now() + 9.9, 0)
+            on.listener.round(on.server.now() + 9.9, 0)
             assert on.server.ends == []
-            on.door.round(on.server.now() + 10.1, 0)
+            on.listener.round(on.server.now() + 10.1, 0)
             assert on.server.ends == [("alice", Disconnect.SILENT)]
-            assert not on.door.peers
+            assert not on.listener.peers
             alice.message("still there?")
             assert json.loads((await alice.take())["dataContent"])["errorCode"] == 301
 
@@ -398,16 +398,16 @@ def test_draining_tells_everybody_and_lets_go_of_the_socket() -> None:
             on.core.gate.clear()
             late = on.client()
             late.login()
-            await until(5, "begun", lambda: on.door._entering)
-            await on.door.drain(Draining(5, 6))
+            await until(5, "begun", lambda: on.listener._entering)
+            await on.listener.drain(Draining(5, 6))
             for client in (alice, bob):
                 assert json.loads((await client.take())["dataContent"])["event"] == "draining"
             assert sorted(on.server.ends, key=str) == sorted(
                 [("", Disconnect.DRAINING), ("alice", Disconnect.DRAINING), ("bob", Disconnect.DRAINING)], key=str
             )
-            assert not on.door.peers
-            assert on.door.sock.fileno() == -1
+            assert not on.listener.peers
+            assert on.listener.sock.fileno() == -1
             on.core.gate.set()
-            await until(5, "given up", lambda: not on.door._entering)
+            await until(5, "given up", lambda: not on.listener._entering)
 
     played(story)

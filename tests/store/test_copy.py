@@ -283,7 +283,10 @@ def test_a_file_that_a_process_has_open_is_left_alone(tmp_path: Path) -> None:
 
     path = tmp_path / "chatd.db"
     sqlite_tables.open_tables(path).close()
-    code = "import sys, pathlib; from chatd.store.sqlite.tables import open_tables\nt = open_tables(pathlib.Path(sys.argv[1]))\n"
+    code = (
+        "import sys, pathlib\nfrom chatd.store.sqlite.tables import open_tables\n"
+        "t = open_tables(pathlib.Path(sys.argv[1]))\n"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code + "print('open', flush=True); input()", str(path)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

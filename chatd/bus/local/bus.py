@@ -29,9 +29,9 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from chatd import log
-from chatd.bus.contract import OnGap, OnLost, OnMessage, Topic
+from chatd.bus.contract import OnGap, OnLockLost, OnMessage, Topic
 from chatd.bus.local.link import HEADER, VERSION, Inbound, Kind, Link, frame, listen, pack_topics, unpack_topics
-from chatd.bus.local.locks import Claims
+from chatd.bus.local.locks import LocalLocks
 from chatd.bus.local.peer import Limits, Peer
 from chatd.bus.local.routes import Routes
 from chatd.errors import Unavailable
@@ -50,7 +50,7 @@ class LocalBus:
         self._claims_directory = claims_directory
         self._limits = limits or Limits()
         self._name = f"{slot}-{os.getpid()}-{secrets.token_hex(4)}.sock"
-        self._claims: Claims | None = None
+        self._locks: LocalLocks | None = None
         self._own: set[Topic] = set()
         self._routes: Routes[Peer] = Routes()
         self._peers: dict[str, Peer] = {}
@@ -67,11 +67,11 @@ class LocalBus:
 
     # ------------------------------------------------------------ joining and leaving
 
-    async def open(self, on_message: OnMessage, on_gap: OnGap, on_lost: OnLost) -> None:
-        """on_lost is never called: a mark is the kernel's, and goes with this process alone."""
+    async def open(self, on_message: OnMessage, on_gap: OnGap, on_lock_lost: OnLockLost) -> None:
+        """on_lock_lost is never called: a mark is the kernel's, and goes with this process alone."""
         self._loop = asyncio.get_running_loop()
         self._on_message, self._on_gap = on_message, on_gap
-        self._claims = Claims(self._claims_directory)
+        self._locks = LocalLocks(self._claims_directory)
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             listener = listen(self._directory / f"{self._name}.new")  # a name that nobody looks for yet
@@ -117,8 +117,8 @@ class LocalBus:
         self._peers.clear()
         self._routes = Routes()
         self._settle()
-        if self._claims is not None:
-            self._claims.close()
+        if self._locks is not None:
+            self._locks.close()
 
     @property
     def healthy(self) -> bool:
@@ -213,14 +213,14 @@ class LocalBus:
 
     # ------------------------------------------------------------ marks
 
-    async def claim(self, key: int) -> bool:
-        if self._claims is None:
+    async def lock(self, key: int) -> bool:
+        if self._locks is None:
             raise Unavailable("the bus is not open")
-        return self._claims.take(key)
+        return self._locks.take(key)
 
-    def release(self, key: int) -> None:
-        if self._claims is not None:
-            self._claims.drop(key)
+    def unlock(self, key: int) -> None:
+        if self._locks is not None:
+            self._locks.drop(key)
 
     # ------------------------------------------------------------ peers and our links to them
 

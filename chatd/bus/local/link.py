@@ -22,7 +22,7 @@ from typing import Protocol
 
 from chatd import log
 from chatd.bus.contract import Topic
-from chatd.bus.write_buffer import Outflow
+from chatd.bus.write_buffer import WriteBuffer
 
 HEADER = struct.Struct("=IBq")
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -57,7 +57,7 @@ def frame(kind: int, number: int, body: bytes = b"") -> bytes:
 _GAP = frame(Kind.GAP, 0)
 
 
-class Link(Outflow):
+class Link(WriteBuffer):
     """The sending end. Frames of one loop turn leave in one write."""
 
     def __init__(self, limit_bytes: int, on_lost: Callable[[Link], None]) -> None:

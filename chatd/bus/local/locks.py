@@ -24,7 +24,7 @@ FILES = 64
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length, pid (0 for these locks)
 
 
-class Claims:
+class LocalLocks:
     def __init__(self, directory: Path) -> None:
         """Opens FILES files in `directory`, which is made if missing. Raises Unavailable."""
         self._held: set[int] = set()

@@ -26,15 +26,15 @@ from typing import Any
 import msgspec
 
 from chatd import log
-from chatd.bus.contract import OnGap, OnLost, OnMessage, Topic
+from chatd.bus.contract import OnGap, OnLockLost, OnMessage, Topic
 from chatd.bus.redis import envelope
 from chatd.bus.redis.canary import Canary
 from chatd.bus.redis.connect import Limits
 from chatd.bus.redis.gaps import Gaps
 from chatd.bus.redis.keys import Names
 from chatd.bus.redis.lease import Lease
-from chatd.bus.redis.locks import CLAIM, RELEASE, Marks
-from chatd.bus.redis.membership import Roster, Worker
+from chatd.bus.redis.locks import CLAIM, RELEASE, RedisLocks
+from chatd.bus.redis.membership import Membership, Worker
 from chatd.bus.redis.node import Node, Script
 from chatd.bus.redis.settings import read
 from chatd.bus.redis.subscribers import Presence
@@ -72,21 +72,21 @@ class RedisBus:
 
     # ------------------------------------------------------------ joining and leaving
 
-    async def open(self, on_message: OnMessage, on_gap: OnGap, on_lost: OnLost) -> None:
+    async def open(self, on_message: OnMessage, on_gap: OnGap, on_lock_lost: OnLockLost) -> None:
         self._loop = asyncio.get_running_loop()
-        self._on_message, self._on_lost = on_message, on_lost
+        self._on_message, self._on_lock_lost = on_message, on_lock_lost
         self._nodes = self._find_nodes()
         self._canary = Canary()
         self._lease = lease = Lease(self._nodes, self._names, self._lease_s)
         self._token = lease.token
         self._head = envelope.header(lease.token)
         self._gaps = Gaps(on_gap, self._tell_all_of_a_gap, self._is_whole)
-        self._roster = Roster(self._nodes, self._names, lease, self._gaps.tell)
-        self._marks = Marks(
-            self._nodes, self._names, lease, self._limits.answer_s, self._roster.is_dead, self._gaps.tell
+        self._membership = Membership(self._nodes, self._names, lease, self._gaps.tell)
+        self._locks = RedisLocks(
+            self._nodes, self._names, lease, self._limits.answer_s, self._membership.is_dead, self._gaps.tell
         )
         sharded = self._place.kind == "cluster"
-        self._presence = Presence(self._nodes, self._names, self._roster, self._own, sharded)
+        self._presence = Presence(self._nodes, self._names, self._membership, self._own, sharded)
         await self._nodes.open()
         try:
             await self._join()
@@ -107,8 +107,8 @@ class RedisBus:
 
     async def _join(self) -> None:
         await self._lease.renew()
-        self._marks.certain = True
-        await self._roster.look()
+        self._locks.certain = True
+        await self._membership.look()
         await self._introduce()
         young = min(node.uptime_s for node in self._nodes.all())
         if young < self._lease_s:
@@ -122,9 +122,9 @@ class RedisBus:
 
     async def _introduce(self) -> None:
         clients = {node.server: node.client for node in self._nodes.all() if node.connected}
-        self._myself = self._roster.myself(self._slot, socket.gethostname(), os.getpid(), clients)
+        self._myself = self._membership.myself(self._slot, socket.gethostname(), os.getpid(), clients)
         self._announce("hello", msgspec.to_builtins(self._myself))
-        await self._roster.register(self._myself)
+        await self._membership.register(self._myself)
 
     async def close(self) -> None:
         """What was published has been handed to Redis, all marks are free."""
@@ -144,8 +144,8 @@ class RedisBus:
         self._topics.clear()
 
     async def _say_goodbye(self) -> None:
-        await self._marks.close()
-        await self._roster.leave()
+        await self._locks.close()
+        await self._membership.leave()
         await self._lease.end()
         self._announce("bye", self._lease.token.hex())
         for node in self._nodes.all():
@@ -157,7 +157,7 @@ class RedisBus:
         return self._names.own(self._lease.token.hex()).decode()
 
     def others(self) -> dict[str, str]:
-        return {self._names.own(token).decode(): host for token, host in self._roster.hosts().items()}
+        return {self._names.own(token).decode(): host for token, host in self._membership.hosts().items()}
 
     @property
     def healthy(self) -> bool:
@@ -259,14 +259,14 @@ class RedisBus:
 
     # ------------------------------------------------------------ marks
 
-    async def claim(self, key: int) -> bool:
+    async def lock(self, key: int) -> bool:
         if not self._opened or self._closing:
             raise Unavailable("the bus is not open")
-        return await self._marks.claim(key)
+        return await self._locks.lock(key)
 
-    def release(self, key: int) -> None:
+    def unlock(self, key: int) -> None:
         if self._opened and not self._closing:
-            self._marks.release(key)
+            self._locks.unlock(key)
 
     # ------------------------------------------------------------ what is heard
 
@@ -301,13 +301,13 @@ class RedisBus:
         self._canary.heard(number)
 
     def _on_hello(self, token: bytes, worker: Any, *_: Any) -> None:
-        self._roster.hello(msgspec.convert(worker, Worker))
+        self._membership.hello(msgspec.convert(worker, Worker))
 
     def _on_bye(self, token: bytes, who: str, *_: Any) -> None:
-        self._roster.bye(who)
+        self._membership.bye(who)
 
     def _on_gone(self, token: bytes, who: str, epoch: int, dead: bool = False, *_: Any) -> None:
-        self._roster.gone(who, epoch, dead)
+        self._membership.gone(who, epoch, dead)
 
     def _on_gap_elsewhere(self, token: bytes, number: int, lasting: bool = False, *_: Any) -> None:
         if token != self._token and self._heard_gaps.get(token, 0) < number:
@@ -357,7 +357,7 @@ class RedisBus:
 
     def left(self, node: Node) -> None:
         if self._lease_is_on(node):
-            self._marks.certain = False
+            self._locks.certain = False
         if not self._closing:
             self._nodes.look()
 
@@ -376,18 +376,18 @@ class RedisBus:
         async with self._recovering:
             kept = await self._lease.renew()
             if not (kept and remembers):
-                self._roster.be_patient()
+                self._membership.be_patient()
             await self._introduce()
-            self._marks.certain = True
+            self._locks.certain = True
             self._gaps.settle()
             self._gaps.tell()
-            self._tell_lost(await self._marks.take_again(all_of_them=not (kept and remembers)))
+            self._tell_lost(await self._locks.take_again(all_of_them=not (kept and remembers)))
 
     def _tell_lost(self, keys: Iterable[int]) -> None:
         for key in keys:
             logger.warning("bus: another worker has taken a mark", key=key)
             try:
-                self._on_lost(key)
+                self._on_lock_lost(key)
             except Exception:
                 logger.exception("bus: giving up a mark failed")
 
@@ -408,12 +408,12 @@ class RedisBus:
                 if now >= second_at:
                     second_at = now + 1.0
                     self._send_canary()
-                    await self._roster.register(self._myself)
-                    self._tell_lost(await self._marks.renew(1.0))
+                    await self._membership.register(self._myself)
+                    self._tell_lost(await self._locks.renew(1.0))
                 if now >= look_at:
-                    look_at = now + self._roster.period_s
+                    look_at = now + self._membership.period_s
                     await self._look()
-                    look_at = min(look_at, now + self._roster.period_s)
+                    look_at = min(look_at, now + self._membership.period_s)
             except Unavailable as error:
                 logger.debug("bus: a round was cut short", why=str(error))
             except Exception:
@@ -422,14 +422,14 @@ class RedisBus:
     async def _renew(self) -> None:
         if not await self._lease.renew():
             await self._recover(remembers=False)
-        self._marks.certain = True
+        self._locks.certain = True
 
     async def _look(self) -> None:
-        for worker in await self._roster.look():
-            dead = self._roster.is_known_dead(worker)
-            if await self._roster.clear_away(worker):
+        for worker in await self._membership.look():
+            dead = self._membership.is_known_dead(worker)
+            if await self._membership.clear_away(worker):
                 self._announce("gone", worker.token, worker.epoch, dead)
-            self._roster.gone(worker.token, worker.epoch, dead)
+            self._membership.gone(worker.token, worker.epoch, dead)
         if self._presence.guessed and await self._presence.is_settled():
             self._presence.guessed = False
             self._gaps.tell()

@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import hiredis
 
-from chatd.bus.write_buffer import Outflow
+from chatd.bus.write_buffer import WriteBuffer
 from chatd.errors import Unavailable
 
 Reply = Any
@@ -56,7 +56,7 @@ def pack(arguments: Iterable[Argument]) -> bytes:
     return b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
 
 
-class Connection(Outflow):
+class Connection(WriteBuffer):
     """on_message: (channel, data), what was published. on_refused: the error of a publish. on_ended: a subscription
     that the server ended by itself. All are called from the loop while the connection is up, never inside a method.
 

@@ -44,7 +44,7 @@ return 0
 """)
 
 
-class Marks:
+class RedisLocks:
     """is_dead: knows of an owner more than its lease does. settled: a claim that took too long is over."""
 
     def __init__(
@@ -75,7 +75,7 @@ class Marks:
     def __len__(self) -> int:
         return len(self._held)
 
-    async def claim(self, key: int) -> bool:
+    async def lock(self, key: int) -> bool:
         loop = asyncio.get_running_loop()
         living = loop.time() < self._lease.valid_until
         if living and self._held.get(key) == self._generation:
@@ -110,7 +110,7 @@ class Marks:
                 return
             failed = task.exception() is not None
             if not failed and task.result() and key not in self._held and not self._asking[key]:
-                self.release(key, held=False)
+                self.unlock(key, held=False)
             if not failed:
                 self._settled()
 
@@ -147,7 +147,7 @@ class Marks:
         found = await node.run(CLAIM, name, self._lease.owner, dead, self._mine, KEEP_S * 1000)
         return None if found == 1 else found
 
-    def release(self, key: int, held: bool = True) -> None:
+    def unlock(self, key: int, held: bool = True) -> None:
         """Also while Redis is away: then it is done when it is back."""
         if held and key not in self._held:
             return
@@ -203,7 +203,7 @@ class Marks:
             if isinstance(result, BaseException):
                 raise result
             if key not in self._held:  # released meanwhile
-                self.release(key, held=False)
+                self.unlock(key, held=False)
             elif result:
                 self._held[key] = self._generation
             else:

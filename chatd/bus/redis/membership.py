@@ -58,7 +58,7 @@ class _Known:
     missing_since: float | None = None
 
 
-class Roster:
+class Membership:
     """on_gone: a worker is gone, or is back after that. All of its times are loop times."""
 
     def __init__(self, nodes: Nodes, names: Names, lease: Lease, on_gone: Callable[[], None]) -> None:

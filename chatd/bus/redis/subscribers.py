@@ -16,7 +16,7 @@ from itertools import islice
 from chatd.bus.contract import Topic
 from chatd.bus.redis.connection import Reply
 from chatd.bus.redis.keys import Names
-from chatd.bus.redis.membership import Roster
+from chatd.bus.redis.membership import Membership
 from chatd.bus.redis.node import Node
 from chatd.bus.redis.topology import Nodes
 from chatd.errors import Unavailable
@@ -28,10 +28,12 @@ class Presence:
     """own: what this worker is subscribed to. guessed: an answer was given that was not known; cleared by whoever looks
     again. sharded: the channels of topics are."""
 
-    def __init__(self, nodes: Nodes, names: Names, roster: Roster, own: Collection[Topic], sharded: bool) -> None:
+    def __init__(
+        self, nodes: Nodes, names: Names, membership: Membership, own: Collection[Topic], sharded: bool
+    ) -> None:
         self._nodes = nodes
         self._names = names
-        self._roster = roster
+        self._membership = membership
         self._own = own
         self._sharded = sharded
         self._seen: dict[Topic, bool] = {}
@@ -67,7 +69,7 @@ class Presence:
             return False
         if not all(node.up for node in self._nodes.all()):
             return False
-        workers = self._roster.channels()
+        workers = self._membership.channels()
         try:
             counts = await asyncio.gather(*(node.call("PUBSUB", "NUMSUB", *workers) for node in self._nodes.all()))
         except Unavailable:
@@ -79,7 +81,7 @@ class Presence:
         if not node.up:
             return set(), set()
         own = {topic for topic in asked.values() if topic in self._own}
-        workers = self._roster.channels()
+        workers = self._membership.channels()
         try:
             if not self._sharded:
                 told = await node.call("PUBSUB", "NUMSUB", *asked, *workers)

@@ -37,7 +37,7 @@ class _Line:
         self.busy = 0
 
 
-class Afterwards:
+class Notifier:
     def __init__(
         self, plugins: Iterable[Plugin], config: Callable[[], Config], loop: asyncio.AbstractEventLoop
     ) -> None:

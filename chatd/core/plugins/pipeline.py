@@ -31,7 +31,7 @@ from chatd.core.plugins.contract import (
     Verdict,
     Veto,
 )
-from chatd.core.plugins.notifier import Afterwards
+from chatd.core.plugins.notifier import Notifier
 from chatd.core.plugins.plugin import Plugin, PluginFailed
 from chatd.core.sessions.hub import Hub
 from chatd.core.sessions.session import Peer, Session
@@ -47,7 +47,7 @@ _PAGE = 500
 _NO_ANSWER = "a check of this server does not answer, try again"
 
 
-class Chain:
+class PluginPipeline:
     def __init__(
         self,
         plugins: Sequence[Plugin],
@@ -61,7 +61,7 @@ class Chain:
         self._store = store
         self._config = config
         self._asked = {point: [plugin for plugin in plugins if point in plugin.points] for point in Point}
-        self._afterwards = Afterwards(plugins, config, loop)
+        self._afterwards = Notifier(plugins, config, loop)
 
     def has(self, point: Point) -> bool:
         return bool(self._asked[point])

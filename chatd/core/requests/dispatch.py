@@ -24,7 +24,7 @@ from msgspec import Meta
 from chatd import log
 from chatd.core.change import Change
 from chatd.core.plugins.contract import Point, Reply
-from chatd.core.plugins.pipeline import Chain
+from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.requests.notices import Notices, Ref, answer, refusal
 from chatd.core.requests.truncate import fitted, size_of
 from chatd.core.sessions.session import Session
@@ -91,9 +91,9 @@ _decode_bare = msgspec.json.Decoder(_BareHead).decode
 
 
 class Requests:
-    def __init__(self, table: Table, notices: Notices, store: GroupCommit, chain: Chain) -> None:
+    def __init__(self, table: Table, notices: Notices, store: GroupCommit, chain: PluginPipeline) -> None:
         self.table = table
-        self._chain = chain
+        self._plugins = chain
         self._notices = notices
         self._store = store
         self._decoders = {name: msgspec.json.Decoder(op.arguments).decode for name, op in table.items()}
@@ -101,7 +101,7 @@ class Requests:
 
     async def serve(self, session: Session, command: ServerRequest) -> None:
         """Acknowledge and answer. Commands after it wait (core.dispatcher)."""
-        if self._chain.has(Point.BEFORE_REQUEST):
+        if self._plugins.has(Point.BEFORE_REQUEST):
             asked = await self._ask(session, command)
             if asked is None:
                 return
@@ -122,7 +122,7 @@ class Requests:
     async def _ask(self, session: Session, command: ServerRequest) -> ServerRequest | None:
         """What plug-ins want served in its place; None = they have dealt with it."""
         try:
-            verdict = await self._chain.before_request(session, command, lambda asked: _head_of(asked).op)
+            verdict = await self._plugins.before_request(session, command, lambda asked: _head_of(asked).op)
         except Refused as refused:
             head = _head_of(command)
             if not head.op:

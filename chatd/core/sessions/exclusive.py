@@ -2,7 +2,7 @@
 
 Owns: which session of this worker has a mark or is to get it, the rules when one user logs in twice, asking the
 worker that holds a mark, and getting marks for sessions that are here without one.
-Elsewhere: what a login does besides (core.sessions.login); marks themselves (Bus.claim), which die with their worker.
+Elsewhere: what a login does besides (core.sessions.login); marks themselves (Bus.lock), which die with their worker.
 Fails: Refused and Outvoted: this session must go. Never because the bus is cut off: then a session is served
 without its mark, and gets it, or goes, by the same rules when the bus is back.
 
@@ -42,7 +42,7 @@ _AT_ONCE = 64
 _PER_TICK = 250
 """and begun with in one tick."""
 
-Mark = int
+LockKey = int
 
 
 class Outvoted(Exception):
@@ -69,7 +69,7 @@ class Ruling(NamedTuple):
     silent: bool
 
 
-def mark_of(user: User, protocol: Protocol) -> Mark:
+def lock_key(user: User, protocol: Protocol) -> LockKey:
     return user.id << 2 | protocol
 
 
@@ -97,7 +97,7 @@ def dismiss(session: Session, silent: bool) -> None:
     end(session, Disconnect.REPLACED if silent else Disconnect.KICKED_DUPLICATE)
 
 
-class Marks:
+class SessionLocks:
     def __init__(
         self,
         hub: Hub,
@@ -112,8 +112,8 @@ class Marks:
         self._store = store
         self._config = config
         self._later = later
-        self._holders: dict[Mark, Session] = {}
-        self._claiming: Counter[Mark] = Counter()
+        self._holders: dict[LockKey, Session] = {}
+        self._claiming: Counter[LockKey] = Counter()
         self._verdicts: dict[int, asyncio.Future[bus_messages.Verdict]] = {}
         self._refs = itertools.count(secrets.randbits(61))
         self._unmarked: dict[Session, None] = {}
@@ -133,7 +133,7 @@ class Marks:
     async def take(self, session: Session) -> None:
         """Of the user's sessions on this wire this is the only one now; as far as one can say, if the bus is cut
         off. Raises Refused, Outvoted, Unavailable."""
-        mark = mark_of(session.user, session.protocol)
+        mark = lock_key(session.user, session.protocol)
         holder = self._holders.get(mark)
         if holder is not None and not holder.closed:
             self._settle(session, holder)
@@ -165,11 +165,11 @@ class Marks:
         _follow(session, old.first_login_time)
         dismiss(old, ruling.silent)
 
-    async def _obtain(self, session: Session, mark: Mark) -> None:
+    async def _obtain(self, session: Session, mark: LockKey) -> None:
         """Returns with the mark. Raises Unavailable, TimeoutError, Outvoted; Refused where the session has ended."""
         self._claiming[mark] += 1
         try:
-            if not await self._bus.claim(mark):
+            if not await self._bus.lock(mark):
                 await self._contend(session, mark)
         finally:
             self._claiming[mark] -= 1
@@ -180,7 +180,7 @@ class Marks:
         bus = self._config().bus
         return _VERDICT_S if bus.url.startswith("local:") else max(_VERDICT_S, bus.lease_s + 1.0)
 
-    async def _contend(self, session: Session, mark: Mark) -> None:
+    async def _contend(self, session: Session, mark: LockKey) -> None:
         """Another worker holds the mark: ask it to decide, then wait until the mark is free. The user's topic stays
         subscribed, for the session is about to need it: who moves from one worker to another is never nowhere."""
         ref = next(self._refs)
@@ -189,7 +189,7 @@ class Marks:
         finally:
             self._verdicts.pop(ref, None)
 
-    async def _argue(self, session: Session, mark: Mark, ref: int) -> None:
+    async def _argue(self, session: Session, mark: LockKey, ref: int) -> None:
         """The answer wakes us; the looks in between are for a holder that leaves of its own accord, or is dead."""
         loop, topic = asyncio.get_running_loop(), topic_of_user(session.user.id)
         verdict = self._verdicts[ref] = loop.create_future()
@@ -211,7 +211,7 @@ class Marks:
                 _follow(session, said.first_login_time)
                 verdict = self._verdicts[ref] = loop.create_future()
                 look_s = _LOOK_S[0]
-            if await self._bus.claim(mark):
+            if await self._bus.lock(mark):
                 return
         raise TimeoutError
 
@@ -222,7 +222,7 @@ class Marks:
         mark = challenge.user_id << 2 | challenge.protocol
         holder = self._holders.get(mark)
         if holder is None:
-            self._bus.release(mark)  # nobody here wants it, should it be held
+            self._bus.unlock(mark)  # nobody here wants it, should it be held
             return
         if mark in self._claiming:
             return
@@ -252,7 +252,7 @@ class Marks:
     async def free(self, session: Session) -> None:
         """The session is over. Its mark is free only after its cursors are in the store, so that the next login
         elsewhere is not given again what this one acknowledged."""
-        user, mark = session.user, mark_of(session.user, session.protocol)
+        user, mark = session.user, lock_key(session.user, session.protocol)
         self._unmarked.pop(session, None)
         self._due.pop(session, None)
         if self._holders.get(mark) is session:
@@ -262,13 +262,13 @@ class Marks:
                 self._log.warning("cursors may be behind", user=user.id)
         if self._holders.get(mark) is session:
             del self._holders[mark]
-            self._bus.release(mark)
-        if not any(mark_of(user, protocol) in self._holders for protocol in Protocol):
+            self._bus.unlock(mark)
+        if not any(lock_key(user, protocol) in self._holders for protocol in Protocol):
             self._bus.unsubscribe([topic_of_user(user.id)])  # where it has asked for a mark, and got no further
 
     # ---------------------------------------------------------------- sessions without a mark
 
-    def lost(self, mark: Mark) -> None:
+    def lost(self, mark: LockKey) -> None:
         """Another worker has it now."""
         holder = self._holders.get(mark)
         if holder is not None and not holder.closed:
@@ -301,7 +301,7 @@ class Marks:
 
     async def _regain(self, session: Session) -> None:
         """As if it logged in, but that it logged in when it did."""
-        mark = mark_of(session.user, session.protocol)
+        mark = lock_key(session.user, session.protocol)
         try:
             await self._obtain(session, mark)
         except (Unavailable, TimeoutError) as error:
@@ -320,7 +320,7 @@ class Marks:
             if not self.missing:
                 self._log.info("every session has its mark")
             if self._holders.get(mark) is None:  # it ended, and was freed, before the mark came
-                self._bus.release(mark)
+                self._bus.unlock(mark)
             self._work_off()
 
 

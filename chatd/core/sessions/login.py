@@ -19,10 +19,10 @@ from chatd.config.schema import Config
 from chatd.core import bus_messages
 from chatd.core.accounts import Accounts
 from chatd.core.delivery import Delivery, mine
-from chatd.core.plugins.pipeline import Chain
+from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.presence import Presence
 from chatd.core.requests.notices import Notices
-from chatd.core.sessions.exclusive import Marks, Outvoted, end
+from chatd.core.sessions.exclusive import Outvoted, SessionLocks, end
 from chatd.core.sessions.hub import Hub
 from chatd.core.sessions.session import Peer, Session
 from chatd.errors import Disconnect, ErrorCode, Refused
@@ -58,7 +58,7 @@ class Logins:
         presence: Presence,
         store: GroupCommit,
         config: Callable[[], Config],
-        chain: Chain,
+        chain: PluginPipeline,
     ) -> None:
         self._accounts = accounts
         self._hub = hub
@@ -68,8 +68,8 @@ class Logins:
         self._presence = presence
         self._store = store
         self._config = config
-        self._chain = chain
-        self.marks = Marks(hub, bus, store, config, delivery.later)
+        self._plugins = chain
+        self.locks = SessionLocks(hub, bus, store, config, delivery.later)
         self._log = log.get()
         self.count = 0
         """Sessions of this worker."""
@@ -81,14 +81,14 @@ class Logins:
         if peer.session is not None:
             self._again(peer, peer.session, command)
             return
-        await self._chain.before_login(peer, command)
+        await self._plugins.before_login(peer, command)
         user = await self._accounts.authenticate(command)
         fresh = command.first_login_time <= 0
         first_login_time = time.time_ns() // 1_000_000 if fresh else command.first_login_time
         session = Session(user, peer, first_login_time, fresh=fresh)
         session.buffer = []
         try:
-            await self.marks.take(session)
+            await self.locks.take(session)
             await self._begin(peer, session)
         except Outvoted:
             self._drop(session)
@@ -125,7 +125,7 @@ class Logins:
                 self._notices.friend_requested(session, FriendRequested(request))
         self._delivery.merge(session, view.waiting, told, told_at)
         self._presence.changed(user.id)
-        self._chain.logged_in(session)
+        self._plugins.logged_in(session)
         self._log.debug("logged in", user=user.id, name=user.name, wire=session.protocol.name, peer=peer.remote)
 
     async def _regroup(self, session: Session, had: set[GroupId], has: set[GroupId]) -> None:
@@ -169,14 +169,14 @@ class Logins:
         self._presence.unwatch(session)
         self._drop(session)
         self._store.saw(session.user.id, time.time_ns() // 1_000_000)
-        self._chain.logged_out(session)
+        self._plugins.logged_out(session)
 
     def _drop(self, session: Session) -> None:
         """Free what the session holds."""
         session.closed = True
         self._hub.remove(session)
         self._presence.changed(session.user.id)
-        self._delivery.later(self.marks.free(session))
+        self._delivery.later(self.locks.free(session))
 
     def end_own(self, user_id: UserId, protocol: Protocol) -> None:
         """The user ends their own session on another wire, wherever it is."""

@@ -60,7 +60,7 @@ class Peer(Contract):
         ...
 
 
-class Track:
+class Cursor:
     """What one session has been given of one conversation: everything up to `pushed`, without a hole.
 
     unacked: seqs pushed and not yet acknowledged, ascending. held: messages that came too early.
@@ -74,10 +74,10 @@ class Track:
         self.held: dict[Seq, Message] | None = None
 
 
-class Flight(msgspec.Struct, gc=False, eq=False):
-    """What waits for the recipient's own acknowledgement: a message of `track`, or a text of the server."""
+class InFlight(msgspec.Struct, gc=False, eq=False):
+    """What waits for the recipient's own acknowledgement: a message of `cursor`, or a text of the server."""
 
-    track: Track | None
+    cursor: Cursor | None
     event: Deliver | ServerMessage
     next_at: float
     attempts: int = 0
@@ -87,7 +87,7 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
     """Messages written up to byte `offset`, that wait for the kernel's acknowledgement."""
 
     offset: int
-    track: Track
+    cursor: Cursor
     conversation: ConversationId
     seq: Seq
 
@@ -95,14 +95,29 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
 class Session:
     """explicit: this wire acknowledges messages itself (MobileIMSDK's type 4).
 
-    flying: messages given and not acknowledged. behind: there is more in the store than was given.
+    unacknowledged: messages given and not acknowledged. behind: there is more in the store than was given.
     fresh: its login named no first_login_time, it is the server's. began_at: monotonic.
     buffer: not None while the store is being read for this session; live messages wait in it.
     """
 
     __slots__ = (
-        "began_at", "behind", "buffer", "closed", "explicit", "first_login_time", "flights", "flying", "fresh",
-        "groups", "peer", "protocol", "receipts", "since_ms", "tracks", "user", "watching",
+        "began_at",
+        "behind",
+        "buffer",
+        "closed",
+        "cursors",
+        "explicit",
+        "first_login_time",
+        "fresh",
+        "groups",
+        "in_flight",
+        "peer",
+        "protocol",
+        "receipts",
+        "since_ms",
+        "unacknowledged",
+        "user",
+        "watching",
     )  # fmt: skip
 
     def __init__(self, user: User, peer: Peer, first_login_time: int, *, fresh: bool = False) -> None:
@@ -116,10 +131,10 @@ class Session:
         self.since_ms = time.time_ns() // 1_000_000
         self.groups: set[GroupId] | None = None
         self.watching: set[UserId] | None = None
-        self.tracks: dict[ConversationId, Track] | None = None
-        self.flights: dict[str, Flight] | None = None
+        self.cursors: dict[ConversationId, Cursor] | None = None
+        self.in_flight: dict[str, InFlight] | None = None
         self.receipts: deque[Receipt] | None = None
-        self.flying = 0
+        self.unacknowledged = 0
         self.behind = False
         self.buffer: list[Message] | None = None
         self.closed = False

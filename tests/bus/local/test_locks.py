@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from chatd.bus.local.locks import Claims
+from chatd.bus.local.locks import LocalLocks
 from chatd.errors import Unavailable
 
 
 def test_many_marks_each_its_own(tmp_path: Path) -> None:
-    first, second = Claims(tmp_path), Claims(tmp_path)
+    first, second = LocalLocks(tmp_path), LocalLocks(tmp_path)
     keys = [*range(1000), (1 << 62) + 5]
     assert all(first.take(key) for key in keys[::2])
     assert [second.take(key) for key in keys] == [number % 2 == 1 for number in range(len(keys))]
@@ -26,7 +26,7 @@ def test_many_marks_each_its_own(tmp_path: Path) -> None:
 
 
 def test_another_opening_of_the_same_file_frees_nothing(tmp_path: Path) -> None:
-    first, second = Claims(tmp_path), Claims(tmp_path)
+    first, second = LocalLocks(tmp_path), LocalLocks(tmp_path)
     assert first.take(3)
     for path in tmp_path.iterdir():
         path.read_bytes()  # opens and closes it in this process

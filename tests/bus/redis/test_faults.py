@@ -68,7 +68,7 @@ async def two_at_work(stage: Stage, topics: Iterable[int] = (5,)) -> AsyncIterat
     time."""
     a, b = await stage.members(2)
     await b.bus.subscribe(topics)
-    assert await b.bus.claim(1)
+    assert await b.bus.lock(1)
     async with never_absent(a, 5):
         yield a, b
 
@@ -92,15 +92,15 @@ class TestRedisDies:
         async def scenario(stage: Stage) -> None:
             a, b = await stage.members(2)
             await b.bus.subscribe(range(1000))
-            assert all([await a.bus.claim(key) for key in range(0, 300, 2)])
-            assert all([await b.bus.claim(key) for key in range(1, 300, 2)])
+            assert all([await a.bus.lock(key) for key in range(0, 300, 2)])
+            assert all([await b.bus.lock(key) for key in range(1, 300, 2)])
             async with never_absent(a, 5):
                 server.kill()
                 await eventually(lambda: not a.bus.healthy)
                 with pytest.raises(Unavailable):
-                    await a.bus.claim(1000)
+                    await a.bus.lock(1000)
                 a.bus.publish(5, b"lost")
-                a.bus.release(0)
+                a.bus.unlock(0)
                 await b.bus.subscribe([5000])
                 await asyncio.sleep(away_s)
                 gaps = (a.gaps, b.gaps)
@@ -111,9 +111,9 @@ class TestRedisDies:
                 await all_works(a, b, 5000)
                 await asyncio.sleep(LEASE_S + 1)  # longer than anybody is given to come back
             assert not await a.sees(2000)
-            assert [await b.bus.claim(key) for key in range(2, 300, 2)] == [False] * 149
-            assert [await a.bus.claim(key) for key in range(1, 300, 2)] == [False] * 150
-            assert await b.bus.claim(0), "what was released while it was away is free"
+            assert [await b.bus.lock(key) for key in range(2, 300, 2)] == [False] * 149
+            assert [await a.bus.lock(key) for key in range(1, 300, 2)] == [False] * 150
+            assert await b.bus.lock(0), "what was released while it was away is free"
             assert (a.lost, b.lost) == ([], [])
 
         play(place, scenario)
@@ -171,7 +171,7 @@ class TestRedisDies:
                 server.call("SCRIPT", "FLUSH")
                 await b.until_gap()
                 await all_works(a, b, 5)
-            assert not await a.bus.claim(1)
+            assert not await a.bus.lock(1)
             assert (a.lost, b.lost) == ([], [])
 
         play(place, scenario)
@@ -186,13 +186,13 @@ class TestRedisHangs:
                 server.pause()
                 began = time.monotonic()
                 with pytest.raises(Unavailable):
-                    await a.bus.claim(2)
+                    await a.bus.lock(2)
                 assert time.monotonic() - began < 1.8
                 a.bus.publish(5, b"into the void")
                 await eventually(lambda: not a.bus.healthy and not b.bus.healthy)
                 assert time.monotonic() - began < 6.0
                 with pytest.raises(Unavailable):
-                    await a.bus.claim(2)
+                    await a.bus.lock(2)
                 await asyncio.sleep(LEASE_S)
                 gaps = (a.gaps, b.gaps)
                 server.go_on()
@@ -200,8 +200,8 @@ class TestRedisHangs:
                 await b.until_gap(gaps[1])
                 await all_works(a, b, 5)
             # Everybody's lease had expired: still nobody took what was another's.
-            assert not await a.bus.claim(1)
-            assert await b.bus.claim(2), "a claim that was given up left nothing behind"
+            assert not await a.bus.lock(1)
+            assert await b.bus.lock(2), "a claim that was given up left nothing behind"
             assert (a.lost, b.lost) == ([], [])
 
         play(place, scenario)
@@ -215,10 +215,10 @@ class TestRedisHangs:
             server.pause()
             a.bus.publish(5, b"delayed")
             with pytest.raises(Unavailable):
-                await a.bus.claim(2)
+                await a.bus.lock(2)
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2):
-                    await a.bus.claim(3)
+                    await a.bus.lock(3)
             server.go_on()
             await b.until_received(1)
             await a.until_gap()
@@ -239,7 +239,7 @@ class TestRedisRefuses:
             async with two_at_work(stage) as (a, b):
                 server.call("CONFIG", "SET", name, value)
                 with pytest.raises(Unavailable):
-                    await a.bus.claim(2)
+                    await a.bus.lock(2)
                 for number in range(9):
                     a.bus.publish(5, b"%d" % number)
                     await asyncio.sleep(0.5)
@@ -250,11 +250,11 @@ class TestRedisRefuses:
                 await a.until_writes([2])
                 await b.until_writes([3])
                 if name == "maxmemory":
-                    assert not await a.bus.claim(1)
+                    assert not await a.bus.lock(1)
                 # Without any writes leases do expire: then it is one's or the other's.
-                taken = await a.bus.claim(1)
+                taken = await a.bus.lock(1)
                 await b.until(lambda: b.lost == [1] * taken)
-                assert await b.bus.claim(1) is not taken
+                assert await b.bus.lock(1) is not taken
 
         play(place, scenario)
 
@@ -275,7 +275,7 @@ class TestRedisCuts:
                         await a.until_gap(gaps[0])
                     await asyncio.sleep(0.1)
                     await all_works(a, b, 5)
-            assert not await a.bus.claim(1)
+            assert not await a.bus.lock(1)
 
         play(place, scenario)
 
@@ -344,7 +344,7 @@ class TestWorkers:
             assert await a.sees(5)
             b.stop()
             stopped = time.monotonic()
-            assert not await a.bus.claim(1), "its lease still runs"
+            assert not await a.bus.lock(1), "its lease still runs"
             await a.until_claims([1])
             await a.until_sees(5, there=False)
             assert time.monotonic() - stopped < 10
@@ -357,8 +357,8 @@ class TestWorkers:
             await a.until_gap(gaps)  # it is back: its users are to be looked at again
             assert await a.sees(5)
             assert len(a.bus.others()) == 1
-            assert not await a.bus.claim(2)
-            assert await a.bus.claim(1)
+            assert not await a.bus.lock(2)
+            assert await a.bus.lock(1)
             assert await b.call("claim", [1, 2, 3]) == [2, 3]
 
         play(place, scenario)
@@ -394,9 +394,9 @@ class TestWorkers:
         async def scenario(stage: Stage) -> None:
             a, b = await stage.member(), await stage.agent()
             assert await b.call("claim", [1]) == [1]
-            assert not await a.bus.claim(1)
+            assert not await a.bus.lock(1)
             await b.kill()
-            assert await a.bus.claim(1)
+            assert await a.bus.lock(1)
             await a.until_gap()
 
         play(place, scenario)

@@ -29,7 +29,7 @@ class TestSentinels:
             async def scenario(stage: Stage) -> None:
                 a, b = await stage.members(2)
                 await b.bus.subscribe(TOPICS)
-                assert all([await a.bus.claim(key) for key in range(50)])
+                assert all([await a.bus.lock(key) for key in range(50)])
                 old, gaps = sentinels.master, (a.gaps, b.gaps)
                 async with never_absent(a, 5):
                     if fault == "killed":
@@ -45,7 +45,7 @@ class TestSentinels:
                         old.go_on()  # it becomes a replica; nobody may go back to it
                     await asyncio.sleep(3)
                     await all_works(a, b, 5)
-                assert [await b.bus.claim(key) for key in range(50)] == [False] * 50
+                assert [await b.bus.lock(key) for key in range(50)] == [False] * 50
                 assert (a.lost, b.lost) == ([], [])
 
             for server in sentinels.servers:
@@ -85,7 +85,7 @@ class TestCluster:
         async def scenario(stage: Stage) -> None:
             a, b = await stage.members(2)
             await b.bus.subscribe(TOPICS)
-            assert all([await a.bus.claim(key) for key in range(60)])
+            assert all([await a.bus.lock(key) for key in range(60)])
             victim = cluster.of_slot(slot_of(place, 5))
             others = [topic for topic in TOPICS if cluster.of_slot(slot_of(place, topic)) is not victim]
             assert 0 < len(others) < len(TOPICS)
@@ -103,7 +103,7 @@ class TestCluster:
                 await eventually(lambda: a.bus.healthy and b.bus.healthy, 5)
                 await asyncio.sleep(1)
             await b.until_claims([1000])
-            assert [await b.bus.claim(key) for key in range(60)] == [False] * 60
+            assert [await b.bus.lock(key) for key in range(60)] == [False] * 60
             assert (a.lost, b.lost) == ([], [])
 
         play(place, scenario)
@@ -114,7 +114,7 @@ class TestCluster:
         async def scenario(stage: Stage) -> None:
             a, b = await stage.members(2)
             await b.bus.subscribe(TOPICS)
-            assert all([await a.bus.claim(key) for key in range(60)])
+            assert all([await a.bus.lock(key) for key in range(60)])
             async with never_absent(a, 5):
                 for topic in TOPICS[:5]:
                     slot = slot_of(place, topic)
@@ -132,7 +132,7 @@ class TestCluster:
             await none_elsewhere(b)
             b.bus.unsubscribe(TOPICS)
             await none_elsewhere(a)
-            assert [await b.bus.claim(key) for key in range(60)] == [False] * 60
+            assert [await b.bus.lock(key) for key in range(60)] == [False] * 60
             assert isinstance(a.bus, RedisBus)
             assert a.bus.healthy
 

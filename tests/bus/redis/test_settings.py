@@ -87,15 +87,15 @@ def test_marks_are_one_workers_and_die_with_it(place: RedisPlace) -> None:
     async def scenario(stage: Stage) -> None:
         a, b, c = await stage.member(), await stage.member(), await stage.agent()
         assert await c.call("claim", list(range(50))) == list(range(50))
-        assert [await a.bus.claim(key) for key in range(60)] == [False] * 50 + [True] * 10
-        assert not await b.bus.claim(55)
-        a.bus.release(55)
+        assert [await a.bus.lock(key) for key in range(60)] == [False] * 50 + [True] * 10
+        assert not await b.bus.lock(55)
+        a.bus.unlock(55)
         await b.until_claims([55])
         await c.kill()
         await b.until_claims(range(50))
-        assert not await a.bus.claim(0)
+        assert not await a.bus.lock(0)
         await b.bus.close()
-        assert await a.bus.claim(0)
+        assert await a.bus.lock(0)
         assert (a.lost, b.lost) == ([], [])
 
     play(place, scenario)
@@ -111,7 +111,7 @@ def test_a_worker_that_dies_makes_a_gap_and_what_it_left_is_cleared_away(place: 
         await a.until_gap()
         assert not await a.sees(1)
         assert isinstance(a.bus, RedisBus)
-        assert len(a.bus._roster) == 0
+        assert len(a.bus._membership) == 0
         assert a.bus.healthy
 
     play(place, scenario)

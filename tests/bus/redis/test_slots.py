@@ -55,16 +55,16 @@ class Traffic:
 
 async def all_marks_hold(a: Member, b: Member) -> None:
     """Those of a and nobody else's; new ones are one's or the other's; what is released is free."""
-    assert [await b.bus.claim(key) for key in KEYS] == [False] * len(KEYS)
+    assert [await b.bus.lock(key) for key in KEYS] == [False] * len(KEYS)
     for key in range(1000, 1040):
-        assert await b.bus.claim(key)
-        assert not await a.bus.claim(key)
-        b.bus.release(key)
-        assert await b.bus.claim(key), "asked in the same order as it was released"
-        b.bus.release(key)
+        assert await b.bus.lock(key)
+        assert not await a.bus.lock(key)
+        b.bus.unlock(key)
+        assert await b.bus.lock(key), "asked in the same order as it was released"
+        b.bus.unlock(key)
     await a.until_claims(range(1000, 1040))
     for key in range(1000, 1040):
-        a.bus.release(key)
+        a.bus.unlock(key)
 
 
 @pytest.mark.parametrize("destination", ["another master", "a new node without slots"])
@@ -84,7 +84,7 @@ def test_a_slot_that_is_half_moved_works_as_a_whole_one(cluster: RedisCluster, d
     async def scenario(stage: Stage) -> None:
         a, b = await stage.members(2)
         await b.bus.subscribe(TOPICS)
-        assert all([await a.bus.claim(key) for key in KEYS])
+        assert all([await a.bus.lock(key) for key in KEYS])
         traffic = Traffic(a, b)
         flowing = asyncio.create_task(traffic.flow())
         async with never_absent(a, 5):

@@ -79,7 +79,7 @@ def texts(peer: Peer) -> list[str]:
 
 
 async def all_told(worker: Worker) -> None:
-    await worker.core.chain.settle()
+    await worker.core.plugins.settle()
 
 
 # ---------------------------------------------------------------- before a login

@@ -244,9 +244,9 @@ def test_a_group_from_its_making_to_its_end(tmp_path: Path, workers: int) -> Non
         assert [(m["name"], m["role"], m["online"]) for m in members] == [
             ("alice", "owner", True), ("bob", "member", True), ("carol", "member", True),
         ]  # fmt: skip
-        renamed = (await ask(alice, "group.rename", group=number, name="crew"))["group"]
-        assert renamed == {"id": number, "name": "crew", "description": "what for"}
-        assert (await hears(stage, carol, "group.renamed"))["details"]["name"] == "crew"
+        renamed = (await ask(alice, "group.rename", group=number, name="pool"))["group"]
+        assert renamed == {"id": number, "name": "pool", "description": "what for"}
+        assert (await hears(stage, carol, "group.renamed"))["details"]["name"] == "pool"
         await ask(alice, "group.role", group=number, user="carol", role="admin")
         assert (await hears(stage, bob, "group.role"))["role"] == "admin"
         await ask(carol, "group.kick", group=number, user="bob")

@@ -197,7 +197,7 @@ def test_who_acknowledges_nothing_holds_a_bounded_number_of_texts(tmp_path: Path
         for number in range(40):
             await alice.do(ServerRequest('{"op":"echo"}', f"f{number}", True))
         assert alice.session is not None
-        assert len(alice.session.flights or ()) == 16
+        assert len(alice.session.in_flight or ()) == 16
         assert len(texts(alice)) == 40
 
     play(tmp_path, story)
@@ -273,7 +273,7 @@ def test_a_message_under_way_to_who_was_kicked_is_not_given_nor_looked_for_for_e
             alice.send(number, "x")
         await stage.until("bob has them", lambda: len(bob.bodies) == 3)
         assert bob.session is not None
-        bob.session.tracks = None  # as after a login at which nothing waited
+        bob.session.cursors = None  # as after a login at which nothing waited
         gate, reads, keep = asyncio.Event(), [0], two.core.store.read
 
         async def read(work: Any) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from chatd.bus.contract import topic_of_user
 from chatd.core import bus_messages
 from chatd.core.sessions import exclusive
-from chatd.core.sessions.exclusive import Claim, Ruling, mark_of, rule
+from chatd.core.sessions.exclusive import Claim, Ruling, lock_key, rule
 from chatd.errors import Disconnect, ErrorCode
 from chatd.model import Protocol
 from chatd.protocol import Kicked, LoginAccepted
@@ -28,8 +28,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exclusive, "_ASK_S", (0.02, 0.1))
 
 
-def marks_of(worker: Worker) -> exclusive.Marks:
-    return worker.core.logins.marks
+def marks_of(worker: Worker) -> exclusive.SessionLocks:
+    return worker.core.logins.locks
 
 
 def at_peace(stage: Stage) -> bool:
@@ -41,12 +41,12 @@ def at_peace(stage: Stage) -> bool:
         sessions = worker.core.hub.sessions()
         if worker.bus.own != {topic_of_user(session.user.id) for session in sessions}:
             return False
-        wanted = {mark_of(session.user, session.protocol) for session in sessions}
+        wanted = {lock_key(session.user, session.protocol) for session in sessions}
         if len(wanted) != len(sessions) or worker.bus.held != wanted or of._holders.keys() != wanted:
             return False
-        if any(stage.exchange.marks.get(mark) != worker.slot for mark in wanted):
+        if any(stage.exchange.locks.get(mark) != worker.slot for mark in wanted):
             return False
-    return len(stage.exchange.marks) == sum(len(worker.core.hub.sessions()) for worker in stage.workers)
+    return len(stage.exchange.locks) == sum(len(worker.core.hub.sessions()) for worker in stage.workers)
 
 
 async def peace(stage: Stage) -> None:
@@ -266,7 +266,7 @@ def test_who_leaves_while_the_bus_is_cut_off_leaves_no_mark(tmp_path: Path) -> N
         await stage.settled()
         stage.exchange.mend(0)
         await peace(stage)
-        assert not stage.exchange.marks
+        assert not stage.exchange.locks
         assert (await two.desk("bob")).logged_in
 
     play(tmp_path, story)
@@ -290,7 +290,7 @@ def test_who_leaves_while_the_mark_is_on_its_way_leaves_none(tmp_path: Path, lag
                 await asyncio.sleep(0)
             bob.leave()
             await peace(stage)
-            assert not stage.exchange.marks
+            assert not stage.exchange.locks
             stage.exchange.lag = lambda: 1
 
     play(tmp_path, story)
@@ -305,7 +305,7 @@ def test_an_answer_lost_on_its_way_leaves_a_mark_that_its_session_finds(tmp_path
         stage.exchange.lag = lambda: 3
         bob = one.peer(Protocol.CHATSERVER)
         entering = asyncio.ensure_future(bob.login("bob"))
-        while 1 << 2 | Protocol.CHATSERVER not in stage.exchange.marks:  # noqa: ASYNC110 - at the very turn
+        while 1 << 2 | Protocol.CHATSERVER not in stage.exchange.locks:  # noqa: ASYNC110 - at the very turn
             await asyncio.sleep(0)
         stage.exchange.cut(0)
         await entering
@@ -323,10 +323,10 @@ def test_a_mark_that_nobody_needs_is_freed_when_somebody_asks_for_it(tmp_path: P
     async def story(stage: Stage) -> None:
         one, two = await stage.worker(), await stage.worker()
         await one.desk("bob")
-        await one.bus.claim(mark_of_mobile := 1 << 2 | Protocol.MOBILEIMSDK)
+        await one.bus.lock(mark_of_mobile := 1 << 2 | Protocol.MOBILEIMSDK)
         bob = await two.mobile("bob")
         assert bob.logged_in
-        assert stage.exchange.marks[mark_of_mobile] == two.slot
+        assert stage.exchange.locks[mark_of_mobile] == two.slot
 
     play(tmp_path, story)
 

@@ -195,7 +195,7 @@ def test_logins_of_one_user_on_one_worker_at_the_same_moment(tmp_path: Path) -> 
         await gone(stage, old)
         assert sum(peer.logged_in for peer in peers) == 1
         assert (one.core.logins.count, two.core.logins.count) == (1, 0)
-        assert await two.bus.claim(next(iter(stage.exchange.marks))) is False
+        assert await two.bus.lock(next(iter(stage.exchange.locks))) is False
 
     play(tmp_path, story)
 
@@ -209,9 +209,9 @@ def test_one_that_takes_over_a_login_under_way_is_challenged_no_less(tmp_path: P
         stage.exchange.hold(0, 1)
         first, second = one.peer(), one.peer()
         entering = [asyncio.ensure_future(first.login("bob", NOW - 1))]
-        await stage.until("the first asks", lambda: one.core.logins.marks._verdicts)
+        await stage.until("the first asks", lambda: one.core.logins.locks._verdicts)
         entering.append(asyncio.ensure_future(second.login("bob", NOW - 1)))
-        asked = one.core.logins.marks._verdicts
+        asked = one.core.logins.locks._verdicts
         await stage.until("the second took its place", lambda: len(asked) == 2 or first.events)
         stage.exchange.let_go()
         await asyncio.gather(*entering)
@@ -234,14 +234,14 @@ def test_the_mark_is_freed_only_when_the_cursors_are_stored(tmp_path: Path) -> N
             alice.send("bob", str(number), str(number))
         await stage.until("bob has them", lambda: len(bob.messages) == 5)
         marks: list[int] = []
-        keep = one.bus.release
+        keep = one.bus.unlock
 
         def release(key: int) -> None:
             rows = one.tables._db.execute("SELECT delivered FROM cursor WHERE user_id = 2").fetchall()  # type: ignore[attr-defined]
             marks.append(rows[0][0])
             keep(key)
 
-        one.bus.release = release  # type: ignore[method-assign]
+        one.bus.unlock = release  # type: ignore[method-assign]
         for fp in "01234":
             bob.acknowledge(fp)
         again = await two.mobile("bob")
@@ -265,7 +265,7 @@ def test_who_hangs_up_during_the_login_leaves_nothing_behind(tmp_path: Path) -> 
             peer.leave()
             await entering
             await stage.settled()
-            await stage.until("nothing is left", lambda: not stage.exchange.marks)
+            await stage.until("nothing is left", lambda: not stage.exchange.locks)
             assert (one.core.logins.count, len(one.core.hub), one.bus.own) == (0, 0, set())
         assert (await two.mobile("bob")).logged_in
 

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 )
 
 from chatd.bus.contract import topic_of_group, topic_of_user
-from chatd.core.sessions.exclusive import mark_of
+from chatd.core.sessions.exclusive import lock_key
 from chatd.errors import Disconnect, ErrorCode
 from chatd.model import Protocol
 from chatd.protocol import Accepted, Acknowledge, Deliver, Kicked, LoginAccepted, ServerMessage, ServerRequest
@@ -326,7 +326,7 @@ class Sessions(RuleBasedStateMachine):
                     await peer.do(Acknowledge(event.fp))
         stage.tick()
         await stage.settled()
-        await stage.until("marks are free", lambda: len(stage.exchange.marks) == len(self.there))
+        await stage.until("marks are free", lambda: len(stage.exchange.locks) == len(self.there))
 
     def has_all(self, one: There) -> bool:
         session = one.peer.session
@@ -344,14 +344,14 @@ class Sessions(RuleBasedStateMachine):
                 assert not session.closed
                 groups = {number for number, members in self.members.items() if peer.name in members}
                 assert (session.groups or set()) == groups, peer.name
-                assert not session.flying
+                assert not session.unacknowledged
                 topics.add(topic_of_user(session.user.id))
                 topics |= {topic_of_group(number) for number in groups}
-                marks.add(mark_of(session.user, session.protocol))
+                marks.add(lock_key(session.user, session.protocol))
             assert worker.bus.own == topics
             online = self.run(worker.core.hub.online(range(1, len(NAMES) + 1)))
             assert online == {user_id for user_id, name in enumerate(NAMES, 1) if self.on(name)}
-        assert self.stage.exchange.marks.keys() == marks
+        assert self.stage.exchange.locks.keys() == marks
 
 
 def by_place(seen: list[tuple[str, str]]) -> dict[str, list[str]]:
