@@ -33,9 +33,9 @@ Make = Callable[..., Daemon]
 class SecureFront(Front):
     """All but the deployed client of chatserver, which has no TLS, come by the doors that have it."""
 
-    def door(self, name: str, wire: Wire) -> tuple[int, str]:
+    def address_of(self, name: str, wire: Wire) -> tuple[int, str]:
         if wire == "old":
-            return super().door(name, wire)
+            return super().address_of(name, wire)
         return self.daemon.secure[PORT_OF[wire]], self.daemon.address  # type: ignore[attr-defined]
 
 
@@ -178,7 +178,7 @@ class WebsiteTown(Town):
         super().__init__(daemon)
         self.balancer = balancer
 
-    def door(self, name: str, wire: Wire) -> tuple[int, str]:
+    def address_of(self, name: str, wire: Wire) -> tuple[int, str]:
         return self.balancer.ports[PORT_OF[wire]], self.balancer.address
 
 
