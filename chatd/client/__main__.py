@@ -18,16 +18,16 @@ import msgspec
 
 from chatd import __version__
 from chatd.client.commands import AskPassword, Commands
-from chatd.client.connection import Address, parse_address
+from chatd.client.connection import ServerAddress, parse_address
 from chatd.client.memory import Memory, open_memory
 from chatd.client.screen import PipedInput, PlainScreen, Screen, ScreenGone
-from chatd.client.session import Session, Timing, Unreachable
+from chatd.client.session import ClientSession, Timing, Unreachable
 
 OK, NO_LOGIN, USAGE, NOT_DELIVERED = 0, 1, 2, 3
 
 
 class Options(msgspec.Struct, frozen=True):
-    address: Address
+    address: ServerAddress
     name: str
     password: str | None
     wait_s: float
@@ -66,7 +66,7 @@ def _options(argv: Sequence[str]) -> Options:
     return Options(given.address, given.name, password, given.wait, not given.no_history, _state_dir())
 
 
-def _address(text: str) -> Address:
+def _address(text: str) -> ServerAddress:
     try:
         return parse_address(text)
     except ValueError as error:
@@ -119,18 +119,18 @@ async def _at_terminal(options: Options) -> int:
         return await _run(options, session, commands, terminal, terminal)
 
 
-def _build(options: Options, screen: Screen, ask: AskPassword) -> tuple[Session, Commands]:
+def _build(options: Options, screen: Screen, ask: AskPassword) -> tuple[ClientSession, Commands]:
     async def password(prompt: str, new: bool) -> str | None:
         return await ask(prompt, new) if options.password is None else options.password
 
     def remember(user_id: int) -> Memory:
         return open_memory(options.state_dir / "chat", options.address, user_id, screen.notice)
 
-    session = Session(options.address, screen, remember, Timing())
+    session = ClientSession(options.address, screen, remember, Timing())
     return session, Commands(session, screen, password)
 
 
-async def _run(options: Options, session: Session, commands: Commands, source: Input, screen: Screen) -> int:
+async def _run(options: Options, session: ClientSession, commands: Commands, source: Input, screen: Screen) -> int:
     async with asyncio.TaskGroup() as tasks:
         keeper = tasks.create_task(session.keep())
         try:
@@ -139,7 +139,7 @@ async def _run(options: Options, session: Session, commands: Commands, source: I
             keeper.cancel()
 
 
-async def _talk(options: Options, session: Session, commands: Commands, source: Input, screen: Screen) -> int:
+async def _talk(options: Options, session: ClientSession, commands: Commands, source: Input, screen: Screen) -> int:
     try:
         await session.connect()
     except Unreachable as error:
@@ -154,7 +154,7 @@ async def _talk(options: Options, session: Session, commands: Commands, source: 
     return await _leave(session, commands, screen)
 
 
-async def _read_lines(session: Session, commands: Commands, source: Input) -> bool:
+async def _read_lines(session: ClientSession, commands: Commands, source: Input) -> bool:
     """True when a line said to leave, False at the end of the input."""
     while (line := await source.line()) is not None:
         if session.sender.outbox.full:
@@ -164,7 +164,7 @@ async def _read_lines(session: Session, commands: Commands, source: Input) -> bo
     return False
 
 
-async def _leave(session: Session, commands: Commands, screen: Screen) -> int:
+async def _leave(session: ClientSession, commands: Commands, screen: Screen) -> int:
     settled = session.user is None or await session.settle()
     if not settled:
         screen.notice(f"not acknowledged: {len(session.sender.outbox)}; sent again at the next login")

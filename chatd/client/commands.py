@@ -15,7 +15,7 @@ import msgspec
 from chatd.client.frames import Destination, is_number
 from chatd.client.screen import Screen
 from chatd.client.sender import NotDone
-from chatd.client.session import NotLoggedIn, Session
+from chatd.client.session import ClientSession, NotLoggedIn
 
 AskPassword = Callable[[str, bool], Awaitable[str | None]]
 """(prompt, new) -> the password, None if there is none to be had. new: it is being chosen."""
@@ -25,7 +25,7 @@ class Usage(Exception):
     """The line is no command, or lacks something; the text says what it should look like."""
 
 
-class Request(msgspec.Struct, frozen=True):
+class ParsedLine(msgspec.Struct, frozen=True):
     """One line, understood: a verb of COMMANDS (without the slash) and what follows it."""
 
     verb: str
@@ -75,14 +75,14 @@ OLD_SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 
 
-def understand(line: str) -> Request:
+def understand(line: str) -> ParsedLine:
     """Raises Usage. A line that is no command is `say`."""
     for pattern, verb in OLD_SPELLINGS:
         match = pattern.fullmatch(line)
         if match:
-            return Request(verb, match.groups())
+            return ParsedLine(verb, match.groups())
     if not line.startswith("/"):
-        return Request("say", (line,))
+        return ParsedLine("say", (line,))
     verb, _, rest = line[1:].partition(" ")
     command = COMMANDS.get(verb)
     if command is None:
@@ -90,7 +90,7 @@ def understand(line: str) -> Request:
     words = tuple(rest.split(maxsplit=command.takes - 1)) if command.takes else ()
     if len(words) < command.needs:
         raise Usage(usage(command))
-    return Request(verb, words)
+    return ParsedLine(verb, words)
 
 
 def usage(command: Command) -> str:
@@ -98,7 +98,7 @@ def usage(command: Command) -> str:
 
 
 class Commands:
-    def __init__(self, session: Session, screen: Screen, ask_password: AskPassword) -> None:
+    def __init__(self, session: ClientSession, screen: Screen, ask_password: AskPassword) -> None:
         self.selected: Destination | None = None
         self.login_failed = False
         """The last login was refused, or something was asked for that needs one."""
@@ -178,7 +178,7 @@ class Commands:
         await self._write(to, words)
 
     async def _group_chat(self, words: Sequence[str]) -> None:
-        group_id = self._session.roster.group_id_of(words[0])
+        group_id = self._session.contacts.group_id_of(words[0])
         if not group_id:
             raise Usage(f"no group {words[0]} known: /g ID TEXT with its number")
         await self._write(Destination(group_id=group_id), words)
@@ -201,16 +201,16 @@ class Commands:
     # ------------------------------------------------------------ friends and groups
 
     async def _friends(self, words: Sequence[str]) -> None:
-        roster = self._session.roster
-        for friend in sorted(roster.friends.values(), key=lambda friend: (not friend.online, friend.name)):
+        contacts = self._session.contacts
+        for friend in sorted(contacts.friends.values(), key=lambda friend: (not friend.online, friend.name)):
             self._screen.notice(f"{friend.name}({friend.id}) {'online' if friend.online else 'offline'}")
-        for user_id, name in roster.requests.items():
+        for user_id, name in contacts.requests.items():
             self._screen.notice(f"{name or 'somebody'}({user_id}) asks: /accept {user_id} or /refuse {user_id}")
-        if not roster.friends and not roster.requests:
+        if not contacts.friends and not contacts.requests:
             self._screen.notice("no friends yet: /addfriend ID")
 
     def _number_of(self, word: str) -> int:
-        number = self._session.roster.user_id_of(word)
+        number = self._session.contacts.user_id_of(word)
         if not number:
             raise Usage(f"the number of {word} is not known here: give the number")
         return number
@@ -227,7 +227,7 @@ class Commands:
         await self._session.answer_friend(self._number_of(words[0]), accept=False)
 
     async def _groups(self, words: Sequence[str]) -> None:
-        groups = self._session.roster.groups
+        groups = self._session.contacts.groups
         for group in groups.values():
             about = f": {group.description}" if group.description else ""
             self._screen.notice(f"{group.name}#{group.id}{about}")

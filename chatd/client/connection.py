@@ -24,7 +24,7 @@ UNANSWERED_MS = 20_000
 """Bytes the server's kernel does not acknowledge for this long end the connection."""
 
 
-class Address(msgspec.Struct, frozen=True):
+class ServerAddress(msgspec.Struct, frozen=True):
     host: str
     port: int
 
@@ -32,13 +32,13 @@ class Address(msgspec.Struct, frozen=True):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def parse_address(text: str) -> Address:
+def parse_address(text: str) -> ServerAddress:
     """HOST:PORT or [IPV6]:PORT. Raises ValueError."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port[:6]) < 65536:
         raise ValueError(f"{text!r} is not HOST:PORT")
-    return Address(host, int(port))
+    return ServerAddress(host, int(port))
 
 
 class Backoff:
@@ -59,13 +59,13 @@ class Backoff:
         self._next_s = self._first_s
 
 
-class Connection:
+class ServerConnection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
 
     @classmethod
-    async def open(cls, address: Address, timeout_s: float) -> Connection:
+    async def open(cls, address: ServerAddress, timeout_s: float) -> ServerConnection:
         """Raises OSError (a TimeoutError is one)."""
         async with asyncio.timeout(timeout_s):
             reader, writer = await asyncio.open_connection(address.host, address.port, happy_eyeballs_delay=0.25)

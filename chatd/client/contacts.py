@@ -10,20 +10,20 @@ from collections import OrderedDict
 
 import msgspec
 
-from chatd.client.frames import Friend, Group, LoginAnswered, is_number
+from chatd.client.frames import Friend, Group, LoginAnswer, is_number
 
 PEOPLE = 2000
 """Names remembered of people who are not friends; the oldest is forgotten."""
 
 
-class Roster:
+class Contacts:
     def __init__(self) -> None:
         self.friends: dict[int, Friend] = {}
         self.groups: dict[int, Group] = {}
         self.requests: dict[int, str] = {}
         self._people: OrderedDict[int, str] = OrderedDict()
 
-    def refresh(self, answer: LoginAnswered) -> None:
+    def refresh(self, answer: LoginAnswer) -> None:
         """The lists of a login replace what was known, except open requests: a reconnect shows none again."""
         self.friends = {friend.id: friend for friend in answer.friends}
         self.groups = {group.id: group for group in answer.groups}

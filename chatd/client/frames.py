@@ -78,13 +78,13 @@ class Chat(msgspec.Struct, frozen=True):
     seq: int
 
 
-class FriendRequested(msgspec.Struct, frozen=True):
+class FriendRequestNotice(msgspec.Struct, frozen=True):
     sender_id: int
     sender_name: str
     text: str
 
 
-class FriendAnswered(msgspec.Struct, frozen=True):
+class FriendReplyNotice(msgspec.Struct, frozen=True):
     """accepted: None where the server does not say it other than in `text`."""
 
     sender_id: int
@@ -93,7 +93,7 @@ class FriendAnswered(msgspec.Struct, frozen=True):
     accepted: bool | None
 
 
-class LoginAnswered(msgspec.Struct, frozen=True):
+class LoginAnswer(msgspec.Struct, frozen=True):
     errno: int
     text: str
     user: User
@@ -102,13 +102,13 @@ class LoginAnswered(msgspec.Struct, frozen=True):
     waiting: tuple[Event, ...]
 
 
-class Registered(msgspec.Struct, frozen=True):
+class RegisterAnswer(msgspec.Struct, frozen=True):
     errno: int
     text: str
     user_id: int
 
 
-class Refused(msgspec.Struct, frozen=True):
+class ErrorAnswer(msgspec.Struct, frozen=True):
     """`ref`: the msgid that failed. fp: "" where the server does not name the message."""
 
     errno: int
@@ -117,27 +117,29 @@ class Refused(msgspec.Struct, frozen=True):
     fp: str
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class MessageAck(msgspec.Struct, frozen=True):
     """The message `fp` is durable."""
 
     fp: str
 
 
-class GroupReady(msgspec.Struct, frozen=True):
+class GroupAck(msgspec.Struct, frozen=True):
     group_id: int
     name: str
 
 
-Event = Chat | FriendRequested | FriendAnswered | LoginAnswered | Registered | Refused | Accepted | GroupReady
+Event = (
+    Chat | FriendRequestNotice | FriendReplyNotice | LoginAnswer | RegisterAnswer | ErrorAnswer | MessageAck | GroupAck
+)
 
 # ---------------------------------------------------------------- how it looks on the wire
 
 
-class _Head(msgspec.Struct):
+class _FrameHead(msgspec.Struct):
     msgid: int
 
 
-class _Chat(msgspec.Struct):
+class _ChatFrame(msgspec.Struct):
     id: int
     msg: str
     name: str = ""
@@ -150,22 +152,22 @@ class _Chat(msgspec.Struct):
         return Chat(self.id, self.name, self.toid, self.groupid, self.msg, self.time, self.seq)
 
 
-class _Request(msgspec.Struct, rename={"sender_id": "from"}):
+class _FriendRequestFrame(msgspec.Struct, rename={"sender_id": "from"}):
     sender_id: int
     msg: str = ""
 
     def event(self) -> Event:
-        return FriendRequested(self.sender_id, _name_in(self.msg, self.sender_id), self.msg)
+        return FriendRequestNotice(self.sender_id, _name_in(self.msg, self.sender_id), self.msg)
 
 
-class _Answer(msgspec.Struct, rename={"sender_id": "from"}):
+class _FriendReplyFrame(msgspec.Struct, rename={"sender_id": "from"}):
     sender_id: int
     msg: str = ""
 
     def event(self) -> Event:
         name = _name_in(self.msg, self.sender_id)
         verdict = _VERDICT.fullmatch(self.msg) if name else None
-        return FriendAnswered(self.sender_id, name, self.msg, None if verdict is None else verdict[1] == "accepted")
+        return FriendReplyNotice(self.sender_id, name, self.msg, None if verdict is None else verdict[1] == "accepted")
 
 
 # The wire has no field for the name of who asks or answers, nor for the answer: chatd's text has.
@@ -179,7 +181,7 @@ def _name_in(text: str, user_id: int) -> str:
     return match[1] if match and match[2] == str(user_id) else ""
 
 
-class _Friend(msgspec.Struct):
+class _PersonFrame(msgspec.Struct):
     id: int
     name: str
     state: str = "offline"
@@ -192,18 +194,18 @@ class _Friend(msgspec.Struct):
         return Member(self.id, self.name, self.state == "online", self.role)
 
 
-class _Group(msgspec.Struct):
+class _GroupFrame(msgspec.Struct):
     id: int
     groupname: str
     groupdesc: str = ""
     users: tuple[str, ...] = ()
 
     def group(self) -> Group:
-        members = tuple(_inner(text, _Friend).member() for text in self.users)
+        members = tuple(_inner(text, _PersonFrame).member() for text in self.users)
         return Group(self.id, self.groupname, self.groupdesc, members)
 
 
-class _Login(msgspec.Struct):
+class _LoginFrame(msgspec.Struct):
     errno: int
     id: int = 0
     name: str = ""
@@ -213,61 +215,70 @@ class _Login(msgspec.Struct):
     groups: tuple[str, ...] = ()
 
     def event(self) -> Event:
-        friends = tuple(_inner(text, _Friend).friend() for text in self.friends)
-        groups = tuple(_inner(text, _Group).group() for text in self.groups)
+        friends = tuple(_inner(text, _PersonFrame).friend() for text in self.friends)
+        groups = tuple(_inner(text, _GroupFrame).group() for text in self.groups)
         waiting = tuple(event for event in map(decode, self.offlinemsg) if event is not None)
-        return LoginAnswered(self.errno, self.errmsg, User(self.id, self.name), friends, groups, waiting)
+        return LoginAnswer(self.errno, self.errmsg, User(self.id, self.name), friends, groups, waiting)
 
 
-class _Registered(msgspec.Struct):
+class _RegisterFrame(msgspec.Struct):
     errno: int
     id: int = 0
     errmsg: str = ""
 
     def event(self) -> Event:
-        return Registered(self.errno, self.errmsg, self.id)
+        return RegisterAnswer(self.errno, self.errmsg, self.id)
 
 
-class _Refused(msgspec.Struct):
+class _ErrorFrame(msgspec.Struct):
     errno: int
     errmsg: str = ""
     ref: int = 0
     fp: str = ""
 
     def event(self) -> Event:
-        return Refused(self.errno, self.errmsg, self.ref, self.fp)
+        return ErrorAnswer(self.errno, self.errmsg, self.ref, self.fp)
 
 
-class _Accepted(msgspec.Struct):
+class _AckFrame(msgspec.Struct):
     fp: str
 
     def event(self) -> Event:
-        return Accepted(self.fp)
+        return MessageAck(self.fp)
 
 
-class _GroupReady(msgspec.Struct):
+class _GroupAckFrame(msgspec.Struct):
     groupid: int
     groupname: str = ""
 
     def event(self) -> Event:
-        return GroupReady(self.groupid, self.groupname)
+        return GroupAck(self.groupid, self.groupname)
 
 
-_Shape = _Chat | _Request | _Answer | _Login | _Registered | _Refused | _Accepted | _GroupReady
+_Shape = (
+    _ChatFrame
+    | _FriendRequestFrame
+    | _FriendReplyFrame
+    | _LoginFrame
+    | _RegisterFrame
+    | _ErrorFrame
+    | _AckFrame
+    | _GroupAckFrame
+)
 
 _SHAPES: dict[int, type[_Shape]] = {
-    Msg.LOGIN_ACK: _Login,
-    Msg.REGISTER_ACK: _Registered,
-    Msg.ONE_CHAT: _Chat,
-    Msg.ADD_FRIEND_REQ: _Request,
-    Msg.ADD_FRIEND_ACK: _Answer,
-    Msg.GROUP_CHAT: _Chat,
-    Msg.ERROR: _Refused,
-    Msg.ACK: _Accepted,
-    Msg.GROUP_ACK: _GroupReady,
+    Msg.LOGIN_ACK: _LoginFrame,
+    Msg.REGISTER_ACK: _RegisterFrame,
+    Msg.ONE_CHAT: _ChatFrame,
+    Msg.ADD_FRIEND_REQ: _FriendRequestFrame,
+    Msg.ADD_FRIEND_ACK: _FriendReplyFrame,
+    Msg.GROUP_CHAT: _ChatFrame,
+    Msg.ERROR: _ErrorFrame,
+    Msg.ACK: _AckFrame,
+    Msg.GROUP_ACK: _GroupAckFrame,
 }
 
-_S = TypeVar("_S", _Friend, _Group)
+_S = TypeVar("_S", _PersonFrame, _GroupFrame)
 
 
 def _inner(text: str, shape: type[_S]) -> _S:
@@ -280,7 +291,7 @@ def decode(frame: bytes | str) -> Event | None:
 
     Raises BadFrame."""
     try:
-        shape = _SHAPES.get(msgspec.json.decode(frame, type=_Head).msgid)
+        shape = _SHAPES.get(msgspec.json.decode(frame, type=_FrameHead).msgid)
         return None if shape is None else msgspec.json.decode(frame, type=shape).event()
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BadFrame(str(error)) from error
@@ -300,7 +311,7 @@ class Destination(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"group {self.group_id}" if self.group_id else self.user_name or str(self.user_id)
 
 
-class Pending(msgspec.Struct, frozen=True):
+class PendingMessage(msgspec.Struct, frozen=True):
     """A message of ours the server has not yet acknowledged. fp: our own id for it; the server stores it once."""
 
     fp: str
@@ -331,7 +342,7 @@ def logout(user: User) -> bytes:
     return _frame(Msg.LOGOUT, id=user.id)
 
 
-def chat(user: User, message: Pending, time: str) -> bytes:
+def chat(user: User, message: PendingMessage, time: str) -> bytes:
     common = {"id": user.id, "name": user.name, "msg": message.text, "time": time, "fp": message.fp}
     if message.to.group_id:
         return _frame(Msg.GROUP_CHAT, groupid=message.to.group_id, **common)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from chatd.client.frames import Destination, Pending
+from chatd.client.frames import Destination, PendingMessage
 from chatd.client.seen import Shown
 
 GROWTH_BYTES = 1024 * 1024
@@ -43,7 +43,7 @@ Record = Shown | Written | Settled
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
-def written(message: Pending) -> Written:
+def written(message: PendingMessage) -> Written:
     return Written(message.fp, message.to, message.text, message.written_at_ms)
 
 
@@ -61,16 +61,16 @@ class Journal:
             os.close(self._lock)
             raise
 
-    def load(self) -> tuple[list[Shown], list[Pending]]:
+    def load(self) -> tuple[list[Shown], list[PendingMessage]]:
         """What was shown, and what was written and not settled, both in order."""
         shown: list[Shown] = []
-        pending: dict[str, Pending] = {}
+        pending: dict[str, PendingMessage] = {}
         for record in self._records():
             match record:
                 case Shown():
                     shown.append(record)
                 case Written(fp, to, text, written_at_ms):
-                    pending[fp] = Pending(fp, to, text, written_at_ms)
+                    pending[fp] = PendingMessage(fp, to, text, written_at_ms)
                 case Settled(fp):
                     pending.pop(fp, None)
         return shown, list(pending.values())

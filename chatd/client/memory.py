@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from chatd.client.connection import Address
-from chatd.client.frames import Chat, Pending
+from chatd.client.connection import ServerAddress
+from chatd.client.frames import Chat, PendingMessage
 from chatd.client.journal import Journal, Record, Settled, written
 from chatd.client.seen import Seen, shown
 
@@ -27,7 +27,7 @@ class Memory:
         self._journal = journal
         self._notice = notice
         self._seen = Seen()
-        self._unsettled: list[Pending] = []
+        self._unsettled: list[PendingMessage] = []
         if journal is not None:
             self._try(self._load)
 
@@ -37,7 +37,7 @@ class Memory:
             self._seen.add(record)
         journal.rewrite(self._records(self._unsettled))
 
-    def unsettled(self, now_ms: int) -> list[Pending]:
+    def unsettled(self, now_ms: int) -> list[PendingMessage]:
         """What an earlier run wrote and no server has answered, in order."""
         for message in self._unsettled:
             if now_ms - message.written_at_ms > FP_KEPT_MS:
@@ -47,33 +47,33 @@ class Memory:
     def has_shown(self, chat: Chat) -> bool:
         return self._seen.has(shown(chat, self._user_id))
 
-    def showed(self, chat: Chat, pending: Iterable[Pending]) -> None:
+    def showed(self, chat: Chat, pending: Iterable[PendingMessage]) -> None:
         record = shown(chat, self._user_id)
         if record.seq:
             self._seen.add(record)
             self._append(record, pending)
 
-    def wrote(self, message: Pending, pending: Iterable[Pending]) -> None:
+    def wrote(self, message: PendingMessage, pending: Iterable[PendingMessage]) -> None:
         self._append(written(message), pending)
 
-    def settled(self, fp: str, pending: Iterable[Pending]) -> None:
+    def settled(self, fp: str, pending: Iterable[PendingMessage]) -> None:
         self._append(Settled(fp), pending)
 
-    def close(self, pending: Iterable[Pending]) -> None:
+    def close(self, pending: Iterable[PendingMessage]) -> None:
         """Leaves on disk what the next run needs, and no text that was acknowledged."""
         self._try(lambda journal: journal.rewrite(self._records(pending)))
         if self._journal is not None:
             self._journal.close()
             self._journal = None
 
-    def _append(self, record: Record, pending: Iterable[Pending]) -> None:
+    def _append(self, record: Record, pending: Iterable[PendingMessage]) -> None:
         def write(journal: Journal) -> None:
             if journal.append(record):
                 journal.rewrite(self._records(pending))
 
         self._try(write)
 
-    def _records(self, pending: Iterable[Pending]) -> Iterator[Record]:
+    def _records(self, pending: Iterable[PendingMessage]) -> Iterator[Record]:
         yield from self._seen
         yield from map(written, pending)
 
@@ -88,7 +88,7 @@ class Memory:
             self._notice(f"what was shown and sent is remembered only until you leave ({error.strerror or error})")
 
 
-def open_memory(state_dir: Path, address: Address, user_id: int, notice: Notice) -> Memory:
+def open_memory(state_dir: Path, address: ServerAddress, user_id: int, notice: Notice) -> Memory:
     """The memory of user_id on the server at address; only of this process when its file cannot be used."""
     server = re.sub(r"[^A-Za-z0-9._-]", "_", str(address))
     try:

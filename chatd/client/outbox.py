@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 
-from chatd.client.frames import Pending
+from chatd.client.frames import PendingMessage
 
 LIMIT = 10_000
 """Messages. When full, a script waits and a person is told."""
@@ -16,33 +16,33 @@ LIMIT = 10_000
 
 class Outbox:
     def __init__(self) -> None:
-        self._pending: dict[str, Pending] = {}
+        self._pending: dict[str, PendingMessage] = {}
         self._moved = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._pending)
 
-    def __iter__(self) -> Iterator[Pending]:
+    def __iter__(self) -> Iterator[PendingMessage]:
         return iter(self._pending.values())
 
     @property
     def full(self) -> bool:
         return len(self._pending) >= LIMIT
 
-    def head(self) -> Pending | None:
+    def head(self) -> PendingMessage | None:
         return next(iter(self), None)
 
-    def get(self, fp: str) -> Pending | None:
+    def get(self, fp: str) -> PendingMessage | None:
         return self._pending.get(fp)
 
-    def add(self, message: Pending) -> None:
+    def add(self, message: PendingMessage) -> None:
         self._pending[message.fp] = message
 
-    def replace(self, messages: Iterable[Pending]) -> None:
+    def replace(self, messages: Iterable[PendingMessage]) -> None:
         self._pending = {message.fp: message for message in messages}
         self._moved.set()
 
-    def remove(self, fp: str) -> Pending | None:
+    def remove(self, fp: str) -> PendingMessage | None:
         """None when it is not here: acknowledged twice."""
         message = self._pending.pop(fp, None)
         if message is not None:

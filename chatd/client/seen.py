@@ -41,7 +41,7 @@ def shown(chat: Chat, user_id: int) -> Shown:
     return Shown(-chat.group_id or other, chat.seq, digest, chat.time)
 
 
-class _Conversation:
+class _SeenConversation:
     __slots__ = ("floor", "known", "newest")
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class _Conversation:
 
 class Seen:
     def __init__(self) -> None:
-        self._conversations: OrderedDict[int, _Conversation] = OrderedDict()
+        self._conversations: OrderedDict[int, _SeenConversation] = OrderedDict()
         self._total = 0
 
     def has(self, message: Shown) -> bool:
@@ -82,7 +82,7 @@ class Seen:
             self._forget(message.conversation)
             conversation = None
         if conversation is None:
-            conversation = self._conversations[message.conversation] = _Conversation()
+            conversation = self._conversations[message.conversation] = _SeenConversation()
         before = len(conversation.known)
         conversation.add(message)
         self._total += len(conversation.known) - before

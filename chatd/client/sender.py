@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable
 
 from chatd.client.connection import Backoff
-from chatd.client.frames import Pending, Refused
+from chatd.client.frames import ErrorAnswer, PendingMessage
 from chatd.client.memory import Memory, Notice
 from chatd.client.outbox import Outbox
 from chatd.errors import MEANINGS
 
-Transmit = Callable[[Pending], None]
+Transmit = Callable[[PendingMessage], None]
 
 MAX_TEXT_BYTES = 64 * 1024
 """No longer text is tried. A server's own limit is lower; but of a frame that is far too long it may not even be able
@@ -81,7 +81,7 @@ class Sender:
             self.refused += 1
             raise NotDone(f"not sent, too many messages wait for their acknowledgement: {text}")
 
-    def add(self, message: Pending) -> None:
+    def add(self, message: PendingMessage) -> None:
         self.outbox.add(message)
         self.memory.wrote(message, self.outbox)
         self._next()
@@ -94,7 +94,7 @@ class Sender:
             self._pause.reset()
         self._next()
 
-    def answered_no(self, refusal: Refused) -> None:
+    def answered_no(self, refusal: ErrorAnswer) -> None:
         """A refusal that names no message means the one in flight; one that names none of ours is an old story."""
         message = self.outbox.get(refusal.fp or self._in_flight)
         if message is None:

@@ -19,9 +19,9 @@ from typing import NoReturn
 import msgspec
 
 from chatd.client import frames
-from chatd.client.connection import Address, Backoff, Connection
-from chatd.client.contacts import Roster
-from chatd.client.frames import Destination, Event, Msg, Pending, User
+from chatd.client.connection import Backoff, ServerAddress, ServerConnection
+from chatd.client.contacts import Contacts
+from chatd.client.frames import Destination, Event, Msg, PendingMessage, User
 from chatd.client.memory import Memory
 from chatd.client.screen import Screen
 from chatd.client.sender import NotDone, Sender, is_temporary
@@ -71,23 +71,23 @@ class Credentials(msgspec.Struct, frozen=True):
     password: str
 
 
-class Session:
+class ClientSession:
     def __init__(
-        self, address: Address, screen: Screen, remember: Callable[[int], Memory], timing: Timing | None = None
+        self, address: ServerAddress, screen: Screen, remember: Callable[[int], Memory], timing: Timing | None = None
     ) -> None:
         """remember: opens the memory of a user's number, at each login."""
         self.address = address
         self.user: User | None = None
         self.online = False
         """Logged in on the present connection. `user` without `online`: reconnecting."""
-        self.roster = Roster()
+        self.contacts = Contacts()
         self._screen = screen
         self._remember = remember
         self._timing = timing or Timing()
         self.sender = Sender(self._timing.answer_s, self._drop, screen.notice)
         self._credentials: Credentials | None = None
         self._attempt = Credentials("", "")
-        self._connection: Connection | None = None
+        self._connection: ServerConnection | None = None
         self._wanted = asyncio.Event()
         self._connected = asyncio.Event()
         self._ready = asyncio.Event()
@@ -106,7 +106,7 @@ class Session:
         while True:
             await self._wanted.wait()
             try:
-                connection = await Connection.open(self.address, self._timing.connect_s)
+                connection = await ServerConnection.open(self.address, self._timing.connect_s)
             except OSError as error:
                 self._why = _text_of_error(error)
             else:
@@ -130,7 +130,7 @@ class Session:
                 self._wanted.clear()
             raise Unreachable(f"cannot connect to {self.address}: {self._why or 'no answer'}") from None
 
-    async def _serve(self, connection: Connection) -> float:
+    async def _serve(self, connection: ServerConnection) -> float:
         """Until it ends; returns for how many seconds of it we were logged in."""
         self._attach(connection)
         try:
@@ -148,7 +148,7 @@ class Session:
             lasted_s = self._detach()
         return lasted_s
 
-    def _attach(self, connection: Connection) -> None:
+    def _attach(self, connection: ServerConnection) -> None:
         self._connection = connection
         self._closed.clear()
         self._connected.set()
@@ -194,7 +194,7 @@ class Session:
     async def register(self, name: str, password: str) -> int:
         """Returns the new number. Raises NotDone."""
         answer = await self._ask((Msg.REGISTER,), frames.register(name, password))
-        if isinstance(answer, frames.Registered) and answer.errno == 0:
+        if isinstance(answer, frames.RegisterAnswer) and answer.errno == 0:
             return answer.user_id
         raise NotDone(f"cannot register {name}: {_text_of(answer) or 'the name is taken or not allowed'}")
 
@@ -250,24 +250,24 @@ class Session:
         """Hand over a message: from here it is sent until the server acknowledges or refuses it. Raises NotDone."""
         self.require_login()
         self.sender.check_room(text)
-        self.sender.add(Pending(uuid.uuid4().hex, to, text, int(time.time() * 1000)))
+        self.sender.add(PendingMessage(uuid.uuid4().hex, to, text, int(time.time() * 1000)))
 
     async def request_friend(self, friend_id: int) -> None:
         """To ask who has asked is to accept: the server makes friends of both, and tells only the other."""
         await self._tell(frames.add_friend(self.require_login(), friend_id), f"addfriend {friend_id}")
-        if self.roster.requests.pop(friend_id, None) is not None:
-            self.roster.befriend(friend_id, online=True)
+        if self.contacts.requests.pop(friend_id, None) is not None:
+            self.contacts.befriend(friend_id, online=True)
 
     async def answer_friend(self, friend_id: int, accept: bool) -> None:
         word = "accept" if accept else "refuse"
         await self._tell(frames.answer_friend(self.require_login(), friend_id, accept), f"{word} {friend_id}")
-        if self.roster.requests.pop(friend_id, None) is not None and accept:
-            self.roster.befriend(friend_id, online=True)
+        if self.contacts.requests.pop(friend_id, None) is not None and accept:
+            self.contacts.befriend(friend_id, online=True)
 
-    async def create_group(self, name: str, description: str) -> frames.GroupReady:
+    async def create_group(self, name: str, description: str) -> frames.GroupAck:
         return await self._enter_group(frames.create_group(self.require_login(), name, description), Msg.CREATE_GROUP)
 
-    async def join_group(self, group_id: int) -> frames.GroupReady:
+    async def join_group(self, group_id: int) -> frames.GroupAck:
         return await self._enter_group(frames.join_group(self.require_login(), group_id), Msg.JOIN_GROUP)
 
     async def settle(self, count: int = 0) -> bool:
@@ -291,10 +291,10 @@ class Session:
             raise NotLoggedIn("not logged in: /login NAME first")
         return self.user
 
-    async def _enter_group(self, frame: bytes, ref: Msg) -> frames.GroupReady:
+    async def _enter_group(self, frame: bytes, ref: Msg) -> frames.GroupAck:
         await self._wait_ready()
         answer = await self._ask((ref,), frame)
-        if isinstance(answer, frames.GroupReady):
+        if isinstance(answer, frames.GroupAck):
             return answer
         raise NotDone(_text_of(answer) or "refused")
 
@@ -333,21 +333,21 @@ class Session:
         match event:
             case frames.Chat():
                 self._show(event)
-            case frames.Accepted(fp):
+            case frames.MessageAck(fp):
                 self.sender.acknowledged(fp)
-            case frames.Refused():
+            case frames.ErrorAnswer():
                 self._on_refusal(event)
-            case frames.LoginAnswered():
+            case frames.LoginAnswer():
                 self._on_login(event)
-            case frames.Registered():
+            case frames.RegisterAnswer():
                 self._answer(event, Msg.REGISTER)
-            case frames.GroupReady(group_id, name):
-                self.roster.enter(group_id, name)
+            case frames.GroupAck(group_id, name):
+                self.contacts.enter(group_id, name)
                 self._answer(event, Msg.CREATE_GROUP, Msg.JOIN_GROUP)
-            case frames.FriendRequested(sender_id, name, text):
-                if self.roster.ask(sender_id, name):
+            case frames.FriendRequestNotice(sender_id, name, text):
+                if self.contacts.ask(sender_id, name):
                     self._screen.notice(f"{text or 'friend request'} (/accept {sender_id} or /refuse {sender_id})")
-            case frames.FriendAnswered(sender_id, name, text, accepted):
+            case frames.FriendReplyNotice(sender_id, name, text, accepted):
                 self._on_friend_answered(sender_id, name, text, accepted)
 
     def _answer(self, event: Event, *refs: int) -> bool:
@@ -361,17 +361,17 @@ class Session:
         """Shown first, remembered second: a client killed in between shows it again rather than never."""
         if self.sender.memory.has_shown(chat):
             return
-        self.roster.heard_from(chat.sender_id, chat.sender_name)
-        self._screen.message(chat, self.roster.group_name(chat.group_id))
+        self.contacts.heard_from(chat.sender_id, chat.sender_name)
+        self._screen.message(chat, self.contacts.group_name(chat.group_id))
         self.sender.memory.showed(chat, self.sender.outbox)
 
     def _on_friend_answered(self, sender_id: int, name: str, text: str, accepted: bool | None) -> None:
-        self.roster.heard_from(sender_id, name)
+        self.contacts.heard_from(sender_id, name)
         if accepted:
-            self.roster.befriend(sender_id, online=True)
+            self.contacts.befriend(sender_id, online=True)
         self._screen.notice(text or f"{sender_id} has answered your friend request")
 
-    def _on_login(self, answer: frames.LoginAnswered) -> None:
+    def _on_login(self, answer: frames.LoginAnswer) -> None:
         asked = self._awaited is not None and Msg.LOGIN in self._awaited[0]
         if not answer.errno and (asked or self._credentials is not None):
             self._logged_in(answer, first=asked)
@@ -379,7 +379,7 @@ class Session:
             self._relogin_refused(answer)
         self._answer(answer, Msg.LOGIN)
 
-    def _logged_in(self, answer: frames.LoginAnswered, first: bool) -> None:
+    def _logged_in(self, answer: frames.LoginAnswer, first: bool) -> None:
         assert self._connection is not None
         self.user = answer.user
         self.online = True
@@ -387,9 +387,9 @@ class Session:
         self._stop_login_timer()
         if first:
             self._credentials = self._attempt
-            self.roster = Roster()
+            self.contacts = Contacts()
             self.sender.close()
-        self.roster.refresh(answer)
+        self.contacts.refresh(answer)
         self._screen.notice(f"{'logged in' if first else 'connected again'} as {answer.user.name}({answer.user.id})")
         if first:
             again = self.sender.open(self._remember(answer.user.id))
@@ -401,19 +401,19 @@ class Session:
         self._ready.set()
         self.sender.start(self._transmit)
 
-    def _transmit(self, message: Pending) -> None:
+    def _transmit(self, message: PendingMessage) -> None:
         assert self._connection is not None
         assert self.user is not None
         self._connection.send(frames.chat(self.user, message, time.strftime("%Y-%m-%d %H:%M:%S")))
 
-    def _relogin_refused(self, answer: frames.LoginAnswered | frames.Refused) -> None:
+    def _relogin_refused(self, answer: frames.LoginAnswer | frames.ErrorAnswer) -> None:
         """Passing troubles are met by the next connection; a refusal for good ends the login."""
         if self._credentials is not None and not _is_passing(answer):
             self._screen.notice(f"logged out, the server does not let us in again: {_text_of(answer)}")
             self._forget_login()
         self._drop()
 
-    def _on_refusal(self, refusal: frames.Refused) -> None:
+    def _on_refusal(self, refusal: frames.ErrorAnswer) -> None:
         if refusal.errno == ErrorCode.NOT_LOGGED_IN and self.online:
             self._drop()  # the server and we disagree: begin again, nothing is lost by that
         elif refusal.fp or refusal.ref in (Msg.ONE_CHAT, Msg.GROUP_CHAT):
@@ -433,9 +433,9 @@ _PASSING = {meaning.text for meaning in MEANINGS.values() if meaning.temporary}
 
 def _is_passing(answer: Event) -> bool:
     """Whether a refused login may succeed in a moment. LOGIN_ACK has one errno for all reasons: the text tells."""
-    if isinstance(answer, frames.LoginAnswered):
+    if isinstance(answer, frames.LoginAnswer):
         return answer.errno == ALREADY_LOGGED_IN or answer.text in _PASSING
-    return isinstance(answer, frames.Refused) and is_temporary(answer.errno)
+    return isinstance(answer, frames.ErrorAnswer) and is_temporary(answer.errno)
 
 
 def _text_of_error(error: OSError) -> str:
@@ -445,6 +445,6 @@ def _text_of_error(error: OSError) -> str:
 
 
 def _text_of(answer: Event) -> str:
-    if isinstance(answer, frames.LoginAnswered | frames.Registered | frames.Refused):
+    if isinstance(answer, frames.LoginAnswer | frames.RegisterAnswer | frames.ErrorAnswer):
         return answer.text
     return ""

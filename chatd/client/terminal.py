@@ -23,7 +23,7 @@ from chatd.client.screen import clean, origin
 
 if TYPE_CHECKING:
     from chatd.client.commands import Commands
-    from chatd.client.session import Session
+    from chatd.client.session import ClientSession
 
 WELCOME = (
     "Type /register NAME to make an account, or /login NAME if you have one.",
@@ -53,7 +53,7 @@ class CarefulHistory(FileHistory):
 class NameCompleter(Completer):
     """Commands, and after a command the names or numbers it wants."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: ClientSession) -> None:
         self._session = session
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
@@ -67,12 +67,12 @@ class NameCompleter(Completer):
                 yield Completion(choice, start_position=-len(typed))
 
     def _words_for(self, verb: str) -> Iterable[str]:
-        roster = self._session.roster
+        contacts = self._session.contacts
         if verb in ("accept", "refuse"):
-            return map(str, roster.requests)
+            return map(str, contacts.requests)
         if verb in NAMES_OF_USERS:
-            return roster.names()
-        return map(str, roster.groups) if verb == "g" else ()
+            return contacts.names()
+        return map(str, contacts.groups) if verb == "g" else ()
 
 
 class Terminal:
@@ -82,7 +82,7 @@ class Terminal:
         self._history = self._open_history(history_path)
         self._prompt: PromptSession[str] = PromptSession(history=self._history, complete_while_typing=False)
         self._secret: PromptSession[str] = PromptSession(is_password=True)
-        self._session: Session | None = None
+        self._session: ClientSession | None = None
         self._commands: Commands | None = None
 
     def _open_history(self, path: Path | None) -> History:
@@ -94,7 +94,7 @@ class Terminal:
             self.notice(f"lines are not kept: {error.strerror}")
             return InMemoryHistory()
 
-    def bind(self, session: Session, commands: Commands) -> None:
+    def bind(self, session: ClientSession, commands: Commands) -> None:
         self._session = session
         self._commands = commands
         self._prompt.completer = NameCompleter(session)

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from chatd.client.commands import Commands
-from chatd.client.connection import Address
+from chatd.client.connection import ServerAddress
 from chatd.client.frames import Chat
 from chatd.client.memory import open_memory
 from chatd.client.screen import origin
-from chatd.client.session import Session, Timing
+from chatd.client.session import ClientSession, Timing
 
 from .small_server import SmallServer
 
@@ -47,7 +47,7 @@ class Recorder:
 
 
 class Client:
-    def __init__(self, session: Session, commands: Commands, screen: Recorder) -> None:
+    def __init__(self, session: ClientSession, commands: Commands, screen: Recorder) -> None:
         self.session = session
         self.commands = commands
         self.screen = screen
@@ -69,12 +69,12 @@ class Client:
 async def client(port: int, state_dir: Path, timing: Timing = QUICK) -> AsyncIterator[Client]:
     """A running session; it is not left politely (a killed client), unless the scenario does."""
     screen = Recorder()
-    address = Address("127.0.0.1", port)
+    address = ServerAddress("127.0.0.1", port)
 
     async def password(prompt: str, new: bool) -> str:
         return "pw"
 
-    session = Session(address, screen, lambda user: open_memory(state_dir, address, user, screen.notice), timing)
+    session = ClientSession(address, screen, lambda user: open_memory(state_dir, address, user, screen.notice), timing)
     keeper = asyncio.create_task(session.keep())
     try:
         yield Client(session, Commands(session, screen, password), screen)

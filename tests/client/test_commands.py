@@ -6,35 +6,35 @@ from pathlib import Path
 
 import pytest
 
-from chatd.client.commands import COMMANDS, Request, Usage, understand
-from chatd.client.connection import Address, Backoff, parse_address
+from chatd.client.commands import COMMANDS, ParsedLine, Usage, understand
+from chatd.client.connection import Backoff, ServerAddress, parse_address
 from chatd.client.screen import clean
 
 
 @pytest.mark.parametrize(
     ("line", "request_"),
     [
-        ("/help", Request("help", ())),
-        ("/chat bob", Request("chat", ("bob",))),
-        ("/chat bob hi  there ", Request("chat", ("bob", "hi  there "))),
-        ("/login alice", Request("login", ("alice",))),
-        ("/login alice pass word", Request("login", ("alice", "pass word"))),
-        ("/creategroup team what it is", Request("creategroup", ("team", "what it is"))),
-        ("/quit now", Request("quit", ())),
-        ("hello /all", Request("say", ("hello /all",))),
-        ("/say /quit", Request("say", ("/quit",))),
-        ("chat:5:a:b", Request("chat", ("5", "a:b"))),
-        ("chat:bob:hi", Request("say", ("chat:bob:hi",))),
-        ("addfriend:5", Request("addfriend", ("5",))),
-        ("creategroup:my team:a: b", Request("creategroup", ("my team", "a: b"))),
-        ("addgroup:3", Request("joingroup", ("3",))),
-        ("groupchat:3:hi all", Request("g", ("3", "hi all"))),
-        ("loginout", Request("logout", ())),
-        ("help", Request("help", ())),
-        ("helpful", Request("say", ("helpful",))),
+        ("/help", ParsedLine("help", ())),
+        ("/chat bob", ParsedLine("chat", ("bob",))),
+        ("/chat bob hi  there ", ParsedLine("chat", ("bob", "hi  there "))),
+        ("/login alice", ParsedLine("login", ("alice",))),
+        ("/login alice pass word", ParsedLine("login", ("alice", "pass word"))),
+        ("/creategroup team what it is", ParsedLine("creategroup", ("team", "what it is"))),
+        ("/quit now", ParsedLine("quit", ())),
+        ("hello /all", ParsedLine("say", ("hello /all",))),
+        ("/say /quit", ParsedLine("say", ("/quit",))),
+        ("chat:5:a:b", ParsedLine("chat", ("5", "a:b"))),
+        ("chat:bob:hi", ParsedLine("say", ("chat:bob:hi",))),
+        ("addfriend:5", ParsedLine("addfriend", ("5",))),
+        ("creategroup:my team:a: b", ParsedLine("creategroup", ("my team", "a: b"))),
+        ("addgroup:3", ParsedLine("joingroup", ("3",))),
+        ("groupchat:3:hi all", ParsedLine("g", ("3", "hi all"))),
+        ("loginout", ParsedLine("logout", ())),
+        ("help", ParsedLine("help", ())),
+        ("helpful", ParsedLine("say", ("helpful",))),
     ],
 )
-def test_lines_are_understood(line: str, request_: Request) -> None:
+def test_lines_are_understood(line: str, request_: ParsedLine) -> None:
     assert understand(line) == request_
 
 
@@ -63,12 +63,12 @@ def test_the_page_lists_every_command() -> None:
 @pytest.mark.parametrize(
     ("text", "address"),
     [
-        ("localhost:6000", Address("localhost", 6000)),
-        ("[::1]:6000", Address("::1", 6000)),
-        ("10.0.0.1:1", Address("10.0.0.1", 1)),
+        ("localhost:6000", ServerAddress("localhost", 6000)),
+        ("[::1]:6000", ServerAddress("::1", 6000)),
+        ("10.0.0.1:1", ServerAddress("10.0.0.1", 1)),
     ],
 )
-def test_addresses(text: str, address: Address) -> None:
+def test_addresses(text: str, address: ServerAddress) -> None:
     assert parse_address(text) == address
     assert str(address) == text
 

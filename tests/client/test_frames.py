@@ -7,7 +7,7 @@ import json
 import pytest
 
 from chatd.client import frames
-from chatd.client.frames import BadFrame, Chat, Destination, Friend, Group, Member, Pending, User
+from chatd.client.frames import BadFrame, Chat, Destination, Friend, Group, Member, PendingMessage, User
 
 ALICE = User(1, "alice")
 
@@ -19,22 +19,22 @@ HEARD = [
     ({"msgid": 11, "id": 2, "name": "bob", "groupid": 3, "msg": "hi", "time": "t"}, Chat(2, "bob", 0, 3, "hi", "t", 0)),
     (
         {"msgid": 7, "msg": "bob (2) asks to be your friend", "from": 2, "toid": 1},
-        frames.FriendRequested(2, "bob", "bob (2) asks to be your friend"),
+        frames.FriendRequestNotice(2, "bob", "bob (2) asks to be your friend"),
     ),
-    ({"msgid": 7, "msg": "eve (2) asks", "from": 3, "toid": 1}, frames.FriendRequested(3, "", "eve (2) asks")),
+    ({"msgid": 7, "msg": "eve (2) asks", "from": 3, "toid": 1}, frames.FriendRequestNotice(3, "", "eve (2) asks")),
     (
         {"msgid": 8, "msg": "bob (2) has accepted your friend request", "from": 2, "toid": 1},
-        frames.FriendAnswered(2, "bob", "bob (2) has accepted your friend request", True),
+        frames.FriendReplyNotice(2, "bob", "bob (2) has accepted your friend request", True),
     ),
     (
         {"msgid": 8, "msg": "bob (2) has refused your friend request", "from": 2, "toid": 1},
-        frames.FriendAnswered(2, "bob", "bob (2) has refused your friend request", False),
+        frames.FriendReplyNotice(2, "bob", "bob (2) has refused your friend request", False),
     ),
-    ({"msgid": 8, "msg": "no", "from": 2, "toid": 1}, frames.FriendAnswered(2, "", "no", None)),
-    ({"msgid": 5, "errno": 0, "id": 4}, frames.Registered(0, "", 4)),
-    ({"msgid": 12, "errno": 1032, "errmsg": "no", "ref": 6, "fp": "x"}, frames.Refused(1032, "no", 6, "x")),
-    ({"msgid": 13, "fp": "x", "seq": 1, "time": "t"}, frames.Accepted("x")),
-    ({"msgid": 14, "errno": 0, "groupid": 3, "groupname": "team"}, frames.GroupReady(3, "team")),
+    ({"msgid": 8, "msg": "no", "from": 2, "toid": 1}, frames.FriendReplyNotice(2, "", "no", None)),
+    ({"msgid": 5, "errno": 0, "id": 4}, frames.RegisterAnswer(0, "", 4)),
+    ({"msgid": 12, "errno": 1032, "errmsg": "no", "ref": 6, "fp": "x"}, frames.ErrorAnswer(1032, "no", 6, "x")),
+    ({"msgid": 13, "fp": "x", "seq": 1, "time": "t"}, frames.MessageAck("x")),
+    ({"msgid": 14, "errno": 0, "groupid": 3, "groupname": "team"}, frames.GroupAck(3, "team")),
     ({"msgid": 99, "anything": []}, None),
 ]
 
@@ -62,7 +62,7 @@ def test_login_answer_with_texts_inside_texts() -> None:
             }
         )
     )
-    assert answer == frames.LoginAnswered(
+    assert answer == frames.LoginAnswer(
         0,
         "",
         ALICE,
@@ -70,7 +70,7 @@ def test_login_answer_with_texts_inside_texts() -> None:
         (Group(3, "team", "d", (Member(2, "bob", True, "creator"),)),),
         tuple(event for _, event in HEARD if event is not None),  # type: ignore[misc]
     )
-    assert frames.decode(b'{"msgid":2,"errno":2,"errmsg":"busy"}') == frames.LoginAnswered(
+    assert frames.decode(b'{"msgid":2,"errno":2,"errmsg":"busy"}') == frames.LoginAnswer(
         2, "busy", User(0, ""), (), (), ()
     )
 
@@ -104,9 +104,9 @@ def test_what_the_client_says() -> None:
         (frames.login("12", "pw"), {"msgid": 1, "id": 12, "password": "pw", "framing": "nul"}),
         (frames.register("bob", "pw"), {"msgid": 4, "name": "bob", "password": "pw"}),
         (frames.logout(ALICE), {"msgid": 3, "id": 1}),
-        (frames.chat(ALICE, Pending("x", by_name, "hi", 0), "t"), {"msgid": 6, "toname": "bob", **chat}),
-        (frames.chat(ALICE, Pending("x", by_id, "hi", 0), "t"), {"msgid": 6, "toid": 2, **chat}),
-        (frames.chat(ALICE, Pending("x", group, "hi", 0), "t"), {"msgid": 11, "groupid": 3, **chat}),
+        (frames.chat(ALICE, PendingMessage("x", by_name, "hi", 0), "t"), {"msgid": 6, "toname": "bob", **chat}),
+        (frames.chat(ALICE, PendingMessage("x", by_id, "hi", 0), "t"), {"msgid": 6, "toid": 2, **chat}),
+        (frames.chat(ALICE, PendingMessage("x", group, "hi", 0), "t"), {"msgid": 11, "groupid": 3, **chat}),
         (frames.add_friend(ALICE, 2), {"msgid": 7, "id": 1, "friendid": 2}),
         (frames.answer_friend(ALICE, 2, True), {"msgid": 8, "id": 1, "friendid": 2, "flag": True}),
         (frames.create_group(ALICE, "g", "d"), {"msgid": 9, "id": 1, "groupname": "g", "groupdesc": "d"}),

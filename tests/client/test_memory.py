@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from chatd.client import seen
-from chatd.client.connection import Address
-from chatd.client.frames import Chat, Destination, Pending
+from chatd.client.connection import ServerAddress
+from chatd.client.frames import Chat, Destination, PendingMessage
 from chatd.client.journal import GROWTH_BYTES, Journal, Settled, written
 from chatd.client.memory import FP_KEPT_MS, Memory, open_memory
 from chatd.client.seen import Seen, Shown
 
-SERVER = Address("localhost", 6000)
+SERVER = ServerAddress("localhost", 6000)
 
 
 def message(seq: int, text: str = "", conversation: int = 1, time: str = "2024-01-01 00:00:00") -> Shown:
@@ -79,8 +79,8 @@ def test_unnumbered_messages_are_always_new() -> None:
     assert not known.has(message(0))
 
 
-def pending(name: str, written_at_ms: int = 0) -> Pending:
-    return Pending(name, Destination(user_name="bob"), f"text {name}\n\0ü", written_at_ms)
+def pending(name: str, written_at_ms: int = 0) -> PendingMessage:
+    return PendingMessage(name, Destination(user_name="bob"), f"text {name}\n\0ü", written_at_ms)
 
 
 def test_the_journal_gives_back_what_is_open(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_the_file_does_not_grow_without_end(tmp_path: Path) -> None:
     path = tmp_path / "localhost_6000" / "1.journal"
     largest = 0
     for number in range(60):
-        memory.wrote(Pending(str(number), Destination(user_id=2), "x" * 50_000, 0), [])
+        memory.wrote(PendingMessage(str(number), Destination(user_id=2), "x" * 50_000, 0), [])
         memory.settled(str(number), [])
         largest = max(largest, path.stat().st_size)
     assert GROWTH_BYTES / 2 < largest < GROWTH_BYTES + 200_000
@@ -141,7 +141,7 @@ def test_users_and_servers_do_not_mix(tmp_path: Path) -> None:
     chat = Chat(2, "bob", 1, 0, "x", "t", 5)
     open_memory(tmp_path, SERVER, 1, notice).showed(chat, [])
     assert not open_memory(tmp_path, SERVER, 3, notice).has_shown(chat)
-    assert not open_memory(tmp_path, Address("::1", 6000), 1, notice).has_shown(chat)
+    assert not open_memory(tmp_path, ServerAddress("::1", 6000), 1, notice).has_shown(chat)
     assert not told
 
 
