@@ -27,7 +27,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from chatd.config.schema import Log
+from chatd.config.schema import LogOptions
 from chatd.scoreboard import Row
 
 LEVELS = {"DEBUG": 10, "NORMAL": 20, "WARNING": 30, "ERROR": 40, "FATAL": 50}
@@ -265,7 +265,7 @@ class _FromLibraries(logging.Handler):
 
 
 def setup(
-    config: Log,
+    config: LogOptions,
     log_dir: str,
     row: Row | None = None,
     master_row: Row | None = None,

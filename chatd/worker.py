@@ -28,7 +28,7 @@ from chatd.bus.contract import Bus
 from chatd.bus.local.bus import LocalBus
 from chatd.config.diff import live
 from chatd.config.load import BUSES, HOOK_GROUP
-from chatd.config.schema import Config, Hook, Listen
+from chatd.config.schema import Config, ListenerOptions, PluginOptions
 from chatd.config.urls import parse_mysql
 from chatd.core.dispatcher import Core
 from chatd.core.plugins.plugin import Plugin
@@ -97,7 +97,7 @@ def load_plugins(config: Config, loop: asyncio.AbstractEventLoop) -> list[Plugin
     return [_load_plugin(one, loop) for one in config.hook]
 
 
-def _load_plugin(hook: Hook, loop: asyncio.AbstractEventLoop) -> Plugin:
+def _load_plugin(hook: PluginOptions, loop: asyncio.AbstractEventLoop) -> Plugin:
     name = hook.entry_point or hook.name
     try:
         found = tuple(entry_points(group=HOOK_GROUP, name=name))
@@ -109,7 +109,7 @@ def _load_plugin(hook: Hook, loop: asyncio.AbstractEventLoop) -> Plugin:
         raise BootError(f"hook {hook.name}: {type(error).__name__}: {error}", Exit.CONFIG) from None
 
 
-def make_codec(listen: Listen, config: Config) -> Codec:
+def make_codec(listen: ListenerOptions, config: Config) -> Codec:
     limits = config.limits
     if listen.protocol == "chatserver":
         return ChatserverCodec(listen.max_frame_bytes, listen.pace_ms, limits.body_bytes, limits.fp_bytes)
@@ -121,7 +121,7 @@ def make_codec(listen: Listen, config: Config) -> Codec:
     return EchoCodec()
 
 
-def make_datagram_codec(listen: Listen, config: Config) -> MobileimsdkCodec:
+def make_datagram_codec(listen: ListenerOptions, config: Config) -> MobileimsdkCodec:
     """COMPAT: the Java client reads a datagram into 1,024 bytes, but may send a longer one."""
     longest = listen.max_frame_bytes or 1024
     limits = config.limits

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 
-from chatd.config.schema import Config, Listen
+from chatd.config.schema import Config, ListenerOptions
 from chatd.scoreboard import Row
 
 
@@ -35,9 +35,9 @@ class WorkerContext:
     slot: int
     generation: int
     config: Config
-    listeners: tuple[tuple[Listen, socket.socket], ...]
+    listeners: tuple[tuple[ListenerOptions, socket.socket], ...]
     life_fd: int
     order_fd: int
     rows: tuple[Row, ...]
     master_row: Row
-    datagrams: tuple[tuple[Listen, socket.socket], ...] = ()
+    datagrams: tuple[tuple[ListenerOptions, socket.socket], ...] = ()

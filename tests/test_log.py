@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from chatd import log
-from chatd.config.schema import Log
+from chatd.config.schema import LogOptions
 from chatd.scoreboard import ROW_BYTES, Row
 
 
@@ -30,14 +30,14 @@ def put_back():
     root = logging.getLogger()
     kept = root.handlers[:], root.level
     yield
-    log.setup(Log(), "-")
+    log.setup(LogOptions(), "-")
     root.handlers[:], level = kept
     root.setLevel(level)
 
 
 @pytest.fixture
 def folder(tmp_path, row):
-    log.setup(Log(), str(tmp_path), row=row, worker=7)
+    log.setup(LogOptions(), str(tmp_path), row=row, worker=7)
     return tmp_path
 
 
@@ -144,9 +144,9 @@ def test_a_full_disk_drops_and_counts(folder, row):
 def test_a_half_written_record_does_not_spoil_the_next(tmp_path, row):
     """RLIMIT_FSIZE cuts a write short, as a disk does that fills up within it."""
     code = (
-        "import mmap, resource, signal, sys\nfrom chatd import log\nfrom chatd.config.schema import Log\n"
+        "import mmap, resource, signal, sys\nfrom chatd import log\nfrom chatd.config.schema import LogOptions\n"
         "from chatd.scoreboard import ROW_BYTES, Row\nrow = Row(memoryview(mmap.mmap(-1, ROW_BYTES)).cast('q'))\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nlog.setup(Log(), sys.argv[1], row=row)\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nlog.setup(LogOptions(), sys.argv[1], row=row)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (400, resource.RLIM_INFINITY))\n"
         "for n in range(4): log.get().info('one', n=n, text='x' * 50)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
@@ -163,7 +163,7 @@ def test_a_half_written_record_does_not_spoil_the_next(tmp_path, row):
 
 
 def test_a_rotation_is_noticed_before_the_next_record(tmp_path, row):
-    log.setup(Log(), str(tmp_path), row=row, master_row=row, worker="master")
+    log.setup(LogOptions(), str(tmp_path), row=row, master_row=row, worker="master")
     log.get().info("before")
     (tmp_path / "normal.log").rename(tmp_path / "normal.log.1")
     log.get().info("still there")
@@ -176,12 +176,12 @@ def test_a_rotation_is_noticed_before_the_next_record(tmp_path, row):
 def test_a_symbolic_link_is_not_followed(tmp_path):
     (tmp_path / "normal.log").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match=r"normal\.log"):
-        log.setup(Log(), str(tmp_path))
+        log.setup(LogOptions(), str(tmp_path))
     assert not (tmp_path / "elsewhere").exists()
 
 
 def test_text_for_people(capfd):
-    log.setup(Log(format="text"), "-")
+    log.setup(LogOptions(format="text"), "-")
     log.get().warning("something happened", name="with space", count=3, newline="a\nb")
     line = capfd.readouterr().err
     assert line.startswith("[WARNING][20")
@@ -189,7 +189,7 @@ def test_text_for_people(capfd):
 
 
 def test_json_where_nobody_sits(capfd):
-    log.setup(Log(), "-", worker=1)
+    log.setup(LogOptions(), "-", worker=1)
     log.get().info("hello")
     assert json.loads(capfd.readouterr().err)["event"] == "hello"
 

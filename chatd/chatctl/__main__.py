@@ -29,7 +29,7 @@ from chatd.arguments import Parser
 from chatd.chatctl import render as chatctl_render
 from chatd.config import load as config_load
 from chatd.config import render as config_render
-from chatd.config.schema import Config, LogLevel, Server
+from chatd.config.schema import Config, LogLevel, ServerOptions
 from chatd.errors import BootError, ConfigError, Exit, Refused, Unavailable
 from chatd.master import directories, instance_lock, privileges
 from chatd.master.directories import CONTROL
@@ -53,7 +53,7 @@ class Master:
     def __init__(self, runtime_dir: str, certain: bool = True) -> None:
         self.certain = certain
         """Whether the configuration could be read, so that this is the directory."""
-        self.server = Server(runtime_dir=runtime_dir)
+        self.server = ServerOptions(runtime_dir=runtime_dir)
         self.path = str(Path(runtime_dir, CONTROL))
 
     def ask(self, cmd: str, limit_s: float | None = 30.0, **fields: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from chatd.config.schema import ARRAYS, SECTIONS, Config, Effect, Hook, Listen, options_of
+from chatd.config.schema import ARRAYS, SECTIONS, Config, Effect, ListenerOptions, PluginOptions, options_of
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -49,7 +49,7 @@ def _differences(section: str, label: str, old: Any, new: Any) -> list[Change]:
     ]
 
 
-def _listen_changes(old: tuple[Listen, ...], new: tuple[Listen, ...]) -> list[Change]:
+def _listen_changes(old: tuple[ListenerOptions, ...], new: tuple[ListenerOptions, ...]) -> list[Change]:
     before = {one.address: one for one in old}
     after = {one.address: one for one in new}
     found: list[Change] = []
@@ -64,7 +64,7 @@ def _listen_changes(old: tuple[Listen, ...], new: tuple[Listen, ...]) -> list[Ch
     return found
 
 
-def _hook_changes(old: tuple[Hook, ...], new: tuple[Hook, ...]) -> list[Change]:
+def _hook_changes(old: tuple[PluginOptions, ...], new: tuple[PluginOptions, ...]) -> list[Change]:
     before, after = {one.name: one for one in old}, {one.name: one for one in new}
     found: list[Change] = []
     for name in before | after:

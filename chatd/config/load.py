@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 
 from chatd.config import urls
-from chatd.config.schema import ARRAYS, SECTIONS, Config, Hook, Listen
+from chatd.config.schema import ARRAYS, SECTIONS, Config, ListenerOptions, PluginOptions
 from chatd.errors import ConfigError
 
 DEFAULT_FILE = Path("/etc/chatd/chatd.toml")
@@ -206,7 +206,7 @@ def _check(config: Config, file: str) -> None:
         raise ConfigError(f"{file}: server.group: needs server.user")
 
 
-def _check_listen(one: Listen, label: str) -> str:
+def _check_listen(one: ListenerOptions, label: str) -> str:
     """What must be unique among listeners; "" for a port the kernel chooses."""
     try:
         where = urls.parse(one.address)
@@ -225,7 +225,7 @@ def _check_listen(one: Listen, label: str) -> str:
     return f"udp {where.host}:{where.port}" if where.transport == "udp" else f"{where.host}:{where.port}"
 
 
-def _check_balancers(one: Listen, label: str) -> None:
+def _check_balancers(one: ListenerOptions, label: str) -> None:
     transport = urls.parse(one.address).transport
     if one.proxy_from and transport not in ("tcp", "ws"):
         raise ConfigError(f"{label}: is for tcp:// and ws://; clients of {transport}: are never introduced")
@@ -236,7 +236,7 @@ def _check_balancers(one: Listen, label: str) -> None:
             raise ConfigError(f"{label}: {error}") from None
 
 
-def _check_hooks(hooks: tuple[Hook, ...], file: str) -> None:
+def _check_hooks(hooks: tuple[PluginOptions, ...], file: str) -> None:
     names = [one.name for one in hooks]
     for index, one in enumerate(hooks):
         if not one.name.strip():

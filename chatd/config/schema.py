@@ -23,7 +23,7 @@ def _option(description: str, effect: Effect, ge: float | None = None, le: float
     return Meta(description=description, extra={"effect": effect}, ge=ge, le=le)
 
 
-class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ServerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[server]"""
 
     workers: Annotated[
@@ -40,7 +40,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     group: Annotated[str, _option('run as this group; "" = the primary group of user', "restart")] = ""
 
 
-class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ListenerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[[listen]]"""
 
     protocol: Annotated[Literal["chatserver", "mobileimsdk", "echo"], _option("what is spoken here", "restart")]
@@ -94,7 +94,7 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = 1.0
 
 
-class Store(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StoreOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[store]"""
 
     url: Annotated[
@@ -105,7 +105,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = 2
 
 
-class Bus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BusOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[bus]"""
 
     url: Annotated[
@@ -125,7 +125,7 @@ class Bus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ] = 5.0
 
 
-class Accounts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AccountOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[accounts]"""
 
     login: Annotated[
@@ -144,7 +144,7 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     min_password_chars: Annotated[int, _option("shortest password allowed at registration", "live", ge=1, le=128)] = 1
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[limits]"""
 
     connections: Annotated[int, _option("connections per worker; 0 = as many as descriptors allow", "live", ge=0)] = 0
@@ -185,7 +185,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = 1000
 
 
-class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TimeoutOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[timeouts], all in seconds"""
 
     login_s: Annotated[float, _option("from connect to login, absolute", "live", ge=0.1, le=3600)] = 10.0
@@ -217,7 +217,7 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 LogLevel = Literal["DEBUG", "NORMAL", "WARNING", "ERROR", "FATAL"]
 
 
-class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LogOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[log]"""
 
     level: Annotated[LogLevel, _option("least level written", "live")] = "NORMAL"
@@ -228,7 +228,7 @@ class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     rotate_keep: Annotated[int, _option("rotated files kept", "live", ge=1, le=1000)] = 10
 
 
-class Hook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PluginOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[[hook]], a plug-in (docs/hooks.md)"""
 
     name: Annotated[str, _option("what this plug-in is called in the log, once in this file", "worker")]
@@ -259,27 +259,27 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = 4
 
 
-def _default_listen() -> tuple[Listen, ...]:
+def _default_listen() -> tuple[ListenerOptions, ...]:
     return (
-        Listen(protocol="chatserver", address="tcp://0.0.0.0:6000"),
-        Listen(protocol="mobileimsdk", address="tcp://0.0.0.0:8901"),
-        Listen(protocol="mobileimsdk", address="udp://0.0.0.0:7901"),
-        Listen(protocol="mobileimsdk", address="ws://0.0.0.0:3000/websocket"),
+        ListenerOptions(protocol="chatserver", address="tcp://0.0.0.0:6000"),
+        ListenerOptions(protocol="mobileimsdk", address="tcp://0.0.0.0:8901"),
+        ListenerOptions(protocol="mobileimsdk", address="udp://0.0.0.0:7901"),
+        ListenerOptions(protocol="mobileimsdk", address="ws://0.0.0.0:3000/websocket"),
     )
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file. Paths in `server` are absolute after loading."""
 
-    server: Server = Server()
-    listen: tuple[Listen, ...] = msgspec.field(default_factory=_default_listen)
-    store: Store = Store()
-    bus: Bus = Bus()
-    accounts: Accounts = Accounts()
-    limits: Limits = Limits()
-    timeouts: Timeouts = Timeouts()
-    log: Log = Log()
-    hook: tuple[Hook, ...] = ()
+    server: ServerOptions = ServerOptions()
+    listen: tuple[ListenerOptions, ...] = msgspec.field(default_factory=_default_listen)
+    store: StoreOptions = StoreOptions()
+    bus: BusOptions = BusOptions()
+    accounts: AccountOptions = AccountOptions()
+    limits: LimitOptions = LimitOptions()
+    timeouts: TimeoutOptions = TimeoutOptions()
+    log: LogOptions = LogOptions()
+    hook: tuple[PluginOptions, ...] = ()
 
 
 class Option(msgspec.Struct, frozen=True):
@@ -295,15 +295,15 @@ class Option(msgspec.Struct, frozen=True):
 
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {
-    "server": Server,
-    "listen": Listen,
-    "store": Store,
-    "bus": Bus,
-    "accounts": Accounts,
-    "limits": Limits,
-    "timeouts": Timeouts,
-    "log": Log,
-    "hook": Hook,
+    "server": ServerOptions,
+    "listen": ListenerOptions,
+    "store": StoreOptions,
+    "bus": BusOptions,
+    "accounts": AccountOptions,
+    "limits": LimitOptions,
+    "timeouts": TimeoutOptions,
+    "log": LogOptions,
+    "hook": PluginOptions,
 }
 ARRAYS = ("listen", "hook")
 """Sections that may be written more than once, [[so]]."""

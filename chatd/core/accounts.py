@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import argon2
 
-from chatd.config.schema import Accounts as Settings
+from chatd.config.schema import AccountOptions as Settings
 from chatd.config.schema import Config
 from chatd.errors import ErrorCode, Refused
 from chatd.model import User

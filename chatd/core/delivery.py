@@ -19,7 +19,7 @@ from functools import partial
 
 from chatd import log
 from chatd.bus.contract import Bus, topic_of_group, topic_of_user
-from chatd.config.schema import Config, Limits
+from chatd.config.schema import Config, LimitOptions
 from chatd.core import bus_messages
 from chatd.core.sessions.hub import Hub
 from chatd.core.sessions.session import Cursor, InFlight, Receipt, Session
@@ -414,7 +414,7 @@ class Delivery:
         self._store.flush_cursors()
 
 
-def _window(session: Session, limits: Limits) -> int:
+def _window(session: Session, limits: LimitOptions) -> int:
     return min(limits.in_flight, _DATAGRAMS) if session.peer.lossy else limits.in_flight
 
 

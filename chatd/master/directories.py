@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from chatd.config.schema import Server
+from chatd.config.schema import ServerOptions
 from chatd.errors import BootError, Exit
 from chatd.master.privileges import Identity
 
@@ -18,7 +18,7 @@ CLAIMS = "claims"
 CONTROL = "control.sock"
 
 
-def prepare(server: Server, owner: Identity | None) -> None:
+def prepare(server: ServerOptions, owner: Identity | None) -> None:
     """state_dir, runtime_dir, log_dir (0750) and the workers' folders in runtime_dir (0700), bus/ emptied.
 
     An existing directory keeps its mode. owner: to whom they are given (None = they stay ours).
@@ -32,7 +32,7 @@ def prepare(server: Server, owner: Identity | None) -> None:
             raise BootError(f"{path}: cannot be written", Exit.CANNOT_CREATE)
 
 
-def prepare_bus(server: Server, owner: Identity | None) -> None:
+def prepare_bus(server: ServerOptions, owner: Identity | None) -> None:
     """The folders for the workers' sockets and marks. Only under the lock: another server's must stay."""
     for name in (BUS, CLAIMS):
         _make(Path(server.runtime_dir, name), 0o700, owner)

@@ -12,7 +12,7 @@ import os
 import time
 from pathlib import Path
 
-from chatd.config.schema import Server
+from chatd.config.schema import ServerOptions
 from chatd.errors import BootError, Exit
 from chatd.master.privileges import Identity
 
@@ -24,7 +24,7 @@ LOOKS = 5
 class Lock:
     """Both locks, held. crashed: the server before us did not end by itself."""
 
-    def __init__(self, server: Server, owner: Identity | None) -> None:
+    def __init__(self, server: ServerOptions, owner: Identity | None) -> None:
         self.path = Path(server.runtime_dir, PIDFILE)
         self.descriptors: list[int] = []
         pidfile = _acquire(self.path, owner, "it is running")
@@ -95,7 +95,7 @@ def _is_still(path: Path, descriptor: int) -> bool:
         return False
 
 
-def holder(server: Server) -> tuple[bool, int]:
+def holder(server: ServerOptions) -> tuple[bool, int]:
     """For chatctl: (is a server running?, the number in the pid file or 0)."""
     try:
         descriptor = os.open(Path(server.runtime_dir, PIDFILE), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

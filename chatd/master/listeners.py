@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from chatd.config import urls
-from chatd.config.schema import Listen
+from chatd.config.schema import ListenerOptions
 from chatd.errors import BootError, Exit
 
-Bound = tuple[Listen, socket.socket]
+Bound = tuple[ListenerOptions, socket.socket]
 
 TAKEOVER_S = 3.0
 """How long to wait for the workers of a server that crashed to let go of an address."""
 
 
 def bind_all(
-    listen: Sequence[Listen], inherited: list[socket.socket], after_crash: bool
+    listen: Sequence[ListenerOptions], inherited: list[socket.socket], after_crash: bool
 ) -> tuple[tuple[Bound, ...], list[socket.socket]]:
     """One listening, non-blocking socket per [[listen]], and the inherited ones that match none of them."""
     left = list(inherited)
@@ -46,7 +46,7 @@ def bind_all(
     return tuple(bound), left
 
 
-def bind_by(one: Listen, deadline: float, bind: Callable[[Listen], socket.socket]) -> socket.socket:
+def bind_by(one: ListenerOptions, deadline: float, bind: Callable[[ListenerOptions], socket.socket]) -> socket.socket:
     """bind(one), until the deadline again while another process has the address. OSError becomes BootError."""
     while True:
         try:
@@ -60,7 +60,7 @@ def bind_by(one: Listen, deadline: float, bind: Callable[[Listen], socket.socket
             raise BootError(f"{one.address}: cannot listen: {reason}", code) from None
 
 
-def takes_both(one: Listen, listen: Sequence[Listen]) -> bool:
+def takes_both(one: ListenerOptions, listen: Sequence[ListenerOptions]) -> bool:
     """Whether a socket at [::] also takes clients without IPv6: unless another listener has its port for them."""
     where = urls.parse(one.address)
     if where.host != "::":
@@ -80,7 +80,7 @@ def target_of(where: urls.Address) -> tuple[socket.AddressFamily, Any]:
     return found[0], found[4]
 
 
-def _bind(one: Listen, listen: Sequence[Listen]) -> socket.socket:
+def _bind(one: ListenerOptions, listen: Sequence[ListenerOptions]) -> socket.socket:
     where = urls.parse(one.address)
     if where.transport == "unix":
         return _bind_unix(where.path, one.backlog)
@@ -126,7 +126,7 @@ def _is_leftover(path: str) -> bool:
         return probe.connect_ex(path) == errno.ECONNREFUSED
 
 
-def _matches(one: Listen, candidate: socket.socket, listen: Sequence[Listen]) -> bool:
+def _matches(one: ListenerOptions, candidate: socket.socket, listen: Sequence[ListenerOptions]) -> bool:
     """systemd binds ListenStream=PORT to [::] for both families: 0.0.0.0 has it where no listener is at [::]."""
     if _is_at(one, candidate):
         return True
@@ -136,7 +136,7 @@ def _matches(one: Listen, candidate: socket.socket, listen: Sequence[Listen]) ->
     return candidate.family == socket.AF_INET6 and candidate.getsockname()[:2] == ("::", where.port)
 
 
-def _is_at(one: Listen, candidate: socket.socket) -> bool:
+def _is_at(one: ListenerOptions, candidate: socket.socket) -> bool:
     where = urls.parse(one.address)
     if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != socket.SOCK_STREAM:
         return False
@@ -158,7 +158,7 @@ def close_all(bound: Sequence[Bound]) -> None:
             Path(where.path).unlink(missing_ok=True)
 
 
-def actual_address(one: Listen, listener: socket.socket) -> str:
+def actual_address(one: ListenerOptions, listener: socket.socket) -> str:
     """As configured, with the port the kernel chose for port 0."""
     where = urls.parse(one.address)
     if where.transport == "unix":

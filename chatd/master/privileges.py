@@ -14,7 +14,7 @@ import resource
 from pathlib import Path
 from typing import NamedTuple
 
-from chatd.config.schema import Server
+from chatd.config.schema import ServerOptions
 from chatd.errors import BootError, Exit
 
 PR_SET_NO_NEW_PRIVS = 38
@@ -26,7 +26,7 @@ class Identity(NamedTuple):
     gid: int
 
 
-def identity(server: Server, allow_root: bool) -> Identity | None:
+def identity(server: ServerOptions, allow_root: bool) -> Identity | None:
     """Who to become; None = stay who we are. Raises BootError where root would serve without being allowed to."""
     if os.geteuid() != 0:
         if server.user and pwd.getpwnam(server.user).pw_uid != os.geteuid():

@@ -19,7 +19,7 @@ from typing import Any
 
 from chatd import log
 from chatd.config import urls
-from chatd.config.schema import Listen
+from chatd.config.schema import ListenerOptions
 from chatd.master.listeners import TAKEOVER_S, Bound, bind_by, takes_both, target_of
 from chatd.master.privileges import Identity
 
@@ -27,7 +27,7 @@ _BUFFER_BYTES = 4 * 1024 * 1024
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 
 
-def is_datagram(one: Listen) -> bool:
+def is_datagram(one: ListenerOptions) -> bool:
     return urls.parse(one.address).transport == "udp"
 
 
@@ -35,7 +35,7 @@ class Datagrams:
     """owner: who the server will run as. Later sockets of an address must belong to the same user as the first ones,
     which may be bound by root (socket(7), SO_REUSEPORT)."""
 
-    def __init__(self, listen: Sequence[Listen], owner: Identity | None) -> None:
+    def __init__(self, listen: Sequence[ListenerOptions], owner: Identity | None) -> None:
         self._listen = [one for one in listen if is_datagram(one)]
         self._owner = owner
         self._targets: dict[str, tuple[int, Any]] = {}  # by configured address: family and what is bound
@@ -81,7 +81,7 @@ class Datagrams:
         for slot in tuple(self._of):
             self.release(slot)
 
-    def _probe(self, one: Listen) -> socket.socket:
+    def _probe(self, one: ListenerOptions) -> socket.socket:
         """Look whether the address is free: SO_REUSEPORT would share it with another server of this user."""
         where = urls.parse(one.address)
         family, target = target_of(where)
@@ -94,7 +94,7 @@ class Datagrams:
         self._targets[one.address] = family, probe.getsockname()
         return probe
 
-    def _bind(self, one: Listen) -> socket.socket:
+    def _bind(self, one: ListenerOptions) -> socket.socket:
         family, target = self._targets[one.address]
         sock = self._socket(one, family)
         try:
@@ -112,7 +112,7 @@ class Datagrams:
             raise
         return sock
 
-    def _socket(self, one: Listen, family: int) -> socket.socket:
+    def _socket(self, one: ListenerOptions, family: int) -> socket.socket:
         sock = socket.socket(family, socket.SOCK_DGRAM)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not takes_both(one, self._listen))

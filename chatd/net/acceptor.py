@@ -21,7 +21,7 @@ from typing import Protocol as Contract
 
 from chatd import log
 from chatd.config import urls
-from chatd.config.schema import Config, Listen
+from chatd.config.schema import Config, ListenerOptions
 from chatd.config.urls import shown
 from chatd.core.dispatcher import Core
 from chatd.core.sessions.session import Peer
@@ -58,7 +58,7 @@ _PROTOCOLS = {
 
 
 class MakeCodec(Contract):
-    def __call__(self, listen: Listen, config: Config) -> Codec: ...
+    def __call__(self, listen: ListenerOptions, config: Config) -> Codec: ...
 
 
 class Listener:
@@ -66,7 +66,7 @@ class Listener:
 
     __slots__ = ("balancers", "is_tcp", "listen", "protocol", "silence_s", "sock", "upgrades")
 
-    def __init__(self, listen: Listen, sock: socket.socket) -> None:
+    def __init__(self, listen: ListenerOptions, sock: socket.socket) -> None:
         self.listen = listen
         self.sock = sock
         self.protocol = _PROTOCOLS[listen.protocol]
@@ -125,7 +125,7 @@ class Server:
         for listener in listeners:
             self.loop.add_reader(listener.sock.fileno(), self._on_readable, listener)
 
-    def open_udp(self, listeners: Iterable[tuple[Listen, socket.socket]], make_codec: MakeUdpCodec) -> None:
+    def open_udp(self, listeners: Iterable[tuple[ListenerOptions, socket.socket]], make_codec: MakeUdpCodec) -> None:
         self._udp_listeners = [UdpListener(self, listen, sock, make_codec) for listen, sock in listeners]
 
     def shut(self) -> None:

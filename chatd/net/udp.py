@@ -21,7 +21,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 from typing import Protocol as Contract
 
-from chatd.config.schema import Listen
+from chatd.config.schema import ListenerOptions
 from chatd.config.urls import shown
 from chatd.core.sessions.session import Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, WireError
@@ -60,13 +60,13 @@ class UdpCodec(Codec, Contract):
 
 
 class MakeUdpCodec(Contract):
-    def __call__(self, listen: Listen) -> UdpCodec: ...
+    def __call__(self, listen: ListenerOptions) -> UdpCodec: ...
 
 
 class UdpListener:
     """One UDP socket. peers: sessions by address. entering: logins under way by address."""
 
-    def __init__(self, server: Server, listen: Listen, sock: socket.socket, make_codec: MakeUdpCodec) -> None:
+    def __init__(self, server: Server, listen: ListenerOptions, sock: socket.socket, make_codec: MakeUdpCodec) -> None:
         self.server = server
         self.sock = sock
         self._ways = Ways(sock)

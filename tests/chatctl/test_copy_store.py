@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from chatd.chatctl import stores
-from chatd.config.schema import Config, Server, Store
+from chatd.config.schema import Config, ServerOptions, StoreOptions
 from chatd.config.urls import parse_mysql
 from chatd.errors import BootError, Exit
 from chatd.store import copy as store_copy
@@ -143,7 +143,7 @@ async def read_what_waits(port: int) -> None:
 
 
 def test_refusals_are_one_line(tmp_path: Path, mariadb: MariaDB, daemon: Callable[..., Daemon]) -> None:
-    config = Config(server=Server(state_dir=str(tmp_path)))
+    config = Config(server=ServerOptions(state_dir=str(tmp_path)))
     for name in ("chatd.db", "full.db"):
         populate(SqlitePlace(tmp_path / name), 2)
     url = mariadb.url()
@@ -172,7 +172,7 @@ def test_a_source_that_changed_meanwhile(daemon: Callable[..., Daemon], monkeypa
     host = daemon()
     source, target = (SqlitePlace(host.root / "state" / name) for name in ("a.db", "b.db"))
     populate(source, 3)
-    config = Config(server=Server(state_dir=str(host.root / "state")))
+    config = Config(server=ServerOptions(state_dir=str(host.root / "state")))
     monkeypatch.setattr(SqliteSide, "load", stop_at_messages(SqliteSide.load))
     with pytest.raises(BootError, match="the same command goes on from here") as caught:
         stores.copy_store(config, "sqlite:a.db", "sqlite:b.db")
@@ -262,7 +262,7 @@ def older(mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> Config:
     monkeypatch.setattr(mysql_schema, "MIGRATIONS", (*mysql_schema.MIGRATIONS, TOPIC))
     monkeypatch.setattr(mysql_tables, "MIGRATIONS", mysql_schema.MIGRATIONS)
     monkeypatch.setattr(mysql_schema, "WORDS", (*mysql_schema.WORDS, "a topic for every group"))
-    return Config(store=Store(url=url))
+    return Config(store=StoreOptions(url=url))
 
 
 def test_a_database_is_brought_up(older: Config, capsys: pytest.CaptureFixture[str]) -> None:
@@ -284,7 +284,7 @@ def test_a_database_is_brought_up(older: Config, capsys: pytest.CaptureFixture[s
 
 
 def test_an_empty_database_needs_no_backup(mariadb: MariaDB, capsys: pytest.CaptureFixture[str]) -> None:
-    config = Config(store=Store(url=mariadb.url()))
+    config = Config(store=StoreOptions(url=mariadb.url()))
     assert stores.migrate(config, None, False, True, "") == 0
     assert capsys.readouterr().out.splitlines()[-2] == "step 1: done"
     mysql_tables.open_tables(parse_mysql(config.store.url), 20.0).close()

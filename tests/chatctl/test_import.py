@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from chatd.chatctl import stores
-from chatd.config.schema import Config, Server, Store
+from chatd.config.schema import Config, ServerOptions, StoreOptions
 from chatd.config.urls import parse_mysql
 from chatd.errors import BootError, Exit
 from chatd.importer.report import Report
@@ -424,7 +424,7 @@ async def log_in(port: int, numbers: tuple[int, ...]) -> None:
 
 
 def test_errors_of_the_command_are_one_line(mariadb: MariaDB, tmp_path: Path, daemon: Callable[..., Daemon]) -> None:
-    config = Config(server=Server(state_dir=str(tmp_path)), store=Store(url="sqlite:new.db"))
+    config = Config(server=ServerOptions(state_dir=str(tmp_path)), store=StoreOptions(url="sqlite:new.db"))
     old = ordinary(mariadb)
     parts = urlsplit(old.url)
     stranger = urlunsplit(parts._replace(netloc=f"u:top-secret@127.0.0.1:{parts.port}"))

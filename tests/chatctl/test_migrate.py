@@ -17,7 +17,7 @@ import pytest
 
 from chatd import __version__
 from chatd.chatctl import stores
-from chatd.config.schema import Config, Server, Store
+from chatd.config.schema import Config, ServerOptions, StoreOptions
 from chatd.errors import BootError, Exit
 from chatd.store.sqlite import file as sqlite_file
 from chatd.store.sqlite import schema as sqlite_schema
@@ -205,7 +205,7 @@ def test_a_backup_needs_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_the_tools_of_an_older_version_leave_a_newer_servers_store_alone(
     tmp_path: Path, running: str, refused: bool
 ) -> None:
-    config = Config(server=Server(state_dir=str(tmp_path)), store=Store(url="sqlite:none.db"))
+    config = Config(server=ServerOptions(state_dir=str(tmp_path)), store=StoreOptions(url="sqlite:none.db"))
     status = msgspec.convert({"version": running}, Version)
     if refused:
         with pytest.raises(BootError, match=f"chatd {running}, newer than this chatctl {__version__}") as caught:

@@ -12,7 +12,7 @@ from chatd.config import diff as config_diff
 from chatd.config import load as config_load
 from chatd.config import render as config_render
 from chatd.config import urls
-from chatd.config.schema import SECTIONS, Config, Listen, options_of
+from chatd.config.schema import SECTIONS, Config, ListenerOptions, options_of
 from chatd.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -281,4 +281,4 @@ def test_the_place_of_a_broken_file(tmp_path):
 
 def test_workers_of_this_machine():
     assert config_load.workers_of(Config()) >= 1
-    assert Listen(protocol="echo", address="tcp://h:1").backlog == 4096
+    assert ListenerOptions(protocol="echo", address="tcp://h:1").backlog == 4096

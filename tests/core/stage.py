@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from chatd.config.schema import Accounts, Config, Hook, Limits, Timeouts
+from chatd.config.schema import AccountOptions, Config, LimitOptions, PluginOptions, TimeoutOptions
 from chatd.core.dispatcher import Core
 from chatd.core.plugins.plugin import Plugin
 from chatd.core.sessions.session import Session
@@ -43,7 +43,7 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 DEADLINE_S = 10.0
 FRAME_BYTES = 100
-OPEN = Accounts(login="open", insecure_open_login=True, argon2_memory_kib=1024, argon2_passes=1)
+OPEN = AccountOptions(login="open", insecure_open_login=True, argon2_memory_kib=1024, argon2_passes=1)
 
 
 class Peer:
@@ -170,7 +170,7 @@ class Clock:
 
 
 class Worker:
-    def __init__(self, stage: Stage, tables: Tables, plugins: Sequence[tuple[Hook, object]]) -> None:
+    def __init__(self, stage: Stage, tables: Tables, plugins: Sequence[tuple[PluginOptions, object]]) -> None:
         self.stage = stage
         self.tables = tables
         self.row = Row(memoryview(bytearray(ROW_BYTES)).cast("q"))
@@ -205,10 +205,12 @@ class Stage:
         self._stack = stack
 
     def limit(self, **limits: int) -> None:
-        self.config = msgspec.structs.replace(self.config, limits=msgspec.structs.replace(Limits(), **limits))
+        self.config = msgspec.structs.replace(self.config, limits=msgspec.structs.replace(LimitOptions(), **limits))
 
     def time_out(self, **timeouts: float) -> None:
-        self.config = msgspec.structs.replace(self.config, timeouts=msgspec.structs.replace(Timeouts(), **timeouts))
+        self.config = msgspec.structs.replace(
+            self.config, timeouts=msgspec.structs.replace(TimeoutOptions(), **timeouts)
+        )
 
     def account(self, **settings: Any) -> None:
         """For workers made from now on."""
@@ -216,7 +218,9 @@ class Stage:
         self.config = msgspec.structs.replace(self.config, accounts=accounts)
 
     async def worker(
-        self, wrap: Callable[[Tables], Tables] = lambda tables: tables, plugins: Sequence[tuple[Hook, object]] = ()
+        self,
+        wrap: Callable[[Tables], Tables] = lambda tables: tables,
+        plugins: Sequence[tuple[PluginOptions, object]] = (),
     ) -> Worker:
         """plugins: each with its table of the configuration."""
         worker = Worker(self, wrap(open_tables(self._path)), plugins)

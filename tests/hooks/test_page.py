@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from chatd.config.schema import Hook
+from chatd.config.schema import PluginOptions
 from chatd.core.plugins.contract import Point
 from chatd.core.plugins.plugin import Plugin
 from chatd.hooks import LoginAttempt, Message, MissedMessage, OutgoingMessage, Reply, Request, Rewrite, User, Veto
@@ -32,8 +32,12 @@ def made(options: Mapping[str, Any]) -> Any:
     return names[entry.removeprefix("bouncer:")](options)
 
 
-def configured() -> list[Hook]:
-    return [hook for block in blocks("toml")[1:] for hook in msgspec.convert(tomllib.loads(block)["hook"], list[Hook])]
+def configured() -> list[PluginOptions]:
+    return [
+        hook
+        for block in blocks("toml")[1:]
+        for hook in msgspec.convert(tomllib.loads(block)["hook"], list[PluginOptions])
+    ]
 
 
 def test_the_example_does_what_it_says(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from chatd.config.schema import Listen
+from chatd.config.schema import ListenerOptions
 from chatd.errors import BootError, Exit
 from chatd.master.privileges import Identity
 from chatd.master.udp_sockets import Datagrams
 
-LISTEN = Listen(protocol="mobileimsdk", address="udp://127.0.0.1:0")
+LISTEN = ListenerOptions(protocol="mobileimsdk", address="udp://127.0.0.1:0")
 SENDERS = 60
 
 
@@ -76,7 +76,7 @@ def test_an_address_of_another_server_is_not_shared_with_it() -> None:
     ours = Datagrams([LISTEN], None)
     ours.bind_first(1, after_crash=False)
     ((_, sock),) = ours.first()
-    same = Listen(protocol="mobileimsdk", address=f"udp://127.0.0.1:{sock.getsockname()[1]}")
+    same = ListenerOptions(protocol="mobileimsdk", address=f"udp://127.0.0.1:{sock.getsockname()[1]}")
     with pytest.raises(BootError, match="cannot listen") as failed:
         Datagrams([same], None).bind_first(1, after_crash=False)
     assert failed.value.exit_code == Exit.OS
@@ -84,7 +84,7 @@ def test_an_address_of_another_server_is_not_shared_with_it() -> None:
 
 
 def test_other_transports_are_not_its_business() -> None:
-    datagrams = Datagrams([Listen(protocol="echo", address="tcp://127.0.0.1:0")], None)
+    datagrams = Datagrams([ListenerOptions(protocol="echo", address="tcp://127.0.0.1:0")], None)
     datagrams.bind_first(2, after_crash=False)
     assert datagrams.first() == ()
     assert datagrams.of(1) == ()

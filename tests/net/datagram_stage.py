@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from chatd.config.schema import Config, Limits, Listen
+from chatd.config.schema import Config, LimitOptions, ListenerOptions
 from chatd.core.sessions.session import Session
 from chatd.errors import Disconnect, ErrorCode
 from chatd.model import User
@@ -35,7 +35,7 @@ from chatd.protocol import (
 from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
 from tests.harness.deadline import run
 
-LISTEN = Listen(protocol="mobileimsdk", address="udp://127.0.0.1:0")
+LISTEN = ListenerOptions(protocol="mobileimsdk", address="udp://127.0.0.1:0")
 
 
 class SmallCore:
@@ -91,7 +91,7 @@ class SmallServer:
         self.ends: list[tuple[str, Disconnect]] = []
         self.turned_away = 0
         self.tasks: set[asyncio.Task[None]] = set()
-        self._config = Config(limits=Limits(**limits))
+        self._config = Config(limits=LimitOptions(**limits))
 
     def config(self) -> Config:
         return self._config
@@ -175,7 +175,7 @@ class Stage:
         assert (await client.take())["type"] == 53
 
 
-def make_codec(listen: Listen) -> MobileimsdkCodec:
+def make_codec(listen: ListenerOptions) -> MobileimsdkCodec:
     return MobileimsdkCodec(1024, 4096, 64, prefixed=False, receive_bytes=6144)
 
 

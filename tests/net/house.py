@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from chatd.config.schema import Accounts, Config, Limits, Listen, Timeouts
+from chatd.config.schema import AccountOptions, Config, LimitOptions, ListenerOptions, TimeoutOptions
 from chatd.core.dispatcher import Core
 from chatd.net.acceptor import Listener, Server
 from chatd.net.connection import Connection
@@ -31,17 +31,17 @@ from tests.harness.mobileimsdk import MobilePeer
 from tests.harness.peer import Frame, NulPeer
 
 T = TypeVar("T")
-OPEN = Accounts(login="open", insecure_open_login=True, argon2_memory_kib=1024, argon2_passes=1)
+OPEN = AccountOptions(login="open", insecure_open_login=True, argon2_memory_kib=1024, argon2_passes=1)
 LISTEN = {
-    "chatserver": Listen(protocol="chatserver", address="tcp://127.0.0.1:0"),
-    "mobileimsdk": Listen(protocol="mobileimsdk", address="tcp://127.0.0.1:0"),
-    "echo": Listen(protocol="echo", address="tcp://127.0.0.1:0"),
+    "chatserver": ListenerOptions(protocol="chatserver", address="tcp://127.0.0.1:0"),
+    "mobileimsdk": ListenerOptions(protocol="mobileimsdk", address="tcp://127.0.0.1:0"),
+    "echo": ListenerOptions(protocol="echo", address="tcp://127.0.0.1:0"),
 }
 TICK_S = 0.02
 
 
 class House:
-    def __init__(self, directory: Path, limits: Limits, timeouts: Timeouts) -> None:
+    def __init__(self, directory: Path, limits: LimitOptions, timeouts: TimeoutOptions) -> None:
         self.config = Config(accounts=OPEN, limits=limits, timeouts=timeouts)
         self.row = Row(memoryview(bytearray(ROW_BYTES)).cast("q"))
         self.row.state = State.READY
@@ -121,7 +121,7 @@ class House:
 
 
 @asynccontextmanager
-async def opened(directory: Path, limits: Limits, timeouts: Timeouts) -> AsyncIterator[House]:
+async def opened(directory: Path, limits: LimitOptions, timeouts: TimeoutOptions) -> AsyncIterator[House]:
     house = House(directory, limits, timeouts)
     await house.open()
     clock = asyncio.create_task(house.clock())
@@ -135,11 +135,11 @@ async def opened(directory: Path, limits: Limits, timeouts: Timeouts) -> AsyncIt
 def play(
     directory: Path,
     story: Callable[[House], Coroutine[Any, Any, T]],
-    limits: Limits | None = None,
-    timeouts: Timeouts | None = None,
+    limits: LimitOptions | None = None,
+    timeouts: TimeoutOptions | None = None,
 ) -> T:
     async def whole() -> T:
-        async with opened(directory, limits or Limits(), timeouts or Timeouts()) as house:
+        async with opened(directory, limits or LimitOptions(), timeouts or TimeoutOptions()) as house:
             return await story(house)
 
     return run(whole(), 60.0)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chatd.config.schema import Limits, Timeouts
+from chatd.config.schema import LimitOptions, TimeoutOptions
 from chatd.errors import Disconnect, ErrorCode
 from chatd.net import connection as connection_module
 from chatd.protocol import Login
@@ -233,7 +233,7 @@ def test_a_peer_that_reads_nothing_is_cut_after_stall_s_and_gets_the_rest_later(
         assert second == list(range(second[0], 700))
         assert second[0] <= len(first)  # nothing between
 
-    play(tmp_path, story, timeouts=Timeouts(stall_s=0.3))
+    play(tmp_path, story, timeouts=TimeoutOptions(stall_s=0.3))
 
 
 def test_a_full_window_of_long_messages_is_given_to_who_reads(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_full_window_of_long_messages_is_given_to_who_reads(tmp_path: Path) ->
         assert numbers(list(bob.frames)) == list(range(200))
         assert not house.of("bob").closed
 
-    play(tmp_path, story, limits=Limits(outbox_bytes=200_000))
+    play(tmp_path, story, limits=LimitOptions(outbox_bytes=200_000))
 
 
 def test_answers_to_a_peer_that_does_not_read_are_bounded(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_answers_to_a_peer_that_does_not_read_are_bounded(tmp_path: Path) -> Non
         assert here.reason is Disconnect.SLOW_CONSUMER
         bob.abort()
 
-    play(tmp_path, story, timeouts=Timeouts(stall_s=0.5))
+    play(tmp_path, story, timeouts=TimeoutOptions(stall_s=0.5))
 
 
 def test_an_outbox_over_its_limit_is_cut_at_once(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_an_outbox_over_its_limit_is_cut_at_once(tmp_path: Path) -> None:
         assert here.out_bytes <= house.config.limits.outbox_bytes + 2000
         await within(5, "the end", bob.gone.wait())
 
-    play(tmp_path, story, limits=Limits(outbox_bytes=100_000))
+    play(tmp_path, story, limits=LimitOptions(outbox_bytes=100_000))
 
 
 def test_who_does_not_log_in_is_told_to_go(tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ def test_who_does_not_log_in_is_told_to_go(tmp_path: Path) -> None:
         await within(2, "the end", failing.gone.wait())
         await until(2, "nothing is left", lambda: not house.server.connections)
 
-    play(tmp_path, story, timeouts=Timeouts(login_s=0.3))
+    play(tmp_path, story, timeouts=TimeoutOptions(login_s=0.3))
 
 
 def test_who_logs_in_in_time_may_stay(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_who_logs_in_in_time_may_stay(tmp_path: Path) -> None:
         assert not bob.gone.is_set()
         assert house.of("bob").deadline == 0.0
 
-    play(tmp_path, story, timeouts=Timeouts(login_s=0.2))
+    play(tmp_path, story, timeouts=TimeoutOptions(login_s=0.2))
 
 
 @pytest.mark.parametrize("wire", ["mobileimsdk", "echo"])
@@ -362,7 +362,7 @@ def test_too_many_commands_are_refused_and_earned_back(tmp_path: Path) -> None:
         codes = [(await bob.find(msgid=ERROR))["errno"] for _ in range(15)]
         assert codes == [ErrorCode.UNKNOWN_GROUP] * 10 + [ErrorCode.TOO_FAST] * 5
 
-    play(tmp_path, story, limits=Limits(commands_per_s=10))
+    play(tmp_path, story, limits=LimitOptions(commands_per_s=10))
 
 
 # ---------------------------------------------------------------- one command after the other
@@ -420,4 +420,4 @@ def test_reading_stops_while_a_command_is_served(tmp_path: Path) -> None:
         assert not here.closed
         peer.abort()
 
-    play(tmp_path, story, timeouts=Timeouts(store_s=10.0))
+    play(tmp_path, story, timeouts=TimeoutOptions(store_s=10.0))

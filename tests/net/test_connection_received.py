@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from chatd.config.schema import Timeouts
+from chatd.config.schema import TimeoutOptions
 from chatd.errors import Disconnect, ErrorCode
 from chatd.net import connection as connection_module
 from chatd.net.connection import Connection
@@ -144,7 +144,7 @@ def test_the_kernels_word_counts_until_the_very_end(
         for peer in (bob, again, alice):
             peer.abort()
 
-    play(tmp_path, story, timeouts=Timeouts(store_s=10.0))
+    play(tmp_path, story, timeouts=TimeoutOptions(store_s=10.0))
 
 
 def _drain(sock: Any) -> list[dict[str, Any]]:

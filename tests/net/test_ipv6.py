@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from chatd.config.schema import Listen
+from chatd.config.schema import ListenerOptions
 from chatd.master.listeners import bind_all, takes_both
 from tests.client import process
 from tests.faults.ordeal import port_of
@@ -110,8 +110,8 @@ def test_two_listeners_of_one_port(make_daemon: Make, first: str) -> None:
 
 
 def test_when_both_families_share_a_socket() -> None:
-    def of(*addresses: str) -> list[Listen]:
-        return [Listen(protocol="mobileimsdk", address=one) for one in addresses]
+    def of(*addresses: str) -> list[ListenerOptions]:
+        return [ListenerOptions(protocol="mobileimsdk", address=one) for one in addresses]
 
     for others, both in (
         ((), True),
@@ -140,7 +140,7 @@ def test_sockets_of_systemd_that_take_both(configured: tuple[str, ...]) -> None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind((host.strip("[]"), port))
             sock.listen(5)
-        listen = [Listen(protocol="chatserver", address=f"tcp://{host}:{port}") for host in configured]
+        listen = [ListenerOptions(protocol="chatserver", address=f"tcp://{host}:{port}") for host in configured]
         bound, left = bind_all(listen, list(given.values()), False)
         adopted = [next(host for host, sock in given.items() if sock is found) for _, found in bound]
         assert adopted == [host.replace("0.0.0.0", "[::]") for host in configured]

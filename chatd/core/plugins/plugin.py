@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 
 from chatd import log
-from chatd.config.schema import Hook
+from chatd.config.schema import PluginOptions
 from chatd.core.plugins.breaker import Breaker
 from chatd.core.plugins.contract import Point, Verdict, functions_of, is_async, verdict_of
 from chatd.core.plugins.executors import Call, OwnLoop, Pool, Raised
@@ -28,7 +28,7 @@ class PluginFailed(ChatdError):
 class Plugin:
     """made: what the entry point returned. Raises ValueError when that is no plug-in."""
 
-    def __init__(self, config: Hook, made: object, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, config: PluginOptions, made: object, loop: asyncio.AbstractEventLoop) -> None:
         self.name = config.name
         self.fail_closed = config.fail == "closed"
         self.failures = 0

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chatd.config.schema import Hook
+from chatd.config.schema import PluginOptions
 from chatd.core.plugins.contract import (
     LoggedIn,
     LoggedOut,
@@ -62,8 +62,8 @@ class Told:
         return [event for event in self.events if type(event) is kind]
 
 
-def it(**options: Any) -> Hook:
-    return Hook(**{"name": "it", **options})
+def it(**options: Any) -> PluginOptions:
+    return PluginOptions(**{"name": "it", **options})
 
 
 async def worker_with(stage: Stage, *made: object, **options: Any) -> Worker:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from chatd import log
-from chatd.config.schema import Hook
+from chatd.config.schema import PluginOptions
 from chatd.core.plugins import executors
 from chatd.core.plugins import plugin as module
 from chatd.core.plugins.contract import Point, Reply, Request, Rewrite, Veto
@@ -47,11 +47,11 @@ class Made:
 
 
 def plugin_of_made(made: object) -> Plugin:
-    return Plugin(Hook(name="it"), made, asyncio.get_running_loop())
+    return Plugin(PluginOptions(name="it"), made, asyncio.get_running_loop())
 
 
 def plugin_of(function: Function, clock: Any = None, **options: Any) -> Plugin:
-    return Plugin(Hook(name="it", **options), Made(function), clock or Clock())
+    return Plugin(PluginOptions(name="it", **options), Made(function), clock or Clock())
 
 
 async def ask(plugin: Plugin) -> object:

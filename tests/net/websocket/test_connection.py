@@ -11,7 +11,7 @@ from typing import Any
 
 from websockets.frames import Frame, Opcode
 
-from chatd.config.schema import Config, Limits
+from chatd.config.schema import Config, LimitOptions
 from chatd.errors import Disconnect
 from chatd.model import Protocol
 from chatd.net.websocket.connection import WebSocketConnection
@@ -57,7 +57,7 @@ class SmallServer:
         self.budget = 1 << 60
         self.connections: set[WebSocketConnection] = set()
         self.ends: list[Disconnect] = []
-        self._config = Config(limits=Limits(**limits))
+        self._config = Config(limits=LimitOptions(**limits))
         self._tasks: set[asyncio.Task[None]] = set()
 
     def config(self) -> Config:

@@ -15,7 +15,7 @@ import pytest
 import chatd.store
 from chatd import worker
 from chatd.config import load as config_load
-from chatd.config.schema import Config, Store
+from chatd.config.schema import Config, StoreOptions
 from chatd.config.urls import MysqlAddress, parse_mysql
 from chatd.errors import BootError, ConfigError, ErrorCode, Exit
 from chatd.model import Group
@@ -265,7 +265,7 @@ def test_without_mysqlclient_it_is_told_what_to_install(monkeypatch: pytest.Monk
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr(chatd.store, "mysql", raising=False)
     monkeypatch.setitem(sys.modules, "MySQLdb", None)
-    config = Config(store=Store(url="mysql://u:secret@h/d"))
+    config = Config(store=StoreOptions(url="mysql://u:secret@h/d"))
     with pytest.raises(BootError, match=r"pip install 'chatd\[mysql\]'") as caught:
         worker.open_tables(config)
     assert caught.value.exit_code is Exit.CONFIG
