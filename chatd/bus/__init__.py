@@ -1,1 +1,1 @@
-"""The doorbell between workers: base is the contract, local the twin for one host, redis the one for many."""
+"""The bus between workers: contract is what the chat uses, local the bus of one host, redis the bus of a cluster."""

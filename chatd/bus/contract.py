@@ -1,13 +1,18 @@
-"""The bus between workers: a doorbell, never the record.
+"""The bus: publish/subscribe, exclusive locks and membership between the workers of one host or of a cluster.
 
-Owns: the contract, kept by bus.local.bus and by any other bus, and checked by one suite (tests/bus/contract.py).
-Not here: what the bytes mean (core.bus_messages); what must not be lost (store).
-Fails: quietly. A publish may be lost when a peer or link dies; then `on_gap` is called on every worker
-that may have missed something, and it reads what its sessions miss from the store.
+Owns: what the rest of chatd may use. Every implementation (bus.local, bus.redis) passes tests/bus/contract.py.
+Elsewhere: what the published bytes mean (core.bus_messages); what must not be lost (the store).
+Fails: a publish is lost when a worker dies, a connection breaks or a queue overflows. The bus never hides that: each
+worker that may have missed something has its `on_gap` called, and reads from the store what its sessions lack.
 
-A topic is an int: topic_of_user(id) or topic_of_group(id). LocalLocks are exclusive locks that die with their
-holder: at most one worker of the host (or cluster) holds a key. A worker that was cut off for longer than its
-lease may find, when it is back, that others hold locks it had: it is told by on_lock_lost.
+Three services:
+
+* Publish/subscribe. A topic is an integer (topic_of_user() and its relatives). Delivery is at most once, in the order
+  in which one worker published.
+* Locks. At most one worker holds the lock of a key. A lock ends with its holder: at once on one host, when its lease
+  expires in a cluster. A worker that was cut off for longer than its lease learns from `on_lock_lost` which locks other
+  workers took meanwhile.
+* Membership. other_workers() names everybody from whom an answer can be expected.
 """
 
 from __future__ import annotations
@@ -19,96 +24,131 @@ from chatd.model import GroupId, UserId
 
 Topic = int
 
-ABSENT_S = 600.0
-"""A worker that was lost without a word is remembered for so long: it may only be cut off, and alive."""
+LOST_WORKER_KEPT_S = 600.0
+"""How long other_workers() goes on listing a worker that disappeared without leaving and is not known to be dead."""
 
 
 def topic_of_user(user_id: UserId) -> Topic:
-    """Subscribed by the workers where the user has a session."""
+    """Subscribed by every worker where the user has a session."""
     return user_id << 2
 
 
 def topic_of_group(group_id: GroupId) -> Topic:
-    """Subscribed by the workers where a member has a session."""
+    """Subscribed by every worker where a member of the group has a session."""
     return group_id << 2 | 1
 
 
 def topic_of_presence(user_id: UserId) -> Topic:
-    """Subscribed by the workers where somebody watches whether the user is online."""
+    """Subscribed by every worker where somebody watches whether the user is online."""
     return user_id << 2 | 2
 
 
 def topic_of_answer(ref: int) -> Topic:
-    """Subscribed by the worker that has asked the others something, for a while. ref: of 60 bits, its own."""
+    """Subscribed by the worker that asked a question, until it has its answers. ref: a number of at most 60 bits that
+    no other question uses; 0 is EVERYBODY."""
     return ref << 2 | 3
 
+
+EVERYBODY: Topic = topic_of_answer(0)
+"""Subscribed by every worker for as long as it is open (by core, not by the bus)."""
 
 OnMessage = Callable[[Topic, bytes], None]
 OnGap = Callable[[], None]
 OnLockLost = Callable[[int], None]
-EVERYBODY: Topic = topic_of_answer(0)
-"""Subscribed by every worker."""
 
 
 class Bus(Protocol):
-    """All methods are called from the worker's loop."""
+    """One worker's end of the bus. Every method is called from the worker's event loop."""
 
     async def open(self, on_message: OnMessage, on_gap: OnGap, on_lock_lost: OnLockLost) -> None:
-        """Join. on_message: a publish of another worker on a topic subscribed here, in the order that
-        worker published. on_gap: something may have been missed. on_lock_lost: the lock `key` is another worker's now;
-        it is no longer held here, and lock() may ask for it again. All are called from the loop, never inside one
-        of these methods. Raises Unavailable."""
+        """Join the bus. Call once, before anything else.
+
+        on_message(topic, data): another worker published on a topic subscribed here.
+        on_gap(): publishes may have been missed. Reasons that come together are reported once.
+        on_lock_lost(key): another worker holds this lock now. It is no longer held here; lock() may ask for it again.
+
+        The callbacks run from the loop, never inside a method of the bus. Exceptions they raise are logged.
+
+        Raises:
+            Unavailable: the bus cannot be reached; it stays closed.
+        """
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Leave the bus, in at most about two seconds. Everything published before has been handed over to every
+        worker that reads, and all locks are released. Never raises; may be called twice, and without open()."""
+        ...
 
     def publish(self, topic: Topic, data: bytes) -> None:
-        """To every other worker subscribed to topic; never to this one. Leaves at the end of the loop turn,
-        all of a turn to one peer in one write. Never raises, never blocks, bounded memory (overflow = gap there)."""
+        """Send data to every other worker subscribed to the topic; never back to this one.
+
+        Everything published during one turn of the loop leaves in one write per connection at its end. Memory is
+        bounded: what does not fit in the queue is dropped, and the workers that miss it are told of a gap. Never
+        blocks, never raises. Costs microseconds."""
         ...
 
-    def wanted(self, topic: Topic) -> bool:
-        """False only where a publish would reach nobody: then it need not be made."""
+    def has_subscribers(self, topic: Topic) -> bool:
+        """False only if a publish would certainly reach nobody and may be skipped. From memory, one lookup; a bus
+        that cannot know (Redis) answers True."""
         ...
 
     async def subscribe(self, topics: Iterable[Topic]) -> None:
-        """Returns when every publish that starts after now reaches us, on every peer that answers. A peer that
-        does not answer within a second is not waited for; when it answers later, on_gap is called."""
+        """Subscribe to the topics. Afterwards every publish that begins reaches this worker, from every worker that
+        answers. One that does not answer within a second is not waited for; on_gap is called when it does.
+
+        Topics that are subscribed already cost nothing, but their confirmation is waited for. Cancelled, the topics
+        may be subscribed or not: unsubscribe them. Never raises."""
         ...
 
-    def unsubscribe(self, topics: Iterable[Topic]) -> None: ...
+    def unsubscribe(self, topics: Iterable[Topic]) -> None:
+        """Unsubscribe from the topics; those not subscribed are ignored. A publish on its way is not delivered."""
+        ...
 
-    async def elsewhere(self, topics: Collection[Topic]) -> set[Topic]:
-        """Those of the topics that another worker is subscribed to (users online elsewhere). May lag by moments.
-        What cannot be known now (the bus is cut off, or others have not yet returned to it) is answered as it was
-        last seen, else as subscribed: a live user is never shown offline. Never raises; answers within a second."""
+    async def subscribed_elsewhere(self, topics: Collection[Topic]) -> set[Topic]:
+        """Those of the topics that another worker is subscribed to. May lag by moments.
+
+        What cannot be known now (the bus is cut off, or other workers have not come back to it) is answered as last
+        seen, and as subscribed if never seen: a user with a session is never shown as offline. Answers within a
+        second; never raises. Costs a round trip for each server of the bus, nothing on one host."""
         ...
 
     async def lock(self, key: int) -> bool:
-        """Take the lock `key` (>= 0) for this worker; False if another worker holds it. Idempotent here.
-        Exact under races; a holder that is killed loses its locks at once (local) or with its lease (redis).
-        Raises Unavailable when the bus cannot say now, within a second; on_gap is called when it can again."""
+        """Take the lock of `key` (0 or more) for this worker. False: another worker holds it. A lock that this worker
+        holds is granted again. Exact under races.
+
+        Raises:
+            Unavailable: the bus cannot tell now; said within a second. If the lock was taken after all, it is released
+                again; on_gap is called when locks work again.
+        """
         ...
 
-    def unlock(self, key: int) -> None: ...
+    def unlock(self, key: int) -> None:
+        """Release the lock of `key`; one that is not held is ignored. If the bus is cut off, the lock is released when
+        it is back. Never raises."""
+        ...
 
     @property
     def healthy(self) -> bool:
-        """Publishes reach the others and theirs reach us, as far as it was seen within the last five seconds."""
+        """The bus works: publishes reach the other workers and theirs reach this one, as seen within the last five
+        seconds, and other_workers() is complete. A worker that hangs does not make the bus unhealthy: it is still among
+        other_workers(), and whoever asks it something notices that it does not answer."""
         ...
 
     @property
     def name(self) -> str:
-        """This worker's on the bus. No other has it, now or later. Once it is open."""
+        """This worker's name on the bus; no other worker has it, now or later. Valid once the bus is open."""
         ...
 
-    def others(self) -> dict[str, str]:
-        """Every other worker by its name, and what people call the place where it is: the host, or on the bus of one
-        host the worker. Those that were lost less than ABSENT_S ago are among them, unless it is known that they are
-        dead. From memory: cut off, it says who was there."""
+    def other_workers(self) -> dict[str, str]:
+        """Every other worker: its name on the bus -> how to call it to an operator (its host, or on the bus of one host
+        "worker SLOT").
+
+        Includes workers that hang, and those that disappeared less than LOST_WORKER_KEPT_S ago unless they are known to
+        be dead. From memory; while the bus is cut off, as last known."""
         ...
 
     @property
     def round_trip_us(self) -> int:
-        """How long the last canary took, published by this worker to itself; 0 where there is none."""
+        """Microseconds that the latest message published by this worker to itself took; 0 if the bus has no such
+        test (it has none on one host)."""
         ...

@@ -78,7 +78,7 @@ class Delivery:
         """A message this worker has stored (or met again: the doorbell may have been lost the first time)."""
         self.arrived(message)
         topic = topic_of_group(message.group_id) if message.group_id else topic_of_user(message.to_id)
-        if self._bus.wanted(topic):
+        if self._bus.has_subscribers(topic):
             self._bus.publish(topic, bus_messages.encode(bus_messages.Arrived(message)))
 
     def arrived(self, message: Message) -> None:

@@ -1,8 +1,8 @@
 """Who is online, and telling those who watch.
 
 Owns: subscriptions to presence and the notices they cause, at most one per user and second; their end.
-Elsewhere: the index of sessions (core.sessions.hub), sessions of other workers (Bus.elsewhere), "last seen" (store),
-whether a user may be watched at all (core.requests.people).
+Elsewhere: the index of sessions (core.sessions.hub), sessions of other workers (Bus.subscribed_elsewhere), "last seen"
+(store), whether a user may be watched at all (core.requests.people).
 Fails: never; a change that is missed (a worker died, a doorbell was lost) is found by looking again.
 
 A watched user's coming and going is not reported as it happens but looked up once a second where something

@@ -74,7 +74,7 @@ class Servant:
             self.bus.publish(topic, text.encode("latin-1"))
 
     async def do_elsewhere(self, topic: Topic) -> bool:
-        return topic in await self.bus.elsewhere([topic])
+        return topic in await self.bus.subscribed_elsewhere([topic])
 
     async def do_claim(self, keys: list[int]) -> list[int]:
         """Gives way after each claim, so that racing agents interleave on any number of cores."""

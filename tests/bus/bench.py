@@ -43,7 +43,7 @@ async def receive(bus: LocalBus) -> None:
 
     await bus.open(on_message, lambda: None, lambda key: None)
     await bus.subscribe([DATA, DONE])
-    while not await bus.elsewhere([COUNT]):  # noqa: ASYNC110 - nothing tells when it becomes true
+    while not await bus.subscribed_elsewhere([COUNT]):  # noqa: ASYNC110 - nothing tells when it becomes true
         await asyncio.sleep(0.01)
     before = cpu_s()
     bus.publish(COUNT, b"0")

@@ -100,13 +100,13 @@ class BusContract:
         async def scenario(stage: Stage) -> None:
             a, b = await stage.members(2)
             agent = await stage.agent()
-            await eventually(lambda: len(a.bus.others()) == len(b.bus.others()) == 2)
-            assert len({a.bus.name, b.bus.name, *a.bus.others()}) == 3
-            assert all(a.bus.others().values()), "people call it something"
+            await eventually(lambda: len(a.bus.other_workers()) == len(b.bus.other_workers()) == 2)
+            assert len({a.bus.name, b.bus.name, *a.bus.other_workers()}) == 3
+            assert all(a.bus.other_workers().values()), "people call it something"
             await agent.kill()
-            await eventually(lambda: [*a.bus.others()] == [b.bus.name])
+            await eventually(lambda: [*a.bus.other_workers()] == [b.bus.name])
             await b.bus.close()
-            await eventually(lambda: not a.bus.others())
+            await eventually(lambda: not a.bus.other_workers())
 
         play(place, scenario)
 
@@ -287,7 +287,7 @@ class BusContract:
             b.bus.unsubscribe(range(10_000))
             await a.until_sees(1, there=False)
             await a.until_sees(9_999, there=False)
-            assert await a.bus.elsewhere([1, 10, 9_999, 9_990]) == {10, 9_990}
+            assert await a.bus.subscribed_elsewhere([1, 10, 9_999, 9_990]) == {10, 9_990}
 
         play(place, scenario)
 
@@ -298,7 +298,7 @@ class BusContract:
             await a.until_sees(1)
             assert not await b.sees(1)
             assert not await a.sees(2)
-            assert await a.bus.elsewhere([]) == set()
+            assert await a.bus.subscribed_elsewhere([]) == set()
             b.bus.unsubscribe([1])
             await a.until_sees(1, there=False)
 

@@ -58,7 +58,7 @@ class Member(Watcher):
 
     async def sees(self, topic: Topic) -> bool:
         """Whether somebody else is subscribed."""
-        return topic in await self.bus.elsewhere([topic])
+        return topic in await self.bus.subscribed_elsewhere([topic])
 
     async def until_sees(self, topic: Topic, there: bool = True, deadline_s: float = DEADLINE_S) -> None:
         async with asyncio.timeout(deadline_s):

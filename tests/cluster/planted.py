@@ -51,7 +51,7 @@ def unknown_is_offline() -> None:
     from chatd.bus.redis.bus import RedisBus
     from chatd.core.dispatcher import Core
 
-    elsewhere, tick = RedisBus.elsewhere, Core.tick
+    elsewhere, tick = RedisBus.subscribed_elsewhere, Core.tick
 
     async def hasty(self: RedisBus, topics: Any) -> set[int]:
         return await elsewhere(self, topics) if self.healthy else set()
@@ -61,7 +61,7 @@ def unknown_is_offline() -> None:
         if not self._bus.healthy:
             self._presence.gap()
 
-    RedisBus.elsewhere, Core.tick = hasty, curious  # type: ignore[method-assign]
+    RedisBus.subscribed_elsewhere, Core.tick = hasty, curious  # type: ignore[method-assign]
 
 
 def marks_for_everybody() -> None:

@@ -155,7 +155,7 @@ class ExchangeBus:
     def is_routed(self, topic: Topic) -> bool:
         return topic in self.routed or (topic == EVERYBODY and not self.closed)
 
-    def others(self) -> dict[str, str]:
+    def other_workers(self) -> dict[str, str]:
         """Also who is cut off."""
         return {bus.name: f"host{bus.slot}" for bus in self._exchange.buses if bus is not self and not bus.closed}
 
@@ -182,14 +182,14 @@ class ExchangeBus:
         if self.healthy:
             self.routed -= gone
 
-    def wanted(self, topic: Topic) -> bool:
+    def has_subscribers(self, topic: Topic) -> bool:
         return any(topic in bus.routed for bus in self._exchange.buses if bus is not self)
 
-    async def elsewhere(self, topics: Collection[Topic]) -> set[Topic]:
+    async def subscribed_elsewhere(self, topics: Collection[Topic]) -> set[Topic]:
         await self._travel()
         if not self.healthy:
             return {topic for topic in topics if topic in self._seen}
-        return {topic for topic in topics if self.wanted(topic)}
+        return {topic for topic in topics if self.has_subscribers(topic)}
 
     async def lock(self, key: int) -> bool:
         """Cut off on the way there: not asked. Cut off on the way back: nobody here knows what was said."""

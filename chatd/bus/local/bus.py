@@ -132,7 +132,7 @@ class LocalBus:
     def name(self) -> str:
         return self._name
 
-    def others(self) -> dict[str, str]:
+    def other_workers(self) -> dict[str, str]:
         """A worker whose socket refuses is dead, and known to be."""
         return {name: f"worker {name.partition('-')[0]}" for name in self._peers}
 
@@ -153,10 +153,10 @@ class LocalBus:
             else:
                 peer.lossy = True
 
-    def wanted(self, topic: Topic) -> bool:
+    def has_subscribers(self, topic: Topic) -> bool:
         return topic in self._routes
 
-    async def elsewhere(self, topics: Collection[Topic]) -> set[Topic]:
+    async def subscribed_elsewhere(self, topics: Collection[Topic]) -> set[Topic]:
         return {topic for topic in topics if topic in self._routes}
 
     # ------------------------------------------------------------ subscribing

@@ -156,7 +156,7 @@ class RedisBus:
     def name(self) -> str:
         return self._names.own(self._lease.token.hex()).decode()
 
-    def others(self) -> dict[str, str]:
+    def other_workers(self) -> dict[str, str]:
         return {self._names.own(token).decode(): host for token, host in self._membership.hosts().items()}
 
     @property
@@ -185,7 +185,7 @@ class RedisBus:
             len(command), command, len(channel), channel, len(data) + envelope.HEADER_BYTES, self._head, data
         )  # fmt: skip
 
-    def wanted(self, topic: Topic) -> bool:
+    def has_subscribers(self, topic: Topic) -> bool:
         """Nobody here knows."""
         return True
 
@@ -254,8 +254,8 @@ class RedisBus:
             found.setdefault(node, []).append(channel)
         return found
 
-    async def elsewhere(self, topics: Collection[Topic]) -> set[Topic]:
-        return await self._presence.elsewhere(topics) if topics else set()
+    async def subscribed_elsewhere(self, topics: Collection[Topic]) -> set[Topic]:
+        return await self._presence.subscribed_elsewhere(topics) if topics else set()
 
     # ------------------------------------------------------------ marks
 

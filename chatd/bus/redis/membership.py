@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from chatd import log
-from chatd.bus.contract import ABSENT_S
+from chatd.bus.contract import LOST_WORKER_KEPT_S
 from chatd.bus.redis.keys import Names
 from chatd.bus.redis.lease import Lease
 from chatd.bus.redis.node import MOVES, Refusal
@@ -108,8 +108,8 @@ class Membership:
             self._on_gone()
 
     def hosts(self) -> dict[str, str]:
-        """Of all that are here, and of those that have been absent for less than ABSENT_S."""
-        long_ago = self._loop.time() - ABSENT_S
+        """Of all that are here, and of those that have been absent for less than LOST_WORKER_KEPT_S."""
+        long_ago = self._loop.time() - LOST_WORKER_KEPT_S
         self._absent = {token: absent for token, absent in self._absent.items() if absent[1] > long_ago}
         absent = {token: host for token, (host, _) in self._absent.items()}
         return absent | {token: known.worker.host for token, known in self._known.items()}

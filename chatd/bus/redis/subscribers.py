@@ -42,7 +42,7 @@ class Presence:
         """Redis began so recently that workers we never heard of may not have found it again."""
         self.guessed = False
 
-    async def elsewhere(self, topics: Collection[Topic]) -> set[Topic]:
+    async def subscribed_elsewhere(self, topics: Collection[Topic]) -> set[Topic]:
         by_node: dict[Node, dict[bytes, Topic]] = {}
         unknown: set[Topic] = set()
         for topic in topics:

@@ -33,13 +33,13 @@ class Hub:
 
     async def elsewhere(self, user_id: UserId) -> bool:
         """Whether the user has a session on another worker, as the bus knows it."""
-        return bool(await self._bus.elsewhere([topic_of_user(user_id)]))
+        return bool(await self._bus.subscribed_elsewhere([topic_of_user(user_id)]))
 
     async def online(self, user_ids: Iterable[UserId]) -> set[UserId]:
         """Those with a session anywhere; of other workers as the bus knows it. One question to it for all."""
         wanted = set(user_ids)
         away = {topic_of_user(user_id): user_id for user_id in wanted if user_id not in self._users}
-        elsewhere = await self._bus.elsewhere(away.keys()) if away else ()
+        elsewhere = await self._bus.subscribed_elsewhere(away.keys()) if away else ()
         return {user_id for user_id in wanted if user_id in self._users} | {away[topic] for topic in elsewhere}
 
     async def add(self, session: Session, groups: Iterable[GroupId]) -> None:

@@ -3,8 +3,8 @@
 Owns: ending those of this worker, asking every other worker of the host and of the cluster, how long is waited for
 their answers, asking on where one did not answer, the sum. Every session is counted once, by who was first to ask for
 its end.
-Elsewhere: what ends a session (core.sessions.login); who the others are (Bus.others); the operator's order to the
-workers of this host (master.kick).
+Elsewhere: what ends a session (core.sessions.login); who the others are (Bus.other_workers); the operator's order to
+the workers of this host (master.kick).
 Fails: Unavailable from the store, nothing is done then. Who has not answered in time is named, and asked again for
 KEPT_S: a host that was cut off ends the sessions when it is back. It ends those alone that had begun by the time of the
 order: who comes again after it may stay. What is kept dies with this worker.
@@ -21,13 +21,13 @@ from collections.abc import Callable, Coroutine
 from typing import NamedTuple
 
 from chatd import log
-from chatd.bus.contract import ABSENT_S, EVERYBODY, Bus, topic_of_answer
+from chatd.bus.contract import EVERYBODY, LOST_WORKER_KEPT_S, Bus, topic_of_answer
 from chatd.core import bus_messages
 from chatd.core.sessions.login import Logins
 from chatd.model import UserId
 from chatd.store.group_commit import GroupCommit
 
-KEPT_S = ABSENT_S
+KEPT_S = LOST_WORKER_KEPT_S
 """As long as the bus remembers who was lost."""
 _ANSWER_S = 2.5
 """A worker that has just died is known to be dead before this."""
@@ -119,7 +119,7 @@ class Expulsion:
         return Expelled(order.sessions, True, missing, not self._bus.healthy, int(KEPT_S) if kept else 0)
 
     def _missing(self, order: _Order) -> dict[str, str]:
-        return {name: place for name, place in self._bus.others().items() if name not in order.answered}
+        return {name: place for name, place in self._bus.other_workers().items() if name not in order.answered}
 
     def _is_done(self, order: _Order) -> bool:
         """Cut off, one knows only who was there."""

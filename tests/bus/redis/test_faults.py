@@ -349,14 +349,14 @@ class TestWorkers:
             await a.until_sees(5, there=False)
             assert time.monotonic() - stopped < 10
             assert a.gaps == 1
-            assert list(a.bus.others().values()) == [socket.gethostname()], "it may only be cut off"
+            assert list(a.bus.other_workers().values()) == [socket.gethostname()], "it may only be cut off"
             gaps = a.gaps
             b.go_on()
             await b.until_gap()
             await b.until(lambda: b.lost == [1])
             await a.until_gap(gaps)  # it is back: its users are to be looked at again
             assert await a.sees(5)
-            assert len(a.bus.others()) == 1
+            assert len(a.bus.other_workers()) == 1
             assert not await a.bus.lock(2)
             assert await a.bus.lock(1)
             assert await b.call("claim", [1, 2, 3]) == [2, 3]

@@ -125,9 +125,11 @@ class TestCluster:
                     await until_all_arrive(a, b, 5)
                     await b.until_gap(gaps)
                 await asyncio.sleep(0.5)
-            assert await a.bus.elsewhere([*TOPICS, 5000]) == set(TOPICS)
+            assert await a.bus.subscribed_elsewhere([*TOPICS, 5000]) == set(TOPICS)
             gaps = b.gaps
-            assert await b.bus.elsewhere(TOPICS) <= set(TOPICS[:5]), "no more than where somebody may still be coming"
+            assert await b.bus.subscribed_elsewhere(TOPICS) <= set(TOPICS[:5]), (
+                "no more than where somebody may still be coming"
+            )
             await b.until_gap(gaps)  # when it is known, those who were answered so are to ask again
             await none_elsewhere(b)
             b.bus.unsubscribe(TOPICS)
@@ -141,5 +143,5 @@ class TestCluster:
 
 async def none_elsewhere(member: Member) -> None:
     async with asyncio.timeout(10):
-        while await member.bus.elsewhere(TOPICS):  # noqa: ASYNC110 - it can only be asked
+        while await member.bus.subscribed_elsewhere(TOPICS):  # noqa: ASYNC110 - it can only be asked
             await asyncio.sleep(0.01)
