@@ -16,6 +16,10 @@ from chatd.client.frames import Destination, is_number
 from chatd.client.screen import Screen
 from chatd.client.sender import NotDone
 from chatd.client.session import ClientSession, NotLoggedIn
+from chatd.errors import ErrorCode
+
+NOBODY = (ErrorCode.UNKNOWN_RECIPIENT, ErrorCode.UNKNOWN_GROUP, ErrorCode.NOT_A_MEMBER)
+"""A message refused with one of these went to a destination that takes none of ours."""
 
 AskPassword = Callable[[str, bool], Awaitable[str | None]]
 """(prompt, new) -> the password, None if there is none to be had. new: it is being chosen."""
@@ -33,33 +37,35 @@ class ParsedLine(msgspec.Struct, frozen=True):
 
 
 class Command(msgspec.Struct, frozen=True):
-    """needs..takes: how many words; the last takes the rest of the line."""
+    """needs..takes: how many words; the last takes the rest of the line. first_is_name: the first word may stand in
+    double quotes, for a name with spaces."""
 
     verb: str
     arguments: str
     help: str
     needs: int
     takes: int
+    first_is_name: bool = True
 
 
 COMMANDS: dict[str, Command] = {
     command.verb: command
     for command in (
         Command("help", "", "this list", 0, 0),
-        Command("register", "NAME", "make an account; the password is asked for", 1, 2),
+        Command("register", "NAME", "make an account; the password is asked for", 1, 1),
         Command("login", "NAME|ID", "log in; the password is asked for", 1, 2),
         Command("chat", "NAME|ID [TEXT]", "write to somebody; plain lines go there from then on", 1, 2),
         Command("g", "ID [TEXT]", "write to a group; plain lines go there from then on", 1, 2),
-        Command("say", "TEXT", "write a line that looks like a command", 1, 1),
-        Command("friends", "", "your friends, and who is there", 0, 0),
+        Command("say", "TEXT", "write a line that looks like a command", 1, 1, first_is_name=False),
+        Command("friends", "", "your friends, and who is online", 0, 0),
         Command("addfriend", "ID|NAME", "ask somebody to be your friend", 1, 1),
-        Command("accept", "ID|NAME", "say yes to who has asked you", 1, 1),
-        Command("refuse", "ID|NAME", "say no", 1, 1),
+        Command("accept", "ID|NAME", "accept a friend request", 1, 1),
+        Command("refuse", "ID|NAME", "refuse a friend request", 1, 1),
         Command("groups", "", "your groups and their members", 0, 0),
         Command("creategroup", "NAME [DESCRIPTION]", "make a group", 1, 2),
         Command("joingroup", "ID", "join a group", 1, 1),
-        Command("logout", "", "log out, and stay here", 0, 0),
-        Command("quit", "", "log out and leave", 0, 0),
+        Command("logout", "", "log out without leaving chat", 0, 0),
+        Command("quit", "", "log out and leave chat", 0, 0),
     )
 }
 
@@ -87,10 +93,32 @@ def understand(line: str) -> ParsedLine:
     command = COMMANDS.get(verb)
     if command is None:
         raise Usage(f"there is no /{verb}; /help lists what there is")
-    words = tuple(rest.split(maxsplit=command.takes - 1)) if command.takes else ()
+    words = _split(command, rest) if command.takes else ()
     if len(words) < command.needs:
         raise Usage(usage(command))
     return ParsedLine(verb, words)
+
+
+def _split(command: Command, rest: str) -> tuple[str, ...]:
+    """The words after the verb. Raises Usage for a name without its closing quote, and for too many words."""
+    if not command.first_is_name:
+        return tuple(rest.split(maxsplit=command.takes - 1))
+    name, rest = rest.lstrip(), ""
+    if name.startswith('"'):
+        name, quote, rest = name[1:].partition('"')
+        if not (quote and name):
+            raise Usage(f'{usage(command)}: a name in quotes ends with "')
+    else:
+        name, _, rest = name.partition(" ")
+    rest = rest.lstrip()
+    if rest and command.takes == 1:
+        raise Usage(f'{usage(command)}: a name with spaces stands in quotes, as in /{command.verb} "{name} {rest}"')
+    return tuple(word for word in (name, rest) if word)
+
+
+def quoted(name: str) -> str:
+    """The name as one word of a line."""
+    return f'"{name}"' if " " in name else name
 
 
 def usage(command: Command) -> str:
@@ -100,11 +128,15 @@ def usage(command: Command) -> str:
 class Commands:
     def __init__(self, session: ClientSession, screen: Screen, ask_password: AskPassword) -> None:
         self.selected: Destination | None = None
+        """Where plain lines go."""
+        self._selected_before: Destination | None = None
+        """Where they went before; they go there again when `selected` turns out not to exist."""
         self.login_failed = False
         """The last login was refused, or something was asked for that needs one."""
         self._session = session
         self._screen = screen
         self._ask_password = ask_password
+        session.sender.on_refused = self._on_refused
         self._verbs: dict[str, Callable[[Sequence[str]], Awaitable[None]]] = {
             "help": self._help,
             "register": self._register,
@@ -149,14 +181,14 @@ class Commands:
         name = words[0]
         password = await self._password(words, new=True)
         number = await self._session.register(name, password)
-        self._screen.notice(f"registered {name}, your number is {number}; now: /login {name}")
+        self._screen.notice(f"registered {name}, your number is {number}; now: /login {quoted(name)}")
 
     async def _login(self, words: Sequence[str]) -> None:
         password = await self._password(words, new=False)
         self.login_failed = True
         await self._session.login(words[0], password)
         self.login_failed = False
-        self.selected = None
+        self.selected = self._selected_before = None
 
     async def _password(self, words: Sequence[str], new: bool) -> str:
         password = words[1] if len(words) > 1 else await self._ask_password(f"password of {words[0]}: ", new)
@@ -168,7 +200,7 @@ class Commands:
     async def _logout(self, words: Sequence[str]) -> None:
         was = self._session.user
         await self._session.logout()
-        self.selected = None
+        self.selected = self._selected_before = None
         self._screen.notice("logged out" if was else "not logged in")
 
     # ------------------------------------------------------------ messages
@@ -185,17 +217,31 @@ class Commands:
 
     async def _write(self, to: Destination, words: Sequence[str]) -> None:
         self._session.require_login()
-        self.selected = to
+        if to != self.selected:
+            self.selected, self._selected_before = to, self.selected
         if len(words) > 1:
             self._session.send(to, words[1])
         else:
             self._screen.notice(f"what you write now goes to {to}")
         self._screen.status()
 
+    def _on_refused(self, to: Destination, errno: int) -> None:
+        """The server has refused a message for good. Plain lines do not go on to nobody."""
+        if errno not in NOBODY:
+            return
+        if to == self._selected_before:
+            self._selected_before = None
+        if to != self.selected:
+            return
+        self.selected, self._selected_before = self._selected_before, None
+        now = f"to {self.selected} again" if self.selected else "nowhere until the next /chat or /g"
+        self._screen.notice(f"what you write now goes {now}")
+        self._screen.status()
+
     async def _say(self, words: Sequence[str]) -> None:
         self._session.require_login()
         if self.selected is None:
-            raise Usage("to whom? /chat NAME TEXT first, or /help")
+            raise Usage("nobody is selected: /chat NAME TEXT first, or /help")
         self._session.send(self.selected, words[0])
 
     # ------------------------------------------------------------ friends and groups
@@ -205,7 +251,9 @@ class Commands:
         for friend in sorted(contacts.friends.values(), key=lambda friend: (not friend.online, friend.name)):
             self._screen.notice(f"{friend.name}({friend.id}) {'online' if friend.online else 'offline'}")
         for user_id, name in contacts.requests.items():
-            self._screen.notice(f"{name or 'somebody'}({user_id}) asks: /accept {user_id} or /refuse {user_id}")
+            self._screen.notice(
+                f"{name or 'somebody'}({user_id}) asks to be your friend: /accept {user_id} or /refuse {user_id}"
+            )
         if not contacts.friends and not contacts.requests:
             self._screen.notice("no friends yet: /addfriend ID")
 

@@ -7,7 +7,6 @@ Fails: BadFrame for a frame that is no message of this wire; an unknown msgid is
 from __future__ import annotations
 
 import enum
-import re
 from typing import TypeVar
 
 import msgspec
@@ -85,7 +84,7 @@ class FriendRequestNotice(msgspec.Struct, frozen=True):
 
 
 class FriendReplyNotice(msgspec.Struct, frozen=True):
-    """accepted: None where the server does not say it other than in `text`."""
+    """accepted: None from a server that says it only in `text`."""
 
     sender_id: int
     sender_name: str
@@ -153,32 +152,26 @@ class _ChatFrame(msgspec.Struct):
 
 
 class _FriendRequestFrame(msgspec.Struct, rename={"sender_id": "from"}):
+    """name: given in streaming mode; the legacy server has only the text."""
+
     sender_id: int
     msg: str = ""
+    name: str = ""
 
     def event(self) -> Event:
-        return FriendRequestNotice(self.sender_id, _name_in(self.msg, self.sender_id), self.msg)
+        return FriendRequestNotice(self.sender_id, self.name, self.msg)
 
 
 class _FriendReplyFrame(msgspec.Struct, rename={"sender_id": "from"}):
+    """name, flag: given in streaming mode; the legacy server has only the text."""
+
     sender_id: int
     msg: str = ""
+    name: str = ""
+    flag: bool | None = None
 
     def event(self) -> Event:
-        name = _name_in(self.msg, self.sender_id)
-        verdict = _VERDICT.fullmatch(self.msg) if name else None
-        return FriendReplyNotice(self.sender_id, name, self.msg, None if verdict is None else verdict[1] == "accepted")
-
-
-# The wire has no field for the name of who asks or answers, nor for the answer: chatd's text has.
-_NAMED = re.compile(r"(\S+) \((\d+)\) .*", re.DOTALL)
-_VERDICT = re.compile(r"\S+ \(\d+\) has (accepted|refused) your friend request")
-
-
-def _name_in(text: str, user_id: int) -> str:
-    """The name in `NAME (ID) ...`; "" where the text is another."""
-    match = _NAMED.fullmatch(text)
-    return match[1] if match and match[2] == str(user_id) else ""
+        return FriendReplyNotice(self.sender_id, self.name, self.msg, self.flag)
 
 
 class _PersonFrame(msgspec.Struct):

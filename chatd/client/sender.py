@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from chatd.client.connection import Backoff
-from chatd.client.frames import ErrorAnswer, PendingMessage
+from chatd.client.frames import Destination, ErrorAnswer, PendingMessage
 from chatd.client.memory import Memory, Notice
 from chatd.client.outbox import Outbox
 from chatd.errors import MEANINGS
@@ -36,6 +36,8 @@ class Sender:
         self.refused = 0
         """Messages refused for good, since the start."""
         self.memory = Memory(0, None, notice)
+        self.on_refused: Callable[[Destination, int], None] = lambda to, errno: None
+        """Told where a message went that is refused for good, and the error code."""
         self._answer_s = answer_s
         self._give_up = give_up
         self._notice = notice
@@ -104,6 +106,7 @@ class Sender:
             return
         self.refused += 1
         self._notice(f"not sent to {message.to}: {refusal.text or 'refused'}: {message.text}")
+        self.on_refused(message.to, refusal.errno)
         self.acknowledged(message.fp)
 
     def _next(self) -> None:

@@ -17,7 +17,7 @@ from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.patch_stdout import patch_stdout
 
-from chatd.client.commands import COMMANDS
+from chatd.client.commands import COMMANDS, Usage, quoted, understand
 from chatd.client.frames import Chat
 from chatd.client.screen import clean, origin
 
@@ -35,7 +35,13 @@ NAMES_OF_USERS = frozenset(("chat", "addfriend", "accept", "refuse"))
 
 def without_password(line: str) -> str:
     """The line as it may be kept: `/login NAME PASSWORD` loses its password."""
-    return " ".join(line.split()[:2]) if line.startswith(SECRET) else line
+    if not line.startswith(SECRET):
+        return line
+    verb = line.split(maxsplit=1)[0]
+    try:
+        return f"{verb} {quoted(understand(line).words[0])}"
+    except Usage:
+        return verb
 
 
 class CarefulHistory(FileHistory):
@@ -58,7 +64,8 @@ class NameCompleter(Completer):
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         verb, space, word = document.text_before_cursor.partition(" ")
-        if not verb.startswith("/") or " " in word:
+        is_open_quote = word.startswith('"') and '"' not in word[1:]
+        if not verb.startswith("/") or (" " in word and not is_open_quote):
             return
         choices = self._words_for(verb[1:]) if space else (f"/{name}" for name in COMMANDS)
         typed = word if space else verb
@@ -71,7 +78,7 @@ class NameCompleter(Completer):
         if verb in ("accept", "refuse"):
             return map(str, contacts.requests)
         if verb in NAMES_OF_USERS:
-            return contacts.names()
+            return map(quoted, contacts.names())
         return map(str, contacts.groups) if verb == "g" else ()
 
 

@@ -211,7 +211,7 @@ class SmallServer:
 
     def _request_frame(self, sender: Account, to: Account) -> Frame:
         text = f"{sender.name} ({sender.id}) asks to be your friend"
-        return {"msgid": 7, "msg": text, "from": sender.id, "toid": to.id}
+        return {"msgid": 7, "msg": text, "from": sender.id, "toid": to.id, "name": sender.name}
 
     def _request(self, peer: Peer, sender: Account, frame: Frame) -> None:
         to = self.accounts.get(frame["friendid"])
@@ -230,7 +230,7 @@ class SmallServer:
         verb = "accepted" if frame["flag"] else "refused"
         if to.peer:
             text = f"{account.name} ({account.id}) has {verb} your friend request"
-            to.peer.say(8, msg=text, toid=to.id, **{"from": account.id})
+            to.peer.say(8, msg=text, toid=to.id, name=account.name, flag=frame["flag"], **{"from": account.id})
 
     def _create(self, peer: Peer, account: Account, frame: Frame) -> None:
         group = self.group(frame["groupname"], account)

@@ -18,17 +18,21 @@ HEARD = [
     ),
     ({"msgid": 11, "id": 2, "name": "bob", "groupid": 3, "msg": "hi", "time": "t"}, Chat(2, "bob", 0, 3, "hi", "t", 0)),
     (
-        {"msgid": 7, "msg": "bob (2) asks to be your friend", "from": 2, "toid": 1},
-        frames.FriendRequestNotice(2, "bob", "bob (2) asks to be your friend"),
+        {"msgid": 7, "msg": "bob b (2) asks to be your friend", "from": 2, "toid": 1, "name": "bob b"},
+        frames.FriendRequestNotice(2, "bob b", "bob b (2) asks to be your friend"),
     ),
     ({"msgid": 7, "msg": "eve (2) asks", "from": 3, "toid": 1}, frames.FriendRequestNotice(3, "", "eve (2) asks")),
     (
-        {"msgid": 8, "msg": "bob (2) has accepted your friend request", "from": 2, "toid": 1},
-        frames.FriendReplyNotice(2, "bob", "bob (2) has accepted your friend request", True),
+        {"msgid": 8, "msg": "in any language", "from": 2, "toid": 1, "name": "bob b", "flag": True},
+        frames.FriendReplyNotice(2, "bob b", "in any language", True),
     ),
     (
-        {"msgid": 8, "msg": "bob (2) has refused your friend request", "from": 2, "toid": 1},
-        frames.FriendReplyNotice(2, "bob", "bob (2) has refused your friend request", False),
+        {"msgid": 8, "msg": "in any language", "from": 2, "toid": 1, "name": "bob", "flag": False},
+        frames.FriendReplyNotice(2, "bob", "in any language", False),
+    ),
+    (
+        {"msgid": 8, "msg": "bob (2) has accepted your friend request", "from": 2, "toid": 1},
+        frames.FriendReplyNotice(2, "", "bob (2) has accepted your friend request", None),
     ),
     ({"msgid": 8, "msg": "no", "from": 2, "toid": 1}, frames.FriendReplyNotice(2, "", "no", None)),
     ({"msgid": 5, "errno": 0, "id": 4}, frames.RegisterAnswer(0, "", 4)),

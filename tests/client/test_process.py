@@ -143,9 +143,9 @@ def test_a_line_that_is_far_too_long_is_refused_and_the_next_goes_on(tmp_path: P
         ("/chat bob x\n", 1, "# not logged in: /login NAME first"),
         ("/login alice wrong\n/login alice pw\n", 0, "# logged in as alice(1)"),
         ("/login alice pw\n/chat nobody x\n", 3, "# not sent to nobody: no such user: x"),
-        ("/login alice pw\nhello\n", 0, "# to whom? /chat NAME TEXT first, or /help"),
+        ("/login alice pw\nhello\n", 0, "# nobody is selected: /chat NAME TEXT first, or /help"),
         ("/login alice pw\n/fly\n", 0, "# there is no /fly; /help lists what there is"),
-        ("help\n", 0, "# /quit                            log out and leave"),
+        ("help\n", 0, "# /quit                            log out and leave chat"),
         ("", 0, ""),
     ],
 )
@@ -277,7 +277,7 @@ def test_what_is_typed_ahead_is_not_echoed_and_not_lost(tmp_path: Path) -> None:
         server.deaf = True
         async with terminal(tmp_path, address) as person:
             await person.sees("chat>")
-            person.type("/register x pw\r")
+            person.type("/register x\rpw\rpw\r")
             await until(lambda: server.unheard == 1)
             person.type("/login alice\rs3cret\r/chat alice to myself\r\x04")
             server.deaf = False

@@ -109,6 +109,42 @@ def test_written_while_the_server_is_away_is_delivered_when_it_is_back(tmp_path:
     play(scenario)
 
 
+def test_plain_lines_do_not_go_on_to_somebody_who_does_not_exist(tmp_path: Path) -> None:
+    async def scenario(server: SmallServer) -> None:
+        server.account("alice")
+        server.account("bob")
+        async with client(server.port, tmp_path) as alice:
+            await alice.do("/login alice", "/chat bob one", "/chat carol two")
+            await alice.notices("what you write now goes to bob again")
+            await alice.do("three", "/logout", "/login alice", "/chat carol")
+            await alice.do("four")
+            await alice.notices("what you write now goes nowhere until the next /chat or /g")
+            await alice.do("five")
+            await alice.notices("nobody is selected")
+            assert await alice.session.settle()
+            assert server.texts() == ["one", "three"]
+
+    play(scenario)
+
+
+def test_a_name_with_spaces_works_everywhere(tmp_path: Path) -> None:
+    async def scenario(server: SmallServer) -> None:
+        async with client(server.port, tmp_path / "a") as ann, client(server.port, tmp_path / "b") as bob:
+            await ann.do('/register "ann a"', '/login "ann a"')
+            await bob.do('/register "bob b"', '/login "bob b"')
+            await ann.do('/chat "bob b" hello', "/addfriend 2")
+            await bob.shows("ann a(1): hello")
+            await bob.notices("ann a (1) asks to be your friend")
+            await bob.do('/accept "ann a"', '/chat "ann a" hello yourself')
+            await ann.shows("bob b(2): hello yourself")
+            await ann.notices("has accepted your friend request")
+            assert ann.session.contacts.friends[2].name == "bob b"
+            await bob.do("/friends")
+            await bob.notices("ann a(1) online")
+
+    play(scenario)
+
+
 def test_given_again_is_not_shown_again(tmp_path: Path) -> None:
     async def scenario(server: SmallServer) -> None:
         alice, bob = server.account("alice"), server.account("bob")
