@@ -2,14 +2,57 @@
 
 Codecs (wire.*) turn bytes into Commands and Events into bytes; core.dispatcher has one handler per Command.
 `claimed` is who the packet says it is from: None when the wire has no such field or it is to be ignored.
+
+WireTraits says in which ways wires differ that core must know: core never asks which wire a peer speaks.
 """
 
 from __future__ import annotations
+
+import enum
 
 import msgspec
 
 from chatd.errors import ErrorCode
 from chatd.model import Friend, FriendRequest, Group, GroupId, Message, User, UserId
+
+# ---------------------------------------------------------------- differences between wires
+
+
+class DuplicateLogin(enum.Enum):
+    """What happens when a user who has a session on a wire logs in on the same wire again, from another connection."""
+
+    REFUSE_NEW = enum.auto()
+    """The session stays, the login is refused with ALREADY_LOGGED_IN."""
+
+    LATER_LOGIN_WINS = enum.auto()
+    """The login with the later first_login_time stays, the other is kicked (core.sessions.exclusive)."""
+
+
+class WireTraits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How the clients of one wire behave, as far as core must know. Given by the codec (wire.contract.Codec.traits)."""
+
+    acknowledges: bool
+    """The client acknowledges each message with an Acknowledge command. Otherwise a message counts as delivered when
+    the peer's kernel has acknowledged its bytes."""
+
+    server_texts: bool
+    """The wire carries ServerMessage: answers to requests, and notices. Otherwise friend requests and their answers are
+    sent as events of their own, and other notices are not sent."""
+
+    lists_contacts: bool
+    """The login answer contains the user's friends and groups."""
+
+    duplicate_login: DuplicateLogin
+
+    repeats_login: bool
+    """The client may log in again on a connection where it is logged in, as the same user, and is told it succeeded."""
+
+    refusal_closes: bool
+    """The connection is closed after a refused login, and after a command that needs a login and came before it."""
+
+    logout_closes: bool
+    """The connection is closed after Logout. Otherwise it stays open for another login."""
+
 
 # ---------------------------------------------------------------- commands
 

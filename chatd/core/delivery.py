@@ -11,23 +11,20 @@ the same place: catch_up(), which reads from the store what the session misses (
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Iterable
 from functools import partial
 
-from chatd import log
-from chatd.bus.contract import Bus, topic_of_group, topic_of_user
-from chatd.config.schema import Config, LimitOptions
+from chatd.bus.contract import topic_of_group, topic_of_user
+from chatd.config.schema import LimitOptions
 from chatd.core import bus_messages
-from chatd.core.sessions.hub import Hub
+from chatd.core.services import Services
 from chatd.core.sessions.session import Cursor, InFlight, Receipt, Session
 from chatd.errors import Unavailable
 from chatd.model import ConversationId, Message, Seq, UserId
 from chatd.protocol import Deliver, ServerMessage
 from chatd.store.contract import Tables, Waiting
-from chatd.store.group_commit import GroupCommit
 
 _HOLD_S = 0.1
 """An early message waits this long for the one before it (another worker's) until the store is asked."""
@@ -54,21 +51,18 @@ def fp_of(message: Message) -> str:
 
 
 class Delivery:
-    def __init__(
-        self, hub: Hub, bus: Bus, store: GroupCommit, config: Callable[[], Config], loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self._hub = hub
-        self._bus = bus
-        self._store = store
-        self._config = config
-        self._loop = loop
-        self._tasks: set[asyncio.Task[None]] = set()
+    def __init__(self, services: Services) -> None:
+        self._hub = services.hub
+        self._bus = services.bus
+        self._store = services.store
+        self._config = services.config
+        self._loop = services.loop
+        self._background = services.background
         self._resending: set[Session] = set()
         self._receiving: set[Session] = set()
         self._behind: set[Session] = set()
         self._gap: dict[Session, None] = {}
         self._gap_slice = _GAP_SLICE
-        self._log = log.get()
         self.given = 0
         """Messages given to clients, total."""
 
@@ -295,18 +289,7 @@ class Delivery:
             return
         session.buffer = [] if early is None else [early]
         session.behind = False
-        self.later(self._catch_up(session, early is None))
-
-    def later(self, work: Coroutine[None, None, None]) -> None:
-        """Run beside everything else; owned here."""
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done_later)
-
-    def _done_later(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.error("bug", exc_info=error)
+        self._background.start(self._catch_up(session, early is None))
 
     async def _catch_up(self, session: Session, whole: bool) -> None:
         """whole: also what another session of the user has acknowledged and this one was not given."""

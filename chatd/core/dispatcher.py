@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from chatd import log
+from chatd.background import BackgroundTasks
 from chatd.bus.contract import EVERYBODY, Bus, Topic
 from chatd.config.schema import Config
 from chatd.core import bus_messages
@@ -32,13 +33,13 @@ from chatd.core.requests.groups import GroupRequests
 from chatd.core.requests.history import HistoryRequests
 from chatd.core.requests.notices import Notices
 from chatd.core.requests.people import Parts, PeopleRequests
+from chatd.core.services import Services
 from chatd.core.sessions.hub import Hub
 from chatd.core.sessions.kick import Expulsion
-from chatd.core.sessions.login import Logins
+from chatd.core.sessions.login import Listeners, Logins
 from chatd.core.sessions.query import Roll
 from chatd.core.sessions.session import Peer, Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, Refused, Unavailable
-from chatd.model import Protocol
 from chatd.protocol import (
     Acknowledge,
     AddFriend,
@@ -91,20 +92,28 @@ class Core:
         self._log = log.get()
         self.store = GroupCommit(tables, loop, row, self._results, readers)
         self.hub = Hub(bus)
-        self.delivery = Delivery(self.hub, bus, self.store, config, loop)
-        self.plugins = PluginPipeline(plugins, self.hub, self.store, config, loop)
+        self._background = BackgroundTasks(loop)
+        services = Services(
+            store=self.store,
+            bus=bus,
+            hub=self.hub,
+            loop=loop,
+            config=config,
+            log=self._log,
+            background=self._background,
+        )
+        self.delivery = Delivery(services)
+        self.plugins = PluginPipeline(plugins, services)
         self._messages = Messages(self.delivery, config, self.plugins.stored())
         self._accounts = Accounts(self.store, config)
         notices = Notices(self.delivery)
-        self._presence = Presence(self.hub, bus, notices, self.store, config, self.delivery.later)
-        self.logins = Logins(
-            self._accounts, self.hub, bus, self.delivery, notices, self._presence, self.store, config, self.plugins
-        )
-        self._friends = Friends(self.store, self.hub, bus, notices, self._presence, config)
-        self._groups = Groups(self.store, self.hub, bus, self.delivery, notices, self._presence, config)
-        self._history = HistoryRequests(self.store, self.hub, bus, notices, config)
+        self._presence = Presence(services, notices)
+        self.logins = Logins(services, self._accounts, self.delivery, Listeners(notices, self._presence, self.plugins))
+        self._friends = Friends(services, notices, self._presence)
+        self._groups = Groups(services, self.delivery, notices, self._presence)
+        self._history = HistoryRequests(services, notices)
         self._roll = Roll(self.hub, bus)
-        self.expulsion = Expulsion(bus, self.store, self.logins, self.delivery.later)
+        self.expulsion = Expulsion(services, self.logins)
         people = PeopleRequests(
             Parts(self.store, self.hub, self._friends, self._presence, self._accounts, self.logins, self._roll, config)
         )
@@ -197,7 +206,7 @@ class Core:
 
     def _failed(self, peer: Peer, command: Command, code: int, text: str) -> None:
         peer.push(Failed(code, text, command))
-        if type(command) is Login and peer.protocol is Protocol.MOBILEIMSDK and peer.session is None:
+        if type(command) is Login and peer.traits.refusal_closes and peer.session is None:
             peer.close(Disconnect.LOGIN_REFUSED)
 
     def _bug(self, peer: Peer, command: Command, error: Exception) -> None:
@@ -225,7 +234,7 @@ class Core:
 
     def _not_logged_in(self, peer: Peer, command: Command) -> None:
         peer.push(Failed(ErrorCode.NOT_LOGGED_IN, MEANINGS[ErrorCode.NOT_LOGGED_IN].text, command))
-        if peer.protocol is Protocol.MOBILEIMSDK:
+        if peer.traits.refusal_closes:
             peer.close(Disconnect.NOT_LOGGED_IN)
 
     # ---------------------------------------------------------------- handlers
@@ -240,10 +249,10 @@ class Core:
         peer.push(Failed(command.code, command.text, command, command.ref))
 
     def _logout(self, peer: Peer, command: Logout) -> None:
-        if peer.protocol is Protocol.CHATSERVER:
-            self.logins.left(peer)
-        else:
+        if peer.traits.logout_closes:
             peer.close(Disconnect.LOGGED_OUT)
+        else:
+            self.logins.left(peer)
 
     async def _register(self, peer: Peer, command: Register) -> None:
         peer.push(Registered(await self._accounts.register(command)))
@@ -279,7 +288,7 @@ class Core:
             case bus_messages.Verdict():
                 self.logins.locks.verdict(signal)
             case bus_messages.GroupJoined():
-                self.delivery.later(self._groups.joined(signal))
+                self._background.start(self._groups.joined(signal))
             case bus_messages.GroupLeft():
                 self._groups.left(signal)
             case bus_messages.GroupNews():
@@ -308,7 +317,7 @@ class Core:
         self._rounds += 1
         if self._rounds % _PROBE_ROUNDS == 0 and not self._probing:
             self._probing = True
-            self.delivery.later(self._probe())
+            self._background.start(self._probe())
 
     async def _probe(self) -> None:
         """Whether the store answers is to be known also where nobody asks it anything."""

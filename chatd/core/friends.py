@@ -9,19 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from chatd.bus.contract import Bus, topic_of_user
-from chatd.config.schema import Config
+from chatd.bus.contract import topic_of_user
 from chatd.core import bus_messages
 from chatd.core.change import Change
 from chatd.core.presence import Presence
 from chatd.core.requests.notices import Notices
-from chatd.core.sessions.hub import Hub
+from chatd.core.services import Services
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused
 from chatd.model import FriendRequest, User, UserId
 from chatd.protocol import AddFriend, AnswerFriend, FriendAnswered, FriendRequested
 from chatd.store.contract import Tables
-from chatd.store.group_commit import GroupCommit
 
 Find = Callable[[Tables], User]
 """Whom a request names, looked up in its own transaction. Raises Refused UNKNOWN_RECIPIENT."""
@@ -38,21 +36,13 @@ def by_id(user_id: UserId) -> Find:
 
 
 class Friends:
-    def __init__(
-        self,
-        store: GroupCommit,
-        hub: Hub,
-        bus: Bus,
-        notices: Notices,
-        presence: Presence,
-        config: Callable[[], Config],
-    ) -> None:
-        self._store = store
-        self._hub = hub
-        self._bus = bus
+    def __init__(self, services: Services, notices: Notices, presence: Presence) -> None:
+        self._store = services.store
+        self._hub = services.hub
+        self._bus = services.bus
+        self._config = services.config
         self._notices = notices
         self._presence = presence
-        self._config = config
 
     async def add(self, session: Session, command: AddFriend) -> None:
         await self.asking(session.user, by_id(command.user_id)).apply(self._store)

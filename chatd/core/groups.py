@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
-from chatd.bus.contract import Bus, topic_of_group, topic_of_user
-from chatd.config.schema import Config
+from chatd.bus.contract import topic_of_group, topic_of_user
 from chatd.core import bus_messages
 from chatd.core.change import Change
 from chatd.core.delivery import Delivery
 from chatd.core.friends import Find
 from chatd.core.presence import Presence
 from chatd.core.requests.notices import Notices, notice, of_group, of_user
-from chatd.core.sessions.hub import Hub
+from chatd.core.services import Services
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import Group, GroupId, Role, User, UserId
 from chatd.protocol import CreateGroup, GroupReady, JoinGroup
 from chatd.store.contract import Left, Tables
-from chatd.store.group_commit import GroupCommit
 
 _DESCRIPTION_CHARS = 200
 _RETRY_S = 1.0
@@ -34,23 +32,15 @@ _AT_ONCE = 50
 
 
 class Groups:
-    def __init__(
-        self,
-        store: GroupCommit,
-        hub: Hub,
-        bus: Bus,
-        delivery: Delivery,
-        notices: Notices,
-        presence: Presence,
-        config: Callable[[], Config],
-    ) -> None:
-        self._store = store
+    def __init__(self, services: Services, delivery: Delivery, notices: Notices, presence: Presence) -> None:
+        self._store = services.store
+        self._hub = services.hub
+        self._bus = services.bus
+        self._config = services.config
+        self._background = services.background
         self._delivery = delivery
-        self._hub = hub
-        self._bus = bus
         self._notices = notices
         self._presence = presence
-        self._config = config
         self._stale: set[Session] = set()
 
     # ---------------------------------------------------------------- commands of the chatserver wire
@@ -170,7 +160,7 @@ class Groups:
     def gap(self) -> None:
         """Signals may have been missed: read the memberships of this worker's sessions again."""
         if not self._stale:
-            self._delivery.later(self._reread())
+            self._background.start(self._reread())
         self._stale.update(self._hub.sessions())
 
     async def _reread(self) -> None:

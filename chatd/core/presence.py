@@ -15,20 +15,18 @@ a membership has ended, or something was missed. While the store does not answer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Iterable
 from functools import partial
 from itertools import islice
 
-from chatd.bus.contract import Bus, Topic, topic_of_presence
-from chatd.config.schema import Config
+from chatd.bus.contract import Topic, topic_of_presence
 from chatd.core import bus_messages
 from chatd.core.requests.notices import Notices, notice, of_user
-from chatd.core.sessions.hub import Hub
+from chatd.core.services import Services
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import User, UserId
 from chatd.store.contract import Tables
-from chatd.store.group_commit import GroupCommit
 
 _AGAIN_S = 3
 """Everybody watched is looked up at least this often,"""
@@ -53,24 +51,15 @@ class _Watched:
 
 
 class Presence:
-    def __init__(
-        self,
-        hub: Hub,
-        bus: Bus,
-        notices: Notices,
-        store: GroupCommit,
-        config: Callable[[], Config],
-        later: Callable[[Coroutine[None, None, None]], None],
-    ) -> None:
-        """later: runs what it is given beside everything else."""
-        self._hub = hub
-        self._bus = bus
+    def __init__(self, services: Services, notices: Notices) -> None:
+        self._hub = services.hub
+        self._bus = services.bus
+        self._store = services.store
+        self._config = services.config
+        self._background = services.background
         self._notices = notices
-        self._store = store
-        self._config = config
         self._watched: dict[UserId, _Watched] = {}
         self._look_at: set[UserId] = set()
-        self._later = later
         self._looking = False
 
     async def watch(self, session: Session, users: Iterable[User], limit: int) -> dict[UserId, bool]:
@@ -165,7 +154,7 @@ class Presence:
             look_at.add(user_id)
         if look_at:
             self._looking = True
-            self._later(self._look(look_at))
+            self._background.start(self._look(look_at))
 
     async def _look(self, look_at: set[UserId]) -> None:
         try:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Protocol as Contract
 
 from chatd import log
+from chatd.background import BackgroundTasks
 from chatd.config import urls
 from chatd.config.schema import Config, ListenerOptions
 from chatd.config.urls import shown
@@ -111,7 +112,7 @@ class Server:
         self._row = rows[slot]
         self._listeners: list[Listener] = []
         self._dirty: list[Connection] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks(loop)
         self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _RESERVED_FDS
         self.budget = _ANY
         """Commands a connection may have sent and not yet earned back (limits.commands_per_s)."""
@@ -221,15 +222,8 @@ class Server:
     # ---------------------------------------------------------------- looking after
 
     def run(self, work: Coroutine[None, None, None]) -> None:
-        """A task owned here; what it raises is a bug and logged."""
-        task = self.loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ran)
-
-    def _ran(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.error("bug", exc_info=error)
+        """Run `work` in the background."""
+        self._background.start(work)
 
     def dirty(self, connection: Connection) -> None:
         """Flush the connection at the end of this turn."""

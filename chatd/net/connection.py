@@ -26,7 +26,7 @@ from chatd.config.schema import LEAST_OUTBOX_BYTES
 from chatd.core.sessions.session import Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, WireError
 from chatd.model import Protocol
-from chatd.protocol import Command, Event, Failed, LoginAccepted
+from chatd.protocol import Command, Event, Failed, LoginAccepted, WireTraits
 from chatd.wire.contract import Codec
 
 if TYPE_CHECKING:
@@ -147,6 +147,10 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
 
     # ---------------------------------------------------------------- bytes out
+
+    @property
+    def traits(self) -> WireTraits:
+        return self.codec.traits
 
     @property
     def text_bytes(self) -> int:

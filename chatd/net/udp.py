@@ -28,7 +28,7 @@ from chatd.errors import MEANINGS, Disconnect, ErrorCode, WireError
 from chatd.model import Protocol
 from chatd.net.pktinfo import Address, Source, Ways
 from chatd.net.rate_limit import Strangers
-from chatd.protocol import Command, Draining, Echo, Echoed, Event, Failed, Login, LoginAccepted
+from chatd.protocol import Command, Draining, Echo, Echoed, Event, Failed, Login, LoginAccepted, WireTraits
 from chatd.wire.contract import Codec
 
 if TYPE_CHECKING:
@@ -306,6 +306,10 @@ class UdpPeer:
             self._serve(self.waiting.popleft())
 
     # ---------------------------------------------------------------- datagrams out
+
+    @property
+    def traits(self) -> WireTraits:
+        return self.codec.traits
 
     @property
     def text_bytes(self) -> int:

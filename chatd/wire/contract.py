@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from chatd.protocol import Command, Event, LoginAccepted
+from chatd.protocol import Command, Event, LoginAccepted, WireTraits
 
 
 class Codec(Protocol):
@@ -18,6 +18,11 @@ class Codec(Protocol):
 
     An idle codec must be small (10,000 idle connections are a benchmark): __slots__, shared empty bytes.
     """
+
+    @property
+    def traits(self) -> WireTraits:
+        """How this wire's clients behave; the same for every connection (a class attribute)."""
+        ...
 
     pace_ms: int
     """Least time between two frames to this peer, milliseconds; 0 = none. May fall to 0 after a login."""

@@ -7,13 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chatd.protocol import Command, Echo, Echoed, Event, LoginAccepted
+from chatd.protocol import (
+    Command,
+    DuplicateLogin,
+    Echo,
+    Echoed,
+    Event,
+    LoginAccepted,
+    WireTraits,
+)
 
 SUFFIX = b" server[echo]"
 
 
 class EchoCodec:
     """See wire.contract.Codec. What is received in one read is one Echo."""
+
+    traits = WireTraits(
+        acknowledges=False,
+        server_texts=False,
+        lists_contacts=False,
+        duplicate_login=DuplicateLogin.REFUSE_NEW,
+        repeats_login=False,
+        refusal_closes=False,
+        logout_closes=True,
+    )
 
     __slots__ = ("pace_ms",)
 

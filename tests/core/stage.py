@@ -36,6 +36,9 @@ from chatd.protocol import (
 from chatd.scoreboard import ROW_BYTES, Row
 from chatd.store.contract import Tables
 from chatd.store.sqlite.tables import open_tables
+from chatd.wire.chatserver.codec import ChatserverCodec
+from chatd.wire.echo import EchoCodec
+from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
 from tests.core.exchange import Exchange
 from tests.harness import deadline
 
@@ -43,6 +46,11 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 DEADLINE_S = 10.0
 FRAME_BYTES = 100
+TRAITS = {
+    Protocol.CHATSERVER: ChatserverCodec.traits,
+    Protocol.MOBILEIMSDK: MobileimsdkCodec.traits,
+    Protocol.ECHO: EchoCodec.traits,
+}
 OPEN = AccountOptions(login="open", insecure_open_login=True, argon2_memory_kib=1024, argon2_passes=1)
 
 
@@ -56,6 +64,7 @@ class Peer:
         self.remote = "nowhere:0"
         self.closed = False
         self.lossy = False
+        self.traits = TRAITS[protocol]
         self.reason: Disconnect | None = None
         self.events: list[Event] = []
         self.login_room = 0

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
 from chatd import log
+from chatd.background import BackgroundTasks
 from chatd.config.schema import Config
 from chatd.core.plugins.contract import Point
 from chatd.core.plugins.plugin import Plugin, PluginFailed
@@ -44,7 +45,7 @@ class Notifier:
         self._lines = [_Line(plugin) for plugin in plugins]
         self._config = config
         self._loop = loop
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks(loop)
         self._tell_at = 0.0
         self._log = log.get()
         self.queued = 0
@@ -63,7 +64,7 @@ class Notifier:
             line.events.append((point, event))
             if line.busy < _AT_ONCE:
                 line.busy += 1
-                self._start(line)
+                self._tasks.start(self._work(line))
 
     def _drop(self, plugin: Plugin) -> None:
         self.dropped += 1
@@ -71,16 +72,6 @@ class Notifier:
         if now >= self._tell_at:
             self._tell_at = now + _TELL_EVERY_S
             self._log.error("events for plug-ins dropped", hook=plugin.name, queued=self.queued, dropped=self.dropped)
-
-    def _start(self, line: _Line) -> None:
-        task = self._loop.create_task(self._work(line))
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.error("bug", exc_info=error)
 
     async def _work(self, line: _Line) -> None:
         try:
@@ -100,5 +91,4 @@ class Notifier:
 
     async def settle(self) -> None:
         """Returns when everything was told. The caller has a limit."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._tasks.settle()

@@ -10,13 +10,11 @@ Where no plug-in has a point, has() says so and nothing is made or awaited for i
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
 
-from chatd.config.schema import Config
 from chatd.core.plugins.contract import (
     LoggedIn,
     LoggedOut,
@@ -33,14 +31,13 @@ from chatd.core.plugins.contract import (
 )
 from chatd.core.plugins.notifier import Notifier
 from chatd.core.plugins.plugin import Plugin, PluginFailed
-from chatd.core.sessions.hub import Hub
+from chatd.core.services import Services
 from chatd.core.sessions.session import Peer, Session
 from chatd.errors import ErrorCode, Refused
 from chatd.model import GroupId, Message, Protocol, User, UserId
 from chatd.protocol import Login, SendMessage, ServerRequest
 from chatd.scoreboard import Row
 from chatd.store.contract import Tables
-from chatd.store.group_commit import GroupCommit
 
 _PAGE = 500
 """Group members of one read, so that others' reads and writes come between."""
@@ -48,20 +45,13 @@ _NO_ANSWER = "a check of this server does not answer, try again"
 
 
 class PluginPipeline:
-    def __init__(
-        self,
-        plugins: Sequence[Plugin],
-        hub: Hub,
-        store: GroupCommit,
-        config: Callable[[], Config],
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
+    def __init__(self, plugins: Sequence[Plugin], services: Services) -> None:
         self._plugins = plugins
-        self._hub = hub
-        self._store = store
-        self._config = config
+        self._hub = services.hub
+        self._store = services.store
+        self._config = services.config
         self._asked = {point: [plugin for plugin in plugins if point in plugin.points] for point in Point}
-        self._afterwards = Notifier(plugins, config, loop)
+        self._afterwards = Notifier(plugins, services.config, services.loop)
 
     def has(self, point: Point) -> bool:
         return bool(self._asked[point])

@@ -5,25 +5,22 @@ Owns: the arguments and answers of these operations, and who may read what: the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, field
 
-from chatd.bus.contract import Bus, topic_of_group, topic_of_user
-from chatd.config.schema import Config
+from chatd.bus.contract import topic_of_group, topic_of_user
 from chatd.core import bus_messages
 from chatd.core.change import Change
 from chatd.core.requests.dispatch import Op, Table
 from chatd.core.requests.notices import Notices, notice, of_user
 from chatd.core.requests.people import whom
-from chatd.core.sessions.hub import Hub
+from chatd.core.services import Services
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused
 from chatd.model import ConversationId, Group, Message, Seq, User
 from chatd.store.contract import Head, Tables
-from chatd.store.group_commit import GroupCommit
 
 _Seq = Annotated[int, Meta(ge=0, lt=1 << 62)]
 _Place = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -86,12 +83,12 @@ def find_conversation(tables: Tables, user: User, place: str) -> ConversationId:
 
 
 class HistoryRequests:
-    def __init__(self, store: GroupCommit, hub: Hub, bus: Bus, notices: Notices, config: Callable[[], Config]) -> None:
-        self._store = store
-        self._hub = hub
-        self._bus = bus
+    def __init__(self, services: Services, notices: Notices) -> None:
+        self._store = services.store
+        self._hub = services.hub
+        self._bus = services.bus
+        self._config = services.config
         self._notices = notices
-        self._config = config
 
     def table(self) -> Table:
         return {

@@ -69,18 +69,18 @@ class Notices:
 
     def tell(self, session: Session, text: str, fp: str = "") -> None:
         """To a wire that has S2C texts; others are told nothing. Given again until acknowledged."""
-        if session.explicit:
+        if session.peer.traits.server_texts:
             fp = fp or f"{self._fp}.{next(self._numbers):x}"
             self._delivery.tell(session, ServerMessage(squeezed(text, session.peer.text_bytes - size_of(fp)), fp))
 
     def friend_requested(self, session: Session, event: FriendRequested) -> None:
-        if session.explicit:
+        if session.peer.traits.server_texts:
             self.tell(session, notice("friend.request", **{"from": of_user(event.request.sender)}))
         else:
             session.peer.push(event)
 
     def friend_answered(self, session: Session, event: FriendAnswered) -> None:
-        if session.explicit:
+        if session.peer.traits.server_texts:
             name = "friend.accepted" if event.accepted else "friend.refused"
             self.tell(session, notice(name, **{"from": of_user(event.by)}))
         else:

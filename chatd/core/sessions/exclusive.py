@@ -16,19 +16,15 @@ import itertools
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
 from typing import NamedTuple
 
-from chatd import log
-from chatd.bus.contract import Bus, topic_of_user
-from chatd.config.schema import Config
+from chatd.bus.contract import topic_of_user
 from chatd.core import bus_messages
-from chatd.core.sessions.hub import Hub
+from chatd.core.services import Services
 from chatd.core.sessions.session import Session
 from chatd.errors import Disconnect, ErrorCode, Refused, Unavailable
 from chatd.model import Protocol, User
-from chatd.protocol import Kicked
-from chatd.store.group_commit import GroupCommit
+from chatd.protocol import DuplicateLogin, Kicked
 
 _VERDICT_S = 2.0
 """A worker that holds a mark answers within this; one that died on another host holds it for its lease."""
@@ -98,20 +94,11 @@ def dismiss(session: Session, silent: bool) -> None:
 
 
 class SessionLocks:
-    def __init__(
-        self,
-        hub: Hub,
-        bus: Bus,
-        store: GroupCommit,
-        config: Callable[[], Config],
-        later: Callable[[Coroutine[None, None, None]], None],
-    ) -> None:
-        """later: runs what it is given beside everything else."""
-        self._hub = hub
-        self._bus = bus
-        self._store = store
-        self._config = config
-        self._later = later
+    def __init__(self, services: Services) -> None:
+        self._bus = services.bus
+        self._store = services.store
+        self._config = services.config
+        self._background = services.background
         self._holders: dict[LockKey, Session] = {}
         self._claiming: Counter[LockKey] = Counter()
         self._verdicts: dict[int, asyncio.Future[bus_messages.Verdict]] = {}
@@ -121,7 +108,7 @@ class SessionLocks:
         self._regaining: set[Session] = set()
         self._budget = 0
         self._retry_at = 0.0
-        self._log = log.get()
+        self._log = services.log
 
     @property
     def missing(self) -> int:
@@ -147,17 +134,17 @@ class SessionLocks:
                 self._log.warning("serving without marks: the bus cannot say who is logged in elsewhere")
             self._unmarked[session] = None
         except TimeoutError:
-            if session.protocol is Protocol.CHATSERVER:
+            if _refuses(session):
                 raise Refused(ErrorCode.ALREADY_LOGGED_IN) from None
             raise Unavailable("the worker with the old session does not answer") from None
         except Outvoted:
-            if session.protocol is Protocol.CHATSERVER:
+            if _refuses(session):
                 raise Refused(ErrorCode.ALREADY_LOGGED_IN) from None
             raise
 
     def _settle(self, session: Session, old: Session) -> None:
         """Both are on this worker. Returns when the old session is ended, raises when the new one must go."""
-        if old.protocol is Protocol.CHATSERVER:
+        if _refuses(old):
             raise Refused(ErrorCode.ALREADY_LOGGED_IN)
         ruling = rule(_claim(session), _claim(old))
         if not ruling.new_stays:
@@ -232,7 +219,7 @@ class SessionLocks:
             return
         ruling = Ruling(True, False)
         if not holder.closed:
-            if holder.protocol is Protocol.CHATSERVER:
+            if _refuses(holder):
                 ruling = Ruling(False, False)
             else:
                 fresh = challenge.fresh or challenge.first_login_time <= 0
@@ -297,7 +284,7 @@ class SessionLocks:
             if session in self._unmarked and session not in self._regaining:
                 del self._unmarked[session]
                 self._regaining.add(session)
-                self._later(self._regain(session))
+                self._background.start(self._regain(session))
 
     async def _regain(self, session: Session) -> None:
         """As if it logged in, but that it logged in when it did."""
@@ -322,6 +309,10 @@ class SessionLocks:
             if self._holders.get(mark) is None:  # it ended, and was freed, before the mark came
                 self._bus.unlock(mark)
             self._work_off()
+
+
+def _refuses(session: Session) -> bool:
+    return session.peer.traits.duplicate_login is DuplicateLogin.REFUSE_NEW
 
 
 def _claim(session: Session) -> Claim:

@@ -17,15 +17,14 @@ import contextlib
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Coroutine
 from typing import NamedTuple
 
 from chatd import log
-from chatd.bus.contract import EVERYBODY, LOST_WORKER_KEPT_S, Bus, topic_of_answer
+from chatd.bus.contract import EVERYBODY, LOST_WORKER_KEPT_S, topic_of_answer
 from chatd.core import bus_messages
+from chatd.core.services import Services
 from chatd.core.sessions.login import Logins
 from chatd.model import UserId
-from chatd.store.group_commit import GroupCommit
 
 KEPT_S = LOST_WORKER_KEPT_S
 """As long as the bus remembers who was lost."""
@@ -73,14 +72,11 @@ class _Order:
 
 
 class Expulsion:
-    def __init__(
-        self, bus: Bus, store: GroupCommit, logins: Logins, later: Callable[[Coroutine[None, None, None]], None]
-    ) -> None:
-        """later: runs what it is given beside everything else."""
-        self._bus = bus
-        self._store = store
+    def __init__(self, services: Services, logins: Logins) -> None:
+        self._bus = services.bus
+        self._store = services.store
+        self._background = services.background
         self._logins = logins
-        self._later = later
         self._orders: dict[int, _Order] = {}
         self._kept = 0
         self._refs = itertools.count(secrets.randbits(59) + 1)
@@ -112,7 +108,7 @@ class Expulsion:
         kept = self._kept < _MOST_KEPT
         if kept:
             self._kept += 1
-            self._later(self._ask_on(order))
+            self._background.start(self._ask_on(order))
         else:
             self._forget(order)
         missing = tuple(sorted(set(self._missing(order).values())))

@@ -10,26 +10,22 @@ user's old session does not answer. A bus that is cut off keeps nobody out.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import NamedTuple
 
-from chatd import log
-from chatd.bus.contract import Bus, topic_of_user
-from chatd.config.schema import Config
+from chatd.bus.contract import topic_of_user
 from chatd.core import bus_messages
 from chatd.core.accounts import Accounts
 from chatd.core.delivery import Delivery, mine
 from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.presence import Presence
 from chatd.core.requests.notices import Notices
+from chatd.core.services import Services
 from chatd.core.sessions.exclusive import Outvoted, SessionLocks, end
-from chatd.core.sessions.hub import Hub
 from chatd.core.sessions.session import Peer, Session
 from chatd.errors import Disconnect, ErrorCode, Refused
 from chatd.model import Friend, FriendRequest, Group, GroupId, Member, Protocol, User, UserId
 from chatd.protocol import FriendRequested, Kicked, Login, LoginAccepted
 from chatd.store.contract import GroupRow, Tables, Waiting
-from chatd.store.group_commit import GroupCommit
 
 _REQUESTS = 100
 """Friend requests told at login; friend.list has the rest."""
@@ -47,30 +43,26 @@ class View(NamedTuple):
     waiting: Waiting
 
 
+class Listeners(NamedTuple):
+    """Who is told that a session has begun or ended."""
+
+    notices: Notices
+    presence: Presence
+    plugins: PluginPipeline
+
+
 class Logins:
-    def __init__(
-        self,
-        accounts: Accounts,
-        hub: Hub,
-        bus: Bus,
-        delivery: Delivery,
-        notices: Notices,
-        presence: Presence,
-        store: GroupCommit,
-        config: Callable[[], Config],
-        chain: PluginPipeline,
-    ) -> None:
+    def __init__(self, services: Services, accounts: Accounts, delivery: Delivery, listeners: Listeners) -> None:
+        self._hub = services.hub
+        self._bus = services.bus
+        self._store = services.store
+        self._config = services.config
+        self._background = services.background
         self._accounts = accounts
-        self._hub = hub
-        self._bus = bus
         self._delivery = delivery
-        self._notices = notices
-        self._presence = presence
-        self._store = store
-        self._config = config
-        self._plugins = chain
-        self.locks = SessionLocks(hub, bus, store, config, delivery.later)
-        self._log = log.get()
+        self._notices, self._presence, self._plugins = listeners
+        self.locks = SessionLocks(services)
+        self._log = services.log
         self.count = 0
         """Sessions of this worker."""
 
@@ -101,7 +93,7 @@ class Logins:
     def _again(self, peer: Peer, session: Session, command: Login) -> None:
         """COMPAT: MobileIMSDK clients log in again on a live connection and expect code 0."""
         same = command.name == session.user.name or command.name == str(session.user.id)
-        if session.protocol is Protocol.CHATSERVER or not same:
+        if not peer.traits.repeats_login or not same:
             raise Refused(ErrorCode.ALREADY_LOGGED_IN)
         peer.push(LoginAccepted(session.user, session.first_login_time))
 
@@ -111,7 +103,7 @@ class Logins:
         await self._hub.add(session, groups)
         before = set(session.groups or ())
         limit = self._config().limits.in_flight
-        listing = session.protocol is Protocol.CHATSERVER
+        listing = peer.traits.lists_contacts
         view = await self._store.read(lambda tables: _view(tables, user, limit, listing))
         await self._regroup(session, before, view.group_ids)
         online = await self._hub.online(_named(view))
@@ -120,7 +112,7 @@ class Logins:
         peer.session = session
         self.count += 1
         told, told_at = peer.push_login(self._answer(session, view, online))
-        if session.explicit:
+        if peer.traits.server_texts:
             for request in view.requests:
                 self._notices.friend_requested(session, FriendRequested(request))
         self._delivery.merge(session, view.waiting, told, told_at)
@@ -176,7 +168,7 @@ class Logins:
         session.closed = True
         self._hub.remove(session)
         self._presence.changed(session.user.id)
-        self._delivery.later(self.locks.free(session))
+        self._background.start(self.locks.free(session))
 
     def end_own(self, user_id: UserId, protocol: Protocol) -> None:
         """The user ends their own session on another wire, wherever it is."""

@@ -16,7 +16,7 @@ import msgspec
 
 from chatd.errors import Disconnect
 from chatd.model import ConversationId, GroupId, Message, Protocol, Seq, User, UserId
-from chatd.protocol import Deliver, Event, LoginAccepted, ServerMessage
+from chatd.protocol import Deliver, Event, LoginAccepted, ServerMessage, WireTraits
 
 
 class Peer(Contract):
@@ -24,6 +24,13 @@ class Peer(Contract):
 
     session: Session | None
     protocol: Protocol
+    """The wire, by which a user's sessions are told apart: at most one on each."""
+
+    @property
+    def traits(self) -> WireTraits:
+        """How the clients of this wire behave."""
+        ...
+
     remote: str
     """The peer's address, for logs."""
     closed: bool
@@ -93,7 +100,7 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
 
 
 class Session:
-    """explicit: this wire acknowledges messages itself (MobileIMSDK's type 4).
+    """explicit: the client acknowledges messages itself (WireTraits.acknowledges).
 
     unacknowledged: messages given and not acknowledged. behind: there is more in the store than was given.
     fresh: its login named no first_login_time, it is the server's. began_at: monotonic.
@@ -124,7 +131,7 @@ class Session:
         self.user = user
         self.peer = peer
         self.protocol = peer.protocol
-        self.explicit = peer.protocol is Protocol.MOBILEIMSDK
+        self.explicit = peer.traits.acknowledges
         self.first_login_time = first_login_time
         self.fresh = fresh
         self.began_at = time.monotonic()

@@ -25,6 +25,7 @@ from chatd.protocol import (
     Command,
     CreateGroup,
     Deliver,
+    DuplicateLogin,
     Event,
     Failed,
     FriendAnswered,
@@ -39,6 +40,7 @@ from chatd.protocol import (
     Register,
     Registered,
     SendMessage,
+    WireTraits,
 )
 from chatd.wire.chatserver import encode as text
 from chatd.wire.json_stream import ObjectSplitter, as_int, as_str, check_utf8, fields_of, over
@@ -200,6 +202,16 @@ class ChatserverCodec:
 
     A WireError is told to the peer by encode(Failed(error.code, error.text, None, error.ref)).
     """
+
+    traits = WireTraits(
+        acknowledges=False,
+        server_texts=False,
+        lists_contacts=True,
+        duplicate_login=DuplicateLogin.REFUSE_NEW,
+        repeats_login=False,
+        refusal_closes=False,
+        logout_closes=False,
+    )
 
     __slots__ = (
         "_body_bytes",

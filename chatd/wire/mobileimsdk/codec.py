@@ -22,6 +22,7 @@ from chatd.protocol import (
     Command,
     Deliver,
     Draining,
+    DuplicateLogin,
     Echo,
     Echoed,
     Event,
@@ -36,6 +37,7 @@ from chatd.protocol import (
     SendMessage,
     ServerMessage,
     ServerRequest,
+    WireTraits,
 )
 from chatd.wire.json_stream import as_int, as_str, check_utf8, decode_fields, fields_of, fit, over, too_deep
 from chatd.wire.mobileimsdk.compact import shortened
@@ -118,6 +120,16 @@ class MobileimsdkCodec:
     is receive() without the iterator. receive_bytes: the limit of what is received, where it is another one.
     A WireError is told to the peer by encode(Failed(error.code, error.text, None, error.ref)).
     """
+
+    traits = WireTraits(
+        acknowledges=True,
+        server_texts=True,
+        lists_contacts=False,
+        duplicate_login=DuplicateLogin.LATER_LOGIN_WINS,
+        repeats_login=True,
+        refusal_closes=True,
+        logout_closes=True,
+    )
 
     __slots__ = (
         "_body_bytes",

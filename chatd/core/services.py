@@ -1,0 +1,40 @@
+"""The parts of a worker that most of core shares, as one value.
+
+Owns: Services, made once per worker. Whoever needs more than these takes it as a parameter of its own.
+Elsewhere: what each part does.
+Fails: never.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from chatd import log
+from chatd.background import BackgroundTasks
+from chatd.bus.contract import Bus
+from chatd.config.schema import Config
+from chatd.core.sessions.hub import Hub
+from chatd.store.group_commit import GroupCommit
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Shared by the parts of one worker's core; everything is called from the worker's loop."""
+
+    store: GroupCommit
+    bus: Bus
+    hub: Hub
+    """The sessions of this worker."""
+
+    loop: asyncio.AbstractEventLoop
+    """The clock: time() in seconds, monotonic, and call_later()."""
+
+    config: Callable[[], Config]
+    """The configuration in force. It may change between two turns of the loop (a reload): ask again, keep nothing."""
+
+    log: log.Logger
+
+    background: BackgroundTasks
+    """Core's tasks that nobody awaits."""
