@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 RUN_STAMP := $(VENV)/.run-installed
 DEV_STAMP := $(VENV)/.dev-installed
+VAR ?= var
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # What `make check` runs: tests without processes of their own, sockets or timing.
@@ -50,15 +51,15 @@ tools:
 
 # ---------------------------------------------------------------- running
 
-var/chatd.toml:
-	@mkdir -p var
+$(VAR)/chatd.toml:
+	@mkdir -p $(VAR)
 	@cp etc/trial.toml $@
 
-run: $(RUN_STAMP) var/chatd.toml
-	@echo "Starting chatd; its state is under ./var, its configuration is var/chatd.toml. Ctrl-C stops it."
+run: $(RUN_STAMP) $(VAR)/chatd.toml
+	@echo "Starting chatd; its data is under ./$(VAR), its configuration is $(VAR)/chatd.toml. Ctrl-C stops it."
 	@echo "Now open two other terminals here, and in each:   $(BIN)/chat 127.0.0.1:6000"
-	@echo "To watch it:                                      $(BIN)/chatctl -c var/chatd.toml status"
-	@exec $(BIN)/chatd -c var/chatd.toml $(ROOT_FLAG)
+	@echo "To watch it:                                      $(BIN)/chatctl -c $(VAR)/chatd.toml status"
+	@exec $(BIN)/chatd -c $(VAR)/chatd.toml $(ROOT_FLAG)
 
 # ---------------------------------------------------------------- checking
 

@@ -9,7 +9,7 @@ import re
 import struct
 import sys
 import termios
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -80,11 +80,11 @@ class Keyboard:
 
 
 @asynccontextmanager
-async def terminal(state: Path, *arguments: str) -> AsyncIterator[Keyboard]:
+async def terminal(state: Path, *arguments: str, command: Sequence[str] = COMMAND) -> AsyncIterator[Keyboard]:
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     process = await asyncio.create_subprocess_exec(
-        *COMMAND, *arguments, env=environment(state), stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+        *command, *arguments, env=environment(state), stdin=slave, stdout=slave, stderr=slave, start_new_session=True
     )
     os.close(slave)
     keyboard = Keyboard(master, process)
