@@ -30,20 +30,20 @@ _PAUSE_S = 0.01
 def add(config: Config, name: str, password: str) -> UserId:
     check_new(name, password, config)
     hashed = Hasher(config.accounts).hash_now(password)
-    return _change(config, lambda tables: tables.create_user(name, hashed, time.time_ns() // 1_000_000).id)
+    return _change(config, lambda tables: tables.accounts.create(name, hashed, time.time_ns() // 1_000_000).id)
 
 
 def set_password(config: Config, name: str, password: str) -> None:
     if len(password) < config.accounts.min_password_chars:
         raise Refused(ErrorCode.PASSWORD_NOT_ALLOWED)
     hashed = Hasher(config.accounts).hash_now(password)
-    _change(config, lambda tables: tables.set_password(_known(tables, name).id, hashed))
+    _change(config, lambda tables: tables.accounts.set_password(_known(tables, name).id, hashed))
 
 
 def delete(config: Config, name: str) -> UserId:
     def work(tables: Tables) -> UserId:
         user_id = _known(tables, name).id
-        tables.delete_user(user_id)
+        tables.accounts.delete(user_id)
         return user_id
 
     return _change(config, work)
@@ -52,7 +52,7 @@ def delete(config: Config, name: str) -> UserId:
 def list_users(config: Config) -> list[tuple[UserId, str, int]]:
     """(id, name, created_at_ms) of all, by id."""
     with contextlib.closing(open_tables(config)) as tables:
-        return tables.users()
+        return tables.accounts.all()
 
 
 def _change(config: Config, work: Callable[[Tables], T]) -> T:
@@ -74,7 +74,7 @@ def _change(config: Config, work: Callable[[Tables], T]) -> T:
 
 
 def _known(tables: Tables, name: str) -> User:
-    account = tables.account(name, 0)
+    account = tables.accounts.find(name, 0)
     if account is None:
         raise Refused(ErrorCode.UNKNOWN_RECIPIENT)
     return account.user

@@ -107,7 +107,7 @@ class Accounts:
         check_new(command.name, command.secret, config)
         hashed = await self._hasher.hash(command.secret, config.limits.login_queue)
         now_ms = time.time_ns() // 1_000_000
-        return await self._store.write(lambda tables: tables.create_user(command.name, hashed, now_ms))
+        return await self._store.write(lambda tables: tables.accounts.create(command.name, hashed, now_ms))
 
     async def hash_new(self, secret: str) -> str:
         """The hash of a new password. Refused PASSWORD_NOT_ALLOWED."""
@@ -119,7 +119,7 @@ class Accounts:
         """Who this is. Refused BAD_CREDENTIALS, whatever was wrong."""
         config = self._config()
         name, user_id = command.name, command.user_id
-        account = await self._store.read(lambda tables: tables.account(name, user_id))
+        account = await self._store.read(lambda tables: tables.accounts.find(name, user_id))
         if config.accounts.login == "open":
             return account.user if account else await self._make_open(command)
         secret = command.secret if len(command.secret) <= _SECRET_BYTES else ""
@@ -137,6 +137,6 @@ class Accounts:
         now_ms = time.time_ns() // 1_000_000
 
         def find_or_make(tables: Tables) -> Account:
-            return tables.account(name, 0) or Account(tables.create_user(name, "", now_ms), "")
+            return tables.accounts.find(name, 0) or Account(tables.accounts.create(name, "", now_ms), "")
 
         return (await self._store.write(find_or_make)).user

@@ -406,12 +406,12 @@ def _missing(
 ) -> Waiting:
     """What waits for a session that was given so much already. Another session of the user may have moved the cursors
     further: what lies between (a page of each conversation) comes first."""
-    waiting = tables.waiting(user_id, limit, (*unknown, *given))
+    waiting = tables.history.waiting(user_id, limit, (*unknown, *given))
     passed: list[Message] = []
     more = waiting.more
     for conversation, pushed in given.items():
         behind = waiting.delivered[conversation] - pushed
         if behind > 0:
-            passed += tables.history(conversation, pushed, 0, min(limit, behind))
+            passed += tables.history.messages(conversation, pushed, 0, min(limit, behind))
             more = more or behind > limit
     return Waiting([*passed, *waiting.messages], more, waiting.delivered)

@@ -322,7 +322,7 @@ class Core:
     async def _probe(self) -> None:
         """Whether the store answers is to be known also where nobody asks it anything."""
         try:
-            await self.store.read(lambda tables: tables.last_seen(0))
+            await self.store.read(lambda tables: tables.accounts.last_seen(0))
         except Unavailable as error:
             self._log.warning("the store does not answer", why=str(error))
         finally:

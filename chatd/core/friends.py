@@ -27,7 +27,7 @@ Find = Callable[[Tables], User]
 
 def by_id(user_id: UserId) -> Find:
     def find(tables: Tables) -> User:
-        account = tables.account("", user_id)
+        account = tables.accounts.find("", user_id)
         if account is None:
             raise Refused(ErrorCode.UNKNOWN_RECIPIENT)
         return account.user
@@ -56,7 +56,7 @@ class Friends:
 
         def write(tables: Tables) -> tuple[User, bool]:
             other = find(tables)
-            return other, tables.request_friend(user, other.id, limit, now_ms)
+            return other, tables.friends.request(user, other.id, limit, now_ms)
 
         def after(result: tuple[User, bool]) -> None:
             other, friends_now = result
@@ -72,7 +72,7 @@ class Friends:
 
         def write(tables: Tables) -> User:
             other = find(tables)
-            tables.answer_friend(user.id, other.id, accept, now_ms)
+            tables.friends.answer(user.id, other.id, accept, now_ms)
             return other
 
         return Change(write, lambda other: self._tell(other.id, bus_messages.Answered(user, other.id, accept)))
@@ -82,7 +82,7 @@ class Friends:
 
         def write(tables: Tables) -> User:
             other = find(tables)
-            tables.remove_friend(user.id, other.id)
+            tables.friends.remove(user.id, other.id)
             return other
 
         def after(other: User) -> None:

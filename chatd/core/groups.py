@@ -59,7 +59,7 @@ class Groups:
         name, limits, now_ms = self._checked(name, description), self._config().limits, time.time_ns() // 1_000_000
 
         def write(tables: Tables) -> Group:
-            made = tables.create_group(user.id, name, description, limits.groups_per_user, now_ms)
+            made = tables.groups.create(user.id, name, description, limits.groups_per_user, now_ms)
             return Group(made, name, description)
 
         return Change(write, lambda group: self._entered(user, group))
@@ -69,8 +69,8 @@ class Groups:
         limits, now_ms = self._config().limits, time.time_ns() // 1_000_000
 
         def write(tables: Tables) -> tuple[Group, bool]:
-            known = group_id in tables.group_ids(user.id)
-            group = tables.join_group(user.id, group_id, limits.group_members, limits.groups_per_user, now_ms)
+            known = group_id in tables.groups.ids_of(user.id)
+            group = tables.groups.join(user.id, group_id, limits.group_members, limits.groups_per_user, now_ms)
             return group, not known
 
         def after(result: tuple[Group, bool]) -> Awaitable[None]:
@@ -84,12 +84,12 @@ class Groups:
             self._gone(user.id, group_id, False)
             self._news(group_id, "group.left", user=of_user(user), owner=left.heir)
 
-        return Change(lambda tables: tables.leave_group(user.id, group_id), after)
+        return Change(lambda tables: tables.groups.leave(user.id, group_id), after)
 
     def kicking(self, by: User, group_id: GroupId, find: Find) -> Change[User]:
         def write(tables: Tables) -> User:
             user = find(tables)
-            tables.kick_member(by.id, group_id, user.id)
+            tables.groups.kick(by.id, group_id, user.id)
             return user
 
         def after(user: User) -> None:
@@ -101,14 +101,14 @@ class Groups:
     def renaming(self, by: User, group_id: GroupId, name: str, description: str | None) -> Change[Group]:
         name = self._checked(name, description or "")
         return Change(
-            lambda tables: tables.rename_group(by.id, group_id, name, description),
+            lambda tables: tables.groups.rename(by.id, group_id, name, description),
             lambda group: self._news(group_id, "group.renamed", details=of_group(group), by=of_user(by)),
         )
 
     def giving_role(self, by: User, group_id: GroupId, find: Find, role: Role) -> Change[User]:
         def write(tables: Tables) -> User:
             user = find(tables)
-            tables.set_role(by.id, group_id, user.id, role)
+            tables.groups.set_role(by.id, group_id, user.id, role)
             return user
 
         return Change(
@@ -175,7 +175,7 @@ class Groups:
 
     async def _reread_some(self, sessions: list[Session]) -> None:
         def read(tables: Tables) -> list[set[GroupId]]:
-            return [set(tables.group_ids(session.user.id)) for session in sessions]
+            return [set(tables.groups.ids_of(session.user.id)) for session in sessions]
 
         before = [set(session.groups or ()) for session in sessions]
         for session, had, has in zip(sessions, before, await self._store.read(read), strict=True):

@@ -210,4 +210,4 @@ class Presence:
 
 
 def _may_see(tables: Tables, pairs: list[tuple[UserId, UserId]]) -> list[bool]:
-    return [tables.may_see(watcher, user_id) for watcher, user_id in pairs]
+    return [tables.friends.may_see(watcher, user_id) for watcher, user_id in pairs]

@@ -86,119 +86,126 @@ class Head(NamedTuple):
     seen: Seq
 
 
-class Tables(Protocol):
-    """Called by one thread at a time. Writes only between begin() and commit()/rollback()."""
+class AccountTables(Protocol):
+    """Accounts: names, password hashes, profiles, and when a user was last online."""
 
-    @property
-    def gather_s(self) -> float:
-        """Least time between the starts of two batches: about what a small one costs, so that under load messages
-        travel together. A lone message does not wait."""
+    def create(self, name: str, password: str, now_ms: int) -> User:
+        """`password` is a hash, or "" for an account that open login created. Names are compared without regard to case
+        and compatibility forms.
+
+        Raises: Refused NAME_TAKEN."""
         ...
 
-    def begin(self) -> None:
-        """Take the write lock (blocking) and start a transaction. Raises Unavailable."""
-
-    def commit(self) -> None:
-        """Durable when it returns. Raises Unavailable: then nothing of the transaction is in the store."""
-
-    def rollback(self) -> None: ...
-
-    def close(self) -> None: ...
-
-    # --- messages
-
-    def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:
-        """Number and insert, one result per draft, in order. A draft is refused with UNKNOWN_RECIPIENT,
-        UNKNOWN_GROUP or NOT_A_MEMBER. To be called first in a transaction, once."""
-        ...
-
-    def advance(self, advances: Sequence[Advance]) -> None:
-        """Move cursors forward, never back."""
-
-    def waiting(self, user_id: UserId, limit: int, cursors_of: Sequence[ConversationId] = ()) -> Waiting: ...
-
-    # --- accounts
-
-    def create_user(self, name: str, password: str, now_ms: int) -> User:
-        """Refused NAME_TAKEN. Names are compared without regard to case and compatibility forms."""
-        ...
-
-    def account(self, name: str, user_id: UserId) -> Account | None:
-        """By name; by user_id when name is ""; an all-digit name that nobody has is a user id."""
+    def find(self, name: str, user_id: UserId) -> Account | None:
+        """By name; by `user_id` when name is "". An all-digit name that no account has is taken as a user id."""
         ...
 
     def set_password(self, user_id: UserId, password: str) -> None: ...
 
-    def delete_user(self, user_id: UserId) -> None:
-        """The account cannot log in or be written to; what it wrote stays. Its name is free again."""
+    def delete(self, user_id: UserId) -> None:
+        """The account can no longer log in or be written to. Its messages stay; its name becomes available."""
 
-    def users(self) -> list[tuple[UserId, str, int]]:
-        """(id, name, created_at_ms) of all, by id."""
+    def all(self) -> list[tuple[UserId, str, int]]:
+        """(id, name, created_at_ms) of every account that is not deleted, by id. Cost: all accounts."""
         ...
 
-    # --- friends
+    def profile(self, user_id: UserId) -> dict[str, str]: ...
 
-    def request_friend(self, sender: User, to: UserId, limit: int, now_ms: int) -> bool:
-        """True: they are friends now (the other had asked first). False: the request waits.
-        Refused UNKNOWN_RECIPIENT, NOT_ALLOWED (self, already friends), LIMIT_REACHED."""
+    def set_profile(self, user_id: UserId, profile: dict[str, str]) -> None: ...
+
+    def last_seen(self, user_id: UserId) -> int:
+        """When the user was last online, in milliseconds since the epoch; 0 = never."""
         ...
 
-    def answer_friend(self, user_id: UserId, requester: UserId, accept: bool, now_ms: int) -> None:
-        """Refused NOT_ALLOWED when there is no such request."""
 
-    def friends(self, user_id: UserId) -> list[User]: ...
+class FriendTables(Protocol):
+    """Friendships and pending friend requests."""
 
-    def friend_requests(self, user_id: UserId, limit: int = 1000) -> list[FriendRequest]:
-        """Requests that wait for this user's answer, oldest first. Anybody may ask, so there may be very many."""
+    def request(self, sender: User, to: UserId, limit: int, now_ms: int) -> bool:
+        """True: they are friends now, because `to` had asked first. False: the request is pending.
+
+        Raises: Refused UNKNOWN_RECIPIENT, NOT_ALLOWED (oneself, already friends), LIMIT_REACHED."""
         ...
 
-    # --- groups
+    def answer(self, user_id: UserId, requester: UserId, accept: bool, now_ms: int) -> None:
+        """Raises: Refused NOT_ALLOWED when there is no such request."""
 
-    def create_group(self, owner: UserId, name: str, description: str, limit: int, now_ms: int) -> GroupId:
-        """Refused LIMIT_REACHED (groups of this user)."""
+    def remove(self, user_id: UserId, friend_id: UserId) -> None:
+        """Also withdraws a pending request. Raises: Refused NOT_ALLOWED when there is neither."""
+
+    def of(self, user_id: UserId) -> list[User]:
+        """The user's friends, by id."""
         ...
 
-    def join_group(self, user_id: UserId, group_id: GroupId, members: int, groups: int, now_ms: int) -> Group:
-        """Joining again changes nothing. Refused UNKNOWN_GROUP, LIMIT_REACHED. Earlier messages do not wait."""
+    def requests_to(self, user_id: UserId, limit: int = 1000) -> list[FriendRequest]:
+        """Requests pending this user's answer, oldest first. Anyone may ask, so there may be very many."""
         ...
 
-    def group_ids(self, user_id: UserId) -> list[GroupId]: ...
-
-    def groups(self, user_id: UserId, member_limit: int) -> list[GroupRow]:
-        """All groups of the user, by id; at most member_limit members in the sum of all."""
+    def may_see(self, user_id: UserId, other: UserId) -> bool:
+        """Whether the two are friends, share a group, or are the same user."""
         ...
 
-    def group(self, group_id: GroupId) -> Group | None: ...
+
+class GroupTables(Protocol):
+    """Groups, their members and roles. A method that names a group raises Refused UNKNOWN_GROUP or NOT_A_MEMBER where
+    role() does."""
+
+    def create(self, owner: UserId, name: str, description: str, limit: int, now_ms: int) -> GroupId:
+        """Raises: Refused LIMIT_REACHED: the owner is in `limit` groups already."""
+        ...
+
+    def join(self, user_id: UserId, group_id: GroupId, members: int, groups: int, now_ms: int) -> Group:
+        """`members`, `groups`: the limits per group and per user. Joining again changes nothing. Messages sent before
+        the user joined are not delivered.
+
+        Raises: Refused UNKNOWN_GROUP, LIMIT_REACHED."""
+        ...
+
+    def leave(self, user_id: UserId, group_id: GroupId) -> Left:
+        """An owner hands over to the longest-standing admin, else the longest-standing member."""
+        ...
+
+    def kick(self, by: UserId, group_id: GroupId, user_id: UserId) -> None:
+        """The owner may remove anyone else, admins may remove plain members. Raises: Refused NOT_ALLOWED."""
+
+    def rename(self, by: UserId, group_id: GroupId, name: str, description: str | None) -> Group:
+        """For the owner and admins. description None: unchanged. Raises: Refused NOT_ALLOWED."""
+        ...
+
+    def set_role(self, by: UserId, group_id: GroupId, user_id: UserId, role: Role) -> None:
+        """For the owner, who becomes an admin on making someone else the owner. Raises: Refused NOT_ALLOWED."""
+
+    def find(self, group_id: GroupId) -> Group | None: ...
 
     def role(self, group_id: GroupId, user_id: UserId) -> Role:
-        """Refused UNKNOWN_GROUP, NOT_A_MEMBER."""
+        """Raises: Refused UNKNOWN_GROUP, NOT_A_MEMBER."""
         ...
 
     def members(self, group_id: GroupId, after: UserId, limit: int) -> list[tuple[User, Role]]:
         """By id, those with an id above `after`."""
         ...
 
-    def leave_group(self, user_id: UserId, group_id: GroupId) -> Left:
-        """An owner hands over to the oldest admin, else the oldest member. Refused as role()."""
+    def ids_of(self, user_id: UserId) -> list[GroupId]:
+        """The groups the user is in, by id."""
         ...
 
-    def kick_member(self, by: UserId, group_id: GroupId, user_id: UserId) -> None:
-        """Owners may remove anybody else, admins plain members. Refused NOT_ALLOWED, and as role()."""
-
-    def rename_group(self, by: UserId, group_id: GroupId, name: str, description: str | None) -> Group:
-        """Owner and admins. description None = as it is. Refused NOT_ALLOWED, and as role()."""
+    def of(self, user_id: UserId, member_limit: int) -> list[GroupRow]:
+        """The groups the user is in, by id, with at most `member_limit` members over all of them."""
         ...
 
-    def set_role(self, by: UserId, group_id: GroupId, user_id: UserId, role: Role) -> None:
-        """The owner alone; making another one owner makes oneself an admin."""
 
-    # --- history
+class HistoryTables(Protocol):
+    """Reading stored messages, and which of them a user has read."""
+
+    def waiting(self, user_id: UserId, limit: int, cursors_of: Sequence[ConversationId] = ()) -> Waiting:
+        """Messages beyond the user's cursors."""
+        ...
 
     def conversation_of(self, user_id: UserId, other: UserId, group_id: GroupId) -> ConversationId:
-        """0 when these two have never written. Refused as role() for a group the user is not in."""
+        """0 when the two users have never written to each other. Raises: Refused as GroupTables.role()."""
         ...
 
-    def history(self, conversation: ConversationId, after: Seq, before: Seq, limit: int) -> list[Message]:
+    def messages(self, conversation: ConversationId, after: Seq, before: Seq, limit: int) -> list[Message]:
         """after < seq, ascending; with before > 0 instead the last ones with seq < before, ascending."""
         ...
 
@@ -207,34 +214,65 @@ class Tables(Protocol):
         ...
 
     def mark_seen(self, user_id: UserId, conversation: ConversationId, seq: Seq) -> Seq:
-        """Read up to seq (at most the last there is); never back. Returns where the mark is now."""
+        """Read up to `seq`, but at most to the last message; never back. Returns the position now in force."""
         ...
 
-    # --- people
 
-    def profile(self, user_id: UserId) -> dict[str, str]: ...
-
-    def set_profile(self, user_id: UserId, profile: dict[str, str]) -> None: ...
-
-    def saw(self, seen: Sequence[tuple[UserId, int]]) -> None:
-        """(user, epoch ms): was online until then."""
-
-    def last_seen(self, user_id: UserId) -> int:
-        """Epoch ms; 0 = never."""
-        ...
-
-    def remove_friend(self, user_id: UserId, friend_id: UserId) -> None:
-        """Also takes back a request that waits. Refused NOT_ALLOWED when there is neither."""
-
-    def may_see(self, user_id: UserId, other: UserId) -> bool:
-        """Friends, or members of one group, or oneself."""
-        ...
-
-    # --- requests
+class RequestLog(Protocol):
+    """Answers already given to requests that changed something, so that a repeated request is answered once."""
 
     def answered(self, sender: UserId, fp: str) -> str | None:
         """The answer that the request (sender, fp) was given, or None."""
         ...
 
     def remember(self, sender: UserId, fp: str, answer: str, now_ms: int) -> None:
-        """Once per (sender, fp), after answered() said None. Kept for 7 days (P2)."""
+        """Once per (sender, fp), after answered() returned None. Kept for 7 days (P2)."""
+
+
+class Tables(Protocol):
+    """One connection to a store, used by one thread at a time. Writes only between begin() and commit()/rollback().
+
+    What a batch of group commit consists of is here; everything else is in the parts, one per subject."""
+
+    @property
+    def accounts(self) -> AccountTables: ...
+
+    @property
+    def friends(self) -> FriendTables: ...
+
+    @property
+    def groups(self) -> GroupTables: ...
+
+    @property
+    def history(self) -> HistoryTables: ...
+
+    @property
+    def request_log(self) -> RequestLog: ...
+
+    @property
+    def gather_s(self) -> float:
+        """Minimum time between the starts of two batches: about the cost of a small one, so that under load messages
+        share a commit. A lone message does not wait."""
+        ...
+
+    def begin(self) -> None:
+        """Take the write lock (blocking) and start a transaction. Raises: Unavailable."""
+
+    def commit(self) -> None:
+        """Durable when it returns. Raises: Unavailable; then nothing of the transaction is in the store, or (MySQL) it
+        is not known whether it is."""
+
+    def rollback(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:
+        """Number and insert; one result per draft, in order. A draft is refused with UNKNOWN_RECIPIENT, UNKNOWN_GROUP
+        or NOT_A_MEMBER. Must be the first call of a transaction, and its only append()."""
+        ...
+
+    def advance(self, advances: Sequence[Advance]) -> None:
+        """Move cursors forward, never back."""
+
+    def update_last_seen(self, seen: Sequence[tuple[UserId, int]]) -> None:
+        """(user, epoch ms): the user was online until then. Never moved back."""

@@ -397,7 +397,7 @@ class GroupCommit:
             if batch.advances:
                 tables.advance(batch.advances)
             if batch.seen:
-                tables.saw(batch.seen)
+                tables.update_last_seen(batch.seen)
             for call in batch.writes:
                 call.run(tables)
         except BaseException:

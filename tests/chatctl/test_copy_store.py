@@ -115,7 +115,7 @@ def test_a_server_goes_on_where_the_other_store_ended(daemon: Callable[..., Daem
         )  # fmt: skip
         assert added.returncode == 0, added.stderr
     with contextlib.closing(sqlite_tables.open_tables(host.root / "state" / "chatd.db")) as tables:
-        alice, bob = (tables.account(name, 0).user for name in ("alice", "bob"))  # type: ignore[union-attr]
+        alice, bob = (tables.accounts.find(name, 0).user for name in ("alice", "bob"))  # type: ignore[union-attr]
         sent(tables, alice, to(bob, "before", "fp:1"))
     host.start()
     refused = host.ctl("copy-store", "sqlite:chatd.db", mariadb.url())
@@ -210,7 +210,7 @@ def test_a_server_that_starts_meanwhile(tmp_path: Path, mariadb: MariaDB) -> Non
         compared = store_copy.copy(one, other, start)
     assert all(one.same for one in compared)
     with contextlib.closing(target.tables()) as tables:
-        assert [name for _, name, _ in tables.users()] == ["alice", "bob"]
+        assert [name for _, name, _ in tables.accounts.all()] == ["alice", "bob"]
 
 
 def stop_at_messages(load: Callable[..., None]) -> Callable[..., None]:
@@ -278,7 +278,7 @@ def test_a_database_is_brought_up(older: Config, capsys: pytest.CaptureFixture[s
     told = capsys.readouterr().out.splitlines()
     assert told[:3] == [f"{address}: from schema 1 to 2", "  step 2: a topic for every group", "step 2: done"]
     with contextlib.closing(mysql_tables.open_tables(address, 20.0)) as tables:
-        assert [name for _, name, _ in tables.users()] == ["alice"]
+        assert [name for _, name, _ in tables.accounts.all()] == ["alice"]
     assert stores.migrate(older, None, False, True, "") == 0
     assert capsys.readouterr().out.endswith("nothing to do\n")
 

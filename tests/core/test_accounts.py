@@ -62,7 +62,7 @@ def test_who_registers_may_log_in_by_name_and_by_number(tmp_path: Path) -> None:
             assert [event.user for event in peer.told(LoginAccepted)] == [user]
             peer.leave()
         assert (await register(worker, "aLICE", "other")).failures == [ErrorCode.NAME_TAKEN]
-        account = await worker.core.store.read(lambda tables: tables.account("alice", 0))
+        account = await worker.core.store.read(lambda tables: tables.accounts.find("alice", 0))
         assert account is not None
         assert account.password.startswith("$argon2id$")
 
@@ -83,7 +83,7 @@ def test_what_may_not_be_registered(tmp_path: Path, name: str, secret: str, code
     async def story(stage: Stage) -> None:
         worker = await guarded(stage, min_password_chars=6)
         assert (await register(worker, name, secret)).failures == [code]
-        assert await worker.core.store.read(lambda tables: tables.users()) == []
+        assert await worker.core.store.read(lambda tables: tables.accounts.all()) == []
 
     play(tmp_path, story)
 
@@ -117,7 +117,7 @@ def test_whatever_is_wrong_the_answer_is_the_same_and_costs_one_hash(
     async def story(stage: Stage) -> None:
         worker = await guarded(stage)
         await register(worker, "alice", "secret")
-        await worker.core.store.write(lambda tables: tables.create_user("without", "", 1))
+        await worker.core.store.write(lambda tables: tables.accounts.create("without", "", 1))
         verified: list[str] = []
         keep = Hasher._verify
 
@@ -174,7 +174,7 @@ def test_open_login_makes_the_account_once(tmp_path: Path) -> None:
         one, two = await stage.worker(), await stage.worker()
         peers = [worker.peer(wire) for worker in (one, two) for wire in (Protocol.CHATSERVER, Protocol.MOBILEIMSDK)]
         await asyncio.gather(*(peer.login("newcomer") for peer in peers))
-        users = await one.core.store.read(lambda tables: tables.users())
+        users = await one.core.store.read(lambda tables: tables.accounts.all())
         assert [name for _, name, _ in users] == ["newcomer"]
         number = await one.desk("4711")
         assert number.logged_in

@@ -12,7 +12,7 @@ from chatd.core import delivery
 from chatd.core.sessions.session import Session
 from chatd.errors import Unavailable
 from chatd.model import Protocol
-from chatd.store.contract import Tables, Waiting
+from chatd.store.contract import HistoryTables, Tables, Waiting
 from tests.core.stage import FRAME_BYTES, Peer, Stage, play
 
 
@@ -328,18 +328,25 @@ class Failing:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        self.failures = 0
-        self.reads = 0
+        self.history = FailingHistory(tables.history)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tables, name)
 
+
+class FailingHistory:
+    def __init__(self, history: HistoryTables) -> None:
+        self._history = history
+        self.failures = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._history, name)
+
     def waiting(self, *arguments: Any) -> Waiting:
-        self.reads += 1
         if self.failures:
             self.failures -= 1
             raise Unavailable("out of order")
-        return self._tables.waiting(*arguments)
+        return self._history.waiting(*arguments)
 
 
 def test_a_store_that_cannot_be_read_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,11 +361,11 @@ def test_a_store_that_cannot_be_read_is_asked_again(tmp_path: Path, monkeypatch:
         alice.send("bob", "1")
         await stage.settled()
         stage.exchange.lost = lambda source, target, data: False
-        failing[0].failures = 3
+        failing[0].history.failures = 3
         alice.send("bob", "2")
         await stage.until("bob has both", lambda: len(bob.messages) == 2)
         assert bob.bodies == ["1", "2"]
-        assert failing[0].failures == 0
+        assert failing[0].history.failures == 0
 
     play(tmp_path, story)
 

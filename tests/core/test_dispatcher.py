@@ -54,7 +54,7 @@ def test_before_the_login_it_is_refused(tmp_path: Path, wire: Protocol, command:
         (failed,) = peer.told(Failed)
         assert (failed.code, failed.command) == (ErrorCode.NOT_LOGGED_IN, command)
         assert peer.reason is (Disconnect.NOT_LOGGED_IN if wire is Protocol.MOBILEIMSDK else None)
-        assert await worker.core.store.read(lambda tables: tables.users()) == []
+        assert await worker.core.store.read(lambda tables: tables.accounts.all()) == []
 
     play(tmp_path, story)
 
@@ -95,7 +95,7 @@ def test_a_claimed_identity_is_refused_and_nothing_happens(tmp_path: Path, comma
         assert alice.logged_in
         assert len(alice.events) == 2
         assert (bob.messages, bob.failures) == ([], [])
-        assert await worker.core.store.read(lambda tables: tables.group_ids(1)) == []
+        assert await worker.core.store.read(lambda tables: tables.groups.ids_of(1)) == []
 
     play(tmp_path, story)
 

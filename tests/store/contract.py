@@ -76,7 +76,7 @@ class StoreContract(PeopleContract, HistoryContract):
             one.conversation, 1, alice.id, "alice", bob.id, "Bob", 0, command.body, "fp-1", True, 77, 123_456
         )
         assert two == Message(-group, 1, alice.id, "alice", 0, "", group, "", "", False, -1, 123_457)
-        assert tables.waiting(bob.id, ANY).messages == [one, two]
+        assert tables.history.waiting(bob.id, ANY).messages == [one, two]
 
     def test_a_refused_draft_uses_no_number_and_hurts_no_other(self, tables: Tables) -> None:
         alice, bob, carol = make(tables, "alice", "bob", "carol")
@@ -100,12 +100,12 @@ class StoreContract(PeopleContract, HistoryContract):
         sent(tables, alice, to(bob, "1"))
         tables.begin()
         lost = tables.append([Draft(alice, to(bob, "lost", "fp")), Draft(alice, to(carol, "lost", "fp2"))], 1)
-        group = tables.create_group(alice.id, "lost", "", ANY, 1)
-        dave = tables.create_user("dave", "", 1)
+        group = tables.groups.create(alice.id, "lost", "", ANY, 1)
+        dave = tables.accounts.create("dave", "", 1)
         tables.rollback()
         assert all(isinstance(result, Stored) for result in lost)
-        assert tables.waiting(carol.id, ANY).messages == []
-        assert tables.account("dave", 0) is None
+        assert tables.history.waiting(carol.id, ANY).messages == []
+        assert tables.accounts.find("dave", 0) is None
         results = send(tables, (alice, to_group(group)), (alice, to(dave)), (alice, to(bob, "2", "fp")))
         assert results[:2] == [ErrorCode.UNKNOWN_GROUP, ErrorCode.UNKNOWN_RECIPIENT]
         again = results[2]
@@ -113,13 +113,13 @@ class StoreContract(PeopleContract, HistoryContract):
         assert (again.message.seq, again.message.body, again.fresh) == (2, "2", True)
         first = sent(tables, alice, to(carol, "first", "fp2"))
         assert (first.message.seq, first.fresh) == (1, True)
-        assert [message.body for message in tables.waiting(bob.id, ANY).messages] == ["1", "2"]
+        assert [message.body for message in tables.history.waiting(bob.id, ANY).messages] == ["1", "2"]
 
     def test_a_message_to_oneself(self, tables: Tables) -> None:
         (alice,) = make(tables, "alice")
         message = sent(tables, alice, to(alice)).message
         assert (message.seq, message.to_id) == (1, alice.id)
-        assert tables.waiting(alice.id, ANY).messages == [message]
+        assert tables.history.waiting(alice.id, ANY).messages == [message]
 
     def test_a_conversation_is_numbered_on_across_opens(self, opened: Callable[[], Tables]) -> None:
         one, other = opened(), opened()
@@ -127,7 +127,7 @@ class StoreContract(PeopleContract, HistoryContract):
         for number in range(1, 41):
             tables = (one, other)[number % 3 == 0]
             assert sent(tables, alice, to(bob, fp=str(number))).message.seq == number
-        assert [seq for _, seq in seqs(opened().waiting(bob.id, ANY).messages)] == list(range(1, 41))
+        assert [seq for _, seq in seqs(opened().history.waiting(bob.id, ANY).messages)] == list(range(1, 41))
 
     # ------------------------------------------------------------ idempotent sending (P2)
 
@@ -161,7 +161,7 @@ class StoreContract(PeopleContract, HistoryContract):
             again = sent(there, alice, to(bob, "again", str(number)))
             assert (first.fresh, again.fresh) == (True, False)
             assert again.message == first.message
-        assert len(one.waiting(bob.id, ANY).messages) == 20
+        assert len(one.history.waiting(bob.id, ANY).messages) == 20
 
     def test_without_an_fp_nothing_is_a_repeat(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
@@ -186,20 +186,20 @@ class StoreContract(PeopleContract, HistoryContract):
         group = team(tables, bob, alice)
         send(tables, (alice, to(bob, "1")), (alice, to_group(group, "2")))
         send(tables, (carol, to(bob, "3")), (alice, to_group(group, "4")), (alice, to(bob, "5")))
-        assert [message.body for message in tables.waiting(bob.id, ANY).messages] == list("12345")
-        assert [message.body for message in tables.waiting(carol.id, ANY).messages] == ["3"]
+        assert [message.body for message in tables.history.waiting(bob.id, ANY).messages] == list("12345")
+        assert [message.body for message in tables.history.waiting(carol.id, ANY).messages] == ["3"]
 
     def test_waiting_has_own_messages_too(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
         send(tables, (alice, to(bob, "1")), (bob, to(alice, "2")), (alice, to(bob, "3")))
-        assert [message.seq for message in tables.waiting(alice.id, ANY).messages] == [1, 2, 3]
+        assert [message.seq for message in tables.history.waiting(alice.id, ANY).messages] == [1, 2, 3]
 
     @pytest.mark.parametrize("count", [0, 1, 6, 7, 8, 30])
     def test_waiting_is_cut_at_the_limit_and_says_so(self, tables: Tables, count: int) -> None:
         alice, bob = make(tables, "alice", "bob")
         for number in range(count):
             sent(tables, alice, to(bob, str(number)))
-        waiting = tables.waiting(bob.id, 7)
+        waiting = tables.history.waiting(bob.id, 7)
         assert [int(message.body) for message in waiting.messages] == list(range(min(7, count)))
         assert waiting.more is (count > 7)
 
@@ -210,10 +210,10 @@ class StoreContract(PeopleContract, HistoryContract):
             other = sent(tables, carol, to(bob, f"c{number}")).message.conversation
         advance(tables, bob, talk, 3)
         advance(tables, bob, other, 5)
-        waiting = tables.waiting(bob.id, ANY, [talk, other, 10**6])
+        waiting = tables.history.waiting(bob.id, ANY, [talk, other, 10**6])
         assert [message.body for message in waiting.messages] == ["a4", "a5"]
         assert waiting.delivered == {talk: 3, other: 5, 10**6: 0}
-        assert tables.waiting(bob.id, ANY).delivered == {}
+        assert tables.history.waiting(bob.id, ANY).delivered == {}
 
     def test_cursors_never_go_back_and_are_of_one_user(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
@@ -221,17 +221,17 @@ class StoreContract(PeopleContract, HistoryContract):
             talk = sent(tables, alice, to(bob)).message.conversation
         for seq, reached in [(2, 2), (4, 4), (3, 4), (0, 4), (5, 5)]:
             advance(tables, bob, talk, seq)
-            assert tables.waiting(bob.id, ANY, [talk]).delivered == {talk: reached}
-        assert tables.waiting(alice.id, ANY, [talk]).delivered == {talk: 0}
+            assert tables.history.waiting(bob.id, ANY, [talk]).delivered == {talk: reached}
+        assert tables.history.waiting(alice.id, ANY, [talk]).delivered == {talk: 0}
 
     def test_waiting_sees_what_another_open_has_committed(self, opened: Callable[[], Tables]) -> None:
         one, other = opened(), opened()
         alice, bob = make(one, "alice", "bob")
         for number in range(1, 12):
             talk = sent(one, alice, to(bob)).message.conversation
-            assert [seq for _, seq in seqs(other.waiting(bob.id, ANY).messages)] == [number]
+            assert [seq for _, seq in seqs(other.history.waiting(bob.id, ANY).messages)] == [number]
             advance(one if number % 2 else other, bob, talk, number)
-            assert other.waiting(bob.id, ANY).messages == []
+            assert other.history.waiting(bob.id, ANY).messages == []
 
     def test_waiting_does_not_see_what_is_not_committed(self, opened: Callable[[], Tables]) -> None:
         one, other = opened(), opened()
@@ -239,21 +239,25 @@ class StoreContract(PeopleContract, HistoryContract):
         sent(one, alice, to(bob, "1"))
         one.begin()
         one.append([Draft(alice, to(bob, "2"))], 1)
-        assert [message.body for message in other.waiting(bob.id, ANY).messages] == ["1"]
+        assert [message.body for message in other.history.waiting(bob.id, ANY).messages] == ["1"]
         one.rollback()
-        assert [message.body for message in other.waiting(bob.id, ANY).messages] == ["1"]
-        assert [message.body for message in one.waiting(bob.id, ANY).messages] == ["1"]
+        assert [message.body for message in other.history.waiting(bob.id, ANY).messages] == ["1"]
+        assert [message.body for message in one.history.waiting(bob.id, ANY).messages] == ["1"]
 
     # ------------------------------------------------------------ accounts
 
     def test_an_account_is_found_by_name_and_by_number(self, tables: Tables) -> None:
-        alice = done(tables, lambda inside: inside.create_user("Alice", "hash", 5))
-        for found in (tables.account("Alice", 0), tables.account("", alice.id), tables.account(str(alice.id), 0)):
+        alice = done(tables, lambda inside: inside.accounts.create("Alice", "hash", 5))
+        for found in (
+            tables.accounts.find("Alice", 0),
+            tables.accounts.find("", alice.id),
+            tables.accounts.find(str(alice.id), 0),
+        ):
             assert found is not None
             assert (found.user, found.password) == (User(alice.id, "Alice"), "hash")
         for name, number in [("Bob", 0), ("", alice.id + 1), ("", 0), ("", -1), ("9" * 40, 0), ("", 1 << 70)]:
-            assert tables.account(name, number) is None
-        assert tables.users() == [(alice.id, "Alice", 5)]
+            assert tables.accounts.find(name, number) is None
+        assert tables.accounts.all() == [(alice.id, "Alice", 5)]
 
     @pytest.mark.parametrize(
         ("name", "same"),
@@ -261,8 +265,8 @@ class StoreContract(PeopleContract, HistoryContract):
     )
     def test_names_are_compared_without_case_and_form(self, tables: Tables, name: str, same: str) -> None:
         (user,) = make(tables, name)
-        refused(ErrorCode.NAME_TAKEN, tables, lambda inside: inside.create_user(same, "", 1))
-        found = tables.account(same, 0)
+        refused(ErrorCode.NAME_TAKEN, tables, lambda inside: inside.accounts.create(same, "", 1))
+        found = tables.accounts.find(same, 0)
         assert found is not None
         assert found.user == user
         assert sent(tables, user, to_name(same)).message.to_name == name
@@ -280,8 +284,8 @@ class StoreContract(PeopleContract, HistoryContract):
 
     def test_a_password_is_replaced(self, tables: Tables) -> None:
         (alice,) = make(tables, "alice")
-        done(tables, lambda inside: inside.set_password(alice.id, "new"))
-        account = tables.account("alice", 0)
+        done(tables, lambda inside: inside.accounts.set_password(alice.id, "new"))
+        account = tables.accounts.find("alice", 0)
         assert account is not None
         assert account.password == "new"
 
@@ -289,24 +293,24 @@ class StoreContract(PeopleContract, HistoryContract):
         one, other = opened(), opened()
         alice, bob, carol = make(one, "alice", "bob", "carol")
         group = team(one, alice, bob, carol)
-        done(one, lambda inside: inside.request_friend(alice, bob.id, ANY, 1))
-        done(one, lambda inside: inside.answer_friend(bob.id, alice.id, True, 1))
-        done(one, lambda inside: inside.request_friend(alice, carol.id, ANY, 1))
+        done(one, lambda inside: inside.friends.request(alice, bob.id, ANY, 1))
+        done(one, lambda inside: inside.friends.answer(bob.id, alice.id, True, 1))
+        done(one, lambda inside: inside.friends.request(alice, carol.id, ANY, 1))
         sent(one, alice, to(bob, "before"))
         sent(one, alice, to_group(group, "to all"))
         sent(other, bob, to_name("alice"))
-        done(one, lambda inside: inside.delete_user(alice.id))
+        done(one, lambda inside: inside.accounts.delete(alice.id))
         for tables in (one, other):
-            assert tables.account("alice", alice.id) is None
-            assert tables.account("", alice.id) is None
-            assert [name for _, name, _ in tables.users()] == ["bob", "carol"]
-            assert (tables.friends(bob.id), tables.friend_requests(carol.id)) == ([], [])
-            assert tables.waiting(alice.id, ANY).messages == []
-            (row,) = tables.groups(bob.id, ANY)
+            assert tables.accounts.find("alice", alice.id) is None
+            assert tables.accounts.find("", alice.id) is None
+            assert [name for _, name, _ in tables.accounts.all()] == ["bob", "carol"]
+            assert (tables.friends.of(bob.id), tables.friends.requests_to(carol.id)) == ([], [])
+            assert tables.history.waiting(alice.id, ANY).messages == []
+            (row,) = tables.groups.of(bob.id, ANY)
             assert [user for user, _ in row.members] == [bob, carol]
             results = send(tables, (bob, to_name("alice")), (bob, to(alice)), (alice, to_group(group)))
             assert results == [ErrorCode.UNKNOWN_RECIPIENT, ErrorCode.UNKNOWN_RECIPIENT, ErrorCode.NOT_A_MEMBER]
-            waiting = [(message.sender_name, message.body) for message in tables.waiting(bob.id, ANY).messages]
+            waiting = [(message.sender_name, message.body) for message in tables.history.waiting(bob.id, ANY).messages]
             assert ("alice", "before") in waiting
             assert ("alice", "to all") in waiting
 
@@ -314,119 +318,119 @@ class StoreContract(PeopleContract, HistoryContract):
         one, other = opened(), opened()
         alice, bob = make(one, "alice", "bob")
         before = sent(other, bob, to_name("alice")).message
-        done(one, lambda inside: inside.delete_user(alice.id))
+        done(one, lambda inside: inside.accounts.delete(alice.id))
         (heir,) = make(one, "alice")
         assert heir.id != alice.id
         after = sent(other, bob, to_name("alice")).message
         assert (after.to_id, after.seq) == (heir.id, 1)
         assert after.conversation != before.conversation
-        assert seqs(other.waiting(heir.id, ANY).messages) == [(after.conversation, 1)]
+        assert seqs(other.history.waiting(heir.id, ANY).messages) == [(after.conversation, 1)]
 
     # ------------------------------------------------------------ friends
 
     def test_asking_and_accepting_makes_friends(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
-        assert done(tables, lambda inside: inside.request_friend(alice, bob.id, ANY, 1)) is False
-        assert (tables.friends(alice.id), tables.friends(bob.id)) == ([], [])
-        (request,) = tables.friend_requests(bob.id)
+        assert done(tables, lambda inside: inside.friends.request(alice, bob.id, ANY, 1)) is False
+        assert (tables.friends.of(alice.id), tables.friends.of(bob.id)) == ([], [])
+        (request,) = tables.friends.requests_to(bob.id)
         assert (request.sender, request.to) == (alice, bob.id)
-        assert tables.friend_requests(alice.id) == []
-        done(tables, lambda inside: inside.answer_friend(bob.id, alice.id, True, 2))
-        assert (tables.friends(alice.id), tables.friends(bob.id)) == ([bob], [alice])
-        assert tables.friend_requests(bob.id) == []
-        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.request_friend(alice, bob.id, ANY, 3))
-        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.answer_friend(bob.id, alice.id, True, 3))
+        assert tables.friends.requests_to(alice.id) == []
+        done(tables, lambda inside: inside.friends.answer(bob.id, alice.id, True, 2))
+        assert (tables.friends.of(alice.id), tables.friends.of(bob.id)) == ([bob], [alice])
+        assert tables.friends.requests_to(bob.id) == []
+        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.request(alice, bob.id, ANY, 3))
+        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.answer(bob.id, alice.id, True, 3))
 
     def test_a_refused_request_is_gone_and_may_be_made_again(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
         for _ in range(2):
-            done(tables, lambda inside: inside.request_friend(alice, bob.id, ANY, 1))
-            done(tables, lambda inside: inside.answer_friend(bob.id, alice.id, False, 2))
-            assert (tables.friends(alice.id), tables.friend_requests(bob.id)) == ([], [])
-            refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.answer_friend(bob.id, alice.id, False, 3))
+            done(tables, lambda inside: inside.friends.request(alice, bob.id, ANY, 1))
+            done(tables, lambda inside: inside.friends.answer(bob.id, alice.id, False, 2))
+            assert (tables.friends.of(alice.id), tables.friends.requests_to(bob.id)) == ([], [])
+            refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.answer(bob.id, alice.id, False, 3))
 
     def test_asking_twice_is_one_request(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
         for at_ms in (1, 2):
-            assert done(tables, lambda inside, at_ms=at_ms: inside.request_friend(alice, bob.id, 1, at_ms)) is False
-        assert len(tables.friend_requests(bob.id)) == 1
+            assert done(tables, lambda inside, at_ms=at_ms: inside.friends.request(alice, bob.id, 1, at_ms)) is False
+        assert len(tables.friends.requests_to(bob.id)) == 1
 
     def test_requests_that_cross_make_friends(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
-        assert done(tables, lambda inside: inside.request_friend(alice, bob.id, ANY, 1)) is False
-        assert done(tables, lambda inside: inside.request_friend(bob, alice.id, ANY, 2)) is True
-        assert (tables.friends(alice.id), tables.friends(bob.id)) == ([bob], [alice])
-        assert (tables.friend_requests(alice.id), tables.friend_requests(bob.id)) == ([], [])
+        assert done(tables, lambda inside: inside.friends.request(alice, bob.id, ANY, 1)) is False
+        assert done(tables, lambda inside: inside.friends.request(bob, alice.id, ANY, 2)) is True
+        assert (tables.friends.of(alice.id), tables.friends.of(bob.id)) == ([bob], [alice])
+        assert (tables.friends.requests_to(alice.id), tables.friends.requests_to(bob.id)) == ([], [])
 
     def test_only_the_one_asked_may_answer(self, tables: Tables) -> None:
         alice, bob, carol = make(tables, "alice", "bob", "carol")
-        done(tables, lambda inside: inside.request_friend(alice, bob.id, ANY, 1))
+        done(tables, lambda inside: inside.friends.request(alice, bob.id, ANY, 1))
         for user, requester in [(alice, bob), (carol, alice), (alice, alice), (bob, carol)]:
             refused(
                 ErrorCode.NOT_ALLOWED,
                 tables,
-                lambda inside, user=user, requester=requester: inside.answer_friend(user.id, requester.id, True, 1),
+                lambda inside, user=user, requester=requester: inside.friends.answer(user.id, requester.id, True, 1),
             )
 
     def test_nobody_asks_themselves_or_nobody(self, tables: Tables) -> None:
         (alice,) = make(tables, "alice")
-        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.request_friend(alice, alice.id, ANY, 1))
-        refused(ErrorCode.UNKNOWN_RECIPIENT, tables, lambda inside: inside.request_friend(alice, 999, ANY, 1))
+        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.request(alice, alice.id, ANY, 1))
+        refused(ErrorCode.UNKNOWN_RECIPIENT, tables, lambda inside: inside.friends.request(alice, 999, ANY, 1))
 
     def test_friends_and_requests_are_limited(self, tables: Tables) -> None:
         alice, bob, carol, dave = make(tables, "alice", "bob", "carol", "dave")
-        done(tables, lambda inside: inside.request_friend(alice, bob.id, 2, 1))
-        done(tables, lambda inside: inside.answer_friend(bob.id, alice.id, True, 1))
-        done(tables, lambda inside: inside.request_friend(alice, carol.id, 2, 1))
-        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.request_friend(alice, dave.id, 2, 1))
+        done(tables, lambda inside: inside.friends.request(alice, bob.id, 2, 1))
+        done(tables, lambda inside: inside.friends.answer(bob.id, alice.id, True, 1))
+        done(tables, lambda inside: inside.friends.request(alice, carol.id, 2, 1))
+        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.friends.request(alice, dave.id, 2, 1))
 
     def test_requests_wait_oldest_first(self, tables: Tables) -> None:
         alice, bob, carol, dave = make(tables, "alice", "bob", "carol", "dave")
         for at_ms, asker in [(1, carol), (2, alice), (3, bob)]:
-            done(tables, lambda inside, at_ms=at_ms, asker=asker: inside.request_friend(asker, dave.id, ANY, at_ms))
-        assert [request.sender for request in tables.friend_requests(dave.id)] == [carol, alice, bob]
+            done(tables, lambda inside, at_ms=at_ms, asker=asker: inside.friends.request(asker, dave.id, ANY, at_ms))
+        assert [request.sender for request in tables.friends.requests_to(dave.id)] == [carol, alice, bob]
 
     # ------------------------------------------------------------ groups
 
     def test_a_group_has_its_owner_and_members(self, tables: Tables) -> None:
         alice, bob, carol = make(tables, "alice", "bob", "carol")
-        group = done(tables, lambda inside: inside.create_group(bob.id, "team", "what for", ANY, 1))
+        group = done(tables, lambda inside: inside.groups.create(bob.id, "team", "what for", ANY, 1))
         for user in (alice, alice, carol):
-            joined = done(tables, lambda inside, user=user: inside.join_group(user.id, group, ANY, ANY, 1))
+            joined = done(tables, lambda inside, user=user: inside.groups.join(user.id, group, ANY, ANY, 1))
             assert (joined.id, joined.name, joined.description) == (group, "team", "what for")
-        (row,) = tables.groups(alice.id, ANY)
+        (row,) = tables.groups.of(alice.id, ANY)
         assert row.group == joined
         assert row.members == [(bob, Role.OWNER), (alice, Role.MEMBER), (carol, Role.MEMBER)]
-        assert tables.group_ids(carol.id) == [group]
-        refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.join_group(alice.id, group + 1, ANY, ANY, 1))
+        assert tables.groups.ids_of(carol.id) == [group]
+        refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.groups.join(alice.id, group + 1, ANY, ANY, 1))
 
     def test_groups_are_listed_by_id_and_members_cut_in_the_sum(self, tables: Tables) -> None:
         users = make(tables, *(f"user {number}" for number in range(4)))
         teams = [team(tables, users[0], *users[1:]) for _ in range(3)]
-        rows = tables.groups(users[0].id, 6)
+        rows = tables.groups.of(users[0].id, 6)
         assert [row.group.id for row in rows] == sorted(teams)
         assert [len(row.members) for row in rows] == [4, 2, 0]
 
     def test_groups_are_limited(self, tables: Tables) -> None:
         alice, bob, carol = make(tables, "alice", "bob", "carol")
-        full = done(tables, lambda inside: inside.create_group(alice.id, "full", "", 2, 1))
-        done(tables, lambda inside: inside.join_group(bob.id, full, 2, ANY, 1))
-        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.join_group(carol.id, full, 2, ANY, 1))
-        done(tables, lambda inside: inside.join_group(bob.id, full, 2, ANY, 1))
-        done(tables, lambda inside: inside.create_group(alice.id, "second", "", 2, 1))
-        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.create_group(alice.id, "third", "", 2, 1))
-        other = done(tables, lambda inside: inside.create_group(carol.id, "other", "", 2, 1))
-        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.join_group(alice.id, other, ANY, 2, 1))
+        full = done(tables, lambda inside: inside.groups.create(alice.id, "full", "", 2, 1))
+        done(tables, lambda inside: inside.groups.join(bob.id, full, 2, ANY, 1))
+        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.groups.join(carol.id, full, 2, ANY, 1))
+        done(tables, lambda inside: inside.groups.join(bob.id, full, 2, ANY, 1))
+        done(tables, lambda inside: inside.groups.create(alice.id, "second", "", 2, 1))
+        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.groups.create(alice.id, "third", "", 2, 1))
+        other = done(tables, lambda inside: inside.groups.create(carol.id, "other", "", 2, 1))
+        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.groups.join(alice.id, other, ANY, 2, 1))
 
     def test_who_joins_gets_no_earlier_messages(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
         group = team(tables, alice)
         send(tables, (alice, to_group(group, "1")), (alice, to_group(group, "2")))
         join(tables, bob, group)
-        assert tables.waiting(bob.id, ANY, [-group]).delivered == {-group: 2}
+        assert tables.history.waiting(bob.id, ANY, [-group]).delivered == {-group: 2}
         sent(tables, alice, to_group(group, "3"))
         join(tables, bob, group)
-        assert [message.body for message in tables.waiting(bob.id, ANY).messages] == ["3"]
+        assert [message.body for message in tables.history.waiting(bob.id, ANY).messages] == ["3"]
 
     def test_joining_and_writing_in_one_transaction(self, tables: Tables) -> None:
         """Messages come first in a transaction: who joins in it does not wait for them."""
@@ -434,10 +438,10 @@ class StoreContract(PeopleContract, HistoryContract):
         group = team(tables, alice)
         tables.begin()
         tables.append([Draft(alice, to_group(group, "1")), Draft(bob, to_group(group, "not yet"))], 1)
-        tables.join_group(bob.id, group, ANY, ANY, 1)
+        tables.groups.join(bob.id, group, ANY, ANY, 1)
         tables.commit()
         sent(tables, bob, to_group(group, "2"))
-        assert [message.body for message in tables.waiting(bob.id, ANY).messages] == ["2"]
+        assert [message.body for message in tables.history.waiting(bob.id, ANY).messages] == ["2"]
 
     def test_membership_is_what_it_is_when_the_message_is_stored(self, opened: Callable[[], Tables]) -> None:
         """Another worker's joins and deletions count at once."""
@@ -447,5 +451,5 @@ class StoreContract(PeopleContract, HistoryContract):
         assert send(other, (bob, to_group(group))) == [ErrorCode.NOT_A_MEMBER]
         join(one, bob, group)
         assert sent(other, bob, to_group(group)).message.seq == 1
-        done(one, lambda inside: inside.delete_user(bob.id))
+        done(one, lambda inside: inside.accounts.delete(bob.id))
         assert send(other, (bob, to_group(group))) == [ErrorCode.NOT_A_MEMBER]

@@ -19,13 +19,17 @@ class HistoryContract:
     def test_the_conversation_of_two_people_or_a_group(self, tables: Tables) -> None:
         alice, bob, carol = make(tables, "alice", "bob", "carol")
         group = team(tables, alice, bob)
-        assert tables.conversation_of(alice.id, bob.id, 0) == 0
+        assert tables.history.conversation_of(alice.id, bob.id, 0) == 0
         talk = sent(tables, alice, to(bob)).message.conversation
-        assert tables.conversation_of(alice.id, bob.id, 0) == tables.conversation_of(bob.id, alice.id, 0) == talk
-        assert tables.conversation_of(alice.id, carol.id, 0) == 0
-        assert tables.conversation_of(bob.id, 0, group) == -group
-        refused(ErrorCode.NOT_A_MEMBER, tables, lambda inside: inside.conversation_of(carol.id, 0, group))
-        refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.conversation_of(carol.id, 0, group + 1))
+        assert (
+            tables.history.conversation_of(alice.id, bob.id, 0)
+            == tables.history.conversation_of(bob.id, alice.id, 0)
+            == talk
+        )
+        assert tables.history.conversation_of(alice.id, carol.id, 0) == 0
+        assert tables.history.conversation_of(bob.id, 0, group) == -group
+        refused(ErrorCode.NOT_A_MEMBER, tables, lambda inside: inside.history.conversation_of(carol.id, 0, group))
+        refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.history.conversation_of(carol.id, 0, group + 1))
 
     @pytest.mark.parametrize(
         ("after", "before", "limit", "expected"),
@@ -40,7 +44,7 @@ class HistoryContract:
         for number in range(1, 11):
             talk = sent(tables, (alice, bob)[number % 2], to((bob, alice)[number % 2], str(number))).message
             sent(tables, alice, to(carol, "another talk"))
-        messages = tables.history(talk.conversation, after, before, limit)
+        messages = tables.history.messages(talk.conversation, after, before, limit)
         assert [message.seq for message in messages] == list(expected)
         assert [message.body for message in messages] == [str(number) for number in expected]
 
@@ -49,11 +53,11 @@ class HistoryContract:
         alice, bob = make(one, "alice", "bob")
         group = team(one, alice, bob)
         messages = [sent(one, alice, to_group(group, str(number))).message for number in range(1, 21)]
-        assert other.history(-group, 0, 0, ANY) == messages
+        assert other.history.messages(-group, 0, 0, ANY) == messages
         messages.append(sent(other, bob, to_group(group, "21")).message)
-        assert one.history(-group, 17, 0, 3) == messages[17:20]
-        assert one.history(-group, 0, 22, 3) == messages[18:]
-        assert one.history(-group - 1, 0, 0, ANY) == []
+        assert one.history.messages(-group, 17, 0, 3) == messages[17:20]
+        assert one.history.messages(-group, 0, 22, 3) == messages[18:]
+        assert one.history.messages(-group - 1, 0, 0, ANY) == []
 
     def test_heads_are_the_user_s_conversations(self, opened: Callable[[], Tables]) -> None:
         one, other = opened(), opened()
@@ -69,18 +73,18 @@ class HistoryContract:
         described = Group(group, "team", "")
         heads = [Head(-group, described, 1, 0, 0), Head(first, bob, 3, 2, 0), Head(second, carol, 1, 0, 0)]
         for tables in (one, other):
-            assert tables.heads(alice.id, -(1 << 61), ANY) == heads
-            assert tables.heads(alice.id, -group, 1) == heads[1:2]
-            assert tables.heads(alice.id, second, ANY) == []
+            assert tables.history.heads(alice.id, -(1 << 61), ANY) == heads
+            assert tables.history.heads(alice.id, -group, 1) == heads[1:2]
+            assert tables.history.heads(alice.id, second, ANY) == []
 
     def test_heads_name_who_is_no_more_and_forget_groups_left(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
         group = team(tables, bob, alice)
         sent(tables, bob, to(alice))
         sent(tables, bob, to_group(group))
-        done(tables, lambda inside: inside.leave_group(alice.id, group))
-        done(tables, lambda inside: inside.delete_user(bob.id))
-        (head,) = tables.heads(alice.id, -(1 << 61), ANY)
+        done(tables, lambda inside: inside.groups.leave(alice.id, group))
+        done(tables, lambda inside: inside.accounts.delete(bob.id))
+        (head,) = tables.history.heads(alice.id, -(1 << 61), ANY)
         assert (head.other.name, head.last) == ("bob", 1)
 
     def test_a_mark_moves_forward_within_what_there_is(self, opened: Callable[[], Tables]) -> None:
@@ -89,9 +93,9 @@ class HistoryContract:
         for _ in range(5):
             talk = sent(one, alice, to(bob)).message.conversation
         for seq, reached in [(2, 2), (1, 2), (4, 4), (99, 5), (0, 5)]:
-            assert done(other, lambda inside, seq=seq: inside.mark_seen(bob.id, talk, seq)) == reached
-            (head,) = one.heads(bob.id, 0, ANY)
+            assert done(other, lambda inside, seq=seq: inside.history.mark_seen(bob.id, talk, seq)) == reached
+            (head,) = one.history.heads(bob.id, 0, ANY)
             assert (head.seen, head.delivered) == (reached, 0)
-        (head,) = one.heads(alice.id, 0, ANY)
+        (head,) = one.history.heads(alice.id, 0, ANY)
         assert head.seen == 0
-        assert done(one, lambda inside: inside.mark_seen(bob.id, talk + 1, 5)) == 0
+        assert done(one, lambda inside: inside.history.mark_seen(bob.id, talk + 1, 5)) == 0

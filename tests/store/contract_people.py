@@ -19,7 +19,7 @@ STRANGER = 10**6
 
 
 def roles(tables: Tables, group: int) -> dict[str, Role]:
-    return {user.name: role for user, role in tables.members(group, 0, ANY)}
+    return {user.name: role for user, role in tables.groups.members(group, 0, ANY)}
 
 
 class PeopleContract:
@@ -28,24 +28,24 @@ class PeopleContract:
     def test_a_role_is_of_a_member(self, tables: Tables) -> None:
         alice, bob, carol = make(tables, "alice", "bob", "carol")
         group = team(tables, alice, bob)
-        assert (tables.role(group, alice.id), tables.role(group, bob.id)) == (Role.OWNER, Role.MEMBER)
-        refused(ErrorCode.NOT_A_MEMBER, tables, lambda inside: inside.role(group, carol.id))
-        refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.role(group + 1, alice.id))
+        assert (tables.groups.role(group, alice.id), tables.groups.role(group, bob.id)) == (Role.OWNER, Role.MEMBER)
+        refused(ErrorCode.NOT_A_MEMBER, tables, lambda inside: inside.groups.role(group, carol.id))
+        refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.groups.role(group + 1, alice.id))
 
     def test_the_owner_gives_roles_and_may_hand_over(self, tables: Tables) -> None:
         alice, bob, carol = make(tables, "alice", "bob", "carol")
         group = team(tables, alice, bob, carol)
-        done(tables, lambda inside: inside.set_role(alice.id, group, bob.id, Role.ADMIN))
+        done(tables, lambda inside: inside.groups.set_role(alice.id, group, bob.id, Role.ADMIN))
         assert roles(tables, group) == {"alice": Role.OWNER, "bob": Role.ADMIN, "carol": Role.MEMBER}
-        done(tables, lambda inside: inside.set_role(alice.id, group, carol.id, Role.OWNER))
+        done(tables, lambda inside: inside.groups.set_role(alice.id, group, carol.id, Role.OWNER))
         assert roles(tables, group) == {"alice": Role.ADMIN, "bob": Role.ADMIN, "carol": Role.OWNER}
-        done(tables, lambda inside: inside.set_role(carol.id, group, bob.id, Role.MEMBER))
+        done(tables, lambda inside: inside.groups.set_role(carol.id, group, bob.id, Role.MEMBER))
         assert roles(tables, group)["bob"] is Role.MEMBER
 
     def test_who_may_not_give_roles(self, tables: Tables) -> None:
         alice, bob, carol, dave = make(tables, "alice", "bob", "carol", "dave")
         group = team(tables, alice, bob, carol)
-        done(tables, lambda inside: inside.set_role(alice.id, group, bob.id, Role.ADMIN))
+        done(tables, lambda inside: inside.groups.set_role(alice.id, group, bob.id, Role.ADMIN))
         for by, whom, code in [
             (bob, carol, ErrorCode.NOT_ALLOWED),
             (carol, bob, ErrorCode.NOT_ALLOWED),
@@ -53,8 +53,12 @@ class PeopleContract:
             (dave, carol, ErrorCode.NOT_A_MEMBER),
             (alice, dave, ErrorCode.NOT_A_MEMBER),
         ]:
-            refused(code, tables, lambda inside, by=by, whom=whom: inside.set_role(by.id, group, whom.id, Role.ADMIN))
-        refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.set_role(alice.id, 99, bob.id, Role.ADMIN))
+            refused(
+                code, tables, lambda inside, by=by, whom=whom: inside.groups.set_role(by.id, group, whom.id, Role.ADMIN)
+            )
+        refused(
+            ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.groups.set_role(alice.id, 99, bob.id, Role.ADMIN)
+        )
         assert roles(tables, group) == {"alice": Role.OWNER, "bob": Role.ADMIN, "carol": Role.MEMBER}
 
     @pytest.mark.parametrize(
@@ -71,50 +75,50 @@ class PeopleContract:
         for name in ("admin", "admin2"):
             done(
                 tables,
-                lambda inside, name=name: inside.set_role(users["owner"].id, group, users[name].id, Role.ADMIN),
+                lambda inside, name=name: inside.groups.set_role(users["owner"].id, group, users[name].id, Role.ADMIN),
             )
         before = roles(tables, group)
         if allowed:
-            done(tables, lambda inside: inside.kick_member(users[by].id, group, users[whom].id))
+            done(tables, lambda inside: inside.groups.kick(users[by].id, group, users[whom].id))
             assert roles(tables, group) == {name: role for name, role in before.items() if name != whom}
         else:
             refused(
-                ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.kick_member(users[by].id, group, users[whom].id)
+                ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.groups.kick(users[by].id, group, users[whom].id)
             )
             assert roles(tables, group) == before
 
     def test_strangers_kick_nobody_and_are_not_kicked(self, tables: Tables) -> None:
         alice, bob, carol = make(tables, "alice", "bob", "carol")
         group = team(tables, alice, bob)
-        refused(ErrorCode.NOT_A_MEMBER, tables, lambda inside: inside.kick_member(carol.id, group, bob.id))
-        refused(ErrorCode.NOT_A_MEMBER, tables, lambda inside: inside.kick_member(alice.id, group, carol.id))
-        refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.kick_member(alice.id, group + 1, bob.id))
+        refused(ErrorCode.NOT_A_MEMBER, tables, lambda inside: inside.groups.kick(carol.id, group, bob.id))
+        refused(ErrorCode.NOT_A_MEMBER, tables, lambda inside: inside.groups.kick(alice.id, group, carol.id))
+        refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.groups.kick(alice.id, group + 1, bob.id))
 
     def test_renaming(self, tables: Tables) -> None:
         alice, bob, carol = make(tables, "alice", "bob", "carol")
-        group = done(tables, lambda inside: inside.create_group(alice.id, "old", "what for", ANY, 1))
+        group = done(tables, lambda inside: inside.groups.create(alice.id, "old", "what for", ANY, 1))
         join(tables, bob, group)
-        renamed = done(tables, lambda inside: inside.rename_group(alice.id, group, "new", None))
+        renamed = done(tables, lambda inside: inside.groups.rename(alice.id, group, "new", None))
         assert (renamed.id, renamed.name, renamed.description) == (group, "new", "what for")
-        assert tables.group(group) == renamed
-        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.rename_group(bob.id, group, "mine", None))
-        refused(ErrorCode.NOT_A_MEMBER, tables, lambda inside: inside.rename_group(carol.id, group, "mine", None))
-        done(tables, lambda inside: inside.set_role(alice.id, group, bob.id, Role.ADMIN))
-        done(tables, lambda inside: inside.rename_group(bob.id, group, "newer", ""))
-        found = tables.group(group)
+        assert tables.groups.find(group) == renamed
+        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.groups.rename(bob.id, group, "mine", None))
+        refused(ErrorCode.NOT_A_MEMBER, tables, lambda inside: inside.groups.rename(carol.id, group, "mine", None))
+        done(tables, lambda inside: inside.groups.set_role(alice.id, group, bob.id, Role.ADMIN))
+        done(tables, lambda inside: inside.groups.rename(bob.id, group, "newer", ""))
+        found = tables.groups.find(group)
         assert found is not None
         assert (found.name, found.description) == ("newer", "")
-        assert tables.group(group + 1) is None
+        assert tables.groups.find(group + 1) is None
 
     def test_members_in_pages(self, tables: Tables) -> None:
         users = make(tables, *(f"user {number}" for number in range(7)))
         group = team(tables, *users)
         pages, after = [], 0
-        while page := tables.members(group, after, 3):
+        while page := tables.groups.members(group, after, 3):
             pages.append([user for user, _ in page])
             after = page[-1][0].id
         assert pages == [users[:3], users[3:6], users[6:]]
-        assert tables.members(group + 1, 0, 3) == []
+        assert tables.groups.members(group + 1, 0, 3) == []
 
     # ------------------------------------------------------------ leaving
 
@@ -122,36 +126,36 @@ class PeopleContract:
         alice, bob = make(tables, "alice", "bob")
         group = team(tables, alice, bob)
         sent(tables, alice, to_group(group, "1"))
-        assert done(tables, lambda inside: inside.leave_group(bob.id, group)) == Left(None, False)
-        assert (tables.group_ids(bob.id), tables.waiting(bob.id, ANY).messages) == ([], [])
+        assert done(tables, lambda inside: inside.groups.leave(bob.id, group)) == Left(None, False)
+        assert (tables.groups.ids_of(bob.id), tables.history.waiting(bob.id, ANY).messages) == ([], [])
         assert send(tables, (bob, to_group(group))) == [ErrorCode.NOT_A_MEMBER]
-        refused(ErrorCode.NOT_A_MEMBER, tables, lambda inside: inside.leave_group(bob.id, group))
+        refused(ErrorCode.NOT_A_MEMBER, tables, lambda inside: inside.groups.leave(bob.id, group))
         sent(tables, alice, to_group(group, "2"))
         join(tables, bob, group)
         sent(tables, alice, to_group(group, "3"))
-        assert [message.body for message in tables.waiting(bob.id, ANY).messages] == ["3"]
+        assert [message.body for message in tables.history.waiting(bob.id, ANY).messages] == ["3"]
 
     def test_a_kicked_member_cannot_write_on_any_worker(self, opened: Callable[[], Tables]) -> None:
         one, other = opened(), opened()
         alice, bob = make(one, "alice", "bob")
         group = team(one, alice, bob)
         sent(other, bob, to_group(group))
-        done(one, lambda inside: inside.kick_member(alice.id, group, bob.id))
+        done(one, lambda inside: inside.groups.kick(alice.id, group, bob.id))
         assert send(other, (bob, to_group(group))) == [ErrorCode.NOT_A_MEMBER]
         assert send(one, (bob, to_group(group))) == [ErrorCode.NOT_A_MEMBER]
 
     def test_an_owner_who_leaves_hands_over_to_the_oldest_admin_else_member(self, tables: Tables) -> None:
         users = make(tables, "owner", "first", "second", "third")
         owner, first, second, third = users
-        group = done(tables, lambda inside: inside.create_group(owner.id, "team", "", ANY, 1))
+        group = done(tables, lambda inside: inside.groups.create(owner.id, "team", "", ANY, 1))
         for at_ms, user in [(30, third), (20, second), (40, first)]:  # who came first is not who has the least id
-            done(tables, lambda inside, u=user, at=at_ms: inside.join_group(u.id, group, ANY, ANY, at))
+            done(tables, lambda inside, u=user, at=at_ms: inside.groups.join(u.id, group, ANY, ANY, at))
         for admin in (first, third):
-            done(tables, lambda inside, admin=admin: inside.set_role(owner.id, group, admin.id, Role.ADMIN))
+            done(tables, lambda inside, admin=admin: inside.groups.set_role(owner.id, group, admin.id, Role.ADMIN))
         heirs = []
         for _ in range(3):
-            (leaver,) = [user for user, role in tables.members(group, 0, ANY) if role is Role.OWNER]
-            left = done(tables, lambda inside, leaver=leaver: inside.leave_group(leaver.id, group))
+            (leaver,) = [user for user, role in tables.groups.members(group, 0, ANY) if role is Role.OWNER]
+            left = done(tables, lambda inside, leaver=leaver: inside.groups.leave(leaver.id, group))
             assert left.ended is False
             heirs.append(left.heir)
         assert heirs == [third.id, first.id, second.id]
@@ -159,111 +163,114 @@ class PeopleContract:
     def test_the_last_one_who_leaves_ends_the_group(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
         group = team(tables, alice, bob)
-        assert done(tables, lambda inside: inside.leave_group(alice.id, group)) == Left(bob.id, False)
-        assert done(tables, lambda inside: inside.leave_group(bob.id, group)) == Left(None, True)
-        assert tables.group(group) is None
-        refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.leave_group(bob.id, group))
-        refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.join_group(bob.id, group, ANY, ANY, 1))
+        assert done(tables, lambda inside: inside.groups.leave(alice.id, group)) == Left(bob.id, False)
+        assert done(tables, lambda inside: inside.groups.leave(bob.id, group)) == Left(None, True)
+        assert tables.groups.find(group) is None
+        refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.groups.leave(bob.id, group))
+        refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.groups.join(bob.id, group, ANY, ANY, 1))
         assert team(tables, alice) != group, "the number of an ended group is not given again"
 
     def test_a_deleted_owner_hands_over_too(self, tables: Tables) -> None:
         alice, bob, carol = make(tables, "alice", "bob", "carol")
         group, lonely = team(tables, alice, bob, carol), team(tables, alice)
-        done(tables, lambda inside: inside.delete_user(alice.id))
+        done(tables, lambda inside: inside.accounts.delete(alice.id))
         assert roles(tables, group) == {"bob": Role.OWNER, "carol": Role.MEMBER}
-        assert tables.group(lonely) is None
+        assert tables.groups.find(lonely) is None
 
     # ------------------------------------------------------------ what people tell of themselves
 
     def test_a_profile_is_kept_as_it_was_given(self, opened: Callable[[], Tables]) -> None:
         one, other = opened(), opened()
         alice, bob = make(one, "alice", "bob")
-        assert one.profile(alice.id) == {}
+        assert one.accounts.profile(alice.id) == {}
         profile = {"nickname": 'Al "the\n\\ice" \0 \U0001f600', "about": ""}
-        done(one, lambda inside: inside.set_profile(alice.id, profile))
-        assert other.profile(alice.id) == profile
-        assert other.profile(bob.id) == other.profile(STRANGER) == {}
-        done(other, lambda inside: inside.set_profile(alice.id, {}))
-        assert one.profile(alice.id) == {}
+        done(one, lambda inside: inside.accounts.set_profile(alice.id, profile))
+        assert other.accounts.profile(alice.id) == profile
+        assert other.accounts.profile(bob.id) == other.accounts.profile(STRANGER) == {}
+        done(other, lambda inside: inside.accounts.set_profile(alice.id, {}))
+        assert one.accounts.profile(alice.id) == {}
 
     def test_last_seen_never_goes_back(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
-        assert tables.last_seen(alice.id) == 0
-        done(tables, lambda inside: inside.saw([(alice.id, 500), (bob.id, 7), (STRANGER, 9)]))
-        done(tables, lambda inside: inside.saw([(alice.id, 400)]))
-        assert [tables.last_seen(user_id) for user_id in (alice.id, bob.id, STRANGER)] == [500, 7, 0]
+        assert tables.accounts.last_seen(alice.id) == 0
+        done(tables, lambda inside: inside.update_last_seen([(alice.id, 500), (bob.id, 7), (STRANGER, 9)]))
+        done(tables, lambda inside: inside.update_last_seen([(alice.id, 400)]))
+        assert [tables.accounts.last_seen(user_id) for user_id in (alice.id, bob.id, STRANGER)] == [500, 7, 0]
 
     # ------------------------------------------------------------ friends that were, and who may see whom
 
     def test_a_friendship_ends_on_both_sides(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
         self._befriend(tables, alice, bob)
-        done(tables, lambda inside: inside.remove_friend(bob.id, alice.id))
-        assert (tables.friends(alice.id), tables.friends(bob.id)) == ([], [])
-        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.remove_friend(alice.id, bob.id))
+        done(tables, lambda inside: inside.friends.remove(bob.id, alice.id))
+        assert (tables.friends.of(alice.id), tables.friends.of(bob.id)) == ([], [])
+        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.remove(alice.id, bob.id))
         self._befriend(tables, bob, alice)
-        assert tables.friends(alice.id) == [bob]
+        assert tables.friends.of(alice.id) == [bob]
 
     def test_a_request_is_taken_back_by_who_made_it(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
-        done(tables, lambda inside: inside.request_friend(alice, bob.id, ANY, 1))
-        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.remove_friend(bob.id, alice.id))
-        done(tables, lambda inside: inside.remove_friend(alice.id, bob.id))
-        assert tables.friend_requests(bob.id) == []
-        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.answer_friend(bob.id, alice.id, True, 2))
+        done(tables, lambda inside: inside.friends.request(alice, bob.id, ANY, 1))
+        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.remove(bob.id, alice.id))
+        done(tables, lambda inside: inside.friends.remove(alice.id, bob.id))
+        assert tables.friends.requests_to(bob.id) == []
+        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.answer(bob.id, alice.id, True, 2))
 
     def test_requests_are_listed_up_to_a_limit(self, tables: Tables) -> None:
         bob, *others = make(tables, "bob", *(f"user {number}" for number in range(5)))
         for at_ms, asker in enumerate(others):
-            done(tables, lambda inside, at=at_ms, asker=asker: inside.request_friend(asker, bob.id, ANY, at))
-        assert tables.friend_requests(bob.id, 3) == [FriendRequest(asker, bob.id) for asker in others[:3]]
+            done(tables, lambda inside, at=at_ms, asker=asker: inside.friends.request(asker, bob.id, ANY, at))
+        assert tables.friends.requests_to(bob.id, 3) == [FriendRequest(asker, bob.id) for asker in others[:3]]
 
     def test_friends_and_group_mates_may_see_each_other(self, tables: Tables) -> None:
         alice, bob, carol, dave, eve = make(tables, "alice", "bob", "carol", "dave", "eve")
         self._befriend(tables, alice, bob)
         group = team(tables, carol, alice)
         team(tables, dave, eve)
-        done(tables, lambda inside: inside.request_friend(alice, dave.id, ANY, 1))
-        sees = {other.name for other in (alice, bob, carol, dave, eve) if tables.may_see(alice.id, other.id)}
-        seen = {other.name for other in (alice, bob, carol, dave, eve) if tables.may_see(other.id, alice.id)}
+        done(tables, lambda inside: inside.friends.request(alice, dave.id, ANY, 1))
+        sees = {other.name for other in (alice, bob, carol, dave, eve) if tables.friends.may_see(alice.id, other.id)}
+        seen = {other.name for other in (alice, bob, carol, dave, eve) if tables.friends.may_see(other.id, alice.id)}
         assert sees == seen == {"alice", "bob", "carol"}
-        done(tables, lambda inside: inside.leave_group(alice.id, group))
-        done(tables, lambda inside: inside.remove_friend(bob.id, alice.id))
-        assert not tables.may_see(alice.id, carol.id)
-        assert not tables.may_see(alice.id, bob.id)
+        done(tables, lambda inside: inside.groups.leave(alice.id, group))
+        done(tables, lambda inside: inside.friends.remove(bob.id, alice.id))
+        assert not tables.friends.may_see(alice.id, carol.id)
+        assert not tables.friends.may_see(alice.id, bob.id)
 
     def _befriend(self, tables: Tables, one: User, other: User) -> None:
-        done(tables, lambda inside: inside.request_friend(one, other.id, ANY, 1))
-        done(tables, lambda inside: inside.answer_friend(other.id, one.id, True, 1))
+        done(tables, lambda inside: inside.friends.request(one, other.id, ANY, 1))
+        done(tables, lambda inside: inside.friends.answer(other.id, one.id, True, 1))
 
     # ------------------------------------------------------------ requests are answered once
 
     def test_an_answer_is_remembered_on_every_worker(self, opened: Callable[[], Tables]) -> None:
         one, other = opened(), opened()
         alice, bob = make(one, "alice", "bob")
-        assert one.answered(alice.id, "fp") is None
-        done(one, lambda inside: inside.remember(alice.id, "fp", '{"a": "é"}', 1))
+        assert one.request_log.answered(alice.id, "fp") is None
+        done(one, lambda inside: inside.request_log.remember(alice.id, "fp", '{"a": "é"}', 1))
         for tables in (one, other):
-            assert tables.answered(alice.id, "fp") == '{"a": "é"}'
-            assert tables.answered(alice.id, "fp2") is None
-            assert tables.answered(bob.id, "fp") is None
+            assert tables.request_log.answered(alice.id, "fp") == '{"a": "é"}'
+            assert tables.request_log.answered(alice.id, "fp2") is None
+            assert tables.request_log.answered(bob.id, "fp") is None
 
     def test_what_was_rolled_back_is_not_remembered(self, tables: Tables) -> None:
         (alice,) = make(tables, "alice")
         tables.begin()
-        tables.remember(alice.id, "fp", "lost", 1)
-        assert tables.answered(alice.id, "fp") == "lost"
+        tables.request_log.remember(alice.id, "fp", "lost", 1)
+        assert tables.request_log.answered(alice.id, "fp") == "lost"
         tables.rollback()
-        assert tables.answered(alice.id, "fp") is None
+        assert tables.request_log.answered(alice.id, "fp") is None
 
     def test_answers_are_kept_for_seven_days_and_not_for_ever(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
-        done(tables, lambda inside: inside.remember(alice.id, "old", "old", DAY_MS))
-        done(tables, lambda inside: inside.remember(alice.id, "next", "next", 2 * DAY_MS))
-        done(tables, lambda inside: inside.remember(bob.id, "x", "x", 8 * DAY_MS))
-        assert tables.answered(alice.id, "old") == "old"
-        done(tables, lambda inside: inside.remember(bob.id, "y", "y", 8 * DAY_MS + 1))
-        assert (tables.answered(alice.id, "old"), tables.answered(alice.id, "next")) == (None, "next")
+        done(tables, lambda inside: inside.request_log.remember(alice.id, "old", "old", DAY_MS))
+        done(tables, lambda inside: inside.request_log.remember(alice.id, "next", "next", 2 * DAY_MS))
+        done(tables, lambda inside: inside.request_log.remember(bob.id, "x", "x", 8 * DAY_MS))
+        assert tables.request_log.answered(alice.id, "old") == "old"
+        done(tables, lambda inside: inside.request_log.remember(bob.id, "y", "y", 8 * DAY_MS + 1))
+        assert (tables.request_log.answered(alice.id, "old"), tables.request_log.answered(alice.id, "next")) == (
+            None,
+            "next",
+        )
 
     def test_answers_that_share_a_hash_stay_apart_also_when_one_expires(
         self, twin: Twin, opened: Callable[[], Tables]
@@ -272,15 +279,17 @@ class PeopleContract:
         one, other = opened(), opened()
         alice, bob = make(one, "alice", "bob")
         for day, fp in [(1, "a"), (6, "b"), (6, "c")]:
-            done(one, lambda inside, day=day, fp=fp: inside.remember(alice.id, fp, fp, day * DAY_MS))
-        assert [other.answered(alice.id, fp) for fp in "abcd"] == ["a", "b", "c", None]
-        done(one, lambda inside: inside.remember(bob.id, "a", "bob's", 9 * DAY_MS))  # the place of "a" is free now
-        assert [other.answered(alice.id, fp) for fp in "abcd"] == [None, "b", "c", None]
-        done(one, lambda inside: inside.remember(alice.id, "d", "d", 9 * DAY_MS))
-        assert [other.answered(alice.id, fp) for fp in "abcd"] == [None, "b", "c", "d"]
+            done(one, lambda inside, day=day, fp=fp: inside.request_log.remember(alice.id, fp, fp, day * DAY_MS))
+        assert [other.request_log.answered(alice.id, fp) for fp in "abcd"] == ["a", "b", "c", None]
+        done(
+            one, lambda inside: inside.request_log.remember(bob.id, "a", "bob's", 9 * DAY_MS)
+        )  # the place of "a" is free now
+        assert [other.request_log.answered(alice.id, fp) for fp in "abcd"] == [None, "b", "c", None]
+        done(one, lambda inside: inside.request_log.remember(alice.id, "d", "d", 9 * DAY_MS))
+        assert [other.request_log.answered(alice.id, fp) for fp in "abcd"] == [None, "b", "c", "d"]
 
     def test_a_request_and_a_message_may_have_the_same_fp(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
-        done(tables, lambda inside: inside.remember(alice.id, "fp", "answer", 1))
+        done(tables, lambda inside: inside.request_log.remember(alice.id, "fp", "answer", 1))
         assert sent(tables, alice, to(bob, "text", "fp")).fresh
-        assert tables.answered(alice.id, "fp") == "answer"
+        assert tables.request_log.answered(alice.id, "fp") == "answer"

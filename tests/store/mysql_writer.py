@@ -93,14 +93,14 @@ class Writer:
         try:
             match number % 4:
                 case 0:
-                    await self.store.write(lambda tables: tables.join_group(one.id, group, 10, 10, number))
+                    await self.store.write(lambda tables: tables.groups.join(one.id, group, 10, 10, number))
                 case 1:
-                    await self.store.write(lambda tables: tables.leave_group(one.id, group))
+                    await self.store.write(lambda tables: tables.groups.leave(one.id, group))
                 case 2:
-                    await self.store.write(lambda tables: tables.request_friend(one, other.id, 100, number))
+                    await self.store.write(lambda tables: tables.friends.request(one, other.id, 100, number))
                 case 3:
-                    await self.store.write(lambda tables: tables.remove_friend(one.id, other.id))
-            waiting = await self.store.read(lambda tables: tables.waiting(one.id, 50))
+                    await self.store.write(lambda tables: tables.friends.remove(one.id, other.id))
+            waiting = await self.store.read(lambda tables: tables.history.waiting(one.id, 50))
         except Refused:
             return
         except Unavailable:

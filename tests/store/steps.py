@@ -61,7 +61,7 @@ def sent(tables: Tables, sender: User, command: SendMessage, now_ms: int = 1) ->
 
 
 def make(tables: Tables, *names: str) -> list[User]:
-    return done(tables, lambda inside: [inside.create_user(name, "", 1) for name in names])
+    return done(tables, lambda inside: [inside.accounts.create(name, "", 1) for name in names])
 
 
 def advance(tables: Tables, user: User, conversation: ConversationId, seq: Seq) -> None:
@@ -69,14 +69,14 @@ def advance(tables: Tables, user: User, conversation: ConversationId, seq: Seq) 
 
 
 def team(tables: Tables, owner: User, *members: User) -> int:
-    group = done(tables, lambda inside: inside.create_group(owner.id, "team", "", ANY, 1))
+    group = done(tables, lambda inside: inside.groups.create(owner.id, "team", "", ANY, 1))
     for member in members:
         join(tables, member, group)
     return group
 
 
 def join(tables: Tables, user: User, group: int) -> None:
-    done(tables, lambda inside: inside.join_group(user.id, group, ANY, ANY, 1))
+    done(tables, lambda inside: inside.groups.join(user.id, group, ANY, ANY, 1))
 
 
 def seqs(messages: list[Message]) -> list[tuple[ConversationId, Seq]]:

@@ -93,23 +93,25 @@ def populate(place: Place, messages: int = 40) -> None:
         alice, bob, carol, gone = make(tables, "Älice 😀", "bob", "carol", "gone")
         group = team(tables, alice, bob, gone)
         empty = team(tables, carol)
-        done(tables, lambda inside: inside.set_password(alice.id, "$argon2id$v=19$m=1024,t=1,p=1$c2FsdA$aGFzaA"))
-        done(tables, lambda inside: inside.set_profile(bob.id, {"nick": 'B "o" \\ b\n', "x": "\0😀"}))
-        done(tables, lambda inside: inside.saw([(carol.id, 1_700_000_000_123)]))
-        done(tables, lambda inside: inside.request_friend(alice, bob.id, ANY, 5))
-        done(tables, lambda inside: inside.answer_friend(bob.id, alice.id, True, 6))
-        done(tables, lambda inside: inside.request_friend(carol, alice.id, ANY, 7))
+        done(
+            tables, lambda inside: inside.accounts.set_password(alice.id, "$argon2id$v=19$m=1024,t=1,p=1$c2FsdA$aGFzaA")
+        )
+        done(tables, lambda inside: inside.accounts.set_profile(bob.id, {"nick": 'B "o" \\ b\n', "x": "\0😀"}))
+        done(tables, lambda inside: inside.update_last_seen([(carol.id, 1_700_000_000_123)]))
+        done(tables, lambda inside: inside.friends.request(alice, bob.id, ANY, 5))
+        done(tables, lambda inside: inside.friends.answer(bob.id, alice.id, True, 6))
+        done(tables, lambda inside: inside.friends.request(carol, alice.id, ANY, 7))
         for number in range(messages):
             text = "".join(("é😀\0\n'\"\\", str(number)))
             mine, theirs = (alice, to(bob, text, f"a:{number}")), (bob, to(alice, text))
             note = (carol, to(carol, "note", f"{number}", qos=True))
             send(tables, mine, theirs, (bob, to_group(group, "x" * 999)), note, now_ms=1_700_000_000_000 + number)
         advance(tables, bob, -group, messages // 2)
-        done(tables, lambda inside: inside.mark_seen(bob.id, -group, 3))
-        done(tables, lambda inside: inside.remember(alice.id, "r:1", '{"made": 1}', 1_700_000_000_000))
-        done(tables, lambda inside: inside.remember(alice.id, "r:1 ", '{"made": 2}', 1_700_000_000_000))
-        done(tables, lambda inside: inside.delete_user(gone.id))
-        done(tables, lambda inside: inside.leave_group(carol.id, empty))
+        done(tables, lambda inside: inside.history.mark_seen(bob.id, -group, 3))
+        done(tables, lambda inside: inside.request_log.remember(alice.id, "r:1", '{"made": 1}', 1_700_000_000_000))
+        done(tables, lambda inside: inside.request_log.remember(alice.id, "r:1 ", '{"made": 2}', 1_700_000_000_000))
+        done(tables, lambda inside: inside.accounts.delete(gone.id))
+        done(tables, lambda inside: inside.groups.leave(carol.id, empty))
 
 
 def test_everything_arrives_and_goes_on(way: tuple[Place, Place]) -> None:
@@ -123,13 +125,13 @@ def test_everything_arrives_and_goes_on(way: tuple[Place, Place]) -> None:
     }  # fmt: skip
     assert everything(source) == everything(target)
     with contextlib.closing(source.tables()) as old, contextlib.closing(target.tables()) as new:
-        alice, bob = (User(number, old.account("", number).user.name) for number in (1, 2))  # type: ignore[union-attr]
-        assert old.waiting(2, ANY) == new.waiting(2, ANY)
-        assert old.groups(2, ANY) == new.groups(2, ANY)
-        assert old.heads(2, -1000, ANY) == new.heads(2, -1000, ANY)
-        assert old.profile(2) == new.profile(2)
-        assert [one.sender.id for one in new.friend_requests(1)] == [3]
-        assert new.answered(1, "r:1") == '{"made": 1}'
+        alice, bob = (User(number, old.accounts.find("", number).user.name) for number in (1, 2))  # type: ignore[union-attr]
+        assert old.history.waiting(2, ANY) == new.history.waiting(2, ANY)
+        assert old.groups.of(2, ANY) == new.groups.of(2, ANY)
+        assert old.history.heads(2, -1000, ANY) == new.history.heads(2, -1000, ANY)
+        assert old.accounts.profile(2) == new.accounts.profile(2)
+        assert [one.sender.id for one in new.friends.requests_to(1)] == [3]
+        assert new.request_log.answered(1, "r:1") == '{"made": 1}'
         for tables in (old, new):
             again = sent(tables, alice, to(bob, "again", "a:7"))
             assert (again.fresh, again.message.body[-1]) == (False, "7")
@@ -144,7 +146,7 @@ def test_everything_arrives_and_goes_on(way: tuple[Place, Place]) -> None:
 def refused_name(tables: Tables) -> None:
     from chatd.errors import ErrorCode
 
-    refused(ErrorCode.NAME_TAKEN, tables, lambda inside: inside.create_user("BOB", "", 1))
+    refused(ErrorCode.NAME_TAKEN, tables, lambda inside: inside.accounts.create("BOB", "", 1))
 
 
 class Stop(Exception):
@@ -187,7 +189,7 @@ def test_a_copy_that_is_ended_anywhere_is_taken_up(
     assert all(one.same for one in compared)
     assert everything(source) == everything(target)
     with contextlib.closing(target.tables()) as tables:
-        assert len(tables.users()) == 3
+        assert len(tables.accounts.all()) == 3
 
 
 def sevens(rows: object) -> Iterator[list[Row]]:
@@ -239,7 +241,7 @@ def test_a_difference_is_found_and_named(way: tuple[Place, Place]) -> None:
     populate(source)
     half_way(source, target)
     with contextlib.closing(source.tables()) as tables:
-        done(tables, lambda inside: inside.set_profile(2, {"nick": "other"}))
+        done(tables, lambda inside: inside.accounts.set_profile(2, {"nick": "other"}))
     compared = copied(source, target)
     assert [one.table for one in compared if not one.same] == ["user"]
     with pytest.raises(BootError, match="is not complete"):
@@ -306,10 +308,12 @@ def test_keys_that_collide_are_kept_apart(way: tuple[Place, Place], monkeypatch:
     with contextlib.closing(source.tables()) as tables:
         alice, bob = make(tables, "alice", "bob")
         send(tables, *((alice, to(bob, str(number), f"fp{number}")) for number in range(9)))
-        done(tables, lambda inside: [inside.remember(1, f"r{number}", str(number), 1) for number in range(5)])
+        done(
+            tables, lambda inside: [inside.request_log.remember(1, f"r{number}", str(number), 1) for number in range(5)]
+        )
     assert all(one.same for one in copied(source, target))
     with contextlib.closing(target.tables()) as tables:
-        assert [tables.answered(1, f"r{number}") for number in range(5)] == ["0", "1", "2", "3", "4"]
+        assert [tables.request_log.answered(1, f"r{number}") for number in range(5)] == ["0", "1", "2", "3", "4"]
         for number in range(9):
             again = sent(tables, alice, to(bob, "again", f"fp{number}"))
             assert (again.fresh, again.message.body) == (False, str(number))

@@ -28,6 +28,17 @@ from tests.store.steps import ANY, make, sent, to, to_name
 WAIT_S = 0.3
 
 
+class WatchedPart:
+    """One part of watched tables: its calls are remembered with the others, by their own name."""
+
+    def __init__(self, watched: Watched, part: object) -> None:
+        self._watched = watched
+        self._part = part
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return self._watched.recorded(name, getattr(self._part, name))
+
+
 class Watched:
     """Tables that remember the order of calls.
 
@@ -37,14 +48,19 @@ class Watched:
     def __init__(self, tables: SqliteTables) -> None:
         self._tables = tables
         self.gather_s = tables.gather_s
+        self.accounts, self.friends, self.groups, self.history, self.request_log = (
+            WatchedPart(self, part)
+            for part in (tables.accounts, tables.friends, tables.groups, tables.history, tables.request_log)
+        )
         self.calls: list[str] = []
         self.arguments: list[tuple[Any, ...]] = []
         self.hold: dict[str, threading.Event] = {}
         self.broken: dict[str, Exception] = {}
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._tables, name)
+        return self.recorded(name, getattr(self._tables, name))
 
+    def recorded(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
             self.calls.append(name)
             self.arguments.append(arguments)
@@ -89,7 +105,9 @@ class Desk:
         ]
 
     async def stored(self) -> list[str]:
-        return [message.body for message in (await self.store.read(lambda t: t.waiting(self.bob.id, ANY))).messages]
+        return [
+            message.body for message in (await self.store.read(lambda t: t.history.waiting(self.bob.id, ANY))).messages
+        ]
 
     async def ticking(self) -> None:
         while True:
@@ -124,8 +142,8 @@ MakeDesk = Callable[[], contextlib.AbstractAsyncContextManager[Desk]]
 def test_one_turn_is_one_transaction_writes_then_commit_then_reads(desk: MakeDesk) -> None:
     async def story() -> None:
         async with desk() as at:
-            reading = asyncio.ensure_future(at.store.read(lambda tables: tables.waiting(at.bob.id, ANY)))
-            writing = asyncio.ensure_future(at.store.write(lambda tables: tables.set_password(at.bob.id, "x")))
+            reading = asyncio.ensure_future(at.store.read(lambda tables: tables.history.waiting(at.bob.id, ANY)))
+            writing = asyncio.ensure_future(at.store.write(lambda tables: tables.accounts.set_password(at.bob.id, "x")))
             await asyncio.sleep(0)
             at.store.advance(at.bob.id, at.talk, 1)
             at.send("a")
@@ -144,7 +162,7 @@ def test_nothing_is_told_before_the_commit_is_done(desk: MakeDesk) -> None:
         async with desk() as at:
             gate = at.watched.hold["commit"] = threading.Event()
             at.send("a")
-            writing = asyncio.ensure_future(at.store.write(lambda tables: tables.set_password(at.bob.id, "x")))
+            writing = asyncio.ensure_future(at.store.write(lambda tables: tables.accounts.set_password(at.bob.id, "x")))
             reading = asyncio.ensure_future(at.stored())
             await until(5, "the commit begins", lambda: "commit" in at.watched.calls)
             assert (at.answers, writing.done(), reading.done()) == ([], False, False)
@@ -183,7 +201,7 @@ def test_a_long_queue_is_cut_into_transactions_and_keeps_its_order(desk: MakeDes
             count = 2 * group_commit._BATCH + 10
             for number in range(count):
                 at.send(number)
-            writing = asyncio.ensure_future(at.store.write(lambda tables: tables.set_password(at.bob.id, "x")))
+            writing = asyncio.ensure_future(at.store.write(lambda tables: tables.accounts.set_password(at.bob.id, "x")))
             await at.store.settle()
             await writing
             sizes = [len(arguments[0]) for name, arguments in zip(at.watched.calls, at.watched.arguments, strict=True)
@@ -213,8 +231,8 @@ def test_a_clock_that_is_set_back_does_not_turn_messages_back(desk: MakeDesk, mo
 def test_a_refusal_hurts_nobody_else_in_the_batch(desk: MakeDesk) -> None:
     async def story() -> None:
         async with desk() as at:
-            taken = asyncio.ensure_future(at.store.write(lambda tables: tables.create_user("ALICE", "", 1)))
-            made = asyncio.ensure_future(at.store.write(lambda tables: tables.create_user("carol", "", 1)))
+            taken = asyncio.ensure_future(at.store.write(lambda tables: tables.accounts.create("ALICE", "", 1)))
+            made = asyncio.ensure_future(at.store.write(lambda tables: tables.accounts.create("carol", "", 1)))
             await asyncio.sleep(0)
             at.send("a")
             at.store.append(Draft(at.alice, to_name("nobody")), "b")
@@ -231,7 +249,7 @@ def test_a_refusal_hurts_nobody_else_in_the_batch(desk: MakeDesk) -> None:
 
 
 def _break_down(tables: Tables) -> None:
-    tables.set_password(1, "half done")
+    tables.accounts.set_password(1, "half done")
     raise KeyError("a bug")
 
 
@@ -243,7 +261,7 @@ def test_a_transaction_that_fails_is_refused_as_a_whole(desk: MakeDesk, step: st
                 at.watched.broken[step] = Unavailable("out of order")
             calls = [
                 asyncio.ensure_future(at.store.write(_break_down if step == "work" else lambda tables: None)),
-                asyncio.ensure_future(at.store.write(lambda tables: tables.create_user("carol", "", 1))),
+                asyncio.ensure_future(at.store.write(lambda tables: tables.accounts.create("carol", "", 1))),
                 asyncio.ensure_future(at.stored()),
             ]
             await asyncio.sleep(0)
@@ -262,10 +280,10 @@ def test_a_transaction_that_fails_is_refused_as_a_whole(desk: MakeDesk, step: st
             assert await at.stored() == ["a"]  # the cursor that was in the failed transaction is in this one
             assert at.outcome() == [("a", 2)]
             assert at.row.store_ok == 1
-            account = await at.store.read(lambda tables: tables.account("alice", 0))
+            account = await at.store.read(lambda tables: tables.accounts.find("alice", 0))
             assert account is not None
             assert account.password == ""
-            assert await at.store.read(lambda tables: tables.account("carol", 0)) is None
+            assert await at.store.read(lambda tables: tables.accounts.find("carol", 0)) is None
 
     run(story())
 
@@ -306,7 +324,7 @@ def test_a_caller_that_has_gone_disturbs_nobody(desk: MakeDesk) -> None:
     async def story() -> None:
         async with desk() as at:
             gone = [asyncio.ensure_future(at.stored()) for _ in range(2)]
-            gone.append(asyncio.ensure_future(at.store.write(lambda tables: tables.create_user("carol", "", 1))))
+            gone.append(asyncio.ensure_future(at.store.write(lambda tables: tables.accounts.create("carol", "", 1))))
             await asyncio.sleep(0)
             for call in gone:
                 call.cancel()
@@ -336,7 +354,7 @@ def test_a_lock_held_too_long_refuses_in_time_and_stores_nothing_afterwards(desk
             with write_lock(tmp_path / "chatd.db"):
                 begun = loop.time()
                 calls = [
-                    asyncio.ensure_future(at.store.write(lambda tables: tables.create_user("carol", "", 1))),
+                    asyncio.ensure_future(at.store.write(lambda tables: tables.accounts.create("carol", "", 1))),
                     asyncio.ensure_future(at.stored()),
                 ]
                 await asyncio.sleep(0)
@@ -370,7 +388,7 @@ def test_a_commit_that_is_slow_is_refused_first_and_then_told_after_all(desk: Ma
         async with desk() as at:
             gate = at.watched.hold["commit"] = threading.Event()
             at.send("a", "fp a")
-            writing = asyncio.ensure_future(at.store.write(lambda tables: tables.create_user("carol", "", 1)))
+            writing = asyncio.ensure_future(at.store.write(lambda tables: tables.accounts.create("carol", "", 1)))
             with pytest.raises(Unavailable):
                 await within(5, "the refusal", writing)
             assert at.outcome() == [("a", ErrorCode.UNAVAILABLE)]
@@ -451,9 +469,9 @@ def test_settle_waits_for_everything_and_close_ends_the_thread(tmp_path: Path) -
         at.store.close()
         assert not at.store._thread.is_alive()
         with pytest.raises(sqlite3.ProgrammingError):
-            at.tables.users()
+            at.tables.accounts.all()
 
     run(story())
     again = open_tables(tmp_path / "chatd.db")
-    assert len(again.waiting(User(2, "bob").id, 10**6).messages) == group_commit._BATCH + 5
+    assert len(again.history.waiting(User(2, "bob").id, 10**6).messages) == group_commit._BATCH + 5
     again.close()

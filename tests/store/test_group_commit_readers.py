@@ -70,26 +70,28 @@ class Meets:
         self._plant(step)
 
     def _plant(self, step: str) -> None:
-        method = getattr(self._watched, step)
+        part, _, name = step.rpartition(".")
+        owner = getattr(self._watched, part) if part else self._watched
+        method = getattr(owner, name)
 
         def met(*arguments: object) -> object:
             if self.left:
                 self.left -= 1
-                self._watched.calls.append(step)
+                self._watched.calls.append(name)
                 raise Again("1213")
             return method(*arguments)
 
-        setattr(self._watched, step, met)
+        setattr(owner, name, met)
 
 
-@pytest.mark.parametrize("step", ["append", "advance", "saw", "set_password", "commit"])
+@pytest.mark.parametrize("step", ["append", "advance", "update_last_seen", "accounts.set_password", "commit"])
 def test_a_transaction_that_met_another_is_run_again_and_nobody_is_told(office: MakeOffice, step: str) -> None:
     async def story() -> None:
         async with office(0) as at:
             meets = Meets(at.watched, step, 3)
-            writing = asyncio.ensure_future(at.store.write(lambda tables: tables.set_password(at.bob.id, "x")))
-            made = asyncio.ensure_future(at.store.write(lambda tables: tables.create_user("carol", "", 1)))
-            taken = asyncio.ensure_future(at.store.write(lambda tables: tables.create_user("ALICE", "", 1)))
+            writing = asyncio.ensure_future(at.store.write(lambda tables: tables.accounts.set_password(at.bob.id, "x")))
+            made = asyncio.ensure_future(at.store.write(lambda tables: tables.accounts.create("carol", "", 1)))
+            taken = asyncio.ensure_future(at.store.write(lambda tables: tables.accounts.create("ALICE", "", 1)))
             await asyncio.sleep(0)
             at.store.saw(at.bob.id, 5)
             at.store.advance(at.bob.id, at.talk, 1)
@@ -112,7 +114,7 @@ def test_who_always_meets_others_is_refused_in_the_end(office: MakeOffice) -> No
     async def story() -> None:
         async with office(0) as at:
             meets = Meets(at.watched, "append", 10**6)
-            writing = asyncio.ensure_future(at.store.write(lambda tables: tables.create_user("carol", "", 1)))
+            writing = asyncio.ensure_future(at.store.write(lambda tables: tables.accounts.create("carol", "", 1)))
             await asyncio.sleep(0)
             at.send("a", "fp a")
             with pytest.raises(Unavailable):
@@ -163,9 +165,9 @@ def test_a_slow_read_holds_up_neither_commits_nor_other_reads(office: MakeOffice
         async with office() as at:
             gate = threading.Event()
             for reader in at.readers:
-                reader.hold["users"] = gate
-            slow = asyncio.ensure_future(at.store.read(lambda tables: tables.users()))
-            await until(5, "the slow read begins", lambda: "users" in at.reads())
+                reader.hold["all"] = gate
+            slow = asyncio.ensure_future(at.store.read(lambda tables: tables.accounts.all()))
+            await until(5, "the slow read begins", lambda: "all" in at.reads())
             for number in range(5):
                 at.send(number)
                 assert len(await at.stored()) == number + 2
@@ -194,9 +196,9 @@ def test_a_read_that_takes_too_long_is_refused_in_time(office: MakeOffice) -> No
             loop = asyncio.get_running_loop()
             gate = threading.Event()
             for reader in at.readers:
-                reader.hold["users"] = gate
+                reader.hold["all"] = gate
             begun = loop.time()
-            slow = [asyncio.ensure_future(at.store.read(lambda tables: tables.users())) for _ in range(4)]
+            slow = [asyncio.ensure_future(at.store.read(lambda tables: tables.accounts.all())) for _ in range(4)]
             for call in slow:
                 with pytest.raises(Unavailable):
                     await within(10, "the refusal", call)
@@ -206,7 +208,7 @@ def test_a_read_that_takes_too_long_is_refused_in_time(office: MakeOffice) -> No
             gate.set()
             assert await at.stored() == ["0"]
             assert at.row.store_ok == 1
-            assert at.reads().count("users") == 2, "who has been refused is not asked for"
+            assert at.reads().count("all") == 2, "who has been refused is not asked for"
 
     run(story())
 
@@ -251,7 +253,7 @@ def test_what_a_read_raises_is_its_caller_s(office: MakeOffice) -> None:
 def test_close_ends_all_threads(tmp_path: Path) -> None:
     async def story() -> None:
         at = Office(tmp_path / "chatd.db", 3)
-        reading = [asyncio.ensure_future(at.store.read(lambda t: t.waiting(at.bob.id, ANY))) for _ in range(10)]
+        reading = [asyncio.ensure_future(at.store.read(lambda t: t.history.waiting(at.bob.id, ANY))) for _ in range(10)]
         at.send("a")
         await at.store.settle()
         assert all(call.done() for call in reading)

@@ -37,7 +37,7 @@ def main(path: str, span: str, name: str, count: str) -> None:
         for result in results:
             assert isinstance(result, Stored), result
             answers.append((result.message.conversation, result.message.seq, result.message.fp, result.fresh))
-        tables.waiting(2, 10)
+        tables.history.waiting(2, 10)
     tables.close()
     print(json.dumps(answers), flush=True)
 

@@ -168,7 +168,7 @@ def wire_of(protocol: Protocol) -> str:
 
 
 def _members(tables: Tables, group_id: GroupId, after: UserId) -> list[User]:
-    return [user for user, _ in tables.members(group_id, after, _PAGE)]
+    return [user for user, _ in tables.groups.members(group_id, after, _PAGE)]
 
 
 def _changes(verdict: Rewrite) -> dict[str, str | int]:

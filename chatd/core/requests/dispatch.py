@@ -166,7 +166,7 @@ class Requests:
         assert op.write is not None
         user_id = session.user.id
         if fp:  # before op.write, which may ask for what the first time has changed (a password)
-            before = await self._store.read(lambda tables: tables.answered(user_id, fp))
+            before = await self._store.read(lambda tables: tables.request_log.answered(user_id, fp))
             if before is not None:
                 return before
         change = await op.write(session, arguments)
@@ -174,7 +174,7 @@ class Requests:
 
         def work(tables: Tables) -> object:
             nonlocal text
-            before = tables.answered(user_id, fp) if fp else None
+            before = tables.request_log.answered(user_id, fp) if fp else None
             if before is not None:
                 return _Answered(before)
             try:
@@ -184,7 +184,7 @@ class Requests:
                 text = refusal(ref, refused.code, refused.text)
                 result = _Answered(text)
             if fp:
-                tables.remember(user_id, fp, text, time.time_ns() // 1_000_000)
+                tables.request_log.remember(user_id, fp, text, time.time_ns() // 1_000_000)
             return result
 
         result = await self._store.write(work)

@@ -115,15 +115,15 @@ class GroupRequests:
 
     async def _list(self, session: Session, arguments: NoArguments) -> object:
         me = session.user.id
-        rows = await self._store.read(lambda tables: tables.groups(me, 0))
+        rows = await self._store.read(lambda tables: tables.groups.of(me, 0))
         return {"groups": [of_group(row.group) for row in rows]}
 
     async def _members(self, session: Session, arguments: MembersPage) -> object:
         me, number = session.user.id, arguments.group
 
         def read(tables: Tables) -> list[tuple[User, Role]]:
-            tables.role(number, me)
-            return tables.members(number, arguments.after, arguments.limit)
+            tables.groups.role(number, me)
+            return tables.groups.members(number, arguments.after, arguments.limit)
 
         members = await self._store.read(read)
         online = await self._hub.online(user.id for user, _ in members)

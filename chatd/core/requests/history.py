@@ -78,8 +78,8 @@ def _group_number(place: str) -> int:
 def find_conversation(tables: Tables, user: User, place: str) -> ConversationId:
     """0 when there is none yet. Refused when there is no such user or group, or one is no member."""
     if place[0] == "#":
-        return tables.conversation_of(user.id, 0, _group_number(place))
-    return tables.conversation_of(user.id, whom(place)(tables).id, 0)
+        return tables.history.conversation_of(user.id, 0, _group_number(place))
+    return tables.history.conversation_of(user.id, whom(place)(tables).id, 0)
 
 
 class HistoryRequests:
@@ -116,7 +116,7 @@ class HistoryRequests:
             conversation = find_conversation(tables, session.user, arguments.place)
             if not conversation:
                 return []
-            return tables.history(conversation, arguments.after, arguments.before, limit)
+            return tables.history.messages(conversation, arguments.after, arguments.before, limit)
 
         messages = await self._store.read(read)
         if arguments.before:
@@ -128,9 +128,9 @@ class HistoryRequests:
 
         def read(tables: Tables) -> list[tuple[Head, list[Message]]]:
             found, room = [], limit
-            for head in tables.heads(me, arguments.after, limit):
+            for head in tables.history.heads(me, arguments.after, limit):
                 has = arguments.cursors.get(place_of(head.other), head.delivered)
-                messages = tables.history(head.conversation, has, 0, room) if room and head.last > has else []
+                messages = tables.history.messages(head.conversation, has, 0, room) if room and head.last > has else []
                 room -= len(messages)
                 found.append((head, messages))
             return found
@@ -156,7 +156,7 @@ class HistoryRequests:
             if not conversation:
                 raise Refused(ErrorCode.BAD_FIELD, "with: nothing was written there yet")
             other = 0 if place[0] == "#" else whom(place)(tables).id
-            return conversation, tables.mark_seen(user.id, conversation, arguments.seq), other
+            return conversation, tables.history.mark_seen(user.id, conversation, arguments.seq), other
 
         def after(result: tuple[ConversationId, Seq, int]) -> None:
             conversation, seq, other = result

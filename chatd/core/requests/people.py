@@ -37,7 +37,7 @@ def whom(name: str | int) -> Find:
         return by_id(name)
 
     def find(tables: Tables) -> User:
-        account = tables.account(name, 0)
+        account = tables.accounts.find(name, 0)
         if account is None:
             raise Refused(ErrorCode.UNKNOWN_RECIPIENT)
         return account.user
@@ -177,7 +177,9 @@ class PeopleRequests:
 
     async def _list(self, session: Session, arguments: NoArguments) -> object:
         me = session.user.id
-        friends, requests = await self._store.read(lambda tables: (tables.friends(me), tables.friend_requests(me)))
+        friends, requests = await self._store.read(
+            lambda tables: (tables.friends.of(me), tables.friends.requests_to(me))
+        )
         online = await self._hub.online(user.id for user in friends)
         return {
             "friends": [{**of_user(user), "online": user.id in online} for user in friends],
@@ -204,9 +206,9 @@ class PeopleRequests:
         def read(tables: Tables) -> list[tuple[User, int]]:
             users = [whom(name)(tables) for name in arguments.users]
             for user in users:
-                if not everybody and not tables.may_see(me, user.id):
+                if not everybody and not tables.friends.may_see(me, user.id):
                     raise Refused(ErrorCode.NOT_ALLOWED, f"you may not see whether {user.name} is online")
-            return [(user, tables.last_seen(user.id)) for user in users]
+            return [(user, tables.accounts.last_seen(user.id)) for user in users]
 
         return await self._store.read(read)
 
@@ -217,7 +219,7 @@ class PeopleRequests:
 
         def read(tables: Tables) -> object:
             user = find(tables)
-            return {"user": of_user(user), "profile": tables.profile(user.id)}
+            return {"user": of_user(user), "profile": tables.accounts.profile(user.id)}
 
         return await self._store.read(read)
 
@@ -225,9 +227,9 @@ class PeopleRequests:
         me, given = session.user.id, msgspec.to_builtins(arguments)
 
         def write(tables: Tables) -> dict[str, str]:
-            merged = {**tables.profile(me), **given}
+            merged = {**tables.accounts.profile(me), **given}
             profile = {key: value for key, value in merged.items() if value}
-            tables.set_profile(me, profile)
+            tables.accounts.set_profile(me, profile)
             return profile
 
         return Change(write, lambda profile: None)
@@ -235,7 +237,7 @@ class PeopleRequests:
     async def _password(self, session: Session, arguments: Passwords) -> Change[None]:
         await self._accounts.authenticate(Login("", session.user.id, arguments.old))
         hashed, me = await self._accounts.hash_new(arguments.new), session.user.id
-        return Change(lambda tables: tables.set_password(me, hashed), lambda result: None)
+        return Change(lambda tables: tables.accounts.set_password(me, hashed), lambda result: None)
 
     async def _whoami(self, session: Session, arguments: NoArguments) -> object:
         return {**of_user(session.user), "wire": session.protocol.name.lower(), "since": session.since_ms}

@@ -84,7 +84,7 @@ class Expulsion:
     async def expel(self, name: str, user_id: UserId, reason: str) -> Expelled:
         """user_id 0: who has this name. With a user_id it need not be anybody's any more."""
         if not user_id:
-            account = await self._store.read(lambda tables: tables.account(name, 0))
+            account = await self._store.read(lambda tables: tables.accounts.find(name, 0))
             if account is None:
                 return Expelled(0, known=False)
             user_id = account.user.id

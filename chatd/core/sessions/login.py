@@ -99,7 +99,7 @@ class Logins:
 
     async def _begin(self, peer: Peer, session: Session) -> None:
         user = session.user
-        groups = await self._store.read(lambda tables: tables.group_ids(user.id))
+        groups = await self._store.read(lambda tables: tables.groups.ids_of(user.id))
         await self._hub.add(session, groups)
         before = set(session.groups or ())
         limit = self._config().limits.in_flight
@@ -190,13 +190,13 @@ class Logins:
 
 
 def _view(tables: Tables, user: User, limit: int, listing: bool) -> View:
-    waiting = tables.waiting(user.id, limit)
-    if tables.account("", user.id) is None:  # deleted while its password was checked
+    waiting = tables.history.waiting(user.id, limit)
+    if tables.accounts.find("", user.id) is None:  # deleted while its password was checked
         raise Refused(ErrorCode.BAD_CREDENTIALS)
-    requests, group_ids = tables.friend_requests(user.id, _REQUESTS), set(tables.group_ids(user.id))
+    requests, group_ids = tables.friends.requests_to(user.id, _REQUESTS), set(tables.groups.ids_of(user.id))
     if not listing:
         return View([], requests, [], group_ids, waiting)
-    return View(tables.friends(user.id), requests, tables.groups(user.id, _MEMBERS), group_ids, waiting)
+    return View(tables.friends.of(user.id), requests, tables.groups.of(user.id, _MEMBERS), group_ids, waiting)
 
 
 def _named(view: View) -> set[UserId]:

@@ -116,7 +116,7 @@ class MysqlArchive(Answers):
             numbers += (row[0] for row in rows)
         return sorted(numbers)[:most]
 
-    def history(self, conversation: ConversationId, after: Seq, before: Seq, limit: int) -> list[Message]:
+    def messages(self, conversation: ConversationId, after: Seq, before: Seq, limit: int) -> list[Message]:
         order, bounds = ("DESC", (0, before)) if before > 0 else ("ASC", (after, 1 << 62))
         rows = self._db.execute(
             f"SELECT {COLUMNS} FROM message AS m FORCE INDEX (place) WHERE m.conversation = ? AND m.seq > ?"
@@ -158,7 +158,7 @@ class MysqlArchive(Answers):
             (json.dumps([(*key, seq) for key, seq in highest.items()]),),
         )
 
-    def saw(self, seen: Sequence[tuple[UserId, int]]) -> None:
+    def update_last_seen(self, seen: Sequence[tuple[UserId, int]]) -> None:
         """(user, epoch ms): was online until then."""
         latest = dict(sorted(seen))
         self._db.execute(

@@ -198,7 +198,7 @@ class People:
         )
         return found.fetchone() is not None
 
-    def friends(self, user_id: UserId) -> list[User]:
+    def friends_of(self, user_id: UserId) -> list[User]:
         rows = self._db.execute(
             "SELECT u.id, u.name FROM friend AS f JOIN user AS u ON u.id = f.friend_id"
             " WHERE f.user_id = ? AND f.accepted = 1 ORDER BY u.id",

@@ -78,7 +78,7 @@ class Teams(People, abc.ABC):
         rows = self._db.execute("SELECT team_id FROM member WHERE user_id = ? ORDER BY team_id", (user_id,))
         return [row[0] for row in rows]
 
-    def groups(self, user_id: UserId, member_limit: int) -> list[GroupRow]:
+    def groups_of(self, user_id: UserId, member_limit: int) -> list[GroupRow]:
         rows = self._db.execute(
             "SELECT t.id, t.name, t.description FROM member AS m JOIN team AS t ON t.id = m.team_id"
             " WHERE m.user_id = ? ORDER BY t.id",

@@ -14,6 +14,7 @@ from chatd.errors import ErrorCode, Refused
 from chatd.model import Message, UserId
 from chatd.store.sql.database import Database
 from chatd.store.sql.history import Archive
+from chatd.store.sql.parts import AccountPart, FriendPart, GroupPart, HistoryPart, RequestPart
 
 PROBES = 16
 _KEEP_MS = 7 * 24 * 3600 * 1000
@@ -44,6 +45,8 @@ class Answers(Archive, abc.ABC):
     def __init__(self, db: Database) -> None:
         super().__init__(db)
         self._keys = SendKeys()
+        self.accounts, self.friends, self.groups = AccountPart(self), FriendPart(self), GroupPart(self)
+        self.history, self.request_log = HistoryPart(self), RequestPart(self)
 
     def _probe(self, key: int, sender: UserId, fp: str, fresh: dict[int, Message]) -> tuple[int | None, Message | None]:
         """The key to insert with, or the message that (sender, fp) already is. (None, None): no key is free, which

@@ -100,7 +100,7 @@ class SqliteArchive(Answers):
 
     # ---------------------------------------------------------------- history
 
-    def history(self, conversation: ConversationId, after: Seq, before: Seq, limit: int) -> list[Message]:
+    def messages(self, conversation: ConversationId, after: Seq, before: Seq, limit: int) -> list[Message]:
         self._forget_what_others_changed()
         if before > 0:
             order, bounds = "DESC", (0, before)

@@ -238,7 +238,7 @@ class SqliteTables(SqliteArchive):
         highest = {(user_id, conversation): seq for user_id, conversation, seq in sorted(advances)}
         self._db.execute(_ADVANCE, (json.dumps([(*key, seq) for key, seq in highest.items()]),))
 
-    def saw(self, seen: Sequence[tuple[UserId, int]]) -> None:
+    def update_last_seen(self, seen: Sequence[tuple[UserId, int]]) -> None:
         self._db.execute(_SAW, (json.dumps(list(dict(sorted(seen)).items())),))
 
 

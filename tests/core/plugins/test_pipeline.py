@@ -99,7 +99,7 @@ def test_a_login_may_be_refused_with_a_code_of_ones_own(tmp_path: Path, wire: Pr
         (failed,) = mallory.told(Failed)
         assert (failed.code, failed.text, mallory.session) == (2001, "not today", None)
         assert mallory.reason is (Disconnect.LOGIN_REFUSED if wire is Protocol.MOBILEIMSDK else None)
-        assert await worker.core.store.read(lambda tables: tables.users()) == [], "nothing was made for them"
+        assert await worker.core.store.read(lambda tables: tables.accounts.all()) == [], "nothing was made for them"
         assert (await worker.peer(wire).login("alice")).logged_in
         assert [(one.name, one.wire, one.remote) for one in asked] == [
             ("mallory", wire.name.lower(), "nowhere:0"),

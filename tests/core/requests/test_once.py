@@ -141,7 +141,7 @@ def test_a_bug_in_an_operation_is_told_and_the_session_lives(tmp_path: Path) -> 
     async def story(stage: Stage) -> None:
         worker = await stage.worker()
         alice = await worker.mobile("alice")
-        worker.tables.group_ids = None  # type: ignore[assignment,method-assign]
+        worker.tables.groups.ids_of = None  # type: ignore[assignment,method-assign]
         worker.core.hub.online = None  # type: ignore[assignment,method-assign]
         found = await answered(alice, "presence.get", users=["alice"])
         assert found["error"]["code"] == ErrorCode.INTERNAL

@@ -253,7 +253,7 @@ class Sessions(RuleBasedStateMachine):
 
     def is_owner(self, number: int, name: str) -> bool:
         tables = self.stage.workers[0].tables
-        return any(user.name == name and role == 1 for user, role in tables.members(number, 0, 10))
+        return any(user.name == name and role == 1 for user, role in tables.groups.members(number, 0, 10))
 
     # ------------------------------------------------------------ talking and asking
 

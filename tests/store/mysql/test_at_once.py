@@ -146,4 +146,4 @@ def test_many_open_an_empty_database_at_once(mariadb: MariaDB) -> None:
     with writing(url, 0, PATIENT_S, 6) as writers:
         assert [writer.told()["answers"] for writer in writers] == [[]] * 6
     with opened(url) as tables:
-        assert tables.users() == []
+        assert tables.accounts.all() == []

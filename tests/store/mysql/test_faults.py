@@ -51,7 +51,7 @@ class Cut:
         self.tables = opened(server.url(parse_mysql(url).database, port=self.proxy.port))
 
     def waiting(self) -> list[str]:
-        return [message.body for message in self.judge.waiting(self.bob.id, ANY).messages]
+        return [message.body for message in self.judge.history.waiting(self.bob.id, ANY).messages]
 
 
 @pytest.fixture
@@ -116,19 +116,19 @@ def _answers(tables: Tables) -> bool:
 
 
 def _remember(cut: Cut) -> None:
-    cut.tables.remember(cut.alice.id, "fp", "answer", 1)
+    cut.tables.request_log.remember(cut.alice.id, "fp", "answer", 1)
 
 
 WRITES: dict[str, tuple[Callable[[Cut], object], Callable[[Cut], object]]] = {
     "account": (
-        lambda cut: cut.tables.create_user("carol", "", 1),
-        lambda cut: cut.judge.account("carol", 0),
+        lambda cut: cut.tables.accounts.create("carol", "", 1),
+        lambda cut: cut.judge.accounts.find("carol", 0),
     ),
     "group": (
-        lambda cut: cut.tables.create_group(cut.alice.id, "team", "", ANY, 1),
-        lambda cut: cut.judge.group_ids(cut.alice.id),
+        lambda cut: cut.tables.groups.create(cut.alice.id, "team", "", ANY, 1),
+        lambda cut: cut.judge.groups.ids_of(cut.alice.id),
     ),
-    "request": (_remember, lambda cut: cut.judge.answered(cut.alice.id, "fp")),
+    "request": (_remember, lambda cut: cut.judge.request_log.answered(cut.alice.id, "fp")),
 }
 
 
@@ -182,7 +182,7 @@ def test_a_connection_that_was_closed_meanwhile_is_replaced_unseen(cut: Cut) -> 
     cut.proxy.cut()
     sent(cut.tables, cut.alice, to(cut.bob, "2"))
     cut.proxy.cut()
-    assert [message.body for message in cut.tables.waiting(cut.bob.id, ANY).messages] == ["1", "2"]
+    assert [message.body for message in cut.tables.history.waiting(cut.bob.id, ANY).messages] == ["1", "2"]
 
 
 def test_a_transaction_is_not_continued_on_a_new_connection(cut: Cut) -> None:
@@ -190,14 +190,14 @@ def test_a_transaction_is_not_continued_on_a_new_connection(cut: Cut) -> None:
     cut.tables.append([Draft(cut.alice, to(cut.bob, "1"))], 1)
     cut.proxy.cut()
     with pytest.raises(Again):  # nothing is stored, and a new transaction may succeed
-        cut.tables.set_password(cut.alice.id, "x")
+        cut.tables.accounts.set_password(cut.alice.id, "x")
     with pytest.raises(Unavailable):
-        cut.tables.set_password(cut.alice.id, "x")
+        cut.tables.accounts.set_password(cut.alice.id, "x")
     with pytest.raises(Unavailable):
         cut.tables.commit()
     cut.tables.rollback()
     assert cut.waiting() == []
-    account = cut.judge.account("alice", 0)
+    account = cut.judge.accounts.find("alice", 0)
     assert account is not None
     assert account.password == ""
     assert sent(cut.tables, cut.alice, to(cut.bob, "2")).message.seq == 1
@@ -240,7 +240,7 @@ def test_a_server_that_stands_still_is_given_up_in_time(own_mariadb: MariaDB, op
     stored = sent(tables, alice, to(bob, "2 again", "fp 2"))
     assert stored.message.seq == 2
     assert stored.message.body == ("2 again" if stored.fresh else "2")
-    assert len(tables.waiting(bob.id, ANY).messages) == 2
+    assert len(tables.history.waiting(bob.id, ANY).messages) == 2
 
 
 def _step(tables: Tables, step: str, alice: User, bob: User) -> None:
@@ -252,7 +252,7 @@ def _step(tables: Tables, step: str, alice: User, bob: User) -> None:
         case "commit":
             tables.commit()
         case "read":
-            tables.waiting(bob.id, ANY)
+            tables.history.waiting(bob.id, ANY)
 
 
 def test_a_statement_that_takes_too_long_is_ended(mariadb: MariaDB, opened: Open) -> None:
@@ -397,7 +397,7 @@ def test_a_kick_and_a_message_happen_one_after_the_other(mariadb: MariaDB, opene
     alice, bob = make(one, "alice", "bob")
     group = team(one, alice, bob)
     one.begin()
-    one.kick_member(alice.id, group, bob.id)
+    one.groups.kick(alice.id, group, bob.id)
     results: list[object] = []
     writing = threading.Thread(target=lambda: results.extend(send(other, (bob, to_group(group)))))
     writing.start()
@@ -405,7 +405,7 @@ def test_a_kick_and_a_message_happen_one_after_the_other(mariadb: MariaDB, opene
     one.commit()
     writing.join(10)
     assert results == [ErrorCode.NOT_A_MEMBER]
-    assert one.history(-group, 0, 0, ANY) == []
+    assert one.history.messages(-group, 0, 0, ANY) == []
 
 
 def test_who_joins_beside_a_message_gets_it_or_not_but_no_number_is_missing(mariadb: MariaDB, opened: Open) -> None:
@@ -421,7 +421,7 @@ def test_who_joins_beside_a_message_gets_it_or_not_but_no_number_is_missing(mari
     one.commit()
     joining.join(10)
     sent(one, alice, to_group(group, "2"))
-    waiting = one.waiting(bob.id, ANY, [-group])
+    waiting = one.history.waiting(bob.id, ANY, [-group])
     assert [message.body for message in waiting.messages] == ["2"]
     assert waiting.delivered == {-group: 1}
 
@@ -431,30 +431,30 @@ def test_friends_who_ask_each_other_at_once_are_friends(mariadb: MariaDB, opened
     one, other = opened(url), opened(url)
     alice, bob = make(one, "alice", "bob")
     one.begin()
-    assert one.request_friend(alice, bob.id, ANY, 1) is False
+    assert one.friends.request(alice, bob.id, ANY, 1) is False
     made: list[bool] = []
     asking = threading.Thread(
-        target=lambda: made.append(done(other, lambda t: t.request_friend(bob, alice.id, ANY, 1)))
+        target=lambda: made.append(done(other, lambda t: t.friends.request(bob, alice.id, ANY, 1)))
     )
     asking.start()
     wait_until(10, "the other waits", lambda: _waits_for_lock(mariadb))
     one.commit()
     asking.join(10)
     assert made == [True]
-    assert one.friends(alice.id) == [bob]
+    assert one.friends.of(alice.id) == [bob]
 
 
 def test_one_name_is_taken_once(mariadb: MariaDB, opened: Open) -> None:
     url = mariadb.url()
     one, other = opened(url), opened(url)
     one.begin()
-    one.create_user("carol", "", 1)
+    one.accounts.create("carol", "", 1)
     met: list[BaseException] = []
 
     def take() -> None:
         other.begin()
         try:
-            other.create_user("Carol", "", 1)
+            other.accounts.create("Carol", "", 1)
         except (Again, Refused) as error:
             met.append(error)
         other.rollback()
@@ -466,4 +466,4 @@ def test_one_name_is_taken_once(mariadb: MariaDB, opened: Open) -> None:
     taking.join(10)
     assert [isinstance(error, Again) for error in met] == [True]
     with pytest.raises(Refused):
-        done(other, lambda tables: tables.create_user("Carol", "", 1))
+        done(other, lambda tables: tables.accounts.create("Carol", "", 1))

@@ -73,33 +73,39 @@ def test_a_text_comes_back_as_it_was(mariadb: MariaDB, text: str) -> None:
     with opened(mariadb.url()) as tables:
         alice, bob = make(tables, "alice", "bob")
         first = sent(tables, alice, to(bob, text, f"{text}fp")).message
-        done(tables, lambda inside: inside.set_profile(alice.id, {"about": text, text: "x"}))
-        done(tables, lambda inside: inside.remember(alice.id, f"{text}fp", text, 1))
-        group = done(tables, lambda inside: inside.create_group(alice.id, text, text, ANY, 1))
+        done(tables, lambda inside: inside.accounts.set_profile(alice.id, {"about": text, text: "x"}))
+        done(tables, lambda inside: inside.request_log.remember(alice.id, f"{text}fp", text, 1))
+        group = done(tables, lambda inside: inside.groups.create(alice.id, text, text, ANY, 1))
         assert first.body == text
-        assert tables.waiting(bob.id, ANY).messages == [first]
+        assert tables.history.waiting(bob.id, ANY).messages == [first]
         assert sent(tables, alice, to(bob, "again", f"{text}fp")).message == first
-        assert tables.profile(alice.id) == {"about": text, text: "x"}
-        assert tables.answered(alice.id, f"{text}fp") == text
-        assert tables.group(group) == Group(group, text, text)
+        assert tables.accounts.profile(alice.id) == {"about": text, text: "x"}
+        assert tables.request_log.answered(alice.id, f"{text}fp") == text
+        assert tables.groups.find(group) == Group(group, text, text)
 
 
 def test_fps_and_names_that_differ_in_blanks_or_accents_are_different(mariadb: MariaDB) -> None:
     """Collations of MySQL take some of these for the same."""
     with opened(mariadb.url()) as tables:
         users = make(tables, "bob", "bob ", "böb", "b\u200bob")
-        assert [tables.account(user.name, 0).user for user in users] == users  # type: ignore[union-attr]
+        assert [tables.accounts.find(user.name, 0).user for user in users] == users  # type: ignore[union-attr]
         for fp in ("a", "a ", "A", "á", "a\0"):
             assert sent(tables, users[0], to(users[1], fp, fp)).fresh
-            done(tables, lambda inside, fp=fp: inside.remember(users[0].id, fp, fp, 1))
-        assert [tables.answered(users[0].id, fp) for fp in ("a", "a ", "A", "á", "a\0")] == ["a", "a ", "A", "á", "a\0"]
+            done(tables, lambda inside, fp=fp: inside.request_log.remember(users[0].id, fp, fp, 1))
+        assert [tables.request_log.answered(users[0].id, fp) for fp in ("a", "a ", "A", "á", "a\0")] == [
+            "a",
+            "a ",
+            "A",
+            "á",
+            "a\0",
+        ]
 
 
 def test_half_a_surrogate_pair_harms_nobody_else_in_the_batch(mariadb: MariaDB) -> None:
     with opened(mariadb.url()) as tables:
         alice, bob = make(tables, "alice", "bob")
         send(tables, (alice, to(bob, "one")), (alice, to(bob, "x\ud83d")), (alice, to(bob, "three")))
-        assert [message.body for message in tables.waiting(bob.id, ANY).messages] == ["one", "x?", "three"]
+        assert [message.body for message in tables.history.waiting(bob.id, ANY).messages] == ["one", "x?", "three"]
 
 
 def test_a_batch_that_is_longer_than_a_statement_may_be(mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +115,7 @@ def test_a_batch_that_is_longer_than_a_statement_may_be(mariadb: MariaDB, monkey
         bodies = ["\U0001f600" * 5000, "a", "b" * 1_000_000, "c" * 150_000, "'" * 90_000, "d"] * 3
         results = send(tables, *((alice, to(bob, body, str(number))) for number, body in enumerate(bodies)))
         assert [result.message.seq for result in results if isinstance(result, Stored)] == list(range(1, 19))
-        assert [message.body for message in tables.waiting(bob.id, ANY).messages] == bodies
+        assert [message.body for message in tables.history.waiting(bob.id, ANY).messages] == bodies
 
 
 def test_many_recipients_pairs_and_cursors_in_one_batch(mariadb: MariaDB) -> None:
@@ -125,10 +131,10 @@ def test_many_recipients_pairs_and_cursors_in_one_batch(mariadb: MariaDB) -> Non
             assert [message.to_id for message in stored] == [user.id for user in users] * 2
             assert {message.seq for message in stored} == {2 * number + 1, 2 * number + 2}
         done(other, lambda inside: inside.advance([Advance(alice.id, one.conversation, one.seq) for one in stored]))
-        assert other.waiting(alice.id, ANY).messages == []
-        assert len(other.heads(alice.id, 0, 5000)) == 1200
-        done(other, lambda inside: inside.saw([(user.id, user.id) for user in users]))
-        assert [other.last_seen(user.id) for user in users[::100]] == [user.id for user in users[::100]]
+        assert other.history.waiting(alice.id, ANY).messages == []
+        assert len(other.history.heads(alice.id, 0, 5000)) == 1200
+        done(other, lambda inside: inside.update_last_seen([(user.id, user.id) for user in users]))
+        assert [other.accounts.last_seen(user.id) for user in users[::100]] == [user.id for user in users[::100]]
 
 
 def test_what_memory_holds_is_bounded_also_within_a_batch(mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +145,7 @@ def test_what_memory_holds_is_bounded_also_within_a_batch(mariadb: MariaDB, monk
         for _ in range(3):
             results = send(tables, *((one, to(other)) for one in users for other in users))
             assert all(isinstance(result, Stored) for result in results)
-        assert {message.seq for message in tables.waiting(users[0].id, ANY).messages} == set(range(1, 7))
+        assert {message.seq for message in tables.history.waiting(users[0].id, ANY).messages} == set(range(1, 7))
 
 
 # ---------------------------------------------------------------- the schema
@@ -156,7 +162,7 @@ def test_a_newer_schema_is_refused_and_left_alone(mariadb: MariaDB) -> None:
     assert caught.value.exit_code is Exit.CONFIG
     mariadb.execute(f"UPDATE {meta} SET value = %s WHERE `key` = 'schema'", len(mysql_schema.MIGRATIONS))
     with opened(url) as tables:
-        assert [name for _, name, _ in tables.users()] == ["alice"]
+        assert [name for _, name, _ in tables.accounts.all()] == ["alice"]
 
 
 @pytest.mark.parametrize("done_statements", range(len(mysql_schema.MIGRATIONS[0]) + 1))
@@ -181,7 +187,7 @@ def test_who_migrates_is_waited_for(mariadb: MariaDB) -> None:
         assert mariadb.execute(f"SHOW TABLES IN `{parse_mysql(url).database}`") == []
     opening.join(20)
     with opened(url) as tables:
-        assert tables.users() == []
+        assert tables.accounts.all() == []
 
 
 # ---------------------------------------------------------------- addresses, and servers that cannot be used
@@ -231,7 +237,7 @@ def test_by_name_by_number_and_by_socket(mariadb: MariaDB, host: str) -> None:
     with opened(mariadb.url(database, host=host)) as tables:
         make(tables, "alice")
     with opened(f"mysql://{USER}:{quote(PASSWORD, safe='')}@/{database}?unix_socket={mariadb.socket}") as tables:
-        assert [name for _, name, _ in tables.users()] == ["alice"]
+        assert [name for _, name, _ in tables.accounts.all()] == ["alice"]
 
 
 def test_the_server_must_prove_who_it_is_where_ssl_ca_is_given(mariadb: MariaDB, tmp_path: Path) -> None:
@@ -299,8 +305,8 @@ def test_a_login_does_not_read_what_was_delivered_long_ago(mariadb: MariaDB) -> 
             send(tables, *((alice, to_group(group, "x")) for _ in range(1000)))
         send(tables, *((other, to(bob)) for other in others))
         advance(tables, bob, -group, 3998)
-        assert len(tables.waiting(bob.id, 50).messages) == 22
-        assert rows_read(tables, lambda: tables.waiting(bob.id, 50)) < 500
-        assert rows_read(tables, lambda: tables.history(-group, 3990, 0, 5)) < 50
-        assert rows_read(tables, lambda: tables.heads(bob.id, -(1 << 61), 100)) < 500
-        assert rows_read(tables, lambda: tables.waiting(alice.id, 50)) < 500, "a page, not all that waits"
+        assert len(tables.history.waiting(bob.id, 50).messages) == 22
+        assert rows_read(tables, lambda: tables.history.waiting(bob.id, 50)) < 500
+        assert rows_read(tables, lambda: tables.history.messages(-group, 3990, 0, 5)) < 50
+        assert rows_read(tables, lambda: tables.history.heads(bob.id, -(1 << 61), 100)) < 500
+        assert rows_read(tables, lambda: tables.history.waiting(alice.id, 50)) < 500, "a page, not all that waits"

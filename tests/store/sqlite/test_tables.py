@@ -87,7 +87,7 @@ def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as repaired:
         repaired.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
     with opened(path) as tables:  # the refused open has kept no lock
-        assert [name for _, name, _ in tables.users()] == ["alice"]
+        assert [name for _, name, _ in tables.accounts.all()] == ["alice"]
 
 
 @pytest.mark.parametrize("content", [b"this is no database" * 100, b"SQLite format 3\0" + bytes(4000)])
@@ -111,10 +111,10 @@ def test_a_merge_changes_nothing_that_is_seen(path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(unindexed, "SLICE", 2)
     with opened(path) as one, opened(path) as late:
         alice, bob = make(one, "alice", "bob")
-        late.waiting(bob.id, ANY)
+        late.history.waiting(bob.id, ANY)
         for number in range(1, 46):
             sent(one, alice, to(bob, str(number), f"fp {number}"))
-        assert [int(message.body) for message in late.waiting(bob.id, ANY).messages] == list(range(1, 46))
+        assert [int(message.body) for message in late.history.waiting(bob.id, ANY).messages] == list(range(1, 46))
         for number in (1, 30, 41, 45):
             again = sent(late, alice, to(bob, "again", f"fp {number}"))
             assert (again.fresh, again.message.seq, again.message.body) == (False, number, str(number))
@@ -141,13 +141,16 @@ def test_a_span_that_is_half_in_changes_nothing_that_is_seen(path: Path, monkeyp
             stored.append(sent(writer, sender, to(bob, str(number), f"fp {number}")).message)
             for tables in (reader, writer):
                 for limit in (1, 10, 100):
-                    page = tables.waiting(bob.id, limit)
+                    page = tables.history.waiting(bob.id, limit)
                     assert (page.messages, page.more) == (stored[:limit], len(stored) > limit)
                 one_side = [message for message in stored if message.conversation == stored[-1].conversation]
                 last_seq, conversation = one_side[-1].seq, one_side[-1].conversation
                 for limit in (1, 10, 40):
-                    assert tables.history(conversation, 0, last_seq + 1, limit) == one_side[-limit:]
-                    assert tables.history(conversation, last_seq // 2, 0, limit) == one_side[last_seq // 2 :][:limit]
+                    assert tables.history.messages(conversation, 0, last_seq + 1, limit) == one_side[-limit:]
+                    assert (
+                        tables.history.messages(conversation, last_seq // 2, 0, limit)
+                        == one_side[last_seq // 2 :][:limit]
+                    )
             old = stored[number * 7 % len(stored)]
             again = sent(reader, User(old.sender_id, old.sender_name), to(bob, "again", old.fp))
             assert (again.fresh, again.message) == (False, old)
@@ -170,11 +173,11 @@ def test_a_read_that_fails_half_way_forgets_nothing(path: Path) -> None:
     with opened(path) as one, opened(path) as other:
         alice, bob = make(one, "alice", "bob")
         sent(one, alice, to(bob, "1"))
-        other.waiting(bob.id, ANY)
+        other.history.waiting(bob.id, ANY)
         send(one, *((alice, to(bob, str(number))) for number in range(2, 300)))
         with contextlib.closing(_interrupting(other)), pytest.raises(sqlite3.OperationalError, match="interrupted"):
-            other.waiting(bob.id, ANY)
-        assert [int(message.body) for message in other.waiting(bob.id, ANY).messages] == list(range(1, 300))
+            other.history.waiting(bob.id, ANY)
+        assert [int(message.body) for message in other.history.waiting(bob.id, ANY).messages] == list(range(1, 300))
         assert sent(other, alice, to(bob)).message.seq == 300
 
 
@@ -245,11 +248,13 @@ def test_processes_write_at_once(path: Path, span: int) -> None:
     fresh = Counter(conversation for conversation, _, _, is_fresh in answers if is_fresh)
     with opened(path) as tables:
         for user in (1, 2):
-            stored = tables.waiting(user, 10**6).messages
+            stored = tables.history.waiting(user, 10**6).messages
             for conversation in {message.conversation for message in stored}:
                 numbers = [message.seq for message in stored if message.conversation == conversation]
                 assert numbers == list(range(1, fresh[conversation] + 1))
-        by_fp = {message.fp: (message.conversation, message.seq) for message in tables.waiting(1, 10**6).messages}
+        by_fp = {
+            message.fp: (message.conversation, message.seq) for message in tables.history.waiting(1, 10**6).messages
+        }
     assert all(by_fp[fp] == (conversation, seq) for conversation, seq, fp, _ in answers)
     shared = Counter(fp for _, _, fp, is_fresh in answers if is_fresh and fp.startswith("shared"))
     assert len(shared) == MESSAGES // 10
@@ -259,7 +264,7 @@ def test_processes_write_at_once(path: Path, span: int) -> None:
 def test_processes_make_a_new_file_at_once(path: Path) -> None:
     assert write_at_once(path, 100, 0) == [[]] * PROCESSES
     with opened(path) as tables:
-        assert tables.users() == []
+        assert tables.accounts.all() == []
 
 
 # ---------------------------------------------------------------- the disk is full (T26)
@@ -298,13 +303,13 @@ def test_a_full_disk_refuses_and_serves_again_when_there_is_room(small_disk: Pat
         with pytest.raises((Unavailable, sqlite3.OperationalError)):
             fill(tables, alice, bob, stored)
         assert len(stored) > 10
-        assert tables.waiting(bob.id, 10**6).messages == stored
+        assert tables.history.waiting(bob.id, 10**6).messages == stored
         (small_disk / "ballast").unlink()
         repeated = sent(tables, alice, to(bob, "x" * 4000, str(len(stored))))
         assert (repeated.fresh, repeated.message.seq) == (True, len(stored) + 1)
         stored.append(repeated.message)
     with opened(small_disk / "chatd.db") as tables:
-        assert tables.waiting(bob.id, 10**6).messages == stored
+        assert tables.history.waiting(bob.id, 10**6).messages == stored
 
 
 @pytest.mark.parametrize("count", [1, 10, 63, 64])
@@ -319,11 +324,11 @@ def test_a_batch_is_few_statements(path: Path, count: int) -> None:
         tables.begin()
         tables.append(batch, 1)
         tables.advance([Advance(bob.id, 1, 1)] * count)
-        tables.saw([(user, number) for user in (alice.id, bob.id) for number in range(count)])
+        tables.update_last_seen([(user, number) for user in (alice.id, bob.id) for number in range(count)])
         tables.commit()
         tables._db.set_trace_callback(None)
         assert [text.split()[0] for text in told] == [
             "BEGIN", "PRAGMA", "SELECT", "INSERT", "UPDATE", "UPDATE", "COMMIT",
         ]  # fmt: skip
-        assert tables.last_seen(bob.id) == count - 1
-        assert tables.waiting(bob.id, ANY).messages[0].seq == 2
+        assert tables.accounts.last_seen(bob.id) == count - 1
+        assert tables.history.waiting(bob.id, ANY).messages[0].seq == 2
