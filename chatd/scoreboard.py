@@ -40,7 +40,7 @@ FIELDS = (
     "log_dropped",  # log records lost (disk full), total
     "log_generation",  # master's row only: bumped at each rotation
     "store_ok",  # 1 = the last commit succeeded
-    "bus_ok",  # 1 = every peer answers
+    "bus_ok",  # 1 = the bus works; a worker that hangs does not make it 0
     "bus_round_trip_us",  # the bus: how long the last canary took; 0 = there is none
     "udp_peers",  # of `connections`: those that are addresses, not sockets
     "udp_dropped",  # datagrams that could not be sent or served, total

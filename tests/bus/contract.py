@@ -401,6 +401,21 @@ class BusContract:
 
         play(place, scenario)
 
+    def test_a_hung_worker_is_one_of_the_others_and_the_bus_stays_healthy(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.member(), await stage.agent()
+            await eventually(lambda: a.bus.healthy and len(a.bus.other_workers()) == 1)
+            there = a.bus.other_workers()
+            b.stop()
+            ends = time.monotonic() + 6.5  # the bus may take 5 s to see that something is wrong
+            while time.monotonic() < ends:
+                assert a.bus.healthy
+                assert a.bus.other_workers() == there
+                await asyncio.sleep(0.05)
+            b.go_on()
+
+        play(place, scenario)
+
     # ------------------------------------------------------------ marks
 
     def test_a_mark_is_held_by_one(self, place: Place) -> None:

@@ -122,11 +122,7 @@ class LocalBus:
 
     @property
     def healthy(self) -> bool:
-        return (
-            self._opened
-            and not self._closing
-            and all(peer.link is not None and not peer.silent for peer in self._peers.values())
-        )
+        return self._opened and not self._closing and all(peer.is_reachable for peer in self._peers.values())
 
     @property
     def name(self) -> str:
@@ -250,6 +246,7 @@ class LocalBus:
         except ConnectionResetError:
             logger.debug("bus: a worker died while we connected", peer=peer.name)  # the next tick finds out
         except OSError as error:
+            peer.connect_failed = not isinstance(error, BlockingIOError)  # its backlog is full: it does not accept
             logger.warning("bus: cannot connect to a worker", peer=peer.name, why=str(error))
         else:
             self._linked(peer, link)
@@ -261,6 +258,7 @@ class LocalBus:
             link.abort()
             return
         peer.link = link
+        peer.connect_failed = False
         link.control(frame(Kind.HELLO, VERSION, self._name.encode()))
         link.control(pack_topics(Kind.SUBSCRIBE, 0, self._own))
         link.control(frame(Kind.SYNCED, self._batch))

@@ -13,7 +13,7 @@ from chatd.bus.local.link import Inbound, Link
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """answer_s: a peer that does not answer for so long is not waited for. silent_s: it is not healthy."""
+    """answer_s: a peer that does not answer for so long is not waited for. silent_s: it hangs."""
 
     answer_s: float = 1.0
     ping_s: float = 1.0
@@ -29,7 +29,8 @@ class Peer:
     confirmed: our last batch in force there; abandoned: the last one no longer waited for; -1: none.
     owed: the peer's batch that we have in force and have not confirmed, or -1; late: say so with it.
     subscribed: it has told us topics. synced: it has told us all of them.
-    lossy: it must hear of a gap when the link is up again. silent: it sent nothing for Limits.silent_s.
+    lossy: it must hear of a gap when the link is up again. silent: it sent nothing for Limits.silent_s, so it hangs.
+    connect_failed: the last attempt to connect failed for a reason on this side, such as too many open files.
     """
 
     name: str
@@ -47,8 +48,15 @@ class Peer:
     synced: bool = False
     lossy: bool = False
     silent: bool = False
+    connect_failed: bool = False
 
     @property
     def settled(self) -> int:
         """Our last batch that nobody waits for on this peer's account."""
         return max(self.confirmed, self.abandoned)
+
+    @property
+    def is_reachable(self) -> bool:
+        """The bus to this worker works. A worker that hangs is no fault of the bus, even without a link: its queue may
+        have overflowed, and its backlog may be full."""
+        return self.link is not None or (self.silent and not self.connect_failed)

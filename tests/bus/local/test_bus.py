@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import resource
 import socket
@@ -22,6 +23,7 @@ from tests.bus.member import Member, eventually
 
 QUICK = Limits(ping_s=0.2, silent_s=0.8)
 SMALL_QUEUE = Limits(ping_s=0.2, silent_s=0.8, queue_bytes=256 * 1024)
+SHORT_QUEUE = Limits(ping_s=0.2, silent_s=0.3, queue_bytes=16 * 1024)
 FRESH = 1 << 30
 
 
@@ -41,6 +43,26 @@ class LocalPlace:
 @pytest.fixture
 def place(tmp_path: Path) -> LocalPlace:
     return LocalPlace(tmp_path)
+
+
+async def until_not_waited_for(member: Member) -> None:
+    """subscribe() does not wait for a peer that has been silent for a while; one that hangs, that is."""
+    async with asyncio.timeout(15):
+        for topic in itertools.count(FRESH + 1):
+            began = time.monotonic()
+            await member.bus.subscribe([topic])
+            member.bus.unsubscribe([topic])
+            if time.monotonic() - began < 0.5 * QUICK.answer_s:
+                return
+
+
+async def overflow(member: Member) -> None:
+    """So many requests for peers that hang that the link to them is cut."""
+    for number in range(20_000):
+        await member.bus.subscribe([number])
+        member.bus.unsubscribe([number - 10])
+        if number % 100 == 0:
+            await asyncio.sleep(0)
 
 
 class TestContract(BusContract):
@@ -93,16 +115,39 @@ class TestPeers:
 
         play(place, scenario)
 
-    def test_health_follows_a_peer_that_stops_and_goes_on(self, place: LocalPlace) -> None:
+    def test_a_peer_known_to_hang_is_not_waited_for_and_the_bus_stays_healthy(self, place: LocalPlace) -> None:
         async def scenario(stage: Stage) -> None:
             a, b = await stage.member(), await stage.agent()
             await eventually(lambda: a.bus.healthy)
             b.stop()
-            await eventually(lambda: not a.bus.healthy)
+            await until_not_waited_for(a)
             async with asyncio.timeout(0.5):
-                await a.bus.subscribe([1])  # a peer known to be silent is not waited for
+                await a.bus.subscribe([1])
+            assert a.bus.healthy
+            assert len(a.bus.other_workers()) == 1
             b.go_on()
+            await a.until_gap()
+            assert a.bus.healthy
+
+        play(place, scenario)
+
+    def test_the_bus_is_not_healthy_while_this_side_cannot_connect(self, tmp_path: Path) -> None:
+        """Even when the other worker hangs too: what it says later could not be answered."""
+        place = LocalPlace(tmp_path, SHORT_QUEUE)
+
+        async def scenario(stage: Stage) -> None:
+            a, b = await stage.member(), await stage.agent()
+            b.stop()
+            await until_not_waited_for(a)
+            spare = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) // 2, spare[1]))
+            try:
+                await overflow(a)
+                await eventually(lambda: not a.bus.healthy)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, spare)
             await eventually(lambda: a.bus.healthy)
+            b.go_on()
             await a.until_gap()
 
         play(place, scenario)
@@ -332,19 +377,15 @@ class TestOverflow:
         play(place, scenario)
 
     def test_requests_that_pile_up_cut_the_link_and_the_peer_catches_up_later(self, tmp_path: Path) -> None:
-        place = LocalPlace(tmp_path, Limits(ping_s=0.2, silent_s=0.3, queue_bytes=16 * 1024))
+        place = LocalPlace(tmp_path, SHORT_QUEUE)
 
         async def scenario(stage: Stage) -> None:
             a, b = await stage.member(), await stage.agent()
             b.stop()
-            await eventually(lambda: not a.bus.healthy)
+            await until_not_waited_for(a)
             (peer,) = a.bus._peers.values()  # type: ignore[attr-defined]
             first_link = peer.link
-            for number in range(20_000):
-                await a.bus.subscribe([number])
-                a.bus.unsubscribe([number - 10])
-                if number % 100 == 0:
-                    await asyncio.sleep(0)
+            await overflow(a)
             await eventually(lambda: peer.link is not first_link)
             b.go_on()
             await a.until_gap()
