@@ -50,11 +50,11 @@ def main() -> None:
 
 
 def _options(argv: Sequence[str]) -> Options:
-    parser = argparse.ArgumentParser(prog="chat", description="Talk to people through a chatd server.")
+    parser = argparse.ArgumentParser(prog="chat", description="A terminal client for a chatd server.")
     parser.add_argument("address", metavar="HOST:PORT", type=_address, help="the server's chatserver listener")
     parser.add_argument("--name", default="", metavar="NAME|ID", help="log in as this user at once")
-    parser.add_argument("--password-file", metavar="FILE", help="its first line is the password where one is asked for")
-    stay = "at the end of the input, stay this long to receive"
+    parser.add_argument("--password-file", metavar="FILE", help="take passwords from the first line of FILE")
+    stay = "stay this long after the end of the input, to receive"
     parser.add_argument("--wait", type=_seconds, default=0.0, metavar="SECONDS", help=stay)
     parser.add_argument("--no-history", action="store_true", help="do not keep the lines you type")
     parser.add_argument("--version", action="version", version=f"chat {__version__}")
