@@ -20,12 +20,14 @@ from chatd.bus.contract import topic_of_group, topic_of_user
 from chatd.config.schema import LimitOptions
 from chatd.core import bus_messages
 from chatd.core.services import Services
-from chatd.core.sessions.session import Cursor, InFlight, Receipt, Session
+from chatd.core.sessions.session import Cursor, InFlight, Receipt, Session, SessionState
 from chatd.errors import Unavailable
 from chatd.model import ConversationId, Message, Seq, UserId
 from chatd.protocol import Deliver, ServerMessage
 from chatd.store.contract import Tables, Waiting
 
+_LIVE = SessionState.LIVE
+"""Read per message: an attribute of an enum costs several times a global."""
 _HOLD_S = 0.1
 """An early message waits this long for the one before it (another worker's) until the store is asked."""
 _RETRY_S = 1.0
@@ -137,7 +139,7 @@ class Delivery:
             self.catch_up(session)
 
     def _fill(self, session: Session, cursor: Cursor) -> None:
-        if cursor.held and not session.closed:
+        if cursor.held and not session.is_over:
             self.catch_up(session)
 
     def _release(self, session: Session, cursor: Cursor) -> None:
@@ -175,7 +177,7 @@ class Delivery:
 
     def _give(self, session: Session, cursor: Cursor, event: Deliver, told_at: int = 0) -> None:
         """Hand over; told_at: it went out with the login answer, at that byte."""
-        if session.closed:  # cut a moment ago, for what it was given before this
+        if session.state is not _LIVE:  # cut a moment ago, for what it was given before this
             return
         message = event.message
         cursor.unacked[message.seq] = None
@@ -192,7 +194,7 @@ class Delivery:
             session.peer.push(event)
             return
         offset = told_at or session.peer.push(event)
-        if session.closed:
+        if session.state is not _LIVE:
             return
         if session.receipts is None:
             session.receipts = deque()
@@ -234,7 +236,7 @@ class Delivery:
         if seq == first:
             reached = next(iter(unacked)) - 1 if unacked else cursor.pushed
             self._store.advance(session.user.id, conversation, reached)
-        if session.behind and not session.closed and self._has_room(session):
+        if session.behind and session.state is _LIVE and self._has_room(session):
             self.catch_up(session)
 
     def sweep_receipts(self) -> None:
@@ -249,7 +251,7 @@ class Delivery:
         now = self._loop.time()
         first_s = self._config().timeouts.resend_s
         for session in tuple(self._resending):
-            if not session.in_flight or session.closed:
+            if not session.in_flight or session.is_over:
                 self._resending.discard(session)
                 continue
             for in_flight_message in session.in_flight.values():
@@ -268,13 +270,13 @@ class Delivery:
     def work_off_gap(self) -> None:
         for session in tuple(itertools.islice(self._gap, self._gap_slice)):
             del self._gap[session]
-            if not session.closed:
+            if not session.is_over:
                 self.catch_up(session)
 
     def work_off_behind(self) -> None:
         """Some ten times a second: go on with whose outbox was full."""
         for session in tuple(self._behind):
-            if session.closed or not session.behind:
+            if session.is_over or not session.behind:
                 self._behind.discard(session)
             elif self._has_room(session):
                 self.catch_up(session)
@@ -310,11 +312,11 @@ class Delivery:
             session.behind = True
             self._loop.call_later(_RETRY_S, self._again, session)
             return
-        if not session.closed:
+        if not session.is_over:
             self.merge(session, waiting)
 
     def _again(self, session: Session) -> None:
-        if session.behind and not session.closed:
+        if session.behind and not session.is_over:
             self.catch_up(session)
 
     def _is_new(self, session: Session, message: Message) -> bool:
@@ -388,7 +390,6 @@ class Delivery:
 
     def detach(self, session: Session) -> None:
         """Count what the kernel has acknowledged until now; the rest is given again at the next login."""
-        session.closed = True
         self.receipts(session)
         self._receiving.discard(session)
         self._resending.discard(session)

@@ -136,7 +136,7 @@ class Groups:
         """The user's sessions on this worker hear the group, and read what was stored before they did."""
         for session in self._hub.of_user(signal.user_id):
             await self._hub.join(session, signal.group_id)
-            if not session.closed:
+            if not session.is_over:
                 self._delivery.catch_up(session)
 
     def _gone(self, user_id: UserId, group_id: GroupId, kicked: bool) -> None:
@@ -168,7 +168,7 @@ class Groups:
         while self._stale:
             some = [self._stale.pop() for _ in range(min(_AT_ONCE, len(self._stale)))]
             try:
-                await self._reread_some([session for session in some if not session.closed])
+                await self._reread_some([session for session in some if not session.is_over])
             except Unavailable:
                 self._stale.update(some)
                 await asyncio.sleep(_RETRY_S)
@@ -185,7 +185,7 @@ class Groups:
         """had: before the store was asked; what was signalled since then is newer than the answer."""
         for group_id in had - has:
             self._quit(session, group_id)
-        if (new := has - had) and not session.closed:
+        if (new := has - had) and not session.is_over:
             await self._hub.join(session, *new)
             self._delivery.catch_up(session)
 

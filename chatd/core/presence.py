@@ -71,7 +71,7 @@ class Presence:
         new = [user for user in wanted.values() if user.id not in watching]
         if len(watching) + len(new) > limit:
             raise Refused(ErrorCode.LIMIT_REACHED)
-        if session.closed:
+        if session.is_over:
             return dict.fromkeys(wanted, False)
         if new:
             session.watching = watching

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from chatd.bus.contract import topic_of_user
 from chatd.core import bus_messages
 from chatd.core.services import Services
-from chatd.core.sessions.session import Session
+from chatd.core.sessions.session import Session, SessionState
 from chatd.errors import Disconnect, ErrorCode, Refused, Unavailable
 from chatd.model import Protocol, User
 from chatd.protocol import DuplicateLogin, Kicked
@@ -80,15 +80,17 @@ def rule(new: Claim, old: Claim) -> Ruling:
 
 
 def end(session: Session, reason: Disconnect) -> None:
-    if session.peer.session is session:
-        session.peer.close(reason)
-    else:  # still logging in
-        session.closed = True
+    """End it from outside. One that is still logging in is refused by its own login, which sees the new state."""
+    match session.state:
+        case SessionState.LIVE:
+            session.peer.close(reason)
+        case SessionState.LOGGING_IN:
+            session.enter(SessionState.CLOSING)
 
 
 def dismiss(session: Session, silent: bool) -> None:
     """The user is logged in elsewhere."""
-    if not silent and session.peer.session is session:
+    if not silent and session.state is SessionState.LIVE:
         session.peer.push(Kicked(False, "logged in elsewhere"))
     end(session, Disconnect.REPLACED if silent else Disconnect.KICKED_DUPLICATE)
 
@@ -122,13 +124,13 @@ class SessionLocks:
         off. Raises Refused, Outvoted, Unavailable."""
         mark = lock_key(session.user, session.protocol)
         holder = self._holders.get(mark)
-        if holder is not None and not holder.closed:
+        if holder is not None and not holder.is_over:
             self._settle(session, holder)
         self._holders[mark] = session
         try:
             await self._obtain(session, mark)
         except Unavailable:
-            if session.closed:  # another login on this worker has taken its place
+            if session.is_over:  # another login on this worker has taken its place
                 raise Refused(ErrorCode.ALREADY_LOGGED_IN) from None
             if not self.missing:
                 self._log.warning("serving without marks: the bus cannot say who is logged in elsewhere")
@@ -183,7 +185,7 @@ class SessionLocks:
         look_s, ask_s = _LOOK_S[0], _ASK_S[0]
         ask_at, deadline = 0.0, loop.time() + self._patience_s()
         while loop.time() < deadline:
-            if session.closed:
+            if session.is_over:
                 raise Refused(ErrorCode.ALREADY_LOGGED_IN)
             if loop.time() >= ask_at:  # again: the holder may not have heard us yet, or be another one by now
                 await self._bus.subscribe([topic])
@@ -218,7 +220,7 @@ class SessionLocks:
             self._due[holder] = None
             return
         ruling = Ruling(True, False)
-        if not holder.closed:
+        if not holder.is_over:
             if _refuses(holder):
                 ruling = Ruling(False, False)
             else:
@@ -252,13 +254,14 @@ class SessionLocks:
             self._bus.unlock(mark)
         if not any(lock_key(user, protocol) in self._holders for protocol in Protocol):
             self._bus.unsubscribe([topic_of_user(user.id)])  # where it has asked for a mark, and got no further
+        session.enter(SessionState.CLOSED)
 
     # ---------------------------------------------------------------- sessions without a mark
 
     def lost(self, mark: LockKey) -> None:
         """Another worker has it now."""
         holder = self._holders.get(mark)
-        if holder is not None and not holder.closed:
+        if holder is not None and not holder.is_over:
             self._unmarked[holder] = None
             self._due[holder] = None
 
@@ -292,12 +295,12 @@ class SessionLocks:
         try:
             await self._obtain(session, mark)
         except (Unavailable, TimeoutError) as error:
-            if not session.closed:
+            if not session.is_over:
                 self._unmarked[session] = None
             if isinstance(error, Unavailable):  # for nobody: all wait for the gap, or the next retry
                 self._due.clear()
         except Outvoted as vote:
-            if not session.closed:
+            if not session.is_over:
                 self._log.info("logged in elsewhere meanwhile", user=session.user.id, wire=session.protocol.name)
                 dismiss(session, vote.silent)
         except Refused:
@@ -317,7 +320,7 @@ def _refuses(session: Session) -> bool:
 
 def _claim(session: Session) -> Claim:
     """What speaks for a session of this worker."""
-    age_s = time.monotonic() - session.began_at if session.peer.session is session else 0.0
+    age_s = time.monotonic() - session.began_at if session.state is SessionState.LIVE else 0.0
     return Claim(session.first_login_time, session.fresh, age_s)
 
 
@@ -330,5 +333,5 @@ def _challenge(session: Session, ref: int) -> bus_messages.Challenge:
 
 def _follow(session: Session, first_login_time: int) -> None:
     """A first login is later than the one it ends, whatever the clock of that host said."""
-    if session.fresh and session.peer.session is not session:
+    if session.fresh and session.state is SessionState.LOGGING_IN:
         session.first_login_time = max(session.first_login_time, first_login_time + 1)

@@ -55,7 +55,7 @@ class Hub:
 
     async def join(self, session: Session, *groups: GroupId) -> None:
         """Returns when what other workers say to these groups reaches the session."""
-        if session.closed:
+        if session.is_over:
             return
         for group_id in groups:
             self._enter(session, group_id)

@@ -21,7 +21,7 @@ from chatd.core.presence import Presence
 from chatd.core.requests.notices import Notices
 from chatd.core.services import Services
 from chatd.core.sessions.exclusive import Outvoted, SessionLocks, end
-from chatd.core.sessions.session import Peer, Session
+from chatd.core.sessions.session import Peer, Session, SessionState
 from chatd.errors import Disconnect, ErrorCode, Refused
 from chatd.model import Friend, FriendRequest, Group, GroupId, Member, Protocol, User, UserId
 from chatd.protocol import FriendRequested, Kicked, Login, LoginAccepted
@@ -81,7 +81,7 @@ class Logins:
         session.buffer = []
         try:
             await self.locks.take(session)
-            await self._begin(peer, session)
+            view, online = await self._read(peer, session)
         except Outvoted:
             self._drop(session)
             peer.push(Kicked(False, "logged in elsewhere"))
@@ -89,6 +89,8 @@ class Logins:
         except BaseException:
             self._drop(session)
             raise
+        else:
+            self._open(peer, session, view, online)
 
     def _again(self, peer: Peer, session: Session, command: Login) -> None:
         """COMPAT: MobileIMSDK clients log in again on a live connection and expect code 0."""
@@ -97,7 +99,8 @@ class Logins:
             raise Refused(ErrorCode.ALREADY_LOGGED_IN)
         peer.push(LoginAccepted(session.user, session.first_login_time))
 
-    async def _begin(self, peer: Peer, session: Session) -> None:
+    async def _read(self, peer: Peer, session: Session) -> tuple[View, set[UserId]]:
+        """What the login answer tells, and who of it is online. Raises Refused, Unavailable."""
         user = session.user
         groups = await self._store.read(lambda tables: tables.groups.ids_of(user.id))
         await self._hub.add(session, groups)
@@ -107,8 +110,14 @@ class Logins:
         view = await self._store.read(lambda tables: _view(tables, user, limit, listing))
         await self._regroup(session, before, view.group_ids)
         online = await self._hub.online(_named(view))
-        if session.closed or peer.closed:  # kicked, or the peer left, while we were reading
+        if session.is_over or peer.closed:  # kicked, or the peer left, while we were reading
             raise Refused(ErrorCode.ALREADY_LOGGED_IN)
+        return view, online
+
+    def _open(self, peer: Peer, session: Session, view: View, online: set[UserId]) -> None:
+        """Make the session live: the login answer, then what waits."""
+        user = session.user
+        session.enter(SessionState.LIVE)
         peer.session = session
         self.count += 1
         told, told_at = peer.push_login(self._answer(session, view, online))
@@ -157,6 +166,7 @@ class Logins:
             return
         peer.session = None
         self.count -= 1
+        session.enter(SessionState.CLOSING)
         self._delivery.detach(session)
         self._presence.unwatch(session)
         self._drop(session)
@@ -165,7 +175,8 @@ class Logins:
 
     def _drop(self, session: Session) -> None:
         """Free what the session holds."""
-        session.closed = True
+        if session.state is SessionState.LOGGING_IN:
+            session.enter(SessionState.CLOSING)
         self._hub.remove(session)
         self._presence.changed(session.user.id)
         self._background.start(self.locks.free(session))
@@ -183,7 +194,7 @@ class Logins:
         of_wire = [one for one in self._hub.of_user(user_id) if not protocol or one.protocol == protocol]
         chosen = [one for one in of_wire if one.began_at <= last]
         for session in chosen:
-            if session.peer.session is session:
+            if session.state is SessionState.LIVE:
                 session.peer.push(Kicked(by_admin, reason))
             end(session, Disconnect.KICKED_BY_ADMIN if by_admin else Disconnect.KICKED_DUPLICATE)
         return len(chosen)

@@ -1,13 +1,16 @@
-"""One logged-in client, and the connection it speaks through.
+"""A session: one logged-in client, the states of its life, and the connection it speaks through.
 
-Owns: Session (data only) and Peer, what core needs of a connection. Nothing here acts.
-Elsewhere: how a session comes and goes (core.sessions.login), what it is given (core.delivery), sockets (net).
+Owns: Session (data and its state), and Peer, the contract of a connection as core sees it.
+Elsewhere: who moves a session from state to state (core.sessions.login), what it is given (core.delivery), sockets
+(net).
+Fails: ValueError for a transition that is not declared, which is a bug.
 
-An idle session is small on purpose: its containers are made when first needed.
+An idle session is small on purpose, because an idle server consists of them: containers are made when first needed.
 """
 
 from __future__ import annotations
 
+import enum
 import time
 from collections import deque
 from typing import Protocol as Contract
@@ -99,11 +102,48 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
     seq: Seq
 
 
-class Session:
-    """explicit: the client acknowledges messages itself (WireTraits.acknowledges).
+class SessionState(enum.IntEnum):
+    """In the order of a session's life; a state is never entered twice."""
 
+    LOGGING_IN = 0
+    """The user is authenticated. The session lock is being taken and the store is being read; nothing was given yet."""
+
+    LIVE = 1
+    """The login answer is queued. The session is its peer's session, and is given messages."""
+
+    CLOSING = 2
+    """Nothing more is given. Its cursors are being stored, and then its session lock is released."""
+
+    CLOSED = 3
+    """Its session lock is released: the user's next login elsewhere finds everything this session acknowledged."""
+
+
+TRANSITIONS: dict[SessionState, frozenset[SessionState]] = {
+    SessionState.LOGGING_IN: frozenset({SessionState.LIVE, SessionState.CLOSING}),
+    SessionState.LIVE: frozenset({SessionState.CLOSING}),
+    SessionState.CLOSING: frozenset({SessionState.CLOSED}),
+    SessionState.CLOSED: frozenset(),
+}
+"""From a state to those that may follow it."""
+
+
+_CLOSING = SessionState.CLOSING
+"""Read per message: an attribute of an enum costs several times a global."""
+
+
+class Session:
+    """One logged-in client of one user on one wire.
+
+    state: changed by enter() alone.
+    explicit: the client acknowledges messages itself (WireTraits.acknowledges).
+    first_login_time: milliseconds since the epoch, the client's; the server's where the login named none (fresh).
+    began_at: time.monotonic() of the login. since_ms: the same moment, milliseconds since the epoch, for people.
+    groups: the groups whose messages the session is given. Changed by core.sessions.hub alone.
+    watching: users whose presence the session is told about. Changed by core.presence alone.
+    The rest is core.delivery's alone:
+    cursors: how far the session is, by conversation. in_flight: what waits for an Acknowledge, by fp.
+    receipts: what waits for the acknowledgement of the peer's kernel, in the order it was written.
     unacknowledged: messages given and not acknowledged. behind: there is more in the store than was given.
-    fresh: its login named no first_login_time, it is the server's. began_at: monotonic.
     buffer: not None while the store is being read for this session; live messages wait in it.
     """
 
@@ -111,7 +151,6 @@ class Session:
         "began_at",
         "behind",
         "buffer",
-        "closed",
         "cursors",
         "explicit",
         "first_login_time",
@@ -122,6 +161,7 @@ class Session:
         "protocol",
         "receipts",
         "since_ms",
+        "state",
         "unacknowledged",
         "user",
         "watching",
@@ -131,6 +171,7 @@ class Session:
         self.user = user
         self.peer = peer
         self.protocol = peer.protocol
+        self.state = SessionState.LOGGING_IN
         self.explicit = peer.traits.acknowledges
         self.first_login_time = first_login_time
         self.fresh = fresh
@@ -144,4 +185,14 @@ class Session:
         self.unacknowledged = 0
         self.behind = False
         self.buffer: list[Message] | None = None
-        self.closed = False
+
+    @property
+    def is_over(self) -> bool:
+        """CLOSING or CLOSED: whatever was begun for the session need not be finished."""
+        return self.state >= _CLOSING
+
+    def enter(self, state: SessionState) -> None:
+        """Raises: ValueError for a transition that is not in TRANSITIONS; the state is then unchanged."""
+        if state not in TRANSITIONS[self.state]:
+            raise ValueError(f"a session that is {self.state.name} cannot become {state.name}")
+        self.state = state

@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 
 from chatd.bus.contract import topic_of_group, topic_of_user
 from chatd.core.sessions.exclusive import lock_key
+from chatd.core.sessions.session import SessionState
 from chatd.errors import Disconnect, ErrorCode
 from chatd.model import Protocol
 from chatd.protocol import Accepted, Acknowledge, Deliver, Kicked, LoginAccepted, ServerMessage, ServerRequest
@@ -341,7 +342,7 @@ class Sessions(RuleBasedStateMachine):
             for peer in here:
                 session = peer.session
                 assert session is not None
-                assert not session.closed
+                assert session.state is SessionState.LIVE
                 groups = {number for number, members in self.members.items() if peer.name in members}
                 assert (session.groups or set()) == groups, peer.name
                 assert not session.unacknowledged
