@@ -33,7 +33,9 @@ from chatd.config.urls import parse_mysql
 from chatd.core.dispatcher import Core
 from chatd.core.plugins.plugin import Plugin
 from chatd.errors import BootError, Disconnect, Exit, Unavailable
-from chatd.net.acceptor import Listener, Server
+from chatd.net.acceptor import Acceptor, Listener
+from chatd.net.connections import Connections
+from chatd.net.udp import UdpListener
 from chatd.net.websocket.frames import MAX_FRAME_BYTES
 from chatd.scoreboard import State
 from chatd.store.contract import Tables
@@ -148,7 +150,8 @@ class Worker:
         self._bus = open_bus(context.config, context.slot)
         plugins = load_plugins(context.config, loop)
         self._core = Core(tables, self._bus, self.config, self._row, loop, plugins, open_readers(context.config))
-        self._server = Server(self._core, self.config, make_codec, context.rows, context.slot, loop)
+        self._connections = Connections(self._core, self.config, self._row, loop)
+        self._acceptor = Acceptor(self._connections, make_codec, context.rows, context.slot)
         self._leave = asyncio.Event()
         self._drain_s: float | None = None
         self._due = 0.0
@@ -159,6 +162,9 @@ class Worker:
         """The configuration in force."""
         return self._config
 
+    def _make_datagram_codec(self, listen: ListenerOptions) -> MobileimsdkCodec:
+        return make_datagram_codec(listen, self._config)
+
     async def serve(self) -> int:
         """Boot, serve, drain. Raises what a boot may raise."""
         context, loop = self._context, self._loop
@@ -168,8 +174,9 @@ class Worker:
         await self._core.open()
         self._due = loop.time() + _TICK_S
         self._tick()
-        self._server.open([Listener(listen, sock) for listen, sock in context.listeners])
-        self._server.open_udp(context.datagrams, lambda listen: make_datagram_codec(listen, self._config))
+        self._acceptor.open([Listener(listen, sock) for listen, sock in context.listeners])
+        for listen, sock in context.datagrams:
+            self._connections.attach(UdpListener(self._connections, listen, sock, self._make_datagram_codec))
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 100)
@@ -192,12 +199,12 @@ class Worker:
         self._due = now + _TICK_S
         self._loop.call_later(_TICK_S, self._tick)
         self._core.tick()
-        self._server.tick()
+        self._connections.tick()
         self._rounds += 1
         if self._rounds % 20 == 0:
             row.bus_ok = int(self._bus.healthy)
             row.bus_round_trip_us = self._bus.round_trip_us
-            self._server.round()
+            self._connections.round()
             log.tick()
         if self._rounds % 200 == 0:
             row.commit_p99_us = self._core.store.commit_p99_us()
@@ -218,7 +225,7 @@ class Worker:
                     self._drain_s = float(order["within_s"])
                     self._leave.set()
                 case "kick":
-                    self._server.run(self._kick(order))
+                    self._connections.run(self._kick(order))
                 case "log":
                     log.set_level(str(order["level"]))
 
@@ -254,7 +261,7 @@ class Worker:
     def _orphaned(self) -> None:
         """The master is gone: nobody will replace us, so stop accepting at once and drain."""
         self._loop.remove_reader(self._context.life_fd)
-        self._server.shut()
+        self._acceptor.shut()
         if self._drain_s is None:
             self._drain_s = self._config.timeouts.orphan_drain_s
         self._log.error("the master is gone, draining")
@@ -263,18 +270,18 @@ class Worker:
     async def _drain(self) -> int:
         timeouts = self._config.timeouts
         self._row.state = State.DRAINING
-        self._server.shut()
+        self._acceptor.shut()
         within_s = timeouts.drain_s if self._drain_s is None else self._drain_s
         spread_s = min(timeouts.drain_spread_s, within_s * 2 / 3)
-        self._log.info("draining", connections=len(self._server.connections), within_s=within_s)
-        drain = self._loop.create_task(self._server.drain(spread_s))
+        self._log.info("draining", connections=len(self._connections.members), within_s=within_s)
+        drain = self._loop.create_task(self._connections.drain(spread_s))
         deadline = self._loop.time() + within_s
         while not drain.done() and self._loop.time() < deadline:
             await asyncio.wait([drain], timeout=0.05)
             if self._drain_s is not None:  # a fast stop may have been ordered meanwhile
                 deadline = min(deadline, self._loop.time() + self._drain_s)
         drain.cancel()
-        for connection in tuple(self._server.connections):
+        for connection in tuple(self._connections.members):
             connection.cut(Disconnect.DRAINING)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeouts.store_s):

@@ -237,6 +237,16 @@ class Core:
         if peer.traits.refusal_closes:
             peer.close(Disconnect.NOT_LOGGED_IN)
 
+    # ---------------------------------------------------------------- what connections tell
+
+    def check_receipts(self, session: Session) -> None:
+        """Take what the session's peer has acknowledged by now as delivered."""
+        self.delivery.receipts(session)
+
+    def disconnected(self, peer: Peer) -> None:
+        """The connection is over, and its session with it. Idempotent."""
+        self.logins.left(peer)
+
     # ---------------------------------------------------------------- handlers
 
     def _keep_alive(self, peer: Peer, command: KeepAlive) -> None:

@@ -1,13 +1,13 @@
 """One stream connection, TCP or Unix: bytes in to commands, events out to bytes.
 
-Owns: the socket, the outbox and its limits, pacing, what the kernel has acknowledged, the end of a connection.
-Elsewhere: accepting and the clock's rounds (net.acceptor), frames (wire), meaning (core), what a WebSocket puts around
-them (net.websocket.connection, which overrides _commands, _queue and close).
-Fails: a WireError is told to the peer in its own terms, then the connection ends. A peer that does not read
-is cut (SLOW_CONSUMER); what it had not acknowledged is given again at its next login.
+Owns: the socket, the write buffer and its limit, pacing, what the kernel has acknowledged, the end of a connection.
+Elsewhere: accepting (net.acceptor), what is done for all connections (net.connections), frames (wire), meaning (core),
+and what a WebSocket puts around the frames (net.websocket.connection, which overrides _commands, _queue and close).
+Fails: a WireError is told to the peer in its protocol's terms, then the connection ends. A peer that does not read is
+cut (SLOW_CONSUMER); what it had not acknowledged is delivered again at its next login.
 
-Ending is gentle: what is queued is sent, then FIN, then the rest of the peer's bytes is read and dropped for
-a moment, because closing a socket with unread bytes would reset the connection and lose the last words.
+A connection is closed in three steps: what is queued is sent, then FIN, then the peer's remaining bytes are read and
+dropped for up to LINGER_S. Closing a socket with unread bytes would reset the connection and lose the last answers.
 """
 
 from __future__ import annotations
@@ -20,52 +20,69 @@ import struct
 import termios
 from collections import deque
 from collections.abc import Awaitable, Iterator
-from typing import TYPE_CHECKING, cast
+from typing import cast
+
+import msgspec
 
 from chatd.config.schema import LEAST_OUTBOX_BYTES
 from chatd.core.sessions.session import Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, WireError
 from chatd.model import Protocol
+from chatd.net.connections import Connections
+from chatd.net.proxy_protocol import Relay
 from chatd.protocol import Command, Event, Failed, LoginAccepted, WireTraits
 from chatd.wire.contract import Codec
 
-if TYPE_CHECKING:
-    from chatd.net.acceptor import Server
-    from chatd.net.proxy_protocol import Relay
-
 LINGER_S = 2.0
 LINGER_BYTES = 1024 * 1024
-_HIGH_WATER = 64 * 1024
-_RESET = struct.pack("ii", 1, 0)
+_HIGH_WATER_BYTES = 64 * 1024
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""A struct linger: close() discards what was not sent, and resets the connection."""
+_LOGGED_OUT_FACTOR = 6
+"""A client that has logged out may keep its connection this many times timeouts.login_s before its next login."""
+
+
+class ConnectionProfile(msgspec.Struct, frozen=True):
+    """What a listener gives its connections. silence_s: a connection silent for longer is ended, 0 = never."""
+
+    protocol: Protocol
+    silence_s: float
 
 
 class Connection(asyncio.Protocol):
-    """core.session.Peer over a stream socket. Small: an idle server is made of these.
+    """core.sessions.session.Peer over a stream socket. Small, because an idle server consists of these.
+
+    closed: nothing more is sent; the socket may still be open, see `deadline`. reason: why, once closed.
+    deadline: on the loop's clock, when to log in by; once closed, when to close the socket by. 0 = not to be watched.
+    heard: when bytes last came. stalled_at: since when the peer has not read what was written, 0.0 = it reads.
+    spent: commands not yet earned back, see Connections.budget.
 
     written: bytes handed to the transport; out_bytes: bytes waiting here; together, all that was queued.
+    out: what the end of this turn writes. paced: frames that wait for their turn, the next one until `next_at`.
     pending: commands of bytes already read, while a slow command is served; reading pauses meanwhile.
-    relay: there is a load balancer between the peer and this socket.
+    relay: set when there is a load balancer between the peer and this socket.
+    lingered: bytes read and dropped since the connection was closed.
     """
 
     lossy = False
     __slots__ = (
-        "closed", "codec", "deadline", "fd", "heard", "lingered", "next_at", "out", "out_bytes", "paced", "pending",
-        "protocol", "reason", "relay", "remote", "server", "session", "silence_s", "spent", "stalled_at", "transport",
-        "written",
+        "closed", "codec", "connections", "deadline", "fd", "heard", "lingered", "next_at", "out", "out_bytes",
+        "paced", "pending", "protocol", "reason", "relay", "remote", "session", "silence_s", "spent", "stalled_at",
+        "transport", "written",
     )  # fmt: skip
 
     def __init__(
-        self, server: Server, codec: Codec, protocol: Protocol, fd: int, remote: str, silence_s: float, deadline: float
+        self, connections: Connections, profile: ConnectionProfile, codec: Codec, fd: int, remote: str
     ) -> None:
-        self.server = server
+        self.connections = connections
         self.codec = codec
-        self.protocol = protocol
+        self.protocol = profile.protocol
+        self.silence_s = profile.silence_s
         self.fd = fd
         self.remote = remote
         self.relay: Relay | None = None
-        self.silence_s = silence_s
-        self.deadline = deadline
-        self.heard = server.now()
+        self.heard = connections.now()
+        self.deadline = self.heard + connections.config().timeouts.login_s
         self.session: Session | None = None
         self.transport: asyncio.Transport | None = None
         self.closed = False
@@ -84,21 +101,21 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(_HIGH_WATER)
-        self.server.connections.add(self)
+        self.transport.set_write_buffer_limits(_HIGH_WATER_BYTES)
+        self.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         if self.closed:
             self.lingered += len(data)
             if self.lingered > LINGER_BYTES:
-                self._abort()
+                self.abort()
             return
-        self.heard = self.server.now()
+        self.heard = self.connections.now()
         if self.relay is not None:
             self.relay.heard(self.heard)
         session = self.session
         if session is not None and session.receipts:
-            self.server.core.delivery.receipts(session)
+            self.connections.check_receipts(session)
         commands = self._commands(data)
         if self.pending is not None:
             self.pending = itertools.chain(self.pending, commands)
@@ -110,8 +127,8 @@ class Connection(asyncio.Protocol):
         return self.codec.receive(data)
 
     def _serve(self, commands: Iterator[Command]) -> None:
-        handle = self.server.core.handle
-        budget = self.server.budget
+        handle = self.connections.handle
+        budget = self.connections.budget
         try:
             for command in commands:
                 self.spent += 1
@@ -122,7 +139,7 @@ class Connection(asyncio.Protocol):
                 if work is not None:
                     self.pending = commands
                     self._reading()
-                    self.server.run(self._wait(work))
+                    self.connections.run(self._wait(work))
                     return
                 if self.closed:
                     return
@@ -171,7 +188,7 @@ class Connection(asyncio.Protocol):
     def _queue(self, data: bytes) -> None:
         self.out_bytes += len(data)
         pace_ms = self.codec.pace_ms
-        if self.paced or (pace_ms and (self.out is not None or self.server.now() < self.next_at)):
+        if self.paced or (pace_ms and (self.out is not None or self.connections.now() < self.next_at)):
             if self.paced is None:
                 self.paced = deque()
             if not self.paced:
@@ -179,16 +196,16 @@ class Connection(asyncio.Protocol):
             self.paced.append(data)
         elif self.out is None:
             self.out = [data]
-            self.server.dirty(self)
+            self.connections.dirty(self)
             if pace_ms:
-                self.next_at = self.server.now() + pace_ms / 1000
+                self.next_at = self.connections.now() + pace_ms / 1000
         else:
             self.out.append(data)
-        if self.out_bytes > LEAST_OUTBOX_BYTES and self.out_bytes > self.server.config().limits.outbox_bytes:
+        if self.out_bytes > LEAST_OUTBOX_BYTES and self.out_bytes > self.connections.config().limits.outbox_bytes:
             self.cut(Disconnect.SLOW_CONSUMER)
 
     def _later(self) -> None:
-        self.server.loop.call_later(max(0.001, self.next_at - self.server.now()), self._pace)
+        self.connections.loop.call_later(max(0.001, self.next_at - self.connections.now()), self._pace)
 
     def _pace(self) -> None:
         """COMPAT: the old chatserver client reads one frame per recv, so frames go out one by one."""
@@ -201,7 +218,7 @@ class Connection(asyncio.Protocol):
         elif self.out is None and not self.stalled_at:
             self.out = [self.paced.popleft()]
             self.flush()
-        self.next_at = self.server.now() + self.codec.pace_ms / 1000
+        self.next_at = self.connections.now() + self.codec.pace_ms / 1000
         if self.paced:
             self._later()
 
@@ -217,7 +234,7 @@ class Connection(asyncio.Protocol):
         self.transport.write(data)
 
     def pause_writing(self) -> None:
-        self.stalled_at = self.server.now()
+        self.stalled_at = self.connections.now()
         self._reading()
 
     def resume_writing(self) -> None:
@@ -236,7 +253,7 @@ class Connection(asyncio.Protocol):
         except OSError:
             return 0
         taken = self.written - self.transport.get_write_buffer_size() - int.from_bytes(unacknowledged, "little")
-        return taken if self.relay is None else self.relay.passed_on(taken, self.server.now())
+        return taken if self.relay is None else self.relay.passed_on(taken, self.connections.now())
 
     # ---------------------------------------------------------------- the end
 
@@ -244,14 +261,14 @@ class Connection(asyncio.Protocol):
         """End gently. Idempotent."""
         if self.closed:
             return
-        self.server.ended(self, reason)
+        self.connections.ended(self, reason)
         if self.paced:
             self.out = [*(self.out or []), *self.paced]
             self.paced = None
         self.stalled_at = 0.0  # whatever the peer reads: nothing can be written after FIN
         self.flush()
         self.closed, self.reason, self.pending = True, reason, None
-        self.deadline = self.server.now() + LINGER_S
+        self.deadline = self.connections.now() + LINGER_S
         if self.transport is None:
             return
         if self.transport.can_write_eof():
@@ -263,38 +280,41 @@ class Connection(asyncio.Protocol):
     def cut(self, reason: Disconnect) -> None:
         """End at once; for a peer that would not read anything more."""
         if not self.closed:
-            self.server.ended(self, reason)
+            self.connections.ended(self, reason)
             self.closed, self.reason = True, reason
         if reason is Disconnect.SLOW_CONSUMER and self.transport is not None:
             sock = self.transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)  # what it does not read is not kept for it
-        self._abort()
+            sock.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE
+            )  # what it does not read is not kept for it
+        self.abort()
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """Close the socket at once; what the transport still holds is not sent."""
         if self.transport is not None:
             self.transport.abort()
 
     def eof_received(self) -> bool:
         if not self.closed:
             if self.session is not None:
-                self.server.core.delivery.receipts(self.session)
+                self.connections.check_receipts(self.session)
             self.flush()  # `echo hello | nc` ends with its question
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.closed:
-            self.server.ended(self, Disconnect.PEER_LEFT)
+            self.connections.ended(self, Disconnect.PEER_LEFT)
             self.closed = True
-        self.server.connections.discard(self)
+        self.connections.remove(self)
         self.pending = self.out = self.paced = None
         self.transport = None
 
     def overdue(self, now: float) -> None:
         """Once a second: end what has taken too long."""
-        timeouts = self.server.config().timeouts
+        timeouts = self.connections.config().timeouts
         if self.closed:
             if now > self.deadline:
-                self._abort()
+                self.abort()
         elif self.stalled_at and now - self.stalled_at > timeouts.stall_s:
             self.cut(Disconnect.SLOW_CONSUMER)
         elif self.session is not None:
@@ -305,6 +325,6 @@ class Connection(asyncio.Protocol):
             if now - self.heard > self.silence_s:
                 self.close(Disconnect.SILENT)
         elif not self.deadline:  # logged out a moment ago
-            self.deadline = now + 6 * timeouts.login_s
+            self.deadline = now + _LOGGED_OUT_FACTOR * timeouts.login_s
         elif now > self.deadline:
             self.close(Disconnect.LOGIN_TIMEOUT)

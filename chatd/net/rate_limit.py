@@ -1,7 +1,8 @@
-"""How often an address that is nobody's session is answered.
+"""A rate limiter for answers to addresses that have no session.
 
-Owns: one second's count of answers by address, in bounded memory.
-Fails: never. Over the limits nobody is answered until the second is over; clients ask again by themselves.
+Owns: how many answers each address was given in the current second, in bounded memory.
+Elsewhere: what is answered (net.udp), the rate limit of a session's commands (net.connections).
+Fails: never. Over a limit nothing is answered until the second is over; clients repeat their requests.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ from collections.abc import Hashable
 ANSWERS_PER_S = 5
 """To one address: logins, echoes and refusals. A client that has lost its session asks once or twice a second."""
 ADDRESSES_PER_S = 20_000
+"""Addresses answered in one second; bounds the memory."""
 
 
-class Strangers:
+class AnswerLimiter:
     def __init__(self) -> None:
         self._answers: dict[Hashable, int] = {}
 
     def __len__(self) -> int:
+        """Addresses answered in this second."""
         return len(self._answers)
 
     def allow(self, address: Hashable) -> bool:
-        """Whether this address may be answered once more now; counts that answer."""
+        """Whether this address may be given one more answer now; if so, counts it."""
         before = self._answers.get(address, 0)
         if before >= ANSWERS_PER_S or (not before and len(self._answers) >= ADDRESSES_PER_S):
             return False
@@ -29,4 +32,5 @@ class Strangers:
         return True
 
     def next_second(self) -> None:
+        """To be called once a second."""
         self._answers.clear()

@@ -1,15 +1,15 @@
-"""Clients that come in datagrams: a session is the address its datagrams come from.
+"""Clients over UDP: a session is the address its datagrams come from.
 
-Owns: UdpListener, one worker's UDP socket, and UdpPeer, one address: who may be answered, the order of slow
-commands, what is sent at once and what a moment later, silence, draining.
-Elsewhere: the sockets themselves (master.udp_sockets), which address answers leave from (net.pktinfo), packets (wire),
-meaning and repetition (core).
-Fails: quietly, as datagrams do. What cannot be sent or queued is dropped and counted; the client's and core's own
-repetition brings it again. A packet that is none is told to a client that is logged in, and the session stays:
-anybody can write a sender's address on a datagram.
+Owns: UdpListener, one worker's UDP socket and the sessions on it, and UdpPeer, one address: whether it is answered, the
+order of slow commands, bursts, silence, draining.
+Elsewhere: the sockets themselves (master.udp_sockets), the address replies leave from (net.pktinfo), packets (wire),
+meaning and resending (core).
+Fails: quietly, as UDP does. What cannot be sent or queued is dropped and counted; the client or core sends it again.
+A datagram that is no packet is answered with an error if its sender has a session, and the session stays: anybody can
+write another's address on a datagram.
 
-An address without a session costs an entry in the table of one second (net.rate_limit), and is never sent more bytes
-than it sent, so that a forged address turns the server on nobody.
+An address without a session costs one entry in the rate limiter (net.rate_limit) for a second, and is never sent more
+bytes than it sent, so the server cannot be used to flood a forged address.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING
 from typing import Protocol as Contract
 
 from chatd.config.schema import ListenerOptions
@@ -26,23 +25,23 @@ from chatd.config.urls import shown
 from chatd.core.sessions.session import Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, WireError
 from chatd.model import Protocol
-from chatd.net.pktinfo import Address, Source, Ways
-from chatd.net.rate_limit import Strangers
+from chatd.net.connections import Connections
+from chatd.net.pktinfo import Address, ReplyFrom, ReplySocket
+from chatd.net.rate_limit import AnswerLimiter
 from chatd.protocol import Command, Draining, Echo, Echoed, Event, Failed, Login, LoginAccepted, WireTraits
 from chatd.wire.contract import Codec
 
-if TYPE_CHECKING:
-    from chatd.net.acceptor import Server
-
 _DATAGRAMS_PER_TURN = 64
-"""Read in one turn of the loop, so that sockets do not starve."""
-_BURST = 64
+"""Read in one turn of the event loop, so that other sockets do not starve."""
+_BURST_DATAGRAMS = 64
 _BURST_S = 0.01
-"""So many datagrams go to one address in so long; more would overflow buffers on their way."""
-_WAITING = 64
+"""At most _BURST_DATAGRAMS go to one address within this time; more would overflow buffers on their way."""
+_MAX_WAITING = 64
 """Datagrams of one session that wait for its slow command."""
-_PEERS = 100_000
+_MAX_SESSIONS = 100_000
+"""Where limits.connections is 0."""
 _DRAIN_SLICE = 200
+"""Sessions ended in one turn of the event loop."""
 _SILENCE_S = {0: 10.0, 3: 10.0, 5: 21.0, 10: 21.0, 15: 62.0, 30: 62.0, 60: 122.0, 120: 242.0}
 """By the client's keep-alive interval, seconds (docs/protocols/mobileimsdk.md); 0 = the stock clients' own, 3."""
 
@@ -64,101 +63,107 @@ class MakeUdpCodec(Contract):
 
 
 class UdpListener:
-    """One UDP socket. peers: sessions by address. entering: logins under way by address."""
+    """One UDP socket, serving from the moment it is made. peers: sessions by address. logging_in: logins under way by
+    address. limiter: of answers to addresses without a session. dropped: datagrams that could not be sent or served,
+    total."""
 
-    def __init__(self, server: Server, listen: ListenerOptions, sock: socket.socket, make_codec: MakeUdpCodec) -> None:
-        self.server = server
+    def __init__(
+        self, connections: Connections, options: ListenerOptions, sock: socket.socket, make_codec: MakeUdpCodec
+    ) -> None:
+        self.connections = connections
         self.sock = sock
-        self._ways = Ways(sock)
-        self.send = self._ways.send
         self.peers: dict[Address, UdpPeer] = {}
+        self.logging_in: dict[Address, UdpPeer] = {}
+        self.limiter = AnswerLimiter()
         self.dropped = 0
-        """Datagrams that could not be sent, or not be served, total."""
-        self._entering: dict[Address, UdpPeer] = {}
-        self._strangers = Strangers()
-        self._listen = listen
+        self._reply_socket = ReplySocket(sock)
+        self.send = self._reply_socket.send
+        self._options = options
         self._make_codec = make_codec
-        self._codec = make_codec(listen)
-        self._silence_s = _SILENCE_S[listen.keep_alive_s]
+        self._codec = make_codec(options)
+        """For addresses without a session."""
+        self._silence_s = _SILENCE_S[options.keep_alive_s]
         self._open = True
-        server.loop.add_reader(sock.fileno(), self._readable)
+        """Logins are served."""
+        connections.loop.add_reader(sock.fileno(), self._on_readable)
 
     # ---------------------------------------------------------------- datagrams in
 
-    def _readable(self) -> None:
-        receive, known, now = self._ways.receive, self.peers.get, self.server.now()
+    def _on_readable(self) -> None:
+        receive, known, now = self._reply_socket.receive, self.peers.get, self.connections.now()
         try:
             for _ in range(_DATAGRAMS_PER_TURN):
-                data, source, address = receive()
+                data, reply_from, address = receive()
                 peer = known(address)
                 if peer is None:
-                    self._stranger(data, source, address)
+                    self._without_session(data, reply_from, address)
                 else:
-                    peer.heard, peer.source = now, source
+                    peer.heard, peer.reply_from = now, reply_from
                     peer.take(data)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:  # an error of an earlier datagram, told by the network
             self.dropped += 1
 
-    def _stranger(self, data: bytes, source: Source, address: Address) -> None:
-        if not self._open or address in self._entering or not self._strangers.allow(address):
+    def _without_session(self, data: bytes, reply_from: ReplyFrom, address: Address) -> None:
+        if not self._open or address in self.logging_in or not self.limiter.allow(address):
             return
         try:
             command = self._codec.packet(data)
         except WireError:
             return
         if type(command) is Login:
-            self.enter(data, command, source, address)
+            self.begin_login(data, command, reply_from, address)
         elif type(command) is Echo:
-            self._answer(Echoed(command.raw), len(data), source, address)
+            self._answer(Echoed(command.raw), len(data), reply_from, address)
         else:
             refused = Failed(ErrorCode.NOT_LOGGED_IN, MEANINGS[ErrorCode.NOT_LOGGED_IN].text, command)
-            self._answer(refused, len(data), source, address)
+            self._answer(refused, len(data), reply_from, address)
 
-    def _answer(self, event: Event, limit: int, source: Source, address: Address) -> None:
-        """Nothing longer than the question."""
+    def _answer(self, event: Event, limit: int, reply_from: ReplyFrom, address: Address) -> None:
+        """Send the event in at most `limit` bytes, or nothing if it cannot be said in so few."""
         answer = self._codec.shortened(self._codec.encode(event), limit)
         if answer:
-            self.send_or_drop(answer, source, address)
+            self.send_or_drop(answer, reply_from, address)
 
-    def send_or_drop(self, data: bytes, source: Source, address: Address) -> None:
+    def send_or_drop(self, data: bytes, reply_from: ReplyFrom, address: Address) -> None:
         try:
-            self.send(data, source, address)
+            self.send(data, reply_from, address)
         except OSError:
             self.dropped += 1
 
     def allows(self, address: Address) -> bool:
-        return self._strangers.allow(address)
+        return self.limiter.allow(address)
 
     # ---------------------------------------------------------------- logins
 
-    def enter(self, data: bytes, command: Login, source: Source, address: Address) -> None:
-        """Begin a login, unless one from there is under way."""
-        if not self._open or address in self._entering:
+    def begin_login(self, data: bytes, command: Login, reply_from: ReplyFrom, address: Address) -> None:
+        """Serve a login, unless one from this address is under way."""
+        if not self._open or address in self.logging_in:
             return
-        limits = self.server.config().limits
-        if len(self.peers) >= (limits.connections or _PEERS) or len(self._entering) >= limits.login_queue:
-            self.server.refused()
+        limits = self.connections.config().limits
+        if len(self.peers) >= (limits.connections or _MAX_SESSIONS) or len(self.logging_in) >= limits.login_queue:
+            self.connections.count_refused()
             busy = Failed(ErrorCode.BUSY, MEANINGS[ErrorCode.BUSY].text, command)
-            self._answer(busy, len(data), source, address)
+            self._answer(busy, len(data), reply_from, address)
             return
-        peer = UdpPeer(self, self._make_codec(self._listen), source, address, len(data))
-        work = self.server.core.handle(peer, command)
+        peer = UdpPeer(self, self._make_codec(self._options), reply_from, address, len(data))
+        work = self.connections.handle(peer, command)
         assert work is not None
-        self._entering[address] = peer
-        self.server.run(self._enter(peer, work))
+        self.logging_in[address] = peer
+        self.connections.run(self._log_in(peer, work))
 
-    async def _enter(self, peer: UdpPeer, work: Awaitable[None]) -> None:
+    async def _log_in(self, peer: UdpPeer, work: Awaitable[None]) -> None:
         try:
             await work
         finally:
-            del self._entering[peer.address]
+            del self.logging_in[peer.address]
             if peer.session is None:
                 peer.closed = True
 
-    def entered(self, peer: UdpPeer) -> None:
-        """From now on its address is this session. The one before was another user's."""
+    def logged_in(self, peer: UdpPeer) -> None:
+        """From now on datagrams from its address are this session's. If the address had one before, it was another
+        user's and ends."""
         before = self.peers.get(peer.address)
         self.peers[peer.address] = peer
         if before is not None and before is not peer:
@@ -171,14 +176,14 @@ class UdpListener:
     # ---------------------------------------------------------------- the clock, the end
 
     def round(self, now: float, earned: int) -> int:
-        """Once a second: end what has taken too long. Returns the bytes queued. earned: commands a second."""
-        self._strangers.next_second()
-        login_s = self.server.config().timeouts.login_s
-        for peer in tuple(self._entering.values()):
+        """See net.connections.DatagramSessions, also for shut() and drain()."""
+        self.limiter.next_second()
+        login_s = self.connections.config().timeouts.login_s
+        for peer in tuple(self.logging_in.values()):
             if now - peer.heard > login_s:
                 peer.close(Disconnect.LOGIN_TIMEOUT)
         queued = 0
-        budget = self.server.budget
+        budget = self.connections.budget
         for peer in tuple(self.peers.values()):
             queued += peer.out_bytes
             if peer.spent:
@@ -188,30 +193,32 @@ class UdpListener:
         return queued
 
     def shut(self) -> None:
-        """No new sessions."""
         self._open = False
 
     async def drain(self, notice: Draining) -> None:
-        """Tell every client, end its session and let go of the socket. Nothing is spread: a client notices only when
-        its next packet is answered with 301, by whoever has its address then."""
+        """Not spread over time: a client notices the end only when its next packet is answered with 301, by the worker
+        that has the socket then."""
         self.shut()
-        for peer in tuple(self._entering.values()):
+        for peer in tuple(self.logging_in.values()):
             peer.close(Disconnect.DRAINING)
         for number, peer in enumerate(tuple(self.peers.values())):
             peer.push(notice)
             peer.close(Disconnect.DRAINING)
             if number % _DRAIN_SLICE == 0:
                 await asyncio.sleep(0)
-        self.server.loop.remove_reader(self.sock.fileno())
+        self.connections.loop.remove_reader(self.sock.fileno())
         self.sock.close()
 
 
 class UdpPeer:
-    """core.session.Peer behind an address. Small: an idle server is made of these.
+    """core.sessions.session.Peer behind an address. Small, because an idle server consists of these.
 
-    source: where it last wrote to. limit: bytes it may be sent at once before it is logged in. offset: bytes handed to
-    us for it.
-    busy: a slow command is served, `waiting` has the datagrams behind it.
+    reply_from: the address of ours that it last wrote to. heard: when that was. closed: it is sent nothing more.
+    limit: most bytes of an answer before it is logged in, those of its login.
+    offset: bytes given to us for it, total; out_bytes: those of them that wait in `queue`.
+    left: datagrams that may still be sent in the burst that ends at burst_ends.
+    busy: a slow command is served; `waiting` holds the datagrams behind it.
+    spent: commands not yet earned back, see Connections.budget.
     """
 
     lossy = True
@@ -230,21 +237,23 @@ class UdpPeer:
         "protocol",
         "queue",
         "remote",
+        "reply_from",
         "session",
-        "source",
         "spent",
         "waiting",
     )  # fmt: skip
 
-    def __init__(self, listener: UdpListener, codec: UdpCodec, source: Source, address: Address, limit: int) -> None:
+    def __init__(
+        self, listener: UdpListener, codec: UdpCodec, reply_from: ReplyFrom, address: Address, limit: int
+    ) -> None:
         self.listener = listener
         self.codec = codec
-        self.source = source
+        self.reply_from = reply_from
         self.address = address
         self.limit = limit
         self.protocol = Protocol.MOBILEIMSDK
         self.remote = shown(*address[:2])
-        self.heard = listener.server.now()
+        self.heard = listener.connections.now()
         self.session: Session | None = None
         self.closed = False
         self.offset = 0
@@ -265,7 +274,7 @@ class UdpPeer:
             return
         if self.waiting is None:
             self.waiting = deque()
-        if len(self.waiting) < _WAITING:
+        if len(self.waiting) < _MAX_WAITING:
             self.waiting.append(data)
         else:
             self.listener.dropped += 1
@@ -277,19 +286,19 @@ class UdpPeer:
             self.push(Failed(error.code, error.text, None, error.ref))
             return
         self.spent += 1
-        if self.spent > self.listener.server.budget:
+        if self.spent > self.listener.connections.budget:
             self.push(Failed(ErrorCode.TOO_FAST, MEANINGS[ErrorCode.TOO_FAST].text, command))
             return
         if isinstance(command, Login) and self._is_other(command):
             if self.listener.allows(self.address):
-                self.listener.enter(data, command, self.source, self.address)
+                self.listener.begin_login(data, command, self.reply_from, self.address)
             return
         if type(command) is Echo and not self.listener.allows(self.address):
             return
-        work = self.listener.server.core.handle(self, command)
+        work = self.listener.connections.handle(self, command)
         if work is not None:
             self.busy = True
-            self.listener.server.run(self._wait(work))
+            self.listener.connections.run(self._wait(work))
 
     def _is_other(self, command: Login) -> bool:
         """Somebody else logs in from this address: another account of the app, or another client behind the same
@@ -326,7 +335,7 @@ class UdpPeer:
     def push_login(self, event: LoginAccepted) -> tuple[int, int]:
         data, told = self.codec.encode_login(event)
         if not self.closed:
-            self.listener.entered(self)
+            self.listener.logged_in(self)
             self._send(data)
         return told, self.offset
 
@@ -341,28 +350,28 @@ class UdpPeer:
         if self.queue is not None:
             self._queue(data)
             return
-        now = self.listener.server.now()
+        now = self.listener.connections.now()
         if now >= self.burst_ends:
             self.burst_ends = now + _BURST_S
-            self.left = _BURST
+            self.left = _BURST_DATAGRAMS
         elif not self.left:
             self._queue(data)
             return
         self.left -= 1
         try:
-            self.listener.send(data, self.source, self.address)
+            self.listener.send(data, self.reply_from, self.address)
         except BlockingIOError:
             self._queue(data)
         except OSError:
             self.listener.dropped += 1
 
     def _queue(self, data: bytes) -> None:
-        if self.out_bytes + len(data) > self.listener.server.config().limits.outbox_bytes:
+        if self.out_bytes + len(data) > self.listener.connections.config().limits.outbox_bytes:
             self.listener.dropped += 1
             return
         if self.queue is None:
             self.queue = deque()
-            self.listener.server.loop.call_later(_BURST_S, self._send_queued)
+            self.listener.connections.loop.call_later(_BURST_S, self._send_queued)
         self.queue.append(data)
         self.out_bytes += len(data)
 
@@ -372,8 +381,8 @@ class UdpPeer:
         if queue is None or self.closed:
             return
         try:
-            for _ in range(min(_BURST, len(queue))):
-                self.listener.send(queue[0], self.source, self.address)
+            for _ in range(min(_BURST_DATAGRAMS, len(queue))):
+                self.listener.send(queue[0], self.reply_from, self.address)
                 self.out_bytes -= len(queue.popleft())
         except BlockingIOError:
             pass  # the kernel is full: later
@@ -381,7 +390,7 @@ class UdpPeer:
             self.out_bytes -= len(queue.popleft())
             self.listener.dropped += 1
         if queue:
-            self.listener.server.loop.call_later(_BURST_S, self._send_queued)
+            self.listener.connections.loop.call_later(_BURST_S, self._send_queued)
         else:
             self.queue = None
 
@@ -391,9 +400,9 @@ class UdpPeer:
         """The session ends. The last words go out at once; what waits before them is given again at the next login."""
         if self.closed:
             return
-        self.listener.server.ended(self, reason)
+        self.listener.connections.ended(self, reason)
         if self.queue:
-            self.listener.send_or_drop(self.queue[-1], self.source, self.address)
+            self.listener.send_or_drop(self.queue[-1], self.reply_from, self.address)
         self.closed = True
         self.queue = self.waiting = None
         self.out_bytes = 0

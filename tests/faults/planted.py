@@ -79,7 +79,7 @@ def out_of_order() -> None:
 
     def dawdling(self: Any, event: Any) -> int:
         if isinstance(event, Deliver) and random.random() < 0.05:
-            self.server.loop.call_later(0.1, push, self, event)
+            self.connections.loop.call_later(0.1, push, self, event)
             return int(self.written + self.out_bytes)
         return push(self, event)
 

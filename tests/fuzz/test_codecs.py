@@ -8,7 +8,7 @@ import pytest
 
 from chatd.errors import WireError
 from chatd.net.websocket.frames import Frames
-from chatd.net.websocket.handshake import END_OF_REQUEST, Upgrades
+from chatd.net.websocket.handshake import END_OF_REQUEST, UpgradePolicy
 from tests.fuzz.shares import LEAST_S, SECONDS, rounds
 from tests.net.websocket.test_frames import BAD, GOOD, LIMIT
 from tests.wire.test_fuzz import WIRES, mutate, mutation_rounds, reads_of
@@ -45,7 +45,7 @@ def heard(reads: list[bytes]) -> tuple[list[tuple[int, bytes]], bool]:
 
 def test_frames_and_requests_of_websocket() -> None:
     corpus = [row[1] for row in [*GOOD, *BAD] if len(row[1]) < 3 * LIMIT]
-    doors = [Upgrades("/websocket", []), Upgrades("/websocket", ["https://a.example"])]
+    doors = [UpgradePolicy("/websocket", []), UpgradePolicy("/websocket", ["https://a.example"])]
     outcomes = set()
 
     def play(rng: random.Random) -> None:
@@ -54,8 +54,8 @@ def test_frames_and_requests_of_websocket() -> None:
         assert heard(reads_of(stream, [rng.randrange(10**6) for _ in range(rng.randint(0, 6))])) == whole
         request = mutate(REQUEST, rng).replace(END_OF_REQUEST, b"") + END_OF_REQUEST
         answer = rng.choice(doors).answer(request)
-        assert answer.words.startswith(b"HTTP/1.1 ")
-        assert answer.accepted is answer.words.startswith(b"HTTP/1.1 101")
+        assert answer.data.startswith(b"HTTP/1.1 ")
+        assert answer.accepted is answer.data.startswith(b"HTTP/1.1 101")
         outcomes.update({("frames", whole[1]), ("request", answer.accepted)})
 
     assert rounds("websocket", play) > 100

@@ -1,6 +1,6 @@
 """The stage of the UDP listener's tests: a real socket on loopback, a small core that is slow when told to be.
 
-Owns: Stage (a listener with its server, clients with sockets of their own), SmallServer and SmallCore, which keep to
+Owns: Stage (a listener, clients with sockets of their own), SmallConnections and SmallCore, which keep to
 what net.udp calls.
 """
 
@@ -80,13 +80,14 @@ class SmallCore:
         peer.push(Accepted(command, 1, 2))
 
 
-class SmallServer:
-    """What a listener needs of net.acceptor.Server."""
+class SmallConnections:
+    """What a listener needs of net.connections.Connections."""
 
     def __init__(self, **limits: int) -> None:
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time
         self.core = SmallCore()
+        self.handle = self.core.handle
         self.budget = 1000
         self.ends: list[tuple[str, Disconnect]] = []
         self.turned_away = 0
@@ -105,7 +106,7 @@ class SmallServer:
         self.ends.append((peer.session.user.name if peer.session else "", reason))
         peer.session = None
 
-    def refused(self) -> None:
+    def count_refused(self) -> None:
         self.turned_away += 1
 
 
@@ -144,13 +145,13 @@ class Client:
 
 class Stage:
     def __init__(self, **limits: int) -> None:
-        self.server = SmallServer(**limits)
-        self.core = self.server.core
+        self.connections = SmallConnections(**limits)
+        self.core = self.connections.core
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.bind(("127.0.0.1", 0))
         sock.setblocking(False)
         self.port = sock.getsockname()[1]
-        self.listener = UdpListener(self.server, LISTEN, sock, make_codec)  # type: ignore[arg-type]
+        self.listener = UdpListener(self.connections, LISTEN, sock, make_codec)  # type: ignore[arg-type]
         self.clients: list[Client] = []
 
     def client(self) -> Client:
@@ -168,8 +169,8 @@ class Stage:
         return peer
 
     async def taken(self) -> None:
-        """Until everything sent so far has been read: a well-known stranger is answered last."""
-        self.listener._strangers.next_second()
+        """Until everything sent so far has been read: a client without a session is answered last."""
+        self.listener.limiter.next_second()
         client = self.client()
         client.put(type=5, dataContent="  ", from_="x", to="0", sm=-1)
         assert (await client.take())["type"] == 53

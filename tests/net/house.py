@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -19,8 +18,9 @@ import msgspec
 
 from chatd.config.schema import AccountOptions, Config, LimitOptions, ListenerOptions, TimeoutOptions
 from chatd.core.dispatcher import Core
-from chatd.net.acceptor import Listener, Server
+from chatd.net.acceptor import Acceptor, Listener
 from chatd.net.connection import Connection
+from chatd.net.connections import Connections
 from chatd.scoreboard import ROW_BYTES, Row, State
 from chatd.store.sqlite.tables import open_tables
 from chatd.worker import make_codec
@@ -47,7 +47,8 @@ class House:
         self.row.state = State.READY
         loop = asyncio.get_running_loop()
         self.core = Core(open_tables(directory / "chatd.db"), Exchange().bus(), lambda: self.config, self.row, loop)
-        self.server = Server(self.core, lambda: self.config, make_codec, (self.row,), 0, loop)
+        self.connections = Connections(self.core, lambda: self.config, self.row, loop)
+        self.acceptor = Acceptor(self.connections, make_codec, (self.row,), 0)
         self.unix = str(directory / "listener")
         self.ports: dict[str, int] = {}
         self.ticking = True
@@ -66,16 +67,15 @@ class House:
         for listener in listeners:
             listener.sock.listen(100)
             listener.sock.setblocking(False)
-        self.server.open(listeners)
+        self.acceptor.open(listeners)
 
     async def close(self) -> None:
-        self.server.shut()
-        for connection in tuple(self.server.connections):
-            connection._abort()
-        await until(5, "every connection is gone", lambda: not self.server.connections)
+        self.acceptor.shut()
+        for connection in tuple(self.connections.members):
+            connection.abort()
+        await until(5, "every connection is gone", lambda: not self.connections.members)
         await self.core.store.settle()
         self.core.store.close()
-        os.close(self.server._spare)
 
     async def clock(self) -> None:
         """A worker's, faster: a round at every tick."""
@@ -83,8 +83,8 @@ class House:
             await asyncio.sleep(TICK_S)
             if self.ticking:
                 self.core.tick()
-                self.server.tick()
-                self.server.round()
+                self.connections.tick()
+                self.connections.round()
 
     # ---------------------------------------------------------------- clients
 
@@ -110,7 +110,8 @@ class House:
 
     def of(self, name: str) -> Connection:
         """The connection that this user is logged in on."""
-        (found,) = [one for one in self.server.connections if one.session and one.session.user.name == name]
+        (found,) = [one for one in self.connections.members if one.session and one.session.user.name == name]
+        assert isinstance(found, Connection)
         return found
 
     async def stored(self, sender: NulPeer, name: str, texts: list[str]) -> list[Frame]:

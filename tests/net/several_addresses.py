@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 
-from chatd.net.pktinfo import Ways
+from chatd.net.pktinfo import ReplySocket
 
 ADDRESSES = ("10.66.0.1/32", "10.66.0.2/32", "fd66::1/128", "fd66::2/128", "fe80::66/64")
 
@@ -32,21 +32,21 @@ def answers(bound: str, host: str) -> bool:
             server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         server.bind((bound, 0))
         server.settimeout(5)
-        ways = Ways(server)
+        replies = ReplySocket(server)
         kind, _, _, _, target = socket.getaddrinfo(host, server.getsockname()[1], type=socket.SOCK_DGRAM)[0]
         with socket.socket(kind, socket.SOCK_DGRAM) as client:
             client.settimeout(2)
             client.connect(target)
             try:
-                return all(echo(ways, client, text) for text in (b"one", b"two"))
+                return all(echo(replies, client, text) for text in (b"one", b"two"))
             except TimeoutError:
                 return False
 
 
-def echo(ways: Ways, client: socket.socket, text: bytes) -> bool:
+def echo(replies: ReplySocket, client: socket.socket, text: bytes) -> bool:
     client.send(text)
-    data, source, address = ways.receive()
-    ways.send(data, source, address)
+    data, reply_from, address = replies.receive()
+    replies.send(data, reply_from, address)
     return client.recv(100) == text
 
 

@@ -115,7 +115,7 @@ def test_the_last_words_arrive_though_the_client_goes_on_sending_garbage(tmp_pat
             frames = await peer.end()
             assert [frame["msgid"] for frame in frames] == [ERROR]
             assert frames[0]["errno"] == ErrorCode.INVALID_PACKET
-        await until(5, "they are gone here too", lambda: not house.server.connections)
+        await until(5, "they are gone here too", lambda: not house.connections.members)
 
     play(tmp_path, story)
 
@@ -143,8 +143,8 @@ def test_a_peer_that_never_closes_is_closed_after_a_moment(tmp_path: Path, monke
         await loop.sock_sendall(sock, b"garbage")
         while await within(5, "the last words and the end", loop.sock_recv(sock, 1000)):
             pass
-        assert house.server.connections
-        await until(5, "it is cut", lambda: not house.server.connections)
+        assert house.connections.members
+        await until(5, "it is cut", lambda: not house.connections.members)
         sock.close()
 
     play(tmp_path, story)
@@ -166,7 +166,7 @@ def test_a_peer_that_floods_a_closed_connection_is_cut(tmp_path: Path) -> None:
         except ConnectionError:
             pass
         assert connection_module.LINGER_BYTES <= sent < 10 * connection_module.LINGER_BYTES
-        await until(5, "nothing is left", lambda: not house.server.connections)
+        await until(5, "nothing is left", lambda: not house.connections.members)
         sock.close()
 
     play(tmp_path, story)
@@ -222,7 +222,7 @@ def test_a_peer_that_reads_nothing_is_cut_after_stall_s_and_gets_the_rest_later(
         bob.transport.pause_reading()
         here = house.of("bob")
         await house.stored(alice, "bob", texts(700))
-        await until(5, "it is cut", lambda: here not in house.server.connections)
+        await until(5, "it is cut", lambda: here not in house.connections.members)
         assert here.reason is Disconnect.SLOW_CONSUMER
         bob.transport.resume_reading()
         await within(5, "the end", bob.gone.wait())
@@ -243,7 +243,7 @@ def test_a_full_window_of_long_messages_is_given_to_who_reads(tmp_path: Path) ->
         alice = await house.streaming("alice")
         bob = await house.streaming("bob")
         bob.close()
-        await until(5, "bob is away", lambda: len(house.server.connections) == 1)
+        await until(5, "bob is away", lambda: len(house.connections.members) == 1)
         await house.stored(alice, "bob", [f"{number:04} {'x' * 4000}" for number in range(200)])
         bob = await house.streaming("bob")
         await until(10, "bob has all", lambda: len(numbers(list(bob.frames))) == 200)
@@ -306,7 +306,7 @@ def test_who_does_not_log_in_is_told_to_go(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
         assert loop.time() - begun < 2
         await within(2, "the end", failing.gone.wait())
-        await until(2, "nothing is left", lambda: not house.server.connections)
+        await until(2, "nothing is left", lambda: not house.connections.members)
 
     play(tmp_path, story, timeouts=TimeoutOptions(login_s=0.3))
 
@@ -334,8 +334,8 @@ def test_silence_ends_a_connection_and_a_packet_starts_the_clock_again(tmp_path:
             write, gone = lambda: writer.write(b"x"), asyncio.Event()
             ending = asyncio.ensure_future(reader.read())
             ending.add_done_callback(lambda task: gone.set())
-        await until(5, "it is here", lambda: house.server.connections)
-        (here,) = house.server.connections
+        await until(5, "it is here", lambda: house.connections.members)
+        (here,) = house.connections.members
         here.silence_s = 0.3
         for _ in range(10):
             await asyncio.sleep(0.1)
@@ -349,14 +349,14 @@ def test_silence_ends_a_connection_and_a_packet_starts_the_clock_again(tmp_path:
 
 def test_too_many_commands_are_refused_and_earned_back(tmp_path: Path) -> None:
     async def story(house: House) -> None:
-        house.server.round()
+        house.connections.round()
         house.ticking = False
         bob = await house.streaming("bob")
         for _ in range(130):
             bob.put({"msgid": 10, "groupid": 77})
         codes = [(await bob.find(msgid=ERROR))["errno"] for _ in range(130)]
         assert codes == [ErrorCode.UNKNOWN_GROUP] * 99 + [ErrorCode.TOO_FAST] * 31
-        house.server.round()
+        house.connections.round()
         for _ in range(15):
             bob.put({"msgid": 10, "groupid": 77})
         codes = [(await bob.find(msgid=ERROR))["errno"] for _ in range(15)]
@@ -407,12 +407,12 @@ def test_reading_stops_while_a_command_is_served(tmp_path: Path) -> None:
         house.core._anyone_slow[Login] = slow
         peer = await house.raw()
         peer.put({"msgid": LOGIN, "name": "bob", "password": "", "framing": "nul"})
-        await until(5, "it is served", lambda: any(one.pending for one in house.server.connections))
+        await until(5, "it is served", lambda: any(one.pending for one in house.connections.members))
         assert peer.transport is not None
         for _ in range(2000):
             peer.put({"msgid": 6, "toname": "bob", "msg": "x" * 3000})
             await asyncio.sleep(0)
-        (here,) = house.server.connections
+        (here,) = house.connections.members
         assert peer.transport.get_write_buffer_size() > 0  # nobody reads any more
         gate.set()
         await peer.find(msgid=LOGIN_ACK)

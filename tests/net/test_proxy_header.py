@@ -18,7 +18,7 @@ from chatd.net.proxy_protocol import (
     PASSED_ON_S,
     Balancers,
     HeaderError,
-    Introduced,
+    ProxyHeader,
     Relay,
     parse,
 )
@@ -82,7 +82,7 @@ def names(rows: list[tuple[str, bytes, str]] | list[tuple[str, bytes]]) -> list[
 
 @pytest.mark.parametrize(("_name", "data", "remote"), GOOD, ids=names(GOOD))
 def test_a_good_header(_name: str, data: bytes, remote: str) -> None:
-    found = Introduced(remote, len(data))
+    found = ProxyHeader(remote, len(data))
     assert parse(data) == found
     assert [parse(data[:end]) for end in range(len(data))] == [None] * len(data), "whole at its last byte, not before"
     assert parse(data + b'{"msgid":1}\0') == found
@@ -98,7 +98,7 @@ def test_a_bad_header(_name: str, data: bytes) -> None:
 def test_the_longest_line_is_as_long_as_the_specification_says() -> None:
     assert len(LONGEST_V1) == 104
     line = b"PROXY UNKNOWN " + b"x" * (MAX_V1_BYTES - 16) + b"\r\n"
-    assert parse(line) == Introduced("", MAX_V1_BYTES)
+    assert parse(line) == ProxyHeader("", MAX_V1_BYTES)
 
 
 @given(st.ip_addresses(), st.integers(0, 65535), st.binary(max_size=60))
@@ -112,7 +112,7 @@ def test_every_address_is_said_in_both_versions(
     assert first.remote == second.remote == (f"[{plain}]:{port}" if plain.version == 6 else f"{plain}:{port}")
 
 
-def outcome(data: bytes) -> Introduced | str | None:
+def outcome(data: bytes) -> ProxyHeader | str | None:
     with contextlib.suppress(HeaderError):
         return parse(data)
     return "refused"
@@ -138,7 +138,7 @@ def whatever(chosen: random.Random) -> bytes:
 def test_whatever_comes_is_decided_once_and_in_time(data: bytes) -> None:
     """No exception but HeaderError; what was decided of a beginning holds for all that follows, so pieces do not
     matter; nothing is waited for beyond the limit."""
-    decided: Introduced | str | None = None
+    decided: ProxyHeader | str | None = None
     for end in range(0, len(data) + 1, 1 if len(data) < 400 else 97):
         now = outcome(data[:end])
         assert decided is None or now == decided
@@ -146,7 +146,7 @@ def test_whatever_comes_is_decided_once_and_in_time(data: bytes) -> None:
     found = outcome(data + b"x" * MAX_V2_BYTES)
     assert found is not None
     assert decided is None or found == decided
-    if isinstance(found, Introduced):
+    if isinstance(found, ProxyHeader):
         assert found.length <= MAX_V2_BYTES
 
 

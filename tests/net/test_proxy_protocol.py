@@ -205,7 +205,7 @@ def test_without_a_header_the_balancer_is_refused(make_daemon: Make, first: byte
         with socket.create_connection(("127.0.0.1", daemon.ports[wire]), 10) as peer:
             peer.sendall(first + b"\0" * 4)
             assert ends_with(peer) == b""
-    told = daemon.logged("connection without a PROXY header")
+    told = daemon.logged("connection without a valid PROXY header")
     assert len(told) == len(WIRES)
     assert all(record["level"] == "WARNING" and record["peer"].startswith("127.0.0.1:") for record in told)
 

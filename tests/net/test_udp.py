@@ -1,4 +1,4 @@
-"""The UDP listener by itself: strangers, logins, the order of commands, bursts, bounds, the end."""
+"""The UDP listener by itself: addresses without a session, logins, the order of commands, bursts, bounds, the end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from chatd.errors import Disconnect, ErrorCode
 from chatd.model import Message
-from chatd.net.rate_limit import ADDRESSES_PER_S, ANSWERS_PER_S, Strangers
+from chatd.net.rate_limit import ADDRESSES_PER_S, ANSWERS_PER_S, AnswerLimiter
 from chatd.protocol import Deliver, Draining, Failed, Login
 from tests.harness.deadline import until
 from tests.net.datagram_stage import played, stage
@@ -55,7 +55,7 @@ def test_a_refused_login_leaves_nothing() -> None:
             mallory.login(secret="no")
             body = json.loads((await mallory.take())["dataContent"])
             assert body == {"code": ErrorCode.BAD_CREDENTIALS, "firstLoginTime": -1}
-            await until(5, "forgotten", lambda: not on.listener._entering)
+            await until(5, "forgotten", lambda: not on.listener.logging_in)
             assert not on.listener.peers
             mallory.login()
             assert json.loads((await mallory.take())["dataContent"])["code"] == 0
@@ -68,13 +68,13 @@ def test_a_login_that_takes_too_long_is_given_up() -> None:
         async with stage() as on:
             on.core.gate.clear()
             on.client().login()
-            await until(5, "begun", lambda: on.listener._entering)
-            on.listener.round(on.server.now() + 9, 0)
-            assert on.server.ends == []
-            on.listener.round(on.server.now() + 11, 0)
-            assert on.server.ends == [("", Disconnect.LOGIN_TIMEOUT)]
+            await until(5, "begun", lambda: on.listener.logging_in)
+            on.listener.round(on.connections.now() + 9, 0)
+            assert on.connections.ends == []
+            on.listener.round(on.connections.now() + 11, 0)
+            assert on.connections.ends == [("", Disconnect.LOGIN_TIMEOUT)]
             on.core.gate.set()
-            await until(5, "forgotten", lambda: not on.listener._entering)
+            await until(5, "forgotten", lambda: not on.listener.logging_in)
             assert not on.listener.peers
 
     played(story)
@@ -90,7 +90,7 @@ def test_another_user_at_the_same_address_takes_it_over() -> None:
             client.login("bob")
             assert json.loads((await client.take())["dataContent"])["code"] == 0
             assert on.peer().session.user.name == "bob"  # type: ignore[union-attr]
-            assert on.server.ends[-1] == ("alice", Disconnect.REPLACED)
+            assert on.connections.ends[-1] == ("alice", Disconnect.REPLACED)
 
     played(story)
 
@@ -102,7 +102,7 @@ def test_full_is_said_and_counted() -> None:
             other = on.client()
             other.login("bob")
             assert json.loads((await other.take())["dataContent"])["code"] == ErrorCode.BUSY
-            assert on.server.turned_away == 1
+            assert on.connections.turned_away == 1
 
     played(story)
 
@@ -122,7 +122,7 @@ def test_logins_under_way_are_bounded() -> None:
     played(story)
 
 
-# ---------------------------------------------------------------- strangers
+# ---------------------------------------------------------------- addresses without a session
 
 QUESTIONS: list[dict[str, object]] = [
     {"type": 1, "dataContent": "{}"},
@@ -145,15 +145,15 @@ QUESTIONS: list[dict[str, object]] = [
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: json.dumps(question)[:50])
 @pytest.mark.parametrize("blanks", [0, 60])
-def test_no_stranger_is_told_more_than_it_said(question: dict[str, object], blanks: int) -> None:
+def test_an_address_without_session_is_never_sent_more_than_it_sent(question: dict[str, object], blanks: int) -> None:
     async def story() -> None:
         async with stage() as on:
-            stranger = on.client()
+            client = on.client()
             raw = json.dumps(question, separators=(",", ":")).encode() + b" " * blanks
-            stranger.sock.send(raw)
+            client.sock.send(raw)
             await on.taken()
-            await until(5, "nothing under way", lambda: not on.listener._entering)
-            answers = stranger.heard()
+            await until(5, "nothing under way", lambda: not on.listener.logging_in)
+            answers = client.heard()
             assert len(answers) <= 1
             assert all(len(answer) <= len(raw) for answer in answers), answers
             if blanks and question["type"] != 0 and len(raw) < 1024:
@@ -165,28 +165,28 @@ def test_no_stranger_is_told_more_than_it_said(question: dict[str, object], blan
 @pytest.mark.parametrize(
     "raw", [b"", b"x", b"{", b"\xff" * 100, b"[" * 1000, b"{}" * 4000, b'{"type":1}' + b" " * 7000]
 )
-def test_garbage_of_a_stranger_is_not_answered(raw: bytes) -> None:
+def test_garbage_from_an_address_without_session_is_not_answered(raw: bytes) -> None:
     async def story() -> None:
         async with stage() as on:
-            stranger = on.client()
-            stranger.sock.send(raw)
+            client = on.client()
+            client.sock.send(raw)
             await on.taken()
-            assert stranger.heard() == []
+            assert client.heard() == []
 
     played(story)
 
 
-def test_a_stranger_is_answered_so_often_and_no_more() -> None:
+def test_answers_to_an_address_without_session_are_limited() -> None:
     async def story() -> None:
         async with stage() as on:
-            stranger = on.client()
+            client = on.client()
             for kind in (1, 5) * 50:
-                stranger.put(type=kind, dataContent="{}" + " " * 60)
+                client.put(type=kind, dataContent="{}" + " " * 60)
             await on.taken()
-            assert len(stranger.heard()) == ANSWERS_PER_S
-            on.listener.round(on.server.now(), 0)
-            stranger.put(type=1, dataContent="{}" + " " * 60)
-            assert (await stranger.take())["type"] == 52
+            assert len(client.heard()) == ANSWERS_PER_S
+            on.listener.round(on.connections.now(), 0)
+            client.put(type=1, dataContent="{}" + " " * 60)
+            assert (await client.take())["type"] == 52
 
     played(story)
 
@@ -198,7 +198,7 @@ def test_logins_of_one_address_are_counted_too() -> None:
             for guess in range(20):
                 mallory.login(secret=f"guess {guess}")
                 await on_turn()
-                await until(5, "answered or dropped", lambda: not on.listener._entering)
+                await until(5, "answered or dropped", lambda: not on.listener.logging_in)
             assert Counter(type(command) for command in on.core.handled)[Login] == ANSWERS_PER_S
 
     async def on_turn() -> None:
@@ -220,14 +220,14 @@ def test_a_session_s_echoes_are_counted_too() -> None:
     played(story)
 
 
-def test_the_table_of_strangers_is_bounded() -> None:
-    strangers = Strangers()
+def test_the_memory_of_the_limiter_is_bounded() -> None:
+    limiter = AnswerLimiter()
     for port in range(ADDRESSES_PER_S + 500):
-        assert strangers.allow(("10.0.0.1", port)) == (port < ADDRESSES_PER_S)
-    assert len(strangers) == ADDRESSES_PER_S
-    assert strangers.allow(("10.0.0.1", 5)), "who is in it is served on"
-    strangers.next_second()
-    assert len(strangers) == 0
+        assert limiter.allow(("10.0.0.1", port)) == (port < ADDRESSES_PER_S)
+    assert len(limiter) == ADDRESSES_PER_S
+    assert limiter.allow(("10.0.0.1", 5)), "an address counted in this second is still answered"
+    limiter.next_second()
+    assert len(limiter) == 0
 
 
 # ---------------------------------------------------------------- the order of commands
@@ -287,13 +287,13 @@ def test_garbage_of_a_session_is_told_and_the_session_stays() -> None:
 def test_too_many_commands_are_refused() -> None:
     async def story() -> None:
         async with stage() as on:
-            on.server.budget = 10
+            on.connections.budget = 10
             alice = await on.logged_in()
             for _ in range(12):
                 alice.put(type=1, dataContent="{}")
             await on.taken()
             assert [json.loads(data)["type"] for data in alice.heard()] == [51] * 10 + [52] * 2
-            on.listener.round(on.server.now(), 5)
+            on.listener.round(on.connections.now(), 5)
             alice.put(type=1, dataContent="{}")
             assert (await alice.take())["type"] == 51
 
@@ -363,10 +363,10 @@ def test_silence_ends_a_session() -> None:
     async def story() -> None:
         async with stage() as on:
             alice = await on.logged_in()
-            on.listener.round(on.server.now() + 9.9, 0)
-            assert on.server.ends == []
-            on.listener.round(on.server.now() + 10.1, 0)
-            assert on.server.ends == [("alice", Disconnect.SILENT)]
+            on.listener.round(on.connections.now() + 9.9, 0)
+            assert on.connections.ends == []
+            on.listener.round(on.connections.now() + 10.1, 0)
+            assert on.connections.ends == [("alice", Disconnect.SILENT)]
             assert not on.listener.peers
             alice.message("still there?")
             assert json.loads((await alice.take())["dataContent"])["errorCode"] == 301
@@ -398,16 +398,16 @@ def test_draining_tells_everybody_and_lets_go_of_the_socket() -> None:
             on.core.gate.clear()
             late = on.client()
             late.login()
-            await until(5, "begun", lambda: on.listener._entering)
+            await until(5, "begun", lambda: on.listener.logging_in)
             await on.listener.drain(Draining(5, 6))
             for client in (alice, bob):
                 assert json.loads((await client.take())["dataContent"])["event"] == "draining"
-            assert sorted(on.server.ends, key=str) == sorted(
+            assert sorted(on.connections.ends, key=str) == sorted(
                 [("", Disconnect.DRAINING), ("alice", Disconnect.DRAINING), ("bob", Disconnect.DRAINING)], key=str
             )
             assert not on.listener.peers
             assert on.listener.sock.fileno() == -1
             on.core.gate.set()
-            await until(5, "given up", lambda: not on.listener._entering)
+            await until(5, "given up", lambda: not on.listener.logging_in)
 
     played(story)

@@ -1,30 +1,26 @@
-"""One WebSocket: a stream connection whose bytes are one HTTP request and then frames.
+"""One WebSocket connection: a stream connection that carries one HTTP request and then frames.
 
-Owns: WebSocketConnection, and which close code tells a client why it is left alone (CLOSE_CODES).
-Elsewhere: everything a WebSocket shares with TCP - outbox, limits, deadlines, slow commands, closing - is
-net.connection's; the request is net.websocket.handshake's, frames are net.websocket.frames'.
-Fails: as net.connection; a frame that may not be is a WireError with a close code of its own.
+Owns: WebSocketConnection, and the close code that tells a client why its connection ended (CLOSE_CODES).
+Elsewhere: everything a WebSocket shares with TCP (write buffer, limits, deadlines, slow commands, closing) is in
+net.connection; the request in net.websocket.handshake, frames in net.websocket.frames.
+Fails: as net.connection; a frame that is not allowed is a WireError with a close code of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 from websockets.frames import Opcode
 
 from chatd.errors import Disconnect
-from chatd.model import Protocol
-from chatd.net.connection import Connection
+from chatd.net.connection import Connection, ConnectionProfile
+from chatd.net.connections import Connections
 from chatd.net.websocket import frames
 from chatd.net.websocket.frames import CloseCode, FrameError, Frames
-from chatd.net.websocket.handshake import END_OF_REQUEST, MAX_REQUEST_BYTES, Upgrades, refusal
+from chatd.net.websocket.handshake import END_OF_REQUEST, MAX_REQUEST_BYTES, UpgradePolicy, refusal
 from chatd.protocol import Command
 from chatd.wire.contract import Codec
-
-if TYPE_CHECKING:
-    from chatd.net.acceptor import Server
 
 CLOSE_CODES: dict[Disconnect, CloseCode] = {
     Disconnect.PEER_LEFT: CloseCode.NORMAL,
@@ -43,37 +39,33 @@ CLOSE_CODES: dict[Disconnect, CloseCode] = {
     Disconnect.INTERNAL: CloseCode.INTERNAL_ERROR,
 }
 
-BUSY = refusal(HTTPStatus.SERVICE_UNAVAILABLE, "The server is full, try again.", "Retry-After: 2")
-_DRAINING = refusal(HTTPStatus.SERVICE_UNAVAILABLE, "The server is going away.", "Retry-After: 1")
-_TOO_SLOW = refusal(HTTPStatus.REQUEST_TIMEOUT, "No request in time.")
+SERVER_FULL = refusal(HTTPStatus.SERVICE_UNAVAILABLE, "The server is full, try again.", "Retry-After: 2")
+_DRAINING = refusal(HTTPStatus.SERVICE_UNAVAILABLE, "The server is shutting down.", "Retry-After: 1")
+_TOO_SLOW = refusal(HTTPStatus.REQUEST_TIMEOUT, "No request was received in time.")
 _TOO_LONG = refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request is too long.")
+
+
+class WebSocketProfile(ConnectionProfile, frozen=True):
+    """max_message_bytes: of a client's message."""
+
+    upgrades: UpgradePolicy
+    max_message_bytes: int
 
 
 class WebSocketConnection(Connection):
     """Text frames carry the codec's packets, one each.
 
-    request: bytes of the HTTP request, None once it is answered. open: frames may be sent.
-    close_code: why the connection ends, where the Disconnect does not say it.
+    request: bytes of the HTTP request so far, None once it is answered. open: frames may be sent.
+    close_code: the reason for the end, where the Disconnect does not say it; 0 = it does.
     """
 
     __slots__ = ("close_code", "frames", "open", "request", "upgrades")
 
-    def __init__(
-        self,
-        server: Server,
-        codec: Codec,
-        protocol: Protocol,
-        fd: int,
-        remote: str,
-        silence_s: float,
-        deadline: float,
-        upgrades: Upgrades,
-        limit: int,
-    ) -> None:
-        super().__init__(server, codec, protocol, fd, remote, silence_s, deadline)
-        self.upgrades = upgrades
+    def __init__(self, connections: Connections, profile: WebSocketProfile, codec: Codec, fd: int, remote: str) -> None:
+        super().__init__(connections, profile, codec, fd, remote)
+        self.upgrades = profile.upgrades
         self.request: bytes | None = b""
-        self.frames = Frames(limit)
+        self.frames = Frames(profile.max_message_bytes)
         self.open = False
         self.close_code = 0
 
@@ -98,7 +90,7 @@ class WebSocketConnection(Connection):
             raise
 
     def _upgrade(self, request: bytes) -> bytes:
-        """Answer the request once it is whole. Returns what came after it."""
+        """Answer the request once it is complete. Returns the bytes after it."""
         head, end, rest = request.partition(END_OF_REQUEST)
         if len(head) > MAX_REQUEST_BYTES:
             answer = _TOO_LONG
@@ -108,7 +100,7 @@ class WebSocketConnection(Connection):
         else:
             answer = self.upgrades.answer(head + end)
         self.request = None
-        super()._queue(answer.words)
+        super()._queue(answer.data)
         if not answer.accepted:
             super().close(Disconnect.WIRE_ERROR)
             return b""
@@ -116,9 +108,9 @@ class WebSocketConnection(Connection):
         return rest
 
     def _pong(self, payload: bytes) -> None:
-        """Counts as a command, so that pings cannot be sent faster than these."""
+        """A ping counts as a command, so it falls under the same rate limit."""
         self.spent += 1
-        if self.open and self.spent <= self.server.budget:
+        if self.open and self.spent <= self.connections.budget:
             super()._queue(frames.pong(payload))
 
     # ---------------------------------------------------------------- bytes out
@@ -135,5 +127,5 @@ class WebSocketConnection(Connection):
                 super()._queue(frames.close(self.close_code or CLOSE_CODES[reason], reason.text))
                 self.open = False
             elif self.request is not None:
-                super()._queue((_DRAINING if reason is Disconnect.DRAINING else _TOO_SLOW).words)
+                super()._queue((_DRAINING if reason is Disconnect.DRAINING else _TOO_SLOW).data)
         super().close(reason)

@@ -1,7 +1,8 @@
-"""The HTTP request a WebSocket begins with, and the answer.
+"""The HTTP request that a WebSocket begins with, and the answer to it.
 
-Owns: Upgrades, what a listener asks of a request: path, Origin, subprotocol; and what is said to everything else
-that speaks HTTP. Frames are in net.websocket.frames, limits of time and size in net.websocket.connection.
+Owns: UpgradePolicy, what a listener requires of a request (path, Origin, subprotocol), and the answers to every other
+HTTP request.
+Elsewhere: frames (net.websocket.frames), limits of time and size (net.websocket.connection).
 Fails: never. A request that is not accepted is answered with a short HTTP error, after which the connection closes.
 """
 
@@ -21,37 +22,42 @@ SUBPROTOCOL = Subprotocol("mobileimsdk")
 END_OF_REQUEST = b"\r\n\r\n"
 
 
-class Answer(NamedTuple):
-    words: bytes
+class HandshakeAnswer(NamedTuple):
+    """data: the whole HTTP response. accepted: frames follow it; otherwise the connection is to be closed."""
+
+    data: bytes
     accepted: bool
 
 
-class Upgrades:
-    """One listener's. origins: what a browser may claim to come from, empty = anything; a client that is no browser
-    claims nothing, and may come in any case."""
+class UpgradePolicy:
+    """One listener's. origins: pages whose scripts may connect, empty = any. Only browsers name an origin; other
+    clients are always accepted."""
 
     def __init__(self, path: str, origins: Sequence[str]) -> None:
         self._path = path
         self._origins = [*map(Origin, origins), None] if origins else None
 
-    def answer(self, request: bytes) -> Answer:
-        """request: with END_OF_REQUEST, nothing after it."""
+    def answer(self, request: bytes) -> HandshakeAnswer:
+        """request: one complete request, END_OF_REQUEST included and nothing after it."""
         protocol = ServerProtocol(
             origins=self._origins, subprotocols=[SUBPROTOCOL], select_subprotocol=_select_subprotocol
         )
         protocol.receive_data(request)
         asked = next(iter(protocol.events_received()), None)
         if not isinstance(asked, Request):
-            return refusal(HTTPStatus.BAD_REQUEST, "This is no HTTP request.")
+            return refusal(HTTPStatus.BAD_REQUEST, "This is not an HTTP request.")
         if "Upgrade" not in asked.headers:
-            return refusal(HTTPStatus.UPGRADE_REQUIRED, "Only WebSocket is spoken here.", "Upgrade: websocket")
+            return refusal(
+                HTTPStatus.UPGRADE_REQUIRED, "Only WebSocket connections are accepted here.", "Upgrade: websocket"
+            )
         if asked.path.partition("?")[0] != self._path:
             return refusal(HTTPStatus.NOT_FOUND, "Nothing is here.")
         response: Response = protocol.accept(asked)
-        return Answer(response.serialize(), response.status_code == HTTPStatus.SWITCHING_PROTOCOLS)
+        return HandshakeAnswer(response.serialize(), response.status_code == HTTPStatus.SWITCHING_PROTOCOLS)
 
 
-def refusal(status: HTTPStatus, text: str, *headers: str) -> Answer:
+def refusal(status: HTTPStatus, text: str, *headers: str) -> HandshakeAnswer:
+    """A response with a line of text for people."""
     body = f"{text}\n".encode()
     lines = [
         f"HTTP/1.1 {status.value} {status.phrase}",
@@ -62,7 +68,7 @@ def refusal(status: HTTPStatus, text: str, *headers: str) -> Answer:
         "",
         "",
     ]
-    return Answer("\r\n".join(lines).encode() + body, False)
+    return HandshakeAnswer("\r\n".join(lines).encode() + body, False)
 
 
 def _select_subprotocol(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
@@ -70,4 +76,4 @@ def _select_subprotocol(protocol: ServerProtocol, offered: Sequence[Subprotocol]
         return None
     if SUBPROTOCOL in offered:
         return SUBPROTOCOL
-    raise NegotiationError(f"the only subprotocol here is {SUBPROTOCOL}")
+    raise NegotiationError(f"the only subprotocol of this server is {SUBPROTOCOL}")

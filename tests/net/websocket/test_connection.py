@@ -14,8 +14,8 @@ from websockets.frames import Frame, Opcode
 from chatd.config.schema import Config, LimitOptions
 from chatd.errors import Disconnect
 from chatd.model import Protocol
-from chatd.net.websocket.connection import WebSocketConnection
-from chatd.net.websocket.handshake import Upgrades
+from chatd.net.websocket.connection import WebSocketConnection, WebSocketProfile
+from chatd.net.websocket.handshake import UpgradePolicy
 from chatd.protocol import Command, Echo, Echoed, Event, KeepAlive, KeptAlive
 from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
 from tests.harness.deadline import run, until, within
@@ -47,15 +47,17 @@ class SmallCore:
         peer.push(KeptAlive())
 
 
-class SmallServer:
-    """What a connection needs of net.acceptor.Server."""
+class SmallConnections:
+    """What a connection needs of net.connections.Connections."""
 
     def __init__(self, **limits: int) -> None:
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time
         self.core = SmallCore()
+        self.handle = self.core.handle
         self.budget = 1 << 60
-        self.connections: set[WebSocketConnection] = set()
+        self.members: set[WebSocketConnection] = set()
+        self.add, self.remove = self.members.add, self.members.discard
         self.ends: list[Disconnect] = []
         self._config = Config(limits=LimitOptions(**limits))
         self._tasks: set[asyncio.Task[None]] = set()
@@ -88,10 +90,10 @@ class CountedConnection(WebSocketConnection):
 
 
 @asynccontextmanager
-async def connected(**limits: int) -> AsyncIterator[tuple[SmallServer, CountedConnection, socket.socket]]:
+async def connected(**limits: int) -> AsyncIterator[tuple[SmallConnections, CountedConnection, socket.socket]]:
     """A connection that has answered its handshake, and the client's end of its socket."""
     loop = asyncio.get_running_loop()
-    server = SmallServer(**limits)
+    server = SmallConnections(**limits)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -100,10 +102,8 @@ async def connected(**limits: int) -> AsyncIterator[tuple[SmallServer, CountedCo
         sock, _ = listener.accept()
     sock.setblocking(False)
     codec = MobileimsdkCodec(LIMIT, 4096, 64, prefixed=False)
-    connection = CountedConnection(
-        server, codec, Protocol.MOBILEIMSDK, sock.fileno(), "test", 0.0, loop.time() + 60, Upgrades("/websocket", ()),
-        LIMIT,
-    )  # type: ignore[arg-type]  # fmt: skip
+    profile = WebSocketProfile(Protocol.MOBILEIMSDK, 0.0, UpgradePolicy("/websocket", ()), LIMIT)
+    connection = CountedConnection(server, profile, codec, sock.fileno(), "test")  # type: ignore[arg-type]
     connection.writes = []
     await loop.connect_accepted_socket(lambda: connection, sock)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chatd.net.websocket.handshake import Answer, Upgrades
+from chatd.net.websocket.handshake import HandshakeAnswer, UpgradePolicy
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -25,12 +25,12 @@ def request(line: str = "GET /websocket HTTP/1.1", **changes: str | None) -> byt
 
 
 def ask(data: bytes, origins: tuple[str, ...] = ()) -> tuple[int, dict[str, str], bytes]:
-    answer = Upgrades("/websocket", origins).answer(data)
+    answer = UpgradePolicy("/websocket", origins).answer(data)
     return parse(answer)
 
 
-def parse(answer: Answer) -> tuple[int, dict[str, str], bytes]:
-    head, end, body = answer.words.partition(b"\r\n\r\n")
+def parse(answer: HandshakeAnswer) -> tuple[int, dict[str, str], bytes]:
+    head, end, body = answer.data.partition(b"\r\n\r\n")
     assert end
     line, *rest = head.decode().split("\r\n")
     headers = {name.lower(): value for name, value in (one.split(": ", 1) for one in rest)}
@@ -105,7 +105,7 @@ PLAIN = {"Upgrade": None, "Connection": "keep-alive", "Sec_WebSocket_Key": None,
 def test_plain_http_is_told_what_is_spoken_here(line: str) -> None:
     status, headers, body = ask(request(line, **PLAIN))
     assert (status, headers["upgrade"]) == (426, "websocket")
-    assert body == b"Only WebSocket is spoken here.\n"
+    assert body == b"Only WebSocket connections are accepted here.\n"
 
 
 @pytest.mark.parametrize(

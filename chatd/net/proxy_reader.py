@@ -1,0 +1,77 @@
+"""Reading the PROXY header with which a load balancer's connection begins.
+
+Owns: ProxyHeaderReader, which stands between the transport and a connection until the header is complete.
+Elsewhere: what a header says (net.proxy_protocol); limits of time and the end (net.connection, a member of
+net.connections from the first moment, so that a header is due when a login would be).
+Fails: a connection without a valid header is logged and cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from chatd import log
+from chatd.errors import Disconnect
+from chatd.model import Protocol
+from chatd.net.connection import Connection
+from chatd.net.proxy_protocol import HeaderError, ProxyHeader, Relay, parse
+
+
+class ProxyHeaderReader(asyncio.Protocol):
+    """Receives the transport's bytes until the header is complete; the connection gets those after it."""
+
+    __slots__ = ("_connection", "_delivered_s", "_read", "_transport")
+
+    def __init__(self, connection: Connection, delivered_s: float) -> None:
+        self._connection = connection
+        self._delivered_s = delivered_s
+        self._read = b""
+        self._transport: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        connection = self._connection
+        self._transport = transport
+        connection.connection_made(transport)
+        if connection.protocol is Protocol.ECHO:  # it has no login deadline, so its silence must end when that would
+            connection.heard = connection.deadline - connection.silence_s
+
+    def data_received(self, data: bytes) -> None:
+        connection = self._connection
+        if connection.closed:
+            connection.data_received(data)
+            return
+        head = self._read + data
+        try:
+            header = parse(head)
+        except HeaderError as error:
+            log.get().warning("connection without a valid PROXY header", peer=connection.remote, why=str(error))
+            connection.cut(Disconnect.WIRE_ERROR)
+            return
+        if header is None:
+            self._read = head
+            return
+        self._hand_over(header, head[header.length :])
+
+    def _hand_over(self, header: ProxyHeader, rest: bytes) -> None:
+        connection, transport = self._connection, self._transport
+        assert transport is not None
+        if header.remote:
+            connection.remote = header.remote
+        connection.relay = Relay(self._delivered_s)
+        connection.heard = connection.connections.now()
+        transport.set_protocol(connection)
+        if rest:
+            connection.data_received(rest)
+
+    def pause_writing(self) -> None:
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._connection.resume_writing()
+
+    def eof_received(self) -> bool:
+        return self._connection.eof_received()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connection.connection_lost(error)
+        self._transport = None
