@@ -1,10 +1,15 @@
-"""What workers tell each other over the bus.
+"""What workers tell each other over the bus, and its bytes.
 
-Owns: the signals and their bytes (MessagePack arrays, tagged). Who acts on them: core.dispatcher.Core.signal.
-Fails: msgspec.DecodeError for bytes of a version that is not understood; the caller logs and drops.
+Owns: one struct per kind of message, encoded as a MessagePack array with a tag.
+Elsewhere: who acts on which message (core.dispatcher), the bytes around it (bus.redis.envelope).
+Fails: decode() raises msgspec.DecodeError for a message of a later version that this one does not understand; the
+caller logs it and drops it.
 
-Hosts of neighbouring versions talk to each other: a signal may grow at its end, by fields with a default, and a new
-kind gets a new tag; nothing is ever moved, removed or given another meaning (bus.redis.envelope).
+Hosts of neighbouring versions share one bus while a cluster is upgraded. Therefore a struct may only grow: new fields
+go to its end and have a default, a new kind of message gets a new tag. No field and no tag is moved, removed or given
+another meaning. Names of structs and fields are not part of the bytes (see also bus.redis.envelope).
+
+A question (SessionChallenge, SessionsAsked, KickAsked) carries a `ref`, which its answers repeat: see bus.survey.
 """
 
 from __future__ import annotations
@@ -13,16 +18,80 @@ import msgspec
 
 from chatd.model import FriendRequest, GroupId, Message, User, UserId
 
+# ---------------------------------------------------------------- messages and notices
 
-class Arrived(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
-    """A stored message for sessions elsewhere."""
+
+class MessageStored(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
+    """A message is in the store: give it to its recipients' sessions. On the topic of its recipient or group."""
 
     message: Message
 
 
-class Challenge(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
-    """Somebody logs in as a user whose mark another worker holds, or did so age_ms ago while nobody could be asked;
-    that worker answers with a Verdict. fresh, or first_login_time 0: the login named none."""
+class GroupNotice(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=8):
+    """Tell the members of a group. text: the notice, as core.requests.notices makes it. On the group's topic."""
+
+    group_id: GroupId
+    text: str
+
+
+class UserNotice(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=9):
+    """Tell a user's sessions. text: the notice, as core.requests.notices makes it. On the user's topic."""
+
+    user_id: UserId
+    text: str
+
+
+# ---------------------------------------------------------------- friends, groups, presence
+
+
+class FriendRequestSent(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=5):
+    """On the topic of the user `request.to`."""
+
+    request: FriendRequest
+
+
+class FriendRequestAnswered(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=6):
+    """`by` has accepted or refused the request of the user `to`. On the topic of `to`."""
+
+    by: User
+    to: UserId
+    accepted: bool
+
+
+class GroupJoined(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4):
+    """The user's sessions are given the group's messages from now on. On the user's topic."""
+
+    user_id: UserId
+    group_id: GroupId
+
+
+class GroupLeft(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=7):
+    """The user's sessions are given nothing of the group any more. kicked: somebody else removed the user. On the
+    user's topic."""
+
+    user_id: UserId
+    group_id: GroupId
+    kicked: bool
+
+
+class PresenceChanged(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=10):
+    """A session of the user began or ended: look up again whether the user is online. doubtful: also whether those who
+    watch the user still may. On the topic of the user's presence."""
+
+    user_id: UserId
+    doubtful: bool = False
+
+
+# ---------------------------------------------------------------- sessions
+
+
+class SessionChallenge(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
+    """A session needs the session lock that another worker holds; that worker answers with a SessionVerdict. On the
+    user's topic, the answer too.
+
+    protocol: the wire (model.Protocol). first_login_time: the session's; 0 or fresh: its login named none.
+    age_ms: since the session's login; more than 0 where it was served without its lock because the bus was cut off.
+    """
 
     user_id: UserId
     protocol: int
@@ -32,9 +101,10 @@ class Challenge(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
     fresh: bool = False
 
 
-class Verdict(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
-    """yielded: the old session is ended and its mark will be free at once. Else the new one must go. silent: nobody
-    need be told, the one that goes was replaced by its own reconnect. first_login_time: the old one's."""
+class SessionVerdict(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
+    """yielded: the session of the worker that answers is ended, its lock will be released at once. Otherwise the
+    session that asks must end. first_login_time: of the session of the worker that answers. silent: the client of the
+    session that ends is not told, because the other session is its own reconnect."""
 
     ref: int
     yielded: bool
@@ -42,84 +112,38 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
     silent: bool = False
 
 
-class GroupJoined(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4):
-    """Sessions of the user elsewhere are members from now on."""
-
-    user_id: UserId
-    group_id: GroupId
-
-
-class Asked(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=5):
-    """A friend request for `request.to`."""
-
-    request: FriendRequest
-
-
-class Answered(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=6):
-    by: User
-    to: UserId
-    accepted: bool
-
-
-class GroupLeft(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=7):
-    """Sessions of the user elsewhere are no members any more. kicked: by somebody else."""
-
-    user_id: UserId
-    group_id: GroupId
-    kicked: bool
-
-
-class GroupNews(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=8):
-    """A notice for the sessions of a group's members elsewhere."""
-
-    group_id: GroupId
-    text: str
-
-
-class UserNews(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=9):
-    """A notice for a user's sessions elsewhere."""
-
-    user_id: UserId
-    text: str
-
-
-class PresenceChanged(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=10):
-    """The user's first session on a worker began, or the last one ended; look again. doubtful: who watches the user
-    may not any more."""
-
-    user_id: UserId
-    doubtful: bool = False
-
-
-class EndSession(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=11):
-    """The user has ended their own session on this wire; 0 = every wire."""
+class SessionEnded(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=11):
+    """The user has asked to end their own session on this wire (0: on every wire). On the user's topic."""
 
     user_id: UserId
     protocol: int
 
 
-class Present(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One session, as another worker tells of it."""
+class SessionInfo(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One session, for its user. protocol: the wire (model.Protocol). since_ms: epoch, of its login. remote: the
+    client's address."""
 
     protocol: int
     since_ms: int
     remote: str
 
 
-class RollCall(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=12):
-    """Whoever has sessions of the user answers for each, with the same ref."""
+class SessionsAsked(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=12):
+    """Which sessions has the user? Each worker answers with one SessionsAnswered per session, or not at all. On the
+    user's topic, the answers too."""
 
     user_id: UserId
     ref: int
 
 
-class RollAnswer(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=13):
+class SessionsAnswered(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=13):
     ref: int
-    present: Present
+    session: SessionInfo
 
 
-class Expel(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=14):
-    """An operator ends the user's sessions that had begun age_ms ago; every worker answers on topic_of_answer(ref)."""
+class KickAsked(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=14):
+    """An operator ends the user's sessions that had begun age_ms ago. On the topic EVERYBODY; every worker answers with
+    one KickAnswered on topic_of_answer(ref)."""
 
     user_id: UserId
     reason: str
@@ -127,31 +151,31 @@ class Expel(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=14):
     age_ms: int = 0
 
 
-class Expelled(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=15):
-    """sessions: ended on this worker. who: its name on the bus."""
+class KickAnswered(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=15):
+    """sessions: how many were ended on this worker. worker: its name on the bus."""
 
     ref: int
     sessions: int
-    who: str = ""
+    worker: str = ""
 
 
-Signal = (
-    Arrived
-    | Challenge
-    | Verdict
+BusMessage = (
+    MessageStored
+    | SessionChallenge
+    | SessionVerdict
     | GroupJoined
-    | Asked
-    | Answered
+    | FriendRequestSent
+    | FriendRequestAnswered
     | GroupLeft
-    | GroupNews
-    | UserNews
+    | GroupNotice
+    | UserNotice
     | PresenceChanged
-    | EndSession
-    | RollCall
-    | RollAnswer
-    | Expel
-    | Expelled
+    | SessionEnded
+    | SessionsAsked
+    | SessionsAnswered
+    | KickAsked
+    | KickAnswered
 )
 
 encode = msgspec.msgpack.Encoder().encode
-decode = msgspec.msgpack.Decoder(Signal).decode
+decode = msgspec.msgpack.Decoder(BusMessage).decode

@@ -75,7 +75,7 @@ class Delivery:
         self.arrived(message)
         topic = topic_of_group(message.group_id) if message.group_id else topic_of_user(message.to_id)
         if self._bus.has_subscribers(topic):
-            self._bus.publish(topic, bus_messages.encode(bus_messages.Arrived(message)))
+            self._bus.publish(topic, bus_messages.encode(bus_messages.MessageStored(message)))
 
     def arrived(self, message: Message) -> None:
         """For the sessions of this worker. Cost: one step per session."""

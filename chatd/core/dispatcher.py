@@ -291,33 +291,33 @@ class Core:
             self._log.debug("signal not understood", why=str(error))  # of a later version
             return
         match signal:
-            case bus_messages.Arrived(message):
+            case bus_messages.MessageStored(message):
                 self.delivery.arrived(message)
-            case bus_messages.Challenge():
+            case bus_messages.SessionChallenge():
                 self.logins.locks.challenged(signal)
-            case bus_messages.Verdict():
+            case bus_messages.SessionVerdict():
                 self.logins.locks.verdict(signal)
             case bus_messages.GroupJoined():
                 self._background.start(self._groups.joined(signal))
             case bus_messages.GroupLeft():
                 self._groups.left(signal)
-            case bus_messages.GroupNews():
+            case bus_messages.GroupNotice():
                 self._groups.news(signal)
-            case bus_messages.UserNews():
+            case bus_messages.UserNotice():
                 self._history.heard(signal)
             case bus_messages.PresenceChanged():
                 self._presence.heard(signal)
-            case bus_messages.EndSession(user_id, protocol):
+            case bus_messages.SessionEnded(user_id, protocol):
                 self.logins.kick(user_id, protocol, "ended by yourself")
-            case bus_messages.RollCall():
+            case bus_messages.SessionsAsked():
                 self._roll.called(signal)
-            case bus_messages.RollAnswer():
+            case bus_messages.SessionsAnswered():
                 self._roll.answered(signal)
-            case bus_messages.Expel():
+            case bus_messages.KickAsked():
                 self.expulsion.asked(signal)
-            case bus_messages.Expelled():
+            case bus_messages.KickAnswered():
                 self.expulsion.answered(signal)
-            case bus_messages.Asked() | bus_messages.Answered():
+            case bus_messages.FriendRequestSent() | bus_messages.FriendRequestAnswered():
                 self._friends.heard(signal)
 
     def round(self) -> None:

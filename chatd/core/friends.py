@@ -61,9 +61,9 @@ class Friends:
         def after(result: tuple[User, bool]) -> None:
             other, friends_now = result
             if friends_now:
-                self._tell(other.id, bus_messages.Answered(user, other.id, True))
+                self._tell(other.id, bus_messages.FriendRequestAnswered(user, other.id, True))
             else:
-                self._tell(other.id, bus_messages.Asked(FriendRequest(user, other.id)))
+                self._tell(other.id, bus_messages.FriendRequestSent(FriendRequest(user, other.id)))
 
         return Change(write, after)
 
@@ -75,7 +75,9 @@ class Friends:
             tables.friends.answer(user.id, other.id, accept, now_ms)
             return other
 
-        return Change(write, lambda other: self._tell(other.id, bus_messages.Answered(user, other.id, accept)))
+        return Change(
+            write, lambda other: self._tell(other.id, bus_messages.FriendRequestAnswered(user, other.id, accept))
+        )
 
     def removing(self, user: User, find: Find) -> Change[User]:
         """The other side is not told; it sees it in its list. Neither is told of the other's presence any more."""
@@ -91,13 +93,13 @@ class Friends:
 
         return Change(write, after)
 
-    def _tell(self, user_id: int, signal: bus_messages.Asked | bus_messages.Answered) -> None:
+    def _tell(self, user_id: int, signal: bus_messages.FriendRequestSent | bus_messages.FriendRequestAnswered) -> None:
         self.heard(signal)
         self._bus.publish(topic_of_user(user_id), bus_messages.encode(signal))
 
-    def heard(self, signal: bus_messages.Asked | bus_messages.Answered) -> None:
+    def heard(self, signal: bus_messages.FriendRequestSent | bus_messages.FriendRequestAnswered) -> None:
         """Tell the sessions of this worker."""
-        if isinstance(signal, bus_messages.Asked):
+        if isinstance(signal, bus_messages.FriendRequestSent):
             for session in self._hub.of_user(signal.request.to):
                 self._notices.friend_requested(session, FriendRequested(signal.request))
         else:

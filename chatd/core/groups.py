@@ -190,11 +190,11 @@ class Groups:
             self._delivery.catch_up(session)
 
     def _news(self, group_id: GroupId, event: str, **fields: object) -> None:
-        news = bus_messages.GroupNews(group_id, notice(event, group=group_id, **fields))
+        news = bus_messages.GroupNotice(group_id, notice(event, group=group_id, **fields))
         self._bus.publish(topic_of_group(group_id), bus_messages.encode(news))
         self.news(news)
 
-    def news(self, signal: bus_messages.GroupNews) -> None:
+    def news(self, signal: bus_messages.GroupNotice) -> None:
         """Tell the members on this worker."""
         for session in tuple(self._hub.of_group(signal.group_id)):
             self._notices.tell(session, signal.text)

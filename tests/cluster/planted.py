@@ -35,12 +35,12 @@ def forgets_the_gap() -> None:
 def deaf_hosts() -> None:
     """P4: the doorbell between hosts rings into the void."""
     from chatd.bus.redis.bus import RedisBus
-    from chatd.core.bus_messages import Arrived, decode
+    from chatd.core.bus_messages import MessageStored, decode
 
     publish = RedisBus.publish
 
     def silent(self: RedisBus, topic: int, data: bytes) -> None:
-        if not isinstance(decode(data), Arrived):
+        if not isinstance(decode(data), MessageStored):
             publish(self, topic, data)
 
     RedisBus.publish = silent  # type: ignore[method-assign]

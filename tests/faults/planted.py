@@ -118,12 +118,12 @@ def to_somebody_else() -> None:
 def deaf_bus() -> None:
     """P4: the doorbell between workers rings into the void, and nobody looks."""
     from chatd.bus.local.bus import LocalBus
-    from chatd.core.bus_messages import Arrived, decode
+    from chatd.core.bus_messages import MessageStored, decode
 
     publish = LocalBus.publish
 
     def silent(self: Any, topic: int, data: bytes) -> None:
-        if not isinstance(decode(data), Arrived):
+        if not isinstance(decode(data), MessageStored):
             publish(self, topic, data)
 
     LocalBus.publish = silent  # type: ignore[method-assign]

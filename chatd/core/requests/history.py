@@ -168,7 +168,7 @@ class HistoryRequests:
             else:
                 group_id = -conversation
                 text = notice("read", **{"with": place, "by": of_user(user), "seq": seq})
-                news = bus_messages.GroupNews(group_id, text)
+                news = bus_messages.GroupNotice(group_id, text)
                 self._bus.publish(topic_of_group(group_id), bus_messages.encode(news))
                 for member in tuple(self._hub.of_group(group_id)):
                     if member is not session:
@@ -177,10 +177,10 @@ class HistoryRequests:
         return Change(write, after)
 
     def _tell_user(self, user_id: int, text: str) -> None:
-        self._bus.publish(topic_of_user(user_id), bus_messages.encode(bus_messages.UserNews(user_id, text)))
-        self.heard(bus_messages.UserNews(user_id, text))
+        self._bus.publish(topic_of_user(user_id), bus_messages.encode(bus_messages.UserNotice(user_id, text)))
+        self.heard(bus_messages.UserNotice(user_id, text))
 
-    def heard(self, news: bus_messages.UserNews) -> None:
+    def heard(self, news: bus_messages.UserNotice) -> None:
         """Tell the user's sessions on this worker."""
         for session in self._hub.of_user(news.user_id):
             self._notices.tell(session, news.text)

@@ -103,7 +103,7 @@ class SessionLocks:
         self._background = services.background
         self._holders: dict[LockKey, Session] = {}
         self._claiming: Counter[LockKey] = Counter()
-        self._verdicts: dict[int, asyncio.Future[bus_messages.Verdict]] = {}
+        self._verdicts: dict[int, asyncio.Future[bus_messages.SessionVerdict]] = {}
         self._refs = itertools.count(secrets.randbits(61))
         self._unmarked: dict[Session, None] = {}
         self._due: dict[Session, None] = {}
@@ -206,7 +206,7 @@ class SessionLocks:
 
     # ---------------------------------------------------------------- what other workers ask and answer
 
-    def challenged(self, challenge: bus_messages.Challenge) -> None:
+    def challenged(self, challenge: bus_messages.SessionChallenge) -> None:
         """Another worker asks for a mark. Only who has it answers: two that want it would end each other."""
         mark = challenge.user_id << 2 | challenge.protocol
         holder = self._holders.get(mark)
@@ -228,10 +228,10 @@ class SessionLocks:
                 ruling = rule(Claim(challenge.first_login_time, fresh, challenge.age_ms / 1000), _claim(holder))
             if ruling.new_stays:
                 dismiss(holder, ruling.silent)
-        answer = bus_messages.Verdict(challenge.ref, ruling.new_stays, holder.first_login_time, ruling.silent)
+        answer = bus_messages.SessionVerdict(challenge.ref, ruling.new_stays, holder.first_login_time, ruling.silent)
         self._bus.publish(topic_of_user(challenge.user_id), bus_messages.encode(answer))
 
-    def verdict(self, verdict: bus_messages.Verdict) -> None:
+    def verdict(self, verdict: bus_messages.SessionVerdict) -> None:
         waiting = self._verdicts.get(verdict.ref)
         if waiting is not None and not waiting.done():
             waiting.set_result(verdict)
@@ -324,11 +324,11 @@ def _claim(session: Session) -> Claim:
     return Claim(session.first_login_time, session.fresh, age_s)
 
 
-def _challenge(session: Session, ref: int) -> bus_messages.Challenge:
+def _challenge(session: Session, ref: int) -> bus_messages.SessionChallenge:
     claim = _claim(session)
     claimed_time = 0 if claim.fresh and not claim.age_s else claim.first_login_time
     age_ms = int(claim.age_s * 1000)
-    return bus_messages.Challenge(session.user.id, int(session.protocol), claimed_time, ref, age_ms, claim.fresh)
+    return bus_messages.SessionChallenge(session.user.id, int(session.protocol), claimed_time, ref, age_ms, claim.fresh)
 
 
 def _follow(session: Session, first_login_time: int) -> None:

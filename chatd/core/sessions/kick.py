@@ -128,7 +128,7 @@ class Expulsion:
             if order.age_s >= asked_at + again_s:
                 asked_at = order.age_s
                 age_ms = int(order.age_s * 1000)
-                question = bus_messages.Expel(order.user_id, order.reason, order.ref, age_ms)
+                question = bus_messages.KickAsked(order.user_id, order.reason, order.ref, age_ms)
                 self._bus.publish(EVERYBODY, bus_messages.encode(question))
             await order.answers(min(again_s, limit_s - order.age_s))
 
@@ -150,15 +150,15 @@ class Expulsion:
         del self._orders[order.ref]
         self._bus.unsubscribe([topic_of_answer(order.ref)])
 
-    def asked(self, signal: bus_messages.Expel) -> None:
+    def asked(self, signal: bus_messages.KickAsked) -> None:
         """Another worker asks."""
         older_s = signal.age_ms / 1000
         ended = self._logins.kick(signal.user_id, 0, signal.reason, by_admin=True, older_s=older_s)
-        answer = bus_messages.Expelled(signal.ref, ended, self._bus.name)
+        answer = bus_messages.KickAnswered(signal.ref, ended, self._bus.name)
         self._bus.publish(topic_of_answer(signal.ref), bus_messages.encode(answer))
 
-    def answered(self, signal: bus_messages.Expelled) -> None:
+    def answered(self, signal: bus_messages.KickAnswered) -> None:
         if (order := self._orders.get(signal.ref)) is not None:
-            order.answered.add(signal.who)
+            order.answered.add(signal.worker)
             order.sessions += signal.sessions
             order.heard.set()

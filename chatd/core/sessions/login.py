@@ -183,7 +183,7 @@ class Logins:
 
     def end_own(self, user_id: UserId, protocol: Protocol) -> None:
         """The user ends their own session on another wire, wherever it is."""
-        signal = bus_messages.EndSession(user_id, int(protocol))
+        signal = bus_messages.SessionEnded(user_id, int(protocol))
         self._bus.publish(topic_of_user(user_id), bus_messages.encode(signal))
         self.kick(user_id, int(protocol), "ended by yourself")
 

@@ -27,7 +27,7 @@ class Roll:
     def __init__(self, hub: Hub, bus: Bus) -> None:
         self._hub = hub
         self._bus = bus
-        self._asked: dict[int, tuple[list[bus_messages.Present], asyncio.Event]] = {}
+        self._asked: dict[int, tuple[list[bus_messages.SessionInfo], asyncio.Event]] = {}
         self._refs = itertools.count(secrets.randbits(61))
 
     async def call(self, session: Session) -> tuple[list[dict[str, object]], bool]:
@@ -38,7 +38,7 @@ class Roll:
             return found, True
         ref = next(self._refs)
         answers, heard = self._asked[ref] = [], asyncio.Event()
-        self._bus.publish(topic_of_user(user_id), bus_messages.encode(bus_messages.RollCall(user_id, ref)))
+        self._bus.publish(topic_of_user(user_id), bus_messages.encode(bus_messages.SessionsAsked(user_id, ref)))
         try:
             async with asyncio.timeout(_ANSWER_S):
                 while len(found) + len(answers) < _WIRES:
@@ -50,22 +50,22 @@ class Roll:
         finally:
             del self._asked[ref]
 
-    def called(self, call: bus_messages.RollCall) -> None:
+    def called(self, call: bus_messages.SessionsAsked) -> None:
         """Another worker asks."""
         for session in self._hub.of_user(call.user_id):
-            answer = bus_messages.RollAnswer(call.ref, _present(session))
+            answer = bus_messages.SessionsAnswered(call.ref, _present(session))
             self._bus.publish(topic_of_user(call.user_id), bus_messages.encode(answer))
 
-    def answered(self, answer: bus_messages.RollAnswer) -> None:
+    def answered(self, answer: bus_messages.SessionsAnswered) -> None:
         if (asked := self._asked.get(answer.ref)) is not None:
-            asked[0].append(answer.present)
+            asked[0].append(answer.session)
             asked[1].set()
 
 
-def _present(session: Session) -> bus_messages.Present:
-    return bus_messages.Present(int(session.protocol), session.since_ms, session.peer.remote)
+def _present(session: Session) -> bus_messages.SessionInfo:
+    return bus_messages.SessionInfo(int(session.protocol), session.since_ms, session.peer.remote)
 
 
-def _shown(present: bus_messages.Present, this: bool) -> dict[str, object]:
+def _shown(present: bus_messages.SessionInfo, this: bool) -> dict[str, object]:
     wire = Protocol(present.protocol).name.lower()
     return {"wire": wire, "since": present.since_ms, "peer": present.remote, "this": this}

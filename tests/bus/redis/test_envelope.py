@@ -39,8 +39,8 @@ class TestHeader:
                 envelope.content(raw)
 
 
-class RollCallGrown(msgspec.Struct, frozen=True, array_like=True, tag=12):
-    """core.signals.RollCall of a later version."""
+class SessionsAskedGrown(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """core.bus_messages.SessionsAsked of a later version."""
 
     user_id: int
     ref: int
@@ -51,14 +51,14 @@ class Unheard(msgspec.Struct, frozen=True, array_like=True, tag=99):
     user_id: int
 
 
-class TestSignals:
+class TestBusMessages:
     def test_a_field_more_is_ignored(self) -> None:
-        sent = msgspec.msgpack.encode(RollCallGrown(1, 2, "curious"))
-        assert bus_messages.decode(sent) == bus_messages.RollCall(1, 2)
+        sent = msgspec.msgpack.encode(SessionsAskedGrown(1, 2, "curious"))
+        assert bus_messages.decode(sent) == bus_messages.SessionsAsked(1, 2)
 
     def test_a_field_less_is_its_default(self) -> None:
-        sent = bus_messages.encode(bus_messages.RollCall(1, 2))
-        assert msgspec.msgpack.decode(sent, type=RollCallGrown) == RollCallGrown(1, 2, "because")
+        sent = bus_messages.encode(bus_messages.SessionsAsked(1, 2))
+        assert msgspec.msgpack.decode(sent, type=SessionsAskedGrown) == SessionsAskedGrown(1, 2, "because")
 
     def test_an_unknown_kind_is_an_error_the_caller_expects(self) -> None:
         with pytest.raises(msgspec.DecodeError):

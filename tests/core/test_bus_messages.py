@@ -1,0 +1,57 @@
+"""The bytes of every message between workers stay as hosts of the version before wrote them."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from chatd.core import bus_messages as said
+from chatd.model import FriendRequest, Message, User
+
+ALICE = User(1, "alice")
+MESSAGE = Message(7, 3, 1, "alice", 2, "bob", 0, "hello", "fp", True, -1, 1_700_000_000_000)
+IN_FIELDS = [7, 3, 1, "alice", 2, "bob", 0, "hello", "fp", True, -1, 1_700_000_000_000]
+
+EXAMPLES: list[tuple[said.BusMessage, list[object]]] = [
+    (said.SessionChallenge(1, 2, 5, 9, 250, True), [2, 1, 2, 5, 9, 250, True]),
+    (said.SessionVerdict(9, True, 5, True), [3, 9, True, 5, True]),
+    (said.GroupJoined(1, 4), [4, 1, 4]),
+    (said.FriendRequestAnswered(ALICE, 2, False), [6, {"id": 1, "name": "alice"}, 2, False]),
+    (said.GroupLeft(1, 4, True), [7, 1, 4, True]),
+    (said.GroupNotice(4, "text"), [8, 4, "text"]),
+    (said.UserNotice(1, "text"), [9, 1, "text"]),
+    (said.PresenceChanged(1, True), [10, 1, True]),
+    (said.SessionEnded(1, 2), [11, 1, 2]),
+    (said.SessionsAsked(1, 9), [12, 1, 9]),
+    (said.SessionsAnswered(9, said.SessionInfo(2, 5, "host:1")), [13, 9, [2, 5, "host:1"]]),
+    (said.KickAsked(1, "tea", 9, 250), [14, 1, "tea", 9, 250]),
+    (said.KickAnswered(9, 2, "bus 1"), [15, 9, 2, "bus 1"]),
+]
+
+
+@pytest.mark.parametrize(("message", "array"), EXAMPLES, ids=lambda value: type(value).__name__)
+def test_a_message_is_an_array_with_its_tag(message: said.BusMessage, array: list[object]) -> None:
+    decoded = msgspec.msgpack.decode(said.encode(message))
+    assert decoded[: len(array)] == array
+    assert said.decode(msgspec.msgpack.encode(array)) == message
+
+
+def test_messages_with_a_struct_in_them() -> None:
+    fields = dict(zip(Message.__struct_fields__, IN_FIELDS, strict=False))
+    assert said.decode(msgspec.msgpack.encode([1, fields])) == said.MessageStored(MESSAGE)
+    request = {"sender": {"id": 1, "name": "alice"}, "to": 2}
+    assert said.decode(msgspec.msgpack.encode([5, request])) == said.FriendRequestSent(FriendRequest(ALICE, 2))
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        ([2, 1, 2, 5, 9], said.SessionChallenge(1, 2, 5, 9, 0, False)),
+        ([3, 9, True], said.SessionVerdict(9, True, 0, False)),
+        ([10, 1], said.PresenceChanged(1, False)),
+        ([14, 1, "tea", 9], said.KickAsked(1, "tea", 9, 0)),
+        ([15, 9, 2], said.KickAnswered(9, 2, "")),
+    ],
+)
+def test_what_the_first_version_said_is_still_understood(array: list[object], message: said.BusMessage) -> None:
+    assert said.decode(msgspec.msgpack.encode(array)) == message
