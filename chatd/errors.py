@@ -50,6 +50,7 @@ class ErrorCode(enum.IntEnum):
     BUSY = 1041
     LIMIT_REACHED = 1042
     INTERNAL = 1043
+    FP_REUSED = 1044
 
 
 class Meaning(NamedTuple):
@@ -82,6 +83,7 @@ MEANINGS: dict[ErrorCode, Meaning] = {
     ErrorCode.BUSY: Meaning("the server is busy, try again", True),
     ErrorCode.LIMIT_REACHED: Meaning("a limit of this server is reached", False),
     ErrorCode.INTERNAL: Meaning("internal error", True),
+    ErrorCode.FP_REUSED: Meaning("this fp was already used for something else: send it again with a new fp", False),
 }
 
 

@@ -268,7 +268,8 @@ class Tables(Protocol):
 
     def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:
         """Number and insert; one result per draft, in order. A draft is refused with UNKNOWN_RECIPIENT, UNKNOWN_GROUP
-        or NOT_A_MEMBER. Must be the first call of a transaction, and its only append()."""
+        or NOT_A_MEMBER, and with FP_REUSED if its sender has stored another text, or for another recipient, under its
+        fp. Must be the first call of a transaction, and its only append()."""
         ...
 
     def advance(self, advances: Sequence[Advance]) -> None:

@@ -17,6 +17,7 @@ from chatd.protocol import SendMessage
 from chatd.store.contract import Draft, Stored, Tables
 from tests.store.contract_history import HistoryContract
 from tests.store.contract_people import PeopleContract
+from tests.store.contract_repetition import RepetitionContract
 from tests.store.steps import (
     ANY,
     Twin,
@@ -35,7 +36,7 @@ from tests.store.steps import (
 )
 
 
-class StoreContract(PeopleContract, HistoryContract):
+class StoreContract(PeopleContract, HistoryContract, RepetitionContract):
     @pytest.fixture
     def twin(self) -> Twin:
         raise NotImplementedError
@@ -135,8 +136,8 @@ class StoreContract(PeopleContract, HistoryContract):
         alice, bob = make(tables, "alice", "bob")
         results = send(
             tables,
-            (alice, to(bob, "one", "a")), (alice, to(bob, "two", "a")), (bob, to(alice, "three", "a")),
-            (alice, to(bob, "four", "b")), (alice, to(bob, "five", "a")),
+            (alice, to(bob, "one", "a")), (alice, to(bob, "one", "a")), (bob, to(alice, "three", "a")),
+            (alice, to(bob, "four", "b")), (alice, to(bob, "one", "a")),
         )  # fmt: skip
         stored = [result for result in results if isinstance(result, Stored)]
         assert [result.fresh for result in stored] == [True, False, True, True, False]
@@ -146,7 +147,7 @@ class StoreContract(PeopleContract, HistoryContract):
     def test_a_repeat_in_a_later_batch_is_the_first_one(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
         first = [sent(tables, alice, to(bob, str(number), str(number), qos=True), number) for number in range(9)]
-        results = send(tables, *((alice, to(bob, "again", str(number))) for number in range(10)), now_ms=99)
+        results = send(tables, *((alice, to(bob, str(number), str(number))) for number in range(10)), now_ms=99)
         stored = [result for result in results if isinstance(result, Stored)]
         assert [result.message for result in stored[:9]] == [result.message for result in first]
         assert [result.fresh for result in stored] == [False] * 9 + [True]
@@ -158,7 +159,7 @@ class StoreContract(PeopleContract, HistoryContract):
         for number in range(20):
             here, there = (one, other) if number % 2 else (other, one)
             first = sent(here, alice, to(bob, "first", str(number)))
-            again = sent(there, alice, to(bob, "again", str(number)))
+            again = sent(there, alice, to(bob, "first", str(number)))
             assert (first.fresh, again.fresh) == (True, False)
             assert again.message == first.message
         assert len(one.history.waiting(bob.id, ANY).messages) == 20

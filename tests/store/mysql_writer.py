@@ -62,7 +62,7 @@ class Writer:
         kind = number % 10
         if kind == 0:
             fp = f"shared:{number}"
-            return fp, Draft(USERS[0], SendMessage("", 2, 0, self.name, fp))
+            return fp, Draft(USERS[0], SendMessage("", 2, 0, "shared", fp))
         fp = f"{self.name}:{number}"
         sender, other = self.choose.sample(USERS, 2)
         if kind < 4:

@@ -133,7 +133,7 @@ def test_everything_arrives_and_goes_on(way: tuple[Place, Place]) -> None:
         assert [one.sender.id for one in new.friends.requests_to(1)] == [3]
         assert new.request_log.answered(1, "r:1") == '{"made": 1}'
         for tables in (old, new):
-            again = sent(tables, alice, to(bob, "again", "a:7"))
+            again = sent(tables, alice, to(bob, "é😀\0\n'\"\\7", "a:7"))
             assert (again.fresh, again.message.body[-1]) == (False, "7")
             assert sent(tables, alice, to(bob, "next", "a:new")).message.seq == 81
             (newcomer,) = make(tables, "newcomer")
@@ -315,7 +315,7 @@ def test_keys_that_collide_are_kept_apart(way: tuple[Place, Place], monkeypatch:
     with contextlib.closing(target.tables()) as tables:
         assert [tables.request_log.answered(1, f"r{number}") for number in range(5)] == ["0", "1", "2", "3", "4"]
         for number in range(9):
-            again = sent(tables, alice, to(bob, "again", f"fp{number}"))
+            again = sent(tables, alice, to(bob, str(number), f"fp{number}"))
             assert (again.fresh, again.message.body) == (False, str(number))
 
 

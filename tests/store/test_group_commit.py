@@ -95,8 +95,8 @@ class Desk:
         assert len(drafts) == len(origins) == len(results)
         self.answers += zip(origins, results, strict=True)
 
-    def send(self, origin: object, fp: str = "") -> None:
-        self.store.append(Draft(self.alice, to(self.bob, str(origin), fp)), origin)
+    def send(self, origin: object, fp: str = "", text: str | None = None) -> None:
+        self.store.append(Draft(self.alice, to(self.bob, str(origin) if text is None else text, fp)), origin)
 
     def outcome(self) -> list[tuple[object, int | ErrorCode]]:
         """(origin, seq or refusal) in the order of the answers."""
@@ -393,7 +393,7 @@ def test_a_commit_that_is_slow_is_refused_first_and_then_told_after_all(desk: Ma
                 await within(5, "the refusal", writing)
             assert at.outcome() == [("a", ErrorCode.UNAVAILABLE)]
             gate.set()
-            at.send("a again", "fp a")
+            at.send("a again", "fp a", "a")
             assert await at.stored() == ["0", "a"]
             assert at.outcome() == [("a", ErrorCode.UNAVAILABLE), ("a", 2), ("a again", 2)]
             assert at.row.store_ok == 1

@@ -47,7 +47,7 @@ def _draft(name: str, number: int) -> Draft:
     if number % 10 == 0:
         return Draft(User(1, "alice"), SendMessage("", 0, 1, name, f"{name}:{number}"))
     if number % 10 == 5:
-        return Draft(User(1, "alice"), SendMessage("", 2, 0, name, f"shared:{number}"))
+        return Draft(User(1, "alice"), SendMessage("", 2, 0, "shared", f"shared:{number}"))
     return Draft(User(2, "bob"), SendMessage("alice", 0, 0, name, f"{name}:{number}"))
 
 

@@ -129,9 +129,10 @@ class MysqlArchive(Answers):
         rows = self._db.execute(
             "SELECT c.conversation, v.last, c.delivered, c.seen, t.name, t.description FROM `cursor` AS c"
             " JOIN conversation AS v ON v.id = c.conversation LEFT JOIN team AS t ON t.id = -c.conversation"
-            " WHERE c.user_id = ? AND c.conversation > ? ORDER BY c.conversation LIMIT ?",
+            " WHERE c.user_id = ? AND c.conversation > ? AND (c.conversation < 0 OR v.last > 0)"
+            " ORDER BY c.conversation LIMIT ?",
             (user_id, after, limit),
-        ).fetchall()
+        ).fetchall()  # a pair without messages is left behind by one that was refused
         self._look_ahead([row[0] for row in rows], ())
         heads = []
         for conversation, last, delivered, seen, name, description in rows:

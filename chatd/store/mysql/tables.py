@@ -147,8 +147,9 @@ class MysqlTables(MysqlArchive):
         keys = [first(draft.sender.id, draft.command.fp) if draft.command.fp else None for draft in drafts]
         last = self._lock(drafts, places)
         if time.monotonic() >= self._looking_until:
+            refused = [key for place, key in zip(places, keys, strict=True) if isinstance(place, ErrorCode)]
             try:
-                return self._store(drafts, places, keys, dict(last), {}, now_ms)
+                return self._store(drafts, places, keys, dict(last), self._known(refused), now_ms)
             except Taken:
                 self._looking_until = time.monotonic() + _LOOKING_S
         return self._store(drafts, places, keys, last, self._known(keys), now_ms)
@@ -164,15 +165,15 @@ class MysqlTables(MysqlArchive):
         literal = self._db.literal
         for draft, place, key in zip(drafts, places, keys, strict=True):
             sender, command = draft.sender, draft.command
+            if key is not None and key in sent:
+                key, found = self._probe(key, sender.id, command.fp, sent)
+                if key is None or found is not None:
+                    results.append(ErrorCode.LIMIT_REACHED if found is None else self._repetition(found, command))
+                    continue
             if isinstance(place, ErrorCode):
                 results.append(place)
                 continue
             conversation, recipient = place
-            if key is not None and key in sent:
-                key, found = self._probe(key, sender.id, command.fp, sent)
-                if found is not None or key is None:
-                    results.append(ErrorCode.LIMIT_REACHED if found is None else Stored(found, False))
-                    continue
             seq = last[conversation] = last[conversation] + 1
             given[conversation] += 1
             fp, body, qos, typeu = command.fp, command.body, command.qos, command.typeu

@@ -12,6 +12,9 @@ from zlib import crc32
 
 from chatd.errors import ErrorCode, Refused
 from chatd.model import Message, UserId
+from chatd.protocol import SendMessage
+from chatd.store.contract import Stored
+from chatd.store.sql.accounts import name_key
 from chatd.store.sql.database import Database
 from chatd.store.sql.history import Archive
 from chatd.store.sql.parts import AccountPart, FriendPart, GroupPart, HistoryPart, RequestPart
@@ -59,6 +62,21 @@ class Answers(Archive, abc.ABC):
                 return key, found
             key = SendKeys.after(key)
         return None, None
+
+    def _repetition(self, first: Message, command: SendMessage) -> Stored | ErrorCode:
+        """The result for a message whose fp its sender has used before, for `first`."""
+        same = command.body == first.body and command.to_group == first.group_id and self._is_recipient(first, command)
+        return Stored(first, False) if same else ErrorCode.FP_REUSED
+
+    def _is_recipient(self, message: Message, command: SendMessage) -> bool:
+        """Whether a command that is not for another group is for the recipient of `message`. An account deleted since
+        is still known by its number and its name."""
+        if not command.to_name:
+            return command.to_id == message.to_id
+        if name_key(command.to_name) == name_key(message.to_name):
+            return True
+        recipient = self.user(command.to_name, 0)
+        return recipient is not None and recipient.id == message.to_id
 
     @abc.abstractmethod
     def _sent(self, key: int) -> Message | None:

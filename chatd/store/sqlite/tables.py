@@ -132,19 +132,16 @@ class SqliteTables(SqliteArchive):
         tail, last = self._tail, self._last
         for draft, key in zip(drafts, keys, strict=True):
             sender, command = draft.sender, draft.command
+            if key is not None and (key in known or key in fresh):
+                key, found = self._probe(key, sender.id, command.fp, fresh)
+                if key is None or found is not None:
+                    results.append(ErrorCode.LIMIT_REACHED if found is None else self._repetition(found, command))
+                    continue
             place = self._place(sender, command)
             if isinstance(place, ErrorCode):
                 results.append(place)
                 continue
             conversation, recipient = place
-            if key is not None and (key in known or key in fresh):
-                key, found = self._probe(key, sender.id, command.fp, fresh)
-                if found is not None:
-                    results.append(Stored(found, False))
-                    continue
-                if key is None:
-                    results.append(ErrorCode.LIMIT_REACHED)
-                    continue
             seq = last.get(conversation)
             seq = (self._last_seq(conversation) if seq is None else seq) + 1
             last[conversation] = seq

@@ -78,7 +78,7 @@ def test_a_text_comes_back_as_it_was(mariadb: MariaDB, text: str) -> None:
         group = done(tables, lambda inside: inside.groups.create(alice.id, text, text, ANY, 1))
         assert first.body == text
         assert tables.history.waiting(bob.id, ANY).messages == [first]
-        assert sent(tables, alice, to(bob, "again", f"{text}fp")).message == first
+        assert sent(tables, alice, to(bob, text, f"{text}fp")).message == first
         assert tables.accounts.profile(alice.id) == {"about": text, text: "x"}
         assert tables.request_log.answered(alice.id, f"{text}fp") == text
         assert tables.groups.find(group) == Group(group, text, text)

@@ -116,7 +116,7 @@ def test_a_merge_changes_nothing_that_is_seen(path: Path, monkeypatch: pytest.Mo
             sent(one, alice, to(bob, str(number), f"fp {number}"))
         assert [int(message.body) for message in late.history.waiting(bob.id, ANY).messages] == list(range(1, 46))
         for number in (1, 30, 41, 45):
-            again = sent(late, alice, to(bob, "again", f"fp {number}"))
+            again = sent(late, alice, to(bob, str(number), f"fp {number}"))
             assert (again.fresh, again.message.seq, again.message.body) == (False, number, str(number))
         assert sent(late, alice, to(bob)).message.seq == 46
 
@@ -152,7 +152,9 @@ def test_a_span_that_is_half_in_changes_nothing_that_is_seen(path: Path, monkeyp
                         == one_side[last_seq // 2 :][:limit]
                     )
             old = stored[number * 7 % len(stored)]
-            again = sent(reader, User(old.sender_id, old.sender_name), to(bob, "again", old.fp))
+            again = sent(
+                reader, User(old.sender_id, old.sender_name), to(User(old.to_id, old.to_name), old.body, old.fp)
+            )
             assert (again.fresh, again.message) == (False, old)
         with contextlib.closing(sqlite3.connect(path)) as db:
             state = {key: int(value) for key, value in db.execute("SELECT key, value FROM meta")}
