@@ -13,6 +13,7 @@ import redis
 
 from chatd.errors import ErrorCode
 from tests.conversations.asking import Client, Transport, befriend, new_group
+from tests.conversations.reuse import use_one_fp_twice
 from tests.conversations.test_kick import ctl
 from tests.conversations.test_requests_apart import parting
 from tests.harness.chatserver import LOGIN_ACK
@@ -21,7 +22,7 @@ from tests.harness.deadline import run, until
 from tests.harness.link import ConnectionGone, Seen
 from tests.harness.mobileimsdk import LOGIN_ANSWER, MobilePeer, content
 from tests.harness.peer import NulPeer
-from tests.harness.person import PORT_OF, Person, Town
+from tests.harness.person import PORT_OF, Person, Town, Wire
 
 pytestmark = pytest.mark.xdist_group("hosts")
 PACE_MS = 40
@@ -274,6 +275,23 @@ def test_of_many_logins_at_once_one_is_left(towns: Towns) -> None:
             await stays(mobiles[name][latest])
 
     run(story())
+
+
+@pytest.mark.parametrize("wires", [("streaming", "mobile"), ("web", "streaming")], ids="-".join)
+def test_one_fp_for_two_messages_on_two_hosts_at_once(towns: Towns, wires: tuple[Wire, Wire]) -> None:
+    """T40: exactly one is stored, the other is refused."""
+
+    async def story() -> None:
+        names = [await towns[0].newcomer(name) for name in ("alice", "bob", "carol")]
+        one, other = (Person(towns[side], names[0], wires[side]) for side in (0, 1))
+        bob, carol = (Person(towns[side], names[side + 1], "streaming") for side in (0, 1))
+        for person in (one, other, bob, carol):
+            await person.arrive()
+        await use_one_fp_twice(one, other, (bob, carol), 20)
+        for person in (one, other, bob, carol):
+            await person.leave()
+
+    run(story(), 60)
 
 
 # ---------------------------------------------------------------- without Redis; these come last

@@ -1,0 +1,80 @@
+"""An fp that was used before is the same message again, or is refused; on every wire, on one worker and on two."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from chatd.errors import MEANINGS, ErrorCode
+from tests.conversations.reuse import use_one_fp_twice
+from tests.harness.chatserver import ERROR, ONE_CHAT, chat
+from tests.harness.daemon import Daemon
+from tests.harness.deadline import run
+from tests.harness.mobileimsdk import ERROR as MOBILE_ERROR
+from tests.harness.mobileimsdk import content
+from tests.harness.person import Person, Town, Wire
+
+TEXT = MEANINGS[ErrorCode.FP_REUSED].text
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one worker", "two workers"])
+def town(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    daemon = Daemon(tmp_path_factory.mktemp("reuse"), workers=request.param)
+    try:
+        yield Town(daemon.start())
+    finally:
+        complaints = daemon.discard()
+    assert not complaints, complaints
+
+
+def test_a_streaming_client_is_told_in_its_own_terms(town: Town) -> None:
+    async def story() -> None:
+        alice, bob, carol = [await town.newcomer(name) for name in ("alice", "bob", "carol")]
+        peer = await town.errand(alice)
+        frame = {**chat(town.ids[alice], alice, bob, town.ids[bob], "hello"), "fp": "my-1"}
+        peer.put(frame)
+        first = await peer.take()
+        assert (first["msgid"], first["fp"], first["seq"]) == (13, "my-1", 1)
+        for other in ({**frame, "msg": "hello?"}, {**frame, "toid": town.ids[carol]}):
+            peer.put(other)
+            assert await peer.take() == {
+                "msgid": ERROR, "errno": 1044, "errmsg": TEXT, "ref": ONE_CHAT, "fp": "my-1",
+            }  # fmt: skip
+        peer.put(frame)
+        assert await peer.take() == first
+
+    run(story())
+
+
+def test_a_mobile_client_is_told_in_its_own_terms_and_the_session_stays(town: Town) -> None:
+    async def story() -> None:
+        alice, bob = await town.newcomer("alice"), await town.newcomer("bob")
+        peer = await town.on_mobile(alice)
+        for text, kind in (("hello", 4), ("hello?", MOBILE_ERROR), ("hello", 4), ("", MOBILE_ERROR)):
+            peer.say(alice, bob, text, "my-1")
+            packet = await peer.take()
+            assert packet["type"] == kind
+            if kind == MOBILE_ERROR:
+                told = content(packet)
+                assert told["errorCode"] == 1044
+                assert json.loads(told["errorMsg"]) == {"fp": "my-1", "text": TEXT, "temporary": False}
+
+    run(story())
+
+
+@pytest.mark.parametrize("wires", [("streaming", "mobile"), ("udp", "streaming"), ("streaming", "web")], ids="-".join)
+def test_one_fp_for_two_messages_from_two_wires_at_once(town: Town, wires: tuple[Wire, Wire]) -> None:
+    async def story() -> None:
+        alice = await town.newcomer("alice")
+        one, other = (Person(town, alice, wire) for wire in wires)
+        bob, carol = [Person(town, await town.newcomer(name), "streaming") for name in ("bob", "carol")]
+        recipients = bob, carol
+        for person in (one, other, *recipients):
+            await person.arrive()
+        await use_one_fp_twice(one, other, recipients, 20)
+        for person in (one, other, *recipients):
+            await person.leave()
+
+    run(story())
