@@ -62,6 +62,10 @@ class Memory:
     def close(self, pending: Iterable[PendingMessage]) -> None:
         """Leaves on disk what the next run needs, and no text that was acknowledged."""
         self._try(lambda journal: journal.rewrite(self._records(pending)))
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Release the file as it is: what a killed process leaves behind."""
         if self._journal is not None:
             self._journal.close()
             self._journal = None

@@ -189,6 +189,11 @@ class ClientSession:
         if self._connection is not None:
             self._connection.abort()
 
+    @property
+    def connected(self) -> bool:
+        """There is a connection, logged in or not."""
+        return self._connection is not None
+
     # ------------------------------------------------------------ what people ask for
 
     async def register(self, name: str, password: str) -> int:

@@ -81,9 +81,7 @@ async def client(port: int, state_dir: Path, timing: Timing = QUICK) -> AsyncIte
     finally:
         keeper.cancel()
         await asyncio.wait([keeper])
-        journal = session.sender.memory._journal
-        if journal is not None:
-            journal.close()  # as the kernel does for a killed process: locks go, nothing is written
+        session.sender.memory.abandon()  # as the kernel does for a killed process: locks go, nothing is written
         if not keeper.cancelled():
             keeper.result()
 

@@ -126,7 +126,7 @@ class SmallServer:
 
     def message(self, sender: Account, to: Account, text: str) -> None:
         """As if `sender` had sent it from somewhere else."""
-        self._store(sender, {"msgid": 6, "toid": to.id, "msg": text}, [to])
+        self.store(sender, {"msgid": 6, "toid": to.id, "msg": text}, [to])
 
     # ------------------------------------------------------------ frames
 
@@ -260,7 +260,7 @@ class SmallServer:
         if to is None:
             peer.say(12, errno=1032, errmsg="no such user", ref=frame["msgid"])
             return
-        stored = self._by_fp.get((sender.id, frame["fp"])) or self._store(sender, frame, to)
+        stored = self._by_fp.get((sender.id, frame["fp"])) or self.store(sender, frame, to)
         if self.lose_acks:
             self.lose_acks -= 1
             peer.cut()
@@ -276,7 +276,7 @@ class SmallServer:
         found = [a for a in self.accounts.values() if a.id == frame.get("toid") or a.name == frame.get("toname")]
         return found or None
 
-    def _store(self, sender: Account, frame: Frame, to: list[Account]) -> Frame:
+    def store(self, sender: Account, frame: Frame, to: list[Account]) -> Frame:
         stored: Frame = {"id": sender.id, "name": sender.name, "msg": frame["msg"], "time": TIME}
         conversation: object = frozenset((sender.id, to[0].id)) if frame["msgid"] == 6 else frame["groupid"]
         if frame["msgid"] == 11:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import random
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -168,9 +169,19 @@ def test_a_full_disk_ends_only_the_file(tmp_path: Path) -> None:
     told, notice = notices()
     journal = Journal(tmp_path / "1.journal")
     memory = Memory(1, journal, notice)
-    os.close(journal._file)
-    journal._file = os.open("/dev/full", os.O_WRONLY)
-    check_remembers(memory, told)
+    with files_limited_to(0):
+        check_remembers(memory, told)
+
+
+@contextlib.contextmanager
+def files_limited_to(size: int) -> Iterator[None]:
+    """What would make a file of this process longer fails, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def check_remembers(memory: Memory, told: list[str]) -> None:

@@ -80,7 +80,7 @@ def test_waiting_to_receive_prints_each_line_at_once(tmp_path: Path) -> None:
             assert await process.stdout.readline() == b"# logged in as alice(1)\n"
             server.message(bob, alice, "hi\nthere \x1b[31m")
             assert await process.stdout.readline() == f"[{TIME}] bob(2): hi⏎there \ufffd[31m\n".encode()
-            server._store(bob, {"msgid": 11, "groupid": team.id, "msg": "all"}, [alice])
+            server.store(bob, {"msgid": 11, "groupid": team.id, "msg": "all"}, [alice])
             assert await process.stdout.readline() == f"[{TIME}] team#1 bob(2): all\n".encode()
             server.cut()
             assert (await process.stdout.readline()).startswith(b"# connection lost (")

@@ -363,7 +363,7 @@ def test_an_idle_connection_that_was_closed_is_opened_when_needed(tmp_path: Path
         async with client(server.port, tmp_path) as alice:
             await alice.session.connect()
             server.cut()
-            await until(lambda: alice.session._connection is None)
+            await until(lambda: not alice.session.connected)
             assert server.connects == 1
             await alice.do("/login alice")
             assert alice.session.online
