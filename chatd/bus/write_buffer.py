@@ -1,9 +1,9 @@
-"""What waits to be written to one peer: joined to one write per turn of the loop, and bounded.
+"""The write buffer of one connection of the bus: bounded, and flushed in one write at the end of a turn of the loop.
 
-Owns: the queue, how much room publishes have in it, and what becomes of it when the peer reads slowly or not at all.
-Not here: frames, and who is told of what was dropped (bus.local.link, bus.redis.connection).
-Fails: a publish that does not fit is dropped by the subclass, which sets `gap`; what else piles up to twice the limit
-ends in `_overflown`.
+Owns: the queue, how much of it publishes may fill, and when it is written.
+Elsewhere: framing, and telling somebody of a dropped publish (bus.local.link, bus.redis.connection).
+Fails: a publish that does not fit is dropped by the subclass, which sets `gap`. Control data is never dropped: once
+twice the limit has piled up because the other end does not read, `_on_overflow` is called.
 """
 
 from __future__ import annotations
@@ -13,54 +13,67 @@ from typing import cast
 
 
 class WriteBuffer(asyncio.Protocol):
-    """gap: a publish was dropped, and the peer has not been told yet. _room: what publishes may take, together with
-    what the transport still holds; they do it themselves, for each call costs."""
+    """The sending half of a connection. Subclasses queue publishes themselves, for every call costs: they append to
+    `_queue`, add to `_bytes`, call `_schedule_flush` unless `_flush_scheduled`, and compare with `_room` first."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._queue: list[bytes] = []
         self._bytes = 0
-        self._limit = self._room = limit_bytes
-        self._armed = False
+        """The sum of the sizes in `_queue`."""
+        self._limit = limit_bytes
+        """How much publishes may fill, here and in the transport together."""
+        self._room = limit_bytes
+        """What `_bytes` may grow to with one more publish: the limit less what the transport has not sent yet. Below
+        zero once the connection is lost."""
+        self._flush_scheduled = False
         self._paused = False
+        """The transport has asked not to be given more."""
         self._transport: asyncio.WriteTransport | None = None
         self.gap = False
+        """A publish was dropped and the other end has not been told yet. All publishes are dropped until it is, so
+        that what arrives has one hole."""
 
-    def control(self, data: bytes) -> None:
-        """Never dropped."""
+    @property
+    def queued_bytes(self) -> int:
+        """What waits here and in the transport. For tests and diagnosis."""
+        return self._bytes + (self._transport.get_write_buffer_size() if self._transport is not None else 0)
+
+    def send_control(self, data: bytes) -> None:
+        """Queue data that must not be dropped."""
         self._queue.append(data)
         self._bytes += len(data)
-        if not self._armed:
-            self._arm()
+        if not self._flush_scheduled:
+            self._schedule_flush()
 
-    def _arm(self) -> None:
-        self._armed = True
+    def _schedule_flush(self) -> None:
+        self._flush_scheduled = True
         self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        self._armed = False
+        self._flush_scheduled = False
         if self._transport is None or self._transport.is_closing():
-            self._take()
+            self._take_queue()
         elif not self._paused:
             self._write(self._transport)
         elif self._bytes > 2 * self._limit:
-            self._overflown()
+            self._on_overflow()
 
-    def _take(self) -> bytes:
+    def _take_queue(self) -> bytes:
         data = b"".join(self._queue)
         self._queue.clear()
         self._bytes = 0
         return data
 
     def _write(self, transport: asyncio.WriteTransport) -> None:
-        """All of the queue, and what is due after a gap."""
+        """Write the whole queue, and what has to follow a gap."""
         raise NotImplementedError
 
-    def _overflown(self) -> None:
-        """The peer does not read, and what may not be dropped piles up."""
+    def _on_overflow(self) -> None:
+        """The other end does not read, and data that may not be dropped piles up: give the connection up."""
         raise NotImplementedError
 
-    # ------------------------------------------------------------ the transport's calls
+    # ------------------------------------------------------------ called by the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's are not subclasses

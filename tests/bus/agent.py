@@ -19,7 +19,7 @@ import uvloop
 
 from chatd.bus.contract import Bus, Topic
 from chatd.bus.local.bus import LocalBus
-from chatd.bus.local.peer import Limits
+from chatd.bus.local.peer import LocalLimits
 from chatd.bus.redis.bus import RedisBus
 
 # One line for each twin of the bus; the arguments come from the twin's `Place`.
@@ -28,7 +28,7 @@ KINDS = {
         Path(directory, "bus"),
         Path(directory, "claims"),
         slot,
-        Limits(ping_s=float(ping_s), silent_s=float(silent_s), queue_bytes=int(queue_bytes)),
+        LocalLimits(ping_s=float(ping_s), silent_s=float(silent_s), queue_bytes=int(queue_bytes)),
     ),
     "redis": lambda slot, url, prefix, lease_s: RedisBus(url, prefix, float(lease_s), slot),
 }

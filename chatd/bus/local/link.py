@@ -1,101 +1,72 @@
-"""A one-way connection between two workers of a host: the connector sends, the other end reads.
+"""Links: one-way connections between two workers of a host. The connecting end sends, the other end reads.
 
-Owns: the frames, and cutting a stream back into them.
-Not here: the queue of what is to be sent (bus.write_buffer); who the peers are, subscriptions, when a gap is told
-(bus.local.bus).
-Fails: a publish that does not fit in the queue is dropped, and a GAP frame follows once the queue has drained.
-A control frame is never dropped: where even those pile up, the link is cut and made anew when the peer is back.
-
-A frame is HEADER (length of the body, kind, one number) and a body. Both ends are the same program on the
-same host, so byte order and struct layout are the machine's.
+Owns: the sending and the reading end, and the listening socket.
+Elsewhere: the frames (bus.local.frames); the queue (bus.write_buffer); who the peers are and what frames mean
+(bus.local.peers).
+Fails: a publish that does not fit in the queue is dropped, and a GAP frame follows when the queue has drained. A
+control frame is never dropped: if even those pile up, the link is cut, and made anew later. A peer that sends nonsense
+is refused: its link is closed and an error logged.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 import socket
-import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from chatd import log
-from chatd.bus.contract import Topic
+from chatd.bus.contract import OnMessage
+from chatd.bus.local.frames import HEADER, MAX_BODY_BYTES, FrameKind, frame
 from chatd.bus.write_buffer import WriteBuffer
 
-HEADER = struct.Struct("=IBq")
-MAX_BODY_BYTES = 16 * 1024 * 1024
-TOPICS_PER_FRAME = 8192
-VERSION = 1
+_PUBLISH = int(FrameKind.PUBLISH)
+_GAP = frame(FrameKind.GAP, 0)
 
 logger = log.get()
 
 
-class Kind(enum.IntEnum):
-    """number and body of each frame."""
+class OutgoingLink(WriteBuffer):
+    """The sending end. on_lost is called once, from the loop, when the link has ended for any reason."""
 
-    HELLO = 1  # VERSION; the sender's name. First on every link
-    SUBSCRIBE = 2  # batch, or 0 where more follow; topics, 8 bytes each
-    SYNCED = 3  # batch; nothing. The whole set has been sent
-    UNSUBSCRIBE = 4  # 0; topics
-    CONFIRM = 5  # batch; nothing. Every subscription up to batch is in force here
-    CONFIRM_LATE = 6  # as CONFIRM, and publishes may have started before it was in force
-    PUBLISH = 7  # topic; data
-    PING = 8  # 0; nothing
-    GAP = 9  # 0; nothing. Publishes were dropped before this frame
-    BYE = 10  # 0; nothing. The sender leaves, and everything it published came before
-
-
-_PUBLISH = int(Kind.PUBLISH)
-
-
-def frame(kind: int, number: int, body: bytes = b"") -> bytes:
-    return HEADER.pack(len(body), kind, number) + body
-
-
-_GAP = frame(Kind.GAP, 0)
-
-
-class Link(WriteBuffer):
-    """The sending end. Frames of one loop turn leave in one write."""
-
-    def __init__(self, limit_bytes: int, on_lost: Callable[[Link], None]) -> None:
+    def __init__(self, limit_bytes: int, on_lost: Callable[[OutgoingLink], None]) -> None:
         super().__init__(min(limit_bytes, MAX_BODY_BYTES))
         self._on_lost = on_lost
         self._lost: asyncio.Future[None] = self._loop.create_future()
 
-    def publish(self, data: bytes) -> None:
-        """Queue a PUBLISH frame, or drop it: the first one dropped drops all until the queue has drained,
-        so that what the peer sees has one hole, and the GAP is at its place."""
-        size = len(data)
+    def publish(self, framed: bytes) -> None:
+        """Queue a PUBLISH frame, or drop it. After the first one dropped all are, until the queue has drained: the peer
+        sees one hole, and the GAP frame stands in its place."""
+        size = len(framed)
         if self.gap or self._bytes + size > self._room:
             self.gap = True
         else:
-            self._queue.append(data)
+            self._queue.append(framed)
             self._bytes += size
-        if not self._armed:
-            self._arm()
+        if not self._flush_scheduled:
+            self._schedule_flush()
 
     def _write(self, transport: asyncio.WriteTransport, last: bytes = b"") -> None:
         if self.gap:
             self.gap = False
             self._queue.append(_GAP)
         self._queue.append(last)
-        if data := self._take():
+        if data := self._take_queue():
             transport.write(data)
 
-    def _overflown(self) -> None:
+    def _on_overflow(self) -> None:
         self.abort()
 
-    def leave(self, data: bytes) -> asyncio.Future[None]:
-        """Send what is queued and `data`, then close; done when the kernel has it all. Nothing can follow."""
+    def finish(self, last: bytes) -> asyncio.Future[None]:
+        """Send the queue and `last`, then close. Done when the kernel has everything; nothing can follow."""
         if self._transport is not None and not self._transport.is_closing():
-            self._write(self._transport, data)
+            self._write(self._transport, last)
             self._transport.close()
         return self._lost
 
     def abort(self) -> None:
+        """Close at once, without sending what is queued."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -106,49 +77,52 @@ class Link(WriteBuffer):
         self._on_lost(self)
 
 
-class Reader(Protocol):
-    """What an Inbound calls. All in the order the frames were sent."""
+class LinkListener(Protocol):
+    """What an IncomingLink calls, in the order in which the peer sent. PUBLISH frames have a callback of their own."""
 
-    def began(self, inbound: Inbound) -> None: ...
+    def link_opened(self, link: IncomingLink) -> None: ...
 
-    def deliver(self, topic: Topic, data: bytes) -> None: ...
+    def control_frame(self, link: IncomingLink, kind: int, number: int, body: bytes) -> None: ...
 
-    def heard(self, inbound: Inbound, kind: int, number: int, body: bytes) -> None: ...
-
-    def caught_up(self, inbound: Inbound) -> None:
-        """Every frame of one read was handed over."""
+    def read_done(self, link: IncomingLink) -> None:
+        """All frames of one read from the socket have been handed over."""
         ...
 
-    def ended(self, inbound: Inbound) -> None: ...
+    def link_closed(self, link: IncomingLink) -> None: ...
 
 
-class Inbound(asyncio.Protocol):
-    """The reading end."""
+class IncomingLink(asyncio.Protocol):
+    """The reading end. on_publish gets the topic and data of every PUBLISH frame; it must not raise."""
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    def __init__(self, listener: LinkListener, on_publish: OnMessage) -> None:
+        self._listener = listener
+        self._on_publish = on_publish
         self._rest = bytearray()
+        """The beginning of a frame that is not complete."""
         self._need = 0
+        """How long `_rest` must be before it is worth looking at."""
         self._closed = False
-        self._transport: asyncio.BaseTransport | None = None
+        self.transport: asyncio.Transport | None = None
+        """None before and after the connection."""
 
     def close(self) -> None:
+        """Read no further. link_closed is called on a later turn of the loop."""
         self._closed = True
-        if self._transport is not None:
-            self._transport.close()
+        if self.transport is not None:
+            self.transport.close()
 
     def refuse(self, why: str) -> None:
-        """The peer is not what it should be (a bug, or another version): read no further."""
-        logger.error("bus: a link is refused", why=why)
+        """Close because of what the peer sent: it has a bug, or another version."""
+        logger.error("bus: refused the connection of another worker", why=why)
         self.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-        self._reader.began(self)
+        self.transport = transport  # type: ignore[assignment]  # uvloop's are not subclasses
+        self._listener.link_opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self._reader.ended(self)
+        self.transport = None
+        self._listener.link_closed(self)
 
     def data_received(self, data: bytes) -> None:
         if self._rest:
@@ -158,7 +132,7 @@ class Inbound(asyncio.Protocol):
             data = bytes(self._rest)
             self._rest = bytearray()
         at, end = 0, len(data)
-        deliver = self._reader.deliver
+        on_publish = self._on_publish
         unpack, header = HEADER.unpack_from, HEADER.size
         while end - at >= header:
             size, kind, number = unpack(data, at)
@@ -170,20 +144,20 @@ class Inbound(asyncio.Protocol):
                     return
                 break
             if kind == _PUBLISH:
-                deliver(number, data[start:stop])
+                on_publish(number, data[start:stop])
             else:
-                self._reader.heard(self, kind, number, data[start:stop])
+                self._listener.control_frame(self, kind, number, data[start:stop])
                 if self._closed:
                     return
             at = stop
         if at < end:
             self._rest += memoryview(data)[at:]
             self._need = header if end - at < header else stop - at
-        self._reader.caught_up(self)
+        self._listener.read_done(self)
 
 
 def listen(path: Path) -> socket.socket:
-    """A socket for links to us, which only our user may use."""
+    """A listening socket at `path` that only our user may connect to. Raises OSError."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.setblocking(False)
@@ -194,16 +168,3 @@ def listen(path: Path) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def pack_topics(kind: int, batch: int, topics: Collection[Topic]) -> bytes:
-    """SUBSCRIBE or UNSUBSCRIBE frames for all of topics; the last one carries `batch`."""
-    chosen = list(topics)
-    pieces = [chosen[at : at + TOPICS_PER_FRAME] for at in range(0, len(chosen), TOPICS_PER_FRAME)]
-    return b"".join(
-        frame(kind, batch if piece is pieces[-1] else 0, struct.pack(f"={len(piece)}q", *piece)) for piece in pieces
-    )
-
-
-def unpack_topics(body: bytes) -> tuple[Topic, ...]:
-    return struct.unpack(f"={len(body) // 8}q", body)

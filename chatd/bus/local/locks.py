@@ -1,11 +1,11 @@
-"""Exclusive marks between the processes of one host, freed by the kernel when their holder dies.
+"""Exclusive locks between the processes of one host, released by the kernel when their holder dies.
 
-Owns: a fixed set of files, and one locked byte in one of them for each mark held. A lock belongs to this
-object's open files, so two objects exclude each other even within one process, no other code that happens to
-open the same file can drop a lock (as it can with lockf(3)), and `kill -9` frees all of them.
-Not here: who claims what (core.sessions.session).
-Fails: Unavailable when the files cannot be opened or the kernel has no memory for a lock.
-Cost: 2-3 microseconds a claim with 10,000 held, 15 with 50,000: the kernel walks a list per file.
+Owns: a fixed set of files, and one locked byte in one of them for each lock held (open file description locks,
+fcntl(2)). They belong to the open files of one LocalLocks, so two of them exclude each other even within one process,
+closing the same file elsewhere in the process releases nothing (as it does with lockf(3)), and `kill -9` releases all.
+Elsewhere: what is locked (core.sessions.exclusive).
+Fails: Unavailable if the files cannot be opened or the kernel has no memory for a lock.
+Cost: 2-3 microseconds for a lock with 10,000 held, 15 with 50,000: the kernel walks a list for each file.
 """
 
 from __future__ import annotations
@@ -19,16 +19,22 @@ from pathlib import Path
 from chatd.errors import Unavailable
 
 FILES = 64
-"""Every worker of a host must use the same number: it decides which byte stands for a key."""
+"""How many files. Every worker of a host must use the same number: it decides which byte stands for a key."""
 
-_FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length, pid (0 for these locks)
+_FLOCK = struct.Struct("hhqqi4x")
+"""The kernel's struct flock: type, whence, start, length, pid (0 for these locks)."""
 
 
 class LocalLocks:
     def __init__(self, directory: Path) -> None:
-        """Opens FILES files in `directory`, which is made if missing. Raises Unavailable."""
+        """Open FILES files in `directory`, which is made if it does not exist.
+
+        Raises:
+            Unavailable: they cannot be opened; nothing is left open.
+        """
         self._held: set[int] = set()
         self._files: list[int] = []
+        """Descriptors; empty once closed."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -36,31 +42,35 @@ class LocalLocks:
                 self._files.append(os.open(directory / f"{number:02}", flags, 0o600))
         except OSError as error:
             self.close()
-            raise Unavailable(f"cannot open the claims in {directory}: {error}") from error
+            raise Unavailable(f"cannot open the lock files in {directory}: {error}") from error
 
     def close(self) -> None:
-        """Releases every mark."""
+        """Release every lock. May be called twice."""
         while self._files:
             os.close(self._files.pop())
         self._held.clear()
 
     def take(self, key: int) -> bool:
-        """Raises Unavailable when the kernel cannot say."""
+        """False if somebody else holds the lock of `key`. One held here is granted again.
+
+        Raises:
+            Unavailable: the kernel cannot tell, or these locks are closed.
+        """
         if key in self._held:
             return True
         if not self._files:
-            raise Unavailable("the claims are closed")
+            raise Unavailable("the lock files are closed")
         try:
             self._lock(fcntl.F_WRLCK, key)
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 return False
-            raise Unavailable(f"cannot claim: {error}") from error
+            raise Unavailable(f"cannot lock: {error}") from error
         self._held.add(key)
         return True
 
     def drop(self, key: int) -> None:
-        """A key that is not held is ignored."""
+        """Release the lock of `key`; one that is not held is ignored."""
         if key in self._held:
             self._held.remove(key)
             self._lock(fcntl.F_UNLCK, key)

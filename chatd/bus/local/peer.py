@@ -1,6 +1,6 @@
-"""What the local bus knows about one other worker.
+"""What the local bus knows about one other worker, and the limits that decide about it.
 
-Owns: the Peer record and the times and sizes that decide about it. Read and written by bus.local.bus alone.
+Read and written by bus.local.peers and bus.local.confirmations alone.
 """
 
 from __future__ import annotations
@@ -8,55 +8,70 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from chatd.bus.local.link import Inbound, Link
+from chatd.bus.local.link import IncomingLink, OutgoingLink
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """answer_s: a peer that does not answer for so long is not waited for. silent_s: it hangs."""
-
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalLimits:
     answer_s: float = 1.0
+    """The longest wait for the answer of a peer."""
     ping_s: float = 1.0
+    """How often each peer is sent something, and how often lost links are made anew."""
     silent_s: float = 3.0
+    """A peer from which nothing was read for this long hangs: subscribe() does not wait for it."""
     queue_bytes: int = 8 * 1024 * 1024
+    """How much may wait for one peer before publishes to it are dropped."""
 
 
-@dataclass(slots=True, eq=False)
-class Peer:
-    """`name` is the peer's socket, never used again by a later worker. `bit`: in the routes.
-
-    link: what we send on, while it is up. inbound: what the peer sends on.
-    confirmed: our last batch in force there; abandoned: the last one no longer waited for; -1: none.
-    owed: the peer's batch that we have in force and have not confirmed, or -1; late: say so with it.
-    subscribed: it has told us topics. synced: it has told us all of them.
-    lossy: it must hear of a gap when the link is up again. silent: it sent nothing for Limits.silent_s, so it hangs.
-    connect_failed: the last attempt to connect failed for a reason on this side, such as too many open files.
-    """
+@dataclass(slots=True, eq=False, kw_only=True)
+class LocalPeer:
+    """One other worker. Batches are numbers of subscribe() calls, see bus.local.frames; -1 stands for none."""
 
     name: str
-    bit: int
+    """The name of its socket; no later worker has it."""
     heard_at: float
-    link: Link | None = None
-    inbound: Inbound | None = None
+    """Loop time at which something was last read from it."""
+    bit: int = 0
+    """What stands for it in bus.local.routes."""
+
+    # Our link to it.
+    outgoing: OutgoingLink | None = None
+    """None while there is no link."""
     connecting: asyncio.Task[None] | None = None
+    """The attempt to make a link, while one runs."""
     tried_at: float = float("-inf")
-    confirmed: int = -1
-    abandoned: int = -1
-    owed: int = -1
-    late: bool = False
-    subscribed: bool = False
-    synced: bool = False
-    lossy: bool = False
-    silent: bool = False
+    """Loop time of the last such attempt."""
     connect_failed: bool = False
+    """The last attempt failed for a reason on this side, such as too many open files."""
+    owes_gap: bool = False
+    """It must be told of a gap as soon as there is a link: publishes were lost in between."""
+
+    # Its link to us, and what it told us on it.
+    incoming: IncomingLink | None = None
+    silent: bool = False
+    """Nothing was read from it for LocalLimits.silent_s: it hangs."""
+    subscribed: bool = False
+    """It has told us topics."""
+    synced: bool = False
+    """It has told us all of its topics."""
+    to_confirm: int = -1
+    """Its last batch that is in force here and that we have not confirmed."""
+    confirm_late: bool = False
+    """We may have published before the batch to_confirm was in force; the confirmation will say so."""
+
+    # Our subscriptions there.
+    confirmed: int = -1
+    """Our last batch that it has confirmed."""
+    abandoned: int = -1
+    """Our last batch for whose confirmation we no longer wait. When it comes, there was a gap."""
 
     @property
     def settled(self) -> int:
-        """Our last batch that nobody waits for on this peer's account."""
+        """Our last batch that does not wait for this peer."""
         return max(self.confirmed, self.abandoned)
 
     @property
     def is_reachable(self) -> bool:
         """The bus to this worker works. A worker that hangs is no fault of the bus, even without a link: its queue may
         have overflowed, and its backlog may be full."""
-        return self.link is not None or (self.silent and not self.connect_failed)
+        return self.outgoing is not None or (self.silent and not self.connect_failed)

@@ -1,8 +1,9 @@
 """Which peers are subscribed to which topic.
 
-Owns: topic -> peers, kept as one bit mask per topic, so that 100,000 topics cost a dictionary entry each and
-nothing else: masks of up to eight peers are integers that the interpreter shares. A topic without peers is absent.
-Not here: this worker's own subscriptions, links.
+Owns: topic -> peers, as one bit mask per topic. 100,000 topics cost a dictionary entry each and nothing else, since the
+interpreter shares the small integers that are the masks of up to eight peers. A topic without peers is absent.
+Elsewhere: this worker's own subscriptions (bus.local.bus), links (bus.local.peers).
+Fails: never.
 """
 
 from __future__ import annotations
@@ -16,12 +17,17 @@ P = TypeVar("P")
 
 
 class Routes(Generic[P]):
+    """A peer is known by its bit: a power of two, given by join()."""
+
     __slots__ = ("_fanouts", "_masks", "_peers")
 
     def __init__(self) -> None:
         self._masks: dict[Topic, int] = {}
+        """The bits of the peers that are subscribed to each topic."""
         self._peers: dict[int, P] = {}
+        """The peer of each bit."""
         self._fanouts: dict[int, tuple[P, ...]] = {}
+        """A cache: the peers of each mask that was looked up."""
 
     def __len__(self) -> int:
         return len(self._masks)
@@ -30,12 +36,18 @@ class Routes(Generic[P]):
         return topic in self._masks
 
     def join(self, peer: P) -> int:
-        """The peer's bit, by which the other methods know it. Bits of peers that left are given again."""
+        """The peer's bit. The bits of peers that have left are reused."""
         bit = 1
         while bit in self._peers:
             bit <<= 1
         self._peers[bit] = peer
         return bit
+
+    def clear_all(self) -> None:
+        """Forget every peer and topic."""
+        self._masks = {}
+        self._peers = {}
+        self._fanouts = {}
 
     def leave(self, bit: int) -> None:
         """Forget the peer and its topics."""
@@ -44,7 +56,7 @@ class Routes(Generic[P]):
         self._fanouts.clear()
 
     def clear(self, bit: int) -> None:
-        """Remove the peer from every topic. O(topics); happens when a worker dies."""
+        """Remove the peer from every topic. O(topics): only when a worker dies or its link breaks."""
         self._masks = {topic: left for topic, mask in self._masks.items() if (left := mask & ~bit)}
 
     def add(self, bit: int, topics: Iterable[Topic]) -> None:

@@ -97,8 +97,8 @@ class Connection(WriteBuffer):
         run.count += 1
         self._queue.append(framed)
         self._bytes += size
-        if not self._armed:
-            self._arm()
+        if not self._flush_scheduled:
+            self._schedule_flush()
 
     def ask(self, *arguments: Argument) -> asyncio.Future[Reply]:
         """The answer: raises Unavailable when the connection is lost before it, hiredis.ReplyError for a refusal."""
@@ -118,15 +118,15 @@ class Connection(WriteBuffer):
             return
         self._run = None
         self._pending.append(expected)
-        self.control(data)
+        self.send_control(data)
 
     def _write(self, transport: asyncio.WriteTransport) -> None:
-        transport.write(self._take())
+        transport.write(self._take_queue())
         if self.gap and not self._paused:
             self.gap = False
             self._on_drained()
 
-    def _overflown(self) -> None:
+    def _on_overflow(self) -> None:
         self.drop("too much waits for it")
 
     # ------------------------------------------------------------ being answered

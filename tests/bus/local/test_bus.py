@@ -10,25 +10,24 @@ import socket
 import stat
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from chatd.bus.local.bus import LocalBus
-from chatd.bus.local.link import HEADER, Kind, frame
-from chatd.bus.local.peer import Limits
+from chatd.bus.local.frames import HEADER, FrameKind, frame
+from chatd.bus.local.peer import LocalLimits, LocalPeer
 from chatd.errors import Unavailable
 from tests.bus.contract import BusContract, Stage, play
 from tests.bus.member import Member, eventually
 
-QUICK = Limits(ping_s=0.2, silent_s=0.8)
-SMALL_QUEUE = Limits(ping_s=0.2, silent_s=0.8, queue_bytes=256 * 1024)
-SHORT_QUEUE = Limits(ping_s=0.2, silent_s=0.3, queue_bytes=16 * 1024)
+QUICK = LocalLimits(ping_s=0.2, silent_s=0.8)
+SMALL_QUEUE = LocalLimits(ping_s=0.2, silent_s=0.8, queue_bytes=256 * 1024)
+SHORT_QUEUE = LocalLimits(ping_s=0.2, silent_s=0.3, queue_bytes=16 * 1024)
 FRESH = 1 << 30
 
 
 class LocalPlace:
-    def __init__(self, directory: Path, limits: Limits = QUICK) -> None:
+    def __init__(self, directory: Path, limits: LocalLimits = QUICK) -> None:
         self.directory = directory
         self.limits = limits
         self.arguments = ["local", str(directory), str(limits.ping_s), str(limits.silent_s), str(limits.queue_bytes)]
@@ -43,6 +42,11 @@ class LocalPlace:
 @pytest.fixture
 def place(tmp_path: Path) -> LocalPlace:
     return LocalPlace(tmp_path)
+
+
+def peers_of(member: Member) -> list[LocalPeer]:
+    assert isinstance(member.bus, LocalBus)
+    return list(member.bus.peers)
 
 
 async def until_not_waited_for(member: Member) -> None:
@@ -171,10 +175,10 @@ class TestPeers:
             await b.bus.subscribe([1])
             nonsense = [
                 b"GET / HTTP/1.0\r\n\r\n" * 100,
-                frame(Kind.HELLO, 99, b"9-9-9.sock"),
-                frame(Kind.SUBSCRIBE, 1, bytes(8)),
+                frame(FrameKind.HELLO, 99, b"9-9-9.sock"),
+                frame(FrameKind.SUBSCRIBE, 1, bytes(8)),
                 frame(77, 1),
-                HEADER.pack(1 << 31, Kind.PUBLISH, 1),
+                HEADER.pack(1 << 31, FrameKind.PUBLISH, 1),
             ]
             path = next(path for path in place.sockets() if path.name.startswith("2-"))
             for data in nonsense:
@@ -250,20 +254,20 @@ class TestConfirmation:
 
 
 class TestBrokenLinks:
-    """A link cut while both ends live. Nothing in the contract can do that, so these look inside."""
+    """A link is cut while both ends live."""
 
     @staticmethod
-    def peer_of(member: Member) -> Any:
-        (peer,) = member.bus._peers.values()  # type: ignore[attr-defined]
+    def peer_of(member: Member) -> LocalPeer:
+        (peer,) = peers_of(member)
         return peer
 
     async def cut(self, sender: Member, receiver: Member) -> None:
         """Both ends know, and the next tick makes the link anew: one that is lost soon after it was tried waits."""
         peer = self.peer_of(sender)
         peer.tried_at = asyncio.get_running_loop().time()
-        peer.link.abort()
-        await eventually(lambda: self.peer_of(receiver).inbound is None)
-        assert peer.link is None
+        peer.outgoing.abort()
+        await eventually(lambda: self.peer_of(receiver).incoming is None)
+        assert peer.outgoing is None
 
     @pytest.mark.parametrize("end", ["sender", "receiver"])
     def test_is_made_anew_and_told_as_a_gap(self, place: LocalPlace, end: str) -> None:
@@ -275,9 +279,9 @@ class TestBrokenLinks:
             for round_number in range(3):
                 gaps = b.gaps
                 if end == "sender":
-                    self.peer_of(a).link.abort()
+                    self.peer_of(a).outgoing.abort()
                 else:
-                    self.peer_of(b).inbound.close()
+                    self.peer_of(b).incoming.close()
                 # The side that listens learns of it; what is published meanwhile is lost.
                 await b.until_gap(gaps)
                 await eventually(lambda: a.bus.healthy and b.bus.healthy and self.peer_of(b).synced)
@@ -299,7 +303,7 @@ class TestBrokenLinks:
             await self.cut(a, b)
             gaps = b.gaps
             a.bus.publish(2, b"lost")
-            await eventually(lambda: self.peer_of(a).link is not None)
+            await eventually(lambda: self.peer_of(a).outgoing is not None)
             a.bus.publish(2, b"heard, or a gap after it")
             await b.until_gap(gaps)
             await b.bus.subscribe([3])
@@ -338,12 +342,12 @@ class TestBrokenLinks:
             a, b = await stage.member(), await stage.agent()
             await a.bus.subscribe([1])
             await eventually(lambda: self.peer_of(a).synced)
-            transport = self.peer_of(a).inbound._transport
+            transport = self.peer_of(a).incoming.transport
             transport.pause_reading()
             await b.call("publish", [(1, "last words")])
             await b.call("elsewhere", 1)  # a turn later: they have left
             await b.kill()
-            await eventually(lambda: not a.bus._peers)  # type: ignore[attr-defined]
+            await eventually(lambda: not a.bus.other_workers())
             assert (a.received, a.gaps) == ([], 0)
             transport.resume_reading()
             await a.until_gap()
@@ -383,10 +387,10 @@ class TestOverflow:
             a, b = await stage.member(), await stage.agent()
             b.stop()
             await until_not_waited_for(a)
-            (peer,) = a.bus._peers.values()  # type: ignore[attr-defined]
-            first_link = peer.link
+            (peer,) = peers_of(a)
+            first_link = peer.outgoing
             await overflow(a)
-            await eventually(lambda: peer.link is not first_link)
+            await eventually(lambda: peer.outgoing is not first_link)
             b.go_on()
             await a.until_gap()
             await eventually(lambda: a.bus.healthy)
