@@ -21,7 +21,8 @@ from chatd.client.commands import AskPassword, Commands
 from chatd.client.connection import ServerAddress, parse_address
 from chatd.client.memory import Memory, open_memory
 from chatd.client.screen import PipedInput, PlainScreen, Screen, ScreenGone
-from chatd.client.session import ClientSession, Timing, Unreachable
+from chatd.client.session import ClientSession, Unreachable
+from chatd.client.timing import Timing
 
 OK, NO_LOGIN, USAGE, NOT_DELIVERED = 0, 1, 2, 3
 

@@ -1,6 +1,6 @@
-"""One TCP connection to the server: frames in, bytes out; and how long to wait before the next one.
+"""One TCP connection to the server: frames in, bytes out.
 
-Owns: the socket and its options, splitting on NUL, the pause between attempts.
+Owns: the socket and its options, splitting on NUL.
 Not here: what a frame means (frames), when to connect again (session).
 Fails: OSError from open and frames; the connection is then of no further use.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import socket
 from collections.abc import AsyncIterator
 
@@ -39,24 +38,6 @@ def parse_address(text: str) -> ServerAddress:
     if not colon or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port[:6]) < 65536:
         raise ValueError(f"{text!r} is not HOST:PORT")
     return ServerAddress(host, int(port))
-
-
-class Backoff:
-    """Pauses of first_s, twice as long each time up to most_s, each shortened by up to half at random, so that
-    the clients of a server that was restarted do not all come at once."""
-
-    def __init__(self, first_s: float, most_s: float) -> None:
-        self._first_s = first_s
-        self._most_s = most_s
-        self._next_s = first_s
-
-    def next_s(self) -> float:
-        pause_s = self._next_s
-        self._next_s = min(self._next_s * 2, self._most_s)
-        return pause_s * random.uniform(0.5, 1.0)
-
-    def reset(self) -> None:
-        self._next_s = self._first_s
 
 
 class ServerConnection:

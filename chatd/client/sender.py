@@ -12,10 +12,10 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from chatd.client.connection import Backoff
 from chatd.client.frames import Destination, ErrorAnswer, PendingMessage
 from chatd.client.memory import Memory, Notice
 from chatd.client.outbox import Outbox
+from chatd.client.timing import Backoff
 from chatd.errors import MEANINGS
 
 Transmit = Callable[[PendingMessage], None]

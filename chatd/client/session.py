@@ -19,12 +19,13 @@ from typing import NoReturn
 import msgspec
 
 from chatd.client import frames
-from chatd.client.connection import Backoff, ServerAddress, ServerConnection
+from chatd.client.connection import ServerAddress, ServerConnection
 from chatd.client.contacts import Contacts
 from chatd.client.frames import Destination, Event, Msg, PendingMessage, User
 from chatd.client.memory import Memory
 from chatd.client.screen import Screen
 from chatd.client.sender import NotDone, Sender, is_temporary
+from chatd.client.timing import Backoff, Timing
 from chatd.errors import MEANINGS, ErrorCode
 
 ALREADY_LOGGED_IN = 2
@@ -33,25 +34,6 @@ ALREADY_LOGGED_IN = 2
 
 UNREADABLE = (ErrorCode.TOO_LONG, ErrorCode.INVALID_PACKET)
 """What the server says of a frame before it closes the connection."""
-
-
-class Timing(msgspec.Struct, frozen=True):
-    """Every wait, in seconds."""
-
-    connect_s: float = 5.0
-    answer_s: float = 15.0
-    backoff_first_s: float = 0.2
-    backoff_most_s: float = 15.0
-    steady_s: float = 2.0
-    """A connection that lasted this long after its login was a good one: the next pause is the first again."""
-    settle_s: float = 10.0
-    """The longest wait for a next acknowledgement before leaving."""
-    linger_s: float = 2.0
-    """The longest wait for the server to close after we said that nothing more comes."""
-    taken_s: float = 2.0
-    """How long a login is repeated that is refused because the last connection is still thought to be there."""
-    doubt_s: float = 5.0
-    """A request that this wire does not acknowledge, sent this short before a connection broke, may be lost."""
 
 
 class NotLoggedIn(NotDone):

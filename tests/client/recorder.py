@@ -12,7 +12,8 @@ from chatd.client.connection import ServerAddress
 from chatd.client.frames import Chat
 from chatd.client.memory import open_memory
 from chatd.client.screen import origin
-from chatd.client.session import ClientSession, Timing
+from chatd.client.session import ClientSession
+from chatd.client.timing import Timing
 
 from .small_server import SmallServer
 

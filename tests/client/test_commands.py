@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from chatd.client.commands import COMMANDS, ParsedLine, Usage, understand
-from chatd.client.connection import Backoff, ServerAddress, parse_address
+from chatd.client.connection import ServerAddress, parse_address
 from chatd.client.screen import clean
+from chatd.client.timing import Backoff
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,47 @@
+"""How long the client waits: every limit of time, and the pauses between attempts.
+
+Owns: Timing and Backoff. No clock is read here. Fails: never.
+"""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """Every wait, in seconds."""
+
+    connect_s: float = 5.0
+    answer_s: float = 15.0
+    backoff_first_s: float = 0.2
+    backoff_most_s: float = 15.0
+    steady_s: float = 2.0
+    """A connection that lasted this long after its login was a good one: the next pause is the first again."""
+    settle_s: float = 10.0
+    """The longest wait for a next acknowledgement before leaving."""
+    linger_s: float = 2.0
+    """The longest wait for the server to close after we said that nothing more comes."""
+    taken_s: float = 2.0
+    """How long a login is repeated that is refused because the last connection is still thought to be there."""
+    doubt_s: float = 5.0
+    """A request that this wire does not acknowledge, sent this short before a connection broke, may be lost."""
+
+
+class Backoff:
+    """Pauses of first_s, twice as long each time up to most_s, each shortened by up to half at random, so that
+    the clients of a server that was restarted do not all come at once."""
+
+    def __init__(self, first_s: float, most_s: float) -> None:
+        self._first_s = first_s
+        self._most_s = most_s
+        self._next_s = first_s
+
+    def next_s(self) -> float:
+        pause_s = self._next_s
+        self._next_s = min(self._next_s * 2, self._most_s)
+        return pause_s * random.uniform(0.5, 1.0)
+
+    def reset(self) -> None:
+        self._next_s = self._first_s
