@@ -42,7 +42,7 @@ from chatd.protocol import (
     SendMessage,
     WireTraits,
 )
-from chatd.wire.chatserver import encode as text
+from chatd.wire.chatserver import encode
 from chatd.wire.json_stream import ObjectSplitter, as_int, as_str, check_utf8, fields_of, over
 
 COMPATIBLE_FRAME_BYTES = 1023
@@ -53,13 +53,13 @@ MAX_READ_BYTES = 65536
 _Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 
-class _Request(Protocol):
+class _ClientFrame(Protocol):
     """A frame with its fields. `command` checks what types cannot say."""
 
     def command(self, body_bytes: int, fp_bytes: int) -> Command: ...
 
 
-class _Login(Struct, gc=False, tag_field="msgid", tag=text.LOGIN):
+class _LoginFrame(Struct, gc=False, tag_field="msgid", tag=encode.LOGIN):
     password: str
     id: _Id | None = None
     name: str | None = None
@@ -71,18 +71,18 @@ class _Login(Struct, gc=False, tag_field="msgid", tag=text.LOGIN):
             # No account has a number below 1; 0 would mean "by name".
             return Login("", self.id if self.id > 0 else -1, self.password, 0, streaming)
         if not self.name:
-            return Malformed(ErrorCode.BAD_FIELD, "id or name is missing", text.LOGIN)
+            return Malformed(ErrorCode.BAD_FIELD, "id or name is missing", encode.LOGIN)
         return Login(self.name, 0, self.password, 0, streaming)
 
 
-class _Logout(Struct, gc=False, tag_field="msgid", tag=text.LOGOUT):
+class _LogoutFrame(Struct, gc=False, tag_field="msgid", tag=encode.LOGOUT):
     id: _Id | None = None
 
     def command(self, body_bytes: int, fp_bytes: int) -> Command:
         return Logout(self.id)
 
 
-class _Register(Struct, gc=False, tag_field="msgid", tag=text.REGISTER):
+class _RegisterFrame(Struct, gc=False, tag_field="msgid", tag=encode.REGISTER):
     name: str
     password: str
 
@@ -90,7 +90,7 @@ class _Register(Struct, gc=False, tag_field="msgid", tag=text.REGISTER):
         return Register(self.name, self.password)
 
 
-class _OneChat(Struct, gc=False, tag_field="msgid", tag=text.ONE_CHAT):
+class _OneChatFrame(Struct, gc=False, tag_field="msgid", tag=encode.ONE_CHAT):
     msg: str
     id: _Id | None = None
     toid: _Id | None = None
@@ -102,17 +102,17 @@ class _OneChat(Struct, gc=False, tag_field="msgid", tag=text.ONE_CHAT):
         name = self.toname or ""
         to = self.toid
         if over(self.msg, body_bytes) or over(fp, fp_bytes):
-            return _too_long(text.ONE_CHAT, fp)
+            return _too_long(encode.ONE_CHAT, fp)
         if to is None and not name:
-            return Malformed(ErrorCode.BAD_FIELD, "toid or toname is missing", text.ONE_CHAT, fp)
+            return Malformed(ErrorCode.BAD_FIELD, "toid or toname is missing", encode.ONE_CHAT, fp)
         if to is not None and to <= 0:
-            return Malformed(ErrorCode.UNKNOWN_RECIPIENT, "no such user", text.ONE_CHAT, fp)
+            return Malformed(ErrorCode.UNKNOWN_RECIPIENT, "no such user", encode.ONE_CHAT, fp)
         if to is None:
             return SendMessage(name, 0, 0, self.msg, fp, True, -1, self.id)
         return SendMessage("", to, 0, self.msg, fp, True, -1, self.id)
 
 
-class _GroupChat(Struct, gc=False, tag_field="msgid", tag=text.GROUP_CHAT):
+class _GroupChatFrame(Struct, gc=False, tag_field="msgid", tag=encode.GROUP_CHAT):
     groupid: _Id
     msg: str
     id: _Id | None = None
@@ -121,78 +121,88 @@ class _GroupChat(Struct, gc=False, tag_field="msgid", tag=text.GROUP_CHAT):
     def command(self, body_bytes: int, fp_bytes: int) -> Command:
         fp = self.fp or ""
         if over(self.msg, body_bytes) or over(fp, fp_bytes):
-            return _too_long(text.GROUP_CHAT, fp)
+            return _too_long(encode.GROUP_CHAT, fp)
         if self.groupid <= 0:
-            return Malformed(ErrorCode.UNKNOWN_GROUP, "no such group", text.GROUP_CHAT, fp)
+            return Malformed(ErrorCode.UNKNOWN_GROUP, "no such group", encode.GROUP_CHAT, fp)
         return SendMessage("", 0, self.groupid, self.msg, fp, True, -1, self.id)
 
 
-class _AddFriend(Struct, gc=False, tag_field="msgid", tag=text.ADD_FRIEND_REQ):
+class _AddFriendFrame(Struct, gc=False, tag_field="msgid", tag=encode.ADD_FRIEND_REQ):
     friendid: _Id
     id: _Id | None = None
 
     def command(self, body_bytes: int, fp_bytes: int) -> Command:
         if self.friendid <= 0:
-            return Malformed(ErrorCode.UNKNOWN_RECIPIENT, "no such user", text.ADD_FRIEND_REQ)
+            return Malformed(ErrorCode.UNKNOWN_RECIPIENT, "no such user", encode.ADD_FRIEND_REQ)
         return AddFriend(self.friendid, self.id)
 
 
-class _AnswerFriend(Struct, gc=False, tag_field="msgid", tag=text.ADD_FRIEND_ACK):
+class _AnswerFriendFrame(Struct, gc=False, tag_field="msgid", tag=encode.ADD_FRIEND_ACK):
     friendid: _Id
     flag: bool
     id: _Id | None = None
 
     def command(self, body_bytes: int, fp_bytes: int) -> Command:
         if self.friendid <= 0:
-            return Malformed(ErrorCode.UNKNOWN_RECIPIENT, "no such user", text.ADD_FRIEND_ACK)
+            return Malformed(ErrorCode.UNKNOWN_RECIPIENT, "no such user", encode.ADD_FRIEND_ACK)
         return AnswerFriend(self.friendid, self.flag, self.id)
 
 
-class _CreateGroup(Struct, gc=False, tag_field="msgid", tag=text.CREATE_GROUP):
+class _CreateGroupFrame(Struct, gc=False, tag_field="msgid", tag=encode.CREATE_GROUP):
     groupname: str
     groupdesc: str
     id: _Id | None = None
 
     def command(self, body_bytes: int, fp_bytes: int) -> Command:
         if over(self.groupname, body_bytes) or over(self.groupdesc, body_bytes):
-            return _too_long(text.CREATE_GROUP, "")
+            return _too_long(encode.CREATE_GROUP, "")
         return CreateGroup(self.groupname, self.groupdesc, self.id)
 
 
-class _JoinGroup(Struct, gc=False, tag_field="msgid", tag=text.JOIN_GROUP):
+class _JoinGroupFrame(Struct, gc=False, tag_field="msgid", tag=encode.JOIN_GROUP):
     groupid: _Id
     id: _Id | None = None
 
     def command(self, body_bytes: int, fp_bytes: int) -> Command:
         if self.groupid <= 0:
-            return Malformed(ErrorCode.UNKNOWN_GROUP, "no such group", text.JOIN_GROUP)
+            return Malformed(ErrorCode.UNKNOWN_GROUP, "no such group", encode.JOIN_GROUP)
         return JoinGroup(self.groupid, self.id)
 
 
-_Frame = _Login | _Logout | _Register | _OneChat | _GroupChat | _AddFriend | _AnswerFriend | _CreateGroup | _JoinGroup
+_AnyFrame = (
+    _LoginFrame
+    | _LogoutFrame
+    | _RegisterFrame
+    | _OneChatFrame
+    | _GroupChatFrame
+    | _AddFriendFrame
+    | _AnswerFriendFrame
+    | _CreateGroupFrame
+    | _JoinGroupFrame
+)
 _READABLE = frozenset(
     (
-        text.LOGIN,
-        text.LOGOUT,
-        text.REGISTER,
-        text.ONE_CHAT,
-        text.ADD_FRIEND_REQ,
-        text.ADD_FRIEND_ACK,
-        text.CREATE_GROUP,
-        text.JOIN_GROUP,
-        text.GROUP_CHAT,
+        encode.LOGIN,
+        encode.LOGOUT,
+        encode.REGISTER,
+        encode.ONE_CHAT,
+        encode.ADD_FRIEND_REQ,
+        encode.ADD_FRIEND_ACK,
+        encode.CREATE_GROUP,
+        encode.JOIN_GROUP,
+        encode.GROUP_CHAT,
     )
 )
-_decode: Callable[[bytes], _Request] = msgspec.json.Decoder(_Frame).decode
+_decode: Callable[[bytes], _ClientFrame] = msgspec.json.Decoder(_AnyFrame).decode
 
 _MSGID: dict[type, int] = {
-    Login: text.LOGIN,
-    Logout: text.LOGOUT,
-    Register: text.REGISTER,
-    AddFriend: text.ADD_FRIEND_REQ,
-    AnswerFriend: text.ADD_FRIEND_ACK,
-    CreateGroup: text.CREATE_GROUP,
-    JoinGroup: text.JOIN_GROUP,
+    Login: encode.LOGIN,
+    Logout: encode.LOGOUT,
+    Register: encode.REGISTER,
+    AddFriend: encode.ADD_FRIEND_REQ,
+    AnswerFriend: encode.ADD_FRIEND_ACK,
+    CreateGroup: encode.CREATE_GROUP,
+    JoinGroup: encode.JOIN_GROUP,
 }
 
 
@@ -273,54 +283,54 @@ class ChatserverCodec:
             case Failed():
                 return self._failed(event)
             case Registered():
-                return text.frame({"msgid": text.REGISTER_ACK, "errno": 0, "id": event.user.id})
+                return encode.frame({"msgid": encode.REGISTER_ACK, "errno": 0, "id": event.user.id})
             case FriendRequested():
-                return text.friend_request(event.request, self._write_limit, self._streaming)
+                return encode.friend_request(event.request, self._write_limit, self._streaming)
             case FriendAnswered():
-                return text.friend_answer(event, self._write_limit, self._streaming)
+                return encode.friend_answer(event, self._write_limit, self._streaming)
             case GroupReady():
-                return text.group_ack(event.group, self._write_limit)
+                return encode.group_ack(event.group, self._write_limit)
             case Kicked():
                 code = ErrorCode.NOT_ALLOWED if event.by_admin else ErrorCode.ALREADY_LOGGED_IN
                 why = Disconnect.KICKED_BY_ADMIN if event.by_admin else Disconnect.KICKED_DUPLICATE
-                return text.error(code, event.reason or why.text, 0, "", self._write_limit)
+                return encode.error(code, event.reason or why.text, 0, "", self._write_limit)
         return b""
 
     def encode_login(self, event: LoginAccepted) -> tuple[bytes, int]:
         """Changes the mode to what the last LOGIN asked for, so pace_ms may change."""
         self._streaming = self._wants_streaming
         self.pace_ms = 0 if self._streaming else self._pace_ms
-        return text.login_ack(event, self._write_limit, self._streaming)
+        return encode.login_ack(event, self._write_limit, self._streaming)
 
     def _deliver(self, event: Deliver) -> bytes:
         limit, streaming = self._write_limit, self._streaming
         key = f"chatserver nul {limit}" if streaming else "chatserver"
         frame = event.frames.get(key)
         if frame is None:
-            frame = event.frames[key] = text.chat(event.message, limit, streaming)
+            frame = event.frames[key] = encode.chat(event.message, limit, streaming)
         return frame
 
     def _accepted(self, event: Accepted) -> bytes:
         if not self._streaming or not event.command.fp:
             return b""
-        time = text.time_text(event.sent_at_ms)
-        return text.frame({"msgid": text.ACK, "fp": event.command.fp, "seq": event.seq, "time": time})
+        time = encode.time_text(event.sent_at_ms)
+        return encode.frame({"msgid": encode.ACK, "fp": event.command.fp, "seq": event.seq, "time": time})
 
     def _failed(self, event: Failed) -> bytes:
         command, limit = event.command, self._write_limit
         if isinstance(command, Login):
             errno = 2 if event.code == ErrorCode.ALREADY_LOGGED_IN else 1
-            return text.login_refused(errno, event.text, limit)
+            return encode.login_refused(errno, event.text, limit)
         if isinstance(command, Register):
-            return text.register_refused(event.text, limit)
+            return encode.register_refused(event.text, limit)
         if isinstance(command, SendMessage):
-            ref = text.GROUP_CHAT if command.to_group else text.ONE_CHAT
+            ref = encode.GROUP_CHAT if command.to_group else encode.ONE_CHAT
         elif isinstance(command, Malformed):
             ref = command.ref
         else:
             ref = _MSGID.get(type(command), event.ref)
         fp = getattr(command, "fp", "")[: self._fp_bytes] if self._streaming else ""
-        return text.error(event.code, event.text, ref, fp, limit)
+        return encode.error(event.code, event.text, ref, fp, limit)
 
 
 def _too_long(msgid: int, fp: str) -> Malformed:

@@ -27,7 +27,7 @@ _LEAST_ENTRY_BYTES = 32
 _encode = msgspec.json.Encoder().encode
 
 
-class OneChat(Struct, gc=False, frozen=True, omit_defaults=True):
+class OneChatFrame(Struct, gc=False, frozen=True, omit_defaults=True):
     """conv, seq and fp: streaming mode only. A client that has seen (conv, seq) is given it again and drops it."""
 
     msgid: int
@@ -41,7 +41,7 @@ class OneChat(Struct, gc=False, frozen=True, omit_defaults=True):
     fp: str = ""
 
 
-class GroupChat(Struct, gc=False, frozen=True, omit_defaults=True):
+class GroupChatFrame(Struct, gc=False, frozen=True, omit_defaults=True):
     msgid: int
     id: int
     name: str
@@ -72,8 +72,8 @@ def chat_json(message: Message, text: str, streaming: bool) -> bytes:
     conversation, seq, fp = (message.conversation, message.seq, message.fp) if streaming else (0, 0, "")
     sender, name, time = message.sender_id, message.sender_name, time_text(message.sent_at_ms)
     if message.group_id:
-        return _encode(GroupChat(GROUP_CHAT, sender, name, message.group_id, text, time, conversation, seq, fp))
-    return _encode(OneChat(ONE_CHAT, sender, name, message.to_id, text, time, conversation, seq, fp))
+        return _encode(GroupChatFrame(GROUP_CHAT, sender, name, message.group_id, text, time, conversation, seq, fp))
+    return _encode(OneChatFrame(ONE_CHAT, sender, name, message.to_id, text, time, conversation, seq, fp))
 
 
 def chat(message: Message, limit: int, streaming: bool) -> bytes:
@@ -131,7 +131,7 @@ def _fitted(content: Callable[[str], object], text: str, limit: int) -> bytes:
 # ---------------------------------------------------------------- LOGIN_ACK
 
 
-class _LoginAck:
+class _LoginAckBuilder:
     """A LOGIN_ACK that grows within `limit`. The arrays hold JSON strings, quoted and escaped."""
 
     def __init__(self, user: User, limit: int) -> None:
@@ -199,7 +199,7 @@ def login_ack(event: LoginAccepted, limit: int, streaming: bool) -> tuple[bytes,
     What does not fit is left out in this order: waiting messages, members of groups, groups, friends, friend
     requests. Cost: linear in what the event holds, and in `limit` where nothing more fits.
     """
-    ack = _LoginAck(event.user, limit)
+    ack = _LoginAckBuilder(event.user, limit)
     ack.add_all("offlinemsg", (_request(each, streaming) for each in event.requests))
     ack.add_all("friends", map(_friend, event.friends))
     ack.add_groups(event.groups)
