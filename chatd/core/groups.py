@@ -23,7 +23,7 @@ from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import Group, GroupId, Role, User, UserId
 from chatd.protocol import CreateGroup, GroupReady, JoinGroup
-from chatd.store.contract import Left, Tables
+from chatd.store.contract import Joined, Left, Tables
 
 _DESCRIPTION_CHARS = 200
 _RETRY_S = 1.0
@@ -50,8 +50,8 @@ class Groups:
         session.peer.push(GroupReady(group, True))
 
     async def join(self, session: Session, command: JoinGroup) -> None:
-        group, _ = await self.joining(session.user, command.group_id).apply(self._store)
-        session.peer.push(GroupReady(group, False))
+        joined = await self.joining(session.user, command.group_id).apply(self._store)
+        session.peer.push(GroupReady(joined.group, False))
 
     # ---------------------------------------------------------------- changes
 
@@ -64,18 +64,14 @@ class Groups:
 
         return Change(write, lambda group: self._entered(user, group))
 
-    def joining(self, user: User, group_id: GroupId) -> Change[tuple[Group, bool]]:
-        """Gives the group and whether the user is new in it."""
+    def joining(self, user: User, group_id: GroupId) -> Change[Joined]:
         limits, now_ms = self._config().limits, time.time_ns() // 1_000_000
 
-        def write(tables: Tables) -> tuple[Group, bool]:
-            known = group_id in tables.groups.ids_of(user.id)
-            group = tables.groups.join(user.id, group_id, limits.group_members, limits.groups_per_user, now_ms)
-            return group, not known
+        def write(tables: Tables) -> Joined:
+            return tables.groups.join(user.id, group_id, limits.group_members, limits.groups_per_user, now_ms)
 
-        def after(result: tuple[Group, bool]) -> Awaitable[None]:
-            group, fresh = result
-            return self._entered(user, group, tell=fresh)
+        def after(joined: Joined) -> Awaitable[None]:
+            return self._entered(user, joined.group, tell=joined.fresh)
 
         return Change(write, after)
 

@@ -12,6 +12,7 @@ from chatd.importer.people import People
 from chatd.importer.report import Report
 from chatd.importer.source import OldTables
 from chatd.model import Role
+from chatd.store.contract import FIRST_VERSION
 from chatd.store.copy import Row
 
 Members = dict[int, Role]
@@ -80,10 +81,10 @@ class Groups:
     def teams(self, report: Report, now_ms: int) -> Iterator[Row]:
         for number in sorted(self.members):
             report.taken["groups"] += 1
-            yield (number, *self._names[number], now_ms)
+            yield (number, *self._names[number], now_ms, FIRST_VERSION)
 
     def memberships(self, report: Report, now_ms: int) -> Iterator[Row]:
         for number, members in sorted(self.members.items()):
             for user, role in sorted(members.items()):
                 report.taken["memberships"] += 1
-                yield (number, user, int(role), now_ms)
+                yield (number, user, int(role), now_ms, FIRST_VERSION)

@@ -9,7 +9,7 @@ Checked by one suite over every twin: tests/store/contract.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -17,6 +17,9 @@ import msgspec
 from chatd.errors import ErrorCode
 from chatd.model import ConversationId, FriendRequest, Group, GroupId, Message, Role, Seq, User, UserId
 from chatd.protocol import SendMessage
+
+FIRST_VERSION = 1
+"""members_version of a group just created, and of all groups and memberships from before there were versions."""
 
 
 class Again(Exception):
@@ -36,6 +39,8 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
 
     message: Message
     fresh: bool
+    members_version: int = 0
+    """Of its group, in this transaction. 0: a message between two users, or a repeat in a group that is gone."""
 
 
 class Account(NamedTuple):
@@ -69,11 +74,32 @@ class GroupRow(NamedTuple):
     members: list[tuple[User, Role]]
 
 
+class Joined(NamedTuple):
+    """What joining a group did. fresh False: the user was a member already. since_version: the group's
+    members_version that this membership began with."""
+
+    group: Group
+    fresh: bool
+    since_version: int
+
+
 class Left(NamedTuple):
-    """What leaving a group did: heir: its new owner, if it changed; ended: nobody was left."""
+    """What leaving a group did: heir: its new owner, if it changed; ended: nobody was left; members_version: the
+    group's, afterwards."""
 
     heir: UserId | None
     ended: bool
+    members_version: int
+
+
+class Membership(NamedTuple):
+    """A user is in a group. since_version: the group's members_version that this membership began with (who leaves and
+    joins again has another one). members_version: the group's at the moment of reading."""
+
+    user_id: UserId
+    group_id: GroupId
+    since_version: int
+    members_version: int
 
 
 class Head(NamedTuple):
@@ -148,13 +174,16 @@ class FriendTables(Protocol):
 
 class GroupTables(Protocol):
     """Groups, their members and roles. A method that names a group raises Refused UNKNOWN_GROUP or NOT_A_MEMBER where
-    role() does."""
+    role() does.
+
+    Every change of who is in a group raises the group's members_version by one, in the same transaction. It begins with
+    FIRST_VERSION, which is also its creator's since_version. The id of a deleted group is never used again."""
 
     def create(self, owner: UserId, name: str, description: str, limit: int, now_ms: int) -> GroupId:
         """Raises: Refused LIMIT_REACHED: the owner is in `limit` groups already."""
         ...
 
-    def join(self, user_id: UserId, group_id: GroupId, members: int, groups: int, now_ms: int) -> Group:
+    def join(self, user_id: UserId, group_id: GroupId, members: int, groups: int, now_ms: int) -> Joined:
         """`members`, `groups`: the limits per group and per user. Joining again changes nothing. Messages sent before
         the user joined are not delivered.
 
@@ -165,8 +194,10 @@ class GroupTables(Protocol):
         """An owner hands over to the longest-standing admin, else the longest-standing member."""
         ...
 
-    def kick(self, by: UserId, group_id: GroupId, user_id: UserId) -> None:
-        """The owner may remove anyone else, admins may remove plain members. Raises: Refused NOT_ALLOWED."""
+    def kick(self, by: UserId, group_id: GroupId, user_id: UserId) -> int:
+        """The owner may remove anyone else, admins may remove plain members. Returns the group's members_version
+        afterwards. Raises: Refused NOT_ALLOWED."""
+        ...
 
     def rename(self, by: UserId, group_id: GroupId, name: str, description: str | None) -> Group:
         """For the owner and admins. description None: unchanged. Raises: Refused NOT_ALLOWED."""
@@ -187,6 +218,15 @@ class GroupTables(Protocol):
 
     def ids_of(self, user_id: UserId) -> list[GroupId]:
         """The groups the user is in, by id."""
+        ...
+
+    def memberships(self, user_ids: Collection[UserId]) -> list[Membership]:
+        """Every membership of these users, all at one moment. Cost: one statement."""
+        ...
+
+    def members_among(self, group_id: GroupId, user_ids: Collection[UserId]) -> tuple[int, dict[UserId, int]]:
+        """The group's members_version, and the since_version of those of these users who are in it, all at one moment.
+        (0, {}): there is no such group any more. Cost: one statement."""
         ...
 
     def of(self, user_id: UserId, member_limit: int) -> list[GroupRow]:

@@ -45,8 +45,8 @@ class Table(NamedTuple):
 TABLES = (
     Table("user", 1, ("id", "name", "name_key", "password", "created_at_ms", "seen_at_ms", "profile")),
     Table("friend", 2, ("user_id", "friend_id", "accepted", "at_ms")),
-    Table("team", 1, ("id", "name", "description", "created_at_ms")),
-    Table("member", 2, ("team_id", "user_id", "role", "joined_at_ms")),
+    Table("team", 1, ("id", "name", "description", "created_at_ms", "members_version")),
+    Table("member", 2, ("team_id", "user_id", "role", "joined_at_ms", "since_version")),
     Table("pair", 1, ("id", "low", "high")),
     Table("message", 1, ("id", "conversation", "seq", "sender_id", "fp", "sent_at_ms", "qos", "typeu", "body")),
     Table("cursor", 2, ("user_id", "conversation", "delivered", "seen")),

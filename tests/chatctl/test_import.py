@@ -71,7 +71,7 @@ def test_everything_comes_over(mariadb: MariaDB, url: str) -> None:
         (21, "gao yang", "gao yang", "hash of x", NOW_MS, 0, "{}"),
     ]
     assert [row[:3] for row in rows["friend"]] == [(13, 15, 1), (15, 13, 1), (15, 19, 1), (19, 15, 1), (21, 15, 0)]
-    assert rows["team"] == [(1, "C++ chat project", "a 聊天 project", NOW_MS), (4, "tennis", "", NOW_MS)]
+    assert rows["team"] == [(1, "C++ chat project", "a 聊天 project", NOW_MS, 1), (4, "tennis", "", NOW_MS, 1)]
     owner, member = int(Role.OWNER), int(Role.MEMBER)
     assert [row[:3] for row in rows["member"]] == [(1, 13, owner), (1, 15, member), (1, 19, member), (4, 21, owner)]
     assert rows["pair"] == [(1, 13, 15), (2, 15, 19)]
@@ -186,7 +186,7 @@ def test_groups_have_one_owner(dirty: OldDatabase, url: str) -> None:
     report = taken(dirty, url)
     rows = rows_of(url)
     owner, admin, member = (int(role) for role in (Role.OWNER, Role.ADMIN, Role.MEMBER))
-    assert rows["team"] == [(1, "ok", "", NOW_MS), (2, "group-2", "d", NOW_MS), (4, "two", "", NOW_MS)]
+    assert rows["team"] == [(1, "ok", "", NOW_MS, 1), (2, "group-2", "d", NOW_MS, 1), (4, "two", "", NOW_MS, 1)]
     assert [row[:3] for row in rows["member"]] == [
         (1, 1, owner), (1, 2, admin), (2, 9, owner), (2, 12, member), (4, 1, owner), (4, 2, member), (4, 9, admin),
     ]  # fmt: skip

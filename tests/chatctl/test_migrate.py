@@ -27,6 +27,9 @@ from tests.harness.daemon import Daemon
 from tests.store.steps import make, team
 
 PROGRAM = "tests.chatctl.planted_schema"
+NOW = len(sqlite_schema.MIGRATIONS)
+LATER = NOW + 1
+"""The released schema, and the planted one."""
 
 
 @pytest.fixture
@@ -74,17 +77,17 @@ def test_a_store_is_brought_up_and_a_server_serves_it(daemon: Daemon) -> None:
         cwd=daemon.root, env=daemon.env, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert refused.returncode == Exit.CONFIG
-    assert "schema 1 is older than this chatd needs (2): run chatctl migrate" in refused.stderr
+    assert f"schema {NOW} is older than this chatd needs ({LATER}): run chatctl migrate" in refused.stderr
     daemon.expect_error("run chatctl migrate")
     done = later(daemon, "migrate")
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
     (backup,) = backups(daemon)
     lines = done.stdout.splitlines()
-    assert lines[0] == f"sqlite:{store_of(daemon)}: from schema 1 to 2"
-    assert lines[1] == "  step 2: a topic for every group"
+    assert lines[0] == f"sqlite:{store_of(daemon)}: from schema {NOW} to {LATER}"
+    assert lines[1] == f"  step {LATER}: a topic for every group"
     assert lines[2].startswith(f"backup: {backup}, checked, ")
-    assert lines[3] == "step 2: done"
-    assert read(store_of(daemon), "PRAGMA user_version") == [(2,)]
+    assert lines[3] == f"step {LATER}: done"
+    assert read(store_of(daemon), "PRAGMA user_version") == [(LATER,)]
     assert read(store_of(daemon), "SELECT name, topic FROM team") == [("team", "team")]
     daemon.start()
     assert later(daemon, "user", "list").stdout.splitlines()[1].split()[:2] == ["1", "alice"]
@@ -96,10 +99,10 @@ def test_the_backup_is_the_store_as_it_was(daemon: Daemon) -> None:
     assert later(daemon, "migrate").returncode == 0
     (backup,) = backups(daemon)
     about = backup.stat()
-    assert backup.name.startswith("chatd.db.v1-20")
+    assert backup.name.startswith(f"chatd.db.v{NOW}-20")
     assert (stat.S_IMODE(about.st_mode), about.st_uid, about.st_gid) == (0o640, 65534, 65534)
     assert dump(backup) == before
-    assert read(backup, "PRAGMA user_version") == [(1,)]
+    assert read(backup, "PRAGMA user_version") == [(NOW,)]
     assert sorted(one.name for one in backup.parent.iterdir() if one.suffix == ".part") == []
 
 
@@ -107,7 +110,7 @@ def test_where_there_is_nothing_to_do_nothing_is_done(daemon: Daemon) -> None:
     assert later(daemon, "migrate", "--no-backup").returncode == 0
     again = later(daemon, "migrate")
     assert (again.returncode, backups(daemon)) == (0, [])
-    assert again.stdout == f"sqlite:{store_of(daemon)}: schema 2 is what this chatd needs; nothing to do\n"
+    assert again.stdout == f"sqlite:{store_of(daemon)}: schema {LATER} is what this chatd needs; nothing to do\n"
     store_of(daemon).unlink()
     absent = later(daemon, "migrate")
     assert (absent.returncode, "a server makes it when it starts" in absent.stdout) == (0, True)
@@ -116,17 +119,17 @@ def test_where_there_is_nothing_to_do_nothing_is_done(daemon: Daemon) -> None:
 def test_a_dry_run_touches_nothing(daemon: Daemon) -> None:
     before = store_of(daemon).read_bytes()
     told = later(daemon, "migrate", "--dry-run")
-    assert (told.returncode, told.stdout.splitlines()[1]) == (0, "  step 2: a topic for every group")
+    assert (told.returncode, told.stdout.splitlines()[1]) == (0, f"  step {LATER}: a topic for every group")
     assert (store_of(daemon).read_bytes(), backups(daemon)) == (before, [])
 
 
 def test_a_step_that_fails_leaves_the_store_as_it_was(daemon: Daemon) -> None:
     failed = later(daemon, "migrate", planted="fails")
     assert failed.returncode == Exit.UNAVAILABLE
-    assert "step 2 failed: no such table: nowhere; the store is as it was" in failed.stderr
-    assert read(store_of(daemon), "PRAGMA user_version") == [(1,)]
+    assert f"step {LATER} failed: no such table: nowhere; the store is as it was" in failed.stderr
+    assert read(store_of(daemon), "PRAGMA user_version") == [(NOW,)]
     assert [row[1] for row in read(store_of(daemon), "PRAGMA table_info(team)")] == [
-        "id", "name", "description", "created_at_ms",
+        "id", "name", "description", "created_at_ms", "members_version",
     ]  # fmt: skip
     assert later(daemon, "migrate").returncode == 0
 
@@ -137,7 +140,7 @@ def test_while_a_server_runs_it_is_refused(daemon: Daemon) -> None:
     refused = later(daemon, "migrate")
     assert refused.returncode == Exit.TRY_AGAIN
     assert f"a server runs on this state directory, stop it first (process {daemon.pid})" in refused.stderr
-    assert read(store_of(daemon), "PRAGMA user_version") == [(1,)]
+    assert read(store_of(daemon), "PRAGMA user_version") == [(NOW,)]
     assert daemon.ctl("migrate").stdout.endswith("nothing to do\n"), "nothing to do is no reason to refuse"
     assert later(daemon, "migrate", "--dry-run").returncode == 0
 
@@ -146,7 +149,7 @@ def test_a_schema_of_the_future_is_refused(daemon: Daemon) -> None:
     assert later(daemon, "migrate", "--no-backup").returncode == 0
     refused = daemon.ctl("migrate")
     assert refused.returncode == Exit.CONFIG
-    assert "schema 2 is newer than this chatd knows (1)" in refused.stderr
+    assert f"schema {LATER} is newer than this chatd knows ({NOW})" in refused.stderr
 
 
 def test_wrong_arguments(daemon: Daemon) -> None:
@@ -174,12 +177,12 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_store_without_users_is_brought_up_by_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "chatd.db"
     sqlite_tables.open_tables(path).close()
-    assert read(path, "PRAGMA user_version") == [(1,)]
+    assert read(path, "PRAGMA user_version") == [(NOW,)]
     for name in ("MIGRATIONS", "WORDS"):
         monkeypatch.setattr(sqlite_schema, name, getattr(sqlite_schema, name))
     planted_schema.plant()
     sqlite_tables.open_tables(path).close()
-    assert read(path, "PRAGMA user_version") == [(2,)]
+    assert read(path, "PRAGMA user_version") == [(LATER,)]
 
 
 def test_a_backup_needs_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

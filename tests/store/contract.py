@@ -16,6 +16,7 @@ from chatd.model import Message, Role, User
 from chatd.protocol import SendMessage
 from chatd.store.contract import Draft, Stored, Tables
 from tests.store.contract_history import HistoryContract
+from tests.store.contract_memberships import MembershipContract
 from tests.store.contract_people import PeopleContract
 from tests.store.contract_repetition import RepetitionContract
 from tests.store.steps import (
@@ -36,7 +37,7 @@ from tests.store.steps import (
 )
 
 
-class StoreContract(PeopleContract, HistoryContract, RepetitionContract):
+class StoreContract(PeopleContract, HistoryContract, RepetitionContract, MembershipContract):
     @pytest.fixture
     def twin(self) -> Twin:
         raise NotImplementedError
@@ -398,9 +399,9 @@ class StoreContract(PeopleContract, HistoryContract, RepetitionContract):
         group = done(tables, lambda inside: inside.groups.create(bob.id, "team", "what for", ANY, 1))
         for user in (alice, alice, carol):
             joined = done(tables, lambda inside, user=user: inside.groups.join(user.id, group, ANY, ANY, 1))
-            assert (joined.id, joined.name, joined.description) == (group, "team", "what for")
+            assert (joined.group.id, joined.group.name, joined.group.description) == (group, "team", "what for")
         (row,) = tables.groups.of(alice.id, ANY)
-        assert row.group == joined
+        assert row.group == joined.group
         assert row.members == [(bob, Role.OWNER), (alice, Role.MEMBER), (carol, Role.MEMBER)]
         assert tables.groups.ids_of(carol.id) == [group]
         refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.groups.join(alice.id, group + 1, ANY, ANY, 1))

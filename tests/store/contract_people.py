@@ -126,7 +126,7 @@ class PeopleContract:
         alice, bob = make(tables, "alice", "bob")
         group = team(tables, alice, bob)
         sent(tables, alice, to_group(group, "1"))
-        assert done(tables, lambda inside: inside.groups.leave(bob.id, group)) == Left(None, False)
+        assert done(tables, lambda inside: inside.groups.leave(bob.id, group)) == Left(None, False, 3)
         assert (tables.groups.ids_of(bob.id), tables.history.waiting(bob.id, ANY).messages) == ([], [])
         assert send(tables, (bob, to_group(group))) == [ErrorCode.NOT_A_MEMBER]
         refused(ErrorCode.NOT_A_MEMBER, tables, lambda inside: inside.groups.leave(bob.id, group))
@@ -163,8 +163,8 @@ class PeopleContract:
     def test_the_last_one_who_leaves_ends_the_group(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
         group = team(tables, alice, bob)
-        assert done(tables, lambda inside: inside.groups.leave(alice.id, group)) == Left(bob.id, False)
-        assert done(tables, lambda inside: inside.groups.leave(bob.id, group)) == Left(None, True)
+        assert done(tables, lambda inside: inside.groups.leave(alice.id, group)) == Left(bob.id, False, 3)
+        assert done(tables, lambda inside: inside.groups.leave(bob.id, group)) == Left(None, True, 4)
         assert tables.groups.find(group) is None
         refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.groups.leave(bob.id, group))
         refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.groups.join(bob.id, group, ANY, ANY, 1))

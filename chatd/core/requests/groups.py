@@ -18,7 +18,7 @@ from chatd.core.requests.people import Whom, whom
 from chatd.core.sessions.hub import Hub
 from chatd.core.sessions.session import Session
 from chatd.model import Group, Role, User
-from chatd.store.contract import Left, Tables
+from chatd.store.contract import Joined, Left, Tables
 from chatd.store.group_commit import GroupCommit
 
 _Number = Annotated[int, Meta(gt=0, lt=1 << 62)]
@@ -69,8 +69,8 @@ class GroupRequests:
         def group_of(result: Group) -> object:
             return {"group": of_group(result)}
 
-        def joined(result: tuple[Group, bool]) -> object:
-            return group_of(result[0])
+        def joined(result: Joined) -> object:
+            return group_of(result.group)
 
         def user_of(result: User) -> object:
             return {"user": of_user(result)}
@@ -107,7 +107,7 @@ class GroupRequests:
     async def _create(self, session: Session, arguments: New) -> Change[Group]:
         return self._groups.creating(session.user, arguments.name, arguments.description)
 
-    async def _join(self, session: Session, arguments: OneGroup) -> Change[tuple[Group, bool]]:
+    async def _join(self, session: Session, arguments: OneGroup) -> Change[Joined]:
         return self._groups.joining(session.user, arguments.group)
 
     async def _leave(self, session: Session, arguments: OneGroup) -> Change[Left]:

@@ -6,6 +6,7 @@ Not here: what makes a store unusable for a server (store.versions); the twin fo
 Fails: Unavailable.
 
 DDL cannot be rolled back here: every statement can be repeated, and the version is written after the last of a step.
+MySQL has no ADD COLUMN IF NOT EXISTS, so _add_column() looks first.
 Where this differs from store.sqlite.schema: `conversation` has a row per conversation, locked by whoever numbers
 messages in it, with the last seq given. message.id rises with seq inside one conversation, not over all of them in
 commit order. name_key is bytes, because every collation that both servers know takes "a" and "a " for the same.
@@ -20,6 +21,19 @@ from chatd.store.sql.database import Database
 _TABLE = "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin ROW_FORMAT=DYNAMIC"
 _LOCK = "CONCAT('chatd.migrate:', MD5(DATABASE()))"
 _WAIT_S = 60
+
+
+def _add_column(table: str, column: str, definition: str) -> tuple[str, ...]:
+    """Add it unless it is there."""
+    return (
+        "SET @chatd_step = IF(EXISTS (SELECT 1 FROM information_schema.columns WHERE table_schema = DATABASE()"
+        f" AND table_name = '{table}' AND column_name = '{column}'),"
+        f" 'DO 0', 'ALTER TABLE {table} ADD COLUMN {column} {definition}')",
+        "PREPARE chatd_step FROM @chatd_step",
+        "EXECUTE chatd_step",
+        "DEALLOCATE PREPARE chatd_step",
+    )
+
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -49,9 +63,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         f"CREATE TABLE IF NOT EXISTS meta (`key` VARCHAR(64) NOT NULL PRIMARY KEY, value TEXT NOT NULL) {_TABLE}",
         "INSERT IGNORE INTO meta VALUES ('directory', '0')",
     ),
+    (
+        *_add_column("team", "members_version", "BIGINT NOT NULL DEFAULT 1"),
+        *_add_column("member", "since_version", "BIGINT NOT NULL DEFAULT 1"),
+    ),
 )
 
-WORDS: tuple[str, ...] = ("accounts, friends, groups, conversations, messages, cursors, and answers to requests",)
+WORDS: tuple[str, ...] = (
+    "accounts, friends, groups, conversations, messages, cursors, and answers to requests",
+    "a version for the memberships of every group",
+)
 """What each step brings, for people."""
 
 

@@ -43,7 +43,10 @@ _STATEMENT_BYTES = 1 << 20
 _INSERT = b"INSERT INTO message (conversation, seq, sender_id, send_key, fp, sent_at_ms, qos, typeu, body) VALUES "
 _DIRECTORY = "SELECT value FROM meta WHERE `key` = 'directory'"
 _LOCK = b"SELECT id, last FROM conversation FORCE INDEX (PRIMARY) WHERE id IN (%s) ORDER BY id FOR UPDATE"
-_MEMBERS = b"SELECT team_id, user_id FROM member WHERE (team_id, user_id) IN (%s)"
+_MEMBERS = (
+    b"SELECT m.team_id, m.user_id, t.members_version FROM member AS m JOIN team AS t ON t.id = m.team_id"
+    b" WHERE (m.team_id, m.user_id) IN (%s)"
+)
 _SENT = f"SELECT m.send_key, {COLUMNS} FROM message AS m WHERE m.send_key IN (%s)".encode()
 _COUNT = b"UPDATE conversation SET last = last + %d WHERE id IN (%s)"
 _NOTHING = b"SELECT 1 FROM DUAL WHERE FALSE"
@@ -145,20 +148,21 @@ class MysqlTables(MysqlArchive):
         places = self._places(drafts)
         first = self._keys.first
         keys = [first(draft.sender.id, draft.command.fp) if draft.command.fp else None for draft in drafts]
-        last = self._lock(drafts, places)
+        last, versions = self._lock(drafts, places)
         if time.monotonic() >= self._looking_until:
             refused = [key for place, key in zip(places, keys, strict=True) if isinstance(place, ErrorCode)]
             try:
-                return self._store(drafts, places, keys, dict(last), self._known(refused), now_ms)
+                return self._store(drafts, places, keys, dict(last), self._known(refused), versions, now_ms)
             except Taken:
                 self._looking_until = time.monotonic() + _LOOKING_S
-        return self._store(drafts, places, keys, last, self._known(keys), now_ms)
+        return self._store(drafts, places, keys, last, self._known(keys), versions, now_ms)
 
     def _store(
         self, drafts: Sequence[Draft], places: Sequence[Place | ErrorCode], keys: Sequence[int | None],
-        last: dict[ConversationId, Seq], sent: dict[int, Message], now_ms: int,
+        last: dict[ConversationId, Seq], sent: dict[int, Message], versions: dict[GroupId, int], now_ms: int,
     ) -> list[Stored | ErrorCode]:  # fmt: skip
-        """last: as locked, counted on here. sent: what is known to have the keys; joined by what is stored here."""
+        """last: as locked, counted on here. sent: what is known to have the keys; joined by what is stored here.
+        versions: members_version of the groups."""
         results: list[Stored | ErrorCode] = []
         rows: list[bytes] = []
         given: Counter[ConversationId] = Counter()
@@ -174,6 +178,7 @@ class MysqlTables(MysqlArchive):
                 results.append(place)
                 continue
             conversation, recipient = place
+            version = versions[command.to_group] if command.to_group else 0
             seq = last[conversation] = last[conversation] + 1
             given[conversation] += 1
             fp, body, qos, typeu = command.fp, command.body, command.qos, command.typeu
@@ -187,7 +192,7 @@ class MysqlTables(MysqlArchive):
             )  # fmt: skip
             if key is not None:
                 sent[key] = message
-            results.append(Stored(message, True))
+            results.append(Stored(message, True, version))
         self._insert(rows, given)
         return results
 
@@ -210,20 +215,26 @@ class MysqlTables(MysqlArchive):
             assert answer.lastrowid
             self._witness = self._witness or ("message", answer.lastrowid)
 
-    def _lock(self, drafts: Sequence[Draft], places: list[Place | ErrorCode]) -> dict[ConversationId, Seq]:
-        """The last numbers of all conversations, which nobody else can give on now. A draft to a group the sender is
-        not in is refused in `places`."""
+    def _lock(
+        self, drafts: Sequence[Draft], places: list[Place | ErrorCode]
+    ) -> tuple[dict[ConversationId, Seq], dict[GroupId, int]]:
+        """The last numbers of all conversations, which nobody else can give on now, and the groups' members_versions,
+        which nobody else can raise. A draft to a group the sender is not in is refused in `places`."""
         conversations = sorted({place[0] for place in places if not isinstance(place, ErrorCode)})
         asking = {(draft.command.to_group, draft.sender.id) for draft in drafts if draft.command.to_group}
         if not conversations:
-            return {}
+            return {}, {}
         locked, members = self._db.query_all(
             _LOCK % _list(conversations), _MEMBERS % _pairs(sorted(asking)) if asking else _NOTHING
         )
-        strangers = asking.difference(members.fetchall())
+        versions: dict[GroupId, int] = {}
+        strangers = asking
+        for group_id, user_id, version in members:
+            versions[group_id] = version
+            strangers.discard((group_id, user_id))
         if strangers:
             self._refuse(strangers, drafts, places)
-        return dict(locked.fetchall())
+        return dict(locked.fetchall()), versions
 
     def _refuse(
         self, strangers: set[tuple[GroupId, UserId]], drafts: Sequence[Draft], places: list[Place | ErrorCode]

@@ -1,6 +1,7 @@
 """Groups: who is in them, and who may change that; in the SQL of both twins.
 
-Owns: the tables team and member. A group has one owner, who hands over when leaving.
+Owns: the tables team and member. A group has one owner, who hands over when leaving. Whatever changes who is in a group
+raises its members_version here, in the same transaction.
 Elsewhere: the users (store.sql.accounts), a group's messages (store.sql.history, store.sqlite.tables,
 store.mysql.tables).
 Fails: Refused, before anything is written.
@@ -9,11 +10,15 @@ Fails: Refused, before anything is written.
 from __future__ import annotations
 
 import abc
+from collections.abc import Collection
 
 from chatd.errors import ErrorCode, Refused
 from chatd.model import ConversationId, Group, GroupId, Role, Seq, User, UserId
-from chatd.store.contract import GroupRow, Left
+from chatd.store.contract import FIRST_VERSION, GroupRow, Joined, Left, Membership
 from chatd.store.sql.accounts import People
+
+_ASKED_BY_ID = 500
+"""Of more users than this it is not asked one by one whether they are in a group: all its members are read."""
 
 
 class Teams(People, abc.ABC):
@@ -44,32 +49,48 @@ class Teams(People, abc.ABC):
         ).lastrowid
         assert made is not None
         self._open_group(made)
-        self._add_member(made, owner, Role.OWNER, now_ms)
+        self._add_member(made, owner, Role.OWNER, FIRST_VERSION, now_ms)
         return made
 
-    def join_group(self, user_id: UserId, group_id: GroupId, members: int, groups: int, now_ms: int) -> Group:
+    def join_group(self, user_id: UserId, group_id: GroupId, members: int, groups: int, now_ms: int) -> Joined:
         self._hold_users(user_id)
         self._hold_group(group_id)
         row = self._db.execute("SELECT id, name, description FROM team WHERE id = ?", (group_id,)).fetchone()
         if row is None:
             raise Refused(ErrorCode.UNKNOWN_GROUP)
         group = Group(row[0], row[1], row[2])
-        member = self._db.execute("SELECT 1 FROM member WHERE team_id = ? AND user_id = ?", (group_id, user_id))
-        if member.fetchone() is not None:
-            return group
+        member = self._db.execute(
+            "SELECT since_version FROM member WHERE team_id = ? AND user_id = ?", (group_id, user_id)
+        ).fetchone()
+        if member is not None:
+            return Joined(group, False, int(member[0]))
         count = self._db.execute("SELECT count(*) FROM member WHERE team_id = ?", (group_id,)).fetchone()[0]
         if count >= members:
             raise Refused(ErrorCode.LIMIT_REACHED, "this group is full")
         self._room_for_another_group(user_id, groups)
-        self._add_member(group_id, user_id, Role.MEMBER, now_ms)
-        return group
+        version = self._raise_version(group_id)
+        self._add_member(group_id, user_id, Role.MEMBER, version, now_ms)
+        return Joined(group, True, version)
 
     def _room_for_another_group(self, user_id: UserId, limit: int) -> None:
         if self._db.execute("SELECT count(*) FROM member WHERE user_id = ?", (user_id,)).fetchone()[0] >= limit:
             raise Refused(ErrorCode.LIMIT_REACHED, "you are in too many groups")
 
-    def _add_member(self, group_id: GroupId, user_id: UserId, role: Role, now_ms: int) -> None:
-        self._db.execute("INSERT INTO member VALUES (?, ?, ?, ?)", (group_id, user_id, int(role), now_ms))
+    def _raise_version(self, group_id: GroupId) -> int:
+        """One more change of who is in the group. To be called while it is held (_hold_group)."""
+        self._db.execute("UPDATE team SET members_version = members_version + 1 WHERE id = ?", (group_id,))
+        return self._version(group_id)
+
+    def _version(self, group_id: GroupId) -> int:
+        """0: there is no such group."""
+        row = self._db.execute("SELECT members_version FROM team WHERE id = ?", (group_id,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def _add_member(self, group_id: GroupId, user_id: UserId, role: Role, since_version: int, now_ms: int) -> None:
+        self._db.execute(
+            "INSERT INTO member (team_id, user_id, role, joined_at_ms, since_version) VALUES (?, ?, ?, ?, ?)",
+            (group_id, user_id, int(role), now_ms, since_version),
+        )
         self._forget_members(group_id, user_id)
         cursor = (user_id, -group_id, self._last_seq(-group_id))
         self._db.execute("REPLACE INTO `cursor` (user_id, conversation, delivered) VALUES (?, ?, ?)", cursor)
@@ -77,6 +98,29 @@ class Teams(People, abc.ABC):
     def group_ids(self, user_id: UserId) -> list[GroupId]:
         rows = self._db.execute("SELECT team_id FROM member WHERE user_id = ? ORDER BY team_id", (user_id,))
         return [row[0] for row in rows]
+
+    def memberships(self, user_ids: Collection[UserId]) -> list[Membership]:
+        if not user_ids:
+            return []
+        marks = ",".join("?" * len(user_ids))
+        rows = self._db.execute(
+            "SELECT m.user_id, m.team_id, m.since_version, t.members_version FROM member AS m"
+            f" JOIN team AS t ON t.id = m.team_id WHERE m.user_id IN ({marks})",
+            tuple(user_ids),
+        )
+        return [Membership(*row) for row in rows]
+
+    def members_among(self, group_id: GroupId, user_ids: Collection[UserId]) -> tuple[int, dict[UserId, int]]:
+        some, numbers = "", tuple(user_ids)
+        if len(numbers) <= _ASKED_BY_ID:
+            some = f" AND m.user_id IN ({','.join('?' * len(numbers)) or 'NULL'})"
+        rows = self._db.execute(
+            "SELECT t.members_version, m.user_id, m.since_version FROM team AS t LEFT JOIN member AS m"
+            f" ON m.team_id = t.id{some} WHERE t.id = ?",
+            (*(numbers if some else ()), group_id),
+        ).fetchall()
+        wanted = set(numbers)
+        return (rows[0][0] if rows else 0), {user: since for _, user, since in rows if user in wanted}
 
     def groups_of(self, user_id: UserId, member_limit: int) -> list[GroupRow]:
         rows = self._db.execute(
@@ -128,20 +172,22 @@ class Teams(People, abc.ABC):
         heir = self._db.execute(
             "SELECT user_id FROM member WHERE team_id = ? ORDER BY role, joined_at_ms, user_id LIMIT 1", (group_id,)
         ).fetchone()
+        version = self._raise_version(group_id)
         if heir is None:
             self._db.execute("DELETE FROM team WHERE id = ?", (group_id,))
-            return Left(None, True)
+            return Left(None, True, version)
         if role is not Role.OWNER:
-            return Left(None, False)
+            return Left(None, False, version)
         self._set_role(group_id, heir[0], Role.OWNER)
-        return Left(int(heir[0]), False)
+        return Left(int(heir[0]), False, version)
 
-    def kick_member(self, by: UserId, group_id: GroupId, user_id: UserId) -> None:
+    def kick_member(self, by: UserId, group_id: GroupId, user_id: UserId) -> int:
         """Owners may remove anybody else, admins plain members."""
         self._hold_group(group_id)
         if by == user_id or self.role(group_id, by) >= self.role(group_id, user_id):
             raise Refused(ErrorCode.NOT_ALLOWED)
         self._remove_member(group_id, user_id)
+        return self._raise_version(group_id)
 
     def rename_group(self, by: UserId, group_id: GroupId, name: str, description: str | None) -> Group:
         """Owner and admins. description None = as it is."""

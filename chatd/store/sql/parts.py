@@ -42,6 +42,8 @@ class GroupPart:
         self.role = flat.role
         self.members = flat.members
         self.ids_of = flat.group_ids
+        self.memberships = flat.memberships
+        self.members_among = flat.members_among
         self.of = flat.groups_of
 
 

@@ -66,7 +66,8 @@ class Answers(Archive, abc.ABC):
     def _repetition(self, first: Message, command: SendMessage) -> Stored | ErrorCode:
         """The result for a message whose fp its sender has used before, for `first`."""
         same = command.body == first.body and command.to_group == first.group_id and self._is_recipient(first, command)
-        return Stored(first, False) if same else ErrorCode.FP_REUSED
+        version = self._version(first.group_id) if first.group_id else 0
+        return Stored(first, False, version) if same else ErrorCode.FP_REUSED
 
     def _is_recipient(self, message: Message, command: SendMessage) -> bool:
         """Whether a command that is not for another group is for the recipient of `message`. An account deleted since

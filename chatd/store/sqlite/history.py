@@ -31,18 +31,22 @@ class SqliteArchive(Answers):
         self._directory = ""
         self._members: dict[tuple[GroupId, UserId], bool] = {}
         """Who is a member of what, as far as it was asked."""
+        self._members_versions: dict[GroupId, int] = {}
+        """Of groups, as far as it was asked. Forgotten with _members."""
 
     def _forget_members(self, group_id: GroupId | None = None, user_id: UserId = 0) -> None:
         if group_id is None:
             self._members.clear()
+            self._members_versions.clear()
         else:
             self._members.pop((group_id, user_id), None)
+            self._members_versions.pop(group_id, None)
 
     def _forget_what_others_changed(self) -> None:
         if not self._tail.refresh():
             return
         self._last.clear()
-        self._members.clear()
+        self._forget_members()
         directory = self._meta("directory")
         if directory != self._directory:
             self._directory = directory

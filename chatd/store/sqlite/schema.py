@@ -9,6 +9,8 @@ place and sent index the messages up to meta.merged; the rest are known by store
 send_key makes (sender, fp) unique at the price of an integer index: see store.sql.send_keys.SendKeys.
 cursor: one row per user and conversation; `delivered` is the highest seq below which nothing is missing,
 `seen` the highest the user has marked as read. request: answers to requests that changed something.
+team.members_version: raised by one in every transaction that changes who is in the group, once per change.
+member.since_version: what it was raised to when this member joined.
 """
 
 from __future__ import annotations
@@ -42,8 +44,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "INSERT INTO meta VALUES ('directory', '0')",
         "INSERT INTO meta VALUES ('merged', '0')",
     ),
+    (
+        "ALTER TABLE team ADD COLUMN members_version INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE member ADD COLUMN since_version INTEGER NOT NULL DEFAULT 1",
+    ),
 )
 
 WORDS: tuple[str, ...] = (
     "accounts, friends, groups, conversations of two, messages, cursors, and answers to requests",
+    "a version for the memberships of every group",
 )

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chatd.errors import BootError, ErrorCode, Exit, Unavailable
-from chatd.model import ConversationId, Message, User, UserId
+from chatd.model import ConversationId, GroupId, Message, User, UserId
 from chatd.protocol import SendMessage
 from chatd.store.contract import Advance, Draft, Stored
 from chatd.store.sql.history import CACHE, NOBODY, SELECT
@@ -110,7 +110,7 @@ class SqliteTables(SqliteArchive):
             self._pairs.clear()
             self._pair_members.clear()
             self._last.clear()
-            self._members.clear()
+            self._forget_members()
             self.forget_users()
             fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
 
@@ -142,6 +142,7 @@ class SqliteTables(SqliteArchive):
                 results.append(place)
                 continue
             conversation, recipient = place
+            version = self._members_version(command.to_group) if command.to_group else 0
             seq = last.get(conversation)
             seq = (self._last_seq(conversation) if seq is None else seq) + 1
             last[conversation] = seq
@@ -155,7 +156,7 @@ class SqliteTables(SqliteArchive):
             )  # fmt: skip
             if key is not None:
                 fresh[key] = message
-            results.append(Stored(message, True))
+            results.append(Stored(message, True, version))
         self._insert(values)
         tail.merge(len(values) // _WIDTH)
         return results
@@ -203,16 +204,21 @@ class SqliteTables(SqliteArchive):
     def _group_place(self, user_id: UserId, group_id: int) -> tuple[ConversationId, User] | ErrorCode:
         member = self._members.get((group_id, user_id))
         if member is None:
-            found = self._db.execute(
-                "SELECT 1 FROM member WHERE team_id = ? AND user_id = ?", (group_id, user_id)
-            ).fetchone()
             if len(self._members) > CACHE:
-                self._members.clear()
-            member = self._members[group_id, user_id] = found is not None
+                self._forget_members()
+            version, found = self.members_among(group_id, (user_id,))
+            member = self._members[group_id, user_id] = user_id in found
+            self._members_versions[group_id] = version
         if member:
             return -group_id, NOBODY
-        known = self._db.execute("SELECT 1 FROM team WHERE id = ?", (group_id,)).fetchone()
-        return ErrorCode.NOT_A_MEMBER if known else ErrorCode.UNKNOWN_GROUP
+        return ErrorCode.NOT_A_MEMBER if self._members_version(group_id) else ErrorCode.UNKNOWN_GROUP
+
+    def _members_version(self, group_id: GroupId) -> int:
+        """From memory where possible; 0 for a group that does not exist."""
+        version = self._members_versions.get(group_id)
+        if version is None:
+            version = self._members_versions[group_id] = self._version(group_id)
+        return version
 
     def _pair(self, pair: tuple[UserId, UserId]) -> ConversationId:
         found = self._db.execute("SELECT id FROM pair WHERE low = ? AND high = ?", pair).fetchone()
