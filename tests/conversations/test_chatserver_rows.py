@@ -122,6 +122,7 @@ def test_a_second_login_of_the_same_user_gets_errno_2_until_the_first_has_left(t
             peer.put(login)
             answer = await peer.take()
             assert (answer["msgid"], answer["errno"]) == (2, 2)
+            assert answer["errmsg"] == "this account has logined, please input a new account"
         first.put(chat(town.ids[name], name, "", town.ids[name], "still served"))
         assert (await first.find(msgid=6))["msg"] == "still served"
         first.abort()

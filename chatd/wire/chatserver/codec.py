@@ -50,6 +50,9 @@ COMPATIBLE_FRAME_BYTES = 1023
 
 MAX_READ_BYTES = 65536
 
+LEGACY_SECOND_LOGIN_TEXT = "this account has logined, please input a new account"
+"""COMPAT: the deployed C++ client. Its users know the legacy server's words for a second login."""
+
 _Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 
@@ -319,8 +322,7 @@ class ChatserverCodec:
     def _failed(self, event: Failed) -> bytes:
         command, limit = event.command, self._write_limit
         if isinstance(command, Login):
-            errno = 2 if event.code == ErrorCode.ALREADY_LOGGED_IN else 1
-            return encode.login_refused(errno, event.text, limit)
+            return self._login_refused(command, event, limit)
         if isinstance(command, Register):
             return encode.register_refused(event.text, limit)
         if isinstance(command, SendMessage):
@@ -331,6 +333,12 @@ class ChatserverCodec:
             ref = _MSGID.get(type(command), event.ref)
         fp = getattr(command, "fp", "")[: self._fp_bytes] if self._streaming else ""
         return encode.error(event.code, event.text, ref, fp, limit)
+
+    def _login_refused(self, command: Login, event: Failed, limit: int) -> bytes:
+        if event.code != ErrorCode.ALREADY_LOGGED_IN:
+            return encode.login_refused(1, event.text, limit)
+        is_old_client = not self._streaming and not command.streaming
+        return encode.login_refused(2, LEGACY_SECOND_LOGIN_TEXT if is_old_client else event.text, limit)
 
 
 def _too_long(msgid: int, fp: str) -> Malformed:

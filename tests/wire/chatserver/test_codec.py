@@ -286,6 +286,12 @@ SENT: list[tuple[str, Event, Shape, Shape]] = [
     (
         "logged in already",
         failed(ErrorCode.ALREADY_LOGGED_IN, Login("a", 0, "p")),
+        {**REFUSED_LOGIN, "errno": 2, "errmsg": "this account has logined, please input a new account"},
+        {**REFUSED_LOGIN, "errno": 2},
+    ),
+    (
+        "logged in already, a login that asks for streaming",
+        failed(ErrorCode.ALREADY_LOGGED_IN, Login("a", 0, "p", 0, True)),
         {**REFUSED_LOGIN, "errno": 2},
         {**REFUSED_LOGIN, "errno": 2},
     ),
