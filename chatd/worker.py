@@ -250,8 +250,8 @@ class Worker:
         answer: dict[str, Any] = {"kicked": order["ref"]}
         try:
             wish = str(order["user"]), int(order["user_id"]), str(order["reason"])
-            expelled = await self._core.expulsion.expel(*wish)
-            answer |= expelled._asdict()
+            result = await self._core.kicks.kick(*wish)
+            answer |= result._asdict()
         except Unavailable as error:
             answer["why"] = f"worker {self._context.slot}: {error}"
         self._answer(answer)

@@ -17,6 +17,7 @@ import msgspec
 from chatd import log
 from chatd.background import BackgroundTasks
 from chatd.bus.contract import EVERYBODY, Bus, Topic
+from chatd.bus.survey import Surveys
 from chatd.config.schema import Config
 from chatd.core import bus_messages
 from chatd.core.accounts import Accounts
@@ -35,9 +36,9 @@ from chatd.core.requests.notices import Notices
 from chatd.core.requests.people import Parts, PeopleRequests
 from chatd.core.services import Services
 from chatd.core.sessions.hub import Hub
-from chatd.core.sessions.kick import Expulsion
+from chatd.core.sessions.kick import Kicks
 from chatd.core.sessions.login import Listeners, Logins
-from chatd.core.sessions.query import Roll
+from chatd.core.sessions.query import SessionQuery
 from chatd.core.sessions.session import Peer, Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, Refused, Unavailable
 from chatd.protocol import (
@@ -93,6 +94,7 @@ class Core:
         self.store = GroupCommit(tables, loop, row, self._results, readers)
         self.hub = Hub(bus)
         self._background = BackgroundTasks(loop)
+        self.surveys = Surveys(bus)
         services = Services(
             store=self.store,
             bus=bus,
@@ -100,6 +102,7 @@ class Core:
             loop=loop,
             config=config,
             log=self._log,
+            surveys=self.surveys,
             background=self._background,
         )
         self.delivery = Delivery(services)
@@ -112,10 +115,19 @@ class Core:
         self._friends = Friends(services, notices, self._presence)
         self._groups = Groups(services, self.delivery, notices, self._presence)
         self._history = HistoryRequests(services, notices)
-        self._roll = Roll(self.hub, bus)
-        self.expulsion = Expulsion(services, self.logins)
+        self._session_query = SessionQuery(services)
+        self.kicks = Kicks(services, self.logins)
         people = PeopleRequests(
-            Parts(self.store, self.hub, self._friends, self._presence, self._accounts, self.logins, self._roll, config)
+            Parts(
+                self.store,
+                self.hub,
+                self._friends,
+                self._presence,
+                self._accounts,
+                self.logins,
+                self._session_query,
+                config,
+            )
         )
         table = people.table() | GroupRequests(self.store, self.hub, self._groups).table() | self._history.table()
         self.requests = Requests(table, notices, self.store, self.plugins)
@@ -295,8 +307,6 @@ class Core:
                 self.delivery.arrived(message)
             case bus_messages.SessionChallenge():
                 self.logins.locks.challenged(signal)
-            case bus_messages.SessionVerdict():
-                self.logins.locks.verdict(signal)
             case bus_messages.GroupJoined():
                 self._background.start(self._groups.joined(signal))
             case bus_messages.GroupLeft():
@@ -310,13 +320,11 @@ class Core:
             case bus_messages.SessionEnded(user_id, protocol):
                 self.logins.kick(user_id, protocol, "ended by yourself")
             case bus_messages.SessionsAsked():
-                self._roll.called(signal)
-            case bus_messages.SessionsAnswered():
-                self._roll.answered(signal)
+                self._session_query.asked(signal)
             case bus_messages.KickAsked():
-                self.expulsion.asked(signal)
-            case bus_messages.KickAnswered():
-                self.expulsion.answered(signal)
+                self.kicks.asked(signal)
+            case bus_messages.SessionVerdict() | bus_messages.SessionsAnswered() | bus_messages.KickAnswered():
+                self.surveys.answered(signal.ref, signal)
             case bus_messages.FriendRequestSent() | bus_messages.FriendRequestAnswered():
                 self._friends.heard(signal)
 

@@ -15,6 +15,7 @@ import msgspec
 from chatd import log
 from chatd.background import BackgroundTasks
 from chatd.bus.contract import Bus
+from chatd.bus.survey import Surveys
 from chatd.config.schema import Config
 from chatd.core.sessions.hub import Hub
 from chatd.store.group_commit import GroupCommit
@@ -35,6 +36,9 @@ class Services(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The configuration in force. It may change between two turns of the loop (a reload): ask again, keep nothing."""
 
     log: log.Logger
+
+    surveys: Surveys
+    """Questions to other workers; core.core hands over the answers."""
 
     background: BackgroundTasks
     """Core's tasks that nobody awaits."""

@@ -64,7 +64,7 @@ def test_a_host_that_is_cut_off_is_named_and_ends_the_sessions_when_it_is_back(
         cable.mend()
         packet = (await mobile.end())[-1]
         assert (packet["type"], content(packet)) == (54, {"code": 2, "reason": "tea time"})
-        await until(LIMIT_S, "it is told", lambda: town.daemon.logged("a kick has reached everybody"), 0.1)
+        await until(LIMIT_S, "it is told", lambda: town.daemon.logged("kick answered by every worker"), 0.1)
         code, shown, why = await ctl(town, "kick", name)
         assert (code, shown, why) == (0, "sessions ended: 1", "")
         await desk.gone.wait()

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from chatd.config.schema import Config
 from chatd.core.accounts import Accounts
+from chatd.core.bus_messages import SessionInfo
 from chatd.core.change import Change
 from chatd.core.friends import Find, Friends, by_id
 from chatd.core.presence import Presence
@@ -20,7 +21,7 @@ from chatd.core.requests.dispatch import NoArguments, Op, Table
 from chatd.core.requests.notices import of_user
 from chatd.core.sessions.hub import Hub
 from chatd.core.sessions.login import Logins
-from chatd.core.sessions.query import Roll
+from chatd.core.sessions.query import SessionQuery, info_of
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused
 from chatd.model import Protocol, User
@@ -91,7 +92,7 @@ class Parts(NamedTuple):
     presence: Presence
     accounts: Accounts
     logins: Logins
-    roll: Roll
+    query: SessionQuery
     config: Callable[[], Config]
 
 
@@ -103,7 +104,7 @@ class PeopleRequests:
         self._presence = parts.presence
         self._accounts = parts.accounts
         self._logins = parts.logins
-        self._roll = parts.roll
+        self._query = parts.query
         self._config = parts.config
 
     def table(self) -> Table:
@@ -246,8 +247,10 @@ class PeopleRequests:
         return {"text": arguments.text}
 
     async def _sessions(self, session: Session, arguments: NoArguments) -> object:
-        sessions, complete = await self._roll.call(session)
-        return {"sessions": sessions, "complete": complete}
+        found = await self._query.sessions_of_same_user(session)
+        here = [_session(info_of(one), this=one is session) for one in found.here]
+        elsewhere = [_session(one, this=False) for one in found.elsewhere]
+        return {"sessions": here + elsewhere, "complete": found.complete}
 
     async def _kick(self, session: Session, arguments: WhichSession) -> object:
         protocol = Protocol[arguments.wire.upper()]
@@ -255,6 +258,11 @@ class PeopleRequests:
             raise Refused(ErrorCode.NOT_ALLOWED, "this is the session you are asking from")
         self._logins.end_own(session.user.id, protocol)
         return {}
+
+
+def _session(info: SessionInfo, *, this: bool) -> dict[str, object]:
+    wire = Protocol(info.protocol).name.lower()
+    return {"wire": wire, "since": info.since_ms, "peer": info.remote, "this": this}
 
 
 def _presence(user: User, online: bool, last_seen_ms: int) -> dict[str, object]:

@@ -1,44 +1,45 @@
 """Ending a user's sessions wherever they are, as an operator asks.
 
-Owns: ending those of this worker, asking every other worker of the host and of the cluster, how long is waited for
-their answers, asking on where one did not answer, the sum. Every session is counted once, by who was first to ask for
-its end.
-Elsewhere: what ends a session (core.sessions.login); who the others are (Bus.other_workers); the operator's order to
-the workers of this host (master.kick).
-Fails: Unavailable from the store, nothing is done then. Who has not answered in time is named, and asked again for
-KEPT_S: a host that was cut off ends the sessions when it is back. It ends those alone that had begun by the time of the
-order: who comes again after it may stay. What is kept dies with this worker.
+Owns: ending those of this worker, asking every other worker of the host and of the cluster to do the same, how long to
+wait for their answers, asking further those that did not answer, and the sum. Each session is counted once, by
+the worker whose request ended it.
+Elsewhere: how a session ends (core.sessions.login); who the other workers are (Bus.other_workers); the operator's order
+to the workers of this host (master.kick).
+Fails: Unavailable from the store; then nothing was done. Workers that do not answer in time are named, and asked
+further for KEPT_S: a host that was cut off ends the sessions when it is back. Only sessions that had begun at the time
+of the order are ended; a login after it may stay. An order that is kept is lost if this worker dies.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
-import secrets
 import time
 from typing import NamedTuple
 
 from chatd import log
 from chatd.bus.contract import EVERYBODY, LOST_WORKER_KEPT_S, topic_of_answer
+from chatd.bus.survey import Question, Survey
 from chatd.core import bus_messages
+from chatd.core.bus_messages import KickAnswered, KickAsked
 from chatd.core.services import Services
 from chatd.core.sessions.login import Logins
 from chatd.model import UserId
 
 KEPT_S = LOST_WORKER_KEPT_S
-"""As long as the bus remembers who was lost."""
-_ANSWER_S = 2.5
-"""A worker that has just died is known to be dead before this."""
-_AGAIN_S = 0.25
-"""Asked again after this: who heard it not may have come a moment ago."""
-_KEPT_AGAIN_S = 2.0
-_MOST_KEPT = 1000
+"""As long as the bus remembers workers that disappeared."""
+ANSWER_S = 2.5
+"""How long the operator waits. A worker that has just died is known to be dead before this."""
+AGAIN_S = 0.25
+"""Asked again after this, for a worker that subscribed a moment ago and missed the question."""
+KEPT_AGAIN_S = 2.0
+"""The same while an order is kept."""
+MAX_KEPT = 1000
+"""Maximum orders kept; those beyond it are not asked further."""
 
 
-class Expelled(NamedTuple):
+class KickResult(NamedTuple):
     """sessions: ended. known: there is such a user. unanswered: hosts (or workers of this host) that have not answered.
-    cut_off: there may be more of them, for the bus is not whole here. kept_s: for so long they are asked on."""
+    cut_off: the bus is not whole here, so there may be more of them. kept_s: they are asked further for this long."""
 
     sessions: int
     known: bool = True
@@ -48,117 +49,107 @@ class Expelled(NamedTuple):
 
 
 class _Order:
-    """answered: by their names. sessions: ended by who has answered so far."""
+    """One order of an operator. answered: names of the workers that have answered. sessions: ended so far."""
 
-    def __init__(self, ref: int, user_id: UserId, reason: str) -> None:
-        self.ref = ref
+    __slots__ = ("answered", "given_at", "reason", "sessions", "user_id")
+
+    def __init__(self, user_id: UserId, reason: str) -> None:
         self.user_id = user_id
         self.reason = reason
         self.given_at = time.monotonic()
         self.answered: set[str] = set()
         self.sessions = 0
-        self.heard = asyncio.Event()
 
-    @property
-    def age_s(self) -> float:
-        return time.monotonic() - self.given_at
+    def take(self, answer: KickAnswered) -> None:
+        self.answered.add(answer.worker)
+        self.sessions += answer.sessions
 
-    async def answers(self, wait_s: float) -> None:
-        """Returns when somebody answers, or after wait_s."""
-        self.heard.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                await self.heard.wait()
+    def encode(self, ref: int) -> bytes:
+        age_ms = int((time.monotonic() - self.given_at) * 1000)
+        return bus_messages.encode(KickAsked(self.user_id, self.reason, ref, age_ms))
 
 
-class Expulsion:
+class Kicks:
     def __init__(self, services: Services, logins: Logins) -> None:
         self._bus = services.bus
         self._store = services.store
+        self._surveys = services.surveys
         self._background = services.background
         self._logins = logins
-        self._orders: dict[int, _Order] = {}
         self._kept = 0
-        self._refs = itertools.count(secrets.randbits(59) + 1)
 
-    async def expel(self, name: str, user_id: UserId, reason: str) -> Expelled:
-        """user_id 0: who has this name. With a user_id it need not be anybody's any more."""
+    @property
+    def kept(self) -> int:
+        """Orders that are kept: some worker has not answered yet."""
+        return self._kept
+
+    async def kick(self, name: str, user_id: UserId, reason: str) -> KickResult:
+        """End the sessions of user_id, or if that is 0, of the user with this name. user_id need not be a user's any
+        more. Takes at most about ANSWER_S.
+
+        Raises:
+            Unavailable: from the store, which is asked for a name; nothing was done.
+        """
         if not user_id:
             account = await self._store.read(lambda tables: tables.accounts.find(name, 0))
             if account is None:
-                return Expelled(0, known=False)
+                return KickResult(0, known=False)
             user_id = account.user.id
-        order = _Order(next(self._refs), user_id, reason)
+        order = _Order(user_id, reason)
         order.sessions = self._logins.kick(user_id, 0, reason, by_admin=True)
         if self._is_done(order):
-            return Expelled(order.sessions)
-        self._orders[order.ref] = order
+            return KickResult(order.sessions)
+        survey = self._surveys.open(Question(EVERYBODY, order.encode, KickAnswered, private=True), order.take)
         try:
-            await self._bus.subscribe([topic_of_answer(order.ref)])
-            await self._ask(order, _AGAIN_S, _ANSWER_S)
+            if await self._ask(survey, order, ANSWER_S, AGAIN_S):
+                survey.close()
+                return KickResult(order.sessions)
         except BaseException:
-            self._forget(order)
+            survey.close()
             raise
-        return self._told(order)
+        return self._keep(survey, order)
 
-    def _told(self, order: _Order) -> Expelled:
-        if self._is_done(order):
-            self._forget(order)
-            return Expelled(order.sessions)
-        kept = self._kept < _MOST_KEPT
+    def _keep(self, survey: Survey[KickAnswered], order: _Order) -> KickResult:
+        """What the operator is told while some workers have not answered; they are asked further."""
+        kept = self._kept < MAX_KEPT
         if kept:
             self._kept += 1
-            self._background.start(self._ask_on(order))
+            self._background.start(self._ask_further(survey, order))
         else:
-            self._forget(order)
-        missing = tuple(sorted(set(self._missing(order).values())))
-        return Expelled(order.sessions, True, missing, not self._bus.healthy, int(KEPT_S) if kept else 0)
+            survey.close()
+        unanswered = tuple(sorted(set(self._missing(order).values())))
+        return KickResult(order.sessions, True, unanswered, not self._bus.healthy, int(KEPT_S) if kept else 0)
 
     def _missing(self, order: _Order) -> dict[str, str]:
         return {name: place for name, place in self._bus.other_workers().items() if name not in order.answered}
 
     def _is_done(self, order: _Order) -> bool:
-        """Cut off, one knows only who was there."""
+        """Every worker has answered. Not while the bus is cut off: then only those are known that were there."""
         return self._bus.healthy and not self._missing(order)
 
-    async def _ask(self, order: _Order, again_s: float, limit_s: float) -> None:
-        """Until all have answered, or the order is that old."""
-        asked_at = float("-inf")
-        while not self._is_done(order) and order.age_s < limit_s:
-            if order.age_s >= asked_at + again_s:
-                asked_at = order.age_s
-                age_ms = int(order.age_s * 1000)
-                question = bus_messages.KickAsked(order.user_id, order.reason, order.ref, age_ms)
-                self._bus.publish(EVERYBODY, bus_messages.encode(question))
-            await order.answers(min(again_s, limit_s - order.age_s))
+    async def _ask(self, survey: Survey[KickAnswered], order: _Order, limit_s: float, every_s: float) -> bool:
+        """Until every worker has answered (True), or the order is limit_s old (False)."""
+        remaining_s = limit_s - (time.monotonic() - order.given_at)
+        deadline = asyncio.get_running_loop().time() + remaining_s
+        return await survey.run(lambda: self._is_done(order), deadline, every_s)
 
-    async def _ask_on(self, order: _Order) -> None:
+    async def _ask_further(self, survey: Survey[KickAnswered], order: _Order) -> None:
         before = order.sessions
         try:
-            await self._ask(order, _KEPT_AGAIN_S, KEPT_S)
+            done = await self._ask(survey, order, KEPT_S, KEPT_AGAIN_S)
             log.get().info(
-                "a kick has reached everybody" if self._is_done(order) else "a kick is given up",
+                "kick answered by every worker" if done else "kick given up, workers did not answer",
                 user=order.user_id,
                 sessions=order.sessions - before,
                 unanswered=sorted(set(self._missing(order).values())),
             )
         finally:
             self._kept -= 1
-            self._forget(order)
+            survey.close()
 
-    def _forget(self, order: _Order) -> None:
-        del self._orders[order.ref]
-        self._bus.unsubscribe([topic_of_answer(order.ref)])
-
-    def asked(self, signal: bus_messages.KickAsked) -> None:
+    def asked(self, question: KickAsked) -> None:
         """Another worker asks."""
-        older_s = signal.age_ms / 1000
-        ended = self._logins.kick(signal.user_id, 0, signal.reason, by_admin=True, older_s=older_s)
-        answer = bus_messages.KickAnswered(signal.ref, ended, self._bus.name)
-        self._bus.publish(topic_of_answer(signal.ref), bus_messages.encode(answer))
-
-    def answered(self, signal: bus_messages.KickAnswered) -> None:
-        if (order := self._orders.get(signal.ref)) is not None:
-            order.answered.add(signal.worker)
-            order.sessions += signal.sessions
-            order.heard.set()
+        older_s = question.age_ms / 1000
+        ended = self._logins.kick(question.user_id, 0, question.reason, by_admin=True, older_s=older_s)
+        answer = KickAnswered(question.ref, ended, self._bus.name)
+        self._bus.publish(topic_of_answer(question.ref), bus_messages.encode(answer))

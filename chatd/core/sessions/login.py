@@ -20,7 +20,8 @@ from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.presence import Presence
 from chatd.core.requests.notices import Notices
 from chatd.core.services import Services
-from chatd.core.sessions.exclusive import Outvoted, SessionLocks, end
+from chatd.core.sessions.duplicate_login import ELSEWHERE, Outranked, end
+from chatd.core.sessions.exclusive import SessionLocks
 from chatd.core.sessions.session import Peer, Session, SessionState
 from chatd.errors import Disconnect, ErrorCode, Refused
 from chatd.model import Friend, FriendRequest, Group, GroupId, Member, Protocol, User, UserId
@@ -82,9 +83,9 @@ class Logins:
         try:
             await self.locks.take(session)
             view, online = await self._read(peer, session)
-        except Outvoted:
+        except Outranked:
             self._drop(session)
-            peer.push(Kicked(False, "logged in elsewhere"))
+            peer.push(Kicked(False, ELSEWHERE))
             peer.close(Disconnect.KICKED_DUPLICATE)
         except BaseException:
             self._drop(session)
@@ -179,7 +180,11 @@ class Logins:
             session.enter(SessionState.CLOSING)
         self._hub.remove(session)
         self._presence.changed(session.user.id)
-        self._background.start(self.locks.free(session))
+        self._background.start(self._release(session))
+
+    async def _release(self, session: Session) -> None:
+        await self.locks.release(session)
+        session.enter(SessionState.CLOSED)
 
     def end_own(self, user_id: UserId, protocol: Protocol) -> None:
         """The user ends their own session on another wire, wherever it is."""

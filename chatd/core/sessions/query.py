@@ -1,71 +1,72 @@
 """A user's sessions, on whatever worker they are.
 
-Owns: asking the other workers, answering them, and how long is waited.
-Elsewhere: the sessions of this worker (core.sessions.hub); who may ask (core.requests.people: everybody, about
-themselves).
-Fails: never; a worker that does not answer in time is missing, and the caller is told so.
+Owns: asking the other workers, answering them, and how long to wait.
+Elsewhere: the sessions of this worker (core.sessions.hub); who may ask (core.requests.sessions: every user, about
+their own).
+Fails: never; the sessions of a worker that does not answer in time are missing, and the caller is told so.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import secrets
+import contextlib
+import math
+from typing import NamedTuple
 
-from chatd.bus.contract import Bus, topic_of_user
+from chatd.bus.contract import topic_of_user
+from chatd.bus.survey import Question
 from chatd.core import bus_messages
-from chatd.core.sessions.hub import Hub
+from chatd.core.bus_messages import SessionInfo, SessionsAnswered, SessionsAsked
+from chatd.core.services import Services
 from chatd.core.sessions.session import Session
-from chatd.model import Protocol
 
-_ANSWER_S = 0.5
+ANSWER_S = 0.5
+"""How long to wait for the answers of other workers."""
 _WIRES = 2
-"""A user has at most one session on each wire that has sessions: who has found so many has found all."""
+"""A user has at most one session on each wire that has sessions: with this many found, all are found."""
 
 
-class Roll:
-    def __init__(self, hub: Hub, bus: Bus) -> None:
-        self._hub = hub
-        self._bus = bus
-        self._asked: dict[int, tuple[list[bus_messages.SessionInfo], asyncio.Event]] = {}
-        self._refs = itertools.count(secrets.randbits(61))
+class UserSessions(NamedTuple):
+    """here: of this worker. elsewhere: of others. complete: there are no more."""
 
-    async def call(self, session: Session) -> tuple[list[dict[str, object]], bool]:
-        """The sessions of this one's user, and whether those are all."""
+    here: list[Session]
+    elsewhere: list[SessionInfo]
+    complete: bool
+
+
+class SessionQuery:
+    def __init__(self, services: Services) -> None:
+        self._hub = services.hub
+        self._bus = services.bus
+        self._surveys = services.surveys
+
+    async def sessions_of_same_user(self, session: Session) -> UserSessions:
+        """Within ANSWER_S. The session itself is among those found here."""
         user_id = session.user.id
-        found = [_shown(_present(one), one is session) for one in self._hub.of_user(user_id)]
-        if len(found) >= _WIRES or not await self._hub.elsewhere(user_id):
-            return found, True
-        ref = next(self._refs)
-        answers, heard = self._asked[ref] = [], asyncio.Event()
-        self._bus.publish(topic_of_user(user_id), bus_messages.encode(bus_messages.SessionsAsked(user_id, ref)))
-        try:
-            async with asyncio.timeout(_ANSWER_S):
-                while len(found) + len(answers) < _WIRES:
-                    heard.clear()
-                    await heard.wait()
-            return found + [_shown(answer, False) for answer in answers], True
-        except TimeoutError:
-            return found + [_shown(answer, False) for answer in answers], False
-        finally:
-            del self._asked[ref]
+        here, elsewhere = list(self._hub.of_user(user_id)), list[SessionInfo]()
+        if len(here) >= _WIRES or not await self._hub.elsewhere(user_id):
+            return UserSessions(here, elsewhere, complete=True)
+        question = Question(
+            topic_of_user(user_id),
+            lambda ref: bus_messages.encode(SessionsAsked(user_id, ref)),
+            SessionsAnswered,
+        )
+        with contextlib.closing(
+            self._surveys.open(question, lambda answer: elsewhere.append(answer.session))
+        ) as survey:
+            complete = await survey.run(
+                lambda: len(here) + len(elsewhere) >= _WIRES,
+                asyncio.get_running_loop().time() + ANSWER_S,
+                every_s=math.inf,
+            )
+        return UserSessions(here, elsewhere, complete)
 
-    def called(self, call: bus_messages.SessionsAsked) -> None:
+    def asked(self, question: SessionsAsked) -> None:
         """Another worker asks."""
-        for session in self._hub.of_user(call.user_id):
-            answer = bus_messages.SessionsAnswered(call.ref, _present(session))
-            self._bus.publish(topic_of_user(call.user_id), bus_messages.encode(answer))
-
-    def answered(self, answer: bus_messages.SessionsAnswered) -> None:
-        if (asked := self._asked.get(answer.ref)) is not None:
-            asked[0].append(answer.session)
-            asked[1].set()
+        for session in self._hub.of_user(question.user_id):
+            answer = SessionsAnswered(question.ref, info_of(session))
+            self._bus.publish(topic_of_user(question.user_id), bus_messages.encode(answer))
 
 
-def _present(session: Session) -> bus_messages.SessionInfo:
-    return bus_messages.SessionInfo(int(session.protocol), session.since_ms, session.peer.remote)
-
-
-def _shown(present: bus_messages.SessionInfo, this: bool) -> dict[str, object]:
-    wire = Protocol(present.protocol).name.lower()
-    return {"wire": wire, "since": present.since_ms, "peer": present.remote, "this": this}
+def info_of(session: Session) -> SessionInfo:
+    return SessionInfo(int(session.protocol), session.since_ms, session.peer.remote)

@@ -1,4 +1,4 @@
-"""One session per user and wire while the bus is cut off, marks are lost, and everybody comes at once."""
+"""One session per user and wire while the bus is cut off, locks are lost, and everybody comes at once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 
 from chatd.bus.contract import topic_of_user
 from chatd.core import bus_messages
-from chatd.core.sessions import exclusive
-from chatd.core.sessions.exclusive import Claim, Ruling, lock_key, rule
+from chatd.core.sessions import exclusive, unlocked
+from chatd.core.sessions.duplicate_login import Contender, Ruling, rule
+from chatd.core.sessions.exclusive import lock_key
 from chatd.errors import Disconnect, ErrorCode
 from chatd.model import Protocol
 from chatd.protocol import Kicked, LoginAccepted
@@ -23,34 +24,34 @@ WIRES = [Protocol.CHATSERVER, Protocol.MOBILEIMSDK]
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exclusive, "_VERDICT_S", 0.5)
-    monkeypatch.setattr(exclusive, "_RETRY_S", 0.05)
-    monkeypatch.setattr(exclusive, "_ASK_S", (0.02, 0.1))
+    monkeypatch.setattr(exclusive, "VERDICT_S", 0.5)
+    monkeypatch.setattr(unlocked, "RETRY_S", 0.05)
+    monkeypatch.setattr(exclusive, "ASK_S", (0.02, 0.1))
 
 
-def marks_of(worker: Worker) -> exclusive.SessionLocks:
+def locks_of(worker: Worker) -> exclusive.SessionLocks:
     return worker.core.logins.locks
 
 
 def at_peace(stage: Stage) -> bool:
-    """Every session has its mark, on its own worker; nothing else has one, and nobody asks for one."""
+    """Every session has its lock, on its own worker; nothing else has one, and nobody asks for one."""
     for worker in stage.workers:
-        of = marks_of(worker)
-        if of.missing or of._claiming or of._verdicts or of._due:
+        of = locks_of(worker)
+        if not of.is_idle or len(worker.core.surveys):
             return False
         sessions = worker.core.hub.sessions()
         if worker.bus.own != {topic_of_user(session.user.id) for session in sessions}:
             return False
         wanted = {lock_key(session.user, session.protocol) for session in sessions}
-        if len(wanted) != len(sessions) or worker.bus.held != wanted or of._holders.keys() != wanted:
+        if len(wanted) != len(sessions) or worker.bus.held != wanted or of.holders.keys() != wanted:
             return False
-        if any(stage.exchange.locks.get(mark) != worker.slot for mark in wanted):
+        if any(stage.exchange.locks.get(lock) != worker.slot for lock in wanted):
             return False
     return len(stage.exchange.locks) == sum(len(worker.core.hub.sessions()) for worker in stage.workers)
 
 
 async def peace(stage: Stage) -> None:
-    await stage.until("every session has its mark", lambda: at_peace(stage))
+    await stage.until("every session has its lock", lambda: at_peace(stage))
 
 
 def grow_older(peer: Peer, seconds: float = 60.0) -> None:
@@ -76,9 +77,9 @@ LATER = [  # (later, earlier), and does the later stay, is the other told nothin
 def test_the_younger_is_judged_as_if_it_came_while_the_older_was_there(
     later: tuple[int, bool], earlier: tuple[int, bool], *, later_stays: bool, silent: bool
 ) -> None:
-    assert rule(Claim(*later, 3.0), Claim(*earlier, 8.0)) == Ruling(later_stays, silent)
-    assert rule(Claim(*earlier, 8.0), Claim(*later, 3.0)) == Ruling(not later_stays, silent)
-    assert rule(Claim(*later, 0.0), Claim(*earlier, 0.0)) == Ruling(later_stays, silent)
+    assert rule(Contender(*later, 3.0), Contender(*earlier, 8.0)) == Ruling(later_stays, silent)
+    assert rule(Contender(*earlier, 8.0), Contender(*later, 3.0)) == Ruling(not later_stays, silent)
+    assert rule(Contender(*later, 0.0), Contender(*earlier, 0.0)) == Ruling(later_stays, silent)
 
 
 def test_a_first_login_is_later_than_the_one_it_ends_whatever_the_clocks_say(tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_nobody_is_kept_out_while_the_bus_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wire: Protocol, *, told: bool
 ) -> None:
     """told: the worker is told that the bus is back. Else it looks now and then."""
-    monkeypatch.setattr(exclusive, "_RETRY_S", 1000.0 if told else 0.05)
+    monkeypatch.setattr(unlocked, "RETRY_S", 1000.0 if told else 0.05)
 
     async def story(stage: Stage) -> None:
         one, two = await stage.worker(), await stage.worker()
@@ -114,7 +115,7 @@ def test_nobody_is_kept_out_while_the_bus_is_cut_off(
         stage.exchange.cut(0)
         bob = await one.peer(wire).login("bob")
         assert bob.logged_in
-        assert marks_of(one).missing == 1
+        assert len(locks_of(one).unlocked) == 1
         alice.send("bob", "hello")
         await stage.until("bob has it", lambda: bob.bodies == ["hello"])
         stage.tick()
@@ -172,7 +173,7 @@ def test_after_the_cut_it_is_as_if_they_had_come_one_after_the_other(
     later_stays: bool,
     held: bool,
 ) -> None:
-    """held: the earlier one has its mark, the other came while only its worker was cut off."""
+    """held: the earlier one has its lock, the other came while only its worker was cut off."""
 
     async def story(stage: Stage) -> None:
         made = [await stage.worker(), await stage.worker()]
@@ -187,7 +188,7 @@ def test_after_the_cut_it_is_as_if_they_had_come_one_after_the_other(
         for slot in back:
             if not stage.exchange.buses[slot].healthy:
                 stage.exchange.mend(slot)
-                await stage.until("it is worked off", lambda slot=slot: not marks_of(made[slot]).missing)
+                await stage.until("it is worked off", lambda slot=slot: not len(locks_of(made[slot]).unlocked))
         await peace(stage)
         gone, stayed = (first, second) if later_stays else (second, first)
         assert stayed.logged_in
@@ -199,7 +200,7 @@ def test_after_the_cut_it_is_as_if_they_had_come_one_after_the_other(
 
 
 @pytest.mark.parametrize("back", [(0, 1), (1, 0)])
-def test_on_the_chatserver_wire_who_has_the_mark_stays(tmp_path: Path, quick: None, back: tuple[int, int]) -> None:
+def test_on_the_chatserver_wire_who_has_the_lock_stays(tmp_path: Path, quick: None, back: tuple[int, int]) -> None:
     async def story(stage: Stage) -> None:
         made = [await stage.worker(), await stage.worker()]
         for slot in (0, 1):
@@ -208,7 +209,7 @@ def test_on_the_chatserver_wire_who_has_the_mark_stays(tmp_path: Path, quick: No
         assert [desk.logged_in for desk in desks] == [True, True]
         for slot in back:
             stage.exchange.mend(slot)
-            await stage.until("it is worked off", lambda slot=slot: not marks_of(made[slot]).missing)
+            await stage.until("it is worked off", lambda slot=slot: not len(locks_of(made[slot]).unlocked))
         await peace(stage)
         stayed, gone = desks[back[0]], desks[back[1]]
         assert stayed.logged_in
@@ -240,7 +241,7 @@ def test_who_lost_the_lease_finds_another_in_its_place(tmp_path: Path, quick: No
     play(tmp_path, story)
 
 
-def test_when_all_marks_are_forgotten_everybody_keeps_theirs(tmp_path: Path) -> None:
+def test_when_all_locks_are_forgotten_everybody_keeps_theirs(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         made = [await stage.worker() for _ in range(3)]
         peers = [await worker.peer(wire).login(f"{wire.name} {n}") for n, worker in enumerate(made) for wire in WIRES]
@@ -255,14 +256,14 @@ def test_when_all_marks_are_forgotten_everybody_keeps_theirs(tmp_path: Path) -> 
 # ---------------------------------------------------------------- nothing is left over
 
 
-def test_who_leaves_while_the_bus_is_cut_off_leaves_no_mark(tmp_path: Path) -> None:
+def test_who_leaves_while_the_bus_is_cut_off_leaves_no_lock(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         one, two = await stage.worker(), await stage.worker()
-        marked = await one.desk("bob")
+        with_lock = await one.desk("bob")
         stage.exchange.cut(0)
-        unmarked = await one.mobile("bob")
-        marked.leave()
-        unmarked.leave()
+        without_lock = await one.mobile("bob")
+        with_lock.leave()
+        without_lock.leave()
         await stage.settled()
         stage.exchange.mend(0)
         await peace(stage)
@@ -273,8 +274,8 @@ def test_who_leaves_while_the_bus_is_cut_off_leaves_no_mark(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("lag", [4, 3000])
-def test_who_leaves_while_the_mark_is_on_its_way_leaves_none(tmp_path: Path, lag: int) -> None:
-    """Short: the mark comes before its session has been freed; long: after it."""
+def test_who_leaves_while_the_lock_is_on_its_way_leaves_none(tmp_path: Path, lag: int) -> None:
+    """Short: the lock comes before its session has been freed; long: after it."""
 
     async def story(stage: Stage) -> None:
         one = await stage.worker()
@@ -285,7 +286,7 @@ def test_who_leaves_while_the_mark_is_on_its_way_leaves_none(tmp_path: Path, lag
             stage.exchange.lag = lambda: lag
             await asyncio.sleep(0)
             stage.tick()
-            assert marks_of(one)._regaining
+            assert locks_of(one).unlocked.asking
             for _ in range(steps):
                 await asyncio.sleep(0)
             bob.leave()
@@ -296,8 +297,8 @@ def test_who_leaves_while_the_mark_is_on_its_way_leaves_none(tmp_path: Path, lag
     play(tmp_path, story)
 
 
-def test_an_answer_lost_on_its_way_leaves_a_mark_that_its_session_finds(tmp_path: Path, quick: None) -> None:
-    """The bus was cut off after it had given the mark: the worker does not know that it has it, nobody else can."""
+def test_an_answer_lost_on_its_way_leaves_a_lock_that_its_session_finds(tmp_path: Path, quick: None) -> None:
+    """The bus was cut off after it had given the lock: the worker does not know that it has it, nobody else can."""
 
     async def story(stage: Stage) -> None:
         one, two = await stage.worker(), await stage.worker()
@@ -319,19 +320,19 @@ def test_an_answer_lost_on_its_way_leaves_a_mark_that_its_session_finds(tmp_path
     play(tmp_path, story)
 
 
-def test_a_mark_that_nobody_needs_is_freed_when_somebody_asks_for_it(tmp_path: Path) -> None:
+def test_a_lock_that_nobody_needs_is_freed_when_somebody_asks_for_it(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         one, two = await stage.worker(), await stage.worker()
         await one.desk("bob")
-        await one.bus.lock(mark_of_mobile := 1 << 2 | Protocol.MOBILEIMSDK)
+        await one.bus.lock(lock_of_mobile := 1 << 2 | Protocol.MOBILEIMSDK)
         bob = await two.mobile("bob")
         assert bob.logged_in
-        assert stage.exchange.locks[mark_of_mobile] == two.slot
+        assert stage.exchange.locks[lock_of_mobile] == two.slot
 
     play(tmp_path, story)
 
 
-def test_who_has_no_mark_answers_no_challenge(tmp_path: Path) -> None:
+def test_who_has_no_lock_answers_no_challenge(tmp_path: Path) -> None:
     """It would end the other's login, and the holder would end this one."""
 
     async def story(stage: Stage) -> None:
@@ -348,28 +349,28 @@ def test_who_has_no_mark_answers_no_challenge(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
-def test_many_without_a_mark_are_worked_off_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exclusive, "_AT_ONCE", 7)
-    monkeypatch.setattr(exclusive, "_PER_TICK", 30)
+def test_many_without_a_lock_are_worked_off_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unlocked, "AT_ONCE", 7)
+    monkeypatch.setattr(unlocked, "PER_TICK", 30)
 
     async def story(stage: Stage) -> None:
         one = await stage.worker()
         stage.exchange.cut(0)
         peers = [await one.mobile(f"user {number}") for number in range(100)]
-        of = marks_of(one)
-        assert of.missing == 100
+        of = locks_of(one)
+        assert len(of.unlocked) == 100
         stage.exchange.lag = lambda: 3
         stage.exchange.mend(0)
         await asyncio.sleep(0)
         missing, ticks = 100, 0
-        while of.missing:
+        while len(of.unlocked):
             stage.tick()
             ticks += 1
             for _ in range(200):
-                assert len(of._regaining) <= 7
+                assert of.unlocked.asking <= 7
                 await asyncio.sleep(0)
-            assert missing - of.missing <= 30
-            missing = of.missing
+            assert missing - len(of.unlocked) <= 30
+            missing = len(of.unlocked)
         assert ticks == 4
         await peace(stage)
         assert all(peer.logged_in for peer in peers)

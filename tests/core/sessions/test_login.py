@@ -209,10 +209,9 @@ def test_one_that_takes_over_a_login_under_way_is_challenged_no_less(tmp_path: P
         stage.exchange.hold(0, 1)
         first, second = one.peer(), one.peer()
         entering = [asyncio.ensure_future(first.login("bob", NOW - 1))]
-        await stage.until("the first asks", lambda: one.core.logins.locks._verdicts)
+        await stage.until("the first asks", lambda: len(one.core.surveys))
         entering.append(asyncio.ensure_future(second.login("bob", NOW - 1)))
-        asked = one.core.logins.locks._verdicts
-        await stage.until("the second took its place", lambda: len(asked) == 2 or first.events)
+        await stage.until("the second took its place", lambda: len(one.core.surveys) == 2 or first.events)
         stage.exchange.let_go()
         await asyncio.gather(*entering)
         assert (first.logged_in, second.logged_in, old.logged_in) == (False, False, True)
@@ -275,7 +274,7 @@ def test_who_hangs_up_during_the_login_leaves_nothing_behind(tmp_path: Path) -> 
 def test_a_login_that_the_holders_worker_does_not_answer_fails_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exclusive, "_VERDICT_S", 0.1)
+    monkeypatch.setattr(exclusive, "VERDICT_S", 0.1)
 
     async def story(stage: Stage) -> None:
         one, two = await workers(stage, 2)

@@ -160,7 +160,7 @@ class Sessions(RuleBasedStateMachine):
     def kick(self, name: str) -> None:
         async def kicking() -> int:
             first = self.stage.workers[len(name) % 2]  # the other one's too
-            return (await first.core.expulsion.expel(name, 0, "because")).sessions
+            return (await first.core.kicks.kick(name, 0, "because")).sessions
 
         assert self.run(kicking()) == len(self.on(name))
         for key in [key for key in self.there if key[0] == name]:

@@ -1,0 +1,93 @@
+"""Which session stays when a user has two on one wire.
+
+Owns: the rule, as a function of what each of the two sessions can say for itself.
+Elsewhere: finding out that there are two, and ending one (core.sessions.exclusive).
+Fails: never.
+
+On a wire with DuplicateLogin.REFUSE_NEW the session that has the session lock stays; nothing needs to be compared.
+
+Source: protocols/chatserver.md (errno 2) and protocols/mobileimsdk.md (firstLoginTime).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from chatd.core.sessions.session import Session, SessionState
+from chatd.errors import Disconnect
+from chatd.protocol import DuplicateLogin, Kicked
+
+ELSEWHERE = "logged in elsewhere"
+"""What the client of a session is told that had to go."""
+
+
+class Outranked(Exception):
+    """Another session of the user stays, this one must end. silent: its client is not told, because the other session
+    is its own reconnect."""
+
+    def __init__(self, *, silent: bool) -> None:
+        super().__init__()
+        self.silent = silent
+
+
+class Contender(NamedTuple):
+    """One of two sessions. first_login_time: as the client said, milliseconds since the epoch. fresh: its login named
+    none. age_s: since that login; 0 = it is logging in now."""
+
+    first_login_time: int
+    fresh: bool
+    age_s: float
+
+
+class Ruling(NamedTuple):
+    """silent: the client of the session that ends is not told; it was replaced by its own reconnect."""
+
+    new_stays: bool
+    silent: bool
+
+
+def rule(new: Contender, old: Contender) -> Ruling:
+    """Which of two sessions stays on a wire with DuplicateLogin.LATER_LOGIN_WINS.
+
+    Decided as if the younger had logged in while the older was there. Which of them got the session lock first says
+    nothing after the bus was cut off, and clocks of different hosts say little; so ages are compared.
+    """
+    new_is_later = new.age_s <= old.age_s
+    later, earlier = (new, old) if new_is_later else (old, new)
+    later_stays = later.fresh or later.first_login_time >= earlier.first_login_time
+    silent = not later.fresh and later.first_login_time == earlier.first_login_time
+    return Ruling(later_stays is new_is_later, silent)
+
+
+def contender(session: Session) -> Contender:
+    """What a session of this worker says for itself."""
+    age_s = time.monotonic() - session.began_at if session.state is SessionState.LIVE else 0.0
+    return Contender(session.first_login_time, session.fresh, age_s)
+
+
+def refuses_new(session: Session) -> bool:
+    """On this wire the session that is there stays."""
+    return session.peer.traits.duplicate_login is DuplicateLogin.REFUSE_NEW
+
+
+def come_after(session: Session, first_login_time: int) -> None:
+    """A first login is later than the one it ended, whatever the clock of that host said."""
+    if session.fresh and session.state is SessionState.LOGGING_IN:
+        session.first_login_time = max(session.first_login_time, first_login_time + 1)
+
+
+def end(session: Session, reason: Disconnect) -> None:
+    """End a session from outside. One that is still logging in is refused by its own login, which sees its state."""
+    match session.state:
+        case SessionState.LIVE:
+            session.peer.close(reason)
+        case SessionState.LOGGING_IN:
+            session.enter(SessionState.CLOSING)
+
+
+def dismiss(session: Session, *, silent: bool) -> None:
+    """End a session that another one of the user outranks."""
+    if not silent and session.state is SessionState.LIVE:
+        session.peer.push(Kicked(False, ELSEWHERE))
+    end(session, Disconnect.REPLACED if silent else Disconnect.KICKED_DUPLICATE)
