@@ -14,7 +14,7 @@ from chatd.core.accounts import name_allowed
 from chatd.importer.report import Report
 from chatd.importer.source import OldTables
 from chatd.store.copy import Row
-from chatd.store.sql.accounts import name_key
+from chatd.store.sql.directory import name_key
 
 _HIGHEST = 1 << 53
 """Ids beyond are not exact in every client."""

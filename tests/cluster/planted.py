@@ -14,10 +14,10 @@ from tests.faults.planted import main
 
 def numbers_without_lock() -> None:
     """P3: who numbers a message does not hold the conversation, and the later of two takes the place."""
-    from chatd.store.mysql import tables as mysql_tables
+    from chatd.store.mysql import messages as mysql_messages
 
-    mysql_tables._LOCK = mysql_tables._LOCK.replace(b" FOR UPDATE", b"")
-    mysql_tables._INSERT = mysql_tables._INSERT.replace(b"INSERT", b"REPLACE")
+    mysql_messages._LOCK = mysql_messages._LOCK.replace(b" FOR UPDATE", b"")
+    mysql_messages._INSERT = mysql_messages._INSERT.replace(b"INSERT", b"REPLACE")
 
 
 def forgets_the_gap() -> None:

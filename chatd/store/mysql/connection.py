@@ -23,18 +23,18 @@ from chatd.config.urls import MysqlAddress
 from chatd.errors import Unavailable
 from chatd.store.contract import Again
 
-_TAKEN = 1062
-_MET = (1205, 1213)
+_DUPLICATE_KEY = 1062
+_MET_ANOTHER = (1205, 1213)
 """A lock is not to be had in time, a deadlock."""
 _COMMIT = b"COMMIT"
-_GONE = (2006, 2013)
+_CLOSED = (2006, 2013)
 """The server had closed the connection, or closed it now."""
 _MODE = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
 
 
-class Taken(Again):
-    """A unique key is somebody's: the statement did nothing, the transaction may go on."""
+class DuplicateKey(Again):
+    """A unique key is in use already: the statement did nothing, the transaction may go on."""
 
 
 class Answer:
@@ -62,7 +62,7 @@ class MysqlConnection:
 
     def __init__(self, address: MysqlAddress, limit_s: float) -> None:
         self.address = address
-        self.mark = ""
+        self.session_lock = ""
         """A named lock that the server holds for as long as the session of this connection lives."""
         self.packet_bytes = 1 << 20
         """The longest statement the server takes."""
@@ -108,7 +108,7 @@ class MysqlConnection:
         except MySQLdb.Error as error:
             soon = time.monotonic() - begun < self._limit_s / 2
             harmless = not self._inside and statement.startswith((b"SELECT", b"BEGIN"))
-            closed = used and soon and _code(error) in _GONE
+            closed = used and soon and _code(error) in _CLOSED
             if closed and self._inside and statement != _COMMIT:
                 self.discard()
                 raise Again("the connection was closed before COMMIT") from error
@@ -132,9 +132,9 @@ class MysqlConnection:
                 return answers
 
     def _failure(self, error: MySQLdb.Error) -> Exception:
-        if _code(error) == _TAKEN:
-            return Taken("a unique key is taken")
-        if _code(error) in _MET:
+        if _code(error) == _DUPLICATE_KEY:
+            return DuplicateKey("a unique key is in use")
+        if _code(error) in _MET_ANOTHER:
             return Again(str(_code(error)))
         self.discard()
         return Unavailable(f"mysql: {_text(error)}")
@@ -198,11 +198,11 @@ class MysqlConnection:
             limit = f"max_statement_time = {self._limit_s:.3f}, SESSION idle_transaction_timeout = {seconds}"
         else:
             limit = f"max_execution_time = {self._limit_s * 1000:.0f}, SESSION wait_timeout = {5 * seconds}"
-        self.mark = f"chatd:{uuid.uuid4().hex}"
+        self.session_lock = f"chatd:{uuid.uuid4().hex}"
         settings = (
             "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;"
             f"SET SESSION innodb_lock_wait_timeout = {max(1, seconds - 1)}, SESSION {limit};"
-            f"SELECT GET_LOCK('{self.mark}', 0), @@max_allowed_packet"
+            f"SELECT GET_LOCK('{self.session_lock}', 0), @@max_allowed_packet"
         )
         _, self.packet_bytes = self._run(settings.encode())[-1].fetchone()
 

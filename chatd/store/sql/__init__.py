@@ -1,1 +1,1 @@
-"""The SQL that both twins share, one class per subject."""
+"""The SQL that both twins share, one class per part of store.contract.Tables."""

@@ -1,11 +1,11 @@
-"""What the SQL that both twins share is run on.
+"""What the SQL shared by both twins is written against: a database that runs statements, and the twin around it.
 
-Owns: Database and Rows, the part of sqlite3.Connection that store.sql.accounts, store.sql.groups and store.sql.history
-use; a twin that speaks another protocol offers the same (store.mysql.connection).
-Not here: transactions, which every twin has its own way of.
+Owns: Database and Rows, the part of sqlite3.Connection that the shared SQL uses, and store.mysql.connection offers too;
+Backend, what the shared SQL asks of its twin besides.
+Not here: transactions, which each twin has its own way of (store.sqlite.tables, store.mysql.tables).
 Fails: as the twin does.
 
-The shared SQL is what both dialects take: `?` for a value, REPLACE INTO, `key` and `cursor` between backquotes.
+The shared SQL is what both dialects accept: `?` for a value, REPLACE INTO, `key` and `cursor` between backquotes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from chatd.model import ConversationId, GroupId, Seq, UserId
+
 
 class Rows(Protocol):
-    """Of one statement. lastrowid: the number the store gave to the row it inserted."""
+    """The result of one statement. lastrowid: the id that the store gave to the row it inserted."""
 
     @property
     def lastrowid(self) -> int | None: ...
@@ -29,3 +31,26 @@ class Rows(Protocol):
 
 class Database(Protocol):
     def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Rows: ...
+
+
+class Backend(Protocol):
+    """One twin's row locks, counters and caches. Called within a transaction, except last_seq()."""
+
+    def lock_users(self, *user_ids: UserId) -> None:
+        """Until the commit, no other transaction changes these accounts, their friends or the groups they are in."""
+
+    def lock_group(self, group_id: GroupId) -> None:
+        """Until the commit, no other transaction changes this group or appends messages to it."""
+
+    def open_group(self, group_id: GroupId) -> None:
+        """A group was created: add the rows that this twin keeps for its conversation."""
+
+    def last_seq(self, conversation: ConversationId) -> Seq:
+        """0 for a conversation without messages."""
+        ...
+
+    def created(self, table: str, number: int) -> None:
+        """This transaction inserted the row with this id (in `request`: this send_key)."""
+
+    def membership_changed(self, group_id: GroupId, user_id: UserId) -> None:
+        """The user joined or left: cached answers about the two are out of date."""

@@ -1,34 +1,33 @@
-"""What was sent or asked before: the keys of (sender, fp), and the answers to requests that changed something.
+"""Sending is idempotent: the integer keys that make (sender, fp) unique, and what a draft with a used fp is answered.
 
-Owns: SendKeys, looking for a free key, the table request. Elsewhere: finding the keys messages have
-(store.sqlite.tables, store.mysql.tables).
-Fails: Refused LIMIT_REACHED to who makes fps that share a key; what the database raises passes through.
+Owns: SendKeys; Repetitions: whether a draft repeats the message that has its fp, or is another one.
+Elsewhere: reading messages by their keys (store.sqlite.messages, store.mysql.messages), the keys of requests
+(store.sql.request_log).
+Fails: what the database raises passes through.
 """
 
 from __future__ import annotations
 
-import abc
+from collections.abc import Callable, Mapping
 from zlib import crc32
 
-from chatd.errors import ErrorCode, Refused
+from chatd.errors import ErrorCode
 from chatd.model import Message, UserId
 from chatd.protocol import SendMessage
-from chatd.store.contract import Stored
-from chatd.store.sql.accounts import name_key
-from chatd.store.sql.database import Database
-from chatd.store.sql.history import Archive
-from chatd.store.sql.parts import AccountPart, FriendPart, GroupPart, HistoryPart, RequestPart
+from chatd.store.contract import Draft, Stored
+from chatd.store.sql.directory import UserDirectory, name_key
+from chatd.store.sql.groups import SqlGroups
 
 PROBES = 16
-_KEEP_MS = 7 * 24 * 3600 * 1000
+"""Keys tried for one (sender, fp) before it is refused with LIMIT_REACHED."""
 
 
 class SendKeys:
     """Maps (sender, fp) to a 64-bit key: the sender in the upper half, a checksum of fp below.
 
-    Neighbouring in the index for one sender, and half the cost of an index on text. Two fps of one sender
-    that share a key take the next free one (at most PROBES away), so the map stays exact. Who makes fps that
-    collide makes them for themselves alone.
+    The keys of one sender are neighbours in the index, which costs half as much as an index on text. If two fps of one
+    sender share a key, the second takes the next free one, so the map stays exact. Only a sender who looks for such fps
+    has many of them, and only that sender is refused for it.
     """
 
     __slots__ = ()
@@ -42,79 +41,45 @@ class SendKeys:
         return key & ~0xFFFFFFFF | (key + 1) & 0xFFFFFFFF
 
 
-class Answers(Archive, abc.ABC):
-    """The part of Tables about requests; a base of every twin."""
+class Repetitions:
+    """What an earlier message under the key of a draft means for the draft."""
 
-    def __init__(self, db: Database) -> None:
-        super().__init__(db)
-        self._keys = SendKeys()
-        self.accounts, self.friends, self.groups = AccountPart(self), FriendPart(self), GroupPart(self)
-        self.history, self.request_log = HistoryPart(self), RequestPart(self)
+    def __init__(
+        self, directory: UserDirectory, groups: SqlGroups, message_with_key: Callable[[int], Message | None]
+    ) -> None:
+        self._directory = directory
+        self._groups = groups
+        self._message_with_key = message_with_key
 
-    def _probe(self, key: int, sender: UserId, fp: str, fresh: dict[int, Message]) -> tuple[int | None, Message | None]:
-        """The key to insert with, or the message that (sender, fp) already is. (None, None): no key is free, which
-        only a sender who looks for such fps can bring about, for themselves."""
+    def look_up(
+        self, key: int, draft: Draft, fresh: Mapping[int, Message]
+    ) -> tuple[int | None, Stored | ErrorCode | None]:
+        """For a draft with an fp whose first key is in use. fresh: messages of this transaction, by their keys.
+
+        Returns (a free key, None): the draft is to be stored with it. Otherwise (None, the draft's result): it repeats
+        an earlier message, or is refused with FP_REUSED (it does not) or LIMIT_REACHED (none of PROBES keys is free).
+        """
+        sender_id, fp = draft.sender.id, draft.command.fp
         for _ in range(PROBES):
-            found = fresh.get(key) or self._sent(key)
+            found = fresh.get(key) or self._message_with_key(key)
             if found is None:
                 return key, None
-            if found.sender_id == sender and found.fp == fp:
-                return key, found
+            if found.sender_id == sender_id and found.fp == fp:
+                return None, self._repetition(found, draft.command)
             key = SendKeys.after(key)
-        return None, None
+        return None, ErrorCode.LIMIT_REACHED
 
     def _repetition(self, first: Message, command: SendMessage) -> Stored | ErrorCode:
-        """The result for a message whose fp its sender has used before, for `first`."""
         same = command.body == first.body and command.to_group == first.group_id and self._is_recipient(first, command)
-        version = self._version(first.group_id) if first.group_id else 0
+        version = self._groups.members_version(first.group_id) if first.group_id else 0
         return Stored(first, False, version) if same else ErrorCode.FP_REUSED
 
     def _is_recipient(self, message: Message, command: SendMessage) -> bool:
-        """Whether a command that is not for another group is for the recipient of `message`. An account deleted since
-        is still known by its number and its name."""
+        """Whether a command that is not for another group is for the recipient of `message`. A user deleted since is
+        still known by id and name."""
         if not command.to_name:
             return command.to_id == message.to_id
         if name_key(command.to_name) == name_key(message.to_name):
             return True
-        recipient = self.user(command.to_name, 0)
+        recipient = self._directory.find(command.to_name, 0)
         return recipient is not None and recipient.id == message.to_id
-
-    @abc.abstractmethod
-    def _sent(self, key: int) -> Message | None:
-        """The message with this key."""
-
-    # ---------------------------------------------------------------- requests
-
-    def answered(self, sender: UserId, fp: str) -> str | None:
-        row = self._request(self._keys.first(sender, fp), sender, fp)[1]
-        return row[2] if row else None
-
-    def remember(self, sender: UserId, fp: str, answer: str, now_ms: int) -> None:
-        self._remember(sender, fp, answer, now_ms)
-
-    def _remember(self, sender: UserId, fp: str, answer: str, now_ms: int) -> int:
-        """The key it has now."""
-        key = self._request(self._keys.first(sender, fp), sender, fp)[0]
-        self._db.execute("INSERT INTO request VALUES (?, ?, ?, ?, ?)", (key, sender, fp, answer, now_ms))
-        old = self._db.execute("SELECT send_key FROM request WHERE at_ms < ? LIMIT 10", (now_ms - _KEEP_MS,)).fetchall()
-        if old:
-            self._db.execute(
-                f"DELETE FROM request WHERE send_key IN ({','.join('?' * len(old))})", [row[0] for row in old]
-            )
-        return key
-
-    def _request(self, key: int, sender: UserId, fp: str) -> tuple[int, tuple[UserId, str, str] | None]:
-        """The key to insert with, or the row that (sender, fp) is."""
-        keys = [key]
-        while len(keys) < PROBES:
-            keys.append(SendKeys.after(keys[-1]))
-        rows = self._db.execute(
-            f"SELECT send_key, sender_id, fp, answer FROM request WHERE send_key IN ({','.join('?' * PROBES)})", keys
-        ).fetchall()  # all of them: one that lay between may have expired
-        for taken, *row in rows:
-            if row[:2] == [sender, fp]:
-                return taken, (sender, fp, row[2])
-        free = [key for key in keys if key not in {row[0] for row in rows}]
-        if not free:
-            raise Refused(ErrorCode.LIMIT_REACHED)
-        return free[0], None

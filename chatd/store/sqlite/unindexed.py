@@ -1,15 +1,16 @@
-"""The youngest messages: written to the file, not yet to its index tables.
+"""Unindexed rows: the youngest messages, which are in the file but not yet in its index tables.
 
-Owns: Tail, the memory of every row of `message` above the mark, and the merge that moves the mark.
-Elsewhere: numbering and reading (store.sqlite.tables), the tables (store.sqlite.schema).
-Fails: sqlite3.Error passes through; then reset() must be called, and the next refresh() reads the tail again.
+Owns: UnindexedRows, the memory of every row of `message` above meta.merged, and the merge that raises meta.merged.
+Elsewhere: numbering and storing (store.sqlite.messages), reading (store.sqlite.history), the tables
+(store.sqlite.schema).
+Fails: sqlite3.Error passes through; then reset() must be called, and the next refresh() reads the rows again.
 
-Why: an index entry of a random key dirties a page of its own, and a commit writes whole pages. Rows appended
-to `message` alone share their pages; `place` and `sent` get theirs sorted, a span of rows at a time. Many rows at
-once would hold up one commit, the longer the larger the store is; so a span that is full is merged in slices, one
-every few hundred messages, while the next one fills. A worker knows the tail by reading the rows that others have
-appended (at most some thousands), so nothing depends on memory that a crash can lose. docs/decisions/0002 and 0017
-have the figures.
+Why: an index entry with a random key dirties a page of its own, and a commit writes whole pages. Rows appended to
+`message` alone share their pages; `place` and `sent` get their entries sorted, a span of rows at a time. Merging a
+whole span at once would delay one commit, the longer the larger the store is; so a full span is merged in slices, one
+every few hundred messages, while the next one fills. A worker learns the unindexed rows by reading what others have
+appended (some thousands at most), so nothing depends on memory that a crash can lose. Decisions 0002 and 0017 have the
+figures.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from bisect import bisect_left, bisect_right
 from chatd.model import ConversationId, Seq
 
 SPAN = 8192
-"""Rows that are merged together: message.id from n * SPAN to (n + 1) * SPAN - 1, as far as they are above the mark.
-A store that is half-way through a span depends on it: another number needs a migration that ends that merge."""
+"""Rows that are merged together: message.id from n * SPAN to (n + 1) * SPAN - 1, as far as they are above meta.merged.
+A store that is half-way through a span depends on it: changing the number needs a migration that ends that merge."""
 SLICE = 256
-"""Of them are indexed in one commit, in each table. A slice is due after half as many new rows, so that a span is in
-before the next one is full."""
+"""Rows of a span that one commit adds to each index table. A slice is due after half as many new rows, so that a span
+is merged before the next one is full."""
 
 
 @functools.cache
@@ -34,20 +35,22 @@ def _insert_rows(table: str, width: int, rows: int) -> str:
 
 
 class _Span:
-    """keys: send_key -> message.id. places: conversation -> [(seq, message.id)], ascending."""
+    """Up to SPAN rows of `message` as the two index tables will have them."""
 
     __slots__ = ("_key_order", "_place_order", "keys", "places")
 
     def __init__(self) -> None:
         self.keys: dict[int, int] = {}
+        """message.id by send_key."""
         self.places: dict[ConversationId, list[tuple[Seq, int]]] = {}
+        """(seq, message.id) of each conversation, ascending."""
         self._place_order: list[tuple[ConversationId, Seq, int]] = []
         self._key_order: list[int] = []
 
     def entries(self, begin: int, end: int) -> tuple[list[int], list[int]]:
-        """Rows of `place` and of `sent`, flat, by their position in the order of each table's key. To be asked for when
-        the span is whole: then they are the same in every process. Steps in Python are counted here: the loop needs the
-        interpreter more."""
+        """Rows `begin` to `end` of `place` and of `sent`, in the order of each table's key, flattened. Only for a span
+        that is full: then every process has the same. Few steps in Python, because the event loop waits for the
+        interpreter meanwhile."""
         if not self._place_order:
             self._place_order = [
                 (conversation, seq, number)
@@ -60,48 +63,53 @@ class _Span:
         return places, [value for key in self._key_order[begin:end] for value in (key, number_of[key])]
 
 
-class Tail:
-    """mark: the highest message.id with all its index entries. end: the highest there is."""
+class UnindexedRows:
+    """What the index tables do not say yet, as of the last refresh() and add()."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._version = -1
+        self._data_version = -1
+        """SQLite's number for "another connection has committed"."""
         self._spans: dict[int, _Span] = {}
         """By their number, ascending. The last one is being filled, the first one merged."""
         self._filling = _Span()
         self._full_at = 0
+        """The first message.id that belongs to the next span."""
         self._sliced = 0
-        """So many of the first span's entries are in each table."""
+        """How many entries of the first span are in each index table; meta.sliced."""
         self._due = 0
-        self.mark = 0
+        """New rows since the last slice was merged."""
+        self.merged = 0
+        """The highest message.id with all its index entries; meta.merged."""
         self.end = 0
+        """The highest message.id."""
 
     def reset(self) -> None:
         """Forget everything; what memory says may not be in the file."""
-        self._version = -1
-        self.mark = self.end = self._full_at = self._sliced = 0
+        self._data_version = -1
+        self.merged = self.end = self._full_at = self._sliced = 0
         self._spans.clear()
 
     def refresh(self) -> bool:
-        """Learn what other connections have written; False if there was nothing. Cost: their rows."""
+        """Learn what other connections have committed; False if nothing. Cost: the rows they appended."""
         version = self._db.execute("PRAGMA data_version").fetchone()[0]
-        if version == self._version:
+        if version == self._data_version:
             return False
         state = dict(self._db.execute("SELECT key, value FROM meta WHERE key IN ('merged', 'sliced')"))
-        mark, self._sliced = int(state["merged"]), int(state.get("sliced", 0))
-        if mark != self.mark:
-            self._move_mark(mark)
+        merged, self._sliced = int(state["merged"]), int(state.get("sliced", 0))
+        if merged != self.merged:
+            self._set_merged(merged)
         rows = self._db.execute("SELECT id, conversation, seq, send_key FROM message WHERE id > ?", (self.end,))
         for number, conversation, seq, key in rows:
             self.add(number, conversation, seq, key)
-        self._version = version  # last: a read that fails half-way is taken up where it ended
+        self._data_version = version  # last, so that a read that fails half-way goes on where it stopped
         return True
 
-    def _move_mark(self, mark: int) -> None:
-        """It moves over whole spans only, but for a store that was filled by other means than appending."""
-        self.mark = mark
-        self.end = max(self.end, mark)
-        for number in [number for number in self._spans if (number + 1) * SPAN - 1 <= mark]:
+    def _set_merged(self, merged: int) -> None:
+        """It moves over whole spans, except in a store that was filled by chatctl."""
+        self.merged = merged
+        self.end = max(self.end, merged)
+        for number in [number for number in self._spans if (number + 1) * SPAN - 1 <= merged]:
             del self._spans[number]
 
     def add(self, number: int, conversation: ConversationId, seq: Seq, key: int | None) -> None:
@@ -121,10 +129,10 @@ class Tail:
     # ---------------------------------------------------------------- asking
 
     def __bool__(self) -> bool:
-        return self.end > self.mark
+        return self.end > self.merged
 
     def known(self, keys: set[int]) -> set[int]:
-        """Those that are in the tail."""
+        """Which of them unindexed messages have."""
         found: set[int] = set()
         for span in self._spans.values():
             found |= keys & span.keys.keys()
@@ -181,9 +189,9 @@ class Tail:
             self._sliced = end
         else:
             self._sliced = 0
-            self._move_mark((number + 1) * SPAN - 1)
+            self._set_merged((number + 1) * SPAN - 1)
         self._db.execute(
-            "INSERT OR REPLACE INTO meta VALUES ('merged', ?), ('sliced', ?)", (str(self.mark), str(self._sliced))
+            "INSERT OR REPLACE INTO meta VALUES ('merged', ?), ('sliced', ?)", (str(self.merged), str(self._sliced))
         )
 
     def _insert(self, table: str, width: int, values: list[int]) -> None:

@@ -15,6 +15,7 @@ from chatd.config.urls import parse_mysql
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import User
 from chatd.store.contract import Again, Draft, Stored, Tables
+from chatd.store.mysql import messages as mysql_messages
 from chatd.store.mysql import tables as mysql_tables
 from chatd.store.mysql.tables import MysqlTables
 from tests.harness.deadline import wait_until
@@ -150,7 +151,7 @@ def test_what_makes_something_is_looked_for_too(cut: Cut, name: str, reached: bo
 
 def test_a_commit_that_hangs_is_ended_before_it_is_looked_for(cut: Cut, opened: Open, mariadb: MariaDB) -> None:
     """The server has not got it when this side gives up: it must not happen afterwards."""
-    tables = opened(mariadb.url(cut.judge._db.address.database, port=cut.proxy.port), LIMIT_S)
+    tables = opened(mariadb.url(cut.judge.connection.address.database, port=cut.proxy.port), LIMIT_S)
     tables.begin()
     (result,) = tables.append([Draft(cut.alice, to(cut.bob, "late", "fp"))], 1)
     assert isinstance(result, Stored)
@@ -258,12 +259,14 @@ def test_a_statement_that_takes_too_long_is_ended(mariadb: MariaDB, opened: Open
     tables = opened(mariadb.url(), LIMIT_S)
     begun = time.monotonic()
     with contextlib.suppress(Unavailable):  # SLEEP may also end early and say so
-        assert tables._db.execute("SELECT SLEEP(30)").fetchone() == (1,)
+        assert tables.connection.execute("SELECT SLEEP(30)").fetchone() == (1,)
     assert time.monotonic() - begun < LIMIT_S + SLACK_S
     with pytest.raises(Unavailable):
-        tables._db.execute("SELECT count(*) FROM seq_1_to_1000000 AS a, seq_1_to_1000000 AS b WHERE a.seq * b.seq < 0")
+        tables.connection.execute(
+            "SELECT count(*) FROM seq_1_to_1000000 AS a, seq_1_to_1000000 AS b WHERE a.seq * b.seq < 0"
+        )
     assert time.monotonic() - begun < 2 * LIMIT_S + SLACK_S
-    assert tables._db.execute("SELECT 1").fetchone() == (1,)
+    assert tables.connection.execute("SELECT 1").fetchone() == (1,)
 
 
 # ---------------------------------------------------------------- transactions that meet
@@ -274,7 +277,7 @@ def test_a_deadlock_is_told_as_again_and_the_connection_stays(mariadb: MariaDB, 
     tables = opened(url)
     alice, bob, carol = make(tables, "alice", "bob", "carol")
     low, high = (sent(tables, alice, to(user)).message.conversation for user in (bob, carol))
-    session = tables._db._db.thread_id()
+    session = tables.connection.execute("SELECT CONNECTION_ID()").fetchone()[0]
     with _Opponent(mariadb, parse_mysql(url).database, high, low) as opponent:
         tables.begin()
         with pytest.raises(Again):
@@ -283,15 +286,15 @@ def test_a_deadlock_is_told_as_again_and_the_connection_stays(mariadb: MariaDB, 
         opponent.give_way()
     results = send(tables, (alice, to(bob)), (alice, to(carol)))
     assert [result.message.seq for result in results if isinstance(result, Stored)] == [2, 2]
-    assert tables._db._db.thread_id() == session
+    assert tables.connection.execute("SELECT CONNECTION_ID()").fetchone()[0] == session
 
 
 class _Opponent:
     """Locks conversations in the wrong order, and has written so much that the server prefers to end the other."""
 
     def __init__(self, server: MariaDB, database: str, first: int, second: int) -> None:
-        self._db = server.connect(database)
-        self._cursor = self._db.cursor()
+        self.connection = server.connect(database)
+        self._cursor = self.connection.cursor()
         self._cursor.execute("BEGIN")
         rows = ",".join(f"({number}, {number}, '', '', {number})" for number in range(900_000, 900_200))
         self._cursor.execute(f"INSERT INTO request (send_key, sender_id, fp, answer, at_ms) VALUES {rows}")
@@ -316,7 +319,7 @@ class _Opponent:
 
     def __exit__(self, *_: object) -> None:
         self._thread.join(10)
-        self._db.close()
+        self.connection.close()
 
 
 def test_two_who_store_the_same_fp_at_once_store_it_once(mariadb: MariaDB, opened: Open) -> None:
@@ -347,7 +350,7 @@ def test_a_repetition_in_a_batch_of_several_statements(
     mariadb: MariaDB, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first rows are written when the key is met: the transaction is begun again."""
-    monkeypatch.setattr(mysql_tables, "_STATEMENT_BYTES", 1000)
+    monkeypatch.setattr(mysql_messages, "_STATEMENT_BYTES", 1000)
     tables = opened(mariadb.url())
     alice, bob = make(tables, "alice", "bob")
     first = sent(tables, alice, to(bob, "first", "fp"))

@@ -20,7 +20,9 @@ from chatd.config.urls import MysqlAddress, parse_mysql
 from chatd.errors import BootError, ConfigError, ErrorCode, Exit
 from chatd.model import Group
 from chatd.store.contract import Advance, Stored, Tables
-from chatd.store.mysql import history as mysql_history
+from chatd.store.mysql import backend as mysql_backend
+from chatd.store.mysql import messages as mysql_messages
+from chatd.store.mysql import recipients as mysql_recipients
 from chatd.store.mysql import schema as mysql_schema
 from chatd.store.mysql import tables as mysql_tables
 from chatd.store.mysql.tables import MysqlTables
@@ -109,7 +111,7 @@ def test_half_a_surrogate_pair_harms_nobody_else_in_the_batch(mariadb: MariaDB) 
 
 
 def test_a_batch_that_is_longer_than_a_statement_may_be(mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mysql_tables, "_STATEMENT_BYTES", 200_000)
+    monkeypatch.setattr(mysql_messages, "_STATEMENT_BYTES", 200_000)
     with opened(mariadb.url()) as tables:
         alice, bob = make(tables, "alice", "bob")
         bodies = ["\U0001f600" * 5000, "a", "b" * 1_000_000, "c" * 150_000, "'" * 90_000, "d"] * 3
@@ -120,7 +122,7 @@ def test_a_batch_that_is_longer_than_a_statement_may_be(mariadb: MariaDB, monkey
 
 def test_many_recipients_pairs_and_cursors_in_one_batch(mariadb: MariaDB) -> None:
     """More than fit into one IN (…), some of them nobody."""
-    with opened(mariadb.url()) as tables, opened(mariadb.url(tables._db.address.database)) as other:
+    with opened(mariadb.url()) as tables, opened(mariadb.url(tables.connection.address.database)) as other:
         alice, *users = make(tables, "alice", *(f"user {number}" for number in range(1200)))
         drafts = [(alice, to_name(f"USER {number}", str(number))) for number in range(1300)]
         drafts += [(alice, to(user, "by id")) for user in users]
@@ -138,8 +140,8 @@ def test_many_recipients_pairs_and_cursors_in_one_batch(mariadb: MariaDB) -> Non
 
 
 def test_what_memory_holds_is_bounded_also_within_a_batch(mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mysql_tables, "CACHE", 5)
-    monkeypatch.setattr(mysql_history, "CACHE", 5)
+    monkeypatch.setattr(mysql_recipients, "CACHED", 5)
+    monkeypatch.setattr(mysql_backend, "CACHED", 5)
     with opened(mariadb.url()) as tables:
         users = make(tables, *(f"user {number}" for number in range(12)))
         for _ in range(3):
@@ -176,7 +178,7 @@ def test_a_migration_that_was_interrupted_is_taken_up(mariadb: MariaDB, done_sta
         for statement in STATEMENTS[:done_statements]:
             cursor.execute(statement)
     with opened(url) as tables:
-        assert mysql_schema.version_of(tables._db) == len(mysql_schema.MIGRATIONS)
+        assert mysql_schema.version_of(tables.connection) == len(mysql_schema.MIGRATIONS)
         make(tables, "alice")
 
 
@@ -250,7 +252,7 @@ def test_the_server_must_prove_who_it_is_where_ssl_ca_is_given(mariadb: MariaDB,
     try:
         server.start()
         with opened(server.url(ssl_ca=str(own.certificate))) as tables:
-            assert tables._db.execute("SHOW STATUS LIKE 'Ssl_cipher'").fetchone()[1]
+            assert tables.connection.execute("SHOW STATUS LIKE 'Ssl_cipher'").fetchone()[1]
         assert "self-signed" in refused(server.url("x", ssl_ca=str(another.certificate)))
         assert "does not support" in refused(mariadb.url("x", ssl_ca=str(own.certificate)))
     finally:
@@ -292,7 +294,7 @@ def rows_read(tables: MysqlTables, question: Callable[[], object]) -> int:
     handlers = "SHOW SESSION STATUS LIKE 'Handler_read%'"
 
     def total() -> int:
-        return sum(int(count) for _, count in tables._db.execute(handlers))
+        return sum(int(count) for _, count in tables.connection.execute(handlers))
 
     before = total()
     idle = total() - before

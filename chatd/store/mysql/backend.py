@@ -1,0 +1,107 @@
+"""What one connection to the database remembers, and what the shared SQL asks of this twin.
+
+Owns: row locks, the caches of users, pairs and names, reading many users and pairs in one statement, and the witness of
+a transaction.
+Elsewhere: transactions (store.mysql.tables), the connection (store.mysql.connection).
+Fails: Again and Unavailable as store.mysql.connection.
+
+A group is locked by the row of its conversation, which every append to the group locks too: a join, a kick and a
+message happen one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from chatd.model import ConversationId, GroupId, Message, Seq, User, UserId
+from chatd.store.mysql.connection import MysqlConnection
+from chatd.store.sql.directory import UserDirectory
+from chatd.store.sql.messages import CACHED, MessageReader, MessageRow, Pairs
+
+_MANY = 1000
+"""Values of one IN (…) at most."""
+
+
+class MysqlBackend:
+    """store.sql.database.Backend, with locks that other connections wait for."""
+
+    def __init__(self, db: MysqlConnection) -> None:
+        self._db = db
+        self.directory = UserDirectory(db)
+        self.pairs = Pairs(db)
+        self._names: dict[UserId, str] = {}
+        """Also of deleted users: an id never gets another name."""
+        self._reader = MessageReader(self.pairs, self.user_or_deleted)
+        self.made_rows = False
+        """Whether this transaction inserted rows that a cache may know of."""
+        self.witness: tuple[str, int] | None = None
+        """A row that this transaction inserted: table and number. If it is there afterwards, all of it is."""
+
+    def begin_transaction(self) -> None:
+        self.witness = None
+        self.made_rows = False
+
+    def transaction_lost(self) -> None:
+        """It was rolled back, or may have been: rows that it made may not be in the store."""
+        if self.made_rows:
+            self.directory.clear()
+            self.pairs.clear()
+            self._names.clear()
+
+    # ---------------------------------------------------------------- what the shared SQL asks
+
+    def lock_users(self, *user_ids: UserId) -> None:
+        marks = ",".join("?" * len(user_ids))
+        self._db.execute(f"SELECT id FROM user WHERE id IN ({marks}) ORDER BY id FOR UPDATE", user_ids)
+
+    def lock_group(self, group_id: GroupId) -> None:
+        self._db.execute("SELECT last FROM conversation WHERE id = ? FOR UPDATE", (-group_id,))
+
+    def open_group(self, group_id: GroupId) -> None:
+        self._db.execute("INSERT INTO conversation VALUES (?, 0)", (-group_id,))
+
+    def last_seq(self, conversation: ConversationId) -> Seq:
+        row = self._db.execute("SELECT last FROM conversation WHERE id = ?", (conversation,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def membership_changed(self, group_id: GroupId, user_id: UserId) -> None:
+        pass  # members are read from the database for every batch
+
+    def created(self, table: str, number: int) -> None:
+        self.made_rows = True
+        self.witness = self.witness or (table, number)
+
+    # ---------------------------------------------------------------- many at once
+
+    def select_in(self, sql: str, numbers: Collection[int]) -> list[Any]:
+        """sql ends with IN. The rows for all the numbers, in as few statements as possible."""
+        rows: list[Any] = []
+        left = sorted(numbers)
+        while left:
+            part, left = left[:_MANY], left[_MANY:]
+            rows += self._db.query(f"{sql} ({','.join(map(str, part))})".encode()).fetchall()
+        return rows
+
+    def messages(self, rows: Sequence[MessageRow]) -> list[Message]:
+        self.prefetch({row[1] for row in rows}, {row[3] for row in rows})
+        return [self._reader.message(row) for row in rows]
+
+    def prefetch(self, conversations: Iterable[ConversationId], users: Iterable[UserId]) -> None:
+        """Read the pairs of the conversations, and the names of these users and those of the pairs."""
+        users_of = self.pairs.users
+        if len(users_of) + len(self._names) > CACHED:
+            users_of.clear()
+            self._names.clear()
+        pairs = {number for number in conversations if number > 0}
+        missing = pairs - users_of.keys()
+        for number, low, high in self.select_in("SELECT id, low, high FROM pair WHERE id IN", missing):
+            users_of[number] = low, high
+        wanted = {*users, *(user for number in pairs for user in users_of[number])}
+        for number, name in self.select_in("SELECT id, name FROM user WHERE id IN", wanted - self._names.keys()):
+            self._names[number] = str(name)
+
+    def user_or_deleted(self, user_id: UserId) -> User:
+        if user_id not in self._names:
+            self.prefetch((), (user_id,))
+        return User(user_id, self._names.get(user_id, f"#{user_id}"))

@@ -1,0 +1,185 @@
+"""Numbering and storing messages in MySQL.
+
+Owns: appending a batch: the locks on its conversations, the numbers, whether a draft repeats an earlier message.
+Elsewhere: transactions (store.mysql.tables), where each draft goes (store.mysql.recipients), reading
+(store.mysql.history).
+Fails: Again and Unavailable as store.mysql.connection; a draft that is not allowed gets an ErrorCode as its result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from chatd.errors import ErrorCode
+from chatd.model import ConversationId, GroupId, Message, Seq, UserId
+from chatd.store.contract import Again, Draft, Stored
+from chatd.store.mysql.backend import MysqlBackend
+from chatd.store.mysql.connection import DuplicateKey, MysqlConnection
+from chatd.store.mysql.recipients import Destination, Recipients
+from chatd.store.mysql.statements import number_list, pair_list
+from chatd.store.sql.groups import SqlGroups
+from chatd.store.sql.messages import COLUMNS, MessageRow
+from chatd.store.sql.send_keys import Repetitions, SendKeys
+
+_LOOKING_S = 10.0
+"""After one repeated message, others are expected for this long: a client that was cut off sends again."""
+_STATEMENT_BYTES = 1 << 20
+"""Rows of one INSERT, if the server accepts as much."""
+_INSERT = b"INSERT INTO message (conversation, seq, sender_id, send_key, fp, sent_at_ms, qos, typeu, body) VALUES "
+_LOCK = b"SELECT id, last FROM conversation FORCE INDEX (PRIMARY) WHERE id IN (%s) ORDER BY id FOR UPDATE"
+_MEMBERS = (
+    b"SELECT m.team_id, m.user_id, t.members_version FROM member AS m JOIN team AS t ON t.id = m.team_id"
+    b" WHERE (m.team_id, m.user_id) IN (%s)"
+)
+_SENT = f"SELECT m.send_key, {COLUMNS} FROM message AS m WHERE m.send_key IN (%s)".encode()
+_COUNT = b"UPDATE conversation SET last = last + %d WHERE id IN (%s)"
+_NOTHING = b"SELECT 1 FROM DUAL WHERE FALSE"
+
+
+class MysqlMessages:
+    """The rows of `message`, written. Within a transaction."""
+
+    def __init__(self, db: MysqlConnection, backend: MysqlBackend, groups: SqlGroups) -> None:
+        self._db = db
+        self._backend = backend
+        self._recipients = Recipients(db, backend)
+        self._keys = SendKeys()
+        self._repetitions = Repetitions(backend.directory, groups, self._sent)
+        self._looking_until = 0.0
+        """Until then (monotonic seconds), every batch is checked for repeated messages before it is inserted."""
+
+    def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:
+        """Cost: two round trips whatever the number of drafts, two more for recipients seen for the first time. Drafts
+        are compared with stored messages only after an insert found its key in use: then, and for every batch of the
+        next _LOOKING_S."""
+        places = self._recipients.destinations(drafts)
+        first = self._keys.first
+        keys = [first(draft.sender.id, draft.command.fp) if draft.command.fp else None for draft in drafts]
+        last, versions = self._lock(drafts, places)
+        if time.monotonic() >= self._looking_until:
+            refused = [key for place, key in zip(places, keys, strict=True) if isinstance(place, ErrorCode)]
+            try:
+                return self._store(drafts, places, keys, dict(last), self._known(refused), versions, now_ms)
+            except DuplicateKey:
+                self._looking_until = time.monotonic() + _LOOKING_S
+        return self._store(drafts, places, keys, last, self._known(keys), versions, now_ms)
+
+    def _store(
+        self, drafts: Sequence[Draft], places: Sequence[Destination | ErrorCode], keys: Sequence[int | None],
+        last: dict[ConversationId, Seq], sent: dict[int, Message], versions: dict[GroupId, int], now_ms: int,
+    ) -> list[Stored | ErrorCode]:  # fmt: skip
+        """last: the numbers of the locked conversations, counted up here. sent: the messages known to have the keys;
+        those stored here are added. versions: members_version of the groups."""
+        results: list[Stored | ErrorCode] = []
+        rows: list[bytes] = []
+        given: Counter[ConversationId] = Counter()
+        literal = self._db.literal
+        for draft, place, key in zip(drafts, places, keys, strict=True):
+            sender, command = draft.sender, draft.command
+            if key is not None and key in sent:
+                key, result = self._repetitions.look_up(key, draft, sent)
+                if result is not None:
+                    results.append(result)
+                    continue
+            if isinstance(place, ErrorCode):
+                results.append(place)
+                continue
+            conversation, recipient = place
+            version = versions[command.to_group] if command.to_group else 0
+            seq = last[conversation] = last[conversation] + 1
+            given[conversation] += 1
+            fp, body, qos, typeu = command.fp, command.body, command.qos, command.typeu
+            rows.append(
+                b"(%d,%d,%d,%s,%s,%d,%d,%d,%s)"
+                % (conversation, seq, sender.id, literal(key), literal(fp), now_ms, qos, typeu, literal(body))
+            )
+            message = Message(
+                conversation, seq, sender.id, sender.name, recipient.id, recipient.name, command.to_group,
+                body, fp, qos, typeu, now_ms,
+            )  # fmt: skip
+            if key is not None:
+                sent[key] = message
+            results.append(Stored(message, True, version))
+        self._insert(rows, given)
+        return results
+
+    def _insert(self, rows: list[bytes], given: Counter[ConversationId]) -> None:
+        """The new last numbers go with the last rows, in one round trip. Raises DuplicateKey: nothing was written."""
+        by_count: dict[int, list[ConversationId]] = {}
+        for conversation, count in given.items():
+            by_count.setdefault(count, []).append(conversation)
+        counted = [_COUNT % (count, number_list(sorted(numbers))) for count, numbers in by_count.items()]
+        parts = list(_parts(rows, min(_STATEMENT_BYTES, self._db.packet_bytes // 2)))
+        for index, part in enumerate(parts):
+            following = counted if index == len(parts) - 1 else []
+            try:
+                answer = self._db.query_all(_INSERT + b",".join(part), *following)[0]
+            except DuplicateKey as error:
+                if index:
+                    self._looking_until = time.monotonic() + _LOOKING_S
+                    raise Again("a key of a long batch is taken") from error
+                raise
+            assert answer.lastrowid
+            self._backend.witness = self._backend.witness or ("message", answer.lastrowid)
+
+    def _lock(
+        self, drafts: Sequence[Draft], places: list[Destination | ErrorCode]
+    ) -> tuple[dict[ConversationId, Seq], dict[GroupId, int]]:
+        """The last numbers of all conversations and the groups' members_versions: until the commit, no other
+        transaction can count them up. A draft to a group that the sender is not in is refused in `places`."""
+        conversations = sorted({place[0] for place in places if not isinstance(place, ErrorCode)})
+        asking = {(draft.command.to_group, draft.sender.id) for draft in drafts if draft.command.to_group}
+        if not conversations:
+            return {}, {}
+        locked, members = self._db.query_all(
+            _LOCK % number_list(conversations), _MEMBERS % pair_list(sorted(asking)) if asking else _NOTHING
+        )
+        versions: dict[GroupId, int] = {}
+        outsiders = asking
+        for group_id, user_id, version in members:
+            versions[group_id] = version
+            outsiders.discard((group_id, user_id))
+        if outsiders:
+            self._refuse(outsiders, drafts, places)
+        return dict(locked.fetchall()), versions
+
+    def _refuse(
+        self, outsiders: set[tuple[GroupId, UserId]], drafts: Sequence[Draft], places: list[Destination | ErrorCode]
+    ) -> None:
+        groups = {
+            row[0]
+            for row in self._backend.select_in("SELECT id FROM team WHERE id IN", {group for group, _ in outsiders})
+        }
+        for index, draft in enumerate(drafts):
+            group = draft.command.to_group
+            if group and (group, draft.sender.id) in outsiders:
+                places[index] = ErrorCode.NOT_A_MEMBER if group in groups else ErrorCode.UNKNOWN_GROUP
+
+    def _known(self, keys: Sequence[int | None]) -> dict[int, Message]:
+        """The messages that have one of the keys."""
+        wanted = sorted(key for key in keys if key is not None)
+        return self._by_key(self._db.query(_SENT % number_list(wanted)).fetchall()) if wanted else {}
+
+    def _by_key(self, rows: list[tuple[Any, ...]]) -> dict[int, Message]:
+        found: list[MessageRow] = [row[1:] for row in rows]
+        return dict(zip((row[0] for row in rows), self._backend.messages(found), strict=True))
+
+    def _sent(self, key: int) -> Message | None:
+        return self._by_key(self._db.query(_SENT % b"%d" % key).fetchall()).get(key)
+
+
+def _parts(rows: list[bytes], most_bytes: int) -> Iterator[list[bytes]]:
+    """Cut where a part would become longer than most_bytes; a longer row is a part of its own."""
+    part: list[bytes] = []
+    size = 0
+    for row in rows:
+        if part and size + len(row) > most_bytes:
+            yield part
+            part, size = [], 0
+        part.append(row)
+        size += len(row) + 1
+    if part:
+        yield part

@@ -1,0 +1,98 @@
+"""Friendships and friend requests, in the SQL of both twins.
+
+Owns: the table `friend`. A row says that user_id asked friend_id (accepted 0), or has them as a friend (accepted 1);
+a friendship is two rows, one in each direction.
+Elsewhere: who may see whom live (core.presence).
+Fails: Refused, before anything is written; what the database raises passes through.
+"""
+
+from __future__ import annotations
+
+from chatd.errors import ErrorCode, Refused
+from chatd.model import FriendRequest, User, UserId
+from chatd.store.sql.database import Backend, Database
+from chatd.store.sql.directory import UserDirectory
+
+
+class SqlFriends:
+    """store.contract.FriendTables."""
+
+    def __init__(self, db: Database, backend: Backend, directory: UserDirectory) -> None:
+        self._db = db
+        self._backend = backend
+        self._directory = directory
+
+    def request(self, sender: User, to: UserId, limit: int, now_ms: int) -> bool:
+        if to == sender.id:
+            raise Refused(ErrorCode.NOT_ALLOWED, "you cannot be your own friend")
+        self._backend.lock_users(sender.id, to)
+        if self._directory.find("", to) is None:
+            raise Refused(ErrorCode.UNKNOWN_RECIPIENT)
+        known = self._db.execute(
+            "SELECT accepted FROM friend WHERE user_id = ? AND friend_id = ?", (sender.id, to)
+        ).fetchone()
+        if known is not None and known[0]:
+            raise Refused(ErrorCode.NOT_ALLOWED, "you are friends already")
+        count = self._db.execute("SELECT count(*) FROM friend WHERE user_id = ?", (sender.id,)).fetchone()[0]
+        if known is None and count >= limit:
+            raise Refused(ErrorCode.LIMIT_REACHED)
+        asked = self._db.execute("SELECT 1 FROM friend WHERE user_id = ? AND friend_id = ?", (to, sender.id)).fetchone()
+        if asked:
+            self._befriend(sender.id, to, now_ms)
+            return True
+        if known is None:
+            self._db.execute("INSERT INTO friend VALUES (?, ?, 0, ?)", (sender.id, to, now_ms))
+        return False
+
+    def answer(self, user_id: UserId, requester: UserId, accept: bool, now_ms: int) -> None:
+        self._backend.lock_users(user_id, requester)
+        pending = (requester, user_id)
+        where = "WHERE user_id = ? AND friend_id = ? AND accepted = 0"
+        if self._db.execute(f"SELECT 1 FROM friend {where}", pending).fetchone() is None:
+            raise Refused(ErrorCode.NOT_ALLOWED, "there is no such friend request")
+        if accept:
+            self._befriend(user_id, requester, now_ms)
+        else:
+            self._db.execute(f"DELETE FROM friend {where}", pending)
+
+    def _befriend(self, one: UserId, other: UserId, now_ms: int) -> None:
+        self._db.execute(
+            "REPLACE INTO friend VALUES (?, ?, 1, ?), (?, ?, 1, ?)", (one, other, now_ms, other, one, now_ms)
+        )
+
+    def remove(self, user_id: UserId, friend_id: UserId) -> None:
+        self._backend.lock_users(user_id, friend_id)
+        pair = (user_id, friend_id)
+        found = self._db.execute("SELECT accepted FROM friend WHERE user_id = ? AND friend_id = ?", pair).fetchone()
+        if found is None:
+            raise Refused(ErrorCode.NOT_ALLOWED, "you are not friends")
+        self._db.execute("DELETE FROM friend WHERE user_id = ? AND friend_id = ?", pair)
+        if found[0]:
+            self._db.execute("DELETE FROM friend WHERE user_id = ? AND friend_id = ?", (friend_id, user_id))
+
+    def of(self, user_id: UserId) -> list[User]:
+        rows = self._db.execute(
+            "SELECT u.id, u.name FROM friend AS f JOIN user AS u ON u.id = f.friend_id"
+            " WHERE f.user_id = ? AND f.accepted = 1 ORDER BY u.id",
+            (user_id,),
+        )
+        return [User(row[0], row[1]) for row in rows]
+
+    def requests_to(self, user_id: UserId, limit: int = 1000) -> list[FriendRequest]:
+        rows = self._db.execute(
+            "SELECT u.id, u.name FROM friend AS f JOIN user AS u ON u.id = f.user_id"
+            " WHERE f.friend_id = ? AND f.accepted = 0 ORDER BY f.at_ms LIMIT ?",
+            (user_id, limit),
+        )
+        return [FriendRequest(User(row[0], row[1]), user_id) for row in rows]
+
+    def may_see(self, user_id: UserId, other: UserId) -> bool:
+        if user_id == other:
+            return True
+        found = self._db.execute(
+            "SELECT 1 FROM friend WHERE user_id = ? AND friend_id = ? AND accepted = 1 UNION ALL"
+            " SELECT 1 FROM member AS a JOIN member AS b ON b.team_id = a.team_id AND b.user_id = ?"
+            " WHERE a.user_id = ? LIMIT 1",
+            (user_id, other, other, user_id),
+        )
+        return found.fetchone() is not None

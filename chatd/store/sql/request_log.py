@@ -1,0 +1,57 @@
+"""Answers given to requests that changed something, so that a repeated request changes nothing and has the same answer.
+
+Owns: the table `request`. An answer is kept for 7 days (P2); every new one deletes a few that are older.
+Elsewhere: which requests are remembered (core.requests.dispatch), the keys (store.sql.send_keys).
+Fails: Refused LIMIT_REACHED when none of a sender's keys for an fp is free; what the database raises passes through.
+"""
+
+from __future__ import annotations
+
+from chatd.errors import ErrorCode, Refused
+from chatd.model import UserId
+from chatd.store.sql.database import Backend, Database
+from chatd.store.sql.send_keys import PROBES, SendKeys
+
+_KEEP_MS = 7 * 24 * 3600 * 1000
+_EXPIRE_AT_ONCE = 10
+"""Old answers that one new answer deletes at most."""
+
+
+class SqlRequestLog:
+    """store.contract.RequestLog."""
+
+    def __init__(self, db: Database, backend: Backend) -> None:
+        self._db = db
+        self._backend = backend
+        self._keys = SendKeys()
+
+    def answered(self, sender: UserId, fp: str) -> str | None:
+        return self._look_up(sender, fp)[1]
+
+    def remember(self, sender: UserId, fp: str, answer: str, now_ms: int) -> None:
+        key = self._look_up(sender, fp)[0]
+        self._db.execute("INSERT INTO request VALUES (?, ?, ?, ?, ?)", (key, sender, fp, answer, now_ms))
+        expired = self._db.execute(
+            f"SELECT send_key FROM request WHERE at_ms < ? LIMIT {_EXPIRE_AT_ONCE}", (now_ms - _KEEP_MS,)
+        ).fetchall()
+        if expired:
+            marks = ",".join("?" * len(expired))
+            self._db.execute(f"DELETE FROM request WHERE send_key IN ({marks})", [row[0] for row in expired])
+        self._backend.created("request", key)
+
+    def _look_up(self, sender: UserId, fp: str) -> tuple[int, str | None]:
+        """(the key that the request has, its answer), or (the key to insert it with, None)."""
+        keys = [self._keys.first(sender, fp)]
+        while len(keys) < PROBES:
+            keys.append(SendKeys.after(keys[-1]))
+        rows = self._db.execute(
+            f"SELECT send_key, sender_id, fp, answer FROM request WHERE send_key IN ({','.join('?' * PROBES)})", keys
+        ).fetchall()  # all of them: one that lay between may have expired
+        for key, *row in rows:
+            if row[:2] == [sender, fp]:
+                return key, row[2]
+        taken = {row[0] for row in rows}
+        free = next((key for key in keys if key not in taken), None)
+        if free is None:
+            raise Refused(ErrorCode.LIMIT_REACHED)
+        return free, None

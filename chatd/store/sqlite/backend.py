@@ -1,0 +1,83 @@
+"""What one connection to the file remembers, and what the shared SQL asks of this twin.
+
+Owns: the caches of users, pairs, members and last numbers, and dropping them when another connection has written or a
+transaction was rolled back.
+Elsewhere: the rows without an index entry (store.sqlite.unindexed), transactions (store.sqlite.tables).
+Fails: sqlite3.Error passes through; then clear() must be called.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from chatd.model import ConversationId, GroupId, Seq, UserId
+from chatd.store.sql.directory import UserDirectory
+from chatd.store.sql.messages import CACHED, Pairs
+from chatd.store.sqlite.unindexed import UnindexedRows
+
+
+class SqliteBackend:
+    """store.sql.database.Backend. It locks nothing: only one transaction at a time writes to the file."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self.unindexed = UnindexedRows(db)
+        self.directory = UserDirectory(db)
+        self.pairs = Pairs(db)
+        self.last_seqs: dict[ConversationId, Seq] = {}
+        """Of conversations that this connection has appended to."""
+        self.members: dict[tuple[GroupId, UserId], bool] = {}
+        """Whether the user is in the group."""
+        self.members_versions: dict[GroupId, int] = {}
+        """Cleared together with `members`."""
+        self._directory_version = ""
+
+    def refresh(self) -> None:
+        """Learn what other connections have committed. Called before reading, and at the start of a transaction."""
+        if not self.unindexed.refresh():
+            return
+        self.last_seqs.clear()
+        self.clear_members()
+        version = self._db.execute("SELECT value FROM meta WHERE key = 'directory'").fetchone()[0]
+        if version != self._directory_version:
+            self._directory_version = version
+            self.directory.clear()
+
+    def clear(self) -> None:
+        """Forget everything: after a rollback, it may not be in the file."""
+        self.unindexed.reset()
+        self.pairs.clear()
+        self.last_seqs.clear()
+        self.clear_members()
+        self.directory.clear()
+
+    def clear_members(self) -> None:
+        self.members.clear()
+        self.members_versions.clear()
+
+    # ---------------------------------------------------------------- what the shared SQL asks
+
+    def last_seq(self, conversation: ConversationId) -> Seq:
+        if len(self.last_seqs) > CACHED:
+            self.last_seqs.clear()
+        seq = self.unindexed.last_seq(conversation)
+        if seq is not None:
+            return seq
+        found = self._db.execute("SELECT max(seq) FROM place WHERE conversation = ?", (conversation,)).fetchone()
+        return int(found[0] or 0)
+
+    def membership_changed(self, group_id: GroupId, user_id: UserId) -> None:
+        self.members.pop((group_id, user_id), None)
+        self.members_versions.pop(group_id, None)
+
+    def lock_users(self, *user_ids: UserId) -> None:
+        pass
+
+    def lock_group(self, group_id: GroupId) -> None:
+        pass
+
+    def open_group(self, group_id: GroupId) -> None:
+        pass
+
+    def created(self, table: str, number: int) -> None:
+        pass

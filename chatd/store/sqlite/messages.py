@@ -1,0 +1,172 @@
+"""Numbering and storing messages in SQLite.
+
+Owns: appending a batch: where each draft goes, whether it repeats an earlier message, its number.
+Elsewhere: transactions (store.sqlite.tables), the rows without an index entry (store.sqlite.unindexed), reading
+(store.sqlite.history).
+Fails: sqlite3.Error passes through; a draft that is not allowed gets an ErrorCode as its result.
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections.abc import Sequence
+
+from chatd.errors import ErrorCode
+from chatd.model import ConversationId, GroupId, Message, User, UserId
+from chatd.protocol import SendMessage
+from chatd.store.contract import Draft, Stored
+from chatd.store.sql.groups import SqlGroups
+from chatd.store.sql.messages import CACHED, NO_USER, SELECT, MessageReader, pair_of
+from chatd.store.sql.send_keys import Repetitions, SendKeys
+from chatd.store.sqlite.backend import SqliteBackend
+
+_CHUNK = 64
+"""Rows of one INSERT. SQLite releases the interpreter lock once per statement, and gets it back only when the event
+loop lets go, up to a millisecond later. So what can be one statement is one (decision 0016)."""
+_KEYS = (1, 4, 16, 64, 256)
+"""Send keys of one SELECT; it is filled up with the last one, so that there are few different statements."""
+_SENT = {size: f"SELECT send_key FROM sent WHERE send_key IN ({','.join('?' * size)})" for size in _KEYS}
+_WIDTH = 10
+"""Columns of a row."""
+
+
+@functools.cache
+def _insert_rows(size: int) -> str:
+    return (
+        "INSERT INTO message (id, conversation, seq, sender_id, send_key, fp, sent_at_ms, qos, typeu, body) VALUES "
+        + ",".join(["(?,?,?,?,?,?,?,?,?,?)"] * size)
+    )
+
+
+class SqliteMessages:
+    """The rows of `message`, written. Within a transaction."""
+
+    def __init__(
+        self, db: sqlite3.Connection, backend: SqliteBackend, groups: SqlGroups, reader: MessageReader
+    ) -> None:
+        self._db = db
+        self._backend = backend
+        self._groups = groups
+        self._unindexed = backend.unindexed
+        self._pairs = backend.pairs
+        self._members = backend.members
+        self._members_versions = backend.members_versions
+        self._reader = reader
+        self._repetitions = Repetitions(backend.directory, groups, self._sent)
+        self._keys = SendKeys()
+
+    def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:
+        """Cost: per draft one look-up of its send key and one appended row; now and then, a slice of a merge."""
+        first = self._keys.first
+        keys = [first(draft.sender.id, draft.command.fp) if draft.command.fp else None for draft in drafts]
+        known = self._known(keys)
+        results: list[Stored | ErrorCode] = []
+        values: list[int | str | None] = []
+        fresh: dict[int, Message] = {}
+        unindexed, last = self._unindexed, self._backend.last_seqs
+        for draft, key in zip(drafts, keys, strict=True):
+            sender, command = draft.sender, draft.command
+            if key is not None and (key in known or key in fresh):
+                key, result = self._repetitions.look_up(key, draft, fresh)
+                if result is not None:
+                    results.append(result)
+                    continue
+            place = self._place(sender, command)
+            if isinstance(place, ErrorCode):
+                results.append(place)
+                continue
+            conversation, recipient = place
+            version = self._members_version(command.to_group) if command.to_group else 0
+            seq = last.get(conversation)
+            seq = (self._backend.last_seq(conversation) if seq is None else seq) + 1
+            last[conversation] = seq
+            number = unindexed.end + 1
+            unindexed.add(number, conversation, seq, key)
+            fp, body, qos, typeu = command.fp, command.body, command.qos, command.typeu
+            values += (number, conversation, seq, sender.id, key, fp, now_ms, qos, typeu, body)
+            message = Message(
+                conversation, seq, sender.id, sender.name, recipient.id, recipient.name, command.to_group,
+                body, fp, qos, typeu, now_ms,
+            )  # fmt: skip
+            if key is not None:
+                fresh[key] = message
+            results.append(Stored(message, True, version))
+        self._insert(values)
+        unindexed.merge(len(values) // _WIDTH)
+        return results
+
+    def _insert(self, values: list[int | str | None]) -> None:
+        """Rows of _WIDTH values each, one after the other."""
+        chunk = _CHUNK * _WIDTH
+        for at in range(0, len(values), chunk):
+            rows = values[at : at + chunk]
+            self._db.execute(_insert_rows(len(rows) // _WIDTH), rows)
+
+    def _known(self, keys: Sequence[int | None]) -> set[int]:
+        """Which of the keys messages have; nearly always none."""
+        wanted = [key for key in keys if key is not None]
+        known = self._unindexed.known(set(wanted))
+        for at in range(0, len(wanted), _KEYS[-1]):
+            asked = wanted[at : at + _KEYS[-1]]
+            size = next(size for size in _KEYS if size >= len(asked))
+            asked += asked[-1:] * (size - len(asked))
+            known.update(row[0] for row in self._db.execute(_SENT[size], asked))
+        return known
+
+    def _sent(self, key: int) -> Message | None:
+        """The message that has this key."""
+        number = self._unindexed.sent(key)
+        if number is None:
+            found = self._db.execute("SELECT id FROM sent WHERE send_key = ?", (key,)).fetchone()
+            if found is None:
+                return None
+            number = found[0]
+        return self._reader.message(self._db.execute(f"{SELECT} WHERE m.id = ?", (number,)).fetchone())
+
+    def _place(self, sender: User, command: SendMessage) -> tuple[ConversationId, User] | ErrorCode:
+        """Conversation and recipient (NO_USER for a group), or why the draft is refused."""
+        if command.to_group:
+            return self._group_place(sender.id, command.to_group)
+        recipient = self._backend.directory.find(command.to_name, command.to_id)
+        if recipient is None:
+            return ErrorCode.UNKNOWN_RECIPIENT
+        pair = pair_of(sender.id, recipient.id)
+        conversation = self._pairs.conversations.get(pair)
+        if conversation is None:
+            conversation = self._open_pair(pair)
+        return conversation, recipient
+
+    def _group_place(self, user_id: UserId, group_id: int) -> tuple[ConversationId, User] | ErrorCode:
+        member = self._members.get((group_id, user_id))
+        if member is None:
+            if len(self._members) > CACHED:
+                self._backend.clear_members()
+            version, found = self._groups.members_among(group_id, (user_id,))
+            member = self._members[group_id, user_id] = user_id in found
+            self._members_versions[group_id] = version
+        if member:
+            return -group_id, NO_USER
+        return ErrorCode.NOT_A_MEMBER if self._members_version(group_id) else ErrorCode.UNKNOWN_GROUP
+
+    def _members_version(self, group_id: GroupId) -> int:
+        """From the cache where possible; 0 for a group that does not exist."""
+        version = self._members_versions.get(group_id)
+        if version is None:
+            version = self._members_versions[group_id] = self._groups.members_version(group_id)
+        return version
+
+    def _open_pair(self, pair: tuple[UserId, UserId]) -> ConversationId:
+        found = self._db.execute("SELECT id FROM pair WHERE low = ? AND high = ?", pair).fetchone()
+        if found is None:
+            made = self._db.execute("INSERT INTO pair (low, high) VALUES (?, ?)", pair).lastrowid
+            assert made is not None
+            found = (made,)
+            self._db.executemany(
+                "INSERT OR IGNORE INTO cursor (user_id, conversation, delivered) VALUES (?, ?, 0)",
+                [(user, made) for user in pair],
+            )
+        if len(self._pairs.conversations) > CACHED:
+            self._pairs.conversations.clear()
+        self._pairs.conversations[pair] = int(found[0])
+        return int(found[0])
