@@ -18,9 +18,9 @@ import pytest
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import User
 from chatd.scoreboard import ROW_BYTES, Row
-from chatd.store import group_commit
+from chatd.store import committer
 from chatd.store.contract import Advance, Draft, Stored, Tables
-from chatd.store.group_commit import GroupCommit
+from chatd.store.group_commit import DRAFTS_PER_BATCH, GroupCommit
 from chatd.store.sqlite.tables import SqliteTables, open_tables
 from tests.harness.deadline import run, until, within
 from tests.store.steps import ANY, make, sent, to, to_name
@@ -198,7 +198,7 @@ def test_what_comes_during_a_commit_goes_into_the_next_one_together(desk: MakeDe
 def test_a_long_queue_is_cut_into_transactions_and_keeps_its_order(desk: MakeDesk) -> None:
     async def story() -> None:
         async with desk() as at:
-            count = 2 * group_commit._BATCH + 10
+            count = 2 * DRAFTS_PER_BATCH + 10
             for number in range(count):
                 at.send(number)
             writing = asyncio.ensure_future(at.store.write(lambda tables: tables.accounts.set_password(at.bob.id, "x")))
@@ -206,7 +206,7 @@ def test_a_long_queue_is_cut_into_transactions_and_keeps_its_order(desk: MakeDes
             await writing
             sizes = [len(arguments[0]) for name, arguments in zip(at.watched.calls, at.watched.arguments, strict=True)
                      if name == "append"]  # fmt: skip
-            assert sizes == [group_commit._BATCH, group_commit._BATCH, 10]
+            assert sizes == [DRAFTS_PER_BATCH, DRAFTS_PER_BATCH, 10]
             assert at.outcome() == [(number, number + 2) for number in range(count)]
 
     run(story())
@@ -216,7 +216,7 @@ def test_a_clock_that_is_set_back_does_not_turn_messages_back(desk: MakeDesk, mo
     async def story() -> None:
         async with desk() as at:
             for now_ms in (5_000, 4_000, 6_000):
-                monkeypatch.setattr(group_commit.time, "time_ns", lambda now_ms=now_ms: now_ms * 1_000_000)
+                monkeypatch.setattr(committer.time, "time_ns", lambda now_ms=now_ms: now_ms * 1_000_000)
                 at.send(now_ms)
                 await at.store.settle()
             times = [result.message.sent_at_ms for _, result in at.answers if isinstance(result, Stored)]
@@ -461,17 +461,17 @@ def test_settle_waits_for_everything_and_close_ends_the_thread(tmp_path: Path) -
     async def story() -> None:
         at = Desk(tmp_path / "chatd.db")
         await within(5, "nothing to settle", at.store.settle())
-        for number in range(group_commit._BATCH + 5):
+        for number in range(DRAFTS_PER_BATCH + 5):
             at.send(number)
         at.store.advance(at.bob.id, at.talk, 1)
         await at.store.settle()
-        assert len(at.answers) == group_commit._BATCH + 5
+        assert len(at.answers) == DRAFTS_PER_BATCH + 5
         at.store.close()
-        assert not at.store._thread.is_alive()
+        assert "store" not in [thread.name for thread in threading.enumerate()]
         with pytest.raises(sqlite3.ProgrammingError):
             at.tables.accounts.all()
 
     run(story())
     again = open_tables(tmp_path / "chatd.db")
-    assert len(again.history.waiting(User(2, "bob").id, 10**6).messages) == group_commit._BATCH + 5
+    assert len(again.history.waiting(User(2, "bob").id, 10**6).messages) == DRAFTS_PER_BATCH + 5
     again.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from chatd.errors import ErrorCode, Refused, Unavailable
-from chatd.store import group_commit
+from chatd.store.committer import ATTEMPTS
 from chatd.store.contract import Again, Tables
 from chatd.store.group_commit import GroupCommit
 from chatd.store.sqlite.tables import open_tables
@@ -120,7 +120,7 @@ def test_who_always_meets_others_is_refused_in_the_end(office: MakeOffice) -> No
             with pytest.raises(Unavailable):
                 await within(10, "the refusal", writing)
             assert at.outcome() == [("a", ErrorCode.UNAVAILABLE)]
-            assert 1 <= 10**6 - meets.left <= group_commit._ATTEMPTS
+            assert 1 <= 10**6 - meets.left <= ATTEMPTS
             meets.left = 0
             at.send("a", "fp a")
             assert await at.stored() == ["0", "a"]
@@ -258,8 +258,7 @@ def test_close_ends_all_threads(tmp_path: Path) -> None:
         await at.store.settle()
         assert all(call.done() for call in reading)
         at.store.close()
-        threads = [at.store._thread, *at.store._readers]
-        assert [thread.is_alive() for thread in threads] == [False] * 4
+        assert not {"store", "store reader"} & {thread.name for thread in threading.enumerate()}
         assert all("close" in reader.calls for reader in at.readers)
 
     run(story())
