@@ -29,7 +29,6 @@ from chatd.bus.local.bus import LocalBus
 from chatd.config.diff import live
 from chatd.config.load import BUSES, HOOK_GROUP
 from chatd.config.schema import Config, ListenerOptions, PluginOptions
-from chatd.config.urls import parse_mysql
 from chatd.core.dispatcher import Core
 from chatd.core.plugins.plugin import Plugin
 from chatd.errors import BootError, Disconnect, Exit, Unavailable
@@ -39,7 +38,7 @@ from chatd.net.udp import UdpListener
 from chatd.net.websocket.frames import MAX_FRAME_BYTES
 from chatd.scoreboard import State
 from chatd.store.contract import Tables
-from chatd.store.sqlite.tables import open_tables as open_sqlite
+from chatd.store.open import configured, open_readers, open_tables
 from chatd.wire.chatserver.codec import ChatserverCodec
 from chatd.wire.contract import Codec
 from chatd.wire.echo import EchoCodec
@@ -51,36 +50,6 @@ _LAG_WINDOW_S = 10.0
 _SWITCH_S = 0.001
 """How long the loop may keep the interpreter while the store thread waits for it."""
 _ORDER_BYTES = 256 * 1024
-
-
-def open_tables(config: Config) -> Tables:
-    """The store that `store.url` names. BootError when it cannot be used."""
-    scheme, _, rest = config.store.url.partition(":")
-    if scheme == "sqlite":
-        return open_sqlite(Path(config.server.state_dir) / rest)
-    if scheme == "mysql":
-        return open_mysql(config)
-    raise BootError(f"store.url: no such store: {scheme}", Exit.CONFIG)
-
-
-def open_readers(config: Config) -> list[Tables]:
-    """More tables of the store that open_tables() has opened, for threads that read beside the commits."""
-    if not config.store.url.startswith("mysql:"):
-        return []
-    from chatd.store.mysql.tables import open_reader
-
-    place = parse_mysql(config.store.url)
-    return [open_reader(place, config.timeouts.store_s) for _ in range(config.store.readers)]
-
-
-def open_mysql(config: Config) -> Tables:
-    """The store that needs more than what chatd always requires."""
-    try:
-        from chatd.store.mysql.tables import open_tables as open_database
-    except ImportError as error:
-        text = f"store.url: mysql needs mysqlclient: pip install 'chatd[mysql]' ({error})"
-        raise BootError(text, Exit.CONFIG) from None
-    return open_database(parse_mysql(config.store.url), config.timeouts.store_s)
 
 
 def open_bus(config: Config, slot: int) -> Bus:
@@ -134,7 +103,8 @@ def make_datagram_codec(listen: ListenerOptions, config: Config) -> MobileimsdkC
 def run(context: WorkerContext) -> int:
     """Serve until told to leave; returns the exit code."""
     sys.setswitchinterval(_SWITCH_S)
-    tables = open_tables(context.config)
+    config = context.config
+    tables = open_tables(configured(config), config.timeouts.store_s, create=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         worker = Worker(context, tables, runner.get_loop())
         return runner.run(worker.serve())
@@ -149,7 +119,8 @@ class Worker:
         self._log = log.get()
         self._bus = open_bus(context.config, context.slot)
         plugins = load_plugins(context.config, loop)
-        self._core = Core(tables, self._bus, self.config, self._row, loop, plugins, open_readers(context.config))
+        readers = open_readers(configured(self._config), self._config.timeouts.store_s, self._config.store.readers)
+        self._core = Core(tables, self._bus, self.config, self._row, loop, plugins, readers)
         self._connections = Connections(self._core, self.config, self._row, loop)
         self._acceptor = Acceptor(self._connections, make_codec, context.rows, context.slot)
         self._leave = asyncio.Event()

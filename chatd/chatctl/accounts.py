@@ -20,7 +20,7 @@ from chatd.core.accounts import Hasher, check_new
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import User, UserId
 from chatd.store.contract import Again, Tables
-from chatd.worker import open_tables
+from chatd.store.open import configured, open_tables
 
 T = TypeVar("T")
 _ATTEMPTS = 8
@@ -30,7 +30,8 @@ _PAUSE_S = 0.01
 def add(config: Config, name: str, password: str) -> UserId:
     check_new(name, password, config)
     hashed = Hasher(config.accounts).hash_now(password)
-    return _change(config, lambda tables: tables.accounts.create(name, hashed, time.time_ns() // 1_000_000).id)
+    now_ms = time.time_ns() // 1_000_000
+    return _change(config, lambda tables: tables.accounts.create(name, hashed, now_ms).id, create=True)
 
 
 def set_password(config: Config, name: str, password: str) -> None:
@@ -51,13 +52,17 @@ def delete(config: Config, name: str) -> UserId:
 
 def list_users(config: Config) -> list[tuple[UserId, str, int]]:
     """(id, name, created_at_ms) of all, by id."""
-    with contextlib.closing(open_tables(config)) as tables:
+    with contextlib.closing(_open(config, create=False)) as tables:
         return tables.accounts.all()
 
 
-def _change(config: Config, work: Callable[[Tables], T]) -> T:
-    """In one transaction, which is run again when it met one of a running server."""
-    with contextlib.closing(open_tables(config)) as tables:
+def _open(config: Config, *, create: bool) -> Tables:
+    return open_tables(configured(config), config.timeouts.store_s, create=create)
+
+
+def _change(config: Config, work: Callable[[Tables], T], *, create: bool = False) -> T:
+    """In one transaction, run again when it met one of a running server. create: a missing store is created."""
+    with contextlib.closing(_open(config, create=create)) as tables:
         for attempt in range(_ATTEMPTS):
             tables.begin()
             try:

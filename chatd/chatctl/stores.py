@@ -9,7 +9,6 @@ Fails: BootError with the exit code, one line; the store is then as it was, or c
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
 import sys
@@ -21,6 +20,7 @@ from chatd import __version__
 from chatd.chatctl.progress import Progress
 from chatd.chatctl.render import duration, table
 from chatd.config.schema import Config
+from chatd.config.urls import MysqlAddress
 from chatd.core.accounts import Hasher
 from chatd.errors import BootError, Exit, Unavailable
 from chatd.importer.report import Report
@@ -28,7 +28,7 @@ from chatd.master import instance_lock
 from chatd.master.status import Status
 from chatd.store.contract import Again
 from chatd.store.copy import Compared, Disturbed, NotACopy, copy
-from chatd.store.open import mysql_address, needing_mysqlclient, open_side, same_store, sqlite_path
+from chatd.store.open import configured, locate, mysql_address, needing_mysqlclient, open_dump, same_store
 from chatd.store.sqlite import file as sqlite_file
 from chatd.store.sqlite import schema as sqlite_schema
 from chatd.store.versions import check_version
@@ -50,10 +50,11 @@ def _note(text: str) -> None:
 def migrate(config: Config, running: Status | None, dry_run: bool, backup: bool, file: str) -> int:
     """running: the server that answers on the control socket. file: where the backup goes, "" = beside the store."""
     _check_running(config, running)
-    path = sqlite_path(config.store.url, config.server.state_dir)
-    if path is None:
-        return _migrate_mysql(config, dry_run, backup)
-    return _migrate_sqlite(config, path, dry_run, backup, file)
+    location = configured(config)
+    if location.path is not None:
+        return _migrate_sqlite(config, location.path, dry_run, backup, file)
+    assert location.mysql is not None
+    return _migrate_mysql(location.mysql, dry_run, backup)
 
 
 def _check_running(config: Config, running: Status | None) -> None:
@@ -122,21 +123,12 @@ def _version_of(path: Path) -> int:
 
 @contextlib.contextmanager
 def alone_with(config: Config, path: Path) -> Iterator[sqlite3.Connection]:
-    """The database, that no other process has open or can open meanwhile. BootError 75 where one has."""
+    """The database, while no other process has it open or can open it. BootError 75 where one has."""
     with _no_server(config, path):
-        if holder := sqlite_file.holder(path):
-            raise BootError(f"sqlite:{path}: process {holder} has it open: stop it first", Exit.TRY_AGAIN)
-        descriptor = sqlite_file.lock(path)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with contextlib.closing(sqlite_file.connect(path)) as db:
-                yield db
-        except BlockingIOError:
-            raise BootError(f"sqlite:{path}: somebody is using it", Exit.TRY_AGAIN) from None
-        except (OSError, sqlite3.Error) as error:
-            raise BootError(f"sqlite:{path}: {error}", Exit.UNAVAILABLE) from None
-        finally:
-            os.close(descriptor)
+        with sqlite_file.opening(path, create=False, exclusive=True) as file:
+            pass
+        with contextlib.closing(file):
+            yield file.db
 
 
 @contextlib.contextmanager
@@ -150,11 +142,10 @@ def _no_server(config: Config, *paths: Path | None) -> Iterator[None]:
         yield
 
 
-def _migrate_mysql(config: Config, dry_run: bool, backup: bool) -> int:
+def _migrate_mysql(address: MysqlAddress, dry_run: bool, backup: bool) -> int:
     with needing_mysqlclient():
         from chatd.store.mysql import schema as mysql_schema
         from chatd.store.mysql.dump import alone_with, patient
-    address = mysql_address(config.store.url)
     with _told(), contextlib.ExitStack() as end:
         looking = patient(address)
         end.callback(looking.discard)
@@ -181,15 +172,14 @@ def _migrate_mysql(config: Config, dry_run: bool, backup: bool) -> int:
 
 
 def copy_store(config: Config, source_url: str, target_url: str) -> int:
-    urls, state_dir = (source_url, target_url), config.server.state_dir
-    paths = [sqlite_path(url, state_dir) for url in urls]
-    if same_store(source_url, target_url, state_dir):
+    one, other = (locate(url, config.server.state_dir) for url in (source_url, target_url))
+    if same_store(one, other):
         raise BootError("the source and the destination are the same store", Exit.USAGE)
     begun = time.monotonic()
     with contextlib.ExitStack() as open_sides:
-        open_sides.enter_context(_no_server(config, *paths))
-        source = open_sides.enter_context(contextlib.closing(open_side(urls[0], state_dir, make=False)))
-        target = open_sides.enter_context(contextlib.closing(open_side(urls[1], state_dir, make=True)))
+        open_sides.enter_context(_no_server(config, one.path, other.path))
+        source = open_sides.enter_context(contextlib.closing(open_dump(one, create=False)))
+        target = open_sides.enter_context(contextlib.closing(open_dump(other, create=True)))
         for doubt in filter(None, (source.doubt(), target.doubt())):
             _note(doubt)
         with _told(), Progress("copy-store") as progress:
@@ -249,8 +239,9 @@ def import_chatserver(config: Config, url: str, charset: str, dry_run: bool, fil
     with contextlib.ExitStack() as opened:
         target = None
         if not dry_run:
-            opened.enter_context(_no_server(config, sqlite_path(config.store.url, state_dir)))
-            target = opened.enter_context(contextlib.closing(open_side(config.store.url, state_dir, make=True)))
+            location = configured(config)
+            opened.enter_context(_no_server(config, location.path))
+            target = opened.enter_context(contextlib.closing(open_dump(location, create=True)))
             if doubt := target.doubt():
                 _note(doubt)
         opened.enter_context(contextlib.closing(report))

@@ -1,8 +1,10 @@
-"""Which store an address names, for commands that work on any of them.
+"""Opening a store: the one way, for workers, chatctl and tests.
 
-Owns: from an address, written as in the configuration, to an open store.copy.Side.
-Elsewhere: the twins (store.sqlite.dump, store.mysql.dump). The store a server serves is opened by chatd.worker.
-Fails: BootError: 78 for an address that makes no sense, 69 and 75 as the twin says.
+Owns: which implementation an address names, and whether a missing store may be created.
+Elsewhere: how each twin opens, checks and prepares its store (store.sqlite.tables, store.sqlite.dump,
+store.mysql.tables, store.mysql.dump); the syntax of an address (config.urls).
+Fails: BootError: 78 for an address that makes no sense, a schema or state this program must not use, or mysqlclient
+missing; 69 when the store does not exist or cannot be used; 75 when it is in use and would have to be exclusive.
 """
 
 from __future__ import annotations
@@ -11,50 +13,88 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
+from chatd.config.schema import Config
 from chatd.config.urls import MysqlAddress, parse_mysql
 from chatd.errors import BootError, Exit
+from chatd.store.contract import Tables
 from chatd.store.copy import Side
 from chatd.store.sqlite.dump import SqliteSide
+from chatd.store.sqlite.tables import open_tables as open_sqlite_tables
 
 
-def sqlite_path(url: str, state_dir: str) -> Path | None:
-    """The file of an SQLite address, else None. As in the configuration, relative to state_dir."""
+class StoreLocation(msgspec.Struct, frozen=True):
+    """Where a store is: a file or a database, exactly one of the two. As text it has no password."""
+
+    path: Path | None = None
+    mysql: MysqlAddress | None = None
+
+    def __str__(self) -> str:
+        return str(self.mysql) if self.path is None else f"sqlite:{self.path}"
+
+
+def locate(url: str, state_dir: str) -> StoreLocation:
+    """url: as store.url in the configuration; a relative path is taken from state_dir."""
     scheme, _, rest = url.partition(":")
-    if scheme != "sqlite":
-        return None
-    if not rest:
-        raise BootError("sqlite: needs a file name", Exit.CONFIG)
-    return Path(state_dir, rest)
+    if scheme == "sqlite":
+        if not rest:
+            raise BootError(f"store {url} needs a file name, as in sqlite:chatd.db", Exit.CONFIG)
+        return StoreLocation(path=Path(state_dir, rest))
+    if scheme == "mysql":
+        return StoreLocation(mysql=mysql_address(url))
+    text = "no such kind of store (there are sqlite:FILE and mysql://USER:PASSWORD@HOST:PORT/DB)"
+    raise BootError(f"store {scheme}: {text}", Exit.CONFIG)
 
 
-def open_side(url: str, state_dir: str, make: bool) -> Side:
-    """make: what is not there is made, where the twin can do that."""
-    path = sqlite_path(url, state_dir)
-    if path is not None:
-        return SqliteSide(path, make)
-    if url.startswith("mysql:"):
-        return _open_mysql(url, make)
-    raise BootError(f"no such store: {url.partition(':')[0]}: (there are sqlite:FILE and mysql://…)", Exit.CONFIG)
+def configured(config: Config) -> StoreLocation:
+    """The store that this configuration names."""
+    return locate(config.store.url, config.server.state_dir)
 
 
-def same_store(one: str, other: str, state_dir: str) -> bool:
+def open_tables(location: StoreLocation, limit_s: float, *, create: bool) -> Tables:
+    """The store as a server uses it, and chatctl beside a running server.
+
+    limit_s: longest wait for each answer of a database server. create: a missing store is created; otherwise it is an
+    error, and nothing is created. Raises: BootError."""
+    if location.path is not None:
+        return open_sqlite_tables(location.path, create=create)
+    with needing_mysqlclient():
+        from chatd.store.mysql.tables import open_tables as open_mysql_tables
+    return open_mysql_tables(_mysql(location), limit_s, create=create)
+
+
+def open_readers(location: StoreLocation, limit_s: float, count: int) -> list[Tables]:
+    """More tables of a store that open_tables() has opened, for threads that read beside the commits. None for SQLite:
+    there, the store thread reads."""
+    if location.path is not None:
+        return []
+    with needing_mysqlclient():
+        from chatd.store.mysql.tables import open_reader
+    return [open_reader(_mysql(location), limit_s) for _ in range(count)]
+
+
+def open_dump(location: StoreLocation, *, create: bool) -> Side:
+    """The whole store, row by row, while no server uses it. create: as in open_tables(). Raises: BootError."""
+    if location.path is not None:
+        return SqliteSide(location.path, create)
+    with needing_mysqlclient():
+        from chatd.store.mysql.dump import MysqlSide
+    return MysqlSide(_mysql(location), create)
+
+
+def same_store(one: StoreLocation, other: StoreLocation) -> bool:
     """As far as the addresses tell."""
-    paths = [sqlite_path(url, state_dir) for url in (one, other)]
-    if all(paths):
-        return len({path.resolve() for path in paths if path is not None}) == 1
-    if one.startswith("mysql:") and other.startswith("mysql:"):
-        places = [mysql_address(url) for url in (one, other)]
-        return len({(place.host, place.port, place.unix_socket, place.database) for place in places}) == 1
+    if one.path is not None and other.path is not None:
+        return one.path.resolve() == other.path.resolve()
+    if one.mysql is not None and other.mysql is not None:
+        servers = [(at.host, at.port, at.unix_socket, at.database) for at in (one.mysql, other.mysql)]
+        return servers[0] == servers[1]
     return False
 
 
-def _open_mysql(url: str, make: bool) -> Side:
-    with needing_mysqlclient():
-        from chatd.store.mysql.dump import MysqlSide
-    return MysqlSide(mysql_address(url), make)
-
-
 def mysql_address(url: str) -> MysqlAddress:
+    """Raises: BootError 78."""
     try:
         return parse_mysql(url)
     except ValueError as error:
@@ -63,10 +103,22 @@ def mysql_address(url: str) -> MysqlAddress:
 
 @contextlib.contextmanager
 def needing_mysqlclient() -> Iterator[None]:
-    """Around an import."""
+    """Around an import of a module that needs it. Raises: BootError 78 when it is missing or broken; an ImportError of
+    anything else passes through."""
     try:
         yield
-    except ModuleNotFoundError as error:
-        if error.name != "MySQLdb":
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if package != "MySQLdb":
             raise
-        raise BootError("mysql needs mysqlclient: pip install 'chatd[mysql]'", Exit.UNAVAILABLE) from None
+        if isinstance(error, ModuleNotFoundError):
+            raise BootError(MYSQLCLIENT_MISSING, Exit.CONFIG) from None
+        raise BootError(f"mysqlclient is installed but cannot be loaded: {error}", Exit.CONFIG) from None
+
+
+MYSQLCLIENT_MISSING = "mysql needs mysqlclient: pip install 'chatd[mysql]'"
+
+
+def _mysql(location: StoreLocation) -> MysqlAddress:
+    assert location.mysql is not None
+    return location.mysql

@@ -1,7 +1,7 @@
-"""Whether a store is one that this program may serve: its schema's version, and that it is complete.
+"""Whether this program may serve a store: the version of its schema, and that it is complete.
 
-Owns: the rule, and how its refusals are worded, for every twin.
-Not here: reading the version and running the steps (store.sqlite.file, and the other twin's schema).
+Owns: the rule and the wording of its refusals, for both twins.
+Not here: reading the version and migrating (store.sqlite.file, store.mysql.schema).
 Fails: BootError 78, one line that says what to do.
 """
 
@@ -10,19 +10,21 @@ from __future__ import annotations
 from chatd.errors import BootError, Exit
 
 FILLING = "filling"
-"""Key of the table `meta`: chatctl is filling this store, and the value says with what. Gone when that has ended."""
+"""Key in the table `meta` while chatctl fills the store; the value says from where. Deleted when it is complete."""
 
 
 def check_version(version: int, newest: int, empty: bool, store: str) -> None:
-    """BootError unless a server may use a store of this schema, or bring it up because nobody is in it."""
+    """empty: the store has no users, so it may be migrated without asking. Raises: BootError 78 unless a server may
+    use the store or migrate it."""
     if version > newest:
-        raise BootError(f"store: {store}: schema {version} is newer than this chatd knows ({newest})", Exit.CONFIG)
+        text = f"schema {version} is newer than this chatd knows ({newest}): use a newer chatd"
+        raise BootError(f"store {store}: {text}", Exit.CONFIG)
     if version < newest and not empty:
-        text = f"store: {store}: schema {version} is older than this chatd needs ({newest}): run chatctl migrate"
-        raise BootError(text, Exit.CONFIG)
+        text = f"schema {version} is older than this chatd needs ({newest}): run chatctl migrate"
+        raise BootError(f"store {store}: {text}", Exit.CONFIG)
 
 
 def check_filled(filling: str, store: str) -> None:
-    """filling: the value of FILLING, "" where there is none."""
+    """filling: the value of FILLING, "" when there is none. Raises: BootError 78."""
     if filling:
-        raise BootError(f"store: {store}: is not complete: {filling} has not ended; run that again", Exit.CONFIG)
+        raise BootError(f"store {store} is not complete: {filling} has not ended; run it again", Exit.CONFIG)

@@ -61,7 +61,7 @@ def everything(side: Side) -> dict[str, list[Row]]:
 
 def fill(path: Path, messages: int) -> None:
     populate(SqlitePlace(path))
-    with contextlib.closing(SqliteSide(path, False)) as side:
+    with contextlib.closing(SqliteSide(path, create=False)) as side:
         start = side.count(BY_NAME["message"]) + 1
         rows = ((start + at, 1, 81 + at, 1 + at % 2, f"m{at}", at, 1, -1, "x" * 200) for at in range(messages))
         for batch in store_copy.batches(rows):
@@ -88,7 +88,7 @@ def test_killed_in_a_batch_it_goes_on(daemon: Callable[..., Daemon], mariadb: Ma
         counts.append(int(mariadb.execute(f"SELECT count(*) FROM {database}.message")[0][0]))
     assert 0 < counts[0] < counts[1] < MESSAGES
     with pytest.raises(BootError, match=r"is not complete: chatctl copy-store from sqlite:.*chatd\.db has not ended"):
-        mysql_tables.open_tables(parse_mysql(env["TARGET"]), 20.0)
+        mysql_tables.open_tables(parse_mysql(env["TARGET"]), 20.0, create=True)
     done = subprocess.run(
         command(host, "sqlite:chatd.db", "env:TARGET"), cwd=host.root, env=env, capture_output=True, text=True,
         timeout=100, check=False,
@@ -97,7 +97,7 @@ def test_killed_in_a_batch_it_goes_on(daemon: Callable[..., Daemon], mariadb: Ma
     assert done.stdout.splitlines()[-1].startswith("every row is the same on both sides: 30179 rows in")
     assert "message: 30160 of 30160 (100 %)" in done.stderr.splitlines()
     assert "pass" not in done.stdout + done.stderr
-    assert everything(SqliteSide(path, False)) == everything(MysqlSide(parse_mysql(env["TARGET"]), False))
+    assert everything(SqliteSide(path, create=False)) == everything(MysqlSide(parse_mysql(env["TARGET"]), create=False))
 
 
 def others(mariadb: MariaDB, database: str) -> int:
@@ -114,7 +114,7 @@ def test_a_server_goes_on_where_the_other_store_ended(daemon: Callable[..., Daem
             cwd=host.root, env=host.env, input="pw\n", text=True, capture_output=True, timeout=60, check=False,
         )  # fmt: skip
         assert added.returncode == 0, added.stderr
-    with contextlib.closing(sqlite_tables.open_tables(host.root / "state" / "chatd.db")) as tables:
+    with contextlib.closing(sqlite_tables.open_tables(host.root / "state" / "chatd.db", create=True)) as tables:
         alice, bob = (tables.accounts.find(name, 0).user for name in ("alice", "bob"))  # type: ignore[union-attr]
         sent(tables, alice, to(bob, "before", "fp:1"))
     host.start()
@@ -150,11 +150,11 @@ def test_refusals_are_one_line(tmp_path: Path, mariadb: MariaDB, daemon: Callabl
     wrong = url.replace("pass%2Fword", "other%2Fsecret")
     for source, target, code, text in (
         ("sqlite:chatd.db", "sqlite:full.db", Exit.CANNOT_CREATE, "is not empty"),
-        ("sqlite:none.db", url, Exit.UNAVAILABLE, "there is no such file"),
+        ("sqlite:none.db", url, Exit.UNAVAILABLE, "does not exist"),
         ("sqlite:chatd.db", "sqlite:chatd.db", Exit.USAGE, "are the same store"),
         ("sqlite:chatd.db", wrong, Exit.UNAVAILABLE, "Access denied"),
-        (url, "sqlite:new.db", Exit.UNAVAILABLE, "there is no store in it"),
-        ("redis://x", url, Exit.CONFIG, "no such store"),
+        (url, "sqlite:new.db", Exit.UNAVAILABLE, "does not exist: the database is empty"),
+        ("redis://x", url, Exit.CONFIG, "no such kind of store"),
         ("sqlite:chatd.db", "sqlite:", Exit.CONFIG, "needs a file name"),
     ):
         with pytest.raises(BootError) as caught:
@@ -190,23 +190,23 @@ def test_a_source_that_changed_meanwhile(daemon: Callable[..., Daemon], monkeypa
 def test_a_server_that_starts_meanwhile(tmp_path: Path, mariadb: MariaDB) -> None:
     """What it writes may be missing in the copy, so no server is given that; who copies again has it."""
     address = parse_mysql(mariadb.url())
-    with contextlib.closing(mysql_tables.open_tables(address, 20.0)) as tables:
+    with contextlib.closing(mysql_tables.open_tables(address, 20.0, create=True)) as tables:
         make(tables, "alice")
     target = SqlitePlace(tmp_path / "new.db")
     servers = []
 
     def start(what: str, done: int, _total: int) -> None:
         if what == "message" and not done and not servers:
-            servers.append(mysql_tables.open_tables(address, 20.0))
+            servers.append(mysql_tables.open_tables(address, 20.0, create=True))
             make(servers[0], "bob")
 
-    with contextlib.closing(MysqlSide(address, False)) as one, contextlib.closing(target.side()) as other:
+    with contextlib.closing(MysqlSide(address, create=False)) as one, contextlib.closing(target.side()) as other:
         with pytest.raises(store_copy.Disturbed, match="used meanwhile by chatd@"):
             store_copy.copy(one, other, start)
         servers[0].close()
     with pytest.raises(BootError, match="is not complete"):
         target.tables()
-    with contextlib.closing(MysqlSide(address, False)) as one, contextlib.closing(target.side()) as other:
+    with contextlib.closing(MysqlSide(address, create=False)) as one, contextlib.closing(target.side()) as other:
         compared = store_copy.copy(one, other, start)
     assert all(one.same for one in compared)
     with contextlib.closing(target.tables()) as tables:
@@ -259,7 +259,7 @@ TOPIC = ("ALTER TABLE team ADD COLUMN IF NOT EXISTS topic VARCHAR(9) NOT NULL DE
 def older(mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> Config:
     """A database of the released schema with users, seen by a later version."""
     url = mariadb.url()
-    with contextlib.closing(mysql_tables.open_tables(parse_mysql(url), 20.0)) as tables:
+    with contextlib.closing(mysql_tables.open_tables(parse_mysql(url), 20.0, create=True)) as tables:
         make(tables, "alice")
     monkeypatch.setattr(mysql_schema, "MIGRATIONS", (*mysql_schema.MIGRATIONS, TOPIC))
     monkeypatch.setattr(mysql_tables, "MIGRATIONS", mysql_schema.MIGRATIONS)
@@ -272,7 +272,7 @@ def test_a_database_is_brought_up(older: Config, capsys: pytest.CaptureFixture[s
     with pytest.raises(
         BootError, match=rf"schema {NOW} is older than this chatd needs \({LATER}\): run chatctl migrate"
     ):
-        mysql_tables.open_tables(address, 20.0)
+        mysql_tables.open_tables(address, 20.0, create=True)
     with pytest.raises(BootError, match="chatctl makes no backup of a database server") as caught:
         stores.migrate(older, None, False, True, "")
     assert caught.value.exit_code is Exit.USAGE
@@ -285,7 +285,7 @@ def test_a_database_is_brought_up(older: Config, capsys: pytest.CaptureFixture[s
         f"  step {LATER}: a topic for every group",
         f"step {LATER}: done",
     ]
-    with contextlib.closing(mysql_tables.open_tables(address, 20.0)) as tables:
+    with contextlib.closing(mysql_tables.open_tables(address, 20.0, create=True)) as tables:
         assert [name for _, name, _ in tables.accounts.all()] == ["alice"]
     assert stores.migrate(older, None, False, True, "") == 0
     assert capsys.readouterr().out.endswith("nothing to do\n")
@@ -295,7 +295,7 @@ def test_an_empty_database_needs_no_backup(mariadb: MariaDB, capsys: pytest.Capt
     config = Config(store=StoreOptions(url=mariadb.url()))
     assert stores.migrate(config, None, False, True, "") == 0
     assert capsys.readouterr().out.splitlines()[-2] == f"step {NOW}: done"
-    mysql_tables.open_tables(parse_mysql(config.store.url), 20.0).close()
+    mysql_tables.open_tables(parse_mysql(config.store.url), 20.0, create=True).close()
 
 
 def test_a_database_in_use_is_left_alone(older: Config, mariadb: MariaDB) -> None:
@@ -307,19 +307,22 @@ def test_a_database_in_use_is_left_alone(older: Config, mariadb: MariaDB) -> Non
 
 def test_two_chatctl_do_not_meet(mariadb: MariaDB) -> None:
     address = parse_mysql(mariadb.url())
-    with contextlib.closing(MysqlSide(address, True)), pytest.raises(BootError, match="another chatctl is working"):
-        MysqlSide(address, True)
-    MysqlSide(address, True).close()
+    with (
+        contextlib.closing(MysqlSide(address, create=True)),
+        pytest.raises(BootError, match="another chatctl is working"),
+    ):
+        MysqlSide(address, create=True)
+    MysqlSide(address, create=True).close()
 
 
 def test_an_account_that_sees_little_says_so(mariadb: MariaDB) -> None:
     url = mariadb.url()
     address = parse_mysql(url)
-    with contextlib.closing(MysqlSide(address, True)) as side:
+    with contextlib.closing(MysqlSide(address, create=True)) as side:
         assert side.doubt() == ""
     mariadb.execute(f"GRANT ALL ON {address.database}.* TO 'small'@'%' IDENTIFIED BY 'x'")
     small = parse_mysql(f"mysql://small:x@{address.host}:{address.port}/{address.database}")
-    with contextlib.closing(MysqlSide(small, False)) as side:
+    with contextlib.closing(MysqlSide(small, create=False)) as side:
         assert "servers that use another account are not seen" in side.doubt()
 
 

@@ -22,7 +22,7 @@ from chatd.importer.run import Settings, take_over
 from chatd.importer.source import OldTables
 from chatd.model import Role
 from chatd.store.copy import TABLES, NotACopy, Row, Side
-from chatd.store.open import open_side
+from chatd.store.open import locate, open_dump
 from tests.chatctl.legacy_server import LOOSE, TIME, OldDatabase, friend_request, group_chat, one_chat, ordinary
 from tests.harness.chatserver import OldClient
 from tests.harness.daemon import Daemon
@@ -46,13 +46,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, mariadb: MariaDB) -> str
 def taken(old: OldDatabase, url: str, file: Path | None = None, charset: str = "utf8mb4") -> Report:
     report = Report(file)
     tables = OldTables(parse_mysql(old.url), charset, lambda where: report.change(f"{where}: not UTF-8", where))
-    with contextlib.closing(open_side(url, "/", make=True)) as side, contextlib.closing(report):
+    with contextlib.closing(open_dump(locate(url, "/"), create=True)) as side, contextlib.closing(report):
         take_over(tables, side, SETTINGS, report, quiet)
     return report
 
 
 def rows_of(url: str) -> dict[str, list[Row]]:
-    with contextlib.closing(open_side(url, "/", make=False)) as side:
+    with contextlib.closing(open_dump(locate(url, "/"), create=False)) as side:
         side.view()
         return {table.name: list(side.rows(table, ())) for table in TABLES}
 
@@ -113,7 +113,7 @@ def test_numbers_go_on_above_the_old_ones(mariadb: MariaDB, url: str) -> None:
     old.users([(77, "gone", "x")])
     mariadb.execute(f"DELETE FROM {old.name}.user WHERE id = 77")
     taken(old, url)
-    with contextlib.closing(open_side(url, "/", make=False)) as side:
+    with contextlib.closing(open_dump(locate(url, "/"), create=False)) as side:
         assert side.counters() == {"user": 77, "team": 4}
 
 
@@ -289,7 +289,7 @@ def test_a_takeover_that_is_ended_anywhere_is_taken_up(dirty: OldDatabase, url: 
         report = Report(None)
         tables = OldTables(parse_mysql(dirty.url), "utf8mb4", lambda where: None)
         try:
-            with contextlib.closing(open_side(url, "/", make=True)) as side:
+            with contextlib.closing(open_dump(locate(url, "/"), create=True)) as side:
                 broken: Side = Interrupted(side, calls)  # type: ignore[assignment]
                 take_over(tables, broken, SETTINGS, report, quiet)
             break

@@ -37,7 +37,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
     """Of the later version; its store is of the released one, with three users and a group."""
     made = Daemon(tmp_path, entry=("-m", PROGRAM, "chatd"), server={"workers": 1})
     (tmp_path / "state").mkdir(mode=0o750)
-    with contextlib.closing(sqlite_tables.open_tables(tmp_path / "state" / "chatd.db")) as tables:
+    with contextlib.closing(sqlite_tables.open_tables(tmp_path / "state" / "chatd.db", create=True)) as tables:
         alice, bob, _ = make(tables, "alice", "bob", "carol")
         team(tables, alice, bob)
     yield made
@@ -176,18 +176,18 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_store_without_users_is_brought_up_by_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "chatd.db"
-    sqlite_tables.open_tables(path).close()
+    sqlite_tables.open_tables(path, create=True).close()
     assert read(path, "PRAGMA user_version") == [(NOW,)]
     for name in ("MIGRATIONS", "WORDS"):
         monkeypatch.setattr(sqlite_schema, name, getattr(sqlite_schema, name))
     planted_schema.plant()
-    sqlite_tables.open_tables(path).close()
+    sqlite_tables.open_tables(path, create=True).close()
     assert read(path, "PRAGMA user_version") == [(LATER,)]
 
 
 def test_a_backup_needs_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "chatd.db"
-    sqlite_tables.open_tables(path).close()
+    sqlite_tables.open_tables(path, create=True).close()
     room = namedtuple("room", "f_bavail f_frsize")
     with contextlib.closing(sqlite_file.connect(path)) as db:
         pages = db.execute("PRAGMA page_count").fetchone()[0]

@@ -56,6 +56,6 @@ def test_what_needs_it_says_so(daemon: Daemon, arguments: tuple[str, ...]) -> No
     daemon.start()
     assert daemon.stop() == 0
     answer = ctl(daemon, *arguments)
-    assert answer.returncode == Exit.UNAVAILABLE
+    assert answer.returncode == Exit.CONFIG
     assert MISSING in answer.stderr
     assert "Traceback" not in answer.stderr

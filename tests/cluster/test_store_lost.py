@@ -104,7 +104,10 @@ def test_who_is_cut_off_in_a_transaction_holds_nobody_up(mariadb: MariaDB) -> No
     """The rows it has locked are free again soon, although the server does not know that it is gone."""
     schema = mariadb.database()
     with Proxy(mariadb.port) as proxy:
-        tables = [open_tables(parse_mysql(mariadb.url(schema, port=port)), 2.0) for port in (mariadb.port, proxy.port)]
+        tables = [
+            open_tables(parse_mysql(mariadb.url(schema, port=port)), 2.0, create=True)
+            for port in (mariadb.port, proxy.port)
+        ]
         left, cut_off = tables
         left.begin()
         alice, bob = (left.create_user(name, "", 1) for name in ("alice", "bob"))

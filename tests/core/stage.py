@@ -35,7 +35,7 @@ from chatd.protocol import (
 )
 from chatd.scoreboard import ROW_BYTES, Row
 from chatd.store.contract import Tables
-from chatd.store.sqlite.tables import open_tables
+from chatd.store.open import StoreLocation, open_tables
 from chatd.wire.chatserver.codec import ChatserverCodec
 from chatd.wire.echo import EchoCodec
 from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
@@ -232,7 +232,7 @@ class Stage:
         plugins: Sequence[tuple[PluginOptions, object]] = (),
     ) -> Worker:
         """plugins: each with its table of the configuration."""
-        worker = Worker(self, wrap(open_tables(self._path)), plugins)
+        worker = Worker(self, wrap(open_tables(StoreLocation(path=self._path), 2.0, create=True)), plugins)
         self._stack.push_async_callback(worker.close)
         await worker.core.open()
         self.workers.append(worker)

@@ -22,7 +22,7 @@ from chatd.net.acceptor import Acceptor, Listener
 from chatd.net.connection import Connection
 from chatd.net.connections import Connections
 from chatd.scoreboard import ROW_BYTES, Row, State
-from chatd.store.sqlite.tables import open_tables
+from chatd.store.open import StoreLocation, open_tables
 from chatd.worker import make_codec
 from tests.core.exchange import Exchange
 from tests.harness.chatserver import LOGIN, LOGIN_ACK
@@ -46,7 +46,13 @@ class House:
         self.row = Row(memoryview(bytearray(ROW_BYTES)).cast("q"))
         self.row.state = State.READY
         loop = asyncio.get_running_loop()
-        self.core = Core(open_tables(directory / "chatd.db"), Exchange().bus(), lambda: self.config, self.row, loop)
+        self.core = Core(
+            open_tables(StoreLocation(path=directory / "chatd.db"), 2.0, create=True),
+            Exchange().bus(),
+            lambda: self.config,
+            self.row,
+            loop,
+        )
         self.connections = Connections(self.core, lambda: self.config, self.row, loop)
         self.acceptor = Acceptor(self.connections, make_codec, (self.row,), 0)
         self.unix = str(directory / "listener")

@@ -34,7 +34,7 @@ class Writer:
         address = parse_mysql(store)
         row = Row(memoryview(bytearray(ROW_BYTES)).cast("q"))
         readers = [mysql_tables.open_reader(address, limit_s)]
-        tables = mysql_tables.open_tables(address, limit_s)
+        tables = mysql_tables.open_tables(address, limit_s, create=True)
         self.choose = random.Random(name)
         self.name, self.count = name, count
         self.answers: dict[str, tuple[int, int, str, bool]] = {}

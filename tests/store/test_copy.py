@@ -40,7 +40,7 @@ class SqlitePlace:
         self.path = path
 
     def tables(self) -> Tables:
-        return sqlite_tables.open_tables(self.path)
+        return sqlite_tables.open_tables(self.path, create=True)
 
     def side(self, make: bool = True) -> Side:
         return SqliteSide(self.path, make)
@@ -54,7 +54,7 @@ class MysqlPlace:
         self.address = parse_mysql(server.url())
 
     def tables(self) -> Tables:
-        return mysql_tables.open_tables(self.address, 20.0)
+        return mysql_tables.open_tables(self.address, 20.0, create=True)
 
     def side(self, make: bool = True) -> Side:
         return MysqlSide(self.address, make)
@@ -275,7 +275,7 @@ def test_batches_are_bounded_by_rows_and_by_text() -> None:
 
 
 def test_a_source_that_is_not_there(places: dict[str, Make]) -> None:
-    with pytest.raises(BootError, match="there is no such file"):
+    with pytest.raises(BootError, match="does not exist"):
         places["sqlite"]().side(False)
 
 
@@ -284,10 +284,10 @@ def test_a_file_that_a_process_has_open_is_left_alone(tmp_path: Path) -> None:
     import sys
 
     path = tmp_path / "chatd.db"
-    sqlite_tables.open_tables(path).close()
+    sqlite_tables.open_tables(path, create=True).close()
     code = (
         "import sys, pathlib\nfrom chatd.store.sqlite.tables import open_tables\n"
-        "t = open_tables(pathlib.Path(sys.argv[1]))\n"
+        "t = open_tables(pathlib.Path(sys.argv[1]), create=True)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code + "print('open', flush=True); input()", str(path)],
@@ -295,11 +295,11 @@ def test_a_file_that_a_process_has_open_is_left_alone(tmp_path: Path) -> None:
     ) as other:  # fmt: skip
         assert other.stdout is not None
         assert other.stdout.readline() == "open\n"
-        with pytest.raises(BootError, match=f"process {other.pid} has it open") as caught:
-            SqliteSide(path, False)
+        with pytest.raises(BootError, match=f"is in use by process {other.pid}") as caught:
+            SqliteSide(path, create=False)
         assert caught.value.exit_code is Exit.TRY_AGAIN
         other.communicate("\n", timeout=30)
-    SqliteSide(path, False).close()
+    SqliteSide(path, create=False).close()
 
 
 def test_keys_that_collide_are_kept_apart(way: tuple[Place, Place], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ class Desk:
     """A GroupCommit with two users, and everything it has answered."""
 
     def __init__(self, path: Path) -> None:
-        self.tables = open_tables(path)
+        self.tables = open_tables(path, create=True)
         self.alice, self.bob = make(self.tables, "alice", "bob")
         self.talk = sent(self.tables, self.alice, to(self.bob, "0")).message.conversation
         self.watched = Watched(self.tables)
@@ -472,6 +472,6 @@ def test_settle_waits_for_everything_and_close_ends_the_thread(tmp_path: Path) -
             at.tables.accounts.all()
 
     run(story())
-    again = open_tables(tmp_path / "chatd.db")
+    again = open_tables(tmp_path / "chatd.db", create=True)
     assert len(again.history.waiting(User(2, "bob").id, 10**6).messages) == DRAFTS_PER_BATCH + 5
     again.close()

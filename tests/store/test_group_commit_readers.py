@@ -27,8 +27,8 @@ class Office(Desk):
     def __init__(self, path: Path, readers: int) -> None:
         super().__init__(path)
         self.store.close()
-        self.watched = Watched(open_tables(path))
-        self.readers = [Watched(open_tables(path)) for _ in range(readers)]
+        self.watched = Watched(open_tables(path, create=True))
+        self.readers = [Watched(open_tables(path, create=True)) for _ in range(readers)]
         loop = asyncio.get_running_loop()
         self.store = GroupCommit(self.watched, loop, self.row, self._answer, self.readers)  # type: ignore[arg-type]
 

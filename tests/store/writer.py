@@ -24,7 +24,7 @@ def main(path: str, span: str, name: str, count: str) -> None:
     choose = random.Random(name)
     print("ready", flush=True)
     sys.stdin.readline()
-    tables = sqlite_tables.open_tables(Path(path))
+    tables = sqlite_tables.open_tables(Path(path), create=True)
     answers = []
     number = 0
     while number < int(count):

@@ -70,13 +70,13 @@ def others(db: MysqlConnection) -> str:
 class MysqlSide:
     """store.transfer.Side on one connection."""
 
-    def __init__(self, address: MysqlAddress, make: bool) -> None:
-        """make: the tables of an empty database are made."""
+    def __init__(self, address: MysqlAddress, create: bool) -> None:
+        """create: the tables of an empty database are created. Raises: BootError 69, 75, 78."""
         self.name = str(address)
         self._db = alone_with(address)
         self._keys = SendKeys()
         try:
-            self._prepare(make)
+            self._prepare(create)
         except Unavailable as error:
             self.close()
             raise BootError(f"{self.name}: {error}", Exit.UNAVAILABLE) from None
@@ -84,10 +84,10 @@ class MysqlSide:
             self.close()
             raise
 
-    def _prepare(self, make: bool) -> None:
+    def _prepare(self, create: bool) -> None:
         version, newest = mysql_schema.version_of(self._db), len(mysql_schema.MIGRATIONS)
-        if not version and not make:
-            raise BootError(f"{self.name}: there is no store in it", Exit.UNAVAILABLE)
+        if not version and not create:
+            raise BootError(f"store {self.name} does not exist: the database is empty", Exit.UNAVAILABLE)
         check_version(version, newest, version == 0, self.name)
         mysql_schema.migrate(self._db, newest)
         self._db.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")

@@ -22,7 +22,8 @@ from chatd.store.mysql.recipients import Destination, Recipients
 from chatd.store.mysql.statements import number_list, pair_list
 from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.messages import COLUMNS, MessageRow
-from chatd.store.sql.send_keys import Repetitions, SendKeys
+from chatd.store.sql.repetitions import Repetitions
+from chatd.store.sql.send_keys import SendKeys
 
 _LOOKING_S = 10.0
 """After one repeated message, others are expected for this long: a client that was cut off sends again."""

@@ -129,29 +129,33 @@ class MysqlTables:
 # ---------------------------------------------------------------- opening
 
 
-def open_tables(address: MysqlAddress, limit_s: float, fill: bool = False) -> MysqlTables:
-    """Connect and make the store ready: brought up where nobody is in it, otherwise it must be at the newest schema.
-    limit_s: longest wait for each answer. fill: one that is being filled is welcome. BootError 69 if it cannot be
-    used, 78 if its schema is not this program's."""
-    db = MysqlConnection(address, limit_s)
+def open_tables(address: MysqlAddress, limit_s: float, *, create: bool) -> MysqlTables:
+    """limit_s: longest wait for each answer. create: the tables of an empty database are created. A store without users
+    is migrated; one with users must be at the newest schema.
+
+    Raises: BootError 69 if there is no store or it cannot be used, 78 if its schema is not this program's or it is
+    being filled."""
+    connection = MysqlConnection(address, limit_s)
     try:
-        _make_ready(db, fill)
+        _make_ready(connection, create)
     except Unavailable as error:
-        db.discard()
-        raise BootError(f"store: {address}: {error}", Exit.UNAVAILABLE) from error
+        connection.discard()
+        raise BootError(f"store {address}: {error}", Exit.UNAVAILABLE) from error
     except BootError:
-        db.discard()
+        connection.discard()
         raise
-    return MysqlTables(db)
+    return MysqlTables(connection)
 
 
 def open_reader(address: MysqlAddress, limit_s: float) -> MysqlTables:
-    """More tables for a store that was opened: connected when it is first asked."""
+    """More tables of a store that was opened. Connects when first used."""
     return MysqlTables(MysqlConnection(address, limit_s))
 
 
-def _make_ready(db: MysqlConnection, fill: bool) -> None:
+def _make_ready(db: MysqlConnection, create: bool) -> None:
     store, version, newest = str(db.address), version_of(db), len(MIGRATIONS)
+    if version == 0 and not create:
+        raise BootError(f"store {store} does not exist: the database is empty", Exit.UNAVAILABLE)
     if version != newest:
         empty = version == 0 or db.execute("SELECT 1 FROM user LIMIT 1").fetchone() is None
         check_version(version, newest, empty, store)
@@ -160,6 +164,5 @@ def _make_ready(db: MysqlConnection, fill: bool) -> None:
             migrate(patient, newest)
         finally:
             patient.discard()
-    if not fill:
-        row = db.execute("SELECT value FROM meta WHERE `key` = ?", (FILLING,)).fetchone()
-        check_filled(row[0] if row else "", store)
+    row = db.execute("SELECT value FROM meta WHERE `key` = ?", (FILLING,)).fetchone()
+    check_filled(row[0] if row else "", store)

@@ -7,14 +7,9 @@ Fails: BootError when it cannot be opened, 75 when a process has it open; sqlite
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from chatd.errors import BootError, Exit
 from chatd.store.copy import COUNTED, Row, Table, free_keys
 from chatd.store.sql.send_keys import SendKeys
 from chatd.store.sqlite import file as sqlite_file
@@ -23,26 +18,12 @@ from chatd.store.sqlite import file as sqlite_file
 class SqliteSide:
     """store.transfer.Side on a file of its own. Nobody can open it as long as this has the write lock."""
 
-    def __init__(self, path: Path, make: bool) -> None:
-        """make: a missing file is made."""
+    def __init__(self, path: Path, create: bool) -> None:
+        """create: a missing file is created. Raises: BootError 69, 75, 78."""
         self.name = f"sqlite:{path}"
-        if not make and not path.exists():
-            raise BootError(f"{self.name}: there is no such file", Exit.UNAVAILABLE)
-        if holder := sqlite_file.holder(path):
-            raise BootError(f"{self.name}: process {holder} has it open: stop the server first", Exit.TRY_AGAIN)
-        with contextlib.ExitStack() as undo:
-            try:
-                self._lock_fd = sqlite_file.lock(path)
-                undo.callback(os.close, self._lock_fd)
-                fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._db = sqlite_file.connect(path)
-                undo.callback(self._db.close)
-                sqlite_file.make_ready(self._db, path, fill=True)
-            except BlockingIOError:
-                raise BootError(f"{self.name}: somebody is using it", Exit.TRY_AGAIN) from None
-            except (OSError, sqlite3.Error) as error:
-                raise BootError(f"{self.name}: {error}", Exit.UNAVAILABLE) from None
-            undo.pop_all()
+        with sqlite_file.opening(path, create=create, exclusive=True) as self._file:
+            sqlite_file.make_ready(self._file.db, path, create=create, fill=True)
+        self._db = self._file.db
         self._keys = SendKeys()
 
     def others(self) -> str:
@@ -52,8 +33,7 @@ class SqliteSide:
         return ""
 
     def close(self) -> None:
-        self._db.close()
-        os.close(self._lock_fd)
+        self._file.close()
 
     # ---------------------------------------------------------------- reading
 

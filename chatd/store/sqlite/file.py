@@ -15,8 +15,9 @@ import os
 import sqlite3
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from chatd.errors import BootError, Exit
 from chatd.store.sqlite import schema as sqlite_schema
@@ -31,9 +32,45 @@ _FLOCK = "hhqqi4x"
 _BACKUP_PAGES = 2000
 
 
-def lock(path: Path) -> int:
-    """The descriptor of the write lock, not yet taken."""
-    return os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+class OpenFile(NamedTuple):
+    """The database, and the descriptor whose flock is its write lock, which is held."""
+
+    db: sqlite3.Connection
+    lock_fd: int
+
+    def unlock(self) -> None:
+        fcntl.flock(self.lock_fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        self.db.close()
+        os.close(self.lock_fd)
+
+
+@contextlib.contextmanager
+def opening(path: Path, *, create: bool, exclusive: bool) -> Iterator[OpenFile]:
+    """Open the database and take its write lock; the body prepares it. Closed again if the body fails, otherwise left
+    open for the caller.
+
+    create: a missing file is created; otherwise nothing is created. exclusive: instead of waiting for the lock, fail if
+    another process has the database open. Raises: BootError 69, 75 (exclusive)."""
+    name = f"sqlite:{path}"
+    if not create and not path.exists():
+        raise BootError(f"store {name} does not exist", Exit.UNAVAILABLE)
+    if exclusive and (pid := holder(path)):
+        raise BootError(f"store {name} is in use by process {pid}: stop the server first", Exit.TRY_AGAIN)
+    with contextlib.ExitStack() as undo:
+        try:
+            lock_fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            undo.callback(os.close, lock_fd)
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | (fcntl.LOCK_NB if exclusive else 0))
+            db = connect(path)
+            undo.callback(db.close)
+            yield OpenFile(db, lock_fd)
+        except BlockingIOError:
+            raise BootError(f"store {name} is in use by another process", Exit.TRY_AGAIN) from None
+        except (OSError, sqlite3.Error) as error:
+            raise BootError(f"store {name}: {error}", Exit.UNAVAILABLE) from error
+        undo.pop_all()
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -70,10 +107,14 @@ def migrate(db: sqlite3.Connection, upto: int) -> None:
             raise
 
 
-def make_ready(db: sqlite3.Connection, path: Path, fill: bool = False) -> None:
-    """For whoever is about to use the store, under the write lock. A store without users is brought up, one with users
-    must be at the newest schema. fill: one that is being filled is welcome."""
+def make_ready(db: sqlite3.Connection, path: Path, *, create: bool, fill: bool = False) -> None:
+    """Under the write lock, before the store is used. A store without users is migrated; one with users must be at the
+    newest schema. create: an empty file becomes a store. fill: a store that is being filled is accepted.
+
+    Raises: BootError 69 for an empty file without `create`, 78."""
     version, newest = version_of(db), len(sqlite_schema.MIGRATIONS)
+    if version == 0 and not create:
+        raise BootError(f"store sqlite:{path} does not exist: the file is empty", Exit.UNAVAILABLE)
     if version != newest:
         empty = version == 0 or db.execute("SELECT 1 FROM user LIMIT 1").fetchone() is None
         check_version(version, newest, empty, f"sqlite:{path}")

@@ -18,7 +18,8 @@ from chatd.protocol import SendMessage
 from chatd.store.contract import Draft, Stored
 from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.messages import CACHED, NO_USER, SELECT, MessageReader, pair_of
-from chatd.store.sql.send_keys import Repetitions, SendKeys
+from chatd.store.sql.repetitions import Repetitions
+from chatd.store.sql.send_keys import SendKeys
 from chatd.store.sqlite.backend import SqliteBackend
 
 _CHUNK = 64

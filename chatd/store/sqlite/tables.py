@@ -19,7 +19,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from chatd.errors import BootError, ErrorCode, Exit, Unavailable
+from chatd.errors import ErrorCode, Unavailable
 from chatd.model import UserId
 from chatd.store.contract import Advance, Draft, Stored
 from chatd.store.sql.accounts import SqlAccounts
@@ -126,20 +126,13 @@ class SqliteTables:
         self._db.execute(_UPDATE_LAST_SEEN, (json.dumps(list(dict(sorted(seen)).items())),))
 
 
-def open_tables(path: Path) -> SqliteTables:
-    """Open the file, and make the tables of an empty one under the write lock. BootError 69 if it cannot be used, 78 if
-    its schema is another than this program's, or it is being filled."""
-    with contextlib.ExitStack() as undo:
-        try:
-            lock_fd = sqlite_file.lock(path)
-            undo.callback(os.close, lock_fd)
-            fcntl.flock(lock_fd, fcntl.LOCK_EX)
-            db = sqlite_file.connect(path)
-            undo.callback(db.close)
-            sqlite_file.make_ready(db, path)
-            tables = SqliteTables(db, lock_fd, path)
-            fcntl.flock(lock_fd, fcntl.LOCK_UN)
-        except (OSError, sqlite3.Error) as error:
-            raise BootError(f"store: sqlite:{path}: {error}", Exit.UNAVAILABLE) from error
-        undo.pop_all()
-        return tables
+def open_tables(path: Path, *, create: bool) -> SqliteTables:
+    """create: a missing file is created, and an empty one gets its tables, under the write lock.
+
+    Raises: BootError 69 if the file does not exist or cannot be used, 78 if its schema is not this program's or it is
+    being filled."""
+    with sqlite_file.opening(path, create=create, exclusive=False) as file:
+        sqlite_file.make_ready(file.db, path, create=create)
+        tables = SqliteTables(file.db, file.lock_fd, path)
+        file.unlock()
+    return tables

@@ -72,7 +72,7 @@ def writing(url: str, count: int, limit_s: float, processes: int = PROCESSES) ->
 
 
 def opened(url: str) -> contextlib.closing[MysqlTables]:
-    return contextlib.closing(mysql_tables.open_tables(parse_mysql(url), PATIENT_S))
+    return contextlib.closing(mysql_tables.open_tables(parse_mysql(url), PATIENT_S, create=True))
 
 
 def furnish(url: str) -> None:

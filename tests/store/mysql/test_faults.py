@@ -35,7 +35,9 @@ def opened() -> Iterator[Open]:
     with contextlib.ExitStack() as stack:
 
         def open_one(url: str, limit_s: float = PATIENT_S) -> MysqlTables:
-            return stack.enter_context(contextlib.closing(mysql_tables.open_tables(parse_mysql(url), limit_s)))
+            return stack.enter_context(
+                contextlib.closing(mysql_tables.open_tables(parse_mysql(url), limit_s, create=True))
+            )
 
         yield open_one
 

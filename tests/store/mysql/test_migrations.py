@@ -50,7 +50,7 @@ def test_from_the_first_schema_with_data(url: str, done_statements: int) -> None
             assert mysql_schema.version_of(here.db) == newest
         for statement in mysql_schema.MIGRATIONS[1]:
             here.db.execute(statement)
-    with contextlib.closing(mysql_tables.open_tables(parse_mysql(url), LIMIT_S)) as tables:
+    with contextlib.closing(mysql_tables.open_tables(parse_mysql(url), LIMIT_S, create=True)) as tables:
         first_schema.check(tables)
 
 
@@ -60,5 +60,5 @@ def test_from_the_first_schema_by_chatctl_migrate(url: str, capsys: pytest.Captu
     assert f"step 2: {mysql_schema.WORDS[1]}" in capsys.readouterr().out
     assert stores.migrate(config, None, False, False, "") == 0
     assert "nothing to do" in capsys.readouterr().out
-    with contextlib.closing(mysql_tables.open_tables(parse_mysql(url), LIMIT_S)) as tables:
+    with contextlib.closing(mysql_tables.open_tables(parse_mysql(url), LIMIT_S, create=True)) as tables:
         first_schema.check(tables)

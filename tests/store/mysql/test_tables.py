@@ -13,12 +13,12 @@ from urllib.parse import quote
 import pytest
 
 import chatd.store
-from chatd import worker
 from chatd.config import load as config_load
 from chatd.config.schema import Config, StoreOptions
 from chatd.config.urls import MysqlAddress, parse_mysql
 from chatd.errors import BootError, ConfigError, ErrorCode, Exit
 from chatd.model import Group
+from chatd.store import open as store_open
 from chatd.store.contract import Advance, Stored, Tables
 from chatd.store.mysql import backend as mysql_backend
 from chatd.store.mysql import messages as mysql_messages
@@ -43,7 +43,7 @@ class MysqlTwin:
         self._monkeypatch = monkeypatch
 
     def open(self) -> Tables:
-        return mysql_tables.open_tables(parse_mysql(self.url), LIMIT_S)
+        return mysql_tables.open_tables(parse_mysql(self.url), LIMIT_S, create=True)
 
     def collide(self) -> None:
         self._monkeypatch.setattr(SendKeys, "first", lambda self, sender, fp: sender << 32 | 0xFFFFFFFE)
@@ -57,7 +57,7 @@ class TestContract(StoreContract):
 
 @contextlib.contextmanager
 def opened(url: str, limit_s: float = LIMIT_S) -> Iterator[MysqlTables]:
-    tables = mysql_tables.open_tables(parse_mysql(url), limit_s)
+    tables = mysql_tables.open_tables(parse_mysql(url), limit_s, create=True)
     try:
         yield tables
     finally:
@@ -160,7 +160,7 @@ def test_a_newer_schema_is_refused_and_left_alone(mariadb: MariaDB) -> None:
     meta = f"`{parse_mysql(url).database}`.meta"
     mariadb.execute(f"UPDATE {meta} SET value = %s WHERE `key` = 'schema'", len(mysql_schema.MIGRATIONS) + 1)
     with pytest.raises(BootError, match="newer") as caught:
-        mysql_tables.open_tables(parse_mysql(url), LIMIT_S)
+        mysql_tables.open_tables(parse_mysql(url), LIMIT_S, create=True)
     assert caught.value.exit_code is Exit.CONFIG
     mariadb.execute(f"UPDATE {meta} SET value = %s WHERE `key` = 'schema'", len(mysql_schema.MIGRATIONS))
     with opened(url) as tables:
@@ -186,7 +186,7 @@ def test_who_migrates_is_waited_for(mariadb: MariaDB) -> None:
     url = mariadb.url()
     with contextlib.closing(mariadb.connect(parse_mysql(url).database)) as db, db.cursor() as cursor:
         cursor.execute(f"SELECT GET_LOCK({mysql_schema._LOCK}, 0)")
-        opening = threading.Thread(target=lambda: mysql_tables.open_tables(parse_mysql(url), 1.0).close())
+        opening = threading.Thread(target=lambda: mysql_tables.open_tables(parse_mysql(url), 1.0, create=True).close())
         opening.start()
         opening.join(2.5)  # longer than its limit for a statement
         assert opening.is_alive()
@@ -201,7 +201,7 @@ def test_who_migrates_is_waited_for(mariadb: MariaDB) -> None:
 
 def refused(url: str, limit_s: float = 2.0) -> str:
     with pytest.raises(BootError) as caught:
-        mysql_tables.open_tables(parse_mysql(url), limit_s)
+        mysql_tables.open_tables(parse_mysql(url), limit_s, create=True)
     assert caught.value.exit_code is Exit.UNAVAILABLE
     text = str(caught.value)
     assert "\n" not in text
@@ -220,7 +220,7 @@ def test_what_is_wrong_with_a_server_is_one_line_without_the_password(mariadb: M
     }
     for reason, url in texts.items():
         text = refused(url)
-        assert text.startswith(f"store: mysql://{USER}@"), text
+        assert text.startswith(f"store mysql://{USER}@"), text
         assert reason in text or "(2" in text, text
         assert PASSWORD not in text
         assert secret not in text
@@ -279,7 +279,7 @@ def test_without_mysqlclient_it_is_told_what_to_install(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "MySQLdb", None)
     config = Config(store=StoreOptions(url="mysql://u:secret@h/d"))
     with pytest.raises(BootError, match=r"pip install 'chatd\[mysql\]'") as caught:
-        worker.open_tables(config)
+        store_open.open_tables(store_open.configured(config), 1.0, create=True)
     assert caught.value.exit_code is Exit.CONFIG
     monkeypatch.setattr(config_load.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"file: store.url: mysql needs mysqlclient: pip install 'chatd\[mysql\]'"):

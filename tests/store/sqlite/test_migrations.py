@@ -35,7 +35,7 @@ def test_from_the_first_schema_with_data(path: Path) -> None:
         for _ in range(2):
             sqlite_file.migrate(db, newest)
             assert sqlite_file.version_of(db) == newest
-    with contextlib.closing(sqlite_tables.open_tables(path)) as tables:
+    with contextlib.closing(sqlite_tables.open_tables(path, create=True)) as tables:
         first_schema.check(tables)
 
 
@@ -48,5 +48,5 @@ def test_from_the_first_schema_by_chatctl_migrate(path: Path, capsys: pytest.Cap
         assert db.execute("SELECT * FROM member").fetchall() == [(1, 1, 1, 5), (1, 2, 3, 6)]
     assert stores.migrate(config, None, False, True, "") == 0
     assert "nothing to do" in capsys.readouterr().out
-    with contextlib.closing(sqlite_tables.open_tables(path)) as tables:
+    with contextlib.closing(sqlite_tables.open_tables(path, create=True)) as tables:
         first_schema.check(tables)

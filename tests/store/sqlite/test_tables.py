@@ -35,7 +35,7 @@ class SqliteTwin:
         self._monkeypatch = monkeypatch
 
     def open(self) -> Tables:
-        return sqlite_tables.open_tables(self.path)
+        return sqlite_tables.open_tables(self.path, create=True)
 
     def collide(self) -> None:
         self._monkeypatch.setattr(SendKeys, "first", lambda self, sender, fp: sender << 32 | 0xFFFFFFFE)
@@ -63,7 +63,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def opened(path: Path) -> contextlib.closing[sqlite_tables.SqliteTables]:
-    return contextlib.closing(sqlite_tables.open_tables(path))
+    return contextlib.closing(sqlite_tables.open_tables(path, create=True))
 
 
 # ---------------------------------------------------------------- the file
@@ -82,7 +82,7 @@ def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as newer:
         newer.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     with pytest.raises(BootError, match="newer") as caught:
-        sqlite_tables.open_tables(path)
+        sqlite_tables.open_tables(path, create=True)
     assert caught.value.exit_code is Exit.CONFIG
     with contextlib.closing(sqlite3.connect(path)) as repaired:
         repaired.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
@@ -94,14 +94,14 @@ def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
 def test_a_file_that_is_no_store_is_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(BootError) as caught:
-        sqlite_tables.open_tables(path)
+        sqlite_tables.open_tables(path, create=True)
     assert caught.value.exit_code is Exit.UNAVAILABLE
     assert path.read_bytes() == content
 
 
 def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BootError) as caught:
-        sqlite_tables.open_tables(tmp_path / "missing" / "chatd.db")
+        sqlite_tables.open_tables(tmp_path / "missing" / "chatd.db", create=True)
     assert caught.value.exit_code is Exit.UNAVAILABLE
 
 
