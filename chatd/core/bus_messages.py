@@ -22,16 +22,24 @@ from chatd.model import FriendRequest, GroupId, Message, User, UserId
 
 
 class MessageStored(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
-    """A message is in the store: give it to its recipients' sessions. On the topic of its recipient or group."""
+    """A message is in the store: give it to its recipients' sessions. On the topic of its recipient or group.
+
+    members_version: the group's when the message was stored. 0: a message between two users, or not known."""
 
     message: Message
+    members_version: int = 0
 
 
 class GroupNotice(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=8):
-    """Tell the members of a group. text: the notice, as core.requests.notices makes it. On the group's topic."""
+    """Tell the members of a group. text: the notice, as core.requests.notices makes it. On the group's topic.
+
+    members_version: the group's when this became so; 0 for what has nothing to do with who is a member. departed: the
+    user who stopped being a member with that version; 0: nobody did."""
 
     group_id: GroupId
     text: str
+    members_version: int = 0
+    departed: UserId = 0
 
 
 class UserNotice(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=9):
@@ -59,19 +67,25 @@ class FriendRequestAnswered(msgspec.Struct, frozen=True, gc=False, array_like=Tr
 
 
 class GroupJoined(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4):
-    """The user's sessions are given the group's messages from now on. On the user's topic."""
+    """The user's sessions are given the group's messages from now on. On the user's topic.
+
+    since_version: the membership's (store.contract.Membership). 0: not known, ask the store."""
 
     user_id: UserId
     group_id: GroupId
+    since_version: int = 0
 
 
 class GroupLeft(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=7):
     """The user's sessions are given nothing of the group any more. kicked: somebody else removed the user. On the
-    user's topic."""
+    user's topic.
+
+    members_version: the group's afterwards. 0: not known, ask the store."""
 
     user_id: UserId
     group_id: GroupId
     kicked: bool
+    members_version: int = 0
 
 
 class PresenceChanged(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=10):

@@ -19,10 +19,11 @@ from functools import partial
 from chatd.bus.contract import topic_of_group, topic_of_user
 from chatd.config.schema import LimitOptions
 from chatd.core import bus_messages
+from chatd.core.memberships import ByGroup, Memberships, members_only, read_memberships
 from chatd.core.services import Services
 from chatd.core.sessions.session import Cursor, InFlight, Receipt, Session, SessionState
 from chatd.errors import Unavailable
-from chatd.model import ConversationId, Message, Seq, UserId
+from chatd.model import ConversationId, GroupId, Message, Seq, UserId
 from chatd.protocol import Deliver, ServerMessage
 from chatd.store.contract import Tables, Waiting
 
@@ -53,13 +54,15 @@ def fp_of(message: Message) -> str:
 
 
 class Delivery:
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, memberships: Memberships) -> None:
         self._hub = services.hub
         self._bus = services.bus
         self._store = services.store
         self._config = services.config
         self._loop = services.loop
         self._background = services.background
+        self._memberships = memberships
+        memberships.tell(self)
         self._resending: set[Session] = set()
         self._receiving: set[Session] = set()
         self._behind: set[Session] = set()
@@ -70,25 +73,41 @@ class Delivery:
 
     # ---------------------------------------------------------------- messages come in
 
-    def stored(self, message: Message) -> None:
+    def stored(self, message: Message, members_version: int) -> None:
         """A message this worker has stored (or met again: the doorbell may have been lost the first time)."""
-        self.arrived(message)
+        self.arrived(message, members_version)
         topic = topic_of_group(message.group_id) if message.group_id else topic_of_user(message.to_id)
         if self._bus.has_subscribers(topic):
-            self._bus.publish(topic, bus_messages.encode(bus_messages.MessageStored(message)))
+            self._bus.publish(topic, bus_messages.encode(bus_messages.MessageStored(message, members_version)))
 
-    def arrived(self, message: Message) -> None:
-        """For the sessions of this worker. Cost: one step per session."""
-        event = Deliver(message, fp_of(message), {})
+    def arrived(self, message: Message, members_version: int) -> None:
+        """For the sessions of this worker. members_version: the group's when the message was stored, 0 if that is not
+        known. Cost: one step per session."""
         if message.group_id:
-            for session in tuple(self._hub.of_group(message.group_id)):
-                self._offer(session, message, event)
+            group = self._hub.group(message.group_id)
+            if group is None:
+                return
+            if group.waiting is None and 0 < members_version <= group.known_version:
+                self._to_members(message, members_version)
+            else:
+                act = partial(self._to_members, message, members_version)
+                self._memberships.wait(message.group_id, group, members_version, act)
             return
+        event = Deliver(message, fp_of(message), {})
         for session in self._hub.of_user(message.to_id):
             self._offer(session, message, event)
         if message.sender_id != message.to_id:
             for session in self._hub.of_user(message.sender_id):
                 self._offer(session, message, event)
+
+    def _to_members(self, message: Message, members_version: int) -> None:
+        event = Deliver(message, fp_of(message), {})
+        for session in tuple(self._hub.of_group(message.group_id)):
+            if message.seq == 1 and (session.groups or {})[message.group_id] <= members_version:
+                self._trim(session)  # a member when the group's first message was stored: the store need not be asked
+                session.cursors = session.cursors or {}
+                session.cursors.setdefault(message.conversation, Cursor(0))
+            self._offer(session, message, event)
 
     def _offer(self, session: Session, message: Message, event: Deliver) -> None:
         if session.buffer is not None:
@@ -101,7 +120,7 @@ class Delivery:
             cursors = session.cursors = {}
         cursor = cursors.get(message.conversation)
         if cursor is None:
-            if message.seq > 1:
+            if message.seq > 1 or message.group_id:  # a group: its user may have joined after this was stored
                 if not mine(message, session):
                     self.catch_up(session, message)
                 return
@@ -152,8 +171,11 @@ class Delivery:
         if not message.group_id or message.group_id in (session.groups or ()):
             self._offer(session, message, Deliver(message, fp_of(message), {}))
 
-    def forget(self, session: Session, conversation: ConversationId) -> None:
-        """The user has left this group: nothing of it is given any more, not even again."""
+    def group_left(self, session: Session, group_id: GroupId) -> None:
+        """Nothing of the group is given any more, not even again. Kept by core.memberships.MembershipListener."""
+        conversation = -group_id
+        if session.buffer:
+            session.buffer = [message for message in session.buffer if message.conversation != conversation]
         cursor = session.cursors.pop(conversation, None) if session.cursors else None
         if cursor is None:
             return
@@ -299,9 +321,10 @@ class Delivery:
         unknown = {message.conversation for message in session.buffer or () if message.conversation not in cursors}
         given = {conversation: cursor.pushed for conversation, cursor in cursors.items()} if whole else {}
         limit = self._config().limits.in_flight + session.unacknowledged
+        before = dict(session.groups or {})
         try:
             while True:
-                waiting = await self._store.read(
+                waiting, memberships = await self._store.read(
                     partial(_missing, user_id=user_id, limit=limit, unknown=unknown, given=given)
                 )
                 if not waiting.more or self._is_new(session, waiting.messages[-1]):
@@ -312,6 +335,11 @@ class Delivery:
             session.behind = True
             self._loop.call_later(_RETRY_S, self._again, session)
             return
+        if memberships is not None:
+            if entered := self._memberships.take(session, before, memberships):
+                await self._hub.subscribe(entered)
+                session.behind = True
+            waiting = members_only(waiting, session, before, memberships)
         if not session.is_over:
             self.merge(session, waiting)
 
@@ -334,10 +362,7 @@ class Delivery:
             cursors = session.cursors = {}
         touched: dict[ConversationId, Cursor] = {}
         session.behind = session.behind or waiting.more
-        left = {message.group_id for message in waiting.messages} - {0} - (session.groups or set())
         for message in waiting.messages:
-            if message.group_id in left:  # while this was read
-                continue
             cursor = cursors.get(message.conversation)
             if cursor is None:
                 cursor = cursors[message.conversation] = Cursor(message.seq - 1)
@@ -357,7 +382,7 @@ class Delivery:
                 told -= 1
             touched[message.conversation] = cursor
         for conversation, delivered in waiting.delivered.items():
-            if conversation not in cursors and (conversation > 0 or -conversation in (session.groups or ())):
+            if conversation not in cursors:
                 cursors[conversation] = Cursor(delivered)
         for conversation, cursor in touched.items():
             if not cursor.unacked:
@@ -404,9 +429,10 @@ def _window(session: Session, limits: LimitOptions) -> int:
 
 def _missing(
     tables: Tables, user_id: UserId, limit: int, unknown: Iterable[ConversationId], given: dict[ConversationId, Seq]
-) -> Waiting:
+) -> tuple[Waiting, ByGroup | None]:
     """What waits for a session that was given so much already. Another session of the user may have moved the cursors
-    further: what lies between (a page of each conversation) comes first."""
+    further: what lies between (a page of each conversation) comes first. And the user's memberships, read after the
+    messages, if there are any of a group."""
     waiting = tables.history.waiting(user_id, limit, (*unknown, *given))
     passed: list[Message] = []
     more = waiting.more
@@ -415,4 +441,7 @@ def _missing(
         if behind > 0:
             passed += tables.history.messages(conversation, pushed, 0, min(limit, behind))
             more = more or behind > limit
-    return Waiting([*passed, *waiting.messages], more, waiting.delivered)
+    waiting = Waiting([*passed, *waiting.messages], more, waiting.delivered)
+    if all(message.conversation > 0 for message in waiting.messages) and all(key > 0 for key in waiting.delivered):
+        return waiting, None
+    return waiting, read_memberships(tables, [user_id])[user_id]

@@ -24,6 +24,7 @@ from chatd.core.accounts import Accounts
 from chatd.core.delivery import Delivery
 from chatd.core.friends import Friends
 from chatd.core.groups import Groups
+from chatd.core.memberships import Memberships
 from chatd.core.messages import Messages
 from chatd.core.plugins.contract import Point
 from chatd.core.plugins.pipeline import PluginPipeline
@@ -105,15 +106,17 @@ class Core:
             surveys=self.surveys,
             background=self._background,
         )
-        self.delivery = Delivery(services)
+        self._memberships = Memberships(services)
+        self.delivery = Delivery(services, self._memberships)
         self.plugins = PluginPipeline(plugins, services)
         self._messages = Messages(self.delivery, config, self.plugins.stored())
         self._accounts = Accounts(self.store, config)
         notices = Notices(self.delivery)
         self._presence = Presence(services, notices)
-        self.logins = Logins(services, self._accounts, self.delivery, Listeners(notices, self._presence, self.plugins))
+        listeners = Listeners(notices, self._presence, self.plugins)
+        self.logins = Logins(services, self._accounts, self.delivery, self._memberships, listeners)
         self._friends = Friends(services, notices, self._presence)
-        self._groups = Groups(services, self.delivery, notices, self._presence)
+        self._groups = Groups(services, self._memberships, notices, self._presence)
         self._history = HistoryRequests(services, notices)
         self._session_query = SessionQuery(services)
         self.kicks = Kicks(services, self.logins)
@@ -291,7 +294,7 @@ class Core:
     def _gap(self) -> None:
         """Something of another worker may have been missed."""
         self.delivery.gap()
-        self._groups.gap()
+        self._memberships.gap()
         self._presence.gap()
         self.logins.locks.gap()
 
@@ -303,8 +306,8 @@ class Core:
             self._log.debug("signal not understood", why=str(error))  # of a later version
             return
         match signal:
-            case bus_messages.MessageStored(message):
-                self.delivery.arrived(message)
+            case bus_messages.MessageStored(message, members_version):
+                self.delivery.arrived(message, members_version)
             case bus_messages.SessionChallenge():
                 self.logins.locks.challenged(signal)
             case bus_messages.GroupJoined():

@@ -53,6 +53,6 @@ class Messages:
             if live:
                 session.peer.push(Accepted(draft.command, message.seq, message.sent_at_ms))
             self.stored += result.fresh
-            self._delivery.stored(message)
+            self._delivery.stored(message, result.members_version)
             if self._also_tell is not None and result.fresh:
                 self._also_tell(message)

@@ -40,7 +40,7 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     message: Message
     fresh: bool
     members_version: int = 0
-    """Of its group, in this transaction. 0: a message between two users, or a repeat in a group that is gone."""
+    """Of its group, when it was stored. 0: a message between two users, or a repeat, of which that is not known."""
 
 
 class Account(NamedTuple):

@@ -62,7 +62,7 @@ def test_an_answer_older_than_a_signal_changes_nothing(tmp_path: Path, *, joins:
             return found
 
         store.read = late  # type: ignore[method-assign]
-        two.core._groups.gap()
+        stage.exchange.gap(1)
         await asked.wait()
         if joins:
             desk = await one.desk("bob")

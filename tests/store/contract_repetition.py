@@ -51,9 +51,7 @@ class RepetitionContract:
         for drafts in ([[command] for command in different], [different]):
             for batch in drafts:
                 assert send(tables, *((alice, command) for command in batch)) == [REUSED] * len(batch)
-        assert send(tables, *((alice, command) for command in same)) == [
-            Stored(message, False, 2 if message.group_id else 0) for message in first
-        ]
+        assert send(tables, *((alice, command) for command in same)) == [Stored(message, False) for message in first]
         for user, own in ((alice, first), (bob, first[:2]), (carol, [])):
             assert tables.history.waiting(user.id, ANY).messages == own
 
@@ -97,9 +95,7 @@ class RepetitionContract:
         first = [sent(tables, alice, command).message for command in commands]
         done(tables, lambda inside: inside.groups.leave(alice.id, group))
         done(tables, lambda inside: inside.accounts.delete(carol.id))
-        assert send(tables, *((alice, command) for command in commands)) == [
-            Stored(one, False, 3 if one.group_id else 0) for one in first
-        ]
+        assert send(tables, *((alice, command) for command in commands)) == [Stored(one, False) for one in first]
         assert send(tables, (alice, to_group(group, "y", "group")), (alice, to_group(group, "y", "new"))) == [
             REUSED, ErrorCode.NOT_A_MEMBER,
         ]  # fmt: skip

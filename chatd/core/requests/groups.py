@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from chatd.core.change import Change
-from chatd.core.groups import Groups
+from chatd.core.groups import Groups, Kick
 from chatd.core.requests.dispatch import NoArguments, Op, Table
 from chatd.core.requests.notices import of_group, of_user
 from chatd.core.requests.people import Whom, whom
@@ -72,6 +72,9 @@ class GroupRequests:
         def joined(result: Joined) -> object:
             return group_of(result.group)
 
+        def kicked(result: Kick) -> object:
+            return {"user": of_user(result.user)}
+
         def user_of(result: User) -> object:
             return {"user": of_user(result)}
 
@@ -95,9 +98,7 @@ class GroupRequests:
                 '{"members":[U with "role","online"],"more":bool}',
                 read=self._members,
             ),
-            "group.kick": Op(
-                OneMember, "remove a member (owner, admin)", '{"user":U}', write=self._kick, shown=user_of
-            ),
+            "group.kick": Op(OneMember, "remove a member (owner, admin)", '{"user":U}', write=self._kick, shown=kicked),
             "group.rename": Op(
                 Rename, "change name or description (owner, admin)", '{"group":G}', write=self._rename, shown=group_of
             ),
@@ -134,7 +135,7 @@ class GroupRequests:
             "more": len(members) == arguments.limit,
         }
 
-    async def _kick(self, session: Session, arguments: OneMember) -> Change[User]:
+    async def _kick(self, session: Session, arguments: OneMember) -> Change[Kick]:
         return self._groups.kicking(session.user, arguments.group, whom(arguments.user))
 
     async def _rename(self, session: Session, arguments: Rename) -> Change[Group]:

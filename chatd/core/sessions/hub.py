@@ -1,23 +1,49 @@
 """Who is here: the sessions of this worker by user and by group, and the topics they need.
 
-Owns: the index and the worker's subscriptions. Not here: what is sent to whom (core.delivery).
+Owns: the index, what it knows of each group's memberships (LocalGroup), and the worker's subscriptions.
+Elsewhere: keeping memberships true (core.memberships), what is sent to whom (core.delivery).
 Fails: never.
+
+Memberships have versions, counted by the store (store.contract.GroupTables), so that the order in which joins and
+leaves are heard of does not matter: of each session and group the newest counts, and an older one changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from chatd.bus.contract import Bus, Topic, topic_of_group, topic_of_user
 from chatd.core.sessions.session import Session
 from chatd.model import GroupId, UserId
+from chatd.store.contract import Membership
+
+NEWEST = 1 << 62
+"""No members_version is as high."""
+_GROUPS_LEFT = 1000
+"""Ended memberships one session remembers at most."""
+
+
+class LocalGroup:
+    """A group of which members have sessions on this worker.
+
+    sessions: those of its members, as of known_version or later: who stopped being a member by then is not among them.
+    waiting: what is for members of a later version, in order, while the store is asked who they are; None at other
+    times. Each has its version, and what is to be done. Changed by core.memberships alone."""
+
+    __slots__ = ("known_version", "sessions", "waiting")
+
+    def __init__(self, known_version: int) -> None:
+        self.known_version = known_version
+        self.sessions: set[Session] = set()
+        self.waiting: deque[tuple[int, Callable[[], None]]] | None = None
 
 
 class Hub:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._users: dict[UserId, tuple[Session, ...]] = {}
-        self._groups: dict[GroupId, set[Session]] = {}
+        self._groups: dict[GroupId, LocalGroup] = {}
 
     def __len__(self) -> int:
         return len(self._users)
@@ -29,7 +55,12 @@ class Hub:
         return self._users.get(user_id, ())
 
     def of_group(self, group_id: GroupId) -> Collection[Session]:
-        return self._groups.get(group_id, ())
+        group = self._groups.get(group_id)
+        return () if group is None else group.sessions
+
+    def group(self, group_id: GroupId) -> LocalGroup | None:
+        """None where no member has a session on this worker."""
+        return self._groups.get(group_id)
 
     async def elsewhere(self, user_id: UserId) -> bool:
         """Whether the user has a session on another worker, as the bus knows it."""
@@ -42,34 +73,37 @@ class Hub:
         elsewhere = await self._bus.subscribed_elsewhere(away.keys()) if away else ()
         return {user_id for user_id in wanted if user_id in self._users} | {away[topic] for topic in elsewhere}
 
-    async def add(self, session: Session, groups: Iterable[GroupId]) -> None:
+    async def add(self, session: Session, memberships: Mapping[GroupId, Membership]) -> None:
         """Returns when messages of other workers reach the session."""
         user_id = session.user.id
         topics: list[Topic] = [topic_of_user(user_id)]
         self._users[user_id] = (*self.of_user(user_id), session)
-        for group_id in groups:
-            self._enter(session, group_id)
+        for group_id, membership in memberships.items():
+            self.enter(session, group_id, membership.since_version, membership.members_version)
             topics.append(topic_of_group(group_id))
         # Also what is subscribed already: it may still be on its way on behalf of another session.
         await self._bus.subscribe(topics)
 
-    async def join(self, session: Session, *groups: GroupId) -> None:
-        """Returns when what other workers say to these groups reaches the session."""
-        if session.is_over:
-            return
-        for group_id in groups:
-            self._enter(session, group_id)
-        await self._bus.subscribe([topic_of_group(group_id) for group_id in groups])
+    def enter(self, session: Session, group_id: GroupId, since_version: int, known_version: int) -> bool:
+        """The session is a member's. known_version: it still was one by that version. False: nothing changed, because
+        something as new is known. To be followed by subscribe()."""
+        groups = session.groups
+        if groups is None:
+            groups = session.groups = {}
+        known = max(groups.get(group_id, 0), (session.groups_left or {}).get(group_id, 0))
+        if session.is_over or since_version <= known:
+            return False
+        groups[group_id] = since_version
+        group = self._groups.get(group_id)
+        if group is None:
+            group = self._groups[group_id] = LocalGroup(known_version)
+        group.sessions.add(session)
+        group.known_version = min(group.known_version, known_version)
+        return True
 
-    def _enter(self, session: Session, group_id: GroupId) -> None:
-        if session.groups is None:
-            session.groups = set()
-        session.groups.add(group_id)
-        members = self._groups.get(group_id)
-        if members is None:
-            self._groups[group_id] = {session}
-        else:
-            members.add(session)
+    async def subscribe(self, group_ids: Iterable[GroupId]) -> None:
+        """Returns when what other workers say to these groups reaches this one."""
+        await self._bus.subscribe([topic_of_group(group_id) for group_id in group_ids])
 
     def remove(self, session: Session) -> None:
         topics: list[Topic] = []
@@ -81,23 +115,37 @@ class Hub:
             topics.append(topic_of_user(user_id))
         for group_id in session.groups or ():
             topics += self._exit(session, group_id)
-        session.groups = None
+        session.groups = session.groups_left = None
         if topics:
             self._bus.unsubscribe(topics)
 
-    def leave(self, session: Session, group_id: GroupId) -> None:
-        if session.groups is not None and group_id in session.groups:
-            session.groups.discard(group_id)
-            if topics := self._exit(session, group_id):
-                self._bus.unsubscribe(topics)
+    def leave(self, session: Session, group_id: GroupId, members_version: int) -> bool:
+        """The session's user is no member by this version. False: nothing changed, because something as new is
+        known, or the session was in no such group."""
+        if session.is_over:
+            return False
+        left = session.groups_left
+        if left is None:
+            left = session.groups_left = {}
+        left[group_id] = max(members_version, left.pop(group_id, 0))
+        if len(left) > _GROUPS_LEFT:
+            del left[next(iter(left))]
+        since_version = (session.groups or {}).get(group_id)
+        if since_version is None or since_version > members_version:
+            return False
+        assert session.groups is not None
+        del session.groups[group_id]
+        if topics := self._exit(session, group_id):
+            self._bus.unsubscribe(topics)
+        return True
 
     def _exit(self, session: Session, group_id: GroupId) -> list[Topic]:
         """The topics nobody here needs any more."""
-        members = self._groups.get(group_id)
-        if members is None:
+        group = self._groups.get(group_id)
+        if group is None:
             return []
-        members.discard(session)
-        if members:
+        group.sessions.discard(session)
+        if group.sessions:
             return []
         del self._groups[group_id]
         return [topic_of_group(group_id)]

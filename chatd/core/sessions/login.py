@@ -10,12 +10,14 @@ user's old session does not answer. A bus that is cut off keeps nobody out.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import NamedTuple
 
 from chatd.bus.contract import topic_of_user
 from chatd.core import bus_messages
 from chatd.core.accounts import Accounts
 from chatd.core.delivery import Delivery, mine
+from chatd.core.memberships import ByGroup, Memberships, members_only, read_memberships
 from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.presence import Presence
 from chatd.core.requests.notices import Notices
@@ -24,7 +26,7 @@ from chatd.core.sessions.duplicate_login import ELSEWHERE, Outranked, end
 from chatd.core.sessions.exclusive import SessionLocks
 from chatd.core.sessions.session import Peer, Session, SessionState
 from chatd.errors import Disconnect, ErrorCode, Refused
-from chatd.model import Friend, FriendRequest, Group, GroupId, Member, Protocol, User, UserId
+from chatd.model import Friend, FriendRequest, Group, Member, Protocol, User, UserId
 from chatd.protocol import FriendRequested, Kicked, Login, LoginAccepted
 from chatd.store.contract import GroupRow, Tables, Waiting
 
@@ -40,8 +42,9 @@ class View(NamedTuple):
     friends: list[User]
     requests: list[FriendRequest]
     groups: list[GroupRow]
-    group_ids: set[GroupId]
     waiting: Waiting
+    memberships: ByGroup
+    """As they were after `waiting` was read."""
 
 
 class Listeners(NamedTuple):
@@ -53,7 +56,14 @@ class Listeners(NamedTuple):
 
 
 class Logins:
-    def __init__(self, services: Services, accounts: Accounts, delivery: Delivery, listeners: Listeners) -> None:
+    def __init__(
+        self,
+        services: Services,
+        accounts: Accounts,
+        delivery: Delivery,
+        memberships: Memberships,
+        listeners: Listeners,
+    ) -> None:
         self._hub = services.hub
         self._bus = services.bus
         self._store = services.store
@@ -61,6 +71,7 @@ class Logins:
         self._background = services.background
         self._accounts = accounts
         self._delivery = delivery
+        self._memberships = memberships
         self._notices, self._presence, self._plugins = listeners
         self.locks = SessionLocks(services)
         self._log = services.log
@@ -103,17 +114,19 @@ class Logins:
     async def _read(self, peer: Peer, session: Session) -> tuple[View, set[UserId]]:
         """What the login answer tells, and who of it is online. Raises Refused, Unavailable."""
         user = session.user
-        groups = await self._store.read(lambda tables: tables.groups.ids_of(user.id))
-        await self._hub.add(session, groups)
-        before = set(session.groups or ())
+        found = await self._store.read(partial(read_memberships, user_ids=[user.id]))
+        await self._hub.add(session, found[user.id])
+        before = dict(session.groups or {})
         limit = self._config().limits.in_flight
         listing = peer.traits.lists_contacts
         view = await self._store.read(lambda tables: _view(tables, user, limit, listing))
-        await self._regroup(session, before, view.group_ids)
+        if entered := self._memberships.take(session, before, view.memberships):
+            await self._hub.subscribe(entered)
+            session.behind = True
         online = await self._hub.online(_named(view))
         if session.is_over or peer.closed:  # kicked, or the peer left, while we were reading
             raise Refused(ErrorCode.ALREADY_LOGGED_IN)
-        return view, online
+        return view._replace(waiting=members_only(view.waiting, session, before, view.memberships)), online
 
     def _open(self, peer: Peer, session: Session, view: View, online: set[UserId]) -> None:
         """Make the session live: the login answer, then what waits."""
@@ -130,15 +143,6 @@ class Logins:
         self._plugins.logged_in(session)
         self._log.debug("logged in", user=user.id, name=user.name, wire=session.protocol.name, peer=peer.remote)
 
-    async def _regroup(self, session: Session, had: set[GroupId], has: set[GroupId]) -> None:
-        """Memberships that changed on another worker before it knew that this one wants to hear of them. had: before
-        the store was asked; what was signalled since then is newer than its answer."""
-        for group_id in had - has:
-            self._hub.leave(session, group_id)
-        if new := has - had:
-            await self._hub.join(session, *new)
-            session.behind = True
-
     def _answer(self, session: Session, view: View, online: set[UserId]) -> LoginAccepted:
         friends = tuple(Friend(user.id, user.name, user.id in online) for user in view.friends)
         groups = tuple(
@@ -150,12 +154,7 @@ class Logins:
             )
             for row in view.groups
         )
-        groups_now = {0, *(session.groups or ())}  # who was removed from one a moment ago is not given it any more
-        waiting = tuple(
-            message
-            for message in view.waiting.messages
-            if message.group_id in groups_now and not mine(message, session)
-        )
+        waiting = tuple(message for message in view.waiting.messages if not mine(message, session))
         return LoginAccepted(session.user, session.first_login_time, friends, groups, tuple(view.requests), waiting)
 
     # ---------------------------------------------------------------- out
@@ -209,10 +208,10 @@ def _view(tables: Tables, user: User, limit: int, listing: bool) -> View:
     waiting = tables.history.waiting(user.id, limit)
     if tables.accounts.find("", user.id) is None:  # deleted while its password was checked
         raise Refused(ErrorCode.BAD_CREDENTIALS)
-    requests, group_ids = tables.friends.requests_to(user.id, _REQUESTS), set(tables.groups.ids_of(user.id))
+    requests, memberships = tables.friends.requests_to(user.id, _REQUESTS), read_memberships(tables, [user.id])[user.id]
     if not listing:
-        return View([], requests, [], group_ids, waiting)
-    return View(tables.friends.of(user.id), requests, tables.groups.of(user.id, _MEMBERS), group_ids, waiting)
+        return View([], requests, [], waiting, memberships)
+    return View(tables.friends.of(user.id), requests, tables.groups.of(user.id, _MEMBERS), waiting, memberships)
 
 
 def _named(view: View) -> set[UserId]:

@@ -138,7 +138,9 @@ class Session:
     explicit: the client acknowledges messages itself (WireTraits.acknowledges).
     first_login_time: milliseconds since the epoch, the client's; the server's where the login named none (fresh).
     began_at: time.monotonic() of the login. since_ms: the same moment, milliseconds since the epoch, for people.
-    groups: the groups whose messages the session is given. Changed by core.sessions.hub alone.
+    groups: the groups whose messages the session is given, with the since_version of the membership.
+    groups_left: of groups it was in, the members_version by which the membership had ended, the latest
+    last; bounded. Both are changed by core.sessions.hub alone.
     watching: users whose presence the session is told about. Changed by core.presence alone.
     The rest is core.delivery's alone:
     cursors: how far the session is, by conversation. in_flight: what waits for an Acknowledge, by fp.
@@ -156,6 +158,7 @@ class Session:
         "first_login_time",
         "fresh",
         "groups",
+        "groups_left",
         "in_flight",
         "peer",
         "protocol",
@@ -177,7 +180,8 @@ class Session:
         self.fresh = fresh
         self.began_at = time.monotonic()
         self.since_ms = time.time_ns() // 1_000_000
-        self.groups: set[GroupId] | None = None
+        self.groups: dict[GroupId, int] | None = None
+        self.groups_left: dict[GroupId, int] | None = None
         self.watching: set[UserId] | None = None
         self.cursors: dict[ConversationId, Cursor] | None = None
         self.in_flight: dict[str, InFlight] | None = None

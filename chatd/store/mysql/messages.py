@@ -20,7 +20,6 @@ from chatd.store.mysql.backend import MysqlBackend
 from chatd.store.mysql.connection import DuplicateKey, MysqlConnection
 from chatd.store.mysql.recipients import Destination, Recipients
 from chatd.store.mysql.statements import number_list, pair_list
-from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.messages import COLUMNS, MessageRow
 from chatd.store.sql.repetitions import Repetitions
 from chatd.store.sql.send_keys import SendKeys
@@ -43,12 +42,12 @@ _NOTHING = b"SELECT 1 FROM DUAL WHERE FALSE"
 class MysqlMessages:
     """The rows of `message`, written. Within a transaction."""
 
-    def __init__(self, db: MysqlConnection, backend: MysqlBackend, groups: SqlGroups) -> None:
+    def __init__(self, db: MysqlConnection, backend: MysqlBackend) -> None:
         self._db = db
         self._backend = backend
         self._recipients = Recipients(db, backend)
         self._keys = SendKeys()
-        self._repetitions = Repetitions(backend.directory, groups, self._sent)
+        self._repetitions = Repetitions(backend.directory, self._sent)
         self._looking_until = 0.0
         """Until then (monotonic seconds), every batch is checked for repeated messages before it is inserted."""
 

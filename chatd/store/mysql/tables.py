@@ -50,7 +50,7 @@ class MysqlTables:
         self.connection = db = connection
         self._backend = backend = MysqlBackend(db)
         self.groups = SqlGroups(db, backend)
-        self._messages = MysqlMessages(db, backend, self.groups)
+        self._messages = MysqlMessages(db, backend)
         self.accounts = SqlAccounts(db, backend, backend.directory, self.groups)
         self.friends = SqlFriends(db, backend, backend.directory)
         self.history = MysqlHistory(db, backend, self.groups)

@@ -15,18 +15,14 @@ from chatd.model import Message
 from chatd.protocol import SendMessage
 from chatd.store.contract import Draft, Stored
 from chatd.store.sql.directory import UserDirectory, name_key
-from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.send_keys import PROBES, SendKeys
 
 
 class Repetitions:
     """What an earlier message under the key of a draft means for the draft."""
 
-    def __init__(
-        self, directory: UserDirectory, groups: SqlGroups, message_with_key: Callable[[int], Message | None]
-    ) -> None:
+    def __init__(self, directory: UserDirectory, message_with_key: Callable[[int], Message | None]) -> None:
         self._directory = directory
-        self._groups = groups
         self._message_with_key = message_with_key
 
     def look_up(
@@ -49,8 +45,7 @@ class Repetitions:
 
     def _repetition(self, first: Message, command: SendMessage) -> Stored | ErrorCode:
         same = command.body == first.body and command.to_group == first.group_id and self._is_recipient(first, command)
-        version = self._groups.members_version(first.group_id) if first.group_id else 0
-        return Stored(first, False, version) if same else ErrorCode.FP_REUSED
+        return Stored(first, False) if same else ErrorCode.FP_REUSED
 
     def _is_recipient(self, message: Message, command: SendMessage) -> bool:
         """Whether a command that is not for another group is for the recipient of `message`. A user deleted since is

@@ -54,7 +54,7 @@ class SqliteMessages:
         self._members = backend.members
         self._members_versions = backend.members_versions
         self._reader = reader
-        self._repetitions = Repetitions(backend.directory, groups, self._sent)
+        self._repetitions = Repetitions(backend.directory, self._sent)
         self._keys = SendKeys()
 
     def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:

@@ -223,7 +223,7 @@ def test_a_worker_that_missed_the_doorbell_reads_the_memberships_again(tmp_path:
         alice.send(number, "nor this")
         await stage.until("carol has both", lambda: carol.bodies == ["not for bob", "nor this"])
         assert bob.session is not None
-        assert bob.session.groups == set()
+        assert not bob.session.groups
         assert bob.bodies[1:] == []
 
     play(tmp_path, story)

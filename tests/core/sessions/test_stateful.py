@@ -344,7 +344,7 @@ class Sessions(RuleBasedStateMachine):
                 assert session is not None
                 assert session.state is SessionState.LIVE
                 groups = {number for number, members in self.members.items() if peer.name in members}
-                assert (session.groups or set()) == groups, peer.name
+                assert set(session.groups or ()) == groups, peer.name
                 assert not session.unacknowledged
                 topics.add(topic_of_user(session.user.id))
                 topics |= {topic_of_group(number) for number in groups}

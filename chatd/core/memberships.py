@@ -1,0 +1,248 @@
+"""Who of this worker's sessions is a member of what, kept true whatever becomes of the bus.
+
+Owns: what a join or a leave does to sessions, reading memberships again after a gap, and making what was stored for
+the members of a later version wait until those members are known.
+Elsewhere: the changes themselves and who is told of them (core.groups), the index (core.sessions.hub), the versions
+(store.contract.GroupTables).
+Fails: while the store cannot be read, what waits goes on waiting and is tried again every second; nothing is lost,
+because messages are in the store.
+
+The bus may tell of a join or a leave late, in another order, or never. Versions make up for that:
+* A membership begins with a version (since_version), an end of it has a later one. Of each session and group the newest
+  counts (Hub.enter, Hub.leave).
+* A message has the members_version of its group at its commit. A worker that knows only of earlier changes reads who of
+  its sessions' users are members before it gives the message to any of them; one read per group and change.
+* What is read from the store for a session is taken only if its user was in the same membership before and after
+  (members_only).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
+from typing import Protocol
+
+from chatd.core.services import Services
+from chatd.core.sessions.hub import NEWEST, LocalGroup
+from chatd.core.sessions.session import Session
+from chatd.errors import Unavailable
+from chatd.model import ConversationId, GroupId, UserId
+from chatd.store.contract import Membership, Tables, Waiting
+
+_RETRY_S = 1.0
+_SESSIONS_AT_ONCE = 50
+"""Sessions whose memberships are read again in one statement."""
+
+ByGroup = Mapping[GroupId, Membership]
+"""The memberships of one user."""
+
+
+class MembershipListener(Protocol):
+    """Who is told what changes for a session, after it has changed."""
+
+    def catch_up(self, session: Session) -> None:
+        """It has entered a group: there may be messages for it in the store that it was not given."""
+
+    def group_left(self, session: Session, group_id: GroupId) -> None:
+        """Nothing of the group may be given to the session any more, not even again."""
+
+
+def read_memberships(tables: Tables, user_ids: Collection[UserId]) -> dict[UserId, dict[GroupId, Membership]]:
+    found: dict[UserId, dict[GroupId, Membership]] = {user_id: {} for user_id in user_ids}
+    for membership in tables.groups.memberships(user_ids):
+        found[membership.user_id][membership.group_id] = membership
+    return found
+
+
+def members_only(waiting: Waiting, session: Session, before: Mapping[GroupId, int], after: ByGroup) -> Waiting:
+    """Without what is of a group the session's user was not in for the whole time of reading, and is not in now.
+
+    before: session.groups before it was read. after: the memberships as they were read after the messages."""
+
+    def belongs(conversation: ConversationId) -> bool:
+        if conversation > 0:
+            return True
+        membership = after.get(-conversation)
+        since = (session.groups or {}).get(-conversation)
+        return membership is not None and membership.since_version == since == before.get(-conversation)
+
+    return Waiting(
+        [message for message in waiting.messages if belongs(message.conversation)],
+        waiting.more,
+        {conversation: seq for conversation, seq in waiting.delivered.items() if belongs(conversation)},
+    )
+
+
+class Memberships:
+    def __init__(self, services: Services) -> None:
+        self._store = services.store
+        self._hub = services.hub
+        self._config = services.config
+        self._background = services.background
+        self._listener: MembershipListener | None = None
+        self._stale: set[Session] = set()
+        """Sessions whose memberships are to be read again."""
+        self._is_reading = False
+        """_read_again() runs."""
+
+    def tell(self, listener: MembershipListener) -> None:
+        """To be called once, before anything else."""
+        self._listener = listener
+
+    # ---------------------------------------------------------------- changes, as they are heard of
+
+    async def joined(self, user_id: UserId, group_id: GroupId, since_version: int) -> None:
+        """The user's sessions on this worker are given the group's messages from now on; also those that were stored
+        after the user joined and before this was heard of. Returns when other workers' messages reach them."""
+        sessions = self._hub.of_user(user_id)
+        if not since_version:
+            self._read_soon(sessions)
+            return
+        entered = [session for session in sessions if self._enter(session, group_id, since_version, since_version)]
+        self.changed(group_id, since_version)
+        if any(group_id in (session.groups or ()) for session in sessions):
+            await self._hub.subscribe([group_id])
+        self._tell_entered(entered)
+
+    def left(self, user_id: UserId, group_id: GroupId, members_version: int) -> None:
+        """The user's sessions on this worker are given nothing of the group any more."""
+        if not members_version:
+            self._read_soon(self._hub.of_user(user_id))
+            return
+        for session in self._hub.of_user(user_id):
+            self._leave(session, group_id, members_version)
+        self.changed(group_id, members_version)
+
+    def changed(self, group_id: GroupId, members_version: int) -> None:
+        """Everything that became so with this version of the group was done to this worker's sessions. If that is the
+        one after the last that is known, the store need not be asked."""
+        group = self._hub.group(group_id)
+        if group is not None and group.waiting is None and group.known_version == members_version - 1:
+            group.known_version = members_version
+
+    def _enter(self, session: Session, group_id: GroupId, since_version: int, known_version: int) -> bool:
+        before = (session.groups or {}).get(group_id)
+        if before is not None and before < since_version:
+            self._leave(session, group_id, before)
+        return self._hub.enter(session, group_id, since_version, known_version)
+
+    def _leave(self, session: Session, group_id: GroupId, members_version: int) -> None:
+        if self._hub.leave(session, group_id, members_version):
+            assert self._listener is not None
+            self._listener.group_left(session, group_id)
+
+    def _tell_entered(self, sessions: Iterable[Session]) -> None:
+        assert self._listener is not None
+        for session in sessions:
+            if not session.is_over:
+                self._listener.catch_up(session)
+
+    # ---------------------------------------------------------------- what the store says
+
+    def take(self, session: Session, before: Mapping[GroupId, int], found: ByGroup) -> list[GroupId]:
+        """Make the session's groups those that the store has, except where something newer was heard of meanwhile.
+        Returns the groups that are new, which are to be subscribed to.
+
+        before: session.groups before the store was asked."""
+        for group_id, since_version in before.items():
+            membership = found.get(group_id)
+            if membership is None or membership.since_version != since_version:
+                self._leave(session, group_id, since_version)
+        return [
+            membership.group_id
+            for membership in found.values()
+            if self._enter(session, membership.group_id, membership.since_version, membership.members_version)
+        ]
+
+    def gap(self) -> None:
+        """Joins and leaves may have been missed: read the memberships of all sessions of this worker."""
+        self._read_soon(self._hub.sessions())
+
+    def _read_soon(self, sessions: Iterable[Session]) -> None:
+        self._stale.update(sessions)
+        if self._stale and not self._is_reading:
+            self._is_reading = True
+            self._background.start(self._read_again())
+
+    async def _read_again(self) -> None:
+        try:
+            while self._stale:
+                some = [self._stale.pop() for _ in range(min(_SESSIONS_AT_ONCE, len(self._stale)))]
+                try:
+                    await self._read_some([session for session in some if not session.is_over])
+                except Unavailable:
+                    self._stale.update(some)
+                    await asyncio.sleep(_RETRY_S)
+        finally:
+            self._is_reading = False
+
+    async def _read_some(self, sessions: list[Session]) -> None:
+        before = [dict(session.groups or {}) for session in sessions]
+        users = {session.user.id for session in sessions}
+        found = await self._store.read(partial(read_memberships, user_ids=users))
+        entered = {
+            session: groups
+            for session, groups_before in zip(sessions, before, strict=True)
+            if (groups := self.take(session, groups_before, found[session.user.id]))
+        }
+        if entered:
+            await self._hub.subscribe({group_id for groups in entered.values() for group_id in groups})
+            self._tell_entered(entered)
+
+    # ---------------------------------------------------------------- what is for members not yet known
+
+    def wait(self, group_id: GroupId, group: LocalGroup, members_version: int, act: Callable[[], None]) -> None:
+        """Call `act` as soon as this worker knows the members of that version (0: of now), after what waits already.
+        Of more than limits.in_flight only that there was something is kept: then `act` is not called, and each member's
+        session reads the store."""
+        if group.waiting is None:
+            group.waiting = deque()
+            self._background.start(self._learn(group_id, group))
+        if len(group.waiting) >= self._config().limits.in_flight:
+            self._leave_to_the_store(group)
+        group.waiting.append((members_version or NEWEST, act))
+
+    def _leave_to_the_store(self, group: LocalGroup) -> None:
+        group.waiting = deque([(NEWEST, lambda: self._tell_entered(tuple(group.sessions)))])
+
+    async def _learn(self, group_id: GroupId, group: LocalGroup) -> None:
+        """Ask the store who the members are until nothing waits any more. The answer is good for everything that came
+        before the question, and for what is of no later version."""
+        try:
+            while group.waiting and self._hub.group(group_id) is group:
+                ready, group.waiting = group.waiting, deque()
+                try:
+                    await self._read_members(group_id, group)
+                except Unavailable:
+                    self._leave_to_the_store(group)
+                    await asyncio.sleep(_RETRY_S)
+                    continue
+                for _, act in ready:
+                    act()
+                while group.waiting and group.waiting[0][0] <= group.known_version:
+                    group.waiting.popleft()[1]()
+        finally:
+            group.waiting = None
+
+    async def _read_members(self, group_id: GroupId, group: LocalGroup) -> None:
+        before = {session: (session.groups or {})[group_id] for session in group.sessions}
+        users = {session.user.id for session in before}
+        group.known_version = NEWEST  # whoever enters while the store is asked lowers it
+        try:
+            version, since = await self._store.read(lambda tables: tables.groups.members_among(group_id, users))
+        except Unavailable:
+            group.known_version = 0
+            raise
+        entered = []
+        for session, since_version in before.items():
+            now = since.get(session.user.id)
+            if now != since_version:
+                self._leave(session, group_id, since_version)
+                if now is not None and self._enter(session, group_id, now, version):
+                    entered.append(session)
+        group.known_version = min(group.known_version, version)
+        if entered:
+            await self._hub.subscribe([group_id])
+            self._tell_entered(entered)
