@@ -32,15 +32,11 @@ class Lifecycle:
 
     def __init__(self) -> None:
         self.state = BusState.NEW
-
-    @property
-    def is_open(self) -> bool:
-        return self.state is BusState.OPEN
-
-    @property
-    def is_closed(self) -> bool:
-        return self.state is BusState.CLOSED
+        self.is_open = False
+        self.is_closed = False
 
     def become(self, state: BusState) -> None:
         assert state in _TRANSITIONS[self.state], f"bus: {self.state.name} -> {state.name}"
         self.state = state
+        self.is_open = state is BusState.OPEN
+        self.is_closed = state is BusState.CLOSED

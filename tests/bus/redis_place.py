@@ -10,7 +10,7 @@ import os
 from dataclasses import replace
 
 from chatd.bus.redis.bus import RedisBus
-from chatd.bus.redis.connect import Limits
+from chatd.bus.redis.settings import RedisLimits
 from tests.harness.deadline import wait_until
 from tests.harness.redis import RedisServer
 
@@ -21,11 +21,11 @@ _numbers = itertools.count(1)
 class RedisPlace:
     """Buses of one prefix, and so apart from those of other tests on the same server."""
 
-    def __init__(self, url: str, lease_s: float = LEASE_S, limits: Limits | None = None) -> None:
+    def __init__(self, url: str, lease_s: float = LEASE_S, limits: RedisLimits | None = None) -> None:
         self.url = url
         self.prefix = f"test{os.getpid()}.{next(_numbers)}"
         self.lease_s = lease_s
-        self.limits = limits or Limits()
+        self.limits = limits or RedisLimits()
         self.arguments = ["redis", url, self.prefix, str(lease_s)]
 
     def bus(self, slot: int) -> RedisBus:
@@ -36,6 +36,6 @@ class RedisPlace:
         return self
 
 
-def wait_until_old(server: RedisServer) -> None:
+def wait_until_old(server: RedisServer, lease_s: float = LEASE_S) -> None:
     """Old enough that nobody waits for workers that might come back to it."""
-    wait_until(20, "redis is not new any more", lambda: int(server.info("server")["uptime_in_seconds"]) > LEASE_S)
+    wait_until(20, "redis is not new any more", lambda: int(server.info("server")["uptime_in_seconds"]) > lease_s)

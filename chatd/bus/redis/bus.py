@@ -1,279 +1,225 @@
-"""The bus between the workers of many hosts, over the channels of Redis.
+"""The bus of a cluster: workers of many hosts, over the channels and keys of Redis.
 
-Owns: topics and their channels, publishing, what is told to whom after something was lost, and the worker's rounds.
-Elsewhere: bytes (bus.redis.connection, bus.redis.envelope), one server (bus.redis.node), which server
-(bus.redis.topology, bus.redis.cluster), our lease (bus.redis.lease), marks (bus.redis.locks), other workers
-(bus.redis.membership), who is elsewhere (bus.redis.subscribers), what is owed after a loss (bus.redis.gaps).
-Fails: as bus.contract says. While Redis is away publishes are dropped, claims raise Unavailable, and presence is as it
-was last seen. When it is back, on_gap is called here; and everywhere, if something published here may have been lost.
+Owns: joining and leaving, publishing, subscribing, and what to do with a message that arrives.
+Elsewhere: the bytes (bus.redis.connection, bus.redis.envelope), one server (bus.redis.node), which server has what
+(bus.redis.topology, bus.redis.cluster), locks (bus.redis.locks, bus.redis.lease), the other workers
+(bus.redis.membership, bus.redis.control), who is subscribed elsewhere (bus.redis.subscribers), reports of gaps
+(bus.redis.gaps), and the background work (bus.redis.upkeep).
+Fails: as bus.contract says. While Redis is away, publishes are dropped, lock() raises Unavailable, and others are
+subscribed to what they were. When it is back, on_gap is called here; and on every worker, if something published here
+may have been lost.
 
-A topic is a channel, and a message is one publish whatever the number of workers that hear it
-(docs/decisions/0011-a-channel-per-topic.md). Redis does everything of one connection in its order, so a subscription
-that it has confirmed is in force for everybody, and no worker waits for another.
+A topic is a channel, and a message is one PUBLISH whatever the number of workers that receive it
+(docs/decisions/0011-a-channel-per-topic.md). Redis executes all commands of a connection in their order, so a
+subscription that it has confirmed is in force for every publisher, and no worker waits for another.
 
-Order: that of the publisher over all its topics; in a Redis Cluster over the topics of one server.
+Messages arrive in the publisher's order over all of its topics; in a Redis Cluster, over the topics of one server.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
-import socket
-from collections.abc import Callable, Collection, Iterable
-from typing import Any
-
-import msgspec
+import secrets
+from collections.abc import Collection, Iterable
 
 from chatd import log
 from chatd.bus.contract import OnGap, OnLockLost, OnMessage, Topic
+from chatd.bus.lifecycle import BusState, Lifecycle
 from chatd.bus.redis import envelope
 from chatd.bus.redis.canary import Canary
-from chatd.bus.redis.connect import Limits
-from chatd.bus.redis.gaps import Gaps
-from chatd.bus.redis.keys import Names
+from chatd.bus.redis.channels import SubscribedChannels
+from chatd.bus.redis.control import ControlReceiver, ControlSender
+from chatd.bus.redis.gaps import GapReporter
+from chatd.bus.redis.keys import RedisKeys
 from chatd.bus.redis.lease import Lease
-from chatd.bus.redis.locks import CLAIM, RELEASE, RedisLocks
-from chatd.bus.redis.membership import Membership, Worker
-from chatd.bus.redis.node import Node, Script
-from chatd.bus.redis.settings import read
-from chatd.bus.redis.subscribers import Presence
-from chatd.bus.redis.topology import Nodes, OneNode
+from chatd.bus.redis.lock_keys import RELEASE, TAKE, LockKeys
+from chatd.bus.redis.locks import RedisLocks
+from chatd.bus.redis.membership import Membership
+from chatd.bus.redis.node import NodeContext, RedisNode
+from chatd.bus.redis.settings import RedisLimits, read_settings
+from chatd.bus.redis.subscribers import RemoteSubscribers
+from chatd.bus.redis.topology import SingleTopology, Topology, by_node, is_whole
+from chatd.bus.redis.upkeep import RedisParts, Upkeep
 from chatd.errors import Unavailable
 
 _COMPLAIN_S = 60.0
+"""The shortest time between two log records about messages that are not understood."""
 
 logger = log.get()
 
 
 class RedisBus:
-    """scripts, name: for the nodes. slot: the worker's, for people who look into Redis."""
+    """Also the NodeListener of its nodes."""
 
-    scripts: tuple[Script, ...] = (CLAIM, RELEASE)
+    def __init__(self, url: str, prefix: str, lease_s: float, slot: int, limits: RedisLimits | None = None) -> None:
+        """url, prefix, lease_s: options of the section bus. slot: this worker's, for people who look into Redis.
 
-    def __init__(self, url: str, prefix: str, lease_s: float, slot: int, limits: Limits | None = None) -> None:
-        """Raises BootError for a URL that means nothing."""
-        self._place = read(url)
-        self._names = Names(prefix)
+        Raises:
+            BootError: the URL means nothing, or a file named in it cannot be used.
+        """
+        self._settings = read_settings(url)
+        self._sharded = self._settings.kind == "cluster"
+        self._limits = limits or RedisLimits()
         self._lease_s = lease_s
         self._slot = slot
-        self._limits = limits or Limits()
-        self._command = b"SPUBLISH" if self._place.kind == "cluster" else b"PUBLISH"
-        self._own: dict[Topic, bytes] = {}
-        self._topics: dict[bytes, Topic] = {}
-        self._opened = False
-        self._closing = False
-        self._keeper: asyncio.Task[None] | None = None
-        self._recovering = asyncio.Lock()
-        self._numbers = itertools.count(1)
-        self._heard_gaps: dict[bytes, int] = {}
-        self._too_new = 0
+        self._lifecycle = Lifecycle()
+        self._keys = RedisKeys(prefix)
+        self._token = secrets.token_bytes(8)
+        self._header = envelope.header(self._token)
+        self._publish_command = b"SPUBLISH" if self._sharded else b"PUBLISH"
+        self._channels = SubscribedChannels(self._keys, self._keys.worker(self._token.hex()))
+        self._background: asyncio.Task[None] | None = None
+        """Runs the upkeep while the bus is open."""
+        self._not_understood_count = 0
         self._complained_at = float("-inf")
 
     # ------------------------------------------------------------ joining and leaving
 
     async def open(self, on_message: OnMessage, on_gap: OnGap, on_lock_lost: OnLockLost) -> None:
+        self._lifecycle.become(BusState.JOINING)
         self._loop = asyncio.get_running_loop()
-        self._on_message, self._on_lock_lost = on_message, on_lock_lost
-        self._nodes = self._find_nodes()
-        self._canary = Canary()
-        self._lease = lease = Lease(self._nodes, self._names, self._lease_s)
-        self._token = lease.token
-        self._head = envelope.header(lease.token)
-        self._gaps = Gaps(on_gap, self._tell_all_of_a_gap, self._is_whole)
-        self._membership = Membership(self._nodes, self._names, lease, self._gaps.tell)
-        self._locks = RedisLocks(
-            self._nodes, self._names, lease, self._limits.answer_s, self._membership.is_dead, self._gaps.tell
-        )
-        sharded = self._place.kind == "cluster"
-        self._presence = Presence(self._nodes, self._names, self._membership, self._own, sharded)
-        await self._nodes.open()
+        self._on_message = on_message
+        self._parts = parts = self._build(on_gap)
+        self._topology, self._gaps = parts.topology, parts.gaps
+        self._control = ControlReceiver(parts.membership, parts.gaps, parts.canary, self._token)
+        self._upkeep = Upkeep(parts, self._slot, on_lock_lost)
         try:
-            await self._join()
+            await parts.topology.open()
+            await self._upkeep.join(2 * self._limits.answer_s)
         except Unavailable:
-            self._closing = True
-            await self._nodes.close()
+            self._lifecycle.become(BusState.CLOSED)
+            await parts.topology.close()
             raise
-        self._opened = True
-        self._gaps.open()
-        self._keeper = self._loop.create_task(self._keep())
+        self._lifecycle.become(BusState.OPEN)
+        parts.gaps.open()
+        self._background = self._loop.create_task(self._upkeep.run())
 
-    def _find_nodes(self) -> Nodes:
-        if self._place.kind != "cluster":
-            return OneNode(self._place, self, self._limits)
-        from chatd.bus.redis.cluster import Cluster  # with it comes redis-py, 9 MB
+    def _build(self, on_gap: OnGap) -> RedisParts:
+        keys, canary = self._keys, Canary()
+        topology = self._make_topology()
+        control = ControlSender(topology, keys, self._token)
+        gaps = GapReporter(on_gap, control.gap, lambda: is_whole(topology))
+        lease = Lease(topology, keys, self._lease_s, self._token)
+        membership = Membership(topology, keys, lease, gaps.report)
+        lock_keys = LockKeys(topology, keys, lease, membership.is_dead)
+        return RedisParts(
+            topology=topology,
+            keys=keys,
+            lease=lease,
+            membership=membership,
+            locks=RedisLocks(lock_keys, lease, self._limits.answer_s, gaps.report),
+            subscribers=RemoteSubscribers(topology, keys, membership, self._channels, self._sharded),
+            gaps=gaps,
+            canary=canary,
+            control=control,
+        )
 
-        return Cluster(self._place, self, self._limits)
+    def _make_topology(self) -> Topology:
+        context = NodeContext(
+            settings=self._settings,
+            limits=self._limits,
+            client_name=self.name,
+            scripts=(TAKE, RELEASE),
+            channels=self._channels,
+            listener=self,
+        )
+        if not self._sharded:
+            return SingleTopology(context)
+        from chatd.bus.redis.cluster import ClusterTopology  # it needs redis-py: 9 MB of memory
 
-    async def _join(self) -> None:
-        await self._lease.renew()
-        self._locks.certain = True
-        await self._membership.look()
-        await self._introduce()
-        young = min(node.uptime_s for node in self._nodes.all())
-        if young < self._lease_s:
-            self._presence.doubt_until = self._loop.time() + self._lease_s - young
-        self._send_canary()
-        try:
-            async with asyncio.timeout(2 * self._limits.answer_s):
-                await self._canary.back.wait()
-        except TimeoutError:
-            raise Unavailable("redis does not bring back what is published") from None
-
-    async def _introduce(self) -> None:
-        clients = {node.server: node.client for node in self._nodes.all() if node.connected}
-        self._myself = self._membership.myself(self._slot, socket.gethostname(), os.getpid(), clients)
-        self._announce("hello", msgspec.to_builtins(self._myself))
-        await self._membership.register(self._myself)
+        return ClusterTopology(context)
 
     async def close(self) -> None:
-        """What was published has been handed to Redis, all marks are free."""
-        self._closing = True
-        if self._keeper is not None:
+        self._lifecycle.become(BusState.CLOSED)
+        if self._background is not None:
             self._gaps.close()
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
+            self._background.cancel()
+            await asyncio.wait([self._background])
+            self._background = None
             try:
                 async with asyncio.timeout(self._limits.answer_s):
-                    await self._say_goodbye()
+                    await self._upkeep.leave()
             except (Unavailable, TimeoutError) as error:
-                logger.debug("bus: left without a goodbye", why=str(error))
-            await self._nodes.close()
-        self._keeper = None
-        self._own.clear()
-        self._topics.clear()
-
-    async def _say_goodbye(self) -> None:
-        await self._locks.close()
-        await self._membership.leave()
-        await self._lease.end()
-        self._announce("bye", self._lease.token.hex())
-        for node in self._nodes.all():
-            if node.connected:
-                await node.call("PING")
+                logger.debug("bus: left without saying bye", why=str(error))
+            await self._topology.close()
+        self._channels.clear()
 
     @property
     def name(self) -> str:
-        return self._names.own(self._lease.token.hex()).decode()
+        return self._channels.own.decode()
 
     def other_workers(self) -> dict[str, str]:
-        return {self._names.own(token).decode(): host for token, host in self._membership.hosts().items()}
+        return {self._keys.worker(token).decode(): host for token, host in self._parts.membership.hosts().items()}
 
     @property
     def healthy(self) -> bool:
-        return self._opened and not self._closing and self._is_whole() and self._canary.is_fresh
+        return self._lifecycle.is_open and is_whole(self._topology) and self._parts.canary.is_fresh
 
     @property
     def round_trip_us(self) -> int:
-        return self._canary.round_trip_us if self._opened else 0
+        return self._parts.canary.round_trip_us if self._lifecycle.is_open else 0
+
+    @property
+    def queued_bytes(self) -> int:
+        """What waits to be sent to Redis. For tests and diagnosis, once open."""
+        return sum(node.queued_bytes for node in self._topology.all())
 
     # ------------------------------------------------------------ publishing
 
     def publish(self, topic: Topic, data: bytes) -> None:
-        if self._closing:
+        if self._lifecycle.is_closed:
             return
-        channel = self._own.get(topic) or self._names.topic(topic)
+        channel = self._channels.by_topic.get(topic) or self._keys.topic(topic)
         try:
-            node = self._nodes.of(channel)
+            node = self._topology.of(channel)
         except Unavailable:
             self._gaps.owe()
             return
-        node.publish(self._framed(self._command, channel, data))
-
-    def _framed(self, command: bytes, channel: bytes, data: bytes) -> bytes:
-        return b"*3\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b%b\r\n" % (
-            len(command), command, len(channel), channel, len(data) + envelope.HEADER_BYTES, self._head, data
-        )  # fmt: skip
+        node.publish(envelope.publish_command(self._publish_command, channel, self._header, data))
 
     def has_subscribers(self, topic: Topic) -> bool:
-        """Nobody here knows."""
+        """Redis would have to be asked, which costs more than a publish."""
         return True
-
-    def _announce(self, what: str, *values: Any) -> None:
-        """To every worker, through every server, for one may just be dying: it is heard more than once."""
-        framed = self._framed(b"PUBLISH", self._names.all, msgspec.msgpack.encode((what, *values)))
-        for node in self._nodes.all():
-            if node.connected:
-                node.publish(framed)
-
-    def _tell_all_of_a_gap(self) -> bool:
-        if not any(node.connected for node in self._nodes.all()):
-            return False
-        self._announce("gap", next(self._numbers), not self._is_whole())
-        return True
-
-    def _is_whole(self) -> bool:
-        return all(node.up for node in self._nodes.all())
-
-    def _send_canary(self) -> None:
-        if up := [node for node in self._nodes.all() if node.up]:
-            number = self._canary.sent()
-            data = msgspec.msgpack.encode(("canary", number))
-            up[number % len(up)].publish(self._framed(b"PUBLISH", self.name.encode(), data))
 
     # ------------------------------------------------------------ subscribing
 
     async def subscribe(self, topics: Iterable[Topic]) -> None:
-        """Cancelled: the topics may be subscribed; unsubscribe them."""
-        if self._closing:
+        if self._lifecycle.is_closed:
             return
-        fresh = []
-        for topic in topics:
-            if topic not in self._own:
-                channel = self._own[topic] = self._names.topic(topic)
-                self._topics[channel] = topic
-                fresh.append(channel)
-        for node, channels in self._by_node(fresh).items():
+        for node, channels in by_node(self._topology, self._channels.add(topics)).items():
             node.subscribe(channels)
-        # Nothing fresh: still wait, for the topics may be on their way on behalf of another caller.
-        waiting = [done for node in self._nodes.all() if (done := node.confirming) is not None]
+        # Without new topics too: another caller may be waiting for the same ones.
+        waiting = [done for node in self._topology.all() if (done := node.confirming) is not None]
         if not waiting:
             return
         _, late = await asyncio.wait(waiting, timeout=self._limits.answer_s)
         for done in late:
-            done.add_done_callback(lambda done: self._gaps.tell())
+            done.add_done_callback(lambda done: self._gaps.report())
 
     def unsubscribe(self, topics: Iterable[Topic]) -> None:
-        gone = []
-        for topic in topics:
-            channel = self._own.pop(topic, None)
-            if channel is not None:
-                del self._topics[channel]
-                gone.append(channel)
-        for node, channels in self._by_node(gone).items():
+        for node, channels in by_node(self._topology, self._channels.remove(topics)).items():
             node.unsubscribe(channels)
 
-    def _by_node(self, channels: Iterable[bytes]) -> dict[Node, list[bytes]]:
-        """Those that nobody carries now are subscribed when somebody does."""
-        found: dict[Node, list[bytes]] = {}
-        for channel in channels:
-            try:
-                node = self._nodes.of(channel)
-            except Unavailable:
-                continue
-            found.setdefault(node, []).append(channel)
-        return found
-
     async def subscribed_elsewhere(self, topics: Collection[Topic]) -> set[Topic]:
-        return await self._presence.subscribed_elsewhere(topics) if topics else set()
+        return await self._parts.subscribers.among(topics) if topics else set()
 
-    # ------------------------------------------------------------ marks
+    # ------------------------------------------------------------ locks
 
     async def lock(self, key: int) -> bool:
-        if not self._opened or self._closing:
+        if not self._lifecycle.is_open:
             raise Unavailable("the bus is not open")
-        return await self._locks.lock(key)
+        return await self._parts.locks.lock(key)
 
     def unlock(self, key: int) -> None:
-        if self._opened and not self._closing:
-            self._locks.unlock(key)
+        if self._lifecycle.is_open:
+            self._parts.locks.unlock(key)
 
-    # ------------------------------------------------------------ what is heard
+    # ------------------------------------------------------------ what nodes report (node.NodeListener)
 
-    def heard(self, channel: bytes, raw: bytes) -> None:
-        topic = self._topics.get(channel)
+    def message(self, channel: bytes, raw: bytes) -> None:
+        topic = self._channels.by_channel.get(channel)
         if topic is None:
-            self._heard_word(channel, raw)
+            self._control_message(channel, raw)
         elif raw[envelope.TOKEN] != self._token:
             try:
                 data = envelope.content(raw)
@@ -283,162 +229,38 @@ class RedisBus:
             try:
                 self._on_message(topic, data)
             except Exception:
-                logger.exception("bus: a message failed", topic=topic, size=len(data))
+                logger.exception("bus: handling a message failed", topic=topic, size=len(data))
 
-    def _heard_word(self, channel: bytes, raw: bytes) -> None:
-        """On the channels of all, and our own. What is not known comes from a later version."""
-        if channel != self._names.all and channel != self._names.own(self._token.hex()):
-            return  # a topic given up a moment ago
+    def _control_message(self, channel: bytes, raw: bytes) -> None:
+        if channel not in self._channels.everywhere:
+            return  # a topic unsubscribed a moment ago
         try:
-            what, *values = msgspec.msgpack.decode(envelope.content(raw))
-            word = _WORDS.get(what)
-            if word is not None:
-                word(self, raw[envelope.TOKEN], *values)
+            self._control.receive(raw)
         except (envelope.TooNew, ValueError, TypeError) as error:
             self._not_understood(error)
 
-    def _on_canary(self, token: bytes, number: int, *_: Any) -> None:
-        self._canary.heard(number)
-
-    def _on_hello(self, token: bytes, worker: Any, *_: Any) -> None:
-        self._membership.hello(msgspec.convert(worker, Worker))
-
-    def _on_bye(self, token: bytes, who: str, *_: Any) -> None:
-        self._membership.bye(who)
-
-    def _on_gone(self, token: bytes, who: str, epoch: int, dead: bool = False, *_: Any) -> None:
-        self._membership.gone(who, epoch, dead)
-
-    def _on_gap_elsewhere(self, token: bytes, number: int, lasting: bool = False, *_: Any) -> None:
-        if token != self._token and self._heard_gaps.get(token, 0) < number:
-            if len(self._heard_gaps) > 10_000:
-                self._heard_gaps.clear()
-            self._heard_gaps[token] = number
-            self._gaps.tell(lasting)
-
     def _not_understood(self, error: Exception) -> None:
-        self._too_new += 1
+        self._not_understood_count += 1
         now = self._loop.time()
         if now - self._complained_at > _COMPLAIN_S:
             self._complained_at = now
-            logger.error("bus: a message is not understood", why=str(error), times=self._too_new)
-        self._gaps.tell()
+            logger.error("bus: a message is not understood", why=str(error), times=self._not_understood_count)
+        self._gaps.report()
 
-    # ------------------------------------------------------------ what the nodes tell (redis_node.Owner)
-
-    def plain_channels(self) -> list[bytes]:
-        return [self._names.all, self._names.own(self._lease.token.hex())]
-
-    def channels(self) -> Collection[bytes]:
-        return self._topics
-
-    def channels_of(self, node: Node) -> list[bytes]:
-        return self._by_node(self._topics).get(node, [])
-
-    def wants(self, channel: bytes) -> bool:
-        return channel in self._topics
-
-    def ended(self, channel: bytes) -> None:
-        if channel in self._topics and not self._closing:
-            self._nodes.look([channel])
-
-    def rearranged(self) -> None:
-        """Called while the subscriptions that moved are on their way."""
-        for node in self._nodes.all():
-            if (done := node.confirming) is not None:
-                done.add_done_callback(lambda done: self._gaps.tell())
-        self._gaps.tell()
-
-    def dropped(self, node: Node) -> None:
+    def publishes_lost(self) -> None:
         self._gaps.owe()
 
-    def moved(self, channels: Collection[bytes] = ()) -> None:
-        self._nodes.look(channels)
+    def server_lost(self, node: RedisNode) -> None:
+        self._upkeep.server_lost(node)
+        if not self._lifecycle.is_closed:
+            self._topology.refresh()
 
-    def left(self, node: Node) -> None:
-        if self._lease_is_on(node):
-            self._locks.certain = False
-        if not self._closing:
-            self._nodes.look()
+    async def server_back(self, node: RedisNode, remembers: bool) -> None:
+        if self._lifecycle.is_open:
+            await self._upkeep.recover(remembers)
 
-    def _lease_is_on(self, node: Node) -> bool:
-        try:
-            return self._nodes.of(self._names.lease(self._lease.owner)) is node
-        except Unavailable:
-            return True
-
-    async def joined(self, node: Node, same_server: bool) -> None:
-        if self._opened:
-            await self._recover(same_server)
-
-    async def _recover(self, remembers: bool) -> None:
-        """Redis is back, or our lease was found gone."""
-        async with self._recovering:
-            kept = await self._lease.renew()
-            if not (kept and remembers):
-                self._membership.be_patient()
-            await self._introduce()
-            self._locks.certain = True
-            self._gaps.settle()
-            self._gaps.tell()
-            self._tell_lost(await self._locks.take_again(all_of_them=not (kept and remembers)))
-
-    def _tell_lost(self, keys: Iterable[int]) -> None:
-        for key in keys:
-            logger.warning("bus: another worker has taken a mark", key=key)
-            try:
-                self._on_lock_lost(key)
-            except Exception:
-                logger.exception("bus: giving up a mark failed")
-
-    # ------------------------------------------------------------ rounds
-
-    async def _keep(self) -> None:
-        """Our sign of life, and everything that is done about once a second."""
-        renew_s = min(1.0, self._lease_s / 5)
-        renew_at = second_at = look_at = self._loop.time()
-        while True:
-            now = self._loop.time()
-            await asyncio.sleep(max(0.0, min(renew_at, second_at, look_at) - now))
-            now = self._loop.time()
-            try:
-                if now >= renew_at:
-                    renew_at = now + renew_s
-                    await self._renew()
-                if now >= second_at:
-                    second_at = now + 1.0
-                    self._send_canary()
-                    await self._membership.register(self._myself)
-                    self._tell_lost(await self._locks.renew(1.0))
-                if now >= look_at:
-                    look_at = now + self._membership.period_s
-                    await self._look()
-                    look_at = min(look_at, now + self._membership.period_s)
-            except Unavailable as error:
-                logger.debug("bus: a round was cut short", why=str(error))
-            except Exception:
-                logger.exception("bus: a round failed")
-
-    async def _renew(self) -> None:
-        if not await self._lease.renew():
-            await self._recover(remembers=False)
-        self._locks.certain = True
-
-    async def _look(self) -> None:
-        for worker in await self._membership.look():
-            dead = self._membership.is_known_dead(worker)
-            if await self._membership.clear_away(worker):
-                self._announce("gone", worker.token, worker.epoch, dead)
-            self._membership.gone(worker.token, worker.epoch, dead)
-        if self._presence.guessed and await self._presence.is_settled():
-            self._presence.guessed = False
-            self._gaps.tell()
-
-
-_WORDS: dict[str, Callable[..., None]] = {
-    "canary": RedisBus._on_canary,
-    "hello": RedisBus._on_hello,
-    "bye": RedisBus._on_bye,
-    "gone": RedisBus._on_gone,
-    "gap": RedisBus._on_gap_elsewhere,
-}
+    def subscriptions_moved(self) -> None:
+        for node in self._topology.all():
+            if (done := node.confirming) is not None:
+                done.add_done_callback(lambda done: self._gaps.report())
+        self._gaps.report()

@@ -1,6 +1,7 @@
-"""A message to ourselves, once a second: the proof that what is published comes back.
+"""The canary: a message this worker publishes to itself once a second, to prove that what is published arrives.
 
-Owns: the numbers, the time it took, whether that was long ago. Not here: sending and hearing it (bus.redis.bus).
+Owns: the numbers, how long the last one took and how long ago that was.
+Elsewhere: sending and receiving it (bus.redis.control).
 """
 
 from __future__ import annotations
@@ -8,37 +9,40 @@ from __future__ import annotations
 import asyncio
 import time
 
-HEALTHY_S = 5.0
+FRESH_S = 5.0
+"""The bus is not healthy if no canary has come back for this long."""
 
 
 class Canary:
-    """round_trip_us: of the last one that came back. back: the first one did. The loop's own clock moves in steps of
-    1 ms, longer than a round trip."""
+    """Uses time.monotonic(): the loop's own clock moves in steps of 1 ms, longer than a round trip."""
 
     def __init__(self) -> None:
         self._number = 0
+        self._outstanding = False
+        """The canary with this number has been sent and has not come back."""
         self._sent_at = 0.0
-        self._heard_at = float("-inf")
-        self._out = False
+        self._returned_at = float("-inf")
         self.round_trip_us = 0
-        self.back = asyncio.Event()
+        """Of the last one that came back; at least 1 then."""
+        self.returned = asyncio.Event()
+        """The first one has come back."""
 
-    def sent(self) -> int:
-        """The number to send. One that is still out is given up."""
+    def next(self) -> int:
+        """The number to send now. A canary that is still outstanding is given up."""
         self._number += 1
         self._sent_at = time.monotonic()
-        self._out = True
+        self._outstanding = True
         return self._number
 
-    def heard(self, number: int) -> None:
-        """In a cluster it comes back from every node; the first counts."""
-        if number != self._number or not self._out:
+    def received(self, number: int) -> None:
+        """In a Redis Cluster each comes back from every node; the first one counts."""
+        if number != self._number or not self._outstanding:
             return
-        self._out = False
-        self._heard_at = time.monotonic()
-        self.round_trip_us = max(1, int((self._heard_at - self._sent_at) * 1e6))
-        self.back.set()
+        self._outstanding = False
+        self._returned_at = time.monotonic()
+        self.round_trip_us = max(1, int((self._returned_at - self._sent_at) * 1e6))
+        self.returned.set()
 
     @property
     def is_fresh(self) -> bool:
-        return time.monotonic() - self._heard_at < HEALTHY_S
+        return time.monotonic() - self._returned_at < FRESH_S

@@ -1,17 +1,17 @@
-"""Which node of a Redis Cluster has which slot: asked for, kept, and found out again when it moves.
+"""The nodes of a Redis Cluster: which one has which slot, and following slots that move.
 
-Owns: the table of slots, one connection for each master, and taking subscriptions along when a slot moves.
-Not here: one node (bus.redis.node), what is published (bus.redis.bus).
-Fails: Unavailable for a slot that nobody has. A node that dies is a gap for its topics; the rest goes on.
+Owns: the table of slots, one RedisNode for each master, and subscribing again when a slot has moved.
+Elsewhere: one node (bus.redis.node), publishing (bus.redis.bus).
+Fails: Unavailable for a slot that no node has. A node that dies is a gap for its topics; the others go on.
 
-Topics are sharded channels: a message goes to the one node that has the slot, so the cluster carries more with each
-node that is added. What every worker must hear is a plain channel instead, said and heard through every node: it
+Topics are sharded channels: a message goes only to the node that has the slot, so each node that is added makes the
+cluster carry more. What every worker must hear is a plain channel instead, published and heard through every node: it
 works while any of them lives.
 
-While a slot moves, the node that gives it away still has all of its channels, and those keys that have not moved yet;
-for the others it says whom to ask (ASK), perhaps a node that has no slot yet. When the slot is the other's, each of
-the two learns it in its own time. So a subscription at the old node is left there until that node ends it: whoever
-still publishes there is heard.
+While a slot moves, its old node still has all of its channels, and the keys that have not moved yet; for the others it
+says whom to ask (ASK), perhaps a node that has no slots yet. When the slot belongs to the new node, each of the two
+learns it in its own time. So a subscription at the old node is left there until that node ends it: whoever still
+publishes there is heard.
 """
 
 from __future__ import annotations
@@ -22,42 +22,56 @@ from collections.abc import Collection
 from redis.crc import key_slot
 
 from chatd import log
-from chatd.bus.redis.connect import LOST, Limits, ask_once, why_of
+from chatd.bus.redis.connect import CONNECT_ERRORS, ask_once, why_of
 from chatd.bus.redis.connection import Reply
-from chatd.bus.redis.node import Node, Owner
-from chatd.bus.redis.settings import Address, Place
+from chatd.bus.redis.node import NodeContext, RedisNode
+from chatd.bus.redis.settings import ServerAddress
+from chatd.bus.redis.topology import by_node
 from chatd.errors import Unavailable
 
 SLOTS = 16384
 SETTLED_S = 10.0
-"""How often the table is asked for while nothing seems to be wrong with it."""
+"""How often the table is read while nothing seems to be wrong with it."""
 UNSETTLED_S = 0.25
+"""How often it is read while a slot has no node, or a node is not up."""
+REFRESH_APART_S = 0.05
+"""The shortest pause between two readings."""
 STEADY_S = 5.0
-"""How long a worker may need to follow a slot that moved."""
+"""How long a worker may need to follow a slot that has moved."""
 ASKED_S = 30.0
-"""A node without slots is kept for so long after somebody had to ask it about a slot on its way there."""
+"""How long a node without slots is kept after it was asked about a slot on its way there."""
 
 logger = log.get()
 
+SlotRange = tuple[int, int, ServerAddress]
+"""First slot, last slot, their master."""
 
-class Cluster:
-    def __init__(self, place: Place, owner: Owner, limits: Limits) -> None:
-        self._place = place
-        self._owner = owner
-        self._limits = limits
-        self._nodes: dict[Address, Node] = {}
-        self._asked_at: dict[Address, float] = {}
-        self._table: list[Node | None] = [None] * SLOTS
-        self._again: set[bytes] = set()
+
+class ClusterTopology:
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+        self._nodes: dict[ServerAddress, RedisNode] = {}
+        self._asked_at: dict[ServerAddress, float] = {}
+        """When node_at() was last called for each address, in loop time."""
+        self._table: list[RedisNode | None] = [None] * SLOTS
+        self._to_resubscribe: set[bytes] = set()
+        """Channels that we are not subscribed to now; subscribed to again with the next table."""
         self._moved_at: dict[int, float] = {}
-        self._moved_last = float("-inf")
-        self._looking = asyncio.Event()
+        """When each slot last moved, in loop time."""
+        self._last_move_at = float("-inf")
+        self._refresh_wanted = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
+        """Set once open."""
         self._closing: set[asyncio.Task[None]] = set()
+        """Closing nodes that are not used any more."""
 
     async def open(self) -> None:
-        """Those nodes that cannot be reached now are tried on; it is enough that one can."""
-        self._arrange(await self._ask())
+        """One node that can be used is enough; the others are tried again.
+
+        Raises:
+            Unavailable: no node can be used.
+        """
+        self._apply(await self._read_slots())
         nodes = list(self._nodes.values())
         results = await asyncio.gather(*(node.open() for node in nodes), return_exceptions=True)
         failures = [result for result in results if isinstance(result, BaseException)]
@@ -75,111 +89,120 @@ class Cluster:
             await asyncio.wait([self._watcher])
         await asyncio.gather(*(node.close() for node in self._nodes.values()), *self._closing)
 
-    def of(self, name: bytes) -> Node:
+    def of(self, name: bytes) -> RedisNode:
         node = self._table[key_slot(name)]
         if node is None:
             raise Unavailable("no node of the redis cluster has this slot")
         return node
 
-    def _importing(self, address: Address) -> Node | None:
-        """Whom a node names that gives a slot away. None: not connected yet, it is soon."""
-        self._asked_at[address] = asyncio.get_running_loop().time()
-        node = self._nodes.get(address) or self._make(address)
-        return node if node.connected else None
+    def all(self) -> Collection[RedisNode]:
+        return tuple(self._nodes.values())
 
-    def _make(self, address: Address) -> Node:
-        node = self._nodes[address] = Node(self._place, self._owner, self._limits, address, self._importing)
+    def is_steady(self, name: bytes | None) -> bool:
+        since = self._last_move_at if name is None else self._moved_at.get(key_slot(name), float("-inf"))
+        return asyncio.get_running_loop().time() > since + STEADY_S
+
+    def channels_of(self, node: RedisNode) -> list[bytes]:
+        return by_node(self, self._context.channels).get(node, [])
+
+    def refresh(self, resubscribe: Collection[bytes] = ()) -> None:
+        self._to_resubscribe.update(resubscribe)
+        self._refresh_wanted.set()
+
+    def node_at(self, address: ServerAddress) -> RedisNode | None:
+        self._asked_at[address] = asyncio.get_running_loop().time()
+        node = self._nodes.get(address) or self._add(address)
+        return node if node.is_connected else None
+
+    def _add(self, address: ServerAddress) -> RedisNode:
+        node = self._nodes[address] = RedisNode(self._context, self, address)
         if self._watcher is not None:
             node.start()
         return node
 
-    def is_steady(self, name: bytes | None) -> bool:
-        since = self._moved_last if name is None else self._moved_at.get(key_slot(name), float("-inf"))
-        return asyncio.get_running_loop().time() > since + STEADY_S
-
-    def all(self) -> Collection[Node]:
-        return tuple(self._nodes.values())
-
-    def look(self, channels: Collection[bytes] = ()) -> None:
-        self._again.update(channels)
-        self._looking.set()
-
-    # ------------------------------------------------------------ the table
+    # ------------------------------------------------------------ the table of slots
 
     async def _watch(self) -> None:
+        """Read the table now and then, and soon after refresh()."""
         while True:
-            settled = not self._again and all(node is not None and node.up for node in set(self._table))
+            settled = not self._to_resubscribe and all(node is not None and node.is_up for node in set(self._table))
             try:
                 async with asyncio.timeout(SETTLED_S if settled else UNSETTLED_S):
-                    await self._looking.wait()
+                    await self._refresh_wanted.wait()
             except TimeoutError:
-                pass  # time to look without a reason
-            self._looking.clear()
+                pass  # time to read it without a reason
+            self._refresh_wanted.clear()
             try:
-                self._arrange(await self._ask())
+                self._apply(await self._read_slots())
             except Unavailable as error:
                 logger.debug("bus: nobody tells the slots of the redis cluster", why=str(error))
-            await asyncio.sleep(UNSETTLED_S / 5)
+            await asyncio.sleep(REFRESH_APART_S)
 
-    async def _ask(self) -> list[tuple[int, int, Address]]:
-        """First the nodes we are connected to, then those of the URL. Raises Unavailable."""
+    async def _read_slots(self) -> list[SlotRange]:
+        """As the first node says that answers: the connected ones are asked first, then those of the settings.
+
+        Raises:
+            Unavailable: none answers.
+        """
         for node in list(self._nodes.values()):
-            if node.up:
+            if node.is_up:
                 try:
-                    return _ranges(await node.call("CLUSTER", "SLOTS"), node.address)
+                    return _parse_slots(await node.call("CLUSTER", "SLOTS"), node.address)
                 except Unavailable as error:
                     logger.debug("bus: a node does not tell its slots", address=str(node.address), why=str(error))
+        settings, limits = self._context.settings, self._context.limits
         failed: Exception | None = None
-        for address in self._place.addresses:
+        for address in settings.addresses:
             try:
-                command = ("CLUSTER", "SLOTS")
-                return _ranges(await ask_once(self._place, self._limits, address, self._place.login, *command), address)
-            except LOST as error:
+                slots = await ask_once(settings, limits, address, settings.login, "CLUSTER", "SLOTS")
+                return _parse_slots(slots, address)
+            except CONNECT_ERRORS as error:
                 failed = failed or error
         assert failed is not None
-        raise Unavailable(f"cannot use redis at {self._place.addresses[0]}: {why_of(failed)}")
+        raise Unavailable(f"cannot use redis at {settings.addresses[0]}: {why_of(failed)}")
 
-    def _arrange(self, ranges: list[tuple[int, int, Address]]) -> None:
-        table: list[Node | None] = [None] * SLOTS
+    def _apply(self, ranges: list[SlotRange]) -> None:
+        table: list[RedisNode | None] = [None] * SLOTS
         for first, last, address in ranges:
-            node = self._nodes.get(address) or self._make(address)
+            node = self._nodes.get(address) or self._add(address)
             table[first : last + 1] = [node] * (last + 1 - first)
         old, self._table = self._table, table
-        again, self._again = self._again, set()
+        resubscribe, self._to_resubscribe = self._to_resubscribe, set()
         moved = {slot for slot in range(SLOTS) if old[slot] is not table[slot]}
-        if self._watcher is not None and (moved or again):
-            self._moved_last = asyncio.get_running_loop().time()
-            self._moved_at |= dict.fromkeys(moved, self._moved_last)
-            self._take_along(moved, again)
-        self._part_from(set(self._nodes.values()) - set(table))
+        if self._watcher is not None and (moved or resubscribe):
+            self._last_move_at = asyncio.get_running_loop().time()
+            self._moved_at |= dict.fromkeys(moved, self._last_move_at)
+            self._subscribe_again(moved, resubscribe)
+        self._close_unused(set(self._nodes.values()) - set(table))
 
-    def _part_from(self, idle: Collection[Node]) -> None:
+    def _subscribe_again(self, moved: set[int], resubscribe: set[bytes]) -> None:
+        """Subscriptions follow their slots. A node that is not connected yet subscribes to its channels when it is."""
+        channels: dict[RedisNode, list[bytes]] = {}
+        for channel in self._context.channels:
+            slot = key_slot(channel)
+            node = self._table[slot]
+            if node is not None and (slot in moved or channel in resubscribe):
+                channels.setdefault(node, []).append(channel)
+        for node, some in channels.items():
+            node.subscribe(some)
+        self._context.listener.subscriptions_moved()
+
+    def _close_unused(self, without_slots: Collection[RedisNode]) -> None:
         now = asyncio.get_running_loop().time()
         for address, node in list(self._nodes.items()):
-            if node in idle and now > self._asked_at.get(address, float("-inf")) + ASKED_S:
+            if node in without_slots and now > self._asked_at.get(address, float("-inf")) + ASKED_S:
                 del self._nodes[address]
                 self._asked_at.pop(address, None)
                 task = asyncio.get_running_loop().create_task(node.close())
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
 
-    def _take_along(self, moved: set[int], again: set[bytes]) -> None:
-        """Subscriptions follow their slots. A node that is not connected yet takes its own when it is."""
-        new: dict[Node, list[bytes]] = {}
-        for channel in self._owner.channels():
-            slot = key_slot(channel)
-            node = self._table[slot]
-            if node is not None and (slot in moved or channel in again):
-                new.setdefault(node, []).append(channel)
-        for node, channels in new.items():
-            node.subscribe(channels)
-        self._owner.rearranged()
 
-
-def _ranges(slots: Reply, asked: Address) -> list[tuple[int, int, Address]]:
-    """The masters of CLUSTER SLOTS. A node that does not know its own address is the one that was asked."""
+def _parse_slots(slots: Reply, asked: ServerAddress) -> list[SlotRange]:
+    """The masters in the answer to CLUSTER SLOTS. A node that does not know its own address is the one asked."""
     found = []
     for first, last, master, *_ in slots:
         host = (master[0] or b"").decode()
-        found.append((int(first), int(last), Address(host if host not in ("", "?") else asked.host, int(master[1]))))
+        address = ServerAddress(host if host not in ("", "?") else asked.host, int(master[1]))
+        found.append((int(first), int(last), address))
     return found

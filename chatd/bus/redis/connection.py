@@ -1,14 +1,14 @@
-"""One connection to a Redis server, over which everything goes in one order: publishes, commands and what is pushed.
+"""One connection to a Redis server. Publishes, commands, answers and pushed messages share it, each way in one order.
 
-Owns: RESP3 framing (hiredis reads, commands are framed here), and matching answers to questions.
-Not here: the queue of what is to be sent (bus.write_buffer); who the server is and making the connection anew
-(bus.redis.node); what messages mean (bus.redis.bus).
-Fails: a publish that does not fit in the queue is dropped (`gap` is set until it has drained); a command that
-piles up beyond that, or an answer that cannot be matched, drops the connection. `lost` is then done, every question
-without an answer raises Unavailable, and `unanswered` says whether publishes were among them.
+Owns: RESP3 (hiredis parses, commands are packed here) and matching answers to commands.
+Elsewhere: the queue (bus.write_buffer); making connections and replacing lost ones (bus.redis.connect, bus.redis.node);
+what messages mean (bus.redis.bus).
+Fails: a publish that does not fit in the queue is dropped (`gap`). Commands that pile up beyond the limit, and answers
+that match nothing, drop the connection: `lost` is done then, every unanswered command raises Unavailable, and
+`publishes_unanswered` says whether publishes may have been lost.
 
-Redis answers in the order it was asked, and its confirmations of subscriptions are in the same order: so the head of
-one queue always knows what comes next.
+Redis answers in the order of the commands, and confirms subscriptions in the same order. So the head of one queue says
+what has to come next.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import hiredis
@@ -26,12 +27,30 @@ from chatd.errors import Unavailable
 Reply = Any
 Argument = bytes | str | int
 
-_NOTHING = object()
+_INCOMPLETE = object()
+"""What hiredis returns while a reply is not complete."""
 _CONFIRMATIONS = frozenset((b"subscribe", b"unsubscribe", b"ssubscribe", b"sunsubscribe"))
 
 
-class _Publishes:
-    """A run of publishes without another command between them."""
+def _ignore(*_: object) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionCallbacks:
+    """What a connection reports while it is up. All are called from the loop, never inside a method."""
+
+    on_message: Callable[[bytes, bytes], None] = _ignore
+    """Somebody published: channel, data."""
+    on_publish_refused: Callable[[hiredis.ReplyError], None] = _ignore
+    """The server answered a publish with an error."""
+    on_subscription_ended: Callable[[bytes], None] = _ignore
+    """The server ended the subscription to this channel by itself."""
+    on_gap: Callable[[], None] = _ignore
+    """Publishes were dropped, and now there is room again."""
+
+
+class _PublishRun:
+    """Publishes without another command between them. count: how many are unanswered."""
 
     __slots__ = ("count",)
 
@@ -39,8 +58,10 @@ class _Publishes:
         self.count = 0
 
 
-class _Subscription:
-    """A command that is confirmed `left` times instead of answered."""
+class _PendingSubscription:
+    """A command that is confirmed `left` more times instead of being answered.
+
+    channel: what must be confirmed, if it is only one."""
 
     __slots__ = ("channel", "done", "kind", "left")
 
@@ -52,47 +73,40 @@ class _Subscription:
 
 
 def pack(arguments: Iterable[Argument]) -> bytes:
+    """A command in RESP."""
     parts = [part if isinstance(part, bytes) else str(part).encode() for part in arguments]
     return b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
 
 
-class Connection(WriteBuffer):
-    """on_message: (channel, data), what was published. on_refused: the error of a publish. on_ended: a subscription
-    that the server ended by itself. All are called from the loop while the connection is up, never inside a method.
-
-    heard_at: loop time of the last bytes. gap: a publish was dropped and nobody was told yet.
-    """
-
-    def __init__(
-        self,
-        limit_bytes: int,
-        on_message: Callable[[bytes, bytes], None],
-        on_refused: Callable[[hiredis.ReplyError], None],
-        on_ended: Callable[[bytes], None],
-        on_drained: Callable[[], None],
-    ) -> None:
+class RedisConnection(WriteBuffer):
+    def __init__(self, limit_bytes: int, callbacks: ConnectionCallbacks) -> None:
         super().__init__(limit_bytes)
-        self._on_message, self._on_refused, self._on_ended = on_message, on_refused, on_ended
-        self._on_drained = on_drained
-        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
-        self._pending: deque[_Publishes | _Subscription | asyncio.Future[Reply]] = deque()
-        self._run: _Publishes | None = None
+        self._on_message = callbacks.on_message
+        self._callbacks = callbacks
+        self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
+        self._pending: deque[_PublishRun | _PendingSubscription | asyncio.Future[Reply]] = deque()
+        """What has been sent and not answered, in order."""
+        self._run: _PublishRun | None = None
+        """The last of `_pending`, if it is a run that may grow."""
         self.heard_at = self._loop.time()
-        self.unanswered = False
+        """Loop time of the last bytes from the server."""
+        self.publishes_unanswered = False
+        """Once lost: publishes were unanswered, and so perhaps lost too."""
         self.lost: asyncio.Future[str] = self._loop.create_future()
+        """Done when the connection has ended; its result says why."""
 
-    # ------------------------------------------------------------ asking
+    # ------------------------------------------------------------ sending
 
     def publish(self, framed: bytes) -> None:
-        """A framed PUBLISH or SPUBLISH; or it is dropped. The first one dropped drops all until the queue has
-        drained, so that there is one hole."""
+        """Queue a framed PUBLISH or SPUBLISH command, or drop it. After the first one dropped all are, until the queue
+        has drained: there is one hole."""
         size = len(framed)
         if self.gap or self._bytes + size > self._room:
             self.gap = True
             return
         run = self._run
         if run is None:
-            run = self._run = _Publishes()
+            run = self._run = _PublishRun()
             self._pending.append(run)
         run.count += 1
         self._queue.append(framed)
@@ -101,18 +115,20 @@ class Connection(WriteBuffer):
             self._schedule_flush()
 
     def ask(self, *arguments: Argument) -> asyncio.Future[Reply]:
-        """The answer: raises Unavailable when the connection is lost before it, hiredis.ReplyError for a refusal."""
+        """Send a command; the future has its answer. It fails with Unavailable if the connection is lost before, and
+        with hiredis.ReplyError if the server answers with an error."""
         answer: asyncio.Future[Reply] = self._loop.create_future()
         self._send(pack(arguments), answer)
         return answer
 
     def subscription(self, command: bytes, channels: list[bytes]) -> asyncio.Future[None]:
-        """SUBSCRIBE and its relatives. Done when all of it is confirmed. channels: not empty."""
+        """Send SUBSCRIBE, SSUBSCRIBE, UNSUBSCRIBE or SUNSUBSCRIBE; done when every channel is confirmed. It fails as
+        ask() does. channels: at least one."""
         done: asyncio.Future[None] = self._loop.create_future()
-        self._send(pack((command, *channels)), _Subscription(command.lower(), channels, done))
+        self._send(pack((command, *channels)), _PendingSubscription(command.lower(), channels, done))
         return done
 
-    def _send(self, data: bytes, expected: _Subscription | asyncio.Future[Reply]) -> None:
+    def _send(self, data: bytes, expected: _PendingSubscription | asyncio.Future[Reply]) -> None:
         if self.lost.done():
             _fail(expected, self.lost.result())
             return
@@ -124,12 +140,12 @@ class Connection(WriteBuffer):
         transport.write(self._take_queue())
         if self.gap and not self._paused:
             self.gap = False
-            self._on_drained()
+            self._callbacks.on_gap()
 
     def _on_overflow(self) -> None:
         self.drop("too much waits for it")
 
-    # ------------------------------------------------------------ being answered
+    # ------------------------------------------------------------ receiving
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._loop.time()
@@ -137,7 +153,7 @@ class Connection(WriteBuffer):
         reader.feed(data)
         gets = reader.gets
         try:
-            while (reply := gets()) is not _NOTHING:
+            while (reply := gets()) is not _INCOMPLETE:
                 if type(reply) is not hiredis.PushNotification:
                     self._answered(reply)
                 elif reply[0] == b"message" or reply[0] == b"smessage":
@@ -152,31 +168,31 @@ class Connection(WriteBuffer):
             self.drop("an answer to no question")
             return
         head = self._pending[0]
-        if type(head) is _Publishes:
+        if type(head) is _PublishRun:
             head.count -= 1
             if not head.count:
                 self._pending.popleft()
                 if head is self._run:
                     self._run = None
             if type(reply) is hiredis.ReplyError:
-                self._on_refused(reply)
+                self._callbacks.on_publish_refused(reply)
             return
         self._pending.popleft()
-        expected = cast("_Subscription | asyncio.Future[Reply]", head)
-        future: asyncio.Future[Any] = expected.done if isinstance(expected, _Subscription) else expected
+        expected = cast("_PendingSubscription | asyncio.Future[Reply]", head)
+        future: asyncio.Future[Any] = expected.done if isinstance(expected, _PendingSubscription) else expected
         if future.done():
             return
         if isinstance(reply, hiredis.ReplyError):
             future.set_exception(reply)
-        elif isinstance(expected, _Subscription):
+        elif isinstance(expected, _PendingSubscription):
             self.drop("an answer where a confirmation was due")
         else:
             future.set_result(reply)
 
     def _confirmed(self, kind: bytes, channel: bytes) -> None:
         head = self._pending[0] if self._pending else None
-        if not isinstance(head, _Subscription) or head.kind != kind or head.channel not in (None, channel):
-            self._on_ended(channel)
+        if not isinstance(head, _PendingSubscription) or head.kind != kind or head.channel not in (None, channel):
+            self._callbacks.on_subscription_ended(channel)
             return
         head.left -= 1
         if not head.left:
@@ -184,10 +200,10 @@ class Connection(WriteBuffer):
             if not head.done.done():
                 head.done.set_result(None)
 
-    # ------------------------------------------------------------ its end
+    # ------------------------------------------------------------ the end
 
     def drop(self, why: str) -> None:
-        """Idempotent. `lost` is done when this returns; its result is the first `why`."""
+        """End the connection at once; `lost` is done when this returns. Later calls change nothing."""
         if self.lost.done():
             return
         self.lost.set_result(why)
@@ -196,8 +212,8 @@ class Connection(WriteBuffer):
             self._transport.abort()
         pending, self._pending, self._run = self._pending, deque(), None
         for expected in pending:
-            if isinstance(expected, _Publishes):
-                self.unanswered = True
+            if isinstance(expected, _PublishRun):
+                self.publishes_unanswered = True
             else:
                 _fail(expected, why)
 
@@ -210,8 +226,8 @@ class Connection(WriteBuffer):
         self.drop(str(exc) if exc else "it closed the connection")
 
 
-def _fail(expected: _Subscription | asyncio.Future[Reply], why: str) -> None:
-    future: asyncio.Future[Any] = expected.done if isinstance(expected, _Subscription) else expected
+def _fail(expected: _PendingSubscription | asyncio.Future[Reply], why: str) -> None:
+    future: asyncio.Future[Any] = expected.done if isinstance(expected, _PendingSubscription) else expected
     if not future.done():
         future.set_exception(Unavailable(f"redis: {why}"))
-        future.exception()  # whoever does not wait for it need not be told
+        future.exception()  # nobody need have waited for it

@@ -1,14 +1,14 @@
-"""When something may have been missed: telling it here, and telling everybody else.
+"""When gaps are reported: on_gap here, and a message to all other workers.
 
-Owns: that causes which come together are told as one, and that a debt to the others is paid when it can be.
-Not here: the causes (bus.redis.node, bus.redis.membership); catching up (core.delivery).
+Owns: that causes which come together are reported once, and that a report owed to the others is made when it can be.
+Elsewhere: the causes (bus.redis.node, bus.redis.membership, bus.redis.control); catching up (core.delivery).
 Fails: never.
 
-A node of a Redis Cluster that is away for good, without a replica, is a loss that goes on: whoever publishes to its
-topics owes a gap each time. A gap makes every session read the store, so losses of that kind are told ever less often,
-up to LASTING_S apart, however many owe them: it is the hearing worker that waits. OWED_APART_S and LASTING_S together
-are how late a message may be; the rest of P5's 5 s is for reading. Each worker waits a little less than that, by
-chance, so that they do not all read at once.
+A node of a Redis Cluster that is gone for good, without a replica, is a loss that goes on: whoever publishes to its
+topics owes a report each time. But every report makes every session of a worker read the store. So lasting losses are
+reported ever less often, down to once in LASTING_S, however many workers owe them: it is the hearing worker that waits.
+OWED_APART_S and LASTING_S together bound how late a message may come; what remains of the 5 s promised in
+docs/promises.md is for reading. Each pause is shortened by chance, so that workers do not all read at once.
 """
 
 from __future__ import annotations
@@ -18,91 +18,98 @@ import random
 from collections.abc import Callable
 
 from chatd import log
+from chatd.bus.contract import OnGap
 
 APART_S = 0.5
-"""Causes of a gap that come closer together are told as one."""
+"""The shortest time between two reports; causes that come closer together are reported together."""
 OWED_APART_S = 1.0
-"""How often one worker tells all others of losses that go on, because a server of several is away."""
+"""The same for reports to others, while a server is away and losses go on."""
 LASTING_S = 3.0
-"""How far apart such losses of all the others are told here in the end."""
+"""The time between two reports of a loss that goes on, once it has gone on for a while."""
 _SPREAD = 0.8
-"""Each pause is as long as this part of it, at least."""
+"""A pause is at least this part of its length."""
 
 logger = log.get()
 
 
-class Gaps:
-    """on_gap: of the bus. pay: tells all others, and is True if that was possible. whole: no server is away."""
-
-    def __init__(self, on_gap: Callable[[], None], pay: Callable[[], bool], whole: Callable[[], bool]) -> None:
+class GapReporter:
+    def __init__(self, on_gap: OnGap, tell_others: Callable[[], bool], is_whole: Callable[[], bool]) -> None:
+        """on_gap: the bus's. tell_others: sends a report to all other workers; False if that is not possible now.
+        is_whole: no server is away."""
         self._loop = asyncio.get_running_loop()
         self._on_gap = on_gap
-        self._pay = pay
-        self._whole = whole
+        self._tell_others = tell_others
+        self._is_whole = is_whole
+        self._is_open = False
+        # Reports here. Times are loop times.
+        self._report_timer: asyncio.Handle | None = None
+        self._report_at = 0.0
+        """When the timer is due. uvloop's handle of a call that is due at once does not know."""
+        self._reported_at = float("-inf")
+        self._lasting_heard_at = float("-inf")
+        self._lasting_pause_s = APART_S
+        # Reports to others.
         self._owed = False
-        self._told_at = self._paid_at = self._lasting_at = float("-inf")
-        self._lasting_s = APART_S
-        self._telling: asyncio.Handle | None = None
-        self._tell_at = 0.0
-        """Kept here: uvloop's handle of a call that is due at once does not know when."""
-        self._paying: asyncio.Handle | None = None
-        self._open = False
+        self._owed_timer: asyncio.Handle | None = None
+        self._told_others_at = float("-inf")
 
     def open(self) -> None:
-        self._open = True
+        """Before this nothing is reported, but what is owed is remembered."""
+        self._is_open = True
 
     def close(self) -> None:
-        self._open = False
-        for timer in (self._telling, self._paying):
+        self._is_open = False
+        for timer in (self._report_timer, self._owed_timer):
             if timer is not None:
                 timer.cancel()
 
-    def tell(self, lasting: bool = False) -> None:
-        """Something may have been missed here. lasting: by a loss that goes on. Never calls on_gap inside."""
-        if not self._open:
+    def report(self, lasting: bool = False) -> None:
+        """Publishes may have been missed here. lasting: because of a loss that goes on. on_gap is called later, never
+        inside this call."""
+        if not self._is_open:
             return
-        pause_s = self._pause_s() if lasting else APART_S
-        if self._telling is not None:
-            if lasting or self._tell_at <= self._told_at + pause_s:
+        pause_s = self._next_lasting_pause_s() if lasting else APART_S
+        if self._report_timer is not None:
+            if lasting or self._report_at <= self._reported_at + pause_s:
                 return
-            self._telling.cancel()
-        self._tell_at = max(self._told_at + pause_s, self._loop.time())
-        self._telling = self._loop.call_at(self._tell_at, self._call)
+            self._report_timer.cancel()
+        self._report_at = max(self._reported_at + pause_s, self._loop.time())
+        self._report_timer = self._loop.call_at(self._report_at, self._call_on_gap)
 
-    def _pause_s(self) -> float:
-        """Twice as long each time, as long as it goes on."""
+    def _next_lasting_pause_s(self) -> float:
+        """Twice as long each time, for as long as the loss goes on."""
         now = self._loop.time()
-        if now > self._lasting_at + 2 * LASTING_S:
-            self._lasting_s = APART_S
-        elif self._telling is None:
-            self._lasting_s = min(2 * self._lasting_s, LASTING_S)
-        self._lasting_at = now
-        return self._lasting_s * random.uniform(_SPREAD, 1.0)
+        if now > self._lasting_heard_at + 2 * LASTING_S:
+            self._lasting_pause_s = APART_S
+        elif self._report_timer is None:
+            self._lasting_pause_s = min(2 * self._lasting_pause_s, LASTING_S)
+        self._lasting_heard_at = now
+        return self._lasting_pause_s * random.uniform(_SPREAD, 1.0)
 
-    def _call(self) -> None:
-        self._telling = None
-        self._told_at = self._loop.time()
+    def _call_on_gap(self) -> None:
+        self._report_timer = None
+        self._reported_at = self._loop.time()
         try:
             self._on_gap()
         except Exception:
             logger.exception("bus: catching up after a gap failed")
 
     def owe(self) -> None:
-        """Something published here was lost: all are to be told, as soon as that is possible."""
+        """Something published here was lost: tell all others as soon as that is possible."""
         self._owed = True
-        if self._open and self._paying is None:
-            apart_s = APART_S if self._whole() else OWED_APART_S
-            wait_s = max(0.0, self._paid_at + apart_s - self._loop.time())
-            self._paying = self._loop.call_later(wait_s, self.settle)
+        if self._is_open and self._owed_timer is None:
+            apart_s = APART_S if self._is_whole() else OWED_APART_S
+            wait_s = max(0.0, self._told_others_at + apart_s - self._loop.time())
+            self._owed_timer = self._loop.call_later(wait_s, self.tell_owed)
 
-    def settle(self) -> None:
-        """Tell them now, if something is owed. What cannot be told stays owed until the next call."""
-        if self._paying is not None:
-            self._paying.cancel()
-        self._paying = None
+    def tell_owed(self) -> None:
+        """Tell the others now, if that is owed. If it is not possible it stays owed until the next call."""
+        if self._owed_timer is not None:
+            self._owed_timer.cancel()
+        self._owed_timer = None
         if self._owed:
             self._owed = False
-            if self._pay():
-                self._paid_at = self._loop.time()
+            if self._tell_others():
+                self._told_others_at = self._loop.time()
             else:
                 self._owed = True

@@ -1,64 +1,73 @@
-"""The sign of life of one worker in Redis: a key that expires when it is not renewed.
+"""The lease of one worker: a key in Redis that expires unless it is renewed. It is what shows that the worker is alive.
 
-Owns: the worker's token (never changed), its epoch (raised whenever the key was found gone), and until when we may
-believe that the key is there.
-Not here: what dies with it (bus.redis.locks), who looks at others' (bus.redis.membership).
-Fails: Unavailable when Redis does not answer.
+Owns: the worker's token and epoch, and until when the key is certain to exist.
+Elsewhere: what depends on it (bus.redis.locks), who looks at the leases of others (bus.redis.membership).
+Fails: Unavailable if Redis does not answer.
 
-A name "TOKEN.EPOCH" that once was gone never comes back. So whoever finds that it is gone may take what it held,
-without any agreement and without a race.
+The epoch is raised whenever the key was found gone. So a holder name "TOKEN.EPOCH" whose lease is gone never comes
+back, and whoever finds it gone may take what it held, without any agreement and without a race.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 
-from chatd.bus.redis.keys import Names
-from chatd.bus.redis.topology import Nodes
+from chatd.bus.redis.keys import RedisKeys
+from chatd.bus.redis.topology import Topology
 
 
 class Lease:
-    """valid_until: loop time; before it the key cannot have expired, unless Redis lost its memory."""
-
-    def __init__(self, nodes: Nodes, names: Names, seconds: float) -> None:
-        self._nodes = nodes
-        self._names = names
+    def __init__(self, topology: Topology, keys: RedisKeys, seconds: float, token: bytes) -> None:
+        """seconds: the option bus.lease_s. token: 8 random bytes, this worker's for good."""
+        self._topology = topology
+        self._keys = keys
         self.seconds = seconds
-        self.token = secrets.token_bytes(8)
+        self.token = token
         self.epoch = 0
+        """0 before the first renew()."""
         self.valid_until = 0.0
+        """Loop time before which the key cannot have expired, unless Redis lost its memory."""
 
     @property
-    def owner(self) -> bytes:
-        return self._names.owner(self.token.hex(), self.epoch)
+    def holder(self) -> bytes:
+        """What our locks name as their holder."""
+        return self._keys.holder(self.token.hex(), self.epoch)
+
+    @property
+    def is_valid(self) -> bool:
+        return asyncio.get_running_loop().time() < self.valid_until
 
     async def renew(self) -> bool:
-        """False: it was gone, and everything it meant; the next epoch has begun."""
+        """False: the key was gone, and with it everything that depended on it; the next epoch has begun.
+
+        Raises:
+            Unavailable: the key may or may not have been renewed.
+        """
         began = asyncio.get_running_loop().time()
         kept = bool(self.epoch) and await self._prolong()
         if not kept:
             self.epoch += 1
-            key = self._names.lease(self.owner)
-            await self._nodes.of(key).call("SET", key, "1", "NX", "PX", self._ms)
+            key = self._keys.lease(self.holder)
+            await self._topology.of(key).call("SET", key, "1", "NX", "PX", self._ms)
         self.valid_until = began + self.seconds
         return kept
 
     async def _prolong(self) -> bool:
-        """Not by SET: this Redis allows also when it has no memory left."""
-        key = self._names.lease(self.owner)
-        return bool(await self._nodes.of(key).call("PEXPIRE", key, self._ms))
+        """With PEXPIRE, which Redis allows even when it is out of memory, unlike SET."""
+        key = self._keys.lease(self.holder)
+        return bool(await self._topology.of(key).call("PEXPIRE", key, self._ms))
 
     @property
     def _ms(self) -> int:
         return int(self.seconds * 1000)
 
-    async def is_alive(self, owner: bytes) -> bool:
-        key = self._names.lease(owner)
-        return bool(await self._nodes.of(key).call("EXISTS", key))
+    async def is_alive(self, holder: bytes) -> bool:
+        """The lease of this holder exists. Raises Unavailable."""
+        key = self._keys.lease(holder)
+        return bool(await self._topology.of(key).call("EXISTS", key))
 
     async def end(self) -> None:
-        """Everything that was held under it is free."""
+        """Everything that depends on it is released. Raises Unavailable."""
         self.valid_until = 0.0
-        key = self._names.lease(self.owner)
-        await self._nodes.of(key).call("DEL", key)
+        key = self._keys.lease(self.holder)
+        await self._topology.of(key).call("DEL", key)

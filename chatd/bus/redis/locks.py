@@ -1,90 +1,66 @@
-"""Exclusive marks in Redis: one key each, which names its holder.
+"""The locks that this worker holds in Redis.
 
-Owns: taking and freeing marks, exact under races; taking ours again after Redis lost them; what others took meanwhile.
-Not here: whose life they depend on (bus.redis.lease); who claims what (core.sessions.session).
-Fails: Unavailable when Redis does not answer. What was asked and may have happened is undone when Redis is back.
-
-A mark is taken by one script on one key, so it is exact, also in a cluster. A mark whose holder's lease is gone is
-taken from that holder by name: the script does it only while the name is still there, and such a name never lives
-again.
+Owns: which locks are held, releasing when Redis could not be told at once, taking them again after Redis lost its
+memory, and finding out which ones other workers took meanwhile.
+Elsewhere: one lock in Redis (bus.redis.lock_keys); the lease that holds them (bus.redis.lease); what is locked
+(core.sessions.exclusive).
+Fails: Unavailable if Redis does not answer. What may have been taken all the same is released when Redis is back.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from itertools import islice
+from typing import Any, TypeVar
 
-from chatd.bus.redis.keys import Names
 from chatd.bus.redis.lease import Lease
-from chatd.bus.redis.node import MOVES, Refusal, Script
-from chatd.bus.redis.topology import Nodes
+from chatd.bus.redis.lock_keys import EXPIRE_S, LockKeys
 from chatd.errors import Unavailable
 
-KEEP_S = 24 * 3600
-"""A mark that nobody renewed for so long is forgotten: garbage of the dead."""
-RENEW_S = KEEP_S / 8
-_AT_ONCE = 500
-_ATTEMPTS = 8
-MOVED_S = 0.1
-"""When a slot has moved, ask again after this."""
+T = TypeVar("T")
 
-CLAIM = Script("""
-local owner = redis.call('GET', KEYS[1])
-if owner and owner ~= ARGV[2] and string.sub(owner, 1, #ARGV[3]) ~= ARGV[3] then return owner end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[4])
-return 1
-""")
-"""ARGV: us; a dead owner, or nothing; what our own names begin with; how long it is kept."""
-RELEASE = Script("""
-local owner = redis.call('GET', KEYS[1])
-if owner and string.sub(owner, 1, #ARGV[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
-""")
+RENEW_S = EXPIRE_S / 8
+"""Each lock is renewed once in this time."""
+_AT_ONCE = 500
+"""How many commands about locks are sent before their answers are awaited."""
 
 
 class RedisLocks:
-    """is_dead: knows of an owner more than its lease does. settled: a claim that took too long is over."""
-
-    def __init__(
-        self,
-        nodes: Nodes,
-        names: Names,
-        lease: Lease,
-        wait_s: float,
-        is_dead: Callable[[bytes], bool],
-        settled: Callable[[], None],
-    ) -> None:
-        self._nodes = nodes
-        self._names = names
+    def __init__(self, keys: LockKeys, lease: Lease, wait_s: float, on_certain: Callable[[], None]) -> None:
+        """wait_s: the longest that lock() waits. on_certain: a lock() that was given up is settled, so trying again is
+        worthwhile."""
+        self._keys = keys
         self._lease = lease
         self._wait_s = wait_s
-        self._is_dead = is_dead
-        self._settled = settled
-        self._mine = lease.token.hex().encode() + b"."
+        self._on_certain = on_certain
         self._held: dict[int, int] = {}
+        """The generation in which each lock was last confirmed; in the order in which they are to be renewed."""
         self._generation = 0
+        """Raised when Redis may have forgotten all locks: those of an older generation are not certain."""
         self._asking: Counter[int] = Counter()
-        self._leaving: set[int] = set()
-        self._tasks: set[asyncio.Task[bool]] = set()
-        self._renewed = 0
-        self.certain = False
-        """Our lease is in force: what is claimed under it counts."""
+        """How many lock() calls are under way for each key."""
+        self._to_release: set[int] = set()
+        """Keys that are not held, and that Redis may still have as ours."""
+        self._tasks: set[asyncio.Task[Any]] = set()
+        """The owned tasks: asking for locks and releasing them."""
+        self.lease_confirmed = False
+        """Our lease is known to be in force on the server that has it, so locks taken under it count."""
 
     def __len__(self) -> int:
         return len(self._held)
 
+    # ------------------------------------------------------------ taking
+
     async def lock(self, key: int) -> bool:
-        loop = asyncio.get_running_loop()
-        living = loop.time() < self._lease.valid_until
-        if living and self._held.get(key) == self._generation:
+        """As Bus.lock."""
+        valid = self._lease.is_valid
+        if valid and self._held.get(key) == self._generation:
             return True
-        if not (living and self.certain):
-            raise Unavailable("redis is not there: who holds the mark is not known")
-        task = loop.create_task(self._take(key))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if not (valid and self.lease_confirmed):
+            raise Unavailable("redis is not there: who holds the lock is not known")
+        task = self._start(self._take(key))
         self._asking[key] += 1
         try:
             await asyncio.wait([task], timeout=self._wait_s)
@@ -93,109 +69,114 @@ class RedisLocks:
             raise
         if not task.done():
             self._abandon(key, task)
-            raise Unavailable("redis does not answer: who holds the mark is not known")
-        self._answered(key)
+            raise Unavailable("redis does not answer: who holds the lock is not known")
+        self._asked(key)
         if task.result():
             self._held[key] = self._generation
-            self._leaving.discard(key)
+            self._to_release.discard(key)
             return True
         return False
 
+    async def _take(self, key: int) -> bool:
+        try:
+            return await self._keys.take(key)
+        except Unavailable:
+            if key not in self._held:
+                self._to_release.add(key)
+            raise
+
     def _abandon(self, key: int, task: asyncio.Task[bool]) -> None:
-        """Nobody waits any more for a claim that may yet succeed: then it is undone."""
+        """Nobody waits for the task any more. If it takes the lock after all, the lock is released."""
 
         def done(task: asyncio.Task[bool]) -> None:
-            self._answered(key)
-            if task.cancelled():
+            self._asked(key)
+            if task.cancelled() or task.exception() is not None:
                 return
-            failed = task.exception() is not None
-            if not failed and task.result() and key not in self._held and not self._asking[key]:
-                self.unlock(key, held=False)
-            if not failed:
-                self._settled()
+            if task.result() and key not in self._held and not self._asking[key]:
+                self._release_later(key)
+            self._on_certain()
 
         task.add_done_callback(done)
 
-    def _answered(self, key: int) -> None:
+    def _asked(self, key: int) -> None:
         self._asking[key] -= 1
         if not self._asking[key]:
             del self._asking[key]
 
-    async def _take(self, key: int) -> bool:
-        name = self._names.mark(key)
-        dead = b""
-        for _ in range(_ATTEMPTS):
-            try:
-                found = await self._run_claim(name, dead)
-            except Unavailable as error:
-                if isinstance(error, Refusal) and error.code in MOVES:  # nothing was taken, and it is soon known where
-                    await asyncio.sleep(MOVED_S)
-                    continue
-                if key not in self._held:
-                    self._leaving.add(key)
-                raise
-            if found is None:
-                return True
-            if not self._is_dead(found) and await self._lease.is_alive(found):
-                return False
-            dead = found
-        raise Unavailable("redis does not say who holds the mark")
-
-    async def _run_claim(self, name: bytes, dead: bytes) -> bytes | None:
-        """None: it is ours. Else the owner."""
-        node = self._nodes.of(name)
-        found = await node.run(CLAIM, name, self._lease.owner, dead, self._mine, KEEP_S * 1000)
-        return None if found == 1 else found
-
-    def unlock(self, key: int, held: bool = True) -> None:
-        """Also while Redis is away: then it is done when it is back."""
-        if held and key not in self._held:
-            return
-        self._held.pop(key, None)
-        self._leaving.add(key)
-        task = asyncio.get_running_loop().create_task(self._free(key))
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def _free(self, key: int) -> bool:
-        name = self._names.mark(key)
+    # ------------------------------------------------------------ releasing
+
+    def unlock(self, key: int) -> None:
+        """As Bus.unlock."""
+        if key in self._held:
+            del self._held[key]
+            self._release_later(key)
+
+    def _release_later(self, key: int) -> None:
+        self._to_release.add(key)
+        self._start(self._release(key))
+
+    async def _release(self, key: int) -> bool:
+        """False: Redis could not be told; it is tried again."""
         try:
-            await self._nodes.of(name).run(RELEASE, name, self._mine)
+            await self._keys.release(key)
         except Unavailable:
-            return False  # it stays among the leaving
+            return False
         if key not in self._held:
-            self._leaving.discard(key)
+            self._to_release.discard(key)
         return True
 
-    async def renew(self, period_s: float) -> list[int]:
-        """A slice of them, so that each is renewed in RENEW_S; called every period_s. Gives those another worker
-        has."""
-        await self._free_leaving()
+    async def _release_remaining(self) -> None:
+        """What Redis could not be told before. A lock() that is under way is not overtaken."""
+        keys = [key for key in self._to_release if key not in self._held and key not in self._asking]
+        for at in range(0, len(keys), _AT_ONCE):
+            await asyncio.gather(*(self._release(key) for key in keys[at : at + _AT_ONCE]))
+
+    async def close(self) -> None:
+        """Remove our keys. It need not succeed: when the lease ends, all locks are free at once."""
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
+        keys = [*self._held, *self._to_release]
+        self._held.clear()
+        self.lease_confirmed = False
+        for at in range(0, len(keys), _AT_ONCE):
+            if not all(await asyncio.gather(*(self._release(key) for key in keys[at : at + _AT_ONCE]))):
+                return
+
+    # ------------------------------------------------------------ keeping
+
+    async def renew_some(self, period_s: float) -> list[int]:
+        """Renew the next few, so that with a call every period_s each is renewed once in RENEW_S. Returns those that
+        another worker holds; they are not held here any more. Raises Unavailable."""
+        await self._release_remaining()
         count = int(len(self._held) * period_s / RENEW_S) + 1
         keys = list(islice(self._held, count))
         for key in keys:
-            self._held[key] = self._held.pop(key)  # the next slice begins behind it
-        return await self._again(keys)
+            self._held[key] = self._held.pop(key)  # the next call begins behind it
+        return await self._take_again(keys)
 
-    async def take_again(self, all_of_them: bool) -> list[int]:
-        """After Redis was away: free what was released meanwhile, and take again what is held, where that may have been
-        forgotten. Gives those another worker has now; they are not held any more."""
-        await self._free_leaving()
+    async def recover(self, forgotten: bool) -> list[int]:
+        """Redis is back: release what was released meanwhile. forgotten: Redis may have forgotten the locks, or our
+        lease had expired, so take all of them again. Returns those that another worker holds now; they are not held
+        here any more. Raises Unavailable."""
+        await self._release_remaining()
         lost: list[int] = []
-        if all_of_them:
+        if forgotten:
             self._generation += 1
-        keys = list(self._held) if all_of_them else []
+        keys = list(self._held) if forgotten else []
         for at in range(0, len(keys), _AT_ONCE):
-            lost += await self._again(keys[at : at + _AT_ONCE])
+            lost += await self._take_again(keys[at : at + _AT_ONCE])
         return lost
 
-    async def _free_leaving(self) -> None:
-        """What was released when Redis could not be told. A claim that is on its way is not overtaken."""
-        leaving = [key for key in self._leaving if key not in self._held and key not in self._asking]
-        for at in range(0, len(leaving), _AT_ONCE):
-            await asyncio.gather(*(self._free(key) for key in leaving[at : at + _AT_ONCE]))
-
-    async def _again(self, keys: Collection[int]) -> list[int]:
+    async def _take_again(self, keys: Collection[int]) -> list[int]:
+        """Those that another worker holds."""
         keys = [key for key in keys if key in self._held]
         results = await asyncio.gather(*(self._take(key) for key in keys), return_exceptions=True)
         lost = []
@@ -203,23 +184,10 @@ class RedisLocks:
             if isinstance(result, BaseException):
                 raise result
             if key not in self._held:  # released meanwhile
-                self.unlock(key, held=False)
+                self._release_later(key)
             elif result:
                 self._held[key] = self._generation
             else:
                 del self._held[key]
                 lost.append(key)
         return lost
-
-    async def close(self) -> None:
-        """All are free at once when the lease ends; here they are only tidied away."""
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(list(self._tasks))
-        keys = [*self._held, *self._leaving]
-        self._held.clear()
-        self.certain = False
-        for at in range(0, len(keys), _AT_ONCE):
-            if not all(await asyncio.gather(*(self._free(key) for key in keys[at : at + _AT_ONCE]))):
-                return

@@ -1,103 +1,120 @@
-"""Which workers of the cluster there are, and when one is gone.
+"""Which workers the cluster has, and which of them are lost.
 
-Owns: what each worker says of itself, looking whose lease has expired, clearing away after the dead, and whether
-everybody who should be on a server is on it: only then can the absence of somebody's users be believed.
-Not here: our own lease (bus.redis.lease); what is asked about users (bus.redis.subscribers).
-Fails: Unavailable when Redis does not answer; then nothing has changed.
+Owns: what each worker says about itself, noticing that a lease has expired, cleaning up after lost workers, and which
+workers must be on a server before it can be believed that nobody is subscribed there.
+Elsewhere: our own lease (bus.redis.lease); asking about subscriptions (bus.redis.subscribers); the messages "hello",
+"bye" and "gone" (bus.redis.control).
+Fails: Unavailable if Redis does not answer; then nothing has changed.
 
-A worker is known from its hello, or from the hash of all workers, until it says goodbye or is gone. It is gone when its
-lease was not there for GRACE_S, or for a whole lease where Redis itself was away (then all leases have expired at once
-and everybody needs time to come back); and at once when it was a process of this machine that no longer exists. Whoever
-finds it cuts its connections, so that Redis does not count or feed it any more, and tells all: each looks again at what
-it knew of that worker's users.
+A worker is known from its hello, or from the hash of all workers, until it says bye or is lost. It is lost when its
+lease was not there for GRACE_S; or for a whole lease where Redis itself was away, for then all leases have expired at
+once and everybody needs time to come back; or at once if it was a process of this machine that no longer exists.
+Whoever finds this closes its connections, so that Redis does not count or feed it any more, and tells all others: each
+of them looks again at what it knew about that worker's users.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
 from chatd import log
-from chatd.bus.contract import LOST_WORKER_KEPT_S
-from chatd.bus.redis.keys import Names
+from chatd.bus.contract import LOST_WORKER_KEPT_S, OnGap
+from chatd.bus.redis.commands import MOVES, RedisRefusal
+from chatd.bus.redis.keys import RedisKeys
 from chatd.bus.redis.lease import Lease
-from chatd.bus.redis.node import MOVES, Refusal
-from chatd.bus.redis.topology import Nodes
+from chatd.bus.redis.processes import machine_id, start_ticks
+from chatd.bus.redis.topology import Topology
 from chatd.errors import Unavailable
 
 GRACE_S = 1.5
+"""How long a lease must be missing before its worker counts as lost."""
 MANY = 40
-"""With more workers than this each looks less often: together they still look about as often."""
+"""With more workers than this each checks leases less often than once a second: together still as often."""
 
 logger = log.get()
 
 
-class Worker(msgspec.Struct, frozen=True):
-    """What a worker says of itself. machine, started: together with the pid, a process. clients: its numbers at each
-    server. Later versions may add fields."""
+class RegisteredWorker(msgspec.Struct, frozen=True):
+    """What a worker says about itself, to the others and in the hash of all workers. Later versions may add fields."""
 
     token: str
     epoch: int
     host: str = ""
     slot: int = 0
     machine: str = ""
+    """Together with pid and started this identifies its process (bus.redis.processes)."""
     pid: int = 0
     started: int = 0
     clients: dict[str, int] = {}
+    """The number of its connection at each server, by the server's run id."""
 
 
 @dataclass(slots=True)
-class _Known:
-    worker: Worker
+class _KnownWorker:
+    worker: RegisteredWorker
     heard_at: float
     missing_since: float | None = None
+    """Loop time at which its lease was first found missing."""
 
 
 class Membership:
-    """on_gone: a worker is gone, or is back after that. All of its times are loop times."""
-
-    def __init__(self, nodes: Nodes, names: Names, lease: Lease, on_gone: Callable[[], None]) -> None:
-        self._nodes = nodes
-        self._names = names
+    def __init__(self, topology: Topology, keys: RedisKeys, lease: Lease, on_change: OnGap) -> None:
+        """on_change: a worker is lost, or has come back after that, so what was known about its users is wrong."""
+        self._topology = topology
+        self._keys = keys
         self._lease = lease
-        self._on_gone = on_gone
+        self._on_change = on_change
         self._loop = asyncio.get_running_loop()
-        self._known: dict[str, _Known] = {}
+        self._own_token = lease.token.hex()
+        self._machine = machine_id()
+        self._known: dict[str, _KnownWorker] = {}
+        """By token. Without this worker."""
         self._left: deque[str] = deque(maxlen=1000)
+        """The tokens of workers that said bye: a late hello of theirs means nothing."""
         self._absent: dict[str, tuple[str, float]] = {}
+        """Lost workers that may only be cut off: their host, and the loop time when they were lost."""
         self._patient_until = 0.0
-        self._machine = machine()
-        self._own = lease.token.hex()
-        self._refused = False
-
-    def __len__(self) -> int:
-        return len(self._known)
+        """Loop time before which a missing lease means nothing."""
+        self._refusal_logged = False
 
     # ------------------------------------------------------------ what workers say
 
-    def myself(self, slot: int, host: str, pid: int, clients: dict[str, int]) -> Worker:
-        return Worker(self._own, self._lease.epoch, host, slot, self._machine, pid, started(pid), clients)
+    def describe_own(self, slot: int, host: str, pid: int) -> RegisteredWorker:
+        """This worker, with its present connections."""
+        clients = {node.run_id: node.client_id for node in self._topology.all() if node.is_connected}
+        return RegisteredWorker(
+            token=self._own_token,
+            epoch=self._lease.epoch,
+            host=host,
+            slot=slot,
+            machine=self._machine,
+            pid=pid,
+            started=start_ticks(pid),
+            clients=clients,
+        )
 
-    def hello(self, worker: Worker, told: bool = True) -> None:
-        if worker.token == self._own or worker.token in self._left:
+    def add(self, worker: RegisteredWorker, said_hello: bool = True) -> None:
+        """It said hello, or was found in the hash of all workers."""
+        if worker.token == self._own_token or worker.token in self._left:
             return
-        if told and worker.epoch > 1 and worker.token not in self._known:
-            self._on_gone()  # we took it for dead: look again at its users
-        self._known[worker.token] = _Known(worker, self._loop.time())
+        if said_hello and worker.epoch > 1 and worker.token not in self._known:
+            self._on_change()  # it was taken for lost
+        self._known[worker.token] = _KnownWorker(worker, self._loop.time())
         self._absent.pop(worker.token, None)
 
-    def bye(self, token: str) -> None:
+    def remove(self, token: str) -> None:
+        """It said bye."""
         self._known.pop(token, None)
         self._absent.pop(token, None)
         self._left.append(token)
 
-    def gone(self, token: str, epoch: int, dead: bool) -> None:
-        """Somebody has found it. Where it is not known to be dead, it may be cut off."""
+    def lose(self, token: str, epoch: int, dead: bool) -> None:
+        """A worker of ours or of another host was found lost. If it is not known to be dead, it may be cut off."""
         known = self._known.get(token)
         if dead:
             self._absent.pop(token, None)
@@ -105,133 +122,130 @@ class Membership:
             del self._known[token]
             if not (dead or self.is_known_dead(known.worker)):
                 self._absent[token] = known.worker.host, self._loop.time()
-            self._on_gone()
+            self._on_change()
 
     def hosts(self) -> dict[str, str]:
-        """Of all that are here, and of those that have been absent for less than LOST_WORKER_KEPT_S."""
+        """token -> host of all workers that are here, and of those lost less than LOST_WORKER_KEPT_S ago."""
         long_ago = self._loop.time() - LOST_WORKER_KEPT_S
         self._absent = {token: absent for token, absent in self._absent.items() if absent[1] > long_ago}
         absent = {token: host for token, (host, _) in self._absent.items()}
         return absent | {token: known.worker.host for token, known in self._known.items()}
 
-    def is_dead(self, owner: bytes) -> bool:
-        """The holder of this name was a process of this machine, and is no more: known before its lease expires."""
-        token, _, epoch = owner.decode().partition(".")
+    def worker_channels(self) -> list[bytes]:
+        """Each other worker subscribes to its own channel, after everything else, on every server."""
+        return [self._keys.worker(token) for token in self._known]
+
+    # ------------------------------------------------------------ who is dead
+
+    def is_dead(self, holder: bytes) -> bool:
+        """The worker with this holder name was a process of this machine that no longer exists. This is known before
+        its lease expires."""
+        token, _, epoch = holder.decode().partition(".")
         known = self._known.get(token)
         return known is not None and str(known.worker.epoch) == epoch and self.is_known_dead(known.worker)
 
-    def is_known_dead(self, worker: Worker) -> bool:
-        """It was a process of this machine."""
-        return bool(self._machine) and worker.machine == self._machine and started(worker.pid) != worker.started
+    def is_known_dead(self, worker: RegisteredWorker) -> bool:
+        """It was a process of this machine that no longer exists."""
+        return bool(self._machine) and worker.machine == self._machine and start_ticks(worker.pid) != worker.started
 
-    # ------------------------------------------------------------ who should be there
-
-    def channels(self) -> list[bytes]:
-        """Each other worker subscribes to its own, after everything else, on every server."""
-        return [self._names.own(token) for token in self._known]
+    # ------------------------------------------------------------ checking leases
 
     def be_patient(self) -> None:
-        """Redis itself was away: whoever was known gets a whole lease to come back."""
+        """Redis itself was away: give every known worker a whole lease to come back."""
         self._patient_until = self._loop.time() + self._lease.seconds
 
-    # ------------------------------------------------------------ looking
-
     @property
-    def period_s(self) -> float:
-        """Until the next look: soon, where somebody is missing."""
+    def check_period_s(self) -> float:
+        """Until the next find_lost(): short while a lease is missing."""
         if any(known.missing_since is not None for known in self._known.values()):
             return GRACE_S / 4
         return max(1.0, len(self._known) / MANY)
 
-    async def look(self) -> list[Worker]:
-        """Those that are gone; they are still to be cleared away."""
+    async def find_lost(self) -> list[RegisteredWorker]:
+        """Read the hash of all workers and check all leases. Those that are lost stay known until lose().
+
+        Raises:
+            Unavailable: nothing is known now.
+        """
         began = self._loop.time()
-        key = self._names.workers
-        told: dict[bytes, bytes] = await self._nodes.of(key).call("HGETALL", key)
-        registered = {worker.token: worker for worker in map(_decode, told.values()) if worker is not None}
+        registered = await self._read_registered()
         for worker in registered.values():
             known = self._known.get(worker.token)
             if known is None or known.worker.epoch < worker.epoch:
-                self.hello(worker, told=False)
+                self.add(worker, said_hello=False)
         alive = await self._alive(known.worker for known in list(self._known.values()))
-        # Who cannot renew its own lease has learned nothing about others': Redis may refuse all writes.
+        # If we cannot renew our own lease, a missing one says nothing: Redis may refuse all writes.
         patient_until = self._patient_until if self._lease.valid_until > began else float("inf")
-        found = []
+        lost = []
         for token, known in self._known.items():
             if self.is_known_dead(known.worker):
-                found.append(known.worker)
+                lost.append(known.worker)
             elif known.heard_at >= began or (token in registered and token in alive):
                 known.missing_since = None
             elif known.missing_since is None:
                 known.missing_since = self._loop.time()
             elif self._loop.time() > max(known.missing_since + GRACE_S, patient_until):
-                found.append(known.worker)
-        return found
+                lost.append(known.worker)
+        return lost
 
-    async def _alive(self, workers: Iterable[Worker]) -> set[str]:
-        asked = {worker.token: self._names.owner(worker.token, worker.epoch) for worker in workers}
-        answers = await asyncio.gather(*(self._lease.is_alive(owner) for owner in asked.values()))
+    async def _read_registered(self) -> dict[str, RegisteredWorker]:
+        key = self._keys.workers
+        told: dict[bytes, bytes] = await self._topology.of(key).call("HGETALL", key)
+        return {worker.token: worker for worker in map(_decode, told.values()) if worker is not None}
+
+    async def _alive(self, workers: Iterable[RegisteredWorker]) -> set[str]:
+        asked = {worker.token: self._keys.holder(worker.token, worker.epoch) for worker in workers}
+        answers = await asyncio.gather(*(self._lease.is_alive(holder) for holder in asked.values()))
         return {token for token, lives in zip(asked, answers, strict=True) if lives}
 
-    async def clear_away(self, worker: Worker) -> bool:
-        """Free what a dead worker left. After this Redis neither counts nor feeds it. True for the one of us who was
-        the first to."""
-        for node in self._nodes.all():
-            client = worker.clients.get(node.server)
-            if client is not None and node.connected:
+    async def clean_up_after(self, worker: RegisteredWorker) -> bool:
+        """Close the connections of a lost worker, end its lease, and remove it from the hash of all workers. True for
+        the one worker that was first.
+
+        Raises:
+            Unavailable: it was perhaps not completed; it may be repeated.
+        """
+        for node in self._topology.all():
+            client = worker.clients.get(node.run_id)
+            if client is not None and node.is_connected:
                 try:
                     await node.call("CLIENT", "KILL", "ID", client)
                 except Unavailable as error:
-                    logger.debug("bus: a dead worker's connection was not there", why=str(error))
-        owner = self._names.owner(worker.token, worker.epoch)
-        key = self._names.lease(owner)
-        await self._nodes.of(key).call("DEL", key)
-        if not await self._nodes.of(self._names.workers).call("HDEL", self._names.workers, worker.token):
+                    logger.debug("bus: a lost worker's connection was not there", why=str(error))
+        holder = self._keys.holder(worker.token, worker.epoch)
+        key = self._keys.lease(holder)
+        await self._topology.of(key).call("DEL", key)
+        if not await self._topology.of(self._keys.workers).call("HDEL", self._keys.workers, worker.token):
             return False
         logger.warning(
             "bus: a worker is gone", host=worker.host, slot=worker.slot, worker_pid=worker.pid, epoch=worker.epoch
         )
         return True
 
-    async def register(self, worker: Worker) -> None:
-        """A refusal is told and no more: Redis may have no memory, and those who are there have heard our hello."""
-        key = self._names.workers
+    # ------------------------------------------------------------ our own entry
+
+    async def register(self, worker: RegisteredWorker) -> None:
+        """Write this worker into the hash of all workers. A refusal is logged and no more: Redis may be out of memory,
+        and the workers that are there have heard our hello. Raises Unavailable."""
+        key = self._keys.workers
         try:
-            await self._nodes.of(key).call("HSET", key, worker.token, msgspec.json.encode(worker))
-            self._refused = False
-        except Refusal as error:
+            await self._topology.of(key).call("HSET", key, worker.token, msgspec.json.encode(worker))
+            self._refusal_logged = False
+        except RedisRefusal as error:
             if error.code in MOVES:
                 return  # in a moment it is known where to write it
-            if not self._refused:
-                logger.error("bus: redis does not write down that this worker is here", why=str(error))
-            self._refused = True
+            if not self._refusal_logged:
+                logger.error("bus: redis refuses to register this worker", why=str(error))
+            self._refusal_logged = True
 
-    async def leave(self) -> None:
-        key = self._names.workers
-        await self._nodes.of(key).call("HDEL", key, self._own)
+    async def unregister(self) -> None:
+        """Raises Unavailable."""
+        key = self._keys.workers
+        await self._topology.of(key).call("HDEL", key, self._own_token)
 
 
-def _decode(data: bytes) -> Worker | None:
+def _decode(data: bytes) -> RegisteredWorker | None:
     try:
-        return msgspec.json.decode(data, type=Worker)
+        return msgspec.json.decode(data, type=RegisteredWorker)
     except msgspec.DecodeError:
         return None
-
-
-def machine() -> str:
-    """This boot of this machine, and its space of pids: the same text means that a pid means the same process. "" where
-    the kernel does not tell."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
-    except OSError:
-        return ""
-
-
-def started(pid: int) -> int:
-    """When the process began, in ticks since boot; 0 where there is none, or it is only waited for."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return 0
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])

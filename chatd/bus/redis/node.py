@@ -1,145 +1,174 @@
-"""One Redis server as the bus uses it: connected for as long as it is there, and made anew when it was not.
+"""One Redis server as the bus uses it: a connection that is replaced whenever it is lost.
 
-Owns: finding the server (sentinels are asked each time), the first words, subscribing again, noticing silence, and
-what an error of the server means; asking another server where this one says so (ASK, of a key that has moved there
-while its slot is moving).
-Not here: bytes and order (bus.redis.connection); the socket (bus.redis.connect); what is to be done when a server was
-lost and is back (bus.redis.bus).
-Fails: Unavailable for a question that has no answer now. The loss of the server is told to the owner, once, and that
+Owns: staying connected, subscribing again, noticing silence, commands with their time limits, and what an error of the
+server means for the connection. Where the server says ASK, the node it names is asked.
+Elsewhere: the connection itself (bus.redis.connection), making one (bus.redis.connect, bus.redis.handshake), the master
+behind sentinels (bus.redis.sentinel), which server has what (bus.redis.topology), what to do when a server was lost and
+is back (bus.redis.bus).
+Fails: Unavailable for a command that has no answer now. The NodeListener is told once that the server is lost, and that
 it is back when every subscription is in force again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import enum
 import random
-from collections.abc import Callable, Collection
-from functools import partial
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Protocol
 
 import hiredis
 
 from chatd import log
-from chatd.bus.redis.connect import LOST, Limits, answers_of, ask_once, dial, why_of
-from chatd.bus.redis.connection import Argument, Connection, Reply
-from chatd.bus.redis.settings import Address, Place
+from chatd.bus.redis.channels import SubscribedChannels
+from chatd.bus.redis.commands import DROPS, MOVES, RedisRefusal, RedisScript
+from chatd.bus.redis.connect import CONNECT_ERRORS, open_connection, why_of
+from chatd.bus.redis.connection import Argument, ConnectionCallbacks, RedisConnection, Reply
+from chatd.bus.redis.handshake import ServerIdentity, shake_hands
+from chatd.bus.redis.sentinel import Sentinels
+from chatd.bus.redis.settings import RedisLimits, RedisSettings, ServerAddress
+from chatd.bus.redis.subscriptions import NodeSubscriptions
 from chatd.errors import Unavailable
 
 logger = log.get()
 
-CHANNELS_PER_COMMAND = 500
 CHANNELS_AT_ONCE = 20_000
-_DROPS = ("READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "WRONGPASS")
-MOVES = ("MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN")
+"""After a reconnect so many subscriptions are sent before their confirmation is awaited."""
 
 
-class Refusal(Unavailable):
-    """The server's own error; `code` is its first word."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(f"redis: {text}")
-        self.code = text.partition(" ")[0]
-
-
-class Script:
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+class NodeState(enum.Enum):
+    AWAY = enum.auto()
+    """There is no connection."""
+    SUBSCRIBING = enum.auto()
+    """Connected: commands and publishes work. Subscriptions are not yet in force."""
+    UP = enum.auto()
+    """Connected, and every subscription is in force."""
 
 
-class Owner(Protocol):
-    """What a node calls, from the loop."""
+_TRANSITIONS = {
+    NodeState.AWAY: {NodeState.SUBSCRIBING},
+    NodeState.SUBSCRIBING: {NodeState.UP, NodeState.AWAY},
+    NodeState.UP: {NodeState.AWAY},
+}
 
-    scripts: tuple[Script, ...]
 
-    @property
-    def name(self) -> str: ...
+class NodeListener(Protocol):
+    """What nodes report to the bus. All are called from the loop."""
 
-    def plain_channels(self) -> list[bytes]:
-        """Those every node must carry; the last one says that all others are in force."""
+    def message(self, channel: bytes, raw: bytes) -> None: ...
+
+    def publishes_lost(self) -> None:
+        """Something published here has not reached, or may not have reached, a server."""
         ...
 
-    def channels_of(self, node: Node) -> list[bytes]: ...
+    def server_lost(self, node: RedisNode) -> None: ...
 
-    def wants(self, channel: bytes) -> bool: ...
-
-    def heard(self, channel: bytes, raw: bytes) -> None: ...
-
-    def channels(self) -> Collection[bytes]:
-        """Of all topics."""
+    async def server_back(self, node: RedisNode, remembers: bool) -> None:
+        """Every subscription is in force. remembers: the server has not been restarted or replaced, so what we wrote
+        there is still there. Raises Unavailable if the node has to begin again."""
         ...
 
-    def ended(self, channel: bytes) -> None:
-        """The server has ended a subscription by itself."""
-        ...
-
-    def dropped(self, node: Node) -> None:
-        """Publishes were lost on the way to the server."""
-        ...
-
-    def moved(self, channels: Collection[bytes] = ()) -> None:
-        """The server is not, or no longer, the one to ask. channels: it was to subscribe us to them."""
-        ...
-
-    def rearranged(self) -> None:
-        """Topics are at other servers now."""
-        ...
-
-    def left(self, node: Node) -> None: ...
-
-    async def joined(self, node: Node, same_server: bool) -> None:
-        """Subscriptions are in force. same_server: what we said to it before it still knows."""
+    def subscriptions_moved(self) -> None:
+        """Topics are on other servers now; their subscriptions are on the way."""
         ...
 
 
-class Node:
-    """server: its run id, which a restart changes; client: our number there."""
+class Placement(Protocol):
+    """What a node asks of the topology it belongs to."""
 
-    def __init__(
-        self,
-        place: Place,
-        owner: Owner,
-        limits: Limits,
-        address: Address | None = None,
-        other: Callable[[Address], Node | None] = lambda address: None,
-    ) -> None:
-        """other: the server with this address, if it may be asked now."""
-        self._place = place
-        self._owner = owner
-        self._limits = limits
-        self._other = other
+    def channels_of(self, node: RedisNode) -> list[bytes]:
+        """The subscribed channels that this node has to carry."""
+        ...
+
+    def refresh(self, resubscribe: Collection[bytes] = ()) -> None:
+        """Find out anew, soon, which server has what. resubscribe: channels that we are not subscribed to now."""
+        ...
+
+    def node_at(self, address: ServerAddress) -> RedisNode | None:
+        """The node that another one has named; None if it cannot be asked now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeContext:
+    """What all nodes of one bus have in common."""
+
+    settings: RedisSettings
+    limits: RedisLimits
+    client_name: str
+    """For people who look at Redis's list of clients."""
+    scripts: tuple[RedisScript, ...]
+    channels: SubscribedChannels
+    listener: NodeListener
+
+
+class RedisNode:
+    def __init__(self, context: NodeContext, placement: Placement, address: ServerAddress | None = None) -> None:
+        """address: if not the first one of the settings."""
+        settings = context.settings
+        self._context = context
+        self._placement = placement
+        self._limits = context.limits
         self._loop = asyncio.get_running_loop()
-        self._sharded = place.kind == "cluster"
-        self._addresses = [address] if address else list(place.addresses)
-        self._connection: Connection | None = None
+        self._sentinels = Sentinels(settings, context.limits) if settings.kind == "sentinel" else None
+        self._sharded = settings.kind == "cluster"
+        self._subscriptions = NodeSubscriptions(self._sharded, self._subscription_refused)
+        self._connection: RedisConnection | None = None
+        """The present connection; None exactly in the state AWAY."""
+        self._state = NodeState.AWAY
         self._keeper: asyncio.Task[None] | None = None
+        self._backoff = _Backoff(*context.limits.retry_s)
+        self._trouble_logged = False
+        """So the return is to be logged as well, and further failures are not."""
         self._ticker: asyncio.TimerHandle | None = None
         self._ticked_at = 0.0
         self._ping: asyncio.Future[Reply] | None = None
-        self._last: asyncio.Future[None] | None = None
-        self.address = self._addresses[0]
-        self.server = ""
-        self.client = 0
+        self.client_id = 0
+        """The number of our last connection at the server."""
+        self.address = address or settings.addresses[0]
+        self.run_id = ""
+        """Of the server; another one after a restart. "" before the first connection."""
         self.uptime_s = 0.0
-        self.up = False
-        """Connected, and every subscription is in force."""
+        """How long the server had been running when we connected."""
 
-    # ------------------------------------------------------------ its life
+    @property
+    def is_connected(self) -> bool:
+        """It may be asked, and published to."""
+        return self._connection is not None
+
+    @property
+    def is_up(self) -> bool:
+        return self._state is NodeState.UP
+
+    @property
+    def queued_bytes(self) -> int:
+        """What waits to be sent. For tests and diagnosis."""
+        return self._connection.queued_bytes if self._connection is not None else 0
+
+    def _become(self, state: NodeState) -> None:
+        assert state in _TRANSITIONS[self._state], f"redis node: {self._state.name} -> {state.name}"
+        self._state = state
+
+    # ------------------------------------------------------------ staying connected
 
     async def open(self) -> None:
-        """The first connection. Raises Unavailable."""
+        """Connect for the first time, and stay connected.
+
+        Raises:
+            Unavailable: it was not possible; the node is closed.
+        """
         try:
-            connection = await self._connect()
-            await self._enter(connection)
-        except LOST as error:
+            connection, server = await self._connect()
+            await self._enter(connection, server)
+        except CONNECT_ERRORS as error:
             await self.close()
             raise Unavailable(f"cannot use redis at {self.address}: {why_of(error)}") from None
         self.start(connection)
 
-    def start(self, connection: Connection | None = None) -> None:
-        """Keep connected from now on."""
-        self._keeper = self._loop.create_task(self._keep(connection))
+    def start(self, connection: RedisConnection | None = None) -> None:
+        """Stay connected from now on; without a connection, connect first."""
+        self._keeper = self._loop.create_task(self._stay_connected(connection))
         self._ticked_at = self._loop.time()
         self._tick()
 
@@ -150,210 +179,201 @@ class Node:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
         if self._connection is not None:
-            self._connection.drop("closed")
-            self._account_for(self._connection)
-        self._connection = None
-        self.up = False
+            self._disconnect(self._connection, "closed")
 
-    def _account_for(self, connection: Connection) -> None:
-        if connection.unanswered or connection.gap:
-            self._owner.dropped(self)
-
-    async def _keep(self, connection: Connection | None) -> None:
-        first_s, longest_s = self._limits.retry_s
-        wait_s, complained, back = first_s, False, connection is not None
+    async def _stay_connected(self, connection: RedisConnection | None) -> None:
         while True:
-            if connection is not None and back:
-                began = self._loop.time()
-                why = await asyncio.shield(connection.lost)
-                self._lost(connection)
-                logger.warning("bus: redis is lost", address=str(self.address), why=why)
-                complained = True
-                if self._loop.time() - began > 2 * longest_s:
-                    wait_s = first_s
-            await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
-            wait_s = min(wait_s * 2, longest_s)
-            back = False
-            try:
-                connection = await self._connect()
-                same = await self._enter(connection)
-                await self._owner.joined(self, same)
-                back = True
-                if complained:
-                    logger.info("bus: redis is back", address=str(self.address))
-            except LOST as error:
-                self._lost(connection)
-                if not complained:
-                    logger.warning("bus: redis cannot be used", address=str(self.address), why=why_of(error))
-                complained = True
-            except Exception:
-                self._lost(connection)
-                logger.exception("bus: coming back to redis failed")
+            if connection is not None:
+                await self._serve_until_lost(connection)
+            connection = await self._reconnect()
 
-    def _lost(self, connection: Connection | None) -> None:
-        if connection is None or self._connection is not connection:
-            return
-        connection.drop("given up")
+    async def _serve_until_lost(self, connection: RedisConnection) -> None:
+        began = self._loop.time()
+        why = await asyncio.shield(connection.lost)
+        self._give_up(connection)
+        logger.warning("bus: lost the connection to redis", address=str(self.address), why=why)
+        self._trouble_logged = True
+        self._backoff.served(self._loop.time() - began)
+
+    async def _reconnect(self) -> RedisConnection:
+        """Try until it works, with growing pauses."""
+        while True:
+            await asyncio.sleep(self._backoff.next_s())
+            connection = await self._try_to_connect()
+            if connection is not None:
+                return connection
+
+    async def _try_to_connect(self) -> RedisConnection | None:
+        """None: it did not work, and nothing is left of the attempt."""
+        connection = None
+        try:
+            connection, server = await self._connect()
+            remembers = await self._enter(connection, server)
+            await self._context.listener.server_back(self, remembers)
+        except CONNECT_ERRORS as error:
+            self._give_up(connection)
+            if not self._trouble_logged:
+                logger.warning("bus: redis cannot be used", address=str(self.address), why=why_of(error))
+            self._trouble_logged = True
+            return None
+        except Exception:
+            self._give_up(connection)
+            logger.exception("bus: reconnecting to redis failed", address=str(self.address))
+            return None
+        if self._trouble_logged:
+            logger.info("bus: redis is back", address=str(self.address))
+        return connection
+
+    def _give_up(self, connection: RedisConnection | None) -> None:
+        """Afterwards the node is AWAY, and the listener knows."""
+        if connection is not None and self._connection is connection:
+            self._disconnect(connection, "given up")
+            self._context.listener.server_lost(self)
+
+    def _disconnect(self, connection: RedisConnection, why: str) -> None:
+        connection.drop(why)
         self._connection, self._ping = None, None
-        self._account_for(connection)
-        self.up = False
-        self._owner.left(self)
+        if connection.publishes_unanswered or connection.gap:
+            self._context.listener.publishes_lost()
+        self._become(NodeState.AWAY)
 
     def _tick(self) -> None:
+        """Give up a server that has been silent for too long; give it a reason to answer."""
         now = self._loop.time()
         # This worker was stopped itself: what the server sent meanwhile has not been read yet.
-        stopped = now - self._ticked_at > 2 * self._limits.ping_s
+        was_stopped = now - self._ticked_at > 2 * self._limits.ping_s
         self._ticked_at = now
         connection = self._connection
         if connection is not None and not connection.lost.done():
-            if stopped:
+            if was_stopped:
                 connection.heard_at = now
             elif now - connection.heard_at > self._limits.silent_s:
                 connection.drop(f"silent for {now - connection.heard_at:.1f} s")
             if self._ping is None or self._ping.done():
                 self._ping = connection.ask(b"PING")
-                self._ping.add_done_callback(_look)
+                self._ping.add_done_callback(_ignore_answer)
         self._ticker = self._loop.call_later(self._limits.ping_s, self._tick)
 
     # ------------------------------------------------------------ connecting
 
-    async def _connect(self) -> Connection:
-        """A connection that has introduced itself."""
-        place = self._place
-        if place.kind == "sentinel":
-            self.address = await self._ask_sentinels()
-        connection = await self._dial(self.address)
+    async def _connect(self) -> tuple[RedisConnection, ServerIdentity]:
+        """A connection after its handshake. Raises one of CONNECT_ERRORS."""
+        context = self._context
+        if self._sentinels is not None:
+            self.address = await self._sentinels.find_master()
+        callbacks = ConnectionCallbacks(
+            on_message=context.listener.message,
+            on_publish_refused=self._publish_refused,
+            on_subscription_ended=self._subscription_ended,
+            on_gap=context.listener.publishes_lost,
+        )
+        connection = await open_connection(context.settings, self._limits, self.address, callbacks)
         try:
             async with asyncio.timeout(self._limits.connect_s):
-                await self._introduce(connection)
+                server = await shake_hands(connection, context.settings, context.client_name, context.scripts)
         except BaseException as error:
             connection.drop(why_of(error))
             raise
-        return connection
+        return connection, server
 
-    async def _dial(self, address: Address) -> Connection:
-        owner = self._owner
-        return await dial(
-            self._place,
-            self._limits,
-            address,
-            lambda: Connection(
-                self._limits.queue_bytes, owner.heard, self._publish_refused, owner.ended, lambda: owner.dropped(self)
-            ),
-        )
-
-    async def _introduce(self, connection: Connection) -> None:
-        place = self._place
-        asked = [connection.ask("HELLO", 3, *place.login, "SETNAME", self._owner.name)]
-        if place.db:
-            asked.append(connection.ask("SELECT", place.db))
-        asked += [connection.ask("SCRIPT", "LOAD", script.text) for script in self._owner.scripts]
-        asked.append(connection.ask("INFO", "server"))
-        hello, *_, info = await answers_of(asked)
-        if hello.get(b"role") != b"master":
-            raise Unavailable(f"it is a {hello.get(b'role', b'?').decode()}, not a master")
-        told = dict(line.split(":", 1) for line in info.decode().split("\r\n") if ":" in line)
-        self._introduced = (told.get("run_id", ""), int(hello[b"id"]))
-        if self._sharded and int(told.get("redis_version", "0").partition(".")[0]) < 7:
-            raise Unavailable("sharded channels need Redis 7 or newer")
-        self.uptime_s = float(told.get("uptime_in_seconds", 0))
-
-    async def _ask_sentinels(self) -> Address:
-        """Where the master is, as the first sentinel says that answers; it is asked first the next time."""
-        why = "no sentinel answers"
-        for sentinel in tuple(self._addresses):
-            try:
-                command = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._place.service)
-                found = await ask_once(self._place, self._limits, sentinel, self._place.sentinel_login, *command)
-            except LOST as error:
-                why = f"sentinel {sentinel}: {why_of(error)}"
-                continue
-            if found is None:
-                why = f"sentinel {sentinel} knows no {self._place.service}"
-                continue
-            self._addresses.remove(sentinel)
-            self._addresses.insert(0, sentinel)
-            return Address(found[0].decode(), int(found[1]))
-        raise Unavailable(why)
-
-    async def _enter(self, connection: Connection) -> bool:
-        """Subscribe again. True where the server is the one we had before, and still remembers."""
-        server, client = self._introduced
-        same: bool = server == self.server
-        old, self.server, self.client = self.client, server, client
-        self._connection, self._last = connection, None
-        if same and old:  # it may not know yet that our last connection is dead
-            connection.ask("CLIENT", "KILL", "ID", old).add_done_callback(_look)
-        channels = self._owner.channels_of(self)
+    async def _enter(self, connection: RedisConnection, server: ServerIdentity) -> bool:
+        """Use this connection from now on, and subscribe again. True if the server is the one we had before, and still
+        remembers. Raises one of CONNECT_ERRORS."""
+        remembers = server.run_id == self.run_id
+        old_client_id, self.client_id = self.client_id, server.client_id
+        self.run_id, self.uptime_s = server.run_id, server.uptime_s
+        self._become(NodeState.SUBSCRIBING)
+        self._connection = connection
+        self._subscriptions.reset()
+        if remembers and old_client_id:  # the server may not know yet that our last connection is dead
+            connection.ask("CLIENT", "KILL", "ID", old_client_id).add_done_callback(_ignore_answer)
+        subscribed = self._context.channels
+        channels = self._placement.channels_of(self)
         for at in range(0, len(channels), CHANNELS_AT_ONCE):
-            wanted = [one for one in channels[at : at + CHANNELS_AT_ONCE] if self._owner.wants(one)]
-            await self._confirmed(self._subscribe(connection, wanted))
-        await self._confirmed(connection.subscription(b"SUBSCRIBE", self._owner.plain_channels()))
-        self.up = True
-        return same
+            wanted = [channel for channel in channels[at : at + CHANNELS_AT_ONCE] if channel in subscribed]
+            await self._confirmed(self._subscriptions.subscribe(connection, wanted))
+        await self._confirmed(connection.subscription(b"SUBSCRIBE", subscribed.everywhere))
+        self._become(NodeState.UP)
+        return remembers
 
     async def _confirmed(self, done: asyncio.Future[None] | None) -> None:
         if done is not None:
             async with asyncio.timeout(10 * self._limits.answer_s):
                 await done
 
-    # ------------------------------------------------------------ using it
-
-    @property
-    def connected(self) -> bool:
-        """May be asked. Subscriptions may not yet be in force (`up`)."""
-        return self._connection is not None
+    # ------------------------------------------------------------ publishing and subscribing
 
     def publish(self, framed: bytes) -> None:
+        """A framed PUBLISH or SPUBLISH command."""
         if self._connection is not None:
             self._connection.publish(framed)
         else:
-            self._owner.dropped(self)
+            self._context.listener.publishes_lost()
 
-    def subscribe(self, channels: list[bytes]) -> asyncio.Future[None] | None:
-        """Done when the server has confirmed it. None: it is done when the server is back."""
-        return self._subscribe(self._connection, channels) if self._connection is not None else None
-
-    def _subscribe(self, connection: Connection, channels: list[bytes]) -> asyncio.Future[None] | None:
-        if not channels:
-            return None
-        for pieces in self._pieces(channels):
-            self._last = connection.subscription(b"SSUBSCRIBE" if self._sharded else b"SUBSCRIBE", pieces)
-            self._last.add_done_callback(partial(self._subscribed, pieces))
-        return self._last
+    def subscribe(self, channels: list[bytes]) -> None:
+        """See `confirming`. While the server is away this is done when it is back."""
+        if self._connection is not None:
+            self._subscriptions.subscribe(self._connection, channels)
 
     def unsubscribe(self, channels: list[bytes]) -> None:
-        if self._connection is None:
-            return
-        for pieces in self._pieces(channels):
-            done = self._connection.subscription(b"SUNSUBSCRIBE" if self._sharded else b"UNSUBSCRIBE", pieces)
-            done.add_done_callback(partial(self._subscribed, ()))
-
-    def _pieces(self, channels: list[bytes]) -> list[list[bytes]]:
-        """Sharded channels of one command must have one slot."""
-        size = 1 if self._sharded else CHANNELS_PER_COMMAND
-        return [channels[at : at + size] for at in range(0, len(channels), size)]
+        if self._connection is not None:
+            self._subscriptions.unsubscribe(self._connection, channels)
 
     @property
     def confirming(self) -> asyncio.Future[None] | None:
-        """Done when everything subscribed until now is confirmed; None where nothing is on its way."""
-        return self._last if self._last is not None and not self._last.done() else None
+        """Done when everything subscribed until now is confirmed; None if it is. Do not cancel it."""
+        return self._subscriptions.confirming
 
-    def ask(self, *arguments: Argument) -> asyncio.Future[Reply]:
-        """Without a limit of time: the answer comes, or the server is given up. Raises what Connection.ask does."""
-        if self._connection is None:
-            raise Unavailable(f"redis at {self.address} is not there")
-        return self._connection.ask(*arguments)
+    def _subscription_ended(self, channel: bytes) -> None:
+        if channel in self._context.channels:
+            self._placement.refresh([channel])
+
+    def _subscription_refused(self, channels: Collection[bytes], error: hiredis.ReplyError) -> None:
+        if self._sharded and str(error).startswith(MOVES):
+            self._placement.refresh(channels)
+        elif self._connection is not None:
+            self._connection.drop(str(error))
+
+    def _publish_refused(self, error: hiredis.ReplyError) -> None:
+        self._look_at(error)
+        self._context.listener.publishes_lost()
+
+    # ------------------------------------------------------------ commands
 
     async def call(self, *arguments: Argument, limit: bool = True) -> Reply:
-        """Raises Unavailable: Refusal for the server's own error."""
+        """The answer to a command. limit: wait for at most answer_s, else until the server is given up.
+
+        Raises:
+            RedisRefusal: the server answered with an error.
+            Unavailable: there is no answer. The command may have been executed.
+        """
         try:
-            return await self._answer(self.ask(*arguments), limit)
-        except Refusal as refusal:
+            return await self._answer(self._ask(*arguments), limit)
+        except RedisRefusal as refusal:
             other = self._named_by(refusal)
             if other is None:
                 raise
             return await other._answer(other._ask_importing(*arguments), limit)
+
+    async def run(self, script: RedisScript, key: bytes, *arguments: Argument) -> Reply:
+        """The result of a script on one key. Waits and raises as call() does, without the limit."""
+        try:
+            return await self.call("EVALSHA", script.sha, 1, key, *arguments, limit=False)
+        except RedisRefusal as refusal:
+            if refusal.code != "NOSCRIPT":
+                raise
+            return await self.call("EVAL", script.text, 1, key, *arguments, limit=False)
+
+    def _ask(self, *arguments: Argument) -> asyncio.Future[Reply]:
+        if self._connection is None:
+            raise Unavailable(f"redis at {self.address} is not there")
+        return self._connection.ask(*arguments)
+
+    def _ask_importing(self, *arguments: Argument) -> asyncio.Future[Reply]:
+        """About a slot that is not this server's yet. The two commands stay together, for nothing comes between what is
+        sent in one turn of the loop."""
+        self._ask("ASKING").add_done_callback(_ignore_answer)
+        return self._ask(*arguments)
 
     async def _answer(self, asked: asyncio.Future[Reply], limit: bool) -> Reply:
         try:
@@ -362,55 +382,45 @@ class Node:
         except TimeoutError:
             raise Unavailable(f"redis at {self.address} does not answer") from None
         except hiredis.ReplyError as error:
-            self.refused(error)
-            raise Refusal(str(error)) from None
+            self._look_at(error)
+            raise RedisRefusal(str(error)) from None
 
-    def _named_by(self, refusal: Refusal) -> Node | None:
-        """Whom an ASK says to ask. A node that does not know its own host means the one it speaks from."""
+    def _named_by(self, refusal: RedisRefusal) -> RedisNode | None:
+        """The node that an ASK refers to. A node that does not know its own host means the one it speaks from."""
         if refusal.code != "ASK":
             return None
         host, _, port = str(refusal).rpartition(" ")[2].rpartition(":")
-        return self._other(Address(self.address.host if host in ("", "?") else host, int(port)))
+        return self._placement.node_at(ServerAddress(self.address.host if host in ("", "?") else host, int(port)))
 
-    def _ask_importing(self, *arguments: Argument) -> asyncio.Future[Reply]:
-        """About a slot that is not this server's yet. The two commands stay together: nothing comes between what is
-        asked in one turn."""
-        self.ask("ASKING").add_done_callback(_look)
-        return self.ask(*arguments)
-
-    async def run(self, script: Script, key: bytes, *arguments: Argument) -> Reply:
-        """Without a limit of time, as `ask`."""
-        try:
-            return await self.call("EVALSHA", script.sha, 1, key, *arguments, limit=False)
-        except Refusal as refusal:
-            if refusal.code != "NOSCRIPT":
-                raise
-            return await self.call("EVAL", script.text, 1, key, *arguments, limit=False)
-
-    def refused(self, error: hiredis.ReplyError) -> None:
-        """An error that means more than that one question failed."""
+    def _look_at(self, error: hiredis.ReplyError) -> None:
+        """Act on an error that means more than that one command has failed."""
         code = str(error).partition(" ")[0]
-        cut_off = code == "NOREPLICAS" and self._place.kind == "sentinel"  # another may be the master by now
-        if (code in _DROPS or cut_off) and self._connection is not None:
+        cut_off = code == "NOREPLICAS" and self._sentinels is not None  # another server may be the master by now
+        if (code in DROPS or cut_off) and self._connection is not None:
             self._connection.drop(str(error))
-        elif code in MOVES and code != "ASK":  # while a slot moves it is still here
-            self._owner.moved()
-
-    def _subscribed(self, channels: Collection[bytes], done: asyncio.Future[None]) -> None:
-        error = None if done.cancelled() else done.exception()
-        if not isinstance(error, hiredis.ReplyError):
-            return
-        if self._sharded and str(error).startswith(MOVES):
-            self._owner.moved(channels)
-        elif self._connection is not None:
-            self._connection.drop(str(error))
-
-    def _publish_refused(self, error: hiredis.ReplyError) -> None:
-        self.refused(error)
-        self._owner.dropped(self)
+        elif code in MOVES and code != "ASK":  # ASK: while a slot moves, it is still here
+            self._placement.refresh()
 
 
-def _look(done: asyncio.Future[Reply]) -> None:
+class _Backoff:
+    """The pauses between attempts to connect: from first_s on each is twice as long, up to longest_s, less a random
+    part of up to a half."""
+
+    def __init__(self, first_s: float, longest_s: float) -> None:
+        self._first_s = self._wait_s = first_s
+        self._longest_s = longest_s
+
+    def next_s(self) -> float:
+        wait_s, self._wait_s = self._wait_s, min(self._wait_s * 2, self._longest_s)
+        return wait_s * random.uniform(0.5, 1.0)
+
+    def served(self, for_s: float) -> None:
+        """A connection has lasted for_s. After a good one the pauses begin again at first_s."""
+        if for_s > 2 * self._longest_s:
+            self._wait_s = self._first_s
+
+
+def _ignore_answer(done: asyncio.Future[Reply]) -> None:
     """Nobody waits for this answer; its error says nothing that the connection does not."""
     if not done.cancelled():
         done.exception()

@@ -1,8 +1,9 @@
-"""What the URL of the bus says of Redis, as it is used: where it is, how to log in, how it is proved.
+"""What the option bus.url says about Redis, and the limits of using it.
 
-Owns: TLS. Not here: the text (chatd.config.urls), connecting and asking sentinels (bus.redis.node), the topology of a
-cluster (bus.redis.cluster).
-Fails: BootError, one line, without the URL: it may hold a password.
+Owns: RedisSettings (where Redis is, how to log in, its TLS context) and RedisLimits.
+Elsewhere: the syntax of the URL (chatd.config.urls), connecting (bus.redis.connect), sentinels (bus.redis.sentinel),
+clusters (bus.redis.cluster).
+Fails: BootError with one line that never contains the URL, for it may hold a password.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing import Literal, NamedTuple
 from chatd.config.urls import parse_redis
 from chatd.errors import BootError, Exit
 
-Kind = Literal["single", "sentinel", "cluster"]
-_KINDS: dict[str, Kind] = {"": "single", "sentinel": "sentinel", "cluster": "cluster"}
+RedisKind = Literal["single", "sentinel", "cluster"]
+_KINDS: dict[str, RedisKind] = {"": "single", "sentinel": "sentinel", "cluster": "cluster"}
 
 
-class Address(NamedTuple):
-    """A Unix socket has its path as host and port 0."""
+class ServerAddress(NamedTuple):
+    """A Unix socket has its path as host, and port 0."""
 
     host: str
     port: int
@@ -28,23 +29,23 @@ class Address(NamedTuple):
         return f"{self.host}:{self.port}" if self.port else self.host
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """addresses: of the server, of the sentinels, or of some nodes of the cluster. service: the sentinels' name of
-    it."""
-
-    kind: Kind
-    addresses: tuple[Address, ...]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisSettings:
+    kind: RedisKind
+    addresses: tuple[ServerAddress, ...]
+    """Of the server; or of the sentinels; or of some nodes of the cluster."""
     username: str = ""
     password: str = ""
     db: int = 0
     tls: ssl.SSLContext | None = None
     service: str = ""
+    """What the sentinels call the server."""
     sentinel_username: str = ""
     sentinel_password: str = ""
 
     @property
     def login(self) -> tuple[str, ...]:
+        """What HELLO is given to log in to a server; empty without a password."""
         return _login(self.username, self.password)
 
     @property
@@ -52,13 +53,32 @@ class Place:
         return _login(self.sentinel_username, self.sentinel_password)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisLimits:
+    answer_s: float = 1.0
+    """The longest wait for an answer."""
+    connect_s: float = 2.0
+    """The longest wait for a connection, and again for the handshake on it."""
+    ping_s: float = 0.5
+    """How often a server is asked something, so that it has a reason to answer."""
+    silent_s: float = 3.0
+    """A server that says nothing for this long is given up."""
+    retry_s: tuple[float, float] = (0.05, 1.0)
+    """The first and the longest wait before another attempt to connect."""
+    queue_bytes: int = 8 * 1024 * 1024
+    """How much may wait for one server before publishes to it are dropped."""
+
+
 def _login(username: str, password: str) -> tuple[str, ...]:
-    """What HELLO is given to log in."""
     return ("AUTH", username or "default", password) if password else ()
 
 
-def read(url: str) -> Place:
-    """Files named in it are opened."""
+def read_settings(url: str) -> RedisSettings:
+    """Parse bus.url and open the TLS files it names.
+
+    Raises:
+        BootError: the URL is wrong, or a file cannot be used.
+    """
     try:
         found = parse_redis(url)
     except ValueError as error:
@@ -70,9 +90,9 @@ def read(url: str) -> Place:
             found.options[name] for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") if name in found.options
         ]
         raise BootError(f"bus.url: TLS: {', '.join(files)}: {error.strerror or error}", Exit.CONFIG) from None
-    return Place(
+    return RedisSettings(
         kind=_KINDS[found.kind],
-        addresses=tuple(Address(*one) for one in found.hosts),
+        addresses=tuple(ServerAddress(*one) for one in found.hosts),
         username=found.username,
         password=found.password,
         db=found.db,
@@ -83,14 +103,14 @@ def read(url: str) -> Place:
     )
 
 
-def _tls(found: dict[str, str]) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=found.get("ssl_ca_certs"))
-    required = found.get("ssl_cert_reqs") or "required"
-    check = found.get("ssl_check_hostname", "true").lower() not in ("false", "0", "no")
+def _tls(options: dict[str, str]) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
+    required = options.get("ssl_cert_reqs") or "required"
+    check = options.get("ssl_check_hostname", "true").lower() not in ("false", "0", "no")
     context.check_hostname = check and required == "required"
     context.verify_mode = {
         "required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE
     }[required]  # fmt: skip
-    if found.get("ssl_certfile"):
-        context.load_cert_chain(found["ssl_certfile"], found.get("ssl_keyfile"))
+    if options.get("ssl_certfile"):
+        context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"))
     return context

@@ -1,10 +1,11 @@
-"""Who is subscribed elsewhere, as Redis counts it, and what may be concluded from a zero.
+"""Which topics other workers are subscribed to, as Redis counts it, and what a count of zero means.
 
-Owns: the question and the memory of last answers. Not here: who should be there (bus.redis.membership).
-Fails: never; what cannot be known is answered as it was last seen, else as subscribed (bus.contract).
+Owns: the question, and the last answers about each topic.
+Elsewhere: who should be there (bus.redis.membership).
+Fails: never. What cannot be known is answered as it was last seen, else as subscribed (bus.contract).
 
-A zero means "nobody" only if every worker that is alive was connected to that server at that moment: in the same
-question each worker's own channel is counted, which it subscribes to last.
+Zero subscribers mean "nobody" only if every living worker was connected to that server at that moment. So the same
+question counts each worker's own channel, to which it subscribes last.
 """
 
 from __future__ import annotations
@@ -14,41 +15,50 @@ from collections.abc import Collection
 from itertools import islice
 
 from chatd.bus.contract import Topic
+from chatd.bus.redis.channels import SubscribedChannels
 from chatd.bus.redis.connection import Reply
-from chatd.bus.redis.keys import Names
+from chatd.bus.redis.keys import RedisKeys
 from chatd.bus.redis.membership import Membership
-from chatd.bus.redis.node import Node
-from chatd.bus.redis.topology import Nodes
+from chatd.bus.redis.node import RedisNode
+from chatd.bus.redis.topology import Topology, is_whole
 from chatd.errors import Unavailable
 
 REMEMBERED = 100_000
+"""How many topics have their last answer remembered."""
 
 
-class Presence:
-    """own: what this worker is subscribed to. guessed: an answer was given that was not known; cleared by whoever looks
-    again. sharded: the channels of topics are."""
-
+class RemoteSubscribers:
     def __init__(
-        self, nodes: Nodes, names: Names, membership: Membership, own: Collection[Topic], sharded: bool
+        self,
+        topology: Topology,
+        keys: RedisKeys,
+        membership: Membership,
+        own: SubscribedChannels,
+        sharded: bool,
     ) -> None:
-        self._nodes = nodes
-        self._names = names
+        """own: what this worker is subscribed to; it counts too. sharded: topics are sharded channels."""
+        self._topology = topology
+        self._keys = keys
         self._membership = membership
         self._own = own
         self._sharded = sharded
-        self._seen: dict[Topic, bool] = {}
         self._loop = asyncio.get_running_loop()
+        self._last_seen: dict[Topic, bool] = {}
+        """The last certain answer about each topic, the oldest first."""
         self.doubt_until = 0.0
-        """Redis began so recently that workers we never heard of may not have found it again."""
-        self.guessed = False
+        """Loop time before which zero means nothing: Redis has started so recently that workers we never heard of may
+        not have come back to it."""
+        self.has_guessed = False
+        """An answer was given that was not certain. Reset by whoever has the question asked again."""
 
-    async def subscribed_elsewhere(self, topics: Collection[Topic]) -> set[Topic]:
-        by_node: dict[Node, dict[bytes, Topic]] = {}
+    async def among(self, topics: Collection[Topic]) -> set[Topic]:
+        """As Bus.subscribed_elsewhere."""
+        by_node: dict[RedisNode, dict[bytes, Topic]] = {}
         unknown: set[Topic] = set()
         for topic in topics:
-            channel = self._names.topic(topic)
+            channel = self._keys.topic(topic)
             try:
-                by_node.setdefault(self._nodes.of(channel), {})[channel] = topic
+                by_node.setdefault(self._topology.of(channel), {})[channel] = topic
             except Unavailable:
                 unknown.add(topic)
         found: set[Topic] = set()
@@ -59,67 +69,67 @@ class Presence:
             self._remember(present, True)
             self._remember(absent, False)
         if unknown:
-            self.guessed = True
-            found |= {topic for topic in unknown if self._seen.get(topic, True)}
+            self.has_guessed = True
+            found |= {topic for topic in unknown if self._last_seen.get(topic, True)}
         return found
 
-    async def is_settled(self) -> bool:
-        """Everybody who should be is on every server."""
-        if self._loop.time() < self.doubt_until or not self._nodes.is_steady(None):
+    async def is_certain(self) -> bool:
+        """Every living worker is on every server, so that zero means nobody."""
+        if self._loop.time() < self.doubt_until or not self._topology.is_steady(None) or not is_whole(self._topology):
             return False
-        if not all(node.up for node in self._nodes.all()):
-            return False
-        workers = self._membership.channels()
+        workers = self._membership.worker_channels()
         try:
-            counts = await asyncio.gather(*(node.call("PUBSUB", "NUMSUB", *workers) for node in self._nodes.all()))
+            counts = await asyncio.gather(*(node.call("PUBSUB", "NUMSUB", *workers) for node in self._topology.all()))
         except Unavailable:
             return False
         return all(_all_there(one, workers) for one in counts)
 
-    async def _ask(self, node: Node, asked: dict[bytes, Topic]) -> tuple[set[Topic], set[Topic]]:
-        """Those subscribed by others, and those known not to be."""
-        if not node.up:
+    async def _ask(self, node: RedisNode, asked: dict[bytes, Topic]) -> tuple[set[Topic], set[Topic]]:
+        """Those that others are subscribed to, and those that certainly nobody is. What is in neither is not known."""
+        if not node.is_up:
             return set(), set()
-        own = {topic for topic in asked.values() if topic in self._own}
-        workers = self._membership.channels()
+        own = {topic for topic in asked.values() if topic in self._own.by_topic}
         try:
-            if not self._sharded:
-                told = await node.call("PUBSUB", "NUMSUB", *asked, *workers)
-                there = _all_there(told, workers)
-            else:
-                # Asked before and after: nobody comes back between two commands that are sent together.
-                before, told, after = await asyncio.gather(
-                    node.call("PUBSUB", "NUMSUB", *workers),
-                    node.call("PUBSUB", "SHARDNUMSUB", *asked),
-                    node.call("PUBSUB", "NUMSUB", *workers),
-                )
-                there = _all_there(before, workers) and _all_there(after, workers)
+            counts, all_there = await self._count(node, asked)
         except Unavailable:
             return set(), set()
-        counts = _counts(told)
-        absent = {channel for channel, topic in asked.items() if counts.get(channel, 0) <= (topic in own)}
-        present = {topic for channel, topic in asked.items() if channel not in absent}
-        if not there or self._loop.time() < self.doubt_until:
+        zero = {channel for channel, topic in asked.items() if counts.get(channel, 0) <= (topic in own)}
+        present = {topic for channel, topic in asked.items() if channel not in zero}
+        if not all_there or self._loop.time() < self.doubt_until:
             return present, set()
         if self._sharded:
-            absent = await self._still_here(node, absent)
-        return present, {asked[channel] for channel in absent}
+            zero = await self._still_here(node, zero)
+        return present, {asked[channel] for channel in zero}
 
-    async def _still_here(self, node: Node, channels: set[bytes]) -> set[bytes]:
+    async def _count(self, node: RedisNode, channels: Collection[bytes]) -> tuple[dict[bytes, int], bool]:
+        """Subscribers of each channel, and whether all workers were there. Raises Unavailable."""
+        workers = self._membership.worker_channels()
+        if not self._sharded:
+            told = await node.call("PUBSUB", "NUMSUB", *channels, *workers)
+            return _counts(told), _all_there(told, workers)
+        # Workers are counted before and after: none comes back between commands that are sent together.
+        before, told, after = await asyncio.gather(
+            node.call("PUBSUB", "NUMSUB", *workers),
+            node.call("PUBSUB", "SHARDNUMSUB", *channels),
+            node.call("PUBSUB", "NUMSUB", *workers),
+        )
+        return _counts(told), _all_there(before, workers) and _all_there(after, workers)
+
+    async def _still_here(self, node: RedisNode, channels: set[bytes]) -> set[bytes]:
         """Those whose slot is this node's, and has been for as long as a worker may need to follow it. A node counts
-        subscribers without a word that the slot is not its own, but refuses a question about a key in it."""
-        steady = [channel for channel in channels if self._nodes.is_steady(channel)]
+        subscribers without saying that the slot is not its own, but refuses a question about a key in it."""
+        steady = [channel for channel in channels if self._topology.is_steady(channel)]
         asked = (node.call("EXISTS", channel) for channel in steady)
         answers = await asyncio.gather(*asked, return_exceptions=True)
         return {channel for channel, answer in zip(steady, answers, strict=True) if not isinstance(answer, Unavailable)}
 
-    def _remember(self, topics: set[Topic], there: bool) -> None:
+    def _remember(self, topics: set[Topic], subscribed: bool) -> None:
         for topic in topics:
-            self._seen.pop(topic, None)
-            self._seen[topic] = there
-        if len(self._seen) > REMEMBERED:
-            for topic in list(islice(self._seen, len(self._seen) - REMEMBERED)):
-                del self._seen[topic]
+            self._last_seen.pop(topic, None)
+            self._last_seen[topic] = subscribed
+        if len(self._last_seen) > REMEMBERED:
+            for topic in list(islice(self._last_seen, len(self._last_seen) - REMEMBERED)):
+                del self._last_seen[topic]
 
 
 def _counts(reply: Reply) -> dict[bytes, int]:

@@ -1,46 +1,46 @@
-"""Which server has which channel and key: of one server, all of them.
+"""Which server has which channel and key. This is the contract between the bus and its servers, and the simple case.
 
-Owns: the contract between the bus and its servers, and its simple case. A cluster is bus.redis.cluster.
-Fails: Unavailable where nobody has it now.
+Owns: Topology, and its implementation for one server (also behind sentinels).
+Elsewhere: a Redis Cluster (bus.redis.cluster).
+Fails: Unavailable if no server has it now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
-from chatd.bus.redis.connect import Limits
-from chatd.bus.redis.node import Node, Owner
-from chatd.bus.redis.settings import Place
+from chatd.bus.redis.node import NodeContext, Placement, RedisNode
+from chatd.bus.redis.settings import ServerAddress
+from chatd.errors import Unavailable
 
 
-class Nodes(Protocol):
+class Topology(Placement, Protocol):
     async def open(self) -> None:
-        """Raises Unavailable."""
+        """Connect. Raises Unavailable if no server can be used."""
         ...
 
     async def close(self) -> None: ...
 
-    def of(self, name: bytes) -> Node:
-        """Raises Unavailable."""
+    def of(self, name: bytes) -> RedisNode:
+        """The node that has this channel or key. Raises Unavailable if none has it now."""
+        ...
+
+    def all(self) -> Collection[RedisNode]:
+        """Every node that carries something, connected or not."""
         ...
 
     def is_steady(self, name: bytes | None) -> bool:
-        """It, or (None) everything, has been where it is for so long that everybody knows."""
-        ...
-
-    def all(self) -> Collection[Node]:
-        """Every one that carries some of it, connected or not."""
-        ...
-
-    def look(self, channels: Collection[bytes] = ()) -> None:
-        """What was known is not true any more: find out, soon. channels: subscriptions that are not in force."""
+        """The channel or key (None: everything) has been on its node for so long that every worker knows."""
         ...
 
 
-class OneNode:
-    def __init__(self, place: Place, owner: Owner, limits: Limits) -> None:
-        self._node = Node(place, owner, limits)
+class SingleTopology:
+    """One server has everything."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._channels = context.channels
+        self._node = RedisNode(context, self)
 
     async def open(self) -> None:
         await self._node.open()
@@ -48,14 +48,37 @@ class OneNode:
     async def close(self) -> None:
         await self._node.close()
 
-    def of(self, name: bytes) -> Node:
+    def of(self, name: bytes) -> RedisNode:
         return self._node
+
+    def all(self) -> Collection[RedisNode]:
+        return (self._node,)
 
     def is_steady(self, name: bytes | None) -> bool:
         return True
 
-    def all(self) -> Collection[Node]:
-        return (self._node,)
+    def channels_of(self, node: RedisNode) -> list[bytes]:
+        return list(self._channels)
 
-    def look(self, channels: Collection[bytes] = ()) -> None:
-        """There is only one."""
+    def refresh(self, resubscribe: Collection[bytes] = ()) -> None:
+        """There is only one place."""
+
+    def node_at(self, address: ServerAddress) -> RedisNode | None:
+        return None
+
+
+def is_whole(topology: Topology) -> bool:
+    """Every node is up."""
+    return all(node.is_up for node in topology.all())
+
+
+def by_node(topology: Topology, channels: Iterable[bytes]) -> dict[RedisNode, list[bytes]]:
+    """Without the channels that no node has now: those are subscribed to when one has them."""
+    found: dict[RedisNode, list[bytes]] = {}
+    for channel in channels:
+        try:
+            node = topology.of(channel)
+        except Unavailable:
+            continue
+        found.setdefault(node, []).append(channel)
+    return found

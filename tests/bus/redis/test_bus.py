@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chatd.bus.redis.bus import RedisBus
-from chatd.bus.redis.settings import read
+from chatd.bus.redis.settings import read_settings
 from chatd.errors import BootError, Exit, Unavailable
 from tests.bus.contract import BusContract, Stage, play
 from tests.bus.redis_place import RedisPlace, wait_until_old
@@ -110,23 +110,23 @@ class TestUrls:
     )
     def test_one_that_means_nothing_is_refused_without_its_password(self, url: str, what: str) -> None:
         with pytest.raises(BootError) as caught:
-            read(url)
+            read_settings(url)
         assert what in str(caught.value)
         assert "secret" not in str(caught.value)
         assert caught.value.exit_code is Exit.CONFIG
 
     def test_what_they_say(self) -> None:
-        assert read("redis://h").addresses == (("h", 6379),)
-        assert read("redis://u:p%40@h:1/3").login == ("AUTH", "u", "p@")
-        assert read("redis://u:p%40@h:1/3").db == 3
-        assert read("unix:/run/redis.sock?db=2&password=x").addresses == (("/run/redis.sock", 0),)
-        assert read("unix:///run/redis.sock?db=2&password=x").login == ("AUTH", "default", "x")
-        place = read("redis+sentinel://:p@a:1,b/chat/4?sentinel_password=q")
+        assert read_settings("redis://h").addresses == (("h", 6379),)
+        assert read_settings("redis://u:p%40@h:1/3").login == ("AUTH", "u", "p@")
+        assert read_settings("redis://u:p%40@h:1/3").db == 3
+        assert read_settings("unix:/run/redis.sock?db=2&password=x").addresses == (("/run/redis.sock", 0),)
+        assert read_settings("unix:///run/redis.sock?db=2&password=x").login == ("AUTH", "default", "x")
+        place = read_settings("redis+sentinel://:p@a:1,b/chat/4?sentinel_password=q")
         assert (place.kind, place.addresses, place.service, place.db) == (
             "sentinel", (("a", 1), ("b", 26379)), "chat", 4
         )  # fmt: skip
         assert place.sentinel_login == ("AUTH", "default", "q")
-        assert read("redis+cluster://a:1,b:2").addresses == (("a", 1), ("b", 2))
-        tls = read("rediss://h?ssl_cert_reqs=none").tls
+        assert read_settings("redis+cluster://a:1,b:2").addresses == (("a", 1), ("b", 2))
+        tls = read_settings("rediss://h?ssl_cert_reqs=none").tls
         assert tls is not None
         assert not tls.check_hostname

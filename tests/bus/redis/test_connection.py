@@ -9,7 +9,7 @@ from typing import Any
 import hiredis
 import pytest
 
-from chatd.bus.redis.connection import Connection, pack
+from chatd.bus.redis.connection import ConnectionCallbacks, RedisConnection, pack
 from chatd.errors import Unavailable
 
 
@@ -43,19 +43,21 @@ class Heard:
         self.messages: list[tuple[bytes, bytes]] = []
         self.refused: list[str] = []
         self.ended: list[bytes] = []
-        self.drained = 0
-        self.connection = Connection(
+        self.gaps = 0
+        self.connection = RedisConnection(
             limit,
-            lambda channel, data: self.messages.append((channel, data)),
-            lambda error: self.refused.append(str(error)),
-            self.ended.append,
-            self.on_drained,
+            ConnectionCallbacks(
+                on_message=lambda channel, data: self.messages.append((channel, data)),
+                on_publish_refused=lambda error: self.refused.append(str(error)),
+                on_subscription_ended=self.ended.append,
+                on_gap=self.on_gap,
+            ),
         )
         self.wire = Wire()
         self.connection.connection_made(self.wire)
 
-    def on_drained(self) -> None:
-        self.drained += 1
+    def on_gap(self) -> None:
+        self.gaps += 1
 
 
 def play(scenario: Callable[[], Awaitable[None]]) -> None:
@@ -166,7 +168,7 @@ def test_its_end_fails_every_question_and_says_whether_publishes_were_lost() -> 
             for future in (asked, subscribed, heard.connection.ask("GET", "k")):
                 with pytest.raises(Unavailable, match="closed the connection"):
                     await future
-            assert heard.connection.unanswered is with_publish
+            assert heard.connection.publishes_unanswered is with_publish
             assert heard.connection.gap is False
             heard.connection.publish(pack(("PUBLISH", "c", "2")))
             assert heard.connection.gap is True
@@ -186,11 +188,11 @@ def test_publishes_that_do_not_fit_are_one_hole_and_it_is_told_when_there_is_roo
         connection.publish(b"z" * 200)  # this one does not fit
         connection.publish(b"w")  # this one would, but after the hole
         await asyncio.sleep(0)
-        assert (wire.written, heard.drained) == (b"x" * 400, 0)
+        assert (wire.written, heard.gaps) == (b"x" * 400, 0)
         wire.waiting = 0
         connection.resume_writing()
         assert wire.written == b"x" * 400 + b"y" * 500
-        assert heard.drained == 1
+        assert heard.gaps == 1
         connection.publish(b"v")
         await asyncio.sleep(0)
         assert wire.written.endswith(b"v")

@@ -8,14 +8,14 @@ import pytest
 import uvloop
 
 from chatd.bus.redis import gaps as redis_gaps
-from chatd.bus.redis.gaps import Gaps
+from chatd.bus.redis.gaps import GapReporter
 from tests.harness.deadline import run, until
 
 
 class Told:
     def __init__(self) -> None:
         self.times: list[float] = []
-        self.gaps = Gaps(self._told, lambda: True, lambda: True)
+        self.gaps = GapReporter(self._told, lambda: True, lambda: True)
         self.gaps.open()
 
     def _told(self) -> None:
@@ -30,11 +30,11 @@ def test_causes_of_one_moment_are_one_gap() -> None:
         assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
         told = Told()
         for _ in range(3):
-            told.gaps.tell()
-            told.gaps.tell(lasting=True)
+            told.gaps.report()
+            told.gaps.report(lasting=True)
         await told.until(1)
-        told.gaps.tell()
-        told.gaps.tell()
+        told.gaps.report()
+        told.gaps.report()
         await told.until(2)
         assert told.times[1] - told.times[0] >= redis_gaps.APART_S - 0.01
         await asyncio.sleep(0)
@@ -51,10 +51,10 @@ def test_a_new_cause_does_not_wait_for_one_that_goes_on(monkeypatch: pytest.Monk
     async def story() -> None:
         told = Told()
         for count in range(1, 5):
-            told.gaps.tell(lasting=True)
+            told.gaps.report(lasting=True)
             await told.until(count)
-        told.gaps.tell(lasting=True)  # would be told in a second or so
-        told.gaps.tell()
+        told.gaps.report(lasting=True)  # would be told in a second or so
+        told.gaps.report()
         await told.until(5)
         told.gaps.close()
         assert told.times[4] - told.times[3] < 0.4 < 0.05 * 2**4 * 0.8

@@ -11,7 +11,7 @@ import pytest
 from redis.crc import key_slot
 
 from chatd.bus.redis.bus import RedisBus
-from chatd.bus.redis.keys import Names
+from chatd.bus.redis.keys import RedisKeys
 from tests.bus.contract import Stage, play
 from tests.bus.member import Member, eventually
 from tests.bus.redis.test_faults import all_works, never_absent
@@ -62,7 +62,7 @@ def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
 
 
 def slot_of(place: RedisPlace, topic: int) -> int:
-    return int(key_slot(Names(place.prefix).topic(topic)))
+    return int(key_slot(RedisKeys(place.prefix).topic(topic)))
 
 
 async def until_all_arrive(a: Member, b: Member, limit_s: float) -> None:
