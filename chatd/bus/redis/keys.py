@@ -18,7 +18,7 @@ from chatd.bus.contract import Topic
 
 class RedisKeys:
     def __init__(self, prefix: str) -> None:
-        """prefix: the option bus.prefix."""
+        """prefix: the option prefix of the bus."""
         self._prefix = prefix.encode()
         self._topic_prefixes = tuple(b"%b:%b" % (self._prefix, kind) for kind in (b"u", b"g", b"p", b"a"))
         """By the two low bits of a topic (bus.contract)."""

@@ -18,7 +18,7 @@ from chatd.bus.redis.topology import Topology
 
 class Lease:
     def __init__(self, topology: Topology, keys: RedisKeys, seconds: float, token: bytes) -> None:
-        """seconds: the option bus.lease_s. token: 8 random bytes, this worker's for good."""
+        """seconds: the option lease_s of the bus. token: 8 random bytes, this worker's for good."""
         self._topology = topology
         self._keys = keys
         self.seconds = seconds

@@ -1,4 +1,4 @@
-"""What the option bus.url says about Redis, and the limits of using it.
+"""What the URL of the bus says about Redis, and the limits of using it.
 
 Owns: RedisSettings (where Redis is, how to log in, its TLS context) and RedisLimits.
 Elsewhere: the syntax of the URL (chatd.config.urls), connecting (bus.redis.connect), sentinels (bus.redis.sentinel),
@@ -74,7 +74,7 @@ def _login(username: str, password: str) -> tuple[str, ...]:
 
 
 def read_settings(url: str) -> RedisSettings:
-    """Parse bus.url and open the TLS files it names.
+    """Parse the URL and open the TLS files it names.
 
     Raises:
         BootError: the URL is wrong, or a file cannot be used.
