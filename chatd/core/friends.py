@@ -68,11 +68,11 @@ class Friends:
         return Change(write, after)
 
     def answering(self, user: User, find: Find, accept: bool) -> Change[User]:
-        now_ms = time.time_ns() // 1_000_000
+        limit, now_ms = self._config().limits.friends_per_user, time.time_ns() // 1_000_000
 
         def write(tables: Tables) -> User:
             other = find(tables)
-            tables.friends.answer(user.id, other.id, accept, now_ms)
+            tables.friends.answer(user.id, other.id, accept, limit, now_ms)
             return other
 
         return Change(

@@ -150,11 +150,13 @@ class FriendTables(Protocol):
     def request(self, sender: User, to: UserId, limit: int, now_ms: int) -> bool:
         """True: they are friends now, because `to` had asked first. False: the request is pending.
 
-        Raises: Refused UNKNOWN_RECIPIENT, NOT_ALLOWED (oneself, already friends), LIMIT_REACHED."""
+        limit: friends and open requests of one user. Raises: Refused UNKNOWN_RECIPIENT, NOT_ALLOWED (oneself, already
+        friends), LIMIT_REACHED (the sender's or, when that makes them friends, either user's)."""
         ...
 
-    def answer(self, user_id: UserId, requester: UserId, accept: bool, now_ms: int) -> None:
-        """Raises: Refused NOT_ALLOWED when there is no such request."""
+    def answer(self, user_id: UserId, requester: UserId, accept: bool, limit: int, now_ms: int) -> None:
+        """limit: as in request(). Raises: Refused NOT_ALLOWED when there is no such request, LIMIT_REACHED when accepting
+        would exceed the limit of either user."""
 
     def remove(self, user_id: UserId, friend_id: UserId) -> None:
         """Also withdraws a pending request. Raises: Refused NOT_ALLOWED when there is neither."""

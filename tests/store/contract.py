@@ -296,7 +296,7 @@ class StoreContract(PeopleContract, HistoryContract, RepetitionContract, Members
         alice, bob, carol = make(one, "alice", "bob", "carol")
         group = team(one, alice, bob, carol)
         done(one, lambda inside: inside.friends.request(alice, bob.id, ANY, 1))
-        done(one, lambda inside: inside.friends.answer(bob.id, alice.id, True, 1))
+        done(one, lambda inside: inside.friends.answer(bob.id, alice.id, True, ANY, 1))
         done(one, lambda inside: inside.friends.request(alice, carol.id, ANY, 1))
         sent(one, alice, to(bob, "before"))
         sent(one, alice, to_group(group, "to all"))
@@ -337,19 +337,21 @@ class StoreContract(PeopleContract, HistoryContract, RepetitionContract, Members
         (request,) = tables.friends.requests_to(bob.id)
         assert (request.sender, request.to) == (alice, bob.id)
         assert tables.friends.requests_to(alice.id) == []
-        done(tables, lambda inside: inside.friends.answer(bob.id, alice.id, True, 2))
+        done(tables, lambda inside: inside.friends.answer(bob.id, alice.id, True, ANY, 2))
         assert (tables.friends.of(alice.id), tables.friends.of(bob.id)) == ([bob], [alice])
         assert tables.friends.requests_to(bob.id) == []
         refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.request(alice, bob.id, ANY, 3))
-        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.answer(bob.id, alice.id, True, 3))
+        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.answer(bob.id, alice.id, True, ANY, 3))
 
     def test_a_refused_request_is_gone_and_may_be_made_again(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
         for _ in range(2):
             done(tables, lambda inside: inside.friends.request(alice, bob.id, ANY, 1))
-            done(tables, lambda inside: inside.friends.answer(bob.id, alice.id, False, 2))
+            done(tables, lambda inside: inside.friends.answer(bob.id, alice.id, False, ANY, 2))
             assert (tables.friends.of(alice.id), tables.friends.requests_to(bob.id)) == ([], [])
-            refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.answer(bob.id, alice.id, False, 3))
+            refused(
+                ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.answer(bob.id, alice.id, False, ANY, 3)
+            )
 
     def test_asking_twice_is_one_request(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
@@ -371,7 +373,9 @@ class StoreContract(PeopleContract, HistoryContract, RepetitionContract, Members
             refused(
                 ErrorCode.NOT_ALLOWED,
                 tables,
-                lambda inside, user=user, requester=requester: inside.friends.answer(user.id, requester.id, True, 1),
+                lambda inside, user=user, requester=requester: inside.friends.answer(
+                    user.id, requester.id, True, ANY, 1
+                ),
             )
 
     def test_nobody_asks_themselves_or_nobody(self, tables: Tables) -> None:
@@ -382,9 +386,37 @@ class StoreContract(PeopleContract, HistoryContract, RepetitionContract, Members
     def test_friends_and_requests_are_limited(self, tables: Tables) -> None:
         alice, bob, carol, dave = make(tables, "alice", "bob", "carol", "dave")
         done(tables, lambda inside: inside.friends.request(alice, bob.id, 2, 1))
-        done(tables, lambda inside: inside.friends.answer(bob.id, alice.id, True, 1))
+        done(tables, lambda inside: inside.friends.answer(bob.id, alice.id, True, ANY, 1))
         done(tables, lambda inside: inside.friends.request(alice, carol.id, 2, 1))
         refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.friends.request(alice, dave.id, 2, 1))
+
+    def test_accepting_a_request_respects_the_limit_of_who_accepts(self, tables: Tables) -> None:
+        alice, *askers = make(tables, "alice", "bob", "carol", "dave")
+        for asker in askers:
+            done(tables, lambda inside, asker=asker: inside.friends.request(asker, alice.id, 2, 1))
+        for asker in askers[:2]:
+            done(tables, lambda inside, asker=asker: inside.friends.answer(alice.id, asker.id, True, 2, 2))
+        dave = askers[2]
+        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.friends.answer(alice.id, dave.id, True, 2, 2))
+        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.friends.request(alice, dave.id, 2, 2))
+        assert tables.friends.of(alice.id) == askers[:2]
+        assert [one.sender for one in tables.friends.requests_to(alice.id)] == [dave]
+        done(tables, lambda inside: inside.friends.remove(alice.id, askers[0].id))
+        assert done(tables, lambda inside: inside.friends.request(alice, dave.id, 2, 3)) is True
+        assert tables.friends.of(alice.id) == askers[1:]
+
+    def test_accepting_a_request_respects_the_limit_of_who_asked(self, tables: Tables) -> None:
+        """It was lowered since."""
+        alice, bob, carol, dave = make(tables, "alice", "bob", "carol", "dave")
+        for other in (bob, carol, dave):
+            done(tables, lambda inside, other=other: inside.friends.request(alice, other.id, 3, 1))
+        for other in (bob, carol):
+            done(tables, lambda inside, other=other: inside.friends.answer(other.id, alice.id, True, 3, 2))
+        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.friends.answer(dave.id, alice.id, True, 2, 3))
+        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.friends.request(dave, alice.id, 2, 3))
+        done(tables, lambda inside: inside.friends.answer(dave.id, alice.id, False, 2, 3))
+        assert tables.friends.of(alice.id) == [bob, carol]
+        assert tables.friends.of(dave.id) == []
 
     def test_requests_wait_oldest_first(self, tables: Tables) -> None:
         alice, bob, carol, dave = make(tables, "alice", "bob", "carol", "dave")

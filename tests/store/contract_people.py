@@ -214,7 +214,7 @@ class PeopleContract:
         refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.remove(bob.id, alice.id))
         done(tables, lambda inside: inside.friends.remove(alice.id, bob.id))
         assert tables.friends.requests_to(bob.id) == []
-        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.answer(bob.id, alice.id, True, 2))
+        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.answer(bob.id, alice.id, True, ANY, 2))
 
     def test_requests_are_listed_up_to_a_limit(self, tables: Tables) -> None:
         bob, *others = make(tables, "bob", *(f"user {number}" for number in range(5)))
@@ -238,7 +238,7 @@ class PeopleContract:
 
     def _befriend(self, tables: Tables, one: User, other: User) -> None:
         done(tables, lambda inside: inside.friends.request(one, other.id, ANY, 1))
-        done(tables, lambda inside: inside.friends.answer(other.id, one.id, True, 1))
+        done(tables, lambda inside: inside.friends.answer(other.id, one.id, True, ANY, 1))
 
     # ------------------------------------------------------------ requests are answered once
 

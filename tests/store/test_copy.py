@@ -99,7 +99,7 @@ def populate(place: Place, messages: int = 40) -> None:
         done(tables, lambda inside: inside.accounts.set_profile(bob.id, {"nick": 'B "o" \\ b\n', "x": "\0😀"}))
         done(tables, lambda inside: inside.update_last_seen([(carol.id, 1_700_000_000_123)]))
         done(tables, lambda inside: inside.friends.request(alice, bob.id, ANY, 5))
-        done(tables, lambda inside: inside.friends.answer(bob.id, alice.id, True, 6))
+        done(tables, lambda inside: inside.friends.answer(bob.id, alice.id, True, ANY, 6))
         done(tables, lambda inside: inside.friends.request(carol, alice.id, ANY, 7))
         for number in range(messages):
             text = "".join(("é😀\0\n'\"\\", str(number)))

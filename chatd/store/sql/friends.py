@@ -1,7 +1,8 @@
 """Friendships and friend requests, in the SQL of both twins.
 
 Owns: the table `friend`. A row says that user_id asked friend_id (accepted 0), or has them as a friend (accepted 1);
-a friendship is two rows, one in each direction.
+a friendship is two rows, one in each direction. A user's limit counts the rows with their id as user_id: friends, and
+requests that they sent and that are not answered yet.
 Elsewhere: who may see whom live (core.presence).
 Fails: Refused, before anything is written; what the database raises passes through.
 """
@@ -12,6 +13,8 @@ from chatd.errors import ErrorCode, Refused
 from chatd.model import FriendRequest, User, UserId
 from chatd.store.sql.database import Backend, Database
 from chatd.store.sql.directory import UserDirectory
+
+_YOU_HAVE, _THEY_HAVE = "you have", "this user has"
 
 
 class SqlFriends:
@@ -28,46 +31,56 @@ class SqlFriends:
         self._backend.lock_users(sender.id, to)
         if self._directory.find("", to) is None:
             raise Refused(ErrorCode.UNKNOWN_RECIPIENT)
-        known = self._db.execute(
-            "SELECT accepted FROM friend WHERE user_id = ? AND friend_id = ?", (sender.id, to)
-        ).fetchone()
-        if known is not None and known[0]:
+        known = self._accepted(sender.id, to)
+        if known:
             raise Refused(ErrorCode.NOT_ALLOWED, "you are friends already")
-        count = self._db.execute("SELECT count(*) FROM friend WHERE user_id = ?", (sender.id,)).fetchone()[0]
-        if known is None and count >= limit:
-            raise Refused(ErrorCode.LIMIT_REACHED)
-        asked = self._db.execute("SELECT 1 FROM friend WHERE user_id = ? AND friend_id = ?", (to, sender.id)).fetchone()
-        if asked:
-            self._befriend(sender.id, to, now_ms)
+        if self._accepted(to, sender.id) is not None:
+            self._befriend(sender.id, to, limit, now_ms)
             return True
         if known is None:
+            self._check_room(sender.id, to, limit, _YOU_HAVE)
             self._db.execute("INSERT INTO friend VALUES (?, ?, 0, ?)", (sender.id, to, now_ms))
         return False
 
-    def answer(self, user_id: UserId, requester: UserId, accept: bool, now_ms: int) -> None:
+    def _accepted(self, user_id: UserId, friend_id: UserId) -> bool | None:
+        """None: there is no row in this direction."""
+        row = self._db.execute(
+            "SELECT accepted FROM friend WHERE user_id = ? AND friend_id = ?", (user_id, friend_id)
+        ).fetchone()
+        return None if row is None else bool(row[0])
+
+    def answer(self, user_id: UserId, requester: UserId, accept: bool, limit: int, now_ms: int) -> None:
         self._backend.lock_users(user_id, requester)
         pending = (requester, user_id)
         where = "WHERE user_id = ? AND friend_id = ? AND accepted = 0"
         if self._db.execute(f"SELECT 1 FROM friend {where}", pending).fetchone() is None:
             raise Refused(ErrorCode.NOT_ALLOWED, "there is no such friend request")
         if accept:
-            self._befriend(user_id, requester, now_ms)
+            self._befriend(user_id, requester, limit, now_ms)
         else:
             self._db.execute(f"DELETE FROM friend {where}", pending)
 
-    def _befriend(self, one: UserId, other: UserId, now_ms: int) -> None:
+    def _befriend(self, accepting: UserId, requester: UserId, limit: int, now_ms: int) -> None:
+        self._check_room(accepting, requester, limit, _YOU_HAVE)
+        self._check_room(requester, accepting, limit, _THEY_HAVE)
         self._db.execute(
-            "REPLACE INTO friend VALUES (?, ?, 1, ?), (?, ?, 1, ?)", (one, other, now_ms, other, one, now_ms)
+            "REPLACE INTO friend VALUES (?, ?, 1, ?), (?, ?, 1, ?)",
+            (accepting, requester, now_ms, requester, accepting, now_ms),
         )
+
+    def _check_room(self, user_id: UserId, friend_id: UserId, limit: int, whose: str) -> None:
+        """Whether the user may have one more row, unless there is one for `friend_id` already."""
+        query = "SELECT count(*) FROM friend WHERE user_id = ? AND friend_id <> ?"
+        if self._db.execute(query, (user_id, friend_id)).fetchone()[0] >= limit:
+            raise Refused(ErrorCode.LIMIT_REACHED, f"{whose} {limit} friends and open requests already")
 
     def remove(self, user_id: UserId, friend_id: UserId) -> None:
         self._backend.lock_users(user_id, friend_id)
-        pair = (user_id, friend_id)
-        found = self._db.execute("SELECT accepted FROM friend WHERE user_id = ? AND friend_id = ?", pair).fetchone()
-        if found is None:
+        accepted = self._accepted(user_id, friend_id)
+        if accepted is None:
             raise Refused(ErrorCode.NOT_ALLOWED, "you are not friends")
-        self._db.execute("DELETE FROM friend WHERE user_id = ? AND friend_id = ?", pair)
-        if found[0]:
+        self._db.execute("DELETE FROM friend WHERE user_id = ? AND friend_id = ?", (user_id, friend_id))
+        if accepted:
             self._db.execute("DELETE FROM friend WHERE user_id = ? AND friend_id = ?", (friend_id, user_id))
 
     def of(self, user_id: UserId) -> list[User]:

@@ -111,6 +111,22 @@ def test_friends_are_limited(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+def test_accepting_friends_is_limited(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        stage.limit(friends_per_user=2)
+        worker = await stage.worker()
+        asked, *askers = [await worker.desk(f"user {number}") for number in range(4)]
+        for asker in askers:
+            await asker.do(AddFriend(user(asked).id))
+        for asker in askers:
+            await asked.do(AnswerFriend(user(asker).id, True))
+        assert asked.failures == [ErrorCode.LIMIT_REACHED]
+        await stage.settled()
+        assert [len(asker.told(FriendAnswered)) for asker in askers] == [1, 1, 0]
+
+    play(tmp_path, story)
+
+
 def test_a_group_is_listed_at_login_with_its_members(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         alice, bob = await desks(stage)
