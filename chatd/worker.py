@@ -29,7 +29,7 @@ from chatd.bus.local.bus import LocalBus
 from chatd.config.diff import live
 from chatd.config.load import BUSES, HOOK_GROUP
 from chatd.config.schema import Config, ListenerOptions, PluginOptions
-from chatd.core.dispatcher import Core
+from chatd.core.core import Core, CoreParts
 from chatd.core.plugins.plugin import Plugin
 from chatd.errors import BootError, Disconnect, Exit, Unavailable
 from chatd.net.acceptor import Acceptor, Listener
@@ -118,9 +118,18 @@ class Worker:
         self._row = context.rows[context.slot]
         self._log = log.get()
         self._bus = open_bus(context.config, context.slot)
-        plugins = load_plugins(context.config, loop)
         readers = open_readers(configured(self._config), self._config.timeouts.store_s, self._config.store.readers)
-        self._core = Core(tables, self._bus, self.config, self._row, loop, plugins, readers)
+        self._core = Core(
+            CoreParts(
+                tables=tables,
+                readers=readers,
+                bus=self._bus,
+                plugins=load_plugins(context.config, loop),
+                config=self.config,
+                row=self._row,
+                loop=loop,
+            )
+        )
         self._connections = Connections(self._core, self.config, self._row, loop)
         self._acceptor = Acceptor(self._connections, make_codec, context.rows, context.slot)
         self._leave = asyncio.Event()

@@ -14,10 +14,8 @@ import msgspec
 
 from chatd.config import render as config_render
 from chatd.config.schema import SECTIONS, options_of
-from chatd.core.requests.groups import GroupRequests
-from chatd.core.requests.history import HistoryRequests
 from chatd.core.requests.notices import NOTICES
-from chatd.core.requests.people import PeopleRequests
+from chatd.core.requests.operations import described
 from chatd.errors import MEANINGS, Disconnect, Exit
 from chatd.net.websocket.connection import CLOSE_CODES
 
@@ -86,8 +84,7 @@ def ends() -> list[str]:
 
 def operations() -> list[str]:
     lines = ["| op | arguments | result | once | |", "|---|---|---|---|---|"]
-    tables = [object.__new__(kind).table() for kind in (PeopleRequests, GroupRequests, HistoryRequests)]  # nothing runs
-    for name, op in sorted((name, op) for table in tables for name, op in table.items()):
+    for name, op in sorted(described().items()):
         fields = msgspec.inspect.type_info(op.arguments).fields  # type: ignore[attr-defined]
         arguments = ", ".join(
             f"`{one.encode_name}{'' if one.required else '?'}`: {_values(one.type)}" for one in fields

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from chatd.config.schema import Config
-from chatd.core.accounts import Hasher, check_new
+from chatd.core.accounts import check_new
+from chatd.core.passwords import Hasher
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import User, UserId
 from chatd.store.contract import Again, Tables

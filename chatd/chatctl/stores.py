@@ -21,7 +21,7 @@ from chatd.chatctl.progress import Progress
 from chatd.chatctl.render import duration, table
 from chatd.config.schema import Config
 from chatd.config.urls import MysqlAddress
-from chatd.core.accounts import Hasher
+from chatd.core.passwords import Hasher
 from chatd.errors import BootError, Exit, Unavailable
 from chatd.importer.report import Report
 from chatd.master import instance_lock

@@ -1,7 +1,7 @@
 """What workers tell each other over the bus, and its bytes.
 
 Owns: one struct per kind of message, encoded as a MessagePack array with a tag.
-Elsewhere: who acts on which message (core.dispatcher), the bytes around it (bus.redis.envelope).
+Elsewhere: who acts on which message (core.core), the bytes around it (bus.redis.envelope).
 Fails: decode() raises msgspec.DecodeError for a message of a later version that this one does not understand; the
 caller logs it and drops it.
 

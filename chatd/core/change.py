@@ -1,7 +1,8 @@
-"""A change of the store that others must hear of.
+"""A change of the store, and who is told of it.
 
-Owns: Change, so that a command and a request that mean the same share one description of it.
-Fails: what `write` raises; then `after` is not called.
+Owns: Change. A command of the chatserver wire and a request of the mobileimsdk wire that mean the same share one.
+Elsewhere: the changes (core.friends, core.groups, core.requests).
+Fails: with what `write` raises; then nothing was changed and `after` is not called.
 """
 
 from __future__ import annotations
@@ -15,15 +16,25 @@ from chatd.store.group_commit import GroupCommit
 T = TypeVar("T")
 
 
+def _tell_nobody(result: object) -> None:
+    pass
+
+
 class Change(NamedTuple, Generic[T]):
-    """write: in the transaction, Refused before it writes. after: once it is committed: tell whom it concerns."""
+    """write: called in the transaction. It raises Refused before it writes anything, or gives the result.
+    after: called with the result once it is committed, to tell those whom it concerns."""
 
     write: Callable[[Tables], T]
-    after: Callable[[T], Awaitable[None] | None]
+    after: Callable[[T], Awaitable[None] | None] = _tell_nobody
 
     async def apply(self, store: GroupCommit) -> T:
+        """Write, commit, tell. Raises Refused, Unavailable: nothing was changed and nobody was told."""
         result = await store.write(self.write)
+        await self.tell(result)
+        return result
+
+    async def tell(self, result: T) -> None:
+        """The change is committed with this result."""
         told = self.after(result)
         if told is not None:
             await told
-        return result

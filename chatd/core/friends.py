@@ -1,7 +1,8 @@
-"""Friend requests: asking, answering, ending; telling the other side.
+"""Friend requests: asking, answering, ending a friendship; telling the other side.
 
-Owns: AddFriend, AnswerFriend and their like as Changes. The rows and their rules are the store's.
-Fails: Refused, Unavailable; then nothing changed and nobody was told.
+Owns: AddFriend, AnswerFriend and the requests that mean the same, as Changes; who is told of them.
+Elsewhere: the rows and their rules (store), the arguments of requests (core.requests.friends).
+Fails: Refused, Unavailable; then nothing was changed and nobody was told.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 
 from chatd.bus.contract import topic_of_user
 from chatd.core import bus_messages
+from chatd.core.bus_messages import FriendRequestAnswered, FriendRequestSent
 from chatd.core.change import Change
 from chatd.core.presence import Presence
 from chatd.core.requests.notices import Notices
@@ -22,7 +24,7 @@ from chatd.protocol import AddFriend, AnswerFriend, FriendAnswered, FriendReques
 from chatd.store.contract import Tables
 
 Find = Callable[[Tables], User]
-"""Whom a request names, looked up in its own transaction. Raises Refused UNKNOWN_RECIPIENT."""
+"""Looks up the user whom a request names, in the request's own transaction. Raises Refused UNKNOWN_RECIPIENT."""
 
 
 def by_id(user_id: UserId) -> Find:
@@ -44,14 +46,20 @@ class Friends:
         self._notices = notices
         self._presence = presence
 
+    # ---------------------------------------------------------------- commands of the chatserver wire
+
     async def add(self, session: Session, command: AddFriend) -> None:
         await self.asking(session.user, by_id(command.user_id)).apply(self._store)
 
     async def answer(self, session: Session, command: AnswerFriend) -> None:
-        await self.answering(session.user, by_id(command.user_id), command.accept).apply(self._store)
+        change = self.answering(session.user, by_id(command.user_id), accept=command.accept)
+        await change.apply(self._store)
+
+    # ---------------------------------------------------------------- changes
 
     def asking(self, user: User, find: Find) -> Change[tuple[User, bool]]:
-        """Ask; or, where the other side has asked already, accept. Gives the other and whether they are friends."""
+        """Ask to be friends; if the other side has asked already, accept. Gives the other user, and whether they are
+        friends now."""
         limit, now_ms = self._config().limits.friends_per_user, time.time_ns() // 1_000_000
 
         def write(tables: Tables) -> tuple[User, bool]:
@@ -61,13 +69,14 @@ class Friends:
         def after(result: tuple[User, bool]) -> None:
             other, friends_now = result
             if friends_now:
-                self._tell(other.id, bus_messages.FriendRequestAnswered(user, other.id, True))
+                self._tell(other.id, FriendRequestAnswered(user, other.id, True))
             else:
-                self._tell(other.id, bus_messages.FriendRequestSent(FriendRequest(user, other.id)))
+                self._tell(other.id, FriendRequestSent(FriendRequest(user, other.id)))
 
         return Change(write, after)
 
-    def answering(self, user: User, find: Find, accept: bool) -> Change[User]:
+    def answering(self, user: User, find: Find, *, accept: bool) -> Change[User]:
+        """Gives the user who had asked."""
         limit, now_ms = self._config().limits.friends_per_user, time.time_ns() // 1_000_000
 
         def write(tables: Tables) -> User:
@@ -75,12 +84,11 @@ class Friends:
             tables.friends.answer(user.id, other.id, accept, limit, now_ms)
             return other
 
-        return Change(
-            write, lambda other: self._tell(other.id, bus_messages.FriendRequestAnswered(user, other.id, accept))
-        )
+        return Change(write, lambda other: self._tell(other.id, FriendRequestAnswered(user, other.id, accept)))
 
     def removing(self, user: User, find: Find) -> Change[User]:
-        """The other side is not told; it sees it in its list. Neither is told of the other's presence any more."""
+        """End a friendship, or take back a request. The other user is not told, but finds it in the list of friends.
+        From now on neither is told of the other's presence."""
 
         def write(tables: Tables) -> User:
             other = find(tables)
@@ -93,15 +101,18 @@ class Friends:
 
         return Change(write, after)
 
-    def _tell(self, user_id: int, signal: bus_messages.FriendRequestSent | bus_messages.FriendRequestAnswered) -> None:
-        self.heard(signal)
-        self._bus.publish(topic_of_user(user_id), bus_messages.encode(signal))
+    # ---------------------------------------------------------------- telling
 
-    def heard(self, signal: bus_messages.FriendRequestSent | bus_messages.FriendRequestAnswered) -> None:
-        """Tell the sessions of this worker."""
-        if isinstance(signal, bus_messages.FriendRequestSent):
-            for session in self._hub.of_user(signal.request.to):
-                self._notices.friend_requested(session, FriendRequested(signal.request))
+    def _tell(self, user_id: UserId, said: FriendRequestSent | FriendRequestAnswered) -> None:
+        """Tell the user's sessions on every worker."""
+        self.notify(said)
+        self._bus.publish(topic_of_user(user_id), bus_messages.encode(said))
+
+    def notify(self, said: FriendRequestSent | FriendRequestAnswered) -> None:
+        """Tell the user's sessions on this worker."""
+        if isinstance(said, FriendRequestSent):
+            for session in self._hub.of_user(said.request.to):
+                self._notices.friend_requested(session, FriendRequested(said.request))
         else:
-            for session in self._hub.of_user(signal.to):
-                self._notices.friend_answered(session, FriendAnswered(signal.by, signal.to, signal.accepted))
+            for session in self._hub.of_user(said.to):
+                self._notices.friend_answered(session, FriendAnswered(said.by, said.to, said.accepted))

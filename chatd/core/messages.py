@@ -1,22 +1,23 @@
 """A user writes to a user or a group.
 
-Owns: SendMessage from "allowed?" to the sender's acknowledgement, which follows the commit (P1).
-Elsewhere: numbering and membership, inside the transaction (store.append); recipients (core.delivery).
-Fails: Refused BUSY when the store's queue is full; otherwise the answer comes through results().
+Owns: SendMessage, from the check whether the store's queue has room to the sender's acknowledgement, which follows the
+commit (P1).
+Elsewhere: numbering and membership, inside the transaction (store.contract.Tables.append); the recipients
+(core.delivery).
+Fails: Refused BUSY when the store's queue is full; otherwise the sender is answered by results().
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from chatd.config.schema import Config
 from chatd.core.delivery import Delivery
+from chatd.core.services import Services
 from chatd.core.sessions.session import Session, SessionState
 from chatd.errors import MEANINGS, ErrorCode, Refused
 from chatd.model import Message
 from chatd.protocol import Accepted, Failed, SendMessage
 from chatd.store.contract import Draft, Stored
-from chatd.store.group_commit import GroupCommit
 
 _LIVE = SessionState.LIVE
 """Read per message: an attribute of an enum costs several times a global."""
@@ -24,16 +25,19 @@ _LIVE = SessionState.LIVE
 
 class Messages:
     def __init__(
-        self, delivery: Delivery, config: Callable[[], Config], also_tell: Callable[[Message], None] | None = None
+        self, services: Services, delivery: Delivery, also_tell: Callable[[Message], None] | None = None
     ) -> None:
         """also_tell: called with each message that is stored for the first time."""
+        self._store = services.store
+        self._config = services.config
         self._delivery = delivery
         self._also_tell = also_tell
-        self._config = config
         self.stored = 0
-        """Messages stored for clients, total."""
+        """Messages stored for clients, total. Repetitions are not counted."""
 
-    def send(self, store: GroupCommit, session: Session, command: SendMessage) -> None:
+    def send(self, session: Session, command: SendMessage) -> None:
+        """Queue the message for the next commit. Raises Refused BUSY."""
+        store = self._store
         if store.queued >= self._config().limits.store_queue:
             raise Refused(ErrorCode.BUSY)
         store.append(Draft(session.user, command), session)
@@ -41,8 +45,8 @@ class Messages:
     def results(
         self, drafts: Sequence[Draft], sessions: Sequence[Session], results: Sequence[Stored | ErrorCode]
     ) -> None:
-        """After a commit: acknowledge, then deliver. A repeat is acknowledged again, and its doorbell is
-        rung again: the first one may have died with a worker."""
+        """After a commit: acknowledge, then deliver. A repetition is acknowledged again, and delivered again: the
+        worker that stored it the first time may have died before it told anybody."""
         for draft, session, result in zip(drafts, sessions, results, strict=True):
             live = session.state is _LIVE
             if isinstance(result, ErrorCode):

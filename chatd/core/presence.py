@@ -1,26 +1,28 @@
-"""Who is online, and telling those who watch.
+"""Who is online, and telling the sessions that watch it.
 
-Owns: subscriptions to presence and the notices they cause, at most one per user and second; their end.
+Owns: which session watches whom, and the notices that causes: at most one per watched user and second.
 Elsewhere: the index of sessions (core.sessions.hub), sessions of other workers (Bus.subscribed_elsewhere), "last seen"
-(store), whether a user may be watched at all (core.requests.people).
-Fails: never; a change that is missed (a worker died, a doorbell was lost) is found by looking again.
+(store), whether a user may be watched at all when it begins (core.requests.friends).
+Fails: never. A change that was missed, because a worker died or a bus message was lost, is found by looking again.
 
-A watched user's coming and going is not reported as it happens but looked up once a second where something
-may have changed. So a flapping user costs one notice a second at most, and one who returns at once costs none.
-Everybody watched is looked up again every few seconds besides: a host that died says nothing.
+A watched user's coming and going is not reported as it happens, but looked up once a second where something may have
+changed. So a user who comes and goes all the time costs one notice a second, and one who returns at once costs none.
+Besides, every watched user is looked up every few seconds, because a host that dies says nothing.
 
-Who may watch is asked when it begins, and again before the next notice where that has become doubtful: a friendship or
-a membership has ended, or something was missed. While the store does not answer, such a notice waits.
+Who may watch is checked when it begins, and again before the next notice if it has become doubtful: a friendship or a
+membership has ended, or bus messages were missed. While the store does not answer, such a notice waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import islice
+from types import MappingProxyType
 
 from chatd.bus.contract import Topic, topic_of_presence
 from chatd.core import bus_messages
+from chatd.core.bus_messages import PresenceChanged
 from chatd.core.requests.notices import Notices, notice, of_user
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session
@@ -28,17 +30,20 @@ from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import User, UserId
 from chatd.store.contract import Tables
 
-_AGAIN_S = 3
-"""Everybody watched is looked up at least this often,"""
-_AGAIN_AT_ONCE = 2000
-"""as long as these are enough of them each second."""
-_ASKED_AT_ONCE = 200
-"""Pairs of one read, so that others' reads and writes come between."""
+REFRESH_ROUNDS = 3
+"""Every watched user is looked up at least once in so many rounds, that is seconds,"""
+REFRESH_MAX = 2000
+"""but at most this many of them per round."""
+CHECK_PAGE = 200
+"""Pairs of users checked in one read, so that other reads and writes come between."""
 
 
-class _Watched:
-    """A user somebody here watches; `online` is what they were told last. missed: not found at the last look.
-    doubtful: not all of them may be told any more."""
+class Watched:
+    """A user whom sessions of this worker watch.
+
+    online: what those sessions were told last. missed: not found at the last look. doubtful: some of the watchers may
+    not be told any more, so they are checked before the next notice.
+    """
 
     __slots__ = ("doubtful", "missed", "online", "user", "watchers")
 
@@ -58,13 +63,35 @@ class Presence:
         self._config = services.config
         self._background = services.background
         self._notices = notices
-        self._watched: dict[UserId, _Watched] = {}
-        self._look_at: set[UserId] = set()
+        self._watched: dict[UserId, Watched] = {}
+        """In the order of the last look, the least recent first."""
+        self._pending: set[UserId] = set()
         self._looking = False
 
+    @property
+    def watched(self) -> Mapping[UserId, Watched]:
+        return MappingProxyType(self._watched)
+
+    @property
+    def pending(self) -> frozenset[UserId]:
+        """Users to look up in the next round."""
+        return frozenset(self._pending)
+
+    @property
+    def is_looking(self) -> bool:
+        """A round's look-up is under way."""
+        return self._looking
+
+    # ---------------------------------------------------------------- watching
+
     async def watch(self, session: Session, users: Iterable[User], limit: int) -> dict[UserId, bool]:
-        """From now on the session is told when one of them comes or goes. Replaces nothing, adds. Gives who is
-        online as those who watch were told last: what changes after it is told. Refused LIMIT_REACHED."""
+        """From now on the session is told when one of the users comes or goes, in addition to those it watches already.
+
+        Gives who is online, as the sessions that watch them were told last, so that what changes after it is told.
+
+        Raises:
+            Refused: LIMIT_REACHED: the session would watch more than `limit` users. It watches whom it did before.
+        """
         wanted = {user.id: user for user in users}
         online = await self._hub.online(wanted)
         watching = session.watching or set()
@@ -79,59 +106,58 @@ class Presence:
         for user in new:
             watched = self._watched.get(user.id)
             if watched is None:
-                watched = self._watched[user.id] = _Watched(user, user.id in online)
+                watched = self._watched[user.id] = Watched(user, user.id in online)
                 topics.append(topic_of_presence(user.id))
             watched.watchers.add(session)
             watching.add(user.id)
         if topics:
             await self._bus.subscribe(topics)
-            self._look_at.update(user.id for user in new)
+            self._pending.update(user.id for user in new)
         return {user_id: user_id in self._watched and self._watched[user_id].online for user_id in wanted}
 
     def unwatch(self, session: Session) -> None:
         """The session is over."""
         topics = []
         for user_id in session.watching or ():
-            topics += self._release(session, self._watched[user_id])
+            topics += self._remove_watcher(session, self._watched[user_id])
         session.watching = None
         if topics:
             self._bus.unsubscribe(topics)
 
-    def _release(self, session: Session, watched: _Watched) -> list[Topic]:
-        """The topics nobody here needs any more."""
+    def _remove_watcher(self, session: Session, watched: Watched) -> list[Topic]:
+        """The topics that no session here needs any more."""
         watched.watchers.discard(session)
         if watched.watchers:
             return []
         del self._watched[watched.user.id]
         return [topic_of_presence(watched.user.id)]
 
-    # ---------------------------------------------------------------- what has happened
+    # ---------------------------------------------------------------- something has changed
 
     def changed(self, user_id: UserId) -> None:
         """A session of the user began or ended on this worker."""
         if user_id in self._watched:
-            self._look_at.add(user_id)
-        self._bus.publish(topic_of_presence(user_id), bus_messages.encode(bus_messages.PresenceChanged(user_id)))
+            self._pending.add(user_id)
+        self._publish(PresenceChanged(user_id))
 
-    def heard(self, signal: bus_messages.PresenceChanged) -> None:
-        self._look_at.add(signal.user_id)
-        if signal.doubtful:
-            self._doubt(signal.user_id)
+    def changed_elsewhere(self, said: PresenceChanged) -> None:
+        """Another worker says so."""
+        self._pending.add(said.user_id)
+        if said.doubtful:
+            self._doubt(said.user_id)
 
     def gap(self) -> None:
-        """A worker died, or something was missed: look at everybody again."""
+        """A worker died, or bus messages were missed: look everybody up again."""
         for user_id in self._watched:
             self._doubt(user_id)
 
     def parted(self, user_id: UserId) -> None:
-        """Somebody is no friend of the user, or in no group with them, any more."""
+        """Somebody is no friend of the user any more, or in no group with them."""
         self._doubt(user_id)
-        self._bus.publish(
-            topic_of_presence(user_id), bus_messages.encode(bus_messages.PresenceChanged(user_id, doubtful=True))
-        )
+        self._publish(PresenceChanged(user_id, doubtful=True))
 
     def left(self, user_id: UserId) -> None:
-        """The user has left a group; other workers are told by whoever calls this."""
+        """The user has left a group. Other workers are told by the caller."""
         for session in self._hub.of_user(user_id):
             for watched in session.watching or ():
                 self._doubt(watched)
@@ -139,67 +165,71 @@ class Presence:
     def _doubt(self, user_id: UserId) -> None:
         if (watched := self._watched.get(user_id)) is not None:
             watched.doubtful = True
-            self._look_at.add(user_id)
+            self._pending.add(user_id)
 
-    # ---------------------------------------------------------------- looking
+    def _publish(self, said: PresenceChanged) -> None:
+        self._bus.publish(topic_of_presence(said.user_id), bus_messages.encode(said))
+
+    # ---------------------------------------------------------------- looking up
 
     def round(self) -> None:
-        """Once a second. While one is looking, what has changed waits for the next round."""
+        """Once a second. While a look-up is under way, what has changed waits for the next round."""
         if self._looking:
             return
-        look_at, self._look_at = self._look_at & self._watched.keys(), set()
-        again = min(_AGAIN_AT_ONCE, -(-len(self._watched) // _AGAIN_S))
-        for user_id in tuple(islice(self._watched, again)):
+        due, self._pending = self._pending & self._watched.keys(), set()
+        refresh = min(REFRESH_MAX, -(-len(self._watched) // REFRESH_ROUNDS))
+        for user_id in tuple(islice(self._watched, refresh)):
             self._watched[user_id] = self._watched.pop(user_id)
-            look_at.add(user_id)
-        if look_at:
+            due.add(user_id)
+        if due:
             self._looking = True
-            self._background.start(self._look(look_at))
+            self._background.start(self._look_up(due))
 
-    async def _look(self, look_at: set[UserId]) -> None:
+    async def _look_up(self, due: set[UserId]) -> None:
         try:
-            found = await self._hub.online(look_at)
-            seen = [watched for user_id in look_at if (watched := self._watched.get(user_id)) is not None]
-            news = [watched for watched in seen if (watched.user.id in found) is not watched.online]
-            await self._check([watched for watched in news if watched.doubtful])
+            online = await self._hub.online(due)
+            found = [watched for user_id in due if (watched := self._watched.get(user_id)) is not None]
+            changed = [watched for watched in found if (watched.user.id in online) is not watched.online]
+            await self._check([watched for watched in changed if watched.doubtful])
         finally:
             self._looking = False
-        for user_id in look_at - self._look_at:  # the rest has changed meanwhile
+        for user_id in due - self._pending:  # the others have changed meanwhile, and wait for the next round
             watched = self._watched.get(user_id)
             if watched is not None:
-                self._seen(watched, user_id in found)
+                self._found(watched, online=user_id in online)
 
-    async def _check(self, doubtful: list[_Watched]) -> None:
-        """Nobody is told of them any more who may not be. Those that could not be asked about are looked at again."""
+    async def _check(self, doubtful: list[Watched]) -> None:
+        """End the watching of those who may not watch any more. Users who could not be checked are looked up again."""
         if self._config().accounts.presence == "all":
             return
         for watched in doubtful:
-            watched.doubtful = False  # first: what ends while the store is asked makes it so again
+            watched.doubtful = False  # before the store is asked: what ends meanwhile makes it doubtful again
         pairs = [(session, watched) for watched in doubtful for session in watched.watchers]
-        for at in range(0, len(pairs), _ASKED_AT_ONCE):
-            asked = pairs[at : at + _ASKED_AT_ONCE]
+        for start in range(0, len(pairs), CHECK_PAGE):
+            page = pairs[start : start + CHECK_PAGE]
+            ids = [(session.user.id, watched.user.id) for session, watched in page]
             try:
-                allowed = await self._store.read(partial(_may_see, pairs=[(a.user.id, b.user.id) for a, b in asked]))
+                allowed = await self._store.read(partial(_may_see, pairs=ids))
             except Unavailable:
-                for _, watched in pairs[at:]:
+                for _, watched in pairs[start:]:
                     self._doubt(watched.user.id)
                 return
-            for (session, watched), may in zip(asked, allowed, strict=True):
+            for (session, watched), may in zip(page, allowed, strict=True):
                 if not may and session in watched.watchers:
-                    self._end(session, watched)
+                    self._end_watching(session, watched)
 
-    def _end(self, session: Session, watched: _Watched) -> None:
+    def _end_watching(self, session: Session, watched: Watched) -> None:
         if session.watching is not None:
             session.watching.discard(watched.user.id)
-        if topics := self._release(session, watched):
+        if topics := self._remove_watcher(session, watched):
             self._bus.unsubscribe(topics)
 
-    def _seen(self, watched: _Watched, online: bool) -> None:
-        """Who has gone is told of at the second look: a session that moves to another worker is nowhere for a
-        moment."""
+    def _found(self, watched: Watched, *, online: bool) -> None:
+        """A user who has gone is reported at the second look: a session that moves from one worker to another is
+        nowhere for a moment."""
         if not online and watched.online and not watched.missed:
             watched.missed = True
-            self._look_at.add(watched.user.id)
+            self._pending.add(watched.user.id)
             return
         watched.missed = False
         if online is not watched.online:

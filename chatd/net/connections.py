@@ -33,7 +33,7 @@ _QUIET = (Disconnect.PEER_LEFT, Disconnect.LOGGED_OUT, Disconnect.DRAINING)
 
 
 class Chat(Contract):
-    """What net needs of core; core.dispatcher.Core is it."""
+    """What net needs of core; core.core.Core is it."""
 
     def handle(self, peer: Peer, command: Command) -> Awaitable[None] | None:
         """Serve one command. The result, if any, must be awaited before the peer's next command is handled."""

@@ -49,7 +49,7 @@ def deaf_hosts() -> None:
 def unknown_is_offline() -> None:
     """Who cannot be asked about is said to have gone."""
     from chatd.bus.redis.bus import RedisBus
-    from chatd.core.dispatcher import Core
+    from chatd.core.core import Core
 
     elsewhere, tick = RedisBus.subscribed_elsewhere, Core.tick
 
@@ -59,7 +59,7 @@ def unknown_is_offline() -> None:
     def curious(self: Any) -> None:
         tick(self)
         if not self._bus.healthy:
-            self._presence.gap()
+            self.presence.gap()
 
     RedisBus.subscribed_elsewhere, Core.tick = hasty, curious  # type: ignore[method-assign]
 

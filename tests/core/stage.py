@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from chatd.config.schema import AccountOptions, Config, LimitOptions, PluginOptions, TimeoutOptions
-from chatd.core.dispatcher import Core
+from chatd.core.core import Core, CoreParts
 from chatd.core.plugins.plugin import Plugin
 from chatd.core.sessions.session import Session
 from chatd.errors import Disconnect, ErrorCode
@@ -186,7 +186,16 @@ class Worker:
         self.bus = stage.exchange.bus()
         self.slot = self.bus.slot
         loaded = [Plugin(hook, made, stage.clock) for hook, made in plugins]
-        self.core = Core(tables, self.bus, lambda: stage.config, self.row, stage.clock, loaded)
+        self.core = Core(
+            CoreParts(
+                tables=tables,
+                bus=self.bus,
+                plugins=loaded,
+                config=lambda: stage.config,
+                row=self.row,
+                loop=stage.clock,
+            )
+        )
 
     def peer(self, protocol: Protocol = Protocol.MOBILEIMSDK) -> Peer:
         return Peer(self, protocol)

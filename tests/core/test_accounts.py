@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from chatd.core.accounts import Hasher, name_allowed
+from chatd.core.accounts import name_allowed
+from chatd.core.passwords import Hasher
 from chatd.errors import Disconnect, ErrorCode
 from chatd.model import Protocol
 from chatd.protocol import Login, LoginAccepted, Register, Registered
@@ -119,20 +120,20 @@ def test_whatever_is_wrong_the_answer_is_the_same_and_costs_one_hash(
         await register(worker, "alice", "secret")
         await worker.core.store.write(lambda tables: tables.accounts.create("without", "", 1))
         verified: list[str] = []
-        keep = Hasher._verify
+        keep = Hasher.verify_now
 
         def verify(self: Hasher, hashed: str, secret: str) -> bool:
             assert threading.current_thread().name.startswith("hash")
             verified.append(hashed or self._nobody)
             return keep(self, hashed, secret)
 
-        monkeypatch.setattr(Hasher, "_verify", verify)
+        monkeypatch.setattr(Hasher, "verify_now", verify)
         peer = worker.peer(wire)
         await peer.do(command)
         assert peer.failures == [ErrorCode.BAD_CREDENTIALS]
         assert peer.reason is (Disconnect.LOGIN_REFUSED if wire is Protocol.MOBILEIMSDK else None)
         (hashed,) = verified
-        parameters = {text.split("$")[3] for text in (hashed, worker.core._accounts._hasher.hash_now("x"))}
+        parameters = {text.split("$")[3] for text in (hashed, worker.core.accounts.hasher.hash_now("x"))}
         assert len(parameters) == 1  # as expensive as a real one
 
     play(tmp_path, story)
@@ -146,13 +147,13 @@ def test_hashing_never_holds_up_the_loop_and_its_queue_is_bounded(
         worker = await guarded(stage)
         await register(worker, "alice", "secret")
         gate = threading.Event()
-        keep = Hasher._verify
+        keep = Hasher.verify_now
 
         def slow(self: Hasher, hashed: str, secret: str) -> bool:
             assert gate.wait(20)
             return keep(self, hashed, secret)
 
-        monkeypatch.setattr(Hasher, "_verify", slow)
+        monkeypatch.setattr(Hasher, "verify_now", slow)
         peers = [worker.peer(Protocol.CHATSERVER) for _ in range(8)]
         entering = [asyncio.ensure_future(peer.do(Login("alice", 0, "wrong"))) for peer in peers]
         try:

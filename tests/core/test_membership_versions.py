@@ -109,7 +109,7 @@ def test_signals_in_any_order_end_in_the_newest_state(tmp_path: Path, order: tup
         assert bob.session is not None
         assert bob.session.user.id == user
         for number in order:
-            two.core.signal(0, bus_messages.encode(signals[number]))
+            two.core.on_bus_message(0, bus_messages.encode(signals[number]))
             await stage.settled()
         owner.send(group, "for bob")
         await stage.until("bob has it", lambda: bob.bodies == ["for bob"])
@@ -132,12 +132,12 @@ def test_a_signal_of_a_version_without_versions_makes_the_worker_ask(tmp_path: P
         stage.exchange.lost = lambda source, target, data: False
         assert bob.session is not None
         assert carol.session is not None
-        two.core.signal(0, bus_messages.encode(bus_messages.GroupLeft(bob.session.user.id, group, True)))
-        two.core.signal(0, bus_messages.encode(bus_messages.GroupJoined(carol.session.user.id, other)))
+        two.core.on_bus_message(0, bus_messages.encode(bus_messages.GroupLeft(bob.session.user.id, group, True)))
+        two.core.on_bus_message(0, bus_messages.encode(bus_messages.GroupJoined(carol.session.user.id, other)))
         await stage.until("bob is out", lambda: not bob.session.groups)  # type: ignore[union-attr]
         await stage.until("carol is in", lambda: other in (carol.session.groups or ()))  # type: ignore[union-attr]
         await stage.settled()
-        two.core.signal(0, bus_messages.encode(bus_messages.GroupJoined(bob.session.user.id, group)))
+        two.core.on_bus_message(0, bus_messages.encode(bus_messages.GroupJoined(bob.session.user.id, group)))
         await stage.settled()
         await stage.settled()
         assert not bob.session.groups, "the store says that he is not"

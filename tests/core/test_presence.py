@@ -21,8 +21,8 @@ async def rounds(stage: Stage, count: int = 2) -> None:
     for _ in range(count):
         for worker in stage.workers:
             worker.core.round()
-            presence = worker.core._presence
-            await stage.until("it has looked", lambda presence=presence: not presence._looking)
+            presence = worker.core.presence
+            await stage.until("it has looked", lambda presence=presence: not presence.is_looking)
 
 
 def heard(peer: Peer) -> list[tuple[str, bool]]:
@@ -116,7 +116,7 @@ def test_one_of_two_sessions_that_ends_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_dies_takes_its_users_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence, "_AGAIN_AT_ONCE", 0)
+    monkeypatch.setattr(presence, "REFRESH_MAX", 0)
 
     async def story(stage: Stage) -> None:
         alice, _ = await friends(stage)
@@ -133,7 +133,7 @@ def test_a_worker_that_dies_takes_its_users_along(tmp_path: Path, monkeypatch: p
 
 
 def test_a_lost_doorbell_is_found_at_the_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence, "_AGAIN_AT_ONCE", 0)
+    monkeypatch.setattr(presence, "REFRESH_MAX", 0)
 
     async def story(stage: Stage) -> None:
         alice, bob = await friends(stage)
@@ -166,7 +166,7 @@ def test_what_nobody_says_is_found_within_seconds(tmp_path: Path, *, dies: bool)
         else:
             bob.leave()
         await stage.settled()
-        await rounds(stage, presence._AGAIN_S + 1)
+        await rounds(stage, presence.REFRESH_ROUNDS + 1)
         assert heard(alice) == [("bob", False)]
 
     play(tmp_path, story)
@@ -203,7 +203,7 @@ def test_a_login_that_fails_half_way_leaves_nobody_online(tmp_path: Path) -> Non
             entering = asyncio.ensure_future(peer.login("bob"))
             for _ in range(steps):
                 await asyncio.sleep(0)
-            stage.workers[0].core._presence.gap()
+            stage.workers[0].core.presence.gap()
             await rounds(stage)  # looks while the login is under way
             peer.leave()
             await entering
@@ -216,7 +216,7 @@ def test_a_login_that_fails_half_way_leaves_nobody_online(tmp_path: Path) -> Non
 
 def watching(peer: Peer) -> set[str]:
     assert peer.session is not None
-    watched = peer.worker.core._presence._watched
+    watched = peer.worker.core.presence.watched
     return {watched[user_id].user.name for user_id in peer.session.watching or ()}
 
 
@@ -302,7 +302,7 @@ def test_an_end_that_nobody_was_told_of_is_found_after_the_gap(tmp_path: Path) -
         stage.exchange.gap(0)
         await stage.settled()
         await comes_and_goes(stage, bob)
-        await rounds(stage, presence._AGAIN_S)
+        await rounds(stage, presence.REFRESH_ROUNDS)
         assert (heard(alice), watching(alice)) == ([], set())
 
     play(tmp_path, story)
@@ -378,7 +378,7 @@ def test_watching_is_limited_and_ends_with_the_session(tmp_path: Path) -> None:
         alice.leave()
         await stage.settled()
         assert len(one.bus.own) == topics - 4
-        assert not one.core._presence._watched
+        assert not one.core.presence.watched
         for other in others:
             other.leave()
         await stage.settled()
@@ -400,7 +400,7 @@ def test_who_leaves_while_asking_to_watch_is_not_kept(tmp_path: Path) -> None:
                 await asyncio.sleep(0)
             alice.leave()
             await asking
-            assert not one.core._presence._watched
-        assert not one.core._presence._look_at - {1, 2}
+            assert not one.core.presence.watched
+        assert not one.core.presence.pending - {1, 2}
 
     play(tmp_path, story)

@@ -13,9 +13,7 @@ from typing import Any
 
 import psutil
 
-from chatd.core.requests.groups import GroupRequests
-from chatd.core.requests.history import HistoryRequests
-from chatd.core.requests.people import PeopleRequests
+from chatd.core.requests.operations import described
 from tests.conversations.asking import Client, clients
 from tests.fuzz.shares import SECONDS
 from tests.fuzz.texts import Writer
@@ -34,11 +32,7 @@ GROWTH_BYTES = 60 * 1024 * 1024
 """Of one worker's memory, beyond what it had when the vandals came."""
 PACKETS = [row[1] for row in [*test_mobileimsdk.RECEIVED, *test_mobileimsdk.REFUSED] if len(row[1]) < 3000]
 FRAMES = [row[1] for row in [*test_chatserver.RECEIVED, *test_chatserver.REFUSED] if len(row[1]) < 3000]
-TABLE = {
-    name: op
-    for kind in (PeopleRequests, GroupRequests, HistoryRequests)
-    for name, op in object.__new__(kind).table().items()
-}
+TABLE = described()
 
 
 class Ordeal:

@@ -61,7 +61,7 @@ async def talk(stage: Stage, rng: random.Random, count: int) -> None:
         peer.leave()
     await stage.settled()
     for worker in stage.workers:
-        assert (worker.core.logins.count, worker.core._presence._watched) == (0, {})
+        assert (worker.core.logins.count, worker.core.presence.watched) == (0, {})
 
 
 def test_requests(tmp_path: Path) -> None:

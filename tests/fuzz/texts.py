@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from chatd.core.requests.dispatch import Table
+from chatd.core.requests.dispatch import OperationTable
 from tests.wire.test_fuzz import mutate
 
 STRANGE: list[Any] = [
@@ -23,7 +23,7 @@ LINES = ["", "hello", "é😀", '"\\\n\1', "x" * 150]
 class Writer:
     """people and groups: whom a request that makes sense may name."""
 
-    def __init__(self, table: Table, people: list[str]) -> None:
+    def __init__(self, table: OperationTable, people: list[str]) -> None:
         self.fields = {name: msgspec.inspect.type_info(op.arguments) for name, op in table.items()}
         self.people = people
         self.groups = [1, 2]

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from chatd.config.schema import AccountOptions, Config, LimitOptions, ListenerOptions, TimeoutOptions
-from chatd.core.dispatcher import Core
+from chatd.core.core import Core, CoreParts
 from chatd.net.acceptor import Acceptor, Listener
 from chatd.net.connection import Connection
 from chatd.net.connections import Connections
@@ -47,11 +47,13 @@ class House:
         self.row.state = State.READY
         loop = asyncio.get_running_loop()
         self.core = Core(
-            open_tables(StoreLocation(path=directory / "chatd.db"), 2.0, create=True),
-            Exchange().bus(),
-            lambda: self.config,
-            self.row,
-            loop,
+            CoreParts(
+                tables=open_tables(StoreLocation(path=directory / "chatd.db"), 2.0, create=True),
+                bus=Exchange().bus(),
+                config=lambda: self.config,
+                row=self.row,
+                loop=loop,
+            )
         )
         self.connections = Connections(self.core, lambda: self.config, self.row, loop)
         self.acceptor = Acceptor(self.connections, make_codec, (self.row,), 0)

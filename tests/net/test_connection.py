@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from chatd.config.schema import LimitOptions, TimeoutOptions
+from chatd.core.dispatcher import Handler
 from chatd.errors import Disconnect, ErrorCode
 from chatd.net import connection as connection_module
 from chatd.protocol import Login
@@ -404,7 +405,7 @@ def test_reading_stops_while_a_command_is_served(tmp_path: Path) -> None:
             await gate.wait()
             await keep(peer, command)
 
-        house.core._anyone_slow[Login] = slow
+        house.core.dispatcher.register(Login, Handler(slow, needs_login=False, is_async=True))
         peer = await house.raw()
         peer.put({"msgid": LOGIN, "name": "bob", "password": "", "framing": "nul"})
         await until(5, "it is served", lambda: any(one.pending for one in house.connections.members))
@@ -416,7 +417,7 @@ def test_reading_stops_while_a_command_is_served(tmp_path: Path) -> None:
         assert peer.transport.get_write_buffer_size() > 0  # nobody reads any more
         gate.set()
         await peer.find(msgid=LOGIN_ACK)
-        await until(20, "all are served", lambda: house.core._messages.stored == 2000)
+        await until(20, "all are served", lambda: house.core.messages.stored == 2000)
         assert not here.closed
         peer.abort()
 

@@ -1,12 +1,13 @@
-"""Requests to the server (C2S): one table of operations.
+"""Requests to the server (C2S): one table of operations, and exactly-once execution.
 
-Owns: reading a request, the table, exactly-once, answers.
-Elsewhere: what an operation does (requests_people, requests_groups, requests_history); S2C delivery (notices).
+Owns: Operation, a row of the table; reading a request, running its operation, answering.
+Elsewhere: what an operation does (core.requests.friends, groups, history, profile, sessions), sending answers
+(core.requests.notices).
 Fails: never towards its caller; a request that fails is answered with an error in the protocol's own terms.
 
-A request that changes something runs in one transaction with its answer, under (sender, fp): sent again, on
-whatever worker, it is not run again but answered again, also where it was refused (P2). An answer's fp is made
-from the request's, so that a client that gets it twice drops the second.
+A request that changes something runs in one transaction with its answer, under (sender, fp). Sent again, on whatever
+worker, it is not run again but answered again, also if it was refused (P2). The fp of an answer is made from that of
+the request, so that a client that gets the answer twice drops the second.
 
 Source: protocols/mobileimsdk.md, "Requests to the server".
 """
@@ -21,26 +22,28 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from chatd import log
 from chatd.core.change import Change
 from chatd.core.plugins.contract import Point, Reply
 from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.requests.notices import Notices, Ref, answer, refusal
 from chatd.core.requests.truncate import fitted, size_of
+from chatd.core.services import Services
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused, Unavailable, meaning
 from chatd.protocol import Accepted, ServerRequest
 from chatd.store.contract import Tables
-from chatd.store.group_commit import GroupCommit
 
 Read = Callable[[Session, Any], Awaitable[object]]
+"""Answers from what there is. Gives the result, JSON-like."""
 Write = Callable[[Session, Any], Awaitable[Change[Any]]]
+"""Describes a change of the store, which is then made together with its answer."""
 
 
-class Op(NamedTuple):
-    """One operation. Exactly one of read and write is given. result: what its answer holds, for people.
+class Operation(NamedTuple):
+    """One operation. Exactly one of read and write is given.
 
-    shown: makes the answer of what a Change gave.
+    arguments: what the request must contain. text: what it does, result: what its answer holds, both for the generated
+    table in docs/protocols/mobileimsdk.md. shown: makes the answer's result of what the Change gave.
     """
 
     arguments: type[msgspec.Struct]
@@ -51,14 +54,12 @@ class Op(NamedTuple):
     shown: Callable[[Any], object] = lambda result: {}
 
 
-Table = dict[str, Op]
-
-
-class NoArguments(msgspec.Struct, frozen=True):
-    pass
+OperationTable = dict[str, Operation]
 
 
 class _Head(msgspec.Struct, frozen=True):
+    """What every request contains. ref: the client's own, repeated in the answer."""
+
     op: str
     ref: (
         Annotated[str, Meta(max_length=64, pattern=r"^[^\x00-\x1f]*\Z")]
@@ -67,90 +68,89 @@ class _Head(msgspec.Struct, frozen=True):
     ) = None
 
 
-class _BareHead(msgspec.Struct, frozen=True):
-    """Of a request whose ref cannot be repeated."""
+class _OpOnly(msgspec.Struct, frozen=True):
+    """A request whose ref cannot be repeated."""
 
     op: str
 
 
-class _Answered(NamedTuple):
-    """Nothing was changed now: a repeat, or a refusal."""
-
-    text: str
-
-
 class _Answer(NamedTuple):
-    """final: given the same way to the same request again. Else the next answer must not be taken for this one."""
+    """final: the same request is always answered so. If not, the next answer must not be taken for a repetition of this
+    one, so its fp is not made from the request's."""
 
     text: str
     final: bool
 
 
+class _NotNow(NamedTuple):
+    """The transaction changed nothing: the request was a repetition, or is refused. text: its answer."""
+
+    text: str
+
+
 _decode_head = msgspec.json.Decoder(_Head).decode
-_decode_bare = msgspec.json.Decoder(_BareHead).decode
+_decode_op = msgspec.json.Decoder(_OpOnly).decode
 
 
-class Requests:
-    def __init__(self, table: Table, notices: Notices, store: GroupCommit, chain: PluginPipeline) -> None:
+class RequestDispatcher:
+    def __init__(self, services: Services, table: OperationTable, notices: Notices, plugins: PluginPipeline) -> None:
         self.table = table
-        self._plugins = chain
+        self._store = services.store
+        self._log = services.log
         self._notices = notices
-        self._store = store
+        self._plugins = plugins
         self._decoders = {name: msgspec.json.Decoder(op.arguments).decode for name, op in table.items()}
-        self._log = log.get()
 
     async def serve(self, session: Session, command: ServerRequest) -> None:
-        """Acknowledge and answer. Commands after it wait (core.dispatcher)."""
+        """Acknowledge the request and answer it. Raises Refused where a plug-in refuses a text that is no request."""
         if self._plugins.has(Point.BEFORE_REQUEST):
-            asked = await self._ask(session, command)
-            if asked is None:
+            passed = await self._ask_plugins(session, command)
+            if passed is None:
                 return
-            command = asked
+            command = passed
         body = command.body.encode("utf-8", "surrogatepass")
         try:
             head = _decode_head(body)
         except (msgspec.DecodeError, RecursionError) as error:
-            if not _names_an_op(body):
-                self.unknown(session, command)
+            if not _names_an_operation(body):
+                _acknowledge(session, command)  # COMPAT: stock servers acknowledge and drop a text that is no request
                 return
-            text, final = _refused(None, ErrorCode.BAD_FIELD, str(error))
+            reply = _refused(None, ErrorCode.BAD_FIELD, str(error))
         else:
-            text, final = await self._answer(session, command, head, body)
-        session.peer.push(Accepted(command, 0, time.time_ns() // 1_000_000))
-        self._notices.tell(session, text, _fp_of_answer(command) if final else "")
+            reply = await self._run(session, command, head, body)
+        self._answer(session, command, reply)
 
-    async def _ask(self, session: Session, command: ServerRequest) -> ServerRequest | None:
-        """What plug-ins want served in its place; None = they have dealt with it."""
+    def _answer(self, session: Session, command: ServerRequest, reply: _Answer) -> None:
+        _acknowledge(session, command)
+        self._notices.tell(session, reply.text, _fp_of_answer(command) if reply.final else "")
+
+    async def _ask_plugins(self, session: Session, command: ServerRequest) -> ServerRequest | None:
+        """The request to serve, which plug-ins may have rewritten; None = they have answered it."""
         try:
             verdict = await self._plugins.before_request(session, command, lambda asked: _head_of(asked).op)
         except Refused as refused:
             head = _head_of(command)
             if not head.op:
                 raise
-            text, final = _refused(head.ref, refused.code, refused.text)
-            fp = _fp_of_answer(command) if final else ""
+            reply = _refused(head.ref, refused.code, refused.text)
         else:
             if not isinstance(verdict, Reply):
                 return verdict
-            text, fp = verdict.text, _fp_of_answer(command)
-        session.peer.push(Accepted(command, 0, time.time_ns() // 1_000_000))
-        self._notices.tell(session, text, fp)
+            reply = _Answer(verdict.text, final=True)
+        self._answer(session, command, reply)
         return None
 
-    def unknown(self, session: Session, command: ServerRequest) -> None:
-        """COMPAT: a text that is no request is acknowledged and dropped, as stock servers do."""
-        session.peer.push(Accepted(command, 0, time.time_ns() // 1_000_000))
-
-    async def _answer(self, session: Session, command: ServerRequest, head: _Head, body: bytes) -> _Answer:
-        op, ref = self.table.get(head.op), head.ref
+    async def _run(self, session: Session, command: ServerRequest, head: _Head, body: bytes) -> _Answer:
+        operation, ref = self.table.get(head.op), head.ref
         try:
-            if op is None:
+            if operation is None:
                 raise Refused(ErrorCode.UNKNOWN_REQUEST, "no such op")
             arguments = self._decoders[head.op](body)
-            if op.read is not None:
+            if operation.read is not None:
                 room = session.peer.text_bytes - size_of(_fp_of_answer(command))
-                return _Answer(fitted(await op.read(session, arguments), partial(answer, ref), room), True)
-            return _Answer(await self._change(session, command.fp, ref, op, arguments), True)
+                result = await operation.read(session, arguments)
+                return _Answer(fitted(result, partial(answer, ref), room), final=True)
+            return _Answer(await self._change(session, command.fp, ref, operation, arguments), final=True)
         except (msgspec.ValidationError, RecursionError) as error:
             return _refused(ref, ErrorCode.BAD_FIELD, str(error))
         except Refused as refused:
@@ -158,42 +158,47 @@ class Requests:
         except Unavailable:
             return _refused(ref, ErrorCode.UNAVAILABLE)
         except Exception as error:  # noqa: BLE001  a bug of one operation
-            self._log.error("bug", op=head.op, user=session.user.id, exc_info=error)
+            self._log.error(
+                "unexpected exception while serving a request", op=head.op, user=session.user.id, exc_info=error
+            )
             return _refused(ref, ErrorCode.INTERNAL)
 
-    async def _change(self, session: Session, fp: str, ref: Ref, op: Op, arguments: object) -> str:
-        """The answer of the first time, or of now. Raises what op.write may raise, and Unavailable."""
-        assert op.write is not None
+    async def _change(self, session: Session, fp: str, ref: Ref, operation: Operation, arguments: object) -> str:
+        """The answer of now, or that of the first time if this is a repetition. Raises what operation.write may raise,
+        and Unavailable."""
+        assert operation.write is not None
         user_id = session.user.id
-        if fp:  # before op.write, which may ask for what the first time has changed (a password)
+        if fp:  # before operation.write, which may check something that the first time has changed (a password)
             before = await self._store.read(lambda tables: tables.request_log.answered(user_id, fp))
             if before is not None:
                 return before
-        change = await op.write(session, arguments)
+        change = await operation.write(session, arguments)
         text = ""
 
         def work(tables: Tables) -> object:
             nonlocal text
             before = tables.request_log.answered(user_id, fp) if fp else None
             if before is not None:
-                return _Answered(before)
+                return _NotNow(before)
             try:
                 result = change.write(tables)
-                text = answer(ref, op.shown(result))
+                text = answer(ref, operation.shown(result))
             except Refused as refused:
                 text = refusal(ref, refused.code, refused.text)
-                result = _Answered(text)
+                result = _NotNow(text)
             if fp:
                 tables.request_log.remember(user_id, fp, text, time.time_ns() // 1_000_000)
             return result
 
         result = await self._store.write(work)
-        if isinstance(result, _Answered):
+        if isinstance(result, _NotNow):
             return result.text
-        told = change.after(result)
-        if told is not None:
-            await told
+        await change.tell(result)
         return text
+
+
+def _acknowledge(session: Session, command: ServerRequest) -> None:
+    session.peer.push(Accepted(command, 0, time.time_ns() // 1_000_000))
 
 
 def _fp_of_answer(command: ServerRequest) -> str:
@@ -213,14 +218,14 @@ def _head_of(command: ServerRequest) -> _Head:
     except (msgspec.DecodeError, RecursionError):
         pass
     try:
-        return _Head(_decode_bare(body).op)
+        return _Head(_decode_op(body).op)
     except (msgspec.DecodeError, RecursionError):
         return _Head("")
 
 
-def _names_an_op(body: bytes) -> bool:
+def _names_an_operation(body: bytes) -> bool:
     try:
-        _decode_bare(body)
+        _decode_op(body)
     except (msgspec.DecodeError, RecursionError):
         return False
     return True

@@ -1,6 +1,8 @@
 """Requests about groups.
 
-Owns: the arguments and answers of these operations. Their rules: core.groups and the store.
+Owns: the arguments and answers of these operations.
+Elsewhere: their rules (core.groups, the store).
+Fails: Refused, Unavailable; core.requests.dispatch answers with them.
 """
 
 from __future__ import annotations
@@ -12,100 +14,90 @@ from msgspec import Meta
 
 from chatd.core.change import Change
 from chatd.core.groups import Groups, Kick
-from chatd.core.requests.dispatch import NoArguments, Op, Table
+from chatd.core.requests.arguments import NoArguments, UserName, user_named
+from chatd.core.requests.dispatch import Operation, OperationTable
 from chatd.core.requests.notices import of_group, of_user
-from chatd.core.requests.people import Whom, whom
-from chatd.core.sessions.hub import Hub
+from chatd.core.services import Services
 from chatd.core.sessions.session import Session
 from chatd.model import Group, Role, User
 from chatd.store.contract import Joined, Left, Tables
-from chatd.store.group_commit import GroupCommit
 
-_Number = Annotated[int, Meta(gt=0, lt=1 << 62)]
+GroupNumber = Annotated[int, Meta(gt=0, lt=1 << 62)]
 _PAGE = 200
 
 
-class New(msgspec.Struct, frozen=True):
+class NewGroup(msgspec.Struct, frozen=True):
     name: str
     description: str = ""
 
 
 class OneGroup(msgspec.Struct, frozen=True):
-    group: _Number
+    group: GroupNumber
 
 
 class MembersPage(msgspec.Struct, frozen=True):
     """after: the last user id of the page before."""
 
-    group: _Number
+    group: GroupNumber
     after: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0
     limit: Annotated[int, Meta(ge=1, le=_PAGE)] = _PAGE
 
 
 class OneMember(msgspec.Struct, frozen=True):
-    group: _Number
-    user: Whom
+    group: GroupNumber
+    user: UserName
 
 
 class Rename(msgspec.Struct, frozen=True):
-    group: _Number
+    group: GroupNumber
     name: str
     description: str | None = None
 
 
 class Promotion(msgspec.Struct, frozen=True):
-    group: _Number
-    user: Whom
+    group: GroupNumber
+    user: UserName
     role: Literal["owner", "admin", "member"]
 
 
-class GroupRequests:
-    def __init__(self, store: GroupCommit, hub: Hub, groups: Groups) -> None:
-        self._store = store
-        self._hub = hub
+class GroupOperations:
+    def __init__(self, services: Services, groups: Groups) -> None:
+        self._store = services.store
+        self._hub = services.hub
         self._groups = groups
 
-    def table(self) -> Table:
-        def group_of(result: Group) -> object:
-            return {"group": of_group(result)}
-
-        def joined(result: Joined) -> object:
-            return group_of(result.group)
-
-        def kicked(result: Kick) -> object:
-            return {"user": of_user(result.user)}
-
-        def user_of(result: User) -> object:
-            return {"user": of_user(result)}
-
-        def left(result: Left) -> object:
-            return {"owner": result.heir, "ended": result.ended}
-
+    def table(self) -> OperationTable:
         return {
-            "group.create": Op(New, "make a group; one owns it", '{"group":G}', write=self._create, shown=group_of),
-            "group.join": Op(OneGroup, "become a member", '{"group":G}', write=self._join, shown=joined),
-            "group.leave": Op(
+            "group.create": Operation(
+                NewGroup, "make a group; one owns it", '{"group":G}', write=self._create, shown=_group
+            ),
+            "group.join": Operation(OneGroup, "become a member", '{"group":G}', write=self._join, shown=_joined),
+            "group.leave": Operation(
                 OneGroup,
                 "stop being a member; an owner hands over",
                 '{"owner":int or null,"ended":bool}',
                 write=self._leave,
-                shown=left,
+                shown=_left,
             ),
-            "group.list": Op(NoArguments, "one's groups", '{"groups":[G]}', read=self._list),
-            "group.members": Op(
+            "group.list": Operation(NoArguments, "one's groups", '{"groups":[G]}', read=self._list),
+            "group.members": Operation(
                 MembersPage,
                 "who is in a group, with roles and presence",
                 '{"members":[U with "role","online"],"more":bool}',
                 read=self._members,
             ),
-            "group.kick": Op(OneMember, "remove a member (owner, admin)", '{"user":U}', write=self._kick, shown=kicked),
-            "group.rename": Op(
-                Rename, "change name or description (owner, admin)", '{"group":G}', write=self._rename, shown=group_of
+            "group.kick": Operation(
+                OneMember, "remove a member (owner, admin)", '{"user":U}', write=self._kick, shown=_kicked
             ),
-            "group.role": Op(Promotion, "give a member a role (owner)", '{"user":U}', write=self._role, shown=user_of),
+            "group.rename": Operation(
+                Rename, "change name or description (owner, admin)", '{"group":G}', write=self._rename, shown=_group
+            ),
+            "group.role": Operation(
+                Promotion, "give a member a role (owner)", '{"user":U}', write=self._role, shown=_user
+            ),
         }
 
-    async def _create(self, session: Session, arguments: New) -> Change[Group]:
+    async def _create(self, session: Session, arguments: NewGroup) -> Change[Group]:
         return self._groups.creating(session.user, arguments.name, arguments.description)
 
     async def _join(self, session: Session, arguments: OneGroup) -> Change[Joined]:
@@ -136,11 +128,31 @@ class GroupRequests:
         }
 
     async def _kick(self, session: Session, arguments: OneMember) -> Change[Kick]:
-        return self._groups.kicking(session.user, arguments.group, whom(arguments.user))
+        return self._groups.kicking(session.user, arguments.group, user_named(arguments.user))
 
     async def _rename(self, session: Session, arguments: Rename) -> Change[Group]:
         return self._groups.renaming(session.user, arguments.group, arguments.name, arguments.description)
 
     async def _role(self, session: Session, arguments: Promotion) -> Change[User]:
         role = Role[arguments.role.upper()]
-        return self._groups.giving_role(session.user, arguments.group, whom(arguments.user), role)
+        return self._groups.giving_role(session.user, arguments.group, user_named(arguments.user), role)
+
+
+def _group(group: Group) -> object:
+    return {"group": of_group(group)}
+
+
+def _joined(joined: Joined) -> object:
+    return {"group": of_group(joined.group)}
+
+
+def _left(left: Left) -> object:
+    return {"owner": left.heir, "ended": left.ended}
+
+
+def _kicked(kick: Kick) -> object:
+    return {"user": of_user(kick.user)}
+
+
+def _user(user: User) -> object:
+    return {"user": of_user(user)}

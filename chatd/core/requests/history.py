@@ -1,25 +1,28 @@
 """Requests about what was written: history, synchronising, read marks.
 
 Owns: the arguments and answers of these operations, and who may read what: the members of a conversation.
+Elsewhere: the rows (store); what a client is given without asking (core.delivery).
+Fails: Refused, Unavailable; core.requests.dispatch answers with them.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta, field
 
 from chatd.bus.contract import topic_of_group, topic_of_user
 from chatd.core import bus_messages
+from chatd.core.bus_messages import GroupNotice, UserNotice
 from chatd.core.change import Change
-from chatd.core.requests.dispatch import Op, Table
+from chatd.core.requests.arguments import user_named
+from chatd.core.requests.dispatch import Operation, OperationTable
 from chatd.core.requests.notices import Notices, notice, of_user
-from chatd.core.requests.people import whom
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused
-from chatd.model import ConversationId, Group, Message, Seq, User
+from chatd.model import ConversationId, Group, Message, Seq, User, UserId
 from chatd.store.contract import Head, Tables
 
 _Seq = Annotated[int, Meta(ge=0, lt=1 << 62)]
@@ -28,8 +31,9 @@ _Place = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class History(msgspec.Struct, frozen=True):
-    """before > 0: those before it, newest first; else those after `after`, oldest first. start: leave out that
-    many characters of each text; so a text that was cut ("cut": n) is read on with start n and limit 1."""
+    """before > 0: the messages before this seq, newest first; otherwise those after the seq `after`, oldest first.
+    start: leave out this many characters of each text. A text that was cut ("cut": n) is read further with start n and
+    limit 1."""
 
     place: _Place = field(name="with")
     after: _Seq = 0
@@ -39,20 +43,20 @@ class History(msgspec.Struct, frozen=True):
 
 
 class Sync(msgspec.Struct, frozen=True):
-    """cursors: what the client has, by conversation; after: the last conversation id of the page before."""
+    """cursors: the last seq the client has, by conversation. after: the last conversation id of the previous page."""
 
     cursors: dict[str, _Seq] = {}
     after: Annotated[int, Meta(gt=-(1 << 62), lt=1 << 62)] = -(1 << 61)
     limit: Annotated[int, Meta(ge=1, le=1000)] = 50
 
 
-class Mark(msgspec.Struct, frozen=True):
+class ReadMark(msgspec.Struct, frozen=True):
     place: _Place = field(name="with")
     seq: _Seq
 
 
 def shown(message: Message, start: int = 0) -> dict[str, object]:
-    """A message as answers hold it, its text from character `start`."""
+    """A message as answers contain it; its text from character `start` on."""
     entry: dict[str, object] = {
         "seq": message.seq,
         "from": message.sender_name,
@@ -76,13 +80,21 @@ def _group_number(place: str) -> int:
 
 
 def find_conversation(tables: Tables, user: User, place: str) -> ConversationId:
-    """0 when there is none yet. Refused when there is no such user or group, or one is no member."""
+    """0 if nothing was written there yet. Refused if there is no such user or group, or the user is not a member."""
     if place[0] == "#":
         return tables.history.conversation_of(user.id, 0, _group_number(place))
-    return tables.history.conversation_of(user.id, whom(place)(tables).id, 0)
+    return tables.history.conversation_of(user.id, user_named(place)(tables).id, 0)
 
 
-class HistoryRequests:
+class _Marked(NamedTuple):
+    """other: the other user of the conversation, 0 for a group. seq: where the user's read mark is now."""
+
+    conversation: ConversationId
+    other: UserId
+    seq: Seq
+
+
+class HistoryOperations:
     def __init__(self, services: Services, notices: Notices) -> None:
         self._store = services.store
         self._hub = services.hub
@@ -90,22 +102,24 @@ class HistoryRequests:
         self._config = services.config
         self._notices = notices
 
-    def table(self) -> Table:
+    def table(self) -> OperationTable:
         return {
-            "history": Op(History, "messages of a conversation", '{"with":str,"messages":[M]}', read=self._history),
-            "sync": Op(
+            "history": Operation(
+                History, "messages of a conversation", '{"with":str,"messages":[M]}', read=self._history
+            ),
+            "sync": Operation(
                 Sync,
                 "one's conversations, with what the client does not have yet",
                 '{"conversations":[{"id":int,"with":str,"last":seq,"read":seq}],"messages":[M with "with"],'
                 '"more":bool}',
                 read=self._sync,
             ),
-            "read": Op(
-                Mark,
+            "read": Operation(
+                ReadMark,
                 "mark a conversation as read up to a seq",
                 '{"seq":int}',
                 write=self._mark,
-                shown=lambda r: {"seq": r[1]},
+                shown=lambda marked: {"seq": marked.seq},
             ),
         }
 
@@ -147,40 +161,37 @@ class HistoryRequests:
             "more": len(found) == limit,
         }
 
-    async def _mark(self, session: Session, arguments: Mark) -> Change[tuple[ConversationId, Seq, int]]:
+    async def _mark(self, session: Session, arguments: ReadMark) -> Change[_Marked]:
         """The others of the conversation are told."""
         user, place = session.user, arguments.place
 
-        def write(tables: Tables) -> tuple[ConversationId, Seq, int]:
+        def write(tables: Tables) -> _Marked:
             conversation = find_conversation(tables, user, place)
             if not conversation:
                 raise Refused(ErrorCode.BAD_FIELD, "with: nothing was written there yet")
-            other = 0 if place[0] == "#" else whom(place)(tables).id
-            return conversation, tables.history.mark_seen(user.id, conversation, arguments.seq), other
+            other = 0 if place[0] == "#" else user_named(place)(tables).id
+            return _Marked(conversation, other, tables.history.mark_seen(user.id, conversation, arguments.seq))
 
-        def after(result: tuple[ConversationId, Seq, int]) -> None:
-            conversation, seq, other = result
-            if other == user.id:
-                return
-            if other:
-                text = notice("read", **{"with": user.name, "by": of_user(user), "seq": seq})
-                self._tell_user(other, text)
-            else:
-                group_id = -conversation
-                text = notice("read", **{"with": place, "by": of_user(user), "seq": seq})
-                news = bus_messages.GroupNotice(group_id, text)
-                self._bus.publish(topic_of_group(group_id), bus_messages.encode(news))
-                for member in tuple(self._hub.of_group(group_id)):
-                    if member is not session:
-                        self._notices.tell(member, text)
+        return Change(write, lambda marked: self._tell_marked(session, place, marked))
 
-        return Change(write, after)
+    def _tell_marked(self, session: Session, place: str, marked: _Marked) -> None:
+        user = session.user
+        if marked.other == user.id:
+            return
+        if marked.other:
+            text = notice("read", **{"with": user.name, "by": of_user(user), "seq": marked.seq})
+            said = UserNotice(marked.other, text)
+            self._bus.publish(topic_of_user(marked.other), bus_messages.encode(said))
+            self.notify(said)
+            return
+        group_id = -marked.conversation
+        text = notice("read", **{"with": place, "by": of_user(user), "seq": marked.seq})
+        self._bus.publish(topic_of_group(group_id), bus_messages.encode(GroupNotice(group_id, text)))
+        for member in tuple(self._hub.of_group(group_id)):
+            if member is not session:
+                self._notices.tell(member, text)
 
-    def _tell_user(self, user_id: int, text: str) -> None:
-        self._bus.publish(topic_of_user(user_id), bus_messages.encode(bus_messages.UserNotice(user_id, text)))
-        self.heard(bus_messages.UserNotice(user_id, text))
-
-    def heard(self, news: bus_messages.UserNotice) -> None:
+    def notify(self, said: UserNotice) -> None:
         """Tell the user's sessions on this worker."""
-        for session in self._hub.of_user(news.user_id):
-            self._notices.tell(session, news.text)
+        for session in self._hub.of_user(said.user_id):
+            self._notices.tell(session, said.text)

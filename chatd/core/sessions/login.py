@@ -16,6 +16,7 @@ from typing import NamedTuple
 from chatd.bus.contract import topic_of_user
 from chatd.core import bus_messages
 from chatd.core.accounts import Accounts
+from chatd.core.bus_messages import SessionEnded
 from chatd.core.delivery import Delivery, mine
 from chatd.core.memberships import ByGroup, Memberships, members_only, read_memberships
 from chatd.core.plugins.pipeline import PluginPipeline
@@ -185,11 +186,22 @@ class Logins:
         await self.locks.release(session)
         session.enter(SessionState.CLOSED)
 
+    def log_out(self, session: Session) -> None:
+        """The client asks for it."""
+        if session.peer.traits.logout_closes:
+            session.peer.close(Disconnect.LOGGED_OUT)
+        else:
+            self.left(session.peer)
+
     def end_own(self, user_id: UserId, protocol: Protocol) -> None:
-        """The user ends their own session on another wire, wherever it is."""
-        signal = bus_messages.SessionEnded(user_id, int(protocol))
-        self._bus.publish(topic_of_user(user_id), bus_messages.encode(signal))
-        self.kick(user_id, int(protocol), "ended by yourself")
+        """The user ends their own session on another wire, on whatever worker it is."""
+        said = SessionEnded(user_id, int(protocol))
+        self._bus.publish(topic_of_user(user_id), bus_messages.encode(said))
+        self.end_own_here(said)
+
+    def end_own_here(self, said: SessionEnded) -> None:
+        """The same, on this worker."""
+        self.kick(said.user_id, said.protocol, "ended by yourself")
 
     def kick(self, user_id: UserId, protocol: int, reason: str, *, by_admin: bool = False, older_s: float = 0.0) -> int:
         """End the user's sessions on this worker, of one wire or (0) of every; returns how many. older_s: only those

@@ -1,7 +1,7 @@
 """A user's sessions, on whatever worker they are.
 
 Owns: asking the other workers, answering them, and how long to wait.
-Elsewhere: the sessions of this worker (core.sessions.hub); who may ask (core.requests.people: every user, about
+Elsewhere: the sessions of this worker (core.sessions.hub); who may ask (core.requests.sessions: every user, about
 their own).
 Fails: never; the sessions of a worker that does not answer in time are missing, and the caller is told so.
 """

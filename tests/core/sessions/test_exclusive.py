@@ -341,7 +341,9 @@ def test_who_has_no_lock_answers_no_challenge(tmp_path: Path) -> None:
         bob = await one.mobile("bob", NOW)
         topic = topic_of_user(1)
         published = stage.exchange.published
-        one.core.signal(topic, bus_messages.encode(bus_messages.SessionChallenge(1, Protocol.MOBILEIMSDK, NOW + 1, 7)))
+        one.core.on_bus_message(
+            topic, bus_messages.encode(bus_messages.SessionChallenge(1, Protocol.MOBILEIMSDK, NOW + 1, 7))
+        )
         assert bob.logged_in
         assert stage.exchange.published == published
         assert two.core.hub.sessions() == []

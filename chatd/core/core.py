@@ -1,0 +1,283 @@
+"""The chat of one worker: its parts, put together.
+
+Owns: Core: which parts there are, which handler serves which command, which part hears which message of the bus, and
+what is done at every tick of the worker's clock.
+Elsewhere: what each part does; calling the handlers (core.dispatcher); sockets (net); the implementations of store and
+bus (worker).
+Fails: open() raises Unavailable from the bus. Nothing else raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from chatd import log
+from chatd.background import BackgroundTasks
+from chatd.bus.contract import EVERYBODY, Bus, Topic
+from chatd.bus.survey import Surveys
+from chatd.config.schema import Config
+from chatd.core import bus_messages
+from chatd.core.accounts import Accounts
+from chatd.core.bus_messages import KickAnswered, MessageStored, SessionsAnswered, SessionVerdict
+from chatd.core.delivery import Delivery
+from chatd.core.dispatcher import Dispatcher, Handler
+from chatd.core.friends import Friends
+from chatd.core.groups import Groups
+from chatd.core.memberships import Memberships
+from chatd.core.messages import Messages
+from chatd.core.plugins.contract import Point
+from chatd.core.plugins.pipeline import PluginPipeline
+from chatd.core.plugins.plugin import Plugin
+from chatd.core.presence import Presence
+from chatd.core.requests.dispatch import RequestDispatcher
+from chatd.core.requests.friends import FriendOperations
+from chatd.core.requests.groups import GroupOperations
+from chatd.core.requests.history import HistoryOperations
+from chatd.core.requests.notices import Notices
+from chatd.core.requests.profile import ProfileOperations
+from chatd.core.requests.sessions import SessionOperations
+from chatd.core.services import Services
+from chatd.core.sessions.hub import Hub
+from chatd.core.sessions.kick import Kicks
+from chatd.core.sessions.login import Listeners, Logins
+from chatd.core.sessions.query import SessionQuery
+from chatd.core.sessions.session import Peer, Session
+from chatd.errors import Unavailable
+from chatd.model import UserId
+from chatd.protocol import (
+    Acknowledge,
+    AddFriend,
+    AnswerFriend,
+    CreateGroup,
+    Echo,
+    Echoed,
+    Failed,
+    JoinGroup,
+    KeepAlive,
+    KeptAlive,
+    Login,
+    Logout,
+    Malformed,
+    Register,
+    Registered,
+    SendMessage,
+    ServerRequest,
+)
+from chatd.scoreboard import Row
+from chatd.store.contract import Tables
+from chatd.store.group_commit import GroupCommit
+
+_PROBE_ROUNDS = 3
+"""The store is asked something every so many rounds, so that a store that does not answer is noticed by a worker
+whose clients ask it nothing."""
+
+
+class CoreParts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a core is made of. readers: further connections to the store, see store.group_commit. row: this worker's row
+    of the scoreboard."""
+
+    tables: Tables
+    readers: Sequence[Tables] = ()
+    bus: Bus
+    plugins: Sequence[Plugin] = ()
+    config: Callable[[], Config]
+    row: Row
+    loop: asyncio.AbstractEventLoop
+
+
+class Core:
+    """One worker's chat. Everything is called from the worker's loop."""
+
+    def __init__(self, parts: CoreParts) -> None:
+        self._row = parts.row
+        self._config = parts.config
+        self._bus = parts.bus
+        self._log = log.get()
+        self._rounds = 0
+        self._probing = False
+        self._background = BackgroundTasks(parts.loop)
+        self.store = GroupCommit(parts.tables, parts.loop, parts.row, self._on_results, parts.readers)
+        self.hub = Hub(parts.bus)
+        self.surveys = Surveys(parts.bus)
+        services = Services(
+            store=self.store,
+            bus=parts.bus,
+            hub=self.hub,
+            loop=parts.loop,
+            config=parts.config,
+            log=self._log,
+            surveys=self.surveys,
+            background=self._background,
+        )
+        self.memberships = Memberships(services)
+        self.delivery = Delivery(services, self.memberships)
+        self.plugins = PluginPipeline(parts.plugins, services)
+        self.messages = Messages(services, self.delivery, self.plugins.stored())
+        self.accounts = Accounts(services)
+        notices = Notices(self.delivery)
+        self.presence = Presence(services, notices)
+        listeners = Listeners(notices, self.presence, self.plugins)
+        self.logins = Logins(services, self.accounts, self.delivery, self.memberships, listeners)
+        self.friends = Friends(services, notices, self.presence)
+        self.groups = Groups(services, self.memberships, notices, self.presence)
+        self.kicks = Kicks(services, self.logins)
+        self._session_query = SessionQuery(services)
+        self._history = HistoryOperations(services, notices)
+        operations = (
+            FriendOperations(services, self.friends, self.presence).table()
+            | GroupOperations(services, self.groups).table()
+            | self._history.table()
+            | ProfileOperations(services, self.accounts).table()
+            | SessionOperations(self.logins, self._session_query).table()
+        )
+        self.requests = RequestDispatcher(services, operations, notices, self.plugins)
+        self.dispatcher = Dispatcher(self._commands())
+        self.handle = self.dispatcher.handle
+        self._on_bus_message = self._bus_messages()
+
+    # ---------------------------------------------------------------- commands
+
+    def _commands(self) -> dict[type[Any], Handler]:
+        send = Handler(self.messages.send)
+        if self.plugins.has(Point.BEFORE_MESSAGE):
+            send = Handler(self._ask_plugins_and_send, is_async=True)
+        return {
+            SendMessage: send,
+            Acknowledge: Handler(self._acknowledge),
+            KeepAlive: Handler(self._keep_alive),
+            Logout: Handler(self._log_out),
+            ServerRequest: Handler(self.requests.serve, is_async=True),
+            AddFriend: Handler(self.friends.add, is_async=True),
+            AnswerFriend: Handler(self.friends.answer, is_async=True),
+            CreateGroup: Handler(self.groups.create, is_async=True),
+            JoinGroup: Handler(self.groups.join, is_async=True),
+            Login: Handler(self.logins.login, needs_login=False, is_async=True),
+            Register: Handler(self._register, needs_login=False, is_async=True),
+            Echo: Handler(self._echo, needs_login=False),
+            Malformed: Handler(self._malformed, needs_login=False),
+        }
+
+    def _acknowledge(self, session: Session, command: Acknowledge) -> None:
+        self.delivery.acknowledged(session, command.fp)
+
+    async def _ask_plugins_and_send(self, session: Session, command: SendMessage) -> None:
+        self.messages.send(session, await self.plugins.before_message(session, command))
+
+    def _keep_alive(self, session: Session, command: KeepAlive) -> None:
+        session.peer.push(KeptAlive())
+
+    def _log_out(self, session: Session, command: Logout) -> None:
+        self.logins.log_out(session)
+
+    async def _register(self, peer: Peer, command: Register) -> None:
+        peer.push(Registered(await self.accounts.register(command)))
+
+    def _echo(self, peer: Peer, command: Echo) -> None:
+        peer.push(Echoed(command.raw))
+
+    def _malformed(self, peer: Peer, command: Malformed) -> None:
+        peer.push(Failed(command.code, command.text, command, command.ref))
+
+    # ---------------------------------------------------------------- net
+
+    def check_receipts(self, session: Session) -> None:
+        """Take what the session's peer has acknowledged by now as delivered."""
+        self.delivery.receipts(session)
+
+    def disconnected(self, peer: Peer) -> None:
+        """The connection is over, and its session with it. May be called twice."""
+        self.logins.left(peer)
+
+    # ---------------------------------------------------------------- the store
+
+    def _on_results(self, drafts: list[Any], origins: list[Any], results: list[Any]) -> None:
+        self.messages.results(drafts, origins, results)
+
+    # ---------------------------------------------------------------- the bus
+
+    async def open(self) -> None:
+        """Join the bus.
+
+        Raises:
+            Unavailable: the bus cannot be reached.
+        """
+        await self._bus.open(self.on_bus_message, self._on_gap, self.logins.locks.lost)
+        await self._bus.subscribe([EVERYBODY])
+
+    def _bus_messages(self) -> dict[type[Any], Callable[[Any], object]]:
+        return {
+            MessageStored: self._message_stored,
+            bus_messages.GroupNotice: self.groups.news,
+            bus_messages.UserNotice: self._history.notify,
+            bus_messages.FriendRequestSent: self.friends.notify,
+            bus_messages.FriendRequestAnswered: self.friends.notify,
+            bus_messages.GroupJoined: lambda said: self._background.start(self.groups.joined(said)),
+            bus_messages.GroupLeft: self.groups.left,
+            bus_messages.PresenceChanged: self.presence.changed_elsewhere,
+            bus_messages.SessionChallenge: self.logins.locks.challenged,
+            bus_messages.SessionEnded: self.logins.end_own_here,
+            bus_messages.SessionsAsked: self._session_query.asked,
+            bus_messages.KickAsked: self.kicks.asked,
+            bus_messages.SessionVerdict: self._answered,
+            bus_messages.SessionsAnswered: self._answered,
+            bus_messages.KickAnswered: self._answered,
+        }
+
+    def on_bus_message(self, topic: Topic, data: bytes) -> None:
+        """Another worker says something."""
+        try:
+            said = bus_messages.decode(data)
+        except msgspec.DecodeError as error:
+            self._log.debug("bus message not understood, it is of a later version", why=str(error))
+            return
+        self._on_bus_message[type(said)](said)
+
+    def _message_stored(self, said: MessageStored) -> None:
+        self.delivery.arrived(said.message, said.members_version)
+
+    def _answered(self, answer: SessionVerdict | SessionsAnswered | KickAnswered) -> None:
+        self.surveys.answered(answer.ref, answer)
+
+    def _on_gap(self) -> None:
+        """Messages of other workers may have been missed."""
+        self.delivery.gap()
+        self.memberships.gap()
+        self.presence.gap()
+        self.logins.locks.gap()
+
+    # ---------------------------------------------------------------- the clock
+
+    def round(self) -> None:
+        """Once a second."""
+        self.delivery.resend()
+        self.presence.round()
+        self._rounds += 1
+        if self._rounds % _PROBE_ROUNDS == 0 and not self._probing:
+            self._probing = True
+            self._background.start(self._probe_store())
+
+    async def _probe_store(self) -> None:
+        nobody: UserId = 0
+        try:
+            await self.store.read(lambda tables: tables.accounts.last_seen(nobody))
+        except Unavailable as error:
+            self._log.warning("the store does not answer", why=str(error))
+        finally:
+            self._probing = False
+
+    def tick(self) -> None:
+        """About twenty times a second."""
+        self.store.tick(self._config().timeouts.store_s)
+        self.delivery.sweep_receipts()
+        self.delivery.work_off_gap()
+        self.delivery.work_off_behind()
+        self.logins.locks.tick()
+        row = self._row
+        row.sessions = self.logins.count
+        row.messages_in = self.messages.stored
+        row.messages_out = self.delivery.given
+        self.plugins.report(row)

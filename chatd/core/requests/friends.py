@@ -1,0 +1,143 @@
+"""Requests about friends, and about who is online.
+
+Owns: the arguments and answers of these operations, and who may see whether a user is online.
+Elsewhere: their rules (core.friends, core.presence, the store).
+Fails: Refused, Unavailable; core.requests.dispatch answers with them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from chatd.core.change import Change
+from chatd.core.friends import Friends
+from chatd.core.presence import Presence
+from chatd.core.requests.arguments import NoArguments, OneUser, UserName, user_named
+from chatd.core.requests.dispatch import Operation, OperationTable
+from chatd.core.requests.notices import of_user
+from chatd.core.services import Services
+from chatd.core.sessions.session import Session
+from chatd.errors import ErrorCode, Refused
+from chatd.model import User
+from chatd.store.contract import Tables
+
+
+class SomeUsers(msgspec.Struct, frozen=True):
+    users: Annotated[list[UserName], Meta(min_length=1, max_length=100)]
+
+
+class FriendOperations:
+    def __init__(self, services: Services, friends: Friends, presence: Presence) -> None:
+        self._store = services.store
+        self._hub = services.hub
+        self._config = services.config
+        self._friends = friends
+        self._presence = presence
+
+    def table(self) -> OperationTable:
+        return {**self._friend_table(), **self._presence_table()}
+
+    def _friend_table(self) -> OperationTable:
+        return {
+            "friend.request": Operation(
+                OneUser, "ask a user to be friends", '{"user":U,"friends":bool}', write=self._ask, shown=_asked
+            ),
+            "friend.accept": Operation(
+                OneUser, "accept a user's request", '{"user":U}', write=self._accept, shown=_user
+            ),
+            "friend.refuse": Operation(
+                OneUser, "refuse a user's request", '{"user":U}', write=self._refuse, shown=_user
+            ),
+            "friend.remove": Operation(
+                OneUser, "end a friendship, or take back a request", '{"user":U}', write=self._remove, shown=_user
+            ),
+            "friend.list": Operation(
+                NoArguments,
+                "friends with presence, and requests that wait",
+                '{"friends":[U with "online"],"requests":[U]}',
+                read=self._list,
+            ),
+        }
+
+    def _presence_table(self) -> OperationTable:
+        return {
+            "presence.get": Operation(
+                SomeUsers,
+                "whether users are online, and when last seen",
+                '{"users":[U with "online","last_seen"]}',
+                read=self._get_presence,
+            ),
+            "presence.subscribe": Operation(
+                SomeUsers,
+                "be told when users come and go",
+                '{"users":[U with "online","last_seen"]}',
+                read=self._watch_presence,
+            ),
+        }
+
+    # ---------------------------------------------------------------- friends
+
+    async def _ask(self, session: Session, arguments: OneUser) -> Change[tuple[User, bool]]:
+        return self._friends.asking(session.user, user_named(arguments.user))
+
+    async def _accept(self, session: Session, arguments: OneUser) -> Change[User]:
+        return self._friends.answering(session.user, user_named(arguments.user), accept=True)
+
+    async def _refuse(self, session: Session, arguments: OneUser) -> Change[User]:
+        return self._friends.answering(session.user, user_named(arguments.user), accept=False)
+
+    async def _remove(self, session: Session, arguments: OneUser) -> Change[User]:
+        return self._friends.removing(session.user, user_named(arguments.user))
+
+    async def _list(self, session: Session, arguments: NoArguments) -> object:
+        me = session.user.id
+        friends, requests = await self._store.read(
+            lambda tables: (tables.friends.of(me), tables.friends.requests_to(me))
+        )
+        online = await self._hub.online(user.id for user in friends)
+        return {
+            "friends": [{**of_user(user), "online": user.id in online} for user in friends],
+            "requests": [of_user(request.sender) for request in requests],
+        }
+
+    # ---------------------------------------------------------------- presence
+
+    async def _get_presence(self, session: Session, arguments: SomeUsers) -> object:
+        seen = await self._last_seen(session, arguments)
+        online = await self._hub.online(user.id for user, _ in seen)
+        return {"users": [_presence(user, online=user.id in online, last_seen_ms=at_ms) for user, at_ms in seen]}
+
+    async def _watch_presence(self, session: Session, arguments: SomeUsers) -> object:
+        seen = await self._last_seen(session, arguments)
+        users = [user for user, _ in seen]
+        online = await self._presence.watch(session, users, self._config().limits.presence_watches)
+        return {"users": [_presence(user, online=online[user.id], last_seen_ms=at_ms) for user, at_ms in seen]}
+
+    async def _last_seen(self, session: Session, arguments: SomeUsers) -> list[tuple[User, int]]:
+        """The users named, and when each was last seen. Refused if one of them may not be seen."""
+        me, everybody = session.user.id, self._config().accounts.presence == "all"
+
+        def read(tables: Tables) -> list[tuple[User, int]]:
+            users = [user_named(name)(tables) for name in arguments.users]
+            for user in users:
+                if not everybody and not tables.friends.may_see(me, user.id):
+                    raise Refused(ErrorCode.NOT_ALLOWED, f"you may not see whether {user.name} is online")
+            return [(user, tables.accounts.last_seen(user.id)) for user in users]
+
+        return await self._store.read(read)
+
+
+def _user(user: User) -> object:
+    return {"user": of_user(user)}
+
+
+def _asked(result: tuple[User, bool]) -> object:
+    user, friends_now = result
+    return {"user": of_user(user), "friends": friends_now}
+
+
+def _presence(user: User, *, online: bool, last_seen_ms: int) -> dict[str, object]:
+    return {**of_user(user), "online": online, "last_seen": last_seen_ms}

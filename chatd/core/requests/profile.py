@@ -1,0 +1,91 @@
+"""Requests about profiles and one's own password.
+
+Owns: the arguments and answers of these operations.
+Elsewhere: their rules (core.accounts, the store).
+Fails: Refused, Unavailable; core.requests.dispatch answers with them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from chatd.core.accounts import Accounts
+from chatd.core.change import Change
+from chatd.core.friends import by_id
+from chatd.core.requests.arguments import UserName, user_named
+from chatd.core.requests.dispatch import Operation, OperationTable
+from chatd.core.requests.notices import of_user
+from chatd.core.services import Services
+from chatd.core.sessions.session import Session
+from chatd.protocol import Login
+from chatd.store.contract import Tables
+
+_Line = Annotated[str, Meta(max_length=200)]
+
+
+class MaybeUser(msgspec.Struct, frozen=True):
+    user: UserName | None = None
+
+
+class Profile(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What a user tells of themselves. A field left out stays as it is; "" empties it."""
+
+    nickname: _Line | None = None
+    avatar: Annotated[str, Meta(max_length=1000)] | None = None
+    status: _Line | None = None
+    about: Annotated[str, Meta(max_length=1000)] | None = None
+
+
+class Passwords(msgspec.Struct, frozen=True):
+    old: Annotated[str, Meta(max_length=1024)]
+    new: Annotated[str, Meta(max_length=1024)]
+
+
+class ProfileOperations:
+    def __init__(self, services: Services, accounts: Accounts) -> None:
+        self._store = services.store
+        self._accounts = accounts
+
+    def table(self) -> OperationTable:
+        return {
+            "profile.get": Operation(
+                MaybeUser, "a user's profile; one's own without user", '{"user":U,"profile":{…}}', read=self._get
+            ),
+            "profile.set": Operation(
+                Profile,
+                "change one's own profile",
+                '{"profile":{…}}',
+                write=self._set,
+                shown=lambda profile: {"profile": profile},
+            ),
+            "password.change": Operation(Passwords, "change one's own password", "{}", write=self._change_password),
+        }
+
+    async def _get(self, session: Session, arguments: MaybeUser) -> object:
+        find = by_id(session.user.id) if arguments.user is None else user_named(arguments.user)
+
+        def read(tables: Tables) -> object:
+            user = find(tables)
+            return {"user": of_user(user), "profile": tables.accounts.profile(user.id)}
+
+        return await self._store.read(read)
+
+    async def _set(self, session: Session, arguments: Profile) -> Change[dict[str, str]]:
+        me, given = session.user.id, msgspec.to_builtins(arguments)
+
+        def write(tables: Tables) -> dict[str, str]:
+            merged = {**tables.accounts.profile(me), **given}
+            profile = {key: value for key, value in merged.items() if value}
+            tables.accounts.set_profile(me, profile)
+            return profile
+
+        return Change(write)
+
+    async def _change_password(self, session: Session, arguments: Passwords) -> Change[None]:
+        me = session.user.id
+        await self._accounts.authenticate(Login("", me, arguments.old))
+        hashed = await self._accounts.hash_new(arguments.new)
+        return Change(lambda tables: tables.accounts.set_password(me, hashed))
