@@ -1,6 +1,8 @@
 """`chatd`: arguments, configuration, then the master.
 
-Owns: the command line, and the one place where a failed start becomes an exit code and a line on standard error.
+Owns: the command line, and the one place where a failed start becomes an exit code and lines on standard error.
+Elsewhere: the steps of a start (master.start).
+Fails: exit codes of sysexits (errors.Exit).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from chatd import __version__
 from chatd.arguments import Parser
 from chatd.config import load as config_load
 from chatd.config import render as config_render
+from chatd.config.validate import check_host
 from chatd.errors import BootError, ConfigError, Exit
 from chatd.master import daemonize, privileges, start
 from chatd.worker_context import WorkerContext
@@ -23,12 +26,14 @@ from chatd.worker_context import WorkerContext
 
 def parser() -> argparse.ArgumentParser:
     made = Parser(prog="chatd", description="An instant-messaging server.")
-    file = made.add_argument("-c", "--config", metavar="FILE", help=f"configuration ({config_load.DEFAULT_FILE})")
+    file = made.add_argument(
+        "-c", "--config", metavar="FILE", help=f"configuration file (default: {config_load.DEFAULT_FILE})"
+    )
     file.complete = shtab.FILE  # type: ignore[attr-defined]
-    made.add_argument("--daemon", action="store_true", help="detach; return when clients can connect")
-    made.add_argument("-t", "--test", action="store_true", help="test the configuration, touch nothing")
-    made.add_argument("-T", "--dump", action="store_true", help="test, and print the configuration in effect")
-    made.add_argument("--allow-root", action="store_true", help="serve as root")
+    made.add_argument("--daemon", action="store_true", help="run in the background; return when clients can connect")
+    made.add_argument("-t", "--test", action="store_true", help="test the configuration and exit; change nothing")
+    made.add_argument("-T", "--dump", action="store_true", help="test, print the configuration in effect and exit")
+    made.add_argument("--allow-root", action="store_true", help="allow the server to run as root")
     made.add_argument("--version", action="version", version=f"chatd {__version__}")
     shtab.add_argument_to(made, "--print-completion", help="print a shell completion script")
     return made
@@ -45,15 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         loaded = config_load.load(options.config)
-        config_load.check_host(loaded.config, loaded.name)
+        check_host(loaded.config, loaded.name)
         if options.test or options.dump:
             return _test(loaded, options.dump)
         if loaded.file is None:
-            daemonize.say(f"no {config_load.DEFAULT_FILE}, using the built-in defaults")
+            daemonize.say(f"{config_load.DEFAULT_FILE} does not exist, using the built-in defaults")
         privileges.identity(loaded.config.server, options.allow_root)
         if options.daemon:
             return _daemon(loaded, options.allow_root)
-        return start.run(loaded, options.allow_root, serve, daemonize.Announcer())
+        return start.run(loaded, options.allow_root, serve, daemonize.StartReport())
     except ConfigError as error:
         daemonize.say(str(error))
         return Exit.CONFIG
@@ -72,18 +77,18 @@ def _test(loaded: config_load.Loaded, dump: bool) -> int:
     if dump:
         sys.stdout.write(config_render.effective(loaded))
     else:
-        daemonize.say(f"{loaded.name}: the configuration is good")
+        daemonize.say(f"{loaded.name}: the configuration is valid")
     return Exit.OK
 
 
 def _daemon(loaded: config_load.Loaded, allow_root: bool) -> int:
     if loaded.config.server.log_dir == "-":
-        raise ConfigError(f'{loaded.name}: server.log_dir: "-" (standard error) is nowhere with --daemon')
-    announcer = daemonize.detach()
+        raise ConfigError(f'{loaded.name}: server.log_dir: "-" (standard error) cannot be used with --daemon')
+    report = daemonize.detach()
     try:
-        return start.run(loaded, allow_root, serve, announcer)
+        return start.run(loaded, allow_root, serve, report)
     except BootError as error:
-        announcer.tell(error.exit_code, str(error))
+        report.send(error.exit_code, str(error))
         return error.exit_code
 
 

@@ -1,4 +1,8 @@
-"""What the command lines of chatd and chatctl have in common: a wrong argument ends with the exit code of sysexits."""
+"""The command-line parser of chatd and chatctl.
+
+Owns: the exit code of a wrong argument, that of sysexits.
+Fails: ends the process, as argparse does.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from chatd.errors import Exit
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse would end with 2, which means something else to monitors."""
+    """argparse itself would exit with 2, which monitors take for "critical"."""
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)

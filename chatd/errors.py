@@ -127,7 +127,12 @@ class ChatdError(Exception):
 
 
 class ConfigError(ChatdError):
-    """One line `file: key: what`. Caught by __main__ and reload; exit 78."""
+    """The configuration cannot be used. problems: one line `file: key: what` for each mistake. Caught by __main__,
+    chatctl and master.reload; exit 78."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
 
 
 class BootError(ChatdError):

@@ -1,100 +1,147 @@
-"""The numbers a worker keeps about itself, in shared memory, so that they can be read when it is stuck.
+"""The scoreboard: numbers every process keeps about itself, in memory that all of them share.
 
-Owns: Row, one worker's line of the scoreboard. The memory is made by master.scoreboard before the first fork.
-Single writer per field (the master writes pid, generation, state before the worker runs; then the worker
-writes), aligned 8-byte stores: a reader never sees a torn value.
+Owns: the one definition of every number (name, meaning, unit, who writes it), the memory, and each process's row in it.
+The status that `chatctl` shows is made from the same definitions (master.status, chatctl.render).
+Elsewhere: what a number leads to. The master judges heartbeats (master.workers), the acceptor compares connections
+(net).
+Fails: Scoreboard() raises OSError when the memory cannot be had. Reading and writing a row cannot fail, whatever its
+process is doing: that is what the scoreboard is for.
+
+Concurrency: one anonymous mapping, made before the first fork and never moved. A cell has one writer at a time: the
+master until the worker runs, then the worker. Cells are aligned 8-byte stores, so a reader never sees half a value, but
+two cells read one after the other may be of different moments.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+import mmap
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, get_type_hints
 
+import msgspec
+
+MAX_WORKERS = 256
 ROW_BYTES = 256
+
+Unit = Literal["", "s", "ms", "us", "ns", "bytes", "per second", "%"]
+"""Of a number; "" = it counts things."""
 
 
 class State(enum.IntEnum):
+    """What a worker is doing, by its row. Only the master knows whether it hangs."""
+
     EMPTY = 0
     BOOTING = 1
     READY = 2
     DRAINING = 3
-    DEGRADED = 4
+    DEGRADED = 4  # the worker died; a new one is due
 
 
-FIELDS = (
-    "pid",
-    "generation",
-    "state",
-    "started_ms",  # epoch
-    "heartbeat_ns",  # CLOCK_MONOTONIC, written by the loop itself
-    "connections",
-    "sessions",
-    "loop_lag_us",  # highest of the last ten seconds
-    "commit_p99_us",  # store: highest-percentile commit of the last ten seconds
-    "messages_in",  # accepted from clients and stored, total
-    "messages_out",  # given to clients, total
-    "queue_bytes",  # in outboxes
-    "queue_messages",  # waiting for the store
-    "errors",  # error records logged, total
-    "refused",  # connections refused, total
-    "log_dropped",  # log records lost (disk full), total
-    "log_generation",  # master's row only: bumped at each rotation
-    "store_ok",  # 1 = the last commit succeeded
-    "bus_ok",  # 1 = the bus works; a worker that hangs does not make it 0
-    "bus_round_trip_us",  # the bus: how long the last canary took; 0 = there is none
-    "udp_peers",  # of `connections`: those that are addresses, not sockets
-    "udp_dropped",  # datagrams that could not be sent or served, total
-    "hooks_open",  # plug-ins that are not called for now, because they fail
-    "hook_failures",  # calls of plug-ins that failed, total
-    "hook_dropped",  # events for plug-ins dropped, total
-)
+class Field(NamedTuple):
+    """One number. writer: whose store it is once the worker runs. heading: of its column in `chatctl workers`."""
+
+    meaning: str
+    unit: Unit = ""
+    writer: Literal["worker", "master"] = "worker"
+    heading: str = ""
 
 
-def _field(index: int) -> property:
-    def get(self: Row) -> int:
-        return self.cells[index]
+class Counters(msgspec.Struct, kw_only=True):
+    """What a worker tells of itself and `chatctl status --json` shows under the same name."""
 
-    def put(self: Row, value: int) -> None:
-        self.cells[index] = value
+    connections: Annotated[int, Field("open connections, UDP peers included", heading="CONNS")]
+    sessions: Annotated[int, Field("users logged in", heading="SESSIONS")]
+    messages_in: Annotated[int, Field("messages accepted from clients and stored, since the worker started")]
+    messages_out: Annotated[int, Field("messages written to clients, since the worker started")]
+    loop_lag_us: Annotated[
+        int, Field("latest the event loop ran a timer, highest of the last 10 s", "us", heading="LAG/ms")
+    ]
+    commit_p99_us: Annotated[int, Field("99th percentile of store commits in the last 10 s", "us", heading="COMMIT/ms")]
+    queue_bytes: Annotated[int, Field("bytes waiting to be written to clients", "bytes", heading="QUEUE")]
+    queue_messages: Annotated[int, Field("messages waiting for the store")]
+    errors: Annotated[int, Field("log records of level ERROR or FATAL, since the worker started", heading="ERRORS")]
+    refused: Annotated[int, Field("connections refused because the worker was full, since it started")]
+    log_dropped: Annotated[int, Field("log records that could not be written, since the worker started")]
+    store_ok: Annotated[bool, Field("the last commit succeeded")]
+    bus_ok: Annotated[bool, Field("the message bus reaches every other worker")]
+    bus_round_trip_us: Annotated[int, Field("last round trip on the message bus; 0 = the bus measures none", "us")]
+    udp_peers: Annotated[int, Field("those of `connections` that are UDP peers")]
+    udp_dropped: Annotated[int, Field("datagrams that could not be sent or served, since the worker started")]
+    hooks_open: Annotated[int, Field("plug-ins not called for now because they fail")]
+    hook_failures: Annotated[int, Field("failed calls of plug-ins, since the worker started")]
+    hook_dropped: Annotated[int, Field("events for plug-ins dropped from a full queue, since the worker started")]
 
-    return property(get, put)
+
+class _Cells(Counters, kw_only=True):
+    """Everything a row holds: the counters, and what only the master reads."""
+
+    pid: Annotated[int, Field("process id", writer="master")]
+    generation: Annotated[int, Field("configuration the worker has applied")]
+    state: Annotated[int, Field("one of State")]
+    started_ms: Annotated[int, Field("when the worker was forked, since the epoch", "ms", writer="master")]
+    heartbeat_ns: Annotated[int, Field("CLOCK_MONOTONIC of the event loop's last turn", "ns")]
+    log_generation: Annotated[int, Field("rotations of the log files; in the master's row only", writer="master")]
 
 
-class Row:
-    """`cells` is a memoryview of signed 64-bit integers (format "q"), ROW_BYTES long."""
+_KINDS = get_type_hints(_Cells)
+FIELDS: dict[str, Field] = {
+    name: kind.__metadata__[0] for name, kind in get_type_hints(_Cells, include_extras=True).items()
+}
+"""Every number of a row, in the order of its cells."""
 
-    if not TYPE_CHECKING:  # the fields below are properties, set at the end of this file
+
+if TYPE_CHECKING:  # a row has the numbers as attributes; at run time they are properties, set below
+    _Attributes = _Cells
+else:
+    _Attributes = object
+
+
+class Row(_Attributes):
+    """One process's line of the scoreboard. Every name in FIELDS is an attribute to read and to assign.
+
+    cells: a memoryview of signed 64-bit integers (format "q"), ROW_BYTES long.
+    """
+
+    if not TYPE_CHECKING:
         __slots__ = ("cells",)
 
     def __init__(self, cells: memoryview) -> None:
         self.cells = cells
 
-    pid: int
-    generation: int
-    state: int
-    started_ms: int
-    heartbeat_ns: int
-    connections: int
-    sessions: int
-    loop_lag_us: int
-    commit_p99_us: int
-    messages_in: int
-    messages_out: int
-    queue_bytes: int
-    queue_messages: int
-    errors: int
-    refused: int
-    log_dropped: int
-    log_generation: int
-    store_ok: int
-    bus_ok: int
-    bus_round_trip_us: int
-    udp_peers: int
-    udp_dropped: int
-    hooks_open: int
-    hook_failures: int
-    hook_dropped: int
+    def clear(self) -> None:
+        """Set everything to zero, before another process uses the row."""
+        for index in range(len(self.cells)):
+            self.cells[index] = 0
+
+    def counters(self) -> Counters:
+        """A copy of what is shown in the status."""
+        return Counters(**{name: getattr(self, name) for name in Counters.__struct_fields__})
+
+
+def _attribute(index: int, kind: type) -> property:
+    def get(self: Row) -> int:
+        return self.cells[index]
+
+    def get_flag(self: Row) -> bool:
+        return self.cells[index] != 0
+
+    def put(self: Row, value: int) -> None:
+        self.cells[index] = value
+
+    return property(get_flag if kind is bool else get, put)
 
 
 for _index, _name in enumerate(FIELDS):
-    setattr(Row, _name, _field(_index))
+    setattr(Row, _name, _attribute(_index, _KINDS[_name]))
+
+
+class Scoreboard:
+    """rows: one per worker slot. master_row: the master's own."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, ROW_BYTES * (MAX_WORKERS + 1))
+        view = memoryview(self._memory)
+        starts = range(0, ROW_BYTES * (MAX_WORKERS + 1), ROW_BYTES)
+        rows = [Row(view[start : start + ROW_BYTES].cast("q")) for start in starts]
+        self.rows = tuple(rows[:MAX_WORKERS])
+        self.master_row = rows[MAX_WORKERS]

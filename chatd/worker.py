@@ -1,10 +1,11 @@
 """One worker: built from its parts, run, drained.
 
-Owns: which implementations a configuration names (the only file that does), the worker's signals, heartbeat,
-orders from the master, and the way out.
-Elsewhere: forking and supervising (master), sockets (net), chat (core).
-Fails: BootError or Unavailable before READY, told to the operator by the master; after READY the worker
-lives until TERM, QUIT, or the death of the master. Leaves by os._exit in the caller (master.spawn).
+Owns: which implementations a configuration names (the only file that does), the worker's signals, its heartbeat,
+carrying out the master's orders, and the drain at its end.
+Elsewhere: forking and supervising (master), the orders (orders), sockets (net), chat (core).
+Fails: BootError, ConfigError or Unavailable before it is ready, which the master reports to the operator; afterwards
+the worker runs until SIGTERM, SIGQUIT, an order to drain, or the death of the master. The caller (master.spawn) ends
+the process.
 """
 
 from __future__ import annotations
@@ -18,17 +19,15 @@ import sys
 import time
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import uvloop
 
-from chatd import log
+from chatd import log, orders
 from chatd.bus.contract import Bus
 from chatd.bus.local.bus import LocalBus
 from chatd.config.diff import live
-from chatd.config.load import BUSES, HOOK_GROUP
 from chatd.config.schema import Config, ListenerOptions, PluginOptions
+from chatd.config.validate import BUSES, HOOK_GROUP
 from chatd.core.core import Core, CoreParts
 from chatd.core.plugins.plugin import Plugin
 from chatd.errors import BootError, Disconnect, Exit, Unavailable
@@ -36,6 +35,16 @@ from chatd.net.acceptor import Acceptor, Listener
 from chatd.net.connections import Connections
 from chatd.net.udp import UdpListener
 from chatd.net.websocket.frames import MAX_FRAME_BYTES
+from chatd.orders import (
+    DrainOrder,
+    KickDone,
+    KickFailed,
+    KickOrder,
+    LogLevelOrder,
+    ReloadDone,
+    ReloadOrder,
+    ReloadRefused,
+)
 from chatd.scoreboard import State
 from chatd.store.contract import Tables
 from chatd.store.open import configured, open_readers, open_tables
@@ -49,7 +58,6 @@ _TICK_S = 0.05
 _LAG_WINDOW_S = 10.0
 _SWITCH_S = 0.001
 """How long the loop may keep the interpreter while the store thread waits for it."""
-_ORDER_BYTES = 256 * 1024
 
 
 def open_bus(config: Config, slot: int) -> Bus:
@@ -64,7 +72,7 @@ def open_bus(config: Config, slot: int) -> Bus:
 
 
 def load_plugins(config: Config, loop: asyncio.AbstractEventLoop) -> list[Plugin]:
-    """Those of [[hook]], in its order. BootError with the plug-in's name when one cannot be used."""
+    """The plug-ins of [[hook]], in that order. Raises BootError, with the plug-in's name, when one cannot be used."""
     return [_load_plugin(one, loop) for one in config.hook]
 
 
@@ -75,8 +83,8 @@ def _load_plugin(hook: PluginOptions, loop: asyncio.AbstractEventLoop) -> Plugin
         if not found:
             raise ValueError(f"no plug-in {name} is installed")
         return Plugin(hook, found[0].load()(hook.options), loop)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  told with its name, and ends the start
-        log.get().exception("plug-in cannot be loaded", hook=hook.name)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  reported with its name; it ends the start
+        log.get().exception("cannot load a plug-in", hook=hook.name)
         raise BootError(f"hook {hook.name}: {type(error).__name__}: {error}", Exit.CONFIG) from None
 
 
@@ -133,9 +141,15 @@ class Worker:
         self._connections = Connections(self._core, self.config, self._row, loop)
         self._acceptor = Acceptor(self._connections, make_codec, context.rows, context.slot)
         self._leave = asyncio.Event()
+        """Set when the worker is to drain."""
         self._drain_s: float | None = None
+        """How long the drain may take; None = timeouts.drain_s."""
+        self._drain_limit: asyncio.Timeout | None = None
+        """While the worker drains: an order may shorten it."""
         self._due = 0.0
+        """When the next tick should come, by the loop's clock."""
         self._lag_until = 0.0
+        """Until then a lower lag does not replace the highest one shown."""
         self._rounds = 0
 
     def config(self) -> Config:
@@ -146,16 +160,16 @@ class Worker:
         return make_datagram_codec(listen, self._config)
 
     async def serve(self) -> int:
-        """Boot, serve, drain. Raises what a boot may raise."""
+        """Boot, serve, drain. Raises: BootError, ConfigError or Unavailable when it cannot start."""
         context, loop = self._context, self._loop
         loop.add_signal_handler(signal.SIGTERM, self._leave.set)
         loop.add_reader(context.life_fd, self._orphaned)
-        loop.add_reader(context.order_fd, self._order)
+        loop.add_reader(context.order_fd, self._read_order)
         await self._core.open()
         self._due = loop.time() + _TICK_S
         self._tick()
         self._acceptor.open([Listener(listen, sock) for listen, sock in context.listeners])
-        for listen, sock in context.datagrams:
+        for listen, sock in context.udp_sockets:
             self._connections.attach(UdpListener(self._connections, listen, sock, self._make_datagram_codec))
         gc.collect()
         gc.freeze()
@@ -168,7 +182,7 @@ class Worker:
     # ---------------------------------------------------------------- the clock
 
     def _tick(self) -> None:
-        """Twenty times a second: heartbeat, lag, and everybody's rounds."""
+        """Every _TICK_S: the heartbeat, the loop's lag, and what the parts do at intervals."""
         now = self._loop.time()
         row = self._row
         row.heartbeat_ns = time.monotonic_ns()
@@ -182,7 +196,7 @@ class Worker:
         self._connections.tick()
         self._rounds += 1
         if self._rounds % 20 == 0:
-            row.bus_ok = int(self._bus.healthy)
+            row.bus_ok = self._bus.healthy
             row.bus_round_trip_us = self._bus.round_trip_us
             self._connections.round()
             log.tick()
@@ -191,55 +205,66 @@ class Worker:
 
     # ---------------------------------------------------------------- orders
 
-    def _order(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            data = os.read(self._context.order_fd, _ORDER_BYTES)
-            if not data:
-                self._loop.remove_reader(self._context.order_fd)
-                return
-            order: dict[str, Any] = msgspec.json.decode(data)
-            match order.get("order"):
-                case "reload":
-                    self._reload(order)
-                case "drain":
-                    self._drain_s = float(order["within_s"])
-                    self._leave.set()
-                case "kick":
-                    self._connections.run(self._kick(order))
-                case "log":
-                    log.set_level(str(order["level"]))
-
-    def _answer(self, answer: dict[str, Any]) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the master is gone: _orphaned() is told, and acts
-            os.write(self._context.order_fd, msgspec.json.encode(answer))
-
-    def _reload(self, order: dict[str, Any]) -> None:
-        """Take what may change live; the rest stays as this worker was started with."""
-        generation = int(order["generation"])
+    def _read_order(self) -> None:
         try:
-            new = msgspec.convert(order["config"], Config)
-            self._config = live(self._config, new)
-            log.set_level(new.log.level)
-            self._row.generation = generation
-            answer: dict[str, Any] = {"done": generation}
-        except (msgspec.ValidationError, ValueError) as error:
-            answer = {"failed": generation, "why": str(error)}
-        self._answer(answer)
-
-    async def _kick(self, order: dict[str, Any]) -> None:
-        answer: dict[str, Any] = {"kicked": order["ref"]}
+            data = os.read(self._context.order_fd, orders.MAX_BYTES)
+        except BlockingIOError:
+            return
+        if not data:
+            self._loop.remove_reader(self._context.order_fd)
+            return
         try:
-            wish = str(order["user"]), int(order["user_id"]), str(order["reason"])
-            result = await self._core.kicks.kick(*wish)
-            answer |= result._asdict()
+            order = orders.decode_order(data)
+        except orders.Malformed as error:
+            self._log.error("an order of the master is not understood", why=str(error))
+            return
+        self._carry_out(order)
+
+    def _carry_out(self, order: orders.Order) -> None:
+        match order:
+            case ReloadOrder():
+                self._answer(self._reload(order))
+            case DrainOrder():
+                self._drain_within(order.within_s)
+            case KickOrder():
+                self._connections.run(self._kick(order))
+            case LogLevelOrder():
+                log.set_level(order.level)
+
+    def _answer(self, answer: orders.Answer) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the master is gone: _orphaned() is called, and acts
+            os.write(self._context.order_fd, orders.encode(answer))
+
+    def _reload(self, order: ReloadOrder) -> orders.Answer:
+        """Apply what may change live; the rest stays as this worker was started with."""
+        try:
+            self._config = live(self._config, order.config)
+            log.set_level(order.config.log.level)
+        except ValueError as error:
+            return ReloadRefused(order.generation, str(error)[: orders.WHY_CHARS])
+        self._row.generation = order.generation
+        return ReloadDone(order.generation)
+
+    async def _kick(self, order: KickOrder) -> None:
+        try:
+            ended = await self._core.kicks.kick(order.user, order.user_id, order.reason)
         except Unavailable as error:
-            answer["why"] = f"worker {self._context.slot}: {error}"
+            self._answer(KickFailed(order.ref, f"worker {self._context.slot}: {error}"))
+            return
+        answer = KickDone(
+            ref=order.ref,
+            sessions=ended.sessions,
+            known=ended.known,
+            unanswered=ended.unanswered,
+            cut_off=ended.cut_off,
+            kept_s=ended.kept_s,
+        )
         self._answer(answer)
 
     # ---------------------------------------------------------------- the way out
 
     def _orphaned(self) -> None:
-        """The master is gone: nobody will replace us, so stop accepting at once and drain."""
+        """The master is gone, and no worker will be replaced: stop accepting at once, and drain."""
         self._loop.remove_reader(self._context.life_fd)
         self._acceptor.shut()
         if self._drain_s is None:
@@ -247,7 +272,17 @@ class Worker:
         self._log.error("the master is gone, draining")
         self._leave.set()
 
+    def _drain_within(self, within_s: float) -> None:
+        """Drain, or go on draining, but for no longer than this from now."""
+        self._drain_s = within_s
+        limit = self._drain_limit
+        if limit is not None and not limit.expired():
+            latest = self._loop.time() + within_s
+            limit.reschedule(min(limit.when() or latest, latest))
+        self._leave.set()
+
     async def _drain(self) -> int:
+        """Disconnect the clients, let the store finish, and close everything. Returns the exit code."""
         timeouts = self._config.timeouts
         self._row.state = State.DRAINING
         self._acceptor.shut()
@@ -255,11 +290,10 @@ class Worker:
         spread_s = min(timeouts.drain_spread_s, within_s * 2 / 3)
         self._log.info("draining", connections=len(self._connections.members), within_s=within_s)
         drain = self._loop.create_task(self._connections.drain(spread_s))
-        deadline = self._loop.time() + within_s
-        while not drain.done() and self._loop.time() < deadline:
-            await asyncio.wait([drain], timeout=0.05)
-            if self._drain_s is not None:  # a fast stop may have been ordered meanwhile
-                deadline = min(deadline, self._loop.time() + self._drain_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s) as self._drain_limit:
+                await asyncio.wait([drain])
+        self._drain_limit = None
         drain.cancel()
         for connection in tuple(self._connections.members):
             connection.cut(Disconnect.DRAINING)

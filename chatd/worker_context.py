@@ -1,6 +1,7 @@
-"""What a master gives a worker it has forked, so that neither needs to know the other's insides.
+"""What the master gives a worker it has forked.
 
-Owns: the hand-over struct. Filled by master.spawn, read by worker.
+Owns: the struct. Filled by master.spawn, read by worker, so that neither needs to know the other.
+Elsewhere: what travels between them afterwards (orders, scoreboard).
 """
 
 from __future__ import annotations
@@ -12,32 +13,26 @@ from chatd.config.schema import Config, ListenerOptions
 from chatd.scoreboard import Row
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerContext:
-    """slot: 0..workers-1, kept over respawns. generation: of the configuration.
-
-    listeners: one bound, listening, non-blocking socket per [[listen]], shared by all workers.
-    datagrams: one bound, non-blocking UDP socket per udp [[listen]], this slot's own; the master holds them too,
-    so that an address keeps its worker over a respawn.
-    life_fd: read end of a pipe whose only writer is the master; EOF = the master is gone.
-    order_fd: non-blocking SOCK_SEQPACKET socket of master -> worker orders and worker -> master answers,
-    one JSON object per datagram: {"order": "reload", "generation": n, "config": {...}} ->
-    {"done": n} or {"failed": n, "why": str}; {"order": "log", "level": "DEBUG"} (set the level; reopening needs no
-    order); {"order": "drain", "within_s": x} (a fast stop: the drain that TERM began, or begins, may take x seconds).
-    {"order": "kick", "ref": n, "user": name or number, or "user_id": id, "reason": str} -> {"kicked": n, "sessions": k,
-    "known": bool, "unanswered": [host, ...], "cut_off": bool, "kept_s": n} or {"kicked": n, "why": str}.
-    An order that is not known is ignored. A worker that cannot start raises ConfigError, BootError or Unavailable, or
-    returns an exit code after it has sent {"failed": generation, "why": str}: the operator is told that line.
-    rows: every slot's scoreboard row, for the accept gate; `rows[slot]` is this worker's own.
-    master_row: the master's own row. The log is set up before the worker runs: `log.get()` is all it needs.
-    """
+    """The log is set up before the worker runs: `log.get()` is all it needs. A worker that cannot start raises
+    ConfigError, BootError or Unavailable, and the operator is told that line."""
 
     slot: int
+    """0 to workers - 1; a replacement keeps the slot of the worker it replaces."""
     generation: int
+    """Of the configuration."""
     config: Config
     listeners: tuple[tuple[ListenerOptions, socket.socket], ...]
+    """One bound, listening, non-blocking socket per stream [[listen]], shared by all workers."""
+    udp_sockets: tuple[tuple[ListenerOptions, socket.socket], ...] = ()
+    """One bound, non-blocking socket per udp [[listen]], of this slot alone. The master holds them too, so that a
+    client address keeps its slot when the worker is replaced."""
     life_fd: int
+    """Read end of a pipe whose only writer is the master; at its end the master is gone."""
     order_fd: int
+    """Non-blocking SOCK_SEQPACKET socket on which orders come and answers go (orders)."""
     rows: tuple[Row, ...]
+    """Every slot's row of the scoreboard; `rows[slot]` is this worker's own."""
     master_row: Row
-    datagrams: tuple[tuple[ListenerOptions, socket.socket], ...] = ()
+    """The master's own row."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from chatd.config import render as config_render
-from chatd.config.schema import SECTIONS, options_of
+from chatd.config.schema import SECTIONS, allowed_values, options_of, toml
 from chatd.core.requests.notices import NOTICES
 from chatd.core.requests.operations import described
 from chatd.errors import MEANINGS, Disconnect, Exit
@@ -62,8 +62,8 @@ def options() -> list[str]:
     lines = ["| option | values | default | takes effect | |", "|---|---|---|---|---|"]
     for section, kind in SECTIONS.items():
         for option in options_of(kind):
-            default = "" if option.default is msgspec.NODEFAULT else f"`{config_render.toml(option.default)}`"
-            cells = [f"`{section}.{option.name}`", config_render.values(option), default, option.effect]
+            default = "" if option.default is msgspec.NODEFAULT else f"`{toml(option.default)}`"
+            cells = [f"`{section}.{option.name}`", allowed_values(option), default, option.effect]
             lines.append(_row(*cells, option.description))
     return lines
 

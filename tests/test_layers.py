@@ -39,7 +39,7 @@ def test_imports_go_downwards_only() -> None:
         ("chatd/store/contract.py", "import socket", "The chat knows no sockets"),
         ("chatd/wire/contract.py", "import time", "A wire is a pure function of bytes"),
         ("chatd/protocol.py", "import random", "A wire is a pure function of bytes"),
-        ("chatd/master/scoreboard.py", "import asyncio", "The master has no event loop"),
+        ("chatd/master/watcher.py", "import asyncio", "The master has no event loop"),
         ("chatd/scoreboard.py", "import sqlite3", "The master has no event loop"),
         ("chatd/client/__init__.py", "import chatd.wire.contract", "The client stands alone"),
         ("chatd/net/__init__.py", "import chatd.client", "The server does not know the client"),

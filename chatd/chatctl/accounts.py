@@ -1,10 +1,11 @@
-"""`chatctl user`: accounts, changed straight in the store, with or without a running server.
+"""`chatctl user`: accounts, changed directly in the store, with or without a running server.
 
-Owns: opening the configured store for one change. Elsewhere: the rules (core.accounts), the command line (chatctl).
-Fails: Refused, Unavailable, BootError (the store cannot be opened).
+Owns: opening the configured store for one change, and that change in one transaction.
+Elsewhere: the rules for names and passwords (core.accounts), the command line (chatctl.__main__).
+Fails: Refused, Unavailable, or BootError when the store cannot be opened. Only `add` creates a store.
 
-A running server sees the change at once: workers share the store, and a login reads the account from it.
-A session that is logged in stays; chatctl asks the server to end those of an account that it has deleted.
+A running server sees the change at once: workers share the store, and a login reads the account from it. A session that
+is logged in stays; chatctl asks the server to end those of an account that it has deleted.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TypeVar
 
 from chatd.config.schema import Config
 from chatd.core.accounts import check_new
-from chatd.core.passwords import Hasher
+from chatd.core.passwords import Hasher, check_password
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import User, UserId
 from chatd.store.contract import Again, Tables
@@ -28,58 +29,62 @@ _ATTEMPTS = 8
 _PAUSE_S = 0.01
 
 
-def add(config: Config, name: str, password: str) -> UserId:
-    check_new(name, password, config)
-    hashed = Hasher(config.accounts).hash_now(password)
-    now_ms = time.time_ns() // 1_000_000
-    return _change(config, lambda tables: tables.accounts.create(name, hashed, now_ms).id, create=True)
+class StoredAccounts:
+    """The accounts of the configured store. create: make the store where there is none yet."""
+
+    def __init__(self, config: Config, *, create: bool) -> None:
+        self._config = config
+        self._create = create
+
+    def add(self, name: str, password: str) -> UserId:
+        """The id of the new account. Raises Refused."""
+        check_new(name, password, self._config)
+        hashed = Hasher(self._config.accounts).hash_now(password)
+        return self._change(lambda tables: tables.accounts.create(name, hashed, time.time_ns() // 1_000_000).id)
+
+    def set_password(self, name: str, password: str) -> None:
+        """Raises Refused, also for a password that no client could log in with."""
+        check_password(password, self._config)
+        hashed = Hasher(self._config.accounts).hash_now(password)
+        self._change(lambda tables: tables.accounts.set_password(_find(tables, name).id, hashed))
+
+    def delete(self, name: str) -> UserId:
+        """Its id. Raises Refused."""
+
+        def work(tables: Tables) -> UserId:
+            user_id = _find(tables, name).id
+            tables.accounts.delete(user_id)
+            return user_id
+
+        return self._change(work)
+
+    def all(self) -> list[tuple[UserId, str, int]]:
+        """(id, name, created_at_ms) of every account, by id."""
+        with contextlib.closing(self._open()) as tables:
+            return tables.accounts.all()
+
+    def _open(self) -> Tables:
+        return open_tables(configured(self._config), self._config.timeouts.store_s, create=self._create)
+
+    def _change(self, work: Callable[[Tables], T]) -> T:
+        """In one transaction, which is tried again when it conflicts with one of a running server."""
+        with contextlib.closing(self._open()) as tables:
+            for attempt in range(_ATTEMPTS):
+                tables.begin()
+                try:
+                    value = work(tables)
+                    tables.commit()
+                    return value
+                except Again:
+                    tables.rollback()
+                    time.sleep(random.uniform(0, _PAUSE_S * 2**attempt))
+                except BaseException:
+                    tables.rollback()
+                    raise
+        raise Unavailable(f"the store is busy: {_ATTEMPTS} attempts met other transactions; try again")
 
 
-def set_password(config: Config, name: str, password: str) -> None:
-    if len(password) < config.accounts.min_password_chars:
-        raise Refused(ErrorCode.PASSWORD_NOT_ALLOWED)
-    hashed = Hasher(config.accounts).hash_now(password)
-    _change(config, lambda tables: tables.accounts.set_password(_known(tables, name).id, hashed))
-
-
-def delete(config: Config, name: str) -> UserId:
-    def work(tables: Tables) -> UserId:
-        user_id = _known(tables, name).id
-        tables.accounts.delete(user_id)
-        return user_id
-
-    return _change(config, work)
-
-
-def list_users(config: Config) -> list[tuple[UserId, str, int]]:
-    """(id, name, created_at_ms) of all, by id."""
-    with contextlib.closing(_open(config, create=False)) as tables:
-        return tables.accounts.all()
-
-
-def _open(config: Config, *, create: bool) -> Tables:
-    return open_tables(configured(config), config.timeouts.store_s, create=create)
-
-
-def _change(config: Config, work: Callable[[Tables], T], *, create: bool = False) -> T:
-    """In one transaction, run again when it met one of a running server. create: a missing store is created."""
-    with contextlib.closing(_open(config, create=create)) as tables:
-        for attempt in range(_ATTEMPTS):
-            tables.begin()
-            try:
-                value = work(tables)
-                tables.commit()
-                return value
-            except Again:
-                tables.rollback()
-                time.sleep(random.uniform(0, _PAUSE_S * 2**attempt))
-            except BaseException:
-                tables.rollback()
-                raise
-    raise Unavailable("the store: met other transactions too often")
-
-
-def _known(tables: Tables, name: str) -> User:
+def _find(tables: Tables, name: str) -> User:
     account = tables.accounts.find(name, 0)
     if account is None:
         raise Refused(ErrorCode.UNKNOWN_RECIPIENT)

@@ -1,16 +1,20 @@
-"""How chatctl's answers look on a terminal.
+"""How chatctl's output looks on a terminal.
 
-Owns: text made of what the master said. Nothing here asks or decides, but `verdict`, which says what is critical.
+Owns: text made of the master's replies, and `verdict`, which decides what is degraded or critical.
+Elsewhere: asking (chatctl.control_client); what each number means (scoreboard, master.status).
+Fails: never.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import get_type_hints
 
-from chatd.config.render import toml
+from chatd.config.schema import toml
+from chatd.master.requests import ConfigDiffReply, ReloadReply
 from chatd.master.status import Status, WorkerStatus
+from chatd.scoreboard import Field
 
 
 def status(told: Status) -> str:
@@ -45,7 +49,7 @@ def _round_trip(told: Status) -> str:
 
 
 def _plugins(told: Status) -> list[str]:
-    """Only where there is something to tell of them. A plug-in is counted once for each worker."""
+    """Only where a call failed or an event was dropped. A plug-in is counted once for each worker."""
     shut, failed, dropped = (
         sum(getattr(one, name) for one in told.workers) for name in ("hooks_open", "hook_failures", "hook_dropped")
     )
@@ -54,34 +58,39 @@ def _plugins(told: Status) -> list[str]:
     return [f"   plug-ins: {shut} not called for now, {failed} calls failed, {dropped} events dropped"]
 
 
-_COLUMNS = (
-    "SLOT PID GEN STATE UP CONNS SESSIONS LAG/ms COMMIT/ms IN/s OUT/s QUEUE RSS CPU% ERRORS RESTARTS".split()  # noqa: SIM905
-)
+WORKER_COLUMNS = (
+    "slot", "pid", "generation", "state", "uptime_s", "connections", "sessions", "loop_lag_us", "commit_p99_us",
+    "in_per_s", "out_per_s", "queue_bytes", "rss_bytes", "cpu_percent", "errors", "restarts",
+)  # fmt: skip
+"""Fields of WorkerStatus; their headings and units stand where they are defined."""
+
+_FIELDS: dict[str, Field] = {
+    name: kind.__metadata__[0] for name, kind in get_type_hints(WorkerStatus, include_extras=True).items()
+}
 
 
 def workers(told: Status) -> str:
-    return table(_COLUMNS, [_worker(one) for one in told.workers])
+    rows = [[_cell(one, name) for name in WORKER_COLUMNS] for one in told.workers]
+    return table([_FIELDS[name].heading for name in WORKER_COLUMNS], rows)
 
 
-def _worker(one: WorkerStatus) -> list[str]:
-    return [
-        str(one.slot),
-        str(one.pid or "-"),
-        str(one.generation or "-"),
-        one.state,
-        duration(one.uptime_s) if one.pid else "-",
-        str(one.connections),
-        str(one.sessions),
-        f"{one.loop_lag_us / 1000:.1f}",
-        f"{one.commit_p99_us / 1000:.1f}",
-        f"{one.in_per_s:g}",
-        f"{one.out_per_s:g}",
-        size(one.queue_bytes),
-        size(one.rss_bytes),
-        f"{one.cpu_percent:.0f}",
-        str(one.errors),
-        str(one.restarts),
-    ]
+def _cell(one: WorkerStatus, name: str) -> str:
+    """By the field's unit. Where no worker runs, what only a process has is "-"."""
+    value = getattr(one, name)
+    if not one.pid and name in ("pid", "generation", "uptime_s"):
+        return "-"
+    match _FIELDS[name].unit:
+        case "us":
+            return f"{value / 1000:.1f}"
+        case "s":
+            return duration(value)
+        case "bytes":
+            return size(value)
+        case "%":
+            return f"{value:.0f}"
+        case "per second":
+            return f"{value:g}"
+    return str(value)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -104,25 +113,22 @@ def verdict(told: Status) -> tuple[int, str]:
     return 0, f"OK: {counted}"
 
 
-def reloaded(answer: dict[str, Any]) -> str:
-    lines = [f"generation {answer['generation']} is in effect"]
-    for key, text in (
-        ("applied", "applied"),
-        ("next_worker", "in workers started from now on"),
-        ("needs_restart", "pending until a restart"),
+def reloaded(reply: ReloadReply) -> str:
+    lines = [f"generation {reply.generation} is in effect"]
+    for keys, text in (
+        (reply.applied, "applied"),
+        (reply.next_worker, "in workers started from now on"),
+        (reply.needs_restart, "pending until a restart"),
     ):
-        if answer[key]:
-            lines.append(f"{text}: {', '.join(answer[key])}")
+        if keys:
+            lines.append(f"{text}: {', '.join(keys)}")
     return "\n".join(lines)
 
 
-def pending(answer: dict[str, Any]) -> str:
-    if not answer["pending"]:
-        return f"{answer['file']}: nothing is pending"
-    rows = [
-        [change["key"], toml(change["running"]), toml(change["file"]), change["waits_for"]]
-        for change in answer["pending"]
-    ]
+def pending(reply: ConfigDiffReply) -> str:
+    if not reply.pending:
+        return f"{reply.file}: no change is pending"
+    rows = [[change.key, toml(change.running), toml(change.file), change.waits_for] for change in reply.pending]
     return table(["OPTION", "RUNNING", "FILE", "WAITS FOR"], rows)
 
 

@@ -1,7 +1,8 @@
-"""What a changed configuration means to a server that runs.
+"""What a changed configuration means to a running server.
 
 Owns: which options differ, when each difference takes effect, and the snapshot that may be applied at once.
-Not here: telling the workers (master.reload).
+Elsewhere: telling the workers (master.reload).
+Fails: never.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import msgspec
 from chatd.config.schema import ARRAYS, SECTIONS, Config, Effect, ListenerOptions, PluginOptions, options_of
 
 
-class Change(msgspec.Struct, frozen=True):
-    """key: `section.option`; a listener's is `listen[ADDRESS].option`, or `listen[ADDRESS]` for a whole one; a
-    plug-in's likewise, by its name."""
+class OptionChange(msgspec.Struct, frozen=True):
+    """One difference between two configurations.
+
+    key: `section.option`; of a listener `listen[ADDRESS].option`, or `listen[ADDRESS]` when all of it is new or gone;
+    of a plug-in `hook[NAME].option` or `hook[NAME]`.
+    """
 
     key: str
     old: Any
@@ -28,9 +32,9 @@ _EFFECTS: dict[str, dict[str, Effect]] = {
 }
 
 
-def changes(old: Config, new: Config) -> tuple[Change, ...]:
+def changes(old: Config, new: Config) -> tuple[OptionChange, ...]:
     """Every option in which the two differ, in the order of the schema."""
-    found: list[Change] = []
+    found: list[OptionChange] = []
     for section in SECTIONS:
         if section == "listen":
             found += _listen_changes(old.listen, new.listen)
@@ -41,52 +45,52 @@ def changes(old: Config, new: Config) -> tuple[Change, ...]:
     return tuple(found)
 
 
-def _differences(section: str, label: str, old: Any, new: Any) -> list[Change]:
+def _differences(section: str, label: str, old: Any, new: Any) -> list[OptionChange]:
     return [
-        Change(f"{label}.{name}", getattr(old, name), getattr(new, name), effect)
+        OptionChange(f"{label}.{name}", getattr(old, name), getattr(new, name), effect)
         for name, effect in _EFFECTS[section].items()
         if getattr(old, name) != getattr(new, name)
     ]
 
 
-def _listen_changes(old: tuple[ListenerOptions, ...], new: tuple[ListenerOptions, ...]) -> list[Change]:
+def _listen_changes(old: tuple[ListenerOptions, ...], new: tuple[ListenerOptions, ...]) -> list[OptionChange]:
     before = {one.address: one for one in old}
     after = {one.address: one for one in new}
-    found: list[Change] = []
+    found: list[OptionChange] = []
     for where in before | after:
         label = f"listen[{where}]"
         if where not in after:
-            found.append(Change(label, before[where].protocol, None, "restart"))
+            found.append(OptionChange(label, before[where].protocol, None, "restart"))
         elif where not in before:
-            found.append(Change(label, None, after[where].protocol, "restart"))
+            found.append(OptionChange(label, None, after[where].protocol, "restart"))
         else:
             found += _differences("listen", label, before[where], after[where])
     return found
 
 
-def _hook_changes(old: tuple[PluginOptions, ...], new: tuple[PluginOptions, ...]) -> list[Change]:
+def _hook_changes(old: tuple[PluginOptions, ...], new: tuple[PluginOptions, ...]) -> list[OptionChange]:
     before, after = {one.name: one for one in old}, {one.name: one for one in new}
-    found: list[Change] = []
+    found: list[OptionChange] = []
     for name in before | after:
         label = f"hook[{name}]"
         if name not in after or name not in before:
             there, comes = name in before, name in after
-            found.append(Change(label, name if there else None, name if comes else None, "worker"))
+            found.append(OptionChange(label, name if there else None, name if comes else None, "worker"))
         else:
             found += _differences("hook", label, before[name], after[name])
     names = [one.name for one in old], [one.name for one in new]
     if sorted(names[0]) == sorted(names[1]) and names[0] != names[1]:
-        found.append(Change("hook", *names, "worker"))
+        found.append(OptionChange("hook", *names, "worker"))
     return found
 
 
 def applicable(running: Config, wanted: Config) -> Config:
-    """`wanted`, but with the running values of everything that needs a restart: what workers may be given now."""
+    """`wanted`, with the running values of all options that need a restart: what workers may be given now."""
     return _keeping(running, wanted, ("restart",))
 
 
 def live(running: Config, wanted: Config) -> Config:
-    """`wanted`, but with the running values of everything a running worker cannot change."""
+    """`wanted`, with the running values of all options that a running worker cannot change."""
     return _keeping(running, wanted, ("restart", "worker"))
 
 

@@ -1,6 +1,9 @@
-"""Everything printed from the schema: the sample file, the manual page, and the effective configuration of `-T`.
+"""Everything printed from the schema: the sample file, the manual page, and the effective configuration of `chatd -T`.
 
-Owns: those texts. `python -m chatd.config.render sample|manual` writes etc/chatd.toml and man/chatd.toml.5.
+Owns: those texts, and masking what must not be printed. `python -m chatd.config.render sample|manual` writes
+etc/chatd.toml and man/chatd.toml.5.
+Elsewhere: the descriptions of options and how a value is written (config.schema).
+Fails: never.
 """
 
 from __future__ import annotations
@@ -8,26 +11,25 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
-import types
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 import msgspec
 
 from chatd.config.load import Loaded
-from chatd.config.schema import ARRAYS, SECTIONS, Config, Option, options_of
+from chatd.config.schema import ARRAYS, SECTIONS, Config, Option, allowed_values, options_of, toml
 from chatd.errors import Exit
 
 EFFECTS = {
-    "live": "at reload",
-    "worker": "at reload, in workers started from then on",
+    "live": "at a reload",
+    "worker": "at a reload, in workers started after it",
     "restart": "at a restart",
 }
 
 _HEAD = """\
-# chatd.toml: every option with its default. Generated from the schema; `man chatd.toml` says the same.
-# After a change: `chatd -t` tests it, `chatctl reload` applies it without ending a session.
-# Where the effect is not said, it comes with the reload. store.url and bus.url may be "env:NAME" or "file:PATH".
+# chatd.toml: every option with its default. Generated from the schema, like `man chatd.toml`.
+# `chatd -t` tests a changed file, `chatctl reload` applies it without ending a session.
+# Changes take effect at the reload unless noted. store.url and bus.url may also be "env:NAME" or "file:PATH".
 """
 
 
@@ -60,7 +62,10 @@ def _sample_listen(index: int, one: Any) -> str:
 
 
 def _sample_hook() -> str:
-    lines = ["# A plug-in, in the order in which they are asked; none by default (docs/hooks.md).", "# [[hook]]"]
+    lines = [
+        "# A plug-in; several are called in the order of this file. None by default (docs/hooks.md).",
+        "# [[hook]]",
+    ]
     for option in options_of(SECTIONS["hook"]):
         value = "echo" if option.default is msgspec.NODEFAULT else option.default
         lines += [_comment(option), f"# {option.name} = {toml(value)}"]
@@ -69,47 +74,13 @@ def _sample_hook() -> str:
 
 def _comment(option: Option) -> str:
     when = "" if option.effect == "live" else f". Takes effect {EFFECTS[option.effect]}"
-    text = f"{option.description} ({values(option)}){when}"
+    text = f"{option.description} ({allowed_values(option)}){when}"
     return "\n".join(f"# {line}" for line in textwrap.wrap(text, 110))
 
 
-def toml(value: Any) -> str:
-    """`value` as TOML writes it."""
-    if isinstance(value, dict):
-        inside = ", ".join(f"{toml(key)} = {toml(one)}" for key, one in value.items())
-        return f"{{ {inside} }}" if inside else "{}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(toml(one) for one in value)}]"
-    return msgspec.json.encode(value).decode()
-
-
-def values(option: Option) -> str:
-    """What may be written, in words: `integer 1..256`, `"a" or "b"`."""
-    return _kind(option.kind, option.ge, option.le)
-
-
-def _kind(kind: Any, low: float | None, high: float | None) -> str:
-    origin = get_origin(kind)
-    if origin is Literal:
-        return " or ".join(toml(value) for value in get_args(kind))
-    if origin is Annotated:
-        meta = kind.__metadata__[-1]
-        return _kind(kind.__origin__, meta.ge, meta.le)
-    if origin is dict:
-        return "table"
-    if origin is tuple:
-        return f"list of {_kind(get_args(kind)[0], low, high)}s"
-    if origin in (Union, types.UnionType):
-        return " or ".join(_kind(part, low, high) for part in get_args(kind))
-    name = {int: "integer", float: "number", str: "text", bool: "true or false"}[kind]
-    if low is None and high is None:
-        return name
-    if high is None:
-        return f"{name}, at least {low:g}"
-    return f"{name} {low:.10g}..{high:.10g}"
-
-
 _TITLES = {"listen": "[[listen]], one or more", "hook": "[[hook]], a plug-in"}
+_LOWER_CASE = ("tcp", "ws", "mysql", "redis", "chatserver", "mobileimsdk", "open = any password is right")
+"""Names, with which a description may begin."""
 
 
 def manual() -> str:
@@ -117,19 +88,25 @@ def manual() -> str:
     parts = [
         '.TH CHATD.TOML 5 "" "chatd" "chatd"',
         ".SH NAME\nchatd.toml \\- configuration of the chatd instant-messaging server",
-        ".SH DESCRIPTION\nTOML. Every option may be left out. An unknown one is an error.",
-        "Directories are relative to the file. \\fBchatd \\-t\\fR tests a file, \\fBchatd \\-T\\fR prints what is in",
-        "effect, \\fBchatctl reload\\fR applies a change.",
-        'store.url and bus.url may be "env:NAME" or "file:PATH", to keep a password out of this file.',
+        ".SH DESCRIPTION",
+        "The file is TOML. Every option may be left out; an unknown one is an error. Directories are relative to the",
+        "file. \\fBchatd \\-t\\fR tests a file, \\fBchatd \\-T\\fR prints what is in effect, \\fBchatctl reload\\fR",
+        "applies a change. Mistakes are reported all at once, one line each.",
+        ".PP",
+        'store.url and bus.url may be "env:NAME" or "file:PATH", to keep a password out of this file. A secret file',
+        "that only root can read is read when chatd starts, before it becomes server.user; a reload, which can no",
+        "longer read it, keeps that value and logs a warning. The configuration file itself must be readable by",
+        "server.user.",
     ]
     for section, kind in SECTIONS.items():
         title = _TITLES.get(section, f"[{section}]")
         parts.append(f".SH {title}")
         for option in options_of(kind):
             default = "" if option.default is msgspec.NODEFAULT else f" Default: {roff(toml(option.default))}."
-            text = option.description[:1].upper() + option.description[1:]
+            text = option.description
+            text = text if text.split(":")[0].split(",")[0] in _LOWER_CASE else text[:1].upper() + text[1:]
             parts.append(
-                f".TP\n\\fB{option.name}\\fR = {roff(values(option))}\n{roff(text)}."
+                f".TP\n\\fB{option.name}\\fR = {roff(allowed_values(option))}\n{roff(text)}."
                 f"{default} Takes effect {EFFECTS[option.effect]}."
             )
     parts.append(".SH SEE ALSO\nchatd(8), chatctl(8)")
@@ -143,12 +120,12 @@ def roff(text: str) -> str:
 
 
 def effective(loaded: Loaded) -> str:
-    """The configuration in effect as TOML, each value with where it comes from, passwords masked."""
+    """The configuration in effect as TOML, passwords masked, each value with its source."""
     return f"# {loaded.name}\n" + sections(loaded.config, loaded.sources)
 
 
 def sections(config: Config, sources: Mapping[str, str] | None = None) -> str:
-    """`config` as TOML, passwords masked. sources: where each value comes from, as a comment."""
+    """`config` as TOML, passwords masked. sources: of each value, printed as a comment."""
 
     def comment(key: str) -> str:
         return "" if sources is None else f"  # {sources.get(key, 'default')}"
@@ -168,20 +145,33 @@ def sections(config: Config, sources: Mapping[str, str] | None = None) -> str:
 _SECRET = re.compile("password|secret|token|key", re.IGNORECASE)
 
 
+def mask_config(config: Config) -> Config:
+    """A copy whose every value may be shown."""
+    return msgspec.convert(_mask_all(msgspec.to_builtins(config)), Config)
+
+
+def _mask_all(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _mask_all(one) if key != "options" else mask(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_mask_all(one) for one in value]
+    return mask(value)
+
+
 def mask(value: Any) -> Any:
-    """A URL without its password, a table without what its names call secret; anything else as it is."""
+    """A URL without its password, a table without what its names call secret; anything else unchanged."""
     if isinstance(value, dict):
         return {key: "***" if _SECRET.search(key) else mask(one) for key, one in value.items()}
     if not isinstance(value, str):
         return value
-    value = re.sub(r"(://[^/@:]*):[^@]*@", r"\1:***@", value)
+    value = re.sub(r"(://[^/@:]*):[^/?#]*@", r"\1:***@", value)
     return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", value)
 
 
 def main(arguments: list[str]) -> int:
     texts = {"sample": sample, "manual": manual}
     if len(arguments) != 1 or arguments[0] not in texts:
-        sys.stderr.write("usage: python -m chatd.config_text sample|manual\n")
+        sys.stderr.write("usage: python -m chatd.config.render sample|manual\n")
         return Exit.USAGE
     sys.stdout.write(texts[arguments[0]]())
     return Exit.OK

@@ -1,14 +1,16 @@
 """Every option: type, limits, unit, default, description, and when a change takes effect.
 
-Owns: the one typed schema (the structs below). Loading, `-T`, the sample file, the manual page and the
-documentation table are all made from it.
-Not here: reading a file (config_load), what a change means to a running server (config_change), printing (config_text).
-Fails: never; a value out of its limits is found by config_load.
+Owns: the one typed schema (the structs below), from which validation, `chatd -T`, the sample file, the manual page and
+the documentation table are made; how a value and what may be written are put in words.
+Elsewhere: reading a file (config.load), checks across options (config.validate), what a change means to a running
+server (config.diff), printing (config.render).
+Fails: never; a value outside its limits is found by config.validate.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_type_hints
+import types
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -20,6 +22,7 @@ Effect = Literal["live", "worker", "restart"]
 
 
 def _option(description: str, effect: Effect, ge: float | None = None, le: float | None = None) -> Meta:
+    """description: a phrase without a full stop, starting in lower case unless with a name."""
     return Meta(description=description, extra={"effect": effect}, ge=ge, le=le)
 
 
@@ -27,26 +30,35 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """[server]"""
 
     workers: Annotated[
-        Literal["auto"] | Annotated[int, Meta(ge=1, le=256)], _option("worker processes; auto = one per core", "live")
+        Literal["auto"] | Annotated[int, Meta(ge=1, le=256)],
+        _option("number of worker processes; auto = one per core", "live"),
     ] = "auto"
-    state_dir: Annotated[str, _option("what must survive a restart; relative to this file", "restart")] = (
-        "/var/lib/chatd"
-    )
-    runtime_dir: Annotated[str, _option("pid file and sockets; relative to this file", "restart")] = "/run/chatd"
-    log_dir: Annotated[str, _option('where normal.log and error.log are written; "-" = standard error', "restart")] = (
-        "/var/log/chatd"
-    )
-    user: Annotated[str, _option('run as this user when started as root; "" = do not change', "restart")] = ""
-    group: Annotated[str, _option('run as this group; "" = the primary group of user', "restart")] = ""
+    state_dir: Annotated[
+        str, _option("directory of the database and whatever must survive a restart; relative to this file", "restart")
+    ] = "/var/lib/chatd"
+    runtime_dir: Annotated[
+        str, _option("directory of the pid file and the sockets; relative to this file", "restart")
+    ] = "/run/chatd"
+    log_dir: Annotated[
+        str,
+        _option('directory of normal.log and error.log; relative to this file; "-" = standard error', "restart"),
+    ] = "/var/log/chatd"
+    user: Annotated[
+        str, _option('user to run as when started by root; "" = the user that started chatd', "restart")
+    ] = ""
+    group: Annotated[str, _option('group to run as; "" = the primary group of user', "restart")] = ""
 
 
 class ListenerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[[listen]]"""
 
-    protocol: Annotated[Literal["chatserver", "mobileimsdk", "echo"], _option("what is spoken here", "restart")]
-    address: Annotated[str, _option("tcp://HOST:PORT, udp://HOST:PORT, ws://HOST:PORT/PATH or unix:PATH", "restart")]
+    protocol: Annotated[Literal["chatserver", "mobileimsdk", "echo"], _option("protocol of this listener", "restart")]
+    address: Annotated[
+        str,
+        _option("where to listen: tcp://HOST:PORT, udp://HOST:PORT, ws://HOST:PORT/PATH or unix:PATH", "restart"),
+    ]
     backlog: Annotated[
-        int, _option("connections the kernel keeps until a worker accepts them", "restart", ge=1, le=65535)
+        int, _option("connections that may wait in the kernel to be accepted", "restart", ge=1, le=65535)
     ] = 4096
     max_frame_bytes: Annotated[
         int,
@@ -55,38 +67,39 @@ class ListenerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     pace_ms: Annotated[
         int,
         _option(
-            "chatserver: least time between two frames to a client that cannot split them", "worker", ge=0, le=1000
+            "chatserver: minimum time between two frames to a client that cannot split them", "worker", ge=0, le=1000
         ),
     ] = 5
     keep_alive_s: Annotated[
         Literal[0, 3, 5, 10, 15, 30, 60, 120],
         _option(
-            "mobileimsdk: the clients' keep-alive interval, decides the silence limit; 0 = the stock clients': 15, "
-            "over udp:// 3",
+            "mobileimsdk: keep-alive interval of the clients, from which the silence limit follows; 0 = that of stock "
+            "clients: 15, over udp:// 3",
             "worker",
         ),
     ] = 0
     origins: Annotated[
         tuple[str, ...],
         _option(
-            'ws: pages whose scripts may connect, each as a browser names it, "https://HOST"; [] = any. Clients that '
-            "are no browsers name none and may always",
+            'ws: origins whose pages may connect, each as a browser sends it, "https://HOST"; [] = any. Clients other '
+            "than browsers send no origin and may always connect",
             "worker",
         ),
     ] = ()
     proxy_from: Annotated[
         tuple[str, ...],
         _option(
-            "tcp, ws: addresses or networks of load balancers; a connection from one of them must begin with a PROXY "
-            "protocol header (v1 or v2), which tells the client's address; [] = none does",
+            "tcp, ws: addresses or networks of load balancers; a connection from one must begin with a PROXY protocol "
+            "header (v1 or v2), which gives the client's address; [] = no load balancer",
             "worker",
         ),
     ] = ()
     proxy_delivered_s: Annotated[
         float,
         _option(
-            "chatserver through a balancer: bytes the balancer has had so long, and still holds the connection, count "
-            "as delivered; longer than it takes to notice a client that has vanished, nothing is lost with one",
+            "chatserver through a load balancer: bytes count as delivered when the balancer has had them this long and "
+            "still holds the connection. Set it longer than the balancer takes to notice a vanished client, or "
+            "messages to such a client can be lost",
             "worker",
             ge=0.1,
             le=600,
@@ -98,11 +111,9 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """[store]"""
 
     url: Annotated[
-        str, _option("sqlite:FILE (relative to state_dir) or mysql://USER:PASSWORD@HOST:PORT/DB", "restart")
+        str, _option("the store: sqlite:FILE (relative to state_dir) or mysql://USER:PASSWORD@HOST:PORT/DB", "restart")
     ] = "sqlite:chatd.db"
-    readers: Annotated[
-        int, _option("mysql: connections per worker that read beside the commits", "worker", ge=1, le=32)
-    ] = 2
+    readers: Annotated[int, _option("mysql: connections per worker that only read", "worker", ge=1, le=32)] = 2
 
 
 class BusOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,17 +122,22 @@ class BusOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     url: Annotated[
         str,
         _option(
-            "local: (the workers of this host), redis://HOST:PORT/DB, rediss://, unix:SOCKET, "
+            "the message bus: local: (the workers of this host), redis://HOST:PORT/DB, rediss://, unix:SOCKET, "
             "redis+sentinel://HOST:PORT,HOST:PORT/NAME or redis+cluster://HOST:PORT,HOST:PORT",
             "restart",
         ),
     ] = "local:"
     prefix: Annotated[
-        str, _option("redis: what the names of all channels and keys begin with; one per cluster of hosts", "restart")
+        str, _option("redis: prefix of all channels and keys; the same on every host of a cluster", "restart")
     ] = "chatd"
     lease_s: Annotated[
         float,
-        _option("redis: a worker not heard of for this long is gone, and its users with it", "worker", ge=2, le=60),
+        _option(
+            "redis: a worker that has not renewed its lease for this long counts as gone, and its users as offline",
+            "worker",
+            ge=2,
+            le=60,
+        ),
     ] = 5.0
 
 
@@ -130,88 +146,118 @@ class AccountOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     login: Annotated[
         Literal["password", "open"],
-        _option("open = any token, the account is made at first login (trials only)", "worker"),
+        _option("open = any password is right, and the first login creates the account (for trials only)", "worker"),
     ] = "password"
-    registration: Annotated[bool, _option("clients may create accounts", "live")] = True
+    registration: Annotated[bool, _option("whether clients may create accounts", "live")] = True
     insecure_open_login: Annotated[bool, _option('must be true for login = "open"', "worker")] = False
-    argon2_memory_kib: Annotated[int, _option("memory of one password hash", "worker", ge=1024, le=1048576)] = 19456
-    argon2_passes: Annotated[int, _option("passes of one password hash", "worker", ge=1, le=100)] = 2
+    argon2_memory_kib: Annotated[
+        int, _option("memory used to hash one password, in KiB", "worker", ge=1024, le=1048576)
+    ] = 19456
+    argon2_passes: Annotated[int, _option("passes over that memory", "worker", ge=1, le=100)] = 2
     hash_threads: Annotated[int, _option("threads per worker that hash passwords", "worker", ge=1, le=16)] = 1
     presence: Annotated[
         Literal["friends", "all"],
-        _option("who may see whether a user is online: friends and members of the same group, or all", "live"),
+        _option(
+            "who may see whether a user is online: friends = friends and members of a common group, all = everybody",
+            "live",
+        ),
     ] = "friends"
-    min_password_chars: Annotated[int, _option("shortest password allowed at registration", "live", ge=1, le=128)] = 1
+    min_password_chars: Annotated[int, _option("shortest password allowed for a new account", "live", ge=1, le=128)] = 1
 
 
 class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[limits]"""
 
-    connections: Annotated[int, _option("connections per worker; 0 = as many as descriptors allow", "live", ge=0)] = 0
+    connections: Annotated[
+        int, _option("maximum connections per worker; 0 = as many as there are descriptors", "live", ge=0)
+    ] = 0
     outbox_bytes: Annotated[
         int,
-        _option("bytes waiting for one client that does not read; over it, it is cut", "live", ge=LEAST_OUTBOX_BYTES),
+        _option(
+            "maximum bytes waiting to be written to one client; a client that exceeds it is disconnected",
+            "live",
+            ge=LEAST_OUTBOX_BYTES,
+        ),
     ] = 1024 * 1024
     in_flight: Annotated[
         int,
         _option(
-            "messages given to one session and not yet acknowledged; more wait in the store", "live", ge=8, le=65536
+            "maximum unacknowledged messages in flight to one session; the next ones wait in the store",
+            "live",
+            ge=8,
+            le=65536,
         ),
     ] = 512
-    body_bytes: Annotated[int, _option("largest message text, UTF-8", "live", ge=16, le=1024 * 1024)] = 4096
-    fp_bytes: Annotated[int, _option("longest fp (a sender's own id of a message)", "live", ge=36, le=255)] = 64
-    name_chars: Annotated[int, _option("longest user name", "live", ge=3, le=64)] = 50
-    group_members: Annotated[int, _option("members of one group", "live", ge=2, le=100000)] = 5000
-    groups_per_user: Annotated[int, _option("groups one user may be in", "live", ge=1, le=100000)] = 1000
-    friends_per_user: Annotated[int, _option("friends and open requests of one user", "live", ge=1, le=100000)] = 2000
+    body_bytes: Annotated[
+        int, _option("maximum size of a message text, in bytes of UTF-8", "live", ge=16, le=1024 * 1024)
+    ] = 4096
+    fp_bytes: Annotated[
+        int, _option("maximum length of an fp (the sender's own id of a message)", "live", ge=36, le=255)
+    ] = 64
+    name_chars: Annotated[int, _option("maximum length of a user name", "live", ge=3, le=64)] = 50
+    group_members: Annotated[int, _option("maximum members of a group", "live", ge=2, le=100000)] = 5000
+    groups_per_user: Annotated[int, _option("maximum groups a user is a member of", "live", ge=1, le=100000)] = 1000
+    friends_per_user: Annotated[
+        int, _option("maximum friends and open friend requests of a user", "live", ge=1, le=100000)
+    ] = 2000
     commands_per_s: Annotated[
-        int, _option("commands one connection may send per second, over ten seconds; 0 = any", "live", ge=0)
+        int,
+        _option("maximum commands per second from one connection, averaged over 10 s; 0 = no limit", "live", ge=0),
     ] = 0
     store_queue: Annotated[
-        int, _option("messages one worker holds for the store; over it, senders are refused", "live", ge=100)
+        int,
+        _option("maximum messages per worker that wait for the store; further ones are refused", "live", ge=100),
     ] = 20000
     history_page: Annotated[
-        int, _option("messages of one answer to a history or sync request", "live", ge=1, le=1000)
+        int, _option("maximum messages in one answer to a history or sync request", "live", ge=1, le=1000)
     ] = 100
     presence_watches: Annotated[
-        int, _option("users one session may watch coming and going", "live", ge=0, le=100000)
+        int, _option("maximum users whose presence one session may watch", "live", ge=0, le=100000)
     ] = 1000
     hook_queue: Annotated[
         int,
-        _option("events one worker holds for plug-ins that are told afterwards; over it, they are dropped", "live", 1),
+        _option("maximum events per worker that wait to be reported to plug-ins; further ones are dropped", "live", 1),
     ] = 10000
     login_queue: Annotated[
-        int, _option("logins one worker holds for password hashing; over it, they are refused", "live", ge=1)
+        int,
+        _option("maximum logins per worker that wait for a password to be hashed; further ones are refused", "live", 1),
     ] = 1000
 
 
 class TimeoutOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[timeouts], all in seconds"""
 
-    login_s: Annotated[float, _option("from connect to login, absolute", "live", ge=0.1, le=3600)] = 10.0
+    login_s: Annotated[
+        float, _option("time to log in after connecting, however busy the client is", "live", ge=0.1, le=3600)
+    ] = 10.0
     store_s: Annotated[
-        float, _option("longest wait for the store before a message is refused", "live", ge=0.1, le=60)
+        float, _option("how long a message may wait for the store before it is refused", "live", ge=0.1, le=60)
     ] = 2.0
     resend_s: Annotated[
         float,
-        _option("first resend of an unacknowledged message; then twice as long each time", "live", ge=0.1, le=600),
+        _option(
+            "time until an unacknowledged message is sent again; doubled after each attempt", "live", ge=0.1, le=600
+        ),
     ] = 5.0
     stall_s: Annotated[
-        float, _option("a client that reads nothing of what waits for it is cut after this", "live", ge=0.1, le=3600)
+        float,
+        _option(
+            "how long a client may read nothing of what waits for it before it is cut off", "live", ge=0.1, le=3600
+        ),
     ] = 30.0
-    drain_s: Annotated[float, _option("longest graceful stop", "live", ge=0, le=3600)] = 30.0
+    drain_s: Annotated[float, _option("maximum duration of a graceful stop", "live", ge=0, le=3600)] = 30.0
     drain_spread_s: Annotated[
-        float, _option("a draining worker closes its clients over this time", "live", ge=0, le=3600)
+        float, _option("time over which a draining worker disconnects its clients", "live", ge=0, le=3600)
     ] = 20.0
-    hang_s: Annotated[float, _option("a worker without heartbeat for this long is replaced", "live", ge=1, le=3600)] = (
-        30.0
-    )
-    boot_s: Annotated[
-        float, _option("a worker that does not accept after this long is replaced", "live", ge=1, le=3600)
+    hang_s: Annotated[
+        float, _option("time without a heartbeat after which a worker is replaced", "live", ge=1, le=3600)
     ] = 30.0
-    orphan_drain_s: Annotated[float, _option("how long workers drain whose master has died", "live", ge=0, le=600)] = (
-        10.0
-    )
+    boot_s: Annotated[
+        float, _option("time a new worker has to become ready before it is replaced", "live", ge=1, le=3600)
+    ] = 30.0
+    orphan_drain_s: Annotated[
+        float, _option("how long workers drain after the master has died", "live", ge=0, le=600)
+    ] = 10.0
 
 
 LogLevel = Literal["DEBUG", "NORMAL", "WARNING", "ERROR", "FATAL"]
@@ -220,42 +266,50 @@ LogLevel = Literal["DEBUG", "NORMAL", "WARNING", "ERROR", "FATAL"]
 class LogOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[log]"""
 
-    level: Annotated[LogLevel, _option("least level written", "live")] = "NORMAL"
+    level: Annotated[LogLevel, _option("minimum level logged", "live")] = "NORMAL"
     format: Annotated[
-        Literal["auto", "json", "text"], _option("auto = text on a terminal, else JSON lines", "restart")
+        Literal["auto", "json", "text"],
+        _option("format on standard error; auto = text on a terminal, otherwise JSON lines", "restart"),
     ] = "auto"
-    rotate_bytes: Annotated[int, _option("rotate a log file at this size; 0 = never", "live", ge=0)] = 64 * 1024 * 1024
-    rotate_keep: Annotated[int, _option("rotated files kept", "live", ge=1, le=1000)] = 10
+    rotate_bytes: Annotated[int, _option("size at which a log file is rotated; 0 = never", "live", ge=0)] = (
+        64 * 1024 * 1024
+    )
+    rotate_keep: Annotated[
+        int, _option("number of rotated files kept of each log file; older ones are removed", "live", ge=1, le=1000)
+    ] = 10
 
 
 class PluginOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[[hook]], a plug-in (docs/hooks.md)"""
 
-    name: Annotated[str, _option("what this plug-in is called in the log, once in this file", "worker")]
+    name: Annotated[str, _option("name of this plug-in in the log; unique in this file", "worker")]
     entry_point: Annotated[
-        str, _option('the installed entry point of the group chatd.hooks; "" = the one called as this is', "worker")
+        str, _option('installed entry point of the group chatd.hooks; "" = the one named like the plug-in', "worker")
     ] = ""
     options: Annotated[
-        dict[str, Any], _option("given to the plug-in as they are; what they mean is said by it", "worker")
+        dict[str, Any], _option("passed to the plug-in unchanged; their meaning is defined by the plug-in", "worker")
     ] = {}
     time_limit_ms: Annotated[
-        int, _option("longest wait for one answer of the plug-in; over it, the call has failed", "worker", 1, 60000)
+        int, _option("maximum time for one call of the plug-in; a longer call has failed", "worker", 1, 60000)
     ] = 500
     fail: Annotated[
         Literal["open", "closed"],
         _option(
-            "when it fails: open = go on as if it were not there, closed = refuse what it was asked about, for now",
+            "what a failed call means: open = go on as if the plug-in were not there, closed = refuse what it was "
+            "asked about",
             "worker",
         ),
     ] = "open"
     breaker_failures: Annotated[
-        int, _option("failures in a row after which it is not called for a while", "worker", ge=1, le=1000)
+        int,
+        _option("consecutive failures after which the plug-in is not called for a while", "worker", ge=1, le=1000),
     ] = 5
     breaker_s: Annotated[
-        float, _option("how long it is not called then; after that, one call tries it", "worker", ge=0.1, le=3600)
+        float,
+        _option("how long it is not called then; after that, one call tries it again", "worker", ge=0.1, le=3600),
     ] = 30.0
     threads: Annotated[
-        int, _option("threads per worker for those of its functions that are not async", "worker", ge=1, le=64)
+        int, _option("threads per worker for its functions that are not async", "worker", ge=1, le=64)
     ] = 4
 
 
@@ -282,11 +336,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hook: tuple[PluginOptions, ...] = ()
 
 
-class Option(msgspec.Struct, frozen=True):
-    """One option as told to people. `kind` is its annotated type without the Meta."""
+class Option(msgspec.Struct, frozen=True, kw_only=True):
+    """One option as people are told of it. kind: its type without the limits; annotation: with them."""
 
     name: str
     kind: Any
+    annotation: Any
     default: Any
     description: str
     effect: Effect
@@ -306,7 +361,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "hook": PluginOptions,
 }
 ARRAYS = ("listen", "hook")
-"""Sections that may be written more than once, [[so]]."""
+"""Sections that may be written more than once, as [[section]]."""
 
 
 def options_of(section: type[msgspec.Struct]) -> tuple[Option, ...]:
@@ -319,6 +374,7 @@ def options_of(section: type[msgspec.Struct]) -> tuple[Option, ...]:
             Option(
                 name=field.name,
                 kind=hints[field.name].__origin__,
+                annotation=hints[field.name],
                 default=field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory(),
                 description=meta.description,
                 effect=meta.extra["effect"],
@@ -327,3 +383,41 @@ def options_of(section: type[msgspec.Struct]) -> tuple[Option, ...]:
             )
         )
     return tuple(found)
+
+
+def toml(value: Any) -> str:
+    """`value` as TOML writes it. Raises TypeError for what has no such form here (dates)."""
+    if isinstance(value, dict):
+        inside = ", ".join(f"{toml(key)} = {toml(one)}" for key, one in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(toml(one) for one in value)}]"
+    if isinstance(value, str | int | float | None):
+        return msgspec.json.encode(value).decode()
+    raise TypeError(type(value).__name__)
+
+
+def allowed_values(option: Option) -> str:
+    """What may be written, in words: `integer 1..256`, `"a" or "b"`."""
+    return _in_words(option.kind, option.ge, option.le)
+
+
+def _in_words(kind: Any, low: float | None, high: float | None) -> str:
+    origin = get_origin(kind)
+    if origin is Literal:
+        return " or ".join(toml(value) for value in get_args(kind))
+    if origin is Annotated:
+        meta = kind.__metadata__[-1]
+        return _in_words(kind.__origin__, meta.ge, meta.le)
+    if origin is dict:
+        return "table"
+    if origin is tuple:
+        return f"list of {_in_words(get_args(kind)[0], low, high)}s"
+    if origin in (Union, types.UnionType):
+        return " or ".join(_in_words(part, low, high) for part in get_args(kind))
+    name = {int: "integer", float: "number", str: "text", bool: "true or false"}[kind]
+    if low is None and high is None:
+        return name
+    if high is None:
+        return f"{name}, at least {low:g}"
+    return f"{name} {low:.10g}..{high:.10g}"

@@ -1,7 +1,7 @@
-"""An address of a [[listen]]: `tcp://HOST:PORT`, `udp://HOST:PORT`, `ws://HOST:PORT/PATH`, `unix:PATH`; and of a
-MySQL store: `mysql://USER:PASSWORD@HOST:PORT/DB`; and of Redis, in its many places (parse_redis).
+"""The URLs of a configuration: of listeners, of a MySQL store, of Redis.
 
-Owns: the meaning of that text. Binding is in master.listeners, connecting in store.mysql.connection and bus.redis.node.
+Owns: what their text means. Also how a client's address is written for people.
+Elsewhere: binding (master.listeners), connecting (store.mysql.connection, bus.redis.node).
 Fails: ValueError with what is wrong; it never repeats a password.
 """
 
@@ -11,8 +11,8 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 
-class Address(NamedTuple):
-    """transport: tcp, udp, ws or unix. host is without brackets; path is a ws path or a file."""
+class ListenAddress(NamedTuple):
+    """transport: tcp, udp, ws or unix. host: without brackets. path: of a ws URL, or of a Unix socket."""
 
     transport: str
     host: str
@@ -20,13 +20,13 @@ class Address(NamedTuple):
     path: str
 
 
-def parse(text: str) -> Address:
-    """Port 0 is allowed: the kernel chooses (trials and tests)."""
+def parse(text: str) -> ListenAddress:
+    """Of a listener. Port 0 is allowed: the kernel chooses one (for trials and tests). Raises ValueError."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path:
             raise ValueError("unix: needs a path")
-        return Address("unix", "", 0, path)
+        return ListenAddress("unix", "", 0, path)
     parts = urlsplit(text)
     if parts.scheme not in ("tcp", "udp", "ws"):
         raise ValueError(f'"{text}" is not tcp://HOST:PORT, udp://HOST:PORT, ws://HOST:PORT/PATH or unix:PATH')
@@ -37,25 +37,26 @@ def parse(text: str) -> Address:
     if not host or port is None:
         raise ValueError(f'"{text}" needs a host and a port')
     if parts.scheme == "ws":
-        return Address("ws", host, port, parts.path or "/")
+        return ListenAddress("ws", host, port, parts.path or "/")
     if parts.path or parts.query:
         raise ValueError(f'"{text}" has something after the port')
-    return Address(parts.scheme, host, port, "")
+    return ListenAddress(parts.scheme, host, port, "")
 
 
 def plain(host: str) -> str:
-    """::ffff:192.0.2.1, as a client without IPv6 is called at a socket of both families, is 192.0.2.1."""
+    """The IPv4 address of ::ffff:192.0.2.1, as a socket of both families calls an IPv4 client."""
     return host.removeprefix("::ffff:") if "." in host else host
 
 
 def shown(host: str, port: int) -> str:
-    """A client's address wherever one is told: 192.0.2.1:5000, [2001:db8::1]:5000."""
+    """A client's address, as it is shown everywhere: 192.0.2.1:5000, [2001:db8::1]:5000."""
     host = plain(host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class MysqlAddress(NamedTuple):
-    """unix_socket, ssl_ca: "" = none. ssl_ca: the certificates the server's own must be signed by."""
+    """unix_socket, ssl_ca: "" = none. ssl_ca: file of the certificates that the server's certificate must be signed
+    by."""
 
     host: str
     port: int
@@ -79,8 +80,8 @@ _MYSQL_OPTIONS = ("unix_socket", "ssl_ca")
 
 
 def parse_mysql(text: str) -> MysqlAddress:
-    """mysql://USER:PASSWORD@HOST:PORT/DB?ssl_ca=FILE or mysql://USER:PASSWORD@/DB?unix_socket=FILE. What is special in
-    an address is written as %xx in names and password; the port may be left out."""
+    """mysql://USER:PASSWORD@HOST:PORT/DB?ssl_ca=FILE or mysql://USER:PASSWORD@/DB?unix_socket=FILE. Special
+    characters in names and passwords are written %xx; the port may be left out. Raises ValueError."""
     try:
         parts = urlsplit(text)
         port = parts.port or 3306
@@ -101,8 +102,8 @@ def parse_mysql(text: str) -> MysqlAddress:
 
 
 class RedisAddress(NamedTuple):
-    """kind: "", "sentinel" or "cluster". hosts: of the server, of sentinels, or some nodes; a Unix socket has its path
-    and port 0. service: the sentinels' name of the server."""
+    """kind: "", "sentinel" or "cluster". hosts: of the server, of sentinels, or some cluster nodes; a Unix socket has
+    its path and port 0. service: the name by which the sentinels know the server."""
 
     kind: str
     hosts: tuple[tuple[str, int], ...]
@@ -130,7 +131,7 @@ _TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", 
 
 
 def parse_redis(text: str) -> RedisAddress:
-    """As redis-py reads it, and
+    """As redis-py reads it, and also sentinels and clusters. Raises ValueError.
 
     redis://[USER:PASSWORD@]HOST:PORT/DB            rediss:// the same over TLS, with ssl_ca_certs, ssl_certfile,
     unix:PATH?db=DB&password=PASSWORD               ssl_keyfile, ssl_cert_reqs and ssl_check_hostname in its query
@@ -143,7 +144,7 @@ def parse_redis(text: str) -> RedisAddress:
         raise ValueError("is not a URL; @ : / ? # % in a password are written %40 %3A %2F %3F %23 %25") from None
     base, _, kind = parts.scheme.partition("+")
     if parts.scheme not in REDIS_SCHEMES:
-        raise ValueError(f"{parts.scheme}: is no place of Redis (there are: {', '.join(REDIS_SCHEMES)})")
+        raise ValueError(f"{parts.scheme}: is not a scheme of Redis (there are: {', '.join(REDIS_SCHEMES)})")
     options = _redis_options(parts.scheme, kind, parts.query)
     secret, _, where = parts.netloc.rpartition("@")
     path, service = parts.path.strip("/"), ""
@@ -157,14 +158,14 @@ def parse_redis(text: str) -> RedisAddress:
     if kind == "sentinel":
         service, _, path = path.partition("/")
         if not service:
-            raise ValueError("needs the sentinels' name of the server: redis+sentinel://HOST:PORT/NAME")
+            raise ValueError("needs the name by which the sentinels know the server: redis+sentinel://HOST:PORT/NAME")
     db = path or options.get("db", "0")
     if not db.isdecimal():
-        raise ValueError("a database is a number")
+        raise ValueError("the database must be a number")
     if kind == "cluster" and int(db):
-        raise ValueError("a cluster has no databases but 0")
+        raise ValueError("a cluster has only database 0")
     if not kind and len(hosts) > 1:
-        raise ValueError("has more than one server: redis+sentinel:// or redis+cluster://?")
+        raise ValueError("names more than one server; use redis+sentinel:// or redis+cluster:// for that")
     user, _, password = secret.partition(":")
     username = unquote(user) or options.get("username", "")
     password = unquote(password) or options.get("password", "")
@@ -178,7 +179,7 @@ def _redis_options(scheme: str, kind: str, query: str) -> dict[str, str]:
     if unknown:
         raise ValueError(f"{scheme}: has no option {unknown[0]} (there are: {', '.join(known) or 'none'})")
     if options.get("ssl_cert_reqs", "none") not in ("required", "optional", "none"):
-        raise ValueError("ssl_cert_reqs: required, optional or none")
+        raise ValueError("ssl_cert_reqs must be required, optional or none")
     return options
 
 

@@ -1,8 +1,8 @@
 """The process that owns the server: it binds, forks, watches, replaces and stops the workers.
 
-A tour: start (the order in which a server comes up) · supervise (the loop) · pool (the workers and what becomes of
-them) · spawn (one fork) · reload · control (what chatctl asks) · status (what it is told) · rotation · scoreboard ·
-listeners · lock · directories · privileges · detach · systemd.
+A tour: start (the steps of a start) · master (the loop) · workers (the pool) · spawn (one fork) · reload, kick (what
+needs every worker's answer) · control, requests (what chatctl asks) · status · rotation · listeners, udp_sockets ·
+instance_lock · directories · privileges · daemonize · systemd · watcher · file_locks.
 
-One thread, no event loop, no database, no Redis client: a fork copies nothing that could be half-way.
+One thread, no event loop, no database, no Redis client: a fork copies nothing that is half done.
 """

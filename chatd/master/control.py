@@ -1,9 +1,8 @@
-"""The socket on which chatctl asks (OPS-12).
+"""The control socket, on which chatctl asks the master (OPS-12).
 
-Owns: runtime_dir/control.sock, who may use it, its framing and its limits. One JSON object per line each way, with
-"v": 1. A request is {"v": 1, "cmd": NAME, ...}, an answer {"v": 1, "ok": bool, "exit": code, "error": text, ...}.
-Not here: what commands do (supervise).
-Fails: a client that breaks a rule is answered with an error and cut; the master goes on.
+Owns: runtime_dir/control.sock, who may use it, its framing (one JSON object per line each way) and its limits.
+Elsewhere: the requests and replies (master.requests), what they do (master.master).
+Fails: BootError, exit 73, when the socket cannot be made. Later, a client that breaks a rule gets an error and is cut.
 """
 
 from __future__ import annotations
@@ -13,54 +12,53 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from chatd import log
 from chatd.errors import BootError, Exit
+from chatd.master import requests
 from chatd.master.directories import CONTROL
+from chatd.master.requests import Reply, Request, Respond, failed
+from chatd.master.watcher import Watcher
+from chatd.orders import Malformed
 
 CLIENTS = 16
 REQUEST_BYTES = 64 * 1024
 PATIENCE_S = 10.0
+"""For a client to finish its request, or to take its reply."""
+UNIX_PATH_BYTES = 107
+"""Longest path of a Unix socket (sun_path without its final zero)."""
 SO_PEERGROUPS = 59
-
-Answer = Callable[[dict[str, Any]], None]
-Command = Callable[[dict[str, Any], Answer], None]
 
 
 @dataclass(slots=True)
-class _Client:
-    """deadline: to finish the request, or to take the answer; 0 while the command works."""
+class _ControlClient:
+    """One connection, for one request."""
 
     sock: socket.socket
     deadline: float
+    """To finish the request, or to take the reply; 0 while the request is carried out."""
     received: bytearray
     to_send: bytes = b""
     asked: bool = False
+    """The request is complete; what else arrives is ignored."""
 
 
-class Control:
-    """watch(fd, on_readable, on_writable) and unwatch(fd) are the loop's."""
+class ControlSocket:
+    """handle: carries out a request and calls its second argument with the reply, once, now or later."""
 
-    def __init__(
-        self,
-        runtime_dir: str,
-        commands: Mapping[str, Command],
-        watch: Callable[[int, Callable[[], None], bool], None],
-        unwatch: Callable[[int], None],
-    ) -> None:
-        self._commands = commands
-        self._watch = watch
-        self._unwatch = unwatch
-        self._clients: dict[int, _Client] = {}
+    def __init__(self, runtime_dir: str, handle: Callable[[Request, Respond], None], watcher: Watcher) -> None:
+        self._handle = handle
+        self._watcher = watcher
+        self._clients: dict[int, _ControlClient] = {}
+        """By descriptor."""
         self._path = Path(runtime_dir, CONTROL)
         self._listener = _bind(self._path)
-        watch(self._listener.fileno(), self._accept, False)
+        watcher.watch(self._listener.fileno(), self._accept)
 
     def _accept(self) -> None:
         try:
@@ -69,17 +67,18 @@ class Control:
             return
         sock.setblocking(False)
         if not _allowed(sock):
-            log.get().warning("control: a stranger was turned away")
+            log.get().warning("control: connection refused, the user is neither root nor in the server's group")
             sock.close()
             return
-        client = _Client(sock, time.monotonic() + PATIENCE_S, bytearray())
+        client = _ControlClient(sock, time.monotonic() + PATIENCE_S, bytearray())
         if len(self._clients) >= CLIENTS:
-            self._answer(client, {"ok": False, "exit": Exit.TRY_AGAIN, "error": "too many chatctl at once"})
+            text = f"too many chatctl at once, the limit is {CLIENTS}"
+            self._reply(client, failed(Exit.TRY_AGAIN, text))
             return
         self._clients[sock.fileno()] = client
-        self._watch(sock.fileno(), lambda: self._receive(client), False)
+        self._watcher.watch(sock.fileno(), lambda: self._receive(client))
 
-    def _receive(self, client: _Client) -> None:
+    def _receive(self, client: _ControlClient) -> None:
         try:
             data = client.sock.recv(REQUEST_BYTES)
         except BlockingIOError:
@@ -94,35 +93,30 @@ class Control:
         client.received += data
         line, end, _ = client.received.partition(b"\n")
         if len(client.received) > REQUEST_BYTES:
-            self._answer(client, {"ok": False, "exit": Exit.USAGE, "error": "request too long"})
+            self._reply(client, failed(Exit.USAGE, f"request too long, the limit is {REQUEST_BYTES} bytes"))
         elif end:
             client.asked = True
             client.deadline = 0.0
             self._dispatch(client, bytes(line))
 
-    def _dispatch(self, client: _Client, line: bytes) -> None:
+    def _dispatch(self, client: _ControlClient, line: bytes) -> None:
         try:
-            request = msgspec.json.decode(line, type=dict[str, Any])
-        except msgspec.DecodeError as error:
-            self._answer(client, {"ok": False, "exit": Exit.USAGE, "error": f"not a JSON object: {error}"})
+            request = requests.decode(line)
+        except Malformed as error:
+            self._reply(client, failed(Exit.USAGE, str(error)))
             return
-        command = self._commands.get(str(request.get("cmd")))
-        if request.get("v") != 1 or command is None:
-            known = ", ".join(sorted(self._commands))
-            self._answer(client, {"ok": False, "exit": Exit.USAGE, "error": f"unknown request; version 1 has {known}"})
-            return
-        command(request, lambda result: self._answer(client, result))
+        self._handle(request, lambda reply: self._reply(client, reply))
 
-    def _answer(self, client: _Client, result: dict[str, Any]) -> None:
-        """Once per client. A client that has gone is nobody's loss."""
+    def _reply(self, client: _ControlClient, reply: Reply) -> None:
+        """Once per client. Does nothing for one that has gone."""
         if client.sock.fileno() < 0:
             return
-        client.to_send = msgspec.json.encode({"v": 1, **result}) + b"\n"
+        client.to_send = msgspec.json.encode({"v": 1, **msgspec.to_builtins(reply)}) + b"\n"
         client.deadline = time.monotonic() + PATIENCE_S
         self._clients[client.sock.fileno()] = client
         self._send(client)
 
-    def _send(self, client: _Client) -> None:
+    def _send(self, client: _ControlClient) -> None:
         try:
             sent = client.sock.send(client.to_send)
         except BlockingIOError:
@@ -132,24 +126,24 @@ class Control:
             return
         client.to_send = client.to_send[sent:]
         if client.to_send:
-            self._watch(client.sock.fileno(), lambda: self._send(client), True)
+            self._watcher.watch(client.sock.fileno(), lambda: self._send(client), writable=True)
         else:
             self._close(client)
 
-    def _close(self, client: _Client) -> None:
+    def _close(self, client: _ControlClient) -> None:
         number = client.sock.fileno()
         if number >= 0:
-            self._unwatch(number)
+            self._watcher.unwatch(number)
             self._clients.pop(number, None)
             client.sock.close()
 
-    def look(self, now: float) -> None:
-        """At every turn of the loop: cut the slow."""
+    def close_overdue(self, now: float) -> None:
+        """Once per turn of the loop: close clients that have used up PATIENCE_S."""
         for client in [one for one in self._clients.values() if one.deadline and now > one.deadline]:
             self._close(client)
 
     def flush(self) -> None:
-        """At the end: what is answered leaves, within a second."""
+        """At the end of the server: send the replies that are still waiting, within a second."""
         until = time.monotonic() + 1.0
         for client in [one for one in self._clients.values() if one.to_send]:
             client.sock.settimeout(max(until - time.monotonic(), 0.01))
@@ -159,7 +153,7 @@ class Control:
                 continue
 
     def leave(self) -> None:
-        """In a worker: close our copies."""
+        """In a forked worker: close its copies."""
         self._listener.close()
         for client in self._clients.values():
             client.sock.close()
@@ -170,9 +164,10 @@ class Control:
 
 
 def _bind(path: Path) -> socket.socket:
-    """Only under the lock: whatever lies there is a leftover."""
-    if len(str(path).encode()) > 107:
-        raise BootError(f"{path}: the path of a Unix socket may have 107 bytes at most", Exit.CANNOT_CREATE)
+    """Only under the instance lock: a file that is there already is left over from a crash."""
+    if len(str(path).encode()) > UNIX_PATH_BYTES:
+        text = f"the path of a Unix socket has at most {UNIX_PATH_BYTES} bytes, this one has {len(str(path).encode())}"
+        raise BootError(f"cannot create {path}: {text}", Exit.CANNOT_CREATE)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o077)
     try:
@@ -183,7 +178,7 @@ def _bind(path: Path) -> socket.socket:
     except OSError as error:
         listener.close()
         reason = os.strerror(error.errno or errno.EIO)
-        raise BootError(f"{path}: cannot be made: {reason}", Exit.CANNOT_CREATE) from None
+        raise BootError(f"cannot create {path}: {reason}", Exit.CANNOT_CREATE) from None
     finally:
         os.umask(before)
     listener.setblocking(False)
@@ -191,7 +186,7 @@ def _bind(path: Path) -> socket.socket:
 
 
 def _allowed(sock: socket.socket) -> bool:
-    """root, ourselves, and processes in our group."""
+    """Whether the peer is root, the server's own user, or in the server's group."""
     _, uid, gid = struct.unpack("=iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     if uid in (0, os.geteuid()) or gid == os.getegid():
         return True

@@ -1,7 +1,7 @@
 """Becoming a daemon (OPS-04).
 
-Owns: `--daemon`: the first process stays until the daemon says how its start went, and ends with the same code and
-line; the daemon leaves terminal, session and directory. python-daemon does the detaching and nothing else: its own
+Owns: `--daemon`. The first process stays until the daemon reports how its start went, and ends with the same exit code
+and line; the daemon leaves terminal, session and directory. python-daemon does the detaching and nothing else: its own
 pid file would block every start after a crash.
 Fails: BootError, exit 71.
 """
@@ -16,23 +16,23 @@ import msgspec
 from chatd.errors import BootError, Exit
 
 
-class Announcer:
-    """Tells whoever started us how the start went: in the foreground, a failure on standard error."""
+class StartReport:
+    """Reports how the start went to whoever started the server: in the foreground, a failure on standard error."""
 
-    def tell(self, code: int, line: str) -> None:
-        """Once. code 0 = clients can connect."""
+    def send(self, code: int, line: str) -> None:
+        """Call it once. code 0 = clients can connect."""
         if code != Exit.OK:
             say(line)
 
     def leave(self) -> None:
-        """In a worker: close what is the master's."""
+        """In a forked worker: close what belongs to the master."""
 
 
-class _ToFirstProcess(Announcer):
+class _ToFirstProcess(StartReport):
     def __init__(self, write: int) -> None:
         self._write = write
 
-    def tell(self, code: int, line: str) -> None:
+    def send(self, code: int, line: str) -> None:
         try:
             os.write(self._write, msgspec.json.encode(_Outcome(int(code), line)))
         except BrokenPipeError:
@@ -47,7 +47,9 @@ class _ToFirstProcess(Announcer):
 
 
 def say(line: str) -> None:
-    sys.stderr.write(f"chatd: {line}\n")
+    """One or more lines on standard error."""
+    for one in line.splitlines():
+        sys.stderr.write(f"chatd: {one}\n")
     sys.stderr.flush()
 
 
@@ -56,11 +58,9 @@ class _Outcome(msgspec.Struct):
     line: str
 
 
-def detach() -> Announcer:
-    """Returns in the daemon only, with what tells the first process how the start went.
-
-    Call it before anything is open, with no relative path left.
-    """
+def detach() -> StartReport:
+    """Returns in the daemon only, with what reports to the first process. Call it before anything is open, and with
+    absolute paths only. Raises BootError."""
     from daemon import DaemonContext
     from daemon.daemon import DaemonError
 
@@ -73,7 +73,7 @@ def detach() -> Announcer:
         raise BootError(f"cannot fork: {error.strerror}", Exit.OS) from None
     os.close(read)
 
-    announcer = _ToFirstProcess(write)
+    report = _ToFirstProcess(write)
     context = DaemonContext(
         pidfile=None,
         signal_map={},
@@ -85,20 +85,20 @@ def detach() -> Announcer:
     try:
         context.open()
     except DaemonError as error:
-        announcer.tell(Exit.OS, f"cannot detach: {error}")
+        report.send(Exit.OS, f"cannot detach: {error}")
         os._exit(Exit.OS)
-    return announcer
+    return report
 
 
 def _wait(read: int) -> None:
     """In the first process; never returns."""
     told = b""
-    while chunk := os.read(read, 65536):  # to its end: the workers do not hold it
+    while chunk := os.read(read, 65536):  # until its end; the workers have closed their copies
         told += chunk
     try:
         outcome = msgspec.json.decode(told, type=_Outcome)
     except msgspec.DecodeError:
-        outcome = _Outcome(Exit.BUG, "the daemon ended without a word; see its error.log")
+        outcome = _Outcome(Exit.BUG, "the daemon ended without reporting why; see error.log in server.log_dir")
     if outcome.line:
         say(outcome.line)
     os._exit(outcome.exit)

@@ -1,6 +1,7 @@
-"""The directories a server lives in.
+"""The directories of a server.
 
-Owns: making them, with the modes and the owner they need.
+Owns: creating them with the modes and the owner they need, and the names of what lies in the runtime directory.
+Elsewhere: what is in them (config.schema: server.state_dir, runtime_dir, log_dir).
 Fails: BootError, exit 73, naming the directory.
 """
 
@@ -19,9 +20,9 @@ CONTROL = "control.sock"
 
 
 def prepare(server: ServerOptions, owner: Identity | None) -> None:
-    """state_dir, runtime_dir, log_dir (0750) and the workers' folders in runtime_dir (0700), bus/ emptied.
+    """Create state_dir, runtime_dir and log_dir with mode 0750. An existing directory keeps its mode.
 
-    An existing directory keeps its mode. owner: to whom they are given (None = they stay ours).
+    owner: who is to own them; None = the current user. Raises BootError.
     """
     wanted = [Path(server.state_dir), Path(server.runtime_dir)]
     if server.log_dir != "-":
@@ -29,18 +30,19 @@ def prepare(server: ServerOptions, owner: Identity | None) -> None:
     for path in wanted:
         _make(path, 0o750, owner)
         if not os.access(path, os.W_OK | os.X_OK):
-            raise BootError(f"{path}: cannot be written", Exit.CANNOT_CREATE)
+            raise BootError(f"cannot write to {path}: permission denied", Exit.CANNOT_CREATE)
 
 
 def prepare_bus(server: ServerOptions, owner: Identity | None) -> None:
-    """The folders for the workers' sockets and marks. Only under the lock: another server's must stay."""
+    """Create the workers' directories in runtime_dir with mode 0700, and empty that of their sockets. Only under the
+    instance lock, because another server's sockets must stay. Raises BootError."""
     for name in (BUS, CLAIMS):
         _make(Path(server.runtime_dir, name), 0o700, owner)
     for left in Path(server.runtime_dir, BUS).iterdir():
         try:
             left.unlink()
         except OSError as error:
-            raise BootError(f"{left}: cannot be removed: {error.strerror}", Exit.CANNOT_CREATE) from None
+            raise BootError(f"cannot remove {left}: {error.strerror}", Exit.CANNOT_CREATE) from None
 
 
 def _make(path: Path, mode: int, owner: Identity | None) -> None:
@@ -52,4 +54,4 @@ def _make(path: Path, mode: int, owner: Identity | None) -> None:
         if owner is not None:
             os.chown(path, owner.uid, owner.gid)
     except OSError as error:
-        raise BootError(f"{path}: cannot be made: {error.strerror}", Exit.CANNOT_CREATE) from None
+        raise BootError(f"cannot create {path}: {error.strerror}", Exit.CANNOT_CREATE) from None

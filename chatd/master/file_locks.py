@@ -1,9 +1,9 @@
-"""Who holds a file lock that others wait for, as the kernel tells it.
+"""Which process holds a file lock that others wait for.
 
-Owns: reading /proc/locks. The store's write lock is such a lock (store.sqlite.tables): a worker that is stopped while
-it has it keeps all others from writing.
+Owns: reading /proc/locks. The write lock of the SQLite store is such a lock (store.sqlite.tables): a worker that is
+stopped while holding it keeps all others from writing.
 Elsewhere: what becomes of such a worker (master.workers).
-Fails: never. Where the kernel tells nothing, nobody is blamed.
+Fails: never. Where /proc/locks cannot be read, no process is reported.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 
 LOCKS = Path("/proc/locks")
 _LINE = re.compile(r"(\d+):\s*(->)?\s*FLOCK\s+\S+\s+\S+\s+(\d+)\s")
-"""Its number, the arrow of one who waits, the process."""
+"""A line's lock number, the arrow that marks a waiting process, and the process id."""
 
 
 def waiting(text: str) -> dict[int, set[int]]:
-    """text: as /proc/locks has it. By the process that holds a lock, the processes that wait for one of its locks."""
+    """By process that holds a lock: the processes that wait for one of its locks. text: of /proc/locks."""
     found: dict[int, set[int]] = {}
     holders: dict[str, int] = {}
     for number, waits, process in _LINE.findall(text):

@@ -1,8 +1,8 @@
-"""The sockets on which clients arrive.
+"""The listening sockets of streams.
 
-Owns: binding them, or taking them from systemd, and describing them in status.
-Not here: accepting (net), UDP sockets (datagrams).
-Fails: BootError, exit 71 (77 where permission is missing), naming the address.
+Owns: binding them, or taking them from systemd, saying why an address cannot be had, and describing them in the status.
+Elsewhere: accepting (net.acceptor), UDP sockets (master.udp_sockets).
+Fails: BootError, exit 71 (77 where permission is missing), naming the address and the process that has it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from chatd.config import urls
 from chatd.config.schema import ListenerOptions
 from chatd.errors import BootError, Exit
 
 Bound = tuple[ListenerOptions, socket.socket]
 
-TAKEOVER_S = 3.0
+CRASH_WAIT_S = 3.0
 """How long to wait for the workers of a server that crashed to let go of an address."""
 
 
@@ -33,7 +35,7 @@ def bind_all(
 ) -> tuple[tuple[Bound, ...], list[socket.socket]]:
     """One listening, non-blocking socket per [[listen]], and the inherited ones that match none of them."""
     left = list(inherited)
-    deadline = time.monotonic() + (TAKEOVER_S if after_crash else 0.0)
+    deadline = time.monotonic() + (CRASH_WAIT_S if after_crash else 0.0)
     bound: list[Bound] = []
     for one in listen:
         adopted = next((candidate for candidate in left if _matches(one, candidate, listen)), None)
@@ -47,7 +49,8 @@ def bind_all(
 
 
 def bind_by(one: ListenerOptions, deadline: float, bind: Callable[[ListenerOptions], socket.socket]) -> socket.socket:
-    """bind(one), until the deadline again while another process has the address. OSError becomes BootError."""
+    """What bind(one) returns; tried again until the deadline while another process has the address. Raises
+    BootError."""
     while True:
         try:
             return bind(one)
@@ -56,12 +59,43 @@ def bind_by(one: ListenerOptions, deadline: float, bind: Callable[[ListenerOptio
                 time.sleep(0.02)
                 continue
             code = Exit.PERMISSION if error.errno in (errno.EACCES, errno.EPERM) else Exit.OS
-            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-            raise BootError(f"{one.address}: cannot listen: {reason}", code) from None
+            raise BootError(f"cannot listen on {one.address}: {_reason(one, error)}", code) from None
+
+
+def _reason(one: ListenerOptions, error: OSError) -> str:
+    """Why the address cannot be had, for the operator."""
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"address already in use{_used_by(urls.parse(one.address))}"
+        case errno.EADDRNOTAVAIL:
+            return "this host does not have the address"
+        case errno.EACCES | errno.EPERM if not one.address.startswith("unix:"):
+            return "permission denied (a port below 1024 needs root or CAP_NET_BIND_SERVICE)"
+        case number if number and number > 0:
+            return os.strerror(number).lower()
+    return str(error)
+
+
+def _used_by(where: urls.ListenAddress) -> str:
+    """ " by pid 812 (nginx)", as far as we are allowed to see it."""
+    try:
+        if where.transport == "unix":
+            pids = [one.pid for one in psutil.net_connections("unix") if one.laddr == where.path]
+        else:
+            kind = "udp" if where.transport == "udp" else "tcp"
+            pids = [
+                one.pid
+                for one in psutil.net_connections(kind)
+                if one.laddr and one.laddr.port == where.port and one.status in (psutil.CONN_LISTEN, psutil.CONN_NONE)
+            ]
+        pid = min(pid for pid in pids if pid)
+        return f" by pid {pid} ({psutil.Process(pid).name()})"
+    except (psutil.Error, OSError, ValueError):
+        return ""
 
 
 def takes_both(one: ListenerOptions, listen: Sequence[ListenerOptions]) -> bool:
-    """Whether a socket at [::] also takes clients without IPv6: unless another listener has its port for them."""
+    """Whether a socket at [::] also takes IPv4 clients: it does, unless another listener has the port on IPv4."""
     where = urls.parse(one.address)
     if where.host != "::":
         return False
@@ -72,7 +106,7 @@ def takes_both(one: ListenerOptions, listen: Sequence[ListenerOptions]) -> bool:
     )
 
 
-def target_of(where: urls.Address) -> tuple[socket.AddressFamily, Any]:
+def target_of(where: urls.ListenAddress) -> tuple[socket.AddressFamily, Any]:
     """The family, and what is bound."""
     kind = socket.SOCK_DGRAM if where.transport == "udp" else socket.SOCK_STREAM
     flags = socket.AI_PASSIVE | socket.AI_NUMERICSERV
@@ -100,7 +134,7 @@ def _bind(one: ListenerOptions, listen: Sequence[ListenerOptions]) -> socket.soc
 
 
 def _bind_unix(path: str, backlog: int) -> socket.socket:
-    """Under our lock a socket file nobody answers on is a leftover."""
+    """Under the instance lock, a socket file on which nobody answers is left over from a crash."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.setblocking(False)
@@ -150,7 +184,7 @@ def _is_at(one: ListenerOptions, candidate: socket.socket) -> bool:
 
 
 def close_all(bound: Sequence[Bound]) -> None:
-    """At the end of the server: close, and remove the files of Unix sockets."""
+    """At the end of the server: close them, and remove the files of Unix sockets."""
     for one, listener in bound:
         listener.close()
         where = urls.parse(one.address)
@@ -168,7 +202,7 @@ def actual_address(one: ListenerOptions, listener: socket.socket) -> str:
 
 
 def waiting(listener: socket.socket) -> int:
-    """Connections the kernel holds that no worker has accepted yet; -1 where it does not tell (Unix sockets)."""
+    """Connections in the kernel's queue that no worker has accepted yet; -1 for Unix sockets, where it is not known."""
     try:
         info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
     except OSError:

@@ -1,45 +1,73 @@
 """The master's loop.
 
-Owns: signals, the selector, the order of a turn, commands of operators, stopping.
-Not here: workers one by one (pool), coming up (start).
-Fails: boot failures are returned as an exit code with their line; after the first READY the loop ends only when told.
+Owns: the phases of a turn, what signals and requests do, announcing that the server is ready, and stopping.
+Elsewhere: the workers one by one (master.workers), the steps of a start (master.start), the requests (master.requests).
+Fails: a failed boot is returned as an exit code with its line; once all workers were ready, the loop ends only when
+told.
+
+One thread. Everything here and in the master's other modules runs between two waits of the loop.
 """
 
 from __future__ import annotations
 
 import os
-import selectors
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from chatd import log
-from chatd.config import load as config_load
 from chatd.config.load import Loaded
+from chatd.config.render import mask_config
 from chatd.errors import ConfigError, Exit
-from chatd.master import reload as reloading
-from chatd.master.control import Answer, Command, Control
-from chatd.master.daemonize import Announcer
-from chatd.master.gauge import Gauge, gather, state_of
-from chatd.master.instance_lock import Lock
+from chatd.master.control import ControlSocket
+from chatd.master.daemonize import StartReport
+from chatd.master.instance_lock import InstanceLock
 from chatd.master.kick import Kicks
 from chatd.master.listeners import Bound, actual_address
+from chatd.master.reload import Reload
+from chatd.master.requests import (
+    ConfigDiffRequest,
+    ConfigReply,
+    ConfigRequest,
+    KickRequest,
+    LogLevelRequest,
+    ReloadRequest,
+    ReopenRequest,
+    Reply,
+    Request,
+    Respond,
+    ScaleReply,
+    ScaleRequest,
+    StatusRequest,
+    StopRequest,
+    failed,
+)
 from chatd.master.rotation import Rotation
-from chatd.master.scoreboard import Scoreboard
 from chatd.master.spawn import Serve, Shared
-from chatd.master.systemd import Notifier
-from chatd.master.udp_sockets import Datagrams
+from chatd.master.status import StatusCollector, StatusReply, server_state
+from chatd.master.systemd import ServiceManager
+from chatd.master.udp_sockets import UdpSockets
+from chatd.master.watcher import Watcher
 from chatd.master.workers import Slot, WorkerPool
+from chatd.orders import Answer, LogLevelOrder
+from chatd.scoreboard import MAX_WORKERS, Scoreboard
 
 FAST_STOP_S = 5.0
 TURN_S = 1.0
 BUSY_TURN_S = 0.02
+"""While a worker starts: its row, in which it says that it is ready, cannot wake the master."""
 LATE_S = 5.0
+"""A turn that comes later than this, or than half of hang_s, means that the master itself was stopped."""
+ALIVE_S = 10.0
+"""Longest time between two reports to systemd's watchdog."""
+WORKERS_PER_CORE = 8
+"""More are started only with `chatctl scale --force` or by server.workers."""
 
-_WAKING = (
+_CAUGHT = (
     signal.SIGHUP,
     signal.SIGUSR1,
     signal.SIGUSR2,
@@ -53,275 +81,279 @@ _WAKING = (
 )
 
 
-class Master:
-    """Built when everything is bound and locked; run() forks the workers."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What a start has bound, locked and opened before the master exists."""
 
-    def __init__(
-        self,
-        loaded: Loaded,
-        scoreboard: Scoreboard,
-        bound: tuple[Bound, ...],
-        datagrams: Datagrams,
-        lock: Lock,
-        notifier: Notifier,
-        serve: Serve,
-        announcer: Announcer,
-    ) -> None:
-        self._streams, self._datagrams = bound, datagrams
-        self._lock, self._notifier, self._announcer = lock, notifier, announcer
-        self._began = time.monotonic()
+    scoreboard: Scoreboard
+    bound: tuple[Bound, ...]
+    """The stream sockets, one per listener."""
+    udp_sockets: UdpSockets
+    lock: InstanceLock
+    systemd: ServiceManager
+    report: StartReport
+
+
+class Master:
+    """Made when everything is bound and locked; run() forks the workers.
+
+    Raises: BootError when the control socket cannot be made.
+    """
+
+    def __init__(self, loaded: Loaded, prepared: Prepared, serve: Serve) -> None:
+        config = loaded.config
+        self._prepared = prepared
+        self._watcher = Watcher()
+        self._life = os.pipe2(os.O_CLOEXEC)
+        """Never written to: the workers see the end of the read end when the master is gone."""
+        shared = Shared(
+            scoreboard=prepared.scoreboard,
+            listeners=prepared.bound,
+            udp_sockets=prepared.udp_sockets,
+            life_read=self._life[0],
+            serve=serve,
+            leave_master=self._leave_in_child,
+        )
+        self._pool = WorkerPool(shared, config, self._watcher)
+        self._pool.on_answer = self._take_answer
+        self._reload = Reload(loaded, self._pool, self._notify_ready)
+        self._kicks = Kicks(self._pool)
+        self._status = StatusCollector(self._pool, self._reload, self._bound)
+        self._rotation = Rotation(config.server.log_dir, prepared.scoreboard.master_row)
+        self._handlers = self._request_handlers()
+        self._control = ControlSocket(config.server.runtime_dir, self._handle, self._watcher)
         self._announced = False
-        self._stop_answers: list[Answer] = []
-        self._stop_asked = 0
+        """Clients can connect, and whoever started the server was told so."""
+        self._stops_asked = 0
+        self._stop_responds: list[Respond] = []
+        """Who waits for the end of the server."""
         self._next_second = 0.0
         self._next_alive = 0.0
-        self._selector = selectors.DefaultSelector()
-        self._life = os.pipe2(os.O_CLOEXEC)
-        self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._gauge = Gauge()
-        self._rotation = Rotation(loaded.config.server.log_dir, scoreboard.master_row)
-        config = loaded.config
-        self.pool = WorkerPool(
-            shared=Shared(scoreboard, bound, datagrams, self._life[0], serve, self._leave),
-            config=config,
-            generation=1,
-            wanted=config_load.workers_of(config),
-            on_answer=self._on_answer,
-            watch=self._watch,
-            unwatch=self._unwatch,
-        )
-        self._reload = reloading.Reload(loaded, self.pool, self._say_ready)
-        self._kicks = Kicks(self.pool)
-        self._watch(self._wake[0], self._signalled)
-        self._control = Control(config.server.runtime_dir, self._commands(), self._watch, self._unwatch)
-
-    def _on_answer(self, slot: Slot, message: dict[str, Any]) -> None:
-        """A worker has answered an order; each of these knows its own."""
-        self._reload.on_answer(slot, message)
-        self._kicks.on_answer(slot, message)
 
     def _bound(self) -> tuple[Bound, ...]:
-        """What clients are told to connect to."""
-        return self._streams + self._datagrams.first()
+        """One socket per listener."""
+        return self._prepared.bound + self._prepared.udp_sockets.first()
 
     # ------------------------------------------------------------ the loop
 
     def run(self) -> int:
-        """Until the server has stopped. Returns the exit code."""
-        signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
-        for number in _WAKING:
-            signal.signal(number, _wake)
-        self.pool.scale(self.pool.wanted)
+        """Serve until the server has stopped, and return the exit code."""
+        self._watcher.catch(_CAUGHT)
+        self._pool.scale(self._pool.wanted)
         now = time.monotonic()
-        while True:
-            timeout = self._timeout()
-            for key, _ in self._selector.select(timeout):
-                key.data()
-            # From look to look, so that a pause is noticed wherever in the turn it came.
+        while not (self._pool.stopping and not self._pool.present()):
+            timeout_s = self._timeout()
+            self._watcher.wait(timeout_s)
+            # From one wait to the next, so that a pause is noticed wherever in the turn it came.
             before, now = now, time.monotonic()
-            self.pool.reap()
-            late_s = now - before - timeout
-            self.pool.look(now, late=late_s > min(LATE_S, self.pool.config.timeouts.hang_s / 2))
-            self._reload.look()
-            self._kicks.look()
-            self._control.look(now)
+            self._handle_signals()
+            self._pool.reap()
+            self._pool.supervise(now, self._is_late(now - before - timeout_s))
+            self._pool.manage(now)
+            self._reload.check()
+            self._kicks.check()
+            self._control.close_overdue(now)
             if now >= self._next_second:
                 self._every_second(now)
-            if self.pool.started and not self._announced:
-                self._ready()
-            if self.pool.boot_failure is not None and not self.pool.stopping:
-                self._give_up()
-            if self.pool.stopping and not self.pool.present():
-                return self._end()
+            self._announce_ready()
+            self._give_up_if_boot_failed()
+        return self._finish()
 
     def _timeout(self) -> float:
-        """Short while somebody starts or is due (a row cannot wake us), else until the next second."""
-        if any(slot.worker and not slot.worker.ready_at for slot in self.pool.slots):
+        """How long nothing is due."""
+        if self._pool.starting():
             return BUSY_TURN_S
-        now = time.monotonic()
-        due = [slot.fork_at for slot in self.pool.slots if slot.fork_at]
-        due += [slot.worker.kill_at for slot in self.pool.slots if slot.worker and slot.worker.kill_at]
-        due += [self._next_second]
-        return min(max(min(due) - now, 0.001), TURN_S)
+        due = min(self._pool.next_deadline(), self._next_second)
+        return min(max(due - time.monotonic(), 0.001), TURN_S)
+
+    def _is_late(self, late_s: float) -> bool:
+        return late_s > min(LATE_S, self._pool.config.timeouts.hang_s / 2)
 
     def _every_second(self, now: float) -> None:
         self._next_second = now + TURN_S
-        self._gauge.sample(self.pool)
-        self._rotation.look(self.pool.config.log.rotate_bytes, self.pool.config.log.rotate_keep)
+        self._status.sample()
+        options = self._pool.config.log
+        self._rotation.check(options.rotate_bytes, options.rotate_keep)
         log.tick()
-        if self._notifier.watchdog_s and now >= self._next_alive and self.pool.any_fresh(now):
-            self._next_alive = now + min(self._notifier.watchdog_s, 10.0) - TURN_S
-            self._notifier.alive()
+        systemd = self._prepared.systemd
+        if systemd.watchdog_s and now >= self._next_alive and self._pool.any_fresh(now):
+            self._next_alive = now + min(systemd.watchdog_s, ALIVE_S) - TURN_S
+            systemd.alive()
 
-    def _watch(self, descriptor: int, call: Callable[[], None], writable: bool = False) -> None:
-        self._unwatch(descriptor)
-        self._selector.register(descriptor, selectors.EVENT_WRITE if writable else selectors.EVENT_READ, call)
-
-    def _unwatch(self, descriptor: int) -> None:
-        if descriptor in self._selector.get_map():
-            self._selector.unregister(descriptor)
-
-    def _leave(self) -> None:
-        """In a forked child: close what is the master's."""
-        self._selector.close()
+    def _leave_in_child(self) -> None:
+        """In a forked worker: close what belongs to the master."""
+        self._watcher.close()
         self._control.leave()
-        self._lock.close()
-        self._announcer.leave()
-        for descriptor in (self._life[1], *self._wake):
-            os.close(descriptor)
-        for slot in self.pool.present():
+        self._prepared.lock.close()
+        self._prepared.report.leave()
+        os.close(self._life[1])
+        for slot in self._pool.present():
             if slot.worker is not None:
                 slot.worker.child.close()
 
     # ------------------------------------------------------------ signals
 
-    def _signalled(self) -> None:
-        try:
-            numbers = os.read(self._wake[0], 4096)
-        except BlockingIOError:
-            return
-        for number in dict.fromkeys(numbers):
-            self._on_signal(signal.Signals(number), numbers.count(number))
+    def _handle_signals(self) -> None:
+        for number, times in self._watcher.signals():
+            if number != signal.SIGCHLD:  # every turn reaps
+                self._on_signal(number, times)
 
     def _on_signal(self, number: signal.Signals, times: int) -> None:
-        if number == signal.SIGCHLD:
-            return  # every turn reaps
         log.get().info("signal", name=number.name)
         match number:
             case signal.SIGHUP:
                 self._rotation.reopen()
-                self._begin_reload(reloading.ignore)
+                self._begin_reload(_no_reply)
             case signal.SIGUSR1:
                 self._rotation.reopen()
             case signal.SIGTTIN | signal.SIGTTOU:
-                step = times if number == signal.SIGTTIN else -times
-                self._scale(self.pool.wanted + step)
+                self._scale_by_signal(times if number == signal.SIGTTIN else -times)
             case signal.SIGTERM:
                 for _ in range(times):
-                    self._stop(fast=self._stop_asked > 0)
+                    self._stop(fast=self._stops_asked > 0)
             case signal.SIGINT:
                 self._stop(fast=True)
             case signal.SIGQUIT:
                 self._stop(fast=True)
-                self.pool.end_now()
+                self._pool.kill()
             case _:
                 log.get().warning("signal has no meaning in this version", name=number.name)
 
-    # ------------------------------------------------------------ coming and going
+    # ------------------------------------------------------------ starting and stopping
 
-    def _ready(self) -> None:
+    def _announce_ready(self) -> None:
+        """Once, when all workers are ready."""
+        if self._announced or not self._pool.started:
+            return
         self._announced = True
         listening = [actual_address(one, sock) for one, sock in self._bound()]
-        log.get().info("ready", workers=self.pool.wanted, listening=listening)
-        self._say_ready()
-        self._announcer.tell(Exit.OK, "")
+        log.get().info("ready", workers=self._pool.wanted, listening=listening)
+        self._notify_ready()
+        self._prepared.report.send(Exit.OK, "")
 
-    def _say_ready(self) -> None:
-        if self._announced and not self.pool.stopping:
-            self._notifier.ready(f"{state_of(self.pool)}, {self.pool.wanted} workers")
+    def _notify_ready(self) -> None:
+        if self._announced and not self._pool.stopping:
+            self._prepared.systemd.ready(f"{server_state(self._pool)}, {self._pool.wanted} workers")
 
-    def _give_up(self) -> None:
-        failure = self.pool.boot_failure
-        if failure is not None:
+    def _give_up_if_boot_failed(self) -> None:
+        failure = self._pool.boot_failure
+        if failure is not None and not self._pool.stopping:
             log.get().critical("cannot start", why=failure.line, exit=failure.code)
             self._stop(fast=True)
 
     def _stop(self, fast: bool) -> None:
-        self._stop_asked += 1
-        if not self.pool.stopping:
+        self._stops_asked += 1
+        if not self._pool.stopping:
             log.get().info("stopping", fast=fast)
-            self._notifier.stopping()
-            self.pool.stop()
+            self._prepared.systemd.stopping()
+            self._pool.stop()
         if fast:
-            self.pool.hurry(FAST_STOP_S)
+            self._pool.hurry(FAST_STOP_S)
 
-    def _end(self) -> int:
+    def _finish(self) -> int:
         """The last worker has gone."""
-        failure = self.pool.boot_failure
+        failure = self._pool.boot_failure
         code, line = (failure.code, failure.line) if failure else (int(Exit.OK), "")
         if not self._announced:
-            self._announcer.tell(code or Exit.TRY_AGAIN, line or "stopped while starting")
+            self._prepared.report.send(code or Exit.TRY_AGAIN, line or "stopped while starting")
         log.get().info("stopped", exit=code)
         log.tick()
-        for answer in self._stop_answers:
-            answer({"ok": True, "exit": Exit.OK})
+        for respond in self._stop_responds:
+            respond(Reply())
         self._control.flush()
         self._control.close()
         return code
 
-    # ------------------------------------------------------------ commands
+    # ------------------------------------------------------------ how many workers
 
-    def _commands(self) -> dict[str, Command]:
-        return {
-            "status": self._do_status,
-            "reload": lambda _, answer: self._begin_reload(answer),
-            "reopen": self._do_reopen,
-            "stop": self._do_stop,
-            "config": self._do_config,
-            "config-diff": self._do_config_diff,
-            "log-level": self._do_log_level,
-            "scale": self._do_scale,
-            "kick": self._kicks.begin,
-        }
+    def _limit(self) -> int:
+        """How many workers may be asked for without force; those of server.workers always."""
+        cores = len(os.sched_getaffinity(0))
+        return min(MAX_WORKERS, max(WORKERS_PER_CORE * cores, self._pool.wanted))
 
-    def _do_status(self, _request: dict[str, Any], answer: Answer) -> None:
-        status = gather(self.pool, self._reload, self._bound(), self._gauge, os.getpid(), self._began)
-        answer({"ok": True, "exit": Exit.OK, "status": msgspec.to_builtins(status)})
-
-    def _begin_reload(self, answer: Answer) -> None:
-        if self.pool.stopping:
-            answer({"ok": False, "exit": Exit.TRY_AGAIN, "error": "the server is stopping"})
-            return
-        self._notifier.reloading()
-        self._reload.begin(answer)
-
-    def _do_reopen(self, _request: dict[str, Any], answer: Answer) -> None:
-        self._rotation.reopen()
-        answer({"ok": True, "exit": Exit.OK})
-
-    def _do_stop(self, request: dict[str, Any], answer: Answer) -> None:
-        self._stop_answers.append(answer)
-        self._stop(fast=bool(request.get("fast")))
-
-    def _do_config(self, _request: dict[str, Any], answer: Answer) -> None:
-        """The snapshot in effect."""
-        answer({"ok": True, "exit": Exit.OK, "config": msgspec.to_builtins(self.pool.config)})
-
-    def _do_config_diff(self, _request: dict[str, Any], answer: Answer) -> None:
-        try:
-            answer({"ok": True, "exit": Exit.OK, **self._reload.difference()})
-        except ConfigError as error:
-            answer({"ok": False, "exit": Exit.CONFIG, "error": str(error)})
-
-    def _do_log_level(self, request: dict[str, Any], answer: Answer) -> None:
-        """Until the next reload."""
-        level = str(request.get("level")).upper()
-        if level not in log.LEVELS:
-            answer({"ok": False, "exit": Exit.USAGE, "error": f"levels are {', '.join(log.LEVELS)}"})
-            return
-        log.set_level(level)
-        replace = msgspec.structs.replace
-        config = self.pool.config
-        self.pool.config = replace(
-            config, log=msgspec.convert(msgspec.to_builtins(config.log) | {"level": level}, type(config.log))
-        )
-        for slot in self.pool.present():
-            self.pool.order(slot, {"order": "log", "level": level})
-        answer({"ok": True, "exit": Exit.OK})
-
-    def _do_scale(self, request: dict[str, Any], answer: Answer) -> None:
-        step = request.get("step")
-        if not isinstance(step, int) or self.pool.stopping:
-            answer({"ok": False, "exit": Exit.USAGE, "error": "scale needs a number of workers more or less"})
-            return
-        self._scale(self.pool.wanted + step)
-        answer({"ok": True, "exit": Exit.OK, "workers": self.pool.wanted})
+    def _scale_by_signal(self, step: int) -> None:
+        wanted = self._pool.wanted + step
+        if wanted > self._limit():
+            log.get().warning("no more workers are started by signals", wanted=wanted, limit=self._limit())
+        self._scale(min(wanted, self._limit()))
 
     def _scale(self, wanted: int) -> None:
-        if not self.pool.stopping:
-            self.pool.scale(wanted)
-            log.get().info("workers wanted", workers=self.pool.wanted)
+        if not self._pool.stopping:
+            self._pool.scale(wanted)
+            log.get().info("workers wanted", workers=self._pool.wanted)
+
+    # ------------------------------------------------------------ requests
+
+    def _request_handlers(self) -> dict[type[Request], Callable[[Any, Respond], None]]:
+        return {
+            StatusRequest: self._on_status,
+            ReloadRequest: lambda _, respond: self._begin_reload(respond),
+            ReopenRequest: self._on_reopen,
+            StopRequest: self._on_stop,
+            ConfigRequest: self._on_config,
+            ConfigDiffRequest: self._on_config_diff,
+            LogLevelRequest: self._on_log_level,
+            ScaleRequest: self._on_scale,
+            KickRequest: self._kicks.begin,
+        }
+
+    def _handle(self, request: Request, respond: Respond) -> None:
+        self._handlers[type(request)](request, respond)
+
+    def _take_answer(self, slot: Slot, answer: Answer) -> None:
+        """Of a worker to an order; each of these knows its own."""
+        self._reload.take_answer(slot, answer)
+        self._kicks.take_answer(slot, answer)
+
+    def _on_status(self, _request: StatusRequest, respond: Respond) -> None:
+        respond(StatusReply(status=self._status.collect()))
+
+    def _begin_reload(self, respond: Respond) -> None:
+        if self._pool.stopping:
+            respond(failed(Exit.TRY_AGAIN, "the server is stopping"))
+            return
+        self._prepared.systemd.reloading()
+        self._reload.begin(respond)
+
+    def _on_reopen(self, _request: ReopenRequest, respond: Respond) -> None:
+        self._rotation.reopen()
+        respond(Reply())
+
+    def _on_stop(self, request: StopRequest, respond: Respond) -> None:
+        self._stop_responds.append(respond)
+        self._stop(fast=request.fast)
+
+    def _on_config(self, _request: ConfigRequest, respond: Respond) -> None:
+        respond(ConfigReply(config=mask_config(self._pool.config)))
+
+    def _on_config_diff(self, _request: ConfigDiffRequest, respond: Respond) -> None:
+        try:
+            respond(self._reload.difference())
+        except ConfigError as error:
+            respond(failed(Exit.CONFIG, str(error)))
+
+    def _on_log_level(self, request: LogLevelRequest, respond: Respond) -> None:
+        """Until the next reload."""
+        replace, config = msgspec.structs.replace, self._pool.config
+        log.set_level(request.level)
+        self._pool.config = replace(config, log=replace(config.log, level=request.level))
+        for slot in self._pool.present():
+            self._pool.order(slot, LogLevelOrder(request.level))
+        respond(Reply())
+
+    def _on_scale(self, request: ScaleRequest, respond: Respond) -> None:
+        wanted = self._pool.wanted + request.step
+        if self._pool.stopping:
+            respond(failed(Exit.TRY_AGAIN, "the server is stopping"))
+        elif wanted > MAX_WORKERS:
+            respond(failed(Exit.USAGE, f"that would be {wanted} workers, the limit is {MAX_WORKERS}"))
+        elif wanted > self._limit() and not request.force:
+            why = f"the limit is {self._limit()} ({WORKERS_PER_CORE} per core) without --force"
+            respond(failed(Exit.USAGE, f"that would be {wanted} workers, {why}"))
+        else:
+            self._scale(wanted)
+            respond(ScaleReply(workers=self._pool.wanted))
 
 
-def _wake(_number: int, _frame: object) -> None:
-    """A handler only has to exist: the signal's number is written to the wake-up pipe."""
+def _no_reply(_reply: Reply) -> None:
+    """A signal has nobody to reply to; the log has the result."""

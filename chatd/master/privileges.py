@@ -1,6 +1,6 @@
-"""Who the server runs as.
+"""The user the server runs as.
 
-Owns: the choice of user and group, and giving up root for good (OPS-05).
+Owns: the choice of user and group, giving up root for good (OPS-05), and raising the limit of descriptors.
 Fails: BootError, exit 77.
 """
 
@@ -27,24 +27,24 @@ class Identity(NamedTuple):
 
 
 def identity(server: ServerOptions, allow_root: bool) -> Identity | None:
-    """Who to become; None = stay who we are. Raises BootError where root would serve without being allowed to."""
+    """The user to become; None = stay the current one. Raises BootError where that is not possible or not allowed."""
     if os.geteuid() != 0:
         if server.user and pwd.getpwnam(server.user).pw_uid != os.geteuid():
-            raise BootError(f"server.user: only root can become {server.user}", Exit.PERMISSION)
+            raise BootError(f"cannot run as server.user {server.user}: chatd was not started by root", Exit.PERMISSION)
         return None
     if not server.user:
         if not allow_root:
-            raise BootError("will not serve as root: set server.user, or give --allow-root", Exit.PERMISSION)
+            raise BootError("refusing to run as root: set server.user, or give --allow-root", Exit.PERMISSION)
         return None
     entry = pwd.getpwnam(server.user)
     gid = grp.getgrnam(server.group).gr_gid if server.group else entry.pw_gid
     if entry.pw_uid == 0 and not allow_root:
-        raise BootError("will not serve as root: server.user is root; give --allow-root", Exit.PERMISSION)
+        raise BootError("refusing to run as root: server.user is root; give --allow-root", Exit.PERMISSION)
     return Identity(entry.pw_name, entry.pw_uid, gid)
 
 
 def drop(who: Identity | None) -> None:
-    """Become `who` with no way back, and never gain privileges by execve."""
+    """Become this user with no way back, and never gain privileges by execve. Raises BootError."""
     _no_new_privileges()
     if who is None:
         return
@@ -53,23 +53,23 @@ def drop(who: Identity | None) -> None:
         os.setresgid(who.gid, who.gid, who.gid)
         os.setresuid(who.uid, who.uid, who.uid)
     except OSError as error:
-        raise BootError(f"cannot become {who.user}: {error.strerror}", Exit.PERMISSION) from None
+        raise BootError(f"cannot switch to user {who.user}: {error.strerror}", Exit.PERMISSION) from None
     if os.getresuid() != (who.uid,) * 3 or os.getresgid() != (who.gid,) * 3:
-        raise BootError(f"did not become {who.user}", Exit.PERMISSION)
+        raise BootError(f"cannot switch to user {who.user}: the kernel did not change the ids", Exit.PERMISSION)
 
 
 def _no_new_privileges() -> None:
     if "NoNewPrivs:\t1" in Path("/proc/self/status").read_text(encoding="utf-8"):
-        return  # systemd has done it, and may forbid what ctypes needs
+        return  # systemd has done it, and may forbid the memory mapping that ctypes needs
     import ctypes
 
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        raise BootError(f"no_new_privs: {os.strerror(ctypes.get_errno())}", Exit.PERMISSION)
+        raise BootError(f"cannot set no_new_privs: {os.strerror(ctypes.get_errno())}", Exit.PERMISSION)
 
 
 def raise_descriptor_limit() -> None:
-    """The soft limit to the hard one, where that is allowed."""
+    """Raise the soft limit to the hard one, where that is allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid it; the soft limit then holds
+        with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid it; then the soft limit applies
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

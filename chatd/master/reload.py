@@ -1,8 +1,9 @@
 """Applying a changed configuration to a running server (OPS-10).
 
-Owns: parse -> validate -> snapshot with a generation number -> every worker confirms; and the way back.
-Not here: which options may change live (config_change), what a worker does with them (worker).
-Fails: with one line, and everything is as before: workers that had confirmed are given the old snapshot again.
+Owns: reading and checking the file, the snapshot with a generation number that every worker must confirm, going back to
+the old snapshot where one does not, and the comparison of the file with what is in force.
+Elsewhere: which options may change when (config.diff), what a worker does with them (worker).
+Fails: with one line, logged and counted; everything is then as before, for workers that had confirmed as well.
 """
 
 from __future__ import annotations
@@ -10,97 +11,113 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
-
-import msgspec
 
 from chatd import log
 from chatd.config import load as config_load
-from chatd.config.diff import Change, applicable, changes
+from chatd.config.diff import OptionChange, applicable, changes
 from chatd.config.load import Loaded
 from chatd.config.render import mask
 from chatd.config.schema import Config
+from chatd.config.validate import check_host
 from chatd.errors import ConfigError, Exit
+from chatd.master.requests import ConfigDiffReply, PendingChange, ReloadReply, Reply, Respond, failed
 from chatd.master.workers import Slot, WorkerPool
+from chatd.orders import Answer, ReloadDone, ReloadOrder, ReloadRefused
 
 ANSWER_S = 5.0
 
-Answer = Callable[[dict[str, Any]], None]
 
+@dataclass(slots=True, kw_only=True)
+class _PendingReload:
+    """A configuration that some workers have not confirmed yet."""
 
-@dataclass(slots=True)
-class _Pending:
     config: Config
+    """What workers are given: without the changes that need a restart."""
     on_file: Config
     generation: int
     deadline: float
-    answers: list[Answer]
-    waiting: set[int] = field(default_factory=set)  # pids
+    responds: list[Respond]
+    """Who asked for it."""
+    waiting: set[int] = field(default_factory=set)
+    """Process ids of workers that have not confirmed."""
 
 
 class Reload:
-    """count and failed: attempts since the start. last_error: of the last attempt, "" if it went well."""
+    """take_answer() and check() are called by the master's loop. after: called when an attempt has ended, well or
+    not."""
 
     def __init__(self, loaded: Loaded, pool: WorkerPool, after: Callable[[], None]) -> None:
-        self._file = loaded.file
+        self._loaded = loaded
         self.name = loaded.name
         self._pool = pool
         self._after = after
-        self._pending: _Pending | None = None
-        self._queued: list[Answer] | None = None
+        self._pending: _PendingReload | None = None
+        self._queued: list[Respond] | None = None
+        """Who has asked while a reload was under way: another one follows for them."""
         self._generation = 1
-        self.on_file = loaded.config
+        """The last number given to a snapshot, also to one that was refused."""
         self.count = 0
+        """Attempts since the start."""
         self.failed = 0
         self.last_error = ""
+        """Of the last attempt; "" if it went well."""
 
-    def begin(self, answer: Answer) -> None:
-        """Start one. answer gets {"ok", "exit", "error"} or what was applied, within ANSWER_S."""
+    def begin(self, respond: Respond) -> None:
+        """Start one. Replies with a ReloadReply, or with a failure, within ANSWER_S; after the one under way, if
+        any."""
         if self._pending is not None:
-            self._queued = [*(self._queued or []), answer]
+            self._queued = [*(self._queued or []), respond]
             return
-        self._begin([answer])
+        self._begin([respond])
 
-    def _begin(self, answers: list[Answer]) -> None:
+    def _begin(self, responds: list[Respond]) -> None:
         self.count += 1
         try:
-            loaded = config_load.load(self._file) if self._file else _built_in()
-            config_load.check_host(loaded.config, loaded.name)
+            loaded = self._read()
+            check_host(loaded.config, loaded.name)
         except ConfigError as error:
-            self._refuse(str(error), answers)
+            self._refuse(str(error), responds)
             return
         self._generation += 1
-        pending = _Pending(
+        self._pending = pending = _PendingReload(
             config=applicable(self._pool.config, loaded.config),
             on_file=loaded.config,
             generation=self._generation,
             deadline=time.monotonic() + ANSWER_S,
-            answers=answers,
+            responds=responds,
         )
-        self._pending = pending
         for slot in self._pool.ready():
             if slot.worker is None:
                 continue
             pending.waiting.add(slot.worker.child.pid)
-            if not self._send(slot, pending.generation, pending.config):
-                self._undo(f"{self.name}: -: worker {slot.index} takes no orders")
+            if not self._pool.order(slot, ReloadOrder(pending.generation, pending.config)):
+                self._undo(pending, f"{self.name}: -: worker {slot.index} takes no orders")
                 return
-        self.look()
+        self.check()
 
-    def on_answer(self, slot: Slot, message: dict[str, Any]) -> None:
+    def _read(self) -> Loaded:
+        """Of the same file as at the start; without one, of the default file, should it exist by now."""
+        loaded = config_load.load(self._loaded.file, self._loaded.secrets)
+        for key in loaded.kept_secrets:
+            log.get().warning("a secret cannot be read again; the value read at the start stays", key=key)
+        return loaded
+
+    def take_answer(self, slot: Slot, answer: Answer) -> None:
+        """Of any worker, to any order."""
         pending, worker = self._pending, slot.worker
         if worker is None or pending is None:
             return
-        if message.get("failed") == pending.generation:
-            why = str(message.get("why", "no reason given"))
-            self._undo(why if why.startswith(self.name) else f"{self.name}: -: worker {slot.index}: {why}")
-        elif message.get("done") == pending.generation:
-            worker.generation = pending.generation
-            pending.waiting.discard(worker.child.pid)
-            self.look()
+        match answer:
+            case ReloadRefused(generation=pending.generation):
+                known = answer.why.startswith(self.name)
+                self._undo(pending, answer.why if known else f"{self.name}: -: worker {slot.index}: {answer.why}")
+            case ReloadDone(generation=pending.generation):
+                worker.generation = pending.generation
+                pending.waiting.discard(worker.child.pid)
+                self.check()
 
-    def look(self) -> None:
-        """At every turn of the loop: has everybody answered who still lives?"""
+    def check(self) -> None:
+        """Once per turn of the loop: has every living worker confirmed, or is the time over?"""
         pending = self._pending
         if pending is None:
             return
@@ -109,82 +126,74 @@ class Reload:
         if not pending.waiting:
             self._apply(pending)
         elif time.monotonic() > pending.deadline:
-            silent = sorted(alive[pid].index for pid in pending.waiting)
-            self._undo(f"{self.name}: -: no answer within {ANSWER_S:g} s from worker {', '.join(map(str, silent))}")
+            silent = ", ".join(map(str, sorted(alive[pid].index for pid in pending.waiting)))
+            self._undo(pending, f"{self.name}: -: no answer within {ANSWER_S:g} s from worker {silent}")
 
-    def _apply(self, pending: _Pending) -> None:
+    def _apply(self, pending: _PendingReload) -> None:
         pool = self._pool
         told = changes(pool.config, pending.config)
         restart = changes(pending.config, pending.on_file)
         self._pending = None
-        pool.config, pool.generation, self.on_file = pending.config, pending.generation, pending.on_file
+        pool.config, pool.generation = pending.config, pending.generation
         self.last_error = ""
         for slot in pool.present():  # those that were starting meanwhile
             if slot.worker is not None and slot.worker.generation != pending.generation:
-                self._send(slot, pending.generation, pending.config)
+                pool.order(slot, ReloadOrder(pending.generation, pending.config))
         log.set_level(pending.config.log.level)
         if any(change.key == "server.workers" for change in told):
             pool.scale(config_load.workers_of(pending.config))
-        result = {
-            "generation": pending.generation,
-            "applied": [change.key for change in told if change.effect == "live"],
-            "next_worker": [change.key for change in told if change.effect == "worker"],
-            "needs_restart": [change.key for change in restart],
-        }
-        log.get().info("configuration applied", **result)
-        self._tell(pending.answers, {"ok": True, "exit": Exit.OK, **result})
+        reply = ReloadReply(
+            generation=pending.generation,
+            applied=[change.key for change in told if change.effect == "live"],
+            next_worker=[change.key for change in told if change.effect == "worker"],
+            needs_restart=[change.key for change in restart],
+        )
+        log.get().info(
+            "configuration applied",
+            generation=reply.generation,
+            applied=reply.applied,
+            next_worker=reply.next_worker,
+            needs_restart=reply.needs_restart,
+        )
+        self._finish(pending.responds, reply)
 
-    def _undo(self, why: str) -> None:
-        pending, self._pending = self._pending, None
+    def _undo(self, pending: _PendingReload, why: str) -> None:
+        """Give every worker the old snapshot again."""
+        self._pending = None
         for slot in self._pool.present():
-            self._send(slot, self._pool.generation, self._pool.config)
+            self._pool.order(slot, ReloadOrder(self._pool.generation, self._pool.config))
             if slot.worker is not None:
                 slot.worker.generation = self._pool.generation
-        self._refuse(why, pending.answers if pending else [])
+        self._refuse(why, pending.responds)
 
-    def _refuse(self, why: str, answers: list[Answer]) -> None:
+    def _refuse(self, why: str, responds: list[Respond]) -> None:
         self.failed += 1
         self.last_error = why
         log.get().error("configuration refused, the old one stays", why=why)
-        self._tell(answers, {"ok": False, "exit": Exit.CONFIG, "error": why})
+        self._finish(responds, failed(Exit.CONFIG, why))
 
-    def _tell(self, answers: list[Answer], result: dict[str, Any]) -> None:
+    def _finish(self, responds: list[Respond], reply: Reply) -> None:
         self._after()
-        for answer in answers:
-            answer(result)
+        for respond in responds:
+            respond(reply)
         queued, self._queued = self._queued, None
         if queued is not None:
             self._begin(queued)
 
-    def _send(self, slot: Slot, generation: int, config: Config) -> bool:
-        order = {"order": "reload", "generation": generation, "config": msgspec.to_builtins(config)}
-        return self._pool.order(slot, order)
-
-    # ------------------------------------------------------------ what chatctl config shows
-
-    def difference(self) -> dict[str, Any]:
-        """What the file says now and the server does not do yet, and what it waits for. Raises ConfigError."""
-        loaded = config_load.load(self._file) if self._file else _built_in()
+    def difference(self) -> ConfigDiffReply:
+        """How the file differs from what is in force, and what each difference waits for. Raises ConfigError."""
+        loaded = config_load.load(self._loaded.file, self._loaded.secrets)
         pool = self._pool
         waits = {"live": "reload", "worker": "reload", "restart": "restart"}
-        rows = [_row(change, waits[change.effect]) for change in changes(pool.config, loaded.config)]
+        pending = [_pending_change(change, waits[change.effect]) for change in changes(pool.config, loaded.config)]
         seen: set[str] = set()
         for slot in pool.present():
             for change in changes(slot.worker.born, pool.config) if slot.worker else ():
                 if change.effect == "worker" and change.key not in seen:
                     seen.add(change.key)
-                    rows.append(_row(change, "new workers"))
-        return {"file": self.name, "generation": pool.generation, "pending": rows}
+                    pending.append(_pending_change(change, "new workers"))
+        return ConfigDiffReply(file=self.name, generation=pool.generation, pending=pending)
 
 
-def _row(change: Change, waits_for: str) -> dict[str, Any]:
-    return {"key": change.key, "running": mask(change.old), "file": mask(change.new), "waits_for": waits_for}
-
-
-def _built_in() -> Loaded:
-    """What `chatd` without a file was started with; the default file, should it exist by now."""
-    return config_load.load(None)
-
-
-def ignore(_result: dict[str, Any]) -> None:
-    """The answer of a signal goes to the log alone."""
+def _pending_change(change: OptionChange, waits_for: str) -> PendingChange:
+    return PendingChange(change.key, mask(change.old), mask(change.new), waits_for)

@@ -1,8 +1,8 @@
 """One fork: from the master to a worker in its context.
 
 Owns: what a child has, loses and ignores before the worker's own code runs (OPS-02), and its exit code afterwards.
-Not here: what a worker does (worker, given as `serve`); when one is forked and what becomes of it (pool).
-Fails: OSError from fork or socketpair, for the pool to try again later.
+Elsewhere: what a worker does (worker, given as `serve`); when one is forked and what becomes of it (master.workers).
+Fails: OSError, for the pool to try again later. No child is left behind then, and the slot's row is empty.
 """
 
 from __future__ import annotations
@@ -16,15 +16,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
-
-from chatd import log
+from chatd import log, orders
 from chatd.config.schema import Config
 from chatd.errors import BootError, ConfigError, Exit, Unavailable
 from chatd.master.listeners import Bound
-from chatd.master.scoreboard import Scoreboard, clear
-from chatd.master.udp_sockets import Datagrams
-from chatd.scoreboard import State
+from chatd.master.udp_sockets import UdpSockets
+from chatd.scoreboard import Scoreboard, State
 from chatd.worker_context import WorkerContext
 
 Serve = Callable[[WorkerContext], int]
@@ -39,30 +36,32 @@ IGNORED = (
     signal.SIGUSR2,
     signal.SIGPIPE,
 )
-"""Terminals and pkill reach whole groups; these are the master's."""
+"""Signals for the master, which terminals and `pkill` send to every process of the group."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
     """What every worker is given."""
 
     scoreboard: Scoreboard
     listeners: tuple[Bound, ...]
-    datagrams: Datagrams
+    udp_sockets: UdpSockets
     life_read: int
+    """Read end of a pipe whose only writer is the master: at its end the master is gone."""
     serve: Serve
     leave_master: Callable[[], None]
-    """In the child: close everything that is the master's."""
+    """Called in the child: close everything that is the master's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """The master's view of a new process. stacks: a memory file into which a dying worker dumps its stacks."""
+    """The master's view of a new process."""
 
     pid: int
     pidfd: int
     orders: socket.socket
     stacks: int
+    """A memory file into which a worker that is aborted writes the stacks of its threads."""
 
     def close(self) -> None:
         os.close(self.pidfd)
@@ -71,17 +70,20 @@ class Child:
 
 
 def fork(slot: int, generation: int, config: Config, shared: Shared) -> Child:
-    """A new worker in `slot`. Its row says BOOTING, with a fresh heartbeat, before it runs."""
+    """A new worker in `slot`. Its row says BOOTING, with a fresh heartbeat, before it runs.
+
+    Raises: OSError when a descriptor or a process cannot be had; then no child is left and the row is empty.
+    """
     row = shared.scoreboard.rows[slot]
-    datagrams = shared.datagrams.of(slot)
+    udp_sockets = shared.udp_sockets.of(slot)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     stacks = os.memfd_create("stacks")
     ours.setblocking(False)
     theirs.setblocking(False)
-    clear(row)
+    row.clear()
     row.generation, row.state = generation, State.BOOTING
     row.started_ms, row.heartbeat_ns = time.time_ns() // 1_000_000, time.monotonic_ns()
-    row.store_ok = row.bus_ok = 1  # nothing has failed yet
+    row.store_ok = row.bus_ok = True  # nothing has failed yet
     held = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()
@@ -96,19 +98,30 @@ def fork(slot: int, generation: int, config: Config, shared: Shared) -> Child:
                 order_fd=theirs.detach(),
                 rows=shared.scoreboard.rows,
                 master_row=shared.scoreboard.master_row,
-                datagrams=datagrams,
+                udp_sockets=udp_sockets,
             )
             _be_worker(context, shared, stacks)
+        pidfd = _open_pidfd(pid)
     except OSError:
         ours.close()
         os.close(stacks)
-        clear(row)
+        row.clear()
         raise
     finally:
         theirs.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
     row.pid = pid
-    return Child(pid, os.pidfd_open(pid), ours, stacks)
+    return Child(pid, pidfd, ours, stacks)
+
+
+def _open_pidfd(pid: int) -> int:
+    """Of our own new child. Where there is no descriptor for it, the child is ended: nobody could supervise it."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)  # it has not been waited for, so the number is still its own
+        os.waitpid(pid, 0)
+        raise
 
 
 def _be_worker(context: WorkerContext, shared: Shared, stacks: int) -> None:
@@ -121,7 +134,7 @@ def _be_worker(context: WorkerContext, shared: Shared, stacks: int) -> None:
             with contextlib.suppress(OSError, ValueError):  # the C library keeps two for itself
                 signal.signal(number, signal.SIG_IGN if number in IGNORED else signal.SIG_DFL)
         shared.leave_master()
-        shared.datagrams.keep_only(context.slot)
+        shared.udp_sockets.keep_only(context.slot)
         faulthandler.enable(file=stacks, all_threads=True)
         log.setup(
             context.config.log,
@@ -145,13 +158,13 @@ def _serve(context: WorkerContext, serve: Serve) -> int:
         return _cannot_start(context, str(error), Exit.CONFIG)
     except Unavailable as error:
         return _cannot_start(context, str(error), Exit.UNAVAILABLE)
-    except BaseException as error:  # noqa: BLE001  the last place where it can be told
+    except BaseException as error:  # noqa: BLE001  the last place where it can be reported
         log.get().exception("worker ended by a bug")
         return _cannot_start(context, f"{type(error).__name__}: {error}", Exit.BUG)
 
 
 def _cannot_start(context: WorkerContext, why: str, code: Exit) -> int:
-    answer = msgspec.json.encode({"failed": context.generation, "why": why[:4096]})
+    answer = orders.CannotStart(why[: orders.WHY_CHARS])
     with contextlib.suppress(OSError):  # the master is gone: nobody is left to tell
-        os.write(context.order_fd, answer)
+        os.write(context.order_fd, orders.encode(answer))
     return code

@@ -1,7 +1,9 @@
-"""How a server comes up, step by step.
+"""How a server starts, step by step.
 
-Owns: the order: every step may rely on the ones above it.
-Fails: BootError with the exit code of the step that failed; what was made before it is left for the next start.
+Owns: the order of the steps: each may rely on those before it.
+Elsewhere: each step (its own module in master); serving (master.master).
+Fails: BootError with the exit code of the step that failed; what earlier steps have created is reused by the next
+start.
 """
 
 from __future__ import annotations
@@ -14,63 +16,56 @@ from chatd import log
 from chatd.config.load import Loaded, workers_of
 from chatd.errors import BootError, Exit
 from chatd.master import directories, listeners, privileges
-from chatd.master.daemonize import Announcer
-from chatd.master.instance_lock import Lock
-from chatd.master.master import Master
+from chatd.master.daemonize import StartReport
+from chatd.master.instance_lock import InstanceLock
+from chatd.master.master import Master, Prepared
 from chatd.master.privileges import Identity
-from chatd.master.scoreboard import Scoreboard
 from chatd.master.spawn import Serve
-from chatd.master.systemd import Notifier, inherited_sockets
-from chatd.master.udp_sockets import Datagrams, is_datagram
+from chatd.master.systemd import ServiceManager, inherited_sockets
+from chatd.master.udp_sockets import UdpSockets, is_udp
+from chatd.scoreboard import Scoreboard
 
 
-def run(loaded: Loaded, allow_root: bool, serve: Serve, announcer: Announcer) -> int:
-    """Start, serve until stopped, and return the exit code. Raises BootError before anything was forked."""
-    config = loaded.config
-    notifier = Notifier(os.environ)
+def run(loaded: Loaded, allow_root: bool, serve: Serve, report: StartReport) -> int:
+    """Start, serve until stopped, and return the exit code.
+
+    Raises: BootError, before anything was forked.
+    """
+    server = loaded.config.server
+    systemd = ServiceManager(os.environ)
     inherited = inherited_sockets(os.environ)
-    who = privileges.identity(config.server, allow_root)
+    who = privileges.identity(server, allow_root)
     os.umask(0o027)
     privileges.raise_descriptor_limit()
-    directories.prepare(config.server, who)
-    lock = Lock(config.server, who)
+    directories.prepare(server, who)
+    lock = InstanceLock(server, who)
     try:
-        return _under_lock(loaded, who, lock, inherited, notifier, serve, announcer)
+        directories.prepare_bus(server, who)
+        bound, unmatched, udp_sockets = _bind(loaded, inherited, who, after_crash=lock.crashed)
+        privileges.drop(who)
+        scoreboard = Scoreboard()
+        _open_log(loaded, scoreboard)
+        for sock in unmatched:
+            log.get().warning("a socket from systemd matches no [[listen]]", address=str(sock.getsockname()))
+            sock.close()
+        prepared = Prepared(
+            scoreboard=scoreboard, bound=bound, udp_sockets=udp_sockets, lock=lock, systemd=systemd, report=report
+        )
+        return _serve(Master(loaded, prepared, serve), prepared)
     finally:
         lock.release()
 
 
-def _under_lock(
-    loaded: Loaded,
-    who: Identity | None,
-    lock: Lock,
-    inherited: list[socket.socket],
-    notifier: Notifier,
-    serve: Serve,
-    announcer: Announcer,
-) -> int:
+def _bind(
+    loaded: Loaded, inherited: list[socket.socket], who: Identity | None, *, after_crash: bool
+) -> tuple[tuple[listeners.Bound, ...], list[socket.socket], UdpSockets]:
+    """The stream sockets, those from systemd that match no listener, and the UDP sockets."""
     config = loaded.config
-    directories.prepare_bus(config.server, who)
-    streams = [one for one in config.listen if not is_datagram(one)]
-    bound, strangers = listeners.bind_all(streams, inherited, lock.crashed)
-    datagrams = Datagrams(config.listen, who)
-    datagrams.bind_first(workers_of(config), lock.crashed)
-    privileges.drop(who)
-    scoreboard = Scoreboard()
-    _open_log(loaded, scoreboard)
-    for stranger in strangers:
-        log.get().warning("a socket from systemd matches no [[listen]]", address=str(stranger.getsockname()))
-        stranger.close()
-    master = Master(loaded, scoreboard, bound, datagrams, lock, notifier, serve, announcer)
-    gc.freeze()  # the pages of what exists now stay shared with the workers
-    try:
-        code = master.run()
-    except Exception:
-        log.get().exception("the master ended by a bug; its workers drain and leave")
-        raise
-    listeners.close_all(bound)
-    datagrams.close()
-    return code
+    streams = [one for one in config.listen if not is_udp(one)]
+    bound, unmatched = listeners.bind_all(streams, inherited, after_crash)
+    udp_sockets = UdpSockets(config.listen, who)
+    udp_sockets.bind_first(workers_of(config), after_crash)
+    return bound, unmatched, udp_sockets
 
 
 def _open_log(loaded: Loaded, scoreboard: Scoreboard) -> None:
@@ -79,4 +74,16 @@ def _open_log(loaded: Loaded, scoreboard: Scoreboard) -> None:
     try:
         log.setup(config.log, config.server.log_dir, row, row, worker="master")
     except OSError as error:
-        raise BootError(f"{error.filename}: cannot be written: {error.strerror}", Exit.CANNOT_CREATE) from None
+        raise BootError(f"cannot write {error.filename}: {error.strerror}", Exit.CANNOT_CREATE) from None
+
+
+def _serve(master: Master, prepared: Prepared) -> int:
+    gc.freeze()  # the pages of what exists now stay shared with the workers
+    try:
+        code = master.run()
+    except Exception:
+        log.get().exception("the master ended by a bug; its workers drain and leave")
+        raise
+    listeners.close_all(prepared.bound)
+    prepared.udp_sockets.close()
+    return code

@@ -1,48 +1,53 @@
-"""What `chatctl status` is told: the shape of the answer, version 1. Fields are added, never changed.
+"""The status of the server, which `chatctl status` shows: there also when every worker is stuck.
 
-Not here: how it is gathered (master.gauge), how it is printed (chatctl_text).
+Owns: the shape of the answer (version 1: fields are added, never changed), and collecting it from the scoreboard, the
+worker pool and /proc.
+Elsewhere: the numbers a worker keeps (scoreboard), how the answer is printed (chatctl.render).
+Fails: never. What cannot be read is 0.
 """
 
 from __future__ import annotations
 
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Annotated, NamedTuple
+
 import msgspec
+import psutil
+
+from chatd import __version__
+from chatd.config.render import mask
+from chatd.master import listeners
+from chatd.master.listeners import Bound
+from chatd.master.reload import Reload
+from chatd.master.requests import Reply
+from chatd.master.workers import Slot, WorkerPool
+from chatd.scoreboard import Counters, Field, State
+
+SAMPLES = 6
+"""One a second is kept: rates are over the last five seconds."""
 
 
-class WorkerStatus(msgspec.Struct):
-    slot: int
-    pid: int
-    state: str
-    generation: int
-    uptime_s: float
-    heartbeat_age_s: float
-    restarts: int
-    connections: int
-    sessions: int
-    in_per_s: float
-    out_per_s: float
-    messages_in: int
-    messages_out: int
-    loop_lag_us: int
-    commit_p99_us: int
-    queue_bytes: int
-    queue_messages: int
-    rss_bytes: int
-    cpu_percent: float
-    errors: int
-    refused: int
-    log_dropped: int
-    store_ok: bool
-    bus_ok: bool
-    bus_round_trip_us: int
-    udp_peers: int
-    udp_dropped: int
-    hooks_open: int
-    hook_failures: int
-    hook_dropped: int
+class WorkerStatus(Counters):
+    """One worker slot. Its own fields come before the counters in JSON."""
+
+    slot: Annotated[int, Field("number of the worker slot, kept when the worker is replaced", heading="SLOT")]
+    pid: Annotated[int, Field("process id; 0 while a replacement is due", heading="PID")]
+    state: Annotated[str, Field("booting, ready, draining, hung, or degraded (a replacement is due)", heading="STATE")]
+    generation: Annotated[int, Field("configuration the worker has confirmed; 0 = no worker", heading="GEN")]
+    uptime_s: Annotated[float, Field("since the worker was forked", "s", heading="UP")]
+    heartbeat_age_s: Annotated[float, Field("since the worker's event loop last turned", "s")]
+    restarts: Annotated[int, Field("workers of this slot that died", heading="RESTARTS")]
+    in_per_s: Annotated[float, Field("rate of messages_in over 5 s", "per second", heading="IN/s")]
+    out_per_s: Annotated[float, Field("rate of messages_out over 5 s", "per second", heading="OUT/s")]
+    rss_bytes: Annotated[int, Field("resident memory", "bytes", heading="RSS")]
+    cpu_percent: Annotated[float, Field("share of one CPU since the last status", "%", heading="CPU%")]
 
 
 class ListenerStatus(msgspec.Struct):
-    """waiting: not accepted yet; -1 = unknown. refused is counted per worker, not here."""
+    """waiting: connections no worker has accepted yet; -1 = the kernel does not tell."""
 
     protocol: str
     address: str
@@ -50,8 +55,8 @@ class ListenerStatus(msgspec.Struct):
     waiting: int
 
 
-class Status(msgspec.Struct):
-    """bus_round_trip_us: the slowest worker's last canary; 0 = the bus has none."""
+class Status(msgspec.Struct, kw_only=True):
+    """The whole answer. Of the store and the bus it tells the worst any ready worker has seen."""
 
     v: int
     version: str
@@ -74,3 +79,141 @@ class Status(msgspec.Struct):
     listeners: list[ListenerStatus]
     workers: list[WorkerStatus]
     log_dropped: int
+
+
+class StatusReply(Reply, kw_only=True):
+    """To requests.StatusRequest."""
+
+    status: Status
+
+
+def server_state(pool: WorkerPool) -> str:
+    """starting, running, degraded (fewer workers ready than wanted) or stopping."""
+    if pool.stopping:
+        return "stopping"
+    if not pool.started:
+        return "starting"
+    return "degraded" if pool.degraded() else "running"
+
+
+class _Sample(NamedTuple):
+    at: float
+    messages_in: int
+    messages_out: int
+
+
+class _Usage:
+    """Message rates, memory and CPU of the workers, by process id."""
+
+    def __init__(self) -> None:
+        self._samples: dict[int, deque[_Sample]] = {}
+        self._processes: dict[int, psutil.Process] = {}
+
+    def sample(self, pool: WorkerPool) -> None:
+        """Once a second."""
+        present = {slot.worker.child.pid: slot.row for slot in pool.present() if slot.worker}
+        for pid, row in present.items():
+            kept = self._samples.setdefault(pid, deque(maxlen=SAMPLES))
+            kept.append(_Sample(time.monotonic(), row.messages_in, row.messages_out))
+        for gone in self._samples.keys() - present.keys():
+            del self._samples[gone]
+            self._processes.pop(gone, None)
+
+    def rates(self, pid: int) -> tuple[float, float]:
+        """Messages in and out per second; 0 until two samples are there."""
+        kept = self._samples.get(pid)
+        if not kept or len(kept) < 2:
+            return 0.0, 0.0
+        first, last = kept[0], kept[-1]
+        span = max(last.at - first.at, 0.001)
+        into, out = last.messages_in - first.messages_in, last.messages_out - first.messages_out
+        return round(into / span, 1), round(out / span, 1)
+
+    def memory_and_cpu(self, pid: int) -> tuple[int, float]:
+        """Resident bytes, and percent of one CPU since the last call (at the first: since the process started)."""
+        try:
+            process = self._processes.get(pid)
+            if process is None:
+                process = self._processes[pid] = psutil.Process(pid)
+                times = process.cpu_times()
+                process.cpu_percent(None)
+                age = max(time.time() - process.create_time(), 0.001)
+                return process.memory_info().rss, round((times.user + times.system) / age * 100, 1)
+            return process.memory_info().rss, process.cpu_percent(None)
+        except psutil.Error:
+            return 0, 0.0
+
+
+class StatusCollector:
+    """bound: gives the listening sockets clients are told of, one per [[listen]]."""
+
+    def __init__(self, pool: WorkerPool, reload: Reload, bound: Callable[[], tuple[Bound, ...]]) -> None:
+        self._pool, self._reload, self._bound = pool, reload, bound
+        self._began = time.monotonic()
+        self._usage = _Usage()
+
+    def sample(self) -> None:
+        """To be called once a second, for the rates."""
+        self._usage.sample(self._pool)
+
+    def collect(self) -> Status:
+        pool, reload = self._pool, self._reload
+        workers = [self._worker(slot) for slot in pool.slots if slot.worker is not None or slot.fork_at]
+        ready = [one for one in workers if one.state == "ready"]
+        return Status(
+            v=1,
+            version=__version__,
+            state=server_state(pool),
+            pid=os.getpid(),
+            uptime_s=round(time.monotonic() - self._began, 1),
+            config_file=reload.name,
+            generation=pool.generation,
+            reloads=reload.count,
+            reloads_failed=reload.failed,
+            last_reload_error=reload.last_error,
+            workers_wanted=pool.wanted,
+            workers_ready=len(ready),
+            store_url=str(mask(pool.config.store.url)),
+            store_ok=bool(ready) and all(one.store_ok for one in ready),
+            commit_p99_us=max((one.commit_p99_us for one in ready), default=0),
+            bus_url=str(mask(pool.config.bus.url)),
+            bus_ok=bool(ready) and all(one.bus_ok for one in ready),
+            bus_round_trip_us=max((one.bus_round_trip_us for one in ready), default=0),
+            listeners=[
+                ListenerStatus(one.protocol, listeners.actual_address(one, sock), one.backlog, listeners.waiting(sock))
+                for one, sock in self._bound()
+            ],
+            workers=workers,
+            log_dropped=pool.shared.scoreboard.master_row.log_dropped,
+        )
+
+    def _worker(self, slot: Slot) -> WorkerStatus:
+        worker = slot.worker
+        pid = worker.child.pid if worker else 0
+        in_per_s, out_per_s = self._usage.rates(pid)
+        rss, cpu = self._usage.memory_and_cpu(pid) if pid else (0, 0.0)
+        now = time.monotonic()
+        return WorkerStatus(
+            slot=slot.index,
+            pid=pid,
+            state=_worker_state(slot),
+            generation=worker.generation if worker else 0,
+            uptime_s=round(now - worker.started, 1) if worker else 0.0,
+            heartbeat_age_s=round(now - slot.row.heartbeat_ns / 1e9, 2) if worker else 0.0,
+            restarts=slot.restarts,
+            in_per_s=in_per_s,
+            out_per_s=out_per_s,
+            rss_bytes=rss,
+            cpu_percent=cpu,
+            **msgspec.structs.asdict(slot.row.counters()),
+        )
+
+
+def _worker_state(slot: Slot) -> str:
+    if slot.worker is None:
+        return "degraded"
+    if slot.worker.hung:
+        return "hung"
+    if slot.worker.leaving:
+        return "draining"
+    return State(slot.row.state).name.lower()

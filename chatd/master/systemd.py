@@ -1,7 +1,7 @@
-"""What systemd and a service tell each other.
+"""The protocol between systemd and a service.
 
-Owns: sd_notify messages, the watchdog's interval, sockets handed over by socket activation (OPS-17).
-Fails: quietly; without systemd every call does nothing.
+Owns: sd_notify messages, the interval of the watchdog, sockets passed by socket activation (OPS-17).
+Fails: never; without systemd every call does nothing.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import MutableMapping
 FIRST_DESCRIPTOR = 3
 
 
-class Notifier:
-    """sd_notify(3). Takes NOTIFY_SOCKET and WATCHDOG_* out of the environment, so that children do not use them."""
+class ServiceManager:
+    """sd_notify(3). Removes NOTIFY_SOCKET and WATCHDOG_* from the environment, so that children do not use them."""
 
     def __init__(self, environment: MutableMapping[str, str]) -> None:
         self._address = environment.pop("NOTIFY_SOCKET", "")
@@ -23,7 +23,7 @@ class Notifier:
         pid = environment.pop("WATCHDOG_PID", "")
         ours = not pid or pid == str(os.getpid())
         self.watchdog_s = int(limit_us) / 1e6 / 2 if ours and limit_us.isdigit() else 0.0
-        """How often to call alive(); 0 = systemd does not watch."""
+        """Interval at which alive() must be called; 0 = systemd does not watch."""
 
     def send(self, *assignments: str) -> None:
         if not self._address:
@@ -34,7 +34,7 @@ class Notifier:
             try:
                 notify.sendto("\n".join(assignments).encode(), target)
             except OSError:
-                return  # systemd will notice what it misses; the server goes on
+                return  # systemd notices that a message is missing; the server goes on
 
     def ready(self, status: str) -> None:
         self.send("READY=1", f"MAINPID={os.getpid()}", f"STATUS={status}")

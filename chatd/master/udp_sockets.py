@@ -1,11 +1,11 @@
 """The UDP sockets: one per listener and worker slot.
 
-Owns: binding them with SO_REUSEPORT, holding them over the death of a worker, letting go of those of a slot that is
-given up. The kernel chooses among the sockets of an address by a hash of the sender's address, so a client keeps its
-slot as long as their number stays. When that number changes (scale) many addresses come to another worker; it answers
-301, and their clients log in again by themselves.
-Not here: what is done with a datagram (net.udp).
-Fails: BootError at the start; later one error record, and the slot does without.
+Owns: binding them with SO_REUSEPORT, keeping them open while a dead worker is replaced, and closing those of a slot
+that is given up. The kernel chooses among the sockets of an address by a hash of the sender's address, so a client
+keeps its slot as long as the number of sockets stays. When that number changes (`chatctl scale`), many clients reach
+another worker; it answers 301, and they log in again by themselves.
+Elsewhere: what is done with a datagram (net.udp).
+Fails: BootError at the start; later an error is logged, and the slot has no socket of that listener.
 """
 
 from __future__ import annotations
@@ -20,59 +20,61 @@ from typing import Any
 from chatd import log
 from chatd.config import urls
 from chatd.config.schema import ListenerOptions
-from chatd.master.listeners import TAKEOVER_S, Bound, bind_by, takes_both, target_of
+from chatd.master.listeners import CRASH_WAIT_S, Bound, bind_by, takes_both, target_of
 from chatd.master.privileges import Identity
 
 _BUFFER_BYTES = 4 * 1024 * 1024
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 
 
-def is_datagram(one: ListenerOptions) -> bool:
+def is_udp(one: ListenerOptions) -> bool:
     return urls.parse(one.address).transport == "udp"
 
 
-class Datagrams:
-    """owner: who the server will run as. Later sockets of an address must belong to the same user as the first ones,
-    which may be bound by root (socket(7), SO_REUSEPORT)."""
+class UdpSockets:
+    """owner: the user the server will run as. All sockets of an address must belong to one user (socket(7),
+    SO_REUSEPORT), and the first may be bound by root."""
 
     def __init__(self, listen: Sequence[ListenerOptions], owner: Identity | None) -> None:
-        self._listen = [one for one in listen if is_datagram(one)]
+        self._listen = [one for one in listen if is_udp(one)]
         self._owner = owner
-        self._targets: dict[str, tuple[int, Any]] = {}  # by configured address: family and what is bound
+        self._targets: dict[str, tuple[int, Any]] = {}
+        """By configured address: its family, and what is bound (with the port the kernel chose for port 0)."""
         self._of: dict[int, tuple[Bound, ...]] = {}
+        """By slot."""
 
     def bind_first(self, slots: int, after_crash: bool) -> None:
-        """The sockets of the slots 0 .. slots - 1. Raises BootError."""
-        deadline = time.monotonic() + (TAKEOVER_S if after_crash else 0.0)
+        """Bind the sockets of slots 0 to slots - 1. Raises BootError."""
+        deadline = time.monotonic() + (CRASH_WAIT_S if after_crash else 0.0)
         for one in self._listen:
             bind_by(one, deadline, self._probe).close()
         for slot in range(slots):
             self._of[slot] = tuple((one, bind_by(one, 0.0, self._bind)) for one in self._listen)
 
     def first(self) -> tuple[Bound, ...]:
-        """One socket per listener, to describe them by."""
+        """One socket per listener, for the status."""
         return self._of[min(self._of)] if self._of else ()
 
     def of(self, slot: int) -> tuple[Bound, ...]:
-        """The slot's own sockets, bound now as far as it has none. Where that fails the slot does without: other
-        slots have the address, and the next worker here tries again."""
+        """The slot's own sockets; those it does not have yet are bound now. Where that fails, the slot goes without:
+        other slots have the address, and it is tried again for the next worker of this slot."""
         bound = dict(self._of.get(slot, ()))
         for one in self._listen:
             if one not in bound:
                 try:
                     bound[one] = self._bind(one)
                 except OSError as error:
-                    log.get().error("udp socket cannot be bound", slot=slot, address=one.address, why=error.strerror)
+                    log.get().error("cannot bind a UDP socket", slot=slot, address=one.address, why=error.strerror)
         self._of[slot] = tuple(bound.items())
         return self._of[slot]
 
     def release(self, slot: int) -> None:
-        """The slot is given up: what comes to its sockets from now on goes to the others, once its worker lets go."""
+        """Give up the slot: datagrams for its sockets go to other slots as soon as its worker has closed them too."""
         for _, sock in self._of.pop(slot, ()):
             sock.close()
 
     def keep_only(self, slot: int) -> None:
-        """In a forked child: the others' sockets would stay bound as long as we live."""
+        """In a forked child: close the other slots' sockets, which would stay bound while the child lives."""
         for other in tuple(self._of):
             if other != slot:
                 self.release(other)
@@ -82,7 +84,7 @@ class Datagrams:
             self.release(slot)
 
     def _probe(self, one: ListenerOptions) -> socket.socket:
-        """Look whether the address is free: SO_REUSEPORT would share it with another server of this user."""
+        """Bind without SO_REUSEPORT: with it, the address would be shared with another server of the same user."""
         where = urls.parse(one.address)
         family, target = target_of(where)
         probe = self._socket(one, family)
@@ -102,7 +104,7 @@ class Datagrams:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             for kind, forced in ((socket.SO_RCVBUF, _SO_RCVBUFFORCE), (socket.SO_SNDBUF, _SO_SNDBUFFORCE)):
                 sock.setsockopt(socket.SOL_SOCKET, kind, _BUFFER_BYTES)
-                with contextlib.suppress(OSError):  # only root may pass the system's limit
+                with contextlib.suppress(OSError):  # only root may exceed net.core.rmem_max and wmem_max
                     sock.setsockopt(socket.SOL_SOCKET, forced, _BUFFER_BYTES)
             if self._owner is not None and os.geteuid() == 0:
                 os.fchown(sock.fileno(), self._owner.uid, self._owner.gid)

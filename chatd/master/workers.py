@@ -1,10 +1,11 @@
-"""The workers: how many there are, and what becomes of each.
+"""The worker pool: how many workers there are, and what becomes of each.
 
-Owns: slots, forking into them, noticing READY, hangs and deaths, back-off, ending workers within a deadline, and the
-orders they are sent.
-Not here: the fork itself (spawn), why one reloads or stops (supervise, reload).
-Fails: a worker that cannot start is told by `boot_failure` until the first time all are ready; afterwards it is
-tried again for ever, ever more slowly (OPS-06).
+Owns: the slots, forking into them, noticing that a worker is ready, hangs or has died, back-off, ending workers within
+a deadline, and sending them orders.
+Elsewhere: the fork itself (master.spawn), the orders (chatd.orders), why workers reload or stop (master.reload,
+master.master).
+Fails: a worker that cannot start is reported by `boot_failure` until all have been ready once; afterwards it is tried
+again for ever, ever more slowly (OPS-06).
 """
 
 from __future__ import annotations
@@ -14,55 +15,68 @@ import random
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-import msgspec
-
-from chatd import log
+from chatd import log, orders
+from chatd.config.load import workers_of
 from chatd.config.schema import Config
 from chatd.errors import Exit
 from chatd.master import file_locks, spawn
-from chatd.master.scoreboard import MAX_WORKERS, clear
-from chatd.scoreboard import Row, State
+from chatd.master.watcher import Watcher
+from chatd.orders import CannotStart, DrainOrder
+from chatd.scoreboard import MAX_WORKERS, Row, State
 
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 30.0
 HEALTHY_S, STEADY_S = 60.0, 5.0
-ABORT_TO_KILL_S, BLOCKER_TO_KILL_S = 5.0, 1.0
-BLOCKER_PATIENCE, BLOCKER_LEAST_S = 1 / 6, 2.0
-"""A worker that keeps others waiting for a lock is given this share of hang_s, and at least this long."""
+"""A worker that was ready for HEALTHY_S clears the back-off of its slot; for STEADY_S, it halves it."""
+ABORT_TO_KILL_S, LOCK_ABORT_TO_KILL_S = 5.0, 1.0
+"""From SIGABRT to SIGKILL: for a worker that hangs, and for one that holds a lock others wait for."""
+LOCK_HANG_SHARE, LOCK_HANG_LEAST_S = 1 / 6, 2.0
+"""A silent worker that holds a lock others wait for is given this share of hang_s, and at least this long."""
 FRESH_S = 1.0
-"""Whose heartbeat is younger than this is well."""
+"""A worker whose heartbeat is younger than this is well."""
+LATE_PATIENCE_S = 5.0
+"""After the master itself was stopped, no worker is judged for this long, or for hang_s if that is shorter."""
 STOP_GRACE_S = 2.0
 BOOT_TRIES = 3
-ANSWER_BYTES = 65536
+FORKS_PER_TURN = 4
+"""More forks at once would keep the master from its other work."""
+FINAL_EXITS = (Exit.CONFIG, Exit.UNAVAILABLE, Exit.OS, Exit.CANNOT_CREATE, Exit.PERMISSION)
+"""Exit codes of a starting worker that another try would not change."""
 
 
-@dataclass(slots=True)
-class Worker:
-    """A running process. born: the configuration it was forked with; generation: the one it has confirmed since.
-    kill_at: when it is killed if it is still there. leaving: it was told to go."""
+@dataclass(slots=True, kw_only=True)
+class WorkerProcess:
+    """A running worker, as the master sees it. Only the pool and a reload change it."""
 
     child: spawn.Child
     born: Config
+    """The configuration it was forked with."""
     generation: int
+    """Of the configuration it has confirmed since."""
     started: float
     ready_at: float = 0.0
+    """When the master saw that it serves; 0 = it is still starting."""
     kill_at: float = 0.0
+    """When it is killed if it is still there; 0 = it stays."""
     leaving: bool = False
+    """It was told to go, and is not replaced when it ends."""
     hung: bool = False
     why: str = ""
+    """What is known about why it cannot start or was aborted."""
 
 
 @dataclass(slots=True)
 class Slot:
-    """failures: deaths in a row, that decide the back-off. fork_at: when a worker is due; 0 = none is."""
+    """One place in the pool. A replacement worker gets the slot of the worker it replaces."""
 
     index: int
     row: Row
-    worker: Worker | None = None
+    worker: WorkerProcess | None = None
     failures: int = 0
+    """Deaths in a row, which decide the back-off."""
     fork_at: float = 0.0
+    """When a worker is due; 0 = none is."""
     restarts: int = 0
 
 
@@ -74,29 +88,29 @@ class BootFailure:
     line: str
 
 
-@dataclass(slots=True)
 class WorkerPool:
-    """on_answer(slot, message): a worker answered an order. watch/unwatch: the loop's, for order sockets."""
+    """All worker slots. on_answer is called with every answer of a worker to an order; it is set before start()."""
 
-    shared: spawn.Shared
-    config: Config
-    generation: int
-    wanted: int
-    on_answer: Callable[[Slot, dict[str, Any]], None]
-    watch: Callable[[int, Callable[[], None]], None]
-    unwatch: Callable[[int], None]
-    slots: list[Slot] = field(default_factory=list)
-    started: bool = False
-    stopping: bool = False
-    boot_failure: BootFailure | None = None
-    patience_until: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.slots = [Slot(index, row) for index, row in enumerate(self.shared.scoreboard.rows)]
+    def __init__(self, shared: spawn.Shared, config: Config, watcher: Watcher) -> None:
+        self.shared = shared
+        self.config = config
+        """In force; changed by a reload and by `chatctl log-level`."""
+        self.generation = 1
+        """Of the configuration in force; changed by a reload."""
+        self.wanted = workers_of(config)
+        self.slots = [Slot(index, row) for index, row in enumerate(shared.scoreboard.rows)]
+        self.started = False
+        """All wanted workers have been ready at once; a worker that cannot start no longer ends the server."""
+        self.stopping = False
+        self.boot_failure: BootFailure | None = None
+        self.on_answer: Callable[[Slot, orders.Answer], None] = lambda slot, answer: None
+        self._watcher = watcher
+        self._patience_until = 0.0
 
     # ------------------------------------------------------------ who is there
 
     def present(self) -> list[Slot]:
+        """Slots with a process, in whatever state."""
         return [slot for slot in self.slots if slot.worker is not None]
 
     def serving(self) -> list[Slot]:
@@ -104,6 +118,7 @@ class WorkerPool:
         return [slot for slot in self.slots if slot.fork_at or (slot.worker is not None and not slot.worker.leaving)]
 
     def ready(self) -> list[Slot]:
+        """Slots with a worker that serves and stays."""
         return [slot for slot in self.slots if slot.worker and slot.worker.ready_at and not slot.worker.leaving]
 
     def degraded(self) -> bool:
@@ -112,53 +127,66 @@ class WorkerPool:
     # ------------------------------------------------------------ how many
 
     def scale(self, wanted: int) -> None:
-        """Live: fork what is missing, let the highest slots go."""
+        """Change the number of workers: missing ones are forked by manage(), the highest slots drain."""
         self.wanted = max(1, min(wanted, MAX_WORKERS))
         serving = self.serving()
         now = time.monotonic()
         for slot in serving[self.wanted :]:
             slot.fork_at = 0.0
             slot.failures = 0
-            self.shared.datagrams.release(slot.index)
+            self.shared.udp_sockets.release(slot.index)
             if slot.worker is None:
-                clear(slot.row)
+                slot.row.clear()
             else:
-                self.let_go(slot.worker)
+                self.drain(slot.worker)
         free = [slot for slot in self.slots if slot.worker is None and not slot.fork_at]
         for slot in free[: max(0, self.wanted - len(serving))]:
             slot.fork_at = now
-        self.fork_due(now)
+        self.manage(now)
 
-    def fork_due(self, now: float) -> None:
-        for slot in self.slots:
-            if slot.fork_at and slot.fork_at <= now and slot.worker is None and not self.stopping:
-                self._fork(slot, now)
+    def manage(self, now: float) -> None:
+        """Fork what is due, a few workers per turn of the master's loop."""
+        if self.stopping:
+            return
+        due = [slot for slot in self.slots if slot.worker is None and 0 < slot.fork_at <= now]
+        for slot in due[:FORKS_PER_TURN]:
+            self._fork(slot, now)
+
+    def next_deadline(self) -> float:
+        """When a fork or a kill is due; infinity = none is."""
+        due = [slot.fork_at for slot in self.slots if slot.fork_at]
+        due += [slot.worker.kill_at for slot in self.slots if slot.worker and slot.worker.kill_at]
+        return min(due, default=float("inf"))
+
+    def starting(self) -> bool:
+        """Whether a worker has been forked that does not serve yet."""
+        return any(slot.worker is not None and not slot.worker.ready_at for slot in self.slots)
 
     def _fork(self, slot: Slot, now: float) -> None:
         slot.fork_at = 0.0
         try:
             child = spawn.fork(slot.index, self.generation, self.config, self.shared)
         except OSError as error:
-            log.get().error("worker cannot be forked", slot=slot.index, why=error.strerror)
-            self._again_later(slot, now)
+            log.get().error("cannot fork a worker", slot=slot.index, why=error.strerror)
+            self._fork_later(slot, now)
             if not self.started and slot.failures >= BOOT_TRIES:
-                self.boot_failure = BootFailure(Exit.OS, f"worker cannot be forked: {error.strerror}")
+                self.boot_failure = BootFailure(Exit.OS, f"cannot fork a worker: {error.strerror}")
             return
-        slot.worker = Worker(child, self.config, self.generation, now)
-        self.watch(child.orders.fileno(), lambda: self.read_answers(slot))
+        slot.worker = WorkerProcess(child=child, born=self.config, generation=self.generation, started=now)
+        self._watcher.watch(child.orders.fileno(), lambda: self.read_answers(slot))
         log.get().debug("worker forked", slot=slot.index, worker_pid=child.pid)
 
-    def _again_later(self, slot: Slot, now: float) -> None:
+    def _fork_later(self, slot: Slot, now: float) -> None:
         slot.failures += 1
         delay = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(slot.failures - 1, 16))
         slot.fork_at = now + delay * random.uniform(0.5, 1.0)
-        clear(slot.row)
+        slot.row.clear()
         slot.row.state = State.DEGRADED
 
     # ------------------------------------------------------------ deaths
 
     def reap(self) -> None:
-        """Every child that has ended; those we do not know (chatd as process 1) silently."""
+        """Collect every child that has ended; unknown ones (chatd as process 1) are ignored."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -168,19 +196,20 @@ class WorkerPool:
                 return
             for slot in self.slots:
                 if slot.worker is not None and slot.worker.child.pid == pid:
-                    self._buried(slot, slot.worker, os.waitstatus_to_exitcode(status))
+                    self._ended(slot, slot.worker, os.waitstatus_to_exitcode(status))
                     break
 
-    def _buried(self, slot: Slot, worker: Worker, code: int) -> None:
+    def _ended(self, slot: Slot, worker: WorkerProcess, code: int) -> None:
         """code: negative = ended by that signal."""
         now = time.monotonic()
         self.read_answers(slot)
-        self._report(slot, worker, code)
-        self.unwatch(worker.child.orders.fileno())
+        drained = code == 0 and slot.row.state == State.DRAINING
+        self._log_end(slot, worker, code, drained)
+        self._watcher.unwatch(worker.child.orders.fileno())
         worker.child.close()
         slot.worker = None
-        if self.stopping or worker.leaving:
-            clear(slot.row)
+        if self.stopping or worker.leaving or drained:
+            slot.row.clear()
             if not self.stopping and len(self.serving()) < self.wanted:
                 slot.fork_at = now
             return
@@ -190,41 +219,45 @@ class WorkerPool:
             slot.failures = 0
         elif lived >= STEADY_S:
             slot.failures //= 2
-        self._again_later(slot, now)
+        self._fork_later(slot, now)
         if not self.started:
             self._boot_failed(slot, worker, code)
 
-    def _boot_failed(self, slot: Slot, worker: Worker, code: int) -> None:
-        """Before READY: exit codes are final, anything else has three tries."""
-        final = code in (Exit.CONFIG, Exit.UNAVAILABLE, Exit.OS, Exit.CANNOT_CREATE, Exit.PERMISSION)
-        if not final and slot.failures < BOOT_TRIES:
+    def _boot_failed(self, slot: Slot, worker: WorkerProcess, code: int) -> None:
+        """Before all have been ready once: some exit codes are final, anything else has BOOT_TRIES tries."""
+        if code not in FINAL_EXITS and slot.failures < BOOT_TRIES:
             return
-        line = worker.why or f"worker {slot.index} ended while starting ({_how(code)})"
+        line = worker.why or f"worker {slot.index} ended while starting ({_describe_end(code)})"
         self.boot_failure = BootFailure(code if code > 0 else Exit.BUG, line)
 
-    def _report(self, slot: Slot, worker: Worker, code: int) -> None:
+    def _log_end(self, slot: Slot, worker: WorkerProcess, code: int, drained: bool) -> None:
         stacks = os.pread(worker.child.stacks, log.RECORD_BYTES, 0).decode("utf-8", "replace")
-        told = {"slot": slot.index, "worker_pid": worker.child.pid, "end": _how(code)}
+        fields = {"slot": slot.index, "worker_pid": worker.child.pid, "end": _describe_end(code)}
         if code == 0 and worker.leaving:
-            log.get().info("worker has left", **told)
+            log.get().info("worker has left", **fields)
         elif worker.leaving:
-            log.get().warning("worker did not leave well", **told)
+            log.get().warning("worker did not leave cleanly", **fields)
+        elif drained:
+            log.get().info("worker has drained and left without an order from the master; it is replaced", **fields)
         else:
             if worker.why:
-                told["why"] = worker.why
-            log.get().error("worker died", **told)
+                fields["why"] = worker.why
+            log.get().error("worker died", **fields)
         if stacks:
             log.get(slot=slot.index, worker_pid=worker.child.pid).error("stacks of a worker", stacks=stacks)
 
     # ------------------------------------------------------------ health
 
-    def look(self, now: float, late: bool) -> None:
-        """At every turn of the loop. late: the master itself was stopped; then the workers get their turn first."""
+    def supervise(self, now: float, late: bool) -> None:
+        """Once per turn of the master's loop: see who has become ready, and end who hangs or is past its deadline.
+
+        late: the master itself did not run for a while; then the workers are given time to run first.
+        """
         timeouts = self.config.timeouts
         if late:
-            self.patience_until = now + min(5.0, timeouts.hang_s)
-            log.get().warning("the master was stopped for a while; nobody is judged this round")
-        for slot in self.slots:
+            self._patience_until = now + min(LATE_PATIENCE_S, timeouts.hang_s)
+            log.get().warning("the master was stopped for a while; no worker is judged this round")
+        for slot in self.present():
             worker = slot.worker
             if worker is None:
                 continue
@@ -233,32 +266,39 @@ class WorkerPool:
                 log.get().info("worker is ready", slot=slot.index, worker_pid=worker.child.pid)
             if worker.kill_at:
                 if now >= worker.kill_at:
-                    self.signal(worker, signal.SIGKILL)
-            elif now >= self.patience_until:
-                self._judge(slot, worker, now, timeouts.hang_s, timeouts.boot_s)
+                    self._signal(worker, signal.SIGKILL)
+            elif now >= self._patience_until:
+                self._judge(slot, worker, now)
         if not self.started and len(self.ready()) >= self.wanted:
             self.started = True
-        self.fork_due(now)
 
-    def _judge(self, slot: Slot, worker: Worker, now: float, hang_s: float, boot_s: float) -> None:
-        silent = now - slot.row.heartbeat_ns / 1e9
+    def _judge(self, slot: Slot, worker: WorkerProcess, now: float) -> None:
+        """Abort the worker if it has been silent for too long."""
+        hang_s, boot_s = self.config.timeouts.hang_s, self.config.timeouts.boot_s
+        silent_s = now - slot.row.heartbeat_ns / 1e9
         if not worker.ready_at:
             if now - worker.started >= boot_s:
-                self._abort(slot, worker, "worker does not start", silent, now + ABORT_TO_KILL_S)
-        elif silent >= hang_s:
-            self._abort(slot, worker, "worker hangs", silent, now + ABORT_TO_KILL_S)
-        elif silent >= max(BLOCKER_LEAST_S, hang_s * BLOCKER_PATIENCE) and self._is_waited_for(worker, now):
-            self._abort(slot, worker, "worker hangs with a lock others wait for", silent, now + BLOCKER_TO_KILL_S)
+                why = f"worker {slot.index} did not start within timeouts.boot_s ({boot_s:g} s)"
+                self._abort(slot, worker, "worker does not start", why, ABORT_TO_KILL_S)
+        elif silent_s >= hang_s:
+            why = f"no heartbeat within timeouts.hang_s ({hang_s:g} s)"
+            self._abort(slot, worker, "worker hangs", why, ABORT_TO_KILL_S)
+        elif silent_s >= max(LOCK_HANG_LEAST_S, hang_s * LOCK_HANG_SHARE) and self._is_waited_for(worker, now):
+            why = "it holds a file lock that other workers wait for"
+            self._abort(slot, worker, "worker hangs while others wait for its lock", why, LOCK_ABORT_TO_KILL_S)
 
-    def _abort(self, slot: Slot, worker: Worker, what: str, silent: float, kill_at: float) -> None:
-        log.get().error(what, slot=slot.index, worker_pid=worker.child.pid, silent_s=round(silent, 1))
+    def _abort(self, slot: Slot, worker: WorkerProcess, event: str, why: str, kill_after_s: float) -> None:
+        """Have it write its stacks and end; kill it if it does not."""
+        now = time.monotonic()
+        silent_s = round(now - slot.row.heartbeat_ns / 1e9, 1)
+        log.get().error(event, slot=slot.index, worker_pid=worker.child.pid, silent_s=silent_s, why=why)
         worker.hung = True
-        worker.why = worker.why or what
-        worker.kill_at = kill_at
-        self.signal(worker, signal.SIGABRT)
+        worker.why = worker.why or why
+        worker.kill_at = now + kill_after_s
+        self._signal(worker, signal.SIGABRT)
 
-    def _is_waited_for(self, worker: Worker, now: float) -> bool:
-        """By a worker that is well. While none is, the machine may just be slow."""
+    def _is_waited_for(self, worker: WorkerProcess, now: float) -> bool:
+        """Whether a worker that is well waits for a lock of this one. While none is well, the machine may be slow."""
         waiting = file_locks.waiting_for(worker.child.pid)
         return any(
             slot.worker.child.pid in waiting and now - slot.row.heartbeat_ns / 1e9 < FRESH_S
@@ -267,19 +307,19 @@ class WorkerPool:
         )
 
     def any_fresh(self, now: float) -> bool:
-        """Whether a worker's loop turned lately: what the watchdog of systemd is told."""
+        """Whether any worker's event loop turned lately: what systemd's watchdog is told."""
         limit = self.config.timeouts.hang_s
         return any(slot.worker and now - slot.row.heartbeat_ns / 1e9 < limit for slot in self.slots)
 
-    # ------------------------------------------------------------ orders and endings
+    # ------------------------------------------------------------ orders
 
-    def order(self, slot: Slot, order: dict[str, Any]) -> bool:
-        """False: it could not be sent; the worker does not read. One that has just died needs no order: its successor
-        begins with what is in force then."""
+    def order(self, slot: Slot, order: orders.Order) -> bool:
+        """Send one. False: it could not be sent, because the worker does not read. A worker that has just died needs no
+        order: its replacement starts with what is in force then."""
         if slot.worker is None:
             return False
         try:
-            slot.worker.child.orders.send(msgspec.json.encode(order))
+            slot.worker.child.orders.send(orders.encode(order))
         except (BrokenPipeError, ConnectionError):
             return True
         except OSError:
@@ -287,61 +327,66 @@ class WorkerPool:
         return True
 
     def read_answers(self, slot: Slot) -> None:
+        """Take all answers that have arrived from the slot's worker."""
         while slot.worker is not None:
             try:
-                data = slot.worker.child.orders.recv(ANSWER_BYTES)
+                data = slot.worker.child.orders.recv(orders.MAX_BYTES)
             except BlockingIOError:
                 return
             except OSError:
                 data = b""
             if not data:
-                self.unwatch(slot.worker.child.orders.fileno())
+                self._watcher.unwatch(slot.worker.child.orders.fileno())
                 return
             try:
-                answer = msgspec.json.decode(data, type=dict[str, Any])
-            except msgspec.DecodeError:
-                log.get().error("worker answers nonsense", slot=slot.index)
+                answer = orders.decode_answer(data)
+            except orders.Malformed as error:
+                log.get().error("an answer of a worker is not understood", slot=slot.index, why=str(error))
                 continue
-            slot.worker.why = str(answer.get("why", slot.worker.why))
+            if isinstance(answer, CannotStart):
+                slot.worker.why = answer.why
             self.on_answer(slot, answer)
 
-    def let_go(self, worker: Worker) -> None:
-        """Drain, within timeouts.drain_s."""
+    # ------------------------------------------------------------ endings
+
+    def drain(self, worker: WorkerProcess) -> None:
+        """Tell it to leave, within timeouts.drain_s."""
         worker.leaving = True
         worker.kill_at = time.monotonic() + self.config.timeouts.drain_s + STOP_GRACE_S
-        self.signal(worker, signal.SIGTERM)
+        self._signal(worker, signal.SIGTERM)
 
     def stop(self) -> None:
-        """All drain; nobody is replaced."""
+        """All workers drain; none is replaced."""
         self.stopping = True
         for slot in self.slots:
             slot.fork_at = 0.0
             if slot.worker is not None and not slot.worker.leaving:
-                self.let_go(slot.worker)
+                self.drain(slot.worker)
 
     def hurry(self, within_s: float) -> None:
-        """All are gone in `within_s`, drained or not."""
+        """All workers are gone within this time, drained or not."""
         limit = time.monotonic() + within_s
         for slot in self.present():
             if slot.worker is not None:
-                self.order(slot, {"order": "drain", "within_s": within_s * 0.8})
+                self.order(slot, DrainOrder(within_s * 0.8))
                 slot.worker.kill_at = min(slot.worker.kill_at or limit, limit)
 
-    def end_now(self) -> None:
+    def kill(self) -> None:
+        """All workers end now."""
         for slot in self.present():
             if slot.worker is not None:
                 slot.worker.kill_at = time.monotonic()
-                self.signal(slot.worker, signal.SIGKILL)
+                self._signal(slot.worker, signal.SIGKILL)
 
-    def signal(self, worker: Worker, number: signal.Signals) -> None:
-        """By pidfd: never to a stranger that has the number now."""
+    def _signal(self, worker: WorkerProcess, number: signal.Signals) -> None:
+        """By pidfd, so never to another process that has got the number meanwhile."""
         try:
             signal.pidfd_send_signal(worker.child.pidfd, number)
         except ProcessLookupError:
             log.get().debug("worker had ended already", worker_pid=worker.child.pid)
 
 
-def _how(code: int) -> str:
+def _describe_end(code: int) -> str:
     if code >= 0:
         return f"exit {code}"
     try:

@@ -226,7 +226,7 @@ class GroupCommit:
         if outcome is not BatchState.CANCELLED:
             if batch.seconds:
                 self._commit_seconds.append(batch.seconds)
-                self._row.store_ok = int(batch.error is None)
+                self._row.store_ok = batch.error is None
             if batch.error is None:
                 self._answer(batch)
             else:
@@ -293,7 +293,7 @@ class GroupCommit:
         if batch.state in (BatchState.OVERDUE, BatchState.CANCELLED):
             return
         outcome = batch.move(BatchState.CANCELLED, BatchState.OVERDUE)
-        self._row.store_ok = 0
+        self._row.store_ok = False
         self._log.error("store is slow", started=outcome is BatchState.OVERDUE, drafts=len(batch.drafts))
         if outcome is BatchState.CANCELLED:
             self._keep_cursors(batch)

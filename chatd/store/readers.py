@@ -55,7 +55,7 @@ class Readers:
         for call in [call for call, since in self._pending.items() if now - since > limit_s]:
             del self._pending[call]
             call.refuse()
-            self._row.store_ok = 0
+            self._row.store_ok = False
 
     def close(self) -> None:
         """Let the threads close their connections and end. Does not wait for them."""
@@ -69,7 +69,7 @@ class Readers:
 
     def _finished(self, call: Call) -> None:
         if self._pending.pop(call, None) is not None:
-            self._row.store_ok = int(not isinstance(call.error, Unavailable))
+            self._row.store_ok = not isinstance(call.error, Unavailable)
         call.answer()
         self._on_idle()
 

@@ -119,7 +119,10 @@ def test_a_server_goes_on_where_the_other_store_ended(daemon: Callable[..., Daem
         sent(tables, alice, to(bob, "before", "fp:1"))
     host.start()
     refused = host.ctl("copy-store", "sqlite:chatd.db", mariadb.url())
-    assert (refused.returncode, "a server runs on this state directory" in refused.stderr) == (Exit.TRY_AGAIN, True)
+    assert (refused.returncode, "a chatd is running on this state directory" in refused.stderr) == (
+        Exit.TRY_AGAIN,
+        True,
+    )
     assert host.stop() == 0
     url = mariadb.url()
     copied = host.ctl("copy-store", "sqlite:chatd.db", url, limit_s=60)

@@ -139,7 +139,7 @@ def test_while_a_server_runs_it_is_refused(daemon: Daemon) -> None:
     daemon.start()
     refused = later(daemon, "migrate")
     assert refused.returncode == Exit.TRY_AGAIN
-    assert f"a server runs on this state directory, stop it first (process {daemon.pid})" in refused.stderr
+    assert f"a chatd is running on this state directory; stop it first (pid {daemon.pid}," in refused.stderr
     assert read(store_of(daemon), "PRAGMA user_version") == [(NOW,)]
     assert daemon.ctl("migrate").stdout.endswith("nothing to do\n"), "nothing to do is no reason to refuse"
     assert later(daemon, "migrate", "--dry-run").returncode == 0

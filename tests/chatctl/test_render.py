@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_type_hints
 
-import msgspec
 import pytest
 
 from chatd.chatctl import render as chatctl_render
@@ -14,7 +13,7 @@ from chatd.master.status import Status, WorkerStatus
 def made(kind: Any, **fields: Any) -> Any:
     """All numbers 0, all texts empty, but for the fields."""
     empty = {int: 0, float: 0.0, str: "", bool: True}
-    defaults = {field.name: empty.get(field.type, []) for field in msgspec.structs.fields(kind)}
+    defaults = {name: empty.get(type_, []) for name, type_ in get_type_hints(kind).items()}
     return kind(**{**defaults, **fields})
 
 

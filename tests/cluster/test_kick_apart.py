@@ -57,7 +57,7 @@ def test_a_host_that_is_cut_off_is_named_and_ends_the_sessions_when_it_is_back(
         assert (code, told["unanswered"], told["repeated_s"]) == (Exit.TRY_AGAIN, [socket.gethostname()], 600)
         code, _, why = await ctl(there, "kick", (await town.newcomer("eve")))
         assert code == Exit.TRY_AGAIN
-        assert "the bus is not whole" in why
+        assert "the message bus is disrupted" in why
         desk, errno = await log_in_on_desk(town, name)  # after the orders
         assert errno == 0
         assert not mobile.gone.is_set()

@@ -70,7 +70,9 @@ def test_a_deleted_account_has_no_session(town: Town) -> None:
     async def story() -> None:
         name = await town.newcomer("alice")
         mobile, desk = await town.on_mobile(name), await town.errand(name)
-        assert await ctl(town, "user", "del", name) == (0, "", "")
+        code, output, said = await ctl(town, "user", "del", name)
+        assert (code, output) == (0, "")
+        assert said.startswith("chatctl: store: sqlite:")
         assert content((await mobile.end())[-1])["code"] == 2
         assert (await desk.end())[-1]["msgid"] == 12
         with pytest.raises(LoginRefused) as refused:

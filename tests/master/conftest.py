@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 
-from chatd.chatctl import __main__ as chatctl_main
+from chatd.chatctl.control_client import ControlClient, Unreachable
 
 TRIAL = str(Path(__file__).with_name("trial_worker.py"))
 
@@ -45,7 +46,7 @@ class Server:
         self.head = f'state_dir = "state"\nruntime_dir = "run"\nlog_dir = "{log_dir}"\n{server}\n'
         self.listen = '[[listen]]\nprotocol = "echo"\naddress = "tcp://127.0.0.1:0"\n'
         self.environment = dict(os.environ)
-        self.master = chatctl_main.Master(str(root / "run"))
+        self.client = ControlClient(str(root / "run"))
         self.process: subprocess.Popen[str] | None = None
         self.known: set[int] = set()
         self.write(tables)
@@ -83,8 +84,8 @@ class Server:
 
     def status(self) -> dict[str, Any]:
         try:
-            found = self.master.status()
-        except chatctl_main.NoSocket:
+            found: dict[str, Any] = msgspec.to_builtins(self.client.status())
+        except Unreachable:
             return {"state": "none", "workers": []}
         self.known |= {found["pid"], *(one["pid"] for one in found["workers"] if one["pid"])}
         return found

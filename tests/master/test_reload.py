@@ -6,7 +6,9 @@ import signal
 
 import pytest
 
+from chatd.chatctl.control_client import RequestFailed
 from chatd.errors import Exit
+from chatd.master.requests import ReloadReply, ReloadRequest
 from tests.master.conftest import say, wait_for
 
 
@@ -62,9 +64,10 @@ def test_a_broken_file_changes_nothing(make, way):
 def test_with_a_broken_file_the_server_is_still_found(make):
     server = make().start()
     server.file.write_text('[server\nruntime_dir = "run"\n')
-    answer = server.master.ask("reload")
-    assert (answer["ok"], answer["exit"]) == (False, Exit.CONFIG)
-    assert answer["error"].startswith(f"{server.file}: -: is not TOML")
+    with pytest.raises(RequestFailed) as refused:
+        server.client.ask(ReloadRequest(), ReloadReply)
+    assert refused.value.exit_code == Exit.CONFIG
+    assert str(refused.value).startswith(f"{server.file}: -: is not TOML")
     assert server.ctl("status").returncode == 0
     server.file.write_text("[server\n")
     asked = server.ctl("status")

@@ -46,7 +46,7 @@ def test_directories_are_made_for_us_alone(make):
     ("tables", "said"),
     [
         ("[limits]\nconections = 1", 'limits.conections: unknown option, did you mean "connections"?'),
-        ("[timeouts]\nhang_s = 0.2", "timeouts.hang_s: expected `float` >= 1.0"),
+        ("[timeouts]\nhang_s = 0.2", "timeouts.hang_s: expected number 1..3600, got 0.2"),
         ("this is not toml", "is not TOML"),
         ('[accounts]\nlogin = "open"', "accounts.login:"),
     ],
@@ -94,7 +94,7 @@ def test_a_worker_that_never_accepts_is_a_failed_start(make):
     server.environment["TRIAL_BOOT"] = "never"
     ended = server.run()
     assert ended.returncode == Exit.BUG
-    assert "worker does not start" in only_line(ended.stderr)
+    assert "worker 0 did not start within timeouts.boot_s (1 s)" in only_line(ended.stderr)
 
 
 def test_port_taken_is_71(make):
@@ -106,7 +106,9 @@ def test_port_taken_is_71(make):
         server.write()
         ended = server.run()
     assert ended.returncode == Exit.OS
-    assert "cannot listen: Address already in use" in only_line(ended.stderr)
+    address = server.listen.split('"')[3]
+    by = f"by pid {os.getpid()} ({psutil.Process().name()})"
+    assert only_line(ended.stderr) == f"chatd: cannot listen on {address}: address already in use {by}"
 
 
 def test_directory_that_cannot_be_made_is_73(make):
@@ -175,12 +177,13 @@ def test_second_instance_is_75(make):
     server = make().start()
     ended = server.run()
     assert ended.returncode == Exit.TRY_AGAIN
-    assert str(server.status()["pid"]) in only_line(ended.stderr)
+    pid = server.status()["pid"]
+    assert f"another chatd is already running (pid {pid}," in only_line(ended.stderr)
     server.head = server.head.replace('"run"', '"other"')
     server.write()
     ended = server.run()
     assert ended.returncode == Exit.TRY_AGAIN
-    assert "state directory is in use" in only_line(ended.stderr)
+    assert "another chatd uses the same server.state_dir" in only_line(ended.stderr)
 
 
 def race(server, starts):

@@ -12,7 +12,7 @@ import pytest
 from chatd.config.schema import ListenerOptions
 from chatd.errors import BootError, Exit
 from chatd.master.privileges import Identity
-from chatd.master.udp_sockets import Datagrams
+from chatd.master.udp_sockets import UdpSockets
 
 LISTEN = ListenerOptions(protocol="mobileimsdk", address="udp://127.0.0.1:0")
 SENDERS = 60
@@ -26,14 +26,14 @@ def senders() -> Iterator[list[socket.socket]]:
         sock.close()
 
 
-def spread(datagrams: Datagrams, senders: list[socket.socket], slots: list[int]) -> dict[int, int]:
+def spread(sockets: UdpSockets, senders: list[socket.socket], slots: list[int]) -> dict[int, int]:
     """Which slot each sender's datagram comes to, by the sender's number."""
-    ((_, first),) = datagrams.first()
+    ((_, first),) = sockets.first()
     for number, sender in enumerate(senders):
         sender.sendto(str(number).encode(), first.getsockname())
     found: dict[int, int] = {}
     for slot in slots:
-        ((_, sock),) = datagrams.of(slot)
+        ((_, sock),) = sockets.of(slot)
         try:
             while True:
                 found[int(sock.recv(100))] = slot
@@ -43,66 +43,66 @@ def spread(datagrams: Datagrams, senders: list[socket.socket], slots: list[int])
 
 
 def test_every_address_has_its_slot_and_keeps_it(senders: list[socket.socket]) -> None:
-    datagrams = Datagrams([LISTEN], None)
-    datagrams.bind_first(2, after_crash=False)
-    before = spread(datagrams, senders, [0, 1])
+    sockets = UdpSockets([LISTEN], None)
+    sockets.bind_first(2, after_crash=False)
+    before = spread(sockets, senders, [0, 1])
     assert len(before) == SENDERS
     assert set(Counter(before.values())) == {0, 1}
-    assert spread(datagrams, senders, [0, 1]) == before
-    datagrams.close()
+    assert spread(sockets, senders, [0, 1]) == before
+    sockets.close()
 
 
 def test_a_slot_given_up_gets_nothing_and_a_new_one_its_share(senders: list[socket.socket]) -> None:
-    datagrams = Datagrams([LISTEN], None)
-    datagrams.bind_first(2, after_crash=False)
-    before = spread(datagrams, senders, [0, 1])
-    datagrams.of(2)
-    assert set(spread(datagrams, senders, [0, 1, 2]).values()) == {0, 1, 2}
-    datagrams.release(2)
-    assert spread(datagrams, senders, [0, 1]) == before, "as if it had never been"
-    datagrams.close()
+    sockets = UdpSockets([LISTEN], None)
+    sockets.bind_first(2, after_crash=False)
+    before = spread(sockets, senders, [0, 1])
+    sockets.of(2)
+    assert set(spread(sockets, senders, [0, 1, 2]).values()) == {0, 1, 2}
+    sockets.release(2)
+    assert spread(sockets, senders, [0, 1]) == before, "as if it had never been"
+    sockets.close()
 
 
 def test_a_worker_keeps_only_its_own(senders: list[socket.socket]) -> None:
     """What another slot's worker would keep open would go on receiving after that slot is given up."""
-    datagrams = Datagrams([LISTEN], None)
-    datagrams.bind_first(3, after_crash=False)
-    datagrams.keep_only(1)
-    assert set(spread(datagrams, senders, [1]).values()) == {1}
-    datagrams.close()
+    sockets = UdpSockets([LISTEN], None)
+    sockets.bind_first(3, after_crash=False)
+    sockets.keep_only(1)
+    assert set(spread(sockets, senders, [1]).values()) == {1}
+    sockets.close()
 
 
 def test_an_address_of_another_server_is_not_shared_with_it() -> None:
-    ours = Datagrams([LISTEN], None)
+    ours = UdpSockets([LISTEN], None)
     ours.bind_first(1, after_crash=False)
     ((_, sock),) = ours.first()
     same = ListenerOptions(protocol="mobileimsdk", address=f"udp://127.0.0.1:{sock.getsockname()[1]}")
     with pytest.raises(BootError, match="cannot listen") as failed:
-        Datagrams([same], None).bind_first(1, after_crash=False)
+        UdpSockets([same], None).bind_first(1, after_crash=False)
     assert failed.value.exit_code == Exit.OS
     ours.close()
 
 
 def test_other_transports_are_not_its_business() -> None:
-    datagrams = Datagrams([ListenerOptions(protocol="echo", address="tcp://127.0.0.1:0")], None)
-    datagrams.bind_first(2, after_crash=False)
-    assert datagrams.first() == ()
-    assert datagrams.of(1) == ()
+    sockets = UdpSockets([ListenerOptions(protocol="echo", address="tcp://127.0.0.1:0")], None)
+    sockets.bind_first(2, after_crash=False)
+    assert sockets.first() == ()
+    assert sockets.of(1) == ()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_a_slot_added_after_privileges_are_gone_shares_the_address(senders: list[socket.socket]) -> None:
     """Sockets of one address must have one owner; the first ones are bound by root."""
     nobody = Identity("nobody", 65534, 65534)
-    datagrams = Datagrams([LISTEN], nobody)
-    datagrams.bind_first(1, after_crash=False)
+    sockets = UdpSockets([LISTEN], nobody)
+    sockets.bind_first(1, after_crash=False)
     child = os.fork()
     if child == 0:
         os.setresuid(nobody.uid, nobody.uid, nobody.uid)
         try:
-            datagrams.of(1)
-            os._exit(0 if set(spread(datagrams, senders, [0, 1]).values()) == {0, 1} else 1)
+            sockets.of(1)
+            os._exit(0 if set(spread(sockets, senders, [0, 1]).values()) == {0, 1} else 1)
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    datagrams.close()
+    sockets.close()

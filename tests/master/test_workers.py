@@ -93,7 +93,7 @@ def test_term_drains_within_the_limit_then_kills(make):
         server.signal(signal.SIGTERM)
         assert server.wait() == Exit.OK
     assert 2.3 < time.monotonic() - began < 12, "by default it may drain for 30 s"
-    assert "worker did not leave well" in server.events("normal.log")
+    assert "worker did not leave cleanly" in server.events("normal.log")
 
 
 def test_a_second_term_is_fast(make):
@@ -191,7 +191,7 @@ def test_a_long_pause_kills_nobody(make, hang_s, pause_s):
     for pid in everybody:
         kill(pid, signal.SIGCONT)
     wait_for(
-        "it is noticed", lambda: "the master was stopped for a while; nobody is judged this round" in server.events()
+        "it is noticed", lambda: "the master was stopped for a while; no worker is judged this round" in server.events()
     )
     until = time.monotonic() + min(hang_s, 5) + 1
     while time.monotonic() < until:

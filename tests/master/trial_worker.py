@@ -16,13 +16,12 @@ import sys
 import time
 from pathlib import Path
 
-import msgspec
-
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from chatd import __main__ as chatd_main
-from chatd import log
+from chatd import log, orders
 from chatd.errors import BootError, ConfigError, Exit, Unavailable
+from chatd.orders import DrainOrder, LogLevelOrder, ReloadDone, ReloadOrder, ReloadRefused
 from chatd.scoreboard import State
 from chatd.worker_context import WorkerContext
 
@@ -42,7 +41,7 @@ class TrialWorker:
     def run(self) -> int:
         signal.signal(signal.SIGTERM, self._term)
         self.row.heartbeat_ns = time.monotonic_ns()
-        self.row.store_ok = self.row.bus_ok = 1
+        self.row.store_ok = self.row.bus_ok = True
         self.row.state = State.READY
         while True:
             self.row.heartbeat_ns = time.monotonic_ns()
@@ -86,26 +85,26 @@ class TrialWorker:
             return
         if not data:  # the master is gone; the life pipe says so too
             return
-        order = msgspec.json.decode(data)
-        if order["order"] == "reload":
-            self._reload(order)
-        elif order["order"] == "log":
-            log.set_level(order["level"])
-        elif order["order"] == "drain":
-            self._drain(order["within_s"])
+        match orders.decode_order(data):
+            case ReloadOrder() as order:
+                self._reload(order)
+            case LogLevelOrder(level=level):
+                log.set_level(level)
+            case DrainOrder(within_s=within_s):
+                self._drain(within_s)
 
-    def _reload(self, order: dict) -> None:
+    def _reload(self, order: ReloadOrder) -> None:
         refuse = os.environ.get("TRIAL_REFUSE")
         if os.environ.get("TRIAL_SILENT"):
             return
-        if refuse and refuse == order["config"]["log"]["level"] and self.context.slot == 0:
-            answer = {"failed": order["generation"], "why": f"log.level: {refuse} is refused"}
+        if refuse and refuse == order.config.log.level and self.context.slot == 0:
+            answer: orders.Answer = ReloadRefused(order.generation, f"log.level: {refuse} is refused")
         else:
-            self.generation = order["generation"]
-            self.word = order["config"]["log"]["level"]
+            self.generation = order.generation
+            self.word = order.config.log.level
             log.set_level(self.word)
-            answer = {"done": order["generation"]}
-        self.orders.send(msgspec.json.encode(answer))
+            answer = ReloadDone(order.generation)
+        self.orders.send(orders.encode(answer))
 
     def _client(self, one: socket.socket) -> None:
         try:

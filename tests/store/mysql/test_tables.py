@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 
 import chatd.store
-from chatd.config import load as config_load
+from chatd.config import validate
 from chatd.config.schema import Config, StoreOptions
 from chatd.config.urls import MysqlAddress, parse_mysql
 from chatd.errors import BootError, ConfigError, ErrorCode, Exit
@@ -281,9 +281,9 @@ def test_without_mysqlclient_it_is_told_what_to_install(monkeypatch: pytest.Monk
     with pytest.raises(BootError, match=r"pip install 'chatd\[mysql\]'") as caught:
         store_open.open_tables(store_open.configured(config), 1.0, create=True)
     assert caught.value.exit_code is Exit.CONFIG
-    monkeypatch.setattr(config_load.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(validate.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"file: store.url: mysql needs mysqlclient: pip install 'chatd\[mysql\]'"):
-        config_load.check_host(config, "file")
+        validate.check_host(config, "file")
 
 
 # ---------------------------------------------------------------- what a question costs

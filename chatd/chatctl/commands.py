@@ -1,0 +1,291 @@
+"""The commands of chatctl: what each asks, waits for and prints.
+
+Owns: one function per command, which returns the exit code.
+Elsewhere: the command line (chatctl.__main__), asking (chatctl.control_client), how replies look (chatctl.render),
+accounts (chatctl.accounts), whole stores (chatctl.stores).
+Fails: the exceptions of control_client, ConfigError, BootError, Refused and Unavailable, which __main__ reports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import signal
+import sys
+import time
+
+import msgspec
+
+from chatd.chatctl import render
+from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, Unreachable, note
+from chatd.config import load as config_load
+from chatd.config import render as config_render
+from chatd.config.schema import Config
+from chatd.config.validate import check_host
+from chatd.errors import ConfigError, Exit
+from chatd.master import directories, privileges
+from chatd.master.requests import (
+    ConfigDiffReply,
+    ConfigDiffRequest,
+    ConfigReply,
+    ConfigRequest,
+    KickReply,
+    KickRequest,
+    LogLevelRequest,
+    ReloadReply,
+    ReloadRequest,
+    ReopenRequest,
+    Reply,
+    ScaleReply,
+    ScaleRequest,
+    StatusRequest,
+    StopRequest,
+)
+from chatd.master.status import Status
+
+GONE_S = 10.0
+"""From the reply that the workers have left until the master must be gone too."""
+STOP_BY_SIGNAL_S = 3700.0
+"""Longer than the longest timeouts.drain_s."""
+SCALE_S = 30.0
+MOST_SIGNALS = 8
+"""Workers more or less that can be ordered by signals, without the control socket."""
+DEAD_WITH_PIDFILE, NOT_RUNNING, UNKNOWN = 1, 3, 4
+CRITICAL = 2
+
+
+class _RawStatus(msgspec.Struct):
+    """The status as it came, so that `--json` also shows the fields of a newer server."""
+
+    status: msgspec.Raw
+
+
+# ---------------------------------------------------------------- the server
+
+
+def status(client: ControlClient, options: argparse.Namespace) -> int:
+    try:
+        told = client.status()
+        if options.json:
+            raw = msgspec.json.decode(client.ask_raw(StatusRequest()), type=_RawStatus)
+            print(bytes(raw.status).decode())
+            return Exit.OK
+    except (Unreachable, NotAllowed) as error:
+        return _without_status(client, error, as_json=options.json)
+    print(render.workers(told) if options.command == "workers" else render.status(told))
+    return Exit.OK
+
+
+def _without_status(client: ControlClient, why: Unreachable | NotAllowed, *, as_json: bool) -> int:
+    """What the pid file says, with the exit codes of LSB."""
+    state, code, pid = "unknown", UNKNOWN, 0
+    try:
+        running, pid = client.running()
+    except NotAllowed as error:
+        text = str(error)
+    else:
+        if isinstance(why, NotAllowed):
+            text = str(why)
+        elif running:
+            text = client.explain(why)
+        elif pid:
+            state, code = "dead", DEAD_WITH_PIDFILE
+            text = f"not running: pid {pid} ended without removing its pid file in {client.runtime_dir}"
+        elif client.certain:
+            state, code = "not running", NOT_RUNNING
+            text = f"not running: no server in {client.runtime_dir}"
+        else:
+            text = f"no server in {client.runtime_dir}, but the configuration cannot be read"
+    if as_json:
+        print(msgspec.json.encode({"v": 1, "state": state, "pid": pid, "workers": []}).decode())
+    note(text)
+    return code
+
+
+def check(client: ControlClient, _options: argparse.Namespace) -> int:
+    try:
+        code, text = render.verdict(client.status())
+    except NotAllowed as error:
+        code, text = CRITICAL, f"CRITICAL: {error}"
+    except Unreachable as error:
+        try:
+            code, text = CRITICAL, f"CRITICAL: {client.explain(error)}"
+        except NotAllowed as denied:
+            code, text = CRITICAL, f"CRITICAL: {denied}"
+    print(text)
+    return code
+
+
+def reload(client: ControlClient, options: argparse.Namespace) -> int:
+    """The server reads and checks the file itself, so that a mistake is logged and counted."""
+    try:
+        reply = client.ask(ReloadRequest(), ReloadReply)
+    except Unreachable as error:
+        loaded = config_load.load(options.config)
+        check_host(loaded.config, loaded.name)
+        client.signal_instead(signal.SIGHUP, error)
+        note("sent; the result is in the log")
+        return Exit.OK
+    print(render.reloaded(reply))
+    return Exit.OK
+
+
+def reopen(client: ControlClient, _options: argparse.Namespace) -> int:
+    try:
+        client.ask(ReopenRequest(), Reply)
+    except Unreachable as error:
+        client.signal_instead(signal.SIGUSR1, error)
+    return Exit.OK
+
+
+def stop(client: ControlClient, options: argparse.Namespace) -> int:
+    try:
+        client.ask(StopRequest(fast=options.fast), Reply, limit_s=None)
+    except Unreachable as error:
+        if not client.running()[0]:
+            raise
+        if not _already_stopping(client):
+            error.asked = False  # a second stop does no harm
+            client.signal_instead(signal.SIGINT if options.fast else signal.SIGTERM, error)
+            client.wait_gone(STOP_BY_SIGNAL_S)
+        return Exit.OK
+    if not client.wait_gone(GONE_S):
+        note(f"all workers have left, but the master is still there after {GONE_S:g} s")
+        return Exit.TRY_AGAIN
+    return Exit.OK
+
+
+def _already_stopping(client: ControlClient) -> bool:
+    """The socket went away because the server was just leaving."""
+    return not client.path.exists() and client.wait_gone(1.0)
+
+
+def config(client: ControlClient, options: argparse.Namespace) -> int:
+    if options.what == "diff":
+        print(render.pending(client.ask(ConfigDiffRequest(), ConfigDiffReply)))
+    else:
+        sys.stdout.write(config_render.sections(client.ask(ConfigRequest(), ConfigReply).config))
+    return Exit.OK
+
+
+def log_level(client: ControlClient, options: argparse.Namespace) -> int:
+    client.ask(LogLevelRequest(level=options.level), Reply)
+    return Exit.OK
+
+
+def scale(client: ControlClient, options: argparse.Namespace) -> int:
+    try:
+        client.ask(ScaleRequest(step=options.step, force=options.force), ScaleReply)
+    except Unreachable as error:
+        if abs(options.step) > MOST_SIGNALS:
+            note(f"without the control socket, the limit is {MOST_SIGNALS} workers at a time")
+            raise
+        client.signal_instead(signal.SIGTTIN if options.step > 0 else signal.SIGTTOU, error, abs(options.step))
+        return Exit.OK
+    until = time.monotonic() + SCALE_S
+    while (told := client.status()).workers_ready != told.workers_wanted:
+        if time.monotonic() > until:
+            note(f"{told.workers_ready} of {told.workers_wanted} workers are ready; see `chatctl workers`")
+            return Exit.TRY_AGAIN
+        time.sleep(0.05)
+    print(f"workers: {told.workers_ready}")
+    return Exit.OK
+
+
+def kick(client: ControlClient, options: argparse.Namespace) -> int:
+    try:
+        reply = client.ask(KickRequest(user=options.user, reason=options.reason), KickReply)
+    except RequestFailed as error:
+        if not options.json:
+            raise
+        print(error.data.decode().strip())
+        return error.exit_code
+    if options.json:
+        print(msgspec.json.encode({"v": 1, **msgspec.to_builtins(reply)}).decode())
+    else:
+        print(f"sessions ended: {reply.sessions}")
+    return Exit.OK
+
+
+# ---------------------------------------------------------------- accounts
+
+
+def user(client: ControlClient, options: argparse.Namespace) -> int:
+    """Works on the store, with or without a running server, as the user who owns it."""
+    from chatd.chatctl.accounts import StoredAccounts
+    from chatd.store.open import configured
+
+    config = config_load.load(options.config).config
+    creates = options.what == "add"
+    become_owner(config, create=creates)
+    note(f"store: {configured(config)}")
+    accounts = StoredAccounts(config, create=creates)
+    match options.what:
+        case "add":
+            number = accounts.add(options.name, read_password())
+            print(f"{options.name} has the id {number}")
+        case "passwd":
+            accounts.set_password(options.name, read_password())
+        case "del":
+            return _end_sessions(client, accounts.delete(options.name))
+        case _:
+            print(render.users(accounts.all()))
+    return Exit.OK
+
+
+def become_owner(config: Config, *, create: bool) -> None:
+    """Of the store. create: make its directories where there has been no start of a server yet."""
+    os.umask(0o027)
+    who = privileges.identity(config.server, allow_root=True)
+    if create:
+        directories.prepare(config.server, who)
+    privileges.drop(who)
+
+
+def _end_sessions(client: ControlClient, user_id: int) -> int:
+    """Of an account that has been deleted."""
+    try:
+        client.ask(KickRequest(user_id=user_id, reason="this account has been deleted"), KickReply)
+    except Unreachable as error:
+        if client.running()[0]:
+            note(f"the account is deleted, but its sessions may still be there: {client.explain(error)}")
+            return Exit.TRY_AGAIN
+    return Exit.OK
+
+
+def read_password() -> str:
+    """From the terminal, twice and without echo, or the first line of standard input. Never an argument, which others
+    on the host can see. Raises ConfigError when the two differ."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    password = getpass.getpass("password: ")
+    if getpass.getpass("again: ") != password:
+        raise ConfigError("the two passwords differ")
+    return password
+
+
+# ---------------------------------------------------------------- whole stores
+
+
+def store(client: ControlClient, options: argparse.Namespace) -> int:
+    """migrate, copy-store and import-chatserver, which need a store for themselves."""
+    from chatd.chatctl import stores
+
+    config = config_load.load(options.config).config
+    for name in ("source", "destination"):  # before privileges are dropped: root may read more
+        if name in options:
+            setattr(options, name, config_load.secret(getattr(options, name), name))
+    become_owner(config, create=options.command != "migrate" and not getattr(options, "dry_run", False))
+    if options.command == "copy-store":
+        return stores.copy_store(config, options.source, options.destination)
+    if options.command == "import-chatserver":
+        return stores.import_chatserver(config, options.source, options.charset, options.dry_run, options.rejected)
+    return stores.migrate(config, _status_or_none(client), options.dry_run, not options.no_backup, options.backup)
+
+
+def _status_or_none(client: ControlClient) -> Status | None:
+    try:
+        return client.status()
+    except (Unreachable, NotAllowed):
+        return None

@@ -1,0 +1,295 @@
+"""What a configuration must be, beyond the type of each option.
+
+Owns: the checks of a file's names and values, of options that only make sense together, and of what this host must
+have.
+Elsewhere: the types and ranges (config.schema), reading the file (config.load).
+Fails: never by itself: mistakes are collected in a Problems, so that all of a file are shown at once. Nothing is
+created, opened for writing or bound here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import grp
+import importlib.metadata
+import importlib.util
+import ipaddress
+import math
+import pwd
+import re
+import resource
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from chatd.config import urls
+from chatd.config.schema import (
+    ARRAYS,
+    SECTIONS,
+    Config,
+    ListenerOptions,
+    Option,
+    PluginOptions,
+    allowed_values,
+    options_of,
+    toml,
+)
+from chatd.errors import ConfigError
+
+# What this version can do. A transport, store or bus is added here the day it works.
+TRANSPORTS = ("tcp", "udp", "unix", "ws")
+STORES = ("sqlite", "mysql")
+BUSES = ("local", *urls.REDIS_SCHEMES)
+
+DESCRIPTORS_BESIDES_CLIENTS = 160
+"""Of one worker: 64 files of session locks, the store, logs, order and life sockets, other workers, and those that
+net.acceptor keeps free to tell clients that the server is full."""
+
+UNIX_PATH_BYTES = 107
+"""Longest path of a Unix socket (sun_path without its final zero)."""
+
+HOOK_GROUP = "chatd.hooks"
+"""Entry points of this group, of any installed distribution, are plug-ins."""
+
+SHOWN_CHARS = 60
+"""Of a bad value in a message."""
+
+
+class Problems:
+    """The mistakes found so far, each a line `file: key: what`."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._found: list[tuple[str, str]] = []
+
+    def add(self, key: str, what: str) -> None:
+        """key: `section.option`, `listen[0].address`, or "-" for the whole file."""
+        self._found.append((key, what))
+
+    def sections(self) -> set[str]:
+        """Those in which something is wrong."""
+        return {re.split(r"[.\[]", key)[0] for key, _ in self._found}
+
+    def include(self, others: Problems) -> None:
+        """Add the problems of sections in which nothing was wrong yet: in the others they may only follow from it."""
+        wrong = self.sections()
+        self._found += [one for one in others._found if re.split(r"[.\[]", one[0])[0] not in wrong]
+
+    def raise_any(self) -> None:
+        """Raises ConfigError with all of them, if there are any."""
+        if self._found:
+            raise ConfigError(*(f"{self._file}: {key}: {what}" for key, what in self._found))
+
+
+# ---------------------------------------------------------------- names and values
+
+
+def good_tables(tree: dict[str, Any], problems: Problems) -> dict[str, Any]:
+    """`tree` without what is wrong in it: unknown names, wrong types and values out of range."""
+    good: dict[str, Any] = {}
+    for section, value in tree.items():
+        if section not in SECTIONS:
+            problems.add(section, f"unknown section{_nearest(section, SECTIONS)}")
+        elif section not in ARRAYS and isinstance(value, dict):
+            good[section] = _good_table(section, section, value, problems)
+        elif section in ARRAYS and isinstance(value, list) and all(isinstance(table, dict) for table in value):
+            good[section] = _good_array(section, value, problems)
+        else:
+            form = f"[[{section}]]" if section in ARRAYS else f"[{section}]"
+            problems.add(section, f"must be written as {form}")
+    return good
+
+
+def _good_array(section: str, tables: list[dict[str, Any]], problems: Problems) -> list[dict[str, Any]]:
+    required = [option.name for option in options_of(SECTIONS[section]) if option.default is msgspec.NODEFAULT]
+    good = []
+    for index, table in enumerate(tables):
+        label = f"{section}[{index}]"
+        kept = _good_table(section, label, table, problems)
+        for missing in required:
+            if missing not in table:
+                problems.add(label, f'"{missing}" is missing')
+        if all(name in kept for name in required):
+            good.append(kept)
+    return good
+
+
+def _good_table(section: str, label: str, table: dict[str, Any], problems: Problems) -> dict[str, Any]:
+    options = {option.name: option for option in options_of(SECTIONS[section])}
+    good = {}
+    for name, value in table.items():
+        if name not in options:
+            problems.add(f"{label}.{name}", f"unknown option{_nearest(name, options)}")
+        elif (what := _wrong(value, options[name])) is not None:
+            problems.add(f"{label}.{name}", what)
+        else:
+            good[name] = value
+    return good
+
+
+def _wrong(value: Any, option: Option) -> str | None:
+    """What is wrong with a value by itself."""
+    try:
+        msgspec.convert(value, option.annotation)
+    except msgspec.ValidationError:
+        try:
+            shown = toml(value)
+        except TypeError:  # a date, or something else that no option takes
+            shown = str(value)
+        cut = shown if len(shown) <= SHOWN_CHARS else f"{shown[:SHOWN_CHARS]}…"
+        return f"expected {allowed_values(option)}, got {cut}"
+    return None
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    names = list(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f', did you mean "{close[0]}"?' if close else f" (there are {', '.join(names)})"
+
+
+# ---------------------------------------------------------------- options that belong together
+
+
+def check(config: Config, problems: Problems) -> None:
+    """What the types of single options cannot say."""
+    if not config.listen:
+        problems.add("listen", "at least one [[listen]] is needed")
+    _check_listeners(config.listen, problems)
+    _check_plugins(config.hook, problems)
+    _check_urls(config, problems)
+    if not re.fullmatch(r"[\w.:-]+", config.bus.prefix, re.ASCII):
+        problems.add("bus.prefix", "may have letters, digits and . : _ - only")
+    if config.accounts.login == "open" and not config.accounts.insecure_open_login:
+        problems.add(
+            "accounts.login", '"open" lets anybody log in as anybody; it needs insecure_open_login = true as well'
+        )
+    if config.server.group and not config.server.user:
+        problems.add("server.group", "needs server.user as well")
+
+
+def _check_listeners(listeners: tuple[ListenerOptions, ...], problems: Problems) -> None:
+    taken: dict[str, int] = {}
+    for index, one in enumerate(listeners):
+        key = f"listen[{index}].address"
+        try:
+            where = urls.parse(one.address)
+            _check_transport(one, where)
+        except ValueError as error:
+            problems.add(key, str(error))
+            continue
+        _check_balancers(one, where, f"listen[{index}].proxy_from", problems)
+        unique = where.path if where.transport == "unix" else f"{where.host}:{where.port}" if where.port else ""
+        unique = f"udp {unique}" if unique and where.transport == "udp" else unique
+        if unique in taken:
+            problems.add(key, f"{one.address} is also listen[{taken[unique]}]")
+        elif unique:
+            taken[unique] = index
+
+
+def _check_transport(one: ListenerOptions, where: urls.ListenAddress) -> None:
+    """Raises ValueError."""
+    transport = where.transport
+    if transport not in TRANSPORTS:
+        raise ValueError(f"{transport}:// is not supported by this version (supported: {', '.join(TRANSPORTS)})")
+    if transport in ("udp", "ws") and one.protocol != "mobileimsdk":
+        raise ValueError(f"protocol {one.protocol} cannot be used over {transport}://, only mobileimsdk can")
+    if transport == "unix" and len(where.path.encode()) > UNIX_PATH_BYTES:
+        length = len(where.path.encode())
+        raise ValueError(f"the path of a Unix socket has at most {UNIX_PATH_BYTES} bytes, this one has {length}")
+
+
+def _check_balancers(one: ListenerOptions, where: urls.ListenAddress, key: str, problems: Problems) -> None:
+    if one.proxy_from and where.transport not in ("tcp", "ws"):
+        problems.add(key, f"is for tcp:// and ws:// only; the PROXY protocol is not used over {where.transport}:")
+    for network in one.proxy_from:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            problems.add(key, f"{error}; expected addresses or networks such as 192.0.2.7 or 2001:db8::/64")
+
+
+def _check_plugins(plugins: tuple[PluginOptions, ...], problems: Problems) -> None:
+    names = [one.name for one in plugins]
+    for index, one in enumerate(plugins):
+        if not one.name.strip():
+            problems.add(f"hook[{index}].name", "is empty")
+        elif one.name in names[:index]:
+            problems.add(f"hook[{index}].name", f"{one.name} is also hook[{names.index(one.name)}]")
+        for key, value in one.options.items():
+            if not _is_plain(value):
+                problems.add(f"hook[{index}].options.{key}", "dates, times and infinities cannot be given to plug-ins")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it can be sent to a worker: text, numbers, true and false, and lists and tables of them."""
+    if isinstance(value, list):
+        return all(_is_plain(one) for one in value)
+    if isinstance(value, dict):
+        return all(_is_plain(one) for one in value.values())
+    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _check_urls(config: Config, problems: Problems) -> None:
+    """What the parsers say never repeats a password."""
+    for key, url, supported in (("store.url", config.store.url, STORES), ("bus.url", config.bus.url, BUSES)):
+        scheme, colon, rest = url.partition(":")
+        if not colon or scheme not in supported:
+            shown = f"{scheme}:" if colon else "this"
+            problems.add(key, f"{shown} is not supported by this version (supported: {': '.join(supported)}:)")
+            continue
+        try:
+            if scheme == "mysql":
+                urls.parse_mysql(url)
+            elif scheme == "sqlite" and not rest:
+                raise ValueError("sqlite: needs a file name")
+            elif scheme in urls.REDIS_SCHEMES:
+                urls.parse_redis(url)
+        except ValueError as error:
+            problems.add(key, str(error))
+
+
+# ---------------------------------------------------------------- this host
+
+
+def check_host(config: Config, file: str) -> None:
+    """What this host must have for `config`: user, group, plug-ins, libraries, descriptors.
+
+    Raises: ConfigError with all that is missing.
+    """
+    problems = Problems(file)
+    for index, plugin in enumerate(config.hook):
+        _check_installed(plugin.entry_point or plugin.name, f"hook[{index}].entry_point", problems)
+    _check_user(config, problems)
+    if config.store.url.startswith("mysql:") and importlib.util.find_spec("MySQLdb") is None:
+        problems.add("store.url", "mysql needs mysqlclient: pip install 'chatd[mysql]'")
+    length = len(f"{config.server.runtime_dir}/control.sock".encode())
+    if length > UNIX_PATH_BYTES:
+        what = f"too long: the path of control.sock in it has {length} bytes, the limit is {UNIX_PATH_BYTES}"
+        problems.add("server.runtime_dir", what)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    needed = config.limits.connections + DESCRIPTORS_BESIDES_CLIENTS + len(config.listen)
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        what = f"needs {needed} descriptors per worker, RLIMIT_NOFILE allows {hard} (ulimit -Hn, LimitNOFILE=)"
+        problems.add("limits.connections", what)
+    problems.raise_any()
+
+
+def _check_user(config: Config, problems: Problems) -> None:
+    try:
+        if config.server.user:
+            pwd.getpwnam(config.server.user)
+    except KeyError:
+        problems.add("server.user", f"no such user on this host: {config.server.user}")
+    try:
+        if config.server.group:
+            grp.getgrnam(config.server.group)
+    except KeyError:
+        problems.add("server.group", f"no such group on this host: {config.server.group}")
+
+
+def _check_installed(entry_point: str, key: str, problems: Problems) -> None:
+    """Only looked up: the code of a plug-in runs in workers alone."""
+    installed = sorted({one.name for one in importlib.metadata.entry_points(group=HOOK_GROUP)})
+    if entry_point not in installed:
+        problems.add(key, f"no plug-in {entry_point} is installed (installed: {', '.join(installed) or 'none'})")

@@ -1,0 +1,135 @@
+"""What the master orders its workers, and what they answer.
+
+Owns: one struct per order and per answer, and their form on the wire: one JSON object per datagram of the
+SOCK_SEQPACKET socket between master and worker, told apart by `order` or `answer`.
+Elsewhere: sending them (master.workers), carrying them out (worker), what the answers lead to (master.reload,
+master.kick).
+Fails: Malformed for bytes that are none of these. The receiver logs it and goes on; it never ends a process.
+
+A stop is no order but SIGTERM, so that it also reaches a worker that does not read.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from chatd.config.schema import Config, LogLevel
+from chatd.errors import ChatdError
+
+MAX_BYTES = 256 * 1024
+"""Of one order or answer. A larger one is not received whole."""
+WHY_CHARS = 4096
+
+
+class Malformed(ChatdError):
+    """Not an order, or not an answer. Caught by whoever reads the socket, which logs it."""
+
+
+# ---------------------------------------------------------------- master to worker
+
+
+class ReloadOrder(msgspec.Struct, tag_field="order", tag="reload", frozen=True):
+    """Apply what a running worker can change. Answered by ReloadDone or ReloadRefused."""
+
+    generation: int
+    config: Config
+
+
+class DrainOrder(msgspec.Struct, tag_field="order", tag="drain", frozen=True):
+    """Leave within this time from now, whatever an earlier order or SIGTERM allowed. Not answered."""
+
+    within_s: float
+
+
+class LogLevelOrder(msgspec.Struct, tag_field="order", tag="log", frozen=True):
+    """Set the minimum level logged. Not answered."""
+
+    level: LogLevel
+
+
+class KickOrder(msgspec.Struct, tag_field="order", tag="kick", frozen=True, kw_only=True):
+    """End a user's sessions on every worker and host. Answered by KickDone or KickFailed with the same ref.
+
+    user: a name, or an id in digits; "" = the account is user_id, which may be a deleted one.
+    """
+
+    ref: int
+    user: str
+    user_id: int
+    reason: str
+
+
+Order = ReloadOrder | DrainOrder | LogLevelOrder | KickOrder
+
+
+# ---------------------------------------------------------------- worker to master
+
+
+class ReloadDone(msgspec.Struct, tag_field="answer", tag="reload-done", frozen=True):
+    """The worker has applied this configuration."""
+
+    generation: int
+
+
+class ReloadRefused(msgspec.Struct, tag_field="answer", tag="reload-refused", frozen=True):
+    """The worker keeps the configuration it has."""
+
+    generation: int
+    why: str
+
+
+class KickDone(msgspec.Struct, tag_field="answer", tag="kick-done", frozen=True, kw_only=True):
+    """The sessions this worker found and ended.
+
+    known: there is such an account. unanswered: hosts and workers that may still have sessions. cut_off: the bus is not
+    whole, so there may be hosts that this worker does not know. kept_s: for how long those are asked again.
+    """
+
+    ref: int
+    sessions: int
+    known: bool
+    unanswered: tuple[str, ...] = ()
+    cut_off: bool = False
+    kept_s: int = 0
+
+
+class KickFailed(msgspec.Struct, tag_field="answer", tag="kick-failed", frozen=True):
+    """The worker could not look for sessions."""
+
+    ref: int
+    why: str
+
+
+class CannotStart(msgspec.Struct, tag_field="answer", tag="cannot-start", frozen=True):
+    """Sent unasked by a worker that ends before it is ready; `why` is told to the operator."""
+
+    why: str
+
+
+Answer = ReloadDone | ReloadRefused | KickDone | KickFailed | CannotStart
+
+
+_encoder = msgspec.json.Encoder()
+_orders: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
+_answers: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
+
+
+def encode(message: Order | Answer) -> bytes:
+    """As one datagram. Its size is not checked: a kernel that cannot take it says EMSGSIZE."""
+    return _encoder.encode(message)
+
+
+def decode_order(data: bytes) -> Order:
+    """Raises Malformed, with the reason."""
+    try:
+        return _orders.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Malformed(str(error)) from None
+
+
+def decode_answer(data: bytes) -> Answer:
+    """Raises Malformed, with the reason."""
+    try:
+        return _answers.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Malformed(str(error)) from None
