@@ -12,7 +12,7 @@ import redis
 from chatd.bus.redis import envelope
 from chatd.core import bus_messages
 from tests.bus.contract import Stage, play
-from tests.bus.redis_place import RedisPlace
+from tests.bus.redis.place import RedisPlace
 from tests.harness.redis import RedisServer
 
 STRANGER = b"stranger"

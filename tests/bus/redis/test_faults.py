@@ -16,7 +16,7 @@ from chatd.bus.redis.bus import RedisBus
 from chatd.errors import Unavailable
 from tests.bus.contract import Record, Stage, hush, play
 from tests.bus.member import Member, eventually
-from tests.bus.redis_place import LEASE_S, RedisPlace, wait_until_old
+from tests.bus.redis.place import LEASE_S, RedisPlace, wait_until_old
 from tests.harness.redis import RedisServer
 
 BACK_S = 5.0

@@ -11,9 +11,9 @@ import pytest
 
 from tests.bus.contract import Stage, play
 from tests.bus.member import Member, eventually
+from tests.bus.redis.place import LEASE_S, RedisPlace, wait_until_old
+from tests.bus.redis.test_failover import slot_of
 from tests.bus.redis.test_faults import BACK_S, all_works, never_absent
-from tests.bus.redis.test_many import slot_of
-from tests.bus.redis_place import LEASE_S, RedisPlace, wait_until_old
 from tests.harness.redis import RedisCluster
 
 TOPICS = list(range(20))

@@ -14,8 +14,8 @@ from chatd.bus.redis.bus import RedisBus
 from chatd.bus.redis.keys import RedisKeys
 from tests.bus.contract import Stage, play
 from tests.bus.member import Member, eventually
+from tests.bus.redis.place import RedisPlace, wait_until_old
 from tests.bus.redis.test_faults import all_works, never_absent
-from tests.bus.redis_place import RedisPlace, wait_until_old
 from tests.harness.redis import RedisCluster, Sentinels
 
 TOPICS = list(range(120))
