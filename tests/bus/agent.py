@@ -42,7 +42,7 @@ class Servant:
         self.keep_directory: Path | None = None
         self.kept: list[Topic] = []
         self.known: set[str] = set()
-        self.marked: set[str] = set()
+        self.noted: set[str] = set()
         self.streaming: asyncio.Task[None] | None = None
         self.published = 0
         self.gaps = 0
@@ -73,11 +73,11 @@ class Servant:
         for topic, text in messages:
             self.bus.publish(topic, text.encode("latin-1"))
 
-    async def do_elsewhere(self, topic: Topic) -> bool:
+    async def do_is_subscribed_elsewhere(self, topic: Topic) -> bool:
         return topic in await self.bus.subscribed_elsewhere([topic])
 
-    async def do_claim(self, keys: list[int]) -> list[int]:
-        """Gives way after each claim, so that racing agents interleave on any number of cores."""
+    async def do_lock(self, keys: list[int]) -> list[int]:
+        """Yields the processor after each lock, so that racing agents interleave on any number of cores."""
         taken = []
         for key in keys:
             if await self.bus.lock(key):
@@ -85,15 +85,16 @@ class Servant:
             os.sched_yield()
         return taken
 
-    async def do_release(self, keys: list[int]) -> None:
+    async def do_unlock(self, keys: list[int]) -> None:
         for key in keys:
             self.bus.unlock(key)
 
     async def do_close(self) -> None:
         await self.bus.close()
 
-    # The doorbell as it is used: a record (files that are appended to), then the bus. Whoever keeps a topic
-    # reads the record when it subscribes and at each gap, and must know everything without reading again.
+    # A store as chatd uses it: messages are first appended to a record (one file for each topic), then published. An
+    # agent that keeps topics reads the record when it subscribes and at each gap, and must know everything without
+    # reading again.
 
     async def do_keep(self, directory: str, topics: list[Topic]) -> None:
         self.keep_directory, self.kept = Path(directory), topics
@@ -116,16 +117,16 @@ class Servant:
         assert written
         return sorted(written - known)[:10]
 
-    async def do_mark(self) -> int:
+    async def do_note(self) -> int:
         """Remember what is in the record now, for `unknown`."""
         known, self.known = self.known, set()
         self.catch_up()
-        self.marked, self.known = self.known, known
-        return len(self.marked)
+        self.noted, self.known = self.known, known
+        return len(self.noted)
 
     async def do_unknown(self) -> int:
         """How much of what was marked has not become known."""
-        return len(self.marked - self.known)
+        return len(self.noted - self.known)
 
     async def do_stream(self, directory: str, topics: list[Topic], name: str) -> None:
         self.streaming = asyncio.create_task(self.stream(Path(directory), topics, name))
@@ -146,7 +147,7 @@ class Servant:
         with path.open("a") as record:
             record.write(text + "\n")
 
-    async def do_hush(self) -> list[int]:
+    async def do_stop_streaming(self) -> list[int]:
         if self.streaming is not None:
             self.streaming.cancel()
             await asyncio.wait([self.streaming])

@@ -57,8 +57,8 @@ class Stage:
 
 
 class Record:
-    """The doorbell as chatd uses it: workers that append to a record, then publish, and each read what half of the
-    topics have in it when they subscribe and at each gap, and nowhere else."""
+    """A bus and a store as chatd uses them: workers append to a record, then publish. Each reads from the record what
+    half of the topics have, when it subscribes and at each gap, and at no other time."""
 
     def __init__(self, directory: Path, choose: random.Random) -> None:
         self._directory = directory / "record"
@@ -73,9 +73,9 @@ class Record:
         return agent
 
 
-async def hush(agents: Iterable[Agent]) -> None:
-    """Nobody streams any more. All have published, and something was disturbed."""
-    totals = [await agent.call("hush") for agent in agents]
+async def stop_streaming(agents: Iterable[Agent]) -> None:
+    """No agent publishes any more. All have published, and something was disturbed."""
+    totals = [await agent.call("stop_streaming") for agent in agents]
     assert min(published for published, _ in totals) > 0
     assert max(gaps for _, gaps in totals) > 0
 
@@ -96,13 +96,13 @@ class BusContract:
 
     # ------------------------------------------------------------ who is there
 
-    def test_everybody_knows_everybody_until_they_leave_or_die(self, place: Place) -> None:
+    def test_every_worker_is_known_to_all_others_until_it_leaves_or_dies(self, place: Place) -> None:
         async def scenario(stage: Stage) -> None:
             a, b = await stage.members(2)
             agent = await stage.agent()
             await eventually(lambda: len(a.bus.other_workers()) == len(b.bus.other_workers()) == 2)
             assert len({a.bus.name, b.bus.name, *a.bus.other_workers()}) == 3
-            assert all(a.bus.other_workers().values()), "people call it something"
+            assert all(a.bus.other_workers().values()), "an operator can be told who it is"
             await agent.kill()
             await eventually(lambda: [*a.bus.other_workers()] == [b.bus.name])
             await b.bus.close()
@@ -112,7 +112,7 @@ class BusContract:
 
     # ------------------------------------------------------------ who gets what
 
-    def test_reaches_the_subscribers_of_its_topic_and_nobody_else(self, place: Place) -> None:
+    def test_a_publish_reaches_the_subscribers_of_its_topic_and_nobody_else(self, place: Place) -> None:
         async def scenario(stage: Stage) -> None:
             a, b, c = await stage.members(3)
             await b.bus.subscribe([1, 2, FENCE])
@@ -127,7 +127,7 @@ class BusContract:
 
         play(place, scenario)
 
-    def test_never_comes_back_to_its_publisher(self, place: Place) -> None:
+    def test_a_publish_never_comes_back_to_its_publisher(self, place: Place) -> None:
         async def scenario(stage: Stage) -> None:
             a, b = await stage.members(2)
             await a.bus.subscribe([1, FENCE])
@@ -140,7 +140,7 @@ class BusContract:
 
         play(place, scenario)
 
-    def test_keeps_the_order_of_the_publisher_over_all_topics(self, place: Place) -> None:
+    def test_messages_arrive_in_the_publishers_order_over_all_topics(self, place: Place) -> None:
         async def scenario(stage: Stage) -> None:
             a, b, c = await stage.members(3)
             await c.bus.subscribe(range(10))
@@ -159,7 +159,7 @@ class BusContract:
 
         play(place, scenario)
 
-    def test_calls_back_from_the_loop_and_never_inside_a_method(self, place: Place) -> None:
+    def test_callbacks_come_from_the_loop_and_never_inside_a_method(self, place: Place) -> None:
         async def scenario(stage: Stage) -> None:
             a, b = await stage.members(2)
             await a.bus.subscribe([1])
@@ -176,7 +176,7 @@ class BusContract:
         play(place, scenario)
 
     @pytest.mark.parametrize("size", [0, 1, 13, 1000, 65536, 1 << 20])
-    def test_carries_messages_of_any_size(self, place: Place, size: int) -> None:
+    def test_messages_of_any_size_arrive_unchanged(self, place: Place, size: int) -> None:
         async def scenario(stage: Stage) -> None:
             a, b = await stage.members(2)
             await b.bus.subscribe([5])
@@ -273,7 +273,7 @@ class BusContract:
 
         play(place, scenario)
 
-    def test_ten_thousand_topics(self, place: Place) -> None:
+    def test_ten_thousand_topics_work_as_one(self, place: Place) -> None:
         async def scenario(stage: Stage) -> None:
             a, b, c = await stage.members(3)
             await b.bus.subscribe(range(10_000))
@@ -291,7 +291,7 @@ class BusContract:
 
         play(place, scenario)
 
-    def test_elsewhere_knows_the_others_and_not_oneself(self, place: Place) -> None:
+    def test_subscribed_elsewhere_counts_the_others_and_not_oneself(self, place: Place) -> None:
         async def scenario(stage: Stage) -> None:
             a, b = await stage.members(2)
             await b.bus.subscribe([1])
@@ -306,7 +306,7 @@ class BusContract:
 
     # ------------------------------------------------------------ coming and going
 
-    def test_alone_it_works_and_nobody_hears(self, place: Place) -> None:
+    def test_a_worker_alone_is_healthy_and_hears_nothing(self, place: Place) -> None:
         async def scenario(stage: Stage) -> None:
             a = await stage.member()
             await a.bus.subscribe([1, 2])
@@ -321,21 +321,21 @@ class BusContract:
 
         play(place, scenario)
 
-    def test_a_newcomer_reaches_everybody_from_its_first_publish(self, place: Place) -> None:
+    def test_a_new_worker_reaches_everybody_from_its_first_publish(self, place: Place) -> None:
         async def scenario(stage: Stage) -> None:
             old = await stage.members(3)
             for member in old:
                 await member.bus.subscribe([1])
             for round_number in range(1, 6):
-                newcomer = await stage.member()
-                newcomer.bus.publish(1, b"hello")
+                new = await stage.member()
+                new.bus.publish(1, b"hello")
                 for member in old:
                     await member.until_received(round_number)
             assert [member.gaps for member in old] == [0, 0, 0]
 
         play(place, scenario)
 
-    def test_many_that_open_at_once_all_meet(self, place: Place) -> None:
+    def test_many_workers_that_open_at_once_all_reach_each_other(self, place: Place) -> None:
         async def scenario(stage: Stage) -> None:
             members = list(await asyncio.gather(*(stage.member() for _ in range(8))))
             await asyncio.gather(*(member.bus.subscribe([1]) for member in members))
@@ -358,7 +358,7 @@ class BusContract:
 
         play(place, scenario)
 
-    def test_a_killed_worker_is_gone_and_its_successor_is_heard(self, place: Place) -> None:
+    def test_a_killed_worker_causes_a_gap_and_its_successor_is_heard(self, place: Place) -> None:
         async def scenario(stage: Stage) -> None:
             a = await stage.member()
             await a.bus.subscribe([1])
@@ -416,9 +416,9 @@ class BusContract:
 
         play(place, scenario)
 
-    # ------------------------------------------------------------ marks
+    # ------------------------------------------------------------ locks
 
-    def test_a_mark_is_held_by_one(self, place: Place) -> None:
+    def test_a_lock_is_held_by_one_worker(self, place: Place) -> None:
         async def scenario(stage: Stage) -> None:
             a, b = await stage.members(2)
             assert await a.bus.lock(7)
@@ -429,7 +429,7 @@ class BusContract:
             assert not await b.bus.lock(7)
             a.bus.unlock(7)
             a.bus.unlock(7)
-            await b.until_claims([7])
+            await b.until_locked([7])
             assert not await a.bus.lock(7)
             await b.bus.close()
             assert await a.bus.lock(7)
@@ -438,7 +438,7 @@ class BusContract:
 
         play(place, scenario)
 
-    def test_marks_are_exact_under_a_race_and_die_with_their_holder(self, place: Place) -> None:
+    def test_locks_are_exact_under_a_race_and_end_with_their_holder(self, place: Place) -> None:
         async def scenario(stage: Stage) -> None:
             agents = list(await asyncio.gather(*(stage.agent() for _ in range(4))))
             keys = list(range(0, 4000, 2))
@@ -455,7 +455,7 @@ class BusContract:
                 assert all(before <= now for before, now in zip(taken[1:], after, strict=True))
                 assert not any(agent.lost for agent in rest)
                 for agent in rest:
-                    await agent.call("release", keys)
+                    await agent.call("unlock", keys)
                 agents = [*rest, await stage.agent()]
             assert racers > 1, "one was always done before another began: this proved nothing"
 
@@ -463,12 +463,12 @@ class BusContract:
 
     @staticmethod
     async def share_out(agents: list[Agent], keys: list[int], choose: random.Random) -> list[set[int]]:
-        """Until everything is taken: a bus may keep for a while what was just released, or was a dead worker's."""
+        """Until every lock is taken: a bus may keep for a while what was just released, or was a dead worker's."""
         taken: list[set[int]] = [set() for _ in agents]
         async with asyncio.timeout(20):
             while set().union(*taken) != set(keys):
                 for agent in agents:
-                    agent.order("claim", choose.sample(keys, len(keys)))
+                    agent.order("lock", choose.sample(keys, len(keys)))
                 taken = [set(await agent.answer()) for agent in agents]
         return taken
 
@@ -495,7 +495,7 @@ class BusContract:
                     agents.append(await record.worker(stage, f"n{round_number}"))
                     agents[victim].go_on()
                     await agents.pop(choose.choice([n for n in range(4) if n != victim])).kill()
-            await hush(agents)
+            await stop_streaming(agents)
             for agent in agents:
                 async with asyncio.timeout(5):
                     while missing := await agent.call("missing"):

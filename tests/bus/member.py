@@ -65,8 +65,8 @@ class Member(Watcher):
             while await self.sees(topic) is not there:  # noqa: ASYNC110 - it can only be asked
                 await asyncio.sleep(0.005)
 
-    async def until_writes(self, keys: Iterable[int], deadline_s: float = DEADLINE_S) -> None:
-        """LocalLocks that are answered again."""
+    async def until_locks_work(self, keys: Iterable[int], deadline_s: float = DEADLINE_S) -> None:
+        """The bus can tell again who holds these locks; then this member does."""
         async with asyncio.timeout(deadline_s):
             for key in keys:
                 while not await self._try(key):  # noqa: ASYNC110 - it can only be asked
@@ -78,8 +78,8 @@ class Member(Watcher):
         except Unavailable:
             return False
 
-    async def until_claims(self, keys: Iterable[int], deadline_s: float = DEADLINE_S) -> None:
-        """Holders that died keep their marks for as long as their bus says."""
+    async def until_locked(self, keys: Iterable[int], deadline_s: float = DEADLINE_S) -> None:
+        """A dead holder may keep its locks for a while, depending on the bus."""
         async with asyncio.timeout(deadline_s):
             for key in keys:
                 while not await self.bus.lock(key):  # noqa: ASYNC110 - it can only be asked

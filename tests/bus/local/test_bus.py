@@ -76,7 +76,7 @@ class TestContract(BusContract):
 
 
 class TestPeers:
-    def test_a_socket_is_its_owners_alone_and_goes_with_the_bus(self, place: LocalPlace) -> None:
+    def test_a_socket_belongs_to_its_owner_alone_and_is_removed_at_close(self, place: LocalPlace) -> None:
         async def scenario(stage: Stage) -> None:
             before = os.umask(0o022)
             try:
@@ -103,7 +103,7 @@ class TestPeers:
 
         play(place, scenario)
 
-    def test_open_does_not_wait_for_ever_for_a_stopped_worker(self, place: LocalPlace) -> None:
+    def test_open_waits_only_for_a_while_for_a_stopped_worker(self, place: LocalPlace) -> None:
         async def scenario(stage: Stage) -> None:
             b = await stage.agent()
             await b.call("subscribe", [1])
@@ -156,7 +156,7 @@ class TestPeers:
 
         play(place, scenario)
 
-    def test_a_directory_that_cannot_be_used(self, tmp_path: Path) -> None:
+    def test_a_directory_that_cannot_be_used_is_refused(self, tmp_path: Path) -> None:
         async def opened(directory: Path) -> None:
             bus = LocalBus(directory, tmp_path / "claims", 0)
             try:
@@ -169,7 +169,7 @@ class TestPeers:
             with pytest.raises(Unavailable, match="cannot join the bus"):
                 asyncio.run(opened(directory))
 
-    def test_strangers_do_no_harm(self, place: LocalPlace) -> None:
+    def test_connections_of_other_programs_do_no_harm(self, place: LocalPlace) -> None:
         async def scenario(stage: Stage) -> None:
             a, b = await stage.members(2)
             await b.bus.subscribe([1])
@@ -182,13 +182,13 @@ class TestPeers:
             ]
             path = next(path for path in place.sockets() if path.name.startswith("2-"))
             for data in nonsense:
-                stranger = socket.socket(socket.AF_UNIX)
-                stranger.connect(str(path))
-                stranger.sendall(data)
-                stranger.setblocking(False)
+                intruder = socket.socket(socket.AF_UNIX)
+                intruder.connect(str(path))
+                intruder.sendall(data)
+                intruder.setblocking(False)
                 async with asyncio.timeout(5):
-                    assert await asyncio.get_running_loop().sock_recv(stranger, 1) == b""
-                stranger.close()
+                    assert await asyncio.get_running_loop().sock_recv(intruder, 1) == b""
+                intruder.close()
             with socket.socket(socket.AF_UNIX) as silent:
                 silent.connect(str(path))
             a.bus.publish(1, b"still here")
@@ -202,7 +202,7 @@ class TestPeers:
 class TestConfirmation:
     """subscribe() waits until every peer that answers has confirmed it."""
 
-    def test_a_peer_that_does_not_answer_is_not_waited_for_and_makes_a_gap_later(self, place: LocalPlace) -> None:
+    def test_a_peer_that_does_not_answer_is_not_waited_for_and_causes_a_gap_later(self, place: LocalPlace) -> None:
         async def scenario(stage: Stage) -> None:
             a, b = await stage.member(), await stage.agent()
             await a.bus.subscribe([1])
@@ -222,7 +222,7 @@ class TestConfirmation:
 
         play(place, scenario)
 
-    def test_a_peer_that_dies_before_it_answered_makes_a_gap(self, place: LocalPlace) -> None:
+    def test_a_peer_that_dies_before_it_answered_causes_a_gap(self, place: LocalPlace) -> None:
         async def scenario(stage: Stage) -> None:
             b, c = await stage.agent(), await stage.agent()
             b.stop()
@@ -270,7 +270,7 @@ class TestBrokenLinks:
         assert peer.outgoing is None
 
     @pytest.mark.parametrize("end", ["sender", "receiver"])
-    def test_is_made_anew_and_told_as_a_gap(self, place: LocalPlace, end: str) -> None:
+    def test_a_broken_link_is_made_anew_and_causes_a_gap(self, place: LocalPlace, end: str) -> None:
         async def scenario(stage: Stage) -> None:
             a, b = await stage.members(2)
             await a.bus.subscribe([1])
@@ -296,7 +296,7 @@ class TestBrokenLinks:
 
         play(place, scenario)
 
-    def test_a_publish_while_there_is_no_link_makes_a_gap_when_it_is_back(self, place: LocalPlace) -> None:
+    def test_a_publish_while_there_is_no_link_causes_a_gap_when_it_is_back(self, place: LocalPlace) -> None:
         async def scenario(stage: Stage) -> None:
             a, b = await stage.members(2)
             await b.bus.subscribe([2])
@@ -313,7 +313,7 @@ class TestBrokenLinks:
 
         play(place, scenario)
 
-    def test_topics_given_up_while_there_is_no_link_are_forgotten(self, place: LocalPlace) -> None:
+    def test_topics_unsubscribed_while_there_is_no_link_are_forgotten(self, place: LocalPlace) -> None:
         async def scenario(stage: Stage) -> None:
             a, b = await stage.members(2)
             await b.bus.subscribe([2, 3])
@@ -337,7 +337,7 @@ class TestBrokenLinks:
 
         play(place, scenario)
 
-    def test_what_a_dead_worker_sent_is_read_to_its_end_and_then_the_gap_is_told(self, place: LocalPlace) -> None:
+    def test_what_a_dead_worker_sent_is_read_to_its_end_before_the_gap_is_reported(self, place: LocalPlace) -> None:
         async def scenario(stage: Stage) -> None:
             a, b = await stage.member(), await stage.agent()
             await a.bus.subscribe([1])
@@ -345,7 +345,7 @@ class TestBrokenLinks:
             transport = self.peer_of(a).incoming.transport
             transport.pause_reading()
             await b.call("publish", [(1, "last words")])
-            await b.call("elsewhere", 1)  # a turn later: they have left
+            await b.call("is_subscribed_elsewhere", 1)  # a turn of its loop later: they have left
             await b.kill()
             await eventually(lambda: not a.bus.other_workers())
             assert (a.received, a.gaps) == ([], 0)
@@ -357,7 +357,7 @@ class TestBrokenLinks:
 
 
 class TestOverflow:
-    def test_a_peer_that_does_not_read_costs_a_bounded_queue_and_hears_of_the_gap(self, tmp_path: Path) -> None:
+    def test_a_peer_that_does_not_read_costs_a_bounded_queue_and_is_told_of_the_gap(self, tmp_path: Path) -> None:
         place = LocalPlace(tmp_path, SMALL_QUEUE)
 
         async def scenario(stage: Stage) -> None:

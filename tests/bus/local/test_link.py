@@ -49,7 +49,7 @@ class TestLink:
 
         asyncio.run(scenario())
 
-    def test_what_does_not_fit_is_one_hole_with_the_gap_in_its_place(self) -> None:
+    def test_publishes_that_do_not_fit_leave_one_hole_with_the_gap_frame_in_its_place(self) -> None:
         async def scenario() -> None:
             link, pipe = OutgoingLink(1000, lambda link: None), Pipe()
             link.connection_made(pipe)

@@ -1,4 +1,4 @@
-"""Marks of two holders in one process; races and deaths of processes are in the contract."""
+"""Locks of two holders in one process; races and deaths of processes are in the contract."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from chatd.bus.local.locks import LocalLocks
 from chatd.errors import Unavailable
 
 
-def test_many_marks_each_its_own(tmp_path: Path) -> None:
+def test_locks_of_many_keys_are_independent(tmp_path: Path) -> None:
     first, second = LocalLocks(tmp_path), LocalLocks(tmp_path)
     keys = [*range(1000), (1 << 62) + 5]
     assert all(first.take(key) for key in keys[::2])
@@ -25,7 +25,7 @@ def test_many_marks_each_its_own(tmp_path: Path) -> None:
         second.take(1)
 
 
-def test_another_opening_of_the_same_file_frees_nothing(tmp_path: Path) -> None:
+def test_opening_and_closing_a_lock_file_elsewhere_releases_nothing(tmp_path: Path) -> None:
     first, second = LocalLocks(tmp_path), LocalLocks(tmp_path)
     assert first.take(3)
     for path in tmp_path.iterdir():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from chatd.bus.local.routes import Routes
 
 
-def test_peers_and_topics_come_and_go() -> None:
+def test_routes_follow_peers_and_topics_that_come_and_go() -> None:
     routes: Routes[str] = Routes()
     bits = {name: routes.join(name) for name in ("a", "b", "c")}
     for name, topics in {"a": (1, 2), "b": (2, 3), "c": (2,)}.items():

@@ -47,14 +47,14 @@ def refusal_of(url: str) -> str:
 
 
 class TestRefusedAtBoot:
-    def test_nobody_listens(self, tmp_path: Path) -> None:
+    def test_a_server_that_does_not_listen(self, tmp_path: Path) -> None:
         port = free_port()
         text = refusal_of(f"redis://127.0.0.1:{port}/0")
         assert text.startswith(f"cannot use redis at 127.0.0.1:{port}: ")
         assert "Connect" in text or "refused" in text
         assert refusal_of(f"unix:{tmp_path}/nothing.sock").startswith(f"cannot use redis at {tmp_path}/nothing.sock: ")
 
-    def test_a_wrong_password_is_told_and_not_repeated(self, tmp_path: Path) -> None:
+    def test_a_wrong_password_which_is_not_repeated(self, tmp_path: Path) -> None:
         with RedisServer(tmp_path, password="right") as server:
             for secret in (":wrong@", "somebody:wrong@", ""):
                 text = refusal_of(f"redis://{secret}127.0.0.1:{server.port}")
@@ -62,16 +62,16 @@ class TestRefusedAtBoot:
                 assert "WRONGPASS" in text or "NOAUTH" in text
                 assert "wrong@" not in text
 
-    def test_a_replica_is_no_place(self, tmp_path: Path, server: RedisServer) -> None:
+    def test_a_replica(self, tmp_path: Path, server: RedisServer) -> None:
         with RedisServer(tmp_path, options=(f"replicaof {server.host} {server.port}",)) as replica:
             assert refusal_of(replica.url).endswith("it is a replica, not a master")
 
-    def test_a_certificate_that_nobody_vouches_for(self, tmp_path: Path) -> None:
+    def test_a_certificate_of_an_unknown_authority(self, tmp_path: Path) -> None:
         with RedisServer(tmp_path, tls=Certificates.make(tmp_path)) as server:
             text = refusal_of(f"rediss://127.0.0.1:{server.port}/0")
             assert "certificate" in text.lower() or "CERTIFICATE" in text
 
-    def test_a_server_that_wants_a_certificate_of_us(self, tmp_path: Path) -> None:
+    def test_a_server_that_requires_a_client_certificate(self, tmp_path: Path) -> None:
         made = Certificates.make(tmp_path)
         with RedisServer(tmp_path, tls=made, options=("tls-auth-clients yes",)) as server:
             assert refusal_of(server.url).startswith("cannot use redis at 127.0.0.1")

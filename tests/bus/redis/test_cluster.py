@@ -53,7 +53,7 @@ class Traffic:
         return set(range(self.sent)) - {int(data) for _, data in self._receiver.received if data.isdigit()}
 
 
-async def all_marks_hold(a: Member, b: Member) -> None:
+async def all_locks_hold(a: Member, b: Member) -> None:
     """Those of a and nobody else's; new ones are one's or the other's; what is released is free."""
     assert [await b.bus.lock(key) for key in KEYS] == [False] * len(KEYS)
     for key in range(1000, 1040):
@@ -62,17 +62,17 @@ async def all_marks_hold(a: Member, b: Member) -> None:
         b.bus.unlock(key)
         assert await b.bus.lock(key), "asked in the same order as it was released"
         b.bus.unlock(key)
-    await a.until_claims(range(1000, 1040))
+    await a.until_locked(range(1000, 1040))
     for key in range(1000, 1040):
         a.bus.unlock(key)
 
 
 @pytest.mark.parametrize("destination", ["another master", "a new node without slots"])
-def test_a_slot_that_is_half_moved_works_as_a_whole_one(cluster: RedisCluster, destination: str) -> None:
-    """Messages go on through the node that gives the slot away, and marks and leases are found on either side, for much
+def test_a_slot_that_is_half_moved_works_as_before(cluster: RedisCluster, destination: str) -> None:
+    """Messages go on through the node that gives the slot away, and locks and leases are found on either side, for much
     longer than a lease: nobody is taken for dead. When the slot has moved whoever may have missed something is told."""
     place = RedisPlace(cluster.url)
-    place.prefix = place.arguments[2] = "{slot}" + place.prefix  # all topics, marks, leases
+    place.prefix = place.arguments[2] = "{slot}" + place.prefix  # all topics, locks, leases
     slot = slot_of(place, TOPICS[0])
 
     source = cluster.of_slot(slot)
@@ -91,11 +91,11 @@ def test_a_slot_that_is_half_moved_works_as_a_whole_one(cluster: RedisCluster, d
             cluster.begin_move(slot, to)
             assert cluster.move_keys(slot, source, to, limit=len(KEYS) // 2) == len(KEYS) // 2
             for member, key in ((a, 2000), (b, 2001)):
-                await member.until_writes([key])
+                await member.until_locks_work([key])
                 if destination != "another master":
                     await member.until_gap()  # it has another server now
             told = (a.gaps, b.gaps)
-            await all_marks_hold(a, b)
+            await all_locks_hold(a, b)
             await asyncio.sleep(2 * LEASE_S)
             await b.bus.subscribe([500])
             a.bus.publish(500, b"while it moves")
@@ -114,13 +114,13 @@ def test_a_slot_that_is_half_moved_works_as_a_whole_one(cluster: RedisCluster, d
         await b.until(lambda: (TOPICS[0], b"the last") in b.received)
         assert all(number < traffic.gap_at for number in traffic.missing())
         assert traffic.sent > 10_000
-        await all_marks_hold(a, b)
+        await all_locks_hold(a, b)
         assert (a.lost, b.lost) == ([], [])
 
     play(place, scenario)
 
 
-def test_a_node_without_a_replica_dies_and_the_gaps_stay_few(cluster: RedisCluster) -> None:
+def test_a_dead_node_without_a_replica_causes_few_gaps(cluster: RedisCluster) -> None:
     """Each gap makes every session of a worker read the store. However many workers publish to the topics that nobody
     carries, gaps come seconds apart; and yet whoever reads at each has everything within P5's time."""
     place = RedisPlace(cluster.url)

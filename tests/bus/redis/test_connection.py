@@ -81,7 +81,7 @@ STREAM = (
 
 
 @pytest.mark.parametrize("step", [1, 2, 7, 13, 64, 4096])
-def test_answers_find_their_questions_however_the_stream_is_cut(step: int) -> None:
+def test_answers_match_their_commands_however_the_stream_is_cut(step: int) -> None:
     async def scenario() -> None:
         heard = Heard()
         connection = heard.connection
@@ -113,7 +113,7 @@ def test_answers_find_their_questions_however_the_stream_is_cut(step: int) -> No
     play(scenario)
 
 
-def test_a_subscription_that_the_server_ends_is_told_and_one_we_end_is_not() -> None:
+def test_a_subscription_ended_by_the_server_is_reported_and_one_ended_by_us_is_not() -> None:
     async def scenario() -> None:
         heard = Heard()
         ours = heard.connection.subscription(b"SUNSUBSCRIBE", [b"a"])
@@ -125,7 +125,7 @@ def test_a_subscription_that_the_server_ends_is_told_and_one_we_end_is_not() -> 
     play(scenario)
 
 
-def test_a_refused_subscription_is_an_error_of_it_alone() -> None:
+def test_a_refused_subscription_fails_alone() -> None:
     async def scenario() -> None:
         heard = Heard()
         first = heard.connection.subscription(b"SSUBSCRIBE", [b"a"])
@@ -146,7 +146,7 @@ def test_a_refused_subscription_is_an_error_of_it_alone() -> None:
         (b"HTTP/1.1 400 Bad Request\r\n", "it does not speak RESP3"),
     ],
 )
-def test_what_cannot_be_an_answer_ends_the_connection(data: bytes, why: str) -> None:
+def test_bytes_that_cannot_be_an_answer_drop_the_connection(data: bytes, why: str) -> None:
     async def scenario() -> None:
         heard = Heard()
         heard.connection.data_received(data)
@@ -156,7 +156,7 @@ def test_what_cannot_be_an_answer_ends_the_connection(data: bytes, why: str) -> 
     play(scenario)
 
 
-def test_its_end_fails_every_question_and_says_whether_publishes_were_lost() -> None:
+def test_a_lost_connection_fails_every_command_and_says_whether_publishes_were_lost() -> None:
     async def scenario() -> None:
         for with_publish in (False, True):
             heard = Heard()
@@ -176,7 +176,7 @@ def test_its_end_fails_every_question_and_says_whether_publishes_were_lost() -> 
     play(scenario)
 
 
-def test_publishes_that_do_not_fit_are_one_hole_and_it_is_told_when_there_is_room() -> None:
+def test_publishes_that_do_not_fit_leave_one_hole_reported_when_there_is_room() -> None:
     async def scenario() -> None:
         heard = Heard(limit=1000)
         connection, wire = heard.connection, heard.wire
@@ -200,7 +200,7 @@ def test_publishes_that_do_not_fit_are_one_hole_and_it_is_told_when_there_is_roo
     play(scenario)
 
 
-def test_questions_that_pile_up_end_it() -> None:
+def test_commands_that_pile_up_drop_the_connection() -> None:
     async def scenario() -> None:
         heard = Heard(limit=1000)
         heard.connection.pause_writing()

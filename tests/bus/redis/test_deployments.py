@@ -40,7 +40,7 @@ def place(url: str) -> RedisPlace:
     return RedisPlace(url)
 
 
-def test_messages_reach_whom_they_should_in_order(place: RedisPlace) -> None:
+def test_messages_reach_their_subscribers_in_order(place: RedisPlace) -> None:
     async def scenario(stage: Stage) -> None:
         a, b, c = await stage.member(), await stage.member(), await stage.agent()
         topics = list(range(200))
@@ -65,7 +65,7 @@ def test_messages_reach_whom_they_should_in_order(place: RedisPlace) -> None:
     play(place, scenario)
 
 
-def test_who_is_elsewhere_is_counted_on_every_server(place: RedisPlace) -> None:
+def test_subscribers_are_counted_on_every_server(place: RedisPlace) -> None:
     async def scenario(stage: Stage) -> None:
         a, b, c = await stage.member(), await stage.member(), await stage.agent()
         await a.bus.subscribe(range(100))
@@ -82,16 +82,16 @@ def test_who_is_elsewhere_is_counted_on_every_server(place: RedisPlace) -> None:
     play(place, scenario)
 
 
-def test_marks_are_one_workers_and_die_with_it(place: RedisPlace) -> None:
+def test_a_lock_is_held_by_one_worker_and_ends_with_it(place: RedisPlace) -> None:
     async def scenario(stage: Stage) -> None:
         a, b, c = await stage.member(), await stage.member(), await stage.agent()
-        assert await c.call("claim", list(range(50))) == list(range(50))
+        assert await c.call("lock", list(range(50))) == list(range(50))
         assert [await a.bus.lock(key) for key in range(60)] == [False] * 50 + [True] * 10
         assert not await b.bus.lock(55)
         a.bus.unlock(55)
-        await b.until_claims([55])
+        await b.until_locked([55])
         await c.kill()
-        await b.until_claims(range(50))
+        await b.until_locked(range(50))
         assert not await a.bus.lock(0)
         await b.bus.close()
         assert await a.bus.lock(0)
@@ -100,7 +100,7 @@ def test_marks_are_one_workers_and_die_with_it(place: RedisPlace) -> None:
     play(place, scenario)
 
 
-def test_a_worker_that_dies_makes_a_gap_and_what_it_left_is_cleared_away(place: RedisPlace) -> None:
+def test_a_dead_worker_causes_a_gap_and_is_cleaned_up_after(place: RedisPlace) -> None:
     async def scenario(stage: Stage) -> None:
         a, b = await stage.member(), await stage.agent()
         await b.call("subscribe", [1])

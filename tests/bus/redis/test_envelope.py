@@ -15,23 +15,23 @@ from tests.bus.contract import Stage, play
 from tests.bus.redis.place import RedisPlace
 from tests.harness.redis import RedisServer
 
-STRANGER = b"stranger"
+OTHER_TOKEN = b"stranger"
 
 
 class TestHeader:
-    def test_what_is_put_in_comes_out(self) -> None:
+    def test_content_is_what_followed_the_header(self) -> None:
         for data in (b"", b"x", bytes(1000)):
-            raw = envelope.header(STRANGER) + data
+            raw = envelope.header(OTHER_TOKEN) + data
             assert envelope.content(raw) == data
-            assert raw[envelope.TOKEN] == STRANGER
+            assert raw[envelope.TOKEN] == OTHER_TOKEN
 
     def test_a_longer_header_of_a_later_version_is_skipped(self) -> None:
-        raw = struct.pack("!BBB8sI", envelope.VERSION + 1, envelope.VERSION, 15, STRANGER, 77) + b"data"
+        raw = struct.pack("!BBB8sI", envelope.VERSION + 1, envelope.VERSION, 15, OTHER_TOKEN, 77) + b"data"
         assert envelope.content(raw) == b"data"
-        assert raw[envelope.TOKEN] == STRANGER
+        assert raw[envelope.TOKEN] == OTHER_TOKEN
 
-    def test_what_must_not_be_guessed_at(self) -> None:
-        newer = envelope.header(STRANGER, envelope.VERSION + 2, envelope.VERSION + 1)
+    def test_a_message_that_says_it_is_too_new_is_refused(self) -> None:
+        newer = envelope.header(OTHER_TOKEN, envelope.VERSION + 2, envelope.VERSION + 1)
         with pytest.raises(envelope.TooNew, match=f"version {envelope.VERSION + 2}"):
             envelope.content(newer + b"data")
         for raw in (b"", b"no"):
@@ -52,15 +52,15 @@ class Unheard(msgspec.Struct, frozen=True, array_like=True, tag=99):
 
 
 class TestBusMessages:
-    def test_a_field_more_is_ignored(self) -> None:
+    def test_an_additional_field_is_ignored(self) -> None:
         sent = msgspec.msgpack.encode(SessionsAskedGrown(1, 2, "curious"))
         assert bus_messages.decode(sent) == bus_messages.SessionsAsked(1, 2)
 
-    def test_a_field_less_is_its_default(self) -> None:
+    def test_a_missing_field_has_its_default(self) -> None:
         sent = bus_messages.encode(bus_messages.SessionsAsked(1, 2))
         assert msgspec.msgpack.decode(sent, type=SessionsAskedGrown) == SessionsAskedGrown(1, 2, "because")
 
-    def test_an_unknown_kind_is_an_error_the_caller_expects(self) -> None:
+    def test_an_unknown_kind_is_an_error_that_the_caller_expects(self) -> None:
         with pytest.raises(msgspec.DecodeError):
             bus_messages.decode(msgspec.msgpack.encode(Unheard(1)))
 
@@ -75,7 +75,7 @@ class TestOnTheBus:
         other = redis.Redis.from_url(place.url)
 
         def publish(channel: str, version: int, oldest: int, data: bytes) -> None:
-            other.publish(f"{place.prefix}:{channel}", envelope.header(STRANGER, version, oldest) + data)
+            other.publish(f"{place.prefix}:{channel}", envelope.header(OTHER_TOKEN, version, oldest) + data)
 
         async def scenario(stage: Stage) -> None:
             a = await stage.member()
@@ -93,7 +93,7 @@ class TestOnTheBus:
             publish("u1", envelope.VERSION + 2, envelope.VERSION + 1, b"not readable")
             await a.until_gap()
             other.publish(f"{place.prefix}:u1", b"rubbish")
-            other.publish(f"{place.prefix}:all", envelope.header(STRANGER) + b"\xc1")
+            other.publish(f"{place.prefix}:all", envelope.header(OTHER_TOKEN) + b"\xc1")
             publish("u1", envelope.VERSION, envelope.VERSION, b"the last")
             await a.until_received(3)
             await a.until_gap(1)

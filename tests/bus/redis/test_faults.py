@@ -14,7 +14,7 @@ import pytest
 
 from chatd.bus.redis.bus import RedisBus
 from chatd.errors import Unavailable
-from tests.bus.contract import Record, Stage, hush, play
+from tests.bus.contract import Record, Stage, play, stop_streaming
 from tests.bus.member import Member, eventually
 from tests.bus.redis.place import LEASE_S, RedisPlace, wait_until_old
 from tests.harness.redis import RedisServer
@@ -64,8 +64,7 @@ async def never_absent(member: Member, topic: int) -> AsyncIterator[Watch]:
 
 @contextlib.asynccontextmanager
 async def two_at_work(stage: Stage, topics: Iterable[int] = (5,)) -> AsyncIterator[tuple[Member, Member]]:
-    """The second is subscribed to the topics and holds the mark 1; the first sees it on topic 5 all the
-    time."""
+    """The second is subscribed to the topics and holds the lock 1; the first never sees it absent on topic 5."""
     a, b = await stage.members(2)
     await b.bus.subscribe(topics)
     assert await b.bus.lock(1)
@@ -84,7 +83,7 @@ async def all_works(a: Member, b: Member, topic: int) -> None:
 
 class TestRedisDies:
     @pytest.mark.parametrize("away_s", [0.2, 1.5, pytest.param(10.0, marks=pytest.mark.slow)])
-    def test_it_comes_back_empty_and_nothing_is_missed(
+    def test_redis_comes_back_empty_and_nothing_is_missed(
         self, place: RedisPlace, server: RedisServer, away_s: float
     ) -> None:
         wait_until_old(server)
@@ -118,7 +117,7 @@ class TestRedisDies:
 
         play(place, scenario)
 
-    def test_a_newcomer_after_the_crash_denies_nobody(self, place: RedisPlace, server: RedisServer) -> None:
+    def test_a_new_worker_after_a_crash_shows_nobody_as_offline(self, place: RedisPlace, server: RedisServer) -> None:
         wait_until_old(server)
 
         async def scenario(stage: Stage) -> None:
@@ -130,17 +129,17 @@ class TestRedisDies:
             b.stop()  # it will be the last one back
             await eventually(lambda: not a.bus.healthy)
             await eventually(lambda: a.bus.healthy, BACK_S)
-            newcomer = await stage.member()
-            async with never_absent(newcomer, 5):
+            new = await stage.member()
+            async with never_absent(new, 5):
                 await asyncio.sleep(0.5)
                 b.go_on()
                 await b.until_gap()
                 await asyncio.sleep(LEASE_S)
-            await newcomer.until_sees(6, there=False)
+            await new.until_sees(6, there=False)
 
         play(place, scenario)
 
-    def test_who_comes_back_late_is_waited_for_a_whole_lease(self, server: RedisServer) -> None:
+    def test_a_worker_that_comes_back_late_is_waited_for_a_whole_lease(self, server: RedisServer) -> None:
         place = RedisPlace(server.url, lease_s=4.0)
         wait_until_old(server, place.lease_s)
 
@@ -161,7 +160,7 @@ class TestRedisDies:
 
         play(place, scenario)
 
-    def test_it_forgets_everything_but_stays(self, place: RedisPlace, server: RedisServer) -> None:
+    def test_redis_forgets_everything_and_locks_are_kept(self, place: RedisPlace, server: RedisServer) -> None:
         wait_until_old(server)
 
         async def scenario(stage: Stage) -> None:
@@ -177,7 +176,7 @@ class TestRedisDies:
 
 
 class TestRedisHangs:
-    def test_it_is_noticed_and_made_good(self, place: RedisPlace, server: RedisServer) -> None:
+    def test_a_hang_is_noticed_and_locks_and_messages_recover(self, place: RedisPlace, server: RedisServer) -> None:
         wait_until_old(server)
 
         async def scenario(stage: Stage) -> None:
@@ -200,12 +199,12 @@ class TestRedisHangs:
                 await all_works(a, b, 5)
             # Everybody's lease had expired: still nobody took what was another's.
             assert not await a.bus.lock(1)
-            assert await b.bus.lock(2), "a claim that was given up left nothing behind"
+            assert await b.bus.lock(2), "a lock() that was given up left nothing behind"
             assert (a.lost, b.lost) == ([], [])
 
         play(place, scenario)
 
-    def test_a_short_stop_loses_nothing_and_a_claim_given_up_is_undone(
+    def test_a_short_stop_loses_nothing_and_an_abandoned_lock_is_released(
         self, place: RedisPlace, server: RedisServer
     ) -> None:
         async def scenario(stage: Stage) -> None:
@@ -221,7 +220,7 @@ class TestRedisHangs:
             server.go_on()
             await b.until_received(1)
             await a.until_gap()
-            await b.until_claims([2, 3])
+            await b.until_locked([2, 3])
             assert b.received == [(5, b"delayed")]
 
         play(place, scenario)
@@ -229,7 +228,9 @@ class TestRedisHangs:
 
 class TestRedisRefuses:
     @pytest.mark.parametrize("option", ["maxmemory 1", "min-replicas-to-write 1"])
-    def test_it_takes_no_writes_for_a_while(self, place: RedisPlace, server: RedisServer, option: str) -> None:
+    def test_while_redis_refuses_writes_locks_stay_and_messages_go_on(
+        self, place: RedisPlace, server: RedisServer, option: str
+    ) -> None:
         """Out of memory, or without the replicas it is told to have: what is held stays held, messages go on."""
         wait_until_old(server)
 
@@ -246,8 +247,8 @@ class TestRedisRefuses:
                 assert a.bus.healthy
                 assert (a.gaps, b.gaps) == (0, 0)
                 server.call("CONFIG", "SET", name, "0")
-                await a.until_writes([2])
-                await b.until_writes([3])
+                await a.until_locks_work([2])
+                await b.until_locks_work([3])
                 if name == "maxmemory":
                     assert not await a.bus.lock(1)
                 # Without any writes leases do expire: then it is one's or the other's.
@@ -260,7 +261,9 @@ class TestRedisRefuses:
 
 class TestRedisCuts:
     @pytest.mark.parametrize("kind", ["pubsub", "normal"])
-    def test_all_clients_are_killed(self, place: RedisPlace, server: RedisServer, kind: str) -> None:
+    def test_after_all_clients_are_killed_everything_works_again(
+        self, place: RedisPlace, server: RedisServer, kind: str
+    ) -> None:
         wait_until_old(server)
 
         async def scenario(stage: Stage) -> None:
@@ -299,7 +302,7 @@ class TestRedisCuts:
 
 
 class TestOverflow:
-    def test_what_does_not_fit_is_dropped_and_owed(self, place: RedisPlace, server: RedisServer) -> None:
+    def test_what_does_not_fit_is_dropped_and_causes_a_gap(self, place: RedisPlace, server: RedisServer) -> None:
         place.with_limits(queue_bytes=256 * 1024)
 
         async def scenario(stage: Stage) -> None:
@@ -327,7 +330,9 @@ class TestOverflow:
 
 
 class TestWorkers:
-    def test_one_that_was_stopped_for_longer_than_its_lease(self, place: RedisPlace, server: RedisServer) -> None:
+    def test_a_worker_stopped_for_longer_than_its_lease_loses_what_others_took(
+        self, place: RedisPlace, server: RedisServer
+    ) -> None:
         """As on a host that hangs, but here its process is not dead: only its lease tells."""
 
         wait_until_old(server)
@@ -335,12 +340,12 @@ class TestWorkers:
         async def scenario(stage: Stage) -> None:
             a, b = await stage.member(), await stage.agent()
             await b.call("subscribe", [5])
-            assert await b.call("claim", [1, 2, 3]) == [1, 2, 3]
+            assert await b.call("lock", [1, 2, 3]) == [1, 2, 3]
             assert await a.sees(5)
             b.stop()
             stopped = time.monotonic()
             assert not await a.bus.lock(1), "its lease still runs"
-            await a.until_claims([1])
+            await a.until_locked([1])
             await a.until_sees(5, there=False)
             assert time.monotonic() - stopped < 10
             assert a.gaps == 1
@@ -354,41 +359,41 @@ class TestWorkers:
             assert len(a.bus.other_workers()) == 1
             assert not await a.bus.lock(2)
             assert await a.bus.lock(1)
-            assert await b.call("claim", [1, 2, 3]) == [2, 3]
+            assert await b.call("lock", [1, 2, 3]) == [2, 3]
 
         play(place, scenario)
 
-    def test_a_mark_of_the_dead_goes_to_exactly_one_of_many(self, place: RedisPlace, server: RedisServer) -> None:
+    def test_a_lock_of_a_dead_worker_goes_to_exactly_one_of_many(self, place: RedisPlace, server: RedisServer) -> None:
         async def scenario(stage: Stage) -> None:
             agents = list(await asyncio.gather(*(stage.agent() for _ in range(5))))
             keys = list(range(300))
             for _ in range(2):
                 holder = agents.pop()
                 async with asyncio.timeout(15):
-                    while await holder.call("claim", keys) != keys:  # noqa: ASYNC110 - soon free: it was just released
+                    while await holder.call("lock", keys) != keys:  # noqa: ASYNC110 - soon free: it was just released
                         await asyncio.sleep(0.01)
                 await holder.kill()
                 owners: dict[int, int] = {}
                 async with asyncio.timeout(15):
                     while len(owners) < len(keys):
                         for agent in agents:
-                            agent.order("claim", keys)
+                            agent.order("lock", keys)
                         for number, agent in enumerate(agents):
                             for key in await agent.answer():
                                 assert owners.setdefault(key, number) == number, "two hold it"
                 for agent in agents:
-                    await agent.call("release", keys)
+                    await agent.call("unlock", keys)
 
         play(place, scenario)
 
-    def test_a_process_of_this_machine_that_died_loses_its_marks_at_once(
+    def test_a_dead_process_of_this_machine_loses_its_locks_at_once(
         self, place: RedisPlace, server: RedisServer
     ) -> None:
         place = RedisPlace(server.url, lease_s=30.0)
 
         async def scenario(stage: Stage) -> None:
             a, b = await stage.member(), await stage.agent()
-            assert await b.call("claim", [1]) == [1]
+            assert await b.call("lock", [1]) == [1]
             assert not await a.bus.lock(1)
             await b.kill()
             assert await a.bus.lock(1)
@@ -433,13 +438,13 @@ class TestEverything:
                 fault = await dying
                 back = time.monotonic()
                 for agent in agents:
-                    assert await agent.call("mark") > 0
+                    assert await agent.call("note") > 0
                 for agent in agents:
                     while unknown := await agent.call("unknown"):
                         assert time.monotonic() < back + BACK_S, f"{unknown} messages unknown, Redis was {fault}"
                         await asyncio.sleep(0.05)
                 if number % 2:
                     agents.append(await record.worker(stage, f"r{number}"))
-            await hush(agents)
+            await stop_streaming(agents)
 
         play(place, scenario)

@@ -25,7 +25,7 @@ class Told:
         await until(10, f"told {count} times", lambda: len(self.times) >= count)
 
 
-def test_causes_of_one_moment_are_one_gap() -> None:
+def test_causes_that_come_together_are_reported_once() -> None:
     async def story() -> None:
         assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
         told = Told()
@@ -44,7 +44,7 @@ def test_causes_of_one_moment_are_one_gap() -> None:
     run(story())
 
 
-def test_a_new_cause_does_not_wait_for_one_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_cause_is_reported_at_once_while_another_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_gaps, "APART_S", 0.05)
     monkeypatch.setattr(redis_gaps, "LASTING_S", 30.0)
 

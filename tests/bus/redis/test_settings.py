@@ -26,14 +26,14 @@ class TestUrls:
             ("rediss://:secret@h?ssl_cert_reqs=maybe", "ssl_cert_reqs: required, optional or none"),
         ],
     )
-    def test_one_that_means_nothing_is_refused_without_its_password(self, url: str, what: str) -> None:
+    def test_a_wrong_url_is_refused_without_showing_its_password(self, url: str, what: str) -> None:
         with pytest.raises(BootError) as caught:
             read_settings(url)
         assert what in str(caught.value)
         assert "secret" not in str(caught.value)
         assert caught.value.exit_code is Exit.CONFIG
 
-    def test_what_they_say(self) -> None:
+    def test_a_url_gives_addresses_login_and_options(self) -> None:
         assert read_settings("redis://h").addresses == (("h", 6379),)
         assert read_settings("redis://u:p%40@h:1/3").login == ("AUTH", "u", "p@")
         assert read_settings("redis://u:p%40@h:1/3").db == 3
