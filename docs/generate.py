@@ -39,7 +39,7 @@ def generated() -> dict[Path, str]:
     return {
         ROOT / "etc" / "chatd.toml": config_render.sample(),
         ROOT / "man" / "chatd.toml.5": config_render.manual(),
-        **_with_table("docs/architecture.md", "rooms", rooms()),
+        **_with_table("docs/internals/modules.md", "rooms", rooms()),
         **_with_table("docs/configuration.md", "options", options()),
         **_with_tables("docs/protocols/mobileimsdk.md", {"operations": operations(), "notices": notices()}),
         **_with_tables("docs/protocols/errors.md", {"error codes": error_codes(), "ends": ends()}),

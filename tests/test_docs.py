@@ -139,13 +139,33 @@ def test_the_search_accepts_a_right_name(text: str) -> None:
     assert wrong_words(text) == []
 
 
+def steps() -> dict[int, list[str]]:
+    """The functions that each step of the tour names."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (.+?) \|", page.partition("## The path of one message")[2], re.MULTILINE)
+    return {int(number): re.findall(r"`([^`]+)`", cell) for number, cell in rows}
+
+
+def test_the_tour_follows_a_message_through_functions_that_exist() -> None:
+    tour = steps()
+    assert list(tour) == list(range(1, 11))
+    for functions in tour.values():
+        assert functions
+        for name in functions:
+            module, _, function = name.rpartition(".")
+            assert is_in_package(name), name
+            assert not is_in_package(f"{name}.anything"), name
+            assert function[0].islower(), f"{name} is not a function"
+            assert module
+
+
 def test_generated_files_are_up_to_date() -> None:
     stale = [page_id(path) for path, text in generate.generated().items() if path.read_text() != text]
     assert stale == [], "run `make docs`"
 
 
 def test_the_rooms_name_every_module() -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text()
+    page = (ROOT / "docs" / "internals" / "modules.md").read_text()
     names = [page_id(path.parent) + "/" if path.name == "__init__.py" else page_id(path) for path in MODULES.values()]
     assert [name for name in names if f"`{name}`" not in page] == []
 
