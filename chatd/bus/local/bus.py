@@ -45,20 +45,26 @@ class LocalBus:
     """`directory` has one socket for each worker, `lock_directory` the files of bus.local.locks; all workers of the
     host share both. slot: this worker's, for people who look into the directory."""
 
+    # Set by open():
+    _loop: asyncio.AbstractEventLoop
+    _on_message: OnMessage
+    _on_gap: OnGap
+
     def __init__(self, directory: Path, lock_directory: Path, slot: int, limits: LocalLimits | None = None) -> None:
         self._socket_path = directory / f"{slot}-{os.getpid()}-{secrets.token_hex(4)}.sock"
-        self._unlinked_path = self._socket_path.with_suffix(".sock.new")
-        """Where the socket is bound: no other worker looks for this name."""
+        self._hidden_path = self._socket_path.with_suffix(".sock.new")
+        """Where the socket is bound before it listens: no other worker looks for this name."""
         self._lock_directory = lock_directory
         self._limits = limits or LocalLimits()
         self._lifecycle = Lifecycle()
         self._own_topics: set[Topic] = set()
         self._routes: Routes[LocalPeer] = Routes()
-        """Those of `peers`."""
+        """Once open, those of the peers: which of them is subscribed to what."""
         self._peers: LocalPeers | None = None
         self._locks: LocalLocks | None = None
         self._server: asyncio.AbstractServer | None = None
         self._gap_scheduled = False
+        """on_gap is going to be called in this turn of the loop or the next."""
 
     # ------------------------------------------------------------ joining and leaving
 
@@ -83,9 +89,9 @@ class LocalBus:
         directory = self._socket_path.parent
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._server = await self._loop.create_unix_server(
-            lambda: IncomingLink(peers, self._deliver), sock=listen(self._unlinked_path), backlog=1024
+            lambda: IncomingLink(peers, self._deliver), sock=listen(self._hidden_path), backlog=1024
         )
-        self._unlinked_path.rename(self._socket_path)
+        self._hidden_path.rename(self._socket_path)
         return [name for name in os.listdir(directory) if name.endswith(".sock") and name != self._socket_path.name]
 
     async def close(self) -> None:
@@ -93,7 +99,7 @@ class LocalBus:
         self._own_topics.clear()
         if self._server is not None:
             self._server.close()
-        for path in (self._socket_path, self._unlinked_path):
+        for path in (self._socket_path, self._hidden_path):
             with contextlib.suppress(OSError):  # never made; or not ours to remove: others find it dead
                 path.unlink()
         if self._peers is not None:

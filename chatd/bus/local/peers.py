@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 
 from chatd import log
-from chatd.bus.contract import OnGap, Topic
+from chatd.bus.contract import Topic
 from chatd.bus.lifecycle import Lifecycle
 from chatd.bus.local.confirmations import Confirmations
 from chatd.bus.local.frames import VERSION, FrameKind, frame, pack_topics, unpack_topics
@@ -42,7 +42,7 @@ class LocalPeers:
         limits: LocalLimits,
         own_topics: Set[Topic],
         lifecycle: Lifecycle,
-        report_gap: OnGap,
+        report_gap: Callable[[], None],
     ) -> None:
         """own_socket: this worker's, in the directory of all of them. own_topics: a live view of what this worker is
         subscribed to. report_gap: publishes of a peer may have been missed here."""

@@ -51,6 +51,16 @@ logger = log.get()
 class RedisBus:
     """Also the NodeListener of its nodes."""
 
+    # Set by open():
+    _loop: asyncio.AbstractEventLoop
+    _on_message: OnMessage
+    _parts: RedisParts
+    _topology: Topology
+    """That of the parts, as are the gaps: both are used for every message."""
+    _gaps: GapReporter
+    _control: ControlReceiver
+    _upkeep: Upkeep
+
     def __init__(self, url: str, prefix: str, lease_s: float, slot: int, limits: RedisLimits | None = None) -> None:
         """url, prefix, lease_s: options of the section bus. slot: this worker's, for people who look into Redis.
 
@@ -71,7 +81,9 @@ class RedisBus:
         self._background: asyncio.Task[None] | None = None
         """Runs the upkeep while the bus is open."""
         self._not_understood_count = 0
+        """Messages, since the start."""
         self._complained_at = float("-inf")
+        """Loop time of the last log record about one of them."""
 
     # ------------------------------------------------------------ joining and leaving
 

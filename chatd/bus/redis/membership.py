@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
 
 from chatd import log
-from chatd.bus.contract import LOST_WORKER_KEPT_S, OnGap
+from chatd.bus.contract import LOST_WORKER_KEPT_S
 from chatd.bus.redis.commands import MOVES, RedisRefusal
 from chatd.bus.redis.keys import RedisKeys
 from chatd.bus.redis.lease import Lease
@@ -63,7 +63,7 @@ class _KnownWorker:
 
 
 class Membership:
-    def __init__(self, topology: Topology, keys: RedisKeys, lease: Lease, on_change: OnGap) -> None:
+    def __init__(self, topology: Topology, keys: RedisKeys, lease: Lease, on_change: Callable[[], None]) -> None:
         """on_change: a worker is lost, or has come back after that, so what was known about its users is wrong."""
         self._topology = topology
         self._keys = keys
@@ -81,6 +81,7 @@ class Membership:
         self._patient_until = 0.0
         """Loop time before which a missing lease means nothing."""
         self._refusal_logged = False
+        """register() was refused the last time, and that has been logged."""
 
     # ------------------------------------------------------------ what workers say
 
@@ -114,7 +115,7 @@ class Membership:
         self._left.append(token)
 
     def lose(self, token: str, epoch: int, dead: bool) -> None:
-        """A worker of ours or of another host was found lost. If it is not known to be dead, it may be cut off."""
+        """It was found lost, here or by another worker. dead: for certain; else it may only be cut off."""
         known = self._known.get(token)
         if dead:
             self._absent.pop(token, None)
