@@ -165,7 +165,8 @@ class Core:
         self.delivery.acknowledged(session, command.fp)
 
     async def _ask_plugins_and_send(self, session: Session, command: SendMessage) -> None:
-        self.messages.send(session, await self.plugins.before_message(session, command))
+        changed = await self.plugins.before_message(session, command)
+        self.messages.send(session, changed, command.body)
 
     def _keep_alive(self, session: Session, command: KeepAlive) -> None:
         session.peer.push(KeptAlive())

@@ -17,7 +17,7 @@ from chatd.core.sessions.session import Session, SessionState
 from chatd.errors import MEANINGS, ErrorCode, Refused
 from chatd.model import Message
 from chatd.protocol import Accepted, Failed, SendMessage
-from chatd.store.contract import Draft, Stored
+from chatd.store.contract import Draft, Stored, text_hash
 
 _LIVE = SessionState.LIVE
 """Read per message: an attribute of an enum costs several times a global."""
@@ -35,12 +35,14 @@ class Messages:
         self.stored = 0
         """Messages stored for clients, total. Repetitions are not counted."""
 
-    def send(self, session: Session, command: SendMessage) -> None:
-        """Queue the message for the next commit. Raises Refused BUSY."""
+    def send(self, session: Session, command: SendMessage, client_body: str | None = None) -> None:
+        """Queue the message for the next commit. client_body: the text as the client sent it, if a plug-in may have
+        changed it. Raises Refused BUSY."""
         store = self._store
         if store.queued >= self._config().limits.store_queue:
             raise Refused(ErrorCode.BUSY)
-        store.append(Draft(session.user, command), session)
+        body_hash = None if client_body is None or client_body == command.body else text_hash(client_body)
+        store.append(Draft(session.user, command, body_hash), session)
 
     def results(
         self, drafts: Sequence[Draft], sessions: Sequence[Session], results: Sequence[Stored | ErrorCode]

@@ -62,7 +62,7 @@ class Waiting:
             if row is not None:
                 number += 1
                 self._report.taken["messages"] += 1
-                yield (number, *row)
+                yield (number, *row, None)  # no body_hash
 
     def _message(self, user: int | None, text: str, data: bytes) -> Row | None:
         """None: not a message of its own."""

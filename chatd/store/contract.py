@@ -10,6 +10,7 @@ Checked by one suite over every twin: tests/store/contract.py.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -28,10 +29,21 @@ class Again(Exception):
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
-    """A message to be stored: who is logged in as the sender, and what was asked for."""
+    """A message to be stored: who is logged in as the sender, and what was asked for.
+
+    body_hash: text_hash of the text as the client sent it, if a plug-in has changed it. A repetition is recognised by
+    what the client sends, because a plug-in need not change the same text in the same way twice.
+    """
 
     sender: User
     command: SendMessage
+    body_hash: int | None = None
+
+
+def text_hash(text: str) -> int:
+    """By which a store recognises a text that it does not keep: 64 bits, signed."""
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -263,12 +275,16 @@ class HistoryTables(Protocol):
 class RequestLog(Protocol):
     """Answers already given to requests that changed something, so that a repeated request is answered once."""
 
-    def answered(self, sender: UserId, fp: str) -> str | None:
-        """The answer that the request (sender, fp) was given, or None."""
+    def answered(self, sender: UserId, fp: str, body_hash: int | None = None) -> str | None:
+        """The answer that the request (sender, fp) was given, or None. body_hash: text_hash of the request's text; None
+        asks for the answer whatever the text was.
+
+        Raises: Refused FP_REUSED: the answer was given to a request with another text."""
         ...
 
-    def remember(self, sender: UserId, fp: str, answer: str, now_ms: int) -> None:
-        """Once per (sender, fp), after answered() returned None. Kept for 7 days (P2)."""
+    def remember(self, sender: UserId, fp: str, answer: str, now_ms: int, body_hash: int | None = None) -> None:
+        """Once per (sender, fp), after answered() returned None. Kept for 7 days (P2). body_hash: as for answered();
+        None lets any text be taken for a repetition."""
 
 
 class Tables(Protocol):

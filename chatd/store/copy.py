@@ -48,9 +48,13 @@ TABLES = (
     Table("team", 1, ("id", "name", "description", "created_at_ms", "members_version")),
     Table("member", 2, ("team_id", "user_id", "role", "joined_at_ms", "since_version")),
     Table("pair", 1, ("id", "low", "high")),
-    Table("message", 1, ("id", "conversation", "seq", "sender_id", "fp", "sent_at_ms", "qos", "typeu", "body")),
+    Table(
+        "message",
+        1,
+        ("id", "conversation", "seq", "sender_id", "fp", "sent_at_ms", "qos", "typeu", "body", "body_hash"),
+    ),
     Table("cursor", 2, ("user_id", "conversation", "delivered", "seen")),
-    Table("request", 2, ("sender_id", "fp", "answer", "at_ms")),
+    Table("request", 2, ("sender_id", "fp", "answer", "at_ms", "body_hash")),
 )
 BY_NAME = {table.name: table for table in TABLES}
 COUNTED = ("user", "team")

@@ -63,7 +63,7 @@ def fill(path: Path, messages: int) -> None:
     populate(SqlitePlace(path))
     with contextlib.closing(SqliteSide(path, create=False)) as side:
         start = side.count(BY_NAME["message"]) + 1
-        rows = ((start + at, 1, 81 + at, 1 + at % 2, f"m{at}", at, 1, -1, "x" * 200) for at in range(messages))
+        rows = ((start + at, 1, 81 + at, 1 + at % 2, f"m{at}", at, 1, -1, "x" * 200, None) for at in range(messages))
         for batch in store_copy.batches(rows):
             with store_copy.transaction(side):
                 side.load(BY_NAME["message"], batch)

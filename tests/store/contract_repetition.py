@@ -15,8 +15,8 @@ import pytest
 from chatd.errors import ErrorCode
 from chatd.model import User
 from chatd.protocol import SendMessage
-from chatd.store.contract import Again, Stored, Tables
-from tests.store.steps import ANY, Twin, done, make, send, sent, team, to, to_group, to_name
+from chatd.store.contract import Again, Draft, Stored, Tables, text_hash
+from tests.store.steps import ANY, Twin, done, make, refused, send, sent, team, to, to_group, to_name
 
 REUSED = ErrorCode.FP_REUSED
 FILLING = 40
@@ -125,6 +125,46 @@ class RepetitionContract:
         assert [result.message.seq if isinstance(result, Stored) else result for result in results] == [
             REUSED, 2, REUSED, 4, REUSED,
         ]  # fmt: skip
+
+    def test_a_text_that_a_plug_in_changed_is_known_by_what_the_client_sent(self, opened: Callable[[], Tables]) -> None:
+        """The plug-in may change it otherwise the second time, or not at all."""
+        one, other = opened(), opened()
+        alice, bob = make(one, "alice", "bob")
+
+        def draft(fp: str, sent: str, stored: str) -> Draft:
+            return Draft(alice, to(bob, stored, fp), None if sent == stored else text_hash(sent))
+
+        def append(tables: Tables, *drafts: Draft) -> list[Stored | ErrorCode]:
+            return done(tables, lambda inside: inside.append(drafts, 1))
+
+        first, plain = append(one, draft("a", "sent", "stored"), draft("b", "sent", "sent"))
+        assert isinstance(first, Stored)
+        assert isinstance(plain, Stored)
+        again = [draft("a", "sent", text) for text in ("stored", "changed otherwise", "sent")]
+        different = [draft("a", "other", text) for text in ("stored", "changed otherwise", "other")]
+        for tables in (one, other):
+            for drafts in ([[one] for one in again + different], [again + different]):
+                found = [result for batch in drafts for result in append(tables, *batch)]
+                assert found == [Stored(first.message, False)] * 3 + [REUSED] * 3
+            assert append(tables, draft("b", "sent", "changed"), draft("b", "other", "sent")) == [
+                Stored(plain.message, False), REUSED,
+            ]  # fmt: skip
+        within = draft("c", "sent", "stored"), draft("c", "sent", "changed"), draft("c", "other", "changed")
+        assert [result.fresh if isinstance(result, Stored) else result for result in append(one, *within)] == [
+            True, False, REUSED,
+        ]  # fmt: skip
+
+    def test_another_request_under_a_used_fp_is_refused(self, opened: Callable[[], Tables]) -> None:
+        one, other = opened(), opened()
+        (alice,) = make(one, "alice")
+        hashes = text_hash("request"), text_hash("other"), text_hash("")
+        done(one, lambda inside: inside.request_log.remember(alice.id, "fp", "answer", 1, hashes[0]))
+        for tables in (one, other):
+            assert tables.request_log.answered(alice.id, "fp", hashes[0]) == "answer"
+            assert tables.request_log.answered(alice.id, "fp") == "answer"
+            assert tables.request_log.answered(alice.id, "new", hashes[1]) is None
+            for another in hashes[1:]:
+                refused(REUSED, tables, lambda inside, h=another: inside.request_log.answered(alice.id, "fp", h))
 
     def test_of_two_messages_at_once_one_is_stored_and_the_other_refused(self, opened: Callable[[], Tables]) -> None:
         """On two workers, each with its own connection (T40)."""

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from chatd.errors import ErrorCode
 from chatd.model import Role, User
-from chatd.store.contract import FIRST_VERSION, Stored, Tables
-from tests.store.steps import ANY, done, join, make, send, sent, to, to_group
+from chatd.store.contract import FIRST_VERSION, Stored, Tables, text_hash
+from chatd.store.sql.send_keys import SendKeys
+from tests.store.steps import ANY, done, join, make, refused, send, sent, to, to_group
 
 ALICE, BOB, CAROL = User(1, "alice"), User(2, "bob"), User(3, "carol")
 GROUP = 1
+PAIR = 1
+"""Carol's notes to herself."""
 ROWS = (
     *(
         f"INSERT INTO user (id, name, name_key, password, created_at_ms, profile)"
@@ -23,6 +26,11 @@ ROWS = (
     "INSERT INTO `cursor` (user_id, conversation, delivered) VALUES (1, -1, 1), (2, -1, 0)",
     "INSERT INTO message (id, conversation, seq, sender_id, fp, sent_at_ms, qos, typeu, body)"
     " VALUES (1, -1, 1, 1, '', 7, 0, -1, 'from before')",
+    f"INSERT INTO pair (id, low, high) VALUES ({PAIR}, 3, 3)",
+    "INSERT INTO message (id, conversation, seq, sender_id, send_key, fp, sent_at_ms, qos, typeu, body)"
+    f" VALUES (2, {PAIR}, 1, 3, {SendKeys.first(3, 'fp')}, 'fp', 8, 0, -1, 'with an fp')",
+    "INSERT INTO request (send_key, sender_id, fp, answer, at_ms)"
+    f" VALUES ({SendKeys.first(2, 'fp')}, 2, 'fp', 'answered before', 9)",
 )
 
 
@@ -39,8 +47,21 @@ def check(tables: Tables) -> None:
     join(tables, CAROL, GROUP)
     assert done(tables, lambda inside: inside.groups.kick(ALICE.id, GROUP, BOB.id)) == first + 2
     assert tables.groups.members_among(GROUP, [1, 2, 3]) == (first + 2, {ALICE.id: first, CAROL.id: first + 1})
-    last, refused = send(tables, (CAROL, to_group(GROUP)), (BOB, to_group(GROUP)))
+    last, outsider = send(tables, (CAROL, to_group(GROUP)), (BOB, to_group(GROUP)))
     assert isinstance(last, Stored)
-    assert (last.message.seq, last.members_version, refused) == (3, first + 2, ErrorCode.NOT_A_MEMBER)
+    assert (last.message.seq, last.members_version, outsider) == (3, first + 2, ErrorCode.NOT_A_MEMBER)
     (dave,) = make(tables, "dave")
     assert sent(tables, dave, to(ALICE)).message.seq == 1
+    _check_fps(tables)
+
+
+def _check_fps(tables: Tables) -> None:
+    """What was sent and asked before is known again; what an earlier request said is not."""
+    again, other = send(tables, (CAROL, to(CAROL, "with an fp", "fp")), (CAROL, to(CAROL, "other", "fp")))
+    assert isinstance(again, Stored)
+    assert (again.fresh, again.message.seq, other) == (False, 1, ErrorCode.FP_REUSED)
+    for body_hash in (None, text_hash("whatever")):
+        assert tables.request_log.answered(BOB.id, "fp", body_hash) == "answered before"
+    done(tables, lambda inside: inside.request_log.remember(BOB.id, "new", "answer", 10, text_hash("request")))
+    assert tables.request_log.answered(BOB.id, "new", text_hash("request")) == "answer"
+    refused(ErrorCode.FP_REUSED, tables, lambda inside: inside.request_log.answered(BOB.id, "new", text_hash("other")))

@@ -13,10 +13,10 @@ from typing import Protocol
 import pytest
 
 from chatd.config.urls import parse_mysql
-from chatd.errors import BootError, Exit
+from chatd.errors import BootError, ErrorCode, Exit
 from chatd.model import User
 from chatd.store import copy as store_copy
-from chatd.store.contract import Tables
+from chatd.store.contract import Draft, Stored, Tables, text_hash
 from chatd.store.copy import TABLES, NotACopy, Row, Side, Table
 from chatd.store.mysql import tables as mysql_tables
 from chatd.store.mysql.dump import MysqlSide
@@ -144,7 +144,6 @@ def test_everything_arrives_and_goes_on(way: tuple[Place, Place]) -> None:
 
 
 def refused_name(tables: Tables) -> None:
-    from chatd.errors import ErrorCode
 
     refused(ErrorCode.NAME_TAKEN, tables, lambda inside: inside.accounts.create("BOB", "", 1))
 
@@ -300,6 +299,23 @@ def test_a_file_that_a_process_has_open_is_left_alone(tmp_path: Path) -> None:
         assert caught.value.exit_code is Exit.TRY_AGAIN
         other.communicate("\n", timeout=30)
     SqliteSide(path, create=False).close()
+
+
+def test_a_reused_fp_is_recognised_in_the_copy(way: tuple[Place, Place]) -> None:
+    source, target = way
+    first, other = text_hash("as alice sent it"), text_hash("other")
+    with contextlib.closing(source.tables()) as tables:
+        alice, bob = make(tables, "alice", "bob")
+        done(tables, lambda inside: inside.append([Draft(alice, to(bob, "changed by a plug-in", "fp"), first)], 1))
+        done(tables, lambda inside: inside.request_log.remember(alice.id, "fp", "answer", 1, first))
+    assert all(one.same for one in copied(source, target))
+    with contextlib.closing(target.tables()) as tables:
+        drafts = [Draft(alice, to(bob, "changed again", "fp"), sent_hash) for sent_hash in (first, other)]
+        again, reused = done(tables, lambda inside: inside.append(drafts, 2))
+        assert isinstance(again, Stored)
+        assert (again.fresh, again.message.body, reused) == (False, "changed by a plug-in", ErrorCode.FP_REUSED)
+        assert tables.request_log.answered(alice.id, "fp", first) == "answer"
+        refused(ErrorCode.FP_REUSED, tables, lambda inside: inside.request_log.answered(alice.id, "fp", other))
 
 
 def test_keys_that_collide_are_kept_apart(way: tuple[Place, Place], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,9 @@ Elsewhere: what an operation does (core.requests.friends, groups, history, profi
 Fails: never towards its caller; a request that fails is answered with an error in the protocol's own terms.
 
 A request that changes something runs in one transaction with its answer, under (sender, fp). Sent again, on whatever
-worker, it is not run again but answered again, also if it was refused (P2). The fp of an answer is made from that of
-the request, so that a client that gets the answer twice drops the second.
+worker, it is not run again but answered again, also if it was refused (P2). Another request under the same fp is
+refused with FP_REUSED. The fp of an answer is made from that of the request, so that a client that gets the answer
+twice drops the second.
 
 Source: protocols/mobileimsdk.md, "Requests to the server".
 """
@@ -31,7 +32,7 @@ from chatd.core.services import Services
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused, Unavailable, meaning
 from chatd.protocol import Accepted, ServerRequest
-from chatd.store.contract import Tables
+from chatd.store.contract import Tables, text_hash
 
 Read = Callable[[Session, Any], Awaitable[object]]
 """Answers from what there is. Gives the result, JSON-like."""
@@ -103,6 +104,7 @@ class RequestDispatcher:
 
     async def serve(self, session: Session, command: ServerRequest) -> None:
         """Acknowledge the request and answer it. Raises Refused where a plug-in refuses a text that is no request."""
+        sent = command
         if self._plugins.has(Point.BEFORE_REQUEST):
             passed = await self._ask_plugins(session, command)
             if passed is None:
@@ -117,7 +119,7 @@ class RequestDispatcher:
                 return
             reply = _refused(None, ErrorCode.BAD_FIELD, str(error))
         else:
-            reply = await self._run(session, command, head, body)
+            reply = await self._run(session, sent, head, body)
         self._answer(session, command, reply)
 
     def _answer(self, session: Session, command: ServerRequest, reply: _Answer) -> None:
@@ -140,17 +142,18 @@ class RequestDispatcher:
         self._answer(session, command, reply)
         return None
 
-    async def _run(self, session: Session, command: ServerRequest, head: _Head, body: bytes) -> _Answer:
+    async def _run(self, session: Session, sent: ServerRequest, head: _Head, body: bytes) -> _Answer:
+        """sent: the request as the client sent it. head, body: as plug-ins want it served."""
         operation, ref = self.table.get(head.op), head.ref
         try:
             if operation is None:
                 raise Refused(ErrorCode.UNKNOWN_REQUEST, "no such op")
             arguments = self._decoders[head.op](body)
             if operation.read is not None:
-                room = session.peer.text_bytes - size_of(_fp_of_answer(command))
+                room = session.peer.text_bytes - size_of(_fp_of_answer(sent))
                 result = await operation.read(session, arguments)
                 return _Answer(fitted(result, partial(answer, ref), room), final=True)
-            return _Answer(await self._change(session, command.fp, ref, operation, arguments), final=True)
+            return _Answer(await self._change(session, sent, ref, operation, arguments), final=True)
         except (msgspec.ValidationError, RecursionError) as error:
             return _refused(ref, ErrorCode.BAD_FIELD, str(error))
         except Refused as refused:
@@ -163,13 +166,15 @@ class RequestDispatcher:
             )
             return _refused(ref, ErrorCode.INTERNAL)
 
-    async def _change(self, session: Session, fp: str, ref: Ref, operation: Operation, arguments: object) -> str:
+    async def _change(
+        self, session: Session, sent: ServerRequest, ref: Ref, operation: Operation, arguments: object
+    ) -> str:
         """The answer of now, or that of the first time if this is a repetition. Raises what operation.write may raise,
-        and Unavailable."""
+        Unavailable, and Refused FP_REUSED if another request has the fp."""
         assert operation.write is not None
-        user_id = session.user.id
+        user_id, fp, body_hash = session.user.id, sent.fp, text_hash(sent.body)
         if fp:  # before operation.write, which may check something that the first time has changed (a password)
-            before = await self._store.read(lambda tables: tables.request_log.answered(user_id, fp))
+            before = await self._store.read(lambda tables: tables.request_log.answered(user_id, fp, body_hash))
             if before is not None:
                 return before
         change = await operation.write(session, arguments)
@@ -177,7 +182,7 @@ class RequestDispatcher:
 
         def work(tables: Tables) -> object:
             nonlocal text
-            before = tables.request_log.answered(user_id, fp) if fp else None
+            before = tables.request_log.answered(user_id, fp, body_hash) if fp else None
             if before is not None:
                 return _NotNow(before)
             try:
@@ -187,7 +192,7 @@ class RequestDispatcher:
                 text = refusal(ref, refused.code, refused.text)
                 result = _NotNow(text)
             if fp:
-                tables.request_log.remember(user_id, fp, text, time.time_ns() // 1_000_000)
+                tables.request_log.remember(user_id, fp, text, time.time_ns() // 1_000_000, body_hash)
             return result
 
         result = await self._store.write(work)
@@ -207,7 +212,8 @@ def _fp_of_answer(command: ServerRequest) -> str:
 
 def _refused(ref: Ref, code: int, text: str = "") -> _Answer:
     means = meaning(code)
-    return _Answer(refusal(ref, code, text or means.text), not means.temporary)
+    final = not means.temporary and code != ErrorCode.FP_REUSED  # the first request's answer has the fp of its own
+    return _Answer(refusal(ref, code, text or means.text), final)
 
 
 def _head_of(command: ServerRequest) -> _Head:

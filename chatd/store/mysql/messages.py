@@ -35,6 +35,8 @@ _MEMBERS = (
     b" WHERE (m.team_id, m.user_id) IN (%s)"
 )
 _SENT = f"SELECT m.send_key, {COLUMNS} FROM message AS m WHERE m.send_key IN (%s)".encode()
+_HASH = b"SELECT body_hash FROM message WHERE send_key = %d"
+_SET_HASH = b"UPDATE message SET body_hash = %d WHERE send_key = %d"
 _COUNT = b"UPDATE conversation SET last = last + %d WHERE id IN (%s)"
 _NOTHING = b"SELECT 1 FROM DUAL WHERE FALSE"
 
@@ -47,7 +49,7 @@ class MysqlMessages:
         self._backend = backend
         self._recipients = Recipients(db, backend)
         self._keys = SendKeys()
-        self._repetitions = Repetitions(backend.directory, self._sent)
+        self._repetitions = Repetitions(backend.directory, self._sent, self._body_hash)
         self._looking_until = 0.0
         """Until then (monotonic seconds), every batch is checked for repeated messages before it is inserted."""
 
@@ -76,11 +78,12 @@ class MysqlMessages:
         results: list[Stored | ErrorCode] = []
         rows: list[bytes] = []
         given: Counter[ConversationId] = Counter()
+        hashes: dict[int, int] = {}
         literal = self._db.literal
         for draft, place, key in zip(drafts, places, keys, strict=True):
             sender, command = draft.sender, draft.command
             if key is not None and key in sent:
-                key, result = self._repetitions.look_up(key, draft, sent)
+                key, result = self._repetitions.look_up(key, draft, sent, hashes)
                 if result is not None:
                     results.append(result)
                     continue
@@ -102,8 +105,12 @@ class MysqlMessages:
             )  # fmt: skip
             if key is not None:
                 sent[key] = message
+                if draft.body_hash is not None:
+                    hashes[key] = draft.body_hash
             results.append(Stored(message, True, version))
         self._insert(rows, given)
+        if hashes:
+            self._db.query_all(*(_SET_HASH % (body_hash, key) for key, body_hash in hashes.items()))
         return results
 
     def _insert(self, rows: list[bytes], given: Counter[ConversationId]) -> None:
@@ -166,6 +173,11 @@ class MysqlMessages:
     def _by_key(self, rows: list[tuple[Any, ...]]) -> dict[int, Message]:
         found: list[MessageRow] = [row[1:] for row in rows]
         return dict(zip((row[0] for row in rows), self._backend.messages(found), strict=True))
+
+    def _body_hash(self, key: int) -> int | None:
+        """Of the message that has this key."""
+        found = self._db.query(_HASH % key).fetchone()
+        return found[0] if found else None
 
     def _sent(self, key: int) -> Message | None:
         return self._by_key(self._db.query(_SENT % b"%d" % key).fetchall()).get(key)

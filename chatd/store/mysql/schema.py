@@ -67,11 +67,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         *_add_column("team", "members_version", "BIGINT NOT NULL DEFAULT 1"),
         *_add_column("member", "since_version", "BIGINT NOT NULL DEFAULT 1"),
     ),
+    (
+        *_add_column("message", "body_hash", "BIGINT NULL"),
+        *_add_column("request", "body_hash", "BIGINT NULL"),
+    ),
 )
 
 WORDS: tuple[str, ...] = (
     "accounts, friends, groups, conversations, messages, cursors, and answers to requests",
     "a version for the memberships of every group",
+    "a hash of every request, and of messages changed by a plug-in, by which a reused fp is recognised",
 )
 """What each step brings, for people."""
 

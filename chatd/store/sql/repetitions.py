@@ -9,11 +9,12 @@ Fails: what the database raises passes through.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from chatd.errors import ErrorCode
 from chatd.model import Message
 from chatd.protocol import SendMessage
-from chatd.store.contract import Draft, Stored
+from chatd.store.contract import Draft, Stored, text_hash
 from chatd.store.sql.directory import UserDirectory, name_key
 from chatd.store.sql.send_keys import PROBES, SendKeys
 
@@ -21,14 +22,22 @@ from chatd.store.sql.send_keys import PROBES, SendKeys
 class Repetitions:
     """What an earlier message under the key of a draft means for the draft."""
 
-    def __init__(self, directory: UserDirectory, message_with_key: Callable[[int], Message | None]) -> None:
+    def __init__(
+        self,
+        directory: UserDirectory,
+        message_with_key: Callable[[int], Message | None],
+        body_hash_of_key: Callable[[int], int | None],
+    ) -> None:
+        """Both functions read a stored message by its key: itself, and its body_hash."""
         self._directory = directory
         self._message_with_key = message_with_key
+        self._body_hash_of_key = body_hash_of_key
 
     def look_up(
-        self, key: int, draft: Draft, fresh: Mapping[int, Message]
+        self, key: int, draft: Draft, fresh: Mapping[int, Message], fresh_hashes: Mapping[int, int]
     ) -> tuple[int | None, Stored | ErrorCode | None]:
-        """For a draft with an fp whose first key is in use. fresh: messages of this transaction, by their keys.
+        """For a draft with an fp whose first key is in use. fresh: messages of this transaction, by their keys;
+        fresh_hashes: body_hash of those that have one.
 
         Returns (a free key, None): the draft is to be stored with it. Otherwise (None, the draft's result): it repeats
         an earlier message, or is refused with FP_REUSED (it does not) or LIMIT_REACHED (none of PROBES keys is free).
@@ -39,13 +48,27 @@ class Repetitions:
             if found is None:
                 return key, None
             if found.sender_id == sender_id and found.fp == fp:
-                return None, self._repetition(found, draft.command)
+                body_hash = fresh_hashes.get if key in fresh_hashes else self._body_hash_of_key
+                return None, self._result(found, draft, partial(body_hash, key))
             key = SendKeys.after(key)
         return None, ErrorCode.LIMIT_REACHED
 
-    def _repetition(self, first: Message, command: SendMessage) -> Stored | ErrorCode:
-        same = command.body == first.body and command.to_group == first.group_id and self._is_recipient(first, command)
+    def _result(self, first: Message, draft: Draft, body_hash: Callable[[], int | None]) -> Stored | ErrorCode:
+        """body_hash: reads that of `first`."""
+        command = draft.command
+        same = command.to_group == first.group_id and self._is_recipient(first, command)
+        if same and (draft.body_hash is not None or command.body != first.body):
+            same = self._has_same_origin(first, draft, body_hash())
         return Stored(first, False) if same else ErrorCode.FP_REUSED
+
+    @staticmethod
+    def _has_same_origin(first: Message, draft: Draft, first_hash: int | None) -> bool:
+        """Whether the client sent the same text both times, although they are to be stored as different ones."""
+        if first_hash is None and draft.body_hash is None:
+            return False
+        sent_first = text_hash(first.body) if first_hash is None else first_hash
+        sent_now = text_hash(draft.command.body) if draft.body_hash is None else draft.body_hash
+        return sent_first == sent_now
 
     def _is_recipient(self, message: Message, command: SendMessage) -> bool:
         """Whether a command that is not for another group is for the recipient of `message`. A user deleted since is

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from chatd.store.copy import COUNTED, Row, Table, free_keys
+from chatd.store.copy import COUNTED, Row, Table, Value, free_keys
 from chatd.store.sql.send_keys import SendKeys
 from chatd.store.sqlite import file as sqlite_file
 
@@ -84,9 +84,9 @@ class SqliteSide:
     def load(self, table: Table, rows: list[Row]) -> None:
         match table.name:
             case "message":
-                self._load_messages(rows)
+                self._load_messages(table, rows)
             case "request":
-                self._load_requests(rows)
+                self._load_requests(table, rows)
             case _:
                 self._insert(table.name, table.columns, rows)
 
@@ -94,28 +94,25 @@ class SqliteSide:
         places = ", ".join("?" * len(columns))
         self._db.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", rows)
 
-    def _load_messages(self, rows: list[Row]) -> None:
+    def _insert_keyed(self, table: Table, rows: list[Row], keys: list[Value]) -> None:
+        """Each row with the key that makes its (sender, fp) unique."""
+        keyed: list[Row] = [(*row, key) for row, key in zip(rows, keys, strict=True)]
+        self._insert(table.name, (*table.columns, "send_key"), keyed)
+
+    def _load_messages(self, table: Table, rows: list[Row]) -> None:
         """With their index entries, so that no tail is left for a server to read."""
         first = self._keys.first
         wanted = [first(int(row[3] or 0), str(row[4])) if row[4] else None for row in rows]
         keys = free_keys(wanted, self._taken("sent"))
-        columns = "id, conversation, seq, sender_id, fp, sent_at_ms, qos, typeu, body, send_key"
-        self._db.executemany(
-            f"INSERT INTO message ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [(*row, key) for row, key in zip(rows, keys, strict=True)],
-        )
+        self._insert_keyed(table, rows, keys)
         self._db.executemany("INSERT INTO place VALUES (?, ?, ?)", sorted((row[1], row[2], row[0]) for row in rows))
         sent = sorted((key, row[0]) for row, key in zip(rows, keys, strict=True) if key is not None)
         self._db.executemany("INSERT INTO sent VALUES (?, ?)", sent)
         self._db.execute("UPDATE meta SET value = ? WHERE key = 'merged'", (str(rows[-1][0]),))
 
-    def _load_requests(self, rows: list[Row]) -> None:
+    def _load_requests(self, table: Table, rows: list[Row]) -> None:
         wanted = [self._keys.first(int(row[0] or 0), str(row[1])) for row in rows]
-        keys = free_keys(wanted, self._taken("request"))
-        self._db.executemany(
-            "INSERT INTO request (sender_id, fp, answer, at_ms, send_key) VALUES (?, ?, ?, ?, ?)",
-            [(*row, key) for row, key in zip(rows, keys, strict=True)],
-        )
+        self._insert_keyed(table, rows, free_keys(wanted, self._taken("request")))
 
     def _taken(self, table: str) -> Callable[[list[int]], set[int]]:
         def taken(keys: list[int]) -> set[int]:

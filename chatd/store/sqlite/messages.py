@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from chatd.errors import ErrorCode
 from chatd.model import ConversationId, GroupId, Message, User, UserId
@@ -54,7 +54,7 @@ class SqliteMessages:
         self._members = backend.members
         self._members_versions = backend.members_versions
         self._reader = reader
-        self._repetitions = Repetitions(backend.directory, self._sent)
+        self._repetitions = Repetitions(backend.directory, self._sent, self._body_hash)
         self._keys = SendKeys()
 
     def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:
@@ -65,11 +65,12 @@ class SqliteMessages:
         results: list[Stored | ErrorCode] = []
         values: list[int | str | None] = []
         fresh: dict[int, Message] = {}
+        hashes: dict[int, int] = {}
         unindexed, last = self._unindexed, self._backend.last_seqs
         for draft, key in zip(drafts, keys, strict=True):
             sender, command = draft.sender, draft.command
             if key is not None and (key in known or key in fresh):
-                key, result = self._repetitions.look_up(key, draft, fresh)
+                key, result = self._repetitions.look_up(key, draft, fresh, hashes)
                 if result is not None:
                     results.append(result)
                     continue
@@ -92,8 +93,12 @@ class SqliteMessages:
             )  # fmt: skip
             if key is not None:
                 fresh[key] = message
+                if draft.body_hash is not None:
+                    hashes[key] = draft.body_hash
             results.append(Stored(message, True, version))
         self._insert(values)
+        if hashes:
+            self._set_hashes(hashes)
         unindexed.merge(len(values) // _WIDTH)
         return results
 
@@ -117,13 +122,27 @@ class SqliteMessages:
 
     def _sent(self, key: int) -> Message | None:
         """The message that has this key."""
+        number = self._number(key)
+        if number is None:
+            return None
+        return self._reader.message(self._db.execute(f"{SELECT} WHERE m.id = ?", (number,)).fetchone())
+
+    def _number(self, key: int) -> int | None:
+        """message.id of the message that has this key."""
         number = self._unindexed.sent(key)
         if number is None:
             found = self._db.execute("SELECT id FROM sent WHERE send_key = ?", (key,)).fetchone()
-            if found is None:
-                return None
-            number = found[0]
-        return self._reader.message(self._db.execute(f"{SELECT} WHERE m.id = ?", (number,)).fetchone())
+            number = found[0] if found else None
+        return number
+
+    def _body_hash(self, key: int) -> int | None:
+        found = self._db.execute("SELECT body_hash FROM message WHERE id = ?", (self._number(key),)).fetchone()
+        return found[0] if found else None
+
+    def _set_hashes(self, hashes: Mapping[int, int]) -> None:
+        """Of messages just inserted, by their keys."""
+        rows = [(body_hash, self._number(key)) for key, body_hash in hashes.items()]
+        self._db.executemany("UPDATE message SET body_hash = ? WHERE id = ?", rows)
 
     def _place(self, sender: User, command: SendMessage) -> tuple[ConversationId, User] | ErrorCode:
         """Conversation and recipient (NO_USER for a group), or why the draft is refused."""

@@ -11,6 +11,8 @@ cursor: one row per user and conversation; `delivered` is the highest seq below 
 `seen` the highest the user has marked as read. request: answers to requests that changed something.
 team.members_version: raised by one in every transaction that changes who is in the group, once per change.
 member.since_version: what it was raised to when this member joined.
+body_hash: store.contract.text_hash of the text as the client sent it. message: NULL unless a plug-in changed the text.
+request: NULL in answers given before this column was there.
 """
 
 from __future__ import annotations
@@ -48,9 +50,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE team ADD COLUMN members_version INTEGER NOT NULL DEFAULT 1",
         "ALTER TABLE member ADD COLUMN since_version INTEGER NOT NULL DEFAULT 1",
     ),
+    (
+        "ALTER TABLE message ADD COLUMN body_hash INTEGER",
+        "ALTER TABLE request ADD COLUMN body_hash INTEGER",
+    ),
 )
 
 WORDS: tuple[str, ...] = (
     "accounts, friends, groups, conversations of two, messages, cursors, and answers to requests",
     "a version for the memberships of every group",
+    "a hash of every request, and of messages changed by a plug-in, by which a reused fp is recognised",
 )

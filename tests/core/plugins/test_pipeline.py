@@ -116,6 +116,46 @@ def test_a_login_attempt_is_shown_without_its_secret() -> None:
 # ---------------------------------------------------------------- before a message
 
 
+def test_a_repetition_is_known_by_what_the_client_sent(tmp_path: Path) -> None:
+    """Whatever the plug-in makes of it the second time; another text under the same fp is refused."""
+    rewrites: list[Rewrite | None] = [Rewrite("one"), Rewrite("two"), None, Rewrite("one"), None]
+
+    def before_message(event: OutgoingMessage) -> Rewrite | None:
+        return rewrites.pop(0)
+
+    async def story(stage: Stage) -> None:
+        worker = await worker_with(stage, Made(before_message=before_message))
+        alice, bob = await worker.mobile("alice"), await worker.mobile("bob")
+        for body in ("hello", "hello", "hello", "other", "other"):
+            await alice.do(write("bob", body, "fp"))
+        await stage.until("all are answered", lambda: len(alice.accepted) + len(alice.failures) == 5)
+        assert {event.seq for event in alice.told(Accepted)} == {1}
+        assert alice.failures == [ErrorCode.FP_REUSED] * 2
+        assert set(bob.bodies) == {"one"}
+
+    play(tmp_path, story)
+
+
+def test_a_repeated_request_is_known_by_what_the_client_sent(tmp_path: Path) -> None:
+    names = ["one", "two", "one"]
+
+    def before_request(event: Request) -> Rewrite:
+        return Rewrite(event.body.replace("team", names.pop(0)))
+
+    async def story(stage: Stage) -> None:
+        worker = await worker_with(stage, Made(before_request=before_request))
+        alice = await worker.mobile("alice")
+        for name in ("team", "team", "other team"):
+            await alice.do(ServerRequest(json.dumps({"op": "group.create", "name": name}), "fp", True))
+        first, second, third = (json.loads(text) for text in texts(alice))
+        assert first == second
+        assert third["error"]["code"] == ErrorCode.FP_REUSED
+        groups = await worker.core.store.read(lambda tables: tables.groups.of(1, 100))
+        assert [row.group.name for row in groups] == ["one"]
+
+    play(tmp_path, story)
+
+
 @pytest.mark.parametrize("wire", WIRES)
 def test_a_message_may_be_refused(tmp_path: Path, wire: Protocol) -> None:
     def before_message(message: OutgoingMessage) -> Veto | None:

@@ -86,6 +86,53 @@ def test_a_refusal_is_the_answer_for_ever(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+def test_another_request_under_a_used_fp_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    """Neither served nor answered with the first one's answer, on whatever worker; and the refusal has an fp of its
+    own, so that the client does not take it for a copy of the first answer."""
+    others = [NEW.replace("team", "other"), NEW.replace("1", "2"), '{"op":"group.join","ref":1,"group":1}', NEW + " "]
+
+    async def story(stage: Stage) -> None:
+        one, two = await stage.worker(), await stage.worker()
+        first = None
+        for worker in (one, two, one):
+            alice = await worker.mobile("alice")
+            for body in (NEW, *others, NEW):
+                found = await request(alice, body, "same")
+                assert found is not None
+                if body == NEW:
+                    first = first or found
+                    assert found == first
+                    continue
+                told = msgspec.json.decode(found.body)
+                assert told["ok"] is False
+                assert (told["error"]["code"], told["error"]["temporary"]) == (ErrorCode.FP_REUSED, False)
+                assert found.fp != "re:same"
+            assert [group["name"] for group in await groups_of(alice)] == ["team"]
+
+    play(tmp_path, story)
+
+
+def test_of_two_requests_with_one_fp_at_the_same_moment_one_is_served(tmp_path: Path) -> None:
+    """On one worker and on two, between the look at the request log and the transaction."""
+
+    async def story(stage: Stage) -> None:
+        one, two = await stage.worker(), await stage.worker()
+        mobile, desk = await one.mobile("alice"), await two.desk("alice")
+        for number in range(10):
+            fp = f"f{number}"
+            bodies = [NEW.replace("team", f"{name} {number}") for name in ("one", "two")]
+            running = [
+                asyncio.ensure_future(worker.core.requests.serve(peer.session, ServerRequest(body, fp, True)))
+                for worker, peer, body in ((one, mobile, bodies[0]), (two, desk, bodies[1]))
+                if peer.session is not None
+            ]
+            assert len(await asyncio.gather(*running)) == 2
+        names = [group["name"] for group in await groups_of(mobile)]
+        assert sorted(name[-1] for name in names) == [str(number) for number in range(10)]
+
+    play(tmp_path, story)
+
+
 def test_others_hear_once_of_what_was_asked_twice(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         one, two = await stage.worker(), await stage.worker()

@@ -24,7 +24,7 @@ def url(mariadb: MariaDB) -> str:
     url = mariadb.url()
     with contextlib.closing(_Closing(url)) as here:
         mysql_schema.migrate(here.db, 1)
-        for row in (*first_schema.ROWS, "INSERT INTO conversation VALUES (-1, 1)"):
+        for row in (*first_schema.ROWS, f"INSERT INTO conversation VALUES (-1, 1), ({first_schema.PAIR}, 1)"):
             here.db.execute(row)
     return url
 
@@ -37,19 +37,28 @@ class _Closing:
         self.db.discard()
 
 
-@pytest.mark.parametrize("done_statements", range(len(mysql_schema.MIGRATIONS[1]) + 1))
-def test_from_the_first_schema_with_data(url: str, done_statements: int) -> None:
-    """Also when the second step was interrupted after so many of its statements, and when everything is repeated."""
+_INTERRUPTED = [
+    (step, statements)
+    for step in range(2, len(mysql_schema.MIGRATIONS) + 1)
+    for statements in range(len(mysql_schema.MIGRATIONS[step - 1]) + 1)
+]
+
+
+@pytest.mark.parametrize(("step", "statements"), _INTERRUPTED)
+def test_from_the_first_schema_with_data(url: str, step: int, statements: int) -> None:
+    """Also when a step was interrupted after so many of its statements, and when everything is repeated."""
     newest = len(mysql_schema.MIGRATIONS)
     with contextlib.closing(_Closing(url)) as here:
-        for statement in mysql_schema.MIGRATIONS[1][:done_statements]:
+        mysql_schema.migrate(here.db, step - 1)
+        for statement in mysql_schema.MIGRATIONS[step - 1][:statements]:
             here.db.execute(statement)
     with contextlib.closing(_Closing(url)) as here:
         for _ in range(2):
             mysql_schema.migrate(here.db, newest)
             assert mysql_schema.version_of(here.db) == newest
-        for statement in mysql_schema.MIGRATIONS[1]:
-            here.db.execute(statement)
+        for statements_of_step in mysql_schema.MIGRATIONS[1:]:
+            for statement in statements_of_step:
+                here.db.execute(statement)
     with contextlib.closing(mysql_tables.open_tables(parse_mysql(url), LIMIT_S, create=True)) as tables:
         first_schema.check(tables)
 
