@@ -16,11 +16,16 @@ from typing import Literal
 
 import msgspec
 
-Event = Literal["members", "connect", "login", "close", "send", "ok", "refused", "unknown", "receive"]
+Event = Literal[
+    "members", "joining", "joined", "leaving", "left",
+    "connect", "login", "close", "send", "ok", "refused", "unknown", "receive",
+]  # fmt: skip
 
 
 class Line(msgspec.Struct, omit_defaults=True):
-    """members: `users` of the conversation `conv`. connect: `dedupe` tells whether this client removes duplicates.
+    """members: `users` of the conversation `conv`, from the beginning. joining, joined, leaving, left: somebody asks
+    that `user` becomes a member of it, or stops being one (perhaps by a kick), and is told that it is so. connect:
+    `dedupe` tells whether this client removes duplicates.
     send: one attempt. ok: acknowledged, with the `seq` the server gave, if the wire says. refused: with `code`.
     unknown: the connection went before an answer. receive: first or further copy a person was *shown*."""
 

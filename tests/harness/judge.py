@@ -11,6 +11,10 @@ Owns: the eight defects and how each is recognised. It knows no server, store or
 * leak       seen by somebody who is no member, or an answer about a message of somebody else
 * stale      the recipient was there all the time, and it still took longer than `stale_s`
 
+Who is a member may change while people write. A message belongs to those who were members at its commit, which was
+between its first sending and its acknowledgement. Whoever was no member all that time must not see it (leak); whoever
+was one all that time and stayed must see it (lost); and nobody misses one between two seen in one membership (hole).
+
 A client without duplicate removal (an old one) may see a message again on a *later* connection: the server cannot
 know what the dead connection showed. On one connection never.
 """
@@ -25,6 +29,7 @@ from typing import Literal
 
 from tests.harness.journal import Line
 
+FOREVER = 1 << 62
 Kind = Literal["lost", "phantom", "duplicate", "hole", "reorder", "divergent", "leak", "stale"]
 
 
@@ -54,6 +59,11 @@ class Sent:
     seq: int = 0
     refused: bool = False
 
+    @property
+    def until(self) -> int:
+        """Stored by then, if at all."""
+        return self.ok_at or FOREVER
+
 
 @dataclass
 class Connection:
@@ -61,6 +71,23 @@ class Connection:
     dedupe: bool
     login_at: int = 0
     close_at: int = 0
+
+
+@dataclass
+class Stay:
+    """One membership. A time is 0 for "before everything", or FOREVER: it may be one from `asked_at` to `out_at`, and
+    surely is from `in_at` to `leaving_at`."""
+
+    asked_at: int = 0
+    in_at: int = 0
+    leaving_at: int = FOREVER
+    out_at: int = FOREVER
+
+    def may_have(self, sent: Sent) -> bool:
+        return self.asked_at <= sent.until and sent.first_at <= self.out_at
+
+    def surely_has(self, sent: Sent) -> bool:
+        return self.in_at <= sent.first_at and (sent.until <= self.leaving_at or self.leaving_at == FOREVER)
 
 
 @dataclass
@@ -91,7 +118,8 @@ class Judge:
 
     stale_ns: int | None
     sent: dict[str, Sent] = field(default_factory=dict)
-    members: dict[str, frozenset[str]] = field(default_factory=dict)
+    stays: dict[str, dict[str, list[Stay]]] = field(default_factory=dict)
+    """Of each group, of each user who ever was or may have been a member."""
     connections: dict[int, Connection] = field(default_factory=dict)
     shown: dict[tuple[str, str], list[Line]] = field(default_factory=lambda: defaultdict(list))
     defects: list[Defect] = field(default_factory=list)
@@ -108,7 +136,24 @@ class Judge:
             getattr(self, f"_{line.event}")(line)
 
     def _members(self, line: Line) -> None:
-        self.members[line.conv] = frozenset(line.users)
+        self.stays[line.conv] = {user: [Stay()] for user in line.users}
+
+    def _joining(self, line: Line) -> None:
+        stays = self.stays[line.conv].setdefault(line.user, [])
+        if not stays or stays[-1].leaving_at != FOREVER:
+            stays.append(Stay(line.at, FOREVER))
+
+    def _joined(self, line: Line) -> None:
+        stay = self.stays[line.conv][line.user][-1]
+        stay.in_at = min(stay.in_at, line.at)
+
+    def _leaving(self, line: Line) -> None:
+        stay = self.stays[line.conv][line.user][-1]
+        stay.leaving_at = min(stay.leaving_at, line.at)
+
+    def _left(self, line: Line) -> None:
+        for stay in self.stays[line.conv][line.user]:
+            stay.out_at = min(stay.out_at, line.at)
 
     def _connect(self, line: Line) -> None:
         self.connections[line.conn] = Connection(line.user, line.dedupe)
@@ -176,16 +221,23 @@ class Judge:
         self._arrived(first_of)
         return Verdict(self.defects, self.counts)
 
+    def _stays(self, conv: str) -> dict[str, list[Stay]]:
+        known = self.stays.get(conv)
+        return {user: [Stay()] for user in conv.split("|")} if known is None else known
+
+    def _is_theirs(self, user: str, sent: Sent) -> bool:
+        return any(stay.may_have(sent) for stay in self._stays(sent.conv).get(user, ()))
+
     def _audience(self, conv: str) -> frozenset[str]:
-        known = self.members.get(conv)
-        return frozenset(conv.split("|")) if known is None else known
+        """Who was there from the beginning to the end."""
+        return frozenset(user for user, stays in self._stays(conv).items() if stays == [Stay()])
 
     def _genuine(self, line: Line) -> bool:
         """Whether this was really sent to this person; if not, it is blamed and judged no further."""
         sent = self.sent.get(line.id)
         if sent is None:
             self.blame("phantom", line.user, line.id, "nobody sent it")
-        elif line.user not in self._audience(sent.conv) or line.user == sent.user:
+        elif not self._is_theirs(line.user, sent) or line.user == sent.user:
             self.blame("leak", line.user, line.id, f"belongs to {sent.conv}, sent by {sent.user}")
         elif line.conv != sent.conv:
             self.blame("leak", line.user, line.id, f"shown in {line.conv}, sent to {sent.conv}")
@@ -257,9 +309,12 @@ class Judge:
                 highest, holder = number, line.id
 
     def _numbered_holes(self, user: str, conv: str, lines: list[Line], numbers: dict[str, dict[str, int]]) -> None:
-        of_id = numbers[conv]
+        for stay in self._stays(conv).get(user, ()):
+            self._holes_of_a_stay(user, lines, numbers[conv], stay)
+
+    def _holes_of_a_stay(self, user: str, lines: list[Line], of_id: dict[str, int], stay: Stay) -> None:
         seen = {line.id for line in lines}
-        have = [of_id[message_id] for message_id in seen if message_id in of_id]
+        have = [of_id[one] for one in seen if one in of_id and stay.surely_has(self.sent[one])]
         if not have:
             return
         low, high = min(have), max(have)
@@ -308,7 +363,7 @@ class Judge:
         for sent in self.sent.values():
             if not sent.ok_at:
                 continue
-            for user in self._audience(sent.conv) - {sent.user}:
+            for user in self._owed(sent) - {sent.user}:
                 line = first_of.get((user, sent.id))
                 self.counts["expected"] += 1
                 if line is None:
@@ -317,6 +372,14 @@ class Judge:
                     self.blame(
                         "stale", user, sent.id, f"seen {(line.at - sent.ok_at) / 1e9:.2f} s after its acknowledgement"
                     )
+
+    def _owed(self, sent: Sent) -> set[str]:
+        """Those who have left since need not have been given it in time."""
+        return {
+            user
+            for user, stays in self._stays(sent.conv).items()
+            if any(stay.surely_has(sent) and stay.leaving_at == FOREVER for stay in stays)
+        }
 
     def _late(self, sent: Sent, line: Line, present: list[tuple[int, Connection]]) -> bool:
         assert self.stale_ns is not None

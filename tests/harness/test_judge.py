@@ -263,6 +263,87 @@ def test_leak_into_another_conversation(story: Story) -> None:
     assert story.verdict().kinds() == {"leak"}
 
 
+def moves(story: Story, event: str, user: str, conv: str = "#1") -> None:
+    story.note(event, user, conv=conv)
+
+
+def test_leak_after_being_removed_and_before_coming_back(story: Story) -> None:
+    story.note("members", "", conv="#1", users=("alice", "bob", "carol"))
+    for event in ("leaving", "left"):
+        moves(story, event, "bob")
+    story.sent_and_ok("alice", "a1", conv="#1")
+    for event in ("joining", "joined"):
+        moves(story, event, "bob")
+    story.sent_and_ok("alice", "a2", conv="#1")
+    for message_id in ("a1", "a2"):
+        story.see("carol", message_id, "alice", "#1")
+    story.see("bob", "a2", "alice", "#1")
+    assert story.verdict().clean
+    story.see("bob", "a1", "alice", "#1")
+    assert [(d.kind, d.user, d.id) for d in story.verdict().defects if d.kind == "leak"] == [("leak", "bob", "a1")]
+
+
+@pytest.mark.parametrize("sees", [False, True])
+def test_what_is_sent_beside_a_change_may_be_seen_or_not(story: Story, sees: bool) -> None:
+    story.note("members", "", conv="#1", users=("alice",))
+    story.send("alice", "a1", "#1")
+    moves(story, "joining", "bob")
+    story.ok("alice", "a1")
+    moves(story, "joined", "bob")
+    moves(story, "leaving", "bob")
+    story.sent_and_ok("alice", "a2", conv="#1")
+    moves(story, "left", "bob")
+    if sees:
+        story.see("bob", "a1", "alice", "#1")
+        story.see("bob", "a2", "alice", "#1")
+    assert story.verdict().clean
+
+
+def test_lost_to_who_has_joined_and_stays(story: Story) -> None:
+    story.note("members", "", conv="#1", users=("alice",))
+    for event in ("joining", "joined", "leaving", "left", "joining", "joined"):
+        moves(story, event, "bob")
+    story.sent_and_ok("alice", "a1", conv="#1")
+    assert [(d.kind, d.user) for d in story.verdict().defects] == [("lost", "bob")]
+    assert story.verdict().counts["expected"] == 1
+
+
+def test_not_lost_to_who_has_left_since(story: Story) -> None:
+    story.note("members", "", conv="#1", users=("alice",))
+    for event in ("joining", "joined"):
+        moves(story, event, "bob")
+    story.sent_and_ok("alice", "a1", conv="#1")
+    moves(story, "leaving", "bob")
+    assert story.verdict().clean
+
+
+def test_hole_within_a_membership_and_none_between_two(story: Story) -> None:
+    story.note("members", "", conv="#1", users=("alice",))
+    for event in ("joining", "joined"):
+        moves(story, event, "bob")
+    story.sent_and_ok("alice", "a1", "a2", "a3", conv="#1", first_seq=1)
+    for event in ("leaving", "left"):
+        moves(story, event, "bob")
+    story.sent_and_ok("alice", "a4", conv="#1", first_seq=4)
+    for event in ("joining", "joined"):
+        moves(story, event, "bob")
+    story.sent_and_ok("alice", "a5", conv="#1", first_seq=5)
+    for message_id in ("a1", "a3", "a5"):
+        story.see("bob", message_id, "alice", "#1")
+    assert [(d.kind, d.user, d.id) for d in story.verdict().defects] == [("hole", "bob", "a2")]
+
+
+def test_a_change_of_unknown_outcome_is_held_against_nobody(story: Story) -> None:
+    """Asked and not answered: perhaps a member, perhaps not."""
+    story.note("members", "", conv="#1", users=("alice", "bob"))
+    moves(story, "leaving", "bob")
+    moves(story, "joining", "carol")
+    story.sent_and_ok("alice", "a1", "a2", conv="#1")
+    story.see("bob", "a1", "alice", "#1")
+    story.see("carol", "a2", "alice", "#1")
+    assert story.verdict().clean
+
+
 def test_stale_took_too_long_to_somebody_who_was_there(story: Story) -> None:
     story.enter("bob", 2)
     story.sent_and_ok("alice", "a1")
