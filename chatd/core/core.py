@@ -185,6 +185,10 @@ class Core:
 
     # ---------------------------------------------------------------- net
 
+    async def is_same_user(self, session: Session, command: Login) -> bool:
+        """Whether a login names the account that is logged in here. Raises Unavailable."""
+        return await self.logins.names_user_of(session, command)
+
     def check_receipts(self, session: Session) -> None:
         """Take what the session's peer has acknowledged by now as delivered."""
         self.delivery.receipts(session)

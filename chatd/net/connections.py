@@ -20,7 +20,7 @@ from chatd.background import BackgroundTasks
 from chatd.config.schema import Config
 from chatd.core.sessions.session import Peer, Session
 from chatd.errors import Disconnect
-from chatd.protocol import Command, Draining
+from chatd.protocol import Command, Draining, Login
 from chatd.scoreboard import Row
 
 RATE_WINDOW_S = 10
@@ -37,6 +37,10 @@ class Chat(Contract):
 
     def handle(self, peer: Peer, command: Command) -> Awaitable[None] | None:
         """Serve one command. The result, if any, must be awaited before the peer's next command is handled."""
+        ...
+
+    async def is_same_user(self, session: Session, command: Login) -> bool:
+        """Whether a login names the account that is logged in here. Raises Unavailable."""
         ...
 
     def check_receipts(self, session: Session) -> None:
@@ -104,7 +108,7 @@ class Connections:
     """members: every open stream connection. budget: commands a connection may have sent and not yet earned back
     (limits.commands_per_s). now: the loop's clock, seconds.
 
-    handle, check_receipts: those of core, bound here once because they are called for every read.
+    handle, check_receipts, is_same_user: those of core, bound here once; two of them are called for every read.
     """
 
     def __init__(self, core: Chat, config: Callable[[], Config], row: Row, loop: asyncio.AbstractEventLoop) -> None:
@@ -113,6 +117,7 @@ class Connections:
         self.now = loop.time
         self.handle = core.handle
         self.check_receipts = core.check_receipts
+        self.is_same_user = core.is_same_user
         self.members: set[StreamPeer] = set()
         self.budget = _UNLIMITED
         self._core = core

@@ -23,7 +23,7 @@ from typing import Protocol as Contract
 from chatd.config.schema import ListenerOptions
 from chatd.config.urls import shown
 from chatd.core.sessions.session import Session
-from chatd.errors import MEANINGS, Disconnect, ErrorCode, WireError
+from chatd.errors import MEANINGS, Disconnect, ErrorCode, Unavailable, WireError
 from chatd.model import Protocol
 from chatd.net.connections import Connections
 from chatd.net.pktinfo import Address, ReplyFrom, ReplySocket
@@ -289,22 +289,33 @@ class UdpPeer:
         if self.spent > self.listener.connections.budget:
             self.push(Failed(ErrorCode.TOO_FAST, MEANINGS[ErrorCode.TOO_FAST].text, command))
             return
-        if isinstance(command, Login) and self._is_other(command):
+        if isinstance(command, Login) and (self.session is None or command.name != self.session.user.name):
             if self.listener.allows(self.address):
-                self.listener.begin_login(data, command, self.reply_from, self.address)
+                self._start(self._log_in(data, command))
             return
         if type(command) is Echo and not self.listener.allows(self.address):
             return
         work = self.listener.connections.handle(self, command)
         if work is not None:
-            self.busy = True
-            self.listener.connections.run(self._wait(work))
+            self._start(work)
 
-    def _is_other(self, command: Login) -> bool:
-        """Somebody else logs in from this address: another account of the app, or another client behind the same
-        router."""
-        user = self.session.user if self.session is not None else None
-        return user is None or command.name not in (user.name, str(user.id))
+    async def _log_in(self, data: bytes, command: Login) -> None:
+        """Either the same user repeats the login with another spelling of the name, or somebody else logs in from this
+        address: another account of the app, or another client behind the same router."""
+        session = self.session
+        try:
+            same = session is not None and await self.listener.connections.is_same_user(session, command)
+        except Unavailable:
+            same = True  # core tells the client
+        if not same:
+            self.listener.begin_login(data, command, self.reply_from, self.address)
+        elif (work := self.listener.connections.handle(self, command)) is not None:
+            await work
+
+    def _start(self, work: Awaitable[None]) -> None:
+        """Serve a command that takes a while; what arrives meanwhile waits."""
+        self.busy = True
+        self.listener.connections.run(self._wait(work))
 
     async def _wait(self, work: Awaitable[None]) -> None:
         try:

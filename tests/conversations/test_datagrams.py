@@ -94,6 +94,25 @@ def test_a_login_repeated_at_once_is_one_login(town: Town) -> None:
     run(story())
 
 
+@pytest.mark.parametrize("on", ["udp", "tcp", "websocket"])
+def test_a_repeated_login_in_another_spelling_is_the_same_user(town: Town, on: str) -> None:
+    """Over UDP the user was taken for somebody else behind the same address, and kicked by themselves."""
+
+    async def story() -> None:
+        name = await town.newcomer("Alice")
+        here = {"udp": town.on_datagrams, "tcp": town.on_mobile, "websocket": town.on_web}[on]
+        peer = await here(name)
+        for spelling in (name.upper(), name.lower(), str(town.ids[name])):
+            peer.put(peer.login_packet(spelling, town.secret))
+            packet = await peer.take()
+            assert (packet["type"], content(packet).get("code")) == (50, 0), packet
+        peer.put(KEEP_ALIVE)
+        packet = await peer.take()
+        assert packet["type"] == 51, packet
+
+    run(story())
+
+
 @pytest.mark.parametrize("later", [0, -1, 5000], ids=["first login", "negative", "later"])
 @pytest.mark.parametrize("old_on", ["udp", "tcp"])
 def test_a_newer_first_login_kicks_the_old_session(town: Town, later: int, old_on: str) -> None:

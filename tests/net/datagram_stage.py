@@ -97,6 +97,9 @@ class SmallConnections:
     def config(self) -> Config:
         return self._config
 
+    async def is_same_user(self, session: Session, command: Login) -> bool:
+        return command.name.casefold() == session.user.name.casefold()
+
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(work)
         self.tasks.add(task)

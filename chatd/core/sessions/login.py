@@ -84,7 +84,7 @@ class Logins:
     async def login(self, peer: Peer, command: Login) -> None:
         """Ends with the login answer queued, or raises."""
         if peer.session is not None:
-            self._again(peer, peer.session, command)
+            await self._repeat(peer, peer.session, command)
             return
         await self._plugins.before_login(peer, command)
         user = await self._accounts.authenticate(command)
@@ -105,12 +105,16 @@ class Logins:
         else:
             self._open(peer, session, view, online)
 
-    def _again(self, peer: Peer, session: Session, command: Login) -> None:
+    async def _repeat(self, peer: Peer, session: Session, command: Login) -> None:
         """COMPAT: MobileIMSDK clients log in again on a live connection and expect code 0."""
-        same = command.name == session.user.name or command.name == str(session.user.id)
-        if not peer.traits.repeats_login or not same:
+        if not peer.traits.repeats_login or not await self.names_user_of(session, command):
             raise Refused(ErrorCode.ALREADY_LOGGED_IN)
         peer.push(LoginAccepted(session.user, session.first_login_time))
+
+    async def names_user_of(self, session: Session, command: Login) -> bool:
+        """Whether a login names the account that is logged in here: by its name in any spelling, or by its number.
+        Raises Unavailable; not for the name as it is, so that a session survives a store that does not answer."""
+        return command.name == session.user.name or await self._accounts.is_account_of(command, session.user)
 
     async def _read(self, peer: Peer, session: Session) -> tuple[View, set[UserId]]:
         """What the login answer tells, and who of it is online. Raises Refused, Unavailable."""

@@ -105,6 +105,36 @@ def test_again_on_the_same_connection_is_answered_again_and_checks_nothing(tmp_p
     play(tmp_path, story)
 
 
+@pytest.mark.parametrize("spelling", ["Alice", "alice", "ALICE", "\uff21lice", "1"])
+def test_a_repeated_login_names_the_account_in_any_spelling(tmp_path: Path, spelling: str) -> None:
+    """Names are unique without regard to case and compatibility forms, so a second spelling is the same account."""
+
+    async def story(stage: Stage) -> None:
+        one = await stage.worker()
+        peer = await one.mobile("Alice")
+        session = peer.session
+        for _ in range(2):
+            await peer.login(spelling)
+        assert peer.failures == []
+        assert [event.user.name for event in peer.told(LoginAccepted)] == ["Alice"] * 3
+        assert peer.session is session
+        assert not peer.told(Kicked)
+
+    play(tmp_path, story)
+
+
+def test_a_number_that_is_another_accounts_name_is_that_account(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        one = await stage.worker()
+        alice = await one.mobile("alice")
+        assert answer(alice).user.id == 1
+        await one.core.store.write(lambda tables: tables.accounts.create("1", "", 1))
+        await alice.login("1")
+        assert alice.failures == [ErrorCode.ALREADY_LOGGED_IN]
+
+    play(tmp_path, story)
+
+
 # ---------------------------------------------------------------- errno 2 (chatserver)
 
 
