@@ -167,8 +167,8 @@ class FriendTables(Protocol):
         ...
 
     def answer(self, user_id: UserId, requester: UserId, accept: bool, limit: int, now_ms: int) -> None:
-        """limit: as in request(). Raises: Refused NOT_ALLOWED when there is no such request, LIMIT_REACHED when accepting
-        would exceed the limit of either user."""
+        """limit: as in request(). Raises: Refused NOT_ALLOWED when there is no such request, LIMIT_REACHED when
+        accepting would exceed the limit of either user."""
 
     def remove(self, user_id: UserId, friend_id: UserId) -> None:
         """Also withdraws a pending request. Raises: Refused NOT_ALLOWED when there is neither."""
