@@ -25,7 +25,7 @@ def no_descriptors_left() -> Iterator[list[int]]:
     """Every descriptor of this process is in use; those that hold the room are in the list."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(int(name) for name in os.listdir("/proc/self/fd"))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 2, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 10, hard))
     held: list[int] = []
     try:
         with contextlib.suppress(OSError):
