@@ -2,6 +2,8 @@
 
 Codecs (wire.*) turn bytes into Commands and Events into bytes; core.dispatcher has one handler per Command.
 `claimed` is who the packet says it is from: None when the wire has no such field or it is to be ignored.
+`packet` is the command as received. It is kept only for a command that came before the login, on a wire whose refusal
+contains the packet, and is b"" everywhere else.
 
 WireTraits says in which ways wires differ that core must know: core never asks which wire a peer speaks.
 """
@@ -77,6 +79,7 @@ class Register(msgspec.Struct, frozen=True, gc=False):
 
 class Logout(msgspec.Struct, frozen=True, gc=False):
     claimed: UserId | None = None
+    packet: bytes = b""
 
 
 class SendMessage(msgspec.Struct, frozen=True, gc=False):
@@ -90,6 +93,7 @@ class SendMessage(msgspec.Struct, frozen=True, gc=False):
     qos: bool = False
     typeu: int = -1
     claimed: UserId | None = None
+    packet: bytes = b""
 
 
 class ServerRequest(msgspec.Struct, frozen=True, gc=False):
@@ -99,12 +103,14 @@ class ServerRequest(msgspec.Struct, frozen=True, gc=False):
     fp: str = ""
     qos: bool = False
     typeu: int = -1
+    packet: bytes = b""
 
 
 class Acknowledge(msgspec.Struct, frozen=True, gc=False):
     """The recipient has the packet with this fp. Honoured only from the session it was given to."""
 
     fp: str
+    packet: bytes = b""
 
 
 class AddFriend(msgspec.Struct, frozen=True, gc=False):
@@ -130,7 +136,7 @@ class JoinGroup(msgspec.Struct, frozen=True, gc=False):
 
 
 class KeepAlive(msgspec.Struct, frozen=True, gc=False):
-    pass
+    packet: bytes = b""
 
 
 class Echo(msgspec.Struct, frozen=True, gc=False):
@@ -191,16 +197,21 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
     sent_at_ms: int
 
 
+FrameKey = tuple[str, str]
+"""(form, fp) of an encoded frame. Codecs with the same form write the same bytes for the same message and fp: a form
+names the wire, its mode and its limit."""
+
+
 class Deliver(msgspec.Struct, frozen=True):
     """A message for this session. `fp` is what the recipient acknowledges ("" = it does not).
 
-    `frames` is shared by all recipients of a fan-out: a codec keeps the encoded frame there under its own
-    key, so that a message is encoded once per kind of wire.
+    `frames` holds what codecs have encoded of this message. All its recipients share it, so that a message is encoded
+    once per FrameKey and not once per recipient. Only codecs read and write it.
     """
 
     message: Message
     fp: str
-    frames: dict[str, bytes]
+    frames: dict[FrameKey, bytes]
 
 
 class ServerMessage(msgspec.Struct, frozen=True, gc=False):

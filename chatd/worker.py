@@ -51,7 +51,7 @@ from chatd.store.open import configured, open_readers, open_tables
 from chatd.wire.chatserver.codec import ChatserverCodec
 from chatd.wire.contract import Codec
 from chatd.wire.echo import EchoCodec
-from chatd.wire.mobileimsdk.codec import MAX_BODY_BYTES, MobileimsdkCodec
+from chatd.wire.mobileimsdk.codec import MAX_PACKET_BYTES, MobileimsdkCodec
 from chatd.worker_context import WorkerContext
 
 _TICK_S = 0.05
@@ -104,7 +104,7 @@ def make_datagram_codec(listen: ListenerOptions, config: Config) -> MobileimsdkC
     """COMPAT: the Java client reads a datagram into 1,024 bytes, but may send a longer one."""
     longest = listen.max_frame_bytes or 1024
     limits = config.limits
-    inwards = max(longest, MAX_BODY_BYTES)
+    inwards = max(longest, MAX_PACKET_BYTES)
     return MobileimsdkCodec(longest, limits.body_bytes, limits.fp_bytes, prefixed=False, receive_bytes=inwards)
 
 

@@ -189,8 +189,15 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         ),
     ] = 512
     body_bytes: Annotated[
-        int, _option("maximum size of a message text, in bytes of UTF-8", "live", ge=16, le=1024 * 1024)
-    ] = 4096
+        int,
+        _option(
+            "maximum size of a message text, in bytes of UTF-8; the default admits every text that fits into one packet "
+            "of a stock MobileIMSDK client over TCP",
+            "live",
+            ge=16,
+            le=1024 * 1024,
+        ),
+    ] = 6144
     fp_bytes: Annotated[
         int, _option("maximum length of an fp (the sender's own id of a message)", "live", ge=36, le=255)
     ] = 64

@@ -319,6 +319,7 @@ class Connection(asyncio.Protocol):
             self.cut(Disconnect.SLOW_CONSUMER)
         elif self.session is not None:
             self.deadline = 0.0
+            self.codec.next_second()
             if self.silence_s and now - self.heard > self.silence_s:
                 self.close(Disconnect.SILENT)
         elif self.protocol is Protocol.ECHO:

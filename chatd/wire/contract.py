@@ -1,12 +1,13 @@
-"""What every codec is: the contract between net.connection and a wire.
+"""What every codec is: the contract between net and a wire.
 
-Owns: the Codec contract. The codecs: wire.chatserver.codec, wire.mobileimsdk.codec, wire.echo. Sockets are in net,
-meaning in core.
+Owns: the Codec contract, and frame_form(), by which codecs share what they encode. The codecs: wire.chatserver.codec,
+wire.mobileimsdk.codec, wire.echo. Sockets are in net, meaning in core.
 Fails: WireError for bytes after which the stream cannot be trusted; everything less is a Malformed command.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from chatd.protocol import Command, Event, LoginAccepted, WireTraits
 
 
 class Codec(Protocol):
-    """One connection's translator. Holds the bytes of an incomplete frame and nothing else of any size.
+    """Translates for one connection. Holds the bytes of an incomplete frame and nothing else of any size.
 
     An idle codec must be small (10,000 idle connections are a benchmark): __slots__, shared empty bytes.
     """
@@ -32,23 +33,40 @@ class Codec(Protocol):
         """Room for the text and the fp of a ServerMessage, counted as JSON strings; 0 where this wire has none."""
         ...
 
-    def receive(self, data: bytes) -> Iterator[Command]:
-        """Commands of `data` joined with what was left over, in order.
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes held of an incomplete frame."""
+        ...
 
-        Yields each command before looking at the next frame, so good commands before a bad frame are
-        served. Raises WireError at a frame after which the rest cannot be trusted. Bounded: never
+    def receive(self, data: bytes) -> Iterator[Command]:
+        """The commands in `data` and the bytes left over from before, in order.
+
+        Yields each command before looking at the next frame, so good commands before a bad frame are served. Never
         buffers more than one frame's limit plus one read.
+
+        Raises:
+            WireError: at a frame after which the rest cannot be trusted. The codec is not to be used any further,
+                except to encode the error.
         """
         ...
 
     def encode(self, event: Event) -> bytes:
         """The whole frame(s) for `event`, or b"" where this wire has no way to say it.
 
-        A LoginAccepted given here carries no waiting messages; see encode_login. Failed with
-        NOT_LOGGED_IN is encoded while the refused command is the last one yielded.
+        A LoginAccepted given here carries no waiting messages; see encode_login.
         """
         ...
 
     def encode_login(self, event: LoginAccepted) -> tuple[bytes, int]:
         """The login answer and how many of `event.waiting`, from the first, it contains."""
         ...
+
+    def next_second(self) -> None:
+        """To be called once a second while the peer is logged in; limits of bytes per second begin anew."""
+        ...
+
+
+@functools.lru_cache(maxsize=256)
+def frame_form(wire: str, mode: str, limit: int) -> str:
+    """The form of frames (see protocol.FrameKey) of codecs with these properties; the same object each time."""
+    return f"{wire} {mode} {limit}"

@@ -42,6 +42,10 @@ class EchoCodec:
     def text_bytes(self) -> int:
         return 0
 
+    @property
+    def buffered_bytes(self) -> int:
+        return 0
+
     def receive(self, data: bytes) -> Iterator[Command]:
         if data:
             yield Echo(raw=data)
@@ -51,3 +55,6 @@ class EchoCodec:
 
     def encode_login(self, event: LoginAccepted) -> tuple[bytes, int]:
         return b"", 0
+
+    def next_second(self) -> None:
+        """There are no such limits here."""

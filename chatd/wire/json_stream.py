@@ -119,6 +119,11 @@ class ObjectSplitter:
         self._depth = 0
         self._in_string = False
 
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes held of an incomplete object."""
+        return len(self._rest)
+
     def split(self, data: bytes) -> Iterator[bytes]:
         """Frames of at most `limit` bytes, beginning with "{", never too deep. They need not be JSON: a NUL
         may have cut one short. WireError: no object begins here, or one is too long or too deep."""

@@ -7,10 +7,10 @@ import random
 import pytest
 
 from chatd.errors import WireError
-from chatd.net.websocket.frames import Frames
+from chatd.net.websocket.frames import FrameReader
 from chatd.net.websocket.handshake import END_OF_REQUEST, UpgradePolicy
 from tests.fuzz.shares import LEAST_S, SECONDS, rounds
-from tests.net.websocket.test_frames import BAD, GOOD, LIMIT
+from tests.net.websocket.test_frames import BAD, GOOD, LIMIT, as_event
 from tests.wire.test_fuzz import WIRES, mutate, mutation_rounds, reads_of
 
 REQUEST = (
@@ -30,14 +30,14 @@ def test_codec(wire: str) -> None:
 
 
 def heard(reads: list[bytes]) -> tuple[list[tuple[int, bytes]], bool]:
-    frames, found = Frames(LIMIT), []
+    frames, found = FrameReader(LIMIT), []
     try:
         for data in reads:
-            for opcode, payload in frames.receive(data):
-                assert len(payload) <= LIMIT
-                found.append((int(opcode), bytes(payload)))
-            assert len(frames._rest) <= LIMIT + 14 + len(data)
-            assert len(frames._fragments or b"") <= LIMIT
+            for one in frames.receive(data):
+                found.append(as_event(one))
+                assert len(found[-1][1]) <= LIMIT
+            assert frames.buffered_bytes <= LIMIT + 14 + len(data)
+            assert frames.fragment_bytes <= LIMIT
     except WireError:
         return found, False
     return found, True

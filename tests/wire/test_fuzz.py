@@ -6,7 +6,7 @@ import itertools
 import random
 import time
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -34,12 +34,6 @@ def mobileimsdk() -> MobileimsdkCodec:
     return MobileimsdkCodec(LIMIT, BODY, FP)
 
 
-def held(codec: Codec) -> int:
-    """Bytes of an incomplete frame."""
-    state: Any = codec
-    return len(state._splitter._rest if isinstance(codec, ChatserverCodec) else state._rest)
-
-
 def swallow(codec: Codec, reads: list[bytes]) -> Heard:
     """Everything a peer can do is answered; nothing is out of bounds."""
     commands: list[Command] = []
@@ -51,7 +45,7 @@ def swallow(codec: Codec, reads: list[bytes]) -> Heard:
                 check(command)
                 assert codec.encode(Failed(ErrorCode.NOT_LOGGED_IN, "no", command))
                 commands.append(command)
-            assert held(codec) <= LIMIT + len(data)
+            assert codec.buffered_bytes <= LIMIT + len(data)
     except WireError as error:
         refused = error
     if refused is not None:

@@ -17,9 +17,9 @@ from chatd.errors import Disconnect
 from chatd.net.connection import Connection, ConnectionProfile
 from chatd.net.connections import Connections
 from chatd.net.websocket import frames
-from chatd.net.websocket.frames import CloseCode, FrameError, Frames
+from chatd.net.websocket.frames import CloseCode, FrameError, FrameReader
 from chatd.net.websocket.handshake import END_OF_REQUEST, MAX_REQUEST_BYTES, UpgradePolicy, refusal
-from chatd.protocol import Command
+from chatd.protocol import Command, LoginAccepted, Malformed
 from chatd.wire.contract import Codec
 
 CLOSE_CODES: dict[Disconnect, CloseCode] = {
@@ -65,7 +65,7 @@ class WebSocketConnection(Connection):
         super().__init__(connections, profile, codec, fd, remote)
         self.upgrades = profile.upgrades
         self.request: bytes | None = b""
-        self.frames = Frames(profile.max_message_bytes)
+        self.frames = FrameReader(profile.max_message_bytes)
         self.open = False
         self.close_code = 0
 
@@ -76,7 +76,11 @@ class WebSocketConnection(Connection):
             data = self._upgrade(self.request + data)
         receive = self.codec.receive
         try:
-            for opcode, payload in self.frames.receive(data):
+            for found in self.frames.receive(data):
+                if isinstance(found, Malformed):
+                    yield found
+                    continue
+                opcode, payload = found
                 if opcode is Opcode.TEXT:
                     yield from receive(payload)
                 elif opcode is Opcode.PING:
@@ -115,11 +119,19 @@ class WebSocketConnection(Connection):
 
     # ---------------------------------------------------------------- bytes out
 
+    def push_login(self, event: LoginAccepted) -> tuple[int, int]:
+        self.frames.skips = True  # what comes before a login has no reason to be so long
+        return super().push_login(event)
+
     def _queue(self, data: bytes) -> None:
         if self.open:
             super()._queue(frames.text(data))
 
     # ---------------------------------------------------------------- the end
+
+    def overdue(self, now: float) -> None:
+        self.frames.next_second()
+        super().overdue(now)
 
     def close(self, reason: Disconnect) -> None:
         if not self.closed:

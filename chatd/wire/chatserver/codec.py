@@ -43,6 +43,7 @@ from chatd.protocol import (
     WireTraits,
 )
 from chatd.wire.chatserver import encode
+from chatd.wire.contract import frame_form
 from chatd.wire.json_stream import ObjectSplitter, as_int, as_str, check_utf8, fields_of, over
 
 COMPATIBLE_FRAME_BYTES = 1023
@@ -228,6 +229,7 @@ class ChatserverCodec:
 
     __slots__ = (
         "_body_bytes",
+        "_form",
         "_fp_bytes",
         "_limit",
         "_pace_ms",
@@ -245,11 +247,16 @@ class ChatserverCodec:
         self._fp_bytes = fp_bytes
         self._splitter = ObjectSplitter(self._limit)
         self._streaming = False
+        self._form = frame_form("chatserver", "compatible", COMPATIBLE_FRAME_BYTES)
         self._wants_streaming = False  # of the last LOGIN read
 
     @property
     def text_bytes(self) -> int:
         return 0
+
+    @property
+    def buffered_bytes(self) -> int:
+        return self._splitter.buffered_bytes
 
     # ------------------------------------------------------------ bytes to commands
 
@@ -268,6 +275,9 @@ class ChatserverCodec:
             return _decode(frame).command(self._body_bytes, self._fp_bytes)
         except ValueError as error:
             return _malformed(frame, str(error))
+
+    def next_second(self) -> None:
+        """There are no such limits here."""
 
     # ------------------------------------------------------------ events to bytes
 
@@ -303,14 +313,14 @@ class ChatserverCodec:
         """Changes the mode to what the last LOGIN asked for, so pace_ms may change."""
         self._streaming = self._wants_streaming
         self.pace_ms = 0 if self._streaming else self._pace_ms
+        self._form = frame_form("chatserver", "streaming" if self._streaming else "compatible", self._write_limit)
         return encode.login_ack(event, self._write_limit, self._streaming)
 
     def _deliver(self, event: Deliver) -> bytes:
-        limit, streaming = self._write_limit, self._streaming
-        key = f"chatserver nul {limit}" if streaming else "chatserver"
+        key = self._form, ""  # the fp a client of this wire sees is the sender's
         frame = event.frames.get(key)
         if frame is None:
-            frame = event.frames[key] = encode.chat(event.message, limit, streaming)
+            frame = event.frames[key] = encode.chat(event.message, self._write_limit, self._streaming)
         return frame
 
     def _accepted(self, event: Accepted) -> bytes:

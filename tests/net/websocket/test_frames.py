@@ -1,4 +1,4 @@
-"""Frames byte by byte: one table of what a client may send, one of what it may not."""
+"""A client's frames byte by byte: one table of what a client may send, one of what it may not."""
 
 from __future__ import annotations
 
@@ -13,17 +13,25 @@ from websockets.frames import Close, Frame, Opcode
 from chatd.errors import Disconnect, ErrorCode
 from chatd.net.websocket import frames
 from chatd.net.websocket.connection import CLOSE_CODES
-from chatd.net.websocket.frames import CloseCode, FrameError, Frames
+from chatd.net.websocket.frames import CloseCode, FoundFrame, FrameError, FrameReader
+from chatd.protocol import Malformed
+from chatd.wire.skipped import MAX_SKIPPED_FRAME_BYTES
 
 LIMIT = 1000
 MASK = bytes.fromhex("37fa213d")
 TEXT, CONT, BINARY, CLOSE, PING, PONG = 1, 0, 2, 8, 9, 10
+SKIPPED = -1
 
 
 def masked(first: int, payload: bytes, mask: bytes = MASK) -> bytes:
     """A client's frame, made here byte by byte and not by what is tested."""
     size = len(payload)
-    head = bytes([first, 0x80 | size]) if size < 126 else bytes([first, 0x80 | 126]) + size.to_bytes(2, "big")
+    if size < 126:
+        head = bytes([first, 0x80 | size])
+    elif size < 65_536:
+        head = bytes([first, 0x80 | 126]) + size.to_bytes(2, "big")
+    else:
+        head = bytes([first, 0x80 | 127]) + size.to_bytes(8, "big")
     return head + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
 
 
@@ -80,22 +88,30 @@ WAYS = {
 }
 
 
-def take_all(pieces: list[bytes], into: Frames, events: list[Event]) -> None:
+def as_event(found: FoundFrame) -> Event:
+    """A message that was skipped is (SKIPPED, its fp)."""
+    if isinstance(found, Malformed):
+        assert found.code == ErrorCode.TOO_LONG
+        return SKIPPED, found.fp.encode()
+    return int(found[0]), found[1]
+
+
+def take_all(pieces: list[bytes], into: FrameReader, events: list[Event]) -> None:
     for piece in pieces:
-        for opcode, payload in into.receive(piece):
-            events.append((int(opcode), payload))  # what came before a bad frame stays
+        for found in into.receive(piece):
+            events.append(as_event(found))  # what came before a bad frame stays
 
 
-def receive(pieces: list[bytes], into: Frames | None = None) -> list[Event]:
+def receive(pieces: list[bytes], into: FrameReader | None = None) -> list[Event]:
     events: list[Event] = []
-    take_all(pieces, into or Frames(LIMIT), events)
+    take_all(pieces, into or FrameReader(LIMIT), events)
     return events
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("name", "data", "events"), GOOD, ids=[row[0] for row in GOOD])
 def test_good_frames(name: str, data: bytes, events: list[Event], way: str) -> None:
-    into = Frames(LIMIT)
+    into = FrameReader(LIMIT)
     assert receive(WAYS[way](data), into) == events
     assert receive(WAYS[way](final(TEXT, b"next")), into) == [(TEXT, b"next")]
 
@@ -106,10 +122,91 @@ def test_bad_frames(name: str, data: bytes, code: CloseCode, way: str) -> None:
     """What came before a bad frame is not lost."""
     events: list[Event] = []
     with pytest.raises(FrameError) as caught:
-        take_all(WAYS[way](final(TEXT, b"before") + data), Frames(LIMIT), events)
+        take_all(WAYS[way](final(TEXT, b"before") + data), FrameReader(LIMIT), events)
     assert events == [(TEXT, b"before")]
     assert caught.value.close_code == code
     assert caught.value.code == (ErrorCode.TOO_LONG if code == CloseCode.TOO_BIG else ErrorCode.INVALID_PACKET)
+
+
+# ---------------------------------------------------------------- messages over the limit
+
+
+def long_packet(size: int, fp: str = "f-1") -> bytes:
+    """A packet of `size` bytes, its fields in the order of the stock clients."""
+    start, end = b'{"bridge":false,"type":2,"dataContent":"', b'","from":"a","to":"b","fp":"%b"}' % fp.encode()
+    return start + b"x" * (size - len(start) - len(end)) + end
+
+
+def fragmented(payload: bytes, size: int) -> bytes:
+    parts = [payload[at : at + size] for at in range(0, len(payload), size)]
+    last = len(parts) - 1
+    return b"".join(
+        masked((CONT if number else TEXT) | (0x80 if number == last else 0), part) + final(PONG, b"")
+        for number, part in enumerate(parts)
+    )
+
+
+LONG = {
+    "one byte over": final(TEXT, long_packet(LIMIT + 1)),
+    "much longer": final(TEXT, long_packet(20 * LIMIT)),
+    "in short fragments": fragmented(long_packet(3 * LIMIT), LIMIT // 3),
+    "in long fragments": fragmented(long_packet(5 * LIMIT), 2 * LIMIT),
+    "a short fragment, then a long one": masked(TEXT, long_packet(2 * LIMIT)[:10])
+    + final(CONT, long_packet(2 * LIMIT)[10:]),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", LONG)
+def test_a_message_over_the_limit_is_skipped_and_its_fp_is_found(name: str, way: str) -> None:
+    into = FrameReader(LIMIT)
+    into.skips = True
+    stream = final(TEXT, b"before") + LONG[name] + final(PING, b"p") + final(TEXT, b"after")
+    expected = [(TEXT, b"before"), (SKIPPED, b"f-1"), (PING, b"p"), (TEXT, b"after")]
+    assert receive(WAYS[way](stream), into) == expected
+    assert (into.buffered_bytes, into.fragment_bytes) == (0, 0)
+
+
+def test_what_is_skipped_is_not_kept() -> None:
+    into = FrameReader(LIMIT)
+    into.skips = True
+    data = final(TEXT, long_packet(500_000))
+    most = 0
+    for at in range(0, len(data), 100):
+        assert list(into.receive(data[at : at + 100])) == [] or at + 100 >= len(data)
+        most = max(most, into.buffered_bytes + into.fragment_bytes)
+    assert most < 10_000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        final(TEXT, b"x" * (MAX_SKIPPED_FRAME_BYTES + 1)),
+        final(CONT, b"x" * (LIMIT + 1)),
+        final(BINARY, b"x" * (LIMIT + 1)),
+        final(PING, b"x" * (LIMIT + 1)),
+        masked(TEXT, b"x") + final(TEXT, b"x" * (LIMIT + 1)),
+        masked(TEXT, b"x" * (LIMIT + 1)) + final(TEXT, b"x"),
+    ],
+    ids=["too much", "no message to continue", "binary", "a ping", "a message in a message", "the same, longer"],
+)
+def test_what_is_over_the_limit_and_not_allowed_ends_the_connection(data: bytes) -> None:
+    into = FrameReader(LIMIT)
+    into.skips = True
+    with pytest.raises(FrameError):
+        list(into.receive(data))
+
+
+def test_messages_are_skipped_up_to_a_number_of_bytes_per_second() -> None:
+    into = FrameReader(LIMIT)
+    into.skips = True
+    message = final(TEXT, long_packet(MAX_SKIPPED_FRAME_BYTES))
+    for _ in range(3):
+        assert receive([message] * 2, into) == [(SKIPPED, b"f-1")] * 2
+        into.next_second()
+    with pytest.raises(FrameError) as caught:
+        receive([message] * 3, into)
+    assert caught.value.close_code == CloseCode.TOO_BIG
 
 
 @given(st.lists(st.binary(max_size=300), max_size=8), st.randoms(use_true_random=False))
@@ -133,9 +230,11 @@ def test_however_frames_are_cut_into_fragments_and_reads(messages: list[bytes], 
 
 @given(st.binary(max_size=400))
 def test_no_bytes_do_anything_but_frames_or_a_frame_error(data: bytes) -> None:
-    into = Frames(LIMIT)
+    into = FrameReader(LIMIT)
     with contextlib.suppress(FrameError):  # any other exception is a failure
-        for opcode, payload in into.receive(data):
+        for found in into.receive(data):
+            assert not isinstance(found, Malformed)
+            opcode, payload = found
             assert opcode in (Opcode.TEXT, Opcode.PING, Opcode.CLOSE)
             assert len(payload) <= LIMIT
             if opcode is Opcode.CLOSE:
@@ -144,7 +243,7 @@ def test_no_bytes_do_anything_but_frames_or_a_frame_error(data: bytes) -> None:
 
 def test_a_slow_message_is_kept_once() -> None:
     """64 KiB in single bytes must not be copied at each of them (this would take minutes)."""
-    into = Frames(65_536)
+    into = FrameReader(65_536)
     data = final(TEXT, b"x" * 65_000)
     events = [event for i in range(len(data)) for event in into.receive(data[i : i + 1])]
     assert events == [(Opcode.TEXT, b"x" * 65_000)]

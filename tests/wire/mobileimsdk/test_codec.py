@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatd.config.schema import LimitOptions
 from chatd.errors import ErrorCode, WireError
 from chatd.model import FriendRequest, Group, Message, User
 from chatd.protocol import (
@@ -37,7 +38,8 @@ from chatd.protocol import (
     ServerMessage,
     ServerRequest,
 )
-from chatd.wire.mobileimsdk.codec import MAX_BODY_BYTES, MobileimsdkCodec
+from chatd.wire.mobileimsdk.codec import MAX_PACKET_BYTES, MobileimsdkCodec
+from chatd.wire.skipped import MAX_SKIPPED_FRAME_BYTES
 from tests.wire.drive import hear, objects, three_ways
 
 BODY, FP = 4096, 64
@@ -184,7 +186,7 @@ def nested(levels: int) -> bytes:
 
 GARBAGE: list[tuple[str, bytes]] = [
     ("no bytes", framed(b"")),
-    ("over the limit", struct.pack(">I", MAX_BODY_BYTES + 1)),
+    ("over the limit", struct.pack(">I", MAX_PACKET_BYTES + 1)),
     ("far over the limit", b"GET / HTTP/1.1\r\n"),
     ("not JSON", framed(b"hello")),
     ("JSON cut short", framed(b'{"type":1')),
@@ -219,7 +221,7 @@ def test_garbage_ends_it_after_the_good_commands(garbage: bytes) -> None:
 
 def test_a_length_over_the_limit_is_refused_before_its_body_comes() -> None:
     with pytest.raises(WireError):
-        list(make().receive(struct.pack(">I", MAX_BODY_BYTES + 1)))
+        list(make().receive(struct.pack(">I", MAX_PACKET_BYTES + 1)))
 
 
 def test_sixteen_levels_are_not_too_deep() -> None:
@@ -227,11 +229,81 @@ def test_sixteen_levels_are_not_too_deep() -> None:
 
 
 def test_the_limit_is_the_body_s() -> None:
-    body = b'{"type":1,"x":"' + b"x" * (MAX_BODY_BYTES - 17) + b'"}'
-    assert len(body) == MAX_BODY_BYTES
+    body = b'{"type":1,"x":"' + b"x" * (MAX_PACKET_BYTES - 17) + b'"}'
+    assert len(body) == MAX_PACKET_BYTES
     assert hear(make(), [framed(body)]) == ([KeepAlive()], None)
     assert hear(MobileimsdkCodec(100, BODY, FP), [framed(body)])[1] is not None
     assert hear(MobileimsdkCodec(len(body), BODY, FP), [framed(body)])[1] is None
+
+
+# ---------------------------------------------------------------- packets over the limit
+
+
+def long_packet(size: int, fp: str = "f-1") -> bytes:
+    """A framed packet of `size` bytes, its fields in the order of the stock clients."""
+    start, end = '{"bridge":false,"type":2,"dataContent":"', f'","from":"a","to":"b","fp":"{fp}","QoS":true}}'
+    return framed(f"{start}{'x' * (size - len(start) - len(end))}{end}".encode())
+
+
+@pytest.mark.parametrize("size", [MAX_PACKET_BYTES + 1, 20_000, MAX_SKIPPED_FRAME_BYTES])
+@pytest.mark.parametrize("step", [1, 3, 1000, 10**7])
+def test_a_packet_over_the_limit_is_refused_with_its_fp_and_the_connection_stays(size: int, step: int) -> None:
+    if size // step > 100_000:
+        step = 100
+    codec = logged_in()
+    stream = KEEP_ALIVE[0] + long_packet(size) + KEEP_ALIVE[0] + long_packet(size, "f-2") + KEEP_ALIVE[0]
+    commands, error = hear(codec, [stream[at : at + step] for at in range(0, len(stream), step)])
+    assert error is None
+    assert [type(one) for one in commands] == [KeepAlive, Malformed, KeepAlive, Malformed, KeepAlive]
+    refused = commands[1]
+    assert isinstance(refused, Malformed)
+    assert (refused.code, refused.fp) == (ErrorCode.TOO_LONG, "f-1")
+    inner = objects(unframed(codec.encode(Failed(refused.code, refused.text, refused, 0)))["dataContent"])
+    assert inner["errorCode"] == ErrorCode.TOO_LONG
+    assert objects(inner["errorMsg"])["fp"] == "f-1"
+    assert codec.buffered_bytes == 0
+
+
+def test_what_is_skipped_is_not_kept() -> None:
+    codec, most = logged_in(), 0
+    stream = long_packet(500_000)
+    for at in range(0, len(stream), 100):
+        list(codec.receive(stream[at : at + 100]))
+        most = max(most, codec.buffered_bytes)
+    assert most < 10_000
+
+
+def test_before_a_login_and_over_the_bounds_a_packet_over_the_limit_ends_the_connection() -> None:
+    assert hear(make(), [long_packet(MAX_PACKET_BYTES + 1)])[1] is not None
+    assert hear(logged_in(), [struct.pack(">I", MAX_SKIPPED_FRAME_BYTES + 1)])[1] is not None
+    assert hear(logged_in(), [struct.pack(">I", 0)])[1] is not None
+    codec, most = logged_in(), long_packet(MAX_SKIPPED_FRAME_BYTES)
+    assert hear(codec, [most, most])[1] is None
+    codec.next_second()
+    commands, error = hear(codec, [most, most, most])
+    assert len(commands) == 2
+    assert error is not None
+
+
+def test_a_text_of_the_longest_packet_of_a_stock_client_is_admitted_and_delivered_whole() -> None:
+    """With the default of limits.body_bytes. The server adds its time, and leaves out what readers assume."""
+    head = '{"bridge":false,"type":2,"dataContent":"'
+    tail = '","from":"bob","to":"alice","fp":"8f14e45f-ceea-467f-a8d9-f1c6a3b8f6d1","QoS":true,"typeu":-1,"sm":-1}'
+    body = "x" * (MAX_PACKET_BYTES - len(head) - len(tail))
+    sent = f"{head}{body}{tail}".encode()
+    assert len(sent) == MAX_PACKET_BYTES
+    limits = LimitOptions()
+    codec = MobileimsdkCodec(0, limits.body_bytes, limits.fp_bytes)
+    codec.encode_login(LoginAccepted(BOB, 7))
+    (command,) = list(codec.receive(framed(sent)))
+    assert isinstance(command, SendMessage)
+    assert command.body == body
+    stored = Message(5, 9, 2, "bob", 1, "alice", 0, command.body, command.fp, command.qos, command.typeu, 1234567890123)
+    frame = logged_in().encode(Deliver(stored, stored.fp, {}))
+    assert len(frame) <= MAX_PACKET_BYTES + 4
+    given = unframed(frame)
+    assert (given["dataContent"], given["fp"], given["QoS"], given["sm"]) == (body, stored.fp, True, 1234567890123)
+    assert (given["from"], given["to"], given["type"]) == ("bob", "alice", 2)
 
 
 def apart(limit: int = 0) -> MobileimsdkCodec:
@@ -370,11 +442,28 @@ def test_not_logged_in_returns_the_refused_packet() -> None:
         assert objects(inner["errorMsg"])["type"] == (2 if isinstance(command, SendMessage) else 1)
 
 
+def test_the_packet_in_a_refusal_is_that_of_the_command() -> None:
+    """Whatever has been read since, and on whatever codec it is encoded."""
+    codec = make()
+    first, second = codec.receive(packet(type=2, dataContent="a", to="b", sender="x") + packet(type=1))
+    for other in (codec, make()):
+        inner = objects(unframed(other.encode(Failed(ErrorCode.NOT_LOGGED_IN, "", first)))["dataContent"])
+        assert objects(inner["errorMsg"]) == {"type": 2, "dataContent": "a", "to": "b", "from": "x"}
+        inner = objects(unframed(other.encode(Failed(ErrorCode.NOT_LOGGED_IN, "", second)))["dataContent"])
+        assert objects(inner["errorMsg"]) == {"type": 1}
+
+
+def test_nothing_is_kept_of_a_packet_after_the_login() -> None:
+    for frame in (packet(type=1), packet(type=2, dataContent="a", to="b"), packet(type=4, dataContent="f")):
+        (command,) = list(logged_in().receive(frame))
+        assert command.packet == b""  # type: ignore[union-attr]
+
+
 def test_a_refused_packet_that_does_not_fit_is_cut() -> None:
     codec = make()
     for command in codec.receive(packet(type=2, dataContent='"' * 3000, to="b")):
         refused = codec.encode(Failed(ErrorCode.NOT_LOGGED_IN, "not logged in", command))
-        assert len(refused) <= MAX_BODY_BYTES + 4
+        assert len(refused) <= MAX_PACKET_BYTES + 4
         assert objects(unframed(refused)["dataContent"])["errorMsg"].endswith("…")
 
 

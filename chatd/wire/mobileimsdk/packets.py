@@ -1,0 +1,173 @@
+"""The packets of the MobileIMSDK wire: their fields, their types, and the JSON of those that the server writes.
+
+Owns: the structs a packet is read into, and functions that make whole packets, without a length before them.
+Elsewhere: what a packet from a client means, limits and framing (wire.mobileimsdk.codec), packets in fewer bytes
+(wire.mobileimsdk.compact).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Raw, Struct, field
+
+from chatd.model import Message
+from chatd.wire.json_stream import decode_fields
+
+LOGIN, KEEP_ALIVE, DATA, LOGOUT, ACKNOWLEDGE, ECHO = range(6)
+LOGIN_ANSWER, KEEP_ALIVE_ANSWER, ERROR, ECHO_ANSWER, KICKED = range(50, 55)
+
+SERVER = "0"
+NOBODY = "-1"
+
+_KICKED_DUPLICATE, _KICKED_BY_ADMIN = 1, 2
+
+_Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+_Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+
+# ---------------------------------------------------------------- from clients
+
+
+class ClientPacket(Struct, gc=False):
+    """What chatd reads of a packet. `from` is not believed, `bridge` and `sm` are not for the server."""
+
+    type: int | None = 0
+    dataContent: str | None = None
+    to: str | None = NOBODY
+    fp: str | None = None
+    QoS: bool | None = False
+    typeu: _Int32 | None = -1
+
+
+class LoginContent(Struct, gc=False):
+    """The JSON text in the dataContent of a login."""
+
+    loginUserId: str
+    loginToken: str | None = None
+    firstLoginTime: _Int64 | None = 0
+
+
+# ---------------------------------------------------------------- to clients
+
+
+class _PacketWithFp(Struct, gc=False, frozen=True):
+    """Every field."""
+
+    bridge: bool
+    type: int
+    dataContent: str
+    sender: str = field(name="from")
+    to: str
+    fp: str
+    QoS: bool
+    typeu: int
+    sm: int
+
+
+class _PacketWithoutFp(Struct, gc=False, frozen=True):
+    bridge: bool
+    type: int
+    dataContent: str
+    sender: str = field(name="from")
+    to: str
+    QoS: bool
+    typeu: int
+    sm: int
+
+
+class _CompactPacket(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
+    """Without the fields that readers take for these defaults."""
+
+    type: int
+    dataContent: str
+    sender: str = field(name="from")
+    to: str
+    fp: str = ""
+    QoS: bool = False
+    typeu: int = -1
+    sm: int = -1
+
+
+encode_json = msgspec.json.Encoder().encode
+
+
+def json_text(content: object) -> str:
+    """A JSON text, to go inside a string."""
+    return encode_json(content).decode()
+
+
+def from_server(kind: int, to: str, content: str) -> bytes:
+    """A packet that is not acknowledged."""
+    return encode_json(_PacketWithoutFp(False, kind, content, SERVER, to, False, -1, -1))
+
+
+def server_text(text: str, fp: str, to: str) -> bytes:
+    """A text of the server (S2C), which the client acknowledges."""
+    return encode_json(_PacketWithFp(False, DATA, text, SERVER, to, fp, True, -1, -1))
+
+
+SERVER_TEXT_BYTES = len(server_text("", "", "")) - len(encode_json(""))
+"""Of server_text(), without the text, the fp, and the name of the recipient."""
+
+
+def data_packet(message: Message, fp: str, text: str) -> bytes:
+    """A message of another user. text: its body, or what of it fits."""
+    to = f"#{message.group_id}" if message.group_id else message.to_name
+    sender, typeu, sm = message.sender_name, message.typeu, message.sent_at_ms
+    if fp:
+        return encode_json(_PacketWithFp(False, DATA, text, sender, to, fp, True, typeu, sm))
+    return encode_json(_PacketWithoutFp(False, DATA, text, sender, to, False, typeu, sm))
+
+
+def compact_data_packet(message: Message, fp: str, text: str) -> bytes:
+    """The same packet without the fields that readers know the default of."""
+    return encode_json(
+        _CompactPacket(
+            type=DATA,
+            dataContent=text,
+            sender=message.sender_name,
+            to=f"#{message.group_id}" if message.group_id else message.to_name,
+            fp=fp,
+            QoS=bool(fp),
+            typeu=message.typeu,
+            sm=message.sent_at_ms,
+        )
+    )
+
+
+def acknowledgement(fp: str, sender: str, to_json: bytes) -> bytes:
+    """To the sender of a message: it is stored. Hot: to_json, the name of who is told, is JSON already."""
+    return b'{"bridge":false,"type":4,"dataContent":%b,"from":%b,"to":%b,"QoS":false,"typeu":-1,"sm":-1}' % (
+        encode_json(fp),
+        encode_json(sender),
+        to_json,
+    )
+
+
+def echo_answer(packet: bytes) -> bytes:
+    """The same packet with another type; every other field's bytes are kept."""
+    fields = decode_fields(packet)
+    fields["type"] = Raw(b"%d" % ECHO_ANSWER)
+    return encode_json(fields)
+
+
+# ---------------------------------------------------------------- the JSON text in a dataContent
+
+
+def login_content(code: int, first_login_time: int) -> str:
+    return json_text({"code": code, "firstLoginTime": first_login_time})
+
+
+def error_content(code: int, text: str) -> str:
+    return json_text({"errorCode": code, "errorMsg": text})
+
+
+def refusal_content(code: int, fp: str, text: str, temporary: bool) -> str:
+    """An error of chatd's own; fp: of the packet that is refused."""
+    return error_content(code, json_text({"fp": fp, "text": text, "temporary": temporary}))
+
+
+def kicked_content(by_admin: bool, reason: str) -> str:
+    code = _KICKED_BY_ADMIN if by_admin else _KICKED_DUPLICATE
+    return json_text({"code": code, "reason": reason} if reason else {"code": code})
