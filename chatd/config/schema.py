@@ -191,8 +191,8 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     body_bytes: Annotated[
         int,
         _option(
-            "maximum size of a message text, in bytes of UTF-8; the default admits every text that fits into one packet "
-            "of a stock MobileIMSDK client over TCP",
+            "maximum size of a message text, in bytes of UTF-8; the default admits every text that fits into one "
+            "packet of a stock MobileIMSDK client over TCP",
             "live",
             ge=16,
             le=1024 * 1024,

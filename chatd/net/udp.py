@@ -408,7 +408,7 @@ class UdpPeer:
     # ---------------------------------------------------------------- the end
 
     def close(self, reason: Disconnect) -> None:
-        """The session ends. The last words go out at once; what waits before them is given again at the next login."""
+        """End the session. The last event is sent at once; what waits before it is sent again after the next login."""
         if self.closed:
             return
         self.listener.connections.ended(self, reason)

@@ -1,6 +1,7 @@
-"""The echo wire: every read comes back followed by ` server[echo]`, for telnet and load balancers' checks.
+"""The echo wire: the bytes of every read are sent back followed by ` server[echo]`, for telnet and health checks.
 
-Owns: EchoCodec. Nothing is ever refused and nothing is kept between reads.
+Owns: EchoCodec.
+Fails: never. Nothing is refused, and nothing is kept between reads.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ SUFFIX = b" server[echo]"
 
 
 class EchoCodec:
-    """See wire.contract.Codec. What is received in one read is one Echo."""
+    """See wire.contract.Codec. Each read is one Echo."""
 
     traits = WireTraits(
         acknowledges=False,

@@ -1,8 +1,9 @@
-"""Where one JSON object ends and the next begins, and how a text is cut to fit into one.
+"""JSON as it travels: where one object ends and the next begins, what is wrong with one, and cutting a text to fit.
 
-Owns: the splitter of glued objects, the test for deep nesting, telling garbage from a wrong field, cutting of texts.
-Not here: what a frame says (wire.chatserver.codec, wire.mobileimsdk.codec).
-Fails: WireError for bytes that can be no frame.
+Owns: ObjectSplitter for objects that follow each other in a stream, the test for deep nesting, telling garbage from a
+wrong field, fit().
+Elsewhere: what a frame means (wire.chatserver.codec, wire.mobileimsdk.codec).
+Fails: WireError for bytes that cannot be a frame.
 """
 
 from __future__ import annotations
@@ -104,10 +105,11 @@ def fit(make: Callable[[str], bytes], text: str, limit: int) -> bytes:
 
 
 class ObjectSplitter:
-    """Cuts a stream into JSON objects at each NUL or at the end of a complete top-level object.
+    """Splits a stream into JSON objects, at each NUL or at the end of a complete top-level object.
 
-    Remembers how far it has looked, so the cost is linear in the bytes received however they are cut into
-    reads. Holds at most `limit` bytes plus one read. Blank space and NULs between objects are skipped.
+    Holds at most `limit` bytes plus one read. White space and NULs between objects are skipped. It remembers how far it
+    has looked, so the cost is linear in the bytes however they are cut into reads: _rest is the incomplete object, and
+    its first _seen bytes have been scanned, to nesting depth _depth, _in_string or not.
     """
 
     __slots__ = ("_depth", "_in_string", "_limit", "_rest", "_seen")
@@ -125,8 +127,12 @@ class ObjectSplitter:
         return len(self._rest)
 
     def split(self, data: bytes) -> Iterator[bytes]:
-        """Frames of at most `limit` bytes, beginning with "{", never too deep. They need not be JSON: a NUL
-        may have cut one short. WireError: no object begins here, or one is too long or too deep."""
+        """Frames of at most `limit` bytes that begin with "{" and are never too deep. They need not be JSON: a NUL may
+        have cut one short.
+
+        Raises:
+            WireError: no object begins here, or one is too long or too deep.
+        """
         buffer = self._rest
         if buffer:
             buffer += data

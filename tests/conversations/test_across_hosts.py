@@ -45,7 +45,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def towns(cluster: Cluster) -> Towns:
-    """The same accounts by the doors of one host and of the other."""
+    """The same accounts by the listeners of one host and of the other."""
     here, there = cluster.daemons
     first = Town(here)
     return first, Town(there, first.ids, first.secret, first.suffixes)

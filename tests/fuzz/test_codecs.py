@@ -45,7 +45,7 @@ def heard(reads: list[bytes]) -> tuple[list[tuple[int, bytes]], bool]:
 
 def test_frames_and_requests_of_websocket() -> None:
     corpus = [row[1] for row in [*GOOD, *BAD] if len(row[1]) < 3 * LIMIT]
-    doors = [UpgradePolicy("/websocket", []), UpgradePolicy("/websocket", ["https://a.example"])]
+    policies = [UpgradePolicy("/websocket", []), UpgradePolicy("/websocket", ["https://a.example"])]
     outcomes = set()
 
     def play(rng: random.Random) -> None:
@@ -53,7 +53,7 @@ def test_frames_and_requests_of_websocket() -> None:
         whole = heard([stream])
         assert heard(reads_of(stream, [rng.randrange(10**6) for _ in range(rng.randint(0, 6))])) == whole
         request = mutate(REQUEST, rng).replace(END_OF_REQUEST, b"") + END_OF_REQUEST
-        answer = rng.choice(doors).answer(request)
+        answer = rng.choice(policies).answer(request)
         assert answer.data.startswith(b"HTTP/1.1 ")
         assert answer.accepted is answer.data.startswith(b"HTTP/1.1 101")
         outcomes.update({("frames", whole[1]), ("request", answer.accepted)})

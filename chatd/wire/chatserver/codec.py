@@ -356,7 +356,7 @@ def _too_long(msgid: int, fp: str) -> Malformed:
 
 
 def _malformed(frame: bytes, why: str) -> Malformed:
-    """What is the matter with a frame the typed decoder refused. WireError when it is garbage."""
+    """What is wrong with a frame that the typed decoder refused. WireError if it is not a frame at all."""
     fields = fields_of(frame)
     msgid = as_int(fields.get("msgid"))
     if msgid is None:
@@ -367,7 +367,7 @@ def _malformed(frame: bytes, why: str) -> Malformed:
 
 
 def _refuse_second_msgid(frame: bytes) -> None:
-    """WireError if the object has two of them: nobody can say which message it is."""
+    """WireError if the object has two of them: it is ambiguous which message it is."""
 
     def names(pairs: list[tuple[str, Any]]) -> list[str]:
         return [name for name, _ in pairs]

@@ -1,8 +1,8 @@
-"""What chatd says on the chatserver wire: every frame's JSON, and what of it fits into one frame.
+"""The frames that chatd sends on the chatserver wire: their JSON, and how much of it fits into one frame.
 
-Owns: the fields of each message number from server to client, cutting of texts, the fitting of LOGIN_ACK.
-Not here: which frames a peer understands, and reading (wire.chatserver.codec).
-Every function returns whole frames with their NUL, of at most `limit` bytes.
+Owns: the fields of each message number from server to client, cutting texts, choosing what a LOGIN_ACK contains.
+Elsewhere: reading, and which frames a client understands (wire.chatserver.codec).
+Fails: never. Unless it says otherwise, a function returns a whole frame with its NUL, of at most `limit` bytes.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class _LoginAckBuilder:
         self._arrays: dict[str, list[bytes]] = {"offlinemsg": [], "friends": [], "groups": []}
 
     def add(self, name: str, text: bytes) -> bool:
-        """Append the JSON `text` as a string to the array `name`; False when there is no room for it."""
+        """Append the JSON `text` as a string to the array `name`. Returns False if there is no room for it."""
         array, entry = self._arrays[name], _encode(text.decode())
         size = len(entry) + (1 if array else len(name) + len(',"":[]'))
         if size > self.room:
@@ -153,14 +153,14 @@ class _LoginAckBuilder:
         return True
 
     def add_all(self, name: str, texts: Iterable[bytes]) -> None:
-        """Append those there is room for."""
+        """Append as many of them as there is room for."""
         for text in texts:
             if self.room < _LEAST_ENTRY_BYTES:
                 return
             self.add(name, text)
 
     def add_groups(self, groups: Iterable[Group]) -> None:
-        """First the groups there is room for, then of their members those there is room for."""
+        """First as many groups as there is room for, then as many of their members."""
         chosen = []
         for group in groups:
             if self.room < _LEAST_ENTRY_BYTES:
@@ -173,7 +173,7 @@ class _LoginAckBuilder:
                 self._arrays["groups"][index] = _encode(_group(group, users).decode())
 
     def _members(self, group: Group) -> list[str]:
-        """Takes the room of those that fit: each is a string in a string, so it is escaped twice."""
+        """As many members as there is room for; they use it up. A string in a string, each is escaped twice."""
         users: list[str] = []
         for member in group.members:
             if self.room < _LEAST_ENTRY_BYTES:

@@ -289,20 +289,21 @@ class MobileimsdkCodec:
         return packet if len(packet) <= limit else shortened(packet, limit)
 
     def _deliver(self, event: Deliver) -> bytes:
-        key = self._form, event.fp
+        fp = event.fp
+        key = self._form, fp
         frame = event.frames.get(key)
         if frame is None:
-            frame = event.frames[key] = self._framed(self._fitting_data(event))
+            packet = data_packet(event.message, fp, event.message.body)
+            if len(packet) > self._limit:
+                packet = self._shorter_data(event)
+            frame = event.frames[key] = _length(len(packet)) + packet if self._prefixed else packet
         return frame
 
-    def _fitting_data(self, event: Deliver) -> bytes:
-        """A packet with the message; if that is too long, first without what readers assume anyway, then with the text
-        cut. So every text that a stock client can send in one packet is delivered whole."""
-        message, fp, limit = event.message, event.fp, self._limit
-        whole = data_packet(message, fp, message.body)
-        if len(whole) <= limit:
-            return whole
-        return fit(lambda text: compact_data_packet(message, fp, text), message.body, limit)
+    def _shorter_data(self, event: Deliver) -> bytes:
+        """Without what readers assume anyway; if that is still too long, with the text cut. So every text that a stock
+        client can send in one packet is delivered whole."""
+        message, fp = event.message, event.fp
+        return fit(lambda text: compact_data_packet(message, fp, text), message.body, self._limit)
 
     def _framed(self, body: bytes) -> bytes:
         return _length(len(body)) + body if self._prefixed else body

@@ -1,4 +1,4 @@
-"""What the log must not hold, open login with names made of digits, and a Unix socket as a door."""
+"""What the log must not hold, open login with names made of digits, and a Unix socket as a listener."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_open_login_makes_accounts_and_a_name_of_digits_is_a_name_first(make_dae
 
 def test_a_unix_socket_is_a_door_like_any_other(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon(workers=2)
-    path = daemon.runtime_dir / "door"
+    path = daemon.runtime_dir / "listener"
     daemon.config["listen"].append({"protocol": "chatserver", "address": f"unix:{path}"})
     daemon.write_config()
     daemon.start()
@@ -101,9 +101,9 @@ def test_a_unix_socket_is_a_door_like_any_other(make_daemon: Callable[..., Daemo
             answer = await peer.take()
             assert answer["errno"] == 0
             assert [json.loads(text)["msg"] for text in answer.get("offlinemsg", [])] == expected
-            peer.put({"msgid": 6, "toid": town.ids[bob], "msg": "through the door", "fp": f"door {expected}"})
+            peer.put({"msgid": 6, "toid": town.ids[bob], "msg": "through the listener", "fp": f"listener {expected}"})
             await peer.find(msgid=13)
-            assert (await other.find(msgid=6))["msg"] == "through the door"
+            assert (await other.find(msgid=6))["msg"] == "through the listener"
             peer.put({"msgid": 3, "id": town.ids[alice]})
             peer.put({"msgid": 99})
             assert (await within(5, "the logout", peer.take()))["ref"] == 99
