@@ -129,7 +129,7 @@ def test_a_streaming_client_gets_long_texts_whole(town: Town) -> None:
 def test_a_text_over_the_servers_limit_is_refused(town: Town) -> None:
     async def story() -> None:
         alice, one, bob, _ = await two(town)
-        one.put({**chat(town.ids[alice], alice, bob, town.ids[bob], "x" * 5000), "fp": "long"})
+        one.put({**chat(town.ids[alice], alice, bob, town.ids[bob], "x" * 7000), "fp": "long"})
         answer = await one.take()
         assert (answer["msgid"], answer["errno"], answer["ref"]) == (12, ErrorCode.TOO_LONG, 6)
         one.put({**chat(town.ids[alice], alice, bob, town.ids[bob], "x"), "fp": "f" * 500})

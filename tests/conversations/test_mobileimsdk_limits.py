@@ -61,7 +61,7 @@ def test_a_packet_over_the_limit_is_refused_with_its_fp_and_the_session_stays(to
     async def story() -> None:
         alice, bob = await town.newcomer("alice"), await town.newcomer("bob")
         peer: MobilePeer = await (town.on_mobile(alice) if transport == "tcp" else town.on_web(alice))
-        for size in (7_000 if transport == "tcp" else 66_000, 300_000):
+        for size in (7_000, 66_000, 300_000):
             fp = new_fp()
             peer.put({"type": 2, "dataContent": "x" * size, "from": alice, "to": bob, "fp": fp, "QoS": True})
             answer = await peer.find(type=52)

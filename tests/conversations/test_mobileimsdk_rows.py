@@ -278,7 +278,7 @@ def test_refusals_are_told_with_the_fp_and_stored_nowhere(town: Town) -> None:
             ("2000000000", "x", ErrorCode.UNKNOWN_RECIPIENT),
             ("#2000000000", "x", ErrorCode.UNKNOWN_GROUP),
             (f"#{group}", "x", ErrorCode.NOT_A_MEMBER),
-            (bob, "x" * 5000, ErrorCode.TOO_LONG),
+            (bob, "x" * 7000, ErrorCode.TOO_LONG),
         ):
             fp = new_fp()
             one.say(alice, to, text, fp)

@@ -397,4 +397,4 @@ def test_other_wires_over_websocket_are_a_configuration_error(make_daemon: Calla
     daemon.write_config()
     daemon.launch()
     assert daemon.wait_gone() == 78
-    assert "chatserver over ws:// is not in this version" in daemon.output.read_text()
+    assert "protocol chatserver cannot be used over ws://" in daemon.output.read_text()
