@@ -1,9 +1,9 @@
-"""`chatctl migrate`, `copy-store`, `import-chatserver`: what is done to a whole store while no server has it.
+"""`chatctl migrate`, `copy-store`, `import-chatserver`: work on a whole store while no server uses it.
 
 Owns: when that is allowed, the plan, the backup, what is printed.
-Elsewhere: the steps (store.sqlite.schema), the copying (store.copy), the old tables (takeover), the command line
-(chatctl).
-Fails: BootError with the exit code, one line; the store is then as it was, or can be taken up by the same command.
+Elsewhere: the migrations (store.sqlite.schema, store.mysql.schema), copying (store.copy), the legacy tables (importer),
+the command line (chatctl).
+Fails: BootError with the exit code, one line; the store is then as it was, or the same command continues.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from chatd import __version__
+from chatd.chatctl.control_client import note
 from chatd.chatctl.progress import Progress
 from chatd.chatctl.render import duration, table
 from chatd.config.schema import Config
 from chatd.config.urls import MysqlAddress
 from chatd.core.passwords import Hasher
 from chatd.errors import BootError, Exit, Unavailable
-from chatd.importer.report import Report
+from chatd.importer.report import ImportReport
 from chatd.master import instance_lock
 from chatd.master.status import Status
 from chatd.store.contract import Again
-from chatd.store.copy import Compared, Disturbed, NotACopy, copy
+from chatd.store.copy import Comparison, DestinationInUse, StoreChanged, copy
 from chatd.store.open import configured, locate, mysql_address, needing_mysqlclient, open_dump, same_store
 from chatd.store.sqlite import file as sqlite_file
 from chatd.store.sqlite import schema as sqlite_schema
@@ -40,16 +40,38 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _note(text: str) -> None:
-    sys.stderr.write(f"chatctl: {text}\n")
+@contextlib.contextmanager
+def _failures_in_one_line() -> Iterator[None]:
+    """Around what takes long: its errors become a BootError."""
+    try:
+        yield
+    except DestinationInUse as error:
+        raise BootError(str(error), Exit.CANNOT_CREATE) from None
+    except StoreChanged as error:
+        raise BootError(str(error), Exit.TRY_AGAIN) from None
+    except KeyboardInterrupt:
+        raise BootError("interrupted; the same command continues from here", Exit.TRY_AGAIN) from None
+    except (Unavailable, Again, OSError, sqlite3.Error) as error:
+        raise BootError(f"{error}; the same command continues from here", Exit.UNAVAILABLE) from None
+
+
+@contextlib.contextmanager
+def _no_server(config: Config, *paths: Path | None) -> Iterator[None]:
+    """No server runs, or starts meanwhile, on the state directories that these databases are in. Raises: BootError."""
+    folders = {path.parent for path in paths if path is not None}
+    with contextlib.ExitStack() as held:
+        for folder in sorted(folders):
+            if folder == Path(config.server.state_dir) or (folder / instance_lock.STATE_LOCK).exists():
+                held.callback(os.close, instance_lock.hold_state(folder))
+        yield
 
 
 # ---------------------------------------------------------------- migrate
 
 
 def migrate(config: Config, running: Status | None, dry_run: bool, backup: bool, file: str) -> int:
-    """running: the server that answers on the control socket. file: where the backup goes, "" = beside the store."""
-    _check_running(config, running)
+    """running: of the server that answers on the control socket. file: where the backup goes, "" = beside the store."""
+    _check_running(running)
     location = configured(config)
     if location.path is not None:
         return _migrate_sqlite(config, location.path, dry_run, backup, file)
@@ -57,13 +79,9 @@ def migrate(config: Config, running: Status | None, dry_run: bool, backup: bool,
     return _migrate_mysql(location.mysql, dry_run, backup)
 
 
-def _check_running(config: Config, running: Status | None) -> None:
-    if running is None:
-        return
-    if _number(running.version) > _number(__version__):
-        text = (
-            f"the server that runs is chatd {running.version}, newer than this chatctl {__version__}: use its chatctl"
-        )
+def _check_running(running: Status | None) -> None:
+    if running is not None and _number(running.version) > _number(__version__):
+        text = f"the running server is chatd {running.version}, newer than this chatctl {__version__}: use its chatctl"
         raise BootError(text, Exit.CONFIG)
 
 
@@ -74,7 +92,7 @@ def _number(version: str) -> list[int]:
 
 
 def _plan(version: int, words: tuple[str, ...], store: str) -> bool:
-    """Print it. False: there is nothing to do. Raises BootError for a schema that is newer."""
+    """Print it. False: there is nothing to do. Raises: BootError for a schema that is newer."""
     newest = len(words)
     check_version(version, newest, True, store)
     if version == newest:
@@ -86,44 +104,58 @@ def _plan(version: int, words: tuple[str, ...], store: str) -> bool:
     return True
 
 
+def _run_steps(store: str, version: int, newest: int, step: Callable[[int], None]) -> None:
+    begun = time.monotonic()
+    for number in range(version + 1, newest + 1):
+        step(number)
+        _say(f"step {number}: done")
+    _say(f"{store}: schema {newest}, in {duration(time.monotonic() - begun)}")
+
+
 def _migrate_sqlite(config: Config, path: Path, dry_run: bool, backup: bool, file: str) -> int:
-    name = f"sqlite:{path}"
+    name, words = f"sqlite:{path}", sqlite_schema.WORDS
     if not path.exists():
-        _say(f"{name}: is not there; a server makes it when it starts")
+        _say(f"{name}: does not exist; a server creates it when it starts")
         return Exit.OK
-    if not _plan(_version_of(path), sqlite_schema.WORDS, name) or dry_run:
+    if not _plan(_version_of(path), words, name) or dry_run:
         return Exit.OK
-    with _told(), alone_with(config, path) as db:
+    with _failures_in_one_line(), alone_with(config, path) as db:
         version = sqlite_file.version_of(db)
+        if version == len(words):  # another chatctl was quicker
+            _plan(version, words, name)
+            return Exit.OK
         if backup:
-            target = Path(file).absolute() if file else sqlite_file.backup_name(path, version, time.time())
-            with Progress("backup") as progress:
-                sqlite_file.back_up(db, path, target, progress.reach("pages"))
-            _say(f"backup: {target}, checked, {target.stat().st_size} bytes")
-        begun = time.monotonic()
-        try:
-            for number in range(version + 1, len(sqlite_schema.MIGRATIONS) + 1):
+            _back_up(db, path, Path(file).absolute() if file else sqlite_file.backup_name(path, version, time.time()))
+
+        def step(number: int) -> None:
+            try:
                 sqlite_file.migrate(db, number)
-                _say(f"step {number}: done")
-        except sqlite3.Error as error:
-            text = f"{name}: step {number} failed: {error}; the store is as it was before this step"
-            raise BootError(text, Exit.UNAVAILABLE) from None
-    _say(f"{name}: schema {number}, in {duration(time.monotonic() - begun)}")
+            except sqlite3.Error as error:
+                text = f"step {number} failed: {error}; the store is as it was before this step"
+                raise BootError(f"store {name}: {text}", Exit.UNAVAILABLE) from None
+
+        _run_steps(name, version, len(words), step)
     return Exit.OK
 
 
+def _back_up(db: sqlite3.Connection, path: Path, target: Path) -> None:
+    with Progress("backup") as progress:
+        sqlite_file.back_up(db, path, target, progress.reach("pages"))
+    _say(f"backup: {target}, checked, {target.stat().st_size} bytes")
+
+
 def _version_of(path: Path) -> int:
-    """Touches nothing."""
+    """Changes nothing."""
     try:
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
             return sqlite_file.version_of(db)
     except sqlite3.Error as error:
-        raise BootError(f"sqlite:{path}: {error}", Exit.UNAVAILABLE) from None
+        raise BootError(f"store sqlite:{path}: {error}", Exit.UNAVAILABLE) from None
 
 
 @contextlib.contextmanager
 def alone_with(config: Config, path: Path) -> Iterator[sqlite3.Connection]:
-    """The database, while no other process has it open or can open it. BootError 75 where one has."""
+    """The database, while no other process has it open or can open it. Raises: BootError 75 if one has."""
     with _no_server(config, path):
         with sqlite_file.opening(path, create=False, exclusive=True) as file:
             pass
@@ -131,40 +163,28 @@ def alone_with(config: Config, path: Path) -> Iterator[sqlite3.Connection]:
             yield file.db
 
 
-@contextlib.contextmanager
-def _no_server(config: Config, *paths: Path | None) -> Iterator[None]:
-    """No server runs, or starts meanwhile, on the state directories these databases lie in."""
-    folders = {path.parent for path in paths if path is not None}
-    with contextlib.ExitStack() as held:
-        for folder in sorted(folders):
-            if folder == Path(config.server.state_dir) or (folder / instance_lock.STATE_LOCK).exists():
-                held.callback(os.close, instance_lock.hold_state(folder))
-        yield
-
-
 def _migrate_mysql(address: MysqlAddress, dry_run: bool, backup: bool) -> int:
     with needing_mysqlclient():
+        from chatd.store.mysql import dump as mysql_dump
         from chatd.store.mysql import schema as mysql_schema
-        from chatd.store.mysql.dump import alone_with, patient
-    with _told(), contextlib.ExitStack() as end:
-        looking = patient(address)
+    name, words = str(address), mysql_schema.WORDS
+    with _failures_in_one_line(), contextlib.ExitStack() as end:
+        looking = mysql_dump.patient(address)
         end.callback(looking.discard)
         version = mysql_schema.version_of(looking)
-    if not _plan(version, mysql_schema.WORDS, str(address)) or dry_run:
+    if not _plan(version, words, name) or dry_run:
         return Exit.OK
     if backup and version:
-        text = (
-            "chatctl makes no backup of a database server: make one (mysqldump --single-transaction), then --no-backup"
-        )
-        raise BootError(f"{address}: {text}", Exit.USAGE)
-    begun = time.monotonic()
-    with _told(), contextlib.ExitStack() as end:
-        db = alone_with(address)
+        text = "chatctl makes no backup of a database server: make one (mysqldump --single-transaction)"
+        raise BootError(f"store {name}: {text}, then repeat this with --no-backup", Exit.USAGE)
+    with _failures_in_one_line(), contextlib.ExitStack() as end:
+        db = mysql_dump.alone_with(address)
         end.callback(db.discard)
-        for number in range(version + 1, len(mysql_schema.MIGRATIONS) + 1):
-            mysql_schema.migrate(db, number)
-            _say(f"step {number}: done")
-    _say(f"{address}: schema {number}, in {duration(time.monotonic() - begun)}")
+        version = mysql_schema.version_of(db)
+        if version == len(words):  # another chatctl was quicker
+            _plan(version, words, name)
+            return Exit.OK
+        _run_steps(name, version, len(words), lambda number: mysql_schema.migrate(db, number))
     return Exit.OK
 
 
@@ -172,44 +192,30 @@ def _migrate_mysql(address: MysqlAddress, dry_run: bool, backup: bool) -> int:
 
 
 def copy_store(config: Config, source_url: str, target_url: str) -> int:
-    one, other = (locate(url, config.server.state_dir) for url in (source_url, target_url))
-    if same_store(one, other):
+    source_location, target_location = (locate(url, config.server.state_dir) for url in (source_url, target_url))
+    if same_store(source_location, target_location):
         raise BootError("the source and the destination are the same store", Exit.USAGE)
     begun = time.monotonic()
-    with contextlib.ExitStack() as open_sides:
-        open_sides.enter_context(_no_server(config, one.path, other.path))
-        source = open_sides.enter_context(contextlib.closing(open_dump(one, create=False)))
-        target = open_sides.enter_context(contextlib.closing(open_dump(other, create=True)))
-        for doubt in filter(None, (source.doubt(), target.doubt())):
-            _note(doubt)
-        with _told(), Progress("copy-store") as progress:
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(_no_server(config, source_location.path, target_location.path))
+        source = opened.enter_context(contextlib.closing(open_dump(source_location, create=False)))
+        target = opened.enter_context(contextlib.closing(open_dump(target_location, create=True)))
+        note(f"copying {source.name} to {target.name}")
+        for blind_spot in filter(None, (source.blind_spot(), target.blind_spot())):
+            note(blind_spot)
+        with _failures_in_one_line(), Progress("copy-store") as progress:
             compared = copy(source, target, progress.watch)
-        _say(_comparison(compared))
+        _say(_table_of(compared))
         different = [one.table for one in compared if not one.same]
         if different:
-            text = f"{target.name}: differs from {source.name} in {', '.join(different)}: was it changed meanwhile?"
+            text = f"{target.name} differs from {source.name} in {', '.join(different)}: was it changed meanwhile?"
             raise BootError(f"{text} Empty the destination and copy again", Exit.TRY_AGAIN)
     rows = sum(one.source.rows for one in compared)
-    _say(f"every row is the same on both sides: {rows} rows in {duration(time.monotonic() - begun)}")
+    _say(f"every row is the same in both stores: {rows} rows in {duration(time.monotonic() - begun)}")
     return Exit.OK
 
 
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """What may end a long command, as one line."""
-    try:
-        yield
-    except NotACopy as error:
-        raise BootError(str(error), Exit.CANNOT_CREATE) from None
-    except Disturbed as error:
-        raise BootError(str(error), Exit.TRY_AGAIN) from None
-    except KeyboardInterrupt:
-        raise BootError("interrupted; the same command goes on from here", Exit.TRY_AGAIN) from None
-    except (Unavailable, Again, OSError, sqlite3.Error) as error:
-        raise BootError(f"{error}; the same command goes on from here", Exit.UNAVAILABLE) from None
-
-
-def _comparison(compared: list[Compared]) -> str:
+def _table_of(compared: list[Comparison]) -> str:
     rows = [
         [one.table, str(one.source.rows), str(one.target.rows), str(one.source), "same" if one.same else "DIFFERENT"]
         for one in compared
@@ -221,32 +227,35 @@ def _comparison(compared: list[Compared]) -> str:
 
 
 def import_chatserver(config: Config, url: str, charset: str, dry_run: bool, file: str) -> int:
-    """file: where rows are kept that are left out, "" = in the state directory."""
+    """file: where rows that are left out are kept, "" = in the state directory."""
     with needing_mysqlclient():
-        from chatd.importer.run import Settings, take_over
-        from chatd.importer.source import OldTables
-    state_dir = config.server.state_dir
-    report = Report(None if dry_run and not file else Path(file or Path(state_dir, REJECTED)).absolute())
-    old = OldTables(
+        from chatd.importer.legacy import LegacyDatabase
+        from chatd.importer.run import ImportSettings, run_import
+    location = configured(config)
+    report = ImportReport(
+        None if dry_run and not file else Path(file or Path(config.server.state_dir, REJECTED)).absolute()
+    )
+    legacy = LegacyDatabase(
         mysql_address(url),
         charset,
         lambda where: report.change(f"{where}: a text is not UTF-8; read as {charset}", where),
     )
-    if others := old.others():
-        _note(f"{old.name} has {others} other connections: is the old server stopped?")
-    settings = Settings(config.limits.name_chars, Hasher(config.accounts).hash_now, time.time_ns() // 1_000_000)
+    if others := legacy.other_connections():
+        note(f"{legacy.name} has {others} other connections: is the legacy server stopped?")
+    hasher = Hasher(config.accounts)
+    settings = ImportSettings(config.limits.name_chars, hasher.hash_now, time.time_ns() // 1_000_000)
     begun = time.monotonic()
     with contextlib.ExitStack() as opened:
         target = None
         if not dry_run:
-            location = configured(config)
             opened.enter_context(_no_server(config, location.path))
             target = opened.enter_context(contextlib.closing(open_dump(location, create=True)))
-            if doubt := target.doubt():
-                _note(doubt)
+            note(f"importing {legacy.name} into {target.name}")
+            if blind_spot := target.blind_spot():
+                note(blind_spot)
         opened.enter_context(contextlib.closing(report))
-        with _told(), Progress("import-chatserver") as progress:
-            take_over(old, target, settings, report, progress.watch)
+        with _failures_in_one_line(), Progress("import-chatserver") as progress:
+            run_import(legacy, target, settings, report, progress.watch)
     for line in report.lines():
         _say(line)
     _say("nothing was written" if dry_run else f"done in {duration(time.monotonic() - begun)}")

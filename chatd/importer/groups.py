@@ -1,16 +1,16 @@
-"""The old groups and who is in them.
+"""The legacy groups and their members.
 
-Owns: the rules for groups: each has one owner and at least one member. Ids stay.
-Elsewhere: reading (takeover.source), the groups' waiting messages (takeover.waiting).
+Owns: the rules for groups: each has one owner and at least one member. Ids are kept.
+Elsewhere: reading (importer.legacy), the groups' messages (importer.offline_messages).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chatd.importer.people import People
-from chatd.importer.report import Report
-from chatd.importer.source import OldTables
+from chatd.importer.accounts import ImportedAccounts
+from chatd.importer.legacy import LegacyDatabase
+from chatd.importer.report import ImportReport
 from chatd.model import Role
 from chatd.store.contract import FIRST_VERSION
 from chatd.store.copy import Row
@@ -18,22 +18,24 @@ from chatd.store.copy import Row
 Members = dict[int, Role]
 
 
-class Groups:
-    """members: of each group that comes over, by id."""
+class ImportedGroups:
+    """The groups that are imported. Filled by decide()."""
 
-    def __init__(self, longest: int) -> None:
+    def __init__(self, name_chars: int) -> None:
+        """name_chars: the longest name, in characters."""
         self.members: dict[int, Members] = {}
+        """By the id of the group."""
         self._names: dict[int, tuple[str, str]] = {}
-        self._longest = longest
+        self._name_chars = name_chars
 
-    def survey(self, old: OldTables, people: People, report: Report) -> None:
-        for number, name, text in old.groups():
+    def decide(self, legacy: LegacyDatabase, accounts: ImportedAccounts, report: ImportReport) -> None:
+        for number, name, text in legacy.groups():
             if number <= 0 or number in self._names:
                 why = "the id is there twice" if number > 0 else "the id is no positive number"
                 report.reject("allgroup", why, {"id": number, "groupname": name, "groupdesc": text})
             else:
                 self._names[number] = (self._fit(number, name, report), text)
-        self._survey_members(old, people, report)
+        self._decide_members(legacy, accounts, report)
         for number, (name, text) in sorted(self._names.items()):
             if number not in self.members:
                 row: dict[str, int | str | None] = {"id": number, "groupname": name, "groupdesc": text}
@@ -41,21 +43,21 @@ class Groups:
             else:
                 self._one_owner(number, name, report)
 
-    def _fit(self, number: int, raw: str, report: Report) -> str:
-        name = raw.strip()[: self._longest].strip() or f"group-{number}"
+    def _fit(self, number: int, raw: str, report: ImportReport) -> str:
+        name = raw.strip()[: self._name_chars].strip() or f"group-{number}"
         if name != raw:
             report.change(
                 "allgroup: the name is empty, too long or has space around it", f"{number}: {raw!r} is {name!r}"
             )
         return name
 
-    def _survey_members(self, old: OldTables, people: People, report: Report) -> None:
-        for group, user, text in old.members():
+    def _decide_members(self, legacy: LegacyDatabase, accounts: ImportedAccounts, report: ImportReport) -> None:
+        for group, user, text in legacy.members():
             row: dict[str, int | str | None] = {"groupid": group, "userid": user, "grouprole": text}
             if group is None or group not in self._names:
                 report.reject("groupuser", "there is no such group", row)
                 continue
-            if user is None or user not in people.ids:
+            if user is None or user not in accounts.ids:
                 report.reject("groupuser", "there is no such account", row)
                 continue
             role = Role.OWNER if text.lower() == "creator" else Role.MEMBER
@@ -64,27 +66,27 @@ class Groups:
                 report.change("groupuser: was there several times", f"{user} in {group}")
             members[user] = min(role, members.get(user, role))
 
-    def _one_owner(self, number: int, name: str, report: Report) -> None:
+    def _one_owner(self, number: int, name: str, report: ImportReport) -> None:
         members = self.members[number]
         owners = sorted(user for user, role in members.items() if role is Role.OWNER)
         if not owners:
-            heir = min(members)
-            members[heir] = Role.OWNER
+            owner = min(members)
+            members[owner] = Role.OWNER
             report.change(
-                "allgroup: had no creator; the member with the lowest id owns it", f"{number} {name!r}: {heir}"
+                "allgroup: had no creator; the member with the lowest id owns it", f"{number} {name!r}: {owner}"
             )
         for more in owners[1:]:
             members[more] = Role.ADMIN
             text = "allgroup: had several creators; the one with the lowest id owns it, the others are admins"
             report.change(text, f"{number} {name!r}: {owners[0]}, and {more}")
 
-    def teams(self, report: Report, now_ms: int) -> Iterator[Row]:
+    def teams(self, report: ImportReport, now_ms: int) -> Iterator[Row]:
         for number in sorted(self.members):
-            report.taken["groups"] += 1
+            report.imported["groups"] += 1
             yield (number, *self._names[number], now_ms, FIRST_VERSION)
 
-    def memberships(self, report: Report, now_ms: int) -> Iterator[Row]:
+    def memberships(self, report: ImportReport, now_ms: int) -> Iterator[Row]:
         for number, members in sorted(self.members.items()):
             for user, role in sorted(members.items()):
-                report.taken["memberships"] += 1
+                report.imported["memberships"] += 1
                 yield (number, user, int(role), now_ms, FIRST_VERSION)

@@ -1,8 +1,8 @@
-"""What a takeover did: how much came over, what had to be changed, what was left out and why.
+"""What an import did: how much was imported, what had to be changed, what was left out and why.
 
 Owns: the counts, some examples of each rule, the file of rows that were left out.
-Not here: the rules themselves (takeover.people, takeover.groups, takeover.waiting).
-Fails: BootError 73 when the file cannot be made. Passwords are never in it.
+Not here: the rules themselves (importer.accounts, importer.groups, importer.offline_messages).
+Fails: BootError 73 when the file cannot be created. Passwords are never written to it.
 """
 
 from __future__ import annotations
@@ -17,29 +17,32 @@ from pathlib import Path
 from chatd.errors import BootError, Exit
 
 EXAMPLES = 5
+"""Shown for each rule."""
 
 
-class Report:
-    """file: where rows that are left out are kept, a JSON object a line, readable for the owner alone; None = nowhere.
-    It is begun anew by every run: a run that is taken up looks at every row again."""
+class ImportReport:
+    """Counts by rule. A run that continues an interrupted one applies the rules to every row again, so its report is
+    complete."""
 
     def __init__(self, file: Path | None) -> None:
+        """file: where rows that are left out are kept, one JSON object per line, readable by the owner only. Each run
+        begins it anew. None: they are not kept."""
         self.file = file
-        self.taken: Counter[str] = Counter()
+        self.imported: Counter[str] = Counter()
         self.changed: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
         self._examples: dict[str, list[str]] = {}
         self._out: TextIOWrapper | None = None
 
     def change(self, rule: str, example: str, count: int = 1) -> None:
-        """Something came over other than it was."""
+        """Something was imported in another form than it had."""
         self.changed[rule] += count
         examples = self._examples.setdefault(rule, [])
         if len(examples) < EXAMPLES:
             examples.append(example)
 
     def reject(self, table: str, rule: str, row: dict[str, int | str | None]) -> None:
-        """A row, or a text in it, did not come over."""
+        """A row, or a text in it, was not imported."""
         self.rejected[f"{table}: {rule}"] += 1
         if self.file is None:
             return
@@ -52,11 +55,11 @@ class Report:
             file.unlink(missing_ok=True)
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise BootError(f"{file}: cannot be made: {error.strerror}", Exit.CANNOT_CREATE) from None
+            raise BootError(f"cannot create {file}: {error.strerror}", Exit.CANNOT_CREATE) from None
         return os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace")
 
     def close(self) -> None:
-        """The file is on the disk."""
+        """The file is on disk when this returns."""
         if self._out is not None:
             self._out.flush()
             os.fsync(self._out.fileno())
@@ -64,7 +67,7 @@ class Report:
             self._out = None
 
     def lines(self) -> Iterator[str]:
-        yield "taken over: " + ", ".join(f"{count} {what}" for what, count in self.taken.items())
+        yield "imported: " + ", ".join(f"{count} {what}" for what, count in self.imported.items())
         for rule, count in self.changed.items():
             yield f"changed: {rule}: {count}"
             yield from (f"    {example}" for example in self._examples[rule])
@@ -73,4 +76,4 @@ class Report:
         for rule, count in self.rejected.items():
             yield f"left out: {rule}: {count}"
         if self.rejected and self.file is not None:
-            yield f"what was left out is in {self.file}"
+            yield f"the rows that were left out are in {self.file}"

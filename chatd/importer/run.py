@@ -1,10 +1,11 @@
-"""A takeover from its first question to the last row: the stages, and going on after an interruption.
+"""An import from its first question to the last row: the stages, and continuing after an interruption.
 
-Owns: the order, what is one transaction, hashing passwords in threads, the count at the end.
-Elsewhere: the rules (takeover.people, takeover.groups, takeover.waiting), the destination (store.copy).
-Fails: NotACopy when the destination has users of its own, BootError 70 when what is there in the end is not what was
-decided. Ended at any moment, the same command goes on: accounts in batches, because a password takes long, everything
-else in one transaction each. The rules are applied again from the start each time, so that the report is whole.
+Owns: the order of the stages, what is one transaction, hashing passwords in threads, the count at the end.
+Elsewhere: the rules (importer.accounts, importer.groups, importer.offline_messages), the destination (store.copy).
+Fails: DestinationInUse when the destination has users of its own, BootError 75 when it ends up with other rows than
+were decided on. Interrupted at any moment, the same command continues: accounts are loaded in batches, because hashing
+a password takes long, every other stage in one transaction. The rules are applied from the start each time, so that the
+report is complete.
 """
 
 from __future__ import annotations
@@ -16,132 +17,156 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from chatd.errors import BootError, Exit
-from chatd.importer.groups import Groups
-from chatd.importer.people import People, friends
-from chatd.importer.report import Report
-from chatd.importer.source import OldTables
-from chatd.importer.waiting import Waiting
-from chatd.store.copy import BY_NAME, Far, Row, Side, Watch, batches, claim, note_far, release, transaction
+from chatd.importer.accounts import ImportedAccounts, friends
+from chatd.importer.groups import ImportedGroups
+from chatd.importer.legacy import LegacyDatabase, LegacyUser
+from chatd.importer.offline_messages import OfflineMessages
+from chatd.importer.report import ImportReport
+from chatd.store.copy import (
+    BY_NAME,
+    OnProgress,
+    Position,
+    Row,
+    StoreDump,
+    batches,
+    finish_filling,
+    save_position,
+    start_filling,
+    transaction,
+)
 
 _HASHED = 100
-"""Accounts of one transaction."""
+"""Accounts in one transaction."""
 _STAGES = ("accounts", "friends", "groups", "messages", "end")
 Part = tuple[str, Iterable[Row]]
+"""A table, and the rows to be loaded into it."""
 
 
-class Settings(NamedTuple):
-    """longest: a name, in characters. hash: a password's hash; called in several threads."""
+class ImportSettings(NamedTuple):
+    """name_chars: the longest name, in characters. hash: makes the hash of a password; called in several threads.
+    now_ms: the time of everything that has no time in the legacy tables."""
 
-    longest: int
+    name_chars: int
     hash: Callable[[str], str]
     now_ms: int
 
 
-def take_over(old: OldTables, target: Side | None, settings: Settings, report: Report, watch: Watch) -> None:
-    """target None: apply the rules and count, write nothing."""
-    stages = _Stages(target, f"chatctl import-chatserver from {old.name}", watch)
-    people, groups = People(settings.longest), Groups(settings.longest)
-    people.survey(old, report)
-    groups.survey(old, people, report)
-    waiting = Waiting(people, groups, report, settings.now_ms)
-    report.taken["accounts"] = len(people.ids)
-    stages.accounts(old, people, settings)
-    stages.load("friends", old.count("friend"), ("friend", friends(old, people, report, settings.now_ms)))
+def run_import(
+    legacy: LegacyDatabase,
+    target: StoreDump | None,
+    settings: ImportSettings,
+    report: ImportReport,
+    on_progress: OnProgress,
+) -> None:
+    """target None: apply the rules and count, write nothing. Raises: DestinationInUse, BootError."""
+    stages = _Stages(target, f"chatctl import-chatserver from {legacy.name}", on_progress)
+    accounts, groups = ImportedAccounts(settings.name_chars), ImportedGroups(settings.name_chars)
+    accounts.decide(legacy, report)
+    groups.decide(legacy, accounts, report)
+    offline = OfflineMessages(accounts, groups, report, settings.now_ms)
+    report.imported["accounts"] = len(accounts.ids)
+    stages.load_accounts(legacy, accounts, settings)
+    stages.load("friends", legacy.count("friend"), ("friend", friends(legacy, accounts, report, settings.now_ms)))
     stages.load(
         "groups",
-        old.count("groupuser"),
+        legacy.count("groupuser"),
         ("team", groups.teams(report, settings.now_ms)),
         ("member", groups.memberships(report, settings.now_ms)),
     )
     stages.load(
         "messages",
-        old.count("offlinemessage"),
-        ("message", waiting.messages(old)),
-        ("pair", waiting.pairs()),
-        ("cursor", waiting.cursors()),
-        ("friend", _requests(old, waiting)),
+        legacy.count("offlinemessage"),
+        ("message", offline.messages(legacy)),
+        ("pair", offline.pairs()),
+        ("cursor", offline.cursors()),
+        ("friend", _requests(legacy, offline)),
     )
-    stages.finish({"user": old.counter("user"), "team": old.counter("allgroup")})
+    stages.finish({"user": legacy.counter("user"), "team": legacy.counter("allgroup")})
 
 
-def _requests(old: OldTables, waiting: Waiting) -> Iterator[Row]:
-    """Begun only when the messages have been read."""
-    asked, known = waiting.asked(), set()
-    for one in old.friends() if asked else ():
+def _requests(legacy: LegacyDatabase, offline: OfflineMessages) -> Iterator[Row]:
+    """Begins when the messages have been read."""
+    asked, known = offline.asked(), set()
+    for one in legacy.friends() if asked else ():
         if one.low is not None and one.high is not None:
             known |= {(one.low, one.high), (one.high, one.low)} & asked
-    yield from waiting.requests(known)
+    yield from offline.requests(known)
 
 
 class _Stages:
-    """Loads what is not loaded yet; reads the rest all the same."""
+    """Loads what an interrupted run has not loaded; reads the rest all the same, so that it is counted."""
 
-    def __init__(self, target: Side | None, label: str, watch: Watch) -> None:
-        self._target, self._watch = target, watch
-        self._far = claim(target, label, Far(_STAGES[0], [])) if target is not None else Far(_STAGES[-1], [])
+    def __init__(self, target: StoreDump | None, label: str, on_progress: OnProgress) -> None:
+        self._target, self._on_progress = target, on_progress
+        if target is None:
+            self._position = Position(_STAGES[-1], [])
+        else:
+            self._position = start_filling(target, label, Position(_STAGES[0], []))
         self._counts: dict[str, int] = {}
+        """How many rows each table is to have in the end."""
 
-    def accounts(self, old: OldTables, people: People, settings: Settings) -> None:
-        self._counts["user"] = total = len(people.ids)
+    def load_accounts(self, legacy: LegacyDatabase, accounts: ImportedAccounts, settings: ImportSettings) -> None:
+        self._counts["user"] = total = len(accounts.ids)
         target = self._target
-        if target is None or self._far.table != "accounts":
+        if target is None or self._position.table != "accounts":
             return
-        after = int(self._far.after[0] or 0) if self._far.after else None
-        self._watch("accounts", 0, total)
-        self._watch("accounts", target.count(BY_NAME["user"]), total)
-        wanted = _once(one for one in old.users(after) if one[0] in people.ids)
+        after = int(self._position.after[0] or 0) if self._position.after else None
+        self._on_progress("accounts", 0, total)
+        self._on_progress("accounts", target.count(BY_NAME["user"]), total)
+        wanted = _first_of_each_id(one for one in legacy.users(after) if one[0] in accounts.ids)
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             while some := list(itertools.islice(wanted, _HASHED)):
                 hashes = pool.map(lambda secret: settings.hash(secret) if secret else "", [one[2] for one in some])
                 rows = [
-                    people.row(number, name, hashed, settings.now_ms)
+                    accounts.row(number, name, hashed, settings.now_ms)
                     for (number, name, _), hashed in zip(some, hashes, strict=True)
                 ]
                 with transaction(target):
                     target.load(BY_NAME["user"], rows)
-                    note_far(target, Far("accounts", [some[-1][0]]))
-                self._watch("accounts", len(rows), total)
+                    save_position(target, Position("accounts", [some[-1][0]]))
+                self._on_progress("accounts", len(rows), total)
         with transaction(target):
-            self._next("accounts", target)
+            self._enter_stage_after("accounts", target)
 
     def load(self, stage: str, total: int, *parts: Part) -> None:
-        """All parts are one transaction. total: old rows, about."""
+        """All parts in one transaction. total: legacy rows, about, for the progress."""
         target = self._target
-        if target is None or self._far.table != stage:
+        if target is None or self._position.table != stage:
             for table, rows in parts:
                 self._count(table, sum(1 for _ in rows))
             return
-        self._watch(stage, 0, total)
+        self._on_progress(stage, 0, total)
         with transaction(target):
             for table, rows in parts:
                 for batch in batches(rows):
                     target.load(BY_NAME[table], batch)
                     self._count(table, len(batch))
-                    if table == BY_NAME[parts[0][0]].name:
-                        self._watch(stage, len(batch), total)
-            self._next(stage, target)
+                    if table == parts[0][0]:
+                        self._on_progress(stage, len(batch), total)
+            self._enter_stage_after(stage, target)
 
     def _count(self, table: str, more: int) -> None:
         self._counts[table] = self._counts.get(table, 0) + more
 
-    def _next(self, stage: str, target: Side) -> None:
-        self._far = Far(_STAGES[_STAGES.index(stage) + 1], [])
-        note_far(target, self._far)
+    def _enter_stage_after(self, stage: str, target: StoreDump) -> None:
+        self._position = Position(_STAGES[_STAGES.index(stage) + 1], [])
+        save_position(target, self._position)
 
     def finish(self, counters: dict[str, int]) -> None:
+        """Compare the counts, and mark the target as complete. Raises: BootError 75."""
         target = self._target
         if target is None:
             return
         target.raise_counters(counters)
-        target.view()
+        target.snapshot()
         for name, wanted in self._counts.items():
             found = target.count(BY_NAME[name])
             if found != wanted:
-                text = f"{target.name}: the table {name} has {found} rows and not {wanted}: did the old tables change?"
-                raise BootError(f"{text} Empty the destination and begin again", Exit.TRY_AGAIN)
-        release(target)
+                text = f"the table {name} has {found} rows instead of {wanted}: did the legacy tables change meanwhile?"
+                raise BootError(f"store {target.name}: {text} Empty the destination and start again", Exit.TRY_AGAIN)
+        finish_filling(target)
 
 
-def _once(users: Iterable[tuple[int, str | None, str | None]]) -> Iterator[tuple[int, str | None, str | None]]:
-    """The first of each id; they are sorted."""
+def _first_of_each_id(users: Iterable[LegacyUser]) -> Iterator[LegacyUser]:
+    """users: sorted by id."""
     return (next(same) for _, same in itertools.groupby(users, key=lambda one: one[0]))

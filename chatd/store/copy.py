@@ -1,12 +1,14 @@
-"""Everything that is in a store, row by row, on its way from one twin to another.
+"""Copying a whole store into an empty one, also of the other twin.
 
-Owns: the canonical form of each table's rows, the order they travel in, resuming, and the comparison at the end.
-Elsewhere: how a twin reads and writes such rows (store.sqlite.dump, store.mysql.dump), who may ask for it
+Owns: StoreDump, a store as rows of each table in a canonical form; the order of the tables, resuming, and comparing
+the two stores at the end.
+Elsewhere: how a twin reads and writes such rows (store.sqlite.dump, store.mysql.dump), when that is allowed
 (chatd.chatctl.stores).
-Fails: NotACopy where the destination holds something else, Disturbed; what the twins raise passes through. Ended
-at any moment, a copy is taken up where it was: rows and the note of how far it is are one transaction.
+Fails: DestinationInUse, StoreChanged; what the twins raise passes through. A copy that was interrupted at any moment
+continues where it was: rows and the position that they lead to are one transaction.
 
-Derived things (indexes, a conversation's last number, keys for (sender, fp)) do not travel: a side makes its own.
+What can be derived (indexes, the last number of a conversation, the keys of (sender, fp)) is not copied: each twin
+makes its own.
 """
 
 from __future__ import annotations
@@ -26,16 +28,17 @@ from chatd.store.versions import FILLING
 Value = int | str | None
 Row = tuple[Value, ...]
 
-_FAR = "filled"
-"""Key of `meta`: how far."""
+_POSITION = "filled"
+"""Key in `meta`: the Position of an unfinished copy."""
 _ROWS = 5000
 _CHARS = 4 * 1024 * 1024
-"""A batch ends at either: this bounds the memory."""
+"""The size of a batch, in rows and characters; it ends at either, which bounds the memory."""
 _KEYS = 500
+"""Send keys looked up in one statement."""
 
 
 class Table(NamedTuple):
-    """keys: so many of the first columns are unique together and give the order."""
+    """keys: how many of the first columns make the primary key; rows are ordered by it."""
 
     name: str
     keys: int
@@ -58,34 +61,34 @@ TABLES = (
 )
 BY_NAME = {table.name: table for table in TABLES}
 COUNTED = ("user", "team")
-"""Tables whose numbers are never given twice, even when the row with the highest is gone."""
+"""Tables whose ids are never used again, even when the row with the highest id was deleted."""
 
 
-class NotACopy(ChatdError):
+class DestinationInUse(ChatdError):
     """The destination is neither empty nor an unfinished copy of this source. Nothing was written."""
 
 
-class Disturbed(ChatdError):
-    """Somebody had one of the stores open: what they changed may be missing. The destination stays unfinished."""
+class StoreChanged(ChatdError):
+    """Another program had one of the stores open: its changes may be missing. The destination stays unfinished."""
 
 
-class Side(Protocol):
-    """A store that nobody else uses, as chatctl reads and fills it. One thread."""
+class StoreDump(Protocol):
+    """A store that no server uses, as chatctl reads and fills it. For one thread."""
 
     name: str
-    """For people; without a password."""
+    """As the operator knows it, without a password."""
 
-    def view(self) -> None:
-        """What rows() and count() tell from now on is one consistent state: that of this moment."""
+    def snapshot(self) -> None:
+        """From now on, rows() and count() show one consistent state: that of this moment."""
 
     def rows(self, table: Table, after: Row) -> Iterator[Row]:
-        """By key, those beyond `after` (() = all), in canonical form. Memory does not depend on how many they are."""
+        """In canonical form, by key, those beyond `after` (() = all). Memory does not depend on their number."""
         ...
 
     def count(self, table: Table) -> int: ...
 
     def counters(self) -> dict[str, int]:
-        """Of each table of COUNTED: no number up to this one is given (again)."""
+        """For each table of COUNTED the highest id that was ever used."""
         ...
 
     def begin(self) -> None: ...
@@ -95,38 +98,38 @@ class Side(Protocol):
     def rollback(self) -> None: ...
 
     def load(self, table: Table, rows: list[Row]) -> None:
-        """In a transaction. The rows' order is that of their keys; messages come after their pairs."""
+        """Insert, in a transaction. Rows come in the order of their keys, and messages after their pairs."""
 
     def raise_counters(self, counters: dict[str, int]) -> None:
-        """Outside a transaction; never lowered. Repeating it changes nothing."""
+        """Outside a transaction. Counters are never lowered; repeating it changes nothing."""
 
-    def noted(self, key: str) -> str:
-        """A note of `meta`, or ""."""
+    def read_note(self, key: str) -> str:
+        """The value of this key in `meta`, or ""."""
         ...
 
-    def note(self, key: str, value: str) -> None:
-        """In a transaction. "" takes it away."""
+    def write_note(self, key: str, value: str) -> None:
+        """Into `meta`, in a transaction. "" deletes it."""
 
-    def others(self) -> str:
-        """Who else has this store open, as far as that can be known; "" = nobody."""
+    def other_users(self) -> str:
+        """Who else has this store open, as far as that can be known; "" = no one."""
         ...
 
-    def doubt(self) -> str:
-        """Why others() may not know of everybody, "" = it does."""
+    def blind_spot(self) -> str:
+        """Why other_users() may miss some, "" = it does not."""
         ...
 
     def close(self) -> None: ...
 
 
-class Far(msgspec.Struct):
-    """How far it is: everything of the tables (or stages) before `table`, and of it up to and including `after`."""
+class Position(msgspec.Struct):
+    """What has been copied: the tables (or stages) before `table`, and of that the rows up to and including `after`."""
 
     table: str
     after: list[Value]
 
 
-class Compared(NamedTuple):
-    """One table as both sides tell it, each read for itself."""
+class Comparison(NamedTuple):
+    """One table, as read from both stores."""
 
     table: str
     source: Digest
@@ -138,7 +141,7 @@ class Compared(NamedTuple):
 
 
 class Digest(NamedTuple):
-    """Equal when the rows are equal, in whatever order they came."""
+    """Equal if the rows are equal, in whatever order they were read. total: the sum of their hashes."""
 
     rows: int
     total: int
@@ -147,103 +150,104 @@ class Digest(NamedTuple):
         return f"{self.total:032x}"
 
 
-Watch = Callable[[str, int, int], None]
-"""(what is done, rows done now, rows in all); the first call of each has 0 done."""
+OnProgress = Callable[[str, int, int], None]
+"""(what is being done, rows done since the last call, rows in all); the first call for each has 0 rows done."""
 
 
-def copy(source: Side, target: Side, watch: Watch) -> list[Compared]:
-    """Bring everything from source to target, or what is still missing there, and compare. The target is given free
-    (it has no FILLING any more) only when every table is the same."""
-    source.view()
-    far = claim(target, f"chatctl copy-store from {source.name}", Far(TABLES[0].name, []))
-    for table in TABLES[[one.name for one in TABLES].index(far.table) :]:
-        after = tuple(far.after) if table.name == far.table else ()
+def copy(source: StoreDump, target: StoreDump, watch: OnProgress) -> list[Comparison]:
+    """Copy everything, or what an interrupted copy has left, and compare. Only if every table is the same is the target
+    marked as complete (FILLING is deleted), so that servers accept it. Raises: DestinationInUse, StoreChanged."""
+    source.snapshot()
+    position = start_filling(target, f"chatctl copy-store from {source.name}", Position(TABLES[0].name, []))
+    for table in TABLES[[one.name for one in TABLES].index(position.table) :]:
+        after = tuple(position.after) if table.name == position.table else ()
         total, done = source.count(table), target.count(table) if after else 0
         watch(table.name, 0, total)
         watch(table.name, done, total)
         for batch in batches(source.rows(table, after)):
             with transaction(target):
                 target.load(table, batch)
-                note_far(target, Far(table.name, list(batch[-1][: table.keys])))
+                save_position(target, Position(table.name, list(batch[-1][: table.keys])))
             watch(table.name, len(batch), total)
     target.raise_counters(source.counters())
-    target.view()
+    target.snapshot()
     compared = [compare(table, source, target, watch) for table in TABLES]
-    if others := source.others() or target.others():
-        raise Disturbed(f"used meanwhile by {others}: what they changed may be missing; stop them and copy again")
+    if others := source.other_users() or target.other_users():
+        raise StoreChanged(f"used meanwhile by {others}: their changes may be missing; stop them and copy again")
     if all(one.same for one in compared):
-        release(target)
+        finish_filling(target)
     return compared
 
 
-def claim(target: Side, label: str, start: Far) -> Far:
-    """Mark an empty target as being filled by `label`, or learn how far that has come. Raises NotACopy."""
-    filling = target.noted(FILLING)
+def start_filling(target: StoreDump, label: str, start: Position) -> Position:
+    """Mark an empty target as being filled by `label`. Returns `start`, or where an interrupted run of the same label
+    is to continue. Raises: DestinationInUse."""
+    filling = target.read_note(FILLING)
     if filling and filling != label:
-        raise NotACopy(f"{target.name} is being filled by something else: {filling}")
+        raise DestinationInUse(f"{target.name} is being filled by something else: {filling}")
     if filling:
-        return msgspec.json.decode(target.noted(_FAR), type=Far)
+        return msgspec.json.decode(target.read_note(_POSITION), type=Position)
     check_empty(target)
     with transaction(target):
-        target.note(FILLING, label)
-        note_far(target, start)
+        target.write_note(FILLING, label)
+        save_position(target, start)
     return start
 
 
-def note_far(target: Side, far: Far) -> None:
-    """In the transaction that has brought it so far."""
-    target.note(_FAR, msgspec.json.encode(far).decode())
+def save_position(target: StoreDump, position: Position) -> None:
+    """In the transaction that reached it."""
+    target.write_note(_POSITION, msgspec.json.encode(position).decode())
 
 
-def check_empty(target: Side) -> None:
-    """Raises NotACopy."""
-    target.view()
+def check_empty(target: StoreDump) -> None:
+    """Raises: DestinationInUse."""
+    target.snapshot()
     for table in TABLES:
         if next(target.rows(table, ()), None) is not None:
-            raise NotACopy(f"{target.name} is not empty: it has rows in the table {table.name}")
+            raise DestinationInUse(f"{target.name} is not empty: it has rows in the table {table.name}")
 
 
-def release(target: Side) -> None:
-    """The target is complete: servers may have it."""
+def finish_filling(target: StoreDump) -> None:
+    """The target is complete: servers may use it."""
     with transaction(target):
-        target.note(FILLING, "")
-        target.note(_FAR, "")
+        target.write_note(FILLING, "")
+        target.write_note(_POSITION, "")
 
 
 @contextlib.contextmanager
-def transaction(side: Side) -> Iterator[None]:
-    side.begin()
+def transaction(target: StoreDump) -> Iterator[None]:
+    target.begin()
     try:
         yield
     except BaseException:
-        side.rollback()
+        target.rollback()
         raise
-    side.commit()
+    target.commit()
 
 
-def compare(table: Table, source: Side, target: Side, watch: Watch) -> Compared:
+def compare(table: Table, source: StoreDump, target: StoreDump, watch: OnProgress) -> Comparison:
     """Cost: both tables are read whole."""
     total = source.count(table) + target.count(table)
     watch(f"compare {table.name}", 0, total)
 
-    def told(count: int) -> None:
+    def on_rows(count: int) -> None:
         watch(f"compare {table.name}", count, total)
 
-    return Compared(table.name, digest(source.rows(table, ()), told), digest(target.rows(table, ()), told))
+    return Comparison(table.name, digest(source.rows(table, ()), on_rows), digest(target.rows(table, ()), on_rows))
 
 
-def digest(rows: Iterable[Row], told: Callable[[int], None]) -> Digest:
+def digest(rows: Iterable[Row], on_rows: Callable[[int], None]) -> Digest:
     encode, total, count = msgspec.msgpack.Encoder().encode, 0, 0
     for batch in batches(rows):
         for row in batch:
             total += int.from_bytes(blake2b(encode(row), digest_size=16).digest())
         count += len(batch)
-        told(len(batch))
+        on_rows(len(batch))
     return Digest(count, total % (1 << 128))
 
 
 def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Of at most _ROWS rows and about _CHARS characters each."""
+    """At most _ROWS rows and about _CHARS characters each."""
     rows, sizes = iter(rows), 250
     while batch := list(itertools.islice(rows, sizes)):
         chars = sum(len(value) for row in batch for value in row if isinstance(value, str))
@@ -251,21 +255,21 @@ def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def free_keys(wanted: Sequence[Value], taken: Callable[[list[int]], set[int]]) -> list[Value]:
-    """For each send key the next one that is free in the table and among themselves; nearly always itself. taken: those
-    of some keys that the table has."""
+def free_keys(wanted: Sequence[Value], in_use: Callable[[list[int]], set[int]]) -> list[Value]:
+    """For each send key the next one that is free, in the table and among themselves; nearly always the key itself.
+    in_use: which of some keys the table has."""
     keys: list[Value] = []
     given: set[int] = set()
     asked = [int(key) for key in wanted if key is not None]
     for at in range(0, len(asked), _KEYS):
-        given |= taken(asked[at : at + _KEYS])
+        given |= in_use(asked[at : at + _KEYS])
     for key in wanted:
         if key is None:
             keys.append(None)
             continue
         free = int(key)
         if free in given:
-            while free in given or taken([free]):
+            while free in given or in_use([free]):
                 free = SendKeys.after(free)
         given.add(free)
         keys.append(free)

@@ -19,8 +19,8 @@ from chatd.config.schema import Config
 from chatd.config.urls import MysqlAddress, parse_mysql
 from chatd.errors import BootError, Exit
 from chatd.store.contract import Tables
-from chatd.store.copy import Side
-from chatd.store.sqlite.dump import SqliteSide
+from chatd.store.copy import StoreDump
+from chatd.store.sqlite.dump import SqliteDump
 from chatd.store.sqlite.tables import open_tables as open_sqlite_tables
 
 
@@ -74,13 +74,13 @@ def open_readers(location: StoreLocation, limit_s: float, count: int) -> list[Ta
     return [open_reader(_mysql(location), limit_s) for _ in range(count)]
 
 
-def open_dump(location: StoreLocation, *, create: bool) -> Side:
+def open_dump(location: StoreLocation, *, create: bool) -> StoreDump:
     """The whole store, row by row, while no server uses it. create: as in open_tables(). Raises: BootError."""
     if location.path is not None:
-        return SqliteSide(location.path, create)
+        return SqliteDump(location.path, create)
     with needing_mysqlclient():
-        from chatd.store.mysql.dump import MysqlSide
-    return MysqlSide(_mysql(location), create)
+        from chatd.store.mysql.dump import MysqlDump
+    return MysqlDump(_mysql(location), create)
 
 
 def same_store(one: StoreLocation, other: StoreLocation) -> bool:

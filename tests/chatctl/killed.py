@@ -8,14 +8,14 @@ import signal
 import sys
 from typing import Any
 
-from chatd.store.mysql.dump import MysqlSide
-from chatd.store.sqlite.dump import SqliteSide
+from chatd.store.mysql.dump import MysqlDump
+from chatd.store.sqlite.dump import SqliteDump
 
 
 def plant(batches: int) -> None:
     left = batches
 
-    for side in (SqliteSide, MysqlSide):
+    for side in (SqliteDump, MysqlDump):
 
         def load(self: Any, table: Any, rows: Any, original: Any = side.load) -> None:
             nonlocal left

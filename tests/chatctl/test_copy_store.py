@@ -16,15 +16,17 @@ import pytest
 
 from chatd.chatctl import stores
 from chatd.config.schema import Config, ServerOptions, StoreOptions
-from chatd.config.urls import parse_mysql
+from chatd.config.urls import MysqlAddress, parse_mysql
 from chatd.errors import BootError, Exit
 from chatd.store import copy as store_copy
-from chatd.store.copy import BY_NAME, TABLES, Row, Side
+from chatd.store.copy import BY_NAME, TABLES, Row, StoreDump
+from chatd.store.mysql import dump as mysql_dump
 from chatd.store.mysql import schema as mysql_schema
 from chatd.store.mysql import tables as mysql_tables
-from chatd.store.mysql.dump import MysqlSide
+from chatd.store.mysql.connection import MysqlConnection
+from chatd.store.mysql.dump import MysqlDump
 from chatd.store.sqlite import tables as sqlite_tables
-from chatd.store.sqlite.dump import SqliteSide
+from chatd.store.sqlite.dump import SqliteDump
 from tests.harness.chatserver import OldClient
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run, until, wait_until
@@ -53,20 +55,20 @@ def command(daemon: Daemon, source: str, target: str, *program: str) -> list[str
     return [sys.executable, "-m", *told, "-c", str(daemon.config_file), "copy-store", source, target]
 
 
-def everything(side: Side) -> dict[str, list[Row]]:
-    with contextlib.closing(side):
-        side.view()
-        return {table.name: list(side.rows(table, ())) for table in TABLES}
+def everything(dump: StoreDump) -> dict[str, list[Row]]:
+    with contextlib.closing(dump):
+        dump.snapshot()
+        return {table.name: list(dump.rows(table, ())) for table in TABLES}
 
 
 def fill(path: Path, messages: int) -> None:
     populate(SqlitePlace(path))
-    with contextlib.closing(SqliteSide(path, create=False)) as side:
-        start = side.count(BY_NAME["message"]) + 1
+    with contextlib.closing(SqliteDump(path, create=False)) as dump:
+        start = dump.count(BY_NAME["message"]) + 1
         rows = ((start + at, 1, 81 + at, 1 + at % 2, f"m{at}", at, 1, -1, "x" * 200, None) for at in range(messages))
         for batch in store_copy.batches(rows):
-            with store_copy.transaction(side):
-                side.load(BY_NAME["message"], batch)
+            with store_copy.transaction(dump):
+                dump.load(BY_NAME["message"], batch)
 
 
 def test_killed_in_a_batch_it_goes_on(daemon: Callable[..., Daemon], mariadb: MariaDB) -> None:
@@ -94,10 +96,10 @@ def test_killed_in_a_batch_it_goes_on(daemon: Callable[..., Daemon], mariadb: Ma
         timeout=100, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("every row is the same on both sides: 30179 rows in")
+    assert done.stdout.splitlines()[-1].startswith("every row is the same in both stores: 30179 rows in")
     assert "message: 30160 of 30160 (100 %)" in done.stderr.splitlines()
     assert "pass" not in done.stdout + done.stderr
-    assert everything(SqliteSide(path, create=False)) == everything(MysqlSide(parse_mysql(env["TARGET"]), create=False))
+    assert everything(SqliteDump(path, create=False)) == everything(MysqlDump(parse_mysql(env["TARGET"]), create=False))
 
 
 def others(mariadb: MariaDB, database: str) -> int:
@@ -176,8 +178,8 @@ def test_a_source_that_changed_meanwhile(daemon: Callable[..., Daemon], monkeypa
     source, target = (SqlitePlace(host.root / "state" / name) for name in ("a.db", "b.db"))
     populate(source, 3)
     config = Config(server=ServerOptions(state_dir=str(host.root / "state")))
-    monkeypatch.setattr(SqliteSide, "load", stop_at_messages(SqliteSide.load))
-    with pytest.raises(BootError, match="the same command goes on from here") as caught:
+    monkeypatch.setattr(SqliteDump, "load", stop_at_messages(SqliteDump.load))
+    with pytest.raises(BootError, match="the same command continues from here") as caught:
         stores.copy_store(config, "sqlite:a.db", "sqlite:b.db")
     assert caught.value.exit_code is Exit.TRY_AGAIN
     monkeypatch.undo()
@@ -203,13 +205,13 @@ def test_a_server_that_starts_meanwhile(tmp_path: Path, mariadb: MariaDB) -> Non
             servers.append(mysql_tables.open_tables(address, 20.0, create=True))
             make(servers[0], "bob")
 
-    with contextlib.closing(MysqlSide(address, create=False)) as one, contextlib.closing(target.side()) as other:
-        with pytest.raises(store_copy.Disturbed, match="used meanwhile by chatd@"):
+    with contextlib.closing(MysqlDump(address, create=False)) as one, contextlib.closing(target.dump()) as other:
+        with pytest.raises(store_copy.StoreChanged, match="used meanwhile by chatd@"):
             store_copy.copy(one, other, start)
         servers[0].close()
     with pytest.raises(BootError, match="is not complete"):
         target.tables()
-    with contextlib.closing(MysqlSide(address, create=False)) as one, contextlib.closing(target.side()) as other:
+    with contextlib.closing(MysqlDump(address, create=False)) as one, contextlib.closing(target.dump()) as other:
         compared = store_copy.copy(one, other, start)
     assert all(one.same for one in compared)
     with contextlib.closing(target.tables()) as tables:
@@ -217,7 +219,7 @@ def test_a_server_that_starts_meanwhile(tmp_path: Path, mariadb: MariaDB) -> Non
 
 
 def stop_at_messages(load: Callable[..., None]) -> Callable[..., None]:
-    def stopping(self: SqliteSide, table: store_copy.Table, rows: list[Row]) -> None:
+    def stopping(self: SqliteDump, table: store_copy.Table, rows: list[Row]) -> None:
         if table.name == "message":
             raise KeyboardInterrupt
         load(self, table, rows)
@@ -294,6 +296,21 @@ def test_a_database_is_brought_up(older: Config, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.endswith("nothing to do\n")
 
 
+def test_a_database_that_another_migrate_has_brought_up_meanwhile(
+    older: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone_with = mysql_dump.alone_with
+
+    def after_the_other(address: MysqlAddress) -> MysqlConnection:
+        db = alone_with(address)
+        mysql_schema.migrate(db, LATER)
+        return db
+
+    monkeypatch.setattr(mysql_dump, "alone_with", after_the_other)
+    assert stores.migrate(older, None, False, False, "") == 0
+    assert capsys.readouterr().out.endswith(f"schema {LATER} is what this chatd needs; nothing to do\n")
+
+
 def test_an_empty_database_needs_no_backup(mariadb: MariaDB, capsys: pytest.CaptureFixture[str]) -> None:
     config = Config(store=StoreOptions(url=mariadb.url()))
     assert stores.migrate(config, None, False, True, "") == 0
@@ -311,22 +328,22 @@ def test_a_database_in_use_is_left_alone(older: Config, mariadb: MariaDB) -> Non
 def test_two_chatctl_do_not_meet(mariadb: MariaDB) -> None:
     address = parse_mysql(mariadb.url())
     with (
-        contextlib.closing(MysqlSide(address, create=True)),
+        contextlib.closing(MysqlDump(address, create=True)),
         pytest.raises(BootError, match="another chatctl is working"),
     ):
-        MysqlSide(address, create=True)
-    MysqlSide(address, create=True).close()
+        MysqlDump(address, create=True)
+    MysqlDump(address, create=True).close()
 
 
 def test_an_account_that_sees_little_says_so(mariadb: MariaDB) -> None:
     url = mariadb.url()
     address = parse_mysql(url)
-    with contextlib.closing(MysqlSide(address, create=True)) as side:
-        assert side.doubt() == ""
+    with contextlib.closing(MysqlDump(address, create=True)) as dump:
+        assert dump.blind_spot() == ""
     mariadb.execute(f"GRANT ALL ON {address.database}.* TO 'small'@'%' IDENTIFIED BY 'x'")
     small = parse_mysql(f"mysql://small:x@{address.host}:{address.port}/{address.database}")
-    with contextlib.closing(MysqlSide(small, create=False)) as side:
-        assert "servers that use another account are not seen" in side.doubt()
+    with contextlib.closing(MysqlDump(small, create=False)) as dump:
+        assert "servers that use another account are not seen" in dump.blind_spot()
 
 
 def test_a_step_that_fails_can_be_repeated(older: Config, monkeypatch: pytest.MonkeyPatch) -> None:

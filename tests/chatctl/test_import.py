@@ -17,11 +17,11 @@ from chatd.chatctl import stores
 from chatd.config.schema import Config, ServerOptions, StoreOptions
 from chatd.config.urls import parse_mysql
 from chatd.errors import BootError, Exit
-from chatd.importer.report import Report
-from chatd.importer.run import Settings, take_over
-from chatd.importer.source import OldTables
+from chatd.importer.legacy import LegacyDatabase
+from chatd.importer.report import ImportReport
+from chatd.importer.run import ImportSettings, run_import
 from chatd.model import Role
-from chatd.store.copy import TABLES, NotACopy, Row, Side
+from chatd.store.copy import TABLES, DestinationInUse, Row, StoreDump
 from chatd.store.open import locate, open_dump
 from tests.chatctl.legacy_server import LOOSE, TIME, OldDatabase, friend_request, group_chat, one_chat, ordinary
 from tests.harness.chatserver import OldClient
@@ -31,7 +31,7 @@ from tests.harness.mariadb import MariaDB
 from tests.store.test_copy import Interrupted, Stop
 
 NOW_MS = 1_800_000_000_000
-SETTINGS = Settings(20, lambda secret: f"hash of {secret}", NOW_MS)
+SETTINGS = ImportSettings(20, lambda secret: f"hash of {secret}", NOW_MS)
 
 
 def quiet(_what: str, _done: int, _total: int) -> None:
@@ -43,25 +43,25 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, mariadb: MariaDB) -> str
     return f"sqlite:{tmp_path}/new.db" if request.param == "sqlite" else mariadb.url()
 
 
-def taken(old: OldDatabase, url: str, file: Path | None = None, charset: str = "utf8mb4") -> Report:
-    report = Report(file)
-    tables = OldTables(parse_mysql(old.url), charset, lambda where: report.change(f"{where}: not UTF-8", where))
-    with contextlib.closing(open_dump(locate(url, "/"), create=True)) as side, contextlib.closing(report):
-        take_over(tables, side, SETTINGS, report, quiet)
+def imported(old: OldDatabase, url: str, file: Path | None = None, charset: str = "utf8mb4") -> ImportReport:
+    report = ImportReport(file)
+    tables = LegacyDatabase(parse_mysql(old.url), charset, lambda where: report.change(f"{where}: not UTF-8", where))
+    with contextlib.closing(open_dump(locate(url, "/"), create=True)) as dump, contextlib.closing(report):
+        run_import(tables, dump, SETTINGS, report, quiet)
     return report
 
 
 def rows_of(url: str) -> dict[str, list[Row]]:
-    with contextlib.closing(open_dump(locate(url, "/"), create=False)) as side:
-        side.view()
-        return {table.name: list(side.rows(table, ())) for table in TABLES}
+    with contextlib.closing(open_dump(locate(url, "/"), create=False)) as dump:
+        dump.snapshot()
+        return {table.name: list(dump.rows(table, ())) for table in TABLES}
 
 
 # ---------------------------------------------------------------- sound tables
 
 
 def test_everything_comes_over(mariadb: MariaDB, url: str) -> None:
-    report = taken(ordinary(mariadb), url)
+    report = imported(ordinary(mariadb), url)
     assert (report.rejected, list(report.changed)) == ({}, ["friend: was in one list only, is now in both"])
     rows = rows_of(url)
     assert rows["user"] == [
@@ -91,7 +91,7 @@ def test_texts_that_were_stored_as_what_they_were_not(
     that character set survived it there at all."""
     old = OldDatabase(mariadb, charset=charset, names=names)
     old.users([(1, "李四", "666666"), (2, "plain", "é")])
-    report = taken(old, f"sqlite:{tmp_path}/new.db", charset=names)
+    report = imported(old, f"sqlite:{tmp_path}/new.db", charset=names)
     assert not report.changed
     assert [row[1:4] for row in rows_of(f"sqlite:{tmp_path}/new.db")["user"]] == [
         ("李四", "李四", "hash of 666666"),
@@ -102,8 +102,8 @@ def test_texts_that_were_stored_as_what_they_were_not(
 def test_texts_that_are_no_utf8_are_read_as_what_the_operator_says(mariadb: MariaDB, tmp_path: Path) -> None:
     old = OldDatabase(mariadb, charset="latin1", names="latin1")
     old.fill("user", [(1, "J\xfcrgen".encode("latin1"), b"pw", "offline")])
-    assert list(taken(old, f"sqlite:{tmp_path}/a.db", charset="latin1").changed) == ["user.name: not UTF-8"]
-    assert not taken(old, f"sqlite:{tmp_path}/b.db").changed, "the database itself converts it"
+    assert list(imported(old, f"sqlite:{tmp_path}/a.db", charset="latin1").changed) == ["user.name: not UTF-8"]
+    assert not imported(old, f"sqlite:{tmp_path}/b.db").changed, "the database itself converts it"
     for name in "ab":
         assert rows_of(f"sqlite:{tmp_path}/{name}.db")["user"][0][1] == "Jürgen"
 
@@ -112,9 +112,9 @@ def test_numbers_go_on_above_the_old_ones(mariadb: MariaDB, url: str) -> None:
     old = ordinary(mariadb)
     old.users([(77, "gone", "x")])
     mariadb.execute(f"DELETE FROM {old.name}.user WHERE id = 77")
-    taken(old, url)
-    with contextlib.closing(open_dump(locate(url, "/"), create=False)) as side:
-        assert side.counters() == {"user": 77, "team": 4}
+    imported(old, url)
+    with contextlib.closing(open_dump(locate(url, "/"), create=False)) as dump:
+        assert dump.counters() == {"user": 77, "team": 4}
 
 
 # ---------------------------------------------------------------- dirt
@@ -145,7 +145,7 @@ def dirty(mariadb: MariaDB) -> OldDatabase:
 
 
 def test_names_that_cannot_stay(dirty: OldDatabase, url: str) -> None:
-    report = taken(dirty, url)
+    report = imported(dirty, url)
     assert {row[0]: row[1] for row in rows_of(url)["user"]} == {
         1: "alice", 2: "Alice-2-2", 3: "user-3", 4: "x" * 20, 5: "12345-5", 6: "user-6", 7: "tabbed", 8: "ALICE-8",
         9: "alice-2", 10: "ﬁx", 11: "fix-11", 12: "😀",
@@ -163,7 +163,7 @@ def test_names_that_cannot_stay(dirty: OldDatabase, url: str) -> None:
 
 def test_what_points_nowhere_is_left_out_and_kept(dirty: OldDatabase, url: str, tmp_path: Path) -> None:
     file = tmp_path / "rejected"
-    report = taken(dirty, url, file)
+    report = imported(dirty, url, file)
     assert report.rejected == {
         "user: the id is there twice": 1,
         "user: the id is no positive number": 2,
@@ -183,7 +183,7 @@ def test_what_points_nowhere_is_left_out_and_kept(dirty: OldDatabase, url: str, 
 
 
 def test_groups_have_one_owner(dirty: OldDatabase, url: str) -> None:
-    report = taken(dirty, url)
+    report = imported(dirty, url)
     rows = rows_of(url)
     owner, admin, member = (int(role) for role in (Role.OWNER, Role.ADMIN, Role.MEMBER))
     assert rows["team"] == [(1, "ok", "", NOW_MS, 1), (2, "group-2", "d", NOW_MS, 1), (4, "two", "", NOW_MS, 1)]
@@ -227,7 +227,7 @@ def test_offline_messages_that_cannot_come_over(dirty: OldDatabase, tmp_path: Pa
     dirty.fill("offlinemessage", [row[:2] for row in BROKEN] + [(1, good)])
     file = tmp_path / "rejected"
     url = f"sqlite:{tmp_path}/new.db"
-    taken(dirty, url, file)
+    imported(dirty, url, file)
     kept = [json.loads(line) for line in file.read_text().splitlines()]
     told = [(one["userid"], one["why"]) for one in kept if one["table"] == "offlinemessage"]
     assert sorted(map(str, told)) == sorted(str((user, why)) for user, _, why in BROKEN)
@@ -245,10 +245,10 @@ def test_times(mariadb: MariaDB, tmp_path: Path, time: str, kept: bool) -> None:
     old = ordinary(mariadb)
     mariadb.execute(f"DELETE FROM {old.name}.offlinemessage")
     old.fill("offlinemessage", [(13, one_chat(15, 13, "x", time))])
-    report = taken(old, f"sqlite:{tmp_path}/new.db")
+    report = imported(old, f"sqlite:{tmp_path}/new.db")
     (message,) = rows_of(f"sqlite:{tmp_path}/new.db")["message"]
     assert (message[5] != NOW_MS) is kept
-    assert bool(report.changed["offlinemessage: its time makes no sense; it has that of the takeover"]) is not kept
+    assert bool(report.changed["offlinemessage: its time makes no sense; it has that of the import"]) is not kept
 
 
 def test_equal_messages_of_a_group_stay_apart(mariadb: MariaDB, url: str) -> None:
@@ -257,7 +257,7 @@ def test_equal_messages_of_a_group_stay_apart(mariadb: MariaDB, url: str) -> Non
     mariadb.execute(f"DELETE FROM {old.name}.offlinemessage")
     hello, more = group_chat(13, 1, "hello"), group_chat(19, 1, "more")
     old.fill("offlinemessage", [(15, hello), (19, hello), (15, hello), (19, hello), (13, more), (15, more)])
-    report = taken(old, url)
+    report = imported(old, url)
     rows = rows_of(url)
     assert [(row[2], row[3], row[8]) for row in rows["message"]] == [
         (1, 13, "hello"),
@@ -272,7 +272,7 @@ def test_a_member_is_rather_given_a_message_twice_than_never(mariadb: MariaDB, t
     old = ordinary(mariadb)
     mariadb.execute(f"DELETE FROM {old.name}.offlinemessage")
     old.fill("offlinemessage", [(15, group_chat(13, 1, "one")), (19, group_chat(13, 1, "two"))])
-    report = taken(old, f"sqlite:{tmp_path}/new.db")
+    report = imported(old, f"sqlite:{tmp_path}/new.db")
     assert report.changed["offlinemessage: a group's message is given to a member who may have had it"] == 1
     cursors = rows_of(f"sqlite:{tmp_path}/new.db")["cursor"]
     assert [row[:3] for row in cursors if row[1] == -1] == [(13, -1, 2), (15, -1, 0), (19, -1, 1)]
@@ -281,17 +281,17 @@ def test_a_member_is_rather_given_a_message_twice_than_never(mariadb: MariaDB, t
 # ---------------------------------------------------------------- not at once
 
 
-def test_a_takeover_that_is_ended_anywhere_is_taken_up(dirty: OldDatabase, url: str, tmp_path: Path) -> None:
+def test_an_import_that_is_interrupted_anywhere_continues(dirty: OldDatabase, url: str, tmp_path: Path) -> None:
     dirty.fill("offlinemessage", [(1, one_chat(2, 1, str(number))) for number in range(20)])
-    whole = taken(dirty, f"sqlite:{tmp_path}/whole.db")
-    ended, report = 0, Report(None)
+    whole = imported(dirty, f"sqlite:{tmp_path}/whole.db")
+    ended, report = 0, ImportReport(None)
     for calls in range(1, 100):
-        report = Report(None)
-        tables = OldTables(parse_mysql(dirty.url), "utf8mb4", lambda where: None)
+        report = ImportReport(None)
+        tables = LegacyDatabase(parse_mysql(dirty.url), "utf8mb4", lambda where: None)
         try:
-            with contextlib.closing(open_dump(locate(url, "/"), create=True)) as side:
-                broken: Side = Interrupted(side, calls)  # type: ignore[assignment]
-                take_over(tables, broken, SETTINGS, report, quiet)
+            with contextlib.closing(open_dump(locate(url, "/"), create=True)) as dump:
+                broken: StoreDump = Interrupted(dump, calls)  # type: ignore[assignment]
+                run_import(tables, broken, SETTINGS, report, quiet)
             break
         except Stop:
             ended += 1
@@ -302,18 +302,18 @@ def test_a_takeover_that_is_ended_anywhere_is_taken_up(dirty: OldDatabase, url: 
 
 def test_a_store_with_accounts_is_refused(mariadb: MariaDB, url: str) -> None:
     old = ordinary(mariadb)
-    taken(old, url)
-    with pytest.raises(NotACopy, match="is not empty"):
-        taken(old, url)
+    imported(old, url)
+    with pytest.raises(DestinationInUse, match="is not empty"):
+        imported(old, url)
 
 
-def test_what_is_no_old_server_is_refused(mariadb: MariaDB, tmp_path: Path) -> None:
+def test_what_is_no_legacy_database_is_refused(mariadb: MariaDB, tmp_path: Path) -> None:
     empty = mariadb.url()
     with pytest.raises(BootError, match="has no table user, friend, allgroup, groupuser, offlinemessage") as caught:
-        OldTables(parse_mysql(empty), "utf8mb4", lambda where: None)
+        LegacyDatabase(parse_mysql(empty), "utf8mb4", lambda where: None)
     assert caught.value.exit_code is Exit.CONFIG
     with pytest.raises(BootError, match="Access denied") as caught:
-        OldTables(parse_mysql(empty.replace("pass%2Fword", "wrong")), "utf8mb4", lambda where: None)
+        LegacyDatabase(parse_mysql(empty.replace("pass%2Fword", "wrong")), "utf8mb4", lambda where: None)
     assert (caught.value.exit_code, "wrong" in str(caught.value)) == (Exit.UNAVAILABLE, False)
 
 
@@ -352,7 +352,7 @@ def test_old_clients_find_everything(mariadb: MariaDB, daemon: Callable[..., Dae
     done = command(server, old)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == (
-        "taken over: 4 accounts, 2 friendships, 2 groups, 4 memberships, 5 messages, 3 copies of group messages, "
+        "imported: 4 accounts, 2 friendships, 2 groups, 4 memberships, 5 messages, 3 copies of group messages, "
         "1 friend requests"
     )
     assert "123456" not in done.stdout + done.stderr
@@ -404,11 +404,11 @@ def test_killed_among_the_accounts_it_goes_on(mariadb: MariaDB, daemon: Callable
 
     first = command(server, old, program=("tests.chatctl.killed", "3"))
     assert (first.returncode, accounts()) == (-9, 200), first.stderr
-    assert "is the old server stopped?" in first.stderr
+    assert "is the legacy server stopped?" in first.stderr
     refused = server.ctl("user", "list")
     assert (refused.returncode, "import-chatserver from" in refused.stderr) == (Exit.CONFIG, True)
     second = command(server, old)
-    assert (second.returncode, second.stdout.splitlines()[0]) == (0, "taken over: 350 accounts"), second.stderr
+    assert (second.returncode, second.stdout.splitlines()[0]) == (0, "imported: 350 accounts"), second.stderr
     assert accounts() == 350
     old.close()
     run(log_in(server.start().ports["chatserver"], (1, 200, 201, 350)))
@@ -438,6 +438,9 @@ def test_errors_of_the_command_are_one_line(mariadb: MariaDB, tmp_path: Path, da
         told = str(caught.value)
         assert (caught.value.exit_code, text in told, "\n" in told, "secret" in told) == (code, True, False, False)
     unknown = daemon().ctl("import-chatserver", "env:NOWHERE")
-    assert (unknown.returncode, unknown.stderr) == (Exit.CONFIG, "chatctl: source: the environment has no NOWHERE\n")
+    assert (unknown.returncode, unknown.stderr) == (
+        Exit.CONFIG,
+        "chatctl: source: the environment has no variable NOWHERE\n",
+    )
     refused = daemon().ctl("import-chatserver", stranger)
     assert (refused.returncode, refused.stdout, len(refused.stderr.splitlines())) == (Exit.UNAVAILABLE, "", 1)

@@ -113,7 +113,7 @@ def test_where_there_is_nothing_to_do_nothing_is_done(daemon: Daemon) -> None:
     assert again.stdout == f"sqlite:{store_of(daemon)}: schema {LATER} is what this chatd needs; nothing to do\n"
     store_of(daemon).unlink()
     absent = later(daemon, "migrate")
-    assert (absent.returncode, "a server makes it when it starts" in absent.stdout) == (0, True)
+    assert (absent.returncode, "a server creates it when it starts" in absent.stdout) == (0, True)
 
 
 def test_a_dry_run_touches_nothing(daemon: Daemon) -> None:
@@ -199,6 +199,31 @@ def test_a_backup_needs_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         told: list[tuple[int, int]] = []
         sqlite_file.back_up(db, path, tmp_path / "copy", lambda done, total: told.append((done, total)))
     assert told[-1] == (pages, pages)
+
+
+def test_a_migrate_that_another_one_has_overtaken_has_nothing_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "chatd.db"
+    with contextlib.closing(sqlite_tables.open_tables(path, create=True)) as tables:
+        make(tables, "alice")
+    for name in ("MIGRATIONS", "WORDS"):
+        monkeypatch.setattr(sqlite_schema, name, getattr(sqlite_schema, name))
+    planted_schema.plant()
+    opening = sqlite_file.opening
+
+    def after_the_other(path: Path, **how: bool) -> contextlib.AbstractContextManager[sqlite_file.OpenFile]:
+        with contextlib.closing(sqlite_file.connect(path)) as db:
+            sqlite_file.migrate(db, LATER)
+        return opening(path, **how)
+
+    monkeypatch.setattr(sqlite_file, "opening", after_the_other)
+    config = Config(server=ServerOptions(state_dir=str(tmp_path)), store=StoreOptions(url="sqlite:chatd.db"))
+    assert stores.migrate(config, None, False, True, "") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"sqlite:{path}: schema {LATER} is what this chatd needs; nothing to do"
+    )
+    assert list(tmp_path.glob("*.bak")) == []
 
 
 @pytest.mark.usefixtures("planted")

@@ -17,12 +17,12 @@ from chatd.errors import BootError, ErrorCode, Exit
 from chatd.model import User
 from chatd.store import copy as store_copy
 from chatd.store.contract import Draft, Stored, Tables, text_hash
-from chatd.store.copy import TABLES, NotACopy, Row, Side, Table
+from chatd.store.copy import TABLES, DestinationInUse, Row, StoreDump, Table
 from chatd.store.mysql import tables as mysql_tables
-from chatd.store.mysql.dump import MysqlSide
+from chatd.store.mysql.dump import MysqlDump
 from chatd.store.sql.send_keys import SendKeys
 from chatd.store.sqlite import tables as sqlite_tables
-from chatd.store.sqlite.dump import SqliteSide
+from chatd.store.sqlite.dump import SqliteDump
 from tests.harness.mariadb import MariaDB
 from tests.store.steps import ANY, advance, done, make, refused, send, sent, team, to, to_group
 
@@ -32,7 +32,7 @@ class Place(Protocol):
 
     def tables(self) -> Tables: ...
 
-    def side(self, make: bool = True) -> Side: ...
+    def dump(self, make: bool = True) -> StoreDump: ...
 
 
 class SqlitePlace:
@@ -42,8 +42,8 @@ class SqlitePlace:
     def tables(self) -> Tables:
         return sqlite_tables.open_tables(self.path, create=True)
 
-    def side(self, make: bool = True) -> Side:
-        return SqliteSide(self.path, make)
+    def dump(self, make: bool = True) -> StoreDump:
+        return SqliteDump(self.path, make)
 
 
 Make = Callable[[], Place]
@@ -56,8 +56,8 @@ class MysqlPlace:
     def tables(self) -> Tables:
         return mysql_tables.open_tables(self.address, 20.0, create=True)
 
-    def side(self, make: bool = True) -> Side:
-        return MysqlSide(self.address, make)
+    def dump(self, make: bool = True) -> StoreDump:
+        return MysqlDump(self.address, make)
 
 
 @pytest.fixture
@@ -76,15 +76,15 @@ def quiet(_what: str, _done: int, _total: int) -> None:
     """Nobody watches."""
 
 
-def copied(source: Place, target: Place, watch: store_copy.Watch = quiet) -> list[store_copy.Compared]:
-    with contextlib.closing(source.side(False)) as one, contextlib.closing(target.side()) as other:
+def copied(source: Place, target: Place, watch: store_copy.OnProgress = quiet) -> list[store_copy.Comparison]:
+    with contextlib.closing(source.dump(False)) as one, contextlib.closing(target.dump()) as other:
         return store_copy.copy(one, other, watch)
 
 
 def everything(place: Place) -> dict[str, list[Row]]:
-    with contextlib.closing(place.side(False)) as side:
-        side.view()
-        return {table.name: list(side.rows(table, ())) for table in TABLES}
+    with contextlib.closing(place.dump(False)) as dump:
+        dump.snapshot()
+        return {table.name: list(dump.rows(table, ())) for table in TABLES}
 
 
 def populate(place: Place, messages: int = 40) -> None:
@@ -153,17 +153,17 @@ class Stop(Exception):
 
 
 class Interrupted:
-    """A side that dies at its n-th call of load, begin, commit or note."""
+    """A dump that dies at its n-th call of load, begin, commit or write_note."""
 
-    def __init__(self, side: Side, calls: int) -> None:
-        self._side, self._left = side, calls
+    def __init__(self, dump: StoreDump, calls: int) -> None:
+        self._dump, self._left = dump, calls
 
     def __getattr__(self, name: str) -> object:
-        if name in ("load", "begin", "commit", "note"):
+        if name in ("load", "begin", "commit", "write_note"):
             self._left -= 1
             if self._left == 0:
                 raise Stop
-        return getattr(self._side, name)
+        return getattr(self._dump, name)
 
 
 def test_a_copy_that_is_ended_anywhere_is_taken_up(
@@ -177,7 +177,7 @@ def test_a_copy_that_is_ended_anywhere_is_taken_up(
     ended = 0
     for calls in range(1, 400, 3):
         try:
-            with contextlib.closing(source.side(False)) as one, contextlib.closing(target.side()) as other:
+            with contextlib.closing(source.dump(False)) as one, contextlib.closing(target.dump()) as other:
                 compared = store_copy.copy(one, Interrupted(other, calls), quiet)  # type: ignore[arg-type]
             break
         except Stop:
@@ -224,13 +224,13 @@ def test_only_an_empty_store_or_ones_own_is_filled(way: tuple[Place, Place], pla
     populate(source)
     other = places["sqlite"]()
     populate(other)
-    with pytest.raises(NotACopy, match="is not empty"):
+    with pytest.raises(DestinationInUse, match="is not empty"):
         copied(source, other)
     half_way(source, target)
-    with pytest.raises(NotACopy, match="is being filled by something else"):
+    with pytest.raises(DestinationInUse, match="is being filled by something else"):
         copied(other, target)
     copied(source, target)
-    with pytest.raises(NotACopy, match="is not empty"):
+    with pytest.raises(DestinationInUse, match="is not empty"):
         copied(source, target)
 
 
@@ -275,7 +275,7 @@ def test_batches_are_bounded_by_rows_and_by_text() -> None:
 
 def test_a_source_that_is_not_there(places: dict[str, Make]) -> None:
     with pytest.raises(BootError, match="does not exist"):
-        places["sqlite"]().side(False)
+        places["sqlite"]().dump(False)
 
 
 def test_a_file_that_a_process_has_open_is_left_alone(tmp_path: Path) -> None:
@@ -295,10 +295,10 @@ def test_a_file_that_a_process_has_open_is_left_alone(tmp_path: Path) -> None:
         assert other.stdout is not None
         assert other.stdout.readline() == "open\n"
         with pytest.raises(BootError, match=f"is in use by process {other.pid}") as caught:
-            SqliteSide(path, create=False)
+            SqliteDump(path, create=False)
         assert caught.value.exit_code is Exit.TRY_AGAIN
         other.communicate("\n", timeout=30)
-    SqliteSide(path, create=False).close()
+    SqliteDump(path, create=False).close()
 
 
 def test_a_reused_fp_is_recognised_in_the_copy(way: tuple[Place, Place]) -> None:

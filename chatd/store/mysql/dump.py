@@ -1,8 +1,9 @@
-"""A MySQL database as chatctl reads and fills it, table by table.
+"""A MySQL store as chatctl reads and fills it, table by table.
 
-Owns: the canonical rows of store.copy in the tables of store.mysql.schema, with each conversation's last number.
-Elsewhere: serving (store.mysql.tables), the connection (store.mysql.connection).
-Fails: BootError when it cannot be used, 75 when somebody else does; Unavailable and Again pass through.
+Owns: the canonical rows of store.copy in the tables of store.mysql.schema, with the last number of each conversation;
+an exclusive connection.
+Elsewhere: serving a store (store.mysql.tables), the connection (store.mysql.connection).
+Fails: BootError when it cannot be used, 75 when another program uses it; Unavailable and Again pass through.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from chatd.store.sql.send_keys import SendKeys
 from chatd.store.versions import check_version
 
 _LIMIT_S = 24 * 3600.0
-"""Of one statement: nobody waits for an answer here."""
-_PARTING_S = 2
-"""The server notices a little later that somebody has gone."""
+"""Longest wait for one statement: there is no client that waits for an answer."""
+_LINGER_S = 2
+"""How long a connection that was just closed may still be listed by the server."""
 _PAGE, _PAGE_CHARS = 5000, 4 * 1024 * 1024
-"""Rows and about so many characters are held at a time."""
+"""Most rows, and about how many characters, are read in one statement."""
 _STATEMENT_BYTES = 1024 * 1024
 _LOCK = "CONCAT('chatd.side:', MD5(DATABASE()))"
 _COLUMN = {
@@ -31,35 +32,35 @@ _COLUMN = {
     ("user", "profile"): "COALESCE(profile, '{}')",
 }
 _KEY = {("request", "fp"): "CAST(fp AS BINARY)"}
-"""Keys are compared as bytes, as everywhere else: the column's collation knows no space at the end."""
+"""Compared as bytes, as everywhere else: the column's collation ignores spaces at the end."""
 
 
 def patient(address: MysqlAddress) -> MysqlConnection:
-    """Whose statements may take long."""
+    """A connection whose statements may take long."""
     return MysqlConnection(address, _LIMIT_S)
 
 
 def alone_with(address: MysqlAddress) -> MysqlConnection:
-    """A connection that is the only one of chatctl's to this database, while no server has any."""
+    """A connection to a database that no server and no other chatctl is connected to. Raises: BootError 69, 75."""
     db = patient(address)
     try:
-        if db.execute(f"SELECT GET_LOCK({_LOCK}, {_PARTING_S})").fetchone()[0] != 1:
-            raise BootError(f"{address}: another chatctl is working on it", Exit.TRY_AGAIN)
-        until = time.monotonic() + _PARTING_S
-        while (found := others(db)) and time.monotonic() < until:
+        if db.execute(f"SELECT GET_LOCK({_LOCK}, {_LINGER_S})").fetchone()[0] != 1:
+            raise BootError(f"store {address}: another chatctl is working on it", Exit.TRY_AGAIN)
+        until = time.monotonic() + _LINGER_S
+        while (found := other_users(db)) and time.monotonic() < until:
             time.sleep(0.05)
         if found:
-            raise BootError(f"{address}: is in use by {found}: stop the servers first", Exit.TRY_AGAIN)
+            raise BootError(f"store {address} is in use by {found}: stop the servers first", Exit.TRY_AGAIN)
     except Unavailable as error:
-        raise BootError(f"{address}: {error}", Exit.UNAVAILABLE) from None
+        raise BootError(f"store {address}: {error}", Exit.UNAVAILABLE) from None
     except BootError:
         db.discard()
         raise
     return db
 
 
-def others(db: MysqlConnection) -> str:
-    """Who else has a connection to the database, as far as our account may see; "" = nobody."""
+def other_users(db: MysqlConnection) -> str:
+    """Who else is connected to the database, as far as our account may see; "" = no one."""
     rows = db.execute(
         "SELECT user, SUBSTRING_INDEX(host, ':', 1), count(*) FROM information_schema.processlist"
         " WHERE db = DATABASE() AND id <> CONNECTION_ID() GROUP BY 1, 2 ORDER BY 1, 2"
@@ -67,8 +68,8 @@ def others(db: MysqlConnection) -> str:
     return ", ".join(f"{user}@{host} ({count} connections)" for user, host, count in rows)
 
 
-class MysqlSide:
-    """store.transfer.Side on one connection."""
+class MysqlDump:
+    """store.copy.StoreDump on one connection."""
 
     def __init__(self, address: MysqlAddress, create: bool) -> None:
         """create: the tables of an empty database are created. Raises: BootError 69, 75, 78."""
@@ -79,7 +80,7 @@ class MysqlSide:
             self._prepare(create)
         except Unavailable as error:
             self.close()
-            raise BootError(f"{self.name}: {error}", Exit.UNAVAILABLE) from None
+            raise BootError(f"store {self.name}: {error}", Exit.UNAVAILABLE) from None
         except BootError:
             self.close()
             raise
@@ -97,25 +98,26 @@ class MysqlSide:
     def close(self) -> None:
         self._db.discard()
 
-    def others(self) -> str:
-        return others(self._db)
+    def other_users(self) -> str:
+        return other_users(self._db)
 
-    def doubt(self) -> str:
+    def blind_spot(self) -> str:
         sees_all = self._db.execute(
             "SELECT count(*) FROM information_schema.user_privileges WHERE privilege_type = 'PROCESS'"
             " AND REPLACE(grantee, CHAR(39), '') = CURRENT_USER()"
         ).fetchone()[0]
-        return "" if sees_all else f"{self.name}: servers that use another account are not seen: make sure none runs"
+        text = f"{self.name}: servers that use another account are not seen: make sure that none is running"
+        return "" if sees_all else text
 
     # ---------------------------------------------------------------- reading
 
-    def view(self) -> None:
-        """A transaction, so that a lost connection is an error and not another state."""
+    def snapshot(self) -> None:
+        """In a transaction, so that a lost connection is an error and not another state."""
         self._db.rollback()
         self._db.begin("SELECT count(*) FROM meta")
 
     def rows(self, table: Table, after: Row) -> Iterator[Row]:
-        """Page by page, so that no answer is larger than a page."""
+        """Page by page, so that memory is bounded."""
         columns = ", ".join(_COLUMN.get((table.name, name), f"`{name}`") for name in table.columns)
         keys = [_KEY.get((table.name, name), f"`{name}`") for name in table.columns[: table.keys]]
         start = f"SELECT {columns} FROM `{table.name}`"
@@ -142,14 +144,14 @@ class MysqlSide:
         numbers = {str(name): int(number or 1) - 1 for name, number in found}
         return {name: numbers[name] for name in COUNTED}
 
-    def noted(self, key: str) -> str:
+    def read_note(self, key: str) -> str:
         row = self._db.execute("SELECT value FROM meta WHERE `key` = ?", (key,)).fetchone()
         return str(row[0]) if row else ""
 
     # ---------------------------------------------------------------- filling
 
     def begin(self) -> None:
-        """Ends the view."""
+        """Ends the snapshot."""
         self._db.rollback()
         self._db.begin("SELECT 1")
 
@@ -159,14 +161,14 @@ class MysqlSide:
     def rollback(self) -> None:
         self._db.rollback()
 
-    def note(self, key: str, value: str) -> None:
+    def write_note(self, key: str, value: str) -> None:
         if value:
             self._db.execute("REPLACE INTO meta VALUES (?, ?)", (key, value))
         else:
             self._db.execute("DELETE FROM meta WHERE `key` = ?", (key,))
 
     def raise_counters(self, counters: dict[str, int]) -> None:
-        self._db.rollback()  # the view
+        self._db.rollback()  # ends the snapshot
         now = self.counters()
         for name, number in counters.items():
             if number > now[name]:
@@ -186,7 +188,7 @@ class MysqlSide:
             self._number(table, rows)
 
     def _number(self, table: Table, rows: list[Row]) -> None:
-        """Of each conversation, the last number given; 0 in one that nobody has written in."""
+        """Set the last number of each conversation; 0 if it has no messages."""
         match table.name:
             case "team":
                 last = {-int(row[0] or 0): 0 for row in rows}
@@ -201,7 +203,7 @@ class MysqlSide:
         self._insert("INSERT INTO conversation (id, last) VALUES ", sorted(last.items()), end)
 
     def _insert(self, start: str, rows: list[Row] | list[tuple[int, int]], end: str = "") -> None:
-        """In as few statements as their length allows."""
+        """In as few statements as the server's limit on their length allows."""
         literal, head, tail = self._db.literal, start.encode(), end.encode()
         most = min(_STATEMENT_BYTES, self._db.packet_bytes - len(head) - len(tail) - 1024)
         parts: list[bytes] = []
@@ -219,16 +221,16 @@ class MysqlSide:
     def _keyed(self, rows: list[Row], wanted: Sequence[Value], table: str) -> list[Row]:
         """Each row with the key that makes its (sender, fp) unique."""
 
-        def taken(keys: list[int]) -> set[int]:
+        def in_use(keys: list[int]) -> set[int]:
             marks = ",".join(map(str, keys))
             query = f"SELECT send_key FROM `{table}` WHERE send_key IN ({marks})"
             return {int(row[0]) for row in self._db.query(query.encode())}
 
-        return [(*row, key) for row, key in zip(rows, free_keys(wanted, taken), strict=True)]
+        return [(*row, key) for row, key in zip(rows, free_keys(wanted, in_use), strict=True)]
 
 
 def _beyond(keys: list[str]) -> str:
-    """In the form for which an index is used."""
+    """In a form that makes MySQL use the index."""
     if len(keys) == 1:
         return f"WHERE {keys[0]} > ?"
     first, second = keys

@@ -1,8 +1,8 @@
-"""An SQLite file as chatctl reads and fills it, table by table.
+"""An SQLite store as chatctl reads and fills it, table by table.
 
 Owns: the canonical rows of store.copy in the tables of store.sqlite.schema, with the index tables of the messages.
-Elsewhere: serving (store.sqlite.tables), the file (store.sqlite.file).
-Fails: BootError when it cannot be opened, 75 when a process has it open; sqlite3.Error passes through.
+Elsewhere: serving a store (store.sqlite.tables), opening the file (store.sqlite.file).
+Fails: BootError when it cannot be opened, 75 when another process has it open; sqlite3.Error passes through.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from chatd.store.sql.send_keys import SendKeys
 from chatd.store.sqlite import file as sqlite_file
 
 
-class SqliteSide:
-    """store.transfer.Side on a file of its own. Nobody can open it as long as this has the write lock."""
+class SqliteDump:
+    """store.copy.StoreDump. It holds the write lock all the time, so that no server can open the file."""
 
     def __init__(self, path: Path, create: bool) -> None:
         """create: a missing file is created. Raises: BootError 69, 75, 78."""
@@ -26,10 +26,10 @@ class SqliteSide:
         self._db = self._file.db
         self._keys = SendKeys()
 
-    def others(self) -> str:
+    def other_users(self) -> str:
         return ""
 
-    def doubt(self) -> str:
+    def blind_spot(self) -> str:
         return ""
 
     def close(self) -> None:
@@ -37,8 +37,8 @@ class SqliteSide:
 
     # ---------------------------------------------------------------- reading
 
-    def view(self) -> None:
-        """Nothing to do: the write lock is held all the time."""
+    def snapshot(self) -> None:
+        """Nothing to do: no one else can write."""
 
     def rows(self, table: Table, after: Row) -> Iterator[Row]:
         keys = ", ".join(table.columns[: table.keys])
@@ -53,7 +53,7 @@ class SqliteSide:
         found = dict(self._db.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
         return {name: int(found.get(name, 0)) for name in COUNTED}
 
-    def noted(self, key: str) -> str:
+    def read_note(self, key: str) -> str:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return str(row[0]) if row else ""
 
@@ -69,7 +69,7 @@ class SqliteSide:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
-    def note(self, key: str, value: str) -> None:
+    def write_note(self, key: str, value: str) -> None:
         if value:
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
         else:
@@ -100,10 +100,10 @@ class SqliteSide:
         self._insert(table.name, (*table.columns, "send_key"), keyed)
 
     def _load_messages(self, table: Table, rows: list[Row]) -> None:
-        """With their index entries, so that no tail is left for a server to read."""
+        """With their index entries, so that there are no unindexed rows."""
         first = self._keys.first
         wanted = [first(int(row[3] or 0), str(row[4])) if row[4] else None for row in rows]
-        keys = free_keys(wanted, self._taken("sent"))
+        keys = free_keys(wanted, self._in_use("sent"))
         self._insert_keyed(table, rows, keys)
         self._db.executemany("INSERT INTO place VALUES (?, ?, ?)", sorted((row[1], row[2], row[0]) for row in rows))
         sent = sorted((key, row[0]) for row, key in zip(rows, keys, strict=True) if key is not None)
@@ -112,11 +112,11 @@ class SqliteSide:
 
     def _load_requests(self, table: Table, rows: list[Row]) -> None:
         wanted = [self._keys.first(int(row[0] or 0), str(row[1])) for row in rows]
-        self._insert_keyed(table, rows, free_keys(wanted, self._taken("request")))
+        self._insert_keyed(table, rows, free_keys(wanted, self._in_use("request")))
 
-    def _taken(self, table: str) -> Callable[[list[int]], set[int]]:
-        def taken(keys: list[int]) -> set[int]:
+    def _in_use(self, table: str) -> Callable[[list[int]], set[int]]:
+        def in_use(keys: list[int]) -> set[int]:
             query = f"SELECT send_key FROM {table} WHERE send_key IN ({','.join('?' * len(keys))})"
             return {row[0] for row in self._db.execute(query, keys)}
 
-        return taken
+        return in_use

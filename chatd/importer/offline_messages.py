@@ -1,11 +1,12 @@
-"""The old offline messages: they wait here for the users they waited for there.
+"""The legacy offline messages, which wait here for the same users as there.
 
 Owns: what a text in `offlinemessage` means, the numbering of conversations, cursors, and friend requests.
-Elsewhere: reading (takeover.source), who is in which group (takeover.groups).
+Elsewhere: reading (importer.legacy), who is in which group (importer.groups).
 
-The old server kept one row per member who was away; here a group's message is one row and each member has a cursor.
-So equal rows of different members are one message, and a member's cursor is before the first that waits for him. Where
-an old server has lost rows in between, the later ones are given though he may have had them: rather twice than never.
+The legacy server kept one row for each absent member of a group; here a group message is one row, and each member has a
+cursor. So equal rows of different members become one message, and a member's cursor is placed before the first message
+that waits for that member. Where the legacy server lost rows in between, the member is given messages that they may
+have had already: better twice than never.
 """
 
 from __future__ import annotations
@@ -18,68 +19,75 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
-from chatd.importer.groups import Groups
-from chatd.importer.people import People
-from chatd.importer.report import Report
-from chatd.importer.source import OldTables
+from chatd.importer.accounts import ImportedAccounts
+from chatd.importer.groups import ImportedGroups
+from chatd.importer.legacy import LegacyDatabase
+from chatd.importer.report import ImportReport
 from chatd.store.copy import Row
 
-_ONE_CHAT, _FRIEND_REQUEST, _GROUP_CHAT = 6, 7, 11
+_ONE_CHAT, _FRIEND_REQUEST, _FRIEND_ANSWER, _GROUP_CHAT = 6, 7, 8, 11
+"""Values of `msgid`."""
 _AHEAD_MS = 24 * 3600 * 1000
 Conversation = int
 
 
-class _Broken(Exception):
-    """This row cannot be taken over; its text is the rule."""
+class _Unusable(Exception):
+    """This row cannot be imported; the text is the rule."""
 
 
-class Waiting:
-    """messages() is to be read to its end before the others are asked."""
+class OfflineMessages:
+    """messages() must be read to its end before the other methods are called."""
 
-    def __init__(self, people: People, groups: Groups, report: Report, now_ms: int) -> None:
-        self._people, self._groups, self._report, self._now_ms = people, groups, report, now_ms
+    def __init__(self, accounts: ImportedAccounts, groups: ImportedGroups, report: ImportReport, now_ms: int) -> None:
+        self._accounts, self._groups, self._report, self._now_ms = accounts, groups, report, now_ms
         self._pairs: dict[tuple[int, int], Conversation] = {}
         self._last: Counter[Conversation] = Counter()
+        """The last seq of each conversation."""
         self._first: dict[tuple[int, Conversation], int] = {}
-        """Of each user and conversation, the first seq that waits."""
+        """For each user and conversation, the first seq that waits."""
         self._rows: Counter[tuple[int, Conversation]] = Counter()
+        """For each user and conversation, how many messages wait."""
         self._sent: defaultdict[tuple[int, Conversation], list[int]] = defaultdict(list)
+        """The seqs that each user sent to each conversation."""
         self._copies: Counter[tuple[int, bytes]] = Counter()
+        """How often a text (by its hash) was read for a user."""
         self._group_seqs: dict[tuple[int, bytes, int], int] = {}
+        """The seq of a group message: by group, hash, and how many equal ones the same member had before."""
         self._requests: dict[tuple[int, int], int] = {}
+        """(sender, asked user): epoch ms."""
 
     # ---------------------------------------------------------------- messages
 
-    def messages(self, old: OldTables) -> Iterator[Row]:
+    def messages(self, legacy: LegacyDatabase) -> Iterator[Row]:
         number = 0
-        for user, data in old.offline():
-            text = old.text(data)
+        for user, data in legacy.offline():
+            text = legacy.text(data)
             try:
                 row = self._message(user, text, data)
-            except _Broken as broken:
-                self._report.reject("offlinemessage", str(broken), {"userid": user, "message": text})
+            except _Unusable as unusable:
+                self._report.reject("offlinemessage", str(unusable), {"userid": user, "message": text})
                 continue
             if row is not None:
                 number += 1
-                self._report.taken["messages"] += 1
+                self._report.imported["messages"] += 1
                 yield (number, *row, None)  # no body_hash
 
     def _message(self, user: int | None, text: str, data: bytes) -> Row | None:
-        """None: not a message of its own."""
-        if user is None or user not in self._people.ids:
-            raise _Broken("it waits for an account that is not there")
+        """None: it makes no row in `message`."""
+        if user is None or user not in self._accounts.ids:
+            raise _Unusable("it waits for an account that is not there")
         frame = _parse(text)
-        match _number(frame, "msgid"):
-            case 6:
-                return self._chat(user, frame)
-            case 11:
-                return self._group_chat(user, frame, data)
-            case 7:
-                self._request(user, frame)
-                return None
-            case 8:
-                raise _Broken("it only tells that a friend request was answered")
-        raise _Broken("its msgid is none that waits")
+        kind = _number(frame, "msgid")
+        if kind == _ONE_CHAT:
+            return self._chat(user, frame)
+        if kind == _GROUP_CHAT:
+            return self._group_chat(user, frame, data)
+        if kind == _FRIEND_REQUEST:
+            self._request(user, frame)
+            return None
+        if kind == _FRIEND_ANSWER:
+            raise _Unusable("it only tells that a friend request was answered")
+        raise _Unusable("its msgid is none that waits")
 
     def _chat(self, user: int, frame: dict[str, Any]) -> Row:
         sender, body = self._sender(frame), _text(frame)
@@ -97,11 +105,11 @@ class Waiting:
         group, sender, body = _number(frame, "groupid"), self._sender(frame), _text(frame)
         members = self._groups.members.get(group)
         if members is None:
-            raise _Broken("it is of a group that is not there")
+            raise _Unusable("it is of a group that is not there")
         if user not in members:
-            raise _Broken("it waits for somebody who is not in the group")
+            raise _Unusable("it waits for somebody who is not in the group")
         if user == sender:
-            raise _Broken("it waits for its own sender")
+            raise _Unusable("it waits for its own sender")
         conversation, digest = -group, blake2b(data, digest_size=16).digest()
         self._copies[user, digest] += 1
         key = (group, digest, self._copies[user, digest])  # the same text twice is two messages
@@ -110,13 +118,13 @@ class Waiting:
         if seq is None:
             seq = self._group_seqs[key] = self._count(conversation, sender)
         self._waits(user, conversation, seq)
-        self._report.taken["copies of group messages"] += 1
+        self._report.imported["copies of group messages"] += 1
         return (conversation, seq, sender, "", self._time(frame), 1, -1, body) if fresh else None
 
     def _sender(self, frame: dict[str, Any]) -> int:
         sender = _number(frame, "id")
-        if sender not in self._people.ids:
-            raise _Broken("its sender is an account that is not there")
+        if sender not in self._accounts.ids:
+            raise _Unusable("its sender is an account that is not there")
         return sender
 
     def _count(self, conversation: Conversation, sender: int) -> int:
@@ -130,14 +138,14 @@ class Waiting:
         self._rows[key] += 1
 
     def _time(self, frame: dict[str, Any]) -> int:
-        """As the sender's clock said, in this machine's time zone."""
+        """As the sender's clock said, in the time zone of this host."""
         try:
             at_ms = int(datetime.fromisoformat(frame.get("time", "")).timestamp() * 1000)
             if 0 < at_ms < self._now_ms + _AHEAD_MS:
                 return at_ms
         except (TypeError, ValueError, OverflowError, OSError):
             at_ms = 0
-        text = "offlinemessage: its time makes no sense; it has that of the takeover"
+        text = "offlinemessage: its time makes no sense; it has that of the import"
         self._report.change(text, repr(frame.get("time"))[:40])
         return self._now_ms
 
@@ -148,7 +156,7 @@ class Waiting:
             yield (number, low, high)
 
     def cursors(self) -> Iterator[Row]:
-        """Of everybody in each conversation of two, and of every member of each group."""
+        """Of both users of each pair, and of every member of each group."""
         for (low, high), number in self._pairs.items():
             yield from self._cursors(number, sorted({low, high}))
         for group, members in sorted(self._groups.members.items()):
@@ -170,20 +178,20 @@ class Waiting:
 
     def _request(self, user: int, frame: dict[str, Any]) -> None:
         sender = _number(frame, "from" if "from" in frame else "id")
-        if sender not in self._people.ids:
-            raise _Broken("its sender is an account that is not there")
+        if sender not in self._accounts.ids:
+            raise _Unusable("its sender is an account that is not there")
         if sender == user:
-            raise _Broken("nobody is their own friend")
+            raise _Unusable("nobody is their own friend")
         self._requests.setdefault((sender, user), self._now_ms)
 
     def requests(self, friends: set[tuple[int, int]]) -> Iterator[Row]:
-        """Those that are no friends yet: `friends` has (sender, user) of the others."""
+        """Except those in `friends`: (sender, user) pairs that are friends already."""
         for (sender, user), at_ms in sorted(self._requests.items()):
             if (sender, user) in friends:
                 row: dict[str, int | str | None] = {"userid": user, "from": sender}
                 self._report.reject("offlinemessage", "it asks a friend to be a friend", row)
                 continue
-            self._report.taken["friend requests"] += 1
+            self._report.imported["friend requests"] += 1
             yield (sender, user, 0, at_ms)
 
     def asked(self) -> set[tuple[int, int]]:
@@ -194,14 +202,14 @@ def _parse(text: str) -> dict[str, Any]:
     try:
         frame = json.loads(text, strict=False)
     except (ValueError, RecursionError):
-        raise _Broken("it is no JSON") from None
+        raise _Unusable("it is no JSON") from None
     if not isinstance(frame, dict):
-        raise _Broken("it is no JSON object")
+        raise _Unusable("it is no JSON object")
     return frame
 
 
 def _number(frame: dict[str, Any], name: str) -> int:
-    """0 where there is none. Some versions wrote numbers as text."""
+    """0 if it is missing. Some versions wrote numbers as text."""
     value = frame.get(name)
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
         return int(value)
@@ -211,9 +219,9 @@ def _number(frame: dict[str, Any], name: str) -> int:
 def _text(frame: dict[str, Any]) -> str:
     text = frame.get("msg")
     if not isinstance(text, str):
-        raise _Broken("it has no text")
+        raise _Unusable("it has no text")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise _Broken("its text is no Unicode") from None
+        raise _Unusable("its text is no Unicode") from None
     return text
