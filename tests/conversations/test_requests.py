@@ -259,9 +259,12 @@ def test_a_repeat_on_any_connection_has_one_effect_and_the_same_answer(town: Tow
             alice.put("group.create", fp=fp, ref=fp, name="team")
             first = await alice.answer(fp)
             await until(10, "acknowledged again", lambda fp=fp: fp in alice.accepted)  # type: ignore[misc]
-            alice.put("group.create", fp=fp, ref=fp, name="another name")
+            alice.put("group.create", fp=fp, ref=fp, name="team")
             await alice.is_up_to_date()
             assert alice.answers[fp] == first
+            alice.put("group.create", fp=fp, ref="other", name="another name")
+            assert (await alice.answer("other"))["error"]["code"] == ErrorCode.FP_REUSED
+            alice.answers.clear()
             groups = (await alice.ask("group.list"))["groups"]
             assert (len(groups), groups[-1]) == (number + 1, first["result"]["group"])
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from chatd.errors import MEANINGS, ErrorCode
+from tests.conversations.asking import Client
 from tests.conversations.reuse import use_one_fp_twice
 from tests.harness.chatserver import ERROR, ONE_CHAT, chat
 from tests.harness.daemon import Daemon
@@ -60,6 +61,23 @@ def test_a_mobile_client_is_told_in_its_own_terms_and_the_session_stays(town: To
                 told = content(packet)
                 assert told["errorCode"] == 1044
                 assert json.loads(told["errorMsg"]) == {"fp": "my-1", "text": TEXT, "temporary": False}
+
+    run(story())
+
+
+def test_another_request_under_a_used_fp_is_refused_with_an_fp_of_its_own(town: Town) -> None:
+    """So that a client that drops what it has seen shows both."""
+
+    async def story() -> None:
+        client = await Client(town, await town.newcomer("alice")).arrive()
+        client.put("group.create", "same", "first", name="team")
+        first = await client.answer("first")
+        assert first["ok"] is True
+        client.put("group.create", "same", "second", name="other team")
+        second = await client.answer("second")
+        assert (second["ok"], second["error"]["code"], second["error"]["text"]) == (False, 1044, TEXT)
+        assert [group["name"] for group in (await client.ask("group.list"))["groups"]] == ["team"]
+        client.leave()
 
     run(story())
 
