@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 
 from chatd import log
+from chatd.background import BackgroundTasks
 from chatd.bus.contract import Topic
 from chatd.bus.lifecycle import Lifecycle
 from chatd.bus.local.confirmations import Confirmations
@@ -55,6 +56,8 @@ class LocalPeers:
         self._peers: dict[str, LocalPeer] = {}
         self._incoming: dict[IncomingLink, LocalPeer | None] = {}
         """Every incoming link, and whose it is once it has said HELLO; also links whose peer is forgotten."""
+        self._connecting = BackgroundTasks(self._loop)
+        """Make links: at most one for each peer, LocalPeer.connecting."""
         self._all_synced: asyncio.Future[None] | None = None
         """What open() waits for."""
         self._ticker: asyncio.TimerHandle | None = None
@@ -81,10 +84,7 @@ class LocalPeers:
         """Everything queued is sent to every peer that reads within answer_s. Call once the lifecycle is closed."""
         if self._ticker is not None:
             self._ticker.cancel()
-        tasks = [peer.connecting for peer in self if peer.connecting is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._connecting.cancel()
         links = [peer.outgoing for peer in self if peer.outgoing is not None]
         if links:
             bye = frame(FrameKind.BYE, 0)
@@ -121,7 +121,7 @@ class LocalPeers:
 
     def _connect(self, peer: LocalPeer) -> None:
         peer.tried_at = self._loop.time()
-        peer.connecting = self._loop.create_task(self._make_link(peer))
+        peer.connecting = self._connecting.start(self._make_link(peer))
 
     async def _make_link(self, peer: LocalPeer) -> None:
         path = self._own_socket.parent / peer.name

@@ -22,6 +22,7 @@ from collections.abc import Collection
 from redis.crc import key_slot
 
 from chatd import log
+from chatd.background import BackgroundTasks
 from chatd.bus.redis.connect import CONNECT_ERRORS, ask_once, why_of
 from chatd.bus.redis.connection import Reply
 from chatd.bus.redis.node import NodeContext, RedisNode
@@ -62,8 +63,8 @@ class ClusterTopology:
         self._refresh_wanted = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
         """Set once open."""
-        self._closing: set[asyncio.Task[None]] = set()
-        """Closing nodes that are not used any more."""
+        self._closing = BackgroundTasks(asyncio.get_running_loop())
+        """Close nodes that are not used any more."""
 
     async def open(self) -> None:
         """One node that can be used is enough; the others are tried again.
@@ -87,7 +88,7 @@ class ClusterTopology:
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.wait([self._watcher])
-        await asyncio.gather(*(node.close() for node in self._nodes.values()), *self._closing)
+        await asyncio.gather(*(node.close() for node in self._nodes.values()), self._closing.settle())
 
     def of(self, name: bytes) -> RedisNode:
         node = self._table[key_slot(name)]
@@ -193,9 +194,7 @@ class ClusterTopology:
             if node in without_slots and now > self._asked_at.get(address, float("-inf")) + ASKED_S:
                 del self._nodes[address]
                 self._asked_at.pop(address, None)
-                task = asyncio.get_running_loop().create_task(node.close())
-                self._closing.add(task)
-                task.add_done_callback(self._closing.discard)
+                self._closing.start(node.close())
 
 
 def _parse_slots(slots: Reply, asked: ServerAddress) -> list[SlotRange]:

@@ -44,7 +44,7 @@ class RedisLocks:
         self._to_release: set[int] = set()
         """Keys that are not held, and that Redis may still have as ours."""
         self._tasks: set[asyncio.Task[Any]] = set()
-        """The owned tasks: asking for locks and releasing them."""
+        """Ask for locks and release them. Not BackgroundTasks: that a lock could not be taken is no error to log."""
         self.lease_confirmed = False
         """Our lease is known to be in force on the server that has it, so locks taken under it count."""
 
