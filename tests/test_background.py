@@ -9,7 +9,7 @@ from typing import Any
 
 from chatd import log
 from chatd.background import BackgroundTasks
-from chatd.config.schema import Log
+from chatd.config.schema import LogOptions
 from tests.harness import deadline
 
 
@@ -72,9 +72,9 @@ def test_an_unexpected_exception_is_logged_once_with_its_traceback_and_harms_no_
 
 
 def _logged(tmp_path: Path, story: Coroutine[Any, Any, None]) -> str:
-    log.setup(Log(), str(tmp_path))
+    log.setup(LogOptions(), str(tmp_path))
     try:
         deadline.run(story, 10.0)
     finally:
-        log.setup(Log(), "-")
+        log.setup(LogOptions(), "-")
     return (tmp_path / "error.log").read_text()

@@ -34,7 +34,7 @@ from chatd.bus.redis.keys import RedisKeys
 from chatd.bus.redis.lease import Lease
 from chatd.bus.redis.lock_keys import RELEASE, TAKE, LockKeys
 from chatd.bus.redis.locks import RedisLocks
-from chatd.bus.redis.membership import Membership
+from chatd.bus.redis.membership import ClusterMembership
 from chatd.bus.redis.node import NodeContext, RedisNode
 from chatd.bus.redis.settings import RedisLimits, read_settings
 from chatd.bus.redis.subscribers import RemoteSubscribers
@@ -112,7 +112,7 @@ class RedisBus:
         control = ControlSender(topology, keys, self._token)
         gaps = GapReporter(on_gap, control.gap, lambda: is_whole(topology))
         lease = Lease(topology, keys, self._lease_s, self._token)
-        membership = Membership(topology, keys, lease, gaps.report)
+        membership = ClusterMembership(topology, keys, lease, gaps.report)
         lock_keys = LockKeys(topology, keys, lease, membership.is_dead)
         return RedisParts(
             topology=topology,

@@ -26,7 +26,7 @@ from chatd.background import BackgroundTasks
 from chatd.bus.redis.connect import CONNECT_ERRORS, ask_once, why_of
 from chatd.bus.redis.connection import Reply
 from chatd.bus.redis.node import NodeContext, RedisNode
-from chatd.bus.redis.settings import ServerAddress
+from chatd.bus.redis.settings import RedisServerAddress
 from chatd.bus.redis.topology import by_node
 from chatd.errors import Unavailable
 
@@ -44,15 +44,15 @@ ASKED_S = 30.0
 
 logger = log.get()
 
-SlotRange = tuple[int, int, ServerAddress]
+SlotRange = tuple[int, int, RedisServerAddress]
 """First slot, last slot, their master."""
 
 
 class ClusterTopology:
     def __init__(self, context: NodeContext) -> None:
         self._context = context
-        self._nodes: dict[ServerAddress, RedisNode] = {}
-        self._asked_at: dict[ServerAddress, float] = {}
+        self._nodes: dict[RedisServerAddress, RedisNode] = {}
+        self._asked_at: dict[RedisServerAddress, float] = {}
         """When node_at() was last called for each address, in loop time."""
         self._table: list[RedisNode | None] = [None] * SLOTS
         self._to_resubscribe: set[bytes] = set()
@@ -110,12 +110,12 @@ class ClusterTopology:
         self._to_resubscribe.update(resubscribe)
         self._refresh_wanted.set()
 
-    def node_at(self, address: ServerAddress) -> RedisNode | None:
+    def node_at(self, address: RedisServerAddress) -> RedisNode | None:
         self._asked_at[address] = asyncio.get_running_loop().time()
         node = self._nodes.get(address) or self._add(address)
         return node if node.is_connected else None
 
-    def _add(self, address: ServerAddress) -> RedisNode:
+    def _add(self, address: RedisServerAddress) -> RedisNode:
         node = self._nodes[address] = RedisNode(self._context, self, address)
         if self._watcher is not None:
             node.start()
@@ -197,11 +197,11 @@ class ClusterTopology:
                 self._closing.start(node.close())
 
 
-def _parse_slots(slots: Reply, asked: ServerAddress) -> list[SlotRange]:
+def _parse_slots(slots: Reply, asked: RedisServerAddress) -> list[SlotRange]:
     """The masters in the answer to CLUSTER SLOTS. A node that does not know its own address is the one asked."""
     found = []
     for first, last, master, *_ in slots:
         host = (master[0] or b"").decode()
-        address = ServerAddress(host if host not in ("", "?") else asked.host, int(master[1]))
+        address = RedisServerAddress(host if host not in ("", "?") else asked.host, int(master[1]))
         found.append((int(first), int(last), address))
     return found

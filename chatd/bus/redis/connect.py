@@ -13,7 +13,7 @@ import asyncio
 import hiredis
 
 from chatd.bus.redis.connection import Argument, ConnectionCallbacks, RedisConnection, Reply
-from chatd.bus.redis.settings import RedisLimits, RedisSettings, ServerAddress
+from chatd.bus.redis.settings import RedisLimits, RedisServerAddress, RedisSettings
 from chatd.errors import Unavailable
 
 CONNECT_ERRORS = (OSError, EOFError, Unavailable, hiredis.ReplyError, TimeoutError)
@@ -21,7 +21,7 @@ CONNECT_ERRORS = (OSError, EOFError, Unavailable, hiredis.ReplyError, TimeoutErr
 
 
 async def open_connection(
-    settings: RedisSettings, limits: RedisLimits, address: ServerAddress, callbacks: ConnectionCallbacks
+    settings: RedisSettings, limits: RedisLimits, address: RedisServerAddress, callbacks: ConnectionCallbacks
 ) -> RedisConnection:
     """A new connection that has said nothing yet. Raises one of CONNECT_ERRORS, within connect_s."""
 
@@ -38,7 +38,11 @@ async def open_connection(
 
 
 async def ask_once(
-    settings: RedisSettings, limits: RedisLimits, address: ServerAddress, login: tuple[str, ...], *command: Argument
+    settings: RedisSettings,
+    limits: RedisLimits,
+    address: RedisServerAddress,
+    login: tuple[str, ...],
+    *command: Argument,
 ) -> Reply:
     """The answer to one command, over a connection of its own. Raises one of CONNECT_ERRORS."""
     connection = await open_connection(settings, limits, address, ConnectionCallbacks())

@@ -27,7 +27,7 @@ from chatd.bus.redis import envelope
 from chatd.bus.redis.canary import Canary
 from chatd.bus.redis.gaps import GapReporter
 from chatd.bus.redis.keys import RedisKeys
-from chatd.bus.redis.membership import Membership, RegisteredWorker
+from chatd.bus.redis.membership import ClusterMembership, RegisteredWorker
 from chatd.bus.redis.topology import Topology, is_whole
 
 _GAP_SENDERS = 10_000
@@ -78,7 +78,7 @@ class ControlSender:
 
 
 class ControlReceiver:
-    def __init__(self, membership: Membership, gaps: GapReporter, canary: Canary, token: bytes) -> None:
+    def __init__(self, membership: ClusterMembership, gaps: GapReporter, canary: Canary, token: bytes) -> None:
         """token: this worker's."""
         self._membership = membership
         self._gaps = gaps

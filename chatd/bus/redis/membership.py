@@ -62,7 +62,7 @@ class _KnownWorker:
     """Loop time at which its lease was first found missing."""
 
 
-class Membership:
+class ClusterMembership:
     def __init__(self, topology: Topology, keys: RedisKeys, lease: Lease, on_change: Callable[[], None]) -> None:
         """on_change: a worker is lost, or has come back after that, so what was known about its users is wrong."""
         self._topology = topology

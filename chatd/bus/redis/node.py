@@ -27,7 +27,7 @@ from chatd.bus.redis.connect import CONNECT_ERRORS, open_connection, why_of
 from chatd.bus.redis.connection import Argument, ConnectionCallbacks, RedisConnection, Reply
 from chatd.bus.redis.handshake import ServerIdentity, shake_hands
 from chatd.bus.redis.sentinel import Sentinels
-from chatd.bus.redis.settings import RedisLimits, RedisSettings, ServerAddress
+from chatd.bus.redis.settings import RedisLimits, RedisServerAddress, RedisSettings
 from chatd.bus.redis.subscriptions import NodeSubscriptions
 from chatd.errors import Unavailable
 
@@ -85,7 +85,7 @@ class Placement(Protocol):
         """Find out anew, soon, which server has what. resubscribe: channels that we are not subscribed to now."""
         ...
 
-    def node_at(self, address: ServerAddress) -> RedisNode | None:
+    def node_at(self, address: RedisServerAddress) -> RedisNode | None:
         """The node that another one has named; None if it cannot be asked now."""
         ...
 
@@ -104,7 +104,7 @@ class NodeContext:
 
 
 class RedisNode:
-    def __init__(self, context: NodeContext, placement: Placement, address: ServerAddress | None = None) -> None:
+    def __init__(self, context: NodeContext, placement: Placement, address: RedisServerAddress | None = None) -> None:
         """address: if not the first one of the settings."""
         settings = context.settings
         self._context = context
@@ -390,7 +390,7 @@ class RedisNode:
         if refusal.code != "ASK":
             return None
         host, _, port = str(refusal).rpartition(" ")[2].rpartition(":")
-        return self._placement.node_at(ServerAddress(self.address.host if host in ("", "?") else host, int(port)))
+        return self._placement.node_at(RedisServerAddress(self.address.host if host in ("", "?") else host, int(port)))
 
     def _look_at(self, error: hiredis.ReplyError) -> None:
         """Act on an error that means more than that one command has failed."""

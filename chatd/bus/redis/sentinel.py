@@ -7,7 +7,7 @@ Fails: Unavailable with the last reason if none of them knows a master.
 from __future__ import annotations
 
 from chatd.bus.redis.connect import CONNECT_ERRORS, ask_once, why_of
-from chatd.bus.redis.settings import RedisLimits, RedisSettings, ServerAddress
+from chatd.bus.redis.settings import RedisLimits, RedisServerAddress, RedisSettings
 from chatd.errors import Unavailable
 
 
@@ -18,7 +18,7 @@ class Sentinels:
         self._addresses = list(settings.addresses)
         """The one that answered last comes first."""
 
-    async def find_master(self) -> ServerAddress:
+    async def find_master(self) -> RedisServerAddress:
         """Ask one sentinel after the other. Takes up to connect_s and answer_s for each that does not answer.
 
         Raises:
@@ -37,5 +37,5 @@ class Sentinels:
                 continue
             self._addresses.remove(sentinel)
             self._addresses.insert(0, sentinel)
-            return ServerAddress(found[0].decode(), int(found[1]))
+            return RedisServerAddress(found[0].decode(), int(found[1]))
         raise Unavailable(why)

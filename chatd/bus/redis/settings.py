@@ -19,7 +19,7 @@ RedisKind = Literal["single", "sentinel", "cluster"]
 _KINDS: dict[str, RedisKind] = {"": "single", "sentinel": "sentinel", "cluster": "cluster"}
 
 
-class ServerAddress(NamedTuple):
+class RedisServerAddress(NamedTuple):
     """A Unix socket has its path as host, and port 0."""
 
     host: str
@@ -32,7 +32,7 @@ class ServerAddress(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisSettings:
     kind: RedisKind
-    addresses: tuple[ServerAddress, ...]
+    addresses: tuple[RedisServerAddress, ...]
     """Of the server; or of the sentinels; or of some nodes of the cluster."""
     username: str = ""
     password: str = ""
@@ -92,7 +92,7 @@ def read_settings(url: str) -> RedisSettings:
         raise BootError(f"bus.url: TLS: {', '.join(files)}: {error.strerror or error}", Exit.CONFIG) from None
     return RedisSettings(
         kind=_KINDS[found.kind],
-        addresses=tuple(ServerAddress(*one) for one in found.hosts),
+        addresses=tuple(RedisServerAddress(*one) for one in found.hosts),
         username=found.username,
         password=found.password,
         db=found.db,

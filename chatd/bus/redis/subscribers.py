@@ -18,7 +18,7 @@ from chatd.bus.contract import Topic
 from chatd.bus.redis.channels import SubscribedChannels
 from chatd.bus.redis.connection import Reply
 from chatd.bus.redis.keys import RedisKeys
-from chatd.bus.redis.membership import Membership
+from chatd.bus.redis.membership import ClusterMembership
 from chatd.bus.redis.node import RedisNode
 from chatd.bus.redis.topology import Topology, is_whole
 from chatd.errors import Unavailable
@@ -32,7 +32,7 @@ class RemoteSubscribers:
         self,
         topology: Topology,
         keys: RedisKeys,
-        membership: Membership,
+        membership: ClusterMembership,
         own: SubscribedChannels,
         sharded: bool,
     ) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from chatd.bus.redis.node import NodeContext, Placement, RedisNode
-from chatd.bus.redis.settings import ServerAddress
+from chatd.bus.redis.settings import RedisServerAddress
 from chatd.errors import Unavailable
 
 
@@ -63,7 +63,7 @@ class SingleTopology:
     def refresh(self, resubscribe: Collection[bytes] = ()) -> None:
         """There is only one place."""
 
-    def node_at(self, address: ServerAddress) -> RedisNode | None:
+    def node_at(self, address: RedisServerAddress) -> RedisNode | None:
         return None
 
 

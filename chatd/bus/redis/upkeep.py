@@ -22,7 +22,7 @@ from chatd.bus.redis.gaps import GapReporter
 from chatd.bus.redis.keys import RedisKeys
 from chatd.bus.redis.lease import Lease
 from chatd.bus.redis.locks import RedisLocks
-from chatd.bus.redis.membership import Membership
+from chatd.bus.redis.membership import ClusterMembership
 from chatd.bus.redis.node import RedisNode
 from chatd.bus.redis.subscribers import RemoteSubscribers
 from chatd.bus.redis.topology import Topology
@@ -41,7 +41,7 @@ class RedisParts:
     topology: Topology
     keys: RedisKeys
     lease: Lease
-    membership: Membership
+    membership: ClusterMembership
     locks: RedisLocks
     subscribers: RemoteSubscribers
     gaps: GapReporter
