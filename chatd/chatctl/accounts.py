@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from chatd.config.schema import Config
 from chatd.core.accounts import check_new
-from chatd.core.passwords import Hasher, check_password
+from chatd.core.passwords import MAX_PASSWORD_CHARS, Hasher, check_password
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import User, UserId
 from chatd.store.contract import Again, Tables
@@ -38,13 +38,14 @@ class StoredAccounts:
 
     def add(self, name: str, password: str) -> UserId:
         """The id of the new account. Raises Refused."""
+        self._check_length(password)
         check_new(name, password, self._config)
         hashed = Hasher(self._config.accounts).hash_now(password)
         return self._change(lambda tables: tables.accounts.create(name, hashed, time.time_ns() // 1_000_000).id)
 
     def set_password(self, name: str, password: str) -> None:
         """Raises Refused, also for a password that no client could log in with."""
-        check_password(password, self._config)
+        self._check_length(password)
         hashed = Hasher(self._config.accounts).hash_now(password)
         self._change(lambda tables: tables.accounts.set_password(_find(tables, name).id, hashed))
 
@@ -62,6 +63,15 @@ class StoredAccounts:
         """(id, name, created_at_ms) of every account, by id."""
         with contextlib.closing(self._open()) as tables:
             return tables.accounts.all()
+
+    def _check_length(self, password: str) -> None:
+        """Raises Refused, naming the limits."""
+        try:
+            check_password(password, self._config)
+        except Refused as error:
+            limits = f"{self._config.accounts.min_password_chars} to {MAX_PASSWORD_CHARS}"
+            text = f"a password must have {limits} characters, this one has {len(password)}"
+            raise Refused(error.code, text) from None
 
     def _open(self) -> Tables:
         return open_tables(configured(self._config), self._config.timeouts.store_s, create=self._create)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 from pathlib import Path
 
@@ -109,6 +110,67 @@ def test_what_cannot_work_is_one_line(tmp_path, text, key, what):
     assert what in line
     assert "\n" not in line
     assert "secret" not in line
+
+
+def test_all_mistakes_are_told_at_once(tmp_path):
+    text = (
+        '[server]\nworker = 1\nuser = 5\ngroup = "g"\n[limits]\nin_flight = 1\n[[listen]]\naddress = "tcp://h"\n'
+        '[[listen]]\nprotocol = "echo"\naddress = "tcp://h"\n[store]\nurl = "env:NOT_SET_AT_ALL"\n[bus]\nurl = "x"\n'
+        'prefix = "a b"\n[nothing]\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    keys = [line.removeprefix(f"{tmp_path}/chatd.toml: ").split(": ")[0] for line in caught.value.problems]
+    assert keys == [
+        "store.url", "server.worker", "server.user", "limits.in_flight", "listen[0]", "nothing",
+        "bus.url", "bus.prefix",
+    ]  # fmt: skip
+    assert str(caught.value) == "\n".join(caught.value.problems)
+
+
+def test_a_mistake_that_follows_from_another_is_not_told(tmp_path):
+    """A group needs a user: there is one, only its value is wrong."""
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, '[server]\nuser = 5\ngroup = "daemon"')
+    assert [line.split(": ")[1] for line in caught.value.problems] == ["server.user"]
+
+
+def test_a_secret_that_cannot_be_read_any_more_is_kept(tmp_path, monkeypatch):
+    (tmp_path / "secret").write_text("redis://:hush@cache:6379\n")
+    first = load(tmp_path, '[bus]\nurl = "file:secret"')
+    assert (first.kept_secrets, "hush" in repr(first.secrets)) == ((), False)
+    read_text = Path.read_text
+
+    def denied(path, *arguments, **options):
+        if path.name in ("secret", "other"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read_text(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    again = config_load.load(first.file, first.secrets)
+    assert (again.config, again.kept_secrets) == (first.config, ("bus.url",))
+    assert config_load.load(first.file, again.secrets).config == first.config
+    with pytest.raises(ConfigError, match=r"bus\.url: cannot read .*secret: Permission denied"):
+        config_load.load(first.file)
+    (tmp_path / "chatd.toml").write_text('[bus]\nurl = "file:other"')
+    with pytest.raises(ConfigError, match=r"bus\.url: cannot read .*other: Permission denied"):
+        config_load.load(first.file, first.secrets)
+
+
+def test_no_part_of_a_password_is_shown(tmp_path):
+    for url, shown in (
+        ("mysql://u:p@ss@h/db", "mysql://u:***@h/db"),
+        ("redis://:a@b@h:1", "redis://:***@h:1"),
+        ("redis://h:1?password=a@b", "redis://h:1?password=***"),
+        ("tcp://[::1]:6000", "tcp://[::1]:6000"),
+    ):
+        assert config_render.mask(url) == shown
+    config = load(tmp_path, HOOKS + '[store]\nurl = "mysql://u:hu@sh@h/db"').config
+    masked = config_render.mask_config(config)
+    assert "sh" not in masked.store.url
+    assert masked.hook[0].options["deep"]["api_token"] == "***"
+    assert masked.limits == config.limits
+    assert masked.listen == config.listen
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp", "ws"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,7 +13,9 @@ import sys
 
 import pytest
 
+from chatd.chatctl.control_client import ControlClient, Unreachable
 from chatd.errors import Exit
+from chatd.master.requests import ScaleReply, ScaleRequest
 from tests.master.conftest import is_alive, kill, open_way, wait_for
 
 
@@ -189,3 +193,132 @@ def test_a_kick_that_makes_no_sense_is_refused(make, fields):
     answer = json.loads(ask(server, json.dumps({"v": 1, "cmd": "kick", **fields}).encode() + b"\n"))
     assert (answer["ok"], answer["exit"]) == (False, Exit.USAGE)
     assert "kick" in answer["error"]
+
+
+def test_a_password_is_checked_wherever_it_is_set(make):
+    """One that is too long for a login would lock the account."""
+    server = make()
+    assert server.ctl("user", "add", "alice", input="first\n").returncode == Exit.OK
+    for command in (("passwd", "alice"), ("add", "bob")):
+        refused = server.ctl("user", *command, input="x" * 2000 + "\n")
+        assert refused.returncode == 1
+        assert f"chatctl: {command[1]}: a password must have 1 to 1024 characters, this one has 2000" in refused.stderr
+    assert len(server.ctl("user", "list").stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize("command", [("list",), ("passwd", "alice"), ("del", "alice")])
+def test_only_adding_an_account_creates_a_store(make, command):
+    server = make()
+    missing = server.ctl("user", *command, input="x\n")
+    assert missing.returncode == Exit.UNAVAILABLE
+    assert f"sqlite:{server.root}/state/chatd.db" in missing.stderr
+    assert sorted(path.name for path in server.root.iterdir()) == ["chatd.toml"]
+
+
+def test_the_configuration_leaves_the_master_without_passwords(make):
+    server = make(workers=1, tables='[bus]\nurl = "redis://:hu@sh@127.0.0.1:1"').start()
+    for command in ("config", "config-diff", "status"):
+        answer = ask(server, json.dumps({"v": 1, "cmd": command}).encode() + b"\n")
+        assert json.loads(answer)["ok"]
+        assert b"hu@sh" not in answer
+        assert b"sh@127" not in answer
+    assert 'url = "redis://:***@127.0.0.1:1"' in server.ctl("config").stdout
+
+
+def test_help_of_every_command(make):
+    server = make()
+    for command in ("status", "workers", "check", "reload", "scale", "kick", "user", "migrate", "copy-store"):
+        helped = server.ctl(command, "-h")
+        assert (helped.returncode, helped.stdout.split()[:3]) == (Exit.OK, ["usage:", "chatctl", command])
+
+
+def test_scale_has_a_limit(make):
+    server = make(workers=1).start()
+    limit = 8 * len(os.sched_getaffinity(0))
+    refused = server.ctl("scale", "+999")
+    assert (refused.returncode, refused.stderr) == (
+        Exit.USAGE, "chatctl: that would be 1000 workers, the limit is 256\n",
+    )  # fmt: skip
+    refused = server.ctl("scale", f"+{limit}")
+    why = f"the limit is {limit} (8 per core) without --force"
+    assert (refused.returncode, refused.stderr) == (
+        Exit.USAGE, f"chatctl: that would be {limit + 1} workers, {why}\n",
+    )  # fmt: skip
+
+    def warned():
+        server.signal(signal.SIGTTIN)
+        return "no more workers are started by signals" in server.events()
+
+    wait_for("a warning", warned, 60)
+    assert server.status()["workers_wanted"] <= limit
+    assert server.ctl("scale", "-200").stdout == "workers: 1\n"
+
+
+def test_scale_by_force(make):
+    server = make(workers=1).start()
+    limit = 8 * len(os.sched_getaffinity(0))
+    if limit > 32:
+        pytest.skip("too many cores")
+    assert server.ctl("scale", f"+{limit}", "--force").stdout == f"workers: {limit + 1}\n"
+
+
+def test_a_request_without_a_reply_is_not_sent_again_as_signals(tmp_path, monkeypatch):
+    """The master is only busy, and would do both."""
+    (tmp_path / "chatd.pid").write_text(f"{os.getpid()}\n")
+    sent = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+    client = ControlClient(str(tmp_path))
+    with (tmp_path / "chatd.pid").open() as lock, socket.socket(socket.AF_UNIX) as busy:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        busy.bind(str(client.path))
+        busy.listen()
+        with pytest.raises(Unreachable, match=r"no reply within 0.2 s") as caught:
+            client.ask(ScaleRequest(step=5), ScaleReply, limit_s=0.2)
+        with pytest.raises(Unreachable):
+            client.signal_instead(signal.SIGTTIN, caught.value, 5)
+        assert sent == []
+        busy.close()
+        with pytest.raises(Unreachable, match="no process listens") as caught:
+            client.ask(ScaleRequest(step=2), ScaleReply)
+        client.signal_instead(signal.SIGTTIN, caught.value, 2)
+        assert sent == [(os.getpid(), signal.SIGTTIN)] * 2
+
+
+def test_without_a_server_it_is_said_so(make):
+    server = make()
+    for command in (
+        ("reload",),
+        ("reopen",),
+        ("stop",),
+        ("config",),
+        ("scale", "+1"),
+        ("kick", "alice"),
+        ("scale", "-1"),
+    ):
+        ended = server.ctl(*command)
+        assert (ended.returncode, ended.stderr) == (
+            Exit.UNAVAILABLE, f"chatctl: chatd is not running in {server.root}/run\n",
+        )  # fmt: skip
+    assert server.ctl("check").stdout == f"CRITICAL: chatd is not running in {server.root}/run\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
+def test_another_user_is_told_what_is_missing(make):
+    server = make(workers=1).start()
+    open_way(server.root)
+    # already imported, because nobody may not read everybody's interpreter
+    code = (
+        "import os, sys\nfrom chatd.chatctl.__main__ import main\nos.setgroups([])\n"
+        "os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\nsys.exit(main(sys.argv[1:]))"
+    )
+    for command, code_wanted in (("status", 4), ("check", 2), ("reload", Exit.PERMISSION), ("stop", Exit.PERMISSION)):
+        ended = subprocess.run(
+            [sys.executable, "-c", code, "-c", str(server.file), command],
+            capture_output=True, text=True, timeout=20, check=False,
+        )  # fmt: skip
+        said = ended.stdout + ended.stderr
+        assert ended.returncode == code_wanted, said
+        assert re.search(
+            rf"permission denied for {server.root}/run/\S+: only root, the server's user and its group", said
+        )
+        assert "process 0" not in said

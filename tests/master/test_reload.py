@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from chatd.chatctl.control_client import RequestFailed
 from chatd.errors import Exit
 from chatd.master.requests import ReloadReply, ReloadRequest
-from tests.master.conftest import say, wait_for
+from tests.master.conftest import open_way, say, wait_for
 
 
 def test_live_worker_and_restart_options(make):
@@ -53,9 +54,10 @@ def test_a_broken_file_changes_nothing(make, way):
             assert ended.stderr.startswith(f"chatctl: {server.file}: timeouts.drain: unknown option")
         else:
             server.signal(signal.SIGHUP)
-            status = wait_for("it fails", lambda: server.status()["reloads_failed"] and server.status())
-            assert status["last_reload_error"].startswith(f"{server.file}: timeouts.drain: unknown option")
-            assert "configuration refused, the old one stays" in server.events("error.log")
+        status = wait_for("it fails", lambda: server.status()["reloads_failed"] and server.status())
+        assert (status["reloads"], status["reloads_failed"]) == (1, 1)
+        assert status["last_reload_error"].startswith(f"{server.file}: timeouts.drain: unknown option")
+        assert "configuration refused, the old one stays" in server.events("error.log")
         assert say(client, "hello") == before
     assert server.status()["generation"] == 1
     assert server.ctl("status").returncode == 0
@@ -155,3 +157,39 @@ def test_log_level_until_the_next_reload(make):
     assert {say(client, "hello")[3] for client in clients} == {"NORMAL"}
     for client in clients:
         client.close()
+
+
+def test_all_mistakes_are_told_at_once(make):
+    server = make(workers=1).start()
+    server.write('[timeouts]\ndrain = 3\n[log]\nlevel = "LOUD"\n[accounts]\nlogin = "open"')
+    ended = server.ctl("reload")
+    assert ended.returncode == Exit.CONFIG
+    lines = ended.stderr.splitlines()
+    assert [line.split(": ")[2] for line in lines] == ["timeouts.drain", "log.level", "accounts.login"]
+    assert all(line.startswith(f"chatctl: {server.file}: ") for line in lines)
+    assert [line.split(": ")[2] for line in server.run("-t").stderr.splitlines()] == [
+        line.split(": ")[2] for line in lines
+    ]
+    assert server.status()["last_reload_error"].splitlines()[1].startswith(f"{server.file}: log.level: ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_secret_for_root_alone_is_kept_over_a_reload(make, tmp_path):
+    open_way(tmp_path)
+    server = make(server='user = "nobody"', workers=1)
+    for name in ("secret", "other"):
+        (server.root / name).write_text("redis://:hush@127.0.0.1:1")
+        (server.root / name).chmod(0o600)
+    bus = '[bus]\nurl = "file:{}"\n'
+    server.write(bus.format("secret"))
+    server.start()
+    server.write(bus.format("secret") + '[log]\nlevel = "DEBUG"')
+    reloaded = server.ctl("reload")
+    assert reloaded.stderr == ""
+    assert (reloaded.returncode, reloaded.stdout) == (Exit.OK, "generation 2 is in effect\napplied: log.level\n")
+    warnings = [one for one in server.records() if "cannot be read again" in one["event"]]
+    assert [one["key"] for one in warnings] == ["bus.url"]
+    server.write(bus.format("other"))
+    refused = server.ctl("reload")
+    assert refused.returncode == Exit.CONFIG
+    assert f"bus.url: cannot read {server.root}/other: Permission denied" in refused.stderr

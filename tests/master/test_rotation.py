@@ -90,3 +90,17 @@ def test_logrotate_by_somebody_else(make):
     assert "line" in server.events("normal.log")
     kill(server.pids()[0])
     wait_for("error.log", lambda: "worker died" in server.events("error.log"))
+
+
+def test_fewer_are_kept_after_a_reload(make):
+    kept = "[log]\nrotate_bytes = 1000000\nrotate_keep = {}"
+    server = make(workers=1, tables=kept.format(5)).start()
+    log = server.root / "log"
+    for number in range(1, 6):
+        (log / f"normal.log.{number}").write_text("")
+    (log / "normal.log.4.gz").write_text("of another program")
+    server.write(kept.format(2))
+    assert server.ctl("reload").returncode == 0
+    wait_for("the rest is gone", lambda: not (log / "normal.log.3").exists())
+    names = sorted(path.name for path in log.glob("normal.log*"))
+    assert names == ["normal.log", "normal.log.1", "normal.log.2", "normal.log.4.gz"]

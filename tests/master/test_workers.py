@@ -49,6 +49,18 @@ def test_a_killed_worker_is_replaced_within_two_seconds(make):
     assert "worker died" in server.events("error.log")
 
 
+def test_a_worker_that_is_told_to_leave_has_not_died(make):
+    """TERM from an operator: it drains, and is replaced at once."""
+    server = make().start()
+    victim = server.pids()[0]
+    kill(victim, signal.SIGTERM)
+    wait_for("a replacement", lambda: victim not in server.pids() and len(server.pids()) == 2)
+    server.wait_ready()
+    assert server.events("error.log") == []
+    assert any("has drained and left" in event for event in server.events("normal.log"))
+    assert [one["restarts"] for one in server.status()["workers"]] == [0, 0]
+
+
 def test_ttin_and_ttou_change_the_number(make):
     server = make(workers=1).start()
     server.signal(signal.SIGTTIN)

@@ -1,0 +1,70 @@
+"""Orders and answers: every one survives the socket, and anything else is refused without harm."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from chatd import orders
+from chatd.config.schema import Config, LogOptions
+
+ORDERS = [
+    orders.ReloadOrder(2, Config(log=LogOptions(level="DEBUG"))),
+    orders.DrainOrder(4.0),
+    orders.LogLevelOrder("ERROR"),
+    orders.KickOrder(ref=1, user="alice", user_id=0, reason="why"),
+]
+ANSWERS = [
+    orders.ReloadDone(2),
+    orders.ReloadRefused(2, "no"),
+    orders.KickDone(ref=1, sessions=2, known=True, unanswered=("b", "c"), cut_off=True, kept_s=600),
+    orders.KickFailed(1, "the store does not answer"),
+    orders.CannotStart("no store"),
+]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=lambda order: type(order).__name__)
+def test_an_order_survives_the_socket(order: orders.Order) -> None:
+    assert orders.decode_order(orders.encode(order)) == order
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: type(answer).__name__)
+def test_an_answer_survives_the_socket(answer: orders.Answer) -> None:
+    assert orders.decode_answer(orders.encode(answer)) == answer
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"nonsense",
+        b"\xff\xfe",
+        b"[]",
+        b"{}",
+        b'{"order": "explode"}',
+        b'{"order": "drain"}',
+        b'{"order": "drain", "within_s": "soon"}',
+        b'{"order": "log", "level": "LOUD"}',
+        b'{"order": "reload", "generation": 2, "config": {"log": {"level": "LOUD"}}}',
+        orders.encode(ORDERS[0])[:-1],
+    ],
+)
+def test_anything_else_is_malformed(data: bytes) -> None:
+    with pytest.raises(orders.Malformed):
+        orders.decode_order(data)
+    with pytest.raises(orders.Malformed):
+        orders.decode_answer(data)
+
+
+def test_an_answer_is_no_order() -> None:
+    with pytest.raises(orders.Malformed):
+        orders.decode_order(orders.encode(ANSWERS[0]))
+
+
+def test_the_largest_configuration_fits() -> None:
+    """A hundred listeners with a hundred balancers each."""
+    listener = msgspec.structs.replace(
+        Config().listen[0], proxy_from=tuple(f"2001:db8:1234:5678::{number:x}/128" for number in range(50))
+    )
+    data = orders.encode(orders.ReloadOrder(1, Config(listen=(listener,) * 100)))
+    assert len(data) <= orders.MAX_BYTES
