@@ -29,9 +29,9 @@ def acknowledge_before_commit() -> None:
 
     send, commit = Messages.send, SqliteTables.commit
 
-    def hasty(self: Messages, store: Any, session: Any, command: Any) -> None:
+    def hasty(self: Messages, session: Any, command: Any, client_body: str | None = None) -> None:
         session.peer.push(Accepted(command, 0, 0))
-        send(self, store, session, command)
+        send(self, session, command, client_body)
 
     def slow(self: SqliteTables) -> None:
         time.sleep(SLOW_COMMIT_S)
