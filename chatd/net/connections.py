@@ -32,7 +32,7 @@ _QUIET = (Disconnect.PEER_LEFT, Disconnect.LOGGED_OUT, Disconnect.DRAINING)
 """Ordinary ends, logged at DEBUG."""
 
 
-class Chat(Contract):
+class ChatCore(Contract):
     """What net needs of core; core.core.Core is it."""
 
     def handle(self, peer: Peer, command: Command) -> Awaitable[None] | None:
@@ -111,7 +111,7 @@ class Connections:
     handle, check_receipts, is_same_user: those of core, bound here once; two of them are called for every read.
     """
 
-    def __init__(self, core: Chat, config: Callable[[], Config], row: Row, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, core: ChatCore, config: Callable[[], Config], row: Row, loop: asyncio.AbstractEventLoop) -> None:
         self.config = config
         self.loop = loop
         self.now = loop.time

@@ -12,12 +12,14 @@ from typing import Any
 from websockets.frames import Frame, Opcode
 
 from chatd.config.schema import Config, LimitOptions
-from chatd.errors import Disconnect
-from chatd.model import Protocol
+from chatd.core.sessions.session import Session
+from chatd.errors import Disconnect, ErrorCode
+from chatd.model import Protocol, User
 from chatd.net.websocket.connection import WebSocketConnection, WebSocketProfile
 from chatd.net.websocket.handshake import UpgradePolicy
-from chatd.protocol import Command, Echo, Echoed, Event, KeepAlive, KeptAlive
+from chatd.protocol import Command, Echo, Echoed, Event, KeepAlive, KeptAlive, LoginAccepted, Malformed
 from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
+from chatd.wire.skipped import MAX_SKIPPED_BYTES_PER_S, MAX_SKIPPED_FRAME_BYTES
 from tests.harness.deadline import run, until, within
 
 HANDSHAKE = (
@@ -235,5 +237,27 @@ def test_pings_are_answered_no_faster_than_commands_may_come() -> None:
             received = await within(5, "the answers", loop.sock_recv(client, 65536))
             assert received.count(b"\x8a\x01p") == 10
             assert server.core.handled == []
+
+    run(story())
+
+
+def test_messages_over_the_limit_are_skipped_again_every_second() -> None:
+    async def story() -> None:
+        async with connected() as (server, connection, client):
+            loop = asyncio.get_running_loop()
+            user = User(7, "alice")
+            connection.session = Session(user, connection, 77)
+            connection.push_login(LoginAccepted(user, 77))
+            for second in range(3):
+                for number in range(MAX_SKIPPED_BYTES_PER_S // MAX_SKIPPED_FRAME_BYTES):
+                    fp = f"{second}-{number}"
+                    size = MAX_SKIPPED_FRAME_BYTES - 100
+                    await loop.sock_sendall(client, text({"type": 2, "dataContent": "x" * size, "to": "b", "fp": fp}))
+                done = 2 * (second + 1)
+                await until(5, "they are refused", lambda done=done: len(server.core.handled) == done)
+                connection.overdue(loop.time())
+            refused = [(one.code, one.fp) for one in server.core.handled if isinstance(one, Malformed)]
+            assert refused == [(ErrorCode.TOO_LONG, f"{second}-{number}") for second in range(3) for number in range(2)]
+            assert not connection.closed
 
     run(story())
