@@ -42,7 +42,7 @@ from chatd.core.requests.profile import ProfileOperations
 from chatd.core.requests.sessions import SessionOperations
 from chatd.core.services import Services
 from chatd.core.sessions.hub import Hub
-from chatd.core.sessions.kick import Kicks
+from chatd.core.sessions.kick import SessionKicks
 from chatd.core.sessions.login import Listeners, Logins
 from chatd.core.sessions.query import SessionQuery
 from chatd.core.sessions.session import Peer, Session
@@ -124,7 +124,7 @@ class Core:
         self.logins = Logins(services, self.accounts, self.delivery, self.memberships, listeners)
         self.friends = Friends(services, notices, self.presence)
         self.groups = Groups(services, self.memberships, notices, self.presence)
-        self.kicks = Kicks(services, self.logins)
+        self.kicks = SessionKicks(services, self.logins)
         self._session_query = SessionQuery(services)
         self._history = HistoryOperations(services, notices)
         operations = (

@@ -1,6 +1,7 @@
-"""Plug-ins that come with chatd, and the names that authors of others import.
+"""The names that authors of plug-ins import, and the plug-ins that come with chatd as examples.
 
-Owns: the public names of the contract, which is written in core.plugins.contract and explained in docs/hooks.md.
+Owns: the public names of the contract, and hooks.echo and hooks.translate.
+Elsewhere: the contract itself (core.plugins.contract), its explanation for authors (docs/hooks.md).
 Fails: never.
 """
 

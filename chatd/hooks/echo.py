@@ -1,7 +1,7 @@
-"""A plug-in that answers every text to the server with the same text: the smallest there is.
+"""A plug-in that answers every text to the server with the same text: the smallest useful one.
 
-Options: `suffix`, put behind the text. Operations of chatd itself (friend.list …) go their way.
-Fails: at the start, for an option it does not know.
+Owns: Echo. Options: `suffix`, appended to the text. Operations of chatd itself (friend.list …) are not answered.
+Fails: ValueError when it is loaded, for an option it does not know.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Echo:
     def __init__(self, options: Mapping[str, Any]) -> None:
         unknown = options.keys() - {"suffix"}
         if unknown:
-            raise ValueError(f"no such option: {', '.join(sorted(unknown))}")
+            raise ValueError(f"unknown option: {', '.join(sorted(unknown))}")
         self._suffix = str(options.get("suffix", " server[echo]"))
 
     async def before_request(self, request: Request) -> Reply | None:

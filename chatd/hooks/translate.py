@@ -1,11 +1,11 @@
-"""A plug-in that looks words up: the text `translate hello` to the server is answered with what the dictionary says.
+"""A plug-in that looks words up: the text `translate hello` to the server is answered with the word's translation.
 
-Options: `file`, a dictionary of lines `word = translation` (the one that comes with chatd), and `command`, the word
-that begins a question ("translate"). Other texts go their way.
-Fails: at the start, for an option it does not know or a file it cannot read. A file that becomes unreadable later is a
-failure of the call.
+Owns: Translate. Options: `file`, a dictionary of lines `word = translation` (default: the one that comes with chatd),
+and `command`, the word that begins a question (default "translate"). Other texts are not answered.
+Fails: ValueError or OSError when it is loaded, for an option it does not know or a file it cannot read. If the file
+becomes unreadable later, the call fails.
 
-Its function is plain on purpose: it may read a file, because plain functions run in threads.
+Its function is plain on purpose: plain functions run in threads, so it may read a file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Translate:
     def __init__(self, options: Mapping[str, Any]) -> None:
         unknown = options.keys() - {"file", "command"}
         if unknown:
-            raise ValueError(f"no such option: {', '.join(sorted(unknown))}")
+            raise ValueError(f"unknown option: {', '.join(sorted(unknown))}")
         self._file = Path(options.get("file", _SHIPPED))
         self._command = str(options.get("command", "translate"))
         self._read_at = 0
@@ -40,7 +40,7 @@ class Translate:
         return Reply(f"{word} = {found}" if found else f"{word} is not in the dictionary")
 
     def _look(self) -> None:
-        """Read the file again when it has changed. Two threads that do it at once read the same."""
+        """Read the file again if it has changed. Two threads that do so at once read the same."""
         changed_at = self._file.stat().st_mtime_ns
         if changed_at == self._read_at:
             return

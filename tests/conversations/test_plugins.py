@@ -228,7 +228,7 @@ def test_a_worker_that_is_started_anew_has_it_again(tmp_path: Path) -> None:
         ({"name": "mod", "entry_point": "moderator"}, "hook mod: KeyError: 'notes'"),
         ({"name": "broken"}, "hook broken: AttributeError"),
         ({"name": "absent"}, "hook absent: ModuleNotFoundError"),
-        ({"name": "echo", "options.sufix": "!"}, "hook echo: ValueError: no such option: sufix"),
+        ({"name": "echo", "options.sufix": "!"}, "hook echo: ValueError: unknown option: sufix"),
         ({"name": "nobody"}, "hook[0].entry_point: no plug-in nobody is installed (there are: "),
     ],
     ids=lambda value: value["name"] if isinstance(value, dict) else "",

@@ -1,58 +1,72 @@
 """A circuit breaker: what fails again and again is left alone for a while.
 
-Owns: three states. Closed: calls pass, `failures` of them in a row that fail open it. Open: for open_s no call passes.
-Half open: one call passes and decides. The time is the caller's.
+Owns: Breaker, a state machine. CLOSED: calls pass; `failures` failures in a row open it. OPEN: for open_s seconds no
+call passes. TRYING: one call passes, and its outcome closes it or opens it again.
+Elsewhere: the calls (core.plugins.plugin); the time is a parameter.
 Fails: never.
 """
 
 from __future__ import annotations
 
-Turn = int
-"""The state a call was admitted in; what a call of an earlier one reports is no news any more."""
+import enum
+
+Permit = int
+"""Names the period in which a call was admitted. What a call of an earlier period reports changes nothing."""
+
+
+class BreakerState(enum.Enum):
+    CLOSED = enum.auto()
+    OPEN = enum.auto()
+    TRYING = enum.auto()
 
 
 class Breaker:
     def __init__(self, failures: int, open_s: float) -> None:
-        self._most = failures
+        self._max_failures = failures
         self._open_s = open_s
-        self._turn: Turn = 0
+        self._state = BreakerState.CLOSED
+        self._permit: Permit = 0
         self._failures = 0
-        self._shut_until = 0.0
-        self._trying = False
+        """In a row, in this period."""
+        self._open_until = 0.0
 
     @property
     def is_open(self) -> bool:
-        """Also while the one call is under way that decides."""
-        return self._failures >= self._most
+        """Also while the call is under way that decides."""
+        return self._state is not BreakerState.CLOSED
 
-    def admit(self, now: float) -> Turn | None:
-        """May a call pass? It then reports how it went, once, with what is returned here."""
-        if self._failures < self._most:
-            return self._turn
-        if self._trying or now < self._shut_until:
+    def admit(self, now: float) -> Permit | None:
+        """May a call pass at this time? If so, it reports its outcome once, with the permit returned here."""
+        if self._state is BreakerState.CLOSED:
+            return self._permit
+        if self._state is BreakerState.TRYING or now < self._open_until:
             return None
-        self._trying = True
-        self._turn += 1
-        return self._turn
+        self._enter(BreakerState.TRYING)
+        return self._permit
 
-    def succeeded(self, turn: Turn) -> bool:
-        """True: it was open, and is closed now."""
-        if turn != self._turn:
+    def succeeded(self, permit: Permit) -> bool:
+        """True: this closes the breaker."""
+        if permit != self._permit:
             return False
-        was_open, self._failures = self.is_open, 0
-        if was_open:
-            self._trying = False
-            self._turn += 1
-        return was_open
+        self._failures = 0
+        if self._state is BreakerState.CLOSED:
+            return False
+        self._enter(BreakerState.CLOSED)
+        return True
 
-    def failed(self, turn: Turn, now: float) -> bool:
-        """True: it has opened now."""
-        if turn != self._turn:
+    def failed(self, permit: Permit, now: float) -> bool:
+        """True: this opens the breaker, which was closed."""
+        if permit != self._permit:
             return False
-        was_open = self.is_open
         self._failures += 1
-        if self.is_open:
-            self._shut_until = now + self._open_s
-            self._trying = False
-            self._turn += 1
-        return self.is_open and not was_open
+        was_closed = self._state is BreakerState.CLOSED
+        if was_closed and self._failures < self._max_failures:
+            return False
+        self._open_until = now + self._open_s
+        self._enter(BreakerState.OPEN)
+        return was_closed
+
+    def _enter(self, state: BreakerState) -> None:
+        """A new period begins."""
+        self._state = state
+        self._permit += 1

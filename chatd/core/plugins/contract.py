@@ -1,13 +1,14 @@
 """What a plug-in is: the points at which it is asked or told, what it is given there, and what it may answer.
 
-Owns: this contract, and the check of answers. docs/hooks.md says it to authors; chatd.hooks has these names for them.
-Elsewhere: one call and its limits (core.plugins.plugin), the order of several (core.plugins.pipeline), what is told
-afterwards (core.plugins.notifier), which are loaded (worker).
+Owns: this contract, and the check of answers. docs/hooks.md explains it to authors, who import these names from
+chatd.hooks.
+Elsewhere: one call and its limits (core.plugins.plugin), the order of several plug-ins (core.plugins.pipeline), events
+told afterwards (core.plugins.notifier), which plug-ins are loaded (worker).
 Fails: ValueError for an answer that makes no sense; core.plugins.plugin counts it as a failure of the plug-in.
 
-A plug-in is what its entry point returns when called with the table of options: any object with one or more methods
-named like the points, plain or async. A plain one runs in a small pool of threads, an async one in a loop in a thread
-of its own: whatever a plug-in does, the worker's own loop does not wait for it.
+A plug-in is what its entry point returns when it is called with the table of options: any object with one or more
+methods named like the points, plain or async. A plain method runs in a small pool of threads, an async one in an event
+loop in a thread of its own. Whatever a plug-in does, the worker's own loop does not wait for it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from chatd.model import GroupId, Message, User, UserId
 
 
 class Point(enum.StrEnum):
-    """Asked before (the client waits for the answer), or told after (nobody waits, answers are ignored)."""
+    """before_…: the plug-in is asked, and the client waits for the answer. The others: it is told, nobody waits, and
+    what it answers is ignored."""
 
     BEFORE_LOGIN = "before_login"
     AFTER_LOGIN = "after_login"
@@ -42,9 +44,10 @@ Factory = Callable[[Mapping[str, Any]], object]
 
 
 class LoginAttempt(msgspec.Struct, frozen=True):
-    """before_login: nobody has been authenticated yet. By name, or by user_id where name is "" (chatserver).
+    """before_login: nobody is authenticated yet. The login is by name, or by user_id if name is "" (chatserver).
 
-    secret: the password or token as it came. wire: "chatserver" or "mobileimsdk". remote: the client's address.
+    secret: the password or token as the client sent it. wire: "chatserver" or "mobileimsdk". remote: the client's
+    address.
     """
 
     name: str
@@ -54,7 +57,7 @@ class LoginAttempt(msgspec.Struct, frozen=True):
     remote: str
 
     def __repr__(self) -> str:
-        """Without the secret: this may end in somebody's log."""
+        """Without the secret, because this may be logged."""
         return f"LoginAttempt({self.name!r}, {self.user_id}, wire={self.wire!r}, remote={self.remote!r})"
 
 
@@ -77,7 +80,8 @@ class LoggedOut(msgspec.Struct, frozen=True):
 class OutgoingMessage(msgspec.Struct, frozen=True):
     """before_message: somebody writes to a user or a group. Exactly one of to_name, to_id, to_group is not "" or 0.
 
-    Not stored yet; whether there is such a recipient is not known yet. fp: the sender's own id of it, or "".
+    The message is not stored yet, and it is not known yet whether there is such a recipient. fp: the sender's own id of
+    the message, or "".
     """
 
     sender: User
@@ -91,9 +95,9 @@ class OutgoingMessage(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """before_request: a text for the server (C2S). op: the operation it asks chatd for, "" where it is no such object.
+    """before_request: a text for the server (C2S). op: the operation of chatd that it names, "" if it names none.
 
-    A client that missed the acknowledgement sends it again with the same fp: then this is asked again.
+    A client that missed the acknowledgement sends the text again with the same fp; the plug-in is then asked again.
     """
 
     sender: User
@@ -105,13 +109,13 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class StoredMessage(msgspec.Struct, frozen=True):
-    """after_stored: once per message, on the worker that stored it."""
+    """after_stored: told once per message, on the worker that stored it."""
 
     message: Message
 
 
 class MissedMessage(msgspec.Struct, frozen=True):
-    """recipient_offline: these recipients of a stored message have no session anywhere. Never empty."""
+    """recipient_offline: these recipients of a stored message, at least one, have no session anywhere."""
 
     message: Message
     users: tuple[User, ...]
@@ -128,14 +132,14 @@ class Veto(msgspec.Struct, frozen=True):
 
 
 class Rewrite(msgspec.Struct, frozen=True):
-    """Let another text, or another typeu, take its place; None = as it is. The next plug-in sees the new ones."""
+    """Replace the text, the typeu or both; None = leave as it is. The next plug-in sees the new ones."""
 
     body: str | None = None
     typeu: int | None = None
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """Only to before_request: this is the answer. Nobody else is asked."""
+    """Only to before_request: this text is the answer. No other plug-in is asked, and chatd does not serve it."""
 
     text: str
 
@@ -154,7 +158,7 @@ _ALLOWED: dict[Point, tuple[type, ...]] = {
 
 
 def verdict_of(point: Point, answer: object, body_bytes: int) -> Verdict:
-    """`answer`, made of plain values only. Raises ValueError; its text has nothing of the answer in it."""
+    """`answer`, made of plain values only. Raises ValueError, whose text contains nothing of the answer."""
     kind = type(answer)
     if answer is None or point not in _ALLOWED:
         return None
@@ -178,7 +182,7 @@ def verdict_of(point: Point, answer: object, body_bytes: int) -> Verdict:
 
 
 def _plain(text: object) -> str:
-    """Without what a subclass could do later, in the worker's loop."""
+    """A plain str: a subclass could run code of its own later, in the worker's loop."""
     if not isinstance(text, str):
         raise ValueError(f"a text is {type(text).__name__}")
     text = str.__str__(text)
@@ -196,13 +200,13 @@ def _whole(number: object) -> int:
 
 
 def functions_of(made: object) -> dict[Point, Callable[[Any], Any]]:
-    """The points a plug-in has. Raises ValueError when it has none, or one that does not exist."""
+    """The points of a plug-in, with its functions. Raises ValueError if it has none, or one that does not exist."""
     found: dict[Point, Callable[[Any], Any]] = {}
     for name in dir(made):
         if name.partition("_")[0] not in ("before", "after", "recipient"):
             continue
         if name not in set(Point):
-            raise ValueError(f"there is no point {name} (there are: {', '.join(Point)})")
+            raise ValueError(f"there is no point {name} (the points are: {', '.join(Point)})")
         function = getattr(made, name)
         if not callable(function):
             raise ValueError(f"{name} is no function")
@@ -213,7 +217,7 @@ def functions_of(made: object) -> dict[Point, Callable[[Any], Any]]:
 
 
 def is_async(function: Callable[[Any], Any]) -> bool:
-    """A function, a method, or an object that is called."""
+    """Whether a function, a method, or an object that can be called, is async."""
     if inspect.iscoroutinefunction(function):
         return True
     called = getattr(type(function), "__call__", None)  # noqa: B004  the method itself is wanted

@@ -1,9 +1,10 @@
-"""The threads in which a plug-in runs, and the way there and back.
+"""Where a plug-in's functions run, and how their answers come back to the worker's loop.
 
-Owns: Pool, threads for plain functions; OwnLoop, a thread with a loop for async ones, bounded in tasks. Whatever a call
-raises, SystemExit too, becomes a Raised. Answers of one turn come back with one wake-up of the worker's loop.
-Elsewhere: how long is waited, and how many calls there may be (core.plugins.plugin).
-Fails: never. A call that does not end keeps its thread or task; the threads end with the process.
+Owns: PluginThreads, a few threads for plain functions, and PluginLoop, a thread with an event loop for async ones, with
+a maximum number of tasks. Whatever a call raises, even SystemExit, becomes a Failure. The answers of one moment wake
+the worker's loop once.
+Elsewhere: how long an answer is waited for, and how many calls there may be (core.plugins.plugin).
+Fails: never. A call that does not end keeps its thread or its task; the threads end with the process.
 """
 
 from __future__ import annotations
@@ -19,81 +20,88 @@ from typing import Any, NamedTuple
 
 from chatd import log
 
-_MOST_TASKS = 2000
-"""In the loop of one plug-in, those it has started itself included."""
-_WIND_UP_S, _WIND_UP_STEP_S = 2.0, 0.01
-"""At the end, a plug-in's tasks have so long to take notice that they are cancelled."""
-_FRAMES = 20
+MAX_TASKS = 2000
+"""In the loop of one plug-in, including tasks that it starts itself."""
+_CANCEL_S = 2.0
+"""At the end, a plug-in's tasks have this long to end after they are cancelled."""
+_CANCEL_STEP_S = 0.01
+_MAX_FRAMES = 20
+"""Of a stack in the log."""
 
 
-class Raised(NamedTuple):
-    """Why there is no answer: an exception's type and where it was raised, or words of ours."""
+class Failure(NamedTuple):
+    """Why there is no answer. why: the type of the exception, or words of ours. stack: where it was raised."""
 
     why: str
-    stack: str
+    stack: str = ""
 
 
-class Call:
-    """One call on its way. answer: a future of the worker's loop. given_up: nobody waits for it any more."""
+class PluginCall:
+    """One call under way.
 
-    __slots__ = ("answer", "ended", "event", "function", "given_up", "task")
+    answer: a future of the worker's loop. abandoned: nobody waits for the answer any more. ended: the function has
+    returned. task: in the plug-in's loop, while it runs there.
+    """
+
+    __slots__ = ("abandoned", "answer", "ended", "event", "function", "task")
 
     def __init__(self, function: Callable[[Any], Any], event: object, answer: asyncio.Future[object]) -> None:
         self.function = function
         self.event = event
         self.answer = answer
-        self.given_up = False
+        self.abandoned = False
         self.ended = False
         self.task: asyncio.Task[object] | None = None
 
 
-OnEnd = Callable[[Call, object], None]
+OnEnd = Callable[[PluginCall, object], None]
+"""Called in the worker's loop with a call that has ended, and its answer or Failure."""
 
 
-class _Way:
-    """Things from one thread to a loop: many put in one turn wake it once."""
+class _LoopQueue:
+    """Items from any thread to a function in one loop. Many put at one moment wake the loop once."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, take: Callable[..., None]) -> None:
         self._loop = loop
         self._take = take
-        self._things: deque[tuple[Any, ...]] = deque()
+        self._items: deque[tuple[Any, ...]] = deque()
         self._woken = False
 
-    def put(self, *thing: Any) -> None:
-        """From any thread. Two that put at once may both wake it, which does no harm."""
-        self._things.append(thing)
+    def put(self, *item: Any) -> None:
+        """From any thread. Two threads that put at the same moment may both wake the loop, which does no harm."""
+        self._items.append(item)
         if not self._woken:
             self._woken = True
             try:
-                self._loop.call_soon_threadsafe(self._empty)
+                self._loop.call_soon_threadsafe(self._take_all)
             except RuntimeError:
-                if not self._loop.is_closed():  # else nobody is left to be told
+                if not self._loop.is_closed():  # if it is, nobody is left to take the item
                     raise
 
-    def _empty(self) -> None:
-        self._woken = False  # first: what is put from now on wakes again
-        while self._things:
-            self._take(*self._things.popleft())
+    def _take_all(self) -> None:
+        self._woken = False  # first: whatever is put from now on wakes the loop again
+        while self._items:
+            self._take(*self._items.popleft())
 
 
-class Pool:
-    """Plain functions. Each of the first calls starts a thread."""
+class PluginThreads:
+    """Runs plain functions. A thread is started with each of the first calls, up to the number of threads."""
 
     def __init__(self, name: str, threads: int, on_end: OnEnd, loop: asyncio.AbstractEventLoop) -> None:
         self._name = name
         self._threads = threads
-        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
-        self._back = _Way(loop, on_end)
+        self._calls: queue.SimpleQueue[PluginCall | None] = queue.SimpleQueue()
+        self._answers = _LoopQueue(loop, on_end)
         self._started = 0
 
-    def run(self, call: Call) -> None:
+    def run(self, call: PluginCall) -> None:
         self._calls.put(call)
         if self._started < self._threads:
             self._started += 1
             threading.Thread(target=self._serve, name=f"hook-{self._name}", daemon=True).start()
 
-    def give_up(self, call: Call) -> None:
-        """One that has begun cannot be stopped."""
+    def abandon(self, call: PluginCall) -> None:
+        """A call that has not begun does not begin. One that has begun cannot be stopped."""
 
     def close(self) -> None:
         for _ in range(self._started):
@@ -104,129 +112,140 @@ class Pool:
             call = self._calls.get()
             if call is None:
                 return
-            self._back.put(call, Raised("given up", "") if call.given_up else _guard(call.function, call.event))
+            self._answers.put(call, Failure("given up") if call.abandoned else _run(call.function, call.event))
             del call
 
 
-class OwnLoop:
-    """Async functions. The thread starts with the first call."""
+class PluginLoop:
+    """Runs async functions. Its thread starts with the first call."""
 
     def __init__(self, name: str, on_end: OnEnd, loop: asyncio.AbstractEventLoop) -> None:
+        """loop: the worker's."""
         self._name = name
-        self._back = _Way(loop, on_end)
+        self._answers = _LoopQueue(loop, on_end)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._way: _Way | None = None
+        self._calls: _LoopQueue | None = None
         self._tasks = 0
         self._closing = False
+        """close() was called. Changed by the worker's thread."""
         self._stopping = False
+        """The loop is to end. Changed by the plug-in's thread."""
         self._log = log.get(hook=name)
 
-    def run(self, call: Call) -> None:
-        if self._way is None:
+    def run(self, call: PluginCall) -> None:
+        if self._calls is None:
             self._loop = asyncio.new_event_loop()
             self._loop.set_task_factory(self._make_task)
-            self._loop.set_exception_handler(self._complain)
-            self._way = _Way(self._loop, self._begin)
+            self._loop.set_exception_handler(self._log_background_failure)
+            self._calls = _LoopQueue(self._loop, self._begin)
             threading.Thread(target=self._serve, name=f"hook-{self._name}-loop", daemon=True).start()
-        self._way.put(call)
+        self._calls.put(call)
 
-    def give_up(self, call: Call) -> None:
+    def abandon(self, call: PluginCall) -> None:
+        """Cancel it."""
         if self._loop is not None and call.task is not None and not self._closing:
             self._loop.call_soon_threadsafe(call.task.cancel)
 
     def close(self) -> None:
-        """Its tasks are cancelled, also those that have not begun."""
+        """Cancel its tasks. Calls that have not begun do not begin."""
         if self._loop is not None and not self._closing:
             self._closing = True
             self._loop.call_soon_threadsafe(self._stop)
 
-    # ---------------------------------------------------------------- in its thread
+    # ---------------------------------------------------------------- in the plug-in's thread
 
     def _serve(self) -> None:
         assert self._loop is not None
         while not self._stopping:
-            self._turn(self._loop)
-        self._wind_up(self._loop)
+            self._run_loop(self._loop)
+        self._cancel_tasks(self._loop)
 
     def _stop(self) -> None:
         assert self._loop is not None
         self._stopping = True
         self._loop.stop()
 
-    def _wind_up(self, loop: asyncio.AbstractEventLoop) -> None:
-        """A task that is not run any more would complain when it is forgotten; so each is run to its end."""
-        ends, told = time.monotonic() + _WIND_UP_S, set[asyncio.Task[Any]]()
-        while (tasks := asyncio.all_tasks(loop)) and time.monotonic() < ends:
-            for task in tasks - told:
+    def _cancel_tasks(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Cancel every task and run each to its end: asyncio complains about a task that is dropped unfinished."""
+        deadline, cancelled = time.monotonic() + _CANCEL_S, set[asyncio.Task[Any]]()
+        while (tasks := asyncio.all_tasks(loop)) and time.monotonic() < deadline:
+            for task in tasks - cancelled:
                 task.cancel()
-            told |= tasks
-            loop.call_later(_WIND_UP_STEP_S, loop.stop)
-            self._turn(loop)
+            cancelled |= tasks
+            loop.call_later(_CANCEL_STEP_S, loop.stop)
+            self._run_loop(loop)
         loop.close()
 
-    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _run_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Until it is stopped, or something in it stops it."""
         try:
             loop.run_forever()
         except BaseException as error:  # noqa: BLE001  a task of the plug-in may even raise SystemExit
             self._log.error("plug-in stopped its loop", why=type(error).__name__)
 
-    def _begin(self, call: Call) -> None:
+    def _begin(self, call: PluginCall) -> None:
         assert self._loop is not None
-        if call.given_up or self._stopping:
-            self._back.put(call, Raised("given up", ""))
+        if call.abandoned or self._stopping:
+            self._answers.put(call, Failure("given up"))
             return
         try:
-            call.task = self._loop.create_task(_guard_async(call.function, call.event))
+            call.task = self._loop.create_task(_run_async(call.function, call.event))
         except RuntimeError as error:
-            self._back.put(call, Raised(str(error), ""))
+            self._answers.put(call, Failure(str(error)))
             return
         call.task.add_done_callback(lambda task: self._end(call, task))
 
-    def _end(self, call: Call, task: asyncio.Task[object]) -> None:
+    def _end(self, call: PluginCall, task: asyncio.Task[object]) -> None:
         call.task = None
-        self._back.put(call, Raised("cancelled", "") if task.cancelled() else task.result())
+        self._answers.put(call, Failure("cancelled") if task.cancelled() else task.result())
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:
-        if self._tasks >= _MOST_TASKS:
+        if self._tasks >= MAX_TASKS:
             work.close()
             raise RuntimeError("this plug-in has too many tasks")
         task = asyncio.Task(work, loop=loop, **more)
         self._tasks += 1
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._task_ended)
         return task
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks -= 1
 
-    def _complain(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A task it has left alone has failed, or a callback."""
+    def _log_background_failure(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A task that the plug-in started and does not await has failed, or a callback."""
         error = context.get("exception")
-        told = _raised(error)._asdict() if isinstance(error, BaseException) else {"why": str(context.get("message"))}
-        self._log.error("plug-in failed in the background", **told)
+        failure = _failure(error) if isinstance(error, BaseException) else Failure(str(context.get("message")))
+        self._log.error("plug-in failed in the background", **_fields(failure))
 
 
-def _raised(error: BaseException) -> Raised:
-    """Innermost last. Lines of source are not read for it: this runs in many threads, whenever something fails."""
+def _fields(failure: Failure) -> dict[str, str]:
+    return {"why": failure.why, "stack": failure.stack} if failure.stack else {"why": failure.why}
+
+
+def _failure(error: BaseException) -> Failure:
+    """The innermost frame last. Source lines are not read: this runs in many threads, whenever something fails."""
     frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    told = (f"{code.co_filename}:{line} in {code.co_name}" for code, line in frames[-_FRAMES:])
-    return Raised(type(error).__name__, "\n".join(told))
+    lines = (f"{code.co_filename}:{line} in {code.co_name}" for code, line in frames[-_MAX_FRAMES:])
+    return Failure(type(error).__name__, "\n".join(lines))
 
 
-def _guard(function: Callable[[Any], Any], event: object) -> object:
+def _run(function: Callable[[Any], Any], event: object) -> object:
+    """The function's answer, or a Failure."""
     try:
         answer = function(event)
-    except BaseException as error:  # noqa: BLE001  told by core.plugins.plugin
-        return _raised(error)
+    except BaseException as error:  # noqa: BLE001  logged by core.plugins.plugin
+        return _failure(error)
     if isinstance(answer, Coroutine):
         answer.close()
-        return Raised("it returned a coroutine: it must be declared async", "")
+        return Failure("it returned a coroutine: it must be declared async")
     return answer
 
 
-async def _guard_async(function: Callable[[Any], Any], event: object) -> object:
-    """A CancelledError of its own is a failure; nobody reads the result of one of ours."""
+async def _run_async(function: Callable[[Any], Any], event: object) -> object:
+    """The function's answer, or a Failure. A CancelledError that the function raises itself is a failure like any
+    other; if we cancelled the call, nobody reads its result."""
     try:
         answer: object = await function(event)
-    except BaseException as error:  # noqa: BLE001  told by core.plugins.plugin
-        return _raised(error)
+    except BaseException as error:  # noqa: BLE001  logged by core.plugins.plugin
+        return _failure(error)
     return answer

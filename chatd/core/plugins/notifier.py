@@ -1,9 +1,9 @@
-"""Plug-ins that are told what has happened, beside everything else.
+"""Telling plug-ins what has happened, in the background.
 
-Owns: the queues of events for them, and the calls under way. Nobody waits for these.
+Owns: a queue of events per plug-in, and the calls under way. Nobody waits for these.
 Elsewhere: one call (core.plugins.plugin), what is told (core.plugins.pipeline).
-Fails: never. Over limits.hook_queue events in all queues of the worker an event is dropped, counted and logged; what is
-queued when the worker dies is lost.
+Fails: never. If limits.hook_queue events wait in all queues of the worker, an event is dropped, counted and logged.
+Events that wait when the worker dies are lost.
 """
 
 from __future__ import annotations
@@ -19,76 +19,83 @@ from chatd.core.plugins.contract import Point
 from chatd.core.plugins.plugin import Plugin, PluginFailed
 from chatd.errors import Unavailable
 
-_AT_ONCE = 64
-"""Calls to one plug-in under way. They begin in the order of the events."""
-_TELL_EVERY_S = 10.0
+MAX_CALLS = 64
+"""Calls under way to one plug-in. They begin in the order of the events."""
+_LOG_EVERY_S = 10.0
+"""Dropped events are logged at most this often."""
 
-Later = Callable[[], Awaitable[object | None]]
-"""Makes the event when its turn comes; None = nobody needs to be told after all."""
+MakeEvent = Callable[[], Awaitable[object | None]]
+"""Makes an event when its turn comes; None = there is nothing to tell after all. May raise Unavailable."""
 
 
-class _Line:
-    """One plug-in's events."""
+class _EventQueue:
+    """One plug-in's events. running: calls under way."""
 
-    __slots__ = ("busy", "events", "plugin")
+    __slots__ = ("events", "plugin", "running")
 
     def __init__(self, plugin: Plugin) -> None:
         self.plugin = plugin
-        self.events: deque[tuple[Point, Later]] = deque()
-        self.busy = 0
+        self.events: deque[tuple[Point, MakeEvent]] = deque()
+        self.running = 0
 
 
-class Notifier:
+class PluginNotifier:
     def __init__(
         self, plugins: Iterable[Plugin], config: Callable[[], Config], loop: asyncio.AbstractEventLoop
     ) -> None:
-        self._lines = [_Line(plugin) for plugin in plugins]
+        self._queues = [_EventQueue(plugin) for plugin in plugins]
         self._config = config
         self._loop = loop
         self._tasks = BackgroundTasks(loop)
-        self._tell_at = 0.0
+        self._log_again_at = 0.0
         self._log = log.get()
         self.queued = 0
-        """Events waiting."""
+        """Events waiting, in all queues."""
         self.dropped = 0
         """Events dropped because too many waited, total."""
 
-    def tell(self, point: Point, event: Later) -> None:
-        for line in self._lines:
-            if point not in line.plugin.points:
+    def tell(self, point: Point, event: MakeEvent) -> None:
+        """Tell every plug-in that has this point."""
+        for one in self._queues:
+            if point not in one.plugin.points:
                 continue
             if self.queued >= self._config().limits.hook_queue:
-                self._drop(line.plugin)
+                self._drop(one.plugin)
                 continue
             self.queued += 1
-            line.events.append((point, event))
-            if line.busy < _AT_ONCE:
-                line.busy += 1
-                self._tasks.start(self._work(line))
+            one.events.append((point, event))
+            if one.running < MAX_CALLS:
+                one.running += 1
+                self._tasks.start(self._work(one))
 
     def _drop(self, plugin: Plugin) -> None:
         self.dropped += 1
         now = self._loop.time()
-        if now >= self._tell_at:
-            self._tell_at = now + _TELL_EVERY_S
-            self._log.error("events for plug-ins dropped", hook=plugin.name, queued=self.queued, dropped=self.dropped)
+        if now >= self._log_again_at:
+            self._log_again_at = now + _LOG_EVERY_S
+            self._log.error(
+                "events for plug-ins dropped, limits.hook_queue is reached",
+                hook=plugin.name,
+                queued=self.queued,
+                dropped=self.dropped,
+            )
 
-    async def _work(self, line: _Line) -> None:
+    async def _work(self, one: _EventQueue) -> None:
         try:
-            while line.events:
-                point, later = line.events.popleft()
+            while one.events:
+                point, make_event = one.events.popleft()
                 self.queued -= 1
                 try:
-                    event = await later()
+                    event = await make_event()
                     if event is not None:
-                        await line.plugin.call(point, event, 0)
-                except PluginFailed:  # logged there
+                        await one.plugin.call(point, event, 0)
+                except PluginFailed:  # logged where it was raised
                     await asyncio.sleep(0)
                 except Unavailable:
-                    self._log.warning("a plug-in was not told, the store does not answer", hook=line.plugin.name)
+                    self._log.warning("plug-in not told, the store does not answer", hook=one.plugin.name)
         finally:
-            line.busy -= 1
+            one.running -= 1
 
     async def settle(self) -> None:
-        """Returns when everything was told. The caller has a limit."""
+        """Return when everything was told. The caller sets the time limit."""
         await self._tasks.settle()

@@ -1,11 +1,11 @@
 """All plug-ins of a worker, in the order of the configuration.
 
-Owns: what core asks them before it does something, and tells them afterwards.
+Owns: what plug-ins are asked before core does something, and told afterwards.
 Elsewhere: the contract (core.plugins.contract), one plug-in (core.plugins.plugin), the queue of what is told
 (core.plugins.notifier).
-Fails: Refused: by a plug-in, or BUSY where a plug-in that is fail-closed gave no answer to go by.
+Fails: Refused: by a plug-in, or BUSY if a plug-in with `fail = "closed"` gave no answer to go by.
 
-Where no plug-in has a point, has() says so and nothing is made or awaited for it.
+If no plug-in has a point, has() says so, and nothing is made or awaited for it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from chatd.core.plugins.contract import (
     Verdict,
     Veto,
 )
-from chatd.core.plugins.notifier import Notifier
+from chatd.core.plugins.notifier import PluginNotifier
 from chatd.core.plugins.plugin import Plugin, PluginFailed
 from chatd.core.services import Services
 from chatd.core.sessions.session import Peer, Session
@@ -39,8 +39,8 @@ from chatd.protocol import Login, SendMessage, ServerRequest
 from chatd.scoreboard import Row
 from chatd.store.contract import Tables
 
-_PAGE = 500
-"""Group members of one read, so that others' reads and writes come between."""
+MEMBERS_PAGE = 500
+"""Group members of one read, so that other reads and writes come between."""
 _NO_ANSWER = "a check of this server does not answer, try again"
 
 
@@ -50,13 +50,15 @@ class PluginPipeline:
         self._hub = services.hub
         self._store = services.store
         self._config = services.config
-        self._asked = {point: [plugin for plugin in plugins if point in plugin.points] for point in Point}
-        self._afterwards = Notifier(plugins, services.config, services.loop)
+        self._with_point = {point: [plugin for plugin in plugins if point in plugin.points] for point in Point}
+        self._notifier = PluginNotifier(plugins, services.config, services.loop)
 
     def has(self, point: Point) -> bool:
-        return bool(self._asked[point])
+        """Whether a plug-in has this point."""
+        return bool(self._with_point[point])
 
     async def _ask(self, plugin: Plugin, point: Point, event: object) -> Verdict:
+        """Raises Refused."""
         try:
             verdict = await plugin.call(point, event, self._config().limits.body_bytes)
         except PluginFailed:
@@ -70,15 +72,16 @@ class PluginPipeline:
     # ---------------------------------------------------------------- before
 
     async def before_login(self, peer: Peer, command: Login) -> None:
+        """Raises Refused."""
         wire = wire_of(peer.protocol)
         attempt = LoginAttempt(command.name, command.user_id, command.secret, wire, peer.remote)
-        for plugin in self._asked[Point.BEFORE_LOGIN]:
+        for plugin in self._with_point[Point.BEFORE_LOGIN]:
             await self._ask(plugin, Point.BEFORE_LOGIN, attempt)
 
     async def before_message(self, session: Session, command: SendMessage) -> SendMessage:
-        """What is to be stored in its place."""
+        """The message to store, which plug-ins may have rewritten. Raises Refused."""
         wire = wire_of(session.protocol)
-        for plugin in self._asked[Point.BEFORE_MESSAGE]:
+        for plugin in self._with_point[Point.BEFORE_MESSAGE]:
             to = command.to_name, command.to_id, command.to_group
             event = OutgoingMessage(session.user, *to, command.body, command.typeu, command.fp, wire)
             verdict = await self._ask(plugin, Point.BEFORE_MESSAGE, event)
@@ -89,9 +92,10 @@ class PluginPipeline:
     async def before_request(
         self, session: Session, command: ServerRequest, op: Callable[[ServerRequest], str]
     ) -> ServerRequest | Reply:
-        """What is to be served in its place, or its answer. op: the operation a request asks for, or ""."""
+        """The request to serve, which plug-ins may have rewritten, or its answer. op: gives the operation that a
+        request names, or "". Raises Refused."""
         wire = wire_of(session.protocol)
-        for plugin in self._asked[Point.BEFORE_REQUEST]:
+        for plugin in self._with_point[Point.BEFORE_REQUEST]:
             event = Request(session.user, command.body, command.typeu, command.fp, op(command), wire)
             verdict = await self._ask(plugin, Point.BEFORE_REQUEST, event)
             if isinstance(verdict, Reply):
@@ -103,30 +107,32 @@ class PluginPipeline:
     # ---------------------------------------------------------------- afterwards
 
     def logged_in(self, session: Session) -> None:
+        """Tell it."""
         if self.has(Point.AFTER_LOGIN):
             self._tell(Point.AFTER_LOGIN, LoggedIn(session.user, wire_of(session.protocol), session.peer.remote))
 
     def logged_out(self, session: Session) -> None:
+        """Tell it."""
         if self.has(Point.AFTER_LOGOUT):
             self._tell(Point.AFTER_LOGOUT, LoggedOut(session.user, wire_of(session.protocol), session.peer.remote))
 
     def stored(self) -> Callable[[Message], None] | None:
-        """What is to be called with every message stored for the first time; None = nothing."""
+        """To be called with every message that is stored for the first time; None = no plug-in wants to know."""
         wanted = self.has(Point.AFTER_STORED) or self.has(Point.RECIPIENT_OFFLINE)
-        return self._stored if wanted else None
+        return self._tell_stored if wanted else None
 
-    def _stored(self, message: Message) -> None:
+    def _tell_stored(self, message: Message) -> None:
         if self.has(Point.AFTER_STORED):
             self._tell(Point.AFTER_STORED, StoredMessage(message))
         if self.has(Point.RECIPIENT_OFFLINE) and (message.group_id or not self._hub.of_user(message.to_id)):
-            self._afterwards.tell(Point.RECIPIENT_OFFLINE, lambda: self._missed(message))
+            self._notifier.tell(Point.RECIPIENT_OFFLINE, lambda: self._make_missed(message))
 
-    async def _missed(self, message: Message) -> MissedMessage | None:
+    async def _make_missed(self, message: Message) -> MissedMessage | None:
         users = await self._absent(message)
         return MissedMessage(message, users) if users else None
 
     async def _absent(self, message: Message) -> tuple[User, ...]:
-        """The recipients without a session, as far as this worker knows."""
+        """The recipients that have no session anywhere, as far as this worker knows. Raises Unavailable."""
         if not message.group_id:
             online = await self._hub.online([message.to_id])
             return () if online else (User(message.to_id, message.to_name),)
@@ -136,7 +142,7 @@ class PluginPipeline:
             page = await self._store.read(partial(_members, group_id=message.group_id, after=after))
             online = await self._hub.online(user.id for user in page)
             found += [user for user in page if user.id != message.sender_id and user.id not in online]
-            if len(page) < _PAGE:
+            if len(page) < MEMBERS_PAGE:
                 return tuple(found)
             after = page[-1].id
 
@@ -144,31 +150,34 @@ class PluginPipeline:
         async def ready() -> object:
             return event
 
-        self._afterwards.tell(point, ready)
+        self._notifier.tell(point, ready)
 
     # ---------------------------------------------------------------- the clock, the end
 
     def report(self, row: Row) -> None:
+        """Write the plug-ins' counters to the worker's row of the scoreboard."""
         if self._plugins:
             row.hooks_open = sum(plugin.is_open for plugin in self._plugins)
             row.hook_failures = sum(plugin.failures for plugin in self._plugins)
-            row.hook_dropped = self._afterwards.dropped
+            row.hook_dropped = self._notifier.dropped
 
     async def settle(self) -> None:
-        """Returns when everything was told that is to be told. The caller has a limit."""
-        await self._afterwards.settle()
+        """Return when everything was told. The caller sets the time limit."""
+        await self._notifier.settle()
 
     def close(self) -> None:
+        """Start no more calls."""
         for plugin in self._plugins:
             plugin.close()
 
 
 def wire_of(protocol: Protocol) -> str:
+    """The wire's name, as plug-ins are given it."""
     return protocol.name.lower()
 
 
 def _members(tables: Tables, group_id: GroupId, after: UserId) -> list[User]:
-    return [user for user, _ in tables.groups.members(group_id, after, _PAGE)]
+    return [user for user, _ in tables.groups.members(group_id, after, MEMBERS_PAGE)]
 
 
 def _changes(verdict: Rewrite) -> dict[str, str | int]:

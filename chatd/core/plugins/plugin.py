@@ -1,9 +1,10 @@
-"""One plug-in: the time limit of a call, its circuit breaker, and what its failures mean.
+"""One plug-in: its time limit, its circuit breaker, and what its failures mean.
 
 Owns: one call as core sees it. A plug-in runs in threads of its own (core.plugins.executors), so a function that hangs
-or blocks is waited for no longer than its limit; calls under way are bounded; what it answers is checked.
-Elsewhere: the contract (core.plugins.contract), the breaker's states (core.plugins.breaker).
-Fails: PluginFailed, logged here. An exception's own text is not logged: it may have a message or a password in it.
+or blocks is waited for no longer than its limit; the number of calls under way is limited; answers are checked.
+Elsewhere: the contract (core.plugins.contract), the states of the breaker (core.plugins.breaker).
+Fails: PluginFailed, logged here. The text of a plug-in's exception is not logged: it may contain a message or a
+password.
 """
 
 from __future__ import annotations
@@ -12,36 +13,39 @@ import asyncio
 
 from chatd import log
 from chatd.config.schema import PluginOptions
-from chatd.core.plugins.breaker import Breaker
+from chatd.core.plugins.breaker import Breaker, Permit
 from chatd.core.plugins.contract import Point, Verdict, functions_of, is_async, verdict_of
-from chatd.core.plugins.executors import Call, OwnLoop, Pool, Raised
+from chatd.core.plugins.executors import Failure, PluginCall, PluginLoop, PluginThreads
 from chatd.errors import ChatdError
 
-_MOST_CALLS = 1000
-"""Under way in one plug-in, those nobody waits for any more included."""
+MAX_CALLS = 1000
+"""Calls under way in one plug-in, including those whose answer nobody waits for any more."""
 
 
 class PluginFailed(ChatdError):
-    """No answer to go by. Caught in core.plugins.pipeline and core.plugins.notifier."""
+    """There is no answer to go by. Caught in core.plugins.pipeline and core.plugins.notifier."""
 
 
 class Plugin:
-    """made: what the entry point returned. Raises ValueError when that is no plug-in."""
+    """A plug-in of one worker. All methods are called from the worker's loop."""
 
-    def __init__(self, config: PluginOptions, made: object, loop: asyncio.AbstractEventLoop) -> None:
-        self.name = config.name
-        self.fail_closed = config.fail == "closed"
+    def __init__(self, options: PluginOptions, made: object, loop: asyncio.AbstractEventLoop) -> None:
+        """made: what the entry point returned. Raises ValueError if that is no plug-in."""
+        self.name = options.name
+        self.fail_closed = options.fail == "closed"
         self.failures = 0
-        """Calls that failed, total. One that was not made because the breaker is open is none."""
+        """Calls that failed, total. A call that was not made because the breaker is open is not counted."""
         self._functions = functions_of(made)
         self._loop = loop
-        self._limit_s = config.time_limit_ms / 1000
-        self._breaker = Breaker(config.breaker_failures, config.breaker_s)
+        self._limit_s = options.time_limit_ms / 1000
+        self._breaker = Breaker(options.breaker_failures, options.breaker_s)
         self._under_way = 0
-        pool = Pool(config.name, config.threads, self._ended, loop)
-        own_loop = OwnLoop(config.name, self._ended, loop)
-        self._runners = {point: own_loop if is_async(made) else pool for point, made in self._functions.items()}
-        self._log = log.get(hook=config.name)
+        threads = PluginThreads(options.name, options.threads, self._ended, loop)
+        own_loop = PluginLoop(options.name, self._ended, loop)
+        self._executors = {
+            point: own_loop if is_async(function) else threads for point, function in self._functions.items()
+        }
+        self._log = log.get(hook=options.name)
 
     @property
     def points(self) -> frozenset[Point]:
@@ -49,68 +53,73 @@ class Plugin:
 
     @property
     def is_open(self) -> bool:
-        """It is not called for now."""
+        """Its breaker is open: it is not called for now."""
         return self._breaker.is_open
 
     async def call(self, point: Point, event: object, body_bytes: int) -> Verdict:
-        """Its answer, within the limit. body_bytes: the longest text it may put in the place of another."""
-        turn = self._breaker.admit(self._loop.time())
-        if turn is None:
+        """Its answer, within the time limit. body_bytes: the longest text it may put in place of another.
+
+        Raises:
+            PluginFailed: there is no answer, or one that makes no sense; or the breaker is open.
+        """
+        permit = self._breaker.admit(self._loop.time())
+        if permit is None:
             raise PluginFailed
-        failure: Raised | None = Raised("given up", "")
+        failure: Failure | None = Failure("given up")
         try:
             answer = await self._answer(point, event)
-            if isinstance(answer, Raised):
+            if isinstance(answer, Failure):
                 failure = answer
                 raise PluginFailed
             verdict = verdict_of(point, answer, body_bytes)
             failure = None
             return verdict
         except ValueError as error:
-            failure = Raised(str(error), "")
+            failure = Failure(str(error))
             raise PluginFailed from None
         finally:
             if failure is not None:
-                self._failed(turn, point, failure)
-            elif self._breaker.succeeded(turn):
+                self._failed(permit, point, failure)
+            elif self._breaker.succeeded(permit):
                 self._log.info("plug-in works again")
 
     async def _answer(self, point: Point, event: object) -> object:
-        if self._under_way >= _MOST_CALLS:
-            return Raised("too many calls under way", "")
+        """What the function answers, or a Failure."""
+        if self._under_way >= MAX_CALLS:
+            return Failure("too many calls under way")
         self._under_way += 1
-        call = Call(self._functions[point], event, self._loop.create_future())
-        runner = self._runners[point]
-        runner.run(call)
-        timer = self._loop.call_later(self._limit_s, _too_late, call)
+        call = PluginCall(self._functions[point], event, self._loop.create_future())
+        executor = self._executors[point]
+        executor.run(call)
+        timer = self._loop.call_later(self._limit_s, _time_out, call)
         try:
             return await call.answer
         finally:
             timer.cancel()
             if not call.ended:
-                call.given_up = True
-                runner.give_up(call)
+                call.abandoned = True
+                executor.abandon(call)
 
-    def _ended(self, call: Call, answer: object) -> None:
-        """In the worker's loop, also for calls nobody waits for any more."""
+    def _ended(self, call: PluginCall, answer: object) -> None:
+        """In the worker's loop, also for calls whose answer nobody waits for any more."""
         self._under_way -= 1
         call.ended = True
         if not call.answer.done():
             call.answer.set_result(answer)
 
-    def _failed(self, turn: int, point: Point, failure: Raised) -> None:
+    def _failed(self, permit: Permit, point: Point, failure: Failure) -> None:
         self.failures += 1
-        told = {"stack": failure.stack} if failure.stack else {}
-        self._log.error("plug-in failed", point=str(point), why=failure.why, **told)
-        if self._breaker.failed(turn, self._loop.time()):
+        stack = {"stack": failure.stack} if failure.stack else {}
+        self._log.error("plug-in failed", point=str(point), why=failure.why, **stack)
+        if self._breaker.failed(permit, self._loop.time()):
             self._log.error("plug-in failed too often and is not called for a while", point=str(point))
 
     def close(self) -> None:
-        """Start nothing more; what hangs in it is left behind."""
-        for runner in set(self._runners.values()):
-            runner.close()
+        """Start nothing more. A call that hangs is left behind."""
+        for executor in set(self._executors.values()):
+            executor.close()
 
 
-def _too_late(call: Call) -> None:
+def _time_out(call: PluginCall) -> None:
     if not call.answer.done():
-        call.answer.set_result(Raised("no answer in time", ""))
+        call.answer.set_result(Failure("no answer in time"))

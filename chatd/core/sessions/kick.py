@@ -69,7 +69,7 @@ class _Order:
         return bus_messages.encode(KickAsked(self.user_id, self.reason, ref, age_ms))
 
 
-class Kicks:
+class SessionKicks:
     def __init__(self, services: Services, logins: Logins) -> None:
         self._bus = services.bus
         self._store = services.store

@@ -24,7 +24,7 @@ from chatd.core.plugins.contract import (
     StoredMessage,
     Veto,
 )
-from chatd.core.plugins.notifier import _AT_ONCE
+from chatd.core.plugins.notifier import MAX_CALLS
 from chatd.errors import Disconnect, ErrorCode
 from chatd.model import Message, Protocol
 from chatd.protocol import Accepted, Failed, SendMessage, ServerMessage, ServerRequest
@@ -434,7 +434,7 @@ def test_who_is_away_is_told_wherever_others_are(tmp_path: Path) -> None:
 
 
 def test_the_members_of_a_large_group_are_read_page_by_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chatd.core.plugins.pipeline._PAGE", 2)
+    monkeypatch.setattr("chatd.core.plugins.pipeline.MEMBERS_PAGE", 2)
 
     async def story(stage: Stage) -> None:
         told = Told()
@@ -472,10 +472,10 @@ def test_one_that_hangs_afterwards_delays_nobody_and_the_rest_is_dropped(tmp_pat
         assert len(alice.accepted) == 100
         assert len(bob.bodies) == 100
         worker.core.tick()
-        assert worker.row.hook_dropped == 100 - 10 - _AT_ONCE
+        assert worker.row.hook_dropped == 100 - 10 - MAX_CALLS
         gate.set()
         await all_told(worker)
-        assert len(began) == 10 + _AT_ONCE
+        assert len(began) == 10 + MAX_CALLS
         assert worker.row.hook_failures == 0
 
     play(tmp_path, story)
@@ -494,7 +494,7 @@ def test_events_for_one_whose_breaker_is_open_are_not_kept(tmp_path: Path) -> No
         await all_told(worker)
         worker.core.tick()
         assert worker.row.hooks_open == 1
-        assert worker.row.hook_failures <= _AT_ONCE, "those under way when it opened"
+        assert worker.row.hook_failures <= MAX_CALLS, "those under way when it opened"
         assert worker.row.hook_dropped == 0
 
     play(tmp_path, story)

@@ -261,7 +261,7 @@ def test_one_that_does_not_let_itself_be_cancelled() -> None:
 def test_calls_that_wait_for_a_thread_are_bounded_and_those_given_up_never_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_CALLS", 8)
+    monkeypatch.setattr(module, "MAX_CALLS", 8)
     gate, ran = threading.Event(), []
 
     def function(request: Request) -> None:
@@ -287,7 +287,7 @@ def test_calls_that_wait_for_a_thread_are_bounded_and_those_given_up_never_run(
 
 
 def test_tasks_it_leaks_are_bounded_and_end_in_its_own_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executors, "_MOST_TASKS", 50)
+    monkeypatch.setattr(executors, "MAX_TASKS", 50)
     kept = []
 
     async def function(request: Request) -> None:
