@@ -159,6 +159,20 @@ def test_the_tour_follows_a_message_through_functions_that_exist() -> None:
             assert module
 
 
+def test_the_page_on_concurrency_has_every_thread_and_owner_of_tasks() -> None:
+    page = (ROOT / "docs" / "concurrency.md").read_text()
+    sources = {name: path.read_text() for name, path in MODULES.items()}
+    threads = [name for text in sources.values() for name in re.findall(r"name=f?\"([\w -{}.]+)\", daemon=True", text)]
+    threads += [name for text in sources.values() for name in re.findall(r"thread_name_prefix=\"(\w+)\"", text)]
+    assert {"store", "hash"} <= set(threads)
+    shown = {re.sub(r"\{.*?\}", "NAME", name) for name in threads}
+    assert sorted(name for name in shown if f"`{name}`" not in page) == []
+    owners = [name for name, text in sources.items() if re.search(r"create_task\(|BackgroundTasks\(", text)]
+    owners = [name.removeprefix("chatd.") for name in owners if not name.startswith("chatd.client")]
+    missing = [name for name in owners if f"`{name}." not in page and name not in ("background", "worker")]
+    assert missing == []
+
+
 def test_generated_files_are_up_to_date() -> None:
     stale = [page_id(path) for path, text in generate.generated().items() if path.read_text() != text]
     assert stale == [], "run `make docs`"
