@@ -189,9 +189,9 @@ class Core:
         """Whether a login names the account that is logged in here. Raises Unavailable."""
         return await self.logins.names_user_of(session, command)
 
-    def check_receipts(self, session: Session) -> None:
-        """Take what the session's peer has acknowledged by now as delivered."""
-        self.delivery.receipts(session)
+    def check_receipts(self, session: Session, *, final: bool = False) -> None:
+        """Bytes of this session may have been received, or (final) its connection is over."""
+        self.delivery.check_receipts(session, final=final)
 
     def disconnected(self, peer: Peer) -> None:
         """The connection is over, and its session with it. May be called twice."""

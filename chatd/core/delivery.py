@@ -240,15 +240,19 @@ class Delivery:
             self._resending.add(session)
         session.peer.push(event)
 
-    def receipts(self, session: Session) -> None:
-        """Take what the peer's kernel has acknowledged as delivered."""
+    def check_receipts(self, session: Session, *, final: bool = False) -> None:
+        """Take as delivered what the peer is known to have received. final: its connection is over, the rest is
+        given again at the user's next login. Also of sessions that have ended on a connection that has not."""
         waiting = session.receipts
-        if not waiting:
-            return
-        acknowledged = session.peer.acknowledged()
-        while waiting and waiting[0].offset <= acknowledged:
-            receipt = waiting.popleft()
-            self._done(session, receipt.cursor, receipt.conversation, receipt.seq)
+        if waiting:
+            received = session.peer.received()
+            while waiting and waiting[0].offset <= received:
+                receipt = waiting.popleft()
+                self._done(session, receipt.cursor, receipt.conversation, receipt.seq)
+            if session.is_over:
+                self._store.flush_cursors()
+        if final:
+            session.receipts = None
 
     def _done(self, session: Session, cursor: Cursor, conversation: ConversationId, seq: int) -> None:
         unacked = cursor.unacked
@@ -264,7 +268,7 @@ class Delivery:
     def sweep_receipts(self) -> None:
         """Some ten times a second."""
         for session in tuple(self._receiving):
-            self.receipts(session)
+            self.check_receipts(session)
             if not session.receipts:
                 self._receiving.discard(session)
 
@@ -414,12 +418,17 @@ class Delivery:
     # ---------------------------------------------------------------- the end of a session
 
     def detach(self, session: Session) -> None:
-        """Count what the kernel has acknowledged until now; the rest is given again at the next login."""
-        self.receipts(session)
-        self._receiving.discard(session)
+        """Nothing more is given. What is not known to be received now may still become known until the connection
+        ends; the rest is given again at the user's next login."""
+        self.check_receipts(session)
+        if session.receipts:
+            session.peer.settle(session)
+        else:
+            session.receipts = None
+            self._receiving.discard(session)
         self._resending.discard(session)
         self._behind.discard(session)
-        session.cursors = session.in_flight = session.receipts = session.buffer = None
+        session.cursors = session.in_flight = session.buffer = None
         self._store.flush_cursors()
 
 

@@ -80,11 +80,11 @@ class Listener:
     def is_websocket(self) -> bool:
         return isinstance(self.profile, WebSocketProfile)
 
-    def connection(self, connections: Connections, codec: Codec, fd: int, remote: str) -> Connection:
+    def connection(self, connections: Connections, codec: Codec, sock: socket.socket, remote: str) -> Connection:
         """What serves a socket accepted here."""
         if isinstance(self.profile, WebSocketProfile):
-            return WebSocketConnection(connections, self.profile, codec, fd, remote)
-        return Connection(connections, self.profile, codec, fd, remote)
+            return WebSocketConnection(connections, self.profile, codec, sock, remote)
+        return Connection(connections, self.profile, codec, sock, remote)
 
     def is_balancer(self, address: object) -> bool:
         """Whether this peer must begin with a PROXY header."""
@@ -181,7 +181,7 @@ class Acceptor:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             remote = shown(*address[:2]) if isinstance(address, tuple) else "unix"
             codec = self._make_codec(listener.options, self._connections.config())
-            connection = listener.connection(self._connections, codec, sock.fileno(), remote)
+            connection = listener.connection(self._connections, codec, sock, remote)
             first: asyncio.Protocol = connection
             if listener.is_balancer(address):
                 first = ProxyHeaderReader(connection, listener.options.proxy_delivered_s)

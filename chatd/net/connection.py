@@ -1,8 +1,9 @@
 """One stream connection, TCP or Unix: bytes in to commands, events out to bytes.
 
-Owns: the socket, the write buffer and its limit, pacing, what the kernel has acknowledged, the end of a connection.
-Elsewhere: accepting (net.acceptor), what is done for all connections (net.connections), frames (wire), meaning (core),
-and what a WebSocket puts around the frames (net.websocket.connection, which overrides _commands, _queue and close).
+Owns: the socket, the write buffer and its limit, pacing, the end of a connection.
+Elsewhere: accepting (net.acceptor), what is done for all connections (net.connections), which of the bytes sent count
+as received (net.receipts), frames (wire), meaning (core), and what a WebSocket puts around the frames
+(net.websocket.connection, which overrides _commands, _queue and close).
 Fails: a WireError is told to the peer in its protocol's terms, then the connection ends. A peer that does not read is
 cut (SLOW_CONSUMER); what it had not acknowledged is delivered again at its next login.
 
@@ -13,11 +14,9 @@ dropped for up to LINGER_S. Closing a socket with unread bytes would reset the c
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import itertools
 import socket
 import struct
-import termios
 from collections import deque
 from collections.abc import Awaitable, Iterator
 from typing import cast
@@ -29,7 +28,7 @@ from chatd.core.sessions.session import Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, WireError
 from chatd.model import Protocol
 from chatd.net.connections import Connections
-from chatd.net.proxy_protocol import Relay
+from chatd.net.receipts import Receipts, SocketState, tcp_state, unix_state, was_reset
 from chatd.protocol import Command, Event, Failed, LoginAccepted, WireTraits
 from chatd.wire.contract import Codec
 
@@ -60,27 +59,29 @@ class Connection(asyncio.Protocol):
     written: bytes handed to the transport; out_bytes: bytes waiting here; together, all that was queued.
     out: what the end of this turn writes. paced: frames that wait for their turn, the next one until `next_at`.
     pending: commands of bytes already read, while a slow command is served; reading pauses meanwhile.
-    relay: set when there is a load balancer between the peer and this socket.
+    receipts: which of the bytes written count as received; made when core first asks, or by the PROXY header.
+    former_session: the session that ended here last, while some of what it was given was not yet known to be received.
     lingered: bytes read and dropped since the connection was closed.
     """
 
     lossy = False
     __slots__ = (
-        "closed", "codec", "connections", "deadline", "fd", "heard", "lingered", "next_at", "out", "out_bytes",
-        "paced", "pending", "protocol", "reason", "relay", "remote", "session", "silence_s", "spent", "stalled_at",
-        "transport", "written",
+        "closed", "codec", "connections", "deadline", "former_session", "heard", "lingered", "next_at", "out",
+        "out_bytes", "paced", "pending", "protocol", "reason", "receipts", "remote", "session", "silence_s", "sock",
+        "spent", "stalled_at", "transport", "written",
     )  # fmt: skip
 
     def __init__(
-        self, connections: Connections, profile: ConnectionProfile, codec: Codec, fd: int, remote: str
+        self, connections: Connections, profile: ConnectionProfile, codec: Codec, sock: socket.socket, remote: str
     ) -> None:
         self.connections = connections
         self.codec = codec
         self.protocol = profile.protocol
         self.silence_s = profile.silence_s
-        self.fd = fd
+        self.sock = sock
         self.remote = remote
-        self.relay: Relay | None = None
+        self.receipts: Receipts | None = None
+        self.former_session: Session | None = None
         self.heard = connections.now()
         self.deadline = self.heard + connections.config().timeouts.login_s
         self.session: Session | None = None
@@ -111,11 +112,8 @@ class Connection(asyncio.Protocol):
                 self.abort()
             return
         self.heard = self.connections.now()
-        if self.relay is not None:
-            self.relay.heard(self.heard)
-        session = self.session
-        if session is not None and session.receipts:
-            self.connections.check_receipts(session)
+        if self.receipts is not None and self.receipts.is_relayed:
+            self._heard_through_balancer(self.receipts)
         commands = self._commands(data)
         if self.pending is not None:
             self.pending = itertools.chain(self.pending, commands)
@@ -242,18 +240,48 @@ class Connection(asyncio.Protocol):
         self._reading()
         self.flush()
 
-    def acknowledged(self) -> int:
-        """SIOCOUTQ (tcp(7)) counts what the peer's kernel has not acknowledged. 0 when it cannot be asked.
+    # ---------------------------------------------------------------- what the client has received
 
-        A balancer's kernel acknowledges what the balancer may still take to its grave, so there it counts later."""
-        if self.transport is None:
-            return 0
-        try:
-            unacknowledged = fcntl.ioctl(self.fd, termios.TIOCOUTQ, b"\0\0\0\0")
-        except OSError:
-            return 0
-        taken = self.written - self.transport.get_write_buffer_size() - int.from_bytes(unacknowledged, "little")
-        return taken if self.relay is None else self.relay.passed_on(taken, self.connections.now())
+    def received(self) -> int:
+        receipts = self._receipts()
+        state = self._socket_state(receipts)
+        if state is None or not state.is_open:
+            return receipts.received
+        return receipts.acknowledged(min(state.acknowledged, self.written), self.connections.now())
+
+    def settle(self, session: Session) -> None:
+        former, self.former_session = self.former_session, session
+        if former is not None:
+            self.connections.check_receipts(former, final=True)
+
+    def _receipts(self) -> Receipts:
+        if self.receipts is None:
+            self.receipts = Receipts(is_local=self.sock.family == socket.AF_UNIX)
+        return self.receipts
+
+    def _socket_state(self, receipts: Receipts) -> SocketState | None:
+        """None once the transport has given the socket up: what it says then is of no connection of ours."""
+        if self.transport is None or self.transport.is_closing():
+            return None
+        if receipts.is_local:
+            return unix_state(self.sock, self.written - self.transport.get_write_buffer_size())
+        return tcp_state(self.sock)
+
+    def _heard_through_balancer(self, receipts: Receipts) -> None:
+        """The bytes may have come long ago, while this process was stopped or busy: the kernel knows when."""
+        state = self._socket_state(receipts)
+        if state is not None:
+            receipts.heard(self.heard - state.silence_s)
+
+    def _peer_closed(self) -> None:
+        """FIN has come. If no reset has, before or after it, the peer had read everything that its kernel took."""
+        receipts = self._receipts()
+        state = self._socket_state(receipts)
+        if state is not None and not receipts.is_relayed and not was_reset(self.sock):
+            receipts.proven(min(state.acknowledged, self.written))
+        for session in (self.session, self.former_session):
+            if session is not None:
+                self.connections.check_receipts(session)
 
     # ---------------------------------------------------------------- the end
 
@@ -283,10 +311,8 @@ class Connection(asyncio.Protocol):
             self.connections.ended(self, reason)
             self.closed, self.reason = True, reason
         if reason is Disconnect.SLOW_CONSUMER and self.transport is not None:
-            sock = self.transport.get_extra_info("socket")
-            sock.setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE
-            )  # what it does not read is not kept for it
+            # The kernel need not keep what the peer does not read.
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self.abort()
 
     def abort(self) -> None:
@@ -295,9 +321,9 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def eof_received(self) -> bool:
+        if self.session is not None or self.former_session is not None:
+            self._peer_closed()
         if not self.closed:
-            if self.session is not None:
-                self.connections.check_receipts(self.session)
             self.flush()  # `echo hello | nc` ends with its question
         return False
 
@@ -305,6 +331,9 @@ class Connection(asyncio.Protocol):
         if not self.closed:
             self.connections.ended(self, Disconnect.PEER_LEFT)
             self.closed = True
+        if self.former_session is not None:
+            self.connections.check_receipts(self.former_session, final=True)
+            self.former_session = None
         self.connections.remove(self)
         self.pending = self.out = self.paced = None
         self.transport = None

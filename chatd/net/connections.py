@@ -43,8 +43,9 @@ class ChatCore(Contract):
         """Whether a login names the account that is logged in here. Raises Unavailable."""
         ...
 
-    def check_receipts(self, session: Session) -> None:
-        """Ask the peer now how much it has acknowledged."""
+    def check_receipts(self, session: Session, *, final: bool = False) -> None:
+        """Ask the session's peer now how much it has received. final: its connection is over, nothing more will be
+        known."""
         ...
 
     def disconnected(self, peer: Peer) -> None:
@@ -108,7 +109,7 @@ class Connections:
     """members: every open stream connection. budget: commands a connection may have sent and not yet earned back
     (limits.commands_per_s). now: the loop's clock, seconds.
 
-    handle, check_receipts, is_same_user: those of core, bound here once; two of them are called for every read.
+    handle, check_receipts, is_same_user: those of core, bound here once; the first is called for every command.
     """
 
     def __init__(self, core: ChatCore, config: Callable[[], Config], row: Row, loop: asyncio.AbstractEventLoop) -> None:

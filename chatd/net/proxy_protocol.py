@@ -1,8 +1,8 @@
 """The PROXY protocol, versions 1 and 2: what a load balancer says of a client before the client's own bytes.
 
-Owns: parse() (bytes in, the client's address out), Balancers (the addresses whose header is believed), and Relay, which
-says when bytes a balancer has acknowledged count as the client's.
-Elsewhere: reading the header from a connection (net.proxy_reader).
+Owns: parse() (bytes in, the client's address out) and Balancers (the addresses whose header is believed).
+Elsewhere: reading the header from a connection (net.proxy_reader), when bytes a balancer has acknowledged count as
+received by its client (net.receipts).
 Fails: HeaderError, for the operator's log only; the connection is cut. Only a connection from an address in
 `listen.proxy_from` must begin with a header; on all others no byte is looked at here, so nobody can claim another's
 address.
@@ -15,7 +15,6 @@ from __future__ import annotations
 import ipaddress
 import re
 import struct
-from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -25,10 +24,6 @@ from chatd.errors import ChatdError
 MAX_V1_BYTES = 107
 MAX_V2_BYTES = 16 + 2048
 """With the TLVs a balancer may add, which are skipped: a few hundred bytes, more with a client certificate."""
-
-PASSED_ON_S = 1.0
-"""A balancer that works forwards at once, and closes at once when its client is disconnected."""
-_SAMPLES = 20
 
 _V1 = b"PROXY "
 _V2 = b"\r\n\r\n\0\r\nQUIT\n"
@@ -127,34 +122,3 @@ class Balancers:
     def __contains__(self, host: str) -> bool:
         found = _plain(ipaddress.ip_address(host.partition("%")[0]))
         return any(found in network for network in self._networks)
-
-
-class Relay:
-    """Bytes a balancer has taken are the client's when the balancer has had them for delivered_s
-    (listen.proxy_delivered_s) and still holds the connection, or for PASSED_ON_S when the client is heard. The first is
-    no proof if the balancer notices later than that that a client has vanished without a word (docs/balancers.md);
-    wires with acknowledgements of their own do not depend on it."""
-
-    __slots__ = ("_delivered_s", "_passed_on", "_taken")
-
-    def __init__(self, delivered_s: float) -> None:
-        self._delivered_s = delivered_s
-        self._taken: deque[tuple[float, int]] = deque()
-        self._passed_on = 0
-
-    def passed_on(self, taken: int, now: float) -> int:
-        """taken: bytes that the balancer's kernel has acknowledged by now, total."""
-        samples = self._taken
-        self._settle(now, self._delivered_s)
-        last_at, last = samples[-1] if samples else (0.0, self._passed_on)
-        if taken > last and now - last_at >= self._delivered_s / _SAMPLES:
-            samples.append((now, taken))
-        return self._passed_on
-
-    def heard(self, now: float) -> None:
-        """The client has written: it is there, and has what the balancer could have passed on."""
-        self._settle(now, PASSED_ON_S)
-
-    def _settle(self, now: float, age_s: float) -> None:
-        while self._taken and now - self._taken[0][0] >= age_s:
-            self._passed_on = self._taken.popleft()[1]

@@ -14,7 +14,8 @@ from chatd import log
 from chatd.errors import Disconnect
 from chatd.model import Protocol
 from chatd.net.connection import Connection
-from chatd.net.proxy_protocol import HeaderError, ProxyHeader, Relay, parse
+from chatd.net.proxy_protocol import HeaderError, ProxyHeader, parse
+from chatd.net.receipts import Receipts
 
 
 class ProxyHeaderReader(asyncio.Protocol):
@@ -57,7 +58,7 @@ class ProxyHeaderReader(asyncio.Protocol):
         assert transport is not None
         if header.remote:
             connection.remote = header.remote
-        connection.relay = Relay(self._delivered_s)
+        connection.receipts = Receipts(self._delivered_s, is_relayed=True)
         connection.heard = connection.connections.now()
         transport.set_protocol(connection)
         if rest:

@@ -350,9 +350,12 @@ class UdpPeer:
             self._send(data)
         return told, self.offset
 
-    def acknowledged(self) -> int:
+    def received(self) -> int:
         """A datagram has no kernel that acknowledges it: what was sent counts."""
         return self.offset - self.out_bytes
+
+    def settle(self, session: Session) -> None:
+        self.listener.connections.check_receipts(session, final=True)
 
     def _send(self, data: bytes) -> None:
         if not data:

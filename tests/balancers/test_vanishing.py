@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from chatd.net.proxy_protocol import PASSED_ON_S
+from chatd.net.receipts import SETTLE_S
 from tests.balancers.balancer import Balancer, Front, HAProxy, Nginx
 from tests.harness.chatserver import ACK, LOGIN, LOGIN_ACK, ONE_CHAT
 from tests.harness.daemon import Daemon
@@ -80,11 +80,11 @@ def network() -> Iterator[Network]:
     ("times", "delivered_s"),
     [
         pytest.param(QUICK_HAPROXY, 30.0, id="haproxy-safe"),
-        pytest.param(QUICK_NGINX, PASSED_ON_S, id="nginx"),
+        pytest.param(QUICK_NGINX, SETTLE_S, id="nginx"),
         pytest.param(HAPROXY, 35.0, id="haproxy-safe-shipped", marks=SLOW),
-        pytest.param(HAPROXY, PASSED_ON_S, id="haproxy-shipped", marks=SLOW),
+        pytest.param(HAPROXY, SETTLE_S, id="haproxy-shipped", marks=SLOW),
         pytest.param(NGINX, 60.0, id="nginx-safe-shipped", marks=SLOW),
-        pytest.param(NGINX, PASSED_ON_S, id="nginx-shipped", marks=SLOW),
+        pytest.param(NGINX, SETTLE_S, id="nginx-shipped", marks=SLOW),
     ],
 )
 def test_a_client_that_vanishes(

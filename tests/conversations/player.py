@@ -7,6 +7,7 @@ Fails: with the script's line number and line.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 import re
@@ -14,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from chatd.errors import ErrorCode
+from chatd.net.receipts import SETTLE_S
 from tests.harness.deadline import within
 from tests.harness.link import LoginRefused, Seen
 from tests.harness.person import Person, Town, Wire
@@ -113,6 +115,11 @@ class Player:
     async def vanishes(self, name: str) -> None:
         await (await self.person(name)).vanish()
 
+    async def has_had_time(self, name: str) -> None:
+        """What the kernel of a client had before this counts as received, where the wire has no acknowledgements."""
+        await self.person(name)
+        await asyncio.sleep(SETTLED_S)
+
     async def says(self, name: str, to: str, text: str) -> None:
         outcome = await (await self.person(name)).say(await self.address(to), text)
         assert outcome is None or outcome.ok, outcome
@@ -149,6 +156,8 @@ class Player:
         assert not person.unnoticed, person.unnoticed
 
 
+SETTLED_S = SETTLE_S + 0.5
+"""The settling time, and the moment until a worker looks."""
 Act = Callable[..., Awaitable[None]]
 WHO = r"(#?\w+)"
 LINES: list[tuple[re.Pattern[str], Act]] = [
@@ -160,6 +169,7 @@ LINES: list[tuple[re.Pattern[str], Act]] = [
         (rf"{WHO} comes back", Player.comes_back),
         (rf"{WHO} leaves", Player.leaves),
         (rf"{WHO} vanishes", Player.vanishes),
+        (rf"{WHO} has had time to read", Player.has_had_time),
         (rf"{WHO} says to {WHO}: (.*)", Player.says),
         (rf"{WHO} repeats to {WHO}: (.*)", Player.repeats),
         (rf"{WHO} tells {WHO}: (.*) -- and is refused: (\w+)", Player.is_refused),

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from chatd.errors import ErrorCode
+from tests.conversations.player import SETTLED_S
 from tests.conversations.test_chatserver_rows import old_client, silence, two
 from tests.harness.chatserver import OldLink, chat
 from tests.harness.deadline import run, until, within
@@ -326,12 +327,19 @@ async def waiting_after(town: Town, name: str, count: int) -> list[int]:
     return seen
 
 
-def test_what_was_received_is_not_given_again(town: Town) -> None:
+@pytest.mark.parametrize("end", ["closes at once", "resets later"])
+def test_what_was_received_is_not_given_again(town: Town, end: str) -> None:
+    """Who closes the connection has read what came. After a reset only what was there for a while counts."""
+
     async def story() -> None:
         alice, one, bob, other = await two(town)
         one.put(chat(town.ids[alice], alice, bob, town.ids[bob], "once"))
         assert (await other.take())["msg"] == "once"
-        other.abort()
+        if end == "closes at once":
+            other.close()
+        else:
+            await asyncio.sleep(SETTLED_S)
+            other.abort()
         await other.end()
         peer = await town.nul_peer()
         while True:

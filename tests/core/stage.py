@@ -55,7 +55,7 @@ OPEN = AccountOptions(login="open", insecure_open_login=True, argon2_memory_kib=
 
 
 class Peer:
-    """core.session.Peer: every event is FRAME_BYTES long. `kernel` is how much the other side's kernel has."""
+    """core.session.Peer: every event is FRAME_BYTES long. `kernel` is how much the other side has received."""
 
     def __init__(self, worker: Worker, protocol: Protocol) -> None:
         self.worker = worker
@@ -85,8 +85,12 @@ class Peer:
     def push_login(self, event: LoginAccepted) -> tuple[int, int]:
         return min(self.login_room, len(event.waiting)), self.push(event)
 
-    def acknowledged(self) -> int:
+    def received(self) -> int:
         return self.kernel
+
+    def settle(self, session: Session) -> None:
+        """A peer of these tests has no connection that could outlive its session."""
+        self.worker.core.check_receipts(session, final=True)
 
     def close(self, reason: Disconnect) -> None:
         if not self.closed:

@@ -7,6 +7,7 @@ at to mean something). The faults are in the test files.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -15,10 +16,11 @@ from pathlib import Path
 
 import psutil
 
-from tests.harness.crowd import Crowd, Talker
+from tests.harness.crowd import KEEP_ALIVE_PACKET, Crowd, Talker
 from tests.harness.daemon import Daemon
-from tests.harness.deadline import until
+from tests.harness.deadline import run, until
 from tests.harness.judge import Verdict
+from tests.harness.mobileimsdk import StockLink
 from tests.harness.person import Town, Wire
 
 EIGHT: tuple[Wire, ...] = ("mobile", "streaming", "streaming", "mobile", "mobile", "mobile", "streaming", "streaming")
@@ -116,3 +118,28 @@ async def everybody_in(crowd: Crowd, limit_s: float = 30.0) -> None:
 
 def database(daemon: Daemon) -> Path:
     return daemon.root / "state" / "chatd.db"
+
+
+EVERY_WIRE: tuple[Wire, ...] = ("streaming", "mobile", "old", "streaming", "web", "streaming", "streaming", "web") * 3
+
+
+def resets_ordeal(daemon: Daemon, rounds: int, settle_s: float = 40.0) -> Verdict:
+    """Clients write and reset their connections while their worker is stopped; the others write to them meanwhile."""
+
+    async def fault(crowd: Crowd) -> None:
+        for _ in range(rounds):
+            await everybody_in(crowd)
+            victim = pick_victim(daemon)
+            its_own = clients_of(victim)
+            kill(victim, signal.SIGSTOP)
+            for talker in crowd.people.values():
+                if talker.link is not None and talker.logged_in and port_of(talker) in its_own:
+                    talker.link.put(KEEP_ALIVE_PACKET if isinstance(talker.link, StockLink) else {"msgid": 99})
+                    talker.link.abort()
+            with contextlib.suppress(TimeoutError):  # whoever is at the stopped worker sends nothing
+                await more_talk(crowd, 80, 3.0)
+            kill(victim, signal.SIGCONT)
+            await everybody_in(crowd)
+            await more_talk(crowd, 60)
+
+    return run(ordeal(daemon, fault, wires=EVERY_WIRE, settle_s=settle_s, half_silent=True), 60 + 20 * rounds)

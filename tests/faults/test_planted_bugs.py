@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.ordeal import acquit, everybody_in, more_talk, ordeal
+from tests.faults.ordeal import OLD_PACE, acquit, everybody_in, more_talk, ordeal, resets_ordeal
 from tests.faults.planted import BUGS
 from tests.harness.crowd import Crowd
 from tests.harness.daemon import Daemon
@@ -25,6 +25,7 @@ SIGNS: dict[str, set[str]] = {
     "skipped": {"lost", "hole"},
     "to_somebody_else": {"leak", "phantom"},
     "deaf_bus": {"lost", "stale"},
+    "empty_queue_counts": {"lost", "hole"},
 }
 """What a verdict on each must contain at least one of."""
 STALE_S = 2.0
@@ -71,8 +72,13 @@ def test_every_planted_bug_has_a_sign() -> None:
 def test_a_planted_bug_is_found(
     make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None], bug: str
 ) -> None:
-    daemon = make_daemon(workers=2, entry=("-m", "tests.faults.planted", bug)).start()
-    verdict = calm_talk(daemon, settle_s=4) if bug == "deaf_bus" else stand_trial(daemon)
+    daemon = make_daemon(workers=2, listen=OLD_PACE, entry=("-m", "tests.faults.planted", bug)).start()
+    if bug == "deaf_bus":
+        verdict = calm_talk(daemon, settle_s=4)
+    elif bug == "empty_queue_counts":
+        verdict = resets_ordeal(daemon, rounds=3, settle_s=4)
+    else:
+        verdict = stand_trial(daemon)
     record_property("verdict", f"planted {bug}: {str(verdict).splitlines()[0]}")
     assert verdict.kinds() & SIGNS[bug], f"{bug} went unnoticed: {verdict}"
 

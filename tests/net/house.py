@@ -21,6 +21,7 @@ from chatd.core.core import Core, CoreParts
 from chatd.net.acceptor import Acceptor, Listener
 from chatd.net.connection import Connection
 from chatd.net.connections import Connections
+from chatd.net.receipts import tcp_state
 from chatd.scoreboard import ROW_BYTES, Row, State
 from chatd.store.open import StoreLocation, open_tables
 from chatd.worker import make_codec
@@ -127,6 +128,13 @@ class House:
         for number, text in enumerate(texts):
             sender.put({"msgid": 6, "toname": name, "msg": text, "fp": f"{name} {text[:20]} {number}"})
         return [await sender.find(msgid=13) for _ in texts]
+
+
+def acknowledged(connection: Connection) -> int:
+    """How many of the bytes written the client's kernel has, read or not."""
+    state = tcp_state(connection.sock)
+    assert state is not None
+    return state.acknowledged
 
 
 @asynccontextmanager

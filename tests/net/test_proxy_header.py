@@ -15,11 +15,9 @@ from hypothesis import strategies as st
 from chatd.net.proxy_protocol import (
     MAX_V1_BYTES,
     MAX_V2_BYTES,
-    PASSED_ON_S,
     Balancers,
     HeaderError,
     ProxyHeader,
-    Relay,
     parse,
 )
 from tests.net.proxy_headers import SIGNATURE, v1, v2
@@ -165,41 +163,3 @@ def test_whatever_comes_is_decided_once_and_in_time(data: bytes) -> None:
 )
 def test_whose_word_is_taken(host: str, is_one: bool) -> None:
     assert (host in Balancers(["192.0.2.1", "10.0.0.0/8", "2001:db8::/32"])) is is_one
-
-
-def test_what_a_balancer_took_counts_when_it_had_time_to_pass_it_on() -> None:
-    relay = Relay(PASSED_ON_S)
-    assert relay.passed_on(100, 10.0) == 0
-    assert relay.passed_on(150, 10.01) == 0, "counted with the next look, not forgotten"
-    assert relay.passed_on(200, 10.0 + PASSED_ON_S / 2) == 0
-    assert relay.passed_on(200, 10.0 + PASSED_ON_S) == 100
-    assert relay.passed_on(250, 10.0 + PASSED_ON_S * 1.5) == 200
-    assert relay.passed_on(250, 10.0 + PASSED_ON_S * 2.5) == 250
-    assert relay.passed_on(250, 99.0) == 250
-
-
-def test_a_client_that_is_heard_has_what_could_be_passed_on_by_then() -> None:
-    relay = Relay(30.0)
-    assert relay.passed_on(100, 10.0) == 0
-    assert relay.passed_on(200, 12.0) == 0
-    relay.heard(10.0 + PASSED_ON_S / 2)
-    assert relay.passed_on(200, 12.0) == 0
-    relay.heard(12.0)
-    assert relay.passed_on(200, 12.0) == 100
-    assert relay.passed_on(200, 41.9) == 100, "from one that says nothing, longer"
-    assert relay.passed_on(200, 42.0) == 200
-
-
-@given(st.lists(st.tuples(st.floats(0.0, 0.4), st.integers(0, 5000)), max_size=200))
-def test_a_relay_is_never_early_and_holds_little(steps: list[tuple[float, int]]) -> None:
-    relay, now, taken = Relay(PASSED_ON_S), 0.0, 0
-    history = [(0.0, 0)]
-    for wait_s, more in steps:
-        now, taken = now + wait_s, taken + more
-        history.append((now, taken))
-        at_most = max(value for at, value in history if now - at >= PASSED_ON_S or not value)
-        assert relay.passed_on(taken, now) <= at_most
-        assert len(relay._taken) <= 21
-    now += PASSED_ON_S
-    relay.passed_on(taken, now)
-    assert relay.passed_on(taken, now + 2 * PASSED_ON_S) == taken

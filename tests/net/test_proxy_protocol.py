@@ -16,7 +16,7 @@ import pytest
 
 from chatd.config import load as config_load
 from chatd.errors import ConfigError, Disconnect, ErrorCode
-from chatd.net.proxy_protocol import PASSED_ON_S
+from chatd.net.receipts import SETTLE_S
 from tests.faults.conftest import _many_sockets  # noqa: F401
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run, until
@@ -56,7 +56,7 @@ Make = Callable[..., Daemon]
 def behind(
     make_daemon: Make,
     networks: tuple[str, ...] = ("127.0.0.0/8", "::1"),
-    proxy_delivered_s: float = PASSED_ON_S,
+    proxy_delivered_s: float = SETTLE_S,
     **tables: Any,
 ) -> Daemon:
     """A daemon whose balancer is this host; `echo` is for clients that come directly."""

@@ -317,9 +317,9 @@ def test_a_burst_is_spread_and_keeps_its_order() -> None:
                 offset = peer.push(deliver(number))
             at_once = alice.heard()
             assert len(at_once) <= 64
-            assert peer.acknowledged() < offset == peer.acknowledged() + peer.out_bytes
+            assert peer.received() < offset == peer.received() + peer.out_bytes
             await until(5, "all sent", lambda: not peer.out_bytes)
-            assert peer.acknowledged() == offset
+            assert peer.received() == offset
             numbers = [int(json.loads(data)["dataContent"].split()[0]) for data in at_once + alice.heard()]
             assert numbers == list(range(300))
 

@@ -61,8 +61,12 @@ class Peer(Contract):
         """(how many of event.waiting went out with the answer, bytes queued so far)."""
         ...
 
-    def acknowledged(self) -> int:
-        """How many of the bytes queued the peer's kernel has acknowledged."""
+    def received(self) -> int:
+        """How many of the bytes queued the client has received, as far as that is proven. Never less than before."""
+        ...
+
+    def settle(self, session: Session) -> None:
+        """The session has ended, but not yet the connection: call Core.check_receipts for it when that ends."""
         ...
 
     def close(self, reason: Disconnect) -> None:

@@ -8,6 +8,7 @@ Fails: as net.connection; a frame that is not allowed is a WireError with a clos
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from http import HTTPStatus
 
@@ -61,8 +62,10 @@ class WebSocketConnection(Connection):
 
     __slots__ = ("close_code", "frames", "open", "request", "upgrades")
 
-    def __init__(self, connections: Connections, profile: WebSocketProfile, codec: Codec, fd: int, remote: str) -> None:
-        super().__init__(connections, profile, codec, fd, remote)
+    def __init__(
+        self, connections: Connections, profile: WebSocketProfile, codec: Codec, sock: socket.socket, remote: str
+    ) -> None:
+        super().__init__(connections, profile, codec, sock, remote)
         self.upgrades = profile.upgrades
         self.request: bytes | None = b""
         self.frames = FrameReader(profile.max_message_bytes)

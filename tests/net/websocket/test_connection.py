@@ -21,6 +21,7 @@ from chatd.protocol import Command, Echo, Echoed, Event, KeepAlive, KeptAlive, L
 from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
 from chatd.wire.skipped import MAX_SKIPPED_BYTES_PER_S, MAX_SKIPPED_FRAME_BYTES
 from tests.harness.deadline import run, until, within
+from tests.net.house import acknowledged
 
 HANDSHAKE = (
     b"GET /websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -105,7 +106,7 @@ async def connected(**limits: int) -> AsyncIterator[tuple[SmallConnections, Coun
     sock.setblocking(False)
     codec = MobileimsdkCodec(LIMIT, 4096, 64, prefixed=False)
     profile = WebSocketProfile(Protocol.MOBILEIMSDK, 0.0, UpgradePolicy("/websocket", ()), LIMIT)
-    connection = CountedConnection(server, profile, codec, sock.fileno(), "test")  # type: ignore[arg-type]
+    connection = CountedConnection(server, profile, codec, sock, "test")  # type: ignore[arg-type]
     connection.writes = []
     await loop.connect_accepted_socket(lambda: connection, sock)
     try:
@@ -156,13 +157,13 @@ def test_acknowledged_counts_the_bytes_on_the_wire() -> None:
     async def story() -> None:
         async with connected() as (_, connection, client):
             handshake = connection.written
-            assert connection.acknowledged() == handshake > 100
+            assert acknowledged(connection) == handshake > 100
             offset = connection.push(echoed("x" * 500))
             assert offset - handshake == 4 + len(
                 json.dumps({"type": 53, "dataContent": "x" * 500}, separators=(",", ":"))
             )
-            assert connection.acknowledged() == handshake
-            await until(5, "acknowledged by the kernel", lambda: connection.acknowledged() == offset)
+            assert acknowledged(connection) == handshake
+            await until(5, "acknowledged by the kernel", lambda: acknowledged(connection) == offset)
             assert len(await asyncio.get_running_loop().sock_recv(client, 65536)) == offset - handshake
 
     run(story())

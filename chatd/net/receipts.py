@@ -1,0 +1,133 @@
+"""Which bytes of a stream connection its client has received, as far as that can be proven.
+
+Owns: reading what the kernel knows of a socket (TCP_INFO, SIOCOUTQ), and Receipts, which says when that counts.
+Elsewhere: which message ends at which byte, and what follows from its receipt (core.delivery). Wires whose clients
+acknowledge each message do not depend on any of this.
+Fails: towards "not received". What is not proven is delivered again at the user's next login.
+
+What proves that bytes were received:
+
+* The peer's kernel has acknowledged them (tcpi_bytes_acked), SETTLE_S have passed, and the connection is still open.
+  The kernel alone proves nothing: bytes its process has not read are thrown away when that resets the connection.
+* The peer's kernel has acknowledged them, and the peer has closed its side with FIN. A process that closes a socket
+  with unread bytes in it sends RST instead.
+* On a Unix socket: the peer has read them.
+
+After a reset nothing more is proven: the send queue is then empty, but because the kernel has thrown it away.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import select
+import socket
+import struct
+import termios
+from typing import NamedTuple
+
+SETTLE_S = 1.0
+"""A client that works reads within this time. A load balancer that works forwards within it, and closes its connection
+when its client is disconnected."""
+_SAMPLES = 20
+"""Acknowledgements are remembered this many times per settling time, so that a connection remembers little."""
+
+_TCP_INFO = struct.Struct("=B51xI64xQ")
+"""Of struct tcp_info (linux/tcp.h): tcpi_state, tcpi_last_data_recv (ms), tcpi_bytes_acked. Linux only appends to it;
+tcpi_bytes_acked exists since 4.1."""
+_TCP_CLOSE = 7
+"""The state of a socket after a reset, and after both sides have closed (net/tcp_states.h)."""
+
+
+class SocketState(NamedTuple):
+    """acknowledged: bytes sent on this connection that the peer's kernel (Unix: the peer) has taken.
+    is_open: neither reset nor closed by both sides. silence_s: since bytes last came; 0.0 on Unix sockets."""
+
+    acknowledged: int
+    is_open: bool
+    silence_s: float
+
+
+def tcp_state(sock: socket.socket) -> SocketState | None:
+    """None: the socket is closed, or the kernel does not say it. bytes_acked also counts our FIN, as one byte."""
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+    except OSError:
+        return None
+    if len(info) < _TCP_INFO.size:
+        return None
+    state, silence_ms, acknowledged = _TCP_INFO.unpack(info)
+    return SocketState(acknowledged, state != _TCP_CLOSE, silence_ms / 1000)
+
+
+def unix_state(sock: socket.socket, handed_over: int) -> SocketState | None:
+    """handed_over: bytes given to the kernel. None: the socket is closed.
+
+    SIOCOUTQ (unix(7)) counts the memory of what the peer has not read: 0 when it has read everything, and also when it
+    has closed its socket without. The second leaves an error on ours, before the queue is emptied: look in this order.
+    """
+    try:
+        unread = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"), "little")
+        poll = select.poll()
+        poll.register(sock.fileno(), 0)
+        events = poll.poll(0)
+    except (OSError, ValueError):
+        return None
+    failed = any(event & select.POLLERR for _, event in events)
+    return SocketState(handed_over - unread, not failed, 0.0)
+
+
+def was_reset(sock: socket.socket) -> bool:
+    """Whether the connection has failed. Takes the error from the socket."""
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+    except OSError:
+        return True
+
+
+class Receipts:
+    """The bytes of one connection that count as received.
+
+    settle_s: how long acknowledged bytes must have been so; for a load balancer, listen.proxy_delivered_s.
+    is_relayed: the peer is a load balancer. That it closes its side proves nothing of its client.
+    is_local: a Unix socket, whose peer acknowledges by reading.
+    received: bytes that count, of all that were sent on the connection.
+    samples: when which number of bytes was found acknowledged; ascending, none of them settled yet.
+    """
+
+    __slots__ = ("is_local", "is_relayed", "received", "samples", "settle_s")
+
+    def __init__(self, settle_s: float = SETTLE_S, *, is_relayed: bool = False, is_local: bool = False) -> None:
+        self.settle_s = settle_s
+        self.is_relayed = is_relayed
+        self.is_local = is_local
+        self.received = 0
+        self.samples: list[tuple[float, int]] = []
+
+    def acknowledged(self, count: int, now: float) -> int:
+        """The connection is open, and the peer has acknowledged `count` bytes. Returns the bytes received."""
+        if self.is_local:
+            self.proven(count)
+            return self.received
+        self._settle(now, self.settle_s)
+        samples = self.samples
+        last_at, last = samples[-1] if samples else (0.0, self.received)
+        if count > last and now - last_at >= self.settle_s / _SAMPLES:
+            samples.append((now, count))
+        return self.received
+
+    def heard(self, at: float) -> None:
+        """The client of a balancer wrote at this moment: it was there, and had what could be forwarded to it by then.
+
+        Without this, what a client received shortly before it vanished without a word could only be guessed from
+        settle_s."""
+        self._settle(at, SETTLE_S)
+
+    def proven(self, count: int) -> None:
+        """The client has received `count` bytes: no need to wait."""
+        self.received = max(self.received, count)
+        self.samples.clear()
+
+    def _settle(self, now: float, age_s: float) -> None:
+        samples = self.samples
+        while samples and now - samples[0][0] >= age_s:
+            self.received = samples.pop(0)[1]
