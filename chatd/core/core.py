@@ -216,7 +216,7 @@ class Core:
     def _bus_messages(self) -> dict[type[Any], Callable[[Any], object]]:
         return {
             MessageStored: self._message_stored,
-            bus_messages.GroupNotice: self.groups.news,
+            bus_messages.GroupNotice: self.groups.notify,
             bus_messages.UserNotice: self._history.notify,
             bus_messages.FriendRequestSent: self.friends.notify,
             bus_messages.FriendRequestAnswered: self.friends.notify,

@@ -1,8 +1,9 @@
 """Groups: creating, joining, leaving, roles; telling the members.
 
-Owns: CreateGroup, JoinGroup and their like as Changes. The rules are the store's, inside the transaction.
-Elsewhere: which sessions hear a group (core.memberships).
-Fails: Refused, Unavailable; then nothing changed and nobody was told.
+Owns: CreateGroup, JoinGroup and the requests that mean the same, as Changes; who is told of them.
+Elsewhere: the rules, which the store checks inside the transaction; which sessions are given a group's messages
+(core.memberships); the arguments of requests (core.requests.groups).
+Fails: Refused, Unavailable; then nothing was changed and nobody was told.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 from chatd.bus.contract import topic_of_group, topic_of_user
 from chatd.core import bus_messages
+from chatd.core.bus_messages import GroupJoined, GroupLeft, GroupNotice
 from chatd.core.change import Change
 from chatd.core.friends import Find
 from chatd.core.memberships import Memberships
@@ -30,13 +32,16 @@ _DESCRIPTION_CHARS = 200
 
 
 class Since(NamedTuple):
-    """When news of who is a member became so, and who stopped being one by it (0: nobody)."""
+    """A change of who is a member, which a notice tells of. members_version: the group's after it. departed: who
+    stopped being a member by it, 0 = nobody."""
 
     members_version: int
     departed: UserId = 0
 
 
 class Kick(NamedTuple):
+    """What removing a member did. members_version: the group's after it."""
+
     user: User
     members_version: int
 
@@ -64,6 +69,7 @@ class Groups:
     # ---------------------------------------------------------------- changes
 
     def creating(self, user: User, name: str, description: str) -> Change[Group]:
+        """Raises Refused BAD_FIELD."""
         name, limits, now_ms = self._checked(name, description), self._config().limits, time.time_ns() // 1_000_000
 
         def write(tables: Tables) -> Group:
@@ -87,7 +93,7 @@ class Groups:
         def after(left: Left) -> None:
             version = left.members_version
             self._gone(user.id, group_id, False, version)
-            self._news(group_id, "group.left", Since(version, user.id), user=of_user(user), owner=left.heir)
+            self._tell(group_id, "group.left", Since(version, user.id), user=of_user(user), owner=left.heir)
 
         return Change(lambda tables: tables.groups.leave(user.id, group_id), after)
 
@@ -99,15 +105,16 @@ class Groups:
         def after(kick: Kick) -> None:
             user, version = kick
             self._gone(user.id, group_id, True, version)
-            self._news(group_id, "group.kicked", Since(version, user.id), user=of_user(user), by=of_user(by))
+            self._tell(group_id, "group.kicked", Since(version, user.id), user=of_user(user), by=of_user(by))
 
         return Change(write, after)
 
     def renaming(self, by: User, group_id: GroupId, name: str, description: str | None) -> Change[Group]:
+        """description None: as it is. Raises Refused BAD_FIELD."""
         name = self._checked(name, description or "")
         return Change(
             lambda tables: tables.groups.rename(by.id, group_id, name, description),
-            lambda group: self._news(group_id, "group.renamed", details=of_group(group), by=of_user(by)),
+            lambda group: self._tell(group_id, "group.renamed", details=of_group(group), by=of_user(by)),
         )
 
     def giving_role(self, by: User, group_id: GroupId, find: Find, role: Role) -> Change[User]:
@@ -118,7 +125,7 @@ class Groups:
 
         return Change(
             write,
-            lambda user: self._news(group_id, "group.role", user=of_user(user), role=role.name.lower()),
+            lambda user: self._tell(group_id, "group.role", user=of_user(user), role=role.name.lower()),
         )
 
     def _checked(self, name: str, description: str) -> str:
@@ -127,60 +134,60 @@ class Groups:
             raise Refused(ErrorCode.BAD_FIELD, "the group's name or description is empty or too long")
         return name
 
-    # ---------------------------------------------------------------- who hears of it
+    # ---------------------------------------------------------------- telling
 
     def _entered(self, user: User, group_id: GroupId, since_version: int, *, is_new: bool = True) -> Awaitable[None]:
-        """Every session of the user, here and elsewhere, hears the group from now on."""
-        joined = bus_messages.GroupJoined(user.id, group_id, since_version)
+        """Every session of the user, on every worker, is given the group's messages from now on."""
+        joined = GroupJoined(user.id, group_id, since_version)
         self._bus.publish(topic_of_user(user.id), bus_messages.encode(joined))
         if is_new:
-            self._news(group_id, "group.joined", Since(since_version), user=of_user(user))
+            self._tell(group_id, "group.joined", Since(since_version), user=of_user(user))
         return self._memberships.joined(user.id, group_id, since_version)
 
-    async def joined(self, signal: bus_messages.GroupJoined) -> None:
-        """The user's sessions on this worker hear the group from now on."""
-        await self._memberships.joined(signal.user_id, signal.group_id, signal.since_version)
+    async def joined(self, said: GroupJoined) -> None:
+        """The user's sessions on this worker are given the group's messages from now on."""
+        await self._memberships.joined(said.user_id, said.group_id, said.since_version)
 
     def _gone(self, user_id: UserId, group_id: GroupId, kicked: bool, members_version: int) -> None:
-        left = bus_messages.GroupLeft(user_id, group_id, kicked, members_version)
+        left = GroupLeft(user_id, group_id, kicked, members_version)
         self._bus.publish(topic_of_user(user_id), bus_messages.encode(left))
         self._presence.parted(user_id)
         self.left(left)
 
-    def left(self, signal: bus_messages.GroupLeft) -> None:
-        """The user's sessions on this worker are no members any more, unless the user has joined again since."""
-        self._memberships.left(signal.user_id, signal.group_id, signal.members_version)
-        if signal.kicked:
-            for session in self._hub.of_user(signal.user_id):
-                if signal.group_id not in (session.groups or ()):
-                    self._notices.tell(session, notice("group.kicked", group=signal.group_id))
-        self._presence.left(signal.user_id)
+    def left(self, said: GroupLeft) -> None:
+        """The user's sessions on this worker are given nothing of the group any more, unless the user has joined again
+        since."""
+        self._memberships.left(said.user_id, said.group_id, said.members_version)
+        if said.kicked:
+            for session in self._hub.of_user(said.user_id):
+                if said.group_id not in (session.groups or ()):
+                    self._notices.tell(session, notice("group.kicked", group=said.group_id))
+        self._presence.left(said.user_id)
 
-    def _news(self, group_id: GroupId, event: str, since: Since | None = None, **fields: object) -> None:
-        """since: where the news are of who is a member."""
-        text = notice(event, group=group_id, **fields)
-        news = bus_messages.GroupNotice(group_id, text, *(since or ()))
-        self._bus.publish(topic_of_group(group_id), bus_messages.encode(news))
-        self.news(news)
+    def _tell(self, group_id: GroupId, event: str, since: Since | None = None, **fields: object) -> None:
+        """Tell the members' sessions on every worker. since: the change of members that the notice tells of, if any."""
+        said = GroupNotice(group_id, notice(event, group=group_id, **fields), *(since or ()))
+        self._bus.publish(topic_of_group(group_id), bus_messages.encode(said))
+        self.notify(said)
 
-    def news(self, signal: bus_messages.GroupNotice) -> None:
-        """Tell the members on this worker."""
-        group_id, version = signal.group_id, signal.members_version
-        if signal.departed:
-            self._memberships.left(signal.departed, group_id, version)
+    def notify(self, said: GroupNotice) -> None:
+        """Tell the members' sessions on this worker, once it is known who the members are."""
+        group_id, version = said.group_id, said.members_version
+        if said.departed:
+            self._memberships.left(said.departed, group_id, version)
         elif version:
             self._memberships.changed(group_id, version)
         group = self._hub.group(group_id)
         if group is None:
             return
         if group.waiting is None and version <= group.known_version:
-            self._tell_members(signal)
+            self._tell_members(said)
         else:
-            self._memberships.wait(group_id, group, version, partial(self._tell_members, signal))
+            self._memberships.wait(group_id, group, version, partial(self._tell_members, said))
 
-    def _tell_members(self, signal: bus_messages.GroupNotice) -> None:
-        """Not those who have joined since, or by what the notice tells of."""
-        for session in tuple(self._hub.of_group(signal.group_id)):
-            since_version = (session.groups or {})[signal.group_id]
-            if not signal.members_version or since_version < signal.members_version:
-                self._notices.tell(session, signal.text)
+    def _tell_members(self, said: GroupNotice) -> None:
+        """Except those who joined after the change the notice tells of, or by it."""
+        for session in tuple(self._hub.of_group(said.group_id)):
+            since_version = (session.groups or {})[said.group_id]
+            if not said.members_version or since_version < said.members_version:
+                self._notices.tell(session, said.text)

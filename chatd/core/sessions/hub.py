@@ -1,4 +1,4 @@
-"""Who is here: the sessions of this worker by user and by group, and the topics they need.
+"""The sessions of this worker, by user and by group, and the topics of the bus that they need.
 
 Owns: the index, what it knows of each group's memberships (LocalGroup), and the worker's subscriptions.
 Elsewhere: keeping memberships true (core.memberships), what is sent to whom (core.delivery).
@@ -46,12 +46,14 @@ class Hub:
         self._groups: dict[GroupId, LocalGroup] = {}
 
     def __len__(self) -> int:
+        """Users with a session on this worker."""
         return len(self._users)
 
     def sessions(self) -> list[Session]:
         return [session for sessions in self._users.values() for session in sessions]
 
     def of_user(self, user_id: UserId) -> tuple[Session, ...]:
+        """Those of the user on this worker, including sessions that are still logging in."""
         return self._users.get(user_id, ())
 
     def of_group(self, group_id: GroupId) -> Collection[Session]:
@@ -67,21 +69,22 @@ class Hub:
         return bool(await self._bus.subscribed_elsewhere([topic_of_user(user_id)]))
 
     async def online(self, user_ids: Iterable[UserId]) -> set[UserId]:
-        """Those with a session anywhere; of other workers as the bus knows it. One question to it for all."""
+        """Those of the users who have a session anywhere, on other workers as far as the bus knows. Asks the bus
+        once."""
         wanted = set(user_ids)
         away = {topic_of_user(user_id): user_id for user_id in wanted if user_id not in self._users}
         elsewhere = await self._bus.subscribed_elsewhere(away.keys()) if away else ()
         return {user_id for user_id in wanted if user_id in self._users} | {away[topic] for topic in elsewhere}
 
     async def add(self, session: Session, memberships: Mapping[GroupId, Membership]) -> None:
-        """Returns when messages of other workers reach the session."""
+        """Index the session. Returns when messages of other workers reach it."""
         user_id = session.user.id
         topics: list[Topic] = [topic_of_user(user_id)]
         self._users[user_id] = (*self.of_user(user_id), session)
         for group_id, membership in memberships.items():
             self.enter(session, group_id, membership.since_version, membership.members_version)
             topics.append(topic_of_group(group_id))
-        # Also what is subscribed already: it may still be on its way on behalf of another session.
+        # Including topics that are subscribed already: that may still be under way on behalf of another session.
         await self._bus.subscribe(topics)
 
     def enter(self, session: Session, group_id: GroupId, since_version: int, known_version: int) -> bool:
@@ -106,6 +109,7 @@ class Hub:
         await self._bus.subscribe([topic_of_group(group_id) for group_id in group_ids])
 
     def remove(self, session: Session) -> None:
+        """The session is over. Topics that no other session needs are unsubscribed."""
         topics: list[Topic] = []
         user_id = session.user.id
         rest = tuple(other for other in self.of_user(user_id) if other is not session)
@@ -140,7 +144,7 @@ class Hub:
         return True
 
     def _exit(self, session: Session, group_id: GroupId) -> list[Topic]:
-        """The topics nobody here needs any more."""
+        """The topics that no session here needs any more."""
         group = self._groups.get(group_id)
         if group is None:
             return []

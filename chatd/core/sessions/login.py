@@ -1,10 +1,10 @@
 """How a session begins and ends.
 
-Owns: the login flow, the way out, kicks.
-Elsewhere: passwords (core.accounts), who stays when a user logs in twice (core.sessions.exclusive), what a session is
-given (core.delivery).
-Fails: Refused (told to the peer, nothing left behind); Unavailable from the store, or where the worker that has the
-user's old session does not answer. A bus that is cut off keeps nobody out.
+Owns: Logins: the steps of a login, the end of a session for whatever reason, and who may end it from outside.
+Elsewhere: authentication (core.accounts), which session stays when a user logs in twice (core.sessions.exclusive),
+what a session is given (core.delivery).
+Fails: Refused, and Unavailable from the store or if the worker with the user's old session does not answer; the session
+is then closed and nothing of it remains. A bus that is cut off keeps nobody from logging in.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from chatd.model import Friend, FriendRequest, Group, Member, Protocol, User, Us
 from chatd.protocol import FriendRequested, Kicked, Login, LoginAccepted
 from chatd.store.contract import GroupRow, Tables, Waiting
 
-_REQUESTS = 100
-"""Friend requests told at login; friend.list has the rest."""
-_MEMBERS = 1000
-"""Group members listed at login, in the sum of all groups."""
+_MAX_REQUESTS = 100
+"""Friend requests told at login; the request friend.list gives all."""
+_MAX_MEMBERS = 1000
+"""Group members listed at login, of all groups together."""
 
 
 class View(NamedTuple):
@@ -82,7 +82,12 @@ class Logins:
     # ---------------------------------------------------------------- in
 
     async def login(self, peer: Peer, command: Login) -> None:
-        """Ends with the login answer queued, or raises."""
+        """Returns with the login answer queued.
+
+        Raises:
+            Refused: wrong name or password, logged in elsewhere, refused by a plug-in, ended meanwhile, busy.
+            Unavailable: from the store, or the worker with the user's old session does not answer.
+        """
         if peer.session is not None:
             await self._repeat(peer, peer.session, command)
             return
@@ -134,7 +139,7 @@ class Logins:
         return view._replace(waiting=members_only(view.waiting, session, before, view.memberships)), online
 
     def _open(self, peer: Peer, session: Session, view: View, online: set[UserId]) -> None:
-        """Make the session live: the login answer, then what waits."""
+        """Make the session live: the login answer, then the messages that wait."""
         user = session.user
         session.enter(SessionState.LIVE)
         peer.session = session
@@ -165,7 +170,7 @@ class Logins:
     # ---------------------------------------------------------------- out
 
     def left(self, peer: Peer) -> None:
-        """The peer's session, if any, is over. Idempotent."""
+        """The peer's session, if it has one, is over. May be called twice."""
         session = peer.session
         if session is None:
             return
@@ -179,7 +184,7 @@ class Logins:
         self._plugins.logged_out(session)
 
     def _drop(self, session: Session) -> None:
-        """Free what the session holds."""
+        """Take back everything the session holds. Once per session."""
         if session.state is SessionState.LOGGING_IN:
             session.enter(SessionState.CLOSING)
         self._hub.remove(session)
@@ -187,11 +192,12 @@ class Logins:
         self._background.start(self._release(session))
 
     async def _release(self, session: Session) -> None:
+        """Its cursors are stored, then its lock is released."""
         await self.locks.release(session)
         session.enter(SessionState.CLOSED)
 
     def log_out(self, session: Session) -> None:
-        """The client asks for it."""
+        """The client has sent Logout."""
         if session.peer.traits.logout_closes:
             session.peer.close(Disconnect.LOGGED_OUT)
         else:
@@ -208,8 +214,8 @@ class Logins:
         self.kick(said.user_id, said.protocol, "ended by yourself")
 
     def kick(self, user_id: UserId, protocol: int, reason: str, *, by_admin: bool = False, older_s: float = 0.0) -> int:
-        """End the user's sessions on this worker, of one wire or (0) of every; returns how many. older_s: only those
-        that had begun so long ago."""
+        """End the user's sessions on this worker, of one wire or (protocol 0) of all. Gives how many. older_s: only
+        sessions that began at least this long ago."""
         last = time.monotonic() - older_s
         of_wire = [one for one in self._hub.of_user(user_id) if not protocol or one.protocol == protocol]
         chosen = [one for one in of_wire if one.began_at <= last]
@@ -221,16 +227,20 @@ class Logins:
 
 
 def _view(tables: Tables, user: User, limit: int, listing: bool) -> View:
+    """limit: of waiting messages. listing: also friends and groups. Raises Refused."""
     waiting = tables.history.waiting(user.id, limit)
     if tables.accounts.find("", user.id) is None:  # deleted while its password was checked
         raise Refused(ErrorCode.BAD_CREDENTIALS)
-    requests, memberships = tables.friends.requests_to(user.id, _REQUESTS), read_memberships(tables, [user.id])[user.id]
+    requests, memberships = (
+        tables.friends.requests_to(user.id, _MAX_REQUESTS),
+        read_memberships(tables, [user.id])[user.id],
+    )
     if not listing:
         return View([], requests, [], waiting, memberships)
-    return View(tables.friends.of(user.id), requests, tables.groups.of(user.id, _MEMBERS), waiting, memberships)
+    return View(tables.friends.of(user.id), requests, tables.groups.of(user.id, _MAX_MEMBERS), waiting, memberships)
 
 
 def _named(view: View) -> set[UserId]:
-    """Everybody the answer tells of."""
+    """The users whose presence the answer tells."""
     members = (user.id for row in view.groups for user, _ in row.members)
     return {*(user.id for user in view.friends), *members}
