@@ -1,8 +1,9 @@
-"""What the server tells a client of its own accord, or in answer to a request (S2C).
+"""What the server tells a client: answers to requests, and notices that nobody asked for (S2C).
 
-Owns: the JSON of answers and notices, their server-made fp, and the choice between a wire's own event and text.
-Elsewhere: giving them again until acknowledged (core.delivery), what is said (core.requests.dispatch, core.friends,
-core.groups), how it is cut to fit (core.requests.truncate).
+Owns: the JSON of answers and notices, the fp the server makes for them, and the choice between an event of the wire's
+own and a text.
+Elsewhere: repeating them until they are acknowledged (core.delivery), what is told (core.requests.dispatch,
+core.friends, core.groups, core.presence), how it is cut to fit (core.requests.truncate).
 Fails: never.
 
 Source: protocols/mobileimsdk.md, "Requests to the server".
@@ -21,8 +22,9 @@ from chatd.model import Group, User
 from chatd.protocol import FriendAnswered, FriendRequested, ServerMessage
 
 Ref = str | int | None
-_REASON_CHARS = 300
-
+"""The client's own reference of a request, repeated in its answer."""
+_MAX_REASON_CHARS = 300
+"""Of the text of a refusal."""
 
 NOTICES = {
     "friend.request": ('"from":U', "the user asks to be friends; also at login, for the oldest requests that wait"),
@@ -30,14 +32,17 @@ NOTICES = {
     "friend.refused": ('"from":U', "the user has refused a request"),
     "group.joined": ('"group":int,"user":U', "to the members: the user is one of them now"),
     "group.left": ('"group":int,"user":U,"owner":int or null', "to the members; owner: the new one, if it changed"),
-    "group.kicked": ('"group":int,"user":U,"by":U', "to the members; to who was removed without user and by"),
+    "group.kicked": (
+        '"group":int,"user":U,"by":U',
+        "to the members; the user who was removed gets it without user and by",
+    ),
     "group.renamed": ('"group":int,"details":G,"by":U', "to the members"),
     "group.role": ('"group":int,"user":U,"role":str', "to the members"),
     "read": ('"with":str,"by":U,"seq":int', "the user has read the conversation up to seq"),
-    "presence": ('"user":U,"online":bool', "to who watches the user"),
+    "presence": ('"user":U,"online":bool', "to those who subscribed to the user's presence"),
     "draining": ('"resume_before":int,"retry_after_ms":int', "this worker is going away; see below"),
 }
-"""Every notice: its fields and when it comes."""
+"""Every notice: its fields, and when it is sent. The source of the table in docs/protocols/mobileimsdk.md."""
 
 
 def answer(ref: Ref, result: object) -> str:
@@ -45,7 +50,7 @@ def answer(ref: Ref, result: object) -> str:
 
 
 def refusal(ref: Ref, code: int, text: str) -> str:
-    error = {"code": int(code), "text": text[:_REASON_CHARS], "temporary": meaning(code).temporary}
+    error = {"code": int(code), "text": text[:_MAX_REASON_CHARS], "temporary": meaning(code).temporary}
     return encode({"ref": ref, "ok": False, "error": error}).decode()
 
 
@@ -68,7 +73,8 @@ class Notices:
         self._numbers = itertools.count()
 
     def tell(self, session: Session, text: str, fp: str = "") -> None:
-        """To a wire that has S2C texts; others are told nothing. Given again until acknowledged."""
+        """Send a text, again and again until it is acknowledged. On a wire without server texts nothing is sent.
+        fp "": one is made."""
         if session.peer.traits.server_texts:
             fp = fp or f"{self._fp}.{next(self._numbers):x}"
             self._delivery.tell(session, ServerMessage(squeezed(text, session.peer.text_bytes - size_of(fp)), fp))

@@ -1,10 +1,10 @@
-"""Answers and notices that fit into a packet.
+"""Cutting answers and notices so that they fit into a packet.
 
-Owns: cutting a result's lists at an entry, its texts at a character, and saying so in the result.
-Elsewhere: how much room there is (Peer.text_bytes), what is said (core.requests.dispatch, core.requests.notices).
+Owns: cutting a result's lists between entries, its texts between characters, and saying in the result that it is cut.
+Elsewhere: how much room there is (Peer.text_bytes), what is told (core.requests.dispatch, core.requests.notices).
 Fails: never; what cannot be cut any further is given as it is.
 
-Everything is measured as the wire will write it: a JSON text inside a JSON string.
+Everything is measured as the wire writes it: a JSON text inside a JSON string.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ Make = Callable[[object], str]
 
 _ELLIPSIS = "…"
 _KEPT = {"ref", "event"}
-"""Fields a text is known by; never cut."""
+"""Fields by which clients recognise a text; never cut."""
 
 encode = msgspec.json.Encoder().encode
 
 
 def size_of(text: str) -> int:
-    """Bytes of `text` as a JSON string."""
+    """Bytes of `text` when it is written as a JSON string."""
     return len(encode(text))
 
 
 def fitted(result: object, make: Make, room: int) -> str:
-    """make(result), its longest lists cut at the end ("more": true) so that it takes at most `room` bytes. Where
-    not even one entry fits, that entry's "text" is cut and its "cut" says at which character."""
+    """make(result) in at most `room` bytes: its longest lists are cut at the end, and it gets "more": true. If not even
+    one entry fits, the entry's "text" is cut, and its "cut" says at which character."""
     text = make(result)
     if size_of(text) <= room or not isinstance(result, dict):
         return text
@@ -63,8 +63,8 @@ def _cut(entry: dict[str, Any], make: Make, result: dict[str, Any], key: str, ro
 
 
 def squeezed(text: str, room: int) -> str:
-    """The JSON object `text` in at most `room` bytes: its longest texts are cut, "…" at their end, "more": true. A
-    text that is none (a plug-in's) is cut itself."""
+    """The JSON object `text` in at most `room` bytes: its longest texts are cut and end in "…", and it gets "more":
+    true. A text that is no JSON object (a plug-in may send one) is cut itself."""
     if size_of(text) <= room:
         return text
     try:
@@ -76,7 +76,7 @@ def squeezed(text: str, room: int) -> str:
 
 
 def _texts(value: object) -> list[str]:
-    """Every text in it that may be cut."""
+    """Every text in a JSON value that may be cut."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, list):
@@ -87,6 +87,8 @@ def _texts(value: object) -> list[str]:
 
 
 def _capped(whole: dict[str, Any], most: int) -> str:
+    """The object with every text cut to at most `most` characters, as JSON."""
+
     def cap(value: Any) -> Any:
         if isinstance(value, str):
             return value if len(value) <= most else value[:most] + _ELLIPSIS
