@@ -239,15 +239,17 @@ class GroupCommit:
     # ---------------------------------------------------------------- answers
 
     def _answer(self, batch: Batch) -> None:
-        if batch.drafts:
-            self._on_results(batch.drafts, batch.origins, batch.results)
-        for call in batch.writes:
-            call.answer()
-        for call in batch.reads:
-            if self._readers and not call.future.done():
-                self._readers.submit(call, batch.since)
-            else:
+        try:
+            if batch.drafts:
+                self._on_results(batch.drafts, batch.origins, batch.results)
+        finally:  # a bug there must not leave others waiting
+            for call in batch.writes:
                 call.answer()
+            for call in batch.reads:
+                if self._readers and not call.future.done():
+                    self._readers.submit(call, batch.since)
+                else:
+                    call.answer()
 
     def _refuse(self, batch: Batch) -> None:
         if batch.drafts:
