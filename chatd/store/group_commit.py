@@ -230,7 +230,7 @@ class GroupCommit:
             if batch.error is None:
                 self._answer(batch)
             else:
-                self._log.error("store failed", why=str(batch.error), drafts=len(batch.drafts))
+                self._log.error("commit failed", why=str(batch.error), drafts=len(batch.drafts))
                 self._keep_cursors(batch)
                 if outcome is not BatchState.OVERDUE:
                     self._refuse(batch)
@@ -296,7 +296,7 @@ class GroupCommit:
             return
         outcome = batch.move(BatchState.CANCELLED, BatchState.OVERDUE)
         self._row.store_ok = False
-        self._log.error("store is slow", started=outcome is BatchState.OVERDUE, drafts=len(batch.drafts))
+        self._log.error("commit takes too long", started=outcome is BatchState.OVERDUE, drafts=len(batch.drafts))
         if outcome is BatchState.CANCELLED:
             self._keep_cursors(batch)
         self._refuse(batch)

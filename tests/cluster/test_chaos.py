@@ -119,7 +119,7 @@ def test_chaos(
         timeouts={"drain_s": 4.0, "drain_spread_s": 1.0, "hang_s": 10.0},
     ).start()  # fmt: skip
     cluster.expect_error(
-        "store failed", "store is slow", "worker died", "the master is gone", "takes no orders", "cannot start"
+        "commit failed", "commit takes too long", "worker died", "the master is gone", "takes no orders", "cannot start"
     )
     done: list[str] = []
 

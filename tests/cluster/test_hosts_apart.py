@@ -70,7 +70,7 @@ def test_cables_are_cut_and_mended(
     """One cut after the other, `times` as long. Who is connected stays connected. Without the database a host refuses
     in time; without Redis it goes on."""
     cluster = make_cluster(network=network, accounts=ALL_SEE, listen=OLD_PACE).start()
-    cluster.expect_error("store failed", "store is slow")
+    cluster.expect_error("commit failed", "commit takes too long")
     spans: list[Span] = []
 
     async def fault(trial: Trial) -> None:
@@ -109,7 +109,7 @@ def test_the_ways_of_a_host_are_slow(
 ) -> None:
     """Late is not lost, and slow is not dead: nobody is dropped."""
     cluster = make_cluster(network=network, accounts=ALL_SEE, listen=OLD_PACE).start()
-    cluster.expect_error("store failed", "store is slow")
+    cluster.expect_error("commit failed", "commit takes too long")
 
     async def fault(trial: Trial) -> None:
         before = trial.present()

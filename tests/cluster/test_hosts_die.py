@@ -24,7 +24,7 @@ from tests.harness.person import Person, Wire
 
 OFFLINE_S = 10.0
 MakeCluster = Callable[..., Cluster]
-STORE_ERRORS = ("store failed", "store is slow")
+STORE_ERRORS = ("commit failed", "commit takes too long")
 
 
 # ---------------------------------------------------------------- seen from the other host

@@ -80,7 +80,7 @@ def test_every_planted_bug_is_tried() -> None:
 @pytest.mark.parametrize("bug", SIGNS)
 def test_the_judge_finds(make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, bug: str) -> None:
     cluster = bugged(make_cluster, mariadb, bug)
-    cluster.expect_error("store failed", "unexpected exception")
+    cluster.expect_error("commit failed", "unexpected exception")
     verdict = stand_trial(cluster, bug, settle_s=2, stale_s=STALE_S)
     record_property("verdict", f"planted {bug}: {str(verdict).splitlines()[0]}")
     assert verdict.kinds() & SIGNS[bug], f"{bug} went unnoticed: {verdict}"

@@ -30,7 +30,7 @@ REFUSED_S = 2.0
 SLACK_S = 1.0
 """Of this machine, which also runs the clients."""
 MakeCluster = Callable[..., Cluster]
-STORE_ERRORS = ("store failed", "store is slow")
+STORE_ERRORS = ("commit failed", "commit takes too long")
 
 
 def check_answers(trial: Trial, note: Note, what: str, since: int, before: int) -> None:

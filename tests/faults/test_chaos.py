@@ -102,7 +102,7 @@ def test_chaos(
         workers=3, timeouts={"hang_s": 5.0, "drain_s": 4.0, "drain_spread_s": 1.0, "orphan_drain_s": 2.0}
     ).start()  # fmt: skip
     # The last: a reload that meets a worker killed a moment before is refused, and the old configuration stays.
-    for text in ("worker died", "the master is gone", "store is slow", "takes no orders"):
+    for text in ("worker died", "the master is gone", "commit takes too long", "takes no orders"):
         daemon.expect_error(text)
     done: list[str] = []
 

@@ -107,7 +107,7 @@ def test_the_disk_of_the_sqlite_file_is_full(
 ) -> None:
     with small_disk(tmp_path / "disk", 8) as disk:
         daemon = make_daemon(workers=2, server={"state_dir": str(disk / "state")}).start()
-        for text in ("store failed", "store is slow"):
+        for text in ("commit failed", "commit takes too long"):
             daemon.expect_error(text)
         full = Full(disk, seconds)
         verdict = run(ordeal(daemon, full, settle_s=60), seconds + 110)
@@ -129,7 +129,7 @@ def test_the_disk_of_the_database_is_full(
                 server.start()
                 schema = server.database()
                 daemon = make_daemon(workers=2, store={"url": server.url(schema)}).start()
-                for text in ("store failed", "store is slow"):
+                for text in ("commit failed", "commit takes too long"):
                     daemon.expect_error(text)
                 full = Full(disk, seconds)
                 verdict = run(ordeal(daemon, full, settle_s=60, think_s=0.01), seconds + 110)

@@ -94,7 +94,9 @@ def test_the_store_survives_kills_in_the_middle_of_writing(
 ) -> None:
     """T25, the kill part: writing without pause, all processes killed, the file examined each time."""
     daemon = make_daemon(workers=2).start()
-    daemon.expect_error("store is slow")  # on a busy disk: then senders are refused for a moment, and send again
+    daemon.expect_error(
+        "commit takes too long"
+    )  # on a busy disk: then senders are refused for a moment, and send again
     found: list[int] = []
 
     async def fault(crowd: Crowd) -> None:

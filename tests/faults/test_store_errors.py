@@ -39,22 +39,22 @@ def test_a_disk_that_fails_loses_nothing_acknowledged(
 ) -> None:
     """Senders are refused for the moment and send again; no process dies, nothing needs hands."""
     daemon = make_daemon(workers=2).start()
-    daemon.expect_error("store failed")
-    daemon.expect_error("store is slow")
+    daemon.expect_error("commit failed")
+    daemon.expect_error("commit takes too long")
     workers = daemon.workers()
 
     async def story(crowd: Crowd) -> None:
         for number in range(rounds):
             victim = workers[number % 2]
-            seen = len(daemon.logged("store failed"))
+            seen = len(daemon.logged("commit failed"))
             async with injured(victim, fault):
-                await until(30, "a commit failed", lambda seen=seen: len(daemon.logged("store failed")) > seen)
+                await until(30, "a commit failed", lambda seen=seen: len(daemon.logged("commit failed")) > seen)
                 await more_talk(crowd, 60, 60)
             await more_talk(crowd, 100, 60)
 
     verdict = run(ordeal(daemon, story, think_s=0.01, settle_s=60), 120 + 60 * rounds)
     acquit(verdict, record_property, at_least=160 * rounds)
-    record_property("commits that failed", len(daemon.logged("store failed")))
+    record_property("commits that failed", len(daemon.logged("commit failed")))
     assert daemon.workers() == workers
     assert daemon.stop() == 0
     inspect(database(daemon))

@@ -150,7 +150,7 @@ def test_a_worker_that_stops_in_the_middle_of_a_write_is_ended_before_other_hang
     """T02. The others cannot write while it has the lock: they refuse for the moment, lose nothing and go on."""
     hang_s = 18.0
     daemon = make_daemon(workers=2, timeouts={"hang_s": hang_s}).start()
-    for text in ("worker died", "lock others wait for", "store is slow"):
+    for text in ("worker died", "lock others wait for", "commit takes too long"):
         daemon.expect_error(text)
 
     async def fault(crowd: Crowd) -> None:
@@ -186,7 +186,7 @@ def test_everything_is_stopped_for_a_while(
     daemon = make_daemon(
         workers=2, timeouts={"hang_s": hang_s}, listen={"mobileimsdk": {"keep_alive_s": 120}}
     ).start()  # fmt: skip
-    daemon.expect_error("store is slow")
+    daemon.expect_error("commit takes too long")
 
     async def fault(crowd: Crowd) -> None:
         workers = daemon.workers()
