@@ -14,6 +14,8 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from tests.conversations.asking import Client
+from tests.harness import chatserver
+from tests.harness.chatserver import StreamingLink
 from tests.harness.cluster import Throng
 from tests.harness.crowd import Talker
 from tests.harness.deadline import until
@@ -80,6 +82,20 @@ class Movers:
     async def join(self, talker: Talker, host: int | None = None) -> bool:
         return await self._change("joining", "joined", talker, "group.join", host)
 
+    async def join_here(self, talker: Talker) -> bool:
+        """On the person's own connection."""
+        self.note("joining", talker)
+        link = talker.link
+        if not isinstance(link, StreamingLink) or not talker.logged_in:
+            return False
+        try:
+            link.put({"msgid": chatserver.JOIN_GROUP, "id": link.id, "groupid": self.group})
+            await link.find(5, msgid=chatserver.GROUP_ACK, groupid=self.group)
+        except PASSING:
+            return False
+        self._changed("joined", talker)
+        return True
+
     async def leave(self, talker: Talker, host: int | None = None) -> bool:
         return await self._change("leaving", "left", talker, "group.leave", host)
 
@@ -140,14 +156,18 @@ class Movers:
             await asyncio.gather(*tasks)
 
     async def _move(self, talker: Talker, ending: asyncio.Event) -> None:
+        """Mostly kicked on one host or another, and back at once by the own connection, so that word of the kick may
+        come after it."""
         for number in itertools.count():
-            await self._insist(lambda: self.join(talker))
+            join = self.join if number % 4 == 3 else self.join_here
+            await self._insist(lambda: join(talker))  # noqa: B023  called within this round
             if ending.is_set():
                 return
             await asyncio.sleep(random.uniform(*STAY_S))
-            out = self.kick if number % 2 else self.leave
-            await self._insist(lambda: out(talker))  # noqa: B023  called within this round
-            await asyncio.sleep(random.uniform(*STAY_S))
+            leave = self.leave if number % 4 == 2 else self.kick
+            await self._insist(lambda: leave(talker))  # noqa: B023  called within this round
+            if number % 2:
+                await asyncio.sleep(random.uniform(*STAY_S))
 
     async def _insist(self, change: Callable[[], Awaitable[bool]]) -> None:
         """Until it is known to have happened. A leave that had happened before it could be told is refused for ever."""
