@@ -51,8 +51,8 @@ class Movers:
     def host(self) -> int:
         return random.randrange(len(self.throng.cluster.daemons))
 
-    async def open(self, writers: Sequence[Talker]) -> None:
-        """Make the group; the writers are in it from now on, and write to it."""
+    async def open(self, writers: Sequence[Talker], silent_host: int | None = None) -> None:
+        """Make the group; the writers are in it from now on, and write to it, except those on this host."""
         hosts = [self.throng.region.of(number) for number in range(len(self.throng.cluster.daemons))]
         for host in hosts:
             name = await self.throng.region.newcomer("owner")
@@ -68,7 +68,8 @@ class Movers:
         self.throng.members[self.conv] = names
         self.throng.journal.note("members", "", conv=self.conv, users=tuple(names))
         for talker in writers:
-            talker.peers.append(self.conv)
+            if self.throng.region.last[talker.name] != silent_host:
+                talker.peers.append(self.conv)
 
     async def _enter(self, talker: Talker) -> None:
         """On the wire that the person does not use: there is one session per wire."""

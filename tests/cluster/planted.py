@@ -74,10 +74,35 @@ def marks_for_everybody() -> None:
     RedisBus.lock = generous  # type: ignore[method-assign]
 
 
+def gives_before_it_knows_the_members() -> None:
+    """P4: a message of a later members_version is given to those who were members before."""
+    from chatd.core.memberships import Memberships
+
+    def hasty(self: Memberships, group_id: int, group: Any, members_version: int, act: Callable[[], None]) -> None:
+        act()
+
+    Memberships.wait = hasty  # type: ignore[method-assign]
+
+
+def obeys_late_leaves() -> None:
+    """P4: a leave that is told late ends a membership that began after it."""
+    from chatd.core.sessions.hub import Hub
+
+    leave = Hub.leave
+
+    def obedient(self: Hub, session: Any, group_id: int, members_version: int) -> bool:
+        return leave(self, session, group_id, max(members_version, (session.groups or {}).get(group_id, 0)))
+
+    Hub.leave = obedient  # type: ignore[method-assign]
+
+
 BUGS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
-    for bug in (numbers_without_lock, forgets_the_gap, deaf_hosts, unknown_is_offline, marks_for_everybody)
-}
+    for bug in (
+        numbers_without_lock, forgets_the_gap, deaf_hosts, unknown_is_offline, marks_for_everybody,
+        gives_before_it_knows_the_members, obeys_late_leaves,
+    )
+}  # fmt: skip
 
 
 if __name__ == "__main__":

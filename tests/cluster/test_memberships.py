@@ -151,15 +151,18 @@ async def redis_is_slow(cluster: Cluster) -> None:
 FAULTS = {"hangs": redis_hangs, "dies": redis_dies, "is slow": redis_is_slow}
 
 
-async def race(cluster: Cluster, faults: list[Callable[[Cluster], object]], settle_s: float) -> tuple[Verdict, Movers]:
-    """Movers move and writers write while the faults happen; at the end everybody is a member, and the judge speaks."""
+async def race(
+    cluster: Cluster, faults: list[Callable[[Cluster], object]], settle_s: float, silent_host: int | None = None
+) -> tuple[Verdict, Movers]:
+    """Movers move and writers write while the faults happen; at the end everybody is a member, and the judge speaks.
+    silent_host: where nobody writes. Then no number is missing on the other one, which would be a reason to look."""
     throng = Throng(cluster)
     await throng.gather((*WRITERS, *MOVERS))
     everybody = list(throng.people.values())
     for talker in everybody:
         talker.peers.clear()
     movers = Movers(throng, everybody[len(WRITERS) :])
-    await movers.open(everybody[: len(WRITERS)])
+    await movers.open(everybody[: len(WRITERS)], silent_host)
     async with throng.talking(4, 0.03):
         await until(20, "talk has begun", lambda: throng.acknowledged() >= 20)
         async with movers.moving():
@@ -174,12 +177,12 @@ async def race(cluster: Cluster, faults: list[Callable[[Cluster], object]], sett
 
 
 @pytest.mark.parametrize("rounds", [1, slow(6, limit_s=600)])
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("fault", "silent_host"), [("hangs", None), ("dies", None), ("dies", 0), ("is slow", None)])
 def test_members_come_and_go_while_redis(
-    make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, fault: str, rounds: int
+    make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, fault: str, silent_host: int | None, rounds: int
 ) -> None:
     cluster = make_cluster(database=mariadb, listen=OLD_PACE).start()
-    verdict, movers = run(race(cluster, [FAULTS[fault]] * rounds, 30), 100 * rounds + 60)
+    verdict, movers = run(race(cluster, [FAULTS[fault]] * rounds, 30, silent_host), 100 * rounds + 60)
     record_property("verdict", f"{movers.changes} changes of membership")
-    acquit(verdict, record_property, at_least=150 * rounds)
+    acquit(verdict, record_property, at_least=100 * rounds)
     assert movers.changes > 20 * rounds

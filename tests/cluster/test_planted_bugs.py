@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.cluster import test_memberships as memberships
 from tests.cluster.cast import ALL_SEE, CAST, Note, Trial
 from tests.cluster.planted import BUGS
 from tests.cluster.test_hosts_die import race
@@ -74,7 +75,8 @@ def stand_trial(cluster: Cluster, bug: str, *, settle_s: float, stale_s: float |
 
 def test_every_planted_bug_is_tried() -> None:
     assert set(SIGNS) == set(FAULTS)
-    assert set(SIGNS) | {"unknown_is_offline", "marks_for_everybody"} == set(BUGS)
+    by_others = {"unknown_is_offline", "marks_for_everybody", "gives_before_it_knows_the_members", "obeys_late_leaves"}
+    assert set(SIGNS) | by_others == set(BUGS)
 
 
 @pytest.mark.parametrize("bug", SIGNS)
@@ -127,3 +129,19 @@ def test_the_races_find_two_sessions_of_one_user(make_cluster: MakeCluster, mari
         assert len(winners) > 1, "each host lets one in, when the marks are good for nothing"
 
     run(story(), 60)
+
+
+def test_the_judge_finds_what_is_given_to_former_members(
+    make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note
+) -> None:
+    """The version of a message is not looked at: whoever was kicked while Redis was dead is given what follows."""
+    cluster = bugged(make_cluster, mariadb, "gives_before_it_knows_the_members")
+    verdict, _ = run(memberships.race(cluster, [memberships.redis_dies], settle_s=10, silent_host=0), 120)
+    record_property("verdict", f"planted gives_before_it_knows_the_members: {str(verdict).splitlines()[0]}")
+    assert "leak" in verdict.kinds(), verdict
+
+
+def test_a_late_leave_that_ends_a_newer_membership_is_found(make_cluster: MakeCluster, mariadb: MariaDB) -> None:
+    """The version of a leave is not looked at."""
+    cluster = bugged(make_cluster, mariadb, "obeys_late_leaves")
+    assert run(memberships.late_leave(cluster), 60) != ["0", "1", "2", "3", "4"]
