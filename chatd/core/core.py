@@ -33,7 +33,7 @@ from chatd.core.plugins.contract import Point
 from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.plugins.plugin import Plugin
 from chatd.core.presence import Presence
-from chatd.core.requests.dispatch import RequestDispatcher
+from chatd.core.requests.dispatch import OperationTable, RequestDispatcher
 from chatd.core.requests.friends import FriendOperations
 from chatd.core.requests.groups import GroupOperations
 from chatd.core.requests.history import HistoryOperations
@@ -127,14 +127,7 @@ class Core:
         self.kicks = SessionKicks(services, self.logins)
         self._session_query = SessionQuery(services)
         self._history = HistoryOperations(services, notices)
-        operations = (
-            FriendOperations(services, self.friends, self.presence).table()
-            | GroupOperations(services, self.groups).table()
-            | self._history.table()
-            | ProfileOperations(services, self.accounts).table()
-            | SessionOperations(self.logins, self._session_query).table()
-        )
-        self.requests = RequestDispatcher(services, operations, notices, self.plugins)
+        self.requests = RequestDispatcher(services, self._operations(services), notices, self.plugins)
         self.dispatcher = Dispatcher(self._commands())
         self.handle = self.dispatcher.handle
         self._on_bus_message = self._bus_messages()
@@ -163,6 +156,15 @@ class Core:
 
     def _acknowledge(self, session: Session, command: Acknowledge) -> None:
         self.delivery.acknowledged(session, command.fp)
+
+    def _operations(self, services: Services) -> OperationTable:
+        return (
+            FriendOperations(services, self.friends, self.presence).table()
+            | GroupOperations(services, self.groups).table()
+            | self._history.table()
+            | ProfileOperations(services, self.accounts).table()
+            | SessionOperations(self.logins, self._session_query).table()
+        )
 
     async def _ask_plugins_and_send(self, session: Session, command: SendMessage) -> None:
         changed = await self.plugins.before_message(session, command)

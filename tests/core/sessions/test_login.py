@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -266,7 +268,8 @@ def test_the_mark_is_freed_only_when_the_cursors_are_stored(tmp_path: Path) -> N
         keep = one.bus.unlock
 
         def release(key: int) -> None:
-            rows = one.tables._db.execute("SELECT delivered FROM cursor WHERE user_id = 2").fetchall()  # type: ignore[attr-defined]
+            with contextlib.closing(sqlite3.connect(tmp_path / "chatd.db")) as file:
+                rows = file.execute("SELECT delivered FROM cursor WHERE user_id = 2").fetchall()
             marks.append(rows[0][0])
             keep(key)
 
