@@ -33,7 +33,7 @@ def forgets_the_gap() -> None:
 
 
 def deaf_hosts() -> None:
-    """P4: the doorbell between hosts rings into the void."""
+    """P4: publishes between hosts are lost."""
     from chatd.bus.redis.bus import RedisBus
     from chatd.core.bus_messages import MessageStored, decode
 
@@ -64,8 +64,8 @@ def unknown_is_offline() -> None:
     RedisBus.subscribed_elsewhere, Core.tick = hasty, curious  # type: ignore[method-assign]
 
 
-def marks_for_everybody() -> None:
-    """Whoever asks for a mark gets it."""
+def locks_for_everybody() -> None:
+    """Whoever asks for a lock gets it."""
     from chatd.bus.redis.bus import RedisBus
 
     async def generous(self: RedisBus, key: int) -> bool:
@@ -99,7 +99,7 @@ def obeys_late_leaves() -> None:
 BUGS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
-        numbers_without_lock, forgets_the_gap, deaf_hosts, unknown_is_offline, marks_for_everybody,
+        numbers_without_lock, forgets_the_gap, deaf_hosts, unknown_is_offline, locks_for_everybody,
         gives_before_it_knows_the_members, obeys_late_leaves,
     )
 }  # fmt: skip

@@ -75,7 +75,7 @@ def stand_trial(cluster: Cluster, bug: str, *, settle_s: float, stale_s: float |
 
 def test_every_planted_bug_is_tried() -> None:
     assert set(SIGNS) == set(FAULTS)
-    by_others = {"unknown_is_offline", "marks_for_everybody", "gives_before_it_knows_the_members", "obeys_late_leaves"}
+    by_others = {"unknown_is_offline", "locks_for_everybody", "gives_before_it_knows_the_members", "obeys_late_leaves"}
     assert set(SIGNS) | by_others == set(BUGS)
 
 
@@ -121,12 +121,12 @@ def test_the_watchers_find_who_is_said_to_have_gone(
 
 
 def test_the_races_find_two_sessions_of_one_user(make_cluster: MakeCluster, mariadb: MariaDB) -> None:
-    cluster = bugged(make_cluster, mariadb, "marks_for_everybody")
+    cluster = bugged(make_cluster, mariadb, "locks_for_everybody")
 
     async def story() -> None:
         region = Throng(cluster).region
         winners, _ = await race(region, await region.newcomer("racer"), "streaming", 6)
-        assert len(winners) > 1, "each host lets one in, when the marks are good for nothing"
+        assert len(winners) > 1, "each host lets one in, when the locks are good for nothing"
 
     run(story(), 60)
 

@@ -2,7 +2,7 @@
 
 Deliveries come on a later turn, in the order of each publisher, never inside a method. A test may hold back what one
 worker tells another, lose it, slow subscriptions down, say that there was a gap, cut a worker off and let it come back,
-with or without its lease, and have everybody's marks forgotten.
+with or without its lease, and have everybody's locks forgotten.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from chatd.errors import Unavailable
 
 
 class Exchange:
-    """lost: asked for each delivery, with (from slot, to slot, data). marks: key -> slot.
+    """lost: asked for each delivery, with (from slot, to slot, data). locks: key -> slot.
 
     gate: not None = subscriptions that begin now wait for it. waiting: how many callers of subscribe() wait.
     lag: asked for the turns that a question or an answer takes.
@@ -56,7 +56,7 @@ class Exchange:
         self.buses[slot].cut_off()
 
     def expire(self, slot: int) -> None:
-        """The lease of a worker that is cut off is over: its marks are free and its users offline."""
+        """The lease of a worker that is cut off is over: its locks are free and its users offline."""
         bus = self.buses[slot]
         assert not bus.healthy
         bus.routed.clear()
@@ -66,11 +66,11 @@ class Exchange:
                 self.gap(other.slot)
 
     def mend(self, slot: int) -> None:
-        """The worker is back: it is heard, has what nobody took of its marks, and knows of its gap."""
+        """The worker is back: it is heard, has what nobody took of its locks, and knows of its gap."""
         self.buses[slot].come_back()
 
     def forget(self) -> None:
-        """All marks are lost, as when the server of the bus begins anew; who is there takes theirs again."""
+        """All locks are lost, as when the server of the bus begins anew; who is there takes theirs again."""
         self.locks.clear()
         for bus in self.buses:
             if bus.healthy:
@@ -95,7 +95,7 @@ class Exchange:
 
 class ExchangeBus:
     """own: subscribed by this worker, besides EVERYBODY. routed: those of them that the others know of. held: this
-    worker's marks, as far as it knows. epoch: counts the times it was cut off."""
+    worker's locks, as far as it knows. epoch: counts the times it was cut off."""
 
     def __init__(self, exchange: Exchange, slot: int) -> None:
         self.slot = slot
@@ -133,15 +133,15 @@ class ExchangeBus:
         self.epoch += 1
 
     def come_back(self) -> None:
-        loop, marks = asyncio.get_running_loop(), self._exchange.locks
+        loop, locks = asyncio.get_running_loop(), self._exchange.locks
         self.healthy = True
         self.routed = set(self.own)
         for key in self._released:
-            if marks.get(key) == self.slot:
-                del marks[key]
+            if locks.get(key) == self.slot:
+                del locks[key]
         self._released.clear()
         for key in sorted(self.held):
-            if marks.setdefault(key, self.slot) != self.slot:
+            if locks.setdefault(key, self.slot) != self.slot:
                 self.held.discard(key)
                 loop.call_soon(self.on_lock_lost, key)
         loop.call_soon(self.on_gap)

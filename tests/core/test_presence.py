@@ -132,7 +132,7 @@ def test_a_worker_that_dies_takes_its_users_along(tmp_path: Path, monkeypatch: p
     play(tmp_path, story)
 
 
-def test_a_lost_doorbell_is_found_at_the_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_bus_message_is_found_at_the_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presence, "REFRESH_MAX", 0)
 
     async def story(stage: Stage) -> None:
@@ -152,7 +152,7 @@ def test_a_lost_doorbell_is_found_at_the_gap(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("dies", [False, True])
 def test_what_nobody_says_is_found_within_seconds(tmp_path: Path, *, dies: bool) -> None:
-    """No doorbell and no gap, however many are watched."""
+    """No bus message and no gap, however many are watched."""
 
     async def story(stage: Stage) -> None:
         stage.account(presence="all")

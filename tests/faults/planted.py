@@ -116,7 +116,7 @@ def to_somebody_else() -> None:
 
 
 def deaf_bus() -> None:
-    """P4: the doorbell between workers rings into the void, and nobody looks."""
+    """P4: publishes between workers are lost, and nobody reports a gap."""
     from chatd.bus.local.bus import LocalBus
     from chatd.core.bus_messages import MessageStored, decode
 

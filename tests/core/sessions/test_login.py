@@ -255,7 +255,7 @@ def test_one_that_takes_over_a_login_under_way_is_challenged_no_less(tmp_path: P
 # ---------------------------------------------------------------- the end of a session, and failures on the way
 
 
-def test_the_mark_is_freed_only_when_the_cursors_are_stored(tmp_path: Path) -> None:
+def test_the_lock_is_freed_only_when_the_cursors_are_stored(tmp_path: Path) -> None:
     """Else the next worker would give again what this one's client has acknowledged."""
 
     async def story(stage: Stage) -> None:
@@ -264,13 +264,13 @@ def test_the_mark_is_freed_only_when_the_cursors_are_stored(tmp_path: Path) -> N
         for number in range(5):
             alice.send("bob", str(number), str(number))
         await stage.until("bob has them", lambda: len(bob.messages) == 5)
-        marks: list[int] = []
+        stored: list[int] = []
         keep = one.bus.unlock
 
         def release(key: int) -> None:
             with contextlib.closing(sqlite3.connect(tmp_path / "chatd.db")) as file:
                 rows = file.execute("SELECT delivered FROM cursor WHERE user_id = 2").fetchall()
-            marks.append(rows[0][0])
+            stored.append(rows[0][0])
             keep(key)
 
         one.bus.unlock = release  # type: ignore[method-assign]
@@ -280,7 +280,7 @@ def test_the_mark_is_freed_only_when_the_cursors_are_stored(tmp_path: Path) -> N
         assert bob.closed
         alice.send("bob", "next")
         await stage.until("the next is given", lambda: again.messages)
-        assert marks == [5]
+        assert stored == [5]
         assert again.bodies == ["next"]
 
     play(tmp_path, story)

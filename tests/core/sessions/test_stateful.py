@@ -1,6 +1,6 @@
 """The life of sessions against a model: logins on both wires and two workers, kicks, groups, requests, messages.
 
-After each step everybody has what the model says, once and in order; every worker's index, topics and marks are those
+After each step everybody has what the model says, once and in order; every worker's index, topics and locks are those
 of the sessions that are there, and nothing is left of those that are not.
 """
 
@@ -327,14 +327,14 @@ class Sessions(RuleBasedStateMachine):
                     await peer.do(Acknowledge(event.fp))
         stage.tick()
         await stage.settled()
-        await stage.until("marks are free", lambda: len(stage.exchange.locks) == len(self.there))
+        await stage.until("locks are free", lambda: len(stage.exchange.locks) == len(self.there))
 
     def has_all(self, one: There) -> bool:
         session = one.peer.session
         return session is not None and session.buffer is None and shown(one.peer) == by_place(one.seen)
 
     def check_workers(self) -> None:
-        marks = set()
+        locks = set()
         for worker in self.stage.workers:
             here = [one.peer for one in self.there.values() if one.peer.worker is worker]
             assert worker.core.logins.count == len(here)
@@ -348,11 +348,11 @@ class Sessions(RuleBasedStateMachine):
                 assert not session.unacknowledged
                 topics.add(topic_of_user(session.user.id))
                 topics |= {topic_of_group(number) for number in groups}
-                marks.add(lock_key(session.user, session.protocol))
+                locks.add(lock_key(session.user, session.protocol))
             assert worker.bus.own == topics
             online = self.run(worker.core.hub.online(range(1, len(NAMES) + 1)))
             assert online == {user_id for user_id, name in enumerate(NAMES, 1) if self.on(name)}
-        assert self.stage.exchange.locks.keys() == marks
+        assert self.stage.exchange.locks.keys() == locks
 
 
 def by_place(seen: list[tuple[str, str]]) -> dict[str, list[str]]:
