@@ -9,7 +9,10 @@ from chatd.core import bus_messages as said
 from chatd.model import FriendRequest, Message, User
 
 ALICE = User(1, "alice")
-MESSAGE = Message(7, 3, 1, "alice", 2, "bob", 0, "hello", "fp", True, -1, 1_700_000_000_000)
+MESSAGE = Message(
+    conversation=7, seq=3, sender_id=1, sender_name="alice", to_id=2, to_name="bob", group_id=0, body="hello",
+    fp="fp", qos=True, typeu=-1, sent_at_ms=1_700_000_000_000,
+)  # fmt: skip
 IN_FIELDS = [7, 3, 1, "alice", 2, "bob", 0, "hello", "fp", True, -1, 1_700_000_000_000]
 
 EXAMPLES: list[tuple[said.BusMessage, list[object]]] = [

@@ -58,7 +58,10 @@ def test_the_example_does_what_it_says(tmp_path: Path) -> None:
             assert await ask(Point.BEFORE_MESSAGE, message) == rewritten
         for body, reply in (("ping", Reply("pong")), ("pang", None)):
             assert await ask(Point.BEFORE_REQUEST, Request(ALICE, body, -1, "fp", "", "mobileimsdk")) == reply
-        stored = Message(1, 1, 1, "alice", 2, "bob", 0, "hi", "fp", True, -1, 0)
+        stored = Message(
+            conversation=1, seq=1, sender_id=1, sender_name="alice", to_id=2, to_name="bob", group_id=0, body="hi",
+            fp="fp", qos=True, typeu=-1, sent_at_ms=0,
+        )  # fmt: skip
         await ask(Point.RECIPIENT_OFFLINE, MissedMessage(stored, (User(2, "bob"),)))
         assert plugin.failures == 0
         plugin.close()

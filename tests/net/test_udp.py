@@ -304,7 +304,24 @@ def test_too_many_commands_are_refused() -> None:
 
 
 def deliver(number: int, size: int = 100) -> Deliver:
-    return Deliver(Message(1, number, 2, "bob", 7, "alice", 0, f"{number} ".ljust(size, "x"), "", False, -1, 5), "", {})
+    return Deliver(
+        Message(
+            conversation=1,
+            seq=number,
+            sender_id=2,
+            sender_name="bob",
+            to_id=7,
+            to_name="alice",
+            group_id=0,
+            body=f"{number} ".ljust(size, "x"),
+            fp="",
+            qos=False,
+            typeu=-1,
+            sent_at_ms=5,
+        ),
+        "",
+        {},
+    )
 
 
 def test_a_burst_is_spread_and_keeps_its_order() -> None:

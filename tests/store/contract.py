@@ -15,6 +15,7 @@ from chatd.errors import ErrorCode
 from chatd.model import Message, Role, User
 from chatd.protocol import SendMessage
 from chatd.store.contract import Draft, Stored, Tables
+from tests.store.contract_friends import FriendsContract
 from tests.store.contract_history import HistoryContract
 from tests.store.contract_memberships import MembershipContract
 from tests.store.contract_people import PeopleContract
@@ -37,7 +38,7 @@ from tests.store.steps import (
 )
 
 
-class StoreContract(PeopleContract, HistoryContract, RepetitionContract, MembershipContract):
+class StoreContract(PeopleContract, FriendsContract, HistoryContract, RepetitionContract, MembershipContract):
     @pytest.fixture
     def twin(self) -> Twin:
         raise NotImplementedError
@@ -75,9 +76,13 @@ class StoreContract(PeopleContract, HistoryContract, RepetitionContract, Members
         one = sent(tables, alice, command, now_ms=123_456).message
         two = sent(tables, alice, to_group(group, ""), now_ms=123_457).message
         assert one == Message(
-            one.conversation, 1, alice.id, "alice", bob.id, "Bob", 0, command.body, "fp-1", True, 77, 123_456
-        )
-        assert two == Message(-group, 1, alice.id, "alice", 0, "", group, "", "", False, -1, 123_457)
+            conversation=one.conversation, seq=1, sender_id=alice.id, sender_name="alice", to_id=bob.id,
+            to_name="Bob", group_id=0, body=command.body, fp="fp-1", qos=True, typeu=77, sent_at_ms=123_456,
+        )  # fmt: skip
+        assert two == Message(
+            conversation=-group, seq=1, sender_id=alice.id, sender_name="alice", to_id=0, to_name="",
+            group_id=group, body="", fp="", qos=False, typeu=-1, sent_at_ms=123_457,
+        )  # fmt: skip
         assert tables.history.waiting(bob.id, ANY).messages == [one, two]
 
     def test_a_refused_draft_uses_no_number_and_hurts_no_other(self, tables: Tables) -> None:
@@ -327,102 +332,6 @@ class StoreContract(PeopleContract, HistoryContract, RepetitionContract, Members
         assert (after.to_id, after.seq) == (heir.id, 1)
         assert after.conversation != before.conversation
         assert seqs(other.history.waiting(heir.id, ANY).messages) == [(after.conversation, 1)]
-
-    # ------------------------------------------------------------ friends
-
-    def test_asking_and_accepting_makes_friends(self, tables: Tables) -> None:
-        alice, bob = make(tables, "alice", "bob")
-        assert done(tables, lambda inside: inside.friends.request(alice, bob.id, ANY, 1)) is False
-        assert (tables.friends.of(alice.id), tables.friends.of(bob.id)) == ([], [])
-        (request,) = tables.friends.requests_to(bob.id)
-        assert (request.sender, request.to) == (alice, bob.id)
-        assert tables.friends.requests_to(alice.id) == []
-        done(tables, lambda inside: inside.friends.answer(bob.id, alice.id, True, ANY, 2))
-        assert (tables.friends.of(alice.id), tables.friends.of(bob.id)) == ([bob], [alice])
-        assert tables.friends.requests_to(bob.id) == []
-        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.request(alice, bob.id, ANY, 3))
-        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.answer(bob.id, alice.id, True, ANY, 3))
-
-    def test_a_refused_request_is_gone_and_may_be_made_again(self, tables: Tables) -> None:
-        alice, bob = make(tables, "alice", "bob")
-        for _ in range(2):
-            done(tables, lambda inside: inside.friends.request(alice, bob.id, ANY, 1))
-            done(tables, lambda inside: inside.friends.answer(bob.id, alice.id, False, ANY, 2))
-            assert (tables.friends.of(alice.id), tables.friends.requests_to(bob.id)) == ([], [])
-            refused(
-                ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.answer(bob.id, alice.id, False, ANY, 3)
-            )
-
-    def test_asking_twice_is_one_request(self, tables: Tables) -> None:
-        alice, bob = make(tables, "alice", "bob")
-        for at_ms in (1, 2):
-            assert done(tables, lambda inside, at_ms=at_ms: inside.friends.request(alice, bob.id, 1, at_ms)) is False
-        assert len(tables.friends.requests_to(bob.id)) == 1
-
-    def test_requests_that_cross_make_friends(self, tables: Tables) -> None:
-        alice, bob = make(tables, "alice", "bob")
-        assert done(tables, lambda inside: inside.friends.request(alice, bob.id, ANY, 1)) is False
-        assert done(tables, lambda inside: inside.friends.request(bob, alice.id, ANY, 2)) is True
-        assert (tables.friends.of(alice.id), tables.friends.of(bob.id)) == ([bob], [alice])
-        assert (tables.friends.requests_to(alice.id), tables.friends.requests_to(bob.id)) == ([], [])
-
-    def test_only_the_one_asked_may_answer(self, tables: Tables) -> None:
-        alice, bob, carol = make(tables, "alice", "bob", "carol")
-        done(tables, lambda inside: inside.friends.request(alice, bob.id, ANY, 1))
-        for user, requester in [(alice, bob), (carol, alice), (alice, alice), (bob, carol)]:
-            refused(
-                ErrorCode.NOT_ALLOWED,
-                tables,
-                lambda inside, user=user, requester=requester: inside.friends.answer(
-                    user.id, requester.id, True, ANY, 1
-                ),
-            )
-
-    def test_nobody_asks_themselves_or_nobody(self, tables: Tables) -> None:
-        (alice,) = make(tables, "alice")
-        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.request(alice, alice.id, ANY, 1))
-        refused(ErrorCode.UNKNOWN_RECIPIENT, tables, lambda inside: inside.friends.request(alice, 999, ANY, 1))
-
-    def test_friends_and_requests_are_limited(self, tables: Tables) -> None:
-        alice, bob, carol, dave = make(tables, "alice", "bob", "carol", "dave")
-        done(tables, lambda inside: inside.friends.request(alice, bob.id, 2, 1))
-        done(tables, lambda inside: inside.friends.answer(bob.id, alice.id, True, ANY, 1))
-        done(tables, lambda inside: inside.friends.request(alice, carol.id, 2, 1))
-        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.friends.request(alice, dave.id, 2, 1))
-
-    def test_accepting_a_request_respects_the_limit_of_who_accepts(self, tables: Tables) -> None:
-        alice, *askers = make(tables, "alice", "bob", "carol", "dave")
-        for asker in askers:
-            done(tables, lambda inside, asker=asker: inside.friends.request(asker, alice.id, 2, 1))
-        for asker in askers[:2]:
-            done(tables, lambda inside, asker=asker: inside.friends.answer(alice.id, asker.id, True, 2, 2))
-        dave = askers[2]
-        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.friends.answer(alice.id, dave.id, True, 2, 2))
-        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.friends.request(alice, dave.id, 2, 2))
-        assert tables.friends.of(alice.id) == askers[:2]
-        assert [one.sender for one in tables.friends.requests_to(alice.id)] == [dave]
-        done(tables, lambda inside: inside.friends.remove(alice.id, askers[0].id))
-        assert done(tables, lambda inside: inside.friends.request(alice, dave.id, 2, 3)) is True
-        assert tables.friends.of(alice.id) == askers[1:]
-
-    def test_accepting_a_request_respects_the_limit_of_who_asked(self, tables: Tables) -> None:
-        """It was lowered since."""
-        alice, bob, carol, dave = make(tables, "alice", "bob", "carol", "dave")
-        for other in (bob, carol, dave):
-            done(tables, lambda inside, other=other: inside.friends.request(alice, other.id, 3, 1))
-        for other in (bob, carol):
-            done(tables, lambda inside, other=other: inside.friends.answer(other.id, alice.id, True, 3, 2))
-        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.friends.answer(dave.id, alice.id, True, 2, 3))
-        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.friends.request(dave, alice.id, 2, 3))
-        done(tables, lambda inside: inside.friends.answer(dave.id, alice.id, False, 2, 3))
-        assert tables.friends.of(alice.id) == [bob, carol]
-        assert tables.friends.of(dave.id) == []
-
-    def test_requests_wait_oldest_first(self, tables: Tables) -> None:
-        alice, bob, carol, dave = make(tables, "alice", "bob", "carol", "dave")
-        for at_ms, asker in [(1, carol), (2, alice), (3, bob)]:
-            done(tables, lambda inside, at_ms=at_ms, asker=asker: inside.friends.request(asker, dave.id, ANY, at_ms))
-        assert [request.sender for request in tables.friends.requests_to(dave.id)] == [carol, alice, bob]
 
     # ------------------------------------------------------------ groups
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from chatd.errors import ErrorCode
-from chatd.model import FriendRequest, Role, User
+from chatd.model import Role
 from chatd.store.contract import Left, Tables
 from tests.store.steps import ANY, Twin, done, join, make, refused, send, sent, team, to, to_group
 
@@ -196,49 +196,6 @@ class PeopleContract:
         done(tables, lambda inside: inside.update_last_seen([(alice.id, 500), (bob.id, 7), (STRANGER, 9)]))
         done(tables, lambda inside: inside.update_last_seen([(alice.id, 400)]))
         assert [tables.accounts.last_seen(user_id) for user_id in (alice.id, bob.id, STRANGER)] == [500, 7, 0]
-
-    # ------------------------------------------------------------ friends that were, and who may see whom
-
-    def test_a_friendship_ends_on_both_sides(self, tables: Tables) -> None:
-        alice, bob = make(tables, "alice", "bob")
-        self._befriend(tables, alice, bob)
-        done(tables, lambda inside: inside.friends.remove(bob.id, alice.id))
-        assert (tables.friends.of(alice.id), tables.friends.of(bob.id)) == ([], [])
-        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.remove(alice.id, bob.id))
-        self._befriend(tables, bob, alice)
-        assert tables.friends.of(alice.id) == [bob]
-
-    def test_a_request_is_taken_back_by_who_made_it(self, tables: Tables) -> None:
-        alice, bob = make(tables, "alice", "bob")
-        done(tables, lambda inside: inside.friends.request(alice, bob.id, ANY, 1))
-        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.remove(bob.id, alice.id))
-        done(tables, lambda inside: inside.friends.remove(alice.id, bob.id))
-        assert tables.friends.requests_to(bob.id) == []
-        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.friends.answer(bob.id, alice.id, True, ANY, 2))
-
-    def test_requests_are_listed_up_to_a_limit(self, tables: Tables) -> None:
-        bob, *others = make(tables, "bob", *(f"user {number}" for number in range(5)))
-        for at_ms, asker in enumerate(others):
-            done(tables, lambda inside, at=at_ms, asker=asker: inside.friends.request(asker, bob.id, ANY, at))
-        assert tables.friends.requests_to(bob.id, 3) == [FriendRequest(asker, bob.id) for asker in others[:3]]
-
-    def test_friends_and_group_mates_may_see_each_other(self, tables: Tables) -> None:
-        alice, bob, carol, dave, eve = make(tables, "alice", "bob", "carol", "dave", "eve")
-        self._befriend(tables, alice, bob)
-        group = team(tables, carol, alice)
-        team(tables, dave, eve)
-        done(tables, lambda inside: inside.friends.request(alice, dave.id, ANY, 1))
-        sees = {other.name for other in (alice, bob, carol, dave, eve) if tables.friends.may_see(alice.id, other.id)}
-        seen = {other.name for other in (alice, bob, carol, dave, eve) if tables.friends.may_see(other.id, alice.id)}
-        assert sees == seen == {"alice", "bob", "carol"}
-        done(tables, lambda inside: inside.groups.leave(alice.id, group))
-        done(tables, lambda inside: inside.friends.remove(bob.id, alice.id))
-        assert not tables.friends.may_see(alice.id, carol.id)
-        assert not tables.friends.may_see(alice.id, bob.id)
-
-    def _befriend(self, tables: Tables, one: User, other: User) -> None:
-        done(tables, lambda inside: inside.friends.request(one, other.id, ANY, 1))
-        done(tables, lambda inside: inside.friends.answer(other.id, one.id, True, ANY, 1))
 
     # ------------------------------------------------------------ requests are answered once
 

@@ -85,5 +85,5 @@ class MysqlHistory(SqlHistory):
                 other = Group(-conversation, name, description)
             else:
                 continue
-            heads.append(Head(conversation, other, last, delivered, seen))
+            heads.append(Head(conversation=conversation, other=other, last=last, delivered=delivered, seen=seen))
         return heads

@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
+
 from chatd.errors import ErrorCode
 from chatd.model import ConversationId, GroupId, Message, Seq, UserId
 from chatd.store.contract import Again, Draft, Stored
@@ -20,7 +22,7 @@ from chatd.store.mysql.backend import MysqlBackend
 from chatd.store.mysql.connection import DuplicateKey, MysqlConnection
 from chatd.store.mysql.recipients import Destination, Recipients
 from chatd.store.mysql.statements import number_list, pair_list
-from chatd.store.sql.messages import COLUMNS, MessageRow
+from chatd.store.sql.messages import COLUMNS, MessageRow, new_message
 from chatd.store.sql.repetitions import Repetitions
 from chatd.store.sql.send_keys import SendKeys
 
@@ -41,6 +43,19 @@ _COUNT = b"UPDATE conversation SET last = last + %d WHERE id IN (%s)"
 _NOTHING = b"SELECT 1 FROM DUAL WHERE FALSE"
 
 
+class _Append(msgspec.Struct, kw_only=True):
+    """One call of append(), on its way through the steps."""
+
+    drafts: Sequence[Draft]
+    places: list[Destination | ErrorCode]
+    """Where each draft goes, or why it is refused."""
+    keys: Sequence[int | None]
+    """The first send key of each draft; None for one without an fp."""
+    members_versions: dict[GroupId, int] = {}
+    """Of the groups that are written to, read when they were locked."""
+    now_ms: int
+
+
 class MysqlMessages:
     """The rows of `message`, written. Within a transaction."""
 
@@ -57,31 +72,28 @@ class MysqlMessages:
         """Cost: two round trips whatever the number of drafts, two more for recipients seen for the first time. Drafts
         are compared with stored messages only after an insert found its key in use: then, and for every batch of the
         next _LOOKING_S."""
-        places = self._recipients.destinations(drafts)
         first = self._keys.first
         keys = [first(draft.sender.id, draft.command.fp) if draft.command.fp else None for draft in drafts]
-        last, versions = self._lock(drafts, places)
+        batch = _Append(drafts=drafts, places=self._recipients.destinations(drafts), keys=keys, now_ms=now_ms)
+        last = self._lock(batch)
         if time.monotonic() >= self._looking_until:
-            refused = [key for place, key in zip(places, keys, strict=True) if isinstance(place, ErrorCode)]
+            refused = [key for place, key in zip(batch.places, keys, strict=True) if isinstance(place, ErrorCode)]
             try:
-                return self._store(drafts, places, keys, dict(last), self._known(refused), versions, now_ms)
+                return self._store(batch, dict(last), self._known(refused))
             except DuplicateKey:
                 self._looking_until = time.monotonic() + _LOOKING_S
-        return self._store(drafts, places, keys, last, self._known(keys), versions, now_ms)
+        return self._store(batch, last, self._known(keys))
 
     def _store(
-        self, drafts: Sequence[Draft], places: Sequence[Destination | ErrorCode], keys: Sequence[int | None],
-        last: dict[ConversationId, Seq], sent: dict[int, Message], versions: dict[GroupId, int], now_ms: int,
-    ) -> list[Stored | ErrorCode]:  # fmt: skip
+        self, batch: _Append, last: dict[ConversationId, Seq], sent: dict[int, Message]
+    ) -> list[Stored | ErrorCode]:
         """last: the numbers of the locked conversations, counted up here. sent: the messages known to have the keys;
-        those stored here are added. versions: members_version of the groups."""
+        those stored here are added."""
         results: list[Stored | ErrorCode] = []
         rows: list[bytes] = []
-        given: Counter[ConversationId] = Counter()
         hashes: dict[int, int] = {}
-        literal = self._db.literal
-        for draft, place, key in zip(drafts, places, keys, strict=True):
-            sender, command = draft.sender, draft.command
+        given: Counter[ConversationId] = Counter()
+        for draft, place, key in zip(batch.drafts, batch.places, batch.keys, strict=True):
             if key is not None and key in sent:
                 key, result = self._repetitions.look_up(key, draft, sent, hashes)
                 if result is not None:
@@ -91,27 +103,28 @@ class MysqlMessages:
                 results.append(place)
                 continue
             conversation, recipient = place
-            version = versions[command.to_group] if command.to_group else 0
             seq = last[conversation] = last[conversation] + 1
             given[conversation] += 1
-            fp, body, qos, typeu = command.fp, command.body, command.qos, command.typeu
-            rows.append(
-                b"(%d,%d,%d,%s,%s,%d,%d,%d,%s)"
-                % (conversation, seq, sender.id, literal(key), literal(fp), now_ms, qos, typeu, literal(body))
-            )
-            message = Message(
-                conversation, seq, sender.id, sender.name, recipient.id, recipient.name, command.to_group,
-                body, fp, qos, typeu, now_ms,
-            )  # fmt: skip
+            message = new_message(draft, recipient, conversation, seq, batch.now_ms)
+            rows.append(self._row(message, key))
             if key is not None:
                 sent[key] = message
                 if draft.body_hash is not None:
                     hashes[key] = draft.body_hash
-            results.append(Stored(message, True, version))
+            group_id = draft.command.to_group
+            results.append(Stored(message, True, batch.members_versions[group_id] if group_id else 0))
         self._insert(rows, given)
         if hashes:
             self._db.query_all(*(_SET_HASH % (body_hash, key) for key, body_hash in hashes.items()))
         return results
+
+    def _row(self, message: Message, key: int | None) -> bytes:
+        """In the order of _INSERT."""
+        literal = self._db.literal
+        return b"(%d,%d,%d,%s,%s,%d,%d,%d,%s)" % (
+            message.conversation, message.seq, message.sender_id, literal(key), literal(message.fp),
+            message.sent_at_ms, message.qos, message.typeu, literal(message.body),
+        )  # fmt: skip
 
     def _insert(self, rows: list[bytes], given: Counter[ConversationId]) -> None:
         """The new last numbers go with the last rows, in one round trip. Raises DuplicateKey: nothing was written."""
@@ -132,38 +145,30 @@ class MysqlMessages:
             assert answer.lastrowid
             self._backend.witness = self._backend.witness or ("message", answer.lastrowid)
 
-    def _lock(
-        self, drafts: Sequence[Draft], places: list[Destination | ErrorCode]
-    ) -> tuple[dict[ConversationId, Seq], dict[GroupId, int]]:
-        """The last numbers of all conversations and the groups' members_versions: until the commit, no other
-        transaction can count them up. A draft to a group that the sender is not in is refused in `places`."""
-        conversations = sorted({place[0] for place in places if not isinstance(place, ErrorCode)})
-        asking = {(draft.command.to_group, draft.sender.id) for draft in drafts if draft.command.to_group}
+    def _lock(self, batch: _Append) -> dict[ConversationId, Seq]:
+        """The last numbers of all conversations, and into the batch the groups' members_versions: until the commit, no
+        other transaction can count them up. A draft to a group that the sender is not in is refused in `places`."""
+        conversations = sorted({place[0] for place in batch.places if not isinstance(place, ErrorCode)})
         if not conversations:
-            return {}, {}
+            return {}
+        outsiders = {(draft.command.to_group, draft.sender.id) for draft in batch.drafts if draft.command.to_group}
         locked, members = self._db.query_all(
-            _LOCK % number_list(conversations), _MEMBERS % pair_list(sorted(asking)) if asking else _NOTHING
+            _LOCK % number_list(conversations), _MEMBERS % pair_list(sorted(outsiders)) if outsiders else _NOTHING
         )
-        versions: dict[GroupId, int] = {}
-        outsiders = asking
         for group_id, user_id, version in members:
-            versions[group_id] = version
+            batch.members_versions[group_id] = version
             outsiders.discard((group_id, user_id))
         if outsiders:
-            self._refuse(outsiders, drafts, places)
-        return dict(locked.fetchall()), versions
+            self._refuse(outsiders, batch)
+        return dict(locked.fetchall())
 
-    def _refuse(
-        self, outsiders: set[tuple[GroupId, UserId]], drafts: Sequence[Draft], places: list[Destination | ErrorCode]
-    ) -> None:
-        groups = {
-            row[0]
-            for row in self._backend.select_in("SELECT id FROM team WHERE id IN", {group for group, _ in outsiders})
-        }
-        for index, draft in enumerate(drafts):
-            group = draft.command.to_group
-            if group and (group, draft.sender.id) in outsiders:
-                places[index] = ErrorCode.NOT_A_MEMBER if group in groups else ErrorCode.UNKNOWN_GROUP
+    def _refuse(self, outsiders: set[tuple[GroupId, UserId]], batch: _Append) -> None:
+        asked = {group_id for group_id, _ in outsiders}
+        known = {row[0] for row in self._backend.select_in("SELECT id FROM team WHERE id IN", asked)}
+        for index, draft in enumerate(batch.drafts):
+            group_id = draft.command.to_group
+            if group_id and (group_id, draft.sender.id) in outsiders:
+                batch.places[index] = ErrorCode.NOT_A_MEMBER if group_id in known else ErrorCode.UNKNOWN_GROUP
 
     def _known(self, keys: Sequence[int | None]) -> dict[int, Message]:
         """The messages that have one of the keys."""

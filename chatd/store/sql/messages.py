@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from chatd.model import ConversationId, Message, Seq, User, UserId
+from chatd.store.contract import Draft
 from chatd.store.sql.database import Database
 
 CACHED = 200_000
@@ -28,6 +29,25 @@ Pair = tuple[UserId, UserId]
 
 def pair_of(one: UserId, other: UserId) -> Pair:
     return (one, other) if one < other else (other, one)
+
+
+def new_message(draft: Draft, recipient: User, conversation: ConversationId, seq: Seq, now_ms: int) -> Message:
+    """What is stored for a draft. recipient: NO_USER for a group."""
+    sender, command = draft.sender, draft.command
+    return Message(
+        conversation=conversation,
+        seq=seq,
+        sender_id=sender.id,
+        sender_name=sender.name,
+        to_id=recipient.id,
+        to_name=recipient.name,
+        group_id=command.to_group,
+        body=command.body,
+        fp=command.fp,
+        qos=command.qos,
+        typeu=command.typeu,
+        sent_at_ms=now_ms,
+    )
 
 
 class Pairs:

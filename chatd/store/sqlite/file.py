@@ -54,8 +54,8 @@ def opening(path: Path, *, create: bool, exclusive: bool) -> Iterator[OpenFile]:
     create: a missing file is created; otherwise nothing is created. exclusive: instead of waiting for the lock, fail if
     another process has the database open. Raises: BootError 69, 75 (exclusive)."""
     name = f"sqlite:{path}"
-    if not create and not path.exists():
-        raise BootError(f"store {name} does not exist", Exit.UNAVAILABLE)
+    if not create:
+        _check_exists(path)
     if exclusive and (pid := holder(path)):
         raise BootError(f"store {name} is in use by process {pid}: stop the server first", Exit.TRY_AGAIN)
     with contextlib.ExitStack() as undo:
@@ -71,6 +71,18 @@ def opening(path: Path, *, create: bool, exclusive: bool) -> Iterator[OpenFile]:
         except (OSError, sqlite3.Error) as error:
             raise BootError(f"store {name}: {error}", Exit.UNAVAILABLE) from error
         undo.pop_all()
+
+
+def _check_exists(path: Path) -> None:
+    """Without opening it: SQLite would write to an empty file."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise BootError(f"store sqlite:{path} does not exist", Exit.UNAVAILABLE) from None
+    except OSError as error:
+        raise BootError(f"store sqlite:{path}: {error.strerror}", Exit.UNAVAILABLE) from None
+    if not size:
+        raise BootError(f"store sqlite:{path} does not exist: the file is empty", Exit.UNAVAILABLE)
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -114,7 +126,7 @@ def make_ready(db: sqlite3.Connection, path: Path, *, create: bool, fill: bool =
     Raises: BootError 69 for an empty file without `create`, 78."""
     version, newest = version_of(db), len(sqlite_schema.MIGRATIONS)
     if version == 0 and not create:
-        raise BootError(f"store sqlite:{path} does not exist: the file is empty", Exit.UNAVAILABLE)
+        raise BootError(f"store sqlite:{path} does not exist: the file has no tables of it", Exit.UNAVAILABLE)
     if version != newest:
         empty = version == 0 or db.execute("SELECT 1 FROM user LIMIT 1").fetchone() is None
         check_version(version, newest, empty, f"sqlite:{path}")

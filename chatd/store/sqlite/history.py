@@ -108,5 +108,13 @@ class SqliteHistory(SqlHistory):
             else:
                 other = self._groups.find(-conversation)
             if other is not None:
-                heads.append(Head(conversation, other, self._backend.last_seq(conversation), delivered, seen))
+                heads.append(
+                    Head(
+                        conversation=conversation,
+                        other=other,
+                        last=self._backend.last_seq(conversation),
+                        delivered=delivered,
+                        seen=seen,
+                    )
+                )
         return heads

@@ -17,7 +17,7 @@ from chatd.model import ConversationId, GroupId, Message, User, UserId
 from chatd.protocol import SendMessage
 from chatd.store.contract import Draft, Stored
 from chatd.store.sql.groups import SqlGroups
-from chatd.store.sql.messages import CACHED, NO_USER, SELECT, MessageReader, pair_of
+from chatd.store.sql.messages import CACHED, NO_USER, SELECT, MessageReader, new_message, pair_of
 from chatd.store.sql.repetitions import Repetitions
 from chatd.store.sql.send_keys import SendKeys
 from chatd.store.sqlite.backend import SqliteBackend
@@ -68,37 +68,32 @@ class SqliteMessages:
         hashes: dict[int, int] = {}
         unindexed, last = self._unindexed, self._backend.last_seqs
         for draft, key in zip(drafts, keys, strict=True):
-            sender, command = draft.sender, draft.command
+            command = draft.command
             if key is not None and (key in known or key in fresh):
                 key, result = self._repetitions.look_up(key, draft, fresh, hashes)
                 if result is not None:
                     results.append(result)
                     continue
-            place = self._place(sender, command)
+            place = self._place(draft.sender, command)
             if isinstance(place, ErrorCode):
                 results.append(place)
                 continue
             conversation, recipient = place
-            version = self._members_version(command.to_group) if command.to_group else 0
             seq = last.get(conversation)
-            seq = (self._backend.last_seq(conversation) if seq is None else seq) + 1
-            last[conversation] = seq
+            seq = last[conversation] = (self._backend.last_seq(conversation) if seq is None else seq) + 1
             number = unindexed.end + 1
             unindexed.add(number, conversation, seq, key)
+            message = new_message(draft, recipient, conversation, seq, now_ms)
             fp, body, qos, typeu = command.fp, command.body, command.qos, command.typeu
-            values += (number, conversation, seq, sender.id, key, fp, now_ms, qos, typeu, body)
-            message = Message(
-                conversation, seq, sender.id, sender.name, recipient.id, recipient.name, command.to_group,
-                body, fp, qos, typeu, now_ms,
-            )  # fmt: skip
+            values += (number, conversation, seq, message.sender_id, key, fp, now_ms, qos, typeu, body)
             if key is not None:
                 fresh[key] = message
                 if draft.body_hash is not None:
                     hashes[key] = draft.body_hash
+            version = self._members_version(command.to_group) if command.to_group else 0
             results.append(Stored(message, True, version))
         self._insert(values)
-        if hashes:
-            self._set_hashes(hashes)
+        self._set_hashes(hashes)
         unindexed.merge(len(values) // _WIDTH)
         return results
 
@@ -141,8 +136,9 @@ class SqliteMessages:
 
     def _set_hashes(self, hashes: Mapping[int, int]) -> None:
         """Of messages just inserted, by their keys."""
-        rows = [(body_hash, self._number(key)) for key, body_hash in hashes.items()]
-        self._db.executemany("UPDATE message SET body_hash = ? WHERE id = ?", rows)
+        if hashes:
+            rows = [(body_hash, self._number(key)) for key, body_hash in hashes.items()]
+            self._db.executemany("UPDATE message SET body_hash = ? WHERE id = ?", rows)
 
     def _place(self, sender: User, command: SendMessage) -> tuple[ConversationId, User] | ErrorCode:
         """Conversation and recipient (NO_USER for a group), or why the draft is refused."""

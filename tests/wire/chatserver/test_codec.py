@@ -241,8 +241,9 @@ def read(frame: bytes) -> dict[str, Any]:
 
 def message(body: str = "hi", group: int = 0, fp: str = "f-1") -> Message:
     return Message(
-        -group or 5, 9, 2, "bob", 0 if group else 1, "" if group else "alice", group, body, fp, True, -1, AT_MS
-    )
+        conversation=-group or 5, seq=9, sender_id=2, sender_name="bob", to_id=0 if group else 1,
+        to_name="" if group else "alice", group_id=group, body=body, fp=fp, qos=True, typeu=-1, sent_at_ms=AT_MS,
+    )  # fmt: skip
 
 
 def failed(code: ErrorCode, command: Command) -> Failed:

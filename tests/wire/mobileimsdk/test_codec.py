@@ -298,7 +298,10 @@ def test_a_text_of_the_longest_packet_of_a_stock_client_is_admitted_and_delivere
     (command,) = list(codec.receive(framed(sent)))
     assert isinstance(command, SendMessage)
     assert command.body == body
-    stored = Message(5, 9, 2, "bob", 1, "alice", 0, command.body, command.fp, command.qos, command.typeu, 1234567890123)
+    stored = Message(
+        conversation=5, seq=9, sender_id=2, sender_name="bob", to_id=1, to_name="alice", group_id=0,
+        body=command.body, fp=command.fp, qos=command.qos, typeu=command.typeu, sent_at_ms=1234567890123,
+    )  # fmt: skip
     frame = logged_in().encode(Deliver(stored, stored.fp, {}))
     assert len(frame) <= MAX_PACKET_BYTES + 4
     given = unframed(frame)
@@ -327,8 +330,10 @@ def test_garbage_apart(garbage: bytes) -> None:
 
 def message(text: str = "hi", fp: str = "f-1", group: int = 0, typeu: int = -1) -> Message:
     return Message(
-        5, 9, 2, "bob", 0 if group else 1, "" if group else "alice", group, text, fp, True, typeu, 1234567890123
-    )
+        conversation=5, seq=9, sender_id=2, sender_name="bob", to_id=0 if group else 1,
+        to_name="" if group else "alice", group_id=group, body=text, fp=fp, qos=True, typeu=typeu,
+        sent_at_ms=1234567890123,
+    )  # fmt: skip
 
 
 def plain(kind: int, content: str, sender: str, to: str) -> bytes:
