@@ -62,7 +62,7 @@ class Delivery:
         self._loop = services.loop
         self._background = services.background
         self._memberships = memberships
-        memberships.tell(self)
+        memberships.set_listener(self)
         self._resending: set[Session] = set()
         self._receiving: set[Session] = set()
         self._behind: set[Session] = set()

@@ -1,18 +1,18 @@
-"""Who of this worker's sessions is a member of what, kept true whatever becomes of the bus.
+"""Which of this worker's sessions belong to members of which group, whatever the bus does.
 
-Owns: what a join or a leave does to sessions, reading memberships again after a gap, and making what was stored for
-the members of a later version wait until those members are known.
-Elsewhere: the changes themselves and who is told of them (core.groups), the index (core.sessions.hub), the versions
+Owns: applying joins and leaves to sessions, reading memberships again after a gap, and holding back what is for the
+members of a later version until those members are known.
+Elsewhere: the changes themselves and who is notified of them (core.groups), the index (core.sessions.hub), the versions
 (store.contract.GroupTables).
-Fails: while the store cannot be read, what waits goes on waiting and is tried again every second; nothing is lost,
-because messages are in the store.
+Fails: while the store cannot be read, it is tried again every second. Nothing is lost, because messages are in the
+store.
 
-The bus may tell of a join or a leave late, in another order, or never. Versions make up for that:
-* A membership begins with a version (since_version), an end of it has a later one. Of each session and group the newest
-  counts (Hub.enter, Hub.leave).
-* A message has the members_version of its group at its commit. A worker that knows only of earlier changes reads who of
-  its sessions' users are members before it gives the message to any of them; one read per group and change.
-* What is read from the store for a session is taken only if its user was in the same membership before and after
+The bus may report a join or a leave late, out of order, or never. Versions make up for that (decision 20):
+* A membership begins with a version (since_version) and ends with a later one. Of each session and group the newest
+  counts, in whatever order they arrive (Hub.enter, Hub.leave).
+* A message has the members_version of its group at its commit. A worker that knows only of earlier changes reads which
+  of its sessions' users are members before it gives the message to any of them: one read per group and change.
+* What is read from the store for a session is used only if its user's membership was the same before and after
   (members_only).
 """
 
@@ -40,10 +40,10 @@ ByGroup = Mapping[GroupId, Membership]
 
 
 class MembershipListener(Protocol):
-    """Who is told what changes for a session, after it has changed."""
+    """Is called after a session has entered or left a group."""
 
     def catch_up(self, session: Session) -> None:
-        """It has entered a group: there may be messages for it in the store that it was not given."""
+        """The session has entered a group: the store may have messages of it that the session was not given."""
 
     def group_left(self, session: Session, group_id: GroupId) -> None:
         """Nothing of the group may be given to the session any more, not even again."""
@@ -57,7 +57,7 @@ def read_memberships(tables: Tables, user_ids: Collection[UserId]) -> dict[UserI
 
 
 def members_only(waiting: Waiting, session: Session, before: Mapping[GroupId, int], after: ByGroup) -> Waiting:
-    """Without what is of a group the session's user was not in for the whole time of reading, and is not in now.
+    """Only what the session may be given: of a group, if the user's membership was the same during the whole read.
 
     before: session.groups before it was read. after: the memberships as they were read after the messages."""
 
@@ -87,15 +87,15 @@ class Memberships:
         self._is_reading = False
         """_read_again() runs."""
 
-    def tell(self, listener: MembershipListener) -> None:
+    def set_listener(self, listener: MembershipListener) -> None:
         """To be called once, before anything else."""
         self._listener = listener
 
     # ---------------------------------------------------------------- changes, as they are heard of
 
     async def joined(self, user_id: UserId, group_id: GroupId, since_version: int) -> None:
-        """The user's sessions on this worker are given the group's messages from now on; also those that were stored
-        after the user joined and before this was heard of. Returns when other workers' messages reach them."""
+        """The user's sessions on this worker are given the group's messages from now on, and those since the user
+        joined. Returns when other workers' messages reach them. since_version 0: not known, ask the store."""
         sessions = self._hub.of_user(user_id)
         if not since_version:
             self._read_soon(sessions)
@@ -107,7 +107,8 @@ class Memberships:
         self._tell_entered(entered)
 
     def left(self, user_id: UserId, group_id: GroupId, members_version: int) -> None:
-        """The user's sessions on this worker are given nothing of the group any more."""
+        """The user's sessions on this worker are given nothing more of the group, unless they are in a later
+        membership. members_version 0: not known, ask the store."""
         if not members_version:
             self._read_soon(self._hub.of_user(user_id))
             return
@@ -116,8 +117,8 @@ class Memberships:
         self.changed(group_id, members_version)
 
     def changed(self, group_id: GroupId, members_version: int) -> None:
-        """Everything that became so with this version of the group was done to this worker's sessions. If that is the
-        one after the last that is known, the store need not be asked."""
+        """The change that made this version has been applied to this worker's sessions. If the version before it is the
+        one known, the new one is known without asking the store."""
         group = self._hub.group(group_id)
         if group is not None and group.waiting is None and group.known_version == members_version - 1:
             group.known_version = members_version
@@ -142,8 +143,8 @@ class Memberships:
     # ---------------------------------------------------------------- what the store says
 
     def take(self, session: Session, before: Mapping[GroupId, int], found: ByGroup) -> list[GroupId]:
-        """Make the session's groups those that the store has, except where something newer was heard of meanwhile.
-        Returns the groups that are new, which are to be subscribed to.
+        """Apply what the store says, except where something newer has arrived meanwhile. Returns the groups that the
+        session has entered; the caller subscribes to them.
 
         before: session.groups before the store was asked."""
         for group_id, since_version in before.items():
@@ -194,9 +195,9 @@ class Memberships:
     # ---------------------------------------------------------------- what is for members not yet known
 
     def wait(self, group_id: GroupId, group: LocalGroup, members_version: int, act: Callable[[], None]) -> None:
-        """Call `act` as soon as this worker knows the members of that version (0: of now), after what waits already.
-        Of more than limits.in_flight only that there was something is kept: then `act` is not called, and each member's
-        session reads the store."""
+        """Call `act` when this worker knows the members of that version (0: not known, ask the store), in the order of
+        the calls. At most limits.in_flight wait per group: over that, those that wait are dropped, and each member's
+        session reads the store instead."""
         if group.waiting is None:
             group.waiting = deque()
             self._background.start(self._learn(group_id, group))
@@ -208,8 +209,8 @@ class Memberships:
         group.waiting = deque([(NEWEST, lambda: self._tell_entered(tuple(group.sessions)))])
 
     async def _learn(self, group_id: GroupId, group: LocalGroup) -> None:
-        """Ask the store who the members are until nothing waits any more. The answer is good for everything that came
-        before the question, and for what is of no later version."""
+        """Ask the store for the members until nothing waits. The answer is valid for everything that waited when it was
+        asked, and for later arrivals of no later version."""
         try:
             while group.waiting and self._hub.group(group_id) is group:
                 ready, group.waiting = group.waiting, deque()

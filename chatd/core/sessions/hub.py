@@ -4,8 +4,8 @@ Owns: the index, what it knows of each group's memberships (LocalGroup), and the
 Elsewhere: keeping memberships true (core.memberships), what is sent to whom (core.delivery).
 Fails: never.
 
-Memberships have versions, counted by the store (store.contract.GroupTables), so that the order in which joins and
-leaves are heard of does not matter: of each session and group the newest counts, and an older one changes nothing.
+Memberships have versions, counted by the store (store.contract.GroupTables), so the order in which joins and leaves
+arrive does not matter: of each session and group the newest counts, and an older one changes nothing.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _GROUPS_LEFT = 1000
 
 
 class LocalGroup:
-    """A group of which members have sessions on this worker.
+    """A group with members who have sessions on this worker.
 
-    sessions: those of its members, as of known_version or later: who stopped being a member by then is not among them.
-    waiting: what is for members of a later version, in order, while the store is asked who they are; None at other
-    times. Each has its version, and what is to be done. Changed by core.memberships alone."""
+    sessions: those of its members. A user who stopped being a member by known_version is not among them.
+    waiting: None unless the store is being asked for the members: then what is for the members of a later version, in
+    order, each with that version and what is to be done. Changed by core.memberships alone."""
 
     __slots__ = ("known_version", "sessions", "waiting")
 
@@ -88,8 +88,8 @@ class Hub:
         await self._bus.subscribe(topics)
 
     def enter(self, session: Session, group_id: GroupId, since_version: int, known_version: int) -> bool:
-        """The session is a member's. known_version: it still was one by that version. False: nothing changed, because
-        something as new is known. To be followed by subscribe()."""
+        """The session's user is a member. known_version: the user was still one then. Returns False if something as new
+        is known already; nothing has changed then. To be followed by subscribe()."""
         groups = session.groups
         if groups is None:
             groups = session.groups = {}
@@ -105,7 +105,7 @@ class Hub:
         return True
 
     async def subscribe(self, group_ids: Iterable[GroupId]) -> None:
-        """Returns when what other workers say to these groups reaches this one."""
+        """Returns when other workers' messages to these groups reach this worker."""
         await self._bus.subscribe([topic_of_group(group_id) for group_id in group_ids])
 
     def remove(self, session: Session) -> None:
@@ -124,8 +124,8 @@ class Hub:
             self._bus.unsubscribe(topics)
 
     def leave(self, session: Session, group_id: GroupId, members_version: int) -> bool:
-        """The session's user is no member by this version. False: nothing changed, because something as new is
-        known, or the session was in no such group."""
+        """The membership of the session's user had ended by this version. Returns False if the session is in a later
+        membership, or in none; its index entry has not changed then."""
         if session.is_over:
             return False
         left = session.groups_left
