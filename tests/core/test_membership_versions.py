@@ -245,6 +245,60 @@ def test_the_same_found_by_the_gap_alone(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+def test_the_same_found_while_the_session_catches_up_for_another_reason(tmp_path: Path) -> None:
+    """Neither a gap nor a message of the group tells the worker to look."""
+
+    async def story(stage: Stage) -> None:
+        one, two = await two_workers(stage)
+        owner, bob = await one.mobile("owner"), await two.mobile("bob")
+        group = await new_group(owner, bob)
+        owner.send(group, "1")
+        await stage.until("bob has it", lambda: bob.bodies == ["1"])
+        stage.exchange.lost = lambda source, target, data: True
+        await ask(owner, "group.kick", group=group, user="bob")
+        owner.send(group, "2 not for bob")
+        await stage.settled()
+        desk = await one.desk("bob")
+        await desk.join(group)
+        owner.send(group, "3")
+        owner.send("bob", "between us 1")
+        await stage.settled()
+        stage.exchange.lost = lambda source, target, data: False
+        owner.send("bob", "between us 2")
+        await stage.until("bob has both", lambda: "between us 2" in bob.bodies)
+        await stage.until("bob has the group's", lambda: "3" in bob.bodies)
+        assert sorted(bob.bodies) == ["1", "3", "between us 1", "between us 2"]
+
+    play(tmp_path, story)
+
+
+def test_a_message_that_came_too_early_is_not_given_after_a_kick(tmp_path: Path) -> None:
+    """It waits for the one before it, which another worker has stored and whose notification is late."""
+
+    async def story(stage: Stage) -> None:
+        one, two = await two_workers(stage)
+        owner = await one.mobile("owner")
+        bob, carol = await two.mobile("bob"), await two.mobile("carol")
+        group = await new_group(owner, bob, carol)
+        carol.send(group, "1")
+        await stage.until("bob has it", lambda: bob.bodies == ["1"])
+        stage.exchange.hold(one.slot, two.slot)
+        owner.send(group, "2")
+        await stage.settled()
+        carol.send(group, "3")  # held for bob
+        await stage.settled()
+        await ask(owner, "group.kick", group=group, user="bob")
+        carol.send(group, "4 not for bob")
+        await stage.until("the owner has all", lambda: owner.bodies == ["1", "3", "4 not for bob"])
+        await stage.settled()
+        stage.exchange.let_go()
+        await stage.settled()
+        await stage.until("carol has the owner's", lambda: carol.bodies == ["2"])
+        assert bob.bodies == ["1"]
+
+    play(tmp_path, story)
+
+
 def test_a_deleted_account_is_given_nothing_more(tmp_path: Path) -> None:
     """An operator's chatctl tells no worker."""
 
