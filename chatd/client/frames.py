@@ -198,7 +198,7 @@ class _GroupFrame(msgspec.Struct):
         return Group(self.id, self.groupname, self.groupdesc, members)
 
 
-class _LoginFrame(msgspec.Struct):
+class _LoginAckFrame(msgspec.Struct):
     errno: int
     id: int = 0
     name: str = ""
@@ -214,7 +214,7 @@ class _LoginFrame(msgspec.Struct):
         return LoginAnswer(self.errno, self.errmsg, User(self.id, self.name), friends, groups, waiting)
 
 
-class _RegisterFrame(msgspec.Struct):
+class _RegisterAckFrame(msgspec.Struct):
     errno: int
     id: int = 0
     errmsg: str = ""
@@ -252,16 +252,16 @@ _Shape = (
     _ChatFrame
     | _FriendRequestFrame
     | _FriendReplyFrame
-    | _LoginFrame
-    | _RegisterFrame
+    | _LoginAckFrame
+    | _RegisterAckFrame
     | _ErrorFrame
     | _AckFrame
     | _GroupAckFrame
 )
 
 _SHAPES: dict[int, type[_Shape]] = {
-    Msg.LOGIN_ACK: _LoginFrame,
-    Msg.REGISTER_ACK: _RegisterFrame,
+    Msg.LOGIN_ACK: _LoginAckFrame,
+    Msg.REGISTER_ACK: _RegisterAckFrame,
     Msg.ONE_CHAT: _ChatFrame,
     Msg.ADD_FRIEND_REQ: _FriendRequestFrame,
     Msg.ADD_FRIEND_ACK: _FriendReplyFrame,

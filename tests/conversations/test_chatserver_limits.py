@@ -359,7 +359,7 @@ def test_old_link_is_the_old_client() -> None:
     link = OldLink()
     for data in (b'{"msgid":6}', b"{broken\0", b'{"msgid":13}\0{"msgid":13}\0', b"[]\0"):
         with pytest.raises(AssertionError):
-            link._parse(data)
+            link.parse(data)
     with pytest.raises(AssertionError):
-        link._understand({"msgid": 6, "time": "", "id": "7", "name": "", "msg": ""})
-    link._understand({"msgid": 99})
+        link.understand({"msgid": 6, "time": "", "id": "7", "name": "", "msg": ""})
+    link.understand({"msgid": 99})

@@ -95,7 +95,7 @@ class OldClient:
             return
         try:
             if data:
-                self._understand(self._parse(data))
+                self.understand(self.parse(data))
         except OldClientDied as death:
             self.death = death
         if not data or self.death is not None:
@@ -109,7 +109,7 @@ class OldClient:
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RD)
 
-    def _parse(self, data: bytes) -> Frame:
+    def parse(self, data: bytes) -> Frame:
         if b"\0" not in data:
             raise OldClientDied(f"no NUL in what one recv gave ({len(data)} bytes): {data[:80]!r}…")
         text, rest = data.split(b"\0", 1)
@@ -129,7 +129,7 @@ class OldClient:
             raise OldClientDied(f"{name} is {value!r}, no {kind.__name__}: {frame}")
         return value
 
-    def _understand(self, frame: Frame) -> None:
+    def understand(self, frame: Frame) -> None:
         match self._field(frame, "msgid", int):
             case 2:
                 self._login_answer(frame)
