@@ -1,1 +1,1 @@
-"""What must not be lost. The contract is in base, the group commit in commit, the twins in sqlite and mysql."""
+"""The store: everything that must not be lost. The contract is what others use; the twins are sqlite and mysql."""

@@ -1,10 +1,11 @@
-"""What a store must be able to do: the contract its twins keep.
+"""The contract of a store, which both twins implement.
 
-Owns: Tables, every read and write chatd needs, as blocking calls made by the store thread alone.
-Not here: how writes of many sessions become one commit (store.group_commit); SQL (store.sqlite.tables).
-Fails: Refused (this request is not allowed, nothing changed), Unavailable (the store cannot answer now) and
-Again (two transactions met: this one was undone, and is to be run once more from begin()).
-Checked by one suite over every twin: tests/store/contract.py.
+Owns: Tables and its parts: every read and write that chatd needs, as blocking calls.
+Not here: how the writes of many sessions become one commit (store.group_commit); SQL (store.sql, store.sqlite,
+store.mysql); opening a store (store.open).
+Fails: Refused (the request is not allowed; nothing changed), Unavailable (the store cannot answer now) and Again (two
+transactions met; this one was rolled back and is to be run again from begin()).
+One test suite checks both twins: tests/store/contract.py.
 """
 
 from __future__ import annotations
@@ -24,39 +25,39 @@ FIRST_VERSION = 1
 
 
 class Again(Exception):
-    """The transaction was rolled back by the store (a deadlock, a race for a unique key) and may be repeated at once.
-    Seen by store.group_commit alone."""
+    """The store rolled the transaction back (a deadlock, a race for a unique key); it may be repeated at once. Caught
+    where transactions are run: in store.group_commit, and in chatctl."""
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
-    """A message to be stored: who is logged in as the sender, and what was asked for.
-
-    body_hash: text_hash of the text as the client sent it, if a plug-in has changed it. A repetition is recognised by
-    what the client sends, because a plug-in need not change the same text in the same way twice.
-    """
+    """A message to be stored. sender: the user who is logged in."""
 
     sender: User
     command: SendMessage
     body_hash: int | None = None
+    """text_hash of the text as the client sent it, if a plug-in has changed it. A repetition is recognised by what the
+    client sent, because a plug-in need not change the same text in the same way twice."""
 
 
 def text_hash(text: str) -> int:
-    """By which a store recognises a text that it does not keep: 64 bits, signed."""
+    """A signed 64-bit hash, by which a store recognises a text that it does not keep."""
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, signed=True)
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
-    """fresh False: a repeat of (sender, fp); `message` is the first one, and nothing was stored now."""
+    """The result for a draft that is in the store."""
 
     message: Message
     fresh: bool
+    """False: the draft repeats `message`, which was stored earlier."""
     members_version: int = 0
-    """Of its group, when it was stored. 0: a message between two users, or a repeat, of which that is not known."""
+    """Of its group, when it was stored. 0 for a message between two users, and for a repeated one, where it is not
+    known."""
 
 
 class Account(NamedTuple):
-    """password: an argon2 hash; "" for an account without one (made by open login)."""
+    """password: an argon2 hash; "" for an account without a password, which open login created."""
 
     user: User
     password: str
@@ -71,57 +72,66 @@ class Advance(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """messages: beyond the user's cursors, in commit order, own ones included (a reader skips them; they
-    close the numbering). more: there are more than were asked for. delivered: the cursors asked for."""
+    """What is beyond a user's cursors."""
 
     messages: list[Message]
+    """In commit order, the user's own included: without them, the numbering would have holes."""
     more: bool
+    """There are more than were asked for."""
     delivered: dict[ConversationId, Seq]
+    """The cursors that were asked for."""
 
 
 class GroupRow(NamedTuple):
-    """A group seen by one member; members as (user, role), cut at the caller's limit."""
+    """A group that a user is in, with as many of its members as the caller's limit allows."""
 
     group: Group
     members: list[tuple[User, Role]]
 
 
 class Joined(NamedTuple):
-    """What joining a group did. fresh False: the user was a member already. since_version: the group's
-    members_version that this membership began with."""
+    """What joining a group did."""
 
     group: Group
     fresh: bool
+    """False: the user was a member already."""
     since_version: int
+    """The group's members_version with which this membership began."""
 
 
 class Left(NamedTuple):
-    """What leaving a group did: heir: its new owner, if it changed; ended: nobody was left; members_version: the
-    group's, afterwards."""
+    """What leaving a group did."""
 
     heir: UserId | None
+    """The new owner, if the owner left."""
     ended: bool
+    """No member was left, so the group was deleted."""
     members_version: int
+    """The group's, afterwards."""
 
 
 class Membership(NamedTuple):
-    """A user is in a group. since_version: the group's members_version that this membership began with (who leaves and
-    joins again has another one). members_version: the group's at the moment of reading."""
+    """A user is in a group."""
 
     user_id: UserId
     group_id: GroupId
     since_version: int
+    """The group's members_version with which this membership began. A user who leaves and joins again has another."""
     members_version: int
+    """The group's at the moment of reading."""
 
 
 class Head(NamedTuple):
-    """A user's conversation: `other` the group or the other user; last, delivered, seen: seqs."""
+    """One of a user's conversations."""
 
     conversation: ConversationId
     other: User | Group
     last: Seq
+    """Of the last message."""
     delivered: Seq
+    """The user's cursor."""
     seen: Seq
+    """How far the user has marked it as read."""
 
 
 class AccountTables(Protocol):

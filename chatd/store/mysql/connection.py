@@ -1,11 +1,11 @@
-"""One connection to MySQL or MariaDB: made, asked, and thrown away as soon as anything is wrong with it.
+"""One connection to MySQL or MariaDB, which is discarded as soon as anything is wrong with it.
 
-Owns: the session's settings, time limits, reconnecting, and what an error of the server means here.
-Not here: SQL of chat (store.mysql.tables and its bases); addresses (chatd.config.urls).
-Fails: Again where two transactions met (deadlock, lock wait, unique key): the connection is kept, the transaction is to
-be rolled back; and where the server closed the connection in the middle of a transaction. Unavailable for everything
-else: the connection is discarded then (P12), so an answer that comes late is never taken for the answer of another
-question. The text of an error never has a password or a message in it.
+Owns: the settings of the session, time limits, reconnecting, and what an error of the server means.
+Not here: the SQL (store.sql, store.mysql); addresses (config.urls).
+Fails: Again when two transactions met (a deadlock, a lock wait, a unique key): the connection is kept, and the
+transaction is to be rolled back; and when the server closed the connection in the middle of a transaction. Unavailable
+for everything else: the connection is then discarded (P12), so a late answer is never taken for the answer to another
+statement. The text of an error never contains a password or a message.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ from chatd.store.contract import Again
 
 _DUPLICATE_KEY = 1062
 _MET_ANOTHER = (1205, 1213)
-"""A lock is not to be had in time, a deadlock."""
+"""A lock wait that took too long, a deadlock."""
 _COMMIT = b"COMMIT"
 _CLOSED = (2006, 2013)
-"""The server had closed the connection, or closed it now."""
+"""The server had closed the connection, or closes it now."""
 _MODE = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
+"""Between two attempts to connect; each pause is twice the one before."""
 
 
 class DuplicateKey(Again):
-    """A unique key is in use already: the statement did nothing, the transaction may go on."""
+    """A unique key is in use: the statement did nothing, and the transaction may continue."""
 
 
-class Answer:
-    """What a statement gave: its rows are held here, nothing is left on the connection."""
+class StoredRows:
+    """The result of a statement, read completely: nothing is left on the connection. See store.sql.database.Rows."""
 
     __slots__ = ("_rows", "lastrowid")
 
@@ -57,27 +58,32 @@ class Answer:
 
 
 class MysqlConnection:
-    """Connects when first asked, and again after it was discarded; while the server cannot be reached, not more often
-    than every _LONGEST_PAUSE_S. limit_s: for connecting, and for each statement."""
+    """Connects when it is first used, and again after it was discarded."""
 
     def __init__(self, address: MysqlAddress, limit_s: float) -> None:
+        """limit_s: longest wait for connecting, and for each statement."""
         self.address = address
         self.session_lock = ""
-        """A named lock that the server holds for as long as the session of this connection lives."""
+        """The name of a lock that the server holds as long as the session of this connection exists."""
         self.packet_bytes = 1 << 20
-        """The longest statement the server takes."""
+        """The longest statement that the server accepts."""
         self._limit_s = limit_s
         self._db: Any = None
+        """None: not connected."""
         self._inside = False
+        """In a transaction."""
         self._patterns: dict[str, bytes] = {}
+        """Statements with %s instead of ?, by their SQL."""
         self._pause_s = 0.0
         self._not_before = 0.0
+        """No attempt to connect before this time (monotonic)."""
         self._why = ""
+        """Why the last attempt failed."""
 
-    # ---------------------------------------------------------------- asking
+    # ---------------------------------------------------------------- statements
 
-    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Answer:
-        """`?` stands for a value. Outside a transaction each statement is its own."""
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> StoredRows:
+        """`?` stands for a value. Outside a transaction, every statement is a transaction of its own."""
         pattern = self._patterns.get(sql)
         if pattern is None:
             pattern = self._patterns[sql] = sql.replace("%", "%%").replace("?", "%s").encode()
@@ -85,20 +91,20 @@ class MysqlConnection:
         return self.query(pattern % tuple(map(self.literal, parameters)))
 
     def literal(self, value: int | str | None) -> bytes:
-        """As it is written in a statement. A lone half of a surrogate pair, which no wire lets through, becomes "?"."""
+        """As it is written in a statement. A lone surrogate, which no wire lets through, becomes "?"."""
         if value is None:
             return b"NULL"
         if isinstance(value, str):
             return bytes(self._db.string_literal(value.encode("utf-8", "replace")))
         return b"%d" % value
 
-    def query(self, statement: bytes) -> Answer:
-        """A whole statement, with its values in it."""
+    def query(self, statement: bytes) -> StoredRows:
+        """A complete statement, with its values in it."""
         return self.query_all(statement)[-1]
 
-    def query_all(self, *statements: bytes) -> list[Answer]:
-        """Several in one round trip, run one after the other until one fails. Outside a transaction and beginning with
-        a SELECT, they are asked again on a new connection when the server had closed this one."""
+    def query_all(self, *statements: bytes) -> list[StoredRows]:
+        """Several in one round trip, run in order until one fails. If the server had closed the connection, they are
+        run again on a new one, provided that they are outside a transaction and begin with SELECT or BEGIN."""
         statement = b";".join(statements)
         used = self._db is not None
         self.open()
@@ -121,13 +127,13 @@ class MysqlConnection:
         except MySQLdb.Error as error:
             raise self._failure(error) from error
 
-    def _run(self, statement: bytes) -> list[Answer]:
+    def _run(self, statement: bytes) -> list[StoredRows]:
         db = self._db
         db.query(statement)
         answers = []
         while True:
             result = db.store_result()
-            answers.append(Answer(result.fetch_row(0, 0) if result is not None else (), db.insert_id()))
+            answers.append(StoredRows(result.fetch_row(0, 0) if result is not None else (), db.insert_id()))
             if db.next_result() != 0:
                 return answers
 
@@ -141,21 +147,21 @@ class MysqlConnection:
 
     # ---------------------------------------------------------------- transactions
 
-    def begin(self, question: str) -> Answer:
-        """Start a transaction; the answer to `question`, in the same round trip."""
+    def begin(self, question: str) -> StoredRows:
+        """Start a transaction; returns the result of `question`, in the same round trip."""
         answers = self.query_all(b"BEGIN", question.encode())
         self._inside = True
         return answers[-1]
 
     def commit(self) -> None:
-        """Unavailable: the connection is gone, and what became of the transaction is not known."""
+        """Raises: Unavailable: the connection is lost, and it is not known what became of the transaction."""
         try:
             self.query(_COMMIT)
         finally:
             self._inside = False
 
     def rollback(self) -> None:
-        """Never raises: a connection that cannot roll back is thrown away, which does it too."""
+        """Never raises: a connection that cannot roll back is discarded, which rolls back too."""
         if self._inside and self._db is not None:
             with contextlib.suppress(Again, Unavailable):
                 self.query(b"ROLLBACK")
@@ -164,7 +170,7 @@ class MysqlConnection:
     # ---------------------------------------------------------------- the connection
 
     def open(self) -> None:
-        """Connected when it returns. A transaction does not go on over a new connection."""
+        """Connected when it returns. A transaction does not continue on a new connection. Raises: Unavailable."""
         if self._db is not None:
             return
         if self._inside:
@@ -193,7 +199,7 @@ class MysqlConnection:
             charset="utf8mb4", collation="utf8mb4_bin", sql_mode=_MODE, autocommit=True, local_infile=False,
             connect_timeout=seconds, read_timeout=seconds, write_timeout=seconds,
         )  # fmt: skip
-        # Who is cut off in the middle of a transaction must not keep its locks for the server's usual eight hours.
+        # A client that is cut off in the middle of a transaction must not keep its locks for the usual eight hours.
         if "MariaDB" in self._db.get_server_info():
             limit = f"max_statement_time = {self._limit_s:.3f}, SESSION idle_transaction_timeout = {seconds}"
         else:
@@ -207,7 +213,7 @@ class MysqlConnection:
         _, self.packet_bytes = self._run(settings.encode())[-1].fetchone()
 
     def discard(self) -> None:
-        """Let go of the connection; the server rolls back what was not committed."""
+        """Close the connection; the server rolls back what was not committed."""
         if self._db is not None:
             with contextlib.suppress(MySQLdb.Error):
                 self._db.close()
@@ -219,7 +225,8 @@ def _code(error: MySQLdb.Error) -> int:
 
 
 def _text(error: MySQLdb.Error) -> str:
-    """What the server says of itself. What it says of a statement may repeat a message, so only the number is told."""
+    """The server's text, if it is about the server. What it says about a statement may quote a message, so only the
+    number is told."""
     if isinstance(error, MySQLdb.OperationalError | MySQLdb.InterfaceError) and len(error.args) > 1:
         return f"{error.args[1]} ({_code(error)})"
     return f"error {_code(error)}"

@@ -1,15 +1,15 @@
-"""The tables, as numbered migrations for MySQL and MariaDB, and bringing a database up.
+"""The tables, as numbered migrations for MySQL and MariaDB, and running them.
 
-Owns: MIGRATIONS; number n brings a store from version n-1 to n. A released migration is never edited. migrate(), under
-a lock named by the database, so that many hosts may start on an empty database at once.
-Not here: what makes a store unusable for a server (store.versions); the twin for SQLite (store.sqlite.schema).
+Owns: MIGRATIONS: number n brings a store from version n-1 to n; a released migration is never edited. migrate(), which
+takes a lock named after the database, so that many hosts may start on an empty database at once.
+Not here: which schemas are served (store.versions).
 Fails: Unavailable.
 
-DDL cannot be rolled back here: every statement can be repeated, and the version is written after the last of a step.
-MySQL has no ADD COLUMN IF NOT EXISTS, so _add_column() looks first.
-Where this differs from store.sqlite.schema: `conversation` has a row per conversation, locked by whoever numbers
-messages in it, with the last seq given. message.id rises with seq inside one conversation, not over all of them in
-commit order. name_key is bytes, because every collation that both servers know takes "a" and "a " for the same.
+DDL cannot be rolled back: so every statement can be repeated, and the version is written after the last statement of a
+migration. MySQL has no ADD COLUMN IF NOT EXISTS, so _add_column() looks first.
+Differences from store.sqlite.schema: `conversation` has one row per conversation with its last seq, which is locked by
+every transaction that numbers messages in it. message.id rises with seq within a conversation, but not in commit order
+over all of them. name_key is bytes, because every collation that both servers have takes "a" and "a " for the same.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WAIT_S = 60
 
 
 def _add_column(table: str, column: str, definition: str) -> tuple[str, ...]:
-    """Add it unless it is there."""
+    """Add it unless it exists."""
     return (
         "SET @chatd_step = IF(EXISTS (SELECT 1 FROM information_schema.columns WHERE table_schema = DATABASE()"
         f" AND table_name = '{table}' AND column_name = '{column}'),"
@@ -78,11 +78,11 @@ WORDS: tuple[str, ...] = (
     "a version for the memberships of every group",
     "a hash of every request, and of messages changed by a plug-in, by which a reused fp is recognised",
 )
-"""What each step brings, for people."""
+"""What each migration brings, for the operator."""
 
 
 def version_of(db: Database) -> int:
-    """0: nothing is in the database yet."""
+    """Of the schema; 0: there are no tables."""
     made = db.execute(
         "SELECT count(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'meta'"
     ).fetchone()[0]
@@ -93,15 +93,15 @@ def version_of(db: Database) -> int:
 
 
 def migrate(db: Database, upto: int) -> None:
-    """Outside a transaction; waits for others who do the same. A crash leaves the store at the step before."""
+    """Outside a transaction; waits while another host migrates. A crash leaves the store at the migration before."""
     if db.execute(f"SELECT GET_LOCK({_LOCK}, {_WAIT_S})").fetchone()[0] != 1:
-        raise Unavailable(f"mysql: somebody else has been migrating this database for {_WAIT_S} s")
+        raise Unavailable(f"mysql: another chatd has been migrating this database for {_WAIT_S} s")
     try:
         for number in range(version_of(db) + 1, upto + 1):
             for statement in MIGRATIONS[number - 1]:
                 db.execute(statement)
             db.execute("REPLACE INTO meta VALUES ('schema', ?)", (str(number),))
     except Again as error:
-        raise Unavailable(f"mysql: a migration met somebody else's lock ({error})") from error
+        raise Unavailable(f"mysql: a migration met another transaction ({error})") from error
     finally:
         db.execute(f"SELECT RELEASE_LOCK({_LOCK})")

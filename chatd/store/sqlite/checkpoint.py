@@ -1,12 +1,12 @@
-"""Moving the write-ahead log into the file, beside the commits.
+"""Checkpoints: copying the write-ahead log into the database file, beside the commits.
 
-Owns: a thread with a connection of its own that copies pages while the store thread goes on committing.
+Owns: a thread with a connection of its own that copies pages while the store thread continues to commit.
 Elsewhere: the last step, which needs the write lock (store.sqlite.tables, at the end of a commit).
 Fails: a checkpoint that fails is tried again at the next call; commits do not depend on it.
 
-Why: SQLite's own checkpoint runs inside some unlucky commit and copies the whole log, 60 ms and more under load
-(docs/decisions/0007). A passive one needs no lock that a writer needs; but it never ends the log while others
-append to it. So when it is done, `ready` asks the store thread for the rest, which by then is short.
+Why: SQLite's own checkpoint runs inside one of the commits and copies the whole log, which takes 60 ms and more under
+load (docs/decisions/0007). A passive checkpoint needs no lock that a writer needs, but it cannot restart the log while
+others append to it. So when it is done, `ready` asks the store thread for the rest, which is short by then.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from chatd import log
 
 EVERY_PAGES = 2000
 """Pages written to the log between two checkpoints, about."""
-
-
-_LITTLE_PAGES = 32
+_FEW_PAGES = 32
+"""So few may be left to the store thread."""
 _ROUNDS = 8
+"""A checkpoint copies what was written meanwhile at most this often."""
 
 
 class Checkpointer:
-    """Called by the store thread only, but for its own thread."""
+    """Its methods are for the store thread; _serve() and _copy() run in the thread it owns."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -34,7 +34,7 @@ class Checkpointer:
         self._closing = False
         self._log = log.get()
         self.ready = False
-        """The store thread shall finish the checkpoint in its next commit."""
+        """Set by its thread: the store thread is to finish the checkpoint in its next commit, and clears it."""
         self._thread = threading.Thread(target=self._serve, name="checkpoint", daemon=True)
         self._thread.start()
 
@@ -62,10 +62,10 @@ class Checkpointer:
         db.close()
 
     def _copy(self, db: sqlite3.Connection) -> None:
-        """Until what others wrote meanwhile is little: that is left for a commit to copy."""
+        """Until what was written meanwhile is so little that a commit can copy it."""
         done = 0
         for _ in range(_ROUNDS):
             _, _, copied = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if copied - done < _LITTLE_PAGES:
+            if copied - done < _FEW_PAGES:
                 break
             done = copied

@@ -1,10 +1,10 @@
-"""The file of the embedded store: opening it, its schema, its backup, and who has it open.
+"""The file of the embedded store: opening it, migrating it, backing it up, and finding out who has it open.
 
-Owns: the connection's settings, the write lock's file, running migrations.
-Elsewhere: the steps themselves (store.sqlite.schema), which schemas are served (store.versions), what is done with an
-open store (store.sqlite.tables), when an operator may migrate (chatd.chatctl.stores).
-Fails: sqlite3.Error and OSError pass through; BootError 78 for a schema or a state this program must not touch, 73 for
-a backup that cannot be made.
+Owns: the settings of a connection, the file of the write lock, running migrations.
+Elsewhere: the migrations (store.sqlite.schema), which schemas are served (store.versions), what is done with an open
+store (store.sqlite.tables, store.sqlite.dump), when an operator may migrate (chatctl.stores).
+Fails: BootError 69 when the file cannot be opened, 75 when it is in use, 78 for a schema or a state that this program
+must not touch, 73 for a backup that cannot be made; otherwise sqlite3.Error passes through.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from chatd.store.sqlite import schema as sqlite_schema
 from chatd.store.versions import FILLING, check_filled, check_version
 
 _LOG_PAGES = 50_000
-"""Only if the checkpointer cannot keep up: then SQLite ends the log itself."""
+"""If the checkpointer cannot keep up, SQLite itself makes a checkpoint at this size."""
 _CACHE_KIB = 16 * 1024
 _SHARED_LOCK = (0x40000002, 510)
-"""Where SQLite's lock of everybody who has the file open lies."""
+"""Start and length of the bytes that SQLite locks in every process that has the file open."""
 _FLOCK = "hhqqi4x"
+"""struct flock."""
 _BACKUP_PAGES = 2000
 
 
@@ -86,7 +87,7 @@ def _check_exists(path: Path) -> None:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """WAL, and durable when a commit returns."""
+    """In WAL mode, and durable when a commit returns."""
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2.0, cached_statements=256)
     try:
         db.execute("PRAGMA journal_mode = WAL")
@@ -100,12 +101,12 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def version_of(db: sqlite3.Connection) -> int:
-    """0: nothing is in the file yet."""
+    """Of the schema; 0: there are no tables."""
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def migrate(db: sqlite3.Connection, upto: int) -> None:
-    """Each step is one transaction: a crash leaves the store at the step before."""
+    """Each migration is one transaction: a crash leaves the store at the one before."""
     for number in range(version_of(db) + 1, upto + 1):
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -137,8 +138,8 @@ def make_ready(db: sqlite3.Connection, path: Path, *, create: bool, fill: bool =
 
 
 def holder(path: Path) -> int:
-    """A process that has the database open, 0 = nobody but perhaps this process. To be asked before this process opens
-    it: closing what is opened here would end locks of our own."""
+    """The id of a process that has the database open; 0 = none, except perhaps this one. Must be called before this
+    process opens the database, because closing the descriptor opened here releases this process's own locks."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -152,20 +153,24 @@ def holder(path: Path) -> int:
 
 
 def back_up(db: sqlite3.Connection, path: Path, target: Path, watch: Callable[[int, int], None]) -> None:
-    """Copy the open database to `target`, which must not exist: complete, checked and durable, or not there at all.
-    Mode 0640, owner as the database. watch: (pages done, pages in all)."""
+    """Copy the open database to `target`, which must not exist. Afterwards it is complete, checked and durable, or not
+    there at all. Mode 0640, the owner of the database. watch: called with (pages done, pages in all).
+
+    Raises: BootError 73."""
     pages, size = (int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "page_size"))
     try:
         room = os.statvfs(target.parent)
         if room.f_bavail * room.f_frsize < pages * size * 1.05:
-            raise BootError(f"{target.parent}: no room for a backup of {pages * size} bytes", Exit.CANNOT_CREATE)
+            raise BootError(
+                f"backup {target}: no room for a backup of {pages * size} bytes in {target.parent}", Exit.CANNOT_CREATE
+            )
         if target.exists():
-            raise BootError(f"{target}: exists already", Exit.CANNOT_CREATE)
+            raise BootError(f"backup {target}: exists already", Exit.CANNOT_CREATE)
         part = target.with_name(target.name + ".part")
         part.unlink(missing_ok=True)
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
     except OSError as error:
-        raise BootError(f"{target}: cannot be made: {error.strerror}", Exit.CANNOT_CREATE) from None
+        raise BootError(f"backup {target}: cannot be created: {error.strerror}", Exit.CANNOT_CREATE) from None
     try:
         os.fchmod(descriptor, 0o640)
         owner = path.stat()
@@ -176,7 +181,7 @@ def back_up(db: sqlite3.Connection, path: Path, target: Path, watch: Callable[[i
         part.rename(target)
         _sync_folder(target.parent)
     except (OSError, sqlite3.Error) as error:
-        raise BootError(f"{target}: the backup failed: {error}", Exit.CANNOT_CREATE) from None
+        raise BootError(f"backup {target}: failed: {error}", Exit.CANNOT_CREATE) from None
     finally:
         part.unlink(missing_ok=True)
         os.close(descriptor)
@@ -200,7 +205,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def backup_name(path: Path, version: int, now_s: float) -> Path:
-    """chatd.db.v1-20260102T030405Z.bak, beside the database; with a number where that is there."""
+    """chatd.db.v1-20260102T030405Z.bak, beside the database; with a number if that exists."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_s))
     names = (
         path.with_name(f"{path.name}.v{version}-{stamp}{more}.bak") for more in ("", *map("-{}".format, range(99)))

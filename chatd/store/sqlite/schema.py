@@ -1,11 +1,11 @@
 """The tables, as numbered migrations for SQLite.
 
-Owns: MIGRATIONS; number n brings a store from version n-1 to n. A released migration is never edited.
-WORDS says to people what each brings.
+Owns: MIGRATIONS: number n brings a store from version n-1 to n; a released migration is never edited. WORDS: what each
+of them brings, for the operator.
 Not here: running them (store.sqlite.file.migrate).
 
 conversation: > 0 is pair.id, < 0 is the group -conversation. message.id rises in commit order.
-place and sent index the messages up to meta.merged; the rest are known by store.sqlite.unindexed.UnindexedRows.
+place and sent index the messages up to meta.merged; the others are held by store.sqlite.unindexed.UnindexedRows.
 send_key makes (sender, fp) unique at the price of an integer index: see store.sql.send_keys.SendKeys.
 cursor: one row per user and conversation; `delivered` is the highest seq below which nothing is missing,
 `seen` the highest the user has marked as read. request: answers to requests that changed something.
