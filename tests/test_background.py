@@ -76,5 +76,5 @@ def _logged(tmp_path: Path, story: Coroutine[Any, Any, None]) -> str:
     try:
         deadline.run(story, 10.0)
     finally:
-        log.setup(LogOptions(), "-")
+        log.setup(LogOptions(format="text"), "-")
     return (tmp_path / "error.log").read_text()

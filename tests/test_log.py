@@ -30,7 +30,7 @@ def put_back():
     root = logging.getLogger()
     kept = root.handlers[:], root.level
     yield
-    log.setup(LogOptions(), "-")
+    log.setup(LogOptions(format="text"), "-")
     root.handlers[:], level = kept
     root.setLevel(level)
 
