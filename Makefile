@@ -10,7 +10,8 @@ VAR ?= var
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # What `make check` runs: tests without processes of their own, sockets or timing.
-FAST_TESTS := $(wildcard tests/test_layers.py tests/test_docs.py tests/test_background.py tests/config tests/wire tests/core tests/hooks \
+FAST_TESTS := $(wildcard tests/test_layers.py tests/test_docs.py tests/test_orders.py tests/test_scoreboard.py \
+	tests/test_background.py tests/config tests/wire tests/core tests/hooks \
 	tests/store/test_group_commit*.py tests/store/sqlite tests/harness tests/chatctl/test_render.py \
 	tests/net/websocket/test_handshake.py tests/net/websocket/test_frames.py \
 	tests/net/test_proxy_header.py tests/client/test_commands.py tests/client/test_frames.py tests/client/test_memory.py)

@@ -1,14 +1,14 @@
-"""Records of what happened, for people and programs that operate the server.
+"""The log: records of what happened, for people and programs that operate the server.
 
-Owns: levels, the shape of a record, the two files (or standard error), dropping what cannot be written, and holding
-back an error that repeats. One record is one write(2) of at most 16 KiB to an O_APPEND descriptor of this process, so
-records of many processes never mix.
-Not here: rotation, which only the master does (master.rotation); it bumps `log_generation` and every process reopens
-before its next record.
+Owns: levels, the form of a record, the two files (or standard error), dropping what cannot be written, and holding back
+an error that repeats. One record is one write(2) of at most RECORD_BYTES to an O_APPEND descriptor of this process, so
+records of different processes never mix.
+Elsewhere: rotation, which only the master does (master.rotation). It counts up `log_generation`, and every process
+opens the files again before its next record.
 Fails: never. A record that cannot be written is dropped and counted in Row.log_dropped.
 
-A process has one log: the sink below is the only module state in chatd. Bodies of messages, passwords and tokens are
-never passed to it.
+A process has one log: the sink below is the only module state in chatd. Message bodies, passwords and tokens are never
+passed to it. Any thread may log.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ FILES = ("normal.log", "error.log")
 FILE_MODE = 0o640
 
 REPEATS = 5
+"""Errors with one text that are logged within REPEAT_WINDOW_S; further ones are counted."""
 REPEAT_WINDOW_S = 10.0
 REPEAT_KEYS = 1000
+"""Texts that are watched at a time; an error with another text is always logged."""
 
 
 class _Sink:
@@ -46,14 +48,23 @@ class _Sink:
     def __init__(self) -> None:
         self.threshold = LEVELS["NORMAL"]
         self.worker: int | str | None = None
+        """Slot of the worker, or "master"."""
         self.text = True
+        """Records are lines for people, not JSON."""
         self.folder: Path | None = None
+        """None = standard error."""
         self.descriptors = [2, 2]
+        """Of normal.log and error.log, as in FILES."""
         self.torn = [False, False]
+        """The last record of the file was cut off by a full disk."""
         self.generation = 0
+        """Rotations when the files were opened."""
         self.row: Row | None = None
+        """This process's row, in which errors and dropped records are counted."""
         self.master_row: Row | None = None
+        """Whose log_generation counts the rotations."""
         self.lock = threading.Lock()
+        """A thread lock: plug-ins and the store thread log as well."""
         self.repeats = _Repeats()
 
     def write(self, level: int, record: bytes) -> None:
@@ -75,11 +86,12 @@ class _Sink:
                     self.drop()
 
     def drop(self) -> None:
+        """Count a record that is lost."""
         if self.row is not None:
             self.row.log_dropped += 1
 
     def open(self) -> None:
-        """(Re)open the files. Where that fails, what is open stays in use."""
+        """Open the files by name. Where that fails, the open ones stay in use."""
         if self.master_row is not None:
             self.generation = self.master_row.log_generation
         if self.folder is None:
@@ -104,12 +116,14 @@ class _Sink:
 
 
 class _Repeats:
-    """Which errors repeat: REPEATS of one text in REPEAT_WINDOW_S, then one line that counts the others."""
+    """Decides which errors are held back because they repeat."""
 
     def __init__(self) -> None:
-        self.seen: dict[str, list[float]] = {}  # event -> [window began, records, of which held back]
+        self.seen: dict[str, list[float]] = {}
+        """By event: when its window began, its records in the window, and how many of them were held back."""
 
     def admit(self, event: str, now: float) -> bool:
+        """Whether to log it."""
         entry = self.seen.get(event)
         if entry is None or now - entry[0] > REPEAT_WINDOW_S:
             if entry is None and len(self.seen) >= REPEAT_KEYS:
@@ -124,8 +138,8 @@ class _Repeats:
         return False
 
     def over(self, now: float) -> list[tuple[str, int]]:
-        """The texts whose window has passed, with how many were held back."""
-        seen = list(self.seen.items())  # in one step: other threads log, too
+        """The events whose window has passed, with the number of records held back."""
+        seen = list(self.seen.items())  # in one step, because other threads log as well
         ended = [event for event, entry in seen if now - entry[0] > REPEAT_WINDOW_S]
         return [(event, int(self.seen.pop(event)[2])) for event in ended]
 
@@ -134,8 +148,8 @@ _sink = _Sink()
 
 
 class Logger(structlog.BoundLoggerBase):
-    """`get()` gives one. Each method takes the event as a fixed text, and what varies as fields. exc_info: an
-    exception whose traceback is to be told."""
+    """Made by get(). Each method takes the event as a fixed text, which can be grepped in the source, and what varies
+    as fields. exc_info: an exception whose traceback is logged."""
 
     def debug(self, event: str, **fields: Any) -> None:
         if _sink.threshold <= 10:
@@ -155,7 +169,7 @@ class Logger(structlog.BoundLoggerBase):
             self._proxy_to_logger("ERROR", event, **fields)
 
     def critical(self, event: str, **fields: Any) -> None:
-        """Level FATAL: the process ends because of it."""
+        """Level FATAL: the process ends."""
         self._proxy_to_logger("FATAL", event, **fields)
 
     def exception(self, event: str, **fields: Any) -> None:
@@ -165,7 +179,7 @@ class Logger(structlog.BoundLoggerBase):
 
 
 class _Output:
-    """What structlog calls with the finished record: one method per level."""
+    """Called by structlog with the finished record: one method per level."""
 
     def DEBUG(self, record: bytes) -> None:
         _sink.write(10, record)
@@ -212,7 +226,7 @@ def _render(_logger: Any, level: str, fields: Fields) -> bytes:
 def _encode(record: dict[str, Any]) -> bytes:
     try:
         line = msgspec.json.encode(record, enc_hook=repr) + b"\n"
-    except (TypeError, ValueError, OverflowError, RecursionError):  # half a surrogate, a huge number, a loop
+    except (TypeError, ValueError, OverflowError, RecursionError):  # a lone surrogate, a huge number, a cycle
         record = {key: _plain(value) for key, value in record.items()}
         line = msgspec.json.encode(record) + b"\n"
     longest = RECORD_BYTES // 2
@@ -238,11 +252,12 @@ def _cut(value: Any, longest: int) -> Any:
 
 
 def _text(level: str, now: str, event: str, fields: Fields) -> bytes:
-    """[LEVEL][time][pid] message key=value. A traceback follows on its own lines."""
-    tail = fields.pop("exception", "")
-    told = " ".join(f"{key}={_shown(value)}" for key, value in fields.items())
-    line = f"[{level}][{now}][{os.getpid()}] {event}{' ' if told else ''}{told}{chr(10) if tail else ''}{tail}"
-    data = line.rstrip("\n").encode("utf-8", "backslashreplace")
+    """[LEVEL][time][pid] event key=value. A traceback follows on lines of its own."""
+    trace = fields.pop("exception", "")
+    line = f"[{level}][{now}][{os.getpid()}] " + " ".join(
+        [event, *(f"{key}={_shown(value)}" for key, value in fields.items())]
+    )
+    data = f"{line}\n{trace}".rstrip("\n").encode("utf-8", "backslashreplace")
     if len(data) >= RECORD_BYTES:
         data = data[: RECORD_BYTES - 16].decode("utf-8", "ignore").encode() + "…[cut]".encode()
     return data + b"\n"
@@ -254,7 +269,7 @@ def _shown(value: Any) -> str:
 
 
 class _FromLibraries(logging.Handler):
-    """What libraries say through `logging` (asyncio above all), as our records."""
+    """Turns records that libraries (mostly asyncio) send to `logging` into records of this log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         fields: dict[str, Any] = {"library": record.name, "text": record.getMessage()}
@@ -271,9 +286,9 @@ def setup(
     master_row: Row | None = None,
     worker: int | str | None = None,
 ) -> None:
-    """Send this process's records where `config` says, from now on. Called again after a fork, with the worker's row.
+    """Send this process's records where `config` says. Called again after a fork, with the worker's row.
 
-    log_dir "-" is standard error. Raises OSError when the files cannot be opened; then records go on as before.
+    log_dir: "-" = standard error. Raises: OSError when the files cannot be opened; then nothing has changed.
     """
     if log_dir != "-":
         for name in FILES:
@@ -292,23 +307,23 @@ def setup(
 
 
 def set_level(level: str) -> None:
-    """One of LEVELS. Lower ones cost well under a microsecond."""
+    """level: one of LEVELS. Records below it cost well under a microsecond."""
     _sink.threshold = LEVELS[level]
 
 
 def reopen() -> None:
-    """Open the files by name again, after somebody has moved them."""
+    """Open the files by name again, because they have been moved."""
     with _sink.lock:
         _sink.open()
 
 
 def tick() -> None:
-    """Say what was held back; called about once a second by whoever has a loop."""
+    """Log how many repeated errors were held back. To be called about once a second by the process's loop."""
     for event, held in _sink.repeats.over(time.monotonic()):
         if held:
             get().warning("repeated error held back", error=event, times=held, window_s=REPEAT_WINDOW_S)
 
 
 def get(**fields: Any) -> Logger:
-    """A logger that adds `fields` to each record; `.bind(key=value)` makes one with more."""
+    """A logger that adds `fields` to each record; its bind(key=value) makes one with more."""
     return Logger(_Output(), [_count_and_hold_back, _render], dict(fields))

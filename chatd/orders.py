@@ -1,10 +1,10 @@
 """What the master orders its workers, and what they answer.
 
 Owns: one struct per order and per answer, and their form on the wire: one JSON object per datagram of the
-SOCK_SEQPACKET socket between master and worker, told apart by `order` or `answer`.
+SOCK_SEQPACKET socket between master and worker, whose field `order` or `answer` says which one it is.
 Elsewhere: sending them (master.workers), carrying them out (worker), what the answers lead to (master.reload,
 master.kick).
-Fails: Malformed for bytes that are none of these. The receiver logs it and goes on; it never ends a process.
+Fails: MalformedMessage for bytes that are none of these. The receiver logs it and goes on; it never ends a process.
 
 A stop is no order but SIGTERM, so that it also reaches a worker that does not read.
 """
@@ -21,8 +21,8 @@ MAX_BYTES = 256 * 1024
 WHY_CHARS = 4096
 
 
-class Malformed(ChatdError):
-    """Not an order, or not an answer. Caught by whoever reads the socket, which logs it."""
+class MalformedMessage(ChatdError):
+    """Not an order, or not an answer. Caught where the socket is read, which logs it."""
 
 
 # ---------------------------------------------------------------- master to worker
@@ -101,7 +101,7 @@ class KickFailed(msgspec.Struct, tag_field="answer", tag="kick-failed", frozen=T
 
 
 class CannotStart(msgspec.Struct, tag_field="answer", tag="cannot-start", frozen=True):
-    """Sent unasked by a worker that ends before it is ready; `why` is told to the operator."""
+    """Sent unasked by a worker that ends before it is ready; `why` is shown to the operator."""
 
     why: str
 
@@ -120,16 +120,16 @@ def encode(message: Order | Answer) -> bytes:
 
 
 def decode_order(data: bytes) -> Order:
-    """Raises Malformed, with the reason."""
+    """Raises MalformedMessage, with the reason."""
     try:
         return _orders.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Malformed(str(error)) from None
+        raise MalformedMessage(str(error)) from None
 
 
 def decode_answer(data: bytes) -> Answer:
-    """Raises Malformed, with the reason."""
+    """Raises MalformedMessage, with the reason."""
     try:
         return _answers.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Malformed(str(error)) from None
+        raise MalformedMessage(str(error)) from None

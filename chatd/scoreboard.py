@@ -47,7 +47,7 @@ class Field(NamedTuple):
 
 
 class Counters(msgspec.Struct, kw_only=True):
-    """What a worker tells of itself and `chatctl status --json` shows under the same name."""
+    """What `chatctl status --json` shows of a worker under the same names."""
 
     connections: Annotated[int, Field("open connections, UDP peers included", heading="CONNS")]
     sessions: Annotated[int, Field("users logged in", heading="SESSIONS")]

@@ -109,7 +109,8 @@ def make_datagram_codec(listen: ListenerOptions, config: Config) -> MobileimsdkC
 
 
 def run(context: WorkerContext) -> int:
-    """Serve until told to leave; returns the exit code."""
+    """Serve until ordered to leave; returns the exit code. Raises: BootError, ConfigError or Unavailable when it cannot
+    start."""
     sys.setswitchinterval(_SWITCH_S)
     config = context.config
     tables = open_tables(configured(config), config.timeouts.store_s, create=True)
@@ -215,7 +216,7 @@ class Worker:
             return
         try:
             order = orders.decode_order(data)
-        except orders.Malformed as error:
+        except orders.MalformedMessage as error:
             self._log.error("an order of the master is not understood", why=str(error))
             return
         self._carry_out(order)

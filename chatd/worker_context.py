@@ -16,7 +16,7 @@ from chatd.scoreboard import Row
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerContext:
     """The log is set up before the worker runs: `log.get()` is all it needs. A worker that cannot start raises
-    ConfigError, BootError or Unavailable, and the operator is told that line."""
+    ConfigError, BootError or Unavailable, and the operator is shown that line."""
 
     slot: int
     """0 to workers - 1; a replacement keeps the slot of the worker it replaces."""

@@ -50,14 +50,14 @@ def test_an_answer_survives_the_socket(answer: orders.Answer) -> None:
     ],
 )
 def test_anything_else_is_malformed(data: bytes) -> None:
-    with pytest.raises(orders.Malformed):
+    with pytest.raises(orders.MalformedMessage):
         orders.decode_order(data)
-    with pytest.raises(orders.Malformed):
+    with pytest.raises(orders.MalformedMessage):
         orders.decode_answer(data)
 
 
 def test_an_answer_is_no_order() -> None:
-    with pytest.raises(orders.Malformed):
+    with pytest.raises(orders.MalformedMessage):
         orders.decode_order(orders.encode(ANSWERS[0]))
 
 

@@ -19,7 +19,7 @@ import shtab
 from chatd import __version__
 from chatd.arguments import Parser
 from chatd.chatctl import commands
-from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, Unreachable, note
+from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.config import load as config_load
 from chatd.config.schema import LogLevel
 from chatd.errors import BootError, ConfigError, Exit, Refused, Unavailable
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         client = _client(options.config, options.command)
         return int(options.run(client, options))
-    except Unreachable as error:
+    except ServerUnreachable as error:
         return _report_unreachable(client, error)
     except RequestFailed as error:
         note(str(error))
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.PERMISSION
 
 
-def _report_unreachable(client: ControlClient | None, error: Unreachable) -> int:
+def _report_unreachable(client: ControlClient | None, error: ServerUnreachable) -> int:
     try:
         note(client.explain(error) if client else str(error))
     except NotAllowed as denied:

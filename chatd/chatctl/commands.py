@@ -18,7 +18,7 @@ import time
 import msgspec
 
 from chatd.chatctl import render
-from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, Unreachable, note
+from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.config import load as config_load
 from chatd.config import render as config_render
 from chatd.config.schema import Config
@@ -30,13 +30,13 @@ from chatd.master.requests import (
     ConfigDiffRequest,
     ConfigReply,
     ConfigRequest,
+    ControlReply,
     KickReply,
     KickRequest,
     LogLevelRequest,
     ReloadReply,
     ReloadRequest,
     ReopenRequest,
-    Reply,
     ScaleReply,
     ScaleRequest,
     StatusRequest,
@@ -66,18 +66,18 @@ class _RawStatus(msgspec.Struct):
 
 def status(client: ControlClient, options: argparse.Namespace) -> int:
     try:
-        told = client.status()
+        server = client.status()
         if options.json:
             raw = msgspec.json.decode(client.ask_raw(StatusRequest()), type=_RawStatus)
             print(bytes(raw.status).decode())
             return Exit.OK
-    except (Unreachable, NotAllowed) as error:
+    except (ServerUnreachable, NotAllowed) as error:
         return _without_status(client, error, as_json=options.json)
-    print(render.workers(told) if options.command == "workers" else render.status(told))
+    print(render.workers(server) if options.command == "workers" else render.status(server))
     return Exit.OK
 
 
-def _without_status(client: ControlClient, why: Unreachable | NotAllowed, *, as_json: bool) -> int:
+def _without_status(client: ControlClient, why: ServerUnreachable | NotAllowed, *, as_json: bool) -> int:
     """What the pid file says, with the exit codes of LSB."""
     state, code, pid = "unknown", UNKNOWN, 0
     try:
@@ -108,7 +108,7 @@ def check(client: ControlClient, _options: argparse.Namespace) -> int:
         code, text = render.verdict(client.status())
     except NotAllowed as error:
         code, text = CRITICAL, f"CRITICAL: {error}"
-    except Unreachable as error:
+    except ServerUnreachable as error:
         try:
             code, text = CRITICAL, f"CRITICAL: {client.explain(error)}"
         except NotAllowed as denied:
@@ -121,7 +121,7 @@ def reload(client: ControlClient, options: argparse.Namespace) -> int:
     """The server reads and checks the file itself, so that a mistake is logged and counted."""
     try:
         reply = client.ask(ReloadRequest(), ReloadReply)
-    except Unreachable as error:
+    except ServerUnreachable as error:
         loaded = config_load.load(options.config)
         check_host(loaded.config, loaded.name)
         client.signal_instead(signal.SIGHUP, error)
@@ -133,16 +133,16 @@ def reload(client: ControlClient, options: argparse.Namespace) -> int:
 
 def reopen(client: ControlClient, _options: argparse.Namespace) -> int:
     try:
-        client.ask(ReopenRequest(), Reply)
-    except Unreachable as error:
+        client.ask(ReopenRequest(), ControlReply)
+    except ServerUnreachable as error:
         client.signal_instead(signal.SIGUSR1, error)
     return Exit.OK
 
 
 def stop(client: ControlClient, options: argparse.Namespace) -> int:
     try:
-        client.ask(StopRequest(fast=options.fast), Reply, limit_s=None)
-    except Unreachable as error:
+        client.ask(StopRequest(fast=options.fast), ControlReply, limit_s=None)
+    except ServerUnreachable as error:
         if not client.running()[0]:
             raise
         if not _already_stopping(client):
@@ -170,26 +170,26 @@ def config(client: ControlClient, options: argparse.Namespace) -> int:
 
 
 def log_level(client: ControlClient, options: argparse.Namespace) -> int:
-    client.ask(LogLevelRequest(level=options.level), Reply)
+    client.ask(LogLevelRequest(level=options.level), ControlReply)
     return Exit.OK
 
 
 def scale(client: ControlClient, options: argparse.Namespace) -> int:
     try:
         client.ask(ScaleRequest(step=options.step, force=options.force), ScaleReply)
-    except Unreachable as error:
+    except ServerUnreachable as error:
         if abs(options.step) > MOST_SIGNALS:
             note(f"without the control socket, the limit is {MOST_SIGNALS} workers at a time")
             raise
         client.signal_instead(signal.SIGTTIN if options.step > 0 else signal.SIGTTOU, error, abs(options.step))
         return Exit.OK
     until = time.monotonic() + SCALE_S
-    while (told := client.status()).workers_ready != told.workers_wanted:
+    while (server := client.status()).workers_ready != server.workers_wanted:
         if time.monotonic() > until:
-            note(f"{told.workers_ready} of {told.workers_wanted} workers are ready; see `chatctl workers`")
+            note(f"{server.workers_ready} of {server.workers_wanted} workers are ready; see `chatctl workers`")
             return Exit.TRY_AGAIN
         time.sleep(0.05)
-    print(f"workers: {told.workers_ready}")
+    print(f"workers: {server.workers_ready}")
     return Exit.OK
 
 
@@ -247,7 +247,7 @@ def _end_sessions(client: ControlClient, user_id: int) -> int:
     """Of an account that has been deleted."""
     try:
         client.ask(KickRequest(user_id=user_id, reason="this account has been deleted"), KickReply)
-    except Unreachable as error:
+    except ServerUnreachable as error:
         if client.running()[0]:
             note(f"the account is deleted, but its sessions may still be there: {client.explain(error)}")
             return Exit.TRY_AGAIN
@@ -287,5 +287,5 @@ def store(client: ControlClient, options: argparse.Namespace) -> int:
 def _status_or_none(client: ControlClient) -> Status | None:
     try:
         return client.status()
-    except (Unreachable, NotAllowed):
+    except (ServerUnreachable, NotAllowed):
         return None

@@ -2,7 +2,7 @@
 
 Owns: one request and its reply, whether a server is running, and saying why it cannot be reached.
 Elsewhere: what requests mean (master.requests), what is printed (chatctl.commands, chatctl.render).
-Fails: Unreachable when there is no reply, RequestFailed when the reply says that nothing was done.
+Fails: ServerUnreachable when there is no reply, RequestFailed when the reply says that nothing was done.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from chatd.errors import ChatdError
 from chatd.master import instance_lock
 from chatd.master.directories import CONTROL
 from chatd.master.instance_lock import PIDFILE
-from chatd.master.requests import Reply, Request, StatusRequest
+from chatd.master.requests import ControlReply, ControlRequest, StatusRequest
 from chatd.master.status import Status, StatusReply
 
 CONNECT_S = 5.0
@@ -31,10 +31,10 @@ REPLY_S = 30.0
 STATUS_S = 3.0
 POLL_S = 0.02
 
-R = TypeVar("R", bound=Reply)
+R = TypeVar("R", bound=ControlReply)
 
 
-class Unreachable(ChatdError):
+class ServerUnreachable(ChatdError):
     """There is no reply. asked: the request was sent, and may still be carried out."""
 
     def __init__(self, text: str, *, asked: bool = False) -> None:
@@ -45,7 +45,7 @@ class Unreachable(ChatdError):
 class RequestFailed(ChatdError):
     """The server refuses. data: the whole reply, as it came."""
 
-    def __init__(self, reply: Reply, data: bytes) -> None:
+    def __init__(self, reply: ControlReply, data: bytes) -> None:
         super().__init__(str(reply.error or "refused"))
         self.exit_code = reply.exit
         self.data = data
@@ -72,15 +72,15 @@ class ControlClient:
         self.certain = certain
         self.path = self.runtime_dir / CONTROL
 
-    def ask(self, request: Request, kind: type[R], limit_s: float | None = REPLY_S) -> R:
+    def ask(self, request: ControlRequest, kind: type[R], limit_s: float | None = REPLY_S) -> R:
         """The reply to one request. limit_s None: wait for as long as it takes.
 
-        Raises: Unreachable, NotAllowed, RequestFailed.
+        Raises: ServerUnreachable, NotAllowed, RequestFailed.
         """
         return self._decode(self.ask_raw(request, limit_s), kind)
 
-    def ask_raw(self, request: Request, limit_s: float | None = REPLY_S) -> bytes:
-        """The reply as it came: one JSON object, a newline at its end. Raises Unreachable or NotAllowed."""
+    def ask_raw(self, request: ControlRequest, limit_s: float | None = REPLY_S) -> bytes:
+        """The reply as it came: one JSON object, a newline at its end. Raises ServerUnreachable or NotAllowed."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
             self._connect(asking)
             asking.settimeout(limit_s)
@@ -91,11 +91,11 @@ class ControlClient:
                 while not received.endswith(b"\n") and (chunk := asking.recv(65536)):
                     received += chunk
             except TimeoutError:
-                raise Unreachable(f"no reply within {limit_s:g} s on {self.path}", asked=True) from None
+                raise ServerUnreachable(f"no reply within {limit_s:g} s on {self.path}", asked=True) from None
             except OSError as error:
-                raise Unreachable(f"{self.path}: {error.strerror}", asked=True) from None
+                raise ServerUnreachable(f"{self.path}: {error.strerror}", asked=True) from None
         if not received.endswith(b"\n"):
-            raise Unreachable(f"the server closed {self.path} without a reply", asked=True)
+            raise ServerUnreachable(f"the server closed {self.path} without a reply", asked=True)
         return bytes(received)
 
     def _connect(self, asking: socket.socket) -> None:
@@ -105,29 +105,29 @@ class ControlClient:
         except PermissionError:
             raise NotAllowed(self.path) from None
         except FileNotFoundError:
-            raise Unreachable(f"there is no control socket {self.path}") from None
+            raise ServerUnreachable(f"there is no control socket {self.path}") from None
         except ConnectionRefusedError:
-            raise Unreachable(f"no process listens on {self.path}") from None
+            raise ServerUnreachable(f"no process listens on {self.path}") from None
         except TimeoutError:
-            raise Unreachable(f"cannot connect to {self.path} within {CONNECT_S:g} s") from None
+            raise ServerUnreachable(f"cannot connect to {self.path} within {CONNECT_S:g} s") from None
         except OSError as error:
-            raise Unreachable(f"{self.path}: {error.strerror}") from None
+            raise ServerUnreachable(f"{self.path}: {error.strerror}") from None
 
     def _decode(self, data: bytes, kind: type[R]) -> R:
         try:
-            reply = msgspec.json.decode(data, type=Reply)
+            reply = msgspec.json.decode(data, type=ControlReply)
             if not reply.ok:
                 raise RequestFailed(reply, data)
             return msgspec.json.decode(data, type=kind)
         except msgspec.DecodeError as error:
-            raise Unreachable(f"the reply on {self.path} is not understood: {error}", asked=True) from None
+            raise ServerUnreachable(f"the reply on {self.path} is not understood: {error}", asked=True) from None
 
     def status(self) -> Status:
-        """Raises Unreachable, also where the server is too busy to reply; NotAllowed."""
+        """Raises ServerUnreachable, also where the server is too busy to reply; NotAllowed."""
         try:
             return self.ask(StatusRequest(), StatusReply, STATUS_S).status
         except RequestFailed as error:
-            raise Unreachable(str(error), asked=True) from None
+            raise ServerUnreachable(str(error), asked=True) from None
 
     def running(self) -> tuple[bool, int]:
         """By the pid file: whether its lock is held, and the number in it or 0. Raises NotAllowed."""
@@ -136,16 +136,16 @@ class ControlClient:
         except PermissionError:
             raise NotAllowed(self.runtime_dir / PIDFILE) from None
 
-    def explain(self, error: Unreachable) -> str:
+    def explain(self, error: ServerUnreachable) -> str:
         """Why there is no reply, for people. Raises NotAllowed."""
         running, pid = self.running()
         if not running:
             return f"chatd is not running in {self.runtime_dir}"
         return f"chatd is running{_pid(pid)}, but does not reply: {error}"
 
-    def signal_instead(self, number: signal.Signals, error: Unreachable, times: int = 1) -> None:
-        """Send a signal where the socket does not answer. Raises Unreachable where no server is running, or where the
-        request itself may have arrived; NotAllowed."""
+    def signal_instead(self, number: signal.Signals, error: ServerUnreachable, times: int = 1) -> None:
+        """Send a signal where the socket does not answer. Raises ServerUnreachable where no server is running, or
+        where the request itself may have arrived; NotAllowed."""
         running, pid = self.running()
         if error.asked or not running or not pid:
             raise error

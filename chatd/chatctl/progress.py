@@ -1,7 +1,8 @@
-"""How far a long command is: a bar on a terminal, a line now and then elsewhere.
+"""The progress of a long command: a bar on a terminal, otherwise a line at intervals.
 
-Owns: both forms, on standard error, so that standard output is the result alone.
-Not here: what is being done. Fails: never on account of the terminal.
+Owns: both forms, on standard error, so that standard output has the result alone.
+Elsewhere: the work itself (chatctl.stores).
+Fails: never because of the terminal.
 """
 
 from __future__ import annotations
@@ -14,19 +15,21 @@ from types import TracebackType
 from typing import Any
 
 LINE_S = 5.0
-"""Least time between two lines about the same work."""
+"""Minimum time between two lines."""
 
 
 class Progress:
-    """`watch` is called with (what, so many more, all there is); the first call of each `what` has 0 more."""
+    """A context manager. watch() is called as the work goes on, for each kind of it first with 0 more."""
 
     def __init__(self, title: str) -> None:
         self._title = title
         self._stack = ExitStack()
         self._bar: Any = None
         self._counters: dict[str, Any] = {}
+        """The bars, by kind of work."""
         self._done: dict[str, int] = {}
-        self._said_s = 0.0
+        self._line_at = 0.0
+        """When the last line was written, by the monotonic clock."""
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty() and sys.stdin.isatty():
@@ -43,19 +46,20 @@ class Progress:
         self._stack.__exit__(kind, error, trace)
 
     def watch(self, what: str, more: int, total: int) -> None:
+        """what: the kind of work, shown as the label. more: done since the last call. total: all there is to do."""
         done = self._done[what] = self._done.get(what, 0) + more
         if self._bar is not None:
             self._draw(what, done, total)
-        elif total and (done == total or time.monotonic() > self._said_s + LINE_S):
-            self._said_s = time.monotonic()
+        elif total and (done == total or time.monotonic() > self._line_at + LINE_S):
+            self._line_at = time.monotonic()
             sys.stderr.write(f"{what}: {done} of {total} ({100 * done // total} %)\n")
 
     def reach(self, what: str) -> Callable[[int, int], None]:
-        """A function that is told (done, all there is)."""
+        """A function to call with (done so far, total) instead."""
         return lambda done, total: self.watch(what, done - self._done.get(what, 0), total)
 
     def _draw(self, what: str, done: int, total: int) -> None:
-        """One bar per kind of work; those that are full go away."""
+        """One bar per kind of work; a full one is removed."""
         if what not in self._counters and total:
             self._counters[what] = self._bar(label=what, total=total, remove_when_done=True)
         counter = self._counters.get(what)

@@ -17,41 +17,42 @@ from chatd.master.status import Status, WorkerStatus
 from chatd.scoreboard import Field
 
 
-def status(told: Status) -> str:
-    mark = {"running": "●", "degraded": "▲"}.get(told.state, "○")
+def status(server: Status) -> str:
+    symbol = {"running": "●", "degraded": "▲"}.get(server.state, "○")
+    ready = f"{server.workers_ready} of {server.workers_wanted} workers ready"
     lines = [
-        f"{mark} chatd {told.version}: {told.state}, {told.workers_ready} of {told.workers_wanted} workers ready",
-        f"    process: {told.pid}, up {duration(told.uptime_s)}",
-        f"     config: {told.config_file}, generation {told.generation}, "
-        f"{told.reloads} reloads ({told.reloads_failed} failed)",
+        f"{symbol} chatd {server.version}: {server.state}, {ready}",
+        f"    process: {server.pid}, up {duration(server.uptime_s)}",
+        f"     config: {server.config_file}, generation {server.generation}, "
+        f"{server.reloads} reloads ({server.reloads_failed} failed)",
     ]
-    if told.last_reload_error:
-        lines.append(f"             last reload: {told.last_reload_error}")
+    if server.last_reload_error:
+        lines += [f"             last reload: {line}" for line in server.last_reload_error.splitlines()]
     lines += [
-        f"      store: {told.store_url}, {good(told.store_ok)}, commit p99 {told.commit_p99_us / 1000:.1f} ms",
-        f"        bus: {told.bus_url}, {good(told.bus_ok)}{_round_trip(told)}",
+        f"      store: {server.store_url}, {good(server.store_ok)}, commit p99 {server.commit_p99_us / 1000:.1f} ms",
+        f"        bus: {server.bus_url}, {good(server.bus_ok)}{_round_trip(server)}",
     ]
-    if told.log_dropped:
-        lines.append(f"        log: {told.log_dropped} records of the master dropped")
-    refused = sum(one.refused for one in told.workers)
-    for index, one in enumerate(told.listeners):
+    if server.log_dropped:
+        lines.append(f"        log: {server.log_dropped} records of the master dropped")
+    refused = sum(one.refused for one in server.workers)
+    for index, one in enumerate(server.listeners):
         label = "  listening:" if index == 0 else " " * 12
         waiting = "" if one.waiting < 0 else f", {one.waiting} of {one.backlog} waiting"
         lines.append(f"{label} {one.protocol} {one.address}{waiting}")
     lines.append(f"    refused: {refused} connections")
-    lines += _plugins(told)
-    return "\n".join(lines) + "\n\n" + workers(told)
+    lines += _plugins(server)
+    return "\n".join(lines) + "\n\n" + workers(server)
 
 
-def _round_trip(told: Status) -> str:
-    known = told.bus_ok and told.bus_round_trip_us
-    return f", round trip {told.bus_round_trip_us / 1000:.1f} ms" if known else ""
+def _round_trip(server: Status) -> str:
+    known = server.bus_ok and server.bus_round_trip_us
+    return f", round trip {server.bus_round_trip_us / 1000:.1f} ms" if known else ""
 
 
-def _plugins(told: Status) -> list[str]:
+def _plugins(server: Status) -> list[str]:
     """Only where a call failed or an event was dropped. A plug-in is counted once for each worker."""
     shut, failed, dropped = (
-        sum(getattr(one, name) for one in told.workers) for name in ("hooks_open", "hook_failures", "hook_dropped")
+        sum(getattr(one, name) for one in server.workers) for name in ("hooks_open", "hook_failures", "hook_dropped")
     )
     if not failed and not dropped:
         return []
@@ -69,8 +70,8 @@ _FIELDS: dict[str, Field] = {
 }
 
 
-def workers(told: Status) -> str:
-    rows = [[_cell(one, name) for name in WORKER_COLUMNS] for one in told.workers]
+def workers(server: Status) -> str:
+    rows = [[_cell(one, name) for name in WORKER_COLUMNS] for one in server.workers]
     return table([_FIELDS[name].heading for name in WORKER_COLUMNS], rows)
 
 
@@ -101,15 +102,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def verdict(told: Status) -> tuple[int, str]:
+def verdict(server: Status) -> tuple[int, str]:
     """For `check`: (0 good, 1 degraded, 2 critical) and one line."""
-    counted = f"{told.workers_ready} of {told.workers_wanted} workers ready"
-    if told.workers_ready == 0 or told.state == "stopping":
-        return 2, f"CRITICAL: {told.state}, {counted}"
-    wrong = [text for text, bad in (("store", not told.store_ok), ("bus", not told.bus_ok)) if bad]
-    wrong += ["plug-ins"] if any(one.hooks_open for one in told.workers) else []
-    if told.state != "running" or wrong:
-        return 1, f"DEGRADED: {told.state}, {counted}{''.join(f', {one} down' for one in wrong)}"
+    counted = f"{server.workers_ready} of {server.workers_wanted} workers ready"
+    if server.workers_ready == 0 or server.state == "stopping":
+        return 2, f"CRITICAL: {server.state}, {counted}"
+    wrong = [text for text, bad in (("store", not server.store_ok), ("bus", not server.bus_ok)) if bad]
+    wrong += ["plug-ins"] if any(one.hooks_open for one in server.workers) else []
+    if server.state != "running" or wrong:
+        return 1, f"DEGRADED: {server.state}, {counted}{''.join(f', {one} down' for one in wrong)}"
     return 0, f"OK: {counted}"
 
 

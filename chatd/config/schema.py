@@ -344,7 +344,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Option(msgspec.Struct, frozen=True, kw_only=True):
-    """One option as people are told of it. kind: its type without the limits; annotation: with them."""
+    """One option, for messages and documentation. kind: its type without the limits; annotation: with them."""
 
     name: str
     kind: Any

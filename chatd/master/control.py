@@ -22,9 +22,9 @@ from chatd import log
 from chatd.errors import BootError, Exit
 from chatd.master import requests
 from chatd.master.directories import CONTROL
-from chatd.master.requests import Reply, Request, Respond, failed
+from chatd.master.requests import ControlReply, ControlRequest, Respond, failed
 from chatd.master.watcher import Watcher
-from chatd.orders import Malformed
+from chatd.orders import MalformedMessage
 
 CLIENTS = 16
 REQUEST_BYTES = 64 * 1024
@@ -51,7 +51,7 @@ class _ControlClient:
 class ControlSocket:
     """handle: carries out a request and calls its second argument with the reply, once, now or later."""
 
-    def __init__(self, runtime_dir: str, handle: Callable[[Request, Respond], None], watcher: Watcher) -> None:
+    def __init__(self, runtime_dir: str, handle: Callable[[ControlRequest, Respond], None], watcher: Watcher) -> None:
         self._handle = handle
         self._watcher = watcher
         self._clients: dict[int, _ControlClient] = {}
@@ -102,12 +102,12 @@ class ControlSocket:
     def _dispatch(self, client: _ControlClient, line: bytes) -> None:
         try:
             request = requests.decode(line)
-        except Malformed as error:
+        except MalformedMessage as error:
             self._reply(client, failed(Exit.USAGE, str(error)))
             return
         self._handle(request, lambda reply: self._reply(client, reply))
 
-    def _reply(self, client: _ControlClient, reply: Reply) -> None:
+    def _reply(self, client: _ControlClient, reply: ControlReply) -> None:
         """Once per client. Does nothing for one that has gone."""
         if client.sock.fileno() < 0:
             return

@@ -17,7 +17,8 @@ from chatd.errors import BootError, Exit
 
 
 class StartReport:
-    """Reports how the start went to whoever started the server: in the foreground, a failure on standard error."""
+    """Reports how the start went to the process that started the server: in the foreground, a failure on standard
+    error."""
 
     def send(self, code: int, line: str) -> None:
         """Call it once. code 0 = clients can connect."""
@@ -92,11 +93,11 @@ def detach() -> StartReport:
 
 def _wait(read: int) -> None:
     """In the first process; never returns."""
-    told = b""
+    received = b""
     while chunk := os.read(read, 65536):  # until its end; the workers have closed their copies
-        told += chunk
+        received += chunk
     try:
-        outcome = msgspec.json.decode(told, type=_Outcome)
+        outcome = msgspec.json.decode(received, type=_Outcome)
     except msgspec.DecodeError:
         outcome = _Outcome(Exit.BUG, "the daemon ended without reporting why; see error.log in server.log_dir")
     if outcome.line:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from chatd import log
 from chatd.errors import Exit
-from chatd.master.requests import KickReply, KickRequest, Reply, Respond, failed
+from chatd.master.requests import ControlReply, KickReply, KickRequest, Respond, failed
 from chatd.master.workers import Slot, WorkerPool
 from chatd.orders import Answer, KickDone, KickFailed, KickOrder
 
@@ -26,7 +26,8 @@ UNKNOWN_USER = 1
 class _PendingKick:
     """One request that some workers have not answered yet."""
 
-    who: str
+    user: str
+    """Name or id, as it was asked for."""
     deadline: float
     respond: Respond
     waiting: set[int] = field(default_factory=set)
@@ -42,7 +43,7 @@ class _PendingKick:
     """These three as orders.KickDone has them, of all workers together."""
 
 
-class Kicks:
+class PendingKicks:
     """All kicks under way. take_answer() and check() are called by the master's loop."""
 
     def __init__(self, pool: WorkerPool) -> None:
@@ -99,16 +100,16 @@ class Kicks:
             pending.respond(_result(pending))
 
 
-def _result(pending: _PendingKick) -> Reply:
+def _result(pending: _PendingKick) -> ControlReply:
     unanswered = sorted(pending.unanswered)
     why = "; ".join(filter(None, (pending.why, _missing(unanswered, pending.cut_off, pending.kept_s))))
-    log.get().info("kicked", user=pending.who, sessions=pending.sessions, unanswered=unanswered, why=why)
+    log.get().info("kicked", user=pending.user, sessions=pending.sessions, unanswered=unanswered, why=why)
     reply = KickReply(sessions=pending.sessions, unanswered=unanswered, repeated_s=pending.kept_s)
     if why:
         reply.ok, reply.exit = False, Exit.TRY_AGAIN
         reply.error = f"{why}; {pending.sessions} sessions ended"
     elif not pending.known:
-        return failed(UNKNOWN_USER, f"{pending.who}: no such user")
+        return failed(UNKNOWN_USER, f"{pending.user}: no such user")
     return reply
 
 

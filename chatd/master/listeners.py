@@ -77,7 +77,7 @@ def _reason(one: ListenerOptions, error: OSError) -> str:
 
 
 def _used_by(where: urls.ListenAddress) -> str:
-    """ " by pid 812 (nginx)", as far as we are allowed to see it."""
+    """The process, as " by pid 812 (nginx)", or "" where it is not visible to this user."""
     try:
         if where.transport == "unix":
             pids = [one.pid for one in psutil.net_connections("unix") if one.laddr == where.path]

@@ -2,8 +2,8 @@
 
 Owns: the phases of a turn, what signals and requests do, announcing that the server is ready, and stopping.
 Elsewhere: the workers one by one (master.workers), the steps of a start (master.start), the requests (master.requests).
-Fails: a failed boot is returned as an exit code with its line; once all workers were ready, the loop ends only when
-told.
+Fails: a failed boot is returned as an exit code with its line; once all workers were ready, the loop ends only
+when it is told to.
 
 One thread. Everything here and in the master's other modules runs between two waits of the loop.
 """
@@ -26,19 +26,19 @@ from chatd.errors import ConfigError, Exit
 from chatd.master.control import ControlSocket
 from chatd.master.daemonize import StartReport
 from chatd.master.instance_lock import InstanceLock
-from chatd.master.kick import Kicks
+from chatd.master.kick import PendingKicks
 from chatd.master.listeners import Bound, actual_address
 from chatd.master.reload import Reload
 from chatd.master.requests import (
     ConfigDiffRequest,
     ConfigReply,
     ConfigRequest,
+    ControlReply,
+    ControlRequest,
     KickRequest,
     LogLevelRequest,
     ReloadRequest,
     ReopenRequest,
-    Reply,
-    Request,
     Respond,
     ScaleReply,
     ScaleRequest,
@@ -117,13 +117,13 @@ class Master:
         self._pool = WorkerPool(shared, config, self._watcher)
         self._pool.on_answer = self._take_answer
         self._reload = Reload(loaded, self._pool, self._notify_ready)
-        self._kicks = Kicks(self._pool)
+        self._kicks = PendingKicks(self._pool)
         self._status = StatusCollector(self._pool, self._reload, self._bound)
         self._rotation = Rotation(config.server.log_dir, prepared.scoreboard.master_row)
         self._handlers = self._request_handlers()
         self._control = ControlSocket(config.server.runtime_dir, self._handle, self._watcher)
         self._announced = False
-        """Clients can connect, and whoever started the server was told so."""
+        """Clients can connect, and the process that started the server knows it."""
         self._stops_asked = 0
         self._stop_responds: list[Respond] = []
         """Who waits for the end of the server."""
@@ -259,7 +259,7 @@ class Master:
         log.get().info("stopped", exit=code)
         log.tick()
         for respond in self._stop_responds:
-            respond(Reply())
+            respond(ControlReply())
         self._control.flush()
         self._control.close()
         return code
@@ -284,7 +284,7 @@ class Master:
 
     # ------------------------------------------------------------ requests
 
-    def _request_handlers(self) -> dict[type[Request], Callable[[Any, Respond], None]]:
+    def _request_handlers(self) -> dict[type[ControlRequest], Callable[[Any, Respond], None]]:
         return {
             StatusRequest: self._on_status,
             ReloadRequest: lambda _, respond: self._begin_reload(respond),
@@ -297,7 +297,7 @@ class Master:
             KickRequest: self._kicks.begin,
         }
 
-    def _handle(self, request: Request, respond: Respond) -> None:
+    def _handle(self, request: ControlRequest, respond: Respond) -> None:
         self._handlers[type(request)](request, respond)
 
     def _take_answer(self, slot: Slot, answer: Answer) -> None:
@@ -317,7 +317,7 @@ class Master:
 
     def _on_reopen(self, _request: ReopenRequest, respond: Respond) -> None:
         self._rotation.reopen()
-        respond(Reply())
+        respond(ControlReply())
 
     def _on_stop(self, request: StopRequest, respond: Respond) -> None:
         self._stop_responds.append(respond)
@@ -339,7 +339,7 @@ class Master:
         self._pool.config = replace(config, log=replace(config.log, level=request.level))
         for slot in self._pool.present():
             self._pool.order(slot, LogLevelOrder(request.level))
-        respond(Reply())
+        respond(ControlReply())
 
     def _on_scale(self, request: ScaleRequest, respond: Respond) -> None:
         wanted = self._pool.wanted + request.step
@@ -355,5 +355,5 @@ class Master:
             respond(ScaleReply(workers=self._pool.wanted))
 
 
-def _no_reply(_reply: Reply) -> None:
+def _no_reply(_reply: ControlReply) -> None:
     """A signal has nobody to reply to; the log has the result."""

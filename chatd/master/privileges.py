@@ -21,7 +21,9 @@ PR_SET_NO_NEW_PRIVS = 38
 
 
 class Identity(NamedTuple):
-    user: str
+    """A user of this host, and the group to run with."""
+
+    name: str
     uid: int
     gid: int
 
@@ -43,19 +45,19 @@ def identity(server: ServerOptions, allow_root: bool) -> Identity | None:
     return Identity(entry.pw_name, entry.pw_uid, gid)
 
 
-def drop(who: Identity | None) -> None:
+def drop(user: Identity | None) -> None:
     """Become this user with no way back, and never gain privileges by execve. Raises BootError."""
     _no_new_privileges()
-    if who is None:
+    if user is None:
         return
     try:
-        os.initgroups(who.user, who.gid)
-        os.setresgid(who.gid, who.gid, who.gid)
-        os.setresuid(who.uid, who.uid, who.uid)
+        os.initgroups(user.name, user.gid)
+        os.setresgid(user.gid, user.gid, user.gid)
+        os.setresuid(user.uid, user.uid, user.uid)
     except OSError as error:
-        raise BootError(f"cannot switch to user {who.user}: {error.strerror}", Exit.PERMISSION) from None
-    if os.getresuid() != (who.uid,) * 3 or os.getresgid() != (who.gid,) * 3:
-        raise BootError(f"cannot switch to user {who.user}: the kernel did not change the ids", Exit.PERMISSION)
+        raise BootError(f"cannot switch to user {user.name}: {error.strerror}", Exit.PERMISSION) from None
+    if os.getresuid() != (user.uid,) * 3 or os.getresgid() != (user.gid,) * 3:
+        raise BootError(f"cannot switch to user {user.name}: the kernel did not change the ids", Exit.PERMISSION)
 
 
 def _no_new_privileges() -> None:

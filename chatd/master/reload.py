@@ -20,7 +20,7 @@ from chatd.config.render import mask
 from chatd.config.schema import Config
 from chatd.config.validate import check_host
 from chatd.errors import ConfigError, Exit
-from chatd.master.requests import ConfigDiffReply, PendingChange, ReloadReply, Reply, Respond, failed
+from chatd.master.requests import ConfigDiffReply, ControlReply, PendingChange, ReloadReply, Respond, failed
 from chatd.master.workers import Slot, WorkerPool
 from chatd.orders import Answer, ReloadDone, ReloadOrder, ReloadRefused
 
@@ -131,7 +131,7 @@ class Reload:
 
     def _apply(self, pending: _PendingReload) -> None:
         pool = self._pool
-        told = changes(pool.config, pending.config)
+        changed = changes(pool.config, pending.config)
         restart = changes(pending.config, pending.on_file)
         self._pending = None
         pool.config, pool.generation = pending.config, pending.generation
@@ -140,12 +140,12 @@ class Reload:
             if slot.worker is not None and slot.worker.generation != pending.generation:
                 pool.order(slot, ReloadOrder(pending.generation, pending.config))
         log.set_level(pending.config.log.level)
-        if any(change.key == "server.workers" for change in told):
+        if any(change.key == "server.workers" for change in changed):
             pool.scale(config_load.workers_of(pending.config))
         reply = ReloadReply(
             generation=pending.generation,
-            applied=[change.key for change in told if change.effect == "live"],
-            next_worker=[change.key for change in told if change.effect == "worker"],
+            applied=[change.key for change in changed if change.effect == "live"],
+            next_worker=[change.key for change in changed if change.effect == "worker"],
             needs_restart=[change.key for change in restart],
         )
         log.get().info(
@@ -172,7 +172,7 @@ class Reload:
         log.get().error("configuration refused, the old one stays", why=why)
         self._finish(responds, failed(Exit.CONFIG, why))
 
-    def _finish(self, responds: list[Respond], reply: Reply) -> None:
+    def _finish(self, responds: list[Respond], reply: ControlReply) -> None:
         self._after()
         for respond in responds:
             respond(reply)

@@ -4,7 +4,7 @@ Owns: one struct per request and per reply. On the control socket each is one JS
 its command as "cmd". Fields are added within version 1, never renamed.
 Elsewhere: the socket (master.control), carrying requests out (master.master), asking (chatctl.control_client), the
 reply with the status (master.status).
-Fails: Malformed for bytes that are no request.
+Fails: MalformedMessage for bytes that are no request.
 """
 
 from __future__ import annotations
@@ -17,59 +17,59 @@ from msgspec import UNSET, Meta, UnsetType
 
 from chatd.config.schema import Config, LogLevel
 from chatd.errors import Exit
-from chatd.orders import Malformed
+from chatd.orders import MalformedMessage
 
 REASON_CHARS = 200
 
 # ---------------------------------------------------------------- requests
 
 
-class Request(msgspec.Struct, tag_field="cmd", frozen=True, kw_only=True):
+class ControlRequest(msgspec.Struct, tag_field="cmd", frozen=True, kw_only=True):
     """v: the version of the protocol."""
 
     v: Literal[1] = 1
 
 
-class StatusRequest(Request, tag="status", frozen=True):
+class StatusRequest(ControlRequest, tag="status", frozen=True):
     """Replied to with StatusReply (master.status)."""
 
 
-class ReloadRequest(Request, tag="reload", frozen=True):
+class ReloadRequest(ControlRequest, tag="reload", frozen=True):
     """Replied to with ReloadReply."""
 
 
-class ReopenRequest(Request, tag="reopen", frozen=True):
+class ReopenRequest(ControlRequest, tag="reopen", frozen=True):
     """Open the log files again."""
 
 
-class StopRequest(Request, tag="stop", frozen=True):
+class StopRequest(ControlRequest, tag="stop", frozen=True):
     """Replied to when the last worker has left."""
 
     fast: bool = False
 
 
-class ConfigRequest(Request, tag="config", frozen=True):
+class ConfigRequest(ControlRequest, tag="config", frozen=True):
     """Replied to with ConfigReply."""
 
 
-class ConfigDiffRequest(Request, tag="config-diff", frozen=True):
+class ConfigDiffRequest(ControlRequest, tag="config-diff", frozen=True):
     """Replied to with ConfigDiffReply."""
 
 
-class LogLevelRequest(Request, tag="log-level", frozen=True):
+class LogLevelRequest(ControlRequest, tag="log-level", frozen=True):
     """Until the next reload."""
 
     level: LogLevel
 
 
-class ScaleRequest(Request, tag="scale", frozen=True):
+class ScaleRequest(ControlRequest, tag="scale", frozen=True):
     """Replied to with ScaleReply. force: also above the limit per core."""
 
     step: int
     force: bool = False
 
 
-class KickRequest(Request, tag="kick", frozen=True):
+class KickRequest(ControlRequest, tag="kick", frozen=True):
     """Replied to with KickReply. user: a name, or an id in digits; or else user_id, which may be a deleted account."""
 
     user: Annotated[str, Meta(max_length=200)] = ""
@@ -77,7 +77,7 @@ class KickRequest(Request, tag="kick", frozen=True):
     reason: Annotated[str, Meta(max_length=REASON_CHARS)] = ""
 
 
-REQUESTS: tuple[type[Request], ...] = (
+REQUESTS: tuple[type[ControlRequest], ...] = (
     StatusRequest,
     ReloadRequest,
     ReopenRequest,
@@ -89,7 +89,7 @@ REQUESTS: tuple[type[Request], ...] = (
     KickRequest,
 )
 COMMANDS = tuple(sorted(str(kind.__struct_config__.tag) for kind in REQUESTS))
-_decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(
+_decoder: msgspec.json.Decoder[ControlRequest] = msgspec.json.Decoder(
     StatusRequest
     | ReloadRequest
     | ReopenRequest
@@ -107,24 +107,24 @@ class _Version(msgspec.Struct):
     cmd: str
 
 
-def decode(line: bytes) -> Request:
-    """One request. Raises Malformed, with a text for the person who asks."""
+def decode(line: bytes) -> ControlRequest:
+    """One request. Raises MalformedMessage, with a text for the person who asks."""
     try:
         asked = msgspec.json.decode(line, type=_Version)
         if asked.cmd not in COMMANDS:
-            raise Malformed(f'unknown command "{asked.cmd}"; version 1 has {", ".join(COMMANDS)}')
+            raise MalformedMessage(f'unknown command "{asked.cmd}"; version 1 has {", ".join(COMMANDS)}')
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Malformed(f'not a request like {{"v": 1, "cmd": "status"}}: {error}') from None
+        raise MalformedMessage(f'not a request like {{"v": 1, "cmd": "status"}}: {error}') from None
     try:
         return _decoder.decode(line)
     except msgspec.DecodeError as error:
-        raise Malformed(f"{asked.cmd}: {error}") from None
+        raise MalformedMessage(f"{asked.cmd}: {error}") from None
 
 
 # ---------------------------------------------------------------- replies
 
 
-class Reply(msgspec.Struct, kw_only=True):
+class ControlReply(msgspec.Struct, kw_only=True):
     """ok: it was done. exit: the exit code of `chatctl`. error: one line, where it was not done."""
 
     ok: bool = True
@@ -132,7 +132,7 @@ class Reply(msgspec.Struct, kw_only=True):
     error: str | UnsetType = UNSET
 
 
-class ReloadReply(Reply, kw_only=True):
+class ReloadReply(ControlReply, kw_only=True):
     """generation: in force now. The rest are keys of options: changed at once, in workers started from now on, and
     at the next restart."""
 
@@ -142,7 +142,7 @@ class ReloadReply(Reply, kw_only=True):
     needs_restart: list[str]
 
 
-class ConfigReply(Reply, kw_only=True):
+class ConfigReply(ControlReply, kw_only=True):
     """The configuration in force, secrets masked."""
 
     config: Config
@@ -157,19 +157,19 @@ class PendingChange(msgspec.Struct):
     waits_for: str
 
 
-class ConfigDiffReply(Reply, kw_only=True):
+class ConfigDiffReply(ControlReply, kw_only=True):
     file: str
     generation: int
     pending: list[PendingChange]
 
 
-class ScaleReply(Reply, kw_only=True):
+class ScaleReply(ControlReply, kw_only=True):
     """workers: wanted now."""
 
     workers: int
 
 
-class KickReply(Reply, kw_only=True):
+class KickReply(ControlReply, kw_only=True):
     """sessions: ended. unanswered: hosts and workers that may still have sessions; they are asked again for repeated_s
     seconds."""
 
@@ -178,10 +178,10 @@ class KickReply(Reply, kw_only=True):
     repeated_s: int
 
 
-Respond = Callable[[Reply], None]
+Respond = Callable[[ControlReply], None]
 """To be called once per request."""
 
 
-def failed(exit_code: int, error: str) -> Reply:
+def failed(exit_code: int, error: str) -> ControlReply:
     """Nothing was done."""
-    return Reply(ok=False, exit=exit_code, error=error)
+    return ControlReply(ok=False, exit=exit_code, error=error)

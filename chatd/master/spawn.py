@@ -21,7 +21,7 @@ from chatd.config.schema import Config
 from chatd.errors import BootError, ConfigError, Exit, Unavailable
 from chatd.master.listeners import Bound
 from chatd.master.udp_sockets import UdpSockets
-from chatd.scoreboard import Scoreboard, State
+from chatd.scoreboard import Row, Scoreboard, State
 from chatd.worker_context import WorkerContext
 
 Serve = Callable[[WorkerContext], int]
@@ -80,10 +80,7 @@ def fork(slot: int, generation: int, config: Config, shared: Shared) -> Child:
     stacks = os.memfd_create("stacks")
     ours.setblocking(False)
     theirs.setblocking(False)
-    row.clear()
-    row.generation, row.state = generation, State.BOOTING
-    row.started_ms, row.heartbeat_ns = time.time_ns() // 1_000_000, time.monotonic_ns()
-    row.store_ok = row.bus_ok = True  # nothing has failed yet
+    _begin_row(row, generation)
     held = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()
@@ -112,6 +109,13 @@ def fork(slot: int, generation: int, config: Config, shared: Shared) -> Child:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
     row.pid = pid
     return Child(pid, pidfd, ours, stacks)
+
+
+def _begin_row(row: Row, generation: int) -> None:
+    row.clear()
+    row.generation, row.state = generation, State.BOOTING
+    row.started_ms, row.heartbeat_ns = time.time_ns() // 1_000_000, time.monotonic_ns()
+    row.store_ok = row.bus_ok = True  # nothing has failed yet
 
 
 def _open_pidfd(pid: int) -> int:

@@ -34,15 +34,15 @@ def run(loaded: Loaded, allow_root: bool, serve: Serve, report: StartReport) -> 
     server = loaded.config.server
     systemd = ServiceManager(os.environ)
     inherited = inherited_sockets(os.environ)
-    who = privileges.identity(server, allow_root)
+    owner = privileges.identity(server, allow_root)
     os.umask(0o027)
     privileges.raise_descriptor_limit()
-    directories.prepare(server, who)
-    lock = InstanceLock(server, who)
+    directories.prepare(server, owner)
+    lock = InstanceLock(server, owner)
     try:
-        directories.prepare_bus(server, who)
-        bound, unmatched, udp_sockets = _bind(loaded, inherited, who, after_crash=lock.crashed)
-        privileges.drop(who)
+        directories.prepare_bus(server, owner)
+        bound, unmatched, udp_sockets = _bind(loaded, inherited, owner, after_crash=lock.crashed)
+        privileges.drop(owner)
         scoreboard = Scoreboard()
         _open_log(loaded, scoreboard)
         for sock in unmatched:
@@ -57,13 +57,13 @@ def run(loaded: Loaded, allow_root: bool, serve: Serve, report: StartReport) -> 
 
 
 def _bind(
-    loaded: Loaded, inherited: list[socket.socket], who: Identity | None, *, after_crash: bool
+    loaded: Loaded, inherited: list[socket.socket], owner: Identity | None, *, after_crash: bool
 ) -> tuple[tuple[listeners.Bound, ...], list[socket.socket], UdpSockets]:
     """The stream sockets, those from systemd that match no listener, and the UDP sockets."""
     config = loaded.config
     streams = [one for one in config.listen if not is_udp(one)]
     bound, unmatched = listeners.bind_all(streams, inherited, after_crash)
-    udp_sockets = UdpSockets(config.listen, who)
+    udp_sockets = UdpSockets(config.listen, owner)
     udp_sockets.bind_first(workers_of(config), after_crash)
     return bound, unmatched, udp_sockets
 

@@ -22,7 +22,7 @@ from chatd.config.render import mask
 from chatd.master import listeners
 from chatd.master.listeners import Bound
 from chatd.master.reload import Reload
-from chatd.master.requests import Reply
+from chatd.master.requests import ControlReply
 from chatd.master.workers import Slot, WorkerPool
 from chatd.scoreboard import Counters, Field, State
 
@@ -56,7 +56,7 @@ class ListenerStatus(msgspec.Struct):
 
 
 class Status(msgspec.Struct, kw_only=True):
-    """The whole answer. Of the store and the bus it tells the worst any ready worker has seen."""
+    """The whole answer. Figures of the store and the bus are the worst of any ready worker."""
 
     v: int
     version: str
@@ -81,7 +81,7 @@ class Status(msgspec.Struct, kw_only=True):
     log_dropped: int
 
 
-class StatusReply(Reply, kw_only=True):
+class StatusReply(ControlReply, kw_only=True):
     """To requests.StatusRequest."""
 
     status: Status
@@ -145,7 +145,7 @@ class _Usage:
 
 
 class StatusCollector:
-    """bound: gives the listening sockets clients are told of, one per [[listen]]."""
+    """bound: returns one listening socket per [[listen]]."""
 
     def __init__(self, pool: WorkerPool, reload: Reload, bound: Callable[[], tuple[Bound, ...]]) -> None:
         self._pool, self._reload, self._bound = pool, reload, bound

@@ -1,7 +1,7 @@
 """What wakes the master: descriptors and signals.
 
 Owns: the selector and the pipe into which the interpreter writes the number of every signal.
-Elsewhere: what a signal means (master.master), what a descriptor is for (whoever watches it).
+Elsewhere: what a signal means (master.master), what a descriptor is for (the module that watches it).
 Fails: OSError from the kernel when it is made; afterwards never.
 """
 

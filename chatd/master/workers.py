@@ -107,7 +107,7 @@ class WorkerPool:
         self._watcher = watcher
         self._patience_until = 0.0
 
-    # ------------------------------------------------------------ who is there
+    # ------------------------------------------------------------ the slots
 
     def present(self) -> list[Slot]:
         """Slots with a process, in whatever state."""
@@ -249,7 +249,8 @@ class WorkerPool:
     # ------------------------------------------------------------ health
 
     def supervise(self, now: float, late: bool) -> None:
-        """Once per turn of the master's loop: see who has become ready, and end who hangs or is past its deadline.
+        """Once per turn of the master's loop: see which workers have become ready, and end those that hang or are
+        past their deadline.
 
         late: the master itself did not run for a while; then the workers are given time to run first.
         """
@@ -307,7 +308,7 @@ class WorkerPool:
         )
 
     def any_fresh(self, now: float) -> bool:
-        """Whether any worker's event loop turned lately: what systemd's watchdog is told."""
+        """Whether any worker's event loop turned lately: what systemd's watchdog wants to know."""
         limit = self.config.timeouts.hang_s
         return any(slot.worker and now - slot.row.heartbeat_ns / 1e9 < limit for slot in self.slots)
 
@@ -340,7 +341,7 @@ class WorkerPool:
                 return
             try:
                 answer = orders.decode_answer(data)
-            except orders.Malformed as error:
+            except orders.MalformedMessage as error:
                 log.get().error("an answer of a worker is not understood", slot=slot.index, why=str(error))
                 continue
             if isinstance(answer, CannotStart):

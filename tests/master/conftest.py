@@ -19,7 +19,7 @@ import msgspec
 import psutil
 import pytest
 
-from chatd.chatctl.control_client import ControlClient, Unreachable
+from chatd.chatctl.control_client import ControlClient, ServerUnreachable
 
 TRIAL = str(Path(__file__).with_name("trial_worker.py"))
 
@@ -85,7 +85,7 @@ class Server:
     def status(self) -> dict[str, Any]:
         try:
             found: dict[str, Any] = msgspec.to_builtins(self.client.status())
-        except Unreachable:
+        except ServerUnreachable:
             return {"state": "none", "workers": []}
         self.known |= {found["pid"], *(one["pid"] for one in found["workers"] if one["pid"])}
         return found

@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-from chatd.chatctl.control_client import ControlClient, Unreachable
+from chatd.chatctl.control_client import ControlClient, ServerUnreachable
 from chatd.errors import Exit
 from chatd.master.requests import ScaleReply, ScaleRequest
 from tests.master.conftest import is_alive, kill, open_way, wait_for
@@ -272,13 +272,13 @@ def test_a_request_without_a_reply_is_not_sent_again_as_signals(tmp_path, monkey
         fcntl.flock(lock, fcntl.LOCK_EX)
         busy.bind(str(client.path))
         busy.listen()
-        with pytest.raises(Unreachable, match=r"no reply within 0.2 s") as caught:
+        with pytest.raises(ServerUnreachable, match=r"no reply within 0.2 s") as caught:
             client.ask(ScaleRequest(step=5), ScaleReply, limit_s=0.2)
-        with pytest.raises(Unreachable):
+        with pytest.raises(ServerUnreachable):
             client.signal_instead(signal.SIGTTIN, caught.value, 5)
         assert sent == []
         busy.close()
-        with pytest.raises(Unreachable, match="no process listens") as caught:
+        with pytest.raises(ServerUnreachable, match="no process listens") as caught:
             client.ask(ScaleRequest(step=2), ScaleReply)
         client.signal_instead(signal.SIGTTIN, caught.value, 2)
         assert sent == [(os.getpid(), signal.SIGTTIN)] * 2
