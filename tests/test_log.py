@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from chatd import log
@@ -131,10 +132,12 @@ def test_repeated_errors_are_held_back(folder, row, monkeypatch):
 
 
 def test_a_full_disk_drops_and_counts(folder, row):
-    full = os.open("/dev/full", os.O_WRONLY)
-    kept, log._sink.descriptors[0] = log._sink.descriptors[0], full
+    opened = next(one.fd for one in psutil.Process().open_files() if one.path == str(folder / "normal.log"))
+    kept, full = os.dup(opened), os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, opened)
     log.get().info("lost")
-    log._sink.descriptors[0] = kept
+    os.dup2(kept, opened)
+    os.close(kept)
     os.close(full)
     log.get().info("kept")
     assert row.log_dropped == 1

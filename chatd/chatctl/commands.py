@@ -39,7 +39,6 @@ from chatd.master.requests import (
     ReopenRequest,
     ScaleReply,
     ScaleRequest,
-    StatusRequest,
     StopRequest,
 )
 from chatd.master.status import Status
@@ -55,22 +54,15 @@ DEAD_WITH_PIDFILE, NOT_RUNNING, UNKNOWN = 1, 3, 4
 CRITICAL = 2
 
 
-class _RawStatus(msgspec.Struct):
-    """The status as it came, so that `--json` also shows the fields of a newer server."""
-
-    status: msgspec.Raw
-
-
 # ---------------------------------------------------------------- the server
 
 
 def status(client: ControlClient, options: argparse.Namespace) -> int:
     try:
-        server = client.status()
         if options.json:
-            raw = msgspec.json.decode(client.ask_raw(StatusRequest()), type=_RawStatus)
-            print(bytes(raw.status).decode())
+            print(client.status_json())
             return Exit.OK
+        server = client.status()
     except (ServerUnreachable, NotAllowed) as error:
         return _without_status(client, error, as_json=options.json)
     print(render.workers(server) if options.command == "workers" else render.status(server))

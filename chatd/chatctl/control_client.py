@@ -34,6 +34,10 @@ POLL_S = 0.02
 R = TypeVar("R", bound=ControlReply)
 
 
+class _RawStatusReply(ControlReply, kw_only=True):
+    status: msgspec.Raw
+
+
 class ServerUnreachable(ChatdError):
     """There is no reply. asked: the request was sent, and may still be carried out."""
 
@@ -124,8 +128,16 @@ class ControlClient:
 
     def status(self) -> Status:
         """Raises ServerUnreachable, also where the server is too busy to reply; NotAllowed."""
+        return self._decode_status(self.ask_raw(StatusRequest(), STATUS_S), StatusReply).status
+
+    def status_json(self) -> str:
+        """The status as it came, also with the fields of a newer server. Raises as status()."""
+        reply = self._decode_status(self.ask_raw(StatusRequest(), STATUS_S), _RawStatusReply)
+        return bytes(reply.status).decode()
+
+    def _decode_status(self, data: bytes, kind: type[R]) -> R:
         try:
-            return self.ask(StatusRequest(), StatusReply, STATUS_S).status
+            return self._decode(data, kind)
         except RequestFailed as error:
             raise ServerUnreachable(str(error), asked=True) from None
 
