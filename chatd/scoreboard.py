@@ -63,7 +63,7 @@ class Counters(msgspec.Struct, kw_only=True):
     refused: Annotated[int, Field("connections refused because the worker was full, since it started")]
     log_dropped: Annotated[int, Field("log records that could not be written, since the worker started")]
     store_ok: Annotated[bool, Field("the last commit succeeded")]
-    bus_ok: Annotated[bool, Field("the message bus reaches every other worker")]
+    bus_ok: Annotated[bool, Field("the message bus works; a worker that hangs does not make it false")]
     bus_round_trip_us: Annotated[int, Field("last round trip on the message bus; 0 = the bus measures none", "us")]
     udp_peers: Annotated[int, Field("those of `connections` that are UDP peers")]
     udp_dropped: Annotated[int, Field("datagrams that could not be sent or served, since the worker started")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import msgspec
 
@@ -17,6 +18,7 @@ from chatd.config.schema import SECTIONS, allowed_values, options_of, toml
 from chatd.core.requests.notices import NOTICES
 from chatd.core.requests.operations import described
 from chatd.errors import MEANINGS, Disconnect, Exit
+from chatd.master.status import WorkerStatus
 from chatd.net.websocket.connection import CLOSE_CODES
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +45,7 @@ def generated() -> dict[Path, str]:
         **_with_table("docs/configuration.md", "options", options()),
         **_with_tables("docs/protocols/mobileimsdk.md", {"operations": operations(), "notices": notices()}),
         **_with_tables("docs/protocols/errors.md", {"error codes": error_codes(), "ends": ends()}),
-        **_with_table("docs/operations.md", "exit codes", exit_codes()),
+        **_with_tables("docs/operations.md", {"worker status": worker_status(), "exit codes": exit_codes()}),
     }
 
 
@@ -116,6 +118,15 @@ def _values(kind: msgspec.inspect.Type) -> str:
 def notices() -> list[str]:
     lines = ["| event | fields | |", "|---|---|---|"]
     return lines + [_row(f"`{name}`", f"`{fields}`", text) for name, (fields, text) in NOTICES.items()]
+
+
+def worker_status() -> list[str]:
+    lines = ["| field | unit | meaning |", "|---|---|---|"]
+    kinds = get_type_hints(WorkerStatus, include_extras=True)
+    for name in WorkerStatus.__struct_fields__:
+        field = kinds[name].__metadata__[0]
+        lines.append(_row(f"`{name}`", field.unit, field.meaning))
+    return lines
 
 
 def exit_codes() -> list[str]:

@@ -153,7 +153,7 @@ class ControlClient:
         running, pid = self.running()
         if not running:
             return f"chatd is not running in {self.runtime_dir}"
-        return f"chatd is running{_pid(pid)}, but does not reply: {error}"
+        return f"chatd is running{_pid(pid)}, but cannot be asked: {error}"
 
     def signal_instead(self, number: signal.Signals, error: ServerUnreachable, times: int = 1) -> None:
         """Send a signal where the socket does not answer. Raises ServerUnreachable where no server is running, or
@@ -163,7 +163,12 @@ class ControlClient:
             raise error
         note(f"{error}; sending {number.name} to pid {pid} instead")
         for _ in range(times):
-            os.kill(pid, number)
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:  # it has just ended
+                raise error from None
+            except PermissionError:
+                raise NotAllowed(self.runtime_dir / PIDFILE) from None
             time.sleep(POLL_S)  # signals of one kind that are still pending become one
 
     def wait_gone(self, limit_s: float) -> bool:
