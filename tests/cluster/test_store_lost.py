@@ -110,7 +110,7 @@ def test_who_is_cut_off_in_a_transaction_holds_nobody_up(mariadb: MariaDB) -> No
         ]
         left, cut_off = tables
         left.begin()
-        alice, bob = (left.create_user(name, "", 1) for name in ("alice", "bob"))
+        alice, bob = (left.accounts.create(name, "", 1) for name in ("alice", "bob"))
         left.commit()
         assert stored(left, alice, bob, "1", REFUSED_S) == 1
         cut_off.begin()

@@ -26,10 +26,10 @@ class MysqlHistory(SqlHistory):
     """store.contract.HistoryTables."""
 
     _db: MysqlConnection
+    _backend: MysqlBackend
 
     def __init__(self, db: MysqlConnection, backend: MysqlBackend, groups: SqlGroups) -> None:
         super().__init__(db, backend, groups)
-        self._state = backend
 
     def waiting(self, user_id: UserId, limit: int, cursors_of: Sequence[ConversationId] = ()) -> Waiting:
         """Cost: the user's conversations, and up to `limit` rows of each in which something is waiting."""
@@ -39,13 +39,13 @@ class MysqlHistory(SqlHistory):
             (user_id,),
         ).fetchall()
         numbers = self._beyond(behind, limit + 1)
-        rows = self._state.select_in(f"SELECT {COLUMNS} FROM message AS m WHERE m.id IN", numbers[:limit])
+        rows = self._backend.select_in(f"SELECT {COLUMNS} FROM message AS m WHERE m.id IN", numbers[:limit])
         delivered = dict.fromkeys(cursors_of, 0)
         if delivered:
             marks = ",".join("?" * len(delivered))
             asked = f"SELECT conversation, delivered FROM `cursor` WHERE user_id = ? AND conversation IN ({marks})"
             delivered.update(self._db.execute(asked, (user_id, *delivered)).fetchall())
-        return Waiting(self._state.messages(sorted(rows)), len(numbers) > limit, delivered)
+        return Waiting(self._backend.messages(sorted(rows)), len(numbers) > limit, delivered)
 
     def _beyond(self, cursors: list[tuple[ConversationId, Seq]], most: int) -> list[int]:
         """The first message ids beyond the cursors. Each conversation has its own SELECT: in one join, the server would
@@ -66,7 +66,7 @@ class MysqlHistory(SqlHistory):
             f" AND m.seq < ? ORDER BY m.seq {order} LIMIT ?",
             (conversation, *bounds, limit),
         ).fetchall()
-        return self._state.messages(rows[::-1] if before > 0 else rows)
+        return self._backend.messages(rows[::-1] if before > 0 else rows)
 
     def heads(self, user_id: UserId, after: ConversationId, limit: int) -> list[Head]:
         rows = self._db.execute(
@@ -76,11 +76,11 @@ class MysqlHistory(SqlHistory):
             " ORDER BY c.conversation LIMIT ?",
             (user_id, after, limit),
         ).fetchall()  # without the pairs that a refused message has left without messages
-        self._state.prefetch([row[0] for row in rows], ())
+        self._backend.prefetch([row[0] for row in rows], ())
         heads = []
         for conversation, last, delivered, seen, name, description in rows:
             if conversation > 0:
-                other: User | Group = self._state.user_or_deleted(self._state.pairs.other(conversation, user_id))
+                other: User | Group = self._backend.user_or_deleted(self._backend.pairs.other(conversation, user_id))
             elif name is not None:
                 other = Group(-conversation, name, description)
             else:

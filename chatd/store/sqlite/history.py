@@ -23,16 +23,17 @@ from chatd.store.sqlite.backend import SqliteBackend
 class SqliteHistory(SqlHistory):
     """store.contract.HistoryTables. Every method first learns what other connections have committed."""
 
+    _backend: SqliteBackend
+
     def __init__(
         self, db: sqlite3.Connection, backend: SqliteBackend, groups: SqlGroups, reader: MessageReader
     ) -> None:
         super().__init__(db, backend, groups)
-        self._state = backend
         self._unindexed = backend.unindexed
         self._reader = reader
 
     def waiting(self, user_id: UserId, limit: int, cursors_of: Sequence[ConversationId] = ()) -> Waiting:
-        self._state.refresh()
+        self._backend.refresh()
         rows = self._db.execute(
             f"SELECT {COLUMNS} FROM (SELECT p.id AS id FROM cursor AS c CROSS JOIN place AS p"
             " ON p.conversation = c.conversation AND p.seq > c.delivered"
@@ -75,7 +76,7 @@ class SqliteHistory(SqlHistory):
     # ---------------------------------------------------------------- history
 
     def messages(self, conversation: ConversationId, after: Seq, before: Seq, limit: int) -> list[Message]:
-        self._state.refresh()
+        self._backend.refresh()
         if before > 0:
             order, bounds = "DESC", (0, before)
             unindexed = self._unindexed.before(conversation, before, limit)
@@ -94,7 +95,7 @@ class SqliteHistory(SqlHistory):
         return [self._reader.message(found[number]) for number in chosen]
 
     def heads(self, user_id: UserId, after: ConversationId, limit: int) -> list[Head]:
-        self._state.refresh()
+        self._backend.refresh()
         rows = self._db.execute(
             "SELECT conversation, delivered, seen FROM `cursor` WHERE user_id = ? AND conversation > ?"
             " ORDER BY conversation LIMIT ?",
@@ -104,17 +105,10 @@ class SqliteHistory(SqlHistory):
         for conversation, delivered, seen in rows:
             other: User | Group | None
             if conversation > 0:
-                other = self._state.directory.user_or_deleted(self._state.pairs.other(conversation, user_id))
+                other = self._backend.directory.user_or_deleted(self._backend.pairs.other(conversation, user_id))
             else:
                 other = self._groups.find(-conversation)
             if other is not None:
-                heads.append(
-                    Head(
-                        conversation=conversation,
-                        other=other,
-                        last=self._backend.last_seq(conversation),
-                        delivered=delivered,
-                        seen=seen,
-                    )
-                )
+                last = self._backend.last_seq(conversation)
+                heads.append(Head(conversation=conversation, other=other, last=last, delivered=delivered, seen=seen))
         return heads
