@@ -28,6 +28,7 @@ from chatd.store.copy import Row
 _ONE_CHAT, _FRIEND_REQUEST, _FRIEND_ANSWER, _GROUP_CHAT = 6, 7, 8, 11
 """Values of `msgid`."""
 _AHEAD_MS = 24 * 3600 * 1000
+"""A time further in the future than this is taken for nonsense."""
 Conversation = int
 
 
