@@ -89,7 +89,7 @@ class BootFailure:
 
 
 class WorkerPool:
-    """All worker slots. on_answer is called with every answer of a worker to an order; it is set before start()."""
+    """All worker slots. on_answer is called with every answer of a worker to an order; it is set before the first scale()."""
 
     def __init__(self, shared: spawn.Shared, config: Config, watcher: Watcher) -> None:
         self.shared = shared
@@ -106,6 +106,7 @@ class WorkerPool:
         self.on_answer: Callable[[Slot, orders.Answer], None] = lambda slot, answer: None
         self._watcher = watcher
         self._patience_until = 0.0
+        """Until then no worker is judged, because the master itself was stopped."""
 
     # ------------------------------------------------------------ the slots
 
