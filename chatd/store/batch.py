@@ -27,7 +27,7 @@ from chatd.store.contract import Advance, Draft, Stored, Tables
 Results = list[Stored | ErrorCode]
 
 
-class BatchState(enum.Enum):
+class BatchState(enum.IntEnum):
     """WAITING: in the queue; the last one of the queue takes further operations.
 
     SUBMITTED: the store thread has it, and may be waiting for the store's write lock.
@@ -36,6 +36,9 @@ class BatchState(enum.Enum):
     senders of its messages are told so.
     CANCELLED: it took too long before its transaction began; its callers have been refused and nothing is stored.
     DONE: the store thread has returned it.
+
+    The order of the numbers means nothing. An IntEnum is hashed without a call of Python code, and a lone message pays
+    for all transitions of its batch.
     """
 
     WAITING = enum.auto()
@@ -46,13 +49,13 @@ class BatchState(enum.Enum):
     DONE = enum.auto()
 
 
-TRANSITIONS: dict[BatchState, frozenset[BatchState]] = {
-    BatchState.WAITING: frozenset({BatchState.SUBMITTED, BatchState.CANCELLED}),
-    BatchState.SUBMITTED: frozenset({BatchState.COMMITTING, BatchState.CANCELLED, BatchState.DONE}),
-    BatchState.COMMITTING: frozenset({BatchState.OVERDUE, BatchState.DONE}),
-    BatchState.OVERDUE: frozenset({BatchState.DONE}),
-    BatchState.CANCELLED: frozenset({BatchState.DONE}),
-    BatchState.DONE: frozenset(),
+TRANSITIONS: dict[BatchState, tuple[BatchState, ...]] = {
+    BatchState.WAITING: (BatchState.SUBMITTED, BatchState.CANCELLED),
+    BatchState.SUBMITTED: (BatchState.COMMITTING, BatchState.CANCELLED, BatchState.DONE),
+    BatchState.COMMITTING: (BatchState.OVERDUE, BatchState.DONE),
+    BatchState.OVERDUE: (BatchState.DONE,),
+    BatchState.CANCELLED: (BatchState.DONE,),
+    BatchState.DONE: (),
 }
 """The loop makes SUBMITTED, OVERDUE, CANCELLED and DONE; the store thread makes COMMITTING. SUBMITTED to DONE: a batch
 that only reads, or whose transaction could not begin."""
@@ -136,5 +139,8 @@ class Batch:
         """To the first of `targets` that can follow the present state, if any. Returns the state it is in then."""
         with self._lock:
             possible = TRANSITIONS[self.state]
-            self.state = next((target for target in targets if target in possible), self.state)
+            for target in targets:
+                if target in possible:
+                    self.state = target
+                    break
             return self.state
