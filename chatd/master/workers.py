@@ -89,7 +89,8 @@ class BootFailure:
 
 
 class WorkerPool:
-    """All worker slots. on_answer is called with every answer of a worker to an order; it is set before the first scale()."""
+    """All worker slots. on_answer is called with every answer of a worker to an order; it is set before the first
+    scale()."""
 
     def __init__(self, shared: spawn.Shared, config: Config, watcher: Watcher) -> None:
         self.shared = shared
