@@ -101,12 +101,14 @@ class Delivery:
                 self._offer(session, message, event)
 
     def _to_members(self, message: Message, members_version: int) -> None:
-        event = Deliver(message, fp_of(message), {})
-        for session in tuple(self._hub.of_group(message.group_id)):
-            if message.seq == 1 and (session.groups or {})[message.group_id] <= members_version:
-                self._trim(session)  # a member when the group's first message was stored: the store need not be asked
-                session.cursors = session.cursors or {}
-                session.cursors.setdefault(message.conversation, Cursor(0))
+        event, sessions = Deliver(message, fp_of(message), {}), tuple(self._hub.of_group(message.group_id))
+        if message.seq == 1:  # who was a member when the group's first message was stored need not ask the store
+            for session in sessions:
+                if (session.groups or {})[message.group_id] <= members_version:
+                    self._trim(session)
+                    session.cursors = session.cursors or {}
+                    session.cursors.setdefault(message.conversation, Cursor(0))
+        for session in sessions:
             self._offer(session, message, event)
 
     def _offer(self, session: Session, message: Message, event: Deliver) -> None:
