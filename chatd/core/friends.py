@@ -39,28 +39,25 @@ def by_id(user_id: UserId) -> Find:
 
 class Friends:
     def __init__(self, services: Services, notices: Notices, presence: Presence) -> None:
-        self._store = services.store
-        self._hub = services.hub
-        self._bus = services.bus
-        self._config = services.config
+        self._services = services
         self._notices = notices
         self._presence = presence
 
     # ---------------------------------------------------------------- commands of the chatserver wire
 
     async def add(self, session: Session, command: AddFriend) -> None:
-        await self.asking(session.user, by_id(command.user_id)).apply(self._store)
+        await self.asking(session.user, by_id(command.user_id)).apply(self._services.store)
 
     async def answer(self, session: Session, command: AnswerFriend) -> None:
         change = self.answering(session.user, by_id(command.user_id), accept=command.accept)
-        await change.apply(self._store)
+        await change.apply(self._services.store)
 
     # ---------------------------------------------------------------- changes
 
     def asking(self, user: User, find: Find) -> Change[tuple[User, bool]]:
         """Ask to be friends; if the other side has asked already, accept. Gives the other user, and whether they are
         friends now."""
-        limit, now_ms = self._config().limits.friends_per_user, time.time_ns() // 1_000_000
+        limit, now_ms = self._services.config().limits.friends_per_user, time.time_ns() // 1_000_000
 
         def write(tables: Tables) -> tuple[User, bool]:
             other = find(tables)
@@ -77,7 +74,7 @@ class Friends:
 
     def answering(self, user: User, find: Find, *, accept: bool) -> Change[User]:
         """Gives the user who had asked."""
-        limit, now_ms = self._config().limits.friends_per_user, time.time_ns() // 1_000_000
+        limit, now_ms = self._services.config().limits.friends_per_user, time.time_ns() // 1_000_000
 
         def write(tables: Tables) -> User:
             other = find(tables)
@@ -106,13 +103,13 @@ class Friends:
     def _tell(self, user_id: UserId, said: FriendRequestSent | FriendRequestAnswered) -> None:
         """Tell the user's sessions on every worker."""
         self.notify(said)
-        self._bus.publish(topic_of_user(user_id), bus_messages.encode(said))
+        self._services.bus.publish(topic_of_user(user_id), bus_messages.encode(said))
 
     def notify(self, said: FriendRequestSent | FriendRequestAnswered) -> None:
         """Tell the user's sessions on this worker."""
         if isinstance(said, FriendRequestSent):
-            for session in self._hub.of_user(said.request.to):
+            for session in self._services.hub.of_user(said.request.to):
                 self._notices.friend_requested(session, FriendRequested(said.request))
         else:
-            for session in self._hub.of_user(said.to):
+            for session in self._services.hub.of_user(said.to):
                 self._notices.friend_answered(session, FriendAnswered(said.by, said.to, said.accepted))

@@ -48,10 +48,7 @@ class Kick(NamedTuple):
 
 class Groups:
     def __init__(self, services: Services, memberships: Memberships, notices: Notices, presence: Presence) -> None:
-        self._store = services.store
-        self._hub = services.hub
-        self._bus = services.bus
-        self._config = services.config
+        self._services = services
         self._memberships = memberships
         self._notices = notices
         self._presence = presence
@@ -59,18 +56,22 @@ class Groups:
     # ---------------------------------------------------------------- commands of the chatserver wire
 
     async def create(self, session: Session, command: CreateGroup) -> None:
-        group = await self.creating(session.user, command.name, command.description).apply(self._store)
+        group = await self.creating(session.user, command.name, command.description).apply(self._services.store)
         session.peer.push(GroupReady(group, True))
 
     async def join(self, session: Session, command: JoinGroup) -> None:
-        joined = await self.joining(session.user, command.group_id).apply(self._store)
+        joined = await self.joining(session.user, command.group_id).apply(self._services.store)
         session.peer.push(GroupReady(joined.group, False))
 
     # ---------------------------------------------------------------- changes
 
     def creating(self, user: User, name: str, description: str) -> Change[Group]:
         """Raises Refused BAD_FIELD."""
-        name, limits, now_ms = self._checked(name, description), self._config().limits, time.time_ns() // 1_000_000
+        name, limits, now_ms = (
+            self._checked(name, description),
+            self._services.config().limits,
+            time.time_ns() // 1_000_000,
+        )
 
         def write(tables: Tables) -> Group:
             made = tables.groups.create(user.id, name, description, limits.groups_per_user, now_ms)
@@ -79,7 +80,7 @@ class Groups:
         return Change(write, lambda group: self._entered(user, group.id, FIRST_VERSION))
 
     def joining(self, user: User, group_id: GroupId) -> Change[Joined]:
-        limits, now_ms = self._config().limits, time.time_ns() // 1_000_000
+        limits, now_ms = self._services.config().limits, time.time_ns() // 1_000_000
 
         def write(tables: Tables) -> Joined:
             return tables.groups.join(user.id, group_id, limits.group_members, limits.groups_per_user, now_ms)
@@ -130,7 +131,7 @@ class Groups:
 
     def _checked(self, name: str, description: str) -> str:
         name = name.strip()
-        if not 0 < len(name) <= self._config().limits.name_chars or len(description) > _DESCRIPTION_CHARS:
+        if not 0 < len(name) <= self._services.config().limits.name_chars or len(description) > _DESCRIPTION_CHARS:
             raise Refused(ErrorCode.BAD_FIELD, "the group's name or description is empty or too long")
         return name
 
@@ -139,7 +140,7 @@ class Groups:
     def _entered(self, user: User, group_id: GroupId, since_version: int, *, is_new: bool = True) -> Awaitable[None]:
         """Every session of the user, on every worker, is given the group's messages from now on."""
         joined = GroupJoined(user.id, group_id, since_version)
-        self._bus.publish(topic_of_user(user.id), bus_messages.encode(joined))
+        self._services.bus.publish(topic_of_user(user.id), bus_messages.encode(joined))
         if is_new:
             self._tell(group_id, "group.joined", Since(since_version), user=of_user(user))
         return self._memberships.joined(user.id, group_id, since_version)
@@ -150,7 +151,7 @@ class Groups:
 
     def _gone(self, user_id: UserId, group_id: GroupId, kicked: bool, members_version: int) -> None:
         left = GroupLeft(user_id, group_id, kicked, members_version)
-        self._bus.publish(topic_of_user(user_id), bus_messages.encode(left))
+        self._services.bus.publish(topic_of_user(user_id), bus_messages.encode(left))
         self._presence.parted(user_id)
         self.left(left)
 
@@ -159,7 +160,7 @@ class Groups:
         since."""
         self._memberships.left(said.user_id, said.group_id, said.members_version)
         if said.kicked:
-            for session in self._hub.of_user(said.user_id):
+            for session in self._services.hub.of_user(said.user_id):
                 if said.group_id not in (session.groups or ()):
                     self._notices.tell(session, notice("group.kicked", group=said.group_id))
         self._presence.left(said.user_id)
@@ -167,7 +168,7 @@ class Groups:
     def _tell(self, group_id: GroupId, event: str, since: Since | None = None, **fields: object) -> None:
         """Tell the members' sessions on every worker. since: the change of members that the notice tells of, if any."""
         said = GroupNotice(group_id, notice(event, group=group_id, **fields), *(since or ()))
-        self._bus.publish(topic_of_group(group_id), bus_messages.encode(said))
+        self._services.bus.publish(topic_of_group(group_id), bus_messages.encode(said))
         self.notify(said)
 
     def notify(self, said: GroupNotice) -> None:
@@ -177,7 +178,7 @@ class Groups:
             self._memberships.left(said.departed, group_id, version)
         elif version:
             self._memberships.changed(group_id, version)
-        group = self._hub.group(group_id)
+        group = self._services.hub.group(group_id)
         if group is None:
             return
         if group.waiting is None and version <= group.known_version:
@@ -187,7 +188,7 @@ class Groups:
 
     def _tell_members(self, said: GroupNotice) -> None:
         """Except those who joined after the change the notice tells of, or by it."""
-        for session in tuple(self._hub.of_group(said.group_id)):
+        for session in tuple(self._services.hub.of_group(said.group_id)):
             since_version = (session.groups or {})[said.group_id]
             if not said.members_version or since_version < said.members_version:
                 self._notices.tell(session, said.text)

@@ -57,11 +57,7 @@ class Watched:
 
 class Presence:
     def __init__(self, services: Services, notices: Notices) -> None:
-        self._hub = services.hub
-        self._bus = services.bus
-        self._store = services.store
-        self._config = services.config
-        self._background = services.background
+        self._services = services
         self._notices = notices
         self._watched: dict[UserId, Watched] = {}
         """In the order of the last look, the least recent first."""
@@ -93,7 +89,7 @@ class Presence:
             Refused: LIMIT_REACHED: the session would watch more than `limit` users. It watches whom it did before.
         """
         wanted = {user.id: user for user in users}
-        online = await self._hub.online(wanted)
+        online = await self._services.hub.online(wanted)
         watching = session.watching or set()
         new = [user for user in wanted.values() if user.id not in watching]
         if len(watching) + len(new) > limit:
@@ -111,7 +107,7 @@ class Presence:
             watched.watchers.add(session)
             watching.add(user.id)
         if topics:
-            await self._bus.subscribe(topics)
+            await self._services.bus.subscribe(topics)
             self._pending.update(user.id for user in new)
         return {user_id: user_id in self._watched and self._watched[user_id].online for user_id in wanted}
 
@@ -122,7 +118,7 @@ class Presence:
             topics += self._remove_watcher(session, self._watched[user_id])
         session.watching = None
         if topics:
-            self._bus.unsubscribe(topics)
+            self._services.bus.unsubscribe(topics)
 
     def _remove_watcher(self, session: Session, watched: Watched) -> list[Topic]:
         """The topics that no session here needs any more."""
@@ -158,7 +154,7 @@ class Presence:
 
     def left(self, user_id: UserId) -> None:
         """The user has left a group. Other workers are told by the caller."""
-        for session in self._hub.of_user(user_id):
+        for session in self._services.hub.of_user(user_id):
             for watched in session.watching or ():
                 self._doubt(watched)
 
@@ -168,7 +164,7 @@ class Presence:
             self._pending.add(user_id)
 
     def _publish(self, said: PresenceChanged) -> None:
-        self._bus.publish(topic_of_presence(said.user_id), bus_messages.encode(said))
+        self._services.bus.publish(topic_of_presence(said.user_id), bus_messages.encode(said))
 
     # ---------------------------------------------------------------- looking up
 
@@ -183,11 +179,11 @@ class Presence:
             due.add(user_id)
         if due:
             self._looking = True
-            self._background.start(self._look_up(due))
+            self._services.background.start(self._look_up(due))
 
     async def _look_up(self, due: set[UserId]) -> None:
         try:
-            online = await self._hub.online(due)
+            online = await self._services.hub.online(due)
             found = [watched for user_id in due if (watched := self._watched.get(user_id)) is not None]
             changed = [watched for watched in found if (watched.user.id in online) is not watched.online]
             await self._check([watched for watched in changed if watched.doubtful])
@@ -200,7 +196,7 @@ class Presence:
 
     async def _check(self, doubtful: list[Watched]) -> None:
         """End the watching of those who may not watch any more. Users who could not be checked are looked up again."""
-        if self._config().accounts.presence == "all":
+        if self._services.config().accounts.presence == "all":
             return
         for watched in doubtful:
             watched.doubtful = False  # before the store is asked: what ends meanwhile makes it doubtful again
@@ -209,7 +205,7 @@ class Presence:
             page = pairs[start : start + CHECK_PAGE]
             ids = [(session.user.id, watched.user.id) for session, watched in page]
             try:
-                allowed = await self._store.read(partial(_may_see, pairs=ids))
+                allowed = await self._services.store.read(partial(_may_see, pairs=ids))
             except Unavailable:
                 for _, watched in pairs[start:]:
                     self._doubt(watched.user.id)
@@ -222,7 +218,7 @@ class Presence:
         if session.watching is not None:
             session.watching.discard(watched.user.id)
         if topics := self._remove_watcher(session, watched):
-            self._bus.unsubscribe(topics)
+            self._services.bus.unsubscribe(topics)
 
     def _found(self, watched: Watched, *, online: bool) -> None:
         """A user who has gone is reported at the second look: a session that moves from one worker to another is

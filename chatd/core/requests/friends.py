@@ -31,9 +31,7 @@ class SomeUsers(msgspec.Struct, frozen=True):
 
 class FriendOperations:
     def __init__(self, services: Services, friends: Friends, presence: Presence) -> None:
-        self._store = services.store
-        self._hub = services.hub
-        self._config = services.config
+        self._services = services
         self._friends = friends
         self._presence = presence
 
@@ -94,10 +92,10 @@ class FriendOperations:
 
     async def _list(self, session: Session, arguments: NoArguments) -> object:
         me = session.user.id
-        friends, requests = await self._store.read(
+        friends, requests = await self._services.store.read(
             lambda tables: (tables.friends.of(me), tables.friends.requests_to(me))
         )
-        online = await self._hub.online(user.id for user in friends)
+        online = await self._services.hub.online(user.id for user in friends)
         return {
             "friends": [{**of_user(user), "online": user.id in online} for user in friends],
             "requests": [of_user(request.sender) for request in requests],
@@ -107,18 +105,18 @@ class FriendOperations:
 
     async def _get_presence(self, session: Session, arguments: SomeUsers) -> object:
         seen = await self._last_seen(session, arguments)
-        online = await self._hub.online(user.id for user, _ in seen)
+        online = await self._services.hub.online(user.id for user, _ in seen)
         return {"users": [_presence(user, online=user.id in online, last_seen_ms=at_ms) for user, at_ms in seen]}
 
     async def _watch_presence(self, session: Session, arguments: SomeUsers) -> object:
         seen = await self._last_seen(session, arguments)
         users = [user for user, _ in seen]
-        online = await self._presence.watch(session, users, self._config().limits.presence_watches)
+        online = await self._presence.watch(session, users, self._services.config().limits.presence_watches)
         return {"users": [_presence(user, online=online[user.id], last_seen_ms=at_ms) for user, at_ms in seen]}
 
     async def _last_seen(self, session: Session, arguments: SomeUsers) -> list[tuple[User, int]]:
         """The users named, and when each was last seen. Refused if one of them may not be seen."""
-        me, everybody = session.user.id, self._config().accounts.presence == "all"
+        me, everybody = session.user.id, self._services.config().accounts.presence == "all"
 
         def read(tables: Tables) -> list[tuple[User, int]]:
             users = [user_named(name)(tables) for name in arguments.users]
@@ -127,7 +125,7 @@ class FriendOperations:
                     raise Refused(ErrorCode.NOT_ALLOWED, f"you may not see whether {user.name} is online")
             return [(user, tables.accounts.last_seen(user.id)) for user in users]
 
-        return await self._store.read(read)
+        return await self._services.store.read(read)
 
 
 def _user(user: User) -> object:

@@ -62,8 +62,7 @@ class Promotion(msgspec.Struct, frozen=True):
 
 class GroupOperations:
     def __init__(self, services: Services, groups: Groups) -> None:
-        self._store = services.store
-        self._hub = services.hub
+        self._services = services
         self._groups = groups
 
     def table(self) -> OperationTable:
@@ -108,7 +107,7 @@ class GroupOperations:
 
     async def _list(self, session: Session, arguments: NoArguments) -> object:
         me = session.user.id
-        rows = await self._store.read(lambda tables: tables.groups.of(me, 0))
+        rows = await self._services.store.read(lambda tables: tables.groups.of(me, 0))
         return {"groups": [of_group(row.group) for row in rows]}
 
     async def _members(self, session: Session, arguments: MembersPage) -> object:
@@ -118,8 +117,8 @@ class GroupOperations:
             tables.groups.role(number, me)
             return tables.groups.members(number, arguments.after, arguments.limit)
 
-        members = await self._store.read(read)
-        online = await self._hub.online(user.id for user, _ in members)
+        members = await self._services.store.read(read)
+        online = await self._services.hub.online(user.id for user, _ in members)
         return {
             "members": [
                 {**of_user(user), "role": role.name.lower(), "online": user.id in online} for user, role in members

@@ -96,10 +96,7 @@ class _Marked(NamedTuple):
 
 class HistoryOperations:
     def __init__(self, services: Services, notices: Notices) -> None:
-        self._store = services.store
-        self._hub = services.hub
-        self._bus = services.bus
-        self._config = services.config
+        self._services = services
         self._notices = notices
 
     def table(self) -> OperationTable:
@@ -124,7 +121,7 @@ class HistoryOperations:
         }
 
     async def _history(self, session: Session, arguments: History) -> object:
-        limit = min(arguments.limit, self._config().limits.history_page)
+        limit = min(arguments.limit, self._services.config().limits.history_page)
 
         def read(tables: Tables) -> list[Message]:
             conversation = find_conversation(tables, session.user, arguments.place)
@@ -132,13 +129,13 @@ class HistoryOperations:
                 return []
             return tables.history.messages(conversation, arguments.after, arguments.before, limit)
 
-        messages = await self._store.read(read)
+        messages = await self._services.store.read(read)
         if arguments.before:
             messages.reverse()
         return {"with": arguments.place, "messages": [shown(message, arguments.start) for message in messages]}
 
     async def _sync(self, session: Session, arguments: Sync) -> object:
-        me, limit = session.user.id, min(arguments.limit, self._config().limits.history_page)
+        me, limit = session.user.id, min(arguments.limit, self._services.config().limits.history_page)
 
         def read(tables: Tables) -> list[tuple[Head, list[Message]]]:
             found, room = [], limit
@@ -149,7 +146,7 @@ class HistoryOperations:
                 found.append((head, messages))
             return found
 
-        found = await self._store.read(read)
+        found = await self._services.store.read(read)
         return {
             "conversations": [
                 {"id": head.conversation, "with": place_of(head.other), "last": head.last, "read": head.seen}
@@ -181,17 +178,17 @@ class HistoryOperations:
         if marked.other:
             text = notice("read", **{"with": user.name, "by": of_user(user), "seq": marked.seq})
             said = UserNotice(marked.other, text)
-            self._bus.publish(topic_of_user(marked.other), bus_messages.encode(said))
+            self._services.bus.publish(topic_of_user(marked.other), bus_messages.encode(said))
             self.notify(said)
             return
         group_id = -marked.conversation
         text = notice("read", **{"with": place, "by": of_user(user), "seq": marked.seq})
-        self._bus.publish(topic_of_group(group_id), bus_messages.encode(GroupNotice(group_id, text)))
-        for member in tuple(self._hub.of_group(group_id)):
+        self._services.bus.publish(topic_of_group(group_id), bus_messages.encode(GroupNotice(group_id, text)))
+        for member in tuple(self._services.hub.of_group(group_id)):
             if member is not session:
                 self._notices.tell(member, text)
 
     def notify(self, said: UserNotice) -> None:
         """Tell the user's sessions on this worker."""
-        for session in self._hub.of_user(said.user_id):
+        for session in self._services.hub.of_user(said.user_id):
             self._notices.tell(session, said.text)

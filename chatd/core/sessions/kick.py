@@ -71,10 +71,7 @@ class _Order:
 
 class SessionKicks:
     def __init__(self, services: Services, logins: Logins) -> None:
-        self._bus = services.bus
-        self._store = services.store
-        self._surveys = services.surveys
-        self._background = services.background
+        self._services = services
         self._logins = logins
         self._kept = 0
 
@@ -91,7 +88,7 @@ class SessionKicks:
             Unavailable: from the store, which is asked for a name; nothing was done.
         """
         if not user_id:
-            account = await self._store.read(lambda tables: tables.accounts.find(name, 0))
+            account = await self._services.store.read(lambda tables: tables.accounts.find(name, 0))
             if account is None:
                 return KickResult(0, known=False)
             user_id = account.user.id
@@ -99,7 +96,7 @@ class SessionKicks:
         order.sessions = self._logins.kick(user_id, 0, reason, by_admin=True)
         if self._is_done(order):
             return KickResult(order.sessions)
-        survey = self._surveys.open(Question(EVERYBODY, order.encode, KickAnswered, private=True), order.take)
+        survey = self._services.surveys.open(Question(EVERYBODY, order.encode, KickAnswered, private=True), order.take)
         try:
             if await self._ask(survey, order, ANSWER_S, AGAIN_S):
                 survey.close()
@@ -114,18 +111,18 @@ class SessionKicks:
         kept = self._kept < MAX_KEPT
         if kept:
             self._kept += 1
-            self._background.start(self._ask_further(survey, order))
+            self._services.background.start(self._ask_further(survey, order))
         else:
             survey.close()
         unanswered = tuple(sorted(set(self._missing(order).values())))
-        return KickResult(order.sessions, True, unanswered, not self._bus.healthy, int(KEPT_S) if kept else 0)
+        return KickResult(order.sessions, True, unanswered, not self._services.bus.healthy, int(KEPT_S) if kept else 0)
 
     def _missing(self, order: _Order) -> dict[str, str]:
-        return {name: place for name, place in self._bus.other_workers().items() if name not in order.answered}
+        return {name: place for name, place in self._services.bus.other_workers().items() if name not in order.answered}
 
     def _is_done(self, order: _Order) -> bool:
         """Every worker has answered. Not while the bus is cut off: then only those are known that were there."""
-        return self._bus.healthy and not self._missing(order)
+        return self._services.bus.healthy and not self._missing(order)
 
     async def _ask(self, survey: Survey[KickAnswered], order: _Order, limit_s: float, every_s: float) -> bool:
         """Until every worker has answered (True), or the order is limit_s old (False)."""
@@ -151,5 +148,5 @@ class SessionKicks:
         """Another worker asks."""
         older_s = question.age_ms / 1000
         ended = self._logins.kick(question.user_id, 0, question.reason, by_admin=True, older_s=older_s)
-        answer = KickAnswered(question.ref, ended, self._bus.name)
-        self._bus.publish(topic_of_answer(question.ref), bus_messages.encode(answer))
+        answer = KickAnswered(question.ref, ended, self._services.bus.name)
+        self._services.bus.publish(topic_of_answer(question.ref), bus_messages.encode(answer))

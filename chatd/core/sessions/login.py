@@ -65,17 +65,12 @@ class Logins:
         memberships: Memberships,
         listeners: Listeners,
     ) -> None:
-        self._hub = services.hub
-        self._bus = services.bus
-        self._store = services.store
-        self._config = services.config
-        self._background = services.background
+        self._services = services
         self._accounts = accounts
         self._delivery = delivery
         self._memberships = memberships
         self._notices, self._presence, self._plugins = listeners
         self.locks = SessionLocks(services)
-        self._log = services.log
         self.count = 0
         """Sessions of this worker."""
 
@@ -124,16 +119,16 @@ class Logins:
     async def _read(self, peer: Peer, session: Session) -> tuple[View, set[UserId]]:
         """What the login answer tells, and who of it is online. Raises Refused, Unavailable."""
         user = session.user
-        found = await self._store.read(partial(read_memberships, user_ids=[user.id]))
-        await self._hub.add(session, found[user.id])
+        found = await self._services.store.read(partial(read_memberships, user_ids=[user.id]))
+        await self._services.hub.add(session, found[user.id])
         before = dict(session.groups or {})
-        limit = self._config().limits.in_flight
+        limit = self._services.config().limits.in_flight
         listing = peer.traits.lists_contacts
-        view = await self._store.read(lambda tables: _view(tables, user, limit, listing))
+        view = await self._services.store.read(lambda tables: _view(tables, user, limit, listing))
         if entered := self._memberships.take(session, before, view.memberships):
-            await self._hub.subscribe(entered)
+            await self._services.hub.subscribe(entered)
             session.behind = True
-        online = await self._hub.online(_named(view))
+        online = await self._services.hub.online(_named(view))
         if session.is_over or peer.closed:  # kicked, or the peer left, while we were reading
             raise Refused(ErrorCode.ALREADY_LOGGED_IN)
         return view._replace(waiting=members_only(view.waiting, session, before, view.memberships)), online
@@ -151,7 +146,9 @@ class Logins:
         self._delivery.merge(session, view.waiting, told, told_at)
         self._presence.changed(user.id)
         self._plugins.logged_in(session)
-        self._log.debug("logged in", user=user.id, name=user.name, wire=session.protocol.name, peer=peer.remote)
+        self._services.log.debug(
+            "logged in", user=user.id, name=user.name, wire=session.protocol.name, peer=peer.remote
+        )
 
     def _answer(self, session: Session, view: View, online: set[UserId]) -> LoginAccepted:
         friends = tuple(Friend(user.id, user.name, user.id in online) for user in view.friends)
@@ -180,16 +177,16 @@ class Logins:
         self._delivery.detach(session)
         self._presence.unwatch(session)
         self._drop(session)
-        self._store.saw(session.user.id, time.time_ns() // 1_000_000)
+        self._services.store.saw(session.user.id, time.time_ns() // 1_000_000)
         self._plugins.logged_out(session)
 
     def _drop(self, session: Session) -> None:
         """Take back everything the session holds. Once per session."""
         if session.state is SessionState.LOGGING_IN:
             session.enter(SessionState.CLOSING)
-        self._hub.remove(session)
+        self._services.hub.remove(session)
         self._presence.changed(session.user.id)
-        self._background.start(self._release(session))
+        self._services.background.start(self._release(session))
 
     async def _release(self, session: Session) -> None:
         """Its cursors are stored, then its lock is released."""
@@ -206,7 +203,7 @@ class Logins:
     def end_own(self, user_id: UserId, protocol: Protocol) -> None:
         """The user ends their own session on another wire, on whatever worker it is."""
         said = SessionEnded(user_id, int(protocol))
-        self._bus.publish(topic_of_user(user_id), bus_messages.encode(said))
+        self._services.bus.publish(topic_of_user(user_id), bus_messages.encode(said))
         self.end_own_here(said)
 
     def end_own_here(self, said: SessionEnded) -> None:
@@ -217,7 +214,7 @@ class Logins:
         """End the user's sessions on this worker, of one wire or (protocol 0) of all. Gives how many. older_s: only
         sessions that began at least this long ago."""
         last = time.monotonic() - older_s
-        of_wire = [one for one in self._hub.of_user(user_id) if not protocol or one.protocol == protocol]
+        of_wire = [one for one in self._services.hub.of_user(user_id) if not protocol or one.protocol == protocol]
         chosen = [one for one in of_wire if one.began_at <= last]
         for session in chosen:
             if session.state is SessionState.LIVE:

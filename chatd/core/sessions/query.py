@@ -36,15 +36,13 @@ class UserSessions(NamedTuple):
 
 class SessionQuery:
     def __init__(self, services: Services) -> None:
-        self._hub = services.hub
-        self._bus = services.bus
-        self._surveys = services.surveys
+        self._services = services
 
     async def sessions_of_same_user(self, session: Session) -> UserSessions:
         """Within ANSWER_S. The session itself is among those found here."""
         user_id = session.user.id
-        here, elsewhere = list(self._hub.of_user(user_id)), list[SessionInfo]()
-        if len(here) >= _WIRES or not await self._hub.elsewhere(user_id):
+        here, elsewhere = list(self._services.hub.of_user(user_id)), list[SessionInfo]()
+        if len(here) >= _WIRES or not await self._services.hub.elsewhere(user_id):
             return UserSessions(here, elsewhere, complete=True)
         question = Question(
             topic_of_user(user_id),
@@ -52,7 +50,7 @@ class SessionQuery:
             SessionsAnswered,
         )
         with contextlib.closing(
-            self._surveys.open(question, lambda answer: elsewhere.append(answer.session))
+            self._services.surveys.open(question, lambda answer: elsewhere.append(answer.session))
         ) as survey:
             complete = await survey.run(
                 lambda: len(here) + len(elsewhere) >= _WIRES,
@@ -63,9 +61,9 @@ class SessionQuery:
 
     def asked(self, question: SessionsAsked) -> None:
         """Another worker asks."""
-        for session in self._hub.of_user(question.user_id):
+        for session in self._services.hub.of_user(question.user_id):
             answer = SessionsAnswered(question.ref, info_of(session))
-            self._bus.publish(topic_of_user(question.user_id), bus_messages.encode(answer))
+            self._services.bus.publish(topic_of_user(question.user_id), bus_messages.encode(answer))
 
 
 def info_of(session: Session) -> SessionInfo:
