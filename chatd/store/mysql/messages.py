@@ -72,8 +72,7 @@ class MysqlMessages:
         """Cost: two round trips whatever the number of drafts, two more for recipients seen for the first time. Drafts
         are compared with stored messages only after an insert found its key in use: then, and for every batch of the
         next _LOOKING_S."""
-        first = self._keys.first
-        keys = [first(draft.sender.id, draft.command.fp) if draft.command.fp else None for draft in drafts]
+        keys = self._keys.of(drafts)
         batch = _Append(drafts=drafts, places=self._recipients.destinations(drafts), keys=keys, now_ms=now_ms)
         last = self._lock(batch)
         if time.monotonic() >= self._looking_until:

@@ -5,9 +5,11 @@ Owns: SendKeys. Elsewhere: what is under a key (store.sql.repetitions for messag
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from zlib import crc32
 
 from chatd.model import UserId
+from chatd.store.contract import Draft
 
 PROBES = 16
 """Keys tried for one (sender, fp) before it is refused with LIMIT_REACHED."""
@@ -26,6 +28,11 @@ class SendKeys:
     @staticmethod
     def first(sender: UserId, fp: str) -> int:
         return sender << 32 | crc32(fp.encode("utf-8", "surrogatepass"))
+
+    def of(self, drafts: Sequence[Draft]) -> list[int | None]:
+        """The first key of each draft; None for one without an fp."""
+        first = self.first
+        return [first(draft.sender.id, draft.command.fp) if draft.command.fp else None for draft in drafts]
 
     @staticmethod
     def after(key: int) -> int:

@@ -17,7 +17,7 @@ from chatd.model import ConversationId, GroupId, Message, User, UserId
 from chatd.protocol import SendMessage
 from chatd.store.contract import Draft, Stored
 from chatd.store.sql.groups import SqlGroups
-from chatd.store.sql.messages import CACHED, NO_USER, SELECT, MessageReader, new_message, pair_of
+from chatd.store.sql.messages import CACHED, NO_USER, SELECT, MessageReader
 from chatd.store.sql.repetitions import Repetitions
 from chatd.store.sql.send_keys import SendKeys
 from chatd.store.sqlite.backend import SqliteBackend
@@ -50,7 +50,8 @@ class SqliteMessages:
         self._backend = backend
         self._groups = groups
         self._unindexed = backend.unindexed
-        self._pairs = backend.pairs
+        self._directory = backend.directory
+        self._conversations = backend.pairs.conversations
         self._members = backend.members
         self._members_versions = backend.members_versions
         self._reader = reader
@@ -59,8 +60,7 @@ class SqliteMessages:
 
     def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:
         """Cost: per draft one look-up of its send key and one appended row; now and then, a slice of a merge."""
-        first = self._keys.first
-        keys = [first(draft.sender.id, draft.command.fp) if draft.command.fp else None for draft in drafts]
+        keys = self._keys.of(drafts)
         known = self._known(keys)
         results: list[Stored | ErrorCode] = []
         values: list[int | str | None] = []
@@ -68,13 +68,13 @@ class SqliteMessages:
         hashes: dict[int, int] = {}
         unindexed, last = self._unindexed, self._backend.last_seqs
         for draft, key in zip(drafts, keys, strict=True):
-            command = draft.command
+            sender, command = draft.sender, draft.command
             if key is not None and (key in known or key in fresh):
                 key, result = self._repetitions.look_up(key, draft, fresh, hashes)
                 if result is not None:
                     results.append(result)
                     continue
-            place = self._place(draft.sender, command)
+            place = self._place(sender, command)
             if isinstance(place, ErrorCode):
                 results.append(place)
                 continue
@@ -83,26 +83,32 @@ class SqliteMessages:
             seq = last[conversation] = (self._backend.last_seq(conversation) if seq is None else seq) + 1
             number = unindexed.end + 1
             unindexed.add(number, conversation, seq, key)
-            message = new_message(draft, recipient, conversation, seq, now_ms)
             fp, body, qos, typeu = command.fp, command.body, command.qos, command.typeu
-            values += (number, conversation, seq, message.sender_id, key, fp, now_ms, qos, typeu, body)
+            values += (number, conversation, seq, sender.id, key, fp, now_ms, qos, typeu, body)
+            message = Message(  # as new_message(), whose call would cost 5 % of an append
+                conversation=conversation, seq=seq, sender_id=sender.id, sender_name=sender.name, to_id=recipient.id,
+                to_name=recipient.name, group_id=command.to_group, body=body, fp=fp, qos=qos, typeu=typeu,
+                sent_at_ms=now_ms,
+            )  # fmt: skip
             if key is not None:
                 fresh[key] = message
                 if draft.body_hash is not None:
                     hashes[key] = draft.body_hash
             version = self._members_version(command.to_group) if command.to_group else 0
             results.append(Stored(message, True, version))
-        self._insert(values)
-        self._set_hashes(hashes)
-        unindexed.merge(len(values) // _WIDTH)
+        self._write(values, hashes)
         return results
 
-    def _insert(self, values: list[int | str | None]) -> None:
-        """Rows of _WIDTH values each, one after the other."""
+    def _write(self, values: list[int | str | None], hashes: Mapping[int, int]) -> None:
+        """values: rows of _WIDTH values each, one after the other. hashes: body_hash by key, of those that have one."""
         chunk = _CHUNK * _WIDTH
         for at in range(0, len(values), chunk):
             rows = values[at : at + chunk]
             self._db.execute(_insert_rows(len(rows) // _WIDTH), rows)
+        if hashes:
+            changed = [(body_hash, self._number(key)) for key, body_hash in hashes.items()]
+            self._db.executemany("UPDATE message SET body_hash = ? WHERE id = ?", changed)
+        self._unindexed.merge(len(values) // _WIDTH)
 
     def _known(self, keys: Sequence[int | None]) -> set[int]:
         """Which of the keys messages have; nearly always none."""
@@ -134,21 +140,20 @@ class SqliteMessages:
         found = self._db.execute("SELECT body_hash FROM message WHERE id = ?", (self._number(key),)).fetchone()
         return found[0] if found else None
 
-    def _set_hashes(self, hashes: Mapping[int, int]) -> None:
-        """Of messages just inserted, by their keys."""
-        if hashes:
-            rows = [(body_hash, self._number(key)) for key, body_hash in hashes.items()]
-            self._db.executemany("UPDATE message SET body_hash = ? WHERE id = ?", rows)
-
     def _place(self, sender: User, command: SendMessage) -> tuple[ConversationId, User] | ErrorCode:
-        """Conversation and recipient (NO_USER for a group), or why the draft is refused."""
+        """Conversation and recipient (NO_USER for a group), or why the draft is refused. Called for every message, so
+        what is cached is found without another call."""
         if command.to_group:
             return self._group_place(sender.id, command.to_group)
-        recipient = self._backend.directory.find(command.to_name, command.to_id)
+        name = command.to_name
+        recipient = self._directory.by_name.get(name) if name else self._directory.by_id.get(command.to_id)
         if recipient is None:
-            return ErrorCode.UNKNOWN_RECIPIENT
-        pair = pair_of(sender.id, recipient.id)
-        conversation = self._pairs.conversations.get(pair)
+            recipient = self._directory.find(name, command.to_id)
+            if recipient is None:
+                return ErrorCode.UNKNOWN_RECIPIENT
+        one, other = sender.id, recipient.id
+        pair = (one, other) if one < other else (other, one)
+        conversation = self._conversations.get(pair)
         if conversation is None:
             conversation = self._open_pair(pair)
         return conversation, recipient
@@ -182,7 +187,7 @@ class SqliteMessages:
                 "INSERT OR IGNORE INTO cursor (user_id, conversation, delivered) VALUES (?, ?, 0)",
                 [(user, made) for user in pair],
             )
-        if len(self._pairs.conversations) > CACHED:
-            self._pairs.conversations.clear()
-        self._pairs.conversations[pair] = int(found[0])
+        if len(self._conversations) > CACHED:
+            self._conversations.clear()
+        self._conversations[pair] = int(found[0])
         return int(found[0])
