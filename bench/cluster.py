@@ -23,8 +23,8 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from load import Group, run
-from report import CLUSTER, Row, write
-from run import Runs, keep, options_of, running, wrong
+from report import CLUSTER, Row
+from run import Runs, keep, options_of, running, show, wrong
 from servers import BUILD, LOCAL_BUS, Chatd, Hosts, build, cpu_s
 
 from tests.harness.mariadb import MariaDB
@@ -44,11 +44,7 @@ def main() -> int:
         print(f"round {number + 1} of {options.rounds}", flush=True)
         errors += hop(runs, options.seconds)
         errors += two_hosts(runs, options.seconds)
-    rows = table(runs, errors)
-    for row in rows:
-        print(row.line())
-    if options.write:
-        write(rows, options.rounds, options.seconds, busy, CLUSTER)
+    show(table(runs, errors), options, busy, CLUSTER)
     return 70 if wrong(runs) or errors else 0
 
 

@@ -76,11 +76,22 @@ public:
     virtual ~Crowd() = default;
 
 protected:
-    // What a program does with what comes back, and with the end of a turn. It may put() and touch(), no more.
+    // What a program does with what comes back, and with room in a window. It may put() and touch(), no more.
     virtual void arrived(User& user, string_view frame) = 0;
     virtual void acknowledged(User& user, string_view frame) = 0;
     virtual void refused(User& user, string_view frame) = 0;
-    virtual void turned() = 0;
+    virtual void fill_window(User& user) = 0;
+
+    // One of this user's messages is no longer on its way; the window is filled at the end of the turn.
+    void room(User& sender) {
+        sender.outstanding--;
+        hungry.push_back(sender.index);
+    }
+
+    void turned() {
+        for (int index : hungry) fill_window(users[index]);
+        hungry.clear();
+    }
 
     // The unique id of a user's message.
     string fp_of(const User& from, uint64_t number) const {
@@ -282,7 +293,8 @@ protected:
     const Options o;
     std::unique_ptr<Wire> wire;
     vector<User> users;
-    vector<int> dirty;  // have something to write
+    vector<int> dirty;   // have something to write
+    vector<int> hungry;  // may have room in their window
     int poll, ready = 0;
     vector<epoll_event> events;
     vector<char> buffer;

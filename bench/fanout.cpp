@@ -105,7 +105,7 @@ private:
         }
     }
 
-    void fill_window(User& sender) {
+    void fill_window(User& sender) override {
         if (stopped || o.rate > 0 || sender.closed) return;
         while (sender.outstanding < o.window) send_message(sender, now_ns());
     }
@@ -178,23 +178,12 @@ private:
         room(user);
     }
 
-    void room(User& sender) {
-        sender.outstanding--;
-        hungry.push_back(sender.index);
-    }
-
-    void turned() override {
-        for (int index : hungry) fill_window(users[index]);
-        hungry.clear();
-    }
-
     MobileImsdk& client() { return static_cast<MobileImsdk&>(*wire); }
 
     uint64_t group;
     string address;
     vector<vector<int>> copies;  // of each sender's messages, by number: how many members have it
     vector<Course> courses;      // by member and sender
-    vector<int> hungry;          // may have room in their window
     int64_t owed = 0;            // copies that have not come and were not refused
     int joined = 0;
     uint64_t notices = 0, next_send_ns = 0, next_sender = 0, started_ns;

@@ -63,7 +63,7 @@ private:
         }
     }
 
-    void fill_window(User& user) {
+    void fill_window(User& user) override {
         if (stopped || o.idle || o.rate > 0 || user.closed) return;
         while (user.outstanding < o.window) send_message(user, now_ns());
     }
@@ -129,17 +129,6 @@ private:
         room(user);
     }
 
-    // One message less of this user's is on its way.
-    void room(User& sender) {
-        sender.outstanding--;
-        hungry.push_back(sender.index);
-    }
-
-    void turned() override {
-        for (int index : hungry) fill_window(users[index]);
-        hungry.clear();
-    }
-
     // Messages to this user that neither came nor were refused.
     uint64_t lost(const User& user) const {
         const User& sender = users[user.partner];
@@ -160,7 +149,6 @@ private:
         while (lost() && now_ns() < end) turn(now_ns() + second_ns / 100);
     }
 
-    vector<int> hungry;  // may have room in their window
     uint64_t next_send_ns = 0, next_sender = 0;
 };
 

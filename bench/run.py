@@ -51,12 +51,16 @@ def main() -> int:
     with running(lambda: Chatd(1)) as fresh:
         keep(runs, "idle, ws", run(fresh, "--idle", "--seconds", "5", wire="mobileimsdk-ws", users=IDLE_USERS))
         errors += fresh.errors_logged()
-    rows = table(runs, errors)
+    show(table(runs, errors), options, busy, ONE_HOST)
+    return 70 if wrong(runs) or errors else 0
+
+
+def show(rows: list[Row], options: argparse.Namespace, busy: float, page_table: str) -> None:
+    """Print the figures and, unless told not to, write them into the page."""
     for row in rows:
         print(row.line())
     if options.write:
-        write(rows, options.rounds, options.seconds, busy, ONE_HOST)
-    return 70 if wrong(runs) or errors else 0
+        write(rows, options.rounds, options.seconds, busy, page_table)
 
 
 def options_of(usage: str) -> argparse.Namespace:

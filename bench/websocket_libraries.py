@@ -83,21 +83,37 @@ class Wsproto(OneWrite):
         self.transport.write(b"".join(out))
 
 
-class Parts(OneWrite):
-    """The handshake and the unmasking of `websockets`, ordinary frames cut here: what chatd does."""
+class AfterHandshake(OneWrite):
+    """The first bytes are the handshake, everything after it is for echo()."""
 
     def __init__(self) -> None:
         self.open = False
 
     def data_received(self, data: bytes) -> None:
-        if not self.open:
-            protocol = ServerProtocol(logger=QUIET)
-            protocol.receive_data(data)
-            (request,) = protocol.events_received()
-            protocol.send_response(protocol.accept(request))
-            self.open = True
-            self.transport.write(b"".join(protocol.data_to_send()))
+        if self.open:
+            self.echo(data)
             return
+        self.open = True
+        self.transport.write(self.answer(data))
+
+    def answer(self, data: bytes) -> bytes:
+        raise NotImplementedError
+
+    def echo(self, data: bytes) -> None:
+        raise NotImplementedError
+
+
+class Parts(AfterHandshake):
+    """The handshake and the unmasking of `websockets`, ordinary frames parsed here: what chatd does."""
+
+    def answer(self, data: bytes) -> bytes:
+        protocol = ServerProtocol(logger=QUIET)
+        protocol.receive_data(data)
+        (request,) = protocol.events_received()
+        protocol.send_response(protocol.accept(request))
+        return b"".join(protocol.data_to_send())
+
+    def echo(self, data: bytes) -> None:
         at, end, out = 0, len(data), []
         while end - at >= 2:
             size, head = data[at + 1] & 127, 6
@@ -110,17 +126,13 @@ class Parts(OneWrite):
         self.transport.write(b"".join(out))
 
 
-class NoWebSocket(OneWrite):
-    """What the sockets and the loop cost by themselves: as many bytes come back, nobody looks at them."""
+class NoWebSocket(AfterHandshake):
+    """The cost of the sockets and the loop alone: as many bytes are sent back, unparsed."""
 
-    def __init__(self) -> None:
-        self.open = False
+    def answer(self, data: bytes) -> bytes:
+        return b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 
-    def data_received(self, data: bytes) -> None:
-        if not self.open:
-            self.open = True
-            self.transport.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
-            return
+    def echo(self, data: bytes) -> None:
         self.transport.write(data[: len(data) // len(FRAME) * ECHOED])
 
 

@@ -106,6 +106,10 @@ def _add_store_commands(add: _Add) -> None:
     kept.complete = shtab.FILE  # type: ignore[attr-defined]
 
 
+EXIT_CODES = {NotAllowed: Exit.PERMISSION, Unavailable: Exit.UNAVAILABLE, ConfigError: Exit.CONFIG}
+"""How chatctl ends after errors that carry no exit code of their own."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     client: ControlClient | None = None
@@ -114,25 +118,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(client, options))
     except ServerUnreachable as error:
         return _report_unreachable(client, error)
-    except RequestFailed as error:
+    except (RequestFailed, BootError) as error:
         note(str(error))
         return error.exit_code
-    except NotAllowed as error:
+    except (NotAllowed, Unavailable, ConfigError) as error:
         note(str(error))
-        return Exit.PERMISSION
+        return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
     except Refused as error:
         name = getattr(options, "name", "")
         note(f"{name}: {error.text}" if name else error.text)
         return REFUSED
-    except Unavailable as error:
-        note(str(error))
-        return Exit.UNAVAILABLE
-    except ConfigError as error:
-        note(str(error))
-        return Exit.CONFIG
-    except BootError as error:
-        note(str(error))
-        return error.exit_code
     except PermissionError as error:
         note(f"permission denied: {error.filename or error}")
         return Exit.PERMISSION

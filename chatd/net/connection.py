@@ -27,9 +27,10 @@ from chatd.config.schema import LEAST_OUTBOX_BYTES
 from chatd.core.sessions.session import Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, WireError
 from chatd.model import Protocol
+from chatd.net.codec_peer import CodecPeer
 from chatd.net.connections import Connections
 from chatd.net.receipts import Receipts, SocketState, tcp_state, unix_state, was_reset
-from chatd.protocol import Command, Event, Failed, LoginAccepted, WireTraits
+from chatd.protocol import Command, Event, Failed, LoginAccepted
 from chatd.wire.contract import Codec
 
 LINGER_S = 2.0
@@ -48,7 +49,7 @@ class ConnectionProfile(msgspec.Struct, frozen=True):
     silence_s: float
 
 
-class Connection(asyncio.Protocol):
+class Connection(CodecPeer, asyncio.Protocol):
     """core.sessions.session.Peer over a stream socket. Small, because an idle server consists of these.
 
     closed: nothing more is sent; the socket may still be open, see `deadline`. reason: why, once closed.
@@ -162,14 +163,6 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
 
     # ---------------------------------------------------------------- bytes out
-
-    @property
-    def traits(self) -> WireTraits:
-        return self.codec.traits
-
-    @property
-    def text_bytes(self) -> int:
-        return self.codec.text_bytes
 
     def push(self, event: Event) -> int:
         data = self.codec.encode(event)

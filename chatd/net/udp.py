@@ -25,10 +25,11 @@ from chatd.config.urls import shown
 from chatd.core.sessions.session import Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, Unavailable, WireError
 from chatd.model import Protocol
+from chatd.net.codec_peer import CodecPeer
 from chatd.net.connections import Connections
 from chatd.net.pktinfo import Address, ReplyFrom, ReplySocket
 from chatd.net.rate_limit import AnswerLimiter
-from chatd.protocol import Command, Draining, Echo, Echoed, Event, Failed, Login, LoginAccepted, WireTraits
+from chatd.protocol import Command, Draining, Echo, Echoed, Event, Failed, Login, LoginAccepted
 from chatd.wire.contract import Codec
 
 _DATAGRAMS_PER_TURN = 64
@@ -210,7 +211,7 @@ class UdpListener:
         self.sock.close()
 
 
-class UdpPeer:
+class UdpPeer(CodecPeer):
     """core.sessions.session.Peer behind an address. Small, because an idle server consists of these.
 
     reply_from: the address of ours that it last wrote to. heard: when that was. closed: it is sent nothing more.
@@ -222,6 +223,8 @@ class UdpPeer:
     """
 
     lossy = True
+    codec: UdpCodec
+
     __slots__ = (
         "address",
         "burst_ends",
@@ -326,14 +329,6 @@ class UdpPeer:
             self._serve(self.waiting.popleft())
 
     # ---------------------------------------------------------------- datagrams out
-
-    @property
-    def traits(self) -> WireTraits:
-        return self.codec.traits
-
-    @property
-    def text_bytes(self) -> int:
-        return self.codec.text_bytes
 
     def push(self, event: Event) -> int:
         data = self.codec.encode(event)

@@ -14,13 +14,13 @@ import contextlib
 import math
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import MySQLdb
 
 from chatd.config.urls import MysqlAddress
-from chatd.errors import Unavailable
+from chatd.errors import BootError, Exit, Unavailable
 from chatd.store.contract import Again
 
 _DUPLICATE_KEY = 1062
@@ -218,6 +218,22 @@ class MysqlConnection:
             with contextlib.suppress(MySQLdb.Error):
                 self._db.close()
         self._db = None
+
+
+@contextlib.contextmanager
+def closed_unless_ready(name: str, close: Callable[[], None]) -> Iterator[None]:
+    """While a store is opened and its schema is checked: on failure it is closed. name: the store's, without password.
+
+    Raises: BootError 69 where the body raises Unavailable; a BootError of the body as it is.
+    """
+    try:
+        yield
+    except Unavailable as error:
+        close()
+        raise BootError(f"store {name}: {error}", Exit.UNAVAILABLE) from None
+    except BootError:
+        close()
+        raise
 
 
 def _code(error: MySQLdb.Error) -> int:

@@ -15,7 +15,7 @@ from chatd.config.urls import MysqlAddress
 from chatd.errors import BootError, Exit, Unavailable
 from chatd.store.copy import COUNTED, Row, Table, Value, free_keys
 from chatd.store.mysql import schema as mysql_schema
-from chatd.store.mysql.connection import MysqlConnection
+from chatd.store.mysql.connection import MysqlConnection, closed_unless_ready
 from chatd.store.sql.send_keys import SendKeys
 from chatd.store.versions import check_version
 
@@ -76,14 +76,8 @@ class MysqlDump:
         self.name = str(address)
         self._db = alone_with(address)
         self._keys = SendKeys()
-        try:
+        with closed_unless_ready(self.name, self.close):
             self._prepare(create)
-        except Unavailable as error:
-            self.close()
-            raise BootError(f"store {self.name}: {error}", Exit.UNAVAILABLE) from None
-        except BootError:
-            self.close()
-            raise
 
     def _prepare(self, create: bool) -> None:
         version, newest = mysql_schema.version_of(self._db), len(mysql_schema.MIGRATIONS)

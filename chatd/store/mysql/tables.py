@@ -27,7 +27,7 @@ from chatd.errors import BootError, ErrorCode, Exit, Unavailable
 from chatd.model import UserId
 from chatd.store.contract import Advance, Again, Draft, Stored
 from chatd.store.mysql.backend import MysqlBackend
-from chatd.store.mysql.connection import MysqlConnection
+from chatd.store.mysql.connection import MysqlConnection, closed_unless_ready
 from chatd.store.mysql.history import MysqlHistory
 from chatd.store.mysql.messages import MysqlMessages
 from chatd.store.mysql.schema import MIGRATIONS, migrate, version_of
@@ -136,14 +136,8 @@ def open_tables(address: MysqlAddress, limit_s: float, *, create: bool) -> Mysql
     Raises: BootError 69 if there is no store or it cannot be used, 78 if its schema is not this program's or it is
     being filled."""
     connection = MysqlConnection(address, limit_s)
-    try:
+    with closed_unless_ready(str(address), connection.discard):
         _make_ready(connection, create)
-    except Unavailable as error:
-        connection.discard()
-        raise BootError(f"store {address}: {error}", Exit.UNAVAILABLE) from error
-    except BootError:
-        connection.discard()
-        raise
     return MysqlTables(connection)
 
 
