@@ -94,7 +94,7 @@ def run(server: Server, *options: str, wire: str = "mobileimsdk", users: int = 2
         ready = generator.phase("ready")
         crossed = None
         if cross:
-            partners, crossed = _pairs(ready["ports"], server.holders(wire))
+            partners, crossed = pairs(ready["ports"], server.holders(wire))
             generator.tell(" ".join(map(str, partners)))
         spent = _spent(server, generator)
         pss_kb = server.pss_kb() if idle else 0
@@ -200,7 +200,7 @@ def _run(ready: dict, spent: Readings, end: dict) -> Run:
     )
 
 
-def _pairs(ports: list[int], holders: dict[int, int]) -> tuple[list[int], float]:
+def pairs(ports: list[int], holders: dict[int, int]) -> tuple[list[int], float]:
     """Every user's partner, and the share of users whose partner is held by another process."""
     by_worker = defaultdict(list)
     for user, port in enumerate(ports):

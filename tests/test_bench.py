@@ -60,7 +60,7 @@ def test_a_rate_is_kept(ideal: servers.Ideal) -> None:
 def test_pairs_across_workers_are_mutual_and_counted(ideal: servers.Ideal) -> None:
     one = load.run(ideal, "--window", "1", "--seconds", "0.3", "--warm", "0.1", users=20, cross=True)
     assert one.crossed == 0.0, "ideal has one process"
-    partners, crossed = load._pairs([1, 2, 3, 4], {1: 70, 2: 70, 3: 71, 4: 70})
+    partners, crossed = load.pairs([1, 2, 3, 4], {1: 70, 2: 70, 3: 71, 4: 70})
     assert [partners[partner] for partner in partners] == [0, 1, 2, 3]
     assert crossed == 0.5
 

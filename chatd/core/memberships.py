@@ -31,7 +31,7 @@ from chatd.errors import Unavailable
 from chatd.model import ConversationId, GroupId, UserId
 from chatd.store.contract import Membership, Tables, Waiting
 
-_RETRY_S = 1.0
+RETRY_S = 1.0
 _SESSIONS_AT_ONCE = 50
 """Sessions whose memberships are read again in one statement."""
 
@@ -175,7 +175,7 @@ class Memberships:
                     await self._read_some([session for session in some if not session.is_over])
                 except Unavailable:
                     self._stale.update(some)
-                    await asyncio.sleep(_RETRY_S)
+                    await asyncio.sleep(RETRY_S)
         finally:
             self._is_reading = False
 
@@ -218,7 +218,7 @@ class Memberships:
                     await self._read_members(group_id, group)
                 except Unavailable:
                     self._leave_to_the_store(group)
-                    await asyncio.sleep(_RETRY_S)
+                    await asyncio.sleep(RETRY_S)
                     continue
                 for _, act in ready:
                     act()

@@ -30,7 +30,7 @@ Row = tuple[Value, ...]
 
 _POSITION = "filled"
 """Key in `meta`: the Position of an unfinished copy."""
-_ROWS = 5000
+ROWS_AT_ONCE = 5000
 _CHARS = 4 * 1024 * 1024
 """The size of a batch, in rows and characters; it ends at either, which bounds the memory."""
 _KEYS = 500
@@ -247,11 +247,11 @@ def digest(rows: Iterable[Row], on_rows: Callable[[int], None]) -> Digest:
 
 
 def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """At most _ROWS rows and about _CHARS characters each."""
+    """At most ROWS_AT_ONCE rows and about _CHARS characters each."""
     rows, sizes = iter(rows), 250
     while batch := list(itertools.islice(rows, sizes)):
         chars = sum(len(value) for row in batch for value in row if isinstance(value, str))
-        sizes = max(1, min(_ROWS, len(batch) * _CHARS // (chars + 1)))
+        sizes = max(1, min(ROWS_AT_ONCE, len(batch) * _CHARS // (chars + 1)))
         yield batch
 
 

@@ -132,7 +132,7 @@ class Agent(Watcher):
             cwd=Path(__file__).parents[2],
         )
         agent = cls(process)
-        assert await agent._answer() == "open"
+        assert await agent.next_answer() == "open"
         return agent
 
     async def _read(self) -> None:
@@ -149,7 +149,7 @@ class Agent(Watcher):
                 self._answers.put_nowait(value)
             self.changed()
 
-    async def _answer(self) -> Any:
+    async def next_answer(self) -> Any:
         async with asyncio.timeout(DEADLINE_S):
             return await self._answers.get()
 
@@ -160,10 +160,10 @@ class Agent(Watcher):
 
     async def call(self, what: str, *values: object) -> Any:
         self.order(what, *values)
-        return await self._answer()
+        return await self.next_answer()
 
     async def answer(self) -> Any:
-        return await self._answer()
+        return await self.next_answer()
 
     def stop(self) -> None:
         os.kill(self._process.pid, signal.SIGSTOP)

@@ -16,8 +16,8 @@ def numbers_without_lock() -> None:
     """P3: who numbers a message does not hold the conversation, and the later of two takes the place."""
     from chatd.store.mysql import messages as mysql_messages
 
-    mysql_messages._LOCK = mysql_messages._LOCK.replace(b" FOR UPDATE", b"")
-    mysql_messages._INSERT = mysql_messages._INSERT.replace(b"INSERT", b"REPLACE")
+    mysql_messages.LOCK_CONVERSATIONS = mysql_messages.LOCK_CONVERSATIONS.replace(b" FOR UPDATE", b"")
+    mysql_messages.INSERT_MESSAGES = mysql_messages.INSERT_MESSAGES.replace(b"INSERT", b"REPLACE")
 
 
 def forgets_the_gap() -> None:

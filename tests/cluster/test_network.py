@@ -98,10 +98,10 @@ def test_what_a_killed_run_has_left_is_cleared_away_and_what_lives_is_not(monkey
     left = f"ct{ended.pid}x1s"
     ip("netns", "add", left)
     with Network(1) as net:
-        names = network._namespaces()
+        names = network.namespaces()
         assert left not in names
         assert net.switch in names
-    assert not [name for name in network._namespaces() if name.startswith(f"ct{os.getpid()}x")]
+    assert not [name for name in network.namespaces() if name.startswith(f"ct{os.getpid()}x")]
     wait_until(5, "our end of the cables is gone", lambda: net.name not in ip("-br", "link"))
 
 

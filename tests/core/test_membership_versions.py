@@ -426,7 +426,7 @@ def test_while_the_members_are_not_known_messages_wait_bounded_and_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
 ) -> None:
     """Of more than limits.in_flight nothing is kept in memory; the members read the store when they are known."""
-    monkeypatch.setattr(memberships, "_RETRY_S", 0.01)
+    monkeypatch.setattr(memberships, "RETRY_S", 0.01)
 
     async def story(stage: Stage) -> None:
         stage.limit(in_flight=10)
@@ -517,7 +517,7 @@ def test_a_login_beside_a_leave_and_a_join(tmp_path: Path, moment: str) -> None:
 
 
 def test_many_ended_memberships_are_not_remembered_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_GROUPS_LEFT", 5)
+    monkeypatch.setattr(hub, "GROUPS_LEFT_KEPT", 5)
 
     async def story(stage: Stage) -> None:
         worker = await stage.worker()

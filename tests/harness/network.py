@@ -130,7 +130,7 @@ class Network:
         return inside(self.switch)
 
     def close(self) -> None:
-        for name in _namespaces():
+        for name in namespaces():
             if name.startswith(self.name) and not name[len(self.name) :][:1].isdigit():
                 ip("netns", "del", name)
 
@@ -166,7 +166,7 @@ class Network:
         return Cable(self.switch, port)
 
 
-def _namespaces() -> list[str]:
+def namespaces() -> list[str]:
     return [one["name"] for one in json.loads(ip("-j", "netns", "list") or "[]")]
 
 
@@ -186,7 +186,7 @@ def _free_network() -> IPv4Network:
 
 def clear_left_behind() -> None:
     """Namespaces of a run that is no more; their cables go with them."""
-    for name in _namespaces():
+    for name in namespaces():
         found = OURS.match(name)
         if found is not None and not Path(f"/proc/{found[1]}").exists():
             for pid in ip("netns", "pids", name).split():

@@ -67,11 +67,11 @@ class Proxy:
         self, server_port: int, server_host: str = "127.0.0.1", *, host: str = "127.0.0.1", hook: Hook | None = None
     ) -> None:
         self._server = server_host, server_port
-        self._hook = hook
+        self.hook = hook
         self._links: set[_Link] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
-        self._refusing = False
+        self.refusing = False
         self.accepted = 0
         """Connections made to it so far."""
         self._listener = socket.create_server((host, 0))
@@ -104,11 +104,11 @@ class Proxy:
 
     def refuse(self) -> None:
         """Reset every connection there is, and each new one at once."""
-        self._refusing = True
+        self.refusing = True
         self.cut()
 
     def allow(self) -> None:
-        self._refusing = False
+        self.refusing = False
 
     def close(self) -> None:
         if self._loop.is_closed():
@@ -144,7 +144,7 @@ class Proxy:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         link = _Link(writer)
-        if self._refusing:
+        if self.refusing:
             link.cut()
             return
         self._links.add(link)
@@ -163,7 +163,7 @@ class Proxy:
     ) -> None:
         while not link.gone and (data := await reader.read(_CHUNK)):
             await self._flowing.wait()
-            passed = self._hook(link, from_client, data) if self._hook else data
+            passed = self.hook(link, from_client, data) if self.hook else data
             if passed is None:
                 link.cut()
                 return

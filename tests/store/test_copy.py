@@ -170,7 +170,7 @@ def test_a_copy_that_is_ended_anywhere_is_taken_up(
     way: tuple[Place, Place], places: dict[str, Make], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Small batches, so that there are many moments."""
-    monkeypatch.setattr(store_copy, "_ROWS", 7)
+    monkeypatch.setattr(store_copy, "ROWS_AT_ONCE", 7)
     monkeypatch.setattr(store_copy, "batches", sevens)
     source, target = way
     populate(source, 6)

@@ -20,7 +20,7 @@ from chatd.store.contract import Membership
 
 NEWEST = 1 << 62
 """No members_version is as high."""
-_GROUPS_LEFT = 1000
+GROUPS_LEFT_KEPT = 1000
 """Ended memberships one session remembers at most."""
 
 
@@ -132,7 +132,7 @@ class Hub:
         if left is None:
             left = session.groups_left = {}
         left[group_id] = max(members_version, left.pop(group_id, 0))
-        if len(left) > _GROUPS_LEFT:
+        if len(left) > GROUPS_LEFT_KEPT:
             del left[next(iter(left))]
         since_version = (session.groups or {}).get(group_id)
         if since_version is None or since_version > members_version:

@@ -28,10 +28,12 @@ from chatd.store.sql.send_keys import SendKeys
 
 _LOOKING_S = 10.0
 """After one repeated message, others are expected for this long: a client that was cut off sends again."""
-_STATEMENT_BYTES = 1 << 20
+STATEMENT_BYTES = 1 << 20
 """Rows of one INSERT, if the server accepts as much."""
-_INSERT = b"INSERT INTO message (conversation, seq, sender_id, send_key, fp, sent_at_ms, qos, typeu, body) VALUES "
-_LOCK = b"SELECT id, last FROM conversation FORCE INDEX (PRIMARY) WHERE id IN (%s) ORDER BY id FOR UPDATE"
+INSERT_MESSAGES = (
+    b"INSERT INTO message (conversation, seq, sender_id, send_key, fp, sent_at_ms, qos, typeu, body) VALUES "
+)
+LOCK_CONVERSATIONS = b"SELECT id, last FROM conversation FORCE INDEX (PRIMARY) WHERE id IN (%s) ORDER BY id FOR UPDATE"
 _MEMBERS = (
     b"SELECT m.team_id, m.user_id, t.members_version FROM member AS m JOIN team AS t ON t.id = m.team_id"
     b" WHERE (m.team_id, m.user_id) IN (%s)"
@@ -118,7 +120,7 @@ class MysqlMessages:
         return results
 
     def _row(self, message: Message, key: int | None) -> bytes:
-        """In the order of _INSERT."""
+        """In the order of INSERT_MESSAGES."""
         literal = self._db.literal
         return b"(%d,%d,%d,%s,%s,%d,%d,%d,%s)" % (
             message.conversation, message.seq, message.sender_id, literal(key), literal(message.fp),
@@ -131,11 +133,11 @@ class MysqlMessages:
         for conversation, count in given.items():
             by_count.setdefault(count, []).append(conversation)
         counted = [_COUNT % (count, number_list(sorted(numbers))) for count, numbers in by_count.items()]
-        parts = list(_parts(rows, min(_STATEMENT_BYTES, self._db.packet_bytes // 2)))
+        parts = list(_parts(rows, min(STATEMENT_BYTES, self._db.packet_bytes // 2)))
         for index, part in enumerate(parts):
             following = counted if index == len(parts) - 1 else []
             try:
-                answer = self._db.query_all(_INSERT + b",".join(part), *following)[0]
+                answer = self._db.query_all(INSERT_MESSAGES + b",".join(part), *following)[0]
             except DuplicateKey as error:
                 if index:
                     self._looking_until = time.monotonic() + _LOOKING_S
@@ -152,7 +154,8 @@ class MysqlMessages:
             return {}
         outsiders = {(draft.command.to_group, draft.sender.id) for draft in batch.drafts if draft.command.to_group}
         locked, members = self._db.query_all(
-            _LOCK % number_list(conversations), _MEMBERS % pair_list(sorted(outsiders)) if outsiders else _NOTHING
+            LOCK_CONVERSATIONS % number_list(conversations),
+            _MEMBERS % pair_list(sorted(outsiders)) if outsiders else _NOTHING,
         )
         for group_id, user_id, version in members:
             batch.members_versions[group_id] = version

@@ -19,7 +19,7 @@ from chatd.store.contract import Again
 from chatd.store.sql.database import Database
 
 _TABLE = "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin ROW_FORMAT=DYNAMIC"
-_LOCK = "CONCAT('chatd.migrate:', MD5(DATABASE()))"
+MIGRATION_LOCK = "CONCAT('chatd.migrate:', MD5(DATABASE()))"
 _WAIT_S = 60
 
 
@@ -94,7 +94,7 @@ def version_of(db: Database) -> int:
 
 def migrate(db: Database, upto: int) -> None:
     """Outside a transaction; waits while another host migrates. A crash leaves the store at the migration before."""
-    if db.execute(f"SELECT GET_LOCK({_LOCK}, {_WAIT_S})").fetchone()[0] != 1:
+    if db.execute(f"SELECT GET_LOCK({MIGRATION_LOCK}, {_WAIT_S})").fetchone()[0] != 1:
         raise Unavailable(f"mysql: another chatd has been migrating this database for {_WAIT_S} s")
     try:
         for number in range(version_of(db) + 1, upto + 1):
@@ -104,4 +104,4 @@ def migrate(db: Database, upto: int) -> None:
     except Again as error:
         raise Unavailable(f"mysql: a migration met another transaction ({error})") from error
     finally:
-        db.execute(f"SELECT RELEASE_LOCK({_LOCK})")
+        db.execute(f"SELECT RELEASE_LOCK({MIGRATION_LOCK})")

@@ -95,10 +95,10 @@ def test_what_cannot_be_known_is_refused_and_its_repeat_is_the_first_one(cut: Cu
     def unreachable(link: object, from_client: bool, data: bytes) -> bytes | None:
         passed = hook(link, from_client, data)
         if passed is None:
-            cut.proxy._refusing = True
+            cut.proxy.refusing = True
         return passed
 
-    hook, cut.proxy._hook = cut.hook, unreachable
+    hook, cut.proxy.hook = cut.hook, unreachable
     cut.hook.arm(reached=reached)
     with pytest.raises(Unavailable):
         sent(cut.tables, cut.alice, to(cut.bob, "once", "fp"))
@@ -166,13 +166,13 @@ def test_a_commit_that_hangs_is_ended_before_it_is_looked_for(cut: Cut, opened: 
             return b""
         return data
 
-    cut.proxy._hook = hold
+    cut.proxy.hook = hold
     begun = time.monotonic()
     with pytest.raises(Unavailable):
         tables.commit()
     assert held.is_set()
     assert time.monotonic() - begun < 2 * LIMIT_S + SLACK_S
-    cut.proxy._hook = None
+    cut.proxy.hook = None
     assert cut.waiting() == []
     assert sent(cut.judge, cut.alice, to(cut.bob, "again", "fp")).fresh
 
@@ -352,7 +352,7 @@ def test_a_repetition_in_a_batch_of_several_statements(
     mariadb: MariaDB, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first rows are written when the key is met: the transaction is begun again."""
-    monkeypatch.setattr(mysql_messages, "_STATEMENT_BYTES", 1000)
+    monkeypatch.setattr(mysql_messages, "STATEMENT_BYTES", 1000)
     tables = opened(mariadb.url())
     alice, bob = make(tables, "alice", "bob")
     first = sent(tables, alice, to(bob, "first", "fp"))

@@ -111,7 +111,7 @@ def test_half_a_surrogate_pair_harms_nobody_else_in_the_batch(mariadb: MariaDB) 
 
 
 def test_a_batch_that_is_longer_than_a_statement_may_be(mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mysql_messages, "_STATEMENT_BYTES", 200_000)
+    monkeypatch.setattr(mysql_messages, "STATEMENT_BYTES", 200_000)
     with opened(mariadb.url()) as tables:
         alice, bob = make(tables, "alice", "bob")
         bodies = ["\U0001f600" * 5000, "a", "b" * 1_000_000, "c" * 150_000, "'" * 90_000, "d"] * 3
@@ -185,7 +185,7 @@ def test_a_migration_that_was_interrupted_is_taken_up(mariadb: MariaDB, done_sta
 def test_who_migrates_is_waited_for(mariadb: MariaDB) -> None:
     url = mariadb.url()
     with contextlib.closing(mariadb.connect(parse_mysql(url).database)) as db, db.cursor() as cursor:
-        cursor.execute(f"SELECT GET_LOCK({mysql_schema._LOCK}, 0)")
+        cursor.execute(f"SELECT GET_LOCK({mysql_schema.MIGRATION_LOCK}, 0)")
         opening = threading.Thread(target=lambda: mysql_tables.open_tables(parse_mysql(url), 1.0, create=True).close())
         opening.start()
         opening.join(2.5)  # longer than its limit for a statement
