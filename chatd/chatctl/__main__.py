@@ -26,6 +26,7 @@ from chatd.errors import BootError, ConfigError, Exit, Refused, Unavailable
 
 NEED_THE_FILE = ("user", "migrate", "copy-store", "import-chatserver")
 """Commands that work on the store, and so cannot do without the configuration."""
+AS_JSON = "print JSON, for programs"
 REFUSED = 1
 """Exit code of a change of an account that is refused."""
 
@@ -34,7 +35,12 @@ Command = Callable[[ControlClient, argparse.Namespace], int]
 
 def parser() -> argparse.ArgumentParser:
     made = Parser(prog="chatctl", description="Operate a chatd server.")
-    file = made.add_argument("-c", "--config", metavar="FILE", help="the configuration the server was started with")
+    file = made.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        help=f"the configuration the server was started with (default: {config_load.DEFAULT_FILE})",
+    )
     file.complete = shtab.FILE  # type: ignore[attr-defined]
     made.add_argument("--version", action="version", version=f"chatctl {__version__}")
     shtab.add_argument_to(made, "--print-completion", help="print a shell completion script")
@@ -56,39 +62,43 @@ _Add = Callable[[str, Command, str], argparse.ArgumentParser]
 
 def _add_server_commands(add: _Add) -> None:
     for name, text in (("status", "show the state of the server"), ("workers", "show one line per worker")):
-        add(name, commands.status, text).add_argument("--json", action="store_true", help="for programs; versioned")
-    add("check", commands.check, "for monitors: exit 0 = good, 1 = degraded, 2 = critical")
+        add(name, commands.status, text).add_argument("--json", action="store_true", help=AS_JSON)
+    add("check", commands.check, "for monitoring; exit code 0 = good, 1 = degraded, 2 = critical")
     add("reload", commands.reload, "apply the changed configuration; no session ends")
     add("reopen", commands.reopen, "reopen the log files")
-    stop = add("stop", commands.stop, "stop the server, and wait until it has stopped")
-    stop.add_argument("--fast", action="store_true", help="within 5 s instead of timeouts.drain_s")
+    stop = add("stop", commands.stop, "stop the server and wait until it has stopped")
+    stop.add_argument("--fast", action="store_true", help="stop within 5 s instead of timeouts.drain_s")
     what = add("config", commands.config, "show the configuration in effect, or (diff) the changes that are pending")
-    what.add_argument("what", nargs="?", choices=("show", "diff"), default="show")
+    what.add_argument("what", nargs="?", choices=("show", "diff"), default="show", help="default: %(default)s")
     level = add("log-level", commands.log_level, "set the minimum level logged, until the next reload")
     level.add_argument("level", type=str.upper, choices=get_args(LogLevel))
-    scale = add("scale", commands.scale, "start more workers (+1) or stop some (-1), until a restart")
-    scale.add_argument("step", type=int, metavar="+N|-N", help="how many more or less")
-    scale.add_argument("--force", action="store_true", help="allow more workers per core than are sensible")
+    scale = add("scale", commands.scale, "add (+1) or remove (-1) workers, until a restart")
+    scale.add_argument("step", type=int, metavar="+N|-N", help="how many workers to add or remove")
+    scale.add_argument("--force", action="store_true", help="allow up to 256 workers, instead of eight per core")
 
 
 def _add_account_commands(add: _Add) -> None:
     kick = add("kick", commands.kick, "end a user's sessions; the account stays and may log in again")
-    kick.add_argument("user", metavar="USER", help="name or id")
-    kick.add_argument("--reason", metavar="TEXT", default="", help="shown to the user")
-    kick.add_argument("--json", action="store_true", help="for programs; versioned")
+    kick.add_argument("user", metavar="USER", help="name or id of the user")
+    kick.add_argument("--reason", metavar="TEXT", default="", help="text that the user's client is told")
+    kick.add_argument("--json", action="store_true", help=AS_JSON)
     users = add("user", commands.user, "manage accounts; passwords are read from the terminal or standard input")
     verbs = users.add_subparsers(dest="what", required=True, metavar="VERB", parser_class=Parser)
     for verb, text in (("add", "create an account"), ("passwd", "set a password"), ("del", "delete an account")):
-        verbs.add_parser(verb, help=text, description=text).add_argument("name")
+        verbs.add_parser(verb, help=text, description=text).add_argument(
+            "name", metavar="NAME", help="name of the user"
+        )
     text = "show id, name and creation time of every account"
     verbs.add_parser("list", help=text, description=text)
 
 
 def _add_store_commands(add: _Add) -> None:
     up = add("migrate", commands.store, "upgrade the store to the schema of this version; the server must be stopped")
-    up.add_argument("--dry-run", action="store_true", help="print the plan, change nothing")
+    up.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
     backup = up.add_mutually_exclusive_group()
-    backup.add_argument("--no-backup", action="store_true", help="make no backup; required for MySQL")
+    backup.add_argument(
+        "--no-backup", action="store_true", help="make no backup; required for MySQL, to confirm that you have one"
+    )
     kept = backup.add_argument("--backup", metavar="FILE", default="", help="where to write the backup")
     kept.complete = shtab.FILE  # type: ignore[attr-defined]
     copied = add("copy-store", commands.store, "copy a whole store to an empty one; continues an interrupted copy")
@@ -101,8 +111,10 @@ def _add_store_commands(add: _Add) -> None:
     old.add_argument("source", metavar="URL", help=text)
     text = "the character set that the legacy server gave its database with SET NAMES (default: %(default)s)"
     old.add_argument("--charset", choices=("utf8mb4", "utf8", "gbk", "latin1", "big5"), default="utf8mb4", help=text)
-    old.add_argument("--dry-run", action="store_true", help="apply the rules and report, write nothing")
-    kept = old.add_argument("--rejected", metavar="FILE", default="", help="where to write rows that are left out")
+    old.add_argument(
+        "--dry-run", action="store_true", help="report what would be imported, changed or left out; write nothing"
+    )
+    kept = old.add_argument("--rejected", metavar="FILE", default="", help="where to write the rows that are left out")
     kept.complete = shtab.FILE  # type: ignore[attr-defined]
 
 
