@@ -15,7 +15,7 @@ import enum
 import msgspec
 
 from chatd.errors import ErrorCode
-from chatd.model import Friend, FriendRequest, Group, GroupId, Message, User, UserId
+from chatd.model import ConversationId, Friend, FriendRequest, Group, GroupId, Message, Seq, User, UserId
 
 # ---------------------------------------------------------------- differences between wires
 
@@ -63,6 +63,7 @@ class Login(msgspec.Struct, frozen=True, gc=False):
     """By `name`, or by `user_id` where name is "". An all-digit name that is no account's is a user id.
 
     streaming: the client splits frames itself and understands acknowledgements (chatserver only).
+    acks: the client acknowledges messages with Received.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Login(msgspec.Struct, frozen=True, gc=False):
     secret: str
     first_login_time: int = 0
     streaming: bool = False
+    acks: bool = False
 
 
 class Register(msgspec.Struct, frozen=True, gc=False):
@@ -111,6 +113,14 @@ class Acknowledge(msgspec.Struct, frozen=True, gc=False):
 
     fp: str
     packet: bytes = b""
+
+
+class Received(msgspec.Struct, frozen=True, gc=False):
+    """The client has everything it was given of this conversation up to `seq`. Honoured only from a session whose Login
+    said so (acks)."""
+
+    conversation: ConversationId
+    seq: Seq
 
 
 class AddFriend(msgspec.Struct, frozen=True, gc=False):
@@ -161,6 +171,7 @@ Command = (
     | SendMessage
     | ServerRequest
     | Acknowledge
+    | Received
     | AddFriend
     | AnswerFriend
     | CreateGroup

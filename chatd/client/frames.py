@@ -30,6 +30,7 @@ class Msg(enum.IntEnum):
     ERROR = 12
     ACK = 13
     GROUP_ACK = 14
+    RECEIVED = 15
 
 
 class BadFrame(ValueError):
@@ -66,7 +67,8 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class Chat(msgspec.Struct, frozen=True):
-    """One-to-one when group_id is 0. seq: its number in the conversation; 0 from a server that does not number."""
+    """One-to-one when group_id is 0. seq: its number in the conversation; 0 from a server that does not number.
+    conversation: the server's number of the conversation, by which the message is acknowledged; 0 where it has none."""
 
     sender_id: int
     sender_name: str
@@ -75,6 +77,7 @@ class Chat(msgspec.Struct, frozen=True):
     text: str
     time: str
     seq: int
+    conversation: int = 0
 
 
 class FriendRequestNotice(msgspec.Struct, frozen=True):
@@ -99,6 +102,8 @@ class LoginAnswer(msgspec.Struct, frozen=True):
     friends: tuple[Friend, ...]
     groups: tuple[Group, ...]
     waiting: tuple[Event, ...]
+    acks: bool = False
+    """The server waits for RECEIVED of each message."""
 
 
 class RegisterAnswer(msgspec.Struct, frozen=True):
@@ -146,9 +151,10 @@ class _ChatFrame(msgspec.Struct):
     toid: int = 0
     groupid: int = 0
     seq: int = 0
+    conv: int = 0
 
     def event(self) -> Event:
-        return Chat(self.id, self.name, self.toid, self.groupid, self.msg, self.time, self.seq)
+        return Chat(self.id, self.name, self.toid, self.groupid, self.msg, self.time, self.seq, self.conv)
 
 
 class _FriendRequestFrame(msgspec.Struct, rename={"sender_id": "from"}):
@@ -206,12 +212,13 @@ class _LoginAckFrame(msgspec.Struct):
     offlinemsg: tuple[str, ...] = ()
     friends: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    acks: bool = False
 
     def event(self) -> Event:
         friends = tuple(_inner(text, _PersonFrame).friend() for text in self.friends)
         groups = tuple(_inner(text, _GroupFrame).group() for text in self.groups)
         waiting = tuple(event for event in map(decode, self.offlinemsg) if event is not None)
-        return LoginAnswer(self.errno, self.errmsg, User(self.id, self.name), friends, groups, waiting)
+        return LoginAnswer(self.errno, self.errmsg, User(self.id, self.name), friends, groups, waiting, self.acks)
 
 
 class _RegisterAckFrame(msgspec.Struct):
@@ -322,9 +329,10 @@ def _frame(msgid: Msg, **fields: object) -> bytes:
 
 
 def login(who: str, password: str) -> bytes:
-    """who: a number, or a name. "framing" is the promise to split the stream on NUL (streaming mode)."""
+    """who: a number, or a name. "framing" is the promise to split the stream on NUL (streaming mode),
+    "acks" to acknowledge messages; a server that does not know it ignores it."""
     identity: dict[str, object] = {"id": int(who)} if is_number(who) else {"name": who}
-    return _frame(Msg.LOGIN, **identity, password=password, framing="nul")
+    return _frame(Msg.LOGIN, **identity, password=password, framing="nul", acks=True)
 
 
 def register(name: str, password: str) -> bytes:
@@ -342,6 +350,11 @@ def chat(user: User, message: PendingMessage, time: str) -> bytes:
     if message.to.user_name:
         return _frame(Msg.ONE_CHAT, toname=message.to.user_name, **common)
     return _frame(Msg.ONE_CHAT, toid=message.to.user_id, **common)
+
+
+def received(conversation: int, seq: int) -> bytes:
+    """Everything in this conversation up to seq was shown."""
+    return _frame(Msg.RECEIVED, conv=conversation, seq=seq)
 
 
 def add_friend(user: User, friend_id: int) -> bytes:

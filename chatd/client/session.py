@@ -19,6 +19,7 @@ from typing import NoReturn
 import msgspec
 
 from chatd.client import frames
+from chatd.client.acknowledger import Acknowledger
 from chatd.client.connection import ServerAddress, ServerConnection
 from chatd.client.contacts import Contacts
 from chatd.client.frames import Destination, Event, Msg, PendingMessage, User
@@ -79,6 +80,7 @@ class ClientSession:
         self._awaited: tuple[tuple[Msg, ...], asyncio.Future[Event]] | None = None
         self._login_timer: asyncio.TimerHandle | None = None
         self._last_request = (0.0, "")
+        self._acknowledger = Acknowledger()
 
     # ------------------------------------------------------------ connections
 
@@ -140,6 +142,7 @@ class ClientSession:
 
     def _detach(self) -> float:
         was_online, self.online = self.online, False
+        self._acknowledger.stop()
         self._connection = None
         self._connected.clear()
         self._ready.clear()
@@ -345,12 +348,13 @@ class ClientSession:
         return True
 
     def _show(self, chat: frames.Chat) -> None:
-        """Shown first, remembered second: a client killed in between shows it again rather than never."""
-        if self.sender.memory.has_shown(chat):
-            return
-        self.contacts.heard_from(chat.sender_id, chat.sender_name)
-        self._screen.message(chat, self.contacts.group_name(chat.group_id))
-        self.sender.memory.showed(chat, self.sender.outbox)
+        """Shown first, remembered second, acknowledged last: a client killed in between shows it again rather than
+        never."""
+        if not self.sender.memory.has_shown(chat):
+            self.contacts.heard_from(chat.sender_id, chat.sender_name)
+            self._screen.message(chat, self.contacts.group_name(chat.group_id))
+            self.sender.memory.showed(chat, self.sender.outbox)
+        self._acknowledger.shown(chat)
 
     def _on_friend_answered(self, sender_id: int, name: str, text: str, accepted: bool | None) -> None:
         self.contacts.heard_from(sender_id, name)
@@ -370,6 +374,8 @@ class ClientSession:
         assert self._connection is not None
         self.user = answer.user
         self.online = True
+        if answer.acks:
+            self._acknowledger.start(self._connection.send)
         self._online_since = time.monotonic()
         self._stop_login_timer()
         if first:

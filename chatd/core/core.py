@@ -62,6 +62,7 @@ from chatd.protocol import (
     Login,
     Logout,
     Malformed,
+    Received,
     Register,
     Registered,
     SendMessage,
@@ -141,6 +142,7 @@ class Core:
         return {
             SendMessage: send,
             Acknowledge: Handler(self._acknowledge),
+            Received: Handler(self._receive),
             KeepAlive: Handler(self._keep_alive),
             Logout: Handler(self._log_out),
             ServerRequest: Handler(self.requests.serve, is_async=True),
@@ -155,7 +157,10 @@ class Core:
         }
 
     def _acknowledge(self, session: Session, command: Acknowledge) -> None:
-        self.delivery.acknowledged(session, command.fp)
+        self.delivery.in_flight.acknowledged(session, command.fp)
+
+    def _receive(self, session: Session, command: Received) -> None:
+        self.delivery.in_flight.received(session, command.conversation, command.seq)
 
     def _operations(self, services: Services) -> OperationTable:
         return (
@@ -193,7 +198,7 @@ class Core:
 
     def check_receipts(self, session: Session, *, final: bool = False) -> None:
         """Bytes of this session may have been received, or (final) its connection is over."""
-        self.delivery.check_receipts(session, final=final)
+        self.delivery.in_flight.check_receipts(session, final=final)
 
     def disconnected(self, peer: Peer) -> None:
         """The connection is over, and its session with it. May be called twice."""
@@ -251,7 +256,7 @@ class Core:
 
     def _on_gap(self) -> None:
         """Messages of other workers may have been missed."""
-        self.delivery.gap()
+        self.delivery.catch_up.gap()
         self.memberships.gap()
         self.presence.gap()
         self.logins.locks.gap()
@@ -260,7 +265,7 @@ class Core:
 
     def round(self) -> None:
         """Once a second."""
-        self.delivery.resend()
+        self.delivery.in_flight.resend()
         self.presence.round()
         self._rounds += 1
         if self._rounds % _PROBE_ROUNDS == 0 and not self._probing:
@@ -279,12 +284,12 @@ class Core:
     def tick(self) -> None:
         """About twenty times a second."""
         self.store.tick(self._config().timeouts.store_s)
-        self.delivery.sweep_receipts()
-        self.delivery.work_off_gap()
-        self.delivery.work_off_behind()
+        self.delivery.in_flight.sweep_receipts()
+        self.delivery.catch_up.work_off_gap()
+        self.delivery.catch_up.work_off_behind()
         self.logins.locks.tick()
         row = self._row
         row.sessions = self.logins.count
         row.messages_in = self.messages.stored
-        row.messages_out = self.delivery.given
+        row.messages_out = self.delivery.in_flight.given
         self.plugins.report(row)

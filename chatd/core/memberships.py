@@ -42,7 +42,7 @@ ByGroup = Mapping[GroupId, Membership]
 class MembershipListener(Protocol):
     """Is called after a session has entered or left a group."""
 
-    def catch_up(self, session: Session) -> None:
+    def group_entered(self, session: Session) -> None:
         """The session has entered a group: the store may have messages of it that the session was not given."""
 
     def group_left(self, session: Session, group_id: GroupId) -> None:
@@ -138,7 +138,7 @@ class Memberships:
         assert self._listener is not None
         for session in sessions:
             if not session.is_over:
-                self._listener.catch_up(session)
+                self._listener.group_entered(session)
 
     # ---------------------------------------------------------------- what the store says
 

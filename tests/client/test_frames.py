@@ -104,8 +104,8 @@ def test_what_the_client_says() -> None:
     group = Destination(group_id=3)
     chat = {"id": 1, "name": "alice", "msg": "hi", "time": "t", "fp": "x"}
     table = [
-        (frames.login("alice", "pw"), {"msgid": 1, "name": "alice", "password": "pw", "framing": "nul"}),
-        (frames.login("12", "pw"), {"msgid": 1, "id": 12, "password": "pw", "framing": "nul"}),
+        (frames.login("alice", "pw"), {"msgid": 1, "name": "alice", "password": "pw", "framing": "nul", "acks": True}),
+        (frames.login("12", "pw"), {"msgid": 1, "id": 12, "password": "pw", "framing": "nul", "acks": True}),
         (frames.register("bob", "pw"), {"msgid": 4, "name": "bob", "password": "pw"}),
         (frames.logout(ALICE), {"msgid": 3, "id": 1}),
         (frames.chat(ALICE, PendingMessage("x", by_name, "hi", 0), "t"), {"msgid": 6, "toname": "bob", **chat}),

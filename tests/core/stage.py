@@ -274,7 +274,7 @@ class Stage:
     async def pass_time(self, seconds: float) -> None:
         self.clock.ahead_s += seconds
         for worker in self.workers:
-            worker.core.delivery.resend()
+            worker.core.delivery.in_flight.resend()
         await asyncio.sleep(0)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chatd.core import delivery
+from chatd.core import catch_up
 from chatd.core.sessions.session import Session
 from chatd.errors import Unavailable
 from chatd.model import Protocol
@@ -136,13 +136,13 @@ def test_a_session_that_missed_what_another_of_the_user_has_goes_on(tmp_path: Pa
         reads = [0]
         alice, mobile = await pair(stage)
         desk = await stage.workers[0].desk("bob")
-        keep = desk.worker.core.delivery.catch_up
+        keep = desk.worker.core.delivery.catch_up.start
 
         def count(*arguments: Any) -> None:
             reads[0] += 1
             keep(*arguments)
 
-        desk.worker.core.delivery.catch_up = count  # type: ignore[method-assign]
+        desk.worker.core.delivery.catch_up.start = count  # type: ignore[method-assign]
         alice.send("bob", "0", "fp 0")
         await stage.until("both have the first", lambda: desk.messages and mobile.messages)
         desk.read_all()
@@ -278,25 +278,25 @@ def test_a_gap_is_made_good_from_the_store(tmp_path: Path) -> None:
 def test_after_a_gap_everybody_is_read_within_a_bounded_number_of_turns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sessions: int, turns: int
 ) -> None:
-    monkeypatch.setattr(delivery, "_GAP_SLICE", 3)
-    monkeypatch.setattr(delivery, "_GAP_TICKS", 3)
+    monkeypatch.setattr(catch_up, "_GAP_SLICE", 3)
+    monkeypatch.setattr(catch_up, "_GAP_TICKS", 3)
 
     async def story(stage: Stage) -> None:
         worker = await stage.worker()
         for number in range(sessions):
             await worker.mobile(f"user {number}")
         read: list[Session] = []
-        monkeypatch.setattr(worker.core.delivery, "catch_up", read.append)
-        worker.core.delivery.gap()
+        monkeypatch.setattr(worker.core.delivery.catch_up, "start", read.append)
+        worker.core.delivery.catch_up.gap()
         taken = 0
         while len(read) < sessions:
             before = len(read)
-            worker.core.delivery.work_off_gap()
+            worker.core.delivery.catch_up.work_off_gap()
             taken += 1
             assert len(read) > before
         assert taken == turns
         assert len(set(read)) == sessions
-        worker.core.delivery.work_off_gap()
+        worker.core.delivery.catch_up.work_off_gap()
         assert len(read) == sessions
 
     play(tmp_path, story)
@@ -350,7 +350,7 @@ class FailingHistory:
 
 
 def test_a_store_that_cannot_be_read_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chatd.core.delivery._RETRY_S", 0.01)
+    monkeypatch.setattr("chatd.core.catch_up._RETRY_S", 0.01)
 
     async def story(stage: Stage) -> None:
         failing: list[Failing] = []

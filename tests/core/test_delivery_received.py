@@ -10,7 +10,7 @@ import pytest
 
 from chatd.errors import Disconnect
 from chatd.model import Protocol
-from chatd.protocol import Deliver, GroupReady
+from chatd.protocol import Deliver, GroupReady, Login, Received
 from tests.core.stage import FRAME_BYTES, Peer, Stage, play
 from tests.core.test_delivery import numbers, pair
 
@@ -183,9 +183,9 @@ def test_a_peer_that_is_cut_while_it_is_given_messages_leaves_nothing_behind(tmp
             assert peer.closed
             stage.tick()
             await stage.pass_time(100.0)
-            delivery = stage.workers[1].core.delivery
-            assert not delivery._receiving
-            assert not delivery._resending
+            in_flight = stage.workers[1].core.delivery.in_flight
+            assert not in_flight.receiving
+            assert not in_flight.resending
             again = await stage.workers[0].peer(wire).login(name)
             await stage.until("everything again", lambda again=again: len(again.messages) == 10)
             assert again.bodies == numbers(0, 10)
@@ -303,5 +303,133 @@ def test_who_logs_in_beside_another_waits_for_the_same_subscription(tmp_path: Pa
         gate.set()
         await asyncio.gather(first, entering)
         await stage.until("the second has it", lambda: second.messages)
+
+    play(tmp_path, story)
+
+
+# ---------------------------------------------------------------- clients that say how far they are
+
+
+async def acking(stage: Stage, worker: int, name: str) -> Peer:
+    """A client of the chatserver wire that acknowledges by conversation and seq."""
+    peer = stage.workers[worker].peer(Protocol.CHATSERVER)
+    peer.name = name
+    await peer.do(Login(name, 0, "", 0, streaming=True, acks=True))
+    return peer
+
+
+async def receive(peer: Peer, body: str) -> None:
+    """Acknowledge this message, and with it all before it in its conversation."""
+    (message,) = [message for message in peer.messages if message.body == body]
+    await peer.do(Received(message.conversation, message.seq))
+
+
+def test_a_client_that_says_how_far_it_is_is_not_believed_by_the_bytes(tmp_path: Path) -> None:
+    """Whatever its kernel has. What it did not acknowledge is given again at the next login, not before."""
+
+    async def story(stage: Stage) -> None:
+        alice, _ = await pair(stage)
+        bob = await acking(stage, 1, "bob desk")
+        for number in range(6):
+            alice.send("bob desk", str(number))
+        await stage.until("bob has them", lambda: len(bob.messages) == 6)
+        await receive(bob, "2")
+        await receive(bob, "1")  # late: it was acknowledged with the other
+        bob.read_all()
+        stage.tick()
+        await stage.pass_time(1000.0)
+        assert bob.bodies == numbers(0, 6)
+        bob.leave()
+        bob = await acking(stage, 0, "bob desk")
+        await stage.until("the rest is given", lambda: len(bob.messages) == 3)
+        assert bob.bodies == numbers(3, 6)
+        await receive(bob, "5")
+        bob.leave()
+        bob = await acking(stage, 1, "bob desk")
+        alice.send("bob desk", "last")
+        await stage.until("the last is given", lambda: bob.messages)
+        assert bob.bodies == ["last"]
+
+    play(tmp_path, story)
+
+
+def test_a_window_opens_with_what_the_client_has_received(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        stage.limit(in_flight=8)
+        alice, _ = await pair(stage)
+        bob = await acking(stage, 1, "bob desk")
+        for number in range(40):
+            alice.send("bob desk", str(number), str(number))
+        await stage.until("all are stored", lambda: len(alice.accepted) == 40)
+        await stage.until("a window is given", lambda: len(bob.messages) == 8)
+        for number in range(40):
+            await stage.until("the next is given", lambda number=number: len(bob.messages) > number)
+            await receive(bob, str(number))
+        assert bob.bodies == numbers(0, 40)
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("acks", [True, False])
+def test_what_a_client_was_not_given_it_cannot_acknowledge(tmp_path: Path, acks: bool) -> None:
+    """Nor can one that did not say at its login that it would."""
+
+    async def story(stage: Stage) -> None:
+        alice, _ = await pair(stage)
+        bob = await (acking(stage, 1, "bob desk") if acks else stage.workers[1].desk("bob desk"))
+        alice.send("bob desk", "0")
+        await stage.until("bob has it", lambda: bob.messages)
+        (message,) = bob.messages
+        if acks:
+            await bob.do(Received(message.conversation, message.seq + 5))
+            await bob.do(Received(message.conversation + 1, 1))
+            await bob.do(Received(-7, 1 << 62))
+            bob.leave()
+            alice.send("bob desk", "1")
+        else:
+            await bob.do(Received(message.conversation, message.seq))
+            bob.leave()
+        await stage.settled()
+        again = await acking(stage, 0, "bob desk")
+        await stage.until("it is given", lambda: again.messages)
+        assert again.bodies == (["1"] if acks else ["0"])
+
+    play(tmp_path, story)
+
+
+def test_a_group_that_was_left_gives_its_part_of_the_window_back(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        stage.limit(in_flight=4)
+        alice, _ = await pair(stage)
+        bob = await acking(stage, 1, "bob desk")
+        group = await alice.make_group()
+        await bob.join(group)
+        for number in range(4):
+            alice.send(group, str(number))
+        await stage.until("the window is full", lambda: len(bob.messages) == 4)
+        assert bob.session is not None
+        bob.worker.core.delivery.group_left(bob.session, group)
+        alice.send("bob desk", "to bob")
+        await stage.until("bob has it", lambda: "to bob" in bob.bodies)
+        await bob.do(Received(-group, 4))  # on its way when he left
+
+    play(tmp_path, story)
+
+
+def test_the_other_wire_is_given_what_this_one_acknowledged(tmp_path: Path) -> None:
+    """While it lives. The cursor is the user's, but each session goes on from where it is itself."""
+
+    async def story(stage: Stage) -> None:
+        alice, mobile = await pair(stage)
+        desk = await acking(stage, 0, "bob")
+        for number in range(5):
+            alice.send("bob", str(number), str(number))
+        await stage.until("both have all", lambda: len(mobile.messages) == len(desk.messages) == 5)
+        await receive(desk, "4")
+        mobile.acknowledge("1")
+        for number in range(5, 8):
+            alice.send("bob", str(number), str(number))
+        await stage.until("both have the rest", lambda: len(mobile.messages) == len(desk.messages) == 8)
+        assert mobile.bodies == desk.bodies == numbers(0, 8)
 
     play(tmp_path, story)

@@ -120,7 +120,7 @@ def database(daemon: Daemon) -> Path:
     return daemon.root / "state" / "chatd.db"
 
 
-EVERY_WIRE: tuple[Wire, ...] = ("streaming", "mobile", "old", "streaming", "web", "streaming", "streaming", "web") * 3
+EVERY_WIRE: tuple[Wire, ...] = ("streaming", "mobile", "old", "acking", "web", "streaming", "acking", "web") * 3
 
 
 def resets_ordeal(daemon: Daemon, rounds: int, settle_s: float = 40.0) -> Verdict:

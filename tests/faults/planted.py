@@ -59,15 +59,15 @@ def no_dedupe() -> None:
 
 def cursor_before_acknowledgement() -> None:
     """P4, P6: what was given counts as received."""
-    from chatd.core.delivery import Delivery
+    from chatd.core.in_flight import InFlightMessages
 
-    give = Delivery._give
+    give = InFlightMessages.give
 
     def trusting(self: Any, session: Any, cursor: Any, event: Any, told_at: int = 0) -> None:
         give(self, session, cursor, event, told_at)
         self._store.advance(session.user.id, event.message.conversation, event.message.seq)
 
-    Delivery._give = trusting  # type: ignore[method-assign]
+    InFlightMessages.give = trusting  # type: ignore[method-assign]
 
 
 def out_of_order() -> None:
@@ -88,15 +88,15 @@ def out_of_order() -> None:
 
 def skipped() -> None:
     """P3, P4: now and then a message is counted as given and is not."""
-    from chatd.core.delivery import Delivery
+    from chatd.core.in_flight import InFlightMessages
 
-    give = Delivery._give
+    give = InFlightMessages.give
 
     def careless(self: Any, session: Any, cursor: Any, event: Any, told_at: int = 0) -> None:
         if told_at or random.random() > 0.02:
             give(self, session, cursor, event, told_at)
 
-    Delivery._give = careless  # type: ignore[method-assign]
+    InFlightMessages.give = careless  # type: ignore[method-assign]
 
 
 def to_somebody_else() -> None:

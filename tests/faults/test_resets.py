@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pytest
 
 from tests.faults.ordeal import OLD_PACE, acquit, clients_of, kill, resets_ordeal
-from tests.harness.chatserver import ACK, GROUP_CHAT, LOGIN, LOGIN_ACK, ONE_CHAT
+from tests.harness.chatserver import ACK, GROUP_CHAT, LOGIN, LOGIN_ACK, ONE_CHAT, received
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run, until
 from tests.harness.link import ConnectionGone
@@ -23,7 +23,7 @@ from tests.harness.mobileimsdk import MobilePeer
 from tests.harness.peer import NulPeer
 from tests.harness.person import Town
 
-Mode = Literal["compatible", "streaming"]
+Mode = Literal["compatible", "streaming", "acking"]
 
 
 def port_of(peer: NulPeer | MobilePeer) -> int:
@@ -58,7 +58,7 @@ async def send(peer: NulPeer, to: str, texts: list[str]) -> None:
 
 
 def login_frame(town: Town, name: str, mode: Mode) -> dict[str, Any]:
-    framing = {"framing": "nul"} if mode == "streaming" else {}
+    framing = {} if mode == "compatible" else {"framing": "nul", "acks": mode == "acking"}
     return {"msgid": LOGIN, "id": town.ids[name], "password": town.secret, **framing}
 
 
@@ -83,18 +83,20 @@ def texts_in(answer: dict[str, Any]) -> list[str]:
     return [one["msg"] for one in waiting if one["msgid"] in (ONE_CHAT, GROUP_CHAT)]
 
 
-def take_texts(peer: NulPeer) -> list[str]:
-    frames = list(peer.frames)
+def take_texts(peer: NulPeer, mode: Mode) -> list[str]:
+    frames = [frame for frame in peer.frames if frame["msgid"] in (ONE_CHAT, GROUP_CHAT)]
     peer.frames.clear()
-    return [frame["msg"] for frame in frames if frame["msgid"] in (ONE_CHAT, GROUP_CHAT)]
+    if mode == "acking" and frames:
+        peer.put(received(frames[-1]))  # all are of one conversation
+    return [frame["msg"] for frame in frames]
 
 
-async def see(peer: NulPeer, answer: dict[str, Any], last: str) -> list[str]:
+async def see(peer: NulPeer, answer: dict[str, Any], mode: Mode, last: str) -> list[str]:
     """Everything this connection is given, up to the text `last`."""
     seen = texts_in(answer)
 
     def has_last() -> bool:
-        seen.extend(take_texts(peer))
+        seen.extend(take_texts(peer, mode))
         return last in seen
 
     await until(30, f"{last!r} is given", has_last)
@@ -103,7 +105,7 @@ async def see(peer: NulPeer, answer: dict[str, Any], last: str) -> list[str]:
 
 @pytest.mark.parametrize("beside", [False, True], ids=["one wire", "both wires"])
 @pytest.mark.parametrize("end", ["goes on", "is killed"])
-@pytest.mark.parametrize("mode", ["compatible", "streaming"])
+@pytest.mark.parametrize("mode", ["compatible", "streaming", "acking"])
 def test_a_client_resets_its_connection_while_its_worker_is_stopped(
     make_daemon: Callable[..., Daemon], mode: Mode, end: str, beside: bool
 ) -> None:
@@ -128,7 +130,7 @@ def test_a_client_resets_its_connection_while_its_worker_is_stopped(
         kill(worker, signal.SIGCONT if end == "goes on" else signal.SIGKILL)
         again, answer = await enter(town, bob, mode)
         await send(sender, bob, ["the last"])
-        seen = await see(again, answer, "the last")
+        seen = await see(again, answer, mode, "the last")
         assert [text for text in texts if text not in seen] == []
 
     run(story())
@@ -145,7 +147,7 @@ async def mobile_at(town: Town, name: str, worker: int) -> MobilePeer:
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["one wire", "both wires"])
-@pytest.mark.parametrize("mode", ["compatible", "streaming"])
+@pytest.mark.parametrize("mode", ["compatible", "streaming", "acking"])
 @pytest.mark.parametrize("seconds", [8, pytest.param(120, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
 def test_a_client_reads_and_resets_over_and_over(
     make_daemon: Callable[..., Daemon],
@@ -176,7 +178,7 @@ def test_a_client_reads_and_resets_over_and_over(
         resets = sum(await asyncio.gather(*clients))
         last, answer = await enter(town, bob, mode)
         await send(sender, bob, ["the last"])
-        seen.update(await see(last, answer, "the last"))
+        seen.update(await see(last, answer, mode, "the last"))
         lost = [text for text in sent if text not in seen]
         record_property("verdict", f"{len(lost)} lost of {len(sent)} in {resets} resets")
         assert lost == []
@@ -194,7 +196,7 @@ async def read_and_reset(town: Town, name: str, mode: Mode, seen: set[str], ends
         until_at = time.monotonic() + random.choice([0.0, 0.01, 0.15, 0.5, 1.3])
         while time.monotonic() < until_at and not peer.gone.is_set():
             await asyncio.sleep(random.uniform(0, 0.02))
-            seen.update(take_texts(peer))
+            seen.update(take_texts(peer, mode))
         assert peer.transport is not None
         peer.transport.pause_reading()  # what comes now, its process does not see
         if random.random() < 0.5:

@@ -13,7 +13,7 @@ import json
 import socket
 import threading
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.harness.deadline import within
 from tests.harness.link import ConnectionGone, Ears, LoginRefused, Outcome, Seen, reset
@@ -21,7 +21,7 @@ from tests.harness.peer import WAIT_S, Frame, NulPeer
 
 LOGIN, LOGIN_ACK, LOGOUT, REGISTER, REGISTER_ACK, ONE_CHAT = 1, 2, 3, 4, 5, 6
 FRIEND_REQUEST, FRIEND_ANSWER, CREATE_GROUP, JOIN_GROUP, GROUP_CHAT = 7, 8, 9, 10, 11
-ERROR, ACK, GROUP_ACK = 12, 13, 14
+ERROR, ACK, GROUP_ACK, RECEIVED = 12, 13, 14, 15
 
 
 def now_text() -> str:
@@ -244,6 +244,7 @@ class StreamingLink(NulPeer):
 
     removes_duplicates = True
     acknowledges = True
+    login_options: ClassVar[Frame] = {"framing": "nul"}
 
     def __init__(self, ears: Ears, known: set[tuple[object, ...]] | None = None) -> None:
         super().__init__()
@@ -255,7 +256,7 @@ class StreamingLink(NulPeer):
 
     async def login(self, name: str, user_id: int, secret: str) -> int:
         whom: Frame = {"id": user_id} if user_id else {"name": name}
-        self.put({"msgid": LOGIN, **whom, "password": secret, "framing": "nul"})
+        self.put({"msgid": LOGIN, **whom, "password": secret, **self.login_options})
         answer = await self.find(msgid=LOGIN_ACK)
         if answer["errno"] != 0:
             raise LoginRefused(answer["errno"], answer.get("errmsg", ""))
@@ -293,3 +294,18 @@ class StreamingLink(NulPeer):
                 return
             self.known.add(mark)
         self.ears.message(Seen(frame["name"], frame["msg"], group, seq))
+
+
+class AckingLink(StreamingLink):
+    """Acknowledges each message it has shown, as the terminal client does."""
+
+    login_options: ClassVar[Frame] = {"framing": "nul", "acks": True}
+
+    def _message(self, frame: Frame) -> None:
+        super()._message(frame)
+        self.put(received(frame))
+
+
+def received(frame: Frame) -> Frame:
+    """The acknowledgement of a message, and of all before it in its conversation."""
+    return {"msgid": RECEIVED, "conv": frame["conv"], "seq": frame["seq"]}

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tests.harness import chatserver
-from tests.harness.chatserver import OldLink, StreamingLink
+from tests.harness.chatserver import AckingLink, OldLink, StreamingLink
 from tests.harness.daemon import Daemon
 from tests.harness.datagrams import DatagramLink, DatagramPeer
 from tests.harness.deadline import until
@@ -24,12 +24,13 @@ from tests.harness.mobileimsdk import MobilePeer, Remembered, StockLink
 from tests.harness.peer import NulPeer
 from tests.harness.websocket import WebLink, WebPeer
 
-Wire = Literal["old", "streaming", "mobile", "udp", "web"]
-"""udp: mobileimsdk in datagrams. web: over WebSocket."""
+Wire = Literal["old", "streaming", "acking", "mobile", "udp", "web"]
+"""acking: streaming, and acknowledges messages. udp: mobileimsdk in datagrams. web: over WebSocket."""
 WIRES: tuple[Wire, ...] = ("old", "streaming", "mobile")
 PORT_OF: dict[Wire, str] = {
     "old": "chatserver",
     "streaming": "chatserver",
+    "acking": "chatserver",
     "mobile": "mobileimsdk",
     "udp": "mobileimsdk-udp",
     "web": "mobileimsdk-ws",
@@ -180,6 +181,8 @@ class Person:
             return OldLink(self)
         if self.wire == "streaming":
             return StreamingLink(self, self.marks)
+        if self.wire == "acking":
+            return AckingLink(self, self.marks)
         if self.wire == "udp":
             return DatagramLink(self, self.memory, self.first_login_time)
         if self.wire == "web":

@@ -77,7 +77,9 @@ class Notices:
         fp "": one is made."""
         if session.peer.traits.server_texts:
             fp = fp or f"{self._fp}.{next(self._numbers):x}"
-            self._delivery.tell(session, ServerMessage(squeezed(text, session.peer.text_bytes - size_of(fp)), fp))
+            self._delivery.in_flight.tell(
+                session, ServerMessage(squeezed(text, session.peer.text_bytes - size_of(fp)), fp)
+            )
 
     def friend_requested(self, session: Session, event: FriendRequested) -> None:
         if session.peer.traits.server_texts:

@@ -17,7 +17,8 @@ from chatd.bus.contract import topic_of_user
 from chatd.core import bus_messages
 from chatd.core.accounts import Accounts
 from chatd.core.bus_messages import SessionEnded
-from chatd.core.delivery import Delivery, mine
+from chatd.core.catch_up import mine
+from chatd.core.delivery import Delivery
 from chatd.core.memberships import ByGroup, Memberships, members_only, read_memberships
 from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.presence import Presence
@@ -90,7 +91,7 @@ class Logins:
         user = await self._accounts.authenticate(command)
         fresh = command.first_login_time <= 0
         first_login_time = time.time_ns() // 1_000_000 if fresh else command.first_login_time
-        session = Session(user, peer, first_login_time, fresh=fresh)
+        session = Session(user, peer, first_login_time, fresh=fresh, by_seq=command.acks)
         session.buffer = []
         try:
             await self.locks.take(session)
@@ -143,7 +144,7 @@ class Logins:
         if peer.traits.server_texts:
             for request in view.requests:
                 self._notices.friend_requested(session, FriendRequested(request))
-        self._delivery.merge(session, view.waiting, told, told_at)
+        self._delivery.catch_up.merge(session, view.waiting, told, told_at)
         self._presence.changed(user.id)
         self._plugins.logged_in(session)
         self._services.log.debug(

@@ -74,10 +74,32 @@ class Peer(Contract):
         ...
 
 
-class Cursor:
-    """What one session has been given of one conversation: everything up to `pushed`, without a hole.
+class Step(enum.Enum):
+    """What becomes of a message of one conversation in one session."""
 
-    unacked: seqs pushed and not yet acknowledged, ascending. held: messages that came too early.
+    GIVE = enum.auto()
+    """It is the next one."""
+
+    HOLD = enum.auto()
+    """Earlier ones are missing, and may be on their way: it is kept until they have come."""
+
+    SKIP = enum.auto()
+    """The session has been given it, or is its sender."""
+
+    GAP = enum.auto()
+    """Earlier ones are missing, and must be read from the store."""
+
+
+GIVE, HOLD, SKIP, GAP = Step.GIVE, Step.HOLD, Step.SKIP, Step.GAP
+"""Read per message: an attribute of an enum costs several times a global."""
+
+
+class Cursor:
+    """How far one session is in one conversation.
+
+    pushed: everything up to this seq was given or sent by the session's user, without a hole.
+    unacked: seqs given and not yet acknowledged, ascending.
+    held: messages that came before an earlier one; None while there are none.
     """
 
     __slots__ = ("held", "pushed", "unacked")
@@ -87,9 +109,23 @@ class Cursor:
         self.unacked: dict[Seq, None] = {}
         self.held: dict[Seq, Message] | None = None
 
+    def accept(self, seq: Seq, may_hold: int) -> Step:
+        """What becomes of this message; changes nothing. may_hold: how many messages may be held back at once, 0 if the
+        missing ones cannot come by themselves."""
+        ahead = seq - self.pushed
+        if ahead == 1:
+            return GIVE
+        if ahead <= 0:
+            return SKIP
+        return HOLD if len(self.held or ()) < may_hold else GAP
+
 
 class InFlight(msgspec.Struct, gc=False, eq=False):
-    """What waits for the recipient's own acknowledgement: a message of `cursor`, or a text of the server."""
+    """Something that is sent again until the client acknowledges its fp.
+
+    cursor: of the conversation, for a message; None for a text of the server. next_at: when it is sent again, on the
+    loop's clock. attempts: how often it was.
+    """
 
     cursor: Cursor | None
     event: Deliver | ServerMessage
@@ -98,7 +134,7 @@ class InFlight(msgspec.Struct, gc=False, eq=False):
 
 
 class Receipt(msgspec.Struct, gc=False, eq=False):
-    """Messages written up to byte `offset`, that wait for the kernel's acknowledgement."""
+    """A message that counts as acknowledged when `offset` bytes of its connection have been received."""
 
     offset: int
     cursor: Cursor
@@ -139,16 +175,17 @@ class Session:
     """One logged-in client of one user on one wire.
 
     state: changed by enter() alone.
-    explicit: the client acknowledges messages itself (WireTraits.acknowledges).
+    explicit: the client acknowledges each message by its fp (WireTraits.acknowledges).
+    by_seq: the client says how far it is in a conversation (Login.acks).
     first_login_time: milliseconds since the epoch, the client's; the server's where the login named none (fresh).
     began_at: time.monotonic() of the login. since_ms: the same moment, milliseconds since the epoch, for people.
     groups: the groups whose messages the session is given, with the since_version of the membership.
     groups_left: of groups it was in, the members_version by which the membership had ended, the latest
     last; bounded. Both are changed by core.sessions.hub alone.
     watching: users whose presence the session is told about. Changed by core.presence alone.
-    The rest is core.delivery's alone:
+    The rest is that of core.delivery, core.catch_up and core.in_flight alone:
     cursors: how far the session is, by conversation. in_flight: what waits for an Acknowledge, by fp.
-    receipts: what waits for the acknowledgement of the peer's kernel, in the order it was written.
+    receipts: what counts as acknowledged when it has been received, in the order it was sent.
     unacknowledged: messages given and not acknowledged. behind: there is more in the store than was given.
     buffer: not None while the store is being read for this session; live messages wait in it.
     """
@@ -157,6 +194,7 @@ class Session:
         "began_at",
         "behind",
         "buffer",
+        "by_seq",
         "cursors",
         "explicit",
         "first_login_time",
@@ -174,12 +212,15 @@ class Session:
         "watching",
     )  # fmt: skip
 
-    def __init__(self, user: User, peer: Peer, first_login_time: int, *, fresh: bool = False) -> None:
+    def __init__(
+        self, user: User, peer: Peer, first_login_time: int, *, fresh: bool = False, by_seq: bool = False
+    ) -> None:
         self.user = user
         self.peer = peer
         self.protocol = peer.protocol
         self.state = SessionState.LOGGING_IN
         self.explicit = peer.traits.acknowledges
+        self.by_seq = by_seq
         self.first_login_time = first_login_time
         self.fresh = fresh
         self.began_at = time.monotonic()

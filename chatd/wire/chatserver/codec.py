@@ -37,6 +37,7 @@ from chatd.protocol import (
     LoginAccepted,
     Logout,
     Malformed,
+    Received,
     Register,
     Registered,
     SendMessage,
@@ -68,15 +69,17 @@ class _LoginFrame(Struct, gc=False, tag_field="msgid", tag=encode.LOGIN):
     id: _Id | None = None
     name: str | None = None
     framing: str | None = None
+    acks: bool = False
 
     def command(self, body_bytes: int, fp_bytes: int) -> Command:
         streaming = self.framing == "nul"
+        acks = self.acks and streaming
         if self.id is not None:
             # No account has a number below 1; 0 would mean "by name".
-            return Login("", self.id if self.id > 0 else -1, self.password, 0, streaming)
+            return Login("", self.id if self.id > 0 else -1, self.password, 0, streaming, acks)
         if not self.name:
             return Malformed(ErrorCode.BAD_FIELD, "id or name is missing", encode.LOGIN)
-        return Login(self.name, 0, self.password, 0, streaming)
+        return Login(self.name, 0, self.password, 0, streaming, acks)
 
 
 class _LogoutFrame(Struct, gc=False, tag_field="msgid", tag=encode.LOGOUT):
@@ -173,6 +176,14 @@ class _JoinGroupFrame(Struct, gc=False, tag_field="msgid", tag=encode.JOIN_GROUP
         return JoinGroup(self.groupid, self.id)
 
 
+class _ReceivedFrame(Struct, gc=False, tag_field="msgid", tag=encode.RECEIVED):
+    conv: _Id
+    seq: _Id
+
+    def command(self, body_bytes: int, fp_bytes: int) -> Command:
+        return Received(self.conv, self.seq)
+
+
 _AnyFrame = (
     _LoginFrame
     | _LogoutFrame
@@ -183,6 +194,7 @@ _AnyFrame = (
     | _AnswerFriendFrame
     | _CreateGroupFrame
     | _JoinGroupFrame
+    | _ReceivedFrame
 )
 _READABLE = frozenset(
     (
@@ -195,6 +207,7 @@ _READABLE = frozenset(
         encode.CREATE_GROUP,
         encode.JOIN_GROUP,
         encode.GROUP_CHAT,
+        encode.RECEIVED,
     )
 )
 _decode: Callable[[bytes], _ClientFrame] = msgspec.json.Decoder(_AnyFrame).decode
@@ -235,6 +248,7 @@ class ChatserverCodec:
         "_pace_ms",
         "_splitter",
         "_streaming",
+        "_wants_acks",
         "_wants_streaming",
         "pace_ms",
     )
@@ -249,6 +263,7 @@ class ChatserverCodec:
         self._streaming = False
         self._form = frame_form("chatserver", "compatible", COMPATIBLE_FRAME_BYTES)
         self._wants_streaming = False  # of the last LOGIN read
+        self._wants_acks = False
 
     @property
     def text_bytes(self) -> int:
@@ -264,7 +279,7 @@ class ChatserverCodec:
         for frame in self._splitter.split(data):
             command = self._command(frame)
             if isinstance(command, Login):
-                self._wants_streaming = command.streaming
+                self._wants_streaming, self._wants_acks = command.streaming, command.acks
             yield command
 
     def _command(self, frame: bytes) -> Command:
@@ -314,7 +329,7 @@ class ChatserverCodec:
         self._streaming = self._wants_streaming
         self.pace_ms = 0 if self._streaming else self._pace_ms
         self._form = frame_form("chatserver", "streaming" if self._streaming else "compatible", self._write_limit)
-        return encode.login_ack(event, self._write_limit, self._streaming)
+        return encode.login_ack(event, self._write_limit, self._streaming, acks=self._wants_acks)
 
     def _deliver(self, event: Deliver) -> bytes:
         key = self._form, ""  # the fp a client of this wire sees is the sender's

@@ -19,7 +19,7 @@ from chatd.protocol import FriendAnswered, LoginAccepted
 from chatd.wire.json_stream import fit
 
 LOGIN, LOGIN_ACK, LOGOUT, REGISTER, REGISTER_ACK, ONE_CHAT, ADD_FRIEND_REQ, ADD_FRIEND_ACK = range(1, 9)
-CREATE_GROUP, JOIN_GROUP, GROUP_CHAT, ERROR, ACK, GROUP_ACK = range(9, 15)
+CREATE_GROUP, JOIN_GROUP, GROUP_CHAT, ERROR, ACK, GROUP_ACK, RECEIVED = range(9, 16)
 
 _LEAST_ENTRY_BYTES = 32
 """No entry of LOGIN_ACK is shorter: with less room, stop looking."""
@@ -134,9 +134,11 @@ def _fitted(content: Callable[[str], object], text: str, limit: int) -> bytes:
 class _LoginAckBuilder:
     """A LOGIN_ACK that grows within `limit`. The arrays hold JSON strings, quoted and escaped."""
 
-    def __init__(self, user: User, limit: int) -> None:
+    def __init__(self, user: User, limit: int, *, acks: bool = False) -> None:
+        granted = {"acks": True} if acks else {}
+
         def head(name: str) -> bytes:
-            return _encode({"msgid": LOGIN_ACK, "errno": 0, "id": user.id, "name": name})
+            return _encode({"msgid": LOGIN_ACK, "errno": 0, "id": user.id, "name": name, **granted})
 
         self._head = fit(head, user.name, limit - 1)
         self.room = limit - 1 - len(self._head)
@@ -193,13 +195,13 @@ class _LoginAckBuilder:
         return b"".join(parts) + b"}\0"
 
 
-def login_ack(event: LoginAccepted, limit: int, streaming: bool) -> tuple[bytes, int]:
-    """The answer and how many of event.waiting, from the first, it contains.
+def login_ack(event: LoginAccepted, limit: int, streaming: bool, *, acks: bool = False) -> tuple[bytes, int]:
+    """The answer and how many of event.waiting, from the first, it contains. acks: the client asked to acknowledge.
 
     What does not fit is left out in this order: waiting messages, members of groups, groups, friends, friend
     requests. Cost: linear in what the event holds, and in `limit` where nothing more fits.
     """
-    ack = _LoginAckBuilder(event.user, limit)
+    ack = _LoginAckBuilder(event.user, limit, acks=acks)
     ack.add_all("offlinemsg", (_request(each, streaming) for each in event.requests))
     ack.add_all("friends", map(_friend, event.friends))
     ack.add_groups(event.groups)

@@ -1,0 +1,241 @@
+"""Catching up: a session is given from the store what it misses.
+
+Owns: reading it, giving it up to the session's in-flight window, and which sessions still have to be read for: those
+that are behind, and after a gap all of them, a slice per tick.
+Elsewhere: messages as they are stored (core.delivery), acknowledgements (core.in_flight), queries (store).
+Fails: a session stays `behind` and is tried again while the store cannot be read. Nothing is lost by that.
+
+Whatever disturbs the order of live messages ends here: a login, the first message of a conversation, a missing message,
+a full window, a gap in what the bus delivers (P4, P5, P6).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from chatd.core.in_flight import InFlightMessages, fp_of
+from chatd.core.memberships import ByGroup, Memberships, members_only, read_memberships
+from chatd.core.services import Services
+from chatd.core.sessions.session import GIVE, SKIP, Cursor, Session
+from chatd.errors import Unavailable
+from chatd.model import ConversationId, Message, Seq, UserId
+from chatd.protocol import Deliver
+from chatd.store.contract import Tables, Waiting
+
+_RETRY_S = 1.0
+"""After a read that failed."""
+_GAP_SLICE = 100
+"""After a gap, sessions read for per tick, at least."""
+_GAP_TICKS = 60
+"""Within so many ticks, 3 s, all sessions have been read for after a gap (P5)."""
+
+
+def mine(message: Message, session: Session) -> bool:
+    """The session's user sent it. It has its place in the order, but is not given."""
+    return message.sender_id == session.user.id and message.to_id != message.sender_id
+
+
+class CatchUp:
+    """in_flight: set by core.delivery. on_live: called with a session and the live messages that waited for the read,
+    when the session misses nothing that is in the store."""
+
+    in_flight: InFlightMessages
+
+    def __init__(
+        self, services: Services, memberships: Memberships, on_live: Callable[[Session, list[Message]], None]
+    ) -> None:
+        self._hub = services.hub
+        self._store = services.store
+        self._config = services.config
+        self._loop = services.loop
+        self._background = services.background
+        self._memberships = memberships
+        self._on_live = on_live
+        self._behind: set[Session] = set()
+        """Behind, and without room when they were last looked at."""
+        self._gap: dict[Session, None] = {}
+        """Still to be read for after a gap, in this order."""
+        self._gap_slice = _GAP_SLICE
+
+    # ---------------------------------------------------------------- when
+
+    def start(self, session: Session, early: Message | None = None) -> None:
+        """Read what the session misses. early: a live message that cannot be given before; then only conversations
+        are read that the session does not know."""
+        if session.buffer is not None:
+            if early is not None:
+                self.buffer(session, early)
+            else:
+                session.behind = True
+            return
+        session.buffer = [] if early is None else [early]
+        session.behind = False
+        self._background.start(self._run(session, everything=early is None))
+
+    def buffer(self, session: Session, message: Message) -> None:
+        """Keep a live message until the read that is under way has ended."""
+        assert session.buffer is not None
+        if len(session.buffer) < self._config().limits.in_flight:
+            session.buffer.append(message)
+        else:
+            session.behind = True
+
+    def when_room(self, session: Session) -> None:
+        """Read when the session's window has room again."""
+        session.behind = True
+        self._behind.add(session)
+
+    def gap(self) -> None:
+        """Any session may have missed something: read for each."""
+        self._gap.update(dict.fromkeys(self._hub.sessions()))
+        self._gap_slice = max(_GAP_SLICE, len(self._gap) // _GAP_TICKS)
+
+    def work_off_gap(self) -> None:
+        """At every tick."""
+        for session in tuple(itertools.islice(self._gap, self._gap_slice)):
+            del self._gap[session]
+            if not session.is_over:
+                self.start(session)
+
+    def work_off_behind(self) -> None:
+        """At every tick: go on with sessions whose write buffer was full."""
+        for session in tuple(self._behind):
+            if session.is_over or not session.behind:
+                self._behind.discard(session)
+            elif self.in_flight.has_room(session):
+                self.start(session)
+
+    def detach(self, session: Session) -> None:
+        """The session is over."""
+        self._behind.discard(session)
+        session.buffer = None
+
+    # ---------------------------------------------------------------- reading
+
+    async def _run(self, session: Session, *, everything: bool) -> None:
+        before = dict(session.groups or {})
+        try:
+            waiting, memberships = await self._read(session, everything)
+        except Unavailable:
+            session.buffer = None
+            session.behind = True
+            self._loop.call_later(_RETRY_S, self._retry, session)
+            return
+        if memberships is not None:
+            if entered := self._memberships.take(session, before, memberships):
+                await self._hub.subscribe(entered)
+                session.behind = True
+            waiting = members_only(waiting, session, before, memberships)
+        if not session.is_over:
+            self.merge(session, waiting)
+
+    async def _read(self, session: Session, everything: bool) -> tuple[Waiting, ByGroup | None]:
+        """everything: also what another session of the user has acknowledged and this one was not given.
+
+        The page grows until it holds something new: what is in flight is read again each time."""
+        cursors = session.cursors or {}
+        unknown = {message.conversation for message in session.buffer or () if message.conversation not in cursors}
+        given = {conversation: cursor.pushed for conversation, cursor in cursors.items()} if everything else {}
+        limit = self._config().limits.in_flight + session.unacknowledged
+        while True:
+            found = await self._store.read(
+                partial(_missing, user_id=session.user.id, limit=limit, unknown=unknown, given=given)
+            )
+            waiting = found[0]
+            if not waiting.more or _is_new(session, waiting.messages[-1]):
+                return found
+            limit *= 2
+
+    def _retry(self, session: Session) -> None:
+        if session.behind and not session.is_over:
+            self.start(session)
+
+    # ---------------------------------------------------------------- giving
+
+    def merge(self, session: Session, waiting: Waiting, told: int = 0, told_at: int = 0) -> None:
+        """Give what was read, then what came live meanwhile. The first `told` messages were part of the login answer,
+        which ends at byte told_at."""
+        cursors = session.cursors
+        if cursors is None:
+            if not waiting.messages and not waiting.delivered:
+                self._go_on(session)
+                return
+            cursors = session.cursors = {}
+        session.behind = session.behind or waiting.more
+        touched = self._give_all(session, cursors, waiting.messages, told, told_at)
+        for conversation, delivered in waiting.delivered.items():
+            if conversation not in cursors:
+                cursors[conversation] = Cursor(delivered)
+        for conversation, cursor in touched.items():
+            if not cursor.unacked:  # only the user's own messages: nobody acknowledges them
+                self._store.advance(session.user.id, conversation, cursor.pushed)
+        self._go_on(session)
+
+    def _give_all(
+        self,
+        session: Session,
+        cursors: dict[ConversationId, Cursor],
+        messages: Iterable[Message],
+        told: int,
+        told_at: int,
+    ) -> dict[ConversationId, Cursor]:
+        """Until the window is full. Returns the cursors that moved."""
+        touched: dict[ConversationId, Cursor] = {}
+        for message in messages:
+            cursor = cursors.get(message.conversation)
+            if cursor is None:
+                cursor = cursors[message.conversation] = Cursor(message.seq - 1)
+            step = cursor.accept(message.seq, may_hold=0)
+            if step is SKIP:
+                continue
+            if step is not GIVE:  # another session of the user has acknowledged what is between: read that too
+                session.behind = True
+                continue
+            is_own = mine(message, session)
+            if not is_own and told <= 0 and self.in_flight.is_full(session):
+                session.behind = True
+                break
+            cursor.pushed = message.seq
+            touched[message.conversation] = cursor
+            if not is_own:
+                event = Deliver(message, fp_of(message), {})
+                self.in_flight.give(session, cursor, event, told_at if told > 0 else 0)
+                told -= 1
+        return touched
+
+    def _go_on(self, session: Session) -> None:
+        """Live again, unless more is in the store."""
+        buffered, session.buffer = session.buffer or [], None
+        if not session.behind:
+            self._on_live(session, buffered)
+        elif self.in_flight.has_room(session):
+            self.start(session)
+        else:
+            self._behind.add(session)
+
+
+def _is_new(session: Session, message: Message) -> bool:
+    cursor = (session.cursors or {}).get(message.conversation)
+    return cursor is None or cursor.accept(message.seq, may_hold=0) is not SKIP
+
+
+def _missing(
+    tables: Tables, user_id: UserId, limit: int, unknown: Iterable[ConversationId], given: dict[ConversationId, Seq]
+) -> tuple[Waiting, ByGroup | None]:
+    """What waits for a session that was given so much already. Another session of the user may have moved the cursors
+    further: what lies between (a page of each conversation) comes first. And the user's memberships, read after the
+    messages, if there are any of a group."""
+    waiting = tables.history.waiting(user_id, limit, (*unknown, *given))
+    passed: list[Message] = []
+    more = waiting.more
+    for conversation, pushed in given.items():
+        behind = waiting.delivered[conversation] - pushed
+        if behind > 0:
+            passed += tables.history.messages(conversation, pushed, 0, min(limit, behind))
+            more = more or behind > limit
+    waiting = Waiting([*passed, *waiting.messages], more, waiting.delivered)
+    if all(message.conversation > 0 for message in waiting.messages) and all(key > 0 for key in waiting.delivered):
+        return waiting, None
+    return waiting, read_memberships(tables, [user_id])[user_id]

@@ -1,0 +1,210 @@
+"""Messages that a session was given and that its client is not yet known to have: the in-flight window.
+
+Owns: giving a message to a session, the three ways a client acknowledges, resending, and how far the user's stored
+cursors move by that.
+Elsewhere: which message comes next (core.delivery, core.catch_up), what the kernel knows (net.receipts), the stored
+cursors themselves (store).
+Fails: never. What is not acknowledged stays where the stored cursor is, and is given again at the user's next login.
+
+How a client acknowledges:
+
+* by fp: each message with an Acknowledge (WireTraits.acknowledges). Given again until then, while the session lives.
+* by seq: a Received says how far it is in a conversation (Session.by_seq). Not given again within the session: its wire
+  is a stream, in which a message can only get lost together with the connection.
+* not at all: a message counts as acknowledged when its last byte has been received, as far as the peer knows that.
+
+The stored cursor is the user's: whichever of their sessions acknowledges first moves it for all. A session that lives
+is given everything all the same, but one that begins later only what comes after the cursor. So a session may move it
+only over messages that its own client acknowledged.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from chatd.config.schema import LimitOptions
+from chatd.core.services import Services
+from chatd.core.sessions.session import Cursor, InFlight, Receipt, Session, SessionState
+from chatd.model import ConversationId, Message, Seq
+from chatd.protocol import Deliver, ServerMessage
+
+_LIVE = SessionState.LIVE
+"""Read per message: an attribute of an enum costs several times a global."""
+_MAX_RESEND_S = 60.0
+_MAX_DATAGRAMS = 64
+"""In flight at most to a lossy peer. What does not fit into the client's socket (usually 200 KiB) is lost: it would be
+resent, but after what was sent later."""
+
+
+def fp_of(message: Message) -> str:
+    """What the recipient acknowledges; made by the server where the sender gave none. "" = it need not."""
+    if not message.qos:
+        return ""
+    return message.fp or f"{message.conversation}.{message.seq}"
+
+
+class InFlightMessages:
+    """given: messages given to clients, total.
+
+    resending: sessions with something that is sent again until it is acknowledged.
+    receiving: sessions with receipts that are still missing, also ended ones whose connection is open.
+    on_room: called for a session that is behind, when enough of what it was given is acknowledged.
+    """
+
+    def __init__(self, services: Services, on_room: Callable[[Session], None]) -> None:
+        self.given = 0
+        self._store = services.store
+        self._config = services.config
+        self._loop = services.loop
+        self._on_room = on_room
+        self.resending: set[Session] = set()
+        self.receiving: set[Session] = set()
+
+    # ---------------------------------------------------------------- the window
+
+    def is_full(self, session: Session) -> bool:
+        """Its window, or its write buffer, is full: more must wait in the store. A client is not disconnected for what
+        others send it."""
+        limits = self._config().limits
+        window = _window(session, limits)
+        return session.unacknowledged >= window or session.peer.out_bytes > limits.outbox_bytes // 2
+
+    def has_room(self, session: Session) -> bool:
+        """Enough is free again to read the store once more."""
+        limits = self._config().limits
+        window = _window(session, limits)
+        return session.unacknowledged <= window // 2 and session.peer.out_bytes <= limits.outbox_bytes // 4
+
+    # ---------------------------------------------------------------- out
+
+    def give(self, session: Session, cursor: Cursor, event: Deliver, told_at: int = 0) -> None:
+        """Send to the client. told_at: it was part of the login answer, which ends at this byte."""
+        if session.state is not _LIVE:  # it was disconnected for what it was given a moment ago
+            return
+        message = event.message
+        cursor.unacked[message.seq] = None
+        session.unacknowledged += 1
+        self.given += 1
+        if session.explicit and (event.fp or session.peer.lossy):
+            in_flight = session.in_flight
+            if in_flight is None:
+                in_flight = session.in_flight = {}
+            if not event.fp or event.fp in in_flight:  # none was asked for, or another sender's is the same
+                event = Deliver(message, f"{message.conversation}.{message.seq}", event.frames)
+            in_flight[event.fp] = InFlight(cursor, event, self._loop.time() + self._config().timeouts.resend_s)
+            self.resending.add(session)
+            session.peer.push(event)
+            return
+        offset = told_at or session.peer.push(event)
+        if session.by_seq or session.state is not _LIVE:
+            return
+        if session.receipts is None:
+            session.receipts = deque()
+        session.receipts.append(Receipt(offset, cursor, message.conversation, message.seq))
+        self.receiving.add(session)
+
+    def tell(self, session: Session, event: ServerMessage) -> None:
+        """A text of the server, resent until acknowledged while the session lives. A client that acknowledges none of
+        very many is sent further ones once."""
+        if session.in_flight is None:
+            session.in_flight = {}
+        if len(session.in_flight) < 2 * self._config().limits.in_flight:
+            session.in_flight[event.fp] = InFlight(None, event, self._loop.time() + self._config().timeouts.resend_s)
+            self.resending.add(session)
+        session.peer.push(event)
+
+    def resend(self) -> None:
+        """Once a second: send again what was not acknowledged, each time after twice the wait."""
+        now = self._loop.time()
+        first_s = self._config().timeouts.resend_s
+        for session in tuple(self.resending):
+            if not session.in_flight or session.is_over:
+                self.resending.discard(session)
+                continue
+            for one in session.in_flight.values():
+                if one.next_at <= now:
+                    one.attempts += 1
+                    one.next_at = now + min(first_s * 2**one.attempts, _MAX_RESEND_S)
+                    session.peer.push(one.event)
+
+    # ---------------------------------------------------------------- acknowledgements
+
+    def acknowledged(self, session: Session, fp: str) -> None:
+        """By fp. One for a packet that the session was not given is ignored."""
+        one = session.in_flight.pop(fp, None) if session.in_flight else None
+        if one is not None and one.cursor is not None:
+            message = one.event.message  # type: ignore[union-attr]  # with a cursor, it is a Deliver
+            self._done(session, one.cursor, message.conversation, message.seq)
+
+    def received(self, session: Session, conversation: ConversationId, seq: Seq) -> None:
+        """By seq: everything the session was given of this conversation up to `seq`. Ignored from a session that does
+        not acknowledge so, and of what it was not given."""
+        cursor = session.cursors.get(conversation) if session.cursors else None
+        if cursor is None or not session.by_seq:
+            return
+        for given in tuple(cursor.unacked):
+            if given > seq:
+                break
+            self._done(session, cursor, conversation, given)
+
+    def check_receipts(self, session: Session, *, final: bool = False) -> None:
+        """By bytes: ask the peer how many the client has received. final: its connection is over, nothing more will be
+        known. Also of sessions that have ended on a connection that has not."""
+        waiting = session.receipts
+        if waiting:
+            received = session.peer.received()
+            while waiting and waiting[0].offset <= received:
+                receipt = waiting.popleft()
+                self._done(session, receipt.cursor, receipt.conversation, receipt.seq)
+            if session.is_over:
+                self._store.flush_cursors()
+        if final:
+            session.receipts = None
+
+    def sweep_receipts(self) -> None:
+        """At every tick."""
+        for session in tuple(self.receiving):
+            self.check_receipts(session)
+            if not session.receipts:
+                self.receiving.discard(session)
+
+    def _done(self, session: Session, cursor: Cursor, conversation: ConversationId, seq: Seq) -> None:
+        """The client has this message. The stored cursor moves when the oldest in flight is acknowledged."""
+        unacked = cursor.unacked
+        first = next(iter(unacked))
+        del unacked[seq]
+        session.unacknowledged -= 1
+        if seq == first:
+            reached = next(iter(unacked)) - 1 if unacked else cursor.pushed
+            self._store.advance(session.user.id, conversation, reached)
+        if session.behind and session.state is _LIVE and self.has_room(session):
+            self._on_room(session)
+
+    # ---------------------------------------------------------------- the end
+
+    def forget(self, session: Session, cursor: Cursor) -> None:
+        """Nothing of this conversation is sent again: the user may no longer see it."""
+        in_flight = session.in_flight or {}
+        for fp in [fp for fp, one in in_flight.items() if one.cursor is cursor]:
+            self.acknowledged(session, fp)
+        if session.by_seq:
+            session.unacknowledged -= len(cursor.unacked)
+            cursor.unacked.clear()
+
+    def detach(self, session: Session) -> None:
+        """The session is over. What its client is not known to have now may still become known until the connection
+        ends; the rest is given again at the user's next login."""
+        self.check_receipts(session)
+        if session.receipts:
+            session.peer.settle(session)
+        else:
+            session.receipts = None
+            self.receiving.discard(session)
+        self.resending.discard(session)
+        session.in_flight = None
+        self._store.flush_cursors()
+
+
+def _window(session: Session, limits: LimitOptions) -> int:
+    return min(limits.in_flight, _MAX_DATAGRAMS) if session.peer.lossy else limits.in_flight
