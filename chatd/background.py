@@ -1,9 +1,9 @@
-"""Background tasks: work that nobody awaits, owned by the component that started it.
+"""Background tasks: work that no caller awaits, owned by the component that started it.
 
 Owns: BackgroundTasks, the one way to start such work. It keeps the task alive until it ends, logs an unexpected
 exception once, with its traceback, and can wait for the tasks or cancel them when the component ends.
 Elsewhere: what the work does, and how many tasks there may be (the component that starts them).
-Fails: never; an exception of a task ends that task alone.
+Fails: never; an exception in a task ends only that task.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ Three services:
 * Locks. At most one worker holds the lock of a key. A lock ends with its holder: at once on one host, when its lease
   expires in a cluster. A worker that was cut off for longer than its lease learns from `on_lock_lost` which locks other
   workers took meanwhile.
-* Membership. other_workers() names everybody from whom an answer can be expected.
+* Membership. other_workers() lists every worker that can be expected to answer.
 """
 
 from __future__ import annotations
@@ -107,9 +107,9 @@ class Bus(Protocol):
     async def subscribed_elsewhere(self, topics: Collection[Topic]) -> set[Topic]:
         """Those of the topics that another worker is subscribed to. May lag by moments.
 
-        What cannot be known now (the bus is cut off, or other workers have not come back to it) is answered as last
-        seen, and as subscribed if never seen: a user with a session is never shown as offline. Answers within a
-        second; never raises. Costs a round trip for each server of the bus, nothing on one host."""
+        A topic about which nothing is known now (the bus is cut off, or other workers have not come back to it) is
+        reported as last seen, or as subscribed if it was never seen: a user with a session is never shown as offline.
+        Answers within a second; never raises. Costs a round trip for each server of the bus, nothing on one host."""
         ...
 
     async def lock(self, key: int) -> bool:
@@ -117,8 +117,8 @@ class Bus(Protocol):
         holds is granted again. Exact under races.
 
         Raises:
-            Unavailable: the bus cannot tell now; said within a second. If the lock was taken after all, it is released
-                again; on_gap is called when locks work again.
+            Unavailable: the bus cannot tell now; raised within a second. If the lock was taken after all, it is
+            released again; on_gap is called when locks work again.
         """
         ...
 
@@ -130,8 +130,8 @@ class Bus(Protocol):
     @property
     def healthy(self) -> bool:
         """The bus works: publishes reach the other workers and theirs reach this one, as seen within the last five
-        seconds, and other_workers() is complete. A worker that hangs does not make the bus unhealthy: it is still among
-        other_workers(), and whoever asks it something notices that it does not answer."""
+        seconds, and other_workers() is complete. A worker that hangs does not make the bus unhealthy: other_workers()
+        still lists it, and a worker that asks it something notices the missing answer."""
         ...
 
     @property
@@ -140,7 +140,7 @@ class Bus(Protocol):
         ...
 
     def other_workers(self) -> dict[str, str]:
-        """Every other worker: its name on the bus -> how to call it to an operator (its host, or on the bus of one host
+        """Every other worker: its name on the bus -> the name shown to an operator (its host; on the bus of one host,
         "worker SLOT").
 
         Includes workers that hang, and those that disappeared less than LOST_WORKER_KEPT_S ago unless they are known to
@@ -149,6 +149,6 @@ class Bus(Protocol):
 
     @property
     def round_trip_us(self) -> int:
-        """Microseconds that the latest message published by this worker to itself took; 0 if the bus has no such
-        test (it has none on one host)."""
+        """Microseconds taken by the latest message that this worker published to itself; 0 if the bus does not measure
+        this (on one host it does not)."""
         ...

@@ -1,6 +1,6 @@
 """The states of a bus, the same for every implementation: it is opened once and closed for good.
 
-Owns: the states and the transitions between them.
+Owns: the states and the transitions between them. Elsewhere: opening and closing (bus.local.bus, bus.redis.bus).
 Fails: AssertionError for a transition that is not in the table: a bug in the bus.
 """
 

@@ -27,7 +27,7 @@ _REF_BITS = 59
 
 
 class Question(NamedTuple, Generic[A]):
-    """What is asked.
+    """One question, before it is asked.
 
     topic: the workers subscribed to it are asked.
     encode: the bytes of the question with this ref; called whenever it is published, so it may contain its own age.
@@ -62,7 +62,7 @@ class Surveys:
         return survey
 
     def answered(self, ref: Ref, answer: object) -> None:
-        """An answer has arrived. That of a survey of another worker, or of one that is over, is ignored."""
+        """An answer has arrived. An answer to another worker's survey, or to one that is over, is ignored."""
         if (survey := self._open.get(ref)) is not None:
             survey.answered(answer)
 
@@ -71,7 +71,7 @@ class Surveys:
 
 
 class Survey(Generic[A]):
-    """One question to other workers. Made by Surveys.open(); whoever opened it closes it."""
+    """One question to other workers. Made by Surveys.open(); the caller that opened it closes it."""
 
     def __init__(self, bus: Bus, ref: Ref, question: Question[A], take: Callable[[A], None]) -> None:
         self.ref = ref

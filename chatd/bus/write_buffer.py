@@ -1,7 +1,7 @@
 """The write buffer of one connection of the bus: bounded, and flushed in one write at the end of a turn of the loop.
 
 Owns: the queue, how much of it publishes may fill, and when it is written.
-Elsewhere: framing, and telling somebody of a dropped publish (bus.local.link, bus.redis.connection).
+Elsewhere: framing, and reporting a dropped publish (bus.local.link, bus.redis.connection).
 Fails: a publish that does not fit is dropped by the subclass, which sets `gap`. Control data is never dropped: once
 twice the limit has piled up because the other end does not read, `_on_overflow` is called.
 """
@@ -13,7 +13,7 @@ from typing import cast
 
 
 class WriteBuffer(asyncio.Protocol):
-    """The sending half of a connection. Subclasses queue publishes themselves, for every call costs: they append to
+    """The sending half of a connection. Subclasses queue publishes themselves, because every call costs: they append to
     `_queue`, add to `_bytes`, call `_schedule_flush` unless `_flush_scheduled`, and compare with `_room` first."""
 
     def __init__(self, limit_bytes: int) -> None:
@@ -24,19 +24,19 @@ class WriteBuffer(asyncio.Protocol):
         self._limit = limit_bytes
         """How much publishes may fill, here and in the transport together."""
         self._room = limit_bytes
-        """What `_bytes` may grow to with one more publish: the limit less what the transport has not sent yet. Below
+        """The largest `_bytes` allowed with one more publish: the limit less what the transport has not sent yet. Below
         zero once the connection is lost."""
         self._flush_scheduled = False
         self._paused = False
         """The transport has asked not to be given more."""
         self._transport: asyncio.WriteTransport | None = None
         self.gap = False
-        """A publish was dropped and the other end has not been told yet. All publishes are dropped until it is, so
-        that what arrives has one hole."""
+        """A publish was dropped and the other end has not been told yet. All publishes are dropped until it is, so that
+        one contiguous run is missing."""
 
     @property
     def queued_bytes(self) -> int:
-        """What waits here and in the transport. For tests and diagnosis."""
+        """Bytes waiting here and in the transport. For tests and diagnosis."""
         return self._bytes + (self._transport.get_write_buffer_size() if self._transport is not None else 0)
 
     def send_control(self, data: bytes) -> None:

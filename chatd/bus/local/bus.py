@@ -1,13 +1,13 @@
 """The bus of one host, over Unix stream sockets between its workers. It needs no other server.
 
 Owns: this worker's socket, its subscriptions, publishing and delivering, and when on_gap is called.
-Elsewhere: the other workers and the links to them (bus.local.peers), topic -> workers (bus.local.routes), who waits for
-a confirmation (bus.local.confirmations), locks (bus.local.locks).
+Elsewhere: the other workers and the links to them (bus.local.peers), topic -> workers (bus.local.routes), waiting for
+confirmations (bus.local.confirmations), locks (bus.local.locks).
 Fails: as bus.contract says. A worker that dies, a link that breaks, a queue that overflows or a late confirmation
 causes a gap on the side that may have missed something.
 
-Every worker listens on a socket of its own in one directory and connects to all others there. The guarantees rest on
-three orders:
+Every worker listens on its own socket in one directory and connects to all others there. The guarantees rest on three
+rules:
 
 * A socket gets its final name only once it listens, so a refused connect always means a dead worker, whose socket may
   be removed.
@@ -43,7 +43,7 @@ _PUBLISH = int(FrameKind.PUBLISH)
 
 class LocalBus:
     """`directory` has one socket for each worker, `lock_directory` the files of bus.local.locks; all workers of the
-    host share both. slot: this worker's, for people who look into the directory."""
+    host share both. slot: this worker's; it is part of the socket's name, for diagnosis."""
 
     # Set by open():
     _loop: asyncio.AbstractEventLoop
@@ -59,17 +59,18 @@ class LocalBus:
         self._lifecycle = Lifecycle()
         self._own_topics: set[Topic] = set()
         self._routes: Routes[LocalPeer] = Routes()
-        """Once open, those of the peers: which of them is subscribed to what."""
+        """The peers' subscriptions. Valid once open."""
         self._peers: LocalPeers | None = None
         self._locks: LocalLocks | None = None
         self._server: asyncio.AbstractServer | None = None
         self._gap_scheduled = False
-        """on_gap is going to be called in this turn of the loop or the next."""
+        """A call of on_gap is scheduled, for this turn of the loop or the next."""
 
     # ------------------------------------------------------------ joining and leaving
 
     async def open(self, on_message: OnMessage, on_gap: OnGap, on_lock_lost: OnLockLost) -> None:
-        """on_lock_lost is never called: the kernel holds the locks, and frees them only with this process."""
+        """See Bus.open. on_lock_lost is never called: the kernel holds the locks, and frees them only with this
+        process."""
         self._lifecycle.become(BusState.JOINING)
         self._loop = asyncio.get_running_loop()
         self._on_message, self._on_gap = on_message, on_gap
@@ -85,7 +86,7 @@ class LocalBus:
         self._lifecycle.become(BusState.OPEN)
 
     async def _listen(self, peers: LocalPeers) -> list[str]:
-        """Make our socket; the names of all others."""
+        """Bind our socket. Returns the names of all other workers."""
         directory = self._socket_path.parent
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._server = await self._loop.create_unix_server(
@@ -100,7 +101,7 @@ class LocalBus:
         if self._server is not None:
             self._server.close()
         for path in (self._socket_path, self._hidden_path):
-            with contextlib.suppress(OSError):  # never made; or not ours to remove: others find it dead
+            with contextlib.suppress(OSError):  # never bound, or we may not remove it: other workers then find it dead
                 path.unlink()
         if self._peers is not None:
             await self._peers.close()
@@ -116,7 +117,7 @@ class LocalBus:
         return self._socket_path.name
 
     def other_workers(self) -> dict[str, str]:
-        """Exactly those that live: the socket of a dead worker refuses."""
+        """Exactly the living workers: the socket of a dead worker refuses connections."""
         return {peer.name: f"worker {peer.name.partition('-')[0]}" for peer in self.peers}
 
     @property
@@ -125,7 +126,7 @@ class LocalBus:
 
     @property
     def peers(self) -> LocalPeers:
-        """For tests, which break links that nothing else can break. Only once open() was called."""
+        """For tests, which break links on purpose. Valid only after open()."""
         assert self._peers is not None
         return self._peers
 
@@ -162,7 +163,7 @@ class LocalBus:
             for peer in self.peers:
                 if peer.silent:
                     peer.abandoned = batch
-        # Without new topics too: another caller may be waiting for the same ones.
+        # Even without new topics: another caller may be waiting for the same ones.
         await confirmations.wait(self._limits.answer_s)
 
     def unsubscribe(self, topics: Iterable[Topic]) -> None:
@@ -193,7 +194,7 @@ class LocalBus:
             logger.exception("bus: handling a message failed", topic=topic, size=len(data))
 
     def _report_gap(self) -> None:
-        """One call of on_gap for all reasons of one turn of the loop; none without subscriptions, for then nothing was
+        """Call on_gap once for all causes of one turn of the loop; not without subscriptions, because then nothing was
         missed."""
         if self._own_topics and not self._gap_scheduled:
             self._gap_scheduled = True

@@ -1,8 +1,9 @@
 """The frames between two workers of a host.
 
 Owns: the kinds of frames, and writing and reading their bodies.
-Elsewhere: cutting a stream into frames and the connections they travel on (bus.local.link); what they do
+Elsewhere: cutting a stream into frames and the connections they travel on (bus.local.link); their effect
 (bus.local.peers).
+Fails: struct.error for a body of the wrong size.
 
 A frame is HEADER (length of the body, kind, one number) and a body. Both ends are the same program on the same host, so
 byte order and struct layout are the machine's. A worker refuses links of another VERSION.
@@ -54,5 +55,5 @@ def pack_topics(kind: int, batch: int, topics: Collection[Topic]) -> bytes:
 
 
 def unpack_topics(body: bytes) -> tuple[Topic, ...]:
-    """Raises struct.error if the body is no whole number of topics."""
+    """Raises struct.error if the body is not a whole number of topics."""
     return struct.unpack(f"={len(body) // 8}q", body)

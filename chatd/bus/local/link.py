@@ -4,8 +4,8 @@ Owns: the sending and the reading end, and the listening socket.
 Elsewhere: the frames (bus.local.frames); the queue (bus.write_buffer); who the peers are and what frames mean
 (bus.local.peers).
 Fails: a publish that does not fit in the queue is dropped, and a GAP frame follows when the queue has drained. A
-control frame is never dropped: if even those pile up, the link is cut, and made anew later. A peer that sends nonsense
-is refused: its link is closed and an error logged.
+control frame is never dropped: if control frames pile up too, the link is cut, and made again later. A peer that sends
+invalid frames is refused: its link is closed and an error logged.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class OutgoingLink(WriteBuffer):
         self._lost: asyncio.Future[None] = self._loop.create_future()
 
     def publish(self, framed: bytes) -> None:
-        """Queue a PUBLISH frame, or drop it. After the first one dropped all are, until the queue has drained: the peer
-        sees one hole, and the GAP frame stands in its place."""
+        """Queue a PUBLISH frame, or drop it. Once one is dropped, all are until the queue has drained: the peer misses
+        one contiguous run, and the GAP frame takes its place."""
         size = len(framed)
         if self.gap or self._bytes + size > self._room:
             self.gap = True
@@ -59,7 +59,8 @@ class OutgoingLink(WriteBuffer):
         self.abort()
 
     def finish(self, last: bytes) -> asyncio.Future[None]:
-        """Send the queue and `last`, then close. Done when the kernel has everything; nothing can follow."""
+        """Send the queue and `last`, then close. Done when the kernel has everything. Nothing can be sent
+        afterwards."""
         if self._transport is not None and not self._transport.is_closing():
             self._write(self._transport, last)
             self._transport.close()
@@ -78,7 +79,7 @@ class OutgoingLink(WriteBuffer):
 
 
 class LinkListener(Protocol):
-    """What an IncomingLink calls, in the order in which the peer sent. PUBLISH frames have a callback of their own."""
+    """Called by an IncomingLink, in the order in which the peer sent. PUBLISH frames have a separate callback."""
 
     def link_opened(self, link: IncomingLink) -> None: ...
 
@@ -100,7 +101,7 @@ class IncomingLink(asyncio.Protocol):
         self._rest = bytearray()
         """The beginning of a frame that is not complete."""
         self._need = 0
-        """How long `_rest` must be before it is worth looking at."""
+        """Length that `_rest` must reach before the next header or frame is complete."""
         self._closed = False
         self.transport: asyncio.Transport | None = None
         """None before and after the connection."""

@@ -3,7 +3,7 @@
 Owns: a fixed set of files, and one locked byte in one of them for each lock held (open file description locks,
 fcntl(2)). They belong to the open files of one LocalLocks, so two of them exclude each other even within one process,
 closing the same file elsewhere in the process releases nothing (as it does with lockf(3)), and `kill -9` releases all.
-Elsewhere: what is locked (core.sessions.exclusive).
+Elsewhere: the purpose of the locks (core.sessions.exclusive).
 Fails: Unavailable if the files cannot be opened or the kernel has no memory for a lock.
 Cost: 2-3 microseconds for a lock with 10,000 held, 15 with 50,000: the kernel walks a list for each file.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from chatd.errors import Unavailable
 
 FILES = 64
-"""How many files. Every worker of a host must use the same number: it decides which byte stands for a key."""
+"""Number of files. Every worker of a host must use the same number: it decides which byte stands for a key."""
 
 _FLOCK = struct.Struct("hhqqi4x")
 """The kernel's struct flock: type, whence, start, length, pid (0 for these locks)."""
@@ -27,7 +27,7 @@ _FLOCK = struct.Struct("hhqqi4x")
 
 class LocalLocks:
     def __init__(self, directory: Path) -> None:
-        """Open FILES files in `directory`, which is made if it does not exist.
+        """Open FILES files in `directory`, which is created if it does not exist.
 
         Raises:
             Unavailable: they cannot be opened; nothing is left open.

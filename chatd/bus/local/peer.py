@@ -1,6 +1,8 @@
-"""What the local bus knows about one other worker, and the limits that decide about it.
+"""One other worker as the local bus knows it, and the limits of waiting for it.
 
-Read and written by bus.local.peers and bus.local.confirmations alone.
+Owns: LocalPeer, which only bus.local.peers and bus.local.confirmations read and write; LocalLimits.
+Elsewhere: connecting to peers and finding out whether they live (bus.local.peers), subscriptions (bus.local.routes).
+Fails: never.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ class LocalLimits:
     answer_s: float = 1.0
     """The longest wait for the answer of a peer."""
     ping_s: float = 1.0
-    """How often each peer is sent something, and how often lost links are made anew."""
+    """Interval at which each peer is pinged and lost links are made again."""
     silent_s: float = 3.0
     """A peer from which nothing was read for this long hangs: subscribe() does not wait for it."""
     queue_bytes: int = 8 * 1024 * 1024
-    """How much may wait for one peer before publishes to it are dropped."""
+    """Maximum bytes that wait for one peer before publishes to it are dropped."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -32,7 +34,7 @@ class LocalPeer:
     heard_at: float
     """Loop time at which something was last read from it."""
     bit: int = 0
-    """What stands for it in bus.local.routes."""
+    """Its bit in bus.local.routes."""
 
     # Our link to it.
     outgoing: OutgoingLink | None = None
@@ -72,6 +74,6 @@ class LocalPeer:
 
     @property
     def is_reachable(self) -> bool:
-        """The bus to this worker works. A worker that hangs is no fault of the bus, even without a link: its queue may
-        have overflowed, and its backlog may be full."""
+        """The bus to this worker works. A worker that hangs is not a fault of the bus, even without a link: its queue
+        may have overflowed, and its backlog may be full."""
         return self.outgoing is not None or (self.silent and not self.connect_failed)

@@ -1,14 +1,14 @@
-"""The other workers of this host: meeting them, the links to and from them, and what their control frames do.
+"""The other workers of this host: connecting to them, the links in both directions, and the effect of control frames.
 
-Owns: the table of peers, connecting to them, finding out who hangs and who is dead, their subscriptions (routes), and
-when they cause a gap here.
-Elsewhere: frames and sockets (bus.local.frames, bus.local.link); who waits for confirmations (bus.local.confirmations);
+Owns: the table of peers, connecting to them, finding out which of them hang or are dead, their subscriptions (routes),
+and when they cause a gap here.
+Elsewhere: frames and sockets (bus.local.frames, bus.local.link); waiting for confirmations (bus.local.confirmations);
 publishing and delivering (bus.local.bus).
 Fails: never. A peer that cannot be reached is tried again at every tick; one whose socket refuses is dead, and
 forgotten.
 
 Two links connect two workers, one in each direction, each made by its sender: nothing has to be negotiated when both
-connect at the same moment. A new worker connects to every socket in the directory; whoever is connected to connects
+connect at the same moment. A new worker connects to every socket in the directory, and each of those workers connects
 back. The first frames on a link are HELLO, the sender's whole set of subscriptions, and SYNCED.
 """
 
@@ -45,8 +45,8 @@ class LocalPeers:
         lifecycle: Lifecycle,
         report_gap: Callable[[], None],
     ) -> None:
-        """own_socket: this worker's, in the directory of all of them. own_topics: a live view of what this worker is
-        subscribed to. report_gap: publishes of a peer may have been missed here."""
+        """own_socket: this worker's, in the directory of all of them. own_topics: a live view of this worker's
+        subscriptions. report_gap: publishes of a peer may have been missed here."""
         self._loop = asyncio.get_running_loop()
         self._own_socket = own_socket
         self._limits = limits
@@ -55,11 +55,11 @@ class LocalPeers:
         self._report_gap = report_gap
         self._peers: dict[str, LocalPeer] = {}
         self._incoming: dict[IncomingLink, LocalPeer | None] = {}
-        """Every incoming link, and whose it is once it has said HELLO; also links whose peer is forgotten."""
+        """Every incoming link, and its peer once HELLO has come; also links whose peer is forgotten."""
         self._connecting = BackgroundTasks(self._loop)
-        """Make links: at most one for each peer, LocalPeer.connecting."""
+        """Tasks that make links: at most one for each peer (LocalPeer.connecting)."""
         self._all_synced: asyncio.Future[None] | None = None
-        """What open() waits for."""
+        """Done when every peer has told us its subscriptions; None unless meet() waits for it."""
         self._ticker: asyncio.TimerHandle | None = None
         self._ticked_at = self._loop.time()
         self.routes: Routes[LocalPeer] = Routes()
@@ -107,7 +107,7 @@ class LocalPeers:
     # ------------------------------------------------------------ our links to them
 
     def send_to_all(self, control: bytes) -> None:
-        """Peers without a link are told everything anyway when they have one."""
+        """Peers without a link are told everything when they get one."""
         for peer in self:
             if peer.outgoing is not None:
                 peer.outgoing.send_control(control)
@@ -165,7 +165,7 @@ class LocalPeers:
             return
         peer.outgoing = None
         peer.owes_gap = True
-        # Whatever it had confirmed must be confirmed again by whoever answers there next.
+        # Everything it had confirmed must be confirmed again by the worker at the next link.
         peer.confirmed = peer.abandoned = -1
         # A link that is lost as soon as it is made waits for the next tick.
         if not self._lifecycle.is_closed and self._loop.time() - peer.tried_at > self._limits.ping_s / 10:
@@ -188,7 +188,7 @@ class LocalPeers:
 
     def _tick(self) -> None:
         now = self._loop.time()
-        # This worker was stopped itself: what the peers sent meanwhile has not been read yet.
+        # This worker itself was stopped: what the peers sent meanwhile has not been read yet.
         was_stopped = now - self._ticked_at > 2 * self._limits.ping_s
         self._ticked_at = now
         for peer in self:
@@ -246,9 +246,9 @@ class LocalPeers:
                 self._report_gap()
 
     def _incoming_lost(self, peer: LocalPeer) -> None:
-        """The gap is reported when it is known what became of the peer, so that it is reported once and nothing is lost
-        after it. If it lives, it makes the link anew and sends GAP. If it is dead, we find that its socket refuses, and
-        read what it had sent: whichever comes last reports the gap."""
+        """The gap is reported once the fate of the peer is known, so that it is reported only once and nothing is lost
+        after it. A living peer makes the link again and sends GAP. For a dead one we find that its socket refuses, and
+        read what it had sent: the later of the two reports the gap."""
         peer.synced = False
         peer.to_confirm, peer.confirm_late = -1, False
         if peer.subscribed and self._is_current(peer):

@@ -5,9 +5,9 @@ Elsewhere: the bytes (bus.redis.connection, bus.redis.envelope), one server (bus
 (bus.redis.topology, bus.redis.cluster), locks (bus.redis.locks, bus.redis.lease), the other workers
 (bus.redis.membership, bus.redis.control), who is subscribed elsewhere (bus.redis.subscribers), reports of gaps
 (bus.redis.gaps), and the background work (bus.redis.upkeep).
-Fails: as bus.contract says. While Redis is away, publishes are dropped, lock() raises Unavailable, and others are
-subscribed to what they were. When it is back, on_gap is called here; and on every worker, if something published here
-may have been lost.
+Fails: as bus.contract says. While Redis is away, publishes are dropped, lock() raises Unavailable, and
+subscribed_elsewhere() answers as last seen. When it is back, on_gap is called here; and on every worker, if something
+published here may have been lost.
 
 A topic is a channel, and a message is one PUBLISH whatever the number of workers that receive it
 (docs/decisions/0011-a-channel-per-topic.md). Redis executes all commands of a connection in their order, so a
@@ -56,16 +56,16 @@ class RedisBus:
     _on_message: OnMessage
     _parts: RedisParts
     _topology: Topology
-    """That of the parts, as are the gaps: both are used for every message."""
+    """This and `_gaps` are those of `_parts`: every message needs them, so one lookup is saved."""
     _gaps: GapReporter
     _control: ControlReceiver
     _upkeep: Upkeep
 
     def __init__(self, url: str, prefix: str, lease_s: float, slot: int, limits: RedisLimits | None = None) -> None:
-        """url, prefix, lease_s: options of the section bus. slot: this worker's, for people who look into Redis.
+        """url, prefix, lease_s: options of the section bus. slot: this worker's, written to Redis for diagnosis.
 
         Raises:
-            BootError: the URL means nothing, or a file named in it cannot be used.
+            BootError: the URL is invalid, or a file named in it cannot be used.
         """
         self._settings = read_settings(url)
         self._sharded = self._settings.kind == "cluster"
@@ -81,7 +81,7 @@ class RedisBus:
         self._background: asyncio.Task[None] | None = None
         """Runs the upkeep while the bus is open."""
         self._not_understood_count = 0
-        """Messages, since the start."""
+        """Messages that were not understood, since the start."""
         self._complained_at = float("-inf")
         """Loop time of the last log record about one of them."""
 
@@ -173,7 +173,7 @@ class RedisBus:
 
     @property
     def queued_bytes(self) -> int:
-        """What waits to be sent to Redis. For tests and diagnosis, once open."""
+        """Bytes waiting to be sent to Redis. For tests and diagnosis; valid once open."""
         return sum(node.queued_bytes for node in self._topology.all())
 
     # ------------------------------------------------------------ publishing
@@ -200,7 +200,7 @@ class RedisBus:
             return
         for node, channels in by_node(self._topology, self._channels.add(topics)).items():
             node.subscribe(channels)
-        # Without new topics too: another caller may be waiting for the same ones.
+        # Even without new topics: another caller may be waiting for the same ones.
         waiting = [done for node in self._topology.all() if (done := node.confirming) is not None]
         if not waiting:
             return

@@ -1,7 +1,8 @@
 """The canary: a message this worker publishes to itself once a second, to prove that what is published arrives.
 
-Owns: the numbers, how long the last one took and how long ago that was.
+Owns: the numbers, the last round trip, and how long ago it was.
 Elsewhere: sending and receiving it (bus.redis.control).
+Fails: never.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Canary:
         self._sent_at = 0.0
         self._returned_at = float("-inf")
         self.round_trip_us = 0
-        """Of the last one that came back; at least 1 then."""
+        """Round trip of the last one that came back, at least 1; 0 before."""
         self.returned = asyncio.Event()
         """The first one has come back."""
 

@@ -2,6 +2,7 @@
 
 Owns: topic <-> channel for every subscription, and the two channels that every worker has on every server.
 Elsewhere: which server carries a channel (bus.redis.topology), subscribing there (bus.redis.node).
+Fails: never.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from chatd.bus.redis.keys import RedisKeys
 
 
 class SubscribedChannels:
-    """Changed by the bus alone; nodes and topology read it. `in` and iteration are about the channels of topics."""
+    """Only the bus changes it; nodes and topology read it. `in` and iteration are about the channels of topics."""
 
     def __init__(self, keys: RedisKeys, own_channel: bytes) -> None:
         self._keys = keys
@@ -24,8 +25,8 @@ class SubscribedChannels:
 
     @property
     def everywhere(self) -> list[bytes]:
-        """Plain channels that every server must carry for us. The own one comes last: whoever finds us subscribed to it
-        knows that all other subscriptions on that server are in force too."""
+        """Plain channels that every server must carry for us. Our own comes last: a worker that finds us subscribed to
+        it knows that all other subscriptions on that server are in force too."""
         return [self._keys.all_workers, self.own]
 
     def __contains__(self, channel: bytes) -> bool:

@@ -5,13 +5,13 @@ Elsewhere: one node (bus.redis.node), publishing (bus.redis.bus).
 Fails: Unavailable for a slot that no node has. A node that dies is a gap for its topics; the others go on.
 
 Topics are sharded channels: a message goes only to the node that has the slot, so each node that is added makes the
-cluster carry more. What every worker must hear is a plain channel instead, published and heard through every node: it
-works while any of them lives.
+cluster carry more. A message for every worker uses a plain channel instead, published and received through every node:
+it arrives while any node lives.
 
-While a slot moves, its old node still has all of its channels, and the keys that have not moved yet; for the others it
-says whom to ask (ASK), perhaps a node that has no slots yet. When the slot belongs to the new node, each of the two
-learns it in its own time. So a subscription at the old node is left there until that node ends it: whoever still
-publishes there is heard.
+While a slot moves, its old node still has all of its channels, and the keys that have not moved yet; for other keys it
+names the node to ask (ASK), perhaps one that has no slots yet. Once the slot belongs to the new node, the two nodes
+learn of it at different times. So a subscription at the old node stays until that node ends it, and messages that are
+still published there arrive.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from chatd.errors import Unavailable
 
 SLOTS = 16384
 SETTLED_S = 10.0
-"""How often the table is read while nothing seems to be wrong with it."""
+"""Interval between readings of the table while nothing seems to be wrong with it."""
 UNSETTLED_S = 0.25
-"""How often it is read while a slot has no node, or a node is not up."""
+"""The same while a slot has no node, or a node is not up."""
 REFRESH_APART_S = 0.05
 """The shortest pause between two readings."""
 STEADY_S = 5.0
@@ -136,11 +136,11 @@ class ClusterTopology:
             try:
                 self._apply(await self._read_slots())
             except Unavailable as error:
-                logger.debug("bus: nobody tells the slots of the redis cluster", why=str(error))
+                logger.debug("bus: cannot read the slots of the redis cluster", why=str(error))
             await asyncio.sleep(REFRESH_APART_S)
 
     async def _read_slots(self) -> list[SlotRange]:
-        """As the first node says that answers: the connected ones are asked first, then those of the settings.
+        """As told by the first node that answers: the connected ones are asked first, then those of the settings.
 
         Raises:
             Unavailable: none answers.
@@ -150,7 +150,9 @@ class ClusterTopology:
                 try:
                     return _parse_slots(await node.call("CLUSTER", "SLOTS"), node.address)
                 except Unavailable as error:
-                    logger.debug("bus: a node does not tell its slots", address=str(node.address), why=str(error))
+                    logger.debug(
+                        "bus: a redis node does not answer CLUSTER SLOTS", address=str(node.address), why=str(error)
+                    )
         settings, limits = self._context.settings, self._context.limits
         failed: Exception | None = None
         for address in settings.addresses:

@@ -2,6 +2,7 @@
 
 Owns: RedisScript, RedisRefusal and the groups of error codes.
 Elsewhere: sending commands (bus.redis.connection), acting on errors (bus.redis.node).
+Fails: never.
 """
 
 from __future__ import annotations

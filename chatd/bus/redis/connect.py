@@ -1,6 +1,6 @@
 """Making connections to Redis servers.
 
-Owns: the socket and TLS, a single question over a connection of its own, and telling errors in one line.
+Owns: the socket and TLS, a single question over a separate connection, and describing an error in one line.
 Elsewhere: the handshake of a lasting connection (bus.redis.handshake); keeping it (bus.redis.node); its bytes
 (bus.redis.connection).
 Fails: with one of CONNECT_ERRORS.
@@ -23,7 +23,7 @@ CONNECT_ERRORS = (OSError, EOFError, Unavailable, hiredis.ReplyError, TimeoutErr
 async def open_connection(
     settings: RedisSettings, limits: RedisLimits, address: RedisServerAddress, callbacks: ConnectionCallbacks
 ) -> RedisConnection:
-    """A new connection that has said nothing yet. Raises one of CONNECT_ERRORS, within connect_s."""
+    """A new connection on which nothing was sent yet. Raises one of CONNECT_ERRORS, within connect_s."""
 
     def make() -> RedisConnection:
         return RedisConnection(limits.queue_bytes, callbacks)
@@ -44,7 +44,7 @@ async def ask_once(
     login: tuple[str, ...],
     *command: Argument,
 ) -> Reply:
-    """The answer to one command, over a connection of its own. Raises one of CONNECT_ERRORS."""
+    """The answer to one command, over a separate connection. Raises one of CONNECT_ERRORS."""
     connection = await open_connection(settings, limits, address, ConnectionCallbacks())
     try:
         async with asyncio.timeout(limits.answer_s):
@@ -67,7 +67,7 @@ async def all_answers(asked: list[asyncio.Future[Reply]]) -> list[Reply]:
 
 
 def why_of(error: BaseException) -> str:
-    """One of CONNECT_ERRORS, in one line for people."""
+    """One of CONNECT_ERRORS, described in one line."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, OSError) and error.strerror:

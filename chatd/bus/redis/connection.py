@@ -37,16 +37,16 @@ def _ignore(*_: object) -> None: ...
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionCallbacks:
-    """What a connection reports while it is up. All are called from the loop, never inside a method."""
+    """Called by a connection while it is up. All are called from the loop, never from inside a method."""
 
     on_message: Callable[[bytes, bytes], None] = _ignore
-    """Somebody published: channel, data."""
+    """A message was published: channel, data."""
     on_publish_refused: Callable[[hiredis.ReplyError], None] = _ignore
     """The server answered a publish with an error."""
     on_subscription_ended: Callable[[bytes], None] = _ignore
     """The server ended the subscription to this channel by itself."""
     on_gap: Callable[[], None] = _ignore
-    """Publishes were dropped, and now there is room again."""
+    """Publishes were dropped, and there is room again now."""
 
 
 class _PublishRun:
@@ -85,7 +85,7 @@ class RedisConnection(WriteBuffer):
         self._callbacks = callbacks
         self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
         self._pending: deque[_PublishRun | _PendingSubscription | asyncio.Future[Reply]] = deque()
-        """What has been sent and not answered, in order."""
+        """Commands and runs of publishes that were sent and not answered, in order."""
         self._run: _PublishRun | None = None
         """The last of `_pending`, if it is a run that may grow."""
         self.heard_at = self._loop.time()
@@ -98,8 +98,8 @@ class RedisConnection(WriteBuffer):
     # ------------------------------------------------------------ sending
 
     def publish(self, framed: bytes) -> None:
-        """Queue a framed PUBLISH or SPUBLISH command, or drop it. After the first one dropped all are, until the queue
-        has drained: there is one hole."""
+        """Queue a framed PUBLISH or SPUBLISH command, or drop it. Once one is dropped, all are until the queue has
+        drained: one contiguous run is missing."""
         size = len(framed)
         if self.gap or self._bytes + size > self._room:
             self.gap = True
@@ -230,4 +230,4 @@ def _fail(expected: _PendingSubscription | asyncio.Future[Reply], why: str) -> N
     future: asyncio.Future[Any] = expected.done if isinstance(expected, _PendingSubscription) else expected
     if not future.done():
         future.set_exception(Unavailable(f"redis: {why}"))
-        future.exception()  # nobody need have waited for it
+        future.exception()  # there may be no waiter

@@ -8,11 +8,11 @@
 
 Owns: their form, sending them, and acting on those received.
 Elsewhere: the envelope around them (bus.redis.envelope).
-Fails: a message that is not understood raises in ControlReceiver.receive(). Words that are not known are ignored: they
-come from a later version.
+Fails: a message that is not understood raises in ControlReceiver.receive(). Unknown words are ignored: they come from a
+later version.
 
 Each is a MessagePack array of the word and its values, to which later versions may append. They go over plain channels
-through every server, for one of them may just be dying; so each may arrive more than once.
+through every server, because any of them may be failing; so each message may arrive more than once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from chatd.bus.redis.membership import ClusterMembership, RegisteredWorker
 from chatd.bus.redis.topology import Topology, is_whole
 
 _GAP_SENDERS = 10_000
-"""How many senders' last gap is remembered."""
+"""Maximum senders whose last gap number is remembered."""
 
 
 class ControlSender:
@@ -53,7 +53,7 @@ class ControlSender:
         self._announce("gone", worker.token, worker.epoch, dead)
 
     def gap(self) -> bool:
-        """False: no server can be told anything now."""
+        """False: no server can be reached now."""
         if not any(node.is_connected for node in self._topology.all()):
             return False
         self._announce("gap", next(self._gap_numbers), not is_whole(self._topology))
@@ -92,7 +92,7 @@ class ControlReceiver:
 
         Raises:
             envelope.TooNew: it must not be read by this version.
-            ValueError, TypeError: it is no control message.
+            ValueError, TypeError: it is not a control message.
         """
         word, *values = msgspec.msgpack.decode(envelope.content(raw))
         handler = _HANDLERS.get(word)

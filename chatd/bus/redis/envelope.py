@@ -2,7 +2,7 @@
 
 Owns: the header, and which messages of a newer version can be read.
 Elsewhere: what the data means (core.bus_messages, bus.redis.control).
-Fails: TooNew for a message that this version must not guess at; ValueError for bytes that are no message.
+Fails: TooNew for a message that this version must not guess at; ValueError for bytes that are not a message.
 
 These rules let hosts of version N and N+1 work together while a cluster is upgraded:
 
@@ -33,7 +33,7 @@ class TooNew(Exception):
 
 
 def header(token: bytes, version: int = VERSION, oldest: int = OLDEST) -> bytes:
-    """What comes before the data in every message of the worker with this token (8 bytes)."""
+    """The bytes before the data in every message of the worker with this token (8 bytes)."""
     return _HEADER.pack(version, oldest, HEADER_BYTES, token)
 
 
@@ -42,7 +42,7 @@ def content(raw: bytes) -> bytes:
 
     Raises:
         TooNew: this version cannot read it.
-        ValueError: it is no message.
+        ValueError: it is not a message.
     """
     if len(raw) < HEADER_BYTES:
         raise ValueError("too short for an envelope")

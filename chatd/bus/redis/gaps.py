@@ -1,14 +1,14 @@
 """When gaps are reported: on_gap here, and a message to all other workers.
 
-Owns: that causes which come together are reported once, and that a report owed to the others is made when it can be.
+Owns: reporting causes that come together only once, and sending a report owed to the others as soon as it can be sent.
 Elsewhere: the causes (bus.redis.node, bus.redis.membership, bus.redis.control); catching up (core.delivery).
 Fails: never.
 
-A node of a Redis Cluster that is gone for good, without a replica, is a loss that goes on: whoever publishes to its
-topics owes a report each time. But every report makes every session of a worker read the store. So lasting losses are
-reported ever less often, down to once in LASTING_S, however many workers owe them: it is the hearing worker that waits.
-OWED_APART_S and LASTING_S together bound how late a message may come; what remains of the 5 s promised in
-docs/promises.md is for reading. Each pause is shortened by chance, so that workers do not all read at once.
+A node of a Redis Cluster that is gone for good, without a replica, is a lasting loss: every worker that publishes to
+its topics owes a report each time. But every report makes every session of a worker read the store. So lasting losses
+are reported ever less often, down to once in LASTING_S, however many workers owe them: the receiving worker waits.
+OWED_APART_S and LASTING_S together bound how late a message may come; the rest of the 5 s promised in docs/promises.md
+is for reading. Each pause is shortened by chance, so that workers do not all read at once.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class GapReporter:
         # Reports here. Times are loop times.
         self._report_timer: asyncio.Handle | None = None
         self._report_at = 0.0
-        """When the timer is due. uvloop's handle of a call that is due at once does not know."""
+        """Loop time at which the timer is due; the handle of uvloop does not say this of a call that is due at once."""
         self._reported_at = float("-inf")
         self._lasting_heard_at = float("-inf")
         self._lasting_pause_s = APART_S

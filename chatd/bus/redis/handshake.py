@@ -1,6 +1,7 @@
-"""The first commands on a lasting connection: log in, choose the database, send the scripts, learn who answers.
+"""The first commands on a lasting connection: log in, choose the database, send the scripts, identify the server.
 
-Owns: the handshake, and what must be true of a server that is used.
+Owns: the handshake, and the requirements that a server must meet.
+Elsewhere: connecting (bus.redis.connect), the scripts (bus.redis.lock_keys).
 Fails: Unavailable if the server cannot be used; the connection is to be dropped then.
 """
 
@@ -28,7 +29,7 @@ class ServerIdentity:
 async def shake_hands(
     connection: RedisConnection, settings: RedisSettings, client_name: str, scripts: Iterable[RedisScript]
 ) -> ServerIdentity:
-    """Without a limit of time.
+    """Has no time limit.
 
     Raises:
         Unavailable: the connection was lost, a command was refused, or the server is a replica or too old.

@@ -1,11 +1,13 @@
 """The names of all channels and keys that the hosts of one cluster use in Redis.
 
+Owns: RedisKeys, which makes these names. Elsewhere: their use (every other module of bus.redis). Fails: never.
+
 PREFIX:u17  :g4  :p17  :a5           channels: a topic by its kind (user, group, presence, answer) and id
-PREFIX:all                           channel: what every worker must hear
-PREFIX:own:TOKEN                     channel: one worker's own
-PREFIX:workers                       hash: TOKEN -> what the worker says about itself
+PREFIX:all                           channel: messages for every worker
+PREFIX:own:TOKEN                     channel: one worker's own, for messages to itself and counting
+PREFIX:workers                       hash: TOKEN -> how the worker describes itself
 PREFIX:lease:{TOKEN}.EPOCH           key that expires: the worker is alive
-PREFIX:mark:KEY                      key: who holds a lock, as TOKEN.EPOCH
+PREFIX:mark:KEY                      key: the holder of a lock, as TOKEN.EPOCH
 
 TOKEN is random for each worker, EPOCH counts how often its lease was lost (bus.redis.lease). "TOKEN.EPOCH" is called a
 holder name.
@@ -32,7 +34,7 @@ class RedisKeys:
         return b"%b:own:%b" % (self._prefix, token.encode())
 
     def holder(self, token: str, epoch: int) -> bytes:
-        """A holder name. It is no key, but a value and part of one."""
+        """A holder name. Not a key, but a value, and part of a key."""
         return b"%b.%d" % (token.encode(), epoch)
 
     def lease(self, holder: bytes) -> bytes:

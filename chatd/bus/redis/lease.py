@@ -1,11 +1,11 @@
-"""The lease of one worker: a key in Redis that expires unless it is renewed. It is what shows that the worker is alive.
+"""The lease of one worker: a key in Redis that expires unless it is renewed. It proves that the worker is alive.
 
 Owns: the worker's token and epoch, and until when the key is certain to exist.
-Elsewhere: what depends on it (bus.redis.locks), who looks at the leases of others (bus.redis.membership).
+Elsewhere: what depends on it (bus.redis.locks), checking the leases of others (bus.redis.membership).
 Fails: Unavailable if Redis does not answer.
 
 The epoch is raised whenever the key was found gone. So a holder name "TOKEN.EPOCH" whose lease is gone never comes
-back, and whoever finds it gone may take what it held, without any agreement and without a race.
+back, and a worker that finds it gone may take its locks, without any agreement and without a race.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Lease:
 
     @property
     def holder(self) -> bytes:
-        """What our locks name as their holder."""
+        """The holder name in our locks."""
         return self._keys.holder(self.token.hex(), self.epoch)
 
     @property
@@ -67,7 +67,7 @@ class Lease:
         return bool(await self._topology.of(key).call("EXISTS", key))
 
     async def end(self) -> None:
-        """Everything that depends on it is released. Raises Unavailable."""
+        """End the lease, which releases everything that depends on it. Raises Unavailable."""
         self.valid_until = 0.0
         key = self._keys.lease(self.holder)
         await self._topology.of(key).call("DEL", key)

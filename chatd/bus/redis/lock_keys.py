@@ -21,7 +21,7 @@ from chatd.bus.redis.topology import Topology
 from chatd.errors import Unavailable
 
 EXPIRE_S = 24 * 3600
-"""A key that nobody has renewed for this long is removed: its holder is long dead."""
+"""A key that was not renewed for this long expires: its holder is long dead."""
 MOVED_S = 0.1
 """How long to wait before another attempt when the key is on its way to another node."""
 _ATTEMPTS = 8
@@ -71,7 +71,7 @@ class LockKeys:
             if not self._is_dead(holder) and await self._lease.is_alive(holder):
                 return False
             dead = holder
-        raise Unavailable("redis does not say who holds the lock")
+        raise Unavailable("redis does not tell the holder of the lock")
 
     async def _run_take(self, name: bytes, dead: bytes) -> bytes | None:
         """None: it is ours now. Else the holder."""

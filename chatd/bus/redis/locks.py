@@ -1,10 +1,11 @@
 """The locks that this worker holds in Redis.
 
 Owns: which locks are held, releasing when Redis could not be told at once, taking them again after Redis lost its
-memory, and finding out which ones other workers took meanwhile.
+memory, and finding out which locks other workers took meanwhile.
 Elsewhere: one lock in Redis (bus.redis.lock_keys); the lease that holds them (bus.redis.lease); what is locked
 (core.sessions.exclusive).
-Fails: Unavailable if Redis does not answer. What may have been taken all the same is released when Redis is back.
+Fails: Unavailable if Redis does not answer. A lock that may have been taken nevertheless is released when Redis is
+back.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ T = TypeVar("T")
 RENEW_S = EXPIRE_S / 8
 """Each lock is renewed once in this time."""
 _AT_ONCE = 500
-"""How many commands about locks are sent before their answers are awaited."""
+"""Commands about locks that are sent before their answers are awaited."""
 
 
 class RedisLocks:
@@ -40,11 +41,12 @@ class RedisLocks:
         self._generation = 0
         """Raised when Redis may have forgotten all locks: those of an older generation are not certain."""
         self._asking: Counter[int] = Counter()
-        """How many lock() calls are under way for each key."""
+        """Number of lock() calls under way for each key."""
         self._to_release: set[int] = set()
-        """Keys that are not held, and that Redis may still have as ours."""
+        """Keys that are not held here, though Redis may still have them as ours."""
         self._tasks: set[asyncio.Task[Any]] = set()
-        """Ask for locks and release them. Not BackgroundTasks: that a lock could not be taken is no error to log."""
+        """Tasks that ask for locks and release them. Not BackgroundTasks, because a lock that could not be taken is not
+        an error to log."""
         self.lease_confirmed = False
         """Our lease is known to be in force on the server that has it, so locks taken under it count."""
 
@@ -59,7 +61,7 @@ class RedisLocks:
         if valid and self._held.get(key) == self._generation:
             return True
         if not (valid and self.lease_confirmed):
-            raise Unavailable("redis is not there: who holds the lock is not known")
+            raise Unavailable("redis is not connected: the holder of the lock is not known")
         task = self._start(self._take(key))
         self._asking[key] += 1
         try:
@@ -69,7 +71,7 @@ class RedisLocks:
             raise
         if not task.done():
             self._abandon(key, task)
-            raise Unavailable("redis does not answer: who holds the lock is not known")
+            raise Unavailable("redis does not answer: the holder of the lock is not known")
         self._asked(key)
         if task.result():
             self._held[key] = self._generation
@@ -86,7 +88,7 @@ class RedisLocks:
             raise
 
     def _abandon(self, key: int, task: asyncio.Task[bool]) -> None:
-        """Nobody waits for the task any more. If it takes the lock after all, the lock is released."""
+        """The caller no longer waits for the task. If it takes the lock after all, the lock is released."""
 
         def done(task: asyncio.Task[bool]) -> None:
             self._asked(key)
@@ -132,7 +134,7 @@ class RedisLocks:
         return True
 
     async def _release_remaining(self) -> None:
-        """What Redis could not be told before. A lock() that is under way is not overtaken."""
+        """Send the releases that Redis could not be told before. A lock() that is under way is not overtaken."""
         keys = [key for key in self._to_release if key not in self._held and key not in self._asking]
         for at in range(0, len(keys), _AT_ONCE):
             await asyncio.gather(*(self._release(key) for key in keys[at : at + _AT_ONCE]))

@@ -1,6 +1,6 @@
 """Which workers the cluster has, and which of them are lost.
 
-Owns: what each worker says about itself, noticing that a lease has expired, cleaning up after lost workers, and which
+Owns: the descriptions of all workers, noticing that a lease has expired, cleaning up after lost workers, and which
 workers must be on a server before it can be believed that nobody is subscribed there.
 Elsewhere: our own lease (bus.redis.lease); asking about subscriptions (bus.redis.subscribers); the messages "hello",
 "bye" and "gone" (bus.redis.control).
@@ -9,8 +9,8 @@ Fails: Unavailable if Redis does not answer; then nothing has changed.
 A worker is known from its hello, or from the hash of all workers, until it says bye or is lost. It is lost when its
 lease was not there for GRACE_S; or for a whole lease where Redis itself was away, for then all leases have expired at
 once and everybody needs time to come back; or at once if it was a process of this machine that no longer exists.
-Whoever finds this closes its connections, so that Redis does not count or feed it any more, and tells all others: each
-of them looks again at what it knew about that worker's users.
+The worker that finds this closes the lost worker's connections, so that Redis no longer counts or feeds it, and tells
+all others: each of them looks again at what it knew about that worker's users.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ from chatd.errors import Unavailable
 GRACE_S = 1.5
 """How long a lease must be missing before its worker counts as lost."""
 MANY = 40
-"""With more workers than this each checks leases less often than once a second: together still as often."""
+"""With more workers than this, each checks leases less often than once a second; together they check as often."""
 
 logger = log.get()
 
 
 class RegisteredWorker(msgspec.Struct, frozen=True):
-    """What a worker says about itself, to the others and in the hash of all workers. Later versions may add fields."""
+    """A worker's description of itself, sent to the others and kept in the hash of all workers. Later versions may add
+    fields."""
 
     token: str
     epoch: int
@@ -75,7 +76,7 @@ class ClusterMembership:
         self._known: dict[str, _KnownWorker] = {}
         """By token. Without this worker."""
         self._left: deque[str] = deque(maxlen=1000)
-        """The tokens of workers that said bye: a late hello of theirs means nothing."""
+        """The tokens of workers that said bye: a late hello of theirs is ignored."""
         self._absent: dict[str, tuple[str, float]] = {}
         """Lost workers that may only be cut off: their host, and the loop time when they were lost."""
         self._patient_until = 0.0

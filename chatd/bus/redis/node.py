@@ -5,8 +5,8 @@ server means for the connection. Where the server says ASK, the node it names is
 Elsewhere: the connection itself (bus.redis.connection), making one (bus.redis.connect, bus.redis.handshake), the master
 behind sentinels (bus.redis.sentinel), which server has what (bus.redis.topology), what to do when a server was lost and
 is back (bus.redis.bus).
-Fails: Unavailable for a command that has no answer now. The NodeListener is told once that the server is lost, and that
-it is back when every subscription is in force again.
+Fails: Unavailable for a command that has no answer now. The NodeListener is told once that the server is lost, and
+once, when every subscription is in force again, that it is back.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from chatd.errors import Unavailable
 logger = log.get()
 
 CHANNELS_AT_ONCE = 20_000
-"""After a reconnect so many subscriptions are sent before their confirmation is awaited."""
+"""Subscriptions sent after a reconnect before their confirmation is awaited."""
 
 
 class NodeState(enum.Enum):
@@ -54,7 +54,7 @@ _TRANSITIONS = {
 
 
 class NodeListener(Protocol):
-    """What nodes report to the bus. All are called from the loop."""
+    """Called by nodes, from the loop; the bus implements it."""
 
     def message(self, channel: bytes, raw: bytes) -> None: ...
 
@@ -82,7 +82,7 @@ class Placement(Protocol):
         ...
 
     def refresh(self, resubscribe: Collection[bytes] = ()) -> None:
-        """Find out anew, soon, which server has what. resubscribe: channels that we are not subscribed to now."""
+        """Find out again, soon, which server has what. resubscribe: channels that we are not subscribed to now."""
         ...
 
     def node_at(self, address: RedisServerAddress) -> RedisNode | None:
@@ -97,7 +97,7 @@ class NodeContext:
     settings: RedisSettings
     limits: RedisLimits
     client_name: str
-    """For people who look at Redis's list of clients."""
+    """The name of our connections in Redis's list of clients."""
     scripts: tuple[RedisScript, ...]
     channels: SubscribedChannels
     listener: NodeListener
@@ -120,7 +120,7 @@ class RedisNode:
         self._keeper: asyncio.Task[None] | None = None
         self._backoff = _Backoff(*context.limits.retry_s)
         self._trouble_logged = False
-        """So the return is to be logged as well, and further failures are not."""
+        """A failure was logged: further ones are not, and the return is."""
         self._ticker: asyncio.TimerHandle | None = None
         self._ticked_at = 0.0
         self._ping: asyncio.Future[Reply] | None = None
@@ -128,13 +128,13 @@ class RedisNode:
         """The number of our last connection at the server."""
         self.address = address or settings.addresses[0]
         self.run_id = ""
-        """Of the server; another one after a restart. "" before the first connection."""
+        """The server's run id, which a restart changes. "" before the first connection."""
         self.uptime_s = 0.0
         """How long the server had been running when we connected."""
 
     @property
     def is_connected(self) -> bool:
-        """It may be asked, and published to."""
+        """Commands and publishes may be sent."""
         return self._connection is not None
 
     @property
@@ -143,7 +143,7 @@ class RedisNode:
 
     @property
     def queued_bytes(self) -> int:
-        """What waits to be sent. For tests and diagnosis."""
+        """Bytes waiting to be sent. For tests and diagnosis."""
         return self._connection.queued_bytes if self._connection is not None else 0
 
     def _become(self, state: NodeState) -> None:
@@ -238,9 +238,9 @@ class RedisNode:
         self._become(NodeState.AWAY)
 
     def _tick(self) -> None:
-        """Give up a server that has been silent for too long; give it a reason to answer."""
+        """Give up a server that has been silent for too long; otherwise ask it something, so that it answers."""
         now = self._loop.time()
-        # This worker was stopped itself: what the server sent meanwhile has not been read yet.
+        # This worker itself was stopped: what the server sent meanwhile has not been read yet.
         was_stopped = now - self._ticked_at > 2 * self._limits.ping_s
         self._ticked_at = now
         connection = self._connection
@@ -366,12 +366,12 @@ class RedisNode:
 
     def _ask(self, *arguments: Argument) -> asyncio.Future[Reply]:
         if self._connection is None:
-            raise Unavailable(f"redis at {self.address} is not there")
+            raise Unavailable(f"redis at {self.address} is not connected")
         return self._connection.ask(*arguments)
 
     def _ask_importing(self, *arguments: Argument) -> asyncio.Future[Reply]:
-        """About a slot that is not this server's yet. The two commands stay together, for nothing comes between what is
-        sent in one turn of the loop."""
+        """About a slot that is not this server's yet. The two commands stay together, because nothing comes between
+        commands sent in one turn of the loop."""
         self._ask("ASKING").add_done_callback(_ignore_answer)
         return self._ask(*arguments)
 
@@ -421,6 +421,6 @@ class _Backoff:
 
 
 def _ignore_answer(done: asyncio.Future[Reply]) -> None:
-    """Nobody waits for this answer; its error says nothing that the connection does not."""
+    """No caller waits for this answer, and its error says nothing that the connection does not."""
     if not done.cancelled():
         done.exception()

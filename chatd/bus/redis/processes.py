@@ -1,6 +1,7 @@
 """Telling whether another worker's process on this machine still runs.
 
-Owns: what identifies a machine and a process for as long as the machine runs.
+Owns: the identity of a machine and of a process for as long as the machine runs.
+Elsewhere: its use (bus.redis.membership).
 Fails: never; "" and 0 stand for what the kernel does not tell.
 """
 

@@ -1,6 +1,7 @@
 """Asking Redis Sentinels which server is the master.
 
 Owns: the order in which sentinels are asked.
+Elsewhere: connecting to the master (bus.redis.node).
 Fails: Unavailable with the last reason if none of them knows a master.
 """
 

@@ -39,13 +39,13 @@ class RedisSettings:
     db: int = 0
     tls: ssl.SSLContext | None = None
     service: str = ""
-    """What the sentinels call the server."""
+    """The name by which the sentinels know the server."""
     sentinel_username: str = ""
     sentinel_password: str = ""
 
     @property
     def login(self) -> tuple[str, ...]:
-        """What HELLO is given to log in to a server; empty without a password."""
+        """The arguments of HELLO that log in to a server; empty without a password."""
         return _login(self.username, self.password)
 
     @property
@@ -60,13 +60,13 @@ class RedisLimits:
     connect_s: float = 2.0
     """The longest wait for a connection, and again for the handshake on it."""
     ping_s: float = 0.5
-    """How often a server is asked something, so that it has a reason to answer."""
+    """Interval at which a server is pinged, so that it answers."""
     silent_s: float = 3.0
     """A server that says nothing for this long is given up."""
     retry_s: tuple[float, float] = (0.05, 1.0)
     """The first and the longest wait before another attempt to connect."""
     queue_bytes: int = 8 * 1024 * 1024
-    """How much may wait for one server before publishes to it are dropped."""
+    """Maximum bytes that wait for one server before publishes to it are dropped."""
 
 
 def _login(username: str, password: str) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Which topics other workers are subscribed to, as Redis counts it, and what a count of zero means.
 
 Owns: the question, and the last answers about each topic.
-Elsewhere: who should be there (bus.redis.membership).
-Fails: never. What cannot be known is answered as it was last seen, else as subscribed (bus.contract).
+Elsewhere: which workers should be there (bus.redis.membership).
+Fails: never. A topic about which nothing is known is reported as last seen, or else as subscribed (bus.contract).
 
 Zero subscribers mean "nobody" only if every living worker was connected to that server at that moment. So the same
 question counts each worker's own channel, to which it subscribes last.
@@ -24,7 +24,7 @@ from chatd.bus.redis.topology import Topology, is_whole
 from chatd.errors import Unavailable
 
 REMEMBERED = 100_000
-"""How many topics have their last answer remembered."""
+"""Maximum topics whose last answer is remembered."""
 
 
 class RemoteSubscribers:
@@ -36,7 +36,7 @@ class RemoteSubscribers:
         own: SubscribedChannels,
         sharded: bool,
     ) -> None:
-        """own: what this worker is subscribed to; it counts too. sharded: topics are sharded channels."""
+        """own: this worker's subscriptions, which Redis counts too. sharded: topics are sharded channels."""
         self._topology = topology
         self._keys = keys
         self._membership = membership
@@ -49,7 +49,7 @@ class RemoteSubscribers:
         """Loop time before which zero means nothing: Redis has started so recently that workers we never heard of may
         not have come back to it."""
         self.has_guessed = False
-        """An answer was given that was not certain. Reset by whoever has the question asked again."""
+        """An uncertain answer was given. Reset by the caller that has the question asked again."""
 
     async def among(self, topics: Collection[Topic]) -> set[Topic]:
         """As Bus.subscribed_elsewhere."""
@@ -85,7 +85,8 @@ class RemoteSubscribers:
         return all(_all_there(one, workers) for one in counts)
 
     async def _ask(self, node: RedisNode, asked: dict[bytes, Topic]) -> tuple[set[Topic], set[Topic]]:
-        """Those that others are subscribed to, and those that certainly nobody is. What is in neither is not known."""
+        """(topics that other workers are subscribed to, topics that certainly none is subscribed to). About the rest
+        nothing is known."""
         if not node.is_up:
             return set(), set()
         own = {topic for topic in asked.values() if topic in self._own.by_topic}

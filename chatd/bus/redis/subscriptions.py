@@ -2,7 +2,7 @@
 
 Owns: how channels are spread over commands, and when everything sent so far is confirmed.
 Elsewhere: which channels (bus.redis.channels), on which server (bus.redis.topology).
-Fails: a refusal by the server is reported to `on_refused`; a lost connection is not, for the node sees it itself.
+Fails: a refusal by the server is reported to `on_refused`; a lost connection is not, because the node notices it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class NodeSubscriptions:
         return self._last if self._last is not None and not self._last.done() else None
 
     def reset(self) -> None:
-        """There is a new connection."""
+        """The connection is a new one: nothing is being confirmed."""
         self._last = None
 
     def subscribe(self, connection: RedisConnection, channels: list[bytes]) -> asyncio.Future[None] | None:

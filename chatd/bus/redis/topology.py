@@ -1,4 +1,4 @@
-"""Which server has which channel and key. This is the contract between the bus and its servers, and the simple case.
+"""Which server has which channel and key: the contract between the bus and its servers, and the simple case.
 
 Owns: Topology, and its implementation for one server (also behind sentinels).
 Elsewhere: a Redis Cluster (bus.redis.cluster).
@@ -31,7 +31,7 @@ class Topology(Placement, Protocol):
         ...
 
     def is_steady(self, name: bytes | None) -> bool:
-        """The channel or key (None: everything) has been on its node for so long that every worker knows."""
+        """The channel or key (None: everything) has been on its node long enough for every worker to know."""
         ...
 
 
@@ -61,7 +61,7 @@ class SingleTopology:
         return list(self._channels)
 
     def refresh(self, resubscribe: Collection[bytes] = ()) -> None:
-        """There is only one place."""
+        """Nothing to find out: one server has everything."""
 
     def node_at(self, address: RedisServerAddress) -> RedisNode | None:
         return None

@@ -51,7 +51,7 @@ class RedisParts:
 
 class Upkeep:
     def __init__(self, parts: RedisParts, slot: int, on_lock_lost: OnLockLost) -> None:
-        """slot: this worker's, for people who look into Redis. on_lock_lost: the bus's."""
+        """slot: this worker's, written to Redis for diagnosis. on_lock_lost: the bus's."""
         self._parts = parts
         self._slot = slot
         self._on_lock_lost = on_lock_lost
@@ -80,7 +80,7 @@ class Upkeep:
             async with asyncio.timeout(limit_s):
                 await parts.canary.returned.wait()
         except TimeoutError:
-            raise Unavailable("redis does not bring back what is published") from None
+            raise Unavailable("redis does not deliver what is published") from None
 
     async def leave(self) -> None:
         """Release everything and say bye. Returns when Redis has everything published before. Raises Unavailable."""
