@@ -31,28 +31,30 @@ class DuplicateLogin(enum.Enum):
 
 
 class WireTraits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """How the clients of one wire behave, as far as core must know. Given by the codec (wire.contract.Codec.traits)."""
+    """How the clients of one wire behave, as far as core must know. Given by the codec (wire.contract.Codec.traits).
 
-    acknowledges: bool
+    The defaults are those of a wire without any of these features."""
+
+    acknowledges: bool = False
     """The client acknowledges each message with an Acknowledge command. Otherwise a message counts as delivered when
     the peer's kernel has acknowledged its bytes."""
 
-    server_texts: bool
+    server_texts: bool = False
     """The wire carries ServerMessage: answers to requests, and notices. Otherwise friend requests and their answers are
     sent as events of their own, and other notices are not sent."""
 
-    lists_contacts: bool
+    lists_contacts: bool = False
     """The login answer contains the user's friends and groups."""
 
-    duplicate_login: DuplicateLogin
+    duplicate_login: DuplicateLogin = DuplicateLogin.REFUSE_NEW
 
-    repeats_login: bool
+    repeats_login: bool = False
     """The client may log in again on a connection where it is logged in, as the same user, and is told it succeeded."""
 
-    refusal_closes: bool
+    refusal_closes: bool = False
     """The connection is closed after a refused login, and after a command that needs a login and came before it."""
 
-    logout_closes: bool
+    logout_closes: bool = True
     """The connection is closed after Logout. Otherwise it stays open for another login."""
 
 

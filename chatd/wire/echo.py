@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from chatd.protocol import (
     Command,
-    DuplicateLogin,
     Echo,
     Echoed,
     Event,
@@ -24,15 +23,7 @@ SUFFIX = b" server[echo]"
 class EchoCodec:
     """See wire.contract.Codec. Each read is one Echo."""
 
-    traits = WireTraits(
-        acknowledges=False,
-        server_texts=False,
-        lists_contacts=False,
-        duplicate_login=DuplicateLogin.REFUSE_NEW,
-        repeats_login=False,
-        refusal_closes=False,
-        logout_closes=True,
-    )
+    traits = WireTraits()
 
     __slots__ = ("pace_ms",)
 

@@ -25,7 +25,6 @@ from chatd.protocol import (
     Command,
     CreateGroup,
     Deliver,
-    DuplicateLogin,
     Event,
     Failed,
     FriendAnswered,
@@ -230,15 +229,7 @@ class ChatserverCodec:
     A WireError is told to the peer by encode(Failed(error.code, error.text, None, error.ref)).
     """
 
-    traits = WireTraits(
-        acknowledges=False,
-        server_texts=False,
-        lists_contacts=True,
-        duplicate_login=DuplicateLogin.REFUSE_NEW,
-        repeats_login=False,
-        refusal_closes=False,
-        logout_closes=False,
-    )
+    traits = WireTraits(lists_contacts=True, logout_closes=False)
 
     __slots__ = (
         "_body_bytes",

@@ -100,11 +100,9 @@ class MobileimsdkCodec:
     traits = WireTraits(
         acknowledges=True,
         server_texts=True,
-        lists_contacts=False,
         duplicate_login=DuplicateLogin.LATER_LOGIN_WINS,
         repeats_login=True,
         refusal_closes=True,
-        logout_closes=True,
     )
 
     __slots__ = (
