@@ -15,20 +15,7 @@ from functools import partial
 
 import msgspec
 
-from chatd.core.plugins.contract import (
-    LoggedIn,
-    LoggedOut,
-    LoginAttempt,
-    MissedMessage,
-    OutgoingMessage,
-    Point,
-    Reply,
-    Request,
-    Rewrite,
-    StoredMessage,
-    Verdict,
-    Veto,
-)
+from chatd.core.plugins import contract
 from chatd.core.plugins.notifier import PluginNotifier
 from chatd.core.plugins.plugin import Plugin, PluginFailed
 from chatd.core.services import Services
@@ -50,14 +37,14 @@ class PluginPipeline:
         self._hub = services.hub
         self._store = services.store
         self._config = services.config
-        self._with_point = {point: [plugin for plugin in plugins if point in plugin.points] for point in Point}
+        self._with_point = {point: [plugin for plugin in plugins if point in plugin.points] for point in contract.Point}
         self._notifier = PluginNotifier(plugins, services.config, services.loop)
 
-    def has(self, point: Point) -> bool:
+    def has(self, point: contract.Point) -> bool:
         """Whether a plug-in has this point."""
         return bool(self._with_point[point])
 
-    async def _ask(self, plugin: Plugin, point: Point, event: object) -> Verdict:
+    async def _ask(self, plugin: Plugin, point: contract.Point, event: object) -> contract.Verdict:
         """Raises Refused."""
         try:
             verdict = await plugin.call(point, event, self._config().limits.body_bytes)
@@ -65,7 +52,7 @@ class PluginPipeline:
             if plugin.fail_closed:
                 raise Refused(ErrorCode.BUSY, _NO_ANSWER) from None
             return None
-        if isinstance(verdict, Veto):
+        if isinstance(verdict, contract.Veto):
             raise Refused(verdict.code, verdict.text)
         return verdict
 
@@ -74,33 +61,33 @@ class PluginPipeline:
     async def before_login(self, peer: Peer, command: Login) -> None:
         """Raises Refused."""
         wire = wire_of(peer.protocol)
-        attempt = LoginAttempt(command.name, command.user_id, command.secret, wire, peer.remote)
-        for plugin in self._with_point[Point.BEFORE_LOGIN]:
-            await self._ask(plugin, Point.BEFORE_LOGIN, attempt)
+        attempt = contract.LoginAttempt(command.name, command.user_id, command.secret, wire, peer.remote)
+        for plugin in self._with_point[contract.Point.BEFORE_LOGIN]:
+            await self._ask(plugin, contract.Point.BEFORE_LOGIN, attempt)
 
     async def before_message(self, session: Session, command: SendMessage) -> SendMessage:
         """The message to store, which plug-ins may have rewritten. Raises Refused."""
         wire = wire_of(session.protocol)
-        for plugin in self._with_point[Point.BEFORE_MESSAGE]:
+        for plugin in self._with_point[contract.Point.BEFORE_MESSAGE]:
             to = command.to_name, command.to_id, command.to_group
-            event = OutgoingMessage(session.user, *to, command.body, command.typeu, command.fp, wire)
-            verdict = await self._ask(plugin, Point.BEFORE_MESSAGE, event)
-            if isinstance(verdict, Rewrite):
+            event = contract.OutgoingMessage(session.user, *to, command.body, command.typeu, command.fp, wire)
+            verdict = await self._ask(plugin, contract.Point.BEFORE_MESSAGE, event)
+            if isinstance(verdict, contract.Rewrite):
                 command = msgspec.structs.replace(command, **_changes(verdict))
         return command
 
     async def before_request(
         self, session: Session, command: ServerRequest, op: Callable[[ServerRequest], str]
-    ) -> ServerRequest | Reply:
+    ) -> ServerRequest | contract.Reply:
         """The request to serve, which plug-ins may have rewritten, or its answer. op: gives the operation that a
         request names, or "". Raises Refused."""
         wire = wire_of(session.protocol)
-        for plugin in self._with_point[Point.BEFORE_REQUEST]:
-            event = Request(session.user, command.body, command.typeu, command.fp, op(command), wire)
-            verdict = await self._ask(plugin, Point.BEFORE_REQUEST, event)
-            if isinstance(verdict, Reply):
+        for plugin in self._with_point[contract.Point.BEFORE_REQUEST]:
+            event = contract.Request(session.user, command.body, command.typeu, command.fp, op(command), wire)
+            verdict = await self._ask(plugin, contract.Point.BEFORE_REQUEST, event)
+            if isinstance(verdict, contract.Reply):
                 return verdict
-            if isinstance(verdict, Rewrite):
+            if isinstance(verdict, contract.Rewrite):
                 command = msgspec.structs.replace(command, **_changes(verdict))
         return command
 
@@ -108,28 +95,34 @@ class PluginPipeline:
 
     def logged_in(self, session: Session) -> None:
         """Tell it."""
-        if self.has(Point.AFTER_LOGIN):
-            self._tell(Point.AFTER_LOGIN, LoggedIn(session.user, wire_of(session.protocol), session.peer.remote))
+        if self.has(contract.Point.AFTER_LOGIN):
+            self._tell(
+                contract.Point.AFTER_LOGIN,
+                contract.LoggedIn(session.user, wire_of(session.protocol), session.peer.remote),
+            )
 
     def logged_out(self, session: Session) -> None:
         """Tell it."""
-        if self.has(Point.AFTER_LOGOUT):
-            self._tell(Point.AFTER_LOGOUT, LoggedOut(session.user, wire_of(session.protocol), session.peer.remote))
+        if self.has(contract.Point.AFTER_LOGOUT):
+            self._tell(
+                contract.Point.AFTER_LOGOUT,
+                contract.LoggedOut(session.user, wire_of(session.protocol), session.peer.remote),
+            )
 
     def stored(self) -> Callable[[Message], None] | None:
         """To be called with every message that is stored for the first time; None = no plug-in wants to know."""
-        wanted = self.has(Point.AFTER_STORED) or self.has(Point.RECIPIENT_OFFLINE)
+        wanted = self.has(contract.Point.AFTER_STORED) or self.has(contract.Point.RECIPIENT_OFFLINE)
         return self._tell_stored if wanted else None
 
     def _tell_stored(self, message: Message) -> None:
-        if self.has(Point.AFTER_STORED):
-            self._tell(Point.AFTER_STORED, StoredMessage(message))
-        if self.has(Point.RECIPIENT_OFFLINE) and (message.group_id or not self._hub.of_user(message.to_id)):
-            self._notifier.tell(Point.RECIPIENT_OFFLINE, lambda: self._make_missed(message))
+        if self.has(contract.Point.AFTER_STORED):
+            self._tell(contract.Point.AFTER_STORED, contract.StoredMessage(message))
+        if self.has(contract.Point.RECIPIENT_OFFLINE) and (message.group_id or not self._hub.of_user(message.to_id)):
+            self._notifier.tell(contract.Point.RECIPIENT_OFFLINE, lambda: self._make_missed(message))
 
-    async def _make_missed(self, message: Message) -> MissedMessage | None:
+    async def _make_missed(self, message: Message) -> contract.MissedMessage | None:
         users = await self._absent(message)
-        return MissedMessage(message, users) if users else None
+        return contract.MissedMessage(message, users) if users else None
 
     async def _absent(self, message: Message) -> tuple[User, ...]:
         """The recipients that have no session anywhere, as far as this worker knows. Raises Unavailable."""
@@ -146,7 +139,7 @@ class PluginPipeline:
                 return tuple(found)
             after = page[-1].id
 
-    def _tell(self, point: Point, event: object) -> None:
+    def _tell(self, point: contract.Point, event: object) -> None:
         async def ready() -> object:
             return event
 
@@ -180,6 +173,6 @@ def _members(tables: Tables, group_id: GroupId, after: UserId) -> list[User]:
     return [user for user, _ in tables.groups.members(group_id, after, MEMBERS_PAGE)]
 
 
-def _changes(verdict: Rewrite) -> dict[str, str | int]:
+def _changes(verdict: contract.Rewrite) -> dict[str, str | int]:
     fields: dict[str, str | int | None] = {"body": verdict.body, "typeu": verdict.typeu}
     return {name: value for name, value in fields.items() if value is not None}
