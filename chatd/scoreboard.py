@@ -54,7 +54,7 @@ class Counters(msgspec.Struct, kw_only=True):
     messages_in: Annotated[int, Field("messages accepted from clients and stored, since the worker started")]
     messages_out: Annotated[int, Field("messages written to clients, since the worker started")]
     loop_lag_us: Annotated[
-        int, Field("latest the event loop ran a timer, highest of the last 10 s", "us", heading="LAG/ms")
+        int, Field("largest delay of a timer of the event loop in the last 10 s", "us", heading="LAG/ms")
     ]
     commit_p99_us: Annotated[int, Field("99th percentile of store commits in the last 10 s", "us", heading="COMMIT/ms")]
     queue_bytes: Annotated[int, Field("bytes waiting to be written to clients", "bytes", heading="QUEUE")]
@@ -64,12 +64,14 @@ class Counters(msgspec.Struct, kw_only=True):
     log_dropped: Annotated[int, Field("log records that could not be written, since the worker started")]
     store_ok: Annotated[bool, Field("the last commit succeeded")]
     bus_ok: Annotated[bool, Field("the message bus works; a worker that hangs does not make it false")]
-    bus_round_trip_us: Annotated[int, Field("last round trip on the message bus; 0 = the bus measures none", "us")]
-    udp_peers: Annotated[int, Field("those of `connections` that are UDP peers")]
+    bus_round_trip_us: Annotated[int, Field("last round trip on the message bus; 0 = not measured by this bus", "us")]
+    udp_peers: Annotated[int, Field("UDP peers; they are included in `connections`")]
     udp_dropped: Annotated[int, Field("datagrams that could not be sent or served, since the worker started")]
-    hooks_open: Annotated[int, Field("plug-ins not called for now because they fail")]
-    hook_failures: Annotated[int, Field("failed calls of plug-ins, since the worker started")]
-    hook_dropped: Annotated[int, Field("events for plug-ins dropped from a full queue, since the worker started")]
+    hooks_open: Annotated[int, Field("plug-ins that are not called at the moment because they failed repeatedly")]
+    hook_failures: Annotated[int, Field("calls of plug-ins that failed, since the worker started")]
+    hook_dropped: Annotated[
+        int, Field("events for plug-ins dropped because the queue was full, since the worker started")
+    ]
 
 
 class _Cells(Counters, kw_only=True):

@@ -24,14 +24,14 @@ from chatd.net.websocket.connection import CLOSE_CODES
 ROOT = Path(__file__).parent.parent
 
 EXIT_MEANINGS = {
-    Exit.OK: "it did what was asked",
+    Exit.OK: "success",
     Exit.USAGE: "wrong arguments",
-    Exit.UNAVAILABLE: "something chatd depends on (store, bus) cannot be reached, or a worker cannot start",
+    Exit.UNAVAILABLE: "the store, the bus or (chatctl) the server cannot be reached, or a worker cannot start",
     Exit.BUG: "a bug in chatd; the error log has the traceback",
-    Exit.OS: "the system refused: bind, fork, open files",
+    Exit.OS: "the operating system refused something: bind, fork, open files",
     Exit.CANNOT_CREATE: "a file or directory cannot be created",
-    Exit.TRY_AGAIN: "not now: another instance runs, or an operation is under way",
-    Exit.PERMISSION: "not allowed: root without --allow-root, or the wrong user",
+    Exit.TRY_AGAIN: "not now: another server is running, the store is in use, or an operation is under way",
+    Exit.PERMISSION: "permission denied: root without --allow-root, or the wrong user",
     Exit.CONFIG: "the configuration is wrong; one line `file: key: what` says where",
 }
 

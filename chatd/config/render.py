@@ -91,12 +91,13 @@ def manual() -> str:
         ".SH DESCRIPTION",
         "The file is TOML. Every option may be left out; an unknown one is an error. Directories are relative to the",
         "file. \\fBchatd \\-t\\fR tests a file, \\fBchatd \\-T\\fR prints what is in effect, \\fBchatctl reload\\fR",
-        "applies a change. Mistakes are reported all at once, one line each.",
+        "applies a change. All mistakes are reported at once, one line each.",
         ".PP",
-        'store.url and bus.url may be "env:NAME" or "file:PATH", to keep a password out of this file. A secret file',
-        "that only root can read is read when chatd starts, before it becomes server.user; a reload, which can no",
-        "longer read it, keeps that value and logs a warning. The configuration file itself must be readable by",
-        "server.user.",
+        'store.url and bus.url may be "env:NAME" or "file:PATH", to keep a password out of this file. If chatd is',
+        "started as root, only root needs to be able to read a secret file: it is read before chatd becomes",
+        "server.user. A reload can no longer read it, keeps the value and logs a warning. Under the systemd unit,",
+        "which starts chatd as the user chatd, that user must be able to read it. The configuration file itself",
+        "must be readable by server.user.",
     ]
     for section, kind in SECTIONS.items():
         title = _TITLES.get(section, f"[{section}]")

@@ -73,15 +73,15 @@ class ListenerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     keep_alive_s: Annotated[
         Literal[0, 3, 5, 10, 15, 30, 60, 120],
         _option(
-            "mobileimsdk: keep-alive interval of the clients, from which the silence limit follows; 0 = that of stock "
-            "clients: 15, over udp:// 3",
+            "mobileimsdk: keep-alive interval of the clients, from which the silence limit follows; 0 = the interval "
+            "of stock clients, which is 15, or 3 over udp://",
             "worker",
         ),
     ] = 0
     origins: Annotated[
         tuple[str, ...],
         _option(
-            'ws: origins whose pages may connect, each as a browser sends it, "https://HOST"; [] = any. Clients other '
+            'ws: origins whose pages may connect, each as a browser sends it ("https://HOST"); [] = any. Clients other '
             "than browsers send no origin and may always connect",
             "worker",
         ),
@@ -97,9 +97,9 @@ class ListenerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     proxy_delivered_s: Annotated[
         float,
         _option(
-            "chatserver through a load balancer: bytes count as delivered when the balancer has had them this long and "
-            "still holds the connection. Set it longer than the balancer takes to notice a vanished client, or "
-            "messages to such a client can be lost",
+            "chatserver: bytes sent through a load balancer count as delivered when the balancer has had them this "
+            "long and still holds the connection. Set it longer than the balancer takes to notice a vanished client, "
+            "or messages to such a client can be lost",
             "worker",
             ge=0.1,
             le=600,
@@ -146,14 +146,16 @@ class AccountOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     login: Annotated[
         Literal["password", "open"],
-        _option("open = any password is right, and the first login creates the account (for trials only)", "worker"),
+        _option(
+            "open = every password is accepted, and the first login creates the account (for trials only)", "worker"
+        ),
     ] = "password"
-    registration: Annotated[bool, _option("whether clients may create accounts", "live")] = True
+    registration: Annotated[bool, _option("whether clients may register accounts", "live")] = True
     insecure_open_login: Annotated[bool, _option('must be true for login = "open"', "worker")] = False
     argon2_memory_kib: Annotated[
         int, _option("memory used to hash one password, in KiB", "worker", ge=1024, le=1048576)
     ] = 19456
-    argon2_passes: Annotated[int, _option("passes over that memory", "worker", ge=1, le=100)] = 2
+    argon2_passes: Annotated[int, _option("number of passes over that memory", "worker", ge=1, le=100)] = 2
     hash_threads: Annotated[int, _option("threads per worker that hash passwords", "worker", ge=1, le=16)] = 1
     presence: Annotated[
         Literal["friends", "all"],
@@ -162,7 +164,7 @@ class AccountOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "live",
         ),
     ] = "friends"
-    min_password_chars: Annotated[int, _option("shortest password allowed for a new account", "live", ge=1, le=128)] = 1
+    min_password_chars: Annotated[int, _option("minimum length of a new password", "live", ge=1, le=128)] = 1
 
 
 class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -182,7 +184,7 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     in_flight: Annotated[
         int,
         _option(
-            "maximum unacknowledged messages in flight to one session; the next ones wait in the store",
+            "maximum unacknowledged messages in flight to one session; further ones wait in the store",
             "live",
             ge=8,
             le=65536,
@@ -203,7 +205,9 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = 64
     name_chars: Annotated[int, _option("maximum length of a user name", "live", ge=3, le=64)] = 50
     group_members: Annotated[int, _option("maximum members of a group", "live", ge=2, le=100000)] = 5000
-    groups_per_user: Annotated[int, _option("maximum groups a user is a member of", "live", ge=1, le=100000)] = 1000
+    groups_per_user: Annotated[int, _option("maximum groups that a user is a member of", "live", ge=1, le=100000)] = (
+        1000
+    )
     friends_per_user: Annotated[
         int, _option("maximum friends and open friend requests of a user", "live", ge=1, le=100000)
     ] = 2000
@@ -249,7 +253,10 @@ class TimeoutOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     stall_s: Annotated[
         float,
         _option(
-            "how long a client may read nothing of what waits for it before it is cut off", "live", ge=0.1, le=3600
+            "how long a client may read nothing, while data waits for it, before it is disconnected",
+            "live",
+            ge=0.1,
+            le=3600,
         ),
     ] = 30.0
     drain_s: Annotated[float, _option("maximum duration of a graceful stop", "live", ge=0, le=3600)] = 30.0
@@ -291,13 +298,17 @@ class PluginOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     name: Annotated[str, _option("name of this plug-in in the log; unique in this file", "worker")]
     entry_point: Annotated[
-        str, _option('installed entry point of the group chatd.hooks; "" = the one named like the plug-in', "worker")
+        str,
+        _option('name of an installed entry point in the group chatd.hooks; "" = the name of the plug-in', "worker"),
     ] = ""
     options: Annotated[
         dict[str, Any], _option("passed to the plug-in unchanged; their meaning is defined by the plug-in", "worker")
     ] = {}
     time_limit_ms: Annotated[
-        int, _option("maximum time for one call of the plug-in; a longer call has failed", "worker", 1, 60000)
+        int,
+        _option(
+            "maximum time for one call of the plug-in; a call that takes longer counts as failed", "worker", 1, 60000
+        ),
     ] = 500
     fail: Annotated[
         Literal["open", "closed"],
@@ -313,7 +324,7 @@ class PluginOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = 5
     breaker_s: Annotated[
         float,
-        _option("how long it is not called then; after that, one call tries it again", "worker", ge=0.1, le=3600),
+        _option("how long it is not called; then one call tries it again", "worker", ge=0.1, le=3600),
     ] = 30.0
     threads: Annotated[
         int, _option("threads per worker for its functions that are not async", "worker", ge=1, le=64)

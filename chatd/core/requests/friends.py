@@ -41,7 +41,7 @@ class FriendOperations:
     def _friend_table(self) -> OperationTable:
         return {
             "friend.request": Operation(
-                OneUser, "ask a user to be friends", '{"user":U,"friends":bool}', write=self._ask, shown=_asked
+                OneUser, "ask a user to become a friend", '{"user":U,"friends":bool}', write=self._ask, shown=_asked
             ),
             "friend.accept": Operation(
                 OneUser, "accept a user's request", '{"user":U}', write=self._accept, shown=_user
@@ -50,11 +50,11 @@ class FriendOperations:
                 OneUser, "refuse a user's request", '{"user":U}', write=self._refuse, shown=_user
             ),
             "friend.remove": Operation(
-                OneUser, "end a friendship, or take back a request", '{"user":U}', write=self._remove, shown=_user
+                OneUser, "end a friendship, or withdraw a request", '{"user":U}', write=self._remove, shown=_user
             ),
             "friend.list": Operation(
                 NoArguments,
-                "friends with presence, and requests that wait",
+                "friends with their presence, and open requests",
                 '{"friends":[U with "online"],"requests":[U]}',
                 read=self._list,
             ),
@@ -64,13 +64,13 @@ class FriendOperations:
         return {
             "presence.get": Operation(
                 SomeUsers,
-                "whether users are online, and when last seen",
+                "whether users are online, and when they were last seen",
                 '{"users":[U with "online","last_seen"]}',
                 read=self._get_presence,
             ),
             "presence.subscribe": Operation(
                 SomeUsers,
-                "be told when users come and go",
+                "be notified when users go online or offline",
                 '{"users":[U with "online","last_seen"]}',
                 read=self._watch_presence,
             ),

@@ -68,20 +68,20 @@ class GroupOperations:
     def table(self) -> OperationTable:
         return {
             "group.create": Operation(
-                NewGroup, "make a group; one owns it", '{"group":G}', write=self._create, shown=_group
+                NewGroup, "create a group and become its owner", '{"group":G}', write=self._create, shown=_group
             ),
-            "group.join": Operation(OneGroup, "become a member", '{"group":G}', write=self._join, shown=_joined),
+            "group.join": Operation(OneGroup, "join a group", '{"group":G}', write=self._join, shown=_joined),
             "group.leave": Operation(
                 OneGroup,
-                "stop being a member; an owner hands over",
+                "leave a group; if the owner leaves, the group gets another one",
                 '{"owner":int or null,"ended":bool}',
                 write=self._leave,
                 shown=_left,
             ),
-            "group.list": Operation(NoArguments, "one's groups", '{"groups":[G]}', read=self._list),
+            "group.list": Operation(NoArguments, "the user's groups", '{"groups":[G]}', read=self._list),
             "group.members": Operation(
                 MembersPage,
-                "who is in a group, with roles and presence",
+                "members of a group, with their roles and presence",
                 '{"members":[U with "role","online"],"more":bool}',
                 read=self._members,
             ),
@@ -89,7 +89,11 @@ class GroupOperations:
                 OneMember, "remove a member (owner, admin)", '{"user":U}', write=self._kick, shown=_kicked
             ),
             "group.rename": Operation(
-                Rename, "change name or description (owner, admin)", '{"group":G}', write=self._rename, shown=_group
+                Rename,
+                "change the name or description of a group (owner, admin)",
+                '{"group":G}',
+                write=self._rename,
+                shown=_group,
             ),
             "group.role": Operation(
                 Promotion, "give a member a role (owner)", '{"user":U}', write=self._role, shown=_user

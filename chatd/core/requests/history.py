@@ -106,7 +106,7 @@ class HistoryOperations:
             ),
             "sync": Operation(
                 Sync,
-                "one's conversations, with what the client does not have yet",
+                "the user's conversations, with the messages that the client does not have yet",
                 '{"conversations":[{"id":int,"with":str,"last":seq,"read":seq}],"messages":[M with "with"],'
                 '"more":bool}',
                 read=self._sync,

@@ -27,20 +27,26 @@ _MAX_REASON_CHARS = 300
 """Of the text of a refusal."""
 
 NOTICES = {
-    "friend.request": ('"from":U', "the user asks to be friends; also at login, for the oldest requests that wait"),
-    "friend.accepted": ('"from":U', "the user has accepted a request"),
-    "friend.refused": ('"from":U', "the user has refused a request"),
-    "group.joined": ('"group":int,"user":U', "to the members: the user is one of them now"),
-    "group.left": ('"group":int,"user":U,"owner":int or null', "to the members; owner: the new one, if it changed"),
+    "friend.request": (
+        '"from":U',
+        "the user asks to become a friend; also sent at login, for the oldest open requests",
+    ),
+    "friend.accepted": ('"from":U', "the user has accepted the recipient's request"),
+    "friend.refused": ('"from":U', "the user has refused the recipient's request"),
+    "group.joined": ('"group":int,"user":U', "to the members: the user has joined"),
+    "group.left": (
+        '"group":int,"user":U,"owner":int or null',
+        "to the members: the user has left; owner: the new owner, if it changed",
+    ),
     "group.kicked": (
         '"group":int,"user":U,"by":U',
-        "to the members; the user who was removed gets it without user and by",
+        "to the members: the user was removed; the removed user gets it without `user` and `by`",
     ),
-    "group.renamed": ('"group":int,"details":G,"by":U', "to the members"),
-    "group.role": ('"group":int,"user":U,"role":str', "to the members"),
+    "group.renamed": ('"group":int,"details":G,"by":U', "to the members: name or description were changed"),
+    "group.role": ('"group":int,"user":U,"role":str', "to the members: the user has a new role"),
     "read": ('"with":str,"by":U,"seq":int', "the user has read the conversation up to seq"),
-    "presence": ('"user":U,"online":bool', "to those who subscribed to the user's presence"),
-    "draining": ('"resume_before":int,"retry_after_ms":int', "this worker is going away; see below"),
+    "presence": ('"user":U,"online":bool', "to sessions that subscribed to the user's presence"),
+    "draining": ('"resume_before":int,"retry_after_ms":int', "this worker is shutting down; see below"),
 }
 """Every notice: its fields, and when it is sent. The source of the table in docs/protocols/mobileimsdk.md."""
 

@@ -52,16 +52,19 @@ class ProfileOperations:
     def table(self) -> OperationTable:
         return {
             "profile.get": Operation(
-                MaybeUser, "a user's profile; one's own without user", '{"user":U,"profile":{…}}', read=self._get
+                MaybeUser,
+                "a user's profile; without `user`, the caller's own",
+                '{"user":U,"profile":{…}}',
+                read=self._get,
             ),
             "profile.set": Operation(
                 Profile,
-                "change one's own profile",
+                "change the caller's profile",
                 '{"profile":{…}}',
                 write=self._set,
                 shown=lambda profile: {"profile": profile},
             ),
-            "password.change": Operation(Passwords, "change one's own password", "{}", write=self._change_password),
+            "password.change": Operation(Passwords, "change the caller's password", "{}", write=self._change_password),
         }
 
     async def _get(self, session: Session, arguments: MaybeUser) -> object:

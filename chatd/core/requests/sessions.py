@@ -39,15 +39,18 @@ class SessionOperations:
         return {
             "session.list": Operation(
                 NoArguments,
-                "one's own sessions",
+                "the user's sessions",
                 '{"sessions":[{"wire":str,"since":ms,"peer":str,"this":bool}],"complete":bool}',
                 read=self._list,
             ),
-            "session.kick": Operation(WhichSession, "end one's own session on the wire named", "{}", read=self._kick),
+            "session.kick": Operation(WhichSession, "end the user's session on the given wire", "{}", read=self._kick),
             "whoami": Operation(
-                NoArguments, "who is logged in", '{"id":int,"name":str,"wire":str,"since":ms}', read=self._whoami
+                NoArguments,
+                "the user and session of this connection",
+                '{"id":int,"name":str,"wire":str,"since":ms}',
+                read=self._whoami,
             ),
-            "echo": Operation(Text, "the text comes back", '{"text":str}', read=self._echo),
+            "echo": Operation(Text, "return the text", '{"text":str}', read=self._echo),
         }
 
     async def _list(self, session: Session, arguments: NoArguments) -> object:
