@@ -1,4 +1,4 @@
-# chatd: `make run` starts a server for a trial, `make test` proves it. CONTRIBUTING.md explains the rest.
+# `make run` starts chatd for a trial, `make check` and `make test` check it. CONTRIBUTING.md explains the rest.
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +9,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 VAR ?= var
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-# What `make check` runs: tests without processes of their own, sockets or timing.
+# The tests of `make check`: those that start no processes and depend on neither sockets nor timing.
 FAST_TESTS := $(wildcard tests/test_layers.py tests/test_docs.py tests/test_orders.py tests/test_scoreboard.py \
 	tests/test_background.py tests/config tests/wire tests/core tests/hooks \
 	tests/store/test_group_commit*.py tests/store/sqlite tests/harness tests/chatctl/test_render.py \
@@ -21,14 +21,14 @@ FAST_TESTS := $(wildcard tests/test_layers.py tests/test_docs.py tests/test_orde
 .PHONY: check check-format check-lint check-types check-layers check-fast
 
 help:
-	@echo "make run        start chatd here, in the foreground, with all its state under ./var"
-	@echo "make test       the whole fast test suite (installs what it needs)"
-	@echo "make test-slow  the long versions: fault tests with many rounds"
-	@echo "make check      format, lint, types, layers, fast tests; a minute or two"
+	@echo "make run        start chatd in the foreground, with its data under ./var"
+	@echo "make test       run all tests except the slow ones (installs what they need)"
+	@echo "make test-slow  run the long versions of the fault tests"
+	@echo "make check      check format, lint, types and layers, and run the fast tests; about a minute"
 	@echo "make docs       regenerate the sample configuration, the manual pages and the tables in docs/"
 	@echo "make bench      build and run the benchmarks; rewrites the figures in docs/benchmarks.md"
-	@echo "make format     let ruff format and fix"
-	@echo "make clean      remove what was built (not ./var)"
+	@echo "make format     format the code, and fix what ruff can fix"
+	@echo "make clean      remove everything that was built (not ./var)"
 
 # ---------------------------------------------------------------- setting up
 
@@ -58,8 +58,8 @@ $(VAR)/chatd.toml:
 
 run: $(RUN_STAMP) $(VAR)/chatd.toml
 	@echo "Starting chatd; its data is under ./$(VAR), its configuration is $(VAR)/chatd.toml. Ctrl-C stops it."
-	@echo "Now open two other terminals here, and in each:   $(BIN)/chat 127.0.0.1:6000"
-	@echo "To watch it:                                      $(BIN)/chatctl -c $(VAR)/chatd.toml status"
+	@echo "Now open two more terminals here, and run in each: $(BIN)/chat 127.0.0.1:6000"
+	@echo "To see its state, run:                             $(BIN)/chatctl -c $(VAR)/chatd.toml status"
 	@exec $(BIN)/chatd -c $(VAR)/chatd.toml $(ROOT_FLAG)
 
 # ---------------------------------------------------------------- checking
