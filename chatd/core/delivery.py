@@ -26,6 +26,8 @@ from chatd.protocol import Deliver
 
 _HOLD_S = 0.1
 """A message that came before an earlier one, of another worker, waits so long for it until the store is asked."""
+_MAX_HELD = 512
+"""So many of one conversation; with more the store is asked at once."""
 _MAX_CURSORS = 10_000
 """Of one session. Those at rest are then dropped; the next message of such a conversation reads its cursor again."""
 
@@ -38,7 +40,6 @@ class Delivery:
         self.in_flight = self.catch_up.in_flight = InFlightMessages(services, self.catch_up.start)
         self._hub = services.hub
         self._bus = services.bus
-        self._config = services.config
         self._loop = services.loop
         self._memberships = memberships
         memberships.set_listener(self)
@@ -102,7 +103,7 @@ class Delivery:
                 return
             _trim(session)
             cursor = cursors[message.conversation] = Cursor(0)
-        step = cursor.accept(message.seq, self._config().limits.in_flight)
+        step = cursor.accept(message.seq, _MAX_HELD)
         if step is GIVE:
             self._accept(session, cursor, event)
         elif step is HOLD:
