@@ -1,6 +1,7 @@
 """The command-line parser of chatd and chatctl.
 
 Owns: the exit code of a wrong argument, that of sysexits.
+Elsewhere: the arguments themselves (chatd.__main__, chatctl.__main__).
 Fails: ends the process, as argparse does.
 """
 

@@ -1,8 +1,9 @@
-"""Every error chatd can tell a peer or an operator.
+"""Every error that chatd can report to a peer or an operator.
 
 Owns: the codes a client sees, whether a failure is temporary, why a connection is ended and whether the
 client should come back, and the exception classes, each caught in one place (docs/architecture.md).
-Not here: how a code looks on a wire (wire.*), exit-code policy (master).
+Elsewhere: how a code looks on a wire (wire.*), which failure has which exit code (master).
+Fails: never.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Exit(enum.IntEnum):
 
 
 class ErrorCode(enum.IntEnum):
-    """What a client is told. Below 1025: numbers MobileIMSDK clients know; from 1025: chatd's own."""
+    """The codes sent to clients. Below 1025: numbers that MobileIMSDK clients know; from 1025: chatd's own."""
 
     UNKNOWN = 2
     INVALID_PACKET = 4
@@ -88,7 +89,7 @@ MEANINGS: dict[ErrorCode, Meaning] = {
 
 
 def meaning(code: int) -> Meaning:
-    """Also of a code that is a plug-in's own."""
+    """Also for a code that is a plug-in's own."""
     return MEANINGS.get(code, _OF_A_PLUGIN)  # type: ignore[call-overload,no-any-return]
 
 

@@ -1,8 +1,8 @@
 """The log: records of what happened, for people and programs that operate the server.
 
-Owns: levels, the form of a record, the two files (or standard error), dropping what cannot be written, and holding back
-an error that repeats. One record is one write(2) of at most RECORD_BYTES to an O_APPEND descriptor of this process, so
-records of different processes never mix.
+Owns: levels, the form of a record, the two files (or standard error), dropping records that cannot be written, and
+holding back repeated errors. One record is one write(2) of at most RECORD_BYTES to an O_APPEND descriptor of this
+process, so records of different processes never mix.
 Elsewhere: rotation, which only the master does (master.rotation). It counts up `log_generation`, and every process
 opens the files again before its next record.
 Fails: never. A record that cannot be written is dropped and counted in Row.log_dropped.
@@ -36,21 +36,21 @@ FILES = ("normal.log", "error.log")
 FILE_MODE = 0o640
 
 REPEATS = 5
-"""Errors with one text that are logged within REPEAT_WINDOW_S; further ones are counted."""
+"""Maximum errors with the same text logged within REPEAT_WINDOW_S; further ones are counted."""
 REPEAT_WINDOW_S = 10.0
 REPEAT_KEYS = 1000
-"""Texts that are watched at a time; an error with another text is always logged."""
+"""Maximum texts watched at a time; an error with any other text is always logged."""
 
 
 class _Sink:
-    """Where records go, as of the last setup()."""
+    """The destination of records, as of the last setup()."""
 
     def __init__(self) -> None:
         self.threshold = LEVELS["NORMAL"]
         self.worker: int | str | None = None
         """Slot of the worker, or "master"."""
         self.text = True
-        """Records are lines for people, not JSON."""
+        """Records are written as text, not as JSON."""
         self.folder: Path | None = None
         """None = standard error."""
         self.descriptors = [2, 2]
@@ -252,7 +252,7 @@ def _cut(value: Any, longest: int) -> Any:
 
 
 def _text(level: str, now: str, event: str, fields: Fields) -> bytes:
-    """[LEVEL][time][pid] event key=value. A traceback follows on lines of its own."""
+    """[LEVEL][time][pid] event key=value. A traceback follows on separate lines."""
     trace = fields.pop("exception", "")
     line = f"[{level}][{now}][{os.getpid()}] " + " ".join(
         [event, *(f"{key}={_shown(value)}" for key, value in fields.items())]
@@ -286,7 +286,7 @@ def setup(
     master_row: Row | None = None,
     worker: int | str | None = None,
 ) -> None:
-    """Send this process's records where `config` says. Called again after a fork, with the worker's row.
+    """Send this process's records to the destination in `config`. Called again after a fork, with the worker's row.
 
     log_dir: "-" = standard error. Raises: OSError when the files cannot be opened; then nothing has changed.
     """

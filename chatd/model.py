@@ -1,6 +1,8 @@
-"""The nouns of chat, as frozen structs. No behaviour, no I/O.
+"""The nouns of chat, as frozen structs: users, friends, groups, messages.
 
-A conversation is one log with a sequence number without holes. Its id is an int: > 0 is a pair of users
+Owns: these structs and the kinds of ids. Elsewhere: all behaviour and I/O. Fails: never.
+
+A conversation is one log whose messages are numbered without gaps. Its id is an int: > 0 is a pair of users
 (a row of `pair`), < 0 is the group with the number -id. 0 is never an id.
 """
 
@@ -17,7 +19,7 @@ Seq = int
 
 
 class Protocol(enum.IntEnum):
-    """A wire. At most one session per user and wire (docs: duplicate login)."""
+    """A wire. At most one session per user and wire (core.sessions.duplicate_login)."""
 
     CHATSERVER = 1
     MOBILEIMSDK = 2

@@ -1,12 +1,12 @@
-"""What the master orders its workers, and what they answer.
+"""Orders from the master to its workers, and their answers.
 
 Owns: one struct per order and per answer, and their form on the wire: one JSON object per datagram of the
 SOCK_SEQPACKET socket between master and worker, whose field `order` or `answer` says which one it is.
-Elsewhere: sending them (master.workers), carrying them out (worker), what the answers lead to (master.reload,
+Elsewhere: sending them (master.workers), carrying them out (worker), acting on the answers (master.reload,
 master.kick).
 Fails: MalformedMessage for bytes that are none of these. The receiver logs it and goes on; it never ends a process.
 
-A stop is no order but SIGTERM, so that it also reaches a worker that does not read.
+A stop is not an order but SIGTERM, so that it also reaches a worker that does not read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from chatd.config.schema import Config, LogLevel
 from chatd.errors import ChatdError
 
 MAX_BYTES = 256 * 1024
-"""Of one order or answer. A larger one is not received whole."""
+"""Maximum size of one order or answer. A larger one is not received whole."""
 WHY_CHARS = 4096
 
 
@@ -115,7 +115,7 @@ _answers: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
 
 
 def encode(message: Order | Answer) -> bytes:
-    """As one datagram. Its size is not checked: a kernel that cannot take it says EMSGSIZE."""
+    """The message as one datagram. Its size is not checked: the kernel refuses one that is too large with EMSGSIZE."""
     return _encoder.encode(message)
 
 

@@ -1,11 +1,14 @@
-"""The verbs: every Command a client may send and every Event the server may send, neutral of wire.
+"""Every Command a client may send and every Event the server may send, independent of the wire.
 
-Codecs (wire.*) turn bytes into Commands and Events into bytes; core.dispatcher has one handler per Command.
-`claimed` is who the packet says it is from: None when the wire has no such field or it is to be ignored.
-`packet` is the command as received. It is kept only for a command that came before the login, on a wire whose refusal
-contains the packet, and is b"" everywhere else.
+Owns: these structs, and WireTraits: the differences between wires that core must know. Core never asks which wire a
+peer speaks.
+Elsewhere: bytes (wire.*: codecs turn bytes into Commands and Events into bytes), handling (core.dispatcher has one
+handler per Command).
+Fails: never.
 
-WireTraits says in which ways wires differ that core must know: core never asks which wire a peer speaks.
+`claimed` is the sender that the packet claims: None when the wire has no such field or it is to be ignored. `packet` is
+the command as received. It is kept only for a command that came before the login, on a wire whose refusal contains the
+packet, and is b"" everywhere else.
 """
 
 from __future__ import annotations
@@ -152,13 +155,13 @@ class KeepAlive(msgspec.Struct, frozen=True, gc=False):
 
 
 class Echo(msgspec.Struct, frozen=True, gc=False):
-    """`raw` is what is to be sent back, as received (a packet's JSON, or a line's bytes)."""
+    """`raw` is the data to be sent back, as received (a packet's JSON, or a line's bytes)."""
 
     raw: bytes
 
 
 class Malformed(msgspec.Struct, frozen=True, gc=False):
-    """A well-framed packet that makes no sense: answered with an error, the connection stays."""
+    """A well-framed packet with invalid contents: answered with an error, the connection stays."""
 
     code: ErrorCode
     text: str

@@ -1,11 +1,11 @@
-"""The scoreboard: numbers every process keeps about itself, in memory that all of them share.
+"""The scoreboard: numbers that every process keeps about itself, in memory that all processes share.
 
 Owns: the one definition of every number (name, meaning, unit, who writes it), the memory, and each process's row in it.
 The status that `chatctl` shows is made from the same definitions (master.status, chatctl.render).
-Elsewhere: what a number leads to. The master judges heartbeats (master.workers), the acceptor compares connections
-(net).
-Fails: Scoreboard() raises OSError when the memory cannot be had. Reading and writing a row cannot fail, whatever its
-process is doing: that is what the scoreboard is for.
+Elsewhere: acting on the numbers. The master watches heartbeats (master.workers), the acceptor compares connections
+(net.acceptor).
+Fails: Scoreboard() raises OSError when the memory cannot be mapped. Reading and writing a row cannot fail, whatever its
+process is doing; this is why the scoreboard exists.
 
 Concurrency: one anonymous mapping, made before the first fork and never moved. A cell has one writer at a time: the
 master until the worker runs, then the worker. Cells are aligned 8-byte stores, so a reader never sees half a value, but
@@ -24,11 +24,11 @@ MAX_WORKERS = 256
 ROW_BYTES = 256
 
 Unit = Literal["", "s", "ms", "us", "ns", "bytes", "per second", "%"]
-"""Of a number; "" = it counts things."""
+"""Unit of a number; "" = it counts things."""
 
 
 class State(enum.IntEnum):
-    """What a worker is doing, by its row. Only the master knows whether it hangs."""
+    """The state of a worker in its row. Only the master knows whether it hangs."""
 
     EMPTY = 0
     BOOTING = 1
@@ -38,7 +38,8 @@ class State(enum.IntEnum):
 
 
 class Field(NamedTuple):
-    """One number. writer: whose store it is once the worker runs. heading: of its column in `chatctl workers`."""
+    """One number. writer: the process that stores it once the worker runs. heading: of its column in `chatctl
+    workers`."""
 
     meaning: str
     unit: Unit = ""

@@ -1,7 +1,7 @@
 """One worker: built from its parts, run, drained.
 
-Owns: which implementations a configuration names (the only file that does), the worker's signals, its heartbeat,
-carrying out the master's orders, and the drain at its end.
+Owns: choosing the implementations that a configuration names (the only file that does), the worker's signals, its
+heartbeat, carrying out the master's orders, and the drain at its end.
 Elsewhere: forking and supervising (master), the orders (orders), sockets (net), chat (core).
 Fails: BootError, ConfigError or Unavailable before it is ready, which the master reports to the operator; afterwards
 the worker runs until SIGTERM, SIGQUIT, an order to drain, or the death of the master. The caller (master.spawn) ends
@@ -83,7 +83,7 @@ def _load_plugin(hook: PluginOptions, loop: asyncio.AbstractEventLoop) -> Plugin
         if not found:
             raise ValueError(f"no plug-in {name} is installed")
         return Plugin(hook, found[0].load()(hook.options), loop)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  reported with its name; it ends the start
+    except (Exception, SystemExit) as error:  # noqa: BLE001  reported with its name; the start fails
         log.get().exception("cannot load a plug-in", hook=hook.name)
         raise BootError(f"hook {hook.name}: {type(error).__name__}: {error}", Exit.CONFIG) from None
 
@@ -148,7 +148,7 @@ class Worker:
         self._drain_limit: asyncio.Timeout | None = None
         """While the worker drains: an order may shorten it."""
         self._due = 0.0
-        """When the next tick should come, by the loop's clock."""
+        """When the next tick is due, by the loop's clock."""
         self._lag_until = 0.0
         """Until then a lower lag does not replace the highest one shown."""
         self._rounds = 0
@@ -217,7 +217,7 @@ class Worker:
         try:
             order = orders.decode_order(data)
         except orders.MalformedMessage as error:
-            self._log.error("an order of the master is not understood", why=str(error))
+            self._log.error("malformed order from the master", why=str(error))
             return
         self._carry_out(order)
 

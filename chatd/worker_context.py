@@ -1,7 +1,8 @@
-"""What the master gives a worker it has forked.
+"""Everything that the master hands to a worker it has forked.
 
 Owns: the struct. Filled by master.spawn, read by worker, so that neither needs to know the other.
-Elsewhere: what travels between them afterwards (orders, scoreboard).
+Elsewhere: what they exchange afterwards (orders, scoreboard).
+Fails: never.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ class WorkerContext:
     slot: int
     """0 to workers - 1; a replacement keeps the slot of the worker it replaces."""
     generation: int
-    """Of the configuration."""
+    """Generation of the configuration."""
     config: Config
     listeners: tuple[tuple[ListenerOptions, socket.socket], ...]
     """One bound, listening, non-blocking socket per stream [[listen]], shared by all workers."""
     udp_sockets: tuple[tuple[ListenerOptions, socket.socket], ...] = ()
-    """One bound, non-blocking socket per udp [[listen]], of this slot alone. The master holds them too, so that a
+    """One bound, non-blocking socket per udp [[listen]], of this slot only. The master holds them too, so that a
     client address keeps its slot when the worker is replaced."""
     life_fd: int
     """Read end of a pipe whose only writer is the master; at its end the master is gone."""

@@ -92,7 +92,7 @@ def test_an_order_that_is_not_understood_is_logged_and_harms_nobody(worker: Lone
     worker.send(data)
     worker.send(KickOrder(ref=5, user="nobody", user_id=0, reason=""))
     assert worker.answer() == KickDone(ref=5, sessions=0, known=False)
-    assert [record["event"] for record in worker.errors()] == ["an order of the master is not understood"]
+    assert [record["event"] for record in worker.errors()] == ["malformed order from the master"]
     worker.connect().close()
 
 

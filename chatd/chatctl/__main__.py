@@ -28,7 +28,7 @@ NEED_THE_FILE = ("user", "migrate", "copy-store", "import-chatserver")
 """Commands that work on the store, and so cannot do without the configuration."""
 AS_JSON = "print JSON, for programs"
 REFUSED = 1
-"""Exit code of a change of an account that is refused."""
+"""Exit code when a change of an account is refused."""
 
 Command = Callable[[ControlClient, argparse.Namespace], int]
 
@@ -119,7 +119,7 @@ def _add_store_commands(add: _Add) -> None:
 
 
 EXIT_CODES = {NotAllowed: Exit.PERMISSION, Unavailable: Exit.UNAVAILABLE, ConfigError: Exit.CONFIG}
-"""How chatctl ends after errors that carry no exit code of their own."""
+"""Exit codes for errors that do not carry one."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -155,8 +155,8 @@ def _report_unreachable(client: ControlClient | None, error: ServerUnreachable) 
 
 
 def _client(file: str | None, command: str) -> ControlClient:
-    """The server that the configuration names; with a broken one, the server is looked for all the same: it runs with
-    the configuration it was started with. Raises ConfigError for commands that need the file."""
+    """The server that the configuration names. With a broken configuration the server is still looked for, because it
+    runs with the one it was started with. Raises ConfigError for commands that need the file."""
     try:
         return ControlClient(config_load.load(file).config.server.runtime_dir)
     except ConfigError as error:

@@ -30,7 +30,7 @@ _PAUSE_S = 0.01
 
 
 class StoredAccounts:
-    """The accounts of the configured store. create: make the store where there is none yet."""
+    """The accounts of the configured store. create: create a missing store."""
 
     def __init__(self, config: Config, *, create: bool) -> None:
         self._config = config
@@ -50,7 +50,7 @@ class StoredAccounts:
         self._change(lambda tables: tables.accounts.set_password(_find(tables, name).id, hashed))
 
     def delete(self, name: str) -> UserId:
-        """Its id. Raises Refused."""
+        """The id of the deleted account. Raises Refused."""
 
         def work(tables: Tables) -> UserId:
             user_id = _find(tables, name).id
@@ -77,7 +77,7 @@ class StoredAccounts:
         return open_tables(configured(self._config), self._config.timeouts.store_s, create=self._create)
 
     def _change(self, work: Callable[[Tables], T]) -> T:
-        """In one transaction, which is tried again when it conflicts with one of a running server."""
+        """Run `work` in one transaction, which is repeated when it conflicts with one of a running server."""
         with contextlib.closing(self._open()) as tables:
             for attempt in range(_ATTEMPTS):
                 tables.begin()

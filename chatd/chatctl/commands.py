@@ -44,12 +44,12 @@ from chatd.master.requests import (
 from chatd.master.status import Status
 
 GONE_S = 10.0
-"""From the reply that the workers have left until the master must be gone too."""
+"""Time from the reply that the workers have left until the master must be gone too."""
 STOP_BY_SIGNAL_S = 3700.0
 """Longer than the longest timeouts.drain_s."""
 SCALE_S = 30.0
 MOST_SIGNALS = 8
-"""Workers more or less that can be ordered by signals, without the control socket."""
+"""Maximum workers to start or stop by signals, without the control socket."""
 DEAD_WITH_PIDFILE, NOT_RUNNING, UNKNOWN = 1, 3, 4
 CRITICAL = 2
 
@@ -70,7 +70,7 @@ def status(client: ControlClient, options: argparse.Namespace) -> int:
 
 
 def _without_status(client: ControlClient, why: ServerUnreachable | NotAllowed, *, as_json: bool) -> int:
-    """What the pid file says, with the exit codes of LSB."""
+    """The status as far as the pid file shows it, with the exit codes of LSB."""
     state, code, pid = "unknown", UNKNOWN, 0
     try:
         running, pid = client.running()
@@ -149,7 +149,7 @@ def stop(client: ControlClient, options: argparse.Namespace) -> int:
 
 
 def _already_stopping(client: ControlClient) -> bool:
-    """The socket went away because the server was just leaving."""
+    """The socket disappeared because the server was already stopping."""
     return not client.path.exists() and client.wait_gone(1.0)
 
 
@@ -227,7 +227,7 @@ def user(client: ControlClient, options: argparse.Namespace) -> int:
 
 
 def become_owner(config: Config, *, create: bool) -> None:
-    """Of the store. create: make its directories where there has been no start of a server yet."""
+    """Become the user who owns the store. create: create its directories if no server was ever started."""
     os.umask(0o027)
     who = privileges.identity(config.server, allow_root=True)
     if create:
@@ -236,7 +236,7 @@ def become_owner(config: Config, *, create: bool) -> None:
 
 
 def _end_sessions(client: ControlClient, user_id: int) -> int:
-    """Of an account that has been deleted."""
+    """End the sessions of an account that has been deleted."""
     try:
         client.ask(KickRequest(user_id=user_id, reason="this account has been deleted"), KickReply)
     except ServerUnreachable as error:
@@ -247,8 +247,8 @@ def _end_sessions(client: ControlClient, user_id: int) -> int:
 
 
 def read_password() -> str:
-    """From the terminal, twice and without echo, or the first line of standard input. Never an argument, which others
-    on the host can see. Raises ConfigError when the two differ."""
+    """Read it from the terminal, twice and without echo, or from the first line of standard input. Never from an
+    argument, which others on the host can see. Raises ConfigError when the two differ."""
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
     password = getpass.getpass("password: ")

@@ -56,14 +56,14 @@ class RequestFailed(ChatdError):
 
 
 class NotAllowed(ChatdError):
-    """The control socket or the pid file is not for this user; exit 77."""
+    """This user may not use the control socket or the pid file; exit 77."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"permission denied for {path}: only root, the server's user and its group may operate it")
 
 
 def note(text: str) -> None:
-    """Lines on standard error."""
+    """Write one or more lines to standard error."""
     for line in text.splitlines():
         sys.stderr.write(f"chatctl: {line}\n")
 
@@ -142,7 +142,7 @@ class ControlClient:
             raise ServerUnreachable(str(error), asked=True) from None
 
     def running(self) -> tuple[bool, int]:
-        """By the pid file: whether its lock is held, and the number in it or 0. Raises NotAllowed."""
+        """From the pid file: whether its lock is held, and the number in it or 0. Raises NotAllowed."""
         try:
             return instance_lock.holder(ServerOptions(runtime_dir=str(self.runtime_dir)))
         except PermissionError:
@@ -156,8 +156,8 @@ class ControlClient:
         return f"chatd is running{_pid(pid)}, but cannot be asked: {error}"
 
     def signal_instead(self, number: signal.Signals, error: ServerUnreachable, times: int = 1) -> None:
-        """Send a signal where the socket does not answer. Raises ServerUnreachable where no server is running, or
-        where the request itself may have arrived; NotAllowed."""
+        """Send a signal because the socket does not answer. Raises ServerUnreachable if no server is running, or if the
+        request itself may have arrived; NotAllowed."""
         running, pid = self.running()
         if error.asked or not running or not pid:
             raise error
@@ -172,7 +172,7 @@ class ControlClient:
             time.sleep(POLL_S)  # signals of one kind that are still pending become one
 
     def wait_gone(self, limit_s: float) -> bool:
-        """Until the lock is free, so that the next start finds it free. Raises NotAllowed."""
+        """Wait until the lock is free, so that the next start succeeds. Raises NotAllowed."""
         until = time.monotonic() + limit_s
         while self.running()[0]:
             if time.monotonic() > until:

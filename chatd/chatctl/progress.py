@@ -1,6 +1,6 @@
 """The progress of a long command: a bar on a terminal, otherwise a line at intervals.
 
-Owns: both forms, on standard error, so that standard output has the result alone.
+Owns: both forms, on standard error, so that standard output has only the result.
 Elsewhere: the work itself (chatctl.stores).
 Fails: never because of the terminal.
 """
@@ -19,7 +19,7 @@ LINE_S = 5.0
 
 
 class Progress:
-    """A context manager. watch() is called as the work goes on, for each kind of it first with 0 more."""
+    """A context manager. watch() is called as the work goes on; its first call for each kind of work has more = 0."""
 
     def __init__(self, title: str) -> None:
         self._title = title

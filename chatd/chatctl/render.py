@@ -76,7 +76,7 @@ def workers(server: Status) -> str:
 
 
 def _cell(one: WorkerStatus, name: str) -> str:
-    """By the field's unit. Where no worker runs, what only a process has is "-"."""
+    """Formatted by the field's unit. A value that only a running process has is "-" while no worker runs."""
     value = getattr(one, name)
     if not one.pid and name in ("pid", "generation", "uptime_s"):
         return "-"

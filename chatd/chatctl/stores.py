@@ -42,7 +42,7 @@ def _say(text: str) -> None:
 
 @contextlib.contextmanager
 def _failures_in_one_line() -> Iterator[None]:
-    """Around what takes long: its errors become a BootError."""
+    """Around a long operation: its errors become a BootError."""
     try:
         yield
     except DestinationInUse as error:
@@ -70,7 +70,8 @@ def _no_server(config: Config, *paths: Path | None) -> Iterator[None]:
 
 
 def migrate(config: Config, running: Status | None, dry_run: bool, backup: bool, file: str) -> int:
-    """running: of the server that answers on the control socket. file: where the backup goes, "" = beside the store."""
+    """running: the status of the server that answers on the control socket. file: where the backup goes, "" = beside
+    the store."""
     _check_running(running)
     location = configured(config)
     if location.path is not None:
@@ -86,7 +87,7 @@ def _check_running(running: Status | None) -> None:
 
 
 def _number(version: str) -> list[int]:
-    """Of 1.2.3rc1: 1, 2, 3."""
+    """The numbers of a version: 1, 2, 3 for 1.2.3rc1."""
     parts = version.split(".")[:3]
     return [int("".join(part[: len(part) - len(part.lstrip("0123456789"))]) or 0) for part in parts]
 

@@ -1,7 +1,9 @@
 """`chat HOST:PORT`: arguments, then a person at a terminal or a script through pipes.
 
 Owns: options, exit codes (0 ok, 1 could not connect or log in, 2 usage, 3 a message was refused or is not
-acknowledged), where files are. Everything is built here and in no other module of the client.
+acknowledged), where files are, and putting the parts together.
+Elsewhere: the parts (all other modules of chatd.client).
+Fails: by exit code, with one line on standard error.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a line means, and doing it.
+"""The commands of the client: parsing a line, and carrying it out.
 
 Owns: the table of commands, the old client's spellings, the selected conversation.
-Not here: how a line is read and shown (screen, terminal), what the server is told (session).
+Elsewhere: reading lines and showing results (screen, terminal), talking to the server (session).
 Fails: Usage for a line that cannot be understood; otherwise what session fails with. `run` tells both to the person.
 """
 
@@ -19,14 +19,14 @@ from chatd.client.session import ClientSession, NotLoggedIn
 from chatd.errors import ErrorCode
 
 NOBODY = (ErrorCode.UNKNOWN_RECIPIENT, ErrorCode.UNKNOWN_GROUP, ErrorCode.NOT_A_MEMBER)
-"""A message refused with one of these went to a destination that takes none of ours."""
+"""A destination whose message is refused with one of these accepts no message of ours."""
 
 AskPassword = Callable[[str, bool], Awaitable[str | None]]
-"""(prompt, new) -> the password, None if there is none to be had. new: it is being chosen."""
+"""(prompt, new) -> the password, None if none is given. new: it is being chosen."""
 
 
 class Usage(Exception):
-    """The line is no command, or lacks something; the text says what it should look like."""
+    """The line is not a command, or is incomplete; the text shows what it should look like."""
 
 
 class ParsedLine(msgspec.Struct, frozen=True):
@@ -82,7 +82,7 @@ OLD_SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def understand(line: str) -> ParsedLine:
-    """Raises Usage. A line that is no command is `say`."""
+    """Raises Usage. A line that is not a command is `say`."""
     for pattern, verb in OLD_SPELLINGS:
         match = pattern.fullmatch(line)
         if match:
@@ -155,7 +155,7 @@ class Commands:
         }
 
     async def run(self, line: str) -> bool:
-        """Do what the line says; False when it says to leave."""
+        """Carry out the line; False if it says to leave."""
         if not line.strip():
             return True
         try:
@@ -226,7 +226,8 @@ class Commands:
         self._screen.status()
 
     def _on_refused(self, to: Destination, errno: int) -> None:
-        """The server has refused a message for good. Plain lines do not go on to nobody."""
+        """The server has refused a message for good. Plain lines must not go on to a destination that does not
+        exist."""
         if errno not in NOBODY:
             return
         if to == self._selected_before:

@@ -1,7 +1,7 @@
 """One TCP connection to the server: frames in, bytes out.
 
 Owns: the socket and its options, splitting on NUL.
-Not here: what a frame means (frames), when to connect again (session).
+Elsewhere: the meaning of a frame (frames), when to connect again (session).
 Fails: OSError from open and frames; the connection is then of no further use.
 """
 
@@ -74,7 +74,7 @@ class ServerConnection:
                 raise ConnectionAbortedError("the server sent a frame without an end")
 
     def send(self, data: bytes) -> None:
-        """Never blocks. What waits here is bounded by its callers: one message, and requests typed by hand."""
+        """Never blocks. The callers bound what waits here: one message, and requests typed by hand."""
         self._writer.write(data)
 
     def finish(self) -> None:

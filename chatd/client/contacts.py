@@ -1,7 +1,9 @@
-"""Who is who, as far as the server has told: friends, groups, people who wrote, open requests.
+"""Contacts, as reported by the server: friends, groups, people who wrote, open friend requests.
 
-Owns: names <-> numbers, and presence as of the last word heard. The wire has no question for it: a login brings
-the whole lists, and what arrives in between keeps them up to date.
+Owns: names <-> numbers, and presence as last reported. The wire has no query for them: a login brings whole lists, and
+later frames keep them up to date.
+Elsewhere: receiving frames (session), showing contacts (commands).
+Fails: never.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import msgspec
 from chatd.client.frames import Friend, Group, LoginAnswer, is_number
 
 PEOPLE = 2000
-"""Names remembered of people who are not friends; the oldest is forgotten."""
+"""Maximum names remembered of people who are not friends; the oldest is forgotten."""
 
 
 class Contacts:
@@ -32,7 +34,7 @@ class Contacts:
                 self._remember(member.id, member.name)
 
     def heard_from(self, user_id: int, name: str) -> None:
-        """They have just said something, so they are there."""
+        """The user has just sent something, and so is online."""
         self._remember(user_id, name)
         friend = self.friends.get(user_id)
         if friend is not None:

@@ -1,7 +1,8 @@
 """The client's side of the `chatserver` wire: bytes <-> frozen structs. No I/O, no clock.
 
-Owns: message numbers, what is sent, what is understood.
-Fails: BadFrame for a frame that is no message of this wire; an unknown msgid is None, as the wire demands.
+Owns: message numbers, the frames that are sent, the frames that are understood.
+Elsewhere: sockets (connection), when frames are sent (session, sender).
+Fails: BadFrame for a frame that is not a message of this wire; an unknown msgid is None, as the wire demands.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Msg(enum.IntEnum):
 
 
 class BadFrame(ValueError):
-    """The server sent something that is not this wire."""
+    """The server sent something that is not of this wire."""
 
 
 # ---------------------------------------------------------------- what the server says

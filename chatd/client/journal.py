@@ -1,9 +1,10 @@
-"""The client's memory on disk, one file per server and user: what was shown, what is not yet acknowledged.
+"""The client's memory on disk, one file per server and user: which messages were shown, and which are not yet
+acknowledged.
 
 Owns: the file. Every change is one line, written at once, so that `kill -9` of the client loses nothing; the file is
 written anew, without what no longer matters, when it is opened, closed, or grown by GROWTH_BYTES. A torn last line is
 ignored. Only one client at a time has a file (a lock beside it).
-Not here: what the lines mean (seen, outbox).
+Elsewhere: the meaning of the lines (seen, outbox).
 Fails: OSError. The client then goes on without this memory and says so.
 """
 
@@ -62,7 +63,7 @@ class Journal:
             raise
 
     def load(self) -> tuple[list[Shown], list[PendingMessage]]:
-        """What was shown, and what was written and not settled, both in order."""
+        """(messages shown, messages written and not settled), both in order."""
         shown: list[Shown] = []
         pending: dict[str, PendingMessage] = {}
         for record in self._records():

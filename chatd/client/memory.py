@@ -1,7 +1,8 @@
 """What the client remembers of one user on one server, over reconnects and restarts.
 
-Owns: seen (what was shown) and journal (the same on disk, and what is not yet acknowledged), kept together.
-Fails: never. A file that cannot be used is told once; then the memory lasts as long as the process.
+Owns: seen (the messages shown) and journal (the same on disk, and the messages not yet acknowledged), kept together.
+Elsewhere: the form of the file (journal).
+Fails: never. A file that cannot be used is reported once; then the memory lasts as long as the process.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Memory:
         journal.rewrite(self._records(self._unsettled))
 
     def unsettled(self, now_ms: int) -> list[PendingMessage]:
-        """What an earlier run wrote and no server has answered, in order."""
+        """Messages of an earlier run that no server has answered, in order."""
         for message in self._unsettled:
             if now_ms - message.written_at_ms > FP_KEPT_MS:
                 self._notice(f"never acknowledged, and too old to send again to {message.to}: {message.text}")
@@ -60,7 +61,7 @@ class Memory:
         self._append(Settled(fp), pending)
 
     def close(self, pending: Iterable[PendingMessage]) -> None:
-        """Leaves on disk what the next run needs, and no text that was acknowledged."""
+        """Leave on disk what the next run needs, and no text that was acknowledged."""
         self._try(lambda journal: journal.rewrite(self._records(pending)))
         self.abandon()
 

@@ -1,6 +1,8 @@
-"""What was written and is not yet acknowledged, in the order it was written.
+"""Messages that were written and are not yet acknowledged, in the order in which they were written.
 
-Owns: the queue and its limit. Not here: sending (session), keeping it over a restart (journal).
+Owns: the queue and its limit.
+Elsewhere: sending (sender), keeping it over a restart (journal).
+Fails: never.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from chatd.client.frames import PendingMessage
 
 LIMIT = 10_000
-"""Messages. When full, a script waits and a person is told."""
+"""Maximum messages. When it is full, a script waits and a person is told."""
 
 
 class Outbox:

@@ -1,8 +1,9 @@
-"""What is printed, and the plain screen for pipes and scripts.
+"""The form of the output, and the plain screen for pipes and scripts.
 
-Owns: the form of a line (`[time] name(id): text`, `[time] group#id name(id): text`, `# notice`), and that a message can
-do nothing to a terminal but be read. Every line is flushed at once.
-Fails: ScreenGone when nobody reads any more.
+Owns: the form of a line (`[time] name(id): text`, `[time] group#id name(id): text`, `# notice`), and making a message
+harmless to a terminal. Every line is flushed at once.
+Elsewhere: the screen of a terminal (terminal).
+Fails: ScreenGone when the reader of the output has gone.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import Protocol, TextIO
 from chatd.client.frames import Chat
 
 HIDDEN = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
-"""Characters that reorder or break what stands around them."""
+"""Characters that reorder or break the text around them."""
 LINES_AHEAD = 1000
-"""Lines of input read before they are used."""
+"""Maximum lines of input read before they are used."""
 LINE_BYTES = 1024 * 1024
 """Of a longer line the rest is dropped; no message may be that long, so it is refused."""
 
@@ -32,7 +33,7 @@ class Screen(Protocol):
     def notice(self, text: str) -> None: ...
 
     def status(self) -> None:
-        """Who is logged in, or whether there is a connection, has changed."""
+        """The login or the connection has changed."""
         ...
 
 
@@ -69,14 +70,14 @@ class PlainScreen:
         self._print(f"# {clean(text)}")
 
     def status(self) -> None:
-        """Nobody is looking."""
+        """A plain screen shows no status."""
 
     def _print(self, line: str) -> None:
         try:
             self._out.write(line + "\n")
             self._out.flush()
         except BrokenPipeError:
-            # What is buffered must not be tried again when the interpreter ends.
+            # The buffered output must not be tried again when the interpreter ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
             raise ScreenGone from None
 
@@ -96,7 +97,7 @@ class PipedInput:
         threading.Thread(target=self._read, args=(loop,), name="input", daemon=True).start()
 
     async def line(self) -> str | None:
-        """None at the end, and ever after."""
+        """None at the end of the input, and on every later call."""
         if self._ended:
             return None
         line = await self._lines.get()

@@ -1,12 +1,14 @@
 """Which messages were shown, so that none is shown twice.
 
-Owns: the memory of (conversation, seq). A server gives again what it does not know to be delivered; it gives a
+Owns: the memory of (conversation, seq). A server sends a message again unless it knows it to be delivered. It sends a
 conversation in order, so remembering the newest WINDOW numbers of each, and that everything below them is old, is
 enough (a server has far fewer messages in flight to one client).
 
 A server whose data was thrown away begins its numbers anew. Such a message must not be taken for an old one, so
 a digest is kept with each number: the same number with other content, or a number below the window with a
 later time than all seen, means that the conversation began anew.
+Elsewhere: keeping it on disk (journal).
+Fails: never.
 """
 
 from __future__ import annotations

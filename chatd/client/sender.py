@@ -1,9 +1,9 @@
-"""Bring what was written to the server: in order, each until it is acknowledged or refused.
+"""Sending messages: in order, each repeated until it is acknowledged or refused.
 
 Owns: the outbox, and which message is in flight. One at a time: a refusal on this wire need not name the message it
 refuses, and a message that is put off for a moment must not be overtaken by the next.
-Not here: connections and logins (session), what is kept on disk (memory).
-Fails: a message refused for good is a notice, and counted.
+Elsewhere: connections and logins (session), what is kept on disk (memory).
+Fails: a message refused for good is reported as a notice, and counted.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from chatd.errors import MEANINGS
 Transmit = Callable[[PendingMessage], None]
 
 MAX_TEXT_BYTES = 64 * 1024
-"""No longer text is tried. A server's own limit is lower; but of a frame that is far too long it may not even be able
-to say so before the connection breaks, and the message would be tried for ever."""
+"""Longest text that is sent. A server's own limit is lower; but a server may be unable to refuse a frame that is far
+too long before the connection breaks, and the message would be tried for ever."""
 
 
 class NotDone(Exception):
-    """What was asked for is not done; the text says why."""
+    """The request was not carried out; the text says why."""
 
 
 class Sender:
@@ -37,7 +37,7 @@ class Sender:
         """Messages refused for good, since the start."""
         self.memory = Memory(0, None, notice)
         self.on_refused: Callable[[Destination, int], None] = lambda to, errno: None
-        """Told where a message went that is refused for good, and the error code."""
+        """Called with the destination and the error code of a message that is refused for good."""
         self._answer_s = answer_s
         self._give_up = give_up
         self._notice = notice
@@ -61,7 +61,7 @@ class Sender:
         self.outbox.replace(())
 
     def start(self, transmit: Transmit) -> None:
-        """There is a logged-in connection. What it does not know is sent again, with the same fp."""
+        """The client is logged in on a new connection. Unacknowledged messages are sent again, with the same fp."""
         self._transmit = transmit
         self._next()
 
@@ -97,7 +97,7 @@ class Sender:
         self._next()
 
     def answered_no(self, refusal: ErrorAnswer) -> None:
-        """A refusal that names no message means the one in flight; one that names none of ours is an old story."""
+        """A refusal that names no message means the one in flight; one that names none of ours is out of date."""
         message = self.outbox.get(refusal.fp or self._in_flight)
         if message is None:
             return

@@ -1,10 +1,9 @@
 """Stay logged in: one connection after the other, and nothing lost or shown twice in between.
 
-Owns: when to connect, log in, log in again, leave; what happens with each thing the server says.
-Not here: bytes (frames), sockets (connection), the way of a message (sender), what lines mean (commands), how it
-looks (screen).
-Fails: NotDone, one line for the person who asked. What comes by itself (a lost connection, a message that is
-refused) goes to the screen as a notice.
+Owns: when to connect, log in, log in again, leave; how each event from the server is handled.
+Elsewhere: bytes (frames), sockets (connection), sending messages (sender), commands (commands), output (screen).
+Fails: NotDone, one line for the person who asked. Events that no request waits for (a lost connection, a refused
+message) are shown as notices.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ ALREADY_LOGGED_IN = 2
 
 
 UNREADABLE = (ErrorCode.TOO_LONG, ErrorCode.INVALID_PACKET)
-"""What the server says of a frame before it closes the connection."""
+"""Error codes after which the server closes the connection."""
 
 
 class NotLoggedIn(NotDone):
@@ -85,7 +84,7 @@ class ClientSession:
     # ------------------------------------------------------------ connections
 
     async def keep(self) -> NoReturn:
-        """Runs until cancelled: a connection for as long as one is wanted."""
+        """Runs until cancelled: keeps a connection for as long as one is wanted."""
         pause = Backoff(self._timing.backoff_first_s, self._timing.backoff_most_s)
         while True:
             await self._wanted.wait()
@@ -189,7 +188,7 @@ class ClientSession:
         raise NotDone(f"cannot register {name}: {_text_of(answer) or 'the name is taken or not allowed'}")
 
     async def login(self, who: str, password: str) -> User:
-        """From success on the session logs itself in again after every lost connection. Raises NotDone."""
+        """Once it succeeds, the session logs in again by itself after every lost connection. Raises NotDone."""
         await self.logout()
         pause = Backoff(0.2, 1.0)
         give_up_at = time.monotonic() + self._timing.taken_s
@@ -203,7 +202,7 @@ class ClientSession:
             await asyncio.sleep(pause.next_s())
 
     async def _ask_login(self) -> Event:
-        """A connection that was idle may just be closing: then ask once more on a new one."""
+        """An idle connection may just be closing: then ask again on a new one."""
         frame = frames.login(self._attempt.who, self._attempt.password)
         try:
             return await self._ask((Msg.LOGIN,), frame)
@@ -211,7 +210,7 @@ class ClientSession:
             return await self._ask((Msg.LOGIN,), frame)
 
     async def logout(self) -> None:
-        """Waits for acknowledgements first. What is still without one is sent again at the next login."""
+        """Waits for acknowledgements first. Messages still without one are sent again at the next login."""
         if self.user is None:
             return
         await self.settle()
@@ -225,7 +224,7 @@ class ClientSession:
         self._forget_login()
 
     def _forget_login(self) -> None:
-        """The memory stays until the next login: what was under way to us still arrives, and is to be remembered."""
+        """The memory stays until the next login: messages under way to us still arrive, and must be remembered."""
         self._credentials = None
         self.user = None
         self.online = False
@@ -243,7 +242,7 @@ class ClientSession:
         self.sender.add(PendingMessage(uuid.uuid4().hex, to, text, int(time.time() * 1000)))
 
     async def request_friend(self, friend_id: int) -> None:
-        """To ask who has asked is to accept: the server makes friends of both, and tells only the other."""
+        """Asking a user who has already asked accepts: the server makes the two friends, and tells only the other."""
         await self._tell(frames.add_friend(self.require_login(), friend_id), f"addfriend {friend_id}")
         if self.contacts.requests.pop(friend_id, None) is not None:
             self.contacts.befriend(friend_id, online=True)
@@ -265,7 +264,7 @@ class ClientSession:
         return await self.sender.outbox.shrink_to(count, self._timing.settle_s)
 
     async def leave(self) -> None:
-        """Log out and disconnect, having read all that the server had under way. Does not `settle`."""
+        """Log out and disconnect, after reading everything the server had under way. Does not `settle`."""
         self._log_out()
         self._wanted.clear()
         if self._connection is not None:
@@ -341,7 +340,7 @@ class ClientSession:
                 self._on_friend_answered(sender_id, name, text, accepted)
 
     def _answer(self, event: Event, *refs: int) -> bool:
-        """Hand `event` to whoever waits for the answer to one of refs."""
+        """Hand `event` to the caller that waits for the answer to one of refs."""
         if self._awaited is None or self._awaited[1].done() or not set(refs).intersection(self._awaited[0]):
             return False
         self._awaited[1].set_result(event)
@@ -400,7 +399,7 @@ class ClientSession:
         self._connection.send(frames.chat(self.user, message, time.strftime("%Y-%m-%d %H:%M:%S")))
 
     def _relogin_refused(self, answer: frames.LoginAnswer | frames.ErrorAnswer) -> None:
-        """Passing troubles are met by the next connection; a refusal for good ends the login."""
+        """After a temporary refusal the next connection tries again; a final one ends the login."""
         if self._credentials is not None and not _is_passing(answer):
             self._screen.notice(f"logged out, the server does not let us in again: {_text_of(answer)}")
             self._forget_login()
@@ -408,13 +407,13 @@ class ClientSession:
 
     def _on_refusal(self, refusal: frames.ErrorAnswer) -> None:
         if refusal.errno == ErrorCode.NOT_LOGGED_IN and self.online:
-            self._drop()  # the server and we disagree: begin again, nothing is lost by that
+            self._drop()  # the server and we disagree: reconnect, which loses nothing
         elif refusal.fp or refusal.ref in (Msg.ONE_CHAT, Msg.GROUP_CHAT):
             self.sender.answered_no(refusal)
         elif refusal.ref == 0 and refusal.errno in UNREADABLE and self._awaited is None and self.sender.busy:
-            self.sender.answered_no(refusal)  # of a frame that it did not read, the server cannot say what it was
+            self.sender.answered_no(refusal)  # the server cannot name a frame that it did not read
         elif self._answer(refusal, refusal.ref):
-            pass  # whoever asked tells it
+            pass  # the caller that asked reports it
         elif refusal.ref == Msg.LOGIN:
             self._relogin_refused(refusal)
         else:

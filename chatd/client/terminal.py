@@ -1,6 +1,8 @@
-"""The screen of a person: a line to type on, and everything else appears above it.
+"""The screen of an interactive terminal: a line to type on, with everything else above it.
 
-Owns: prompt_toolkit: history, completion, colours, passwords without echo.
+Owns: the use of prompt_toolkit: history, completion, colours, passwords without echo.
+Elsewhere: the form of a line (screen), what a line does (commands).
+Fails: never; a history file that cannot be used is reported once.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ def without_password(line: str) -> str:
 
 
 class CarefulHistory(FileHistory):
-    """Lines of earlier times, readable by nobody else, without passwords."""
+    """The lines typed earlier, without passwords, in a file that only its owner can read."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -83,7 +85,7 @@ class NameCompleter(Completer):
 
 
 class Terminal:
-    """Screen and input in one. `bind` comes before the first line: session and commands need a screen first."""
+    """Screen and input in one. Call `bind` before the first line: session and commands need a screen to be built."""
 
     def __init__(self, history_path: Path | None) -> None:
         self._history = self._open_history(history_path)
@@ -128,11 +130,11 @@ class Terminal:
                 return None
 
     async def password(self, prompt: str, new: bool) -> str | None:
-        """Not shown. A new one is asked for twice."""
+        """Read without echo. A new password is asked for twice."""
         try:
             password = await self._secret.prompt_async(prompt)
-            if new and await self._secret.prompt_async("once more: ") != password:
-                self.notice("these were two different passwords")
+            if new and await self._secret.prompt_async("repeat password: ") != password:
+                self.notice("the passwords differ")
                 return None
         except (KeyboardInterrupt, EOFError):
             return None

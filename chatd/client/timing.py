@@ -1,6 +1,8 @@
 """How long the client waits: every limit of time, and the pauses between attempts.
 
-Owns: Timing and Backoff. No clock is read here. Fails: never.
+Owns: Timing and Backoff.
+Elsewhere: reading a clock (the users of these).
+Fails: never.
 """
 
 from __future__ import annotations
@@ -18,15 +20,16 @@ class Timing(msgspec.Struct, frozen=True):
     backoff_first_s: float = 0.2
     backoff_most_s: float = 15.0
     steady_s: float = 2.0
-    """A connection that lasted this long after its login was a good one: the next pause is the first again."""
+    """After a connection that lasted this long after its login, pauses begin again with the shortest."""
     settle_s: float = 10.0
     """The longest wait for a next acknowledgement before leaving."""
     linger_s: float = 2.0
     """The longest wait for the server to close after we said that nothing more comes."""
     taken_s: float = 2.0
-    """How long a login is repeated that is refused because the last connection is still thought to be there."""
+    """How long a login is repeated while it is refused because the server still counts the last connection."""
     doubt_s: float = 5.0
-    """A request that this wire does not acknowledge, sent this short before a connection broke, may be lost."""
+    """A request that this wire does not acknowledge may be lost if it was sent this shortly before a connection
+    broke."""
 
 
 class Backoff:

@@ -1,4 +1,4 @@
-"""What a changed configuration means to a running server.
+"""The differences between two configurations, and when each takes effect in a running server.
 
 Owns: which options differ, when each difference takes effect, and the snapshot that may be applied at once.
 Elsewhere: telling the workers (master.reload).

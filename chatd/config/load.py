@@ -1,7 +1,7 @@
 """Reading a configuration file.
 
 Owns: TOML -> Config: secrets from files and the environment, absolute paths, where each value comes from.
-Elsewhere: the options (config.schema), what is refused (config.validate), printing (config.render).
+Elsewhere: the options (config.schema), checking them (config.validate), printing (config.render).
 Fails: ConfigError with one line `file: key: what` per mistake. Nothing is created, opened for writing or bound here.
 """
 
@@ -145,7 +145,7 @@ class _Secrets:
 
 
 def _resolve(text: str, folder: Path) -> str:
-    """What "env:NAME" or "file:PATH" stands for. Raises ValueError, or PermissionError for a file."""
+    """The value that "env:NAME" or "file:PATH" stands for. Raises ValueError, or PermissionError for a file."""
     kind, _, where = text.partition(":")
     if kind == "env":
         if where not in os.environ:
@@ -160,7 +160,7 @@ def _resolve(text: str, folder: Path) -> str:
 
 
 def secret(text: str, label: str, folder: Path = Path()) -> str:
-    """What "env:NAME" or "file:PATH" stands for; any other text is itself. Raises ConfigError."""
+    """The value that "env:NAME" or "file:PATH" stands for; any other text is returned as it is. Raises ConfigError."""
     if not text.startswith(("env:", "file:")):
         return text
     try:
@@ -192,8 +192,8 @@ def _absolute(config: Config, folder: Path) -> Config:
 
 
 def runtime_dir_of(file: str | Path | None) -> str:
-    """Where the server of this file, which may be broken, has its control socket. For chatctl, which must still find
-    the server then. Never raises."""
+    """The directory of the control socket of the server with this file. For chatctl, which must find the server even if
+    the file is broken by now. Never raises."""
     path = Path(file or DEFAULT_FILE).absolute()
     try:
         found = re.search(r'^\s*runtime_dir\s*=\s*["\']([^"\']+)["\']', path.read_text(errors="replace"), re.MULTILINE)

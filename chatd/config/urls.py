@@ -1,8 +1,8 @@
 """The URLs of a configuration: of listeners, of a MySQL store, of Redis.
 
-Owns: what their text means. Also how a client's address is written for people.
+Owns: their syntax. Also the written form of a client's address.
 Elsewhere: binding (master.listeners), connecting (store.mysql.connection, bus.redis.node).
-Fails: ValueError with what is wrong; it never repeats a password.
+Fails: ValueError that names the mistake and never contains a password.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ class ListenAddress(NamedTuple):
 
 
 def parse(text: str) -> ListenAddress:
-    """Of a listener. Port 0 is allowed: the kernel chooses one (for trials and tests). Raises ValueError."""
+    """The address of a listener. Port 0 is allowed: the kernel chooses one (for trials and tests). Raises
+    ValueError."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path:
@@ -44,7 +45,8 @@ def parse(text: str) -> ListenAddress:
 
 
 def plain(host: str) -> str:
-    """The IPv4 address of ::ffff:192.0.2.1, as a socket of both families calls an IPv4 client."""
+    """The plain IPv4 address of ::ffff:192.0.2.1, the form in which a socket of both families reports an IPv4
+    client."""
     return host.removeprefix("::ffff:") if "." in host else host
 
 
@@ -90,7 +92,7 @@ def parse_mysql(text: str) -> MysqlAddress:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = [name for name in options if name not in _MYSQL_OPTIONS]
     if unknown:
-        raise ValueError(f"mysql: has no option {unknown[0]} (there are: {', '.join(_MYSQL_OPTIONS)})")
+        raise ValueError(f"mysql: has no option {unknown[0]} (supported: {', '.join(_MYSQL_OPTIONS)})")
     socket = options.get("unix_socket", "")
     database = unquote(parts.path.removeprefix("/"))
     if parts.scheme != "mysql" or parts.fragment or not parts.username or not (parts.hostname or socket):
@@ -144,7 +146,7 @@ def parse_redis(text: str) -> RedisAddress:
         raise ValueError("is not a URL; @ : / ? # % in a password are written %40 %3A %2F %3F %23 %25") from None
     base, _, kind = parts.scheme.partition("+")
     if parts.scheme not in REDIS_SCHEMES:
-        raise ValueError(f"{parts.scheme}: is not a scheme of Redis (there are: {', '.join(REDIS_SCHEMES)})")
+        raise ValueError(f"{parts.scheme}: is not a scheme of Redis (supported: {', '.join(REDIS_SCHEMES)})")
     options = _redis_options(parts.scheme, kind, parts.query)
     secret, _, where = parts.netloc.rpartition("@")
     path, service = parts.path.strip("/"), ""
@@ -177,7 +179,7 @@ def _redis_options(scheme: str, kind: str, query: str) -> dict[str, str]:
     known = (*_REDIS_OPTIONS[kind], *(_TLS_OPTIONS if scheme.startswith("rediss") else ()))
     unknown = [name for name in options if name not in known]
     if unknown:
-        raise ValueError(f"{scheme}: has no option {unknown[0]} (there are: {', '.join(known) or 'none'})")
+        raise ValueError(f"{scheme}: has no option {unknown[0]} (supported: {', '.join(known) or 'none'})")
     if options.get("ssl_cert_reqs", "none") not in ("required", "optional", "none"):
         raise ValueError("ssl_cert_reqs must be required, optional or none")
     return options

@@ -1,10 +1,10 @@
-"""What a configuration must be, beyond the type of each option.
+"""The checks of a configuration, beyond the type of each option.
 
 Owns: the checks of a file's names and values, of options that only make sense together, and of what this host must
 have.
 Elsewhere: the types and ranges (config.schema), reading the file (config.load).
-Fails: never by itself: mistakes are collected in a Problems, so that all of a file are shown at once. Nothing is
-created, opened for writing or bound here.
+Fails: never by itself: mistakes are collected in a Problems, so that all mistakes of a file are shown at once. Nothing
+is created, opened for writing or bound here.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from chatd.config.schema import (
 )
 from chatd.errors import ConfigError
 
-# What this version can do. A transport, store or bus is added here the day it works.
+# The transports, stores and buses that this version supports.
 TRANSPORTS = ("tcp", "udp", "unix", "ws")
 STORES = ("sqlite", "mysql")
 BUSES = ("local", *urls.REDIS_SCHEMES)
 
 DESCRIPTORS_BESIDES_CLIENTS = 160
-"""Of one worker: 64 files of session locks, the store, logs, order and life sockets, other workers, and those that
-net.acceptor keeps free to tell clients that the server is full."""
+"""Descriptors of one worker besides its clients: 64 files of session locks, the store, logs, the sockets to the master,
+other workers, and those that net.acceptor keeps free to tell clients that the server is full."""
 
 UNIX_PATH_BYTES = 107
 """Longest path of a Unix socket (sun_path without its final zero)."""
@@ -53,7 +53,7 @@ HOOK_GROUP = "chatd.hooks"
 """Entry points of this group, of any installed distribution, are plug-ins."""
 
 SHOWN_CHARS = 60
-"""Of a bad value in a message."""
+"""Longest part of a bad value that a message shows."""
 
 
 class Problems:
@@ -68,11 +68,12 @@ class Problems:
         self._found.append((key, what))
 
     def sections(self) -> set[str]:
-        """Those in which something is wrong."""
+        """The sections in which something is wrong."""
         return {re.split(r"[.\[]", key)[0] for key, _ in self._found}
 
     def include(self, others: Problems) -> None:
-        """Add the problems of sections in which nothing was wrong yet: in the others they may only follow from it."""
+        """Add the problems of sections in which nothing was wrong so far: those of other sections may only be
+        consequences."""
         wrong = self.sections()
         self._found += [one for one in others._found if re.split(r"[.\[]", one[0])[0] not in wrong]
 
@@ -129,7 +130,7 @@ def _good_table(section: str, label: str, table: dict[str, Any], problems: Probl
 
 
 def _wrong(value: Any, option: Option) -> str | None:
-    """What is wrong with a value by itself."""
+    """The mistake in a value by itself, or None."""
     try:
         msgspec.convert(value, option.annotation)
     except msgspec.ValidationError:
@@ -145,21 +146,21 @@ def _wrong(value: Any, option: Option) -> str | None:
 def _nearest(word: str, known: Iterable[str]) -> str:
     names = list(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    return f', did you mean "{close[0]}"?' if close else f" (there are {', '.join(names)})"
+    return f', did you mean "{close[0]}"?' if close else f" (known: {', '.join(names)})"
 
 
 # ---------------------------------------------------------------- options that belong together
 
 
 def check(config: Config, problems: Problems) -> None:
-    """What the types of single options cannot say."""
+    """The checks that the types of single options cannot express."""
     if not config.listen:
         problems.add("listen", "at least one [[listen]] is needed")
     _check_listeners(config.listen, problems)
     _check_plugins(config.hook, problems)
     _check_urls(config, problems)
     if not re.fullmatch(r"[\w.:-]+", config.bus.prefix, re.ASCII):
-        problems.add("bus.prefix", "may have letters, digits and . : _ - only")
+        problems.add("bus.prefix", "may contain only letters, digits and . : _ -")
     if config.accounts.login == "open" and not config.accounts.insecure_open_login:
         problems.add(
             "accounts.login", '"open" lets anybody log in as anybody; it needs insecure_open_login = true as well'
@@ -231,7 +232,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _check_urls(config: Config, problems: Problems) -> None:
-    """What the parsers say never repeats a password."""
+    """The messages of the parsers never contain a password."""
     for key, url, supported in (("store.url", config.store.url, STORES), ("bus.url", config.bus.url, BUSES)):
         scheme, colon, rest = url.partition(":")
         if not colon or scheme not in supported:
@@ -253,7 +254,7 @@ def _check_urls(config: Config, problems: Problems) -> None:
 
 
 def check_host(config: Config, file: str) -> None:
-    """What this host must have for `config`: user, group, plug-ins, libraries, descriptors.
+    """Check what `config` needs of this host: user, group, plug-ins, libraries, descriptors.
 
     Raises: ConfigError with all that is missing.
     """
@@ -289,7 +290,7 @@ def _check_user(config: Config, problems: Problems) -> None:
 
 
 def _check_installed(entry_point: str, key: str, problems: Problems) -> None:
-    """Only looked up: the code of a plug-in runs in workers alone."""
+    """Only looked up: the code of a plug-in runs only in workers."""
     installed = sorted({one.name for one in importlib.metadata.entry_points(group=HOOK_GROUP)})
     if entry_point not in installed:
         problems.add(key, f"no plug-in {entry_point} is installed (installed: {', '.join(installed) or 'none'})")

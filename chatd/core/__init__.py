@@ -1,1 +1,1 @@
-"""What chat means: sessions, accounts, friends, groups, messages and their delivery. No sockets, no wire, no SQL."""
+"""Chat itself: sessions, accounts, friends, groups, messages and their delivery. No sockets, no wire, no SQL."""

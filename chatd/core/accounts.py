@@ -1,11 +1,11 @@
-"""Accounts: names, registration, and who somebody is who logs in.
+"""Accounts: names, registration, and authentication.
 
 Owns: the rules for names, registration, authentication, open login.
 Elsewhere: passwords and their hashes (core.passwords), sessions and duplicate logins (core.sessions), the rows (store).
 Fails: Refused (wrong name or password, name taken or not allowed, registration closed, busy); Unavailable from the
 store.
 
-An unknown user costs the same time as a wrong password, so that accounts cannot be found out by measuring.
+An unknown user costs the same time as a wrong password, so that response times do not reveal which accounts exist.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from chatd.protocol import Login, Register
 from chatd.store.contract import Account, Tables
 
 _RESERVED = {"0", "-1"}
-"""Names that mean the server, or everybody, on the mobileimsdk wire."""
+"""Names that stand for the server, or for everybody, on the mobileimsdk wire."""
 
 
 def name_allowed(name: str, longest: int, *, digits: bool) -> bool:
@@ -67,8 +67,8 @@ class Accounts:
         return await self.hasher.hash(secret, config.limits.login_queue)
 
     async def authenticate(self, command: Login) -> User:
-        """Who logs in. Raises Refused BAD_CREDENTIALS, whatever was wrong, or BUSY; Unavailable. With open login, an
-        account is made for a new name, or Refused NAME_NOT_ALLOWED raised."""
+        """The user who logs in. Raises Refused BAD_CREDENTIALS, whatever was wrong, or BUSY; Unavailable. With open
+        login, an account is created for a new name, or Refused NAME_NOT_ALLOWED raised."""
         config = self._config()
         account = await self._find(command)
         if config.accounts.login == "open":

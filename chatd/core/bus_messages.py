@@ -1,11 +1,11 @@
-"""What workers tell each other over the bus, and its bytes.
+"""The messages between workers over the bus, and their bytes.
 
 Owns: one struct per kind of message, encoded as a MessagePack array with a tag.
-Elsewhere: who acts on which message (core.core), the bytes around it (bus.redis.envelope).
+Elsewhere: acting on them (core.core), the bytes around it (bus.redis.envelope).
 Fails: decode() raises msgspec.DecodeError for a message of a later version that this one does not understand; the
 caller logs it and drops it.
 
-Hosts of neighbouring versions share one bus while a cluster is upgraded. Therefore a struct may only grow: new fields
+Hosts of neighbouring versions share one bus while a cluster is upgraded. So a struct may only grow: new fields
 go to its end and have a default, a new kind of message gets a new tag. No field and no tag is moved, removed or given
 another meaning. Names of structs and fields are not part of the bytes (see also bus.redis.envelope).
 
@@ -89,8 +89,8 @@ class GroupLeft(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=7):
 
 
 class PresenceChanged(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=10):
-    """A session of the user began or ended: look up again whether the user is online. doubtful: also whether those who
-    watch the user still may. On the topic of the user's presence."""
+    """A session of the user began or ended: look up again whether the user is online. doubtful: also check whether
+    those who watch the user still may. On the topic of the user's presence."""
 
     user_id: UserId
     doubtful: bool = False

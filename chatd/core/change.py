@@ -1,4 +1,4 @@
-"""A change of the store, and who is told of it.
+"""A change of the store, and notifying those it concerns.
 
 Owns: Change. A command of the chatserver wire and a request of the mobileimsdk wire that mean the same share one.
 Elsewhere: the changes (core.friends, core.groups, core.requests).
@@ -22,13 +22,13 @@ def _tell_nobody(result: object) -> None:
 
 class Change(NamedTuple, Generic[T]):
     """write: called in the transaction. It raises Refused before it writes anything, or gives the result.
-    after: called with the result once it is committed, to tell those whom it concerns."""
+    after: called with the result once it is committed, to notify those it concerns."""
 
     write: Callable[[Tables], T]
     after: Callable[[T], Awaitable[None] | None] = _tell_nobody
 
     async def apply(self, store: GroupCommit) -> T:
-        """Write, commit, tell. Raises Refused, Unavailable: nothing was changed and nobody was told."""
+        """Write, commit, notify. Raises Refused, Unavailable: nothing was changed and nobody was notified."""
         result = await store.write(self.write)
         await self.tell(result)
         return result

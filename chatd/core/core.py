@@ -1,7 +1,7 @@
 """The chat of one worker: its parts, put together.
 
-Owns: Core: which parts there are, which handler serves which command, which part hears which message of the bus, and
-what is done at every tick of the worker's clock.
+Owns: Core: which parts there are, which handler serves which command, which part receives which message of the bus, and
+the work of every tick of the worker's clock.
 Elsewhere: what each part does; calling the handlers (core.dispatcher); sockets (net); the implementations of store and
 bus (worker).
 Fails: open() raises Unavailable from the bus. Nothing else raises.
@@ -73,13 +73,13 @@ from chatd.store.contract import Tables
 from chatd.store.group_commit import GroupCommit
 
 _PROBE_ROUNDS = 3
-"""The store is asked something every so many rounds, so that a store that does not answer is noticed by a worker
-whose clients ask it nothing."""
+"""Rounds between two probes of the store, so that even a worker whose clients do not use the store notices when it does
+not answer."""
 
 
 class CoreParts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a core is made of. readers: further connections to the store, see store.group_commit. row: this worker's row
-    of the scoreboard."""
+    """The parts from which a core is made. readers: further connections to the store, see store.group_commit. row: this
+    worker's row of the scoreboard."""
 
     tables: Tables
     readers: Sequence[Tables] = ()
@@ -197,7 +197,7 @@ class Core:
         return await self.logins.names_user_of(session, command)
 
     def check_receipts(self, session: Session, *, final: bool = False) -> None:
-        """Bytes of this session may have been received, or (final) its connection is over."""
+        """The client of this session may have received more bytes, or (final) its connection is over."""
         self.delivery.in_flight.check_receipts(session, final=final)
 
     def disconnected(self, peer: Peer) -> None:
@@ -240,11 +240,11 @@ class Core:
         }
 
     def on_bus_message(self, topic: Topic, data: bytes) -> None:
-        """Another worker says something."""
+        """A message from another worker."""
         try:
             said = bus_messages.decode(data)
         except msgspec.DecodeError as error:
-            self._log.debug("bus message not understood, it is of a later version", why=str(error))
+            self._log.debug("bus message dropped, it is of a later version", why=str(error))
             return
         self._on_bus_message[type(said)](said)
 
@@ -255,7 +255,7 @@ class Core:
         self.surveys.answered(answer.ref, answer)
 
     def _on_gap(self) -> None:
-        """Messages of other workers may have been missed."""
+        """Messages from other workers may have been missed."""
         self.delivery.catch_up.gap()
         self.memberships.gap()
         self.presence.gap()

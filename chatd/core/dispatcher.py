@@ -74,7 +74,7 @@ class Dispatcher:
             function(caller, command)
         except Refused as refused:
             self._refuse(peer, command, refused.code, refused.text)
-        except Exception as error:  # noqa: BLE001  the one place where a bug ends
+        except Exception as error:  # noqa: BLE001  the one place where bugs are caught
             self._report_bug(peer, command, error)
         return None
 
@@ -86,7 +86,7 @@ class Dispatcher:
             self._refuse(peer, command, refused.code, refused.text)
         except Unavailable:
             self._refuse(peer, command, ErrorCode.UNAVAILABLE, MEANINGS[ErrorCode.UNAVAILABLE].text)
-        except Exception as error:  # noqa: BLE001  the one place where a bug ends
+        except Exception as error:  # noqa: BLE001  the one place where bugs are caught
             self._report_bug(peer, command, error)
 
     # ---------------------------------------------------------------- gates and errors

@@ -1,4 +1,4 @@
-"""Friend requests: asking, answering, ending a friendship; telling the other side.
+"""Friend requests: asking, answering, ending a friendship; notifying the other user.
 
 Owns: AddFriend, AnswerFriend and the requests that mean the same, as Changes; who is told of them.
 Elsewhere: the rows and their rules (store), the arguments of requests (core.requests.friends).
@@ -55,8 +55,8 @@ class Friends:
     # ---------------------------------------------------------------- changes
 
     def asking(self, user: User, find: Find) -> Change[tuple[User, bool]]:
-        """Ask to be friends; if the other side has asked already, accept. Gives the other user, and whether they are
-        friends now."""
+        """Ask to be friends; if the other side has asked already, accept. The result: the other user, and whether they
+        are friends now."""
         limit, now_ms = self._services.config().limits.friends_per_user, time.time_ns() // 1_000_000
 
         def write(tables: Tables) -> tuple[User, bool]:
@@ -73,7 +73,7 @@ class Friends:
         return Change(write, after)
 
     def answering(self, user: User, find: Find, *, accept: bool) -> Change[User]:
-        """Gives the user who had asked."""
+        """The result: the user who had asked."""
         limit, now_ms = self._services.config().limits.friends_per_user, time.time_ns() // 1_000_000
 
         def write(tables: Tables) -> User:

@@ -1,4 +1,4 @@
-"""Groups: creating, joining, leaving, roles; telling the members.
+"""Groups: creating, joining, leaving, roles; notifying the members.
 
 Owns: CreateGroup, JoinGroup and the requests that mean the same, as Changes; who is told of them.
 Elsewhere: the rules, which the store checks inside the transaction; which sessions are given a group's messages
@@ -32,15 +32,15 @@ _DESCRIPTION_CHARS = 200
 
 
 class Since(NamedTuple):
-    """A change of who is a member, which a notice tells of. members_version: the group's after it. departed: who
-    stopped being a member by it, 0 = nobody."""
+    """The change of membership that a notice reports. members_version: the group's after it. departed: the user who
+    left with it, 0 = nobody."""
 
     members_version: int
     departed: UserId = 0
 
 
 class Kick(NamedTuple):
-    """What removing a member did. members_version: the group's after it."""
+    """The result of removing a member. members_version: the group's after it."""
 
     user: User
     members_version: int
@@ -166,13 +166,14 @@ class Groups:
         self._presence.left(said.user_id)
 
     def _tell(self, group_id: GroupId, event: str, since: Since | None = None, **fields: object) -> None:
-        """Tell the members' sessions on every worker. since: the change of members that the notice tells of, if any."""
+        """Tell the members' sessions on every worker. since: the change of membership that the notice reports, if
+        any."""
         said = GroupNotice(group_id, notice(event, group=group_id, **fields), *(since or ()))
         self._services.bus.publish(topic_of_group(group_id), bus_messages.encode(said))
         self.notify(said)
 
     def notify(self, said: GroupNotice) -> None:
-        """Tell the members' sessions on this worker, once it is known who the members are."""
+        """Tell the members' sessions on this worker, once the members are known."""
         group_id, version = said.group_id, said.members_version
         if said.departed:
             self._memberships.left(said.departed, group_id, version)
@@ -187,7 +188,7 @@ class Groups:
             self._memberships.wait(group_id, group, version, partial(self._tell_members, said))
 
     def _tell_members(self, said: GroupNotice) -> None:
-        """Except those who joined after the change the notice tells of, or by it."""
+        """All except those who joined after the change that the notice reports, or with it."""
         for session in tuple(self._services.hub.of_group(said.group_id)):
             since_version = (session.groups or {})[said.group_id]
             if not said.members_version or since_version < said.members_version:

@@ -1,6 +1,6 @@
 """Which of this worker's sessions belong to members of which group, whatever the bus does.
 
-Owns: applying joins and leaves to sessions, reading memberships again after a gap, and holding back what is for the
+Owns: applying joins and leaves to sessions, reading memberships again after a gap, and holding back events for the
 members of a later version until those members are known.
 Elsewhere: the changes themselves and who is notified of them (core.groups), the index (core.sessions.hub), the versions
 (store.contract.GroupTables).
@@ -12,7 +12,7 @@ The bus may report a join or a leave late, out of order, or never. Versions make
   counts, in whatever order they arrive (Hub.enter, Hub.leave).
 * A message has the members_version of its group at its commit. A worker that knows only of earlier changes reads which
   of its sessions' users are members before it gives the message to any of them: one read per group and change.
-* What is read from the store for a session is used only if its user's membership was the same before and after
+* Messages read from the store for a session are used only if its user's membership was the same before and after
   (members_only).
 """
 
@@ -33,14 +33,14 @@ from chatd.store.contract import Membership, Tables, Waiting
 
 RETRY_S = 1.0
 _SESSIONS_AT_ONCE = 50
-"""Sessions whose memberships are read again in one statement."""
+"""Maximum sessions whose memberships are read again in one statement."""
 
 ByGroup = Mapping[GroupId, Membership]
 """The memberships of one user."""
 
 
 class MembershipListener(Protocol):
-    """Is called after a session has entered or left a group."""
+    """Called after a session has entered or left a group."""
 
     def group_entered(self, session: Session) -> None:
         """The session has entered a group: the store may have messages of it that the session was not given."""
@@ -230,7 +230,7 @@ class Memberships:
     async def _read_members(self, group_id: GroupId, group: LocalGroup) -> None:
         before = {session: (session.groups or {})[group_id] for session in group.sessions}
         users = {session.user.id for session in before}
-        group.known_version = NEWEST  # whoever enters while the store is asked lowers it
+        group.known_version = NEWEST  # a session that enters while the store is asked lowers it
         try:
             version, since = await self._store.read(lambda tables: tables.groups.members_among(group_id, users))
         except Unavailable:

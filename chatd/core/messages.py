@@ -1,4 +1,4 @@
-"""A user writes to a user or a group.
+"""Sending a message to a user or a group.
 
 Owns: SendMessage, from the check whether the store's queue has room to the sender's acknowledgement, which follows the
 commit (P1).

@@ -1,4 +1,4 @@
-"""Passwords: what may be one, and hashing them with argon2id.
+"""Passwords: which are allowed, and hashing them with argon2id.
 
 Owns: Hasher, a small pool of threads; the rules for a new password.
 Elsewhere: whose password it is (core.accounts), the rows (store).
@@ -20,7 +20,7 @@ from chatd.errors import ErrorCode, Refused
 T = TypeVar("T")
 
 MAX_PASSWORD_CHARS = 1024
-"""Longer ones are refused when they are set, and are nobody's when somebody logs in."""
+"""A longer password is refused when it is set, and is wrong at every login."""
 
 
 def check_password(secret: str, config: Config) -> None:
@@ -30,7 +30,7 @@ def check_password(secret: str, config: Config) -> None:
 
 
 class Hasher:
-    """argon2id in threads of its own: one hash takes longer than the worker's loop may be kept waiting."""
+    """argon2id in separate threads: one hash takes longer than the worker's loop may be kept waiting."""
 
     def __init__(self, options: AccountOptions) -> None:
         self._argon2 = argon2.PasswordHasher(
@@ -38,9 +38,9 @@ class Hasher:
         )
         self._pool = ThreadPoolExecutor(options.hash_threads, thread_name_prefix="hash")
         self._waiting = 0
-        """Hashes asked for and not done."""
+        """Hashes requested and not finished."""
         self._nobody = self._argon2.hash("nobody has this password")
-        """Verified in place of an account that does not exist, so that it costs the same time."""
+        """Verified when an account does not exist, so that the answer takes the same time."""
 
     async def hash(self, secret: str, queue: int) -> str:
         """Raises Refused BUSY if `queue` hashes are waiting."""

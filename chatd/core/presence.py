@@ -1,16 +1,16 @@
-"""Who is online, and telling the sessions that watch it.
+"""Presence: who is online, and notifying the sessions that watch.
 
-Owns: which session watches whom, and the notices that causes: at most one per watched user and second.
+Owns: which session watches which users, and the notices: at most one per watched user and second.
 Elsewhere: the index of sessions (core.sessions.hub), sessions of other workers (Bus.subscribed_elsewhere), "last seen"
 (store), whether a user may be watched at all when it begins (core.requests.friends).
 Fails: never. A change that was missed, because a worker died or a bus message was lost, is found by looking again.
 
-A watched user's coming and going is not reported as it happens, but looked up once a second where something may have
-changed. So a user who comes and goes all the time costs one notice a second, and one who returns at once costs none.
-Besides, every watched user is looked up every few seconds, because a host that dies says nothing.
+Logins and logouts of a watched user are not reported as they happen, but looked up once a second where something may
+have changed. So a user who comes and goes all the time costs one notice a second, and one who returns at once costs
+none. In addition, every watched user is looked up every few seconds, because a host that dies reports nothing.
 
-Who may watch is checked when it begins, and again before the next notice if it has become doubtful: a friendship or a
-membership has ended, or bus messages were missed. While the store does not answer, such a notice waits.
+Permission to watch is checked when watching begins, and again before the next notice if it has become doubtful: a
+friendship or a membership has ended, or bus messages were missed. While the store does not answer, such a notice waits.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from chatd.model import User, UserId
 from chatd.store.contract import Tables
 
 REFRESH_ROUNDS = 3
-"""Every watched user is looked up at least once in so many rounds, that is seconds,"""
+"""Rounds (seconds) within which every watched user is looked up at least once."""
 REFRESH_MAX = 2000
-"""but at most this many of them per round."""
+"""Maximum users looked up in one round for no other reason."""
 CHECK_PAGE = 200
-"""Pairs of users checked in one read, so that other reads and writes come between."""
+"""Pairs of users checked in one read. Pages are small, so that other reads and writes come between."""
 
 
 class Watched:
     """A user whom sessions of this worker watch.
 
-    online: what those sessions were told last. missed: not found at the last look. doubtful: some of the watchers may
-    not be told any more, so they are checked before the next notice.
+    online: as those sessions were told last. missed: not found at the last look-up. doubtful: some of the watchers may
+    have lost the permission, so they are checked before the next notice.
     """
 
     __slots__ = ("doubtful", "missed", "online", "user", "watchers")
@@ -83,10 +83,11 @@ class Presence:
     async def watch(self, session: Session, users: Iterable[User], limit: int) -> dict[UserId, bool]:
         """From now on the session is told when one of the users comes or goes, in addition to those it watches already.
 
-        Gives who is online, as the sessions that watch them were told last, so that what changes after it is told.
+        Returns who is online, as the sessions that watch them were told last, so that later changes are reported.
 
         Raises:
-            Refused: LIMIT_REACHED: the session would watch more than `limit` users. It watches whom it did before.
+            Refused: LIMIT_REACHED: the session would watch more than `limit` users. It watches the same users as
+            before.
         """
         wanted = {user.id: user for user in users}
         online = await self._services.hub.online(wanted)
@@ -137,7 +138,7 @@ class Presence:
         self._publish(PresenceChanged(user_id))
 
     def changed_elsewhere(self, said: PresenceChanged) -> None:
-        """Another worker says so."""
+        """Another worker reports the same."""
         self._pending.add(said.user_id)
         if said.doubtful:
             self._doubt(said.user_id)
@@ -148,7 +149,7 @@ class Presence:
             self._doubt(user_id)
 
     def parted(self, user_id: UserId) -> None:
-        """Somebody is no friend of the user any more, or in no group with them."""
+        """A friendship of the user has ended, or somebody has no common group with them any more."""
         self._doubt(user_id)
         self._publish(PresenceChanged(user_id, doubtful=True))
 

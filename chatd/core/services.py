@@ -1,6 +1,6 @@
 """The parts of a worker that most of core shares, as one value.
 
-Owns: Services, made once per worker. Whoever needs more than these takes it as a parameter of its own.
+Owns: Services, made once per worker. A part that needs more takes it as a separate parameter.
 Elsewhere: what each part does.
 Fails: never.
 """
@@ -41,4 +41,4 @@ class Services(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Questions to other workers; core.core hands over the answers."""
 
     background: BackgroundTasks
-    """Core's tasks that nobody awaits."""
+    """Core's background tasks."""

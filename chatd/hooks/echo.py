@@ -1,6 +1,7 @@
 """A plug-in that answers every text to the server with the same text: the smallest useful one.
 
 Owns: Echo. Options: `suffix`, appended to the text. Operations of chatd itself (friend.list …) are not answered.
+Elsewhere: the contract of plug-ins (core.plugins.contract).
 Fails: ValueError when it is loaded, for an option it does not know.
 """
 

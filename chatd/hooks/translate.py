@@ -2,10 +2,11 @@
 
 Owns: Translate. Options: `file`, a dictionary of lines `word = translation` (default: the one that comes with chatd),
 and `command`, the word that begins a question (default "translate"). Other texts are not answered.
+Elsewhere: the contract of plug-ins (core.plugins.contract).
 Fails: ValueError or OSError when it is loaded, for an option it does not know or a file it cannot read. If the file
 becomes unreadable later, the call fails.
 
-Its function is plain on purpose: plain functions run in threads, so it may read a file.
+Its function is not async on purpose: such functions run in threads, so it may read a file.
 """
 
 from __future__ import annotations

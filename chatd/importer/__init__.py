@@ -1,5 +1,6 @@
 """The importer: from the tables of the legacy C++ chat server into an empty store.
 
-What becomes of each legacy row is a rule with a name, which the report counts; nothing is left out silently. Memory:
-some hundred bytes per account, membership and offline message; passwords and texts pass through in batches.
+Named rules decide what becomes of each legacy row; the report counts how often each applied, and nothing is left out
+silently. Memory: some hundred bytes per account, membership and offline message; passwords and texts pass through in
+batches.
 """

@@ -2,6 +2,7 @@
 
 Owns: the rules for ids, names, passwords and friends. Ids are kept, because legacy clients log in by id.
 Elsewhere: reading (importer.legacy), counting (importer.report).
+Fails: never by itself; a row that cannot be imported is reported.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ class ImportedAccounts:
         """name_chars: the longest name, in characters."""
         self.ids: set[int] = set()
         self.renamed: dict[int, str] = {}
-        """The new names of those that cannot keep theirs."""
+        """The new names of the accounts that cannot keep theirs."""
         self._name_chars = name_chars
         self._keys_in_use: set[str] = set()
         """name_key of every name given so far; empty after decide()."""
 
     def decide(self, legacy: LegacyDatabase, report: ImportReport) -> None:
-        """Decide about every account. A name that is allowed is never lost to one that is made up here."""
+        """Decide about every account. An allowed name is never lost to one that is made up here."""
         changed: list[tuple[int, str, str]] = []
         for number, raw, has_password in legacy.names():
             if not 0 < number < _MAX_ID:
-                report.reject("user", "the id is no positive number", {"id": number, "name": raw})
+                report.reject("user", "the id is not a positive number", {"id": number, "name": raw})
             elif number in self.ids:
-                report.reject("user", "the id is there twice", {"id": number, "name": raw})
+                report.reject("user", "the id occurs twice", {"id": number, "name": raw})
             else:
                 self.ids.add(number)
                 name, why = self._fit(raw)
@@ -71,7 +72,7 @@ class ImportedAccounts:
         return kept, "the name is a number, which would hide an id"
 
     def _new_name(self, number: int, raw: str) -> str:
-        """The allowed name if it is free, else with the id appended."""
+        """The allowed name if it is free, else the name with the id appended."""
         stem = self._fit(raw)[0]
         ends = itertools.chain((f"-{number}",), (f"-{number}-{more}" for more in itertools.count(2)))
         made = (f"{(stem or 'user')[: max(1, self._name_chars - len(end))]}{end}" for end in ends)
@@ -96,12 +97,12 @@ def friends(legacy: LegacyDatabase, accounts: ImportedAccounts, report: ImportRe
             report.reject("friend", "there is no such account", row)
             continue
         if low == high:
-            report.reject("friend", "nobody is their own friend", row)
+            report.reject("friend", "a user cannot be their own friend", row)
             continue
         if not both:
             report.change("friend: was in one list only, is now in both", f"{low} and {high}")
         if rows > 1 + both:
-            report.change("friend: was there several times", f"{low} and {high}", rows - 1 - both)
+            report.change("friend: occurred several times", f"{low} and {high}", rows - 1 - both)
         report.imported["friendships"] += 1
         yield (low, high, 1, now_ms)
         yield (high, low, 1, now_ms)

@@ -2,6 +2,7 @@
 
 Owns: the rules for groups: each has one owner and at least one member. Ids are kept.
 Elsewhere: reading (importer.legacy), the groups' messages (importer.offline_messages).
+Fails: never by itself; a row that cannot be imported is reported.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class ImportedGroups:
     def decide(self, legacy: LegacyDatabase, accounts: ImportedAccounts, report: ImportReport) -> None:
         for number, name, text in legacy.groups():
             if number <= 0 or number in self._names:
-                why = "the id is there twice" if number > 0 else "the id is no positive number"
+                why = "the id occurs twice" if number > 0 else "the id is not a positive number"
                 report.reject("allgroup", why, {"id": number, "groupname": name, "groupdesc": text})
             else:
                 self._names[number] = (self._fit(number, name, report), text)
@@ -39,7 +40,7 @@ class ImportedGroups:
         for number, (name, text) in sorted(self._names.items()):
             if number not in self.members:
                 row: dict[str, int | str | None] = {"id": number, "groupname": name, "groupdesc": text}
-                report.reject("allgroup", "nobody is in it", row)
+                report.reject("allgroup", "the group has no members", row)
             else:
                 self._one_owner(number, name, report)
 
@@ -63,7 +64,7 @@ class ImportedGroups:
             role = Role.OWNER if text.lower() == "creator" else Role.MEMBER
             members = self.members.setdefault(group, {})
             if user in members:
-                report.change("groupuser: was there several times", f"{user} in {group}")
+                report.change("groupuser: occurred several times", f"{user} in {group}")
             members[user] = min(role, members.get(user, role))
 
     def _one_owner(self, number: int, name: str, report: ImportReport) -> None:

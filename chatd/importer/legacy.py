@@ -1,7 +1,7 @@
 """The database of the legacy server, which is only read.
 
 Owns: the connections, which tables are expected, and what their bytes mean as text.
-Not here: what becomes of the rows (importer.accounts, importer.groups, importer.offline_messages).
+Elsewhere: what becomes of the rows (importer.accounts, importer.groups, importer.offline_messages).
 Fails: BootError 69 when it cannot be read, 78 when the tables are missing.
 
 The legacy server declared a character set to its database (SET NAMES), which need not be the UTF-8 that its clients
@@ -47,7 +47,7 @@ class Friendship(NamedTuple):
 
 
 class LegacyDatabase:
-    """Every method uses a connection of its own; users() one per page."""
+    """Every method opens its own connection; users() one per page."""
 
     def __init__(self, address: MysqlAddress, charset: str, misread: Callable[[str], None]) -> None:
         """charset: of CHARSETS, as the legacy server declared it. misread: called with the place of a text that is not
@@ -62,7 +62,8 @@ class LegacyDatabase:
         self._tables = {name: f"`{found[name]}`" for name in TABLES}
         (twice,) = next(self._rows(f"SELECT count(*) - count(DISTINCT id) FROM {self._tables['user']}"))
         self._user_order = "id, name" if twice else "id"
-        """Gives the same order every time, also if the table has no primary key; the key alone is faster."""
+        """An order that is the same every time, even if the table has no primary key; ordering by the key alone is
+        faster."""
 
     def other_connections(self) -> int:
         """How many others are connected to this database, perhaps the legacy server."""
@@ -80,8 +81,7 @@ class LegacyDatabase:
         return int(next(self._rows(f"SELECT count(*) FROM {self._tables[table]}"))[0])
 
     def users(self, after: int | None = None) -> Iterator[LegacyUser]:
-        """By id; those beyond `after`. A page is read when the previous one is used up, so the
-        caller may take its time."""
+        """By id; those beyond `after`. A page is read when the previous one is used up, so the caller may be slow."""
         for number, name, secret in self._users("password", after):
             yield int(number), self._text(name), self._text(secret)
 
@@ -145,7 +145,7 @@ class LegacyDatabase:
             return data.decode(CHARSETS[self._charset], "replace")
 
     def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
-        """As they come, so that memory does not depend on their number."""
+        """One by one, so that memory does not depend on their number."""
         try:
             with contextlib.closing(self._connect()) as db, contextlib.closing(db.cursor()) as cursor:
                 cursor.execute(query)

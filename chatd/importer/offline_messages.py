@@ -1,12 +1,13 @@
-"""The legacy offline messages, which wait here for the same users as there.
+"""The legacy offline messages, which wait for the same users in the new store.
 
-Owns: what a text in `offlinemessage` means, the numbering of conversations, cursors, and friend requests.
-Elsewhere: reading (importer.legacy), who is in which group (importer.groups).
+Owns: the meaning of a text in `offlinemessage`, the numbering of conversations, cursors, and friend requests.
+Elsewhere: reading (importer.legacy), the members of groups (importer.groups).
+Fails: never by itself; a row that cannot be imported is reported.
 
-The legacy server kept one row for each absent member of a group; here a group message is one row, and each member has a
-cursor. So equal rows of different members become one message, and a member's cursor is placed before the first message
-that waits for that member. Where the legacy server lost rows in between, the member is given messages that they may
-have had already: better twice than never.
+The legacy server kept one row for each absent member of a group; chatd keeps one row for a group message, and each
+member has a cursor. So equal rows of different members become one message, and a member's cursor is placed before the
+first message that waits for that member. Where the legacy server lost rows in between, the member is given messages
+that they may have had already: better twice than never.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ class OfflineMessages:
         self._sent: defaultdict[tuple[int, Conversation], list[int]] = defaultdict(list)
         """The seqs that each user sent to each conversation."""
         self._copies: Counter[tuple[int, bytes]] = Counter()
-        """How often a text (by its hash) was read for a user."""
+        """Number of times that a text (by its hash) was read for a user."""
         self._group_seqs: dict[tuple[int, bytes, int], int] = {}
-        """The seq of a group message: by group, hash, and how many equal ones the same member had before."""
+        """The seq of a group message, by group, hash, and the number of equal ones that the same member had before."""
         self._requests: dict[tuple[int, int], int] = {}
         """(sender, asked user): epoch ms."""
 
@@ -74,9 +75,9 @@ class OfflineMessages:
                 yield (number, *row, None)  # no body_hash
 
     def _message(self, user: int | None, text: str, data: bytes) -> Row | None:
-        """None: it makes no row in `message`."""
+        """None: it becomes no row of `message`."""
         if user is None or user not in self._accounts.ids:
-            raise _Unusable("it waits for an account that is not there")
+            raise _Unusable("its recipient does not exist")
         frame = _parse(text)
         kind = _number(frame, "msgid")
         if kind == _ONE_CHAT:
@@ -87,13 +88,13 @@ class OfflineMessages:
             self._request(user, frame)
             return None
         if kind == _FRIEND_ANSWER:
-            raise _Unusable("it only tells that a friend request was answered")
-        raise _Unusable("its msgid is none that waits")
+            raise _Unusable("it only reports the answer to a friend request")
+        raise _Unusable("its msgid is not that of an offline message")
 
     def _chat(self, user: int, frame: dict[str, Any]) -> Row:
         sender, body = self._sender(frame), _text(frame)
         if _number(frame, "toid") != user:
-            self._report.change("offlinemessage: toid is another than userid, which counts", f"userid {user}")
+            self._report.change("offlinemessage: toid differs from userid, which counts", f"userid {user}")
         conversation = self._pair(sender, user)
         seq = self._count(conversation, sender)
         self._waits(user, conversation, seq)
@@ -106,11 +107,11 @@ class OfflineMessages:
         group, sender, body = _number(frame, "groupid"), self._sender(frame), _text(frame)
         members = self._groups.members.get(group)
         if members is None:
-            raise _Unusable("it is of a group that is not there")
+            raise _Unusable("its group does not exist")
         if user not in members:
-            raise _Unusable("it waits for somebody who is not in the group")
+            raise _Unusable("its recipient is not a member of the group")
         if user == sender:
-            raise _Unusable("it waits for its own sender")
+            raise _Unusable("its recipient is its sender")
         conversation, digest = -group, blake2b(data, digest_size=16).digest()
         self._copies[user, digest] += 1
         key = (group, digest, self._copies[user, digest])  # the same text twice is two messages
@@ -125,7 +126,7 @@ class OfflineMessages:
     def _sender(self, frame: dict[str, Any]) -> int:
         sender = _number(frame, "id")
         if sender not in self._accounts.ids:
-            raise _Unusable("its sender is an account that is not there")
+            raise _Unusable("its sender does not exist")
         return sender
 
     def _count(self, conversation: Conversation, sender: int) -> int:
@@ -146,7 +147,7 @@ class OfflineMessages:
                 return at_ms
         except (TypeError, ValueError, OverflowError, OSError):
             at_ms = 0
-        text = "offlinemessage: its time makes no sense; it has that of the import"
+        text = "offlinemessage: its time is not plausible; it has that of the import"
         self._report.change(text, repr(frame.get("time"))[:40])
         return self._now_ms
 
@@ -171,7 +172,7 @@ class OfflineMessages:
             own = self._sent.get(key, [])
             surplus = last + 1 - first - self._rows[key] - (len(own) - bisect_left(own, first))
             if conversation < 0 and surplus > 0:
-                text = "offlinemessage: a group's message is given to a member who may have had it"
+                text = "offlinemessage: a group's message is given to a member who may have it already"
                 self._report.change(text, f"{user} in {-conversation}: {surplus}", surplus)
             yield (user, conversation, first - 1, 0)
 
@@ -180,9 +181,9 @@ class OfflineMessages:
     def _request(self, user: int, frame: dict[str, Any]) -> None:
         sender = _number(frame, "from" if "from" in frame else "id")
         if sender not in self._accounts.ids:
-            raise _Unusable("its sender is an account that is not there")
+            raise _Unusable("its sender does not exist")
         if sender == user:
-            raise _Unusable("nobody is their own friend")
+            raise _Unusable("a user cannot be their own friend")
         self._requests.setdefault((sender, user), self._now_ms)
 
     def requests(self, friends: set[tuple[int, int]]) -> Iterator[Row]:
@@ -190,7 +191,7 @@ class OfflineMessages:
         for (sender, user), at_ms in sorted(self._requests.items()):
             if (sender, user) in friends:
                 row: dict[str, int | str | None] = {"userid": user, "from": sender}
-                self._report.reject("offlinemessage", "it asks a friend to be a friend", row)
+                self._report.reject("offlinemessage", "the two are friends already", row)
                 continue
             self._report.imported["friend requests"] += 1
             yield (sender, user, 0, at_ms)
@@ -203,9 +204,9 @@ def _parse(text: str) -> dict[str, Any]:
     try:
         frame = json.loads(text, strict=False)
     except (ValueError, RecursionError):
-        raise _Unusable("it is no JSON") from None
+        raise _Unusable("it is not JSON") from None
     if not isinstance(frame, dict):
-        raise _Unusable("it is no JSON object")
+        raise _Unusable("it is not a JSON object")
     return frame
 
 
@@ -224,5 +225,5 @@ def _text(frame: dict[str, Any]) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise _Unusable("its text is no Unicode") from None
+        raise _Unusable("its text is not valid Unicode") from None
     return text

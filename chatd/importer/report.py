@@ -1,7 +1,7 @@
-"""What an import did: how much was imported, what had to be changed, what was left out and why.
+"""The report of an import: how much was imported, what had to be changed, what was left out and why.
 
 Owns: the counts, some examples of each rule, the file of rows that were left out.
-Not here: the rules themselves (importer.accounts, importer.groups, importer.offline_messages).
+Elsewhere: the rules themselves (importer.accounts, importer.groups, importer.offline_messages).
 Fails: BootError 73 when the file cannot be created. Passwords are never written to it.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from chatd.errors import BootError, Exit
 
 EXAMPLES = 5
-"""Shown for each rule."""
+"""Examples shown for each rule."""
 
 
 class ImportReport:
@@ -35,7 +35,7 @@ class ImportReport:
         self._out: TextIOWrapper | None = None
 
     def change(self, rule: str, example: str, count: int = 1) -> None:
-        """Something was imported in another form than it had."""
+        """Something was imported in a changed form."""
         self.changed[rule] += count
         examples = self._examples.setdefault(rule, [])
         if len(examples) < EXAMPLES:

@@ -2,10 +2,10 @@
 
 Owns: the order of the stages, what is one transaction, hashing passwords in threads, the count at the end.
 Elsewhere: the rules (importer.accounts, importer.groups, importer.offline_messages), the destination (store.copy).
-Fails: DestinationInUse when the destination has users of its own, BootError 75 when it ends up with other rows than
-were decided on. Interrupted at any moment, the same command continues: accounts are loaded in batches, because hashing
-a password takes long, every other stage in one transaction. The rules are applied from the start each time, so that the
-report is complete.
+Fails: DestinationInUse when the destination already has users, BootError 75 when its rows differ from those decided on
+at the end. After an interruption at any moment, the same command continues: accounts are loaded in batches, because
+hashing a password takes long, every other stage in one transaction. The rules are applied from the start each time, so
+that the report is complete.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from chatd.store.copy import (
 )
 
 _HASHED = 100
-"""Accounts in one transaction."""
+"""Accounts loaded in one transaction."""
 _STAGES = ("accounts", "friends", "groups", "messages", "end")
 Part = tuple[str, Iterable[Row]]
 """A table, and the rows to be loaded into it."""
@@ -94,7 +94,7 @@ def _requests(legacy: LegacyDatabase, offline: OfflineMessages) -> Iterator[Row]
 
 
 class _Stages:
-    """Loads what an interrupted run has not loaded; reads the rest all the same, so that it is counted."""
+    """Loads what an interrupted run has not loaded; the rest is read too, so that it is counted."""
 
     def __init__(self, target: StoreDump | None, label: str, on_progress: OnProgress) -> None:
         self._target, self._on_progress = target, on_progress
@@ -103,7 +103,7 @@ class _Stages:
         else:
             self._position = start_filling(target, label, Position(_STAGES[0], []))
         self._counts: dict[str, int] = {}
-        """How many rows each table is to have in the end."""
+        """The number of rows that each table must have in the end."""
 
     def load_accounts(self, legacy: LegacyDatabase, accounts: ImportedAccounts, settings: ImportSettings) -> None:
         self._counts["user"] = total = len(accounts.ids)

@@ -2,7 +2,8 @@
 
 Owns: runtime_dir/control.sock, who may use it, its framing (one JSON object per line each way) and its limits.
 Elsewhere: the requests and replies (master.requests), what they do (master.master).
-Fails: BootError, exit 73, when the socket cannot be made. Later, a client that breaks a rule gets an error and is cut.
+Fails: BootError, exit 73, when the socket cannot be created. Later, a client that breaks a rule gets an error and is
+disconnected.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from chatd.orders import MalformedMessage
 CLIENTS = 16
 REQUEST_BYTES = 64 * 1024
 PATIENCE_S = 10.0
-"""For a client to finish its request, or to take its reply."""
+"""Time for a client to finish its request, and again to take its reply."""
 UNIX_PATH_BYTES = 107
 """Longest path of a Unix socket (sun_path without its final zero)."""
 SO_PEERGROUPS = 59
@@ -41,11 +42,11 @@ class _ControlClient:
 
     sock: socket.socket
     deadline: float
-    """To finish the request, or to take the reply; 0 while the request is carried out."""
+    """Deadline to finish the request, or to take the reply; 0 while the request is carried out."""
     received: bytearray
     to_send: bytes = b""
     asked: bool = False
-    """The request is complete; what else arrives is ignored."""
+    """The request is complete; anything more that arrives is ignored."""
 
 
 class ControlSocket:
@@ -164,7 +165,7 @@ class ControlSocket:
 
 
 def _bind(path: Path) -> socket.socket:
-    """Only under the instance lock: a file that is there already is left over from a crash."""
+    """Only under the instance lock, so an existing file is left over from a crash."""
     if len(str(path).encode()) > UNIX_PATH_BYTES:
         text = f"the path of a Unix socket has at most {UNIX_PATH_BYTES} bytes, this one has {len(str(path).encode())}"
         raise BootError(f"cannot create {path}: {text}", Exit.CANNOT_CREATE)

@@ -1,8 +1,9 @@
 """Becoming a daemon (OPS-04).
 
 Owns: `--daemon`. The first process stays until the daemon reports how its start went, and ends with the same exit code
-and line; the daemon leaves terminal, session and directory. python-daemon does the detaching and nothing else: its own
-pid file would block every start after a crash.
+and line; the daemon leaves the terminal, the session and the directory. python-daemon only detaches: its own pid file
+would block every start after a crash.
+Elsewhere: the steps of a start (master.start), the pid file (master.instance_lock).
 Fails: BootError, exit 71.
 """
 
@@ -48,7 +49,7 @@ class _ToFirstProcess(StartReport):
 
 
 def say(line: str) -> None:
-    """One or more lines on standard error."""
+    """Write one or more lines to standard error."""
     for one in line.splitlines():
         sys.stderr.write(f"chatd: {one}\n")
     sys.stderr.flush()
@@ -60,8 +61,8 @@ class _Outcome(msgspec.Struct):
 
 
 def detach() -> StartReport:
-    """Returns in the daemon only, with what reports to the first process. Call it before anything is open, and with
-    absolute paths only. Raises BootError."""
+    """Returns only in the daemon, with the object that reports to the first process. Call it before anything is open,
+    and with absolute paths only. Raises BootError."""
     from daemon import DaemonContext
     from daemon.daemon import DaemonError
 
@@ -94,7 +95,7 @@ def detach() -> StartReport:
 def _wait(read: int) -> None:
     """In the first process; never returns."""
     received = b""
-    while chunk := os.read(read, 65536):  # until its end; the workers have closed their copies
+    while chunk := os.read(read, 65536):  # until the end of the pipe; the workers have closed their copies
         received += chunk
     try:
         outcome = msgspec.json.decode(received, type=_Outcome)

@@ -1,7 +1,7 @@
 """The directories of a server.
 
-Owns: creating them with the modes and the owner they need, and the names of what lies in the runtime directory.
-Elsewhere: what is in them (config.schema: server.state_dir, runtime_dir, log_dir).
+Owns: creating them with the modes and the owner they need, and the names of the files in the runtime directory.
+Elsewhere: their options (config.schema: server.state_dir, runtime_dir, log_dir).
 Fails: BootError, exit 73, naming the directory.
 """
 
@@ -22,7 +22,7 @@ CONTROL = "control.sock"
 def prepare(server: ServerOptions, owner: Identity | None) -> None:
     """Create state_dir, runtime_dir and log_dir with mode 0750. An existing directory keeps its mode.
 
-    owner: who is to own them; None = the current user. Raises BootError.
+    owner: their owner; None = the current user. Raises BootError.
     """
     wanted = [Path(server.state_dir), Path(server.runtime_dir)]
     if server.log_dir != "-":

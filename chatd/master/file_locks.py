@@ -1,7 +1,7 @@
 """Which process holds a file lock that others wait for.
 
 Owns: reading /proc/locks. The write lock of the SQLite store is such a lock (store.sqlite.tables): a worker that is
-stopped while holding it keeps all others from writing.
+stopped while it holds the lock keeps all others from writing.
 Elsewhere: what becomes of such a worker (master.workers).
 Fails: never. Where /proc/locks cannot be read, no process is reported.
 """

@@ -20,7 +20,7 @@ from chatd.master.privileges import Identity
 PIDFILE = "chatd.pid"
 STATE_LOCK = "lock"
 TRIES = 5
-"""At taking a lock: chatctl looks at it by taking it for an instant."""
+"""Attempts to take a lock: chatctl checks it by taking it for an instant."""
 TRY_AGAIN_S = 0.02
 
 
@@ -50,7 +50,7 @@ class InstanceLock:
         self.descriptors = []
 
     def release(self) -> None:
-        """In the master, at its very end: another server may start."""
+        """In the master, as its last act: another server may start."""
         self.path.unlink(missing_ok=True)
         self.close()
 

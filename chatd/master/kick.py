@@ -1,7 +1,7 @@
 """Ending a user's sessions on every worker, as an operator asks.
 
 Owns: the order to the workers, waiting for their answers, and the sum.
-Elsewhere: what ends a session (worker, core.sessions.kick).
+Elsewhere: ending the sessions (worker, core.sessions.kick).
 Fails: with one line; the sessions that the answering workers have ended stay ended.
 """
 
@@ -19,7 +19,7 @@ from chatd.orders import Answer, KickDone, KickFailed, KickOrder
 
 ANSWER_S = 5.0
 UNKNOWN_USER = 1
-"""Exit code."""
+"""Exit code of chatctl if there is no such user."""
 
 
 @dataclass(slots=True)
@@ -27,20 +27,20 @@ class _PendingKick:
     """One request that some workers have not answered yet."""
 
     user: str
-    """Name or id, as it was asked for."""
+    """Name or id, as in the request."""
     deadline: float
     respond: Respond
     waiting: set[int] = field(default_factory=set)
     """Process ids of workers that have not answered."""
     sessions: int = 0
-    """Ended so far."""
+    """Sessions ended so far."""
     known: bool = False
     why: str = ""
-    """Of a worker that could not look."""
+    """Why a worker could not look for sessions; "" = all could."""
     unanswered: set[str] = field(default_factory=set)
     cut_off: bool = False
     kept_s: int = 0
-    """These three as orders.KickDone has them, of all workers together."""
+    """These three as in orders.KickDone, for all workers together."""
 
 
 class PendingKicks:
@@ -69,7 +69,7 @@ class PendingKicks:
         self.check()
 
     def take_answer(self, slot: Slot, answer: Answer) -> None:
-        """Of any worker, to any order."""
+        """Take an answer of any worker to any order; those that are not to a kick are ignored."""
         if not isinstance(answer, KickDone | KickFailed) or slot.worker is None:
             return
         pending = self._pending.get(answer.ref)
@@ -114,7 +114,7 @@ def _result(pending: _PendingKick) -> ControlReply:
 
 
 def _missing(unanswered: list[str], cut_off: bool, kept_s: int) -> str:
-    """Which hosts may still have sessions, and what is done about it."""
+    """A text: which hosts may still have sessions, and what is done about it."""
     if not (unanswered or cut_off):
         return ""
     why = f"no answer from {', '.join(unanswered)}" if unanswered else ""

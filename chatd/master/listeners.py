@@ -1,8 +1,9 @@
 """The listening sockets of streams.
 
-Owns: binding them, or taking them from systemd, saying why an address cannot be had, and describing them in the status.
+Owns: binding them, or taking them from systemd, explaining why an address cannot be bound, and describing them in the
+status.
 Elsewhere: accepting (net.acceptor), UDP sockets (master.udp_sockets).
-Fails: BootError, exit 71 (77 where permission is missing), naming the address and the process that has it.
+Fails: BootError, exit 71 (77 if permission is missing), naming the address and the process that uses it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from chatd.errors import BootError, Exit
 Bound = tuple[ListenerOptions, socket.socket]
 
 CRASH_WAIT_S = 3.0
-"""How long to wait for the workers of a server that crashed to let go of an address."""
+"""How long to wait for the workers of a crashed server to release an address."""
 
 
 def bind_all(
@@ -49,7 +50,7 @@ def bind_all(
 
 
 def bind_by(one: ListenerOptions, deadline: float, bind: Callable[[ListenerOptions], socket.socket]) -> socket.socket:
-    """What bind(one) returns; tried again until the deadline while another process has the address. Raises
+    """Return bind(one), which is tried again until the deadline while another process has the address. Raises
     BootError."""
     while True:
         try:
@@ -63,7 +64,7 @@ def bind_by(one: ListenerOptions, deadline: float, bind: Callable[[ListenerOptio
 
 
 def _reason(one: ListenerOptions, error: OSError) -> str:
-    """Why the address cannot be had, for the operator."""
+    """Why the address cannot be bound, for the operator."""
     match error.errno:
         case errno.EADDRINUSE:
             return f"address already in use{_used_by(urls.parse(one.address))}"
@@ -134,7 +135,7 @@ def _bind(one: ListenerOptions, listen: Sequence[ListenerOptions]) -> socket.soc
 
 
 def _bind_unix(path: str, backlog: int) -> socket.socket:
-    """Under the instance lock, a socket file on which nobody answers is left over from a crash."""
+    """Called under the instance lock, so a socket file on which nobody answers is left over from a crash."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.setblocking(False)

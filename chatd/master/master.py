@@ -1,9 +1,9 @@
 """The master's loop.
 
-Owns: the phases of a turn, what signals and requests do, announcing that the server is ready, and stopping.
+Owns: the phases of a turn, the effects of signals and requests, announcing that the server is ready, and stopping.
 Elsewhere: the workers one by one (master.workers), the steps of a start (master.start), the requests (master.requests).
-Fails: a failed boot is returned as an exit code with its line; once all workers were ready, the loop ends only
-when it is told to.
+Fails: a failed boot is returned as an exit code with its line; once all workers were ready, the loop ends only when
+ordered to.
 
 One thread. Everything here and in the master's other modules runs between two waits of the loop.
 """
@@ -59,13 +59,13 @@ from chatd.scoreboard import MAX_WORKERS, Scoreboard
 FAST_STOP_S = 5.0
 TURN_S = 1.0
 BUSY_TURN_S = 0.02
-"""While a worker starts: its row, in which it says that it is ready, cannot wake the master."""
+"""Interval of turns while a worker starts: it reports that it is ready in its row, which cannot wake the master."""
 LATE_S = 5.0
 """A turn that comes later than this, or than half of hang_s, means that the master itself was stopped."""
 ALIVE_S = 10.0
 """Longest time between two reports to systemd's watchdog."""
 WORKERS_PER_CORE = 8
-"""More are started only with `chatctl scale --force` or by server.workers."""
+"""Maximum workers per core, except with `chatctl scale --force` or by server.workers."""
 
 _CAUGHT = (
     signal.SIGHUP,
@@ -83,7 +83,7 @@ _CAUGHT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What a start has bound, locked and opened before the master exists."""
+    """Everything that a start has bound, locked and opened before the master exists."""
 
     scoreboard: Scoreboard
     bound: tuple[Bound, ...]
@@ -105,7 +105,7 @@ class Master:
         self._prepared = prepared
         self._watcher = Watcher()
         self._life = os.pipe2(os.O_CLOEXEC)
-        """Never written to: the workers see the end of the read end when the master is gone."""
+        """A pipe that is never written to: the workers read its end when the master is gone."""
         shared = Shared(
             scoreboard=prepared.scoreboard,
             listeners=prepared.bound,
@@ -126,7 +126,7 @@ class Master:
         """Clients can connect, and the process that started the server knows it."""
         self._stops_asked = 0
         self._stop_responds: list[Respond] = []
-        """Who waits for the end of the server."""
+        """The stop requests to reply to when the server has stopped."""
         self._next_second = 0.0
         self._next_alive = 0.0
 
@@ -160,7 +160,7 @@ class Master:
         return self._finish()
 
     def _timeout(self) -> float:
-        """How long nothing is due."""
+        """Seconds until something is due."""
         if self._pool.starting():
             return BUSY_TURN_S
         due = min(self._pool.next_deadline(), self._next_second)
@@ -217,7 +217,7 @@ class Master:
                 self._stop(fast=True)
                 self._pool.kill()
             case _:
-                log.get().warning("signal has no meaning in this version", name=number.name)
+                log.get().warning("unsupported signal ignored", name=number.name)
 
     # ------------------------------------------------------------ starting and stopping
 
@@ -267,7 +267,7 @@ class Master:
     # ------------------------------------------------------------ how many workers
 
     def _limit(self) -> int:
-        """How many workers may be asked for without force; those of server.workers always."""
+        """Maximum workers without force; server.workers itself is always allowed."""
         cores = len(os.sched_getaffinity(0))
         return min(MAX_WORKERS, max(WORKERS_PER_CORE * cores, self._pool.wanted))
 
@@ -280,7 +280,7 @@ class Master:
     def _scale(self, wanted: int) -> None:
         if not self._pool.stopping:
             self._pool.scale(wanted)
-            log.get().info("workers wanted", workers=self._pool.wanted)
+            log.get().info("number of workers changed", workers=self._pool.wanted)
 
     # ------------------------------------------------------------ requests
 
@@ -301,7 +301,7 @@ class Master:
         self._handlers[type(request)](request, respond)
 
     def _take_answer(self, slot: Slot, answer: Answer) -> None:
-        """Of a worker to an order; each of these knows its own."""
+        """An answer of a worker to an order; reload and kicks each recognise their own."""
         self._reload.take_answer(slot, answer)
         self._kicks.take_answer(slot, answer)
 

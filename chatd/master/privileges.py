@@ -1,6 +1,7 @@
 """The user the server runs as.
 
 Owns: the choice of user and group, giving up root for good (OPS-05), and raising the limit of descriptors.
+Elsewhere: the owner of the directories (master.directories).
 Fails: BootError, exit 77.
 """
 
@@ -29,7 +30,8 @@ class Identity(NamedTuple):
 
 
 def identity(server: ServerOptions, allow_root: bool) -> Identity | None:
-    """The user to become; None = stay the current one. Raises BootError where that is not possible or not allowed."""
+    """The user to become; None = remain the current user. Raises BootError where that is not possible or not
+    allowed."""
     if os.geteuid() != 0:
         if server.user and pwd.getpwnam(server.user).pw_uid != os.geteuid():
             raise BootError(f"cannot run as server.user {server.user}: chatd was not started by root", Exit.PERMISSION)

@@ -1,7 +1,7 @@
 """Applying a changed configuration to a running server (OPS-10).
 
 Owns: reading and checking the file, the snapshot with a generation number that every worker must confirm, going back to
-the old snapshot where one does not, and the comparison of the file with what is in force.
+the old snapshot if one does not, and comparing the file with the configuration in force.
 Elsewhere: which options may change when (config.diff), what a worker does with them (worker).
 Fails: with one line, logged and counted; everything is then as before, for workers that had confirmed as well.
 """
@@ -32,19 +32,19 @@ class _PendingReload:
     """A configuration that some workers have not confirmed yet."""
 
     config: Config
-    """What workers are given: without the changes that need a restart."""
+    """The configuration that workers are given: without the changes that need a restart."""
     on_file: Config
     generation: int
     deadline: float
     responds: list[Respond]
-    """Who asked for it."""
+    """The requests to reply to."""
     waiting: set[int] = field(default_factory=set)
     """Process ids of workers that have not confirmed."""
 
 
 class Reload:
-    """take_answer() and check() are called by the master's loop. after: called when an attempt has ended, well or
-    not."""
+    """take_answer() and check() are called by the master's loop. after: called when an attempt has ended, successfully
+    or not."""
 
     def __init__(self, loaded: Loaded, pool: WorkerPool, after: Callable[[], None]) -> None:
         self._loaded = loaded
@@ -53,14 +53,14 @@ class Reload:
         self._after = after
         self._pending: _PendingReload | None = None
         self._queued: list[Respond] | None = None
-        """Who has asked while a reload was under way: another one follows for them."""
+        """Requests that came while a reload was under way; another reload follows for them."""
         self._generation = 1
         """The last number given to a snapshot, also to one that was refused."""
         self.count = 0
         """Attempts since the start."""
         self.failed = 0
         self.last_error = ""
-        """Of the last attempt; "" if it went well."""
+        """The error of the last attempt; "" if it succeeded."""
 
     def begin(self, respond: Respond) -> None:
         """Start one. Replies with a ReloadReply, or with a failure, within ANSWER_S; after the one under way, if
@@ -96,14 +96,14 @@ class Reload:
         self.check()
 
     def _read(self) -> Loaded:
-        """Of the same file as at the start; without one, of the default file, should it exist by now."""
+        """Load the same file as at the start; without one, the default file, if it exists by now."""
         loaded = config_load.load(self._loaded.file, self._loaded.secrets)
         for key in loaded.kept_secrets:
             log.get().warning("a secret cannot be read again; the value read at the start stays", key=key)
         return loaded
 
     def take_answer(self, slot: Slot, answer: Answer) -> None:
-        """Of any worker, to any order."""
+        """Take an answer of any worker to any order; those that are not to a reload are ignored."""
         pending, worker = self._pending, slot.worker
         if worker is None or pending is None:
             return
@@ -136,7 +136,7 @@ class Reload:
         self._pending = None
         pool.config, pool.generation = pending.config, pending.generation
         self.last_error = ""
-        for slot in pool.present():  # those that were starting meanwhile
+        for slot in pool.present():  # workers that were starting meanwhile
             if slot.worker is not None and slot.worker.generation != pending.generation:
                 pool.order(slot, ReloadOrder(pending.generation, pending.config))
         log.set_level(pending.config.log.level)
@@ -169,7 +169,7 @@ class Reload:
     def _refuse(self, why: str, responds: list[Respond]) -> None:
         self.failed += 1
         self.last_error = why
-        log.get().error("configuration refused, the old one stays", why=why)
+        log.get().error("configuration rejected, the previous one stays in force", why=why)
         self._finish(responds, failed(Exit.CONFIG, why))
 
     def _finish(self, responds: list[Respond], reply: ControlReply) -> None:
@@ -181,7 +181,8 @@ class Reload:
             self._begin(queued)
 
     def difference(self) -> ConfigDiffReply:
-        """How the file differs from what is in force, and what each difference waits for. Raises ConfigError."""
+        """How the file differs from the configuration in force, and what each difference waits for. Raises
+        ConfigError."""
         loaded = config_load.load(self._loaded.file, self._loaded.secrets)
         pool = self._pool
         waits = {"live": "reload", "worker": "reload", "restart": "restart"}

@@ -54,7 +54,8 @@ class Rotation:
         self._remove_older(path, keep)
 
     def _remove_older(self, path: Path, keep: int) -> None:
-        """Files of a time when more were kept. Only when we rotate: another program may number its own files so."""
+        """Remove files from a time when more were kept. Only if chatd rotates: another program may number its own files
+        in the same way."""
         for older in path.parent.glob(f"{path.name}.*"):
             number = older.name.removeprefix(f"{path.name}.")
             if number.isdecimal() and int(number) > keep:

@@ -1,7 +1,8 @@
 """One fork: from the master to a worker in its context.
 
-Owns: what a child has, loses and ignores before the worker's own code runs (OPS-02), and its exit code afterwards.
-Elsewhere: what a worker does (worker, given as `serve`); when one is forked and what becomes of it (master.workers).
+Owns: the descriptors, signals and privileges of a child before the worker's own code runs (OPS-02), and its exit code
+afterwards.
+Elsewhere: the work of a worker (worker, given as `serve`); when to fork one, and supervising it (master.workers).
 Fails: OSError, for the pool to try again later. No child is left behind then, and the slot's row is empty.
 """
 
@@ -41,7 +42,7 @@ IGNORED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """What every worker is given."""
+    """Given to every worker."""
 
     scoreboard: Scoreboard
     listeners: tuple[Bound, ...]
@@ -72,7 +73,7 @@ class Child:
 def fork(slot: int, generation: int, config: Config, shared: Shared) -> Child:
     """A new worker in `slot`. Its row says BOOTING, with a fresh heartbeat, before it runs.
 
-    Raises: OSError when a descriptor or a process cannot be had; then no child is left and the row is empty.
+    Raises: OSError when a descriptor or a process cannot be created; then no child is left and the row is empty.
     """
     row = shared.scoreboard.rows[slot]
     udp_sockets = shared.udp_sockets.of(slot)
@@ -119,11 +120,11 @@ def _begin_row(row: Row, generation: int) -> None:
 
 
 def _open_pidfd(pid: int) -> int:
-    """Of our own new child. Where there is no descriptor for it, the child is ended: nobody could supervise it."""
+    """A pidfd of our own new child. If none can be opened, the child is killed, because it could not be supervised."""
     try:
         return os.pidfd_open(pid)
     except OSError:
-        os.kill(pid, signal.SIGKILL)  # it has not been waited for, so the number is still its own
+        os.kill(pid, signal.SIGKILL)  # not reaped yet, so the pid is still its own
         os.waitpid(pid, 0)
         raise
 
@@ -135,7 +136,7 @@ def _be_worker(context: WorkerContext, shared: Shared, stacks: int) -> None:
         context.rows[context.slot].pid = os.getpid()
         signal.set_wakeup_fd(-1)
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-            with contextlib.suppress(OSError, ValueError):  # the C library keeps two for itself
+            with contextlib.suppress(OSError, ValueError):  # the C library reserves two
                 signal.signal(number, signal.SIG_IGN if number in IGNORED else signal.SIG_DFL)
         shared.leave_master()
         shared.udp_sockets.keep_only(context.slot)
@@ -169,6 +170,6 @@ def _serve(context: WorkerContext, serve: Serve) -> int:
 
 def _cannot_start(context: WorkerContext, why: str, code: Exit) -> int:
     answer = orders.CannotStart(why[: orders.WHY_CHARS])
-    with contextlib.suppress(OSError):  # the master is gone: nobody is left to tell
+    with contextlib.suppress(OSError):  # the master is gone: nobody is left to be told
         os.write(context.order_fd, orders.encode(answer))
     return code

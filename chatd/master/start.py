@@ -1,9 +1,8 @@
 """How a server starts, step by step.
 
-Owns: the order of the steps: each may rely on those before it.
+Owns: the order of the steps; each may rely on those before it.
 Elsewhere: each step (its own module in master); serving (master.master).
-Fails: BootError with the exit code of the step that failed; what earlier steps have created is reused by the next
-start.
+Fails: BootError with the exit code of the step that failed; the next start reuses what earlier steps have created.
 """
 
 from __future__ import annotations

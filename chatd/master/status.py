@@ -1,9 +1,9 @@
-"""The status of the server, which `chatctl status` shows: there also when every worker is stuck.
+"""The status of the server, as `chatctl status` shows it; available even if every worker is stuck.
 
 Owns: the shape of the answer (version 1: fields are added, never changed), and collecting it from the scoreboard, the
 worker pool and /proc.
 Elsewhere: the numbers a worker keeps (scoreboard), how the answer is printed (chatctl.render).
-Fails: never. What cannot be read is 0.
+Fails: never. A figure that cannot be read is 0.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from chatd.master.workers import Slot, WorkerPool
 from chatd.scoreboard import Counters, Field, State
 
 SAMPLES = 6
-"""One a second is kept: rates are over the last five seconds."""
+"""Samples kept, one per second: rates are over the last five seconds."""
 
 
 class WorkerStatus(Counters):

@@ -1,6 +1,7 @@
 """The protocol between systemd and a service.
 
 Owns: sd_notify messages, the interval of the watchdog, sockets passed by socket activation (OPS-17).
+Elsewhere: when to send what (master.master), matching sockets to listeners (master.listeners).
 Fails: never; without systemd every call does nothing.
 """
 

@@ -2,9 +2,9 @@
 
 Owns: binding them with SO_REUSEPORT, keeping them open while a dead worker is replaced, and closing those of a slot
 that is given up. The kernel chooses among the sockets of an address by a hash of the sender's address, so a client
-keeps its slot as long as the number of sockets stays. When that number changes (`chatctl scale`), many clients reach
-another worker; it answers 301, and they log in again by themselves.
-Elsewhere: what is done with a datagram (net.udp).
+keeps its slot while the number of sockets does not change. When that number changes (`chatctl scale`), many clients
+reach another worker; it answers 301, and they log in again by themselves.
+Elsewhere: handling datagrams (net.udp).
 Fails: BootError at the start; later an error is logged, and the slot has no socket of that listener.
 """
 
@@ -56,8 +56,8 @@ class UdpSockets:
         return self._of[min(self._of)] if self._of else ()
 
     def of(self, slot: int) -> tuple[Bound, ...]:
-        """The slot's own sockets; those it does not have yet are bound now. Where that fails, the slot goes without:
-        other slots have the address, and it is tried again for the next worker of this slot."""
+        """The slot's own sockets; missing ones are bound now. If that fails, the slot does without: other slots have
+        the address, and the next worker of this slot tries again."""
         bound = dict(self._of.get(slot, ()))
         for one in self._listen:
             if one not in bound:

@@ -1,8 +1,8 @@
-"""What wakes the master: descriptors and signals.
+"""The master's selector: waiting for descriptors and signals.
 
 Owns: the selector and the pipe into which the interpreter writes the number of every signal.
-Elsewhere: what a signal means (master.master), what a descriptor is for (the module that watches it).
-Fails: OSError from the kernel when it is made; afterwards never.
+Elsewhere: the meaning of a signal (master.master) and of a descriptor (the module that watches it).
+Fails: OSError from the kernel when it is created; afterwards never.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Watcher:
             signal.signal(number, _ignore_signal)
 
     def wait(self, timeout_s: float) -> None:
-        """Until something happens, and no longer than this; runs the callbacks."""
+        """Wait until something happens, at most this long, and run the callbacks."""
         for key, _ in self._selector.select(timeout_s):
             key.data()
 

@@ -1,4 +1,4 @@
-"""The worker pool: how many workers there are, and what becomes of each.
+"""The worker pool: the number of workers, and supervising each.
 
 Owns: the slots, forking into them, noticing that a worker is ready, hangs or has died, back-off, ending workers within
 a deadline, and sending them orders.
@@ -30,19 +30,19 @@ FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 30.0
 HEALTHY_S, STEADY_S = 60.0, 5.0
 """A worker that was ready for HEALTHY_S clears the back-off of its slot; for STEADY_S, it halves it."""
 ABORT_TO_KILL_S, LOCK_ABORT_TO_KILL_S = 5.0, 1.0
-"""From SIGABRT to SIGKILL: for a worker that hangs, and for one that holds a lock others wait for."""
+"""Time from SIGABRT to SIGKILL: of a worker that hangs, and of one that holds a lock others wait for."""
 LOCK_HANG_SHARE, LOCK_HANG_LEAST_S = 1 / 6, 2.0
 """A silent worker that holds a lock others wait for is given this share of hang_s, and at least this long."""
 FRESH_S = 1.0
-"""A worker whose heartbeat is younger than this is well."""
+"""A worker whose heartbeat is younger than this is healthy."""
 LATE_PATIENCE_S = 5.0
-"""After the master itself was stopped, no worker is judged for this long, or for hang_s if that is shorter."""
+"""After the master itself was stopped, no worker counts as hung for this long, or for hang_s if that is shorter."""
 STOP_GRACE_S = 2.0
 BOOT_TRIES = 3
 FORKS_PER_TURN = 4
-"""More forks at once would keep the master from its other work."""
+"""Maximum forks per turn: more would keep the master from its other work."""
 FINAL_EXITS = (Exit.CONFIG, Exit.UNAVAILABLE, Exit.OS, Exit.CANNOT_CREATE, Exit.PERMISSION)
-"""Exit codes of a starting worker that another try would not change."""
+"""Exit codes of a starting worker after which it is not tried again."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,17 +53,17 @@ class WorkerProcess:
     born: Config
     """The configuration it was forked with."""
     generation: int
-    """Of the configuration it has confirmed since."""
+    """Generation of the configuration that it has confirmed since."""
     started: float
     ready_at: float = 0.0
-    """When the master saw that it serves; 0 = it is still starting."""
+    """When the master saw that it is ready; 0 = it is still starting."""
     kill_at: float = 0.0
-    """When it is killed if it is still there; 0 = it stays."""
+    """When it is killed if it still runs; 0 = it stays."""
     leaving: bool = False
-    """It was told to go, and is not replaced when it ends."""
+    """It was ordered to leave, and is not replaced when it ends."""
     hung: bool = False
     why: str = ""
-    """What is known about why it cannot start or was aborted."""
+    """Why it cannot start or was aborted, as far as known."""
 
 
 @dataclass(slots=True)
@@ -95,9 +95,9 @@ class WorkerPool:
     def __init__(self, shared: spawn.Shared, config: Config, watcher: Watcher) -> None:
         self.shared = shared
         self.config = config
-        """In force; changed by a reload and by `chatctl log-level`."""
+        """The configuration in force; changed by a reload and by `chatctl log-level`."""
         self.generation = 1
-        """Of the configuration in force; changed by a reload."""
+        """Generation of the configuration in force; changed by a reload."""
         self.wanted = workers_of(config)
         self.slots = [Slot(index, row) for index, row in enumerate(shared.scoreboard.rows)]
         self.started = False
@@ -107,7 +107,7 @@ class WorkerPool:
         self.on_answer: Callable[[Slot, orders.Answer], None] = lambda slot, answer: None
         self._watcher = watcher
         self._patience_until = 0.0
-        """Until then no worker is judged, because the master itself was stopped."""
+        """Until then no worker counts as hung, because the master itself was stopped."""
 
     # ------------------------------------------------------------ the slots
 
@@ -116,11 +116,11 @@ class WorkerPool:
         return [slot for slot in self.slots if slot.worker is not None]
 
     def serving(self) -> list[Slot]:
-        """Slots with a worker that stays, or one that is due."""
+        """Slots with a worker that is to stay, or whose replacement is due."""
         return [slot for slot in self.slots if slot.fork_at or (slot.worker is not None and not slot.worker.leaving)]
 
     def ready(self) -> list[Slot]:
-        """Slots with a worker that serves and stays."""
+        """Slots with a worker that is ready and is to stay."""
         return [slot for slot in self.slots if slot.worker and slot.worker.ready_at and not slot.worker.leaving]
 
     def degraded(self) -> bool:
@@ -161,7 +161,7 @@ class WorkerPool:
         return min(due, default=float("inf"))
 
     def starting(self) -> bool:
-        """Whether a worker has been forked that does not serve yet."""
+        """Whether a worker has been forked that is not ready yet."""
         return any(slot.worker is not None and not slot.worker.ready_at for slot in self.slots)
 
     def _fork(self, slot: Slot, now: float) -> None:
@@ -226,7 +226,7 @@ class WorkerPool:
             self._boot_failed(slot, worker, code)
 
     def _boot_failed(self, slot: Slot, worker: WorkerProcess, code: int) -> None:
-        """Before all have been ready once: some exit codes are final, anything else has BOOT_TRIES tries."""
+        """Before all workers have been ready once: some exit codes are final, any other is tried BOOT_TRIES times."""
         if code not in FINAL_EXITS and slot.failures < BOOT_TRIES:
             return
         line = worker.why or f"worker {slot.index} ended while starting ({_describe_end(code)})"
@@ -240,7 +240,7 @@ class WorkerPool:
         elif worker.leaving:
             log.get().warning("worker did not leave cleanly", **fields)
         elif drained:
-            log.get().info("worker has drained and left without an order from the master; it is replaced", **fields)
+            log.get().info("worker drained and left without an order, it is replaced", **fields)
         else:
             if worker.why:
                 fields["why"] = worker.why
@@ -259,7 +259,7 @@ class WorkerPool:
         timeouts = self.config.timeouts
         if late:
             self._patience_until = now + min(LATE_PATIENCE_S, timeouts.hang_s)
-            log.get().warning("the master was stopped for a while; no worker is judged this round")
+            log.get().warning("the master was stopped for a while, hang detection waits")
         for slot in self.present():
             worker = slot.worker
             if worker is None:
@@ -276,7 +276,7 @@ class WorkerPool:
             self.started = True
 
     def _judge(self, slot: Slot, worker: WorkerProcess, now: float) -> None:
-        """Abort the worker if it has been silent for too long."""
+        """Abort the worker if its heartbeat is too old."""
         hang_s, boot_s = self.config.timeouts.hang_s, self.config.timeouts.boot_s
         silent_s = now - slot.row.heartbeat_ns / 1e9
         if not worker.ready_at:
@@ -291,7 +291,7 @@ class WorkerPool:
             self._abort(slot, worker, "worker hangs while others wait for its lock", why, LOCK_ABORT_TO_KILL_S)
 
     def _abort(self, slot: Slot, worker: WorkerProcess, event: str, why: str, kill_after_s: float) -> None:
-        """Have it write its stacks and end; kill it if it does not."""
+        """Make it write its stacks and end; kill it if it does not."""
         now = time.monotonic()
         silent_s = round(now - slot.row.heartbeat_ns / 1e9, 1)
         log.get().error(event, slot=slot.index, worker_pid=worker.child.pid, silent_s=silent_s, why=why)
@@ -301,7 +301,7 @@ class WorkerPool:
         self._signal(worker, signal.SIGABRT)
 
     def _is_waited_for(self, worker: WorkerProcess, now: float) -> bool:
-        """Whether a worker that is well waits for a lock of this one. While none is well, the machine may be slow."""
+        """Whether a healthy worker waits for a lock of this one. While none is healthy, the machine may be slow."""
         waiting = file_locks.waiting_for(worker.child.pid)
         return any(
             slot.worker.child.pid in waiting and now - slot.row.heartbeat_ns / 1e9 < FRESH_S
@@ -310,7 +310,7 @@ class WorkerPool:
         )
 
     def any_fresh(self, now: float) -> bool:
-        """Whether any worker's event loop turned lately: what systemd's watchdog wants to know."""
+        """Whether any worker's event loop turned lately, which decides whether systemd's watchdog is fed."""
         limit = self.config.timeouts.hang_s
         return any(slot.worker and now - slot.row.heartbeat_ns / 1e9 < limit for slot in self.slots)
 
@@ -318,7 +318,7 @@ class WorkerPool:
 
     def order(self, slot: Slot, order: orders.Order) -> bool:
         """Send one. False: it could not be sent, because the worker does not read. A worker that has just died needs no
-        order: its replacement starts with what is in force then."""
+        order: its replacement starts with the configuration in force then."""
         if slot.worker is None:
             return False
         try:
@@ -344,7 +344,7 @@ class WorkerPool:
             try:
                 answer = orders.decode_answer(data)
             except orders.MalformedMessage as error:
-                log.get().error("an answer of a worker is not understood", slot=slot.index, why=str(error))
+                log.get().error("malformed answer from a worker", slot=slot.index, why=str(error))
                 continue
             if isinstance(answer, CannotStart):
                 slot.worker.why = answer.why
@@ -382,7 +382,7 @@ class WorkerPool:
                 self._signal(slot.worker, signal.SIGKILL)
 
     def _signal(self, worker: WorkerProcess, number: signal.Signals) -> None:
-        """By pidfd, so never to another process that has got the number meanwhile."""
+        """By pidfd, so never to another process that got the same pid meanwhile."""
         try:
             signal.pidfd_send_signal(worker.child.pidfd, number)
         except ProcessLookupError:

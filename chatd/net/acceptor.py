@@ -4,8 +4,8 @@ Owns: Listener, one listening socket and what its connections get from it; Accep
 leaves new connections to workers that have clearly fewer, and refuses when the worker is full or out of descriptors.
 Elsewhere: connections once accepted (net.connections, net.connection), the PROXY header before them
 (net.proxy_reader), UDP (net.udp), binding the sockets (master.listeners).
-Fails: an accept that fails for want of descriptors is answered with a refusal in the protocol's own terms and counted;
-it never ends the worker, and never makes it busy.
+Fails: an accept that fails because descriptors have run out is answered with a refusal in the protocol's own terms and
+counted; it never ends the worker, and never makes it busy.
 """
 
 from __future__ import annotations
@@ -36,19 +36,20 @@ from chatd.wire.contract import Codec
 
 _LEAD_CONNECTIONS = 8
 _LEAD_SHARE = 0.05
-"""A worker that is ahead of the emptiest one by more than this many connections, plus this share of that worker's,
-leaves accepting to the others."""
+"""A worker leaves accepting to the others while it has more connections than the emptiest worker has, plus
+_LEAD_CONNECTIONS, plus this share of that worker's."""
 _LEAD_PAUSE_S = 0.002
 _NO_DESCRIPTOR_PAUSE_S = 0.1
-"""Pause after an accept for which not even the spare descriptor was there: the listening socket stays readable, and
-asking again at once would keep the worker busy."""
+"""Pause after an accept that failed although the spare descriptor was given up: the listening socket stays readable,
+and trying again at once would keep the worker busy."""
 _RESERVED_DESCRIPTORS = 64
-"""Kept for the store, the bus, the logs and refusals."""
+"""Descriptors kept for the store, the bus, the logs and refusals."""
 _SEND_BUFFER_BYTES = 256 * 1024
-"""What the kernel holds for a peer that does not read (P9)."""
+"""Size of the send buffer: the bytes that the kernel holds for a peer that does not read (P9)."""
 _ECHO_SILENCE_S = 60.0
 _SILENCE_S = {0: 20.0, 3: 7.0, 5: 11.0, 10: 15.0, 15: 20.0, 30: 35.0, 60: 65.0, 120: 125.0}
-"""By the client's keep-alive interval, seconds (docs/protocols/mobileimsdk.md); 0 = the stock clients' own, 15."""
+"""Silence that ends a connection, by the client's keep-alive interval, both in seconds (docs/protocols/mobileimsdk.md);
+0 = the stock clients' own, 15."""
 
 _PROTOCOLS = {
     "chatserver": Protocol.CHATSERVER,
@@ -62,7 +63,7 @@ class MakeCodec(Contract):
 
 
 class Listener:
-    """One listening socket. profile: what every connection accepted here is given.
+    """One listening socket. profile: given to every connection accepted here.
 
     balancers: load balancers whose connections begin with a PROXY header, None = none do.
     """
@@ -81,7 +82,7 @@ class Listener:
         return isinstance(self.profile, WebSocketProfile)
 
     def connection(self, connections: Connections, codec: Codec, sock: socket.socket, remote: str) -> Connection:
-        """What serves a socket accepted here."""
+        """The connection that serves a socket accepted here."""
         if isinstance(self.profile, WebSocketProfile):
             return WebSocketConnection(connections, self.profile, codec, sock, remote)
         return Connection(connections, self.profile, codec, sock, remote)
@@ -126,7 +127,7 @@ class Acceptor:
             self._loop.add_reader(listener.sock.fileno(), self._on_readable, listener)
 
     def shut(self) -> None:
-        """Close the listening sockets and start no new UDP sessions; everything that is here stays. Idempotent."""
+        """Close the listening sockets and start no new UDP sessions; existing connections stay. Idempotent."""
         self._connections.shut()
         for listener in self._listeners:
             self._loop.remove_reader(listener.sock.fileno())
@@ -209,7 +210,7 @@ class Acceptor:
             if listener.balancers is not None:
                 sock.recv(MAX_V2_BYTES)  # a header left unread would reset the connection, and lose the answer
         except OSError:
-            self._log.debug("a refused peer had left")
+            self._log.debug("a refused peer had closed its connection")
         sock.close()
         self._log.warning("connection refused, the server is full", connections=len(self._connections.members))
 
@@ -226,8 +227,8 @@ class Acceptor:
 
 
 class SpareDescriptor:
-    """One descriptor held in reserve. Another thread may be quicker to take the number that was given up; then there
-    is none until take() succeeds again, and give_up() closes nothing."""
+    """One descriptor held in reserve. Another thread may be quicker to take the number that was given up; then none is
+    held until take() succeeds again, and give_up() closes nothing."""
 
     __slots__ = ("_descriptor",)
 
@@ -236,7 +237,7 @@ class SpareDescriptor:
         self.take()
 
     def take(self) -> None:
-        """Hold a descriptor, if one can be had."""
+        """Hold a descriptor, if one is free."""
         if self._descriptor is None:
             try:
                 self._descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,6 +1,7 @@
-"""What a peer of any transport says of its wire.
+"""The properties of a peer that its wire decides, whatever the transport.
 
-Owns: CodecPeer, the part of core's Peer that the codec answers. Elsewhere: the transports (net.connection, net.udp).
+Owns: CodecPeer, the part of core's Peer that the codec answers.
+Elsewhere: the transports (net.connection, net.udp).
 Fails: never.
 """
 
@@ -11,7 +12,7 @@ from chatd.wire.contract import Codec
 
 
 class CodecPeer:
-    """A base without state of its own, so that an idle connection stays small."""
+    """A base class without state, so that an idle connection stays small."""
 
     __slots__ = ()
 

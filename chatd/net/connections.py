@@ -1,4 +1,4 @@
-"""The connections of one worker: what they share, and what is done for all of them.
+"""The connections of one worker: what they share, and the work done for all of them.
 
 Owns: the set of stream connections, their flush at the end of a turn of the event loop, the command rate limit, the
 checks made once a second, draining, and what the scoreboard says about connections.
@@ -27,13 +27,13 @@ RATE_WINDOW_S = 10
 """limits.commands_per_s is averaged over this time, so a client may send that many seconds' worth at once."""
 _UNLIMITED = 1 << 60
 _MIN_RETRY_MS, _MAX_RETRY_MS = 200, 2000
-"""A client told that this worker drains reconnects after a random time within these."""
+"""A client that is told that this worker drains reconnects after a random time between the two."""
 _QUIET = (Disconnect.PEER_LEFT, Disconnect.LOGGED_OUT, Disconnect.DRAINING)
-"""Ordinary ends, logged at DEBUG."""
+"""Ordinary reasons to end, logged at DEBUG."""
 
 
 class ChatCore(Contract):
-    """What net needs of core; core.core.Core is it."""
+    """What net needs of core; core.core.Core implements it."""
 
     def handle(self, peer: Peer, command: Command) -> Awaitable[None] | None:
         """Serve one command. The result, if any, must be awaited before the peer's next command is handled."""
@@ -199,7 +199,7 @@ class Connections:
     # ---------------------------------------------------------------- the end
 
     def shut(self) -> None:
-        """Start no new UDP sessions; everything that is here stays."""
+        """Start no new UDP sessions; existing sessions stay."""
         for datagrams in self._datagrams:
             datagrams.shut()
 

@@ -32,7 +32,7 @@ _KERNEL_CHOOSES: ReplyFrom = []
 
 
 class ReplySocket:
-    """One ReplyFrom per address of the host is made and shared, so that sessions hold nothing of their own."""
+    """One ReplyFrom per address of the host is made and shared, so that a session only holds a reference."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock

@@ -1,11 +1,11 @@
-"""The PROXY protocol, versions 1 and 2: what a load balancer says of a client before the client's own bytes.
+"""The PROXY protocol, versions 1 and 2: what a load balancer says about a client before the client's own bytes.
 
 Owns: parse() (bytes in, the client's address out) and Balancers (the addresses whose header is believed).
 Elsewhere: reading the header from a connection (net.proxy_reader), when bytes a balancer has acknowledged count as
 received by its client (net.receipts).
 Fails: HeaderError, for the operator's log only; the connection is cut. Only a connection from an address in
-`listen.proxy_from` must begin with a header; on all others no byte is looked at here, so nobody can claim another's
-address.
+`listen.proxy_from` must begin with a header; on all others no byte is parsed here, so that no client can claim
+another's address.
 
 Source: www.haproxy.org/download/2.6/doc/proxy-protocol.txt.
 """

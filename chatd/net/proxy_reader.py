@@ -1,8 +1,8 @@
 """Reading the PROXY header with which a load balancer's connection begins.
 
 Owns: ProxyHeaderReader, which stands between the transport and a connection until the header is complete.
-Elsewhere: what a header says (net.proxy_protocol); limits of time and the end (net.connection, a member of
-net.connections from the first moment, so that a header is due when a login would be).
+Elsewhere: what a header says (net.proxy_protocol); deadlines and closing (net.connection, which is in net.connections
+from the first moment, so that a header is due when a login would be).
 Fails: a connection without a valid header is logged and cut.
 """
 

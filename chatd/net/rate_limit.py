@@ -1,6 +1,6 @@
 """A rate limiter for answers to addresses that have no session.
 
-Owns: how many answers each address was given in the current second, in bounded memory.
+Owns: the number of answers to each address in the current second, in bounded memory.
 Elsewhere: what is answered (net.udp), the rate limit of a session's commands (net.connections).
 Fails: never. Over a limit nothing is answered until the second is over; clients repeat their requests.
 """
@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 ANSWERS_PER_S = 5
-"""To one address: logins, echoes and refusals. A client that has lost its session asks once or twice a second."""
+"""Maximum answers to one address per second: to logins, echoes and refusals. A client that has lost its session asks
+once or twice a second."""
 ADDRESSES_PER_S = 20_000
-"""Addresses answered in one second; bounds the memory."""
+"""Maximum addresses answered in one second; bounds the memory."""
 
 
 class AnswerLimiter:

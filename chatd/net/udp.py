@@ -1,12 +1,12 @@
 """Clients over UDP: a session is the address its datagrams come from.
 
-Owns: UdpListener, one worker's UDP socket and the sessions on it, and UdpPeer, one address: whether it is answered, the
-order of slow commands, bursts, silence, draining.
+Owns: UdpListener, one worker's UDP socket and the sessions on it, and UdpPeer, one address: the order of slow commands,
+bursts, silence, draining.
 Elsewhere: the sockets themselves (master.udp_sockets), the address replies leave from (net.pktinfo), packets (wire),
 meaning and resending (core).
 Fails: quietly, as UDP does. What cannot be sent or queued is dropped and counted; the client or core sends it again.
 A datagram that is no packet is answered with an error if its sender has a session, and the session stays: anybody can
-write another's address on a datagram.
+forge the address of a datagram.
 
 An address without a session costs one entry in the rate limiter (net.rate_limit) for a second, and is never sent more
 bytes than it sent, so the server cannot be used to flood a forged address.
@@ -33,18 +33,19 @@ from chatd.protocol import Command, Draining, Echo, Echoed, Event, Failed, Login
 from chatd.wire.contract import Codec
 
 _DATAGRAMS_PER_TURN = 64
-"""Read in one turn of the event loop, so that other sockets do not starve."""
+"""Maximum datagrams read in one turn of the event loop, so that other sockets do not starve."""
 _BURST_DATAGRAMS = 64
 _BURST_S = 0.01
-"""At most _BURST_DATAGRAMS go to one address within this time; more would overflow buffers on their way."""
+"""Time in which at most _BURST_DATAGRAMS are sent to one address; more would overflow buffers on their way."""
 _MAX_WAITING = 64
-"""Datagrams of one session that wait for its slow command."""
+"""Maximum datagrams of one session that wait for its slow command."""
 _MAX_SESSIONS = 100_000
-"""Where limits.connections is 0."""
+"""Maximum sessions if limits.connections is 0."""
 _DRAIN_SLICE = 200
 """Sessions ended in one turn of the event loop."""
 _SILENCE_S = {0: 10.0, 3: 10.0, 5: 21.0, 10: 21.0, 15: 62.0, 30: 62.0, 60: 122.0, 120: 242.0}
-"""By the client's keep-alive interval, seconds (docs/protocols/mobileimsdk.md); 0 = the stock clients' own, 3."""
+"""Silence that ends a session, by the client's keep-alive interval, both in seconds (docs/protocols/mobileimsdk.md); 0
+= the stock clients' own, 3."""
 
 
 class UdpCodec(Codec, Contract):
@@ -55,7 +56,7 @@ class UdpCodec(Codec, Contract):
         ...
 
     def shortened(self, packet: bytes, limit: int) -> bytes:
-        """An encoded packet said in at most `limit` bytes, or b""."""
+        """An encoded packet shortened to at most `limit` bytes, or b""."""
         ...
 
 
@@ -103,7 +104,7 @@ class UdpListener:
                     peer.take(data)
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:  # an error of an earlier datagram, told by the network
+        except OSError:  # an error about an earlier datagram, reported by the network
             self.dropped += 1
 
     def _without_session(self, data: bytes, reply_from: ReplyFrom, address: Address) -> None:
@@ -122,7 +123,7 @@ class UdpListener:
             self._answer(refused, len(data), reply_from, address)
 
     def _answer(self, event: Event, limit: int, reply_from: ReplyFrom, address: Address) -> None:
-        """Send the event in at most `limit` bytes, or nothing if it cannot be said in so few."""
+        """Send the event in at most `limit` bytes, or nothing if it does not fit."""
         answer = self._codec.shortened(self._codec.encode(event), limit)
         if answer:
             self.send_or_drop(answer, reply_from, address)
@@ -163,8 +164,8 @@ class UdpListener:
                 peer.closed = True
 
     def logged_in(self, peer: UdpPeer) -> None:
-        """From now on datagrams from its address are this session's. If the address had one before, it was another
-        user's and ends."""
+        """From now on datagrams from its address are this session's. An earlier session of the address was another
+        user's, and ends."""
         before = self.peers.get(peer.address)
         self.peers[peer.address] = peer
         if before is not None and before is not peer:
@@ -214,8 +215,8 @@ class UdpListener:
 class UdpPeer(CodecPeer):
     """core.sessions.session.Peer behind an address. Small, because an idle server consists of these.
 
-    reply_from: the address of ours that it last wrote to. heard: when that was. closed: it is sent nothing more.
-    limit: most bytes of an answer before it is logged in, those of its login.
+    reply_from: the address of ours that it last wrote to. heard: when that was. closed: nothing more is sent to it.
+    limit: maximum bytes of an answer before it is logged in: the size of its login.
     offset: bytes given to us for it, total; out_bytes: those of them that wait in `queue`.
     left: datagrams that may still be sent in the burst that ends at burst_ends.
     busy: a slow command is served; `waiting` holds the datagrams behind it.
@@ -346,7 +347,7 @@ class UdpPeer(CodecPeer):
         return told, self.offset
 
     def received(self) -> int:
-        """A datagram has no kernel that acknowledges it: what was sent counts."""
+        """No kernel acknowledges a datagram: the bytes sent count."""
         return self.offset - self.out_bytes
 
     def settle(self, session: Session) -> None:
@@ -385,7 +386,7 @@ class UdpPeer(CodecPeer):
         self.out_bytes += len(data)
 
     def _send_queued(self) -> None:
-        """The next burst of what waits."""
+        """Send the next burst of the waiting datagrams."""
         queue = self.queue
         if queue is None or self.closed:
             return
@@ -394,7 +395,7 @@ class UdpPeer(CodecPeer):
                 self.listener.send(queue[0], self.reply_from, self.address)
                 self.out_bytes -= len(queue.popleft())
         except BlockingIOError:
-            pass  # the kernel is full: later
+            pass  # the buffer of the kernel is full: later
         except OSError:
             self.out_bytes -= len(queue.popleft())
             self.listener.dropped += 1
@@ -406,7 +407,8 @@ class UdpPeer(CodecPeer):
     # ---------------------------------------------------------------- the end
 
     def close(self, reason: Disconnect) -> None:
-        """End the session. The last event is sent at once; what waits before it is sent again after the next login."""
+        """End the session. The last event is sent at once; messages still waiting are sent again after the next
+        login."""
         if self.closed:
             return
         self.listener.connections.ended(self, reason)

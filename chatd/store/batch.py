@@ -1,9 +1,9 @@
-"""A batch of group commit: what is stored in one transaction, and who may touch it when.
+"""A batch of group commit: the operations stored in one transaction, and which side may touch it when.
 
 Owns: Batch, its states and the transitions between them; Call, one read or write and the future of its caller.
 Elsewhere: the queue of batches and all answers (store.group_commit), running a batch (store.committer), reads that
 run beside the commits (store.readers).
-Fails: nothing here raises. A transition that the table does not have is not made, and move() says so.
+Fails: nothing here raises. A transition that is not in the table is not made; move() returns the state.
 
 A batch belongs to one side at a time. The event loop fills it (WAITING), hands it to the store thread (SUBMITTED,
 COMMITTING, OVERDUE, CANCELLED) and gets it back when that thread is done with it (DONE). While the store thread has it,
@@ -73,7 +73,7 @@ class Call:
         self.error: BaseException | None = None
 
     def run_write(self, tables: Tables) -> None:
-        """A refusal is the caller's own; any other exception is raised and fails the transaction."""
+        """A refusal goes only to the caller; any other exception is raised and fails the transaction."""
         self.error = None
         try:
             self.value = self.work(tables)
@@ -81,10 +81,10 @@ class Call:
             self.error = refused
 
     def run_read(self, tables: Tables) -> None:
-        """Whatever it raises is the caller's own: what was committed stays committed."""
+        """An exception goes only to the caller: what was committed stays committed."""
         try:
             self.run_write(tables)
-        except Exception as error:  # noqa: BLE001  told to the caller
+        except Exception as error:  # noqa: BLE001  passed to the caller
             self.error = Unavailable(f"read failed: {error}")
 
     def answer(self) -> None:
@@ -104,11 +104,11 @@ class Call:
 
 class Batch:
     """Operations that share a transaction. They run in the order: drafts, cursors, last-seen times, writes, commit,
-    reads. Nobody can tell this from the order in which they were asked for, because no caller was answered in between.
+    reads. Callers cannot distinguish this from the order in which they asked, because none was answered in between.
 
     since: when its first operation was asked for, by the loop's clock; 0 = it has none.
     origins: what on_results is given back with each draft.
-    results: one per draft. error: why nothing of it is stored. seconds: what the store thread needed for it.
+    results: one per draft. error: why nothing of it is stored. seconds: the time that the store thread needed.
     """
 
     __slots__ = (

@@ -1,7 +1,8 @@
 """The store thread: runs one batch after the other on its own connection to the store.
 
-Owns: the order of a transaction's steps, repeating a transaction that met another, the clock of stored messages.
-Elsewhere: which operations make a batch and what its callers are told (store.group_commit).
+Owns: the order of a transaction's steps, repeating a transaction that conflicted with another, the clock of stored
+messages.
+Elsewhere: which operations make a batch and the answers to its callers (store.group_commit).
 Fails: a batch that cannot be stored comes back with `error`; the thread goes on with the next one.
 """
 
@@ -18,7 +19,7 @@ from chatd.store.batch import Batch, BatchState
 from chatd.store.contract import Again, Tables
 
 ATTEMPTS = 8
-"""Runs of a transaction that meets others each time, with random pauses of up to _PAUSE_S, twice that, and so on."""
+"""Attempts at a transaction that conflicts each time, with random pauses of up to _PAUSE_S, twice that, and so on."""
 _PAUSE_S = 0.002
 
 
@@ -54,7 +55,7 @@ class Committer:
             begun = time.monotonic()
             try:
                 self._run(batch)
-            except Exception as error:  # noqa: BLE001  told to every caller and logged by store.group_commit
+            except Exception as error:  # noqa: BLE001  passed to every caller and logged by store.group_commit
                 batch.error = error
             batch.seconds = time.monotonic() - begun
             self._on_returned(batch)
@@ -68,8 +69,8 @@ class Committer:
                 call.run_read(self._tables)
 
     def _commit(self, batch: Batch) -> None:
-        """Repeated when it met another transaction, without telling anyone; a limited number of times, and only while
-        its callers still wait."""
+        """Run the transaction, and repeat it silently when it conflicts with another: a limited number of times, and
+        only while its callers still wait."""
         for attempt in range(ATTEMPTS):
             try:
                 self._run_transaction(batch)
@@ -79,7 +80,7 @@ class Committer:
             if batch.state is BatchState.OVERDUE:
                 break
             time.sleep(random.uniform(0, _PAUSE_S * 2**attempt))
-        raise Unavailable("met other transactions too often")
+        raise Unavailable("conflicted with other transactions too often")
 
     def _run_transaction(self, batch: Batch) -> None:
         tables = self._tables

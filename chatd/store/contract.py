@@ -1,11 +1,11 @@
 """The contract of a store, which both twins implement.
 
 Owns: Tables and its parts: every read and write that chatd needs, as blocking calls.
-Not here: how the writes of many sessions become one commit (store.group_commit); SQL (store.sql, store.sqlite,
+Elsewhere: how the writes of many sessions become one commit (store.group_commit); SQL (store.sql, store.sqlite,
 store.mysql); opening a store (store.open).
 Fails: Refused (the request is not allowed; nothing changed), Unavailable (the store cannot answer now) and Again (two
-transactions met; this one was rolled back and is to be run again from begin()).
-One test suite checks both twins: tests/store/contract.py.
+transactions conflicted; this one was rolled back and is to be run again from begin()). One test suite checks both
+twins: tests/store/contract.py.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ class Advance(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """What is beyond a user's cursors."""
+    """The messages beyond a user's cursors."""
 
     messages: list[Message]
     """In commit order, the user's own included: without them, the numbering would have holes."""
     more: bool
-    """There are more than were asked for."""
+    """There are more messages than were asked for."""
     delivered: dict[ConversationId, Seq]
     """The cursors that were asked for."""
 
@@ -90,7 +90,7 @@ class GroupRow(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """What joining a group did."""
+    """The result of joining a group."""
 
     group: Group
     fresh: bool
@@ -100,7 +100,7 @@ class Joined(NamedTuple):
 
 
 class Left(NamedTuple):
-    """What leaving a group did."""
+    """The result of leaving a group."""
 
     heir: UserId | None
     """The new owner, if the owner left."""
@@ -300,7 +300,7 @@ class RequestLog(Protocol):
 class Tables(Protocol):
     """One connection to a store, used by one thread at a time. Writes only between begin() and commit()/rollback().
 
-    What a batch of group commit consists of is here; everything else is in the parts, one per subject."""
+    The operations of a group commit batch are here; everything else is in the parts, one per subject."""
 
     @property
     def accounts(self) -> AccountTables: ...

@@ -1,14 +1,14 @@
-"""Copying a whole store into an empty one, also of the other twin.
+"""Copying a whole store into an empty one, of the same twin or the other.
 
 Owns: StoreDump, a store as rows of each table in a canonical form; the order of the tables, resuming, and comparing
 the two stores at the end.
-Elsewhere: how a twin reads and writes such rows (store.sqlite.dump, store.mysql.dump), when that is allowed
+Elsewhere: how a twin reads and writes such rows (store.sqlite.dump, store.mysql.dump), when a copy is allowed
 (chatd.chatctl.stores).
 Fails: DestinationInUse, StoreChanged; what the twins raise passes through. A copy that was interrupted at any moment
-continues where it was: rows and the position that they lead to are one transaction.
+continues where it was: rows and the position after them are written in one transaction.
 
-What can be derived (indexes, the last number of a conversation, the keys of (sender, fp)) is not copied: each twin
-makes its own.
+Derived data (indexes, the last number of a conversation, the keys of (sender, fp)) is not copied: each twin makes its
+own.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ROWS_AT_ONCE = 5000
 _CHARS = 4 * 1024 * 1024
 """The size of a batch, in rows and characters; it ends at either, which bounds the memory."""
 _KEYS = 500
-"""Send keys looked up in one statement."""
+"""Maximum send keys looked up in one statement."""
 
 
 class Table(NamedTuple):
@@ -76,7 +76,7 @@ class StoreDump(Protocol):
     """A store that no server uses, as chatctl reads and fills it. For one thread."""
 
     name: str
-    """As the operator knows it, without a password."""
+    """The name that the operator knows, without a password."""
 
     def snapshot(self) -> None:
         """From now on, rows() and count() show one consistent state: that of this moment."""
@@ -111,7 +111,7 @@ class StoreDump(Protocol):
         """Into `meta`, in a transaction. "" deletes it."""
 
     def other_users(self) -> str:
-        """Who else has this store open, as far as that can be known; "" = no one."""
+        """The other users that have this store open, as far as that can be known; "" = none."""
         ...
 
     def blind_spot(self) -> str:
@@ -122,7 +122,8 @@ class StoreDump(Protocol):
 
 
 class Position(msgspec.Struct):
-    """What has been copied: the tables (or stages) before `table`, and of that the rows up to and including `after`."""
+    """How far a copy has come: the tables (or stages) before `table`, and the rows of `table` up to and including
+    `after`."""
 
     table: str
     after: list[Value]

@@ -1,9 +1,9 @@
 """Group commit: operations of many sessions, asked for during one turn of the loop or while the previous commit runs,
 become one transaction.
 
-Owns: the queue in front of a store, when its next batch is committed, what callers are told, and the time limit.
-Elsewhere: what a batch is and who may touch it (store.batch); the store thread (store.committer); the threads that read
-beside the commits (store.readers); SQL (the Tables it is given); what a message means (core.messages).
+Owns: the queue in front of a store, when its next batch is committed, the answers to callers, and the time limit.
+Elsewhere: a batch, and which side may touch it (store.batch); the store thread (store.committer); the threads that read
+beside the commits (store.readers); SQL (the Tables it is given); the meaning of a message (core.messages).
 Fails: a draft is answered UNAVAILABLE when the store refuses, or when it has not answered within `wait_s` (P10); a
 write or read raises Unavailable. Nothing is reported stored before its commit (P1).
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 OnResults = Callable[[list[Draft], list[Any], Results], None]
 
 DRAFTS_PER_BATCH = 2000
-"""Keeps a commit short."""
+"""Maximum drafts of one batch, which keeps a commit short."""
 _CURSOR_DELAY_S = 0.2
 """Cursors and last-seen times wait this long for others to share their transaction. A crash loses at most this much of
 them, and delivers messages again that had been acknowledged since (P2)."""
@@ -63,14 +63,14 @@ class GroupCommit:
         self._on_results = on_results
         self._log = log.get()
         self.queued = 0
-        """Drafts in the queue or being committed. For others to read."""
+        """Drafts in the queue or being committed. Other modules may read it."""
         self._filling = Batch()
         """The last batch of the queue, which operations are added to."""
         self._queue = deque([self._filling])
         self._has_work = False
         """Whether an operation is in the queue."""
         self._committing: Batch | None = None
-        """What the store thread has."""
+        """The batch that the store thread has; None = it is idle."""
         self._gather_s = tables.gather_s
         self._started_at = 0.0
         """When the last commit was started, by the loop's clock."""
@@ -270,14 +270,14 @@ class GroupCommit:
     def _tell_idle(self) -> None:
         if self._waiting_for_idle and self._is_idle():
             for future in self._waiting_for_idle:
-                if not future.done():  # otherwise whoever waited has given up
+                if not future.done():  # otherwise the caller has given up
                     future.set_result(None)
             self._waiting_for_idle.clear()
 
     # ---------------------------------------------------------------- the clock
 
     def tick(self, wait_s: float) -> None:
-        """A few times a second: refuse what has waited longer than `wait_s`."""
+        """A few times a second: refuse operations that have waited longer than `wait_s`."""
         self._row.queue_messages = self.queued
         now = self._loop.time()
         committing = self._committing
@@ -291,7 +291,7 @@ class GroupCommit:
         self._tell_idle()
 
     def _refuse_committing(self, batch: Batch) -> None:
-        """Once: what the store thread has, while it has it."""
+        """Refuse the batch that the store thread has; at most once per batch."""
         if batch.state in (BatchState.OVERDUE, BatchState.CANCELLED):
             return
         outcome = batch.move(BatchState.CANCELLED, BatchState.OVERDUE)

@@ -1,9 +1,9 @@
 """Opening a store: the one way, for workers, chatctl and tests.
 
-Owns: which implementation an address names, and whether a missing store may be created.
+Owns: choosing the implementation that an address names, and whether a missing store may be created.
 Elsewhere: how each twin opens, checks and prepares its store (store.sqlite.tables, store.sqlite.dump,
 store.mysql.tables, store.mysql.dump); the syntax of an address (config.urls).
-Fails: BootError: 78 for an address that makes no sense, a schema or state this program must not use, or mysqlclient
+Fails: BootError: 78 for an invalid address, a schema or state this program must not use, or mysqlclient
 missing; 69 when the store does not exist or cannot be used; 75 when it is in use and would have to be exclusive.
 """
 
@@ -25,7 +25,7 @@ from chatd.store.sqlite.tables import open_tables as open_sqlite_tables
 
 
 class StoreLocation(msgspec.Struct, frozen=True):
-    """Where a store is: a file or a database, exactly one of the two. As text it has no password."""
+    """Where a store is: a file or a database, exactly one of the two. Its text form has no password."""
 
     path: Path | None = None
     mysql: MysqlAddress | None = None
@@ -35,7 +35,7 @@ class StoreLocation(msgspec.Struct, frozen=True):
 
 
 def locate(url: str, state_dir: str) -> StoreLocation:
-    """url: as store.url in the configuration; a relative path is taken from state_dir."""
+    """url: as store.url in the configuration; a relative path is taken from state_dir. Raises: BootError 78."""
     scheme, _, rest = url.partition(":")
     if scheme == "sqlite":
         if not rest:
@@ -43,7 +43,7 @@ def locate(url: str, state_dir: str) -> StoreLocation:
         return StoreLocation(path=Path(state_dir, rest))
     if scheme == "mysql":
         return StoreLocation(mysql=mysql_address(url))
-    text = "no such kind of store (there are sqlite:FILE and mysql://USER:PASSWORD@HOST:PORT/DB)"
+    text = "unknown kind of store (supported: sqlite:FILE and mysql://USER:PASSWORD@HOST:PORT/DB)"
     raise BootError(f"store {scheme}: {text}", Exit.CONFIG)
 
 
@@ -84,7 +84,7 @@ def open_dump(location: StoreLocation, *, create: bool) -> StoreDump:
 
 
 def same_store(one: StoreLocation, other: StoreLocation) -> bool:
-    """As far as the addresses tell."""
+    """Whether the two are the same store, as far as the addresses show it."""
     if one.path is not None and other.path is not None:
         return one.path.resolve() == other.path.resolve()
     if one.mysql is not None and other.mysql is not None:

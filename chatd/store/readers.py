@@ -1,8 +1,8 @@
-"""Reader threads: reads that run beside the commits, each thread on a connection of its own.
+"""Reader threads: reads that run beside the commits, each thread on its own connection.
 
 Owns: the threads, and the reads they were given, until each is answered or refused.
 Elsewhere: when a read may start, which is after the commit of everything asked for before it (store.group_commit).
-Fails: a read that fails or takes too long raises Unavailable to its caller alone.
+Fails: a read that fails or takes too long raises Unavailable only to its caller.
 
 A store without readers (SQLite) has none of these threads; its reads run in the store thread.
 """
@@ -22,7 +22,7 @@ from chatd.store.contract import Tables
 
 
 class Readers:
-    """Used from the loop; false where there are no readers. on_idle: called when a read has ended."""
+    """Used from the loop; false if there are no readers. on_idle: called when a read has ended."""
 
     def __init__(
         self, tables: Sequence[Tables], loop: asyncio.AbstractEventLoop, row: Row, on_idle: Callable[[], None]

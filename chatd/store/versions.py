@@ -1,7 +1,7 @@
 """Whether this program may serve a store: the version of its schema, and that it is complete.
 
-Owns: the rule and the wording of its refusals, for both twins.
-Not here: reading the version and migrating (store.sqlite.file, store.mysql.schema).
+Owns: the rule and the texts of its refusals, for both twins.
+Elsewhere: reading the version and migrating (store.sqlite.file, store.mysql.schema).
 Fails: BootError 78, one line that says what to do.
 """
 

@@ -1,8 +1,9 @@
-"""What every codec is: the contract between net and a wire.
+"""The contract between net and a wire: the codec.
 
-Owns: the Codec contract, and frame_form(), by which codecs share what they encode. The codecs: wire.chatserver.codec,
-wire.mobileimsdk.codec, wire.echo. Sockets are in net, meaning in core.
-Fails: WireError for bytes after which the stream cannot be trusted; everything less is a Malformed command.
+Owns: the Codec contract, and frame_form(), by which codecs share encoded frames.
+Elsewhere: the codecs (wire.chatserver.codec, wire.mobileimsdk.codec, wire.echo), sockets (net), the meaning of commands
+(core).
+Fails: WireError for bytes after which the stream cannot be trusted; a smaller fault is a Malformed command.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Codec(Protocol):
         ...
 
     pace_ms: int
-    """Least time between two frames to this peer, milliseconds; 0 = none. May fall to 0 after a login."""
+    """Minimum time between two frames to this peer, milliseconds; 0 = none. May fall to 0 after a login."""
 
     @property
     def text_bytes(self) -> int:
@@ -51,7 +52,7 @@ class Codec(Protocol):
         ...
 
     def encode(self, event: Event) -> bytes:
-        """The whole frame(s) for `event`, or b"" where this wire has no way to say it.
+        """The whole frame(s) for `event`, or b"" if this wire cannot express it.
 
         A LoginAccepted given here carries no waiting messages; see encode_login.
         """

@@ -1,6 +1,7 @@
 """The echo wire: the bytes of every read are sent back followed by ` server[echo]`, for telnet and health checks.
 
 Owns: EchoCodec.
+Elsewhere: the deadline of an echo connection (net.acceptor).
 Fails: never. Nothing is refused, and nothing is kept between reads.
 """
 
@@ -49,4 +50,4 @@ class EchoCodec:
         return b"", 0
 
     def next_second(self) -> None:
-        """There are no such limits here."""
+        """Nothing to do: this wire has no such limits."""

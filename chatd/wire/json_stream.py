@@ -1,8 +1,8 @@
-"""JSON as it travels: where one object ends and the next begins, what is wrong with one, and cutting a text to fit.
+"""JSON in a stream: where one object ends and the next begins, what is wrong with one, and cutting a text to fit.
 
-Owns: ObjectSplitter for objects that follow each other in a stream, the test for deep nesting, telling garbage from a
-wrong field, fit().
-Elsewhere: what a frame means (wire.chatserver.codec, wire.mobileimsdk.codec).
+Owns: ObjectSplitter for objects that follow each other in a stream, the test for deep nesting, distinguishing garbage
+from a wrong field, fit().
+Elsewhere: the meaning of a frame (wire.chatserver.codec, wire.mobileimsdk.codec).
 Fails: WireError for bytes that cannot be a frame.
 """
 
@@ -48,7 +48,7 @@ def too_deep(frame: bytes) -> bool:
 
 
 def fields_of(frame: bytes) -> dict[str, Raw]:
-    """The fields of the object in a frame that a typed decoder has refused. WireError if it holds no object."""
+    """The fields of the object in a frame that a typed decoder has refused. Raises WireError if it holds no object."""
     try:
         return decode_fields(frame)
     except (ValueError, RecursionError) as error:
@@ -72,7 +72,7 @@ def as_str(field: Raw | None) -> str:
 
 
 def check_utf8(frame: bytes) -> None:
-    """WireError unless all of `frame` is UTF-8 (decoders do not look into fields they skip)."""
+    """Raises WireError unless all of `frame` is UTF-8 (decoders do not look into fields they skip)."""
     if not frame.isascii():
         try:
             frame.decode()

@@ -1,6 +1,6 @@
 """Frames over a connection's limit: refused one by one, without ending the connection.
 
-Owns: FrameSkipper, which reads past the bytes of such a frame, finds its fp so that the client can be told which
+Owns: FrameSkipper, which skips the bytes of such a frame, finds its fp so that the client can be told which
 message was refused, and bounds what a client may have skipped.
 Elsewhere: where a frame begins and ends (wire.mobileimsdk.codec for TCP, net.websocket.frames for WebSocket).
 Fails: never; a frame over the bounds here is not allowed, and the caller ends the connection.
@@ -55,7 +55,7 @@ class FrameSkipper:
         return True
 
     def skip(self, data: bytes | bytearray) -> None:
-        """Read past these bytes of the frame; at most `left` of them."""
+        """Skip these bytes of the frame; at most `left` of them."""
         self.left -= len(data)
         if self._fp:
             return
@@ -66,7 +66,7 @@ class FrameSkipper:
             del unsearched[:-_KEPT_BYTES]
 
     def finish(self, limit: int) -> Malformed:
-        """The frame has ended: what it is to the rest of the server. limit: the one it was over, for the text."""
+        """The frame has ended: the command that stands for it. limit: the limit that it exceeded, for the text."""
         self._search()
         fp, self._fp = self._fp, ""
         self._unsearched.clear()

@@ -159,7 +159,7 @@ def test_refusals_are_one_line(tmp_path: Path, mariadb: MariaDB, daemon: Callabl
         ("sqlite:chatd.db", "sqlite:chatd.db", Exit.USAGE, "are the same store"),
         ("sqlite:chatd.db", wrong, Exit.UNAVAILABLE, "Access denied"),
         (url, "sqlite:new.db", Exit.UNAVAILABLE, "does not exist: the database is empty"),
-        ("redis://x", url, Exit.CONFIG, "no such kind of store"),
+        ("redis://x", url, Exit.CONFIG, "unknown kind of store"),
         ("sqlite:chatd.db", "sqlite:", Exit.CONFIG, "needs a file name"),
     ):
         with pytest.raises(BootError) as caught:

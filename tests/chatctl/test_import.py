@@ -165,13 +165,13 @@ def test_what_points_nowhere_is_left_out_and_kept(dirty: OldDatabase, url: str, 
     file = tmp_path / "rejected"
     report = imported(dirty, url, file)
     assert report.rejected == {
-        "user: the id is there twice": 1,
-        "user: the id is no positive number": 2,
-        "friend: nobody is their own friend": 1,
+        "user: the id occurs twice": 1,
+        "user: the id is not a positive number": 2,
+        "friend: a user cannot be their own friend": 1,
         "friend: there is no such account": 2,
-        "allgroup: the id is there twice": 1,
-        "allgroup: the id is no positive number": 1,
-        "allgroup: nobody is in it": 1,
+        "allgroup: the id occurs twice": 1,
+        "allgroup: the id is not a positive number": 1,
+        "allgroup: the group has no members": 1,
         "groupuser: there is no such account": 1,
         "groupuser: there is no such group": 2,
     }
@@ -196,29 +196,29 @@ def test_groups_have_one_owner(dirty: OldDatabase, url: str) -> None:
         report.changed["allgroup: had several creators; the one with the lowest id owns it, the others are admins"] == 2
     )
     assert [row[:3] for row in rows["friend"]] == [(1, 2, 1), (2, 1, 1), (9, 10, 1), (10, 9, 1)]
-    assert report.changed["friend: was there several times"] == 1
+    assert report.changed["friend: occurred several times"] == 1
 
 
 BROKEN = [
-    (1, "no json", "it is no JSON"),
-    (1, one_chat(2, 1, "x" * 600)[:500], "it is no JSON"),
-    (1, "[1]", "it is no JSON object"),
-    (1, "", "it is no JSON"),
-    (1, None, "it is no JSON"),
-    (1, "[" * 400, "it is no JSON"),
+    (1, "no json", "it is not JSON"),
+    (1, one_chat(2, 1, "x" * 600)[:500], "it is not JSON"),
+    (1, "[1]", "it is not a JSON object"),
+    (1, "", "it is not JSON"),
+    (1, None, "it is not JSON"),
+    (1, "[" * 400, "it is not JSON"),
     (1, '{"msgid": 6, "id": 2, "toid": 1}', "it has no text"),
-    (1, '{"msgid": 6, "id": 2, "toid": 1, "msg": "\\ud800"}', "its text is no Unicode"),
-    (1, '{"msgid": true}', "its msgid is none that waits"),
-    (1, '{"msgid": 8, "from": 2, "flag": true}', "it only tells that a friend request was answered"),
-    (1, one_chat(99, 1, "ghost"), "its sender is an account that is not there"),
-    (99, one_chat(2, 99, "to nobody"), "it waits for an account that is not there"),
-    (None, one_chat(2, 1, "to nobody"), "it waits for an account that is not there"),
-    (1, group_chat(2, 77, "nowhere"), "it is of a group that is not there"),
-    (12, group_chat(2, 1, "outside"), "it waits for somebody who is not in the group"),
-    (1, group_chat(1, 1, "own"), "it waits for its own sender"),
-    (1, friend_request(99, 1), "its sender is an account that is not there"),
-    (1, friend_request(1, 1), "nobody is their own friend"),
-    (1, friend_request(2, 1), "it asks a friend to be a friend"),
+    (1, '{"msgid": 6, "id": 2, "toid": 1, "msg": "\\ud800"}', "its text is not valid Unicode"),
+    (1, '{"msgid": true}', "its msgid is not that of an offline message"),
+    (1, '{"msgid": 8, "from": 2, "flag": true}', "it only reports the answer to a friend request"),
+    (1, one_chat(99, 1, "ghost"), "its sender does not exist"),
+    (99, one_chat(2, 99, "to nobody"), "its recipient does not exist"),
+    (None, one_chat(2, 1, "to nobody"), "its recipient does not exist"),
+    (1, group_chat(2, 77, "nowhere"), "its group does not exist"),
+    (12, group_chat(2, 1, "outside"), "its recipient is not a member of the group"),
+    (1, group_chat(1, 1, "own"), "its recipient is its sender"),
+    (1, friend_request(99, 1), "its sender does not exist"),
+    (1, friend_request(1, 1), "a user cannot be their own friend"),
+    (1, friend_request(2, 1), "the two are friends already"),
 ]
 
 
@@ -248,7 +248,7 @@ def test_times(mariadb: MariaDB, tmp_path: Path, time: str, kept: bool) -> None:
     report = imported(old, f"sqlite:{tmp_path}/new.db")
     (message,) = rows_of(f"sqlite:{tmp_path}/new.db")["message"]
     assert (message[5] != NOW_MS) is kept
-    assert bool(report.changed["offlinemessage: its time makes no sense; it has that of the import"]) is not kept
+    assert bool(report.changed["offlinemessage: its time is not plausible; it has that of the import"]) is not kept
 
 
 def test_equal_messages_of_a_group_stay_apart(mariadb: MariaDB, url: str) -> None:
@@ -265,7 +265,7 @@ def test_equal_messages_of_a_group_stay_apart(mariadb: MariaDB, url: str) -> Non
         (3, 19, "more"),
     ]
     assert [row[:3] for row in rows["cursor"] if row[1] == -1] == [(13, -1, 2), (15, -1, 0), (19, -1, 0)]
-    assert not any("may have had it" in rule for rule in report.changed)
+    assert not any("may have it already" in rule for rule in report.changed)
 
 
 def test_a_member_is_rather_given_a_message_twice_than_never(mariadb: MariaDB, tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_a_member_is_rather_given_a_message_twice_than_never(mariadb: MariaDB, t
     mariadb.execute(f"DELETE FROM {old.name}.offlinemessage")
     old.fill("offlinemessage", [(15, group_chat(13, 1, "one")), (19, group_chat(13, 1, "two"))])
     report = imported(old, f"sqlite:{tmp_path}/new.db")
-    assert report.changed["offlinemessage: a group's message is given to a member who may have had it"] == 1
+    assert report.changed["offlinemessage: a group's message is given to a member who may have it already"] == 1
     cursors = rows_of(f"sqlite:{tmp_path}/new.db")["cursor"]
     assert [row[:3] for row in cursors if row[1] == -1] == [(13, -1, 2), (15, -1, 0), (19, -1, 1)]
 

@@ -34,7 +34,7 @@ def test_two_people_and_a_script(make_daemon: MakeDaemon, tmp_path: Path) -> Non
         async with terminal(home_a, address) as alice:
             await alice.sees("chat>")
             await alice.enter("/register alice", "password of alice:")
-            await alice.enter("pw", "once more:")
+            await alice.enter("pw", "repeat password:")
             await alice.enter("pw", "your number is 2")
             await alice.enter("/login alice pw", "logged in as alice(2)")
             await alice.enter("/addfriend 1", "asked 1")

@@ -219,7 +219,7 @@ def test_a_person_at_a_terminal(tmp_path: Path) -> None:
             await person.sees("Type /register NAME to make an account")
             await person.sees("chat> ")
             await person.enter("/register alice", "password of alice: ")
-            await person.enter("s3cret", "once more: ")
+            await person.enter("s3cret", "repeat password: ")
             await person.enter("s3cret", "your number is 2")
             await person.enter("/login alice", "password of alice: ")
             await person.enter("s3cret", "logged in as alice(2)")

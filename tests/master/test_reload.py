@@ -57,7 +57,7 @@ def test_a_broken_file_changes_nothing(make, way):
         status = wait_for("it fails", lambda: server.status()["reloads_failed"] and server.status())
         assert (status["reloads"], status["reloads_failed"]) == (1, 1)
         assert status["last_reload_error"].startswith(f"{server.file}: timeouts.drain: unknown option")
-        assert "configuration refused, the old one stays" in server.events("error.log")
+        assert "configuration rejected, the previous one stays in force" in server.events("error.log")
         assert say(client, "hello") == before
     assert server.status()["generation"] == 1
     assert server.ctl("status").returncode == 0

@@ -57,7 +57,7 @@ def test_a_worker_that_is_told_to_leave_has_not_died(make):
     wait_for("a replacement", lambda: victim not in server.pids() and len(server.pids()) == 2)
     server.wait_ready()
     assert server.events("error.log") == []
-    assert any("has drained and left" in event for event in server.events("normal.log"))
+    assert any("drained and left" in event for event in server.events("normal.log"))
     assert [one["restarts"] for one in server.status()["workers"]] == [0, 0]
 
 
@@ -92,7 +92,7 @@ def test_the_master_survives_signals_without_a_meaning(make):
     server = make(workers=1).start()
     for number in (signal.SIGUSR2, signal.SIGWINCH, signal.SIGPIPE):
         server.signal(number)
-    wait_for("warnings", lambda: server.events().count("signal has no meaning in this version") == 2)
+    wait_for("warnings", lambda: server.events().count("unsupported signal ignored") == 2)
     assert server.status()["state"] == "running"
 
 
@@ -202,9 +202,7 @@ def test_a_long_pause_kills_nobody(make, hang_s, pause_s):
     time.sleep(pause_s)  # the pause is what is tested
     for pid in everybody:
         kill(pid, signal.SIGCONT)
-    wait_for(
-        "it is noticed", lambda: "the master was stopped for a while; no worker is judged this round" in server.events()
-    )
+    wait_for("it is noticed", lambda: "the master was stopped for a while, hang detection waits" in server.events())
     until = time.monotonic() + min(hang_s, 5) + 1
     while time.monotonic() < until:
         assert server.status()["state"] == "running"

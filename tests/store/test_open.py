@@ -65,7 +65,7 @@ def test_an_address_is_a_file_or_a_database() -> None:
     assert "secret" not in f"{locate(NOWHERE, '/')}"
     for url, text in (
         ("sqlite:", "needs a file name"),
-        ("redis://x", "no such kind of store"),
+        ("redis://x", "unknown kind of store"),
         ("mysql://", "mysql://"),
     ):
         with pytest.raises(BootError, match=text) as caught:

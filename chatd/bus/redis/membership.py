@@ -213,7 +213,7 @@ class ClusterMembership:
                 try:
                     await node.call("CLIENT", "KILL", "ID", client)
                 except Unavailable as error:
-                    logger.debug("bus: a lost worker's connection was not there", why=str(error))
+                    logger.debug("bus: a lost worker's connection was closed already", why=str(error))
         holder = self._keys.holder(worker.token, worker.epoch)
         key = self._keys.lease(holder)
         await self._topology.of(key).call("DEL", key)

@@ -1,4 +1,4 @@
-"""A circuit breaker: what fails again and again is left alone for a while.
+"""A circuit breaker: calls that keep failing are stopped for a while.
 
 Owns: Breaker, a state machine. CLOSED: calls pass; `failures` failures in a row open it. OPEN: for open_s seconds no
 call passes. TRYING: one call passes, and its outcome closes it or opens it again.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 
 Permit = int
-"""Names the period in which a call was admitted. What a call of an earlier period reports changes nothing."""
+"""The period in which a call was admitted. The report of a call from an earlier period changes nothing."""
 
 
 class BreakerState(enum.Enum):
@@ -27,12 +27,12 @@ class Breaker:
         self._state = BreakerState.CLOSED
         self._permit: Permit = 0
         self._failures = 0
-        """In a row, in this period."""
+        """Failures in a row, in this period."""
         self._open_until = 0.0
 
     @property
     def is_open(self) -> bool:
-        """Also while the call is under way that decides."""
+        """True also while the deciding call is under way."""
         return self._state is not BreakerState.CLOSED
 
     def admit(self, now: float) -> Permit | None:

@@ -4,7 +4,7 @@ Owns: this contract, and the check of answers. docs/hooks.md explains it to auth
 chatd.hooks.
 Elsewhere: one call and its limits (core.plugins.plugin), the order of several plug-ins (core.plugins.pipeline), events
 told afterwards (core.plugins.notifier), which plug-ins are loaded (worker).
-Fails: ValueError for an answer that makes no sense; core.plugins.plugin counts it as a failure of the plug-in.
+Fails: ValueError for an invalid answer; core.plugins.plugin counts it as a failure of the plug-in.
 
 A plug-in is what its entry point returns when it is called with the table of options: any object with one or more
 methods named like the points, plain or async. A plain method runs in a small pool of threads, an async one in an event
@@ -26,7 +26,7 @@ from chatd.model import GroupId, Message, User, UserId
 
 class Point(enum.StrEnum):
     """before_…: the plug-in is asked, and the client waits for the answer. The others: it is told, nobody waits, and
-    what it answers is ignored."""
+    its answer is ignored."""
 
     BEFORE_LOGIN = "before_login"
     AFTER_LOGIN = "after_login"
@@ -163,11 +163,11 @@ def verdict_of(point: Point, answer: object, body_bytes: int) -> Verdict:
     if answer is None or point not in _ALLOWED:
         return None
     if kind not in _ALLOWED[point]:
-        raise ValueError(f"{kind.__name__} is no answer to {point}")
+        raise ValueError(f"{kind.__name__} is not an answer to {point}")
     if isinstance(answer, Veto):
         code = _whole(answer.code)
         if code not in _CHATD_CODES and code not in _OWN_CODES:
-            raise ValueError("this code cannot be given")
+            raise ValueError("a plug-in may not use this code")
         return Veto(_plain(answer.text)[:_TEXT_CHARS], code)
     if isinstance(answer, Reply):
         return Reply(_plain(answer.text))
@@ -206,10 +206,10 @@ def functions_of(made: object) -> dict[Point, Callable[[Any], Any]]:
         if name.partition("_")[0] not in ("before", "after", "recipient"):
             continue
         if name not in set(Point):
-            raise ValueError(f"there is no point {name} (the points are: {', '.join(Point)})")
+            raise ValueError(f"there is no point {name} (known: {', '.join(Point)})")
         function = getattr(made, name)
         if not callable(function):
-            raise ValueError(f"{name} is no function")
+            raise ValueError(f"{name} is not a function")
         found[Point(name)] = function
     if not found:
         raise ValueError(f"it has none of {', '.join(Point)}")

@@ -21,16 +21,16 @@ from typing import Any, NamedTuple
 from chatd import log
 
 MAX_TASKS = 2000
-"""In the loop of one plug-in, including tasks that it starts itself."""
+"""Maximum tasks in the loop of one plug-in, including those that it starts itself."""
 _CANCEL_S = 2.0
-"""At the end, a plug-in's tasks have this long to end after they are cancelled."""
+"""Time that a plug-in's tasks have to end after they are cancelled at the end."""
 _CANCEL_STEP_S = 0.01
 _MAX_FRAMES = 20
-"""Of a stack in the log."""
+"""Maximum frames of a stack in the log."""
 
 
 class Failure(NamedTuple):
-    """Why there is no answer. why: the type of the exception, or words of ours. stack: where it was raised."""
+    """Why there is no answer. why: the type of the exception, or a text of ours. stack: where it was raised."""
 
     why: str
     stack: str = ""
@@ -39,7 +39,7 @@ class Failure(NamedTuple):
 class PluginCall:
     """One call under way.
 
-    answer: a future of the worker's loop. abandoned: nobody waits for the answer any more. ended: the function has
+    answer: a future of the worker's loop. abandoned: no one waits for the answer any more. ended: the function has
     returned. task: in the plug-in's loop, while it runs there.
     """
 
@@ -75,11 +75,11 @@ class _LoopQueue:
             try:
                 self._loop.call_soon_threadsafe(self._take_all)
             except RuntimeError:
-                if not self._loop.is_closed():  # if it is, nobody is left to take the item
+                if not self._loop.is_closed():  # if it is, no one is left to take the item
                     raise
 
     def _take_all(self) -> None:
-        self._woken = False  # first: whatever is put from now on wakes the loop again
+        self._woken = False  # first, so that an item put from now on wakes the loop again
         while self._items:
             self._take(*self._items.popleft())
 

@@ -1,6 +1,6 @@
 """Telling plug-ins what has happened, in the background.
 
-Owns: a queue of events per plug-in, and the calls under way. Nobody waits for these.
+Owns: a queue of events per plug-in, and the calls under way, for which no client waits.
 Elsewhere: one call (core.plugins.plugin), what is told (core.plugins.pipeline).
 Fails: never. If limits.hook_queue events wait in all queues of the worker, an event is dropped, counted and logged.
 Events that wait when the worker dies are lost.
@@ -20,7 +20,7 @@ from chatd.core.plugins.plugin import Plugin, PluginFailed
 from chatd.errors import Unavailable
 
 MAX_CALLS = 64
-"""Calls under way to one plug-in. They begin in the order of the events."""
+"""Maximum calls under way to one plug-in. They begin in the order of the events."""
 _LOG_EVERY_S = 10.0
 """Dropped events are logged at most this often."""
 
@@ -92,7 +92,7 @@ class PluginNotifier:
                 except PluginFailed:  # logged where it was raised
                     await asyncio.sleep(0)
                 except Unavailable:
-                    self._log.warning("plug-in not told, the store does not answer", hook=one.plugin.name)
+                    self._log.warning("event for a plug-in dropped, the store does not answer", hook=one.plugin.name)
         finally:
             one.running -= 1
 

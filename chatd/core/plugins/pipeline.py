@@ -1,6 +1,6 @@
 """All plug-ins of a worker, in the order of the configuration.
 
-Owns: what plug-ins are asked before core does something, and told afterwards.
+Owns: asking plug-ins before core does something, and telling them afterwards.
 Elsewhere: the contract (core.plugins.contract), one plug-in (core.plugins.plugin), the queue of what is told
 (core.plugins.notifier).
 Fails: Refused: by a plug-in, or BUSY if a plug-in with `fail = "closed"` gave no answer to go by.
@@ -27,7 +27,7 @@ from chatd.scoreboard import Row
 from chatd.store.contract import Tables
 
 MEMBERS_PAGE = 500
-"""Group members of one read, so that other reads and writes come between."""
+"""Group members of one read. Pages are small, so that other reads and writes come between."""
 _NO_ANSWER = "a check of this server does not answer, try again"
 
 
@@ -125,7 +125,7 @@ class PluginPipeline:
         return contract.MissedMessage(message, users) if users else None
 
     async def _absent(self, message: Message) -> tuple[User, ...]:
-        """The recipients that have no session anywhere, as far as this worker knows. Raises Unavailable."""
+        """The recipients without a session anywhere, as far as this worker knows. Raises Unavailable."""
         if not message.group_id:
             online = await self._hub.online([message.to_id])
             return () if online else (User(message.to_id, message.to_name),)

@@ -1,6 +1,6 @@
 """One plug-in: its time limit, its circuit breaker, and what its failures mean.
 
-Owns: one call as core sees it. A plug-in runs in threads of its own (core.plugins.executors), so a function that hangs
+Owns: one call as core sees it. A plug-in runs in separate threads (core.plugins.executors), so a function that hangs
 or blocks is waited for no longer than its limit; the number of calls under way is limited; answers are checked.
 Elsewhere: the contract (core.plugins.contract), the states of the breaker (core.plugins.breaker).
 Fails: PluginFailed, logged here. The text of a plug-in's exception is not logged: it may contain a message or a
@@ -19,18 +19,18 @@ from chatd.core.plugins.executors import Failure, PluginCall, PluginLoop, Plugin
 from chatd.errors import ChatdError
 
 MAX_CALLS = 1000
-"""Calls under way in one plug-in, including those whose answer nobody waits for any more."""
+"""Maximum calls under way in one plug-in, including those whose answer is no longer waited for."""
 
 
 class PluginFailed(ChatdError):
-    """There is no answer to go by. Caught in core.plugins.pipeline and core.plugins.notifier."""
+    """There is no valid answer. Caught in core.plugins.pipeline and core.plugins.notifier."""
 
 
 class Plugin:
     """A plug-in of one worker. All methods are called from the worker's loop."""
 
     def __init__(self, options: PluginOptions, made: object, loop: asyncio.AbstractEventLoop) -> None:
-        """made: what the entry point returned. Raises ValueError if that is no plug-in."""
+        """made: what the entry point returned. Raises ValueError if that is not a plug-in."""
         self.name = options.name
         self.fail_closed = options.fail == "closed"
         self.failures = 0
@@ -60,7 +60,7 @@ class Plugin:
         """Its answer, within the time limit. body_bytes: the longest text it may put in place of another.
 
         Raises:
-            PluginFailed: there is no answer, or one that makes no sense; or the breaker is open.
+            PluginFailed: there is no answer, or an invalid one; or the breaker is open.
         """
         permit = self._breaker.admit(self._loop.time())
         if permit is None:
@@ -101,7 +101,7 @@ class Plugin:
                 executor.abandon(call)
 
     def _ended(self, call: PluginCall, answer: object) -> None:
-        """In the worker's loop, also for calls whose answer nobody waits for any more."""
+        """In the worker's loop, also for calls whose answer is no longer waited for."""
         self._under_way -= 1
         call.ended = True
         if not call.answer.done():

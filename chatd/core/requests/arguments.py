@@ -2,7 +2,7 @@
 
 Owns: their types, and how a user named in a request is found.
 Elsewhere: decoding them (core.requests.dispatch).
-Fails: Refused UNKNOWN_RECIPIENT where nobody has the name.
+Fails: Refused UNKNOWN_RECIPIENT if nobody has the name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class OneUser(msgspec.Struct, frozen=True):
 
 
 def user_named(name: str | int) -> Find:
-    """Looks the user up in the transaction of the request. A text is a name, or an id that is nobody's name."""
+    """Looks the user up in the transaction of the request. A text is a name, or an id that nobody has as a name. Raises
+    Refused UNKNOWN_RECIPIENT when called."""
     if isinstance(name, int):
         return by_id(name)
 

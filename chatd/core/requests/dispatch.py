@@ -35,7 +35,7 @@ from chatd.protocol import Accepted, ServerRequest
 from chatd.store.contract import Tables, text_hash
 
 Read = Callable[[Session, Any], Awaitable[object]]
-"""Answers from what there is. Gives the result, JSON-like."""
+"""Reads from the store or memory. Returns the result, JSON-like."""
 Write = Callable[[Session, Any], Awaitable[Change[Any]]]
 """Describes a change of the store, which is then made together with its answer."""
 
@@ -44,7 +44,7 @@ class Operation(NamedTuple):
     """One operation. Exactly one of read and write is given.
 
     arguments: what the request must contain. text: what it does, result: what its answer holds, both for the generated
-    table in docs/protocols/mobileimsdk.md. shown: makes the answer's result of what the Change gave.
+    table in docs/protocols/mobileimsdk.md. shown: makes the answer's result from the result of the Change.
     """
 
     arguments: type[msgspec.Struct]
@@ -103,7 +103,7 @@ class RequestDispatcher:
         self._decoders = {name: msgspec.json.Decoder(op.arguments).decode for name, op in table.items()}
 
     async def serve(self, session: Session, command: ServerRequest) -> None:
-        """Acknowledge the request and answer it. Raises Refused where a plug-in refuses a text that is no request."""
+        """Acknowledge the request and answer it. Raises Refused if a plug-in refuses a text that is not a request."""
         sent = command
         if self._plugins.has(Point.BEFORE_REQUEST):
             passed = await self._ask_plugins(session, command)
@@ -115,7 +115,7 @@ class RequestDispatcher:
             head = _decode_head(body)
         except (msgspec.DecodeError, RecursionError) as error:
             if not _names_an_operation(body):
-                _acknowledge(session, command)  # COMPAT: stock servers acknowledge and drop a text that is no request
+                _acknowledge(session, command)  # COMPAT: stock servers acknowledge and drop such a text
                 return
             reply = _refused(None, ErrorCode.BAD_FIELD, str(error))
         else:
@@ -217,7 +217,7 @@ def _refused(ref: Ref, code: int, text: str = "") -> _Answer:
 
 
 def _head_of(command: ServerRequest) -> _Head:
-    """op "": this is no request."""
+    """op "": this is not a request."""
     body = command.body.encode("utf-8", "surrogatepass")
     try:
         return _decode_head(body)

@@ -115,7 +115,7 @@ class FriendOperations:
         return {"users": [_presence(user, online=online[user.id], last_seen_ms=at_ms) for user, at_ms in seen]}
 
     async def _last_seen(self, session: Session, arguments: SomeUsers) -> list[tuple[User, int]]:
-        """The users named, and when each was last seen. Refused if one of them may not be seen."""
+        """The users named, and when each was last seen. Raises Refused if one of them may not be seen."""
         me, everybody = session.user.id, self._services.config().accounts.presence == "all"
 
         def read(tables: Tables) -> list[tuple[User, int]]:

@@ -1,6 +1,6 @@
-"""Requests about what was written: history, synchronising, read marks.
+"""Requests about past messages: history, synchronising, read marks.
 
-Owns: the arguments and answers of these operations, and who may read what: the members of a conversation.
+Owns: the arguments and answers of these operations, and the permission to read: only members of a conversation have it.
 Elsewhere: the rows (store); what a client is given without asking (core.delivery).
 Fails: Refused, Unavailable; core.requests.dispatch answers with them.
 """

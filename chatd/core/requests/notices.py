@@ -1,8 +1,8 @@
-"""What the server tells a client: answers to requests, and notices that nobody asked for (S2C).
+"""Texts from the server to a client (S2C): answers to requests, and unsolicited notices.
 
 Owns: the JSON of answers and notices, the fp the server makes for them, and the choice between an event of the wire's
 own and a text.
-Elsewhere: repeating them until they are acknowledged (core.delivery), what is told (core.requests.dispatch,
+Elsewhere: repeating them until they are acknowledged (core.delivery), deciding what is told (core.requests.dispatch,
 core.friends, core.groups, core.presence), how it is cut to fit (core.requests.truncate).
 Fails: never.
 
@@ -24,7 +24,7 @@ from chatd.protocol import FriendAnswered, FriendRequested, ServerMessage
 Ref = str | int | None
 """The client's own reference of a request, repeated in its answer."""
 _MAX_REASON_CHARS = 300
-"""Of the text of a refusal."""
+"""Longest text of a refusal."""
 
 NOTICES = {
     "friend.request": (

@@ -1,4 +1,4 @@
-"""All operations, for those who describe or test them.
+"""All operations, for the generated documentation and for tests.
 
 Owns: described().
 Elsewhere: the operations that run, put together in core.core.

@@ -31,7 +31,7 @@ class MaybeUser(msgspec.Struct, frozen=True):
 
 
 class Profile(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What a user tells of themselves. A field left out stays as it is; "" empties it."""
+    """What users say about themselves. A field left out stays as it is; "" empties it."""
 
     nickname: _Line | None = None
     avatar: Annotated[str, Meta(max_length=1000)] | None = None

@@ -1,6 +1,6 @@
 """Which session stays when a user has two on one wire.
 
-Owns: the rule, as a function of what each of the two sessions can say for itself.
+Owns: the rule, as a function of what is known of each of the two sessions.
 Elsewhere: finding out that there are two, and ending one (core.sessions.exclusive).
 Fails: never.
 
@@ -19,7 +19,7 @@ from chatd.errors import Disconnect
 from chatd.protocol import DuplicateLogin, Kicked
 
 ELSEWHERE = "logged in elsewhere"
-"""What the client of a session is told that had to go."""
+"""The reason told to the client of the session that is ended."""
 
 
 class Outranked(Exception):
@@ -61,13 +61,13 @@ def rule(new: Contender, old: Contender) -> Ruling:
 
 
 def contender(session: Session) -> Contender:
-    """What a session of this worker says for itself."""
+    """A session of this worker, as the rule sees it."""
     age_s = time.monotonic() - session.began_at if session.state is SessionState.LIVE else 0.0
     return Contender(session.first_login_time, session.fresh, age_s)
 
 
 def refuses_new(session: Session) -> bool:
-    """On this wire the session that is there stays."""
+    """On this wire the existing session stays."""
     return session.peer.traits.duplicate_login is DuplicateLogin.REFUSE_NEW
 
 

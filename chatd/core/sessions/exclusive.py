@@ -1,11 +1,11 @@
-"""One session per user and wire, wherever it is: the session locks that make it so.
+"""One session per user and wire, wherever it is: the session locks that ensure it.
 
 Owns: SessionLocks: which session of this worker has a session lock or is to get it, asking the worker that holds a
-lock, and answering those who ask.
+lock, and answering the workers that ask.
 Elsewhere: which of two sessions stays (core.sessions.duplicate_login), sessions without a lock
 (core.sessions.unlocked), what a login does besides (core.sessions.login), the locks themselves (Bus.lock).
-Fails: Refused and Outranked: this session must end. Never because the bus is cut off: then a session is served without
-its lock, and takes it, or ends, by the same rules when the bus is back.
+Fails: Refused and Outranked: this session must end. A bus that is cut off is no reason to fail: then a session is
+served without its lock, and takes it, or ends, by the same rules when the bus is back.
 
 A session lock is a lock of the bus with the key lock_key(user, wire). It is held by a worker, and ends with it.
 """
@@ -135,7 +135,7 @@ class SessionLocks:
 
     async def _challenge(self, session: Session, key: LockKey) -> None:
         """Another worker holds the lock: ask it to decide, again and again, until the lock is free. In between, try the
-        lock: its holder may be dead, or end of its own accord.
+        lock: its holder may be dead, or end by itself.
 
         The user's topic stays subscribed, because the session is about to need it: a user who moves from one worker to
         another is never offline in between."""

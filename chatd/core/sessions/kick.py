@@ -1,8 +1,8 @@
 """Ending a user's sessions wherever they are, as an operator asks.
 
 Owns: ending those of this worker, asking every other worker of the host and of the cluster to do the same, how long to
-wait for their answers, asking further those that did not answer, and the sum. Each session is counted once, by
-the worker whose request ended it.
+wait for their answers, repeating the question to those that did not answer, and the sum. Each session is counted once,
+by the worker whose request ended it.
 Elsewhere: how a session ends (core.sessions.login); who the other workers are (Bus.other_workers); the operator's order
 to the workers of this host (master.kick).
 Fails: Unavailable from the store; then nothing was done. Workers that do not answer in time are named, and asked

@@ -1,10 +1,10 @@
 """How a session begins and ends.
 
-Owns: Logins: the steps of a login, the end of a session for whatever reason, and who may end it from outside.
+Owns: Logins: the steps of a login, the end of a session for whatever reason, and ending it from outside.
 Elsewhere: authentication (core.accounts), which session stays when a user logs in twice (core.sessions.exclusive),
 what a session is given (core.delivery).
 Fails: Refused, and Unavailable from the store or if the worker with the user's old session does not answer; the session
-is then closed and nothing of it remains. A bus that is cut off keeps nobody from logging in.
+is then closed and nothing of it remains. A bus that is cut off does not keep anybody from logging in.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MAX_MEMBERS = 1000
 
 
 class View(NamedTuple):
-    """What a login reads of the store, at one moment."""
+    """What a login reads from the store, at one moment."""
 
     friends: list[User]
     requests: list[FriendRequest]
@@ -50,7 +50,7 @@ class View(NamedTuple):
 
 
 class Listeners(NamedTuple):
-    """Who is told that a session has begun or ended."""
+    """Called when a session has begun or ended."""
 
     notices: Notices
     presence: Presence
@@ -118,7 +118,7 @@ class Logins:
         return command.name == session.user.name or await self._accounts.is_account_of(command, session.user)
 
     async def _read(self, peer: Peer, session: Session) -> tuple[View, set[UserId]]:
-        """What the login answer tells, and who of it is online. Raises Refused, Unavailable."""
+        """The contents of the login answer, and which of its users are online. Raises Refused, Unavailable."""
         user = session.user
         found = await self._services.store.read(partial(read_memberships, user_ids=[user.id]))
         await self._services.hub.add(session, found[user.id])

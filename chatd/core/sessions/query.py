@@ -1,4 +1,4 @@
-"""A user's sessions, on whatever worker they are.
+"""A user's sessions, on all workers.
 
 Owns: asking the other workers, answering them, and how long to wait.
 Elsewhere: the sessions of this worker (core.sessions.hub); who may ask (core.requests.sessions: every user, about

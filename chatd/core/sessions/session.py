@@ -1,8 +1,7 @@
 """A session: one logged-in client, the states of its life, and the connection it speaks through.
 
 Owns: Session (data and its state), and Peer, the contract of a connection as core sees it.
-Elsewhere: who moves a session from state to state (core.sessions.login), what it is given (core.delivery), sockets
-(net).
+Elsewhere: moving a session from state to state (core.sessions.login), what it is given (core.delivery), sockets (net).
 Fails: ValueError for a transition that is not declared, which is a bug.
 
 An idle session is small on purpose, because an idle server consists of them: containers are made when first needed.
@@ -40,7 +39,7 @@ class Peer(Contract):
     """Nothing more can be told to it."""
 
     lossy: bool
-    """What is pushed may get lost on its way, unnoticed."""
+    """Pushed data may get lost on its way, unnoticed (a datagram)."""
 
     @property
     def out_bytes(self) -> int:
@@ -174,15 +173,15 @@ _CLOSING = SessionState.CLOSING
 class Session:
     """One logged-in client of one user on one wire.
 
-    state: changed by enter() alone.
+    state: changed only by enter().
     explicit: the client acknowledges each message by its fp (WireTraits.acknowledges).
     by_seq: the client says how far it is in a conversation (Login.acks).
     first_login_time: milliseconds since the epoch, the client's; the server's where the login named none (fresh).
     began_at: time.monotonic() of the login. since_ms: the same moment, milliseconds since the epoch, for people.
     groups: the groups whose messages the session is given, with the since_version of the membership.
     groups_left: of groups it was in, the members_version by which the membership had ended, the latest
-    last; bounded. Both are changed by core.sessions.hub alone.
-    watching: users whose presence the session is told about. Changed by core.presence alone.
+    last; bounded. Only core.sessions.hub changes the two.
+    watching: users whose presence the session is told about. Only core.presence changes it.
     The rest is that of core.delivery, core.catch_up and core.in_flight alone:
     cursors: how far the session is, by conversation. in_flight: what waits for an Acknowledge, by fp.
     receipts: what counts as acknowledged when it has been received, in the order it was sent.
@@ -237,7 +236,7 @@ class Session:
 
     @property
     def is_over(self) -> bool:
-        """CLOSING or CLOSED: whatever was begun for the session need not be finished."""
+        """CLOSING or CLOSED: work begun for the session need not be finished."""
         return self.state >= _CLOSING
 
     def enter(self, state: SessionState) -> None:

@@ -109,7 +109,7 @@ class UnlockedSessions:
             await self._regain(session)
         except Unavailable:
             self._put_back(session)
-            self._due.clear()  # it is so for everybody: all wait for the next gap or retry
+            self._due.clear()  # the reason holds for all sessions: they wait for the next gap or retry
         except TimeoutError:
             self._put_back(session)
         finally:

@@ -3,7 +3,7 @@
 Owns: WebSocketConnection, and the close code that tells a client why its connection ended (CLOSE_CODES).
 Elsewhere: everything a WebSocket shares with TCP (write buffer, limits, deadlines, slow commands, closing) is in
 net.connection; the request in net.websocket.handshake, frames in net.websocket.frames.
-Fails: as net.connection; a frame that is not allowed is a WireError with a close code of its own.
+Fails: as net.connection; a frame that is not allowed is a WireError with its own close code.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class WebSocketConnection(Connection):
         return rest
 
     def _pong(self, payload: bytes) -> None:
-        """A ping counts as a command, so it falls under the same rate limit."""
+        """A ping counts as a command, so the same rate limit applies."""
         self.spent += 1
         if self.open and self.spent <= self.connections.budget:
             super()._queue(frames.pong(payload))
@@ -123,7 +123,7 @@ class WebSocketConnection(Connection):
     # ---------------------------------------------------------------- bytes out
 
     def push_login(self, event: LoginAccepted) -> tuple[int, int]:
-        self.frames.skips = True  # what comes before a login has no reason to be so long
+        self.frames.skips = True  # before a login, no client has a reason to send a message over the limit
         return super().push_login(event)
 
     def _queue(self, data: bytes) -> None:

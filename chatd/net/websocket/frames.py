@@ -1,8 +1,8 @@
-"""What travels in a WebSocket: reading and making frames (RFC 6455, section 5).
+"""WebSocket frames: reading and making them (RFC 6455, section 5).
 
 Owns: FrameReader, which turns a client's bytes into messages and control frames; the frames a server sends.
-Elsewhere: the HTTP request before them (net.websocket.handshake), what they mean to a connection
-(net.websocket.connection), messages over the limit (wire.skipped).
+Elsewhere: the HTTP request before them (net.websocket.handshake), acting on them (net.websocket.connection), messages
+over the limit (wire.skipped).
 Fails: FrameError with the close code that tells the client why.
 
 An ordinary message, one text frame, is on the hot path: about 1 µs. Everything else is checked by the library
@@ -73,7 +73,7 @@ class FrameError(WireError):
 
 
 class _LongMessage:
-    """A message over the limit, which is read past frame by frame. left: bytes of the current frame still to come.
+    """A message over the limit, which is skipped frame by frame. left: bytes of the current frame still to come.
     ended: its last frame has ended."""
 
     __slots__ = ("_is_last", "_mask", "_skipper", "left")
@@ -95,7 +95,7 @@ class _LongMessage:
         self.left, self._mask, self._is_last = size, mask, is_last
 
     def take(self, data: bytes, at: int) -> int:
-        """Read past the part of the frame that begins at `at`. Returns where it ends."""
+        """Skip the part of the frame that begins at `at`. Returns where it ends."""
         piece = data[at : at + self.left]
         self._skipper.skip(apply_mask(piece, self._mask))
         self.left -= len(piece)
@@ -138,10 +138,10 @@ class FrameReader:
             self._skipper.next_second()
 
     def receive(self, data: bytes) -> Iterator[FoundFrame]:
-        """What is complete, in order.
+        """The messages and control frames that are complete, in order.
 
         Raises:
-            FrameError: at a frame that is not allowed, after what came before it.
+            FrameError: at a frame that is not allowed, after everything before it was yielded.
         """
         if self._rest:
             self._rest += data
@@ -196,7 +196,7 @@ class FrameReader:
     # ---------------------------------------------------------------- messages over the limit
 
     def _long_frame(self, data: bytes, at: int, size: int, head: int) -> int:
-        """Read past what is there of a frame over the limit. Returns where that ends."""
+        """Skip the available part of a frame over the limit. Returns where it ends."""
         first = data[at]
         if first & _ANY_BUT_LAST not in (Opcode.TEXT, Opcode.CONT):
             raise FrameError(CloseCode.TOO_BIG, "message too long")

@@ -1,4 +1,4 @@
-"""The HTTP request that a WebSocket begins with, and the answer to it.
+"""The HTTP request with which a WebSocket begins, and the answer to it.
 
 Owns: UpgradePolicy, what a listener requires of a request (path, Origin, subprotocol), and the answers to every other
 HTTP request.
@@ -57,7 +57,7 @@ class UpgradePolicy:
 
 
 def refusal(status: HTTPStatus, text: str, *headers: str) -> HandshakeAnswer:
-    """A response with a line of text for people."""
+    """A response with one line of text."""
     body = f"{text}\n".encode()
     lines = [
         f"HTTP/1.1 {status.value} {status.phrase}",

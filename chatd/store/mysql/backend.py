@@ -1,4 +1,4 @@
-"""What one connection to the database remembers, and what the shared SQL asks of this twin.
+"""The caches of one connection to the database, and the parts of the shared SQL that differ in this twin.
 
 Owns: row locks, the caches of users, pairs and names, reading many users and pairs in one statement, and the witness of
 a transaction.
@@ -20,7 +20,7 @@ from chatd.store.sql.directory import UserDirectory
 from chatd.store.sql.messages import CACHED, MessageReader, MessageRow, Pairs
 
 _MANY = 1000
-"""Values of one IN (…) at most."""
+"""Maximum values of one IN (…)."""
 
 
 class MysqlBackend:
@@ -31,7 +31,7 @@ class MysqlBackend:
         self.directory = UserDirectory(db)
         self.pairs = Pairs(db)
         self._names: dict[UserId, str] = {}
-        """Also of deleted users: an id never gets another name."""
+        """Names by id, also of deleted users: an id never gets another name."""
         self._reader = MessageReader(self.pairs, self.user_or_deleted)
         self.made_rows = False
         """Whether this transaction inserted rows that a cache may know of."""
@@ -49,7 +49,7 @@ class MysqlBackend:
             self.pairs.clear()
             self._names.clear()
 
-    # ---------------------------------------------------------------- what the shared SQL asks
+    # ---------------------------------------------------------------- for the shared SQL
 
     def lock_users(self, *user_ids: UserId) -> None:
         marks = ",".join("?" * len(user_ids))

@@ -1,8 +1,8 @@
 """One connection to MySQL or MariaDB, which is discarded as soon as anything is wrong with it.
 
 Owns: the settings of the session, time limits, reconnecting, and what an error of the server means.
-Not here: the SQL (store.sql, store.mysql); addresses (config.urls).
-Fails: Again when two transactions met (a deadlock, a lock wait, a unique key): the connection is kept, and the
+Elsewhere: the SQL (store.sql, store.mysql); addresses (config.urls).
+Fails: Again when two transactions conflicted (a deadlock, a lock wait, a unique key): the connection is kept, and the
 transaction is to be rolled back; and when the server closed the connection in the middle of a transaction. Unavailable
 for everything else: the connection is then discarded (P12), so a late answer is never taken for the answer to another
 statement. The text of an error never contains a password or a message.
@@ -83,7 +83,7 @@ class MysqlConnection:
     # ---------------------------------------------------------------- statements
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> StoredRows:
-        """`?` stands for a value. Outside a transaction, every statement is a transaction of its own."""
+        """`?` stands for a value. Outside a transaction, every statement is its own transaction."""
         pattern = self._patterns.get(sql)
         if pattern is None:
             pattern = self._patterns[sql] = sql.replace("%", "%%").replace("?", "%s").encode()
@@ -91,7 +91,7 @@ class MysqlConnection:
         return self.query(pattern % tuple(map(self.literal, parameters)))
 
     def literal(self, value: int | str | None) -> bytes:
-        """As it is written in a statement. A lone surrogate, which no wire lets through, becomes "?"."""
+        """The value as it is written in a statement. A lone surrogate, which no wire lets through, becomes "?"."""
         if value is None:
             return b"NULL"
         if isinstance(value, str):
@@ -241,8 +241,8 @@ def _code(error: MySQLdb.Error) -> int:
 
 
 def _text(error: MySQLdb.Error) -> str:
-    """The server's text, if it is about the server. What it says about a statement may quote a message, so only the
-    number is told."""
+    """The server's text, if it is about the server. A text about a statement may quote a message, so only its number is
+    returned."""
     if isinstance(error, MySQLdb.OperationalError | MySQLdb.InterfaceError) and len(error.args) > 1:
         return f"{error.args[1]} ({_code(error)})"
     return f"error {_code(error)}"

@@ -20,11 +20,11 @@ from chatd.store.sql.send_keys import SendKeys
 from chatd.store.versions import check_version
 
 _LIMIT_S = 24 * 3600.0
-"""Longest wait for one statement: there is no client that waits for an answer."""
+"""Longest wait for one statement: no client waits for an answer."""
 _LINGER_S = 2
 """How long a connection that was just closed may still be listed by the server."""
 _PAGE, _PAGE_CHARS = 5000, 4 * 1024 * 1024
-"""Most rows, and about how many characters, are read in one statement."""
+"""Maximum rows, and about how many characters, read in one statement."""
 _STATEMENT_BYTES = 1024 * 1024
 _LOCK = "CONCAT('chatd.side:', MD5(DATABASE()))"
 _COLUMN = {
@@ -60,7 +60,7 @@ def alone_with(address: MysqlAddress) -> MysqlConnection:
 
 
 def other_users(db: MysqlConnection) -> str:
-    """Who else is connected to the database, as far as our account may see; "" = no one."""
+    """The other users connected to the database, as far as our account may see them; "" = none."""
     rows = db.execute(
         "SELECT user, SUBSTRING_INDEX(host, ':', 1), count(*) FROM information_schema.processlist"
         " WHERE db = DATABASE() AND id <> CONNECTION_ID() GROUP BY 1, 2 ORDER BY 1, 2"

@@ -19,7 +19,7 @@ from chatd.store.sql.history import SqlHistory
 from chatd.store.sql.messages import COLUMNS
 
 _UNION = 100
-"""Parts of one UNION at most."""
+"""Maximum parts of one UNION."""
 
 
 class MysqlHistory(SqlHistory):

@@ -29,7 +29,7 @@ from chatd.store.sql.send_keys import SendKeys
 _LOOKING_S = 10.0
 """After one repeated message, others are expected for this long: a client that was cut off sends again."""
 STATEMENT_BYTES = 1 << 20
-"""Rows of one INSERT, if the server accepts as much."""
+"""Maximum rows of one INSERT, if the server accepts a statement of that size."""
 INSERT_MESSAGES = (
     b"INSERT INTO message (conversation, seq, sender_id, send_key, fp, sent_at_ms, qos, typeu, body) VALUES "
 )
@@ -191,7 +191,7 @@ class MysqlMessages:
 
 
 def _parts(rows: list[bytes], most_bytes: int) -> Iterator[list[bytes]]:
-    """Cut where a part would become longer than most_bytes; a longer row is a part of its own."""
+    """Cut where a part would become longer than most_bytes; a longer row becomes a separate part."""
     part: list[bytes] = []
     size = 0
     for row in rows:

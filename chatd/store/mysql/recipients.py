@@ -21,7 +21,7 @@ from chatd.store.sql.directory import is_user_id, name_key
 from chatd.store.sql.messages import CACHED, NO_USER, Pair, pair_of
 
 Address = tuple[str, UserId]
-"""How a draft says who is to have it: by a name or, if that is empty, by an id."""
+"""How a draft names its recipient: by name or, if that is empty, by id."""
 Destination = tuple[ConversationId, User]
 """NO_USER for a group."""
 

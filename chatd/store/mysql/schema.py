@@ -2,7 +2,7 @@
 
 Owns: MIGRATIONS: number n brings a store from version n-1 to n; a released migration is never edited. migrate(), which
 takes a lock named after the database, so that many hosts may start on an empty database at once.
-Not here: which schemas are served (store.versions).
+Elsewhere: which schemas are served (store.versions).
 Fails: Unavailable.
 
 DDL cannot be rolled back: so every statement can be repeated, and the version is written after the last statement of a
@@ -78,7 +78,7 @@ WORDS: tuple[str, ...] = (
     "a version for the memberships of every group",
     "a hash of every request, and of messages changed by a plug-in, by which a reused fp is recognised",
 )
-"""What each migration brings, for the operator."""
+"""A description of each migration, for the operator."""
 
 
 def version_of(db: Database) -> int:
@@ -93,7 +93,9 @@ def version_of(db: Database) -> int:
 
 
 def migrate(db: Database, upto: int) -> None:
-    """Outside a transaction; waits while another host migrates. A crash leaves the store at the migration before."""
+    """Run the missing migrations, outside a transaction; wait while another host migrates. A crash leaves the store at
+    the migration before. Raises Unavailable if another host takes too long, or if a migration conflicts with a
+    transaction."""
     if db.execute(f"SELECT GET_LOCK({MIGRATION_LOCK}, {_WAIT_S})").fetchone()[0] != 1:
         raise Unavailable(f"mysql: another chatd has been migrating this database for {_WAIT_S} s")
     try:
@@ -102,6 +104,6 @@ def migrate(db: Database, upto: int) -> None:
                 db.execute(statement)
             db.execute("REPLACE INTO meta VALUES ('schema', ?)", (str(number),))
     except Again as error:
-        raise Unavailable(f"mysql: a migration met another transaction ({error})") from error
+        raise Unavailable(f"mysql: a migration conflicted with another transaction ({error})") from error
     finally:
         db.execute(f"SELECT RELEASE_LOCK({MIGRATION_LOCK})")

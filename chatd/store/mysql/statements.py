@@ -1,4 +1,7 @@
-"""Lists of numbers as they are written in a statement."""
+"""Lists of numbers, as they are written in a statement.
+
+Owns: their syntax. Elsewhere: the statements (all other modules of store.mysql). Fails: never.
+"""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 """The store of a cluster: MySQL or MariaDB, many workers on many hosts.
 
-Owns: MysqlTables: transactions, what became of a COMMIT whose answer was lost, and putting the parts together; moving
-cursors; opening.
+Owns: MysqlTables: transactions, finding out the fate of a COMMIT whose answer was lost, and putting the parts together;
+moving cursors; opening.
 Elsewhere: the connection and its time limits (store.mysql.connection), storing messages (store.mysql.messages), reading
 them (store.mysql.history), accounts, friends and groups (store.sql), batching (store.group_commit), the tables
 (store.mysql.schema).
-Fails: Again when two transactions met: nothing was changed, and the transaction is to be run again. Unavailable when
-the server cannot be reached or does not answer in time; after commit() it may then be unknown whether the transaction
-happened, and a caller who repeats it finds the keys that it left (P2).
+Fails: Again when two transactions conflicted: nothing was changed, and the transaction is to be run again. Unavailable
+when the server cannot be reached or does not answer in time; after commit() it may then be unknown whether the
+transaction happened, and a caller who repeats it finds the keys that it left (P2).
 
 A batch takes four round trips: begin and the directory's version; locking the conversations and reading the members of
 groups; all rows and the new last numbers; commit. A transaction that numbers messages holds the row of each
@@ -68,7 +68,7 @@ class MysqlTables:
 
     def commit(self) -> None:
         """If the COMMIT is not answered, the transaction's witness is looked for. A transaction without one only moved
-        cursors or did what can be done twice: it is reported as failed."""
+        cursors or made changes that can be repeated: it is reported as failed."""
         session = self.connection.session_lock
         try:
             self.connection.commit()
@@ -78,7 +78,7 @@ class MysqlTables:
                 raise
 
     def _has_happened(self, session: str) -> bool:
-        """False also where that cannot be known now. session: the named lock of the connection that did not answer; its
+        """False also if that cannot be known now. session: the named lock of the connection that did not answer; its
         session is ended first, if it still exists, and the lock on the witness waits for its end."""
         if self._backend.witness is None:
             return False
@@ -101,7 +101,7 @@ class MysqlTables:
     def close(self) -> None:
         self.connection.discard()
 
-    # ---------------------------------------------------------------- what a batch consists of
+    # ---------------------------------------------------------------- the operations of a batch
 
     def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:
         return self._messages.append(drafts, now_ms)

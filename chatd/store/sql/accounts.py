@@ -2,7 +2,7 @@
 
 Owns: changing the table `user`; deleting an account with everything that belongs to it.
 Elsewhere: identifying a user (store.sql.directory), whether a name or a password is acceptable (core.accounts).
-Fails: Refused where the request is not allowed, before anything is written; what the database raises passes through.
+Fails: Refused if the request is not allowed, before anything is written; what the database raises passes through.
 """
 
 from __future__ import annotations

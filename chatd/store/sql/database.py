@@ -1,11 +1,12 @@
-"""What the SQL shared by both twins is written against: a database that runs statements, and the twin around it.
+"""The interfaces under the SQL shared by both twins: a database that runs statements, and the twin around it.
 
 Owns: Database and Rows, the part of sqlite3.Connection that the shared SQL uses, and store.mysql.connection offers too;
-Backend, what the shared SQL asks of its twin besides.
-Not here: transactions, which each twin has its own way of (store.sqlite.tables, store.mysql.tables).
+Backend, everything else that the shared SQL needs from its twin.
+Elsewhere: transactions, which each twin runs in its own way (store.sqlite.tables, store.mysql.tables).
 Fails: as the twin does.
 
-The shared SQL is what both dialects accept: `?` for a value, REPLACE INTO, `key` and `cursor` between backquotes.
+The shared SQL uses only what both dialects accept: `?` for a value, REPLACE INTO, `key` and `cursor` between
+backquotes.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from chatd.store.contract import Account
 from chatd.store.sql.database import Database
 
 _CACHED = 200_000
-"""Entries before the cache is emptied."""
+"""Maximum entries before the cache is emptied."""
 
 
 def name_key(name: str) -> str:
@@ -36,7 +36,7 @@ class UserDirectory:
     def __init__(self, db: Database) -> None:
         self._db = db
         self.by_name: dict[str, User] = {}
-        """By a name as someone wrote it: several keys may lead to one user."""
+        """Users by a name as someone wrote it: several keys may lead to one user."""
         self.by_id: dict[UserId, User] = {}
 
     def clear(self) -> None:

@@ -3,7 +3,7 @@
 Owns: the table `friend`. A row says that user_id asked friend_id (accepted 0), or has them as a friend (accepted 1);
 a friendship is two rows, one in each direction. A user's limit counts the rows with their id as user_id: friends, and
 requests that they sent and that are not answered yet.
-Elsewhere: who may see whom live (core.presence).
+Elsewhere: permission to watch presence (core.presence).
 Fails: Refused, before anything is written; what the database raises passes through.
 """
 

@@ -1,7 +1,7 @@
 """Groups and their members, in the SQL of both twins.
 
 Owns: the tables `team` and `member`. A group has exactly one owner, who hands over when leaving; the last member to
-leave ends the group. Whatever changes who is in a group raises its members_version in the same transaction.
+leave ends the group. Every change of its members raises its members_version in the same transaction.
 Elsewhere: users (store.sql.directory), a group's messages (store.sqlite.messages, store.mysql.messages).
 Fails: Refused, before anything is written; what the database raises passes through.
 """

@@ -1,7 +1,7 @@
 """Conversations as their users see them, in the SQL of both twins.
 
-Owns: which conversation two users or a group have, and how far a user has read one.
-Elsewhere: what is waiting, messages and heads, which each twin reads in its own way (store.sqlite.history,
+Owns: finding the conversation of two users or a group, and read marks.
+Elsewhere: waiting messages, history and heads, which each twin reads in its own way (store.sqlite.history,
 store.mysql.history); moving the cursors of delivery (store.sqlite.tables, store.mysql.tables).
 Fails: Refused for a group that the user is not in; what the database raises passes through.
 """

@@ -16,7 +16,7 @@ from chatd.store.contract import Draft
 from chatd.store.sql.database import Database
 
 CACHED = 200_000
-"""Entries a cache may have before it is emptied."""
+"""Maximum entries of a cache before it is emptied."""
 NO_USER = User(0, "")
 """The recipient of a group message."""
 COLUMNS = "m.id, m.conversation, m.seq, m.sender_id, m.fp, m.sent_at_ms, m.qos, m.typeu, m.body"
@@ -32,7 +32,7 @@ def pair_of(one: UserId, other: UserId) -> Pair:
 
 
 def new_message(draft: Draft, recipient: User, conversation: ConversationId, seq: Seq, now_ms: int) -> Message:
-    """What is stored for a draft. recipient: NO_USER for a group."""
+    """The message that is stored for a draft. recipient: NO_USER for a group."""
     sender, command = draft.sender, draft.command
     return Message(
         conversation=conversation,
@@ -51,7 +51,7 @@ def new_message(draft: Draft, recipient: User, conversation: ConversationId, seq
 
 
 class Pairs:
-    """The table `pair`, in both directions, as far as it was asked for. A row of it never changes."""
+    """A cache of the table `pair`, in both directions. A row never changes."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -59,7 +59,7 @@ class Pairs:
         self.users: dict[ConversationId, Pair] = {}
 
     def clear(self) -> None:
-        """After a rollback: rows that the transaction made are not in the store."""
+        """Call it after a rollback: rows that the transaction made are not in the store."""
         self.conversations.clear()
         self.users.clear()
 

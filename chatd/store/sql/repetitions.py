@@ -1,6 +1,6 @@
-"""Sending is idempotent: what a draft is answered whose sender has used its fp before.
+"""Sending is idempotent: the answer to a draft whose sender has used its fp before.
 
-Owns: whether the draft repeats the message that has its fp, or is another one.
+Owns: deciding whether the draft repeats the message with its fp, or is a different one.
 Elsewhere: the keys (store.sql.send_keys), looking up many of them at once (store.sqlite.messages,
 store.mysql.messages).
 Fails: what the database raises passes through.
@@ -20,7 +20,7 @@ from chatd.store.sql.send_keys import PROBES, SendKeys
 
 
 class Repetitions:
-    """What an earlier message under the key of a draft means for the draft."""
+    """Decides what an earlier message under the key of a draft means for the draft."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from chatd.store.sql.send_keys import PROBES, SendKeys
 
 _KEEP_MS = 7 * 24 * 3600 * 1000
 _EXPIRE_AT_ONCE = 10
-"""Old answers that one new answer deletes at most."""
+"""Maximum old answers that one new answer deletes."""
 
 
 class SqlRequestLog:

@@ -1,6 +1,8 @@
 """The integer keys that make (sender, fp) unique.
 
-Owns: SendKeys. Elsewhere: what is under a key (store.sql.repetitions for messages, store.sql.request_log for requests).
+Owns: SendKeys.
+Elsewhere: the rows under a key (store.sql.repetitions for messages, store.sql.request_log for requests).
+Fails: never.
 """
 
 from __future__ import annotations

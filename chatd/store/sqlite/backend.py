@@ -1,4 +1,4 @@
-"""What one connection to the file remembers, and what the shared SQL asks of this twin.
+"""The caches of one connection to the file, and the parts of the shared SQL that differ in this twin.
 
 Owns: the caches of users, pairs, members and last numbers, and dropping them when another connection has written or a
 transaction was rolled back.
@@ -55,7 +55,7 @@ class SqliteBackend:
         self.members.clear()
         self.members_versions.clear()
 
-    # ---------------------------------------------------------------- what the shared SQL asks
+    # ---------------------------------------------------------------- for the shared SQL
 
     def last_seq(self, conversation: ConversationId) -> Seq:
         if len(self.last_seqs) > CACHED:

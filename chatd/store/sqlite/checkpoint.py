@@ -1,6 +1,6 @@
 """Checkpoints: copying the write-ahead log into the database file, beside the commits.
 
-Owns: a thread with a connection of its own that copies pages while the store thread continues to commit.
+Owns: a thread with its own connection that copies pages while the store thread continues to commit.
 Elsewhere: the last step, which needs the write lock (store.sqlite.tables, at the end of a commit).
 Fails: a checkpoint that fails is tried again at the next call; commits do not depend on it.
 
@@ -20,7 +20,7 @@ from chatd import log
 EVERY_PAGES = 2000
 """Pages written to the log between two checkpoints, about."""
 _FEW_PAGES = 32
-"""So few may be left to the store thread."""
+"""Maximum pages left to the store thread."""
 _ROUNDS = 8
 """A checkpoint copies what was written meanwhile at most this often."""
 
@@ -62,7 +62,7 @@ class Checkpointer:
         db.close()
 
     def _copy(self, db: sqlite3.Connection) -> None:
-        """Until what was written meanwhile is so little that a commit can copy it."""
+        """Copy until so little was written meanwhile that a commit can copy the rest."""
         done = 0
         for _ in range(_ROUNDS):
             _, _, copied = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()

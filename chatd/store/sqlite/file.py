@@ -1,9 +1,9 @@
-"""The file of the embedded store: opening it, migrating it, backing it up, and finding out who has it open.
+"""The file of the embedded store: opening it, migrating it, backing it up, and finding the process that has it open.
 
 Owns: the settings of a connection, the file of the write lock, running migrations.
-Elsewhere: the migrations (store.sqlite.schema), which schemas are served (store.versions), what is done with an open
-store (store.sqlite.tables, store.sqlite.dump), when an operator may migrate (chatctl.stores).
-Fails: BootError 69 when the file cannot be opened, 75 when it is in use, 78 for a schema or a state that this program
+Elsewhere: the migrations (store.sqlite.schema), which schemas are served (store.versions), using an open store
+(store.sqlite.tables, store.sqlite.dump), when an operator may migrate (chatctl.stores).
+Fails: BootError 69 when the file cannot be opened, 75 when it is in use, 78 for a schema or a state that this version
 must not touch, 73 for a backup that cannot be made; otherwise sqlite3.Error passes through.
 """
 

@@ -1,6 +1,6 @@
 """Reading conversations in SQLite: what is waiting, history and heads, with the rows that have no index entry yet.
 
-Owns: merging what the index tables and the unindexed rows say.
+Owns: merging the index tables and the unindexed rows.
 Elsewhere: what both twins read alike (store.sql.history), a row as a message (store.sql.messages), the unindexed rows
 (store.sqlite.unindexed).
 Fails: sqlite3.Error passes through; Refused for a group that the user is not in.

@@ -1,8 +1,9 @@
 """The tables, as numbered migrations for SQLite.
 
-Owns: MIGRATIONS: number n brings a store from version n-1 to n; a released migration is never edited. WORDS: what each
-of them brings, for the operator.
-Not here: running them (store.sqlite.file.migrate).
+Owns: MIGRATIONS: number n brings a store from version n-1 to n; a released migration is never edited. WORDS: a
+description of each, for the operator.
+Elsewhere: running them (store.sqlite.file.migrate).
+Fails: never.
 
 conversation: > 0 is pair.id, < 0 is the group -conversation. message.id rises in commit order.
 place and sent index the messages up to meta.merged; the others are held by store.sqlite.unindexed.UnindexedRows.

@@ -5,8 +5,8 @@ Elsewhere: the file (store.sqlite.file), storing messages (store.sqlite.messages
 accounts, friends and groups (store.sql), batching (store.group_commit), the tables (store.sqlite.schema).
 Fails: Unavailable for anything SQLite reports (disk full, I/O error); the transaction is rolled back first.
 
-Writers of different workers take turns by a flock that blocks, so none of them sees SQLITE_BUSY. The file is in WAL
-mode with synchronous=FULL, so commit() returns after the log is on disk (P1).
+Writers of different workers take turns by a flock that blocks, so that none of them sees SQLITE_BUSY. The file is in
+WAL mode with synchronous=FULL, so commit() returns after the log is on disk (P1).
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class SqliteTables:
             self._checkpointer.want()
 
     def rollback(self) -> None:
-        """Also clears every cache: what is there may not be in the file."""
+        """Also clears every cache, because its entries may not be in the file."""
         try:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -113,7 +113,7 @@ class SqliteTables:
         self._db.close()
         os.close(self._lock_fd)
 
-    # ---------------------------------------------------------------- what a batch consists of
+    # ---------------------------------------------------------------- the operations of a batch
 
     def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:
         return self._messages.append(drafts, now_ms)

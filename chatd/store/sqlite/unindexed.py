@@ -5,9 +5,9 @@ Elsewhere: numbering and storing (store.sqlite.messages), reading (store.sqlite.
 (store.sqlite.schema).
 Fails: sqlite3.Error passes through; then reset() must be called, and the next refresh() reads the rows again.
 
-Why: an index entry with a random key dirties a page of its own, and a commit writes whole pages. Rows appended to
-`message` alone share their pages; `place` and `sent` get their entries sorted, a span of rows at a time. Merging a
-whole span at once would delay one commit, the longer the larger the store is; so a full span is merged in slices, one
+Why: an index entry with a random key dirties a page for itself, and a commit writes whole pages. Rows that are only
+appended to `message` share their pages; `place` and `sent` get their entries sorted, a span of rows at a time. Merging
+a whole span at once would delay one commit, the longer the larger the store is; so a full span is merged in slices, one
 every few hundred messages, while the next one fills. A worker learns the unindexed rows by reading what others have
 appended (some thousands at most), so nothing depends on memory that a crash can lose. Decisions 0002 and 0017 have the
 figures.
@@ -64,7 +64,7 @@ class _Span:
 
 
 class UnindexedRows:
-    """What the index tables do not say yet, as of the last refresh() and add()."""
+    """The rows that the index tables do not have yet, as of the last refresh() and add()."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -85,7 +85,7 @@ class UnindexedRows:
         """The highest message.id."""
 
     def reset(self) -> None:
-        """Forget everything; what memory says may not be in the file."""
+        """Forget everything, because rows in memory may not be in the file."""
         self._data_version = -1
         self.merged = self.end = self._full_at = self._sliced = 0
         self._spans.clear()

@@ -1,10 +1,10 @@
 """The MobileIMSDK wire: packets of JSON behind a four-byte length (docs/protocols/mobileimsdk.md).
 
-Owns: MobileimsdkCodec, both directions: framing, limits, what a client's packet means. This is the hot path: about 2 µs
-for a packet from a client, 1.5 µs for one to it.
+Owns: MobileimsdkCodec, both directions: framing, limits, the meaning of a client's packet. This is the hot path: about
+2 µs for a packet from a client, 1.5 µs for one to it.
 Elsewhere: the JSON of packets (wire.mobileimsdk.packets), packets in fewer bytes (wire.mobileimsdk.compact), packets
 over the limit (wire.skipped); who is logged in, kicks, resending (core); sockets and other transports (net).
-Fails: WireError for a length or a body that cannot be a packet; a packet that makes no sense is a Malformed.
+Fails: WireError for a length or a body that cannot be a packet; a packet with invalid contents is a Malformed.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class MobileimsdkCodec:
             self._skipper.next_second()
 
     def _joined(self, data: bytes) -> bytes:
-        """What was left over and `data`, or b"" while that is not yet a whole frame."""
+        """The bytes left over and `data`, or b"" while they are not yet a whole frame."""
         rest = self._rest
         assert isinstance(rest, bytearray)
         rest += data
@@ -195,7 +195,7 @@ class MobileimsdkCodec:
         return bytes(rest)
 
     def _begin_to_skip(self, size: int) -> FrameSkipper:
-        """Before a login nothing is skipped: no client has a reason to send so much."""
+        """Before a login nothing is skipped, because no client has a reason to send that much."""
         if self._skipper is None:
             self._skipper = FrameSkipper()
         if size == 0 or self._user_json is _NOBODY_JSON or not self._skipper.allow(size):
@@ -283,7 +283,7 @@ class MobileimsdkCodec:
         return self._from_server(LOGIN_ANSWER, login_content(0, event.first_login_time)), 0
 
     def shortened(self, packet: bytes, limit: int) -> bytes:
-        """What encode() made, in at most `limit` bytes, or b"" if nothing useful can be said in so few."""
+        """The result of encode() in at most `limit` bytes, or b"" if nothing useful fits."""
         return packet if len(packet) <= limit else shortened(packet, limit)
 
     def _deliver(self, event: Deliver) -> bytes:
@@ -298,8 +298,8 @@ class MobileimsdkCodec:
         return frame
 
     def _shorter_data(self, event: Deliver) -> bytes:
-        """Without what readers assume anyway; if that is still too long, with the text cut. So every text that a stock
-        client can send in one packet is delivered whole."""
+        """Without the fields that readers assume anyway; if it is still too long, with the text cut. So every text that
+        a stock client can send in one packet is delivered whole."""
         message, fp = event.message, event.fp
         return fit(lambda text: compact_data_packet(message, fp, text), message.body, self._limit)
 
@@ -383,7 +383,7 @@ def _ref(kind: int | None) -> int:
 
 
 def _wrong_field(frame: bytes) -> Malformed:
-    """What is wrong with a packet that the typed decoder refused. WireError if it is not a packet at all."""
+    """What is wrong with a packet that the typed decoder refused. Raises WireError if it is not a packet at all."""
     check_utf8(frame)
     if too_deep(frame):
         raise WireError(ErrorCode.INVALID_PACKET, "nested too deep")

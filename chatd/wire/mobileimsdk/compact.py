@@ -15,9 +15,9 @@ from chatd.wire.json_stream import decode_fields
 from chatd.wire.mobileimsdk.packets import ERROR, KICKED, encode_json
 
 _DEFAULTS = {"bridge": b"false", "to": b'"-1"', "fp": b"null", "QoS": b"false", "typeu": b"-1", "sm": b"-1"}
-"""Readers must take an absent field for this."""
+"""The value that readers must assume for an absent field."""
 _CODE_FIELDS = {ERROR: "errorCode", KICKED: "code"}
-"""By type, where dataContent is a code and a text: the code alone still says what matters."""
+"""By type, where dataContent is a code and a text: the code alone is enough."""
 
 
 def shortened(packet: bytes, limit: int) -> bytes:

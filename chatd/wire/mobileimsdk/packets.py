@@ -1,8 +1,9 @@
 """The packets of the MobileIMSDK wire: their fields, their types, and the JSON of those that the server writes.
 
 Owns: the structs a packet is read into, and functions that make whole packets, without a length before them.
-Elsewhere: what a packet from a client means, limits and framing (wire.mobileimsdk.codec), packets in fewer bytes
+Elsewhere: the meaning of a packet from a client, limits and framing (wire.mobileimsdk.codec), packets in fewer bytes
 (wire.mobileimsdk.compact).
+Fails: never.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class ClientPacket(Struct, gc=False):
-    """What chatd reads of a packet. `from` is not believed, `bridge` and `sm` are not for the server."""
+    """The fields of a packet that chatd reads. `from` is not trusted; `bridge` and `sm` are not for the server."""
 
     type: int | None = 0
     dataContent: str | None = None
@@ -112,7 +113,7 @@ SERVER_TEXT_BYTES = len(server_text("", "", "")) - len(encode_json(""))
 
 
 def data_packet(message: Message, fp: str, text: str) -> bytes:
-    """A message of another user. text: its body, or what of it fits."""
+    """A message of another user. text: its body, or as much of it as fits."""
     to = f"#{message.group_id}" if message.group_id else message.to_name
     sender, typeu, sm = message.sender_name, message.typeu, message.sent_at_ms
     if fp:
@@ -137,7 +138,8 @@ def compact_data_packet(message: Message, fp: str, text: str) -> bytes:
 
 
 def acknowledgement(fp: str, sender: str, to_json: bytes) -> bytes:
-    """To the sender of a message: it is stored. Hot: to_json, the name of who is told, is JSON already."""
+    """To the sender of a message: it is stored. On the hot path, so to_json, the name of the recipient of this packet,
+    is JSON already."""
     return b'{"bridge":false,"type":4,"dataContent":%b,"from":%b,"to":%b,"QoS":false,"typeu":-1,"sm":-1}' % (
         encode_json(fp),
         encode_json(sender),

@@ -405,7 +405,7 @@ def test_a_call_given_up_by_its_caller_counts_and_leaves_nothing_behind() -> Non
     [
         (object(), "none of"),
         (type("Typo", (), {"before_massage": lambda self, event: None})(), "no point before_massage"),
-        (type("Flag", (), {"before_login": True})(), "no function"),
+        (type("Flag", (), {"before_login": True})(), "not a function"),
         (None, "none of"),
     ],
 )
