@@ -1,7 +1,7 @@
 """Every option: type, limits, unit, default, description, and when a change takes effect.
 
 Owns: the one typed schema (the structs below), from which validation, `chatd -T`, the sample file, the manual page and
-the documentation table are made; how a value and what may be written are put in words.
+the documentation table are made; describing a value and the allowed values in words.
 Elsewhere: reading a file (config.load), checks across options (config.validate), what a change means to a running
 server (config.diff), printing (config.render).
 Fails: never; a value outside its limits is found by config.validate.
@@ -416,7 +416,7 @@ def toml(value: Any) -> str:
 
 
 def allowed_values(option: Option) -> str:
-    """What may be written, in words: `integer 1..256`, `"a" or "b"`."""
+    """The allowed values, in words: `integer 1..256`, `"a" or "b"`."""
     return _in_words(option.kind, option.ge, option.le)
 
 

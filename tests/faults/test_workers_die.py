@@ -166,7 +166,9 @@ def test_a_worker_that_stops_in_the_middle_of_a_write_is_ended_before_other_hang
 
     verdict = run(ordeal(daemon, fault, think_s=0.01), 120)
     acquit(verdict, record_property, at_least=100)
-    (noticed,) = [record["silent_s"] for record in daemon.logged("while others wait for its lock") if "silent_s" in record]
+    (noticed,) = [
+        record["silent_s"] for record in daemon.logged("while others wait for its lock") if "silent_s" in record
+    ]
     record_property("verdict", f"noticed after {noticed} s")
     assert noticed < hang_s
 
