@@ -36,7 +36,7 @@ class ReloadOrder(msgspec.Struct, tag_field="order", tag="reload", frozen=True):
 
 
 class DrainOrder(msgspec.Struct, tag_field="order", tag="drain", frozen=True):
-    """Leave within this time from now, whatever an earlier order or SIGTERM allowed. Not answered."""
+    """Leave within this time from now, even if an earlier order or SIGTERM allowed more. Not answered."""
 
     within_s: float
 

@@ -65,7 +65,7 @@ class WireTraits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Login(msgspec.Struct, frozen=True, gc=False):
-    """By `name`, or by `user_id` where name is "". An all-digit name that is no account's is a user id.
+    """By `name`, or by `user_id` where name is "". An all-digit name that no account has is a user id.
 
     streaming: the client splits frames itself and understands acknowledgements (chatserver only).
     acks: the client acknowledges messages with Received.

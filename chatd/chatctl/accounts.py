@@ -91,7 +91,7 @@ class StoredAccounts:
                 except BaseException:
                     tables.rollback()
                     raise
-        raise Unavailable(f"the store is busy: {_ATTEMPTS} attempts met other transactions; try again")
+        raise Unavailable(f"the store is busy: {_ATTEMPTS} attempts conflicted with other transactions; try again")
 
 
 def _find(tables: Tables, name: str) -> User:

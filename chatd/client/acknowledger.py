@@ -16,7 +16,7 @@ from chatd.client import frames
 class Acknowledger:
     def __init__(self) -> None:
         self._send: Callable[[bytes], None] | None = None
-        """None while there is no connection, or the server does not want to know."""
+        """None while there is no connection, or the server does not expect acknowledgements."""
         self._shown: dict[int, int] = {}
         """The highest seq that was shown and is not yet acknowledged, by conversation."""
 

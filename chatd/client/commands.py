@@ -92,7 +92,7 @@ def understand(line: str) -> ParsedLine:
     verb, _, rest = line[1:].partition(" ")
     command = COMMANDS.get(verb)
     if command is None:
-        raise Usage(f"there is no /{verb}; /help lists what there is")
+        raise Usage(f"unknown command /{verb}; /help lists all commands")
     words = _split(command, rest) if command.takes else ()
     if len(words) < command.needs:
         raise Usage(usage(command))

@@ -59,7 +59,7 @@ class ServerConnection:
     async def frames(self) -> AsyncIterator[bytes]:
         """Frames without their NUL until the server closes. Raises OSError.
 
-        Reads at once whatever there is: to the server a message is delivered when our kernel has it."""
+        Reads everything at once: for the server, a message is delivered when our kernel has it."""
         buffer = bytearray()
         while data := await self._reader.read(READ_BYTES):
             searched = len(buffer)

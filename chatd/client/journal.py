@@ -2,7 +2,7 @@
 acknowledged.
 
 Owns: the file. Every change is one line, written at once, so that `kill -9` of the client loses nothing; the file is
-written anew, without what no longer matters, when it is opened, closed, or grown by GROWTH_BYTES. A torn last line is
+rewritten, without lines that no longer matter, when it is opened, closed, or grown by GROWTH_BYTES. A torn last line is
 ignored. Only one client at a time has a file (a lock beside it).
 Elsewhere: the meaning of the lines (seen, outbox).
 Fails: OSError. The client then goes on without this memory and says so.

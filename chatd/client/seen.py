@@ -4,9 +4,9 @@ Owns: the memory of (conversation, seq). A server sends a message again unless i
 conversation in order, so remembering the newest WINDOW numbers of each, and that everything below them is old, is
 enough (a server has far fewer messages in flight to one client).
 
-A server whose data was thrown away begins its numbers anew. Such a message must not be taken for an old one, so
+A server that lost its data starts its numbers again. Such a message must not be taken for an old one, so
 a digest is kept with each number: the same number with other content, or a number below the window with a
-later time than all seen, means that the conversation began anew.
+later time than all seen, means that the conversation was started again.
 Elsewhere: keeping it on disk (journal).
 Fails: never.
 """

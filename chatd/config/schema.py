@@ -34,7 +34,7 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         _option("number of worker processes; auto = one per core", "live"),
     ] = "auto"
     state_dir: Annotated[
-        str, _option("directory of the database and whatever must survive a restart; relative to this file", "restart")
+        str, _option("directory of the database and other data that must persist; relative to this file", "restart")
     ] = "/var/lib/chatd"
     runtime_dir: Annotated[
         str, _option("directory of the pid file and the sockets; relative to this file", "restart")

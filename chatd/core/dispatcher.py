@@ -79,7 +79,7 @@ class Dispatcher:
         return None
 
     async def _finish(self, work: Awaitable[None], peer: Peer, command: Command) -> None:
-        """The session may end meanwhile; what it asked for is done all the same."""
+        """The session may end meanwhile; its command is completed nevertheless."""
         try:
             await work
         except Refused as refused:

@@ -1,4 +1,4 @@
-"""Which of this worker's sessions belong to members of which group, whatever the bus does.
+"""Which of this worker's sessions belong to members of which group, even if the bus loses messages.
 
 Owns: applying joins and leaves to sessions, reading memberships again after a gap, and holding back events for the
 members of a later version until those members are known.

@@ -26,7 +26,7 @@ class ImportReport:
 
     def __init__(self, file: Path | None) -> None:
         """file: where rows that are left out are kept, one JSON object per line, readable by the owner only. Each run
-        begins it anew. None: they are not kept."""
+        overwrites it. None: they are not kept."""
         self.file = file
         self.imported: Counter[str] = Counter()
         self.changed: Counter[str] = Counter()

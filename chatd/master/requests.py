@@ -1,10 +1,10 @@
-"""What `chatctl` asks the master, and what the master replies (OPS-12).
+"""The requests of `chatctl` to the master, and the replies (OPS-12).
 
 Owns: one struct per request and per reply. On the control socket each is one JSON object with "v": 1; a request names
 its command as "cmd". Fields are added within version 1, never renamed.
 Elsewhere: the socket (master.control), carrying requests out (master.master), asking (chatctl.control_client), the
 reply with the status (master.status).
-Fails: MalformedMessage for bytes that are no request.
+Fails: MalformedMessage for bytes that are not a request.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class ConfigReply(ControlReply, kw_only=True):
 
 
 class PendingChange(msgspec.Struct):
-    """An option whose value in the file is not the one in force everywhere. Secrets are masked."""
+    """An option whose value in the file is not in force everywhere. Secrets are masked."""
 
     key: str
     running: Any

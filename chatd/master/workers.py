@@ -112,7 +112,7 @@ class WorkerPool:
     # ------------------------------------------------------------ the slots
 
     def present(self) -> list[Slot]:
-        """Slots with a process, in whatever state."""
+        """Slots with a process, in any state."""
         return [slot for slot in self.slots if slot.worker is not None]
 
     def serving(self) -> list[Slot]:

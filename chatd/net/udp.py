@@ -5,8 +5,8 @@ bursts, silence, draining.
 Elsewhere: the sockets themselves (master.udp_sockets), the address replies leave from (net.pktinfo), packets (wire),
 meaning and resending (core).
 Fails: quietly, as UDP does. What cannot be sent or queued is dropped and counted; the client or core sends it again.
-A datagram that is no packet is answered with an error if its sender has a session, and the session stays: anybody can
-forge the address of a datagram.
+A datagram that is not a packet is answered with an error if its sender has a session, and the session stays: anybody
+can forge the address of a datagram.
 
 An address without a session costs one entry in the rate limiter (net.rate_limit) for a second, and is never sent more
 bytes than it sent, so the server cannot be used to flood a forged address.

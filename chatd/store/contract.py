@@ -287,7 +287,7 @@ class RequestLog(Protocol):
 
     def answered(self, sender: UserId, fp: str, body_hash: int | None = None) -> str | None:
         """The answer that the request (sender, fp) was given, or None. body_hash: text_hash of the request's text; None
-        asks for the answer whatever the text was.
+        asks for the answer to any text.
 
         Raises: Refused FP_REUSED: the answer was given to a request with another text."""
         ...

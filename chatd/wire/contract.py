@@ -63,7 +63,7 @@ class Codec(Protocol):
         ...
 
     def next_second(self) -> None:
-        """To be called once a second while the peer is logged in; limits of bytes per second begin anew."""
+        """To be called once a second while the peer is logged in; limits of bytes per second start again."""
         ...
 
 

@@ -31,7 +31,7 @@ _decode_str = msgspec.json.Decoder(str).decode
 
 
 class FrameSkipper:
-    """left: bytes of the current frame that are still to come, 0 = there is no current frame."""
+    """left: bytes of the current frame that are still to come, 0 = no current frame."""
 
     __slots__ = ("_bytes_this_second", "_fp", "_unsearched", "left")
 

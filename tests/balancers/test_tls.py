@@ -105,7 +105,7 @@ def test_every_wire_with_tls(make_daemon: Make, make_balancer: MakeBalancer, tmp
 
 
 def plain_words(port: int) -> tuple[int, bytes]:
-    """Of a client without TLS at a door with it: its own port, and the first byte it hears."""
+    """Of a client without TLS at a listener with it: its own port, and the first byte it hears."""
     with socket.create_connection(("127.0.0.1", port), 10) as peer:
         peer.sendall(b'{"msgid":1,"id":1,"password":"x"}\0')
         own = int(peer.getsockname()[1])
@@ -183,8 +183,8 @@ class WebsiteTown(Town):
 
 
 def test_wss_on_the_port_of_a_web_site(make_daemon: Make, tmp_path: Path) -> None:
-    """The door without proxy_from that its comments ask for, beside the others; the pages that may connect are told by
-    what the browser says, which nginx passes on."""
+    """The listener without proxy_from that its comments ask for, beside the others. Which pages may connect is decided
+    by the Origin that the browser sends, which nginx passes on."""
     certificate = Certificate(tmp_path / "certificate", "127.0.0.1")
     door = {"proxy_from": ["127.0.0.1"]}
     daemon = make_daemon(listen={"mobileimsdk-ws": door}, log={"level": "DEBUG"})

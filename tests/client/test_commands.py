@@ -49,8 +49,8 @@ def test_lines_are_understood(line: str, request_: ParsedLine) -> None:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("/nonsense", "there is no /nonsense; /help lists what there is"),
-        ("/", "there is no /; /help lists what there is"),
+        ("/nonsense", "unknown command /nonsense; /help lists all commands"),
+        ("/", "unknown command /; /help lists all commands"),
         ("/chat", "/chat NAME|ID [TEXT]"),
         ("/chat  ", "/chat NAME|ID [TEXT]"),
         ("/say", "/say TEXT"),

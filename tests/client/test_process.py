@@ -144,7 +144,7 @@ def test_a_line_that_is_far_too_long_is_refused_and_the_next_goes_on(tmp_path: P
         ("/login alice wrong\n/login alice pw\n", 0, "# logged in as alice(1)"),
         ("/login alice pw\n/chat nobody x\n", 3, "# not sent to nobody: no such user: x"),
         ("/login alice pw\nhello\n", 0, "# nobody is selected: /chat NAME TEXT first, or /help"),
-        ("/login alice pw\n/fly\n", 0, "# there is no /fly; /help lists what there is"),
+        ("/login alice pw\n/fly\n", 0, "# unknown command /fly; /help lists all commands"),
         ("help\n", 0, "# /quit                            log out and leave chat"),
         ("", 0, ""),
     ],

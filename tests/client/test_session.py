@@ -342,7 +342,7 @@ def test_still_thought_to_be_logged_in_is_waited_out(tmp_path: Path) -> None:
     play(scenario)
 
 
-def test_a_changed_password_ends_the_login_instead_of_knocking_for_ever(tmp_path: Path) -> None:
+def test_a_changed_password_ends_the_login_instead_of_trying_for_ever(tmp_path: Path) -> None:
     async def scenario(server: SmallServer) -> None:
         account = server.account("alice")
         async with client(server.port, tmp_path) as alice:

@@ -1,7 +1,7 @@
 """Who talks in the ordeals of a cluster, on which wires, and who watches them.
 
 Owns: CAST and GROUPS, small enough for two cores that also run the cluster, and `trial`: an ordeal of them under watch.
-Not here: the ordeal itself and what it must show (tests.faults.ordeal).
+Elsewhere: the ordeal itself and what it must show (tests.faults.ordeal).
 """
 
 from __future__ import annotations

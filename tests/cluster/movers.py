@@ -2,7 +2,7 @@
 
 Owns: Movers: the group, its owner and an admin (one on each host, so that a kick may come from either), and what the
 journal says of every change.
-Not here: the faults, and the verdict (tests.harness.judge knows who was a member when).
+Elsewhere: the faults, and the verdict (tests.harness.judge knows who was a member when).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""T18 to T21: Redis is killed, stops answering, cuts its clients, is replaced. The bus is a doorbell: what rings
-while it is gone is late, never lost (P5), nobody's session ends, nobody who is there is shown as gone. Half of the
+"""T18 to T21: Redis is killed, stops answering, cuts its clients, is replaced. The bus only notifies: what is published
+while it is away is late, never lost (P5), no session ends, and no user who is online is shown as offline. Half of the
 people only listen: no number of their own tells them that they have missed something."""
 
 from __future__ import annotations

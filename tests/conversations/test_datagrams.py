@@ -25,7 +25,7 @@ async def is_silent(peer: DatagramPeer) -> None:
     assert packet["type"] == 51, packet
 
 
-async def is_stranger(peer: DatagramPeer) -> None:
+async def has_no_session(peer: DatagramPeer) -> None:
     peer.put(KEEP_ALIVE)
     packet = await peer.take()
     assert (packet["type"], content(packet)["errorCode"]) == (52, 301), packet
@@ -57,25 +57,25 @@ def test_echo_before_and_after_login(town: Town) -> None:
     run(story())
 
 
-def test_a_refused_login_says_so_and_the_address_stays_a_stranger(town: Town) -> None:
+def test_a_refused_login_says_so_and_the_address_stays_without_a_session(town: Town) -> None:
     async def story() -> None:
         name = await town.newcomer("alice")
         peer = await town.datagram_peer()
         with pytest.raises(LoginRefused) as refused:
             await peer.log_in(name, "wrong")
         assert refused.value.code == ErrorCode.BAD_CREDENTIALS
-        await is_stranger(peer)
+        await has_no_session(peer)
 
     run(story())
 
 
-def test_logout_makes_a_stranger_again(town: Town) -> None:
+def test_logout_ends_the_session_of_the_address(town: Town) -> None:
     async def story() -> None:
         name = await town.newcomer("alice")
         peer = await town.on_datagrams(name)
         await is_silent(peer)
         peer.put({"type": 3, "from": name, "to": "0"})
-        await is_stranger(peer)
+        await has_no_session(peer)
 
     run(story())
 
@@ -124,7 +124,7 @@ def test_a_newer_first_login_kicks_the_old_session(town: Town, later: int, old_o
         packet = await old.take()
         assert (packet["type"], content(packet)["code"]) == (54, 1)
         if isinstance(old, DatagramPeer):
-            await is_stranger(old)
+            await has_no_session(old)
         else:
             assert await old.end() == []
 
@@ -140,7 +140,7 @@ def test_the_same_first_login_from_a_new_address_replaces_silently(town: Town, n
         first = content(await old.take())["firstLoginTime"]
         new = await town.datagram_peer() if new_on == "udp" else await town.mobile_peer()
         assert await new.log_in(name, town.secret, first) == first
-        await is_stranger(old)
+        await has_no_session(old)
         sender = await town.on_mobile(await town.newcomer("bob"))
         sender.say("bob", name, "to the new address", str(uuid.uuid4()))
         assert (await new.take())["dataContent"] == "to the new address"
@@ -157,7 +157,7 @@ def test_an_older_first_login_is_kicked_itself(town: Town) -> None:
         late.put(late.login_packet(name, town.secret, first - 1000))
         packet = await late.take()
         assert (packet["type"], content(packet)["code"]) == (54, 1)
-        await is_stranger(late)
+        await has_no_session(late)
         await is_silent(peer)
 
     run(story())
@@ -219,7 +219,7 @@ def test_unacknowledged_messages_wait_for_the_next_login(town: Town) -> None:
         sender.say(alice, bob, "hello", "fp-1")
         first = await reader.take()
         reader.put({"type": 3, "from": bob, "to": "0"})
-        await is_stranger(reader)
+        await has_no_session(reader)
         other = await town.on_mobile(bob)
         packet = await other.take()
         assert {**packet, "sm": 0} == {**first, "sm": 0}
@@ -310,7 +310,7 @@ def test_sessions_of_datagrams_are_counted(town: Town) -> None:
 @pytest.mark.parametrize(
     "packet", [{**KEEP_ALIVE, "type": kind} for kind in range(7)], ids=lambda packet: packet["type"]
 )
-def test_no_stranger_is_told_more_than_it_said(town: Town, packet: Frame) -> None:
+def test_an_address_without_a_session_is_never_sent_more_than_it_sent(town: Town, packet: Frame) -> None:
     async def story() -> None:
         answers: dict[int, int] = {}
         for size in (0, 10, 30, 60, 100):

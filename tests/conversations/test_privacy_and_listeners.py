@@ -79,7 +79,7 @@ def test_open_login_makes_accounts_and_a_name_of_digits_is_a_name_first(make_dae
     run(story())
 
 
-def test_a_unix_socket_is_a_door_like_any_other(make_daemon: Callable[..., Daemon]) -> None:
+def test_a_unix_socket_is_a_listener_like_any_other(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon(workers=2)
     path = daemon.runtime_dir / "listener"
     daemon.config["listen"].append({"protocol": "chatserver", "address": f"unix:{path}"})

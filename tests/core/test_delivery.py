@@ -1,4 +1,4 @@
-"""From "stored" to "acknowledged": order, holes, windows, repeats, receipts, lost doorbells (P3, P4, P6)."""
+"""From "stored" to "acknowledged": order, holes, windows, repeats, receipts, lost notifications (P3, P4, P6)."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def _held(peer: Peer) -> list[int]:
     return [seq for cursor in (peer.session.cursors or {}).values() for seq in cursor.held or ()]
 
 
-def test_a_lost_doorbell_is_made_good_by_the_next_message(tmp_path: Path) -> None:
+def test_a_lost_notification_is_made_good_by_the_next_message(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         alice, bob = await pair(stage)
         alice.send("bob", "1")
@@ -237,7 +237,7 @@ def test_a_lost_doorbell_is_made_good_by_the_next_message(tmp_path: Path) -> Non
     play(tmp_path, story)
 
 
-def test_a_lost_first_doorbell_is_made_good_by_the_next_message(tmp_path: Path) -> None:
+def test_a_lost_first_notification_is_made_good_by_the_next_message(tmp_path: Path) -> None:
     """The session has been given nothing of this conversation yet: only the store knows where it begins."""
 
     async def story(stage: Stage) -> None:
@@ -302,7 +302,7 @@ def test_after_a_gap_everybody_is_read_within_a_bounded_number_of_turns(
     play(tmp_path, story)
 
 
-def test_a_repeat_rings_the_doorbell_again(tmp_path: Path) -> None:
+def test_a_repeat_notifies_other_workers_again(tmp_path: Path) -> None:
     """The first one may have died with the sender's worker."""
 
     async def story(stage: Stage) -> None:

@@ -238,7 +238,7 @@ def test_a_fan_out_shares_its_encoded_frame(tmp_path: Path) -> None:
 
 
 def test_a_message_stored_while_a_member_joins_is_given(tmp_path: Path) -> None:
-    """Between the commit of the membership and the subscription, a message of another worker rings nobody."""
+    """Between the commit of the membership and the subscription, a message of another worker notifies nobody here."""
 
     async def story(stage: Stage) -> None:
         alice, bob = await pair(stage)

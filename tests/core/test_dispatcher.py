@@ -204,7 +204,7 @@ def test_a_full_store_queue_refuses_at_once(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
-def test_signals_that_are_not_understood_are_dropped(tmp_path: Path) -> None:
+def test_bus_messages_that_are_not_understood_are_dropped(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         one, two = await stage.worker(), await stage.worker()
         alice, bob = await one.mobile("alice"), await two.mobile("bob")

@@ -41,7 +41,7 @@ def count_calls(worker: Worker, name: str) -> list[tuple[Any, ...]]:
 
 
 def test_a_late_leave_does_not_end_a_newer_membership(tmp_path: Path) -> None:
-    """The user leaves on one host and joins again on another; the first one's signal comes after that."""
+    """The user leaves on one host and joins again on another; the first host's notification comes after that."""
 
     async def story(stage: Stage) -> None:
         one, two = await two_workers(stage)
@@ -59,7 +59,7 @@ def test_a_late_leave_does_not_end_a_newer_membership(tmp_path: Path) -> None:
         await stage.until("bob has all", lambda: len(bob.bodies) == 3)
         await stage.until("his other session too", lambda: len(desk.bodies) == 3)
         assert bob.bodies == desk.bodies == [f"welcome {number}" for number in range(3)]
-        assert notices(bob, "group.kicked") == [], "an older signal changes nothing"
+        assert notices(bob, "group.kicked") == [], "an older notification changes nothing"
 
     play(tmp_path, story)
 
@@ -85,7 +85,7 @@ def test_a_late_join_does_not_undo_a_newer_leave(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
-def test_signals_in_any_order_end_in_the_newest_state(tmp_path: Path, order: tuple[int, ...]) -> None:
+def test_notifications_in_any_order_end_in_the_newest_state(tmp_path: Path, order: tuple[int, ...]) -> None:
     """bob leaves, joins, leaves and joins again on one worker; the other is told in any order."""
 
     async def story(stage: Stage) -> None:
@@ -100,7 +100,7 @@ def test_signals_in_any_order_end_in_the_newest_state(tmp_path: Path, order: tup
             await desk.join(group)
         stage.exchange.lost = lambda source, target, data: False
         user = 2
-        signals = (
+        notifications = (
             bus_messages.GroupLeft(user, group, True, 3),
             bus_messages.GroupJoined(user, group, 4),
             bus_messages.GroupLeft(user, group, True, 5),
@@ -109,7 +109,7 @@ def test_signals_in_any_order_end_in_the_newest_state(tmp_path: Path, order: tup
         assert bob.session is not None
         assert bob.session.user.id == user
         for number in order:
-            two.core.on_bus_message(0, bus_messages.encode(signals[number]))
+            two.core.on_bus_message(0, bus_messages.encode(notifications[number]))
             await stage.settled()
         owner.send(group, "for bob")
         await stage.until("bob has it", lambda: bob.bodies == ["for bob"])
@@ -117,7 +117,7 @@ def test_signals_in_any_order_end_in_the_newest_state(tmp_path: Path, order: tup
     play(tmp_path, story)
 
 
-def test_a_signal_of_a_version_without_versions_makes_the_worker_ask(tmp_path: Path) -> None:
+def test_a_notification_of_a_version_without_versions_makes_the_worker_ask(tmp_path: Path) -> None:
     """What an older chatd publishes has fewer fields."""
 
     async def story(stage: Stage) -> None:

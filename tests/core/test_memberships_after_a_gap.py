@@ -1,4 +1,4 @@
-"""After a gap every session's memberships are read again; what is signalled while they are read is newer."""
+"""After a gap every session's memberships are read again; notifications that arrive while they are read are newer."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_what_was_missed_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("joins", [False, True])
-def test_an_answer_older_than_a_signal_changes_nothing(tmp_path: Path, *, joins: bool) -> None:
+def test_an_answer_older_than_a_notification_changes_nothing(tmp_path: Path, *, joins: bool) -> None:
     async def story(stage: Stage) -> None:
         one, two = await stage.worker(), await stage.worker()
         owner, bob = await one.mobile("owner"), await two.mobile("bob")
@@ -70,7 +70,7 @@ def test_an_answer_older_than_a_signal_changes_nothing(tmp_path: Path, *, joins:
         else:
             await ask(owner, "group.kick", group=number, user="bob")
         wanted = {number} if joins else set()
-        await stage.until("the signal has come", lambda: groups(bob) == wanted)
+        await stage.until("the notification has come", lambda: groups(bob) == wanted)
         told.set()
         await stage.settled()
         await stage.settled()

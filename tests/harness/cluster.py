@@ -2,7 +2,7 @@
 
 Owns: Cluster (the servers and the daemons, with or without a network of namespaces), Region (its Town: who comes to
 which host) and Throng (its Crowd).
-Not here: cables (network), the faults (tests.cluster).
+Elsewhere: cables (network), the faults (tests.cluster).
 Fails: as its parts do.
 """
 

@@ -2,7 +2,7 @@
 
 Owns: Talker (a Person that never gives up), Crowd (who talks to whom, how fast, when it is over) and the way from a run
 to a verdict.
-Not here: the faults done meanwhile (tests.faults), the judging (judge).
+Elsewhere: the faults done meanwhile (tests.faults), the judging (judge).
 """
 
 from __future__ import annotations

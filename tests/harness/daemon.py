@@ -2,7 +2,7 @@
 
 Owns: the generated configuration, free ports, the processes (found again by a mark in their environment, so that
 no orphan survives a test), and what its logs say.
-Not here: clients (person, chatserver, mobileimsdk).
+Elsewhere: clients (person, chatserver, mobileimsdk).
 Fails: DaemonError with the end of the daemon's own output.
 """
 

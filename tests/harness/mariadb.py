@@ -2,7 +2,7 @@
 
 Owns: the data directory (copied from a template that is made once per machine), the free port and the Unix socket,
 the process. The harness itself asks through the Unix socket, which works across network namespaces too.
-Not here: what breaks the way to it (proxy). Fails: MariaDBError with the end of the server's own log.
+Elsewhere: what breaks the way to it (proxy). Fails: MariaDBError with the end of the server's own log.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Owns: StockLink, a model of the deployed MobileIMSDK client: fingerprints, the resend rule, ten minutes of duplicate
 removal, an acknowledgement for every copy, automatic re-login at 52/301.
-Not here: time. The resend rule is asked with the time as a parameter; only `ticking` asks it by the clock.
+Elsewhere: time. The resend rule is asked with the time as a parameter; only `ticking` asks it by the clock.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Owns: Network (a switch namespace with three bridges, so many host namespaces, and what connects them), Cable (one
 host's way into one bridge: cut, mended, made slow), and the clearing away of what a run that was killed has left.
-Not here: what runs inside (cluster).
+Elsewhere: what runs inside (cluster).
 Fails: NetworkError; also when not root, because skipping these tests would hide what they are for.
 
     this process --- clients --- host 1, host 2 ...      a private network that is nobody else's on this machine

@@ -2,7 +2,7 @@
 of tests that say exactly what goes over the wire.
 
 Owns: connecting, splitting what arrives (by NUL, or by 4-byte length), an inbox with deadlines.
-Not here: what a frame means.
+Elsewhere: what a frame means.
 """
 
 from __future__ import annotations

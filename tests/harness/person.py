@@ -2,7 +2,7 @@
 
 Owns: Person (log in, send, see, come back), Town (who lives here: names, passwords, numeric ids, which wire), and what
 a person remembers between connections, as its client would.
-Not here: many people at once under faults (crowd); the wires (chatserver, mobileimsdk).
+Elsewhere: many people at once under faults (crowd); the wires (chatserver, mobileimsdk).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Owns: Proxy, in a thread with a loop of its own, so that blocking and asynchronous tests may use it alike; LosesAnswer,
 a hook that cuts at a request the test names (T23: COMMIT).
-Not here: datagrams (lossy); what the bytes mean.
+Elsewhere: datagrams (lossy); what the bytes mean.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Owns: their configuration, free ports, their processes (the kernel ends them with the process that started them), and
 what can be done to them: kill, stop for a while, start again on the same port.
-Not here: faults of the network between them and chatd (the tests that need it).
+Elsewhere: faults of the network between them and chatd (the tests that need it).
 Fails: RedisError with the end of the server's log when one does not start.
 
 Nothing is kept on disk unless `keeps` says so: a server that was killed comes back empty.

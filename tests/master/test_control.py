@@ -97,7 +97,7 @@ def test_the_slow_are_cut_after_ten_seconds(make):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
-def test_strangers_are_turned_away(make):
+def test_other_users_are_refused(make):
     server = make(workers=1).start()
     os.chmod(str(server.client.path), 0o666)
     open_way(server.root / "run")

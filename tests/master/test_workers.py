@@ -261,7 +261,7 @@ def test_signal_storm(make, seconds):
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare")
-def test_as_process_one_it_reaps_strangers(make):
+def test_as_process_one_it_reaps_orphans(make):
     """OPS-02: orphans of others become our children."""
     server = make(workers=1)
     inside = (

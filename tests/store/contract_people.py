@@ -87,7 +87,7 @@ class PeopleContract:
             )
             assert roles(tables, group) == before
 
-    def test_strangers_kick_nobody_and_are_not_kicked(self, tables: Tables) -> None:
+    def test_non_members_kick_nobody_and_are_not_kicked(self, tables: Tables) -> None:
         alice, bob, carol = make(tables, "alice", "bob", "carol")
         group = team(tables, alice, bob)
         refused(ErrorCode.NOT_A_MEMBER, tables, lambda inside: inside.groups.kick(carol.id, group, bob.id))

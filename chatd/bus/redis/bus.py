@@ -9,7 +9,7 @@ Fails: as bus.contract says. While Redis is away, publishes are dropped, lock() 
 subscribed_elsewhere() answers as last seen. When it is back, on_gap is called here; and on every worker, if something
 published here may have been lost.
 
-A topic is a channel, and a message is one PUBLISH whatever the number of workers that receive it
+A topic is a channel, and a message is one PUBLISH, however many workers receive it
 (docs/decisions/0011-a-channel-per-topic.md). Redis executes all commands of a connection in their order, so a
 subscription that it has confirmed is in force for every publisher, and no worker waits for another.
 

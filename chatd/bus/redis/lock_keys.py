@@ -4,9 +4,9 @@ Owns: taking and releasing one such key, exactly under races.
 Elsewhere: which locks this worker holds (bus.redis.locks); what a holder name is (bus.redis.lease).
 Fails: Unavailable if Redis does not answer; then it is not known whether the key was taken.
 
-A key is taken by a script on this key alone, so it is exact in a Redis Cluster too. The lock of a holder whose lease is
-gone is taken from this holder by name: the script does so only while that name is still in the key, and it never comes
-back.
+A key is taken by a script that uses only this key, so it is exact in a Redis Cluster too. The lock of a holder whose
+lease is gone is taken from this holder by name: the script does so only while that name is still in the key, and it
+never comes back.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ Elsewhere: our own lease (bus.redis.lease); asking about subscriptions (bus.redi
 Fails: Unavailable if Redis does not answer; then nothing has changed.
 
 A worker is known from its hello, or from the hash of all workers, until it says bye or is lost. It is lost when its
-lease was not there for GRACE_S; or for a whole lease where Redis itself was away, for then all leases have expired at
-once and everybody needs time to come back; or at once if it was a process of this machine that no longer exists.
-The worker that finds this closes the lost worker's connections, so that Redis no longer counts or feeds it, and tells
-all others: each of them looks again at what it knew about that worker's users.
+lease was not there for GRACE_S; or for a whole lease if Redis itself was away, because then all leases have expired at
+once and every worker needs time to come back; or at once if it was a process of this machine that no longer exists. The
+worker that finds this closes the lost worker's connections, so that Redis no longer counts or feeds it, and tells all
+others: each of them looks again at what it knew about that worker's users.
 """
 
 from __future__ import annotations

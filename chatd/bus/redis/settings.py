@@ -1,9 +1,9 @@
-"""What the URL of the bus says about Redis, and the limits of using it.
+"""The settings of Redis in the URL of the bus, and the limits of using it.
 
 Owns: RedisSettings (where Redis is, how to log in, its TLS context) and RedisLimits.
 Elsewhere: the syntax of the URL (chatd.config.urls), connecting (bus.redis.connect), sentinels (bus.redis.sentinel),
 clusters (bus.redis.cluster).
-Fails: BootError with one line that never contains the URL, for it may hold a password.
+Fails: BootError with one line that never contains the URL, because it may hold a password.
 """
 
 from __future__ import annotations

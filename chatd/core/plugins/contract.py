@@ -8,7 +8,7 @@ Fails: ValueError for an invalid answer; core.plugins.plugin counts it as a fail
 
 A plug-in is what its entry point returns when it is called with the table of options: any object with one or more
 methods named like the points, plain or async. A plain method runs in a small pool of threads, an async one in an event
-loop in a thread of its own. Whatever a plug-in does, the worker's own loop does not wait for it.
+loop in a separate thread. The worker's own loop never waits for a plug-in.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class LoggedIn(msgspec.Struct, frozen=True):
 
 
 class LoggedOut(msgspec.Struct, frozen=True):
-    """after_logout: the session has ended, for whatever reason."""
+    """after_logout: the session has ended, for any reason."""
 
     user: User
     wire: str
@@ -182,7 +182,7 @@ def verdict_of(point: Point, answer: object, body_bytes: int) -> Verdict:
 
 
 def _plain(text: object) -> str:
-    """A plain str: a subclass could run code of its own later, in the worker's loop."""
+    """A plain str: a subclass could later run its own code in the worker's loop."""
     if not isinstance(text, str):
         raise ValueError(f"a text is {type(text).__name__}")
     text = str.__str__(text)

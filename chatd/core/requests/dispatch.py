@@ -5,10 +5,10 @@ Elsewhere: what an operation does (core.requests.friends, groups, history, profi
 (core.requests.notices).
 Fails: never towards its caller; a request that fails is answered with an error in the protocol's own terms.
 
-A request that changes something runs in one transaction with its answer, under (sender, fp). Sent again, on whatever
-worker, it is not run again but answered again, also if it was refused (P2). Another request under the same fp is
-refused with FP_REUSED. The fp of an answer is made from that of the request, so that a client that gets the answer
-twice drops the second.
+A request that changes something runs in one transaction with its answer, under (sender, fp). Sent again, on any worker,
+it is not run again but answered again, even if it was refused (P2). Another request under the same fp is refused with
+FP_REUSED. The fp of an answer is made from that of the request, so that a client that gets the answer twice drops the
+second.
 
 Source: protocols/mobileimsdk.md, "Requests to the server".
 """
@@ -212,7 +212,7 @@ def _fp_of_answer(command: ServerRequest) -> str:
 
 def _refused(ref: Ref, code: int, text: str = "") -> _Answer:
     means = meaning(code)
-    final = not means.temporary and code != ErrorCode.FP_REUSED  # the first request's answer has the fp of its own
+    final = not means.temporary and code != ErrorCode.FP_REUSED  # the first request's answer has the fp made from it
     return _Answer(refusal(ref, code, text or means.text), final)
 
 

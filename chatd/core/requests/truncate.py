@@ -64,7 +64,7 @@ def _cut(entry: dict[str, Any], make: Make, result: dict[str, Any], key: str, ro
 
 def squeezed(text: str, room: int) -> str:
     """The JSON object `text` in at most `room` bytes: its longest texts are cut and end in "…", and it gets "more":
-    true. A text that is no JSON object (a plug-in may send one) is cut itself."""
+    true. A text that is not a JSON object (a plug-in may send one) is itself cut."""
     if size_of(text) <= room:
         return text
     try:

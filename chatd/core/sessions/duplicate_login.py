@@ -72,7 +72,7 @@ def refuses_new(session: Session) -> bool:
 
 
 def come_after(session: Session, first_login_time: int) -> None:
-    """A first login is later than the one it ended, whatever the clock of that host said."""
+    """A first login is later than the one it ended, even if the clock of that host says otherwise."""
     if session.fresh and session.state is SessionState.LOGGING_IN:
         session.first_login_time = max(session.first_login_time, first_login_time + 1)
 

@@ -83,8 +83,8 @@ class SessionLocks:
     # ---------------------------------------------------------------- a login
 
     async def take(self, session: Session) -> None:
-        """Make the session the only one of its user on its wire. While the bus is cut off that is certain for this
-        worker alone; the session is then served without its lock.
+        """Make the session the only one of its user on its wire. While the bus is cut off that is certain only for this
+        worker; the session is then served without its lock.
 
         Raises:
             Refused: ALREADY_LOGGED_IN: another session stays, on a wire that refuses the new one; or this session was
@@ -149,7 +149,7 @@ class SessionLocks:
                 if session.is_over:
                     raise Refused(ErrorCode.ALREADY_LOGGED_IN)
                 if now() >= ask_at:  # the holder may have missed the question, or be another one by now
-                    await self._bus.subscribe([topic])  # anew: another session that ended may have unsubscribed it
+                    await self._bus.subscribe([topic])  # again: another session that ended may have unsubscribed it
                     await survey.ask()
                     ask_at, ask_s = now() + ask_s, min(2 * ask_s, ASK_S[1])
                 await survey.wait(look_s)

@@ -29,7 +29,7 @@ class LocalGroup:
 
     sessions: those of its members. A user who stopped being a member by known_version is not among them.
     waiting: None unless the store is being asked for the members: then what is for the members of a later version, in
-    order, each with that version and what is to be done. Changed by core.memberships alone."""
+    order, each with that version and what is to be done. Only core.memberships changes these."""
 
     __slots__ = ("known_version", "sessions", "waiting")
 

@@ -1,6 +1,6 @@
 """How a session begins and ends.
 
-Owns: Logins: the steps of a login, the end of a session for whatever reason, and ending it from outside.
+Owns: Logins: the steps of a login, the end of a session for any reason, and ending it from outside.
 Elsewhere: authentication (core.accounts), which session stays when a user logs in twice (core.sessions.exclusive),
 what a session is given (core.delivery).
 Fails: Refused, and Unavailable from the store or if the worker with the user's old session does not answer; the session
@@ -202,7 +202,7 @@ class Logins:
             self.left(session.peer)
 
     def end_own(self, user_id: UserId, protocol: Protocol) -> None:
-        """The user ends their own session on another wire, on whatever worker it is."""
+        """The user ends their own session on another wire, on any worker."""
         said = SessionEnded(user_id, int(protocol))
         self._services.bus.publish(topic_of_user(user_id), bus_messages.encode(said))
         self.end_own_here(said)

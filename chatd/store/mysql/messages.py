@@ -71,7 +71,7 @@ class MysqlMessages:
         """Until then (monotonic seconds), every batch is checked for repeated messages before it is inserted."""
 
     def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:
-        """Cost: two round trips whatever the number of drafts, two more for recipients seen for the first time. Drafts
+        """Cost: two round trips for any number of drafts, two more for recipients seen for the first time. Drafts
         are compared with stored messages only after an insert found its key in use: then, and for every batch of the
         next _LOOKING_S."""
         keys = self._keys.of(drafts)

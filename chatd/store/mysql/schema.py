@@ -82,7 +82,7 @@ WORDS: tuple[str, ...] = (
 
 
 def version_of(db: Database) -> int:
-    """Of the schema; 0: there are no tables."""
+    """Version of the schema; 0: there are no tables."""
     made = db.execute(
         "SELECT count(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'meta'"
     ).fetchone()[0]

@@ -67,7 +67,7 @@ class SqlGroups:
         return self.members_version(group_id)
 
     def members_version(self, group_id: GroupId) -> int:
-        """0 when there is no such group."""
+        """0 for a group that does not exist."""
         row = self._db.execute("SELECT members_version FROM team WHERE id = ?", (group_id,)).fetchone()
         return int(row[0]) if row else 0
 

@@ -101,7 +101,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def version_of(db: sqlite3.Connection) -> int:
-    """Of the schema; 0: there are no tables."""
+    """Version of the schema; 0: there are no tables."""
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 

@@ -1,6 +1,6 @@
 """Where Redis buses of one test meet, and a server that is shared by the tests of one file.
 
-Not here: the server's own life (harness.redis).
+Elsewhere: the server's own life (harness.redis).
 """
 
 from __future__ import annotations

@@ -253,7 +253,7 @@ def test_who_acknowledges_nothing_holds_a_bounded_number_of_texts(tmp_path: Path
 # ---------------------------------------------------------------- memberships that another worker changed
 
 
-def test_a_worker_that_missed_the_doorbell_reads_the_memberships_again(tmp_path: Path) -> None:
+def test_a_worker_that_missed_the_notification_reads_the_memberships_again(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         one, two = await stage.worker(), await stage.worker()
         alice, bob, carol = await one.mobile("alice"), await two.mobile("bob"), await two.mobile("carol")
