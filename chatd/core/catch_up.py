@@ -156,7 +156,10 @@ class CatchUp:
 
     def merge(self, session: Session, waiting: Waiting, told: int = 0, told_at: int = 0) -> None:
         """Give what was read, then what came live meanwhile. The first `told` messages were part of the login answer,
-        which ends at byte told_at."""
+        which ends at byte told_at. Does nothing for a session that is over: sending the login answer, or another
+        message, may have ended it, and what it was not given must not count as delivered."""
+        if session.is_over:
+            return
         cursors = session.cursors
         if cursors is None:
             if not waiting.messages and not waiting.delivered:
@@ -171,7 +174,8 @@ class CatchUp:
         for conversation, cursor in touched.items():
             if not cursor.unacked:  # only the user's own messages: nobody acknowledges them
                 self._store.advance(session.user.id, conversation, cursor.pushed)
-        self._go_on(session)
+        if not session.is_over:
+            self._go_on(session)
 
     def _give_all(
         self,
@@ -181,9 +185,11 @@ class CatchUp:
         told: int,
         told_at: int,
     ) -> dict[ConversationId, Cursor]:
-        """Until the window is full. Returns the cursors that moved."""
+        """Until the window is full, or the session is over. Returns the cursors that moved."""
         touched: dict[ConversationId, Cursor] = {}
         for message in messages:
+            if session.is_over:  # it was disconnected for what it was given a moment ago
+                break
             cursor = cursors.get(message.conversation)
             if cursor is None:
                 cursor = cursors[message.conversation] = Cursor(message.seq - 1)

@@ -15,6 +15,7 @@ import pytest
 
 from chatd.errors import Disconnect, ErrorCode
 from tests.faults.ordeal import EIGHT, acquit, more_talk, ordeal
+from tests.harness.chatserver import LOGIN
 from tests.harness.crowd import Crowd
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run, until
@@ -177,6 +178,34 @@ def mutated(frame: bytes) -> bytes:
         if not bytes_:
             break
     return bytes(bytes_)
+
+
+def test_a_client_that_overflows_its_write_buffer_with_its_login_loses_nothing(
+    make_daemon: Callable[..., Daemon],
+) -> None:
+    """The errors that it caused before leave no room for the login answer."""
+    daemon = make_daemon(limits={"outbox_bytes": OUTBOX_BYTES}, listen={"chatserver": {"pace_ms": 50}}).start()
+
+    async def story() -> None:
+        town = Town(daemon)
+        alice, bob = await town.settle("alice", "streaming"), await town.newcomer("bob")
+        await alice.arrive()
+        for text in ("one", "two"):
+            await alice.say(bob, text)
+        peer = await town.nul_peer()
+        wrong = msgspec.json.encode({"msgid": 99}) + b"\0"
+        peer.write(wrong)
+        size = len(msgspec.json.encode(await peer.take())) + 1
+        login = msgspec.json.encode({"msgid": LOGIN, "id": town.ids[bob], "password": town.secret}) + b"\0"
+        peer.write(wrong * (OUTBOX_BYTES // size) + login)
+        await until(10, "disconnected", lambda: daemon.logged(Disconnect.SLOW_CONSUMER.text))
+        peer.abort()
+        reader = Person(town, bob, "streaming")
+        await reader.arrive()
+        await alice.say(bob, "three")
+        await until(10, "bob has all", lambda: len(reader.seen) == 3)
+
+    run(story())
 
 
 # ---------------------------------------------------------------- T30

@@ -140,13 +140,13 @@ class Logins:
         session.enter(SessionState.LIVE)
         peer.session = session
         self.count += 1
+        self._plugins.logged_in(session)  # first: what is sent below may end the session
         told, told_at = peer.push_login(self._answer(session, view, online))
         if peer.traits.server_texts:
             for request in view.requests:
                 self._notices.friend_requested(session, FriendRequested(request))
         self._delivery.catch_up.merge(session, view.waiting, told, told_at)
         self._presence.changed(user.id)
-        self._plugins.logged_in(session)
         self._services.log.debug(
             "logged in", user=user.id, name=user.name, wire=session.protocol.name, peer=peer.remote
         )
