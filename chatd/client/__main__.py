@@ -57,9 +57,9 @@ def _options(argv: Sequence[str]) -> Options:
     parser.add_argument("address", metavar="HOST:PORT", type=_address, help="the server's chatserver listener")
     parser.add_argument("--name", default="", metavar="NAME|ID", help="log in as this user at once")
     parser.add_argument("--password-file", metavar="FILE", help="take passwords from the first line of FILE")
-    stay = "stay this long after the end of the input, to receive"
+    stay = "keep running this long after the end of the input, to receive messages"
     parser.add_argument("--wait", type=_seconds, default=0.0, metavar="SECONDS", help=stay)
-    parser.add_argument("--no-history", action="store_true", help="do not keep the lines you type")
+    parser.add_argument("--no-history", action="store_true", help="do not save the lines you type")
     parser.add_argument("--version", action="version", version=f"chat {__version__}")
     given = parser.parse_args(argv)
     try:

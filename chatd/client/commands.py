@@ -51,25 +51,25 @@ class Command(msgspec.Struct, frozen=True):
 COMMANDS: dict[str, Command] = {
     command.verb: command
     for command in (
-        Command("help", "", "this list", 0, 0),
-        Command("register", "NAME", "make an account; the password is asked for", 1, 1),
-        Command("login", "NAME|ID", "log in; the password is asked for", 1, 2),
-        Command("chat", "NAME|ID [TEXT]", "write to somebody; plain lines go there from then on", 1, 2),
-        Command("g", "ID [TEXT]", "write to a group; plain lines go there from then on", 1, 2),
+        Command("help", "", "show this list", 0, 0),
+        Command("register", "NAME", "create an account; you are asked for the password", 1, 1),
+        Command("login", "NAME|ID", "log in; you are asked for the password", 1, 2),
+        Command("chat", "NAME|ID [TEXT]", "write to a user; plain lines then go there, too", 1, 2),
+        Command("g", "ID [TEXT]", "write to a group; plain lines then go there, too", 1, 2),
         Command("say", "TEXT", "write a line that looks like a command", 1, 1, first_is_name=False),
-        Command("friends", "", "your friends, and who is online", 0, 0),
-        Command("addfriend", "ID|NAME", "ask somebody to be your friend", 1, 1),
+        Command("friends", "", "list your friends, and who is online", 0, 0),
+        Command("addfriend", "ID|NAME", "ask a user to become your friend", 1, 1),
         Command("accept", "ID|NAME", "accept a friend request", 1, 1),
         Command("refuse", "ID|NAME", "refuse a friend request", 1, 1),
-        Command("groups", "", "your groups and their members", 0, 0),
-        Command("creategroup", "NAME [DESCRIPTION]", "make a group", 1, 2),
+        Command("groups", "", "list your groups and their members", 0, 0),
+        Command("creategroup", "NAME [DESCRIPTION]", "create a group", 1, 2),
         Command("joingroup", "ID", "join a group", 1, 1),
         Command("logout", "", "log out without leaving chat", 0, 0),
         Command("quit", "", "log out and leave chat", 0, 0),
     )
 }
 
-# COMPAT: the menu of the deployed C++ client, so that its users and their scripts need learn nothing.
+# COMPAT: the menu of the deployed C++ client, so that its users and their scripts need no changes.
 OLD_SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"chat:(\d+):(.+)", re.DOTALL), "chat"),
     (re.compile(r"addfriend:(\d+)"), "addfriend"),
