@@ -61,6 +61,7 @@ _SWITCH_S = 0.001
 
 
 def open_bus(config: Config, slot: int) -> Bus:
+    """The bus that `config` names; it has not joined yet. Raises: BootError 78."""
     runtime = Path(config.server.runtime_dir)
     if config.bus.url.startswith("local:"):
         return LocalBus(runtime / "bus", runtime / "claims", slot)

@@ -82,6 +82,7 @@ class Survey(Generic[A]):
         self._heard = asyncio.Event()
         """An answer came since wait() returned last."""
         self._subscribed = False
+        """The private topic is subscribed."""
 
     async def run(self, is_complete: Callable[[], bool], deadline: float, every_s: float) -> bool:
         """Ask now and every every_s seconds, until is_complete() or the loop's time is `deadline`. is_complete is asked

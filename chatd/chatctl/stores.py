@@ -193,6 +193,7 @@ def _migrate_mysql(address: MysqlAddress, dry_run: bool, backup: bool) -> int:
 
 
 def copy_store(config: Config, source_url: str, target_url: str) -> int:
+    """Copy the whole source into the empty target, or continue such a copy. Raises: BootError."""
     source_location, target_location = (locate(url, config.server.state_dir) for url in (source_url, target_url))
     if same_store(source_location, target_location):
         raise BootError("the source and the destination are the same store", Exit.USAGE)

@@ -21,9 +21,13 @@ PEOPLE = 2000
 class Contacts:
     def __init__(self) -> None:
         self.friends: dict[int, Friend] = {}
+        """By number."""
         self.groups: dict[int, Group] = {}
+        """By number."""
         self.requests: dict[int, str] = {}
+        """Open friend requests: the name of each user who asks, by number."""
         self._people: OrderedDict[int, str] = OrderedDict()
+        """Names of other people by number, the oldest first."""
 
     def refresh(self, answer: LoginAnswer) -> None:
         """The lists of a login replace what was known, except open requests: a reconnect shows none again."""

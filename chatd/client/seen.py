@@ -48,8 +48,11 @@ class _SeenConversation:
 
     def __init__(self) -> None:
         self.known: dict[int, Shown] = {}
+        """The newest messages shown, by seq."""
         self.floor = 0
+        """Every seq up to here counts as shown."""
         self.newest = ""
+        """The latest time of all messages shown."""
 
     def add(self, message: Shown) -> None:
         self.known[message.seq] = message
@@ -63,7 +66,9 @@ class _SeenConversation:
 class Seen:
     def __init__(self) -> None:
         self._conversations: OrderedDict[int, _SeenConversation] = OrderedDict()
+        """The conversation that was silent longest comes first."""
         self._total = 0
+        """Numbers kept in all conversations together."""
 
     def has(self, message: Shown) -> bool:
         """False also for every message without numbers: those cannot be told apart."""

@@ -42,9 +42,12 @@ class Sender:
         self._give_up = give_up
         self._notice = notice
         self._transmit: Transmit | None = None
+        """Sends a message on the present connection; None while not logged in."""
         self._in_flight = ""
+        """The fp of the message that was sent and not answered; "" = none."""
         self._timer: asyncio.TimerHandle | None = None
         self._put_off = False
+        """The server has refused the first message for the moment; it is tried again after a pause."""
         self._pause = Backoff(0.5, 5.0)
 
     def open(self, memory: Memory) -> int:

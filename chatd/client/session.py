@@ -77,6 +77,7 @@ class ClientSession:
         self._why = ""
         self._online_since = 0.0
         self._awaited: tuple[tuple[Msg, ...], asyncio.Future[Event]] | None = None
+        """The request that waits for its answer: message numbers that may answer it, and the answer."""
         self._login_timer: asyncio.TimerHandle | None = None
         self._last_request = (0.0, "")
         self._acknowledger = Acknowledger()
@@ -276,6 +277,7 @@ class ClientSession:
         self.sender.close()
 
     def require_login(self) -> User:
+        """The user who is logged in. Raises NotLoggedIn."""
         if self.user is None:
             raise NotLoggedIn("not logged in: /login NAME first")
         return self.user

@@ -99,7 +99,9 @@ class Core:
         self._bus = parts.bus
         self._log = log.get()
         self._rounds = 0
+        """Calls of round(), to probe the store every _PROBE_ROUNDS."""
         self._probing = False
+        """A probe of the store is under way."""
         self._background = BackgroundTasks(parts.loop)
         self.store = GroupCommit(parts.tables, parts.loop, parts.row, self._on_results, parts.readers)
         self.hub = Hub(parts.bus)

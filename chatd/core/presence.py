@@ -62,7 +62,9 @@ class Presence:
         self._watched: dict[UserId, Watched] = {}
         """In the order of the last look, the least recent first."""
         self._pending: set[UserId] = set()
+        """Users to look up in the next round."""
         self._looking = False
+        """A round's look-up is under way."""
 
     @property
     def watched(self) -> Mapping[UserId, Watched]:

@@ -125,6 +125,7 @@ class Master:
         self._announced = False
         """Clients can connect, and the process that started the server knows it."""
         self._stops_asked = 0
+        """Stop signals so far: the second one makes the stop fast."""
         self._stop_responds: list[Respond] = []
         """The stop requests to reply to when the server has stopped."""
         self._next_second = 0.0

@@ -59,6 +59,7 @@ class Reload:
         self.count = 0
         """Attempts since the start."""
         self.failed = 0
+        """Attempts that failed."""
         self.last_error = ""
         """The error of the last attempt; "" if it succeeded."""
 

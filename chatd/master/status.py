@@ -107,6 +107,7 @@ class _Usage:
 
     def __init__(self) -> None:
         self._samples: dict[int, deque[_Sample]] = {}
+        """The last samples of each worker, by pid."""
         self._processes: dict[int, psutil.Process] = {}
 
     def sample(self, pool: WorkerPool) -> None:

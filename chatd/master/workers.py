@@ -103,7 +103,9 @@ class WorkerPool:
         self.started = False
         """All wanted workers have been ready at once; a worker that cannot start no longer ends the server."""
         self.stopping = False
+        """The server is stopping: no worker is replaced."""
         self.boot_failure: BootFailure | None = None
+        """Why the server cannot start; None while it can."""
         self.on_answer: Callable[[Slot, orders.Answer], None] = lambda slot, answer: None
         self._watcher = watcher
         self._patience_until = 0.0

@@ -125,6 +125,7 @@ class Connections:
         self._row = row
         self._datagrams: list[DatagramSessions] = []
         self._dirty: list[StreamPeer] = []
+        """Connections to flush at the end of this turn."""
         self._background = BackgroundTasks(loop)
         self._empty = asyncio.Event()
         self._log = log.get()

@@ -38,6 +38,7 @@ class FrameSkipper:
     def __init__(self) -> None:
         self.left = 0
         self._bytes_this_second = 0
+        """Bytes allowed to be skipped in the current second."""
         self._fp = ""
         self._unsearched = bytearray()
 

@@ -1,4 +1,4 @@
-"""The balancer itself is killed under load: what it had taken and not passed on is given again."""
+"""The balancer itself is killed under load: messages that it had taken and not passed on are delivered again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def test_what_the_balancer_took_to_its_grave_is_given_again(
     record_property: Callable[[str, object], None],
     rounds: int,
 ) -> None:
-    """Clients of chatserver acknowledge nothing; the kernel of who is connected does, and that is the balancer's."""
+    """Clients of chatserver acknowledge nothing; only the kernel of the connected peer does, and that peer is the
+    balancer."""
     daemon = make_daemon(workers=2, listen=PROXIED).start()
     balancer = make_balancer([daemon, daemon]).start()
 

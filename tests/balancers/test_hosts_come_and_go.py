@@ -1,5 +1,5 @@
-"""Two hosts behind a balancer, one leaving and returning under load, gracefully and by kill -9: everybody lands on the
-other one in time, nothing acknowledged is lost, doubled or reordered, and who returns gets clients again."""
+"""Two hosts behind a balancer, one leaving and returning under load, gracefully and by kill -9: clients reach the other
+host in time, nothing acknowledged is lost, duplicated or reordered, and a host that returns gets clients again."""
 
 from __future__ import annotations
 

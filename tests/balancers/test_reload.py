@@ -1,5 +1,5 @@
 """The balancer is reloaded under load: people keep talking through its old processes, new connections come to the new
-ones, and when the time of the old ones is over, who is still there comes again and has lost nothing."""
+ones, and when the old processes end, their remaining clients reconnect and have lost nothing."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_a_reload_under_load(
     record_property: Callable[[str, object], None],
     rounds: int,
 ) -> None:
-    """The first generation gives its clients half a day, as shipped; the second one a second. So whoever came to the
-    first stays all the time, and who came to the second is cut when a third begins."""
+    """The first generation gives its clients half a day, as shipped; the second one a second. So clients of the first
+    stay all the time, and clients of the second are disconnected when a third begins."""
     daemon = make_daemon(workers=2, listen=LISTEN).start()
     balancer = make_balancer([daemon, daemon]).start()
     wires = (*TCP, *UDP) if "mobileimsdk-udp" in balancer.wires else TCP

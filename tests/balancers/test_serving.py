@@ -1,5 +1,5 @@
 """The shipped configurations in the real balancers, before a real daemon: they are accepted as they are, carry every
-wire, tell who the clients are, and their checks disturb nobody."""
+wire, pass on the addresses of the clients, and their health checks disturb nobody."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""TLS that ends at the balancer, by what is shipped for it: every wire through it, wss:// for ws://, and the host still
-knows its clients; and wss:// on the port of a web site, where nginx reads the HTTP request."""
+"""TLS that ends at the balancer, with the shipped configuration: every wire through it, wss:// for ws://, and the host
+still knows its clients; and wss:// on the port of a web site, where nginx reads the HTTP request."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def quiet(daemon: Daemon) -> bool:
 
 
 def test_every_wire_with_tls(make_daemon: Make, make_balancer: MakeBalancer, tmp_path: Path) -> None:
-    """As shipped, in the very version the clients insist on; who does not get through the handshake costs the host
-    nothing, not even a connection."""
+    """As shipped, in the very version the clients insist on; a client that fails the handshake costs the host nothing,
+    not even a connection."""
     certificate = Certificate(tmp_path / "certificate", "127.0.0.1")
     daemon = make_daemon(workers=2, listen=PROXIED, log={"level": "DEBUG"}).start()
     balancer = make_balancer([daemon, daemon], certificate=certificate)
@@ -118,7 +118,7 @@ def plain_words(port: int) -> tuple[int, bytes]:
 def test_a_renewed_certificate_is_shown_after_a_reload(
     make_daemon: Make, make_balancer: MakeBalancer, tmp_path: Path
 ) -> None:
-    """And who is connected stays."""
+    """Connected clients stay."""
     certificate = Certificate(tmp_path / "certificate", "127.0.0.1")
     daemon = make_daemon(listen=PROXIED).start()
     balancer = make_balancer([daemon, daemon], certificate=certificate).start()

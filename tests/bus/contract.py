@@ -477,7 +477,7 @@ class BusContract:
     @pytest.mark.parametrize("rounds", [4, pytest.param(40, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
     def test_with_a_record_nothing_is_missed_whatever_dies(self, place: Place, tmp_path: Path, rounds: int) -> None:
         """The bus as chatd uses it: append to the record, then publish; read the record at subscribe and at each
-        gap, and nowhere else. Workers are stopped, resumed and killed; whoever lives must know everything."""
+        gap, and nowhere else. Workers are stopped, resumed and killed; every living worker must know everything."""
         choose = random.Random(rounds)
         record = Record(tmp_path, choose)
 

@@ -1,4 +1,4 @@
-"""Who talks in the ordeals of a cluster, on which wires, and who watches them.
+"""The people who talk in the ordeals of a cluster, their wires, and the people who watch them.
 
 Owns: CAST and GROUPS, small enough for two cores that also run the cluster, and `trial`: an ordeal of them under watch.
 Elsewhere: the ordeal itself and what it must show (tests.faults.ordeal).

@@ -1,5 +1,5 @@
 """T27: two hosts in network namespaces, and cables that are cut and mended. Numbers stay one order (P3), what was
-accepted on either side arrives (P5), and who logged in twice meanwhile is one session again."""
+accepted on either side arrives (P5), and a user who logged in twice meanwhile has one session again."""
 
 from __future__ import annotations
 

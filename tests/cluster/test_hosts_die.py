@@ -1,5 +1,5 @@
 """A whole host dies: its users are offline for the others within 10 s, may come in elsewhere, and lose nothing; nobody
-else notices. And who logs in twice at once, on two hosts, is one session."""
+else notices. And a user who logs in on two hosts at once has one session."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def test_the_races_find_two_sessions_of_one_user(make_cluster: MakeCluster, mari
 def test_the_judge_finds_what_is_given_to_former_members(
     make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note
 ) -> None:
-    """The version of a message is not looked at: whoever was kicked while Redis was dead is given what follows."""
+    """The version of a message is not looked at: a member who was kicked while Redis was dead is given what follows."""
     cluster = bugged(make_cluster, mariadb, "gives_before_it_knows_the_members")
     verdict, _ = run(memberships.race(cluster, [memberships.redis_dies], settle_s=10, silent_host=0), 120)
     record_property("verdict", f"planted gives_before_it_knows_the_members: {str(verdict).splitlines()[0]}")

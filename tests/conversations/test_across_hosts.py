@@ -1,4 +1,4 @@
-"""One chatd on two hosts: with one database and one Redis, whoever is where."""
+"""One chatd on two hosts with one database and one Redis: the same behaviour whichever host a client is on."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_a_deleted_account_has_no_session(town: Town) -> None:
 
 
 def test_kicks_while_people_come_and_go(town: Town) -> None:
-    """Whoever was told that a session began is told how it ended; in the end nobody is left."""
+    """Every client that was told that its session began is told how it ended; in the end nobody is left."""
 
     async def story() -> None:
         names = [await town.newcomer("user") for _ in range(5)]

@@ -12,8 +12,9 @@ Owns: the eight defects and how each is recognised. It knows no server, store or
 * stale      the recipient was there all the time, and it still took longer than `stale_s`
 
 Who is a member may change while people write. A message belongs to those who were members at its commit, which was
-between its first sending and its acknowledgement. Whoever was no member all that time must not see it (leak); whoever
-was one all that time and stayed must see it (lost); and nobody misses one between two seen in one membership (hole).
+between its first sending and its acknowledgement. A user who was not a member in all that time must not see it (leak);
+one who was a member all that time and stayed must see it (lost); and nobody misses one between two seen in one
+membership (hole).
 
 A client without duplicate removal (an old one) may see a message again on a *later* connection: the server cannot
 know what the dead connection showed. On one connection never.

@@ -1,5 +1,5 @@
-"""A whole daemon behind a load balancer: who a client is said to be, and what becomes of whoever says nothing, says it
-slowly or says nonsense."""
+"""A whole daemon behind a load balancer: the address of a client, and connections that send no header, send it slowly
+or send garbage."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def listed(peer: MobilePeer, name: str) -> str:
 
 
 def test_from_anybody_else_nothing_is_parsed(make_daemon: Make) -> None:
-    """A header is then what its bytes are on that wire: garbage. And without one, a client is served as ever."""
+    """A header is then what its bytes are on that wire: garbage. And without one, a client is served as usual."""
     daemon = behind(make_daemon, ("192.0.2.1", "2001:db8::/32"))
 
     async def story() -> None:

@@ -58,6 +58,7 @@ class LocalBus:
         self._limits = limits or LocalLimits()
         self._lifecycle = Lifecycle()
         self._own_topics: set[Topic] = set()
+        """This worker's subscriptions."""
         self._routes: Routes[LocalPeer] = Routes()
         """The peers' subscriptions. Valid once open."""
         self._peers: LocalPeers | None = None

@@ -62,6 +62,7 @@ class LocalPeers:
         """Done when every peer has told us its subscriptions; None unless meet() waits for it."""
         self._ticker: asyncio.TimerHandle | None = None
         self._ticked_at = self._loop.time()
+        """Loop time of the last tick: a late tick means that this worker itself was stopped."""
         self.routes: Routes[LocalPeer] = Routes()
         self.confirmations = Confirmations(self._peers)
 

@@ -19,10 +19,12 @@ class Canary:
 
     def __init__(self) -> None:
         self._number = 0
+        """Of the last canary; 0 before the first."""
         self._outstanding = False
         """The canary with this number has been sent and has not come back."""
         self._sent_at = 0.0
         self._returned_at = float("-inf")
+        """When the last canary came back."""
         self.round_trip_us = 0
         """Round trip of the last one that came back, at least 1; 0 before."""
         self.returned = asyncio.Event()

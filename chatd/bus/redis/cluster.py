@@ -55,11 +55,13 @@ class ClusterTopology:
         self._asked_at: dict[RedisServerAddress, float] = {}
         """When node_at() was last called for each address, in loop time."""
         self._table: list[RedisNode | None] = [None] * SLOTS
+        """The node of each slot; None = no node has it."""
         self._to_resubscribe: set[bytes] = set()
         """Channels that we are not subscribed to now; subscribed to again with the next table."""
         self._moved_at: dict[int, float] = {}
         """When each slot last moved, in loop time."""
         self._last_move_at = float("-inf")
+        """When any slot last moved, in loop time."""
         self._refresh_wanted = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
         """Set once open."""

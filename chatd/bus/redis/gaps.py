@@ -46,12 +46,16 @@ class GapReporter:
         self._report_at = 0.0
         """Loop time at which the timer is due; the handle of uvloop does not say this of a call that is due at once."""
         self._reported_at = float("-inf")
+        """When on_gap was called last."""
         self._lasting_heard_at = float("-inf")
+        """When a lasting loss was heard of last."""
         self._lasting_pause_s = APART_S
         # Reports to others.
         self._owed = False
+        """Something published here was lost, and the others have not been told."""
         self._owed_timer: asyncio.Handle | None = None
         self._told_others_at = float("-inf")
+        """When the others were told last."""
 
     def open(self) -> None:
         """Before this nothing is reported, but what is owed is remembered."""

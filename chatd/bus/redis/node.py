@@ -118,12 +118,15 @@ class RedisNode:
         """The present connection; None exactly in the state AWAY."""
         self._state = NodeState.AWAY
         self._keeper: asyncio.Task[None] | None = None
+        """Stays connected, from start() to close()."""
         self._backoff = _Backoff(*context.limits.retry_s)
         self._trouble_logged = False
         """A failure was logged: further ones are not, and the return is."""
         self._ticker: asyncio.TimerHandle | None = None
         self._ticked_at = 0.0
+        """Loop time of the last tick: a late tick means that this worker itself was stopped."""
         self._ping: asyncio.Future[Reply] | None = None
+        """The last PING on this connection; None before the first."""
         self.client_id = 0
         """The number of our last connection at the server."""
         self.address = address or settings.addresses[0]

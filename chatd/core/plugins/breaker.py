@@ -29,6 +29,7 @@ class Breaker:
         self._failures = 0
         """Failures in a row, in this period."""
         self._open_until = 0.0
+        """When a call may try again."""
 
     @property
     def is_open(self) -> bool:

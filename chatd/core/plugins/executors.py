@@ -66,6 +66,7 @@ class _LoopQueue:
         self._take = take
         self._items: deque[tuple[Any, ...]] = deque()
         self._woken = False
+        """The loop has been woken and has not taken the items yet."""
 
     def put(self, *item: Any) -> None:
         """From any thread. Two threads that put at the same moment may both wake the loop, which does no harm."""
@@ -126,6 +127,7 @@ class PluginLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._calls: _LoopQueue | None = None
         self._tasks = 0
+        """Tasks in the loop, see MAX_TASKS."""
         self._closing = False
         """close() was called. Changed by the worker's thread."""
         self._stopping = False

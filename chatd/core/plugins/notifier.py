@@ -48,6 +48,7 @@ class PluginNotifier:
         self._loop = loop
         self._tasks = BackgroundTasks(loop)
         self._log_again_at = 0.0
+        """Loop time before which no dropped event is logged."""
         self._log = log.get()
         self.queued = 0
         """Events waiting, in all queues."""

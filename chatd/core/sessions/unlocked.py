@@ -37,9 +37,11 @@ class UnlockedSessions:
         self._due: dict[Session, None] = {}
         """Those of them that are to ask, the last one first."""
         self._asking: set[Session] = set()
+        """Their lock requests are in flight."""
         self._budget = 0
         """How many may still begin in this tick."""
         self._retry_at = 0.0
+        """When all sessions that wait become due, by the clock."""
         self._log = log.get()
 
     def __len__(self) -> int:

@@ -104,7 +104,8 @@ class MysqlConnection:
 
     def query_all(self, *statements: bytes) -> list[StoredRows]:
         """Several in one round trip, run in order until one fails. If the server had closed the connection, they are
-        run again on a new one, provided that they are outside a transaction and begin with SELECT or BEGIN."""
+        run again on a new one, provided that they are outside a transaction and begin with SELECT or BEGIN. Raises
+        Again and Unavailable."""
         statement = b";".join(statements)
         used = self._db is not None
         self.open()

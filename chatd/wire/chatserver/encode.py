@@ -142,6 +142,7 @@ class _LoginAckBuilder:
 
         self._head = fit(head, user.name, limit - 1)
         self.room = limit - 1 - len(self._head)
+        """Bytes that still fit, NUL not counted."""
         self._arrays: dict[str, list[bytes]] = {"offlinemsg": [], "friends": [], "groups": []}
 
     def add(self, name: str, text: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Who waits for which peer: the numbers alone, without sockets."""
+"""Which calls wait for which peers: only the numbers, without sockets."""
 
 from __future__ import annotations
 

@@ -70,7 +70,8 @@ async def all_locks_hold(a: Member, b: Member) -> None:
 @pytest.mark.parametrize("destination", ["another master", "a new node without slots"])
 def test_a_slot_that_is_half_moved_works_as_before(cluster: RedisCluster, destination: str) -> None:
     """Messages go on through the node that gives the slot away, and locks and leases are found on either side, for much
-    longer than a lease: nobody is taken for dead. When the slot has moved whoever may have missed something is told."""
+    longer than a lease: nobody is taken for dead. When the slot has moved, every worker that may have missed something
+    is told."""
     place = RedisPlace(cluster.url)
     place.prefix = place.arguments[2] = "{slot}" + place.prefix  # all topics, locks, leases
     slot = slot_of(place, TOPICS[0])
@@ -122,7 +123,7 @@ def test_a_slot_that_is_half_moved_works_as_before(cluster: RedisCluster, destin
 
 def test_a_dead_node_without_a_replica_causes_few_gaps(cluster: RedisCluster) -> None:
     """Each gap makes every session of a worker read the store. However many workers publish to the topics that nobody
-    carries, gaps come seconds apart; and yet whoever reads at each has everything within P5's time."""
+    carries, gaps come seconds apart; and yet a worker that reads at each has everything within P5's time."""
     place = RedisPlace(cluster.url)
     victim, watched_s = cluster.servers[1], 11.0
     topics = list(range(40))

@@ -408,7 +408,7 @@ class TestEverything:
         self, place: RedisPlace, server: RedisServer, tmp_path: Path, rounds: int
     ) -> None:
         """As in the contract, but it is Redis that is killed, stopped, emptied, and cuts its clients; and workers die
-        meanwhile. Whoever lives knows everything within P5's time."""
+        meanwhile. Every living worker knows everything within P5's time."""
         choose = random.Random(rounds)
         record = Record(tmp_path, choose)
 

@@ -55,7 +55,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("quickly")
 def test_a_host_that_cannot_be_asked_is_named_and_asked_when_it_is_back(tmp_path: Path) -> None:
-    """Also where the bus has given it up, and says that nobody is there. Who comes after the order may stay."""
+    """Also where the bus has given it up, and says that nobody is there. A login after the order may stay."""
 
     async def story(stage: Stage) -> None:
         one, two = await stage.worker(), await stage.worker()

@@ -1,4 +1,4 @@
-"""Who stays when one user logs in twice: the rules of both wires, on one worker and across several."""
+"""Which session stays when one user logs in twice: the rules of both wires, on one worker and across several."""
 
 from __future__ import annotations
 
