@@ -29,6 +29,7 @@ Find = Callable[[Tables], User]
 
 def by_id(user_id: UserId) -> Find:
     """Finds the user with this id."""
+
     def find(tables: Tables) -> User:
         account = tables.accounts.find("", user_id)
         if account is None:
