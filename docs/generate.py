@@ -41,7 +41,7 @@ def generated() -> dict[Path, str]:
     return {
         ROOT / "etc" / "chatd.toml": config_render.sample(),
         ROOT / "man" / "chatd.toml.5": config_render.manual(),
-        **_with_table("docs/internals/modules.md", "rooms", rooms()),
+        **_with_table("docs/internals/modules.md", "modules", modules()),
         **_with_table("docs/configuration.md", "options", options()),
         **_with_tables("docs/protocols/mobileimsdk.md", {"operations": operations(), "notices": notices()}),
         **_with_tables("docs/protocols/errors.md", {"error codes": error_codes(), "ends": ends()}),
@@ -49,14 +49,14 @@ def generated() -> dict[Path, str]:
     }
 
 
-def rooms() -> list[str]:
-    """Every module with the first sentence of its docstring; a package stands for its room."""
+def modules() -> list[str]:
+    """Every module with the first paragraph of its docstring; packages are bold."""
     lines = ["| module | |", "|---|---|"]
     for path in sorted((ROOT / "chatd").rglob("*.py"), key=lambda path: (len(path.parts), path.parts[:-1], path.name)):
         paragraph = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0]
-        is_room = path.name == "__init__.py"
-        name = f"{path.parent.relative_to(ROOT)}/" if is_room else str(path.relative_to(ROOT))
-        lines.append(_row(f"**`{name}`**" if is_room else f"`{name}`", " ".join(paragraph.split())))
+        is_package = path.name == "__init__.py"
+        name = f"{path.parent.relative_to(ROOT)}/" if is_package else str(path.relative_to(ROOT))
+        lines.append(_row(f"**`{name}`**" if is_package else f"`{name}`", " ".join(paragraph.split())))
     return lines
 
 

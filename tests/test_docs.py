@@ -1,4 +1,4 @@
-"""The documentation says what is so: paths, modules, options, commands, exit codes and error codes exist.
+"""The documentation is true: paths, modules, options, commands, exit codes and error codes exist.
 
 What can be generated is generated (docs/generate.py) and compared; what is written by hand is searched for names.
 """
@@ -73,24 +73,24 @@ def is_in_package(name: str) -> bool:
     return False
 
 
-def is_in_room(name: str) -> bool:
-    """`store.append`: what some class of the room can do."""
-    room, word = name.removeprefix("chatd.").split(".")[:2]
-    paths = [path for module, path in MODULES.items() if module.startswith(f"chatd.{room}.")]
+def is_in_subpackage(name: str) -> bool:
+    """`store.append`: a method of some class in the package."""
+    package, word = name.removeprefix("chatd.").split(".")[:2]
+    paths = [path for module, path in MODULES.items() if module.startswith(f"chatd.{package}.")]
     return any(word in member.split(".") for path in paths for member in members(path))
 
 
 def wrong_words(text: str) -> list[str]:
     """Words in backquotes that look like a path, a module or an option, and are none."""
     wrong = []
-    rooms = {name.split(".")[1] for name in MODULES if "." in name}
+    packages = {name.split(".")[1] for name in MODULES if "." in name}
     for word in code_words(text):
         if re.fullmatch(r"[\w.-]+(/[\w.-]+)+/?", word) and word.split("/")[0] in TOP:
             if not (ROOT / word).exists():
                 wrong.append(word)
         elif re.fullmatch(r"(chatd\.)?[a-z_]+(\.\w+)+", word):
             first = word.removeprefix("chatd.").split(".")[0]
-            known = first in rooms or first in SECTIONS
+            known = first in packages or first in SECTIONS
             if known and word not in OPTIONS and not is_in_package(word) and word not in FILES_WITH_DOTS:
                 wrong.append(word)
     return wrong
@@ -178,7 +178,7 @@ def test_generated_files_are_up_to_date() -> None:
     assert stale == [], "run `make docs`"
 
 
-def test_the_rooms_name_every_module() -> None:
+def test_the_packages_name_every_module() -> None:
     page = (ROOT / "docs" / "internals" / "modules.md").read_text()
     names = [page_id(path.parent) + "/" if path.name == "__init__.py" else page_id(path) for path in MODULES.values()]
     assert [name for name in names if f"`{name}`" not in page] == []
@@ -261,15 +261,19 @@ def test_every_module_says_what_it_is() -> None:
 
 def test_what_docstrings_name_exists() -> None:
     """`Elsewhere: passwords (core.accounts)` sends a reader somewhere; that place must exist."""
-    rooms = "|".join(sorted(path.name for path in (ROOT / "chatd").iterdir() if path.is_dir() and path.name[0] != "_"))
+    packages = "|".join(
+        sorted(path.name for path in (ROOT / "chatd").iterdir() if path.is_dir() and path.name[0] != "_")
+    )
     wrong = []
     for path in MODULES.values():
         docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
-        names = re.findall(rf"(?<![\w./])((?:chatd\.)?(?:{rooms})\.[a-z]\w+(?:\.\w+)*)(?![\w/])", docstring)
+        names = re.findall(rf"(?<![\w./])((?:chatd\.)?(?:{packages})\.[a-z]\w+(?:\.\w+)*)(?![\w/])", docstring)
         pages = re.findall(r"docs/[\w/]+\.md", docstring)
         records = re.findall(r"docs/decisions/(\d{4})", docstring)
         wrong += [f"{page_id(path)}: decision {n}" for n in records if not list(DECISIONS.glob(f"{n}-*.md"))]
-        wrong += [f"{page_id(path)}: {name}" for name in names if not is_in_package(name) and not is_in_room(name)]
+        wrong += [
+            f"{page_id(path)}: {name}" for name in names if not is_in_package(name) and not is_in_subpackage(name)
+        ]
         wrong += [f"{page_id(path)}: {page}" for page in pages if not (ROOT / page).exists()]
     assert wrong == []
 

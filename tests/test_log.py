@@ -1,4 +1,4 @@
-"""Records: their shape, their limits, and that they never hurt (OPS-11)."""
+"""Records: their shape, their limits, and that they never hurt."""
 
 from __future__ import annotations
 

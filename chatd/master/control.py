@@ -1,4 +1,4 @@
-"""The control socket, on which chatctl asks the master (OPS-12).
+"""The control socket, on which chatctl asks the master.
 
 Owns: runtime_dir/control.sock, who may use it, its framing (one JSON object per line each way) and its limits.
 Elsewhere: the requests and replies (master.requests), what they do (master.master).

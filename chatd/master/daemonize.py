@@ -1,4 +1,4 @@
-"""Becoming a daemon (OPS-04).
+"""Becoming a daemon.
 
 Owns: `--daemon`. The first process stays until the daemon reports how its start went, and ends with the same exit code
 and line; the daemon leaves the terminal, the session and the directory. python-daemon only detaches: its own pid file

@@ -1,6 +1,6 @@
 """The user the server runs as.
 
-Owns: the choice of user and group, giving up root for good (OPS-05), and raising the limit of descriptors.
+Owns: the choice of user and group, giving up root for good, and raising the limit of descriptors.
 Elsewhere: the owner of the directories (master.directories).
 Fails: BootError, exit 77.
 """

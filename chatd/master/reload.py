@@ -1,4 +1,4 @@
-"""Applying a changed configuration to a running server (OPS-10).
+"""Applying a changed configuration to a running server.
 
 Owns: reading and checking the file, the snapshot with a generation number that every worker must confirm, going back to
 the old snapshot if one does not, and comparing the file with the configuration in force.

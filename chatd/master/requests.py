@@ -1,4 +1,4 @@
-"""The requests of `chatctl` to the master, and the replies (OPS-12).
+"""The requests of `chatctl` to the master, and the replies.
 
 Owns: one struct per request and per reply. On the control socket each is one JSON object with "v": 1; a request names
 its command as "cmd". Fields are added within version 1, never renamed.

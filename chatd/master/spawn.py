@@ -1,6 +1,6 @@
 """One fork: from the master to a worker in its context.
 
-Owns: the descriptors, signals and privileges of a child before the worker's own code runs (OPS-02), and its exit code
+Owns: the descriptors, signals and privileges of a child before the worker's own code runs, and its exit code
 afterwards.
 Elsewhere: the work of a worker (worker, given as `serve`); when to fork one, and supervising it (master.workers).
 Fails: OSError, for the pool to try again later. No child is left behind then, and the slot's row is empty.

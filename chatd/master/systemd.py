@@ -1,6 +1,6 @@
 """The protocol between systemd and a service.
 
-Owns: sd_notify messages, the interval of the watchdog, sockets passed by socket activation (OPS-17).
+Owns: sd_notify messages, the interval of the watchdog, sockets passed by socket activation.
 Elsewhere: when to send what (master.master), matching sockets to listeners (master.listeners).
 Fails: never; without systemd every call does nothing.
 """

@@ -5,7 +5,7 @@ a deadline, and sending them orders.
 Elsewhere: the fork itself (master.spawn), the orders (chatd.orders), why workers reload or stop (master.reload,
 master.master).
 Fails: a worker that cannot start is reported by `boot_failure` until all have been ready once; afterwards it is tried
-again for ever, ever more slowly (OPS-06).
+again for ever, with growing pauses.
 """
 
 from __future__ import annotations

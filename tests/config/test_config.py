@@ -1,4 +1,4 @@
-"""The schema, loading, and the texts made from it (OPS-15, 16)."""
+"""The schema, loading, and the texts made from it."""
 
 from __future__ import annotations
 

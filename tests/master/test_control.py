@@ -1,4 +1,4 @@
-"""OPS-12, 13: the control socket, its limits, and chatctl with and without it."""
+"""The control socket, its limits, and chatctl with and without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OPS-10: a reload applies what it can, waits for the workers, ends no session, and fails without a trace."""
+"""A reload applies what it can, waits for the workers, ends no session, and fails without a trace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OPS-11, T17: many processes write, the master rotates, no line is lost or torn."""
+"""Many processes write, the master rotates, no line is lost or torn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OPS-02: a fork that cannot be supervised leaves nothing behind."""
+"""A fork that cannot be supervised leaves nothing behind."""
 
 from __future__ import annotations
 

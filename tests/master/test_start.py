@@ -1,4 +1,4 @@
-"""OPS-03, 04, 05, 06, 14: how a start goes well or fails, and what a shell or systemd sees of it."""
+"""How a start succeeds or fails, and what a shell or systemd sees of it."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_of_many_parallel_starts_one_wins(make, starts):
 
 
 def test_a_start_after_kill_9_works(make):
-    """T07: the workers of the dead master leave by themselves (OPS-08), the next start does not need hands."""
+    """The workers of the dead master end by themselves, and the next start needs no manual work."""
     server = make(tables="[timeouts]\norphan_drain_s = 1")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

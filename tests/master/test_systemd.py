@@ -1,4 +1,4 @@
-"""OPS-17: the unit file, sd_notify, the watchdog, socket activation."""
+"""The unit file, sd_notify, the watchdog, socket activation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OPS-01, 02, 06, 07, 08: signals, and what becomes of workers that die, hang, loop or lose their master."""
+"""Signals, and what becomes of workers that die, hang, loop or lose their master."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_quit_is_now_and_int_is_fast(make, number, limit_s):
 
 
 def test_crash_loop_backs_off_and_is_degraded(make):
-    """OPS-06: after READY the server never ends because a worker cannot start."""
+    """After READY the server never ends because a worker cannot start."""
     server = make()
     mark = server.root / "fail"
     server.environment["TRIAL_BOOT_FILE"] = str(mark)
@@ -157,7 +157,6 @@ def test_crash_loop_backs_off_and_is_degraded(make):
 
 
 def test_a_hanging_worker_shows_its_stacks_and_is_replaced(make):
-    """OPS-07."""
     server = make(workers=1, tables="[timeouts]\nhang_s = 1").start()
     victim = server.pids()[0]
     with server.connect() as client:
@@ -212,7 +211,7 @@ def test_a_long_pause_kills_nobody(make, hang_s, pause_s):
 
 
 def test_workers_leave_when_the_master_is_gone(make):
-    """OPS-08: listeners close at once, clients have their time."""
+    """Listeners close at once, clients have their time."""
     server = make(tables="[timeouts]\norphan_drain_s = 5").start()
     pids, port = server.pids(), server.port()
     with server.connect() as client:
@@ -262,7 +261,7 @@ def test_signal_storm(make, seconds):
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare")
 def test_as_process_one_it_reaps_orphans(make):
-    """OPS-02: orphans of others become our children."""
+    """Orphans of others become our children."""
     server = make(workers=1)
     inside = (
         "import os, sys, time\n"
