@@ -1,4 +1,4 @@
-"""T18 to T21: Redis is killed, stops answering, cuts its clients, is replaced. The bus only notifies: what is published
+"""Redis is killed, stops answering, cuts its clients, is replaced. The bus only notifies: what is published
 while it is away is late, never lost (P5), no session ends, and no user who is online is shown as offline. Half of the
 people only listen: no number of their own tells them that they have missed something."""
 
@@ -75,7 +75,7 @@ async def lose_redis(
 def test_redis_is_killed_and_comes_back(
     make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, away_s: float
 ) -> None:
-    """T18. Logins go on meanwhile."""
+    """Logins go on meanwhile."""
     cluster = make_cluster(database=mariadb, accounts=ALL_SEE, listen=OLD_PACE).start()
     span: list[int] = []
 
@@ -95,7 +95,7 @@ def test_redis_is_killed_and_comes_back(
 def test_redis_does_not_answer(
     make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, silent_s: float
 ) -> None:
-    """T19. A half-open link: the sockets stay, nothing comes. It is seen, and the rest as when it is killed."""
+    """A half-open link: the sockets stay, nothing comes. It is seen, and the rest as when it is killed."""
     cluster = make_cluster(database=mariadb, accounts=ALL_SEE, listen=OLD_PACE).start()
     span: list[int] = []
 
@@ -115,7 +115,7 @@ def test_redis_does_not_answer(
 def test_redis_cuts_its_clients_again_and_again(
     make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, cuts: int
 ) -> None:
-    """T20. Every 200 ms, both kinds of connections."""
+    """Every 200 ms, both kinds of connections."""
     cluster = make_cluster(database=mariadb, accounts=ALL_SEE, listen=OLD_PACE).start()
 
     async def fault(trial: Trial) -> None:
@@ -137,7 +137,7 @@ def test_redis_cuts_its_clients_again_and_again(
 def test_the_sentinels_choose_another_redis(
     make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, tmp_path: Path, rounds: int
 ) -> None:
-    """T21. The master is killed under load; its replica is promoted, and it comes back as the replica."""
+    """The master is killed under load; its replica is promoted, and it comes back as the replica."""
     with Sentinels(tmp_path / "sentinels") as sentinels:
         cluster = make_cluster(database=mariadb, bus=sentinels.url, accounts=ALL_SEE, listen=OLD_PACE).start()
         at: dict[str, int] = {}

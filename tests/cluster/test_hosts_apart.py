@@ -1,4 +1,4 @@
-"""T27: two hosts in network namespaces, and cables that are cut and mended. Numbers stay one order (P3), what was
+"""Two hosts in network namespaces, and cables that are cut and mended. Numbers stay one order (P3), what was
 accepted on either side arrives (P5), and a user who logged in twice meanwhile has one session again."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""T39: joins, leaves and kicks while Redis hangs, dies or is slow. Exactly the members at its commit are given a
+"""Joins, leaves and kicks while Redis hangs, dies or is slow. Exactly the members at its commit are given a
 message, on whatever host they are, and whatever the bus has told that host (P4, P5)."""
 
 from __future__ import annotations

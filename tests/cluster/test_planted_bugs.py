@@ -1,4 +1,4 @@
-"""T37: what the tests of a cluster look for, planted. Each must be found, by what looks for it elsewhere too."""
+"""What the tests of a cluster look for, planted. Each must be found, by what looks for it elsewhere too."""
 
 from __future__ import annotations
 

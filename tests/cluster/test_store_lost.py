@@ -1,4 +1,4 @@
-"""T05, T22, T23, T24: the database is killed, stops answering, is locked by somebody, or its answer to COMMIT is lost.
+"""The database is killed, stops answering, is locked by somebody, or its answer to COMMIT is lost.
 
 What cannot be stored is refused within 2 s, sessions stay (P10), nothing acknowledged is lost (P1), and what is sent
 again is stored once (P2)."""
@@ -48,7 +48,6 @@ def check_answers(trial: Trial, note: Note, what: str, since: int, before: int) 
 def test_the_database_is_killed_and_started_again(
     make_cluster: MakeCluster, own_mariadb: MariaDB, record_property: Note, rounds: int
 ) -> None:
-    """T22."""
     cluster = make_cluster(database=own_mariadb, listen=OLD_PACE).start()
     cluster.expect_error(*STORE_ERRORS)
     spans: list[tuple[int, int]] = []
@@ -77,7 +76,7 @@ def test_the_database_is_killed_and_started_again(
 def test_the_answer_to_a_commit_is_lost(
     make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, cuts: int
 ) -> None:
-    """T23. By turns the commit has happened, or has not: only the database knows."""
+    """By turns the commit has happened, or has not: only the database knows."""
     hook = LosesAnswer(b"COMMIT")
     with Proxy(mariadb.port, hook=hook) as proxy:
         cluster = make_cluster(database=mariadb, store=lambda server: server.url(port=proxy.port), listen=OLD_PACE)
@@ -177,7 +176,7 @@ class Obstacle:
 def test_the_database_does_not_answer(
     make_cluster: MakeCluster, own_mariadb: MariaDB, record_property: Note, seconds: float
 ) -> None:
-    """T24. Stopped, cut off without a word, locked: refused in time, and nobody gets what is for another (P12)."""
+    """Stopped, cut off without a word, locked: refused in time, and nobody gets what is for another (P12)."""
     with Proxy(own_mariadb.port) as proxy:
         cluster = make_cluster(database=own_mariadb, store=lambda server: server.url(port=proxy.port), listen=OLD_PACE)
         cluster.start()
@@ -211,7 +210,7 @@ def test_the_database_does_not_answer(
 def test_a_worker_dies_while_the_database_refuses(
     make_cluster: MakeCluster, own_mariadb: MariaDB, record_property: Note, kills: int
 ) -> None:
-    """T05. The others' sessions stay, the slot is tried again more and more slowly, the state is said, and when the
+    """The others' sessions stay, the slot is tried again more and more slowly, the state is said, and when the
     database is back, so is the worker, without hands."""
     cluster = make_cluster(database=own_mariadb, workers=2, listen=OLD_PACE).start()
     cluster.expect_error(*STORE_ERRORS, "worker died", "worker cannot", "cannot start")

@@ -1,4 +1,4 @@
-"""One fp used for two different messages of one user at the same moment, from two sessions (T40).
+"""One fp used for two different messages of one user at the same moment, from two sessions.
 
 Elsewhere: what the stores make of it (tests.store.contract_repetition).
 """

@@ -279,7 +279,7 @@ def test_of_many_logins_at_once_one_is_left(towns: Towns) -> None:
 
 @pytest.mark.parametrize("wires", [("streaming", "mobile"), ("web", "streaming")], ids="-".join)
 def test_one_fp_for_two_messages_on_two_hosts_at_once(towns: Towns, wires: tuple[Wire, Wire]) -> None:
-    """T40: exactly one is stored, the other is refused."""
+    """Exactly one is stored, the other is refused."""
 
     async def story() -> None:
         names = [await towns[0].newcomer(name) for name in ("alice", "bob", "carol")]

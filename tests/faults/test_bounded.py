@@ -1,4 +1,4 @@
-"""T29, T30, T31: peers that do not read, do not log in, or are too many. Each is bounded, told why where it can be, and
+"""Peers that do not read, do not log in, or are too many. Each is bounded, told why where it can be, and
 disturbs nobody else."""
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def memory(daemon: Daemon) -> int:
     return sum(psutil.Process(pid).memory_info().rss for pid in daemon.workers())
 
 
-# ---------------------------------------------------------------- T29
+# ---------------------------------------------------------------- clients that do not read
 
 
 @pytest.mark.parametrize("wire", ["streaming", "mobile"])
@@ -127,7 +127,7 @@ async def everything_waiting(town: Town, name: str, wire: str, messages: int) ->
 def test_mutated_frames_disturb_nobody_and_are_no_bugs(
     make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None], rounds: int
 ) -> None:
-    """T32 on a running daemon: whatever arrives, no worker ends and no error is logged (the fixture looks)."""
+    """Whatever arrives, no worker ends and no error is logged (the fixture looks)."""
     daemon = make_daemon(workers=2).start()
 
     async def fault(crowd: Crowd) -> None:
@@ -208,7 +208,7 @@ def test_a_client_that_overflows_its_write_buffer_with_its_login_loses_nothing(
     run(story())
 
 
-# ---------------------------------------------------------------- T30
+# ---------------------------------------------------------------- clients that do not log in
 
 
 @pytest.mark.parametrize("strangers", [2000, pytest.param(8000, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
@@ -240,7 +240,7 @@ def test_thousands_that_never_log_in_are_cut_and_disturb_nobody(
     assert len(daemon.logged(Disconnect.LOGIN_TIMEOUT.text)) >= strangers * 0.6
 
 
-# ---------------------------------------------------------------- T31
+# ---------------------------------------------------------------- too many clients
 
 
 @pytest.mark.parametrize("limit", ["descriptors", "connections"])

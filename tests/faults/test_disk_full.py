@@ -1,4 +1,4 @@
-"""T26: a disk of a few megabytes fills up, under the logs, under SQLite's file, under MariaDB's data.
+"""A disk of a few megabytes fills up, under the logs, under SQLite's file, under MariaDB's data.
 
 Log lines are dropped and counted. What cannot be stored is refused in time and sessions stay (P10); when there is room
 again everything goes on, without hands (P11), and nothing acknowledged is missing (P1)."""

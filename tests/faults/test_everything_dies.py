@@ -1,4 +1,4 @@
-"""T07, T08, T25: the master is killed, everything is killed, again and again, in the middle of writing."""
+"""The master is killed, everything is killed, again and again, in the middle of writing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.harness.deadline import run, until
 def test_the_master_is_killed_and_started_again(
     make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None], rounds: int
 ) -> None:
-    """T07. Its workers stop accepting at once, let go of their people and leave; a plain start works meanwhile."""
+    """Its workers stop accepting at once, let go of their people and leave; a plain start works meanwhile."""
     daemon = make_daemon(workers=2, timeouts={"orphan_drain_s": 3.0, "drain_spread_s": 2.0}).start()
     daemon.expect_error("the master is gone")
 
@@ -70,7 +70,7 @@ def test_a_graceful_restart_while_people_talk(
 def test_everything_is_killed_at_a_random_moment(
     make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None], rounds: int
 ) -> None:
-    """T08. No acknowledged message is lost, nothing is stored twice, and the start needs no hands."""
+    """No acknowledged message is lost, nothing is stored twice, and the start needs no hands."""
     daemon = make_daemon(workers=2).start()
 
     async def fault(crowd: Crowd) -> None:
@@ -92,7 +92,7 @@ def test_everything_is_killed_at_a_random_moment(
 def test_the_store_survives_kills_in_the_middle_of_writing(
     make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None], rounds: int
 ) -> None:
-    """T25, the kill part: writing without pause, all processes killed, the file examined each time."""
+    """Writing without pause, all processes killed, the file examined each time."""
     daemon = make_daemon(workers=2).start()
     daemon.expect_error(
         "commit takes too long"

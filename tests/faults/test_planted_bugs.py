@@ -1,4 +1,4 @@
-"""T37: the same ordeal over chatd as it is, and over chatd with a bug planted. The judge must acquit the one and
+"""The same ordeal over chatd as it is, and over chatd with a bug planted. The judge must acquit the one and
 convict each of the others, of the right thing."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""T11, T12, T16: reloads good and bad, and a storm of signals, while people talk."""
+"""Reloads good and bad, and a storm of signals, while people talk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HUPS = 100
 def test_a_hundred_reloads_end_no_session(
     make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None]
 ) -> None:
-    """T11. Each with a change that takes effect at once, and logs reopened."""
+    """Each with a change that takes effect at once, and logs reopened."""
     daemon = make_daemon(workers=2).start()
 
     async def fault(crowd: Crowd) -> None:
@@ -67,7 +67,7 @@ BROKEN = {
 def test_a_broken_configuration_changes_nothing(
     make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None]
 ) -> None:
-    """T12. `chatctl reload` says `file: key: what` and exits 78; HUP keeps the old configuration too."""
+    """`chatctl reload` says `file: key: what` and exits 78; HUP keeps the old configuration too."""
     daemon = make_daemon(workers=2).start()
     daemon.expect_error("configuration refused")
     good = daemon.config_file.read_text()
@@ -108,7 +108,7 @@ TO_WORKERS = [
 def test_a_storm_of_signals_ends_nothing(
     make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None], seconds: float
 ) -> None:
-    """T16. 1,000 a second to master and workers, none of which asks for an end."""
+    """1,000 a second to master and workers, none of which asks for an end."""
     daemon = make_daemon(workers=2).start()
 
     async def fault(crowd: Crowd) -> None:

@@ -1,4 +1,4 @@
-"""T38: clients reset their connections while their worker is stopped, is killed or works, on every wire, also users who
+"""Clients reset their connections while their worker is stopped, is killed or works, on every wire, also users who
 are on both wires. Nothing that was acknowledged to its sender is lost (P1 P4)."""
 
 from __future__ import annotations

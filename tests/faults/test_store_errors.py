@@ -1,4 +1,4 @@
-"""T25, the error part: the disk answers EIO or ENOSPC in the middle of writing."""
+"""The disk answers EIO or ENOSPC in the middle of writing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""T01, T02, T04: a worker is killed, hangs, or everything is stopped for a while."""
+"""A worker is killed, hangs, or everything is stopped for a while."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def replaced(daemon: Daemon, victim: int) -> None:
 def test_a_worker_is_killed_again_and_again(
     make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None], rounds: int
 ) -> None:
-    """T01. Only its own connections drop, it is replaced, and nothing acknowledged is lost. Half of the people only
+    """Only its own connections drop, it is replaced, and nothing acknowledged is lost. Half of the people only
     listen: no number of their own tells them that they have missed something."""
     daemon = make_daemon(workers=2, listen=OLD_PACE).start()
     daemon.expect_error("worker died")
@@ -102,7 +102,7 @@ def test_who_was_connected_to_a_killed_worker_may_log_in_at_once(make_daemon: Ca
 def test_a_worker_that_hangs_is_replaced(
     make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None], rounds: int
 ) -> None:
-    """T02. Its people come back on another worker; the others notice nothing."""
+    """Its people come back on another worker; the others notice nothing."""
     daemon = make_daemon(workers=2, timeouts={"hang_s": 2.0}).start()
     for text in ("worker died", "stacks of a worker", "silent_s"):
         daemon.expect_error(text)
@@ -147,7 +147,7 @@ async def stop_in_a_write(daemon: Daemon, victim: int) -> None:
 def test_a_worker_that_stops_in_the_middle_of_a_write_is_ended_before_other_hangs(
     make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None]
 ) -> None:
-    """T02. The others cannot write while it has the lock: they refuse for the moment, lose nothing and go on."""
+    """The others cannot write while it has the lock: they refuse for the moment, lose nothing and go on."""
     hang_s = 18.0
     daemon = make_daemon(workers=2, timeouts={"hang_s": hang_s}).start()
     for text in ("worker died", "while others wait for its lock", "commit takes too long"):
@@ -184,7 +184,7 @@ def test_everything_is_stopped_for_a_while(
     pause_s: float,
     first: str,
 ) -> None:
-    """T04. Longer than the limit for hangs, as in a suspended machine: nobody is killed, nobody is dropped."""
+    """Longer than the limit for hangs, as in a suspended machine: nobody is killed, nobody is dropped."""
     daemon = make_daemon(
         workers=2, timeouts={"hang_s": hang_s}, listen={"mobileimsdk": {"keep_alive_s": 120}}
     ).start()  # fmt: skip

@@ -1,4 +1,4 @@
-"""How long each part is fuzzed (T32), and the random numbers of a round.
+"""How long each part is fuzzed, and the random numbers of a round.
 
 Every run takes other numbers. A failure names its seed; with CHATD_FUZZ_SEED=<seed> the first round of every part is
 that one.

@@ -1,4 +1,4 @@
-"""Whatever bytes arrive, at length: the codecs and the frames of WebSocket (T32)."""
+"""Whatever bytes arrive, at length: the codecs and the frames of WebSocket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real daemon between vandals, over every wire and transport, while two people talk undisturbed (T32)."""
+"""A real daemon between vandals, over every wire and transport, while two people talk undisturbed."""
 
 from __future__ import annotations
 

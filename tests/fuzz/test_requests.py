@@ -1,4 +1,4 @@
-"""Whatever is asked of the server, at length: an answer that fits or nothing, and never a bug (T32)."""
+"""Whatever is asked of the server, at length: an answer that fits or nothing, and never a bug."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A bad network for streams: a TCP proxy on loopback that cuts, freezes, or loses exactly one answer.
 
 Owns: Proxy, in a thread with a loop of its own, so that blocking and asynchronous tests may use it alike; LosesAnswer,
-a hook that cuts at a request the test names (T23: COMMIT).
+a hook that cuts at a request the test names (COMMIT, for example).
 Elsewhere: datagrams (lossy); what the bytes mean.
 """
 

@@ -43,7 +43,6 @@ def test_live_worker_and_restart_options(make):
 
 @pytest.mark.parametrize("way", ["chatctl", "signal"])
 def test_a_broken_file_changes_nothing(make, way):
-    """T12."""
     server = make().start()
     with server.connect() as client:
         before = say(client, "hello")
@@ -123,7 +122,6 @@ def test_the_number_of_workers_changes_live(make):
 
 @pytest.mark.parametrize("times", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_many_reloads_end_no_session(make, times):
-    """T11."""
     server = make().start()
     clients = [server.connect() for _ in range(10)]
     before = [say(client, "hello")[:2] for client in clients]

@@ -205,7 +205,7 @@ def race(server, starts):
 
 @pytest.mark.parametrize("starts", [8, pytest.param(50, marks=pytest.mark.slow)])
 def test_of_many_parallel_starts_one_wins(make, starts):
-    """T09, with a left pid file that names a process of somebody else."""
+    """Also with a pid file left behind that has the pid of another program."""
     server = make(workers=1)
     (server.root / "run").mkdir(mode=0o750)
     (server.root / "run" / "chatd.pid").write_text(f"{os.getpid()}\n")

@@ -170,7 +170,7 @@ def test_a_hanging_worker_shows_its_stacks_and_is_replaced(make):
 
 
 def test_a_stopped_worker_is_killed(make):
-    """T02: SIGSTOP holds back ABRT; KILL comes 5 s later. The others serve."""
+    """SIGSTOP holds back ABRT; KILL comes 5 s later. The others serve."""
     server = make(tables="[timeouts]\nhang_s = 1").start()
     victim, other = server.pids()
     kill(victim, signal.SIGSTOP)
@@ -192,7 +192,6 @@ def test_one_that_keeps_nobody_waiting_is_given_its_time(make):
 
 @pytest.mark.parametrize(("hang_s", "pause_s"), [(1, 2), pytest.param(30, 90, marks=pytest.mark.slow)])
 def test_a_long_pause_kills_nobody(make, hang_s, pause_s):
-    """T04."""
     server = make(tables=f"[timeouts]\nhang_s = {hang_s}").start()
     everybody = [server.process.pid, *server.pids()]
     for pid in everybody:
@@ -230,7 +229,7 @@ def test_workers_leave_when_the_master_is_gone(make):
 
 @pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.slow)])
 def test_signal_storm(make, seconds):
-    """T16: random signals, a thousand a second, to master and workers; those that serve nobody stay."""
+    """Random signals, a thousand a second, to master and workers; those that serve nobody stay."""
     server = make().start()
     master, workers = server.process.pid, server.pids()
     masters = [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCHLD, signal.SIGPIPE]

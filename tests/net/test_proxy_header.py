@@ -1,5 +1,5 @@
 """PROXY protocol headers as bytes: each good one whole, byte by byte and with the client's bytes after it; each bad one
-refused; and whatever else may come (T32). And what a balancer's acknowledgement is worth."""
+refused; and whatever else may come. And what a balancer's acknowledgement is worth."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ class RepetitionContract:
                 refused(REUSED, tables, lambda inside, h=another: inside.request_log.answered(alice.id, "fp", h))
 
     def test_of_two_messages_at_once_one_is_stored_and_the_other_refused(self, opened: Callable[[], Tables]) -> None:
-        """On two workers, each with its own connection (T40)."""
+        """On two workers, each with its own connection."""
         tables = opened(), opened()
         alice, bob, carol = make(tables[0], "alice", "bob", "carol")
         commands = (lambda fp: to(bob, "to bob", fp)), (lambda fp: to(carol, "to carol", fp))

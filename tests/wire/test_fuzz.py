@@ -1,4 +1,4 @@
-"""Whatever arrives, a codec gives Commands or one WireError, holds little and takes time linear in the bytes (T32)."""
+"""Whatever arrives, a codec gives Commands or one WireError, holds little and takes time linear in the bytes."""
 
 from __future__ import annotations
 

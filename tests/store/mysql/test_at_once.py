@@ -1,5 +1,5 @@
 """Many processes on one MySQL: no number is missing or given twice, one fp is one message, no deadlock reaches
-anybody (P3), and nothing acknowledged is lost when the server is killed under them (T22, P1, P2)."""
+anybody (P3), and nothing acknowledged is lost when the server is killed under them (P1, P2)."""
 
 from __future__ import annotations
 

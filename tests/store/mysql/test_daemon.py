@@ -1,4 +1,4 @@
-"""A whole chatd on MySQL: what a start says when the store cannot be used (T06), accounts by chatctl, and what a worker
+"""A whole chatd on MySQL: what a start says when the store cannot be used, accounts by chatctl, and what a worker
 holds open."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What happens to transactions on MySQL when something breaks: the answer to COMMIT is lost (T23), the server dies
-(T22), stops or forgets a connection, and two transactions meet."""
+"""What happens to transactions on MySQL when something breaks: the answer to COMMIT is lost, the server dies,
+stops or forgets a connection, and two transactions meet."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def cut(mariadb: MariaDB, opened: Open) -> Iterator[Cut]:
     cut.proxy.close()
 
 
-# ---------------------------------------------------------------- the answer to COMMIT is lost (T23)
+# ---------------------------------------------------------------- the answer to COMMIT is lost
 
 
 def test_a_commit_that_happened_is_told_as_one_though_its_answer_was_lost(cut: Cut) -> None:
@@ -325,7 +325,7 @@ class _Opponent:
 
 
 def test_two_who_store_the_same_fp_at_once_store_it_once(mariadb: MariaDB, opened: Open) -> None:
-    """In different conversations, so that nothing but the key keeps them apart (T40)."""
+    """In different conversations, so that nothing but the key keeps them apart."""
     url = mariadb.url()
     one, other = opened(url), opened(url)
     alice, bob, carol = make(one, "alice", "bob", "carol")

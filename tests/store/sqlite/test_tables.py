@@ -70,7 +70,7 @@ def opened(path: Path) -> contextlib.closing[sqlite_tables.SqliteTables]:
 
 
 def test_a_commit_is_on_disk_before_it_returns(path: Path) -> None:
-    """What SQLite promises for these settings; that it keeps them is tested with kill -9 (T08, T25)."""
+    """What SQLite promises for these settings; that it keeps them is tested with kill -9."""
     with opened(path) as tables:
         pragmas = {name: tables._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")}
     assert pragmas == {"journal_mode": "wal", "synchronous": 2}
@@ -269,7 +269,7 @@ def test_processes_make_a_new_file_at_once(path: Path) -> None:
         assert tables.accounts.all() == []
 
 
-# ---------------------------------------------------------------- the disk is full (T26)
+# ---------------------------------------------------------------- the disk is full
 
 
 @pytest.fixture
