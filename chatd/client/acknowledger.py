@@ -1,8 +1,9 @@
-"""Acknowledge what was shown, so that the server need not guess what this client has.
+"""Acknowledging the messages shown, so that the server knows what this client has.
 
 Owns: which messages were shown on the present connection and are not yet acknowledged.
 Elsewhere: showing and remembering them (session, memory), the frame (frames).
-Fails: never. What could not be acknowledged is given again after the next login, and recognised by the memory.
+Fails: never. Messages that could not be acknowledged are given again after the next login, and recognised by the
+memory.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class Acknowledger:
         """The highest seq that was shown and is not yet acknowledged, by conversation."""
 
     def start(self, send: Callable[[bytes], None]) -> None:
-        """A login was answered by a server that wants to know."""
+        """The answer to the login says that the server expects acknowledgements."""
         self._send = send
 
     def stop(self) -> None:

@@ -1,12 +1,12 @@
-"""Catching up: a session is given from the store what it misses.
+"""Catching up: reading from the store the messages that a session misses.
 
-Owns: reading it, giving it up to the session's in-flight window, and which sessions still have to be read for: those
-that are behind, and after a gap all of them, a slice per tick.
+Owns: reading these messages, giving them up to the session's in-flight window, and the sessions for which a read is
+due: those that are behind, and after a gap all of them, a slice per tick.
 Elsewhere: messages as they are stored (core.delivery), acknowledgements (core.in_flight), queries (store).
-Fails: a session stays `behind` and is tried again while the store cannot be read. Nothing is lost by that.
+Fails: a session stays `behind` and is tried again while the store cannot be read. Nothing is lost.
 
-Whatever disturbs the order of live messages ends here: a login, the first message of a conversation, a missing message,
-a full window, a gap in what the bus delivers (P4, P5, P6).
+Everything that interrupts the order of live messages leads here: a login, the first message of a conversation, a
+missing message, a full window, a gap in what the bus delivers (P4, P5, P6).
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from chatd.protocol import Deliver
 from chatd.store.contract import Tables, Waiting
 
 _RETRY_S = 1.0
-"""After a read that failed."""
+"""Pause after a read that failed."""
 _GAP_SLICE = 100
-"""After a gap, sessions read for per tick, at least."""
+"""Minimum sessions for which the store is read per tick after a gap."""
 _GAP_TICKS = 60
-"""Within so many ticks, 3 s, all sessions have been read for after a gap (P5)."""
+"""Maximum ticks (3 s) until the store has been read for all sessions after a gap (P5)."""
 
 
 def mine(message: Message, session: Session) -> bool:
-    """The session's user sent it. It has its place in the order, but is not given."""
+    """Whether the session's user sent it: then it counts in the order, but is not given."""
     return message.sender_id == session.user.id and message.to_id != message.sender_id
 
 
 class CatchUp:
     """in_flight: set by core.delivery. on_live: called with a session and the live messages that waited for the read,
-    when the session misses nothing that is in the store."""
+    when the session has everything that is in the store."""
 
     in_flight: InFlightMessages
 
@@ -54,16 +54,16 @@ class CatchUp:
         self._memberships = memberships
         self._on_live = on_live
         self._behind: set[Session] = set()
-        """Behind, and without room when they were last looked at."""
+        """Sessions that are behind and had no room when they were last checked."""
         self._gap: dict[Session, None] = {}
-        """Still to be read for after a gap, in this order."""
+        """Sessions for which a read is due after a gap, in this order."""
         self._gap_slice = _GAP_SLICE
 
-    # ---------------------------------------------------------------- when
+    # ---------------------------------------------------------------- when to read
 
     def start(self, session: Session, early: Message | None = None) -> None:
-        """Read what the session misses. early: a live message that cannot be given before; then only conversations
-        are read that the session does not know."""
+        """Read what the session misses. early: a live message that cannot be given before; then only conversations that
+        the session does not know are read."""
         if session.buffer is not None:
             if early is not None:
                 self.buffer(session, early)
@@ -93,7 +93,7 @@ class CatchUp:
         self._gap_slice = max(_GAP_SLICE, len(self._gap) // _GAP_TICKS)
 
     def work_off_gap(self) -> None:
-        """At every tick."""
+        """At every tick: read for the next sessions after a gap."""
         for session in tuple(itertools.islice(self._gap, self._gap_slice)):
             del self._gap[session]
             if not session.is_over:
@@ -134,7 +134,7 @@ class CatchUp:
     async def _read(self, session: Session, everything: bool) -> tuple[Waiting, ByGroup | None]:
         """everything: also what another session of the user has acknowledged and this one was not given.
 
-        The page grows until it holds something new: what is in flight is read again each time."""
+        The page grows until it holds something new: messages in flight are read again each time."""
         cursors = session.cursors or {}
         unknown = {message.conversation for message in session.buffer or () if message.conversation not in cursors}
         given = {conversation: cursor.pushed for conversation, cursor in cursors.items()} if everything else {}
@@ -155,9 +155,9 @@ class CatchUp:
     # ---------------------------------------------------------------- giving
 
     def merge(self, session: Session, waiting: Waiting, told: int = 0, told_at: int = 0) -> None:
-        """Give what was read, then what came live meanwhile. The first `told` messages were part of the login answer,
-        which ends at byte told_at. Does nothing for a session that is over: sending the login answer, or another
-        message, may have ended it, and what it was not given must not count as delivered."""
+        """Give the messages read, then those that came live meanwhile. The first `told` messages were part of the login
+        answer, which ends at byte told_at. Does nothing for a session that is over: sending the login answer, or
+        another message, may have ended it, and what it was not given must not count as delivered."""
         if session.is_over:
             return
         cursors = session.cursors
@@ -230,9 +230,9 @@ def _is_new(session: Session, message: Message) -> bool:
 def _missing(
     tables: Tables, user_id: UserId, limit: int, unknown: Iterable[ConversationId], given: dict[ConversationId, Seq]
 ) -> tuple[Waiting, ByGroup | None]:
-    """What waits for a session that was given so much already. Another session of the user may have moved the cursors
-    further: what lies between (a page of each conversation) comes first. And the user's memberships, read after the
-    messages, if there are any of a group."""
+    """The messages beyond what a session was given. Another session of the user may have moved the cursors further: the
+    messages in between (a page of each conversation) come first. Also the user's memberships, read after the messages,
+    if any of them is a group's."""
     waiting = tables.history.waiting(user_id, limit, (*unknown, *given))
     passed: list[Message] = []
     more = waiting.more

@@ -91,7 +91,10 @@ class CoreParts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Core:
-    """One worker's chat. Everything is called from the worker's loop."""
+    """One worker's chat. Everything is called from the worker's loop.
+
+    _rounds: calls of round(), to probe the store every _PROBE_ROUNDS. _probing: such a probe is under way.
+    """
 
     def __init__(self, parts: CoreParts) -> None:
         self._row = parts.row
@@ -99,9 +102,7 @@ class Core:
         self._bus = parts.bus
         self._log = log.get()
         self._rounds = 0
-        """Calls of round(), to probe the store every _PROBE_ROUNDS."""
         self._probing = False
-        """A probe of the store is under way."""
         self._background = BackgroundTasks(parts.loop)
         self.store = GroupCommit(parts.tables, parts.loop, parts.row, self._on_results, parts.readers)
         self.hub = Hub(parts.bus)

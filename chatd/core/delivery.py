@@ -1,13 +1,13 @@
-"""Live delivery: a message that was just stored reaches the sessions it is for.
+"""Live delivery: from a message that was just stored to the sessions of its recipients.
 
-Owns: the way of a message from the commit to the sessions of this worker, and to the bus for those of others; the order
-within each conversation.
-Elsewhere: what a session misses (core.catch_up), what its client has acknowledged (core.in_flight), who may write to
-whom (core.messages, store), bytes (wire, net).
+Owns: passing a message from its commit to the sessions of this worker, and to the bus for those of other workers; the
+order within each conversation.
+Elsewhere: messages that a session misses (core.catch_up), acknowledgements (core.in_flight), permission to write to a
+user or group (core.messages, store), bytes (wire, net).
 Fails: never. A message that cannot be given now is in the store, and the session catches up.
 
-Every session is given each conversation in order and without holes: a Cursor knows how far, and decides what becomes of
-the next message.
+Every session is given each conversation in order and without gaps: a Cursor knows how far it has come, and decides what
+happens to the next message.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from chatd.model import GroupId, Message
 from chatd.protocol import Deliver
 
 _HOLD_S = 0.1
-"""A message that came before an earlier one, of another worker, waits so long for it until the store is asked."""
+"""How long a message waits for an earlier one, from another worker, before the store is asked."""
 _MAX_HELD = 512
-"""So many of one conversation; with more the store is asked at once."""
+"""Maximum messages of one conversation that wait in this way; with more, the store is asked at once."""
 _MAX_CURSORS = 10_000
-"""Of one session. Those at rest are then dropped; the next message of such a conversation reads its cursor again."""
+"""Maximum cursors of one session. Beyond it, idle ones are dropped; the next message of such a conversation reads its
+cursor again."""
 
 
 class Delivery:
-    """catch_up, in_flight: the other parts of delivery, for those who need only one."""
+    """catch_up, in_flight: the other parts of delivery, public for callers that need only one of them."""
 
     def __init__(self, services: Services, memberships: Memberships) -> None:
         self.catch_up = CatchUp(services, memberships, self._go_live)
@@ -47,15 +48,16 @@ class Delivery:
     # ---------------------------------------------------------------- messages come in
 
     def stored(self, message: Message, members_version: int) -> None:
-        """This worker has stored the message, or met it again: the first notification may have been lost."""
+        """This worker has stored the message, or found it stored already: then the first notification may have been
+        lost."""
         self.arrived(message, members_version)
         topic = topic_of_group(message.group_id) if message.group_id else topic_of_user(message.to_id)
         if self._bus.has_subscribers(topic):
             self._bus.publish(topic, bus_messages.encode(bus_messages.MessageStored(message, members_version)))
 
     def arrived(self, message: Message, members_version: int) -> None:
-        """For the sessions of this worker. members_version: the group's when the message was stored, 0 if that is not
-        known. Cost: one step per session."""
+        """Give the message to the sessions of this worker. members_version: the group's when the message was stored, 0
+        if that is not known. Cost: one step per session."""
         if message.group_id:
             group = self._hub.group(message.group_id)
             if group is None:
@@ -75,7 +77,7 @@ class Delivery:
 
     def _to_members(self, message: Message, members_version: int) -> None:
         event, sessions = Deliver(message, fp_of(message), {}), tuple(self._hub.of_group(message.group_id))
-        if message.seq == 1:  # who was a member when the group's first message was stored need not ask the store
+        if message.seq == 1:  # its members at that time need not ask the store
             for session in sessions:
                 if (session.groups or {})[message.group_id] <= members_version:
                     _trim(session)
@@ -112,7 +114,7 @@ class Delivery:
             self.catch_up.start(session)
 
     def _accept(self, session: Session, cursor: Cursor, event: Deliver) -> None:
-        """It is the next one. It is given, unless the user sent it or the window is full."""
+        """The message is the next one: give it, unless the user sent it or the window is full."""
         message = event.message
         if message.sender_id == session.user.id and mine(message, session):
             cursor.pushed = message.seq
@@ -126,7 +128,7 @@ class Delivery:
             self._release(session, cursor)
 
     def _hold(self, session: Session, cursor: Cursor, message: Message) -> None:
-        """Wait a moment for what comes before it."""
+        """Hold the message for a moment, until the earlier ones come."""
         if cursor.held is None:
             cursor.held = {}
             self._loop.call_later(_HOLD_S, self._held_long_enough, session, cursor)
@@ -142,7 +144,8 @@ class Delivery:
             self._offer_late(session, held[seq])
 
     def _go_live(self, session: Session, buffered: list[Message]) -> None:
-        """The session has caught up. Then what was held back, and what came live during the read."""
+        """The session has caught up: give the messages that were held back, and those that came live during the
+        read."""
         for cursor in tuple((session.cursors or {}).values()):
             if cursor.held:
                 self._release(session, cursor)
@@ -157,11 +160,12 @@ class Delivery:
     # ---------------------------------------------------------------- groups, and the end
 
     def group_entered(self, session: Session) -> None:
-        """What was stored in a group before its messages came here. Kept by core.memberships.MembershipListener."""
+        """Read the messages stored before this worker received those of the group. See
+        core.memberships.MembershipListener."""
         self.catch_up.start(session)
 
     def group_left(self, session: Session, group_id: GroupId) -> None:
-        """Nothing of the group is given any more, not even again. Kept by core.memberships.MembershipListener."""
+        """Nothing of the group is given any more, not even again. See core.memberships.MembershipListener."""
         conversation = -group_id
         if session.buffer:
             session.buffer = [message for message in session.buffer if message.conversation != conversation]

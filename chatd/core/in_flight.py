@@ -1,10 +1,11 @@
-"""Messages that a session was given and that its client is not yet known to have: the in-flight window.
+"""The in-flight window: messages that a session was given and that its client is not yet known to have.
 
-Owns: giving a message to a session, the three ways a client acknowledges, resending, and how far the user's stored
-cursors move by that.
-Elsewhere: which message comes next (core.delivery, core.catch_up), what the kernel knows (net.receipts), the stored
-cursors themselves (store).
-Fails: never. What is not acknowledged stays where the stored cursor is, and is given again at the user's next login.
+Owns: giving a message to a session, the three ways in which a client acknowledges, resending, and moving the user's
+stored cursors.
+Elsewhere: which message comes next (core.delivery, core.catch_up), the knowledge of the kernel (net.receipts), the
+stored cursors themselves (store).
+Fails: never. A message that is not acknowledged stays beyond the stored cursor, and is given again at the user's next
+login.
 
 How a client acknowledges:
 
@@ -13,9 +14,9 @@ How a client acknowledges:
   is a stream, in which a message can only get lost together with the connection.
 * not at all: a message counts as acknowledged when its last byte has been received, as far as the peer knows that.
 
-The stored cursor is the user's: whichever of their sessions acknowledges first moves it for all. A session that lives
-is given everything all the same, but one that begins later only what comes after the cursor. So a session may move it
-only over messages that its own client acknowledged.
+The stored cursor belongs to the user: the session that acknowledges first moves it for all. Live sessions are given
+everything nevertheless, but a later session is given only messages after the cursor. So a session may move it only past
+messages that its own client has acknowledged.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ _LIVE = SessionState.LIVE
 """Read per message: an attribute of an enum costs several times a global."""
 _MAX_RESEND_S = 60.0
 _MAX_DATAGRAMS = 64
-"""In flight at most to a lossy peer. What does not fit into the client's socket (usually 200 KiB) is lost: it would be
-resent, but after what was sent later."""
+"""Maximum messages in flight to a lossy peer. A message that does not fit into the client's socket (usually 200 KiB) is
+lost: it would be resent, but after later ones."""
 
 
 def fp_of(message: Message) -> str:
-    """What the recipient acknowledges; made by the server where the sender gave none. "" = it need not."""
+    """The fp that the recipient acknowledges; made by the server if the sender gave none. "" = no acknowledgement is
+    expected."""
     if not message.qos:
         return ""
     return message.fp or f"{message.conversation}.{message.seq}"
@@ -47,8 +49,8 @@ def fp_of(message: Message) -> str:
 class InFlightMessages:
     """given: messages given to clients, total.
 
-    resending: sessions with something that is sent again until it is acknowledged.
-    receiving: sessions with receipts that are still missing, also ended ones whose connection is open.
+    resending: sessions with messages that are resent until they are acknowledged.
+    receiving: sessions with missing receipts, including ended ones whose connection is open.
     on_room: called for a session that is behind, when enough of what it was given is acknowledged.
     """
 
@@ -64,14 +66,14 @@ class InFlightMessages:
     # ---------------------------------------------------------------- the window
 
     def is_full(self, session: Session) -> bool:
-        """Its window, or its write buffer, is full: more must wait in the store. A client is not disconnected for what
-        others send it."""
+        """The window or the write buffer is full: further messages must wait in the store. A client is not disconnected
+        because others send it many messages."""
         limits = self._config().limits
         window = _window(session, limits)
         return session.unacknowledged >= window or session.peer.out_bytes > limits.outbox_bytes // 2
 
     def has_room(self, session: Session) -> bool:
-        """Enough is free again to read the store once more."""
+        """Enough is free to read the store again."""
         limits = self._config().limits
         window = _window(session, limits)
         return session.unacknowledged <= window // 2 and session.peer.out_bytes <= limits.outbox_bytes // 4
@@ -80,7 +82,7 @@ class InFlightMessages:
 
     def give(self, session: Session, cursor: Cursor, event: Deliver, told_at: int = 0) -> None:
         """Send to the client. told_at: it was part of the login answer, which ends at this byte."""
-        if session.state is not _LIVE:  # it was disconnected for what it was given a moment ago
+        if session.state is not _LIVE:  # a message given a moment ago filled its write buffer, which ended it
             return
         message = event.message
         cursor.unacked[message.seq] = None
@@ -90,7 +92,7 @@ class InFlightMessages:
             in_flight = session.in_flight
             if in_flight is None:
                 in_flight = session.in_flight = {}
-            if not event.fp or event.fp in in_flight:  # none was asked for, or another sender's is the same
+            if not event.fp or event.fp in in_flight:  # no fp, or another sender used the same
                 event = Deliver(message, f"{message.conversation}.{message.seq}", event.frames)
             in_flight[event.fp] = InFlight(cursor, event, self._loop.time() + self._config().timeouts.resend_s)
             self.resending.add(session)
@@ -105,8 +107,8 @@ class InFlightMessages:
         self.receiving.add(session)
 
     def tell(self, session: Session, event: ServerMessage) -> None:
-        """A text of the server, resent until acknowledged while the session lives. A client that acknowledges none of
-        very many is sent further ones once."""
+        """Send a text of the server, resent until acknowledged while the session lives. Once very many are
+        unacknowledged, further ones are sent only once."""
         if session.in_flight is None:
             session.in_flight = {}
         if len(session.in_flight) < 2 * self._config().limits.in_flight:
@@ -131,7 +133,7 @@ class InFlightMessages:
     # ---------------------------------------------------------------- acknowledgements
 
     def acknowledged(self, session: Session, fp: str) -> None:
-        """By fp. One for a packet that the session was not given is ignored."""
+        """By fp. An acknowledgement of a packet that the session was not given is ignored."""
         one = session.in_flight.pop(fp, None) if session.in_flight else None
         if one is not None and one.cursor is not None:
             message = one.event.message  # type: ignore[union-attr]  # with a cursor, it is a Deliver
@@ -139,7 +141,7 @@ class InFlightMessages:
 
     def received(self, session: Session, conversation: ConversationId, seq: Seq) -> None:
         """By seq: everything the session was given of this conversation up to `seq`. Ignored from a session that does
-        not acknowledge so, and of what it was not given."""
+        not acknowledge in this way, and for messages that it was not given."""
         cursor = session.cursors.get(conversation) if session.cursors else None
         if cursor is None or not session.by_seq:
             return
@@ -150,7 +152,7 @@ class InFlightMessages:
 
     def check_receipts(self, session: Session, *, final: bool = False) -> None:
         """By bytes: ask the peer how many the client has received. final: its connection is over, nothing more will be
-        known. Also of sessions that have ended on a connection that has not."""
+        known. Also called for sessions that have ended while their connection has not."""
         waiting = session.receipts
         if waiting:
             received = session.peer.received()
@@ -163,7 +165,7 @@ class InFlightMessages:
             session.receipts = None
 
     def sweep_receipts(self) -> None:
-        """At every tick."""
+        """At every tick: check the receipts of all sessions that miss some."""
         for session in tuple(self.receiving):
             self.check_receipts(session)
             if not session.receipts:
@@ -193,8 +195,8 @@ class InFlightMessages:
             cursor.unacked.clear()
 
     def detach(self, session: Session) -> None:
-        """The session is over. What its client is not known to have now may still become known until the connection
-        ends; the rest is given again at the user's next login."""
+        """The session is over. Until the connection ends, further receipts may come; the messages without one are given
+        again at the user's next login."""
         self.check_receipts(session)
         if session.receipts:
             session.peer.settle(session)

@@ -1,13 +1,13 @@
 """One stream connection, TCP or Unix: bytes in to commands, events out to bytes.
 
 Owns: the socket, the write buffer and its limit, pacing, the end of a connection.
-Elsewhere: accepting (net.acceptor), what is done for all connections (net.connections), which of the bytes sent count
-as received (net.receipts), frames (wire), meaning (core), and what a WebSocket puts around the frames
+Elsewhere: accepting (net.acceptor), work for all connections (net.connections), which of the bytes sent count as
+received (net.receipts), frames (wire), their meaning (core), and the WebSocket around the frames
 (net.websocket.connection, which overrides _commands, _queue and close).
 Fails: a WireError is told to the peer in its protocol's terms, then the connection ends. A peer that does not read is
-cut (SLOW_CONSUMER); what it had not acknowledged is delivered again at its next login.
+disconnected (SLOW_CONSUMER); messages that it had not acknowledged are delivered again at its next login.
 
-A connection is closed in three steps: what is queued is sent, then FIN, then the peer's remaining bytes are read and
+A connection is closed in three steps: the queue is sent, then FIN, then the peer's remaining bytes are read and
 dropped for up to LINGER_S. Closing a socket with unread bytes would reset the connection and lose the last answers.
 """
 
@@ -39,11 +39,12 @@ _HIGH_WATER_BYTES = 64 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """A struct linger: close() discards what was not sent, and resets the connection."""
 _LOGGED_OUT_FACTOR = 6
-"""A client that has logged out may keep its connection this many times timeouts.login_s before its next login."""
+"""A client that has logged out has this many times timeouts.login_s until its next login."""
 
 
 class ConnectionProfile(msgspec.Struct, frozen=True):
-    """What a listener gives its connections. silence_s: a connection silent for longer is ended, 0 = never."""
+    """The options that a listener passes to its connections. silence_s: a connection silent for longer is ended, 0 =
+    never."""
 
     protocol: Protocol
     silence_s: float
@@ -53,15 +54,15 @@ class Connection(CodecPeer, asyncio.Protocol):
     """core.sessions.session.Peer over a stream socket. Small, because an idle server consists of these.
 
     closed: nothing more is sent; the socket may still be open, see `deadline`. reason: why, once closed.
-    deadline: on the loop's clock, when to log in by; once closed, when to close the socket by. 0 = not to be watched.
+    deadline: on the loop's clock, for the login; once closed, for closing the socket. 0 = none.
     heard: when bytes last came. stalled_at: since when the peer has not read what was written, 0.0 = it reads.
     spent: commands not yet earned back, see Connections.budget.
 
     written: bytes handed to the transport; out_bytes: bytes waiting here; together, all that was queued.
-    out: what the end of this turn writes. paced: frames that wait for their turn, the next one until `next_at`.
+    out: written at the end of this turn. paced: frames that wait for their turn, the next one until `next_at`.
     pending: commands of bytes already read, while a slow command is served; reading pauses meanwhile.
     receipts: which of the bytes written count as received; made when core first asks, or by the PROXY header.
-    former_session: the session that ended here last, while some of what it was given was not yet known to be received.
+    former_session: the session that ended here last, while receipts of messages that it was given are still missing.
     lingered: bytes read and dropped since the connection was closed.
     """
 
@@ -122,7 +123,7 @@ class Connection(CodecPeer, asyncio.Protocol):
             self._serve(commands)
 
     def _commands(self, data: bytes) -> Iterator[Command]:
-        """What the bytes say, in order. Raises WireError."""
+        """The commands in the bytes, in order. Raises WireError."""
         return self.codec.receive(data)
 
     def _serve(self, commands: Iterator[Command]) -> None:
@@ -154,7 +155,7 @@ class Connection(CodecPeer, asyncio.Protocol):
         self._reading()
 
     def _reading(self) -> None:
-        """Read only while there is nothing the peer must wait for first."""
+        """Read, unless the peer must wait for something first."""
         if self.transport is None or self.transport.is_closing():
             return
         if not self.closed and (self.pending is not None or self.stalled_at):
@@ -202,7 +203,7 @@ class Connection(CodecPeer, asyncio.Protocol):
         """COMPAT: the old chatserver client reads one frame per recv, so frames go out one by one."""
         if not self.paced or self.closed:
             return
-        if not self.codec.pace_ms:  # what was paced before the login: nothing may overtake it
+        if not self.codec.pace_ms:  # nothing may overtake frames that were paced before the login
             self.out = [*(self.out or []), *self.paced]
             self.paced.clear()
             self.flush()
@@ -214,7 +215,7 @@ class Connection(CodecPeer, asyncio.Protocol):
             self._later()
 
     def flush(self) -> None:
-        """One write for everything queued this turn. While the peer does not read, it waits here."""
+        """Write everything queued during this turn at once. While the peer does not read, it waits here."""
         out = self.out
         if out is None or self.stalled_at or self.transport is None:
             return
@@ -253,7 +254,7 @@ class Connection(CodecPeer, asyncio.Protocol):
         return self.receipts
 
     def _socket_state(self, receipts: Receipts) -> SocketState | None:
-        """None once the transport has given the socket up: what it says then is of no connection of ours."""
+        """None once the transport has given up the socket: its descriptor may then belong to another connection."""
         if self.transport is None or self.transport.is_closing():
             return None
         if receipts.is_local:
@@ -267,7 +268,8 @@ class Connection(CodecPeer, asyncio.Protocol):
             receipts.heard(self.heard - state.silence_s)
 
     def _peer_closed(self) -> None:
-        """FIN has come. If no reset has, before or after it, the peer had read everything that its kernel took."""
+        """FIN has come. Unless a reset came as well, before or after it, the peer had read everything that its kernel
+        took."""
         receipts = self._receipts()
         state = self._socket_state(receipts)
         if state is not None and not receipts.is_relayed and not was_reset(self.sock):
@@ -286,7 +288,7 @@ class Connection(CodecPeer, asyncio.Protocol):
         if self.paced:
             self.out = [*(self.out or []), *self.paced]
             self.paced = None
-        self.stalled_at = 0.0  # whatever the peer reads: nothing can be written after FIN
+        self.stalled_at = 0.0  # nothing can be written after FIN, even if the peer reads
         self.flush()
         self.closed, self.reason, self.pending = True, reason, None
         self.deadline = self.connections.now() + LINGER_S
@@ -299,12 +301,12 @@ class Connection(CodecPeer, asyncio.Protocol):
             self.transport.close()
 
     def cut(self, reason: Disconnect) -> None:
-        """End at once; for a peer that would not read anything more."""
+        """End at once, without sending what is queued; for a peer that does not read."""
         if not self.closed:
             self.connections.ended(self, reason)
             self.closed, self.reason = True, reason
         if reason is Disconnect.SLOW_CONSUMER and self.transport is not None:
-            # The kernel need not keep what the peer does not read.
+            # The kernel need not keep data for a peer that does not read.
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self.abort()
 
@@ -332,7 +334,7 @@ class Connection(CodecPeer, asyncio.Protocol):
         self.transport = None
 
     def overdue(self, now: float) -> None:
-        """Once a second: end what has taken too long."""
+        """Once a second: end the connection if something has taken too long."""
         timeouts = self.connections.config().timeouts
         if self.closed:
             if now > self.deadline:

@@ -1,19 +1,21 @@
 """Which bytes of a stream connection its client has received, as far as that can be proven.
 
-Owns: reading what the kernel knows of a socket (TCP_INFO, SIOCOUTQ), and Receipts, which says when that counts.
-Elsewhere: which message ends at which byte, and what follows from its receipt (core.delivery). Wires whose clients
+Owns: reading what the kernel knows of a socket (TCP_INFO, SIOCOUTQ), and Receipts, which decides when bytes count as
+received.
+Elsewhere: which message ends at which byte, and acting on its receipt (core.in_flight). Wires whose clients
 acknowledge each message do not depend on any of this.
-Fails: towards "not received". What is not proven is delivered again at the user's next login.
+Fails: towards "not received". Without proof, a message is delivered again at the user's next login.
 
-What proves that bytes were received:
+Proof that bytes were received:
 
 * The peer's kernel has acknowledged them (tcpi_bytes_acked), SETTLE_S have passed, and the connection is still open.
-  The kernel alone proves nothing: bytes its process has not read are thrown away when that resets the connection.
+  The kernel alone proves nothing: bytes that its process has not read are discarded when the process resets the
+  connection.
 * The peer's kernel has acknowledged them, and the peer has closed its side with FIN. A process that closes a socket
   with unread bytes in it sends RST instead.
 * On a Unix socket: the peer has read them.
 
-After a reset nothing more is proven: the send queue is then empty, but because the kernel has thrown it away.
+After a reset there is no further proof: the send queue is empty then, but only because the kernel has discarded it.
 """
 
 from __future__ import annotations
@@ -26,10 +28,10 @@ import termios
 from typing import NamedTuple
 
 SETTLE_S = 1.0
-"""A client that works reads within this time. A load balancer that works forwards within it, and closes its connection
-when its client is disconnected."""
+"""A working client reads within this time. A working load balancer forwards within it, and closes its connection when
+its client is disconnected."""
 _SAMPLES = 20
-"""Acknowledgements are remembered this many times per settling time, so that a connection remembers little."""
+"""Samples of acknowledgements per settling time; few, so that a connection needs little memory."""
 
 _TCP_INFO = struct.Struct("=B51xI64xQ")
 """Of struct tcp_info (linux/tcp.h): tcpi_state, tcpi_last_data_recv (ms), tcpi_bytes_acked. Linux only appends to it;
@@ -48,7 +50,7 @@ class SocketState(NamedTuple):
 
 
 def tcp_state(sock: socket.socket) -> SocketState | None:
-    """None: the socket is closed, or the kernel does not say it. bytes_acked also counts our FIN, as one byte."""
+    """None: the socket is closed, or the kernel does not tell. bytes_acked also counts our FIN, as one byte."""
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
     except OSError:
@@ -63,7 +65,8 @@ def unix_state(sock: socket.socket, handed_over: int) -> SocketState | None:
     """handed_over: bytes given to the kernel. None: the socket is closed.
 
     SIOCOUTQ (unix(7)) counts the memory of what the peer has not read: 0 when it has read everything, and also when it
-    has closed its socket without. The second leaves an error on ours, before the queue is emptied: look in this order.
+    has closed its socket without reading. The latter sets an error on our socket before the queue is emptied, so the
+    queue is read first.
     """
     try:
         unread = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"), "little")
@@ -87,11 +90,10 @@ def was_reset(sock: socket.socket) -> bool:
 class Receipts:
     """The bytes of one connection that count as received.
 
-    settle_s: how long acknowledged bytes must have been so; for a load balancer, listen.proxy_delivered_s.
-    is_relayed: the peer is a load balancer. That it closes its side proves nothing of its client.
-    is_local: a Unix socket, whose peer acknowledges by reading.
-    received: bytes that count, of all that were sent on the connection.
-    samples: when which number of bytes was found acknowledged; ascending, none of them settled yet.
+    settle_s: how long bytes must have been acknowledged before they count; for a load balancer,
+    listen.proxy_delivered_s. is_relayed: the peer is a load balancer. Its FIN proves nothing about its client.
+    is_local: a Unix socket, whose peer acknowledges by reading. received: bytes that count as received, of all sent on
+    the connection. samples: (time, number of bytes found acknowledged), ascending; not settled yet.
     """
 
     __slots__ = ("is_local", "is_relayed", "received", "samples", "settle_s")
@@ -116,14 +118,14 @@ class Receipts:
         return self.received
 
     def heard(self, at: float) -> None:
-        """The client of a balancer wrote at this moment: it was there, and had what could be forwarded to it by then.
+        """The client of a balancer wrote at this moment: it was connected, and had received everything that could be
+        forwarded by then.
 
-        Without this, what a client received shortly before it vanished without a word could only be guessed from
-        settle_s."""
+        Without this, only settle_s could tell what a client had received shortly before it vanished silently."""
         self._settle(at, SETTLE_S)
 
     def proven(self, count: int) -> None:
-        """The client has received `count` bytes: no need to wait."""
+        """The client has received `count` bytes for certain: no settling time is needed."""
         self.received = max(self.received, count)
         self.samples.clear()
 

@@ -86,7 +86,7 @@ class Step(enum.Enum):
     """The session has been given it, or is its sender."""
 
     GAP = enum.auto()
-    """Earlier ones are missing, and must be read from the store."""
+    """Earlier messages are missing, and must be read from the store."""
 
 
 GIVE, HOLD, SKIP, GAP = Step.GIVE, Step.HOLD, Step.SKIP, Step.GAP
@@ -96,7 +96,7 @@ GIVE, HOLD, SKIP, GAP = Step.GIVE, Step.HOLD, Step.SKIP, Step.GAP
 class Cursor:
     """How far one session is in one conversation.
 
-    pushed: everything up to this seq was given or sent by the session's user, without a hole.
+    pushed: everything up to this seq was given to the session or sent by its user, without a gap.
     unacked: seqs given and not yet acknowledged, ascending.
     held: messages that came before an earlier one; None while there are none.
     """
@@ -109,8 +109,8 @@ class Cursor:
         self.held: dict[Seq, Message] | None = None
 
     def accept(self, seq: Seq, may_hold: int) -> Step:
-        """What becomes of this message; changes nothing. may_hold: how many messages may be held back at once, 0 if the
-        missing ones cannot come by themselves."""
+        """What is to be done with this message; changes nothing. may_hold: maximum messages held back at once, 0 if the
+        missing ones will not come by themselves."""
         ahead = seq - self.pushed
         if ahead == 1:
             return GIVE

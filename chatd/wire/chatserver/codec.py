@@ -1,8 +1,8 @@
 """The chatserver wire: JSON objects over TCP, each followed by NUL (docs/protocols/chatserver.md).
 
-Owns: ChatserverCodec: what a client may send, and which frames its mode understands.
-Not here: the JSON of the frames it is sent and what fits into them (wire.chatserver.encode); whether the id a
-frame claims is the peer's, pacing and delivery by the kernel's word (core, net).
+Owns: ChatserverCodec: the frames that a client may send, and the frames that its mode understands.
+Elsewhere: the JSON of the frames sent to it, and fitting them (wire.chatserver.encode); whether the claimed id is the
+peer's (core), pacing (net), acknowledgement by the kernel (net.receipts).
 Fails: WireError for garbage; an unknown msgid or a bad field is a Malformed.
 
 COMPAT: the deployed C++ client reads one frame of at most 1,023 bytes per recv: compatible mode, the default.
@@ -52,13 +52,13 @@ COMPATIBLE_FRAME_BYTES = 1023
 MAX_READ_BYTES = 65536
 
 LEGACY_SECOND_LOGIN_TEXT = "this account has logined, please input a new account"
-"""COMPAT: the deployed C++ client. Its users know the legacy server's words for a second login."""
+"""COMPAT: the deployed C++ client. Its users know the legacy server's text for a second login."""
 
 _Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class _ClientFrame(Protocol):
-    """A frame with its fields. `command` checks what types cannot say."""
+    """A frame with its fields. `command` checks what types cannot express."""
 
     def command(self, body_bytes: int, fp_bytes: int) -> Command: ...
 
@@ -283,7 +283,7 @@ class ChatserverCodec:
             return _malformed(frame, str(error))
 
     def next_second(self) -> None:
-        """There are no such limits here."""
+        """Nothing to do: this wire has no such limits."""
 
     # ------------------------------------------------------------ events to bytes
 
@@ -362,7 +362,7 @@ def _too_long(msgid: int, fp: str) -> Malformed:
 
 
 def _malformed(frame: bytes, why: str) -> Malformed:
-    """What is wrong with a frame that the typed decoder refused. WireError if it is not a frame at all."""
+    """What is wrong with a frame that the typed decoder refused. Raises WireError if it is not a frame at all."""
     fields = fields_of(frame)
     msgid = as_int(fields.get("msgid"))
     if msgid is None:
@@ -373,7 +373,7 @@ def _malformed(frame: bytes, why: str) -> Malformed:
 
 
 def _refuse_second_msgid(frame: bytes) -> None:
-    """WireError if the object has two of them: it is ambiguous which message it is."""
+    """Raises WireError if the object has two msgids, because it is then ambiguous."""
 
     def names(pairs: list[tuple[str, Any]]) -> list[str]:
         return [name for name, _ in pairs]

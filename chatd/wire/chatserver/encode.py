@@ -22,13 +22,13 @@ LOGIN, LOGIN_ACK, LOGOUT, REGISTER, REGISTER_ACK, ONE_CHAT, ADD_FRIEND_REQ, ADD_
 CREATE_GROUP, JOIN_GROUP, GROUP_CHAT, ERROR, ACK, GROUP_ACK, RECEIVED = range(9, 16)
 
 _LEAST_ENTRY_BYTES = 32
-"""No entry of LOGIN_ACK is shorter: with less room, stop looking."""
+"""No entry of LOGIN_ACK is shorter: with less room, the search stops."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class OneChatFrame(Struct, gc=False, frozen=True, omit_defaults=True):
-    """conv, seq and fp: streaming mode only. A client that has seen (conv, seq) is given it again and drops it."""
+    """conv, seq and fp: streaming mode only. A client that is given the same (conv, seq) again drops it."""
 
     msgid: int
     id: int
@@ -119,7 +119,7 @@ def register_refused(text: str, limit: int) -> bytes:
 
 
 def error(errno: int, text: str, ref: int, fp: str, limit: int) -> bytes:
-    """`fp` "" = the message refused had none, or the peer knows no fp."""
+    """`fp` "" = the refused message had none, or the peer does not know fps."""
     named = {"fp": fp} if fp else {}
     return _fitted(lambda text: {"msgid": ERROR, "errno": errno, "errmsg": text, "ref": ref, **named}, text, limit)
 
@@ -176,7 +176,7 @@ class _LoginAckBuilder:
                 self._arrays["groups"][index] = _encode(_group(group, users).decode())
 
     def _members(self, group: Group) -> list[str]:
-        """As many members as there is room for; they use it up. A string in a string, each is escaped twice."""
+        """As many members as there is room for, which they use up. Each is a string in a string, escaped twice."""
         users: list[str] = []
         for member in group.members:
             if self.room < _LEAST_ENTRY_BYTES:
