@@ -71,7 +71,7 @@ class Sender:
     def stop(self) -> None:
         self._transmit = None
         self._put_off = False
-        self._land()
+        self._clear_in_flight()
 
     @property
     def busy(self) -> bool:
@@ -95,7 +95,7 @@ class Sender:
         if self.outbox.remove(fp) is not None:
             self.memory.settled(fp, self.outbox)
         if fp and fp == self._in_flight:
-            self._land()
+            self._clear_in_flight()
             self._pause.reset()
         self._next()
 
@@ -120,7 +120,7 @@ class Sender:
         self._timer = asyncio.get_running_loop().call_later(self._answer_s, self._give_up)
         self._transmit(message)
 
-    def _land(self) -> None:
+    def _clear_in_flight(self) -> None:
         """Nothing is in flight any more."""
         self._in_flight = ""
         if self._timer is not None:
@@ -128,7 +128,7 @@ class Sender:
             self._timer = None
 
     def _try_later(self) -> None:
-        self._land()
+        self._clear_in_flight()
         if not self._put_off:
             self._put_off = True
             self._timer = asyncio.get_running_loop().call_later(self._pause.next_s(), self._try_now)

@@ -154,11 +154,11 @@ class ClientSession:
         if not was_online:
             return 0.0
         self._screen.notice(f"connection lost ({self._why}), trying again")
-        self._doubt_last_request()
+        self._warn_about_last_request()
         self._screen.status()
         return time.monotonic() - self._online_since
 
-    def _doubt_last_request(self) -> None:
+    def _warn_about_last_request(self) -> None:
         sent_at, what = self._last_request
         if what and time.monotonic() - sent_at < self._timing.doubt_s:
             self._screen.notice(f"'{what}' may not have arrived: repeat it if it had no effect")

@@ -138,8 +138,8 @@ def sections(config: Config, sources: Mapping[str, str] | None = None) -> str:
             head = f"\n[[{section}]]{comment(section)}" if is_array else f"\n[{section}]"
             lines.append(head)
             for option in options_of(kind):
-                tail = "" if is_array else comment(f"{section}.{option.name}")
-                lines.append(f"{option.name} = {toml(mask(getattr(one, option.name)))}{tail}")
+                suffix = "" if is_array else comment(f"{section}.{option.name}")
+                lines.append(f"{option.name} = {toml(mask(getattr(one, option.name)))}{suffix}")
     return "\n".join(lines) + "\n"
 
 

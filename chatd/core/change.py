@@ -35,6 +35,6 @@ class Change(NamedTuple, Generic[T]):
 
     async def tell(self, result: T) -> None:
         """The change is committed with this result."""
-        told = self.after(result)
-        if told is not None:
-            await told
+        notifying = self.after(result)
+        if notifying is not None:
+            await notifying

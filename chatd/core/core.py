@@ -230,7 +230,7 @@ class Core:
             bus_messages.UserNotice: self._history.notify,
             bus_messages.FriendRequestSent: self.friends.notify,
             bus_messages.FriendRequestAnswered: self.friends.notify,
-            bus_messages.GroupJoined: lambda said: self._background.start(self.groups.joined(said)),
+            bus_messages.GroupJoined: lambda message: self._background.start(self.groups.joined(message)),
             bus_messages.GroupLeft: self.groups.left,
             bus_messages.PresenceChanged: self.presence.changed_elsewhere,
             bus_messages.SessionChallenge: self.logins.locks.challenged,
@@ -245,14 +245,14 @@ class Core:
     def on_bus_message(self, topic: Topic, data: bytes) -> None:
         """A message from another worker."""
         try:
-            said = bus_messages.decode(data)
+            message = bus_messages.decode(data)
         except msgspec.DecodeError as error:
             self._log.debug("bus message dropped, it is of a later version", why=str(error))
             return
-        self._on_bus_message[type(said)](said)
+        self._on_bus_message[type(message)](message)
 
-    def _message_stored(self, said: MessageStored) -> None:
-        self.delivery.arrived(said.message, said.members_version)
+    def _message_stored(self, stored: MessageStored) -> None:
+        self.delivery.arrived(stored.message, stored.members_version)
 
     def _answered(self, answer: SessionVerdict | SessionsAnswered | KickAnswered) -> None:
         self.surveys.answered(answer.ref, answer)

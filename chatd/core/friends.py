@@ -102,16 +102,16 @@ class Friends:
 
     # ---------------------------------------------------------------- telling
 
-    def _tell(self, user_id: UserId, said: FriendRequestSent | FriendRequestAnswered) -> None:
+    def _tell(self, user_id: UserId, message: FriendRequestSent | FriendRequestAnswered) -> None:
         """Tell the user's sessions on every worker."""
-        self.notify(said)
-        self._services.bus.publish(topic_of_user(user_id), bus_messages.encode(said))
+        self.notify(message)
+        self._services.bus.publish(topic_of_user(user_id), bus_messages.encode(message))
 
-    def notify(self, said: FriendRequestSent | FriendRequestAnswered) -> None:
+    def notify(self, message: FriendRequestSent | FriendRequestAnswered) -> None:
         """Tell the user's sessions on this worker."""
-        if isinstance(said, FriendRequestSent):
-            for session in self._services.hub.of_user(said.request.to):
-                self._notices.friend_requested(session, FriendRequested(said.request))
+        if isinstance(message, FriendRequestSent):
+            for session in self._services.hub.of_user(message.request.to):
+                self._notices.friend_requested(session, FriendRequested(message.request))
         else:
-            for session in self._services.hub.of_user(said.to):
-                self._notices.friend_answered(session, FriendAnswered(said.by, said.to, said.accepted))
+            for session in self._services.hub.of_user(message.to):
+                self._notices.friend_answered(session, FriendAnswered(message.by, message.to, message.accepted))

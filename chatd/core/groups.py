@@ -145,9 +145,9 @@ class Groups:
             self._tell(group_id, "group.joined", Since(since_version), user=of_user(user))
         return self._memberships.joined(user.id, group_id, since_version)
 
-    async def joined(self, said: GroupJoined) -> None:
+    async def joined(self, message: GroupJoined) -> None:
         """The user's sessions on this worker are given the group's messages from now on."""
-        await self._memberships.joined(said.user_id, said.group_id, said.since_version)
+        await self._memberships.joined(message.user_id, message.group_id, message.since_version)
 
     def _gone(self, user_id: UserId, group_id: GroupId, kicked: bool, members_version: int) -> None:
         left = GroupLeft(user_id, group_id, kicked, members_version)
@@ -155,41 +155,41 @@ class Groups:
         self._presence.parted(user_id)
         self.left(left)
 
-    def left(self, said: GroupLeft) -> None:
+    def left(self, message: GroupLeft) -> None:
         """The user's sessions on this worker are given nothing of the group any more, unless the user has joined again
         since."""
-        self._memberships.left(said.user_id, said.group_id, said.members_version)
-        if said.kicked:
-            for session in self._services.hub.of_user(said.user_id):
-                if said.group_id not in (session.groups or ()):
-                    self._notices.tell(session, notice("group.kicked", group=said.group_id))
-        self._presence.left(said.user_id)
+        self._memberships.left(message.user_id, message.group_id, message.members_version)
+        if message.kicked:
+            for session in self._services.hub.of_user(message.user_id):
+                if message.group_id not in (session.groups or ()):
+                    self._notices.tell(session, notice("group.kicked", group=message.group_id))
+        self._presence.left(message.user_id)
 
     def _tell(self, group_id: GroupId, event: str, since: Since | None = None, **fields: object) -> None:
         """Tell the members' sessions on every worker. since: the change of membership that the notice reports, if
         any."""
-        said = GroupNotice(group_id, notice(event, group=group_id, **fields), *(since or ()))
-        self._services.bus.publish(topic_of_group(group_id), bus_messages.encode(said))
-        self.notify(said)
+        message = GroupNotice(group_id, notice(event, group=group_id, **fields), *(since or ()))
+        self._services.bus.publish(topic_of_group(group_id), bus_messages.encode(message))
+        self.notify(message)
 
-    def notify(self, said: GroupNotice) -> None:
+    def notify(self, message: GroupNotice) -> None:
         """Tell the members' sessions on this worker, once the members are known."""
-        group_id, version = said.group_id, said.members_version
-        if said.departed:
-            self._memberships.left(said.departed, group_id, version)
+        group_id, version = message.group_id, message.members_version
+        if message.departed:
+            self._memberships.left(message.departed, group_id, version)
         elif version:
             self._memberships.changed(group_id, version)
         group = self._services.hub.group(group_id)
         if group is None:
             return
         if group.waiting is None and version <= group.known_version:
-            self._tell_members(said)
+            self._tell_members(message)
         else:
-            self._memberships.wait(group_id, group, version, partial(self._tell_members, said))
+            self._memberships.wait(group_id, group, version, partial(self._tell_members, message))
 
-    def _tell_members(self, said: GroupNotice) -> None:
+    def _tell_members(self, message: GroupNotice) -> None:
         """All except those who joined after the change that the notice reports, or with it."""
-        for session in tuple(self._services.hub.of_group(said.group_id)):
-            since_version = (session.groups or {})[said.group_id]
-            if not said.members_version or since_version < said.members_version:
-                self._notices.tell(session, said.text)
+        for session in tuple(self._services.hub.of_group(message.group_id)):
+            since_version = (session.groups or {})[message.group_id]
+            if not message.members_version or since_version < message.members_version:
+                self._notices.tell(session, message.text)

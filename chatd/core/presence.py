@@ -139,35 +139,35 @@ class Presence:
             self._pending.add(user_id)
         self._publish(PresenceChanged(user_id))
 
-    def changed_elsewhere(self, said: PresenceChanged) -> None:
+    def changed_elsewhere(self, change: PresenceChanged) -> None:
         """Another worker reports the same."""
-        self._pending.add(said.user_id)
-        if said.doubtful:
-            self._doubt(said.user_id)
+        self._pending.add(change.user_id)
+        if change.doubtful:
+            self._mark_doubtful(change.user_id)
 
     def gap(self) -> None:
         """A worker died, or bus messages were missed: look everybody up again."""
         for user_id in self._watched:
-            self._doubt(user_id)
+            self._mark_doubtful(user_id)
 
     def parted(self, user_id: UserId) -> None:
         """A friendship of the user has ended, or somebody has no common group with them any more."""
-        self._doubt(user_id)
+        self._mark_doubtful(user_id)
         self._publish(PresenceChanged(user_id, doubtful=True))
 
     def left(self, user_id: UserId) -> None:
         """The user has left a group. Other workers are told by the caller."""
         for session in self._services.hub.of_user(user_id):
             for watched in session.watching or ():
-                self._doubt(watched)
+                self._mark_doubtful(watched)
 
-    def _doubt(self, user_id: UserId) -> None:
+    def _mark_doubtful(self, user_id: UserId) -> None:
         if (watched := self._watched.get(user_id)) is not None:
             watched.doubtful = True
             self._pending.add(user_id)
 
-    def _publish(self, said: PresenceChanged) -> None:
-        self._services.bus.publish(topic_of_presence(said.user_id), bus_messages.encode(said))
+    def _publish(self, change: PresenceChanged) -> None:
+        self._services.bus.publish(topic_of_presence(change.user_id), bus_messages.encode(change))
 
     # ---------------------------------------------------------------- looking up
 
@@ -211,7 +211,7 @@ class Presence:
                 allowed = await self._services.store.read(partial(_may_see, pairs=ids))
             except Unavailable:
                 for _, watched in pairs[start:]:
-                    self._doubt(watched.user.id)
+                    self._mark_doubtful(watched.user.id)
                 return
             for (session, watched), may in zip(page, allowed, strict=True):
                 if not may and session in watched.watchers:

@@ -172,10 +172,10 @@ class Connection(CodecPeer, asyncio.Protocol):
         return self.written + self.out_bytes
 
     def push_login(self, event: LoginAccepted) -> tuple[int, int]:
-        data, told = self.codec.encode_login(event)
+        data, included = self.codec.encode_login(event)
         if not self.closed:
             self._queue(data)
-        return told, self.written + self.out_bytes
+        return included, self.written + self.out_bytes
 
     def _queue(self, data: bytes) -> None:
         self.out_bytes += len(data)

@@ -340,11 +340,11 @@ class UdpPeer(CodecPeer):
         return self.offset
 
     def push_login(self, event: LoginAccepted) -> tuple[int, int]:
-        data, told = self.codec.encode_login(event)
+        data, included = self.codec.encode_login(event)
         if not self.closed:
             self.listener.logged_in(self)
             self._send(data)
-        return told, self.offset
+        return included, self.offset
 
     def received(self) -> int:
         """No kernel acknowledges a datagram: the bytes sent count."""

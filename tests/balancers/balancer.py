@@ -134,7 +134,8 @@ class Balancer:
         raise NotImplementedError
 
     def give_up_after(self, limit: str) -> None:
-        """Those who read the configuration from now on cut their clients so long after they were replaced."""
+        """Processes that read the configuration from now on disconnect their clients this long after they were
+        replaced."""
         raise NotImplementedError
 
     def generation(self) -> set[int]:
@@ -271,7 +272,7 @@ class HAProxy(Balancer):
         self.file.write_text(text)
 
     def generation(self) -> set[int]:
-        """Who answers on the admin socket; nobody else listens there."""
+        """The process that answers on the admin socket; no other listens there."""
         found = re.search(r"^Pid: (\d+)$", self.ask("show info"), re.MULTILINE)
         assert found is not None
         return {int(found[1])}

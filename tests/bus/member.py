@@ -66,7 +66,7 @@ class Member(Watcher):
                 await asyncio.sleep(0.005)
 
     async def until_locks_work(self, keys: Iterable[int], deadline_s: float = DEADLINE_S) -> None:
-        """The bus can tell again who holds these locks; then this member does."""
+        """Wait until the bus can tell the holders of these locks again; then this member holds them."""
         async with asyncio.timeout(deadline_s):
             for key in keys:
                 while not await self._try(key):  # noqa: ASYNC110 - it can only be asked

@@ -193,7 +193,7 @@ def test_a_source_that_changed_meanwhile(daemon: Callable[..., Daemon], monkeypa
 
 
 def test_a_server_that_starts_meanwhile(tmp_path: Path, mariadb: MariaDB) -> None:
-    """What it writes may be missing in the copy, so no server is given that; who copies again has it."""
+    """What it writes may be missing in the copy, so no server may use the copy; copying again includes it."""
     address = parse_mysql(mariadb.url())
     with contextlib.closing(mysql_tables.open_tables(address, 20.0, create=True)) as tables:
         make(tables, "alice")

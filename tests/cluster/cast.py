@@ -59,7 +59,7 @@ class Trial:
         return {name: talker.conn for name, talker in self.throng.people.items() if talker.logged_in}
 
     def dropped(self, before: dict[str, int]) -> list[str]:
-        """Who is not on that connection any more. An old client may have died of what it was sent."""
+        """The people who are not on that connection any more. An old client may have died of what it was sent."""
         people = self.throng.people
         return [
             f"{name} ({people[name].wire}) {' '.join(people[name].deaths)}"

@@ -47,7 +47,7 @@ def deaf_hosts() -> None:
 
 
 def unknown_is_offline() -> None:
-    """Who cannot be asked about is said to have gone."""
+    """A user who cannot be asked about is reported as gone."""
     from chatd.bus.redis.bus import RedisBus
     from chatd.core.core import Core
 
@@ -65,7 +65,7 @@ def unknown_is_offline() -> None:
 
 
 def locks_for_everybody() -> None:
-    """Whoever asks for a lock gets it."""
+    """Every worker that asks for a lock gets it."""
     from chatd.bus.redis.bus import RedisBus
 
     async def generous(self: RedisBus, key: int) -> bool:

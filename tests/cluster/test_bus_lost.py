@@ -56,7 +56,7 @@ async def lose_redis(
     meanwhile: Callable[[], Awaitable[None]],
     give_back: Callable[[], object],
 ) -> tuple[int, int]:
-    """Away for so long at least. When it was lost and when it was back; then everything works, and nobody has lost a
+    """Away for at least this long. When it was lost and when it was back; then everything works, and nobody has lost a
     session."""
     before = trial.present()
     lose()

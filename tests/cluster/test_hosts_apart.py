@@ -67,7 +67,7 @@ def mend(network: Network, cut: Cut) -> None:
 def test_cables_are_cut_and_mended(
     make_cluster: MakeCluster, network: Network, record_property: Note, times: int
 ) -> None:
-    """One cut after the other, `times` as long. Who is connected stays connected. Without the database a host refuses
+    """One cut after the other, `times` as long. Connected clients stay connected. Without the database a host refuses
     in time; without Redis it goes on."""
     cluster = make_cluster(network=network, accounts=ALL_SEE, listen=OLD_PACE).start()
     cluster.expect_error("commit failed", "commit takes too long")

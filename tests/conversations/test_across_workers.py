@@ -214,7 +214,7 @@ async def delivered(town: Town, name: str, seq: int) -> None:
 
 @pytest.mark.parametrize("first", ["mobile", "desk"])
 def test_what_one_session_acknowledged_is_delivered_to_the_user(pair_town: Town, first: str) -> None:
-    """Live sessions are given everything. Who comes later is given what none of them has acknowledged, once."""
+    """Live sessions are given everything. A later session is given, once, what none of them has acknowledged."""
 
     async def story() -> None:
         alice, bob = await pair_town.newcomer("alice"), await pair_town.newcomer("bob")

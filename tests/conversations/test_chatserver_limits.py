@@ -329,7 +329,7 @@ async def waiting_after(town: Town, name: str, count: int) -> list[int]:
 
 @pytest.mark.parametrize("end", ["closes at once", "resets later"])
 def test_what_was_received_is_not_given_again(town: Town, end: str) -> None:
-    """Who closes the connection has read what came. After a reset only what was there for a while counts."""
+    """A client that closes the connection has read what came. After a reset only what was there for a while counts."""
 
     async def story() -> None:
         alice, one, bob, other = await two(town)

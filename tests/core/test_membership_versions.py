@@ -462,7 +462,7 @@ def test_while_the_members_are_not_known_messages_wait_bounded_and_in_order(
 
 
 def test_a_notice_waits_for_the_members_too(tmp_path: Path) -> None:
-    """Who was kicked, and does not know it, is not told what happens in the group afterwards."""
+    """A user who was kicked, and does not know it, is not told what happens in the group afterwards."""
 
     async def story(stage: Stage) -> None:
         one, two = await two_workers(stage)

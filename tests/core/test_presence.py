@@ -17,7 +17,7 @@ from tests.core.stage import Peer, Stage, play
 
 
 async def rounds(stage: Stage, count: int = 2) -> None:
-    """Two by default: who has gone is told of at the second look."""
+    """Two by default: a user who has gone is reported at the second look-up."""
     for _ in range(count):
         for worker in stage.workers:
             worker.core.round()

@@ -90,7 +90,7 @@ def pick_victim(daemon: Daemon) -> int:
 
 
 def elsewhere(crowd: Crowd, victim: int) -> dict[str, int]:
-    """Who is not on this worker, with the number of their connection."""
+    """The people who are not on this worker, with the number of their connection."""
     its_own = clients_of(victim)
     return {name: talker.conn for name, talker in crowd.people.items() if port_of(talker) not in its_own}
 

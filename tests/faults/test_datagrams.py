@@ -217,7 +217,8 @@ def test_a_worker_that_dies_loses_no_message(make_daemon: Callable[..., Daemon])
 
 
 def test_more_workers_and_fewer(make_daemon: Callable[..., Daemon]) -> None:
-    """Addresses move when the number of workers changes; who has moved logs in again, and everybody is served."""
+    """Addresses move when the number of workers changes; clients whose address has moved log in again, and everybody is
+    served."""
     daemon = make_daemon(workers=2, timeouts={"drain_spread_s": 0.2}).start()
 
     async def story() -> None:
@@ -266,7 +267,7 @@ def test_a_stop_is_told_and_does_not_take_long(make_daemon: Callable[..., Daemon
 
 
 def test_silence_ends_the_session(make_daemon: Callable[..., Daemon]) -> None:
-    """10 s at the stock clients' keep-alive interval of 3; who says something stays."""
+    """10 s at the stock clients' keep-alive interval of 3; a client that sends something stays."""
     daemon = make_daemon(workers=1).start()
 
     async def story() -> None:

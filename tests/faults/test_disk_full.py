@@ -155,7 +155,7 @@ def stock_links(crowd: Crowd) -> list[StockLink]:
 
 
 def test_the_disk_of_the_logs_is_full(make_daemon: MakeDaemon, tmp_path: Path, record_property: Note) -> None:
-    """Nobody who talks notices; the lines that are missing are counted, and later ones are written."""
+    """The people who talk do not notice; missing lines are counted, and later ones are written."""
     with small_disk(tmp_path / "disk", 1) as disk:
         daemon = make_daemon(workers=2, server={"log_dir": str(disk / "log")}, log={"level": "DEBUG"}).start()
 

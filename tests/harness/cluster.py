@@ -119,7 +119,8 @@ class Cluster:
 
 @dataclass
 class Region(Town):
-    """Accounts of a cluster. Neighbours live on different hosts; who comes again comes to the next host that is `open`.
+    """Accounts of a cluster. Neighbours live on different hosts; a client that reconnects comes to the next host that
+    is `open`.
 
     Errands go to `daemon`, the first one."""
 

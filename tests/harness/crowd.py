@@ -25,7 +25,7 @@ FIRST_RETRY_S, LONGEST_RETRY_S = 0.05, 0.5
 REFUSED_RETRY_S = 0.2
 HEARTBEAT_S = 1.0
 PATIENCE_S = 5.0
-"""Who hears nothing for so long, not even an answer to a keep-alive, takes the connection for lost."""
+"""A client that hears nothing for this long, not even an answer to a keep-alive, takes the connection for lost."""
 KEEP_ALIVE_PACKET = {"type": KEEP_ALIVE, "from": "", "to": "0", "dataContent": "{}", "QoS": False, "typeu": -1}
 TEMPORARY = {int(code) for code, meaning in MEANINGS.items() if meaning.temporary}
 

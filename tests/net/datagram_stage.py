@@ -39,7 +39,7 @@ LISTEN = ListenerOptions(protocol="mobileimsdk", address="udp://127.0.0.1:0")
 
 
 class SmallCore:
-    """Lets in who says "yes" as its token; messages to "slow" take until `gate` is set."""
+    """Lets in a client whose token is "yes"; messages to "slow" take until `gate` is set."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()

@@ -251,7 +251,7 @@ def half_close(peer: socket.socket) -> None:
 @pytest.mark.parametrize("strangers", [2000, pytest.param(8000, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
 def test_thousands_whose_header_never_ends_are_cut(make_daemon: Make, strangers: int) -> None:
     """From a balancer's address: silent, or a byte now and then of a header as long as may be. All are cut when a
-    login would be due, on every wire, and hold little meanwhile; who comes properly is served."""
+    login would be due, on every wire, and hold little meanwhile; a proper client is served."""
     login_s = 4.0
     daemon = behind(make_daemon, workers=2, timeouts={"login_s": login_s})
     many = HEADED["chatserver"]

@@ -88,7 +88,7 @@ class RepetitionContract:
         assert sent(tables, alice, SendMessage("", bob.id, 0, "hello", "fp")) == Stored(first, False)
 
     def test_a_repetition_is_known_although_the_way_is_closed_since(self, tables: Tables) -> None:
-        """The first result is the answer also to who has left the group, or when the recipient's account is gone."""
+        """The first result is the answer even if the sender has left the group, or the recipient's account is gone."""
         alice, bob, carol = make(tables, "alice", "bob", "carol")
         group = team(tables, bob, alice)
         commands = to_group(group, "x", "group"), to(carol, "x", "id"), to_name("CAROL", "x", "name")

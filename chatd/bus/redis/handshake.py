@@ -42,7 +42,7 @@ async def shake_hands(
     hello, *_, info = await all_answers(asked)
     if hello.get(b"role") != b"master":
         raise Unavailable(f"it is a {hello.get(b'role', b'?').decode()}, not a master")
-    told = dict(line.split(":", 1) for line in info.decode().split("\r\n") if ":" in line)
-    if settings.kind == "cluster" and int(told.get("redis_version", "0").partition(".")[0]) < 7:
+    fields = dict(line.split(":", 1) for line in info.decode().split("\r\n") if ":" in line)
+    if settings.kind == "cluster" and int(fields.get("redis_version", "0").partition(".")[0]) < 7:
         raise Unavailable("sharded channels need Redis 7 or newer")
-    return ServerIdentity(told.get("run_id", ""), int(hello[b"id"]), float(told.get("uptime_in_seconds", 0)))
+    return ServerIdentity(fields.get("run_id", ""), int(hello[b"id"]), float(fields.get("uptime_in_seconds", 0)))

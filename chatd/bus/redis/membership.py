@@ -192,8 +192,8 @@ class ClusterMembership:
 
     async def _read_registered(self) -> dict[str, RegisteredWorker]:
         key = self._keys.workers
-        told: dict[bytes, bytes] = await self._topology.of(key).call("HGETALL", key)
-        return {worker.token: worker for worker in map(_decode, told.values()) if worker is not None}
+        entries: dict[bytes, bytes] = await self._topology.of(key).call("HGETALL", key)
+        return {worker.token: worker for worker in map(_decode, entries.values()) if worker is not None}
 
     async def _alive(self, workers: Iterable[RegisteredWorker]) -> set[str]:
         asked = {worker.token: self._keys.holder(worker.token, worker.epoch) for worker in workers}

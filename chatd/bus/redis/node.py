@@ -338,7 +338,7 @@ class RedisNode:
             self._connection.drop(str(error))
 
     def _publish_refused(self, error: hiredis.ReplyError) -> None:
-        self._look_at(error)
+        self._act_on_error(error)
         self._context.listener.publishes_lost()
 
     # ------------------------------------------------------------ commands
@@ -385,7 +385,7 @@ class RedisNode:
         except TimeoutError:
             raise Unavailable(f"redis at {self.address} does not answer") from None
         except hiredis.ReplyError as error:
-            self._look_at(error)
+            self._act_on_error(error)
             raise RedisRefusal(str(error)) from None
 
     def _named_by(self, refusal: RedisRefusal) -> RedisNode | None:
@@ -395,7 +395,7 @@ class RedisNode:
         host, _, port = str(refusal).rpartition(" ")[2].rpartition(":")
         return self._placement.node_at(RedisServerAddress(self.address.host if host in ("", "?") else host, int(port)))
 
-    def _look_at(self, error: hiredis.ReplyError) -> None:
+    def _act_on_error(self, error: hiredis.ReplyError) -> None:
         """Act on an error that means more than that one command has failed."""
         code = str(error).partition(" ")[0]
         cut_off = code == "NOREPLICAS" and self._sentinels is not None  # another server may be the master by now

@@ -106,15 +106,15 @@ class RemoteSubscribers:
         """Subscribers of each channel, and whether all workers were there. Raises Unavailable."""
         workers = self._membership.worker_channels()
         if not self._sharded:
-            told = await node.call("PUBSUB", "NUMSUB", *channels, *workers)
-            return _counts(told), _all_there(told, workers)
+            counted = await node.call("PUBSUB", "NUMSUB", *channels, *workers)
+            return _counts(counted), _all_there(counted, workers)
         # Workers are counted before and after: none comes back between commands that are sent together.
-        before, told, after = await asyncio.gather(
+        before, counted, after = await asyncio.gather(
             node.call("PUBSUB", "NUMSUB", *workers),
             node.call("PUBSUB", "SHARDNUMSUB", *channels),
             node.call("PUBSUB", "NUMSUB", *workers),
         )
-        return _counts(told), _all_there(before, workers) and _all_there(after, workers)
+        return _counts(counted), _all_there(before, workers) and _all_there(after, workers)
 
     async def _still_here(self, node: RedisNode, channels: set[bytes]) -> set[bytes]:
         """Those whose slot is this node's, and has been for as long as a worker may need to follow it. A node counts

@@ -177,9 +177,9 @@ class HistoryOperations:
             return
         if marked.other:
             text = notice("read", **{"with": user.name, "by": of_user(user), "seq": marked.seq})
-            said = UserNotice(marked.other, text)
-            self._services.bus.publish(topic_of_user(marked.other), bus_messages.encode(said))
-            self.notify(said)
+            message = UserNotice(marked.other, text)
+            self._services.bus.publish(topic_of_user(marked.other), bus_messages.encode(message))
+            self.notify(message)
             return
         group_id = -marked.conversation
         text = notice("read", **{"with": place, "by": of_user(user), "seq": marked.seq})
@@ -188,7 +188,7 @@ class HistoryOperations:
             if member is not session:
                 self._notices.tell(member, text)
 
-    def notify(self, said: UserNotice) -> None:
+    def notify(self, message: UserNotice) -> None:
         """Tell the user's sessions on this worker."""
-        for session in self._services.hub.of_user(said.user_id):
-            self._notices.tell(session, said.text)
+        for session in self._services.hub.of_user(message.user_id):
+            self._notices.tell(session, message.text)

@@ -203,13 +203,13 @@ class Logins:
 
     def end_own(self, user_id: UserId, protocol: Protocol) -> None:
         """The user ends their own session on another wire, on any worker."""
-        said = SessionEnded(user_id, int(protocol))
-        self._services.bus.publish(topic_of_user(user_id), bus_messages.encode(said))
-        self.end_own_here(said)
+        ended = SessionEnded(user_id, int(protocol))
+        self._services.bus.publish(topic_of_user(user_id), bus_messages.encode(ended))
+        self.end_own_here(ended)
 
-    def end_own_here(self, said: SessionEnded) -> None:
+    def end_own_here(self, ended: SessionEnded) -> None:
         """The same, on this worker."""
-        self.kick(said.user_id, said.protocol, "ended by yourself")
+        self.kick(ended.user_id, ended.protocol, "ended by yourself")
 
     def kick(self, user_id: UserId, protocol: int, reason: str, *, by_admin: bool = False, older_s: float = 0.0) -> int:
         """End the user's sessions on this worker, of one wire or (protocol 0) of all. Gives how many. older_s: only

@@ -191,9 +191,9 @@ def _copy(db: sqlite3.Connection, part: Path, watch: Callable[[int, int], None])
     with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as copy:
         db.backup(copy, pages=_BACKUP_PAGES, progress=lambda _status, left, total: watch(total - left, total))
         copy.execute("PRAGMA journal_mode = DELETE")
-        told = copy.execute("PRAGMA integrity_check").fetchone()[0]
-        if told != "ok" or version_of(copy) != version_of(db):
-            raise sqlite3.DatabaseError(f"the copy is damaged: {told}")
+        result = copy.execute("PRAGMA integrity_check").fetchone()[0]
+        if result != "ok" or version_of(copy) != version_of(db):
+            raise sqlite3.DatabaseError(f"the copy is damaged: {result}")
 
 
 def _sync_folder(folder: Path) -> None:

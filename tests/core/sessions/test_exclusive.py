@@ -221,7 +221,7 @@ def test_on_the_chatserver_wire_who_has_the_lock_stays(tmp_path: Path, quick: No
 
 @pytest.mark.parametrize("wire", WIRES)
 def test_who_lost_the_lease_finds_another_in_its_place(tmp_path: Path, quick: None, wire: Protocol) -> None:
-    """Its host was cut off so long that the user could log in on another one."""
+    """Its host was cut off for long enough that the user could log in on another one."""
 
     async def story(stage: Stage) -> None:
         one, two = await stage.worker(), await stage.worker()

@@ -372,7 +372,7 @@ def _waits_for_lock(server: MariaDB) -> bool:
 
 
 def _somebody_waits(cursor: Any) -> bool:
-    """innodb_trx would not do: who asks it often is told what it said before."""
+    """innodb_trx would not do: asked often, it repeats its last answer."""
     cursor.execute("SHOW ENGINE INNODB STATUS")
     return "TRX HAS BEEN WAITING" in cursor.fetchone()[2]
 
