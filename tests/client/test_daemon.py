@@ -72,7 +72,7 @@ def test_refusals_are_told(make_daemon: MakeDaemon, tmp_path: Path) -> None:
     address = f"127.0.0.1:{daemon.ports['chatserver']}"
     script = [
         *("/login nobody pw", "/register alice", "pw", "/register alice", "pw", "/login alice pw"),
-        *("/chat nobody one", "/chat 1 " + "x" * 5000, "/g 7 two"),
+        *("/chat nobody one", "/chat 1 " + "x" * 7000, "/g 7 two"),
         *("/joingroup 7", "/addfriend 99", "/logout", "/chat 1 x", "/login alice pw"),
     ]
     code, printed = asyncio.run(run(tmp_path, [address], "\n".join(script)))
@@ -82,7 +82,7 @@ def test_refusals_are_told(make_daemon: MakeDaemon, tmp_path: Path) -> None:
         "# cannot register alice: this name is taken",
         "# logged in as alice(1)",
         "# not sent to nobody: no such user: one",
-        f"# not sent to 1: too long: {'x' * 5000}",
+        f"# not sent to 1: too long: {'x' * 7000}",
         "# not sent to group 7: no such group: two",
         "# no such group",
         "# asked 99",
