@@ -83,7 +83,7 @@ class Bus(Protocol):
         """Send data to every other worker subscribed to the topic; never back to this one.
 
         Everything published during one turn of the loop leaves in one write per connection at its end. Memory is
-        bounded: what does not fit in the queue is dropped, and the workers that miss it are told of a gap. Never
+        bounded: what does not fit in the queue is dropped, and a gap is reported to the workers that miss it. Never
         blocks, never raises. Costs microseconds."""
         ...
 

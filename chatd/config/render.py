@@ -34,7 +34,7 @@ _HEAD = """\
 
 
 def sample() -> str:
-    """The text of etc/chatd.toml: a valid file that says what the built-in defaults say."""
+    """The text of etc/chatd.toml: a valid file with the built-in defaults."""
     parts = [_HEAD]
     for section, kind in SECTIONS.items():
         if section == "listen":

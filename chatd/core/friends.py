@@ -1,6 +1,6 @@
 """Friend requests: asking, answering, ending a friendship; notifying the other user.
 
-Owns: AddFriend, AnswerFriend and the requests that mean the same, as Changes; who is told of them.
+Owns: AddFriend, AnswerFriend and the requests that mean the same, as Changes; notifying the other user.
 Elsewhere: the rows and their rules (store), the arguments of requests (core.requests.friends).
 Fails: Refused, Unavailable; then nothing was changed and nobody was told.
 """

@@ -1,6 +1,6 @@
 """Groups: creating, joining, leaving, roles; notifying the members.
 
-Owns: CreateGroup, JoinGroup and the requests that mean the same, as Changes; who is told of them.
+Owns: CreateGroup, JoinGroup and the requests that mean the same, as Changes; notifying the members.
 Elsewhere: the rules, which the store checks inside the transaction; which sessions are given a group's messages
 (core.memberships); the arguments of requests (core.requests.groups).
 Fails: Refused, Unavailable; then nothing was changed and nobody was told.

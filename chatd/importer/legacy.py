@@ -1,7 +1,7 @@
 """The database of the legacy server, which is only read.
 
 Owns: the connections, which tables are expected, and what their bytes mean as text.
-Elsewhere: what becomes of the rows (importer.accounts, importer.groups, importer.offline_messages).
+Elsewhere: importing the rows (importer.accounts, importer.groups, importer.offline_messages).
 Fails: BootError 69 when it cannot be read, 78 when the tables are missing.
 
 The legacy server declared a character set to its database (SET NAMES), which need not be the UTF-8 that its clients

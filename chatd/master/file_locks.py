@@ -2,7 +2,7 @@
 
 Owns: reading /proc/locks. The write lock of the SQLite store is such a lock (store.sqlite.tables): a worker that is
 stopped while it holds the lock keeps all others from writing.
-Elsewhere: what becomes of such a worker (master.workers).
+Elsewhere: ending such a worker (master.workers).
 Fails: never. Where /proc/locks cannot be read, no process is reported.
 """
 

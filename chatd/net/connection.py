@@ -4,8 +4,8 @@ Owns: the socket, the write buffer and its limit, pacing, the end of a connectio
 Elsewhere: accepting (net.acceptor), work for all connections (net.connections), which of the bytes sent count as
 received (net.receipts), frames (wire), their meaning (core), and the WebSocket around the frames
 (net.websocket.connection, which overrides _commands, _queue and close).
-Fails: a WireError is told to the peer in its protocol's terms, then the connection ends. A peer that does not read is
-disconnected (SLOW_CONSUMER); messages that it had not acknowledged are delivered again at its next login.
+Fails: a WireError is reported to the peer in its protocol's terms, then the connection ends. A peer that does not read
+is disconnected (SLOW_CONSUMER); messages that it had not acknowledged are delivered again at its next login.
 
 A connection is closed in three steps: the queue is sent, then FIN, then the peer's remaining bytes are read and
 dropped for up to LINGER_S. Closing a socket with unread bytes would reset the connection and lose the last answers.

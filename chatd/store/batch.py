@@ -31,9 +31,9 @@ class BatchState(enum.IntEnum):
     """WAITING: in the queue; the last one of the queue takes further operations.
 
     SUBMITTED: the store thread has it, and may be waiting for the store's write lock.
-    COMMITTING: its transaction has begun; what becomes of it is known when that ends.
+    COMMITTING: its transaction has begun; its outcome is known when that ends.
     OVERDUE: as COMMITTING, but it took too long and its callers have been refused. If it is committed after all, the
-    senders of its messages are told so.
+    senders of its messages are answered again.
     CANCELLED: it took too long before its transaction began; its callers have been refused and nothing is stored.
     DONE: the store thread has returned it.
 

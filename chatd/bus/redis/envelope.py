@@ -29,7 +29,7 @@ TOKEN = slice(3, 11)
 
 
 class TooNew(Exception):
-    """Written by a version that says that this one cannot read it."""
+    """The message was written by a version whose messages this one cannot read."""
 
 
 def header(token: bytes, version: int = VERSION, oldest: int = OLDEST) -> bytes:

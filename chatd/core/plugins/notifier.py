@@ -1,7 +1,7 @@
 """Telling plug-ins what has happened, in the background.
 
 Owns: a queue of events per plug-in, and the calls under way, for which no client waits.
-Elsewhere: one call (core.plugins.plugin), what is told (core.plugins.pipeline).
+Elsewhere: one call (core.plugins.plugin), the events (core.plugins.pipeline).
 Fails: never. If limits.hook_queue events wait in all queues of the worker, an event is dropped, counted and logged.
 Events that wait when the worker dies are lost.
 """

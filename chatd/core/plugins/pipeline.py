@@ -1,7 +1,7 @@
 """All plug-ins of a worker, in the order of the configuration.
 
 Owns: asking plug-ins before core does something, and telling them afterwards.
-Elsewhere: the contract (core.plugins.contract), one plug-in (core.plugins.plugin), the queue of what is told
+Elsewhere: the contract (core.plugins.contract), one plug-in (core.plugins.plugin), the queue of events
 (core.plugins.notifier).
 Fails: Refused: by a plug-in, or BUSY if a plug-in with `fail = "closed"` gave no answer to go by.
 

@@ -159,7 +159,7 @@ class HistoryOperations:
         }
 
     async def _mark(self, session: Session, arguments: ReadMark) -> Change[_Marked]:
-        """The others of the conversation are told."""
+        """The other members of the conversation are notified."""
         user, place = session.user, arguments.place
 
         def write(tables: Tables) -> _Marked:

@@ -2,8 +2,8 @@
 
 Owns: the JSON of answers and notices, the fp the server makes for them, and the choice between an event of the wire's
 own and a text.
-Elsewhere: repeating them until they are acknowledged (core.delivery), deciding what is told (core.requests.dispatch,
-core.friends, core.groups, core.presence), how it is cut to fit (core.requests.truncate).
+Elsewhere: repeating them until they are acknowledged (core.delivery), deciding when to send them
+(core.requests.dispatch, core.friends, core.groups, core.presence), how it is cut to fit (core.requests.truncate).
 Fails: never.
 
 Source: protocols/mobileimsdk.md, "Requests to the server".

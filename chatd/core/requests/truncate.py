@@ -1,7 +1,7 @@
 """Cutting answers and notices so that they fit into a packet.
 
 Owns: cutting a result's lists between entries, its texts between characters, and saying in the result that it is cut.
-Elsewhere: how much room there is (Peer.text_bytes), what is told (core.requests.dispatch, core.requests.notices).
+Elsewhere: how much room there is (Peer.text_bytes), the contents (core.requests.dispatch, core.requests.notices).
 Fails: never; what cannot be cut any further is given as it is.
 
 Everything is measured as the wire writes it: a JSON text inside a JSON string.

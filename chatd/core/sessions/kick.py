@@ -107,7 +107,7 @@ class SessionKicks:
         return self._keep(survey, order)
 
     def _keep(self, survey: Survey[KickAnswered], order: _Order) -> KickResult:
-        """What the operator is told while some workers have not answered; they are asked further."""
+        """The result for the operator while some workers have not answered; these are asked further."""
         kept = self._kept < MAX_KEPT
         if kept:
             self._kept += 1

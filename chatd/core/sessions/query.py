@@ -3,7 +3,7 @@
 Owns: asking the other workers, answering them, and how long to wait.
 Elsewhere: the sessions of this worker (core.sessions.hub); who may ask (core.requests.sessions: every user, about
 their own).
-Fails: never; the sessions of a worker that does not answer in time are missing, and the caller is told so.
+Fails: never; the sessions of a worker that does not answer in time are missing, and the result says so.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class WebSocketConnection(Connection):
     """Text frames carry the codec's packets, one each.
 
     request: bytes of the HTTP request so far, None once it is answered. open: frames may be sent.
-    close_code: the reason for the end, where the Disconnect does not say it; 0 = it does.
+    close_code: the reason for the end if it differs from that of the Disconnect; 0 = it does not.
     """
 
     __slots__ = ("close_code", "frames", "open", "request", "upgrades")

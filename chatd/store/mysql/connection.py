@@ -155,7 +155,7 @@ class MysqlConnection:
         return answers[-1]
 
     def commit(self) -> None:
-        """Raises: Unavailable: the connection is lost, and it is not known what became of the transaction."""
+        """Raises: Unavailable: the connection is lost, and the fate of the transaction is not known."""
         try:
             self.query(_COMMIT)
         finally:

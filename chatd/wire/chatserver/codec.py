@@ -226,7 +226,7 @@ class ChatserverCodec:
     """See wire.contract.Codec. Limits in bytes; max_frame_bytes is for reading, 0 = MAX_READ_BYTES; in streaming
     mode also for writing. Until a login that asked for streaming mode succeeds, the mode is compatible.
 
-    A WireError is told to the peer by encode(Failed(error.code, error.text, None, error.ref)).
+    A WireError is reported to the peer by encode(Failed(error.code, error.text, None, error.ref)).
     """
 
     traits = WireTraits(lists_contacts=True, logout_closes=False)
