@@ -213,7 +213,12 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = 2000
     commands_per_s: Annotated[
         int,
-        _option("maximum commands per second from one connection, averaged over 10 s; 0 = no limit", "live", ge=0),
+        _option(
+            "maximum commands per second from one connection, averaged over 10 s; 0 = no limit; acknowledgements are "
+            "served all the same",
+            "live",
+            ge=0,
+        ),
     ] = 0
     store_queue: Annotated[
         int,

@@ -21,6 +21,7 @@ messages that its own client has acknowledged.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable
 
@@ -145,9 +146,7 @@ class InFlightMessages:
         cursor = session.cursors.get(conversation) if session.cursors else None
         if cursor is None or not session.by_seq:
             return
-        for given in tuple(cursor.unacked):
-            if given > seq:
-                break
+        for given in list(itertools.takewhile(seq.__ge__, cursor.unacked)):
             self._done(session, cursor, conversation, given)
 
     def check_receipts(self, session: Session, *, final: bool = False) -> None:

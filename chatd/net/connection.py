@@ -30,7 +30,7 @@ from chatd.model import Protocol
 from chatd.net.codec_peer import CodecPeer
 from chatd.net.connections import Connections
 from chatd.net.receipts import Receipts, SocketState, tcp_state, unix_state, was_reset
-from chatd.protocol import Command, Event, Failed, LoginAccepted
+from chatd.protocol import ACKNOWLEDGEMENTS, Command, Event, Failed, LoginAccepted
 from chatd.wire.contract import Codec
 
 LINGER_S = 2.0
@@ -132,7 +132,7 @@ class Connection(CodecPeer, asyncio.Protocol):
         try:
             for command in commands:
                 self.spent += 1
-                if self.spent > budget:
+                if self.spent > budget and type(command) not in ACKNOWLEDGEMENTS:
                     self.push(Failed(ErrorCode.TOO_FAST, MEANINGS[ErrorCode.TOO_FAST].text, command))
                     continue
                 work = handle(self, command)

@@ -29,7 +29,17 @@ from chatd.net.codec_peer import CodecPeer
 from chatd.net.connections import Connections
 from chatd.net.pktinfo import Address, ReplyFrom, ReplySocket
 from chatd.net.rate_limit import AnswerLimiter
-from chatd.protocol import Command, Draining, Echo, Echoed, Event, Failed, Login, LoginAccepted
+from chatd.protocol import (
+    ACKNOWLEDGEMENTS,
+    Command,
+    Draining,
+    Echo,
+    Echoed,
+    Event,
+    Failed,
+    Login,
+    LoginAccepted,
+)
 from chatd.wire.contract import Codec
 
 _DATAGRAMS_PER_TURN = 64
@@ -290,7 +300,7 @@ class UdpPeer(CodecPeer):
             self.push(Failed(error.code, error.text, None, error.ref))
             return
         self.spent += 1
-        if self.spent > self.listener.connections.budget:
+        if self.spent > self.listener.connections.budget and type(command) not in ACKNOWLEDGEMENTS:
             self.push(Failed(ErrorCode.TOO_FAST, MEANINGS[ErrorCode.TOO_FAST].text, command))
             return
         if isinstance(command, Login) and (self.session is None or command.name != self.session.user.name):

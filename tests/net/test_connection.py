@@ -16,7 +16,17 @@ from chatd.core.dispatcher import Handler
 from chatd.errors import Disconnect, ErrorCode
 from chatd.net import connection as connection_module
 from chatd.protocol import Login
-from tests.harness.chatserver import ERROR, LOGIN, LOGIN_ACK, REGISTER, REGISTER_ACK, OldClient
+from tests.harness.chatserver import (
+    ACK,
+    ERROR,
+    LOGIN,
+    LOGIN_ACK,
+    ONE_CHAT,
+    REGISTER,
+    REGISTER_ACK,
+    OldClient,
+    received,
+)
 from tests.harness.deadline import until, within
 from tests.net.house import House, play
 
@@ -364,6 +374,32 @@ def test_too_many_commands_are_refused_and_earned_back(tmp_path: Path) -> None:
         assert codes == [ErrorCode.UNKNOWN_GROUP] * 10 + [ErrorCode.TOO_FAST] * 5
 
     play(tmp_path, story, limits=LimitOptions(commands_per_s=10))
+
+
+def test_acknowledgements_are_served_over_the_limit(tmp_path: Path) -> None:
+    """One that was refused would not be repeated, and the client would be given nothing more."""
+
+    async def story(house: House) -> None:
+        house.connections.round()
+        house.ticking = False
+        alice, bob = await house.streaming("alice"), await house.raw()
+        bob.put({"msgid": LOGIN, "name": "bob", "password": "", "framing": "nul", "acks": True})
+        await bob.find(msgid=LOGIN_ACK)
+        for _ in range(20):
+            bob.put({"msgid": 10, "groupid": 77})
+            await bob.find(msgid=ERROR)
+        for number in range(30):
+            alice.put({"msgid": ONE_CHAT, "toname": "bob", "msg": str(number), "fp": str(number)})
+            await alice.find(msgid=ACK, fp=str(number))
+        for number in range(30):
+            frame = await bob.find(msgid=ONE_CHAT)
+            assert frame["msg"] == str(number)
+            bob.put(received(frame))
+        bob.put({"msgid": 10, "groupid": 77})
+        refusals = [await bob.take()]
+        assert [(frame["errno"], frame["ref"]) for frame in refusals] == [(ErrorCode.TOO_FAST, 10)]
+
+    play(tmp_path, story, limits=LimitOptions(commands_per_s=4, in_flight=8))
 
 
 # ---------------------------------------------------------------- one command after the other
