@@ -123,7 +123,7 @@ def decode_order(data: bytes) -> Order:
     """Raises MalformedMessage, with the reason."""
     try:
         return _orders.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedMessage(str(error)) from None
 
 
@@ -131,5 +131,5 @@ def decode_answer(data: bytes) -> Answer:
     """Raises MalformedMessage, with the reason."""
     try:
         return _answers.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedMessage(str(error)) from None

@@ -47,6 +47,7 @@ def test_an_answer_survives_the_socket(answer: orders.Answer) -> None:
         b'{"order": "log", "level": "LOUD"}',
         b'{"order": "reload", "generation": 2, "config": {"log": {"level": "LOUD"}}}',
         orders.encode(ORDERS[0])[:-1],
+        b'{"x": ' + b"[" * 30_000,
     ],
 )
 def test_anything_else_is_malformed(data: bytes) -> None:

@@ -143,6 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PermissionError as error:
         note(f"permission denied: {error.filename or error}")
         return Exit.PERMISSION
+    except UnicodeEncodeError:
+        note("the arguments are not valid UTF-8")
+        return Exit.USAGE
 
 
 def _report_unreachable(client: ControlClient | None, error: ServerUnreachable) -> int:

@@ -113,7 +113,7 @@ def decode(line: bytes) -> ControlRequest:
         asked = msgspec.json.decode(line, type=_Version)
         if asked.cmd not in COMMANDS:
             raise MalformedMessage(f'unknown command "{asked.cmd}"; version 1 has {", ".join(COMMANDS)}')
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedMessage(f'not a request like {{"v": 1, "cmd": "status"}}: {error}') from None
     try:
         return _decoder.decode(line)

@@ -59,7 +59,15 @@ def test_waiting_connections_are_seen(make):
 
 
 @pytest.mark.parametrize(
-    "data", [b"\n", b"nonsense\n", b'{"v": 2, "cmd": "status"}\n', b'{"v": 1, "cmd": "explode"}\n', b"[" * 70_000]
+    "data",
+    [
+        b"\n",
+        b"nonsense\n",
+        b'{"v": 2, "cmd": "status"}\n',
+        b'{"v": 1, "cmd": "explode"}\n',
+        b"[" * 70_000,
+        b'{"v": 1, "cmd": "status", "x": ' + b"[" * 30_000 + b"\n",
+    ],
 )
 def test_bad_requests_are_answered_and_cut(make, data):
     server = make(workers=1).start()
@@ -155,6 +163,13 @@ def test_completion_scripts(make):
     server = make()
     assert "chatctl" in server.ctl("--print-completion", "bash").stdout
     assert "--allow-root" in server.run("--print-completion", "bash").stdout
+
+
+def test_arguments_that_are_not_utf8_are_wrong_usage(make):
+    server = make(workers=1).start()
+    for arguments in (("kick", "\udcff"), ("kick", "alice", "--reason", "\udcff"), ("user", "list", "\udcff")):
+        found = server.ctl(*arguments)
+        assert (found.returncode, "Traceback" in found.stderr) == (Exit.USAGE, False), found.stderr
 
 
 def test_wrong_usage_is_64(make):
