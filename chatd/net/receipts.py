@@ -12,7 +12,8 @@ Proof that bytes were received:
   The kernel alone proves nothing: bytes that its process has not read are discarded when the process resets the
   connection.
 * The peer's kernel has acknowledged them, and the peer has closed its side with FIN. A process that closes a socket
-  with unread bytes in it sends RST instead.
+  with unread bytes in it sends RST instead. A FIN from shutdown() looks the same and proves less: a client that sends
+  one before it has read everything, and then ends, loses what it had not read.
 * On a Unix socket: the peer has read them.
 
 After a reset there is no further proof: the send queue is empty then, but only because the kernel has discarded it.
