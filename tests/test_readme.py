@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -50,18 +51,19 @@ def inside(namespace: str) -> tuple[str, ...]:
 
 @pytest.fixture
 def server(inside: tuple[str, ...], tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """`make run`, stopped with Ctrl-C."""
+    """`make run`, stopped with Ctrl-C. Its data is in a directory with a short name: paths of Unix sockets are limited."""
     (command,) = blocks()[0]
-    with (tmp_path / "run.log").open("w") as log:
+    with (tmp_path / "run.log").open("w") as log, tempfile.TemporaryDirectory(prefix="chatd-") as var:
         process = subprocess.Popen(
-            [*inside, *command.split(), f"VAR={tmp_path / 'var'}"],
+            [*inside, *command.split(), f"VAR={var}"],
             cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
         try:
             yield process
         finally:
             os.killpg(process.pid, signal.SIGINT)
-            assert process.wait(30) in (0, 2, -signal.SIGINT), (tmp_path / "run.log").read_text()
+            assert process.wait(30) in (0, 2, -signal.SIGINT)
+            print((tmp_path / "run.log").read_text())
 
 
 class Reader:
