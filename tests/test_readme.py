@@ -51,7 +51,7 @@ def inside(namespace: str) -> tuple[str, ...]:
 
 @pytest.fixture
 def server(inside: tuple[str, ...], tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """`make run`, stopped with Ctrl-C. Its data is in a directory with a short name: paths of Unix sockets are limited."""
+    """`make run`, stopped with Ctrl-C. Its data directory has a short name: paths of Unix sockets are limited."""
     (command,) = blocks()[0]
     with (tmp_path / "run.log").open("w") as log, tempfile.TemporaryDirectory(prefix="chatd-") as var:
         process = subprocess.Popen(
