@@ -50,8 +50,7 @@ class Groups:
     def __init__(self, services: Services, memberships: Memberships, notices: Notices, presence: Presence) -> None:
         self._services = services
         self._memberships = memberships
-        self._notices = notices
-        self._presence = presence
+        self._notices, self._presence = notices, presence
 
     # ---------------------------------------------------------------- commands of the chatserver wire
 

@@ -38,10 +38,7 @@ NOTICES = {
         '"group":int,"user":U,"owner":int or null',
         "to the members: the user has left; owner: the new owner, if it changed",
     ),
-    "group.kicked": (
-        '"group":int,"user":U,"by":U',
-        "to the members: the user was removed; the removed user gets it without `user` and `by`",
-    ),
+    "group.kicked": ('"group":int,"user":U,"by":U', "to the members; without `user` and `by` to the removed user"),
     "group.renamed": ('"group":int,"details":G,"by":U', "to the members: name or description were changed"),
     "group.role": ('"group":int,"user":U,"role":str', "to the members: the user has a new role"),
     "read": ('"with":str,"by":U,"seq":int', "the user has read the conversation up to seq"),

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Protocol
 import msgspec
 from msgspec import Meta, Struct
 
-from chatd.errors import Disconnect, ErrorCode, WireError
+from chatd.errors import MEANINGS, Disconnect, ErrorCode, WireError
 from chatd.protocol import (
     Accepted,
     AddFriend,
@@ -112,7 +112,7 @@ class _OneChatFrame(Struct, gc=False, tag_field="msgid", tag=encode.ONE_CHAT):
         if to is None and not name:
             return Malformed(ErrorCode.BAD_FIELD, "toid or toname is missing", encode.ONE_CHAT, fp)
         if to is not None and to <= 0:
-            return Malformed(ErrorCode.UNKNOWN_RECIPIENT, "no such user", encode.ONE_CHAT, fp)
+            return _no_user(encode.ONE_CHAT, fp)
         if to is None:
             return SendMessage(name, 0, 0, self.msg, fp, True, -1, self.id)
         return SendMessage("", to, 0, self.msg, fp, True, -1, self.id)
@@ -129,7 +129,7 @@ class _GroupChatFrame(Struct, gc=False, tag_field="msgid", tag=encode.GROUP_CHAT
         if over(self.msg, body_bytes) or over(fp, fp_bytes):
             return _too_long(encode.GROUP_CHAT, fp)
         if self.groupid <= 0:
-            return Malformed(ErrorCode.UNKNOWN_GROUP, "no such group", encode.GROUP_CHAT, fp)
+            return _no_group(encode.GROUP_CHAT, fp)
         return SendMessage("", 0, self.groupid, self.msg, fp, True, -1, self.id)
 
 
@@ -139,7 +139,7 @@ class _AddFriendFrame(Struct, gc=False, tag_field="msgid", tag=encode.ADD_FRIEND
 
     def command(self, body_bytes: int, fp_bytes: int) -> Command:
         if self.friendid <= 0:
-            return Malformed(ErrorCode.UNKNOWN_RECIPIENT, "no such user", encode.ADD_FRIEND_REQ)
+            return _no_user(encode.ADD_FRIEND_REQ)
         return AddFriend(self.friendid, self.id)
 
 
@@ -150,7 +150,7 @@ class _AnswerFriendFrame(Struct, gc=False, tag_field="msgid", tag=encode.ADD_FRI
 
     def command(self, body_bytes: int, fp_bytes: int) -> Command:
         if self.friendid <= 0:
-            return Malformed(ErrorCode.UNKNOWN_RECIPIENT, "no such user", encode.ADD_FRIEND_ACK)
+            return _no_user(encode.ADD_FRIEND_ACK)
         return AnswerFriend(self.friendid, self.flag, self.id)
 
 
@@ -171,7 +171,7 @@ class _JoinGroupFrame(Struct, gc=False, tag_field="msgid", tag=encode.JOIN_GROUP
 
     def command(self, body_bytes: int, fp_bytes: int) -> Command:
         if self.groupid <= 0:
-            return Malformed(ErrorCode.UNKNOWN_GROUP, "no such group", encode.JOIN_GROUP)
+            return _no_group(encode.JOIN_GROUP)
         return JoinGroup(self.groupid, self.id)
 
 
@@ -355,6 +355,14 @@ class ChatserverCodec:
             return encode.login_refused(1, event.text, limit)
         is_old_client = not self._streaming and not command.streaming
         return encode.login_refused(2, LEGACY_SECOND_LOGIN_TEXT if is_old_client else event.text, limit)
+
+
+def _no_user(msgid: int, fp: str = "") -> Malformed:
+    return Malformed(ErrorCode.UNKNOWN_RECIPIENT, MEANINGS[ErrorCode.UNKNOWN_RECIPIENT].text, msgid, fp)
+
+
+def _no_group(msgid: int, fp: str = "") -> Malformed:
+    return Malformed(ErrorCode.UNKNOWN_GROUP, MEANINGS[ErrorCode.UNKNOWN_GROUP].text, msgid, fp)
 
 
 def _too_long(msgid: int, fp: str) -> Malformed:
