@@ -69,7 +69,7 @@ def test_a_broken_configuration_changes_nothing(
 ) -> None:
     """`chatctl reload` says `file: key: what` and exits 78; HUP keeps the old configuration too."""
     daemon = make_daemon(workers=2).start()
-    daemon.expect_error("configuration refused")
+    daemon.expect_error("configuration rejected")
     good = daemon.config_file.read_text()
 
     async def fault(crowd: Crowd) -> None:
