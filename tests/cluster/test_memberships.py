@@ -77,8 +77,8 @@ async def late_leave(cluster: Cluster) -> list[str]:
     await owner.says(f"#{group}", "0")
     with contextlib.suppress(TimeoutError):
         await until(5, "the first one is there", lambda: "0" in in_group(desk, group))
-    for number in range(1, 5):
-        await owner.says(f"#{group}", str(number))
+    for text in ("1", "2", "3", "4"):
+        await owner.says(f"#{group}", text)
     with contextlib.suppress(TimeoutError):
         await until(5, "all are there", lambda: len(in_group(desk, group)) == 5)
     seen = in_group(desk, group)

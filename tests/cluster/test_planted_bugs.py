@@ -142,6 +142,8 @@ def test_the_judge_finds_what_is_given_to_former_members(
 
 
 def test_a_late_leave_that_ends_a_newer_membership_is_found(make_cluster: MakeCluster, mariadb: MariaDB) -> None:
-    """The version of a leave is not looked at."""
+    """The version of a leave is not looked at. When Redis goes on, either the late leave or the reading of memberships
+    comes first; only if the leave is last does the bug show."""
     cluster = bugged(make_cluster, mariadb, "obeys_late_leaves")
-    assert run(memberships.late_leave(cluster), 60) != ["0", "1", "2", "3", "4"]
+    rounds = (run(memberships.late_leave(cluster), 60) for _ in range(6))
+    assert any(seen != ["0", "1", "2", "3", "4"] for seen in rounds)
