@@ -52,6 +52,10 @@ class ErrorCode(enum.IntEnum):
     LIMIT_REACHED = 1042
     INTERNAL = 1043
     FP_REUSED = 1044
+    TOO_MANY_ATTEMPTS = 1045
+    ACCOUNT_LOCKED = 1046
+    INVITE_NEEDED = 1047
+    TLS_NEEDED = 1048
 
 
 class Meaning(NamedTuple):
@@ -85,6 +89,10 @@ MEANINGS: dict[ErrorCode, Meaning] = {
     ErrorCode.LIMIT_REACHED: Meaning("a limit of this server is reached", False),
     ErrorCode.INTERNAL: Meaning("internal error", True),
     ErrorCode.FP_REUSED: Meaning("this fp was already used for something else: send it again with a new fp", False),
+    ErrorCode.TOO_MANY_ATTEMPTS: Meaning("too many attempts, try again later", True),
+    ErrorCode.ACCOUNT_LOCKED: Meaning("this account is locked", False),
+    ErrorCode.INVITE_NEEDED: Meaning("an invite code is needed to register, and this one is not valid", False),
+    ErrorCode.TLS_NEEDED: Meaning("this needs a connection with TLS", False),
 }
 
 
@@ -109,6 +117,8 @@ class Disconnect(enum.Enum):
     NOT_LOGGED_IN = ("not logged in", True)
     KICKED_DUPLICATE = ("logged in elsewhere", False)
     KICKED_BY_ADMIN = ("ended by an administrator", False)
+    CREDENTIALS_CHANGED = ("the password was changed, or the account was locked", False)
+    TOO_MANY_ATTEMPTS = ("too many attempts", False)
     REPLACED = ("replaced by a reconnect", False)
     BUSY = ("the server is full", True)
     DRAINING = ("the server is going away", True)

@@ -66,11 +66,17 @@ class Accounts:
         check_password(secret, config)
         return await self.hasher.hash(secret, config.limits.login_queue)
 
-    async def authenticate(self, command: Login) -> User:
-        """The user who logs in. Raises Refused BAD_CREDENTIALS, whatever was wrong, or BUSY; Unavailable. With open
-        login, an account is created for a new name, or Refused NAME_NOT_ALLOWED raised."""
+    async def find(self, command: Login) -> Account | None:
+        """The account that a login names, by name in any spelling or by id; None = there is none. Raises
+        Unavailable."""
+        name, user_id = command.name, command.user_id
+        return await self._store.read(lambda tables: tables.accounts.find(name, user_id))
+
+    async def authenticate(self, command: Login, account: Account | None) -> User:
+        """The user who logs in to this account, as find() gave it. Raises Refused BAD_CREDENTIALS, whatever was wrong,
+        or BUSY; Unavailable. With open login, an account is created for a new name, or Refused NAME_NOT_ALLOWED
+        raised."""
         config = self._config()
-        account = await self._find(command)
         if config.accounts.login == "open":
             return account.user if account else await self._make_open(command)
         secret = command.secret if len(command.secret) <= MAX_PASSWORD_CHARS else ""
@@ -81,12 +87,8 @@ class Accounts:
 
     async def is_account_of(self, command: Login, user: User) -> bool:
         """Whether the login names the account of this user, by name in any spelling or by id. Raises Unavailable."""
-        account = await self._find(command)
+        account = await self.find(command)
         return account is not None and account.user.id == user.id
-
-    async def _find(self, command: Login) -> Account | None:
-        name, user_id = command.name, command.user_id
-        return await self._store.read(lambda tables: tables.accounts.find(name, user_id))
 
     async def _make_open(self, command: Login) -> User:
         name = command.name

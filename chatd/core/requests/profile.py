@@ -89,6 +89,7 @@ class ProfileOperations:
 
     async def _change_password(self, session: Session, arguments: Passwords) -> Change[None]:
         me = session.user.id
-        await self._accounts.authenticate(Login("", me, arguments.old))
+        login = Login("", me, arguments.old)
+        await self._accounts.authenticate(login, await self._accounts.find(login))
         hashed = await self._accounts.hash_new(arguments.new)
         return Change(lambda tables: tables.accounts.set_password(me, hashed))

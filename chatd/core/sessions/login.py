@@ -87,8 +87,9 @@ class Logins:
         if peer.session is not None:
             await self._repeat(peer, peer.session, command)
             return
+        account = await self._accounts.find(command)
         await self._plugins.before_login(peer, command)
-        user = await self._accounts.authenticate(command)
+        user = await self._accounts.authenticate(command, account)
         fresh = command.first_login_time <= 0
         first_login_time = time.time_ns() // 1_000_000 if fresh else command.first_login_time
         session = Session(user, peer, first_login_time, fresh=fresh, by_seq=command.acks)

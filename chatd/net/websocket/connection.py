@@ -34,6 +34,8 @@ CLOSE_CODES: dict[Disconnect, CloseCode] = {
     Disconnect.NOT_LOGGED_IN: CloseCode.NOT_LOGGED_IN,
     Disconnect.KICKED_DUPLICATE: CloseCode.KICKED_DUPLICATE,
     Disconnect.KICKED_BY_ADMIN: CloseCode.KICKED_BY_ADMIN,
+    Disconnect.CREDENTIALS_CHANGED: CloseCode.CREDENTIALS_CHANGED,
+    Disconnect.TOO_MANY_ATTEMPTS: CloseCode.TOO_MANY_ATTEMPTS,
     Disconnect.REPLACED: CloseCode.REPLACED,
     Disconnect.BUSY: CloseCode.TRY_AGAIN_LATER,
     Disconnect.DRAINING: CloseCode.SERVICE_RESTART,

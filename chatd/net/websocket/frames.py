@@ -62,6 +62,8 @@ class CloseCode(enum.IntEnum):
     SLOW_CONSUMER = 4006
     LOGIN_TIMEOUT = 4007
     REPLACED = 4008
+    CREDENTIALS_CHANGED = 4009
+    TOO_MANY_ATTEMPTS = 4010
 
 
 class FrameError(WireError):
