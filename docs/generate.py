@@ -14,7 +14,8 @@ from typing import get_type_hints
 import msgspec
 
 from chatd.config import render as config_render
-from chatd.config.schema import SECTIONS, allowed_values, options_of, toml
+from chatd.config.options import allowed_values, options_of, toml
+from chatd.config.schema import SECTIONS
 from chatd.core.requests.notices import NOTICES
 from chatd.core.requests.operations import described
 from chatd.errors import MEANINGS, Disconnect, Exit

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from chatd.config.schema import SECTIONS, options_of
+from chatd.config.options import options_of
+from chatd.config.schema import SECTIONS
 from chatd.errors import MEANINGS, Exit
 
 ROOT = Path(__file__).parent.parent

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import get_type_hints
 
-from chatd.config.schema import toml
+from chatd.config.options import toml
 from chatd.master.requests import ConfigDiffReply, ReloadReply
 from chatd.master.status import Status, WorkerStatus
 from chatd.scoreboard import Field

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from chatd.config.schema import ARRAYS, SECTIONS, Config, Effect, ListenerOptions, PluginOptions, options_of
+from chatd.config.options import options_of
+from chatd.config.schema import ARRAYS, SECTIONS, Config, Effect, ListenerOptions, PluginOptions
 
 
 class OptionChange(msgspec.Struct, frozen=True):

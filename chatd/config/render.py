@@ -16,8 +16,10 @@ from typing import Any
 
 import msgspec
 
+from chatd.config import urls
 from chatd.config.load import Loaded
-from chatd.config.schema import ARRAYS, SECTIONS, Config, Option, allowed_values, options_of, toml
+from chatd.config.options import Option, allowed_values, options_of, toml
+from chatd.config.schema import ARRAYS, SECTIONS, Config, ListenerOptions
 from chatd.errors import Exit
 
 EFFECTS = {
@@ -39,6 +41,7 @@ def sample() -> str:
     for section, kind in SECTIONS.items():
         if section == "listen":
             parts += [_sample_listen(index, one) for index, one in enumerate(Config().listen)]
+            parts.append(_SAMPLE_UDP)
             continue
         if section == "hook":
             parts.append(_sample_hook())
@@ -50,8 +53,25 @@ def sample() -> str:
     return "\n".join(parts)
 
 
-def _sample_listen(index: int, one: Any) -> str:
-    lines = ["[[listen]]"]
+_OPENS = """\
+# Lets in {protocol} clients{way} on every address of this host ({host}). Where only this host or one network
+# should reach it, write that address; delete the section to close it."""
+_WAYS = {"tcp": "", "ws": " over WebSocket"}
+
+_SAMPLE_UDP = """\
+# MobileIMSDK clients over UDP; closed by default. Opening it means that stock clients, which have no token, can be
+# impersonated by anybody who forges the address of their datagrams; clients of your own should ask for a token
+# (docs/protocols/mobileimsdk.md).
+# [[listen]]
+# protocol = "mobileimsdk"
+# address = "udp://0.0.0.0:7901"
+"""
+
+
+def _sample_listen(index: int, one: ListenerOptions) -> str:
+    where = urls.parse(one.address)
+    opens = _OPENS.format(protocol=one.protocol, way=_WAYS[where.transport], host=where.host)
+    lines = [opens, "[[listen]]"]
     for option in options_of(SECTIONS["listen"]):
         required = option.default is msgspec.NODEFAULT
         if index == 0:

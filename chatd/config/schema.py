@@ -1,16 +1,15 @@
 """Every option: type, limits, unit, default, description, and when a change takes effect.
 
 Owns: the one typed schema (the structs below), from which validation, `chatd -T`, the sample file, the manual page and
-the documentation table are made; describing a value and the allowed values in words.
-Elsewhere: reading a file (config.load), checks across options (config.validate), what a change means to a running
-server (config.diff), printing (config.render).
+the documentation table are made.
+Elsewhere: one option as data, and values in words (config.options), reading a file (config.load), checks across options
+(config.validate), what a change means to a running server (config.diff), printing (config.render).
 Fails: never; a value outside its limits is found by config.validate.
 """
 
 from __future__ import annotations
 
-import types
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -81,8 +80,9 @@ class ListenerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     origins: Annotated[
         tuple[str, ...],
         _option(
-            'ws: origins whose pages may connect, each as a browser sends it ("https://HOST"); [] = any. Clients other '
-            "than browsers send no origin and may always connect",
+            'ws: origins whose pages may connect, each as a browser sends it ("https://HOST"); [] = pages of the same '
+            'host (the Host of the request, whatever the port), ["*"] = any page. Clients other than browsers send no '
+            "origin and may always connect",
             "worker",
         ),
     ] = ()
@@ -173,6 +173,24 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     connections: Annotated[
         int, _option("maximum connections per worker; 0 = as many as there are descriptors", "live", ge=0)
     ] = 0
+    connections_per_source: Annotated[
+        int,
+        _option(
+            "maximum connections per worker from one source network (an IPv4 address or an IPv6 /64), and UDP sessions "
+            "likewise; 0 = no limit. A source in penalties.allow, and a Unix socket, has none",
+            "live",
+            ge=0,
+        ),
+    ] = 2000
+    unauthenticated: Annotated[
+        int,
+        _option(
+            "maximum connections per worker that have not logged in; for a further one the oldest of the source that "
+            "has most of them is ended",
+            "live",
+            ge=1,
+        ),
+    ] = 1000
     outbox_bytes: Annotated[
         int,
         _option(
@@ -238,6 +256,19 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         int,
         _option("maximum logins per worker that wait for a password to be hashed; further ones are refused", "live", 1),
     ] = 1000
+
+
+class PenaltyOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[penalties], for clients that misbehave"""
+
+    allow: Annotated[
+        tuple[str, ...],
+        _option(
+            "addresses or networks of clients that are never limited by their source: of your own programs, and of "
+            "load balancers that send no PROXY header",
+            "live",
+        ),
+    ] = ()
 
 
 class TimeoutOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -337,10 +368,10 @@ class PluginOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 def _default_listen() -> tuple[ListenerOptions, ...]:
+    """Without UDP: stock clients over UDP cannot prove that a datagram is theirs."""
     return (
         ListenerOptions(protocol="chatserver", address="tcp://0.0.0.0:6000"),
         ListenerOptions(protocol="mobileimsdk", address="tcp://0.0.0.0:8901"),
-        ListenerOptions(protocol="mobileimsdk", address="udp://0.0.0.0:7901"),
         ListenerOptions(protocol="mobileimsdk", address="ws://0.0.0.0:3000/websocket"),
     )
 
@@ -354,22 +385,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     bus: BusOptions = BusOptions()
     accounts: AccountOptions = AccountOptions()
     limits: LimitOptions = LimitOptions()
+    penalties: PenaltyOptions = PenaltyOptions()
     timeouts: TimeoutOptions = TimeoutOptions()
     log: LogOptions = LogOptions()
     hook: tuple[PluginOptions, ...] = ()
-
-
-class Option(msgspec.Struct, frozen=True, kw_only=True):
-    """One option, for messages and documentation. kind: its type without the limits; annotation: with them."""
-
-    name: str
-    kind: Any
-    annotation: Any
-    default: Any
-    description: str
-    effect: Effect
-    ge: float | None
-    le: float | None
 
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {
@@ -379,68 +398,10 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "bus": BusOptions,
     "accounts": AccountOptions,
     "limits": LimitOptions,
+    "penalties": PenaltyOptions,
     "timeouts": TimeoutOptions,
     "log": LogOptions,
     "hook": PluginOptions,
 }
 ARRAYS = ("listen", "hook")
 """Sections that may be written more than once, as [[section]]."""
-
-
-def options_of(section: type[msgspec.Struct]) -> tuple[Option, ...]:
-    """The options of one section, in the order of the schema. default: msgspec.NODEFAULT where one must be given."""
-    hints = get_type_hints(section, include_extras=True)
-    found = []
-    for field in msgspec.structs.fields(section):
-        meta = hints[field.name].__metadata__[-1]
-        found.append(
-            Option(
-                name=field.name,
-                kind=hints[field.name].__origin__,
-                annotation=hints[field.name],
-                default=field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory(),
-                description=meta.description,
-                effect=meta.extra["effect"],
-                ge=meta.ge,
-                le=meta.le,
-            )
-        )
-    return tuple(found)
-
-
-def toml(value: Any) -> str:
-    """`value` as TOML writes it. Raises TypeError for what has no such form here (dates)."""
-    if isinstance(value, dict):
-        inside = ", ".join(f"{toml(key)} = {toml(one)}" for key, one in value.items())
-        return f"{{ {inside} }}" if inside else "{}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(toml(one) for one in value)}]"
-    if isinstance(value, str | int | float | None):
-        return msgspec.json.encode(value).decode()
-    raise TypeError(type(value).__name__)
-
-
-def allowed_values(option: Option) -> str:
-    """The allowed values, in words: `integer 1..256`, `"a" or "b"`."""
-    return _in_words(option.kind, option.ge, option.le)
-
-
-def _in_words(kind: Any, low: float | None, high: float | None) -> str:
-    origin = get_origin(kind)
-    if origin is Literal:
-        return " or ".join(toml(value) for value in get_args(kind))
-    if origin is Annotated:
-        meta = kind.__metadata__[-1]
-        return _in_words(kind.__origin__, meta.ge, meta.le)
-    if origin is dict:
-        return "table"
-    if origin is tuple:
-        return f"list of {_in_words(get_args(kind)[0], low, high)}s"
-    if origin in (Union, types.UnionType):
-        return " or ".join(_in_words(part, low, high) for part in get_args(kind))
-    name = {int: "integer", float: "number", str: "text", bool: "true or false"}[kind]
-    if low is None and high is None:
-        return name
-    if high is None:
-        return f"{name}, at least {low:g}"
-    return f"{name} {low:.10g}..{high:.10g}"

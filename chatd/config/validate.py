@@ -24,17 +24,8 @@ from typing import Any
 import msgspec
 
 from chatd.config import urls
-from chatd.config.schema import (
-    ARRAYS,
-    SECTIONS,
-    Config,
-    ListenerOptions,
-    Option,
-    PluginOptions,
-    allowed_values,
-    options_of,
-    toml,
-)
+from chatd.config.options import Option, allowed_values, options_of, toml
+from chatd.config.schema import ARRAYS, SECTIONS, Config, ListenerOptions, PluginOptions
 from chatd.errors import ConfigError
 
 # The transports, stores and buses that this version supports.
@@ -51,6 +42,9 @@ UNIX_PATH_BYTES = 107
 
 HOOK_GROUP = "chatd.hooks"
 """Entry points of this group, of any installed distribution, are plug-ins."""
+
+ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s]*")
+"""A value of listen.origins: what a browser sends as Origin, or any."""
 
 SHOWN_CHARS = 60
 """Longest part of a bad value that a message shows."""
@@ -159,6 +153,7 @@ def check(config: Config, problems: Problems) -> None:
     _check_listeners(config.listen, problems)
     _check_plugins(config.hook, problems)
     _check_urls(config, problems)
+    _check_networks(config.penalties.allow, "penalties.allow", problems)
     if not re.fullmatch(r"[\w.:-]+", config.bus.prefix, re.ASCII):
         problems.add("bus.prefix", "may contain only letters, digits and . : _ -")
     if config.accounts.login == "open" and not config.accounts.insecure_open_login:
@@ -180,6 +175,7 @@ def _check_listeners(listeners: tuple[ListenerOptions, ...], problems: Problems)
             problems.add(key, str(error))
             continue
         _check_balancers(one, where, f"listen[{index}].proxy_from", problems)
+        _check_origins(one, f"listen[{index}].origins", problems)
         unique = where.path if where.transport == "unix" else f"{where.host}:{where.port}" if where.port else ""
         unique = f"udp {unique}" if unique and where.transport == "udp" else unique
         if unique in taken:
@@ -203,11 +199,21 @@ def _check_transport(one: ListenerOptions, where: urls.ListenAddress) -> None:
 def _check_balancers(one: ListenerOptions, where: urls.ListenAddress, key: str, problems: Problems) -> None:
     if one.proxy_from and where.transport not in ("tcp", "ws"):
         problems.add(key, f"is for tcp:// and ws:// only; the PROXY protocol is not used over {where.transport}:")
-    for network in one.proxy_from:
+    _check_networks(one.proxy_from, key, problems)
+
+
+def _check_networks(networks: Iterable[str], key: str, problems: Problems) -> None:
+    for network in networks:
         try:
             ipaddress.ip_network(network)
         except ValueError as error:
             problems.add(key, f"{error}; expected addresses or networks such as 192.0.2.7 or 2001:db8::/64")
+
+
+def _check_origins(one: ListenerOptions, key: str, problems: Problems) -> None:
+    for origin in one.origins:
+        if not ORIGIN.fullmatch(origin):
+            problems.add(key, f'{toml(origin)} is not an origin; expected "https://HOST", "https://HOST:PORT" or "*"')
 
 
 def _check_plugins(plugins: tuple[PluginOptions, ...], problems: Problems) -> None:

@@ -13,7 +13,8 @@ from chatd.config import diff as config_diff
 from chatd.config import load as config_load
 from chatd.config import render as config_render
 from chatd.config import urls, validate
-from chatd.config.schema import SECTIONS, Config, ListenerOptions, options_of
+from chatd.config.options import options_of
+from chatd.config.schema import SECTIONS, Config, ListenerOptions
 from chatd.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +70,12 @@ def test_the_sample_says_the_defaults(tmp_path):
         ('[limits]\nin_flight = "8"', "limits.in_flight", 'expected integer 8..65536, got "8"'),
         ('[log]\nlevel = "LOUD"', "log.level", '"DEBUG" or "NORMAL" or "WARNING" or "ERROR" or "FATAL", got "LOUD"'),
         ("listen = []", "listen", "at least one"),
+        ('[penalties]\nallow = ["10.0.0.0/8", "10.1"]', "penalties.allow", "addresses or networks such as"),
+        (
+            '[[listen]]\nprotocol = "mobileimsdk"\naddress = "ws://h:1"\norigins = ["https://a", "https://a/"]',
+            "listen[0].origins",
+            '"https://a/" is not an origin',
+        ),
         ('[[listen]]\nprotocol = "echo"', "listen[0]", "address"),
         ('[[listen]]\nprotocol = "irc"\naddress = "tcp://h:1"', "listen[0].protocol", "irc"),
         ('[[listen]]\nprotocol = "echo"\naddress = "localhost"', "listen[0].address", "is not tcp://"),

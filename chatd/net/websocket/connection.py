@@ -14,6 +14,7 @@ from http import HTTPStatus
 
 from websockets.frames import Opcode
 
+from chatd import security_log
 from chatd.errors import Disconnect
 from chatd.net.connection import Connection, ConnectionProfile
 from chatd.net.connections import Connections
@@ -21,6 +22,8 @@ from chatd.net.websocket import frames
 from chatd.net.websocket.frames import CloseCode, FrameError, FrameReader
 from chatd.net.websocket.handshake import END_OF_REQUEST, MAX_REQUEST_BYTES, UpgradePolicy, refusal
 from chatd.protocol import Command, LoginAccepted, Malformed
+from chatd.security_log import SecurityEvent
+from chatd.sources import source_of
 from chatd.wire.contract import Codec
 
 CLOSE_CODES: dict[Disconnect, CloseCode] = {
@@ -110,6 +113,10 @@ class WebSocketConnection(Connection):
             answer = self.upgrades.answer(head + end)
         self.request = None
         super()._queue(answer.data)
+        if answer.refused_origin:
+            self.connections.count_refused()
+            source, origin = source_of(self.remote), answer.refused_origin
+            security_log.record(SecurityEvent.CONNECTION_REFUSED, source=source, reason="origin", origin=origin)
         if not answer.accepted:
             super().close(Disconnect.WIRE_ERROR)
             return b""

@@ -84,7 +84,10 @@ ORIGINS = ("https://chat.example", "http://127.0.0.1:8000")
     ("origins", "origin", "status"),
     [
         ((), None, 101),
-        ((), "https://evil.example", 101),
+        ((), "https://evil.example", 403),
+        (("*",), "https://evil.example", 101),
+        (("*",), "null", 101),
+        (("*",), None, 101),
         (ORIGINS, "https://chat.example", 101),
         (ORIGINS, "http://127.0.0.1:8000", 101),
         (ORIGINS, None, 101),
@@ -92,10 +95,64 @@ ORIGINS = ("https://chat.example", "http://127.0.0.1:8000")
         (ORIGINS, "https://chat.example.evil.example", 403),
         (ORIGINS, "http://chat.example", 403),
         (ORIGINS, "null", 403),
+        ((*ORIGINS, "null"), "null", 101),
+        (("https://elsewhere.example",), "https://chat.example", 403),
     ],
 )
 def test_origins(origins: tuple[str, ...], origin: str | None, status: int) -> None:
     assert ask(request(Origin=origin), origins)[0] == status
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "status"),
+    [
+        ("https://chat.example", "chat.example", 101),
+        ("http://chat.example", "chat.example", 101),
+        ("https://chat.example", "chat.example:3000", 101),
+        ("http://chat.example:8000", "chat.example:3000", 101),
+        ("https://Chat.Example", "CHAT.example:443", 101),
+        ("http://127.0.0.1:8000", "127.0.0.1:3000", 101),
+        ("http://[::1]:8000", "[::1]:3000", 101),
+        ("http://[2001:db8::1]", "[2001:DB8::1]:3000", 101),
+        ("https://evil.example", "chat.example", 403),
+        ("https://chat.example.evil.example", "chat.example", 403),
+        ("https://evil.example:3000", "chat.example:3000", 403),
+        ("https://chat.example@evil.example", "chat.example", 403),
+        ("http://localhost:8000", "127.0.0.1:3000", 403),
+        ("http://[::2]", "[::1]:3000", 403),
+        ("null", "chat.example", 403),
+        ("null", "null", 403),
+        ("file://", "", 403),
+        ("file://chat.example", "chat.example", 403),
+        ("chrome-extension://chat", "chat", 403),
+        ("https://", "", 403),
+        ("https://chat.example", "", 403),
+        ("https://chat.example", None, 403),
+        ("chat.example", "chat.example", 403),
+        ("https://chat.example", "chat.example/x", 403),
+        ("https://chat.example", "evil.example@chat.example", 403),
+        ("https://chat.example:x", "chat.example:x", 403),
+        ("https://[::1", "[::1", 403),
+        (None, "chat.example", 101),
+        (None, None, 101),
+    ],
+)
+def test_by_default_a_page_may_connect_to_its_own_host(origin: str | None, host: str | None, status: int) -> None:
+    assert ask(request(Origin=origin, Host=host))[0] == status
+
+
+def test_two_hosts_or_two_origins_are_none_of_them() -> None:
+    for name, other in (("Host", "evil.example"), ("Origin", "https://evil.example")):
+        twice = request(Origin="https://chat.example").replace(b"\r\n\r\n", f"\r\n{name}: {other}\r\n\r\n".encode())
+        assert ask(twice)[0] in (400, 403)
+
+
+def test_a_refused_origin_is_named_for_the_log() -> None:
+    policy = UpgradePolicy("/websocket", ())
+    assert policy.answer(request(Origin="https://evil.example")).refused_origin == "https://evil.example"
+    assert policy.answer(request(Origin="https://" + "x" * 5000)).refused_origin.startswith("https://xxx")
+    assert len(policy.answer(request(Origin="https://" + "x" * 5000)).refused_origin) <= 200
+    assert policy.answer(request(Origin="https://chat.example")).refused_origin == ""
 
 
 PLAIN = {"Upgrade": None, "Connection": "keep-alive", "Sec_WebSocket_Key": None, "Sec_WebSocket_Version": None}

@@ -1,0 +1,178 @@
+"""Whom to let in: connections per source network, and connections that have not logged in.
+
+Owns: Admission: how many connections each source has, which of them wait for a login, in the order they came, and
+which one is ended when too many wait.
+Elsewhere: what a source is (sources), accepting and refusing (net.acceptor, net.proxy_reader, net.udp), how a
+connection is told and ended (Entrant.dismiss).
+Fails: never.
+
+Whom a full server ends (docs/decisions/0023-strangers-make-room.md): the connection that has waited longest, of the
+source that has most connections waiting. So one source that opens connections and holds them ends its own, and keeps
+nobody else out. Every operation takes constant time, whatever the number of connections and sources: it is done for
+each accept, during an attack.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from typing import NamedTuple
+from typing import Protocol as Contract
+
+from chatd import security_log
+from chatd.config.schema import Config
+from chatd.security_log import SecurityEvent
+from chatd.sources import NO_SOURCE, source_of
+
+_UNLIMITED = 1 << 60
+
+
+class Refusal(NamedTuple):
+    """Why a connection is refused. reason: for the security log."""
+
+    source: str
+    reason: str
+
+
+class Entrant(Contract):
+    """A connection as Admission sees it."""
+
+    remote: str
+    """The client's address, as in logs."""
+    source: Source | None
+    """Set by Admission alone. None: not counted."""
+
+    def dismiss(self) -> None:
+        """End the connection now, telling the client that the server is busy."""
+        ...
+
+
+class Source:
+    """One source network with at least one connection. connections: all of them. waiting: those that wait for a login,
+    the oldest first."""
+
+    __slots__ = ("connections", "name", "waiting")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.connections = 0
+        self.waiting: dict[Entrant, None] = {}
+
+
+class AllowedNetworks:
+    """The networks of penalties.allow, which are not limited; parsed again only when the option has changed."""
+
+    __slots__ = ("_networks", "_texts")
+
+    def __init__(self) -> None:
+        self._texts: tuple[str, ...] = ()
+        self._networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+
+    def contain(self, source: str, allow: tuple[str, ...]) -> bool:
+        """Whether one of these networks contains this source."""
+        if not allow:
+            return False
+        if allow is not self._texts:
+            self._texts = allow
+            self._networks = tuple(ipaddress.ip_network(one) for one in allow)
+        address = ipaddress.ip_address(source.partition("/")[0])
+        return any(address in network for network in self._networks)
+
+
+class Admission:
+    """Of one worker, for one kind of transport. No client on a Unix socket and none in penalties.allow is counted.
+
+    _ranks: the sources with waiting connections, by their number of them; in each rank the first came to it first.
+    _most: the highest rank, 0 = nobody waits. _waiting: waiting connections of all sources.
+    """
+
+    def __init__(self, config: Callable[[], Config]) -> None:
+        self._config = config
+        self._allowed = AllowedNetworks()
+        self._sources: dict[str, Source] = {}
+        self._ranks: dict[int, dict[Source, None]] = {}
+        self._most = 0
+        self._waiting = 0
+
+    # ---------------------------------------------------------------- coming and leaving
+
+    def enter(self, entrant: Entrant) -> Refusal | None:
+        """Count a connection that has just come, and let it wait for its login. If too many wait now, one of them is
+        dismissed. Returns why it must be refused, and then it is not counted."""
+        config = self._config()
+        name = source_of(entrant.remote)
+        if name == NO_SOURCE or self._allowed.contain(name, config.penalties.allow):
+            return None
+        source = self._sources.get(name)
+        if source is None:
+            source = self._sources[name] = Source(name)
+        elif source.connections >= (config.limits.connections_per_source or _UNLIMITED):
+            return Refusal(name, "connections_per_source")
+        source.connections += 1
+        entrant.source = source
+        self.waits(entrant)
+        if self._waiting > config.limits.unauthenticated:
+            self._dismiss_one()
+        return None
+
+    def leave(self, entrant: Entrant) -> None:
+        """Its socket is closed, or its session has ended. Idempotent."""
+        source = entrant.source
+        if source is None:
+            return
+        self.stops_waiting(entrant)
+        entrant.source = None
+        source.connections -= 1
+        if not source.connections:
+            del self._sources[source.name]
+
+    # ---------------------------------------------------------------- waiting for a login
+
+    def waits(self, entrant: Entrant) -> None:
+        """It has no session, and none of its commands is being served: from now on it may be dismissed."""
+        source = entrant.source
+        if source is not None and entrant not in source.waiting:
+            source.waiting[entrant] = None
+            self._waiting += 1
+            self._rank(source, len(source.waiting) - 1)
+
+    def stops_waiting(self, entrant: Entrant) -> None:
+        """Its login is being served, or it is over."""
+        source = entrant.source
+        if source is not None and entrant in source.waiting:
+            del source.waiting[entrant]
+            self._waiting -= 1
+            self._rank(source, len(source.waiting) + 1)
+
+    def waiting_of(self, remote: str) -> int:
+        """Connections from the source of this address that wait for a login."""
+        source = self._sources.get(source_of(remote))
+        return len(source.waiting) if source is not None else 0
+
+    def make_room(self, remote: str) -> bool:
+        """The worker has no room for a connection from this address: dismiss one of a source that has more connections
+        waiting. False: there is no such source."""
+        if self._most <= self.waiting_of(remote):
+            return False
+        self._dismiss_one()
+        return True
+
+    def _dismiss_one(self) -> None:
+        source = next(iter(self._ranks[self._most]))
+        oldest = next(iter(source.waiting))
+        self.stops_waiting(oldest)
+        security_log.record(SecurityEvent.CONNECTION_REFUSED, source=source.name, reason="unauthenticated")
+        oldest.dismiss()
+
+    def _rank(self, source: Source, before: int) -> None:
+        """The source had `before` connections waiting, one more or less than it has now."""
+        now = len(source.waiting)
+        if before:
+            rank = self._ranks[before]
+            del rank[source]
+            if not rank:
+                del self._ranks[before]
+        if now:
+            self._ranks.setdefault(now, {})[source] = None
+        if now > self._most or self._most not in self._ranks:
+            self._most = now
