@@ -1,10 +1,11 @@
 """The log: records of what happened, for people and programs that operate the server.
 
 Owns: levels, the form of a record, the two files (or standard error), dropping records that cannot be written, and
-holding back repeated errors. One record is one write(2) of at most RECORD_BYTES to an O_APPEND descriptor of this
-process, so records of different processes never mix.
-Elsewhere: rotation, which only the master does (master.rotation). It counts up `log_generation`, and every process
-opens the files again before its next record.
+which records are held back when they repeat. One record is one write(2) of at most RECORD_BYTES to an O_APPEND
+descriptor of this process, so records of different processes never mix. A text of a stranger cannot break a record,
+begin another one, or reach a terminal as anything but printable characters.
+Elsewhere: counting repetitions (repeats); rotation, which only the master does (master.rotation). It counts up
+`log_generation`, and every process opens the files again before its next record.
 Fails: never. A record that cannot be written is dropped and counted in Row.log_dropped.
 
 A process has one log: the sink below is the only module state in chatd. Message bodies, passwords and tokens are never
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -22,24 +24,33 @@ import traceback
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
 
 from chatd.config.schema import LogOptions
+from chatd.repeats import WINDOW_S, Limits, Repeats
 from chatd.scoreboard import Row
+from chatd.sources import address_of
 
 LEVELS = {"DEBUG": 10, "NORMAL": 20, "WARNING": 30, "ERROR": 40, "FATAL": 50}
 RECORD_BYTES = 16 * 1024
 FILES = ("normal.log", "error.log")
 FILE_MODE = 0o640
 
-REPEATS = 5
-"""Maximum errors with the same text logged within REPEAT_WINDOW_S; further ones are counted."""
-REPEAT_WINDOW_S = 10.0
-REPEAT_KEYS = 1000
-"""Maximum texts watched at a time; an error with any other text is always logged."""
+ERROR_LIMITS = Limits(per_source=5, per_key=5)
+"""Of errors with the same text."""
+CLIENT_LIMITS = Limits(per_source=5, per_key=100)
+"""Of records of level NORMAL or WARNING that a client causes: those with a field `source` or `peer`. One client is one
+address, and one user if the record has a field `user`."""
+
+
+class Hold(NamedTuple):
+    """How a record is held back, in place of the rule for its level. source: who causes it."""
+
+    limits: Limits
+    source: str
 
 
 class _Sink:
@@ -65,7 +76,7 @@ class _Sink:
         """Whose log_generation counts the rotations."""
         self.lock = threading.Lock()
         """A thread lock: plug-ins and the store thread log as well."""
-        self.repeats = _Repeats()
+        self.repeats = Repeats()
 
     def write(self, level: int, record: bytes) -> None:
         """One record, newline included. A record cut off by a full disk is ended before the next one."""
@@ -115,41 +126,13 @@ class _Sink:
             self.descriptors[index] = 2
 
 
-class _Repeats:
-    """Decides which errors are held back because they repeat."""
-
-    def __init__(self) -> None:
-        self.seen: dict[str, list[float]] = {}
-        """By event: when its window began, its records in the window, and how many of them were held back."""
-
-    def admit(self, event: str, now: float) -> bool:
-        """Whether to log it."""
-        entry = self.seen.get(event)
-        if entry is None or now - entry[0] > REPEAT_WINDOW_S:
-            if entry is None and len(self.seen) >= REPEAT_KEYS:
-                return True
-            held = entry[2] if entry else 0.0
-            self.seen[event] = [now, 1.0, held]
-            return True
-        entry[1] += 1
-        if entry[1] <= REPEATS:
-            return True
-        entry[2] += 1
-        return False
-
-    def over(self, now: float) -> list[tuple[str, int]]:
-        """The events whose window has passed, with the number of records held back."""
-        seen = list(self.seen.items())  # in one step, because other threads log as well
-        ended = [event for event, entry in seen if now - entry[0] > REPEAT_WINDOW_S]
-        return [(event, int(self.seen.pop(event)[2])) for event in ended]
-
-
 _sink = _Sink()
 
 
 class Logger(structlog.BoundLoggerBase):
     """Made by get(). Each method takes the event as a fixed text, which can be grepped in the source, and what varies
-    as fields. exc_info: an exception whose traceback is logged."""
+    as fields. exc_info: an exception whose traceback is logged. hold: a Hold, which is not logged; `hold=None` for a
+    record that is never held back."""
 
     def debug(self, event: str, **fields: Any) -> None:
         if _sink.threshold <= 10:
@@ -198,16 +181,35 @@ class _Output:
 
 
 Fields = MutableMapping[str, Any]
+_NEEDS_QUOTES = re.compile(r"""^$|^["']|[ =]""")
+"""A value like this could be taken for something else in the text form."""
 
 
 def _count_and_hold_back(_logger: Any, level: str, fields: Fields) -> Fields:
-    if LEVELS[level] < LEVELS["ERROR"]:
+    row = _sink.row
+    if row is not None and LEVELS[level] >= LEVELS["ERROR"]:
+        row.errors += 1
+    hold = fields.pop("hold") if "hold" in fields else _hold_of(level, fields)
+    if hold is None or _sink.repeats.admit(str(fields.get("event")), hold.source, hold.limits, time.monotonic()):
         return fields
-    if _sink.row is not None:
-        _sink.row.errors += 1
-    if level == "ERROR" and not _sink.repeats.admit(str(fields.get("event")), time.monotonic()):
-        raise structlog.DropEvent
-    return fields
+    if row is not None:
+        row.log_held_back += 1
+    raise structlog.DropEvent
+
+
+def _hold_of(level: str, fields: Fields) -> Hold | None:
+    """The rule for a record that names none."""
+    if level == "ERROR":
+        return Hold(ERROR_LIMITS, "")
+    if level in ("NORMAL", "WARNING") and ("peer" in fields or "source" in fields):
+        address = fields.get("source") or address_of(str(fields.get("peer", "")))
+        return Hold(CLIENT_LIMITS, client_key(address, fields.get("user", 0)))
+    return None
+
+
+def client_key(address: str, user: object) -> str:
+    """A client as a source of repeated records."""
+    return f"{address} user {user}" if user else address
 
 
 def _render(_logger: Any, level: str, fields: Fields) -> bytes:
@@ -225,22 +227,44 @@ def _render(_logger: Any, level: str, fields: Fields) -> bytes:
 
 def _encode(record: dict[str, Any]) -> bytes:
     try:
-        line = msgspec.json.encode(record, enc_hook=repr) + b"\n"
+        line = _json_line(record)
     except (TypeError, ValueError, OverflowError, RecursionError):  # a lone surrogate, a huge number, a cycle
         record = {key: _plain(value) for key, value in record.items()}
-        line = msgspec.json.encode(record) + b"\n"
+        line = _json_line(record)
     longest = RECORD_BYTES // 2
     while len(line) > RECORD_BYTES and longest > 8:
         record = {key: _cut(value, longest) for key, value in record.items()}
-        line = msgspec.json.encode(record, enc_hook=repr) + b"\n"
+        line = _json_line(record)
         longest //= 2
     if len(line) > RECORD_BYTES:  # thousands of fields
         keep = ("time", "level", "pid", "worker", "event")
-        line = msgspec.json.encode({key: record[key] for key in keep} | {"cut": "fields left out"}) + b"\n"
+        line = _json_line({key: record[key] for key in keep} | {"cut": "fields left out"})
     return line
 
 
-def _plain(value: Any) -> str:
+def _json_line(record: dict[str, Any]) -> bytes:
+    return _escaped(msgspec.json.encode(record, enc_hook=repr)) + b"\n"
+
+
+def _escaped(json: bytes) -> bytes:
+    """JSON in which characters that are not printable are escaped as well: C1 controls, which some terminals obey,
+    marks that change the direction of text, and separators of lines."""
+    if json.isascii() and b"\x7f" not in json:
+        return json
+    text = json.decode()
+    return text.encode() if text.isprintable() else "".join(map(_json_escape, text)).encode()
+
+
+def _json_escape(character: str) -> str:
+    if character.isprintable():
+        return character
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 63):
+        return value
     return str(value).encode("utf-8", "backslashreplace").decode()
 
 
@@ -252,20 +276,27 @@ def _cut(value: Any, longest: int) -> Any:
 
 
 def _text(level: str, now: str, event: str, fields: Fields) -> bytes:
-    """[LEVEL][time][pid] event key=value. A traceback follows on separate lines."""
-    trace = fields.pop("exception", "")
+    """[LEVEL][time][pid] event key=value. A traceback follows on indented lines, so that only a record begins with
+    "[" in the first column."""
+    trace = str(fields.pop("exception", "")).rstrip("\n")
     line = f"[{level}][{now}][{os.getpid()}] " + " ".join(
-        [event, *(f"{key}={_shown(value)}" for key, value in fields.items())]
+        [_printable(event), *(f"{key}={_shown(value)}" for key, value in fields.items())]
     )
-    data = f"{line}\n{trace}".rstrip("\n").encode("utf-8", "backslashreplace")
+    lines = [line, *(f"    {_printable(one)}" for one in trace.split("\n") if trace)]
+    data = "\n".join(lines).encode()
     if len(data) >= RECORD_BYTES:
         data = data[: RECORD_BYTES - 16].decode("utf-8", "ignore").encode() + "…[cut]".encode()
     return data + b"\n"
 
 
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
 def _shown(value: Any) -> str:
+    """As it is, if it can be taken for nothing else; or else quoted as Python quotes a string."""
     text = str(value)
-    return text if text and text.isprintable() and " " not in text else repr(text)
+    return text if text.isprintable() and not _NEEDS_QUOTES.search(text) else repr(text)
 
 
 class _FromLibraries(logging.Handler):
@@ -295,7 +326,7 @@ def setup(
             os.close(os.open(Path(log_dir, name), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE))
     _sink.close()
     _sink.lock = threading.Lock()
-    _sink.repeats = _Repeats()
+    _sink.repeats = Repeats()
     _sink.torn = [False, False]
     _sink.row, _sink.master_row, _sink.worker = row, master_row, worker
     _sink.folder = None if log_dir == "-" else Path(log_dir)
@@ -318,10 +349,17 @@ def reopen() -> None:
 
 
 def tick() -> None:
-    """Log how many repeated errors were held back. To be called about once a second by the process's loop."""
-    for event, held in _sink.repeats.over(time.monotonic()):
-        if held:
-            get().warning("repeated error held back", error=event, times=held, window_s=REPEAT_WINDOW_S)
+    """Log how many records were held back. To be called about once a second by the process's loop."""
+    for key, source, times in _sink.repeats.over(time.monotonic()):
+        by = {"client": source} if source else {}
+        get().warning("records held back", record=key, **by, times=times, window_s=WINDOW_S, hold=None)
+
+
+def count(number: str) -> None:
+    """Add 1 to this number of the process's row. number: one of scoreboard.FIELDS."""
+    row = _sink.row
+    if row is not None:
+        setattr(row, number, getattr(row, number) + 1)
 
 
 def get(**fields: Any) -> Logger:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, get_type_hints
 import msgspec
 
 MAX_WORKERS = 256
-ROW_BYTES = 256
+ROW_BYTES = 512
+"""Room for 64 numbers; FIELDS has fewer."""
 
 Unit = Literal["", "s", "ms", "us", "ns", "bytes", "per second", "%"]
 """Unit of a number; "" = it counts things."""
@@ -39,12 +40,13 @@ class State(enum.IntEnum):
 
 class Field(NamedTuple):
     """One number. writer: the process that stores it once the worker runs. heading: of its column in `chatctl
-    workers`."""
+    workers`. total: the status also shows its sum over all processes since the server started, ended ones included."""
 
     meaning: str
     unit: Unit = ""
     writer: Literal["worker", "master"] = "worker"
     heading: str = ""
+    total: bool = False
 
 
 class Counters(msgspec.Struct, kw_only=True):
@@ -73,6 +75,20 @@ class Counters(msgspec.Struct, kw_only=True):
     hook_dropped: Annotated[
         int, Field("events for plug-ins dropped because the queue was full, since the worker started")
     ]
+    logins: Annotated[int, Field("logins that succeeded", total=True)]
+    logins_failed: Annotated[int, Field("logins with an unknown name or a wrong password", total=True)]
+    logins_refused: Annotated[int, Field("logins refused for another reason", total=True)]
+    registrations: Annotated[int, Field("accounts registered by clients", total=True)]
+    registrations_refused: Annotated[int, Field("registrations refused", total=True)]
+    passwords_changed: Annotated[int, Field("passwords changed by their users", total=True)]
+    password_changes_failed: Annotated[int, Field("changes of a password refused", total=True)]
+    connections_refused: Annotated[int, Field("connections refused by the limits of a source", total=True)]
+    datagrams_refused: Annotated[int, Field("datagrams refused because their token is missing or wrong", total=True)]
+    identities_refused: Annotated[int, Field("commands sent in another user's name", total=True)]
+    penalties_begun: Annotated[int, Field("penalties begun, of sources and of accounts", total=True)]
+    hooks_suspended: Annotated[int, Field("times a plug-in that decides was suspended", total=True)]
+    bus_forgeries: Annotated[int, Field("bus messages refused because of their signature", total=True)]
+    log_held_back: Annotated[int, Field("log records held back because they repeat", total=True)]
 
 
 class _Cells(Counters, kw_only=True):
@@ -91,6 +107,8 @@ FIELDS: dict[str, Field] = {
     name: kind.__metadata__[0] for name, kind in get_type_hints(_Cells, include_extras=True).items()
 }
 """Every number of a row, in the order of its cells."""
+TOTALS: tuple[str, ...] = tuple(name for name, field in FIELDS.items() if field.total)
+"""The numbers whose sum over all processes is shown."""
 
 
 if TYPE_CHECKING:  # a row has the numbers as attributes; at run time they are properties, set below
@@ -139,7 +157,7 @@ for _index, _name in enumerate(FIELDS):
 
 
 class Scoreboard:
-    """rows: one per worker slot. master_row: the master's own."""
+    """rows: one per worker slot. master_row: the master's own; its TOTALS include those of workers that have ended."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, ROW_BYTES * (MAX_WORKERS + 1))
@@ -148,3 +166,15 @@ class Scoreboard:
         rows = [Row(view[start : start + ROW_BYTES].cast("q")) for start in starts]
         self.rows = tuple(rows[:MAX_WORKERS])
         self.master_row = rows[MAX_WORKERS]
+
+    def keep_totals(self, row: Row) -> None:
+        """The worker of this row has ended: add its TOTALS to the master's. Called by the master, any number of
+        times."""
+        for name in TOTALS:
+            setattr(self.master_row, name, getattr(self.master_row, name) + getattr(row, name))
+            setattr(row, name, 0)
+
+    def totals(self) -> dict[str, int]:
+        """TOTALS of all processes since the server started."""
+        rows = (self.master_row, *self.rows)
+        return {name: sum(getattr(row, name) for row in rows) for name in TOTALS}

@@ -1,13 +1,22 @@
 """The security trail: who came in, who tried, and what was done about it.
 
-Owns: the events with their stable names, and the fields that every record of the trail has. Programs (fail2ban, a log
-collector) rely on the names and on `source`.
-Elsewhere: writing records (log), deciding what is refused (core, net).
+Owns: the events with their stable names, the fields that every record of the trail has, counting the events in the
+scoreboard, and how many records a client can cause. Programs (fail2ban, a log collector) rely on names and fields.
+Elsewhere: writing and holding back records (log, repeats), deciding what is refused (core, net).
 Fails: never, like the log.
 
-A record of the trail is an ordinary log record with two more fields: `security`, the name of the event, and `source`,
-the client's address without its port ("" = not caused by a client over a network). Passwords, tokens and invite codes
-are never in it.
+A record of the trail is an ordinary log record with these fields first, in this order:
+
+    security    the name of the event
+    source      the client's single address, without port: what a firewall can block; "" = no client over a network
+    forgeable   true, if somebody else could have sent the client's packets in its name (datagrams); left out otherwise.
+                No program may block such a source
+    reason      why, as a fixed word, for what failed or was refused
+
+Then `network` for a penalty, which is counted for the source network (sources.source_of: an IPv6 /64), `peer` (address
+and port), `wire`, `name` (of an account, as the client wrote it), `user` (its id), and others. Passwords, tokens and
+invite codes are never in a record. An event is counted also when its record is held back, or when the level of the log
+is too high for it.
 """
 
 from __future__ import annotations
@@ -16,6 +25,11 @@ import enum
 from typing import Any, Literal, NamedTuple
 
 from chatd import log
+from chatd.repeats import Limits
+from chatd.sources import address_of
+
+FIELD_CHARS = 200
+"""Maximum characters of a field: names come from strangers."""
 
 
 class SecurityEvent(enum.StrEnum):
@@ -40,62 +54,166 @@ class SecurityEvent(enum.StrEnum):
     PENALTY_ENDED = "penalty_ended"
     PENALTIES_CLEARED = "penalties_cleared"
     CONNECTION_REFUSED = "connection_refused"
+    DATAGRAM_REFUSED = "datagram_refused"
     CLAIMED_IDENTITY = "claimed_identity"
     ORDER = "order"
     HOOK_SUSPENDED = "hook_suspended"
     BUS_FORGERY = "bus_forgery"
 
 
+class By(enum.Enum):
+    """Who causes an event, from which follows how many records of it are written within repeats.WINDOW_S.
+
+    STRANGER: anybody who reaches a port; limited per address, and over all addresses. USER: somebody with a valid
+    account; limited per address and user, so that users behind one address do not hide each other. OPERATOR, SERVER:
+    nobody on the network; never held back.
+    """
+
+    STRANGER = "anybody"
+    USER = "a user"
+    OPERATOR = "an operator"
+    SERVER = "the server"
+
+
+USER_LIMITS = Limits(per_source=5, per_key=2000)
+_LIMITS = {By.STRANGER: log.CLIENT_LIMITS, By.USER: USER_LIMITS}
+
+
 class Kind(NamedTuple):
-    """text: the log record's own text. level: of the record. meaning: for the documentation."""
+    """text: the log record's own text. level: of the record. by: who causes it. meaning: for the documentation.
+    counter: the number of the scoreboard that counts it; "" = none."""
 
     text: str
     level: Literal["info", "warning", "error"]
+    by: By
     meaning: str
+    counter: str = ""
 
 
 EVENTS: dict[SecurityEvent, Kind] = {
-    SecurityEvent.LOGIN: Kind("logged in", "info", "a user logged in"),
-    SecurityEvent.LOGIN_FAILED: Kind("login failed", "warning", "unknown user or wrong password"),
+    SecurityEvent.LOGIN: Kind("logged in", "info", By.USER, "a user logged in", "logins"),
+    SecurityEvent.LOGIN_FAILED: Kind(
+        "login failed", "warning", By.STRANGER, "unknown user or wrong password", "logins_failed"
+    ),
     SecurityEvent.LOGIN_REFUSED: Kind(
-        "login refused", "warning", "refused without checking the password, or in spite of it; `reason` says why"
+        "login refused",
+        "warning",
+        By.STRANGER,
+        "refused without checking the password, or in spite of it; `reason` says why",
+        "logins_refused",
     ),
-    SecurityEvent.REGISTERED: Kind("account registered", "info", "a client registered an account"),
-    SecurityEvent.REGISTRATION_REFUSED: Kind("registration refused", "warning", "`reason` says why"),
-    SecurityEvent.PASSWORD_CHANGED: Kind("password changed", "info", "by the user, or by an operator's order"),
-    SecurityEvent.PASSWORD_CHANGE_FAILED: Kind("password change failed", "warning", "the old password was wrong"),
-    SecurityEvent.ACCOUNT_CREATED: Kind("account created", "info", "by an operator"),
-    SecurityEvent.ACCOUNT_DELETED: Kind("account deleted", "info", "by an operator"),
-    SecurityEvent.ACCOUNT_LOCKED: Kind("account locked", "info", "by an operator"),
-    SecurityEvent.ACCOUNT_UNLOCKED: Kind("account unlocked", "info", "by an operator"),
-    SecurityEvent.INVITE_ADDED: Kind("invite added", "info", "by an operator"),
-    SecurityEvent.INVITE_REVOKED: Kind("invite revoked", "info", "by an operator"),
-    SecurityEvent.SESSIONS_ENDED: Kind("sessions ended", "info", "because the account's credentials changed"),
-    SecurityEvent.KICKED: Kind("sessions kicked", "info", "by an operator"),
+    SecurityEvent.REGISTERED: Kind(
+        "account registered", "info", By.USER, "a client registered an account", "registrations"
+    ),
+    SecurityEvent.REGISTRATION_REFUSED: Kind(
+        "registration refused", "warning", By.STRANGER, "`reason` says why", "registrations_refused"
+    ),
+    SecurityEvent.PASSWORD_CHANGED: Kind(
+        "password changed", "info", By.USER, "by the user, or by an operator's order", "passwords_changed"
+    ),
+    SecurityEvent.PASSWORD_CHANGE_FAILED: Kind(
+        "password change failed", "warning", By.USER, "the old password was wrong", "password_changes_failed"
+    ),
+    SecurityEvent.ACCOUNT_CREATED: Kind("account created", "info", By.OPERATOR, "by an operator"),
+    SecurityEvent.ACCOUNT_DELETED: Kind("account deleted", "info", By.OPERATOR, "by an operator"),
+    SecurityEvent.ACCOUNT_LOCKED: Kind("account locked", "info", By.OPERATOR, "by an operator"),
+    SecurityEvent.ACCOUNT_UNLOCKED: Kind("account unlocked", "info", By.OPERATOR, "by an operator"),
+    SecurityEvent.INVITE_ADDED: Kind("invite added", "info", By.OPERATOR, "by an operator"),
+    SecurityEvent.INVITE_REVOKED: Kind("invite revoked", "info", By.OPERATOR, "by an operator"),
+    SecurityEvent.SESSIONS_ENDED: Kind("sessions ended", "info", By.USER, "because the account's credentials changed"),
+    SecurityEvent.KICKED: Kind("sessions kicked", "info", By.OPERATOR, "by an operator"),
     SecurityEvent.PENALTY_BEGUN: Kind(
-        "penalty begun", "warning", "logins from a source, or for an account, are refused for a time"
+        "penalty begun",
+        "warning",
+        By.STRANGER,
+        "logins from a source, or for an account, are refused for a time",
+        "penalties_begun",
     ),
-    SecurityEvent.PENALTY_ENDED: Kind("penalty ended", "info", "its time is over"),
-    SecurityEvent.PENALTIES_CLEARED: Kind("penalties cleared", "info", "by an operator"),
+    SecurityEvent.PENALTY_ENDED: Kind("penalty ended", "info", By.STRANGER, "its time is over"),
+    SecurityEvent.PENALTIES_CLEARED: Kind("penalties cleared", "info", By.OPERATOR, "by an operator"),
     SecurityEvent.CONNECTION_REFUSED: Kind(
-        "connection refused", "warning", "a source has too many connections, or too many without a login"
+        "connection refused",
+        "warning",
+        By.STRANGER,
+        "a source has too many connections, or too many without a login",
+        "connections_refused",
+    ),
+    SecurityEvent.DATAGRAM_REFUSED: Kind(
+        "datagram refused",
+        "warning",
+        By.STRANGER,
+        "a datagram of a logged-in client without its token, or with a wrong one",
+        "datagrams_refused",
     ),
     SecurityEvent.CLAIMED_IDENTITY: Kind(
-        "claimed identity refused", "warning", "a user sent something in another user's name"
+        "claimed identity refused",
+        "warning",
+        By.USER,
+        "a user sent something in another user's name",
+        "identities_refused",
     ),
-    SecurityEvent.ORDER: Kind("order", "info", "an operator's order on the control socket; `uid` and `pid` say whose"),
+    SecurityEvent.ORDER: Kind(
+        "order", "info", By.OPERATOR, "an operator's order on the control socket; `uid` and `pid` say whose"
+    ),
     SecurityEvent.HOOK_SUSPENDED: Kind(
-        "plug-in suspended", "error", "a plug-in that decides is not called for a while, because it failed repeatedly"
+        "plug-in suspended",
+        "error",
+        By.SERVER,
+        "a plug-in that decides is not called for a while, because it failed repeatedly",
+        "hooks_suspended",
     ),
     SecurityEvent.BUS_FORGERY: Kind(
-        "bus message refused", "error", "its signature is missing or wrong: somebody else publishes on Redis"
+        "bus message refused",
+        "error",
+        By.STRANGER,
+        "its signature is missing or wrong: somebody else publishes on Redis",
+        "bus_forgeries",
     ),
 }
 """Every event, with its text, level and meaning; the table in docs/security.md is made from it."""
 
 
-def record(event: SecurityEvent, *, source: str = "", **fields: Any) -> None:
-    """Write one record of the trail. source: the client's address without its port. fields: more fields of the record;
-    `name` for an account's name, `user` for its id, `wire`, `reason`."""
+def record(
+    event: SecurityEvent,
+    *,
+    source: str = "",
+    peer: str = "",
+    reason: str = "",
+    forgeable: bool = False,
+    **fields: Any,
+) -> None:
+    """Count the event, and write one record of it unless it is held back.
+
+    source: the client's address without its port; left out, it is taken from peer, the address as shown in logs
+    (config.urls.shown). A network is not a source, and becomes the field `network`. fields: more fields of the
+    record, with the names of the module's docstring; a text longer than FIELD_CHARS is cut.
+    """
     kind = EVENTS[event]
-    getattr(log.get(), kind.level)(kind.text, security=event.value, source=source, **fields)
+    if kind.counter:
+        log.count(kind.counter)
+    if "/" in source:
+        fields, source = {"network": source, **fields}, ""
+    source = source or address_of(peer)
+    head: dict[str, Any] = {"security": event.value, "source": source}
+    if forgeable:
+        head["forgeable"] = True
+    if reason:
+        head["reason"] = reason
+    if peer:
+        head["peer"] = peer
+    rest = {key: _bounded(value) for key, value in fields.items()}
+    getattr(log.get(), kind.level)(kind.text, **head, **rest, hold=_hold(kind, source, fields))
+
+
+def _hold(kind: Kind, source: str, fields: dict[str, Any]) -> log.Hold | None:
+    limits = _LIMITS.get(kind.by)
+    if limits is None:
+        return None
+    who = fields.get("user", 0) if kind.by is By.USER else 0
+    return log.Hold(limits, log.client_key(source, who))
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > FIELD_CHARS:
+        return f"{value[:FIELD_CHARS]}…[{len(value) - FIELD_CHARS} characters cut]"
+    return value

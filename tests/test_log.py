@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 import mmap
 import os
 import subprocess
 import sys
+import time
 import timeit
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +20,7 @@ import pytest
 
 from chatd import log
 from chatd.config.schema import LogOptions
+from chatd.repeats import WINDOW_S
 from chatd.scoreboard import ROW_BYTES, Row
 
 
@@ -40,6 +43,11 @@ def put_back():
 def folder(tmp_path, row):
     log.setup(LogOptions(), str(tmp_path), row=row, worker=7)
     return tmp_path
+
+
+def pass_a_window(monkeypatch):
+    later = time.monotonic() + WINDOW_S + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
 
 
 def records(path: Path) -> list[dict]:
@@ -121,14 +129,99 @@ def test_repeated_errors_are_held_back(folder, row, monkeypatch):
     for number in range(50):
         log.get().error("again", number=number)
     log.get().error("another")
-    assert [one["event"] for one in records(folder / "error.log")] == ["again"] * log.REPEATS + ["another"]
-    assert row.errors == 51
-    monkeypatch.setattr(log, "REPEAT_WINDOW_S", -1.0)
+    assert [one["event"] for one in records(folder / "error.log")] == ["again"] * 5 + ["another"]
+    assert (row.errors, row.log_held_back) == (51, 45)
+    pass_a_window(monkeypatch)
     log.tick()
     told = records(folder / "normal.log")
-    assert [(one["event"], one["error"], one["times"]) for one in told] == [("repeated error held back", "again", 45)]
+    assert [(one["event"], one["record"], one["times"]) for one in told] == [("records held back", "again", 45)]
     log.get().error("again")
     assert records(folder / "error.log")[-1]["event"] == "again"
+
+
+def test_a_client_is_held_back_in_records_that_name_it(folder, row, monkeypatch):
+    for port in range(50):
+        log.get().warning("connection failed", peer=f"192.0.2.1:{port}")
+        log.get().warning("no client causes this")
+        log.get().debug("nor this")
+    log.get().warning("connection failed", peer="[2001:db8::1]:5000")
+    log.get().warning("connection failed", peer="192.0.2.1:1", hold=None)
+    written = records(folder / "normal.log")
+    assert [one["peer"] for one in written if "peer" in one] == [
+        *(f"192.0.2.1:{port}" for port in range(5)),
+        "[2001:db8::1]:5000",
+        "192.0.2.1:1",
+    ]
+    assert sum(one["event"] == "no client causes this" for one in written) == 50
+    pass_a_window(monkeypatch)
+    log.tick()
+    (told,) = [one for one in records(folder / "normal.log") if one["event"] == "records held back"]
+    assert (told["record"], told["client"], told["times"]) == ("connection failed", "192.0.2.1", 45)
+    assert row.log_held_back == 45
+
+
+def test_users_behind_one_address_do_not_hold_each_other_back(folder):
+    for user in range(1, 11):
+        log.get().info("disconnected", peer="192.0.2.1:5", user=user)
+    assert len(records(folder / "normal.log")) == 10
+
+
+HOSTILE = [
+    'x","source":"192.0.2.66',
+    "x\n[WARNING][2026-01-01T00:00:00.000Z][1] login failed security=login_failed source=192.0.2.66",
+    "x source=192.0.2.66",
+    "x\r\nsource=192.0.2.66",
+    "\x1b[2J\x9b31m\x07\x00\x7f",
+    "\u202e\u2028\u2029\x85\ufeff\u200b",
+    "\ud800 \udfff",
+    "\U000e0001\U0010ffff",
+    "'", '"', "\\", "", " ", "=", "x' source=192.0.2.66 y='",
+    "n" * 100_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_text_of_a_stranger_cannot_break_a_json_record(folder, text):
+    log.get().warning("login failed", source="192.0.2.1", name=text, number=7)
+    data = (folder / "normal.log").read_bytes().decode()
+    assert data.endswith("\n")
+    assert data[:-1].isprintable()
+    record = json.loads(data)
+    assert (record["source"], record["number"], record["pid"]) == ("192.0.2.1", 7, os.getpid())
+    if text.isprintable() and len(text) < 1000:
+        assert record["name"] == text
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_text_of_a_stranger_cannot_break_a_text_record(capfd, text):
+    log.setup(LogOptions(format="text"), "-")
+    log.get().warning("login failed", source="192.0.2.1", name=text, number=7)
+    out = capfd.readouterr().err
+    assert out.endswith("\n")
+    assert out[:-1].isprintable()
+    assert len(out.encode()) <= log.RECORD_BYTES + 1
+    if len(text) > 1000:
+        return
+    head, _, rest = out[:-1].partition(" login failed source=192.0.2.1 name=")
+    assert head.startswith("[WARNING][")
+    shown = rest.removesuffix(" number=7")
+    assert shown != rest
+    if shown != text:
+        assert ast.literal_eval(shown) == text
+    else:
+        assert not set(text) & set(" =")
+
+
+def test_a_traceback_cannot_pass_for_a_record_in_text(capfd):
+    log.setup(LogOptions(format="text"), "-")
+    try:
+        raise ValueError("x\n[WARNING][2026-01-01T00:00:00.000Z][1] login failed\x1b[2J")
+    except ValueError:
+        log.get().exception("failed")
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0].startswith("[ERROR][")
+    assert [line for line in lines[1:] if not line.startswith("    ")] == []
+    assert all(line.isprintable() for line in lines)
 
 
 def test_a_full_disk_drops_and_counts(folder, row):

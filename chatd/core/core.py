@@ -20,7 +20,7 @@ from chatd.background import BackgroundTasks
 from chatd.bus.contract import EVERYBODY, Bus, Topic
 from chatd.bus.survey import Surveys
 from chatd.config.schema import Config
-from chatd.core import bus_messages
+from chatd.core import bus_messages, trail
 from chatd.core.accounts import Accounts
 from chatd.core.bus_messages import KickAnswered, MessageStored, SessionsAnswered, SessionVerdict
 from chatd.core.delivery import Delivery
@@ -46,7 +46,7 @@ from chatd.core.sessions.kick import SessionKicks
 from chatd.core.sessions.login import Listeners, Logins
 from chatd.core.sessions.query import SessionQuery
 from chatd.core.sessions.session import Peer, Session
-from chatd.errors import Unavailable
+from chatd.errors import Refused, Unavailable
 from chatd.model import UserId
 from chatd.protocol import (
     Acknowledge,
@@ -69,6 +69,7 @@ from chatd.protocol import (
     ServerRequest,
 )
 from chatd.scoreboard import Row
+from chatd.security_log import SecurityEvent
 from chatd.store.contract import Tables
 from chatd.store.group_commit import GroupCommit
 
@@ -185,7 +186,14 @@ class Core:
         self.logins.log_out(session)
 
     async def _register(self, peer: Peer, command: Register) -> None:
-        peer.push(Registered(await self.accounts.register(command)))
+        try:
+            user = await self.accounts.register(command)
+        except Refused as refused:
+            reason = trail.reason_of(refused)
+            trail.record(SecurityEvent.REGISTRATION_REFUSED, peer, reason=reason, name=command.name, user=0)
+            raise
+        trail.record(SecurityEvent.REGISTERED, peer, name=user.name, user=user.id)
+        peer.push(Registered(user))
 
     def _echo(self, peer: Peer, command: Echo) -> None:
         peer.push(Echoed(command.raw))

@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from chatd import log
+from chatd.core import trail
 from chatd.core.sessions.session import Peer, Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, Refused, Unavailable
 from chatd.protocol import Command, Failed, Login
+from chatd.security_log import SecurityEvent
 
 
 class Handler(NamedTuple):
@@ -99,13 +101,8 @@ class Dispatcher:
     def _check_claimed(self, peer: Peer, session: Session | None, command: Any) -> None:
         """Raises: Refused if the command claims to be another user's."""
         if session is not None and command.claimed != session.user.id:
-            self._log.warning(
-                "claimed identity refused",
-                user=session.user.id,
-                claimed=command.claimed,
-                command=type(command).__name__,
-                peer=peer.remote,
-            )
+            kind = type(command).__name__
+            trail.record(SecurityEvent.CLAIMED_IDENTITY, peer, claimed=command.claimed, command=kind)
             raise Refused(ErrorCode.CLAIMED_IDENTITY)
 
     def _refuse(self, peer: Peer, command: Command, code: int, text: str) -> None:

@@ -212,6 +212,7 @@ class WorkerPool:
         self._watcher.unwatch(worker.child.orders.fileno())
         worker.child.close()
         slot.worker = None
+        self.shared.scoreboard.keep_totals(slot.row)
         if self.stopping or worker.leaving or drained:
             slot.row.clear()
             if not self.stopping and len(self.serving()) < self.wanted:

@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from chatd.core import trail
 from chatd.core.accounts import Accounts
 from chatd.core.change import Change
 from chatd.core.friends import by_id
@@ -20,7 +21,9 @@ from chatd.core.requests.dispatch import Operation, OperationTable
 from chatd.core.requests.notices import of_user
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session
+from chatd.errors import ErrorCode, Refused
 from chatd.protocol import Login
+from chatd.security_log import SecurityEvent
 from chatd.store.contract import Tables
 
 _Line = Annotated[str, Meta(max_length=200)]
@@ -90,6 +93,16 @@ class ProfileOperations:
     async def _change_password(self, session: Session, arguments: Passwords) -> Change[None]:
         me = session.user.id
         login = Login("", me, arguments.old)
-        await self._accounts.authenticate(login, await self._accounts.find(login))
-        hashed = await self._accounts.hash_new(arguments.new)
-        return Change(lambda tables: tables.accounts.set_password(me, hashed))
+        try:
+            await self._accounts.authenticate(login, await self._accounts.find(login))
+            hashed = await self._accounts.hash_new(arguments.new)
+        except Refused as refused:
+            wrong = refused.code == ErrorCode.BAD_CREDENTIALS
+            reason = "wrong_password" if wrong else trail.reason_of(refused)
+            trail.record(SecurityEvent.PASSWORD_CHANGE_FAILED, session.peer, reason=reason)
+            raise
+
+        def changed(_result: None) -> None:
+            trail.record(SecurityEvent.PASSWORD_CHANGED, session.peer, name=session.user.name, user=me)
+
+        return Change(lambda tables: tables.accounts.set_password(me, hashed), changed)

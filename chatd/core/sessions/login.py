@@ -14,7 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 from chatd.bus.contract import topic_of_user
-from chatd.core import bus_messages
+from chatd.core import bus_messages, trail
 from chatd.core.accounts import Accounts
 from chatd.core.bus_messages import SessionEnded
 from chatd.core.catch_up import mine
@@ -30,7 +30,8 @@ from chatd.core.sessions.session import Peer, Session, SessionState
 from chatd.errors import Disconnect, ErrorCode, Refused
 from chatd.model import Friend, FriendRequest, Group, Member, Protocol, User, UserId
 from chatd.protocol import FriendRequested, Kicked, Login, LoginAccepted
-from chatd.store.contract import GroupRow, Tables, Waiting
+from chatd.security_log import SecurityEvent
+from chatd.store.contract import Account, GroupRow, Tables, Waiting
 
 _MAX_REQUESTS = 100
 """Friend requests told at login; the request friend.list gives all."""
@@ -87,9 +88,18 @@ class Logins:
         if peer.session is not None:
             await self._repeat(peer, peer.session, command)
             return
-        account = await self._accounts.find(command)
-        await self._plugins.before_login(peer, command)
-        user = await self._accounts.authenticate(command, account)
+        account: Account | None = None
+        try:
+            account = await self._accounts.find(command)
+            await self._plugins.before_login(peer, command)
+            user = await self._accounts.authenticate(command, account)
+            await self._begin(peer, command, user)
+        except Refused as refused:
+            _record_refused(peer, command, account, refused)
+            raise
+
+    async def _begin(self, peer: Peer, command: Login, user: User) -> None:
+        """The session of an authenticated user. Raises Refused, Unavailable."""
         fresh = command.first_login_time <= 0
         first_login_time = time.time_ns() // 1_000_000 if fresh else command.first_login_time
         session = Session(user, peer, first_login_time, fresh=fresh, by_seq=command.acks)
@@ -99,6 +109,8 @@ class Logins:
             view, online = await self._read(peer, session)
         except Outranked:
             self._drop(session)
+            elsewhere = "logged_in_elsewhere"
+            trail.record(SecurityEvent.LOGIN_REFUSED, peer, reason=elsewhere, name=user.name, user=user.id)
             peer.push(Kicked(False, ELSEWHERE))
             peer.close(Disconnect.KICKED_DUPLICATE)
         except BaseException:
@@ -148,9 +160,7 @@ class Logins:
                 self._notices.friend_requested(session, FriendRequested(request))
         self._delivery.catch_up.merge(session, view.waiting, told, told_at)
         self._presence.changed(user.id)
-        self._services.log.debug(
-            "logged in", user=user.id, name=user.name, wire=session.protocol.name, peer=peer.remote
-        )
+        trail.record(SecurityEvent.LOGIN, peer, name=user.name, user=user.id)
 
     def _answer(self, session: Session, view: View, online: set[UserId]) -> LoginAccepted:
         friends = tuple(Friend(user.id, user.name, user.id in online) for user in view.friends)
@@ -223,6 +233,14 @@ class Logins:
                 session.peer.push(Kicked(by_admin, reason))
             end(session, Disconnect.KICKED_BY_ADMIN if by_admin else Disconnect.KICKED_DUPLICATE)
         return len(chosen)
+
+
+def _record_refused(peer: Peer, command: Login, account: Account | None, refused: Refused) -> None:
+    name, user_id = command.name or (account.user.name if account else ""), account.user.id if account else 0
+    event, reason = SecurityEvent.LOGIN_REFUSED, trail.reason_of(refused)
+    if refused.code == ErrorCode.BAD_CREDENTIALS:
+        event, reason = SecurityEvent.LOGIN_FAILED, "wrong_password" if account else "unknown_user"
+    trail.record(event, peer, reason=reason, name=name, user=user_id)
 
 
 def _view(tables: Tables, user: User, limit: int, listing: bool) -> View:

@@ -19,6 +19,7 @@ from chatd.core.plugins import plugin as module
 from chatd.core.plugins.contract import Point, Reply, Request, Rewrite, Veto
 from chatd.core.plugins.plugin import Plugin, PluginFailed
 from chatd.model import User
+from chatd.repeats import Repeats
 from tests.harness.deadline import run, until
 
 ASKED = Request(User(1, "alice"), "hello", -1, "fp", "", "mobileimsdk")
@@ -81,7 +82,7 @@ def play(function: Function, story: Callable[[Plugin], Coroutine[Any, Any, None]
 @pytest.fixture(autouse=True)
 def no_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     """What other tests have logged does not hold anything back here."""
-    monkeypatch.setattr(log._sink, "repeats", log._Repeats())
+    monkeypatch.setattr(log._sink, "repeats", Repeats())
 
 
 def plain(answer: object) -> Function:
