@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
+from chatd.config.option import Effect
 from chatd.config.options import options_of
-from chatd.config.schema import ARRAYS, SECTIONS, Config, Effect, ListenerOptions, PluginOptions
+from chatd.config.schema import ARRAYS, SECTIONS, Config, ListenerOptions, PluginOptions
 
 
 class OptionChange(msgspec.Struct, frozen=True):

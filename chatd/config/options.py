@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import msgspec
 
-from chatd.config.schema import Effect
+from chatd.config.option import Effect
 
 
 class Option(msgspec.Struct, frozen=True, kw_only=True):

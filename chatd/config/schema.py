@@ -14,15 +14,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from chatd.config.option import option as _option
+from chatd.config.penalty_options import PenaltyOptions
+
 LEAST_OUTBOX_BYTES = 16 * 1024
-
-Effect = Literal["live", "worker", "restart"]
-"""When a changed option takes effect: at once, in workers started from now on, or at a restart."""
-
-
-def _option(description: str, effect: Effect, ge: float | None = None, le: float | None = None) -> Meta:
-    """description: a phrase without a full stop, starting in lower case unless with a name."""
-    return Meta(description=description, extra={"effect": effect}, ge=ge, le=le)
 
 
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -256,19 +251,6 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         int,
         _option("maximum logins per worker that wait for a password to be hashed; further ones are refused", "live", 1),
     ] = 1000
-
-
-class PenaltyOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[penalties], for clients that misbehave"""
-
-    allow: Annotated[
-        tuple[str, ...],
-        _option(
-            "addresses or networks of clients that are never limited by their source: of your own programs, and of "
-            "load balancers that send no PROXY header",
-            "live",
-        ),
-    ] = ()
 
 
 class TimeoutOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -25,6 +25,7 @@ import msgspec
 
 from chatd.config import urls
 from chatd.config.options import Option, allowed_values, options_of, toml
+from chatd.config.penalty_options import PenaltyOptions
 from chatd.config.schema import ARRAYS, SECTIONS, Config, ListenerOptions, PluginOptions
 from chatd.errors import ConfigError
 
@@ -153,7 +154,7 @@ def check(config: Config, problems: Problems) -> None:
     _check_listeners(config.listen, problems)
     _check_plugins(config.hook, problems)
     _check_urls(config, problems)
-    _check_networks(config.penalties.allow, "penalties.allow", problems)
+    _check_penalties(config.penalties, problems)
     if not re.fullmatch(r"[\w.:-]+", config.bus.prefix, re.ASCII):
         problems.add("bus.prefix", "may contain only letters, digits and . : _ -")
     if config.accounts.login == "open" and not config.accounts.insecure_open_login:
@@ -208,6 +209,12 @@ def _check_networks(networks: Iterable[str], key: str, problems: Problems) -> No
             ipaddress.ip_network(network)
         except ValueError as error:
             problems.add(key, f"{error}; expected addresses or networks such as 192.0.2.7 or 2001:db8::/64")
+
+
+def _check_penalties(options: PenaltyOptions, problems: Problems) -> None:
+    _check_networks(options.allow, "penalties.allow", problems)
+    if options.first_s > options.max_s:
+        problems.add("penalties.first_s", f"must not be above max_s, which is {options.max_s:g}")
 
 
 def _check_origins(one: ListenerOptions, key: str, problems: Problems) -> None:
