@@ -20,7 +20,7 @@ from chatd.core.memberships import ByGroup, Memberships, members_only, read_memb
 from chatd.core.services import Services
 from chatd.core.sessions.session import GIVE, SKIP, Cursor, Session
 from chatd.errors import Unavailable
-from chatd.model import ConversationId, Message, Seq, UserId
+from chatd.model import ConversationId, GroupId, Message, Seq, UserId
 from chatd.protocol import Deliver
 from chatd.store.contract import Tables, Waiting
 
@@ -58,6 +58,10 @@ class CatchUp:
         self._gap: dict[Session, None] = {}
         """Sessions for which a read is due after a gap, in this order."""
         self._gap_slice = _GAP_SLICE
+        self._entered: dict[Session, set[ConversationId]] = {}
+        """Conversations of groups that a session has entered, whose cursors are to be made by its next read. Made by
+        the first live message instead, a cursor would skip what was missed before it and acknowledged by another
+        session of the user."""
 
     # ---------------------------------------------------------------- when to read
 
@@ -73,6 +77,14 @@ class CatchUp:
         session.buffer = [] if early is None else [early]
         session.behind = False
         self._background.start(self._run(session, everything=early is None))
+
+    def enter(self, session: Session, group_ids: Iterable[GroupId]) -> None:
+        """The session has entered these groups: read what it misses, and where it begins in each of them."""
+        self._note_entered(session, group_ids)
+        self.start(session)
+
+    def _note_entered(self, session: Session, group_ids: Iterable[GroupId]) -> None:
+        self._entered.setdefault(session, set()).update(-group_id for group_id in group_ids)
 
     def buffer(self, session: Session, message: Message) -> None:
         """Keep a live message until the read that is under way has ended."""
@@ -110,6 +122,7 @@ class CatchUp:
     def detach(self, session: Session) -> None:
         """The session is over."""
         self._behind.discard(session)
+        self._entered.pop(session, None)
         session.buffer = None
 
     # ---------------------------------------------------------------- reading
@@ -126,17 +139,26 @@ class CatchUp:
         if memberships is not None:
             if entered := self._memberships.take(session, before, memberships):
                 await self._hub.subscribe(entered)
+                self._note_entered(session, entered)
                 session.behind = True
             waiting = members_only(waiting, session, before, memberships)
         if not session.is_over:
             self.merge(session, waiting)
+            self._forget_entered(session)
+
+    def _forget_entered(self, session: Session) -> None:
+        """Forget the conversations that have their cursor now, and those of groups that the session has left."""
+        entered = self._entered.pop(session, set()) - (session.cursors or {}).keys()
+        if still := entered & {-group_id for group_id in session.groups or ()}:
+            self._entered[session] = still
 
     async def _read(self, session: Session, everything: bool) -> tuple[Waiting, ByGroup | None]:
         """everything: also what another session of the user has acknowledged and this one was not given.
 
         The page grows until it holds something new: messages in flight are read again each time."""
         cursors = session.cursors or {}
-        unknown = {message.conversation for message in session.buffer or () if message.conversation not in cursors}
+        wanted = {message.conversation for message in session.buffer or ()} | self._entered.get(session, set())
+        unknown = wanted - cursors.keys()
         given = {conversation: cursor.pushed for conversation, cursor in cursors.items()} if everything else {}
         limit = self._config().limits.in_flight + session.unacknowledged
         while True:

@@ -12,6 +12,7 @@ happens to the next message.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 from chatd.bus.contract import topic_of_group, topic_of_user
@@ -159,10 +160,10 @@ class Delivery:
 
     # ---------------------------------------------------------------- groups, and the end
 
-    def group_entered(self, session: Session) -> None:
-        """Read the messages stored before this worker received those of the group. See
+    def groups_entered(self, session: Session, group_ids: Iterable[GroupId]) -> None:
+        """Read the messages stored before this worker received those of the groups. See
         core.memberships.MembershipListener."""
-        self.catch_up.start(session)
+        self.catch_up.enter(session, group_ids)
 
     def group_left(self, session: Session, group_id: GroupId) -> None:
         """Nothing of the group is given any more, not even again. See core.memberships.MembershipListener."""

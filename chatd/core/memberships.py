@@ -42,8 +42,8 @@ ByGroup = Mapping[GroupId, Membership]
 class MembershipListener(Protocol):
     """Called after a session has entered or left a group."""
 
-    def group_entered(self, session: Session) -> None:
-        """The session has entered a group: the store may have messages of it that the session was not given."""
+    def groups_entered(self, session: Session, group_ids: Iterable[GroupId]) -> None:
+        """The session has entered groups: the store may have messages of them that the session was not given."""
 
     def group_left(self, session: Session, group_id: GroupId) -> None:
         """Nothing of the group may be given to the session any more, not even again."""
@@ -104,7 +104,7 @@ class Memberships:
         self.changed(group_id, since_version)
         if any(group_id in (session.groups or ()) for session in sessions):
             await self._hub.subscribe([group_id])
-        self._tell_entered(entered)
+        self._tell_entered(dict.fromkeys(entered, (group_id,)))
 
     def left(self, user_id: UserId, group_id: GroupId, members_version: int) -> None:
         """The user's sessions on this worker are given nothing more of the group, unless they are in a later
@@ -134,11 +134,11 @@ class Memberships:
             assert self._listener is not None
             self._listener.group_left(session, group_id)
 
-    def _tell_entered(self, sessions: Iterable[Session]) -> None:
+    def _tell_entered(self, entered: Mapping[Session, Iterable[GroupId]]) -> None:
         assert self._listener is not None
-        for session in sessions:
+        for session, group_ids in entered.items():
             if not session.is_over:
-                self._listener.group_entered(session)
+                self._listener.groups_entered(session, group_ids)
 
     # ---------------------------------------------------------------- what the store says
 
@@ -202,11 +202,11 @@ class Memberships:
             group.waiting = deque()
             self._background.start(self._learn(group_id, group))
         if len(group.waiting) >= self._config().limits.in_flight:
-            self._leave_to_the_store(group)
+            self._leave_to_the_store(group_id, group)
         group.waiting.append((members_version or NEWEST, act))
 
-    def _leave_to_the_store(self, group: LocalGroup) -> None:
-        group.waiting = deque([(NEWEST, lambda: self._tell_entered(tuple(group.sessions)))])
+    def _leave_to_the_store(self, group_id: GroupId, group: LocalGroup) -> None:
+        group.waiting = deque([(NEWEST, lambda: self._tell_entered(dict.fromkeys(group.sessions, (group_id,))))])
 
     async def _learn(self, group_id: GroupId, group: LocalGroup) -> None:
         """Ask the store for the members until nothing waits. The answer is valid for everything that waited when it was
@@ -217,7 +217,7 @@ class Memberships:
                 try:
                     await self._read_members(group_id, group)
                 except Unavailable:
-                    self._leave_to_the_store(group)
+                    self._leave_to_the_store(group_id, group)
                     await asyncio.sleep(RETRY_S)
                     continue
                 for _, act in ready:
@@ -246,4 +246,4 @@ class Memberships:
         group.known_version = min(group.known_version, version)
         if entered:
             await self._hub.subscribe([group_id])
-            self._tell_entered(entered)
+            self._tell_entered(dict.fromkeys(entered, (group_id,)))

@@ -64,6 +64,35 @@ def test_a_late_leave_does_not_end_a_newer_membership(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+def test_a_message_missed_right_after_joining_again_is_given_although_another_session_has_acknowledged_it(
+    tmp_path: Path,
+) -> None:
+    """Where a session begins to read a group is known from when it enters, not from the first message that arrives."""
+
+    async def story(stage: Stage) -> None:
+        one, two = await two_workers(stage)
+        owner, bob = await one.mobile("owner"), await one.mobile("bob")
+        group = await new_group(owner, bob)
+        desk = await two.desk("bob")
+        owner.send(group, "before")
+        await stage.until("both have it", lambda: bob.bodies == desk.bodies == ["before"])
+        stage.exchange.lost = lambda source, target, data: True
+        await ask(bob, "group.leave", group=group)
+        await desk.join(group)
+        await ask(bob, "group.join", group=group)
+        await stage.settled()
+        owner.send(group, "missed")
+        await stage.until("bob's other session has it", lambda: bob.bodies[1:] == ["missed"])
+        bob.acknowledge(bob.given[-1].fp)
+        await stage.settled()
+        stage.exchange.lost = lambda source, target, data: False
+        owner.send(group, "after")
+        await stage.until("the session has both", lambda: len(desk.bodies) == 3)
+        assert desk.bodies == ["before", "missed", "after"]
+
+    play(tmp_path, story)
+
+
 def test_a_late_join_does_not_undo_a_newer_leave(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         one, two = await two_workers(stage)
