@@ -40,7 +40,8 @@ class State(enum.IntEnum):
 
 class Field(NamedTuple):
     """One number. writer: the process that stores it once the worker runs. heading: of its column in `chatctl
-    workers`. total: the status also shows its sum over all processes since the server started, ended ones included."""
+    workers`, or after the number in `chatctl status`. total: the status also shows its sum over all processes since the
+    server started, ended ones included."""
 
     meaning: str
     unit: Unit = ""
@@ -75,20 +76,40 @@ class Counters(msgspec.Struct, kw_only=True):
     hook_dropped: Annotated[
         int, Field("events for plug-ins dropped because the queue was full, since the worker started")
     ]
-    logins: Annotated[int, Field("logins that succeeded", total=True)]
-    logins_failed: Annotated[int, Field("logins with an unknown name or a wrong password", total=True)]
-    logins_refused: Annotated[int, Field("logins refused for another reason", total=True)]
-    registrations: Annotated[int, Field("accounts registered by clients", total=True)]
-    registrations_refused: Annotated[int, Field("registrations refused", total=True)]
-    passwords_changed: Annotated[int, Field("passwords changed by their users", total=True)]
-    password_changes_failed: Annotated[int, Field("changes of a password refused", total=True)]
-    connections_refused: Annotated[int, Field("connections refused by the limits of a source", total=True)]
-    datagrams_refused: Annotated[int, Field("datagrams refused because their token is missing or wrong", total=True)]
-    identities_refused: Annotated[int, Field("commands sent in another user's name", total=True)]
-    penalties_begun: Annotated[int, Field("penalties begun, of sources and of accounts", total=True)]
-    hooks_suspended: Annotated[int, Field("times a plug-in that decides was suspended", total=True)]
-    bus_forgeries: Annotated[int, Field("bus messages refused because of their signature", total=True)]
-    log_held_back: Annotated[int, Field("log records held back because they repeat", total=True)]
+    logins: Annotated[int, Field("logins that succeeded", heading="ok", total=True)]
+    logins_failed: Annotated[
+        int, Field("logins with an unknown name or a wrong password", heading="failed", total=True)
+    ]
+    logins_refused: Annotated[int, Field("logins refused for another reason", heading="refused", total=True)]
+    registrations: Annotated[int, Field("accounts registered by clients", heading="accounts registered", total=True)]
+    registrations_refused: Annotated[int, Field("registrations refused", heading="registrations refused", total=True)]
+    passwords_changed: Annotated[
+        int, Field("passwords changed by their users", heading="passwords changed", total=True)
+    ]
+    password_changes_failed: Annotated[
+        int, Field("changes of a password refused", heading="changes of a password refused", total=True)
+    ]
+    connections_refused: Annotated[
+        int, Field("connections refused by the limits of a source", heading="connections refused by source", total=True)
+    ]
+    datagrams_refused: Annotated[
+        int, Field("datagrams refused because their token is missing or wrong", heading="datagrams refused", total=True)
+    ]
+    identities_refused: Annotated[
+        int, Field("commands sent in another user's name", heading="claimed identities refused", total=True)
+    ]
+    penalties_begun: Annotated[
+        int, Field("penalties begun, of sources and of accounts", heading="penalties begun", total=True)
+    ]
+    hooks_suspended: Annotated[
+        int, Field("times a plug-in that decides was suspended", heading="plug-ins suspended", total=True)
+    ]
+    bus_forgeries: Annotated[
+        int, Field("bus messages refused because of their signature", heading="bus messages refused", total=True)
+    ]
+    log_held_back: Annotated[
+        int, Field("log records held back because they repeat", heading="log records held back", total=True)
+    ]
 
 
 class _Cells(Counters, kw_only=True):

@@ -153,7 +153,10 @@ EVENTS: dict[SecurityEvent, Kind] = {
         "identities_refused",
     ),
     SecurityEvent.ORDER: Kind(
-        "order", "info", By.OPERATOR, "an operator's order on the control socket; `uid` and `pid` say whose"
+        "order",
+        "info",
+        By.OPERATOR,
+        "a request on the control socket; `uid`, `by` and `caller_pid` say whose, `result` is begun, ok or failed",
     ),
     SecurityEvent.HOOK_SUSPENDED: Kind(
         "plug-in suspended",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from chatd.scoreboard import FIELDS, MAX_WORKERS, ROW_BYTES, Counters, Scoreboard
+from chatd.scoreboard import FIELDS, MAX_WORKERS, ROW_BYTES, TOTALS, Counters, Scoreboard
 
 
 def test_every_number_has_a_cell_of_its_own() -> None:
@@ -40,3 +40,15 @@ def test_what_is_shown_is_a_copy() -> None:
     row.messages_in, row.store_ok = 8, False
     assert (shown.messages_in, shown.store_ok) == (7, True)
     assert '"store_ok":true' in msgspec.json.encode(shown).decode()
+
+
+def test_totals_outlive_the_worker_that_counted_them() -> None:
+    board = Scoreboard()
+    board.rows[0].logins, board.rows[3].logins, board.master_row.log_held_back = 3, 4, 1
+    board.rows[0].sessions = 9
+    board.keep_totals(board.rows[0])
+    board.keep_totals(board.rows[0])
+    board.rows[0].clear()
+    board.rows[0].logins = 10
+    assert {name: number for name, number in board.totals().items() if number} == {"logins": 17, "log_held_back": 1}
+    assert "sessions" not in TOTALS

@@ -14,7 +14,7 @@ from typing import get_type_hints
 from chatd.config.options import toml
 from chatd.master.requests import ConfigDiffReply, ReloadReply
 from chatd.master.status import Status, WorkerStatus
-from chatd.scoreboard import Field
+from chatd.scoreboard import FIELDS, Field
 
 
 def status(server: Status) -> str:
@@ -40,6 +40,7 @@ def status(server: Status) -> str:
         waiting = "" if one.waiting < 0 else f", {one.waiting} of {one.backlog} waiting"
         lines.append(f"{label} {one.protocol} {one.address}{waiting}")
     lines.append(f"    refused: {refused} connections")
+    lines += _totals(server)
     lines += _plugins(server)
     return "\n".join(lines) + "\n\n" + workers(server)
 
@@ -58,6 +59,24 @@ def _plugins(server: Status) -> list[str]:
         return []
     return [f"   plug-ins: {shut} not called for now, {failed} calls failed, {dropped} events dropped"]
 
+
+def _totals(server: Status) -> list[str]:
+    """Logins always; of the other totals those that are not 0."""
+    known = dict.fromkeys((*_LOGINS, *server.totals))
+    counted = {name: server.totals.get(name, 0) for name in known}
+    words = {name: f"{number} {_short(name)}" for name, number in counted.items()}
+    lines = [f"     logins: {', '.join(words[name] for name in _LOGINS)}"]
+    rest = [words[name] for name, number in counted.items() if number and name not in _LOGINS]
+    return [*lines, *(f"   security: {one}" if at == 0 else f"{'':12} {one}" for at, one in enumerate(rest))]
+
+
+def _short(name: str) -> str:
+    """Also for a total of a newer server."""
+    field = FIELDS.get(name)
+    return field.heading if field else name
+
+
+_LOGINS = ("logins", "logins_failed", "logins_refused")
 
 WORKER_COLUMNS = (
     "slot", "pid", "generation", "state", "uptime_s", "connections", "sessions", "loop_lag_us", "commit_p99_us",

@@ -1,7 +1,8 @@
 """The control socket, on which chatctl asks the master.
 
 Owns: runtime_dir/control.sock, who may use it, its framing (one JSON object per line each way) and its limits.
-Elsewhere: the requests and replies (master.requests), what they do (master.master).
+Every order is recorded with its caller and its result.
+Elsewhere: the requests and replies, and which of them are orders (master.requests); what they do (master.master).
 Fails: BootError, exit 73, when the socket cannot be created. Later, a client that breaks a rule gets an error and is
 disconnected.
 """
@@ -10,22 +11,25 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import socket
 import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
-from chatd import log
+from chatd import log, security_log
 from chatd.errors import BootError, Exit
 from chatd.master import requests
 from chatd.master.directories import CONTROL
 from chatd.master.requests import ControlReply, ControlRequest, Respond, failed
 from chatd.master.watcher import Watcher
 from chatd.orders import MalformedMessage
+from chatd.security_log import SecurityEvent
 
 CLIENTS = 16
 REQUEST_BYTES = 64 * 1024
@@ -36,11 +40,28 @@ UNIX_PATH_BYTES = 107
 SO_PEERGROUPS = 59
 
 
+class Caller(NamedTuple):
+    """The process that connected, as the kernel tells (SO_PEERCRED). uid, gid: when it connected."""
+
+    pid: int
+    uid: int
+    gid: int
+
+    @property
+    def name(self) -> str:
+        """Of the user; "" if this host knows none."""
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return ""
+
+
 @dataclass(slots=True)
 class _ControlClient:
     """One connection, for one request."""
 
     sock: socket.socket
+    caller: Caller
     deadline: float
     """Deadline to finish the request, or to take the reply; 0 while the request is carried out."""
     received: bytearray
@@ -67,11 +88,13 @@ class ControlSocket:
         except OSError:
             return
         sock.setblocking(False)
-        if not _allowed(sock):
-            log.get().warning("control: connection refused, the user is neither root nor in the server's group")
+        caller = _caller(sock)
+        if not _allowed(sock, caller):
+            text = "control: connection refused, the user is neither root nor in the server's group"
+            log.get().warning(text, source="", uid=caller.uid, by=caller.name, caller_pid=caller.pid)
             sock.close()
             return
-        client = _ControlClient(sock, time.monotonic() + PATIENCE_S, bytearray())
+        client = _ControlClient(sock, caller, time.monotonic() + PATIENCE_S, bytearray())
         if len(self._clients) >= CLIENTS:
             text = f"too many chatctl at once, the limit is {CLIENTS}"
             self._reply(client, failed(Exit.TRY_AGAIN, text))
@@ -106,7 +129,14 @@ class ControlSocket:
         except MalformedMessage as error:
             self._reply(client, failed(Exit.USAGE, str(error)))
             return
-        self._handle(request, lambda reply: self._reply(client, reply))
+        order = _Order(request, client.caller)
+
+        def respond(reply: ControlReply) -> None:
+            order.ended(reply)
+            self._reply(client, reply)
+
+        self._handle(request, respond)
+        order.taken()
 
     def _reply(self, client: _ControlClient, reply: ControlReply) -> None:
         """Once per client. Does nothing for one that has gone."""
@@ -186,10 +216,45 @@ def _bind(path: Path) -> socket.socket:
     return listener
 
 
-def _allowed(sock: socket.socket) -> bool:
+class _Order:
+    """A request as the security trail records it: once when it has ended, and before that if it takes longer than a
+    turn of the loop, because the master may be killed meanwhile."""
+
+    def __init__(self, request: ControlRequest, caller: Caller) -> None:
+        self._request, self._caller = request, caller
+        self._is_over = False
+
+    def taken(self) -> None:
+        """The request was carried out, or is under way."""
+        if not self._is_over:
+            self._record("begun")
+
+    def ended(self, reply: ControlReply) -> None:
+        self._is_over = True
+        self._record("ok" if reply.ok else "failed", "" if reply.ok else str(reply.error))
+
+    def _record(self, result: str, why: str = "") -> None:
+        request, caller = self._request, self._caller
+        if request.is_order:
+            security_log.record(
+                SecurityEvent.ORDER,
+                order=request.__struct_config__.tag,
+                arguments={name: getattr(request, name) for name in request.recorded},
+                result=result,
+                why=why,
+                uid=caller.uid,
+                by=caller.name,
+                caller_pid=caller.pid,
+            )
+
+
+def _caller(sock: socket.socket) -> Caller:
+    return Caller(*struct.unpack("=iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)))
+
+
+def _allowed(sock: socket.socket, caller: Caller) -> bool:
     """Whether the peer is root, the server's own user, or in the server's group."""
-    _, uid, gid = struct.unpack("=iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    if uid in (0, os.geteuid()) or gid == os.getegid():
+    if caller.uid in (0, os.geteuid()) or caller.gid == os.getegid():
         return True
     try:
         groups = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 1024)

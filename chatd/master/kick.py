@@ -11,11 +11,12 @@ import itertools
 import time
 from dataclasses import dataclass, field
 
-from chatd import log
+from chatd import security_log
 from chatd.errors import Exit
 from chatd.master.requests import ControlReply, KickReply, KickRequest, Respond, failed
 from chatd.master.workers import Slot, WorkerPool
 from chatd.orders import Answer, KickDone, KickFailed, KickOrder
+from chatd.security_log import SecurityEvent
 
 ANSWER_S = 5.0
 UNKNOWN_USER = 1
@@ -103,7 +104,9 @@ class PendingKicks:
 def _result(pending: _PendingKick) -> ControlReply:
     unanswered = sorted(pending.unanswered)
     why = "; ".join(filter(None, (pending.why, _missing(unanswered, pending.cut_off, pending.kept_s))))
-    log.get().info("kicked", user=pending.user, sessions=pending.sessions, unanswered=unanswered, why=why)
+    security_log.record(
+        SecurityEvent.KICKED, name=pending.user, sessions=pending.sessions, unanswered=unanswered, why=why
+    )
     reply = KickReply(sessions=pending.sessions, unanswered=unanswered, repeated_s=pending.kept_s)
     if why:
         reply.ok, reply.exit = False, Exit.TRY_AGAIN

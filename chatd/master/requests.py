@@ -10,7 +10,7 @@ Fails: MalformedMessage for bytes that are not a request.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -25,13 +25,23 @@ REASON_CHARS = 200
 
 
 class ControlRequest(msgspec.Struct, tag_field="cmd", frozen=True, kw_only=True):
-    """v: the version of the protocol."""
+    """v: the version of the protocol.
+
+    is_order: it is recorded in the security trail, with the person who gave it and the result (master.control). True
+    unless a kind of request says otherwise. recorded: the fields whose values are recorded with it; name none that may
+    hold a secret.
+    """
+
+    is_order: ClassVar[bool] = True
+    recorded: ClassVar[tuple[str, ...]] = ()
 
     v: Literal[1] = 1
 
 
 class StatusRequest(ControlRequest, tag="status", frozen=True):
-    """Replied to with StatusReply (master.status)."""
+    """Replied to with StatusReply (master.status). Monitoring asks every few seconds."""
+
+    is_order: ClassVar[bool] = False
 
 
 class ReloadRequest(ControlRequest, tag="reload", frozen=True):
@@ -44,6 +54,8 @@ class ReopenRequest(ControlRequest, tag="reopen", frozen=True):
 
 class StopRequest(ControlRequest, tag="stop", frozen=True):
     """Replied to when the last worker has left."""
+
+    recorded: ClassVar[tuple[str, ...]] = ("fast",)
 
     fast: bool = False
 
@@ -59,11 +71,15 @@ class ConfigDiffRequest(ControlRequest, tag="config-diff", frozen=True):
 class LogLevelRequest(ControlRequest, tag="log-level", frozen=True):
     """Until the next reload."""
 
+    recorded: ClassVar[tuple[str, ...]] = ("level",)
+
     level: LogLevel
 
 
 class ScaleRequest(ControlRequest, tag="scale", frozen=True):
     """Replied to with ScaleReply. force: also above the limit per core."""
+
+    recorded: ClassVar[tuple[str, ...]] = ("step", "force")
 
     step: int
     force: bool = False
@@ -71,6 +87,8 @@ class ScaleRequest(ControlRequest, tag="scale", frozen=True):
 
 class KickRequest(ControlRequest, tag="kick", frozen=True):
     """Replied to with KickReply. user: a name, or an id in digits; or else user_id, which may be a deleted account."""
+
+    recorded: ClassVar[tuple[str, ...]] = ("user", "user_id", "reason")
 
     user: Annotated[str, Meta(max_length=200)] = ""
     user_id: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0

@@ -56,7 +56,8 @@ class ListenerStatus(msgspec.Struct):
 
 
 class Status(msgspec.Struct, kw_only=True):
-    """The whole answer. Figures of the store and the bus are the worst of any ready worker."""
+    """The whole answer. Figures of the store and the bus are the worst of any ready worker. totals: the numbers in
+    scoreboard.TOTALS, of all processes since the server started."""
 
     v: int
     version: str
@@ -79,6 +80,7 @@ class Status(msgspec.Struct, kw_only=True):
     listeners: list[ListenerStatus]
     workers: list[WorkerStatus]
     log_dropped: int
+    totals: dict[str, int] = {}
 
 
 class StatusReply(ControlReply, kw_only=True):
@@ -186,6 +188,7 @@ class StatusCollector:
             ],
             workers=workers,
             log_dropped=pool.shared.scoreboard.master_row.log_dropped,
+            totals=pool.shared.scoreboard.totals(),
         )
 
     def _worker(self, slot: Slot) -> WorkerStatus:

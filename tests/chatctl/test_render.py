@@ -18,6 +18,7 @@ def made(kind: Any, **fields: Any) -> Any:
 
 
 def status(**fields: Any) -> Status:
+    fields = {"totals": {}} | fields
     workers = [made(WorkerStatus, hooks_open=0)]
     told: Status = made(Status, state="running", workers_wanted=1, workers_ready=1, workers=workers, **fields)
     return told
@@ -42,3 +43,12 @@ def test_check_is_degraded_while_store_or_bus_is_down(part: str) -> None:
     code, text = chatctl_render.verdict(status(**{f"{part}_ok": False}))
     assert code == 1
     assert f"{part} down" in text
+
+
+def test_status_tells_what_the_security_trail_counted() -> None:
+    totals = {"logins": 3, "logins_failed": 12, "penalties_begun": 2, "registrations": 0, "of_a_newer_server": 1}
+    lines = [text.strip() for text in chatctl_render.status(status(totals=totals)).splitlines()]
+    assert "logins: 3 ok, 12 failed, 0 refused" in lines
+    assert "security: 2 penalties begun" in lines
+    assert "1 of_a_newer_server" in lines
+    assert not any("registered" in line for line in lines)

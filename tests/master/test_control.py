@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pwd
 import re
 import signal
 import socket
@@ -15,6 +16,7 @@ import pytest
 
 from chatd.chatctl.control_client import ControlClient, ServerUnreachable
 from chatd.errors import Exit
+from chatd.master import requests
 from chatd.master.requests import ScaleReply, ScaleRequest
 from tests.master.conftest import is_alive, kill, open_way, wait_for
 
@@ -122,9 +124,8 @@ def test_other_users_are_refused(make):
             capture_output=True, text=True, timeout=10, check=True,
         )  # fmt: skip
         assert ended.stdout == told
-    assert "control: connection refused, the user is neither root nor in the server's group" in server.events(
-        "normal.log"
-    )
+    (refused,) = [one for one in server.records("normal.log") if one["event"].startswith("control: connection refused")]
+    assert (refused["uid"], refused["by"]) == (65534, "nobody")
 
 
 def test_lsb_codes(make):
@@ -337,3 +338,59 @@ def test_another_user_is_told_what_is_missing(make):
             rf"permission denied for {server.root}/run/\S+: only root, the server's user and its group", said
         )
         assert "process 0" not in said
+
+
+def orders(server):
+    """(order, arguments, result) of each record, in their order; all are of this process's user."""
+    found = [one for one in server.records("normal.log") if one.get("security") == "order"]
+    for one in found:
+        assert (one["uid"], one["by"], one["source"]) == (os.geteuid(), pwd.getpwuid(os.geteuid()).pw_name, "")
+        assert one["caller_pid"] not in (0, os.getpid(), one["pid"])
+    return [(one["order"], one["arguments"], one["result"]) for one in found]
+
+
+def test_every_order_is_recorded_with_its_caller_and_its_result(make):
+    server = make(workers=1).start()
+    server.ctl("status")
+    server.ctl("config")
+    server.ctl("log-level", "NORMAL")
+    server.ctl("reopen")
+    server.ctl("scale", "+1")
+    server.ctl("scale", "+200")
+    server.write("[log]\nlevel = 3")
+    server.ctl("reload")
+    server.write()
+    server.ctl("reload")
+    server.ctl("stop")
+    assert orders(server) == [
+        ("config", {}, "ok"),
+        ("log-level", {"level": "NORMAL"}, "ok"),
+        ("reopen", {}, "ok"),
+        ("scale", {"step": 1, "force": False}, "ok"),
+        ("scale", {"step": 200, "force": False}, "failed"),
+        ("reload", {}, "failed"),
+        ("reload", {}, "begun"),
+        ("reload", {}, "ok"),
+        ("stop", {"fast": False}, "begun"),
+        ("stop", {"fast": False}, "ok"),
+    ]
+    failed = [one["why"] for one in server.records("normal.log") if one.get("result") == "failed"]
+    assert "limit" in failed[0]
+    assert "log.level" in failed[1]
+
+
+def test_every_kind_of_request_is_an_order_but_for_the_status():
+    assert [kind for kind in requests.REQUESTS if not kind.is_order] == [requests.StatusRequest]
+    for kind in requests.REQUESTS:
+        assert set(kind.recorded) <= set(kind.__struct_fields__)
+
+
+def test_an_order_of_hundreds_is_recorded_each_time(make):
+    server = make(workers=1).start()
+    for _ in range(300):
+        server.client.ask(requests.LogLevelRequest(level="NORMAL"), requests.ControlReply)
+    assert len(orders_of(server, "log-level")) == 300
+
+
+def orders_of(server, name):
+    return [one for one in server.records("normal.log") if one.get("order") == name]
