@@ -64,7 +64,10 @@ class Counters(msgspec.Struct, kw_only=True):
     queue_bytes: Annotated[int, Field("bytes waiting to be written to clients", "bytes", heading="QUEUE")]
     queue_messages: Annotated[int, Field("messages waiting for the store")]
     errors: Annotated[int, Field("log records of level ERROR or FATAL, since the worker started", heading="ERRORS")]
-    refused: Annotated[int, Field("connections refused because the worker was full, since it started")]
+    refused: Annotated[
+        int,
+        Field("connections refused or ended to make room, since the worker started"),
+    ]
     log_dropped: Annotated[int, Field("log records that could not be written, since the worker started")]
     store_ok: Annotated[bool, Field("the last commit succeeded")]
     bus_ok: Annotated[bool, Field("the message bus works; a worker that hangs does not make it false")]

@@ -152,12 +152,35 @@ class Acceptor:
             else:
                 self._log.error("accept failed", address=listener.options.address, why=str(error))
             return
-        limit = self._connections.config().limits.connections
-        if sock.fileno() >= self._max_descriptor or (limit and len(self._connections.members) >= limit):
+        remote = shown(*address[:2]) if isinstance(address, tuple) else "unix"
+        is_balancer = listener.is_balancer(address)  # its clients are admitted when their header has come
+        if not self._has_room(sock, remote, is_balancer=is_balancer):
             self._refuse(listener, sock)
             return
+        codec = self._make_codec(listener.options, self._connections.config())
+        connection = listener.connection(self._connections, codec, sock, remote)
+        if not is_balancer:
+            self._connections.admission.enter(connection)
         self._row.connections += 1
-        self._connections.run(self._connect(listener, sock, address))
+        self._connections.run(self._connect(listener, connection, is_balancer))
+
+    def _has_room(self, sock: socket.socket, remote: str, *, is_balancer: bool) -> bool:
+        """Whether the connection may stay. If not, it is counted as refused, and recorded."""
+        connections, admission = self._connections, self._connections.admission
+        waiting = 1 if is_balancer else admission.waiting_of(remote)
+        if self._is_full(sock) and not admission.make_room(waiting):
+            connections.count_refused()
+            self._log.warning("connection refused, the server is full", connections=len(connections.members))
+            return False
+        if not is_balancer and (refusal := admission.refusal(remote)) is not None:
+            connections.refused(refusal)
+            return False
+        return True
+
+    def _is_full(self, sock: socket.socket) -> bool:
+        """Whether the worker has no room for the connection with this socket."""
+        limit = self._connections.config().limits.connections
+        return sock.fileno() >= self._max_descriptor or (limit > 0 and len(self._connections.members) >= limit)
 
     def _is_ahead(self) -> bool:
         """Only connections that were accepted count: which worker a datagram reaches is the kernel's choice."""
@@ -173,22 +196,21 @@ class Acceptor:
         if listener in self._listeners:
             self._loop.add_reader(listener.sock.fileno(), self._on_readable, listener)
 
-    async def _connect(self, listener: Listener, sock: socket.socket, address: object) -> None:
+    async def _connect(self, listener: Listener, connection: Connection, is_balancer: bool) -> None:
+        sock = connection.sock
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
             if listener.is_tcp:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            remote = shown(*address[:2]) if isinstance(address, tuple) else "unix"
-            codec = self._make_codec(listener.options, self._connections.config())
-            connection = listener.connection(self._connections, codec, sock, remote)
             first: asyncio.Protocol = connection
-            if listener.is_balancer(address):
+            if is_balancer:
                 first = ProxyHeaderReader(connection, listener.options.proxy_delivered_s)
             await self._loop.connect_accepted_socket(lambda: first, sock)
         except OSError as error:
             sock.close()
+            self._connections.admission.leave(connection)
             self._log.warning("connection failed", why=str(error))
         finally:
             self._connections.tick()
@@ -197,7 +219,6 @@ class Acceptor:
 
     def _refuse(self, listener: Listener, sock: socket.socket) -> None:
         """Say BUSY in the protocol's own terms, then close."""
-        self._connections.count_refused()
         if listener.is_websocket:
             answer = SERVER_FULL.data
         else:
@@ -212,14 +233,15 @@ class Acceptor:
         except OSError:
             self._log.debug("a refused peer had closed its connection")
         sock.close()
-        self._log.warning("connection refused, the server is full", connections=len(self._connections.members))
 
     def _refuse_with_spare(self, listener: Listener) -> None:
         """Out of descriptors: use the spare one for as long as a refusal takes."""
         self._spare.give_up()
         try:
             sock, _ = listener.sock.accept()
+            self._connections.count_refused()
             self._refuse(listener, sock)
+            self._log.warning("connection refused, out of descriptors", connections=len(self._connections.members))
         except OSError as error:
             self._log.error("out of descriptors", address=listener.options.address, why=str(error))
             self._pause(listener, _NO_DESCRIPTOR_PAUSE_S)

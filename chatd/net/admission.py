@@ -96,24 +96,25 @@ class Admission:
 
     # ---------------------------------------------------------------- coming and leaving
 
-    def enter(self, entrant: Entrant) -> Refusal | None:
-        """Count a connection that has just come, and let it wait for its login. If too many wait now, one of them is
-        dismissed. Returns why it must be refused, and then it is not counted."""
-        config = self._config()
-        name = source_of(entrant.remote)
-        if name == NO_SOURCE or self._allowed.contain(name, config.penalties.allow):
+    def refusal(self, remote: str) -> Refusal | None:
+        """Why a connection from this address must be refused; None = it may come."""
+        source = self._sources.get(source_of(remote))
+        limit = self._config().limits.connections_per_source or _UNLIMITED
+        if source is None or source.connections < limit or self._is_allowed(source.name):
             return None
+        return Refusal(source.name, "connections_per_source")
+
+    def enter(self, entrant: Entrant) -> None:
+        """Count a connection that has come and may stay, and let it wait for its login."""
+        name = source_of(entrant.remote)
+        if name == NO_SOURCE or self._is_allowed(name):
+            return
         source = self._sources.get(name)
         if source is None:
             source = self._sources[name] = Source(name)
-        elif source.connections >= (config.limits.connections_per_source or _UNLIMITED):
-            return Refusal(name, "connections_per_source")
         source.connections += 1
         entrant.source = source
         self.waits(entrant)
-        if self._waiting > config.limits.unauthenticated:
-            self._dismiss_one()
-        return None
 
     def leave(self, entrant: Entrant) -> None:
         """Its socket is closed, or its session has ended. Idempotent."""
@@ -126,15 +127,21 @@ class Admission:
         if not source.connections:
             del self._sources[source.name]
 
+    def _is_allowed(self, name: str) -> bool:
+        return self._allowed.contain(name, self._config().penalties.allow)
+
     # ---------------------------------------------------------------- waiting for a login
 
     def waits(self, entrant: Entrant) -> None:
-        """It has no session, and none of its commands is being served: from now on it may be dismissed."""
+        """It has no session, and none of its commands is being served: from now on it may be dismissed. If too many
+        wait now, one of them is."""
         source = entrant.source
         if source is not None and entrant not in source.waiting:
             source.waiting[entrant] = None
             self._waiting += 1
             self._rank(source, len(source.waiting) - 1)
+            if self._waiting > self._config().limits.unauthenticated:
+                self._dismiss_one()
 
     def stops_waiting(self, entrant: Entrant) -> None:
         """Its login is being served, or it is over."""
@@ -149,10 +156,10 @@ class Admission:
         source = self._sources.get(source_of(remote))
         return len(source.waiting) if source is not None else 0
 
-    def make_room(self, remote: str) -> bool:
-        """The worker has no room for a connection from this address: dismiss one of a source that has more connections
-        waiting. False: there is no such source."""
-        if self._most <= self.waiting_of(remote):
+    def make_room(self, newcomer: int) -> bool:
+        """The worker has no room for a connection from a source with `newcomer` connections waiting: dismiss one of a
+        source that has more. False: there is no such source."""
+        if self._most <= newcomer:
             return False
         self._dismiss_one()
         return True

@@ -14,6 +14,7 @@ dropped for up to LINGER_S. Closing a socket with unread bytes would reset the c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import socket
 import struct
@@ -27,17 +28,20 @@ from chatd.config.schema import LEAST_OUTBOX_BYTES
 from chatd.core.sessions.session import Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, WireError
 from chatd.model import Protocol
+from chatd.net.admission import Source
 from chatd.net.codec_peer import CodecPeer
 from chatd.net.connections import Connections
 from chatd.net.receipts import Receipts, SocketState, tcp_state, unix_state, was_reset
 from chatd.protocol import ACKNOWLEDGEMENTS, Command, Event, Failed, LoginAccepted
-from chatd.wire.contract import Codec
+from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, Codec
 
 LINGER_S = 2.0
 LINGER_BYTES = 1024 * 1024
 _HIGH_WATER_BYTES = 64 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """A struct linger: close() discards what was not sent, and resets the connection."""
+_TOO_MUCH_BEFORE_LOGIN = f"a client may send at most {MAX_BYTES_BEFORE_LOGIN} bytes at once before it has logged in"
+"""While a login is served, what came behind it is kept, so it must not be much."""
 _LOGGED_OUT_FACTOR = 6
 """A client that has logged out has this many times timeouts.login_s until its next login."""
 
@@ -64,13 +68,14 @@ class Connection(CodecPeer, asyncio.Protocol):
     receipts: which of the bytes written count as received; made when core first asks, or by the PROXY header.
     former_session: the session that ended here last, while receipts of messages that it was given are still missing.
     lingered: bytes read and dropped since the connection was closed.
+    source: the client's source network, None = it is not limited. Changed only by net.admission.
     """
 
     lossy = False
     __slots__ = (
         "closed", "codec", "connections", "deadline", "former_session", "heard", "lingered", "next_at", "out",
         "out_bytes", "paced", "pending", "protocol", "reason", "receipts", "remote", "session", "silence_s", "sock",
-        "spent", "stalled_at", "transport", "written",
+        "source", "spent", "stalled_at", "transport", "written",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +104,7 @@ class Connection(CodecPeer, asyncio.Protocol):
         self.stalled_at = 0.0
         self.spent = 0
         self.lingered = 0
+        self.source: Source | None = None
 
     # ---------------------------------------------------------------- bytes in
 
@@ -106,6 +112,8 @@ class Connection(CodecPeer, asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(_HIGH_WATER_BYTES)
         self.connections.add(self)
+        if self.closed:  # dismissed before it was served
+            self.abort()
 
     def data_received(self, data: bytes) -> None:
         if self.closed:
@@ -116,6 +124,9 @@ class Connection(CodecPeer, asyncio.Protocol):
         self.heard = self.connections.now()
         if self.receipts is not None and self.receipts.is_relayed:
             self._heard_through_balancer(self.receipts)
+        if len(data) > MAX_BYTES_BEFORE_LOGIN and self.session is None and self.protocol is not Protocol.ECHO:
+            self._wire_error(WireError(ErrorCode.TOO_LONG, _TOO_MUCH_BEFORE_LOGIN))
+            return
         commands = self._commands(data)
         if self.pending is not None:
             self.pending = itertools.chain(self.pending, commands)
@@ -138,18 +149,25 @@ class Connection(CodecPeer, asyncio.Protocol):
                 work = handle(self, command)
                 if work is not None:
                     self.pending = commands
+                    if self.session is None:
+                        self.connections.admission.stops_waiting(self)
                     self._reading()
                     self.connections.run(self._wait(work))
                     return
                 if self.closed:
                     return
         except WireError as error:
-            self.push(Failed(error.code, error.text, None, error.ref))
-            self.close(Disconnect.WIRE_ERROR)
+            self._wire_error(error)
+
+    def _wire_error(self, error: WireError) -> None:
+        self.push(Failed(error.code, error.text, None, error.ref))
+        self.close(Disconnect.WIRE_ERROR)
 
     async def _wait(self, work: Awaitable[None]) -> None:
         await work
         commands, self.pending = self.pending, None
+        if self.session is None and not self.closed:
+            self.connections.admission.waits(self)
         if commands is not None and not self.closed:
             self._serve(commands)
         self._reading()
@@ -310,6 +328,25 @@ class Connection(CodecPeer, asyncio.Protocol):
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self.abort()
 
+    def refuse(self) -> None:
+        """End a connection that may not stay, gently."""
+        self.push(Failed(ErrorCode.BUSY, MEANINGS[ErrorCode.BUSY].text))
+        self.close(Disconnect.BUSY)
+
+    def dismiss(self) -> None:
+        """See net.admission.Entrant. The answer is sent if the socket takes it at once; nothing is kept for it."""
+        self.connections.count_refused()
+        if self.transport is None:  # accepted a moment ago: connection_made() ends it
+            self.connections.ended(self, Disconnect.BUSY)
+            self.closed, self.reason = True, Disconnect.BUSY
+            with contextlib.suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
+        elif self.closed:
+            self.abort()
+        else:
+            self.refuse()
+            self.transport.close()
+
     def abort(self) -> None:
         """Close the socket at once; what the transport still holds is not sent."""
         if self.transport is not None:
@@ -330,6 +367,7 @@ class Connection(CodecPeer, asyncio.Protocol):
             self.connections.check_receipts(self.former_session, final=True)
             self.former_session = None
         self.connections.remove(self)
+        self.connections.admission.leave(self)
         self.pending = self.out = self.paced = None
         self.transport = None
 
@@ -350,6 +388,7 @@ class Connection(CodecPeer, asyncio.Protocol):
             if now - self.heard > self.silence_s:
                 self.close(Disconnect.SILENT)
         elif not self.deadline:  # logged out a moment ago
+            self.connections.admission.waits(self)
             self.deadline = now + _LOGGED_OUT_FACTOR * timeouts.login_s
         elif now > self.deadline:
             self.close(Disconnect.LOGIN_TIMEOUT)

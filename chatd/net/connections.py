@@ -15,21 +15,23 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sized
 from typing import Protocol as Contract
 
-from chatd import log
+from chatd import log, security_log
 from chatd.background import BackgroundTasks
 from chatd.config.schema import Config
 from chatd.core.sessions.session import Peer, Session
 from chatd.errors import Disconnect
+from chatd.net.admission import Admission, Refusal
 from chatd.protocol import Command, Draining, Login
 from chatd.scoreboard import Row
+from chatd.security_log import SecurityEvent
 
 RATE_WINDOW_S = 10
 """limits.commands_per_s is averaged over this time, so a client may send that many seconds' worth at once."""
 _UNLIMITED = 1 << 60
 _MIN_RETRY_MS, _MAX_RETRY_MS = 200, 2000
 """A client that is told that this worker drains reconnects after a random time between the two."""
-_QUIET = (Disconnect.PEER_LEFT, Disconnect.LOGGED_OUT, Disconnect.DRAINING)
-"""Ordinary reasons to end, logged at DEBUG."""
+_QUIET = (Disconnect.PEER_LEFT, Disconnect.LOGGED_OUT, Disconnect.DRAINING, Disconnect.BUSY)
+"""Ordinary reasons to end, logged at DEBUG, and one that the security log has."""
 
 
 class ChatCore(Contract):
@@ -107,7 +109,7 @@ class DatagramSessions(Contract):
 
 class Connections:
     """members: every open stream connection. budget: commands a connection may have sent and not yet earned back
-    (limits.commands_per_s). now: the loop's clock, seconds.
+    (limits.commands_per_s). now: the loop's clock, seconds. admission: which of them may come, and who makes room.
 
     handle, check_receipts, is_same_user: those of core, bound here once; the first is called for every command.
     """
@@ -121,6 +123,7 @@ class Connections:
         self.is_same_user = core.is_same_user
         self.members: set[StreamPeer] = set()
         self.budget = _UNLIMITED
+        self.admission = Admission(config)
         self._core = core
         self._row = row
         self._datagrams: list[DatagramSessions] = []
@@ -146,8 +149,14 @@ class Connections:
         self._datagrams.append(datagrams)
 
     def count_refused(self) -> None:
-        """A client was refused because the worker is full."""
+        """A client was refused: the worker is full, its source has too many connections, or its page may not
+        connect."""
         self._row.refused += 1
+
+    def refused(self, refusal: Refusal) -> None:
+        """Count a connection that is refused because of its source, and record it."""
+        self.count_refused()
+        security_log.record(SecurityEvent.CONNECTION_REFUSED, source=refusal.source, reason=refusal.reason)
 
     def ended(self, connection: Peer, reason: Disconnect) -> None:
         """Called once per connection, before anything is closed."""

@@ -61,6 +61,13 @@ class ProxyHeaderReader(asyncio.Protocol):
         connection.receipts = Receipts(self._delivered_s, is_relayed=True)
         connection.heard = connection.connections.now()
         transport.set_protocol(connection)
+        admission = connection.connections.admission
+        if header.remote and (refusal := admission.refusal(header.remote)) is not None:
+            connection.connections.refused(refusal)
+            connection.refuse()
+            return
+        if header.remote:
+            admission.enter(connection)
         if rest:
             connection.data_received(rest)
 

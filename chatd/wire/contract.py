@@ -14,9 +14,14 @@ from typing import Protocol
 
 from chatd.protocol import Command, Event, LoginAccepted, WireTraits
 
+MAX_BYTES_BEFORE_LOGIN = 16 * 1024
+"""Longest frame of a peer that has not logged in, if its limit is not lower anyway. A login or registration with the
+longest name and password fits, in whatever way its JSON is escaped; only its `extra` must fit into the rest."""
+
 
 class Codec(Protocol):
-    """Translates for one connection. Holds the bytes of an incomplete frame and nothing else of any size.
+    """Translates for one connection. Holds the bytes of an incomplete frame and nothing else of any size. Until
+    encode_login() is called, no frame may be longer than MAX_BYTES_BEFORE_LOGIN.
 
     An idle codec must be small (10,000 idle connections are a benchmark): __slots__, shared empty bytes.
     """

@@ -107,15 +107,16 @@ def fit(make: Callable[[str], bytes], text: str, limit: int) -> bytes:
 class ObjectSplitter:
     """Splits a stream into JSON objects, at each NUL or at the end of a complete top-level object.
 
-    Holds at most `limit` bytes plus one read. White space and NULs between objects are skipped. It remembers how far it
-    has looked, so the cost is linear in the bytes however they are cut into reads: _rest is the incomplete object, and
-    its first _seen bytes have been scanned, to nesting depth _depth, _in_string or not.
+    limit: bytes of one object; may be changed between two calls of split(). At most that much is held, plus one read.
+    White space and NULs between objects are skipped. It remembers how far it has looked, so the cost is linear in the
+    bytes however they are cut into reads: _rest is the incomplete object, and its first _seen bytes have been scanned,
+    to nesting depth _depth, _in_string or not.
     """
 
-    __slots__ = ("_depth", "_in_string", "_limit", "_rest", "_seen")
+    __slots__ = ("_depth", "_in_string", "_rest", "_seen", "limit")
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._rest: bytes | bytearray = b""
         self._seen = 0
         self._depth = 0
@@ -167,8 +168,8 @@ class ObjectSplitter:
         stop = self._plain_stop(buffer, start) if self._seen == 0 else -1
         if stop < 0:
             stop = self._scan(buffer, start)
-        if (stop if stop >= 0 else len(buffer)) - start > self._limit:
-            raise WireError(ErrorCode.TOO_LONG, "frame too long")
+        if (stop if stop >= 0 else len(buffer)) - start > self.limit:
+            raise WireError(ErrorCode.TOO_LONG, f"frame too long, the limit is {self.limit} bytes")
         return stop
 
     @staticmethod

@@ -327,7 +327,7 @@ def test_when_there_is_no_room_the_client_hears_it(make_daemon: Make) -> None:
         kept = []
         for number in range(12):
             peer = HeadedNul()
-            peer.head = v1(CLIENT, 1000 + number)
+            peer.head = v1(f"192.0.2.{number + 1}", 1000)  # nobody has more connections than the next one
             await peer.open(daemon.ports["chatserver"])
             peer.put({"msgid": 4711})
             kept.append((await peer.take())["errno"])

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatd.errors import ErrorCode, WireError
-from chatd.protocol import Command, Failed, SendMessage
+from chatd.model import User
+from chatd.protocol import Command, Failed, LoginAccepted, SendMessage
 from chatd.wire.chatserver.codec import ChatserverCodec
 from chatd.wire.contract import Codec
 from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
@@ -144,39 +145,53 @@ def test_mutated_frames_at_length(wire: Wire, seed: int) -> None:
 # ---------------------------------------------------------------- linear time
 
 
+def chat_codec() -> Codec:
+    return logged_in(ChatserverCodec(10**7, 5, 10**7, FP))
+
+
+def packet_codec() -> Codec:
+    return logged_in(MobileimsdkCodec(10**7, 10**7, FP))
+
+
+def logged_in(codec: Codec) -> Codec:
+    """Before that, a frame may not be long enough to tell."""
+    codec.encode_login(LoginAccepted(User(1, "x"), 0))
+    return codec
+
+
 def dripped_chat(size: int) -> tuple[Codec, list[bytes]]:
     """One frame of `size` bytes, byte by byte, full of what could end it."""
     frame = test_chatserver.nul(msgid=6, toid=1, msg='}"{' * (size // 5))
-    return ChatserverCodec(10**7, 5, 10**7, FP), [frame[at : at + 1] for at in range(len(frame))]
+    return chat_codec(), [frame[at : at + 1] for at in range(len(frame))]
 
 
 def unfinished_chat(size: int) -> tuple[Codec, list[bytes]]:
     """Reads that each end with what looks like the end of a frame."""
-    return ChatserverCodec(10**7, 5, 10**7, FP), [b'{"msgid":6,"msg":"', *[b"}" * 16] * (size // 16)]
+    return chat_codec(), [b'{"msgid":6,"msg":"', *[b"}" * 16] * (size // 16)]
 
 
 def glued_chats(size: int) -> tuple[Codec, list[bytes]]:
     """Many small frames without NUL in one read."""
-    return ChatserverCodec(10**7, 5, 10**7, FP), [b'{"msgid":3}' * (size // 11)]
+    return chat_codec(), [b'{"msgid":3}' * (size // 11)]
 
 
 def blanks(size: int) -> tuple[Codec, list[bytes]]:
-    return ChatserverCodec(10**7, 5, 10**7, FP), [b"\0 \r\n"] * (size // 4)
+    return chat_codec(), [b"\0 \r\n"] * (size // 4)
 
 
 def dripped_packet(size: int) -> tuple[Codec, list[bytes]]:
     frame = test_mobileimsdk.packet(type=2, to="b", dataContent="x" * size)
-    return MobileimsdkCodec(10**7, 10**7, FP), [frame[at : at + 1] for at in range(len(frame))]
+    return packet_codec(), [frame[at : at + 1] for at in range(len(frame))]
 
 
 def glued_packets(size: int) -> tuple[Codec, list[bytes]]:
-    return MobileimsdkCodec(10**7, 10**7, FP), [test_mobileimsdk.packet(type=1) * (size // 15)]
+    return packet_codec(), [test_mobileimsdk.packet(type=1) * (size // 15)]
 
 
 def bracketed_packet(size: int) -> tuple[Codec, list[bytes]]:
     """Not deep, but every test for depth has to look."""
     body = b'{"type":1,"x":[%b1]}' % (b"[1]," * (size // 4))
-    return MobileimsdkCodec(10**7, 10**7, FP), [test_mobileimsdk.framed(body)]
+    return packet_codec(), [test_mobileimsdk.framed(body)]
 
 
 CASES = [dripped_chat, unfinished_chat, glued_chats, blanks, dripped_packet, glued_packets, bracketed_packet]

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from websockets.frames import Opcode
 
 from chatd import security_log
-from chatd.errors import Disconnect
+from chatd.errors import Disconnect, ErrorCode, WireError
 from chatd.net.connection import Connection, ConnectionProfile
 from chatd.net.connections import Connections
 from chatd.net.websocket import frames
@@ -24,7 +24,7 @@ from chatd.net.websocket.handshake import END_OF_REQUEST, MAX_REQUEST_BYTES, Upg
 from chatd.protocol import Command, LoginAccepted, Malformed
 from chatd.security_log import SecurityEvent
 from chatd.sources import source_of
-from chatd.wire.contract import Codec
+from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, Codec
 
 CLOSE_CODES: dict[Disconnect, CloseCode] = {
     Disconnect.PEER_LEFT: CloseCode.NORMAL,
@@ -49,6 +49,8 @@ SERVER_FULL = refusal(HTTPStatus.SERVICE_UNAVAILABLE, "The server is full, try a
 _DRAINING = refusal(HTTPStatus.SERVICE_UNAVAILABLE, "The server is shutting down.", "Retry-After: 1")
 _TOO_SLOW = refusal(HTTPStatus.REQUEST_TIMEOUT, "No request was received in time.")
 _TOO_LONG = refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request is too long.")
+_ANSWERS = {Disconnect.DRAINING: _DRAINING, Disconnect.BUSY: SERVER_FULL, Disconnect.WIRE_ERROR: _TOO_LONG}
+"""To a client whose connection ends before its request is complete; any other has been too slow."""
 
 
 class WebSocketProfile(ConnectionProfile, frozen=True):
@@ -62,10 +64,11 @@ class WebSocketConnection(Connection):
     """Text frames carry the codec's packets, one each.
 
     request: bytes of the HTTP request so far, None once it is answered. open: frames may be sent.
+    max_message_bytes: of a client's message, once it has logged in.
     close_code: the reason for the end if it differs from that of the Disconnect; 0 = it does not.
     """
 
-    __slots__ = ("close_code", "frames", "open", "request", "upgrades")
+    __slots__ = ("close_code", "frames", "max_message_bytes", "open", "request", "upgrades")
 
     def __init__(
         self, connections: Connections, profile: WebSocketProfile, codec: Codec, sock: socket.socket, remote: str
@@ -73,7 +76,8 @@ class WebSocketConnection(Connection):
         super().__init__(connections, profile, codec, sock, remote)
         self.upgrades = profile.upgrades
         self.request: bytes | None = b""
-        self.frames = FrameReader(profile.max_message_bytes)
+        self.max_message_bytes = profile.max_message_bytes
+        self.frames = FrameReader(min(profile.max_message_bytes, MAX_BYTES_BEFORE_LOGIN))
         self.open = False
         self.close_code = 0
 
@@ -123,6 +127,11 @@ class WebSocketConnection(Connection):
         self.open = True
         return rest
 
+    def _wire_error(self, error: WireError) -> None:
+        if error.code is ErrorCode.TOO_LONG and not self.close_code:
+            self.close_code = CloseCode.TOO_BIG
+        super()._wire_error(error)
+
     def _pong(self, payload: bytes) -> None:
         """A ping counts as a command, so the same rate limit applies."""
         self.spent += 1
@@ -132,6 +141,7 @@ class WebSocketConnection(Connection):
     # ---------------------------------------------------------------- bytes out
 
     def push_login(self, event: LoginAccepted) -> tuple[int, int]:
+        self.frames.limit = self.max_message_bytes
         self.frames.skips = True  # before a login, no client has a reason to send a message over the limit
         return super().push_login(event)
 
@@ -151,5 +161,5 @@ class WebSocketConnection(Connection):
                 super()._queue(frames.close(self.close_code or CLOSE_CODES[reason], reason.text))
                 self.open = False
             elif self.request is not None:
-                super()._queue((_DRAINING if reason is Disconnect.DRAINING else _TOO_SLOW).data)
+                super()._queue(_ANSWERS.get(reason, _TOO_SLOW).data)
         super().close(reason)

@@ -109,16 +109,17 @@ class _LongMessage:
 class FrameReader:
     """Reads one client's frames. Holds the bytes of an incomplete message: at most `limit`, plus one read.
 
-    skips: messages over the limit are skipped, within the bounds of wire.skipped; otherwise they are a FrameError.
+    limit: bytes of a message; it may be raised between two messages. skips: messages over the limit are skipped, within
+    the bounds of wire.skipped; otherwise they are a FrameError.
     _fragments: payload of a message that is not complete yet, None between messages. _long: that message, once it is
     over the limit; its payload is not kept. _skipper: None until the first message over the limit.
     """
 
-    __slots__ = ("_fragments", "_limit", "_long", "_rest", "_skipper", "skips")
+    __slots__ = ("_fragments", "_long", "_rest", "_skipper", "limit", "skips")
 
     def __init__(self, limit: int) -> None:
         self.skips = False
-        self._limit = limit
+        self.limit = limit
         self._rest: bytes | bytearray = b""
         self._fragments: bytearray | None = None
         self._long: _LongMessage | None = None
@@ -156,7 +157,7 @@ class FrameReader:
         while end - at >= 2:
             size, head = self._header(data, at, end)
             stop = at + head + size
-            if size > self._limit:
+            if size > self.limit:
                 at = self._long_frame(data, at, size, head)
                 if self._long is not None and self._long.ended:
                     yield self._end_long()
@@ -178,7 +179,7 @@ class FrameReader:
     def _is_complete(self) -> bool:
         """Whether a frame in what is left over can be served, so that a slow one is not copied at each read."""
         size, head = self._header(self._rest, 0, len(self._rest)) if len(self._rest) >= 2 else (0, 0)
-        return head > 0 and (size > self._limit or len(self._rest) >= head + size)
+        return head > 0 and (size > self.limit or len(self._rest) >= head + size)
 
     def _header(self, data: bytes | bytearray, at: int, end: int) -> tuple[int, int]:
         """(bytes of payload, bytes of header) of the frame at `at`; (0, 0) while the header is incomplete."""
@@ -191,7 +192,7 @@ class FrameReader:
             if end - at < head:
                 return 0, 0
             size = int.from_bytes(data[at + 2 : at + head - 4], "big")
-        if size > self._limit and not self.skips:
+        if size > self.limit and not self.skips:
             raise FrameError(CloseCode.TOO_BIG, "message too long")
         return size, head
 
@@ -222,7 +223,7 @@ class FrameReader:
     def _end_long(self) -> Malformed:
         assert self._skipper is not None
         self._long = self._fragments = None
-        return self._skipper.finish(self._limit)
+        return self._skipper.finish(self.limit)
 
     # ---------------------------------------------------------------- fragments and control frames
 
@@ -249,9 +250,9 @@ class FrameReader:
         fragments = self._fragments
         if fragments is None:
             fragments = self._fragments = bytearray()
-        if len(fragments) + len(payload) > self._limit and not self.skips:
+        if len(fragments) + len(payload) > self.limit and not self.skips:
             raise FrameError(CloseCode.TOO_BIG, "message too long")
-        if self._long is not None or len(fragments) + len(payload) > self._limit:
+        if self._long is not None or len(fragments) + len(payload) > self.limit:
             message = self._long or self._begin_long()
             message.begin_frame(len(payload), _NO_MASK, is_last=is_last)
             message.take(payload, 0)

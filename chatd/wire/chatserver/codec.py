@@ -43,7 +43,7 @@ from chatd.protocol import (
     WireTraits,
 )
 from chatd.wire.chatserver import encode
-from chatd.wire.contract import frame_form
+from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, frame_form
 from chatd.wire.json_stream import ObjectSplitter, as_int, as_str, check_utf8, fields_of, over
 
 COMPATIBLE_FRAME_BYTES = 1023
@@ -223,8 +223,9 @@ _MSGID: dict[type, int] = {
 
 
 class ChatserverCodec:
-    """See wire.contract.Codec. Limits in bytes; max_frame_bytes is for reading, 0 = MAX_READ_BYTES; in streaming
-    mode also for writing. Until a login that asked for streaming mode succeeds, the mode is compatible.
+    """See wire.contract.Codec. Limits in bytes; max_frame_bytes is for reading (after the first login, see
+    wire.contract.MAX_BYTES_BEFORE_LOGIN), 0 = MAX_READ_BYTES; in streaming mode also for writing. Until a login that
+    asked for streaming mode succeeds, the mode is compatible.
 
     A WireError is reported to the peer by encode(Failed(error.code, error.text, None, error.ref)).
     """
@@ -250,7 +251,7 @@ class ChatserverCodec:
         self._limit = max_frame_bytes or MAX_READ_BYTES
         self._body_bytes = body_bytes
         self._fp_bytes = fp_bytes
-        self._splitter = ObjectSplitter(self._limit)
+        self._splitter = ObjectSplitter(min(self._limit, MAX_BYTES_BEFORE_LOGIN))
         self._streaming = False
         self._form = frame_form("chatserver", "compatible", COMPATIBLE_FRAME_BYTES)
         self._wants_streaming = False  # of the last LOGIN read
@@ -317,6 +318,7 @@ class ChatserverCodec:
 
     def encode_login(self, event: LoginAccepted) -> tuple[bytes, int]:
         """Changes the mode to what the last LOGIN asked for, so pace_ms may change."""
+        self._splitter.limit = self._limit
         self._streaming = self._wants_streaming
         self.pace_ms = 0 if self._streaming else self._pace_ms
         self._form = frame_form("chatserver", "streaming" if self._streaming else "compatible", self._write_limit)

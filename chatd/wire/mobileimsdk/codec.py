@@ -38,7 +38,7 @@ from chatd.protocol import (
     ServerRequest,
     WireTraits,
 )
-from chatd.wire.contract import frame_form
+from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, frame_form
 from chatd.wire.json_stream import as_int, as_str, check_utf8, fields_of, fit, over, too_deep
 from chatd.wire.mobileimsdk.compact import shortened
 from chatd.wire.mobileimsdk.packets import (
@@ -92,6 +92,7 @@ class MobileimsdkCodec:
     them apart (a datagram, a text frame): receive() is given exactly one, encode() makes exactly one, and packet()
     is receive() without the iterator. receive_bytes: the limit of what is received, if it differs.
 
+    _receive_bytes: that limit now; until the login at most MAX_BYTES_BEFORE_LOGIN. _session_bytes: after it.
     _rest: bytes of an incomplete packet. _skipper: None until the first packet over the limit.
     _user: the name of the peer once logged in, NOBODY before; _user_json: the same as JSON.
     _form: see wire.contract.frame_form.
@@ -113,6 +114,7 @@ class MobileimsdkCodec:
         "_prefixed",
         "_receive_bytes",
         "_rest",
+        "_session_bytes",
         "_skipper",
         "_user",
         "_user_json",
@@ -126,7 +128,8 @@ class MobileimsdkCodec:
         self._prefixed = prefixed
         self._limit = max_frame_bytes or MAX_PACKET_BYTES
         self._form = frame_form("mobileimsdk", "prefixed" if prefixed else "apart", self._limit)
-        self._receive_bytes = receive_bytes or self._limit
+        self._session_bytes = receive_bytes or self._limit
+        self._receive_bytes = min(self._session_bytes, MAX_BYTES_BEFORE_LOGIN)
         self._body_bytes = body_bytes
         self._fp_bytes = fp_bytes
         self._rest: bytes | bytearray = b""
@@ -150,7 +153,7 @@ class MobileimsdkCodec:
             return
         if self._rest:
             data = self._joined(data)
-        at, end, limit = 0, len(data), self._limit
+        at, end, limit = 0, len(data), self._receive_bytes
         if self._skipper is not None and self._skipper.left:
             at = self._skip(data, 0)
             if self._skipper.left:
@@ -189,7 +192,7 @@ class MobileimsdkCodec:
         rest = self._rest
         assert isinstance(rest, bytearray)
         rest += data
-        if len(rest) < 4 or len(rest) < 4 + _length_at(rest)[0] <= 4 + self._limit:
+        if len(rest) < 4 or len(rest) < 4 + _length_at(rest)[0] <= 4 + self._receive_bytes:
             return b""
         self._rest = b""
         return bytes(rest)
@@ -278,6 +281,7 @@ class MobileimsdkCodec:
 
     def encode_login(self, event: LoginAccepted) -> tuple[bytes, int]:
         """Never contains waiting messages. From here on the peer is event.user."""
+        self._receive_bytes = self._session_bytes
         self._user = event.user.name
         self._user_json = encode_json(self._user)
         return self._from_server(LOGIN_ANSWER, login_content(0, event.first_login_time)), 0

@@ -15,6 +15,7 @@ from chatd.config.schema import Config, LimitOptions
 from chatd.core.sessions.session import Session
 from chatd.errors import Disconnect, ErrorCode
 from chatd.model import Protocol, User
+from chatd.net.admission import Admission
 from chatd.net.websocket.connection import WebSocketConnection, WebSocketProfile
 from chatd.net.websocket.handshake import UpgradePolicy
 from chatd.protocol import Command, Echo, Echoed, Event, KeepAlive, KeptAlive, LoginAccepted, Malformed
@@ -63,6 +64,7 @@ class SmallConnections:
         self.add, self.remove = self.members.add, self.members.discard
         self.ends: list[Disconnect] = []
         self._config = Config(limits=LimitOptions(**limits))
+        self.admission = Admission(self.config)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def config(self) -> Config:
