@@ -135,7 +135,8 @@ EVENTS: dict[SecurityEvent, Kind] = {
         "connection refused",
         "warning",
         By.STRANGER,
-        "a source has too many connections, or too many without a login",
+        "a source has too many connections, or too many without a login, or a page of another origin; `reason` "
+        "says which: `connections_per_source`, `unauthenticated`, `origin`",
         "connections_refused",
     ),
     SecurityEvent.DATAGRAM_REFUSED: Kind(

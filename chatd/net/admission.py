@@ -14,7 +14,6 @@ each accept, during an attack.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from typing import NamedTuple
 from typing import Protocol as Contract
@@ -22,15 +21,15 @@ from typing import Protocol as Contract
 from chatd import security_log
 from chatd.config.schema import Config
 from chatd.security_log import SecurityEvent
-from chatd.sources import NO_SOURCE, source_of
+from chatd.sources import Networks, source_of
 
 _UNLIMITED = 1 << 60
 
 
 class Refusal(NamedTuple):
-    """Why a connection is refused. reason: for the security log."""
+    """Why a connection is refused. peer: the client's address, as in logs. reason: for the security log."""
 
-    source: str
+    peer: str
     reason: str
 
 
@@ -59,26 +58,6 @@ class Source:
         self.waiting: dict[Entrant, None] = {}
 
 
-class AllowedNetworks:
-    """The networks of penalties.allow, which are not limited; parsed again only when the option has changed."""
-
-    __slots__ = ("_networks", "_texts")
-
-    def __init__(self) -> None:
-        self._texts: tuple[str, ...] = ()
-        self._networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
-
-    def contain(self, source: str, allow: tuple[str, ...]) -> bool:
-        """Whether one of these networks contains this source."""
-        if not allow:
-            return False
-        if allow is not self._texts:
-            self._texts = allow
-            self._networks = tuple(ipaddress.ip_network(one) for one in allow)
-        address = ipaddress.ip_address(source.partition("/")[0])
-        return any(address in network for network in self._networks)
-
-
 class Admission:
     """Of one worker, for one kind of transport. No client on a Unix socket and none in penalties.allow is counted.
 
@@ -88,7 +67,9 @@ class Admission:
 
     def __init__(self, config: Callable[[], Config]) -> None:
         self._config = config
-        self._allowed = AllowedNetworks()
+        self._allow: tuple[str, ...] = ()
+        self._allowed = Networks(())
+        """Those of _allow, which is penalties.allow as it was when last looked at."""
         self._sources: dict[str, Source] = {}
         self._ranks: dict[int, dict[Source, None]] = {}
         self._most = 0
@@ -102,12 +83,12 @@ class Admission:
         limit = self._config().limits.connections_per_source or _UNLIMITED
         if source is None or source.connections < limit or self._is_allowed(source.name):
             return None
-        return Refusal(source.name, "connections_per_source")
+        return Refusal(remote, "connections_per_source")
 
     def enter(self, entrant: Entrant) -> None:
         """Count a connection that has come and may stay, and let it wait for its login."""
         name = source_of(entrant.remote)
-        if name == NO_SOURCE or self._is_allowed(name):
+        if self._is_allowed(name):
             return
         source = self._sources.get(name)
         if source is None:
@@ -128,7 +109,10 @@ class Admission:
             del self._sources[source.name]
 
     def _is_allowed(self, name: str) -> bool:
-        return self._allowed.contain(name, self._config().penalties.allow)
+        allow = self._config().penalties.allow
+        if allow is not self._allow:
+            self._allow, self._allowed = allow, Networks(allow)
+        return name in self._allowed
 
     # ---------------------------------------------------------------- waiting for a login
 
@@ -168,7 +152,7 @@ class Admission:
         source = next(iter(self._ranks[self._most]))
         oldest = next(iter(source.waiting))
         self.stops_waiting(oldest)
-        security_log.record(SecurityEvent.CONNECTION_REFUSED, source=source.name, reason="unauthenticated")
+        security_log.record(SecurityEvent.CONNECTION_REFUSED, peer=oldest.remote, reason="unauthenticated")
         oldest.dismiss()
 
     def _rank(self, source: Source, before: int) -> None:

@@ -156,7 +156,7 @@ class Connections:
     def refused(self, refusal: Refusal) -> None:
         """Count a connection that is refused because of its source, and record it."""
         self.count_refused()
-        security_log.record(SecurityEvent.CONNECTION_REFUSED, source=refusal.source, reason=refusal.reason)
+        security_log.record(SecurityEvent.CONNECTION_REFUSED, peer=refusal.peer, reason=refusal.reason)
 
     def ended(self, connection: Peer, reason: Disconnect) -> None:
         """Called once per connection, before anything is closed."""

@@ -102,7 +102,7 @@ def test_a_source_has_no_more_than_its_share_logged_in_or_not() -> None:
     gate.admission.stops_waiting(share[0])
     refusal = gate.admission.refusal("6.6.6.6:9")
     assert refusal is not None
-    assert (refusal.source, refusal.reason) == ("6.6.6.6", "connections_per_source")
+    assert refusal == ("6.6.6.6:9", "connections_per_source")
     assert gate.admission.refusal("6.6.6.7:9") is None
     gate.admission.leave(share[0])
     assert gate.admission.refusal("6.6.6.6:9") is None

@@ -23,7 +23,6 @@ from chatd.net.websocket.frames import CloseCode, FrameError, FrameReader
 from chatd.net.websocket.handshake import END_OF_REQUEST, MAX_REQUEST_BYTES, UpgradePolicy, refusal
 from chatd.protocol import Command, LoginAccepted, Malformed
 from chatd.security_log import SecurityEvent
-from chatd.sources import source_of
 from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, Codec
 
 CLOSE_CODES: dict[Disconnect, CloseCode] = {
@@ -119,8 +118,8 @@ class WebSocketConnection(Connection):
         super()._queue(answer.data)
         if answer.refused_origin:
             self.connections.count_refused()
-            source, origin = source_of(self.remote), answer.refused_origin
-            security_log.record(SecurityEvent.CONNECTION_REFUSED, source=source, reason="origin", origin=origin)
+            origin = answer.refused_origin
+            security_log.record(SecurityEvent.CONNECTION_REFUSED, peer=self.remote, reason="origin", origin=origin)
         if not answer.accepted:
             super().close(Disconnect.WIRE_ERROR)
             return b""
