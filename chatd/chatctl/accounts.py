@@ -43,11 +43,17 @@ class StoredAccounts:
         hashed = Hasher(self._config.accounts).hash_now(password)
         return self._change(lambda tables: tables.accounts.create(name, hashed, time.time_ns() // 1_000_000).id)
 
-    def set_password(self, name: str, password: str) -> None:
-        """Raises Refused, also for a password that no client could log in with."""
+    def set_password(self, name: str, password: str) -> UserId:
+        """The id of the account. Raises Refused, also for a password that no client could log in with."""
         self._check_length(password)
         hashed = Hasher(self._config.accounts).hash_now(password)
-        self._change(lambda tables: tables.accounts.set_password(_find(tables, name).id, hashed))
+
+        def work(tables: Tables) -> UserId:
+            user_id = _find(tables, name).id
+            tables.accounts.set_password(user_id, hashed)
+            return user_id
+
+        return self._change(work)
 
     def delete(self, name: str) -> UserId:
         """The id of the deleted account. Raises Refused."""

@@ -42,6 +42,7 @@ from chatd.master.requests import (
     StopRequest,
 )
 from chatd.master.status import Status
+from chatd.security_log import SecurityEvent
 
 GONE_S = 10.0
 """Time from the reply that the workers have left until the master must be gone too."""
@@ -206,9 +207,11 @@ def kick(client: ControlClient, options: argparse.Namespace) -> int:
 def user(client: ControlClient, options: argparse.Namespace) -> int:
     """Works on the store, with or without a running server, as the user who owns it."""
     from chatd.chatctl.accounts import StoredAccounts
+    from chatd.chatctl.trail import StoreTrail
     from chatd.store.open import configured
 
     config = config_load.load(options.config).config
+    trail = StoreTrail(config, client)
     creates = options.what == "add"
     become_owner(config, create=creates)
     note(f"store: {configured(config)}")
@@ -216,11 +219,15 @@ def user(client: ControlClient, options: argparse.Namespace) -> int:
     match options.what:
         case "add":
             number = accounts.add(options.name, read_password())
+            trail.record(SecurityEvent.ACCOUNT_CREATED, name=options.name, user=number)
             print(f"{options.name} has the id {number}")
         case "passwd":
-            accounts.set_password(options.name, read_password())
+            number = accounts.set_password(options.name, read_password())
+            trail.record(SecurityEvent.PASSWORD_CHANGED, name=options.name, user=number)
         case "del":
-            return _end_sessions(client, accounts.delete(options.name))
+            number = accounts.delete(options.name)
+            trail.record(SecurityEvent.ACCOUNT_DELETED, name=options.name, user=number)
+            return _end_sessions(client, number)
         case _:
             print(render.users(accounts.all()))
     return Exit.OK

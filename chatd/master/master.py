@@ -37,6 +37,7 @@ from chatd.master.requests import (
     ControlRequest,
     KickRequest,
     LogLevelRequest,
+    RecordRequest,
     ReloadRequest,
     ReopenRequest,
     Respond,
@@ -45,6 +46,7 @@ from chatd.master.requests import (
     StatusRequest,
     StopRequest,
     failed,
+    write_record,
 )
 from chatd.master.rotation import Rotation
 from chatd.master.spawn import Serve, Shared
@@ -296,6 +298,7 @@ class Master:
             LogLevelRequest: self._on_log_level,
             ScaleRequest: self._on_scale,
             KickRequest: self._kicks.begin,
+            RecordRequest: self._on_record,
         }
 
     def _handle(self, request: ControlRequest, respond: Respond) -> None:
@@ -340,6 +343,10 @@ class Master:
         self._pool.config = replace(config, log=replace(config.log, level=request.level))
         for slot in self._pool.present():
             self._pool.order(slot, LogLevelOrder(request.level))
+        respond(ControlReply())
+
+    def _on_record(self, request: RecordRequest, respond: Respond) -> None:
+        write_record(request)
         respond(ControlReply())
 
     def _on_scale(self, request: ScaleRequest, respond: Respond) -> None:

@@ -15,11 +15,14 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from chatd import security_log
 from chatd.config.schema import Config, LogLevel
 from chatd.errors import Exit
 from chatd.orders import MalformedMessage
+from chatd.security_log import SecurityEvent
 
 REASON_CHARS = 200
+RECORDED_CHARS = 1000
 
 # ---------------------------------------------------------------- requests
 
@@ -95,6 +98,22 @@ class KickRequest(ControlRequest, tag="kick", frozen=True):
     reason: Annotated[str, Meta(max_length=REASON_CHARS)] = ""
 
 
+class RecordRequest(ControlRequest, tag="record", frozen=True):
+    """What chatctl did on the store itself, to be recorded in the security trail; sent where the log is the server's
+    standard error. name, user: of the account. uid, by, sudo_user: who called chatctl, as chatctl says; whoever may use
+    the control socket could write the log as well."""
+
+    is_order: ClassVar[bool] = False
+
+    event: SecurityEvent
+    name: Annotated[str, Meta(max_length=RECORDED_CHARS)] = ""
+    user: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0
+    detail: Annotated[str, Meta(max_length=RECORDED_CHARS)] = ""
+    uid: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
+    by: Annotated[str, Meta(max_length=RECORDED_CHARS)] = ""
+    sudo_user: Annotated[str, Meta(max_length=RECORDED_CHARS)] = ""
+
+
 REQUESTS: tuple[type[ControlRequest], ...] = (
     StatusRequest,
     ReloadRequest,
@@ -105,6 +124,7 @@ REQUESTS: tuple[type[ControlRequest], ...] = (
     LogLevelRequest,
     ScaleRequest,
     KickRequest,
+    RecordRequest,
 )
 COMMANDS = tuple(sorted(str(kind.__struct_config__.tag) for kind in REQUESTS))
 _decoder: msgspec.json.Decoder[ControlRequest] = msgspec.json.Decoder(
@@ -117,6 +137,7 @@ _decoder: msgspec.json.Decoder[ControlRequest] = msgspec.json.Decoder(
     | LogLevelRequest
     | ScaleRequest
     | KickRequest
+    | RecordRequest
 )
 
 
@@ -137,6 +158,19 @@ def decode(line: bytes) -> ControlRequest:
         return _decoder.decode(line)
     except msgspec.DecodeError as error:
         raise MalformedMessage(f"{asked.cmd}: {error}") from None
+
+
+def write_record(made: RecordRequest) -> None:
+    """Write what chatctl did into this process's log."""
+    security_log.record(
+        made.event,
+        name=made.name,
+        user=made.user,
+        detail=made.detail,
+        uid=made.uid,
+        by=made.by,
+        sudo_user=made.sudo_user,
+    )
 
 
 # ---------------------------------------------------------------- replies

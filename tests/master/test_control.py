@@ -379,8 +379,11 @@ def test_every_order_is_recorded_with_its_caller_and_its_result(make):
     assert "log.level" in failed[1]
 
 
-def test_every_kind_of_request_is_an_order_but_for_the_status():
-    assert [kind for kind in requests.REQUESTS if not kind.is_order] == [requests.StatusRequest]
+def test_every_request_is_an_order_but_for_two_that_are_records_or_figures():
+    assert [kind for kind in requests.REQUESTS if not kind.is_order] == [
+        requests.StatusRequest,
+        requests.RecordRequest,
+    ]
     for kind in requests.REQUESTS:
         assert set(kind.recorded) <= set(kind.__struct_fields__)
 
