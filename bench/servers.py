@@ -61,6 +61,7 @@ url = "{store}"
 
 [bus]
 url = "{bus}"
+keys = ["the key of the benchmarks' clusters"]
 """
 LOCAL_STORE, LOCAL_BUS = "sqlite:chatd.db", "local:"
 

@@ -18,6 +18,7 @@ from chatd import __version__
 from chatd.arguments import Parser
 from chatd.config import load as config_load
 from chatd.config import render as config_render
+from chatd.config import strict
 from chatd.config.validate import check_host
 from chatd.errors import BootError, ConfigError, Exit
 from chatd.master import daemonize, privileges, start
@@ -34,6 +35,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("-t", "--test", action="store_true", help="test the configuration and exit; change nothing")
     made.add_argument("-T", "--dump", action="store_true", help="test, print the configuration in effect and exit")
     made.add_argument("--allow-root", action="store_true", help="allow the server to run as root")
+    made.add_argument(
+        "--no-strict",
+        action="store_true",
+        help="do not check who else on this host may change or read the files of the server (for containers)",
+    )
     made.add_argument("--version", action="version", version=f"chatd {__version__}")
     shtab.add_argument_to(made, "--print-completion", help="print a shell completion script")
     return made
@@ -51,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         loaded = config_load.load(options.config)
         check_host(loaded.config, loaded.name)
+        if not options.no_strict:
+            strict.check(loaded)
         if options.test or options.dump:
             return _test(loaded, options.dump)
         if loaded.file is None:

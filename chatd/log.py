@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
+from chatd import safe_files
 from chatd.config.schema import LogOptions
 from chatd.repeats import WINDOW_S, Limits, Repeats
 from chatd.scoreboard import Row
@@ -109,9 +110,7 @@ class _Sink:
             return
         for index, name in enumerate(FILES):
             try:
-                opened = os.open(
-                    self.folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE
-                )
+                opened = safe_files.open_file(self.folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, FILE_MODE)
             except OSError:
                 self.drop()
                 continue
@@ -323,7 +322,7 @@ def setup(
     """
     if log_dir != "-":
         for name in FILES:
-            os.close(os.open(Path(log_dir, name), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE))
+            os.close(safe_files.open_file(Path(log_dir, name), os.O_WRONLY | os.O_APPEND | os.O_CREAT, FILE_MODE))
     _sink.close()
     _sink.lock = threading.Lock()
     _sink.repeats = Repeats()

@@ -25,6 +25,7 @@ import uvloop
 from chatd import log, orders
 from chatd.bus.contract import Bus
 from chatd.bus.local.bus import LocalBus
+from chatd.bus.redis.keyring import Keyring
 from chatd.config.diff import live
 from chatd.config.schema import Config, ListenerOptions, PluginOptions
 from chatd.config.validate import BUSES, HOOK_GROUP
@@ -56,19 +57,21 @@ from chatd.worker_context import WorkerContext
 
 _TICK_S = 0.05
 _LAG_WINDOW_S = 10.0
+_FORGED_S = 600.0
+"""How long `chatctl check` reports a message that the bus refused."""
 _SWITCH_S = 0.001
 """How long the loop may keep the interpreter while the store thread waits for it."""
 
 
-def open_bus(config: Config, slot: int) -> Bus:
-    """The bus that `config` names; it has not joined yet. Raises: BootError 78."""
+def open_bus(config: Config, slot: int, keyring: Keyring) -> Bus:
+    """The bus that `config` names; it has not joined yet. keyring: signs what goes over Redis. Raises: BootError 78."""
     runtime = Path(config.server.runtime_dir)
     if config.bus.url.startswith("local:"):
         return LocalBus(runtime / "bus", runtime / "claims", slot)
     if config.bus.url.partition(":")[0] in BUSES:
         from chatd.bus.redis.bus import RedisBus
 
-        return RedisBus(config.bus.url, config.bus.prefix, config.bus.lease_s, slot)
+        return RedisBus(config.bus, slot, keyring)
     raise BootError(f"bus.url: no such bus: {config.bus.url.partition(':')[0]}", Exit.CONFIG)
 
 
@@ -127,7 +130,9 @@ class Worker:
         self._config = context.config
         self._row = context.rows[context.slot]
         self._log = log.get()
-        self._bus = open_bus(context.config, context.slot)
+        bus = context.config.bus
+        self._keyring = Keyring(bus.keys, accepts_unsigned=bus.insecure_unsigned)
+        self._bus = open_bus(context.config, context.slot, self._keyring)
         readers = open_readers(configured(self._config), self._config.timeouts.store_s, self._config.store.readers)
         self._core = Core(
             CoreParts(
@@ -153,6 +158,8 @@ class Worker:
         self._lag_until = 0.0
         """Until then a lower lag does not replace the highest one shown."""
         self._rounds = 0
+        self._refused_at = float("-inf")
+        """When the bus last refused a message, by the loop's clock."""
 
     def config(self) -> Config:
         """The configuration in force."""
@@ -200,10 +207,17 @@ class Worker:
         if self._rounds % 20 == 0:
             row.bus_ok = self._bus.healthy
             row.bus_round_trip_us = self._bus.round_trip_us
+            self._report_refused()
             self._connections.round()
             log.tick()
         if self._rounds % 200 == 0:
             row.commit_p99_us = self._core.store.commit_p99_us()
+
+    def _report_refused(self) -> None:
+        refused, now = self._bus.refused, self._loop.time()
+        if refused != self._row.bus_refused:
+            self._row.bus_refused, self._refused_at = refused, now
+        self._row.bus_forged = now - self._refused_at < _FORGED_S
 
     # ---------------------------------------------------------------- orders
 
@@ -241,6 +255,8 @@ class Worker:
         """Apply what may change live; the rest stays as this worker was started with."""
         try:
             self._config = live(self._config, order.config)
+            bus = self._config.bus
+            self._keyring.replace(bus.keys, accepts_unsigned=bus.insecure_unsigned)
             log.set_level(order.config.log.level)
         except ValueError as error:
             return ReloadRefused(order.generation, str(error)[: orders.WHY_CHARS])

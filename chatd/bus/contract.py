@@ -148,6 +148,12 @@ class Bus(Protocol):
         ...
 
     @property
+    def refused(self) -> int:
+        """Messages and connections refused since the start, because they are not by a worker of this host or
+        cluster."""
+        ...
+
+    @property
     def round_trip_us(self) -> int:
         """Microseconds taken by the latest message that this worker published to itself; 0 if the bus does not measure
         this (on one host it does not)."""

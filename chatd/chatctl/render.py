@@ -126,10 +126,11 @@ def verdict(server: Status) -> tuple[int, str]:
     counted = f"{server.workers_ready} of {server.workers_wanted} workers ready"
     if server.workers_ready == 0 or server.state == "stopping":
         return 2, f"CRITICAL: {server.state}, {counted}"
-    wrong = [text for text, bad in (("store", not server.store_ok), ("bus", not server.bus_ok)) if bad]
-    wrong += ["plug-ins"] if any(one.hooks_open for one in server.workers) else []
+    wrong = [f"{text} down" for text, bad in (("store", not server.store_ok), ("bus", not server.bus_ok)) if bad]
+    wrong += ["plug-ins down"] if any(one.hooks_open for one in server.workers) else []
+    wrong += ["forged messages on the bus, see error.log"] if any(one.bus_forged for one in server.workers) else []
     if server.state != "running" or wrong:
-        return 1, f"DEGRADED: {server.state}, {counted}{''.join(f', {one} down' for one in wrong)}"
+        return 1, f"DEGRADED: {server.state}, {counted}{''.join(f', {one}' for one in wrong)}"
     return 0, f"OK: {counted}"
 
 

@@ -25,8 +25,8 @@ from chatd.errors import ConfigError
 DEFAULT_FILE = Path("/etc/chatd/chatd.toml")
 BUILT_IN = "built-in defaults"
 
-SECRET_KEYS = ("store.url", "bus.url")
-"""Options that may be "env:NAME" or "file:PATH"."""
+SECRET_KEYS = ("store.url", "bus.url", "bus.keys")
+"""Options that may be "env:NAME" or "file:PATH", or a list of such texts."""
 
 
 class Secret(NamedTuple):
@@ -81,7 +81,7 @@ def load(file: str | Path | None, known: Mapping[str, Secret] | None = None) -> 
     sources |= {section: "file" for section in ARRAYS if section in tree}
     secrets = _Secrets(path.parent, known or {})
     secrets.resolve(tree, problems)
-    sources |= {key: one.text for key, one in secrets.found.items()}
+    sources |= {key.partition("[")[0]: one.text for key, one in secrets.found.items()}
     good = validate.good_tables(tree, problems)
     config = _absolute(msgspec.convert(good, Config), path.parent)
     together = Problems(str(path))
@@ -122,16 +122,24 @@ class _Secrets:
         for key in SECRET_KEYS:
             section, option = key.split(".")
             table = tree.get(section)
-            text = table.get(option) if isinstance(table, dict) else None
-            if not isinstance(text, str) or not text.startswith(("env:", "file:")):
+            if not isinstance(table, dict) or option not in table:
                 continue
+            value = table[option]
             try:
-                self.found[key] = Secret(text, self._value(key, text))
+                if isinstance(value, list):
+                    table[option] = [self._replaced(f"{key}[{at}]", one) for at, one in enumerate(value)]
+                else:
+                    table[option] = self._replaced(key, value)
             except ValueError as error:
                 problems.add(key, str(error))
-                del tree[section][option]
-            else:
-                tree[section][option] = self.found[key].value
+                del table[option]
+
+    def _replaced(self, key: str, text: Any) -> Any:
+        """The value that it stands for; anything else as it is. Raises ValueError."""
+        if not isinstance(text, str) or not text.startswith(("env:", "file:")):
+            return text
+        self.found[key] = Secret(text, self._value(key, text))
+        return self.found[key].value
 
     def _value(self, key: str, text: str) -> str:
         try:

@@ -15,6 +15,9 @@ Effect = Literal["live", "worker", "restart"]
 """When a changed option takes effect: at once, in workers started from now on, or at a restart."""
 
 
-def option(description: str, effect: Effect, ge: float | None = None, le: float | None = None) -> Meta:
-    """description: a phrase without a full stop, starting in lower case unless with a name."""
-    return Meta(description=description, extra={"effect": effect}, ge=ge, le=le)
+def option(
+    description: str, effect: Effect, ge: float | None = None, le: float | None = None, *, secret: bool = False
+) -> Meta:
+    """description: a phrase without a full stop, starting in lower case unless with a name. secret: its value is never
+    shown."""
+    return Meta(description=description, extra={"effect": effect, "secret": secret}, ge=ge, le=le)

@@ -27,6 +27,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     effect: Effect
     ge: float | None
     le: float | None
+    secret: bool
 
 
 def options_of(section: type[msgspec.Struct]) -> tuple[Option, ...]:
@@ -45,6 +46,7 @@ def options_of(section: type[msgspec.Struct]) -> tuple[Option, ...]:
                 effect=meta.extra["effect"],
                 ge=meta.ge,
                 le=meta.le,
+                secret=meta.extra["secret"],
             )
         )
     return tuple(found)

@@ -31,7 +31,8 @@ EFFECTS = {
 _HEAD = """\
 # chatd.toml: every option with its default. Generated from the schema, like `man chatd.toml`.
 # `chatd -t` tests a changed file, `chatctl reload` applies it without ending a session.
-# Changes take effect at the reload unless noted. store.url and bus.url may also be "env:NAME" or "file:PATH".
+# Changes take effect at the reload unless noted. store.url, bus.url and each of bus.keys may also be "env:NAME" or
+# "file:PATH".
 """
 
 
@@ -113,11 +114,16 @@ def manual() -> str:
         "file. \\fBchatd \\-t\\fR tests a file, \\fBchatd \\-T\\fR prints what is in effect, \\fBchatctl reload\\fR",
         "applies a change. All mistakes are reported at once, one line each.",
         ".PP",
-        'store.url and bus.url may be "env:NAME" or "file:PATH", to keep a password out of this file. If chatd is',
-        "started as root, only root needs to be able to read a secret file: it is read before chatd becomes",
-        "server.user. A reload can no longer read it, keeps the value and logs a warning. Under the systemd unit,",
-        "which starts chatd as the user chatd, that user must be able to read it. The configuration file itself",
-        "must be readable by server.user.",
+        'store.url, bus.url and each of bus.keys may be "env:NAME" or "file:PATH", to keep a secret out of this',
+        "file. If chatd is started as root, only root needs to be able to read a secret file: it is read before",
+        "chatd becomes server.user. A reload can no longer read it, keeps the value and logs a warning. Under the",
+        "systemd unit, which starts chatd as the user chatd, that user must be able to read it. The configuration",
+        "file itself must be readable by server.user.",
+        ".PP",
+        "No other user of the host may be able to change this file, the files it names, server.state_dir, runtime_dir",
+        "and log_dir, or a directory that leads to one of them; nor to read the database, a secret file, or this file",
+        "if it holds a secret. Otherwise chatd does not start, and says what to do (\\fB\\-\\-no\\-strict\\fR skips",
+        "this).",
     ]
     for section, kind in SECTIONS.items():
         title = _TITLES.get(section, f"[{section}]")
@@ -159,16 +165,54 @@ def sections(config: Config, sources: Mapping[str, str] | None = None) -> str:
             lines.append(head)
             for option in options_of(kind):
                 suffix = "" if is_array else comment(f"{section}.{option.name}")
-                lines.append(f"{option.name} = {toml(mask(getattr(one, option.name)))}{suffix}")
+                lines.append(f"{option.name} = {toml(_shown(option, getattr(one, option.name)))}{suffix}")
     return "\n".join(lines) + "\n"
 
 
+HIDDEN = "***"
 _SECRET = re.compile("password|secret|token|key", re.IGNORECASE)
+
+
+def _shown(option: Option, value: Any) -> Any:
+    """What may be shown of the value of an option."""
+    return hide(value) if option.secret else mask(value)
+
+
+def hide(value: Any) -> Any:
+    """As many stars as there are secrets."""
+    return [hide(one) for one in value] if isinstance(value, list | tuple) else HIDDEN if value else value
+
+
+SECRET_OPTIONS = frozenset(
+    f"{section}.{option.name}" for section, kind in SECTIONS.items() for option in options_of(kind) if option.secret
+)
+
+
+def mask_option(key: str, value: Any) -> Any:
+    """What may be shown of the value of the option `section.option`."""
+    return hide(value) if key in SECRET_OPTIONS else mask(value)
 
 
 def mask_config(config: Config) -> Config:
     """A copy whose every value may be shown."""
-    return msgspec.convert(_mask_all(msgspec.to_builtins(config)), Config)
+    tree = _mask_all(msgspec.to_builtins(config))
+    for key in SECRET_OPTIONS:
+        section, option = key.split(".")
+        if section not in ARRAYS:
+            tree[section][option] = hide(tree[section][option])
+    return msgspec.convert(tree, Config)
+
+
+def holds_secret(loaded: Loaded) -> bool:
+    """Whether the file itself holds a password or a key, which file: or env: would keep out of it."""
+    config = loaded.config
+    written = {key: one.value for key, one in loaded.secrets.items()}
+    urls = [(key, url) for key, url in (("store.url", config.store.url), ("bus.url", config.bus.url))]
+    if any(key not in written and mask(url) != url for key, url in urls):
+        return True
+    if any(f"bus.keys[{at}]" not in written for at in range(len(config.bus.keys))):
+        return True
+    return any(mask(one.options) != one.options for one in config.hook)
 
 
 def _mask_all(value: Any) -> Any:

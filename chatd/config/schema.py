@@ -125,6 +125,23 @@ class BusOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     prefix: Annotated[
         str, _option("redis: prefix of all channels and keys; the same on every host of a cluster", "restart")
     ] = "chatd"
+    keys: Annotated[
+        tuple[str, ...],
+        _option(
+            'redis: keys that prove that a message is by a worker of this cluster, as "file:PATH" or "env:NAME"; the '
+            "first one signs, each is accepted; the same on every host. Needed if Redis is reached over TCP",
+            "live",
+            secret=True,
+        ),
+    ] = ()
+    insecure_unsigned: Annotated[
+        bool,
+        _option(
+            "redis: accept messages that are not signed, and start without a key: anybody who can publish on Redis can "
+            "act as any user. Needed while hosts without a key are in the cluster",
+            "live",
+        ),
+    ] = False
     lease_s: Annotated[
         float,
         _option(

@@ -26,7 +26,7 @@ import msgspec
 from chatd.config import urls
 from chatd.config.options import Option, allowed_values, options_of, toml
 from chatd.config.penalty_options import PenaltyOptions
-from chatd.config.schema import ARRAYS, SECTIONS, Config, ListenerOptions, PluginOptions
+from chatd.config.schema import ARRAYS, SECTIONS, BusOptions, Config, ListenerOptions, PluginOptions
 from chatd.errors import ConfigError
 
 # The transports, stores and buses that this version supports.
@@ -46,6 +46,8 @@ HOOK_GROUP = "chatd.hooks"
 
 ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s]*")
 """A value of listen.origins: what a browser sends as Origin, or any."""
+MIN_KEY_CHARS = 32
+"""Shortest text of a key of the bus: it must not be guessed from a recorded message."""
 
 SHOWN_CHARS = 60
 """Longest part of a bad value that a message shows."""
@@ -157,12 +159,35 @@ def check(config: Config, problems: Problems) -> None:
     _check_penalties(config.penalties, problems)
     if not re.fullmatch(r"[\w.:-]+", config.bus.prefix, re.ASCII):
         problems.add("bus.prefix", "may contain only letters, digits and . : _ -")
+    _check_bus_keys(config.bus, problems)
     if config.accounts.login == "open" and not config.accounts.insecure_open_login:
         problems.add(
             "accounts.login", '"open" lets anybody log in as anybody; it needs insecure_open_login = true as well'
         )
     if config.server.group and not config.server.user:
         problems.add("server.group", "needs server.user as well")
+
+
+def _check_bus_keys(bus: BusOptions, problems: Problems) -> None:
+    for index, key in enumerate(bus.keys):
+        if len(key) < MIN_KEY_CHARS:
+            text = f"has {len(key)} characters, a key needs {MIN_KEY_CHARS} (openssl rand -hex 32)"
+            problems.add(f"bus.keys[{index}]", text)
+    if not bus.keys and not bus.insecure_unsigned and _is_redis_over_tcp(bus.url):
+        text = (
+            "needed because Redis is reached over TCP: without a key anybody who can publish there can act as any "
+            'user. Make one (openssl rand -hex 32 > FILE), give it to all hosts, and set keys = ["file:FILE"]; or set '
+            "insecure_unsigned = true"
+        )
+        problems.add("bus.keys", text)
+
+
+def _is_redis_over_tcp(url: str) -> bool:
+    """False for a URL that is wrong, which is reported elsewhere."""
+    try:
+        return any(port for _, port in urls.parse_redis(url).hosts)
+    except ValueError:
+        return False
 
 
 def _check_listeners(listeners: tuple[ListenerOptions, ...], problems: Problems) -> None:

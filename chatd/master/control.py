@@ -200,11 +200,10 @@ def _bind(path: Path) -> socket.socket:
         text = f"the path of a Unix socket has at most {UNIX_PATH_BYTES} bytes, this one has {len(str(path).encode())}"
         raise BootError(f"cannot create {path}: {text}", Exit.CANNOT_CREATE)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o077)
+    before = os.umask(0o117)  # not chmod() afterwards: the name could be another file's by then
     try:
         path.unlink(missing_ok=True)
         listener.bind(str(path))
-        os.chmod(path, 0o660)
         listener.listen(CLIENTS)
     except OSError as error:
         listener.close()

@@ -7,9 +7,12 @@ Fails: BootError, exit 73, naming the directory.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from pathlib import Path
 
+from chatd import safe_files
 from chatd.config.schema import ServerOptions
 from chatd.errors import BootError, Exit
 from chatd.master.privileges import Identity
@@ -34,10 +37,10 @@ def prepare(server: ServerOptions, owner: Identity | None) -> None:
 
 
 def prepare_bus(server: ServerOptions, owner: Identity | None) -> None:
-    """Create the workers' directories in runtime_dir with mode 0700, and empty that of their sockets. Only under the
-    instance lock, because another server's sockets must stay. Raises BootError."""
+    """Create the workers' directories in runtime_dir, set their mode to 0700, and empty that of their sockets. Only
+    under the instance lock, because another server's sockets must stay. Raises BootError."""
     for name in (BUS, CLAIMS):
-        _make(Path(server.runtime_dir, name), 0o700, owner)
+        _make(Path(server.runtime_dir, name), 0o700, owner, private=True)
     for left in Path(server.runtime_dir, BUS).iterdir():
         try:
             left.unlink()
@@ -45,13 +48,22 @@ def prepare_bus(server: ServerOptions, owner: Identity | None) -> None:
             raise BootError(f"cannot remove {left}: {error.strerror}", Exit.CANNOT_CREATE) from None
 
 
-def _make(path: Path, mode: int, owner: Identity | None) -> None:
+def _make(path: Path, mode: int, owner: Identity | None, *, private: bool = False) -> None:
+    """private: an existing directory is given the mode too, and must not be reached through a symbolic link."""
     try:
-        if not path.is_dir():
-            path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
             path.mkdir(mode)
-            path.chmod(mode)
-        if owner is not None:
-            os.chown(path, owner.uid, owner.gid)
+            private = True
+        if private and path.is_symlink():
+            raise OSError(errno.ELOOP, "is a symbolic link")
+        descriptor = safe_files.open_directory(path)
+        try:
+            if private:
+                os.fchmod(descriptor, mode)
+            if owner is not None:
+                os.fchown(descriptor, owner.uid, owner.gid)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise BootError(f"cannot create {path}: {error.strerror}", Exit.CANNOT_CREATE) from None

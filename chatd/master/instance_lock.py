@@ -13,6 +13,7 @@ import os
 import time
 from pathlib import Path
 
+from chatd import safe_files
 from chatd.config.schema import ServerOptions
 from chatd.errors import BootError, Exit
 from chatd.master.privileges import Identity
@@ -64,7 +65,7 @@ def hold_state(state_dir: Path) -> int:
 def _acquire(path: Path, owner: Identity | None, taken: str) -> int:
     while True:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+            descriptor = safe_files.open_file(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise BootError(f"cannot create {path}: {error.strerror}", Exit.CANNOT_CREATE) from None
         if not _locked(descriptor):

@@ -141,8 +141,11 @@ def _bind_unix(path: str, backlog: int) -> socket.socket:
         listener.setblocking(False)
         if _is_leftover(path):
             os.unlink(path)
-        listener.bind(path)
-        os.chmod(path, 0o666)
+        before = os.umask(0o111)  # not chmod() afterwards: the name could be another file's by then
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(before)
         listener.listen(backlog)
     except OSError:
         listener.close()

@@ -16,7 +16,7 @@ from chatd import log
 from chatd.config import load as config_load
 from chatd.config.diff import OptionChange, applicable, changes
 from chatd.config.load import Loaded
-from chatd.config.render import mask
+from chatd.config.render import mask_option
 from chatd.config.schema import Config
 from chatd.config.validate import check_host
 from chatd.errors import ConfigError, Exit
@@ -198,4 +198,5 @@ class Reload:
 
 
 def _pending_change(change: OptionChange, waits_for: str) -> PendingChange:
-    return PendingChange(change.key, mask(change.old), mask(change.new), waits_for)
+    old, new = mask_option(change.key, change.old), mask_option(change.key, change.new)
+    return PendingChange(change.key, old, new, waits_for)

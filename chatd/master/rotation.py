@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from chatd import log
+from chatd import log, safe_files
 from chatd.scoreboard import Row
 
 
@@ -34,7 +34,7 @@ class Rotation:
         for name in log.FILES:
             path = self._folder / name
             try:
-                if path.stat().st_size >= rotate_bytes:
+                if path.lstat().st_size >= rotate_bytes:
                     self._rotate(path, keep)
                 elif lowered:
                     self._remove_older(path, keep)
@@ -49,7 +49,7 @@ class Rotation:
             if older.exists():
                 os.replace(older, f"{path}.{number + 1}")
         os.replace(path, f"{path}.1")
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, log.FILE_MODE))
+        os.close(safe_files.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, log.FILE_MODE))
         self.reopen()
         self._remove_older(path, keep)
 

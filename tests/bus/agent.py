@@ -21,6 +21,7 @@ from chatd.bus.contract import Bus, Topic
 from chatd.bus.local.bus import LocalBus
 from chatd.bus.local.peer import LocalLimits
 from chatd.bus.redis.bus import RedisBus
+from chatd.config.schema import BusOptions
 
 # One line for each twin of the bus; the arguments come from the twin's `Place`.
 KINDS = {
@@ -30,7 +31,9 @@ KINDS = {
         slot,
         LocalLimits(ping_s=float(ping_s), silent_s=float(silent_s), queue_bytes=int(queue_bytes)),
     ),
-    "redis": lambda slot, url, prefix, lease_s: RedisBus(url, prefix, float(lease_s), slot),
+    "redis": lambda slot, url, prefix, lease_s, key: RedisBus(
+        BusOptions(url=url, prefix=prefix, lease_s=float(lease_s), keys=(key,)), slot
+    ),
 }
 
 

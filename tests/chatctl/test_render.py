@@ -19,7 +19,7 @@ def made(kind: Any, **fields: Any) -> Any:
 
 def status(**fields: Any) -> Status:
     fields = {"totals": {}} | fields
-    workers = [made(WorkerStatus, hooks_open=0)]
+    workers = [made(WorkerStatus, hooks_open=0, bus_forged=False)]
     told: Status = made(Status, state="running", workers_wanted=1, workers_ready=1, workers=workers, **fields)
     return told
 
@@ -52,3 +52,11 @@ def test_status_tells_what_the_security_trail_counted() -> None:
     assert "security: 2 penalties begun" in lines
     assert "1 of_a_newer_server" in lines
     assert not any("registered" in line for line in lines)
+
+
+def test_check_is_degraded_after_a_forged_message_on_the_bus() -> None:
+    server = status()
+    server.workers[0].bus_forged = True
+    code, text = chatctl_render.verdict(server)
+    assert code == 1
+    assert "forged messages on the bus" in text

@@ -11,6 +11,7 @@ import pytest
 from tests.cluster import test_memberships as memberships
 from tests.cluster.cast import ALL_SEE, CAST, Note, Trial
 from tests.cluster.planted import BUGS
+from tests.cluster.redis_user import ATTACKS, attacks
 from tests.cluster.test_hosts_die import race
 from tests.cluster.watchers import watching
 from tests.faults.ordeal import acquit, more_talk, ordeal
@@ -75,7 +76,10 @@ def stand_trial(cluster: Cluster, bug: str, *, settle_s: float, stale_s: float |
 
 def test_every_planted_bug_is_tried() -> None:
     assert set(SIGNS) == set(FAULTS)
-    by_others = {"unknown_is_offline", "locks_for_everybody", "gives_before_it_knows_the_members", "obeys_late_leaves"}
+    by_others = {
+        "unknown_is_offline", "locks_for_everybody", "gives_before_it_knows_the_members", "obeys_late_leaves",
+        "trusts_redis",
+    }  # fmt: skip
     assert set(SIGNS) | by_others == set(BUGS)
 
 
@@ -139,6 +143,13 @@ def test_the_judge_finds_what_is_given_to_former_members(
     verdict, _ = run(memberships.race(cluster, [memberships.redis_dies], settle_s=10, silent_host=0), 120)
     record_property("verdict", f"planted gives_before_it_knows_the_members: {str(verdict).splitlines()[0]}")
     assert "leak" in verdict.kinds(), verdict
+
+
+def test_every_attack_of_a_user_of_redis_succeeds_where_nothing_is_verified(
+    make_cluster: MakeCluster, mariadb: MariaDB
+) -> None:
+    cluster = bugged(make_cluster, mariadb, "trusts_redis")
+    assert run(attacks(cluster), 60) == {attack.__name__ for attack in ATTACKS}
 
 
 def test_a_late_leave_that_ends_a_newer_membership_is_found(make_cluster: MakeCluster, mariadb: MariaDB) -> None:

@@ -144,7 +144,7 @@ def test_a_mistake_that_follows_from_another_is_not_told(tmp_path):
 
 def test_a_secret_that_cannot_be_read_any_more_is_kept(tmp_path, monkeypatch):
     (tmp_path / "secret").write_text("redis://:hush@cache:6379\n")
-    first = load(tmp_path, '[bus]\nurl = "file:secret"')
+    first = load(tmp_path, '[bus]\nurl = "file:secret"\ninsecure_unsigned = true')
     assert (first.kept_secrets, "hush" in repr(first.secrets)) == ((), False)
     read_text = Path.read_text
 
@@ -219,12 +219,20 @@ def test_secrets_come_from_elsewhere_and_are_masked(tmp_path, monkeypatch):
     monkeypatch.setattr(validate, "BUSES", ("local", "redis"))
     monkeypatch.setenv("CHATD_TEST_STORE", "mysql://chat:pa:ss@db:3306/chat")
     (tmp_path / "bus.secret").write_text("redis://:hush@cache:6379\n")
-    loaded = load(tmp_path, '[store]\nurl = "env:CHATD_TEST_STORE"\n[bus]\nurl = "file:bus.secret"')
+    (tmp_path / "bus.key").write_text(f"{'k' * 32}\n")
+    text = '[store]\nurl = "env:CHATD_TEST_STORE"\n[bus]\nurl = "file:bus.secret"\nkeys = ["file:bus.key", "{}"]'
+    loaded = load(tmp_path, text.format("i" * 32))
     assert loaded.config.store.url == "mysql://chat:pa:ss@db:3306/chat"
     assert loaded.config.bus.url == "redis://:hush@cache:6379"
     text = config_render.effective(loaded)
     assert 'url = "mysql://chat:***@db:3306/chat"  # env:CHATD_TEST_STORE' in text
     assert 'url = "redis://:***@cache:6379"  # file:bus.secret' in text
+    assert loaded.config.bus.keys == ("k" * 32, "i" * 32)
+    assert 'keys = ["***", "***"]  # file:bus.key' in text
+    assert "kkkk" not in text
+    assert "iiii" not in text
+    assert config_render.mask_config(loaded.config).bus.keys == ("***", "***")
+    assert config_render.mask_option("bus.keys", loaded.config.bus.keys) == ["***", "***"]
     assert "hush" not in text
     assert config_render.mask("unix:/s?db=1&password=hush&x=1") == "unix:/s?db=1&password=***&x=1"
 

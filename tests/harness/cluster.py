@@ -24,6 +24,7 @@ from tests.harness.network import MYSQL_ADDRESS, REDIS_ADDRESS, Host, Network
 from tests.harness.person import PORT_OF, Town, Wire
 from tests.harness.redis import RedisServer
 
+BUS_KEY = "the key of the clusters in these tests"
 ARRIVE_S = 4.0
 """A client behind a balancer that gets no answer tries again, and is led to another host."""
 
@@ -88,7 +89,7 @@ class Cluster:
         bus = self._bus or self.redis.url
         for daemon in self.daemons:
             daemon.config.setdefault("store", {})["url"] = store
-            daemon.config.setdefault("bus", {})["url"] = bus
+            daemon.config["bus"] = {"keys": [BUS_KEY], **daemon.config.get("bus", {}), "url": bus}
             daemon.write_config()
             daemon.launch()
         for daemon in self.daemons:

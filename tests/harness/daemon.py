@@ -152,6 +152,7 @@ class Daemon:
     def write_config(self) -> None:
         listen = self.config.pop("listen")
         self.config["listen"] = listen  # arrays of tables last
+        self.config_file.touch(mode=0o600)  # it may hold the password of a database
         self.config_file.write_text(toml(self.config))
 
     # ------------------------------------------------------------ life

@@ -232,7 +232,9 @@ def test_only_adding_an_account_creates_a_store(make, command):
 
 
 def test_the_configuration_leaves_the_master_without_passwords(make):
-    server = make(workers=1, tables='[bus]\nurl = "redis://:hu@sh@127.0.0.1:1"').start()
+    server = make(workers=1, tables='[bus]\nurl = "redis://:hu@sh@127.0.0.1:1"\ninsecure_unsigned = true')
+    server.file.chmod(0o600)
+    server.start()
     for command in ("config", "config-diff", "status"):
         answer = ask(server, json.dumps({"v": 1, "cmd": command}).encode() + b"\n")
         assert json.loads(answer)["ok"]

@@ -178,7 +178,7 @@ def test_a_secret_for_root_alone_is_kept_over_a_reload(make, tmp_path):
     for name in ("secret", "other"):
         (server.root / name).write_text("redis://:hush@127.0.0.1:1")
         (server.root / name).chmod(0o600)
-    bus = '[bus]\nurl = "file:{}"\n'
+    bus = '[bus]\nurl = "file:{}"\ninsecure_unsigned = true\n'
     server.write(bus.format("secret"))
     server.start()
     server.write(bus.format("secret") + '[log]\nlevel = "DEBUG"')

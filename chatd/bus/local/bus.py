@@ -122,6 +122,10 @@ class LocalBus:
         return {peer.name: f"worker {peer.name.partition('-')[0]}" for peer in self.peers}
 
     @property
+    def refused(self) -> int:
+        return self.peers.refused
+
+    @property
     def round_trip_us(self) -> int:
         return 0
 

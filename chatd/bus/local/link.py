@@ -11,7 +11,9 @@ invalid frames is refused: its link is closed and an error logged.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +23,8 @@ from chatd.bus.contract import OnMessage
 from chatd.bus.local.frames import HEADER, MAX_BODY_BYTES, FrameKind, frame
 from chatd.bus.write_buffer import WriteBuffer
 
+_CREDENTIALS = struct.Struct("=iII")
+"""The kernel's struct ucred: pid, uid, gid."""
 _PUBLISH = int(FrameKind.PUBLISH)
 _GAP = frame(FrameKind.GAP, 0)
 
@@ -83,6 +87,10 @@ class LinkListener(Protocol):
 
     def link_opened(self, link: IncomingLink) -> None: ...
 
+    def link_refused(self, what: str) -> None:
+        """The other end is a process of another user; nothing of it was read, nor will be."""
+        ...
+
     def control_frame(self, link: IncomingLink, kind: int, number: int, body: bytes) -> None: ...
 
     def read_done(self, link: IncomingLink) -> None:
@@ -119,7 +127,12 @@ class IncomingLink(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # uvloop's are not subclasses
-        self._listener.link_opened(self)
+        if is_ours(transport):
+            self._listener.link_opened(self)
+        else:
+            self._closed = True
+            transport.abort()  # type: ignore[attr-defined]
+            self._listener.link_refused("a connection")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
@@ -157,13 +170,20 @@ class IncomingLink(asyncio.Protocol):
         self._listener.read_done(self)
 
 
+def is_ours(transport: asyncio.BaseTransport) -> bool:
+    """Whether the process at the other end of a Unix socket runs as our user, or as root."""
+    sock = transport.get_extra_info("socket")
+    _, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return uid in (0, os.geteuid())
+
+
 def listen(path: Path) -> socket.socket:
     """A listening socket at `path` that only our user may connect to. Raises OSError."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.setblocking(False)
+        os.fchmod(listener.fileno(), 0o600)  # of the file that bind() makes: a name could be another file's by now
         listener.bind(str(path))
-        path.chmod(0o600)
         listener.listen(1024)
     except OSError:
         listener.close()

@@ -19,15 +19,16 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 
-from chatd import log
+from chatd import log, security_log
 from chatd.background import BackgroundTasks
 from chatd.bus.contract import Topic
 from chatd.bus.lifecycle import Lifecycle
 from chatd.bus.local.confirmations import Confirmations
 from chatd.bus.local.frames import VERSION, FrameKind, frame, pack_topics, unpack_topics
-from chatd.bus.local.link import IncomingLink, OutgoingLink
+from chatd.bus.local.link import IncomingLink, OutgoingLink, is_ours
 from chatd.bus.local.peer import LocalLimits, LocalPeer
 from chatd.bus.local.routes import Routes
+from chatd.security_log import SecurityEvent
 
 logger = log.get()
 
@@ -63,6 +64,8 @@ class LocalPeers:
         self._ticker: asyncio.TimerHandle | None = None
         self._ticked_at = self._loop.time()
         """Loop time of the last tick: a late tick means that this worker itself was stopped."""
+        self.refused = 0
+        """Connections with processes of other users, which were closed at once."""
         self.routes: Routes[LocalPeer] = Routes()
         self.confirmations = Confirmations(self._peers)
 
@@ -127,7 +130,7 @@ class LocalPeers:
     async def _make_link(self, peer: LocalPeer) -> None:
         path = self._own_socket.parent / peer.name
         try:
-            _, link = await self._loop.create_unix_connection(
+            transport, link = await self._loop.create_unix_connection(
                 lambda: OutgoingLink(self._limits.queue_bytes, lambda lost: self._link_lost(peer, lost)), str(path)
             )
         except (ConnectionRefusedError, FileNotFoundError):
@@ -143,7 +146,12 @@ class LocalPeers:
             peer.connect_failed = not isinstance(error, BlockingIOError)  # its backlog is full: it does not accept
             logger.warning("bus: cannot connect to a worker", peer=peer.name, why=str(error))
         else:
-            self._linked(peer, link)
+            if is_ours(transport):
+                self._linked(peer, link)
+            else:
+                link.abort()
+                self.link_refused(f"the socket {peer.name}")
+                self._forget(peer)
         finally:
             peer.connecting = None
 
@@ -211,6 +219,10 @@ class LocalPeers:
             peer.to_confirm, peer.confirm_late = -1, False
 
     # ------------------------------------------------------------ their links to us (link.LinkListener)
+
+    def link_refused(self, what: str) -> None:
+        self.refused += 1
+        security_log.record(SecurityEvent.BUS_FORGERY, reason="another user of this host", place=what, times=1)
 
     def link_opened(self, link: IncomingLink) -> None:
         self._incoming[link] = None

@@ -1,9 +1,9 @@
 """The bus of a cluster: workers of many hosts, over the channels and keys of Redis.
 
 Owns: joining and leaving, publishing, subscribing, and what to do with a message that arrives.
-Elsewhere: the bytes (bus.redis.connection, bus.redis.envelope), one server (bus.redis.node), which server has what
-(bus.redis.topology, bus.redis.cluster), locks (bus.redis.locks, bus.redis.lease), the other workers
-(bus.redis.membership, bus.redis.control), who is subscribed elsewhere (bus.redis.subscribers), reports of gaps
+Elsewhere: the bytes (bus.redis.connection, bus.redis.envelope), keys (bus.redis.keyring), one server (bus.redis.node),
+which server has what (bus.redis.topology, bus.redis.cluster), locks (bus.redis.locks, bus.redis.lease), the other
+workers (bus.redis.membership, bus.redis.control), who is subscribed elsewhere (bus.redis.subscribers), reports of gaps
 (bus.redis.gaps), and the background work (bus.redis.upkeep).
 Fails: as bus.contract says. While Redis is away, publishes are dropped, lock() raises Unavailable, and
 subscribed_elsewhere() answers as last seen. When it is back, on_gap is called here; and on every worker, if something
@@ -20,26 +20,31 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
+from weakref import WeakKeyDictionary
 
 from chatd import log
 from chatd.bus.contract import OnGap, OnLockLost, OnMessage, Topic
 from chatd.bus.lifecycle import BusState, Lifecycle
-from chatd.bus.redis import envelope
 from chatd.bus.redis.canary import Canary
 from chatd.bus.redis.channels import SubscribedChannels
 from chatd.bus.redis.control import ControlReceiver, ControlSender
+from chatd.bus.redis.envelope import TOKEN, Forged, Forgery, Opener, Sealer, TooNew
 from chatd.bus.redis.gaps import GapReporter
+from chatd.bus.redis.keyring import Keyring
 from chatd.bus.redis.keys import RedisKeys
 from chatd.bus.redis.lease import Lease
 from chatd.bus.redis.lock_keys import RELEASE, TAKE, LockKeys
 from chatd.bus.redis.locks import RedisLocks
-from chatd.bus.redis.membership import ClusterMembership
+from chatd.bus.redis.membership import ClusterMembership, EntryCheck
 from chatd.bus.redis.node import NodeContext, RedisNode
+from chatd.bus.redis.refusals import Refusals
 from chatd.bus.redis.settings import RedisLimits, read_settings
 from chatd.bus.redis.subscribers import RemoteSubscribers
 from chatd.bus.redis.topology import SingleTopology, Topology, by_node, is_whole
 from chatd.bus.redis.upkeep import RedisParts, Upkeep
+from chatd.config.schema import BusOptions
 from chatd.errors import Unavailable
 
 _COMPLAIN_S = 60.0
@@ -61,21 +66,28 @@ class RedisBus:
     _control: ControlReceiver
     _upkeep: Upkeep
 
-    def __init__(self, url: str, prefix: str, lease_s: float, slot: int, limits: RedisLimits | None = None) -> None:
-        """url, prefix, lease_s: options of the section bus. slot: this worker's, written to Redis for diagnosis.
+    def __init__(
+        self, options: BusOptions, slot: int, keyring: Keyring | None = None, limits: RedisLimits | None = None
+    ) -> None:
+        """slot: this worker's, written to Redis for diagnosis. keyring: its keys may change while the bus is open; by
+        default those of `options`, for good.
 
         Raises:
             BootError: the URL is invalid, or a file named in it cannot be used.
         """
-        self._settings = read_settings(url)
+        self._settings = read_settings(options.url)
         self._sharded = self._settings.kind == "cluster"
         self._limits = limits or RedisLimits()
-        self._lease_s = lease_s
+        self._lease_s = options.lease_s
         self._slot = slot
         self._lifecycle = Lifecycle()
-        self._keys = RedisKeys(prefix)
+        self._keys = RedisKeys(options.prefix)
+        self._keyring = keyring or Keyring(options.keys, accepts_unsigned=options.insecure_unsigned)
+        self._refusals = Refusals()
         self._token = secrets.token_bytes(8)
-        self._header = envelope.header(self._token)
+        self._sealer = Sealer(self._token, self._keyring)
+        self._openers: WeakKeyDictionary[RedisNode, Opener] = WeakKeyDictionary()
+        """For the messages on topics: one for each server, because between servers there is no order."""
         self._publish_command = b"SPUBLISH" if self._sharded else b"PUBLISH"
         self._channels = SubscribedChannels(self._keys, self._keys.worker(self._token.hex()))
         self._background: asyncio.Task[None] | None = None
@@ -93,7 +105,8 @@ class RedisBus:
         self._on_message = on_message
         self._parts = parts = self._build(on_gap)
         self._topology, self._gaps = parts.topology, parts.gaps
-        self._control = ControlReceiver(parts.membership, parts.gaps, parts.canary, self._token)
+        opener = Opener(self._keyring)
+        self._control = ControlReceiver(parts.membership, parts.gaps, parts.canary, self._token, opener)
         self._upkeep = Upkeep(parts, self._slot, on_lock_lost)
         try:
             await parts.topology.open()
@@ -109,10 +122,11 @@ class RedisBus:
     def _build(self, on_gap: OnGap) -> RedisParts:
         keys, canary = self._keys, Canary()
         topology = self._make_topology()
-        control = ControlSender(topology, keys, self._token)
+        control = ControlSender(topology, keys, self._token, self._sealer)
         gaps = GapReporter(on_gap, control.gap, lambda: is_whole(topology))
         lease = Lease(topology, keys, self._lease_s, self._token)
-        membership = ClusterMembership(topology, keys, lease, gaps.report)
+        entries = EntryCheck(self._keyring, self._refusals)
+        membership = ClusterMembership(topology, keys, lease, entries, gaps.report)
         lock_keys = LockKeys(topology, keys, lease, membership.is_dead)
         return RedisParts(
             topology=topology,
@@ -172,6 +186,10 @@ class RedisBus:
         return self._parts.canary.round_trip_us if self._lifecycle.is_open else 0
 
     @property
+    def refused(self) -> int:
+        return self._refusals.count
+
+    @property
     def queued_bytes(self) -> int:
         """Bytes waiting to be sent to Redis. For tests and diagnosis; valid once open."""
         return sum(node.queued_bytes for node in self._topology.all())
@@ -187,7 +205,7 @@ class RedisBus:
         except Unavailable:
             self._gaps.owe()
             return
-        node.publish(envelope.publish_command(self._publish_command, channel, self._header, data))
+        node.publish(self._sealer.command(self._publish_command, channel, data))
 
     def has_subscribers(self, topic: Topic) -> bool:
         """Redis would have to be asked, which costs more than a publish."""
@@ -228,14 +246,24 @@ class RedisBus:
 
     # ------------------------------------------------------------ what nodes report (node.NodeListener)
 
-    def message(self, channel: bytes, raw: bytes) -> None:
+    def receiver(self, node: RedisNode) -> Callable[[bytes, bytes], None]:
+        opener = self._openers.get(node)
+        if opener is None:
+            opener = self._openers[node] = Opener(self._keyring)
+            Opener.level(self._openers.values())
+        return partial(self._message, opener)
+
+    def _message(self, opener: Opener, channel: bytes, raw: bytes) -> None:
         topic = self._channels.by_channel.get(channel)
         if topic is None:
             self._control_message(channel, raw)
-        elif raw[envelope.TOKEN] != self._token:
+        elif raw[TOKEN] != self._token:
             try:
-                data = envelope.content(raw)
-            except (envelope.TooNew, ValueError) as error:
+                data = opener.content(channel, raw)
+            except Forged as forged:
+                self._refuse(channel, forged.reason)
+                return
+            except (TooNew, ValueError) as error:
                 self._not_understood(error)
                 return
             try:
@@ -247,9 +275,18 @@ class RedisBus:
         if channel not in self._channels.everywhere:
             return  # a topic unsubscribed a moment ago
         try:
-            self._control.receive(raw)
-        except (envelope.TooNew, ValueError, TypeError) as error:
+            self._control.receive(channel, raw)
+        except Forged as forged:
+            if not (self._sharded and forged.reason is Forgery.REPLAYED):  # a copy, through another server
+                self._refuse(channel, forged.reason)
+        except (TooNew, ValueError, TypeError) as error:
             self._not_understood(error)
+
+    def _refuse(self, channel: bytes, reason: Forgery) -> None:
+        """It may be by a worker with another key, or come late: then it is missing here. Somebody who forges many
+        must not make every session read the store each time, so this counts as a loss that goes on."""
+        self._refusals.add(reason, channel)
+        self._gaps.report(lasting=True)
 
     def _not_understood(self, error: Exception) -> None:
         self._not_understood_count += 1
@@ -272,6 +309,7 @@ class RedisBus:
             await self._upkeep.recover(remembers)
 
     def subscriptions_moved(self) -> None:
+        Opener.level(self._openers.values())
         for node in self._topology.all():
             if (done := node.confirming) is not None:
                 done.add_done_callback(lambda done: self._gaps.report())

@@ -23,8 +23,8 @@ from typing import Any
 
 import msgspec
 
-from chatd.bus.redis import envelope
 from chatd.bus.redis.canary import Canary
+from chatd.bus.redis.envelope import TOKEN, Opener, Sealer
 from chatd.bus.redis.gaps import GapReporter
 from chatd.bus.redis.keys import RedisKeys
 from chatd.bus.redis.membership import ClusterMembership, RegisteredWorker
@@ -35,12 +35,12 @@ _GAP_SENDERS = 10_000
 
 
 class ControlSender:
-    def __init__(self, topology: Topology, keys: RedisKeys, token: bytes) -> None:
-        """token: this worker's."""
+    def __init__(self, topology: Topology, keys: RedisKeys, token: bytes, sealer: Sealer) -> None:
+        """token: this worker's. sealer: makes its messages."""
         self._topology = topology
         self._keys = keys
         self._token = token.hex()
-        self._header = envelope.header(token)
+        self._sealer = sealer
         self._gap_numbers = itertools.count(1)
 
     def hello(self, worker: RegisteredWorker) -> None:
@@ -74,30 +74,34 @@ class ControlSender:
 
     def _framed(self, channel: bytes, word: str, *values: Any) -> bytes:
         data = msgspec.msgpack.encode((word, *values))
-        return envelope.publish_command(b"PUBLISH", channel, self._header, data)
+        return self._sealer.command(b"PUBLISH", channel, data)
 
 
 class ControlReceiver:
-    def __init__(self, membership: ClusterMembership, gaps: GapReporter, canary: Canary, token: bytes) -> None:
-        """token: this worker's."""
+    def __init__(
+        self, membership: ClusterMembership, gaps: GapReporter, canary: Canary, token: bytes, opener: Opener
+    ) -> None:
+        """token: this worker's. opener: checks the messages, from whichever server they come."""
         self._membership = membership
         self._gaps = gaps
         self._canary = canary
         self._own_token = token
+        self._opener = opener
         self._last_gaps: dict[bytes, int] = {}
         """The number of the last gap of each sender."""
 
-    def receive(self, raw: bytes) -> None:
+    def receive(self, channel: bytes, raw: bytes) -> None:
         """Act on one message, whose envelope is still around it.
 
         Raises:
+            envelope.Forged: it is to be dropped; a copy that came through another server before is REPLAYED.
             envelope.TooNew: it must not be read by this version.
             ValueError, TypeError: it is not a control message.
         """
-        word, *values = msgspec.msgpack.decode(envelope.content(raw))
+        word, *values = msgspec.msgpack.decode(self._opener.content(channel, raw))
         handler = _HANDLERS.get(word)
         if handler is not None:
-            handler(self, raw[envelope.TOKEN], *values)
+            handler(self, raw[TOKEN], *values)
 
     def _on_hello(self, sender: bytes, worker: Any, *_: Any) -> None:
         self._membership.add(msgspec.convert(worker, RegisteredWorker))

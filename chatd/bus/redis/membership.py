@@ -19,15 +19,19 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
 from chatd import log
 from chatd.bus.contract import LOST_WORKER_KEPT_S
 from chatd.bus.redis.commands import MOVES, RedisRefusal
+from chatd.bus.redis.envelope import Forgery
+from chatd.bus.redis.keyring import Keyring
 from chatd.bus.redis.keys import RedisKeys
 from chatd.bus.redis.lease import Lease
 from chatd.bus.redis.processes import machine_id, start_ticks
+from chatd.bus.redis.refusals import Refusals
 from chatd.bus.redis.topology import Topology
 from chatd.errors import Unavailable
 
@@ -63,10 +67,20 @@ class _KnownWorker:
     """Loop time at which its lease was first found missing."""
 
 
+class EntryCheck(NamedTuple):
+    """What signs and checks the entries in the hash of all workers, and counts those that are refused."""
+
+    keyring: Keyring
+    refusals: Refusals
+
+
 class ClusterMembership:
-    def __init__(self, topology: Topology, keys: RedisKeys, lease: Lease, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, topology: Topology, keys: RedisKeys, lease: Lease, entries: EntryCheck, on_change: Callable[[], None]
+    ) -> None:
         """on_change: a worker is lost, or has come back after that, so what was known about its users is wrong."""
         self._topology = topology
+        self._entries = entries
         self._keys = keys
         self._lease = lease
         self._on_change = on_change
@@ -142,7 +156,7 @@ class ClusterMembership:
     def is_dead(self, holder: bytes) -> bool:
         """The worker with this holder name was a process of this machine that no longer exists. This is known before
         its lease expires."""
-        token, _, epoch = holder.decode().partition(".")
+        token, _, epoch = holder.decode("ascii", "replace").partition(".")
         known = self._known.get(token)
         return known is not None and str(known.worker.epoch) == epoch and self.is_known_dead(known.worker)
 
@@ -193,7 +207,23 @@ class ClusterMembership:
     async def _read_registered(self) -> dict[str, RegisteredWorker]:
         key = self._keys.workers
         entries: dict[bytes, bytes] = await self._topology.of(key).call("HGETALL", key)
-        return {worker.token: worker for worker in map(_decode, entries.values()) if worker is not None}
+        found = {}
+        for token, entry in entries.items():
+            body = self._entries.keyring.verified_json(self._name_of(token), entry)
+            if body is None:
+                await self._remove_forged(token)
+            elif (worker := _decode(body)) is not None and worker.token.encode() == token:
+                found[worker.token] = worker
+        return found
+
+    def _name_of(self, token: bytes) -> bytes:
+        """What the signature of its entry is valid for."""
+        return b"%b\0%b" % (self._keys.workers, token)
+
+    async def _remove_forged(self, token: bytes) -> None:
+        """A worker of this cluster that is here would have signed its entry. Raises Unavailable."""
+        self._entries.refusals.add(Forgery.SIGNATURE, self._keys.workers)
+        await self._topology.of(self._keys.workers).call("HDEL", self._keys.workers, token)
 
     async def _alive(self, workers: Iterable[RegisteredWorker]) -> set[str]:
         asked = {worker.token: self._keys.holder(worker.token, worker.epoch) for worker in workers}
@@ -231,7 +261,9 @@ class ClusterMembership:
         and the workers that are there have heard our hello. Raises Unavailable."""
         key = self._keys.workers
         try:
-            await self._topology.of(key).call("HSET", key, worker.token, msgspec.json.encode(worker))
+            name = self._name_of(worker.token.encode())
+            entry = self._entries.keyring.signed_json(name, msgspec.json.encode(worker))
+            await self._topology.of(key).call("HSET", key, worker.token, entry)
             self._refusal_logged = False
         except RedisRefusal as error:
             if error.code in MOVES:

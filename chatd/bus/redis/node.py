@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,7 +56,9 @@ _TRANSITIONS = {
 class NodeListener(Protocol):
     """Called by nodes, from the loop; the bus implements it."""
 
-    def message(self, channel: bytes, raw: bytes) -> None: ...
+    def receiver(self, node: RedisNode) -> Callable[[bytes, bytes], None]:
+        """Called with the channel and the bytes of each message that comes from this node."""
+        ...
 
     def publishes_lost(self) -> None:
         """Something published here has not reached, or may not have reached, a server."""
@@ -265,7 +267,7 @@ class RedisNode:
         if self._sentinels is not None:
             self.address = await self._sentinels.find_master()
         callbacks = ConnectionCallbacks(
-            on_message=context.listener.message,
+            on_message=context.listener.receiver(self),
             on_publish_refused=self._publish_refused,
             on_subscription_ended=self._subscription_ended,
             on_gap=context.listener.publishes_lost,

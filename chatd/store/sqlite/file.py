@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from chatd import safe_files
 from chatd.errors import BootError, Exit
 from chatd.store.sqlite import schema as sqlite_schema
 from chatd.store.versions import FILLING, check_filled, check_version
@@ -61,7 +62,9 @@ def opening(path: Path, *, create: bool, exclusive: bool) -> Iterator[OpenFile]:
         raise BootError(f"store {name} is in use by process {pid}: stop the server first", Exit.TRY_AGAIN)
     with contextlib.ExitStack() as undo:
         try:
-            lock_fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            for name in ("", "-wal", "-shm", "-journal"):
+                safe_files.check_regular(f"{path}{name}")
+            lock_fd = safe_files.open_file(f"{path}.lock", os.O_RDWR | os.O_CREAT)
             undo.callback(os.close, lock_fd)
             fcntl.flock(lock_fd, fcntl.LOCK_EX | (fcntl.LOCK_NB if exclusive else 0))
             db = connect(path)
@@ -164,7 +167,7 @@ def back_up(db: sqlite3.Connection, path: Path, target: Path, watch: Callable[[i
             raise BootError(
                 f"backup {target}: no room for a backup of {pages * size} bytes in {target.parent}", Exit.CANNOT_CREATE
             )
-        if target.exists():
+        if os.path.lexists(target):
             raise BootError(f"backup {target}: exists already", Exit.CANNOT_CREATE)
         part = target.with_name(target.name + ".part")
         part.unlink(missing_ok=True)
@@ -210,4 +213,4 @@ def backup_name(path: Path, version: int, now_s: float) -> Path:
     names = (
         path.with_name(f"{path.name}.v{version}-{stamp}{more}.bak") for more in ("", *map("-{}".format, range(99)))
     )
-    return next(name for name in names if not name.exists())
+    return next(name for name in names if not os.path.lexists(name))

@@ -10,11 +10,14 @@ import os
 from dataclasses import replace
 
 from chatd.bus.redis.bus import RedisBus
+from chatd.bus.redis.keyring import Keyring
 from chatd.bus.redis.settings import RedisLimits
+from chatd.config.schema import BusOptions
 from tests.harness.deadline import wait_until
 from tests.harness.redis import RedisServer
 
 LEASE_S = 2.0
+KEY = "the key of the clusters in these tests"
 _numbers = itertools.count(1)
 
 
@@ -26,10 +29,13 @@ class RedisPlace:
         self.prefix = f"test{os.getpid()}.{next(_numbers)}"
         self.lease_s = lease_s
         self.limits = limits or RedisLimits()
-        self.arguments = ["redis", url, self.prefix, str(lease_s)]
+        self.keys = (KEY,)
+        self.arguments = ["redis", url, self.prefix, str(lease_s), KEY]
 
-    def bus(self, slot: int) -> RedisBus:
-        return RedisBus(self.url, self.prefix, self.lease_s, slot, self.limits)
+    def bus(self, slot: int, keyring: Keyring | None = None) -> RedisBus:
+        """keyring: instead of one with KEY alone."""
+        options = BusOptions(url=self.url, prefix=self.prefix, lease_s=self.lease_s, keys=self.keys)
+        return RedisBus(options, slot, keyring, self.limits)
 
     def with_limits(self, **limits: float) -> RedisPlace:
         self.limits = replace(self.limits, **limits)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from chatd.bus.redis.bus import RedisBus
+from chatd.config.schema import BusOptions
 from chatd.errors import Unavailable
 from tests.bus.contract import BusContract, Stage, play
 from tests.bus.redis.place import RedisPlace, wait_until_old
@@ -33,7 +34,7 @@ def refusal_of(url: str) -> str:
     """The one line a worker leaves with that cannot open this bus."""
 
     async def opened() -> None:
-        bus = RedisBus(url, "test", 2.0, 0)
+        bus = RedisBus(BusOptions(url=url, prefix="test", lease_s=2.0), 0)
         try:
             await bus.open(lambda topic, data: None, lambda: None, lambda key: None)
         finally:

@@ -1,0 +1,87 @@
+"""The keys of a cluster: signing what a worker writes to Redis, and checking what others have written.
+
+Owns: making keys from their text, the signature, and which signatures are accepted.
+Elsewhere: what is signed (bus.redis.envelope for messages, bus.redis.membership for entries), the options
+(config.schema: keys in the section bus), replays (bus.redis.envelope).
+Fails: never.
+
+A signature is BLAKE2b with the key as its key (a keyed hash needs no HMAC around it), cut to 16 bytes
+(docs/decisions/0024-signed-bus-messages.md). The first key signs, every key is accepted, so that keys can be replaced
+on one host after the other. The keys may change while the bus is open.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from hashlib import blake2b
+
+SIGNATURE_BYTES = 16
+_KEY_BYTES = 32
+_PERSON = b"chatd bus"
+"""Keeps keys made here apart from other uses of the same text."""
+_JSON_SIGNATURE = b',"signature":"'
+
+
+class Keyring:
+    """Changed by replace() only, from the worker's loop."""
+
+    def __init__(self, texts: Sequence[str] = (), *, accepts_unsigned: bool = False) -> None:
+        self.replace(texts, accepts_unsigned=accepts_unsigned)
+
+    def replace(self, texts: Sequence[str], *, accepts_unsigned: bool) -> None:
+        """texts: the keys, as in bus.keys. accepts_unsigned: also without a signature; always so without keys."""
+        self._hashers = [_hasher(text) for text in texts]
+        """One for each key, which has read its key and nothing else; copying it saves reading the key again."""
+        self.signer = self._hashers[0] if self._hashers else None
+        """None: nothing is signed, and signatures are not checked."""
+        self.accepts_unsigned = accepts_unsigned or not texts
+
+    def sign(self, data: bytes) -> bytes:
+        """The signature by the first key; b"" without keys."""
+        if self.signer is None:
+            return b""
+        hasher = self.signer.copy()
+        hasher.update(data)
+        return hasher.digest()
+
+    def is_signed(self, data: bytes, signature: bytes) -> bool:
+        """Whether one of the keys has signed this. Takes the same time for every wrong signature."""
+        for key in self._hashers:
+            hasher = key.copy()
+            hasher.update(data)
+            if hmac.compare_digest(hasher.digest(), signature):
+                return True
+        return False
+
+    # ------------------------------------------------------------ entries of a hash
+
+    def signed_json(self, name: bytes, body: bytes) -> bytes:
+        """body, a JSON object, with its signature as the last member, which readers of an earlier version ignore. name:
+        where it is kept; it is valid nowhere else. As it is without keys."""
+        signature = self.sign(_of_entry(name, body))
+        return b'%b%b%b"}' % (body[:-1], _JSON_SIGNATURE, signature.hex().encode()) if signature else body
+
+    def verified_json(self, name: bytes, value: bytes) -> bytes | None:
+        """The object in such an entry; None if it is not by a holder of a key."""
+        body, mark, rest = value.rpartition(_JSON_SIGNATURE)
+        if not mark or not rest.endswith(b'"}'):
+            return value if self.accepts_unsigned else None
+        body += b"}"
+        if self.signer is None:
+            return body
+        try:
+            signature = bytes.fromhex(rest[:-2].decode("ascii"))
+        except ValueError:
+            return None
+        return body if self.is_signed(_of_entry(name, body), signature) else None
+
+
+def _of_entry(name: bytes, body: bytes) -> bytes:
+    """What is signed. It never begins like a message, whose first byte is a version number."""
+    return b"entry\0%b\0%b" % (name, body)
+
+
+def _hasher(text: str) -> blake2b:
+    key = blake2b(text.encode(), digest_size=_KEY_BYTES, person=_PERSON).digest()
+    return blake2b(key=key, digest_size=SIGNATURE_BYTES)
