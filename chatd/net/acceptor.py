@@ -152,7 +152,7 @@ class Acceptor:
             else:
                 self._log.error("accept failed", address=listener.options.address, why=str(error))
             return
-        remote = shown(*address[:2]) if isinstance(address, tuple) else "unix"
+        remote = _remote(address)
         is_balancer = listener.is_balancer(address)  # its clients are admitted when their header has come
         if not self._has_room(sock, remote, is_balancer=is_balancer):
             self._refuse(listener, sock)
@@ -170,7 +170,8 @@ class Acceptor:
         waiting = 1 if is_balancer else admission.waiting_of(remote)
         if self._is_full(sock) and not admission.make_room(waiting):
             connections.count_refused()
-            self._log.warning("connection refused, the server is full", connections=len(connections.members))
+            text = "connection refused, the server is full"
+            self._log.warning(text, peer=remote, connections=len(connections.members))
             return False
         if not is_balancer and (refusal := admission.refusal(remote)) is not None:
             connections.refused(refusal)
@@ -211,7 +212,7 @@ class Acceptor:
         except OSError as error:
             sock.close()
             self._connections.admission.leave(connection)
-            self._log.warning("connection failed", why=str(error))
+            self._log.warning("connection failed", peer=connection.remote, why=str(error))
         finally:
             self._connections.tick()
 
@@ -238,14 +239,20 @@ class Acceptor:
         """Out of descriptors: use the spare one for as long as a refusal takes."""
         self._spare.give_up()
         try:
-            sock, _ = listener.sock.accept()
+            sock, address = listener.sock.accept()
             self._connections.count_refused()
             self._refuse(listener, sock)
-            self._log.warning("connection refused, out of descriptors", connections=len(self._connections.members))
+            text = "connection refused, out of descriptors"
+            self._log.warning(text, peer=_remote(address), connections=len(self._connections.members))
         except OSError as error:
             self._log.error("out of descriptors", address=listener.options.address, why=str(error))
             self._pause(listener, _NO_DESCRIPTOR_PAUSE_S)
         self._spare.take()
+
+
+def _remote(address: object) -> str:
+    """The address of an accepted socket, as in logs."""
+    return shown(*address[:2]) if isinstance(address, tuple) else "unix"
 
 
 class SpareDescriptor:

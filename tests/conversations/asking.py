@@ -28,7 +28,7 @@ PEERS: dict[Transport, type[MobilePeer]] = {
 
 
 class Client:
-    """acknowledging False: nothing is acknowledged, and copies are counted."""
+    """acknowledging False: nothing is acknowledged, and copies are counted. source: the address it comes from."""
 
     def __init__(self, town: Town, name: str, transport: Transport = "mobileimsdk") -> None:
         self.town = town
@@ -44,10 +44,12 @@ class Client:
         self.accepted: set[str] = set()
         self.errors: list[dict[str, Any]] = []
         self.acknowledging = True
+        self.source = ""
 
     async def arrive(self) -> Client:
         """Log in, or log in again as an app does that has lost its connection."""
         self.peer = PEERS[self.transport]()
+        self.peer.source = self.source
         await self.peer.open(self.town.daemon.ports[self.transport], self.town.daemon.address)
         self.first_login_time = await self.peer.log_in(self.name, self.town.secret, self.first_login_time)
         self.peer.on_frame = self.hear

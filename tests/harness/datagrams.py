@@ -28,11 +28,13 @@ class _Datagrams(asyncio.DatagramProtocol):
 
     too_long: int
     transport: asyncio.Transport | None
+    source: str
 
     async def open(self, port: int, host: str = "127.0.0.1", receive_buffer: int = 0) -> None:
         self.too_long = 0
         loop = asyncio.get_running_loop()
-        await loop.create_datagram_endpoint(lambda: self, remote_addr=(host, port), local_addr=source(host))
+        local = (self.source, free_port()) if self.source else source(host)
+        await loop.create_datagram_endpoint(lambda: self, remote_addr=(host, port), local_addr=local)
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         self.too_long += len(data) > RECEIVE_BYTES

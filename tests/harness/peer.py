@@ -26,9 +26,11 @@ WAIT_S = 10.0
 
 class Peer(asyncio.Protocol):
     """`frames` fills with decoded frames, unless `on_frame` takes them. tls: how the other side must prove itself; None
-    = it need not, nothing is encrypted."""
+    = it need not, nothing is encrypted. source: the address to come from, for example another one of 127.0.0.0/8; "" =
+    the kernel's choice."""
 
     tls: ssl.SSLContext | None = None
+    source = ""
 
     def __init__(self) -> None:
         self.frames: deque[Frame] = deque()
@@ -45,6 +47,8 @@ class Peer(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         sock.setblocking(False)
+        if self.source:
+            sock.bind((self.source, 0))
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         try:
