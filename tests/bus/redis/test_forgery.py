@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,7 +68,7 @@ class Recorder:
         return self.found
 
     def topics(self) -> list[tuple[str, bytes]]:
-        return [one for one in self.read() if one[0].rpartition(":")[2][0] in "ugpa" and one[0][-1].isdigit()]
+        return [one for one in self.read() if re.search(r":[ugpa]\d+$", one[0])]
 
 
 async def all_read(writer: Member, reader: Member) -> None:

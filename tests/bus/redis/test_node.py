@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,8 +29,8 @@ class RecordingListener:
         self.events: list[str] = []
         self.messages: list[tuple[bytes, bytes]] = []
 
-    def message(self, channel: bytes, raw: bytes) -> None:
-        self.messages.append((channel, raw))
+    def receiver(self, node: RedisNode) -> Callable[[bytes, bytes], None]:
+        return lambda channel, raw: self.messages.append((channel, raw))
 
     def publishes_lost(self) -> None:
         self.events.append("publishes lost")
