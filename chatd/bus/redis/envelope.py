@@ -35,15 +35,15 @@ OLDEST = 1
 
 _UNSIGNED = struct.Struct("!BBB8s")
 """Version, oldest version that can read it, length of the header, the publisher's token."""
-_SIGNED = struct.Struct("!BBB8sQ")
-"""The same, and the number; the signature follows."""
-_NUMBER = struct.Struct("!Q")
-_NUMBER_AT = _UNSIGNED.size
-_SIGNATURE_AT = _SIGNED.size
 HEADER_BYTES = _UNSIGNED.size
-SIGNED_HEADER_BYTES = _SIGNED.size + SIGNATURE_BYTES
+_NUMBER_BYTES = 8
+_SIGNATURE_AT = HEADER_BYTES + _NUMBER_BYTES
+"""The number, big-endian, follows the fields above; then comes the signature."""
+SIGNED_HEADER_BYTES = _SIGNATURE_AT + SIGNATURE_BYTES
 TOKEN = slice(3, 11)
 """Where the publisher's token is in a message."""
+_NUMBER = slice(HEADER_BYTES, _SIGNATURE_AT)
+_SIGNATURE = slice(_SIGNATURE_AT, SIGNED_HEADER_BYTES)
 
 CLOCKS_APART_S = 30
 """How far the number of a publisher's first message may be from this host's clock."""
@@ -77,11 +77,12 @@ class Sealer:
     """Makes the messages of one worker. token: the worker's, 8 bytes."""
 
     def __init__(self, token: bytes, keyring: Keyring) -> None:
-        self._token = token
         self._keyring = keyring
         self._number = 0
         """Of the last message."""
         self._unsigned = _UNSIGNED.pack(VERSION, OLDEST, HEADER_BYTES, token)
+        self._signed = _UNSIGNED.pack(VERSION, OLDEST, SIGNED_HEADER_BYTES, token)
+        """The beginning of a signed message."""
 
     def command(self, command: bytes, channel: bytes, data: bytes) -> bytes:
         """A complete PUBLISH or SPUBLISH in RESP. For speed it is not made by bus.redis.connection.pack()."""
@@ -93,9 +94,9 @@ class Sealer:
             if number <= self._number:
                 number = self._number + 1
             self._number = number
-            header = _SIGNED.pack(VERSION, OLDEST, SIGNED_HEADER_BYTES, self._token, number)
+            header = self._signed + number.to_bytes(_NUMBER_BYTES, "big")
             hasher = signer.copy()
-            hasher.update(b"%b%b\0%b" % (header, channel, data))
+            hasher.update(header + channel + b"\0" + data)
             header += hasher.digest()
         return b"*3\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b%b\r\n" % (
             len(command), command, len(channel), channel, len(data) + len(header), header, data
@@ -113,8 +114,8 @@ class Opener:
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
-        self._newest: dict[bytes, int] = {}
-        """The last number of each publisher, by its token."""
+        self._newest: dict[bytes, bytes] = {}
+        """The last number of each publisher, by its token. As bytes they have the same order."""
 
     def content(self, channel: bytes, raw: bytes) -> bytes:
         """The data of a message that arrived on this channel.
@@ -131,33 +132,35 @@ class Opener:
             if len(raw) < HEADER_BYTES:
                 raise ValueError("too short for an envelope")
         elif keyring.signer is not None:
-            signed = b"%b%b\0%b" % (raw[:_SIGNATURE_AT], channel, raw[SIGNED_HEADER_BYTES:])
-            if not keyring.is_signed(signed, raw[_SIGNATURE_AT:SIGNED_HEADER_BYTES]):
+            if not keyring.is_signed(
+                raw[:_SIGNATURE_AT] + channel + b"\0" + raw[SIGNED_HEADER_BYTES:], raw[_SIGNATURE]
+            ):
                 raise Forged(Forgery.SIGNATURE)
-            self._check_fresh(raw[TOKEN], _NUMBER.unpack_from(raw, _NUMBER_AT)[0])
+            token, number = raw[TOKEN], raw[_NUMBER]
+            newest = self._newest.get(token)
+            if newest is None:
+                self._meet(number)
+            elif number <= newest:
+                raise Forged(Forgery.REPLAYED)
+            self._newest[token] = number
         if raw[1] > VERSION:
             raise TooNew(f"version {raw[0]}, readable since {raw[1]}, here {VERSION}")
         return raw[raw[2] :]
 
-    def _check_fresh(self, token: bytes, number: int) -> None:
-        """Raises Forged."""
-        newest = self._newest.get(token)
-        if newest is None:
-            if abs(number - time.time_ns()) > _CLOCKS_APART_NS:
-                raise Forged(Forgery.CLOCK)
-            if len(self._newest) >= PUBLISHERS:
-                self._newest = dict(list(self._newest.items())[PUBLISHERS // 2 :])
-        elif number <= newest:
-            raise Forged(Forgery.REPLAYED)
-        self._newest[token] = number
+    def _meet(self, number: bytes) -> None:
+        """The first message of a publisher is read. Raises Forged."""
+        if abs(int.from_bytes(number, "big") - time.time_ns()) > _CLOCKS_APART_NS:
+            raise Forged(Forgery.CLOCK)
+        if len(self._newest) >= PUBLISHERS:
+            self._newest = dict(list(self._newest.items())[PUBLISHERS // 2 :])
 
     @staticmethod
     def level(openers: Iterable[Opener]) -> None:
         """Messages may take other ways from now on: let every way know the newest number of each publisher."""
         openers = list(openers)
-        newest: dict[bytes, int] = {}
+        newest: dict[bytes, bytes] = {}
         for opener in openers:
             for token, number in opener._newest.items():
-                newest[token] = max(number, newest.get(token, 0))
+                newest[token] = max(number, newest.get(token, b""))
         for opener in openers:
             opener._newest = dict(newest)

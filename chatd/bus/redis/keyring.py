@@ -12,9 +12,9 @@ on one host after the other. The keys may change while the bus is open.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Sequence
 from hashlib import blake2b
+from hmac import compare_digest
 
 SIGNATURE_BYTES = 16
 _KEY_BYTES = 32
@@ -50,7 +50,7 @@ class Keyring:
         for key in self._hashers:
             hasher = key.copy()
             hasher.update(data)
-            if hmac.compare_digest(hasher.digest(), signature):
+            if compare_digest(hasher.digest(), signature):
                 return True
         return False
 
