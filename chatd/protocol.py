@@ -69,6 +69,7 @@ class Login(msgspec.Struct, frozen=True, gc=False):
 
     streaming: the client splits frames itself and understands acknowledgements (chatserver only).
     acks: the client acknowledges messages with Received.
+    wants_token: the client asks for a token, which it repeats in every datagram; ignored except over UDP.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Login(msgspec.Struct, frozen=True, gc=False):
     first_login_time: int = 0
     streaming: bool = False
     acks: bool = False
+    wants_token: bool = False
 
 
 class Register(msgspec.Struct, frozen=True, gc=False):

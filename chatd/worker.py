@@ -34,7 +34,7 @@ from chatd.core.plugins.plugin import Plugin
 from chatd.errors import BootError, Disconnect, Exit, Unavailable
 from chatd.net.acceptor import Acceptor, Listener
 from chatd.net.connections import Connections
-from chatd.net.udp import UdpListener
+from chatd.net.udp.listener import UdpListener
 from chatd.net.websocket.frames import MAX_FRAME_BYTES
 from chatd.orders import (
     DrainOrder,

@@ -83,7 +83,7 @@ class StreamPeer(Peer, Contract):
 
 
 class DatagramSessions(Contract):
-    """The sessions of one UDP socket; net.udp.UdpListener."""
+    """The sessions of one UDP socket; net.udp.listener.UdpListener."""
 
     dropped: int
     """Datagrams that could not be sent or served, total."""

@@ -32,6 +32,9 @@ CASTS: dict[str, tuple[Wire, ...]] = {
     "udp-mobile": ("udp", "mobile"),
     "old-udp": ("old", "udp"),
     "streaming-udp-mobile": ("streaming", "udp", "mobile"),
+    "token": ("token",),
+    "token-udp": ("token", "udp"),
+    "old-token-mobile": ("old", "token", "mobile"),
     "web": ("web",),
     "web-mobile": ("web", "mobile"),
     "old-web": ("old", "web"),
@@ -43,7 +46,7 @@ ALREADY_LOGGED_IN = 2
 def allowed(script: str) -> set[str]:
     """The wires of a script's `# wires:` line; all without one."""
     found = re.search(r"^# wires: (.*)$", script, re.MULTILINE)
-    return set(found[1].split()) if found else {"old", "streaming", "mobile", "udp", "web"}
+    return set(found[1].split()) if found else {"old", "streaming", "mobile", "udp", "token", "web"}
 
 
 class Player:
@@ -105,7 +108,7 @@ class Player:
             try:
                 return await person.arrive()
             except LoginRefused as refused:
-                if person.wire in ("mobile", "udp", "web") or refused.code != ALREADY_LOGGED_IN:
+                if person.wire in ("mobile", "udp", "token", "web") or refused.code != ALREADY_LOGGED_IN:
                     raise
                 await person.vanish()
 

@@ -42,7 +42,7 @@ async def stay_alive(people: list[Person]) -> None:
     while True:
         await asyncio.sleep(AGAIN_S)
         for person in people:
-            if person.wire in ("udp", "mobile") and person.link is not None:
+            if person.wire in ("udp", "token", "mobile") and person.link is not None:
                 person.link.put(KEEP_ALIVE)  # type: ignore[union-attr]
 
 
@@ -67,7 +67,7 @@ def test_nothing_is_lost_or_doubled_over_a_bad_network(
 ) -> None:
     """To the applications; on the wire there is plenty of both. In the middle every client gets a new address."""
     daemon = make_daemon(workers=workers, timeouts={"resend_s": AGAIN_S}).start()
-    wires: tuple[Wire, ...] = ("udp", "udp", "udp", "mobile", "streaming")
+    wires: tuple[Wire, ...] = ("udp", "udp", "token", "token", "mobile", "streaming")
 
     async def story() -> None:
         town = Town(daemon)

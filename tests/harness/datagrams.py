@@ -2,16 +2,22 @@
 
 Owns: DatagramPeer, byte-exact, and DatagramLink, a model of the stock Java client: it reads a datagram into 1,024 bytes
 (what is longer would be broken JSON to it), repeats a login without an answer, and says goodbye by logging out.
+TokenPeer and TokenLink are the same for clients that ask for a token; forge() is somebody else who writes
+a client's address on a datagram.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
+import struct
 from typing import cast
 
 from tests.harness.daemon import free_port
 from tests.harness.link import ConnectionGone
-from tests.harness.mobileimsdk import LOGOUT, MobilePeer, StockLink
+from tests.harness.mobileimsdk import LOGIN_ANSWER, LOGOUT, MobilePeer, StockLink, content
+from tests.harness.peer import Frame
 
 RECEIVE_BYTES = 1024
 LOGIN_AGAIN_S = 0.5
@@ -90,3 +96,42 @@ class DatagramLink(_Datagrams, StockLink):  # type: ignore[misc]
 
     def abort(self) -> None:
         StockLink.close(self)
+
+
+class _Token(_Datagrams):
+    """Asks for a token with every login, and puts the last one it was given before every datagram."""
+
+    token = b""
+
+    def login_packet(self, name: str, secret: str, first_login_time: int = 0) -> Frame:
+        packet: Frame = super().login_packet(name, secret, first_login_time)  # type: ignore[misc]
+        packet["dataContent"] = json.dumps({**content(packet), "datagramToken": True})
+        return packet
+
+    def decode(self, body: bytes) -> Frame:
+        packet: Frame = super().decode(body)  # type: ignore[misc]
+        if packet.get("type") == LOGIN_ANSWER and (token := content(packet).get("datagramToken")):
+            self.token = token.encode()
+        return packet
+
+    def wrap(self, body: bytes) -> bytes:
+        return self.token + body
+
+
+class TokenPeer(_Token, DatagramPeer):  # type: ignore[misc]
+    pass
+
+
+class TokenLink(_Token, DatagramLink):  # type: ignore[misc]
+    pass
+
+
+def forge(source: tuple[str, int], to: tuple[str, int], data: bytes) -> None:
+    """Send a datagram from an address that is not ours (IPv4). Needs root, as everywhere."""
+    datagram = struct.pack("!HHHH", source[1], to[1], 8 + len(data), 0) + data
+    head = struct.pack(
+        "!BBHHHBBH4s4s", 0x45, 0, 0, 0, 0, 64, socket.IPPROTO_UDP, 0,
+        socket.inet_aton(source[0]), socket.inet_aton(to[0]),
+    )  # fmt: skip
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        raw.sendto(head + datagram, to)

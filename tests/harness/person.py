@@ -17,15 +17,16 @@ from typing import Literal
 from tests.harness import chatserver
 from tests.harness.chatserver import AckingLink, OldLink, StreamingLink
 from tests.harness.daemon import Daemon
-from tests.harness.datagrams import DatagramLink, DatagramPeer
+from tests.harness.datagrams import DatagramLink, DatagramPeer, TokenLink, TokenPeer
 from tests.harness.deadline import until
 from tests.harness.link import Outcome, Seen
 from tests.harness.mobileimsdk import MobilePeer, Remembered, StockLink
 from tests.harness.peer import NulPeer
 from tests.harness.websocket import WebLink, WebPeer
 
-Wire = Literal["old", "streaming", "acking", "mobile", "udp", "web"]
-"""acking: streaming, and acknowledges messages. udp: mobileimsdk in datagrams. web: over WebSocket."""
+Wire = Literal["old", "streaming", "acking", "mobile", "udp", "token", "web"]
+"""acking: streaming, and acknowledges messages. udp: mobileimsdk in datagrams. token: the same, each with a token. web:
+over WebSocket."""
 WIRES: tuple[Wire, ...] = ("old", "streaming", "mobile")
 PORT_OF: dict[Wire, str] = {
     "old": "chatserver",
@@ -33,6 +34,7 @@ PORT_OF: dict[Wire, str] = {
     "acking": "chatserver",
     "mobile": "mobileimsdk",
     "udp": "mobileimsdk-udp",
+    "token": "mobileimsdk-udp",
     "web": "mobileimsdk-ws",
 }
 
@@ -100,6 +102,13 @@ class Town:
     async def datagram_peer(self) -> DatagramPeer:
         peer = DatagramPeer()
         await peer.open(self.daemon.ports["mobileimsdk-udp"], self.daemon.address)
+        return peer
+
+    async def with_token(self, name: str, first_login_time: int = 0) -> TokenPeer:
+        """A logged-in mobileimsdk client on UDP that has a token."""
+        peer = TokenPeer()
+        await peer.open(self.daemon.ports["mobileimsdk-udp"], self.daemon.address)
+        await peer.log_in(name, self.secret, first_login_time)
         return peer
 
     async def on_datagrams(self, name: str, first_login_time: int = 0) -> DatagramPeer:
@@ -185,6 +194,8 @@ class Person:
             return AckingLink(self, self.marks)
         if self.wire == "udp":
             return DatagramLink(self, self.memory, self.first_login_time)
+        if self.wire == "token":
+            return TokenLink(self, self.memory, self.first_login_time)
         if self.wire == "web":
             return WebLink(self, self.memory, self.first_login_time)
         return StockLink(self, self.memory, self.first_login_time)

@@ -17,7 +17,8 @@ from chatd.config.schema import Config, LimitOptions, ListenerOptions
 from chatd.core.sessions.session import Session
 from chatd.errors import Disconnect, ErrorCode
 from chatd.model import User
-from chatd.net.udp import UdpListener, UdpPeer
+from chatd.net.udp.listener import UdpListener
+from chatd.net.udp.peer import UdpPeer
 from chatd.protocol import (
     Accepted,
     Command,

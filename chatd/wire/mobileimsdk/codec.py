@@ -40,6 +40,7 @@ from chatd.protocol import (
 )
 from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, frame_form
 from chatd.wire.json_stream import as_int, as_str, check_utf8, fields_of, fit, over, too_deep
+from chatd.wire.mobileimsdk import token as datagram_token
 from chatd.wire.mobileimsdk.compact import shortened
 from chatd.wire.mobileimsdk.packets import (
     ACKNOWLEDGE,
@@ -92,6 +93,8 @@ class MobileimsdkCodec:
     them apart (a datagram, a text frame): receive() is given exactly one, encode() makes exactly one, and packet()
     is receive() without the iterator. receive_bytes: the limit of what is received, if it differs.
 
+    token: told with every login answer, "" = none.
+
     _receive_bytes: that limit now; until the login at most MAX_BYTES_BEFORE_LOGIN. _session_bytes: after it.
     _rest: bytes of an incomplete packet. _skipper: None until the first packet over the limit.
     _user: the name of the peer once logged in, NOBODY before; _user_json: the same as JSON.
@@ -119,12 +122,14 @@ class MobileimsdkCodec:
         "_user",
         "_user_json",
         "pace_ms",
+        "token",
     )
 
     def __init__(
         self, max_frame_bytes: int, body_bytes: int, fp_bytes: int, *, prefixed: bool = True, receive_bytes: int = 0
     ) -> None:
         self.pace_ms = 0
+        self.token = ""
         self._prefixed = prefixed
         self._limit = max_frame_bytes or MAX_PACKET_BYTES
         self._form = frame_form("mobileimsdk", "prefixed" if prefixed else "apart", self._limit)
@@ -284,7 +289,11 @@ class MobileimsdkCodec:
         self._receive_bytes = self._session_bytes
         self._user = event.user.name
         self._user_json = encode_json(self._user)
-        return self._from_server(LOGIN_ANSWER, login_content(0, event.first_login_time)), 0
+        return self._from_server(LOGIN_ANSWER, login_content(0, event.first_login_time, self.token)), 0
+
+    def split(self, datagram: bytes) -> tuple[bytes, bytes]:
+        """(the token, the packet) of a datagram; the token is b"" if there is none."""
+        return datagram_token.split(datagram)
 
     def shortened(self, packet: bytes, limit: int) -> bytes:
         """The result of encode() in at most `limit` bytes, or b"" if nothing useful fits."""
@@ -367,7 +376,13 @@ def _login(packet: ClientPacket) -> Command:
         return _malformed(packet, "dataContent is not a login")
     if not body.loginUserId:
         return _malformed(packet, "no loginUserId")
-    return Login(body.loginUserId, 0, body.loginToken or "", body.firstLoginTime or 0)
+    return Login(
+        name=body.loginUserId,
+        user_id=0,
+        secret=body.loginToken or "",
+        first_login_time=body.firstLoginTime or 0,
+        wants_token=body.datagramToken or False,
+    )
 
 
 def _group_number(to: str) -> int:

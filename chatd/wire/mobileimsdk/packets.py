@@ -47,6 +47,7 @@ class LoginContent(Struct, gc=False):
     loginUserId: str
     loginToken: str | None = None
     firstLoginTime: _Int64 | None = 0
+    datagramToken: bool | None = False
 
 
 # ---------------------------------------------------------------- to clients
@@ -157,8 +158,10 @@ def echo_answer(packet: bytes) -> bytes:
 # ---------------------------------------------------------------- the JSON text in a dataContent
 
 
-def login_content(code: int, first_login_time: int) -> str:
-    return json_text({"code": code, "firstLoginTime": first_login_time})
+def login_content(code: int, first_login_time: int, token: str = "") -> str:
+    """token: of the session, for a client that asked for one."""
+    content = {"code": code, "firstLoginTime": first_login_time}
+    return json_text({**content, "datagramToken": token} if token else content)
 
 
 def error_content(code: int, text: str) -> str:

@@ -1,65 +1,52 @@
-"""Clients over UDP: a session is the address its datagrams come from.
+"""One client over UDP: the session behind an address.
 
-Owns: UdpListener, one worker's UDP socket and the sessions on it, and UdpPeer, one address: the order of slow commands,
-bursts, silence, draining.
-Elsewhere: the sockets themselves (master.udp_sockets), the address replies leave from (net.pktinfo), packets (wire),
-meaning and resending (core).
-Fails: quietly, as UDP does. What cannot be sent or queued is dropped and counted; the client or core sends it again.
-A datagram that is not a packet is answered with an error if its sender has a session, and the session stays: anybody
-can forge the address of a datagram.
-
-An address without a session costs one entry in the rate limiter (net.rate_limit) for a second, and is never sent more
-bytes than it sent, so the server cannot be used to flood a forged address.
+Owns: UdpPeer: its token, the order of slow commands, bursts, its end; and what it needs of its listener.
+Elsewhere: the socket, and which address has which session (net.udp.listener); packets (wire), meaning and resending
+(core).
+Fails: quietly, as UDP does: what cannot be sent or queued is dropped and counted.
 """
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections import deque
 from collections.abc import Awaitable
 from typing import Protocol as Contract
 
-from chatd.config.schema import ListenerOptions
 from chatd.config.urls import shown
 from chatd.core.sessions.session import Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, Unavailable, WireError
 from chatd.model import Protocol
+from chatd.net.admission import Source
 from chatd.net.codec_peer import CodecPeer
 from chatd.net.connections import Connections
-from chatd.net.pktinfo import Address, ReplyFrom, ReplySocket
-from chatd.net.rate_limit import AnswerLimiter
+from chatd.net.pktinfo import Address, ReplyFrom
 from chatd.protocol import (
     ACKNOWLEDGEMENTS,
     Command,
-    Draining,
     Echo,
-    Echoed,
     Event,
     Failed,
+    Kicked,
     Login,
     LoginAccepted,
 )
 from chatd.wire.contract import Codec
 
-_DATAGRAMS_PER_TURN = 64
-"""Maximum datagrams read in one turn of the event loop, so that other sockets do not starve."""
 _BURST_DATAGRAMS = 64
 _BURST_S = 0.01
 """Time in which at most _BURST_DATAGRAMS are sent to one address; more would overflow buffers on their way."""
 _MAX_WAITING = 64
 """Maximum datagrams of one session that wait for its slow command."""
-_MAX_SESSIONS = 100_000
-"""Maximum sessions if limits.connections is 0."""
-_DRAIN_SLICE = 200
-"""Sessions ended in one turn of the event loop."""
-_SILENCE_S = {0: 10.0, 3: 10.0, 5: 21.0, 10: 21.0, 15: 62.0, 30: 62.0, 60: 122.0, 120: 242.0}
-"""Silence that ends a session, by the client's keep-alive interval, both in seconds (docs/protocols/mobileimsdk.md); 0
-= the stock clients' own, 3."""
 
 
 class UdpCodec(Codec, Contract):
-    """A codec whose packets are whole datagrams."""
+    """A codec whose packets are whole datagrams. token: told with every login answer, "" = none."""
+
+    token: str
+
+    def split(self, datagram: bytes) -> tuple[bytes, bytes]:
+        """(the token, the packet) of a datagram; the token is b"" if there is none."""
+        ...
 
     def packet(self, packet: bytes) -> Command:
         """The command of one datagram. Raises WireError."""
@@ -70,167 +57,55 @@ class UdpCodec(Codec, Contract):
         ...
 
 
-class MakeUdpCodec(Contract):
-    def __call__(self, listen: ListenerOptions) -> UdpCodec: ...
+class Owner(Contract):
+    """The listener, as its peers see it; net.udp.listener.UdpListener. dropped: see there."""
 
+    connections: Connections
+    dropped: int
 
-class UdpListener:
-    """One UDP socket, serving from the moment it is made. peers: sessions by address. logging_in: logins under way by
-    address. limiter: of answers to addresses without a session. dropped: datagrams that could not be sent or served,
-    total."""
-
-    def __init__(
-        self, connections: Connections, options: ListenerOptions, sock: socket.socket, make_codec: MakeUdpCodec
-    ) -> None:
-        self.connections = connections
-        self.sock = sock
-        self.peers: dict[Address, UdpPeer] = {}
-        self.logging_in: dict[Address, UdpPeer] = {}
-        self.limiter = AnswerLimiter()
-        self.dropped = 0
-        self._reply_socket = ReplySocket(sock)
-        self.send = self._reply_socket.send
-        self._options = options
-        self._make_codec = make_codec
-        self._codec = make_codec(options)
-        """For addresses without a session."""
-        self._silence_s = _SILENCE_S[options.keep_alive_s]
-        self._open = True
-        """Logins are served."""
-        connections.loop.add_reader(sock.fileno(), self._on_readable)
-
-    # ---------------------------------------------------------------- datagrams in
-
-    def _on_readable(self) -> None:
-        receive, known, now = self._reply_socket.receive, self.peers.get, self.connections.now()
-        try:
-            for _ in range(_DATAGRAMS_PER_TURN):
-                data, reply_from, address = receive()
-                peer = known(address)
-                if peer is None:
-                    self._without_session(data, reply_from, address)
-                else:
-                    peer.heard, peer.reply_from = now, reply_from
-                    peer.take(data)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:  # an error about an earlier datagram, reported by the network
-            self.dropped += 1
-
-    def _without_session(self, data: bytes, reply_from: ReplyFrom, address: Address) -> None:
-        if not self._open or address in self.logging_in or not self.limiter.allow(address):
-            return
-        try:
-            command = self._codec.packet(data)
-        except WireError:
-            return
-        if type(command) is Login:
-            self.begin_login(data, command, reply_from, address)
-        elif type(command) is Echo:
-            self._answer(Echoed(command.raw), len(data), reply_from, address)
-        else:
-            refused = Failed(ErrorCode.NOT_LOGGED_IN, MEANINGS[ErrorCode.NOT_LOGGED_IN].text, command)
-            self._answer(refused, len(data), reply_from, address)
-
-    def _answer(self, event: Event, limit: int, reply_from: ReplyFrom, address: Address) -> None:
-        """Send the event in at most `limit` bytes, or nothing if it does not fit."""
-        answer = self._codec.shortened(self._codec.encode(event), limit)
-        if answer:
-            self.send_or_drop(answer, reply_from, address)
+    def send(self, data: bytes, reply_from: ReplyFrom, address: Address) -> None:
+        """Raises OSError, BlockingIOError if the kernel's buffer is full."""
+        ...
 
     def send_or_drop(self, data: bytes, reply_from: ReplyFrom, address: Address) -> None:
-        try:
-            self.send(data, reply_from, address)
-        except OSError:
-            self.dropped += 1
+        """Send, or count it as dropped."""
+        ...
 
     def allows(self, address: Address) -> bool:
-        return self.limiter.allow(address)
+        """Whether this address may be given one more answer this second; if so, counts it."""
+        ...
 
-    # ---------------------------------------------------------------- logins
-
-    def begin_login(self, data: bytes, command: Login, reply_from: ReplyFrom, address: Address) -> None:
+    def begin_login(
+        self, data: bytes, command: Login, reply_from: ReplyFrom, address: Address, *, token: bytes = b""
+    ) -> None:
         """Serve a login, unless one from this address is under way."""
-        if not self._open or address in self.logging_in:
-            return
-        limits = self.connections.config().limits
-        if len(self.peers) >= (limits.connections or _MAX_SESSIONS) or len(self.logging_in) >= limits.login_queue:
-            self.connections.count_refused()
-            busy = Failed(ErrorCode.BUSY, MEANINGS[ErrorCode.BUSY].text, command)
-            self._answer(busy, len(data), reply_from, address)
-            return
-        peer = UdpPeer(self, self._make_codec(self._options), reply_from, address, len(data))
-        work = self.connections.handle(peer, command)
-        assert work is not None
-        self.logging_in[address] = peer
-        self.connections.run(self._log_in(peer, work))
+        ...
 
-    async def _log_in(self, peer: UdpPeer, work: Awaitable[None]) -> None:
-        try:
-            await work
-        finally:
-            del self.logging_in[peer.address]
-            if peer.session is None:
-                peer.closed = True
+    def logs_in_again(self, peer: UdpPeer) -> bool:
+        """Whether the client of this session is about to get another one in its place."""
+        ...
 
     def logged_in(self, peer: UdpPeer) -> None:
-        """From now on datagrams from its address are this session's. An earlier session of the address was another
-        user's, and ends."""
-        before = self.peers.get(peer.address)
-        self.peers[peer.address] = peer
-        if before is not None and before is not peer:
-            before.close(Disconnect.REPLACED)
+        """From now on datagrams from its address are this session's."""
+        ...
 
     def forget(self, peer: UdpPeer) -> None:
-        if self.peers.get(peer.address) is peer:
-            del self.peers[peer.address]
-
-    # ---------------------------------------------------------------- the clock, the end
-
-    def round(self, now: float, earned: int) -> int:
-        """See net.connections.DatagramSessions, also for shut() and drain()."""
-        self.limiter.next_second()
-        login_s = self.connections.config().timeouts.login_s
-        for peer in tuple(self.logging_in.values()):
-            if now - peer.heard > login_s:
-                peer.close(Disconnect.LOGIN_TIMEOUT)
-        queued = 0
-        budget = self.connections.budget
-        for peer in tuple(self.peers.values()):
-            queued += peer.out_bytes
-            if peer.spent:
-                peer.spent = max(0, min(peer.spent, budget) - earned) if earned else 0
-            if now - peer.heard > self._silence_s:
-                peer.close(Disconnect.SILENT)
-        return queued
-
-    def shut(self) -> None:
-        self._open = False
-
-    async def drain(self, notice: Draining) -> None:
-        """Not spread over time: a client notices the end only when its next packet is answered with 301, by the worker
-        that has the socket then."""
-        self.shut()
-        for peer in tuple(self.logging_in.values()):
-            peer.close(Disconnect.DRAINING)
-        for number, peer in enumerate(tuple(self.peers.values())):
-            peer.push(notice)
-            peer.close(Disconnect.DRAINING)
-            if number % _DRAIN_SLICE == 0:
-                await asyncio.sleep(0)
-        self.connections.loop.remove_reader(self.sock.fileno())
-        self.sock.close()
+        """Its session has ended, or its login is given up."""
+        ...
 
 
 class UdpPeer(CodecPeer):
     """core.sessions.session.Peer behind an address. Small, because an idle server consists of these.
 
     reply_from: the address of ours that it last wrote to. heard: when that was. closed: nothing more is sent to it.
-    limit: maximum bytes of an answer before it is logged in: the size of its login.
+    limit: maximum bytes of an answer before it is logged in: the size of its login, or 0 if somebody else may have sent
+    it.
     offset: bytes given to us for it, total; out_bytes: those of them that wait in `queue`.
     left: datagrams that may still be sent in the burst that ends at burst_ends.
     busy: a slow command is served; `waiting` holds the datagrams behind it.
     spent: commands not yet earned back, see Connections.budget.
+    token: what every datagram of this client begins with, b"" = it did not ask for one.
+    source: its source network, None = it is not limited. Changed only by net.admission.
     """
 
     lossy = True
@@ -253,13 +128,13 @@ class UdpPeer(CodecPeer):
         "remote",
         "reply_from",
         "session",
+        "source",
         "spent",
+        "token",
         "waiting",
     )  # fmt: skip
 
-    def __init__(
-        self, listener: UdpListener, codec: UdpCodec, reply_from: ReplyFrom, address: Address, limit: int
-    ) -> None:
+    def __init__(self, listener: Owner, codec: UdpCodec, reply_from: ReplyFrom, address: Address, limit: int) -> None:
         self.listener = listener
         self.codec = codec
         self.reply_from = reply_from
@@ -278,6 +153,13 @@ class UdpPeer(CodecPeer):
         self.busy = False
         self.waiting: deque[bytes] | None = None
         self.spent = 0
+        self.token = b""
+        self.source: Source | None = None
+
+    def use_token(self, token: bytes) -> None:
+        """From its login answer on, the client begins every datagram with this."""
+        self.token = token
+        self.codec.token = token.decode()
 
     # ---------------------------------------------------------------- datagrams in
 
@@ -342,6 +224,8 @@ class UdpPeer(CodecPeer):
     # ---------------------------------------------------------------- datagrams out
 
     def push(self, event: Event) -> int:
+        if type(event) is Kicked and self.listener.logs_in_again(self):
+            return self.offset  # the client would take this for the end of its new session
         data = self.codec.encode(event)
         if data and not self.closed:
             if self.session is None:
@@ -415,6 +299,12 @@ class UdpPeer(CodecPeer):
             self.queue = None
 
     # ---------------------------------------------------------------- the end
+
+    def dismiss(self) -> None:
+        """See net.admission.Entrant. Its login may still be under way; it will find the peer closed."""
+        self.listener.connections.count_refused()
+        self.push(Failed(ErrorCode.BUSY, MEANINGS[ErrorCode.BUSY].text))
+        self.close(Disconnect.BUSY)
 
     def close(self, reason: Disconnect) -> None:
         """End the session. The last event is sent at once; messages still waiting are sent again after the next
