@@ -139,10 +139,12 @@ class UdpListener:
     def _login_of(self, data: bytes, address: Address) -> Login | None:
         """The login in a datagram, if it asks for a token and the address may be answered."""
         try:
-            command = self._codec.packet(self._codec.split(data)[1]) if self.limiter.allow(address) else None
+            command = self._codec.packet(self._codec.split(data)[1])
         except WireError:
             return None
-        return command if isinstance(command, Login) and command.wants_token else None
+        if not isinstance(command, Login) or not command.wants_token or not self.limiter.allow(address):
+            return None
+        return command
 
     async def _log_in_again(
         self, peer: UdpPeer, session: Session, data: bytes, command: Login, reply_from: ReplyFrom
