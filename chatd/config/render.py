@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from chatd.config import urls
+from chatd.arguments import without_passwords
 from chatd.config.load import Loaded
 from chatd.config.options import Option, allowed_values, options_of, toml
 from chatd.config.schema import ARRAYS, SECTIONS, Config, ListenerOptions
@@ -229,8 +230,7 @@ def mask(value: Any) -> Any:
         return {key: "***" if _SECRET.search(key) else mask(one) for key, one in value.items()}
     if not isinstance(value, str):
         return value
-    value = re.sub(r"(://[^/@:]*):[^/?#]*@", r"\1:***@", value)
-    return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", value)
+    return without_passwords(value)
 
 
 def main(arguments: list[str]) -> int:

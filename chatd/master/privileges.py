@@ -1,6 +1,6 @@
 """The user the server runs as.
 
-Owns: the choice of user and group, giving up root for good, and raising the limit of descriptors.
+Owns: the choice of user and group, giving up root for good, raising the limit of descriptors, and no core dumps.
 Elsewhere: the owner of the directories (master.directories).
 Fails: BootError, exit 77.
 """
@@ -69,6 +69,12 @@ def _no_new_privileges() -> None:
 
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise BootError(f"cannot set no_new_privs: {os.strerror(ctypes.get_errno())}", Exit.PERMISSION)
+
+
+def forbid_core_dumps() -> None:
+    """A core would hold messages, passwords that are being checked, and keys. The hard limit stays, for `prlimit`."""
+    with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid it, and the unit sets LimitCORE=0 then
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def raise_descriptor_limit() -> None:

@@ -36,6 +36,7 @@ def run(loaded: Loaded, allow_root: bool, serve: Serve, report: StartReport) -> 
     owner = privileges.identity(server, allow_root)
     os.umask(0o027)
     privileges.raise_descriptor_limit()
+    privileges.forbid_core_dumps()
     directories.prepare(server, owner)
     lock = InstanceLock(server, owner)
     try:

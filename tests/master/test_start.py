@@ -42,6 +42,13 @@ def test_directories_are_made_for_us_alone(make):
     assert (server.root / "log/normal.log").stat().st_mode & 0o777 == 0o640
 
 
+def test_no_process_leaves_a_core(make):
+    """It would hold messages, passwords that are being checked, and keys."""
+    status = make(workers=1).start().status()
+    for pid in (status["pid"], status["workers"][0]["pid"]):
+        assert psutil.Process(pid).rlimit(psutil.RLIMIT_CORE)[0] == 0
+
+
 @pytest.mark.parametrize(
     ("tables", "said"),
     [

@@ -42,6 +42,9 @@ def test_the_unit_says_what_the_server_does():
     assert service["Type"] == "notify"
     assert service["KillMode"] == "mixed"
     assert service["OOMPolicy"] == "continue"
+    assert service["LimitCORE"] == "0"
+    assert service["MemoryMax"].endswith("%")
+    assert int(service["TasksMax"]) > 0
     codes = {int(code) for code in service["RestartPreventExitStatus"].split()}
     assert codes == {Exit.USAGE, Exit.PERMISSION, Exit.CONFIG}
     assert service["ExecReload"].endswith("chatctl -c /etc/chatd/chatd.toml reload")

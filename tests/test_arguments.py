@@ -1,0 +1,96 @@
+"""Passwords on command lines: the operator is warned, and no message repeats them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chatd.arguments import PASSWORD_SEEN, Parser, without_passwords
+from chatd.errors import Exit
+
+SECRETS = (
+    "mysql://chatd:hush@127.0.0.1:1/chatd",
+    "mysql://chatd:hu@sh@127.0.0.1:1/chatd",
+    "mysql://:hush@127.0.0.1/chatd",
+    "unix:/run/redis.sock?db=1&password=hush&x=1",
+)
+HARMLESS = (
+    "mysql://chatd@127.0.0.1:1/chatd",
+    "sqlite:/a:b@c.db",
+    "env:STORE",
+    "file:/etc/chatd/store.url",
+    "+1",
+    "a@b:c",
+)
+
+
+@pytest.mark.parametrize("argument", SECRETS)
+def test_a_password_is_masked(argument: str) -> None:
+    shown = without_passwords(f"unrecognized arguments: {argument} next")
+    assert "hush" not in shown.replace("@", "")
+    assert "sh@" not in shown
+    assert "***" in shown
+    assert shown.endswith(" next")
+
+
+@pytest.mark.parametrize("argument", HARMLESS)
+def test_what_is_no_password_stays(argument: str) -> None:
+    assert without_passwords(argument) == argument
+
+
+@pytest.mark.parametrize("argument", [*SECRETS, *HARMLESS])
+def test_a_warning_names_the_other_ways(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = Parser(prog="chatctl")
+    parser.add_argument("store")
+    assert parser.parse_args([argument]).store == argument
+    said = capsys.readouterr().err
+    assert said == (f"chatctl: {PASSWORD_SEEN}\n" if argument in SECRETS else "")
+    assert "env:NAME or file:PATH" in PASSWORD_SEEN
+
+
+def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "chatd.chatctl", "-c", str(directory / "chatd.toml"), *arguments],
+        capture_output=True, text=True, timeout=30, check=False,
+        env={**os.environ, "HUSHED": "mysql://chatd:hush@127.0.0.1:1/chatd"},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Of a server that never ran."""
+    (tmp_path / "chatd.toml").write_text('[server]\nstate_dir = "state"\nruntime_dir = "run"\nlog_dir = "log"\n')
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("copy-store", SECRETS[0], "sqlite:other.db"),
+        ("copy-store", "sqlite:other.db", SECRETS[0]),
+        ("copy-store", SECRETS[0], SECRETS[0]),
+        ("copy-store", SECRETS[0]),
+        ("copy-store", SECRETS[0], "sqlite:other.db", SECRETS[0]),
+        ("copy-store", "oracle://chatd:hush@h/db", "sqlite:other.db"),
+        ("import-chatserver", SECRETS[0]),
+        ("import-chatserver", "mysql://chatd:hush@h"),
+    ],
+)
+def test_no_command_repeats_a_password(directory: Path, arguments: tuple[str, ...]) -> None:
+    ended = run(directory, *arguments)
+    assert ended.returncode != Exit.OK
+    assert PASSWORD_SEEN in ended.stderr
+    assert "hush" not in ended.stdout + ended.stderr
+    for path in directory.rglob("*"):
+        assert not path.is_file() or b"hush" not in path.read_bytes()
+
+
+def test_a_password_from_the_environment_is_not_warned_of(directory: Path) -> None:
+    ended = run(directory, "copy-store", "env:HUSHED", "sqlite:other.db")
+    assert ended.returncode == Exit.UNAVAILABLE
+    assert PASSWORD_SEEN not in ended.stderr
+    assert "hush" not in ended.stdout + ended.stderr
