@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from chatd.config import urls
 from chatd.arguments import without_passwords
+from chatd.config import urls
 from chatd.config.load import Loaded
 from chatd.config.options import Option, allowed_values, options_of, toml
 from chatd.config.schema import ARRAYS, SECTIONS, Config, ListenerOptions
