@@ -8,6 +8,7 @@ Fails: exit codes of sysexits (errors.Exit).
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -19,9 +20,10 @@ from chatd.arguments import Parser
 from chatd.config import load as config_load
 from chatd.config import render as config_render
 from chatd.config import strict
-from chatd.config.validate import check_host
+from chatd.config.validate import check_host, plain_passwords
 from chatd.errors import BootError, ConfigError, Exit
 from chatd.master import daemonize, privileges, start
+from chatd.master.certificates import expiry_warnings, read_all
 from chatd.worker_context import WorkerContext
 
 
@@ -82,6 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _test(loaded: config_load.Loaded, dump: bool) -> int:
+    """Raises ConfigError. The certificates are read as the server will read them."""
+    owner = privileges.identity(loaded.config.server, allow_root=True) if os.geteuid() == 0 else None
+    with privileges.acting_as(owner):
+        found = read_all(loaded.config, loaded.name)
+    for warning in [*plain_passwords(loaded.config), *expiry_warnings(found)]:
+        daemonize.say(f"{loaded.name}: warning: {warning}")
     if dump:
         sys.stdout.write(config_render.effective(loaded))
     else:

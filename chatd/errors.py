@@ -114,6 +114,7 @@ class Disconnect(enum.Enum):
     SILENT = ("silent for too long", True)
     SLOW_CONSUMER = ("does not read what it is sent", True)
     WIRE_ERROR = ("protocol error", False)
+    TLS_FAILED = ("the TLS handshake failed", False)
     NOT_LOGGED_IN = ("not logged in", True)
     KICKED_DUPLICATE = ("logged in elsewhere", False)
     KICKED_BY_ADMIN = ("ended by an administrator", False)

@@ -15,9 +15,13 @@ import msgspec
 
 from chatd.config.schema import Config, LogLevel
 from chatd.errors import ChatdError
+from chatd.tls.certificates import Certificate
 
 MAX_BYTES = 256 * 1024
 """Maximum size of one order or answer. A larger one is not received whole."""
+MAX_CERTIFICATE_BYTES = 96 * 1024
+"""Maximum size of the certificates of one listener together, with their keys: base64 of it fits into an order, which
+must fit into the kernel's buffer of a socket."""
 WHY_CHARS = 4096
 
 
@@ -47,6 +51,13 @@ class LogLevelOrder(msgspec.Struct, tag_field="order", tag="log", frozen=True):
     level: LogLevel
 
 
+class CertificatesOrder(msgspec.Struct, tag_field="order", tag="certificates", frozen=True):
+    """Use these for new handshakes at the listener with this address. Answered by CertificatesRefused, if at all."""
+
+    address: str
+    certificates: tuple[Certificate, ...]
+
+
 class KickOrder(msgspec.Struct, tag_field="order", tag="kick", frozen=True, kw_only=True):
     """End a user's sessions on every worker and host. Answered by KickDone or KickFailed with the same ref.
 
@@ -59,7 +70,7 @@ class KickOrder(msgspec.Struct, tag_field="order", tag="kick", frozen=True, kw_o
     reason: str
 
 
-Order = ReloadOrder | DrainOrder | LogLevelOrder | KickOrder
+Order = ReloadOrder | DrainOrder | LogLevelOrder | CertificatesOrder | KickOrder
 
 
 # ---------------------------------------------------------------- worker to master
@@ -75,6 +86,13 @@ class ReloadRefused(msgspec.Struct, tag_field="answer", tag="reload-refused", fr
     """The worker keeps the configuration it has."""
 
     generation: int
+    why: str
+
+
+class CertificatesRefused(msgspec.Struct, tag_field="answer", tag="certificates-refused", frozen=True):
+    """The worker keeps the certificates that it has."""
+
+    address: str
     why: str
 
 
@@ -106,7 +124,7 @@ class CannotStart(msgspec.Struct, tag_field="answer", tag="cannot-start", frozen
     why: str
 
 
-Answer = ReloadDone | ReloadRefused | KickDone | KickFailed | CannotStart
+Answer = ReloadDone | ReloadRefused | CertificatesRefused | KickDone | KickFailed | CannotStart
 
 
 _encoder = msgspec.json.Encoder()

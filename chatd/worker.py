@@ -15,6 +15,7 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import sys
 import time
 from importlib.metadata import entry_points
@@ -37,6 +38,8 @@ from chatd.net.connections import Connections
 from chatd.net.udp.listener import UdpListener
 from chatd.net.websocket.frames import MAX_FRAME_BYTES
 from chatd.orders import (
+    CertificatesOrder,
+    CertificatesRefused,
     DrainOrder,
     KickDone,
     KickFailed,
@@ -49,6 +52,8 @@ from chatd.orders import (
 from chatd.scoreboard import State
 from chatd.store.contract import Tables
 from chatd.store.open import configured, open_readers, open_tables
+from chatd.tls.certificates import CertificateError
+from chatd.tls.contexts import ServerContexts
 from chatd.wire.chatserver.codec import ChatserverCodec
 from chatd.wire.contract import Codec
 from chatd.wire.echo import EchoCodec
@@ -97,7 +102,7 @@ def make_codec(listen: ListenerOptions, config: Config) -> Codec:
     if listen.protocol == "chatserver":
         return ChatserverCodec(listen.max_frame_bytes, listen.pace_ms, limits.body_bytes, limits.fp_bytes)
     if listen.protocol == "mobileimsdk":
-        if listen.address.startswith("ws:"):
+        if listen.address.startswith(("ws:", "wss:")):
             longest = listen.max_frame_bytes or MAX_FRAME_BYTES
             return MobileimsdkCodec(longest, limits.body_bytes, limits.fp_bytes, prefixed=False)
         return MobileimsdkCodec(listen.max_frame_bytes, limits.body_bytes, limits.fp_bytes)
@@ -177,7 +182,7 @@ class Worker:
         await self._core.open()
         self._due = loop.time() + _TICK_S
         self._tick()
-        self._acceptor.open([Listener(listen, sock) for listen, sock in context.listeners])
+        self._acceptor.open([self._listener(listen, sock) for listen, sock in context.listeners])
         for listen, sock in context.udp_sockets:
             self._connections.attach(UdpListener(self._connections, listen, sock, self._make_datagram_codec))
         gc.collect()
@@ -187,6 +192,16 @@ class Worker:
         self._log.info("worker ready", slot=context.slot, generation=context.generation)
         await self._leave.wait()
         return await self._drain()
+
+    def _listener(self, listen: ListenerOptions, sock: socket.socket) -> Listener:
+        """Raises BootError for certificates that cannot be used; the master has used them, so that is a bug."""
+        certificates = self._context.certificates.get(listen.address)
+        if not certificates:
+            return Listener(listen, sock)
+        try:
+            return Listener(listen, sock, ServerContexts(certificates))
+        except CertificateError as error:
+            raise BootError(f"{listen.address}: {error}", Exit.CONFIG) from None
 
     # ---------------------------------------------------------------- the clock
 
@@ -246,6 +261,8 @@ class Worker:
                 self._connections.run(self._kick(order))
             case LogLevelOrder():
                 log.set_level(order.level)
+            case CertificatesOrder():
+                self._renew(order)
 
     def _answer(self, answer: orders.Answer) -> None:
         with contextlib.suppress(BrokenPipeError):  # the master is gone: _orphaned() is called, and acts
@@ -262,6 +279,12 @@ class Worker:
             return ReloadRefused(order.generation, str(error)[: orders.WHY_CHARS])
         self._row.generation = order.generation
         return ReloadDone(order.generation)
+
+    def _renew(self, order: CertificatesOrder) -> None:
+        try:
+            self._acceptor.renew(order.address, order.certificates)
+        except CertificateError as error:
+            self._answer(CertificatesRefused(order.address, str(error)[: orders.WHY_CHARS]))
 
     async def _kick(self, order: KickOrder) -> None:
         try:

@@ -8,10 +8,12 @@ Fails: never.
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chatd.config.schema import Config, ListenerOptions
 from chatd.scoreboard import Row
+from chatd.tls.certificates import Certificate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,9 @@ class WorkerContext:
     config: Config
     listeners: tuple[tuple[ListenerOptions, socket.socket], ...]
     """One bound, listening, non-blocking socket per stream [[listen]], shared by all workers."""
+    certificates: Mapping[str, tuple[Certificate, ...]]
+    """Those of each listener with TLS, by its address; read by the master, so that a worker can be replaced while the
+    files cannot be used."""
     udp_sockets: tuple[tuple[ListenerOptions, socket.socket], ...] = ()
     """One bound, non-blocking socket per udp [[listen]], of this slot only. The master holds them too, so that a
     client address keeps its slot when the worker is replaced."""

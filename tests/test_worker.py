@@ -17,6 +17,7 @@ from chatd import __main__ as chatd_main
 from chatd import orders
 from chatd.config.schema import Config, ListenerOptions, ServerOptions, StoreOptions, TimeoutOptions
 from chatd.master import directories, spawn
+from chatd.master.certificates import CertificateKeeper
 from chatd.master.udp_sockets import UdpSockets
 from chatd.orders import Answer, DrainOrder, KickDone, KickOrder, ReloadDone, ReloadOrder
 from chatd.scoreboard import Scoreboard, State
@@ -46,6 +47,7 @@ class LoneWorker:
             scoreboard=board,
             listeners=((listener, self.listening),),
             udp_sockets=UdpSockets((), None),
+            certificates=CertificateKeeper(self.config, "-"),
             life_read=self.life[0],
             serve=chatd_main.serve,
             leave_master=lambda: os.close(self.life[1]),

@@ -39,6 +39,7 @@ def status(server: Status) -> str:
         label = "  listening:" if index == 0 else " " * 12
         waiting = "" if one.waiting < 0 else f", {one.waiting} of {one.backlog} waiting"
         lines.append(f"{label} {one.protocol} {one.address}{waiting}")
+    lines += _certificates(server)
     lines.append(f"    refused: {refused} connections")
     lines += _totals(server)
     lines += _plugins(server)
@@ -48,6 +49,18 @@ def status(server: Status) -> str:
 def _round_trip(server: Status) -> str:
     known = server.bus_ok and server.bus_round_trip_us
     return f", round trip {server.bus_round_trip_us / 1000:.1f} ms" if known else ""
+
+
+def _certificates(server: Status) -> list[str]:
+    lines = []
+    for index, one in enumerate(server.certificates):
+        label = "        TLS:" if index == 0 else " " * 12
+        until = time.strftime("%Y-%m-%d", time.gmtime(one.expires_at))
+        ends = "EXPIRED on" if one.expiry == "expired" else "expires soon, on" if one.expiry == "expiring" else "until"
+        lines.append(f"{label} {one.listener} {', '.join(one.names) or one.file}, {ends} {until}")
+        if one.error:
+            lines.append(f"{' ' * 12} the changed file is not in use: {one.error}")
+    return lines
 
 
 def _plugins(server: Status) -> list[str]:
@@ -126,9 +139,14 @@ def verdict(server: Status) -> tuple[int, str]:
     counted = f"{server.workers_ready} of {server.workers_wanted} workers ready"
     if server.workers_ready == 0 or server.state == "stopping":
         return 2, f"CRITICAL: {server.state}, {counted}"
+    expired = [one.file for one in server.certificates if one.expiry == "expired"]
+    if expired:
+        return 2, f"CRITICAL: {server.state}, {counted}, certificate expired: {', '.join(expired)}"
     wrong = [f"{text} down" for text, bad in (("store", not server.store_ok), ("bus", not server.bus_ok)) if bad]
     wrong += ["plug-ins down"] if any(one.hooks_open for one in server.workers) else []
     wrong += ["forged messages on the bus, see error.log"] if any(one.bus_forged for one in server.workers) else []
+    wrong += [f"certificate expires soon: {one.file}" for one in server.certificates if one.expiry == "expiring"]
+    wrong += [f"changed certificate not in use: {one.file}" for one in server.certificates if one.error]
     if server.state != "running" or wrong:
         return 1, f"DEGRADED: {server.state}, {counted}{''.join(f', {one}' for one in wrong)}"
     return 0, f"OK: {counted}"

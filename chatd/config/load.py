@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from chatd.config import validate
-from chatd.config.schema import ARRAYS, Config
+from chatd.config.schema import ARRAYS, Config, ListenerOptions
 from chatd.config.validate import Problems
 from chatd.errors import ConfigError
 
@@ -178,7 +178,8 @@ def secret(text: str, label: str, folder: Path = Path()) -> str:
 
 
 def _absolute(config: Config, folder: Path) -> Config:
-    """Directories relative to the file's, the database to state_dir, Unix sockets to runtime_dir."""
+    """Directories and certificates relative to the file's folder, the database to state_dir, Unix sockets to
+    runtime_dir."""
     replace = msgspec.structs.replace
     old = config.server
     server = replace(
@@ -190,13 +191,20 @@ def _absolute(config: Config, folder: Path) -> Config:
     store = config.store
     if store.url.startswith("sqlite:") and store.url != "sqlite:":
         store = replace(store, url=f"sqlite:{Path(server.state_dir, store.url.removeprefix('sqlite:'))}")
-    listen = tuple(
-        replace(one, address=f"unix:{Path(server.runtime_dir, one.address.removeprefix('unix:'))}")
-        if one.address.startswith("unix:") and one.address != "unix:"
-        else one
-        for one in config.listen
-    )
+    listen = tuple(_absolute_listener(one, folder, server.runtime_dir) for one in config.listen)
     return replace(config, server=server, store=store, listen=listen)
+
+
+def _absolute_listener(one: ListenerOptions, folder: Path, runtime_dir: str) -> ListenerOptions:
+    """The files of certificates relative to the folder of the configuration file, a Unix socket to runtime_dir."""
+    replace, address = msgspec.structs.replace, one.address
+    if address.startswith("unix:") and address != "unix:":
+        address = f"unix:{Path(runtime_dir, address.removeprefix('unix:'))}"
+    certificates = tuple(
+        replace(pair, certificate=str(folder / pair.certificate), key=str(folder / pair.key) if pair.key else "")
+        for pair in one.certificates
+    )
+    return replace(one, address=address, certificates=certificates)
 
 
 def runtime_dir_of(file: str | Path | None) -> str:

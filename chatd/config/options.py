@@ -54,6 +54,8 @@ def options_of(section: type[msgspec.Struct]) -> tuple[Option, ...]:
 
 def toml(value: Any) -> str:
     """`value` as TOML writes it. Raises TypeError for what has no such form here (dates)."""
+    if isinstance(value, msgspec.Struct):
+        value = msgspec.to_builtins(value)
     if isinstance(value, dict):
         inside = ", ".join(f"{toml(key)} = {toml(one)}" for key, one in value.items())
         return f"{{ {inside} }}" if inside else "{}"
@@ -78,6 +80,8 @@ def _in_words(kind: Any, low: float | None, high: float | None) -> str:
         return _in_words(kind.__origin__, meta.ge, meta.le)
     if origin is dict:
         return "table"
+    if origin is tuple and isinstance(get_args(kind)[0], type) and issubclass(get_args(kind)[0], msgspec.Struct):
+        return f"list of tables {{ {', '.join(get_args(kind)[0].__struct_fields__)} }}"
     if origin is tuple:
         return f"list of {_in_words(get_args(kind)[0], low, high)}s"
     if origin in (Union, types.UnionType):

@@ -43,14 +43,35 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     group: Annotated[str, _option('group to run as; "" = the primary group of user', "restart")] = ""
 
 
+class CertificateOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A certificate with its key. certificate: PEM file, the server's certificate first, then those that sign it.
+    key: PEM file; "" = the key is in the file of the certificate. Absolute after loading."""
+
+    certificate: str
+    key: str = ""
+
+
 class ListenerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[[listen]]"""
 
     protocol: Annotated[Literal["chatserver", "mobileimsdk", "echo"], _option("protocol of this listener", "restart")]
     address: Annotated[
         str,
-        _option("where to listen: tcp://HOST:PORT, udp://HOST:PORT, ws://HOST:PORT/PATH or unix:PATH", "restart"),
+        _option(
+            "where to listen: tcp://HOST:PORT, udp://HOST:PORT, ws://HOST:PORT/PATH, unix:PATH, or with TLS "
+            "tls://HOST:PORT, wss://HOST:PORT/PATH",
+            "restart",
+        ),
     ]
+    certificates: Annotated[
+        tuple[CertificateOptions, ...],
+        _option(
+            'tls, wss: [{ certificate = "FILE", key = "FILE" }], PEM files relative to this file; of several, the '
+            "client is shown the one with the name that it asks for, or else the first. Changed files are noticed "
+            "within seconds, without a reload",
+            "live",
+        ),
+    ] = ()
     backlog: Annotated[
         int, _option("connections that may wait in the kernel to be accepted", "restart", ge=1, le=65535)
     ] = 4096
@@ -84,8 +105,8 @@ class ListenerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     proxy_from: Annotated[
         tuple[str, ...],
         _option(
-            "tcp, ws: addresses or networks of load balancers; a connection from one must begin with a PROXY protocol "
-            "header (v1 or v2), which gives the client's address; [] = no load balancer",
+            "all but udp and unix: addresses or networks of load balancers; a connection from one must begin with a "
+            "PROXY protocol header (v1 or v2, before TLS), which gives the client's address; [] = no load balancer",
             "worker",
         ),
     ] = ()
@@ -176,6 +197,14 @@ class AccountOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "live",
         ),
     ] = "friends"
+    require_tls: Annotated[
+        bool,
+        _option(
+            "whether logins, registration and changes of passwords are refused on connections that others can read: "
+            "all without TLS, except from this host and through a load balancer of listen.proxy_from",
+            "live",
+        ),
+    ] = False
     min_password_chars: Annotated[int, _option("minimum length of a new password", "live", ge=1, le=128)] = 1
 
 

@@ -7,17 +7,31 @@ Fails: ValueError that names the mistake and never contains a password.
 
 from __future__ import annotations
 
+import ipaddress
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 
 class ListenAddress(NamedTuple):
-    """transport: tcp, udp, ws or unix. host: without brackets. path: of a ws URL, or of a Unix socket."""
+    """transport: tcp, udp, ws, tls, wss or unix. host: without brackets. path: of a ws or wss URL, or of a Unix
+    socket."""
 
     transport: str
     host: str
     port: int
     path: str
+
+    @property
+    def is_websocket(self) -> bool:
+        return self.transport in ("ws", "wss")
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether TLS ends here."""
+        return self.transport in ("tls", "wss")
+
+
+_FORMS = "tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT, ws://HOST:PORT/PATH, wss://HOST:PORT/PATH or unix:PATH"
 
 
 def parse(text: str) -> ListenAddress:
@@ -29,16 +43,16 @@ def parse(text: str) -> ListenAddress:
             raise ValueError("unix: needs a path")
         return ListenAddress("unix", "", 0, path)
     parts = urlsplit(text)
-    if parts.scheme not in ("tcp", "udp", "ws"):
-        raise ValueError(f'"{text}" is not tcp://HOST:PORT, udp://HOST:PORT, ws://HOST:PORT/PATH or unix:PATH')
+    if parts.scheme not in ("tcp", "tls", "udp", "ws", "wss"):
+        raise ValueError(f'"{text}" is not {_FORMS}')
     try:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ValueError(f'"{text}": {error}') from None
     if not host or port is None:
         raise ValueError(f'"{text}" needs a host and a port')
-    if parts.scheme == "ws":
-        return ListenAddress("ws", host, port, parts.path or "/")
+    if parts.scheme in ("ws", "wss"):
+        return ListenAddress(parts.scheme, host, port, parts.path or "/")
     if parts.path or parts.query:
         raise ValueError(f'"{text}" has something after the port')
     return ListenAddress(parts.scheme, host, port, "")
@@ -54,6 +68,14 @@ def shown(host: str, port: int) -> str:
     """A client's address, as it is shown everywhere: 192.0.2.1:5000, [2001:db8::1]:5000."""
     host = plain(host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a client's address, as its socket reports it, is this host's own."""
+    try:
+        return ipaddress.ip_address(plain(host).partition("%")[0]).is_loopback
+    except ValueError:
+        return False
 
 
 class MysqlAddress(NamedTuple):

@@ -30,7 +30,7 @@ from chatd.config.schema import ARRAYS, SECTIONS, BusOptions, Config, ListenerOp
 from chatd.errors import ConfigError
 
 # The transports, stores and buses that this version supports.
-TRANSPORTS = ("tcp", "udp", "unix", "ws")
+TRANSPORTS = ("tcp", "tls", "udp", "unix", "ws", "wss")
 STORES = ("sqlite", "mysql")
 BUSES = ("local", *urls.REDIS_SCHEMES)
 
@@ -202,6 +202,7 @@ def _check_listeners(listeners: tuple[ListenerOptions, ...], problems: Problems)
             continue
         _check_balancers(one, where, f"listen[{index}].proxy_from", problems)
         _check_origins(one, f"listen[{index}].origins", problems)
+        _check_certificates(one, where, f"listen[{index}].certificates", problems)
         unique = where.path if where.transport == "unix" else f"{where.host}:{where.port}" if where.port else ""
         unique = f"udp {unique}" if unique and where.transport == "udp" else unique
         if unique in taken:
@@ -215,7 +216,7 @@ def _check_transport(one: ListenerOptions, where: urls.ListenAddress) -> None:
     transport = where.transport
     if transport not in TRANSPORTS:
         raise ValueError(f"{transport}:// is not supported by this version (supported: {', '.join(TRANSPORTS)})")
-    if transport in ("udp", "ws") and one.protocol != "mobileimsdk":
+    if transport in ("udp", "ws", "wss") and one.protocol != "mobileimsdk":
         raise ValueError(f"protocol {one.protocol} cannot be used over {transport}://, only mobileimsdk can")
     if transport == "unix" and len(where.path.encode()) > UNIX_PATH_BYTES:
         length = len(where.path.encode())
@@ -223,8 +224,8 @@ def _check_transport(one: ListenerOptions, where: urls.ListenAddress) -> None:
 
 
 def _check_balancers(one: ListenerOptions, where: urls.ListenAddress, key: str, problems: Problems) -> None:
-    if one.proxy_from and where.transport not in ("tcp", "ws"):
-        problems.add(key, f"is for tcp:// and ws:// only; the PROXY protocol is not used over {where.transport}:")
+    if one.proxy_from and where.transport in ("udp", "unix"):
+        problems.add(key, f"is not for {where.transport}:, over which the PROXY protocol is not used")
     _check_networks(one.proxy_from, key, problems)
 
 
@@ -246,6 +247,36 @@ def _check_origins(one: ListenerOptions, key: str, problems: Problems) -> None:
     for origin in one.origins:
         if not ORIGIN.fullmatch(origin):
             problems.add(key, f'{toml(origin)} is not an origin; expected "https://HOST", "https://HOST:PORT" or "*"')
+
+
+def _check_certificates(one: ListenerOptions, where: urls.ListenAddress, key: str, problems: Problems) -> None:
+    """Only whether there must be any; reading the files needs the privileges of the server (master.certificates)."""
+    if where.is_encrypted and not one.certificates:
+        problems.add(key, f'{where.transport}:// needs a certificate: [{{ certificate = "FILE", key = "FILE" }}]')
+    elif one.certificates and not where.is_encrypted:
+        encrypted = "wss" if where.is_websocket else "tls"
+        problems.add(key, f"are for tls:// and wss:// only; for TLS at this address write {encrypted}://")
+    if any(not pair.certificate for pair in one.certificates):
+        problems.add(key, "the name of a file is empty")
+
+
+def plain_passwords(config: Config) -> list[str]:
+    """One line for each listener to which passwords are sent so that the network can read them."""
+    if config.accounts.login != "password" or config.accounts.require_tls:
+        return []
+    return [
+        f"listen[{index}].address: {one.address} has no TLS: passwords sent to it can be read on the network. Use "
+        f"{'wss' if where.is_websocket else 'tls'}://, or a load balancer with TLS in front (proxy_from), or 127.0.0.1"
+        for index, one in enumerate(config.listen)
+        if one.protocol != "echo" and not one.proxy_from and _is_public(where := urls.parse(one.address))
+    ]
+
+
+def _is_public(where: urls.ListenAddress) -> bool:
+    """Whether a network can read what is sent to this address."""
+    if where.transport == "unix" or where.is_encrypted:
+        return False
+    return where.host != "localhost" and not urls.is_loopback(where.host)
 
 
 def _check_plugins(plugins: tuple[PluginOptions, ...], problems: Problems) -> None:

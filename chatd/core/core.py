@@ -33,6 +33,7 @@ from chatd.core.plugins.contract import Point
 from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.plugins.plugin import Plugin
 from chatd.core.presence import Presence
+from chatd.core.privacy import check_private
 from chatd.core.requests.dispatch import OperationTable, RequestDispatcher
 from chatd.core.requests.friends import FriendOperations
 from chatd.core.requests.groups import GroupOperations
@@ -187,6 +188,7 @@ class Core:
 
     async def _register(self, peer: Peer, command: Register) -> None:
         try:
+            check_private(peer, self._config())
             user = await self.accounts.register(command)
         except Refused as refused:
             reason = trail.reason_of(refused)

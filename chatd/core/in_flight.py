@@ -89,7 +89,7 @@ class InFlightMessages:
         cursor.unacked[message.seq] = None
         session.unacknowledged += 1
         self.given += 1
-        if session.explicit and (event.fp or session.peer.lossy):
+        if session.explicit and (event.fp or not session.peer.has_receipts):
             in_flight = session.in_flight
             if in_flight is None:
                 in_flight = session.in_flight = {}

@@ -23,6 +23,7 @@ from chatd import log
 from chatd.config.load import Loaded
 from chatd.config.render import mask_config
 from chatd.errors import ConfigError, Exit
+from chatd.master.certificates import CertificateKeeper
 from chatd.master.control import ControlSocket
 from chatd.master.daemonize import StartReport
 from chatd.master.instance_lock import InstanceLock
@@ -91,6 +92,7 @@ class Prepared:
     bound: tuple[Bound, ...]
     """The stream sockets, one per listener."""
     udp_sockets: UdpSockets
+    certificates: CertificateKeeper
     lock: InstanceLock
     systemd: ServiceManager
     report: StartReport
@@ -112,13 +114,14 @@ class Master:
             scoreboard=prepared.scoreboard,
             listeners=prepared.bound,
             udp_sockets=prepared.udp_sockets,
+            certificates=prepared.certificates,
             life_read=self._life[0],
             serve=serve,
             leave_master=self._leave_in_child,
         )
         self._pool = WorkerPool(shared, config, self._watcher)
         self._pool.on_answer = self._take_answer
-        self._reload = Reload(loaded, self._pool, self._notify_ready)
+        self._reload = Reload(loaded, self._pool, prepared.certificates, self._notify_ready)
         self._kicks = PendingKicks(self._pool)
         self._status = StatusCollector(self._pool, self._reload, self._bound)
         self._rotation = Rotation(config.server.log_dir, prepared.scoreboard.master_row)
@@ -175,6 +178,7 @@ class Master:
     def _every_second(self, now: float) -> None:
         self._next_second = now + TURN_S
         self._status.sample()
+        self._prepared.certificates.check(self._pool)
         options = self._pool.config.log
         self._rotation.check(options.rotate_bytes, options.rotate_keep)
         log.tick()
@@ -305,9 +309,10 @@ class Master:
         self._handlers[type(request)](request, respond)
 
     def _take_answer(self, slot: Slot, answer: Answer) -> None:
-        """An answer of a worker to an order; reload and kicks each recognise their own."""
+        """An answer of a worker to an order; reload, kicks and certificates each recognise their own."""
         self._reload.take_answer(slot, answer)
         self._kicks.take_answer(slot, answer)
+        self._prepared.certificates.take_answer(slot.index, answer)
 
     def _on_status(self, _request: StatusRequest, respond: Respond) -> None:
         respond(StatusReply(status=self._status.collect()))

@@ -12,6 +12,7 @@ import grp
 import os
 import pwd
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +46,24 @@ def identity(server: ServerOptions, allow_root: bool) -> Identity | None:
     if entry.pw_uid == 0 and not allow_root:
         raise BootError("refusing to run as root: server.user is root; give --allow-root", Exit.PERMISSION)
     return Identity(entry.pw_name, entry.pw_uid, gid)
+
+
+@contextlib.contextmanager
+def acting_as(user: Identity | None) -> Iterator[None]:
+    """Open files as this user would, and come back. None = as the present one. Only root can; one thread."""
+    if user is None or os.geteuid() != 0:
+        yield
+        return
+    groups, gid = os.getgroups(), os.getegid()
+    try:
+        os.initgroups(user.name, user.gid)
+        os.setegid(user.gid)
+        os.seteuid(user.uid)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(groups)
 
 
 def drop(user: Identity | None) -> None:

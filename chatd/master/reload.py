@@ -20,6 +20,7 @@ from chatd.config.render import mask_option
 from chatd.config.schema import Config
 from chatd.config.validate import check_host
 from chatd.errors import ConfigError, Exit
+from chatd.master.certificates import CertificateKeeper, CertificatesOf, read_all
 from chatd.master.requests import ConfigDiffReply, ControlReply, PendingChange, ReloadReply, Respond, failed
 from chatd.master.workers import Slot, WorkerPool
 from chatd.orders import Answer, ReloadDone, ReloadOrder, ReloadRefused
@@ -34,6 +35,7 @@ class _PendingReload:
     config: Config
     """The configuration that workers are given: without the changes that need a restart."""
     on_file: Config
+    certificates: CertificatesOf
     generation: int
     deadline: float
     responds: list[Respond]
@@ -46,8 +48,11 @@ class Reload:
     """take_answer() and check() are called by the master's loop. after: called when an attempt has ended, successfully
     or not."""
 
-    def __init__(self, loaded: Loaded, pool: WorkerPool, after: Callable[[], None]) -> None:
+    def __init__(
+        self, loaded: Loaded, pool: WorkerPool, certificates: CertificateKeeper, after: Callable[[], None]
+    ) -> None:
         self._loaded = loaded
+        self._certificates = certificates
         self.name = loaded.name
         self._pool = pool
         self._after = after
@@ -76,6 +81,7 @@ class Reload:
         try:
             loaded = self._read()
             check_host(loaded.config, loaded.name)
+            certificates = read_all(loaded.config, loaded.name)
         except ConfigError as error:
             self._refuse(str(error), responds)
             return
@@ -83,6 +89,7 @@ class Reload:
         self._pending = pending = _PendingReload(
             config=applicable(self._pool.config, loaded.config),
             on_file=loaded.config,
+            certificates=certificates,
             generation=self._generation,
             deadline=time.monotonic() + ANSWER_S,
             responds=responds,
@@ -136,6 +143,8 @@ class Reload:
         restart = changes(pending.config, pending.on_file)
         self._pending = None
         pool.config, pool.generation = pending.config, pending.generation
+        self._certificates.install(pending.config, pending.certificates)
+        self._certificates.tell(pool)
         self.last_error = ""
         for slot in pool.present():  # workers that were starting meanwhile
             if slot.worker is not None and slot.worker.generation != pending.generation:

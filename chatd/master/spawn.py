@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from chatd import log, orders
 from chatd.config.schema import Config
 from chatd.errors import BootError, ConfigError, Exit, Unavailable
+from chatd.master.certificates import CertificateKeeper
 from chatd.master.listeners import Bound
 from chatd.master.udp_sockets import UdpSockets
 from chatd.scoreboard import Row, Scoreboard, State
@@ -47,6 +48,7 @@ class Shared:
     scoreboard: Scoreboard
     listeners: tuple[Bound, ...]
     udp_sockets: UdpSockets
+    certificates: CertificateKeeper
     life_read: int
     """Read end of a pipe whose only writer is the master: at its end the master is gone."""
     serve: Serve
@@ -97,6 +99,7 @@ def fork(slot: int, generation: int, config: Config, shared: Shared) -> Child:
                 rows=shared.scoreboard.rows,
                 master_row=shared.scoreboard.master_row,
                 udp_sockets=udp_sockets,
+                certificates=shared.certificates.current(),
             )
             _be_worker(context, shared, stacks)
         pidfd = _open_pidfd(pid)

@@ -13,8 +13,10 @@ import socket
 
 from chatd import log
 from chatd.config.load import Loaded, workers_of
-from chatd.errors import BootError, Exit
+from chatd.config.validate import plain_passwords
+from chatd.errors import BootError, ConfigError, Exit
 from chatd.master import directories, listeners, privileges
+from chatd.master.certificates import CertificateKeeper
 from chatd.master.daemonize import StartReport
 from chatd.master.instance_lock import InstanceLock
 from chatd.master.master import Master, Prepared
@@ -45,11 +47,20 @@ def run(loaded: Loaded, allow_root: bool, serve: Serve, report: StartReport) -> 
         privileges.drop(owner)
         scoreboard = Scoreboard()
         _open_log(loaded, scoreboard)
+        certificates = _read_certificates(loaded)
+        for warning in plain_passwords(loaded.config):
+            log.get().warning("passwords can be read on the network", why=warning)
         for sock in unmatched:
             log.get().warning("a socket from systemd matches no [[listen]]", address=str(sock.getsockname()))
             sock.close()
         prepared = Prepared(
-            scoreboard=scoreboard, bound=bound, udp_sockets=udp_sockets, lock=lock, systemd=systemd, report=report
+            scoreboard=scoreboard,
+            bound=bound,
+            udp_sockets=udp_sockets,
+            certificates=certificates,
+            lock=lock,
+            systemd=systemd,
+            report=report,
         )
         return _serve(Master(loaded, prepared, serve), prepared)
     finally:
@@ -66,6 +77,14 @@ def _bind(
     udp_sockets = UdpSockets(config.listen, owner)
     udp_sockets.bind_first(workers_of(config), after_crash)
     return bound, unmatched, udp_sockets
+
+
+def _read_certificates(loaded: Loaded) -> CertificateKeeper:
+    """As the user that the server runs as, who must be able to read renewed ones. Raises BootError."""
+    try:
+        return CertificateKeeper(loaded.config, loaded.name)
+    except ConfigError as error:
+        raise BootError(str(error), Exit.CONFIG) from None
 
 
 def _open_log(loaded: Loaded, scoreboard: Scoreboard) -> None:

@@ -20,6 +20,7 @@ import psutil
 from chatd import __version__
 from chatd.config.render import mask
 from chatd.master import listeners
+from chatd.master.certificates import CertificateStatus
 from chatd.master.listeners import Bound
 from chatd.master.reload import Reload
 from chatd.master.requests import ControlReply
@@ -78,6 +79,7 @@ class Status(msgspec.Struct, kw_only=True):
     bus_ok: bool
     bus_round_trip_us: int
     listeners: list[ListenerStatus]
+    certificates: list[CertificateStatus] = []
     workers: list[WorkerStatus]
     log_dropped: int
     totals: dict[str, int] = {}
@@ -186,6 +188,7 @@ class StatusCollector:
                 ListenerStatus(one.protocol, listeners.actual_address(one, sock), one.backlog, listeners.waiting(sock))
                 for one, sock in self._bound()
             ],
+            certificates=pool.shared.certificates.status(),
             workers=workers,
             log_dropped=pool.shared.scoreboard.master_row.log_dropped,
             totals=pool.shared.scoreboard.totals(),

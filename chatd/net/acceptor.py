@@ -15,6 +15,7 @@ import errno
 import os
 import resource
 import socket
+from collections.abc import Sequence
 from typing import Protocol as Contract
 
 from chatd import log
@@ -27,11 +28,14 @@ from chatd.net.connection import Connection, ConnectionProfile
 from chatd.net.connections import Connections
 from chatd.net.proxy_protocol import MAX_V2_BYTES, Balancers
 from chatd.net.proxy_reader import ProxyHeaderReader
+from chatd.net.tls import TlsTransport
 from chatd.net.websocket.connection import SERVER_FULL, WebSocketConnection, WebSocketProfile
 from chatd.net.websocket.frames import MAX_FRAME_BYTES
 from chatd.net.websocket.handshake import UpgradePolicy
 from chatd.protocol import Failed
 from chatd.scoreboard import Row, State
+from chatd.tls.certificates import Certificate
+from chatd.tls.contexts import ServerContexts
 from chatd.wire.contract import Codec
 
 _LEAD_CONNECTIONS = 8
@@ -65,13 +69,15 @@ class MakeCodec(Contract):
 class Listener:
     """One listening socket. profile: given to every connection accepted here.
 
-    balancers: load balancers whose connections begin with a PROXY header, None = none do.
+    balancers: load balancers whose connections begin with a PROXY header, None = none do. contexts: for handshakes,
+    None = without TLS.
     """
 
-    __slots__ = ("balancers", "is_tcp", "options", "profile", "sock")
+    __slots__ = ("balancers", "contexts", "is_tcp", "options", "profile", "sock")
 
-    def __init__(self, options: ListenerOptions, sock: socket.socket) -> None:
+    def __init__(self, options: ListenerOptions, sock: socket.socket, contexts: ServerContexts | None = None) -> None:
         self.options = options
+        self.contexts = contexts
         self.sock = sock
         self.is_tcp = sock.family != socket.AF_UNIX
         self.balancers = Balancers(options.proxy_from) if options.proxy_from else None
@@ -100,10 +106,15 @@ def _profile(options: ListenerOptions) -> ConnectionProfile:
     elif protocol is Protocol.ECHO:
         silence_s = _ECHO_SILENCE_S
     where = urls.parse(options.address)
-    if where.transport != "ws":
-        return ConnectionProfile(protocol, silence_s)
-    upgrades = UpgradePolicy(where.path, options.origins)
-    return WebSocketProfile(protocol, silence_s, upgrades, options.max_frame_bytes or MAX_FRAME_BYTES)
+    if not where.is_websocket:
+        return ConnectionProfile(protocol=protocol, silence_s=silence_s, is_encrypted=where.is_encrypted)
+    return WebSocketProfile(
+        protocol=protocol,
+        silence_s=silence_s,
+        is_encrypted=where.is_encrypted,
+        upgrades=UpgradePolicy(where.path, options.origins),
+        max_message_bytes=options.max_frame_bytes or MAX_FRAME_BYTES,
+    )
 
 
 class Acceptor:
@@ -125,6 +136,12 @@ class Acceptor:
         self._listeners = listeners
         for listener in listeners:
             self._loop.add_reader(listener.sock.fileno(), self._on_readable, listener)
+
+    def renew(self, address: str, certificates: Sequence[Certificate]) -> None:
+        """New handshakes on the listener at this address use these. Raises CertificateError; then nothing changes."""
+        for listener in self._listeners:
+            if listener.options.address == address and listener.contexts is not None:
+                listener.contexts.replace(certificates)
 
     def shut(self) -> None:
         """Close the listening sockets and start no new UDP sessions; existing connections stay. Idempotent."""
@@ -206,8 +223,10 @@ class Acceptor:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             first: asyncio.Protocol = connection
+            if listener.contexts is not None:
+                first = TlsTransport(connection, listener.contexts)
             if is_balancer:
-                first = ProxyHeaderReader(connection, listener.options.proxy_delivered_s)
+                first = ProxyHeaderReader(connection, listener.options.proxy_delivered_s, first)
             await self._loop.connect_accepted_socket(lambda: first, sock)
         except OSError as error:
             sock.close()
@@ -220,7 +239,9 @@ class Acceptor:
 
     def _refuse(self, listener: Listener, sock: socket.socket) -> None:
         """Say BUSY in the protocol's own terms, then close."""
-        if listener.is_websocket:
+        if listener.contexts is not None:
+            answer = b""  # a handshake would cost more than a refusal may
+        elif listener.is_websocket:
             answer = SERVER_FULL.data
         else:
             busy = Failed(ErrorCode.BUSY, MEANINGS[ErrorCode.BUSY].text)

@@ -24,6 +24,7 @@ from typing import cast
 
 import msgspec
 
+from chatd.config import urls
 from chatd.config.schema import LEAST_OUTBOX_BYTES
 from chatd.core.sessions.session import Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, WireError
@@ -46,12 +47,13 @@ _LOGGED_OUT_FACTOR = 6
 """A client that has logged out has this many times timeouts.login_s until its next login."""
 
 
-class ConnectionProfile(msgspec.Struct, frozen=True):
-    """The options that a listener passes to its connections. silence_s: a connection silent for longer is ended, 0 =
-    never."""
+class ConnectionProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """What all connections of a listener have in common. silence_s: a connection silent for longer is ended, 0 =
+    never. is_encrypted: TLS ends at this listener (net.tls)."""
 
     protocol: Protocol
     silence_s: float
+    is_encrypted: bool = False
 
 
 class Connection(CodecPeer, asyncio.Protocol):
@@ -74,7 +76,7 @@ class Connection(CodecPeer, asyncio.Protocol):
     lossy = False
     __slots__ = (
         "closed", "codec", "connections", "deadline", "former_session", "heard", "lingered", "next_at", "out",
-        "out_bytes", "paced", "pending", "protocol", "reason", "receipts", "remote", "session", "silence_s", "sock",
+        "out_bytes", "paced", "pending", "profile", "protocol", "reason", "receipts", "remote", "session", "sock",
         "source", "spent", "stalled_at", "transport", "written",
     )  # fmt: skip
 
@@ -84,7 +86,7 @@ class Connection(CodecPeer, asyncio.Protocol):
         self.connections = connections
         self.codec = codec
         self.protocol = profile.protocol
-        self.silence_s = profile.silence_s
+        self.profile = profile
         self.sock = sock
         self.remote = remote
         self.receipts: Receipts | None = None
@@ -105,6 +107,25 @@ class Connection(CodecPeer, asyncio.Protocol):
         self.spent = 0
         self.lingered = 0
         self.source: Source | None = None
+
+    @property
+    def is_private(self) -> bool:
+        receipts, sock = self.receipts, self.sock
+        if self.profile.is_encrypted or sock.family == socket.AF_UNIX or (receipts is not None and receipts.is_relayed):
+            return True
+        try:
+            return urls.is_loopback(sock.getpeername()[0])
+        except OSError:  # it has gone
+            return False
+
+    @property
+    def has_receipts(self) -> bool:
+        return not self.profile.is_encrypted
+
+    def expect_preamble(self) -> None:
+        """A PROXY header or a handshake comes first: it is due when a login would be, on every wire."""
+        if self.protocol is Protocol.ECHO:  # it has no login deadline
+            self.heard = self.deadline - self.profile.silence_s
 
     # ---------------------------------------------------------------- bytes in
 
@@ -255,6 +276,8 @@ class Connection(CodecPeer, asyncio.Protocol):
     # ---------------------------------------------------------------- what the client has received
 
     def received(self) -> int:
+        if self.profile.is_encrypted:  # the kernel counts encrypted bytes, and what it has is not yet decrypted
+            return 0
         receipts = self._receipts()
         state = self._socket_state(receipts)
         if state is None or not state.is_open:
@@ -288,10 +311,11 @@ class Connection(CodecPeer, asyncio.Protocol):
     def _peer_closed(self) -> None:
         """FIN has come. Unless a reset came as well, before or after it, the peer had read everything that its kernel
         took."""
-        receipts = self._receipts()
-        state = self._socket_state(receipts)
-        if state is not None and not receipts.is_relayed and not was_reset(self.sock):
-            receipts.proven(min(state.acknowledged, self.written))
+        if not self.profile.is_encrypted:
+            receipts = self._receipts()
+            state = self._socket_state(receipts)
+            if state is not None and not receipts.is_relayed and not was_reset(self.sock):
+                receipts.proven(min(state.acknowledged, self.written))
         for session in (self.session, self.former_session):
             if session is not None:
                 self.connections.check_receipts(session)
@@ -382,10 +406,11 @@ class Connection(CodecPeer, asyncio.Protocol):
         elif self.session is not None:
             self.deadline = 0.0
             self.codec.next_second()
-            if self.silence_s and now - self.heard > self.silence_s:
+            silence_s = self.profile.silence_s
+            if silence_s and now - self.heard > silence_s:
                 self.close(Disconnect.SILENT)
         elif self.protocol is Protocol.ECHO:
-            if now - self.heard > self.silence_s:
+            if now - self.heard > self.profile.silence_s:
                 self.close(Disconnect.SILENT)
         elif not self.deadline:  # logged out a moment ago
             self.connections.admission.waits(self)

@@ -30,8 +30,10 @@ RATE_WINDOW_S = 10
 _UNLIMITED = 1 << 60
 _MIN_RETRY_MS, _MAX_RETRY_MS = 200, 2000
 """A client that is told that this worker drains reconnects after a random time between the two."""
-_QUIET = (Disconnect.PEER_LEFT, Disconnect.LOGGED_OUT, Disconnect.DRAINING, Disconnect.BUSY)
-"""Ordinary reasons to end, logged at DEBUG, and one that the security log has."""
+_QUIET = (
+    Disconnect.PEER_LEFT, Disconnect.LOGGED_OUT, Disconnect.DRAINING, Disconnect.BUSY, Disconnect.TLS_FAILED
+)  # fmt: skip
+"""Ordinary reasons to end, logged at DEBUG, and two that are logged elsewhere."""
 
 
 class ChatCore(Contract):

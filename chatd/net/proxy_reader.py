@@ -12,29 +12,28 @@ import asyncio
 
 from chatd import log
 from chatd.errors import Disconnect
-from chatd.model import Protocol
 from chatd.net.connection import Connection
 from chatd.net.proxy_protocol import HeaderError, ProxyHeader, parse
 from chatd.net.receipts import Receipts
 
 
 class ProxyHeaderReader(asyncio.Protocol):
-    """Receives the transport's bytes until the header is complete; the connection gets those after it."""
+    """Receives the transport's bytes until the header is complete; then what follows it gets those after it: the
+    connection, or TLS before the connection."""
 
-    __slots__ = ("_connection", "_delivered_s", "_read", "_transport")
+    __slots__ = ("_connection", "_delivered_s", "_follower", "_read", "_transport")
 
-    def __init__(self, connection: Connection, delivered_s: float) -> None:
+    def __init__(self, connection: Connection, delivered_s: float, follower: asyncio.Protocol) -> None:
         self._connection = connection
         self._delivered_s = delivered_s
+        self._follower = follower
         self._read = b""
         self._transport: asyncio.BaseTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        connection = self._connection
         self._transport = transport
-        connection.connection_made(transport)
-        if connection.protocol is Protocol.ECHO:  # it has no login deadline, so its silence must end when that would
-            connection.heard = connection.deadline - connection.silence_s
+        self._follower.connection_made(transport)
+        self._connection.expect_preamble()
 
     def data_received(self, data: bytes) -> None:
         connection = self._connection
@@ -59,8 +58,9 @@ class ProxyHeaderReader(asyncio.Protocol):
         if header.remote:
             connection.remote = header.remote
         connection.receipts = Receipts(self._delivered_s, is_relayed=True)
-        connection.heard = connection.connections.now()
-        transport.set_protocol(connection)
+        if self._follower is connection:
+            connection.heard = connection.connections.now()
+        transport.set_protocol(self._follower)
         admission = connection.connections.admission
         if header.remote and (refusal := admission.refusal(header.remote)) is not None:
             connection.connections.refused(refusal)
@@ -69,17 +69,17 @@ class ProxyHeaderReader(asyncio.Protocol):
         if header.remote:
             admission.enter(connection)
         if rest:
-            connection.data_received(rest)
+            self._follower.data_received(rest)
 
     def pause_writing(self) -> None:
-        self._connection.pause_writing()
+        self._follower.pause_writing()
 
     def resume_writing(self) -> None:
-        self._connection.resume_writing()
+        self._follower.resume_writing()
 
     def eof_received(self) -> bool:
         return self._connection.eof_received()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._connection.connection_lost(error)
+        self._follower.connection_lost(error)
         self._transport = None

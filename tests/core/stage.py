@@ -64,6 +64,8 @@ class Peer:
         self.remote = "nowhere:0"
         self.closed = False
         self.lossy = False
+        self.has_receipts = True
+        self.is_private = True
         self.traits = TRAITS[protocol]
         self.reason: Disconnect | None = None
         self.events: list[Event] = []

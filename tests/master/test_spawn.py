@@ -11,6 +11,7 @@ import pytest
 
 from chatd.config.schema import Config, ServerOptions
 from chatd.master import spawn
+from chatd.master.certificates import CertificateKeeper
 from chatd.master.udp_sockets import UdpSockets
 from chatd.scoreboard import FIELDS, Scoreboard, State
 
@@ -26,6 +27,7 @@ def shared() -> spawn.Shared:
         scoreboard=Scoreboard(),
         listeners=(),
         udp_sockets=UdpSockets((), None),
+        certificates=CertificateKeeper(CONFIG, "-"),
         life_read=-1,
         serve=sleep,
         leave_master=lambda: None,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from chatd.config.schema import LimitOptions, TimeoutOptions
@@ -347,7 +348,7 @@ def test_silence_ends_a_connection_and_a_packet_starts_the_clock_again(tmp_path:
             ending.add_done_callback(lambda task: gone.set())
         await until(5, "it is here", lambda: house.connections.members)
         (here,) = house.connections.members
-        here.silence_s = 0.3
+        here.profile = msgspec.structs.replace(here.profile, silence_s=0.3)
         for _ in range(10):
             await asyncio.sleep(0.1)
             write()

@@ -16,6 +16,7 @@ from chatd.core import trail
 from chatd.core.accounts import Accounts
 from chatd.core.change import Change
 from chatd.core.friends import by_id
+from chatd.core.privacy import check_private
 from chatd.core.requests.arguments import UserName, user_named
 from chatd.core.requests.dispatch import Operation, OperationTable
 from chatd.core.requests.notices import of_user
@@ -51,6 +52,7 @@ class ProfileOperations:
     def __init__(self, services: Services, accounts: Accounts) -> None:
         self._store = services.store
         self._accounts = accounts
+        self._config = services.config
 
     def table(self) -> OperationTable:
         return {
@@ -91,6 +93,7 @@ class ProfileOperations:
         return Change(write)
 
     async def _change_password(self, session: Session, arguments: Passwords) -> Change[None]:
+        check_private(session.peer, self._config())
         me = session.user.id
         login = Login("", me, arguments.old)
         try:

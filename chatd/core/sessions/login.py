@@ -22,6 +22,7 @@ from chatd.core.delivery import Delivery
 from chatd.core.memberships import ByGroup, Memberships, members_only, read_memberships
 from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.presence import Presence
+from chatd.core.privacy import check_acknowledges, check_private
 from chatd.core.requests.notices import Notices
 from chatd.core.services import Services
 from chatd.core.sessions.duplicate_login import ELSEWHERE, Outranked, end
@@ -82,7 +83,8 @@ class Logins:
         """Returns with the login answer queued.
 
         Raises:
-            Refused: wrong name or password, logged in elsewhere, refused by a plug-in, ended meanwhile, busy.
+            Refused: wrong name or password, logged in elsewhere, refused by a plug-in, ended meanwhile, busy; a
+                connection without TLS, or a client that does not acknowledge (core.privacy).
             Unavailable: from the store, or the worker with the user's old session does not answer.
         """
         if peer.session is not None:
@@ -90,6 +92,8 @@ class Logins:
             return
         account: Account | None = None
         try:
+            check_private(peer, self._services.config())
+            check_acknowledges(peer, command)
             account = await self._accounts.find(command)
             await self._plugins.before_login(peer, command)
             user = await self._accounts.authenticate(command, account)

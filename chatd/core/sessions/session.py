@@ -42,6 +42,17 @@ class Peer(Contract):
     """Pushed data may get lost on its way, unnoticed (a datagram)."""
 
     @property
+    def has_receipts(self) -> bool:
+        """Whether received() can tell anything. Otherwise only the client's own acknowledgements count."""
+        ...
+
+    @property
+    def is_private(self) -> bool:
+        """Nobody on the network can read what is sent: TLS, a client on this host, or one behind a load balancer that
+        listen.proxy_from names."""
+        ...
+
+    @property
     def out_bytes(self) -> int:
         """Bytes queued here because the peer's network has not taken them yet."""
         ...

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import Protocol as Contract
 
+from chatd.config import urls
 from chatd.config.urls import shown
 from chatd.core.sessions.session import Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, Unavailable, WireError
@@ -109,6 +110,7 @@ class UdpPeer(CodecPeer):
     """
 
     lossy = True
+    has_receipts = False
     codec: UdpCodec
 
     __slots__ = (
@@ -160,6 +162,10 @@ class UdpPeer(CodecPeer):
         """From its login answer on, the client begins every datagram with this."""
         self.token = token
         self.codec.token = token.decode()
+
+    @property
+    def is_private(self) -> bool:
+        return urls.is_loopback(self.address[0])
 
     # ---------------------------------------------------------------- datagrams in
 

@@ -33,6 +33,7 @@ CLOSE_CODES: dict[Disconnect, CloseCode] = {
     Disconnect.SILENT: CloseCode.SILENT,
     Disconnect.SLOW_CONSUMER: CloseCode.SLOW_CONSUMER,
     Disconnect.WIRE_ERROR: CloseCode.INVALID_DATA,
+    Disconnect.TLS_FAILED: CloseCode.PROTOCOL_ERROR,
     Disconnect.NOT_LOGGED_IN: CloseCode.NOT_LOGGED_IN,
     Disconnect.KICKED_DUPLICATE: CloseCode.KICKED_DUPLICATE,
     Disconnect.KICKED_BY_ADMIN: CloseCode.KICKED_BY_ADMIN,
@@ -52,7 +53,7 @@ _ANSWERS = {Disconnect.DRAINING: _DRAINING, Disconnect.BUSY: SERVER_FULL, Discon
 """To a client whose connection ends before its request is complete; any other has been too slow."""
 
 
-class WebSocketProfile(ConnectionProfile, frozen=True):
+class WebSocketProfile(ConnectionProfile, frozen=True, kw_only=True):
     """max_message_bytes: of a client's message."""
 
     upgrades: UpgradePolicy

@@ -107,7 +107,9 @@ async def connected(**limits: int) -> AsyncIterator[tuple[SmallConnections, Coun
         sock, _ = listener.accept()
     sock.setblocking(False)
     codec = MobileimsdkCodec(LIMIT, 4096, 64, prefixed=False)
-    profile = WebSocketProfile(Protocol.MOBILEIMSDK, 0.0, UpgradePolicy("/websocket", ()), LIMIT)
+    profile = WebSocketProfile(
+        protocol=Protocol.MOBILEIMSDK, silence_s=0.0, upgrades=UpgradePolicy("/websocket", ()), max_message_bytes=LIMIT
+    )
     connection = CountedConnection(server, profile, codec, sock, "test")  # type: ignore[arg-type]
     connection.writes = []
     await loop.connect_accepted_socket(lambda: connection, sock)
