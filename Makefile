@@ -18,7 +18,7 @@ FAST_TESTS := $(wildcard tests/test_layers.py tests/test_docs.py tests/test_orde
 	tests/net/test_proxy_header.py tests/client/test_commands.py tests/client/test_frames.py tests/client/test_memory.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install tools test test-slow format docs bench clean
+.PHONY: help run install constraints tools test test-slow format docs bench clean
 .PHONY: check check-format check-lint check-types check-layers check-fast
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo "make check      check format, lint, types and layers, and run the fast tests; about a minute"
 	@echo "make docs       regenerate the sample configuration, the manual pages and the tables in docs/"
 	@echo "make bench      build and run the benchmarks; rewrites the figures in docs/benchmarks.md"
+	@echo "make constraints  write constraints.txt and constraints-dev.txt again, after a change of pyproject.toml"
 	@echo "make format     format the code, and fix what ruff can fix"
 	@echo "make clean      remove everything that was built (not ./var)"
 
@@ -36,16 +37,29 @@ help:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-$(RUN_STAMP): pyproject.toml | $(BIN)/python
-	$(PIP) install --editable .
+# Nothing is installed whose hash is not in these files, the build backend included. Only mysqlclient is built from source.
+INSTALL := $(PIP) install --require-hashes --requirement
+INSTALL_CHATD := $(PIP) install --no-deps --no-build-isolation --editable .
+
+$(RUN_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) constraints.txt --only-binary :all:
+	$(INSTALL_CHATD)
 	@touch $@
 
-$(DEV_STAMP): pyproject.toml | $(BIN)/python
+$(DEV_STAMP): pyproject.toml constraints.txt constraints-dev.txt | $(BIN)/python
 	@.ci/tools gcc pkg-config mariadb_config=libmariadb-dev
-	$(PIP) install --editable '.[dev,mysql]'
+	$(INSTALL) constraints.txt --only-binary :all:
+	$(INSTALL) constraints-dev.txt --no-build-isolation
+	$(INSTALL_CHATD)
 	@touch $(RUN_STAMP) $@
 
 install: $(DEV_STAMP)
+
+# After a change of pyproject.toml. For newer versions: make constraints UPGRADE=--upgrade. It needs the network.
+constraints: | $(BIN)/python
+	@$(PYTHON) -m venv $(VENV)/constraints
+	@$(VENV)/constraints/bin/pip --disable-pip-version-check --quiet install uv
+	$(BIN)/python docs/constraints.py $(VENV)/constraints/bin/uv $(UPGRADE)
 
 tools:
 	@.ci/tools g++ strace chromium openssl redis-server mariadbd=mariadb-server haproxy \
