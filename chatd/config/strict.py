@@ -42,6 +42,11 @@ def problems(loaded: Loaded) -> tuple[str, ...]:
     for folder in (server.state_dir, server.runtime_dir, server.log_dir):
         if folder != "-":
             strict.directory(folder)
+    for one in loaded.config.listen:
+        for pair in one.certificates:
+            strict.file(pair.certificate, secret=not pair.key)
+            if pair.key:
+                strict.file(pair.key, secret=True)
     _check_store(loaded.config.store.url, strict)
     _check_redis(loaded.config.bus.url, strict)
     return strict.problems

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from chatd.config import load as config_load
+from chatd.config import strict
 from chatd.errors import Exit
+from tests.harness.redis import Certificates
 from tests.master.conftest import Server, open_way
 
 Make = Callable[..., Server]
@@ -82,6 +85,28 @@ def test_a_configuration_with_a_secret_in_it_is_for_us_alone(make: Make, tmp_pat
     assert complaints(server, "-t") == [str(server.file)]
     server.file.chmod(0o600)
     assert server.run("-t").returncode == Exit.OK
+
+
+@pytest.mark.parametrize("pair", ['{certificate = "tls.pem", key = "tls.key"}', '{certificate = "tls.key"}'])
+def test_a_key_of_a_listener_is_for_us_alone_and_its_certificate_is_not_for_others_to_write(
+    make: Make, tmp_path: Path, pair: str
+) -> None:
+    open_way(tmp_path)
+    server = make()
+    server.root.chmod(0o755)
+    server.listen = f'[[listen]]\nprotocol = "mobileimsdk"\naddress = "tls://127.0.0.1:0"\ncertificates = [{pair}]\n'
+    server.write()
+    made = Certificates.make(server.root)
+    text = made.key.read_text() + made.certificate.read_text()
+    for name in ("tls.pem", "tls.key"):
+        (server.root / name).write_text(text)
+        (server.root / name).chmod(0o644)
+    loaded = config_load.load(server.file)
+    assert [line.partition(":")[0] for line in strict.problems(loaded)] == [f"{server.root}/tls.key"]
+    (server.root / "tls.key").chmod(0o600)
+    assert strict.problems(loaded) == ()
+    (server.root / "tls.pem").chmod(0o646)
+    assert bool(strict.problems(loaded)) == ("tls.pem" in pair)
 
 
 def test_a_configuration_without_a_secret_may_be_read_by_everybody(make: Make, tmp_path: Path) -> None:
