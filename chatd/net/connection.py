@@ -41,6 +41,8 @@ LINGER_BYTES = 1024 * 1024
 _HIGH_WATER_BYTES = 64 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """A struct linger: close() discards what was not sent, and resets the connection."""
+COMMANDS_BEFORE_LOGIN = 200
+"""Maximum commands of a connection until it has logged in, in all; one login is all that a client needs."""
 _TOO_MUCH_BEFORE_LOGIN = f"a client may send at most {MAX_BYTES_BEFORE_LOGIN} bytes at once before it has logged in"
 """While a login is served, what came behind it is kept, so it must not be much."""
 _LOGGED_OUT_FACTOR = 6
@@ -62,7 +64,7 @@ class Connection(CodecPeer, asyncio.Protocol):
     closed: nothing more is sent; the socket may still be open, see `deadline`. reason: why, once closed.
     deadline: on the loop's clock, for the login; once closed, for closing the socket. 0 = none.
     heard: when bytes last came. stalled_at: since when the peer has not read what was written, 0.0 = it reads.
-    spent: commands not yet earned back, see Connections.budget.
+    spent: commands not yet earned back, see Connections.budget; before the login, none is.
 
     written: bytes handed to the transport; out_bytes: bytes waiting here; together, all that was queued.
     out: written at the end of this turn. paced: frames that wait for their turn, the next one until `next_at`.
@@ -127,6 +129,11 @@ class Connection(CodecPeer, asyncio.Protocol):
         if self.protocol is Protocol.ECHO:  # it has no login deadline
             self.heard = self.deadline - self.profile.silence_s
 
+    @property
+    def is_stranger(self) -> bool:
+        """It has no session, on a wire that has sessions."""
+        return self.session is None and self.protocol is not Protocol.ECHO
+
     # ---------------------------------------------------------------- bytes in
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -145,7 +152,7 @@ class Connection(CodecPeer, asyncio.Protocol):
         self.heard = self.connections.now()
         if self.receipts is not None and self.receipts.is_relayed:
             self._heard_through_balancer(self.receipts)
-        if len(data) > MAX_BYTES_BEFORE_LOGIN and self.session is None and self.protocol is not Protocol.ECHO:
+        if len(data) > MAX_BYTES_BEFORE_LOGIN and self.is_stranger:
             self._wire_error(WireError(ErrorCode.TOO_LONG, _TOO_MUCH_BEFORE_LOGIN))
             return
         commands = self._commands(data)
@@ -161,11 +168,16 @@ class Connection(CodecPeer, asyncio.Protocol):
     def _serve(self, commands: Iterator[Command]) -> None:
         handle = self.connections.handle
         budget = self.connections.budget
+        if self.is_stranger:
+            budget = min(budget, COMMANDS_BEFORE_LOGIN)
         try:
             for command in commands:
                 self.spent += 1
                 if self.spent > budget and type(command) not in ACKNOWLEDGEMENTS:
                     self.push(Failed(ErrorCode.TOO_FAST, MEANINGS[ErrorCode.TOO_FAST].text, command))
+                    if self.is_stranger and self.spent > COMMANDS_BEFORE_LOGIN:
+                        self.close(Disconnect.TOO_MANY_ATTEMPTS)
+                        return
                     continue
                 work = handle(self, command)
                 if work is not None:

@@ -67,6 +67,11 @@ class StreamPeer(Peer, Contract):
     spent: int
     """Commands sent and not yet earned back, see Connections.budget."""
 
+    @property
+    def is_stranger(self) -> bool:
+        """It has no session, on a wire that has sessions."""
+        ...
+
     def flush(self) -> None:
         """Write what was queued during this turn."""
         ...
@@ -201,7 +206,8 @@ class Connections:
         for connection in tuple(self.members):
             connection.overdue(now)
             queued += connection.out_bytes
-            connection.spent = max(0, min(connection.spent, self.budget) - rate) if rate else 0
+            if not connection.is_stranger:
+                connection.spent = max(0, min(connection.spent, self.budget) - rate) if rate else 0
         for datagrams in self._datagrams:
             queued += datagrams.round(now, rate)
         self._row.queue_bytes = queued
