@@ -21,6 +21,7 @@ from chatd.core.requests.operations import described
 from chatd.errors import MEANINGS, Disconnect, Exit
 from chatd.master.status import WorkerStatus
 from chatd.net.websocket.connection import CLOSE_CODES
+from chatd.security_log import EVENTS
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,6 +48,7 @@ def generated() -> dict[Path, str]:
         **_with_tables("docs/protocols/mobileimsdk.md", {"operations": operations(), "notices": notices()}),
         **_with_tables("docs/protocols/errors.md", {"error codes": error_codes(), "ends": ends()}),
         **_with_tables("docs/operations.md", {"worker status": worker_status(), "exit codes": exit_codes()}),
+        **_with_table("docs/security.md", "security events", security_events()),
     }
 
 
@@ -127,6 +129,15 @@ def worker_status() -> list[str]:
     for name in WorkerStatus.__struct_fields__:
         field = kinds[name].__metadata__[0]
         lines.append(_row(f"`{name}`", field.unit, field.meaning))
+    return lines
+
+
+def security_events() -> list[str]:
+    lines = ["| `security` | record | level | caused by | counted as | |", "|---|---|---|---|---|---|"]
+    levels = {"info": "NORMAL", "warning": "WARNING", "error": "ERROR"}
+    for event, kind in EVENTS.items():
+        counter = f"`{kind.counter}`" if kind.counter else ""
+        lines.append(_row(f"`{event}`", kind.text, levels[kind.level], kind.by.value, counter, kind.meaning))
     return lines
 
 
