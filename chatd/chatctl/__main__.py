@@ -85,9 +85,10 @@ def _add_account_commands(add: _Add) -> None:
     users = add("user", commands.user, "manage accounts; passwords are read from the terminal or standard input")
     verbs = users.add_subparsers(dest="what", required=True, metavar="VERB", parser_class=Parser)
     for verb, text in (("add", "create an account"), ("passwd", "set a password"), ("del", "delete an account")):
-        verbs.add_parser(verb, help=text, description=text).add_argument(
-            "name", metavar="NAME", help="name of the user"
-        )
+        one = verbs.add_parser(verb, help=text, description=text)
+        one.add_argument("name", metavar="NAME", help="name of the user")
+        if verb == "add":
+            one.add_argument("--reserved", action="store_true", help="allow a name of accounts.reserved_names")
     text = "show id, name and creation time of every account"
     verbs.add_parser("list", help=text, description=text)
 

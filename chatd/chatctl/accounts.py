@@ -36,12 +36,12 @@ class StoredAccounts:
         self._config = config
         self._create = create
 
-    def add(self, name: str, password: str) -> UserId:
-        """The id of the new account. Raises Refused."""
+    def add(self, name: str, password: str, *, reserved: bool = False) -> User:
+        """The new account. reserved: the name may be one of accounts.reserved_names. Raises Refused."""
         self._check_length(password)
-        check_new(name, password, self._config)
+        stored = check_new(name, password, self._config, reserved=reserved)
         hashed = Hasher(self._config.accounts).hash_now(password)
-        return self._change(lambda tables: tables.accounts.create(name, hashed, time.time_ns() // 1_000_000).id)
+        return self._change(lambda tables: tables.accounts.create(stored, hashed, time.time_ns() // 1_000_000))
 
     def set_password(self, name: str, password: str) -> UserId:
         """The id of the account. Raises Refused, also for a password that no client could log in with."""

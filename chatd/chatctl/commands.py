@@ -218,9 +218,9 @@ def user(client: ControlClient, options: argparse.Namespace) -> int:
     accounts = StoredAccounts(config, create=creates)
     match options.what:
         case "add":
-            number = accounts.add(options.name, read_password())
-            trail.record(SecurityEvent.ACCOUNT_CREATED, name=options.name, user=number)
-            print(f"{options.name} has the id {number}")
+            added = accounts.add(options.name, read_password(), reserved=options.reserved)
+            trail.record(SecurityEvent.ACCOUNT_CREATED, name=added.name, user=added.id)
+            print(f"{added.name} has the id {added.id}")
         case "passwd":
             number = accounts.set_password(options.name, read_password())
             trail.record(SecurityEvent.PASSWORD_CHANGED, name=options.name, user=number)

@@ -245,7 +245,12 @@ def import_chatserver(config: Config, url: str, charset: str, dry_run: bool, fil
     if others := legacy.other_connections():
         note(f"{legacy.name} has {others} other connections: is the legacy server stopped?")
     hasher = Hasher(config.accounts)
-    settings = ImportSettings(config.limits.name_chars, hasher.hash_now, time.time_ns() // 1_000_000)
+    settings = ImportSettings(
+        name_chars=config.limits.name_chars,
+        hash=hasher.hash_now,
+        now_ms=time.time_ns() // 1_000_000,
+        reserved_names=config.accounts.reserved_names,
+    )
     begun = time.monotonic()
     with contextlib.ExitStack() as opened:
         target = None

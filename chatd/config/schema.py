@@ -18,6 +18,12 @@ from chatd.config.option import option as _option
 from chatd.config.penalty_options import PenaltyOptions
 
 LEAST_OUTBOX_BYTES = 16 * 1024
+RESERVED_NAMES = (
+    *("admin", "administrator", "root", "superuser", "system", "sysadmin", "sysop", "server", "chatd", "daemon"),
+    *("operator", "moderator", "mod", "staff", "official", "support", "helpdesk", "service", "security", "abuse"),
+    *("postmaster", "hostmaster", "webmaster", "everyone", "everybody"),
+)
+"""Names by which users expect to be spoken to by those who run the server, or to speak to all."""
 
 
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -205,6 +211,14 @@ class AccountOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "live",
         ),
     ] = False
+    reserved_names: Annotated[
+        tuple[str, ...],
+        _option(
+            "names that clients cannot register, nor names that look like them; the wires' own (0 and -1) are always "
+            "reserved. `chatctl user add --reserved` creates such an account",
+            "live",
+        ),
+    ] = RESERVED_NAMES
     min_password_chars: Annotated[int, _option("minimum length of a new password", "live", ge=1, le=128)] = 1
 
 

@@ -1,7 +1,8 @@
 """Accounts: names, registration, and authentication.
 
-Owns: the rules for names, registration, authentication, open login.
-Elsewhere: passwords and their hashes (core.passwords), sessions and duplicate logins (core.sessions), the rows (store).
+Owns: registration, authentication, open login; who may have a reserved name.
+Elsewhere: which names a new account may have (texts.names), passwords and their hashes (core.passwords), sessions and
+duplicate logins (core.sessions), the rows (store).
 Fails: Refused (wrong name or password, name taken or not allowed, registration closed, busy); Unavailable from the
 store.
 
@@ -11,7 +12,6 @@ An unknown user costs the same time as a wrong password, so that response times 
 from __future__ import annotations
 
 import time
-import unicodedata
 
 from chatd.config.schema import Config
 from chatd.core.passwords import MAX_PASSWORD_CHARS, Hasher, check_password
@@ -20,27 +20,19 @@ from chatd.errors import ErrorCode, Refused
 from chatd.model import User
 from chatd.protocol import Login, Register
 from chatd.store.contract import Account, Tables
+from chatd.texts.names import is_reserved, new_name
 
-_RESERVED = {"0", "-1"}
-"""Names that stand for the server, or for everybody, on the mobileimsdk wire."""
-
-
-def name_allowed(name: str, longest: int, *, digits: bool) -> bool:
-    """Whether somebody may have this name: printable, at most `longest` characters, without surrounding spaces, not
-    beginning with '#' (which marks a group in requests). digits: it may consist of digits; otherwise such a name would
-    receive what is sent to the account with this number."""
-    if not 0 < len(name) <= longest or name in _RESERVED or name[0] == "#" or name != name.strip():
-        return False
-    if unicodedata.normalize("NFKC", name).isdigit() and not digits:
-        return False
-    return all(character == " " or unicodedata.category(character)[0] in "LMNPS" for character in name)
+NAME_RESERVED = "this name is not allowed: it is, or looks like, one of the reserved names of this server"
 
 
-def check_new(name: str, secret: str, config: Config) -> None:
-    """Raises Refused unless an account with this name and password may be made."""
-    if not name_allowed(name, config.limits.name_chars, digits=False):
-        raise Refused(ErrorCode.NAME_NOT_ALLOWED)
+def check_new(name: str, secret: str, config: Config, *, reserved: bool = False) -> str:
+    """The form in which a new account's name is stored. reserved: also one of accounts.reserved_names. Raises Refused
+    unless an account with this name and password may be made."""
+    stored = new_name(name, config.limits.name_chars, digits=False)
+    if not reserved and is_reserved(stored, config.accounts.reserved_names):
+        raise Refused(ErrorCode.NAME_NOT_ALLOWED, NAME_RESERVED)
     check_password(secret, config)
+    return stored
 
 
 class Accounts:
@@ -55,10 +47,10 @@ class Accounts:
         config = self._config()
         if not config.accounts.registration:
             raise Refused(ErrorCode.REGISTRATION_CLOSED)
-        check_new(command.name, command.secret, config)
+        name = check_new(command.name, command.secret, config)
         hashed = await self.hasher.hash(command.secret, config.limits.login_queue)
         now_ms = time.time_ns() // 1_000_000
-        return await self._store.write(lambda tables: tables.accounts.create(command.name, hashed, now_ms))
+        return await self._store.write(lambda tables: tables.accounts.create(name, hashed, now_ms))
 
     async def hash_new(self, secret: str) -> str:
         """The hash of a new password. Raises Refused PASSWORD_NOT_ALLOWED or BUSY."""
@@ -91,11 +83,12 @@ class Accounts:
         return account is not None and account.user.id == user.id
 
     async def _make_open(self, command: Login) -> User:
-        name = command.name
-        if not name:
+        if not command.name:
             raise Refused(ErrorCode.BAD_CREDENTIALS)
-        if not name_allowed(name, self._config().limits.name_chars, digits=True):
-            raise Refused(ErrorCode.NAME_NOT_ALLOWED)
+        config = self._config()
+        name = new_name(command.name, config.limits.name_chars, digits=True)
+        if is_reserved(name, config.accounts.reserved_names):
+            raise Refused(ErrorCode.NAME_NOT_ALLOWED, NAME_RESERVED)
         now_ms = time.time_ns() // 1_000_000
 
         def find_or_make(tables: Tables) -> Account:

@@ -23,12 +23,13 @@ from chatd.core.presence import Presence
 from chatd.core.requests.notices import Notices, notice, of_group, of_user
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session
-from chatd.errors import ErrorCode, Refused
 from chatd.model import Group, GroupId, Role, User, UserId
 from chatd.protocol import CreateGroup, GroupReady, JoinGroup
 from chatd.store.contract import FIRST_VERSION, Joined, Left, Tables
+from chatd.texts import fields
 
 _DESCRIPTION_CHARS = 200
+"""Longest description of a group."""
 
 
 class Since(NamedTuple):
@@ -66,15 +67,12 @@ class Groups:
 
     def creating(self, user: User, name: str, description: str) -> Change[Group]:
         """Raises Refused BAD_FIELD."""
-        name, limits, now_ms = (
-            self._checked(name, description),
-            self._services.config().limits,
-            time.time_ns() // 1_000_000,
-        )
+        name, text = self._checked(name, description)
+        limits, now_ms = self._services.config().limits, time.time_ns() // 1_000_000
 
         def write(tables: Tables) -> Group:
-            made = tables.groups.create(user.id, name, description, limits.groups_per_user, now_ms)
-            return Group(made, name, description)
+            made = tables.groups.create(user.id, name, text or "", limits.groups_per_user, now_ms)
+            return Group(made, name, text or "")
 
         return Change(write, lambda group: self._entered(user, group.id, FIRST_VERSION))
 
@@ -111,9 +109,9 @@ class Groups:
 
     def renaming(self, by: User, group_id: GroupId, name: str, description: str | None) -> Change[Group]:
         """description None: as it is. Raises Refused BAD_FIELD."""
-        name = self._checked(name, description or "")
+        name, text = self._checked(name, description)
         return Change(
-            lambda tables: tables.groups.rename(by.id, group_id, name, description),
+            lambda tables: tables.groups.rename(by.id, group_id, name, text),
             lambda group: self._tell(group_id, "group.renamed", details=of_group(group), by=of_user(by)),
         )
 
@@ -128,11 +126,12 @@ class Groups:
             lambda user: self._tell(group_id, "group.role", user=of_user(user), role=role.name.lower()),
         )
 
-    def _checked(self, name: str, description: str) -> str:
-        name = name.strip()
-        if not 0 < len(name) <= self._services.config().limits.name_chars or len(description) > _DESCRIPTION_CHARS:
-            raise Refused(ErrorCode.BAD_FIELD, "the group's name or description is empty or too long")
-        return name
+    def _checked(self, name: str, description: str | None) -> tuple[str, str | None]:
+        """As they are stored. Raises Refused BAD_FIELD."""
+        name = fields.name("the group's name", name, self._services.config().limits.name_chars)
+        if description is not None:
+            description = fields.paragraphs("the group's description", description, _DESCRIPTION_CHARS)
+        return name, description
 
     # ---------------------------------------------------------------- telling
 

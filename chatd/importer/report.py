@@ -31,12 +31,21 @@ class ImportReport:
         self.imported: Counter[str] = Counter()
         self.changed: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
+        self.kept: Counter[str] = Counter()
         self._examples: dict[str, list[str]] = {}
         self._out: TextIOWrapper | None = None
 
     def change(self, rule: str, example: str, count: int = 1) -> None:
         """Something was imported in a changed form."""
         self.changed[rule] += count
+        self._exemplify(rule, example)
+
+    def keep(self, rule: str, example: str) -> None:
+        """Something was imported as it is, although it would not be accepted from a client."""
+        self.kept[rule] += 1
+        self._exemplify(rule, example)
+
+    def _exemplify(self, rule: str, example: str) -> None:
         examples = self._examples.setdefault(rule, [])
         if len(examples) < EXAMPLES:
             examples.append(example)
@@ -68,12 +77,16 @@ class ImportReport:
 
     def lines(self) -> Iterator[str]:
         yield "imported: " + ", ".join(f"{count} {what}" for what, count in self.imported.items())
-        for rule, count in self.changed.items():
-            yield f"changed: {rule}: {count}"
-            yield from (f"    {example}" for example in self._examples[rule])
-            if count > len(self._examples[rule]):
-                yield "    …"
+        yield from self._with_examples("changed", self.changed)
+        yield from self._with_examples("kept", self.kept)
         for rule, count in self.rejected.items():
             yield f"left out: {rule}: {count}"
         if self.rejected and self.file is not None:
             yield f"the rows that were left out are in {self.file}"
+
+    def _with_examples(self, verb: str, counts: Counter[str]) -> Iterator[str]:
+        for rule, count in counts.items():
+            yield f"{verb}: {rule}: {count}"
+            yield from (f"    {example}" for example in self._examples[rule])
+            if count > len(self._examples[rule]):
+                yield "    …"

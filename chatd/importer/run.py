@@ -44,11 +44,12 @@ Part = tuple[str, Iterable[Row]]
 
 class ImportSettings(NamedTuple):
     """name_chars: the longest name, in characters. hash: makes the hash of a password; called in several threads.
-    now_ms: the time of everything that has no time in the legacy tables."""
+    now_ms: the time of everything that has no time in the legacy tables. reserved_names: for the report."""
 
     name_chars: int
     hash: Callable[[str], str]
     now_ms: int
+    reserved_names: tuple[str, ...] = ()
 
 
 def run_import(
@@ -60,7 +61,10 @@ def run_import(
 ) -> None:
     """target None: apply the rules and count, write nothing. Raises: DestinationInUse, BootError."""
     stages = _Stages(target, f"chatctl import-chatserver from {legacy.name}", on_progress)
-    accounts, groups = ImportedAccounts(settings.name_chars), ImportedGroups(settings.name_chars)
+    accounts, groups = (
+        ImportedAccounts(settings.name_chars, settings.reserved_names),
+        ImportedGroups(settings.name_chars),
+    )
     accounts.decide(legacy, report)
     groups.decide(legacy, accounts, report)
     offline = OfflineMessages(accounts, groups, report, settings.now_ms)

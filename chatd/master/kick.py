@@ -12,11 +12,12 @@ import time
 from dataclasses import dataclass, field
 
 from chatd import security_log
-from chatd.errors import Exit
-from chatd.master.requests import ControlReply, KickReply, KickRequest, Respond, failed
+from chatd.errors import Exit, Refused
+from chatd.master.requests import REASON_CHARS, ControlReply, KickReply, KickRequest, Respond, failed
 from chatd.master.workers import Slot, WorkerPool
 from chatd.orders import Answer, KickDone, KickFailed, KickOrder
 from chatd.security_log import SecurityEvent
+from chatd.texts import fields
 
 ANSWER_S = 5.0
 UNKNOWN_USER = 1
@@ -57,9 +58,14 @@ class PendingKicks:
         if not (request.user or request.user_id):
             respond(failed(Exit.USAGE, "kick needs a user"))
             return
+        try:
+            reason = fields.line("the reason", request.reason, REASON_CHARS)
+        except Refused as refused:
+            respond(failed(Exit.USAGE, refused.text))
+            return
         ref = next(self._refs)
         pending = _PendingKick(request.user or str(request.user_id), time.monotonic() + ANSWER_S, respond)
-        order = KickOrder(ref=ref, user=request.user, user_id=request.user_id, reason=request.reason)
+        order = KickOrder(ref=ref, user=request.user, user_id=request.user_id, reason=reason)
         for slot in self._pool.present():
             if slot.worker is not None and slot.worker.ready_at:
                 if self._pool.order(slot, order):

@@ -138,8 +138,9 @@ class AccountTables(Protocol):
     """Accounts: names, password hashes, profiles, and when a user was last online."""
 
     def create(self, name: str, password: str, now_ms: int) -> User:
-        """`password` is a hash, or "" for an account that open login created. Names are compared without regard to case
-        and compatibility forms.
+        """`password` is a hash, or "" for an account that open login created. A name is taken if an account has the
+        same one (texts.names.name_key) or one that looks the same (texts.names.skeleton), also if two transactions
+        create the accounts at the same time.
 
         Raises: Refused NAME_TAKEN."""
         ...

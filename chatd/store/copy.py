@@ -7,8 +7,8 @@ Elsewhere: how a twin reads and writes such rows (store.sqlite.dump, store.mysql
 Fails: DestinationInUse, StoreChanged; what the twins raise passes through. A copy that was interrupted at any moment
 continues where it was: rows and the position after them are written in one transaction.
 
-Derived data (indexes, the last number of a conversation, the keys of (sender, fp)) is not copied: each twin makes its
-own.
+Derived data (indexes, the last number of a conversation, the keys of (sender, fp), the hashes of what names look like)
+is not copied: each twin makes its own.
 """
 
 from __future__ import annotations

@@ -53,6 +53,7 @@ def check(tables: Tables) -> None:
     (dave,) = make(tables, "dave")
     assert sent(tables, dave, to(ALICE)).message.seq == 1
     _check_fps(tables)
+    _check_names(tables)
 
 
 def _check_fps(tables: Tables) -> None:
@@ -65,3 +66,11 @@ def _check_fps(tables: Tables) -> None:
     done(tables, lambda inside: inside.request_log.remember(BOB.id, "new", "answer", 10, text_hash("request")))
     assert tables.request_log.answered(BOB.id, "new", text_hash("request")) == "answer"
     refused(ErrorCode.FP_REUSED, tables, lambda inside: inside.request_log.answered(BOB.id, "new", text_hash("other")))
+
+
+def _check_names(tables: Tables) -> None:
+    """Names from before are compared with new ones, except those of deleted accounts."""
+    for name in ("car0l", "\u0441arol", "aIice", "b\u043eb"):
+        refused(ErrorCode.NAME_TAKEN, tables, lambda inside, name=name: inside.accounts.create(name, "", 1))
+    done(tables, lambda inside: inside.accounts.delete(CAROL.id))
+    make(tables, "car0l")

@@ -7,6 +7,8 @@ Fails: Refused, Unavailable; core.requests.dispatch answers with them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -26,8 +28,18 @@ from chatd.errors import ErrorCode, Refused
 from chatd.protocol import Login
 from chatd.security_log import SecurityEvent
 from chatd.store.contract import Tables
+from chatd.texts import fields
 
 _Line = Annotated[str, Meta(max_length=200)]
+_Long = Annotated[str, Meta(max_length=1000)]
+
+_ACCEPTED: dict[str, Callable[[str], str]] = {
+    "nickname": partial(fields.name, "nickname", longest=200),
+    "avatar": partial(fields.line, "avatar", longest=1000),
+    "status": partial(fields.line, "status", longest=200),
+    "about": partial(fields.paragraphs, "about", longest=1000),
+}
+"""By field, makes the form that is stored. Each raises Refused BAD_FIELD."""
 
 
 class MaybeUser(msgspec.Struct, frozen=True):
@@ -38,9 +50,9 @@ class Profile(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What users say about themselves. A field left out stays as it is; "" empties it."""
 
     nickname: _Line | None = None
-    avatar: Annotated[str, Meta(max_length=1000)] | None = None
+    avatar: _Long | None = None
     status: _Line | None = None
-    about: Annotated[str, Meta(max_length=1000)] | None = None
+    about: _Long | None = None
 
 
 class Passwords(msgspec.Struct, frozen=True):
@@ -82,7 +94,8 @@ class ProfileOperations:
         return await self._store.read(read)
 
     async def _set(self, session: Session, arguments: Profile) -> Change[dict[str, str]]:
-        me, given = session.user.id, msgspec.to_builtins(arguments)
+        me, written = session.user.id, msgspec.to_builtins(arguments)
+        given = {field: _ACCEPTED[field](text) if text else "" for field, text in written.items()}
 
         def write(tables: Tables) -> dict[str, str]:
             merged = {**tables.accounts.profile(me), **given}

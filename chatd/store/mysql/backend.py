@@ -55,6 +55,10 @@ class MysqlBackend:
         marks = ",".join("?" * len(user_ids))
         self._db.execute(f"SELECT id FROM user WHERE id IN ({marks}) ORDER BY id FOR UPDATE", user_ids)
 
+    def lock_names(self) -> None:
+        """Names that look the same have no unique key in common, so all who create accounts wait for one row."""
+        self._db.execute("SELECT value FROM meta WHERE `key` = 'names' FOR UPDATE")
+
     def lock_group(self, group_id: GroupId) -> None:
         self._db.execute("SELECT last FROM conversation WHERE id = ? FOR UPDATE", (-group_id,))
 

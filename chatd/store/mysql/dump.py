@@ -17,6 +17,7 @@ from chatd.store.copy import COUNTED, Row, Table, Value, free_keys
 from chatd.store.mysql import schema as mysql_schema
 from chatd.store.mysql.connection import MysqlConnection, closed_unless_ready
 from chatd.store.sql.send_keys import SendKeys
+from chatd.store.sql.skeletons import with_hashes
 from chatd.store.versions import check_version
 
 _LIMIT_S = 24 * 3600.0
@@ -177,6 +178,8 @@ class MysqlDump:
             case "request":
                 wanted = [self._keys.first(int(row[0] or 0), str(row[1])) for row in rows]
                 columns, rows = (*columns, "send_key"), self._keyed(rows, wanted, "request")
+            case "user":
+                columns, rows = with_hashes(table.columns, rows)
         self._insert(f"INSERT INTO `{table.name}` (`{'`, `'.join(columns)}`) VALUES ", rows)
         if table.name in ("team", "pair", "message"):
             self._number(table, rows)

@@ -17,8 +17,9 @@ from chatd.store.contract import Draft
 from chatd.store.mysql.backend import MysqlBackend
 from chatd.store.mysql.connection import MysqlConnection
 from chatd.store.mysql.statements import pair_list
-from chatd.store.sql.directory import is_user_id, name_key
+from chatd.store.sql.directory import is_user_id
 from chatd.store.sql.messages import CACHED, NO_USER, Pair, pair_of
+from chatd.texts.names import name_key
 
 Address = tuple[str, UserId]
 """How a draft names its recipient: by name or, if that is empty, by id."""

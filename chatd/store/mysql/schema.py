@@ -5,8 +5,8 @@ takes a lock named after the database, so that many hosts may start on an empty 
 Elsewhere: which schemas are served (store.versions).
 Fails: Unavailable.
 
-DDL cannot be rolled back: so every statement can be repeated, and the version is written after the last statement of a
-migration. MySQL has no ADD COLUMN IF NOT EXISTS, so _add_column() looks first.
+DDL cannot be rolled back: so every step can be repeated, and the version is written after the last step of a
+migration. MySQL has no ADD COLUMN IF NOT EXISTS, so _add_column() looks first, and so does _add_index().
 Differences from store.sqlite.schema: `conversation` has one row per conversation with its last seq, which is locked by
 every transaction that numbers messages in it. message.id rises with seq within a conversation, but not in commit order
 over all of them. name_key is bytes, because every collation that both servers have takes "a" and "a " for the same.
@@ -14,9 +14,15 @@ over all of them. name_key is bytes, because every collation that both servers h
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from chatd.errors import Unavailable
 from chatd.store.contract import Again
+from chatd.store.sql import skeletons
 from chatd.store.sql.database import Database
+
+Step = str | Callable[[Database], None]
+"""A statement, or a function that runs statements."""
 
 _TABLE = "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin ROW_FORMAT=DYNAMIC"
 MIGRATION_LOCK = "CONCAT('chatd.migrate:', MD5(DATABASE()))"
@@ -25,17 +31,36 @@ _WAIT_S = 60
 
 def _add_column(table: str, column: str, definition: str) -> tuple[str, ...]:
     """Add it unless it exists."""
+    exists = f"information_schema.columns WHERE table_name = '{table}' AND column_name = '{column}'"
+    return _unless(exists, f"ALTER TABLE {table} ADD COLUMN {column} {definition}")
+
+
+def _add_index(table: str, index: str, columns: str) -> tuple[str, ...]:
+    """Add it unless it exists."""
+    exists = f"information_schema.statistics WHERE table_name = '{table}' AND index_name = '{index}'"
+    return _unless(exists, f"CREATE INDEX {index} ON {table} ({columns})")
+
+
+def _unless(exists: str, statement: str) -> tuple[str, ...]:
     return (
-        "SET @chatd_step = IF(EXISTS (SELECT 1 FROM information_schema.columns WHERE table_schema = DATABASE()"
-        f" AND table_name = '{table}' AND column_name = '{column}'),"
-        f" 'DO 0', 'ALTER TABLE {table} ADD COLUMN {column} {definition}')",
+        f"SET @chatd_step = IF(EXISTS (SELECT 1 FROM {exists} AND table_schema = DATABASE()), 'DO 0', '{statement}')",
         "PREPARE chatd_step FROM @chatd_step",
         "EXECUTE chatd_step",
         "DEALLOCATE PREPARE chatd_step",
     )
 
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
+_SET_HASHES = (
+    "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$[0]', hash BIGINT PATH '$[1]')) AS n"
+    " STRAIGHT_JOIN user AS u ON u.id = n.id SET u.skeleton_hash = n.hash"
+)
+
+
+def _fill_skeletons(db: Database) -> None:
+    skeletons.fill(db, _SET_HASHES)
+
+
+MIGRATIONS: tuple[tuple[Step, ...], ...] = (
     (
         "CREATE TABLE IF NOT EXISTS user (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, name VARCHAR(255) NOT NULL,"
         " name_key VARBINARY(3000) NULL UNIQUE, password VARCHAR(255) NOT NULL, created_at_ms BIGINT NOT NULL,"
@@ -71,14 +96,29 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         *_add_column("message", "body_hash", "BIGINT NULL"),
         *_add_column("request", "body_hash", "BIGINT NULL"),
     ),
+    (
+        *_add_column("user", "skeleton_hash", "BIGINT NULL"),
+        _fill_skeletons,
+        *_add_index("user", "user_skeleton", "skeleton_hash"),
+        "INSERT IGNORE INTO meta VALUES ('names', '0')",
+    ),
 )
 
 WORDS: tuple[str, ...] = (
     "accounts, friends, groups, conversations, messages, cursors, and answers to requests",
     "a version for the memberships of every group",
     "a hash of every request, and of messages changed by a plug-in, by which a reused fp is recognised",
+    "a hash of what every name looks like, by which a new name that looks like an existing one is recognised",
 )
 """A description of each migration, for the operator."""
+
+
+def run_step(db: Database, step: Step) -> None:
+    """Repeating it changes nothing."""
+    if callable(step):
+        step(db)
+    else:
+        db.execute(step)
 
 
 def version_of(db: Database) -> int:
@@ -100,8 +140,8 @@ def migrate(db: Database, upto: int) -> None:
         raise Unavailable(f"mysql: another chatd has been migrating this database for {_WAIT_S} s")
     try:
         for number in range(version_of(db) + 1, upto + 1):
-            for statement in MIGRATIONS[number - 1]:
-                db.execute(statement)
+            for step in MIGRATIONS[number - 1]:
+                run_step(db, step)
             db.execute("REPLACE INTO meta VALUES ('schema', ?)", (str(number),))
     except Again as error:
         raise Unavailable(f"mysql: a migration conflicted with another transaction ({error})") from error

@@ -13,8 +13,9 @@ from chatd.errors import ErrorCode, Refused
 from chatd.model import User, UserId
 from chatd.store.contract import Account
 from chatd.store.sql.database import Backend, Database
-from chatd.store.sql.directory import UserDirectory, name_key
+from chatd.store.sql.directory import UserDirectory
 from chatd.store.sql.groups import SqlGroups
+from chatd.texts.names import name_key, skeleton_hash
 
 
 class SqlAccounts:
@@ -27,12 +28,15 @@ class SqlAccounts:
         self._groups = groups
 
     def create(self, name: str, password: str, now_ms: int) -> User:
-        key = name_key(name)
+        key, look = name_key(name), skeleton_hash(name)
+        self._backend.lock_names()
         if self._db.execute("SELECT 1 FROM user WHERE name_key = ?", (key,)).fetchone():
             raise Refused(ErrorCode.NAME_TAKEN)
+        if self._db.execute("SELECT 1 FROM user WHERE skeleton_hash = ?", (look,)).fetchone():
+            raise Refused(ErrorCode.NAME_TAKEN, "this name looks like another one, which is taken")
         user_id = self._db.execute(
-            "INSERT INTO user (name, name_key, password, created_at_ms) VALUES (?, ?, ?, ?)",
-            (name, key, password, now_ms),
+            "INSERT INTO user (name, name_key, skeleton_hash, password, created_at_ms) VALUES (?, ?, ?, ?, ?)",
+            (name, key, look, password, now_ms),
         ).lastrowid
         assert user_id is not None
         if key.isdigit():  # it may have been in use as the id of another user
@@ -51,7 +55,9 @@ class SqlAccounts:
         self._backend.lock_users(user_id)
         for group_id in self._groups.ids_of(user_id):
             self._groups.leave(user_id, group_id)
-        self._db.execute("UPDATE user SET name_key = NULL, password = '' WHERE id = ?", (user_id,))
+        self._db.execute(
+            "UPDATE user SET name_key = NULL, skeleton_hash = NULL, password = '' WHERE id = ?", (user_id,)
+        )
         self._db.execute("DELETE FROM friend WHERE user_id = ?", (user_id,))
         self._db.execute("DELETE FROM friend WHERE friend_id = ?", (user_id,))
         self._db.execute("DELETE FROM `cursor` WHERE user_id = ?", (user_id,))

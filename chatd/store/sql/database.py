@@ -40,6 +40,9 @@ class Backend(Protocol):
     def lock_users(self, *user_ids: UserId) -> None:
         """Until the commit, no other transaction changes these accounts, their friends or the groups they are in."""
 
+    def lock_names(self) -> None:
+        """Until the commit, no other transaction creates an account."""
+
     def lock_group(self, group_id: GroupId) -> None:
         """Until the commit, no other transaction changes this group or appends messages to it."""
 

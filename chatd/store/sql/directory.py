@@ -1,7 +1,8 @@
 """Which user has which name and id, remembered between statements.
 
-Owns: UserDirectory, name_key, reading the table `user` to identify someone, meta.directory.
-Elsewhere: changing accounts (store.sql.accounts), reading many users in one statement (store.mysql.recipients).
+Owns: UserDirectory, reading the table `user` to identify someone, meta.directory.
+Elsewhere: when two names are the same (texts.names), changing accounts (store.sql.accounts), reading many users in one
+statement (store.mysql.recipients).
 Fails: what the database raises passes through.
 
 A user's id and name never change, so what is cached stays true until an account is deleted, or one is created whose
@@ -10,19 +11,13 @@ name is a number. Both raise meta.directory; every other connection clears its c
 
 from __future__ import annotations
 
-import unicodedata
-
 from chatd.model import User, UserId
 from chatd.store.contract import Account
 from chatd.store.sql.database import Database
+from chatd.texts.names import name_key
 
 _CACHED = 200_000
 """Maximum entries before the cache is emptied."""
-
-
-def name_key(name: str) -> str:
-    """Two names with the same key are the same name."""
-    return unicodedata.normalize("NFKC", name).casefold()
 
 
 def is_user_id(name: str) -> bool:

@@ -15,8 +15,9 @@ from chatd.errors import ErrorCode
 from chatd.model import Message
 from chatd.protocol import SendMessage
 from chatd.store.contract import Draft, Stored, text_hash
-from chatd.store.sql.directory import UserDirectory, name_key
+from chatd.store.sql.directory import UserDirectory
 from chatd.store.sql.send_keys import PROBES, SendKeys
+from chatd.texts.names import name_key
 
 
 class Repetitions:

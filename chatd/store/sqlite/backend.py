@@ -73,6 +73,9 @@ class SqliteBackend:
     def lock_users(self, *user_ids: UserId) -> None:
         pass
 
+    def lock_names(self) -> None:
+        pass
+
     def lock_group(self, group_id: GroupId) -> None:
         pass
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from chatd.store.copy import COUNTED, Row, Table, Value, free_keys
 from chatd.store.sql.send_keys import SendKeys
+from chatd.store.sql.skeletons import with_hashes
 from chatd.store.sqlite import file as sqlite_file
 
 
@@ -87,6 +88,8 @@ class SqliteDump:
                 self._load_messages(table, rows)
             case "request":
                 self._load_requests(table, rows)
+            case "user":
+                self._insert(table.name, *with_hashes(table.columns, rows))
             case _:
                 self._insert(table.name, table.columns, rows)
 

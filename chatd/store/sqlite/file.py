@@ -113,8 +113,11 @@ def migrate(db: sqlite3.Connection, upto: int) -> None:
     for number in range(version_of(db) + 1, upto + 1):
         db.execute("BEGIN IMMEDIATE")
         try:
-            for statement in sqlite_schema.MIGRATIONS[number - 1]:
-                db.execute(statement)
+            for step in sqlite_schema.MIGRATIONS[number - 1]:
+                if callable(step):
+                    step(db)
+                else:
+                    db.execute(step)
             db.execute(f"PRAGMA user_version = {number}")
             db.execute("COMMIT")
         except sqlite3.Error:

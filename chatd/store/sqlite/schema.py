@@ -14,11 +14,31 @@ team.members_version: raised by one in every transaction that changes who is in 
 member.since_version: what it was raised to when this member joined.
 body_hash: store.contract.text_hash of the text as the client sent it. message: NULL unless a plug-in changed the text.
 request: NULL in answers given before this column was there.
+skeleton_hash: texts.names.skeleton_hash of the name; NULL like name_key when the account is deleted. Not unique: names
+from before it was there may look the same.
 """
 
 from __future__ import annotations
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
+import sqlite3
+from collections.abc import Callable
+
+from chatd.store.sql import skeletons
+
+Step = str | Callable[[sqlite3.Connection], None]
+"""A statement, or a function that runs statements."""
+
+_SET_HASHES = (
+    "UPDATE user SET skeleton_hash = n.hash FROM (SELECT json_extract(value, '$[0]') AS id,"
+    " json_extract(value, '$[1]') AS hash FROM json_each(?)) AS n WHERE user.id = n.id"
+)
+
+
+def _fill_skeletons(db: sqlite3.Connection) -> None:
+    skeletons.fill(db, _SET_HASHES)
+
+
+MIGRATIONS: tuple[tuple[Step, ...], ...] = (
     (
         "CREATE TABLE user (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, name_key TEXT UNIQUE,"
         " password TEXT NOT NULL, created_at_ms INTEGER NOT NULL, seen_at_ms INTEGER NOT NULL DEFAULT 0,"
@@ -55,10 +75,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE message ADD COLUMN body_hash INTEGER",
         "ALTER TABLE request ADD COLUMN body_hash INTEGER",
     ),
+    (
+        "ALTER TABLE user ADD COLUMN skeleton_hash INTEGER",
+        _fill_skeletons,
+        "CREATE INDEX user_skeleton ON user (skeleton_hash)",
+    ),
 )
 
 WORDS: tuple[str, ...] = (
     "accounts, friends, groups, conversations of two, messages, cursors, and answers to requests",
     "a version for the memberships of every group",
     "a hash of every request, and of messages changed by a plug-in, by which a reused fp is recognised",
+    "a hash of what every name looks like, by which a new name that looks like an existing one is recognised",
 )

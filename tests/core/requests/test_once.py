@@ -403,14 +403,14 @@ def test_a_long_text_is_cut_and_read_on(tmp_path: Path, text: str) -> None:
 def test_everything_the_server_says_fits_into_a_datagram(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         worker = await stage.worker()
-        alice, bob = await worker.mobile("😀" * 50), await worker.mobile("bob")
+        alice, bob = await worker.mobile("𠮷" * 50), await worker.mobile("bob")
         for peer in (alice, bob):
             peer.text_bytes = 700
         await befriend(alice, bob)
         number = await new_group(alice, bob, name="😀" * 50)
-        await ask(alice, "group.rename", group=number, name="\1" * 50, description="\1" * 200)
+        await ask(alice, "group.rename", group=number, name='"' * 50, description='"\t' * 100)
         await ask(alice, "echo", text="\1" * 600)
-        await ask(alice, "profile.set", nickname="\1" * 200, about="é" * 900, status='"' * 200)
+        await ask(alice, "profile.set", nickname='"' * 50, about="é" * 900, status='"' * 200)
         await ask(bob, "profile.get", user=alice.name)
         await answered(alice, "group.role", group=number, user="bob", role="\1" * 500)
         await request(alice, body_of("\1" * 600, {}))

@@ -51,14 +51,14 @@ def test_from_the_first_schema_with_data(url: str, step: int, statements: int) -
     with contextlib.closing(_Closing(url)) as here:
         mysql_schema.migrate(here.db, step - 1)
         for statement in mysql_schema.MIGRATIONS[step - 1][:statements]:
-            here.db.execute(statement)
+            mysql_schema.run_step(here.db, statement)
     with contextlib.closing(_Closing(url)) as here:
         for _ in range(2):
             mysql_schema.migrate(here.db, newest)
             assert mysql_schema.version_of(here.db) == newest
         for statements_of_step in mysql_schema.MIGRATIONS[1:]:
             for statement in statements_of_step:
-                here.db.execute(statement)
+                mysql_schema.run_step(here.db, statement)
     with contextlib.closing(mysql_tables.open_tables(parse_mysql(url), LIMIT_S, create=True)) as tables:
         first_schema.check(tables)
 
