@@ -54,6 +54,23 @@ def test_a_browser_talks_with_a_client_on_tcp_and_is_kicked(town: Town) -> None:
 
 
 @pytest.mark.timeout(180)
+def test_by_default_a_page_of_another_host_cannot_connect(make_daemon: Callable[..., Daemon]) -> None:
+    """The same server under another name is another host to a browser."""
+
+    async def story(page: Page) -> None:
+        town = Town(make_daemon().start())
+        alice, bob = await town.newcomer("alice"), await town.newcomer("bob")
+        page.origin = page.origin.replace("127.0.0.1", "localhost")
+        async with visit(page, **parameters(town, alice, bob)):
+            closed = await page.event("closed")
+            assert (closed["code"], closed["clean"]) == (1006, False)
+        (refused,) = town.daemon.logged("connection_refused")
+        assert (refused["reason"], refused["origin"]) == ("origin", page.origin)
+
+    run(with_page(story), 150)
+
+
+@pytest.mark.timeout(180)
 def test_only_pages_of_the_origins_named_may_connect_and_a_drain_is_told(make_daemon: Callable[..., Daemon]) -> None:
     async def story(page: Page) -> None:
         web = {"mobileimsdk-ws": {"origins": [page.origin]}}

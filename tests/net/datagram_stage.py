@@ -17,6 +17,7 @@ from chatd.config.schema import Config, LimitOptions, ListenerOptions
 from chatd.core.sessions.session import Session
 from chatd.errors import Disconnect, ErrorCode
 from chatd.model import User
+from chatd.net.admission import Refusal
 from chatd.net.udp.listener import UdpListener
 from chatd.net.udp.peer import UdpPeer
 from chatd.protocol import (
@@ -111,6 +112,9 @@ class SmallConnections:
         peer.session = None
 
     def count_refused(self) -> None:
+        self.turned_away += 1
+
+    def refused(self, refusal: Refusal) -> None:
         self.turned_away += 1
 
 
