@@ -20,7 +20,7 @@ import msgspec
 
 from chatd import __version__
 from chatd.client.commands import AskPassword, Commands
-from chatd.client.connection import ServerAddress, parse_address
+from chatd.client.connection import ServerAddress, make_context, parse_address
 from chatd.client.memory import Memory, open_memory
 from chatd.client.screen import PipedInput, PlainScreen, Screen, ScreenGone
 from chatd.client.session import ClientSession, Unreachable
@@ -54,7 +54,11 @@ def main() -> None:
 
 def _options(argv: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(prog="chat", description="A terminal client for a chatd server.")
-    parser.add_argument("address", metavar="HOST:PORT", type=_address, help="the server's chatserver listener")
+    listener = "the server's chatserver listener; tls://HOST:PORT is the same as --tls"
+    parser.add_argument("address", metavar="HOST:PORT", type=_address, help=listener)
+    parser.add_argument("--tls", action="store_true", help="encrypt, and verify the server's certificate")
+    trusted = "PEM file of the certificates that may have signed the server's (default: this system's)"
+    parser.add_argument("--ca", metavar="FILE", default="", help=trusted)
     parser.add_argument("--name", default="", metavar="NAME|ID", help="log in as this user at once")
     parser.add_argument("--password-file", metavar="FILE", help="take passwords from the first line of FILE")
     stay = "keep running this long after the end of the input, to receive messages"
@@ -66,7 +70,14 @@ def _options(argv: Sequence[str]) -> Options:
         password = _first_line(given.password_file) if given.password_file else None
     except OSError as error:
         parser.error(f"{given.password_file}: {error.strerror}")
-    return Options(given.address, given.name, password, given.wait, not given.no_history, _state_dir())
+    address = msgspec.structs.replace(given.address, tls=given.address.tls or given.tls, authorities=given.ca)
+    if address.authorities and not address.tls:
+        parser.error("--ca is for --tls")
+    try:
+        make_context(address)
+    except OSError as error:
+        parser.error(f"--ca: {error.strerror or error}")
+    return Options(address, given.name, password, given.wait, not given.no_history, _state_dir())
 
 
 def _address(text: str) -> ServerAddress:

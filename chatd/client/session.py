@@ -19,7 +19,7 @@ import msgspec
 
 from chatd.client import frames
 from chatd.client.acknowledger import Acknowledger
-from chatd.client.connection import ServerAddress, ServerConnection
+from chatd.client.connection import ServerAddress, ServerConnection, Untrusted
 from chatd.client.contacts import Contacts
 from chatd.client.frames import Destination, Event, Msg, PendingMessage, User
 from chatd.client.memory import Memory
@@ -30,7 +30,6 @@ from chatd.errors import MEANINGS, ErrorCode
 
 ALREADY_LOGGED_IN = 2
 """LOGIN_ACK's errno: true for a moment after a connection broke."""
-
 
 UNREADABLE = (ErrorCode.TOO_LONG, ErrorCode.INVALID_PACKET)
 """Error codes after which the server closes the connection."""
@@ -72,6 +71,7 @@ class ClientSession:
         self._connection: ServerConnection | None = None
         self._wanted = asyncio.Event()
         self._connected = asyncio.Event()
+        self._untrusted = False
         self._ready = asyncio.Event()
         self._closed = asyncio.Event()
         self._why = ""
@@ -92,7 +92,9 @@ class ClientSession:
             try:
                 connection = await ServerConnection.open(self.address, self._timing.connect_s)
             except OSError as error:
-                self._why = _text_of_error(error)
+                self._why, self._untrusted = _text_of_error(error), isinstance(error, Untrusted)
+                if self._untrusted:  # trying again would not help: connect() need not wait
+                    self._connected.set()
             else:
                 if await self._serve(connection) >= self._timing.steady_s:
                     pause.reset()
@@ -104,11 +106,15 @@ class ClientSession:
 
     async def connect(self) -> None:
         """Have a connection, logged in or not. Raises Unreachable."""
+        self._untrusted = False
         self._wanted.set()
         try:
             async with asyncio.timeout(self._timing.connect_s):
                 while self._connection is None:
                     await self._connected.wait()
+                    if self._untrusted:
+                        self._connected.clear()
+                        raise TimeoutError
         except TimeoutError:
             if self._credentials is None:
                 self._wanted.clear()

@@ -22,8 +22,8 @@ from typing import cast
 
 import psutil
 
-from tests.balancers.certificate import Certificate
 from tests.harness import chatserver
+from tests.harness.certificates import Certificate
 from tests.harness.daemon import TOP, Daemon, free_ports
 from tests.harness.deadline import wait_until
 from tests.harness.network import Host

@@ -14,10 +14,10 @@ from typing import cast
 import pytest
 
 from tests.balancers.balancer import Front, Nginx
-from tests.balancers.certificate import Certificate
 from tests.balancers.conftest import MakeBalancer
 from tests.balancers.test_serving import PROXIED
 from tests.faults.ordeal import port_of
+from tests.harness.certificates import Certificate
 from tests.harness.crowd import Talker
 from tests.harness.daemon import TOP, Daemon, address_of, free_port
 from tests.harness.deadline import run

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conversations.stages import STAGES, USUAL
+from tests.harness.certificates import Certificate
 from tests.harness.daemon import Daemon
 from tests.harness.person import Town
 
@@ -18,8 +19,10 @@ PACE_MS = 40
 def town(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     stage = STAGES[request.param]
     store = {"url": request.getfixturevalue("mariadb").url()} if stage.mysql else {}
+    root = tmp_path_factory.mktemp("town")
     daemon = Daemon(
-        tmp_path_factory.mktemp("town"),
+        root,
+        certificate=Certificate(root / "certificate"),
         workers=stage.workers,
         listen={"chatserver": {"pace_ms": PACE_MS}},
         store=store,

@@ -39,14 +39,19 @@ CASTS: dict[str, tuple[Wire, ...]] = {
     "web-mobile": ("web", "mobile"),
     "old-web": ("old", "web"),
     "streaming-web-udp": ("streaming", "web", "udp"),
+    "tls": ("acking-tls", "mobile-tls", "web-tls"),
+    "old-wss-tls": ("old", "web-tls", "acking-tls"),
 }
 ALREADY_LOGGED_IN = 2
 
 
 def allowed(script: str) -> set[str]:
-    """The wires of a script's `# wires:` line; all without one."""
+    """The wires of a script's `# wires:` line, all without one, and the same with TLS, where a streaming client must
+    acknowledge."""
     found = re.search(r"^# wires: (.*)$", script, re.MULTILINE)
-    return set(found[1].split()) if found else {"old", "streaming", "mobile", "udp", "token", "web"}
+    plain = set(found[1].split()) if found else {"old", "streaming", "mobile", "udp", "token", "web"}
+    secure = {"streaming": "acking-tls", "mobile": "mobile-tls", "web": "web-tls"}
+    return plain | {wire for name, wire in secure.items() if name in plain}
 
 
 class Player:
@@ -108,7 +113,10 @@ class Player:
             try:
                 return await person.arrive()
             except LoginRefused as refused:
-                if person.wire in ("mobile", "udp", "token", "web") or refused.code != ALREADY_LOGGED_IN:
+                if (
+                    person.wire in ("mobile", "udp", "token", "web", "mobile-tls", "web-tls")
+                    or refused.code != ALREADY_LOGGED_IN
+                ):
                     raise
                 await person.vanish()
 

@@ -24,6 +24,7 @@ from typing import Any
 
 import psutil
 
+from tests.harness.certificates import Certificate
 from tests.harness.deadline import wait_until
 
 MARK = "CHATD_TEST_MARK"
@@ -39,6 +40,13 @@ LISTENERS = {
     "echo": ("echo", "tcp"),
 }
 """Protocol and transport, by the name under which a test finds the port."""
+SECURE_LISTENERS = {
+    "chatserver-tls": ("chatserver", "tls"),
+    "mobileimsdk-tls": ("mobileimsdk", "tls"),
+    "mobileimsdk-wss": ("mobileimsdk", "wss"),
+    "echo-tls": ("echo", "tls"),
+}
+"""Those that a daemon with a certificate has as well."""
 WEBSOCKET_PATH = "/websocket"
 
 
@@ -86,22 +94,31 @@ def toml(config: Mapping[str, Any]) -> str:
     for name, table in config.items():
         for one in table if isinstance(table, list) else [table]:
             parts.append(f"[[{name}]]" if isinstance(table, list) else f"[{name}]")
-            parts.extend(f"{key} = {json.dumps(value)}" for key, value in one.items())
+            parts.extend(f"{key} = {_value(value)}" for key, value in one.items())
             parts.append("")
     return "\n".join(parts)
 
 
+def _value(value: Any) -> str:
+    """A list of tables is that of certificates."""
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+        tables = (", ".join(f"{key} = {json.dumps(one)}" for key, one in table.items()) for table in value)
+        return f"[{', '.join(f'{{ {table} }}' for table in tables)}]"
+    return json.dumps(value)
+
+
 def address_of(name: str, port: int, host: str = "127.0.0.1") -> str:
-    transport = LISTENERS[name][1]
+    transport = (LISTENERS | SECURE_LISTENERS)[name][1]
     host = f"[{host}]" if ":" in host else host
-    return f"{transport}://{host}:{port}{WEBSOCKET_PATH if transport == 'ws' else ''}"
+    return f"{transport}://{host}:{port}{WEBSOCKET_PATH if transport in ('ws', 'wss') else ''}"
 
 
 class Daemon:
     """`tables` are merged over the defaults below, option by option; `listen` is options of a listener by its name.
 
     entry: what is run; another one may plant bugs before chatd starts (tests.faults.planted). address: where its
-    listeners are; prefix: a command that runs it there, such as `ip netns exec NAME`.
+    listeners are; prefix: a command that runs it there, such as `ip netns exec NAME`. certificate: it has the listeners
+    of SECURE_LISTENERS too, with this one.
     """
 
     def __init__(
@@ -114,6 +131,7 @@ class Daemon:
         env: Mapping[str, str] | None = None,
         address: str = "127.0.0.1",
         prefix: Iterable[str] = (),
+        certificate: Certificate | None = None,
         **tables: Table,
     ) -> None:
         root.mkdir(parents=True, exist_ok=True)
@@ -123,7 +141,9 @@ class Daemon:
         self.address, self.prefix = address, tuple(prefix)
         self.mark = uuid.uuid4().hex
         self.env = {**os.environ, **(env or {}), MARK: self.mark, "PYTHONPATH": str(TOP)}
-        self.ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
+        self.certificate = certificate
+        listeners = LISTENERS | SECURE_LISTENERS if certificate else LISTENERS
+        self.ports = dict(zip(listeners, free_ports(len(listeners)), strict=True))
         self.config: dict[str, Any] = {
             "server": {
                 "workers": workers,
@@ -134,8 +154,9 @@ class Daemon:
             "accounts": {"argon2_memory_kib": 1024, "argon2_passes": 1},
             "listen": [
                 {
-                    "protocol": LISTENERS[name][0],
+                    "protocol": listeners[name][0],
                     "address": address_of(name, port, address),
+                    **({"certificates": certificate.options()} if certificate and name in SECURE_LISTENERS else {}),
                     **(listen or {}).get(name, {}),
                 }
                 for name, port in self.ports.items()

@@ -21,12 +21,12 @@ from tests.harness.datagrams import DatagramLink, DatagramPeer, TokenLink, Token
 from tests.harness.deadline import until
 from tests.harness.link import Outcome, Seen
 from tests.harness.mobileimsdk import MobilePeer, Remembered, StockLink
-from tests.harness.peer import NulPeer
+from tests.harness.peer import NulPeer, Peer
 from tests.harness.websocket import WebLink, WebPeer
 
-Wire = Literal["old", "streaming", "acking", "mobile", "udp", "token", "web"]
+Wire = Literal["old", "streaming", "acking", "mobile", "udp", "token", "web", "acking-tls", "mobile-tls", "web-tls"]
 """acking: streaming, and acknowledges messages. udp: mobileimsdk in datagrams. token: the same, each with a token. web:
-over WebSocket."""
+over WebSocket. -tls: with TLS, of a daemon with a certificate."""
 WIRES: tuple[Wire, ...] = ("old", "streaming", "mobile")
 PORT_OF: dict[Wire, str] = {
     "old": "chatserver",
@@ -36,6 +36,9 @@ PORT_OF: dict[Wire, str] = {
     "udp": "mobileimsdk-udp",
     "token": "mobileimsdk-udp",
     "web": "mobileimsdk-ws",
+    "acking-tls": "chatserver-tls",
+    "mobile-tls": "mobileimsdk-tls",
+    "web-tls": "mobileimsdk-wss",
 }
 
 AnyLink = OldLink | StreamingLink | StockLink
@@ -186,17 +189,25 @@ class Person:
     # ------------------------------------------------------------ coming and going
 
     def make_link(self) -> AnyLink:
-        if self.wire == "old":
+        link = self._make_link(self.wire.removesuffix("-tls"))
+        if self.wire.endswith("-tls"):
+            assert isinstance(link, Peer)
+            assert self.town.daemon.certificate is not None
+            link.tls = self.town.daemon.certificate.client()
+        return link
+
+    def _make_link(self, wire: str) -> AnyLink:
+        if wire == "old":
             return OldLink(self)
-        if self.wire == "streaming":
+        if wire == "streaming":
             return StreamingLink(self, self.marks)
-        if self.wire == "acking":
+        if wire == "acking":
             return AckingLink(self, self.marks)
-        if self.wire == "udp":
+        if wire == "udp":
             return DatagramLink(self, self.memory, self.first_login_time)
-        if self.wire == "token":
+        if wire == "token":
             return TokenLink(self, self.memory, self.first_login_time)
-        if self.wire == "web":
+        if wire == "web":
             return WebLink(self, self.memory, self.first_login_time)
         return StockLink(self, self.memory, self.first_login_time)
 
