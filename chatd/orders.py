@@ -70,7 +70,17 @@ class KickOrder(msgspec.Struct, tag_field="order", tag="kick", frozen=True, kw_o
     reason: str
 
 
-Order = ReloadOrder | DrainOrder | LogLevelOrder | CertificatesOrder | KickOrder
+class ClearPenaltiesOrder(msgspec.Struct, tag_field="order", tag="clear-penalties", frozen=True, kw_only=True):
+    """Remove penalties on every worker and host. Answered by PenaltiesCleared or PenaltiesNotCleared with the same ref.
+
+    subject: an address, a network, or a user's name or id; "" = every record.
+    """
+
+    ref: int
+    subject: str
+
+
+Order = ReloadOrder | DrainOrder | LogLevelOrder | CertificatesOrder | KickOrder | ClearPenaltiesOrder
 
 
 # ---------------------------------------------------------------- worker to master
@@ -118,13 +128,36 @@ class KickFailed(msgspec.Struct, tag_field="answer", tag="kick-failed", frozen=T
     why: str
 
 
+class PenaltiesCleared(msgspec.Struct, tag_field="answer", tag="penalties-cleared", frozen=True):
+    """records: how many there were on this host."""
+
+    ref: int
+    records: int
+
+
+class PenaltiesNotCleared(msgspec.Struct, tag_field="answer", tag="penalties-not-cleared", frozen=True):
+    """The worker could not find out what is meant; nothing was cleared."""
+
+    ref: int
+    why: str
+
+
 class CannotStart(msgspec.Struct, tag_field="answer", tag="cannot-start", frozen=True):
     """Sent unasked by a worker that ends before it is ready; `why` is shown to the operator."""
 
     why: str
 
 
-Answer = ReloadDone | ReloadRefused | CertificatesRefused | KickDone | KickFailed | CannotStart
+Answer = (
+    ReloadDone
+    | ReloadRefused
+    | CertificatesRefused
+    | KickDone
+    | KickFailed
+    | PenaltiesCleared
+    | PenaltiesNotCleared
+    | CannotStart
+)
 
 
 _encoder = msgspec.json.Encoder()

@@ -40,11 +40,14 @@ from chatd.net.websocket.frames import MAX_FRAME_BYTES
 from chatd.orders import (
     CertificatesOrder,
     CertificatesRefused,
+    ClearPenaltiesOrder,
     DrainOrder,
     KickDone,
     KickFailed,
     KickOrder,
     LogLevelOrder,
+    PenaltiesCleared,
+    PenaltiesNotCleared,
     ReloadDone,
     ReloadOrder,
     ReloadRefused,
@@ -147,6 +150,8 @@ class Worker:
                 plugins=load_plugins(context.config, loop),
                 config=self.config,
                 row=self._row,
+                penalty_table=context.penalty_table,
+                many_hosts=not context.config.bus.url.startswith("local:"),
                 loop=loop,
             )
         )
@@ -259,6 +264,8 @@ class Worker:
                 self._drain_within(order.within_s)
             case KickOrder():
                 self._connections.run(self._kick(order))
+            case ClearPenaltiesOrder():
+                self._connections.run(self._clear_penalties(order))
             case LogLevelOrder():
                 log.set_level(order.level)
             case CertificatesOrder():
@@ -301,6 +308,14 @@ class Worker:
             kept_s=ended.kept_s,
         )
         self._answer(answer)
+
+    async def _clear_penalties(self, order: ClearPenaltiesOrder) -> None:
+        try:
+            removed = await self._core.clearing.clear(order.subject)
+        except Unavailable as error:
+            self._answer(PenaltiesNotCleared(order.ref, f"worker {self._context.slot}: {error}"))
+            return
+        self._answer(PenaltiesCleared(order.ref, removed))
 
     # ---------------------------------------------------------------- the way out
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chatd.config.schema import Config, ListenerOptions
+from chatd.penalty_table import PenaltyTable
 from chatd.scoreboard import Row
 from chatd.tls.certificates import Certificate
 
@@ -38,6 +39,8 @@ class WorkerContext:
     """Read end of a pipe whose only writer is the master; at its end the master is gone."""
     order_fd: int
     """Non-blocking SOCK_SEQPACKET socket on which orders come and answers go (orders)."""
+    penalty_table: PenaltyTable
+    """Of the whole host."""
     rows: tuple[Row, ...]
     """Every slot's row of the scoreboard; `rows[slot]` is this worker's own."""
     master_row: Row

@@ -20,6 +20,7 @@ from chatd.master import directories, spawn
 from chatd.master.certificates import CertificateKeeper
 from chatd.master.udp_sockets import UdpSockets
 from chatd.orders import Answer, DrainOrder, KickDone, KickOrder, ReloadDone, ReloadOrder
+from chatd.penalty_table import PenaltyTable
 from chatd.scoreboard import Scoreboard, State
 from tests.harness.deadline import wait_until
 
@@ -45,6 +46,7 @@ class LoneWorker:
         self.life = os.pipe()
         shared = spawn.Shared(
             scoreboard=board,
+            penalty_table=PenaltyTable(sets=8),
             listeners=((listener, self.listening),),
             udp_sockets=UdpSockets((), None),
             certificates=CertificateKeeper(self.config, "-"),

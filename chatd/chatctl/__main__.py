@@ -82,6 +82,13 @@ def _add_account_commands(add: _Add) -> None:
     kick.add_argument("user", metavar="USER", help="name or id of the user")
     kick.add_argument("--reason", metavar="TEXT", default="", help="text that the user's client is told")
     kick.add_argument("--json", action="store_true", help=AS_JSON)
+    penalties = add("penalties", commands.penalties, "show failures and penalties, or clear them")
+    penalties.add_argument("--json", action="store_true", help=AS_JSON)
+    clear = penalties.add_subparsers(dest="what", metavar="clear", parser_class=Parser).add_parser(
+        "clear", help="remove penalties and counted failures, on every host", description="Remove penalties."
+    )
+    clear.add_argument("subject", nargs="?", default="", metavar="SOURCE|USER", help="address, network, name or id")
+    clear.add_argument("--all", action="store_true", help="remove all")
     users = add("user", commands.user, "manage accounts; passwords are read from the terminal or standard input")
     verbs = users.add_subparsers(dest="what", required=True, metavar="VERB", parser_class=Parser)
     for verb, text in (("add", "create an account"), ("passwd", "set a password"), ("del", "delete an account")):

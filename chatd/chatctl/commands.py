@@ -26,6 +26,8 @@ from chatd.config.validate import check_host
 from chatd.errors import ConfigError, Exit
 from chatd.master import directories, privileges
 from chatd.master.requests import (
+    ClearPenaltiesReply,
+    ClearPenaltiesRequest,
     ConfigDiffReply,
     ConfigDiffRequest,
     ConfigReply,
@@ -34,6 +36,8 @@ from chatd.master.requests import (
     KickReply,
     KickRequest,
     LogLevelRequest,
+    PenaltiesReply,
+    PenaltiesRequest,
     ReloadReply,
     ReloadRequest,
     ReopenRequest,
@@ -198,6 +202,19 @@ def kick(client: ControlClient, options: argparse.Namespace) -> int:
         print(msgspec.json.encode({"v": 1, **msgspec.to_builtins(reply)}).decode())
     else:
         print(f"sessions ended: {reply.sessions}")
+    return Exit.OK
+
+
+def penalties(client: ControlClient, options: argparse.Namespace) -> int:
+    if options.what == "clear":
+        request = ClearPenaltiesRequest(subject=options.subject, everything=options.all)
+        print(f"records removed: {client.ask(request, ClearPenaltiesReply).records}")
+        return Exit.OK
+    reply = client.ask(PenaltiesRequest(), PenaltiesReply)
+    if options.json:
+        print(msgspec.json.encode({"v": 1, **msgspec.to_builtins(reply)}).decode())
+    else:
+        print(render.penalties(reply))
     return Exit.OK
 
 

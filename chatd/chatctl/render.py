@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import get_type_hints
 
 from chatd.config.options import toml
-from chatd.master.requests import ConfigDiffReply, ReloadReply
+from chatd.master.requests import ConfigDiffReply, PenaltiesReply, ReloadReply
 from chatd.master.status import Status, WorkerStatus
 from chatd.scoreboard import FIELDS, Field
 
@@ -169,6 +169,24 @@ def pending(reply: ConfigDiffReply) -> str:
         return f"{reply.file}: no change is pending"
     rows = [[change.key, toml(change.running), toml(change.file), change.waits_for] for change in reply.pending]
     return table(["OPTION", "RUNNING", "FILE", "WAITS FOR"], rows)
+
+
+def penalties(reply: PenaltiesReply) -> str:
+    """Names come from strangers: what is not printable is shown as an escape."""
+    if not reply.penalties:
+        return "no failures and no penalties"
+    rows = [
+        [
+            one.kind,
+            one.subject if one.subject.isprintable() else repr(one.subject),
+            f"{one.offences:g}",
+            duration(one.remaining_s) if one.remaining_s else "-",
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.since_ms / 1000)),
+        ]
+        for one in reply.penalties
+    ]
+    more = f"\n{reply.left_out} further records" if reply.left_out else ""
+    return table(["KIND", "SOURCE OR ACCOUNT", "FAILURES", "REFUSED FOR", "SINCE"], rows) + more
 
 
 def users(found: Iterable[tuple[int, str, int]]) -> str:

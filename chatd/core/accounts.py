@@ -12,14 +12,16 @@ An unknown user costs the same time as a wrong password, so that response times 
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 from chatd.config.schema import Config
+from chatd.core.admission import Applicant
 from chatd.core.passwords import MAX_PASSWORD_CHARS, Hasher, check_password
 from chatd.core.services import Services
 from chatd.errors import ErrorCode, Refused
-from chatd.model import User
+from chatd.model import User, UserId
 from chatd.protocol import Login, Register
-from chatd.store.contract import Account, Tables
+from chatd.store.contract import Account, KnownSource, Tables
 from chatd.texts.names import is_reserved, new_name
 
 NAME_RESERVED = "this name is not allowed: it is, or looks like, one of the reserved names of this server"
@@ -35,28 +37,41 @@ def check_new(name: str, secret: str, config: Config, *, reserved: bool = False)
     return stored
 
 
+class Candidate(NamedTuple):
+    """Whom a login names. account: None = there is no such account. name: canonical, as the client wrote it. sources:
+    from where the user has logged in."""
+
+    account: Account | None
+    name: str
+    sources: tuple[KnownSource, ...] = ()
+
+    @property
+    def user_id(self) -> UserId:
+        """0 = there is no such account."""
+        return self.account.user.id if self.account else 0
+
+
 class Accounts:
     def __init__(self, services: Services) -> None:
         self._store = services.store
         self._config = services.config
-        self.hasher = Hasher(services.config().accounts)
+        self.hasher = Hasher(services.config().accounts, services.config)
 
-    async def register(self, command: Register) -> User:
-        """The new user. Raises Refused REGISTRATION_CLOSED, NAME_NOT_ALLOWED, PASSWORD_NOT_ALLOWED, NAME_TAKEN or BUSY,
-        and Unavailable; then there is no new account."""
+    async def register(self, command: Register, applicant: Applicant) -> User:
+        """The new user. applicant: for whom the password is hashed. Raises Refused REGISTRATION_CLOSED,
+        NAME_NOT_ALLOWED, PASSWORD_NOT_ALLOWED, NAME_TAKEN or BUSY, and Unavailable; then there is no new account."""
         config = self._config()
         if not config.accounts.registration:
             raise Refused(ErrorCode.REGISTRATION_CLOSED)
         name = check_new(command.name, command.secret, config)
-        hashed = await self.hasher.hash(command.secret, config.limits.login_queue)
+        hashed = await self.hasher.hash(command.secret, applicant)
         now_ms = time.time_ns() // 1_000_000
         return await self._store.write(lambda tables: tables.accounts.create(name, hashed, now_ms))
 
-    async def hash_new(self, secret: str) -> str:
+    async def hash_new(self, secret: str, applicant: Applicant) -> str:
         """The hash of a new password. Raises Refused PASSWORD_NOT_ALLOWED or BUSY."""
-        config = self._config()
-        check_password(secret, config)
-        return await self.hasher.hash(secret, config.limits.login_queue)
+        check_password(secret, self._config())
+        return await self.hasher.hash(secret, applicant)
 
     async def find(self, command: Login) -> Account | None:
         """The account that a login names, by name in any spelling or by id; None = there is none. Raises
@@ -64,16 +79,30 @@ class Accounts:
         name, user_id = command.name, command.user_id
         return await self._store.read(lambda tables: tables.accounts.find(name, user_id))
 
-    async def authenticate(self, command: Login, account: Account | None) -> User:
-        """The user who logs in to this account, as find() gave it. Raises Refused BAD_CREDENTIALS, whatever was wrong,
-        or BUSY; Unavailable. With open login, an account is created for a new name, or Refused NAME_NOT_ALLOWED
-        raised."""
+    async def candidate(self, command: Login) -> Candidate:
+        """Whom a login names. Raises Unavailable."""
+        name, user_id = command.name, command.user_id
+
+        def read(tables: Tables) -> Candidate:
+            account = tables.accounts.find(name, user_id)
+            sources = tables.known_sources.of(account.user.id) if account else ()
+            return Candidate(account, tables.accounts.canonical(name) or str(user_id), sources)
+
+        return await self._store.read(read)
+
+    async def authenticate(self, command: Login, account: Account | None, applicant: Applicant) -> User:
+        """The user who logs in to this account, as find() gave it. With open login, an account is created for a new
+        name. applicant: for whom the password is hashed.
+
+        Raises: Refused BAD_CREDENTIALS, whatever was wrong, BUSY, with open login NAME_NOT_ALLOWED, or as
+        applicant.check does; Unavailable.
+        """
         config = self._config()
         if config.accounts.login == "open":
             return account.user if account else await self._make_open(command)
         secret = command.secret if len(command.secret) <= MAX_PASSWORD_CHARS else ""
         hashed = account.password if account else ""
-        if not await self.hasher.verify(hashed, secret, config.limits.login_queue) or account is None:
+        if not await self.hasher.verify(hashed, secret, applicant) or account is None:
             raise Refused(ErrorCode.BAD_CREDENTIALS)
         return account.user
 

@@ -173,6 +173,34 @@ class KickAnswered(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1
     worker: str = ""
 
 
+# ---------------------------------------------------------------- penalties
+
+
+class PenaltyRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One record of the penalty table, as it is on the host that publishes it. kind: penalty_table.Kind.
+
+    offences_milli: offences in thousandths, as of offended_ago_ms. remaining_ms: of the penalty; 0 = there is none."""
+
+    kind: int
+    subject: str
+    offences_milli: int
+    offended_ago_ms: int
+    remaining_ms: int
+
+
+class PenaltiesCounted(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=16):
+    """Records that have changed: of each, every host keeps the worse one of this and its own, so it does not matter how
+    often, and in which order, they arrive. On the topic EVERYBODY."""
+
+    records: tuple[PenaltyRecord, ...]
+
+
+class PenaltiesCleared(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=17):
+    """An operator removes all records about these sources and accounts; () = every record. On the topic EVERYBODY."""
+
+    subjects: tuple[str, ...]
+
+
 BusMessage = (
     MessageStored
     | SessionChallenge
@@ -189,6 +217,8 @@ BusMessage = (
     | SessionsAnswered
     | KickAsked
     | KickAnswered
+    | PenaltiesCounted
+    | PenaltiesCleared
 )
 
 encode = msgspec.msgpack.Encoder().encode

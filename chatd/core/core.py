@@ -22,13 +22,24 @@ from chatd.bus.survey import Surveys
 from chatd.config.schema import Config
 from chatd.core import bus_messages, trail
 from chatd.core.accounts import Accounts
-from chatd.core.bus_messages import KickAnswered, MessageStored, SessionsAnswered, SessionVerdict
+from chatd.core.bus_messages import (
+    KickAnswered,
+    MessageStored,
+    PenaltiesCleared,
+    PenaltiesCounted,
+    SessionsAnswered,
+    SessionVerdict,
+)
 from chatd.core.delivery import Delivery
 from chatd.core.dispatcher import Dispatcher, Handler
 from chatd.core.friends import Friends
 from chatd.core.groups import Groups
+from chatd.core.login_guard import LoginGuard
 from chatd.core.memberships import Memberships
 from chatd.core.messages import Messages
+from chatd.core.penalties import Penalties
+from chatd.core.penalty_clearing import PenaltyClearing
+from chatd.core.penalty_exchange import PenaltyExchange
 from chatd.core.plugins.contract import Point
 from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.plugins.plugin import Plugin
@@ -49,6 +60,7 @@ from chatd.core.sessions.query import SessionQuery
 from chatd.core.sessions.session import Peer, Session
 from chatd.errors import Refused, Unavailable
 from chatd.model import UserId
+from chatd.penalty_table import PenaltyTable
 from chatd.protocol import (
     Acknowledge,
     AddFriend,
@@ -89,6 +101,9 @@ class CoreParts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     plugins: Sequence[Plugin] = ()
     config: Callable[[], Config]
     row: Row
+    penalty_table: PenaltyTable
+    many_hosts: bool = False
+    """The bus reaches other hosts, which have penalty tables of their own."""
     loop: asyncio.AbstractEventLoop
 
 
@@ -124,10 +139,14 @@ class Core:
         self.plugins = PluginPipeline(parts.plugins, services)
         self.messages = Messages(services, self.delivery, self.plugins.stored())
         self.accounts = Accounts(services)
+        self.penalties = Penalties(parts.penalty_table, parts.config)
+        self.guard = LoginGuard(services, self.accounts, self.penalties)
+        self.exchange = PenaltyExchange(services, self.penalties) if parts.many_hosts else None
+        self.clearing = PenaltyClearing(services, self.penalties, self.exchange)
         notices = Notices(self.delivery)
         self.presence = Presence(services, notices)
         listeners = Listeners(notices, self.presence, self.plugins)
-        self.logins = Logins(services, self.accounts, self.delivery, self.memberships, listeners)
+        self.logins = Logins(services, self.accounts, self.delivery, self.memberships, listeners, self.guard)
         self.friends = Friends(services, notices, self.presence)
         self.groups = Groups(services, self.memberships, notices, self.presence)
         self.kicks = SessionKicks(services, self.logins)
@@ -172,7 +191,7 @@ class Core:
             FriendOperations(services, self.friends, self.presence).table()
             | GroupOperations(services, self.groups).table()
             | self._history.table()
-            | ProfileOperations(services, self.accounts).table()
+            | ProfileOperations(services, self.accounts, self.guard).table()
             | SessionOperations(self.logins, self._session_query).table()
         )
 
@@ -189,7 +208,7 @@ class Core:
     async def _register(self, peer: Peer, command: Register) -> None:
         try:
             check_private(peer, self._config())
-            user = await self.accounts.register(command)
+            user = await self.accounts.register(command, self.guard.registrant(peer))
         except Refused as refused:
             reason = trail.reason_of(refused)
             trail.record(SecurityEvent.REGISTRATION_REFUSED, peer, reason=reason, name=command.name, user=0)
@@ -216,6 +235,7 @@ class Core:
     def disconnected(self, peer: Peer) -> None:
         """The connection is over, and its session with it. May be called twice."""
         self.logins.left(peer)
+        self.guard.disconnected(peer)
 
     # ---------------------------------------------------------------- the store
 
@@ -247,6 +267,8 @@ class Core:
             bus_messages.SessionEnded: self.logins.end_own_here,
             bus_messages.SessionsAsked: self._session_query.asked,
             bus_messages.KickAsked: self.kicks.asked,
+            bus_messages.PenaltiesCounted: self._penalties_counted,
+            bus_messages.PenaltiesCleared: self._penalties_cleared,
             bus_messages.SessionVerdict: self._answered,
             bus_messages.SessionsAnswered: self._answered,
             bus_messages.KickAnswered: self._answered,
@@ -261,6 +283,12 @@ class Core:
             return
         self._on_bus_message[type(message)](message)
 
+    def _penalties_counted(self, message: PenaltiesCounted) -> None:
+        self.penalties.merge(message.records)
+
+    def _penalties_cleared(self, message: PenaltiesCleared) -> None:
+        self.penalties.clear(list(message.subjects))
+
     def _message_stored(self, stored: MessageStored) -> None:
         self.delivery.arrived(stored.message, stored.members_version)
 
@@ -273,6 +301,8 @@ class Core:
         self.memberships.gap()
         self.presence.gap()
         self.logins.locks.gap()
+        if self.exchange is not None:
+            self.exchange.gap()
 
     # ---------------------------------------------------------------- the clock
 
@@ -280,6 +310,7 @@ class Core:
         """Once a second."""
         self.delivery.in_flight.resend()
         self.presence.round()
+        self.penalties.round()
         self._rounds += 1
         if self._rounds % _PROBE_ROUNDS == 0 and not self._probing:
             self._probing = True
@@ -301,6 +332,8 @@ class Core:
         self.delivery.catch_up.work_off_gap()
         self.delivery.catch_up.work_off_behind()
         self.logins.locks.tick()
+        if self.exchange is not None:
+            self.exchange.tick()
         row = self._row
         row.sessions = self.logins.count
         row.messages_in = self.messages.stored

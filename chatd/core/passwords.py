@@ -1,26 +1,34 @@
 """Passwords: which are allowed, and hashing them with argon2id.
 
-Owns: Hasher, a small pool of threads; the rules for a new password.
-Elsewhere: whose password it is (core.accounts), the rows (store).
+Owns: Hasher, a small pool of threads; passwords verified a moment ago; the rules for a new password.
+Elsewhere: whose password it is (core.accounts), whose hash is made next (core.admission), the rows (store).
 Fails: Refused PASSWORD_NOT_ALLOWED for a new password; Refused BUSY if too many hashes are already waiting.
 """
 
 from __future__ import annotations
 
-import asyncio
+import secrets
+import time
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
 from typing import TypeVar
 
 import argon2
 
 from chatd.config.schema import AccountOptions, Config
+from chatd.core.admission import AdmissionQueue, Applicant
 from chatd.errors import ErrorCode, Refused
 
 T = TypeVar("T")
 
 MAX_PASSWORD_CHARS = 1024
 """A longer password is refused when it is set, and is wrong at every login."""
+VERIFIED_S = 600.0
+"""How long a verified password is recognised without hashing it again."""
+MAX_VERIFIED = 20_000
+"""Maximum verified passwords remembered by one worker; about 200 bytes each."""
 
 
 def check_password(secret: str, config: Config) -> None:
@@ -29,31 +37,73 @@ def check_password(secret: str, config: Config) -> None:
         raise Refused(ErrorCode.PASSWORD_NOT_ALLOWED)
 
 
-class Hasher:
-    """argon2id in separate threads: one hash takes longer than the worker's loop may be kept waiting."""
+class Verified:
+    """Pairs of a stored hash and a password that were found to belong together a moment ago.
 
-    def __init__(self, options: AccountOptions) -> None:
+    Kept as hashes with a random key that only this process has. The stored hash is part of them, so a changed password
+    is verified anew at once. Wrong passwords are never remembered."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, most: int = MAX_VERIFIED) -> None:
+        self._clock = clock
+        self._most = most
+        self._key = secrets.token_bytes(32)
+        self._until: OrderedDict[bytes, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def knows(self, hashed: str, secret: str) -> bool:
+        """Costs a few microseconds."""
+        return self._until.get(self._digest(hashed, secret), 0.0) > self._clock()
+
+    def add(self, hashed: str, secret: str) -> None:
+        """They belong together."""
+        digest = self._digest(hashed, secret)
+        self._until[digest] = self._clock() + VERIFIED_S
+        self._until.move_to_end(digest)
+        if len(self._until) > self._most:
+            self._until.popitem(last=False)
+
+    def _digest(self, hashed: str, secret: str) -> bytes:
+        data = f"{len(hashed)} {hashed}{secret}".encode("utf-8", "surrogatepass")
+        return blake2b(data, digest_size=16, key=self._key).digest()
+
+
+class Hasher:
+    """argon2id in separate threads: one hash takes longer than the worker's loop may be kept waiting.
+
+    config: asked for limits.login_queue and timeouts.login_s, which bound the queue.
+    """
+
+    def __init__(self, options: AccountOptions, config: Callable[[], Config] = Config) -> None:
+        self._config = config
         self._argon2 = argon2.PasswordHasher(
             time_cost=options.argon2_passes, memory_cost=options.argon2_memory_kib, parallelism=1
         )
         self._pool = ThreadPoolExecutor(options.hash_threads, thread_name_prefix="hash")
-        self._waiting = 0
-        """Hashes requested and not finished."""
+        began = time.monotonic()
         self._nobody = self._argon2.hash("nobody has this password")
         """Verified when an account does not exist, so that the answer takes the same time."""
+        self.queue = AdmissionQueue(self._pool, options.hash_threads, time.monotonic() - began)
+        self.verified = Verified()
 
-    async def hash(self, secret: str, queue: int) -> str:
-        """Raises Refused BUSY if `queue` hashes are waiting."""
-        return await self._run(lambda: self.hash_now(secret), queue)
+    async def hash(self, secret: str, applicant: Applicant) -> str:
+        """Raises Refused BUSY, or as applicant.check does."""
+        return await self._run(lambda: self.hash_now(secret), applicant)
 
     def hash_now(self, secret: str) -> str:
         """Blocks; for chatctl."""
         return self._argon2.hash(secret.encode("utf-8", "surrogatepass"))
 
-    async def verify(self, hashed: str, secret: str, queue: int) -> bool:
-        """hashed "": there is no such account, or it has no password: False, at the same cost. Raises Refused BUSY if
-        `queue` hashes are waiting."""
-        return await self._run(lambda: self.verify_now(hashed, secret), queue)
+    async def verify(self, hashed: str, secret: str, applicant: Applicant) -> bool:
+        """hashed "": there is no such account, or it has no password: False, at the same cost. Raises Refused BUSY, or
+        as applicant.check does."""
+        if hashed and self.verified.knows(hashed, secret):
+            return True
+        good = await self._run(lambda: self.verify_now(hashed, secret), applicant)
+        if good:
+            self.verified.add(hashed, secret)
+        return good
 
     def verify_now(self, hashed: str, secret: str) -> bool:
         """Blocks."""
@@ -63,11 +113,6 @@ class Hasher:
             return False
         return bool(hashed)
 
-    async def _run(self, work: Callable[[], T], queue: int) -> T:
-        if self._waiting >= queue:
-            raise Refused(ErrorCode.BUSY)
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-        finally:
-            self._waiting -= 1
+    async def _run(self, work: Callable[[], T], applicant: Applicant) -> T:
+        config = self._config()
+        return await self.queue.run(work, applicant, config.limits.login_queue, config.timeouts.login_s)

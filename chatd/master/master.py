@@ -29,8 +29,10 @@ from chatd.master.daemonize import StartReport
 from chatd.master.instance_lock import InstanceLock
 from chatd.master.kick import PendingKicks
 from chatd.master.listeners import Bound, actual_address
+from chatd.master.penalties import PenaltyDesk
 from chatd.master.reload import Reload
 from chatd.master.requests import (
+    ClearPenaltiesRequest,
     ConfigDiffRequest,
     ConfigReply,
     ConfigRequest,
@@ -38,6 +40,7 @@ from chatd.master.requests import (
     ControlRequest,
     KickRequest,
     LogLevelRequest,
+    PenaltiesRequest,
     RecordRequest,
     ReloadRequest,
     ReopenRequest,
@@ -57,6 +60,7 @@ from chatd.master.udp_sockets import UdpSockets
 from chatd.master.watcher import Watcher
 from chatd.master.workers import Slot, WorkerPool
 from chatd.orders import Answer, LogLevelOrder
+from chatd.penalty_table import PenaltyTable
 from chatd.scoreboard import MAX_WORKERS, Scoreboard
 
 FAST_STOP_S = 5.0
@@ -89,6 +93,7 @@ class Prepared:
     """Everything that a start has bound, locked and opened before the master exists."""
 
     scoreboard: Scoreboard
+    penalty_table: PenaltyTable
     bound: tuple[Bound, ...]
     """The stream sockets, one per listener."""
     udp_sockets: UdpSockets
@@ -112,6 +117,7 @@ class Master:
         """A pipe that is never written to: the workers read its end when the master is gone."""
         shared = Shared(
             scoreboard=prepared.scoreboard,
+            penalty_table=prepared.penalty_table,
             listeners=prepared.bound,
             udp_sockets=prepared.udp_sockets,
             certificates=prepared.certificates,
@@ -123,6 +129,7 @@ class Master:
         self._pool.on_answer = self._take_answer
         self._reload = Reload(loaded, self._pool, prepared.certificates, self._notify_ready)
         self._kicks = PendingKicks(self._pool)
+        self._penalties = PenaltyDesk(self._pool, prepared.penalty_table)
         self._status = StatusCollector(self._pool, self._reload, self._bound)
         self._rotation = Rotation(config.server.log_dir, prepared.scoreboard.master_row)
         self._handlers = self._request_handlers()
@@ -158,6 +165,7 @@ class Master:
             self._pool.manage(now)
             self._reload.check()
             self._kicks.check()
+            self._penalties.check()
             self._control.close_overdue(now)
             if now >= self._next_second:
                 self._every_second(now)
@@ -303,6 +311,8 @@ class Master:
             ScaleRequest: self._on_scale,
             KickRequest: self._kicks.begin,
             RecordRequest: self._on_record,
+            PenaltiesRequest: self._penalties.show,
+            ClearPenaltiesRequest: self._penalties.clear,
         }
 
     def _handle(self, request: ControlRequest, respond: Respond) -> None:
@@ -313,6 +323,7 @@ class Master:
         self._reload.take_answer(slot, answer)
         self._kicks.take_answer(slot, answer)
         self._prepared.certificates.take_answer(slot.index, answer)
+        self._penalties.take_answer(slot, answer)
 
     def _on_status(self, _request: StatusRequest, respond: Respond) -> None:
         respond(StatusReply(status=self._status.collect()))

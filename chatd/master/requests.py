@@ -114,6 +114,22 @@ class RecordRequest(ControlRequest, tag="record", frozen=True):
     sudo_user: Annotated[str, Meta(max_length=RECORDED_CHARS)] = ""
 
 
+class PenaltiesRequest(ControlRequest, tag="penalties", frozen=True):
+    """Replied to with PenaltiesReply."""
+
+    is_order: ClassVar[bool] = False
+
+
+class ClearPenaltiesRequest(ControlRequest, tag="clear-penalties", frozen=True):
+    """Replied to with ClearPenaltiesReply. subject: an address, a network, or a user's name or id; or else everything
+    is true."""
+
+    recorded: ClassVar[tuple[str, ...]] = ("subject", "everything")
+
+    subject: Annotated[str, Meta(max_length=200)] = ""
+    everything: bool = False
+
+
 REQUESTS: tuple[type[ControlRequest], ...] = (
     StatusRequest,
     ReloadRequest,
@@ -125,6 +141,8 @@ REQUESTS: tuple[type[ControlRequest], ...] = (
     ScaleRequest,
     KickRequest,
     RecordRequest,
+    PenaltiesRequest,
+    ClearPenaltiesRequest,
 )
 COMMANDS = tuple(sorted(str(kind.__struct_config__.tag) for kind in REQUESTS))
 _decoder: msgspec.json.Decoder[ControlRequest] = msgspec.json.Decoder(
@@ -138,6 +156,8 @@ _decoder: msgspec.json.Decoder[ControlRequest] = msgspec.json.Decoder(
     | ScaleRequest
     | KickRequest
     | RecordRequest
+    | PenaltiesRequest
+    | ClearPenaltiesRequest
 )
 
 
@@ -228,6 +248,30 @@ class KickReply(ControlReply, kw_only=True):
     sessions: int
     unanswered: list[str]
     repeated_s: int
+
+
+class PenaltyRow(msgspec.Struct, kw_only=True):
+    """One record. kind: penalty_table.Kind in lower case. offences: those not forgiven. remaining_s: of the penalty; 0
+    = there is none. since_ms: epoch; when the penalty or, before there was one, the first offence was."""
+
+    kind: str
+    subject: str
+    offences: float
+    remaining_s: float
+    since_ms: int
+
+
+class PenaltiesReply(ControlReply, kw_only=True):
+    """The worst first. left_out: further records."""
+
+    penalties: list[PenaltyRow]
+    left_out: int
+
+
+class ClearPenaltiesReply(ControlReply, kw_only=True):
+    """records: how many there were on this host."""
+
+    records: int
 
 
 Respond = Callable[[ControlReply], None]

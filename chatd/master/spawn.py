@@ -23,6 +23,7 @@ from chatd.errors import BootError, ConfigError, Exit, Unavailable
 from chatd.master.certificates import CertificateKeeper
 from chatd.master.listeners import Bound
 from chatd.master.udp_sockets import UdpSockets
+from chatd.penalty_table import PenaltyTable
 from chatd.scoreboard import Row, Scoreboard, State
 from chatd.worker_context import WorkerContext
 
@@ -46,6 +47,7 @@ class Shared:
     """Given to every worker."""
 
     scoreboard: Scoreboard
+    penalty_table: PenaltyTable
     listeners: tuple[Bound, ...]
     udp_sockets: UdpSockets
     certificates: CertificateKeeper
@@ -96,6 +98,7 @@ def fork(slot: int, generation: int, config: Config, shared: Shared) -> Child:
                 listeners=shared.listeners,
                 life_fd=shared.life_read,
                 order_fd=theirs.detach(),
+                penalty_table=shared.penalty_table,
                 rows=shared.scoreboard.rows,
                 master_row=shared.scoreboard.master_row,
                 udp_sockets=udp_sockets,

@@ -24,6 +24,7 @@ from chatd.master.privileges import Identity
 from chatd.master.spawn import Serve
 from chatd.master.systemd import ServiceManager, inherited_sockets
 from chatd.master.udp_sockets import UdpSockets, is_udp
+from chatd.penalty_table import PenaltyTable
 from chatd.scoreboard import Scoreboard
 
 
@@ -45,7 +46,7 @@ def run(loaded: Loaded, allow_root: bool, serve: Serve, report: StartReport) -> 
         directories.prepare_bus(server, owner)
         bound, unmatched, udp_sockets = _bind(loaded, inherited, owner, after_crash=lock.crashed)
         privileges.drop(owner)
-        scoreboard = Scoreboard()
+        scoreboard, penalty_table = _map_memory()
         _open_log(loaded, scoreboard)
         certificates = _read_certificates(loaded)
         for warning in plain_passwords(loaded.config):
@@ -55,6 +56,7 @@ def run(loaded: Loaded, allow_root: bool, serve: Serve, report: StartReport) -> 
             sock.close()
         prepared = Prepared(
             scoreboard=scoreboard,
+            penalty_table=penalty_table,
             bound=bound,
             udp_sockets=udp_sockets,
             certificates=certificates,
@@ -85,6 +87,14 @@ def _read_certificates(loaded: Loaded) -> CertificateKeeper:
         return CertificateKeeper(loaded.config, loaded.name)
     except ConfigError as error:
         raise BootError(str(error), Exit.CONFIG) from None
+
+
+def _map_memory() -> tuple[Scoreboard, PenaltyTable]:
+    """The memory that all processes share."""
+    try:
+        return Scoreboard(), PenaltyTable()
+    except OSError as error:
+        raise BootError(f"cannot map shared memory: {error.strerror}", Exit.OS) from None
 
 
 def _open_log(loaded: Loaded, scoreboard: Scoreboard) -> None:

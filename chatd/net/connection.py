@@ -32,7 +32,7 @@ from chatd.model import Protocol
 from chatd.net.admission import Source
 from chatd.net.codec_peer import CodecPeer
 from chatd.net.connections import Connections
-from chatd.net.receipts import Receipts, SocketState, tcp_state, unix_state, was_reset
+from chatd.net.receipts import Receipts, SocketState, has_hung_up, tcp_state, unix_state, was_reset
 from chatd.protocol import ACKNOWLEDGEMENTS, Command, Event, Failed, LoginAccepted
 from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, Codec
 
@@ -333,6 +333,11 @@ class Connection(CodecPeer, asyncio.Protocol):
                 self.connections.check_receipts(session)
 
     # ---------------------------------------------------------------- the end
+
+    @property
+    def gone(self) -> bool:
+        """Reading pauses while a command is served, so the end of the client's bytes is seen by asking the kernel."""
+        return self.closed or self.transport is None or has_hung_up(self.sock)
 
     def close(self, reason: Disconnect) -> None:
         """End gently. Idempotent."""

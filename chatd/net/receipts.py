@@ -80,6 +80,16 @@ def unix_state(sock: socket.socket, handed_over: int) -> SocketState | None:
     return SocketState(handed_over - unread, not failed, 0.0)
 
 
+def has_hung_up(sock: socket.socket) -> bool:
+    """Whether the peer has closed its side, or the connection has failed. Changes nothing."""
+    try:
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLRDHUP)
+        return bool(poll.poll(0))
+    except (OSError, ValueError):
+        return True
+
+
 def was_reset(sock: socket.socket) -> bool:
     """Whether the connection has failed. Takes the error from the socket."""
     try:

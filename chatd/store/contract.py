@@ -20,6 +20,8 @@ from chatd.errors import ErrorCode
 from chatd.model import ConversationId, FriendRequest, Group, GroupId, Message, Role, Seq, User, UserId
 from chatd.protocol import SendMessage
 
+KNOWN_SOURCES = 8
+"""Maximum networks remembered for one user."""
 FIRST_VERSION = 1
 """members_version of a group just created, and of all groups and memberships from before there were versions."""
 
@@ -134,6 +136,15 @@ class Head(NamedTuple):
     """How far the user has marked it as read."""
 
 
+class KnownSource(NamedTuple):
+    """A network from which a user has logged in."""
+
+    hidden: str
+    """A salt and a hash of the network (core.login_guard), in hexadecimal digits."""
+    seen_day: int
+    """Of the last login; days since the epoch."""
+
+
 class AccountTables(Protocol):
     """Accounts: names, password hashes, profiles, and when a user was last online."""
 
@@ -147,6 +158,10 @@ class AccountTables(Protocol):
 
     def find(self, name: str, user_id: UserId) -> Account | None:
         """By name; by `user_id` when name is "". An all-digit name that no account has is taken as a user id."""
+        ...
+
+    def canonical(self, name: str) -> str:
+        """Two names with the same canonical form are the same name. From memory."""
         ...
 
     def set_password(self, user_id: UserId, password: str) -> None: ...
@@ -283,6 +298,18 @@ class HistoryTables(Protocol):
         ...
 
 
+class KnownSourceTables(Protocol):
+    """From where each user has logged in."""
+
+    def of(self, user_id: UserId) -> tuple[KnownSource, ...]:
+        """At most KNOWN_SOURCES. Cost: one statement."""
+        ...
+
+    def remember(self, user_id: UserId, source: KnownSource) -> None:
+        """Add the source, or set its day. Beyond KNOWN_SOURCES those not seen for the longest time are forgotten."""
+        ...
+
+
 class RequestLog(Protocol):
     """Answers already given to requests that changed something, so that a repeated request is answered once."""
 
@@ -314,6 +341,9 @@ class Tables(Protocol):
 
     @property
     def history(self) -> HistoryTables: ...
+
+    @property
+    def known_sources(self) -> KnownSourceTables: ...
 
     @property
     def request_log(self) -> RequestLog: ...

@@ -47,6 +47,7 @@ class Table(NamedTuple):
 
 TABLES = (
     Table("user", 1, ("id", "name", "name_key", "password", "created_at_ms", "seen_at_ms", "profile")),
+    Table("known_source", 2, ("user_id", "hidden", "seen_day")),
     Table("friend", 2, ("user_id", "friend_id", "accepted", "at_ms")),
     Table("team", 1, ("id", "name", "description", "created_at_ms", "members_version")),
     Table("member", 2, ("team_id", "user_id", "role", "joined_at_ms", "since_version")),

@@ -19,6 +19,7 @@ from chatd.core.plugins.plugin import Plugin
 from chatd.core.sessions.session import Session
 from chatd.errors import Disconnect, ErrorCode
 from chatd.model import Message, Protocol
+from chatd.penalty_table import PenaltyTable
 from chatd.protocol import (
     Accepted,
     Acknowledge,
@@ -66,6 +67,7 @@ class Peer:
         self.lossy = False
         self.has_receipts = True
         self.is_private = True
+        self.gone = False
         self.traits = TRAITS[protocol]
         self.reason: Disconnect | None = None
         self.events: list[Event] = []
@@ -199,6 +201,7 @@ class Worker:
                 plugins=loaded,
                 config=lambda: stage.config,
                 row=self.row,
+                penalty_table=stage.penalty_table,
                 loop=stage.clock,
             )
         )
@@ -224,6 +227,7 @@ class Stage:
         self.config = Config(accounts=OPEN)
         self.clock = Clock(asyncio.get_running_loop())
         self.exchange = Exchange()
+        self.penalty_table = PenaltyTable(sets=8)
         self.workers: list[Worker] = []
         self._path = path
         self._stack = stack

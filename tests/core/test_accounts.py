@@ -138,12 +138,12 @@ def test_hashing_never_holds_up_the_loop_and_its_queue_is_bounded(
         peers = [worker.peer(Protocol.CHATSERVER) for _ in range(8)]
         entering = [asyncio.ensure_future(peer.do(Login("alice", 0, "wrong"))) for peer in peers]
         try:
-            await stage.until("those over the limit are refused", lambda: sum(len(peer.events) for peer in peers) == 3)
-            assert sorted(peer.failures for peer in peers)[5:] == [[ErrorCode.BUSY]] * 3
+            await stage.until("those over the limit are refused", lambda: sum(len(peer.events) for peer in peers) == 2)
+            assert sorted(peer.failures for peer in peers)[6:] == [[ErrorCode.BUSY]] * 2
         finally:
             gate.set()
         await asyncio.gather(*entering)
-        assert sorted(peer.failures for peer in peers)[:5] == [[ErrorCode.BAD_CREDENTIALS]] * 5
+        assert sorted(peer.failures for peer in peers)[:6] == [[ErrorCode.BAD_CREDENTIALS]] * 6
         peer = worker.peer(Protocol.CHATSERVER)
         await peer.do(Login("alice", 0, "secret"))
         assert peer.logged_in

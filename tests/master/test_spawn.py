@@ -13,6 +13,7 @@ from chatd.config.schema import Config, ServerOptions
 from chatd.master import spawn
 from chatd.master.certificates import CertificateKeeper
 from chatd.master.udp_sockets import UdpSockets
+from chatd.penalty_table import PenaltyTable
 from chatd.scoreboard import FIELDS, Scoreboard, State
 
 
@@ -25,6 +26,7 @@ def sleep(_context: object) -> int:
 def shared() -> spawn.Shared:
     return spawn.Shared(
         scoreboard=Scoreboard(),
+        penalty_table=PenaltyTable(sets=8),
         listeners=(),
         udp_sockets=UdpSockets((), None),
         certificates=CertificateKeeper(CONFIG, "-"),

@@ -22,6 +22,7 @@ from chatd.net.acceptor import Acceptor, Listener
 from chatd.net.connection import Connection
 from chatd.net.connections import Connections
 from chatd.net.receipts import tcp_state
+from chatd.penalty_table import PenaltyTable
 from chatd.scoreboard import ROW_BYTES, Row, State
 from chatd.store.open import StoreLocation, open_tables
 from chatd.worker import make_codec
@@ -53,6 +54,7 @@ class House:
                 bus=Exchange().bus(),
                 config=lambda: self.config,
                 row=self.row,
+                penalty_table=PenaltyTable(sets=8),
                 loop=loop,
             )
         )

@@ -16,7 +16,7 @@ from chatd.config.urls import parse_mysql
 from chatd.errors import BootError, ErrorCode, Exit
 from chatd.model import User
 from chatd.store import copy as store_copy
-from chatd.store.contract import Draft, Stored, Tables, text_hash
+from chatd.store.contract import Draft, KnownSource, Stored, Tables, text_hash
 from chatd.store.copy import TABLES, DestinationInUse, Row, StoreDump, Table
 from chatd.store.mysql import tables as mysql_tables
 from chatd.store.mysql.dump import MysqlDump
@@ -110,6 +110,8 @@ def populate(place: Place, messages: int = 40) -> None:
         done(tables, lambda inside: inside.history.mark_seen(bob.id, -group, 3))
         done(tables, lambda inside: inside.request_log.remember(alice.id, "r:1", '{"made": 1}', 1_700_000_000_000))
         done(tables, lambda inside: inside.request_log.remember(alice.id, "r:1 ", '{"made": 2}', 1_700_000_000_000))
+        done(tables, lambda inside: inside.known_sources.remember(alice.id, KnownSource("00ff", 20_000)))
+        done(tables, lambda inside: inside.known_sources.remember(gone.id, KnownSource("00ee", 20_000)))
         done(tables, lambda inside: inside.accounts.delete(gone.id))
         done(tables, lambda inside: inside.groups.leave(carol.id, empty))
 
@@ -122,6 +124,7 @@ def test_everything_arrives_and_goes_on(way: tuple[Place, Place]) -> None:
     counts = {one.table: one.target.rows for one in compared}
     assert counts == {
         "user": 4, "friend": 3, "team": 1, "member": 2, "pair": 2, "message": 160, "cursor": 5, "request": 2,
+        "known_source": 1,
     }  # fmt: skip
     assert everything(source) == everything(target)
     with contextlib.closing(source.tables()) as old, contextlib.closing(target.tables()) as new:
@@ -131,6 +134,7 @@ def test_everything_arrives_and_goes_on(way: tuple[Place, Place]) -> None:
         assert old.history.heads(2, -1000, ANY) == new.history.heads(2, -1000, ANY)
         assert old.accounts.profile(2) == new.accounts.profile(2)
         assert [one.sender.id for one in new.friends.requests_to(1)] == [3]
+        assert new.known_sources.of(1) == (KnownSource("00ff", 20_000),)
         assert new.request_log.answered(1, "r:1") == '{"made": 1}'
         for tables in (old, new):
             again = sent(tables, alice, to(bob, "é😀\0\n'\"\\7", "a:7"))

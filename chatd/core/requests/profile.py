@@ -18,6 +18,7 @@ from chatd.core import trail
 from chatd.core.accounts import Accounts
 from chatd.core.change import Change
 from chatd.core.friends import by_id
+from chatd.core.login_guard import LoginGuard
 from chatd.core.privacy import check_private
 from chatd.core.requests.arguments import UserName, user_named
 from chatd.core.requests.dispatch import Operation, OperationTable
@@ -61,10 +62,11 @@ class Passwords(msgspec.Struct, frozen=True):
 
 
 class ProfileOperations:
-    def __init__(self, services: Services, accounts: Accounts) -> None:
+    def __init__(self, services: Services, accounts: Accounts, guard: LoginGuard) -> None:
         self._store = services.store
         self._accounts = accounts
         self._config = services.config
+        self._guard = guard
 
     def table(self) -> OperationTable:
         return {
@@ -110,8 +112,9 @@ class ProfileOperations:
         me = session.user.id
         login = Login("", me, arguments.old)
         try:
-            await self._accounts.authenticate(login, await self._accounts.find(login))
-            hashed = await self._accounts.hash_new(arguments.new)
+            attempt = self._guard.attempt(session.peer)
+            await self._guard.authenticate(attempt, login)
+            hashed = await self._accounts.hash_new(arguments.new, self._guard.changer(attempt))
         except Refused as refused:
             wrong = refused.code == ErrorCode.BAD_CREDENTIALS
             reason = "wrong_password" if wrong else trail.reason_of(refused)

@@ -19,6 +19,7 @@ from chatd.core.accounts import Accounts
 from chatd.core.bus_messages import SessionEnded
 from chatd.core.catch_up import mine
 from chatd.core.delivery import Delivery
+from chatd.core.login_guard import LoginGuard
 from chatd.core.memberships import ByGroup, Memberships, members_only, read_memberships
 from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.presence import Presence
@@ -67,12 +68,14 @@ class Logins:
         delivery: Delivery,
         memberships: Memberships,
         listeners: Listeners,
+        guard: LoginGuard,
     ) -> None:
         self._services = services
         self._accounts = accounts
         self._delivery = delivery
         self._memberships = memberships
         self._notices, self._presence, self._plugins = listeners
+        self._guard = guard
         self.locks = SessionLocks(services)
         self.count = 0
         """Sessions of this worker."""
@@ -90,17 +93,16 @@ class Logins:
         if peer.session is not None:
             await self._repeat(peer, peer.session, command)
             return
-        account: Account | None = None
+        attempt = self._guard.attempt(peer)
         try:
             check_private(peer, self._services.config())
             check_acknowledges(peer, command)
-            account = await self._accounts.find(command)
-            await self._plugins.before_login(peer, command)
-            user = await self._accounts.authenticate(command, account)
+            user = await self._guard.authenticate(attempt, command, lambda: self._plugins.before_login(peer, command))
             await self._begin(peer, command, user)
         except Refused as refused:
-            _record_refused(peer, command, account, refused)
+            _record_refused(peer, command, attempt.account, refused)
             raise
+        self._guard.succeeded(attempt, user.id)
 
     async def _begin(self, peer: Peer, command: Login, user: User) -> None:
         """The session of an authenticated user. Raises Refused, Unavailable."""

@@ -38,6 +38,12 @@ class Peer(Contract):
     closed: bool
     """Nothing more can be told to it."""
 
+    @property
+    def gone(self) -> bool:
+        """The client does not wait for an answer any more: it is closed, or has closed its side. Costs a system
+        call."""
+        ...
+
     lossy: bool
     """Pushed data may get lost on its way, unnoticed (a datagram)."""
 

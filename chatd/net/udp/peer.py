@@ -306,6 +306,10 @@ class UdpPeer(CodecPeer):
 
     # ---------------------------------------------------------------- the end
 
+    @property
+    def gone(self) -> bool:
+        return self.closed
+
     def dismiss(self) -> None:
         """See net.admission.Entrant. Its login may still be under way; it will find the peer closed."""
         self.listener.connections.count_refused()

@@ -102,6 +102,10 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         *_add_index("user", "user_skeleton", "skeleton_hash"),
         "INSERT IGNORE INTO meta VALUES ('names', '0')",
     ),
+    (
+        "CREATE TABLE IF NOT EXISTS known_source (user_id BIGINT NOT NULL, hidden VARCHAR(64) NOT NULL,"
+        f" seen_day BIGINT NOT NULL, PRIMARY KEY (user_id, hidden)) {_TABLE}",
+    ),
 )
 
 WORDS: tuple[str, ...] = (
@@ -109,6 +113,7 @@ WORDS: tuple[str, ...] = (
     "a version for the memberships of every group",
     "a hash of every request, and of messages changed by a plug-in, by which a reused fp is recognised",
     "a hash of what every name looks like, by which a new name that looks like an existing one is recognised",
+    "the networks from which users have logged in",
 )
 """A description of each migration, for the operator."""
 

@@ -34,6 +34,7 @@ from chatd.store.mysql.schema import MIGRATIONS, migrate, version_of
 from chatd.store.sql.accounts import SqlAccounts
 from chatd.store.sql.friends import SqlFriends
 from chatd.store.sql.groups import SqlGroups
+from chatd.store.sql.known_sources import SqlKnownSources
 from chatd.store.sql.request_log import SqlRequestLog
 from chatd.store.versions import FILLING, check_filled, check_version
 
@@ -55,6 +56,7 @@ class MysqlTables:
         self.friends = SqlFriends(db, backend, backend.directory)
         self.history = MysqlHistory(db, backend, self.groups)
         self.request_log = SqlRequestLog(db, backend)
+        self.known_sources = SqlKnownSources(db)
         self._directory_version = ""
 
     # ---------------------------------------------------------------- transactions

@@ -47,6 +47,9 @@ class SqlAccounts:
     def find(self, name: str, user_id: UserId) -> Account | None:
         return self._directory.account(name, user_id)
 
+    def canonical(self, name: str) -> str:
+        return name_key(name)
+
     def set_password(self, user_id: UserId, password: str) -> None:
         self._db.execute("UPDATE user SET password = ? WHERE id = ?", (password, user_id))
 
@@ -61,6 +64,7 @@ class SqlAccounts:
         self._db.execute("DELETE FROM friend WHERE user_id = ?", (user_id,))
         self._db.execute("DELETE FROM friend WHERE friend_id = ?", (user_id,))
         self._db.execute("DELETE FROM `cursor` WHERE user_id = ?", (user_id,))
+        self._db.execute("DELETE FROM known_source WHERE user_id = ?", (user_id,))
         self._directory.changed()
 
     def all(self) -> list[tuple[UserId, str, int]]:

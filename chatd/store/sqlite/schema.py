@@ -16,6 +16,7 @@ body_hash: store.contract.text_hash of the text as the client sent it. message: 
 request: NULL in answers given before this column was there.
 skeleton_hash: texts.names.skeleton_hash of the name; NULL like name_key when the account is deleted. Not unique: names
 from before it was there may look the same.
+known_source: at most store.contract.KNOWN_SOURCES rows per user. hidden: see core.login_guard.hidden.
 """
 
 from __future__ import annotations
@@ -80,6 +81,10 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         _fill_skeletons,
         "CREATE INDEX user_skeleton ON user (skeleton_hash)",
     ),
+    (
+        "CREATE TABLE known_source (user_id INTEGER NOT NULL, hidden TEXT NOT NULL, seen_day INTEGER NOT NULL,"
+        " PRIMARY KEY (user_id, hidden)) WITHOUT ROWID",
+    ),
 )
 
 WORDS: tuple[str, ...] = (
@@ -87,4 +92,5 @@ WORDS: tuple[str, ...] = (
     "a version for the memberships of every group",
     "a hash of every request, and of messages changed by a plug-in, by which a reused fp is recognised",
     "a hash of what every name looks like, by which a new name that looks like an existing one is recognised",
+    "the networks from which users have logged in",
 )

@@ -25,6 +25,7 @@ from chatd.store.contract import Advance, Draft, Stored
 from chatd.store.sql.accounts import SqlAccounts
 from chatd.store.sql.friends import SqlFriends
 from chatd.store.sql.groups import SqlGroups
+from chatd.store.sql.known_sources import SqlKnownSources
 from chatd.store.sql.messages import MessageReader
 from chatd.store.sql.request_log import SqlRequestLog
 from chatd.store.sqlite import file as sqlite_file
@@ -63,6 +64,7 @@ class SqliteTables:
         self.friends = SqlFriends(db, backend, backend.directory)
         self.history = SqliteHistory(db, backend, self.groups, reader)
         self.request_log = SqlRequestLog(db, backend)
+        self.known_sources = SqlKnownSources(db)
         self._checkpointer = Checkpointer(path)
         self._commits = 0
         """Since the last checkpoint."""

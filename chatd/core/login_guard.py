@@ -1,0 +1,188 @@
+"""The guard in front of every password: penalties, known sources, delays.
+
+Owns: Attempt, one attempt to log in or to change a password, from its first check to its outcome; closing connections
+with too many failures; remembering from where a user logs in.
+Elsewhere: the records and their penalties (core.penalties), passwords (core.accounts), what follows a login
+(core.sessions.login), rows of known sources (store).
+Fails: Refused TOO_MANY_ATTEMPTS. A known source that cannot be stored is logged at DEBUG and learnt at the next login.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from hashlib import blake2b
+
+from chatd.core.accounts import Accounts
+from chatd.core.admission import Applicant, Work
+from chatd.core.penalties import Origin, Penalties, subject_of
+from chatd.core.services import Services
+from chatd.core.sessions.session import Peer
+from chatd.errors import Disconnect, ErrorCode, Refused, Unavailable
+from chatd.model import User, UserId
+from chatd.protocol import Login
+from chatd.sources import address_of, source_of
+from chatd.store.contract import Account, KnownSource
+
+_DAY_S = 86_400
+_SALT_BYTES = 8
+_DIGEST_BYTES = 16
+_COUNTED = (ErrorCode.BAD_CREDENTIALS, ErrorCode.TOO_MANY_ATTEMPTS)
+"""Refusals of which a connection may have few."""
+
+
+def origin_of(peer: Peer) -> Origin:
+    return Origin(source_of(peer.remote), address_of(peer.remote), peer.protocol.name.lower(), peer.lossy)
+
+
+def hidden(source: str, salt: str = "") -> str:
+    """A source as the store keeps it: a salt and a hash, so that the table shows neither addresses nor that two users
+    have one in common."""
+    salt = salt or secrets.token_hex(_SALT_BYTES)
+    digest = blake2b(source.encode(), digest_size=_DIGEST_BYTES, salt=bytes.fromhex(salt)).hexdigest()
+    return salt + digest
+
+
+def find_source(known: tuple[KnownSource, ...], source: str) -> KnownSource | None:
+    """The row of this source, or None."""
+    return next((one for one in known if hidden(source, one.hidden[: 2 * _SALT_BYTES]) == one.hidden), None)
+
+
+class Attempt:
+    """One attempt. origin: see core.penalties. account: whom it is for, None = there is no such account, or it is not
+    known yet. subject: what the account is called in the penalty table, "" while it is not known. known: the row of the
+    source from which the user logs in again. trusted: the user is logged in on this connection, or logged in before
+    from this source; strangers' guesses do not matter."""
+
+    __slots__ = ("account", "known", "origin", "peer", "subject", "trusted")
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.origin = origin_of(peer)
+        self.account: Account | None = None
+        self.subject = ""
+        self.known: KnownSource | None = None
+        self.trusted = False
+
+
+class LoginGuard:
+    """failures: failed attempts by connection, of those that had any."""
+
+    def __init__(self, services: Services, accounts: Accounts, penalties: Penalties) -> None:
+        self.penalties = penalties
+        self._services = services
+        self._accounts = accounts
+        self._failures: dict[Peer, int] = {}
+
+    def attempt(self, peer: Peer) -> Attempt:
+        """One that begins now, by the client of this connection."""
+        return Attempt(peer)
+
+    async def authenticate(
+        self, attempt: Attempt, command: Login, ask: Callable[[], Awaitable[None]] | None = None
+    ) -> User:
+        """The user whose name and password these are. ask: called when no penalty forbids the attempt; raises Refused
+        if it is not to be made.
+
+        Raises: Refused TOO_MANY_ATTEMPTS, BAD_CREDENTIALS (after penalties.delay_s) or as core.accounts does;
+        Unavailable.
+        """
+        try:
+            self.penalties.check_source(attempt.origin)
+            await self._find_account(attempt, command)
+            self._check_account(attempt)
+            if ask is not None:
+                await ask()
+            return await self._accounts.authenticate(command, attempt.account, self._applicant(attempt))
+        except Refused as refused:
+            if refused.code == ErrorCode.BAD_CREDENTIALS:
+                await self._failed(attempt)
+            if refused.code in _COUNTED:
+                self._services.loop.call_soon(self._close_if_too_many, attempt.peer)  # after it has been told
+            raise
+
+    async def _find_account(self, attempt: Attempt, command: Login) -> None:
+        """Raises Unavailable."""
+        candidate = await self._accounts.candidate(command)
+        attempt.account = candidate.account
+        attempt.subject = subject_of(candidate.user_id, candidate.name)
+        attempt.known = find_source(candidate.sources, attempt.origin.source)
+        attempt.trusted = attempt.known is not None or attempt.peer.session is not None
+
+    def registrant(self, peer: Peer) -> Applicant:
+        """For whom a new account's password is hashed. Raises Refused TOO_MANY_ATTEMPTS when there were too many
+        registrations from this source; this attempt is counted."""
+        origin = origin_of(peer)
+        self.penalties.admit_registration(origin)
+        return Applicant(origin.source, Work.DATAGRAM if peer.lossy else Work.STREAM, lambda: _check_there(peer))
+
+    def changer(self, attempt: Attempt) -> Applicant:
+        """For whom a changed password is hashed, after authenticate()."""
+        return Applicant(attempt.origin.source, _work(attempt), lambda: None)
+
+    # ---------------------------------------------------------------- hashing
+
+    def _applicant(self, attempt: Attempt) -> Applicant:
+        return Applicant(attempt.origin.source, _work(attempt), lambda: self._check_again(attempt))
+
+    def _check_again(self, attempt: Attempt) -> None:
+        """Its turn to be hashed has come. Raises Refused if its client has gone, or if other attempts, which were
+        hashed since it was admitted, have brought a penalty: many attempts at once are not more than one by one."""
+        _check_there(attempt.peer)
+        self.penalties.check_source(attempt.origin)
+        self._check_account(attempt)
+
+    def _check_account(self, attempt: Attempt) -> None:
+        self.penalties.check_account(attempt.subject, attempt.origin, known=attempt.trusted)
+
+    # ---------------------------------------------------------------- afterwards
+
+    async def _failed(self, attempt: Attempt) -> None:
+        """The password was wrong. Returns when the client may be told."""
+        origin = attempt.origin
+        self.penalties.failed(attempt.subject, origin, known=attempt.trusted)
+        options = self._services.config().penalties
+        if options.enabled and options.delay_s and not origin.forgeable and not self.penalties.is_exempt(origin.source):
+            await asyncio.sleep(options.delay_s)
+
+    def _close_if_too_many(self, peer: Peer) -> None:
+        most = self._services.config().penalties.attempts_per_connection
+        if not most or peer.closed or peer.lossy:
+            return
+        failures = self._failures[peer] = self._failures.get(peer, 0) + 1
+        if failures >= most:
+            peer.close(Disconnect.TOO_MANY_ATTEMPTS)
+
+    def succeeded(self, attempt: Attempt, user_id: UserId) -> None:
+        """The user is logged in. The record of the source stays as it is: an attacker may have an account too."""
+        self._failures.pop(attempt.peer, None)
+        today = int(time.time()) // _DAY_S
+        source, known = attempt.origin.source, attempt.known
+        if self.penalties.is_exempt(source) or (known is not None and known.seen_day >= today):
+            return
+        row = KnownSource(known.hidden if known else hidden(source), today)
+        self._services.background.start(self._remember(user_id, row))
+
+    async def _remember(self, user_id: UserId, row: KnownSource) -> None:
+        try:
+            await self._services.store.write(lambda tables: tables.known_sources.remember(user_id, row))
+        except Unavailable as error:
+            self._services.log.debug("source of a login not stored", user=user_id, why=str(error))
+
+    def disconnected(self, peer: Peer) -> None:
+        """The connection is over. May be called twice."""
+        self._failures.pop(peer, None)
+
+
+def _work(attempt: Attempt) -> Work:
+    if attempt.origin.forgeable:
+        return Work.DATAGRAM
+    return Work.KNOWN if attempt.trusted else Work.STREAM
+
+
+def _check_there(peer: Peer) -> None:
+    """Raises Refused if nobody waits for the answer."""
+    if peer.gone:
+        raise Refused(ErrorCode.BUSY)
