@@ -184,8 +184,7 @@ class Acceptor:
     def _has_room(self, sock: socket.socket, remote: str, *, is_balancer: bool) -> bool:
         """Whether the connection may stay. If not, it is counted as refused, and recorded."""
         connections, admission = self._connections, self._connections.admission
-        waiting = 1 if is_balancer else admission.waiting_of(remote)
-        if self._is_full(sock) and not admission.make_room(waiting):
+        if self._is_full(sock) and not admission.make_room(1 if is_balancer else admission.waiting_of(remote)):
             connections.count_refused()
             text = "connection refused, the server is full"
             self._log.warning(text, peer=remote, connections=len(connections.members))
