@@ -33,7 +33,15 @@ ATTACKER, USER = "127.0.0.2", "127.0.0.3"
 STREAMS = ("chatserver", "mobileimsdk", "mobileimsdk-ws")
 WIRES = (*STREAMS, "mobileimsdk-udp")
 REQUEST = b"GET /websocket HTTP/1.1\r\nHost: chat\r\nUpgrade: websocket\r\n"
-HALF = {"chatserver": b'{"msgid":1,"name":"a', "mobileimsdk": b"\0\0\1\0{", "mobileimsdk-ws": REQUEST}
+SECURE = ("chatserver-tls", "mobileimsdk-tls", "mobileimsdk-wss")
+HALF_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+"""The beginning of a TLS handshake."""
+HALF = {
+    "chatserver": b'{"msgid":1,"name":"a',
+    "mobileimsdk": b"\0\0\1\0{",
+    "mobileimsdk-ws": REQUEST,
+    **dict.fromkeys(SECURE, HALF_HELLO),
+}
 LOGIN_S = 5.0
 """How long a login may take during an attack; alone it takes a few milliseconds."""
 
@@ -53,6 +61,7 @@ class Holder:
     """Opens connections from one address, as many as it is let, and opens another one for each that is ended."""
 
     daemon: Daemon
+    wires: tuple[str, ...] = STREAMS
     held: list[socket.socket] = field(default_factory=list)
     opened: int = 0
 
@@ -84,7 +93,7 @@ class Holder:
     async def fill(self, count: int) -> None:
         """Hold `count` connections if possible: silent ones, half requests, handshakes that have begun."""
         for number in range(count):
-            wire = STREAMS[number % len(STREAMS)]
+            wire = self.wires[number % len(self.wires)]
             self.connect(wire, HALF[wire] if number % 2 else b"")
             if number % 20 == 19:
                 await asyncio.sleep(0)
@@ -127,6 +136,22 @@ async def hold_every_connection(daemon: Daemon) -> None:
             assert time.monotonic() - began < LOGIN_S
         assert holder.opened > 500
         assert memory(daemon) - before < 60 * 1024 * 1024
+    finally:
+        holding.cancel()
+        holder.close()
+
+
+async def hold_every_handshake(daemon: Daemon) -> None:
+    """The same at listeners with TLS: nothing is sent, or a handshake has only begun."""
+    town = Town(daemon)
+    people = [await town.settle(f"honest{number}", wire) for number, wire in enumerate(("mobile-tls", "web-tls"))]
+    holder = Holder(daemon, SECURE)
+    await holder.fill(500)
+    holding = asyncio.create_task(holder.go_on(500))
+    try:
+        for person in people:
+            await asyncio.wait_for(person.arrive(), LOGIN_S)
+        assert holder.opened > 500
     finally:
         holding.cancel()
         holder.close()

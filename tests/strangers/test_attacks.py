@@ -6,10 +6,14 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chatd.errors import ErrorCode
+from chatd.net.connection import COMMANDS_BEFORE_LOGIN
+from tests.harness.certificates import Certificate
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run, until
 from tests.harness.person import Town
@@ -38,10 +42,36 @@ def test_without_a_limit_of_its_own_a_full_worker_makes_room(make_daemon: Make) 
     run(attacks.hold_every_connection(daemon))
 
 
+def test_handshakes_that_never_end_keep_nobody_out(make_daemon: Make, tmp_path: Path) -> None:
+    certificate = Certificate(tmp_path / "certificate", "127.0.0.1")
+    daemon = make_daemon(limits=ROOM, certificate=certificate).start(prefix=FEW_DESCRIPTORS)
+    run(attacks.hold_every_handshake(daemon))
+
+
 def test_one_address_has_no_more_than_its_share(make_daemon: Make) -> None:
     daemon = make_daemon(limits=SHARE).start()
     run(attacks.take_more_than_a_share(daemon))
     assert trail(daemon, "connection_refused")[0]["reason"] == "connections_per_source"
+
+
+def test_a_stranger_may_ask_two_hundred_times(make_daemon: Make) -> None:
+    """Then the connection is closed, whatever else was sent with it."""
+    daemon = make_daemon().start()
+
+    async def story() -> None:
+        town = Town(daemon)
+        peer = await town.nul_peer()
+        peer.write(b'{"msgid":99}\0' * 1000)
+        answers = await peer.end()
+        assert len(answers) == COMMANDS_BEFORE_LOGIN + 1
+        assert {answer["errno"] for answer in answers[:-1]} == {ErrorCode.UNKNOWN_REQUEST}
+        assert answers[-1]["errno"] == ErrorCode.TOO_FAST
+        user = await town.errand(await town.newcomer("asks"))
+        user.write(b'{"msgid":99}\0' * 1000)
+        for _ in range(1000):
+            await user.find(msgid=12)
+
+    run(story())
 
 
 @pytest.mark.parametrize("wire", STREAMS)
