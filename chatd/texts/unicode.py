@@ -5,7 +5,7 @@ characters are invisible by themselves (Default_Ignorable_Code_Point).
 Elsewhere: what follows from them (texts.names, texts.fields); writing the file (docs/unicode_table.py).
 Fails: never; the file is part of the program.
 
-Cost: about 10 ms and 1 MB per process that needs it; a login does not.
+Cost: about 12 ms and 2 MB per process that needs it; a login does not.
 """
 
 from __future__ import annotations

@@ -291,11 +291,11 @@ class Daemon:
 
     # ------------------------------------------------------------ asking it
 
-    def ctl(self, *arguments: str, limit_s: float = 30.0) -> subprocess.CompletedProcess[str]:
+    def ctl(self, *arguments: str, limit_s: float = 30.0, input: str = "") -> subprocess.CompletedProcess[str]:
+        """input: what it reads on standard input, a password for example."""
         return subprocess.run(
             [sys.executable, "-m", "chatd.chatctl", "-c", str(self.config_file), *arguments],
-            cwd=self.root, env=self.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit_s,
-            check=False,
+            cwd=self.root, env=self.env, input=input, capture_output=True, text=True, timeout=limit_s, check=False,
         )  # fmt: skip
 
     def status(self) -> dict[str, Any]:

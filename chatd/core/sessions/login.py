@@ -37,6 +37,9 @@ from chatd.store.contract import Account, GroupRow, Tables, Waiting
 
 _MAX_REQUESTS = 100
 """Friend requests told at login; the request friend.list gives all."""
+_AHEAD_MS = 24 * 3600 * 1000
+"""How far the time of a first login may lie in the future: it was given by another host, whose clock may differ. The
+time of a later login is made from it by adding, and must never leave 64 bits."""
 _MAX_MEMBERS = 1000
 """Group members listed at login, of all groups together."""
 
@@ -107,7 +110,10 @@ class Logins:
     async def _begin(self, peer: Peer, command: Login, user: User) -> None:
         """The session of an authenticated user. Raises Refused, Unavailable."""
         fresh = command.first_login_time <= 0
-        first_login_time = time.time_ns() // 1_000_000 if fresh else command.first_login_time
+        now_ms = time.time_ns() // 1_000_000
+        if command.first_login_time > now_ms + _AHEAD_MS:
+            raise Refused(ErrorCode.BAD_FIELD, "firstLoginTime lies in the future")
+        first_login_time = now_ms if fresh else command.first_login_time
         session = Session(user, peer, first_login_time, fresh=fresh, by_seq=command.acks)
         session.buffer = []
         try:
