@@ -63,7 +63,7 @@ constraints: | $(BIN)/python
 	$(BIN)/python docs/constraints.py $(VENV)/constraints/bin/uv $(UPGRADE)
 
 tools:
-	@.ci/tools g++ strace chromium openssl redis-server mariadbd=mariadb-server haproxy \
+	@.ci/tools g++ /usr/include/openssl/ssl.h=libssl-dev strace chromium openssl redis-server mariadbd=mariadb-server haproxy \
 		nginx /usr/lib/nginx/modules/ngx_stream_module.so=libnginx-mod-stream ip=iproute2 sysctl=procps \
 		fail2ban-regex=fail2ban
 

@@ -13,6 +13,8 @@
 #include <ctime>
 #include <fcntl.h>
 #include <memory>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
 #include <netinet/tcp.h>
 #include <string>
 #include <string_view>
@@ -137,11 +139,49 @@ protected:
         if (user.fd < 0 || connect(user.fd, reinterpret_cast<sockaddr*>(&server), sizeof server) < 0)
             die(string("connect: ") + strerror(errno), 69);
         if (!datagrams) setsockopt(user.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        if (o.tls) shake_hands(user);
         fcntl(user.fd, F_SETFL, O_NONBLOCK);
         epoll_event event{EPOLLIN, {.u32 = uint32_t(user.index)}};
         epoll_ctl(poll, EPOLL_CTL_ADD, user.fd, &event);
         wire->login(user);
         touch(user);
+    }
+
+    // The handshake waits for the server, so logins come one by one. The certificate is not verified.
+    void shake_hands(User& user) {
+        if (!context) {
+            context = SSL_CTX_new(TLS_client_method());
+            SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+        }
+        user.tls = SSL_new(context);
+        SSL_set_fd(user.tls, user.fd);
+        if (SSL_connect(user.tls) != 1) die("the TLS handshake failed", 69);
+    }
+
+    // As recv() and send(), with errno EAGAIN where the socket must be waited for.
+    ssize_t receive_bytes(User& user) {
+        if (!user.tls) return recv(user.fd, buffer.data(), buffer.size(), 0);
+        ssize_t got = 0;  // one record at a time: until nothing is left, since epoll does not see what OpenSSL holds
+        while (got < ssize_t(buffer.size())) {
+            int piece = SSL_read(user.tls, buffer.data() + got, int(buffer.size() - got));
+            if (piece <= 0) return got ? got : failed(user, piece);
+            got += piece;
+        }
+        return got;
+    }
+
+    ssize_t send_bytes(User& user) {
+        if (!user.tls) return send(user.fd, user.out.data(), user.out.size(), MSG_NOSIGNAL);
+        int sent = SSL_write(user.tls, user.out.data(), int(user.out.size()));
+        return sent > 0 ? sent : failed(user, sent);
+    }
+
+    static ssize_t failed(User& user, int result) {
+        int why = SSL_get_error(user.tls, result);
+        ERR_clear_error();
+        if (why == SSL_ERROR_ZERO_RETURN) return 0;
+        errno = why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE ? EAGAIN : ECONNRESET;
+        return -1;
     }
 
     void print_ready(double login_s) {
@@ -191,7 +231,7 @@ protected:
 
     void read_from(User& user) {
         if (datagrams) return read_datagrams(user);
-        ssize_t got = recv(user.fd, buffer.data(), buffer.size(), 0);
+        ssize_t got = receive_bytes(user);
         if (got < 0 && errno == EAGAIN) return;
         if (got <= 0) return close_of(user);
         last_read_ns = now_ns();
@@ -242,7 +282,7 @@ protected:
     void write_to(User& user) {
         if (datagrams) return write_datagrams(user);
         if (!user.out.empty()) {
-            ssize_t sent = send(user.fd, user.out.data(), user.out.size(), MSG_NOSIGNAL);
+            ssize_t sent = send_bytes(user);
             if (sent < 0 && errno != EAGAIN) return close_of(user);
             if (sent > 0) user.out.erase(0, sent);
             if (o.idle) user.last_write_ns = now_ns();
@@ -291,6 +331,7 @@ protected:
     }
 
     const Options o;
+    SSL_CTX* context = nullptr;  // with --tls
     std::unique_ptr<Wire> wire;
     vector<User> users;
     vector<int> dirty;   // have something to write

@@ -56,7 +56,9 @@ class Generator:
     """One running process of a generator. Its phases are waited for in their order."""
 
     def __init__(self, program: str, server: Server, wire: str, users: int, prefix: str, *options: str) -> None:
-        command = [str(BUILD / program), "--wire", wire, "--port", server.addresses(wire)]
+        plain = {"mobileimsdk-tls": "mobileimsdk", "mobileimsdk-wss": "mobileimsdk-ws"}.get(wire, wire)
+        command = [str(BUILD / program), "--wire", plain, "--port", server.addresses(wire)]
+        command += ["--tls"] if plain != wire else []
         command += ["--users", str(users), "--prefix", prefix, *options]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 

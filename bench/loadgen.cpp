@@ -2,7 +2,7 @@
 //
 //   loadgen --port P[,P...] [--wire mobileimsdk|mobileimsdk-udp|mobileimsdk-ws|chatserver] [--users N] [--prefix NAME]
 //           [--window N | --rate R | --idle] [--payload BYTES] [--warm S] [--seconds S]
-//           [--logins-per-s R] [--burst N] [--pairs stdin]
+//           [--logins-per-s R] [--burst N] [--pairs stdin] [--tls]
 //
 // Users NAME0, NAME1 ... log in with any token (the server must have open logins), all from one address; of several
 // ports, each the next user's, so that partners are on different hosts where there are two. Then

@@ -20,7 +20,7 @@ struct Options {
     std::vector<int> ports;  // user i connects to the one at i modulo their number
     int users = 200, window = 4, payload = 64, burst = 200;
     double rate = 0, seconds = 5, warm = 1, logins_per_s = 0;
-    bool idle = false, pairs_from_stdin = false;
+    bool idle = false, pairs_from_stdin = false, tls = false;
     int senders = 4, group = 0;  // fanout's own, as is the next
     bool qos = true;
 };
@@ -47,6 +47,10 @@ inline Options parse(int argc, char** argv, bool fanout = false) {
         string name = argv[i];
         if (name == "--idle") {
             o.idle = true;
+            continue;
+        }
+        if (name == "--tls") {
+            o.tls = true;
             continue;
         }
         if (i + 1 >= argc) die(name + " needs a value, or is unknown", 64);

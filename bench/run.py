@@ -92,6 +92,8 @@ def messages(runs: Runs, ideal: Server, one: Server, two: Server, seconds: float
             keep(runs, f"{name}, window {window}", run(server, "--window", window, *last))
         keep(runs, f"one, udp, window {window}", run(one, "--window", window, *last, wire="mobileimsdk-udp"))
         keep(runs, f"one, ws, window {window}", run(one, "--window", window, *last, wire="mobileimsdk-ws"))
+        keep(runs, f"one, tls, window {window}", run(one, "--window", window, *last, wire="mobileimsdk-tls"))
+        keep(runs, f"one, wss, window {window}", run(one, "--window", window, *last, wire="mobileimsdk-wss"))
         keep(runs, f"two, window {window}", run(two, "--window", window, *last, cross=True))
     for name, server in (("ideal", ideal), ("one", one), ("two", two)):
         keep(runs, f"{name}, rate", run(server, "--rate", "5000", *last, cross=server is two))
@@ -172,6 +174,21 @@ def table(runs: Runs, errors: int) -> list[Row]:
                 Row(f"{wire}, {words}, 1 worker: server CPU per message, µs", mid(name, "cpu_us"), "", digits=1),
                 Row(f"{wire} against TCP, {words}: server CPU per message", cost(name, f"one, {load}"), target),
             ]
+    for window in ("1", "4"):
+        target = "<= 1.5" if window == "4" else ""
+        for wire, short, plain in (
+            ("TLS", "tls", f"one, window {window}"),
+            ("wss", "wss", f"one, ws, window {window}"),
+        ):
+            name = f"one, {short}, window {window}"
+            than = "TCP" if short == "tls" else "ws"
+            rows += [
+                Row(
+                    f"{wire}, window {window}, 1 worker: server CPU per message, µs", mid(name, "cpu_us"), "", digits=1
+                ),
+                Row(f"{wire} against {than}, window {window}: server CPU per message", cost(name, plain), target),
+            ]
+    rows.append(Row("TLS, window 4, 1 worker: messages/s", mid("one, tls, window 4", "per_s"), "", digits=0))
     rows.append(Row("UDP, window 4, 1 worker: messages/s", mid("one, udp, window 4", "per_s"), "", digits=0))
     rows.append(Row("WebSocket, window 4, 1 worker: messages/s", mid("one, ws, window 4", "per_s"), "", digits=0))
     for workers in (1, 2):

@@ -49,6 +49,18 @@ address = "ws://127.0.0.1:{mobileimsdk_ws}/websocket"
 keep_alive_s = 120
 
 [[listen]]
+protocol = "mobileimsdk"
+address = "tls://127.0.0.1:{mobileimsdk_tls}"
+certificates = [{{ certificate = "tls.pem", key = "tls.key" }}]
+keep_alive_s = 120
+
+[[listen]]
+protocol = "mobileimsdk"
+address = "wss://127.0.0.1:{mobileimsdk_wss}/websocket"
+certificates = [{{ certificate = "tls.pem", key = "tls.key" }}]
+keep_alive_s = 120
+
+[[listen]]
 protocol = "chatserver"
 address = "tcp://127.0.0.1:{chatserver}"
 
@@ -67,6 +79,8 @@ url = "{store}"
 url = "{bus}"
 keys = ["the key of the benchmarks' clusters"]
 """
+WIRES = ("mobileimsdk", "mobileimsdk-udp", "mobileimsdk-ws", "mobileimsdk-tls", "mobileimsdk-wss", "chatserver")
+"""The listeners, by the names of the generators' wires; tls and wss are mobileimsdk and mobileimsdk-ws with --tls."""
 LOCAL_STORE, LOCAL_BUS = "sqlite:chatd.db", "local:"
 
 
@@ -78,8 +92,27 @@ def build() -> None:
         target = BUILD / name
         if target.exists() and target.stat().st_mtime > newest:
             continue
-        command = ["g++", "-O2", "-std=c++20", "-Wall", "-Wextra", "-o", str(target), str(HERE / f"{name}.cpp")]
+        command = [
+            "g++",
+            "-O2",
+            "-std=c++20",
+            "-Wall",
+            "-Wextra",
+            "-o",
+            str(target),
+            str(HERE / f"{name}.cpp"),
+            "-lssl",
+            "-lcrypto",
+        ]
         subprocess.run(command, check=True)
+
+
+def make_certificate(folder: Path) -> None:
+    """Of the kind that public authorities give: ECDSA with P-256."""
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    command += ["-keyout", str(folder / "tls.key"), "-out", str(folder / "tls.pem")]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def free_port() -> int:
@@ -172,8 +205,9 @@ class Chatd(Server):
 
     def __init__(self, workers: int, store: str = LOCAL_STORE, bus: str = LOCAL_BUS) -> None:
         self.workers = workers
-        self.ports = {wire: free_port() for wire in ("mobileimsdk", "mobileimsdk-udp", "mobileimsdk-ws", "chatserver")}
+        self.ports = {wire: free_port() for wire in WIRES}
         self.home = Path(tempfile.mkdtemp(prefix="state-", dir=BUILD))
+        make_certificate(self.home)
         self.config = self.home / "chatd.toml"
         self.config.write_text(
             CONFIG.format(

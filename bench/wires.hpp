@@ -17,6 +17,9 @@ using std::string, std::string_view;
 
 // ------------------------------------------------------------------ users
 
+// Declared by OpenSSL.
+struct ssl_st;
+
 struct User {
     string name;
     int index = 0, partner = 0, fd = -1, outstanding = 0;
@@ -27,6 +30,7 @@ struct User {
     std::set<uint64_t> refused;  // numbers of our own that the server refused
     uint64_t connected_ns = 0, last_write_ns = 0;
     string in, out;
+    ssl_st* tls = nullptr;  // with --tls: OpenSSL's state of the connection
 };
 
 // What a server's frame means to the generator.
