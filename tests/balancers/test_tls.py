@@ -182,15 +182,18 @@ class WebsiteTown(Town):
         return self.balancer.ports[PORT_OF[wire]], self.balancer.address
 
 
-def test_wss_on_the_port_of_a_web_site(make_daemon: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("origins", "site"), [([SITE], SITE), ([], "https://127.0.0.1:8443")], ids=["named", "the same host"]
+)
+def test_wss_on_the_port_of_a_web_site(make_daemon: Make, tmp_path: Path, origins: list[str], site: str) -> None:
     """The listener without proxy_from that its comments ask for, beside the others. Which pages may connect is decided
-    by the Origin that the browser sends, which nginx passes on."""
+    by the Origin that the browser sends, and by the Host, both of which nginx passes on."""
     certificate = Certificate(tmp_path / "certificate", "127.0.0.1")
     door = {"proxy_from": ["127.0.0.1"]}
     daemon = make_daemon(listen={"mobileimsdk-ws": door}, log={"level": "DEBUG"})
     daemon.ports["website"] = free_port()
     address = address_of("mobileimsdk-ws", daemon.ports["website"])
-    daemon.config["listen"].append({"protocol": "mobileimsdk", "address": address, "origins": [SITE]})
+    daemon.config["listen"].append({"protocol": "mobileimsdk", "address": address, "origins": origins})
     daemon.write_config()
     daemon.start()
     balancer = Website(tmp_path / "balancer", [daemon, daemon], certificate)
@@ -198,7 +201,7 @@ def test_wss_on_the_port_of_a_web_site(make_daemon: Make, tmp_path: Path) -> Non
     async def story() -> None:
         town = WebsiteTown(daemon, balancer)
         await everybody_talks([SecurePerson(town, name, "web", certificate.client()) for name in ("alice", "bob")])
-        for origin, status in ((SITE, 0), ("https://elsewhere.example.com", 403)):
+        for origin, status in ((site, 0), ("https://elsewhere.example.com", 403)):
             page = WebPeer()
             page.tls, page.origin = certificate.client(), origin
             with pytest.raises(Refused) if status else contextlib.nullcontext() as refused:
@@ -213,4 +216,5 @@ def test_wss_on_the_port_of_a_web_site(make_daemon: Make, tmp_path: Path) -> Non
         run(story())
     finally:
         balancer.kill()
-    assert quiet(daemon)
+    (refused,) = [one for one in daemon.records() if one["level"] not in ("DEBUG", "NORMAL")]
+    assert (refused["reason"], refused["origin"]) == ("origin", "https://elsewhere.example.com")
