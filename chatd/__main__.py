@@ -90,6 +90,8 @@ def _test(loaded: config_load.Loaded, dump: bool) -> int:
         found = read_all(loaded.config, loaded.name)
     for warning in [*plain_passwords(loaded.config), *expiry_warnings(found)]:
         daemonize.say(f"{loaded.name}: warning: {warning}")
+    for line in loaded.deprecated:
+        daemonize.say(f"{loaded.name}: {line}")
     if dump:
         sys.stdout.write(config_render.effective(loaded))
     else:

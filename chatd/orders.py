@@ -61,13 +61,15 @@ class CertificatesOrder(msgspec.Struct, tag_field="order", tag="certificates", f
 class KickOrder(msgspec.Struct, tag_field="order", tag="kick", frozen=True, kw_only=True):
     """End a user's sessions on every worker and host. Answered by KickDone or KickFailed with the same ref.
 
-    user: a name, or an id in digits; "" = the account is user_id, which may be a deleted one.
+    user: a name, or an id in digits; "" = the account is user_id, which may be a deleted one. credentials: only
+    sessions with an earlier version of the account's credentials; 0 = all.
     """
 
     ref: int
     user: str
     user_id: int
     reason: str
+    credentials: int = 0
 
 
 class ClearPenaltiesOrder(msgspec.Struct, tag_field="order", tag="clear-penalties", frozen=True, kw_only=True):
@@ -80,7 +82,14 @@ class ClearPenaltiesOrder(msgspec.Struct, tag_field="order", tag="clear-penaltie
     subject: str
 
 
-Order = ReloadOrder | DrainOrder | LogLevelOrder | CertificatesOrder | KickOrder | ClearPenaltiesOrder
+class SessionsOrder(msgspec.Struct, tag_field="order", tag="sessions", frozen=True, kw_only=True):
+    """Find a user's sessions on every worker and host. Answered by SessionsDone with the same ref."""
+
+    ref: int
+    user_id: int
+
+
+Order = ReloadOrder | DrainOrder | LogLevelOrder | CertificatesOrder | KickOrder | ClearPenaltiesOrder | SessionsOrder
 
 
 # ---------------------------------------------------------------- worker to master
@@ -142,6 +151,25 @@ class PenaltiesNotCleared(msgspec.Struct, tag_field="answer", tag="penalties-not
     why: str
 
 
+class ShownSession(msgspec.Struct, frozen=True):
+    """wire: a name of model.Protocol, in lower case. since_ms: epoch, of the login. peer: the client's address. host,
+    worker: where it is."""
+
+    wire: str
+    since_ms: int
+    peer: str
+    host: str
+    worker: int
+
+
+class SessionsDone(msgspec.Struct, tag_field="answer", tag="sessions-done", frozen=True, kw_only=True):
+    """complete: there are no more sessions."""
+
+    ref: int
+    sessions: tuple[ShownSession, ...]
+    complete: bool
+
+
 class CannotStart(msgspec.Struct, tag_field="answer", tag="cannot-start", frozen=True):
     """Sent unasked by a worker that ends before it is ready; `why` is shown to the operator."""
 
@@ -156,6 +184,7 @@ Answer = (
     | KickFailed
     | PenaltiesCleared
     | PenaltiesNotCleared
+    | SessionsDone
     | CannotStart
 )
 

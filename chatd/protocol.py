@@ -82,8 +82,11 @@ class Login(msgspec.Struct, frozen=True, gc=False):
 
 
 class Register(msgspec.Struct, frozen=True, gc=False):
+    """invite: an invite code as the user typed it; "" = none."""
+
     name: str
     secret: str
+    invite: str = ""
 
 
 class Logout(msgspec.Struct, frozen=True, gc=False):

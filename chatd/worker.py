@@ -33,6 +33,7 @@ from chatd.config.validate import BUSES, HOOK_GROUP
 from chatd.core.core import Core, CoreParts
 from chatd.core.plugins.plugin import Plugin
 from chatd.errors import BootError, Disconnect, Exit, Unavailable
+from chatd.model import Protocol
 from chatd.net.acceptor import Acceptor, Listener
 from chatd.net.connections import Connections
 from chatd.net.udp.listener import UdpListener
@@ -51,6 +52,9 @@ from chatd.orders import (
     ReloadDone,
     ReloadOrder,
     ReloadRefused,
+    SessionsDone,
+    SessionsOrder,
+    ShownSession,
 )
 from chatd.scoreboard import State
 from chatd.store.contract import Tables
@@ -153,6 +157,7 @@ class Worker:
                 penalty_table=context.penalty_table,
                 many_hosts=not context.config.bus.url.startswith("local:"),
                 loop=loop,
+                slot=context.slot,
             )
         )
         self._connections = Connections(self._core, self.config, self._row, loop)
@@ -266,6 +271,8 @@ class Worker:
                 self._connections.run(self._kick(order))
             case ClearPenaltiesOrder():
                 self._connections.run(self._clear_penalties(order))
+            case SessionsOrder():
+                self._connections.run(self._list_sessions(order))
             case LogLevelOrder():
                 log.set_level(order.level)
             case CertificatesOrder():
@@ -295,7 +302,7 @@ class Worker:
 
     async def _kick(self, order: KickOrder) -> None:
         try:
-            ended = await self._core.kicks.kick(order.user, order.user_id, order.reason)
+            ended = await self._core.kicks.kick(order.user, order.user_id, order.reason, order.credentials)
         except Unavailable as error:
             self._answer(KickFailed(order.ref, f"worker {self._context.slot}: {error}"))
             return
@@ -316,6 +323,14 @@ class Worker:
             self._answer(PenaltiesNotCleared(order.ref, f"worker {self._context.slot}: {error}"))
             return
         self._answer(PenaltiesCleared(order.ref, removed))
+
+    async def _list_sessions(self, order: SessionsOrder) -> None:
+        found = await self._core.session_query.sessions_of(order.user_id)
+        shown = tuple(
+            ShownSession(Protocol(info.protocol).name.lower(), info.since_ms, info.remote, host, slot)
+            for info, host, slot in found.sessions
+        )
+        self._answer(SessionsDone(ref=order.ref, sessions=shown, complete=found.complete))
 
     # ---------------------------------------------------------------- the way out
 

@@ -18,15 +18,18 @@ import shtab
 
 from chatd import __version__
 from chatd.arguments import Parser
-from chatd.chatctl import commands
+from chatd.chatctl import account_commands, commands
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.config import load as config_load
 from chatd.config.schema import LogLevel
 from chatd.errors import BootError, ConfigError, Exit, Refused, Unavailable
+from chatd.master.requests import REASON_CHARS
 
-NEED_THE_FILE = ("user", "migrate", "copy-store", "import-chatserver")
+NEED_THE_FILE = ("user", "invite", "migrate", "copy-store", "import-chatserver")
 """Commands that work on the store, and so cannot do without the configuration."""
 AS_JSON = "print JSON, for programs"
+MOST = 100_000
+"""Highest number of uses, and of days, of an invite code."""
 REFUSED = 1
 """Exit code when a change of an account is refused."""
 
@@ -89,15 +92,77 @@ def _add_account_commands(add: _Add) -> None:
     )
     clear.add_argument("subject", nargs="?", default="", metavar="SOURCE|USER", help="address, network, name or id")
     clear.add_argument("--all", action="store_true", help="remove all")
-    users = add("user", commands.user, "manage accounts; passwords are read from the terminal or standard input")
+    _add_user_verbs(add)
+    _add_invite_verbs(add)
+
+
+FORCE = "accept a password that is too short or too common"
+
+
+def _add_user_verbs(add: _Add) -> None:
+    text = "manage accounts; passwords are read from the terminal or standard input"
+    users = add("user", account_commands.accounts, text)
     verbs = users.add_subparsers(dest="what", required=True, metavar="VERB", parser_class=Parser)
-    for verb, text in (("add", "create an account"), ("passwd", "set a password"), ("del", "delete an account")):
-        one = verbs.add_parser(verb, help=text, description=text)
-        one.add_argument("name", metavar="NAME", help="name of the user")
-        if verb == "add":
-            one.add_argument("--reserved", action="store_true", help="allow a name of accounts.reserved_names")
-    text = "show id, name and creation time of every account"
+
+    def verb(name: str, text: str, *, named: bool = True) -> argparse.ArgumentParser:
+        one: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+        if named:
+            one.add_argument("name", metavar="NAME", help="name of the user, or the id if nobody has it as a name")
+        return one
+
+    one = verb("add", "create an account, or one for each line of a file", named=False)
+    one.add_argument("name", metavar="NAME", nargs="?", default="", help="name of the user")
+    text = "create an account for each line, NAME PASSWORD, of this file; - = of standard input"
+    one.add_argument("--file", metavar="FILE", default="", help=text).complete = shtab.FILE  # type: ignore[attr-defined]
+    one.add_argument("--csv", action="store_true", help="the lines of the file are CSV: NAME,PASSWORD")
+    one.add_argument("--force", action="store_true", help=FORCE)
+    one.add_argument("--reserved", action="store_true", help="allow a name of accounts.reserved_names")
+    one = verb("passwd", "set a password; the user's sessions end")
+    one.add_argument("--force", action="store_true", help=FORCE)
+    one = verb("lock", "let nobody log in to an account; its sessions end")
+    one.add_argument(
+        "--reason", metavar="TEXT", type=_short, default="", help="why, for operators: the user is not told"
+    )
+    verb("unlock", "let the user of a locked account log in again")
+    verb("del", "delete an account; its sessions end")
+    verb("show", "show what is known of an account").add_argument("--json", action="store_true", help=AS_JSON)
+    verb("sessions", "show an account's sessions, on all hosts").add_argument(
+        "--json", action="store_true", help=AS_JSON
+    )
+    verb("list", "show id, name and creation time of every account", named=False)
+
+
+def _add_invite_verbs(add: _Add) -> None:
+    text = 'manage invite codes, with which accounts are registered if accounts.registration is "invite"'
+    verbs = add("invite", account_commands.accounts, text).add_subparsers(
+        dest="what", required=True, metavar="VERB", parser_class=Parser
+    )
+    text = "make a code and print it; only its hash is stored"
+    one = verbs.add_parser("add", help=text, description=text)
+    text = "how many accounts may be registered with it (default: %(default)s)"
+    one.add_argument("--uses", metavar="N", type=_at_least_one, default=1, help=text)
+    text = "how many days it is valid (default: %(default)s)"
+    one.add_argument("--days", metavar="N", type=_at_least_one, default=7, help=text)
+    one.add_argument("--note", metavar="TEXT", type=_short, default="", help="for whom or what it is")
+    text = "show every invite: its id, uses, expiry and note; the codes are not known"
     verbs.add_parser("list", help=text, description=text)
+    text = "make an invite invalid; accounts registered with it stay"
+    verbs.add_parser("revoke", help=text, description=text).add_argument(
+        "invite", metavar="ID", type=int, help="id of the invite, as `chatctl invite list` shows it"
+    )
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= MOST:
+        raise argparse.ArgumentTypeError(f"must be 1 to {MOST}")
+    return number
+
+
+def _short(text: str) -> str:
+    if len(text) > REASON_CHARS:
+        raise argparse.ArgumentTypeError(f"has {len(text)} characters, the limit is {REASON_CHARS}")
+    return text
 
 
 def _add_store_commands(add: _Add) -> None:
@@ -132,6 +197,9 @@ EXIT_CODES = {NotAllowed: Exit.PERMISSION, Unavailable: Exit.UNAVAILABLE, Config
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+    if options.command == "user" and options.what == "add" and bool(options.name) == bool(options.file):
+        note("user add: give the name of the user, or --file with many")
+        return Exit.USAGE
     client: ControlClient | None = None
     try:
         client = _client(options.config, options.command)

@@ -1,11 +1,12 @@
-"""`chatctl user`: accounts, changed directly in the store, with or without a running server.
+"""The accounts and invite codes of the configured store, changed directly, with or without a running server.
 
-Owns: opening the configured store for one change, and that change in one transaction.
-Elsewhere: the rules for names and passwords (core.accounts), the command line (chatctl.__main__).
-Fails: Refused, Unavailable, or BootError when the store cannot be opened. Only `add` creates a store.
+Owns: opening the configured store, and each change in one transaction.
+Elsewhere: the rules for names and passwords (core.accounts, core.password_policy), the commands
+(chatctl.account_commands), many accounts at once (chatctl.bulk).
+Fails: Refused, Unavailable, or BootError when the store cannot be opened. Only `create` creates a store.
 
-A running server sees the change at once: workers share the store, and a login reads the account from it. A session that
-is logged in stays; chatctl asks the server to end those of an account that it has deleted.
+A running server sees the change at once: workers share the store, and a login reads the account from it. Sessions whose
+credentials changed are ended by the workers, which find the change in the store (core.sessions.credentials).
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
+from chatd import invite_codes
 from chatd.config.schema import Config
-from chatd.core.accounts import check_new
-from chatd.core.passwords import MAX_PASSWORD_CHARS, Hasher, check_password
+from chatd.core.accounts import check_name
+from chatd.core.password_policy import check_length, check_password
+from chatd.core.passwords import Hasher
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import User, UserId
-from chatd.store.contract import Again, Tables
+from chatd.store.contract import Account, AccountDetails, Again, Invite, NewInvite, Tables
 from chatd.store.open import configured, open_tables
 
 T = TypeVar("T")
@@ -29,60 +32,117 @@ _ATTEMPTS = 8
 _PAUSE_S = 0.01
 
 
-class StoredAccounts:
-    """The accounts of the configured store. create: create a missing store."""
+class Changed(NamedTuple):
+    """An account whose credentials were changed, and their new version."""
 
-    def __init__(self, config: Config, *, create: bool) -> None:
+    user: User
+    version: int
+
+
+class StoredAccounts:
+    """The accounts of the configured store. create: create a missing store. force: passwords are not checked by the
+    rules for new passwords, except for the length that a login can carry. reserved: new accounts may have names of
+    accounts.reserved_names."""
+
+    def __init__(self, config: Config, *, create: bool = False, force: bool = False, reserved: bool = False) -> None:
         self._config = config
         self._create = create
+        self._force = force
+        self._reserved = reserved
+        self._hasher = Hasher(config.accounts)
 
-    def add(self, name: str, password: str, *, reserved: bool = False) -> User:
-        """The new account. reserved: the name may be one of accounts.reserved_names. Raises Refused."""
-        self._check_length(password)
-        stored = check_new(name, password, self._config, reserved=reserved)
-        hashed = Hasher(self._config.accounts).hash_now(password)
-        return self._change(lambda tables: tables.accounts.create(stored, hashed, time.time_ns() // 1_000_000))
+    # ---------------------------------------------------------------- accounts
 
-    def set_password(self, name: str, password: str) -> UserId:
-        """The id of the account. Raises Refused, also for a password that no client could log in with."""
-        self._check_length(password)
-        hashed = Hasher(self._config.accounts).hash_now(password)
+    def prepare(self, name: str, password: str) -> tuple[str, str]:
+        """Of a new account, the name as it is stored and the hash of the password. Raises Refused. May be called from
+        several threads."""
+        stored = check_name(name, self._config, reserved=self._reserved)
+        self._check_password(password, stored)
+        return stored, self._hasher.hash_now(password)
 
-        def work(tables: Tables) -> UserId:
-            user_id = _find(tables, name).id
-            tables.accounts.set_password(user_id, hashed)
-            return user_id
+    def _check_password(self, password: str, name: str) -> None:
+        if self._force:
+            check_length(password, 0)
+        else:
+            check_password(password, name, self._config)
 
-        return self._change(work)
+    def add(self, name: str, password: str) -> User:
+        """The new account. Raises Refused."""
+        stored, hashed = self.prepare(name, password)
+        return self.change(lambda tables: tables.accounts.create(stored, hashed, now_ms()))
 
-    def delete(self, name: str) -> UserId:
-        """The id of the deleted account. Raises Refused."""
+    def set_password(self, name: str, password: str) -> Changed:
+        """Raises Refused, also for a password that no client could log in with."""
+        self._check_password(password, name)
+        hashed = self._hasher.hash_now(password)
 
-        def work(tables: Tables) -> UserId:
-            user_id = _find(tables, name).id
-            tables.accounts.delete(user_id)
-            return user_id
+        def work(tables: Tables) -> Changed:
+            user = _find(tables, name).user
+            return Changed(user, tables.accounts.set_password(user.id, hashed))
 
-        return self._change(work)
+        return self.change(work)
+
+    def lock(self, name: str, reason: str) -> Changed:
+        """Raises Refused."""
+
+        def work(tables: Tables) -> Changed:
+            user = _find(tables, name).user
+            return Changed(user, tables.accounts.lock(user.id, reason, now_ms()))
+
+        return self.change(work)
+
+    def unlock(self, name: str) -> tuple[User, bool]:
+        """The user, and whether the account was locked. Raises Refused."""
+
+        def work(tables: Tables) -> tuple[User, bool]:
+            account = _find(tables, name)
+            tables.accounts.unlock(account.user.id)
+            return account.user, account.locked_at_ms > 0
+
+        return self.change(work)
+
+    def delete(self, name: str) -> Changed:
+        """Raises Refused."""
+
+        def work(tables: Tables) -> Changed:
+            user = _find(tables, name).user
+            return Changed(user, tables.accounts.delete(user.id))
+
+        return self.change(work)
+
+    def show(self, name: str) -> tuple[User, AccountDetails]:
+        """Raises Refused."""
+        with contextlib.closing(self._open()) as tables:
+            user = _find(tables, name).user
+            return user, tables.accounts.details(user.id)
 
     def all(self) -> list[tuple[UserId, str, int]]:
         """(id, name, created_at_ms) of every account, by id."""
         with contextlib.closing(self._open()) as tables:
             return tables.accounts.all()
 
-    def _check_length(self, password: str) -> None:
-        """Raises Refused, naming the limits."""
-        try:
-            check_password(password, self._config)
-        except Refused as error:
-            limits = f"{self._config.accounts.min_password_chars} to {MAX_PASSWORD_CHARS}"
-            text = f"a password must have {limits} characters, this one has {len(password)}"
-            raise Refused(error.code, text) from None
+    # ---------------------------------------------------------------- invite codes
+
+    def invite(self, uses: int, expires_at_ms: int, note: str) -> tuple[int, str]:
+        """The id of a new invite, and its code, which is stored nowhere else."""
+        code = invite_codes.new()
+        invite = NewInvite(invite_codes.hashed(invite_codes.read(code)), uses, expires_at_ms, note)
+        return self.change(lambda tables: tables.invites.add(invite, now_ms())), code
+
+    def invites(self) -> list[Invite]:
+        with contextlib.closing(self._open()) as tables:
+            return tables.invites.all()
+
+    def revoke_invite(self, invite_id: int) -> bool:
+        """False: there is no such invite, or it was revoked before."""
+        return self.change(lambda tables: tables.invites.revoke(invite_id, now_ms()))
+
+    # ---------------------------------------------------------------- the store
 
     def _open(self) -> Tables:
         return open_tables(configured(self._config), self._config.timeouts.store_s, create=self._create)
 
-    def _change(self, work: Callable[[Tables], T]) -> T:
+    def change(self, work: Callable[[Tables], T]) -> T:
         """Run `work` in one transaction, which is repeated when it conflicts with one of a running server."""
         with contextlib.closing(self._open()) as tables:
             for attempt in range(_ATTEMPTS):
@@ -100,8 +160,12 @@ class StoredAccounts:
         raise Unavailable(f"the store is busy: {_ATTEMPTS} attempts conflicted with other transactions; try again")
 
 
-def _find(tables: Tables, name: str) -> User:
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _find(tables: Tables, name: str) -> Account:
     account = tables.accounts.find(name, 0)
     if account is None:
         raise Refused(ErrorCode.UNKNOWN_RECIPIENT)
-    return account.user
+    return account

@@ -2,15 +2,13 @@
 
 Owns: one function per command, which returns the exit code.
 Elsewhere: the command line (chatctl.__main__), asking (chatctl.control_client), how replies look (chatctl.render),
-accounts (chatctl.accounts), whole stores (chatctl.stores).
+accounts (chatctl.account_commands), whole stores (chatctl.stores).
 Fails: the exceptions of control_client, ConfigError, BootError, Refused and Unavailable, which __main__ reports.
 """
 
 from __future__ import annotations
 
 import argparse
-import getpass
-import os
 import signal
 import sys
 import time
@@ -18,13 +16,12 @@ import time
 import msgspec
 
 from chatd.chatctl import render
+from chatd.chatctl.account_commands import become_owner
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.config import load as config_load
 from chatd.config import render as config_render
-from chatd.config.schema import Config
 from chatd.config.validate import check_host
-from chatd.errors import ConfigError, Exit
-from chatd.master import directories, privileges
+from chatd.errors import Exit
 from chatd.master.requests import (
     ClearPenaltiesReply,
     ClearPenaltiesRequest,
@@ -46,7 +43,6 @@ from chatd.master.requests import (
     StopRequest,
 )
 from chatd.master.status import Status
-from chatd.security_log import SecurityEvent
 
 GONE_S = 10.0
 """Time from the reply that the workers have left until the master must be gone too."""
@@ -216,69 +212,6 @@ def penalties(client: ControlClient, options: argparse.Namespace) -> int:
     else:
         print(render.penalties(reply))
     return Exit.OK
-
-
-# ---------------------------------------------------------------- accounts
-
-
-def user(client: ControlClient, options: argparse.Namespace) -> int:
-    """Works on the store, with or without a running server, as the user who owns it."""
-    from chatd.chatctl.accounts import StoredAccounts
-    from chatd.chatctl.trail import StoreTrail
-    from chatd.store.open import configured
-
-    config = config_load.load(options.config).config
-    trail = StoreTrail(config, client)
-    creates = options.what == "add"
-    become_owner(config, create=creates)
-    note(f"store: {configured(config)}")
-    accounts = StoredAccounts(config, create=creates)
-    match options.what:
-        case "add":
-            added = accounts.add(options.name, read_password(), reserved=options.reserved)
-            trail.record(SecurityEvent.ACCOUNT_CREATED, name=added.name, user=added.id)
-            print(f"{added.name} has the id {added.id}")
-        case "passwd":
-            number = accounts.set_password(options.name, read_password())
-            trail.record(SecurityEvent.PASSWORD_CHANGED, name=options.name, user=number)
-        case "del":
-            number = accounts.delete(options.name)
-            trail.record(SecurityEvent.ACCOUNT_DELETED, name=options.name, user=number)
-            return _end_sessions(client, number)
-        case _:
-            print(render.users(accounts.all()))
-    return Exit.OK
-
-
-def become_owner(config: Config, *, create: bool) -> None:
-    """Become the user who owns the store. create: create its directories if no server was ever started."""
-    os.umask(0o027)
-    who = privileges.identity(config.server, allow_root=True)
-    if create:
-        directories.prepare(config.server, who)
-    privileges.drop(who)
-
-
-def _end_sessions(client: ControlClient, user_id: int) -> int:
-    """End the sessions of an account that has been deleted."""
-    try:
-        client.ask(KickRequest(user_id=user_id, reason="this account has been deleted"), KickReply)
-    except ServerUnreachable as error:
-        if client.running()[0]:
-            note(f"the account is deleted, but its sessions may still be there: {client.explain(error)}")
-            return Exit.TRY_AGAIN
-    return Exit.OK
-
-
-def read_password() -> str:
-    """Read it from the terminal, twice and without echo, or from the first line of standard input. Never from an
-    argument, which others on the host can see. Raises ConfigError when the two differ."""
-    if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\r\n")
-    password = getpass.getpass("password: ")
-    if getpass.getpass("again: ") != password:
-        raise ConfigError("the two passwords differ")
-    return password
 
 
 # ---------------------------------------------------------------- whole stores

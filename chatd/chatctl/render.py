@@ -12,9 +12,11 @@ from collections.abc import Iterable, Sequence
 from typing import get_type_hints
 
 from chatd.config.options import toml
-from chatd.master.requests import ConfigDiffReply, PenaltiesReply, ReloadReply
+from chatd.master.requests import ConfigDiffReply, PenaltiesReply, ReloadReply, SessionsReply
 from chatd.master.status import Status, WorkerStatus
+from chatd.model import User
 from chatd.scoreboard import FIELDS, Field
+from chatd.store.contract import AccountDetails, Invite
 
 
 def status(server: Status) -> str:
@@ -190,11 +192,53 @@ def penalties(reply: PenaltiesReply) -> str:
 
 
 def users(found: Iterable[tuple[int, str, int]]) -> str:
-    rows = [
-        [str(number), name, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(created_at_ms / 1000))]
-        for number, name, created_at_ms in found
-    ]
+    rows = [[str(number), name, at(created_at_ms)] for number, name, created_at_ms in found]
     return table(["ID", "NAME", "CREATED"], rows)
+
+
+def at(at_ms: int) -> str:
+    """A moment as people read it, in local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000))
+
+
+def account(user: User, details: AccountDetails, sessions: SessionsReply | None) -> str:
+    """sessions None: not known."""
+    locked = f"since {at(details.locked_at_ms)}" if details.locked_at_ms else "no"
+    rows = [
+        ["id", str(user.id)],
+        ["name", user.name],
+        ["created", at(details.created_at_ms)],
+        ["last seen", at(details.seen_at_ms) if details.seen_at_ms else "never"],
+        ["locked", f"{locked}{': ' if details.lock_reason else ''}{details.lock_reason}"],
+        ["sessions", "not known" if sessions is None else str(len(sessions.sessions))],
+        ["friends", str(details.friends)],
+        ["groups", str(details.groups)],
+    ]
+    return "\n".join(f"{name + ':':<11}{value}" for name, value in rows)
+
+
+def sessions(found: SessionsReply) -> str:
+    rows = [
+        [one.wire, at(one.since_ms), one.peer, one.host or "-", str(one.worker) if one.worker >= 0 else "-"]
+        for one in found.sessions
+    ]
+    return table(["WIRE", "SINCE", "PEER", "HOST", "WORKER"], rows)
+
+
+def invites(found: Iterable[Invite], now_ms: int) -> str:
+    rows = [
+        [str(one.id), f"{one.used}/{one.uses}", at(one.expires_at_ms), _state_of(one, now_ms), one.note]
+        for one in found
+    ]
+    return table(["ID", "USED", "EXPIRES", "STATE", "NOTE"], rows)
+
+
+def _state_of(invite: Invite, now_ms: int) -> str:
+    if invite.revoked_at_ms:
+        return "revoked"
+    if invite.used >= invite.uses:
+        return "used up"
+    return "valid" if invite.valid(now_ms) else "expired"
 
 
 def good(ok: bool) -> str:

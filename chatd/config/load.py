@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from chatd.config import validate
+from chatd.config.options import toml
 from chatd.config.schema import ARRAYS, Config, ListenerOptions
 from chatd.config.validate import Problems
 from chatd.errors import ConfigError
@@ -51,6 +52,8 @@ class Loaded:
     """`section.option` -> "file", "env:NAME" or "file:PATH"; a key that is not in it has its default."""
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     """By key, for a later load() that may no longer read them."""
+    deprecated: tuple[str, ...] = ()
+    """Lines `key: what` about values of earlier versions, which are still understood: to be told to the operator."""
     kept_secrets: tuple[str, ...] = ()
     """Keys whose file could not be read this time, so that the value of an earlier load() was kept."""
 
@@ -82,13 +85,21 @@ def load(file: str | Path | None, known: Mapping[str, Secret] | None = None) -> 
     secrets = _Secrets(path.parent, known or {})
     secrets.resolve(tree, problems)
     sources |= {key.partition("[")[0]: one.text for key, one in secrets.found.items()}
+    deprecated = _replace_deprecated(tree)
     good = validate.good_tables(tree, problems)
     config = _absolute(msgspec.convert(good, Config), path.parent)
     together = Problems(str(path))
     validate.check(config, together)
     problems.include(together)
     problems.raise_any()
-    return Loaded(config=config, file=path, sources=sources, secrets=secrets.found, kept_secrets=tuple(secrets.kept))
+    return Loaded(
+        config=config,
+        file=path,
+        sources=sources,
+        secrets=secrets.found,
+        deprecated=deprecated,
+        kept_secrets=tuple(secrets.kept),
+    )
 
 
 def workers_of(config: Config) -> int:
@@ -96,6 +107,16 @@ def workers_of(config: Config) -> int:
     if config.server.workers == "auto":
         return max(1, len(os.sched_getaffinity(0)))
     return config.server.workers
+
+
+def _replace_deprecated(tree: dict[str, Any]) -> tuple[str, ...]:
+    """Replace values of earlier versions by today's; one line for each."""
+    accounts = tree.get("accounts")
+    before = accounts.get("registration") if isinstance(accounts, dict) else None
+    if not isinstance(accounts, dict) or not isinstance(before, bool):
+        return ()
+    accounts["registration"] = now = "open" if before else "closed"
+    return (f'accounts.registration: {toml(before)} is deprecated, write "{now}" (or "invite")',)
 
 
 def _read(path: Path) -> dict[str, Any]:

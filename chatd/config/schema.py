@@ -189,7 +189,14 @@ class AccountOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "open = every password is accepted, and the first login creates the account (for trials only)", "worker"
         ),
     ] = "password"
-    registration: Annotated[bool, _option("whether clients may register accounts", "live")] = True
+    registration: Annotated[
+        Literal["closed", "invite", "open"],
+        _option(
+            "who may register an account: closed = only the operator makes accounts, invite = whoever has an invite "
+            "code (chatctl invite add), open = everybody",
+            "live",
+        ),
+    ] = "closed"
     insecure_open_login: Annotated[bool, _option('must be true for login = "open"', "worker")] = False
     argon2_memory_kib: Annotated[
         int, _option("memory used to hash one password, in KiB", "worker", ge=1024, le=1048576)
@@ -219,7 +226,13 @@ class AccountOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "live",
         ),
     ] = RESERVED_NAMES
-    min_password_chars: Annotated[int, _option("minimum length of a new password", "live", ge=1, le=128)] = 1
+    min_password_chars: Annotated[
+        int, _option("minimum length of a new password; existing ones stay valid", "live", ge=1, le=128)
+    ] = 8
+    common_passwords: Annotated[
+        Literal["refuse", "accept"],
+        _option("whether a new password may be one of those that attackers try first, or the user's own name", "live"),
+    ] = "refuse"
 
 
 class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

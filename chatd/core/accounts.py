@@ -1,39 +1,51 @@
-"""Accounts: names, registration, and authentication.
+"""Accounts: names, and authentication.
 
-Owns: registration, authentication, open login; who may have a reserved name.
-Elsewhere: which names a new account may have (texts.names), passwords and their hashes (core.passwords), sessions and
-duplicate logins (core.sessions), the rows (store).
-Fails: Refused (wrong name or password, name taken or not allowed, registration closed, busy); Unavailable from the
-store.
+Owns: authentication, locked accounts, open login; who may have a reserved name.
+Elsewhere: which names a new account may have (texts.names), registration (core.registration), the rules for passwords
+(core.password_policy) and their hashes (core.passwords), sessions and duplicate logins (core.sessions), the rows
+(store).
+Fails: Refused (wrong name or password, locked, name not allowed, busy); Unavailable from the store.
 
-An unknown user costs the same time as a wrong password, so that response times do not reveal which accounts exist.
+An unknown user costs the same time as a wrong password, so that response times do not reveal which accounts exist; see
+core.stand_in_hashes.
 """
 
 from __future__ import annotations
 
+import secrets
 import time
 from typing import NamedTuple
 
 from chatd.config.schema import Config
 from chatd.core.admission import Applicant
-from chatd.core.passwords import MAX_PASSWORD_CHARS, Hasher, check_password
+from chatd.core.password_policy import MAX_PASSWORD_CHARS, check_password
+from chatd.core.password_upgrades import PasswordUpgrades
+from chatd.core.passwords import Hasher
 from chatd.core.services import Services
-from chatd.errors import ErrorCode, Refused
+from chatd.core.stand_in_hashes import SAMPLE, StandInHashes
+from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import User, UserId
-from chatd.protocol import Login, Register
+from chatd.protocol import Login
 from chatd.store.contract import Account, KnownSource, Tables
 from chatd.texts.names import is_reserved, new_name
 
 NAME_RESERVED = "this name is not allowed: it is, or looks like, one of the reserved names of this server"
 
 
-def check_new(name: str, secret: str, config: Config, *, reserved: bool = False) -> str:
+def check_new(name: str, secret: str, config: Config) -> str:
+    """The form in which a new account's name is stored. Raises Refused unless an account with this name and password
+    may be made."""
+    stored = check_name(name, config)
+    check_password(secret, stored, config)
+    return stored
+
+
+def check_name(name: str, config: Config, *, reserved: bool = False) -> str:
     """The form in which a new account's name is stored. reserved: also one of accounts.reserved_names. Raises Refused
-    unless an account with this name and password may be made."""
+    unless an account with this name may be made."""
     stored = new_name(name, config.limits.name_chars, digits=False)
     if not reserved and is_reserved(stored, config.accounts.reserved_names):
         raise Refused(ErrorCode.NAME_NOT_ALLOWED, NAME_RESERVED)
-    check_password(secret, config)
     return stored
 
 
@@ -55,22 +67,31 @@ class Accounts:
     def __init__(self, services: Services) -> None:
         self._store = services.store
         self._config = services.config
+        self._log = services.log
         self.hasher = Hasher(services.config().accounts, services.config)
+        self._stand_ins = StandInHashes(self.hasher.cost)
+        self._upgrades = PasswordUpgrades(services, self.hasher)
 
-    async def register(self, command: Register, applicant: Applicant) -> User:
-        """The new user. applicant: for whom the password is hashed. Raises Refused REGISTRATION_CLOSED,
-        NAME_NOT_ALLOWED, PASSWORD_NOT_ALLOWED, NAME_TAKEN or BUSY, and Unavailable; then there is no new account."""
-        config = self._config()
-        if not config.accounts.registration:
-            raise Refused(ErrorCode.REGISTRATION_CLOSED)
-        name = check_new(command.name, command.secret, config)
-        hashed = await self.hasher.hash(command.secret, applicant)
-        now_ms = time.time_ns() // 1_000_000
-        return await self._store.write(lambda tables: tables.accounts.create(name, hashed, now_ms))
+    async def learn_costs(self) -> None:
+        """Look at what the passwords of the store's accounts cost. At the start, and now and then. Never raises."""
 
-    async def hash_new(self, secret: str, applicant: Applicant) -> str:
-        """The hash of a new password. Raises Refused PASSWORD_NOT_ALLOWED or BUSY."""
-        check_password(secret, self._config())
+        def make_key(tables: Tables) -> None:
+            tables.accounts.set_stand_in_key(secrets.token_hex(32))
+
+        try:
+            if not await self._store.read(lambda tables: tables.accounts.stand_in_key()):
+                await self._store.write(make_key)
+            key, passwords = await self._store.read(
+                lambda tables: (tables.accounts.stand_in_key(), tables.accounts.sample_passwords(SAMPLE))
+            )
+        except Unavailable as error:
+            self._log.warning("cannot look at the costs of passwords", why=str(error))
+        else:
+            self._stand_ins.learn(key, passwords)
+
+    async def hash_new(self, secret: str, name: str, applicant: Applicant) -> str:
+        """The hash of a new password for this user. Raises Refused PASSWORD_NOT_ALLOWED or BUSY."""
+        check_password(secret, name, self._config())
         return await self.hasher.hash(secret, applicant)
 
     async def find(self, command: Login) -> Account | None:
@@ -94,17 +115,21 @@ class Accounts:
         """The user who logs in to this account, as find() gave it. With open login, an account is created for a new
         name. applicant: for whom the password is hashed.
 
-        Raises: Refused BAD_CREDENTIALS, whatever was wrong, BUSY, with open login NAME_NOT_ALLOWED, or as
-        applicant.check does; Unavailable.
+        Raises: Refused BAD_CREDENTIALS, whatever was wrong, ACCOUNT_LOCKED (only after the right password), BUSY,
+        with open login NAME_NOT_ALLOWED, or as applicant.check does; Unavailable.
         """
         config = self._config()
         if config.accounts.login == "open":
-            return account.user if account else await self._make_open(command)
+            return _unlocked(account) if account else await self._make_open(command)
         secret = command.secret if len(command.secret) <= MAX_PASSWORD_CHARS else ""
         hashed = account.password if account else ""
-        if not await self.hasher.verify(hashed, secret, applicant) or account is None:
+        stand_in = "" if hashed else self._stand_ins.of(command.name or str(command.user_id))
+        matches = await self.hasher.verify(hashed or stand_in, secret, applicant)
+        if account is None or not hashed or not matches:
             raise Refused(ErrorCode.BAD_CREDENTIALS)
-        return account.user
+        user = _unlocked(account)
+        self._upgrades.consider(account, secret)
+        return user
 
     async def is_account_of(self, command: Login, user: User) -> bool:
         """Whether the login names the account of this user, by name in any spelling or by id. Raises Unavailable."""
@@ -124,3 +149,10 @@ class Accounts:
             return tables.accounts.find(name, 0) or Account(tables.accounts.create(name, "", now_ms), "")
 
         return (await self._store.write(find_or_make)).user
+
+
+def _unlocked(account: Account) -> User:
+    """Raises Refused ACCOUNT_LOCKED."""
+    if account.locked_at_ms:
+        raise Refused(ErrorCode.ACCOUNT_LOCKED)
+    return account.user

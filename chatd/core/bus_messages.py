@@ -9,7 +9,8 @@ Hosts of neighbouring versions share one bus while a cluster is upgraded. So a s
 go to its end and have a default, a new kind of message gets a new tag. No field and no tag is moved, removed or given
 another meaning. Names of structs and fields are not part of the bytes (see also bus.redis.envelope).
 
-A question (SessionChallenge, SessionsAsked, KickAsked) carries a `ref`, which its answers repeat: see bus.survey.
+A question (SessionChallenge, SessionsAsked, WorkerSessionsAsked, KickAsked) carries a `ref`, which its answers repeat:
+see bus.survey.
 """
 
 from __future__ import annotations
@@ -127,15 +128,18 @@ class SessionVerdict(msgspec.Struct, frozen=True, gc=False, array_like=True, tag
 
 
 class SessionEnded(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=11):
-    """The user has asked to end their own session on this wire (0: on every wire). On the user's topic."""
+    """The user has asked to end their own session on this wire (0: on every wire). On the user's topic.
+
+    credentials: if not 0, the user's credentials have this version now: only sessions with an earlier one end."""
 
     user_id: UserId
     protocol: int
+    credentials: int = 0
 
 
 class SessionInfo(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One session, for its user. protocol: the wire (model.Protocol). since_ms: epoch, of its login. remote: the
-    client's address."""
+    """One session, for its user or an operator. protocol: the wire (model.Protocol). since_ms: epoch, of its login.
+    remote: the client's address."""
 
     protocol: int
     since_ms: int
@@ -155,14 +159,36 @@ class SessionsAnswered(msgspec.Struct, frozen=True, gc=False, array_like=True, t
     session: SessionInfo
 
 
+class WorkerSessionsAsked(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=18):
+    """The same for an operator. On the topic EVERYBODY; every worker answers with one WorkerSessionsAnswered on
+    topic_of_answer(ref)."""
+
+    user_id: UserId
+    ref: int
+
+
+class WorkerSessionsAnswered(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=19):
+    """worker: its name on the bus. host, slot: where it is, for people."""
+
+    ref: int
+    worker: str
+    host: str
+    slot: int
+    sessions: tuple[SessionInfo, ...]
+
+
 class KickAsked(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=14):
     """An operator ends the user's sessions that had begun age_ms ago. On the topic EVERYBODY; every worker answers with
-    one KickAnswered on topic_of_answer(ref)."""
+    one KickAnswered on topic_of_answer(ref).
+
+    credentials: if not 0, the account's credentials have this version now: only sessions with an earlier one end, and
+    age_ms does not matter."""
 
     user_id: UserId
     reason: str
     ref: int
     age_ms: int = 0
+    credentials: int = 0
 
 
 class KickAnswered(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=15):
@@ -219,6 +245,8 @@ BusMessage = (
     | KickAnswered
     | PenaltiesCounted
     | PenaltiesCleared
+    | WorkerSessionsAsked
+    | WorkerSessionsAnswered
 )
 
 encode = msgspec.msgpack.Encoder().encode

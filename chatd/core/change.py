@@ -16,21 +16,30 @@ from chatd.store.group_commit import GroupCommit
 T = TypeVar("T")
 
 
+def _nothing() -> None:
+    pass
+
+
 def _tell_nobody(result: object) -> None:
     pass
 
 
 class Change(NamedTuple, Generic[T]):
     """write: called in the transaction. It raises Refused before it writes anything, or gives the result.
-    after: called with the result once it is committed, to notify those it concerns."""
+    after: called with the result once it is committed, to notify those it concerns. over: called last, whatever came of
+    the change."""
 
     write: Callable[[Tables], T]
     after: Callable[[T], Awaitable[None] | None] = _tell_nobody
+    over: Callable[[], None] = _nothing
 
     async def apply(self, store: GroupCommit) -> T:
         """Write, commit, notify. Raises Refused, Unavailable: nothing was changed and nobody was notified."""
-        result = await store.write(self.write)
-        await self.tell(result)
+        try:
+            result = await store.write(self.write)
+            await self.tell(result)
+        finally:
+            self.over()
         return result
 
     async def tell(self, result: T) -> None:

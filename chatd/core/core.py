@@ -45,6 +45,7 @@ from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.plugins.plugin import Plugin
 from chatd.core.presence import Presence
 from chatd.core.privacy import check_private
+from chatd.core.registration import Registration
 from chatd.core.requests.dispatch import OperationTable, RequestDispatcher
 from chatd.core.requests.friends import FriendOperations
 from chatd.core.requests.groups import GroupOperations
@@ -53,6 +54,7 @@ from chatd.core.requests.notices import Notices
 from chatd.core.requests.profile import ProfileOperations
 from chatd.core.requests.sessions import SessionOperations
 from chatd.core.services import Services
+from chatd.core.sessions.credentials import CredentialsWatch
 from chatd.core.sessions.hub import Hub
 from chatd.core.sessions.kick import SessionKicks
 from chatd.core.sessions.login import Listeners, Logins
@@ -90,10 +92,13 @@ _PROBE_ROUNDS = 3
 """Rounds between two probes of the store, so that even a worker whose clients do not use the store notices when it does
 not answer."""
 
+_COSTS_ROUNDS = 600
+"""Rounds between two looks at what the passwords of the store's accounts cost."""
+
 
 class CoreParts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The parts from which a core is made. readers: further connections to the store, see store.group_commit. row: this
-    worker's row of the scoreboard."""
+    worker's row of the scoreboard. slot: its number."""
 
     tables: Tables
     readers: Sequence[Tables] = ()
@@ -105,6 +110,7 @@ class CoreParts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     many_hosts: bool = False
     """The bus reaches other hosts, which have penalty tables of their own."""
     loop: asyncio.AbstractEventLoop
+    slot: int = 0
 
 
 class Core:
@@ -133,6 +139,7 @@ class Core:
             log=self._log,
             surveys=self.surveys,
             background=self._background,
+            slot=parts.slot,
         )
         self.memberships = Memberships(services)
         self.delivery = Delivery(services, self.memberships)
@@ -143,6 +150,7 @@ class Core:
         self.guard = LoginGuard(services, self.accounts, self.penalties)
         self.exchange = PenaltyExchange(services, self.penalties) if parts.many_hosts else None
         self.clearing = PenaltyClearing(services, self.penalties, self.exchange)
+        self._registration = Registration(services, self.accounts)
         notices = Notices(self.delivery)
         self.presence = Presence(services, notices)
         listeners = Listeners(notices, self.presence, self.plugins)
@@ -150,7 +158,8 @@ class Core:
         self.friends = Friends(services, notices, self.presence)
         self.groups = Groups(services, self.memberships, notices, self.presence)
         self.kicks = SessionKicks(services, self.logins)
-        self._session_query = SessionQuery(services)
+        self._credentials = CredentialsWatch(services, self.logins)
+        self.session_query = SessionQuery(services)
         self._history = HistoryOperations(services, notices)
         self.requests = RequestDispatcher(services, self._operations(services), notices, self.plugins)
         self.dispatcher = Dispatcher(self._commands())
@@ -191,8 +200,8 @@ class Core:
             FriendOperations(services, self.friends, self.presence).table()
             | GroupOperations(services, self.groups).table()
             | self._history.table()
-            | ProfileOperations(services, self.accounts, self.guard).table()
-            | SessionOperations(self.logins, self._session_query).table()
+            | ProfileOperations(services, self.accounts, self.guard, self._credentials).table()
+            | SessionOperations(self.logins, self.session_query).table()
         )
 
     async def _ask_plugins_and_send(self, session: Session, command: SendMessage) -> None:
@@ -208,7 +217,7 @@ class Core:
     async def _register(self, peer: Peer, command: Register) -> None:
         try:
             check_private(peer, self._config())
-            user = await self.accounts.register(command, self.guard.registrant(peer))
+            user = await self._registration.register(command, self.guard.registrant(peer))
         except Refused as refused:
             reason = trail.reason_of(refused)
             trail.record(SecurityEvent.REGISTRATION_REFUSED, peer, reason=reason, name=command.name, user=0)
@@ -245,13 +254,15 @@ class Core:
     # ---------------------------------------------------------------- the bus
 
     async def open(self) -> None:
-        """Join the bus.
+        """Join the bus, and read from the store what must be known before the first login.
 
         Raises:
-            Unavailable: the bus cannot be reached.
+            Unavailable: the bus cannot be reached, or the store does not answer.
         """
         await self._bus.open(self.on_bus_message, self._on_gap, self.logins.locks.lost)
         await self._bus.subscribe([EVERYBODY])
+        await self._credentials.open()
+        await self.accounts.learn_costs()
 
     def _bus_messages(self) -> dict[type[Any], Callable[[Any], object]]:
         return {
@@ -265,7 +276,9 @@ class Core:
             bus_messages.PresenceChanged: self.presence.changed_elsewhere,
             bus_messages.SessionChallenge: self.logins.locks.challenged,
             bus_messages.SessionEnded: self.logins.end_own_here,
-            bus_messages.SessionsAsked: self._session_query.asked,
+            bus_messages.SessionsAsked: self.session_query.asked,
+            bus_messages.WorkerSessionsAsked: self.session_query.asked_by_operator,
+            bus_messages.WorkerSessionsAnswered: self._answered,
             bus_messages.KickAsked: self.kicks.asked,
             bus_messages.PenaltiesCounted: self._penalties_counted,
             bus_messages.PenaltiesCleared: self._penalties_cleared,
@@ -292,7 +305,9 @@ class Core:
     def _message_stored(self, stored: MessageStored) -> None:
         self.delivery.arrived(stored.message, stored.members_version)
 
-    def _answered(self, answer: SessionVerdict | SessionsAnswered | KickAnswered) -> None:
+    def _answered(
+        self, answer: SessionVerdict | SessionsAnswered | KickAnswered | bus_messages.WorkerSessionsAnswered
+    ) -> None:
         self.surveys.answered(answer.ref, answer)
 
     def _on_gap(self) -> None:
@@ -312,6 +327,8 @@ class Core:
         self.presence.round()
         self.penalties.round()
         self._rounds += 1
+        if self._rounds % _COSTS_ROUNDS == 0:
+            self._background.start(self.accounts.learn_costs())
         if self._rounds % _PROBE_ROUNDS == 0 and not self._probing:
             self._probing = True
             self._background.start(self._probe_store())
@@ -334,6 +351,7 @@ class Core:
         self.logins.locks.tick()
         if self.exchange is not None:
             self.exchange.tick()
+        self._credentials.tick()
         row = self._row
         row.sessions = self.logins.count
         row.messages_in = self.messages.stored

@@ -1,8 +1,9 @@
-"""Passwords: which are allowed, and hashing them with argon2id.
+"""Hashing passwords with argon2id, and verifying them.
 
-Owns: Hasher, a small pool of threads; passwords verified a moment ago; the rules for a new password.
-Elsewhere: whose password it is (core.accounts), whose hash is made next (core.admission), the rows (store).
-Fails: Refused PASSWORD_NOT_ALLOWED for a new password; Refused BUSY if too many hashes are already waiting.
+Owns: Hasher, a small pool of threads; passwords verified a moment ago.
+Elsewhere: which passwords may be set (core.password_policy), whose password it is (core.accounts), whose hash is made
+next (core.admission), what is verified for an account that does not exist (core.stand_in_hashes), the rows (store).
+Fails: Refused BUSY if too many hashes are already waiting.
 """
 
 from __future__ import annotations
@@ -19,22 +20,13 @@ import argon2
 
 from chatd.config.schema import AccountOptions, Config
 from chatd.core.admission import AdmissionQueue, Applicant
-from chatd.errors import ErrorCode, Refused
 
 T = TypeVar("T")
 
-MAX_PASSWORD_CHARS = 1024
-"""A longer password is refused when it is set, and is wrong at every login."""
 VERIFIED_S = 600.0
 """How long a verified password is recognised without hashing it again."""
 MAX_VERIFIED = 20_000
 """Maximum verified passwords remembered by one worker; about 200 bytes each."""
-
-
-def check_password(secret: str, config: Config) -> None:
-    """Raises Refused PASSWORD_NOT_ALLOWED unless this may become somebody's password."""
-    if not config.accounts.min_password_chars <= len(secret) <= MAX_PASSWORD_CHARS:
-        raise Refused(ErrorCode.PASSWORD_NOT_ALLOWED)
 
 
 class Verified:
@@ -81,9 +73,10 @@ class Hasher:
             time_cost=options.argon2_passes, memory_cost=options.argon2_memory_kib, parallelism=1
         )
         self._pool = ThreadPoolExecutor(options.hash_threads, thread_name_prefix="hash")
+        self.cost = f"$argon2id$v=19$m={options.argon2_memory_kib},t={options.argon2_passes},p=1"
+        """How hashes begin that are made now."""
         began = time.monotonic()
-        self._nobody = self._argon2.hash("nobody has this password")
-        """Verified when an account does not exist, so that the answer takes the same time."""
+        self._argon2.hash("as a measure of how long a hash takes")
         self.queue = AdmissionQueue(self._pool, options.hash_threads, time.monotonic() - began)
         self.verified = Verified()
 
@@ -96,9 +89,8 @@ class Hasher:
         return self._argon2.hash(secret.encode("utf-8", "surrogatepass"))
 
     async def verify(self, hashed: str, secret: str, applicant: Applicant) -> bool:
-        """hashed "": there is no such account, or it has no password: False, at the same cost. Raises Refused BUSY, or
-        as applicant.check does."""
-        if hashed and self.verified.knows(hashed, secret):
+        """Raises Refused BUSY, or as applicant.check does."""
+        if self.verified.knows(hashed, secret):
             return True
         good = await self._run(lambda: self.verify_now(hashed, secret), applicant)
         if good:
@@ -108,10 +100,13 @@ class Hasher:
     def verify_now(self, hashed: str, secret: str) -> bool:
         """Blocks."""
         try:
-            self._argon2.verify(hashed or self._nobody, secret.encode("utf-8", "surrogatepass"))
+            return self._argon2.verify(hashed, secret.encode("utf-8", "surrogatepass"))
         except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
             return False
-        return bool(hashed)
+
+    def is_outdated(self, hashed: str) -> bool:
+        """Whether the hash was made with other parameters than this Hasher's."""
+        return self._argon2.check_needs_rehash(hashed)
 
     async def _run(self, work: Callable[[], T], applicant: Applicant) -> T:
         config = self._config()

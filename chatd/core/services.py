@@ -42,3 +42,6 @@ class Services(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     background: BackgroundTasks
     """Core's background tasks."""
+
+    slot: int = 0
+    """This worker's, for people."""

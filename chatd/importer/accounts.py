@@ -113,7 +113,7 @@ class ImportedAccounts:
 
     def row(self, number: int, raw: str | None, hashed: str, now_ms: int) -> Row:
         name = self.renamed.get(number, raw or "")
-        return (number, name, name_key(name), hashed, now_ms, 0, "{}")
+        return (number, name, name_key(name), hashed, now_ms, 0, "{}", 0, 0, "")
 
 
 def friends(legacy: LegacyDatabase, accounts: ImportedAccounts, report: ImportReport, now_ms: int) -> Iterator[Row]:

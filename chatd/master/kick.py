@@ -65,7 +65,13 @@ class PendingKicks:
             return
         ref = next(self._refs)
         pending = _PendingKick(request.user or str(request.user_id), time.monotonic() + ANSWER_S, respond)
-        order = KickOrder(ref=ref, user=request.user, user_id=request.user_id, reason=reason)
+        order = KickOrder(
+            ref=ref,
+            user=request.user,
+            user_id=request.user_id,
+            reason=reason,
+            credentials=request.credentials,
+        )
         for slot in self._pool.present():
             if slot.worker is not None and slot.worker.ready_at:
                 if self._pool.order(slot, order):

@@ -47,12 +47,14 @@ from chatd.master.requests import (
     Respond,
     ScaleReply,
     ScaleRequest,
+    SessionsRequest,
     StatusRequest,
     StopRequest,
     failed,
     write_record,
 )
 from chatd.master.rotation import Rotation
+from chatd.master.session_lists import PendingSessionLists
 from chatd.master.spawn import Serve, Shared
 from chatd.master.status import StatusCollector, StatusReply, server_state
 from chatd.master.systemd import ServiceManager
@@ -130,6 +132,7 @@ class Master:
         self._reload = Reload(loaded, self._pool, prepared.certificates, self._notify_ready)
         self._kicks = PendingKicks(self._pool)
         self._penalties = PenaltyDesk(self._pool, prepared.penalty_table)
+        self._session_lists = PendingSessionLists(self._pool)
         self._status = StatusCollector(self._pool, self._reload, self._bound)
         self._rotation = Rotation(config.server.log_dir, prepared.scoreboard.master_row)
         self._handlers = self._request_handlers()
@@ -166,6 +169,7 @@ class Master:
             self._reload.check()
             self._kicks.check()
             self._penalties.check()
+            self._session_lists.check()
             self._control.close_overdue(now)
             if now >= self._next_second:
                 self._every_second(now)
@@ -313,6 +317,7 @@ class Master:
             RecordRequest: self._on_record,
             PenaltiesRequest: self._penalties.show,
             ClearPenaltiesRequest: self._penalties.clear,
+            SessionsRequest: self._session_lists.begin,
         }
 
     def _handle(self, request: ControlRequest, respond: Respond) -> None:
@@ -324,6 +329,7 @@ class Master:
         self._kicks.take_answer(slot, answer)
         self._prepared.certificates.take_answer(slot.index, answer)
         self._penalties.take_answer(slot, answer)
+        self._session_lists.take_answer(answer)
 
     def _on_status(self, _request: StatusRequest, respond: Respond) -> None:
         respond(StatusReply(status=self._status.collect()))

@@ -108,6 +108,8 @@ class Reload:
         loaded = config_load.load(self._loaded.file, self._loaded.secrets)
         for key in loaded.kept_secrets:
             log.get().warning("a secret cannot be read again; the value read at the start stays", key=key)
+        for line in loaded.deprecated:
+            log.get().warning("deprecated option", file=loaded.name, what=line)
         return loaded
 
     def take_answer(self, slot: Slot, answer: Answer) -> None:

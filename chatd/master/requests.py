@@ -18,7 +18,7 @@ from msgspec import UNSET, Meta, UnsetType
 from chatd import security_log
 from chatd.config.schema import Config, LogLevel
 from chatd.errors import Exit
-from chatd.orders import MalformedMessage
+from chatd.orders import MalformedMessage, ShownSession
 from chatd.security_log import SecurityEvent
 
 REASON_CHARS = 200
@@ -89,13 +89,24 @@ class ScaleRequest(ControlRequest, tag="scale", frozen=True):
 
 
 class KickRequest(ControlRequest, tag="kick", frozen=True):
-    """Replied to with KickReply. user: a name, or an id in digits; or else user_id, which may be a deleted account."""
+    """Replied to with KickReply. user: a name, or an id in digits; or else user_id, which may be a deleted account.
+    credentials: if not 0, the account's credentials were changed and have this version: only sessions with an earlier
+    one end."""
 
     recorded: ClassVar[tuple[str, ...]] = ("user", "user_id", "reason")
 
     user: Annotated[str, Meta(max_length=200)] = ""
     user_id: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0
     reason: Annotated[str, Meta(max_length=REASON_CHARS)] = ""
+    credentials: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0
+
+
+class SessionsRequest(ControlRequest, tag="sessions", frozen=True):
+    """The sessions of the account with this id, on all hosts. Replied to with SessionsReply."""
+
+    is_order: ClassVar[bool] = False
+
+    user_id: Annotated[int, Meta(gt=0, lt=1 << 62)]
 
 
 class RecordRequest(ControlRequest, tag="record", frozen=True):
@@ -143,6 +154,7 @@ REQUESTS: tuple[type[ControlRequest], ...] = (
     RecordRequest,
     PenaltiesRequest,
     ClearPenaltiesRequest,
+    SessionsRequest,
 )
 COMMANDS = tuple(sorted(str(kind.__struct_config__.tag) for kind in REQUESTS))
 _decoder: msgspec.json.Decoder[ControlRequest] = msgspec.json.Decoder(
@@ -158,6 +170,7 @@ _decoder: msgspec.json.Decoder[ControlRequest] = msgspec.json.Decoder(
     | RecordRequest
     | PenaltiesRequest
     | ClearPenaltiesRequest
+    | SessionsRequest
 )
 
 
@@ -272,6 +285,13 @@ class ClearPenaltiesReply(ControlReply, kw_only=True):
     """records: how many there were on this host."""
 
     records: int
+
+
+class SessionsReply(ControlReply, kw_only=True):
+    """complete: there are no more sessions."""
+
+    sessions: tuple[ShownSession, ...]
+    complete: bool
 
 
 Respond = Callable[[ControlReply], None]

@@ -48,6 +48,8 @@ def run(loaded: Loaded, allow_root: bool, serve: Serve, report: StartReport) -> 
         privileges.drop(owner)
         scoreboard, penalty_table = _map_memory()
         _open_log(loaded, scoreboard)
+        for line in loaded.deprecated:
+            log.get().warning("deprecated option", file=loaded.name, what=line)
         certificates = _read_certificates(loaded)
         for warning in plain_passwords(loaded.config):
             log.get().warning("passwords can be read on the network", why=warning)

@@ -19,6 +19,13 @@ import msgspec
 from chatd.errors import ErrorCode
 from chatd.model import ConversationId, FriendRequest, Group, GroupId, Message, Role, Seq, User, UserId
 from chatd.protocol import SendMessage
+from chatd.store.account_contract import Account as Account
+from chatd.store.account_contract import AccountDetails as AccountDetails
+from chatd.store.account_contract import AccountTables as AccountTables
+from chatd.store.account_contract import CredentialsChange as CredentialsChange
+from chatd.store.account_contract import Invite as Invite
+from chatd.store.account_contract import InviteTables as InviteTables
+from chatd.store.account_contract import NewInvite as NewInvite
 
 KNOWN_SOURCES = 8
 """Maximum networks remembered for one user."""
@@ -56,13 +63,6 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     members_version: int = 0
     """Of its group, when it was stored. 0 for a message between two users, and for a repeated one, where it is not
     known."""
-
-
-class Account(NamedTuple):
-    """password: an argon2 hash; "" for an account without a password, which open login created."""
-
-    user: User
-    password: str
 
 
 class Advance(NamedTuple):
@@ -143,43 +143,6 @@ class KnownSource(NamedTuple):
     """A salt and a hash of the network (core.login_guard), in hexadecimal digits."""
     seen_day: int
     """Of the last login; days since the epoch."""
-
-
-class AccountTables(Protocol):
-    """Accounts: names, password hashes, profiles, and when a user was last online."""
-
-    def create(self, name: str, password: str, now_ms: int) -> User:
-        """`password` is a hash, or "" for an account that open login created. A name is taken if an account has the
-        same one (texts.names.name_key) or one that looks the same (texts.names.skeleton), also if two transactions
-        create the accounts at the same time.
-
-        Raises: Refused NAME_TAKEN."""
-        ...
-
-    def find(self, name: str, user_id: UserId) -> Account | None:
-        """By name; by `user_id` when name is "". An all-digit name that no account has is taken as a user id."""
-        ...
-
-    def canonical(self, name: str) -> str:
-        """Two names with the same canonical form are the same name. From memory."""
-        ...
-
-    def set_password(self, user_id: UserId, password: str) -> None: ...
-
-    def delete(self, user_id: UserId) -> None:
-        """The account can no longer log in or be written to. Its messages stay; its name becomes available."""
-
-    def all(self) -> list[tuple[UserId, str, int]]:
-        """(id, name, created_at_ms) of every account that is not deleted, by id. Cost: all accounts."""
-        ...
-
-    def profile(self, user_id: UserId) -> dict[str, str]: ...
-
-    def set_profile(self, user_id: UserId, profile: dict[str, str]) -> None: ...
-
-    def last_seen(self, user_id: UserId) -> int:
-        """When the user was last online, in milliseconds since the epoch; 0 = never."""
-        ...
 
 
 class FriendTables(Protocol):
@@ -332,6 +295,9 @@ class Tables(Protocol):
 
     @property
     def accounts(self) -> AccountTables: ...
+
+    @property
+    def invites(self) -> InviteTables: ...
 
     @property
     def friends(self) -> FriendTables: ...

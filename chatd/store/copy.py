@@ -46,8 +46,28 @@ class Table(NamedTuple):
 
 
 TABLES = (
-    Table("user", 1, ("id", "name", "name_key", "password", "created_at_ms", "seen_at_ms", "profile")),
+    Table(
+        "user",
+        1,
+        (
+            "id",
+            "name",
+            "name_key",
+            "password",
+            "created_at_ms",
+            "seen_at_ms",
+            "profile",
+            "credentials",
+            "locked_at_ms",
+            "lock_reason",
+        ),
+    ),
     Table("known_source", 2, ("user_id", "hidden", "seen_day")),
+    Table(
+        "invite",
+        1,
+        ("id", "code_hash", "uses", "used", "created_at_ms", "expires_at_ms", "revoked_at_ms", "note"),
+    ),
     Table("friend", 2, ("user_id", "friend_id", "accepted", "at_ms")),
     Table("team", 1, ("id", "name", "description", "created_at_ms", "members_version")),
     Table("member", 2, ("team_id", "user_id", "role", "joined_at_ms", "since_version")),
@@ -61,7 +81,9 @@ TABLES = (
     Table("request", 2, ("sender_id", "fp", "answer", "at_ms", "body_hash")),
 )
 BY_NAME = {table.name: table for table in TABLES}
-COUNTED = ("user", "team")
+NOTES = ("credentials", "stand_in_key")
+"""Keys in `meta` that belong to the data."""
+COUNTED = ("user", "team", "invite")
 """Tables whose ids are never used again, even when the row with the highest id was deleted."""
 
 
@@ -172,6 +194,7 @@ def copy(source: StoreDump, target: StoreDump, watch: OnProgress) -> list[Compar
                 save_position(target, Position(table.name, list(batch[-1][: table.keys])))
             watch(table.name, len(batch), total)
     target.raise_counters(source.counters())
+    _copy_notes(source, target)
     target.snapshot()
     compared = [compare(table, source, target, watch) for table in TABLES]
     if others := source.other_users() or target.other_users():
@@ -179,6 +202,13 @@ def copy(source: StoreDump, target: StoreDump, watch: OnProgress) -> list[Compar
     if all(one.same for one in compared):
         finish_filling(target)
     return compared
+
+
+def _copy_notes(source: StoreDump, target: StoreDump) -> None:
+    with transaction(target):
+        for key in NOTES:
+            if value := source.read_note(key):
+                target.write_note(key, value)
 
 
 def start_filling(target: StoreDump, label: str, start: Position) -> Position:

@@ -52,7 +52,16 @@ TRAITS = {
     Protocol.MOBILEIMSDK: MobileimsdkCodec.traits,
     Protocol.ECHO: EchoCodec.traits,
 }
-OPEN = AccountOptions(login="open", insecure_open_login=True, argon2_memory_kib=1024, argon2_passes=1)
+OPEN = AccountOptions(
+    login="open",
+    insecure_open_login=True,
+    argon2_memory_kib=1024,
+    argon2_passes=1,
+    registration="open",
+    min_password_chars=1,
+    common_passwords="accept",
+)
+"""Most tests are not about registration and passwords: any account and any password will do, and hashing is cheap."""
 
 
 class Peer:

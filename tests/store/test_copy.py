@@ -16,7 +16,7 @@ from chatd.config.urls import parse_mysql
 from chatd.errors import BootError, ErrorCode, Exit
 from chatd.model import User
 from chatd.store import copy as store_copy
-from chatd.store.contract import Draft, KnownSource, Stored, Tables, text_hash
+from chatd.store.contract import Draft, KnownSource, NewInvite, Stored, Tables, text_hash
 from chatd.store.copy import TABLES, DestinationInUse, Row, StoreDump, Table
 from chatd.store.mysql import tables as mysql_tables
 from chatd.store.mysql.dump import MysqlDump
@@ -112,6 +112,9 @@ def populate(place: Place, messages: int = 40) -> None:
         done(tables, lambda inside: inside.request_log.remember(alice.id, "r:1 ", '{"made": 2}', 1_700_000_000_000))
         done(tables, lambda inside: inside.known_sources.remember(alice.id, KnownSource("00ff", 20_000)))
         done(tables, lambda inside: inside.known_sources.remember(gone.id, KnownSource("00ee", 20_000)))
+        done(tables, lambda inside: inside.invites.add(NewInvite("hash", 3, 1_900_000_000_000, "for ü"), 5))
+        done(tables, lambda inside: inside.accounts.set_stand_in_key("00ff"))
+        done(tables, lambda inside: inside.accounts.lock(carol.id, "a reason", 8))
         done(tables, lambda inside: inside.accounts.delete(gone.id))
         done(tables, lambda inside: inside.groups.leave(carol.id, empty))
 
@@ -125,10 +128,13 @@ def test_everything_arrives_and_goes_on(way: tuple[Place, Place]) -> None:
     assert counts == {
         "user": 4, "friend": 3, "team": 1, "member": 2, "pair": 2, "message": 160, "cursor": 5, "request": 2,
         "known_source": 1,
+        "invite": 1,
     }  # fmt: skip
     assert everything(source) == everything(target)
     with contextlib.closing(source.tables()) as old, contextlib.closing(target.tables()) as new:
         alice, bob = (User(number, old.accounts.find("", number).user.name) for number in (1, 2))  # type: ignore[union-attr]
+        assert old.accounts.newest_credentials() == new.accounts.newest_credentials() == 3
+        assert old.accounts.stand_in_key() == new.accounts.stand_in_key() == "00ff"
         assert old.history.waiting(2, ANY) == new.history.waiting(2, ANY)
         assert old.groups.of(2, ANY) == new.groups.of(2, ANY)
         assert old.history.heads(2, -1000, ANY) == new.history.heads(2, -1000, ANY)
@@ -350,7 +356,7 @@ def test_the_index_of_what_arrived_is_complete(tmp_path: Path) -> None:
         assert db.execute("SELECT count(*) FROM sent").fetchone() == (80,)
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         keys = {row[0] for row in db.execute("SELECT key FROM meta")}
-    assert keys == {"directory", "merged"}
+    assert keys == {"directory", "merged", "credentials", "stand_in_key"}
 
 
 def test_canonical_rows_are_plain(tmp_path: Path) -> None:

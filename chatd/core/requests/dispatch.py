@@ -195,10 +195,13 @@ class RequestDispatcher:
                 tables.request_log.remember(user_id, fp, text, time.time_ns() // 1_000_000, body_hash)
             return result
 
-        result = await self._store.write(work)
-        if isinstance(result, _NotNow):
-            return result.text
-        await change.tell(result)
+        try:
+            result = await self._store.write(work)
+            if isinstance(result, _NotNow):
+                return result.text
+            await change.tell(result)
+        finally:
+            change.over()
         return text
 
 

@@ -24,6 +24,7 @@ from chatd.core.requests.arguments import UserName, user_named
 from chatd.core.requests.dispatch import Operation, OperationTable
 from chatd.core.requests.notices import of_user
 from chatd.core.services import Services
+from chatd.core.sessions.credentials import CredentialsWatch
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused
 from chatd.protocol import Login
@@ -62,11 +63,14 @@ class Passwords(msgspec.Struct, frozen=True):
 
 
 class ProfileOperations:
-    def __init__(self, services: Services, accounts: Accounts, guard: LoginGuard) -> None:
+    def __init__(
+        self, services: Services, accounts: Accounts, guard: LoginGuard, credentials: CredentialsWatch
+    ) -> None:
         self._store = services.store
         self._accounts = accounts
         self._config = services.config
         self._guard = guard
+        self._credentials = credentials
 
     def table(self) -> OperationTable:
         return {
@@ -83,7 +87,12 @@ class ProfileOperations:
                 write=self._set,
                 shown=lambda profile: {"profile": profile},
             ),
-            "password.change": Operation(Passwords, "change the caller's password", "{}", write=self._change_password),
+            "password.change": Operation(
+                Passwords,
+                "change the caller's password; the caller's other sessions end",
+                "{}",
+                write=self._change_password,
+            ),
         }
 
     async def _get(self, session: Session, arguments: MaybeUser) -> object:
@@ -107,21 +116,29 @@ class ProfileOperations:
 
         return Change(write)
 
-    async def _change_password(self, session: Session, arguments: Passwords) -> Change[None]:
+    async def _change_password(self, session: Session, arguments: Passwords) -> Change[int]:
         check_private(session.peer, self._config())
-        me = session.user.id
-        login = Login("", me, arguments.old)
+        me = session.user
+        login = Login("", me.id, arguments.old)
         try:
             attempt = self._guard.attempt(session.peer)
             await self._guard.authenticate(attempt, login)
-            hashed = await self._accounts.hash_new(arguments.new, self._guard.changer(attempt))
+            account = attempt.account
+            hashed = await self._accounts.hash_new(arguments.new, me.name, self._guard.changer(attempt))
         except Refused as refused:
             wrong = refused.code == ErrorCode.BAD_CREDENTIALS
             reason = "wrong_password" if wrong else trail.reason_of(refused)
             trail.record(SecurityEvent.PASSWORD_CHANGE_FAILED, session.peer, reason=reason)
             raise
+        expected = account.credentials if account else 0
+        self._credentials.begin_own_change(session)
 
-        def changed(_result: None) -> None:
-            trail.record(SecurityEvent.PASSWORD_CHANGED, session.peer, name=session.user.name, user=me)
+        def changed(version: int) -> None:
+            trail.record(SecurityEvent.PASSWORD_CHANGED, session.peer, name=me.name, user=me.id)
+            self._credentials.changed_own(session, version)
 
-        return Change(lambda tables: tables.accounts.set_password(me, hashed), changed)
+        return Change(
+            lambda tables: tables.accounts.set_password(me.id, hashed, expected),
+            changed,
+            lambda: self._credentials.end_own_change(session, expected),
+        )

@@ -22,7 +22,8 @@ from chatd.bus.survey import Question, Survey
 from chatd.core import bus_messages
 from chatd.core.bus_messages import KickAnswered, KickAsked
 from chatd.core.services import Services
-from chatd.core.sessions.login import Logins
+from chatd.core.sessions.login import Logins, Which
+from chatd.errors import Disconnect
 from chatd.model import UserId
 
 KEPT_S = LOST_WORKER_KEPT_S
@@ -49,13 +50,15 @@ class KickResult(NamedTuple):
 
 
 class _Order:
-    """One order of an operator. answered: names of the workers that have answered. sessions: ended so far."""
+    """One order of an operator. credentials: only sessions with an earlier version of the credentials end; 0 = all.
+    answered: names of the workers that have answered. sessions: ended so far."""
 
-    __slots__ = ("answered", "given_at", "reason", "sessions", "user_id")
+    __slots__ = ("answered", "credentials", "given_at", "reason", "sessions", "user_id")
 
-    def __init__(self, user_id: UserId, reason: str) -> None:
+    def __init__(self, user_id: UserId, reason: str, credentials: int) -> None:
         self.user_id = user_id
         self.reason = reason
+        self.credentials = credentials
         self.given_at = time.monotonic()
         self.answered: set[str] = set()
         self.sessions = 0
@@ -66,7 +69,7 @@ class _Order:
 
     def encode(self, ref: int) -> bytes:
         age_ms = int((time.monotonic() - self.given_at) * 1000)
-        return bus_messages.encode(KickAsked(self.user_id, self.reason, ref, age_ms))
+        return bus_messages.encode(KickAsked(self.user_id, self.reason, ref, age_ms, self.credentials))
 
 
 class SessionKicks:
@@ -80,9 +83,9 @@ class SessionKicks:
         """Orders that are kept: some worker has not answered yet."""
         return self._kept
 
-    async def kick(self, name: str, user_id: UserId, reason: str) -> KickResult:
+    async def kick(self, name: str, user_id: UserId, reason: str, credentials: int = 0) -> KickResult:
         """End the sessions of user_id, or if that is 0, of the user with this name. user_id need not be a user's any
-        more. Takes at most about ANSWER_S.
+        more. credentials: only those with an earlier version of the credentials. Takes at most about ANSWER_S.
 
         Raises:
             Unavailable: from the store, which is asked for a name; nothing was done.
@@ -92,8 +95,8 @@ class SessionKicks:
             if account is None:
                 return KickResult(0, known=False)
             user_id = account.user.id
-        order = _Order(user_id, reason)
-        order.sessions = self._logins.kick(user_id, 0, reason, by_admin=True)
+        order = _Order(user_id, reason, credentials)
+        order.sessions = self._end_here(user_id, reason, Which(before=credentials))
         if self._is_done(order):
             return KickResult(order.sessions)
         survey = self._services.surveys.open(Question(EVERYBODY, order.encode, KickAnswered, private=True), order.take)
@@ -146,7 +149,11 @@ class SessionKicks:
 
     def asked(self, question: KickAsked) -> None:
         """Another worker asks."""
-        older_s = question.age_ms / 1000
-        ended = self._logins.kick(question.user_id, 0, question.reason, by_admin=True, older_s=older_s)
+        which = Which(older_s=question.age_ms / 1000, before=question.credentials)
+        ended = self._end_here(question.user_id, question.reason, which)
         answer = KickAnswered(question.ref, ended, self._services.bus.name)
         self._services.bus.publish(topic_of_answer(question.ref), bus_messages.encode(answer))
+
+    def _end_here(self, user_id: UserId, reason: str, which: Which) -> int:
+        how = Disconnect.CREDENTIALS_CHANGED if which.before else Disconnect.KICKED_BY_ADMIN
+        return self._logins.kick(user_id, which, reason, how)

@@ -13,6 +13,7 @@ import time
 from functools import partial
 from typing import NamedTuple
 
+from chatd import security_log
 from chatd.bus.contract import topic_of_user
 from chatd.core import bus_messages, trail
 from chatd.core.accounts import Accounts
@@ -53,6 +54,21 @@ class View(NamedTuple):
     waiting: Waiting
     memberships: ByGroup
     """As they were after `waiting` was read."""
+
+
+class Which(NamedTuple):
+    """Which sessions of a user are meant. protocol: of this wire; 0 = of all. older_s: only those that began at least
+    this long ago. before: only those with an earlier version of the credentials; 0 = with any."""
+
+    protocol: int = 0
+    older_s: float = 0.0
+    before: int = 0
+
+    def includes(self, session: Session) -> bool:
+        if self.before:
+            return session.credentials < self.before
+        of_wire = not self.protocol or session.protocol == self.protocol
+        return of_wire and session.began_at <= time.monotonic() - self.older_s
 
 
 class Listeners(NamedTuple):
@@ -101,20 +117,22 @@ class Logins:
             check_private(peer, self._services.config())
             check_acknowledges(peer, command)
             user = await self._guard.authenticate(attempt, command, lambda: self._plugins.before_login(peer, command))
-            await self._begin(peer, command, user)
+            await self._begin(peer, command, user, attempt.account.credentials if attempt.account else 0)
         except Refused as refused:
             _record_refused(peer, command, attempt.account, refused)
             raise
         self._guard.succeeded(attempt, user.id)
 
-    async def _begin(self, peer: Peer, command: Login, user: User) -> None:
-        """The session of an authenticated user. Raises Refused, Unavailable."""
+    async def _begin(self, peer: Peer, command: Login, user: User, credentials: int) -> None:
+        """The session of an authenticated user. credentials: the version that was verified. Raises Refused,
+        Unavailable."""
         fresh = command.first_login_time <= 0
         now_ms = time.time_ns() // 1_000_000
         if command.first_login_time > now_ms + _AHEAD_MS:
             raise Refused(ErrorCode.BAD_FIELD, "firstLoginTime lies in the future")
         first_login_time = now_ms if fresh else command.first_login_time
         session = Session(user, peer, first_login_time, fresh=fresh, by_seq=command.acks)
+        session.credentials = credentials
         session.buffer = []
         try:
             await self.locks.take(session)
@@ -150,7 +168,7 @@ class Logins:
         before = dict(session.groups or {})
         limit = self._services.config().limits.in_flight
         listing = peer.traits.lists_contacts
-        view = await self._services.store.read(lambda tables: _view(tables, user, limit, listing))
+        view = await self._services.store.read(lambda tables: _view(tables, session, limit, listing))
         if entered := self._memberships.take(session, before, view.memberships):
             await self._services.hub.subscribe(entered)
             session.behind = True
@@ -231,19 +249,29 @@ class Logins:
         self.end_own_here(ended)
 
     def end_own_here(self, ended: SessionEnded) -> None:
-        """The same, on this worker."""
-        self.kick(ended.user_id, ended.protocol, "ended by yourself")
+        """The same, on this worker; or what the user's changed password ends."""
+        if ended.credentials:
+            self.end_outdated(ended.user_id, ended.credentials)
+        else:
+            self.kick(ended.user_id, Which(protocol=ended.protocol), "ended by yourself", Disconnect.KICKED_DUPLICATE)
 
-    def kick(self, user_id: UserId, protocol: int, reason: str, *, by_admin: bool = False, older_s: float = 0.0) -> int:
-        """End the user's sessions on this worker, of one wire or (protocol 0) of all. Gives how many. older_s: only
-        sessions that began at least this long ago."""
-        last = time.monotonic() - older_s
-        of_wire = [one for one in self._services.hub.of_user(user_id) if not protocol or one.protocol == protocol]
-        chosen = [one for one in of_wire if one.began_at <= last]
+    def end_outdated(self, user_id: UserId, version: int) -> int:
+        """The user's credentials have this version now: end the sessions on this worker that have an earlier one. Gives
+        how many."""
+        how = Disconnect.CREDENTIALS_CHANGED
+        ended = self.kick(user_id, Which(before=version), how.text, how)
+        if ended:
+            security_log.record(SecurityEvent.SESSIONS_ENDED, user=user_id, sessions=ended)
+        return ended
+
+    def kick(self, user_id: UserId, which: Which, reason: str, how: Disconnect) -> int:
+        """End sessions of the user on this worker. Gives how many. reason: told to their clients. how: one of
+        KICKED_DUPLICATE, KICKED_BY_ADMIN and CREDENTIALS_CHANGED."""
+        chosen = [one for one in self._services.hub.of_user(user_id) if which.includes(one)]
         for session in chosen:
             if session.state is SessionState.LIVE:
-                session.peer.push(Kicked(by_admin, reason))
-            end(session, Disconnect.KICKED_BY_ADMIN if by_admin else Disconnect.KICKED_DUPLICATE)
+                session.peer.push(Kicked(how is not Disconnect.KICKED_DUPLICATE, reason))
+            end(session, how)
         return len(chosen)
 
 
@@ -255,10 +283,12 @@ def _record_refused(peer: Peer, command: Login, account: Account | None, refused
     trail.record(event, peer, reason=reason, name=name, user=user_id)
 
 
-def _view(tables: Tables, user: User, limit: int, listing: bool) -> View:
+def _view(tables: Tables, session: Session, limit: int, listing: bool) -> View:
     """limit: of waiting messages. listing: also friends and groups. Raises Refused."""
+    user = session.user
     waiting = tables.history.waiting(user.id, limit)
-    if tables.accounts.find("", user.id) is None:  # deleted while its password was checked
+    account = tables.accounts.find("", user.id)
+    if account is None or account.credentials != session.credentials:  # changed after the password was verified
         raise Refused(ErrorCode.BAD_CREDENTIALS)
     requests, memberships = (
         tables.friends.requests_to(user.id, _MAX_REQUESTS),

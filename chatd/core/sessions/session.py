@@ -187,6 +187,10 @@ _CLOSING = SessionState.CLOSING
 """Read per message: an attribute of an enum costs several times a global."""
 
 
+OWN_CHANGE = 1 << 62
+"""No version of credentials is as high."""
+
+
 class Session:
     """One logged-in client of one user on one wire.
 
@@ -194,6 +198,8 @@ class Session:
     explicit: the client acknowledges each message by its fp (WireTraits.acknowledges).
     by_seq: the client says how far it is in a conversation (Login.acks).
     first_login_time: milliseconds since the epoch, the client's; the server's where the login named none (fresh).
+    credentials: the version of the account's credentials (store.account_contract.Account) with which it logged in. It
+    ends when they have a later one. OWN_CHANGE while the session itself changes the password.
     began_at: time.monotonic() of the login. since_ms: the same moment, milliseconds since the epoch, for people.
     groups: the groups whose messages the session is given, with the since_version of the membership.
     groups_left: of groups it was in, the members_version by which the membership had ended, the latest
@@ -211,6 +217,7 @@ class Session:
         "behind",
         "buffer",
         "by_seq",
+        "credentials",
         "cursors",
         "explicit",
         "first_login_time",
@@ -239,6 +246,7 @@ class Session:
         self.by_seq = by_seq
         self.first_login_time = first_login_time
         self.fresh = fresh
+        self.credentials = 0
         self.began_at = time.monotonic()
         self.since_ms = time.time_ns() // 1_000_000
         self.groups: dict[GroupId, int] | None = None

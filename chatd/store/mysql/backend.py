@@ -59,6 +59,9 @@ class MysqlBackend:
         """Names that look the same have no unique key in common, so all who create accounts wait for one row."""
         self._db.execute("SELECT value FROM meta WHERE `key` = 'names' FOR UPDATE")
 
+    def lock_invite(self, column: str, value: int | str) -> None:
+        self._db.execute(f"SELECT id FROM invite WHERE {column} = ? FOR UPDATE", (value,))
+
     def lock_group(self, group_id: GroupId) -> None:
         self._db.execute("SELECT last FROM conversation WHERE id = ? FOR UPDATE", (-group_id,))
 

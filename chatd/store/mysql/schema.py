@@ -106,6 +106,17 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         "CREATE TABLE IF NOT EXISTS known_source (user_id BIGINT NOT NULL, hidden VARCHAR(64) NOT NULL,"
         f" seen_day BIGINT NOT NULL, PRIMARY KEY (user_id, hidden)) {_TABLE}",
     ),
+    (
+        *_add_column("user", "credentials", "BIGINT NOT NULL DEFAULT 0, ADD KEY user_credentials (credentials)"),
+        *_add_column("user", "locked_at_ms", "BIGINT NOT NULL DEFAULT 0"),
+        *_add_column("user", "lock_reason", "VARCHAR(255) NOT NULL DEFAULT ''''"),
+        "CREATE TABLE IF NOT EXISTS invite (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,"
+        " code_hash VARCHAR(64) NOT NULL UNIQUE, uses BIGINT NOT NULL, used BIGINT NOT NULL DEFAULT 0,"
+        " created_at_ms BIGINT NOT NULL, expires_at_ms BIGINT NOT NULL, revoked_at_ms BIGINT NOT NULL DEFAULT 0,"
+        f" note VARCHAR(255) NOT NULL) {_TABLE}",
+        "INSERT IGNORE INTO meta VALUES ('credentials', '0')",
+        "INSERT IGNORE INTO meta VALUES ('stand_in_key', '')",
+    ),
 )
 
 WORDS: tuple[str, ...] = (
@@ -114,6 +125,7 @@ WORDS: tuple[str, ...] = (
     "a hash of every request, and of messages changed by a plug-in, by which a reused fp is recognised",
     "a hash of what every name looks like, by which a new name that looks like an existing one is recognised",
     "the networks from which users have logged in",
+    "versions of credentials, locked accounts, and invite codes",
 )
 """A description of each migration, for the operator."""
 

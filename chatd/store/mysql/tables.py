@@ -34,6 +34,7 @@ from chatd.store.mysql.schema import MIGRATIONS, migrate, version_of
 from chatd.store.sql.accounts import SqlAccounts
 from chatd.store.sql.friends import SqlFriends
 from chatd.store.sql.groups import SqlGroups
+from chatd.store.sql.invites import SqlInvites
 from chatd.store.sql.known_sources import SqlKnownSources
 from chatd.store.sql.request_log import SqlRequestLog
 from chatd.store.versions import FILLING, check_filled, check_version
@@ -53,6 +54,7 @@ class MysqlTables:
         self.groups = SqlGroups(db, backend)
         self._messages = MysqlMessages(db, backend)
         self.accounts = SqlAccounts(db, backend, backend.directory, self.groups)
+        self.invites = SqlInvites(db, backend)
         self.friends = SqlFriends(db, backend, backend.directory)
         self.history = MysqlHistory(db, backend, self.groups)
         self.request_log = SqlRequestLog(db, backend)

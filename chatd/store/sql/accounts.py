@@ -11,7 +11,7 @@ import json
 
 from chatd.errors import ErrorCode, Refused
 from chatd.model import User, UserId
-from chatd.store.contract import Account
+from chatd.store.contract import Account, AccountDetails, CredentialsChange
 from chatd.store.sql.database import Backend, Database
 from chatd.store.sql.directory import UserDirectory
 from chatd.store.sql.groups import SqlGroups
@@ -50,22 +50,92 @@ class SqlAccounts:
     def canonical(self, name: str) -> str:
         return name_key(name)
 
-    def set_password(self, user_id: UserId, password: str) -> None:
-        self._db.execute("UPDATE user SET password = ? WHERE id = ?", (password, user_id))
+    # ---------------------------------------------------------------- credentials
 
-    def delete(self, user_id: UserId) -> None:
+    def set_password(self, user_id: UserId, password: str, expected: int | None = None) -> int:
+        self._backend.lock_users(user_id)
+        account = self._directory.account("", user_id)
+        if account is None or expected not in (None, account.credentials):
+            raise Refused(ErrorCode.BAD_CREDENTIALS)
+        version = self._new_version()
+        self._db.execute("UPDATE user SET password = ?, credentials = ? WHERE id = ?", (password, version, user_id))
+        return version
+
+    def upgrade_password(self, user_id: UserId, before: str, after: str) -> None:
+        self._db.execute("UPDATE user SET password = ? WHERE id = ? AND password = ?", (after, user_id, before))
+
+    def lock(self, user_id: UserId, reason: str, now_ms: int) -> int:
+        self._backend.lock_users(user_id)
+        version = self._new_version()
+        self._db.execute(
+            "UPDATE user SET locked_at_ms = CASE WHEN locked_at_ms = 0 THEN ? ELSE locked_at_ms END,"
+            " lock_reason = ?, credentials = ? WHERE id = ?",
+            (now_ms, reason, version, user_id),
+        )
+        return version
+
+    def unlock(self, user_id: UserId) -> None:
+        self._db.execute("UPDATE user SET locked_at_ms = 0, lock_reason = '' WHERE id = ?", (user_id,))
+
+    def _new_version(self) -> int:
+        """The row in meta stays locked until the end of the transaction: versions become visible in their order."""
+        self._db.execute("UPDATE meta SET value = value + 1 WHERE `key` = 'credentials'")
+        return self.newest_credentials()
+
+    def newest_credentials(self) -> int:
+        return int(self._meta("credentials") or 0)
+
+    def changed_credentials(self, after: int, limit: int) -> list[CredentialsChange]:
+        rows = self._db.execute(
+            "SELECT id, credentials FROM user WHERE credentials > ? ORDER BY credentials LIMIT ?",
+            (max(after, 0), limit),
+        )
+        return [CredentialsChange(int(user_id), int(version)) for user_id, version in rows]
+
+    def sample_passwords(self, count: int) -> list[str]:
+        (last,) = self._db.execute("SELECT max(id) FROM user").fetchone()
+        ids = sorted({1 + place * int(last or 0) // count for place in range(count)})
+        marks = ",".join("?" * len(ids))
+        rows = self._db.execute(f"SELECT password FROM user WHERE id IN ({marks}) AND password <> ''", ids)
+        return [str(password) for (password,) in rows]
+
+    def stand_in_key(self) -> str:
+        return self._meta("stand_in_key")
+
+    def set_stand_in_key(self, key: str) -> None:
+        self._db.execute("UPDATE meta SET value = ? WHERE `key` = 'stand_in_key' AND value = ''", (key,))
+
+    def _meta(self, key: str) -> str:
+        row = self._db.execute("SELECT value FROM meta WHERE `key` = ?", (key,)).fetchone()
+        return str(row[0]) if row else ""
+
+    # ---------------------------------------------------------------- the rest
+
+    def delete(self, user_id: UserId) -> int:
         """Leaves every group first, so that no group is without an owner."""
         self._backend.lock_users(user_id)
+        version = self._new_version()
         for group_id in self._groups.ids_of(user_id):
             self._groups.leave(user_id, group_id)
         self._db.execute(
-            "UPDATE user SET name_key = NULL, skeleton_hash = NULL, password = '' WHERE id = ?", (user_id,)
+            "UPDATE user SET name_key = NULL, skeleton_hash = NULL, password = '', credentials = ? WHERE id = ?",
+            (version, user_id),
         )
         self._db.execute("DELETE FROM friend WHERE user_id = ?", (user_id,))
         self._db.execute("DELETE FROM friend WHERE friend_id = ?", (user_id,))
         self._db.execute("DELETE FROM `cursor` WHERE user_id = ?", (user_id,))
         self._db.execute("DELETE FROM known_source WHERE user_id = ?", (user_id,))
         self._directory.changed()
+        return version
+
+    def details(self, user_id: UserId) -> AccountDetails:
+        row = self._db.execute(
+            "SELECT created_at_ms, seen_at_ms, locked_at_ms, lock_reason,"
+            " (SELECT count(*) FROM friend WHERE user_id = user.id AND accepted = 1),"
+            " (SELECT count(*) FROM member WHERE user_id = user.id) FROM user WHERE id = ?",
+            (user_id,),
+        ).fetchone()
+        return AccountDetails(*row)
 
     def all(self) -> list[tuple[UserId, str, int]]:
         rows = self._db.execute("SELECT id, name, created_at_ms FROM user WHERE name_key IS NOT NULL ORDER BY id")

@@ -43,6 +43,9 @@ class Backend(Protocol):
     def lock_names(self) -> None:
         """Until the commit, no other transaction creates an account."""
 
+    def lock_invite(self, column: str, value: int | str) -> None:
+        """Until the commit, no other transaction changes the invite with this value (of id or code_hash)."""
+
     def lock_group(self, group_id: GroupId) -> None:
         """Until the commit, no other transaction changes this group or appends messages to it."""
 

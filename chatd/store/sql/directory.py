@@ -60,7 +60,7 @@ class UserDirectory:
 
     def account(self, name: str, user_id: UserId) -> Account | None:
         """As store.contract.AccountTables.find: always from the database."""
-        query = "SELECT id, name, password FROM user WHERE name_key IS NOT NULL AND "
+        query = "SELECT id, name, password, credentials, locked_at_ms FROM user WHERE name_key IS NOT NULL AND "
         row = None
         if name:
             row = self._db.execute(query + "name_key = ?", (name_key(name),)).fetchone()
@@ -68,7 +68,7 @@ class UserDirectory:
                 user_id = int(name)
         if row is None and 0 < user_id < 1 << 62:
             row = self._db.execute(query + "id = ?", (user_id,)).fetchone()
-        return Account(User(int(row[0]), str(row[1])), str(row[2])) if row else None
+        return Account(User(int(row[0]), str(row[1])), str(row[2]), int(row[3]), int(row[4])) if row else None
 
     def user_or_deleted(self, user_id: UserId) -> User:
         """A deleted user keeps the name under which its messages were written. "#7" when there never was a user 7."""

@@ -76,6 +76,9 @@ class SqliteBackend:
     def lock_names(self) -> None:
         pass
 
+    def lock_invite(self, column: str, value: int | str) -> None:
+        pass
+
     def lock_group(self, group_id: GroupId) -> None:
         pass
 

@@ -17,6 +17,8 @@ request: NULL in answers given before this column was there.
 skeleton_hash: texts.names.skeleton_hash of the name; NULL like name_key when the account is deleted. Not unique: names
 from before it was there may look the same.
 known_source: at most store.contract.KNOWN_SOURCES rows per user. hidden: see core.login_guard.hidden.
+user.credentials: store.account_contract.Account; the highest credentials so far: meta.credentials.
+meta.stand_in_key: see core.stand_in_hashes; '' until a worker makes it.
 """
 
 from __future__ import annotations
@@ -85,6 +87,17 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         "CREATE TABLE known_source (user_id INTEGER NOT NULL, hidden TEXT NOT NULL, seen_day INTEGER NOT NULL,"
         " PRIMARY KEY (user_id, hidden)) WITHOUT ROWID",
     ),
+    (
+        "ALTER TABLE user ADD COLUMN credentials INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE user ADD COLUMN locked_at_ms INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE user ADD COLUMN lock_reason TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX user_credentials ON user (credentials) WHERE credentials > 0",
+        "CREATE TABLE invite (id INTEGER PRIMARY KEY AUTOINCREMENT, code_hash TEXT NOT NULL UNIQUE,"
+        " uses INTEGER NOT NULL, used INTEGER NOT NULL DEFAULT 0, created_at_ms INTEGER NOT NULL,"
+        " expires_at_ms INTEGER NOT NULL, revoked_at_ms INTEGER NOT NULL DEFAULT 0, note TEXT NOT NULL)",
+        "INSERT INTO meta VALUES ('credentials', '0')",
+        "INSERT INTO meta VALUES ('stand_in_key', '')",
+    ),
 )
 
 WORDS: tuple[str, ...] = (
@@ -93,4 +106,5 @@ WORDS: tuple[str, ...] = (
     "a hash of every request, and of messages changed by a plug-in, by which a reused fp is recognised",
     "a hash of what every name looks like, by which a new name that looks like an existing one is recognised",
     "the networks from which users have logged in",
+    "versions of credentials, locked accounts, and invite codes",
 )

@@ -25,6 +25,7 @@ from chatd.store.contract import Advance, Draft, Stored
 from chatd.store.sql.accounts import SqlAccounts
 from chatd.store.sql.friends import SqlFriends
 from chatd.store.sql.groups import SqlGroups
+from chatd.store.sql.invites import SqlInvites
 from chatd.store.sql.known_sources import SqlKnownSources
 from chatd.store.sql.messages import MessageReader
 from chatd.store.sql.request_log import SqlRequestLog
@@ -61,6 +62,7 @@ class SqliteTables:
         self.groups = SqlGroups(db, backend)
         self._messages = SqliteMessages(db, backend, self.groups, reader)
         self.accounts = SqlAccounts(db, backend, backend.directory, self.groups)
+        self.invites = SqlInvites(db, backend)
         self.friends = SqlFriends(db, backend, backend.directory)
         self.history = SqliteHistory(db, backend, self.groups, reader)
         self.request_log = SqlRequestLog(db, backend)

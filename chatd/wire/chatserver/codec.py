@@ -17,6 +17,7 @@ from typing import Annotated, Any, Protocol
 import msgspec
 from msgspec import Meta, Struct
 
+from chatd import invite_codes
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, WireError
 from chatd.protocol import (
     Accepted,
@@ -91,9 +92,14 @@ class _LogoutFrame(Struct, gc=False, tag_field="msgid", tag=encode.LOGOUT):
 class _RegisterFrame(Struct, gc=False, tag_field="msgid", tag=encode.REGISTER):
     name: str
     password: str
+    invite: str | None = None
 
     def command(self, body_bytes: int, fp_bytes: int) -> Command:
-        return Register(self.name, self.password)
+        """COMPAT: the deployed client has no field for an invite code: its users type CODE:PASSWORD as the password."""
+        if self.invite is not None:
+            return Register(self.name, self.password, self.invite)
+        code, password = invite_codes.split(self.password)
+        return Register(self.name, password, code)
 
 
 class _OneChatFrame(Struct, gc=False, tag_field="msgid", tag=encode.ONE_CHAT):

@@ -1,0 +1,64 @@
+"""Registration: accounts that clients make.
+
+Owns: who may register (closed, invite, open), and the order of the checks: what is cheap to check is checked before a
+password is hashed.
+Elsewhere: how many accounts one source may register (core.login_guard), the rules for names (core.accounts) and
+passwords (core.password_policy), the form of invite codes (invite_codes), counting their uses (the store).
+Fails: Refused, Unavailable; then there is no new account, and no use of an invite code is counted.
+"""
+
+from __future__ import annotations
+
+import time
+
+from chatd import invite_codes
+from chatd.core.accounts import Accounts, check_new
+from chatd.core.admission import Applicant
+from chatd.core.services import Services
+from chatd.errors import ErrorCode, Refused
+from chatd.model import User
+from chatd.protocol import Register
+from chatd.store.contract import Tables
+
+
+class Registration:
+    def __init__(self, services: Services, accounts: Accounts) -> None:
+        self._store = services.store
+        self._config = services.config
+        self._accounts = accounts
+
+    async def register(self, command: Register, applicant: Applicant) -> User:
+        """The new user. applicant: for whom the password is hashed.
+
+        Raises:
+            Refused: REGISTRATION_CLOSED, INVITE_NEEDED, NAME_NOT_ALLOWED, PASSWORD_NOT_ALLOWED, NAME_TAKEN or BUSY.
+            Unavailable: from the store.
+        """
+        config = self._config()
+        if config.accounts.registration == "closed":
+            raise Refused(ErrorCode.REGISTRATION_CLOSED)
+        code_hash = ""
+        if config.accounts.registration == "invite":
+            code_hash = await self._check_invite(command.invite)
+        name = check_new(command.name, command.secret, config)
+        hashed = await self._accounts.hasher.hash(command.secret, applicant)
+        now_ms = time.time_ns() // 1_000_000
+
+        def create(tables: Tables) -> User:
+            invite_id = tables.invites.check(code_hash, now_ms) if code_hash else 0
+            user = tables.accounts.create(name, hashed, now_ms)
+            if invite_id:
+                tables.invites.use(invite_id)
+            return user
+
+        return await self._store.write(create)
+
+    async def _check_invite(self, typed: str) -> str:
+        """The hash of a code that is valid now. Raises Refused INVITE_NEEDED; Unavailable."""
+        symbols = invite_codes.read(typed)
+        if not symbols:
+            raise Refused(ErrorCode.INVITE_NEEDED)
+        code_hash, now_ms = invite_codes.hashed(symbols), time.time_ns() // 1_000_000
+        if not await self._store.read(lambda tables: tables.invites.find(code_hash, now_ms)):
+            raise Refused(ErrorCode.INVITE_NEEDED)
+        return code_hash
