@@ -99,7 +99,9 @@ def test_orders_and_kicks_are_recorded_with_the_operator(make_daemon: Make) -> N
     async def story() -> None:
         await town.register("alice")
         await town.on_mobile("alice")
-        assert (await asyncio.to_thread(daemon.ctl, "kick", "alice", "--reason", "see\x1b[2J you\n")).returncode == 0
+        assert (
+            await asyncio.to_thread(daemon.ctl, "kick", "alice", "--reason", "see you, source=192.0.2.66")
+        ).returncode == 0
         assert (await asyncio.to_thread(daemon.ctl, "kick", "nobody")).returncode == 1
         assert (await asyncio.to_thread(daemon.ctl, "reload")).returncode == 0
 
@@ -108,7 +110,7 @@ def test_orders_and_kicks_are_recorded_with_the_operator(make_daemon: Make) -> N
     assert [(one["name"], one["sessions"], one["source"]) for one in kicked] == [("alice", 1, ""), ("nobody", 0, "")]
     orders = [one for one in trail(daemon, "order") if one["result"] != "begun"]
     assert [(one["order"], one["result"]) for one in orders] == [("kick", "ok"), ("kick", "failed"), ("reload", "ok")]
-    assert orders[0]["arguments"] == {"user": "alice", "user_id": 0, "reason": "see\x1b[2J you\n"}
+    assert orders[0]["arguments"] == {"user": "alice", "user_id": 0, "reason": "see you, source=192.0.2.66"}
     assert {(one["uid"], one["source"]) for one in orders} == {(os.getuid(), "")}
 
 
