@@ -110,7 +110,7 @@ def build() -> None:
 def make_certificate(folder: Path) -> None:
     """Of the kind that public authorities give: ECDSA with P-256."""
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    command += ["-days", "60", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
     command += ["-keyout", str(folder / "tls.key"), "-out", str(folder / "tls.pem")]
     subprocess.run(command, check=True, capture_output=True)
 

@@ -306,6 +306,13 @@ class Daemon:
             cwd=self.root, env=self.env, input=input, capture_output=True, text=True, timeout=limit_s, check=False,
         )  # fmt: skip
 
+    def test(self, *options: str) -> subprocess.CompletedProcess[str]:
+        """`chatd -t` with its configuration."""
+        return subprocess.run(
+            [sys.executable, "-m", "chatd", "-c", str(self.config_file), "-t", *options],
+            cwd=self.root, env=self.env, capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+
     def status(self) -> dict[str, Any]:
         answer = self.ctl("status", "--json")
         if not answer.stdout.strip():
