@@ -72,10 +72,7 @@ class Counters(msgspec.Struct, kw_only=True):
     store_ok: Annotated[bool, Field("the last commit succeeded")]
     bus_ok: Annotated[bool, Field("the message bus works; a worker that hangs does not make it false")]
     bus_round_trip_us: Annotated[int, Field("last round trip on the message bus; 0 = not measured by this bus", "us")]
-    bus_refused: Annotated[
-        int, Field("forged or replayed messages refused on the message bus, since the worker started")
-    ]
-    bus_forged: Annotated[bool, Field("such a message was refused in the last 10 minutes")]
+    bus_forged: Annotated[bool, Field("a forged or replayed bus message was refused in the last 10 minutes")]
     udp_peers: Annotated[int, Field("UDP peers; they are included in `connections`")]
     udp_dropped: Annotated[int, Field("datagrams that could not be sent or served, since the worker started")]
     hooks_open: Annotated[int, Field("plug-ins that are not called at the moment because they failed repeatedly")]

@@ -173,6 +173,8 @@ class Worker:
         self._lag_until = 0.0
         """Until then a lower lag does not replace the highest one shown."""
         self._rounds = 0
+        self._refused = 0
+        """Messages refused by the bus, when this was looked at last."""
         self._refused_at = float("-inf")
         """When the bus last refused a message, by the loop's clock."""
 
@@ -240,8 +242,8 @@ class Worker:
 
     def _report_refused(self) -> None:
         refused, now = self._bus.refused, self._loop.time()
-        if refused != self._row.bus_refused:
-            self._row.bus_refused, self._refused_at = refused, now
+        if refused != self._refused:
+            self._refused, self._refused_at = refused, now
         self._row.bus_forged = now - self._refused_at < _FORGED_S
 
     # ---------------------------------------------------------------- orders

@@ -222,7 +222,7 @@ class LocalPeers:
 
     def link_refused(self, what: str) -> None:
         self.refused += 1
-        security_log.record(SecurityEvent.BUS_FORGERY, reason="another user of this host", place=what, times=1)
+        security_log.record(SecurityEvent.BUS_FORGERY, reason="another user of this host", place=what)
 
     def link_opened(self, link: IncomingLink) -> None:
         self._incoming[link] = None
