@@ -14,16 +14,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from chatd.config.account_options import AccountOptions
 from chatd.config.option import option as _option
 from chatd.config.penalty_options import PenaltyOptions
 
 LEAST_OUTBOX_BYTES = 16 * 1024
-RESERVED_NAMES = (
-    *("admin", "administrator", "root", "superuser", "system", "sysadmin", "sysop", "server", "chatd", "daemon"),
-    *("operator", "moderator", "mod", "staff", "official", "support", "helpdesk", "service", "security", "abuse"),
-    *("postmaster", "hostmaster", "webmaster", "everyone", "everybody"),
-)
-"""Names by which users expect to be spoken to by those who run the server, or to speak to all."""
 
 
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -178,61 +173,6 @@ class BusOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             le=60,
         ),
     ] = 5.0
-
-
-class AccountOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[accounts]"""
-
-    login: Annotated[
-        Literal["password", "open"],
-        _option(
-            "open = every password is accepted, and the first login creates the account (for trials only)", "worker"
-        ),
-    ] = "password"
-    registration: Annotated[
-        Literal["closed", "invite", "open"],
-        _option(
-            "who may register an account: closed = only the operator makes accounts, invite = whoever has an invite "
-            "code (chatctl invite add), open = everybody",
-            "live",
-        ),
-    ] = "closed"
-    insecure_open_login: Annotated[bool, _option('must be true for login = "open"', "worker")] = False
-    argon2_memory_kib: Annotated[
-        int, _option("memory used to hash one password, in KiB", "worker", ge=1024, le=1048576)
-    ] = 19456
-    argon2_passes: Annotated[int, _option("number of passes over that memory", "worker", ge=1, le=100)] = 2
-    hash_threads: Annotated[int, _option("threads per worker that hash passwords", "worker", ge=1, le=16)] = 1
-    presence: Annotated[
-        Literal["friends", "all"],
-        _option(
-            "who may see whether a user is online: friends = friends and members of a common group, all = everybody",
-            "live",
-        ),
-    ] = "friends"
-    require_tls: Annotated[
-        bool,
-        _option(
-            "whether logins, registration and changes of passwords are refused on connections that others can read: "
-            "all without TLS, except from this host and through a load balancer of listen.proxy_from",
-            "live",
-        ),
-    ] = False
-    reserved_names: Annotated[
-        tuple[str, ...],
-        _option(
-            "names that clients cannot register, nor names that look like them; the wires' own (0 and -1) are always "
-            "reserved. `chatctl user add --reserved` creates such an account",
-            "live",
-        ),
-    ] = RESERVED_NAMES
-    min_password_chars: Annotated[
-        int, _option("minimum length of a new password; existing ones stay valid", "live", ge=1, le=128)
-    ] = 8
-    common_passwords: Annotated[
-        Literal["refuse", "accept"],
-        _option("whether a new password may be one of those that attackers try first, or the user's own name", "live"),
-    ] = "refuse"
 
 
 class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

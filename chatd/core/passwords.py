@@ -18,7 +18,8 @@ from typing import TypeVar
 
 import argon2
 
-from chatd.config.schema import AccountOptions, Config
+from chatd.config.account_options import AccountOptions
+from chatd.config.schema import Config
 from chatd.core.admission import AdmissionQueue, Applicant
 
 T = TypeVar("T")

@@ -71,7 +71,7 @@ def test_a_deleted_account_has_no_session(town: Town) -> None:
         name = await town.newcomer("alice")
         mobile, desk = await town.on_mobile(name), await town.errand(name)
         code, output, said = await ctl(town, "user", "del", name)
-        assert (code, output) == (0, "")
+        assert (code, output) == (0, "sessions ended: 2")
         assert said.startswith("chatctl: store: sqlite:")
         assert content((await mobile.end())[-1])["code"] == 2
         assert (await desk.end())[-1]["msgid"] == 12

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from chatd.config.schema import AccountOptions, Config, LimitOptions, PluginOptions, TimeoutOptions
+from chatd.config.account_options import AccountOptions
+from chatd.config.schema import Config, LimitOptions, PluginOptions, TimeoutOptions
 from chatd.core.core import Core, CoreParts
 from chatd.core.plugins.plugin import Plugin
 from chatd.core.sessions.session import Session

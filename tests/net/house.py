@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from chatd.config.schema import AccountOptions, Config, LimitOptions, ListenerOptions, TimeoutOptions
+from chatd.config.account_options import AccountOptions
+from chatd.config.schema import Config, LimitOptions, ListenerOptions, TimeoutOptions
 from chatd.core.core import Core, CoreParts
 from chatd.net.acceptor import Acceptor, Listener
 from chatd.net.connection import Connection

@@ -15,6 +15,7 @@ from chatd.errors import ErrorCode
 from chatd.model import Message, Role, User
 from chatd.protocol import SendMessage
 from chatd.store.contract import Draft, Stored, Tables
+from tests.store.contract_credentials import CredentialsContract
 from tests.store.contract_friends import FriendsContract
 from tests.store.contract_history import HistoryContract
 from tests.store.contract_memberships import MembershipContract
@@ -38,7 +39,9 @@ from tests.store.steps import (
 )
 
 
-class StoreContract(PeopleContract, FriendsContract, HistoryContract, RepetitionContract, MembershipContract):
+class StoreContract(
+    PeopleContract, FriendsContract, HistoryContract, RepetitionContract, MembershipContract, CredentialsContract
+):
     @pytest.fixture
     def twin(self) -> Twin:
         raise NotImplementedError

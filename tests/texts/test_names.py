@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatd.config.schema import RESERVED_NAMES
+from chatd.config.account_options import RESERVED_NAMES
 from chatd.errors import ErrorCode, Refused
 from chatd.texts.names import is_reserved, name_key, new_name, skeleton, skeleton_hash
 

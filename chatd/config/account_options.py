@@ -1,0 +1,77 @@
+"""The section [accounts] of the configuration.
+
+Owns: AccountOptions.
+Elsewhere: the whole schema (config.schema), what the options mean (core.accounts, core.registration,
+core.password_policy).
+Fails: never; a value outside its limits is found by config.validate.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from chatd.config.option import option
+
+RESERVED_NAMES = (
+    *("admin", "administrator", "root", "superuser", "system", "sysadmin", "sysop", "server", "chatd", "daemon"),
+    *("operator", "moderator", "mod", "staff", "official", "support", "helpdesk", "service", "security", "abuse"),
+    *("postmaster", "hostmaster", "webmaster", "everyone", "everybody"),
+)
+"""Names by which users expect to be spoken to by those who run the server, or to speak to all."""
+
+
+class AccountOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[accounts]"""
+
+    login: Annotated[
+        Literal["password", "open"],
+        option(
+            "open = every password is accepted, and the first login creates the account (for trials only)", "worker"
+        ),
+    ] = "password"
+    registration: Annotated[
+        Literal["closed", "invite", "open"],
+        option(
+            "who may register an account: closed = only the operator makes accounts, invite = whoever has an invite "
+            "code (chatctl invite add), open = everybody",
+            "live",
+        ),
+    ] = "closed"
+    insecure_open_login: Annotated[bool, option('must be true for login = "open"', "worker")] = False
+    argon2_memory_kib: Annotated[
+        int, option("memory used to hash one password, in KiB", "worker", ge=1024, le=1048576)
+    ] = 19456
+    argon2_passes: Annotated[int, option("number of passes over that memory", "worker", ge=1, le=100)] = 2
+    hash_threads: Annotated[int, option("threads per worker that hash passwords", "worker", ge=1, le=16)] = 1
+    presence: Annotated[
+        Literal["friends", "all"],
+        option(
+            "who may see whether a user is online: friends = friends and members of a common group, all = everybody",
+            "live",
+        ),
+    ] = "friends"
+    require_tls: Annotated[
+        bool,
+        option(
+            "whether logins, registration and changes of passwords are refused on connections that others can read: "
+            "all without TLS, except from this host and through a load balancer of listen.proxy_from",
+            "live",
+        ),
+    ] = False
+    reserved_names: Annotated[
+        tuple[str, ...],
+        option(
+            "names that clients cannot register, nor names that look like them; the wires' own (0 and -1) are always "
+            "reserved. `chatctl user add --reserved` creates such an account",
+            "live",
+        ),
+    ] = RESERVED_NAMES
+    min_password_chars: Annotated[
+        int, option("minimum length of a new password; existing ones stay valid", "live", ge=1, le=128)
+    ] = 8
+    common_passwords: Annotated[
+        Literal["refuse", "accept"],
+        option("whether a new password may be one of those that attackers try first, or the user's own name", "live"),
+    ] = "refuse"
