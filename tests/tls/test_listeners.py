@@ -13,13 +13,15 @@ from pathlib import Path
 
 import pytest
 
+import chatd.__main__ as chatd_main
 from chatd.core.privacy import ACKS_NEEDED
 from chatd.errors import Disconnect, ErrorCode
 from tests.harness import chatserver
 from tests.harness.certificates import Certificate
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run, wait_until
-from tests.harness.link import Seen
+from tests.harness.link import LoginRefused, Seen
+from tests.harness.mobileimsdk import MobilePeer
 from tests.harness.peer import NulPeer
 from tests.harness.person import Town
 from tests.net.proxy_headers import v1, v2
@@ -296,10 +298,35 @@ def test_passwords_without_tls_are_refused_where_the_network_could_read_them(
             return
         assert (refused["errno"], refused["register"]) == (1, 1)
         assert "TLS" in str(refused["errmsg"])
+        mobile = MobilePeer()
+        await mobile.open(daemon.ports["mobileimsdk"], own)
+        with pytest.raises(LoginRefused) as mobile_refused:
+            await mobile.log_in("alice", town.secret)
+        assert mobile_refused.value.code == ErrorCode.TLS_NEEDED
         assert (await login("127.0.0.1", "alice"))["errno"] == 0
         assert (await login(own, "alice", secure=True))["errno"] == 0
 
     run(story())
+
+
+@pytest.mark.parametrize(
+    ("address", "more", "warned"),
+    [
+        ("tcp://0.0.0.0:6000", "", True),
+        ("tcp://127.0.0.1:6000", "", False),
+        ("tcp://0.0.0.0:6000", 'proxy_from = ["192.0.2.1"]', False),
+        ("unix:chat.sock", "", False),
+    ],
+)
+def test_a_warning_of_passwords_in_clear(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], address: str, more: str, *, warned: bool
+) -> None:
+    """From `chatd -t`; the configuration is valid all the same."""
+    file = tmp_path / "chatd.toml"
+    folders = "".join(f'{name} = "{tmp_path}"\n' for name in ("state_dir", "runtime_dir", "log_dir"))
+    file.write_text(f'[server]\n{folders}[[listen]]\nprotocol = "chatserver"\naddress = "{address}"\n{more}\n')
+    assert chatd_main.main(["-c", str(file), "-t", "--no-strict"]) == 0
+    assert ("passwords sent to it can be read" in capsys.readouterr().err) == warned
 
 
 def own_address() -> str | None:
