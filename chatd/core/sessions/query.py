@@ -111,7 +111,7 @@ class SessionQuery:
             complete = await survey.run(is_complete, deadline, AGAIN_S)
         last = {answer.worker: answer for answer in answers}  # one that was asked again has answered again
         found = [PlacedSession(info, one.host, one.slot) for one in last.values() for info in one.sessions]
-        return AllSessions(sorted(found), complete)
+        return AllSessions(sorted(found, key=lambda one: (one.info.protocol, one.info.since_ms)), complete)
 
     def asked_by_operator(self, question: WorkerSessionsAsked) -> None:
         """Another worker asks."""

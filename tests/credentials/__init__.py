@@ -1,0 +1,1 @@
+"""Who may have an account, and how long its sessions last: attacks over sockets."""

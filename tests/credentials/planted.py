@@ -1,0 +1,94 @@
+"""`python -m tests.credentials.planted BUG -c FILE …` is chatd with a guard of credentials switched off in its workers.
+
+Owns: the bugs, by name.
+Elsewhere: planting one (tests.faults.planted).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.faults.planted import main
+
+
+def nobody_is_told() -> None:
+    """A changed password ends no session by itself, and the store is not looked at."""
+    from chatd.core.sessions.credentials import CredentialsWatch
+    from chatd.core.sessions.login import Logins
+
+    CredentialsWatch.tick = lambda self: None  # type: ignore[method-assign]
+    Logins.end_outdated = lambda self, user_id, version: 0  # type: ignore[method-assign]
+
+
+def the_store_is_not_looked_at() -> None:
+    """Only who is told about a change acts."""
+    from chatd.core.sessions.credentials import CredentialsWatch
+
+    CredentialsWatch.tick = lambda self: None  # type: ignore[method-assign]
+
+
+def an_invite_is_not_counted() -> None:
+    """It is valid again and again."""
+    from chatd.store.sql.invites import SqlInvites
+
+    SqlInvites.use = lambda self, invite_id: None  # type: ignore[method-assign]
+
+
+def own_session_ends_too() -> None:
+    """Who changes the password is thrown out."""
+    from chatd.core.sessions.credentials import CredentialsWatch
+
+    def changed(self: Any, session: Any, version: int) -> None:
+        session.credentials = version - 1
+        self._logins.end_outdated(session.user.id, version)
+
+    CredentialsWatch.changed_own = changed  # type: ignore[method-assign]
+
+
+def slow_hashing() -> None:
+    """No bug: the old password is verified as it was, but the answer takes until the file GATE exists."""
+    from chatd.core.passwords import Hasher
+
+    gate, verify = Path(os.environ["GATE"]), Hasher.verify_now
+
+    def slow(self: Hasher, hashed: str, secret: str) -> bool:
+        good = verify(self, hashed, secret)
+        gate.with_suffix(".waiting").touch()
+        while not gate.exists():
+            time.sleep(0.01)
+        return good
+
+    Hasher.verify_now = slow  # type: ignore[method-assign]
+
+
+def versions_are_not_compared() -> None:
+    """A login takes the version that it finds when the session opens."""
+    from chatd.core.sessions import login
+
+    slow_hashing()
+    view = login._view
+
+    def obliging(tables: Any, session: Any, limit: int, listing: bool) -> Any:
+        session.credentials = tables.accounts.find("", session.user.id).credentials
+        return view(tables, session, limit, listing)
+
+    login._view = obliging
+
+
+BUGS = {
+    bug.__name__: bug
+    for bug in (
+        nobody_is_told,
+        the_store_is_not_looked_at,
+        an_invite_is_not_counted,
+        own_session_ends_too,
+        versions_are_not_compared,
+    )
+}
+
+if __name__ == "__main__":
+    sys.exit(main({**BUGS, slow_hashing.__name__: slow_hashing}))
