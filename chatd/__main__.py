@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import shtab
 
-from chatd import __version__
+from chatd import __version__, plugin_check
 from chatd.arguments import Parser
 from chatd.config import load as config_load
 from chatd.config import render as config_render
@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.no_strict:
             strict.check(loaded)
         if options.test or options.dump:
+            _check_plugins(loaded, options.allow_root)
             return _test(loaded, options.dump)
         if loaded.file is None:
             daemonize.say(f"{config_load.DEFAULT_FILE} does not exist, using the built-in defaults")
@@ -81,6 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:  # noqa: BLE001  a bug ends with its code, not with 1
         traceback.print_exc()
         return Exit.BUG
+
+
+def _check_plugins(loaded: config_load.Loaded, allow_root: bool) -> None:
+    """As the user that the server would run as. A start need not do this, because every worker does."""
+    if loaded.config.hook:
+        user = privileges.identity(loaded.config.server, allow_root)
+        plugin_check.check(loaded.config, loaded.name, lambda: privileges.drop(user))
 
 
 def _test(loaded: config_load.Loaded, dump: bool) -> int:

@@ -75,7 +75,12 @@ class Counters(msgspec.Struct, kw_only=True):
     bus_forged: Annotated[bool, Field("a forged or replayed bus message was refused in the last 10 minutes")]
     udp_peers: Annotated[int, Field("UDP peers; they are included in `connections`")]
     udp_dropped: Annotated[int, Field("datagrams that could not be sent or served, since the worker started")]
-    hooks_open: Annotated[int, Field("plug-ins that are not called at the moment because they failed repeatedly")]
+    hooks_open: Annotated[
+        int, Field("functions of plug-ins that are not called at the moment because they failed repeatedly")
+    ]
+    hook_users_held: Annotated[
+        int, Field("users for whom a function of a plug-in is not called at the moment because it failed for them")
+    ]
     hook_failures: Annotated[int, Field("calls of plug-ins that failed, since the worker started")]
     hook_dropped: Annotated[
         int, Field("events for plug-ins dropped because the queue was full, since the worker started")

@@ -18,7 +18,6 @@ import signal
 import socket
 import sys
 import time
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import uvloop
@@ -29,8 +28,10 @@ from chatd.bus.local.bus import LocalBus
 from chatd.bus.redis.keyring import Keyring
 from chatd.config.diff import live
 from chatd.config.schema import Config, ListenerOptions, PluginOptions
-from chatd.config.validate import BUSES, HOOK_GROUP
+from chatd.config.validate import BUSES
 from chatd.core.core import Core, CoreParts
+from chatd.core.plugins import loading
+from chatd.core.plugins.loading import PluginNotLoaded
 from chatd.core.plugins.plugin import Plugin
 from chatd.errors import BootError, Disconnect, Exit, Unavailable
 from chatd.model import Protocol
@@ -89,19 +90,16 @@ def open_bus(config: Config, slot: int, keyring: Keyring) -> Bus:
 
 def load_plugins(config: Config, loop: asyncio.AbstractEventLoop) -> list[Plugin]:
     """The plug-ins of [[hook]], in that order. Raises BootError, with the plug-in's name, when one cannot be used."""
-    return [_load_plugin(one, loop) for one in config.hook]
+    return [_load_plugin(one, config, loop) for one in config.hook]
 
 
-def _load_plugin(hook: PluginOptions, loop: asyncio.AbstractEventLoop) -> Plugin:
-    name = hook.entry_point or hook.name
+def _load_plugin(hook: PluginOptions, config: Config, loop: asyncio.AbstractEventLoop) -> Plugin:
     try:
-        found = tuple(entry_points(group=HOOK_GROUP, name=name))
-        if not found:
-            raise ValueError(f"no plug-in {name} is installed")
-        return Plugin(hook, found[0].load()(hook.options), loop)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  reported with its name; the start fails
+        return loading.load(hook, config, loop)
+    except PluginNotLoaded as error:
         log.get().exception("cannot load a plug-in", hook=hook.name)
-        raise BootError(f"hook {hook.name}: {type(error).__name__}: {error}", Exit.CONFIG) from None
+        option = f"{error.option} " if error.option else ""
+        raise BootError(f"hook {hook.name}: {option}{error}", Exit.CONFIG) from None
 
 
 def make_codec(listen: ListenerOptions, config: Config) -> Codec:

@@ -16,6 +16,8 @@ import msgspec
 from chatd.config import render as config_render
 from chatd.config.options import allowed_values, options_of, toml
 from chatd.config.schema import SECTIONS
+from chatd.core.dispatcher import ASKS
+from chatd.core.plugins.contract import ACTIONS, NotAsked, Point
 from chatd.core.requests.notices import NOTICES
 from chatd.core.requests.operations import described
 from chatd.errors import MEANINGS, Disconnect, Exit
@@ -45,6 +47,7 @@ def generated() -> dict[Path, str]:
         ROOT / "man" / "chatd.toml.5": config_render.manual(),
         **_with_table("docs/internals/modules.md", "modules", modules()),
         **_with_table("docs/configuration.md", "options", options()),
+        **_with_table("docs/hooks.md", "points", points()),
         **_with_tables("docs/protocols/mobileimsdk.md", {"operations": operations(), "notices": notices()}),
         **_with_tables("docs/protocols/errors.md", {"error codes": error_codes(), "ends": ends()}),
         **_with_tables("docs/operations.md", {"worker status": worker_status(), "exit codes": exit_codes()}),
@@ -96,6 +99,21 @@ def operations() -> list[str]:
         )
         lines.append(_row(f"`{name}`", arguments, f"`{op.result}`", "once" if op.write else "", op.text))
     return lines
+
+
+def points() -> list[str]:
+    """What plug-ins are asked about, and what they are not asked about, with the reason."""
+    named = {f"`{name}`": op.asks for name, op in sorted(described().items())}
+    sent = {f"`{kind.__name__}`": asks for kind, asks in ASKS.items()}
+    lines = ["| point | commands of the chatserver wire | requests of the mobileimsdk wire |", "|---|---|---|"]
+    for point in (one for one in Point if one in ACTIONS):
+        cells = [", ".join(name for name, asks in table.items() if asks is point) for table in (sent, named)]
+        lines.append(_row(f"`{point}`", *cells))
+    reasons: dict[str, list[str]] = {}
+    for name, asks in (sent | named).items():
+        if isinstance(asks, NotAsked):
+            reasons.setdefault(asks, []).append(name)
+    return lines + [_row("not asked", ", ".join(names), reason) for reason, names in reasons.items()]
 
 
 def _values(kind: msgspec.inspect.Type) -> str:

@@ -66,13 +66,17 @@ def _certificates(server: Status) -> list[str]:
 
 
 def _plugins(server: Status) -> list[str]:
-    """Only where a call failed or an event was dropped. A plug-in is counted once for each worker."""
-    shut, failed, dropped = (
-        sum(getattr(one, name) for one in server.workers) for name in ("hooks_open", "hook_failures", "hook_dropped")
+    """Only where a call failed or an event was dropped. A function is counted once for each worker."""
+    shut, held, failed, dropped = (
+        sum(getattr(one, name) for one in server.workers)
+        for name in ("hooks_open", "hook_users_held", "hook_failures", "hook_dropped")
     )
     if not failed and not dropped:
         return []
-    return [f"   plug-ins: {shut} not called for now, {failed} calls failed, {dropped} events dropped"]
+    return [
+        f"   plug-ins: {shut} functions suspended, {held} users held back, {failed} calls failed, "
+        f"{dropped} events dropped"
+    ]
 
 
 def _totals(server: Status) -> list[str]:

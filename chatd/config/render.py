@@ -83,13 +83,16 @@ def _sample_listen(index: int, one: ListenerOptions) -> str:
     return "\n".join(lines) + "\n"
 
 
+_SAMPLE_HOOK = {"name": "echo", "fail": "open"}
+
+
 def _sample_hook() -> str:
     lines = [
         "# A plug-in; several are called in the order of this file. None by default (docs/hooks.md).",
         "# [[hook]]",
     ]
     for option in options_of(SECTIONS["hook"]):
-        value = "echo" if option.default is msgspec.NODEFAULT else option.default
+        value = _SAMPLE_HOOK.get(option.name, option.default)
         lines += [_comment(option), f"# {option.name} = {toml(value)}"]
     return "\n".join(lines) + "\n"
 

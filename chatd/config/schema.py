@@ -342,20 +342,31 @@ class PluginOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         ),
     ] = 500
     fail: Annotated[
-        Literal["open", "closed"],
+        Literal["", "open", "closed"],
         _option(
-            "what a failed call means: open = go on as if the plug-in were not there, closed = refuse what it was "
-            "asked about",
+            "what a failed call means: closed = refuse what the plug-in was asked about, open = go on as if the "
+            'plug-in were not there; "" = not said, which is refused for a plug-in that has a point before_…',
             "worker",
         ),
-    ] = "open"
+    ] = ""
     breaker_failures: Annotated[
         int,
-        _option("consecutive failures after which the plug-in is not called for a while", "worker", ge=1, le=1000),
+        _option(
+            "consecutive failures after which a function of the plug-in is not called for a while: not for one user, "
+            "if all were for this user; for nobody, if they were for at least three users",
+            "worker",
+            ge=1,
+            le=1000,
+        ),
     ] = 5
     breaker_s: Annotated[
         float,
-        _option("how long it is not called; then one call tries it again", "worker", ge=0.1, le=3600),
+        _option(
+            "how long it is not called (for one user: twice as long); then one call tries it again",
+            "worker",
+            ge=0.1,
+            le=3600,
+        ),
     ] = 30.0
     threads: Annotated[
         int, _option("threads per worker for its functions that are not async", "worker", ge=1, le=64)

@@ -136,13 +136,19 @@ class Accounts:
         account = await self.find(command)
         return account is not None and account.user.id == user.id
 
-    async def _make_open(self, command: Login) -> User:
+    def name_to_open(self, command: Login) -> str:
+        """The name of the account that a login creates with open login, because it names none. Raises Refused
+        BAD_CREDENTIALS, NAME_NOT_ALLOWED."""
         if not command.name:
             raise Refused(ErrorCode.BAD_CREDENTIALS)
         config = self._config()
         name = new_name(command.name, config.limits.name_chars, digits=True)
         if is_reserved(name, config.accounts.reserved_names):
             raise Refused(ErrorCode.NAME_NOT_ALLOWED, NAME_RESERVED)
+        return name
+
+    async def _make_open(self, command: Login) -> User:
+        name = self.name_to_open(command)
         now_ms = time.time_ns() // 1_000_000
 
         def find_or_make(tables: Tables) -> Account:

@@ -150,17 +150,17 @@ class Core:
         self.guard = LoginGuard(services, self.accounts, self.penalties)
         self.exchange = PenaltyExchange(services, self.penalties) if parts.many_hosts else None
         self.clearing = PenaltyClearing(services, self.penalties, self.exchange)
-        self._registration = Registration(services, self.accounts)
+        self._registration = Registration(services, self.accounts, self.plugins)
         notices = Notices(self.delivery)
         self.presence = Presence(services, notices)
         listeners = Listeners(notices, self.presence, self.plugins)
         self.logins = Logins(services, self.accounts, self.delivery, self.memberships, listeners, self.guard)
-        self.friends = Friends(services, notices, self.presence)
-        self.groups = Groups(services, self.memberships, notices, self.presence)
+        self.friends = Friends(services, notices, self.presence, self.plugins)
+        self.groups = Groups(services, self.memberships, notices, self.presence, self.plugins)
         self.kicks = SessionKicks(services, self.logins)
         self._credentials = CredentialsWatch(services, self.logins)
         self.session_query = SessionQuery(services)
-        self._history = HistoryOperations(services, notices)
+        self._history = HistoryOperations(services, notices, self.plugins)
         self.requests = RequestDispatcher(services, self._operations(services), notices, self.plugins)
         self.dispatcher = Dispatcher(self._commands())
         self.handle = self.dispatcher.handle
@@ -197,11 +197,11 @@ class Core:
 
     def _operations(self, services: Services) -> OperationTable:
         return (
-            FriendOperations(services, self.friends, self.presence).table()
+            FriendOperations(services, self.friends, self.presence, self.plugins).table()
             | GroupOperations(services, self.groups).table()
             | self._history.table()
-            | ProfileOperations(services, self.accounts, self.guard, self._credentials).table()
-            | SessionOperations(self.logins, self.session_query).table()
+            | ProfileOperations(services, self.accounts, self.guard, self._credentials, self.plugins).table()
+            | SessionOperations(self.logins, self.session_query, self.plugins).table()
         )
 
     async def _ask_plugins_and_send(self, session: Session, command: SendMessage) -> None:
@@ -217,7 +217,7 @@ class Core:
     async def _register(self, peer: Peer, command: Register) -> None:
         try:
             check_private(peer, self._config())
-            user = await self._registration.register(command, self.guard.registrant(peer))
+            user = await self._registration.register(peer, command, self.guard.registrant(peer))
         except Refused as refused:
             reason = trail.reason_of(refused)
             trail.record(SecurityEvent.REGISTRATION_REFUSED, peer, reason=reason, name=command.name, user=0)

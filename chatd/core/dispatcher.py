@@ -16,9 +16,27 @@ import msgspec
 
 from chatd import log
 from chatd.core import trail
+from chatd.core.plugins.contract import Asks, NotAsked, Point
 from chatd.core.sessions.session import Peer, Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, Refused, Unavailable
-from chatd.protocol import Command, Failed, Login
+from chatd.protocol import (
+    Acknowledge,
+    AddFriend,
+    AnswerFriend,
+    Command,
+    CreateGroup,
+    Echo,
+    Failed,
+    JoinGroup,
+    KeepAlive,
+    Login,
+    Logout,
+    Malformed,
+    Received,
+    Register,
+    SendMessage,
+    ServerRequest,
+)
 from chatd.security_log import SecurityEvent
 
 
@@ -44,18 +62,43 @@ class _Row(NamedTuple):
     has_claim: bool
 
 
+_RECEIPT = NotAsked("it says what the client has received")
+_NOTHING_DONE = NotAsked("it changes nothing, and shows nothing of anybody")
+ASKS: dict[type[Any], Asks] = {
+    Login: Point.BEFORE_LOGIN,
+    Register: Point.BEFORE_REGISTER,
+    SendMessage: Point.BEFORE_MESSAGE,
+    ServerRequest: Point.BEFORE_REQUEST,
+    AddFriend: Point.BEFORE_FRIEND_REQUEST,
+    AnswerFriend: Point.BEFORE_FRIEND_ANSWER,
+    CreateGroup: Point.BEFORE_GROUP_CREATE,
+    JoinGroup: Point.BEFORE_GROUP_JOIN,
+    Acknowledge: _RECEIPT,
+    Received: _RECEIPT,
+    KeepAlive: _NOTHING_DONE,
+    Echo: _NOTHING_DONE,
+    Malformed: _NOTHING_DONE,
+    Logout: NotAsked("anybody may leave"),
+}
+"""The point at which the function of a command asks plug-ins; for a ServerRequest that names an operation, the
+operation has another (core.requests.dispatch.Operation.asks). The source of the table in docs/hooks.md. A kind of
+command without a row here cannot be served."""
+
+
 class Dispatcher:
     def __init__(self, table: Mapping[type[Any], Handler]) -> None:
-        """table: a handler for every kind of command."""
+        """table: a handler for every kind of command. Raises ValueError if it has no row in ASKS."""
         self._rows: dict[type[Any], _Row] = {}
         self._log = log.get()
         for kind, handler in table.items():
             self.register(kind, handler)
 
     def register(self, kind: type[Any], handler: Handler) -> None:
-        """Serve this kind of command with this handler from now on."""
+        """Serve this kind of command with this handler from now on. Raises ValueError, see ASKS."""
+        if kind not in ASKS:
+            raise ValueError(f"core.dispatcher.ASKS must say whether plug-ins are asked about {kind.__name__}")
         has_claim = any(field.name == "claimed" for field in msgspec.structs.fields(kind))
-        self._rows[kind] = _Row(*handler, has_claim)
+        self._rows[kind] = _Row(handler.function, handler.needs_login, handler.is_async, has_claim)
 
     def handle(self, peer: Peer, command: Command) -> Awaitable[None] | None:
         """Serve one command. The result, if any, must be awaited before the peer's next command is handled.

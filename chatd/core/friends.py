@@ -1,6 +1,7 @@
 """Friend requests: asking, answering, ending a friendship; notifying the other user.
 
-Owns: AddFriend, AnswerFriend and the requests that mean the same, as Changes; notifying the other user.
+Owns: AddFriend, AnswerFriend and the requests that mean the same, as Changes, about which plug-ins are asked first;
+notifying the other user.
 Elsewhere: the rows and their rules (store), the arguments of requests (core.requests.friends).
 Fails: Refused, Unavailable; then nothing was changed and nobody was told.
 """
@@ -14,6 +15,9 @@ from chatd.bus.contract import topic_of_user
 from chatd.core import bus_messages
 from chatd.core.bus_messages import FriendRequestAnswered, FriendRequestSent
 from chatd.core.change import Change
+from chatd.core.plugins import actions
+from chatd.core.plugins.contract import Point
+from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.presence import Presence
 from chatd.core.requests.notices import Notices
 from chatd.core.services import Services
@@ -40,26 +44,31 @@ def by_id(user_id: UserId) -> Find:
 
 
 class Friends:
-    def __init__(self, services: Services, notices: Notices, presence: Presence) -> None:
+    def __init__(self, services: Services, notices: Notices, presence: Presence, plugins: PluginPipeline) -> None:
         self._services = services
         self._notices = notices
         self._presence = presence
+        self._plugins = plugins
 
     # ---------------------------------------------------------------- commands of the chatserver wire
 
     async def add(self, session: Session, command: AddFriend) -> None:
-        await self.asking(session.user, by_id(command.user_id)).apply(self._services.store)
-
-    async def answer(self, session: Session, command: AnswerFriend) -> None:
-        change = self.answering(session.user, by_id(command.user_id), accept=command.accept)
+        change = await self.asking(session, by_id(command.user_id))
         await change.apply(self._services.store)
 
-    # ---------------------------------------------------------------- changes
+    async def answer(self, session: Session, command: AnswerFriend) -> None:
+        change = await self.answering(session, by_id(command.user_id), accept=command.accept)
+        await change.apply(self._services.store)
 
-    def asking(self, user: User, find: Find) -> Change[tuple[User, bool]]:
+    # ---------------------------------------------------------------- changes, which plug-ins may refuse
+
+    async def asking(self, session: Session, find: Find) -> Change[tuple[User, bool]]:
         """Ask to be friends; if the other side has asked already, accept. The result: the other user, and whether they
-        are friends now."""
-        limit, now_ms = self._services.config().limits.friends_per_user, time.time_ns() // 1_000_000
+        are friends now. Raises Refused, Unavailable."""
+        await self._plugins.before_action(
+            session, Point.BEFORE_FRIEND_REQUEST, lambda tables, who: actions.AskFriend(**who, user=find(tables))
+        )
+        user, limit, now_ms = session.user, self._services.config().limits.friends_per_user, _now_ms()
 
         def write(tables: Tables) -> tuple[User, bool]:
             other = find(tables)
@@ -74,9 +83,14 @@ class Friends:
 
         return Change(write, after)
 
-    def answering(self, user: User, find: Find, *, accept: bool) -> Change[User]:
-        """The result: the user who had asked."""
-        limit, now_ms = self._services.config().limits.friends_per_user, time.time_ns() // 1_000_000
+    async def answering(self, session: Session, find: Find, *, accept: bool) -> Change[User]:
+        """The result: the user who had asked. Raises Refused, Unavailable."""
+        await self._plugins.before_action(
+            session,
+            Point.BEFORE_FRIEND_ANSWER,
+            lambda tables, who: actions.AnswerFriend(**who, user=find(tables), accept=accept),
+        )
+        user, limit, now_ms = session.user, self._services.config().limits.friends_per_user, _now_ms()
 
         def write(tables: Tables) -> User:
             other = find(tables)
@@ -85,9 +99,13 @@ class Friends:
 
         return Change(write, lambda other: self._tell(other.id, FriendRequestAnswered(user, other.id, accept)))
 
-    def removing(self, user: User, find: Find) -> Change[User]:
+    async def removing(self, session: Session, find: Find) -> Change[User]:
         """End a friendship, or take back a request. The other user is not told, but finds it in the list of friends.
-        From now on neither is told of the other's presence."""
+        From now on neither is told of the other's presence. Raises Refused, Unavailable."""
+        await self._plugins.before_action(
+            session, Point.BEFORE_FRIEND_REMOVE, lambda tables, who: actions.RemoveFriend(**who, user=find(tables))
+        )
+        user = session.user
 
         def write(tables: Tables) -> User:
             other = find(tables)
@@ -115,3 +133,7 @@ class Friends:
         else:
             for session in self._services.hub.of_user(message.to):
                 self._notices.friend_answered(session, FriendAnswered(message.by, message.to, message.accepted))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,6 +1,7 @@
 """Groups: creating, joining, leaving, roles; notifying the members.
 
-Owns: CreateGroup, JoinGroup and the requests that mean the same, as Changes; notifying the members.
+Owns: CreateGroup, JoinGroup and the requests that mean the same, as Changes, about which plug-ins are asked first;
+notifying the members.
 Elsewhere: the rules, which the store checks inside the transaction; which sessions are given a group's messages
 (core.memberships); the arguments of requests (core.requests.groups).
 Fails: Refused, Unavailable; then nothing was changed and nobody was told.
@@ -19,10 +20,14 @@ from chatd.core.bus_messages import GroupJoined, GroupLeft, GroupNotice
 from chatd.core.change import Change
 from chatd.core.friends import Find
 from chatd.core.memberships import Memberships
+from chatd.core.plugins import actions
+from chatd.core.plugins.contract import Point
+from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.presence import Presence
 from chatd.core.requests.notices import Notices, notice, of_group, of_user
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session
+from chatd.errors import ErrorCode, Refused
 from chatd.model import Group, GroupId, Role, User, UserId
 from chatd.protocol import CreateGroup, GroupReady, JoinGroup
 from chatd.store.contract import FIRST_VERSION, Joined, Left, Tables
@@ -47,28 +52,50 @@ class Kick(NamedTuple):
     members_version: int
 
 
+def existing(tables: Tables, group_id: GroupId) -> Group:
+    """Raises Refused UNKNOWN_GROUP."""
+    group = tables.groups.find(group_id)
+    if group is None:
+        raise Refused(ErrorCode.UNKNOWN_GROUP)
+    return group
+
+
 class Groups:
-    def __init__(self, services: Services, memberships: Memberships, notices: Notices, presence: Presence) -> None:
+    def __init__(
+        self,
+        services: Services,
+        memberships: Memberships,
+        notices: Notices,
+        presence: Presence,
+        plugins: PluginPipeline,
+    ) -> None:
         self._services = services
         self._memberships = memberships
         self._notices, self._presence = notices, presence
+        self._plugins = plugins
 
     # ---------------------------------------------------------------- commands of the chatserver wire
 
     async def create(self, session: Session, command: CreateGroup) -> None:
-        group = await self.creating(session.user, command.name, command.description).apply(self._services.store)
+        change = await self.creating(session, command.name, command.description)
+        group = await change.apply(self._services.store)
         session.peer.push(GroupReady(group, True))
 
     async def join(self, session: Session, command: JoinGroup) -> None:
-        joined = await self.joining(session.user, command.group_id).apply(self._services.store)
+        joined = await (await self.joining(session, command.group_id)).apply(self._services.store)
         session.peer.push(GroupReady(joined.group, False))
 
-    # ---------------------------------------------------------------- changes
+    # ---------------------------------------------------------------- changes, which plug-ins may refuse
 
-    def creating(self, user: User, name: str, description: str) -> Change[Group]:
-        """Raises Refused BAD_FIELD."""
+    async def creating(self, session: Session, name: str, description: str) -> Change[Group]:
+        """Raises Refused, also BAD_FIELD; Unavailable."""
         name, text = self._checked(name, description)
-        limits, now_ms = self._services.config().limits, time.time_ns() // 1_000_000
+        await self._plugins.before_action(
+            session,
+            Point.BEFORE_GROUP_CREATE,
+            lambda tables, who: actions.CreateGroup(**who, name=name, description=text or ""),
+        )
+        user, limits, now_ms = session.user, self._services.config().limits, time.time_ns() // 1_000_000
 
         def write(tables: Tables) -> Group:
             made = tables.groups.create(user.id, name, text or "", limits.groups_per_user, now_ms)
@@ -76,8 +103,14 @@ class Groups:
 
         return Change(write, lambda group: self._entered(user, group.id, FIRST_VERSION))
 
-    def joining(self, user: User, group_id: GroupId) -> Change[Joined]:
-        limits, now_ms = self._services.config().limits, time.time_ns() // 1_000_000
+    async def joining(self, session: Session, group_id: GroupId) -> Change[Joined]:
+        """Raises Refused, Unavailable, like the following."""
+        await self._plugins.before_action(
+            session,
+            Point.BEFORE_GROUP_JOIN,
+            lambda tables, who: actions.JoinGroup(**who, group=existing(tables, group_id)),
+        )
+        user, limits, now_ms = session.user, self._services.config().limits, time.time_ns() // 1_000_000
 
         def write(tables: Tables) -> Joined:
             return tables.groups.join(user.id, group_id, limits.group_members, limits.groups_per_user, now_ms)
@@ -87,7 +120,14 @@ class Groups:
 
         return Change(write, after)
 
-    def leaving(self, user: User, group_id: GroupId) -> Change[Left]:
+    async def leaving(self, session: Session, group_id: GroupId) -> Change[Left]:
+        await self._plugins.before_action(
+            session,
+            Point.BEFORE_GROUP_LEAVE,
+            lambda tables, who: actions.LeaveGroup(**who, group=existing(tables, group_id)),
+        )
+        user = session.user
+
         def after(left: Left) -> None:
             version = left.members_version
             self._gone(user.id, group_id, False, version)
@@ -95,7 +135,14 @@ class Groups:
 
         return Change(lambda tables: tables.groups.leave(user.id, group_id), after)
 
-    def kicking(self, by: User, group_id: GroupId, find: Find) -> Change[Kick]:
+    async def kicking(self, session: Session, group_id: GroupId, find: Find) -> Change[Kick]:
+        await self._plugins.before_action(
+            session,
+            Point.BEFORE_GROUP_KICK,
+            lambda tables, who: actions.KickMember(**who, group=existing(tables, group_id), user=find(tables)),
+        )
+        by = session.user
+
         def write(tables: Tables) -> Kick:
             user = find(tables)
             return Kick(user, tables.groups.kick(by.id, group_id, user.id))
@@ -107,15 +154,27 @@ class Groups:
 
         return Change(write, after)
 
-    def renaming(self, by: User, group_id: GroupId, name: str, description: str | None) -> Change[Group]:
-        """description None: as it is. Raises Refused BAD_FIELD."""
+    async def renaming(self, session: Session, group_id: GroupId, name: str, description: str | None) -> Change[Group]:
+        """description None: as it is. Raises also Refused BAD_FIELD."""
         name, text = self._checked(name, description)
+
+        def renamed(tables: Tables, who: actions.Who) -> actions.RenameGroup:
+            return actions.RenameGroup(**who, group=existing(tables, group_id), name=name, description=text)
+
+        await self._plugins.before_action(session, Point.BEFORE_GROUP_RENAME, renamed)
+        by = session.user
         return Change(
             lambda tables: tables.groups.rename(by.id, group_id, name, text),
             lambda group: self._tell(group_id, "group.renamed", details=of_group(group), by=of_user(by)),
         )
 
-    def giving_role(self, by: User, group_id: GroupId, find: Find, role: Role) -> Change[User]:
+    async def giving_role(self, session: Session, group_id: GroupId, find: Find, role: Role) -> Change[User]:
+        def given(tables: Tables, who: actions.Who) -> actions.SetRole:
+            return actions.SetRole(**who, group=existing(tables, group_id), user=find(tables), role=role)
+
+        await self._plugins.before_action(session, Point.BEFORE_GROUP_ROLE, given)
+        by = session.user
+
         def write(tables: Tables) -> User:
             user = find(tables)
             tables.groups.set_role(by.id, group_id, user.id, role)

@@ -14,7 +14,9 @@ import time
 from chatd import invite_codes
 from chatd.core.accounts import Accounts, check_new
 from chatd.core.admission import Applicant
+from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.services import Services
+from chatd.core.sessions.session import Peer
 from chatd.errors import ErrorCode, Refused
 from chatd.model import User
 from chatd.protocol import Register
@@ -22,16 +24,18 @@ from chatd.store.contract import Tables
 
 
 class Registration:
-    def __init__(self, services: Services, accounts: Accounts) -> None:
+    def __init__(self, services: Services, accounts: Accounts, plugins: PluginPipeline) -> None:
+        self._plugins = plugins
         self._store = services.store
         self._config = services.config
         self._accounts = accounts
 
-    async def register(self, command: Register, applicant: Applicant) -> User:
-        """The new user. applicant: for whom the password is hashed.
+    async def register(self, peer: Peer, command: Register, applicant: Applicant) -> User:
+        """The new user. peer: whose client registers. applicant: for whom the password is hashed.
 
         Raises:
-            Refused: REGISTRATION_CLOSED, INVITE_NEEDED, NAME_NOT_ALLOWED, PASSWORD_NOT_ALLOWED, NAME_TAKEN or BUSY.
+            Refused: REGISTRATION_CLOSED, INVITE_NEEDED, NAME_NOT_ALLOWED, PASSWORD_NOT_ALLOWED, NAME_TAKEN,
+                BUSY, or what a plug-in says.
             Unavailable: from the store.
         """
         config = self._config()
@@ -41,6 +45,7 @@ class Registration:
         if config.accounts.registration == "invite":
             code_hash = await self._check_invite(command.invite)
         name = check_new(command.name, command.secret, config)
+        await self._plugins.before_register(peer, name)
         hashed = await self._accounts.hasher.hash(command.secret, applicant)
         now_ms = time.time_ns() // 1_000_000
 

@@ -1,20 +1,42 @@
 """The names that authors of plug-ins import, and the plug-ins that come with chatd as examples.
 
 Owns: the public names of the contract, and hooks.echo and hooks.translate.
-Elsewhere: the contract itself (core.plugins.contract), its explanation for authors (docs/hooks.md).
+Elsewhere: the contract itself (core.plugins.contract, core.plugins.actions), its explanation for authors
+(docs/hooks.md).
 Fails: never.
 """
 
 from __future__ import annotations
 
+from chatd.core.plugins.actions import (
+    Action,
+    AnswerFriend,
+    AskFriend,
+    ChangePassword,
+    ChangeProfile,
+    CreateGroup,
+    EndSession,
+    JoinGroup,
+    KickMember,
+    LeaveGroup,
+    MarkRead,
+    ReadHistory,
+    RemoveFriend,
+    RenameGroup,
+    SetRole,
+    ViewPresence,
+    ViewProfile,
+)
 from chatd.core.plugins.contract import (
     Factory,
+    FailedLogin,
     LoggedIn,
     LoggedOut,
     LoginAttempt,
     MissedMessage,
     OutgoingMessage,
     Point,
+    Registration,
     Reply,
     Request,
     Rewrite,
@@ -22,22 +44,43 @@ from chatd.core.plugins.contract import (
     Verdict,
     Veto,
 )
-from chatd.model import Message, User
+from chatd.model import Group, Message, Role, User
 
 __all__ = [
+    "Action",
+    "AnswerFriend",
+    "AskFriend",
+    "ChangePassword",
+    "ChangeProfile",
+    "CreateGroup",
+    "EndSession",
     "Factory",
+    "FailedLogin",
+    "Group",
+    "JoinGroup",
+    "KickMember",
+    "LeaveGroup",
     "LoggedIn",
     "LoggedOut",
     "LoginAttempt",
+    "MarkRead",
     "Message",
     "MissedMessage",
     "OutgoingMessage",
     "Point",
+    "ReadHistory",
+    "Registration",
+    "RemoveFriend",
+    "RenameGroup",
     "Reply",
     "Request",
     "Rewrite",
+    "Role",
+    "SetRole",
     "StoredMessage",
     "User",
     "Verdict",
     "Veto",
+    "ViewPresence",
+    "ViewProfile",
 ]

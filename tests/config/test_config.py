@@ -58,7 +58,7 @@ def test_the_sample_says_the_defaults(tmp_path):
         ("[[hook]]\nname = ' '", "hook[0].name", "empty"),
         ("[[hook]]\nname = 'a'\n[[hook]]\nname = 'a'", "hook[1].name", "also hook[0]"),
         ("[[hook]]\nname = 'a'\nfails = 'open'", "hook[0].fails", 'did you mean "fail"?'),
-        ("[[hook]]\nname = 'a'\nfail = 'ajar'", "hook[0].fail", 'expected "open" or "closed", got "ajar"'),
+        ("[[hook]]\nname = 'a'\nfail = 'ajar'", "hook[0].fail", 'expected "" or "open" or "closed", got "ajar"'),
         ("[[hook]]\nname = 'a'\ntime_limit_ms = 0", "hook[0].time_limit_ms", "expected integer 1..60000, got 0"),
         ("[[hook]]\nname = 'a'\noptions = 3", "hook[0].options", "expected table, got 3"),
         ("[[hook]]\nname = 'a'\noptions.since = 2026-01-01", "hook[0].options.since", "dates"),
@@ -258,7 +258,7 @@ def test_plugins_are_read_in_order_and_their_secrets_masked(tmp_path):
     loaded = load(tmp_path, HOOKS)
     words, echo = loaded.config.hook
     assert (words.name, words.entry_point, words.fail, echo.name, echo.options) == (
-        "words", "translate", "open", "echo", {},
+        "words", "translate", "", "echo", {},
     )  # fmt: skip
     assert words.options["deep"] == {"api_token": "hush", "list": [1, 2.5, True, "x"]}
     text = config_render.effective(loaded)

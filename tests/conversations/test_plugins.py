@@ -25,9 +25,21 @@ from chatd.hooks import Reply, Rewrite, Veto
 
 def make(options):
     """What options say: crash while loading, or a plug-in."""
+    print("loading")
     if options.get("crash"):
         raise RuntimeError("no licence")
+    if options.get("exit"):
+        os._exit(3)
+    if options.get("hang"):
+        time.sleep(60)
     return Moderator(options)
+
+class Door:
+    def __init__(self, options):
+        pass
+
+    async def before_login(self, attempt):
+        return Veto() if attempt.name == "mallory" else None
 
 class Moderator:
     def __init__(self, options):
@@ -41,7 +53,7 @@ class Moderator:
         if message.body == "darn":
             return Veto("mind your words", 2000)
         if message.body == "hang":
-            time.sleep(60)
+            time.sleep(0.6)
         if message.body == "leave":
             raise SystemExit(1)
         return Rewrite(message.body.upper()) if message.body == "shout" else None
@@ -62,7 +74,8 @@ def install(folder: Path) -> str:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: chatd-moderator\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        "[chatd.hooks]\nmoderator = moderator:make\nbroken = moderator:nothing\nabsent = no_such_module:make\n"
+        "[chatd.hooks]\nmoderator = moderator:make\ndoor = moderator:Door\nbroken = moderator:nothing\n"
+        "absent = no_such_module:make\n"
     )
     return str(folder)
 
@@ -98,7 +111,10 @@ async def answer(peer: MobilePeer) -> str:
 
 def test_both_plugins_that_come_with_chatd(tmp_path: Path) -> None:
     """translate first: what it does not answer is echoed."""
-    hooks = {"name": "words", "entry_point": "translate"}, {"name": "echo", "options.suffix": " (echo)"}
+    hooks = (
+        {"name": "words", "entry_point": "translate", "fail": "open"},
+        {"name": "echo", "options.suffix": " (echo)", "fail": "open"},
+    )
 
     async def story(town: Town) -> None:
         peer = await town.on_mobile(await town.newcomer("alice"))
@@ -122,7 +138,7 @@ def test_both_plugins_that_come_with_chatd(tmp_path: Path) -> None:
 
 def test_one_that_is_installed_beside_chatd(tmp_path: Path) -> None:
     notes = tmp_path / "notes.txt"
-    hook = {"name": "moderator", "options.notes": str(notes)}
+    hook = {"name": "moderator", "options.notes": str(notes), "fail": "closed"}
 
     async def story(town: Town) -> None:
         alice, bob = await town.newcomer("alice"), await town.newcomer("bob")
@@ -163,26 +179,37 @@ def test_one_that_hangs_leaves_the_worker_and_the_order_alone(tmp_path: Path, fa
     async def story(town: Town) -> None:
         alice, bob = await town.newcomer("alice"), await town.newcomer("bob")
         sender, recipient = await town.on_mobile(alice), await town.on_mobile(bob)
-        for number, text in enumerate(("before", "hang", "between", "leave", "hang", "refused", "after")):
+        for number, text in enumerate(("before", "hang", "still running")):
             sender.say(alice, bob, text, f"fp{number}")
+        await until(10, "the call has failed, and then ended", lambda: failures(town) == 1 and held(town) == 0)
+        for number, text in enumerate(("leave", "refused", "after")):
+            sender.say(alice, bob, text, f"fp1{number}")
         if fail == "closed":
             codes = [content(await sender.find(type=ERROR))["errorCode"] for _ in range(5)]
             assert codes == [ErrorCode.BUSY] * 5
-            assert [(await recipient.take())["dataContent"] for _ in range(2)] == ["before", "between"]
+            assert (await recipient.take())["dataContent"] == "before"
         else:
-            heard = [(await recipient.take())["dataContent"] for _ in range(7)]
-            assert heard == ["before", "hang", "between", "leave", "hang", "refused", "after"]
+            heard = [(await recipient.take())["dataContent"] for _ in range(6)]
+            assert heard == ["before", "hang", "still running", "leave", "refused", "after"]
         row = town.daemon.status()["workers"][0]
-        assert (row["hooks_open"], row["hook_failures"], row["restarts"]) == (1, 3, 0)
-        assert "1 not called" in town.daemon.ctl("status").stdout
+        assert (row["hooks_open"], row["hook_users_held"], row["hook_failures"], row["restarts"]) == (0, 1, 2, 0)
+        assert "1 users held back" in town.daemon.ctl("status").stdout
         ask(sender, "block", "fp30")
         recipient.put({"type": KEEP_ALIVE, "from": bob, "to": "0", "dataContent": "{}"})
         await recipient.find(2.0, type=KEPT_ALIVE)
         await until(10, "it is tried again", lambda: works(sender, alice, bob))
-        assert town.daemon.status()["workers"][0]["hooks_open"] == 0
+        await until(10, "nobody is held back", lambda: held(town) == 0)
 
     with serving(daemon) as town:
         run(story(town))
+
+
+def failures(town: Town) -> int:
+    return int(town.daemon.status()["workers"][0]["hook_failures"])
+
+
+def held(town: Town) -> int:
+    return int(town.daemon.status()["workers"][0]["hook_users_held"])
 
 
 def works(sender: MobilePeer, alice: str, bob: str) -> bool:
@@ -201,7 +228,9 @@ def kill_the_worker(daemon: Daemon) -> Callable[[], bool]:
 
 
 def test_a_worker_that_is_started_anew_has_it_again(tmp_path: Path) -> None:
-    daemon = daemon_with(tmp_path, {"name": "moderator", "options.notes": str(tmp_path / "notes.txt")})
+    daemon = daemon_with(
+        tmp_path, {"name": "moderator", "options.notes": str(tmp_path / "notes.txt"), "fail": "closed"}
+    )
 
     async def story(town: Town) -> None:
         alice = await town.newcomer("alice")
@@ -226,9 +255,13 @@ def test_a_worker_that_is_started_anew_has_it_again(tmp_path: Path) -> None:
     [
         ({"name": "mod", "entry_point": "moderator", "options.crash": True}, "hook mod: RuntimeError: no licence"),
         ({"name": "mod", "entry_point": "moderator"}, "hook mod: KeyError: 'notes'"),
+        (
+            {"name": "mod", "entry_point": "moderator", "options.notes": "notes.txt"},
+            "hook mod: fail is missing: the plug-in decides (before_message, before_request)",
+        ),
         ({"name": "broken"}, "hook broken: AttributeError"),
         ({"name": "absent"}, "hook absent: ModuleNotFoundError"),
-        ({"name": "echo", "options.sufix": "!"}, "hook echo: ValueError: unknown option: sufix"),
+        ({"name": "echo", "fail": "open", "options.sufix": "!"}, "hook echo: ValueError: unknown option: sufix"),
         ({"name": "nobody"}, "hook[0].entry_point: no plug-in nobody is installed (installed: "),
     ],
     ids=lambda value: value["name"] if isinstance(value, dict) else "",
@@ -243,15 +276,72 @@ def test_what_cannot_be_loaded_ends_the_start(tmp_path: Path, hook: dict[str, An
         daemon.clear()
 
 
-def test_testing_a_configuration_runs_no_code_of_a_plugin(tmp_path: Path) -> None:
-    daemon = daemon_with(tmp_path, {"name": "absent"})
-    command = [sys.executable, "-m", "chatd", "-c", str(daemon.config_file), "-t"]
-    tested = subprocess.run(command, env=daemon.env, capture_output=True, text=True, timeout=30, check=False)
-    assert (tested.returncode, "is valid" in tested.stderr) == (0, True), tested
+def tried(daemon: Daemon, option: str = "-t") -> subprocess.CompletedProcess[str]:
+    """`chatd -t` or -T."""
+    command = [sys.executable, "-m", "chatd", "-c", str(daemon.config_file), option, "--allow-root"]
+    return subprocess.run(command, env=daemon.env, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_testing_a_configuration_names_every_plugin_that_cannot_be_used(tmp_path: Path) -> None:
+    """Also those that come after one that ends its process would be named, once that one is mended."""
+    notes = {"entry_point": "moderator", "options.notes": str(tmp_path / "notes.txt")}
+    daemon = daemon_with(
+        tmp_path,
+        {"name": "absent"},
+        {"name": "undecided", **notes},
+        {"name": "good", "fail": "closed", **notes},
+        {"name": "crash", "fail": "closed", **notes, "options.crash": True},
+        {"name": "exit", "fail": "closed", **notes, "options.exit": True},
+        {"name": "never", "fail": "closed", **notes},
+    )
+    result = tried(daemon)
+    assert result.returncode == Exit.CONFIG
+    lines = [line.rpartition("chatd.toml: ")[2] for line in result.stderr.splitlines() if "chatd.toml: " in line]
+    assert [line.partition(" (")[0][:60] for line in lines] == [
+        "hook[0]: cannot load absent: ModuleNotFoundError: No module named 'no_such_module'"[:60],
+        "hook[1].fail: is missing: the plug-in decides",
+        "hook[3]: cannot load crash: RuntimeError: no licence",
+        "hook[4]: loading exit ends the process",
+    ]
+
+
+def test_testing_a_configuration_calls_no_method_and_prints_nothing_of_a_plugin(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    daemon = daemon_with(tmp_path, {"name": "moderator", "fail": "closed", "options.notes": str(notes)})
+    assert "is valid" in tried(daemon).stderr
+    shown = tried(daemon, "-T")
+    assert (shown.returncode, "loading" in shown.stdout, "loading" in shown.stderr) == (0, False, True)
+    assert not notes.exists()
+
+
+def test_testing_a_configuration_ends_if_a_plugin_does_not_load_in_time(tmp_path: Path) -> None:
+    daemon = daemon_with(tmp_path, {"name": "mod", "entry_point": "moderator", "options.hang": True})
+    daemon.config["timeouts"] = {"boot_s": 1.0}
+    daemon.write_config()
+    result = tried(daemon)
+    assert result.returncode == Exit.CONFIG
+    assert "hook[0]: loading mod takes longer than timeouts.boot_s, 1 s" in result.stderr
+
+
+def test_open_login_needs_a_check_of_logins_that_fails_closed(tmp_path: Path) -> None:
+    """Both when it is tested and when it is started."""
+    daemon = daemon_with(tmp_path, {"name": "door", "fail": "open"})
+    daemon.config["accounts"] |= {"login": "open", "insecure_open_login": True}
+    daemon.write_config()
+    assert 'hook[0].fail: must be "closed" while accounts.login is "open"' in tried(daemon).stderr
+    daemon.launch()
+    try:
+        assert daemon.wait_gone() == Exit.CONFIG
+        assert 'hook door: fail must be "closed" while accounts.login is "open"' in daemon.output.read_text()
+    finally:
+        daemon.clear()
+    daemon.config["hook"] = [{"name": "door", "fail": "closed"}]
+    daemon.write_config()
+    assert tried(daemon).returncode == 0
 
 
 def test_a_changed_plugin_comes_with_new_workers(tmp_path: Path) -> None:
-    daemon = daemon_with(tmp_path, {"name": "echo", "options.suffix": " 1"})
+    daemon = daemon_with(tmp_path, {"name": "echo", "fail": "open", "options.suffix": " 1"})
 
     async def said(town: Town, name: str) -> str:
         peer = await town.on_mobile(name)
@@ -261,7 +351,7 @@ def test_a_changed_plugin_comes_with_new_workers(tmp_path: Path) -> None:
         return text
 
     def change(daemon: Daemon) -> Callable[[], bool]:
-        daemon.config["hook"] = [{"name": "echo", "options.suffix": " 2"}]
+        daemon.config["hook"] = [{"name": "echo", "fail": "open", "options.suffix": " 2"}]
         daemon.write_config()
         told = daemon.ctl("reload").stdout
         assert "in workers started from now on: hook[echo].options" in told

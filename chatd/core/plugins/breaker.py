@@ -2,7 +2,7 @@
 
 Owns: Breaker, a state machine. CLOSED: calls pass; `failures` failures in a row open it. OPEN: for open_s seconds no
 call passes. TRYING: one call passes, and its outcome closes it or opens it again.
-Elsewhere: the calls (core.plugins.plugin); the time is a parameter.
+Elsewhere: which calls share a breaker (core.plugins.guard); the time is a parameter.
 Fails: never.
 """
 
@@ -36,6 +36,10 @@ class Breaker:
         """True also while the deciding call is under way."""
         return self._state is not BreakerState.CLOSED
 
+    def is_due(self, now: float, after_s: float = 0.0) -> bool:
+        """Whether it is open, and was due to be tried this long ago."""
+        return self._state is BreakerState.OPEN and now >= self._open_until + after_s
+
     def admit(self, now: float) -> Permit | None:
         """May a call pass at this time? If so, it reports its outcome once, with the permit returned here."""
         if self._state is BreakerState.CLOSED:
@@ -55,13 +59,13 @@ class Breaker:
         self._enter(BreakerState.CLOSED)
         return True
 
-    def failed(self, permit: Permit, now: float) -> bool:
-        """True: this opens the breaker, which was closed."""
+    def failed(self, permit: Permit, now: float, *, may_open: bool = True) -> bool:
+        """True: this opens the breaker, which was closed. may_open False: it is counted, but does not."""
         if permit != self._permit:
             return False
         self._failures += 1
         was_closed = self._state is BreakerState.CLOSED
-        if was_closed and self._failures < self._max_failures:
+        if was_closed and (self._failures < self._max_failures or not may_open):
             return False
         self._open_until = now + self._open_s
         self._enter(BreakerState.OPEN)

@@ -2,8 +2,9 @@
 
 Owns: this contract, and the check of answers. docs/hooks.md explains it to authors, who import these names from
 chatd.hooks.
-Elsewhere: one call and its limits (core.plugins.plugin), the order of several plug-ins (core.plugins.pipeline), events
-told afterwards (core.plugins.notifier), which plug-ins are loaded (worker).
+Elsewhere: what a plug-in is given about a user's actions (core.plugins.actions), one call and its limits
+(core.plugins.plugin), the order of several plug-ins (core.plugins.pipeline), events told afterwards
+(core.plugins.notifier), which plug-ins are loaded (worker).
 Fails: ValueError for an invalid answer; core.plugins.plugin counts it as a failure of the plug-in.
 
 A plug-in is what its entry point returns when it is called with the table of options: any object with one or more
@@ -25,17 +26,54 @@ from chatd.model import GroupId, Message, User, UserId
 
 
 class Point(enum.StrEnum):
-    """before_…: the plug-in is asked, and the client waits for the answer. The others: it is told, nobody waits, and
-    its answer is ignored."""
+    """before_…: the plug-in decides, and the client waits for the answer. The others: it is told, nobody waits, and its
+    answer is ignored."""
 
     BEFORE_LOGIN = "before_login"
+    LOGIN_FAILED = "login_failed"
     AFTER_LOGIN = "after_login"
     AFTER_LOGOUT = "after_logout"
+    BEFORE_REGISTER = "before_register"
     BEFORE_MESSAGE = "before_message"
-    BEFORE_REQUEST = "before_request"
     AFTER_STORED = "after_stored"
     RECIPIENT_OFFLINE = "recipient_offline"
+    BEFORE_REQUEST = "before_request"
+    BEFORE_ACTION = "before_action"
+    BEFORE_FRIEND_REQUEST = "before_friend_request"
+    BEFORE_FRIEND_ANSWER = "before_friend_answer"
+    BEFORE_FRIEND_REMOVE = "before_friend_remove"
+    BEFORE_GROUP_CREATE = "before_group_create"
+    BEFORE_GROUP_JOIN = "before_group_join"
+    BEFORE_GROUP_LEAVE = "before_group_leave"
+    BEFORE_GROUP_KICK = "before_group_kick"
+    BEFORE_GROUP_RENAME = "before_group_rename"
+    BEFORE_GROUP_ROLE = "before_group_role"
+    BEFORE_HISTORY = "before_history"
+    BEFORE_READ_MARK = "before_read_mark"
+    BEFORE_PROFILE_CHANGE = "before_profile_change"
+    BEFORE_PROFILE_VIEW = "before_profile_view"
+    BEFORE_PASSWORD_CHANGE = "before_password_change"
+    BEFORE_PRESENCE = "before_presence"
+    BEFORE_SESSION_END = "before_session_end"
 
+    @property
+    def decides(self) -> bool:
+        """Whether a plug-in can refuse something here."""
+        return self.startswith("before_")
+
+
+NOT_ACTIONS = frozenset((Point.BEFORE_LOGIN, Point.BEFORE_REGISTER, Point.BEFORE_MESSAGE, Point.BEFORE_REQUEST))
+"""Deciding points that before_action does not stand in for."""
+ACTIONS = frozenset(point for point in Point if point.decides) - NOT_ACTIONS - {Point.BEFORE_ACTION}
+"""What a logged-in user may do, besides sending a message. A plug-in with before_action is asked there about every
+action for which it has no method of its own."""
+
+
+class NotAsked(str):
+    """In a table of commands or operations, in place of a point: why plug-ins are not asked about this one."""
+
+
+Asks = Point | NotAsked
 
 Factory = Callable[[Mapping[str, Any]], object]
 """What an entry point is: a class or a function, called once per worker with the options."""
@@ -47,7 +85,8 @@ class LoginAttempt(msgspec.Struct, frozen=True):
     """before_login: nobody is authenticated yet. The login is by name, or by user_id if name is "" (chatserver).
 
     secret: the password or token as the client sent it. wire: "chatserver" or "mobileimsdk". remote: the client's
-    address.
+    address. user: the account that the login names, in whatever way (by its name in any spelling, or by its number);
+    None = there is no such account. With accounts.login = "open" an account is then created, and name is its name.
     """
 
     name: str
@@ -55,10 +94,26 @@ class LoginAttempt(msgspec.Struct, frozen=True):
     secret: str
     wire: str
     remote: str
+    user: User | None = None
 
     def __repr__(self) -> str:
         """Without the secret, because this may be logged."""
-        return f"LoginAttempt({self.name!r}, {self.user_id}, wire={self.wire!r}, remote={self.remote!r})"
+        named = f"{self.name!r}, {self.user_id}, wire={self.wire!r}, remote={self.remote!r}, user={self.user!r}"
+        return f"LoginAttempt({named})"
+
+
+class FailedLogin(msgspec.Struct, frozen=True, kw_only=True):
+    """login_failed: no session has begun, or a repeated login was refused. user: as in LoginAttempt. code: what the
+    client is told, one of docs/protocols/errors.md or a plug-in's own. reason: a fixed word, as in the security trail:
+    wrong_password, unknown_user, plug_in, …"""
+
+    name: str
+    user_id: UserId
+    user: User | None
+    wire: str
+    remote: str
+    code: int
+    reason: str
 
 
 class LoggedIn(msgspec.Struct, frozen=True):
@@ -77,11 +132,21 @@ class LoggedOut(msgspec.Struct, frozen=True):
     remote: str
 
 
+class Registration(msgspec.Struct, frozen=True, kw_only=True):
+    """before_register: somebody, who need not be logged in, wants a new account; or, with accounts.login = "open", the
+    first login with this name would create it. name: as it would be stored. There is no password here: a plug-in has no
+    use for it, and what it does not have it cannot leak."""
+
+    name: str
+    wire: str
+    remote: str
+
+
 class OutgoingMessage(msgspec.Struct, frozen=True):
     """before_message: somebody writes to a user or a group. Exactly one of to_name, to_id, to_group is not "" or 0.
 
-    The message is not stored yet, and it is not known yet whether there is such a recipient. fp: the sender's own id of
-    the message, or "".
+    The message is not stored yet. fp: the sender's own id of the message, or "". remote: the sender's address. to: the
+    user who is written to, whether by name or by number; None = a group is, or there is no such user.
     """
 
     sender: User
@@ -92,10 +157,13 @@ class OutgoingMessage(msgspec.Struct, frozen=True):
     typeu: int
     fp: str
     wire: str
+    remote: str = ""
+    to: User | None = None
 
 
 class Request(msgspec.Struct, frozen=True):
-    """before_request: a text for the server (C2S). op: the operation of chatd that it names, "" if it names none.
+    """before_request: a text for the server (C2S). op: the operation of chatd that it names, "" if it names none. There
+    are such texts on the mobileimsdk wire only; an operation has a point of its own, which holds on every wire.
 
     A client that missed the acknowledgement sends the text again with the same fp; the plug-in is then asked again.
     """
@@ -151,7 +219,7 @@ _CHATD_CODES = frozenset(int(code) for code in ErrorCode if code >= 1025)
 _OWN_CODES = range(2000, 10000)
 _TEXT_CHARS = 1000
 _ALLOWED: dict[Point, tuple[type, ...]] = {
-    Point.BEFORE_LOGIN: (Veto,),
+    **{point: (Veto,) for point in Point if point.decides},
     Point.BEFORE_MESSAGE: (Veto, Rewrite),
     Point.BEFORE_REQUEST: (Veto, Rewrite, Reply),
 }
@@ -199,21 +267,26 @@ def _whole(number: object) -> int:
     return int.__index__(number)
 
 
+_RESERVED = ("before_", "after_", "recipient_")
+"""A name that begins so is a point, or misspelt."""
+
+
 def functions_of(made: object) -> dict[Point, Callable[[Any], Any]]:
     """The points of a plug-in, with its functions. Raises ValueError if it has none, or one that does not exist."""
     found: dict[Point, Callable[[Any], Any]] = {}
     for name in dir(made):
-        if name.partition("_")[0] not in ("before", "after", "recipient"):
-            continue
         if name not in set(Point):
-            raise ValueError(f"there is no point {name} (known: {', '.join(Point)})")
+            if name.startswith(_RESERVED):
+                raise ValueError(f"there is no point {name} (known: {', '.join(Point)})")
+            continue
         function = getattr(made, name)
         if not callable(function):
             raise ValueError(f"{name} is not a function")
         found[Point(name)] = function
     if not found:
         raise ValueError(f"it has none of {', '.join(Point)}")
-    return found
+    for_all = found.pop(Point.BEFORE_ACTION, None)
+    return found if for_all is None else {**dict.fromkeys(ACTIONS, for_all), **found}
 
 
 def is_async(function: Callable[[Any], Any]) -> bool:

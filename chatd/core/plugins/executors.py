@@ -19,6 +19,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from chatd import log
+from chatd.core.plugins.contract import Point
+from chatd.core.plugins.guard import Cause
 
 MAX_TASKS = 2000
 """Maximum tasks in the loop of one plug-in, including those that it starts itself."""
@@ -39,17 +41,29 @@ class Failure(NamedTuple):
 class PluginCall:
     """One call under way.
 
-    answer: a future of the worker's loop. abandoned: no one waits for the answer any more. ended: the function has
-    returned. task: in the plug-in's loop, while it runs there.
+    answer: a future of the worker's loop. begun: the function has been called. abandoned: no one waits for the answer
+    any more. ended: the function has returned. overdue: it was abandoned after it had begun. task: in the plug-in's
+    loop, while it runs there. point, cause: what the call is about, and for whom it is made.
     """
 
-    __slots__ = ("abandoned", "answer", "ended", "event", "function", "task")
+    __slots__ = ("abandoned", "answer", "begun", "cause", "ended", "event", "function", "overdue", "point", "task")
 
-    def __init__(self, function: Callable[[Any], Any], event: object, answer: asyncio.Future[object]) -> None:
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        event: object,
+        answer: asyncio.Future[object],
+        point: Point,
+        cause: Cause,
+    ) -> None:
         self.function = function
         self.event = event
         self.answer = answer
+        self.point = point
+        self.cause = cause
+        self.begun = False
         self.abandoned = False
+        self.overdue = False
         self.ended = False
         self.task: asyncio.Task[object] | None = None
 
@@ -113,8 +127,13 @@ class PluginThreads:
             call = self._calls.get()
             if call is None:
                 return
-            self._answers.put(call, Failure("given up") if call.abandoned else _run(call.function, call.event))
-            del call
+            if call.abandoned:
+                answer: object = Failure("given up")
+            else:
+                call.begun = True
+                answer = _run(call.function, call.event)
+            self._answers.put(call, answer)
+            del call, answer
 
 
 class PluginLoop:
@@ -190,6 +209,7 @@ class PluginLoop:
         if call.abandoned or self._stopping:
             self._answers.put(call, Failure("given up"))
             return
+        call.begun = True
         try:
             call.task = self._loop.create_task(_run_async(call.function, call.event))
         except RuntimeError as error:

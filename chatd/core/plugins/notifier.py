@@ -16,6 +16,7 @@ from chatd import log
 from chatd.background import BackgroundTasks
 from chatd.config.schema import Config
 from chatd.core.plugins.contract import Point
+from chatd.core.plugins.guard import Cause
 from chatd.core.plugins.plugin import Plugin, PluginFailed
 from chatd.errors import Unavailable
 
@@ -35,7 +36,7 @@ class _EventQueue:
 
     def __init__(self, plugin: Plugin) -> None:
         self.plugin = plugin
-        self.events: deque[tuple[Point, MakeEvent]] = deque()
+        self.events: deque[tuple[Point, MakeEvent, Cause]] = deque()
         self.running = 0
 
 
@@ -55,8 +56,8 @@ class PluginNotifier:
         self.dropped = 0
         """Events dropped because too many waited, total."""
 
-    def tell(self, point: Point, event: MakeEvent) -> None:
-        """Tell every plug-in that has this point."""
+    def tell(self, point: Point, event: MakeEvent, cause: Cause) -> None:
+        """Tell every plug-in that has this point. cause: who caused the event."""
         for one in self._queues:
             if point not in one.plugin.points:
                 continue
@@ -64,7 +65,7 @@ class PluginNotifier:
                 self._drop(one.plugin)
                 continue
             self.queued += 1
-            one.events.append((point, event))
+            one.events.append((point, event, cause))
             if one.running < MAX_CALLS:
                 one.running += 1
                 self._tasks.start(self._work(one))
@@ -84,12 +85,12 @@ class PluginNotifier:
     async def _work(self, one: _EventQueue) -> None:
         try:
             while one.events:
-                point, make_event = one.events.popleft()
+                point, make_event, cause = one.events.popleft()
                 self.queued -= 1
                 try:
                     event = await make_event()
                     if event is not None:
-                        await one.plugin.call(point, event, 0)
+                        await one.plugin.call(point, event, cause)
                 except PluginFailed:  # logged where it was raised
                     await asyncio.sleep(0)
                 except Unavailable:

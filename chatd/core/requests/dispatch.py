@@ -24,7 +24,7 @@ import msgspec
 from msgspec import Meta
 
 from chatd.core.change import Change
-from chatd.core.plugins.contract import Point, Reply
+from chatd.core.plugins.contract import Asks, Point, Reply
 from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.requests.notices import Notices, Ref, answer, refusal
 from chatd.core.requests.truncate import fitted, size_of
@@ -44,12 +44,15 @@ class Operation(NamedTuple):
     """One operation. Exactly one of read and write is given.
 
     arguments: what the request must contain. text: what it does, result: what its answer holds, both for the generated
-    table in docs/protocols/mobileimsdk.md. shown: makes the answer's result from the result of the Change.
+    table in docs/protocols/mobileimsdk.md. asks: the point at which the operation's function asks plug-ins, for the
+    generated table in docs/hooks.md and for the test that it does. shown: makes the answer's result from the result of
+    the Change.
     """
 
     arguments: type[msgspec.Struct]
     text: str
     result: str
+    asks: Asks
     read: Read | None = None
     write: Write | None = None
     shown: Callable[[Any], object] = lambda result: {}
@@ -177,7 +180,12 @@ class RequestDispatcher:
             before = await self._store.read(lambda tables: tables.request_log.answered(user_id, fp, body_hash))
             if before is not None:
                 return before
-        change = await operation.write(session, arguments)
+        try:
+            change = await operation.write(session, arguments)
+        except Refused as refused:
+            if meaning(refused.code).temporary:
+                raise
+            change = _refusing(refused)
         text = ""
 
         def work(tables: Tables) -> object:
@@ -203,6 +211,15 @@ class RequestDispatcher:
         finally:
             change.over()
         return text
+
+
+def _refusing(refused: Refused) -> Change[Any]:
+    """A change that is refused in its transaction, where the refusal is remembered for repetitions of the request."""
+
+    def write(tables: Tables) -> None:
+        raise refused
+
+    return Change(write)
 
 
 def _acknowledge(session: Session, command: ServerRequest) -> None:

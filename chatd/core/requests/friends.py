@@ -14,6 +14,9 @@ from msgspec import Meta
 
 from chatd.core.change import Change
 from chatd.core.friends import Friends
+from chatd.core.plugins import actions
+from chatd.core.plugins.contract import NotAsked, Point
+from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.presence import Presence
 from chatd.core.requests.arguments import NoArguments, OneUser, UserName, user_named
 from chatd.core.requests.dispatch import Operation, OperationTable
@@ -24,16 +27,19 @@ from chatd.errors import ErrorCode, Refused
 from chatd.model import User
 from chatd.store.contract import Tables
 
+_IN_LOGIN_ANSWER = NotAsked("on the chatserver wire the login answer has the same")
+
 
 class SomeUsers(msgspec.Struct, frozen=True):
     users: Annotated[list[UserName], Meta(min_length=1, max_length=100)]
 
 
 class FriendOperations:
-    def __init__(self, services: Services, friends: Friends, presence: Presence) -> None:
+    def __init__(self, services: Services, friends: Friends, presence: Presence, plugins: PluginPipeline) -> None:
         self._services = services
         self._friends = friends
         self._presence = presence
+        self._plugins = plugins
 
     def table(self) -> OperationTable:
         return {**self._friend_table(), **self._presence_table()}
@@ -41,21 +47,42 @@ class FriendOperations:
     def _friend_table(self) -> OperationTable:
         return {
             "friend.request": Operation(
-                OneUser, "ask a user to become a friend", '{"user":U,"friends":bool}', write=self._ask, shown=_asked
+                OneUser,
+                "ask a user to become a friend",
+                '{"user":U,"friends":bool}',
+                asks=Point.BEFORE_FRIEND_REQUEST,
+                write=self._ask,
+                shown=_asked,
             ),
             "friend.accept": Operation(
-                OneUser, "accept a user's request", '{"user":U}', write=self._accept, shown=_user
+                OneUser,
+                "accept a user's request",
+                '{"user":U}',
+                asks=Point.BEFORE_FRIEND_ANSWER,
+                write=self._accept,
+                shown=_user,
             ),
             "friend.refuse": Operation(
-                OneUser, "refuse a user's request", '{"user":U}', write=self._refuse, shown=_user
+                OneUser,
+                "refuse a user's request",
+                '{"user":U}',
+                asks=Point.BEFORE_FRIEND_ANSWER,
+                write=self._refuse,
+                shown=_user,
             ),
             "friend.remove": Operation(
-                OneUser, "end a friendship, or withdraw a request", '{"user":U}', write=self._remove, shown=_user
+                OneUser,
+                "end a friendship, or withdraw a request",
+                '{"user":U}',
+                asks=Point.BEFORE_FRIEND_REMOVE,
+                write=self._remove,
+                shown=_user,
             ),
             "friend.list": Operation(
                 NoArguments,
                 "friends with their presence, and open requests",
                 '{"friends":[U with "online"],"requests":[U]}',
+                asks=_IN_LOGIN_ANSWER,
                 read=self._list,
             ),
         }
@@ -66,12 +93,14 @@ class FriendOperations:
                 SomeUsers,
                 "whether users are online, and when they were last seen",
                 '{"users":[U with "online","last_seen"]}',
+                asks=Point.BEFORE_PRESENCE,
                 read=self._get_presence,
             ),
             "presence.subscribe": Operation(
                 SomeUsers,
                 "be notified when users go online or offline",
                 '{"users":[U with "online","last_seen"]}',
+                asks=Point.BEFORE_PRESENCE,
                 read=self._watch_presence,
             ),
         }
@@ -79,16 +108,16 @@ class FriendOperations:
     # ---------------------------------------------------------------- friends
 
     async def _ask(self, session: Session, arguments: OneUser) -> Change[tuple[User, bool]]:
-        return self._friends.asking(session.user, user_named(arguments.user))
+        return await self._friends.asking(session, user_named(arguments.user))
 
     async def _accept(self, session: Session, arguments: OneUser) -> Change[User]:
-        return self._friends.answering(session.user, user_named(arguments.user), accept=True)
+        return await self._friends.answering(session, user_named(arguments.user), accept=True)
 
     async def _refuse(self, session: Session, arguments: OneUser) -> Change[User]:
-        return self._friends.answering(session.user, user_named(arguments.user), accept=False)
+        return await self._friends.answering(session, user_named(arguments.user), accept=False)
 
     async def _remove(self, session: Session, arguments: OneUser) -> Change[User]:
-        return self._friends.removing(session.user, user_named(arguments.user))
+        return await self._friends.removing(session, user_named(arguments.user))
 
     async def _list(self, session: Session, arguments: NoArguments) -> object:
         me = session.user.id
@@ -104,18 +133,24 @@ class FriendOperations:
     # ---------------------------------------------------------------- presence
 
     async def _get_presence(self, session: Session, arguments: SomeUsers) -> object:
-        seen = await self._last_seen(session, arguments)
+        seen = await self._last_seen(session, arguments, watch=False)
         online = await self._services.hub.online(user.id for user, _ in seen)
         return {"users": [_presence(user, online=user.id in online, last_seen_ms=at_ms) for user, at_ms in seen]}
 
     async def _watch_presence(self, session: Session, arguments: SomeUsers) -> object:
-        seen = await self._last_seen(session, arguments)
+        seen = await self._last_seen(session, arguments, watch=True)
         users = [user for user, _ in seen]
         online = await self._presence.watch(session, users, self._services.config().limits.presence_watches)
         return {"users": [_presence(user, online=online[user.id], last_seen_ms=at_ms) for user, at_ms in seen]}
 
-    async def _last_seen(self, session: Session, arguments: SomeUsers) -> list[tuple[User, int]]:
+    async def _last_seen(self, session: Session, arguments: SomeUsers, *, watch: bool) -> list[tuple[User, int]]:
         """The users named, and when each was last seen. Raises Refused if one of them may not be seen."""
+
+        def viewed(tables: Tables, who: actions.Who) -> actions.ViewPresence:
+            users = tuple(user_named(name)(tables) for name in arguments.users)
+            return actions.ViewPresence(**who, users=users, watch=watch)
+
+        await self._plugins.before_action(session, Point.BEFORE_PRESENCE, viewed)
         me, everybody = session.user.id, self._services.config().accounts.presence == "all"
 
         def read(tables: Tables) -> list[tuple[User, int]]:

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from chatd.core.change import Change
 from chatd.core.groups import Groups, Kick
+from chatd.core.plugins.contract import NotAsked, Point
 from chatd.core.requests.arguments import NoArguments, UserName, user_named
 from chatd.core.requests.dispatch import Operation, OperationTable
 from chatd.core.requests.notices import of_group, of_user
@@ -22,6 +23,7 @@ from chatd.core.sessions.session import Session
 from chatd.model import Group, Role, User
 from chatd.store.contract import Joined, Left, Tables
 
+_IN_LOGIN_ANSWER = NotAsked("on the chatserver wire the login answer has the same")
 GroupNumber = Annotated[int, Meta(gt=0, lt=1 << 62)]
 _PAGE = 200
 
@@ -68,46 +70,68 @@ class GroupOperations:
     def table(self) -> OperationTable:
         return {
             "group.create": Operation(
-                NewGroup, "create a group and become its owner", '{"group":G}', write=self._create, shown=_group
+                NewGroup,
+                "create a group and become its owner",
+                '{"group":G}',
+                asks=Point.BEFORE_GROUP_CREATE,
+                write=self._create,
+                shown=_group,
             ),
-            "group.join": Operation(OneGroup, "join a group", '{"group":G}', write=self._join, shown=_joined),
+            "group.join": Operation(
+                OneGroup, "join a group", '{"group":G}', asks=Point.BEFORE_GROUP_JOIN, write=self._join, shown=_joined
+            ),
             "group.leave": Operation(
                 OneGroup,
                 "leave a group; if the owner leaves, the group gets another one",
                 '{"owner":int or null,"ended":bool}',
+                asks=Point.BEFORE_GROUP_LEAVE,
                 write=self._leave,
                 shown=_left,
             ),
-            "group.list": Operation(NoArguments, "the user's groups", '{"groups":[G]}', read=self._list),
+            "group.list": Operation(
+                NoArguments, "the user's groups", '{"groups":[G]}', asks=_IN_LOGIN_ANSWER, read=self._list
+            ),
             "group.members": Operation(
                 MembersPage,
                 "members of a group, with their roles and presence",
                 '{"members":[U with "role","online"],"more":bool}',
+                asks=_IN_LOGIN_ANSWER,
                 read=self._members,
             ),
             "group.kick": Operation(
-                OneMember, "remove a member (owner, admin)", '{"user":U}', write=self._kick, shown=_kicked
+                OneMember,
+                "remove a member (owner, admin)",
+                '{"user":U}',
+                asks=Point.BEFORE_GROUP_KICK,
+                write=self._kick,
+                shown=_kicked,
             ),
             "group.rename": Operation(
                 Rename,
                 "change the name or description of a group (owner, admin)",
                 '{"group":G}',
+                asks=Point.BEFORE_GROUP_RENAME,
                 write=self._rename,
                 shown=_group,
             ),
             "group.role": Operation(
-                Promotion, "give a member a role (owner)", '{"user":U}', write=self._role, shown=_user
+                Promotion,
+                "give a member a role (owner)",
+                '{"user":U}',
+                asks=Point.BEFORE_GROUP_ROLE,
+                write=self._role,
+                shown=_user,
             ),
         }
 
     async def _create(self, session: Session, arguments: NewGroup) -> Change[Group]:
-        return self._groups.creating(session.user, arguments.name, arguments.description)
+        return await self._groups.creating(session, arguments.name, arguments.description)
 
     async def _join(self, session: Session, arguments: OneGroup) -> Change[Joined]:
-        return self._groups.joining(session.user, arguments.group)
+        return await self._groups.joining(session, arguments.group)
 
     async def _leave(self, session: Session, arguments: OneGroup) -> Change[Left]:
-        return self._groups.leaving(session.user, arguments.group)
+        return await self._groups.leaving(session, arguments.group)
 
     async def _list(self, session: Session, arguments: NoArguments) -> object:
         me = session.user.id
@@ -131,14 +155,14 @@ class GroupOperations:
         }
 
     async def _kick(self, session: Session, arguments: OneMember) -> Change[Kick]:
-        return self._groups.kicking(session.user, arguments.group, user_named(arguments.user))
+        return await self._groups.kicking(session, arguments.group, user_named(arguments.user))
 
     async def _rename(self, session: Session, arguments: Rename) -> Change[Group]:
-        return self._groups.renaming(session.user, arguments.group, arguments.name, arguments.description)
+        return await self._groups.renaming(session, arguments.group, arguments.name, arguments.description)
 
     async def _role(self, session: Session, arguments: Promotion) -> Change[User]:
         role = Role[arguments.role.upper()]
-        return self._groups.giving_role(session.user, arguments.group, user_named(arguments.user), role)
+        return await self._groups.giving_role(session, arguments.group, user_named(arguments.user), role)
 
 
 def _group(group: Group) -> object:

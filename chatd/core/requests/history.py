@@ -7,7 +7,7 @@ Fails: Refused, Unavailable; core.requests.dispatch answers with them.
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, TypedDict
 
 import msgspec
 from msgspec import Meta, field
@@ -16,6 +16,10 @@ from chatd.bus.contract import topic_of_group, topic_of_user
 from chatd.core import bus_messages
 from chatd.core.bus_messages import GroupNotice, UserNotice
 from chatd.core.change import Change
+from chatd.core.groups import existing
+from chatd.core.plugins import actions
+from chatd.core.plugins.contract import Point
+from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.requests.arguments import user_named
 from chatd.core.requests.dispatch import Operation, OperationTable
 from chatd.core.requests.notices import Notices, notice, of_user
@@ -86,6 +90,18 @@ def find_conversation(tables: Tables, user: User, place: str) -> ConversationId:
     return tables.history.conversation_of(user.id, user_named(place)(tables).id, 0)
 
 
+class _Other(TypedDict):
+    user: User | None
+    group: Group | None
+
+
+def _other(tables: Tables, place: str) -> _Other:
+    """The user or group that the place names, for plug-ins. Raises Refused if there is none."""
+    if place[0] == "#":
+        return {"user": None, "group": existing(tables, _group_number(place))}
+    return {"user": user_named(place)(tables), "group": None}
+
+
 class _Marked(NamedTuple):
     """other: the other user of the conversation, 0 for a group. seq: where the user's read mark is now."""
 
@@ -95,36 +111,48 @@ class _Marked(NamedTuple):
 
 
 class HistoryOperations:
-    def __init__(self, services: Services, notices: Notices) -> None:
+    def __init__(self, services: Services, notices: Notices, plugins: PluginPipeline) -> None:
         self._services = services
         self._notices = notices
+        self._plugins = plugins
 
     def table(self) -> OperationTable:
         return {
             "history": Operation(
-                History, "messages of a conversation", '{"with":str,"messages":[M]}', read=self._history
+                History,
+                "messages of a conversation",
+                '{"with":str,"messages":[M]}',
+                asks=Point.BEFORE_HISTORY,
+                read=self._history,
             ),
             "sync": Operation(
                 Sync,
                 "the user's conversations, with the messages that the client does not have yet",
                 '{"conversations":[{"id":int,"with":str,"last":seq,"read":seq}],"messages":[M with "with"],'
                 '"more":bool}',
+                asks=Point.BEFORE_HISTORY,
                 read=self._sync,
             ),
             "read": Operation(
                 ReadMark,
                 "mark a conversation as read up to a seq",
                 '{"seq":int}',
+                asks=Point.BEFORE_READ_MARK,
                 write=self._mark,
                 shown=lambda marked: {"seq": marked.seq},
             ),
         }
 
     async def _history(self, session: Session, arguments: History) -> object:
-        limit = min(arguments.limit, self._services.config().limits.history_page)
+        limit, place = min(arguments.limit, self._services.config().limits.history_page), arguments.place
+        await self._plugins.before_action(
+            session,
+            Point.BEFORE_HISTORY,
+            lambda tables, who: actions.ReadHistory(**who, **_other(tables, place)),
+        )
 
         def read(tables: Tables) -> list[Message]:
-            conversation = find_conversation(tables, session.user, arguments.place)
+            conversation = find_conversation(tables, session.user, place)
             if not conversation:
                 return []
             return tables.history.messages(conversation, arguments.after, arguments.before, limit)
@@ -132,10 +160,11 @@ class HistoryOperations:
         messages = await self._services.store.read(read)
         if arguments.before:
             messages.reverse()
-        return {"with": arguments.place, "messages": [shown(message, arguments.start) for message in messages]}
+        return {"with": place, "messages": [shown(message, arguments.start) for message in messages]}
 
     async def _sync(self, session: Session, arguments: Sync) -> object:
         me, limit = session.user.id, min(arguments.limit, self._services.config().limits.history_page)
+        await self._plugins.before_action(session, Point.BEFORE_HISTORY, lambda tables, who: actions.ReadHistory(**who))
 
         def read(tables: Tables) -> list[tuple[Head, list[Message]]]:
             found, room = [], limit
@@ -161,6 +190,11 @@ class HistoryOperations:
     async def _mark(self, session: Session, arguments: ReadMark) -> Change[_Marked]:
         """The other members of the conversation are notified."""
         user, place = session.user, arguments.place
+        await self._plugins.before_action(
+            session,
+            Point.BEFORE_READ_MARK,
+            lambda tables, who: actions.MarkRead(**who, **_other(tables, place), seq=arguments.seq),
+        )
 
         def write(tables: Tables) -> _Marked:
             conversation = find_conversation(tables, user, place)

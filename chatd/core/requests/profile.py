@@ -19,6 +19,9 @@ from chatd.core.accounts import Accounts
 from chatd.core.change import Change
 from chatd.core.friends import by_id
 from chatd.core.login_guard import LoginGuard
+from chatd.core.plugins import actions
+from chatd.core.plugins.contract import Point
+from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.privacy import check_private
 from chatd.core.requests.arguments import UserName, user_named
 from chatd.core.requests.dispatch import Operation, OperationTable
@@ -64,13 +67,19 @@ class Passwords(msgspec.Struct, frozen=True):
 
 class ProfileOperations:
     def __init__(
-        self, services: Services, accounts: Accounts, guard: LoginGuard, credentials: CredentialsWatch
+        self,
+        services: Services,
+        accounts: Accounts,
+        guard: LoginGuard,
+        credentials: CredentialsWatch,
+        plugins: PluginPipeline,
     ) -> None:
         self._store = services.store
         self._accounts = accounts
         self._config = services.config
         self._guard = guard
         self._credentials = credentials
+        self._plugins = plugins
 
     def table(self) -> OperationTable:
         return {
@@ -78,12 +87,14 @@ class ProfileOperations:
                 MaybeUser,
                 "a user's profile; without `user`, the caller's own",
                 '{"user":U,"profile":{…}}',
+                asks=Point.BEFORE_PROFILE_VIEW,
                 read=self._get,
             ),
             "profile.set": Operation(
                 Profile,
                 "change the caller's profile",
                 '{"profile":{…}}',
+                asks=Point.BEFORE_PROFILE_CHANGE,
                 write=self._set,
                 shown=lambda profile: {"profile": profile},
             ),
@@ -91,12 +102,16 @@ class ProfileOperations:
                 Passwords,
                 "change the caller's password; the caller's other sessions end",
                 "{}",
+                asks=Point.BEFORE_PASSWORD_CHANGE,
                 write=self._change_password,
             ),
         }
 
     async def _get(self, session: Session, arguments: MaybeUser) -> object:
         find = by_id(session.user.id) if arguments.user is None else user_named(arguments.user)
+        await self._plugins.before_action(
+            session, Point.BEFORE_PROFILE_VIEW, lambda tables, who: actions.ViewProfile(**who, user=find(tables))
+        )
 
         def read(tables: Tables) -> object:
             user = find(tables)
@@ -107,6 +122,9 @@ class ProfileOperations:
     async def _set(self, session: Session, arguments: Profile) -> Change[dict[str, str]]:
         me, written = session.user.id, msgspec.to_builtins(arguments)
         given = {field: _ACCEPTED[field](text) if text else "" for field, text in written.items()}
+        await self._plugins.before_action(
+            session, Point.BEFORE_PROFILE_CHANGE, lambda tables, who: actions.ChangeProfile(**who, fields=dict(given))
+        )
 
         def write(tables: Tables) -> dict[str, str]:
             merged = {**tables.accounts.profile(me), **given}
@@ -118,6 +136,9 @@ class ProfileOperations:
 
     async def _change_password(self, session: Session, arguments: Passwords) -> Change[int]:
         check_private(session.peer, self._config())
+        await self._plugins.before_action(
+            session, Point.BEFORE_PASSWORD_CHANGE, lambda tables, who: actions.ChangePassword(**who)
+        )
         me = session.user
         login = Login("", me.id, arguments.old)
         try:

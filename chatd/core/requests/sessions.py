@@ -12,6 +12,9 @@ from typing import Literal
 import msgspec
 
 from chatd.core.bus_messages import SessionInfo
+from chatd.core.plugins import actions
+from chatd.core.plugins.contract import NotAsked, Point
+from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.requests.arguments import NoArguments
 from chatd.core.requests.dispatch import Operation, OperationTable
 from chatd.core.requests.notices import of_user
@@ -20,6 +23,8 @@ from chatd.core.sessions.query import SessionQuery, info_of
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused
 from chatd.model import Protocol
+
+_OWN = NotAsked("it changes nothing, and shows nothing of anybody else")
 
 
 class WhichSession(msgspec.Struct, frozen=True):
@@ -31,9 +36,10 @@ class Text(msgspec.Struct, frozen=True):
 
 
 class SessionOperations:
-    def __init__(self, logins: Logins, query: SessionQuery) -> None:
+    def __init__(self, logins: Logins, query: SessionQuery, plugins: PluginPipeline) -> None:
         self._logins = logins
         self._query = query
+        self._plugins = plugins
 
     def table(self) -> OperationTable:
         return {
@@ -41,16 +47,24 @@ class SessionOperations:
                 NoArguments,
                 "the user's sessions",
                 '{"sessions":[{"wire":str,"since":ms,"peer":str,"this":bool}],"complete":bool}',
+                asks=_OWN,
                 read=self._list,
             ),
-            "session.kick": Operation(WhichSession, "end the user's session on the given wire", "{}", read=self._kick),
+            "session.kick": Operation(
+                WhichSession,
+                "end the user's session on the given wire",
+                "{}",
+                asks=Point.BEFORE_SESSION_END,
+                read=self._kick,
+            ),
             "whoami": Operation(
                 NoArguments,
                 "the user and session of this connection",
                 '{"id":int,"name":str,"wire":str,"since":ms}',
+                asks=_OWN,
                 read=self._whoami,
             ),
-            "echo": Operation(Text, "return the text", '{"text":str}', read=self._echo),
+            "echo": Operation(Text, "return the text", '{"text":str}', asks=_OWN, read=self._echo),
         }
 
     async def _list(self, session: Session, arguments: NoArguments) -> object:
@@ -63,6 +77,11 @@ class SessionOperations:
         protocol = Protocol[arguments.wire.upper()]
         if protocol is session.protocol:
             raise Refused(ErrorCode.NOT_ALLOWED, "this is the session you are asking from")
+        await self._plugins.before_action(
+            session,
+            Point.BEFORE_SESSION_END,
+            lambda tables, who: actions.EndSession(**who, ended=arguments.wire),
+        )
         self._logins.end_own(session.user.id, protocol)
         return {}
 

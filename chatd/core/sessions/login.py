@@ -13,6 +13,8 @@ import time
 from functools import partial
 from typing import NamedTuple
 
+import msgspec
+
 from chatd import security_log
 from chatd.bus.contract import topic_of_user
 from chatd.core import bus_messages, trail
@@ -20,9 +22,9 @@ from chatd.core.accounts import Accounts
 from chatd.core.bus_messages import SessionEnded
 from chatd.core.catch_up import mine
 from chatd.core.delivery import Delivery
-from chatd.core.login_guard import LoginGuard
+from chatd.core.login_guard import Attempt, LoginGuard
 from chatd.core.memberships import ByGroup, Memberships, members_only, read_memberships
-from chatd.core.plugins.pipeline import PluginPipeline
+from chatd.core.plugins.pipeline import LoginFailure, PluginPipeline
 from chatd.core.presence import Presence
 from chatd.core.privacy import check_acknowledges, check_private
 from chatd.core.requests.notices import Notices
@@ -30,11 +32,11 @@ from chatd.core.services import Services
 from chatd.core.sessions.duplicate_login import ELSEWHERE, Outranked, end
 from chatd.core.sessions.exclusive import SessionLocks
 from chatd.core.sessions.session import Peer, Session, SessionState
-from chatd.errors import Disconnect, ErrorCode, Refused
+from chatd.errors import Disconnect, ErrorCode, Refused, meaning
 from chatd.model import Friend, FriendRequest, Group, Member, Protocol, User, UserId
 from chatd.protocol import FriendRequested, Kicked, Login, LoginAccepted
 from chatd.security_log import SecurityEvent
-from chatd.store.contract import Account, GroupRow, Tables, Waiting
+from chatd.store.contract import GroupRow, Tables, Waiting
 
 _MAX_REQUESTS = 100
 """Friend requests told at login; the request friend.list gives all."""
@@ -109,19 +111,32 @@ class Logins:
                 connection without TLS, or a client that does not acknowledge (core.privacy).
             Unavailable: from the store, or the worker with the user's old session does not answer.
         """
-        if peer.session is not None:
-            await self._repeat(peer, peer.session, command)
-            return
+        session = peer.session
         attempt = self._guard.attempt(peer)
         try:
+            if session is not None:
+                await self._repeat(peer, session, command)
+                return
             check_private(peer, self._services.config())
             check_acknowledges(peer, command)
-            user = await self._guard.authenticate(attempt, command, lambda: self._plugins.before_login(peer, command))
+            user = await self._guard.authenticate(attempt, command, lambda: self._ask_plugins(attempt, command))
             await self._begin(peer, command, user, attempt.account.credentials if attempt.account else 0)
         except Refused as refused:
-            _record_refused(peer, command, attempt.account, refused)
+            named = session.user if session else attempt.account.user if attempt.account else None
+            reason = _record_refused(peer, command, named, refused)
+            self._plugins.login_failed(peer, command, named, LoginFailure(refused.code, reason))
             raise
         self._guard.succeeded(attempt, user.id)
+
+    async def _ask_plugins(self, attempt: Attempt, command: Login) -> None:
+        """Raises Refused."""
+        account, peer = attempt.account, attempt.peer
+        if account is not None or self._services.config().accounts.login != "open":
+            await self._plugins.before_login(peer, command, account.user if account else None)
+        else:
+            name = self._accounts.name_to_open(command)
+            await self._plugins.before_login(peer, msgspec.structs.replace(command, name=name), None)
+            await self._plugins.before_register(peer, name)
 
     async def _begin(self, peer: Peer, command: Login, user: User, credentials: int) -> None:
         """The session of an authenticated user. credentials: the version that was verified. Raises Refused,
@@ -150,9 +165,16 @@ class Logins:
             self._open(peer, session, view, online)
 
     async def _repeat(self, peer: Peer, session: Session, command: Login) -> None:
-        """COMPAT: MobileIMSDK clients log in again on a live connection and expect code 0."""
+        """COMPAT: MobileIMSDK clients log in again on a live connection and expect code 0. A plug-in that no longer
+        lets the user in ends the session."""
         if not peer.traits.repeats_login or not await self.names_user_of(session, command):
             raise Refused(ErrorCode.ALREADY_LOGGED_IN)
+        try:
+            await self._plugins.before_login(peer, command, session.user)
+        except Refused as refused:
+            if not meaning(refused.code).temporary:
+                self.left(peer)
+            raise
         peer.push(LoginAccepted(session.user, session.first_login_time))
 
     async def names_user_of(self, session: Session, command: Login) -> bool:
@@ -275,12 +297,14 @@ class Logins:
         return len(chosen)
 
 
-def _record_refused(peer: Peer, command: Login, account: Account | None, refused: Refused) -> None:
-    name, user_id = command.name or (account.user.name if account else ""), account.user.id if account else 0
+def _record_refused(peer: Peer, command: Login, user: User | None, refused: Refused) -> str:
+    """user: whose account the login names. The reason, as a fixed word."""
+    name, user_id = command.name or (user.name if user else ""), user.id if user else 0
     event, reason = SecurityEvent.LOGIN_REFUSED, trail.reason_of(refused)
     if refused.code == ErrorCode.BAD_CREDENTIALS:
-        event, reason = SecurityEvent.LOGIN_FAILED, "wrong_password" if account else "unknown_user"
+        event, reason = SecurityEvent.LOGIN_FAILED, "wrong_password" if user else "unknown_user"
     trail.record(event, peer, reason=reason, name=name, user=user_id)
+    return reason
 
 
 def _view(tables: Tables, session: Session, limit: int, listing: bool) -> View:

@@ -63,7 +63,7 @@ class Told:
 
 
 def it(**options: Any) -> PluginOptions:
-    return PluginOptions(**{"name": "it", **options})
+    return PluginOptions(**{"name": "it", "fail": "open", **options})
 
 
 async def worker_with(stage: Stage, *made: object, **options: Any) -> Worker:
@@ -255,9 +255,9 @@ def test_a_failure_lets_it_pass_or_refuses_it_for_the_moment(tmp_path: Path, fai
         for number in range(5):
             await alice.do(write("bob", f"{number}"))
         await stage.settled()
-        assert calls == 2, "then the breaker was open, and stands for a failure"
+        assert calls == 2, "then alice was held back, which stands for a failure"
         worker.core.tick()
-        assert (worker.row.hooks_open, worker.row.hook_failures) == (1, 2)
+        assert (worker.row.hooks_open, worker.row.hook_users_held, worker.row.hook_failures) == (0, 1, 2)
         if fail == "open":
             assert bob.bodies == ["0", "1", "2", "3", "4"]
         else:
@@ -493,7 +493,7 @@ def test_events_for_one_whose_breaker_is_open_are_not_kept(tmp_path: Path) -> No
         await stage.settled()
         await all_told(worker)
         worker.core.tick()
-        assert worker.row.hooks_open == 1
+        assert worker.row.hook_users_held == 1
         assert worker.row.hook_failures <= MAX_CALLS, "those under way when it opened"
         assert worker.row.hook_dropped == 0
 

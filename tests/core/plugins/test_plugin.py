@@ -17,6 +17,7 @@ from chatd.config.schema import PluginOptions
 from chatd.core.plugins import executors
 from chatd.core.plugins import plugin as module
 from chatd.core.plugins.contract import Point, Reply, Request, Rewrite, Veto
+from chatd.core.plugins.guard import Cause
 from chatd.core.plugins.plugin import Plugin, PluginFailed
 from chatd.model import User
 from chatd.repeats import Repeats
@@ -49,20 +50,20 @@ class Made:
 
 
 def plugin_of_made(made: object) -> Plugin:
-    return Plugin(PluginOptions(name="it"), made, asyncio.get_running_loop())
+    return Plugin(PluginOptions(name="it", fail="open"), made, asyncio.get_running_loop())
 
 
 def plugin_of(function: Function, clock: Any = None, **options: Any) -> Plugin:
-    return Plugin(PluginOptions(name="it", **options), Made(function), clock or Clock())
+    return Plugin(PluginOptions(**{"name": "it", "fail": "open", **options}), Made(function), clock or Clock())
 
 
-async def ask(plugin: Plugin) -> object:
-    return await plugin.call(Point.BEFORE_REQUEST, ASKED, BODY_BYTES)
+async def ask(plugin: Plugin, cause: Cause = 1) -> object:
+    return await plugin.call(Point.BEFORE_REQUEST, ASKED, cause, BODY_BYTES)
 
 
-async def fails(plugin: Plugin) -> bool:
+async def fails(plugin: Plugin, cause: Cause = 1) -> bool:
     try:
-        await ask(plugin)
+        await ask(plugin, cause)
     except PluginFailed:
         return True
     return False
@@ -229,9 +230,9 @@ def test_one_that_blocks_is_waited_for_no_longer_than_its_limit(is_async: bool) 
         loop = asyncio.get_running_loop()
         ticking = asyncio.create_task(tick())
         try:
-            for _ in range(3):
+            for user in (1, 2, 3):
                 began, before = loop.time(), ticks
-                assert await fails(plugin)
+                assert await fails(plugin, user)
                 assert 0.1 - CLOCK_STEP_S <= loop.time() - began < 20, "it blocks for 30 s"
                 assert ticks > before, "this loop went on"
         finally:
@@ -369,25 +370,103 @@ def test_the_breaker_opens_and_after_a_while_one_call_tries_it(capfd: pytest.Cap
     async def whole() -> None:
         nonlocal works
         clock = Clock()
-        plugin = plugin_of(function, clock, breaker_failures=3, breaker_s=30.0)
-        assert [await fails(plugin) for _ in range(10)] == [True] * 10
-        assert (calls, plugin.failures, plugin.is_open) == (3, 3, True)
+        plugin = plugin_of(function, clock, breaker_failures=3, breaker_s=30.0, fail="closed")
+        assert [await fails(plugin, user) for user in range(10)] == [True] * 10
+        assert (calls, plugin.failures, plugin.suspended) == (3, 3, 1)
         clock.now += 30
-        assert [await fails(plugin) for _ in range(10)] == [True] * 10
-        assert (calls, plugin.failures, plugin.is_open) == (4, 4, True)
+        assert [await fails(plugin, user) for user in range(10)] == [True] * 10
+        assert (calls, plugin.failures, plugin.suspended) == (4, 4, 1)
         works = True
         clock.now += 29.9
-        assert await fails(plugin)
+        assert await fails(plugin, 20)
         clock.now += 0.1
-        assert await ask(plugin) == Reply("hi")
-        assert (calls, plugin.failures, plugin.is_open) == (5, 4, False)
-        assert await ask(plugin) == Reply("hi")
+        assert await ask(plugin, 20) == Reply("hi")
+        assert (calls, plugin.failures, plugin.suspended) == (5, 4, 0)
+        assert await ask(plugin) == Reply("hi"), "also for those for whom it failed"
         plugin.close()
 
     run(whole())
     told = capfd.readouterr().err
-    assert told.count("is not called for a while") == 1
+    assert told.count("[ERROR]") == 4 + 1
+    assert told.count("security=hook_suspended") == told.count("scope='for all users'") == 1
+    assert told.count("fail=closed") == 1
     assert told.count("plug-in works again") == 1
+
+
+def test_each_function_is_suspended_by_itself(capfd: pytest.CaptureFixture[str]) -> None:
+    class Two:
+        def before_message(self, event: object) -> None:
+            raise ValueError
+
+        def after_stored(self, event: object) -> None:
+            raise ValueError
+
+        def before_login(self, event: object) -> Veto:
+            return Veto("not you")
+
+    async def whole() -> None:
+        options = PluginOptions(name="it", fail="closed", breaker_failures=3)
+        plugin = Plugin(options, Two(), asyncio.get_running_loop())
+        for point in (Point.BEFORE_MESSAGE, Point.AFTER_STORED):
+            for user in range(3):
+                with pytest.raises(PluginFailed):
+                    await plugin.call(point, ASKED, user)
+        assert plugin.suspended == 2
+        assert await plugin.call(Point.BEFORE_LOGIN, ASKED, "192.0.2.1") == Veto("not you")
+        plugin.close()
+
+    run(whole())
+    told = capfd.readouterr().err
+    assert told.count("security=hook_suspended") == 1, "of the one that decides"
+    assert told.count("plug-in failed too often and is not called for a while") == 1, "of the one that is told"
+
+
+def test_a_user_for_whom_it_fails_is_held_back_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    def function(request: Request) -> Reply:
+        if request.body == "bad":
+            raise ValueError
+        return Reply("hi")
+
+    async def whole() -> None:
+        clock = Clock()
+        plugin = plugin_of(function, clock, breaker_failures=3, breaker_s=30.0)
+        bad = Request(User(7, "mallory"), "bad", -1, "fp", "", "mobileimsdk")
+        for _ in range(10):
+            with pytest.raises(PluginFailed):
+                await plugin.call(Point.BEFORE_REQUEST, bad, 7)
+            assert await ask(plugin, 1) == Reply("hi")
+        assert (plugin.failures, plugin.suspended, plugin.held) == (3, 0, 1)
+        assert await fails(plugin, 7), "whatever they say"
+        clock.now += 60
+        assert plugin.held == 0
+        assert await ask(plugin, 7) == Reply("hi")
+        plugin.close()
+
+    run(whole())
+    told = capfd.readouterr().err
+    assert told.count("security=hook_suspended") == told.count("scope='for one user' for_s=60.0 user=7") == 1
+    assert told.count("plug-in works again for a user") == 1
+
+
+def test_a_user_whose_call_goes_on_has_no_other() -> None:
+    """Otherwise a few users could take all threads of a plug-in."""
+    gate, called = threading.Event(), []
+
+    def function(request: Request) -> None:
+        called.append(request)
+        if len(called) == 1:
+            gate.wait(30)
+
+    async def story(plugin: Plugin) -> None:
+        assert await fails(plugin, 1)
+        assert await fails(plugin, 1)
+        assert (len(called), plugin.held) == (1, 1)
+        assert not await fails(plugin, 2)
+        gate.set()
+        await until(10, "the call has ended", lambda: not plugin.held)
+        assert not await fails(plugin, 1)
+
+    play(function, story, time_limit_ms=100)
 
 
 def test_a_call_given_up_by_its_caller_counts_and_leaves_nothing_behind() -> None:
