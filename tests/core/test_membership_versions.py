@@ -12,7 +12,6 @@ import msgspec
 import pytest
 
 from chatd.core import bus_messages, memberships
-from chatd.core.sessions import hub
 from chatd.errors import Unavailable
 from chatd.store.contract import Tables
 from tests.core.asking import ask, new_group, notices
@@ -541,20 +540,5 @@ def test_a_login_beside_a_leave_and_a_join(tmp_path: Path, moment: str) -> None:
         stage.exchange.gap(two.slot)
         await stage.until("both have it", lambda: "for bob again" in desk.bodies)
         assert "not for bob" not in bob.bodies + desk.bodies
-
-    play(tmp_path, story)
-
-
-def test_many_ended_memberships_are_not_remembered_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "GROUPS_LEFT_KEPT", 5)
-
-    async def story(stage: Stage) -> None:
-        worker = await stage.worker()
-        bob = await worker.mobile("bob")
-        for number in range(20):
-            group = await new_group(bob, name=f"group {number}")
-            await ask(bob, "group.leave", group=group)
-        assert bob.session is not None
-        assert len(bob.session.groups_left or ()) == 5
 
     play(tmp_path, story)

@@ -1,4 +1,5 @@
-"""After a gap every session's memberships are read again; notifications that arrive while they are read are newer."""
+"""After a gap every session's memberships are read again; notifications that arrive while they are read are newer. And
+what is remembered of ended memberships is bounded."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from chatd.core.sessions import hub
 from tests.core.asking import ask, new_group
 from tests.core.stage import Peer, Stage, play
 
@@ -75,5 +77,20 @@ def test_an_answer_older_than_a_notification_changes_nothing(tmp_path: Path, *, 
         await stage.settled()
         await stage.settled()
         assert groups(bob) == wanted
+
+    play(tmp_path, story)
+
+
+def test_many_ended_memberships_are_not_remembered_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "GROUPS_LEFT_KEPT", 5)
+
+    async def story(stage: Stage) -> None:
+        worker = await stage.worker()
+        bob = await worker.mobile("bob")
+        for number in range(20):
+            group = await new_group(bob, name=f"group {number}")
+            await ask(bob, "group.leave", group=group)
+        assert bob.session is not None
+        assert len(bob.session.groups_left or ()) == 5
 
     play(tmp_path, story)
