@@ -382,11 +382,12 @@ def test_every_order_is_recorded_with_its_caller_and_its_result(make):
 
 
 def test_every_request_is_an_order_but_for_those_that_are_records_or_figures():
-    assert [kind for kind in requests.REQUESTS if not kind.is_order] == [
+    assert {kind for kind in requests.REQUESTS if not kind.is_order} == {
         requests.StatusRequest,
-        requests.SessionsRequest,
         requests.RecordRequest,
-    ]
+        requests.PenaltiesRequest,
+        requests.SessionsRequest,
+    }
     for kind in requests.REQUESTS:
         assert set(kind.recorded) <= set(kind.__struct_fields__)
 
