@@ -24,6 +24,7 @@ from chatd.config import load as config_load
 from chatd.config.schema import LogLevel
 from chatd.errors import BootError, ConfigError, Exit, Refused, Unavailable
 from chatd.master.requests import REASON_CHARS
+from chatd.texts import fields
 
 NEED_THE_FILE = ("user", "invite", "migrate", "copy-store", "import-chatserver")
 """Commands that work on the store, and so cannot do without the configuration."""
@@ -162,7 +163,10 @@ def _at_least_one(text: str) -> int:
 def _short(text: str) -> str:
     if len(text) > REASON_CHARS:
         raise argparse.ArgumentTypeError(f"has {len(text)} characters, the limit is {REASON_CHARS}")
-    return text
+    try:
+        return fields.line("it", text, REASON_CHARS)
+    except Refused as refused:
+        raise argparse.ArgumentTypeError(refused.text) from None
 
 
 def _add_store_commands(add: _Add) -> None:
