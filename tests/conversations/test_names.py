@@ -200,8 +200,9 @@ def test_names_and_descriptions_carry_nothing_hidden(town: Town, text: str) -> N
         (only,) = (await alice.ask("group.list"))["groups"]
         assert (only["name"], only["description"]) == ("clean", "")
         assert (await bob.ask("profile.get", user=alice.name))["profile"] == {}
-        refused = await asyncio.to_thread(town.daemon.ctl, "kick", bob.name, "--reason", text)
-        assert refused.returncode == 64, refused
+        for order in (("kick", bob.name, "--reason", text), ("invite", "add", "--note", text)):
+            refused = await asyncio.to_thread(town.daemon.ctl, *order)
+            assert refused.returncode == 64, refused
         assert not bob.peer.gone.is_set()
         await alice.says(bob.name, text)  # the text of a message is the users' own
         await bob.sees(alice.name, bob.name, text)
