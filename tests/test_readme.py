@@ -23,7 +23,7 @@ from tests.client.recorder import until
 ROOT = Path(__file__).parent.parent
 SECTION = re.search(r"^## Try it in two minutes\n(.*?)^## ", (ROOT / "README.md").read_text(), re.M | re.S)
 TIME = re.compile(r"^\[[\d :-]+\] ")
-PASSWORD = "open sesame"
+PASSWORD = "seven purple owls"
 
 
 def blocks() -> list[list[str]]:

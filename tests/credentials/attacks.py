@@ -110,7 +110,7 @@ async def log_in_during_the_change(daemon: Daemon) -> None:
     peer.put({"msgid": chatserver.LOGIN, "name": name, "password": town.secret})
     await until(10, "the password is being verified", gate.with_suffix(".waiting").exists)
     code, said = await ctl(daemon, "user", "passwd", name, input=f"{NEW}\n")
-    gate.touch()
+    await asyncio.to_thread(gate.touch)
     assert code == 0, said
     assert (await peer.find(msgid=chatserver.LOGIN_ACK))["errno"] == 1
     peer.close()
