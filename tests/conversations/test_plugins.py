@@ -60,7 +60,7 @@ class Moderator:
 
     async def before_request(self, request):
         if request.body == "block":
-            time.sleep(60)
+            time.sleep(4)
 
     def recipient_offline(self, event):
         self.note(f"{event.message.body} for {' and '.join(user.name for user in event.users)}")
@@ -171,10 +171,11 @@ def test_one_that_hangs_leaves_the_worker_and_the_order_alone(tmp_path: Path, fa
         "time_limit_ms": 200,
         "fail": fail,
         "breaker_failures": 2,
-        "breaker_s": 1.0,
+        "breaker_s": 4.0,
     }
     daemon = daemon_with(tmp_path, hook)
     daemon.expect_error("plug-in failed")
+    daemon.expect_error("plug-in suspended")
 
     async def story(town: Town) -> None:
         alice, bob = await town.newcomer("alice"), await town.newcomer("bob")
@@ -189,15 +190,19 @@ def test_one_that_hangs_leaves_the_worker_and_the_order_alone(tmp_path: Path, fa
             assert codes == [ErrorCode.BUSY] * 5
             assert (await recipient.take())["dataContent"] == "before"
         else:
-            heard = [(await recipient.take())["dataContent"] for _ in range(6)]
-            assert heard == ["before", "hang", "still running", "leave", "refused", "after"]
+            heard: dict[str, None] = {}
+            while len(heard) < 6:  # one that is not acknowledged in time comes again
+                packet = await recipient.find(type=DATA)
+                recipient.acknowledge(packet)
+                heard[packet["dataContent"]] = None
+            assert list(heard) == ["before", "hang", "still running", "leave", "refused", "after"]
         row = town.daemon.status()["workers"][0]
         assert (row["hooks_open"], row["hook_users_held"], row["hook_failures"], row["restarts"]) == (0, 1, 2, 0)
         assert "1 users held back" in town.daemon.ctl("status").stdout
         ask(sender, "block", "fp30")
         recipient.put({"type": KEEP_ALIVE, "from": bob, "to": "0", "dataContent": "{}"})
         await recipient.find(2.0, type=KEPT_ALIVE)
-        await until(10, "it is tried again", lambda: works(sender, alice, bob))
+        await until(20, "it is tried again", lambda: works(sender, alice, bob))
         await until(10, "nobody is held back", lambda: held(town) == 0)
 
     with serving(daemon) as town:
