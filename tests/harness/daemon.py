@@ -153,7 +153,11 @@ class Daemon:
             },
             # All clients of a test come from one address, and many tests fail logins or register accounts on purpose.
             # Tests of penalties connect from other addresses of the loopback network.
-            "penalties": {"allow": ["127.0.0.1", "::1"]},
+            "penalties": {
+                "allow": ["127.0.0.1", "::1"],
+                "account_failures": 10_000,
+                "attempts_per_connection": 0,
+            },
             # Most tests are not about registration and passwords: everybody may register, with any password, and
             # hashing is cheap.
             "accounts": {

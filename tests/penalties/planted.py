@@ -1,0 +1,75 @@
+"""`python -m tests.penalties.planted BUG -c FILE …` is chatd with a guard against guesses switched off in its workers.
+
+Owns: the bugs, by name.
+Elsewhere: planting one (tests.faults.planted).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tests.faults.planted import main
+
+
+def nothing_is_counted() -> None:
+    """A wrong password costs nothing."""
+    from chatd.core.penalties import Penalties
+
+    Penalties.failed = lambda self, subject, origin, *, known: None  # type: ignore[method-assign]
+
+
+def each_worker_for_itself() -> None:
+    """Workers do not share what they have counted."""
+    from chatd.core.penalties import Penalties
+    from chatd.penalty_table import PenaltyTable
+
+    make = Penalties.__init__
+
+    def alone(self: Penalties, table: PenaltyTable, *arguments: Any) -> None:
+        make(self, PenaltyTable(sets=64), *arguments)
+
+    Penalties.__init__ = alone  # type: ignore[method-assign]
+
+
+def checked_only_at_the_beginning() -> None:
+    """Many attempts at once are all admitted before the first of them has failed."""
+    from chatd.core.login_guard import LoginGuard
+
+    LoginGuard._check_again = lambda self, attempt: None  # type: ignore[method-assign]
+
+
+def everybody_is_a_stranger() -> None:
+    """From where a user logged in before is not looked at."""
+    from chatd.core import login_guard
+
+    login_guard.find_source = lambda known, source: None
+
+
+def first_come_first_served() -> None:
+    """Hashes are made in the order in which they came, and the last to come is refused."""
+    from chatd.core import admission
+    from chatd.core.admission import Applicant, Work
+
+    run = admission.AdmissionQueue.run
+
+    async def fifo(self: Any, work: Any, applicant: Applicant, most: int, patience_s: float) -> Any:
+        return await run(self, work, Applicant("everybody", Work.STREAM, applicant.check), most, patience_s)
+
+    admission.AdmissionQueue.run = fifo  # type: ignore[method-assign]
+
+
+BUGS = {
+    bug.__name__: bug
+    for bug in (
+        nothing_is_counted,
+        each_worker_for_itself,
+        checked_only_at_the_beginning,
+        everybody_is_a_stranger,
+        first_come_first_served,
+    )
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main(BUGS))

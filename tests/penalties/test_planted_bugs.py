@@ -1,0 +1,64 @@
+"""The attacks find a daemon whose guard is switched off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from chatd.errors import ErrorCode
+from tests.harness.daemon import Daemon
+from tests.harness.deadline import run
+from tests.penalties.attacks import (
+    OPTIONS,
+    OWNER,
+    PASSWORD,
+    many_addresses,
+    one_address,
+    prepared,
+    tried,
+    waits_during_flood,
+)
+
+Make = Callable[..., Daemon]
+WORKERS = 2
+FREE = int(OPTIONS["failures"]) + 1
+
+
+def bugged(make_daemon: Make, bug: str, **options: object) -> Daemon:
+    return make_daemon(workers=WORKERS, entry=("-m", "tests.penalties.planted", bug), **options).start()
+
+
+@pytest.mark.parametrize("bug", ["nothing_is_counted", "each_worker_for_itself", "checked_only_at_the_beginning"])
+def test_more_guesses_of_one_address_are_noticed(make_daemon: Make, bug: str) -> None:
+    daemon = bugged(make_daemon, bug, penalties=OPTIONS)
+
+    async def story() -> None:
+        await prepared(daemon)
+        assert await one_address(daemon, "chatserver", 60) > FREE + WORKERS
+
+    run(story(), 60)
+
+
+def test_a_user_who_is_kept_out_is_noticed(make_daemon: Make) -> None:
+    daemon = bugged(make_daemon, "everybody_is_a_stranger", penalties=OPTIONS)
+
+    async def story() -> None:
+        await prepared(daemon)
+        await many_addresses(daemon, "chatserver", 60)
+        assert await tried(daemon, "chatserver", "alice", PASSWORD, OWNER) == ErrorCode.TOO_MANY_ATTEMPTS
+
+    run(story(), 60)
+
+
+def test_a_flood_that_delays_others_is_noticed(make_daemon: Make) -> None:
+    slow = {"argon2_memory_kib": 19456, "argon2_passes": 2}
+    free = {**OPTIONS, "failures": 10_000, "account_failures": 10_000}
+    daemon = bugged(make_daemon, "first_come_first_served", accounts=slow, penalties=free)
+
+    async def story() -> None:
+        await prepared(daemon)
+        waits = await waits_during_flood(daemon, 4, 1.0, 150)
+        assert sorted(waits)[-2] > 1.0, waits
+
+    run(story(), 60)
