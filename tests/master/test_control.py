@@ -381,7 +381,6 @@ def test_every_order_is_recorded_with_its_caller_and_its_result(make):
     assert "log.level" in failed[1]
 
 
-<<<<<<< HEAD
 def test_every_request_is_an_order_but_for_those_that_are_records_or_figures():
     assert {kind for kind in requests.REQUESTS if not kind.is_order} == {
         requests.StatusRequest,
@@ -389,14 +388,6 @@ def test_every_request_is_an_order_but_for_those_that_are_records_or_figures():
         requests.PenaltiesRequest,
         requests.SessionsRequest,
     }
-=======
-def test_every_request_is_an_order_but_for_three_that_are_records_or_figures():
-    assert [kind for kind in requests.REQUESTS if not kind.is_order] == [
-        requests.StatusRequest,
-        requests.RecordRequest,
-        requests.PenaltiesRequest,
-    ]
->>>>>>> 8f5fd4e (Guesses and floods are tried against real daemons, and against daemons without their guards)
     for kind in requests.REQUESTS:
         assert set(kind.recorded) <= set(kind.__struct_fields__)
 

@@ -8,12 +8,8 @@ Elsewhere: the clients (tests.trail.visitors).
 from __future__ import annotations
 
 import asyncio
-import json
-import time
-from typing import Any
 
 from chatd.errors import MEANINGS, ErrorCode
-from tests.conversations.asking import PEERS
 from tests.harness import chatserver
 from tests.harness.daemon import Daemon
 from tests.harness.link import ConnectionGone
@@ -75,51 +71,3 @@ async def prepared(daemon: Daemon, *, known: str = OWNER) -> None:
     """Alice has an account, and has logged in from one address."""
     await register(daemon, "alice", PASSWORD)
     assert await attempt(daemon, "mobileimsdk", "alice", PASSWORD, known) == 0
-
-
-async def change_password(daemon: Daemon, old: str) -> int:
-    """A user who is logged in from ATTACKER asks for another password; the code of the answer, 0 = it is changed."""
-    peer: Any = PEERS["mobileimsdk"]()
-    peer.source = ATTACKER
-    await peer.open(daemon.ports["mobileimsdk"])
-    try:
-        await peer.log_in("alice", PASSWORD)
-        body = json.dumps({"op": "password.change", "ref": 1, "old": old, "new": "another-Sesame-2"})
-        answer = await peer.ask(body)
-        return int(answer.get("code", 0))
-    finally:
-        peer.close()
-
-
-async def waits_during_flood(daemon: Daemon, logins: int, streams: int) -> tuple[list[float], list[float]]:
-    """(owner, attacker): seconds that correct logins of as many users take, one after the other and all from OWNER,
-    while ATTACKER logs in wrongly as fast as it can over `streams` connections at a time; a login of the owner that
-    fails counts as 60 s. The attacker's waits are the measure for the owner's: how long a hash takes depends on the
-    machine."""
-    for number in range(logins):
-        await register(daemon, f"user{number}x", PASSWORD)
-    over = False
-    attacker: list[float] = []
-
-    async def flooding(number: int) -> None:
-        count = 0
-        while not over:
-            count += 1
-            began = time.monotonic()
-            await tried(daemon, "mobileimsdk", f"nobody-{number}-{count}", "wrong", ATTACKER)
-            attacker.append(time.monotonic() - began)
-
-    floods = [asyncio.ensure_future(flooding(number)) for number in range(streams)]
-    waits: list[float] = []
-    try:
-        await asyncio.sleep(1.0)
-        for number in range(logins):
-            began = time.monotonic()
-            code = await tried(daemon, "mobileimsdk", f"user{number}x", PASSWORD, OWNER)
-            waits.append(time.monotonic() - began if code == 0 else 60.0)
-    finally:
-        over = True
-        for one in floods:
-            one.cancel()
-        await asyncio.gather(*floods, return_exceptions=True)
-    return waits, attacker

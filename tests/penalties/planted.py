@@ -46,19 +46,6 @@ def everybody_is_a_stranger() -> None:
     login_guard.find_source = lambda known, source: None
 
 
-def first_come_first_served() -> None:
-    """Hashes are made in the order in which they came, and the last to come is refused."""
-    from chatd.core import admission
-    from chatd.core.admission import Applicant, Work
-
-    run = admission.AdmissionQueue.run
-
-    async def fifo(self: Any, work: Any, applicant: Applicant, most: int, patience_s: float) -> Any:
-        return await run(self, work, Applicant("everybody", Work.STREAM, applicant.check), most, patience_s)
-
-    admission.AdmissionQueue.run = fifo  # type: ignore[method-assign]
-
-
 BUGS = {
     bug.__name__: bug
     for bug in (
@@ -66,7 +53,6 @@ BUGS = {
         each_worker_for_itself,
         checked_only_at_the_beginning,
         everybody_is_a_stranger,
-        first_come_first_served,
     )
 }
 

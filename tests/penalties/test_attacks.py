@@ -8,7 +8,6 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from statistics import median
 
 import pytest
 
@@ -25,7 +24,6 @@ from tests.penalties.attacks import (
     one_address,
     prepared,
     tried,
-    waits_during_flood,
 )
 from tests.trail.visitors import register, trail
 
@@ -120,19 +118,5 @@ def test_registrations_of_one_source_are_few(make_daemon: Make) -> None:
         codes = [await register(daemon, f"user{number}x", PASSWORD, ATTACKER) for number in range(12)]
         assert codes == [0] * 5 + [1] * 7
         assert await register(daemon, "somebody", PASSWORD, ELSEWHERE) == 0
-
-    run(story(), 60)
-
-
-def test_a_flood_of_one_address_delays_nobody_else(make_daemon: Make) -> None:
-    """Also where it gets no penalty: its hashes wait for each other."""
-    slow = {"argon2_memory_kib": 19456, "argon2_passes": 2}
-    daemon = make_daemon(
-        workers=WORKERS, accounts=slow, penalties={**OPTIONS, "failures": 10_000, "account_failures": 10_000}
-    ).start()
-
-    async def story() -> None:
-        owner, attacker = await waits_during_flood(daemon, 6, 150)
-        assert median(owner) < median(attacker) / 2, (owner, median(attacker))
 
     run(story(), 60)
