@@ -18,7 +18,7 @@ import shtab
 
 from chatd import __version__
 from chatd.arguments import Parser
-from chatd.chatctl import account_commands, commands
+from chatd.chatctl import commands
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.config import load as config_load
 from chatd.config.schema import LogLevel
@@ -100,9 +100,16 @@ def _add_account_commands(add: _Add) -> None:
 FORCE = "accept a password that is too short or too common"
 
 
+def _accounts(client: ControlClient, options: argparse.Namespace) -> int:
+    """Imported when it is needed: the other commands need no store."""
+    from chatd.chatctl import account_commands
+
+    return account_commands.accounts(client, options)
+
+
 def _add_user_verbs(add: _Add) -> None:
     text = "manage accounts; passwords are read from the terminal or standard input"
-    users = add("user", account_commands.accounts, text)
+    users = add("user", _accounts, text)
     verbs = users.add_subparsers(dest="what", required=True, metavar="VERB", parser_class=Parser)
 
     def verb(name: str, text: str, *, named: bool = True) -> argparse.ArgumentParser:
@@ -135,7 +142,7 @@ def _add_user_verbs(add: _Add) -> None:
 
 def _add_invite_verbs(add: _Add) -> None:
     text = 'manage invite codes, with which accounts are registered if accounts.registration is "invite"'
-    verbs = add("invite", account_commands.accounts, text).add_subparsers(
+    verbs = add("invite", _accounts, text).add_subparsers(
         dest="what", required=True, metavar="VERB", parser_class=Parser
     )
     text = "make a code and print it; only its hash is stored"

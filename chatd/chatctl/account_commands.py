@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import getpass
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -21,11 +20,11 @@ import msgspec
 from chatd.chatctl import bulk, render
 from chatd.chatctl.accounts import Changed, StoredAccounts
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
+from chatd.chatctl.ownership import become_owner
 from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
 from chatd.config.schema import Config
 from chatd.errors import ConfigError, Exit
-from chatd.master import directories, privileges
 from chatd.master.requests import (
     KickReply,
     KickRequest,
@@ -201,15 +200,6 @@ def accounts(client: ControlClient, options: argparse.Namespace) -> int:
     become_owner(config, create=options.command == "user" and options.what == "add")
     note(f"store: {configured(config)}")
     return AccountCommands(client, config, trail, options).run()
-
-
-def become_owner(config: Config, *, create: bool) -> None:
-    """Become the user who owns the store. create: create its directories if no server was ever started."""
-    os.umask(0o027)
-    who = privileges.identity(config.server, allow_root=True)
-    if create:
-        directories.prepare(config.server, who)
-    privileges.drop(who)
 
 
 def read_password() -> str:

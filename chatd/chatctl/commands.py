@@ -16,8 +16,8 @@ import time
 import msgspec
 
 from chatd.chatctl import render
-from chatd.chatctl.account_commands import become_owner
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
+from chatd.chatctl.ownership import become_owner
 from chatd.config import load as config_load
 from chatd.config import render as config_render
 from chatd.config.validate import check_host

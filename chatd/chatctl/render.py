@@ -16,7 +16,7 @@ from chatd.master.requests import ConfigDiffReply, PenaltiesReply, ReloadReply, 
 from chatd.master.status import Status, WorkerStatus
 from chatd.model import User
 from chatd.scoreboard import FIELDS, Field
-from chatd.store.contract import AccountDetails, Invite
+from chatd.store.account_contract import AccountDetails, Invite
 
 
 def status(server: Status) -> str:
