@@ -1,4 +1,4 @@
-"""Hashes of different cost in one store: they are upgraded at a login, and nobody can tell by them who has an account."""
+"""Hashes of different cost in one store: a login upgrades them, and they do not tell who has an account."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ PATIENCE_S = 10.0
 async def wait_for(stored: Callable[[], Awaitable[str]]) -> None:
     """Until the hash is upgraded, in the background."""
     async with asyncio.timeout(PATIENCE_S):
-        while cost_of(await stored()) != NEW:
-            await asyncio.sleep(0)
+        while cost_of(await stored()) != NEW:  # each turn waits for the store
+            pass
 
 
 def test_a_good_login_upgrades_the_hash_and_a_bad_one_does_not(tmp_path: Path) -> None:
