@@ -7,12 +7,16 @@ import pytest
 
 from chatd import orders
 from chatd.config.schema import Config, LogOptions
+from chatd.tls.certificates import Certificate
 
 ORDERS = [
     orders.ReloadOrder(2, Config(log=LogOptions(level="DEBUG"))),
     orders.DrainOrder(4.0),
     orders.LogLevelOrder("ERROR"),
     orders.KickOrder(ref=1, user="alice", user_id=0, reason="why"),
+    orders.ClearPenaltiesOrder(ref=1, subject="192.0.2.1"),
+    orders.SessionsOrder(ref=1, user_id=7),
+    orders.CertificatesOrder("tls://127.0.0.1:1", (Certificate(pem=b"pem", names=("a.example",), expires_at=1.0),)),
 ]
 ANSWERS = [
     orders.ReloadDone(2),
@@ -20,6 +24,14 @@ ANSWERS = [
     orders.KickDone(ref=1, sessions=2, known=True, unanswered=("b", "c"), cut_off=True, kept_s=600),
     orders.KickFailed(1, "the store does not answer"),
     orders.CannotStart("no store"),
+    orders.CertificatesRefused("tls://127.0.0.1:1", "no"),
+    orders.PenaltiesCleared(1, 3),
+    orders.PenaltiesNotCleared(1, "the store does not answer"),
+    orders.SessionsDone(
+        ref=1,
+        sessions=(orders.ShownSession("mobileimsdk", 5, "192.0.2.1:7", "a", 0),),
+        complete=True,
+    ),
 ]
 
 

@@ -2,8 +2,8 @@
 
 Owns: one struct per kind of message, encoded as a MessagePack array with a tag.
 Elsewhere: acting on them (core.core), the bytes around it (bus.redis.envelope).
-Fails: decode() raises msgspec.DecodeError for a message of a later version that this one does not understand; the
-caller logs it and drops it.
+Fails: decode() raises msgspec.DecodeError for a message of a later version that this one does not understand, and
+UnicodeDecodeError or RecursionError for bytes that no version writes; the caller logs it and drops it.
 
 Hosts of neighbouring versions share one bus while a cluster is upgraded. So a struct may only grow: new fields
 go to its end and have a default, a new kind of message gets a new tag. No field and no tag is moved, removed or given

@@ -291,7 +291,7 @@ class Core:
         """A message from another worker."""
         try:
             message = bus_messages.decode(data)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._log.debug("bus message dropped, it is of a later version", why=str(error))
             return
         self._on_bus_message[type(message)](message)

@@ -40,6 +40,8 @@ SITE_FACTOR = 8
 """An IPv6 /48 may have this many times the failures of a single source."""
 SUBJECT_CHARS = 80
 """A longer name or id is known by its hash."""
+_LONGEST_AGO_MS = 10 * 365 * 86_400_000
+"""An offence that another host tells of counts as no older than this."""
 MAX_WATCHED = 10_000
 """Penalties whose end this worker reports to the security trail; the end of others is not reported."""
 
@@ -174,11 +176,14 @@ class Penalties:
             if told.kind not in _KINDS:
                 continue  # of a later version
             key = Key(Kind(told.kind), told.subject)
+            offended_ms = at_ms - min(max(0, told.offended_ago_ms), _LONGEST_AGO_MS)
+            # Whatever a host tells, no penalty here is longer than this host's own longest one.
+            remaining_ms = min(max(0, told.remaining_ms), int(options.max_s * 1000))
             theirs = Record(
-                offences=told.offences_milli / 1000,
-                offended_ms=at_ms - told.offended_ago_ms,
-                since_ms=at_ms - told.offended_ago_ms,
-                until_ms=at_ms + told.remaining_ms if told.remaining_ms else 0,
+                offences=max(0, told.offences_milli) / 1000,
+                offended_ms=offended_ms,
+                since_ms=offended_ms,
+                until_ms=at_ms + remaining_ms if remaining_ms else 0,
             )
             if _worse(theirs, ours := self.table.read(key), options, at_ms) != ours:
                 self.table.update(key, partial(_worse, theirs, options=options, at_ms=at_ms), at_ms)

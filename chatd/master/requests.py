@@ -189,7 +189,7 @@ def decode(line: bytes) -> ControlRequest:
         raise MalformedMessage(f'not a request like {{"v": 1, "cmd": "status"}}: {error}') from None
     try:
         return _decoder.decode(line)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedMessage(f"{asked.cmd}: {error}") from None
 
 

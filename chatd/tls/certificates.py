@@ -21,7 +21,7 @@ from chatd.errors import ChatdError
 
 if TYPE_CHECKING:
     from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 
 MAX_FILE_BYTES = 64 * 1024
 """Largest certificate or key file: a certificate with its chain has some 5 KB, a key less than 4."""
@@ -48,24 +48,32 @@ def load(files: CertificateOptions) -> Certificate:
     """The certificate in these files.
 
     Raises:
-        CertificateError: a file cannot be read, is too large, or is not PEM; the key is readable by others, has a
-            passphrase, or is another certificate's.
+        CertificateError: a file cannot be read, is too large, or is not PEM; the certificate is damaged or has a key of
+            an unknown kind; the key is readable by others, has a passphrase, or is another certificate's.
     """
-    from cryptography import x509
-
     path = files.certificate
     data = _read(path, is_key=not files.key)
     key = _read(files.key, is_key=True) if files.key else _key_block(data)
+    public_key, names, expires_at = _parsed(data, path)
+    own = _load_key(key, files.key or path).public_key()
+    if _bytes_of(own) != public_key:
+        raise CertificateError(f"{path}: the key in {files.key} is another certificate's")
+    return Certificate(pem=data + b"\n" + key if files.key else data, names=names, expires_at=expires_at)
+
+
+def _parsed(data: bytes, path: str) -> tuple[bytes, tuple[str, ...], float]:
+    """(public key, names, expiry) of the first certificate. The parser looks at a part of a certificate only when it is
+    asked for it, so each of them may be found damaged."""
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+
     try:
         certificate = x509.load_pem_x509_certificates(data)[0]
-    except (ValueError, IndexError):
+        return _bytes_of(certificate.public_key()), _names(certificate), certificate.not_valid_after_utc.timestamp()
+    except UnsupportedAlgorithm as error:
+        raise CertificateError(f"{path}: its key is of a kind that is not supported: {error}") from None
+    except (ValueError, IndexError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         raise CertificateError(f"{path}: is not a certificate in PEM") from None
-    _check_key(certificate, key, files)
-    return Certificate(
-        pem=data + b"\n" + key if files.key else data,
-        names=_names(certificate),
-        expires_at=certificate.not_valid_after_utc.timestamp(),
-    )
 
 
 def _read(path: str, *, is_key: bool) -> bytes:
@@ -109,13 +117,10 @@ def _how_to_admit(path: str) -> str:
     return f"chgrp it to that user's group and chmod 0640 it, and 0750 its folders ({os.path.dirname(path)})"
 
 
-def _check_key(certificate: x509.Certificate, key: bytes, files: CertificateOptions) -> None:
+def _bytes_of(key: PublicKeyTypes) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-    own = _load_key(key, files.key or files.certificate).public_key().public_bytes(*form)
-    if own != certificate.public_key().public_bytes(*form):
-        raise CertificateError(f"{files.certificate}: the key in {files.key} is another certificate's")
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _load_key(key: bytes, path: str) -> PrivateKeyTypes:

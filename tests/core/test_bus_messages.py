@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
+from chatd.bus.contract import EVERYBODY
 from chatd.core import bus_messages as said
 from chatd.model import FriendRequest, Message, User
+from tests.core.stage import Stage, play
 
 ALICE = User(1, "alice")
 MESSAGE = Message(
@@ -29,6 +33,18 @@ EXAMPLES: list[tuple[said.BusMessage, list[object]]] = [
     (said.SessionsAnswered(9, said.SessionInfo(2, 5, "host:1")), [13, 9, [2, 5, "host:1"]]),
     (said.KickAsked(1, "tea", 9, 250), [14, 1, "tea", 9, 250]),
     (said.KickAnswered(9, 2, "bus 1"), [15, 9, 2, "bus 1"]),
+    (
+        said.PenaltiesCounted((said.PenaltyRecord(1, "192.0.2.1", 3000, 20, 9000),)),
+        [16, [[1, "192.0.2.1", 3000, 20, 9000]]],
+    ),
+    (said.PenaltiesCleared(("192.0.2.1", "7")), [17, ["192.0.2.1", "7"]]),
+    (said.WorkerSessionsAsked(1, 9), [18, 1, 9]),
+    (
+        said.WorkerSessionsAnswered(9, "bus 1", "a", 2, (said.SessionInfo(2, 5, "host:1"),)),
+        [19, 9, "bus 1", "a", 2, [[2, 5, "host:1"]]],
+    ),
+    (said.SessionEnded(1, 0, 4), [11, 1, 0, 4]),
+    (said.KickAsked(1, "tea", 9, 250, 4), [14, 1, "tea", 9, 250, 4]),
 ]
 
 
@@ -52,9 +68,24 @@ def test_messages_with_a_struct_in_them() -> None:
         ([2, 1, 2, 5, 9], said.SessionChallenge(1, 2, 5, 9, 0, False)),
         ([3, 9, True], said.SessionVerdict(9, True, 0, False)),
         ([10, 1], said.PresenceChanged(1, False)),
+        ([11, 1, 2], said.SessionEnded(1, 2, 0)),
+        ([14, 1, "tea", 9, 250], said.KickAsked(1, "tea", 9, 250, 0)),
         ([14, 1, "tea", 9], said.KickAsked(1, "tea", 9, 0)),
         ([15, 9, 2], said.KickAnswered(9, 2, "")),
     ],
 )
 def test_what_the_first_version_said_is_still_understood(array: list[object], message: said.BusMessage) -> None:
     assert said.decode(msgspec.msgpack.encode(array)) == message
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x93\x09\x01\xa1\xff", b"\x94\x09\x01\xa1x" + b"\x91" * 50_000, b"\x92\x63\x01"]
+)
+def test_bytes_that_nobody_writes_are_dropped(tmp_path: Path, data: bytes) -> None:
+    """Nothing, no UTF-8, arrays in arrays without end, and a tag of a later version."""
+
+    async def story(stage: Stage) -> None:
+        worker = await stage.worker()
+        worker.core.on_bus_message(EVERYBODY, data)
+
+    play(tmp_path, story)

@@ -9,14 +9,17 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 from chatd.core.requests.operations import described
 from tests.conversations.asking import Client, clients
+from tests.fuzz.intruders import BALANCER, SECURE, Intruders
 from tests.fuzz.shares import SECONDS
 from tests.fuzz.texts import Writer
+from tests.harness.certificates import Certificate
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run, until
 from tests.harness.link import ConnectionGone, LoginRefused
@@ -48,6 +51,12 @@ class Ordeal:
             with contextlib.suppress(ConnectionGone, ConnectionError, LoginRefused):
                 await once()
             self.done[name] = self.done.get(name, 0) + 1
+
+    def intruders(self) -> Intruders:
+        packets = [packet[4:] for packet in PACKETS]
+        streams = {"chatserver-tls": FRAMES, "mobileimsdk-tls": PACKETS}
+        corpora = {**streams, "mobileimsdk-wss": packets, "mobileimsdk-udp": packets}
+        return Intruders(self.town, self.rng, self.people, corpora)
 
     # ------------------------------------------------------------ bytes that make no sense
 
@@ -157,18 +166,30 @@ def memory(daemon: Daemon) -> dict[int, int]:
     return {pid: psutil.Process(pid).memory_info().rss for pid in daemon.workers()}
 
 
-def test_vandals(make_daemon: Callable[..., Daemon]) -> None:
+def test_vandals(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     seed = int(os.environ.get("CHATD_FUZZ_SEED", time.time_ns() % 10**9))
     print(f"CHATD_FUZZ_SEED={seed}")  # shown when the test fails
-    daemon = make_daemon(workers=2, limits={"friends_per_user": 5, "groups_per_user": 20}).start()
+    daemon = make_daemon(
+        workers=2,
+        certificate=Certificate(tmp_path / "certificate"),
+        listen={name: {"proxy_from": [BALANCER]} for name in SECURE},
+        limits={"friends_per_user": 5, "groups_per_user": 20},
+        penalties={"account_failures": 10_000, "delay_s": 0.0},
+    ).start()
 
     async def story() -> None:
         town = Town(daemon)
         alice, bob = await clients(town, "alice", "bob")
         ordeal = Ordeal(town, seed)
         ordeal.people = [await town.newcomer("vandal") for _ in range(4)]
+        intruders = ordeal.intruders()
+        intruders.own, intruders.holder = await town.newcomer("changer"), await town.newcomer("holder")
         before = memory(daemon)
-        ways = [ordeal.packets, ordeal.chats, ordeal.datagrams, ordeal.web, ordeal.requests, ordeal.requests]
+        ways = [
+            *(ordeal.packets, ordeal.chats, ordeal.datagrams, ordeal.web, ordeal.requests, ordeal.requests),
+            *(intruders.records, intruders.frames, intruders.without_token, intruders.registering),
+            *(intruders.guesses, intruders.passwords, intruders.control),
+        ]
         vandals = [ordeal.vandal(way.__name__, way) for way in ways]
         said, *_ = await asyncio.gather(talk(alice, bob, ordeal.ends), *vandals)
         assert said > 20
@@ -178,3 +199,5 @@ def test_vandals(make_daemon: Callable[..., Daemon]) -> None:
         assert min(ordeal.done.get(way.__name__, 0) for way in ways) >= 5, ordeal.done
 
     run(story(), SECONDS["daemon"] + 60)
+    for path in (daemon.root / "log").iterdir():
+        assert all(line.isprintable() for line in path.read_text().split("\n")), path

@@ -1,4 +1,4 @@
-"""Requests to the server that make sense, nearly make sense, or make none."""
+"""Requests to the server and to the master, and names, that make sense, nearly make sense, or make none."""
 
 from __future__ import annotations
 
@@ -18,6 +18,25 @@ STRANGE: list[Any] = [
 ]  # fmt: skip
 NONE = ["", "hello", "[]", "null", '{"op":null}', "{" * 2000, "[" * 4000, '{"op":' * 600, '{"op":1}']
 LINES = ["", "hello", "é😀", '"\\\n\1', "x" * 150]
+ALPHABETS = [
+    "abcXYZ 019._-", "\u03b1\u03b2\u03b3\u0430\u0431\u0432Oo0Il1", "\u05d0\u05d1\u05d2\u0627\u0628\u062c12",
+    "日本語한글ㄅㄆ", "\u200b\u200c\u200d\u200e\u202e\u2066\ufe0f",
+    "é\u0301\u0302\u0303😀🏴\U000e0067\U000e007f", "\0\n\r\t\x1b\x7f\x85\u2028\ud800\udfff\ue000\u0378\ufdfa",
+]  # fmt: skip
+CONTROL = [
+    {"cmd": "status"}, {"cmd": "penalties"}, {"cmd": "sessions", "user_id": 7}, {"cmd": "reload"},
+    {"cmd": "stop", "fast": True}, {"cmd": "clear-penalties", "subject": "192.0.2.1"}, {"cmd": "config"},
+    {"cmd": "clear-penalties", "everything": True},
+    {"cmd": "kick", "user": "alice", "reason": "é😀", "credentials": 3}, {"cmd": "log-level", "level": "DEBUG"},
+    {"cmd": "scale", "step": 1, "force": False}, {"cmd": "config-diff"}, {"cmd": "reopen"},
+    {"cmd": "record", "event": "account_locked", "name": "alice", "user": 7, "detail": "x", "uid": 0, "by": "root"},
+]  # fmt: skip
+CONTROL_LINES = [json.dumps({"v": 1, **one}, ensure_ascii=False).encode() for one in CONTROL]
+
+
+def some_text(rng: random.Random) -> str:
+    alphabet = "".join(rng.sample(ALPHABETS, rng.randint(1, 2)))
+    return "".join(rng.choices(alphabet, k=rng.choice([0, 1, 3, 10, 300])))
 
 
 class Writer:

@@ -73,11 +73,12 @@ _PORTS = _ports()
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on, and nobody else was given."""
+    """A port of TCP and UDP that nobody has, and nobody else was given."""
     for port in itertools.islice(_PORTS, 1000):
-        with socket.socket() as probe:
+        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
             try:
-                probe.bind(("127.0.0.1", port))
+                stream.bind(("127.0.0.1", port))
+                datagrams.bind(("127.0.0.1", port))
             except OSError:
                 continue
             return port

@@ -67,6 +67,7 @@ def test_waiting_connections_are_seen(make):
         b"nonsense\n",
         b'{"v": 2, "cmd": "status"}\n',
         b'{"v": 1, "cmd": "explode"}\n',
+        b'{"v": 1, "cmd": "kick", "user": "\xff"}\n',
         b"[" * 70_000,
         b'{"v": 1, "cmd": "status", "x": ' + b"[" * 30_000 + b"\n",
     ],

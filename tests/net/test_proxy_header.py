@@ -134,6 +134,10 @@ def whatever(chosen: random.Random) -> bytes:
 @settings(max_examples=1500, deadline=None)
 @given(st.one_of(st.randoms(use_true_random=False).map(whatever), st.binary(max_size=300)))
 def test_whatever_comes_is_decided_once_and_in_time(data: bytes) -> None:
+    decided_once(data)
+
+
+def decided_once(data: bytes) -> None:
     """No exception but HeaderError; what was decided of a beginning holds for all that follows, so pieces do not
     matter; nothing is waited for beyond the limit."""
     decided: ProxyHeader | str | None = None

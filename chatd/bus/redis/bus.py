@@ -279,7 +279,7 @@ class RedisBus:
         except Forged as forged:
             if not (self._sharded and forged.reason is Forgery.REPLAYED):  # a copy, through another server
                 self._refuse(channel, forged.reason)
-        except (TooNew, ValueError, TypeError) as error:
+        except (TooNew, ValueError, TypeError, RecursionError) as error:
             self._not_understood(error)
 
     def _refuse(self, channel: bytes, reason: Forgery) -> None:

@@ -96,7 +96,7 @@ class ControlReceiver:
         Raises:
             envelope.Forged: it is to be dropped; a copy that came through another server before is REPLAYED.
             envelope.TooNew: it must not be read by this version.
-            ValueError, TypeError: it is not a control message.
+            ValueError, TypeError, RecursionError: it is not a control message.
         """
         word, *values = msgspec.msgpack.decode(self._opener.content(channel, raw))
         handler = _HANDLERS.get(word)

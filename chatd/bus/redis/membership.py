@@ -281,5 +281,5 @@ class ClusterMembership:
 def _decode(data: bytes) -> RegisteredWorker | None:
     try:
         return msgspec.json.decode(data, type=RegisteredWorker)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
