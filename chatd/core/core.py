@@ -162,7 +162,7 @@ class Core:
         self.session_query = SessionQuery(services)
         self._history = HistoryOperations(services, notices, self.plugins)
         self.requests = RequestDispatcher(services, self._operations(services), notices, self.plugins)
-        self.dispatcher = Dispatcher(self._commands())
+        self.dispatcher = Dispatcher(self._commands(), self.guard.answered)
         self.handle = self.dispatcher.handle
         self._on_bus_message = self._bus_messages()
 

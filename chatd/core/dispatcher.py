@@ -86,9 +86,13 @@ command without a row here cannot be served."""
 
 
 class Dispatcher:
-    def __init__(self, table: Mapping[type[Any], Handler]) -> None:
-        """table: a handler for every kind of command. Raises ValueError if it has no row in ASKS."""
+    def __init__(
+        self, table: Mapping[type[Any], Handler], answered: Callable[[Peer], None] = lambda peer: None
+    ) -> None:
+        """table: a handler for every kind of command. answered: called when a command that took a while (is_async) has
+        been served, and its answer is queued. Raises ValueError if a command has no row in ASKS."""
         self._rows: dict[type[Any], _Row] = {}
+        self._answered = answered
         self._log = log.get()
         for kind, handler in table.items():
             self.register(kind, handler)
@@ -133,6 +137,7 @@ class Dispatcher:
             self._refuse(peer, command, ErrorCode.UNAVAILABLE, MEANINGS[ErrorCode.UNAVAILABLE].text)
         except Exception as error:  # noqa: BLE001  the one place where bugs are caught
             self._report_bug(peer, command, error)
+        self._answered(peer)
 
     # ---------------------------------------------------------------- gates and errors
 

@@ -100,7 +100,7 @@ class LoginGuard:
             if refused.code == ErrorCode.BAD_CREDENTIALS:
                 await self._failed(attempt)
             if refused.code in _COUNTED:
-                self._services.loop.call_soon(self._close_if_too_many, attempt.peer)  # after it has been told
+                self._count(attempt.peer)
             raise
 
     async def _find_account(self, attempt: Attempt, command: Login) -> None:
@@ -147,12 +147,19 @@ class LoginGuard:
         if options.enabled and options.delay_s and not origin.forgeable and not self.penalties.is_exempt(origin.source):
             await asyncio.sleep(options.delay_s)
 
-    def _close_if_too_many(self, peer: Peer) -> None:
-        most = self._services.config().penalties.attempts_per_connection
-        if not most or peer.closed or peer.lossy:
+    def _count(self, peer: Peer) -> None:
+        """One more refusal of this connection; answered() ends it when there were too many."""
+        if not peer.closed and not peer.lossy:
+            self._failures[peer] = self._failures.get(peer, 0) + 1
+
+    def answered(self, peer: Peer) -> None:
+        """A command of this connection has been served, and its answer is queued. End the connection if it has had too
+        many refusals. Cost: one lookup."""
+        failures = self._failures.get(peer)
+        if failures is None:
             return
-        failures = self._failures[peer] = self._failures.get(peer, 0) + 1
-        if failures >= most:
+        most = self._services.config().penalties.attempts_per_connection
+        if most and failures >= most:
             peer.close(Disconnect.TOO_MANY_ATTEMPTS)
 
     def succeeded(self, attempt: Attempt, user_id: UserId) -> None:
