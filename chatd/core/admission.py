@@ -34,16 +34,24 @@ _SMOOTHING = 0.1
 
 
 class Work(enum.Enum):
-    """Classes of hashes; the value is the share of the threads."""
+    """Classes of hashes."""
 
-    KNOWN = 0.5
+    KNOWN = enum.auto()
     """Clients of a source from which this account's user has logged in before, and users who are logged in."""
 
-    STREAM = 0.375
+    STREAM = enum.auto()
     """Other clients over TCP, TLS, WebSocket or a Unix socket."""
 
-    DATAGRAM = 0.125
+    SUSPECT = enum.auto()
+    """The same, where a wrong password came from the source lately. A flood of guesses from many sources soon consists
+    of these, and does not keep newcomers waiting."""
+
+    DATAGRAM = enum.auto()
     """Clients over UDP. Their source may be forged."""
+
+
+SHARES = {Work.KNOWN: 0.5, Work.STREAM: 0.25, Work.SUSPECT: 0.125, Work.DATAGRAM: 0.125}
+"""Each class's share of the threads."""
 
 
 class Applicant(NamedTuple):
@@ -147,7 +155,7 @@ class AdmissionQueue:
         self._pool = pool
         self._threads = threads
         self._running = 0
-        self._classes = {work: _FairQueue(work.value) for work in Work}
+        self._classes = {work: _FairQueue(share) for work, share in SHARES.items()}
         self._time = 0.0
         """Of stride scheduling: the position of the class that was served last. A class that had no work starts from
         here, so that it does not save up its share."""

@@ -120,12 +120,19 @@ class LoginGuard:
 
     def changer(self, attempt: Attempt) -> Applicant:
         """For whom a changed password is hashed, after authenticate()."""
-        return Applicant(attempt.origin.source, _work(attempt), lambda: None)
+        return Applicant(attempt.origin.source, self._work(attempt), lambda: None)
 
     # ---------------------------------------------------------------- hashing
 
     def _applicant(self, attempt: Attempt) -> Applicant:
-        return Applicant(attempt.origin.source, _work(attempt), lambda: self._check_again(attempt))
+        return Applicant(attempt.origin.source, self._work(attempt), lambda: self._check_again(attempt))
+
+    def _work(self, attempt: Attempt) -> Work:
+        if attempt.origin.forgeable:
+            return Work.DATAGRAM
+        if attempt.trusted:
+            return Work.KNOWN
+        return Work.SUSPECT if self.penalties.has_offended(attempt.origin) else Work.STREAM
 
     def _check_again(self, attempt: Attempt) -> None:
         """Its turn to be hashed has come. Raises Refused if its client has gone, or if other attempts, which were
@@ -181,12 +188,6 @@ class LoginGuard:
     def disconnected(self, peer: Peer) -> None:
         """The connection is over. May be called twice."""
         self._failures.pop(peer, None)
-
-
-def _work(attempt: Attempt) -> Work:
-    if attempt.origin.forgeable:
-        return Work.DATAGRAM
-    return Work.KNOWN if attempt.trusted else Work.STREAM
 
 
 def _check_there(peer: Peer) -> None:

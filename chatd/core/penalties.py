@@ -129,6 +129,14 @@ class Penalties:
         """Whether this source never gets a penalty (penalties.allow)."""
         return source in allowed(self._options().allow)
 
+    def has_offended(self, origin: Origin) -> bool:
+        """Whether a wrong password came from this source lately, and is not forgiven yet."""
+        options = self._options()
+        if not options.enabled or self.is_exempt(origin.source):
+            return False
+        record = self.table.read(_source_keys(origin)[0])
+        return standing(record, options, self.now_ms()).offences > 0
+
     def is_fresh(self, subject: str, origin: Origin, *, known: bool) -> bool:
         """Whether neither the source nor the account has a penalty now."""
         try:
