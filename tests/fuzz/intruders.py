@@ -161,7 +161,7 @@ class Intruders:
                 texts = [some_text(self.rng).encode(errors="replace").decode() for _ in range(3)]
                 frame: dict[str, Any] = {"msgid": chatserver.REGISTER, "name": texts[0], "password": texts[1]}
                 if self.rng.random() < 0.5:
-                    frame["invite"] = self.rng.choice([texts[2], "4T9K2M-XJ70QW-8RBV5C", None, 7, []])
+                    frame["invite"] = self.rng.choice([texts[2], "6FTJ31-2K4GYD-3NA636", None, 7, []])
                 peer.put(frame)
                 answer = await peer.take()
                 assert answer["msgid"] in (chatserver.REGISTER_ACK, chatserver.ERROR), answer
@@ -194,7 +194,8 @@ class Intruders:
                 peer.say(self.own, "0", json.dumps(asked), f"{time.time_ns()}")
                 while True:
                     packet = await peer.find(type=2)
-                    peer.acknowledge(packet)
+                    if "fp" in packet:
+                        peer.acknowledge(packet)
                     answer = json.loads(packet["dataContent"])
                     if answer.get("ref") == number:
                         break

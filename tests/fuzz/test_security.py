@@ -104,9 +104,9 @@ def test_the_bus() -> None:
             read.add(understood(mutate(rng.choice(MESSAGES), rng), penalties))
         entries(rng)
 
-    assert rounds("bus", play) > 50
+    assert rounds("bus", play) > 10
     table.close()
-    assert accepted > 50
+    assert accepted > 10
     assert read == {True, False}, "the mutations are too wild or too tame"
 
 
@@ -145,7 +145,7 @@ class Doorkeepers:
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.at_ms = 10**9
-        self.tables = [PenaltyTable(64), PenaltyTable(64)]
+        self.tables = [PenaltyTable(8), PenaltyTable(8)]
         config = Config(penalties=OPTIONS)
         self.hosts = [Penalties(table, lambda: config, lambda: self.at_ms) for table in self.tables]
         self.refusals = 0
@@ -219,9 +219,9 @@ def test_penalties(capfd: pytest.CaptureFixture[str]) -> None:
         table.close()
         capfd.readouterr()
 
-    assert rounds("penalties", play) > 10
-    assert refusals > 50
-    assert replaced > 50
+    assert rounds("penalties", play) >= 3
+    assert refusals >= 10
+    assert replaced >= 10
 
 
 # ---------------------------------------------------------------- parsers
@@ -302,7 +302,7 @@ def test_parsers() -> None:
             check_codes(rng)
             check_addresses(rng)
 
-    assert rounds("parsers", play) > 20
+    assert rounds("parsers", play) > 5
     assert len(outcomes) == 4, "the mutations are too wild or too tame"
 
 
@@ -323,7 +323,7 @@ def test_certificates(tmp_path: Path) -> None:
         assert not told or broken != "none"
         outcomes.add((broken, not told))
 
-    assert rounds("certificates", play) > 20
+    assert rounds("certificates", play) > 10
     assert outcomes >= {("pem", False), ("key", False), ("none", True)}
 
 
@@ -376,8 +376,8 @@ def test_the_security_trail(tmp_path: Path, capfd: pytest.CaptureFixture[str], p
             check_records(form, count, folder, capfd.readouterr().err)
             written[form] += count
 
-    assert rounds("trail", play) > 5
-    assert min(written.values()) > 100
+    assert rounds("trail", play) >= 3
+    assert min(written.values()) > 50
 
 
 def check_records(form: str, count: int, folder: Path, printed: str) -> None:

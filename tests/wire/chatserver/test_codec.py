@@ -42,6 +42,7 @@ from chatd.wire.chatserver.codec import ChatserverCodec
 from tests.wire.drive import hear, one_byte_each, three_ways, told
 
 BODY, FP = 4096, 64
+INVITE = "6FTJ31-2K4GYD-3NA636"
 ALICE, BOB = User(1, "alice"), User(2, "bob")
 AT_MS = 1_700_000_000_123
 AT = datetime.fromtimestamp(1_700_000_000).strftime("%Y-%m-%d %H:%M:%S")
@@ -84,6 +85,9 @@ RECEIVED: list[tuple[str, bytes, Command]] = [
     ("logout", *LOGOUT),
     ("logout without id", nul(msgid=3), Logout()),
     ("register", nul(msgid=4, name="n", password="p"), Register("n", "p")),
+    ("register, invite", nul(msgid=4, name="n", password="p:q", invite="x-1"), Register("n", "p:q", "x-1")),
+    ("register, invite typed", nul(msgid=4, name="n", password=f"{INVITE}:p:q"), Register("n", "p:q", INVITE)),
+    ("register, a colon", nul(msgid=4, name="n", password="no code:p"), Register("n", "no code:p")),
     ("chat, old client", OLD_CHAT, text(2, "hé")),
     ("chat without id", nul(msgid=6, toid=2, msg="x"), text(2, "x", None)),
     ("chat as somebody else", nul(msgid=6, id=99, toid=2, msg="x"), text(2, "x", 99)),
