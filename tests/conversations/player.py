@@ -62,6 +62,7 @@ class Player:
         self.groups: dict[str, int] = {}
         self.suffix = f"{random.randrange(10**8):08d}"
         self.herald: Person | None = None
+        self.lines = LINES
 
     async def play(self, script: str) -> None:
         for number, line in enumerate(script.splitlines(), 1):
@@ -76,7 +77,7 @@ class Player:
                 await person.leave()
 
     async def _line(self, line: str) -> None:
-        for pattern, act in LINES:
+        for pattern, act in self.lines:
             if (found := pattern.fullmatch(line)) is not None:
                 return await within(20, line, act(self, *found.groups()))
         raise AssertionError("no such line in a script")

@@ -24,7 +24,10 @@ from tests.harness.mobileimsdk import MobilePeer, Remembered, StockLink
 from tests.harness.peer import NulPeer, Peer
 from tests.harness.websocket import WebLink, WebPeer
 
-Wire = Literal["old", "streaming", "acking", "mobile", "udp", "token", "web", "acking-tls", "mobile-tls", "web-tls"]
+Wire = Literal[
+    "old", "streaming", "acking", "mobile", "udp", "token", "web",
+    "streaming-tls", "acking-tls", "mobile-tls", "web-tls",
+]  # fmt: skip
 """acking: streaming, and acknowledges messages. udp: mobileimsdk in datagrams. token: the same, each with a token. web:
 over WebSocket. -tls: with TLS, of a daemon with a certificate."""
 WIRES: tuple[Wire, ...] = ("old", "streaming", "mobile")
@@ -36,6 +39,7 @@ PORT_OF: dict[Wire, str] = {
     "udp": "mobileimsdk-udp",
     "token": "mobileimsdk-udp",
     "web": "mobileimsdk-ws",
+    "streaming-tls": "chatserver-tls",
     "acking-tls": "chatserver-tls",
     "mobile-tls": "mobileimsdk-tls",
     "web-tls": "mobileimsdk-wss",
