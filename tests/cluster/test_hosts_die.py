@@ -40,8 +40,8 @@ async def offline_in_time(cluster: Cluster, die: Callable[[], None], revive: Cal
     """Host 0 dies with people of every wire on it, again and again."""
     throng = Throng(cluster)
     region = throng.region
-    dying = [await region.of(0).settle(f"d{number}", wire) for number, wire in enumerate(ARRIVES * 2)]
-    living = [await region.of(1).settle(f"l{number}", wire) for number, wire in enumerate(ARRIVES)]
+    dying = [await region.of(0).settle(f"dead{number}", wire) for number, wire in enumerate(ARRIVES * 2)]
+    living = [await region.of(1).settle(f"living{number}", wire) for number, wire in enumerate(ARRIVES)]
     longest = 0.0
     async with staying(dying + living), watching(throng, [one.name for one in dying + living]) as watchers:
         seer = watchers.people[1].name

@@ -155,7 +155,7 @@ class Daemon:
             # All clients of a test come from one address, and many tests fail logins or register accounts on purpose.
             # Tests of penalties connect from other addresses of the loopback network.
             "penalties": {
-                "allow": ["127.0.0.1", "::1"],
+                "allow": ["127.0.0.1", "::1", "10.96.0.0/11"],
                 "account_failures": 10_000,
                 "attempts_per_connection": 0,
             },
