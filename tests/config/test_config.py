@@ -363,3 +363,18 @@ def test_the_place_of_a_broken_file(tmp_path):
 def test_workers_of_this_machine():
     assert config_load.workers_of(Config()) >= 1
     assert ListenerOptions(protocol="echo", address="tcp://h:1").backlog == 4096
+
+
+@pytest.mark.parametrize(("written", "meant"), [("true", "open"), ("false", "closed")])
+def test_registration_is_still_understood_as_it_was_written_before(tmp_path, written, meant):
+    loaded = load(tmp_path, f"[accounts]\nregistration = {written}")
+    assert loaded.config.accounts.registration == meant
+    assert loaded.deprecated == (f'accounts.registration: {written} is deprecated, write "{meant}" (or "invite")',)
+    today = load(tmp_path, f'[accounts]\nregistration = "{meant}"')
+    assert (today.config, today.deprecated) == (loaded.config, ())
+
+
+@pytest.mark.parametrize("written", ["1", '"true"', '"yes"', "[true]"])
+def test_registration_takes_nothing_else(tmp_path, written):
+    with pytest.raises(ConfigError, match=r"accounts\.registration"):
+        load(tmp_path, f"[accounts]\nregistration = {written}")

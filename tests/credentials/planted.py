@@ -79,6 +79,63 @@ def versions_are_not_compared() -> None:
     login._view = obliging
 
 
+MESSAGE_LOST, STORE_UNSEEN, GATE_CLOSED = "message-lost", "store-unseen", "gate-closed"
+"""Files in the directory SWITCHES of a daemon with switches()."""
+WAITING = "waiting"
+"""The file there that says that a password is verified, behind the gate."""
+
+
+def switches() -> None:
+    """No bug as long as the directory SWITCHES is empty. MESSAGE_LOST in it: what other hosts should hear of changed
+    credentials is lost. STORE_UNSEEN: the store is not looked at. GATE_CLOSED: passwords are verified as they were, but
+    the answer takes until the file is gone."""
+    from chatd.bus.redis.bus import RedisBus
+    from chatd.core.bus_messages import KickAsked, SessionEnded, decode
+    from chatd.core.passwords import Hasher
+    from chatd.core.sessions.credentials import CredentialsWatch
+
+    folder = Path(os.environ["SWITCHES"])
+    lost, unseen, gate = folder / MESSAGE_LOST, folder / STORE_UNSEEN, folder / GATE_CLOSED
+    publish, tick, verify = RedisBus.publish, CredentialsWatch.tick, Hasher.verify_now
+
+    def lossy(self: RedisBus, topic: int, data: bytes) -> None:
+        if not (lost.exists() and isinstance(decode(data), KickAsked | SessionEnded)):
+            publish(self, topic, data)
+
+    def blind(self: CredentialsWatch) -> None:
+        if not unseen.exists():
+            tick(self)
+
+    def gated(self: Hasher, hashed: str, secret: str) -> bool:
+        good = verify(self, hashed, secret)
+        while gate.exists():
+            (folder / WAITING).touch()
+            time.sleep(0.01)
+        return good
+
+    RedisBus.publish, CredentialsWatch.tick = lossy, blind  # type: ignore[method-assign]
+    Hasher.verify_now = gated  # type: ignore[method-assign]
+
+
+CHEAPEST, DEAREST = "cheapest", "dearest"
+"""Files in the directory SWITCHES of a daemon with one_stand_in()."""
+
+
+def one_stand_in() -> None:
+    """No bug as long as the directory SWITCHES is empty. CHEAPEST in it: every login that names no account costs what
+    the cheapest passwords of the store cost; DEAREST: what the dearest ones do."""
+    from chatd.core.stand_in_hashes import StandInHashes
+
+    folder, of = Path(os.environ["SWITCHES"]), StandInHashes.of
+
+    def same(self: StandInHashes, name: str) -> str:
+        if (folder / CHEAPEST).exists():
+            return self._stand_ins[0]
+        return self._stand_ins[-1] if (folder / DEAREST).exists() else of(self, name)
+
+    StandInHashes.of = same  # type: ignore[method-assign]
+
+
 BUGS = {
     bug.__name__: bug
     for bug in (
@@ -90,5 +147,8 @@ BUGS = {
     )
 }
 
+HARMLESS = {entry.__name__: entry for entry in (slow_hashing, switches, one_stand_in)}
+"""No bugs by themselves."""
+
 if __name__ == "__main__":
-    sys.exit(main({**BUGS, slow_hashing.__name__: slow_hashing}))
+    sys.exit(main({**BUGS, **HARMLESS}))

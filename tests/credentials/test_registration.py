@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pytest
 
 from chatd.config.account_options import AccountOptions
 from tests.credentials import attacks
@@ -15,19 +17,50 @@ GOOD = "some long words"
 POLICY = {"min_password_chars": AccountOptions().min_password_chars, "common_passwords": "refuse"}
 
 
+@pytest.fixture(scope="module")
+def inviting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """Whoever has an invite code may register."""
+    one = Daemon(tmp_path_factory.mktemp("invites"), workers=2, accounts={"registration": "invite"})
+    try:
+        yield one.start()
+    finally:
+        complaints = one.discard()
+    assert complaints == []
+
+
 def test_registration_is_closed_by_default(make_daemon: Make) -> None:
     daemon = make_daemon(accounts={"registration": AccountOptions().registration}).start()
     errno, text = run(attacks.register(daemon, "alice", GOOD))
     assert (errno, text) == (1, "registration is closed on this server")
 
 
-def test_an_invite_for_one_makes_one_account(make_daemon: Make) -> None:
-    daemon = make_daemon(workers=2, accounts={"registration": "invite"}).start()
-    run(attacks.share_an_invite(daemon))
+def test_what_was_written_before_there_were_invites_is_still_understood(make_daemon: Make) -> None:
+    """At the start, by chatd -t, and by a reload."""
+    daemon = make_daemon(accounts={"registration": True}).start()
+    was_true = 'accounts.registration: true is deprecated, write "open" (or "invite")'
+    assert len(daemon.logged("deprecated option")) == 1
+    assert run(attacks.register(daemon, "alice", GOOD))[0] == 0
+    tested = daemon.test()
+    assert (tested.returncode, was_true in tested.stderr, "is valid" in tested.stderr) == (0, True, True), tested
+    assert 'registration = "open"' in daemon.test("--dump").stdout
+    daemon.config["accounts"]["registration"] = False
+    daemon.write_config()
+    assert "accounts.registration" in daemon.ctl("config", "diff").stdout
+    reloaded = daemon.ctl("reload")
+    assert (reloaded.returncode, "applied: accounts.registration" in reloaded.stdout) == (0, True), reloaded
+    assert [record["what"] for record in daemon.logged("deprecated option")] == [
+        was_true,
+        'accounts.registration: false is deprecated, write "closed" (or "invite")',
+    ]
+    assert run(attacks.register(daemon, "bob", GOOD)) == (1, "registration is closed on this server")
 
 
-def test_an_invite_code_is_needed_and_a_stock_client_writes_it_before_its_password(make_daemon: Make) -> None:
-    daemon = make_daemon(accounts={"registration": "invite"}).start()
+def test_an_invite_for_one_makes_one_account(inviting: Daemon) -> None:
+    run(attacks.share_an_invite(inviting))
+
+
+def test_an_invite_code_is_needed_and_a_stock_client_writes_it_before_its_password(inviting: Daemon) -> None:
+    daemon = inviting
 
     async def story() -> None:
         _, said = await attacks.ctl(daemon, "invite", "add", "--uses", "2")
@@ -52,14 +85,14 @@ def test_an_invite_code_is_needed_and_a_stock_client_writes_it_before_its_passwo
     run(story())
 
 
-def test_a_revoked_invite_makes_no_account(make_daemon: Make) -> None:
-    daemon = make_daemon(accounts={"registration": "invite"}).start()
-
+def test_a_revoked_invite_makes_no_account(inviting: Daemon) -> None:
     async def story() -> None:
-        _, said = await attacks.ctl(daemon, "invite", "add")
-        assert (await attacks.ctl(daemon, "invite", "revoke", "1"))[0] == 0
-        assert (await attacks.ctl(daemon, "invite", "revoke", "1"))[0] == 1
-        assert (await attacks.register(daemon, "alice", GOOD, said[:20]))[0] == 1
+        _, said = await attacks.ctl(inviting, "invite", "add")
+        number = said.partition("chatctl: invite ")[2].partition(":")[0]
+        for code in (0, 1):
+            assert (await attacks.ctl(inviting, "invite", "revoke", number))[0] == code
+        errno, text = await attacks.register(inviting, "dave", GOOD, said[:20])
+        assert (errno, "an invite code is needed" in text) == (1, True)
 
     run(story())
 

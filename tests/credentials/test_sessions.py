@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,13 +28,22 @@ FOUND_BY = {
 }
 
 
-def test_a_changed_password_ends_the_other_sessions(make_daemon: Make) -> None:
-    daemon = make_daemon(workers=2).start()
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """For the tests that make accounts of their own and change nothing else."""
+    one = Daemon(tmp_path_factory.mktemp("sessions"), workers=2)
+    try:
+        yield one.start()
+    finally:
+        complaints = one.discard()
+    assert complaints == []
+
+
+def test_a_changed_password_ends_the_other_sessions(daemon: Daemon) -> None:
     run(attacks.keep_a_session_after_the_password_was_changed(daemon))
 
 
-def test_an_operators_change_ends_all_sessions_though_the_server_cannot_be_asked(make_daemon: Make) -> None:
-    daemon = make_daemon(workers=2).start()
+def test_an_operators_change_ends_all_sessions_though_the_server_cannot_be_asked(daemon: Daemon) -> None:
     run(attacks.keep_a_session_of_a_locked_account(daemon))
 
 
@@ -59,9 +68,7 @@ def test_a_planted_bug_is_found(make_daemon: Make, tmp_path: Path, bug: str) -> 
         run(FOUND_BY[bug](daemon))
 
 
-def test_a_locked_account_is_told_so_only_after_the_right_password(make_daemon: Make) -> None:
-    daemon = make_daemon(workers=2).start()
-
+def test_a_locked_account_is_told_so_only_after_the_right_password(daemon: Daemon) -> None:
     async def story() -> None:
         town = Town(daemon)
         name = await town.newcomer("alice")
@@ -80,9 +87,7 @@ def test_a_locked_account_is_told_so_only_after_the_right_password(make_daemon: 
     run(story())
 
 
-def test_the_sessions_of_an_account_are_shown_with_their_workers(make_daemon: Make) -> None:
-    daemon = make_daemon(workers=2).start()
-
+def test_the_sessions_of_an_account_are_shown_with_their_workers(daemon: Daemon) -> None:
     async def story() -> None:
         town = Town(daemon)
         name = await town.newcomer("alice")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from chatd.errors import ErrorCode
 from chatd.model import Role, User
-from chatd.store.contract import FIRST_VERSION, Stored, Tables, text_hash
+from chatd.store.account_contract import NewInvite
+from chatd.store.contract import FIRST_VERSION, Account, Stored, Tables, text_hash
 from chatd.store.sql.send_keys import SendKeys
 from tests.store.steps import ANY, done, join, make, refused, send, sent, to, to_group
 
@@ -18,7 +19,7 @@ PAIR = 1
 ROWS = (
     *(
         f"INSERT INTO user (id, name, name_key, password, created_at_ms, profile)"
-        f" VALUES ({user.id}, '{user.name}', '{user.name}', '', 1, '{{}}')"
+        f" VALUES ({user.id}, '{user.name}', '{user.name}', 'hash of {user.name}', 1, '{{}}')"
         for user in (ALICE, BOB, CAROL)
     ),
     f"INSERT INTO team (id, name, description, created_at_ms) VALUES ({GROUP}, 'team', 'of old', 5)",
@@ -53,6 +54,7 @@ def check(tables: Tables) -> None:
     (dave,) = make(tables, "dave")
     assert sent(tables, dave, to(ALICE)).message.seq == 1
     _check_fps(tables)
+    _check_credentials(tables)
     _check_names(tables)
 
 
@@ -66,6 +68,26 @@ def _check_fps(tables: Tables) -> None:
     done(tables, lambda inside: inside.request_log.remember(BOB.id, "new", "answer", 10, text_hash("request")))
     assert tables.request_log.answered(BOB.id, "new", text_hash("request")) == "answer"
     refused(ErrorCode.FP_REUSED, tables, lambda inside: inside.request_log.answered(BOB.id, "new", text_hash("other")))
+
+
+def _check_credentials(tables: Tables) -> None:
+    """Passwords are kept, nobody is locked, there is no invite, and changes count from the first version."""
+    for user in (ALICE, BOB, CAROL):
+        assert tables.accounts.find("", user.id) == Account(user, f"hash of {user.name}", 0, 0)
+        assert tables.accounts.details(user.id).lock_reason == ""
+    assert (tables.accounts.newest_credentials(), tables.accounts.changed_credentials(0, ANY)) == (0, [])
+    assert done(tables, lambda inside: inside.accounts.set_password(BOB.id, "new", 0)) == 1
+    assert done(tables, lambda inside: inside.accounts.lock(ALICE.id, "spam", 20)) == 2
+    assert tables.accounts.changed_credentials(0, ANY) == [(BOB.id, 1), (ALICE.id, 2)]
+    assert tables.accounts.find("alice", 0) == Account(ALICE, "hash of alice", 2, 20)
+    assert tables.accounts.find("bob", 0) == Account(BOB, "new", 1, 0)
+    assert tables.accounts.details(ALICE.id).lock_reason == "spam"
+    assert tables.invites.all() == []
+    done(tables, lambda inside: inside.invites.add(NewInvite("of a code", 2, 100, "for dave"), 30))
+    found = done(tables, lambda inside: inside.invites.check("of a code", 40))
+    done(tables, lambda inside: inside.invites.use(found))
+    (invite,) = tables.invites.all()
+    assert (invite.uses, invite.used, invite.revoked_at_ms, invite.note) == (2, 1, 0, "for dave")
 
 
 def _check_names(tables: Tables) -> None:
