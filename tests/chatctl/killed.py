@@ -1,5 +1,5 @@
-"""`python -m tests.chatctl.killed N …`: chatctl that ends by kill -9 in the middle of the N-th batch it writes: the
-rows are in the destination's transaction, the note of how far it is, and the commit, are not."""
+"""`python -m tests.chatctl.killed TABLE N …`: chatctl that ends by kill -9 in the middle of the N-th batch it writes to
+this table: the rows are in the destination's transaction, the note of how far it is, and the commit, are not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chatd.store.mysql.dump import MysqlDump
 from chatd.store.sqlite.dump import SqliteDump
 
 
-def plant(batches: int) -> None:
+def plant(name: str, batches: int) -> None:
     left = batches
 
     for side in (SqliteDump, MysqlDump):
@@ -20,7 +20,7 @@ def plant(batches: int) -> None:
         def load(self: Any, table: Any, rows: Any, original: Any = side.load) -> None:
             nonlocal left
             original(self, table, rows)
-            left -= 1
+            left -= table.name == name
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
@@ -28,7 +28,7 @@ def plant(batches: int) -> None:
 
 
 if __name__ == "__main__":
-    plant(int(sys.argv.pop(1)))
+    plant(sys.argv.pop(1), int(sys.argv.pop(1)))
     from chatd.chatctl.__main__ import main
 
     sys.exit(main())

@@ -402,7 +402,7 @@ def test_killed_among_the_accounts_it_goes_on(mariadb: MariaDB, daemon: Callable
         with contextlib.closing(sqlite3.connect(f"file:{server.root}/state/chatd.db?mode=ro", uri=True)) as db:
             return int(db.execute("SELECT count(*) FROM user").fetchone()[0])
 
-    first = command(server, old, program=("tests.chatctl.killed", "3"))
+    first = command(server, old, program=("tests.chatctl.killed", "user", "3"))
     assert (first.returncode, accounts()) == (-9, 200), first.stderr
     assert "is the legacy server stopped?" in first.stderr
     refused = server.ctl("user", "list")
@@ -443,4 +443,6 @@ def test_errors_of_the_command_are_one_line(mariadb: MariaDB, tmp_path: Path, da
         "chatctl: source: the environment has no variable NOWHERE\n",
     )
     refused = daemon().ctl("import-chatserver", stranger)
-    assert (refused.returncode, refused.stdout, len(refused.stderr.splitlines())) == (Exit.UNAVAILABLE, "", 1)
+    warning, told = refused.stderr.splitlines()
+    assert (refused.returncode, refused.stdout, "Access denied" in told) == (Exit.UNAVAILABLE, "", True)
+    assert "every user of this host" in warning

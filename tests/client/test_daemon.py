@@ -103,7 +103,7 @@ def test_a_frame_the_server_does_not_read_is_given_up(make_daemon: MakeDaemon, t
     address = f"127.0.0.1:{daemon.ports['chatserver']}"
     script = ["/register bob", "pw", "/register alice", "pw", "/login alice pw", "/chat bob " + "y" * 65500, "next"]
     code, printed = asyncio.run(run(tmp_path, [address], "\n".join(script)))
-    assert printed[3] == f"# not sent to bob: frame too long: {'y' * 65500}"
+    assert printed[3] == f"# not sent to bob: frame too long, the limit is 65536 bytes: {'y' * 65500}"
     assert code == 3
     code, printed = asyncio.run(run(tmp_path, [address], "/login bob pw"))
     assert [line.partition("] ")[2] for line in printed[1:]] == ["alice(2): next"]
