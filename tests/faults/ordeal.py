@@ -123,7 +123,7 @@ def database(daemon: Daemon) -> Path:
 EVERY_WIRE: tuple[Wire, ...] = ("streaming", "mobile", "old", "acking", "web", "streaming", "acking", "web") * 3
 
 
-def resets_ordeal(daemon: Daemon, rounds: int, settle_s: float = 40.0) -> Verdict:
+def resets_ordeal(daemon: Daemon, rounds: int, settle_s: float = 40.0, wires: Sequence[Wire] = EVERY_WIRE) -> Verdict:
     """Clients write and reset their connections while their worker is stopped; the others write to them meanwhile."""
 
     async def fault(crowd: Crowd) -> None:
@@ -142,4 +142,4 @@ def resets_ordeal(daemon: Daemon, rounds: int, settle_s: float = 40.0) -> Verdic
             await everybody_in(crowd)
             await more_talk(crowd, 60)
 
-    return run(ordeal(daemon, fault, wires=EVERY_WIRE, settle_s=settle_s, half_silent=True), 60 + 20 * rounds)
+    return run(ordeal(daemon, fault, wires=wires, settle_s=settle_s, half_silent=True), 60 + 20 * rounds)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from chatd.net.receipts import SETTLE_S
+from tests.faults.ordeal import acquit, resets_ordeal
 from tests.harness import chatserver
 from tests.harness.certificates import Certificate
 from tests.harness.daemon import Daemon
@@ -82,6 +83,15 @@ def test_what_was_not_acknowledged_is_not_lost(make_daemon: Make, tmp_path: Path
     daemon = make(make_daemon, tmp_path)
     seen = run(reset_unread(Town(daemon), listener), 60)
     assert {f"message {number}" for number in range(COUNT)} | {"the last", "after it"} <= seen
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+def test_many_clients_reset_their_connections_while_their_worker_is_stopped(
+    make_daemon: Make, tmp_path: Path, record_property: Callable[[str, object], None], rounds: int
+) -> None:
+    daemon = make(make_daemon, tmp_path, workers=2)
+    verdict = resets_ordeal(daemon, rounds, wires=("acking-tls", "mobile-tls", "web-tls") * 8)
+    acquit(verdict, record_property, at_least=60 * rounds)
 
 
 def test_the_planted_bug_is_found(make_daemon: Make, tmp_path: Path) -> None:
