@@ -47,7 +47,7 @@ async def names(town: Town) -> set[str]:
 BAD_NAMES = [
     "admin", "ADMIN", "adm1n", "ADMlN", "\uff41\uff44\uff4d\uff49\uff4e", "a.d.m.i.n", "Sys Admin", "r00t", "0", "-1",
     "O", "7", "\uff17", "l0", "#1", "bad\u202eeman", "a\u200bb", "a\u00adb", ESCAPES, "a\nb", " a", "m\u0456xed",
-    "\ue000", "Z" + "\u0301" * 20, "x" * 51,
+    "\ue000", "Z" + "\u0301" * 20, "x" * 51, "ADM\u0130N", "admi\u0307n",
 ]  # fmt: skip
 
 
@@ -86,6 +86,23 @@ def test_a_name_that_looks_like_another_users_is_taken(town: Town) -> None:
         # The look of a deleted account is free again.
         assert (await asyncio.to_thread(town.daemon.ctl, "user", "del", victim)).returncode == 0
         assert (await register(town, f"sc0pe{number}"))["errno"] == 0
+
+    run(story())
+
+
+@on_every_stage
+def test_a_small_letter_that_looks_like_the_capital_of_another_is_taken(town: Town) -> None:
+    """ivan is Ivan, and lvan, with a small L, looks like that; so does a dotted i with one more dot."""
+
+    async def story() -> None:
+        number = next(NUMBERS)
+        await town.register(f"ivan{number}")
+        for name in (f"lvan{number}", f"i\u0307van{number}", f"\u0130VAN{number}"):
+            assert (await register(town, name))["errno"] == 1, ascii(name)
+        await town.register(f"lynn{number}")
+        assert (await register(town, f"Iynn{number}"))["errno"] == 1
+        assert (await register(town, f"iynn{number}"))["errno"] == 1
+        assert (await register(town, f"\u00edvan{number}"))["errno"] == 0, "an accent can be seen"
 
     run(story())
 
