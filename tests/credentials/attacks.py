@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
 
 from chatd.errors import ErrorCode
+from chatd.store.contract import text_hash
 from tests.harness import chatserver
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import until
@@ -114,6 +116,28 @@ async def log_in_during_the_change(daemon: Daemon) -> None:
     assert code == 0, said
     assert (await peer.find(msgid=chatserver.LOGIN_ACK))["errno"] == 1
     peer.close()
+
+
+async def guess_a_password_from_a_copy_of_the_store(daemon: Daemon) -> None:
+    """A thief has a backup of the database, and knows the old password, because it has leaked. The new one is in a
+    short list of guesses. Only the slow hash of the password may tell which guess is right."""
+    town = Town(daemon)
+    name = await town.newcomer("alice")
+    owner = await town.on_mobile(name)
+    guesses = [f"guess number {number}" for number in range(100)]
+    for fp, new in enumerate(("short", guesses[70])):  # one is refused; both answers are kept for repetitions
+        request = {"op": "password.change", "ref": "r1", "old": town.secret, "new": new}
+        owner.say(name, "0", json.dumps(request), f"fp {fp}")
+        await owner.find(type=2)
+    owner.close()
+    with sqlite3.connect(f"file:{daemon.root / 'state' / 'chatd.db'}?mode=ro", uri=True) as copy:
+        kept = list(copy.execute("SELECT * FROM request"))
+    assert len(kept) == 2
+    values = {value for row in kept for value in row}
+    for old, new in [(town.secret, new) for new in guesses] + [(guess, "short") for guess in [*guesses, town.secret]]:
+        body = json.dumps({"op": "password.change", "ref": "r1", "old": old, "new": new})
+        assert text_hash(body) not in values, f"the passwords are {old} and {new}"
+        assert not any(old in str(value) or new in str(value) for value in values)
 
 
 async def register(daemon: Daemon, name: str, secret: str, invite: str = "") -> tuple[int, str]:

@@ -25,6 +25,7 @@ FOUND_BY = {
     "an_invite_is_not_counted": attacks.share_an_invite,
     "own_session_ends_too": attacks.keep_a_session_after_the_password_was_changed,
     "versions_are_not_compared": attacks.log_in_during_the_change,
+    "requests_are_recognised_by_their_text": attacks.guess_a_password_from_a_copy_of_the_store,
 }
 
 
@@ -52,6 +53,11 @@ def test_a_login_that_was_verified_with_the_old_password_is_refused(make_daemon:
     run(attacks.log_in_during_the_change(daemon))
 
 
+def test_the_store_keeps_nothing_quick_to_guess_a_password_from(make_daemon: Make) -> None:
+    daemon = make_daemon(accounts={"min_password_chars": 8}).start()
+    run(attacks.guess_a_password_from_a_copy_of_the_store(daemon))
+
+
 def test_every_planted_bug_is_looked_for() -> None:
     assert set(FOUND_BY) == set(BUGS)
 
@@ -62,7 +68,7 @@ def test_a_planted_bug_is_found(make_daemon: Make, tmp_path: Path, bug: str) -> 
         workers=2,
         entry=("-m", "tests.credentials.planted", bug),
         env={"GATE": str(tmp_path / "gate")},
-        accounts={"registration": "invite" if "invite" in bug else "open"},
+        accounts={"registration": "invite" if "invite" in bug else "open", "min_password_chars": 8},
     ).start()
     with pytest.raises((AssertionError, TimeoutError, ConnectionGone)):
         run(FOUND_BY[bug](daemon))

@@ -45,7 +45,8 @@ class Operation(NamedTuple):
 
     arguments: what the request must contain. text: what it does, result: what its answer holds, both for the generated
     table in docs/protocols/mobileimsdk.md. asks: the point at which the operation's function asks plug-ins, for the
-    generated table in docs/hooks.md and for the test that it does. shown: makes the answer's result from the result of
+    generated table in docs/hooks.md and for the test that it does. has_secrets: its arguments are passwords, of which
+    the store keeps nothing that a password could be guessed from. shown: makes the answer's result from the result of
     the Change.
     """
 
@@ -55,6 +56,7 @@ class Operation(NamedTuple):
     asks: Asks
     read: Read | None = None
     write: Write | None = None
+    has_secrets: bool = False
     shown: Callable[[Any], object] = lambda result: {}
 
 
@@ -156,7 +158,7 @@ class RequestDispatcher:
                 room = session.peer.text_bytes - size_of(_fp_of_answer(sent))
                 result = await operation.read(session, arguments)
                 return _Answer(fitted(result, partial(answer, ref), room), final=True)
-            return _Answer(await self._change(session, sent, ref, operation, arguments), final=True)
+            return _Answer(await self._change(session, sent, head, operation, arguments), final=True)
         except (msgspec.ValidationError, RecursionError) as error:
             return _refused(ref, ErrorCode.BAD_FIELD, str(error))
         except Refused as refused:
@@ -170,12 +172,12 @@ class RequestDispatcher:
             return _refused(ref, ErrorCode.INTERNAL)
 
     async def _change(
-        self, session: Session, sent: ServerRequest, ref: Ref, operation: Operation, arguments: object
+        self, session: Session, sent: ServerRequest, head: _Head, operation: Operation, arguments: object
     ) -> str:
         """The answer of now, or that of the first time if this is a repetition. Raises what operation.write may raise,
         Unavailable, and Refused FP_REUSED if another request has the fp."""
         assert operation.write is not None
-        user_id, fp, body_hash = session.user.id, sent.fp, text_hash(sent.body)
+        user_id, fp, body_hash = session.user.id, sent.fp, _recognised_by(sent, head, operation)
         if fp:  # before operation.write, which may check something that the first time has changed (a password)
             before = await self._store.read(lambda tables: tables.request_log.answered(user_id, fp, body_hash))
             if before is not None:
@@ -195,9 +197,9 @@ class RequestDispatcher:
                 return _NotNow(before)
             try:
                 result = change.write(tables)
-                text = answer(ref, operation.shown(result))
+                text = answer(head.ref, operation.shown(result))
             except Refused as refused:
-                text = refusal(ref, refused.code, refused.text)
+                text = refusal(head.ref, refused.code, refused.text)
                 result = _NotNow(text)
             if fp:
                 tables.request_log.remember(user_id, fp, text, time.time_ns() // 1_000_000, body_hash)
@@ -211,6 +213,13 @@ class RequestDispatcher:
         finally:
             change.over()
         return text
+
+
+def _recognised_by(sent: ServerRequest, head: _Head, operation: Operation) -> int:
+    """The hash by which a repetition of the request is told from another request with its fp. It is quick to compute,
+    so it must not be that of a text with a password: whoever reads the store could try a billion passwords a second.
+    Two requests of such an operation differ by their ref alone."""
+    return text_hash(msgspec.json.encode(head).decode() if operation.has_secrets else sent.body)
 
 
 def _refusing(refused: Refused) -> Change[Any]:

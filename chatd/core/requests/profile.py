@@ -104,6 +104,7 @@ class ProfileOperations:
                 "{}",
                 asks=Point.BEFORE_PASSWORD_CHANGE,
                 write=self._change_password,
+                has_secrets=True,
             ),
         }
 
