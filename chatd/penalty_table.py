@@ -71,6 +71,7 @@ class Kind(enum.IntEnum):
     UDP_ACCOUNT = 6
     ACCOUNT_AT_SOURCE = 7
     REGISTRATION = 8
+    REGISTRATION_SITE = 9
 
 
 class Key(NamedTuple):

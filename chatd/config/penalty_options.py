@@ -48,7 +48,13 @@ class PenaltyOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         ),
     ] = 20
     registrations: Annotated[
-        int, option("registrations tried by one source network that bring no penalty", "live", ge=0, le=10000)
+        int,
+        option(
+            "registrations tried by one source network that bring no penalty; an IPv6 /48 has eight times as many",
+            "live",
+            ge=0,
+            le=10000,
+        ),
     ] = 10
     first_s: Annotated[
         float, option("the first penalty, in seconds; every further failure doubles it", "live", ge=0.1, le=86400)

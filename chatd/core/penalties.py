@@ -92,6 +92,8 @@ def free_offences(kind: Kind, options: PenaltyOptions) -> int:
             return options.failures * SITE_FACTOR
         case Kind.REGISTRATION:
             return options.registrations
+        case Kind.REGISTRATION_SITE:
+            return options.registrations * SITE_FACTOR
     return options.account_failures
 
 
@@ -166,15 +168,19 @@ class Penalties:
             self._offend(key, origin, options)
 
     def admit_registration(self, origin: Origin) -> None:
-        """Count an attempt to register. Raises Refused when there were too many from this source."""
+        """Count an attempt to register. Raises Refused when there were too many from this source, or from the IPv6 site
+        that it is in."""
         options = self._options()
         if not options.enabled or self.is_exempt(origin.source):
             return
-        key = Key(Kind.REGISTRATION, origin.source)
-        self._check([key], options)
-        self._offend(key, origin, options)
+        keys = [Key(Kind.REGISTRATION, origin.source)]
+        if site := site_of(origin.source):
+            keys.append(Key(Kind.REGISTRATION_SITE, site))
+        self._check(keys, options)
+        for key in keys:
+            self._offend(key, origin, options)
         # The attempt that begins a penalty is refused already: as many as are free are admitted.
-        self._check([key], options)
+        self._check(keys, options)
 
     def merge(self, records: Iterable[PenaltyRecord]) -> None:
         """Records of another host: of each, the worse one of that and this host's own is kept. Doing it again changes
@@ -203,6 +209,7 @@ class Penalties:
             security_log.record(
                 SecurityEvent.PENALTY_BEGUN,
                 source=origin.address,
+                forgeable=origin.forgeable,
                 kind=key.kind.name.lower(),
                 subject=key.subject,
                 seconds=math.ceil((after.until_ms - at_ms) / 1000),
@@ -231,8 +238,13 @@ class Penalties:
                 heapq.heappush(self._watched, (record.until_ms, key))
             elif record != NEVER:  # otherwise it was cleared, and that was reported
                 source = key.subject if key.kind in _SOURCES else ""
-                kind = key.kind.name.lower()
-                security_log.record(SecurityEvent.PENALTY_ENDED, source=source, kind=kind, subject=key.subject)
+                security_log.record(
+                    SecurityEvent.PENALTY_ENDED,
+                    source=source,
+                    forgeable=key.kind in _FORGEABLE,
+                    kind=key.kind.name.lower(),
+                    subject=key.subject,
+                )
 
     def clear(self, subjects: list[str]) -> int:
         """Remove all records about these sources and accounts; [] = every record. Returns how many there were."""
@@ -251,7 +263,11 @@ class Penalties:
 
 
 _KINDS = frozenset(int(kind) for kind in Kind)
-_SOURCES = (Kind.SOURCE, Kind.SITE, Kind.UDP_SOURCE, Kind.UDP_SITE, Kind.REGISTRATION)
+_FORGEABLE = (Kind.UDP_SOURCE, Kind.UDP_SITE, Kind.UDP_ACCOUNT)
+_SOURCES = (
+    *(Kind.SOURCE, Kind.SITE, Kind.UDP_SOURCE, Kind.UDP_SITE),
+    *(Kind.REGISTRATION, Kind.REGISTRATION_SITE),
+)
 
 
 def _worse(theirs: Record, ours: Record, options: PenaltyOptions, at_ms: int) -> Record:

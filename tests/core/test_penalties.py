@@ -30,6 +30,13 @@ class Trial:
         self.penalties.failed(account, origin, known=known)
         return True
 
+    def registers(self, source: str) -> bool:
+        try:
+            self.penalties.admit_registration(Origin(source))
+        except Refused:
+            return False
+        return True
+
     def guesses(self, seconds: int, sources: int = 1) -> int:
         """As many as an attacker who tries ten times a second can make."""
         count = 0
@@ -55,6 +62,14 @@ def test_an_ipv6_site_has_eight_times_the_guesses_and_no_more() -> None:
     trial = Trial(account_failures=10_000)
     assert sum(trial.guess(f"2001:db8:1:{n:x}::/64", f"{n}") for n in range(1000)) == 8 * 5 + 1
     assert trial.guess("2001:db8:2:1::/64")
+
+
+def test_an_ipv6_site_has_eight_times_the_registrations_and_no_more() -> None:
+    trial = Trial(registrations=10)
+    admitted = sum(trial.registers(f"2001:db8:1:{n:x}::/64") for n in range(1000))
+    assert admitted == 8 * 10
+    assert trial.registers("2001:db8:2:1::/64")
+    assert trial.registers("192.0.2.1")
 
 
 def test_forged_datagrams_bring_no_penalty_for_streams() -> None:

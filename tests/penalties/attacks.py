@@ -8,6 +8,7 @@ Elsewhere: the clients (tests.trail.visitors).
 from __future__ import annotations
 
 import asyncio
+import json
 
 from chatd.errors import MEANINGS, ErrorCode
 from tests.harness import chatserver
@@ -65,6 +66,20 @@ async def many_addresses(daemon: Daemon, wire: str, addresses: int, name: str = 
         sources = [(n, f"127.1.{n >> 8}.{n & 255}") for n in some]
         codes += await asyncio.gather(*(tried(daemon, wire, name, f"wrong-{n}", source) for n, source in sources))
     return sum(code in LOOKED_AT for code in codes)
+
+
+async def register_from_a_site(daemon: Daemon, times: int) -> int:
+    """Registrations from as many IPv6 /64 networks of one /48, as one customer has. The daemon believes
+    the PROXY headers of this host. How many accounts there are then."""
+    answers = []
+    for number in range(times):
+        head = f"PROXY TCP6 2001:db8:7:{number:x}::1 2001:db8::1 5000 6000\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", daemon.ports["chatserver"])
+        frame = {"msgid": chatserver.REGISTER, "name": f"made{number}up", "password": PASSWORD}
+        writer.write(head.encode() + json.dumps(frame).encode() + b"\0")
+        answers.append(json.loads((await asyncio.wait_for(reader.readuntil(b"\0"), 10)).rstrip(b"\0")))
+        writer.close()
+    return sum(answer["errno"] == 0 for answer in answers)
 
 
 async def prepared(daemon: Daemon, *, known: str = OWNER) -> None:

@@ -46,6 +46,13 @@ def everybody_is_a_stranger() -> None:
     login_guard.find_source = lambda known, source: None
 
 
+def sites_do_not_count() -> None:
+    """Each IPv6 /64 is looked at by itself."""
+    from chatd.core import penalties
+
+    penalties.site_of = lambda source: ""
+
+
 BUGS = {
     bug.__name__: bug
     for bug in (
@@ -53,6 +60,7 @@ BUGS = {
         each_worker_for_itself,
         checked_only_at_the_beginning,
         everybody_is_a_stranger,
+        sites_do_not_count,
     )
 }
 

@@ -23,6 +23,7 @@ from tests.penalties.attacks import (
     many_addresses,
     one_address,
     prepared,
+    register_from_a_site,
     tried,
 )
 from tests.trail.visitors import register, trail
@@ -48,6 +49,25 @@ def test_one_address_has_few_guesses_and_others_are_not_concerned(make_daemon: M
             assert await tried(daemon, "chatserver", "alice", PASSWORD, ATTACKER) == 0
         begun = trail(daemon, "penalty_begun")[0]
         assert begun["subject"] == ATTACKER
+
+    run(story(), 60)
+
+
+def test_no_record_of_a_forged_penalty_has_a_source_that_may_be_blocked(make_daemon: Make) -> None:
+    """Neither of its beginning nor of its end: whoever blocks addresses by these records would block the victim."""
+    daemon = make_daemon(penalties={**OPTIONS, "failures": 2, "account_failures": 2, "first_s": 1, "max_s": 1}).start()
+
+    async def story() -> None:
+        await prepared(daemon)
+        await one_address(daemon, "mobileimsdk-udp", 20)
+        await until(10, "the ends are recorded", lambda: len(trail(daemon, "penalty_ended")) >= 2)
+        records = trail(daemon, "penalty_begun", "penalty_ended")
+        assert {one["kind"] for one in records} == {"udp_source", "udp_account"}
+        assert all(one["forgeable"] is True for one in records), records
+        await one_address(daemon, "chatserver", 20)
+        begun = [one for one in trail(daemon, "penalty_begun") if one["kind"] == "source"]
+        assert begun
+        assert "forgeable" not in begun[0]
 
     run(story(), 60)
 
@@ -120,3 +140,12 @@ def test_registrations_of_one_source_are_few(make_daemon: Make) -> None:
         assert await register(daemon, "somebody", PASSWORD, ELSEWHERE) == 0
 
     run(story(), 60)
+
+
+def test_registrations_of_one_ipv6_site_are_few(make_daemon: Make) -> None:
+    daemon = make_daemon(
+        workers=WORKERS,
+        penalties={**OPTIONS, "registrations": 1, "allow": []},
+        listen={"chatserver": {"proxy_from": ["127.0.0.1"]}},
+    ).start()
+    assert run(register_from_a_site(daemon, 20), 60) == 8

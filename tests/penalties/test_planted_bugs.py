@@ -16,6 +16,7 @@ from tests.penalties.attacks import (
     many_addresses,
     one_address,
     prepared,
+    register_from_a_site,
     tried,
 )
 
@@ -48,3 +49,10 @@ def test_a_user_who_is_kept_out_is_noticed(make_daemon: Make) -> None:
         assert await tried(daemon, "chatserver", "alice", PASSWORD, OWNER) == ErrorCode.TOO_MANY_ATTEMPTS
 
     run(story(), 60)
+
+
+def test_more_accounts_of_one_site_are_noticed(make_daemon: Make) -> None:
+    options = {**OPTIONS, "registrations": 1, "allow": []}
+    listen = {"chatserver": {"proxy_from": ["127.0.0.1"]}}
+    daemon = bugged(make_daemon, "sites_do_not_count", penalties=options, listen=listen)
+    assert run(register_from_a_site(daemon, 12), 60) > 8
