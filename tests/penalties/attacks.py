@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 
+from chatd.chatctl.control_client import ControlClient
 from chatd.errors import MEANINGS, ErrorCode
+from chatd.master.requests import PenaltiesReply, PenaltiesRequest, PenaltyRow
 from tests.harness import chatserver
 from tests.harness.daemon import Daemon
 from tests.harness.link import ConnectionGone
@@ -80,6 +82,13 @@ async def register_from_a_site(daemon: Daemon, times: int) -> int:
         answers.append(json.loads((await asyncio.wait_for(reader.readuntil(b"\0"), 10)).rstrip(b"\0")))
         writer.close()
     return sum(answer["errno"] == 0 for answer in answers)
+
+
+async def records(daemon: Daemon) -> dict[str, PenaltyRow]:
+    """What was counted, by the source or the account, without the cost of starting chatctl."""
+    control = ControlClient(str(daemon.runtime_dir))
+    found = await asyncio.to_thread(control.ask, PenaltiesRequest(), PenaltiesReply)
+    return {row.subject: row for row in found.penalties}
 
 
 async def prepared(daemon: Daemon, *, known: str = OWNER) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from itertools import count
@@ -16,7 +15,7 @@ from tests.harness import chatserver
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run
 from tests.harness.link import ConnectionGone
-from tests.penalties.attacks import OPTIONS, PASSWORD, tried
+from tests.penalties.attacks import OPTIONS, PASSWORD, records, tried
 from tests.trail.visitors import client_of, register
 
 NEW = "another-Sesame-2"
@@ -72,10 +71,8 @@ async def guesses_until_closed(asker: Asker) -> list[int]:
 
 
 async def counted(daemon: Daemon, source: str) -> int:
-    """The failures of this source, as an operator sees them."""
-    shown = await asyncio.to_thread(daemon.ctl, "penalties", "--json")
-    (row,) = [one for one in json.loads(shown.stdout)["penalties"] if one["subject"] == source]
-    return round(row["offences"])
+    """The failures of this source."""
+    return round((await records(daemon))[source].offences)
 
 
 @pytest.mark.parametrize(("wire", "number"), [("mobileimsdk", 1), ("mobileimsdk-ws", 2)])

@@ -21,6 +21,7 @@ from tests.store.contract_history import HistoryContract
 from tests.store.contract_memberships import MembershipContract
 from tests.store.contract_people import PeopleContract
 from tests.store.contract_repetition import RepetitionContract
+from tests.store.contract_sources import SourcesContract
 from tests.store.steps import (
     ANY,
     Twin,
@@ -40,7 +41,13 @@ from tests.store.steps import (
 
 
 class StoreContract(
-    PeopleContract, FriendsContract, HistoryContract, RepetitionContract, MembershipContract, CredentialsContract
+    PeopleContract,
+    FriendsContract,
+    HistoryContract,
+    RepetitionContract,
+    MembershipContract,
+    CredentialsContract,
+    SourcesContract,
 ):
     @pytest.fixture
     def twin(self) -> Twin:
