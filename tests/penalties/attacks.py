@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import time
 
 from chatd.chatctl.control_client import ControlClient
 from chatd.errors import MEANINGS, ErrorCode
@@ -23,6 +25,12 @@ ATTACKER, OWNER, ELSEWHERE = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 AT_ONCE = 20
 LOOKED_AT = (0, ErrorCode.BAD_CREDENTIALS)
 """Answers after which the attacker knows whether the guess was right."""
+LOGINS = 300
+"""Of one flood, each from an address of its own."""
+PATIENT = {"login_s": 120.0}
+"""The queue for hashes has room for the whole flood."""
+COSTLY = {"argon2_memory_kib": 4096, "argon2_passes": 2, "hash_threads": 1}
+"""A hash takes some milliseconds, far longer than all else that a login needs."""
 OPTIONS = {"failures": 5, "account_failures": 20, "delay_s": 0, "first_s": 60}
 
 
@@ -89,6 +97,33 @@ async def records(daemon: Daemon) -> dict[str, PenaltyRow]:
     control = ControlClient(str(daemon.runtime_dir))
     found = await asyncio.to_thread(control.ask, PenaltiesRequest(), PenaltiesReply)
     return {row.subject: row for row in found.penalties}
+
+
+async def abandoned_logins(daemon: Daemon) -> tuple[float, float]:
+    """Many clients send a login and go at once, most with FIN, some with a reset; then alice logs in for the first
+    time, from an address of her own. The seconds that the hashes of the flood would take, and those that she waited;
+    infinite if she is not let in.
+
+    The hashes are measured by some logins to names without an account, one after the other.
+    """
+    sample = 10
+    began = time.monotonic()
+    for number in range(sample):
+        await tried(daemon, "chatserver", f"nobody{number}", PASSWORD, ELSEWHERE)
+    hashes_s = (time.monotonic() - began) / sample * LOGINS
+
+    peers = [client_of("chatserver", f"127.2.{number >> 8}.{number & 255}") for number in range(1, LOGINS + 1)]
+    for peer in peers:
+        await peer.open(daemon.ports["chatserver"])
+    for number, peer in enumerate(peers):
+        peer.put({"msgid": chatserver.LOGIN, "name": f"nobody{number}", "password": PASSWORD})
+    for _ in range(2):  # the only worker answers these when it has read the logins
+        assert await asyncio.to_thread(daemon.answers, "echo", 10.0)
+    for number, peer in enumerate(peers):
+        peer.close() if number % 6 else peer.abort()
+    began = time.monotonic()
+    code = await tried(daemon, "chatserver", "alice", PASSWORD, ATTACKER)
+    return hashes_s, time.monotonic() - began if code == 0 else math.inf
 
 
 async def prepared(daemon: Daemon, *, known: str = OWNER) -> None:

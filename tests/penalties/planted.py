@@ -53,6 +53,13 @@ def sites_do_not_count() -> None:
     penalties.site_of = lambda source: ""
 
 
+def hashes_for_those_who_have_gone() -> None:
+    """Whether a client still waits for the answer is not looked at."""
+    from chatd.net.connection import Connection
+
+    Connection.gone = property(lambda self: False)  # type: ignore[assignment]
+
+
 BUGS = {
     bug.__name__: bug
     for bug in (
@@ -61,6 +68,7 @@ BUGS = {
         checked_only_at_the_beginning,
         everybody_is_a_stranger,
         sites_do_not_count,
+        hashes_for_those_who_have_gone,
     )
 }
 
