@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import ssl
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from tests.harness.link import Seen
 from tests.harness.person import Town
 from tests.tls.test_listeners import connect, shown
 
+P256 = bytes.fromhex("2a8648ce3d030107")
+"""The object identifier of the curve."""
 Make = Callable[..., Daemon]
 
 
@@ -100,7 +103,18 @@ def test_a_broken_certificate_leaves_the_old_one_in_use(make_daemon: Make, certi
     replace(certificate.key, good_key)
     wait_until(10, "it is mended", lambda: not daemon.status()["certificates"][0]["error"])
     assert daemon.ctl("check").returncode == 0
+    replace(certificate.pem, with_an_unknown_curve(certificate.pem.read_bytes()))
+    wait_until(10, "it is noticed", lambda: "not supported" in daemon.status()["certificates"][0]["error"])
+    assert is_new(daemon, old)
     assert not any(b"PRIVATE" in path.read_bytes() for path in (daemon.root / "log").iterdir())
+
+
+def with_an_unknown_curve(pem: bytes) -> bytes:
+    """A certificate that can be read, but not used: OpenSSL does not know the kind of its key."""
+    first, *lines, last = pem.splitlines()
+    data = base64.b64decode(b"".join(lines))
+    assert P256 in data
+    return b"\n".join([first, base64.encodebytes(data.replace(P256, P256[:-1] + b"\x7f")).strip(), last, b""])
 
 
 def test_a_reload_takes_other_files(make_daemon: Make, certificate: Certificate, tmp_path: Path) -> None:
