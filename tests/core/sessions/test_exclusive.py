@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from chatd.protocol import Kicked, LoginAccepted
 from tests.core.stage import Peer, Stage, Worker, play
 
 NOW = 1_700_000_000_000
+FAST_CLOCK_MS = time.time_ns() // 1_000_000 + 3_600_000
+"""What a host says whose clock is an hour fast."""
 WIRES = [Protocol.CHATSERVER, Protocol.MOBILEIMSDK]
 
 
@@ -85,7 +88,7 @@ def test_the_younger_is_judged_as_if_it_came_while_the_older_was_there(
 def test_a_first_login_is_later_than_the_one_it_ends_whatever_the_clocks_say(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         one, two = await stage.worker(), await stage.worker()
-        fast_clock = 4_000_000_000_000
+        fast_clock = FAST_CLOCK_MS
         old = await one.mobile("bob", fast_clock)
         for worker in (one, two, one):
             new = await worker.mobile("bob")
@@ -155,7 +158,7 @@ def test_two_on_one_worker_are_kept_apart_without_the_bus(tmp_path: Path) -> Non
     [
         (NOW, NOW + 1, True, Disconnect.KICKED_DUPLICATE),
         (NOW, 0, True, Disconnect.KICKED_DUPLICATE),
-        (4_000_000_000_000, 0, True, Disconnect.KICKED_DUPLICATE),
+        pytest.param(FAST_CLOCK_MS, 0, True, Disconnect.KICKED_DUPLICATE, id="fast-clock"),
         (0, 0, True, Disconnect.KICKED_DUPLICATE),
         (NOW, NOW, True, Disconnect.REPLACED),
         (NOW, NOW - 1, False, Disconnect.KICKED_DUPLICATE),
