@@ -59,12 +59,12 @@ async def tried_on_chatserver(daemon: Daemon, name: str, password: str, source: 
     return next((code for code, meaning in MEANINGS.items() if text.startswith(meaning.text.partition(",")[0])), -1)
 
 
-async def one_address(daemon: Daemon, wire: str, times: int, name: str = "alice") -> int:
+async def one_address(daemon: Daemon, wire: str, times: int, name: str = "alice", attacker: str = ATTACKER) -> int:
     """Guesses of one address, many at once, each over a connection of its own; how many were looked at."""
     codes: list[int] = []
     for begun in range(0, times, AT_ONCE):
         some = range(begun, min(begun + AT_ONCE, times))
-        codes += await asyncio.gather(*(tried(daemon, wire, name, f"wrong-{n}", ATTACKER) for n in some))
+        codes += await asyncio.gather(*(tried(daemon, wire, name, f"wrong-{n}", attacker) for n in some))
     return sum(code in LOOKED_AT for code in codes)
 
 
@@ -126,7 +126,7 @@ async def abandoned_logins(daemon: Daemon) -> tuple[float, float]:
     return hashes_s, time.monotonic() - began if code == 0 else math.inf
 
 
-async def prepared(daemon: Daemon, *, known: str = OWNER) -> None:
-    """Alice has an account, and has logged in from one address."""
-    await register(daemon, "alice", PASSWORD)
-    assert await attempt(daemon, "mobileimsdk", "alice", PASSWORD, known) == 0
+async def prepared(daemon: Daemon, name: str = "alice") -> None:
+    """The user has an account, and has logged in from one address."""
+    await register(daemon, name, PASSWORD)
+    assert await attempt(daemon, "mobileimsdk", name, PASSWORD, OWNER) == 0
