@@ -15,7 +15,6 @@ from chatd.errors import ErrorCode
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run, until
 from tests.penalties.attacks import (
-    ATTACKER,
     ELSEWHERE,
     OPTIONS,
     OWNER,
@@ -97,17 +96,17 @@ def test_many_addresses_have_few_guesses_at_one_account_and_its_user_gets_in(mak
     run(story(), 60)
 
 
-def test_a_penalty_survives_the_death_of_every_worker(make_daemon: Make) -> None:
-    daemon = make_daemon(workers=WORKERS, penalties=OPTIONS).start()
+def test_a_penalty_survives_the_death_of_every_worker(shared: Daemon) -> None:
+    daemon, attacker = shared, "127.4.97.2"
 
     async def story() -> None:
-        await prepared(daemon)
-        await one_address(daemon, "chatserver", 20)
+        await prepared(daemon, "survivor")
+        await one_address(daemon, "chatserver", 20, "survivor", attacker)
         before = daemon.workers()
         for pid in before:
             os.kill(pid, signal.SIGKILL)
         await until(30, "others have come", lambda: daemon.all_ready() and not set(before) & set(daemon.workers()))
-        assert await tried(daemon, "chatserver", "alice", PASSWORD, ATTACKER) == ErrorCode.TOO_MANY_ATTEMPTS
+        assert await tried(daemon, "chatserver", "survivor", PASSWORD, attacker) == ErrorCode.TOO_MANY_ATTEMPTS
 
     daemon.expect_error("worker died")
     run(story(), 60)
