@@ -5,6 +5,9 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,13 +22,12 @@ STRANGER = 4711
 
 
 @pytest.fixture
-def top(tmp_path: Path) -> Path:
-    """A directory that everybody may pass through, as /etc is. What leads to it is as safe as pytest makes it."""
-    tmp_path.chmod(0o755)
-    for one in tmp_path.parents:
-        if one.stat().st_uid == US and one.name.startswith("pytest-"):
-            one.chmod(0o711)
-    return tmp_path
+def top() -> Iterator[Path]:
+    """A directory that everybody may pass through, as /etc is. Not pytest's, whose parents only the user may enter."""
+    made = Path(tempfile.mkdtemp(prefix="chatd-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
 
 
 def made(path: Path, mode: int, text: str = "x") -> Path:

@@ -21,11 +21,11 @@ from tests.harness.deadline import run, until
 from tests.harness.peer import NulPeer
 from tests.store.steps import done
 
-CHEAP_KIB, DEAR_KIB = 256, 16 * 1024
+CHEAP_KIB, DEAR_KIB = 256, 64 * 1024
 """Hashes of the second kind take many times as long."""
 EACH = 12
 """Accounts of each cost. As many names as these have no account."""
-TIMES = 2
+TIMES = 3
 """Each name is tried so often; the quickest answer counts: an attacker too would rule out a busy server like this."""
 KEY = "5a" * 32
 """Of the stand-ins: which names are cheap is the same at every run."""

@@ -21,8 +21,8 @@ from tests.harness.daemon import Daemon
 from tests.harness.mobileimsdk import MobilePeer
 
 TURN_S = 0.02
-PER_TURN = 8
-"""Of each kind: 400 in a second."""
+PER_TURN = 4
+"""Of each kind: 200 in a second."""
 HELD = 200
 """Maximum connections held at a time; the oldest is given up for a new one."""
 ADDRESSES = 250
