@@ -18,7 +18,8 @@ These rules let hosts of version N and N+1 work together while a cluster is upgr
 Version 1 has the first four fields. Version 2 adds a number and a signature, if the cluster has a key. The signature is
 over everything else in the message and the channel it was published on, so a message cannot be moved to another channel
 or given another publisher. Numbers rise with each message of a publisher and are about the time in nanoseconds. A
-reader takes only a higher number than before; from a publisher it has not read before, only one close to its own clock.
+reader takes only a higher number than before, and none that is old by its own clock: it may have missed a message that
+somebody recorded. From a publisher it has not read before, it takes only one close to its own clock.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ _SIGNATURE = slice(_SIGNATURE_AT, SIGNED_HEADER_BYTES)
 CLOCKS_APART_S = 30
 """How far the number of a publisher's first message may be from this host's clock."""
 _CLOCKS_APART_NS = CLOCKS_APART_S * 1_000_000_000
+LATE_S = 60
+"""How old a message may be, by this host's clock: clocks may be CLOCKS_APART_S apart, and Redis may hold it up for as
+long. One that is held up for longer is as good as lost: refusing it makes a gap known."""
+_LATE_NS = LATE_S * 1_000_000_000
 PUBLISHERS = 10_000
 """Maximum publishers whose last number is remembered; beyond it, the half that was met first is forgotten."""
 
@@ -59,6 +64,7 @@ class Forgery(enum.StrEnum):
     SIGNATURE = "wrong signature"
     REPLAYED = "replayed"
     CLOCK = "too old or too new"
+    LATE = "held up for too long, or published again"
 
 
 class Forged(Exception):
@@ -142,6 +148,8 @@ class Opener:
                 self._meet(number)
             elif number <= newest:
                 raise Forged(Forgery.REPLAYED)
+            elif number < (time.time_ns() - _LATE_NS).to_bytes(_NUMBER_BYTES, "big"):
+                raise Forged(Forgery.LATE)
             self._newest[token] = number
         if raw[1] > VERSION:
             raise TooNew(f"version {raw[0]}, readable since {raw[1]}, here {VERSION}")

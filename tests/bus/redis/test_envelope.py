@@ -14,6 +14,7 @@ import redis
 from chatd.bus.redis.envelope import (
     CLOCKS_APART_S,
     HEADER_BYTES,
+    LATE_S,
     OLDEST,
     SIGNED_HEADER_BYTES,
     TOKEN,
@@ -181,6 +182,16 @@ class TestReplay:
         opener, longest_ago = Opener(KEYED), time.time_ns() - (CLOCKS_APART_S - 5) * 1_000_000_000
         assert reason_of(opener, CHANNEL, signed_by_hand(longest_ago, b"1")) is None
         assert reason_of(opener, CHANNEL, signed_by_hand(longest_ago + 1, b"2")) is None
+
+    def test_a_recorded_message_that_its_reader_missed_is_refused_later(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The reader knows the publisher, and has heard nothing newer of it."""
+        opener, now = Opener(KEYED), time.time_ns()
+        assert reason_of(opener, CHANNEL, signed_by_hand(now, b"heard")) is None
+        missed = signed_by_hand(now + 1, b"missed and recorded")
+        monkeypatch.setattr(time, "time_ns", lambda: now + (LATE_S + 1) * 1_000_000_000)
+        assert reason_of(opener, CHANNEL, missed) is Forgery.LATE
+        monkeypatch.setattr(time, "time_ns", lambda: now + (LATE_S - 1) * 1_000_000_000)
+        assert reason_of(opener, CHANNEL, missed) is None, "Redis may have held it up"
 
     def test_a_message_is_not_taken_again_on_another_way(self) -> None:
         """A slot of a Redis Cluster has moved to another node."""
