@@ -82,7 +82,7 @@ run: $(RUN_STAMP) $(VAR)/chatd.toml
 # ---------------------------------------------------------------- checking
 
 test: $(DEV_STAMP) tools
-	@$(BIN)/pytest -n 2 --dist loadgroup
+	@$(BIN)/pytest -n 3 --dist loadgroup
 
 test-slow: $(DEV_STAMP) tools
 	@$(BIN)/pytest -m slow --timeout 1800
