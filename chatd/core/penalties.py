@@ -139,15 +139,6 @@ class Penalties:
         record = self.table.read(_source_keys(origin)[0])
         return standing(record, options, self.now_ms()).offences > 0
 
-    def is_fresh(self, subject: str, origin: Origin, *, known: bool) -> bool:
-        """Whether neither the source nor the account has a penalty now."""
-        try:
-            self.check_source(origin)
-            self.check_account(subject, origin, known=known)
-        except Refused:
-            return False
-        return True
-
     def _check(self, keys: list[Key], options: PenaltyOptions) -> None:
         at_ms = self.now_ms()
         remaining_s = max(standing(self.table.read(key), options, at_ms).remaining_s for key in keys)
@@ -173,9 +164,7 @@ class Penalties:
         options = self._options()
         if not options.enabled or self.is_exempt(origin.source):
             return
-        keys = [Key(Kind.REGISTRATION, origin.source)]
-        if site := site_of(origin.source):
-            keys.append(Key(Kind.REGISTRATION_SITE, site))
+        keys = _keys(origin.source, Kind.REGISTRATION, Kind.REGISTRATION_SITE)
         self._check(keys, options)
         for key in keys:
             self._offend(key, origin, options)
@@ -289,10 +278,15 @@ def allowed(networks: tuple[str, ...]) -> Networks:
 
 
 def _source_keys(origin: Origin) -> list[Key]:
-    keys = [Key(Kind.UDP_SOURCE if origin.forgeable else Kind.SOURCE, origin.source)]
-    if site := site_of(origin.source):
-        keys.append(Key(Kind.UDP_SITE if origin.forgeable else Kind.SITE, site))
-    return keys
+    if origin.forgeable:
+        return _keys(origin.source, Kind.UDP_SOURCE, Kind.UDP_SITE)
+    return _keys(origin.source, Kind.SOURCE, Kind.SITE)
+
+
+def _keys(source: str, kind: Kind, site_kind: Kind) -> list[Key]:
+    """The records that count something of a source: its own, and that of the IPv6 site that it is in, if any."""
+    site = site_of(source)
+    return [Key(kind, source), Key(site_kind, site)] if site else [Key(kind, source)]
 
 
 def subject_of(user_id: int, canonical_name: str) -> str:
