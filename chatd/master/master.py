@@ -54,12 +54,13 @@ from chatd.master.requests import (
     write_record,
 )
 from chatd.master.rotation import Rotation
-from chatd.master.session_lists import PendingSessionLists
+from chatd.master.session_lists import SessionLists
 from chatd.master.spawn import Serve, Shared
 from chatd.master.status import StatusCollector, StatusReply, server_state
 from chatd.master.systemd import ServiceManager
 from chatd.master.udp_sockets import UdpSockets
 from chatd.master.watcher import Watcher
+from chatd.master.worker_questions import WorkerQuestions
 from chatd.master.workers import Slot, WorkerPool
 from chatd.orders import Answer, LogLevelOrder
 from chatd.penalty_table import PenaltyTable
@@ -131,8 +132,9 @@ class Master:
         self._pool.on_answer = self._take_answer
         self._reload = Reload(loaded, self._pool, prepared.certificates, self._notify_ready)
         self._kicks = PendingKicks(self._pool)
-        self._penalties = PenaltyDesk(self._pool, prepared.penalty_table)
-        self._session_lists = PendingSessionLists(self._pool)
+        self._questions = WorkerQuestions(self._pool)
+        self._penalties = PenaltyDesk(self._pool, prepared.penalty_table, self._questions)
+        self._session_lists = SessionLists(self._questions)
         self._status = StatusCollector(self._pool, self._reload, self._bound)
         self._rotation = Rotation(config.server.log_dir, prepared.scoreboard.master_row)
         self._handlers = self._request_handlers()
@@ -168,8 +170,7 @@ class Master:
             self._pool.manage(now)
             self._reload.check()
             self._kicks.check()
-            self._penalties.check()
-            self._session_lists.check()
+            self._questions.check()
             self._control.close_overdue(now)
             if now >= self._next_second:
                 self._every_second(now)
@@ -328,8 +329,7 @@ class Master:
         self._reload.take_answer(slot, answer)
         self._kicks.take_answer(slot, answer)
         self._prepared.certificates.take_answer(slot.index, answer)
-        self._penalties.take_answer(slot, answer)
-        self._session_lists.take_answer(answer)
+        self._questions.take_answer(answer)
 
     def _on_status(self, _request: StatusRequest, respond: Respond) -> None:
         respond(StatusReply(status=self._status.collect()))

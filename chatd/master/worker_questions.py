@@ -1,0 +1,76 @@
+"""Questions of an operator that one worker answers for the whole host.
+
+Owns: choosing the worker, the order to it, and waiting for its answer.
+Elsewhere: what is asked and how the reply looks (master.session_lists, master.penalties), orders to all workers
+(master.kick).
+Fails: with one line, if no worker can be asked, or the one that was asked dies or does not answer. It may still carry
+out the order then.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from chatd.errors import Exit
+from chatd.master.requests import ControlReply, Respond, failed
+from chatd.master.workers import WorkerPool
+from chatd.orders import Answer, Order, PenaltiesCleared, PenaltiesNotCleared, SessionsDone
+
+ANSWER_S = 5.0
+"""Longer than a worker takes (core.sessions.query.OPERATOR_ANSWER_S)."""
+
+
+class _Pending(NamedTuple):
+    """One question that its worker has not answered. pid, slot: the worker's."""
+
+    pid: int
+    slot: int
+    deadline: float
+    reply: Callable[[Any], ControlReply]
+    respond: Respond
+
+
+class WorkerQuestions:
+    """take_answer() and check() are called by the master's loop."""
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+        self._pending: dict[int, _Pending] = {}
+        self._refs = itertools.count(1)
+
+    def ask(self, order: Callable[[int], Order], reply: Callable[[Any], ControlReply], respond: Respond) -> None:
+        """Respond with a reply, or with a failure, within ANSWER_S. order: makes the order with this ref. reply: makes
+        the reply of the worker's answer."""
+        ref = next(self._refs)
+        made = order(ref)
+        for slot in self._pool.ready():
+            if slot.worker is not None and self._pool.order(slot, made):
+                deadline = time.monotonic() + ANSWER_S
+                self._pending[ref] = _Pending(slot.worker.child.pid, slot.index, deadline, reply, respond)
+                return
+        respond(failed(Exit.TRY_AGAIN, "no worker is ready"))
+
+    def take_answer(self, answer: Answer) -> None:
+        """Take an answer of any worker to any order; those that are not to a question are ignored."""
+        if not isinstance(answer, SessionsDone | PenaltiesCleared | PenaltiesNotCleared):
+            return
+        pending = self._pending.pop(answer.ref, None)
+        if pending is not None:
+            pending.respond(pending.reply(answer))
+
+    def check(self) -> None:
+        """Once per turn of the loop: reply where the worker has died, or the time is over."""
+        if not self._pending:
+            return
+        alive = {slot.worker.child.pid for slot in self._pool.present() if slot.worker}
+        now = time.monotonic()
+        for ref, pending in list(self._pending.items()):
+            if pending.pid not in alive or now > pending.deadline:
+                del self._pending[ref]
+                why = f"no answer within {ANSWER_S:g} s from worker {pending.slot}"
+                if pending.pid not in alive:
+                    why = f"worker {pending.slot} died before it answered"
+                pending.respond(failed(Exit.TRY_AGAIN, why))
