@@ -39,11 +39,7 @@ def source_of(remote: str) -> str:
     host = address_of(remote)
     if ":" not in host:
         return host
-    try:
-        network = ipaddress.IPv6Network((host.partition("%")[0], _IPV6_BITS), strict=False)
-    except ValueError:
-        return NO_SOURCE
-    return str(network)
+    return str(ipaddress.IPv6Network((host, _IPV6_BITS), strict=False))
 
 
 def site_of(source: str) -> str:
@@ -72,3 +68,9 @@ class Networks:
         except ValueError:
             return False
         return any(asked.overlaps(one) for one in self._networks)
+
+
+@functools.lru_cache(4)
+def networks(listed: tuple[str, ...]) -> Networks:
+    """The networks of an option such as penalties.allow. Cheap for a list asked about before. Raises ValueError."""
+    return Networks(listed)

@@ -24,6 +24,7 @@ from concurrent.futures import Executor
 from typing import NamedTuple, TypeVar
 
 from chatd.errors import ErrorCode, Refused
+from chatd.ranking import Ranking
 
 T = TypeVar("T")
 
@@ -82,8 +83,7 @@ class _Ticket:
 
 
 class _FairQueue:
-    """The tickets of one class: by source, the sources in turns. longest: the sources by how many tickets they have, so
-    that the one with the most is found at once."""
+    """The tickets of one class: by source, the sources in turns."""
 
     def __init__(self, share: float) -> None:
         self.share = share
@@ -92,23 +92,14 @@ class _FairQueue:
         """How much of its share the class has used, in the time of AdmissionQueue."""
         self._sources: dict[str, deque[_Ticket]] = {}
         """In the order of their turns."""
-        self._by_length: dict[int, dict[str, None]] = {}
-        self._longest = 0
-
-    def length(self, source: str) -> int:
-        tickets = self._sources.get(source)
-        return len(tickets) if tickets else 0
-
-    @property
-    def longest(self) -> int:
-        while self._longest and not self._by_length.get(self._longest):
-            self._longest -= 1
-        return self._longest
+        self._ranking: Ranking[str] = Ranking()
+        """The sources by how many tickets they have."""
 
     def add(self, ticket: _Ticket) -> None:
         source = ticket.applicant.source
-        self._sources.setdefault(source, deque()).append(ticket)
-        self._resized(source, -1)
+        tickets = self._sources.setdefault(source, deque())
+        tickets.append(ticket)
+        self._resized(source, len(tickets) - 1, len(tickets))
 
     def take(self) -> _Ticket:
         """The next one; there is one."""
@@ -117,31 +108,22 @@ class _FairQueue:
         ticket = tickets.popleft()
         if tickets:
             self._sources[source] = tickets  # behind the other sources
-        self._resized(source, 1)
+        self._resized(source, len(tickets) + 1, len(tickets))
         return ticket
 
     def give_up(self) -> _Ticket:
         """The newest one of the source with the most; there is one."""
-        source = next(reversed(self._by_length[self.longest]))
+        source = self._ranking.last()
         tickets = self._sources[source]
         ticket = tickets.pop()
         if not tickets:
             del self._sources[source]
-        self._resized(source, 1)
+        self._resized(source, len(tickets) + 1, len(tickets))
         return ticket
 
-    def _resized(self, source: str, fewer: int) -> None:
-        """The source has `fewer` tickets less than before (or one more, if it is negative)."""
-        length = self.length(source)
-        before = self._by_length.get(length + fewer)
-        if before is not None:
-            before.pop(source, None)
-            if not before:
-                del self._by_length[length + fewer]
-        if length:
-            self._by_length.setdefault(length, {})[source] = None
-        self._longest = max(self._longest, length)
-        self.size -= fewer
+    def _resized(self, source: str, before: int, now: int) -> None:
+        self._ranking.move(source, before, now)
+        self.size += now - before
 
 
 class AdmissionQueue:

@@ -16,7 +16,6 @@ penalty for somebody else's TCP connections with it.
 
 from __future__ import annotations
 
-import functools
 import heapq
 import math
 from collections.abc import Callable, Iterable
@@ -31,7 +30,7 @@ from chatd.core.bus_messages import PenaltyRecord
 from chatd.errors import ErrorCode, Refused
 from chatd.penalty_table import NEVER, Key, Kind, PenaltyTable, Record, now_ms
 from chatd.security_log import SecurityEvent
-from chatd.sources import Networks, site_of
+from chatd.sources import networks, site_of
 
 _SAME_MS = 500
 """Two ends of a penalty this close are the same one, told over the bus."""
@@ -129,7 +128,7 @@ class Penalties:
 
     def is_exempt(self, source: str) -> bool:
         """Whether this source never gets a penalty (penalties.allow)."""
-        return source in allowed(self._options().allow)
+        return source in networks(self._options().allow)
 
     def has_offended(self, origin: Origin) -> bool:
         """Whether a wrong password came from this source lately, and is not forgiven yet."""
@@ -269,12 +268,6 @@ def _worse(theirs: Record, ours: Record, options: PenaltyOptions, at_ms: int) ->
     if until_ms == ours.until_ms and counted is ours:
         return ours
     return Record(counted.offences, counted.offended_ms, since_ms, until_ms)
-
-
-@functools.lru_cache(4)
-def allowed(networks: tuple[str, ...]) -> Networks:
-    """The networks of penalties.allow."""
-    return Networks(networks)
 
 
 def _source_keys(origin: Origin) -> list[Key]:

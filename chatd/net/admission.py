@@ -20,8 +20,9 @@ from typing import Protocol as Contract
 
 from chatd import security_log
 from chatd.config.schema import Config
+from chatd.ranking import Ranking
 from chatd.security_log import SecurityEvent
-from chatd.sources import Networks, source_of
+from chatd.sources import networks, source_of
 
 _UNLIMITED = 1 << 60
 
@@ -61,18 +62,13 @@ class Source:
 class Admission:
     """Of one worker, for one kind of transport. No client on a Unix socket and none in penalties.allow is counted.
 
-    _ranks: the sources with waiting connections, by their number of them; in each rank the first came to it first.
-    _most: the highest rank, 0 = nobody waits. _waiting: waiting connections of all sources.
+    _ranking: the sources by how many connections of theirs wait. _waiting: waiting connections of all sources.
     """
 
     def __init__(self, config: Callable[[], Config]) -> None:
         self._config = config
-        self._allow: tuple[str, ...] = ()
-        self._allowed = Networks(())
-        """Those of _allow, which is penalties.allow as it was when last looked at."""
         self._sources: dict[str, Source] = {}
-        self._ranks: dict[int, dict[Source, None]] = {}
-        self._most = 0
+        self._ranking: Ranking[Source] = Ranking()
         self._waiting = 0
 
     # ---------------------------------------------------------------- coming and leaving
@@ -109,10 +105,7 @@ class Admission:
             del self._sources[source.name]
 
     def _is_allowed(self, name: str) -> bool:
-        allow = self._config().penalties.allow
-        if allow is not self._allow:
-            self._allow, self._allowed = allow, Networks(allow)
-        return name in self._allowed
+        return name in networks(self._config().penalties.allow)
 
     # ---------------------------------------------------------------- waiting for a login
 
@@ -123,7 +116,7 @@ class Admission:
         if source is not None and entrant not in source.waiting:
             source.waiting[entrant] = None
             self._waiting += 1
-            self._rank(source, len(source.waiting) - 1)
+            self._ranking.move(source, len(source.waiting) - 1, len(source.waiting))
             if self._waiting > self._config().limits.unauthenticated:
                 self._dismiss_one()
 
@@ -133,7 +126,7 @@ class Admission:
         if source is not None and entrant in source.waiting:
             del source.waiting[entrant]
             self._waiting -= 1
-            self._rank(source, len(source.waiting) + 1)
+            self._ranking.move(source, len(source.waiting) + 1, len(source.waiting))
 
     def waiting_of(self, remote: str) -> int:
         """Connections from the source of this address that wait for a login."""
@@ -143,27 +136,14 @@ class Admission:
     def make_room(self, newcomer: int) -> bool:
         """The worker has no room for a connection from a source with `newcomer` connections waiting: dismiss one of a
         source that has more. False: there is no such source."""
-        if self._most <= newcomer:
+        if self._ranking.most <= newcomer:
             return False
         self._dismiss_one()
         return True
 
     def _dismiss_one(self) -> None:
-        source = next(iter(self._ranks[self._most]))
+        source = self._ranking.first()
         oldest = next(iter(source.waiting))
         self.stops_waiting(oldest)
         security_log.record(SecurityEvent.CONNECTION_REFUSED, peer=oldest.remote, reason="unauthenticated")
         oldest.dismiss()
-
-    def _rank(self, source: Source, before: int) -> None:
-        """The source had `before` connections waiting, one more or less than it has now."""
-        now = len(source.waiting)
-        if before:
-            rank = self._ranks[before]
-            del rank[source]
-            if not rank:
-                del self._ranks[before]
-        if now:
-            self._ranks.setdefault(now, {})[source] = None
-        if now > self._most or self._most not in self._ranks:
-            self._most = now
