@@ -74,7 +74,7 @@ class Intruders:
                     writer.write(mutate(first, self.rng))
                 case _:
                     writer.write(first)
-                    await self.shake_hands(client, incoming, outgoing, reader, writer)
+                    await self.shake_hands(client, incoming, outgoing, reader, writer, 0.5 if headed else WAIT_S)
                     for _ in range(5):
                         client.write(self.rng.choice(self.corpora["chatserver-tls"]))
                         record = outgoing.read()
@@ -84,6 +84,9 @@ class Intruders:
                 await asyncio.wait_for(reader.read(4096), 0.05)
         except ssl.SSLError:  # it was not shaken hands with
             pass
+        except TimeoutError:
+            if not headed:  # otherwise what was taken for a header may have swallowed the first record
+                raise
         finally:
             writer.close()
 
@@ -94,12 +97,14 @@ class Intruders:
         outgoing: ssl.MemoryBIO,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        limit_s: float,
     ) -> None:
+        """limit_s: how long the server may take for an answer."""
         while True:
             try:
                 client.do_handshake()
             except ssl.SSLWantReadError:
-                data = await asyncio.wait_for(reader.read(65536), WAIT_S)
+                data = await asyncio.wait_for(reader.read(65536), limit_s)
                 if not data:
                     raise ConnectionGone("in the handshake") from None
                 incoming.write(data)
@@ -193,7 +198,7 @@ class Intruders:
                 asked = {"op": "password.change", "ref": number, "old": self.secret if right else "x", "new": new}
                 peer.say(self.own, "0", json.dumps(asked), f"{time.time_ns()}")
                 while True:
-                    packet = await peer.find(type=2)
+                    packet = await peer.find(type=2, **{"from": "0"})  # other vandals may write to this user
                     if "fp" in packet:
                         peer.acknowledge(packet)
                     answer = json.loads(packet["dataContent"])
