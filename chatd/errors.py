@@ -56,6 +56,16 @@ class ErrorCode(enum.IntEnum):
     ACCOUNT_LOCKED = 1046
     INVITE_NEEDED = 1047
     TLS_NEEDED = 1048
+    NOT_ACCEPTED = 1049
+    BLOCKED_BY_YOU = 1050
+    MUTED = 1051
+    ANNOUNCEMENTS_ONLY = 1052
+    MAILBOX_FULL = 1053
+    BANNED = 1054
+    INVITATION_NEEDED = 1055
+    APPROVAL_PENDING = 1056
+    UNKNOWN_MESSAGE = 1057
+    TOO_LATE = 1058
 
 
 class Meaning(NamedTuple):
@@ -93,6 +103,16 @@ MEANINGS: dict[ErrorCode, Meaning] = {
     ErrorCode.ACCOUNT_LOCKED: Meaning("this account is locked", False),
     ErrorCode.INVITE_NEEDED: Meaning("an invite code is needed to register, and this one is not valid", False),
     ErrorCode.TLS_NEEDED: Meaning("this needs a connection with TLS", False),
+    ErrorCode.NOT_ACCEPTED: Meaning("this user does not accept this from you", False),
+    ErrorCode.BLOCKED_BY_YOU: Meaning("you have blocked this user", False),
+    ErrorCode.MUTED: Meaning("you may not write in this group at the moment", False),
+    ErrorCode.ANNOUNCEMENTS_ONLY: Meaning("only the owner and the admins write in this group", False),
+    ErrorCode.MAILBOX_FULL: Meaning("too many messages wait for this user, try again later", True),
+    ErrorCode.BANNED: Meaning("you cannot join this group again unless you are invited", False),
+    ErrorCode.INVITATION_NEEDED: Meaning("this group is joined by invitation", False),
+    ErrorCode.APPROVAL_PENDING: Meaning("you have asked to join: the owner or an admin of the group decides", False),
+    ErrorCode.UNKNOWN_MESSAGE: Meaning("no such message", False),
+    ErrorCode.TOO_LATE: Meaning("it is too late to change this message", False),
 }
 
 

@@ -32,6 +32,51 @@ class Role(enum.IntEnum):
     MEMBER = 3
 
 
+class Audience(enum.IntEnum):
+    """Whom a user admits: to write to them, to ask them to be friends, to see them, to add them to groups."""
+
+    DEFAULT = 0
+    """The operator's choice, an option of [people]."""
+
+    EVERYBODY = 1
+    CONTACTS = 2
+    """Friends, and members of a common group."""
+
+    FRIENDS = 3
+    NOBODY = 4
+
+
+class JoinPolicy(enum.IntEnum):
+    """How a group is joined."""
+
+    OPEN = 1
+    """By its number."""
+
+    APPROVAL = 2
+    """Who asks waits until the owner or an admin decides."""
+
+    INVITE = 3
+    """The owner or an admin invites."""
+
+
+class MessageState(enum.IntEnum):
+    """What became of a message. In every state but EDITED and SENT its text is gone."""
+
+    SENT = 0
+    EDITED = 1
+    RECALLED = 2
+    """By its sender."""
+
+    REMOVED = 3
+    """By the owner or an admin of the group."""
+
+    ERASED = 4
+    """With its sender's account."""
+
+    EXPIRED = 5
+    """By the retention of [retention]."""
+
+
 class User(msgspec.Struct, frozen=True, gc=False):
     id: UserId
     name: str
@@ -71,6 +116,9 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     sent_at_ms is the server's time, milliseconds since the epoch. fp is the sender's own id for it
     (at most limits.fp_bytes), "" when the sender gave none. qos: the recipient shall acknowledge it.
+
+    state, version: what became of it, and how often it was changed; its seq stays. reply_to: the seq of the message of
+    the same conversation that it answers, 0 = none. mentions: members whom the sender named; (0,) = all.
     """
 
     conversation: ConversationId
@@ -85,3 +133,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     qos: bool
     typeu: int
     sent_at_ms: int
+    state: MessageState = MessageState.SENT
+    version: int = 0
+    reply_to: Seq = 0
+    mentions: tuple[UserId, ...] = ()

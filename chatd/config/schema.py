@@ -17,6 +17,7 @@ from msgspec import Meta
 from chatd.config.account_options import AccountOptions
 from chatd.config.option import option as _option
 from chatd.config.penalty_options import PenaltyOptions
+from chatd.config.people_options import GroupOptions, PeopleOptions, RetentionOptions
 
 LEAST_OUTBOX_BYTES = 16 * 1024
 
@@ -390,6 +391,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     store: StoreOptions = StoreOptions()
     bus: BusOptions = BusOptions()
     accounts: AccountOptions = AccountOptions()
+    people: PeopleOptions = PeopleOptions()
+    groups: GroupOptions = GroupOptions()
+    retention: RetentionOptions = RetentionOptions()
     limits: LimitOptions = LimitOptions()
     penalties: PenaltyOptions = PenaltyOptions()
     timeouts: TimeoutOptions = TimeoutOptions()
@@ -403,6 +407,9 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "store": StoreOptions,
     "bus": BusOptions,
     "accounts": AccountOptions,
+    "people": PeopleOptions,
+    "groups": GroupOptions,
+    "retention": RetentionOptions,
     "limits": LimitOptions,
     "penalties": PenaltyOptions,
     "timeouts": TimeoutOptions,

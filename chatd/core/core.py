@@ -61,7 +61,7 @@ from chatd.core.sessions.login import Listeners, Logins
 from chatd.core.sessions.query import SessionQuery
 from chatd.core.sessions.session import Peer, Session
 from chatd.errors import Refused, Unavailable
-from chatd.model import UserId
+from chatd.model import Audience, UserId
 from chatd.penalty_table import PenaltyTable
 from chatd.protocol import (
     Acknowledge,
@@ -85,7 +85,7 @@ from chatd.protocol import (
 )
 from chatd.scoreboard import Row
 from chatd.security_log import SecurityEvent
-from chatd.store.contract import Tables
+from chatd.store.contract import SendingRules, Tables
 from chatd.store.group_commit import GroupCommit
 
 _PROBE_ROUNDS = 3
@@ -127,7 +127,7 @@ class Core:
         self._rounds = 0
         self._probing = False
         self._background = BackgroundTasks(parts.loop)
-        self.store = GroupCommit(parts.tables, parts.loop, parts.row, self._on_results, parts.readers)
+        self.store = GroupCommit(parts.tables, parts.loop, parts.row, self._on_results, parts.readers, self._rules)
         self.hub = Hub(parts.bus)
         self.surveys = Surveys(parts.bus)
         services = Services(
@@ -247,6 +247,10 @@ class Core:
         self.guard.disconnected(peer)
 
     # ---------------------------------------------------------------- the store
+
+    def _rules(self) -> SendingRules:
+        """In the store thread."""
+        return SendingRules(may_write=Audience[self._config().people.may_write.upper()])
 
     def _on_results(self, drafts: list[Any], origins: list[Any], results: list[Any]) -> None:
         self.messages.results(drafts, origins, results)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from chatd.errors import Unavailable
 from chatd.store.batch import Batch, BatchState
-from chatd.store.contract import Again, Tables
+from chatd.store.contract import Again, SendingRules, Tables
 
 ATTEMPTS = 8
 """Attempts at a transaction that conflicts each time, with random pauses of up to _PAUSE_S, twice that, and so on."""
@@ -25,10 +25,17 @@ _PAUSE_S = 0.002
 
 class Committer:
     """run_reads: whether the reads of a batch run here, after its commit. on_returned: called in this thread with each
-    batch that it is done with."""
+    batch that it is done with. rules: those in force, asked in this thread before each batch."""
 
-    def __init__(self, tables: Tables, run_reads: bool, on_returned: Callable[[Batch], None]) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        run_reads: bool,
+        on_returned: Callable[[Batch], None],
+        rules: Callable[[], SendingRules],
+    ) -> None:
         self._tables = tables
+        self._rules = rules
         self._run_reads = run_reads
         self._on_returned = on_returned
         self._last_ms = 0
@@ -91,7 +98,7 @@ class Committer:
                 return
             now_ms = self._last_ms = max(self._last_ms, time.time_ns() // 1_000_000)
             if batch.drafts:
-                batch.results = tables.append(batch.drafts, now_ms)
+                batch.results = tables.append(batch.drafts, now_ms, self._rules())
             if batch.advances:
                 tables.advance(batch.advances)
             if batch.seen:

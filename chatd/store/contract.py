@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from chatd.errors import ErrorCode
-from chatd.model import ConversationId, FriendRequest, Group, GroupId, Message, Role, Seq, User, UserId
+from chatd.model import Audience, ConversationId, FriendRequest, Group, GroupId, Message, Role, Seq, User, UserId
 from chatd.protocol import SendMessage
 from chatd.store.account_contract import Account as Account
 from chatd.store.account_contract import AccountDetails as AccountDetails
@@ -46,6 +46,20 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     body_hash: int | None = None
     """text_hash of the text as the client sent it, if a plug-in has changed it. A repetition is recognised by what the
     client sent, because a plug-in need not change the same text in the same way twice."""
+
+
+class SendingRules(NamedTuple):
+    """What the operator lets users do, as far as a transaction must know. may_write: for users who have not chosen.
+    waiting_from_one, waiting: messages that may wait for one user in one conversation, and from all users together; 0 =
+    no limit."""
+
+    may_write: Audience = Audience.EVERYBODY
+    waiting_from_one: int = 0
+    waiting: int = 0
+
+
+ANYTHING = SendingRules()
+"""No rules."""
 
 
 def text_hash(text: str) -> int:
@@ -331,7 +345,7 @@ class Tables(Protocol):
 
     def close(self) -> None: ...
 
-    def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:
+    def append(self, drafts: Sequence[Draft], now_ms: int, rules: SendingRules = ANYTHING) -> list[Stored | ErrorCode]:
         """Number and insert; one result per draft, in order. A draft is refused with UNKNOWN_RECIPIENT, UNKNOWN_GROUP
         or NOT_A_MEMBER, and with FP_REUSED if its sender has stored another text, or for another recipient, under its
         fp. Must be the first call of a transaction, and its only append()."""

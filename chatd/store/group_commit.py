@@ -27,7 +27,7 @@ from chatd.model import ConversationId, Seq, UserId
 from chatd.scoreboard import Row
 from chatd.store.batch import Batch, BatchState, Call, Results
 from chatd.store.committer import Committer
-from chatd.store.contract import Advance, Draft, Tables
+from chatd.store.contract import ANYTHING, Advance, Draft, SendingRules, Tables
 from chatd.store.readers import Readers
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class GroupCommit:
 
     on_results: called with drafts, their origins and a result for each, in the order of append().
     readers: further connections to the same store, each for a thread that only reads. With none, reads run in the store
-    thread between the commits.
+    thread between the commits. rules: those for messages, asked in the store thread.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class GroupCommit:
         row: Row,
         on_results: OnResults,
         readers: Sequence[Tables] = (),
+        rules: Callable[[], SendingRules] = lambda: ANYTHING,
     ) -> None:
         self._loop = loop
         self._row = row
@@ -82,7 +83,7 @@ class GroupCommit:
         self._commit_seconds: list[float] = []
         """Durations of the commits since commit_p99_us() was called last."""
         self._readers = Readers(readers, loop, row, self._tell_idle)
-        self._committer = Committer(tables, not self._readers, self._return_soon)
+        self._committer = Committer(tables, not self._readers, self._return_soon, rules)
 
     # ---------------------------------------------------------------- asking
 

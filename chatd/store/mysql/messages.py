@@ -17,7 +17,7 @@ import msgspec
 
 from chatd.errors import ErrorCode
 from chatd.model import ConversationId, GroupId, Message, Seq, UserId
-from chatd.store.contract import Again, Draft, Stored
+from chatd.store.contract import Again, Draft, SendingRules, Stored
 from chatd.store.mysql.backend import MysqlBackend
 from chatd.store.mysql.connection import DuplicateKey, MysqlConnection
 from chatd.store.mysql.recipients import Destination, Recipients
@@ -70,7 +70,7 @@ class MysqlMessages:
         self._looking_until = 0.0
         """Until then (monotonic seconds), every batch is checked for repeated messages before it is inserted."""
 
-    def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:
+    def append(self, drafts: Sequence[Draft], now_ms: int, rules: SendingRules) -> list[Stored | ErrorCode]:
         """Cost: two round trips for any number of drafts, two more for recipients seen for the first time. Drafts
         are compared with stored messages only after an insert found its key in use: then, and for every batch of the
         next _LOOKING_S."""

@@ -32,7 +32,7 @@ _WAIT_S = 60
 def _add_column(table: str, column: str, definition: str) -> tuple[str, ...]:
     """Add it unless it exists."""
     exists = f"information_schema.columns WHERE table_name = '{table}' AND column_name = '{column}'"
-    return _unless(exists, f"ALTER TABLE {table} ADD COLUMN {column} {definition}")
+    return _unless(exists, f"ALTER TABLE `{table}` ADD COLUMN {column} {definition}")
 
 
 def _add_index(table: str, index: str, columns: str) -> tuple[str, ...]:
@@ -117,6 +117,50 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         "INSERT IGNORE INTO meta VALUES ('credentials', '0')",
         "INSERT IGNORE INTO meta VALUES ('stand_in_key', '')",
     ),
+    (
+        *_add_column("user", "may_write", "TINYINT NOT NULL DEFAULT 0"),
+        *_add_column("user", "may_ask", "TINYINT NOT NULL DEFAULT 0"),
+        *_add_column("user", "may_see", "TINYINT NOT NULL DEFAULT 0"),
+        *_add_column("user", "may_add", "TINYINT NOT NULL DEFAULT 0"),
+        "CREATE TABLE IF NOT EXISTS block (user_id BIGINT NOT NULL, blocked_id BIGINT NOT NULL, at_ms BIGINT NOT NULL,"
+        f" PRIMARY KEY (user_id, blocked_id), KEY block_blocked (blocked_id)) {_TABLE}",
+        "CREATE TABLE IF NOT EXISTS refusal (user_id BIGINT NOT NULL, friend_id BIGINT NOT NULL,"
+        f" at_ms BIGINT NOT NULL, PRIMARY KEY (user_id, friend_id), KEY refusal_friend (friend_id)) {_TABLE}",
+        "INSERT IGNORE INTO meta VALUES ('consent', '0')",
+    ),
+    (
+        *_add_column("team", "join_policy", "TINYINT NOT NULL DEFAULT 1"),
+        *_add_column("team", "whole_history", "TINYINT NOT NULL DEFAULT 0"),
+        *_add_column("team", "announcements", "TINYINT NOT NULL DEFAULT 0"),
+        *_add_column("team", "member_count", "BIGINT NOT NULL DEFAULT 0"),
+        "UPDATE team SET member_count = (SELECT count(*) FROM member WHERE team_id = team.id)",
+        *_add_column("member", "muted_until_ms", "BIGINT NOT NULL DEFAULT 0"),
+        *_add_column("member", "first_seq", "BIGINT NOT NULL DEFAULT 1"),
+        "CREATE TABLE IF NOT EXISTS ban (team_id BIGINT NOT NULL, user_id BIGINT NOT NULL, by_id BIGINT NOT NULL,"
+        f" at_ms BIGINT NOT NULL, PRIMARY KEY (team_id, user_id), KEY ban_user (user_id)) {_TABLE}",
+        "CREATE TABLE IF NOT EXISTS admission (team_id BIGINT NOT NULL, user_id BIGINT NOT NULL,"
+        " invited_by BIGINT NOT NULL, at_ms BIGINT NOT NULL, PRIMARY KEY (team_id, user_id),"
+        f" KEY admission_user (user_id)) {_TABLE}",
+    ),
+    (
+        *_add_column("message", "state", "TINYINT NOT NULL DEFAULT 0"),
+        *_add_column("message", "version", "BIGINT NOT NULL DEFAULT 0"),
+        *_add_column("message", "meta", "MEDIUMTEXT NULL"),
+        *_add_column("cursor", "cleared", "BIGINT NOT NULL DEFAULT 0"),
+        "CREATE TABLE IF NOT EXISTS revision (conversation BIGINT NOT NULL, number BIGINT NOT NULL,"
+        " seq BIGINT NOT NULL, by_id BIGINT NOT NULL, at_ms BIGINT NOT NULL, PRIMARY KEY (conversation, number))"
+        f" {_TABLE}",
+        "CREATE TABLE IF NOT EXISTS hidden (user_id BIGINT NOT NULL, conversation BIGINT NOT NULL,"
+        f" seq BIGINT NOT NULL, PRIMARY KEY (user_id, conversation, seq)) {_TABLE}",
+        "CREATE TABLE IF NOT EXISTS mention (user_id BIGINT NOT NULL, conversation BIGINT NOT NULL,"
+        f" seq BIGINT NOT NULL, PRIMARY KEY (user_id, conversation, seq)) {_TABLE}",
+    ),
+    (
+        "CREATE TABLE IF NOT EXISTS erasure (user_id BIGINT NOT NULL PRIMARY KEY, position BIGINT NOT NULL,"
+        f" asked_at_ms BIGINT NOT NULL) {_TABLE}",
+        "INSERT IGNORE INTO meta VALUES ('retained_private', '0')",
+        "INSERT IGNORE INTO meta VALUES ('retained_groups', '0')",
+    ),
 )
 
 WORDS: tuple[str, ...] = (
@@ -126,6 +170,10 @@ WORDS: tuple[str, ...] = (
     "a hash of what every name looks like, by which a new name that looks like an existing one is recognised",
     "the networks from which users have logged in",
     "versions of credentials, locked accounts, and invite codes",
+    "who may write to a user, ask, see and add them; blocked users; refused friend requests",
+    "how a group is joined, who reads its past, who may write in it; bans, invitations and requests to join",
+    "messages that were edited, recalled or removed; mentions; messages removed from one's own history",
+    "accounts that are being erased, and how far old messages were deleted",
 )
 """A description of each migration, for the operator."""
 

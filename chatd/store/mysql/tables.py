@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from chatd.config.urls import MysqlAddress
 from chatd.errors import BootError, ErrorCode, Exit, Unavailable
 from chatd.model import UserId
-from chatd.store.contract import Advance, Again, Draft, Stored
+from chatd.store.contract import ANYTHING, Advance, Again, Draft, SendingRules, Stored
 from chatd.store.mysql.backend import MysqlBackend
 from chatd.store.mysql.connection import MysqlConnection, closed_unless_ready
 from chatd.store.mysql.history import MysqlHistory
@@ -107,8 +107,8 @@ class MysqlTables:
 
     # ---------------------------------------------------------------- the operations of a batch
 
-    def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:
-        return self._messages.append(drafts, now_ms)
+    def append(self, drafts: Sequence[Draft], now_ms: int, rules: SendingRules = ANYTHING) -> list[Stored | ErrorCode]:
+        return self._messages.append(drafts, now_ms, rules)
 
     def advance(self, advances: Sequence[Advance]) -> None:
         """In one order everywhere, and each row once, as the statement demands."""

@@ -76,6 +76,7 @@ class SqlGroups:
             "INSERT INTO member (team_id, user_id, role, joined_at_ms, since_version) VALUES (?, ?, ?, ?, ?)",
             (group_id, user_id, int(role), now_ms, since_version),
         )
+        self._db.execute("UPDATE team SET member_count = member_count + 1 WHERE id = ?", (group_id,))
         self._backend.membership_changed(group_id, user_id)
         cursor = (user_id, -group_id, self._backend.last_seq(-group_id))
         self._db.execute("REPLACE INTO `cursor` (user_id, conversation, delivered) VALUES (?, ?, ?)", cursor)
@@ -197,5 +198,6 @@ class SqlGroups:
 
     def _remove_member(self, group_id: GroupId, user_id: UserId) -> None:
         self._db.execute("DELETE FROM member WHERE team_id = ? AND user_id = ?", (group_id, user_id))
+        self._db.execute("UPDATE team SET member_count = member_count - 1 WHERE id = ?", (group_id,))
         self._db.execute("DELETE FROM `cursor` WHERE user_id = ? AND conversation = ?", (user_id, -group_id))
         self._backend.membership_changed(group_id, user_id)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from chatd.errors import ErrorCode
 from chatd.model import ConversationId, GroupId, Message, User, UserId
 from chatd.protocol import SendMessage
-from chatd.store.contract import Draft, Stored
+from chatd.store.contract import Draft, SendingRules, Stored
 from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.messages import CACHED, NO_USER, SELECT, MessageReader
 from chatd.store.sql.repetitions import Repetitions
@@ -58,7 +58,7 @@ class SqliteMessages:
         self._repetitions = Repetitions(backend.directory, self._sent, self._body_hash)
         self._keys = SendKeys()
 
-    def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:
+    def append(self, drafts: Sequence[Draft], now_ms: int, rules: SendingRules) -> list[Stored | ErrorCode]:
         """Cost: per draft one look-up of its send key and one appended row; now and then, a slice of a merge."""
         keys = self._keys.of(drafts)
         known = self._known(keys)

@@ -19,6 +19,16 @@ from before it was there may look the same.
 known_source: at most store.contract.KNOWN_SOURCES rows per user. hidden: see core.login_guard.hidden.
 user.credentials: store.account_contract.Account; the highest credentials so far: meta.credentials.
 meta.stand_in_key: see core.stand_in_hashes; '' until a worker makes it.
+user.may_write, may_ask, may_see, may_add: model.Audience. block: user_id has blocked blocked_id. refusal: friend_id has
+refused a friend request of user_id. meta.consent: raised by every transaction that changes what a user accepts.
+team.join_policy: model.JoinPolicy. team.member_count: rows of `member`. member.first_seq: the first message that the
+member may read, unless team.whole_history. member.muted_until_ms: epoch. ban: cannot join until invited. admission: the
+user asked to join (invited_by 0) or was invited.
+message.state: model.MessageState; version: how often it was changed. message.meta: JSON, see store.sql.messages.
+revision: one row per change of a message, numbered without gaps in each conversation. cursor.cleared: up to this seq
+the user has removed everything from their own history; hidden: a single message removed from it.
+erasure: an account that is being erased; position: the highest message.id that was looked at. meta.retained_private,
+retained_groups: the highest message.id up to which old messages were deleted.
 """
 
 from __future__ import annotations
@@ -98,6 +108,51 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         "INSERT INTO meta VALUES ('credentials', '0')",
         "INSERT INTO meta VALUES ('stand_in_key', '')",
     ),
+    (
+        "ALTER TABLE user ADD COLUMN may_write INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE user ADD COLUMN may_ask INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE user ADD COLUMN may_see INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE user ADD COLUMN may_add INTEGER NOT NULL DEFAULT 0",
+        "CREATE TABLE block (user_id INTEGER NOT NULL, blocked_id INTEGER NOT NULL, at_ms INTEGER NOT NULL,"
+        " PRIMARY KEY (user_id, blocked_id)) WITHOUT ROWID",
+        "CREATE INDEX block_blocked ON block (blocked_id)",
+        "CREATE TABLE refusal (user_id INTEGER NOT NULL, friend_id INTEGER NOT NULL, at_ms INTEGER NOT NULL,"
+        " PRIMARY KEY (user_id, friend_id)) WITHOUT ROWID",
+        "CREATE INDEX refusal_friend ON refusal (friend_id)",
+        "INSERT INTO meta VALUES ('consent', '0')",
+    ),
+    (
+        "ALTER TABLE team ADD COLUMN join_policy INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE team ADD COLUMN whole_history INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE team ADD COLUMN announcements INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE team ADD COLUMN member_count INTEGER NOT NULL DEFAULT 0",
+        "UPDATE team SET member_count = (SELECT count(*) FROM member WHERE team_id = team.id)",
+        "ALTER TABLE member ADD COLUMN muted_until_ms INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE member ADD COLUMN first_seq INTEGER NOT NULL DEFAULT 1",
+        "CREATE TABLE ban (team_id INTEGER NOT NULL, user_id INTEGER NOT NULL, by_id INTEGER NOT NULL,"
+        " at_ms INTEGER NOT NULL, PRIMARY KEY (team_id, user_id)) WITHOUT ROWID",
+        "CREATE INDEX ban_user ON ban (user_id)",
+        "CREATE TABLE admission (team_id INTEGER NOT NULL, user_id INTEGER NOT NULL, invited_by INTEGER NOT NULL,"
+        " at_ms INTEGER NOT NULL, PRIMARY KEY (team_id, user_id)) WITHOUT ROWID",
+        "CREATE INDEX admission_user ON admission (user_id)",
+    ),
+    (
+        "ALTER TABLE message ADD COLUMN state INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE message ADD COLUMN version INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE message ADD COLUMN meta TEXT",
+        "ALTER TABLE cursor ADD COLUMN cleared INTEGER NOT NULL DEFAULT 0",
+        "CREATE TABLE revision (conversation INTEGER NOT NULL, number INTEGER NOT NULL, seq INTEGER NOT NULL,"
+        " by_id INTEGER NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY (conversation, number)) WITHOUT ROWID",
+        "CREATE TABLE hidden (user_id INTEGER NOT NULL, conversation INTEGER NOT NULL, seq INTEGER NOT NULL,"
+        " PRIMARY KEY (user_id, conversation, seq)) WITHOUT ROWID",
+        "CREATE TABLE mention (user_id INTEGER NOT NULL, conversation INTEGER NOT NULL, seq INTEGER NOT NULL,"
+        " PRIMARY KEY (user_id, conversation, seq)) WITHOUT ROWID",
+    ),
+    (
+        "CREATE TABLE erasure (user_id INTEGER PRIMARY KEY, position INTEGER NOT NULL, asked_at_ms INTEGER NOT NULL)",
+        "INSERT INTO meta VALUES ('retained_private', '0')",
+        "INSERT INTO meta VALUES ('retained_groups', '0')",
+    ),
 )
 
 WORDS: tuple[str, ...] = (
@@ -107,4 +162,8 @@ WORDS: tuple[str, ...] = (
     "a hash of what every name looks like, by which a new name that looks like an existing one is recognised",
     "the networks from which users have logged in",
     "versions of credentials, locked accounts, and invite codes",
+    "who may write to a user, ask, see and add them; blocked users; refused friend requests",
+    "how a group is joined, who reads its past, who may write in it; bans, invitations and requests to join",
+    "messages that were edited, recalled or removed; mentions; messages removed from one's own history",
+    "accounts that are being erased, and how far old messages were deleted",
 )

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from chatd.errors import ErrorCode, Unavailable
 from chatd.model import UserId
-from chatd.store.contract import Advance, Draft, Stored
+from chatd.store.contract import ANYTHING, Advance, Draft, SendingRules, Stored
 from chatd.store.sql.accounts import SqlAccounts
 from chatd.store.sql.friends import SqlFriends
 from chatd.store.sql.groups import SqlGroups
@@ -119,8 +119,8 @@ class SqliteTables:
 
     # ---------------------------------------------------------------- the operations of a batch
 
-    def append(self, drafts: Sequence[Draft], now_ms: int) -> list[Stored | ErrorCode]:
-        return self._messages.append(drafts, now_ms)
+    def append(self, drafts: Sequence[Draft], now_ms: int, rules: SendingRules = ANYTHING) -> list[Stored | ErrorCode]:
+        return self._messages.append(drafts, now_ms, rules)
 
     def advance(self, advances: Sequence[Advance]) -> None:
         highest = {(user_id, conversation): seq for user_id, conversation, seq in sorted(advances)}

@@ -1,0 +1,89 @@
+"""The sections [people], [groups] and [retention] of the configuration.
+
+Owns: PeopleOptions, GroupOptions, RetentionOptions.
+Elsewhere: the whole schema (config.schema); what the options mean (core.consent, core.groups, core.retention).
+Fails: never; a value outside its limits is found by config.validate.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from chatd.config.option import option
+
+Audience = Literal["everybody", "contacts", "friends", "nobody"]
+JoinPolicy = Literal["open", "approval", "invite"]
+_WHO = "contacts = friends and members of a common group; users can choose otherwise for themselves"
+
+
+class PeopleOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[people], what users accept who have not chosen for themselves"""
+
+    may_write: Annotated[Audience, option(f"who may write to a user; {_WHO}", "live")] = "everybody"
+    may_ask: Annotated[Audience, option(f"who may ask a user to become a friend; {_WHO}", "live")] = "everybody"
+    may_see: Annotated[
+        Audience, option(f"who may see a user's profile and whether the user is online; {_WHO}", "live")
+    ] = "contacts"
+    may_add: Annotated[
+        Audience, option(f"who may add a user to a group; others can only invite them; {_WHO}", "live")
+    ] = "friends"
+    ask_again_s: Annotated[
+        float,
+        option("how long after a refused friend request its sender cannot repeat it", "live", ge=0, le=365 * 86400),
+    ] = 7 * 86400.0
+    edit_s: Annotated[
+        float,
+        option("how long a sender can edit a message after sending it; 0 = never", "live", ge=0, le=365 * 86400),
+    ] = 15 * 60.0
+    recall_s: Annotated[
+        float,
+        option("how long a sender can recall a message after sending it; 0 = never", "live", ge=0, le=365 * 86400),
+    ] = 24 * 3600.0
+
+
+class GroupOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[groups], what a new group is like; its owner can change it"""
+
+    chatserver_join: Annotated[
+        JoinPolicy,
+        option(
+            "how groups made on the chatserver wire are joined: open = by their number, approval = after the owner or "
+            "an admin has agreed, invite = by invitation. Old clients know no way to join but the number",
+            "live",
+        ),
+    ] = "open"
+    mobileimsdk_join: Annotated[
+        JoinPolicy, option("the same for groups made on the mobileimsdk wire without saying how", "live")
+    ] = "invite"
+    chatserver_whole_history: Annotated[
+        bool,
+        option(
+            "whether members of groups made on the chatserver wire can read what was written before they joined", "live"
+        ),
+    ] = False
+    mobileimsdk_whole_history: Annotated[
+        bool, option("the same for groups made on the mobileimsdk wire without saying so", "live")
+    ] = False
+
+
+class RetentionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[retention], how long messages are kept"""
+
+    private_days: Annotated[
+        float,
+        option("days after which messages between two users are deleted; 0 = never", "live", ge=0, le=36500),
+    ] = 0.0
+    group_days: Annotated[
+        float, option("days after which messages of groups are deleted; 0 = never", "live", ge=0, le=36500)
+    ] = 0.0
+    rows_per_s: Annotated[
+        int,
+        option(
+            "maximum messages deleted per second and host, so that deleting does not delay new messages",
+            "live",
+            ge=10,
+            le=1000000,
+        ),
+    ] = 10000
