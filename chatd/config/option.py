@@ -1,8 +1,8 @@
 """How one option is described where it is declared.
 
 Owns: option(), the description and limits of a field of a section; when a change takes effect.
-Elsewhere: the sections (config.schema, config.account_options, config.penalty_options, config.people_options), reading the descriptions
-(config.options).
+Elsewhere: the sections (config.schema, config.account_options, config.penalty_options, config.people_options), reading
+the descriptions (config.options).
 Fails: never.
 """
 
