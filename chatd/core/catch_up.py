@@ -261,7 +261,7 @@ def _missing(
     for conversation, pushed in given.items():
         behind = waiting.delivered[conversation] - pushed
         if behind > 0:
-            passed += tables.history.messages(conversation, pushed, 0, min(limit, behind))
+            passed += tables.history.messages(user_id, conversation, pushed, 0, min(limit, behind))
             more = more or behind > limit
     waiting = Waiting([*passed, *waiting.messages], more, waiting.delivered)
     if all(message.conversation > 0 for message in waiting.messages) and all(key > 0 for key in waiting.delivered):

@@ -27,6 +27,8 @@ from chatd.store.account_contract import Invite as Invite
 from chatd.store.account_contract import InviteTables as InviteTables
 from chatd.store.account_contract import NewInvite as NewInvite
 
+NEVER: Seq = 1 << 62
+"""No message has a seq as high."""
 KNOWN_SOURCES = 8
 """Maximum networks remembered for one user."""
 FIRST_VERSION = 1
@@ -262,8 +264,16 @@ class HistoryTables(Protocol):
         """0 when the two users have never written to each other. Raises: Refused as GroupTables.role()."""
         ...
 
-    def messages(self, conversation: ConversationId, after: Seq, before: Seq, limit: int) -> list[Message]:
-        """after < seq, ascending; with before > 0 instead the last ones with seq < before, ascending."""
+    def messages(
+        self, reader: UserId, conversation: ConversationId, after: Seq, before: Seq, limit: int
+    ) -> list[Message]:
+        """Of those that the user may read (first_readable): after < seq, ascending; with before > 0 instead the last
+        ones with seq < before, ascending."""
+        ...
+
+    def first_readable(self, reader: UserId, conversation: ConversationId) -> Seq:
+        """The first message that the user may read. In a group: the first one after the user joined, or any if the
+        group's past is open to its members; NEVER for a user who is not in it."""
         ...
 
     def heads(self, user_id: UserId, after: ConversationId, limit: int) -> list[Head]:

@@ -44,7 +44,7 @@ class HistoryContract:
         for number in range(1, 11):
             talk = sent(tables, (alice, bob)[number % 2], to((bob, alice)[number % 2], str(number))).message
             sent(tables, alice, to(carol, "another talk"))
-        messages = tables.history.messages(talk.conversation, after, before, limit)
+        messages = tables.history.messages(alice.id, talk.conversation, after, before, limit)
         assert [message.seq for message in messages] == list(expected)
         assert [message.body for message in messages] == [str(number) for number in expected]
 
@@ -53,11 +53,11 @@ class HistoryContract:
         alice, bob = make(one, "alice", "bob")
         group = team(one, alice, bob)
         messages = [sent(one, alice, to_group(group, str(number))).message for number in range(1, 21)]
-        assert other.history.messages(-group, 0, 0, ANY) == messages
+        assert other.history.messages(alice.id, -group, 0, 0, ANY) == messages
         messages.append(sent(other, bob, to_group(group, "21")).message)
-        assert one.history.messages(-group, 17, 0, 3) == messages[17:20]
-        assert one.history.messages(-group, 0, 22, 3) == messages[18:]
-        assert one.history.messages(-group - 1, 0, 0, ANY) == []
+        assert one.history.messages(alice.id, -group, 17, 0, 3) == messages[17:20]
+        assert one.history.messages(alice.id, -group, 0, 22, 3) == messages[18:]
+        assert one.history.messages(alice.id, -group - 1, 0, 0, ANY) == []
 
     def test_heads_are_the_user_s_conversations(self, opened: Callable[[], Tables]) -> None:
         one, other = opened(), opened()

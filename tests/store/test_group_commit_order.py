@@ -30,7 +30,7 @@ MANY = DRAFTS_PER_BATCH + 1
 
 async def last_seq(at: Desk) -> int:
     """As a read of the history finds it."""
-    found = await at.store.read(lambda tables: tables.history.messages(at.talk, 0, 1 << 62, 1))
+    found = await at.store.read(lambda tables: tables.history.messages(at.bob.id, at.talk, 0, 1 << 62, 1))
     return found[-1].seq if found else 0
 
 
@@ -92,7 +92,10 @@ def test_no_read_or_write_overtakes_anything(
 
             async def check(call: Callable[..., object], seen: int, written: int) -> None:
                 def work(tables: Tables) -> tuple[int, int]:
-                    found = tables.history.messages(at.talk, 0, 1 << 62, 1)[-1].seq, len(tables.accounts.all())
+                    found = (
+                        tables.history.messages(at.bob.id, at.talk, 0, 1 << 62, 1)[-1].seq,
+                        len(tables.accounts.all()),
+                    )
                     if call == at.store.write:
                         tables.accounts.create(f"user {written}", "", 1)
                     return found

@@ -155,7 +155,7 @@ class HistoryOperations:
             conversation = find_conversation(tables, session.user, place)
             if not conversation:
                 return []
-            return tables.history.messages(conversation, arguments.after, arguments.before, limit)
+            return tables.history.messages(session.user.id, conversation, arguments.after, arguments.before, limit)
 
         messages = await self._services.store.read(read)
         if arguments.before:
@@ -170,7 +170,9 @@ class HistoryOperations:
             found, room = [], limit
             for head in tables.history.heads(me, arguments.after, limit):
                 has = arguments.cursors.get(place_of(head.other), head.delivered)
-                messages = tables.history.messages(head.conversation, has, 0, room) if room and head.last > has else []
+                messages = (
+                    tables.history.messages(me, head.conversation, has, 0, room) if room and head.last > has else []
+                )
                 room -= len(messages)
                 found.append((head, messages))
             return found

@@ -59,8 +59,11 @@ class MysqlHistory(SqlHistory):
             numbers += (row[0] for row in rows)
         return sorted(numbers)[:most]
 
-    def messages(self, conversation: ConversationId, after: Seq, before: Seq, limit: int) -> list[Message]:
-        order, bounds = ("DESC", (0, before)) if before > 0 else ("ASC", (after, 1 << 62))
+    def messages(
+        self, reader: UserId, conversation: ConversationId, after: Seq, before: Seq, limit: int
+    ) -> list[Message]:
+        floor = self.first_readable(reader, conversation) - 1
+        order, bounds = ("DESC", (floor, before)) if before > 0 else ("ASC", (max(after, floor), 1 << 62))
         rows = self._db.execute(
             f"SELECT {COLUMNS} FROM message AS m FORCE INDEX (place) WHERE m.conversation = ? AND m.seq > ?"
             f" AND m.seq < ? ORDER BY m.seq {order} LIMIT ?",

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from chatd.errors import ErrorCode, Refused
-from chatd.model import Group, GroupId, Role, User, UserId
-from chatd.store.contract import FIRST_VERSION, GroupRow, Joined, Left, Membership
+from chatd.model import Group, GroupId, Role, Seq, User, UserId
+from chatd.store.contract import FIRST_VERSION, NEVER, GroupRow, Joined, Left, Membership
 from chatd.store.sql.database import Backend, Database
 
 _ASKED_BY_ID = 500
@@ -148,6 +148,15 @@ class SqlGroups:
             (group_id, after, limit),
         )
         return [(User(row[0], row[1]), Role(row[2])) for row in rows]
+
+    def first_readable(self, group_id: GroupId, user_id: UserId) -> Seq:
+        """As store.contract.HistoryTables.first_readable."""
+        row = self._db.execute(
+            "SELECT CASE WHEN t.whole_history = 1 THEN 1 ELSE m.first_seq END FROM member AS m"
+            " JOIN team AS t ON t.id = m.team_id WHERE m.team_id = ? AND m.user_id = ?",
+            (group_id, user_id),
+        ).fetchone()
+        return int(row[0]) if row else NEVER
 
     def leave(self, user_id: UserId, group_id: GroupId) -> Left:
         self._backend.lock_group(group_id)

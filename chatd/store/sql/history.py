@@ -30,6 +30,9 @@ class SqlHistory:
         found = self._db.execute("SELECT id FROM pair WHERE low = ? AND high = ?", pair).fetchone()
         return int(found[0]) if found else 0
 
+    def first_readable(self, reader: UserId, conversation: ConversationId) -> Seq:
+        return 1 if conversation > 0 else self._groups.first_readable(-conversation, reader)
+
     def mark_seen(self, user_id: UserId, conversation: ConversationId, seq: Seq) -> Seq:
         where = (user_id, conversation)
         seq = min(seq, self._backend.last_seq(conversation))

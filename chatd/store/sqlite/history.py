@@ -75,11 +75,15 @@ class SqliteHistory(SqlHistory):
 
     # ---------------------------------------------------------------- history
 
-    def messages(self, conversation: ConversationId, after: Seq, before: Seq, limit: int) -> list[Message]:
+    def messages(
+        self, reader: UserId, conversation: ConversationId, after: Seq, before: Seq, limit: int
+    ) -> list[Message]:
         self._backend.refresh()
+        floor = self.first_readable(reader, conversation) - 1
+        after = max(after, floor)
         if before > 0:
-            order, bounds = "DESC", (0, before)
-            unindexed = self._unindexed.before(conversation, before, limit)
+            order, bounds = "DESC", (floor, before)
+            unindexed = self._unindexed.before(conversation, before, limit, floor)
         else:
             order, bounds = "ASC", (after, 1 << 62)
             unindexed = self._unindexed.after(conversation, after, limit)

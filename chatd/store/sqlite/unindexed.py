@@ -160,13 +160,13 @@ class UnindexedRows:
             found += [number for _, number in places[begin : begin + limit - len(found)]]
         return found
 
-    def before(self, conversation: ConversationId, seq: Seq, limit: int) -> list[int]:
-        """message.id of the last ones below seq, in no order."""
+    def before(self, conversation: ConversationId, seq: Seq, limit: int, after: Seq = 0) -> list[int]:
+        """message.id of the last ones below seq and above `after`, in no order."""
         found: list[int] = []
         for span in reversed(self._spans.values()):
             places = span.places.get(conversation, [])
-            end = bisect_left(places, (seq, 0))
-            found += [number for _, number in places[max(0, end - limit + len(found)) : end]]
+            begin, end = bisect_right(places, (after, self.end)), bisect_left(places, (seq, 0))
+            found += [number for _, number in places[max(begin, end - limit + len(found)) : end]]
         return found
 
     # ---------------------------------------------------------------- merging

@@ -409,7 +409,7 @@ def test_a_kick_and_a_message_happen_one_after_the_other(mariadb: MariaDB, opene
     one.commit()
     writing.join(10)
     assert results == [ErrorCode.NOT_A_MEMBER]
-    assert one.history.messages(-group, 0, 0, ANY) == []
+    assert one.history.messages(alice.id, -group, 0, 0, ANY) == []
 
 
 def test_who_joins_beside_a_message_gets_it_or_not_but_no_number_is_missing(mariadb: MariaDB, opened: Open) -> None:

@@ -146,9 +146,9 @@ def test_a_span_that_is_half_in_changes_nothing_that_is_seen(path: Path, monkeyp
                 one_side = [message for message in stored if message.conversation == stored[-1].conversation]
                 last_seq, conversation = one_side[-1].seq, one_side[-1].conversation
                 for limit in (1, 10, 40):
-                    assert tables.history.messages(conversation, 0, last_seq + 1, limit) == one_side[-limit:]
+                    assert tables.history.messages(bob.id, conversation, 0, last_seq + 1, limit) == one_side[-limit:]
                     assert (
-                        tables.history.messages(conversation, last_seq // 2, 0, limit)
+                        tables.history.messages(bob.id, conversation, last_seq // 2, 0, limit)
                         == one_side[last_seq // 2 :][:limit]
                     )
             old = stored[number * 7 % len(stored)]
