@@ -24,6 +24,7 @@ from chatd.store.sql.send_keys import SendKeys
 from chatd.store.sqlite import tables as sqlite_tables
 from chatd.store.sqlite.dump import SqliteDump
 from tests.harness.mariadb import MariaDB
+from tests.store import every_column
 from tests.store.steps import ANY, advance, done, make, refused, send, sent, team, to, to_group
 
 
@@ -33,6 +34,13 @@ class Place(Protocol):
     def tables(self) -> Tables: ...
 
     def dump(self, make: bool = True) -> StoreDump: ...
+
+    def fill(self) -> None:
+        """every_column.FILL, in a store that has the rows of populate()."""
+
+    def columns(self) -> dict[str, dict[str, object]]:
+        """Of every table, with their defaults."""
+        ...
 
 
 class SqlitePlace:
@@ -44,6 +52,12 @@ class SqlitePlace:
 
     def dump(self, make: bool = True) -> StoreDump:
         return SqliteDump(self.path, make)
+
+    def fill(self) -> None:
+        every_column.fill_sqlite(self.path)
+
+    def columns(self) -> dict[str, dict[str, object]]:
+        return every_column.sqlite_columns(self.path)
 
 
 Make = Callable[[], Place]
@@ -58,6 +72,12 @@ class MysqlPlace:
 
     def dump(self, make: bool = True) -> StoreDump:
         return MysqlDump(self.address, make)
+
+    def fill(self) -> None:
+        every_column.fill_mysql(self.address)
+
+    def columns(self) -> dict[str, dict[str, object]]:
+        return every_column.mysql_columns(self.address)
 
 
 @pytest.fixture
@@ -87,8 +107,13 @@ def everything(place: Place) -> dict[str, list[Row]]:
         return {table.name: list(dump.rows(table, ())) for table in TABLES}
 
 
+def notes(place: Place) -> dict[str, str]:
+    with contextlib.closing(place.dump(False)) as dump:
+        return {key: dump.read_note(key) for key in store_copy.NOTES}
+
+
 def populate(place: Place, messages: int = 40) -> None:
-    """A little of everything a store can hold."""
+    """A little of everything a store can hold, with every column set."""
     with contextlib.closing(place.tables()) as tables:
         alice, bob, carol, gone = make(tables, "Älice 😀", "bob", "carol", "gone")
         group = team(tables, alice, bob, gone)
@@ -117,6 +142,27 @@ def populate(place: Place, messages: int = 40) -> None:
         done(tables, lambda inside: inside.accounts.lock(carol.id, "a reason", 8))
         done(tables, lambda inside: inside.accounts.delete(gone.id))
         done(tables, lambda inside: inside.groups.leave(carol.id, empty))
+    place.fill()
+
+
+@pytest.mark.parametrize("twin", ["sqlite", "mysql"])
+def test_every_column_of_the_schema_is_copied_or_made_anew(places: dict[str, Make], twin: str) -> None:
+    place = places[twin]()
+    place.tables().close()
+    columns = place.columns()
+    assert every_column.forgotten(columns) == [], "name it in store.copy.TABLES, or in every_column.DERIVED"
+    made = {table.name for table in TABLES} | every_column.DERIVED.keys()
+    assert columns.keys() <= made
+    columns["user"]["shoe_size"] = columns.setdefault("shoe", {})["size"] = None
+    assert every_column.forgotten(columns) == ["shoe.size", "user.shoe_size"], "what the schema has not, is not found"
+
+
+@pytest.mark.parametrize("twin", ["sqlite", "mysql"])
+def test_the_rows_of_these_tests_have_a_value_in_every_column(places: dict[str, Make], twin: str) -> None:
+    """Otherwise a column that is forgotten somewhere between the two stores would look the same in both."""
+    place = places[twin]()
+    populate(place)
+    assert every_column.never_set(place.columns(), everything(place)) == [], "set it in every_column.FILL"
 
 
 def test_everything_arrives_and_goes_on(way: tuple[Place, Place]) -> None:
@@ -127,10 +173,12 @@ def test_everything_arrives_and_goes_on(way: tuple[Place, Place]) -> None:
     counts = {one.table: one.target.rows for one in compared}
     assert counts == {
         "user": 4, "friend": 3, "team": 1, "member": 2, "pair": 2, "message": 160, "cursor": 5, "request": 2,
-        "known_source": 1,
-        "invite": 1,
+        "known_source": 1, "invite": 1, "block": 2, "refusal": 1, "ban": 1, "admission": 1, "revision": 2,
+        "hidden": every_column.MANY, "mention": every_column.MANY, "erasure": 1,
     }  # fmt: skip
     assert everything(source) == everything(target)
+    assert notes(target) == notes(source)
+    assert "" not in notes(target).values()
     with contextlib.closing(source.tables()) as old, contextlib.closing(target.tables()) as new:
         alice, bob = (User(number, old.accounts.find("", number).user.name) for number in (1, 2))  # type: ignore[union-attr]
         assert old.accounts.newest_credentials() == new.accounts.newest_credentials() == 3
@@ -356,7 +404,7 @@ def test_the_index_of_what_arrived_is_complete(tmp_path: Path) -> None:
         assert db.execute("SELECT count(*) FROM sent").fetchone() == (80,)
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         keys = {row[0] for row in db.execute("SELECT key FROM meta")}
-    assert keys == {"directory", "merged", "credentials", "stand_in_key"}
+    assert keys == {"directory", "merged", *store_copy.NOTES}
 
 
 def test_canonical_rows_are_plain(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ class MysqlDump:
         size = 250
         while True:
             page = self._db.execute(
-                f"{start} {_beyond(keys) if after else ''} {order} {size}", _bounds(after)
+                f"{start} {f'WHERE {_beyond(keys)}' if after else ''} {order} {size}", _bounds(after)
             ).fetchall()
             yield from page
             if len(page) < size:
@@ -227,13 +227,12 @@ class MysqlDump:
 
 
 def _beyond(keys: list[str]) -> str:
-    """In a form that makes MySQL use the index."""
-    if len(keys) == 1:
-        return f"WHERE {keys[0]} > ?"
-    first, second = keys
-    mark = "CAST(? AS BINARY)" if "BINARY" in second else "?"
-    return f"WHERE {first} >= ? AND ({first} > ? OR {second} > {mark})"
+    """In a form that makes MySQL use the index. Takes _bounds()."""
+    first, *others = keys
+    mark = "CAST(? AS BINARY)" if "BINARY" in first else "?"
+    return f"{first} >= {mark} AND ({first} > {mark} OR ({_beyond(others)}))" if others else f"{first} > {mark}"
 
 
 def _bounds(after: Row) -> Row:
-    return after if len(after) < 2 else (after[0], after[0], after[1])
+    """Every value of the key twice, the last one once."""
+    return (*(value for value in after[:-1] for _ in range(2)), *after[-1:])
