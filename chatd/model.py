@@ -111,7 +111,7 @@ class FriendRequest(msgspec.Struct, frozen=True, gc=False):
     to: UserId
 
 
-class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """A stored message. group_id 0: one-to-one, then to_id/to_name name the recipient.
 
     sent_at_ms is the server's time, milliseconds since the epoch. fp is the sender's own id for it

@@ -26,6 +26,10 @@ from chatd.store.account_contract import CredentialsChange as CredentialsChange
 from chatd.store.account_contract import Invite as Invite
 from chatd.store.account_contract import InviteTables as InviteTables
 from chatd.store.account_contract import NewInvite as NewInvite
+from chatd.store.revision_contract import OwnView as OwnView
+from chatd.store.revision_contract import Revised as Revised
+from chatd.store.revision_contract import Revision as Revision
+from chatd.store.revision_contract import RevisionTables as RevisionTables
 
 NEVER: Seq = 1 << 62
 """No message has a seq as high."""
@@ -276,6 +280,10 @@ class HistoryTables(Protocol):
         group's past is open to its members; NEVER for a user who is not in it."""
         ...
 
+    def at(self, conversation: ConversationId, seqs: Collection[Seq]) -> list[Message]:
+        """Those of them that there are, ascending."""
+        ...
+
     def heads(self, user_id: UserId, after: ConversationId, limit: int) -> list[Head]:
         """The user's conversations by id, those above `after` (ids may be negative)."""
         ...
@@ -331,6 +339,9 @@ class Tables(Protocol):
 
     @property
     def history(self) -> HistoryTables: ...
+
+    @property
+    def revisions(self) -> RevisionTables: ...
 
     @property
     def known_sources(self) -> KnownSourceTables: ...

@@ -21,6 +21,7 @@ from tests.store.contract_history import HistoryContract
 from tests.store.contract_memberships import MembershipContract
 from tests.store.contract_people import PeopleContract
 from tests.store.contract_repetition import RepetitionContract
+from tests.store.contract_revisions import RevisionContract
 from tests.store.contract_sources import SourcesContract
 from tests.store.steps import (
     ANY,
@@ -45,6 +46,7 @@ class StoreContract(
     FriendsContract,
     HistoryContract,
     RepetitionContract,
+    RevisionContract,
     MembershipContract,
     CredentialsContract,
     SourcesContract,

@@ -63,7 +63,15 @@ class MysqlBackend:
         self._db.execute(f"SELECT id FROM invite WHERE {column} = ? FOR UPDATE", (value,))
 
     def lock_group(self, group_id: GroupId) -> None:
-        self._db.execute("SELECT last FROM conversation WHERE id = ? FOR UPDATE", (-group_id,))
+        self.lock_conversation(-group_id)
+
+    def lock_conversation(self, conversation: ConversationId) -> None:
+        self._db.execute("SELECT last FROM conversation WHERE id = ? FOR UPDATE", (conversation,))
+
+    def message_id(self, conversation: ConversationId, seq: Seq) -> int | None:
+        found = self._db.execute("SELECT id FROM message WHERE conversation = ? AND seq = ?", (conversation, seq))
+        row = found.fetchone()
+        return int(row[0]) if row else None
 
     def open_group(self, group_id: GroupId) -> None:
         self._db.execute("INSERT INTO conversation VALUES (?, 0)", (-group_id,))

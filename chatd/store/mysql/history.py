@@ -8,7 +8,7 @@ Fails: Refused for a group that the user is not in; Again and Unavailable as sto
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from chatd.model import ConversationId, Group, Message, Seq, User, UserId
 from chatd.store.contract import Head, Waiting
@@ -70,6 +70,17 @@ class MysqlHistory(SqlHistory):
             (conversation, *bounds, limit),
         ).fetchall()
         return self._backend.messages(rows[::-1] if before > 0 else rows)
+
+    def at(self, conversation: ConversationId, seqs: Collection[Seq]) -> list[Message]:
+        if not seqs:
+            return []
+        marks = ",".join("?" * len(seqs))
+        rows = self._db.execute(
+            f"SELECT {COLUMNS} FROM message AS m FORCE INDEX (place) WHERE m.conversation = ? AND m.seq IN ({marks})"
+            " ORDER BY m.seq",
+            (conversation, *seqs),
+        ).fetchall()
+        return self._backend.messages(rows)
 
     def heads(self, user_id: UserId, after: ConversationId, limit: int) -> list[Head]:
         rows = self._db.execute(

@@ -37,6 +37,7 @@ from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.invites import SqlInvites
 from chatd.store.sql.known_sources import SqlKnownSources
 from chatd.store.sql.request_log import SqlRequestLog
+from chatd.store.sql.revisions import SqlRevisions
 from chatd.store.versions import FILLING, check_filled, check_version
 
 _MIGRATING_S = 3600.0
@@ -58,6 +59,7 @@ class MysqlTables:
         self.friends = SqlFriends(db, backend, backend.directory)
         self.history = MysqlHistory(db, backend, self.groups)
         self.request_log = SqlRequestLog(db, backend)
+        self.revisions = SqlRevisions(db, backend, self.history.at)
         self.known_sources = SqlKnownSources(db)
         self._directory_version = ""
 

@@ -49,6 +49,13 @@ class Backend(Protocol):
     def lock_group(self, group_id: GroupId) -> None:
         """Until the commit, no other transaction changes this group or appends messages to it."""
 
+    def lock_conversation(self, conversation: ConversationId) -> None:
+        """Until the commit, no other transaction appends messages to it or changes them."""
+
+    def message_id(self, conversation: ConversationId, seq: Seq) -> int | None:
+        """message.id of this message."""
+        ...
+
     def open_group(self, group_id: GroupId) -> None:
         """A group was created: add the rows that this twin keeps for its conversation."""
 

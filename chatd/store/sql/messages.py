@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from chatd.model import ConversationId, Message, Seq, User, UserId
+from chatd.model import ConversationId, Message, MessageState, Seq, User, UserId
 from chatd.store.contract import Draft
 from chatd.store.sql.database import Database
 
@@ -19,10 +19,12 @@ CACHED = 200_000
 """Maximum entries of a cache before it is emptied."""
 NO_USER = User(0, "")
 """The recipient of a group message."""
-COLUMNS = "m.id, m.conversation, m.seq, m.sender_id, m.fp, m.sent_at_ms, m.qos, m.typeu, m.body"
+COLUMNS = "m.id, m.conversation, m.seq, m.sender_id, m.fp, m.sent_at_ms, m.qos, m.typeu, m.body, m.state, m.version"
 SELECT = f"SELECT {COLUMNS} FROM message AS m"
-MessageRow = tuple[int, ConversationId, Seq, UserId, str, int, int, int, str]
+MessageRow = tuple[int, ConversationId, Seq, UserId, str, int, int, int, str, int, int]
 """COLUMNS, read."""
+_STATES = tuple(MessageState)
+"""By their numbers: an index costs less than a call of the enum."""
 Pair = tuple[UserId, UserId]
 """The two users of a one-to-one conversation, the lower id first."""
 
@@ -83,7 +85,7 @@ class MessageReader:
         self._user = user
 
     def message(self, row: MessageRow) -> Message:
-        _, conversation, seq, sender_id, fp, sent_at_ms, qos, typeu, body = row
+        _, conversation, seq, sender_id, fp, sent_at_ms, qos, typeu, body, state, version = row
         sender, recipient, group_id = self._user(sender_id), NO_USER, 0
         if conversation > 0:
             recipient = self._user(self._pairs.other(conversation, sender_id))
@@ -102,4 +104,6 @@ class MessageReader:
             qos=bool(qos),
             typeu=typeu,
             sent_at_ms=sent_at_ms,
+            state=_STATES[state],
+            version=version,
         )

@@ -58,13 +58,14 @@ class Repetitions:
         """body_hash: reads that of `first`."""
         command = draft.command
         same = command.to_group == first.group_id and self._is_recipient(first, command)
-        if same and (draft.body_hash is not None or command.body != first.body):
+        if same and (draft.body_hash is not None or first.version or command.body != first.body):
             same = self._has_same_origin(first, draft, body_hash())
         return Stored(first, False) if same else ErrorCode.FP_REUSED
 
     @staticmethod
     def _has_same_origin(first: Message, draft: Draft, first_hash: int | None) -> bool:
-        """Whether the client sent the same text both times, although they are to be stored as different ones."""
+        """Whether the client sent the same text both times, although they are to be stored as different ones, or the
+        first was changed since (store.sql.revisions)."""
         if first_hash is None and draft.body_hash is None:
             return False
         sent_first = text_hash(first.body) if first_hash is None else first_hash

@@ -82,6 +82,17 @@ class SqliteBackend:
     def lock_group(self, group_id: GroupId) -> None:
         pass
 
+    def lock_conversation(self, conversation: ConversationId) -> None:
+        pass
+
+    def message_id(self, conversation: ConversationId, seq: Seq) -> int | None:
+        number = self.unindexed.number_of(conversation, seq)
+        if number is not None:
+            return number
+        found = self._db.execute("SELECT id FROM place WHERE conversation = ? AND seq = ?", (conversation, seq))
+        row = found.fetchone()
+        return row[0] if row else None
+
     def open_group(self, group_id: GroupId) -> None:
         pass
 

@@ -98,6 +98,12 @@ class SqliteHistory(SqlHistory):
         chosen = numbers[-limit:] if before > 0 else numbers[:limit]
         return [self._reader.message(found[number]) for number in chosen]
 
+    def at(self, conversation: ConversationId, seqs: Collection[Seq]) -> list[Message]:
+        self._backend.refresh()
+        numbers = (self._backend.message_id(conversation, seq) for seq in sorted(set(seqs)))
+        found = self._rows([number for number in numbers if number is not None])
+        return [self._reader.message(found[number]) for number in sorted(found)]
+
     def heads(self, user_id: UserId, after: ConversationId, limit: int) -> list[Head]:
         self._backend.refresh()
         rows = self._db.execute(

@@ -29,6 +29,7 @@ from chatd.store.sql.invites import SqlInvites
 from chatd.store.sql.known_sources import SqlKnownSources
 from chatd.store.sql.messages import MessageReader
 from chatd.store.sql.request_log import SqlRequestLog
+from chatd.store.sql.revisions import SqlRevisions
 from chatd.store.sqlite import file as sqlite_file
 from chatd.store.sqlite.backend import SqliteBackend
 from chatd.store.sqlite.checkpoint import EVERY_PAGES, Checkpointer
@@ -66,6 +67,7 @@ class SqliteTables:
         self.friends = SqlFriends(db, backend, backend.directory)
         self.history = SqliteHistory(db, backend, self.groups, reader)
         self.request_log = SqlRequestLog(db, backend)
+        self.revisions = SqlRevisions(db, backend, self.history.at)
         self.known_sources = SqlKnownSources(db)
         self._checkpointer = Checkpointer(path)
         self._commits = 0

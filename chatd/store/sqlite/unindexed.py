@@ -151,6 +151,15 @@ class UnindexedRows:
                 return places[-1][0]
         return None
 
+    def number_of(self, conversation: ConversationId, seq: Seq) -> int | None:
+        """message.id"""
+        for span in self._spans.values():
+            places = span.places.get(conversation, [])
+            at = bisect_left(places, (seq, 0))
+            if at < len(places) and places[at][0] == seq:
+                return places[at][1]
+        return None
+
     def after(self, conversation: ConversationId, seq: Seq, limit: int) -> list[int]:
         """message.id of the first ones above seq."""
         found: list[int] = []
