@@ -62,7 +62,7 @@ class RevisionContract:
         kept = ("conversation", "seq", "sender_id", "to_name", "fp", "qos", "typeu", "sent_at_ms")
         assert [getattr(changed, name) for name in kept] == [getattr(first, name) for name in kept]
         for tables in (one, other):
-            assert tables.history.messages(first.conversation, 0, 0, ANY) == [changed, second]
+            assert tables.history.messages(alice.id, first.conversation, 0, 0, ANY) == [changed, second]
             assert tables.history.waiting(bob.id, ANY).messages == [changed, second]
 
     @pytest.mark.parametrize("later", [0, FILLING])
@@ -73,7 +73,7 @@ class RevisionContract:
             sent(tables, bob, to(alice))
         gone = recall(tables, alice, message).message
         assert (gone.body, gone.state, gone.version, gone.seq) == ("", MessageState.RECALLED, 1, message.seq)
-        assert tables.history.messages(message.conversation, 0, 0, 1) == [gone]
+        assert tables.history.messages(alice.id, message.conversation, 0, 0, 1) == [gone]
         assert tables.history.waiting(bob.id, ANY).messages[0] == gone
 
     def test_only_the_sender_edits_and_recalls(self, tables: Tables) -> None:
@@ -251,7 +251,7 @@ class RevisionContract:
         assert other.revisions.deleted(bob.id, messages) == {(talk, seq) for seq in (1, 2, 3, 5)}
         assert other.revisions.own_view(alice.id, talk) == OwnView(0, frozenset())
         assert other.revisions.deleted(alice.id, messages) == frozenset()
-        assert other.history.messages(talk, 0, 0, ANY) == messages
+        assert other.history.messages(alice.id, talk, 0, 0, ANY) == messages
         assert other.revisions.last(talk) == 0
 
     def test_what_is_cleared_does_not_wait(self, tables: Tables) -> None:
