@@ -17,6 +17,9 @@ GroupId = int
 ConversationId = int
 Seq = int
 
+ALL_MEMBERS: tuple[UserId, ...] = (0,)
+"""The mentions of a message that names every member of its group."""
+
 
 class Protocol(enum.IntEnum):
     """A wire. At most one session per user and wire (core.sessions.duplicate_login)."""
@@ -118,7 +121,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     (at most limits.fp_bytes), "" when the sender gave none. qos: the recipient shall acknowledge it.
 
     state, version: what became of it, and how often it was changed; its seq stays. reply_to: the seq of the message of
-    the same conversation that it answers, 0 = none. mentions: members whom the sender named; (0,) = all.
+    the same conversation that it answers, 0 = none. mentions: members whom the sender named, or ALL_MEMBERS.
     """
 
     conversation: ConversationId

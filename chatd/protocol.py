@@ -64,12 +64,32 @@ class WireTraits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 # ---------------------------------------------------------------- commands
 
 
+class Feature(enum.IntFlag):
+    """What a client may ask for in its login. A client that does not ask is sent what stock clients know. On the wire
+    the names are in lower case."""
+
+    SEQ = 1
+    """Messages and acknowledgements carry the number of the message, and messages may have Extras."""
+
+    TYPING = 2
+    """The client is told that somebody is writing to its user."""
+
+
+class Extras(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What a message can have besides its text. reply_to: the seq of the message of the same conversation that it
+    answers, 0 = none. mentions: members of the group, by name or id, or model.ALL_MEMBERS."""
+
+    reply_to: Seq = 0
+    mentions: tuple[str | int, ...] = ()
+
+
 class Login(msgspec.Struct, frozen=True, gc=False):
     """By `name`, or by `user_id` where name is "". An all-digit name that no account has is a user id.
 
     streaming: the client splits frames itself and understands acknowledgements (chatserver only).
     acks: the client acknowledges messages with Received.
     wants_token: the client asks for a token, which it repeats in every datagram; ignored except over UDP.
+    features: those of its wishes that chatd knows; None = it did not ask for any.
     """
 
     name: str
@@ -79,6 +99,7 @@ class Login(msgspec.Struct, frozen=True, gc=False):
     streaming: bool = False
     acks: bool = False
     wants_token: bool = False
+    features: Feature | None = None
 
 
 class Register(msgspec.Struct, frozen=True, gc=False):
@@ -95,7 +116,8 @@ class Logout(msgspec.Struct, frozen=True, gc=False):
 
 
 class SendMessage(msgspec.Struct, frozen=True, gc=False):
-    """Exactly one of to_name (not ""), to_id (not 0), to_group (not 0) names the recipient."""
+    """Exactly one of to_name (not ""), to_id (not 0), to_group (not 0) names the recipient. extras: None for nearly
+    every message."""
 
     to_name: str
     to_id: UserId
@@ -106,6 +128,7 @@ class SendMessage(msgspec.Struct, frozen=True, gc=False):
     typeu: int = -1
     claimed: UserId | None = None
     packet: bytes = b""
+    extras: Extras | None = None
 
 
 class ServerRequest(msgspec.Struct, frozen=True, gc=False):
@@ -200,7 +223,7 @@ refusing it; a Received that was refused would never be repeated, and its part o
 
 class LoginAccepted(msgspec.Struct, frozen=True):
     """`waiting` are the first waiting messages in order; a codec puts in as many as its frame may hold
-    (see Codec.encode_login), the rest follow as Deliver events."""
+    (see Codec.encode_login), the rest follow as Deliver events. features: granted; None = the client asked for none."""
 
     user: User
     first_login_time: int
@@ -208,6 +231,7 @@ class LoginAccepted(msgspec.Struct, frozen=True):
     groups: tuple[Group, ...] = ()
     requests: tuple[FriendRequest, ...] = ()
     waiting: tuple[Message, ...] = ()
+    features: Feature | None = None
 
 
 class Registered(msgspec.Struct, frozen=True, gc=False):
@@ -227,20 +251,25 @@ FrameKey = tuple[str, str]
 names the wire, its mode and its limit."""
 
 
-class Deliver(msgspec.Struct, frozen=True):
+class Deliver(msgspec.Struct):
     """A message for this session. `fp` is what the recipient acknowledges ("" = it does not).
 
     `frames` holds what codecs have encoded of this message. All its recipients share it, so that a message is encoded
     once per FrameKey and not once per recipient. Only codecs read and write it.
+
+    group_name: of the message's group, where a listener shows it to its clients; "" = not known.
+    is_cut: in a frame of some form the text is cut (see Codec.is_cut). Set by codecs.
     """
 
     message: Message
     fp: str
     frames: dict[FrameKey, bytes]
+    group_name: str = ""
+    is_cut: bool = False
 
 
 class ServerMessage(msgspec.Struct, frozen=True, gc=False):
-    """Server to client (S2C): an answer or a notice. `fp` is what the client acknowledges."""
+    """Server to client (S2C): an answer or a notice. `fp` is what the client acknowledges ("" = it does not)."""
 
     body: str
     fp: str

@@ -7,7 +7,7 @@ Fails: never.
 
 from __future__ import annotations
 
-from chatd.protocol import WireTraits
+from chatd.protocol import Deliver, WireTraits
 from chatd.wire.contract import Codec
 
 
@@ -25,3 +25,6 @@ class CodecPeer:
     @property
     def text_bytes(self) -> int:
         return self.codec.text_bytes
+
+    def is_cut(self, event: Deliver) -> bool:
+        return self.codec.is_cut(event)

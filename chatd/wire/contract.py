@@ -12,11 +12,14 @@ import functools
 from collections.abc import Iterator
 from typing import Protocol
 
-from chatd.protocol import Command, Event, LoginAccepted, WireTraits
+from chatd.protocol import Command, Deliver, Event, LoginAccepted, WireTraits
 
 MAX_BYTES_BEFORE_LOGIN = 16 * 1024
 """Longest frame of a peer that has not logged in, if its limit is not lower anyway. A login or registration with the
 longest name and password fits, in whatever way its JSON is escaped; only its `extra` must fit into the rest."""
+
+_CUT = " cut"
+"""Behind a form, for the note that its frame is cut."""
 
 
 class Codec(Protocol):
@@ -67,6 +70,10 @@ class Codec(Protocol):
         """The login answer and how many of `event.waiting`, from the first, it contains."""
         ...
 
+    def is_cut(self, event: Deliver) -> bool:
+        """Whether the frame that encode() made of this event lacks the end of the message's text."""
+        ...
+
     def next_second(self) -> None:
         """To be called once a second while the peer is logged in; limits of bytes per second start again."""
         ...
@@ -76,3 +83,14 @@ class Codec(Protocol):
 def frame_form(wire: str, mode: str, limit: int) -> str:
     """The form of frames (see protocol.FrameKey) of codecs with these properties; the same object each time."""
     return f"{wire} {mode} {limit}"
+
+
+def note_cut(event: Deliver, form: str) -> None:
+    """For codecs: the frame of this form, which is being encoded, lacks the end of the message's text."""
+    event.is_cut = True
+    event.frames[form + _CUT, ""] = b""
+
+
+def was_cut(event: Deliver, form: str) -> bool:
+    """For codecs: whether note_cut() was called for this form."""
+    return event.is_cut and (form + _CUT, "") in event.frames

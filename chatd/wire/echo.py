@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from chatd.protocol import (
     Command,
+    Deliver,
     Echo,
     Echoed,
     Event,
@@ -48,6 +49,9 @@ class EchoCodec:
 
     def encode_login(self, event: LoginAccepted) -> tuple[bytes, int]:
         return b"", 0
+
+    def is_cut(self, event: Deliver) -> bool:
+        return False
 
     def next_second(self) -> None:
         """Nothing to do: this wire has no such limits."""

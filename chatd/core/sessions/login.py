@@ -34,7 +34,7 @@ from chatd.core.sessions.exclusive import SessionLocks
 from chatd.core.sessions.session import Peer, Session, SessionState
 from chatd.errors import Disconnect, ErrorCode, Refused, meaning
 from chatd.model import Friend, FriendRequest, Group, Member, Protocol, User, UserId
-from chatd.protocol import FriendRequested, Kicked, Login, LoginAccepted
+from chatd.protocol import Feature, FriendRequested, Kicked, Login, LoginAccepted
 from chatd.security_log import SecurityEvent
 from chatd.store.contract import GroupRow, Tables, Waiting
 
@@ -148,6 +148,7 @@ class Logins:
         first_login_time = now_ms if fresh else command.first_login_time
         session = Session(user, peer, first_login_time, fresh=fresh, by_seq=command.acks)
         session.credentials = credentials
+        session.features = command.features or Feature(0)
         session.buffer = []
         try:
             await self.locks.take(session)
@@ -162,7 +163,7 @@ class Logins:
             self._drop(session)
             raise
         else:
-            self._open(peer, session, view, online)
+            self._open(peer, session, command, view, online)
 
     async def _repeat(self, peer: Peer, session: Session, command: Login) -> None:
         """COMPAT: MobileIMSDK clients log in again on a live connection and expect code 0. A plug-in that no longer
@@ -175,7 +176,8 @@ class Logins:
             if not meaning(refused.code).temporary:
                 self.left(peer)
             raise
-        peer.push(LoginAccepted(session.user, session.first_login_time))
+        session.features = command.features or Feature(0)
+        peer.push(LoginAccepted(session.user, session.first_login_time, features=command.features))
 
     async def names_user_of(self, session: Session, command: Login) -> bool:
         """Whether a login names the account that is logged in here: by its name in any spelling, or by its number.
@@ -199,14 +201,14 @@ class Logins:
             raise Refused(ErrorCode.ALREADY_LOGGED_IN)
         return view._replace(waiting=members_only(view.waiting, session, before, view.memberships)), online
 
-    def _open(self, peer: Peer, session: Session, view: View, online: set[UserId]) -> None:
+    def _open(self, peer: Peer, session: Session, command: Login, view: View, online: set[UserId]) -> None:
         """Make the session live: the login answer, then the messages that wait."""
         user = session.user
         session.enter(SessionState.LIVE)
         peer.session = session
         self.count += 1
         self._plugins.logged_in(session)  # first: what is sent below may end the session
-        told, told_at = peer.push_login(self._answer(session, view, online))
+        told, told_at = peer.push_login(self._answer(session, command, view, online))
         if peer.traits.server_texts:
             for request in view.requests:
                 self._notices.friend_requested(session, FriendRequested(request))
@@ -214,7 +216,7 @@ class Logins:
         self._presence.changed(user.id)
         trail.record(SecurityEvent.LOGIN, peer, name=user.name, user=user.id)
 
-    def _answer(self, session: Session, view: View, online: set[UserId]) -> LoginAccepted:
+    def _answer(self, session: Session, command: Login, view: View, online: set[UserId]) -> LoginAccepted:
         friends = tuple(Friend(user.id, user.name, user.id in online) for user in view.friends)
         groups = tuple(
             Group(
@@ -226,7 +228,15 @@ class Logins:
             for row in view.groups
         )
         waiting = tuple(message for message in view.waiting.messages if not mine(message, session))
-        return LoginAccepted(session.user, session.first_login_time, friends, groups, tuple(view.requests), waiting)
+        return LoginAccepted(
+            user=session.user,
+            first_login_time=session.first_login_time,
+            friends=friends,
+            groups=groups,
+            requests=tuple(view.requests),
+            waiting=waiting,
+            features=command.features,
+        )
 
     # ---------------------------------------------------------------- out
 

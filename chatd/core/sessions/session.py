@@ -18,7 +18,7 @@ import msgspec
 
 from chatd.errors import Disconnect
 from chatd.model import ConversationId, GroupId, Message, Protocol, Seq, User, UserId
-from chatd.protocol import Deliver, Event, LoginAccepted, ServerMessage, WireTraits
+from chatd.protocol import Deliver, Event, Feature, LoginAccepted, ServerMessage, WireTraits
 
 
 class Peer(Contract):
@@ -66,6 +66,10 @@ class Peer(Contract):
     @property
     def text_bytes(self) -> int:
         """Room for the text and the fp of a ServerMessage, counted as JSON strings."""
+        ...
+
+    def is_cut(self, event: Deliver) -> bool:
+        """Whether the message, which was pushed, went out without the end of its text."""
         ...
 
     def push(self, event: Event) -> int:
@@ -187,6 +191,7 @@ _CLOSING = SessionState.CLOSING
 """Read per message: an attribute of an enum costs several times a global."""
 
 
+_NO_FEATURES = Feature(0)
 OWN_CHANGE = 1 << 62
 """No version of credentials is as high."""
 
@@ -198,6 +203,7 @@ class Session:
     explicit: the client acknowledges each message by its fp (WireTraits.acknowledges).
     by_seq: the client says how far it is in a conversation (Login.acks).
     first_login_time: milliseconds since the epoch, the client's; the server's where the login named none (fresh).
+    features: what the client has asked for in its login (protocol.Feature).
     credentials: the version of the account's credentials (store.account_contract.Account) with which it logged in. It
     ends when they have a later one. OWN_CHANGE while the session itself changes the password.
     began_at: time.monotonic() of the login. since_ms: the same moment, milliseconds since the epoch, for people.
@@ -220,6 +226,7 @@ class Session:
         "credentials",
         "cursors",
         "explicit",
+        "features",
         "first_login_time",
         "fresh",
         "groups",
@@ -246,6 +253,7 @@ class Session:
         self.by_seq = by_seq
         self.first_login_time = first_login_time
         self.fresh = fresh
+        self.features = _NO_FEATURES
         self.credentials = 0
         self.began_at = time.monotonic()
         self.since_ms = time.time_ns() // 1_000_000

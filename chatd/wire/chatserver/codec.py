@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Protocol
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 from chatd import invite_codes
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, WireError
@@ -27,6 +27,7 @@ from chatd.protocol import (
     CreateGroup,
     Deliver,
     Event,
+    Extras,
     Failed,
     FriendAnswered,
     FriendRequested,
@@ -44,7 +45,7 @@ from chatd.protocol import (
     WireTraits,
 )
 from chatd.wire.chatserver import encode
-from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, frame_form
+from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, frame_form, note_cut, was_cut
 from chatd.wire.json_stream import ObjectSplitter, as_int, as_str, check_utf8, fields_of, over
 
 COMPATIBLE_FRAME_BYTES = 1023
@@ -108,6 +109,7 @@ class _OneChatFrame(Struct, gc=False, tag_field="msgid", tag=encode.ONE_CHAT):
     toid: _Id | None = None
     toname: str | None = None
     fp: str | None = None
+    reply: Raw = Raw()
 
     def command(self, body_bytes: int, fp_bytes: int) -> Command:
         fp = self.fp or ""
@@ -129,6 +131,7 @@ class _GroupChatFrame(Struct, gc=False, tag_field="msgid", tag=encode.GROUP_CHAT
     msg: str
     id: _Id | None = None
     fp: str | None = None
+    reply: Raw = Raw()
 
     def command(self, body_bytes: int, fp_bytes: int) -> Command:
         fp = self.fp or ""
@@ -215,6 +218,7 @@ _READABLE = frozenset(
         encode.RECEIVED,
     )
 )
+_decode_seq = msgspec.json.Decoder(Annotated[int, Meta(gt=0, lt=1 << 62)]).decode
 _decode: Callable[[bytes], _ClientFrame] = msgspec.json.Decoder(_AnyFrame).decode
 
 _MSGID: dict[type, int] = {
@@ -285,7 +289,11 @@ class ChatserverCodec:
         if frame.count(b'"msgid"') > 1:
             _refuse_second_msgid(frame)
         try:
-            return _decode(frame).command(self._body_bytes, self._fp_bytes)
+            read = _decode(frame)
+            command = read.command(self._body_bytes, self._fp_bytes)
+            if self._streaming and isinstance(command, SendMessage):
+                return _with_reply(command, read.reply)  # type: ignore[attr-defined]  # only these frames are messages
+            return command
         except ValueError as error:
             return _malformed(frame, str(error))
 
@@ -334,8 +342,14 @@ class ChatserverCodec:
         key = self._form, ""  # the fp a client of this wire sees is the sender's
         frame = event.frames.get(key)
         if frame is None:
-            frame = event.frames[key] = encode.chat(event.message, self._write_limit, self._streaming)
+            frame, is_cut = encode.chat(event.message, self._write_limit, self._streaming)
+            event.frames[key] = frame
+            if is_cut:
+                note_cut(event, self._form)
         return frame
+
+    def is_cut(self, event: Deliver) -> bool:
+        return was_cut(event, self._form)
 
     def _accepted(self, event: Accepted) -> bytes:
         if not self._streaming or not event.command.fp:
@@ -363,6 +377,14 @@ class ChatserverCodec:
             return encode.login_refused(1, event.text, limit)
         is_old_client = not self._streaming and not command.streaming
         return encode.login_refused(2, LEGACY_SECOND_LOGIN_TEXT if is_old_client else event.text, limit)
+
+
+def _with_reply(command: SendMessage, reply: Raw) -> SendMessage:
+    """reply: the field, which is not read in compatible mode. Raises ValueError if it is not a seq."""
+    field = bytes(reply)
+    if not field or field == b"null":
+        return command
+    return msgspec.structs.replace(command, extras=Extras(reply_to=_decode_seq(field)))
 
 
 def _no_user(msgid: int, fp: str = "") -> Malformed:

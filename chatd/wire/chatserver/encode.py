@@ -28,7 +28,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class OneChatFrame(Struct, gc=False, frozen=True, omit_defaults=True):
-    """conv, seq and fp: streaming mode only. A client that is given the same (conv, seq) again drops it."""
+    """conv, seq, fp and reply: streaming mode only. reply: the seq of the message that this one answers. A client that
+    is given the same (conv, seq) again drops it."""
 
     msgid: int
     id: int
@@ -39,6 +40,7 @@ class OneChatFrame(Struct, gc=False, frozen=True, omit_defaults=True):
     conv: int = 0
     seq: int = 0
     fp: str = ""
+    reply: int = 0
 
 
 class GroupChatFrame(Struct, gc=False, frozen=True, omit_defaults=True):
@@ -51,6 +53,7 @@ class GroupChatFrame(Struct, gc=False, frozen=True, omit_defaults=True):
     conv: int = 0
     seq: int = 0
     fp: str = ""
+    reply: int = 0
 
 
 @functools.lru_cache(maxsize=64)
@@ -69,16 +72,22 @@ def frame(content: object) -> bytes:
 
 def chat_json(message: Message, text: str, streaming: bool) -> bytes:
     """The object of msgid 6 or 11, without NUL."""
-    conversation, seq, fp = (message.conversation, message.seq, message.fp) if streaming else (0, 0, "")
+    conversation, seq, fp, reply = 0, 0, "", 0
+    if streaming:
+        conversation, seq, fp, reply = message.conversation, message.seq, message.fp, message.reply_to
     sender, name, time = message.sender_id, message.sender_name, time_text(message.sent_at_ms)
     if message.group_id:
-        return _encode(GroupChatFrame(GROUP_CHAT, sender, name, message.group_id, text, time, conversation, seq, fp))
-    return _encode(OneChatFrame(ONE_CHAT, sender, name, message.to_id, text, time, conversation, seq, fp))
+        to = message.group_id
+        return _encode(GroupChatFrame(GROUP_CHAT, sender, name, to, text, time, conversation, seq, fp, reply))
+    return _encode(OneChatFrame(ONE_CHAT, sender, name, message.to_id, text, time, conversation, seq, fp, reply))
 
 
-def chat(message: Message, limit: int, streaming: bool) -> bytes:
-    """The frame of a message; its text is cut when it is too long."""
-    return fit(lambda text: chat_json(message, text, streaming) + b"\0", message.body, limit)
+def chat(message: Message, limit: int, streaming: bool) -> tuple[bytes, bool]:
+    """The frame of a message, and whether its text is cut because it is too long."""
+    whole = chat_json(message, message.body, streaming) + b"\0"
+    if len(whole) <= limit:
+        return whole, False
+    return fit(lambda text: chat_json(message, text, streaming) + b"\0", message.body, limit), True
 
 
 def friend_request(request: FriendRequest, limit: int, streaming: bool) -> bytes:

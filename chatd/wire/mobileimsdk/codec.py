@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from chatd.errors import MEANINGS, ErrorCode, WireError, meaning
+from chatd.errors import ErrorCode, WireError, meaning
 from chatd.protocol import (
     Accepted,
     Acknowledge,
@@ -26,6 +26,7 @@ from chatd.protocol import (
     Echoed,
     Event,
     Failed,
+    Feature,
     KeepAlive,
     KeptAlive,
     Kicked,
@@ -38,10 +39,13 @@ from chatd.protocol import (
     ServerRequest,
     WireTraits,
 )
-from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, frame_form
-from chatd.wire.json_stream import as_int, as_str, check_utf8, fields_of, fit, over, too_deep
+from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, frame_form, was_cut
+from chatd.wire.json_stream import check_utf8, fit, over, too_deep
 from chatd.wire.mobileimsdk import token as datagram_token
 from chatd.wire.mobileimsdk.compact import shortened
+from chatd.wire.mobileimsdk.features import names
+from chatd.wire.mobileimsdk.group_mark import GroupMark
+from chatd.wire.mobileimsdk.messages import marked_packet, packet_with_number, shorter_packet
 from chatd.wire.mobileimsdk.packets import (
     ACKNOWLEDGE,
     DATA,
@@ -57,9 +61,8 @@ from chatd.wire.mobileimsdk.packets import (
     SERVER,
     SERVER_TEXT_BYTES,
     ClientPacket,
-    LoginContent,
+    NumberedClientPacket,
     acknowledgement,
-    compact_data_packet,
     data_packet,
     echo_answer,
     encode_json,
@@ -68,9 +71,11 @@ from chatd.wire.mobileimsdk.packets import (
     json_text,
     kicked_content,
     login_content,
+    numbered_acknowledgement,
     refusal_content,
     server_text,
 )
+from chatd.wire.mobileimsdk.reading import group_number, login, malformed, ref, with_extras, wrong_field
 from chatd.wire.skipped import FrameSkipper
 
 MAX_PACKET_BYTES = 6144
@@ -78,7 +83,7 @@ MAX_PACKET_BYTES = 6144
 
 _BRACKET = ord("[")
 _decode_packet = msgspec.json.Decoder(ClientPacket).decode
-_decode_login = msgspec.json.Decoder(LoginContent).decode
+_decode_numbered = msgspec.json.Decoder(NumberedClientPacket).decode
 _length_at = struct.Struct(">I").unpack_from
 _length = struct.Struct(">I").pack
 _NOBODY_JSON = encode_json(NOBODY)
@@ -93,12 +98,14 @@ class MobileimsdkCodec:
     them apart (a datagram, a text frame): receive() is given exactly one, encode() makes exactly one, and packet()
     is receive() without the iterator. receive_bytes: the limit of what is received, if it differs.
 
+    mark: how group messages are shown to clients that did not ask for `seq`; None = as they are.
     token: told with every login answer, "" = none.
 
     _receive_bytes: that limit now; until the login at most MAX_BYTES_BEFORE_LOGIN. _session_bytes: after it.
     _rest: bytes of an incomplete packet. _skipper: None until the first packet over the limit.
     _user: the name of the peer once logged in, NOBODY before; _user_json: the same as JSON.
     _form: see wire.contract.frame_form.
+    _numbered: the client has asked for `seq` (protocol.Feature); _decode: the decoder of its packets.
     """
 
     traits = WireTraits(
@@ -111,9 +118,12 @@ class MobileimsdkCodec:
 
     __slots__ = (
         "_body_bytes",
+        "_decode",
         "_form",
         "_fp_bytes",
         "_limit",
+        "_mark",
+        "_numbered",
         "_prefixed",
         "_receive_bytes",
         "_rest",
@@ -126,13 +136,21 @@ class MobileimsdkCodec:
     )
 
     def __init__(
-        self, max_frame_bytes: int, body_bytes: int, fp_bytes: int, *, prefixed: bool = True, receive_bytes: int = 0
+        self,
+        max_frame_bytes: int,
+        body_bytes: int,
+        fp_bytes: int,
+        *,
+        prefixed: bool = True,
+        receive_bytes: int = 0,
+        mark: GroupMark | None = None,
     ) -> None:
         self.pace_ms = 0
         self.token = ""
         self._prefixed = prefixed
         self._limit = max_frame_bytes or MAX_PACKET_BYTES
-        self._form = frame_form("mobileimsdk", "prefixed" if prefixed else "apart", self._limit)
+        self._mark = mark
+        self._use(None)
         self._session_bytes = receive_bytes or self._limit
         self._receive_bytes = min(self._session_bytes, MAX_BYTES_BEFORE_LOGIN)
         self._body_bytes = body_bytes
@@ -141,6 +159,17 @@ class MobileimsdkCodec:
         self._skipper: FrameSkipper | None = None
         self._user = NOBODY
         self._user_json = _NOBODY_JSON
+
+    def _use(self, features: Feature | None) -> None:
+        """Speak to a client that has asked for these features."""
+        self._numbered = features is not None and Feature.SEQ in features
+        self._decode: Callable[[bytes], ClientPacket] = _decode_numbered if self._numbered else _decode_packet
+        mode = "prefixed" if self._prefixed else "apart"
+        if self._numbered:
+            mode += " seq"
+        elif self._mark is not None:
+            mode += f" {self._mark.prefix!r} {self._mark.typeu}"
+        self._form = frame_form("mobileimsdk", mode, self._limit)
 
     @property
     def text_bytes(self) -> int:
@@ -219,14 +248,16 @@ class MobileimsdkCodec:
 
     def _command(self, frame: bytes) -> Command:
         try:
-            packet = _decode_packet(frame)
+            packet = self._decode(frame)
         except (ValueError, RecursionError):
-            return _wrong_field(frame)
+            return wrong_field(frame)
         if not frame.isascii():
             check_utf8(frame)
         if (frame.find(b"{", 1) >= 0 or _BRACKET in frame) and too_deep(frame):
             raise WireError(ErrorCode.INVALID_PACKET, "nested too deep")
         command = self._data(packet) if packet.type == DATA else self._control(packet, frame)
+        if self._numbered:
+            return with_extras(command, packet)
         if self._user_json is _NOBODY_JSON and isinstance(command, _NEED_LOGIN):
             return msgspec.structs.replace(command, packet=frame)
         return command
@@ -235,16 +266,16 @@ class MobileimsdkCodec:
         """A packet of any type but DATA."""
         kind = packet.type
         if kind == ACKNOWLEDGE:
-            return Acknowledge(packet.dataContent) if packet.dataContent else _malformed(packet, "no fp to acknowledge")
+            return Acknowledge(packet.dataContent) if packet.dataContent else malformed(packet, "no fp to acknowledge")
         if kind == KEEP_ALIVE:
             return KeepAlive()
         if kind == LOGIN or kind is None:
-            return _login(packet)
+            return login(packet)
         if kind == LOGOUT:
             return Logout()
         if kind == ECHO:
             return self._echo(packet, frame)
-        return Malformed(ErrorCode.INVALID_PACKET, "unknown packet type", _ref(kind), packet.fp or "")
+        return Malformed(ErrorCode.INVALID_PACKET, "unknown packet type", ref(kind), packet.fp or "")
 
     def _data(self, packet: ClientPacket) -> Command:
         body = packet.dataContent or ""
@@ -257,15 +288,15 @@ class MobileimsdkCodec:
         if over(fp, self._fp_bytes):
             return Malformed(ErrorCode.TOO_LONG, "fp too long", DATA, fp)
         if qos and not fp:
-            return _malformed(packet, "QoS without fp")
+            return malformed(packet, "QoS without fp")
         if over(body, self._body_bytes):
             return Malformed(ErrorCode.TOO_LONG, "dataContent too long", DATA, fp)
         if to == SERVER:
             return ServerRequest(body, fp, qos, typeu)
         if not to:
-            return _malformed(packet, "no recipient")
+            return malformed(packet, "no recipient")
         if to[0] == "#":
-            group = _group_number(to)
+            group = group_number(to)
             if group:
                 return SendMessage("", 0, group, body, fp, qos, typeu)
         return SendMessage(to, 0, 0, body, fp, qos, typeu)
@@ -289,7 +320,9 @@ class MobileimsdkCodec:
         self._receive_bytes = self._session_bytes
         self._user = event.user.name
         self._user_json = encode_json(self._user)
-        return self._from_server(LOGIN_ANSWER, login_content(0, event.first_login_time, self.token)), 0
+        self._use(event.features)
+        granted = {} if event.features is None else {"features": names(event.features), "id": event.user.id}
+        return self._from_server(LOGIN_ANSWER, login_content(0, event.first_login_time, self.token, granted)), 0
 
     def split(self, datagram: bytes) -> tuple[bytes, bytes]:
         """(the token, the packet) of a datagram; the token is b"" if there is none."""
@@ -304,17 +337,19 @@ class MobileimsdkCodec:
         key = self._form, fp
         frame = event.frames.get(key)
         if frame is None:
-            packet = data_packet(event.message, fp, event.message.body)
-            if len(packet) > self._limit:
-                packet = self._shorter_data(event)
+            if self._numbered:
+                packet = packet_with_number(event, self._form, self._limit)
+            elif self._mark is not None and event.message.group_id:
+                packet = marked_packet(event, self._mark, self._form, self._limit)
+            else:
+                packet = data_packet(event.message, fp, event.message.body)
+                if len(packet) > self._limit:
+                    packet = shorter_packet(event, self._form, self._limit)
             frame = event.frames[key] = _length(len(packet)) + packet if self._prefixed else packet
         return frame
 
-    def _shorter_data(self, event: Deliver) -> bytes:
-        """Without the fields that readers assume anyway; if it is still too long, with the text cut. So every text that
-        a stock client can send in one packet is delivered whole."""
-        message, fp = event.message, event.fp
-        return fit(lambda text: compact_data_packet(message, fp, text), message.body, self._limit)
+    def is_cut(self, event: Deliver) -> bool:
+        return was_cut(event, self._form)
 
     def _framed(self, body: bytes) -> bytes:
         return _length(len(body)) + body if self._prefixed else body
@@ -327,7 +362,10 @@ class MobileimsdkCodec:
             to = command.to_name or (f"#{command.to_group}" if command.to_group else str(command.to_id))
         else:
             to = SERVER
-        body = acknowledgement(command.fp, to, self._user_json)
+        if self._numbered and event.seq:
+            body = numbered_acknowledgement(command.fp, to, self._user_json, event.seq, event.sent_at_ms)
+        else:
+            body = acknowledgement(command.fp, to, self._user_json)
         return _length(len(body)) + body if self._prefixed else body
 
     def _encode_rare(self, event: Event) -> bytes:
@@ -344,6 +382,8 @@ class MobileimsdkCodec:
                 by_admin = event.by_admin
                 return self._fitted(KICKED, self._user, lambda reason: kicked_content(by_admin, reason), event.reason)
             case ServerMessage():
+                if not event.fp:
+                    return self._from_server(DATA, event.body)
                 return self._framed(server_text(event.body, event.fp, self._user))
             case Draining():
                 when = {"resume_before": event.resume_before_ms, "retry_after_ms": event.retry_after_ms}
@@ -367,48 +407,6 @@ class MobileimsdkCodec:
 
     def _from_server(self, kind: int, content: str) -> bytes:
         return self._framed(from_server(kind, self._user, content))
-
-
-def _login(packet: ClientPacket) -> Command:
-    try:
-        body = _decode_login(packet.dataContent or "")
-    except (ValueError, RecursionError):
-        return _malformed(packet, "dataContent is not a login")
-    if not body.loginUserId:
-        return _malformed(packet, "no loginUserId")
-    return Login(
-        name=body.loginUserId,
-        user_id=0,
-        secret=body.loginToken or "",
-        first_login_time=body.firstLoginTime or 0,
-        wants_token=body.datagramToken or False,
-    )
-
-
-def _group_number(to: str) -> int:
-    """The number in "#<number>" as chatd writes it; 0 for any other text."""
-    digits = to[1:]
-    if len(digits) <= 18 and digits.isascii() and digits.isdigit() and digits[0] != "0":
-        return int(digits)
-    return 0
-
-
-def _malformed(packet: ClientPacket, text: str) -> Malformed:
-    return Malformed(ErrorCode.BAD_FIELD, text, _ref(packet.type), packet.fp or "")
-
-
-def _ref(kind: int | None) -> int:
-    return kind if kind is not None and abs(kind) < 2**31 else 0
-
-
-def _wrong_field(frame: bytes) -> Malformed:
-    """What is wrong with a packet that the typed decoder refused. Raises WireError if it is not a packet at all."""
-    check_utf8(frame)
-    if too_deep(frame):
-        raise WireError(ErrorCode.INVALID_PACKET, "nested too deep")
-    fields = fields_of(frame)
-    text = MEANINGS[ErrorCode.BAD_FIELD].text
-    return Malformed(ErrorCode.BAD_FIELD, text, _ref(as_int(fields.get("type"))), as_str(fields.get("fp")))
 
 
 def _bad_length(size: int) -> WireError:

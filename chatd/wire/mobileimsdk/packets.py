@@ -8,17 +8,20 @@ Fails: never.
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
-from chatd.model import Message
+from chatd.model import ALL_MEMBERS, Message, Seq
 from chatd.wire.json_stream import decode_fields
 
 LOGIN, KEEP_ALIVE, DATA, LOGOUT, ACKNOWLEDGE, ECHO = range(6)
 LOGIN_ANSWER, KEEP_ALIVE_ANSWER, ERROR, ECHO_ANSWER, KICKED = range(50, 55)
 
+_NOTHING: Mapping[str, object] = MappingProxyType({})
 SERVER = "0"
 NOBODY = "-1"
 
@@ -26,6 +29,9 @@ _KICKED_DUPLICATE, _KICKED_BY_ADMIN = 1, 2
 
 _Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_UserName = Annotated[str, Meta(min_length=1, max_length=64)] | Annotated[int, Meta(gt=0, lt=1 << 62)]
+MAX_MENTIONS = 1000
+"""Entries of `mentions` that are read at all; the option groups.mentions is the limit that counts."""
 
 # ---------------------------------------------------------------- from clients
 
@@ -41,13 +47,21 @@ class ClientPacket(Struct, gc=False):
     typeu: _Int32 | None = -1
 
 
+class NumberedClientPacket(ClientPacket, gc=False):
+    """From a client that asked for `seq`. From others, the two fields are the application's."""
+
+    reply: Annotated[int, Meta(gt=0, lt=1 << 62)] | None = None
+    mentions: Annotated[list[_UserName], Meta(max_length=MAX_MENTIONS)] | Literal["all"] | None = None
+
+
 class LoginContent(Struct, gc=False):
-    """The JSON text in the dataContent of a login."""
+    """The JSON text in the dataContent of a login. extra: the application's, and for chatd the features it wants."""
 
     loginUserId: str
     loginToken: str | None = None
     firstLoginTime: _Int64 | None = 0
     datagramToken: bool | None = False
+    extra: Raw = Raw()
 
 
 # ---------------------------------------------------------------- to clients
@@ -89,6 +103,43 @@ class _CompactPacket(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=
     QoS: bool = False
     typeu: int = -1
     sm: int = -1
+
+
+class _NumberedPacket(Struct, gc=False, frozen=True, omit_defaults=True, kw_only=True):
+    """For a client that asked for `seq`. Fields with a default are left out where they have it."""
+
+    bridge: bool
+    type: int
+    dataContent: str
+    sender: str = field(name="from")
+    to: str
+    fp: str = ""
+    QoS: bool
+    typeu: int
+    sm: int
+    seq: int
+    conv: int
+    version: int = 0
+    state: str = ""
+    reply: int = 0
+    mentions: Sequence[int] | str = ()
+
+
+class _CompactNumberedPacket(Struct, gc=False, frozen=True, omit_defaults=True, kw_only=True):
+    type: int
+    dataContent: str
+    sender: str = field(name="from")
+    to: str
+    fp: str = ""
+    QoS: bool = False
+    typeu: int = -1
+    sm: int = -1
+    seq: int
+    conv: int
+    version: int = 0
+    state: str = ""
+    reply: int = 0
+    mentions: Sequence[int] | str = ()
 
 
 encode_json = msgspec.json.Encoder().encode
@@ -138,6 +189,35 @@ def compact_data_packet(message: Message, fp: str, text: str) -> bytes:
     )
 
 
+def numbered_packet(message: Message, fp: str, text: str) -> bytes:
+    """A message of another user, for a client that asked for `seq`."""
+    return encode_json(_NumberedPacket(bridge=False, **_numbered(message, fp, text)))
+
+
+def compact_numbered_packet(message: Message, fp: str, text: str) -> bytes:
+    """The same packet without the fields that readers know the default of."""
+    return encode_json(_CompactNumberedPacket(**_numbered(message, fp, text)))
+
+
+def _numbered(message: Message, fp: str, text: str) -> dict[str, Any]:
+    return {
+        "type": DATA,
+        "dataContent": text,
+        "sender": message.sender_name,
+        "to": f"#{message.group_id}" if message.group_id else message.to_name,
+        "fp": fp,
+        "QoS": bool(fp),
+        "typeu": message.typeu,
+        "sm": message.sent_at_ms,
+        "seq": message.seq,
+        "conv": message.conversation,
+        "version": message.version,
+        "state": message.state.name.lower() if message.state else "",
+        "reply": message.reply_to,
+        "mentions": "all" if message.mentions == ALL_MEMBERS else message.mentions,
+    }
+
+
 def acknowledgement(fp: str, sender: str, to_json: bytes) -> bytes:
     """To the sender of a message: it is stored. On the hot path, so to_json, the name of the recipient of this packet,
     is JSON already."""
@@ -145,6 +225,17 @@ def acknowledgement(fp: str, sender: str, to_json: bytes) -> bytes:
         encode_json(fp),
         encode_json(sender),
         to_json,
+    )
+
+
+def numbered_acknowledgement(fp: str, sender: str, to_json: bytes, seq: Seq, sent_at_ms: int) -> bytes:
+    """The same for a client that asked for `seq`: under which number the message is stored, and since when."""
+    return b'{"bridge":false,"type":4,"dataContent":%b,"from":%b,"to":%b,"QoS":false,"typeu":-1,"sm":%d,"seq":%d}' % (
+        encode_json(fp),
+        encode_json(sender),
+        to_json,
+        sent_at_ms,
+        seq,
     )
 
 
@@ -158,10 +249,14 @@ def echo_answer(packet: bytes) -> bytes:
 # ---------------------------------------------------------------- the JSON text in a dataContent
 
 
-def login_content(code: int, first_login_time: int, token: str = "") -> str:
-    """token: of the session, for a client that asked for one."""
-    content = {"code": code, "firstLoginTime": first_login_time}
-    return json_text({**content, "datagramToken": token} if token else content)
+def login_content(code: int, first_login_time: int, token: str = "", granted: Mapping[str, object] = _NOTHING) -> str:
+    """token: of the session, for a client that asked for one. granted: for a client that asked for features."""
+    content: dict[str, object] = {"code": code, "firstLoginTime": first_login_time}
+    if token:
+        content["datagramToken"] = token
+    if granted:
+        content["chatd"] = granted
+    return json_text(content)
 
 
 def error_content(code: int, text: str) -> str:

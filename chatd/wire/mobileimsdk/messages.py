@@ -1,0 +1,73 @@
+"""A message as a packet that is not the usual one: too long, marked as a group's, or with its number.
+
+Owns: fitting a message into a packet, and noting that its text was cut.
+Elsewhere: the usual packet, and which clients get which (wire.mobileimsdk.codec); fields and JSON
+(wire.mobileimsdk.packets).
+Fails: never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from chatd.protocol import Deliver
+from chatd.wire.contract import note_cut
+from chatd.wire.json_stream import ELLIPSIS, fit
+from chatd.wire.mobileimsdk.group_mark import GroupMark
+from chatd.wire.mobileimsdk.packets import (
+    compact_data_packet,
+    compact_numbered_packet,
+    data_packet,
+    numbered_packet,
+)
+
+_LEAST_NAME_CHARS = 8
+"""Of the group's name in a mark, if the text is cut as well."""
+
+
+def shorter_packet(event: Deliver, form: str, limit: int) -> bytes:
+    """Without the fields that readers assume anyway; if it is still too long, with the text cut. So every text that a
+    stock client can send in one packet is delivered whole."""
+    message, fp = event.message, event.fp
+    return _fitted(event, form, lambda text: compact_data_packet(message, fp, text), limit)
+
+
+def packet_with_number(event: Deliver, form: str, limit: int) -> bytes:
+    """For a client that asked for `seq`."""
+    message, fp = event.message, event.fp
+    packet = numbered_packet(message, fp, message.body)
+    if len(packet) <= limit:
+        return packet
+    return _fitted(event, form, lambda text: compact_numbered_packet(message, fp, text), limit)
+
+
+def marked_packet(event: Deliver, mark: GroupMark, form: str, limit: int) -> bytes:
+    """A group message for a client that knows no groups. If it is too long, first the group's name is cut, then the
+    text."""
+    message, fp, body = event.message, event.fp, event.message.body
+    if mark.typeu is not None:
+        message = msgspec.structs.replace(message, typeu=mark.typeu)
+    number, name = message.group_id, event.group_name or f"#{message.group_id}"
+    packet = data_packet(message, fp, mark.text(number, name, body))
+    if len(packet) <= limit:
+        return packet
+
+    def with_name(name: str) -> bytes:
+        return compact_data_packet(message, fp, mark.text(number, name, body))
+
+    packet = fit(with_name, name, limit)
+    if len(packet) <= limit:
+        return packet
+    if len(name) > _LEAST_NAME_CHARS:
+        name = name[:_LEAST_NAME_CHARS] + ELLIPSIS
+    return _fitted(event, form, lambda text: compact_data_packet(message, fp, mark.text(number, name, text)), limit)
+
+
+def _fitted(event: Deliver, form: str, make: Callable[[str], bytes], limit: int) -> bytes:
+    whole = make(event.message.body)
+    if len(whole) <= limit:
+        return whole
+    note_cut(event, form)
+    return fit(make, event.message.body, limit)
