@@ -22,7 +22,7 @@ from chatd.core.sessions.session import GIVE, SKIP, Cursor, Session
 from chatd.errors import Unavailable
 from chatd.model import ConversationId, GroupId, Message, Seq, UserId
 from chatd.protocol import Deliver
-from chatd.store.contract import Tables, Waiting
+from chatd.store.contract import NEVER, Tables, Waiting
 
 _RETRY_S = 1.0
 """Pause after a read that failed."""
@@ -189,7 +189,7 @@ class CatchUp:
                 return
             cursors = session.cursors = {}
         session.behind = session.behind or waiting.more
-        touched = self._give_all(session, cursors, waiting.messages, told, told_at)
+        touched = self._give_all(session, cursors, waiting, told, told_at)
         for conversation, delivered in waiting.delivered.items():
             if conversation not in cursors:
                 cursors[conversation] = Cursor(delivered)
@@ -203,13 +203,16 @@ class CatchUp:
         self,
         session: Session,
         cursors: dict[ConversationId, Cursor],
-        messages: Iterable[Message],
+        waiting: Waiting,
         told: int,
         told_at: int,
     ) -> dict[ConversationId, Cursor]:
-        """Until the window is full, or the session is over. Returns the cursors that moved."""
+        """Until the window is full, or the session is over. Returns the cursors that moved.
+
+        Numbers that are missing in a conversation that was read completely are not in the store any more (deleted by
+        retention): the session goes on after them."""
         touched: dict[ConversationId, Cursor] = {}
-        for message in messages:
+        for message in waiting.messages:
             if session.is_over:  # it was disconnected for what it was given a moment ago
                 break
             cursor = cursors.get(message.conversation)
@@ -218,8 +221,8 @@ class CatchUp:
             step = cursor.accept(message.seq, may_hold=0)
             if step is SKIP:
                 continue
-            if step is not GIVE:  # another session of the user has acknowledged what is between: read that too
-                session.behind = True
+            if step is not GIVE and cursor.pushed < waiting.complete_after.get(message.conversation, NEVER):
+                session.behind = True  # another session of the user has acknowledged what is between: read that too
                 continue
             is_own = mine(message, session)
             if not is_own and told <= 0 and self.in_flight.is_full(session):
@@ -257,13 +260,17 @@ def _missing(
     if any of them is a group's."""
     waiting = tables.history.waiting(user_id, limit, (*unknown, *given))
     passed: list[Message] = []
-    more = waiting.more
+    cut: set[ConversationId] = set()
     for conversation, pushed in given.items():
         behind = waiting.delivered[conversation] - pushed
         if behind > 0:
-            passed += tables.history.messages(user_id, conversation, pushed, 0, min(limit, behind))
-            more = more or behind > limit
-    waiting = Waiting([*passed, *waiting.messages], more, waiting.delivered)
+            room = min(limit, behind)
+            page = tables.history.messages(user_id, conversation, pushed, 0, room)
+            passed += page
+            if len(page) == room < behind:
+                cut.add(conversation)
+    following = [message for message in waiting.messages if message.conversation not in cut]
+    waiting = Waiting([*passed, *following], waiting.more or bool(cut), waiting.delivered, given)
     if all(message.conversation > 0 for message in waiting.messages) and all(key > 0 for key in waiting.delivered):
         return waiting, None
     return waiting, read_memberships(tables, [user_id])[user_id]

@@ -72,6 +72,7 @@ def members_only(waiting: Waiting, session: Session, before: Mapping[GroupId, in
         [message for message in waiting.messages if belongs(message.conversation)],
         waiting.more,
         {conversation: seq for conversation, seq in waiting.delivered.items() if belongs(conversation)},
+        waiting.complete_after,
     )
 
 

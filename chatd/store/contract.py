@@ -10,7 +10,7 @@ twins: tests/store/contract.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
@@ -102,6 +102,8 @@ class Waiting(NamedTuple):
     """There are more messages than were asked for."""
     delivered: dict[ConversationId, Seq]
     """The cursors that were asked for."""
+    complete_after: Mapping[ConversationId, Seq] = {}
+    """Conversations of which `messages` has no gap after this seq: numbers that are missing are not in the store."""
 
 
 class GroupRow(NamedTuple):
