@@ -7,16 +7,20 @@ Fails: never.
 
 A signature is BLAKE2b with the key as its key (a keyed hash needs no HMAC around it), cut to 16 bytes
 (docs/decisions/0024-signed-bus-messages.md). The first key signs, every key is accepted, so that keys can be replaced
-on one host after the other. The keys may change while the bus is open.
+on one host after the other. The keys may change while the bus is open; a key that is no longer named is accepted for
+REMOVED_KEY_S more, because messages signed with it may be on their way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from hmac import compare_digest
 
 SIGNATURE_BYTES = 16
+REMOVED_KEY_S = 10.0
+"""Longer than a message needs from a worker that has just got the new keys to a busy one."""
 _KEY_BYTES = 32
 _PERSON = b"chatd bus"
 """Keeps keys made here apart from other uses of the same text."""
@@ -24,16 +28,33 @@ _JSON_SIGNATURE = b',"signature":"'
 
 
 class Keyring:
-    """Changed by replace() only, from the worker's loop."""
+    """Changed by replace() only, from the worker's loop. now: the clock, in seconds."""
 
-    def __init__(self, texts: Sequence[str] = (), *, accepts_unsigned: bool = False) -> None:
+    def __init__(
+        self,
+        texts: Sequence[str] = (),
+        *,
+        accepts_unsigned: bool = False,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._now = now
+        self._keys: dict[str, blake2b] = {}
+        self._removed: dict[str, tuple[blake2b, float]] = {}
+        """Keys accepted for a while longer, and until when."""
         self.replace(texts, accepts_unsigned=accepts_unsigned)
 
     def replace(self, texts: Sequence[str], *, accepts_unsigned: bool) -> None:
         """texts: the keys, as in bus.keys. accepts_unsigned: also without a signature; always so without keys."""
-        self._hashers = [_hasher(text) for text in texts]
-        """One for each key, which has read its key and nothing else; copying it saves reading the key again."""
-        self.signer = self._hashers[0] if self._hashers else None
+        before, now = self._keys, self._now()
+        self._keys = {text: _hasher(text) for text in texts}
+        """A hasher for each key, which has read its key and nothing else; copying it saves reading the key again."""
+        self._removed |= {text: (hasher, now + REMOVED_KEY_S) for text, hasher in before.items()}
+        self._removed = {
+            text: (hasher, until)
+            for text, (hasher, until) in self._removed.items()
+            if text not in self._keys and now < until
+        }
+        self.signer = next(iter(self._keys.values()), None)
         """None: nothing is signed, and signatures are not checked."""
         self.accepts_unsigned = accepts_unsigned or not texts
 
@@ -47,12 +68,10 @@ class Keyring:
 
     def is_signed(self, data: bytes, signature: bytes) -> bool:
         """Whether one of the keys has signed this. Takes the same time for every wrong signature."""
-        for key in self._hashers:
-            hasher = key.copy()
-            hasher.update(data)
-            if compare_digest(hasher.digest(), signature):
-                return True
-        return False
+        if any(_has_signed(key, data, signature) for key in self._keys.values()):
+            return True
+        now = self._now()
+        return any(now < until and _has_signed(key, data, signature) for key, until in self._removed.values())
 
     # ------------------------------------------------------------ entries of a hash
 
@@ -80,6 +99,12 @@ class Keyring:
 def _of_entry(name: bytes, body: bytes) -> bytes:
     """What is signed. It never begins like a message, whose first byte is a version number."""
     return b"entry\0%b\0%b" % (name, body)
+
+
+def _has_signed(key: blake2b, data: bytes, signature: bytes) -> bool:
+    hasher = key.copy()
+    hasher.update(data)
+    return compare_digest(hasher.digest(), signature)
 
 
 def _hasher(text: str) -> blake2b:
