@@ -64,8 +64,9 @@ Make = Callable[[], Place]
 
 
 class MysqlPlace:
-    def __init__(self, server: MariaDB) -> None:
-        self.address = parse_mysql(server.url())
+    def __init__(self, server: MariaDB, url: str = "") -> None:
+        """url: of an existing database."""
+        self.address = parse_mysql(url or server.url())
 
     def tables(self) -> Tables:
         return mysql_tables.open_tables(self.address, 20.0, create=True)

@@ -13,7 +13,8 @@ from chatd.store.mysql import schema as mysql_schema
 from chatd.store.mysql import tables as mysql_tables
 from chatd.store.mysql.connection import MysqlConnection
 from tests.harness.mariadb import MariaDB
-from tests.store import first_schema
+from tests.store import first_schema, sixth_schema
+from tests.store.test_copy import MysqlPlace, everything
 
 LIMIT_S = 20.0
 
@@ -71,3 +72,16 @@ def test_from_the_first_schema_by_chatctl_migrate(url: str, capsys: pytest.Captu
     assert "nothing to do" in capsys.readouterr().out
     with contextlib.closing(mysql_tables.open_tables(parse_mysql(url), LIMIT_S, create=True)) as tables:
         first_schema.check(tables)
+
+
+def test_from_schema_6_with_data(mariadb: MariaDB) -> None:
+    """A database that chatd of that schema wrote."""
+    url = sixth_schema.unpack_mysql(mariadb)
+    place = MysqlPlace(mariadb, url)
+    before = place.columns()
+    with contextlib.closing(_Closing(url)) as here:
+        assert mysql_schema.version_of(here.db) == sixth_schema.VERSION
+        mysql_schema.migrate(here.db, len(mysql_schema.MIGRATIONS))
+    sixth_schema.check_columns(before, place.columns(), everything(place))
+    with contextlib.closing(mysql_tables.open_tables(parse_mysql(url), LIMIT_S, create=True)) as tables:
+        sixth_schema.check(tables)

@@ -13,7 +13,8 @@ from chatd.config.schema import Config, ServerOptions, StoreOptions
 from chatd.store.sqlite import file as sqlite_file
 from chatd.store.sqlite import schema as sqlite_schema
 from chatd.store.sqlite import tables as sqlite_tables
-from tests.store import first_schema
+from tests.store import every_column, first_schema, sixth_schema
+from tests.store.test_copy import SqlitePlace, everything
 
 
 @pytest.fixture
@@ -50,3 +51,17 @@ def test_from_the_first_schema_by_chatctl_migrate(path: Path, capsys: pytest.Cap
     assert "nothing to do" in capsys.readouterr().out
     with contextlib.closing(sqlite_tables.open_tables(path, create=True)) as tables:
         first_schema.check(tables)
+
+
+def test_from_schema_6_with_data(tmp_path: Path) -> None:
+    """A file that chatd of that schema wrote, with messages that are indexed, half indexed and not indexed."""
+    path, newest = tmp_path / "chatd.db", len(sqlite_schema.MIGRATIONS)
+    sixth_schema.unpack_sqlite(path)
+    before = every_column.sqlite_columns(path)
+    with contextlib.closing(sqlite_file.connect(path)) as db:
+        assert sqlite_file.version_of(db) == sixth_schema.VERSION
+        assert db.execute("SELECT value FROM meta WHERE key = 'sliced'").fetchone() == ("1024",)
+        sqlite_file.migrate(db, newest)
+    sixth_schema.check_columns(before, every_column.sqlite_columns(path), everything(SqlitePlace(path)))
+    with contextlib.closing(sqlite_tables.open_tables(path, create=True)) as tables:
+        sixth_schema.check(tables)
