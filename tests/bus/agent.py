@@ -109,7 +109,7 @@ class Servant:
         for topic in self.kept:
             path = self.keep_directory / str(topic)
             if path.exists():
-                self.known.update(path.read_text().splitlines())
+                self.known.update(whole_lines(path.read_text()))
 
     async def do_missing(self) -> list[str]:
         """Some of what is in the record of the kept topics and did not become known."""
@@ -155,6 +155,11 @@ class Servant:
             self.streaming.cancel()
             await asyncio.wait([self.streaming])
         return [self.published, self.gaps]
+
+
+def whole_lines(text: str) -> list[str]:
+    """Without the beginning of a line that another agent is writing: an append that crosses a page is seen in parts."""
+    return text.split("\n")[:-1]
 
 
 def tell(kind: str, value: object) -> None:
