@@ -66,6 +66,15 @@ class GroupOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     mobileimsdk_whole_history: Annotated[
         bool, option("the same for groups made on the mobileimsdk wire without saying so", "live")
     ] = False
+    mentions: Annotated[
+        int, option("maximum members that one message can mention by name; 0 = none", "live", ge=0, le=1000)
+    ] = 50
+    typing_members: Annotated[
+        int,
+        option(
+            "groups with more members than this do not show who is writing; 0 = no group does", "live", ge=0, le=5000
+        ),
+    ] = 100
 
 
 class RetentionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

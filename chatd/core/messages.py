@@ -15,8 +15,8 @@ from chatd.core.delivery import Delivery
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session, SessionState
 from chatd.errors import MEANINGS, ErrorCode, Refused
-from chatd.model import Message
-from chatd.protocol import Accepted, Failed, SendMessage
+from chatd.model import ALL_MEMBERS, Message
+from chatd.protocol import Accepted, Extras, Failed, SendMessage
 from chatd.store.contract import Draft, Stored, text_hash
 
 _LIVE = SessionState.LIVE
@@ -37,7 +37,11 @@ class Messages:
 
     def send(self, session: Session, command: SendMessage, client_body: str | None = None) -> None:
         """Queue the message for the next commit. client_body: the text as the client sent it, if a plug-in may have
-        changed it. Raises Refused BUSY."""
+        changed it. Raises Refused BUSY, LIMIT_REACHED (too
+        many mentions)."""
+        extras = command.extras
+        if extras is not None and len(extras.mentions) > self._config().groups.mentions and not _names_all(extras):
+            raise Refused(ErrorCode.LIMIT_REACHED, f"at most {self._config().groups.mentions} members can be mentioned")
         store = self._store
         if store.queued >= self._config().limits.store_queue:
             raise Refused(ErrorCode.BUSY)
@@ -62,3 +66,7 @@ class Messages:
             self._delivery.stored(message, result.members_version)
             if self._also_tell is not None and result.fresh:
                 self._also_tell(message)
+
+
+def _names_all(extras: Extras) -> bool:
+    return extras.mentions == ALL_MEMBERS

@@ -35,6 +35,8 @@ NEVER: Seq = 1 << 62
 """No message has a seq as high."""
 KNOWN_SOURCES = 8
 """Maximum networks remembered for one user."""
+UNREAD_WINDOW = 1000
+"""Messages beyond the read mark among which unread ones are counted."""
 FIRST_VERSION = 1
 """members_version of a group just created, and of all groups and memberships from before there were versions."""
 
@@ -156,6 +158,18 @@ class Head(NamedTuple):
     """The user's cursor."""
     seen: Seq
     """How far the user has marked it as read."""
+
+
+class Unread(NamedTuple):
+    """What a user has not read of a conversation. Own messages, what is older than the user's membership, and what was
+    recalled, removed or deleted from the user's own history do not count.
+
+    messages: how many, among the first UNREAD_WINDOW beyond the read mark. more: there are messages beyond those.
+    mentioned: the first messages, by seq, that mention the user or all members."""
+
+    messages: int = 0
+    more: bool = False
+    mentioned: tuple[Seq, ...] = ()
 
 
 class KnownSource(NamedTuple):
@@ -290,6 +304,11 @@ class HistoryTables(Protocol):
         """The user's conversations by id, those above `after` (ids may be negative)."""
         ...
 
+    def unread(self, user_id: UserId, heads: Sequence[Head]) -> list[Unread]:
+        """Of each of these heads, as heads() gave them for this user. Cost: up to UNREAD_WINDOW rows of each
+        conversation whose last message is beyond the read mark."""
+        ...
+
     def mark_seen(self, user_id: UserId, conversation: ConversationId, seq: Seq) -> Seq:
         """Read up to `seq`, but at most to the last message; never back. Returns the position now in force."""
         ...
@@ -371,7 +390,8 @@ class Tables(Protocol):
     def append(self, drafts: Sequence[Draft], now_ms: int, rules: SendingRules = ANYTHING) -> list[Stored | ErrorCode]:
         """Number and insert; one result per draft, in order. A draft is refused with UNKNOWN_RECIPIENT, UNKNOWN_GROUP
         or NOT_A_MEMBER, and with FP_REUSED if its sender has stored another text, or for another recipient, under its
-        fp. Must be the first call of a transaction, and its only append()."""
+        fp. With extras, also as store.sql.extras.ExtrasWriter.check says. Must be the first call of a transaction, and
+        its only append()."""
         ...
 
     def advance(self, advances: Sequence[Advance]) -> None:

@@ -16,6 +16,7 @@ from chatd.model import Message, Role, User
 from chatd.protocol import SendMessage
 from chatd.store.contract import Draft, Stored, Tables
 from tests.store.contract_credentials import CredentialsContract
+from tests.store.contract_extras import ExtrasContract
 from tests.store.contract_friends import FriendsContract
 from tests.store.contract_history import HistoryContract
 from tests.store.contract_memberships import MembershipContract
@@ -47,6 +48,7 @@ class StoreContract(
     HistoryContract,
     RepetitionContract,
     RevisionContract,
+    ExtrasContract,
     MembershipContract,
     CredentialsContract,
     SourcesContract,

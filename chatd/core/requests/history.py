@@ -26,9 +26,11 @@ from chatd.core.requests.notices import Notices, notice, of_user
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused
-from chatd.model import ConversationId, Group, Message, Seq, User, UserId
-from chatd.store.contract import Head, Tables
+from chatd.model import ALL_MEMBERS, ConversationId, Group, Message, Seq, User, UserId
+from chatd.store.contract import UNREAD_WINDOW, Head, Tables, Unread
 
+_MAX_UNREAD_ROWS = 20 * UNREAD_WINDOW
+"""Messages that one `sync` looks at to count what is unread. Beyond them the page ends."""
 _Seq = Annotated[int, Meta(ge=0, lt=1 << 62)]
 _Place = Annotated[str, Meta(min_length=1, max_length=64)]
 """A user's name or id, or "#" and a group's number."""
@@ -69,7 +71,38 @@ def shown(message: Message, start: int = 0) -> dict[str, object]:
         "typeu": message.typeu,
         "sm": message.sent_at_ms,
     }
-    return {**entry, "start": start} if start else entry
+    if message.reply_to:
+        entry["reply"] = message.reply_to
+    if message.mentions:
+        entry["mentions"] = "all" if message.mentions == ALL_MEMBERS else message.mentions
+    if start:
+        entry["start"] = start
+    return entry
+
+
+def _shown_head(head: Head, unread: Unread) -> dict[str, object]:
+    entry: dict[str, object] = {
+        "id": head.conversation,
+        "with": place_of(head.other),
+        "last": head.last,
+        "read": head.seen,
+        "unread": unread.messages,
+    }
+    if unread.more:
+        entry["unread_more"] = True
+    if unread.mentioned:
+        entry["mentioned"] = unread.mentioned
+    return entry
+
+
+def _countable(heads: list[Head]) -> list[Head]:
+    """The first of them, as many as one answer may look at the unread messages of."""
+    left = _MAX_UNREAD_ROWS
+    for index, head in enumerate(heads):
+        left -= min(max(head.last - head.seen, 0), UNREAD_WINDOW)
+        if left < 0 and index:
+            return heads[:index]
+    return heads
 
 
 def place_of(other: User | Group) -> str:
@@ -103,10 +136,10 @@ def _other(tables: Tables, place: str) -> _Other:
 
 
 class _Marked(NamedTuple):
-    """other: the other user of the conversation, 0 for a group. seq: where the user's read mark is now."""
+    """other: the other user of the conversation, None for a group. seq: where the user's read mark is now."""
 
     conversation: ConversationId
-    other: UserId
+    other: User | None
     seq: Seq
 
 
@@ -128,7 +161,8 @@ class HistoryOperations:
             "sync": Operation(
                 Sync,
                 "the user's conversations, with the messages that the client does not have yet",
-                '{"conversations":[{"id":int,"with":str,"last":seq,"read":seq}],"messages":[M with "with"],'
+                '{"conversations":[{"id":int,"with":str,"last":seq,"read":seq,"unread":int,"unread_more":true?,'
+                '"mentioned":[seq]?}],"messages":[M with "with"],'
                 '"more":bool}',
                 asks=Point.BEFORE_HISTORY,
                 read=self._sync,
@@ -166,31 +200,30 @@ class HistoryOperations:
         me, limit = session.user.id, min(arguments.limit, self._services.config().limits.history_page)
         await self._plugins.before_action(session, Point.BEFORE_HISTORY, lambda tables, who: actions.ReadHistory(**who))
 
-        def read(tables: Tables) -> list[tuple[Head, list[Message]]]:
+        def read(tables: Tables) -> tuple[list[tuple[Head, Unread, list[Message]]], bool]:
             found, room = [], limit
-            for head in tables.history.heads(me, arguments.after, limit):
+            heads = tables.history.heads(me, arguments.after, limit)
+            counted = _countable(heads)
+            for head, unread in zip(counted, tables.history.unread(me, counted), strict=True):
                 has = arguments.cursors.get(place_of(head.other), head.delivered)
                 messages = (
                     tables.history.messages(me, head.conversation, has, 0, room) if room and head.last > has else []
                 )
                 room -= len(messages)
-                found.append((head, messages))
-            return found
+                found.append((head, unread, messages))
+            return found, len(heads) == limit or len(counted) < len(heads)
 
-        found = await self._services.store.read(read)
+        found, more = await self._services.store.read(read)
         return {
-            "conversations": [
-                {"id": head.conversation, "with": place_of(head.other), "last": head.last, "read": head.seen}
-                for head, _ in found
-            ],
+            "conversations": [_shown_head(head, unread) for head, unread, _ in found],
             "messages": [
-                {"with": place_of(head.other), **shown(message)} for head, messages in found for message in messages
+                {"with": place_of(head.other), **shown(message)} for head, _, messages in found for message in messages
             ],
-            "more": len(found) == limit,
+            "more": more,
         }
 
     async def _mark(self, session: Session, arguments: ReadMark) -> Change[_Marked]:
-        """The other members of the conversation are notified."""
+        """The other members of the conversation are notified, and the user's other sessions."""
         user, place = session.user, arguments.place
         await self._plugins.before_action(
             session,
@@ -202,20 +235,19 @@ class HistoryOperations:
             conversation = find_conversation(tables, user, place)
             if not conversation:
                 raise Refused(ErrorCode.BAD_FIELD, "with: nothing was written there yet")
-            other = 0 if place[0] == "#" else user_named(place)(tables).id
+            other = None if place[0] == "#" else user_named(place)(tables)
             return _Marked(conversation, other, tables.history.mark_seen(user.id, conversation, arguments.seq))
 
         return Change(write, lambda marked: self._tell_marked(session, place, marked))
 
     def _tell_marked(self, session: Session, place: str, marked: _Marked) -> None:
         user = session.user
-        if marked.other == user.id:
-            return
-        if marked.other:
-            text = notice("read", **{"with": user.name, "by": of_user(user), "seq": marked.seq})
-            message = UserNotice(marked.other, text)
-            self._services.bus.publish(topic_of_user(marked.other), bus_messages.encode(message))
-            self.notify(message)
+        if marked.other is not None:
+            if marked.other.id != user.id:
+                text = notice("read", **{"with": user.name, "by": of_user(user), "seq": marked.seq})
+                self._tell(marked.other.id, text)
+            text = notice("read", **{"with": marked.other.name, "by": of_user(user), "seq": marked.seq})
+            self._tell(user.id, text, session)
             return
         group_id = -marked.conversation
         text = notice("read", **{"with": place, "by": of_user(user), "seq": marked.seq})
@@ -224,7 +256,14 @@ class HistoryOperations:
             if member is not session:
                 self._notices.tell(member, text)
 
-    def notify(self, message: UserNotice) -> None:
+    def _tell(self, user_id: UserId, text: str, apart_from: Session | None = None) -> None:
+        """Tell the user's sessions on every worker, except one of this worker."""
+        message = UserNotice(user_id, text)
+        self._services.bus.publish(topic_of_user(user_id), bus_messages.encode(message))
+        self.notify(message, apart_from)
+
+    def notify(self, message: UserNotice, apart_from: Session | None = None) -> None:
         """Tell the user's sessions on this worker."""
         for session in self._services.hub.of_user(message.user_id):
-            self._notices.tell(session, message.text)
+            if session is not apart_from:
+                self._notices.tell(session, message.text)

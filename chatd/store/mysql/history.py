@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from chatd.model import ConversationId, Group, Message, Seq, User, UserId
-from chatd.store.contract import Head, Waiting
+from chatd.store.contract import UNREAD_WINDOW, Head, Unread, Waiting
 from chatd.store.mysql.backend import MysqlBackend
 from chatd.store.mysql.connection import MysqlConnection
 from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.history import SqlHistory
 from chatd.store.sql.messages import COLUMNS
+from chatd.store.sql.unread import COUNTED, UnreadCounter, Window
 
 _UNION = 100
 """Maximum parts of one UNION."""
@@ -30,6 +31,7 @@ class MysqlHistory(SqlHistory):
 
     def __init__(self, db: MysqlConnection, backend: MysqlBackend, groups: SqlGroups) -> None:
         super().__init__(db, backend, groups)
+        self._unread = UnreadCounter(db, self._window, self.at)
 
     def waiting(self, user_id: UserId, limit: int, cursors_of: Sequence[ConversationId] = ()) -> Waiting:
         """Cost: the user's conversations, and up to `limit` rows of each in which something is waiting."""
@@ -81,6 +83,17 @@ class MysqlHistory(SqlHistory):
             (conversation, *seqs),
         ).fetchall()
         return self._backend.messages(rows)
+
+    def unread(self, user_id: UserId, heads: Sequence[Head]) -> list[Unread]:
+        return self._unread.count(user_id, heads)
+
+    def _window(self, user_id: UserId, conversation: ConversationId, after: Seq) -> Window:
+        counted, last = self._db.execute(
+            f"SELECT coalesce(sum({COUNTED}), 0), coalesce(max(m.seq), 0) FROM (SELECT conversation, seq, sender_id,"
+            " state FROM message FORCE INDEX (place) WHERE conversation = ? AND seq > ? ORDER BY seq LIMIT ?) AS m",
+            (user_id, user_id, conversation, after, UNREAD_WINDOW),
+        ).fetchone()
+        return Window(int(counted), int(last))
 
     def heads(self, user_id: UserId, after: ConversationId, limit: int) -> list[Head]:
         rows = self._db.execute(

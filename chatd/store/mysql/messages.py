@@ -22,6 +22,8 @@ from chatd.store.mysql.backend import MysqlBackend
 from chatd.store.mysql.connection import DuplicateKey, MysqlConnection
 from chatd.store.mysql.recipients import Destination, Recipients
 from chatd.store.mysql.statements import number_list, pair_list
+from chatd.store.sql.extras import ExtrasWriter, Meta, meta_of, with_meta
+from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.messages import COLUMNS, MessageRow, new_message
 from chatd.store.sql.repetitions import Repetitions
 from chatd.store.sql.send_keys import SendKeys
@@ -41,6 +43,7 @@ _MEMBERS = (
 _SENT = f"SELECT m.send_key, {COLUMNS} FROM message AS m WHERE m.send_key IN (%s)".encode()
 _HASH = b"SELECT body_hash FROM message WHERE send_key = %d"
 _SET_HASH = b"UPDATE message SET body_hash = %d WHERE send_key = %d"
+_SET_META = "UPDATE message SET meta = ? WHERE conversation = ? AND seq = ?"
 _COUNT = b"UPDATE conversation SET last = last + %d WHERE id IN (%s)"
 _NOTHING = b"SELECT 1 FROM DUAL WHERE FALSE"
 
@@ -61,10 +64,11 @@ class _Append(msgspec.Struct, kw_only=True):
 class MysqlMessages:
     """The rows of `message`, written. Within a transaction."""
 
-    def __init__(self, db: MysqlConnection, backend: MysqlBackend) -> None:
+    def __init__(self, db: MysqlConnection, backend: MysqlBackend, groups: SqlGroups) -> None:
         self._db = db
         self._backend = backend
         self._recipients = Recipients(db, backend)
+        self._extras = ExtrasWriter(db, groups, backend.directory)
         self._keys = SendKeys()
         self._repetitions = Repetitions(backend.directory, self._sent, self._body_hash)
         self._looking_until = 0.0
@@ -93,6 +97,7 @@ class MysqlMessages:
         results: list[Stored | ErrorCode] = []
         rows: list[bytes] = []
         hashes: dict[int, int] = {}
+        with_extras: list[Message] = []
         given: Counter[ConversationId] = Counter()
         for draft, place, key in zip(batch.drafts, batch.places, batch.keys, strict=True):
             if key is not None and key in sent:
@@ -104,9 +109,19 @@ class MysqlMessages:
                 results.append(place)
                 continue
             conversation, recipient = place
+            meta: Meta | None = None
+            if draft.command.extras is not None:
+                checked = self._extras.check(draft.sender, draft.command, draft.command.extras, last[conversation])
+                if isinstance(checked, ErrorCode):
+                    results.append(checked)
+                    continue
+                meta = checked
             seq = last[conversation] = last[conversation] + 1
             given[conversation] += 1
             message = new_message(draft, recipient, conversation, seq, batch.now_ms)
+            if meta is not None:
+                message = with_meta(message, meta)
+                with_extras.append(message)
             rows.append(self._row(message, key))
             if key is not None:
                 sent[key] = message
@@ -117,6 +132,11 @@ class MysqlMessages:
         self._insert(rows, given)
         if hashes:
             self._db.query_all(*(_SET_HASH % (body_hash, key) for key, body_hash in hashes.items()))
+        if with_extras:
+            for message in with_extras:
+                place_of = (message.conversation, message.seq)
+                self._db.execute(_SET_META, (meta_of(message), *place_of))
+            self._extras.remember(with_extras)
         return results
 
     def _row(self, message: Message, key: int | None) -> bytes:

@@ -53,7 +53,7 @@ class MysqlTables:
         self.connection = db = connection
         self._backend = backend = MysqlBackend(db)
         self.groups = SqlGroups(db, backend)
-        self._messages = MysqlMessages(db, backend)
+        self._messages = MysqlMessages(db, backend, self.groups)
         self.accounts = SqlAccounts(db, backend, backend.directory, self.groups)
         self.invites = SqlInvites(db, backend)
         self.friends = SqlFriends(db, backend, backend.directory)

@@ -14,14 +14,17 @@ from collections.abc import Callable
 from chatd.model import ConversationId, Message, MessageState, Seq, User, UserId
 from chatd.store.contract import Draft
 from chatd.store.sql.database import Database
+from chatd.store.sql.extras import decode_meta, with_meta
 
 CACHED = 200_000
 """Maximum entries of a cache before it is emptied."""
 NO_USER = User(0, "")
 """The recipient of a group message."""
-COLUMNS = "m.id, m.conversation, m.seq, m.sender_id, m.fp, m.sent_at_ms, m.qos, m.typeu, m.body, m.state, m.version"
+COLUMNS = (
+    "m.id, m.conversation, m.seq, m.sender_id, m.fp, m.sent_at_ms, m.qos, m.typeu, m.body, m.state, m.version, m.meta"
+)
 SELECT = f"SELECT {COLUMNS} FROM message AS m"
-MessageRow = tuple[int, ConversationId, Seq, UserId, str, int, int, int, str, int, int]
+MessageRow = tuple[int, ConversationId, Seq, UserId, str, int, int, int, str, int, int, str | None]
 """COLUMNS, read."""
 _STATES = tuple(MessageState)
 """By their numbers: an index costs less than a call of the enum."""
@@ -85,13 +88,13 @@ class MessageReader:
         self._user = user
 
     def message(self, row: MessageRow) -> Message:
-        _, conversation, seq, sender_id, fp, sent_at_ms, qos, typeu, body, state, version = row
+        _, conversation, seq, sender_id, fp, sent_at_ms, qos, typeu, body, state, version, meta = row
         sender, recipient, group_id = self._user(sender_id), NO_USER, 0
         if conversation > 0:
             recipient = self._user(self._pairs.other(conversation, sender_id))
         else:
             group_id = -conversation
-        return Message(
+        message = Message(
             conversation=conversation,
             seq=seq,
             sender_id=sender_id,
@@ -107,3 +110,4 @@ class MessageReader:
             state=_STATES[state],
             version=version,
         )
+        return message if meta is None else with_meta(message, decode_meta(meta))

@@ -13,10 +13,11 @@ import sqlite3
 from collections.abc import Collection, Sequence
 
 from chatd.model import ConversationId, Group, Message, Seq, User, UserId
-from chatd.store.contract import Head, Waiting
+from chatd.store.contract import UNREAD_WINDOW, Head, Unread, Waiting
 from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.history import SqlHistory
 from chatd.store.sql.messages import COLUMNS, MessageReader, MessageRow
+from chatd.store.sql.unread import COUNTED, UnreadCounter, Window
 from chatd.store.sqlite.backend import SqliteBackend
 
 
@@ -31,6 +32,7 @@ class SqliteHistory(SqlHistory):
         super().__init__(db, backend, groups)
         self._unindexed = backend.unindexed
         self._reader = reader
+        self._unread = UnreadCounter(db, self._window, self.at)
 
     def waiting(self, user_id: UserId, limit: int, cursors_of: Sequence[ConversationId] = ()) -> Waiting:
         self._backend.refresh()
@@ -103,6 +105,24 @@ class SqliteHistory(SqlHistory):
         numbers = (self._backend.message_id(conversation, seq) for seq in sorted(set(seqs)))
         found = self._rows([number for number in numbers if number is not None])
         return [self._reader.message(found[number]) for number in sorted(found)]
+
+    def unread(self, user_id: UserId, heads: Sequence[Head]) -> list[Unread]:
+        self._backend.refresh()
+        return self._unread.count(user_id, heads)
+
+    def _window(self, user_id: UserId, conversation: ConversationId, after: Seq) -> Window:
+        indexed = self._db.execute(
+            "SELECT id FROM place WHERE conversation = ? AND seq > ? ORDER BY seq LIMIT ?",
+            (conversation, after, UNREAD_WINDOW),
+        )
+        numbers = {row[0] for row in indexed} | set(self._unindexed.after(conversation, after, UNREAD_WINDOW))
+        chosen = sorted(numbers)[:UNREAD_WINDOW]
+        counted, last = self._db.execute(
+            f"SELECT coalesce(sum({COUNTED}), 0), coalesce(max(m.seq), 0)"
+            " FROM json_each(?) AS j CROSS JOIN message AS m ON m.id = j.value",
+            (user_id, user_id, json.dumps(chosen)),
+        ).fetchone()
+        return Window(counted, last)
 
     def heads(self, user_id: UserId, after: ConversationId, limit: int) -> list[Head]:
         self._backend.refresh()

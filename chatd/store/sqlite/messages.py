@@ -16,6 +16,7 @@ from chatd.errors import ErrorCode
 from chatd.model import ConversationId, GroupId, Message, User, UserId
 from chatd.protocol import SendMessage
 from chatd.store.contract import Draft, SendingRules, Stored
+from chatd.store.sql.extras import ExtrasWriter, Meta, meta_of, with_meta
 from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.messages import CACHED, NO_USER, SELECT, MessageReader
 from chatd.store.sql.repetitions import Repetitions
@@ -56,6 +57,7 @@ class SqliteMessages:
         self._members_versions = backend.members_versions
         self._reader = reader
         self._repetitions = Repetitions(backend.directory, self._sent, self._body_hash)
+        self._extras = ExtrasWriter(db, groups, backend.directory)
         self._keys = SendKeys()
 
     def append(self, drafts: Sequence[Draft], now_ms: int, rules: SendingRules) -> list[Stored | ErrorCode]:
@@ -66,6 +68,7 @@ class SqliteMessages:
         values: list[int | str | None] = []
         fresh: dict[int, Message] = {}
         hashes: dict[int, int] = {}
+        with_extras: dict[int, Message] = {}
         unindexed, last = self._unindexed, self._backend.last_seqs
         for draft, key in zip(drafts, keys, strict=True):
             sender, command = draft.sender, draft.command
@@ -79,6 +82,14 @@ class SqliteMessages:
                 results.append(place)
                 continue
             conversation, recipient = place
+            meta: Meta | None = None
+            if command.extras is not None:
+                reached = last.get(conversation) or self._backend.last_seq(conversation)
+                checked = self._extras.check(sender, command, command.extras, reached)
+                if isinstance(checked, ErrorCode):
+                    results.append(checked)
+                    continue
+                meta = checked
             seq = last.get(conversation)
             seq = last[conversation] = (self._backend.last_seq(conversation) if seq is None else seq) + 1
             number = unindexed.end + 1
@@ -90,6 +101,8 @@ class SqliteMessages:
                 to_name=recipient.name, group_id=command.to_group, body=body, fp=fp, qos=qos, typeu=typeu,
                 sent_at_ms=now_ms,
             )  # fmt: skip
+            if meta is not None:
+                message = with_extras[number] = with_meta(message, meta)
             if key is not None:
                 fresh[key] = message
                 if draft.body_hash is not None:
@@ -97,6 +110,10 @@ class SqliteMessages:
             version = self._members_version(command.to_group) if command.to_group else 0
             results.append(Stored(message, True, version))
         self._write(values, hashes)
+        if with_extras:
+            changed = [(meta_of(message), number) for number, message in with_extras.items()]
+            self._db.executemany("UPDATE message SET meta = ? WHERE id = ?", changed)
+            self._extras.remember(with_extras.values())
         return results
 
     def _write(self, values: list[int | str | None], hashes: Mapping[int, int]) -> None:

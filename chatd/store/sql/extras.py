@@ -1,0 +1,102 @@
+"""What a message has besides its text, in the SQL of both twins: the message it answers, and the members it mentions.
+
+Owns: the column `meta` of `message` and the table `mention`; whether a sender may answer that message and mention those
+members.
+Elsewhere: numbering and storing (store.sqlite.messages, store.mysql.messages), how many mentions a message may have
+(core.messages), counting the unread ones (store.sql.unread).
+Fails: what the database raises passes through; extras that are not allowed get an ErrorCode.
+
+`meta` is NULL for a message without extras, so that reading and writing the others costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from chatd.errors import ErrorCode, Refused
+from chatd.model import ALL_MEMBERS, Message, Role, Seq, User, UserId
+from chatd.protocol import Extras, SendMessage
+from chatd.store.sql.database import Database
+from chatd.store.sql.directory import UserDirectory
+from chatd.store.sql.groups import SqlGroups
+
+_ROWS = 200
+"""Rows of one INSERT."""
+
+
+class Meta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """The JSON of `meta`. As the fields of model.Message."""
+
+    reply_to: Seq = msgspec.field(name="reply", default=0)
+    mentions: tuple[UserId, ...] = ()
+
+
+_encode = msgspec.json.Encoder().encode
+decode_meta = msgspec.json.Decoder(Meta).decode
+
+
+class ExtrasWriter:
+    def __init__(self, db: Database, groups: SqlGroups, directory: UserDirectory) -> None:
+        self._db = db
+        self._groups = groups
+        self._directory = directory
+
+    def check(self, sender: User, command: SendMessage, extras: Extras, last: Seq) -> Meta | ErrorCode:
+        """last: of the conversation. UNKNOWN_MESSAGE: there is no message with that number to answer yet.
+        UNKNOWN_RECIPIENT: somebody mentioned is not in the group; the same answer for a name that nobody has.
+        NOT_ALLOWED: only the owner and admins mention everybody. BAD_FIELD: mentions between two users. The sender is
+        known to be in the group. Cost: one statement, and one for each name seen for the first time."""
+        if extras.reply_to > last:
+            return ErrorCode.UNKNOWN_MESSAGE
+        mentions: tuple[UserId, ...] = ()
+        if extras.mentions:
+            if not command.to_group:
+                return ErrorCode.BAD_FIELD
+            found = self._mentioned(sender, command.to_group, extras.mentions)
+            if isinstance(found, ErrorCode):
+                return found
+            mentions = found
+        return Meta(reply_to=extras.reply_to, mentions=mentions)
+
+    def _mentioned(self, sender: User, group_id: int, named: tuple[str | int, ...]) -> tuple[UserId, ...] | ErrorCode:
+        if named == ALL_MEMBERS:
+            try:
+                role = self._groups.role(group_id, sender.id)
+            except Refused:
+                return ErrorCode.NOT_ALLOWED
+            return ALL_MEMBERS if role is not Role.MEMBER else ErrorCode.NOT_ALLOWED
+        ids: dict[UserId, None] = {}
+        for name in named:
+            user = self._directory.find("", name) if isinstance(name, int) else self._directory.find(name, 0)
+            if user is None:
+                return ErrorCode.UNKNOWN_RECIPIENT
+            ids[user.id] = None
+        _, members = self._groups.members_among(group_id, ids)
+        return tuple(ids) if members.keys() == ids.keys() else ErrorCode.UNKNOWN_RECIPIENT
+
+    def remember(self, messages: Iterable[Message]) -> None:
+        """Who is mentioned, for messages that were just inserted. A user who mentions themselves is not notified."""
+        rows = [
+            (user_id, message.conversation, message.seq)
+            for message in messages
+            for user_id in message.mentions
+            if user_id != message.sender_id
+        ]
+        for at in range(0, len(rows), _ROWS):
+            part = rows[at : at + _ROWS]
+            marks = ",".join(["(?,?,?)"] * len(part))
+            self._db.execute(
+                f"INSERT INTO mention (user_id, conversation, seq) VALUES {marks}",
+                [value for row in part for value in row],
+            )
+
+
+def with_meta(message: Message, meta: Meta) -> Message:
+    return msgspec.structs.replace(message, reply_to=meta.reply_to, mentions=meta.mentions)
+
+
+def meta_of(message: Message) -> str:
+    """For the column `meta`."""
+    return _encode(Meta(reply_to=message.reply_to, mentions=message.mentions)).decode()
