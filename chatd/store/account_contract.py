@@ -111,6 +111,12 @@ class AccountTables(Protocol):
         new version of its credentials."""
         ...
 
+    def erase(self, user_id: UserId, now_ms: int) -> int:
+        """As delete(), and nothing stays by which the person could be recognised: name, profile, settings, blocks,
+        requests and their answers, invitations. The bodies of its messages are blanked in slices afterwards
+        (store.retention_contract.ErasureTables). Returns the new version of its credentials."""
+        ...
+
     def newest_credentials(self) -> int:
         """The highest version of credentials so far; 0 = there was no change. Cost: one row."""
         ...

@@ -26,6 +26,8 @@ from chatd.store.account_contract import CredentialsChange as CredentialsChange
 from chatd.store.account_contract import Invite as Invite
 from chatd.store.account_contract import InviteTables as InviteTables
 from chatd.store.account_contract import NewInvite as NewInvite
+from chatd.store.retention_contract import ErasureTables as ErasureTables
+from chatd.store.retention_contract import RetentionTables as RetentionTables
 from chatd.store.revision_contract import OwnView as OwnView
 from chatd.store.revision_contract import Revised as Revised
 from chatd.store.revision_contract import Revision as Revision
@@ -369,6 +371,12 @@ class Tables(Protocol):
 
     @property
     def request_log(self) -> RequestLog: ...
+
+    @property
+    def retention(self) -> RetentionTables: ...
+
+    @property
+    def erasure(self) -> ErasureTables: ...
 
     @property
     def gather_s(self) -> float:

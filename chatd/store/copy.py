@@ -122,10 +122,11 @@ TABLES = (
     Table("mention", 3, ("user_id", "conversation", "seq")),
     Table("cursor", 2, ("user_id", "conversation", "delivered", "seen", "cleared")),
     Table("erasure", 1, ("user_id", "position", "asked_at_ms")),
+    Table("dissolved", 1, ("team_id", "at_ms")),
     Table("request", 2, ("sender_id", "fp", "answer", "at_ms", "body_hash")),
 )
 BY_NAME = {table.name: table for table in TABLES}
-NOTES = ("credentials", "stand_in_key", "consent", "retained_private", "retained_groups")
+NOTES = ("credentials", "stand_in_key", "consent", "retained_private", "retained_groups", "retention_clock")
 """Keys in `meta` that belong to the data."""
 COUNTED = ("user", "team", "invite")
 """Tables whose ids are never used again, even when the row with the highest id was deleted."""

@@ -33,6 +33,8 @@ _GROUP_MARK = "#"
 """Begins the number of a group in requests."""
 _SEPARATORS = str.maketrans("", "", " .-_")
 """Left out when a name is compared with the reserved ones: sys-admin, s.y.s.a.d.m.i.n."""
+_ERASED_KEY = "eraseduser"
+"""How erased_name() begins, without separators."""
 _ALIKE_IN_CAPITALS = str.maketrans("i", "l")
 """The capital of i looks like l."""
 _DOT = "\u0307"
@@ -88,8 +90,17 @@ def skeleton_hash(name: str) -> int:
 
 
 def is_reserved(name: str, reserved: Iterable[str]) -> bool:
-    """Whether a name is, or looks like, one of the reserved names, also with separators in between."""
-    return not _keys(name).isdisjoint(_keys_of_all(tuple(reserved)))
+    """Whether a name is, or looks like, one of the reserved names, also with separators in between; or begins like the
+    name of an erased account."""
+    keys = _keys(name)
+    if any(key.startswith(_ERASED_KEY) for key in keys):
+        return True
+    return not keys.isdisjoint(_keys_of_all(tuple(reserved)))
+
+
+def erased_name(user_id: int) -> str:
+    """Shown instead of the name of an erased account."""
+    return f"erased user {user_id}"
 
 
 def _keys(name: str) -> frozenset[str]:

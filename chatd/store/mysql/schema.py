@@ -160,6 +160,13 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         f" asked_at_ms BIGINT NOT NULL) {_TABLE}",
         "INSERT IGNORE INTO meta VALUES ('retained_private', '0')",
         "INSERT IGNORE INTO meta VALUES ('retained_groups', '0')",
+        "INSERT IGNORE INTO meta VALUES ('retention_clock', '0')",
+        *_add_index("revision", "revision_seq", "conversation, seq"),
+        *_add_index("hidden", "hidden_place", "conversation, seq"),
+        *_add_index("mention", "mention_place", "conversation, seq"),
+        f"CREATE TABLE IF NOT EXISTS dissolved (team_id BIGINT NOT NULL PRIMARY KEY, at_ms BIGINT NOT NULL) {_TABLE}",
+        "INSERT IGNORE INTO dissolved SELECT -v.id, 0 FROM conversation AS v"
+        " LEFT JOIN team AS t ON t.id = -v.id WHERE v.id < 0 AND t.id IS NULL",
     ),
 )
 
@@ -173,7 +180,7 @@ WORDS: tuple[str, ...] = (
     "who may write to a user, ask, see and add them; blocked users; refused friend requests",
     "how a group is joined, who reads its past, who may write in it; bans, invitations and requests to join",
     "messages that were edited, recalled or removed; mentions; messages removed from one's own history",
-    "accounts that are being erased, and how far old messages were deleted",
+    "accounts that are being erased, dissolved groups, and how far old messages were deleted",
 )
 """A description of each migration, for the operator."""
 

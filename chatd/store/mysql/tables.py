@@ -30,8 +30,10 @@ from chatd.store.mysql.backend import MysqlBackend
 from chatd.store.mysql.connection import MysqlConnection, closed_unless_ready
 from chatd.store.mysql.history import MysqlHistory
 from chatd.store.mysql.messages import MysqlMessages
+from chatd.store.mysql.retention import MysqlRetention
 from chatd.store.mysql.schema import MIGRATIONS, migrate, version_of
 from chatd.store.sql.accounts import SqlAccounts
+from chatd.store.sql.erasure import SqlErasure
 from chatd.store.sql.friends import SqlFriends
 from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.invites import SqlInvites
@@ -61,6 +63,8 @@ class MysqlTables:
         self.request_log = SqlRequestLog(db, backend)
         self.revisions = SqlRevisions(db, backend, self.history.at)
         self.known_sources = SqlKnownSources(db)
+        self.retention = MysqlRetention(db, backend)
+        self.erasure = SqlErasure(db, " FOR UPDATE")
         self._directory_version = ""
 
     # ---------------------------------------------------------------- transactions

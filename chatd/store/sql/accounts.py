@@ -15,7 +15,14 @@ from chatd.store.contract import Account, AccountDetails, CredentialsChange
 from chatd.store.sql.database import Backend, Database
 from chatd.store.sql.directory import UserDirectory
 from chatd.store.sql.groups import SqlGroups
-from chatd.texts.names import name_key, skeleton_hash
+from chatd.texts.names import erased_name, name_key, skeleton_hash
+
+_TRACES = (
+    ("block", "user_id"), ("block", "blocked_id"), ("refusal", "user_id"), ("refusal", "friend_id"),
+    ("ban", "user_id"), ("admission", "user_id"), ("admission", "invited_by"), ("hidden", "user_id"),
+    ("mention", "user_id"),
+)  # fmt: skip
+"""Rows that an erased account leaves nowhere; those that delete() removes come on top."""
 
 
 class SqlAccounts:
@@ -126,6 +133,21 @@ class SqlAccounts:
         self._db.execute("DELETE FROM `cursor` WHERE user_id = ?", (user_id,))
         self._db.execute("DELETE FROM known_source WHERE user_id = ?", (user_id,))
         self._directory.changed()
+        return version
+
+    def erase(self, user_id: UserId, now_ms: int) -> int:
+        version = self.delete(user_id)
+        self._db.execute(
+            "UPDATE user SET name = ?, created_at_ms = 0, seen_at_ms = 0, profile = '{}', locked_at_ms = 0,"
+            " lock_reason = '', may_write = 0, may_ask = 0, may_see = 0, may_add = 0 WHERE id = ?",
+            (erased_name(user_id), user_id),
+        )
+        for table, column in _TRACES:
+            self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (user_id,))
+        self._db.execute("UPDATE ban SET by_id = 0 WHERE by_id = ?", (user_id,))
+        keys = (user_id << 32, (user_id + 1) << 32)
+        self._db.execute("DELETE FROM request WHERE send_key >= ? AND send_key < ?", keys)
+        self._db.execute("REPLACE INTO erasure (user_id, position, asked_at_ms) VALUES (?, 0, ?)", (user_id, now_ms))
         return version
 
     def details(self, user_id: UserId) -> AccountDetails:

@@ -167,7 +167,7 @@ class SqlGroups:
         ).fetchone()
         version = self._raise_version(group_id)
         if heir is None:
-            self._db.execute("DELETE FROM team WHERE id = ?", (group_id,))
+            self._dissolve(group_id)
             return Left(None, True, version)
         if role is not Role.OWNER:
             return Left(None, False, version)
@@ -201,6 +201,11 @@ class SqlGroups:
         if role is Role.OWNER:
             self._set_role(group_id, by, Role.ADMIN)
         self._set_role(group_id, user_id, role)
+
+    def _dissolve(self, group_id: GroupId) -> None:
+        """Its messages are deleted by retention, which sees it in `dissolved`."""
+        self._db.execute("DELETE FROM team WHERE id = ?", (group_id,))
+        self._db.execute("REPLACE INTO dissolved VALUES (?, 0)", (group_id,))
 
     def _set_role(self, group_id: GroupId, user_id: UserId, role: Role) -> None:
         self._db.execute("UPDATE member SET role = ? WHERE team_id = ? AND user_id = ?", (int(role), group_id, user_id))

@@ -28,7 +28,9 @@ message.state: model.MessageState; version: how often it was changed. message.me
 revision: one row per change of a message, numbered without gaps in each conversation. cursor.cleared: up to this seq
 the user has removed everything from their own history; hidden: a single message removed from it.
 erasure: an account that is being erased; position: the highest message.id that was looked at. meta.retained_private,
-retained_groups: the highest message.id up to which old messages were deleted.
+retained_groups: the highest message.id up to which old messages were deleted. meta.retention_clock: see
+store.retention_contract.RetentionTables.clock. dissolved: a group that is no more and may have
+messages; at_ms: since when, 0 = retention has not seen it yet.
 """
 
 from __future__ import annotations
@@ -50,6 +52,13 @@ _SET_HASHES = (
 def _fill_skeletons(db: sqlite3.Connection) -> None:
     skeletons.fill(db, _SET_HASHES)
 
+
+_FIND_DISSOLVED = (
+    "INSERT INTO dissolved WITH RECURSIVE talk (id) AS (SELECT min(conversation) FROM place"
+    " UNION ALL SELECT (SELECT min(conversation) FROM place WHERE conversation > talk.id) FROM talk WHERE talk.id < 0)"
+    " SELECT -id, 0 FROM talk WHERE id < 0 AND -id NOT IN (SELECT id FROM team)"
+)
+"""Groups that have messages and were dissolved before there was a record of it. One probe of the index per group."""
 
 MIGRATIONS: tuple[tuple[Step, ...], ...] = (
     (
@@ -152,6 +161,15 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         "CREATE TABLE erasure (user_id INTEGER PRIMARY KEY, position INTEGER NOT NULL, asked_at_ms INTEGER NOT NULL)",
         "INSERT INTO meta VALUES ('retained_private', '0')",
         "INSERT INTO meta VALUES ('retained_groups', '0')",
+        "INSERT INTO meta VALUES ('retention_clock', '0')",
+        "CREATE INDEX revision_seq ON revision (conversation, seq)",
+        "CREATE INDEX hidden_place ON hidden (conversation, seq)",
+        "CREATE INDEX mention_place ON mention (conversation, seq)",
+        "CREATE TABLE dissolved (team_id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL)",
+        _FIND_DISSOLVED,
+        "INSERT OR IGNORE INTO dissolved SELECT DISTINCT -conversation, 0 FROM message"
+        " WHERE id > (SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'merged') AND conversation < 0"
+        " AND -conversation NOT IN (SELECT id FROM team)",
     ),
 )
 
@@ -165,5 +183,5 @@ WORDS: tuple[str, ...] = (
     "who may write to a user, ask, see and add them; blocked users; refused friend requests",
     "how a group is joined, who reads its past, who may write in it; bans, invitations and requests to join",
     "messages that were edited, recalled or removed; mentions; messages removed from one's own history",
-    "accounts that are being erased, and how far old messages were deleted",
+    "accounts that are being erased, dissolved groups, and how far old messages were deleted",
 )

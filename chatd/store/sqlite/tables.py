@@ -23,6 +23,7 @@ from chatd.errors import ErrorCode, Unavailable
 from chatd.model import UserId
 from chatd.store.contract import ANYTHING, Advance, Draft, SendingRules, Stored
 from chatd.store.sql.accounts import SqlAccounts
+from chatd.store.sql.erasure import SqlErasure
 from chatd.store.sql.friends import SqlFriends
 from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.invites import SqlInvites
@@ -35,6 +36,7 @@ from chatd.store.sqlite.backend import SqliteBackend
 from chatd.store.sqlite.checkpoint import EVERY_PAGES, Checkpointer
 from chatd.store.sqlite.history import SqliteHistory
 from chatd.store.sqlite.messages import SqliteMessages
+from chatd.store.sqlite.retention import SqliteRetention
 
 _ADVANCE = (
     "UPDATE cursor SET delivered = n.seq FROM (SELECT json_extract(value, '$[0]') AS user_id,"
@@ -69,6 +71,8 @@ class SqliteTables:
         self.request_log = SqlRequestLog(db, backend)
         self.revisions = SqlRevisions(db, backend, self.history.at)
         self.known_sources = SqlKnownSources(db)
+        self.retention = SqliteRetention(db, backend)
+        self.erasure = SqlErasure(db)
         self._checkpointer = Checkpointer(path)
         self._commits = 0
         """Since the last checkpoint."""

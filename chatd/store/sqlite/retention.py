@@ -1,0 +1,122 @@
+"""Deleting old messages in SQLite, and giving the space back.
+
+Owns: the index entries of deleted messages, old messages that have none yet, unused pages of the file.
+Elsewhere: which messages go (store.sql.retention), the rows without an index entry (store.sqlite.unindexed).
+Fails: sqlite3.Error passes through.
+
+Rows without an index entry are in the memory of every worker, so they are not deleted: an old one loses its text, and
+is deleted when it has been merged.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Sequence
+
+from chatd.model import ConversationId, Seq
+from chatd.store.retention_contract import Kind, Slice, Space
+from chatd.store.sql.retention import OldRow, SqlRetention, numbers, old_rows, tops_of
+from chatd.store.sqlite.backend import SqliteBackend
+
+KEPT_PAGES = 2048
+"""Unused pages that stay in the file for new messages: 8 MiB."""
+INCREMENTAL = 2
+"""PRAGMA auto_vacuum of a file whose unused pages can be given back."""
+
+
+class SqliteRetention(SqlRetention):
+    """store.contract.RetentionTables."""
+
+    _backend: SqliteBackend
+
+    def __init__(self, db: sqlite3.Connection, backend: SqliteBackend) -> None:
+        super().__init__(db, backend)
+        self._unindexed = backend.unindexed
+        self._blanked = {Kind.PRIVATE: 0, Kind.GROUPS: 0}
+        """The highest message.id without an index entry that this connection has looked at."""
+
+    def _highest(self) -> int:
+        return self._unindexed.merged
+
+    def _rows_upto(self, tops: dict[ConversationId, Seq], limit: int) -> list[OldRow]:
+        rows = self._db.execute(
+            "SELECT m.id, m.conversation, m.seq, m.send_key FROM json_each(?) AS j CROSS JOIN place AS p"
+            " ON p.conversation = json_extract(j.value, '$[0]') AND p.seq <= json_extract(j.value, '$[1]')"
+            " CROSS JOIN message AS m ON m.id = p.id WHERE p.id <= ? LIMIT ?",
+            (json.dumps(list(tops.items())), self._unindexed.merged, limit),
+        )
+        return [OldRow(*row) for row in rows]
+
+    def _first_rows(self, conversation: ConversationId, after: Seq, limit: int) -> list[OldRow]:
+        rows = self._db.execute(
+            "SELECT m.id, m.conversation, m.seq, m.send_key FROM place AS p CROSS JOIN message AS m ON m.id = p.id"
+            " WHERE p.conversation = ? AND p.seq > ? AND p.id <= ? ORDER BY p.seq LIMIT ?",
+            (conversation, after, self._unindexed.merged, limit),
+        )
+        return [OldRow(*row) for row in rows]
+
+    def _last_seqs(self, conversations: Collection[ConversationId]) -> dict[ConversationId, Seq]:
+        return {conversation: self._backend.last_seq(conversation) for conversation in conversations}
+
+    def _keys_in_use(self, keys: Collection[int]) -> set[int]:
+        found = self._db.execute(f"SELECT send_key FROM sent WHERE send_key IN ({numbers(keys)})")
+        return {row[0] for row in found} | self._unindexed.known(set(keys))
+
+    def _delete(self, rows: Sequence[OldRow]) -> None:
+        keys = [row.send_key for row in rows if row.send_key is not None]
+        places = json.dumps([(row.conversation, row.seq) for row in rows])
+        self._db.execute(
+            "DELETE FROM place WHERE (conversation, seq) IN (SELECT json_extract(value, '$[0]'),"
+            " json_extract(value, '$[1]') FROM json_each(?))",
+            (places,),
+        )
+        self._db.execute(f"DELETE FROM sent WHERE send_key IN ({numbers(keys)})")
+        self._db.execute(f"DELETE FROM message WHERE id IN ({numbers([row.id for row in rows])})")
+
+    # ---------------------------------------------------------------- rows without an index entry
+
+    def _blank_undeletable(self, kind: Kind, before_ms: int, now_ms: int, limit: int) -> Slice:
+        begin = max(self._blanked[kind], self._unindexed.merged)
+        rows = self._db.execute(
+            "SELECT id, conversation, seq, sent_at_ms FROM message WHERE id > ? ORDER BY id LIMIT ?", (begin, limit)
+        ).fetchall()
+        old = old_rows(rows, before_ms, now_ms)
+        if not old:
+            return Slice(len(rows))
+        private = kind is Kind.PRIVATE
+        blanked = self._blank([number for number, conversation, _, _ in old if (conversation > 0) is private])
+        tops = tops_of(kind, old)
+        self._forget(tops)
+        self._move_cursors(tops)
+        self._blanked[kind] = old[-1][0]
+        return Slice(len(old), 0, blanked, len(old) == limit)
+
+    def _is_empty(self, conversation: ConversationId) -> bool:
+        """Its messages without an index entry lose their text now, and are deleted when they are merged."""
+        waiting = self._unindexed.after(conversation, 0, 1 << 30)
+        self._blank(waiting)
+        return not waiting
+
+    # ---------------------------------------------------------------- space
+
+    def reclaim(self, pages: int) -> int:
+        if self._pragma("auto_vacuum") != INCREMENTAL:
+            return 0
+        unused = min(pages, self._pragma("freelist_count") - KEPT_PAGES)
+        if unused <= 0:
+            return 0
+        self._db.execute(f"PRAGMA incremental_vacuum({unused})").fetchall()
+        return unused
+
+    def space(self) -> Space:
+        page = self._pragma("page_size")
+        return Space(
+            total=page * self._pragma("page_count"),
+            free=page * self._pragma("freelist_count"),
+            reclaims=self._pragma("auto_vacuum") == INCREMENTAL,
+            oldest_ms=self._oldest_ms(),
+        )
+
+    def _pragma(self, name: str) -> int:
+        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
