@@ -98,8 +98,8 @@ class ErasureTables(Protocol):
 
     def blank(self, user_id: UserId, limit: int, now_ms: int) -> Slice:
         """Blank at most `limit` further messages of this user. `more` is False when none is left for now; the erasure
-        ends, and is forgotten, only when SETTLE_MS have passed since it was asked for. An empty Slice for a user without
-        a pending erasure."""
+        ends, and is forgotten, only when SETTLE_MS have passed since it was asked for. An empty Slice for a user
+        without a pending erasure."""
         ...
 
 

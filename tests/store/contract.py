@@ -22,6 +22,7 @@ from tests.store.contract_history import HistoryContract
 from tests.store.contract_memberships import MembershipContract
 from tests.store.contract_people import PeopleContract
 from tests.store.contract_repetition import RepetitionContract
+from tests.store.contract_retention import RetentionContract
 from tests.store.contract_revisions import RevisionContract
 from tests.store.contract_sources import SourcesContract
 from tests.store.steps import (
@@ -52,6 +53,7 @@ class StoreContract(
     MembershipContract,
     CredentialsContract,
     SourcesContract,
+    RetentionContract,
 ):
     @pytest.fixture
     def twin(self) -> Twin:

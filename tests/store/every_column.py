@@ -44,8 +44,9 @@ FILL = (
     "INSERT INTO revision (conversation, number, seq, by_id, at_ms) VALUES (1, 1, 1, 1, 16), (-1, 1, 2, 2, 17)",
     "UPDATE `cursor` SET cleared = 2 WHERE user_id = 2 AND conversation = -1",
     "INSERT INTO erasure (user_id, position, asked_at_ms) VALUES (4, 21, 18)",
+    "INSERT INTO dissolved (team_id, at_ms) VALUES (77, 22)",
     "UPDATE request SET body_hash = 88 WHERE fp = 'r:1 '",
-    "UPDATE meta SET value = '9' WHERE `key` IN ('consent', 'retained_private', 'retained_groups')",
+    "UPDATE meta SET value = '9' WHERE `key` IN ('consent', 'retained_private', 'retained_groups', 'retention_clock')",
 )
 MANY = 300
 """More rows than a store reads in its first page, for the tables whose keys have three columns."""

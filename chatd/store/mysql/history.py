@@ -61,9 +61,7 @@ class MysqlHistory(SqlHistory):
             numbers += (row[0] for row in rows)
         return sorted(numbers)[:most]
 
-    def messages(
-        self, reader: UserId, conversation: ConversationId, after: Seq, before: Seq, limit: int
-    ) -> list[Message]:
+    def _page(self, reader: UserId, conversation: ConversationId, after: Seq, before: Seq, limit: int) -> list[Message]:
         floor = self.first_readable(reader, conversation) - 1
         order, bounds = ("DESC", (floor, before)) if before > 0 else ("ASC", (max(after, floor), 1 << 62))
         rows = self._db.execute(

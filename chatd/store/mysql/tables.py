@@ -84,7 +84,7 @@ class MysqlTables:
             self.connection.commit()
         except Unavailable:
             if not self._has_happened(session):
-                self._backend.transaction_lost()
+                self._lost()
                 raise
 
     def _has_happened(self, session: str) -> bool:
@@ -106,7 +106,11 @@ class MysqlTables:
 
     def rollback(self) -> None:
         self.connection.rollback()
+        self._lost()
+
+    def _lost(self) -> None:
         self._backend.transaction_lost()
+        self.retention.transaction_lost()
 
     def close(self) -> None:
         self.connection.discard()

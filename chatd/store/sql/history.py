@@ -8,7 +8,7 @@ Fails: Refused for a group that the user is not in; what the database raises pas
 
 from __future__ import annotations
 
-from chatd.model import ConversationId, GroupId, Seq, UserId
+from chatd.model import ConversationId, GroupId, Message, MessageState, Seq, UserId
 from chatd.store.sql.database import Backend, Database
 from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.messages import pair_of
@@ -32,6 +32,27 @@ class SqlHistory:
 
     def first_readable(self, reader: UserId, conversation: ConversationId) -> Seq:
         return 1 if conversation > 0 else self._groups.first_readable(-conversation, reader)
+
+    def messages(
+        self, reader: UserId, conversation: ConversationId, after: Seq, before: Seq, limit: int
+    ) -> list[Message]:
+        """Expired messages, which keep their number for a while, are left out: they are the oldest ones."""
+        kept: list[Message] = []
+        while True:
+            room = limit - len(kept)
+            page = self._page(reader, conversation, after, before, room)
+            shown = [message for message in page if message.state is not MessageState.EXPIRED]
+            kept = shown + kept if before > 0 else kept + shown
+            if len(shown) == len(page) or len(page) < room:
+                return kept
+            if before > 0:
+                before = page[0].seq
+            else:
+                after = page[-1].seq
+
+    def _page(self, reader: UserId, conversation: ConversationId, after: Seq, before: Seq, limit: int) -> list[Message]:
+        """As messages(), with those that have expired."""
+        raise NotImplementedError
 
     def mark_seen(self, user_id: UserId, conversation: ConversationId, seq: Seq) -> Seq:
         where = (user_id, conversation)

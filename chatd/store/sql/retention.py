@@ -59,6 +59,10 @@ class SqlRetention:
         self._dissolved_at: dict[ConversationId, Seq] = {}
         """How far the messages of dissolved groups were deleted by this process: those that must stay are passed."""
 
+    def transaction_lost(self) -> None:
+        """It was rolled back, or may have been: nothing of it was done."""
+        self._dissolved_at.clear()
+
     # ---------------------------------------------------------------- of the twin
 
     def _take_turn(self) -> bool:

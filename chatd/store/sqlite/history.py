@@ -77,9 +77,7 @@ class SqliteHistory(SqlHistory):
 
     # ---------------------------------------------------------------- history
 
-    def messages(
-        self, reader: UserId, conversation: ConversationId, after: Seq, before: Seq, limit: int
-    ) -> list[Message]:
+    def _page(self, reader: UserId, conversation: ConversationId, after: Seq, before: Seq, limit: int) -> list[Message]:
         self._backend.refresh()
         floor = self.first_readable(reader, conversation) - 1
         after = max(after, floor)

@@ -36,6 +36,10 @@ class SqliteRetention(SqlRetention):
         self._blanked = {Kind.PRIVATE: 0, Kind.GROUPS: 0}
         """The highest message.id without an index entry that this connection has looked at."""
 
+    def transaction_lost(self) -> None:
+        super().transaction_lost()
+        self._blanked = dict.fromkeys(self._blanked, 0)
+
     def _highest(self) -> int:
         return self._unindexed.merged
 

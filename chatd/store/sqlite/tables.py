@@ -116,6 +116,7 @@ class SqliteTables:
                 self._db.execute("ROLLBACK")
         finally:
             self._backend.clear()
+            self.retention.transaction_lost()
             fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
 
     def close(self) -> None:
