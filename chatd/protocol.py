@@ -27,14 +27,14 @@ class DuplicateLogin(enum.Enum):
     """What happens when a user who has a session on a wire logs in on the same wire again, from another connection."""
 
     REFUSE_NEW = enum.auto()
-    """The session stays, the login is refused with ALREADY_LOGGED_IN."""
+    """The session stays, the login is refused with ALREADY_LOGGED_IN, unless it asks for takeover."""
 
     LATER_LOGIN_WINS = enum.auto()
     """The login with the later first_login_time stays, the other is kicked (core.sessions.exclusive)."""
 
 
 class WireTraits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """How the clients of one wire behave, as far as core must know. Given by the codec (wire.contract.Codec.traits).
+    """How a client behaves, as far as core must know. Given by the codec (wire.contract.Codec.traits).
 
     The defaults are those of a wire without any of these features."""
 
@@ -90,6 +90,8 @@ class Login(msgspec.Struct, frozen=True, gc=False):
     acks: the client acknowledges messages with Received.
     wants_token: the client asks for a token, which it repeats in every datagram; ignored except over UDP.
     features: those of its wishes that chatd knows; None = it did not ask for any.
+    requests: the client understands ServerMessage, and may send ServerRequest (chatserver only; see WireTraits).
+    takeover: the user's other session on this wire is to end (DuplicateLogin.REFUSE_NEW only).
     """
 
     name: str
@@ -100,6 +102,8 @@ class Login(msgspec.Struct, frozen=True, gc=False):
     acks: bool = False
     wants_token: bool = False
     features: Feature | None = None
+    requests: bool = False
+    takeover: bool = False
 
 
 class Register(msgspec.Struct, frozen=True, gc=False):
@@ -268,11 +272,18 @@ class Deliver(msgspec.Struct):
     is_cut: bool = False
 
 
+Ref = str | int | None
+"""The client's own reference of a request, repeated in its answer."""
+
+
 class ServerMessage(msgspec.Struct, frozen=True, gc=False):
-    """Server to client (S2C): an answer or a notice. `fp` is what the client acknowledges ("" = it does not)."""
+    """Server to client (S2C): an answer or a notice. `fp` is what the client acknowledges ("" = it does not). ref: of the
+    request that is answered."""
 
     body: str
     fp: str
+    is_answer: bool = False
+    ref: Ref = None
 
 
 class FriendRequested(msgspec.Struct, frozen=True, gc=False):

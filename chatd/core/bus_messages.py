@@ -106,6 +106,7 @@ class SessionChallenge(msgspec.Struct, frozen=True, gc=False, array_like=True, t
 
     protocol: the wire (model.Protocol). first_login_time: the session's; 0 or fresh: its login named none.
     age_ms: since the session's login; more than 0 where it was served without its lock because the bus was cut off.
+    takes_over: its login asked for the place of the other session.
     """
 
     user_id: UserId
@@ -114,6 +115,7 @@ class SessionChallenge(msgspec.Struct, frozen=True, gc=False, array_like=True, t
     ref: int
     age_ms: int = 0
     fresh: bool = False
+    takes_over: bool = False
 
 
 class SessionVerdict(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):

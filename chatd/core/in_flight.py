@@ -108,11 +108,11 @@ class InFlightMessages:
         self.receiving.add(session)
 
     def tell(self, session: Session, event: ServerMessage) -> None:
-        """Send a text of the server, resent until acknowledged while the session lives. Once very many are
-        unacknowledged, further ones are sent only once."""
-        if session.in_flight is None:
+        """Send a text of the server. To a client that acknowledges by fp it is sent again until then, while the session
+        lives; once very many are unacknowledged, further ones are sent only once."""
+        if session.explicit and session.in_flight is None:
             session.in_flight = {}
-        if len(session.in_flight) < 2 * self._config().limits.in_flight:
+        if session.in_flight is not None and len(session.in_flight) < 2 * self._config().limits.in_flight:
             session.in_flight[event.fp] = InFlight(None, event, self._loop.time() + self._config().timeouts.resend_s)
             self.resending.add(session)
         session.peer.push(event)

@@ -31,7 +31,8 @@ class Codec(Protocol):
 
     @property
     def traits(self) -> WireTraits:
-        """How this wire's clients behave; the same for every connection (a class attribute)."""
+        """How this wire's clients behave. May change with a login: on the chatserver wire, a client may ask for
+        requests."""
         ...
 
     pace_ms: int

@@ -1,7 +1,7 @@
-"""Requests to the server (C2S) by mobileimsdk clients of a town, over any of its transports.
+"""Requests to the server (C2S) by clients of a town, over any of its transports.
 
 Owns: Client, which sorts what it is sent into answers, notices and messages and acknowledges each packet, as a stock
-client does, and drops copies.
+client of the mobileimsdk wire does, and drops copies; StreamingClient, the same on the chatserver wire.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import uuid
 from typing import Any, Literal
 
 from chatd.errors import ErrorCode
+from tests.harness.chatserver import LOGIN, LOGIN_ACK, chat
 from tests.harness.datagrams import DatagramPeer
 from tests.harness.deadline import until
 from tests.harness.mobileimsdk import MobilePeer
-from tests.harness.peer import Frame
+from tests.harness.peer import Frame, NulPeer
 from tests.harness.person import Town
 from tests.harness.websocket import WebPeer
 
-Transport = Literal["mobileimsdk", "mobileimsdk-udp", "mobileimsdk-ws"]
+Transport = Literal["mobileimsdk", "mobileimsdk-udp", "mobileimsdk-ws", "chatserver"]
 PEERS: dict[Transport, type[MobilePeer]] = {
     "mobileimsdk": MobilePeer,
     "mobileimsdk-udp": DatagramPeer,
@@ -34,7 +35,8 @@ class Client:
         self.town = town
         self.name = name
         self.transport: Transport = transport
-        self.peer: MobilePeer = PEERS[transport]()
+        self.peer: MobilePeer = PEERS.get(transport, MobilePeer)()
+        """Connected by arrive()."""
         self.first_login_time = 0
         self.seen: set[str] = set()
         self.copies: dict[str, int] = {}
@@ -95,8 +97,11 @@ class Client:
         fp = fp or str(uuid.uuid4())
         ref = ref or fp
         named = {name.rstrip("_"): value for name, value in arguments.items()}
-        self.peer.say(self.name, "0", json.dumps({"op": op, "ref": ref, **named}), fp)
+        self._put({"op": op, "ref": ref, **named}, fp)
         return ref
+
+    def _put(self, request: dict[str, Any], fp: str) -> None:
+        self.peer.say(self.name, "0", json.dumps(request), fp)
 
     async def answer(self, ref: str) -> dict[str, Any]:
         return await until(10, f"{self.name} is answered", lambda: self.answers.get(ref))
@@ -144,8 +149,72 @@ class Client:
         await self.ask("echo")
 
 
+class StreamingClient(Client):
+    """On the chatserver wire, in streaming mode, with acknowledgements and requests, over `stream`. Addresses are those
+    of the other wire: names, "#" before the number of a group."""
+
+    def __init__(self, town: Town, name: str, transport: Transport = "chatserver") -> None:
+        super().__init__(town, name, transport)
+        self.stream = NulPeer()
+        self.login: Frame = {}
+        """The LOGIN_ACK."""
+
+    async def arrive(self, **options: object) -> StreamingClient:
+        """Log in, as soon as the server has noticed the end of the last connection."""
+        while True:
+            self.stream = await self.town.nul_peer()
+            self.stream.put({
+                "msgid": LOGIN, "name": self.name, "password": self.town.secret,
+                "framing": "nul", "acks": True, "requests": True, **options,
+            })  # fmt: skip
+            self.login = await self.stream.find(msgid=LOGIN_ACK)
+            if self.login["errno"] != 2:
+                break
+            self.stream.close()
+        assert (self.login["errno"], self.login.get("requests")) == (0, True), self.login
+        for text in self.login.get("offlinemsg", []):
+            self.hear(json.loads(text))
+        self.stream.on_frame = self.hear
+        while self.stream.frames:
+            self.hear(self.stream.frames.popleft())
+        return self
+
+    def leave(self) -> None:
+        self.stream.close()
+
+    def hear(self, packet: Frame) -> None:
+        match packet.pop("msgid"):
+            case 6 | 11:
+                self.stream.put({"msgid": 15, "conv": packet["conv"], "seq": packet["seq"]})
+                place = f"#{packet['groupid']}" if "groupid" in packet else self.name
+                self.messages.append((packet["name"], place, packet["msg"]))
+            case 12:
+                self.errors.append(packet)
+            case 13:
+                self.accepted.add(packet["fp"])
+            case 17:
+                assert packet["ref"] not in self.answers, f"answered twice: {packet}"
+                self.answers[packet["ref"]] = packet
+            case 18:
+                self.notices.append(packet)
+            case other:
+                raise AssertionError(f"not asked for: {other} {packet}")
+
+    def _put(self, request: dict[str, Any], fp: str) -> None:
+        self.stream.put({"msgid": 16, **request, "fp": fp})
+
+    def say(self, to: str, text: str) -> str:
+        fp = str(uuid.uuid4())
+        self.stream.put({**chat(self.town.ids[self.name], self.name, to, 0, text), "fp": fp})
+        return fp
+
+
+def make_client(town: Town, name: str, transport: Transport = "mobileimsdk") -> Client:
+    return StreamingClient(town, name) if transport == "chatserver" else Client(town, name, transport)
+
+
 async def clients(town: Town, *names: str, transport: Transport = "mobileimsdk") -> list[Client]:
-    made = [Client(town, await town.newcomer(name), transport) for name in names]
+    made = [make_client(town, await town.newcomer(name), transport) for name in names]
     await asyncio.gather(*(one.arrive() for one in made))
     return made
 

@@ -49,7 +49,7 @@ E = TypeVar("E", bound=Event)
 DEADLINE_S = 10.0
 FRAME_BYTES = 100
 TRAITS = {
-    Protocol.CHATSERVER: ChatserverCodec.traits,
+    Protocol.CHATSERVER: ChatserverCodec(0, 0, 0, 0).traits,
     Protocol.MOBILEIMSDK: MobileimsdkCodec.traits,
     Protocol.ECHO: EchoCodec.traits,
 }

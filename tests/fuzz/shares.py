@@ -14,6 +14,7 @@ from collections.abc import Callable
 LEAST_S = 60.0
 SECONDS = {
     "chatserver": 6.0,
+    "chatserver with requests": 3.0,
     "mobileimsdk": 6.0,
     "websocket": 4.0,
     "requests": 13.0,

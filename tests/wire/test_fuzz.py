@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from chatd.errors import ErrorCode, WireError
 from chatd.model import User
-from chatd.protocol import Command, Failed, LoginAccepted, SendMessage
+from chatd.protocol import Command, Failed, LoginAccepted, SendMessage, ServerRequest
 from chatd.wire.chatserver.codec import ChatserverCodec
 from chatd.wire.contract import Codec
 from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
 from tests.wire.chatserver import test_codec as test_chatserver
+from tests.wire.chatserver.test_requests import REQUESTS, UNUSABLE_REQUESTS
 from tests.wire.drive import Heard, hear
 from tests.wire.mobileimsdk import test_codec as test_mobileimsdk
 
@@ -29,6 +30,13 @@ COMMANDS = get_args(Command)
 
 def chatserver() -> ChatserverCodec:
     return ChatserverCodec(LIMIT, 5, BODY, FP)
+
+
+def with_requests() -> ChatserverCodec:
+    codec = chatserver()
+    list(codec.receive(b'{"msgid":1,"id":1,"password":"x","framing":"nul","requests":true}\0'))
+    codec.encode_login(LoginAccepted(User(1, "x"), 0))
+    return codec
 
 
 def mobileimsdk() -> MobileimsdkCodec:
@@ -63,6 +71,9 @@ def check(command: Command) -> None:
         assert len(command.body.encode()) <= BODY
         assert len(command.fp.encode()) <= FP
         assert -(2**31) <= command.typeu < 2**31
+    if isinstance(command, ServerRequest):
+        assert len(command.body.encode()) <= BODY
+        assert len(command.fp.encode()) <= FP
 
 
 def reads_of(stream: bytes, cuts: list[int]) -> list[bytes]:
@@ -93,6 +104,7 @@ def mutate(stream: bytes, rng: random.Random) -> bytes:
 Wire = tuple[Callable[[], Codec], list[bytes]]
 WIRES: dict[str, Wire] = {
     "chatserver": (chatserver, [row[1] for row in [*test_chatserver.RECEIVED, *test_chatserver.REFUSED]]),
+    "chatserver with requests": (with_requests, [row[1] for row in [*REQUESTS, *UNUSABLE_REQUESTS]]),
     "mobileimsdk": (mobileimsdk, [row[1] for row in [*test_mobileimsdk.RECEIVED, *test_mobileimsdk.REFUSED]]),
 }
 wires = pytest.mark.parametrize("wire", WIRES.values(), ids=WIRES)

@@ -26,12 +26,12 @@ from msgspec import Meta
 from chatd.core.change import Change
 from chatd.core.plugins.contract import Asks, Point, Reply
 from chatd.core.plugins.pipeline import PluginPipeline
-from chatd.core.requests.notices import Notices, Ref, answer, refusal
+from chatd.core.requests.notices import Notices, answer, refusal
 from chatd.core.requests.truncate import fitted, size_of
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused, Unavailable, meaning
-from chatd.protocol import Accepted, ServerRequest
+from chatd.protocol import Accepted, Ref, ServerRequest
 from chatd.store.contract import Tables, text_hash
 
 Read = Callable[[Session, Any], Awaitable[object]]
@@ -81,9 +81,10 @@ class _OpOnly(msgspec.Struct, frozen=True):
 
 
 class _Answer(NamedTuple):
-    """final: the same request is always answered so. If not, the next answer must not be taken for a repetition of this
-    one, so its fp is not made from the request's."""
+    """ref: the request's. final: the same request is always answered so. If not, the next answer must not be taken for
+    a repetition of this one, so its fp is not made from the request's."""
 
+    ref: Ref
     text: str
     final: bool
 
@@ -129,7 +130,7 @@ class RequestDispatcher:
 
     def _answer(self, session: Session, command: ServerRequest, reply: _Answer) -> None:
         _acknowledge(session, command)
-        self._notices.tell(session, reply.text, _fp_of_answer(command) if reply.final else "")
+        self._notices.answer(session, reply.ref, reply.text, _fp_of_answer(command) if reply.final else "")
 
     async def _ask_plugins(self, session: Session, command: ServerRequest) -> ServerRequest | None:
         """The request to serve, which plug-ins may have rewritten; None = they have answered it."""
@@ -143,7 +144,7 @@ class RequestDispatcher:
         else:
             if not isinstance(verdict, Reply):
                 return verdict
-            reply = _Answer(verdict.text, final=True)
+            reply = _Answer(_head_of(command).ref, verdict.text, final=True)
         self._answer(session, command, reply)
         return None
 
@@ -157,8 +158,8 @@ class RequestDispatcher:
             if operation.read is not None:
                 room = session.peer.text_bytes - size_of(_fp_of_answer(sent))
                 result = await operation.read(session, arguments)
-                return _Answer(fitted(result, partial(answer, ref), room), final=True)
-            return _Answer(await self._change(session, sent, head, operation, arguments), final=True)
+                return _Answer(ref, fitted(result, partial(answer, ref), room), final=True)
+            return _Answer(ref, await self._change(session, sent, head, operation, arguments), final=True)
         except (msgspec.ValidationError, RecursionError) as error:
             return _refused(ref, ErrorCode.BAD_FIELD, str(error))
         except Refused as refused:
@@ -242,7 +243,7 @@ def _fp_of_answer(command: ServerRequest) -> str:
 def _refused(ref: Ref, code: int, text: str = "") -> _Answer:
     means = meaning(code)
     final = not means.temporary and code != ErrorCode.FP_REUSED  # the first request's answer has the fp made from it
-    return _Answer(refusal(ref, code, text or means.text), final)
+    return _Answer(ref, refusal(ref, code, text or means.text), final)
 
 
 def _head_of(command: ServerRequest) -> _Head:

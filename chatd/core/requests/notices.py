@@ -19,10 +19,8 @@ from chatd.core.requests.truncate import encode, size_of, squeezed
 from chatd.core.sessions.session import Session
 from chatd.errors import meaning
 from chatd.model import Group, User
-from chatd.protocol import FriendAnswered, FriendRequested, ServerMessage
+from chatd.protocol import FriendAnswered, FriendRequested, Ref, ServerMessage
 
-Ref = str | int | None
-"""The client's own reference of a request, repeated in its answer."""
 _MAX_REASON_CHARS = 300
 """Longest text of a refusal."""
 
@@ -75,14 +73,21 @@ class Notices:
         self._fp = f"s{time.time_ns():x}"
         self._numbers = itertools.count()
 
-    def tell(self, session: Session, text: str, fp: str = "") -> None:
-        """Send a text, again and again until it is acknowledged. On a wire without server texts nothing is sent.
-        fp "": one is made."""
+    def tell(self, session: Session, text: str) -> None:
+        """Send a notice, again and again until it is acknowledged. To a client without server texts nothing is sent."""
         if session.peer.traits.server_texts:
-            fp = fp or f"{self._fp}.{next(self._numbers):x}"
-            self._delivery.in_flight.tell(
-                session, ServerMessage(squeezed(text, session.peer.text_bytes - size_of(fp)), fp)
-            )
+            fp = self._new_fp()
+            self._delivery.in_flight.tell(session, ServerMessage(_squeezed(session, text, fp), fp))
+
+    def answer(self, session: Session, ref: Ref, text: str, fp: str) -> None:
+        """Send the answer to a request in the same way. fp "": one is made."""
+        if session.peer.traits.server_texts:
+            fp = fp or self._new_fp()
+            event = ServerMessage(_squeezed(session, text, fp), fp, is_answer=True, ref=ref)
+            self._delivery.in_flight.tell(session, event)
+
+    def _new_fp(self) -> str:
+        return f"{self._fp}.{next(self._numbers):x}"
 
     def friend_requested(self, session: Session, event: FriendRequested) -> None:
         if session.peer.traits.server_texts:
@@ -96,3 +101,7 @@ class Notices:
             self.tell(session, notice(name, **{"from": of_user(event.by)}))
         else:
             session.peer.push(event)
+
+
+def _squeezed(session: Session, text: str, fp: str) -> str:
+    return squeezed(text, session.peer.text_bytes - size_of(fp))

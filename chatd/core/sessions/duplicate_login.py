@@ -4,9 +4,10 @@ Owns: the rule, as a function of what is known of each of the two sessions.
 Elsewhere: finding out that there are two, and ending one (core.sessions.exclusive).
 Fails: never.
 
-On a wire with DuplicateLogin.REFUSE_NEW the session that has the session lock stays; nothing needs to be compared.
+On a wire with DuplicateLogin.REFUSE_NEW the session that has the session lock stays, unless a later login asks for
+takeover.
 
-Source: protocols/chatserver.md (errno 2) and protocols/mobileimsdk.md (firstLoginTime).
+Source: protocols/chatserver.md (errno 2, takeover) and protocols/mobileimsdk.md (firstLoginTime).
 """
 
 from __future__ import annotations
@@ -33,11 +34,12 @@ class Outranked(Exception):
 
 class Contender(NamedTuple):
     """One of two sessions. first_login_time: as the client said, milliseconds since the epoch. fresh: its login named
-    none. age_s: since that login; 0 = it is logging in now."""
+    none. age_s: since that login; 0 = it is logging in now. takes_over: see Session."""
 
     first_login_time: int
     fresh: bool
     age_s: float
+    takes_over: bool = False
 
 
 class Ruling(NamedTuple):
@@ -60,14 +62,22 @@ def rule(new: Contender, old: Contender) -> Ruling:
     return Ruling(later_stays is new_is_later, silent)
 
 
+def decide(new: Contender, holder: Session) -> Ruling:
+    """Which of two sessions stays by the rule of the wire. holder: a session of this worker, which has the lock."""
+    old = contender(holder)
+    if refuses_new(holder):
+        return Ruling(new_stays=new.takes_over and new.age_s <= old.age_s, silent=False)
+    return rule(new, old)
+
+
 def contender(session: Session) -> Contender:
     """A session of this worker, as the rule sees it."""
     age_s = time.monotonic() - session.began_at if session.state is SessionState.LIVE else 0.0
-    return Contender(session.first_login_time, session.fresh, age_s)
+    return Contender(session.first_login_time, session.fresh, age_s, session.takes_over)
 
 
 def refuses_new(session: Session) -> bool:
-    """On this wire the existing session stays."""
+    """On this wire the existing session stays, unless the new one takes over."""
     return session.peer.traits.duplicate_login is DuplicateLogin.REFUSE_NEW
 
 

@@ -29,9 +29,9 @@ from chatd.core.sessions.duplicate_login import (
     Ruling,
     come_after,
     contender,
+    decide,
     dismiss,
     refuses_new,
-    rule,
 )
 from chatd.core.sessions.session import Session
 from chatd.core.sessions.unlocked import UnlockedSessions
@@ -87,8 +87,8 @@ class SessionLocks:
         worker; the session is then served without its lock.
 
         Raises:
-            Refused: ALREADY_LOGGED_IN: another session stays, on a wire that refuses the new one; or this session was
-                ended meanwhile.
+            Refused: ALREADY_LOGGED_IN: another session stays, on a wire that refuses a new one that does not take
+                over; or this session was ended meanwhile.
             Outranked: another session stays, on a wire where the later login wins.
             Unavailable: the worker that holds the lock does not answer.
         """
@@ -104,7 +104,7 @@ class SessionLocks:
                 raise Refused(ErrorCode.ALREADY_LOGGED_IN) from None
             self._unlocked.add(session)
         except TimeoutError:
-            if refuses_new(session):
+            if refuses_new(session) and not session.takes_over:
                 raise Refused(ErrorCode.ALREADY_LOGGED_IN) from None
             raise Unavailable("the worker with the old session does not answer") from None
         except Outranked:
@@ -114,9 +114,9 @@ class SessionLocks:
 
     def _settle(self, session: Session, old: Session) -> None:
         """Both are on this worker. Returns when the old session is ended, raises when the new one must end."""
-        if refuses_new(old):
+        ruling = decide(contender(session), old)
+        if not ruling.new_stays and refuses_new(old):
             raise Refused(ErrorCode.ALREADY_LOGGED_IN)
-        ruling = rule(contender(session), contender(old))
         if not ruling.new_stays:
             raise Outranked(silent=ruling.silent)
         come_after(session, old.first_login_time)
@@ -188,11 +188,9 @@ class SessionLocks:
         """Which session stays; the holder's is ended if it is the other one."""
         if holder.is_over:
             return Ruling(new_stays=True, silent=False)
-        if refuses_new(holder):
-            return Ruling(new_stays=False, silent=False)
         fresh = challenge.fresh or challenge.first_login_time <= 0
-        new = Contender(challenge.first_login_time, fresh, challenge.age_ms / 1000)
-        ruling = rule(new, contender(holder))
+        new = Contender(challenge.first_login_time, fresh, challenge.age_ms / 1000, challenge.takes_over)
+        ruling = decide(new, holder)
         if ruling.new_stays:
             dismiss(holder, silent=ruling.silent)
         return ruling
@@ -264,4 +262,6 @@ def _challenge_of(session: Session, ref: int) -> SessionChallenge:
     me = contender(session)
     first_login_time = 0 if me.fresh and not me.age_s else me.first_login_time
     age_ms = int(me.age_s * 1000)
-    return SessionChallenge(session.user.id, int(session.protocol), first_login_time, ref, age_ms, me.fresh)
+    return SessionChallenge(
+        session.user.id, int(session.protocol), first_login_time, ref, age_ms, me.fresh, me.takes_over
+    )

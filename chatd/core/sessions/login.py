@@ -149,6 +149,7 @@ class Logins:
         session = Session(user, peer, first_login_time, fresh=fresh, by_seq=command.acks)
         session.credentials = credentials
         session.features = command.features or Feature(0)
+        session.takes_over = command.takeover
         session.buffer = []
         try:
             await self.locks.take(session)

@@ -202,6 +202,7 @@ class Session:
     state: changed only by enter().
     explicit: the client acknowledges each message by its fp (WireTraits.acknowledges).
     by_seq: the client says how far it is in a conversation (Login.acks).
+    takes_over: its login asked for the place of the user's other session on this wire (Login.takeover).
     first_login_time: milliseconds since the epoch, the client's; the server's where the login named none (fresh).
     features: what the client has asked for in its login (protocol.Feature).
     credentials: the version of the account's credentials (store.account_contract.Account) with which it logged in. It
@@ -237,6 +238,7 @@ class Session:
         "receipts",
         "since_ms",
         "state",
+        "takes_over",
         "unacknowledged",
         "user",
         "watching",
@@ -251,6 +253,7 @@ class Session:
         self.state = SessionState.LOGGING_IN
         self.explicit = peer.traits.acknowledges
         self.by_seq = by_seq
+        self.takes_over = False
         self.first_login_time = first_login_time
         self.fresh = fresh
         self.features = _NO_FEATURES

@@ -1,8 +1,9 @@
 """The chatserver wire: JSON objects over TCP, each followed by NUL (docs/protocols/chatserver.md).
 
 Owns: ChatserverCodec: the frames that a client may send, and the frames that its mode understands.
-Elsewhere: the JSON of the frames sent to it, and fitting them (wire.chatserver.encode); whether the claimed id is the
-peer's (core), pacing (net), acknowledgement by the kernel (net.receipts).
+Elsewhere: the JSON of the frames sent to it, and fitting them (wire.chatserver.encode); requests
+(wire.chatserver.requests); whether the claimed id is the peer's (core), pacing (net), acknowledgement by the kernel
+(net.receipts).
 Fails: WireError for garbage; an unknown msgid or a bad field is a Malformed.
 
 COMPAT: the deployed C++ client reads one frame of at most 1,023 bytes per recv: compatible mode, the default.
@@ -26,6 +27,7 @@ from chatd.protocol import (
     Command,
     CreateGroup,
     Deliver,
+    Draining,
     Event,
     Extras,
     Failed,
@@ -42,9 +44,13 @@ from chatd.protocol import (
     Register,
     Registered,
     SendMessage,
+    ServerMessage,
+    ServerRequest,
     WireTraits,
 )
-from chatd.wire.chatserver import encode
+from chatd.wire.chatserver import encode, requests
+from chatd.wire.chatserver.encode import Mode
+from chatd.wire.chatserver.requests import RequestFrame
 from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, frame_form, note_cut, was_cut
 from chatd.wire.json_stream import ObjectSplitter, as_int, as_str, check_utf8, fields_of, over
 
@@ -71,16 +77,22 @@ class _LoginFrame(Struct, gc=False, tag_field="msgid", tag=encode.LOGIN):
     name: str | None = None
     framing: str | None = None
     acks: bool = False
+    requests: bool = False
+    takeover: bool = False
 
     def command(self, body_bytes: int, fp_bytes: int) -> Command:
-        streaming = self.framing == "nul"
-        acks = self.acks and streaming
-        if self.id is not None:
-            # No account has a number below 1; 0 would mean "by name".
-            return Login("", self.id if self.id > 0 else -1, self.password, 0, streaming, acks)
-        if not self.name:
+        if self.id is None and not self.name:
             return Malformed(ErrorCode.BAD_FIELD, "id or name is missing", encode.LOGIN)
-        return Login(self.name, 0, self.password, 0, streaming, acks)
+        streaming = self.framing == "nul"
+        return Login(
+            name=self.name or "" if self.id is None else "",
+            user_id=0 if self.id is None else self.id if self.id > 0 else -1,  # no account has a number below 1
+            secret=self.password,
+            streaming=streaming,
+            acks=self.acks and streaming,
+            requests=self.requests and streaming,
+            takeover=self.takeover and streaming,
+        )
 
 
 class _LogoutFrame(Struct, gc=False, tag_field="msgid", tag=encode.LOGOUT):
@@ -203,6 +215,7 @@ _AnyFrame = (
     | _CreateGroupFrame
     | _JoinGroupFrame
     | _ReceivedFrame
+    | RequestFrame
 )
 _READABLE = frozenset(
     (
@@ -219,6 +232,8 @@ _READABLE = frozenset(
     )
 )
 _decode_seq = msgspec.json.Decoder(Annotated[int, Meta(gt=0, lt=1 << 62)]).decode
+_READABLE_WITH_REQUESTS = _READABLE | {encode.REQUEST}
+_COMPATIBLE = Mode()
 _decode: Callable[[bytes], _ClientFrame] = msgspec.json.Decoder(_AnyFrame).decode
 
 _MSGID: dict[type, int] = {
@@ -232,6 +247,10 @@ _MSGID: dict[type, int] = {
 }
 
 
+_TRAITS = WireTraits(lists_contacts=True, logout_closes=False)
+_TRAITS_WITH_REQUESTS = msgspec.structs.replace(_TRAITS, server_texts=True)
+
+
 class ChatserverCodec:
     """See wire.contract.Codec. Limits in bytes; max_frame_bytes is for reading (after the first login, see
     wire.contract.MAX_BYTES_BEFORE_LOGIN), 0 = MAX_READ_BYTES; in streaming mode also for writing. Until a login that
@@ -240,36 +259,35 @@ class ChatserverCodec:
     A WireError is reported to the peer by encode(Failed(error.code, error.text, None, error.ref)).
     """
 
-    traits = WireTraits(lists_contacts=True, logout_closes=False)
-
     __slots__ = (
         "_body_bytes",
         "_form",
         "_fp_bytes",
         "_limit",
+        "_mode",
         "_pace_ms",
         "_splitter",
-        "_streaming",
-        "_wants_acks",
-        "_wants_streaming",
+        "_wanted",
         "pace_ms",
+        "traits",
     )
 
     def __init__(self, max_frame_bytes: int, pace_ms: int, body_bytes: int, fp_bytes: int) -> None:
+        self.traits = _TRAITS
         self.pace_ms = pace_ms
         self._pace_ms = pace_ms
         self._limit = max_frame_bytes or MAX_READ_BYTES
         self._body_bytes = body_bytes
         self._fp_bytes = fp_bytes
         self._splitter = ObjectSplitter(min(self._limit, MAX_BYTES_BEFORE_LOGIN))
-        self._streaming = False
         self._form = frame_form("chatserver", "compatible", COMPATIBLE_FRAME_BYTES)
-        self._wants_streaming = False  # of the last LOGIN read
-        self._wants_acks = False
+        self._mode = _COMPATIBLE
+        self._wanted = _COMPATIBLE
+        """The mode that the last LOGIN read asks for."""
 
     @property
     def text_bytes(self) -> int:
-        return 0
+        return self._write_limit - requests.TEXT_ROOM_BYTES if self._mode.requests else 0
 
     @property
     def buffered_bytes(self) -> int:
@@ -281,7 +299,7 @@ class ChatserverCodec:
         for frame in self._splitter.split(data):
             command = self._command(frame)
             if isinstance(command, Login):
-                self._wants_streaming, self._wants_acks = command.streaming, command.acks
+                self._wanted = Mode(command.streaming, command.acks, command.requests)
             yield command
 
     def _command(self, frame: bytes) -> Command:
@@ -290,12 +308,14 @@ class ChatserverCodec:
             _refuse_second_msgid(frame)
         try:
             read = _decode(frame)
+            if self._mode.requests and type(read) is RequestFrame:
+                return read.request(frame, self._body_bytes, self._fp_bytes)
             command = read.command(self._body_bytes, self._fp_bytes)
-            if self._streaming and isinstance(command, SendMessage):
+            if self._mode.streaming and isinstance(command, SendMessage):
                 return _with_reply(command, read.reply)  # type: ignore[attr-defined]  # only these frames are messages
             return command
         except ValueError as error:
-            return _malformed(frame, str(error))
+            return _malformed(frame, str(error), _READABLE_WITH_REQUESTS if self._mode.requests else _READABLE)
 
     def next_second(self) -> None:
         """Nothing to do: this wire has no such limits."""
@@ -304,7 +324,7 @@ class ChatserverCodec:
 
     @property
     def _write_limit(self) -> int:
-        return max(self._limit, COMPATIBLE_FRAME_BYTES) if self._streaming else COMPATIBLE_FRAME_BYTES
+        return max(self._limit, COMPATIBLE_FRAME_BYTES) if self._mode.streaming else COMPATIBLE_FRAME_BYTES
 
     def encode(self, event: Event) -> bytes:
         if isinstance(event, Deliver):
@@ -319,30 +339,35 @@ class ChatserverCodec:
             case Registered():
                 return encode.frame({"msgid": encode.REGISTER_ACK, "errno": 0, "id": event.user.id})
             case FriendRequested():
-                return encode.friend_request(event.request, self._write_limit, self._streaming)
+                return encode.friend_request(event.request, self._write_limit, self._mode.streaming)
             case FriendAnswered():
-                return encode.friend_answer(event, self._write_limit, self._streaming)
+                return encode.friend_answer(event, self._write_limit, self._mode.streaming)
             case GroupReady():
                 return encode.group_ack(event.group, self._write_limit)
             case Kicked():
                 code = ErrorCode.NOT_ALLOWED if event.by_admin else ErrorCode.ALREADY_LOGGED_IN
                 why = Disconnect.KICKED_BY_ADMIN if event.by_admin else Disconnect.KICKED_DUPLICATE
                 return encode.error(code, event.reason or why.text, 0, "", self._write_limit)
+            case ServerMessage() if self._mode.requests:
+                return requests.server_message(event, self._write_limit)
+            case Draining() if self._mode.requests:
+                return requests.draining(event)
         return b""
 
     def encode_login(self, event: LoginAccepted) -> tuple[bytes, int]:
         """Changes the mode to what the last LOGIN asked for, so pace_ms may change."""
         self._splitter.limit = self._limit
-        self._streaming = self._wants_streaming
-        self.pace_ms = 0 if self._streaming else self._pace_ms
-        self._form = frame_form("chatserver", "streaming" if self._streaming else "compatible", self._write_limit)
-        return encode.login_ack(event, self._write_limit, self._streaming, acks=self._wants_acks)
+        mode = self._mode = self._wanted
+        self.traits = _TRAITS_WITH_REQUESTS if mode.requests else _TRAITS
+        self.pace_ms = 0 if mode.streaming else self._pace_ms
+        self._form = frame_form("chatserver", "streaming" if mode.streaming else "compatible", self._write_limit)
+        return encode.login_ack(event, self._write_limit, mode)
 
     def _deliver(self, event: Deliver) -> bytes:
         key = self._form, ""  # the fp a client of this wire sees is the sender's
         frame = event.frames.get(key)
         if frame is None:
-            frame, is_cut = encode.chat(event.message, self._write_limit, self._streaming)
+            frame, is_cut = encode.chat(event.message, self._write_limit, self._mode.streaming)
             event.frames[key] = frame
             if is_cut:
                 note_cut(event, self._form)
@@ -352,8 +377,8 @@ class ChatserverCodec:
         return was_cut(event, self._form)
 
     def _accepted(self, event: Accepted) -> bytes:
-        if not self._streaming or not event.command.fp:
-            return b""
+        if not self._mode.streaming or not event.command.fp or isinstance(event.command, ServerRequest):
+            return b""  # a request has its ANSWER
         time = encode.time_text(event.sent_at_ms)
         return encode.frame({"msgid": encode.ACK, "fp": event.command.fp, "seq": event.seq, "time": time})
 
@@ -363,19 +388,21 @@ class ChatserverCodec:
             return self._login_refused(command, event, limit)
         if isinstance(command, Register):
             return encode.register_refused(event.text, limit)
+        if isinstance(command, ServerRequest) and self._mode.requests:
+            return requests.refused(command, event, limit)
         if isinstance(command, SendMessage):
             ref = encode.GROUP_CHAT if command.to_group else encode.ONE_CHAT
         elif isinstance(command, Malformed):
             ref = command.ref
         else:
             ref = _MSGID.get(type(command), event.ref)
-        fp = getattr(command, "fp", "")[: self._fp_bytes] if self._streaming else ""
+        fp = getattr(command, "fp", "")[: self._fp_bytes] if self._mode.streaming else ""
         return encode.error(event.code, event.text, ref, fp, limit)
 
     def _login_refused(self, command: Login, event: Failed, limit: int) -> bytes:
         if event.code != ErrorCode.ALREADY_LOGGED_IN:
             return encode.login_refused(1, event.text, limit)
-        is_old_client = not self._streaming and not command.streaming
+        is_old_client = not self._mode.streaming and not command.streaming
         return encode.login_refused(2, LEGACY_SECOND_LOGIN_TEXT if is_old_client else event.text, limit)
 
 
@@ -399,13 +426,13 @@ def _too_long(msgid: int, fp: str) -> Malformed:
     return Malformed(ErrorCode.TOO_LONG, "too long", msgid, fp)
 
 
-def _malformed(frame: bytes, why: str) -> Malformed:
+def _malformed(frame: bytes, why: str, readable: frozenset[int]) -> Malformed:
     """What is wrong with a frame that the typed decoder refused. Raises WireError if it is not a frame at all."""
     fields = fields_of(frame)
     msgid = as_int(fields.get("msgid"))
     if msgid is None:
         raise WireError(ErrorCode.INVALID_PACKET, "no msgid")
-    if msgid not in _READABLE:
+    if msgid not in readable:
         return Malformed(ErrorCode.UNKNOWN_REQUEST, "unknown msgid", msgid if abs(msgid) < 2**63 else 0)
     return Malformed(ErrorCode.BAD_FIELD, why, msgid, as_str(fields.get("fp")))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -20,6 +21,7 @@ from chatd.wire.json_stream import fit
 
 LOGIN, LOGIN_ACK, LOGOUT, REGISTER, REGISTER_ACK, ONE_CHAT, ADD_FRIEND_REQ, ADD_FRIEND_ACK = range(1, 9)
 CREATE_GROUP, JOIN_GROUP, GROUP_CHAT, ERROR, ACK, GROUP_ACK, RECEIVED = range(9, 16)
+REQUEST, ANSWER, NOTICE = range(16, 19)
 
 _LEAST_ENTRY_BYTES = 32
 """No entry of LOGIN_ACK is shorter: with less room, the search stops."""
@@ -143,8 +145,8 @@ def _fitted(content: Callable[[str], object], text: str, limit: int) -> bytes:
 class _LoginAckBuilder:
     """A LOGIN_ACK that grows within `limit`. The arrays hold JSON strings, quoted and escaped."""
 
-    def __init__(self, user: User, limit: int, *, acks: bool = False) -> None:
-        granted = {"acks": True} if acks else {}
+    def __init__(self, user: User, limit: int, granted: dict[str, bool]) -> None:
+        """granted: what the LOGIN asked for and gets."""
 
         def head(name: str) -> bytes:
             return _encode({"msgid": LOGIN_ACK, "errno": 0, "id": user.id, "name": name, **granted})
@@ -205,19 +207,33 @@ class _LoginAckBuilder:
         return b"".join(parts) + b"}\0"
 
 
-def login_ack(event: LoginAccepted, limit: int, streaming: bool, *, acks: bool = False) -> tuple[bytes, int]:
-    """The answer and how many of event.waiting, from the first, it contains. acks: the client asked to acknowledge.
+class Mode(NamedTuple):
+    """What a LOGIN asked for. acks and requests: only with streaming."""
+
+    streaming: bool = False
+    acks: bool = False
+    requests: bool = False
+
+    def granted(self) -> dict[str, bool]:
+        """As the LOGIN_ACK says it."""
+        return {name: True for name, given in (("acks", self.acks), ("requests", self.requests)) if given}
+
+
+def login_ack(event: LoginAccepted, limit: int, mode: Mode) -> tuple[bytes, int]:
+    """The answer and how many of event.waiting, from the first, it contains. A client with requests is told of friend
+    requests by notices.
 
     What does not fit is left out in this order: waiting messages, members of groups, groups, friends, friend
     requests. Cost: linear in what the event holds, and in `limit` where nothing more fits.
     """
-    ack = _LoginAckBuilder(event.user, limit, acks=acks)
-    ack.add_all("offlinemsg", (_request(each, streaming) for each in event.requests))
+    ack = _LoginAckBuilder(event.user, limit, mode.granted())
+    if not mode.requests:
+        ack.add_all("offlinemsg", (_request(each, mode.streaming) for each in event.requests))
     ack.add_all("friends", map(_friend, event.friends))
     ack.add_groups(event.groups)
     taken = 0
     for message in event.waiting:
-        if not ack.add("offlinemsg", chat_json(message, message.body, streaming)):
+        if not ack.add("offlinemsg", chat_json(message, message.body, mode.streaming)):
             break
         taken += 1
     return ack.frame(), taken
