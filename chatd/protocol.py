@@ -277,8 +277,8 @@ Ref = str | int | None
 
 
 class ServerMessage(msgspec.Struct, frozen=True, gc=False):
-    """Server to client (S2C): an answer or a notice. `fp` is what the client acknowledges ("" = it does not). ref: of the
-    request that is answered."""
+    """Server to client (S2C): an answer or a notice. `fp` is what the client acknowledges ("" = it does not). ref: that
+    of the request that is answered."""
 
     body: str
     fp: str

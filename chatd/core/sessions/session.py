@@ -234,7 +234,6 @@ class Session:
         "groups_left",
         "in_flight",
         "peer",
-        "protocol",
         "receipts",
         "since_ms",
         "state",
@@ -249,7 +248,6 @@ class Session:
     ) -> None:
         self.user = user
         self.peer = peer
-        self.protocol = peer.protocol
         self.state = SessionState.LOGGING_IN
         self.explicit = peer.traits.acknowledges
         self.by_seq = by_seq
@@ -269,6 +267,11 @@ class Session:
         self.unacknowledged = 0
         self.behind = False
         self.buffer: list[Message] | None = None
+
+    @property
+    def protocol(self) -> Protocol:
+        """The wire."""
+        return self.peer.protocol
 
     @property
     def is_over(self) -> bool:
