@@ -15,11 +15,11 @@ import msgspec
 from msgspec import Meta
 
 from chatd.config.account_options import AccountOptions
+from chatd.config.limit_options import LEAST_OUTBOX_BYTES as LEAST_OUTBOX_BYTES
+from chatd.config.limit_options import LimitOptions as LimitOptions
 from chatd.config.option import option as _option
 from chatd.config.penalty_options import PenaltyOptions
 from chatd.config.people_options import GroupOptions, PeopleOptions, RetentionOptions
-
-LEAST_OUTBOX_BYTES = 16 * 1024
 
 
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -174,97 +174,6 @@ class BusOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             le=60,
         ),
     ] = 5.0
-
-
-class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[limits]"""
-
-    connections: Annotated[
-        int, _option("maximum connections per worker; 0 = as many as there are descriptors", "live", ge=0)
-    ] = 0
-    connections_per_source: Annotated[
-        int,
-        _option(
-            "maximum connections per worker from one source network (an IPv4 address or an IPv6 /64), and UDP sessions "
-            "likewise; 0 = no limit. A source in penalties.allow, and a Unix socket, has none",
-            "live",
-            ge=0,
-        ),
-    ] = 2000
-    unauthenticated: Annotated[
-        int,
-        _option(
-            "maximum connections per worker that have not logged in; for a further one the oldest of the source that "
-            "has most of them is ended",
-            "live",
-            ge=1,
-        ),
-    ] = 1000
-    outbox_bytes: Annotated[
-        int,
-        _option(
-            "maximum bytes waiting to be written to one client; a client that exceeds it is disconnected",
-            "live",
-            ge=LEAST_OUTBOX_BYTES,
-        ),
-    ] = 1024 * 1024
-    in_flight: Annotated[
-        int,
-        _option(
-            "maximum unacknowledged messages in flight to one session; further ones wait in the store",
-            "live",
-            ge=8,
-            le=65536,
-        ),
-    ] = 512
-    body_bytes: Annotated[
-        int,
-        _option(
-            "maximum size of a message text, in bytes of UTF-8; the default admits every text that fits into one "
-            "packet of a stock MobileIMSDK client over TCP",
-            "live",
-            ge=16,
-            le=1024 * 1024,
-        ),
-    ] = 6144
-    fp_bytes: Annotated[
-        int, _option("maximum length of an fp (the sender's own id of a message)", "live", ge=36, le=255)
-    ] = 64
-    name_chars: Annotated[int, _option("maximum length of a user name", "live", ge=3, le=64)] = 50
-    group_members: Annotated[int, _option("maximum members of a group", "live", ge=2, le=100000)] = 5000
-    groups_per_user: Annotated[int, _option("maximum groups that a user is a member of", "live", ge=1, le=100000)] = (
-        1000
-    )
-    friends_per_user: Annotated[
-        int, _option("maximum friends and open friend requests of a user", "live", ge=1, le=100000)
-    ] = 2000
-    commands_per_s: Annotated[
-        int,
-        _option(
-            "maximum commands per second from one connection, averaged over 10 s; 0 = no limit; acknowledgements are "
-            "served all the same",
-            "live",
-            ge=0,
-        ),
-    ] = 0
-    store_queue: Annotated[
-        int,
-        _option("maximum messages per worker that wait for the store; further ones are refused", "live", ge=100),
-    ] = 20000
-    history_page: Annotated[
-        int, _option("maximum messages in one answer to a history or sync request", "live", ge=1, le=1000)
-    ] = 100
-    presence_watches: Annotated[
-        int, _option("maximum users whose presence one session may watch", "live", ge=0, le=100000)
-    ] = 1000
-    hook_queue: Annotated[
-        int,
-        _option("maximum events per worker that wait to be reported to plug-ins; further ones are dropped", "live", 1),
-    ] = 10000
-    login_queue: Annotated[
-        int,
-        _option("maximum logins per worker that wait for a password to be hashed; further ones are refused", "live", 1),
-    ] = 1000
 
 
 class TimeoutOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -250,7 +250,12 @@ class Core:
 
     def _rules(self) -> SendingRules:
         """In the store thread."""
-        return SendingRules(may_write=Audience[self._config().people.may_write.upper()])
+        config = self._config()
+        return SendingRules(
+            may_write=Audience[config.people.may_write.upper()],
+            waiting_from_one=config.limits.waiting_from_one,
+            waiting=config.limits.waiting,
+        )
 
     def _on_results(self, drafts: list[Any], origins: list[Any], results: list[Any]) -> None:
         self.messages.results(drafts, origins, results)

@@ -136,7 +136,7 @@ def test_reloads_of_all_hosts_are_noticed_by_nobody(
         before = trial.present()
         for number in range(rounds):
             for daemon in trial.daemons:
-                daemon.config["limits"] = {"body_bytes": 4000 + number}
+                daemon.config["limits"]["body_bytes"] = 4000 + number
                 daemon.write_config()
                 assert (await asyncio.to_thread(daemon.ctl, "reload")).returncode == 0
             await more_talk(trial.throng, 50)

@@ -65,6 +65,10 @@ OPEN = AccountOptions(
 """Most tests are not about registration and passwords: any account and any password will do, and hashing is cheap."""
 
 
+NO_RATES = LimitOptions(commands_per_s=0, recipients_per_s=0, changes_per_hour=0)
+"""The people of these tests do more in a second than any human; tests of rates set their own."""
+
+
 class Peer:
     """core.session.Peer: every event is FRAME_BYTES long. `kernel` is how much the other side has received."""
 
@@ -234,7 +238,7 @@ class Worker:
 
 class Stage:
     def __init__(self, path: Path, stack: AsyncExitStack) -> None:
-        self.config = Config(accounts=OPEN)
+        self.config = Config(accounts=OPEN, limits=NO_RATES)
         self.clock = Clock(asyncio.get_running_loop())
         self.exchange = Exchange()
         self.penalty_table = PenaltyTable(sets=8)
@@ -243,7 +247,7 @@ class Stage:
         self._stack = stack
 
     def limit(self, **limits: int) -> None:
-        self.config = msgspec.structs.replace(self.config, limits=msgspec.structs.replace(LimitOptions(), **limits))
+        self.config = msgspec.structs.replace(self.config, limits=msgspec.structs.replace(NO_RATES, **limits))
 
     def time_out(self, **timeouts: float) -> None:
         self.config = msgspec.structs.replace(

@@ -32,7 +32,7 @@ def test_a_hundred_reloads_end_no_session(
         with log.open() as lines:
             applied = 0
             for number in range(HUPS):
-                daemon.config["limits"] = {"outbox_bytes": 1024 * 1024 + number}
+                daemon.config["limits"]["outbox_bytes"] = 1024 * 1024 + number
                 daemon.write_config()
                 kill(daemon.pid, signal.SIGHUP)
 

@@ -159,6 +159,8 @@ class Daemon:
                 "account_failures": 10_000,
                 "attempts_per_connection": 0,
             },
+            # The people of these tests do more in a second than any human. Quotas of what may wait are as shipped.
+            "limits": {"commands_per_s": 0, "recipients_per_s": 0, "changes_per_hour": 0},
             # Most tests are not about registration and passwords: everybody may register, with any password, and
             # hashing is cheap.
             "accounts": {

@@ -28,6 +28,7 @@ from chatd.scoreboard import ROW_BYTES, Row, State
 from chatd.store.open import StoreLocation, open_tables
 from chatd.worker import make_codec
 from tests.core.exchange import Exchange
+from tests.core.stage import NO_RATES
 from tests.harness.chatserver import LOGIN, LOGIN_ACK
 from tests.harness.deadline import run, until
 from tests.harness.mobileimsdk import MobilePeer
@@ -159,7 +160,7 @@ def play(
     timeouts: TimeoutOptions | None = None,
 ) -> T:
     async def whole() -> T:
-        async with opened(directory, limits or LimitOptions(), timeouts or TimeoutOptions()) as house:
+        async with opened(directory, limits or NO_RATES, timeouts or TimeoutOptions()) as house:
             return await story(house)
 
     return run(whole(), 60.0)

@@ -17,6 +17,7 @@ from chatd.core.dispatcher import Handler
 from chatd.errors import Disconnect, ErrorCode
 from chatd.net import connection as connection_module
 from chatd.protocol import Login
+from tests.core.stage import NO_RATES
 from tests.harness.chatserver import (
     ACK,
     ERROR,
@@ -458,4 +459,5 @@ def test_reading_stops_while_a_command_is_served(tmp_path: Path) -> None:
         assert not here.closed
         peer.abort()
 
-    play(tmp_path, story, timeouts=TimeoutOptions(store_s=10.0))
+    limits = msgspec.structs.replace(NO_RATES, waiting_from_one=0)
+    play(tmp_path, story, limits=limits, timeouts=TimeoutOptions(store_s=10.0))

@@ -19,6 +19,7 @@ from tests.store.contract_credentials import CredentialsContract
 from tests.store.contract_extras import ExtrasContract
 from tests.store.contract_friends import FriendsContract
 from tests.store.contract_history import HistoryContract
+from tests.store.contract_mailboxes import MailboxContract
 from tests.store.contract_memberships import MembershipContract
 from tests.store.contract_people import PeopleContract
 from tests.store.contract_repetition import RepetitionContract
@@ -51,6 +52,7 @@ class StoreContract(
     RevisionContract,
     ExtrasContract,
     MembershipContract,
+    MailboxContract,
     CredentialsContract,
     SourcesContract,
     RetentionContract,

@@ -13,11 +13,12 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 
 from chatd.errors import ErrorCode
-from chatd.model import ConversationId, GroupId, Message, User, UserId
+from chatd.model import ConversationId, GroupId, Message, Seq, User, UserId
 from chatd.protocol import SendMessage
 from chatd.store.contract import Draft, SendingRules, Stored
 from chatd.store.sql.extras import ExtrasWriter, Meta, meta_of, with_meta
 from chatd.store.sql.groups import SqlGroups
+from chatd.store.sql.mailboxes import COUNTED_CONVERSATIONS, Count, Mailboxes
 from chatd.store.sql.messages import CACHED, NO_USER, SELECT, MessageReader
 from chatd.store.sql.repetitions import Repetitions
 from chatd.store.sql.send_keys import SendKeys
@@ -31,6 +32,11 @@ _KEYS = (1, 4, 16, 64, 256)
 _SENT = {size: f"SELECT send_key FROM sent WHERE send_key IN ({','.join('?' * size)})" for size in _KEYS}
 _WIDTH = 10
 """Columns of a row."""
+_DELIVERED = "SELECT delivered FROM cursor WHERE user_id = ? AND conversation = ?"
+_MAILBOX = (
+    "SELECT c.conversation, c.delivered, (SELECT max(seq) FROM place WHERE conversation = c.conversation)"
+    " FROM cursor AS c WHERE c.user_id = ? AND c.conversation > 0 ORDER BY c.conversation DESC LIMIT ?"
+)
 
 
 @functools.cache
@@ -59,6 +65,7 @@ class SqliteMessages:
         self._repetitions = Repetitions(backend.directory, self._sent, self._body_hash)
         self._extras = ExtrasWriter(db, groups, backend.directory)
         self._keys = SendKeys()
+        self._mailboxes = Mailboxes(self._delivered, self._count_waiting)
 
     def append(self, drafts: Sequence[Draft], now_ms: int, rules: SendingRules) -> list[Stored | ErrorCode]:
         """Cost: per draft one look-up of its send key and one appended row; now and then, a slice of a merge."""
@@ -70,6 +77,8 @@ class SqliteMessages:
         hashes: dict[int, int] = {}
         with_extras: dict[int, Message] = {}
         unindexed, last = self._unindexed, self._backend.last_seqs
+        mailboxes = self._mailboxes
+        has_quotas, rooms, spare = mailboxes.begin(rules, now_ms), mailboxes.rooms, mailboxes.spare
         for draft, key in zip(drafts, keys, strict=True):
             sender, command = draft.sender, draft.command
             if key is not None and (key in known or key in fresh):
@@ -91,13 +100,22 @@ class SqliteMessages:
                     continue
                 meta = checked
             seq = last.get(conversation)
-            seq = last[conversation] = (self._backend.last_seq(conversation) if seq is None else seq) + 1
+            seq = (self._backend.last_seq(conversation) if seq is None else seq) + 1
+            to = recipient.id
+            if has_quotas and to:
+                left = spare.get(to)  # as Mailboxes.admits(), whose call is saved where the answer is cached
+                if left and seq <= rooms.get((conversation, to), 0):
+                    spare[to] = left - 1
+                elif not mailboxes.admits(conversation, to, seq):
+                    results.append(ErrorCode.MAILBOX_FULL)
+                    continue
+            last[conversation] = seq
             number = unindexed.end + 1
             unindexed.add(number, conversation, seq, key)
             fp, body, qos, typeu = command.fp, command.body, command.qos, command.typeu
             values += (number, conversation, seq, sender.id, key, fp, now_ms, qos, typeu, body)
             message = Message(  # as new_message(), whose call would cost 5 % of an append
-                conversation=conversation, seq=seq, sender_id=sender.id, sender_name=sender.name, to_id=recipient.id,
+                conversation=conversation, seq=seq, sender_id=sender.id, sender_name=sender.name, to_id=to,
                 to_name=recipient.name, group_id=command.to_group, body=body, fp=fp, qos=qos, typeu=typeu,
                 sent_at_ms=now_ms,
             )  # fmt: skip
@@ -193,6 +211,22 @@ class SqliteMessages:
         if version is None:
             version = self._members_versions[group_id] = self._groups.members_version(group_id)
         return version
+
+    # ---------------------------------------------------------------- what waits
+
+    def _delivered(self, user_id: UserId, conversation: ConversationId) -> Seq | None:
+        found = self._db.execute(_DELIVERED, (user_id, conversation)).fetchone()
+        return found[0] if found else None
+
+    def _count_waiting(self, user_id: UserId) -> Count:
+        rows = self._db.execute(_MAILBOX, (user_id, COUNTED_CONVERSATIONS)).fetchall()
+        known, unindexed, waiting = self._backend.last_seqs, self._unindexed, 0
+        for conversation, delivered, indexed in rows:
+            last = known.get(conversation) or unindexed.last_seq(conversation) or indexed or 0
+            waiting += max(0, last - delivered)
+        return Count(waiting, len(rows))
+
+    # ---------------------------------------------------------------- conversations of two
 
     def _open_pair(self, pair: tuple[UserId, UserId]) -> ConversationId:
         found = self._db.execute("SELECT id FROM pair WHERE low = ? AND high = ?", pair).fetchone()

@@ -1,0 +1,125 @@
+"""What every store must do about messages that wait: refuse those beyond a quota, and store nothing of them.
+
+A part of tests.store.contract.StoreContract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from chatd.errors import ErrorCode
+from chatd.model import User
+from chatd.protocol import SendMessage
+from chatd.store.contract import Draft, SendingRules, Stored, Tables
+from tests.store.steps import ANY, advance, done, make, sent, team, to, to_group
+
+FULL = ErrorCode.MAILBOX_FULL
+ONE = SendingRules(waiting_from_one=5)
+ALL = SendingRules(waiting=8)
+LATER_MS = 2000
+"""A mailbox that was full has been counted again by then."""
+Outcome = list[int | ErrorCode]
+
+
+def sending(tables: Tables, rules: SendingRules, *drafts: tuple[User, SendMessage], now_ms: int = 1) -> Outcome:
+    """The seq of each draft that was stored, or why it was refused."""
+    batch = [Draft(sender, command) for sender, command in drafts]
+    results = done(tables, lambda inside: inside.append(batch, now_ms, rules))
+    return [result.message.seq if isinstance(result, Stored) else result for result in results]
+
+
+class MailboxContract:
+    @pytest.mark.parametrize("batched", [True, False])
+    def test_so_many_messages_of_one_user_wait(self, tables: Tables, batched: bool) -> None:
+        alice, bob, carol = make(tables, "alice", "bob", "carol")
+        drafts = [(alice, to(bob, str(number))) for number in range(8)]
+        batches = [drafts] if batched else [[draft] for draft in drafts]
+        outcome = [each for batch in batches for each in sending(tables, ONE, *batch)]
+        assert outcome == [1, 2, 3, 4, 5, FULL, FULL, FULL]
+        assert sending(tables, ONE, (carol, to(bob)), (alice, to(carol))) == [1, 1]
+        assert [message.body for message in tables.history.waiting(bob.id, ANY).messages] == [*"01234", "hello"]
+
+    def test_what_was_received_makes_room_exactly(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        conversation = sent(tables, alice, to(bob)).message.conversation
+        assert sending(tables, ONE, *[(alice, to(bob))] * 5) == [2, 3, 4, 5, FULL]
+        for received in (2, 3, 5):
+            advance(tables, bob, conversation, received)
+            assert sending(tables, ONE, *[(alice, to(bob))] * 9)[-1] is FULL
+            assert tables.history.waiting(bob.id, ANY).messages[-1].seq == received + 5
+
+    def test_another_worker_sees_the_same(self, opened: Callable[[], Tables]) -> None:
+        here, there = opened(), opened()
+        alice, bob = make(here, "alice", "bob")
+        assert sending(here, ONE, *[(alice, to(bob))] * 3) == [1, 2, 3]
+        assert sending(there, ONE, *[(alice, to(bob))] * 3) == [4, 5, FULL]
+        assert sending(here, ONE, (alice, to(bob))) == [FULL]
+        conversation = here.history.waiting(bob.id, ANY).messages[0].conversation
+        advance(there, bob, conversation, 4)
+        assert sending(here, ONE, *[(alice, to(bob))] * 5) == [6, 7, 8, 9, FULL]
+
+    def test_both_directions_have_a_quota(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        conversation = sent(tables, alice, to(bob)).message.conversation
+        advance(tables, bob, conversation, 1)
+        assert sending(tables, ONE, *[(bob, to(alice))] * 5) == [2, 3, 4, 5, FULL]
+        assert sending(tables, ONE, *[(alice, to(bob))] * 2) == [6, FULL]
+
+    def test_a_note_to_oneself_waits_too(self, tables: Tables) -> None:
+        (alice,) = make(tables, "alice")
+        assert sending(tables, ONE, *[(alice, to(alice))] * 6) == [1, 2, 3, 4, 5, FULL]
+
+    def test_all_senders_together_have_a_quota(self, tables: Tables) -> None:
+        bob, *senders = make(tables, "bob", *(f"user {number}" for number in range(12)))
+        outcome = [sending(tables, ALL, (sender, to(bob)))[0] for sender in senders]
+        assert outcome == [1] * 8 + [FULL] * 4
+        assert sending(tables, ALL, *[(senders[0], to(senders[1]))] * 3) == [1, 2, 3]
+        first, *others = tables.history.waiting(bob.id, ANY).messages
+        assert len(others) == 7
+        advance(tables, bob, first.conversation, 1)
+        assert sending(tables, ALL, (senders[10], to(bob)), (senders[11], to(bob)), now_ms=LATER_MS) == [1, FULL]
+
+    def test_a_mailbox_that_empties_is_never_refused(self, tables: Tables) -> None:
+        bob, alice, carol = make(tables, "bob", "alice", "carol")
+        for number in range(100):
+            for sender in (alice, carol):
+                assert sending(tables, ALL, (sender, to(bob))) == [number + 1]
+                advance(tables, bob, tables.history.waiting(bob.id, ANY).messages[0].conversation, number + 1)
+
+    def test_groups_have_no_quota(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        group = team(tables, alice, bob)
+        rules = SendingRules(waiting_from_one=2, waiting=2)
+        assert sending(tables, rules, *[(alice, to_group(group))] * 5) == [1, 2, 3, 4, 5]
+        assert sending(tables, rules, *[(alice, to(bob))] * 3) == [1, 2, FULL]
+
+    def test_a_repetition_is_answered_as_before(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        drafts = [(alice, to(bob, str(number), f"fp{number}")) for number in range(7)]
+        assert sending(tables, ONE, *drafts) == [1, 2, 3, 4, 5, FULL, FULL]
+        assert sending(tables, ONE, *drafts) == [1, 2, 3, 4, 5, FULL, FULL]
+        assert sending(tables, ONE, drafts[2], (alice, to(bob, "other", "fp3")), drafts[6]) == [
+            3, ErrorCode.FP_REUSED, FULL,
+        ]  # fmt: skip
+        conversation = tables.history.waiting(bob.id, ANY).messages[0].conversation
+        advance(tables, bob, conversation, 5)
+        assert sending(tables, ONE, *drafts) == [1, 2, 3, 4, 5, 6, 7]
+
+    def test_quotas_change_while_running(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        assert sending(tables, ONE, *[(alice, to(bob))] * 6)[-1] is FULL
+        more = SendingRules(waiting_from_one=7, waiting=100)
+        assert sending(tables, more, *[(alice, to(bob))] * 3) == [6, 7, FULL]
+        assert sending(tables, SendingRules(), *[(alice, to(bob))] * 3) == [8, 9, 10]
+        assert sending(tables, ONE, (alice, to(bob))) == [FULL]
+
+    def test_what_is_refused_leaves_no_trace(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        outcome = sending(tables, ONE, *[(alice, to(bob))] * 5, (alice, to(bob, "x", "lost")), (bob, to(alice)))
+        assert outcome == [1, 2, 3, 4, 5, FULL, FULL]
+        conversation = tables.history.waiting(bob.id, ANY).messages[0].conversation
+        advance(tables, bob, conversation, 5)
+        advance(tables, alice, conversation, 5)
+        assert sending(tables, ONE, (alice, to(bob, "y", "lost")), (bob, to(alice))) == [6, 7]
