@@ -276,6 +276,15 @@ Ref = str | int | None
 """The client's own reference of a request, repeated in its answer."""
 
 
+class Changed(msgspec.Struct, frozen=True, gc=False):
+    """`by` has changed a message that the client was given, or that its user sent. message: as it is now. at_ms: of the
+    change, epoch. For wires without server texts; it is no message, and nobody acknowledges it."""
+
+    message: Message
+    by: User
+    at_ms: int
+
+
 class ServerMessage(msgspec.Struct, frozen=True, gc=False):
     """Server to client (S2C): an answer or a notice. `fp` is what the client acknowledges ("" = it does not). ref: that
     of the request that is answered."""
@@ -342,6 +351,7 @@ Event = (
     | Registered
     | Accepted
     | Deliver
+    | Changed
     | ServerMessage
     | FriendRequested
     | FriendAnswered

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import msgspec
 
-from chatd.model import FriendRequest, GroupId, Message, User, UserId
+from chatd.model import ConversationId, FriendRequest, GroupId, Message, Seq, User, UserId
 
 # ---------------------------------------------------------------- messages and notices
 
@@ -47,6 +47,46 @@ class UserNotice(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=9):
     """Tell a user's sessions. text: the notice, as core.requests.notices makes it. On the user's topic."""
 
     user_id: UserId
+    text: str
+
+
+# ---------------------------------------------------------------- messages that change
+
+
+class MessageChanged(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=27):
+    """`by` has changed a message. message: as it is now. number: of the change, in its conversation. at_ms: epoch. On
+    the topics of its two users or of its group; with a ref on EVERYBODY, and every worker answers with a ChangeApplied
+    on topic_of_answer(ref).
+
+    members_version, excluded: see store.contract.Revised."""
+
+    message: Message
+    by: User
+    number: int
+    at_ms: int
+    members_version: int = 0
+    excluded: tuple[UserId, ...] = ()
+    ref: int = 0
+
+    def with_ref(self, ref: int) -> MessageChanged:
+        return msgspec.structs.replace(self, ref=ref)
+
+
+class ChangeApplied(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=34):
+    """No earlier version of the message is given to anybody by this worker any more. worker: its name on the bus."""
+
+    ref: int
+    worker: str
+
+
+class HistoryDeleted(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=28):
+    """The user has deleted messages from their own history: everything up to `up_to`, and the messages `seqs`. text:
+    the notice, as core.requests.notices makes it. On the user's topic."""
+
+    user_id: UserId
+    conversation: ConversationId
+    up_to: Seq
+    seqs: tuple[Seq, ...]
     text: str
 
 
@@ -249,6 +289,9 @@ BusMessage = (
     | PenaltiesCleared
     | WorkerSessionsAsked
     | WorkerSessionsAnswered
+    | MessageChanged
+    | HistoryDeleted
+    | ChangeApplied
 )
 
 encode = msgspec.msgpack.Encoder().encode

@@ -220,11 +220,13 @@ class CatchUp:
                 cursor = cursors[message.conversation] = Cursor(message.seq - 1)
             step = cursor.accept(message.seq, may_hold=0)
             if step is SKIP:
+                if message.version:  # while the bus was down, this worker may not have learned of the change
+                    self.in_flight.changed(session, message)
                 continue
             if step is not GIVE and cursor.pushed < waiting.complete_after.get(message.conversation, NEVER):
                 session.behind = True  # another session of the user has acknowledged what is between: read that too
                 continue
-            is_own = mine(message, session)
+            is_own = mine(message, session) or (message.conversation, message.seq) in waiting.deleted
             if not is_own and told <= 0 and self.in_flight.is_full(session):
                 session.behind = True
                 break
@@ -270,7 +272,9 @@ def _missing(
             if len(page) == room < behind:
                 cut.add(conversation)
     following = [message for message in waiting.messages if message.conversation not in cut]
-    waiting = Waiting([*passed, *following], waiting.more or bool(cut), waiting.delivered, given)
+    messages = [*passed, *following]
+    deleted = tables.revisions.deleted(user_id, messages)
+    waiting = Waiting(messages, waiting.more or bool(cut), waiting.delivered, given, deleted)
     if all(message.conversation > 0 for message in waiting.messages) and all(key > 0 for key in waiting.delivered):
         return waiting, None
     return waiting, read_memberships(tables, [user_id])[user_id]

@@ -30,6 +30,7 @@ from chatd.core.bus_messages import (
     SessionsAnswered,
     SessionVerdict,
 )
+from chatd.core.changes import Changes
 from chatd.core.delivery import Delivery
 from chatd.core.dispatcher import Dispatcher, Handler
 from chatd.core.friends import Friends
@@ -46,6 +47,7 @@ from chatd.core.plugins.plugin import Plugin
 from chatd.core.presence import Presence
 from chatd.core.privacy import check_private
 from chatd.core.registration import Registration
+from chatd.core.requests.changes import ChangeOperations
 from chatd.core.requests.dispatch import OperationTable, RequestDispatcher
 from chatd.core.requests.friends import FriendOperations
 from chatd.core.requests.groups import GroupOperations
@@ -160,7 +162,9 @@ class Core:
         self.kicks = SessionKicks(services, self.logins)
         self._credentials = CredentialsWatch(services, self.logins)
         self.session_query = SessionQuery(services)
-        self._history = HistoryOperations(services, notices, self.plugins)
+        self.changes = Changes(services, self.delivery, self.memberships, notices)
+        self._history = HistoryOperations(services, notices, self.plugins, self.delivery.recent)
+        self._change_operations = ChangeOperations(services, self.changes, self.delivery, notices, self.plugins)
         self.requests = RequestDispatcher(services, self._operations(services), notices, self.plugins)
         self.dispatcher = Dispatcher(self._commands(), self.guard.answered)
         self.handle = self.dispatcher.handle
@@ -200,6 +204,7 @@ class Core:
             FriendOperations(services, self.friends, self.presence, self.plugins).table()
             | GroupOperations(services, self.groups).table()
             | self._history.table()
+            | self._change_operations.table()
             | ProfileOperations(services, self.accounts, self.guard, self._credentials, self.plugins).table()
             | SessionOperations(self.logins, self.session_query, self.plugins).table()
         )
@@ -278,6 +283,9 @@ class Core:
             MessageStored: self._message_stored,
             bus_messages.GroupNotice: self.groups.notify,
             bus_messages.UserNotice: self._history.notify,
+            bus_messages.MessageChanged: self.changes.arrived,
+            bus_messages.HistoryDeleted: self._change_operations.history_deleted,
+            bus_messages.ChangeApplied: self._answered,
             bus_messages.FriendRequestSent: self.friends.notify,
             bus_messages.FriendRequestAnswered: self.friends.notify,
             bus_messages.GroupJoined: lambda message: self._background.start(self.groups.joined(message)),
@@ -333,6 +341,7 @@ class Core:
     def round(self) -> None:
         """Once a second."""
         self.delivery.in_flight.resend()
+        self.delivery.recent.sweep()
         self.presence.round()
         self.penalties.round()
         self._rounds += 1

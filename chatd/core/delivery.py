@@ -12,7 +12,7 @@ happens to the next message.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 
 from chatd.bus.contract import topic_of_group, topic_of_user
@@ -20,9 +20,10 @@ from chatd.core import bus_messages
 from chatd.core.catch_up import CatchUp, mine
 from chatd.core.in_flight import InFlightMessages, fp_of
 from chatd.core.memberships import Memberships
+from chatd.core.recent_changes import RecentChanges
 from chatd.core.services import Services
 from chatd.core.sessions.session import GIVE, HOLD, SKIP, Cursor, Session
-from chatd.model import GroupId, Message
+from chatd.model import ConversationId, GroupId, Message, Seq
 from chatd.protocol import Deliver
 
 _HOLD_S = 0.1
@@ -35,11 +36,12 @@ cursor again."""
 
 
 class Delivery:
-    """catch_up, in_flight: the other parts of delivery, public for callers that need only one of them."""
+    """catch_up, in_flight, recent: the other parts of delivery, public for callers that need only one of them."""
 
     def __init__(self, services: Services, memberships: Memberships) -> None:
+        self.recent = RecentChanges(services.loop.time)
         self.catch_up = CatchUp(services, memberships, self._go_live)
-        self.in_flight = self.catch_up.in_flight = InFlightMessages(services, self.catch_up.start)
+        self.in_flight = self.catch_up.in_flight = InFlightMessages(services, self.recent, self.catch_up.start)
         self._hub = services.hub
         self._bus = services.bus
         self._loop = services.loop
@@ -157,6 +159,19 @@ class Delivery:
         """The message has waited here: meanwhile the user may have left the group."""
         if not message.group_id or message.group_id in (session.groups or ()):
             self._offer(session, message, Deliver(message, fp_of(message), {}))
+
+    def is_ahead(self, session: Session, message: Message) -> bool:
+        """Whether the session has not come as far as this message, and will be given it."""
+        cursor = session.cursors.get(message.conversation) if session.cursors else None
+        if cursor is not None:
+            return cursor.pushed < message.seq
+        return session.buffer is not None or session.behind
+
+    def deleted(self, session: Session, conversation: ConversationId, up_to: Seq, seqs: Collection[Seq]) -> None:
+        """The user has deleted these messages from their own history: they are not sent again."""
+        cursor = session.cursors.get(conversation) if session.cursors else None
+        if cursor is not None:
+            self.in_flight.drop(session, cursor, up_to, seqs)
 
     # ---------------------------------------------------------------- groups, and the end
 

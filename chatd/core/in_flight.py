@@ -23,9 +23,10 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from chatd.config.schema import LimitOptions
+from chatd.core.recent_changes import RecentChanges
 from chatd.core.services import Services
 from chatd.core.sessions.session import Cursor, InFlight, Receipt, Session, SessionState
 from chatd.model import ConversationId, Message, Seq
@@ -55,8 +56,10 @@ class InFlightMessages:
     on_room: called for a session that is behind, when enough of what it was given is acknowledged.
     """
 
-    def __init__(self, services: Services, on_room: Callable[[Session], None]) -> None:
+    def __init__(self, services: Services, recent: RecentChanges, on_room: Callable[[Session], None]) -> None:
         self.given = 0
+        self._recent = recent
+        self._changed = recent.known
         self._store = services.store
         self._config = services.config
         self._loop = services.loop
@@ -86,7 +89,9 @@ class InFlightMessages:
         if session.state is not _LIVE:  # a message given a moment ago filled its write buffer, which ended it
             return
         message = event.message
-        cursor.unacked[message.seq] = None
+        if self._changed and (message := self._recent.latest(message)) is not event.message:
+            event = Deliver(message, event.fp, {}, event.group_name)
+        cursor.unacked[message.seq] = 0
         session.unacknowledged += 1
         self.given += 1
         if session.explicit and (event.fp or not session.peer.has_receipts):
@@ -94,12 +99,13 @@ class InFlightMessages:
             if in_flight is None:
                 in_flight = session.in_flight = {}
             if not event.fp or event.fp in in_flight:  # no fp, or another sender used the same
-                event = Deliver(message, f"{message.conversation}.{message.seq}", event.frames)
+                event = Deliver(message, f"{message.conversation}.{message.seq}", event.frames, event.group_name)
             in_flight[event.fp] = InFlight(cursor, event, self._loop.time() + self._config().timeouts.resend_s)
             self.resending.add(session)
-            session.peer.push(event)
+            cursor.unacked[message.seq] = session.peer.push(event)
             return
         offset = told_at or session.peer.push(event)
+        cursor.unacked[message.seq] = 0 if told_at else offset
         if session.by_seq or session.state is not _LIVE:
             return
         if session.receipts is None:
@@ -129,7 +135,23 @@ class InFlightMessages:
                 if one.next_at <= now:
                     one.attempts += 1
                     one.next_at = now + min(first_s * 2**one.attempts, _MAX_RESEND_S)
-                    session.peer.push(one.event)
+                    end = session.peer.push(one.event)
+                    if one.cursor is not None:
+                        one.cursor.unacked[one.event.message.seq] = end  # type: ignore[union-attr]
+
+    def changed(self, session: Session, message: Message) -> None:
+        """A message has changed: if the session was given it and has not acknowledged it, an earlier version is not
+        sent again, and if it is still queued it is replaced. Its fp stays."""
+        cursor = session.cursors.get(message.conversation) if session.cursors else None
+        if cursor is None or message.seq not in cursor.unacked:
+            return
+        event = Deliver(message, fp_of(message), {})
+        for one in (session.in_flight or {}).values():
+            if one.cursor is cursor and one.event.message.seq == message.seq:  # type: ignore[union-attr]
+                event = one.event = Deliver(message, one.event.fp, {}, one.event.group_name)  # type: ignore[union-attr]
+        moved = session.peer.replace(cursor.unacked[message.seq], event)
+        if moved:
+            _move(session, moved)
 
     # ---------------------------------------------------------------- acknowledgements
 
@@ -193,6 +215,15 @@ class InFlightMessages:
             session.unacknowledged -= len(cursor.unacked)
             cursor.unacked.clear()
 
+    def drop(self, session: Session, cursor: Cursor, up_to: Seq, seqs: Collection[Seq]) -> None:
+        """These messages count as acknowledged by a client that acknowledges by fp."""
+        in_flight = session.in_flight or {}
+        for fp, one in tuple(in_flight.items()):
+            if one.cursor is cursor:
+                seq = one.event.message.seq  # type: ignore[union-attr]
+                if seq <= up_to or seq in seqs:
+                    self.acknowledged(session, fp)
+
     def detach(self, session: Session) -> None:
         """The session is over. Until the connection ends, further receipts may come; the messages without one are given
         again at the user's next login."""
@@ -205,6 +236,19 @@ class InFlightMessages:
         self.resending.discard(session)
         session.in_flight = None
         self._store.flush_cursors()
+
+
+def _move(session: Session, moved: list[tuple[int, int]]) -> None:
+    """What is queued has been replaced: byte offsets have changed. moved: see Peer.replace()."""
+
+    def now(offset: int) -> int:
+        return offset + sum(grown for end, grown in moved if end <= offset)
+
+    for cursor in (session.cursors or {}).values():
+        for seq, offset in cursor.unacked.items():
+            cursor.unacked[seq] = now(offset)
+    for receipt in session.receipts or ():
+        receipt.offset = now(receipt.offset)
 
 
 def _window(session: Session, limits: LimitOptions) -> int:

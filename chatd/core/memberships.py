@@ -68,11 +68,9 @@ def members_only(waiting: Waiting, session: Session, before: Mapping[GroupId, in
         since = (session.groups or {}).get(-conversation)
         return membership is not None and membership.since_version == since == before.get(-conversation)
 
-    return Waiting(
-        [message for message in waiting.messages if belongs(message.conversation)],
-        waiting.more,
-        {conversation: seq for conversation, seq in waiting.delivered.items() if belongs(conversation)},
-        waiting.complete_after,
+    return waiting._replace(
+        messages=[message for message in waiting.messages if belongs(message.conversation)],
+        delivered={conversation: seq for conversation, seq in waiting.delivered.items() if belongs(conversation)},
     )
 
 

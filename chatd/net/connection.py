@@ -32,6 +32,7 @@ from chatd.model import Protocol
 from chatd.net.admission import Source
 from chatd.net.codec_peer import CodecPeer
 from chatd.net.connections import Connections
+from chatd.net.queued import replace_queued
 from chatd.net.receipts import Receipts, SocketState, has_hung_up, tcp_state, unix_state, was_reset
 from chatd.protocol import ACKNOWLEDGEMENTS, Command, Event, Failed, LoginAccepted
 from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, Codec
@@ -227,6 +228,18 @@ class Connection(CodecPeer, asyncio.Protocol):
         if not self.closed:
             self._queue(data)
         return included, self.written + self.out_bytes
+
+    def replace(self, end: int, event: Event) -> list[tuple[int, int]]:
+        if end <= self.written or self.closed:
+            return []
+        queues = [queue for queue in (self.out, self.paced) if queue]
+        replaced = replace_queued(queues, self.written, end, self._framed(self.codec.encode(event)))
+        self.out_bytes += sum(grown for _, grown in replaced)
+        return replaced
+
+    def _framed(self, data: bytes) -> bytes:
+        """An encoded event as it is queued."""
+        return data
 
     def _queue(self, data: bytes) -> None:
         self.out_bytes += len(data)

@@ -108,6 +108,9 @@ class Waiting(NamedTuple):
     """The cursors that were asked for."""
     complete_after: Mapping[ConversationId, Seq] = {}
     """Conversations of which `messages` has no gap after this seq: numbers that are missing are not in the store."""
+    deleted: frozenset[tuple[ConversationId, Seq]] = frozenset()
+    """Those of the messages that the user has deleted from their own history: they count in the order, but are not
+    given. Filled in by callers (RevisionTables.deleted)."""
 
 
 class GroupRow(NamedTuple):

@@ -100,6 +100,14 @@ class Peer:
             self.queued += FRAME_BYTES
         return self.queued
 
+    def replace(self, end: int, event: Event) -> list[tuple[int, int]]:
+        """What the other side has not received is taken to be queued."""
+        place = end // FRAME_BYTES - 1
+        if end <= self.kernel or place < 0:
+            return []
+        self.events[place] = event
+        return [(end, 0)]
+
     def push_login(self, event: LoginAccepted) -> tuple[int, int]:
         return min(self.login_room, len(event.waiting)), self.push(event)
 

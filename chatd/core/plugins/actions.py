@@ -118,6 +118,35 @@ class ReadHistory(Action, frozen=True, kw_only=True):
     group: Group | None = None
 
 
+class EditMessage(Action, frozen=True, kw_only=True):
+    """before_message_edit: replace the text of the message seq, in the conversation with a user or of a group, by this
+    one. A plug-in that has before_message is asked there, too, about the new text, and may rewrite it."""
+
+    point = Point.BEFORE_MESSAGE_EDIT
+    user: User | None = None
+    group: Group | None = None
+    seq: int
+    text: str
+
+
+class RecallMessage(Action, frozen=True, kw_only=True):
+    """before_message_recall: the actor takes back a message."""
+
+    point = Point.BEFORE_MESSAGE_RECALL
+    user: User | None = None
+    group: Group | None = None
+    seq: int
+
+
+class RemoveMessage(Action, frozen=True, kw_only=True):
+    """before_message_remove: remove a message of a group, as its owner or an admin."""
+
+    point = Point.BEFORE_MESSAGE_REMOVE
+    user: User | None = None
+    group: Group | None = None
+    seq: int
+
+
 class MarkRead(Action, frozen=True, kw_only=True):
     """before_read_mark: tell the others that the actor has read up to seq."""
 

@@ -7,6 +7,7 @@ Fails: Refused, Unavailable; core.requests.dispatch answers with them.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, NamedTuple, TypedDict
 
 import msgspec
@@ -20,9 +21,11 @@ from chatd.core.groups import existing
 from chatd.core.plugins import actions
 from chatd.core.plugins.contract import Point
 from chatd.core.plugins.pipeline import PluginPipeline
+from chatd.core.recent_changes import RecentChanges
 from chatd.core.requests.arguments import user_named
 from chatd.core.requests.dispatch import Operation, OperationTable
-from chatd.core.requests.notices import Notices, notice, of_user
+from chatd.core.requests.notices import Notices, notice, of_user, state_of
+from chatd.core.requests.own_history import Page, PastChange, changes_since, own_messages
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused
@@ -31,8 +34,8 @@ from chatd.store.contract import UNREAD_WINDOW, Head, Tables, Unread
 
 _MAX_UNREAD_ROWS = 20 * UNREAD_WINDOW
 """Messages that one `sync` looks at to count what is unread. Beyond them the page ends."""
-_Seq = Annotated[int, Meta(ge=0, lt=1 << 62)]
-_Place = Annotated[str, Meta(min_length=1, max_length=64)]
+SeqNumber = Annotated[int, Meta(ge=0, lt=1 << 62)]
+Place = Annotated[str, Meta(min_length=1, max_length=64)]
 """A user's name or id, or "#" and a group's number."""
 
 
@@ -41,24 +44,26 @@ class History(msgspec.Struct, frozen=True):
     start: leave out this many characters of each text. A text that was cut ("cut": n) is read further with start n and
     limit 1."""
 
-    place: _Place = field(name="with")
-    after: _Seq = 0
-    before: _Seq = 0
+    place: Place = field(name="with")
+    after: SeqNumber = 0
+    before: SeqNumber = 0
     limit: Annotated[int, Meta(ge=1, le=1000)] = 50
     start: Annotated[int, Meta(ge=0, le=1 << 24)] = 0
 
 
 class Sync(msgspec.Struct, frozen=True):
-    """cursors: the last seq the client has, by conversation. after: the last conversation id of the previous page."""
+    """cursors: the last seq the client has, by conversation. changes: the last change the client knows, by
+    conversation; it is told the later changes of these. after: the last conversation id of the previous page."""
 
-    cursors: dict[str, _Seq] = {}
+    cursors: dict[str, SeqNumber] = {}
+    changes: dict[str, SeqNumber] | None = None
     after: Annotated[int, Meta(gt=-(1 << 62), lt=1 << 62)] = -(1 << 61)
     limit: Annotated[int, Meta(ge=1, le=1000)] = 50
 
 
 class ReadMark(msgspec.Struct, frozen=True):
-    place: _Place = field(name="with")
-    seq: _Seq
+    place: Place = field(name="with")
+    seq: SeqNumber
 
 
 def shown(message: Message, start: int = 0) -> dict[str, object]:
@@ -75,23 +80,10 @@ def shown(message: Message, start: int = 0) -> dict[str, object]:
         entry["reply"] = message.reply_to
     if message.mentions:
         entry["mentions"] = "all" if message.mentions == ALL_MEMBERS else message.mentions
+    if message.version:
+        entry |= state_of(message)
     if start:
         entry["start"] = start
-    return entry
-
-
-def _shown_head(head: Head, unread: Unread) -> dict[str, object]:
-    entry: dict[str, object] = {
-        "id": head.conversation,
-        "with": place_of(head.other),
-        "last": head.last,
-        "read": head.seen,
-        "unread": unread.messages,
-    }
-    if unread.more:
-        entry["unread_more"] = True
-    if unread.mentioned:
-        entry["mentioned"] = unread.mentioned
     return entry
 
 
@@ -109,7 +101,7 @@ def place_of(other: User | Group) -> str:
     return f"#{other.id}" if isinstance(other, Group) else other.name
 
 
-def _group_number(place: str) -> int:
+def group_number(place: str) -> int:
     digits = place[1:]
     if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
         raise Refused(ErrorCode.UNKNOWN_GROUP)
@@ -119,7 +111,7 @@ def _group_number(place: str) -> int:
 def find_conversation(tables: Tables, user: User, place: str) -> ConversationId:
     """0 if nothing was written there yet. Refused if there is no such user or group, or the user is not a member."""
     if place[0] == "#":
-        return tables.history.conversation_of(user.id, 0, _group_number(place))
+        return tables.history.conversation_of(user.id, 0, group_number(place))
     return tables.history.conversation_of(user.id, user_named(place)(tables).id, 0)
 
 
@@ -128,10 +120,10 @@ class _Other(TypedDict):
     group: Group | None
 
 
-def _other(tables: Tables, place: str) -> _Other:
+def other_named(tables: Tables, place: str) -> _Other:
     """The user or group that the place names, for plug-ins. Raises Refused if there is none."""
     if place[0] == "#":
-        return {"user": None, "group": existing(tables, _group_number(place))}
+        return {"user": None, "group": existing(tables, group_number(place))}
     return {"user": user_named(place)(tables), "group": None}
 
 
@@ -143,9 +135,66 @@ class _Marked(NamedTuple):
     seq: Seq
 
 
+class _Synced(NamedTuple):
+    """What a client misses of one conversation. last_change: None for a client that did not ask for changes."""
+
+    head: Head
+    unread: Unread
+    messages: list[Message]
+    changes: list[PastChange]
+    last_change: int | None
+
+    @property
+    def place(self) -> str:
+        return place_of(self.head.other)
+
+
+def _synced(tables: Tables, me: UserId, arguments: Sync, limit: int) -> tuple[list[_Synced], bool]:
+    """A page of the conversations, and whether there are more."""
+    found, room, room_for_changes = [], limit, limit
+    heads = tables.history.heads(me, arguments.after, limit)
+    counted = _countable(heads)
+    for head, unread in zip(counted, tables.history.unread(me, counted), strict=True):
+        place = place_of(head.other)
+        has = arguments.cursors.get(place, head.delivered)
+        messages: list[Message] = []
+        if room and head.last > has:
+            messages = own_messages(tables, me, head.conversation, Page(has, 0, room))
+        room -= len(messages)
+        changes: list[PastChange] = []
+        last_change = None
+        if arguments.changes is not None:
+            last_change = tables.revisions.last(head.conversation)
+            knows = arguments.changes.get(place, last_change)
+            if knows < last_change:
+                changes = changes_since(tables, me, head.conversation, knows, room_for_changes)
+        room_for_changes -= len(changes)
+        found.append(_Synced(head, unread, messages, changes, last_change))
+    return found, len(heads) == limit or len(counted) < len(heads)
+
+
+def _shown_head(synced: _Synced) -> dict[str, object]:
+    head, unread = synced.head, synced.unread
+    entry: dict[str, object] = {
+        "id": head.conversation,
+        "with": synced.place,
+        "last": head.last,
+        "read": head.seen,
+        "unread": unread.messages,
+    }
+    if unread.more:
+        entry["unread_more"] = True
+    if unread.mentioned:
+        entry["mentioned"] = unread.mentioned
+    if synced.last_change is not None:
+        entry["changes"] = synced.last_change
+    return entry
+
+
 class HistoryOperations:
-    def __init__(self, services: Services, notices: Notices, plugins: PluginPipeline) -> None:
+    def __init__(self, services: Services, notices: Notices, plugins: PluginPipeline, recent: RecentChanges) -> None:
         self._services = services
+        self._recent = recent
         self._notices = notices
         self._plugins = plugins
 
@@ -162,8 +211,8 @@ class HistoryOperations:
                 Sync,
                 "the user's conversations, with the messages that the client does not have yet",
                 '{"conversations":[{"id":int,"with":str,"last":seq,"read":seq,"unread":int,"unread_more":true?,'
-                '"mentioned":[seq]?}],"messages":[M with "with"],'
-                '"more":bool}',
+                '"mentioned":[seq]?,"changes":int?}],"messages":[M with "with"],'
+                '"changes":[M with "with","change"]?,"more":bool}',
                 asks=Point.BEFORE_HISTORY,
                 read=self._sync,
             ),
@@ -182,16 +231,17 @@ class HistoryOperations:
         await self._plugins.before_action(
             session,
             Point.BEFORE_HISTORY,
-            lambda tables, who: actions.ReadHistory(**who, **_other(tables, place)),
+            lambda tables, who: actions.ReadHistory(**who, **other_named(tables, place)),
         )
 
         def read(tables: Tables) -> list[Message]:
             conversation = find_conversation(tables, session.user, place)
             if not conversation:
                 return []
-            return tables.history.messages(session.user.id, conversation, arguments.after, arguments.before, limit)
+            page = Page(arguments.after, arguments.before, limit)
+            return own_messages(tables, session.user.id, conversation, page)
 
-        messages = await self._services.store.read(read)
+        messages = self._recent.all_latest(await self._services.store.read(read))
         if arguments.before:
             messages.reverse()
         return {"with": place, "messages": [shown(message, arguments.start) for message in messages]}
@@ -200,27 +250,22 @@ class HistoryOperations:
         me, limit = session.user.id, min(arguments.limit, self._services.config().limits.history_page)
         await self._plugins.before_action(session, Point.BEFORE_HISTORY, lambda tables, who: actions.ReadHistory(**who))
 
-        def read(tables: Tables) -> tuple[list[tuple[Head, Unread, list[Message]]], bool]:
-            found, room = [], limit
-            heads = tables.history.heads(me, arguments.after, limit)
-            counted = _countable(heads)
-            for head, unread in zip(counted, tables.history.unread(me, counted), strict=True):
-                has = arguments.cursors.get(place_of(head.other), head.delivered)
-                messages = (
-                    tables.history.messages(me, head.conversation, has, 0, room) if room and head.last > has else []
-                )
-                room -= len(messages)
-                found.append((head, unread, messages))
-            return found, len(heads) == limit or len(counted) < len(heads)
-
-        found, more = await self._services.store.read(read)
-        return {
-            "conversations": [_shown_head(head, unread) for head, unread, _ in found],
+        found, more = await self._services.store.read(partial(_synced, me=me, arguments=arguments, limit=limit))
+        answer: dict[str, object] = {
+            "conversations": [_shown_head(one) for one in found],
             "messages": [
-                {"with": place_of(head.other), **shown(message)} for head, _, messages in found for message in messages
+                {"with": one.place, **shown(message)}
+                for one in found
+                for message in self._recent.all_latest(one.messages)
             ],
-            "more": more,
         }
+        if arguments.changes is not None:
+            answer["changes"] = [self._past_change(one.place, change) for one in found for change in one.changes]
+        return {**answer, "more": more}
+
+    def _past_change(self, place: str, change: PastChange) -> dict[str, object]:
+        of_message = {} if change.message is None else shown(self._recent.latest(change.message))
+        return {"with": place, "change": change.number, **of_message}
 
     async def _mark(self, session: Session, arguments: ReadMark) -> Change[_Marked]:
         """The other members of the conversation are notified, and the user's other sessions."""
@@ -228,7 +273,7 @@ class HistoryOperations:
         await self._plugins.before_action(
             session,
             Point.BEFORE_READ_MARK,
-            lambda tables, who: actions.MarkRead(**who, **_other(tables, place), seq=arguments.seq),
+            lambda tables, who: actions.MarkRead(**who, **other_named(tables, place), seq=arguments.seq),
         )
 
         def write(tables: Tables) -> _Marked:

@@ -18,7 +18,7 @@ from chatd.core.delivery import Delivery
 from chatd.core.requests.truncate import encode, size_of, squeezed
 from chatd.core.sessions.session import Session
 from chatd.errors import meaning
-from chatd.model import Group, User
+from chatd.model import Group, Message, MessageState, User
 from chatd.protocol import FriendAnswered, FriendRequested, Ref, ServerMessage
 
 _MAX_REASON_CHARS = 300
@@ -39,6 +39,14 @@ NOTICES = {
     "group.kicked": ('"group":int,"user":U,"by":U', "to the members; without `user` and `by` to the removed user"),
     "group.renamed": ('"group":int,"details":G,"by":U', "to the members: name or description were changed"),
     "group.role": ('"group":int,"user":U,"role":str', "to the members: the user has a new role"),
+    "message.changed": (
+        '"with":str,"seq":int,"version":int,"state":str,"text":str?,"by":U,"change":int',
+        "somebody has edited, recalled or removed a message of the conversation; text: of an edited one",
+    ),
+    "history.deleted": (
+        '"with":str,"up_to":int,"seqs":[int]',
+        "to the user's other sessions: the user has deleted these messages from their own history",
+    ),
     "read": ('"with":str,"by":U,"seq":int', "the user has read the conversation up to seq"),
     "presence": ('"user":U,"online":bool', "to sessions that subscribed to the user's presence"),
     "draining": ('"resume_before":int,"retry_after_ms":int', "this worker is shutting down; see below"),
@@ -57,6 +65,19 @@ def refusal(ref: Ref, code: int, text: str) -> str:
 
 def notice(event: str, **fields: object) -> str:
     return encode({"event": event, **fields}).decode()
+
+
+def changed_notice(place: str, message: Message, by: User, number: int) -> str:
+    """place: the conversation, as its reader names it. number: of the change."""
+    about = {"with": place, "seq": message.seq, **state_of(message)}
+    if message.state is MessageState.EDITED:
+        about["text"] = message.body
+    return notice("message.changed", **about, by=of_user(by), change=number)
+
+
+def state_of(message: Message) -> dict[str, object]:
+    """The fields that say how a message was changed."""
+    return {"version": message.version, "state": message.state.name.lower()}
 
 
 def of_user(user: User) -> dict[str, object]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from chatd.core.requests.changes import ChangeOperations
 from chatd.core.requests.dispatch import OperationTable
 from chatd.core.requests.friends import FriendOperations
 from chatd.core.requests.groups import GroupOperations
@@ -25,6 +26,7 @@ _KINDS: tuple[type[_HasTable], ...] = (
     FriendOperations,
     GroupOperations,
     HistoryOperations,
+    ChangeOperations,
     ProfileOperations,
     SessionOperations,
 )

@@ -228,7 +228,11 @@ class Logins:
             )
             for row in view.groups
         )
-        waiting = tuple(message for message in view.waiting.messages if not mine(message, session))
+        waiting = tuple(
+            self._delivery.recent.latest(message)
+            for message in view.waiting.messages
+            if not mine(message, session) and (message.conversation, message.seq) not in view.waiting.deleted
+        )
         return LoginAccepted(
             user=session.user,
             first_login_time=session.first_login_time,
@@ -322,6 +326,7 @@ def _view(tables: Tables, session: Session, limit: int, listing: bool) -> View:
     """limit: of waiting messages. listing: also friends and groups. Raises Refused."""
     user = session.user
     waiting = tables.history.waiting(user.id, limit)
+    waiting = waiting._replace(deleted=tables.revisions.deleted(user.id, waiting.messages))
     account = tables.accounts.find("", user.id)
     if account is None or account.credentials != session.credentials:  # changed after the password was verified
         raise Refused(ErrorCode.BAD_CREDENTIALS)

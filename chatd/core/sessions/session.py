@@ -77,6 +77,11 @@ class Peer(Contract):
         included. Never blocks; a peer whose outbox is full is cut with SLOW_CONSUMER."""
         ...
 
+    def replace(self, end: int, event: Event) -> list[tuple[int, int]]:
+        """Put `event` in the place of what push() has queued up to byte `end`, unless that has been written, and of
+        equal copies of it. Returns of each replaced one the byte where it ended, and by how many bytes it has grown."""
+        ...
+
     def push_login(self, event: LoginAccepted) -> tuple[int, int]:
         """(how many of event.waiting went out with the answer, bytes queued so far)."""
         ...
@@ -118,7 +123,8 @@ class Cursor:
     """How far one session is in one conversation.
 
     pushed: everything up to this seq was given to the session or sent by its user, without a gap.
-    unacked: seqs given and not yet acknowledged, ascending.
+    unacked: seqs given and not yet acknowledged, ascending, each with the byte of the connection at which what was sent
+    last of it ends; 0 = it was part of the login answer.
     held: messages that came before an earlier one; None while there are none.
     """
 
@@ -126,7 +132,7 @@ class Cursor:
 
     def __init__(self, pushed: Seq) -> None:
         self.pushed = pushed
-        self.unacked: dict[Seq, None] = {}
+        self.unacked: dict[Seq, int] = {}
         self.held: dict[Seq, Message] | None = None
 
     def accept(self, seq: Seq, may_hold: int) -> Step:

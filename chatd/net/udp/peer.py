@@ -21,6 +21,7 @@ from chatd.net.admission import Source
 from chatd.net.codec_peer import CodecPeer
 from chatd.net.connections import Connections
 from chatd.net.pktinfo import Address, ReplyFrom
+from chatd.net.queued import replace_queued
 from chatd.protocol import (
     ACKNOWLEDGEMENTS,
     Command,
@@ -246,6 +247,16 @@ class UdpPeer(CodecPeer):
             self._send(data)
         return included, self.offset
 
+    def replace(self, end: int, event: Event) -> list[tuple[int, int]]:
+        begin = self.offset - self.out_bytes
+        if end <= begin or not self.queue:
+            return []
+        replaced = replace_queued((self.queue,), begin, end, self.codec.encode(event))
+        grown = sum(grown for _, grown in replaced)
+        self.out_bytes += grown
+        self.offset += grown
+        return replaced
+
     def received(self) -> int:
         """No kernel acknowledges a datagram: the bytes sent count."""
         return self.offset - self.out_bytes
@@ -278,6 +289,7 @@ class UdpPeer(CodecPeer):
     def _queue(self, data: bytes) -> None:
         if self.out_bytes + len(data) > self.listener.connections.config().limits.outbox_bytes:
             self.listener.dropped += 1
+            self.offset -= len(data)
             return
         if self.queue is None:
             self.queue = deque()
@@ -296,7 +308,7 @@ class UdpPeer(CodecPeer):
                 self.out_bytes -= len(queue.popleft())
         except BlockingIOError:
             pass  # the buffer of the kernel is full: later
-        except OSError:
+        except OSError:  # the datagram is dropped
             self.out_bytes -= len(queue.popleft())
             self.listener.dropped += 1
         if queue:

@@ -145,9 +145,12 @@ class WebSocketConnection(Connection):
         self.frames.skips = True  # before a login, no client has a reason to send a message over the limit
         return super().push_login(event)
 
+    def _framed(self, data: bytes) -> bytes:
+        return frames.text(data)
+
     def _queue(self, data: bytes) -> None:
         if self.open:
-            super()._queue(frames.text(data))
+            super()._queue(self._framed(data))
 
     # ---------------------------------------------------------------- the end
 

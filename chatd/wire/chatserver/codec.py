@@ -24,6 +24,7 @@ from chatd.protocol import (
     Accepted,
     AddFriend,
     AnswerFriend,
+    Changed,
     Command,
     CreateGroup,
     Deliver,
@@ -342,6 +343,8 @@ class ChatserverCodec:
                 return encode.friend_request(event.request, self._write_limit, self._mode.streaming)
             case FriendAnswered():
                 return encode.friend_answer(event, self._write_limit, self._mode.streaming)
+            case Changed():
+                return encode.changed(event, self._write_limit)
             case GroupReady():
                 return encode.group_ack(event.group, self._write_limit)
             case Kicked():

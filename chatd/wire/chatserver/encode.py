@@ -15,9 +15,10 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from chatd.model import Friend, FriendRequest, Group, Member, Message, Role, User
-from chatd.protocol import FriendAnswered, LoginAccepted
+from chatd.model import Friend, FriendRequest, Group, Member, Message, MessageState, Role, User
+from chatd.protocol import Changed, FriendAnswered, LoginAccepted
 from chatd.wire.json_stream import fit
+from chatd.wire.shown import shown_text
 
 LOGIN, LOGIN_ACK, LOGOUT, REGISTER, REGISTER_ACK, ONE_CHAT, ADD_FRIEND_REQ, ADD_FRIEND_ACK = range(1, 9)
 CREATE_GROUP, JOIN_GROUP, GROUP_CHAT, ERROR, ACK, GROUP_ACK, RECEIVED = range(9, 16)
@@ -86,10 +87,29 @@ def chat_json(message: Message, text: str, streaming: bool) -> bytes:
 
 def chat(message: Message, limit: int, streaming: bool) -> tuple[bytes, bool]:
     """The frame of a message, and whether its text is cut because it is too long."""
-    whole = chat_json(message, message.body, streaming) + b"\0"
+    body = shown_text(message)
+    whole = chat_json(message, body, streaming) + b"\0"
     if len(whole) <= limit:
         return whole, False
-    return fit(lambda text: chat_json(message, text, streaming) + b"\0", message.body, limit), True
+    return fit(lambda text: chat_json(message, text, streaming) + b"\0", body, limit), True
+
+
+def changed(event: Changed, limit: int) -> bytes:
+    """A change of a message that was given already, as a text that any client can show: from its author, naming the
+    message by its time. It has no conv, seq and fp, because it is no message."""
+    message, by = event.message, event.by
+    about, time = time_text(message.sent_at_ms), time_text(event.at_ms)
+
+    def whole(text: str) -> bytes:
+        if message.group_id:
+            return frame(GroupChatFrame(GROUP_CHAT, by.id, by.name, message.group_id, text, time))
+        return frame(OneChatFrame(ONE_CHAT, by.id, by.name, message.to_id, text, time))
+
+    if message.state is MessageState.EDITED:
+        return fit(lambda text: whole(f"(edited, sent {about}) {text}"), message.body, limit)
+    if message.state is MessageState.RECALLED:
+        return whole(f"(recalled the message sent {about})")
+    return fit(lambda name: whole(f"(removed the message that {name} sent {about})"), message.sender_name, limit)
 
 
 def friend_request(request: FriendRequest, limit: int, streaming: bool) -> bytes:
@@ -233,7 +253,7 @@ def login_ack(event: LoginAccepted, limit: int, mode: Mode) -> tuple[bytes, int]
     ack.add_groups(event.groups)
     taken = 0
     for message in event.waiting:
-        if not ack.add("offlinemsg", chat_json(message, message.body, mode.streaming)):
+        if not ack.add("offlinemsg", chat_json(message, shown_text(message), mode.streaming)):
             break
         taken += 1
     return ack.frame(), taken

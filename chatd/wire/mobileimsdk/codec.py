@@ -76,6 +76,7 @@ from chatd.wire.mobileimsdk.packets import (
     server_text,
 )
 from chatd.wire.mobileimsdk.reading import group_number, login, malformed, ref, with_extras, wrong_field
+from chatd.wire.shown import shown_text
 from chatd.wire.skipped import FrameSkipper
 
 MAX_PACKET_BYTES = 6144
@@ -342,7 +343,7 @@ class MobileimsdkCodec:
             elif self._mark is not None and event.message.group_id:
                 packet = marked_packet(event, self._mark, self._form, self._limit)
             else:
-                packet = data_packet(event.message, fp, event.message.body)
+                packet = data_packet(event.message, fp, shown_text(event.message))
                 if len(packet) > self._limit:
                     packet = shorter_packet(event, self._form, self._limit)
             frame = event.frames[key] = _length(len(packet)) + packet if self._prefixed else packet

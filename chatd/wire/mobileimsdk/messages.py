@@ -22,6 +22,7 @@ from chatd.wire.mobileimsdk.packets import (
     data_packet,
     numbered_packet,
 )
+from chatd.wire.shown import shown_text
 
 _LEAST_NAME_CHARS = 8
 """Of the group's name in a mark, if the text is cut as well."""
@@ -46,7 +47,7 @@ def packet_with_number(event: Deliver, form: str, limit: int) -> bytes:
 def marked_packet(event: Deliver, mark: GroupMark, form: str, limit: int) -> bytes:
     """A group message for a client that knows no groups. If it is too long, first the group's name is cut, then the
     text."""
-    message, fp, body = event.message, event.fp, event.message.body
+    message, fp, body = event.message, event.fp, shown_text(event.message)
     if mark.typeu is not None:
         message = msgspec.structs.replace(message, typeu=mark.typeu)
     number, name = message.group_id, event.group_name or f"#{message.group_id}"
@@ -66,8 +67,9 @@ def marked_packet(event: Deliver, mark: GroupMark, form: str, limit: int) -> byt
 
 
 def _fitted(event: Deliver, form: str, make: Callable[[str], bytes], limit: int) -> bytes:
-    whole = make(event.message.body)
+    body = shown_text(event.message)
+    whole = make(body)
     if len(whole) <= limit:
         return whole
     note_cut(event, form)
-    return fit(make, event.message.body, limit)
+    return fit(make, body, limit)

@@ -22,13 +22,16 @@ from chatd.core.plugins.actions import (
     ChangePassword,
     ChangeProfile,
     CreateGroup,
+    EditMessage,
     EndSession,
     JoinGroup,
     KickMember,
     LeaveGroup,
     MarkRead,
     ReadHistory,
+    RecallMessage,
     RemoveFriend,
+    RemoveMessage,
     RenameGroup,
     SetRole,
     ViewPresence,
@@ -62,6 +65,14 @@ SAMPLES: dict[str, Sample] = {
     "friend.list": Sample({}),
     "presence.get": Sample({"users": ["bob", 1]}, ViewPresence, {"users": (BOB, ALICE), "watch": False}),
     "presence.subscribe": Sample({"users": ["bob"]}, ViewPresence, {"users": (BOB,), "watch": True}),
+    "message.edit": Sample(
+        {"with": "bob", "seq": 1, "text": "bye"},
+        EditMessage,
+        {"user": BOB, "group": None, "seq": 1, "text": "bye"},
+    ),
+    "message.recall": Sample({"with": "2", "seq": 1}, RecallMessage, {"user": BOB, "group": None, "seq": 1}),
+    "message.remove": Sample({"with": "#1", "seq": 1}, RemoveMessage, {"user": None, "group": TEAM, "seq": 1}),
+    "history.delete": Sample({"with": "bob", "up_to": 1}),
     "group.create": Sample({"name": "  new "}, CreateGroup, {"name": "new", "description": ""}),
     "group.join": Sample({"group": 2}, JoinGroup, {"group": OTHERS}),
     "group.leave": Sample({"group": 1}, LeaveGroup, {"group": TEAM}),
@@ -127,6 +138,7 @@ async def settled_town(stage: Stage, recorder: Recorder) -> tuple[Worker, Peer]:
     await carol.do(protocol.AddFriend(ALICE.id))
     await alice.do(protocol.AddFriend(BOB.id))
     alice.send("bob", "hello")
+    bob.send(TEAM.id, "hello all")
     await stage.settled()
     alice.leave()
     await stage.settled()

@@ -1,0 +1,61 @@
+"""Messages that were changed a short while ago, as they are now.
+
+Owns: RecentChanges, this worker's memory of them. Whatever gives a message to a client looks here first, so that a text
+that was read from the store, or that arrived over the bus, before the change is not given after it.
+Elsewhere: learning of changes (core.changes), giving messages (core.in_flight, core.sessions.login,
+core.requests.history).
+Fails: never. A change is forgotten after KEPT_S, or when MAX_KEPT newer ones have come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from chatd.model import ConversationId, Message, Seq
+
+KEPT_S = 120.0
+"""Longer than a read of the store may take, and than a message is on its way over the bus."""
+MAX_KEPT = 2000
+
+
+class RecentChanges:
+    """known: by conversation and seq, the latest last. Other modules may read it: while it is empty, which it nearly
+    always is, nothing needs to be looked up."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """clock: monotonic seconds."""
+        self.known: dict[tuple[ConversationId, Seq], Message] = {}
+        self._clock = clock
+        self._noted_at: dict[tuple[ConversationId, Seq], float] = {}
+
+    def note(self, message: Message) -> bool:
+        """The message is like this now. False if this or a later version is known already."""
+        key = message.conversation, message.seq
+        known = self.known.pop(key, None)
+        if known is not None and known.version >= message.version:
+            self.known[key] = known
+            return False
+        self.known[key] = message
+        self._noted_at.pop(key, None)
+        self._noted_at[key] = self._clock()
+        if len(self.known) > MAX_KEPT:
+            self._forget(next(iter(self._noted_at)))
+        return True
+
+    def latest(self, message: Message) -> Message:
+        """The message as it is now, as far as that is known here."""
+        known = self.known.get((message.conversation, message.seq))
+        return message if known is None or known.version <= message.version else known
+
+    def all_latest(self, messages: Iterable[Message]) -> list[Message]:
+        return [self.latest(message) for message in messages]
+
+    def sweep(self) -> None:
+        """Once a second: forget what is old."""
+        before = self._clock() - KEPT_S
+        while self._noted_at and next(iter(self._noted_at.values())) < before:
+            self._forget(next(iter(self._noted_at)))
+
+    def _forget(self, key: tuple[ConversationId, Seq]) -> None:
+        del self._noted_at[key]
+        del self.known[key]
