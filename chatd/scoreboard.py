@@ -85,6 +85,21 @@ class Counters(msgspec.Struct, kw_only=True):
     hook_dropped: Annotated[
         int, Field("events for plug-ins dropped because the queue was full, since the worker started")
     ]
+    store_bytes: Annotated[
+        int, Field("size of the store; of all workers only that of slot 0 measures it, and does retention", "bytes")
+    ] = 0
+    store_free_bytes: Annotated[int, Field("of these, bytes that hold nothing", "bytes")] = 0
+    store_reclaims: Annotated[bool, Field("bytes that hold nothing are given back to the file system")] = False
+    oldest_message_ms: Annotated[int, Field("when the oldest message that is kept was sent, since the epoch", "ms")] = 0
+    retention_at_ms: Annotated[int, Field("when retention last completed its work, since the epoch", "ms")] = 0
+    retention_failed: Annotated[bool, Field("the last attempt of retention failed; the log says why")] = False
+    retention_held: Annotated[
+        bool, Field("retention deletes nothing because the clock is far ahead of when it worked last")
+    ] = False
+    retention_deleted: Annotated[
+        int, Field("messages deleted or blanked", heading="messages deleted or blanked", total=True)
+    ] = 0
+    erasures_pending: Annotated[int, Field("erased accounts whose messages are being blanked")] = 0
     logins: Annotated[int, Field("logins that succeeded", heading="ok", total=True)]
     logins_failed: Annotated[
         int, Field("logins with an unknown name or a wrong password", heading="failed", total=True)

@@ -15,6 +15,8 @@ from chatd.config.option import option
 
 Audience = Literal["everybody", "contacts", "friends", "nobody"]
 JoinPolicy = Literal["open", "approval", "invite"]
+LEAST_DAYS = 7
+"""A message sent again under its fp is recognised for this many days (P2), so it is kept for as long."""
 _WHO = "contacts = friends and members of a common group; users can choose otherwise for themselves"
 
 
@@ -82,11 +84,22 @@ class RetentionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     private_days: Annotated[
         float,
-        option("days after which messages between two users are deleted; 0 = never", "live", ge=0, le=36500),
+        option(
+            "days after which messages between two users are deleted, at least 7; 0 = never", "live", ge=0, le=36500
+        ),
     ] = 0.0
     group_days: Annotated[
-        float, option("days after which messages of groups are deleted; 0 = never", "live", ge=0, le=36500)
+        float, option("days after which messages of groups are deleted, at least 7; 0 = never", "live", ge=0, le=36500)
     ] = 0.0
+    dissolved_days: Annotated[
+        float,
+        option(
+            "days after which the messages of a dissolved group, which nobody can read, are deleted; 0 = never",
+            "live",
+            ge=0,
+            le=36500,
+        ),
+    ] = 30.0
     rows_per_s: Annotated[
         int,
         option(

@@ -26,6 +26,7 @@ import msgspec
 from chatd.config import urls
 from chatd.config.options import Option, allowed_values, options_of, toml
 from chatd.config.penalty_options import PenaltyOptions
+from chatd.config.people_options import LEAST_DAYS, RetentionOptions
 from chatd.config.schema import ARRAYS, SECTIONS, BusOptions, Config, ListenerOptions, PluginOptions
 from chatd.errors import ConfigError
 
@@ -157,6 +158,7 @@ def check(config: Config, problems: Problems) -> None:
     _check_plugins(config.hook, problems)
     _check_urls(config, problems)
     _check_penalties(config.penalties, problems)
+    _check_retention(config.retention, problems)
     if not re.fullmatch(r"[\w.:-]+", config.bus.prefix, re.ASCII):
         problems.add("bus.prefix", "may contain only letters, digits and . : _ -")
     _check_bus_keys(config.bus, problems)
@@ -241,6 +243,14 @@ def _check_penalties(options: PenaltyOptions, problems: Problems) -> None:
     _check_networks(options.allow, "penalties.allow", problems)
     if options.first_s > options.max_s:
         problems.add("penalties.first_s", f"must not be above max_s, which is {options.max_s:g}")
+
+
+def _check_retention(options: RetentionOptions, problems: Problems) -> None:
+    for name in ("private_days", "group_days"):
+        days = getattr(options, name)
+        if 0 < days < LEAST_DAYS:
+            text = f"must be 0 (never) or at least {LEAST_DAYS}, because a message sent again is recognised for so long"
+            problems.add(f"retention.{name}", f"{text}; it is {days:g}")
 
 
 def _check_origins(one: ListenerOptions, key: str, problems: Problems) -> None:

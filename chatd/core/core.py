@@ -55,6 +55,7 @@ from chatd.core.requests.history import HistoryOperations
 from chatd.core.requests.notices import Notices
 from chatd.core.requests.profile import ProfileOperations
 from chatd.core.requests.sessions import SessionOperations
+from chatd.core.retention import Retention
 from chatd.core.services import Services
 from chatd.core.sessions.credentials import CredentialsWatch
 from chatd.core.sessions.hub import Hub
@@ -162,6 +163,7 @@ class Core:
         self.kicks = SessionKicks(services, self.logins)
         self._credentials = CredentialsWatch(services, self.logins)
         self.session_query = SessionQuery(services)
+        self._retention = Retention(services, parts.row)
         self.changes = Changes(services, self.delivery, self.memberships, notices)
         self._history = HistoryOperations(services, notices, self.plugins, self.delivery.recent)
         self._change_operations = ChangeOperations(services, self.changes, self.delivery, notices, self.plugins)
@@ -344,6 +346,7 @@ class Core:
         self.delivery.recent.sweep()
         self.presence.round()
         self.penalties.round()
+        self._retention.round()
         self._rounds += 1
         if self._rounds % _COSTS_ROUNDS == 0:
             self._background.start(self.accounts.learn_costs())

@@ -26,8 +26,12 @@ from chatd.store.account_contract import CredentialsChange as CredentialsChange
 from chatd.store.account_contract import Invite as Invite
 from chatd.store.account_contract import InviteTables as InviteTables
 from chatd.store.account_contract import NewInvite as NewInvite
+from chatd.store.retention_contract import Erasure as Erasure
 from chatd.store.retention_contract import ErasureTables as ErasureTables
+from chatd.store.retention_contract import Kind as Kind
 from chatd.store.retention_contract import RetentionTables as RetentionTables
+from chatd.store.retention_contract import Slice as Slice
+from chatd.store.retention_contract import Space as Space
 from chatd.store.revision_contract import OwnView as OwnView
 from chatd.store.revision_contract import Revised as Revised
 from chatd.store.revision_contract import Revision as Revision

@@ -11,6 +11,7 @@ message happen one after the other.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from chatd.store.sql.messages import CACHED, MessageReader, MessageRow, Pairs
 
 _MANY = 1000
 """Maximum values of one IN (…)."""
+_NAMES_S = 0.5
+"""How long the name of a user who was erased elsewhere may still be shown."""
 
 
 class MysqlBackend:
@@ -31,7 +34,11 @@ class MysqlBackend:
         self.directory = UserDirectory(db)
         self.pairs = Pairs(db)
         self._names: dict[UserId, str] = {}
-        """Names by id, also of deleted users: an id never gets another name."""
+        """Names by id, also of deleted users."""
+        self._names_version = ""
+        """meta.directory of `_names`: an erased user's name changes, and raises it."""
+        self._names_until = 0.0
+        """Until then (monotonic seconds) `_names` need not be compared with it."""
         self._reader = MessageReader(self.pairs, self.user_or_deleted)
         self.made_rows = False
         """Whether this transaction inserted rows that a cache may know of."""
@@ -104,6 +111,7 @@ class MysqlBackend:
 
     def prefetch(self, conversations: Iterable[ConversationId], users: Iterable[UserId]) -> None:
         """Read the pairs of the conversations, and the names of these users and those of the pairs."""
+        self._check_names()
         users_of = self.pairs.users
         if len(users_of) + len(self._names) > CACHED:
             users_of.clear()
@@ -116,7 +124,24 @@ class MysqlBackend:
         for number, name in self.select_in("SELECT id, name FROM user WHERE id IN", wanted - self._names.keys()):
             self._names[number] = str(name)
 
+    def forget_names(self) -> None:
+        """Accounts were deleted or erased."""
+        self._names.clear()
+        self.directory.clear()
+
+    def _check_names(self) -> None:
+        """A connection that only reads has no transaction at whose beginning it would learn of changes."""
+        now = time.monotonic()
+        if now < self._names_until:
+            return
+        self._names_until = now + _NAMES_S
+        (version,) = self._db.execute("SELECT value FROM meta WHERE `key` = 'directory'").fetchone()
+        if version != self._names_version:
+            self._names_version = version
+            self.forget_names()
+
     def user_or_deleted(self, user_id: UserId) -> User:
+        self._check_names()
         if user_id not in self._names:
             self.prefetch((), (user_id,))
         return User(user_id, self._names.get(user_id, f"#{user_id}"))

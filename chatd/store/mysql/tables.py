@@ -74,7 +74,7 @@ class MysqlTables:
         (version,) = self.connection.begin(_DIRECTORY).fetchone()
         if version != self._directory_version:
             self._directory_version = version
-            self._backend.directory.clear()
+            self._backend.forget_names()
 
     def commit(self) -> None:
         """If the COMMIT is not answered, the transaction's witness is looked for. A transaction without one only moved

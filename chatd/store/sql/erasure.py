@@ -9,18 +9,26 @@ There is no index of messages by sender: all messages are looked at once, in the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from chatd.model import MessageState, UserId
 from chatd.store.retention_contract import SCANNED, SETTLE_MS, Erasure, Slice
 from chatd.store.sql.database import Database
 from chatd.store.sql.retention import numbers
 
 
-class SqlErasure:
-    """store.contract.ErasureTables. for_update: appended to a SELECT whose row must not change until the commit."""
+def _nothing() -> None:
+    pass
 
-    def __init__(self, db: Database, for_update: str = "") -> None:
+
+class SqlErasure:
+    """store.contract.ErasureTables. for_update: appended to a SELECT whose row must not change until the commit.
+    on_end: called in the transaction that ends an erasure."""
+
+    def __init__(self, db: Database, for_update: str = "", on_end: Callable[[], None] = _nothing) -> None:
         self._db = db
         self._for_update = for_update
+        self._on_end = on_end
 
     def pending(self) -> list[Erasure]:
         rows = self._db.execute("SELECT user_id, position, asked_at_ms FROM erasure ORDER BY user_id").fetchall()
@@ -43,6 +51,7 @@ class SqlErasure:
         if not scanned:
             if now_ms >= asked_at_ms + SETTLE_MS:
                 self._db.execute("DELETE FROM erasure WHERE user_id = ?", (user_id,))
+                self._on_end()
             return Slice()
         found = self._db.execute(
             "SELECT id, state FROM message WHERE id > ? AND id <= ? AND sender_id = ? ORDER BY id LIMIT ?",

@@ -32,6 +32,8 @@ _SHARED_LOCK = (0x40000002, 510)
 _FLOCK = "hhqqi4x"
 """struct flock."""
 _BACKUP_PAGES = 2000
+INCREMENTAL = 2
+"""PRAGMA auto_vacuum of a file whose unused pages can be given back."""
 
 
 class OpenFile(NamedTuple):
@@ -93,7 +95,9 @@ def connect(path: Path) -> sqlite3.Connection:
     """In WAL mode, and durable when a commit returns."""
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2.0, cached_statements=256)
     try:
+        db.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")  # of a new file, or by the next VACUUM
         db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA secure_delete = ON")  # deleted texts are overwritten
         db.execute("PRAGMA synchronous = FULL")
         db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
         db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")

@@ -18,11 +18,10 @@ from chatd.model import ConversationId, Seq
 from chatd.store.retention_contract import Kind, Slice, Space
 from chatd.store.sql.retention import OldRow, SqlRetention, numbers, old_rows, tops_of
 from chatd.store.sqlite.backend import SqliteBackend
+from chatd.store.sqlite.file import INCREMENTAL
 
 KEPT_PAGES = 2048
 """Unused pages that stay in the file for new messages: 8 MiB."""
-INCREMENTAL = 2
-"""PRAGMA auto_vacuum of a file whose unused pages can be given back."""
 
 
 class SqliteRetention(SqlRetention):

@@ -72,10 +72,12 @@ class SqliteTables:
         self.revisions = SqlRevisions(db, backend, self.history.at)
         self.known_sources = SqlKnownSources(db)
         self.retention = SqliteRetention(db, backend)
-        self.erasure = SqlErasure(db)
+        self.erasure = SqlErasure(db, on_end=self._want_empty_log)
         self._checkpointer = Checkpointer(path)
         self._commits = 0
         """Since the last checkpoint."""
+        self._empties_log = False
+        """The log still has pages with texts that were erased."""
 
     # ---------------------------------------------------------------- transactions
 
@@ -100,7 +102,9 @@ class SqliteTables:
     def _checkpoint(self) -> None:
         """Now and then, with the write lock held: have the log copied, or restart it when that is done."""
         self._commits += 1
-        if self._checkpointer.ready:
+        if self._empties_log:
+            self._empty_log()
+        elif self._checkpointer.ready:
             self._checkpointer.ready = False
             self._commits = 0
             with contextlib.suppress(sqlite3.Error):  # another process is reading: the next checkpoint restarts it
@@ -108,6 +112,15 @@ class SqliteTables:
         elif self._commits * _PAGES_OF_A_COMMIT >= EVERY_PAGES:
             self._commits = 0
             self._checkpointer.want()
+
+    def _want_empty_log(self) -> None:
+        self._empties_log = True
+
+    def _empty_log(self) -> None:
+        """Cut the log to length 0. Tried again at the next commit if another process is reading."""
+        with contextlib.suppress(sqlite3.Error):
+            busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._empties_log = bool(busy)
 
     def rollback(self) -> None:
         """Also clears every cache, because its entries may not be in the file."""
