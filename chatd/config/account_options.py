@@ -45,13 +45,6 @@ class AccountOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ] = 19456
     argon2_passes: Annotated[int, option("number of passes over that memory", "worker", ge=1, le=100)] = 2
     hash_threads: Annotated[int, option("threads per worker that hash passwords", "worker", ge=1, le=16)] = 1
-    presence: Annotated[
-        Literal["friends", "all"],
-        option(
-            "who may see whether a user is online: friends = friends and members of a common group, all = everybody",
-            "live",
-        ),
-    ] = "friends"
     require_tls: Annotated[
         bool,
         option(

@@ -77,6 +77,8 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     friends_per_user: Annotated[
         int, option("maximum friends and open friend requests of a user", "live", ge=1, le=100000)
     ] = 2000
+    friend_requests: Annotated[int, option("maximum open friend requests to a user", "live", ge=1, le=100000)] = 200
+    blocks_per_user: Annotated[int, option("maximum users that a user blocks", "live", ge=1, le=100000)] = 1000
     waiting_from_one: Annotated[
         int,
         option(

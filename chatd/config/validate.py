@@ -50,6 +50,11 @@ ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s]*")
 MIN_KEY_CHARS = 32
 """Shortest text of a key of the bus: it must not be guessed from a recorded message."""
 
+SUPERSEDED = {
+    "accounts.presence": 'is replaced by people.may_see, which also holds for profiles: instead of "friends" write '
+    'people.may_see = "contacts", instead of "all" write "everybody"; "friends" and "nobody" are allowed too'
+}
+"""Options of earlier versions, and what to write instead."""
 SHOWN_CHARS = 60
 """Longest part of a bad value that a message shows."""
 
@@ -119,7 +124,8 @@ def _good_table(section: str, label: str, table: dict[str, Any], problems: Probl
     good = {}
     for name, value in table.items():
         if name not in options:
-            problems.add(f"{label}.{name}", f"unknown option{_nearest(name, options)}")
+            superseded = SUPERSEDED.get(f"{section}.{name}")
+            problems.add(f"{label}.{name}", superseded or f"unknown option{_nearest(name, options)}")
         elif (what := _wrong(value, options[name])) is not None:
             problems.add(f"{label}.{name}", what)
         else:

@@ -15,6 +15,7 @@ from chatd.bus.contract import topic_of_user
 from chatd.core import bus_messages
 from chatd.core.bus_messages import FriendRequestAnswered, FriendRequestSent
 from chatd.core.change import Change
+from chatd.core.consent import asking_rules
 from chatd.core.plugins import actions
 from chatd.core.plugins.contract import Point
 from chatd.core.plugins.pipeline import PluginPipeline
@@ -25,7 +26,7 @@ from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused
 from chatd.model import FriendRequest, User, UserId
 from chatd.protocol import AddFriend, AnswerFriend, FriendAnswered, FriendRequested
-from chatd.store.contract import Tables
+from chatd.store.contract import Asked, Tables
 
 Find = Callable[[Tables], User]
 """Looks up the user whom a request names, in the request's own transaction. Raises Refused UNKNOWN_RECIPIENT."""
@@ -62,23 +63,23 @@ class Friends:
 
     # ---------------------------------------------------------------- changes, which plug-ins may refuse
 
-    async def asking(self, session: Session, find: Find) -> Change[tuple[User, bool]]:
-        """Ask to be friends; if the other side has asked already, accept. The result: the other user, and whether they
-        are friends now. Raises Refused, Unavailable."""
+    async def asking(self, session: Session, find: Find) -> Change[tuple[User, Asked]]:
+        """Ask to be friends; if the other side has asked already, accept. The result: the other user, and what became
+        of it. A user who was told of the request is not told again. Raises Refused, Unavailable."""
         await self._plugins.before_action(
             session, Point.BEFORE_FRIEND_REQUEST, lambda tables, who: actions.AskFriend(**who, user=find(tables))
         )
-        user, limit, now_ms = session.user, self._services.config().limits.friends_per_user, _now_ms()
+        user, rules, now_ms = session.user, asking_rules(self._services.config()), _now_ms()
 
-        def write(tables: Tables) -> tuple[User, bool]:
+        def write(tables: Tables) -> tuple[User, Asked]:
             other = find(tables)
-            return other, tables.friends.request(user, other.id, limit, now_ms)
+            return other, tables.friends.request(user, other.id, rules, now_ms)
 
-        def after(result: tuple[User, bool]) -> None:
-            other, friends_now = result
-            if friends_now:
+        def after(result: tuple[User, Asked]) -> None:
+            other, asked = result
+            if asked is Asked.FRIENDS:
                 self._tell(other.id, FriendRequestAnswered(user, other.id, True))
-            else:
+            elif asked is Asked.NEW:
                 self._tell(other.id, FriendRequestSent(FriendRequest(user, other.id)))
 
         return Change(write, after)

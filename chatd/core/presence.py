@@ -2,7 +2,7 @@
 
 Owns: which session watches which users, and the notices: at most one per watched user and second.
 Elsewhere: the index of sessions (core.sessions.hub), sessions of other workers (Bus.subscribed_elsewhere), "last seen"
-(store), whether a user may be watched at all when it begins (core.requests.friends).
+(store), whether a user may be watched at all when it begins (core.requests.friends, core.consent).
 Fails: never. A change that was missed, because a worker died or a bus message was lost, is found by looking again.
 
 Logins and logouts of a watched user are not reported as they happen, but looked up once a second where something may
@@ -10,7 +10,9 @@ have changed. So a user who comes and goes all the time costs one notice a secon
 none. In addition, every watched user is looked up every few seconds, because a host that dies reports nothing.
 
 Permission to watch is checked when watching begins, and again before the next notice if it has become doubtful: a
-friendship or a membership has ended, or bus messages were missed. While the store does not answer, such a notice waits.
+membership has ended, bus messages were missed, or somebody accepts less than before. The last is read from the store
+(ConsentTables.version) before every notice: after a block nothing is told any more, even while the bus is down. While
+the store does not answer, notices wait.
 """
 
 from __future__ import annotations
@@ -23,12 +25,13 @@ from types import MappingProxyType
 from chatd.bus.contract import Topic, topic_of_presence
 from chatd.core import bus_messages
 from chatd.core.bus_messages import PresenceChanged
+from chatd.core.consent import default_of
 from chatd.core.requests.notices import Notices, notice, of_user
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused, Unavailable
-from chatd.model import User, UserId
-from chatd.store.contract import Tables
+from chatd.model import Audience, User, UserId
+from chatd.store.contract import Purpose, Tables
 
 REFRESH_ROUNDS = 3
 """Rounds (seconds) within which every watched user is looked up at least once."""
@@ -42,13 +45,15 @@ class Watched:
     """A user whom sessions of this worker watch.
 
     online: as those sessions were told last. missed: not found at the last look-up. doubtful: some of the watchers may
-    have lost the permission, so they are checked before the next notice.
+    have lost the permission, so they are checked before the next notice. version: the ConsentTables.version() as of
+    which all of them had it.
     """
 
-    __slots__ = ("doubtful", "missed", "online", "user", "watchers")
+    __slots__ = ("doubtful", "missed", "online", "user", "version", "watchers")
 
-    def __init__(self, user: User, online: bool) -> None:
+    def __init__(self, user: User, online: bool, version: int) -> None:
         self.user = user
+        self.version = version
         self.online = online
         self.missed = False
         self.doubtful = False
@@ -65,6 +70,11 @@ class Presence:
         """Users to look up in the next round."""
         self._looking = False
         """A round's look-up is under way."""
+        self._may_see = self._default()
+        """The operator's choice, as of which permissions were checked."""
+
+    def _default(self) -> Audience:
+        return default_of(self._services.config(), Purpose.SEE)
 
     @property
     def watched(self) -> Mapping[UserId, Watched]:
@@ -82,15 +92,17 @@ class Presence:
 
     # ---------------------------------------------------------------- watching
 
-    async def watch(self, session: Session, users: Iterable[User], limit: int) -> dict[UserId, bool]:
+    async def watch(self, session: Session, users: Iterable[User], version: int) -> dict[UserId, bool]:
         """From now on the session is told when one of the users comes or goes, in addition to those it watches already.
+        version: the ConsentTables.version() as of which the session's user may see all of them.
 
         Returns who is online, as the sessions that watch them were told last, so that later changes are reported.
 
         Raises:
-            Refused: LIMIT_REACHED: the session would watch more than `limit` users. It watches the same users as
-            before.
+            Refused: LIMIT_REACHED: the session would watch more than limits.presence_watches users. It watches the same
+            users as before.
         """
+        limit = self._services.config().limits.presence_watches
         wanted = {user.id: user for user in users}
         online = await self._services.hub.online(wanted)
         watching = session.watching or set()
@@ -105,8 +117,9 @@ class Presence:
         for user in new:
             watched = self._watched.get(user.id)
             if watched is None:
-                watched = self._watched[user.id] = Watched(user, user.id in online)
+                watched = self._watched[user.id] = Watched(user, user.id in online, version)
                 topics.append(topic_of_presence(user.id))
+            watched.version = min(watched.version, version)
             watched.watchers.add(session)
             watching.add(user.id)
         if topics:
@@ -189,7 +202,7 @@ class Presence:
             online = await self._services.hub.online(due)
             found = [watched for user_id in due if (watched := self._watched.get(user_id)) is not None]
             changed = [watched for watched in found if (watched.user.id in online) is not watched.online]
-            await self._check([watched for watched in changed if watched.doubtful])
+            await self._check(changed)
         finally:
             self._looking = False
         for user_id in due - self._pending:  # the others have changed meanwhile, and wait for the next round
@@ -197,25 +210,39 @@ class Presence:
             if watched is not None:
                 self._found(watched, online=user_id in online)
 
-    async def _check(self, doubtful: list[Watched]) -> None:
-        """End the watching of those who may not watch any more. Users who could not be checked are looked up again."""
-        if self._services.config().accounts.presence == "all":
+    async def _check(self, changed: list[Watched]) -> None:
+        """Before notices about these users: end the watching of those who may not watch any more. Users who could not
+        be checked are looked up again."""
+        if not changed:
             return
-        for watched in doubtful:
-            watched.doubtful = False  # before the store is asked: what ends meanwhile makes it doubtful again
+        default = self._default()
+        if default is not self._may_see:
+            self._may_see = default
+            self.gap()
+        try:
+            version = await self._services.store.read(lambda tables: tables.consent.version())
+        except Unavailable:
+            self._doubt(changed)
+            return
+        doubtful = [watched for watched in changed if watched.doubtful or watched.version != version]
+        for watched in doubtful:  # before the store is asked: what ends meanwhile makes it doubtful again
+            watched.doubtful, watched.version = False, version
         pairs = [(session, watched) for watched in doubtful for session in watched.watchers]
         for start in range(0, len(pairs), CHECK_PAGE):
             page = pairs[start : start + CHECK_PAGE]
             ids = [(session.user.id, watched.user.id) for session, watched in page]
             try:
-                allowed = await self._services.store.read(partial(_may_see, pairs=ids))
+                codes = await self._services.store.read(partial(_refusals, pairs=ids, default=default))
             except Unavailable:
-                for _, watched in pairs[start:]:
-                    self._mark_doubtful(watched.user.id)
+                self._doubt([watched for _, watched in pairs[start:]])
                 return
-            for (session, watched), may in zip(page, allowed, strict=True):
-                if not may and session in watched.watchers:
+            for (session, watched), code in zip(page, codes, strict=True):
+                if code is not None and session in watched.watchers:
                     self._end_watching(session, watched)
+
+    def _doubt(self, unchecked: list[Watched]) -> None:
+        for watched in unchecked:
+            self._mark_doubtful(watched.user.id)
 
     def _end_watching(self, session: Session, watched: Watched) -> None:
         if session.watching is not None:
@@ -238,5 +265,5 @@ class Presence:
                 self._notices.tell(session, text)
 
 
-def _may_see(tables: Tables, pairs: list[tuple[UserId, UserId]]) -> list[bool]:
-    return [tables.friends.may_see(watcher, user_id) for watcher, user_id in pairs]
+def _refusals(tables: Tables, pairs: list[tuple[UserId, UserId]], default: Audience) -> list[ErrorCode | None]:
+    return tables.consent.refusals(Purpose.SEE, pairs, default)

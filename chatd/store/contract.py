@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from chatd.errors import ErrorCode
-from chatd.model import Audience, ConversationId, FriendRequest, Group, GroupId, Message, Role, Seq, User, UserId
+from chatd.model import Audience, ConversationId, Group, GroupId, Message, Role, Seq, User, UserId
 from chatd.protocol import SendMessage
 from chatd.store.account_contract import Account as Account
 from chatd.store.account_contract import AccountDetails as AccountDetails
@@ -26,6 +26,12 @@ from chatd.store.account_contract import CredentialsChange as CredentialsChange
 from chatd.store.account_contract import Invite as Invite
 from chatd.store.account_contract import InviteTables as InviteTables
 from chatd.store.account_contract import NewInvite as NewInvite
+from chatd.store.consent_contract import Asked as Asked
+from chatd.store.consent_contract import AskingRules as AskingRules
+from chatd.store.consent_contract import Audiences as Audiences
+from chatd.store.consent_contract import ConsentTables as ConsentTables
+from chatd.store.consent_contract import FriendTables as FriendTables
+from chatd.store.consent_contract import Purpose as Purpose
 from chatd.store.retention_contract import Erasure as Erasure
 from chatd.store.retention_contract import ErasureTables as ErasureTables
 from chatd.store.retention_contract import Kind as Kind
@@ -190,36 +196,6 @@ class KnownSource(NamedTuple):
     """Of the last login; days since the epoch."""
 
 
-class FriendTables(Protocol):
-    """Friendships and pending friend requests."""
-
-    def request(self, sender: User, to: UserId, limit: int, now_ms: int) -> bool:
-        """True: they are friends now, because `to` had asked first. False: the request is pending.
-
-        limit: friends and open requests of one user. Raises: Refused UNKNOWN_RECIPIENT, NOT_ALLOWED (oneself, already
-        friends), LIMIT_REACHED (the sender's or, when that makes them friends, either user's)."""
-        ...
-
-    def answer(self, user_id: UserId, requester: UserId, accept: bool, limit: int, now_ms: int) -> None:
-        """limit: as in request(). Raises: Refused NOT_ALLOWED when there is no such request, LIMIT_REACHED when
-        accepting would exceed the limit of either user."""
-
-    def remove(self, user_id: UserId, friend_id: UserId) -> None:
-        """Also withdraws a pending request. Raises: Refused NOT_ALLOWED when there is neither."""
-
-    def of(self, user_id: UserId) -> list[User]:
-        """The user's friends, by id."""
-        ...
-
-    def requests_to(self, user_id: UserId, limit: int = 1000) -> list[FriendRequest]:
-        """Requests pending this user's answer, oldest first. Anyone may ask, so there may be very many."""
-        ...
-
-    def may_see(self, user_id: UserId, other: UserId) -> bool:
-        """Whether the two are friends, share a group, or are the same user."""
-        ...
-
-
 class GroupTables(Protocol):
     """Groups, their members and roles. A method that names a group raises Refused UNKNOWN_GROUP or NOT_A_MEMBER where
     role() does.
@@ -365,6 +341,9 @@ class Tables(Protocol):
     def friends(self) -> FriendTables: ...
 
     @property
+    def consent(self) -> ConsentTables: ...
+
+    @property
     def groups(self) -> GroupTables: ...
 
     @property
@@ -404,9 +383,9 @@ class Tables(Protocol):
 
     def append(self, drafts: Sequence[Draft], now_ms: int, rules: SendingRules = ANYTHING) -> list[Stored | ErrorCode]:
         """Number and insert; one result per draft, in order. A draft is refused with UNKNOWN_RECIPIENT, UNKNOWN_GROUP
-        or NOT_A_MEMBER, and with FP_REUSED if its sender has stored another text, or for another recipient, under its
-        fp. With extras, also as store.sql.extras.ExtrasWriter.check says. Must be the first call of a transaction, and
-        its only append()."""
+        or NOT_A_MEMBER, with NOT_ACCEPTED or BLOCKED_BY_YOU as ConsentTables.refusals() says for rules.may_write, and
+        with FP_REUSED if its sender has stored another text, or for another recipient, under its fp. With extras, also
+        as store.sql.extras.ExtrasWriter.check says. Must be the first call of a transaction, and its only append()."""
         ...
 
     def advance(self, advances: Sequence[Advance]) -> None:

@@ -73,7 +73,8 @@ TABLES = (
         ("id", "code_hash", "uses", "used", "created_at_ms", "expires_at_ms", "revoked_at_ms", "note"),
     ),
     Table("friend", 2, ("user_id", "friend_id", "accepted", "at_ms")),
-    Table("refusal", 2, ("user_id", "friend_id", "at_ms")),
+    Table("refusal", 2, ("user_id", "friend_id", "at_ms", "withdrawn")),
+    Table("correspondent", 2, ("user_id", "other_id")),
     Table("block", 2, ("user_id", "blocked_id", "at_ms")),
     Table(
         "team",

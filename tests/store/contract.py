@@ -15,6 +15,7 @@ from chatd.errors import ErrorCode
 from chatd.model import Message, Role, User
 from chatd.protocol import SendMessage
 from chatd.store.contract import Draft, Stored, Tables
+from tests.store.contract_consent import ConsentContract
 from tests.store.contract_credentials import CredentialsContract
 from tests.store.contract_extras import ExtrasContract
 from tests.store.contract_friends import FriendsContract
@@ -28,6 +29,7 @@ from tests.store.contract_revisions import RevisionContract
 from tests.store.contract_sources import SourcesContract
 from tests.store.steps import (
     ANY,
+    ASKING,
     Twin,
     advance,
     done,
@@ -56,6 +58,7 @@ class StoreContract(
     CredentialsContract,
     SourcesContract,
     RetentionContract,
+    ConsentContract,
 ):
     @pytest.fixture
     def twin(self) -> Twin:
@@ -318,9 +321,9 @@ class StoreContract(
         one, other = opened(), opened()
         alice, bob, carol = make(one, "alice", "bob", "carol")
         group = team(one, alice, bob, carol)
-        done(one, lambda inside: inside.friends.request(alice, bob.id, ANY, 1))
+        done(one, lambda inside: inside.friends.request(alice, bob.id, ASKING, 1))
         done(one, lambda inside: inside.friends.answer(bob.id, alice.id, True, ANY, 1))
-        done(one, lambda inside: inside.friends.request(alice, carol.id, ANY, 1))
+        done(one, lambda inside: inside.friends.request(alice, carol.id, ASKING, 1))
         sent(one, alice, to(bob, "before"))
         sent(one, alice, to_group(group, "to all"))
         sent(other, bob, to_name("alice"))

@@ -20,7 +20,7 @@ from chatd.errors import BootError, ErrorCode, Refused, Unavailable
 from chatd.model import User
 from chatd.protocol import SendMessage
 from chatd.scoreboard import ROW_BYTES, Row
-from chatd.store.contract import Draft, Stored
+from chatd.store.contract import AskingRules, Draft, Stored
 from chatd.store.group_commit import GroupCommit
 from chatd.store.mysql import tables as mysql_tables
 
@@ -97,7 +97,9 @@ class Writer:
                 case 1:
                     await self.store.write(lambda tables: tables.groups.leave(one.id, group))
                 case 2:
-                    await self.store.write(lambda tables: tables.friends.request(one, other.id, 100, number))
+                    await self.store.write(
+                        lambda tables: tables.friends.request(one, other.id, AskingRules(friends=100), number)
+                    )
                 case 3:
                     await self.store.write(lambda tables: tables.friends.remove(one.id, other.id))
             waiting = await self.store.read(lambda tables: tables.history.waiting(one.id, 50))

@@ -10,10 +10,11 @@ import pytest
 from chatd.errors import ErrorCode, Refused
 from chatd.model import ConversationId, Message, Seq, User
 from chatd.protocol import SendMessage
-from chatd.store.contract import Advance, Draft, Stored, Tables
+from chatd.store.contract import Advance, AskingRules, Draft, Stored, Tables
 
 T = TypeVar("T")
 ANY = 1000
+ASKING = AskingRules()
 
 
 class Twin(Protocol):
@@ -23,6 +24,10 @@ class Twin(Protocol):
 
     def collide(self) -> None:
         """From now on, and for what is opened from now on, every fp of one sender has the same hash."""
+
+
+def up_to(friends: int) -> AskingRules:
+    return AskingRules(friends=friends)
 
 
 def to(user: User, body: str = "hello", fp: str = "", *, qos: bool = False) -> SendMessage:

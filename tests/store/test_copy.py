@@ -25,7 +25,7 @@ from chatd.store.sqlite import tables as sqlite_tables
 from chatd.store.sqlite.dump import SqliteDump
 from tests.harness.mariadb import MariaDB
 from tests.store import every_column
-from tests.store.steps import ANY, advance, done, make, refused, send, sent, team, to, to_group
+from tests.store.steps import ANY, ASKING, advance, done, make, refused, send, sent, team, to, to_group
 
 
 class Place(Protocol):
@@ -124,9 +124,9 @@ def populate(place: Place, messages: int = 40) -> None:
         )
         done(tables, lambda inside: inside.accounts.set_profile(bob.id, {"nick": 'B "o" \\ b\n', "x": "\0😀"}))
         done(tables, lambda inside: inside.update_last_seen([(carol.id, 1_700_000_000_123)]))
-        done(tables, lambda inside: inside.friends.request(alice, bob.id, ANY, 5))
+        done(tables, lambda inside: inside.friends.request(alice, bob.id, ASKING, 5))
         done(tables, lambda inside: inside.friends.answer(bob.id, alice.id, True, ANY, 6))
-        done(tables, lambda inside: inside.friends.request(carol, alice.id, ANY, 7))
+        done(tables, lambda inside: inside.friends.request(carol, alice.id, ASKING, 7))
         for number in range(messages):
             text = "".join(("é😀\0\n'\"\\", str(number)))
             mine, theirs = (alice, to(bob, text, f"a:{number}")), (bob, to(alice, text))

@@ -1,7 +1,7 @@
 """Requests about friends, and about who is online.
 
-Owns: the arguments and answers of these operations, and who may see whether a user is online.
-Elsewhere: their rules (core.friends, core.presence, the store).
+Owns: the arguments and answers of these operations.
+Elsewhere: their rules (core.friends, core.consent, core.presence, the store).
 Fails: Refused, Unavailable; core.requests.dispatch answers with them.
 """
 
@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from chatd.core import consent
 from chatd.core.change import Change
 from chatd.core.friends import Friends
 from chatd.core.plugins import actions
@@ -23,9 +24,9 @@ from chatd.core.requests.dispatch import Operation, OperationTable
 from chatd.core.requests.notices import of_user
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session
-from chatd.errors import ErrorCode, Refused
-from chatd.model import User
-from chatd.store.contract import Tables
+from chatd.errors import Refused
+from chatd.model import FriendRequest, User, UserId
+from chatd.store.contract import Asked, Purpose, Tables
 
 _IN_LOGIN_ANSWER = NotAsked("on the chatserver wire the login answer has the same")
 
@@ -107,7 +108,7 @@ class FriendOperations:
 
     # ---------------------------------------------------------------- friends
 
-    async def _ask(self, session: Session, arguments: OneUser) -> Change[tuple[User, bool]]:
+    async def _ask(self, session: Session, arguments: OneUser) -> Change[tuple[User, Asked]]:
         return await self._friends.asking(session, user_named(arguments.user))
 
     async def _accept(self, session: Session, arguments: OneUser) -> Change[User]:
@@ -121,10 +122,15 @@ class FriendOperations:
 
     async def _list(self, session: Session, arguments: NoArguments) -> object:
         me = session.user.id
-        friends, requests = await self._services.store.read(
-            lambda tables: (tables.friends.of(me), tables.friends.requests_to(me))
-        )
-        online = await self._services.hub.online(user.id for user in friends)
+        config = self._services.config()
+
+        def read(tables: Tables) -> tuple[list[User], list[FriendRequest], set[UserId]]:
+            friends = tables.friends.of(me)
+            unseen = consent.unseen(tables, config, me, [user.id for user in friends])
+            return friends, tables.friends.requests_to(me), unseen
+
+        friends, requests, unseen = await self._services.store.read(read)
+        online = await self._services.hub.online(user.id for user in friends) - unseen
         return {
             "friends": [{**of_user(user), "online": user.id in online} for user in friends],
             "requests": [of_user(request.sender) for request in requests],
@@ -133,32 +139,37 @@ class FriendOperations:
     # ---------------------------------------------------------------- presence
 
     async def _get_presence(self, session: Session, arguments: SomeUsers) -> object:
-        seen = await self._last_seen(session, arguments, watch=False)
+        seen, _ = await self._last_seen(session, arguments, watch=False)
         online = await self._services.hub.online(user.id for user, _ in seen)
         return {"users": [_presence(user, online=user.id in online, last_seen_ms=at_ms) for user, at_ms in seen]}
 
     async def _watch_presence(self, session: Session, arguments: SomeUsers) -> object:
-        seen = await self._last_seen(session, arguments, watch=True)
+        seen, version = await self._last_seen(session, arguments, watch=True)
         users = [user for user, _ in seen]
-        online = await self._presence.watch(session, users, self._services.config().limits.presence_watches)
+        online = await self._presence.watch(session, users, version)
         return {"users": [_presence(user, online=online[user.id], last_seen_ms=at_ms) for user, at_ms in seen]}
 
-    async def _last_seen(self, session: Session, arguments: SomeUsers, *, watch: bool) -> list[tuple[User, int]]:
-        """The users named, and when each was last seen. Raises Refused if one of them may not be seen."""
+    async def _last_seen(
+        self, session: Session, arguments: SomeUsers, *, watch: bool
+    ) -> tuple[list[tuple[User, int]], int]:
+        """The users named and when each was last seen; and the ConsentTables.version() as of which they may be seen.
+        Raises Refused NOT_ACCEPTED if one of them may not be seen."""
 
         def viewed(tables: Tables, who: actions.Who) -> actions.ViewPresence:
             users = tuple(user_named(name)(tables) for name in arguments.users)
             return actions.ViewPresence(**who, users=users, watch=watch)
 
         await self._plugins.before_action(session, Point.BEFORE_PRESENCE, viewed)
-        me, everybody = session.user.id, self._services.config().accounts.presence == "all"
+        me, default = session.user.id, consent.default_of(self._services.config(), Purpose.SEE)
 
-        def read(tables: Tables) -> list[tuple[User, int]]:
+        def read(tables: Tables) -> tuple[list[tuple[User, int]], int]:
+            version = tables.consent.version()  # first: it may be too old, but not too new
             users = [user_named(name)(tables) for name in arguments.users]
-            for user in users:
-                if not everybody and not tables.friends.may_see(me, user.id):
-                    raise Refused(ErrorCode.NOT_ALLOWED, f"you may not see whether {user.name} is online")
-            return [(user, tables.accounts.last_seen(user.id)) for user in users]
+            codes = tables.consent.refusals(Purpose.SEE, [(me, user.id) for user in users], default)
+            for user, code in zip(users, codes, strict=True):
+                if code is not None:
+                    raise Refused(code, f"{user.name} does not show you whether they are online")
+            return [(user, tables.accounts.last_seen(user.id)) for user in users], version
 
         return await self._services.store.read(read)
 
@@ -167,9 +178,9 @@ def _user(user: User) -> object:
     return {"user": of_user(user)}
 
 
-def _asked(result: tuple[User, bool]) -> object:
-    user, friends_now = result
-    return {"user": of_user(user), "friends": friends_now}
+def _asked(result: tuple[User, Asked]) -> object:
+    user, asked = result
+    return {"user": of_user(user), "friends": asked is Asked.FRIENDS}
 
 
 def _presence(user: User, *, online: bool, last_seen_ms: int) -> dict[str, object]:

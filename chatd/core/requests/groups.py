@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from chatd.core import consent
 from chatd.core.change import Change
 from chatd.core.groups import Groups, Kick
 from chatd.core.plugins.contract import NotAsked, Point
@@ -20,7 +21,7 @@ from chatd.core.requests.dispatch import Operation, OperationTable
 from chatd.core.requests.notices import of_group, of_user
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session
-from chatd.model import Group, Role, User
+from chatd.model import Group, Role, User, UserId
 from chatd.store.contract import Joined, Left, Tables
 
 _IN_LOGIN_ANSWER = NotAsked("on the chatserver wire the login answer has the same")
@@ -141,12 +142,15 @@ class GroupOperations:
     async def _members(self, session: Session, arguments: MembersPage) -> object:
         me, number = session.user.id, arguments.group
 
-        def read(tables: Tables) -> list[tuple[User, Role]]:
-            tables.groups.role(number, me)
-            return tables.groups.members(number, arguments.after, arguments.limit)
+        config = self._services.config()
 
-        members = await self._services.store.read(read)
-        online = await self._services.hub.online(user.id for user, _ in members)
+        def read(tables: Tables) -> tuple[list[tuple[User, Role]], set[UserId]]:
+            tables.groups.role(number, me)
+            members = tables.groups.members(number, arguments.after, arguments.limit)
+            return members, consent.unseen(tables, config, me, [user.id for user, _ in members])
+
+        members, unseen = await self._services.store.read(read)
+        online = await self._services.hub.online(user.id for user, _ in members) - unseen
         return {
             "members": [
                 {**of_user(user), "role": role.name.lower(), "online": user.id in online} for user, role in members

@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from chatd.core import trail
+from chatd.core import consent, trail
 from chatd.core.accounts import Accounts
 from chatd.core.change import Change
 from chatd.core.friends import by_id
@@ -32,7 +32,7 @@ from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused
 from chatd.protocol import Login
 from chatd.security_log import SecurityEvent
-from chatd.store.contract import Tables
+from chatd.store.contract import Purpose, Tables
 from chatd.texts import fields
 
 _Line = Annotated[str, Meta(max_length=200)]
@@ -114,8 +114,12 @@ class ProfileOperations:
             session, Point.BEFORE_PROFILE_VIEW, lambda tables, who: actions.ViewProfile(**who, user=find(tables))
         )
 
+        me, config = session.user.id, self._config()
+
         def read(tables: Tables) -> object:
             user = find(tables)
+            if consent.refusal(tables, config, Purpose.SEE, me, user.id) is not None:
+                raise Refused(ErrorCode.NOT_ACCEPTED, f"{user.name} does not show you their profile")
             return {"user": of_user(user), "profile": tables.accounts.profile(user.id)}
 
         return await self._store.read(read)

@@ -17,7 +17,8 @@ import msgspec
 
 from chatd import security_log
 from chatd.bus.contract import topic_of_user
-from chatd.core import bus_messages, trail
+from chatd.config.schema import Config
+from chatd.core import bus_messages, consent, trail
 from chatd.core.accounts import Accounts
 from chatd.core.bus_messages import SessionEnded
 from chatd.core.catch_up import mine
@@ -56,6 +57,8 @@ class View(NamedTuple):
     waiting: Waiting
     memberships: ByGroup
     """As they were after `waiting` was read."""
+    unseen: set[UserId] = set()  # noqa: RUF012  never changed
+    """Friends and members who do not show the user whether they are online."""
 
 
 class Which(NamedTuple):
@@ -191,13 +194,12 @@ class Logins:
         found = await self._services.store.read(partial(read_memberships, user_ids=[user.id]))
         await self._services.hub.add(session, found[user.id])
         before = dict(session.groups or {})
-        limit = self._services.config().limits.in_flight
-        listing = peer.traits.lists_contacts
-        view = await self._services.store.read(lambda tables: _view(tables, session, limit, listing))
+        config, listing = self._services.config(), peer.traits.lists_contacts
+        view = await self._services.store.read(lambda tables: _view(tables, session, config, listing))
         if entered := self._memberships.take(session, before, view.memberships):
             await self._services.hub.subscribe(entered)
             session.behind = True
-        online = await self._services.hub.online(_named(view))
+        online = await self._services.hub.online(_named(view) - view.unseen)
         if session.is_over or peer.closed:  # kicked, or the peer left, while we were reading
             raise Refused(ErrorCode.ALREADY_LOGGED_IN)
         return view._replace(waiting=members_only(view.waiting, session, before, view.memberships)), online
@@ -322,10 +324,10 @@ def _record_refused(peer: Peer, command: Login, user: User | None, refused: Refu
     return reason
 
 
-def _view(tables: Tables, session: Session, limit: int, listing: bool) -> View:
-    """limit: of waiting messages. listing: also friends and groups. Raises Refused."""
+def _view(tables: Tables, session: Session, config: Config, listing: bool) -> View:
+    """listing: also friends and groups. Raises Refused."""
     user = session.user
-    waiting = tables.history.waiting(user.id, limit)
+    waiting = tables.history.waiting(user.id, config.limits.in_flight)
     waiting = waiting._replace(deleted=tables.revisions.deleted(user.id, waiting.messages))
     account = tables.accounts.find("", user.id)
     if account is None or account.credentials != session.credentials:  # changed after the password was verified
@@ -336,7 +338,8 @@ def _view(tables: Tables, session: Session, limit: int, listing: bool) -> View:
     )
     if not listing:
         return View([], requests, [], waiting, memberships)
-    return View(tables.friends.of(user.id), requests, tables.groups.of(user.id, _MAX_MEMBERS), waiting, memberships)
+    view = View(tables.friends.of(user.id), requests, tables.groups.of(user.id, _MAX_MEMBERS), waiting, memberships)
+    return view._replace(unseen=consent.unseen(tables, config, user.id, _named(view)))
 
 
 def _named(view: View) -> set[UserId]:

@@ -19,9 +19,11 @@ from chatd.model import ConversationId, GroupId, Message, Seq, User, UserId
 from chatd.store.mysql.connection import MysqlConnection
 from chatd.store.sql.directory import UserDirectory
 from chatd.store.sql.messages import CACHED, MessageReader, MessageRow, Pairs
+from chatd.store.sql.verdicts import Permissions
 
 _MANY = 1000
 """Maximum values of one IN (…)."""
+_PAIRS = "JSON_TABLE(?, '$[*]' COLUMNS (actor BIGINT PATH '$[0]', subject BIGINT PATH '$[1]')) AS p"
 _NAMES_S = 0.5
 """How long the name of a user who was erased elsewhere may still be shown."""
 
@@ -33,6 +35,7 @@ class MysqlBackend:
         self._db = db
         self.directory = UserDirectory(db)
         self.pairs = Pairs(db)
+        self.permissions = Permissions(db, _PAIRS)
         self._names: dict[UserId, str] = {}
         """Names by id, also of deleted users."""
         self._names_version = ""
@@ -54,6 +57,7 @@ class MysqlBackend:
         if self.made_rows:
             self.directory.clear()
             self.pairs.clear()
+            self.permissions.clear()
             self._names.clear()
 
     # ---------------------------------------------------------------- for the shared SQL

@@ -86,11 +86,12 @@ class MysqlMessages:
         """Until then (monotonic seconds), every batch is checked for repeated messages before it is inserted."""
 
     def append(self, drafts: Sequence[Draft], now_ms: int, rules: SendingRules) -> list[Stored | ErrorCode]:
-        """Cost: two round trips for any number of drafts, two more for recipients seen for the first time. Drafts
-        are compared with stored messages only after an insert found its key in use: then, and for every batch of the
-        next _LOOKING_S."""
+        """Cost: two round trips for any number of drafts, up to three more for recipients seen for the first time, and
+        one for pairs of users whose permission to write cannot be remembered. Drafts are compared with stored messages
+        only after an insert found its key in use: then, and for every batch of the next _LOOKING_S."""
         keys = self._keys.of(drafts)
-        batch = _Append(drafts=drafts, places=self._recipients.destinations(drafts), keys=keys, now_ms=now_ms)
+        places = self._recipients.destinations(drafts, rules.may_write)
+        batch = _Append(drafts=drafts, places=places, keys=keys, now_ms=now_ms)
         last = self._lock(batch)
         if self._mailboxes.begin(rules, now_ms):
             self._refuse_full(batch, last)

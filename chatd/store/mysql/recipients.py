@@ -1,7 +1,7 @@
 """Where the messages of a batch go: recipients and conversations, looked up for all drafts at once.
 
-Owns: finding many users in two statements, and the rows of `pair`, which are made for users who write to each other for
-the first time.
+Owns: finding many users in two statements, whether they accept the messages, and the rows of `pair`, which are made for
+users who write to each other for the first time.
 Elsewhere: numbering (store.mysql.messages), one user at a time (store.sql.directory).
 Fails: Again and Unavailable as store.mysql.connection.
 """
@@ -11,14 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chatd.errors import ErrorCode
-from chatd.model import ConversationId, User, UserId
+from chatd.model import Audience, ConversationId, User, UserId
 from chatd.protocol import SendMessage
+from chatd.store.consent_contract import Pairing
 from chatd.store.contract import Draft
 from chatd.store.mysql.backend import MysqlBackend
 from chatd.store.mysql.connection import MysqlConnection
 from chatd.store.mysql.statements import pair_list
 from chatd.store.sql.directory import is_user_id
 from chatd.store.sql.messages import CACHED, NO_USER, Pair, pair_of
+from chatd.store.sql.verdicts import CODES, LASTING
 from chatd.texts.names import name_key
 
 Address = tuple[str, UserId]
@@ -33,25 +35,40 @@ class Recipients:
         self._backend = backend
         self._directory = backend.directory
         self._conversations = backend.pairs.conversations
+        self._permissions = backend.permissions
 
-    def destinations(self, drafts: Sequence[Draft]) -> list[Destination | ErrorCode]:
-        """Of each draft, or why it is refused. Whether the sender is in the group is not checked here."""
+    def destinations(self, drafts: Sequence[Draft], may_write: Audience) -> list[Destination | ErrorCode]:
+        """Of each draft, or why it is refused. Whether the sender is in the group is not checked here. may_write: for
+        users who have not chosen."""
         if len(self._conversations) + len(self._directory.by_name) + len(self._directory.by_id) > CACHED:
             self._conversations.clear()
             self._directory.clear()
+            self._permissions.clear()
+        self._permissions.use_default(may_write)
         recipients = self._find_all({_address(draft.command) for draft in drafts})
         found = ((draft.sender, recipients[_address(draft.command)]) for draft in drafts)
-        unknown = {pair_of(sender.id, to.id) for sender, to in found if to is not None} - self._conversations.keys()
+        pairings = {(sender.id, to.id) for sender, to in found if to is not None}
+        verdicts = self._permissions.writing(sorted(pairings - self._permissions.writers.keys()))
+        self._backend.made_rows |= any(verdict.selective for verdict in verdicts.values())
+        refused = {pairing: code for pairing, one in verdicts.items() if (code := CODES.get(one.ground)) is not None}
+        unknown = {pair_of(*pairing) for pairing in pairings - refused.keys()} - self._conversations.keys()
         if unknown:
             self._find_pairs(sorted(unknown))
-        return [self._destination(draft, recipients) for draft in drafts]
+        for pairing, verdict in verdicts.items():
+            if verdict.ground in LASTING:
+                self._permissions.writers[pairing] = self._conversations[pair_of(*pairing)]
+        return [self._destination(draft, recipients, refused) for draft in drafts]
 
-    def _destination(self, draft: Draft, recipients: dict[Address, User | None]) -> Destination | ErrorCode:
+    def _destination(
+        self, draft: Draft, recipients: dict[Address, User | None], refused: dict[Pairing, ErrorCode]
+    ) -> Destination | ErrorCode:
         if draft.command.to_group:
             return -draft.command.to_group, NO_USER
         recipient = recipients[_address(draft.command)]
         if recipient is None:
             return ErrorCode.UNKNOWN_RECIPIENT
+        if (code := refused.get((draft.sender.id, recipient.id))) is not None:
+            return code
         return self._conversations[pair_of(draft.sender.id, recipient.id)], recipient
 
     def _find_pairs(self, pairs: list[Pair]) -> None:

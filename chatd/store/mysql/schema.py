@@ -125,7 +125,10 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         "CREATE TABLE IF NOT EXISTS block (user_id BIGINT NOT NULL, blocked_id BIGINT NOT NULL, at_ms BIGINT NOT NULL,"
         f" PRIMARY KEY (user_id, blocked_id), KEY block_blocked (blocked_id)) {_TABLE}",
         "CREATE TABLE IF NOT EXISTS refusal (user_id BIGINT NOT NULL, friend_id BIGINT NOT NULL,"
-        f" at_ms BIGINT NOT NULL, PRIMARY KEY (user_id, friend_id), KEY refusal_friend (friend_id)) {_TABLE}",
+        " at_ms BIGINT NOT NULL, withdrawn TINYINT NOT NULL DEFAULT 0, PRIMARY KEY (user_id, friend_id),"
+        f" KEY refusal_friend (friend_id, at_ms)) {_TABLE}",
+        "CREATE TABLE IF NOT EXISTS correspondent (user_id BIGINT NOT NULL, other_id BIGINT NOT NULL,"
+        f" PRIMARY KEY (user_id, other_id), KEY correspondent_other (other_id)) {_TABLE}",
         "INSERT IGNORE INTO meta VALUES ('consent', '0')",
     ),
     (

@@ -9,11 +9,11 @@ Fails: Again when two transactions conflicted: nothing was changed, and the tran
 when the server cannot be reached or does not answer in time; after commit() it may then be unknown whether the
 transaction happened, and a caller who repeats it finds the keys that it left (P2).
 
-A batch takes four round trips: begin and the directory's version; locking the conversations and reading the members of
-groups; all rows and the new last numbers; commit. A transaction that numbers messages holds the row of each
-conversation until its commit, so numbers have no holes and become visible in order (P3). The rows are locked in the
-order of their ids, before anything else is locked, so two batches never deadlock with each other; the deadlocks that
-remain (with joins or friends) end in Again.
+A batch takes four round trips: begin and the versions of directory and consent; locking the conversations and reading
+the members of groups; all rows and the new last numbers; commit. A transaction that numbers messages holds the row of
+each conversation until its commit, so numbers have no holes and become visible in order (P3). The rows are locked in
+the order of their ids, before anything else is locked, so two batches never deadlock with each other; the deadlocks
+that remain (with joins or friends) end in Again.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from chatd.store.mysql.messages import MysqlMessages
 from chatd.store.mysql.retention import MysqlRetention
 from chatd.store.mysql.schema import MIGRATIONS, migrate, version_of
 from chatd.store.sql.accounts import SqlAccounts
+from chatd.store.sql.consent import SqlConsent
 from chatd.store.sql.erasure import SqlErasure
 from chatd.store.sql.friends import SqlFriends
 from chatd.store.sql.groups import SqlGroups
@@ -43,7 +44,7 @@ from chatd.store.sql.revisions import SqlRevisions
 from chatd.store.versions import FILLING, check_filled, check_version
 
 _MIGRATING_S = 3600.0
-_DIRECTORY = "SELECT value FROM meta WHERE `key` = 'directory'"
+_VERSIONS = "SELECT value FROM meta WHERE `key` IN ('consent', 'directory') ORDER BY `key`"
 
 
 class MysqlTables:
@@ -58,7 +59,8 @@ class MysqlTables:
         self._messages = MysqlMessages(db, backend, self.groups)
         self.accounts = SqlAccounts(db, backend, backend.directory, self.groups)
         self.invites = SqlInvites(db, backend)
-        self.friends = SqlFriends(db, backend, backend.directory)
+        self.friends = friends = SqlFriends(db, backend, backend.directory, backend.permissions)
+        self.consent = SqlConsent(db, backend, backend.permissions, friends)
         self.history = MysqlHistory(db, backend, self.groups)
         self.request_log = SqlRequestLog(db, backend)
         self.revisions = SqlRevisions(db, backend, self.history.at)
@@ -71,7 +73,8 @@ class MysqlTables:
 
     def begin(self) -> None:
         self._backend.begin_transaction()
-        (version,) = self.connection.begin(_DIRECTORY).fetchone()
+        (consent,), (version,) = self.connection.begin(_VERSIONS).fetchall()
+        self._backend.permissions.learn(consent)
         if version != self._directory_version:
             self._directory_version = version
             self._backend.forget_names()

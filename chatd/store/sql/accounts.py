@@ -132,6 +132,9 @@ class SqlAccounts:
         self._db.execute("DELETE FROM friend WHERE friend_id = ?", (user_id,))
         self._db.execute("DELETE FROM `cursor` WHERE user_id = ?", (user_id,))
         self._db.execute("DELETE FROM known_source WHERE user_id = ?", (user_id,))
+        for table, other in (("block", "blocked_id"), ("refusal", "friend_id"), ("correspondent", "other_id")):
+            self._db.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))
+            self._db.execute(f"DELETE FROM {table} WHERE {other} = ?", (user_id,))
         self._directory.changed()
         return version
 

@@ -13,7 +13,11 @@ import sqlite3
 from chatd.model import ConversationId, GroupId, Seq, UserId
 from chatd.store.sql.directory import UserDirectory
 from chatd.store.sql.messages import CACHED, Pairs
+from chatd.store.sql.verdicts import Permissions
 from chatd.store.sqlite.unindexed import UnindexedRows
+
+_PAIRS = "(SELECT json_extract(value, '$[0]') AS actor, json_extract(value, '$[1]') AS subject FROM json_each(?)) AS p"
+_VERSIONS = "SELECT key, value FROM meta WHERE key IN ('consent', 'directory') ORDER BY key"
 
 
 class SqliteBackend:
@@ -24,6 +28,7 @@ class SqliteBackend:
         self.unindexed = UnindexedRows(db)
         self.directory = UserDirectory(db)
         self.pairs = Pairs(db)
+        self.permissions = Permissions(db, _PAIRS)
         self.last_seqs: dict[ConversationId, Seq] = {}
         """Of conversations that this connection has appended to."""
         self.members: dict[tuple[GroupId, UserId], bool] = {}
@@ -38,7 +43,8 @@ class SqliteBackend:
             return
         self.last_seqs.clear()
         self.clear_members()
-        version = self._db.execute("SELECT value FROM meta WHERE key = 'directory'").fetchone()[0]
+        (_, consent), (_, version) = self._db.execute(_VERSIONS).fetchall()
+        self.permissions.learn(consent)
         if version != self._directory_version:
             self._directory_version = version
             self.directory.clear()
@@ -47,6 +53,7 @@ class SqliteBackend:
         """Forget everything: after a rollback, it may not be in the file."""
         self.unindexed.reset()
         self.pairs.clear()
+        self.permissions.clear()
         self.last_seqs.clear()
         self.clear_members()
         self.directory.clear()

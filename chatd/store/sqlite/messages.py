@@ -19,9 +19,10 @@ from chatd.store.contract import Draft, SendingRules, Stored
 from chatd.store.sql.extras import ExtrasWriter, Meta, meta_of, with_meta
 from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.mailboxes import COUNTED_CONVERSATIONS, Count, Mailboxes
-from chatd.store.sql.messages import CACHED, NO_USER, SELECT, MessageReader
+from chatd.store.sql.messages import CACHED, NO_USER, SELECT, MessageReader, pair_of
 from chatd.store.sql.repetitions import Repetitions
 from chatd.store.sql.send_keys import SendKeys
+from chatd.store.sql.verdicts import CODES, LASTING
 from chatd.store.sqlite.backend import SqliteBackend
 
 _CHUNK = 64
@@ -59,6 +60,8 @@ class SqliteMessages:
         self._unindexed = backend.unindexed
         self._directory = backend.directory
         self._conversations = backend.pairs.conversations
+        self._permissions = backend.permissions
+        self._writers = backend.permissions.writers
         self._members = backend.members
         self._members_versions = backend.members_versions
         self._reader = reader
@@ -69,6 +72,7 @@ class SqliteMessages:
 
     def append(self, drafts: Sequence[Draft], now_ms: int, rules: SendingRules) -> list[Stored | ErrorCode]:
         """Cost: per draft one look-up of its send key and one appended row; now and then, a slice of a merge."""
+        self._permissions.use_default(rules.may_write)
         keys = self._keys.of(drafts)
         known = self._known(keys)
         results: list[Stored | ErrorCode] = []
@@ -186,11 +190,25 @@ class SqliteMessages:
             recipient = self._directory.find(name, command.to_id)
             if recipient is None:
                 return ErrorCode.UNKNOWN_RECIPIENT
-        one, other = sender.id, recipient.id
-        pair = (one, other) if one < other else (other, one)
+        conversation = self._writers.get((sender.id, recipient.id))
+        if conversation is None:
+            return self._first_place(sender, recipient)
+        return conversation, recipient
+
+    def _first_place(self, sender: User, recipient: User) -> tuple[ConversationId, User] | ErrorCode:
+        """For a sender who is not known to be accepted."""
+        pairing = sender.id, recipient.id
+        ground = self._permissions.writing([pairing])[pairing].ground
+        if (code := CODES.get(ground)) is not None:
+            return code
+        pair = pair_of(*pairing)
         conversation = self._conversations.get(pair)
         if conversation is None:
             conversation = self._open_pair(pair)
+        if ground in LASTING:
+            if len(self._writers) > CACHED:
+                self._writers.clear()
+            self._writers[pairing] = conversation
         return conversation, recipient
 
     def _group_place(self, user_id: UserId, group_id: int) -> tuple[ConversationId, User] | ErrorCode:

@@ -20,7 +20,9 @@ known_source: at most store.contract.KNOWN_SOURCES rows per user. hidden: see co
 user.credentials: store.account_contract.Account; the highest credentials so far: meta.credentials.
 meta.stand_in_key: see core.stand_in_hashes; '' until a worker makes it.
 user.may_write, may_ask, may_see, may_add: model.Audience. block: user_id has blocked blocked_id. refusal: friend_id has
-refused a friend request of user_id. meta.consent: raised by every transaction that changes what a user accepts.
+refused a friend request of user_id, or (withdrawn 1) was told of one that user_id has withdrawn. correspondent: user_id
+does not let everybody write, has written to other_id, and accepts answers. meta.consent: see
+store.consent_contract.ConsentTables.version.
 team.join_policy: model.JoinPolicy. team.member_count: rows of `member`. member.first_seq: the first message that the
 member may read, unless team.whole_history. member.muted_until_ms: epoch. ban: cannot join until invited. admission: the
 user asked to join (invited_by 0) or was invited.
@@ -126,8 +128,11 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         " PRIMARY KEY (user_id, blocked_id)) WITHOUT ROWID",
         "CREATE INDEX block_blocked ON block (blocked_id)",
         "CREATE TABLE refusal (user_id INTEGER NOT NULL, friend_id INTEGER NOT NULL, at_ms INTEGER NOT NULL,"
-        " PRIMARY KEY (user_id, friend_id)) WITHOUT ROWID",
-        "CREATE INDEX refusal_friend ON refusal (friend_id)",
+        " withdrawn INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (user_id, friend_id)) WITHOUT ROWID",
+        "CREATE INDEX refusal_friend ON refusal (friend_id, at_ms)",
+        "CREATE TABLE correspondent (user_id INTEGER NOT NULL, other_id INTEGER NOT NULL,"
+        " PRIMARY KEY (user_id, other_id)) WITHOUT ROWID",
+        "CREATE INDEX correspondent_other ON correspondent (other_id)",
         "INSERT INTO meta VALUES ('consent', '0')",
     ),
     (

@@ -23,6 +23,7 @@ from chatd.errors import ErrorCode, Unavailable
 from chatd.model import UserId
 from chatd.store.contract import ANYTHING, Advance, Draft, SendingRules, Stored
 from chatd.store.sql.accounts import SqlAccounts
+from chatd.store.sql.consent import SqlConsent
 from chatd.store.sql.erasure import SqlErasure
 from chatd.store.sql.friends import SqlFriends
 from chatd.store.sql.groups import SqlGroups
@@ -66,7 +67,8 @@ class SqliteTables:
         self._messages = SqliteMessages(db, backend, self.groups, reader)
         self.accounts = SqlAccounts(db, backend, backend.directory, self.groups)
         self.invites = SqlInvites(db, backend)
-        self.friends = SqlFriends(db, backend, backend.directory)
+        self.friends = friends = SqlFriends(db, backend, backend.directory, backend.permissions)
+        self.consent = SqlConsent(db, backend, backend.permissions, friends)
         self.history = SqliteHistory(db, backend, self.groups, reader)
         self.request_log = SqlRequestLog(db, backend)
         self.revisions = SqlRevisions(db, backend, self.history.at)

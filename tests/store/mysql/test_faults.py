@@ -14,14 +14,14 @@ import pytest
 from chatd.config.urls import parse_mysql
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import User
-from chatd.store.contract import Again, Draft, Stored, Tables
+from chatd.store.contract import Again, Asked, Draft, Stored, Tables
 from chatd.store.mysql import messages as mysql_messages
 from chatd.store.mysql import tables as mysql_tables
 from chatd.store.mysql.tables import MysqlTables
 from tests.harness.deadline import wait_until
 from tests.harness.mariadb import MariaDB
 from tests.harness.proxy import LosesAnswer, Proxy
-from tests.store.steps import ANY, done, join, make, send, sent, team, to, to_group
+from tests.store.steps import ANY, ASKING, done, join, make, send, sent, team, to, to_group
 
 LIMIT_S = 1.0
 PATIENT_S = 20.0
@@ -435,16 +435,16 @@ def test_friends_who_ask_each_other_at_once_are_friends(mariadb: MariaDB, opened
     one, other = opened(url), opened(url)
     alice, bob = make(one, "alice", "bob")
     one.begin()
-    assert one.friends.request(alice, bob.id, ANY, 1) is False
-    made: list[bool] = []
+    assert one.friends.request(alice, bob.id, ASKING, 1) is Asked.NEW
+    made: list[Asked] = []
     asking = threading.Thread(
-        target=lambda: made.append(done(other, lambda t: t.friends.request(bob, alice.id, ANY, 1)))
+        target=lambda: made.append(done(other, lambda t: t.friends.request(bob, alice.id, ASKING, 1)))
     )
     asking.start()
     wait_until(10, "the other waits", lambda: _waits_for_lock(mariadb))
     one.commit()
     asking.join(10)
-    assert made == [True]
+    assert made == [Asked.FRIENDS]
     assert one.friends.of(alice.id) == [bob]
 
 
