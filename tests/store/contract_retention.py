@@ -14,7 +14,7 @@ from chatd.model import MessageState, User
 from chatd.store.contract import Tables
 from chatd.store.retention_contract import SETTLE_MS, Kind, Slice
 from chatd.store.revision_contract import Revised
-from tests.store.steps import ANY, Twin, advance, done, make, send, sent, team, to, to_group
+from tests.store.steps import ANY, ASKING, Twin, advance, done, make, send, sent, team, to, to_group
 
 OLD, NEW, NOW = 1_000, 5_000, 9_000
 BEFORE = 3_000
@@ -209,7 +209,7 @@ class RetentionContract:
             sent(one, bob, to(alice, f"mine {number}", f"b{number}"), OLD)
             sent(one, alice, to_group(group, f"secret {number}"), OLD)
         assert other.history.messages(bob.id, talk, 0, 0, 1)[0].sender_name == "alice"
-        done(one, lambda inside: inside.friends.request(alice, bob.id, ANY, 1))
+        done(one, lambda inside: inside.friends.request(alice, bob.id, ASKING, 1))
         done(one, lambda inside: inside.accounts.set_profile(alice.id, {"mail": "alice@example.org"}))
         done(one, lambda inside: inside.request_log.remember(alice.id, "r1", "answer", OLD))
         version = done(one, lambda inside: inside.accounts.erase(alice.id, NOW))

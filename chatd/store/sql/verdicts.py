@@ -148,5 +148,5 @@ def _statement(pairs_table: str, purpose: Purpose, default: Audience) -> str:
     return (
         f"SELECT p.actor, p.subject, CASE {whens} ELSE {int(Ground.REFUSED)} END, a.may_write NOT IN"
         f" ({admitting(Audience.EVERYBODY, default)}) FROM {pairs_table}"
-        " JOIN user AS s ON s.id = p.subject JOIN user AS a ON a.id = p.actor"
+        " JOIN user AS s ON s.id = p.subject LEFT JOIN user AS a ON a.id = p.actor"
     )
