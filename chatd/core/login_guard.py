@@ -177,11 +177,12 @@ class LoginGuard:
         if self.penalties.is_exempt(source) or (known is not None and known.seen_day >= today):
             return
         row = KnownSource(known.hidden if known else hidden(source), today)
-        self._services.background.start(self._remember(user_id, row))
+        credentials = attempt.account.credentials if attempt.account else 0
+        self._services.background.start(self._remember(user_id, row, credentials))
 
-    async def _remember(self, user_id: UserId, row: KnownSource) -> None:
+    async def _remember(self, user_id: UserId, row: KnownSource, credentials: int) -> None:
         try:
-            await self._services.store.write(lambda tables: tables.known_sources.remember(user_id, row))
+            await self._services.store.write(lambda tables: tables.known_sources.remember(user_id, row, credentials))
         except Unavailable as error:
             self._services.log.debug("source of a login not stored", user=user_id, why=str(error))
 

@@ -89,8 +89,10 @@ class AccountTables(Protocol):
         """Two names with the same canonical form are the same name. From memory."""
         ...
 
-    def set_password(self, user_id: UserId, password: str, expected: int | None = None) -> int:
-        """Returns the new version of the account's credentials. expected: the version that they must have now.
+    def set_password(self, user_id: UserId, password: str, expected: int | None = None, known_source: str = "") -> int:
+        """Returns the new version of the account's credentials. expected: the version that they must have now. The
+        user's known sources are forgotten, except known_source (KnownSource.hidden): whoever had the old password may
+        have logged in from them.
 
         Raises: Refused BAD_CREDENTIALS: they have another version, or the account is deleted."""
         ...
@@ -101,7 +103,7 @@ class AccountTables(Protocol):
 
     def lock(self, user_id: UserId, reason: str, now_ms: int) -> int:
         """The account cannot log in until unlock(). Returns the new version of its credentials. An account that is
-        locked already stays locked since when it was, with the new reason."""
+        locked already stays locked since when it was, with the new reason. The user's known sources are forgotten."""
         ...
 
     def unlock(self, user_id: UserId) -> None: ...

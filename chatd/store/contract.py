@@ -306,8 +306,11 @@ class KnownSourceTables(Protocol):
         """At most KNOWN_SOURCES. Cost: one statement."""
         ...
 
-    def remember(self, user_id: UserId, source: KnownSource) -> None:
-        """Add the source, or set its day. Beyond KNOWN_SOURCES those not seen for the longest time are forgotten."""
+    def remember(self, user_id: UserId, source: KnownSource, credentials: int) -> None:
+        """Add the source, or set its day. Beyond KNOWN_SOURCES those not seen for the longest time are forgotten.
+
+        credentials: the version of the account's credentials with which the user logged in. Nothing is remembered if
+        they have another one by now: the login was with an old password."""
         ...
 
 

@@ -11,6 +11,7 @@ import asyncio
 import json
 import math
 import time
+import uuid
 
 from chatd.chatctl.control_client import ControlClient
 from chatd.errors import MEANINGS, ErrorCode
@@ -18,6 +19,7 @@ from chatd.master.requests import PenaltiesReply, PenaltiesRequest, PenaltyRow
 from tests.harness import chatserver
 from tests.harness.daemon import Daemon
 from tests.harness.link import ConnectionGone
+from tests.harness.mobileimsdk import DATA
 from tests.trail.visitors import attempt, client_of, register
 
 PASSWORD = "open-Sesame-1"
@@ -124,6 +126,25 @@ async def abandoned_logins(daemon: Daemon) -> tuple[float, float]:
     began = time.monotonic()
     code = await tried(daemon, "chatserver", "alice", PASSWORD, ATTACKER)
     return hashes_s, time.monotonic() - began if code == 0 else math.inf
+
+
+async def guess_from_where_the_old_password_was_used(daemon: Daemon, name: str) -> tuple[int, int]:
+    """A thief logs in with the user's password; the user changes it. While strangers guess, so that the account has a
+    penalty, the thief guesses on from the same address. The codes of the thief's guess, which only a known source is
+    told, and of the user's login."""
+    thief, new = "127.5.0.2", "another-Sesame-2"
+    await prepared(daemon, name)
+    assert await attempt(daemon, "mobileimsdk", name, PASSWORD, thief) == 0
+    peer = client_of("mobileimsdk", OWNER)
+    await peer.open(daemon.ports["mobileimsdk"])
+    await peer.log_in(name, PASSWORD)
+    peer.say(name, "0", json.dumps({"op": "password.change", "old": PASSWORD, "new": new}), str(uuid.uuid4()))
+    answer = json.loads((await peer.find(type=DATA))["dataContent"])
+    assert answer["ok"], answer
+    peer.close()
+    await many_addresses(daemon, "chatserver", 60, name)
+    guessed = await tried(daemon, "chatserver", name, "a guess", thief)
+    return guessed, await tried(daemon, "chatserver", name, new, OWNER)
 
 
 async def prepared(daemon: Daemon, name: str = "alice") -> None:

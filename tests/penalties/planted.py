@@ -46,6 +46,13 @@ def everybody_is_a_stranger() -> None:
     login_guard.find_source = lambda known, source: None
 
 
+def sources_are_kept() -> None:
+    """A changed password leaves all sources known."""
+    from chatd.store.sql.accounts import SqlAccounts
+
+    SqlAccounts._forget_sources = lambda self, user_id, but="": None  # type: ignore[method-assign]
+
+
 def sites_do_not_count() -> None:
     """Each IPv6 /64 is looked at by itself."""
     from chatd.core import penalties
@@ -67,6 +74,7 @@ BUGS = {
         each_worker_for_itself,
         checked_only_at_the_beginning,
         everybody_is_a_stranger,
+        sources_are_kept,
         sites_do_not_count,
         hashes_for_those_who_have_gone,
     )

@@ -19,6 +19,7 @@ from tests.penalties.attacks import (
     OPTIONS,
     OWNER,
     PASSWORD,
+    guess_from_where_the_old_password_was_used,
     many_addresses,
     one_address,
     prepared,
@@ -94,6 +95,12 @@ def test_many_addresses_have_few_guesses_at_one_account_and_its_user_gets_in(mak
         assert await tried(daemon, "chatserver", "alice", PASSWORD, ELSEWHERE) == 0
 
     run(story(), 60)
+
+
+def test_who_had_the_old_password_is_a_stranger_after_the_change(shared: Daemon) -> None:
+    """The user is known where the password was changed."""
+    codes = run(guess_from_where_the_old_password_was_used(shared, "robbed"), 60)
+    assert codes == (ErrorCode.TOO_MANY_ATTEMPTS, 0)
 
 
 def test_a_penalty_survives_the_death_of_every_worker(shared: Daemon) -> None:

@@ -13,6 +13,7 @@ from tests.penalties.attacks import (
     OPTIONS,
     OWNER,
     PASSWORD,
+    guess_from_where_the_old_password_was_used,
     many_addresses,
     one_address,
     prepared,
@@ -51,6 +52,12 @@ def test_a_user_who_is_kept_out_is_noticed(make_daemon: Make) -> None:
         assert await tried(daemon, "chatserver", "alice", PASSWORD, OWNER) == ErrorCode.TOO_MANY_ATTEMPTS
 
     run(story(), 60)
+
+
+def test_a_thief_who_stays_known_is_noticed(make_daemon: Make) -> None:
+    daemon = bugged(make_daemon, "sources_are_kept", penalties=OPTIONS)
+    codes = run(guess_from_where_the_old_password_was_used(daemon, "robbed"), 60)
+    assert codes == (ErrorCode.BAD_CREDENTIALS, 0)
 
 
 def test_more_accounts_of_one_site_are_noticed(make_daemon: Make) -> None:

@@ -16,8 +16,8 @@ LONGEST = "f" * 48
 """As core.login_guard makes it: a salt of 8 bytes and a hash of 16."""
 
 
-def remember(tables: Tables, user: User, hidden: str, day: int) -> None:
-    done(tables, lambda inside: inside.known_sources.remember(user.id, KnownSource(hidden, day)))
+def remember(tables: Tables, user: User, hidden: str, day: int, credentials: int = 0) -> None:
+    done(tables, lambda inside: inside.known_sources.remember(user.id, KnownSource(hidden, day), credentials))
 
 
 def days(tables: Tables, user: User) -> dict[str, int]:
@@ -70,7 +70,7 @@ class SourcesContract:
     def test_a_transaction_that_is_rolled_back_remembers_nothing(self, tables: Tables) -> None:
         (alice,) = make(tables, "alice")
         tables.begin()
-        tables.known_sources.remember(alice.id, KnownSource("aa", TODAY))
+        tables.known_sources.remember(alice.id, KnownSource("aa", TODAY), 0)
         tables.rollback()
         assert tables.known_sources.of(alice.id) == ()
 
@@ -81,3 +81,43 @@ class SourcesContract:
         done(tables, lambda inside: inside.accounts.delete(alice.id))
         assert tables.known_sources.of(alice.id) == ()
         assert days(tables, bob) == {"aa": TODAY}
+
+    def test_a_changed_password_leaves_the_source_it_was_changed_from(self, opened: Callable[[], Tables]) -> None:
+        """An operator changes it from nowhere."""
+        tables, elsewhere = opened(), opened()
+        alice, bob = make(tables, "alice", "bob")
+        for user in (alice, bob):
+            for hidden in ("aa", "bb", LONGEST):
+                remember(tables, user, hidden, TODAY)
+        done(tables, lambda inside: inside.accounts.set_password(alice.id, "new", None, "bb"))
+        assert days(tables, alice) == days(elsewhere, alice) == {"bb": TODAY}
+        done(tables, lambda inside: inside.accounts.set_password(alice.id, "newer", None, "not known"))
+        assert days(tables, alice) == {}
+        done(tables, lambda inside: inside.accounts.set_password(bob.id, "by an operator"))
+        assert days(elsewhere, bob) == {}
+
+    def test_a_locked_account_has_no_sources(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        for user in (alice, bob):
+            remember(tables, user, "aa", TODAY)
+        done(tables, lambda inside: inside.accounts.lock(alice.id, "stolen", 1))
+        assert (days(tables, alice), days(tables, bob)) == ({}, {"aa": TODAY})
+
+    def test_a_password_that_is_only_hashed_anew_is_the_same_one(self, tables: Tables) -> None:
+        (alice,) = make(tables, "alice")
+        remember(tables, alice, "aa", TODAY)
+        done(tables, lambda inside: inside.accounts.upgrade_password(alice.id, "", "another hash"))
+        assert days(tables, alice) == {"aa": TODAY}
+
+    def test_a_login_with_the_old_password_is_not_remembered_after_the_change(
+        self, opened: Callable[[], Tables]
+    ) -> None:
+        tables, elsewhere = opened(), opened()
+        (alice,) = make(tables, "alice")
+        version = done(elsewhere, lambda inside: inside.accounts.set_password(alice.id, "new"))
+        remember(tables, alice, "aa", TODAY)
+        assert days(tables, alice) == {}
+        remember(tables, alice, "aa", TODAY, version)
+        assert days(tables, alice) == {"aa": TODAY}
+        remember(tables, User(alice.id + 1, "nobody"), "aa", TODAY)
+        assert tables.known_sources.of(alice.id + 1) == ()

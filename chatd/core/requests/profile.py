@@ -157,6 +157,7 @@ class ProfileOperations:
             trail.record(SecurityEvent.PASSWORD_CHANGE_FAILED, session.peer, reason=reason)
             raise
         expected = account.credentials if account else 0
+        here = attempt.known.hidden if attempt.known else ""
         self._credentials.begin_own_change(session)
 
         def changed(version: int) -> None:
@@ -164,7 +165,7 @@ class ProfileOperations:
             self._credentials.changed_own(session, version)
 
         return Change(
-            lambda tables: tables.accounts.set_password(me.id, hashed, expected),
+            lambda tables: tables.accounts.set_password(me.id, hashed, expected, here),
             changed,
             lambda: self._credentials.end_own_change(session, expected),
         )

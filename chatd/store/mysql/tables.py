@@ -64,7 +64,7 @@ class MysqlTables:
         self.history = MysqlHistory(db, backend, self.groups)
         self.request_log = SqlRequestLog(db, backend)
         self.revisions = SqlRevisions(db, backend, self.history.at)
-        self.known_sources = SqlKnownSources(db)
+        self.known_sources = SqlKnownSources(db, backend)
         self.retention = MysqlRetention(db, backend)
         self.erasure = SqlErasure(db, " FOR UPDATE")
         self._directory_version = ""

@@ -59,14 +59,18 @@ class SqlAccounts:
 
     # ---------------------------------------------------------------- credentials
 
-    def set_password(self, user_id: UserId, password: str, expected: int | None = None) -> int:
+    def set_password(self, user_id: UserId, password: str, expected: int | None = None, known_source: str = "") -> int:
         self._backend.lock_users(user_id)
         account = self._directory.account("", user_id)
         if account is None or expected not in (None, account.credentials):
             raise Refused(ErrorCode.BAD_CREDENTIALS)
         version = self._new_version()
         self._db.execute("UPDATE user SET password = ?, credentials = ? WHERE id = ?", (password, version, user_id))
+        self._forget_sources(user_id, known_source)
         return version
+
+    def _forget_sources(self, user_id: UserId, but: str = "") -> None:
+        self._db.execute("DELETE FROM known_source WHERE user_id = ? AND hidden <> ?", (user_id, but))
 
     def upgrade_password(self, user_id: UserId, before: str, after: str) -> None:
         self._db.execute("UPDATE user SET password = ? WHERE id = ? AND password = ?", (after, user_id, before))
@@ -79,6 +83,7 @@ class SqlAccounts:
             " lock_reason = ?, credentials = ? WHERE id = ?",
             (now_ms, reason, version, user_id),
         )
+        self._forget_sources(user_id)
         return version
 
     def unlock(self, user_id: UserId) -> None:
@@ -131,7 +136,7 @@ class SqlAccounts:
         self._db.execute("DELETE FROM friend WHERE user_id = ?", (user_id,))
         self._db.execute("DELETE FROM friend WHERE friend_id = ?", (user_id,))
         self._db.execute("DELETE FROM `cursor` WHERE user_id = ?", (user_id,))
-        self._db.execute("DELETE FROM known_source WHERE user_id = ?", (user_id,))
+        self._forget_sources(user_id)
         for table, other in (("block", "blocked_id"), ("refusal", "friend_id"), ("correspondent", "other_id")):
             self._db.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))
             self._db.execute(f"DELETE FROM {table} WHERE {other} = ?", (user_id,))

@@ -72,7 +72,7 @@ class SqliteTables:
         self.history = SqliteHistory(db, backend, self.groups, reader)
         self.request_log = SqlRequestLog(db, backend)
         self.revisions = SqlRevisions(db, backend, self.history.at)
-        self.known_sources = SqlKnownSources(db)
+        self.known_sources = SqlKnownSources(db, backend)
         self.retention = SqliteRetention(db, backend)
         self.erasure = SqlErasure(db, on_end=self._want_empty_log)
         self._checkpointer = Checkpointer(path)
