@@ -25,9 +25,10 @@ from chatd.core.memberships import Memberships
 from chatd.core.requests.notices import Notices, changed_notice
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session, SessionState
-from chatd.model import ConversationId, MessageState, Seq, User
+from chatd.errors import Refused
+from chatd.model import Audience, ConversationId, MessageState, Seq, User, UserId
 from chatd.protocol import Changed
-from chatd.store.contract import Revised, Tables
+from chatd.store.contract import Purpose, Revised, Tables
 
 APPLIED_S = 1.0
 """How long the acknowledgement of a recall waits for the other workers. One that hangs is not waited for longer."""
@@ -57,10 +58,13 @@ class Changes:
 
     def editing(self, session: Session, which: Which, text: str) -> Change[Revised]:
         """text: has been checked, and plug-ins were asked."""
-        user, within_ms = session.user, _milliseconds(self._services.config().people.edit_s)
+        user, people = session.user, self._services.config().people
+        within_ms, default = _milliseconds(people.edit_s), Audience[people.may_write.upper()]
 
         def write(tables: Tables) -> Revised:
-            return tables.revisions.edit(user.id, which.find(tables), which.seq, (text, within_ms), _now_ms())
+            conversation = which.find(tables)
+            _check_accepted(tables, user.id, conversation, which.seq, default)
+            return tables.revisions.edit(user.id, conversation, which.seq, (text, within_ms), _now_ms())
 
         return Change(write, lambda revised: self._tell(session, revised))
 
@@ -167,6 +171,18 @@ class Changes:
             self._notices.tell(session, changed_notice(place, message, changed.by, changed.number))
         elif changed.by.id != session.user.id:
             session.peer.push(Changed(message, changed.by, changed.at_ms))
+
+
+def _check_accepted(tables: Tables, user_id: UserId, conversation: ConversationId, seq: Seq, default: Audience) -> None:
+    """Whoever may not write to somebody any more does not write to them by editing. default: of users who have not
+    chosen. Raises Refused."""
+    if conversation < 0:
+        return
+    for message in tables.history.at(conversation, (seq,)):
+        if message.sender_id == user_id:
+            (code,) = tables.consent.refusals(Purpose.WRITE, [(user_id, message.to_id)], default)
+            if code is not None:
+                raise Refused(code)
 
 
 def _topics(changed: MessageChanged) -> tuple[Topic, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from chatd.errors import ErrorCode
@@ -24,7 +24,7 @@ FLOOD = 400
 EDIT_S = 0.5
 """people.edit_s where an attack is too late."""
 
-Attack = Callable[[Town, Transport], Awaitable[None]]
+Attack = Callable[[Town, Transport], Coroutine[Any, Any, None]]
 
 
 async def history(client: Client, place: str) -> list[tuple[int, str, str]]:
@@ -79,6 +79,18 @@ async def edit_when_it_is_too_late(town: Town, transport: Transport) -> None:
     assert await history(bob, alice.name) == [(1, "said", "sent")]
 
 
+async def edit_after_being_blocked(town: Town, transport: Transport) -> None:
+    """To write to somebody who does not want that any more. Taking it back is allowed."""
+    mallory, bob = await clients(town, "mallory", "bob", transport=transport)
+    for text in ("one", "two"):
+        await mallory.says(bob.name, text)
+    await bob.ask("user.block", user=mallory.name)
+    assert await mallory.refused("message.edit", with_=bob.name, seq=1, text="abuse") is ErrorCode.NOT_ACCEPTED
+    assert await bob.refused("message.edit", with_=mallory.name, seq=1, text="x") is ErrorCode.NOT_ALLOWED
+    await mallory.ask("message.recall", with_=bob.name, seq=2)
+    assert await history(bob, mallory.name) == [(1, "one", "sent"), (2, "", "recalled")]
+
+
 async def edit_in_a_group_one_has_left(town: Town, transport: Transport) -> None:
     alice, bob, mallory = await clients(town, "alice", "bob", "mallory", transport=transport)
     number = await new_group(alice, bob, mallory)
@@ -115,7 +127,7 @@ async def edit_to_more_than_the_limit(town: Town, transport: Transport) -> None:
     for text in ("x" * 257, "ä" * 129):
         before = len(alice.errors)
         ref = alice.put("message.edit", with_=bob.name, seq=1, text=text)
-        await until(10, "it is refused", lambda: ref in alice.answers or len(alice.errors) > before)
+        await until(10, "refused", lambda ref=ref, before=before: ref in alice.answers or len(alice.errors) > before)
         if ref in alice.answers:
             assert alice.answers[ref]["error"]["code"] == ErrorCode.TOO_LONG
     assert await history(bob, alice.name) == [(1, "short", "sent")]

@@ -28,5 +28,6 @@ def test_an_attack_fails(town: Town, attack: Attack, transport: Transport) -> No
 
 def test_after_the_limit_nothing_changes(make_daemon: Callable[..., Daemon]) -> None:
     town = Town(make_daemon(**LATE_OPTIONS).start())
-    for transport in ("mobileimsdk", "chatserver"):
-        run(edit_when_it_is_too_late(town, transport))  # type: ignore[arg-type]
+    transports: tuple[Transport, ...] = ("mobileimsdk", "chatserver")
+    for transport in transports:
+        run(edit_when_it_is_too_late(town, transport))
