@@ -31,10 +31,11 @@ UNSET = {0, "", None}
 """What a column without a default of its own holds when it says nothing."""
 
 FILL = (
-    "UPDATE user SET may_write = 2, may_ask = 3, may_see = 4, may_add = 1 WHERE id = 2",
+    "UPDATE user SET may_write = 2, may_ask = 3, may_see = 4, may_add = 1 WHERE id = 3",
     "UPDATE invite SET used = 1, revoked_at_ms = 19 WHERE id = 1",
     "INSERT INTO block (user_id, blocked_id, at_ms) VALUES (2, 3, 11), (3, 1, 12)",
-    "INSERT INTO refusal (user_id, friend_id, at_ms) VALUES (3, 2, 13)",
+    "INSERT INTO refusal (user_id, friend_id, at_ms, withdrawn) VALUES (3, 2, 13, 1)",
+    "INSERT INTO correspondent (user_id, other_id) VALUES (2, 3)",
     "UPDATE team SET description = 'eats', join_policy = 3, whole_history = 1, announcements = 1, member_count = 2"
     " WHERE id = 1",
     "UPDATE member SET muted_until_ms = 1900000000001, first_seq = 7 WHERE team_id = 1 AND user_id = 2",
