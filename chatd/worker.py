@@ -66,6 +66,7 @@ from chatd.wire.chatserver.codec import ChatserverCodec
 from chatd.wire.contract import Codec
 from chatd.wire.echo import EchoCodec
 from chatd.wire.mobileimsdk.codec import MAX_PACKET_BYTES, MobileimsdkCodec
+from chatd.wire.mobileimsdk.group_mark import GroupMark
 from chatd.worker_context import WorkerContext
 
 _TICK_S = 0.05
@@ -109,8 +110,10 @@ def make_codec(listen: ListenerOptions, config: Config) -> Codec:
     if listen.protocol == "mobileimsdk":
         if listen.address.startswith(("ws:", "wss:")):
             longest = listen.max_frame_bytes or MAX_FRAME_BYTES
-            return MobileimsdkCodec(longest, limits.body_bytes, limits.fp_bytes, prefixed=False)
-        return MobileimsdkCodec(listen.max_frame_bytes, limits.body_bytes, limits.fp_bytes)
+            return MobileimsdkCodec(
+                longest, limits.body_bytes, limits.fp_bytes, prefixed=False, mark=group_mark(listen)
+            )
+        return MobileimsdkCodec(listen.max_frame_bytes, limits.body_bytes, limits.fp_bytes, mark=group_mark(listen))
     return EchoCodec()
 
 
@@ -119,7 +122,16 @@ def make_datagram_codec(listen: ListenerOptions, config: Config) -> MobileimsdkC
     longest = listen.max_frame_bytes or 1024
     limits = config.limits
     inwards = max(longest, MAX_PACKET_BYTES)
-    return MobileimsdkCodec(longest, limits.body_bytes, limits.fp_bytes, prefixed=False, receive_bytes=inwards)
+    return MobileimsdkCodec(
+        longest, limits.body_bytes, limits.fp_bytes, prefixed=False, receive_bytes=inwards, mark=group_mark(listen)
+    )
+
+
+def group_mark(listen: ListenerOptions) -> GroupMark | None:
+    """How this listener marks group messages for clients that know no groups; None = it does not."""
+    if not listen.group_prefix and listen.group_typeu == -1:
+        return None
+    return GroupMark(listen.group_prefix, None if listen.group_typeu == -1 else listen.group_typeu)
 
 
 def run(context: WorkerContext) -> int:

@@ -104,6 +104,24 @@ class ListenerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             "worker",
         ),
     ] = ()
+    group_prefix: Annotated[
+        str,
+        _option(
+            "mobileimsdk: put before the text of a group message, because stock clients cannot show from which group "
+            'it comes; {group} is the group\'s name and {number} its number, for instance "[{group}] ". Clients that '
+            'ask for "seq" get the text as it is',
+            "worker",
+        ),
+    ] = ""
+    group_typeu: Annotated[
+        int,
+        _option(
+            "mobileimsdk: the typeu of group messages to the same clients, in place of the sender's; -1 = the sender's",
+            "worker",
+            ge=-1,
+            le=2**31 - 1,
+        ),
+    ] = -1
     proxy_from: Annotated[
         tuple[str, ...],
         _option(

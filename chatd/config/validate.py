@@ -45,6 +45,8 @@ UNIX_PATH_BYTES = 107
 HOOK_GROUP = "chatd.hooks"
 """Entry points of this group, of any installed distribution, are plug-ins."""
 
+_MAX_PREFIX_CHARS = 64
+"""Of listen.group_prefix: a packet over UDP has room for little more than 700 bytes of text."""
 ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s]*")
 """A value of listen.origins: what a browser sends as Origin, or any."""
 MIN_KEY_CHARS = 32
@@ -211,6 +213,7 @@ def _check_listeners(listeners: tuple[ListenerOptions, ...], problems: Problems)
         _check_balancers(one, where, f"listen[{index}].proxy_from", problems)
         _check_origins(one, f"listen[{index}].origins", problems)
         _check_certificates(one, where, f"listen[{index}].certificates", problems)
+        _check_group_mark(one, f"listen[{index}]", problems)
         unique = where.path if where.transport == "unix" else f"{where.host}:{where.port}" if where.port else ""
         unique = f"udp {unique}" if unique and where.transport == "udp" else unique
         if unique in taken:
@@ -263,6 +266,18 @@ def _check_origins(one: ListenerOptions, key: str, problems: Problems) -> None:
     for origin in one.origins:
         if not ORIGIN.fullmatch(origin):
             problems.add(key, f'{toml(origin)} is not an origin; expected "https://HOST", "https://HOST:PORT" or "*"')
+
+
+def _check_group_mark(one: ListenerOptions, key: str, problems: Problems) -> None:
+    prefix = one.group_prefix
+    if one.protocol != "mobileimsdk" and (prefix or one.group_typeu != -1):
+        problems.add(f"{key}.{'group_prefix' if prefix else 'group_typeu'}", "is for protocol mobileimsdk only")
+    if len(prefix) > _MAX_PREFIX_CHARS:
+        problems.add(f"{key}.group_prefix", f"has {len(prefix)} characters, at most {_MAX_PREFIX_CHARS} are allowed")
+    if re.search(r"[{}]", re.sub(r"\{(group|number)\}", "", prefix)):
+        problems.add(f"{key}.group_prefix", f"{toml(prefix)} has braces that are neither {{group}} nor {{number}}")
+    if not prefix.isprintable():
+        problems.add(f"{key}.group_prefix", "must not contain control characters or line breaks")
 
 
 def _check_certificates(one: ListenerOptions, where: urls.ListenAddress, key: str, problems: Problems) -> None:

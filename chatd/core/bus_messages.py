@@ -44,10 +44,21 @@ class GroupNotice(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=8)
 
 
 class UserNotice(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=9):
-    """Tell a user's sessions. text: the notice, as core.requests.notices makes it. On the user's topic."""
+    """Tell a user's sessions. text: the notice, as core.requests.notices makes it. On the user's topic.
+
+    fp: what clients acknowledge; "" = each worker makes one."""
 
     user_id: UserId
     text: str
+    fp: str = ""
+
+
+class TypingNoticed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=30):
+    """`by` is writing to the user, or in the group (the other one is 0). On the user's topic, or the group's."""
+
+    by: User
+    user_id: UserId
+    group_id: GroupId
 
 
 # ---------------------------------------------------------------- messages that change
@@ -115,6 +126,12 @@ class GroupJoined(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4)
     user_id: UserId
     group_id: GroupId
     since_version: int = 0
+
+
+class GroupRenamed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=31):
+    """The group has another name, which the store has. On the group's topic."""
+
+    group_id: GroupId
 
 
 class GroupLeft(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=7):
@@ -292,6 +309,8 @@ BusMessage = (
     | MessageChanged
     | HistoryDeleted
     | ChangeApplied
+    | TypingNoticed
+    | GroupRenamed
 )
 
 encode = msgspec.msgpack.Encoder().encode

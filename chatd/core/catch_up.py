@@ -233,7 +233,8 @@ class CatchUp:
             cursor.pushed = message.seq
             touched[message.conversation] = cursor
             if not is_own:
-                event = Deliver(message, fp_of(message), {})
+                name = self._memberships.names.of(message.group_id) if message.group_id else ""
+                event = Deliver(message, fp_of(message), {}, name)
                 self.in_flight.give(session, cursor, event, told_at if told > 0 else 0)
                 told -= 1
         return touched

@@ -31,6 +31,7 @@ from chatd.core.bus_messages import (
     SessionVerdict,
 )
 from chatd.core.changes import Changes
+from chatd.core.cut_notices import CutNotices
 from chatd.core.delivery import Delivery
 from chatd.core.dispatcher import Dispatcher, Handler
 from chatd.core.friends import Friends
@@ -55,6 +56,7 @@ from chatd.core.requests.history import HistoryOperations
 from chatd.core.requests.notices import Notices
 from chatd.core.requests.profile import ProfileOperations
 from chatd.core.requests.sessions import SessionOperations
+from chatd.core.requests.typing_notices import TypingOperations
 from chatd.core.retention import Retention
 from chatd.core.services import Services
 from chatd.core.sessions.credentials import CredentialsWatch
@@ -167,6 +169,8 @@ class Core:
         self.changes = Changes(services, self.delivery, self.memberships, notices)
         self._history = HistoryOperations(services, notices, self.plugins, self.delivery.recent)
         self._change_operations = ChangeOperations(services, self.changes, self.delivery, notices, self.plugins)
+        self._typing = TypingOperations(services)
+        self.delivery.in_flight.on_cut = CutNotices(services, notices).given
         self.requests = RequestDispatcher(services, self._operations(services), notices, self.plugins)
         self.dispatcher = Dispatcher(self._commands(), self.guard.answered)
         self.handle = self.dispatcher.handle
@@ -207,6 +211,7 @@ class Core:
             | GroupOperations(services, self.groups).table()
             | self._history.table()
             | self._change_operations.table()
+            | self._typing.table()
             | ProfileOperations(services, self.accounts, self.guard, self._credentials, self.plugins).table()
             | SessionOperations(self.logins, self.session_query, self.plugins).table()
         )
@@ -292,6 +297,8 @@ class Core:
             bus_messages.FriendRequestAnswered: self.friends.notify,
             bus_messages.GroupJoined: lambda message: self._background.start(self.groups.joined(message)),
             bus_messages.GroupLeft: self.groups.left,
+            bus_messages.GroupRenamed: self.groups.renamed,
+            bus_messages.TypingNoticed: self._typing.notify,
             bus_messages.PresenceChanged: self.presence.changed_elsewhere,
             bus_messages.SessionChallenge: self.logins.locks.challenged,
             bus_messages.SessionEnded: self.logins.end_own_here,
@@ -347,6 +354,7 @@ class Core:
         self.presence.round()
         self.penalties.round()
         self._retention.round()
+        self._typing.round()
         self._rounds += 1
         if self._rounds % _COSTS_ROUNDS == 0:
             self._background.start(self.accounts.learn_costs())

@@ -79,7 +79,8 @@ class Delivery:
                 self._offer(session, message, event)
 
     def _to_members(self, message: Message, members_version: int) -> None:
-        event, sessions = Deliver(message, fp_of(message), {}), tuple(self._hub.of_group(message.group_id))
+        event = Deliver(message, fp_of(message), {}, self._memberships.names.of(message.group_id))
+        sessions = tuple(self._hub.of_group(message.group_id))
         if message.seq == 1:  # its members at that time need not ask the store
             for session in sessions:
                 if (session.groups or {})[message.group_id] <= members_version:
@@ -158,7 +159,8 @@ class Delivery:
     def _offer_late(self, session: Session, message: Message) -> None:
         """The message has waited here: meanwhile the user may have left the group."""
         if not message.group_id or message.group_id in (session.groups or ()):
-            self._offer(session, message, Deliver(message, fp_of(message), {}))
+            name = self._memberships.names.of(message.group_id) if message.group_id else ""
+            self._offer(session, message, Deliver(message, fp_of(message), {}, name))
 
     def is_ahead(self, session: Session, message: Message) -> bool:
         """Whether the session has not come as far as this message, and will be given it."""

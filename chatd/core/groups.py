@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from chatd.bus.contract import topic_of_group, topic_of_user
 from chatd.core import bus_messages
-from chatd.core.bus_messages import GroupJoined, GroupLeft, GroupNotice
+from chatd.core.bus_messages import GroupJoined, GroupLeft, GroupNotice, GroupRenamed
 from chatd.core.change import Change
 from chatd.core.friends import Find
 from chatd.core.memberships import Memberships
@@ -165,7 +165,7 @@ class Groups:
         by = session.user
         return Change(
             lambda tables: tables.groups.rename(by.id, group_id, name, text),
-            lambda group: self._tell(group_id, "group.renamed", details=of_group(group), by=of_user(by)),
+            lambda group: self._renamed(group, by),
         )
 
     async def giving_role(self, session: Session, group_id: GroupId, find: Find, role: Role) -> Change[User]:
@@ -221,6 +221,16 @@ class Groups:
                 if message.group_id not in (session.groups or ()):
                     self._notices.tell(session, notice("group.kicked", group=message.group_id))
         self._presence.left(message.user_id)
+
+    def _renamed(self, group: Group, by: User) -> None:
+        renamed = GroupRenamed(group.id)
+        self._services.bus.publish(topic_of_group(group.id), bus_messages.encode(renamed))
+        self.renamed(renamed)
+        self._tell(group.id, "group.renamed", details=of_group(group), by=of_user(by))
+
+    def renamed(self, message: GroupRenamed) -> None:
+        """Clients on this worker that are shown the group's name are shown the new one from now on."""
+        self._memberships.names.renamed(message.group_id)
 
     def _tell(self, group_id: GroupId, event: str, since: Since | None = None, **fields: object) -> None:
         """Tell the members' sessions on every worker. since: the change of membership that the notice reports, if

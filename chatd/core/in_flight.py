@@ -54,6 +54,7 @@ class InFlightMessages:
     resending: sessions with messages that are resent until they are acknowledged.
     receiving: sessions with missing receipts, including ended ones whose connection is open.
     on_room: called for a session that is behind, when enough of what it was given is acknowledged.
+    on_cut: called when the client of a session was given only the beginning of a message. Set by core.core.
     """
 
     def __init__(self, services: Services, recent: RecentChanges, on_room: Callable[[Session], None]) -> None:
@@ -64,6 +65,7 @@ class InFlightMessages:
         self._config = services.config
         self._loop = services.loop
         self._on_room = on_room
+        self.on_cut: Callable[[Session, Message], None] = _nothing
         self.resending: set[Session] = set()
         self.receiving: set[Session] = set()
 
@@ -103,8 +105,12 @@ class InFlightMessages:
             in_flight[event.fp] = InFlight(cursor, event, self._loop.time() + self._config().timeouts.resend_s)
             self.resending.add(session)
             cursor.unacked[message.seq] = session.peer.push(event)
+            if event.is_cut and session.peer.is_cut(event):
+                self.on_cut(session, message)
             return
         offset = told_at or session.peer.push(event)
+        if event.is_cut and session.peer.is_cut(event):
+            self.on_cut(session, message)
         cursor.unacked[message.seq] = 0 if told_at else offset
         if session.by_seq or session.state is not _LIVE:
             return
@@ -253,3 +259,7 @@ def _move(session: Session, moved: list[tuple[int, int]]) -> None:
 
 def _window(session: Session, limits: LimitOptions) -> int:
     return min(limits.in_flight, _MAX_DATAGRAMS) if session.peer.lossy else limits.in_flight
+
+
+def _nothing(session: Session, message: Message) -> None:
+    pass

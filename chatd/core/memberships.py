@@ -24,6 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Protocol
 
+from chatd.core.group_names import GroupNames
 from chatd.core.services import Services
 from chatd.core.sessions.hub import NEWEST, LocalGroup
 from chatd.core.sessions.session import Session
@@ -81,6 +82,10 @@ class Memberships:
         self._config = services.config
         self._background = services.background
         self._listener: MembershipListener | None = None
+        self.names = GroupNames(services)
+        """Of the groups that sessions of this worker are in."""
+        if self.names.is_needed:
+            services.hub.on_subscribed = self.names.learn
         self._stale: set[Session] = set()
         """Sessions whose memberships are to be read again."""
         self._is_reading = False
@@ -159,6 +164,7 @@ class Memberships:
     def gap(self) -> None:
         """Joins and leaves may have been missed: read the memberships of all sessions of this worker."""
         self._read_soon(self._hub.sessions())
+        self.names.gap()
 
     def _read_soon(self, sessions: Iterable[Session]) -> None:
         self._stale.update(sessions)

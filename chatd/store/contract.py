@@ -232,8 +232,17 @@ class GroupTables(Protocol):
 
     def find(self, group_id: GroupId) -> Group | None: ...
 
+    def names(self, group_ids: Collection[GroupId]) -> dict[GroupId, str]:
+        """Of those of the groups that exist. Cost: one statement."""
+        ...
+
     def role(self, group_id: GroupId, user_id: UserId) -> Role:
         """Raises: Refused UNKNOWN_GROUP, NOT_A_MEMBER."""
+        ...
+
+    def check_writer(self, group_id: GroupId, user_id: UserId, now_ms: int) -> int:
+        """Whether the user may write in the group now. Returns how many members it has. Raises: Refused UNKNOWN_GROUP,
+        NOT_A_MEMBER, MUTED, ANNOUNCEMENTS_ONLY."""
         ...
 
     def members(self, group_id: GroupId, after: UserId, limit: int) -> list[tuple[User, Role]]:

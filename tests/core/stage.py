@@ -111,6 +111,9 @@ class Peer:
     def push_login(self, event: LoginAccepted) -> tuple[int, int]:
         return min(self.login_room, len(event.waiting)), self.push(event)
 
+    def is_cut(self, event: Deliver) -> bool:
+        return False
+
     def received(self) -> int:
         return self.kernel
 

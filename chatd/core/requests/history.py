@@ -102,6 +102,7 @@ def place_of(other: User | Group) -> str:
 
 
 def group_number(place: str) -> int:
+    """The number in "#<number>". Raises Refused UNKNOWN_GROUP."""
     digits = place[1:]
     if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
         raise Refused(ErrorCode.UNKNOWN_GROUP)
@@ -311,4 +312,4 @@ class HistoryOperations:
         """Tell the user's sessions on this worker."""
         for session in self._services.hub.of_user(message.user_id):
             if session is not apart_from:
-                self._notices.tell(session, message.text)
+                self._notices.tell(session, message.text, message.fp)

@@ -48,6 +48,15 @@ NOTICES = {
         "to the user's other sessions: the user has deleted these messages from their own history",
     ),
     "read": ('"with":str,"by":U,"seq":int', "the user has read the conversation up to seq"),
+    "typing": (
+        '"with":str,"by":U',
+        "the user is writing; only to sessions that asked for `typing`, without QoS, and never sent again",
+    ),
+    "message.cut": (
+        '"with":str,"seq":int,"user":U',
+        "to the sender: the user's client was given only the beginning of the message, because a packet to it cannot "
+        "be longer; once per message and user",
+    ),
     "presence": ('"user":U,"online":bool', "to sessions that subscribed to the user's presence"),
     "draining": ('"resume_before":int,"retry_after_ms":int', "this worker is shutting down; see below"),
 }

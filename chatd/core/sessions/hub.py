@@ -11,7 +11,7 @@ arrive does not matter: of each session and group the newest counts, and an olde
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 from chatd.bus.contract import Bus, Topic, topic_of_group, topic_of_user
 from chatd.core.sessions.session import Session
@@ -44,6 +44,8 @@ class Hub:
         self._bus = bus
         self._users: dict[UserId, tuple[Session, ...]] = {}
         self._groups: dict[GroupId, LocalGroup] = {}
+        self.on_subscribed: Callable[[Iterable[GroupId]], Awaitable[None]] | None = None
+        """Awaited when the worker has subscribed to groups that its sessions have entered."""
 
     def __len__(self) -> int:
         """Users with a session on this worker."""
@@ -86,6 +88,8 @@ class Hub:
             topics.append(topic_of_group(group_id))
         # Including topics that are subscribed already: that may still be under way on behalf of another session.
         await self._bus.subscribe(topics)
+        if self.on_subscribed is not None and memberships:
+            await self.on_subscribed(memberships)
 
     def enter(self, session: Session, group_id: GroupId, since_version: int, known_version: int) -> bool:
         """The session's user is a member. known_version: the user was still one then. Returns False if something as new
@@ -106,7 +110,10 @@ class Hub:
 
     async def subscribe(self, group_ids: Iterable[GroupId]) -> None:
         """Returns when other workers' messages to these groups reach this worker."""
-        await self._bus.subscribe([topic_of_group(group_id) for group_id in group_ids])
+        entered = list(group_ids)
+        await self._bus.subscribe([topic_of_group(group_id) for group_id in entered])
+        if self.on_subscribed is not None:
+            await self.on_subscribed(entered)
 
     def remove(self, session: Session) -> None:
         """The session is over. Topics that no other session needs are unsubscribed."""

@@ -22,10 +22,11 @@ from chatd.store.mysql.backend import MysqlBackend
 from chatd.store.mysql.connection import DuplicateKey, MysqlConnection
 from chatd.store.mysql.recipients import Destination, Recipients
 from chatd.store.mysql.statements import number_list, pair_list
-from chatd.store.sql.extras import ExtrasWriter, Meta, meta_of, with_meta
+from chatd.store.sql.extras import ExtrasWriter
 from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.mailboxes import COUNTED_CONVERSATIONS, Count, Mailboxes
 from chatd.store.sql.messages import COLUMNS, MessageRow, new_message
+from chatd.store.sql.meta import Meta, meta_of, with_meta
 from chatd.store.sql.repetitions import Repetitions
 from chatd.store.sql.send_keys import SendKeys
 

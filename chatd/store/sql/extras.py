@@ -1,19 +1,14 @@
 """What a message has besides its text, in the SQL of both twins: the message it answers, and the members it mentions.
 
-Owns: the column `meta` of `message` and the table `mention`; whether a sender may answer that message and mention those
-members.
-Elsewhere: numbering and storing (store.sqlite.messages, store.mysql.messages), how many mentions a message may have
-(core.messages), counting the unread ones (store.sql.unread).
+Owns: the table `mention`; whether a sender may answer that message and mention those members.
+Elsewhere: the column `meta` of `message` (store.sql.meta), numbering and storing (store.sqlite.messages,
+store.mysql.messages), how many mentions a message may have (core.messages), counting the unread ones (store.sql.unread).
 Fails: what the database raises passes through; extras that are not allowed get an ErrorCode.
-
-`meta` is NULL for a message without extras, so that reading and writing the others costs nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-import msgspec
 
 from chatd.errors import ErrorCode, Refused
 from chatd.model import ALL_MEMBERS, Message, Role, Seq, User, UserId
@@ -21,20 +16,10 @@ from chatd.protocol import Extras, SendMessage
 from chatd.store.sql.database import Database
 from chatd.store.sql.directory import UserDirectory
 from chatd.store.sql.groups import SqlGroups
+from chatd.store.sql.meta import Meta
 
 _ROWS = 200
 """Rows of one INSERT."""
-
-
-class Meta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
-    """The JSON of `meta`. As the fields of model.Message."""
-
-    reply_to: Seq = msgspec.field(name="reply", default=0)
-    mentions: tuple[UserId, ...] = ()
-
-
-_encode = msgspec.json.Encoder().encode
-decode_meta = msgspec.json.Decoder(Meta).decode
 
 
 class ExtrasWriter:
@@ -91,12 +76,3 @@ class ExtrasWriter:
                 f"INSERT INTO mention (user_id, conversation, seq) VALUES {marks}",
                 [value for row in part for value in row],
             )
-
-
-def with_meta(message: Message, meta: Meta) -> Message:
-    return msgspec.structs.replace(message, reply_to=meta.reply_to, mentions=meta.mentions)
-
-
-def meta_of(message: Message) -> str:
-    """For the column `meta`."""
-    return _encode(Meta(reply_to=message.reply_to, mentions=message.mentions)).decode()

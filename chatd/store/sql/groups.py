@@ -141,6 +141,25 @@ class SqlGroups:
         row = self._db.execute("SELECT id, name, description FROM team WHERE id = ?", (group_id,)).fetchone()
         return Group(row[0], row[1], row[2]) if row else None
 
+    def check_writer(self, group_id: GroupId, user_id: UserId, now_ms: int) -> int:
+        role = self.role(group_id, user_id)
+        count, announcements, muted_until_ms = self._db.execute(
+            "SELECT t.member_count, t.announcements, m.muted_until_ms FROM team AS t JOIN member AS m"
+            " ON m.team_id = t.id AND m.user_id = ? WHERE t.id = ?",
+            (user_id, group_id),
+        ).fetchone()
+        if muted_until_ms > now_ms:
+            raise Refused(ErrorCode.MUTED)
+        if announcements and role is Role.MEMBER:
+            raise Refused(ErrorCode.ANNOUNCEMENTS_ONLY)
+        return int(count)
+
+    def names(self, group_ids: Collection[GroupId]) -> dict[GroupId, str]:
+        if not group_ids:
+            return {}
+        marks = ",".join("?" * len(group_ids))
+        return dict(self._db.execute(f"SELECT id, name FROM team WHERE id IN ({marks})", tuple(group_ids)).fetchall())
+
     def members(self, group_id: GroupId, after: UserId, limit: int) -> list[tuple[User, Role]]:
         rows = self._db.execute(
             "SELECT u.id, u.name, m.role FROM member AS m JOIN user AS u ON u.id = m.user_id"

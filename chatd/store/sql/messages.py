@@ -14,7 +14,7 @@ from collections.abc import Callable
 from chatd.model import ConversationId, Message, MessageState, Seq, User, UserId
 from chatd.store.contract import Draft
 from chatd.store.sql.database import Database
-from chatd.store.sql.extras import decode_meta, with_meta
+from chatd.store.sql.meta import decode_meta, with_meta
 
 CACHED = 200_000
 """Maximum entries of a cache before it is emptied."""

@@ -16,10 +16,11 @@ from chatd.errors import ErrorCode
 from chatd.model import ConversationId, GroupId, Message, Seq, User, UserId
 from chatd.protocol import SendMessage
 from chatd.store.contract import Draft, SendingRules, Stored
-from chatd.store.sql.extras import ExtrasWriter, Meta, meta_of, with_meta
+from chatd.store.sql.extras import ExtrasWriter
 from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.mailboxes import COUNTED_CONVERSATIONS, Count, Mailboxes
 from chatd.store.sql.messages import CACHED, NO_USER, SELECT, MessageReader, pair_of
+from chatd.store.sql.meta import Meta, meta_of, with_meta
 from chatd.store.sql.repetitions import Repetitions
 from chatd.store.sql.send_keys import SendKeys
 from chatd.store.sql.verdicts import CODES, LASTING

@@ -26,7 +26,7 @@ store.consent_contract.ConsentTables.version.
 team.join_policy: model.JoinPolicy. team.member_count: rows of `member`. member.first_seq: the first message that the
 member may read, unless team.whole_history. member.muted_until_ms: epoch. ban: cannot join until invited. admission: the
 user asked to join (invited_by 0) or was invited.
-message.state: model.MessageState; version: how often it was changed. message.meta: JSON, see store.sql.messages.
+message.state: model.MessageState; version: how often it was changed. message.meta: JSON, see store.sql.meta.
 revision: one row per change of a message, numbered without gaps in each conversation. cursor.cleared: up to this seq
 the user has removed everything from their own history; hidden: a single message removed from it.
 erasure: an account that is being erased; position: the highest message.id that was looked at. meta.retained_private,

@@ -25,10 +25,6 @@ class GroupMark(NamedTuple):
     prefix: str
     typeu: int | None
 
-    @property
-    def has_name(self) -> bool:
-        return "{group}" in self.prefix
-
     def text(self, group_id: GroupId, name: str, text: str) -> str:
         """The marked text."""
         values = {"group": name, "number": str(group_id)}
