@@ -103,10 +103,11 @@ class Notices:
         self._fp = f"s{time.time_ns():x}"
         self._numbers = itertools.count()
 
-    def tell(self, session: Session, text: str) -> None:
-        """Send a notice, again and again until it is acknowledged. To a client without server texts nothing is sent."""
+    def tell(self, session: Session, text: str, fp: str = "") -> None:
+        """Send a notice, again and again until it is acknowledged. To a client without server texts nothing is sent.
+        fp "": one is made."""
         if session.peer.traits.server_texts:
-            fp = self._new_fp()
+            fp = fp or self._new_fp()
             self._delivery.in_flight.tell(session, ServerMessage(_squeezed(session, text, fp), fp))
 
     def answer(self, session: Session, ref: Ref, text: str, fp: str) -> None:

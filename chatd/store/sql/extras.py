@@ -2,7 +2,7 @@
 
 Owns: the table `mention`; whether a sender may answer that message and mention those members.
 Elsewhere: the column `meta` of `message` (store.sql.meta), numbering and storing (store.sqlite.messages,
-store.mysql.messages), how many mentions a message may have (core.messages), counting the unread ones (store.sql.unread).
+store.mysql.messages), how many mentions a message may have (core.messages), which are unread (store.sql.unread).
 Fails: what the database raises passes through; extras that are not allowed get an ErrorCode.
 """
 

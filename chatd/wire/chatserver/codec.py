@@ -30,8 +30,8 @@ from chatd.protocol import (
     Deliver,
     Draining,
     Event,
-    Extras,
     Failed,
+    Feature,
     FriendAnswered,
     FriendRequested,
     GroupReady,
@@ -51,6 +51,7 @@ from chatd.protocol import (
 )
 from chatd.wire.chatserver import encode, requests
 from chatd.wire.chatserver.encode import Mode
+from chatd.wire.chatserver.reply import with_reply
 from chatd.wire.chatserver.requests import RequestFrame
 from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, frame_form, note_cut, was_cut
 from chatd.wire.json_stream import ObjectSplitter, as_int, as_str, check_utf8, fields_of, over
@@ -93,6 +94,7 @@ class _LoginFrame(Struct, gc=False, tag_field="msgid", tag=encode.LOGIN):
             acks=self.acks and streaming,
             requests=self.requests and streaming,
             takeover=self.takeover and streaming,
+            features=Feature.TYPING if self.requests and streaming else None,
         )
 
 
@@ -232,7 +234,6 @@ _READABLE = frozenset(
         encode.RECEIVED,
     )
 )
-_decode_seq = msgspec.json.Decoder(Annotated[int, Meta(gt=0, lt=1 << 62)]).decode
 _READABLE_WITH_REQUESTS = _READABLE | {encode.REQUEST}
 _COMPATIBLE = Mode()
 _decode: Callable[[bytes], _ClientFrame] = msgspec.json.Decoder(_AnyFrame).decode
@@ -313,7 +314,7 @@ class ChatserverCodec:
                 return read.request(frame, self._body_bytes, self._fp_bytes)
             command = read.command(self._body_bytes, self._fp_bytes)
             if self._mode.streaming and isinstance(command, SendMessage):
-                return _with_reply(command, read.reply)  # type: ignore[attr-defined]  # only these frames are messages
+                return with_reply(command, read.reply)  # type: ignore[attr-defined]  # only these frames are messages
             return command
         except ValueError as error:
             return _malformed(frame, str(error), _READABLE_WITH_REQUESTS if self._mode.requests else _READABLE)
@@ -407,14 +408,6 @@ class ChatserverCodec:
             return encode.login_refused(1, event.text, limit)
         is_old_client = not self._mode.streaming and not command.streaming
         return encode.login_refused(2, LEGACY_SECOND_LOGIN_TEXT if is_old_client else event.text, limit)
-
-
-def _with_reply(command: SendMessage, reply: Raw) -> SendMessage:
-    """reply: the field, which is not read in compatible mode. Raises ValueError if it is not a seq."""
-    field = bytes(reply)
-    if not field or field == b"null":
-        return command
-    return msgspec.structs.replace(command, extras=Extras(reply_to=_decode_seq(field)))
 
 
 def _no_user(msgid: int, fp: str = "") -> Malformed:

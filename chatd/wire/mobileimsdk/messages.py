@@ -32,16 +32,17 @@ def shorter_packet(event: Deliver, form: str, limit: int) -> bytes:
     """Without the fields that readers assume anyway; if it is still too long, with the text cut. So every text that a
     stock client can send in one packet is delivered whole."""
     message, fp = event.message, event.fp
-    return _fitted(event, form, lambda text: compact_data_packet(message, fp, text), limit)
+    return _fitted(event, form, lambda text: compact_data_packet(message, fp, text), shown_text(message), limit)
 
 
 def packet_with_number(event: Deliver, form: str, limit: int) -> bytes:
-    """For a client that asked for `seq`."""
+    """For a client that asked for `seq`. It is told the state of a message whose text is gone, so there is no text to
+    show in its place."""
     message, fp = event.message, event.fp
     packet = numbered_packet(message, fp, message.body)
     if len(packet) <= limit:
         return packet
-    return _fitted(event, form, lambda text: compact_numbered_packet(message, fp, text), limit)
+    return _fitted(event, form, lambda text: compact_numbered_packet(message, fp, text), message.body, limit)
 
 
 def marked_packet(event: Deliver, mark: GroupMark, form: str, limit: int) -> bytes:
@@ -63,11 +64,14 @@ def marked_packet(event: Deliver, mark: GroupMark, form: str, limit: int) -> byt
         return packet
     if len(name) > _LEAST_NAME_CHARS:
         name = name[:_LEAST_NAME_CHARS] + ELLIPSIS
-    return _fitted(event, form, lambda text: compact_data_packet(message, fp, mark.text(number, name, text)), limit)
+
+    def with_text(text: str) -> bytes:
+        return compact_data_packet(message, fp, mark.text(number, name, text))
+
+    return _fitted(event, form, with_text, body, limit)
 
 
-def _fitted(event: Deliver, form: str, make: Callable[[str], bytes], limit: int) -> bytes:
-    body = shown_text(event.message)
+def _fitted(event: Deliver, form: str, make: Callable[[str], bytes], body: str, limit: int) -> bytes:
     whole = make(body)
     if len(whole) <= limit:
         return whole
