@@ -16,7 +16,8 @@ import msgspec
 from msgspec import Meta, field
 
 from chatd.bus.contract import topic_of_group, topic_of_user
-from chatd.core import bus_messages
+from chatd.config.schema import Config
+from chatd.core import bus_messages, consent
 from chatd.core.bus_messages import TypingNoticed
 from chatd.core.plugins.contract import NotAsked
 from chatd.core.requests.arguments import user_named
@@ -29,6 +30,7 @@ from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused
 from chatd.model import GroupId, UserId
 from chatd.protocol import Feature, ServerMessage
+from chatd.store.consent_contract import Purpose
 from chatd.store.contract import Tables
 
 _AGAIN_S = 2.0
@@ -73,8 +75,8 @@ class TypingOperations:
         asked = self._asked[user.id] = self._asked.get(user.id, 0) + 1
         if asked > _PER_S:
             raise Refused(ErrorCode.TOO_FAST)
-        place, most = arguments.place, self._services.config().groups.typing_members
-        target = await self._services.store.read(lambda tables: _target(tables, user.id, place, most))
+        place, config = arguments.place, self._services.config()
+        target = await self._services.store.read(lambda tables: _target(tables, config, user.id, place))
         now = self._services.loop.time()
         if target is None or now - self._told_at.get((user.id, target), -_AGAIN_S) < _AGAIN_S:
             return {}
@@ -107,13 +109,14 @@ class TypingOperations:
             self._told_at = {key: at for key, at in self._told_at.items() if at > since}
 
 
-def _target(tables: Tables, user_id: UserId, place: str, most: int) -> _Target | None:
-    """Whom to tell; None = nobody is told in a group of this size. most: members. Raises Refused if a message to this
-    place would be refused."""
+def _target(tables: Tables, config: Config, user_id: UserId, place: str) -> _Target | None:
+    """Whom to tell; None = nobody is told in a group of this size. Raises Refused if a message to this place would be
+    refused."""
     now_ms = time.time_ns() // 1_000_000
     if place[0] == "#":
         group_id = group_number(place)
         members = tables.groups.check_writer(group_id, user_id, now_ms)
-        return _Target(0, group_id) if members <= most else None
+        return _Target(0, group_id) if members <= config.groups.typing_members else None
     other = user_named(place)(tables)
+    consent.check(tables, config, Purpose.WRITE, user_id, other.id)
     return _Target(other.id, 0)
