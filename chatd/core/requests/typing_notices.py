@@ -30,8 +30,7 @@ from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused
 from chatd.model import GroupId, UserId
 from chatd.protocol import Feature, ServerMessage
-from chatd.store.consent_contract import Purpose
-from chatd.store.contract import Tables
+from chatd.store.contract import Purpose, Tables
 
 _AGAIN_S = 2.0
 """Within this time, the same user is not told again in the same conversation."""
