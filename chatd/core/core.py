@@ -22,6 +22,7 @@ from chatd.bus.survey import Surveys
 from chatd.config.schema import Config
 from chatd.core import bus_messages, trail
 from chatd.core.accounts import Accounts
+from chatd.core.blocks import Blocks
 from chatd.core.bus_messages import (
     KickAnswered,
     MessageStored,
@@ -49,6 +50,7 @@ from chatd.core.presence import Presence
 from chatd.core.privacy import check_private
 from chatd.core.registration import Registration
 from chatd.core.requests.changes import ChangeOperations
+from chatd.core.requests.consent import ConsentOperations
 from chatd.core.requests.dispatch import OperationTable, RequestDispatcher
 from chatd.core.requests.friends import FriendOperations
 from chatd.core.requests.groups import GroupOperations
@@ -162,6 +164,7 @@ class Core:
         self.logins = Logins(services, self.accounts, self.delivery, self.memberships, listeners, self.guard)
         self.friends = Friends(services, notices, self.presence, self.plugins)
         self.groups = Groups(services, self.memberships, notices, self.presence, self.plugins)
+        self.blocks = Blocks(services, self.plugins)
         self.kicks = SessionKicks(services, self.logins)
         self._credentials = CredentialsWatch(services, self.logins)
         self.session_query = SessionQuery(services)
@@ -213,6 +216,7 @@ class Core:
             | self._change_operations.table()
             | self._typing.table()
             | ProfileOperations(services, self.accounts, self.guard, self._credentials, self.plugins).table()
+            | ConsentOperations(services, self.blocks).table()
             | SessionOperations(self.logins, self.session_query, self.plugins).table()
         )
 

@@ -189,3 +189,25 @@ class EndSession(Action, frozen=True, kw_only=True):
 
     point = Point.BEFORE_SESSION_END
     ended: str
+
+
+class BlockUser(Action, frozen=True, kw_only=True):
+    """before_block: accept nothing from the user any more."""
+
+    point = Point.BEFORE_BLOCK
+    user: User
+
+
+class UnblockUser(Action, frozen=True, kw_only=True):
+    """before_unblock"""
+
+    point = Point.BEFORE_UNBLOCK
+    user: User
+
+
+class ChangePrivacy(Action, frozen=True, kw_only=True):
+    """before_privacy_change. choices: write, ask, see, add, as far as they are changed: default, everybody, contacts,
+    friends or nobody."""
+
+    point = Point.BEFORE_PRIVACY_CHANGE
+    choices: Mapping[str, str]

@@ -58,6 +58,9 @@ class Point(enum.StrEnum):
     BEFORE_PASSWORD_CHANGE = "before_password_change"
     BEFORE_PRESENCE = "before_presence"
     BEFORE_SESSION_END = "before_session_end"
+    BEFORE_BLOCK = "before_block"
+    BEFORE_UNBLOCK = "before_unblock"
+    BEFORE_PRIVACY_CHANGE = "before_privacy_change"
 
     @property
     def decides(self) -> bool:

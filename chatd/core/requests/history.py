@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, field
 
 from chatd.bus.contract import topic_of_group, topic_of_user
-from chatd.core import bus_messages
+from chatd.core import bus_messages, consent
 from chatd.core.bus_messages import GroupNotice, UserNotice
 from chatd.core.change import Change
 from chatd.core.groups import existing
@@ -129,11 +129,13 @@ def other_named(tables: Tables, place: str) -> _Other:
 
 
 class _Marked(NamedTuple):
-    """other: the other user of the conversation, None for a group. seq: where the user's read mark is now."""
+    """other: the other user of the conversation, None for a group. seq: where the user's read mark is now. welcome: the
+    other user accepts messages, and so is told."""
 
     conversation: ConversationId
     other: User | None
     seq: Seq
+    welcome: bool
 
 
 class _Synced(NamedTuple):
@@ -269,8 +271,9 @@ class HistoryOperations:
         return {"with": place, "change": change.number, **of_message}
 
     async def _mark(self, session: Session, arguments: ReadMark) -> Change[_Marked]:
-        """The other members of the conversation are notified, and the user's other sessions."""
-        user, place = session.user, arguments.place
+        """The other members of the conversation are notified, except one who does not accept messages from the user;
+        and the user's other sessions."""
+        user, place, config = session.user, arguments.place, self._services.config()
         await self._plugins.before_action(
             session,
             Point.BEFORE_READ_MARK,
@@ -282,14 +285,15 @@ class HistoryOperations:
             if not conversation:
                 raise Refused(ErrorCode.BAD_FIELD, "with: nothing was written there yet")
             other = None if place[0] == "#" else user_named(place)(tables)
-            return _Marked(conversation, other, tables.history.mark_seen(user.id, conversation, arguments.seq))
+            welcome = other is not None and consent.may_write(tables, config, user.id, other.id)
+            return _Marked(conversation, other, tables.history.mark_seen(user.id, conversation, arguments.seq), welcome)
 
         return Change(write, lambda marked: self._tell_marked(session, place, marked))
 
     def _tell_marked(self, session: Session, place: str, marked: _Marked) -> None:
         user = session.user
         if marked.other is not None:
-            if marked.other.id != user.id:
+            if marked.welcome and marked.other.id != user.id:
                 text = notice("read", **{"with": user.name, "by": of_user(user), "seq": marked.seq})
                 self._tell(marked.other.id, text)
             text = notice("read", **{"with": marked.other.name, "by": of_user(user), "seq": marked.seq})

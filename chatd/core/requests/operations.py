@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from chatd.core.requests.changes import ChangeOperations
+from chatd.core.requests.consent import ConsentOperations
 from chatd.core.requests.dispatch import OperationTable
 from chatd.core.requests.friends import FriendOperations
 from chatd.core.requests.groups import GroupOperations
@@ -29,6 +30,7 @@ _KINDS: tuple[type[_HasTable], ...] = (
     ChangeOperations,
     ProfileOperations,
     SessionOperations,
+    ConsentOperations,
 )
 
 

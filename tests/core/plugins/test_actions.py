@@ -19,7 +19,9 @@ from chatd.core.plugins.actions import (
     Action,
     AnswerFriend,
     AskFriend,
+    BlockUser,
     ChangePassword,
+    ChangePrivacy,
     ChangeProfile,
     CreateGroup,
     EditMessage,
@@ -34,6 +36,7 @@ from chatd.core.plugins.actions import (
     RemoveMessage,
     RenameGroup,
     SetRole,
+    UnblockUser,
     ViewPresence,
     ViewProfile,
 )
@@ -45,7 +48,7 @@ from chatd.protocol import Command, ServerMessage, ServerRequest
 from tests.core.plugins.test_pipeline import Made, it
 from tests.core.stage import Peer, Stage, Worker, play
 
-ALICE, BOB, CAROL = User(1, "alice"), User(2, "bob"), User(3, "carol")
+ALICE, BOB, CAROL, DAVE = User(1, "alice"), User(2, "bob"), User(3, "carol"), User(4, "dave")
 TEAM, OTHERS = Group(1, "team", "ours"), Group(2, "others", "")
 
 
@@ -91,6 +94,11 @@ SAMPLES: dict[str, Sample] = {
     "profile.get": Sample({"user": "bob"}, ViewProfile, {"user": BOB}),
     "profile.set": Sample({"status": "away"}, ChangeProfile, {"fields": {"status": "away"}}),
     "password.change": Sample({"old": "", "new": "long enough to be good"}, ChangePassword),
+    "block": Sample({"user": "bob"}, BlockUser, {"user": BOB}),
+    "unblock": Sample({"user": "dave"}, UnblockUser, {"user": DAVE}),
+    "block.list": Sample({}),
+    "privacy.get": Sample({}),
+    "privacy.set": Sample({"write": "friends"}, ChangePrivacy, {"choices": {"write": "friends"}}),
     "session.list": Sample({}),
     "session.kick": Sample({"wire": "chatserver"}, EndSession, {"ended": "chatserver"}),
     "whoami": Sample({}),
@@ -128,7 +136,7 @@ class Recorder:
 
 async def settled_town(stage: Stage, recorder: Recorder) -> tuple[Worker, Peer]:
     """Alice on mobileimsdk, with the group 1, a message and a friend request to bob, and a request of carol; bob is in
-    group 1; group 2 is carol's."""
+    group 1; group 2 is carol's; alice blocks dave."""
     before = await stage.worker()
     alice, bob, carol = [await before.desk(name) for name in ("alice", "bob", "carol")]
     assert await alice.make_group("team") == TEAM.id
@@ -137,6 +145,8 @@ async def settled_town(stage: Stage, recorder: Recorder) -> tuple[Worker, Peer]:
     assert await carol.make_group("others") == OTHERS.id
     await carol.do(protocol.AddFriend(ALICE.id))
     await alice.do(protocol.AddFriend(BOB.id))
+    await before.desk("dave")
+    await alice.do(ServerRequest(json.dumps({"op": "block", "user": "dave"})))
     alice.send("bob", "hello")
     bob.send(TEAM.id, "hello all")
     await stage.settled()
