@@ -270,6 +270,11 @@ class Stage:
         accounts = msgspec.structs.replace(self.config.accounts, **settings)
         self.config = msgspec.structs.replace(self.config, accounts=accounts)
 
+    def people(self, **settings: Any) -> None:
+        """What users accept who have not chosen."""
+        people = msgspec.structs.replace(self.config.people, **settings)
+        self.config = msgspec.structs.replace(self.config, people=people)
+
     async def worker(
         self,
         wrap: Callable[[Tables], Tables] = lambda tables: tables,

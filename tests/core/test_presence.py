@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -155,7 +156,7 @@ def test_what_nobody_says_is_found_within_seconds(tmp_path: Path, *, dies: bool)
     """No bus message and no gap, however many are watched."""
 
     async def story(stage: Stage) -> None:
-        stage.account(presence="all")
+        stage.people(may_see="everybody")
         alice, bob = await friends(stage)
         others = [await stage.workers[0].mobile(f"user {number}") for number in range(50)]
         await ask(alice, "presence.subscribe", users=[other.name for other in others])
@@ -312,14 +313,14 @@ def test_where_the_store_cannot_be_asked_who_may_be_told_the_notice_waits(tmp_pa
     down = False
 
     def wrap(tables: Tables) -> Tables:
-        may_see = tables.friends.may_see
+        refusals = tables.consent.refusals
 
-        def planted(user_id: int, other: int) -> bool:
+        def planted(*asked: Any) -> list[ErrorCode | None]:
             if down:
                 raise Unavailable("planted")
-            return may_see(user_id, other)
+            return refusals(*asked)
 
-        tables.friends.may_see = planted  # type: ignore[method-assign]
+        tables.consent.refusals = planted  # type: ignore[method-assign]
         return tables
 
     async def story(stage: Stage) -> None:
@@ -348,15 +349,15 @@ def test_only_friends_and_group_mates_see_it(tmp_path: Path) -> None:
         worker = await stage.worker()
         alice, bob, carol = [await worker.mobile(name) for name in ("alice", "bob", "carol")]
         for op in ("presence.get", "presence.subscribe"):
-            assert await refused(alice, op, users=["bob"]) is ErrorCode.NOT_ALLOWED
-            assert await refused(alice, op, users=["alice", "bob"]) is ErrorCode.NOT_ALLOWED
+            assert await refused(alice, op, users=["bob"]) is ErrorCode.NOT_ACCEPTED
+            assert await refused(alice, op, users=["alice", "bob"]) is ErrorCode.NOT_ACCEPTED
             assert await refused(alice, op, users=["nobody"]) is ErrorCode.UNKNOWN_RECIPIENT
             assert await ask(alice, op, users=["alice"])
         number = await new_group(alice, bob)
         assert await online(alice, "bob")
         await ask(bob, "group.leave", group=number)
-        assert await refused(alice, "presence.get", users=["bob"]) is ErrorCode.NOT_ALLOWED
-        stage.account(presence="all")
+        assert await refused(alice, "presence.get", users=["bob"]) is ErrorCode.NOT_ACCEPTED
+        stage.people(may_see="everybody")
         assert await online(carol, "bob")
         assert (await ask(carol, "presence.subscribe", users=["bob", 1]))["users"][1]["name"] == "alice"
 
@@ -366,7 +367,7 @@ def test_only_friends_and_group_mates_see_it(tmp_path: Path) -> None:
 def test_watching_is_limited_and_ends_with_the_session(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         stage.limit(presence_watches=3)
-        stage.account(presence="all")
+        stage.people(may_see="everybody")
         one, two = await stage.worker(), await stage.worker()
         alice = await one.mobile("alice")
         others = [await two.mobile(f"user {number}") for number in range(5)]
@@ -390,7 +391,7 @@ def test_watching_is_limited_and_ends_with_the_session(tmp_path: Path) -> None:
 
 def test_who_leaves_while_asking_to_watch_is_not_kept(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
-        stage.account(presence="all")
+        stage.people(may_see="everybody")
         one = await stage.worker()
         await one.mobile("bob")
         for steps in range(20):

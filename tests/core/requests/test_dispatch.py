@@ -172,6 +172,8 @@ def test_refusing_crossing_and_taking_back(tmp_path: Path) -> None:
         await ask(alice, "friend.request", user="bob")
         await ask(bob, "friend.refuse", user="alice")
         assert (await hears(stage, alice, "friend.refused"))["from"]["name"] == "bob"
+        assert await refused(alice, "friend.request", user="bob") is ErrorCode.NOT_ALLOWED
+        stage.people(ask_again_s=0.0)
         await ask(alice, "friend.request", user="bob")
         await ask(alice, "friend.remove", user="bob")
         assert await refused(bob, "friend.accept", user="alice") is ErrorCode.NOT_ALLOWED
@@ -444,6 +446,8 @@ def test_read_marks_are_told_to_the_others(tmp_path: Path, workers: int) -> None
 def test_profiles(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         alice, bob = await people(stage, 2, "alice", "bob")
+        assert await refused(bob, "profile.get", user="alice") is ErrorCode.NOT_ACCEPTED
+        await befriend(alice, bob)
         assert (await ask(bob, "profile.get", user="alice"))["profile"] == {}
         await ask(alice, "profile.set", nickname="Al", status="here", colour="ignored")
         assert await ask(alice, "profile.set", status="", about="me") == {"profile": {"nickname": "Al", "about": "me"}}

@@ -139,8 +139,15 @@ def test_others_hear_once_of_what_was_asked_twice(tmp_path: Path) -> None:
         alice, bob = await one.mobile("alice"), await two.mobile("bob")
         for _ in range(3):
             await request(alice, '{"op":"friend.request","user":"bob"}', "f")
-        await ask(alice, "friend.request", user="bob")  # asked anew: told anew
+        await ask(alice, "friend.request", user="bob")  # under another fp, while the first is open
+        await ask(alice, "friend.remove", user="bob")
+        await ask(alice, "friend.request", user="bob")
+        stage.people(ask_again_s=0.0)
+        await ask(alice, "friend.remove", user="bob")
+        await ask(alice, "friend.request", user="bob")
         await hears(stage, bob, "friend.request", 2)
+        await stage.settled()
+        assert len(notices(bob, "friend.request")) == 2
 
     play(tmp_path, story)
 
