@@ -19,6 +19,7 @@ import msgspec
 Event = Literal[
     "members", "joining", "joined", "leaving", "left",
     "connect", "login", "close", "send", "ok", "refused", "unknown", "receive",
+    "change", "changed", "unchanged", "show", "final",
 ]  # fmt: skip
 
 
@@ -27,7 +28,10 @@ class Line(msgspec.Struct, omit_defaults=True):
     that `user` becomes a member of it, or stops being one (perhaps by a kick), and is told that it is so. connect:
     `dedupe` tells whether this client removes duplicates.
     send: one attempt. ok: acknowledged, with the `seq` the server gave, if the wire says. refused: with `code`.
-    unknown: the connection went before an answer. receive: first or further copy a person was *shown*."""
+    unknown: the connection went before an answer. receive: first or further copy a person was *shown*.
+    change: `user` asks that the message `id` gets the text with this hash; "" = none any more. changed: acknowledged,
+    it has this version now. unchanged: refused. show: a person was shown that a message (`id`, or `seq`) has changed.
+    final: what `user` has of the message `seq` in the history, in the end."""
 
     at: int
     event: Event
@@ -39,6 +43,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     hash: str = ""
     seq: int = 0
     code: int = 0
+    version: int = 0
     dedupe: bool = True
     users: tuple[str, ...] = ()
 

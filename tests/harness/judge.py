@@ -1,6 +1,7 @@
 """The checker of the promises: reads what the clients wrote down, names every defect.
 
-Owns: the eight defects and how each is recognised. It knows no server, store or wire: only journal lines.
+Owns: eight defects and how each is recognised. It knows no server, store or wire: only journal lines.
+Elsewhere: the defects of messages that change (tests.harness.judge_changes).
 
 * lost       acknowledged, and a member who should have it never saw it
 * phantom    seen but never sent, or sent otherwise (text, sender), or refused and seen all the same
@@ -29,9 +30,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tests.harness.journal import Line
+from tests.harness.judge_changes import Changes
 
 FOREVER = 1 << 62
-Kind = Literal["lost", "phantom", "duplicate", "hole", "reorder", "divergent", "leak", "stale"]
+Kind = Literal[
+    "lost", "phantom", "duplicate", "hole", "reorder", "divergent", "leak", "stale",
+    "outdated", "ghost", "unauthorised",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,9 @@ class Judge:
     defects: list[Defect] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
+    def __post_init__(self) -> None:
+        self.changes = Changes(self.blame)
+
     def blame(self, kind: Kind, user: str, message_id: str, why: str) -> None:
         self.defects.append(Defect(kind, user, message_id, why))
 
@@ -199,6 +207,22 @@ class Judge:
 
     def _receive(self, line: Line) -> None:
         self.shown[line.user, line.conv].append(line)
+        self.changes.shown.append(line)
+
+    def _change(self, line: Line) -> None:
+        self.changes.asked(line)
+
+    def _changed(self, line: Line) -> None:
+        self.changes.answered(line, ok=True)
+
+    def _unchanged(self, line: Line) -> None:
+        self.changes.answered(line, ok=False)
+
+    def _show(self, line: Line) -> None:
+        self.changes.shown.append(line)
+
+    def _final(self, line: Line) -> None:
+        self.changes.finals.append(line)
 
     # ------------------------------------------------------------ judging
 
@@ -220,6 +244,7 @@ class Judge:
         self._whole_numbers(numbers)
         first_of = {(user, line.id): line for (user, _), lines in firsts.items() for line in lines}
         self._arrived(first_of)
+        self.changes.judge(self.sent, numbers)
         return Verdict(self.defects, self.counts)
 
     def _stays(self, conv: str) -> dict[str, list[Stay]]:
@@ -242,7 +267,7 @@ class Judge:
             self.blame("leak", line.user, line.id, f"belongs to {sent.conv}, sent by {sent.user}")
         elif line.conv != sent.conv:
             self.blame("leak", line.user, line.id, f"shown in {line.conv}, sent to {sent.conv}")
-        elif line.hash != sent.hash or (line.sender and line.sender != sent.user):
+        elif not self.changes.is_of(sent, line) or (line.sender and line.sender != sent.user):
             self.blame("phantom", line.user, line.id, f"not as sent by {sent.user}")
         elif sent.refused and not sent.ok_at and sent.attempts == 1:
             self.blame("phantom", line.user, line.id, "was refused")

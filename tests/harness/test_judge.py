@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -373,3 +374,122 @@ def test_a_journal_survives_its_file(story: Story, tmp_path: Path) -> None:
     later.save()
     assert judge(read([tmp_path / "two.jsonl", tmp_path / "one.jsonl"])).clean
     assert judge(read([tmp_path / "one.jsonl"])).kinds() == {"lost"}
+
+
+# ---------------------------------------------------------------- messages that change
+
+
+def changes(story: Story, user: str, message_id: str, text: str, version: int = 0) -> None:
+    """version 0: the outcome is unknown. text "": a recall."""
+    about: dict[str, Any] = {"id": message_id, "hash": digest(text) if text else ""}
+    story.note("change", user, **about)
+    if version:
+        story.note("changed", user, version=version, **about)
+
+
+def shows(story: Story, user: str, message_id: str, text: str, version: int = 0, event: str = "show") -> None:
+    about: dict[str, Any] = {"id": message_id, "hash": digest(text) if text else "", "conv": AB, "version": version}
+    story.note(event, user, **about)
+
+
+def final(story: Story, user: str, seq: int, text: str, version: int = 0, message_id: str = "") -> None:
+    about: dict[str, Any] = {
+        "seq": seq,
+        "hash": digest(text) if text else "",
+        "conv": AB,
+        "version": version,
+        "id": message_id,
+    }
+    story.note("final", user, **about)
+
+
+def test_a_good_run_with_changes_has_no_defect(story: Story) -> None:
+    story.sent_and_ok("alice", "a1", "a2", "a3", first_seq=1)
+    story.see("bob", "a1", "alice")
+    changes(story, "alice", "a1", "one", 1)
+    shows(story, "bob", "a1", "one", 1)
+    changes(story, "alice", "a1", "", 2)
+    story.note("show", "bob", conv=AB, seq=1, hash="", version=2)
+    changes(story, "alice", "a2", "two", 1)
+    story.see("bob", "a2", "alice", text="two")  # it waited, and is given as it is
+    changes(story, "alice", "a3", "", 1)
+    story.note("receive", "bob", id="a3", conv=AB, sender="alice", hash="")
+    changes(story, "alice", "a2", "perhaps")
+    for user in ("alice", "bob"):
+        final(story, user, 1, "", 2)
+        final(story, user, 2, "two", 1)
+        final(story, user, 3, "", 1)
+    assert story.verdict().clean, story.verdict()
+
+
+@pytest.mark.parametrize("event", ["show", "receive"])
+def test_outdated_is_an_earlier_text_after_a_later_one(story: Story, event: str) -> None:
+    story.sent_and_ok("alice", "a1")
+    for version, text in ((1, "one"), (2, "two")):
+        changes(story, "alice", "a1", text, version)
+    story.see("bob", "a1", "alice", text="two")
+    shows(story, "bob", "a1", "one", 0 if event == "receive" else 1, event)
+    assert "outdated" in story.verdict().kinds()
+
+
+def test_outdated_is_a_history_without_what_was_acknowledged(story: Story) -> None:
+    story.sent_and_ok("alice", "a1", first_seq=1)
+    story.see("bob", "a1", "alice")
+    changes(story, "alice", "a1", "one", 1)
+    final(story, "bob", 1, "a1", 0, "a1")
+    assert story.verdict().kinds() == {"outdated"}
+
+
+def test_ghost_is_a_text_after_its_recall(story: Story) -> None:
+    story.sent_and_ok("alice", "a1")
+    changes(story, "alice", "a1", "", 1)
+    story.note("receive", "bob", id="a1", conv=AB, hash=digest("a1"))
+    assert story.verdict().kinds() == {"ghost"}
+
+
+def test_no_ghost_while_the_recall_is_under_way(story: Story) -> None:
+    story.sent_and_ok("alice", "a1")
+    changes(story, "alice", "a1", "")
+    story.see("bob", "a1", "alice")
+    story.note("changed", "alice", id="a1", hash="", version=1)
+    assert story.verdict().clean
+
+
+def test_unauthorised_is_a_change_by_somebody_else(story: Story) -> None:
+    story.sent_and_ok("alice", "a1")
+    story.see("bob", "a1", "alice")
+    changes(story, "bob", "a1", "hacked", 1)
+    assert story.verdict().kinds() == {"unauthorised"}
+
+
+def test_unauthorised_is_shown_without_an_acknowledgement(story: Story) -> None:
+    story.sent_and_ok("alice", "a1")
+    story.see("bob", "a1", "alice")
+    changes(story, "mallory", "a1", "hacked")
+    shows(story, "bob", "a1", "hacked", 1)
+    assert story.verdict().kinds() == {"unauthorised"}
+
+
+def test_phantom_is_a_text_that_nobody_asked_for(story: Story) -> None:
+    story.sent_and_ok("alice", "a1")
+    story.see("bob", "a1", "alice")
+    shows(story, "bob", "a1", "from nowhere", 1)
+    assert story.verdict().kinds() == {"phantom"}
+
+
+def test_divergent_are_different_texts_in_the_end(story: Story) -> None:
+    story.sent_and_ok("alice", "a1", first_seq=1)
+    story.see("bob", "a1", "alice")
+    changes(story, "alice", "a1", "one")
+    final(story, "alice", 1, "one", 1, "a1")
+    final(story, "bob", 1, "a1", 0, "a1")
+    assert story.verdict().kinds() == {"divergent"}
+
+
+def test_divergent_is_a_message_that_was_numbered_again(story: Story) -> None:
+    story.sent_and_ok("alice", "a1", "a2", first_seq=1)
+    for message_id in ("a1", "a2"):
+        story.see("bob", message_id, "alice")
+    changes(story, "alice", "a1", "one", 1)
+    final(story, "alice", 3, "one", 1, "a1")
+    assert story.verdict().kinds() == {"divergent"}
