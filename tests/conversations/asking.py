@@ -47,11 +47,14 @@ class Client:
         self.errors: list[dict[str, Any]] = []
         self.acknowledging = True
         self.source = ""
+        self.extra: object = None
+        """Of its logins."""
 
     async def arrive(self) -> Client:
         """Log in, or log in again as an app does that has lost its connection."""
         self.peer = PEERS[self.transport]()
         self.peer.source = self.source
+        self.peer.extra = self.extra
         await self.peer.open(self.town.daemon.ports[self.transport], self.town.daemon.address)
         self.first_login_time = await self.peer.log_in(self.name, self.town.secret, self.first_login_time)
         self.peer.on_frame = self.hear

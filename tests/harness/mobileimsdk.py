@@ -27,16 +27,22 @@ REMEMBERED_S = 600.0
 
 
 class MobilePeer(LengthPeer):
-    """Packets as written; the helpers make the ones a stock client sends."""
+    """Packets as written; the helpers make the ones a stock client sends. extra: of its logins; None = they have
+    none. login_answer: the content of the last one."""
+
+    extra: object = None
+    login_answer: dict[str, Any]
 
     def login_packet(self, name: str, secret: str, first_login_time: int = 0) -> Frame:
         body = {"loginUserId": name, "loginToken": secret, "firstLoginTime": first_login_time}
+        if self.extra is not None:
+            body["extra"] = self.extra
         return {"type": LOGIN, "from": name, "to": "0", "dataContent": json.dumps(body), "QoS": True, "typeu": -1}
 
     async def log_in(self, name: str, secret: str, first_login_time: int = 0) -> int:
         """firstLoginTime of the answer. Raises LoginRefused."""
         self.put(self.login_packet(name, secret, first_login_time))
-        body = content(await self.find(type=LOGIN_ANSWER))
+        body = self.login_answer = content(await self.find(type=LOGIN_ANSWER))
         if body["code"] != 0:
             raise LoginRefused(body["code"], "")
         return int(body["firstLoginTime"])
