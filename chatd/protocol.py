@@ -218,10 +218,6 @@ Command = (
     | Malformed
 )
 
-ACKNOWLEDGEMENTS = frozenset((Acknowledge, Received))
-"""Served even over limits.commands_per_s. The server bounds how many it has use for, and serving one costs less than
-refusing it; a Received that was refused would never be repeated, and its part of the in-flight window never be free."""
-
 # ---------------------------------------------------------------- events
 
 

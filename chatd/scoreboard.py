@@ -131,6 +131,17 @@ class Counters(msgspec.Struct, kw_only=True):
     bus_forgeries: Annotated[
         int, Field("bus messages refused because of their signature", heading="bus messages refused", total=True)
     ]
+    rate_refused: Annotated[
+        int, Field("commands refused because their user exceeds a rate", heading="refused by rate", total=True)
+    ]
+    mailbox_refused: Annotated[
+        int,
+        Field(
+            "messages refused because too many wait for their recipient",
+            heading="refused by full mailboxes",
+            total=True,
+        ),
+    ]
     log_held_back: Annotated[
         int, Field("log records held back because they repeat", heading="log records held back", total=True)
     ]

@@ -56,6 +56,8 @@ class SecurityEvent(enum.StrEnum):
     CONNECTION_REFUSED = "connection_refused"
     DATAGRAM_REFUSED = "datagram_refused"
     CLAIMED_IDENTITY = "claimed_identity"
+    RATE_EXCEEDED = "rate_exceeded"
+    MAILBOX_FULL = "mailbox_full"
     ORDER = "order"
     HOOK_SUSPENDED = "hook_suspended"
     BUS_FORGERY = "bus_forgery"
@@ -152,6 +154,19 @@ EVENTS: dict[SecurityEvent, Kind] = {
         By.USER,
         "a user sent something in another user's name",
         "identities_refused",
+    ),
+    SecurityEvent.RATE_EXCEEDED: Kind(
+        "rate exceeded",
+        "warning",
+        By.USER,
+        "a user does more than limits allow, recorded every 10 s; `reason` says of what: `commands`, `recipients`, "
+        "`changes`. Each refusal is counted as `rate_refused`",
+    ),
+    SecurityEvent.MAILBOX_FULL: Kind(
+        "mailbox full",
+        "warning",
+        By.USER,
+        "a message was refused because too many wait for its recipient, `to`; counted as `mailbox_refused`",
     ),
     SecurityEvent.ORDER: Kind(
         "order",

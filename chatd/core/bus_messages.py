@@ -286,8 +286,19 @@ class PenaltiesCleared(msgspec.Struct, frozen=True, gc=False, array_like=True, t
     subjects: tuple[str, ...]
 
 
+# ---------------------------------------------------------------- rates
+
+
+class AllowanceSpent(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=22):
+    """The user has made so many of the changes that limits.changes_per_hour counts. On the topic EVERYBODY."""
+
+    user_id: UserId
+    changes: int
+
+
 BusMessage = (
-    MessageStored
+    AllowanceSpent
+    | MessageStored
     | SessionChallenge
     | SessionVerdict
     | GroupJoined

@@ -22,6 +22,8 @@ from chatd.bus.survey import Surveys
 from chatd.config.schema import Config
 from chatd.core import bus_messages, trail
 from chatd.core.accounts import Accounts
+from chatd.core.allowance import ASK_FRIEND, CREATE_GROUP, FREE, JOIN, LOGIN_AGAIN, MESSAGE, WRITE
+from chatd.core.allowances import Allowances
 from chatd.core.blocks import Blocks
 from chatd.core.bus_messages import (
     KickAnswered,
@@ -137,6 +139,7 @@ class Core:
         self.store = GroupCommit(parts.tables, parts.loop, parts.row, self._on_results, parts.readers, self._rules)
         self.hub = Hub(parts.bus)
         self.surveys = Surveys(parts.bus)
+        self.allowances = Allowances(parts.config, self.hub, parts.bus, parts.row, parts.loop)
         services = Services(
             store=self.store,
             bus=parts.bus,
@@ -145,6 +148,8 @@ class Core:
             config=parts.config,
             log=self._log,
             surveys=self.surveys,
+            allowances=self.allowances,
+            row=parts.row,
             background=self._background,
             slot=parts.slot,
         )
@@ -175,28 +180,28 @@ class Core:
         self._typing = TypingOperations(services)
         self.delivery.in_flight.on_cut = CutNotices(services, notices).given
         self.requests = RequestDispatcher(services, self._operations(services), notices, self.plugins)
-        self.dispatcher = Dispatcher(self._commands(), self.guard.answered)
+        self.dispatcher = Dispatcher(self._commands(), self.guard.answered, self.allowances)
         self.handle = self.dispatcher.handle
         self._on_bus_message = self._bus_messages()
 
     # ---------------------------------------------------------------- commands
 
     def _commands(self) -> dict[type[Any], Handler]:
-        send = Handler(self.messages.send)
+        send = Handler(self.messages.send, cost=MESSAGE)
         if self.plugins.has(Point.BEFORE_MESSAGE):
-            send = Handler(self._ask_plugins_and_send, is_async=True)
+            send = Handler(self._ask_plugins_and_send, is_async=True, cost=MESSAGE)
         return {
             SendMessage: send,
-            Acknowledge: Handler(self._acknowledge),
-            Received: Handler(self._receive),
+            Acknowledge: Handler(self._acknowledge, cost=FREE),
+            Received: Handler(self._receive, cost=FREE),
             KeepAlive: Handler(self._keep_alive),
-            Logout: Handler(self._log_out),
+            Logout: Handler(self._log_out, cost=FREE),
             ServerRequest: Handler(self.requests.serve, is_async=True),
-            AddFriend: Handler(self.friends.add, is_async=True),
-            AnswerFriend: Handler(self.friends.answer, is_async=True),
-            CreateGroup: Handler(self.groups.create, is_async=True),
-            JoinGroup: Handler(self.groups.join, is_async=True),
-            Login: Handler(self.logins.login, needs_login=False, is_async=True),
+            AddFriend: Handler(self.friends.add, is_async=True, cost=ASK_FRIEND),
+            AnswerFriend: Handler(self.friends.answer, is_async=True, cost=WRITE),
+            CreateGroup: Handler(self.groups.create, is_async=True, cost=CREATE_GROUP),
+            JoinGroup: Handler(self.groups.join, is_async=True, cost=JOIN),
+            Login: Handler(self.logins.login, needs_login=False, is_async=True, cost=LOGIN_AGAIN),
             Register: Handler(self._register, needs_login=False, is_async=True),
             Echo: Handler(self._echo, needs_login=False),
             Malformed: Handler(self._malformed, needs_login=False),
@@ -252,6 +257,10 @@ class Core:
     async def is_same_user(self, session: Session, command: Login) -> bool:
         """Whether a login names the account that is logged in here. Raises Unavailable."""
         return await self.logins.names_user_of(session, command)
+
+    def may_ask(self, session: Session) -> bool:
+        """Count a frame that is no command, such as a ping; False: the user sends too many."""
+        return self.allowances.take(session)
 
     def check_receipts(self, session: Session, *, final: bool = False) -> None:
         """The client of this session may have received more bytes, or (final) its connection is over."""
@@ -310,6 +319,7 @@ class Core:
             bus_messages.WorkerSessionsAsked: self.session_query.asked_by_operator,
             bus_messages.WorkerSessionsAnswered: self._answered,
             bus_messages.KickAsked: self.kicks.asked,
+            bus_messages.AllowanceSpent: self.allowances.spent_elsewhere,
             bus_messages.PenaltiesCounted: self._penalties_counted,
             bus_messages.PenaltiesCleared: self._penalties_cleared,
             bus_messages.SessionVerdict: self._answered,
@@ -357,6 +367,7 @@ class Core:
         self.delivery.recent.sweep()
         self.presence.round()
         self.penalties.round()
+        self.allowances.round()
         self._retention.round()
         self._typing.round()
         self._rounds += 1

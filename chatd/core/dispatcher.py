@@ -1,8 +1,8 @@
 """Commands to handlers: one table, and the gates in front of it.
 
 Owns: Handler, a row of the table; the gates (logged in, claimed identity) and what an error becomes, both in one place.
-Elsewhere: which function serves which command (core.core makes the table), the rate limit (net.connections), what a
-handler does.
+Elsewhere: which function serves which command (core.core makes the table), what users have left of their rates
+(core.allowances), commands before the login (net.connection), what a handler does.
 Fails: never towards its caller. Refused and Unavailable become a Failed event. Anything else is a bug: it is logged
 once with its traceback, the client is told INTERNAL, and the worker goes on.
 """
@@ -16,6 +16,8 @@ import msgspec
 
 from chatd import log
 from chatd.core import trail
+from chatd.core.allowance import Cost
+from chatd.core.allowances import Allowances
 from chatd.core.plugins.contract import Asks, NotAsked, Point
 from chatd.core.sessions.session import Peer, Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, Refused, Unavailable
@@ -46,20 +48,23 @@ class Handler(NamedTuple):
     function: called with the session (or with the peer, if no login is needed) and the command.
     needs_login: refused with NOT_LOGGED_IN before the login.
     is_async: function returns a coroutine. Until it ends, the peer's next command waits.
+    cost: what it takes from the user's allowance, once there is one; before the login nothing.
     """
 
     function: Callable[[Any, Any], Awaitable[None] | None]
     needs_login: bool = True
     is_async: bool = False
+    cost: Cost = Cost()
 
 
 class _Row(NamedTuple):
-    """A handler as the dispatcher uses it. has_claim: the command has a field `claimed`."""
+    """A handler as the dispatcher uses it. has_claim: the command has a field `claimed`. cost: in commands."""
 
     function: Callable[[Any, Any], Any]
     needs_login: bool
     is_async: bool
     has_claim: bool
+    cost: int
 
 
 _RECEIPT = NotAsked("it says what the client has received")
@@ -85,14 +90,30 @@ operation has another (core.requests.dispatch.Operation.asks). The source of the
 command without a row here cannot be served."""
 
 
+def _paying(allowances: Allowances, handler: Handler) -> Callable[[Any, Any], Any]:
+    """The handler's function, after its changes are paid for."""
+    function, changes = handler.function, handler.cost.changes
+
+    def serve(session: Session, command: Any) -> Any:
+        allowances.spend_changes(session, changes)
+        return function(session, command)
+
+    return serve
+
+
 class Dispatcher:
     def __init__(
-        self, table: Mapping[type[Any], Handler], answered: Callable[[Peer], None] = lambda peer: None
+        self,
+        table: Mapping[type[Any], Handler],
+        answered: Callable[[Peer], None] = lambda peer: None,
+        allowances: Allowances | None = None,
     ) -> None:
         """table: a handler for every kind of command. answered: called when a command that took a while (is_async) has
-        been served, and its answer is queued. Raises ValueError if a command has no row in ASKS."""
+        been served, and its answer is queued. allowances: None = every session's is unlimited. Raises ValueError if a
+        command has no row in ASKS."""
         self._rows: dict[type[Any], _Row] = {}
         self._answered = answered
+        self._allowances = allowances
         self._log = log.get()
         for kind, handler in table.items():
             self.register(kind, handler)
@@ -102,18 +123,26 @@ class Dispatcher:
         if kind not in ASKS:
             raise ValueError(f"core.dispatcher.ASKS must say whether plug-ins are asked about {kind.__name__}")
         has_claim = any(field.name == "claimed" for field in msgspec.structs.fields(kind))
-        self._rows[kind] = _Row(handler.function, handler.needs_login, handler.is_async, has_claim)
+        function, cost = handler.function, handler.cost
+        if cost.changes and self._allowances is not None:
+            function = _paying(self._allowances, handler)
+        self._rows[kind] = _Row(function, handler.needs_login, handler.is_async, has_claim, cost.commands)
 
     def handle(self, peer: Peer, command: Command) -> Awaitable[None] | None:
         """Serve one command. The result, if any, must be awaited before the peer's next command is handled.
 
         Nearly all commands are messages and acknowledgements, so this is one function, with one lookup.
         """
-        function, needs_login, is_async, has_claim = self._rows[type(command)]
+        function, needs_login, is_async, has_claim, cost = self._rows[type(command)]
         session = peer.session
         if needs_login and session is None:
             self._refuse_before_login(peer, command)
             return None
+        if session is not None and cost:
+            left = session.allowance.commands - cost
+            if left < 0 and self._is_too_fast(peer, session, command, cost):
+                return None
+            session.allowance.commands = left
         caller = session if needs_login else peer
         try:
             if has_claim and command.claimed is not None:  # type: ignore[union-attr]
@@ -145,6 +174,16 @@ class Dispatcher:
         peer.push(Failed(ErrorCode.NOT_LOGGED_IN, MEANINGS[ErrorCode.NOT_LOGGED_IN].text, command))
         if peer.traits.refusal_closes:
             peer.close(Disconnect.NOT_LOGGED_IN)
+
+    def _is_too_fast(self, peer: Peer, session: Session, command: Command, cost: int) -> bool:
+        """The user has too few commands left. True: the command is refused."""
+        if self._allowances is None:
+            return False
+        refused = self._allowances.refuses_command(session, cost, keeps_alive=type(command) is KeepAlive)
+        if refused is None:
+            return False
+        self._refuse(peer, command, refused.code, refused.text)
+        return True
 
     def _check_claimed(self, peer: Peer, session: Session | None, command: Any) -> None:
         """Raises: Refused if the command claims to be another user's."""

@@ -124,7 +124,10 @@ class Memberships:
         """The change that made this version has been applied to this worker's sessions. If the version before it is the
         one known, the new one is known without asking the store."""
         group = self._hub.group(group_id)
-        if group is not None and group.waiting is None and group.known_version == members_version - 1:
+        if group is None:
+            return
+        group.member_count = 0
+        if group.waiting is None and group.known_version == members_version - 1:
             group.known_version = members_version
 
     def _enter(self, session: Session, group_id: GroupId, since_version: int, known_version: int) -> bool:
@@ -155,11 +158,13 @@ class Memberships:
             membership = found.get(group_id)
             if membership is None or membership.since_version != since_version:
                 self._leave(session, group_id, since_version)
-        return [
-            membership.group_id
-            for membership in found.values()
-            if self._enter(session, membership.group_id, membership.since_version, membership.members_version)
-        ]
+        entered = []
+        for group_id, membership in found.items():
+            if self._enter(session, group_id, membership.since_version, membership.members_version):
+                entered.append(group_id)
+            if (group := self._hub.group(group_id)) is not None:
+                group.member_count = membership.member_count
+        return entered
 
     def gap(self) -> None:
         """Joins and leaves may have been missed: read the memberships of all sessions of this worker."""

@@ -2,21 +2,23 @@
 
 Owns: SendMessage, from the check whether the store's queue has room to the sender's acknowledgement, which follows the
 commit (P1).
-Elsewhere: numbering and membership, inside the transaction (store.contract.Tables.append); the recipients
-(core.delivery).
-Fails: Refused BUSY when the store's queue is full; otherwise the sender is answered by results().
+Elsewhere: numbering, membership and full mailboxes, inside the transaction (store.contract.Tables.append); how much a
+user may send (core.allowances); the recipients (core.delivery).
+Fails: Refused BUSY when the store's queue is full, and TOO_FAST; otherwise the sender is answered by results().
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from chatd.core import trail
 from chatd.core.delivery import Delivery
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session, SessionState
 from chatd.errors import MEANINGS, ErrorCode, Refused
 from chatd.model import ALL_MEMBERS, Message
 from chatd.protocol import Accepted, Extras, Failed, SendMessage
+from chatd.security_log import SecurityEvent
 from chatd.store.contract import Draft, Stored, text_hash
 
 _LIVE = SessionState.LIVE
@@ -30,6 +32,9 @@ class Messages:
         """also_tell: called with each message that is stored for the first time."""
         self._store = services.store
         self._config = services.config
+        self._allowances = services.allowances
+        self._row = services.row
+        self._hub = services.hub
         self._delivery = delivery
         self._also_tell = also_tell
         self.stored = 0
@@ -37,7 +42,7 @@ class Messages:
 
     def send(self, session: Session, command: SendMessage, client_body: str | None = None) -> None:
         """Queue the message for the next commit. client_body: the text as the client sent it, if a plug-in may have
-        changed it. Raises Refused BUSY, LIMIT_REACHED (too
+        changed it. Raises Refused BUSY, TOO_FAST, LIMIT_REACHED (too
         many mentions)."""
         extras = command.extras
         if extras is not None and len(extras.mentions) > self._config().groups.mentions and not _names_all(extras):
@@ -45,6 +50,8 @@ class Messages:
         store = self._store
         if store.queued >= self._config().limits.store_queue:
             raise Refused(ErrorCode.BUSY)
+        if command.to_group:
+            self._allowances.spend_recipients(session, command.to_group)
         body_hash = None if client_body is None or client_body == command.body else text_hash(client_body)
         store.append(Draft(session.user, command, body_hash), session)
 
@@ -56,6 +63,8 @@ class Messages:
         for draft, session, result in zip(drafts, sessions, results, strict=True):
             live = session.state is _LIVE
             if isinstance(result, ErrorCode):
+                if result is ErrorCode.MAILBOX_FULL:
+                    self._record_full(session, draft)
                 if live:
                     session.peer.push(Failed(result, MEANINGS[result].text, draft.command))
                 continue
@@ -63,9 +72,18 @@ class Messages:
             if live:
                 session.peer.push(Accepted(draft.command, message.seq, message.sent_at_ms))
             self.stored += result.fresh
+            if result.members and (group := self._hub.group(message.group_id)) is not None:
+                group.member_count = result.members
             self._delivery.stored(message, result.members_version)
             if self._also_tell is not None and result.fresh:
                 self._also_tell(message)
+
+    def _record_full(self, session: Session, draft: Draft) -> None:
+        """Too many messages wait for the recipient."""
+        self._row.mailbox_refused += 1
+        user, command = session.user, draft.command
+        to = command.to_name or command.to_id
+        trail.record(SecurityEvent.MAILBOX_FULL, session.peer, name=user.name, user=user.id, to=to)
 
 
 def _names_all(extras: Extras) -> bool:

@@ -17,7 +17,9 @@ from chatd.background import BackgroundTasks
 from chatd.bus.contract import Bus
 from chatd.bus.survey import Surveys
 from chatd.config.schema import Config
+from chatd.core.allowances import Allowances
 from chatd.core.sessions.hub import Hub
+from chatd.scoreboard import Row
 from chatd.store.group_commit import GroupCommit
 
 
@@ -39,6 +41,12 @@ class Services(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     surveys: Surveys
     """Questions to other workers; core.core hands over the answers."""
+
+    allowances: Allowances
+    """What each user may still do."""
+
+    row: Row
+    """This worker's row of the scoreboard."""
 
     background: BackgroundTasks
     """Core's background tasks."""

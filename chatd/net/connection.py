@@ -34,7 +34,7 @@ from chatd.net.codec_peer import CodecPeer
 from chatd.net.connections import Connections
 from chatd.net.queued import replace_queued
 from chatd.net.receipts import Receipts, SocketState, has_hung_up, tcp_state, unix_state, was_reset
-from chatd.protocol import ACKNOWLEDGEMENTS, Command, Event, Failed, LoginAccepted
+from chatd.protocol import Command, Event, Failed, LoginAccepted
 from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, Codec
 
 LINGER_S = 2.0
@@ -65,7 +65,7 @@ class Connection(CodecPeer, asyncio.Protocol):
     closed: nothing more is sent; the socket may still be open, see `deadline`. reason: why, once closed.
     deadline: on the loop's clock, for the login; once closed, for closing the socket. 0 = none.
     heard: when bytes last came. stalled_at: since when the peer has not read what was written, 0.0 = it reads.
-    spent: commands not yet earned back, see Connections.budget; before the login, none is.
+    spent: commands that came without a session: before the login, or on the echo wire and not yet earned back.
 
     written: bytes handed to the transport; out_bytes: bytes waiting here; together, all that was queued.
     out: written at the end of this turn. paced: frames that wait for their turn, the next one until `next_at`.
@@ -168,15 +168,11 @@ class Connection(CodecPeer, asyncio.Protocol):
 
     def _serve(self, commands: Iterator[Command]) -> None:
         handle = self.connections.handle
-        budget = self.connections.budget
-        if self.is_stranger:
-            budget = min(budget, COMMANDS_BEFORE_LOGIN)
         try:
             for command in commands:
-                self.spent += 1
-                if self.spent > budget and type(command) not in ACKNOWLEDGEMENTS:
+                if self.session is None and not self.may_ask():
                     self.push(Failed(ErrorCode.TOO_FAST, MEANINGS[ErrorCode.TOO_FAST].text, command))
-                    if self.is_stranger and self.spent > COMMANDS_BEFORE_LOGIN:
+                    if self.is_stranger:
                         self.close(Disconnect.TOO_MANY_ATTEMPTS)
                         return
                     continue
@@ -192,6 +188,13 @@ class Connection(CodecPeer, asyncio.Protocol):
                     return
         except WireError as error:
             self._wire_error(error)
+
+    def may_ask(self) -> bool:
+        """Count a frame of the client that core does not count; False: it sends too many."""
+        if self.session is not None:
+            return self.connections.may_ask(self.session)
+        self.spent += 1
+        return self.spent <= (COMMANDS_BEFORE_LOGIN if self.is_stranger else self.connections.echo_rate.budget)
 
     def _wire_error(self, error: WireError) -> None:
         self.push(Failed(error.code, error.text, None, error.ref))
@@ -434,12 +437,14 @@ class Connection(CodecPeer, asyncio.Protocol):
         elif self.stalled_at and now - self.stalled_at > timeouts.stall_s:
             self.cut(Disconnect.SLOW_CONSUMER)
         elif self.session is not None:
-            self.deadline = 0.0
+            self.deadline, self.spent = 0.0, 0
             self.codec.next_second()
             silence_s = self.profile.silence_s
             if silence_s and now - self.heard > silence_s:
                 self.close(Disconnect.SILENT)
         elif self.protocol is Protocol.ECHO:
+            rate = self.connections.echo_rate
+            self.spent = int(max(0, min(self.spent, rate.budget) - rate.per_s))
             if now - self.heard > self.profile.silence_s:
                 self.close(Disconnect.SILENT)
         elif not self.deadline:  # logged out a moment ago

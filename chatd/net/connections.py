@@ -1,9 +1,9 @@
 """The connections of one worker: what they share, and the work done for all of them.
 
-Owns: the set of stream connections, their flush at the end of a turn of the event loop, the command rate limit, the
-checks made once a second, draining, and what the scoreboard says about connections.
-Elsewhere: accepting (net.acceptor), one connection (net.connection), UDP sessions (net.udp, attached here so that they
-are checked and drained with the rest).
+Owns: the set of stream connections, their flush at the end of a turn of the event loop, the checks made once a second,
+draining, and what the scoreboard says about connections.
+Elsewhere: accepting (net.acceptor), one connection (net.connection), how much users may send (core.allowances), UDP
+sessions (net.udp, attached here so that they are checked and drained with the rest).
 Fails: never; a connection that misbehaves is ended with a Disconnect and logged.
 """
 
@@ -22,12 +22,12 @@ from chatd.core.sessions.session import Peer, Session
 from chatd.errors import Disconnect
 from chatd.net.admission import Admission, Refusal
 from chatd.protocol import Command, Draining, Login
+from chatd.rates import UNLIMITED, averaged
 from chatd.scoreboard import Row
 from chatd.security_log import SecurityEvent
 
-RATE_WINDOW_S = 10
-"""limits.commands_per_s is averaged over this time, so a client may send that many seconds' worth at once."""
-_UNLIMITED = 1 << 60
+_ECHO_WINDOW_S = 10
+"""On the echo wire, which has no users, limits.commands_per_s is averaged over this time for each connection."""
 _MIN_RETRY_MS, _MAX_RETRY_MS = 200, 2000
 """A client that is told that this worker drains reconnects after a random time between the two."""
 _QUIET = (
@@ -47,6 +47,10 @@ class ChatCore(Contract):
         """Whether a login names the account that is logged in here. Raises Unavailable."""
         ...
 
+    def may_ask(self, session: Session) -> bool:
+        """Count a frame that is no command, such as a ping; False: the user sends too many."""
+        ...
+
     def check_receipts(self, session: Session, *, final: bool = False) -> None:
         """Ask the session's peer now how much it has received. final: its connection is over, nothing more will be
         known."""
@@ -63,14 +67,6 @@ class ChatCore(Contract):
 
 class StreamPeer(Peer, Contract):
     """A stream connection as this set sees it; net.connection.Connection."""
-
-    spent: int
-    """Commands sent and not yet earned back, see Connections.budget."""
-
-    @property
-    def is_stranger(self) -> bool:
-        """It has no session, on a wire that has sessions."""
-        ...
 
     def flush(self) -> None:
         """Write what was queued during this turn."""
@@ -100,9 +96,8 @@ class DatagramSessions(Contract):
         """The sessions."""
         ...
 
-    def round(self, now: float, earned: int) -> int:
-        """Once a second: end what has taken too long. earned: commands each session earns back. Returns the bytes
-        queued."""
+    def round(self, now: float) -> int:
+        """Once a second: end what has taken too long. Returns the bytes queued."""
         ...
 
     def shut(self) -> None:
@@ -115,10 +110,11 @@ class DatagramSessions(Contract):
 
 
 class Connections:
-    """members: every open stream connection. budget: commands a connection may have sent and not yet earned back
-    (limits.commands_per_s). now: the loop's clock, seconds. admission: which of them may come, and who makes room.
+    """members: every open stream connection. echo_rate: how much a connection of the echo wire may send. now: the
+    loop's clock, seconds. admission: which of them may come, and who makes room.
 
-    handle, check_receipts, is_same_user: those of core, bound here once; the first is called for every command.
+    handle, may_ask, check_receipts, is_same_user: those of core, bound here once; the first is called for every
+    command.
     """
 
     def __init__(self, core: ChatCore, config: Callable[[], Config], row: Row, loop: asyncio.AbstractEventLoop) -> None:
@@ -126,10 +122,11 @@ class Connections:
         self.loop = loop
         self.now = loop.time
         self.handle = core.handle
+        self.may_ask = core.may_ask
         self.check_receipts = core.check_receipts
         self.is_same_user = core.is_same_user
         self.members: set[StreamPeer] = set()
-        self.budget = _UNLIMITED
+        self.echo_rate = UNLIMITED
         self.admission = Admission(config)
         self._core = core
         self._row = row
@@ -198,18 +195,15 @@ class Connections:
         self._row.connections = len(self.members) + peers
 
     def round(self) -> None:
-        """Once a second: end what is overdue, give back the rate limit's budget, run core's own checks."""
+        """Once a second: end what is overdue, run core's own checks."""
         now = self.now()
-        rate = self.config().limits.commands_per_s
-        self.budget = rate * RATE_WINDOW_S if rate else _UNLIMITED
+        self.echo_rate = averaged(self.config().limits.commands_per_s, 1, _ECHO_WINDOW_S)
         queued = 0
         for connection in tuple(self.members):
             connection.overdue(now)
             queued += connection.out_bytes
-            if not connection.is_stranger:
-                connection.spent = max(0, min(connection.spent, self.budget) - rate) if rate else 0
         for datagrams in self._datagrams:
-            queued += datagrams.round(now, rate)
+            queued += datagrams.round(now)
         self._row.queue_bytes = queued
         self._row.udp_dropped = sum(datagrams.dropped for datagrams in self._datagrams)
         self._core.round()

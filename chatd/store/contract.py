@@ -97,6 +97,8 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     members_version: int = 0
     """Of its group, when it was stored. 0 for a message between two users, and for a repeated one, where it is not
     known."""
+    members: int = 0
+    """How many its group had then; 0 as for members_version."""
 
 
 class Advance(NamedTuple):
@@ -160,6 +162,8 @@ class Membership(NamedTuple):
     """The group's members_version with which this membership began. A user who leaves and joins again has another."""
     members_version: int
     """The group's at the moment of reading."""
+    member_count: int = 0
+    """Members of the group at that moment."""
 
 
 class Head(NamedTuple):

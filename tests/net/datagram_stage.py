@@ -90,7 +90,6 @@ class SmallConnections:
         self.now = self.loop.time
         self.core = SmallCore()
         self.handle = self.core.handle
-        self.budget = 1000
         self.ends: list[tuple[str, Disconnect]] = []
         self.turned_away = 0
         self.tasks: set[asyncio.Task[None]] = set()

@@ -362,27 +362,44 @@ def test_silence_ends_a_connection_and_a_packet_starts_the_clock_again(tmp_path:
 
 def test_too_many_commands_are_refused_and_earned_back(tmp_path: Path) -> None:
     async def story(house: House) -> None:
-        house.connections.round()
         house.ticking = False
         bob = await house.streaming("bob")
         for _ in range(130):
-            bob.put({"msgid": 10, "groupid": 77})
+            bob.put({"msgid": 99})
         codes = [(await bob.find(msgid=ERROR))["errno"] for _ in range(130)]
-        assert codes == [ErrorCode.UNKNOWN_GROUP] * 99 + [ErrorCode.TOO_FAST] * 31
+        assert codes == [ErrorCode.UNKNOWN_REQUEST] * 100 + [ErrorCode.TOO_FAST] * 30
         house.connections.round()
         for _ in range(15):
-            bob.put({"msgid": 10, "groupid": 77})
+            bob.put({"msgid": 99})
         codes = [(await bob.find(msgid=ERROR))["errno"] for _ in range(15)]
-        assert codes == [ErrorCode.UNKNOWN_GROUP] * 10 + [ErrorCode.TOO_FAST] * 5
+        assert codes == [ErrorCode.UNKNOWN_REQUEST] * 10 + [ErrorCode.TOO_FAST] * 5
 
     play(tmp_path, story, limits=LimitOptions(commands_per_s=10))
+
+
+def test_the_echo_wire_has_a_rate_of_its_own(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        house.ticking = False
+        house.connections.round()
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.ports["echo"])
+        for _ in range(20):
+            writer.write(b"x")
+            await within(5, "an echo", reader.readexactly(len(b"x server[echo]")))
+        writer.write(b"too much")
+        (here,) = house.connections.members
+        await until(5, "it was read", lambda: here.spent == 21)  # type: ignore[attr-defined]
+        house.connections.round()
+        writer.write(b"y")
+        assert await within(5, "an echo", reader.readexactly(14)) == b"y server[echo]"
+        writer.close()
+
+    play(tmp_path, story, limits=LimitOptions(commands_per_s=2))
 
 
 def test_acknowledgements_are_served_over_the_limit(tmp_path: Path) -> None:
     """One that was refused would not be repeated, and the client would be given nothing more."""
 
     async def story(house: House) -> None:
-        house.connections.round()
         house.ticking = False
         alice, bob = await house.streaming("alice"), await house.raw()
         bob.put({"msgid": LOGIN, "name": "bob", "password": "", "framing": "nul", "acks": True})

@@ -102,7 +102,7 @@ def test_a_forged_keep_alive_does_not_keep_a_session_alive() -> None:
             client.sock.send(login("mallory"))
             await until(5, "both are dropped", lambda: refused(on) == 2)
             assert peer.heard == heard
-            on.listener.round(heard + 11, 0)
+            on.listener.round(heard + 11)
             assert on.connections.ends == [("alice", Disconnect.SILENT)]
 
     played(story)

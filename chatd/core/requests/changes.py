@@ -15,6 +15,7 @@ from msgspec import Meta, field
 
 from chatd.bus.contract import topic_of_user
 from chatd.core import bus_messages
+from chatd.core.allowance import WRITE
 from chatd.core.bus_messages import HistoryDeleted
 from chatd.core.change import Change
 from chatd.core.changes import Changes, Which
@@ -82,6 +83,7 @@ class ChangeOperations:
                 asks=Point.BEFORE_MESSAGE_EDIT,
                 write=self._edit,
                 shown=_revised,
+                cost=WRITE,
             ),
             "message.recall": Operation(
                 OneMessage,
@@ -90,6 +92,7 @@ class ChangeOperations:
                 asks=Point.BEFORE_MESSAGE_RECALL,
                 write=self._recall,
                 shown=_revised,
+                cost=WRITE,
             ),
             "message.remove": Operation(
                 OneMessage,
@@ -98,6 +101,7 @@ class ChangeOperations:
                 asks=Point.BEFORE_MESSAGE_REMOVE,
                 write=self._remove,
                 shown=_revised,
+                cost=WRITE,
             ),
             "history.delete": Operation(
                 Deletion,
@@ -106,6 +110,7 @@ class ChangeOperations:
                 asks=NotAsked("it changes only what the caller is shown"),
                 write=self._delete,
                 shown=lambda deleted: {"up_to": deleted.up_to},
+                cost=WRITE,
             ),
         }
 

@@ -23,6 +23,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from chatd.core.allowance import MESSAGE, Cost
 from chatd.core.change import Change
 from chatd.core.plugins.contract import Asks, Point, Reply
 from chatd.core.plugins.pipeline import PluginPipeline
@@ -47,7 +48,7 @@ class Operation(NamedTuple):
     table in docs/protocols/mobileimsdk.md. asks: the point at which the operation's function asks plug-ins, for the
     generated table in docs/hooks.md and for the test that it does. has_secrets: its arguments are passwords, of which
     the store keeps nothing that a password could be guessed from. shown: makes the answer's result from the result of
-    the Change.
+    the Change. cost: what it takes from the user's allowance, the command in which it comes included.
     """
 
     arguments: type[msgspec.Struct]
@@ -58,6 +59,7 @@ class Operation(NamedTuple):
     write: Write | None = None
     has_secrets: bool = False
     shown: Callable[[Any], object] = lambda result: {}
+    cost: Cost = MESSAGE
 
 
 OperationTable = dict[str, Operation]
@@ -103,6 +105,7 @@ class RequestDispatcher:
     def __init__(self, services: Services, table: OperationTable, notices: Notices, plugins: PluginPipeline) -> None:
         self.table = table
         self._store = services.store
+        self._allowances = services.allowances
         self._log = services.log
         self._notices = notices
         self._plugins = plugins
@@ -156,6 +159,7 @@ class RequestDispatcher:
                 raise Refused(ErrorCode.UNKNOWN_REQUEST, "no such op")
             arguments = self._decoders[head.op](body)
             if operation.read is not None:
+                self._allowances.spend(session, operation.cost)
                 room = session.peer.text_bytes - size_of(_fp_of_answer(sent))
                 result = await operation.read(session, arguments)
                 return _Answer(ref, fitted(result, partial(answer, ref), room), final=True)
@@ -183,6 +187,7 @@ class RequestDispatcher:
             before = await self._store.read(lambda tables: tables.request_log.answered(user_id, fp, body_hash))
             if before is not None:
                 return before
+        self._allowances.spend(session, operation.cost)
         try:
             change = await operation.write(session, arguments)
         except Refused as refused:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from chatd.core import consent
+from chatd.core.allowance import ASK_FRIEND, CHANGE, LIST, WRITE
 from chatd.core.change import Change
 from chatd.core.friends import Friends
 from chatd.core.plugins import actions
@@ -54,6 +55,7 @@ class FriendOperations:
                 asks=Point.BEFORE_FRIEND_REQUEST,
                 write=self._ask,
                 shown=_asked,
+                cost=ASK_FRIEND,
             ),
             "friend.accept": Operation(
                 OneUser,
@@ -62,6 +64,7 @@ class FriendOperations:
                 asks=Point.BEFORE_FRIEND_ANSWER,
                 write=self._accept,
                 shown=_user,
+                cost=WRITE,
             ),
             "friend.refuse": Operation(
                 OneUser,
@@ -70,6 +73,7 @@ class FriendOperations:
                 asks=Point.BEFORE_FRIEND_ANSWER,
                 write=self._refuse,
                 shown=_user,
+                cost=WRITE,
             ),
             "friend.remove": Operation(
                 OneUser,
@@ -78,6 +82,7 @@ class FriendOperations:
                 asks=Point.BEFORE_FRIEND_REMOVE,
                 write=self._remove,
                 shown=_user,
+                cost=CHANGE,
             ),
             "friend.list": Operation(
                 NoArguments,
@@ -85,6 +90,7 @@ class FriendOperations:
                 '{"friends":[U with "online"],"requests":[U]}',
                 asks=_IN_LOGIN_ANSWER,
                 read=self._list,
+                cost=LIST,
             ),
         }
 
@@ -96,6 +102,7 @@ class FriendOperations:
                 '{"users":[U with "online","last_seen"]}',
                 asks=Point.BEFORE_PRESENCE,
                 read=self._get_presence,
+                cost=LIST,
             ),
             "presence.subscribe": Operation(
                 SomeUsers,
@@ -103,6 +110,7 @@ class FriendOperations:
                 '{"users":[U with "online","last_seen"]}',
                 asks=Point.BEFORE_PRESENCE,
                 read=self._watch_presence,
+                cost=LIST,
             ),
         }
 

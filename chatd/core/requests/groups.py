@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from chatd.core import consent
+from chatd.core.allowance import CHANGE, CREATE_GROUP, JOIN, LIST
 from chatd.core.change import Change
 from chatd.core.groups import Groups, Kick
 from chatd.core.plugins.contract import NotAsked, Point
@@ -77,9 +78,16 @@ class GroupOperations:
                 asks=Point.BEFORE_GROUP_CREATE,
                 write=self._create,
                 shown=_group,
+                cost=CREATE_GROUP,
             ),
             "group.join": Operation(
-                OneGroup, "join a group", '{"group":G}', asks=Point.BEFORE_GROUP_JOIN, write=self._join, shown=_joined
+                OneGroup,
+                "join a group",
+                '{"group":G}',
+                asks=Point.BEFORE_GROUP_JOIN,
+                write=self._join,
+                shown=_joined,
+                cost=JOIN,
             ),
             "group.leave": Operation(
                 OneGroup,
@@ -88,9 +96,15 @@ class GroupOperations:
                 asks=Point.BEFORE_GROUP_LEAVE,
                 write=self._leave,
                 shown=_left,
+                cost=CHANGE,
             ),
             "group.list": Operation(
-                NoArguments, "the user's groups", '{"groups":[G]}', asks=_IN_LOGIN_ANSWER, read=self._list
+                NoArguments,
+                "the user's groups",
+                '{"groups":[G]}',
+                asks=_IN_LOGIN_ANSWER,
+                read=self._list,
+                cost=LIST,
             ),
             "group.members": Operation(
                 MembersPage,
@@ -98,6 +112,7 @@ class GroupOperations:
                 '{"members":[U with "role","online"],"more":bool}',
                 asks=_IN_LOGIN_ANSWER,
                 read=self._members,
+                cost=LIST,
             ),
             "group.kick": Operation(
                 OneMember,
@@ -106,6 +121,7 @@ class GroupOperations:
                 asks=Point.BEFORE_GROUP_KICK,
                 write=self._kick,
                 shown=_kicked,
+                cost=CHANGE,
             ),
             "group.rename": Operation(
                 Rename,
@@ -114,6 +130,7 @@ class GroupOperations:
                 asks=Point.BEFORE_GROUP_RENAME,
                 write=self._rename,
                 shown=_group,
+                cost=CHANGE,
             ),
             "group.role": Operation(
                 Promotion,
@@ -122,6 +139,7 @@ class GroupOperations:
                 asks=Point.BEFORE_GROUP_ROLE,
                 write=self._role,
                 shown=_user,
+                cost=CHANGE,
             ),
         }
 

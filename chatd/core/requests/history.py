@@ -15,6 +15,7 @@ from msgspec import Meta, field
 
 from chatd.bus.contract import topic_of_group, topic_of_user
 from chatd.core import bus_messages, consent
+from chatd.core.allowance import LIST, SYNC
 from chatd.core.bus_messages import GroupNotice, UserNotice
 from chatd.core.change import Change
 from chatd.core.groups import existing
@@ -209,6 +210,7 @@ class HistoryOperations:
                 '{"with":str,"messages":[M]}',
                 asks=Point.BEFORE_HISTORY,
                 read=self._history,
+                cost=LIST,
             ),
             "sync": Operation(
                 Sync,
@@ -218,6 +220,7 @@ class HistoryOperations:
                 '"changes":[M with "with","change"]?,"more":bool}',
                 asks=Point.BEFORE_HISTORY,
                 read=self._sync,
+                cost=SYNC,
             ),
             "read": Operation(
                 ReadMark,

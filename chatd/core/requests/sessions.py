@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from chatd.core.allowance import LIST
 from chatd.core.bus_messages import SessionInfo
 from chatd.core.plugins import actions
 from chatd.core.plugins.contract import NotAsked, Point
@@ -49,6 +50,7 @@ class SessionOperations:
                 '{"sessions":[{"wire":str,"since":ms,"peer":str,"this":bool}],"complete":bool}',
                 asks=_OWN,
                 read=self._list,
+                cost=LIST,
             ),
             "session.kick": Operation(
                 WhichSession,

@@ -29,12 +29,14 @@ class LocalGroup:
 
     sessions: those of its members. A user who stopped being a member by known_version is not among them.
     waiting: None unless the store is being asked for the members: then what is for the members of a later version, in
-    order, each with that version and what is to be done. Only core.memberships changes these."""
+    order, each with that version and what is to be done. Only core.memberships changes these.
+    member_count: of the group, everywhere; 0 = not known since the last change of its members. For core.allowances."""
 
-    __slots__ = ("known_version", "sessions", "waiting")
+    __slots__ = ("known_version", "member_count", "sessions", "waiting")
 
     def __init__(self, known_version: int) -> None:
         self.known_version = known_version
+        self.member_count = 0
         self.sessions: set[Session] = set()
         self.waiting: deque[tuple[int, Callable[[], None]]] | None = None
 
@@ -85,6 +87,7 @@ class Hub:
         self._users[user_id] = (*self.of_user(user_id), session)
         for group_id, membership in memberships.items():
             self.enter(session, group_id, membership.since_version, membership.members_version)
+            self._groups[group_id].member_count = membership.member_count
             topics.append(topic_of_group(group_id))
         # Including topics that are subscribed already: that may still be under way on behalf of another session.
         await self._bus.subscribe(topics)

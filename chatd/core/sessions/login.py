@@ -153,6 +153,7 @@ class Logins:
         session.credentials = credentials
         session.features = command.features or Feature(0)
         session.takes_over = command.takeover
+        session.allowance = self._services.allowances.of(user.id)
         session.buffer = []
         try:
             await self.locks.take(session)

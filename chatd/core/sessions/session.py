@@ -16,6 +16,7 @@ from typing import Protocol as Contract
 
 import msgspec
 
+from chatd.core.allowance import UNLIMITED_ALLOWANCE
 from chatd.errors import Disconnect
 from chatd.model import ConversationId, GroupId, Message, Protocol, Seq, User, UserId
 from chatd.protocol import Deliver, Event, Feature, LoginAccepted, ServerMessage, WireTraits
@@ -211,6 +212,7 @@ class Session:
     takes_over: its login asked for the place of the user's other session on this wire (Login.takeover).
     first_login_time: milliseconds since the epoch, the client's; the server's where the login named none (fresh).
     features: what the client has asked for in its login (protocol.Feature).
+    allowance: what the user may still do; shared by the user's sessions on this worker (core.allowances).
     credentials: the version of the account's credentials (store.account_contract.Account) with which it logged in. It
     ends when they have a later one. OWN_CHANGE while the session itself changes the password.
     began_at: time.monotonic() of the login. since_ms: the same moment, milliseconds since the epoch, for people.
@@ -226,6 +228,7 @@ class Session:
     """
 
     __slots__ = (
+        "allowance",
         "began_at",
         "behind",
         "buffer",
@@ -261,6 +264,7 @@ class Session:
         self.first_login_time = first_login_time
         self.fresh = fresh
         self.features = _NO_FEATURES
+        self.allowance = UNLIMITED_ALLOWANCE
         self.credentials = 0
         self.began_at = time.monotonic()
         self.since_ms = time.time_ns() // 1_000_000

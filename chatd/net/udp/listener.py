@@ -246,7 +246,7 @@ class UdpListener:
 
     # ---------------------------------------------------------------- the clock, the end
 
-    def round(self, now: float, earned: int) -> int:
+    def round(self, now: float) -> int:
         """See net.connections.DatagramSessions, also for shut() and drain()."""
         self.limiter.next_second()
         login_s = self.connections.config().timeouts.login_s
@@ -254,11 +254,8 @@ class UdpListener:
             if now - peer.heard > login_s:
                 peer.close(Disconnect.LOGIN_TIMEOUT)
         queued = 0
-        budget = self.connections.budget
         for peer in tuple(self.peers.values()):
             queued += peer.out_bytes
-            if peer.spent:
-                peer.spent = max(0, min(peer.spent, budget) - earned) if earned else 0
             if now - peer.heard > self._silence_s:
                 peer.close(Disconnect.SILENT)
         return queued

@@ -23,7 +23,6 @@ from chatd.net.connections import Connections
 from chatd.net.pktinfo import Address, ReplyFrom
 from chatd.net.queued import replace_queued
 from chatd.protocol import (
-    ACKNOWLEDGEMENTS,
     Command,
     Echo,
     Event,
@@ -105,7 +104,6 @@ class UdpPeer(CodecPeer):
     offset: bytes given to us for it, total; out_bytes: those of them that wait in `queue`.
     left: datagrams that may still be sent in the burst that ends at burst_ends.
     busy: a slow command is served; `waiting` holds the datagrams behind it.
-    spent: commands not yet earned back, see Connections.budget.
     token: what every datagram of this client begins with, b"" = it did not ask for one.
     source: its source network, None = it is not limited. Changed only by net.admission.
     """
@@ -132,7 +130,6 @@ class UdpPeer(CodecPeer):
         "reply_from",
         "session",
         "source",
-        "spent",
         "token",
         "waiting",
     )  # fmt: skip
@@ -155,7 +152,6 @@ class UdpPeer(CodecPeer):
         self.out_bytes = 0
         self.busy = False
         self.waiting: deque[bytes] | None = None
-        self.spent = 0
         self.token = b""
         self.source: Source | None = None
 
@@ -187,10 +183,6 @@ class UdpPeer(CodecPeer):
             command = self.codec.packet(data)
         except WireError as error:
             self.push(Failed(error.code, error.text, None, error.ref))
-            return
-        self.spent += 1
-        if self.spent > self.listener.connections.budget and type(command) not in ACKNOWLEDGEMENTS:
-            self.push(Failed(ErrorCode.TOO_FAST, MEANINGS[ErrorCode.TOO_FAST].text, command))
             return
         if isinstance(command, Login) and (self.session is None or command.name != self.session.user.name):
             if self.listener.allows(self.address):

@@ -134,8 +134,7 @@ class WebSocketConnection(Connection):
 
     def _pong(self, payload: bytes) -> None:
         """A ping counts as a command, so the same rate limit applies."""
-        self.spent += 1
-        if self.open and self.spent <= self.connections.budget:
+        if self.open and self.may_ask():
             super()._queue(frames.pong(payload))
 
     # ---------------------------------------------------------------- bytes out

@@ -39,8 +39,8 @@ INSERT_MESSAGES = (
 )
 LOCK_CONVERSATIONS = b"SELECT id, last FROM conversation FORCE INDEX (PRIMARY) WHERE id IN (%s) ORDER BY id FOR UPDATE"
 _MEMBERS = (
-    b"SELECT m.team_id, m.user_id, t.members_version FROM member AS m JOIN team AS t ON t.id = m.team_id"
-    b" WHERE (m.team_id, m.user_id) IN (%s)"
+    b"SELECT m.team_id, m.user_id, t.members_version, t.member_count FROM member AS m"
+    b" JOIN team AS t ON t.id = m.team_id WHERE (m.team_id, m.user_id) IN (%s)"
 )
 _SENT = f"SELECT m.send_key, {COLUMNS} FROM message AS m WHERE m.send_key IN (%s)".encode()
 _HASH = b"SELECT body_hash FROM message WHERE send_key = %d"
@@ -65,8 +65,8 @@ class _Append(msgspec.Struct, kw_only=True):
     """Where each draft goes, or why it is refused."""
     keys: Sequence[int | None]
     """The first send key of each draft; None for one without an fp."""
-    members_versions: dict[GroupId, int] = {}
-    """Of the groups that are written to, read when they were locked."""
+    members: dict[GroupId, tuple[int, int]] = {}
+    """members_version and member_count of the groups that are written to, read when they were locked."""
     now_ms: int
 
 
@@ -143,7 +143,7 @@ class MysqlMessages:
                 if draft.body_hash is not None:
                     hashes[key] = draft.body_hash
             group_id = draft.command.to_group
-            results.append(Stored(message, True, batch.members_versions[group_id] if group_id else 0))
+            results.append(Stored(message, True, *(batch.members[group_id] if group_id else ())))
         self._insert(rows, given)
         if hashes:
             self._db.query_all(*(_SET_HASH % (body_hash, key) for key, body_hash in hashes.items()))
@@ -182,7 +182,7 @@ class MysqlMessages:
             self._backend.witness = self._backend.witness or ("message", answer.lastrowid)
 
     def _lock(self, batch: _Append) -> dict[ConversationId, Seq]:
-        """The last numbers of all conversations, and into the batch the groups' members_versions: until the commit, no
+        """The last numbers of all conversations, and into the batch what it needs of groups: until the commit, no
         other transaction can count them up. A draft to a group that the sender is not in is refused in `places`."""
         conversations = sorted({place[0] for place in batch.places if not isinstance(place, ErrorCode)})
         if not conversations:
@@ -192,8 +192,8 @@ class MysqlMessages:
             LOCK_CONVERSATIONS % number_list(conversations),
             _MEMBERS % pair_list(sorted(outsiders)) if outsiders else _NOTHING,
         )
-        for group_id, user_id, version in members:
-            batch.members_versions[group_id] = version
+        for group_id, user_id, version, count in members:
+            batch.members[group_id] = version, count
             outsiders.discard((group_id, user_id))
         if outsiders:
             self._refuse(outsiders, batch)

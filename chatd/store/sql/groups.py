@@ -71,6 +71,11 @@ class SqlGroups:
         row = self._db.execute("SELECT members_version FROM team WHERE id = ?", (group_id,)).fetchone()
         return int(row[0]) if row else 0
 
+    def member_count(self, group_id: GroupId) -> int:
+        """0 for a group that does not exist."""
+        row = self._db.execute("SELECT member_count FROM team WHERE id = ?", (group_id,)).fetchone()
+        return int(row[0]) if row else 0
+
     def _add_member(self, group_id: GroupId, user_id: UserId, role: Role, since_version: int, now_ms: int) -> None:
         self._db.execute(
             "INSERT INTO member (team_id, user_id, role, joined_at_ms, since_version) VALUES (?, ?, ?, ?, ?)",
@@ -90,7 +95,7 @@ class SqlGroups:
             return []
         marks = ",".join("?" * len(user_ids))
         rows = self._db.execute(
-            "SELECT m.user_id, m.team_id, m.since_version, t.members_version FROM member AS m"
+            "SELECT m.user_id, m.team_id, m.since_version, t.members_version, t.member_count FROM member AS m"
             f" JOIN team AS t ON t.id = m.team_id WHERE m.user_id IN ({marks})",
             tuple(user_ids),
         )

@@ -35,6 +35,8 @@ class SqliteBackend:
         """Whether the user is in the group."""
         self.members_versions: dict[GroupId, int] = {}
         """Cleared together with `members`."""
+        self.member_counts: dict[GroupId, int] = {}
+        """Cleared together with `members`."""
         self._directory_version = ""
 
     def refresh(self) -> None:
@@ -61,6 +63,7 @@ class SqliteBackend:
     def clear_members(self) -> None:
         self.members.clear()
         self.members_versions.clear()
+        self.member_counts.clear()
 
     # ---------------------------------------------------------------- for the shared SQL
 
@@ -76,6 +79,7 @@ class SqliteBackend:
     def membership_changed(self, group_id: GroupId, user_id: UserId) -> None:
         self.members.pop((group_id, user_id), None)
         self.members_versions.pop(group_id, None)
+        self.member_counts.pop(group_id, None)
 
     def lock_users(self, *user_ids: UserId) -> None:
         pass

@@ -130,8 +130,7 @@ class SqliteMessages:
                 fresh[key] = message
                 if draft.body_hash is not None:
                     hashes[key] = draft.body_hash
-            version = self._members_version(command.to_group) if command.to_group else 0
-            results.append(Stored(message, True, version))
+            results.append(self._stored(message) if command.to_group else Stored(message, True))
         self._write(values, hashes)
         if with_extras:
             changed = [(meta_of(message), number) for number, message in with_extras.items()]
@@ -223,6 +222,14 @@ class SqliteMessages:
         if member:
             return -group_id, NO_USER
         return ErrorCode.NOT_A_MEMBER if self._members_version(group_id) else ErrorCode.UNKNOWN_GROUP
+
+    def _stored(self, message: Message) -> Stored:
+        """The result for a new message of a group."""
+        group_id = message.group_id
+        count = self._backend.member_counts.get(group_id)
+        if count is None:
+            count = self._backend.member_counts[group_id] = self._groups.member_count(group_id)
+        return Stored(message, True, self._members_version(group_id), count)
 
     def _members_version(self, group_id: GroupId) -> int:
         """From the cache where possible; 0 for a group that does not exist."""
