@@ -44,6 +44,8 @@ class SecurityEvent(enum.StrEnum):
     PASSWORD_CHANGE_FAILED = "password_change_failed"
     ACCOUNT_CREATED = "account_created"
     ACCOUNT_DELETED = "account_deleted"
+    ACCOUNT_ERASED = "account_erased"
+    ACCOUNT_EXPORTED = "account_exported"
     ACCOUNT_LOCKED = "account_locked"
     ACCOUNT_UNLOCKED = "account_unlocked"
     INVITE_ADDED = "invite_added"
@@ -118,6 +120,12 @@ EVENTS: dict[SecurityEvent, Kind] = {
     ),
     SecurityEvent.ACCOUNT_CREATED: Kind("account created", "info", By.OPERATOR, "by an operator"),
     SecurityEvent.ACCOUNT_DELETED: Kind("account deleted", "info", By.OPERATOR, "by an operator"),
+    SecurityEvent.ACCOUNT_ERASED: Kind(
+        "account erased", "info", By.OPERATOR, "with its messages, by an operator; the record has the id only"
+    ),
+    SecurityEvent.ACCOUNT_EXPORTED: Kind(
+        "account exported", "info", By.OPERATOR, "everything of a person was written to an archive, by an operator"
+    ),
     SecurityEvent.ACCOUNT_LOCKED: Kind("account locked", "info", By.OPERATOR, "by an operator"),
     SecurityEvent.ACCOUNT_UNLOCKED: Kind("account unlocked", "info", By.OPERATOR, "by an operator"),
     SecurityEvent.INVITE_ADDED: Kind("invite added", "info", By.OPERATOR, "by an operator"),

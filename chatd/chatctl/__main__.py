@@ -133,6 +133,14 @@ def _add_user_verbs(add: _Add) -> None:
     )
     verb("unlock", "let the user of a locked account log in again")
     verb("del", "delete an account; its sessions end")
+    one = verb("export", "write everything of a person into one archive (ZIP), also while the server runs")
+    text = "where to write it; - = standard output (default: NAME-DATE.zip here). The file must not exist"
+    one.add_argument("--to", metavar="FILE", default="", help=text).complete = shtab.FILE  # type: ignore[attr-defined]
+    text = "delete an account and the text of every message it has sent; cannot be undone"
+    one = verb("erase", text, named=False)
+    one.add_argument("name", metavar="NAME", nargs="?", default="", help="name of the user, or its id")
+    one.add_argument("--yes", action="store_true", help="do not ask; for scripts")
+    one.add_argument("--resume", action="store_true", help="finish erasures that were interrupted")
     verb("show", "show what is known of an account").add_argument("--json", action="store_true", help=AS_JSON)
     verb("sessions", "show an account's sessions, on all hosts").add_argument(
         "--json", action="store_true", help=AS_JSON
@@ -210,6 +218,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if options.command == "user" and options.what == "add" and bool(options.name) == bool(options.file):
         note("user add: give the name of the user, or --file with many")
+        return Exit.USAGE
+    if options.command == "user" and options.what == "erase" and bool(options.name) == options.resume:
+        note("user erase: give the name of the user, or --resume")
         return Exit.USAGE
     client: ControlClient | None = None
     try:

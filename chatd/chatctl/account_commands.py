@@ -10,6 +10,7 @@ Fails: the exceptions of control_client, ConfigError, BootError, Refused and Una
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import sys
 import time
@@ -17,10 +18,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from chatd.chatctl import bulk, render
+from chatd.chatctl import bulk, erasing, export, render
 from chatd.chatctl.accounts import Changed, StoredAccounts
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.chatctl.ownership import become_owner
+from chatd.chatctl.progress import Progress
 from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
 from chatd.config.schema import Config
@@ -60,6 +62,8 @@ class AccountCommands:
             ("user", "lock"): self._lock,
             ("user", "unlock"): self._unlock,
             ("user", "del"): self._delete,
+            ("user", "export"): self._export,
+            ("user", "erase"): self._erase,
             ("user", "show"): self._show,
             ("user", "sessions"): self._sessions,
             ("user", "list"): self._list,
@@ -115,6 +119,35 @@ class AccountCommands:
         changed = self._accounts.delete(self._options.name)
         self._record(SecurityEvent.ACCOUNT_DELETED, changed.user)
         return self._end_sessions(changed, "this account has been deleted")
+
+    def _export(self) -> int:
+        options = self._options
+        with contextlib.closing(self._accounts.open()) as tables, Progress("export") as progress:
+            made = export.write(tables, options.name, options.target, progress.watch)
+        what = f"{made.messages} messages of {made.conversations} conversations"
+        note(f"{options.target.name}: everything of {made.user.name}: {what}")
+        self._record(SecurityEvent.ACCOUNT_EXPORTED, made.user, what)
+        return Exit.OK
+
+    def _erase(self) -> int:
+        """The trail has the id only: the name is what is to be forgotten."""
+        name = self._options.name
+        code = Exit.OK
+        if name:
+            erasing.confirm(*self._accounts.show(name), yes=self._options.yes)
+            changed = self._accounts.erase(name)
+            self._record(SecurityEvent.ACCOUNT_ERASED, User(changed.user.id, ""))
+            print(f"user {changed.user.id} is erased; now its messages lose their text", flush=True)
+            code = Exit(self._end_sessions(changed, "this account has been deleted"))
+        pending = erasing.finish(self._accounts)
+        for one in pending:
+            note(
+                f"user {one.user_id}: every message stored until now is blanked; what a session sent in its last second"
+                " is looked for in a minute, by a running server or `chatctl user erase --resume`"
+            )
+        if not pending:
+            print("no erasure is pending")
+        return code
 
     def _end_sessions(self, changed: Changed, reason: str) -> int:
         """Those with earlier credentials end anyway, within a second, also where the message bus does not reach; asked,
@@ -200,6 +233,8 @@ def accounts(client: ControlClient, options: argparse.Namespace) -> int:
     """Works on the store, with or without a running server, as the user who owns it."""
     config = config_load.load(options.config).config
     trail = StoreTrail(config, client)
+    if options.what == "export":  # before privileges are dropped: the archive belongs to whoever asked for it
+        options.target = export.Target(options.to or export.default_name(options.name))
     become_owner(config, create=options.command == "user" and options.what == "add")
     note(f"store: {configured(config)}")
     return AccountCommands(client, config, trail, options).run()

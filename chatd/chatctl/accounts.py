@@ -110,15 +110,24 @@ class StoredAccounts:
 
         return self.change(work)
 
+    def erase(self, name: str) -> Changed:
+        """Its messages are blanked afterwards (chatctl.erasing). Raises Refused."""
+
+        def work(tables: Tables) -> Changed:
+            user = _find(tables, name).user
+            return Changed(user, tables.accounts.erase(user.id, now_ms()))
+
+        return self.change(work)
+
     def show(self, name: str) -> tuple[User, AccountDetails]:
         """Raises Refused."""
-        with contextlib.closing(self._open()) as tables:
+        with contextlib.closing(self.open()) as tables:
             user = _find(tables, name).user
             return user, tables.accounts.details(user.id)
 
     def all(self) -> list[tuple[UserId, str, int]]:
         """(id, name, created_at_ms) of every account, by id."""
-        with contextlib.closing(self._open()) as tables:
+        with contextlib.closing(self.open()) as tables:
             return tables.accounts.all()
 
     # ---------------------------------------------------------------- invite codes
@@ -130,7 +139,7 @@ class StoredAccounts:
         return self.change(lambda tables: tables.invites.add(invite, now_ms())), code
 
     def invites(self) -> list[Invite]:
-        with contextlib.closing(self._open()) as tables:
+        with contextlib.closing(self.open()) as tables:
             return tables.invites.all()
 
     def revoke_invite(self, invite_id: int) -> bool:
@@ -139,24 +148,29 @@ class StoredAccounts:
 
     # ---------------------------------------------------------------- the store
 
-    def _open(self) -> Tables:
+    def open(self) -> Tables:
+        """The store, for reading, and for change_with(). To be closed by the caller."""
         return open_tables(configured(self._config), self._config.timeouts.store_s, create=self._create)
 
     def change(self, work: Callable[[Tables], T]) -> T:
+        """As change_with(), on a connection of its own."""
+        with contextlib.closing(self.open()) as tables:
+            return self.change_with(tables, work)
+
+    def change_with(self, tables: Tables, work: Callable[[Tables], T]) -> T:
         """Run `work` in one transaction, which is repeated when it conflicts with one of a running server."""
-        with contextlib.closing(self._open()) as tables:
-            for attempt in range(_ATTEMPTS):
-                tables.begin()
-                try:
-                    value = work(tables)
-                    tables.commit()
-                    return value
-                except Again:
-                    tables.rollback()
-                    time.sleep(random.uniform(0, _PAUSE_S * 2**attempt))
-                except BaseException:
-                    tables.rollback()
-                    raise
+        for attempt in range(_ATTEMPTS):
+            tables.begin()
+            try:
+                value = work(tables)
+                tables.commit()
+                return value
+            except Again:
+                tables.rollback()
+                time.sleep(random.uniform(0, _PAUSE_S * 2**attempt))
+            except BaseException:
+                tables.rollback()
+                raise
         raise Unavailable(f"the store is busy: {_ATTEMPTS} attempts conflicted with other transactions; try again")
 
 

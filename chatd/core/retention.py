@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import msgspec
+
 from chatd.config.people_options import RetentionOptions
 from chatd.core.services import Services
 from chatd.errors import Unavailable
@@ -94,7 +96,7 @@ class Retention:
             return
         if await self._clock_is_right():
             for work in self._kinds(options):
-                await self._in_slices(work)
+                await self._in_slices(work, options)
         await self._reclaim()
         self._row.retention_at_ms = self._wall_ms()
         await self._report()
@@ -112,7 +114,7 @@ class Retention:
     async def _finish_erasures(self) -> None:
         for erasure in await self._store.read(lambda tables: tables.erasure.pending()):
             self._row.erasures_pending = max(1, self._row.erasures_pending)
-            await self._in_slices(partial(_blank, erasure.user_id, self._wall_ms()))
+            await self._in_slices(partial(_blank, erasure.user_id, self._wall_ms()), None)
         self._row.erasures_pending = len(await self._store.read(lambda tables: tables.erasure.pending()))
 
     async def _clock_is_right(self) -> bool:
@@ -138,8 +140,8 @@ class Retention:
 
     # ---------------------------------------------------------------- slices
 
-    async def _in_slices(self, work: _Work) -> None:
-        """Until there is no more to do, or the options have changed so that this is not to be done."""
+    async def _in_slices(self, work: _Work, options: RetentionOptions | None) -> None:
+        """Until there is no more to do, or the options are not these any more."""
         while True:
             begun = self._loop.time()
             rows = self._rows
@@ -147,10 +149,14 @@ class Retention:
             changed = done.deleted + done.blanked
             self._row.retention_deleted += changed
             self._adapt(seconds)
-            if not done.more:
+            if not done.more or (options is not None and self._is_changed(options)):
                 return
             pace_s = changed / self._config().retention.rows_per_s - (self._loop.time() - begun)
             await asyncio.sleep(max(_REST * seconds, pace_s))
+
+    def _is_changed(self, options: RetentionOptions) -> bool:
+        now = self._config().retention
+        return msgspec.structs.replace(now, rows_per_s=options.rows_per_s) != options
 
     def _adapt(self, seconds: float) -> None:
         if seconds > 2 * _SLICE_S:

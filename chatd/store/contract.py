@@ -32,6 +32,9 @@ from chatd.store.consent_contract import Audiences as Audiences
 from chatd.store.consent_contract import ConsentTables as ConsentTables
 from chatd.store.consent_contract import FriendTables as FriendTables
 from chatd.store.consent_contract import Purpose as Purpose
+from chatd.store.person_contract import Person as Person
+from chatd.store.person_contract import PersonTables as PersonTables
+from chatd.store.person_contract import Scanned as Scanned
 from chatd.store.retention_contract import Erasure as Erasure
 from chatd.store.retention_contract import ErasureTables as ErasureTables
 from chatd.store.retention_contract import Kind as Kind
@@ -379,6 +382,9 @@ class Tables(Protocol):
 
     @property
     def erasure(self) -> ErasureTables: ...
+
+    @property
+    def person(self) -> PersonTables: ...
 
     @property
     def gather_s(self) -> float:

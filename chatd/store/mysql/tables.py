@@ -39,6 +39,7 @@ from chatd.store.sql.friends import SqlFriends
 from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.invites import SqlInvites
 from chatd.store.sql.known_sources import SqlKnownSources
+from chatd.store.sql.person import SqlPerson
 from chatd.store.sql.request_log import SqlRequestLog
 from chatd.store.sql.revisions import SqlRevisions
 from chatd.store.versions import FILLING, check_filled, check_version
@@ -66,6 +67,7 @@ class MysqlTables:
         self.revisions = SqlRevisions(db, backend, self.history.at)
         self.known_sources = SqlKnownSources(db, backend)
         self.retention = MysqlRetention(db, backend)
+        self.person = SqlPerson(db, backend.messages)
         self.erasure = SqlErasure(db, " FOR UPDATE")
         self._directory_version = ""
 

@@ -30,6 +30,7 @@ from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.invites import SqlInvites
 from chatd.store.sql.known_sources import SqlKnownSources
 from chatd.store.sql.messages import MessageReader
+from chatd.store.sql.person import SqlPerson
 from chatd.store.sql.request_log import SqlRequestLog
 from chatd.store.sql.revisions import SqlRevisions
 from chatd.store.sqlite import file as sqlite_file
@@ -74,6 +75,7 @@ class SqliteTables:
         self.revisions = SqlRevisions(db, backend, self.history.at)
         self.known_sources = SqlKnownSources(db, backend)
         self.retention = SqliteRetention(db, backend)
+        self.person = SqlPerson(db, lambda rows: [reader.message(row) for row in rows])
         self.erasure = SqlErasure(db, on_end=self._want_empty_log)
         self._checkpointer = Checkpointer(path)
         self._commits = 0
