@@ -34,6 +34,7 @@ def status(server: Status) -> str:
         f"      store: {server.store_url}, {good(server.store_ok)}, commit p99 {server.commit_p99_us / 1000:.1f} ms",
         f"        bus: {server.bus_url}, {good(server.bus_ok)}{_round_trip(server)}",
     ]
+    lines += _data(server)
     if server.log_dropped:
         lines.append(f"        log: {server.log_dropped} records of the master dropped")
     refused = sum(one.refused for one in server.workers)
@@ -51,6 +52,31 @@ def status(server: Status) -> str:
 def _round_trip(server: Status) -> str:
     known = server.bus_ok and server.bus_round_trip_us
     return f", round trip {server.bus_round_trip_us / 1000:.1f} ms" if known else ""
+
+
+def _data(server: Status) -> list[str]:
+    """Size of the store, and what retention did; measured by the worker of slot 0 alone."""
+    measured = next((one for one in server.workers if one.store_bytes), None)
+    if measured is None:
+        return []
+    unused = f"{size(measured.store_free_bytes)} unused, "
+    unused += "given back as old messages go" if measured.store_reclaims else "kept for new messages"
+    oldest = f", oldest message {at(measured.oldest_message_ms)}" if measured.oldest_message_ms else ", no messages"
+    lines = [f"       data: {size(measured.store_bytes)}, {unused}{oldest}"]
+    if measured.retention_at_ms:
+        deleted = server.totals.get(_DELETED, 0)
+        lines.append(f"  retention: {deleted} messages deleted, last run {at(measured.retention_at_ms)}")
+    if measured.erasures_pending:
+        lines.append(f"    erasing: messages of {measured.erasures_pending} erased accounts")
+    return lines + [f"{'':12} {text}" for text in _retention_problems(server)]
+
+
+def _retention_problems(server: Status) -> list[str]:
+    failed = any(one.retention_failed for one in server.workers)
+    held = any(one.retention_held for one in server.workers)
+    return (["retention failed, see error.log"] if failed else []) + (
+        ["retention waits: the clock is far ahead of its last run"] if held else []
+    )
 
 
 def _certificates(server: Status) -> list[str]:
@@ -85,7 +111,7 @@ def _totals(server: Status) -> list[str]:
     counted = {name: server.totals.get(name, 0) for name in known}
     words = {name: f"{number} {_short(name)}" for name, number in counted.items()}
     lines = [f"     logins: {', '.join(words[name] for name in _LOGINS)}"]
-    rest = [words[name] for name, number in counted.items() if number and name not in _LOGINS]
+    rest = [words[name] for name, number in counted.items() if number and name not in (*_LOGINS, _DELETED)]
     return [*lines, *(f"   security: {one}" if at == 0 else f"{'':12} {one}" for at, one in enumerate(rest))]
 
 
@@ -95,6 +121,7 @@ def _short(name: str) -> str:
     return field.heading if field else name
 
 
+_DELETED = "retention_deleted"
 _LOGINS = ("logins", "logins_failed", "logins_refused")
 
 WORKER_COLUMNS = (
@@ -153,6 +180,7 @@ def verdict(server: Status) -> tuple[int, str]:
     wrong += ["forged messages on the bus, see error.log"] if any(one.bus_forged for one in server.workers) else []
     wrong += [f"certificate expires soon: {one.file}" for one in server.certificates if one.expiry == "expiring"]
     wrong += [f"changed certificate not in use: {one.file}" for one in server.certificates if one.error]
+    wrong += _retention_problems(server)
     if server.state != "running" or wrong:
         return 1, f"DEGRADED: {server.state}, {counted}{''.join(f', {one}' for one in wrong)}"
     return 0, f"OK: {counted}"

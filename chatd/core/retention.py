@@ -35,9 +35,10 @@ CLOCK_AHEAD_MS = 7 * DAY_MS
 BELIEVE_S = 24 * 3600.0
 """A clock that goes on like this for so long is believed after all. Time for an operator to see the error."""
 
-_SLICE_S = 0.002
-"""How long a slice should take in the store thread."""
-_FIRST_ROWS, _LEAST_ROWS, _MOST_ROWS = 50, 10, 500
+_SLICE_S = 0.003
+"""How long a slice should take in the store thread, with its waits for the interpreter: about a dozen statements,
+however many rows."""
+_FIRST_ROWS, _LEAST_ROWS, _MOST_ROWS = 50, 50, 500
 _REST = 8.0
 """A pause is at least this many times as long as the slice before it."""
 _PAGES = 32
@@ -65,10 +66,15 @@ class Retention:
         """When the store is looked at again, by the loop's clock."""
         self._rows = _FIRST_ROWS
         self._held_since: float | None = None
+        self._options: RetentionOptions | None = None
+        """Those of the last time that the store was looked at."""
 
     def round(self) -> None:
         """Once a second."""
-        if self._is_mine and not self._working and self._loop.time() >= self._next_at:
+        options = self._config().retention
+        due = self._loop.time() >= self._next_at or options != self._options
+        if self._is_mine and not self._working and due:
+            self._options = options
             self._working = True
             self._background.start(self._run())
 

@@ -19,7 +19,7 @@ def made(kind: Any, **fields: Any) -> Any:
 
 def status(**fields: Any) -> Status:
     fields = {"totals": {}} | fields
-    workers = [made(WorkerStatus, hooks_open=0, bus_forged=False)]
+    workers = [made(WorkerStatus, hooks_open=0, bus_forged=False, retention_failed=False, retention_held=False)]
     told: Status = made(Status, state="running", workers_wanted=1, workers_ready=1, workers=workers, **fields)
     return told
 
@@ -60,3 +60,27 @@ def test_check_is_degraded_after_a_forged_message_on_the_bus() -> None:
     code, text = chatctl_render.verdict(server)
     assert code == 1
     assert "forged messages on the bus" in text
+
+
+def test_status_tells_how_large_the_store_is_and_what_retention_did() -> None:
+    server = status(totals={"retention_deleted": 12})
+    told = chatctl_render.status(server)
+    assert "data:" not in told
+    worker = server.workers[0]
+    worker.store_bytes, worker.store_free_bytes, worker.store_reclaims = 3_000_000, 200_000, True
+    worker.retention_at_ms, worker.erasures_pending, worker.oldest_message_ms = 1_700_000_000_000, 1, 0
+    lines = [text.strip() for text in chatctl_render.status(server).splitlines()]
+    assert "data: 3MB, 200kB unused, given back as old messages go, no messages" in lines
+    assert any(line.startswith("retention: 12 messages deleted, last run 2023-11-1") for line in lines)
+    assert "erasing: messages of 1 erased accounts" in lines
+    assert not any("security" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"), [("retention_failed", "retention failed"), ("retention_held", "retention waits")]
+)
+def test_check_is_degraded_while_retention_fails_or_waits(flag: str, text: str) -> None:
+    server = status()
+    setattr(server.workers[0], flag, True)
+    code, said = chatctl_render.verdict(server)
+    assert (code, text in said) == (1, True)

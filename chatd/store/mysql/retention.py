@@ -10,16 +10,17 @@ that finds another one at work does nothing: a named lock tells, without waiting
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 
 from chatd.model import ConversationId, Seq
 from chatd.store.mysql.backend import MysqlBackend
 from chatd.store.mysql.connection import MysqlConnection
 from chatd.store.retention_contract import Space
-from chatd.store.sql.retention import OldRow, SqlRetention, numbers
+from chatd.store.sql.retention import CursorRow, OldRow, SqlRetention, numbers
 
 _LOCK = "CONCAT(LEFT(DATABASE(), 40), '.chatd-retention')"
-_COLUMNS = "id, conversation, seq, send_key"
+_COLUMNS = "id, conversation, seq, send_key, state"
 _UNION = 100
 """Maximum parts of one UNION."""
 _NO_LIMIT = 1 << 62
@@ -68,6 +69,36 @@ class MysqlRetention(SqlRetention):
 
     def _last_seqs(self, conversations: Collection[ConversationId]) -> dict[ConversationId, Seq]:
         return dict(self._backend.select_in("SELECT id, last FROM conversation WHERE id IN", conversations))
+
+    def _cursors_below(self, tops: dict[ConversationId, Seq]) -> list[CursorRow]:
+        """One statement per kind of conversation, and those of the rows that are below are found here: few are."""
+        pairs, groups = [one for one in tops if one > 0], [-one for one in tops if one < 0]
+        columns = "c.user_id, c.conversation, c.delivered, c.seen"
+        rows = []
+        for user in ("low", "high") if pairs else ():
+            rows += self._backend.select_in(
+                f"SELECT {columns} FROM pair AS p JOIN `cursor` AS c ON c.user_id = p.{user} AND c.conversation = p.id"
+                " WHERE p.id IN",
+                pairs,
+            )
+        for group_id in groups:
+            top = tops[-group_id]
+            rows += self._db.execute(
+                f"SELECT {columns} FROM member AS m JOIN `cursor` AS c ON c.user_id = m.user_id AND c.conversation = ?"
+                " WHERE m.team_id = ? AND (c.delivered < ? OR c.seen < ?)",
+                (-group_id, group_id, top, top),
+            ).fetchall()
+        found = [CursorRow(*row) for row in rows]
+        return [row for row in found if row.delivered < tops[row.conversation] or row.seen < tops[row.conversation]]
+
+    def _set_cursors(self, rows: Sequence[CursorRow]) -> None:
+        self._db.execute(
+            "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (user_id BIGINT PATH '$[0]', conversation BIGINT PATH '$[1]',"
+            " delivered BIGINT PATH '$[2]', seen BIGINT PATH '$[3]')) AS n STRAIGHT_JOIN `cursor` AS c"
+            " ON c.user_id = n.user_id AND c.conversation = n.conversation"
+            " SET c.delivered = greatest(c.delivered, n.delivered), c.seen = greatest(c.seen, n.seen)",
+            (json.dumps(rows),),
+        )
 
     def _keys_in_use(self, keys: Collection[int]) -> set[int]:
         rows = self._backend.select_in("SELECT send_key FROM message WHERE send_key IN", keys)

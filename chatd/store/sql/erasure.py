@@ -61,7 +61,7 @@ class SqlErasure:
         if len(found) == limit:
             upto = found[-1][0]
         self._db.execute("UPDATE erasure SET position = ? WHERE user_id = ?", (upto, user_id))
-        return Slice(scanned, 0, blanked, True)
+        return Slice(upto - position, 0, blanked, True)
 
     def _blank(self, ids: list[int]) -> int:
         if ids:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from chatd.model import ConversationId, MessageState, Seq
+from chatd.model import ConversationId, MessageState, Seq, UserId
 from chatd.store.retention_contract import Kind, Slice
 from chatd.store.sql.database import Backend, Database
 from chatd.store.sql.send_keys import SendKeys
@@ -40,6 +40,16 @@ class OldRow(NamedTuple):
     conversation: ConversationId
     seq: Seq
     send_key: int | None
+    state: int
+
+
+class CursorRow(NamedTuple):
+    """A row of `cursor`."""
+
+    user_id: UserId
+    conversation: ConversationId
+    delivered: Seq
+    seen: Seq
 
 
 def numbers(values: Collection[int]) -> str:
@@ -85,6 +95,14 @@ class SqlRetention:
         raise NotImplementedError
 
     def _last_seqs(self, conversations: Collection[ConversationId]) -> dict[ConversationId, Seq]:
+        raise NotImplementedError
+
+    def _cursors_below(self, tops: dict[ConversationId, Seq]) -> list[CursorRow]:
+        """Cursors of the members of these conversations that are, or whose read marks are, below this seq."""
+        raise NotImplementedError
+
+    def _set_cursors(self, rows: Sequence[CursorRow]) -> None:
+        """Never back."""
         raise NotImplementedError
 
     def _keys_in_use(self, keys: Collection[int]) -> set[int]:
@@ -135,6 +153,11 @@ class SqlRetention:
             self._set_meta(_POSITIONS[kind], old[-1][0])
         return Slice(len(old), deleted, blanked, not complete or len(old) == limit)
 
+    def _looked_at(self, kind: Kind) -> int:
+        """The message.id up to which all messages of the kind are gone or blanked, as far as is known."""
+        row = self._db.execute("SELECT value FROM meta WHERE `key` = ?", (_POSITIONS[kind],)).fetchone()
+        return int(row[0]) if row else 0
+
     def _locked_position(self, kind: Kind) -> int:
         query = f"SELECT value FROM meta WHERE `key` = ?{self._for_update}"
         row = self._db.execute(query, (_POSITIONS[kind],)).fetchone()
@@ -143,72 +166,58 @@ class SqlRetention:
     def _remove(self, rows: Sequence[OldRow]) -> tuple[int, int]:
         """(how many were deleted, how many lost their text)"""
         last = self._last_seqs({row.conversation for row in rows})
-        following = {SendKeys.after(row.send_key): row.id for row in rows if row.send_key is not None}
-        chained = {following[key] for key in self._keys_in_use(following)} if following else set()
-        staying = {row.id for row in rows if row.seq >= last.get(row.conversation, 0) or row.id in chained}
-        going = [row for row in rows if row.id not in staying]
+        chained = self._chained(rows)
+        staying = [row for row in rows if row.seq >= last.get(row.conversation, 0) or row.id in chained]
+        stay = {row.id for row in staying}
+        going = [row for row in rows if row.id not in stay]
         if going:
             self._delete(going)
-        return len(going), self._blank(staying)
+        return len(going), self._blank([row.id for row in staying if row.state != MessageState.EXPIRED])
+
+    def _chained(self, rows: Sequence[OldRow]) -> set[int]:
+        """message.id of those after which another message of the sender is found."""
+        following = {SendKeys.after(row.send_key): row.id for row in rows if row.send_key is not None}
+        return {following[key] for key in self._keys_in_use(following)} if following else set()
 
     def _blank(self, ids: Collection[int]) -> int:
-        """Returns how many had a text until now."""
-        if not ids:
-            return 0
-        state = int(MessageState.EXPIRED)
-        where = f"WHERE id IN ({numbers(ids)}) AND state <> {state}"
-        (count,) = self._db.execute(f"SELECT count(*) FROM message {where}").fetchone()
-        if count:
-            self._db.execute(f"UPDATE message SET body = '', body_hash = NULL, meta = NULL, state = {state} {where}")
-        return int(count)
+        if ids:
+            self._db.execute(
+                f"UPDATE message SET body = '', body_hash = NULL, meta = NULL, state = {int(MessageState.EXPIRED)}"
+                f" WHERE id IN ({numbers(ids)})"
+            )
+        return len(ids)
 
     def _forget(self, tops: dict[ConversationId, Seq]) -> None:
         """What belongs to the messages up to these. The last revision of a conversation stays, because the next number
         is made from it."""
         if not tops:
             return
-        for table in ("revision", "hidden", "mention"):
-            having = self._db.execute(
-                f"SELECT DISTINCT conversation FROM {table} WHERE conversation IN ({numbers(tops)})"
-            ).fetchall()
-            for (conversation,) in having:
-                upto = (conversation, tops[conversation])
-                if table == "revision":
-                    query = "SELECT max(number) FROM revision WHERE conversation = ?"
-                    (newest,) = self._db.execute(query, upto[:1]).fetchone()
-                    self._db.execute(
-                        "DELETE FROM revision WHERE conversation = ? AND seq <= ? AND number < ?", (*upto, newest)
-                    )
-                else:
-                    self._db.execute(f"DELETE FROM {table} WHERE conversation = ? AND seq <= ?", upto)
+        union = " UNION ALL ".join(
+            f"SELECT DISTINCT '{table}', conversation FROM {table} WHERE conversation IN ({numbers(tops)})"
+            for table in ("revision", "hidden", "mention")
+        )
+        for table, conversation in self._db.execute(union).fetchall():
+            upto = (conversation, tops[conversation])
+            if table == "revision":
+                query = "SELECT max(number) FROM revision WHERE conversation = ?"
+                (newest,) = self._db.execute(query, upto[:1]).fetchone()
+                self._db.execute(
+                    "DELETE FROM revision WHERE conversation = ? AND seq <= ? AND number < ?", (*upto, newest)
+                )
+            else:
+                self._db.execute(f"DELETE FROM {table} WHERE conversation = ? AND seq <= ?", upto)
 
     def _move_cursors(self, tops: dict[ConversationId, Seq]) -> None:
         """Beyond what is deleted: nobody waits for it, and nobody has it unread."""
-        if not tops:
-            return
-        columns = "c.user_id, c.conversation, c.delivered, c.seen"
-        pairs, groups = [one for one in tops if one > 0], [-one for one in tops if one < 0]
-        behind: list[tuple[int, int, int, int]] = []
-        for user in ("low", "high") if pairs else ():
-            behind += self._db.execute(
-                f"SELECT {columns} FROM pair AS p JOIN `cursor` AS c ON c.user_id = p.{user} AND c.conversation = p.id"
-                f" WHERE p.id IN ({numbers(pairs)})"
-            ).fetchall()
-        for group_id in groups:
-            behind += self._db.execute(
-                f"SELECT {columns} FROM member AS m JOIN `cursor` AS c ON c.user_id = m.user_id"
-                " AND c.conversation = -m.team_id WHERE m.team_id = ? AND (c.delivered < ? OR c.seen < ?)",
-                (group_id, tops[-group_id], tops[-group_id]),
-            ).fetchall()
-        for user_id, conversation, delivered, seen in sorted(set(behind)):
-            seq = tops[conversation]
-            if delivered < seq or seen < seq:
-                values = (max(delivered, seq), max(seen, seq), user_id, conversation, seq, seq)
-                self._db.execute(
-                    "UPDATE `cursor` SET delivered = ?, seen = ? WHERE user_id = ? AND conversation = ?"
-                    " AND (delivered < ? OR seen < ?)",
-                    values,
-                )
+        if tops and (behind := self._cursors_below(tops)):
+            self._set_cursors(
+                [
+                    row._replace(
+                        delivered=max(row.delivered, tops[row.conversation]), seen=max(row.seen, tops[row.conversation])
+                    )
+                    for row in sorted(set(behind))
+                ]
+            )
 
     # ---------------------------------------------------------------- dissolved groups
 
@@ -230,8 +239,7 @@ class SqlRetention:
         after = self._dissolved_at.get(conversation, 0)
         rows = self._first_rows(conversation, after, limit)
         if rows:
-            following = {SendKeys.after(row.send_key): row.id for row in rows if row.send_key is not None}
-            chained = {following[key] for key in self._keys_in_use(following)} if following else set()
+            chained = self._chained(rows)
             going = [row for row in rows if row.id not in chained]
             if going:
                 self._delete(going)
@@ -261,9 +269,7 @@ class SqlRetention:
 
     def _oldest_ms(self) -> int:
         """Of the first messages that were not looked at; those that stay without a text may come before."""
-        keys = ", ".join(f"'{key}'" for key in _POSITIONS.values())
-        positions = self._db.execute(f"SELECT value FROM meta WHERE `key` IN ({keys})").fetchall()
-        begin = min((int(value) for (value,) in positions), default=0)
+        begin = min(self._looked_at(kind) for kind in Kind)
         row = self._db.execute(
             "SELECT min(sent_at_ms) FROM (SELECT sent_at_ms, state FROM message WHERE id > ? ORDER BY id"
             f" LIMIT {_OLDEST}) AS m WHERE state <> {int(MessageState.EXPIRED)}",

@@ -16,10 +16,25 @@ from collections.abc import Collection, Sequence
 
 from chatd.model import ConversationId, Seq
 from chatd.store.retention_contract import Kind, Slice, Space
-from chatd.store.sql.retention import OldRow, SqlRetention, numbers, old_rows, tops_of
+from chatd.store.sql.retention import CursorRow, OldRow, SqlRetention, numbers, old_rows, tops_of
 from chatd.store.sqlite.backend import SqliteBackend
 from chatd.store.sqlite.file import INCREMENTAL
 
+_CURSORS_BELOW = (
+    "WITH top AS MATERIALIZED (SELECT json_extract(value, '$[0]') AS conversation, json_extract(value, '$[1]') AS seq"
+    " FROM json_each(?)), person AS (SELECT p.low AS id, t.conversation, t.seq FROM top AS t CROSS JOIN pair AS p"
+    " ON p.id = t.conversation UNION ALL SELECT p.high, t.conversation, t.seq FROM top AS t CROSS JOIN pair AS p"
+    " ON p.id = t.conversation UNION ALL SELECT m.user_id, t.conversation, t.seq FROM top AS t CROSS JOIN member AS m"
+    " ON m.team_id = -t.conversation) SELECT c.user_id, c.conversation, c.delivered, c.seen FROM person AS n"
+    " CROSS JOIN cursor AS c ON c.user_id = n.id AND c.conversation = n.conversation"
+    " WHERE c.delivered < n.seq OR c.seen < n.seq"
+)
+_SET_CURSORS = (
+    "UPDATE cursor SET delivered = max(cursor.delivered, n.delivered), seen = max(cursor.seen, n.seen)"
+    " FROM (SELECT json_extract(value, '$[0]') AS user_id, json_extract(value, '$[1]') AS conversation,"
+    " json_extract(value, '$[2]') AS delivered, json_extract(value, '$[3]') AS seen FROM json_each(?)) AS n"
+    " WHERE cursor.user_id = n.user_id AND cursor.conversation = n.conversation"
+)
 KEPT_PAGES = 2048
 """Unused pages that stay in the file for new messages: 8 MiB."""
 
@@ -44,7 +59,7 @@ class SqliteRetention(SqlRetention):
 
     def _rows_upto(self, tops: dict[ConversationId, Seq], limit: int) -> list[OldRow]:
         rows = self._db.execute(
-            "SELECT m.id, m.conversation, m.seq, m.send_key FROM json_each(?) AS j CROSS JOIN place AS p"
+            "SELECT m.id, m.conversation, m.seq, m.send_key, m.state FROM json_each(?) AS j CROSS JOIN place AS p"
             " ON p.conversation = json_extract(j.value, '$[0]') AND p.seq <= json_extract(j.value, '$[1]')"
             " CROSS JOIN message AS m ON m.id = p.id WHERE p.id <= ? LIMIT ?",
             (json.dumps(list(tops.items())), self._unindexed.merged, limit),
@@ -53,14 +68,30 @@ class SqliteRetention(SqlRetention):
 
     def _first_rows(self, conversation: ConversationId, after: Seq, limit: int) -> list[OldRow]:
         rows = self._db.execute(
-            "SELECT m.id, m.conversation, m.seq, m.send_key FROM place AS p CROSS JOIN message AS m ON m.id = p.id"
+            "SELECT m.id, m.conversation, m.seq, m.send_key, m.state FROM place AS p"
+            " CROSS JOIN message AS m ON m.id = p.id"
             " WHERE p.conversation = ? AND p.seq > ? AND p.id <= ? ORDER BY p.seq LIMIT ?",
             (conversation, after, self._unindexed.merged, limit),
         )
         return [OldRow(*row) for row in rows]
 
     def _last_seqs(self, conversations: Collection[ConversationId]) -> dict[ConversationId, Seq]:
-        return {conversation: self._backend.last_seq(conversation) for conversation in conversations}
+        rows = self._db.execute(
+            "SELECT value, (SELECT max(seq) FROM place WHERE conversation = value) FROM json_each(?)",
+            (json.dumps(list(conversations)),),
+        )
+        indexed = {conversation: seq or 0 for conversation, seq in rows}
+        return {conversation: self._unindexed.last_seq(conversation) or seq for conversation, seq in indexed.items()}
+
+    def _cursors_below(self, tops: dict[ConversationId, Seq]) -> list[CursorRow]:
+        rows = self._db.execute(_CURSORS_BELOW, (json.dumps(list(tops.items())),))
+        return [CursorRow(*row) for row in rows]
+
+    def _set_cursors(self, rows: Sequence[CursorRow]) -> None:
+        self._db.execute(_SET_CURSORS, (json.dumps(rows),))
+
+    def _looked_at(self, kind: Kind) -> int:
+        return max(super()._looked_at(kind), self._blanked[kind])
 
     def _keys_in_use(self, keys: Collection[int]) -> set[int]:
         found = self._db.execute(f"SELECT send_key FROM sent WHERE send_key IN ({numbers(keys)})")
