@@ -23,6 +23,10 @@ class Rate(NamedTuple):
         """What is left a second later. Also brings down what is left from a larger budget."""
         return min(self.budget, left + self.per_s)
 
+    def earned_back(self, spent: int) -> int:
+        """The same for an owner that keeps what is spent."""
+        return int(max(0, min(spent, self.budget) - self.per_s))
+
     def wait_s(self, left: float, cost: float) -> int:
         """Seconds until `cost` can be paid, at least 1."""
         return max(1, math.ceil((min(cost, self.budget) - left) / self.per_s))

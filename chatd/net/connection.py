@@ -174,10 +174,7 @@ class Connection(CodecPeer, asyncio.Protocol):
                     self.push(Failed(ErrorCode.TOO_FAST, MEANINGS[ErrorCode.TOO_FAST].text, command))
                     if self.is_stranger:
                         self.close(Disconnect.TOO_MANY_ATTEMPTS)
-                        return
-                    continue
-                work = handle(self, command)
-                if work is not None:
+                elif (work := handle(self, command)) is not None:
                     self.pending = commands
                     if self.session is None:
                         self.connections.admission.stops_waiting(self)
@@ -443,8 +440,7 @@ class Connection(CodecPeer, asyncio.Protocol):
             if silence_s and now - self.heard > silence_s:
                 self.close(Disconnect.SILENT)
         elif self.protocol is Protocol.ECHO:
-            rate = self.connections.echo_rate
-            self.spent = int(max(0, min(self.spent, rate.budget) - rate.per_s))
+            self.spent = self.connections.echo_rate.earned_back(self.spent)
             if now - self.heard > self.profile.silence_s:
                 self.close(Disconnect.SILENT)
         elif not self.deadline:  # logged out a moment ago

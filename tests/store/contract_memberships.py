@@ -22,7 +22,7 @@ class MembershipContract:
     def test_a_new_group_begins_with_the_first_version(self, tables: Tables) -> None:
         (alice,) = make(tables, "alice")
         group = team(tables, alice)
-        assert tables.groups.memberships([alice.id]) == [Membership(alice.id, group, FIRST_VERSION, FIRST_VERSION)]
+        assert tables.groups.memberships([alice.id]) == [Membership(alice.id, group, FIRST_VERSION, FIRST_VERSION, 1)]
 
     def test_every_change_of_who_is_in_a_group_raises_its_version_by_one(self, tables: Tables) -> None:
         alice, bob, carol, dave = make(tables, "alice", "bob", "carol", "dave")
