@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from chatd.errors import ErrorCode
-from tests.conversations.asking import Client, clients, new_group
+from tests.conversations.asking import Client, befriend, clients, new_group
 from tests.conversations.stages import on_every_stage
 from tests.harness import chatserver
 from tests.harness.daemon import Daemon
@@ -172,8 +172,8 @@ def test_a_name_of_digits_is_never_taken_for_the_number_of_another_account(make_
         await digits.sees("alice", "3", "to the name")
         assert (await alice.ask("friend.request", user="3"))["user"] == {"id": 2, "name": "3"}
         assert (await alice.ask("friend.request", user=3))["user"] == {"id": 3, "name": "carol"}
-        assert (await alice.ask("profile.get", user="3"))["user"]["id"] == 2
         group = await new_group(alice, digits, carol)
+        assert (await alice.ask("profile.get", user="3"))["user"]["id"] == 2
         assert (await alice.ask("group.kick", group=group, user="3"))["user"]["id"] == 2
         desk = await town.nul_peer()
         desk.put({"msgid": chatserver.LOGIN, "id": 1, "password": "", "framing": "nul"})
@@ -216,6 +216,7 @@ def test_names_and_descriptions_carry_nothing_hidden(town: Town, text: str) -> N
             assert error["errmsg"].isprintable()
         (only,) = (await alice.ask("group.list"))["groups"]
         assert (only["name"], only["description"]) == ("clean", "")
+        await befriend(alice, bob)
         assert (await bob.ask("profile.get", user=alice.name))["profile"] == {}
         for order in (("kick", bob.name, "--reason", text), ("invite", "add", "--note", text)):
             refused = await asyncio.to_thread(town.daemon.ctl, *order)

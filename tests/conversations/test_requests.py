@@ -143,6 +143,8 @@ def test_profile_password_and_sessions(town: Town) -> None:
     async def story() -> None:
         alice, bob = await clients(town, "alice", "bob")
         await alice.ask("profile.set", nickname="Al", about="é" * 300)
+        assert await bob.refused("profile.get", user=alice.name) is ErrorCode.NOT_ACCEPTED
+        await befriend(alice, bob)
         found = await bob.ask("profile.get", user=alice.name)
         assert found["profile"] == {"nickname": "Al", "about": "é" * 300}
         who = await alice.ask("whoami")
@@ -320,6 +322,7 @@ def test_answers_that_do_not_fit_are_cut_and_read_on(town: Town) -> None:
         assert len(parts) > 1
         await bob.ask("profile.set", about='"' * 1000)
         await bob.ask("profile.set", avatar='"' * 1000)
+        await befriend(alice, bob)
         cut = await alice.ask("profile.get", user=bob.name)
         assert [set(text) for text in cut["profile"].values()] == [{'"', "…"}] * 2
         assert not bob.peer.gone.is_set()
@@ -385,7 +388,7 @@ def test_coming_and_going_is_told(town: Town) -> None:
         assert abs(entry["last_seen"] - time.time() * 1000) < 60_000
         await bob.arrive()
         assert (await alice.hears("presence"))["online"] is True
-        assert await carol.refused("presence.get", users=[bob.name]) is ErrorCode.NOT_ALLOWED
+        assert await carol.refused("presence.get", users=[bob.name]) is ErrorCode.NOT_ACCEPTED
         assert carol.notices == []
 
     run(story())

@@ -179,4 +179,4 @@ def test_everybody_may_be_seen_where_it_is_set(make_daemon: Callable[..., Daemon
         bob.leave()
         assert (await alice.hears("presence"))["online"] is False
 
-    run(story(Town(make_daemon(workers=2, accounts={"presence": "all"}).start())))
+    run(story(Town(make_daemon(workers=2, people={"may_see": "everybody"}).start())))
