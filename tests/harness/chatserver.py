@@ -21,7 +21,7 @@ from tests.harness.peer import WAIT_S, Frame, NulPeer
 
 LOGIN, LOGIN_ACK, LOGOUT, REGISTER, REGISTER_ACK, ONE_CHAT = 1, 2, 3, 4, 5, 6
 FRIEND_REQUEST, FRIEND_ANSWER, CREATE_GROUP, JOIN_GROUP, GROUP_CHAT = 7, 8, 9, 10, 11
-ERROR, ACK, GROUP_ACK, RECEIVED = 12, 13, 14, 15
+ERROR, ACK, GROUP_ACK, RECEIVED, REQUEST = 12, 13, 14, 15, 16
 
 
 def now_text() -> str:
@@ -304,6 +304,30 @@ class AckingLink(StreamingLink):
     def _message(self, frame: Frame) -> None:
         super()._message(frame)
         self.put(received(frame))
+
+
+class AskingLink(AckingLink):
+    """Also has requests, their answers and notices, as the terminal client does."""
+
+    login_options: ClassVar[Frame] = {"framing": "nul", "acks": True, "requests": True}
+
+    def __init__(self, ears: Ears, known: set[tuple[object, ...]] | None = None) -> None:
+        super().__init__(ears, known)
+        self.answers: dict[str, Frame] = {}
+        """By their ref."""
+        self.notices: list[Frame] = []
+
+    def request(self, op: str, ref: str, arguments: Frame) -> None:
+        self.put({"msgid": REQUEST, "op": op, "ref": ref, "fp": ref, **arguments})
+
+    def _hear(self, frame: Frame) -> None:
+        match frame["msgid"]:
+            case 17:
+                self.answers[frame["ref"]] = frame
+            case 18:
+                self.notices.append(frame)
+            case _:
+                super()._hear(frame)
 
 
 def received(frame: Frame) -> Frame:

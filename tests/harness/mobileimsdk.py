@@ -120,6 +120,9 @@ class StockLink(MobilePeer):
         self.relogins = 0
         self.kicked = 0
         self.copies = 0
+        self.answers: dict[str, Frame] = {}
+        """Answers to requests, by their ref."""
+        self.notices: list[Frame] = []
         self.acknowledging = True
         self.ticker: asyncio.Task[None] | None = None
         self.on_gone = self._closed
@@ -159,6 +162,11 @@ class StockLink(MobilePeer):
         kind = packet.get("type", 0)
         if kind == DATA and packet.get("from") != "0":
             self._message(packet)
+        elif kind == DATA and (body := self._from_server(packet)) is not None:
+            if "event" in body:
+                self.notices.append(body)
+            else:
+                self.answers[body["ref"]] = body
         elif kind == ACK:
             self.resender.waiting.pop(packet["dataContent"], None)
             self.ears.outcome(packet["dataContent"], Outcome(True))
@@ -169,13 +177,23 @@ class StockLink(MobilePeer):
         else:
             self.frames.append(packet)
 
-    def _message(self, packet: Frame) -> None:
+    def _from_server(self, packet: Frame) -> Frame | None:
+        """The answer or notice in it, unless it is a copy."""
+        return content(packet) if self._is_new(packet) else None
+
+    def _is_new(self, packet: Frame) -> bool:
+        """Acknowledged, if that is asked for."""
         if packet.get("QoS") and packet.get("fp"):
             if self.acknowledging:
                 self.acknowledge(packet)
             if not self.memory.is_new(packet["fp"], time.monotonic()):
                 self.copies += 1
-                return
+                return False
+        return True
+
+    def _message(self, packet: Frame) -> None:
+        if not self._is_new(packet):
+            return
         to = packet["to"]
         group = int(to[1:]) if to.startswith("#") else 0
         self.ears.message(Seen(packet["from"], packet["dataContent"], group))
@@ -196,3 +214,9 @@ class StockLink(MobilePeer):
         if self.ticker is not None:
             self.ticker.cancel()
         self.ears.closed()
+
+
+class NumberedLink(StockLink):
+    """An app that has asked for numbers, and so may answer messages and mention members."""
+
+    extra = json.dumps({"chatd": {"features": ["seq"]}})

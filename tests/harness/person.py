@@ -15,27 +15,30 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tests.harness import chatserver
-from tests.harness.chatserver import AckingLink, OldLink, StreamingLink
+from tests.harness.chatserver import AckingLink, AskingLink, OldLink, StreamingLink
 from tests.harness.daemon import Daemon
 from tests.harness.datagrams import DatagramLink, DatagramPeer, TokenLink, TokenPeer
 from tests.harness.deadline import until
 from tests.harness.link import Outcome, Seen
-from tests.harness.mobileimsdk import MobilePeer, Remembered, StockLink
+from tests.harness.mobileimsdk import MobilePeer, NumberedLink, Remembered, StockLink
 from tests.harness.peer import NulPeer, Peer
 from tests.harness.websocket import WebLink, WebPeer
 
 Wire = Literal[
-    "old", "streaming", "acking", "mobile", "udp", "token", "web",
+    "old", "streaming", "acking", "asking", "mobile", "numbered", "udp", "token", "web",
     "streaming-tls", "acking-tls", "mobile-tls", "web-tls",
 ]  # fmt: skip
-"""acking: streaming, and acknowledges messages. udp: mobileimsdk in datagrams. token: the same, each with a token. web:
+"""acking: streaming, and acknowledges messages. asking: acking, and has requests. numbered: mobile, and has asked for
+`seq`. udp: mobileimsdk in datagrams. token: the same, each with a token. web:
 over WebSocket. -tls: with TLS, of a daemon with a certificate."""
 WIRES: tuple[Wire, ...] = ("old", "streaming", "mobile")
 PORT_OF: dict[Wire, str] = {
     "old": "chatserver",
     "streaming": "chatserver",
     "acking": "chatserver",
+    "asking": "chatserver",
     "mobile": "mobileimsdk",
+    "numbered": "mobileimsdk",
     "udp": "mobileimsdk-udp",
     "token": "mobileimsdk-udp",
     "web": "mobileimsdk-ws",
@@ -207,10 +210,14 @@ class Person:
             return StreamingLink(self, self.marks)
         if wire == "acking":
             return AckingLink(self, self.marks)
+        if wire == "asking":
+            return AskingLink(self, self.marks)
         if wire == "udp":
             return DatagramLink(self, self.memory, self.first_login_time)
         if wire == "token":
             return TokenLink(self, self.memory, self.first_login_time)
+        if wire == "numbered":
+            return NumberedLink(self, self.memory, self.first_login_time)
         if wire == "web":
             return WebLink(self, self.memory, self.first_login_time)
         return StockLink(self, self.memory, self.first_login_time)
