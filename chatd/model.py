@@ -62,6 +62,15 @@ class JoinPolicy(enum.IntEnum):
     """The owner or an admin invites."""
 
 
+class GroupRules(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What the owner and the admins of a group decide. whole_history: members can read what was written before they
+    joined. announcements: only the owner and the admins write."""
+
+    join: JoinPolicy = JoinPolicy.OPEN
+    whole_history: bool = False
+    announcements: bool = False
+
+
 class MessageState(enum.IntEnum):
     """What became of a message. In every state but EDITED and SENT its text is gone."""
 

@@ -304,10 +304,11 @@ class FriendAnswered(msgspec.Struct, frozen=True, gc=False):
 
 
 class GroupReady(msgspec.Struct, frozen=True, gc=False):
-    """The user has created or joined this group."""
+    """The user has created or joined this group. asked_for False: somebody else has made the user a member."""
 
     group: Group
     created: bool
+    asked_for: bool = True
 
 
 class KeptAlive(msgspec.Struct, frozen=True, gc=False):

@@ -122,6 +122,8 @@ def _values(kind: msgspec.inspect.Type) -> str:
     match kind:
         case inspect.StrType():
             return f"text ≤ {kind.max_length}" if kind.max_length else "text"
+        case inspect.BoolType():
+            return "true or false"
         case inspect.IntType():
             return f"{kind.ge}…{kind.le}" if kind.le is not None else "int"
         case inspect.LiteralType():

@@ -51,22 +51,24 @@ class GroupOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     chatserver_join: Annotated[
         JoinPolicy,
         option(
-            "how groups made on the chatserver wire are joined: open = by their number, approval = after the owner or "
-            "an admin has agreed, invite = by invitation. Old clients know no way to join but the number",
+            "how groups made by the command of the chatserver wire are joined: open = by their number, approval = "
+            "after the owner or an admin has agreed, invite = by invitation. Old clients know no way but the number",
             "live",
         ),
     ] = "open"
     mobileimsdk_join: Annotated[
-        JoinPolicy, option("the same for groups made on the mobileimsdk wire without saying how", "live")
+        JoinPolicy, option("the same for groups made by the operation group.create without saying how", "live")
     ] = "invite"
     chatserver_whole_history: Annotated[
         bool,
         option(
-            "whether members of groups made on the chatserver wire can read what was written before they joined", "live"
+            "whether members of groups made by the command of the chatserver wire can read what was written before "
+            "they joined",
+            "live",
         ),
     ] = False
     mobileimsdk_whole_history: Annotated[
-        bool, option("the same for groups made on the mobileimsdk wire without saying so", "live")
+        bool, option("the same for groups made by the operation group.create without saying so", "live")
     ] = False
     mentions: Annotated[
         int, option("maximum members that one message can mention by name; 0 = none", "live", ge=0, le=1000)
@@ -76,6 +78,14 @@ class GroupOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         option(
             "groups with more members than this do not show who is writing; 0 = no group does", "live", ge=0, le=5000
         ),
+    ] = 100
+    pending_per_group: Annotated[
+        int,
+        option("maximum open requests to join a group, and open invitations to it", "live", ge=1, le=1000000),
+    ] = 1000
+    pending_per_user: Annotated[
+        int,
+        option("maximum open requests of one user to join groups, and open invitations", "live", ge=1, le=100000),
     ] = 100
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import msgspec
 
-from chatd.model import ConversationId, FriendRequest, GroupId, Message, Seq, User, UserId
+from chatd.model import ConversationId, FriendRequest, Group, GroupId, Message, Seq, User, UserId
 
 # ---------------------------------------------------------------- messages and notices
 
@@ -144,6 +144,26 @@ class GroupLeft(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=7):
     group_id: GroupId
     kicked: bool
     members_version: int = 0
+
+
+class GroupEntered(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=24):
+    """Somebody else made the user a member: tell the user's sessions. text: the notice, as core.requests.notices makes
+    it. On the user's topic, after the GroupJoined."""
+
+    user_id: UserId
+    group: Group
+    text: str
+
+
+class GroupDissolved(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=25):
+    """The group has ended, and all memberships with it: the members' sessions are told, and given nothing of it any
+    more. text: the notice. members_version: with which they ended. On the group's topic.
+
+    An older chatd drops it. There, the members learn nothing, and nothing can be written to the group."""
+
+    group_id: GroupId
+    text: str
+    members_version: int
 
 
 class PresenceChanged(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=10):
@@ -305,6 +325,8 @@ BusMessage = (
     | FriendRequestSent
     | FriendRequestAnswered
     | GroupLeft
+    | GroupEntered
+    | GroupDissolved
     | GroupNotice
     | UserNotice
     | PresenceChanged

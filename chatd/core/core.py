@@ -38,7 +38,8 @@ from chatd.core.cut_notices import CutNotices
 from chatd.core.delivery import Delivery
 from chatd.core.dispatcher import Dispatcher, Handler
 from chatd.core.friends import Friends
-from chatd.core.groups import Groups
+from chatd.core.groups.groups import Groups
+from chatd.core.groups.notify import GroupNotify
 from chatd.core.login_guard import LoginGuard
 from chatd.core.memberships import Memberships
 from chatd.core.messages import Messages
@@ -55,6 +56,7 @@ from chatd.core.requests.changes import ChangeOperations
 from chatd.core.requests.consent import ConsentOperations
 from chatd.core.requests.dispatch import OperationTable, RequestDispatcher
 from chatd.core.requests.friends import FriendOperations
+from chatd.core.requests.group_admission import GroupAdmissionOperations
 from chatd.core.requests.groups import GroupOperations
 from chatd.core.requests.history import HistoryOperations
 from chatd.core.requests.notices import Notices
@@ -168,7 +170,7 @@ class Core:
         listeners = Listeners(notices, self.presence, self.plugins)
         self.logins = Logins(services, self.accounts, self.delivery, self.memberships, listeners, self.guard)
         self.friends = Friends(services, notices, self.presence, self.plugins)
-        self.groups = Groups(services, self.memberships, notices, self.presence, self.plugins)
+        self.groups = Groups(services, GroupNotify(services, self.memberships, notices, self.presence), self.plugins)
         self.blocks = Blocks(services, self.plugins)
         self.kicks = SessionKicks(services, self.logins)
         self._credentials = CredentialsWatch(services, self.logins)
@@ -199,8 +201,8 @@ class Core:
             ServerRequest: Handler(self.requests.serve, is_async=True),
             AddFriend: Handler(self.friends.add, is_async=True, cost=ASK_FRIEND),
             AnswerFriend: Handler(self.friends.answer, is_async=True, cost=WRITE),
-            CreateGroup: Handler(self.groups.create, is_async=True, cost=CREATE_GROUP),
-            JoinGroup: Handler(self.groups.join, is_async=True, cost=JOIN),
+            CreateGroup: Handler(self.groups.settings.create, is_async=True, cost=CREATE_GROUP),
+            JoinGroup: Handler(self.groups.admission.join, is_async=True, cost=JOIN),
             Login: Handler(self.logins.login, needs_login=False, is_async=True, cost=LOGIN_AGAIN),
             Register: Handler(self._register, needs_login=False, is_async=True),
             Echo: Handler(self._echo, needs_login=False),
@@ -217,6 +219,7 @@ class Core:
         return (
             FriendOperations(services, self.friends, self.presence, self.plugins).table()
             | GroupOperations(services, self.groups).table()
+            | GroupAdmissionOperations(services, self.groups).table()
             | self._history.table()
             | self._change_operations.table()
             | self._typing.table()
@@ -301,16 +304,18 @@ class Core:
     def _bus_messages(self) -> dict[type[Any], Callable[[Any], object]]:
         return {
             MessageStored: self._message_stored,
-            bus_messages.GroupNotice: self.groups.notify,
+            bus_messages.GroupNotice: self.groups.notify.notify,
             bus_messages.UserNotice: self._history.notify,
             bus_messages.MessageChanged: self.changes.arrived,
             bus_messages.HistoryDeleted: self._change_operations.history_deleted,
             bus_messages.ChangeApplied: self._answered,
             bus_messages.FriendRequestSent: self.friends.notify,
             bus_messages.FriendRequestAnswered: self.friends.notify,
-            bus_messages.GroupJoined: lambda message: self._background.start(self.groups.joined(message)),
-            bus_messages.GroupLeft: self.groups.left,
-            bus_messages.GroupRenamed: self.groups.renamed,
+            bus_messages.GroupJoined: lambda message: self._background.start(self.groups.notify.joined(message)),
+            bus_messages.GroupLeft: self.groups.notify.left,
+            bus_messages.GroupEntered: self.groups.notify.was_let_in,
+            bus_messages.GroupDissolved: self.groups.notify.dissolved,
+            bus_messages.GroupRenamed: self.groups.notify.renamed,
             bus_messages.TypingNoticed: self._typing.notify,
             bus_messages.PresenceChanged: self.presence.changed_elsewhere,
             bus_messages.SessionChallenge: self.logins.locks.challenged,

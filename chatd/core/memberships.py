@@ -120,6 +120,12 @@ class Memberships:
             self._leave(session, group_id, members_version)
         self.changed(group_id, members_version)
 
+    def ended(self, group_id: GroupId, members_version: int) -> None:
+        """All memberships of the group have ended with this version."""
+        group = self._hub.group(group_id)
+        for session in () if group is None else tuple(group.sessions):
+            self._leave(session, group_id, members_version)
+
     def changed(self, group_id: GroupId, members_version: int) -> None:
         """The change that made this version has been applied to this worker's sessions. If the version before it is the
         one known, the new one is known without asking the store."""

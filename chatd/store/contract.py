@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from chatd.errors import ErrorCode
-from chatd.model import Audience, ConversationId, Group, GroupId, Message, Role, Seq, User, UserId
+from chatd.model import Audience, ConversationId, Group, GroupId, Message, Seq, User, UserId
 from chatd.protocol import SendMessage
 from chatd.store.account_contract import Account as Account
 from chatd.store.account_contract import AccountDetails as AccountDetails
@@ -32,6 +32,20 @@ from chatd.store.consent_contract import Audiences as Audiences
 from chatd.store.consent_contract import ConsentTables as ConsentTables
 from chatd.store.consent_contract import FriendTables as FriendTables
 from chatd.store.consent_contract import Purpose as Purpose
+from chatd.store.group_contract import FIRST_VERSION as FIRST_VERSION
+from chatd.store.group_contract import FOREVER as FOREVER
+from chatd.store.group_contract import AdmissionLimits as AdmissionLimits
+from chatd.store.group_contract import AdmissionState as AdmissionState
+from chatd.store.group_contract import AdmissionTables as AdmissionTables
+from chatd.store.group_contract import Ban as Ban
+from chatd.store.group_contract import GroupDetails as GroupDetails
+from chatd.store.group_contract import GroupRow as GroupRow
+from chatd.store.group_contract import GroupTables as GroupTables
+from chatd.store.group_contract import Joined as Joined
+from chatd.store.group_contract import Left as Left
+from chatd.store.group_contract import Membership as Membership
+from chatd.store.group_contract import Pending as Pending
+from chatd.store.group_contract import RulesChange as RulesChange
 from chatd.store.person_contract import Person as Person
 from chatd.store.person_contract import PersonTables as PersonTables
 from chatd.store.person_contract import Scanned as Scanned
@@ -52,8 +66,6 @@ KNOWN_SOURCES = 8
 """Maximum networks remembered for one user."""
 UNREAD_WINDOW = 1000
 """Messages beyond the read mark among which unread ones are counted."""
-FIRST_VERSION = 1
-"""members_version of a group just created, and of all groups and memberships from before there were versions."""
 
 
 class Again(Exception):
@@ -128,47 +140,6 @@ class Waiting(NamedTuple):
     given. Filled in by callers (RevisionTables.deleted)."""
 
 
-class GroupRow(NamedTuple):
-    """A group that a user is in, with as many of its members as the caller's limit allows."""
-
-    group: Group
-    members: list[tuple[User, Role]]
-
-
-class Joined(NamedTuple):
-    """The result of joining a group."""
-
-    group: Group
-    fresh: bool
-    """False: the user was a member already."""
-    since_version: int
-    """The group's members_version with which this membership began."""
-
-
-class Left(NamedTuple):
-    """The result of leaving a group."""
-
-    heir: UserId | None
-    """The new owner, if the owner left."""
-    ended: bool
-    """No member was left, so the group was deleted."""
-    members_version: int
-    """The group's, afterwards."""
-
-
-class Membership(NamedTuple):
-    """A user is in a group."""
-
-    user_id: UserId
-    group_id: GroupId
-    since_version: int
-    """The group's members_version with which this membership began. A user who leaves and joins again has another."""
-    members_version: int
-    """The group's at the moment of reading."""
-    member_count: int = 0
-    """Members of the group at that moment."""
-
-
 class Head(NamedTuple):
     """One of a user's conversations."""
 
@@ -201,77 +172,6 @@ class KnownSource(NamedTuple):
     """A salt and a hash of the network (core.login_guard), in hexadecimal digits."""
     seen_day: int
     """Of the last login; days since the epoch."""
-
-
-class GroupTables(Protocol):
-    """Groups, their members and roles. A method that names a group raises Refused UNKNOWN_GROUP or NOT_A_MEMBER where
-    role() does.
-
-    Every change of who is in a group raises the group's members_version by one, in the same transaction. It begins with
-    FIRST_VERSION, which is also its creator's since_version. The id of a deleted group is never used again."""
-
-    def create(self, owner: UserId, name: str, description: str, limit: int, now_ms: int) -> GroupId:
-        """Raises: Refused LIMIT_REACHED: the owner is in `limit` groups already."""
-        ...
-
-    def join(self, user_id: UserId, group_id: GroupId, members: int, groups: int, now_ms: int) -> Joined:
-        """`members`, `groups`: the limits per group and per user. Joining again changes nothing. Messages sent before
-        the user joined are not delivered.
-
-        Raises: Refused UNKNOWN_GROUP, LIMIT_REACHED."""
-        ...
-
-    def leave(self, user_id: UserId, group_id: GroupId) -> Left:
-        """An owner hands over to the longest-standing admin, else the longest-standing member."""
-        ...
-
-    def kick(self, by: UserId, group_id: GroupId, user_id: UserId) -> int:
-        """The owner may remove anyone else, admins may remove plain members. Returns the group's members_version
-        afterwards. Raises: Refused NOT_ALLOWED."""
-        ...
-
-    def rename(self, by: UserId, group_id: GroupId, name: str, description: str | None) -> Group:
-        """For the owner and admins. description None: unchanged. Raises: Refused NOT_ALLOWED."""
-        ...
-
-    def set_role(self, by: UserId, group_id: GroupId, user_id: UserId, role: Role) -> None:
-        """For the owner, who becomes an admin on making someone else the owner. Raises: Refused NOT_ALLOWED."""
-
-    def find(self, group_id: GroupId) -> Group | None: ...
-
-    def names(self, group_ids: Collection[GroupId]) -> dict[GroupId, str]:
-        """Of those of the groups that exist. Cost: one statement."""
-        ...
-
-    def role(self, group_id: GroupId, user_id: UserId) -> Role:
-        """Raises: Refused UNKNOWN_GROUP, NOT_A_MEMBER."""
-        ...
-
-    def check_writer(self, group_id: GroupId, user_id: UserId, now_ms: int) -> int:
-        """Whether the user may write in the group now. Returns how many members it has. Raises: Refused UNKNOWN_GROUP,
-        NOT_A_MEMBER, MUTED, ANNOUNCEMENTS_ONLY."""
-        ...
-
-    def members(self, group_id: GroupId, after: UserId, limit: int) -> list[tuple[User, Role]]:
-        """By id, those with an id above `after`."""
-        ...
-
-    def ids_of(self, user_id: UserId) -> list[GroupId]:
-        """The groups the user is in, by id."""
-        ...
-
-    def memberships(self, user_ids: Collection[UserId]) -> list[Membership]:
-        """Every membership of these users, all at one moment. Cost: one statement."""
-        ...
-
-    def members_among(self, group_id: GroupId, user_ids: Collection[UserId]) -> tuple[int, dict[UserId, int]]:
-        """The group's members_version, and the since_version of those of these users who are in it, all at one moment.
-        (0, {}): there is no such group any more. Cost: one statement."""
-        ...
-
-    def of(self, user_id: UserId, member_limit: int) -> list[GroupRow]:
-        """The groups the user is in, by id, with at most `member_limit` members over all of them."""
-        ...
 
 
 class HistoryTables(Protocol):
@@ -366,6 +266,9 @@ class Tables(Protocol):
     def groups(self) -> GroupTables: ...
 
     @property
+    def admission(self) -> AdmissionTables: ...
+
+    @property
     def history(self) -> HistoryTables: ...
 
     @property
@@ -404,10 +307,11 @@ class Tables(Protocol):
     def close(self) -> None: ...
 
     def append(self, drafts: Sequence[Draft], now_ms: int, rules: SendingRules = ANYTHING) -> list[Stored | ErrorCode]:
-        """Number and insert; one result per draft, in order. A draft is refused with UNKNOWN_RECIPIENT, UNKNOWN_GROUP
-        or NOT_A_MEMBER, with NOT_ACCEPTED or BLOCKED_BY_YOU as ConsentTables.refusals() says for rules.may_write, and
-        with FP_REUSED if its sender has stored another text, or for another recipient, under its fp. With extras, also
-        as store.sql.extras.ExtrasWriter.check says. Must be the first call of a transaction, and its only append()."""
+        """Number and insert; one result per draft, in order. A draft is refused with UNKNOWN_RECIPIENT, UNKNOWN_GROUP,
+        NOT_A_MEMBER, MUTED or ANNOUNCEMENTS_ONLY, with NOT_ACCEPTED or BLOCKED_BY_YOU as ConsentTables.refusals() says
+        for rules.may_write, and with FP_REUSED if its sender has stored another text, or for another recipient, under
+        its fp. With extras, also as store.sql.extras.ExtrasWriter.check says. Must be the first call of a transaction,
+        and its only append()."""
         ...
 
     def advance(self, advances: Sequence[Advance]) -> None:

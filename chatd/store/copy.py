@@ -97,7 +97,7 @@ TABLES = (
         ("team_id", "user_id", "role", "joined_at_ms", "since_version", "muted_until_ms", "first_seq"),
     ),
     Table("ban", 2, ("team_id", "user_id", "by_id", "at_ms")),
-    Table("admission", 2, ("team_id", "user_id", "invited_by", "at_ms")),
+    Table("admission", 2, ("team_id", "user_id", "state", "by_id", "at_ms", "muted_until_ms")),
     Table("pair", 1, ("id", "low", "high")),
     Table(
         "message",

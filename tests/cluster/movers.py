@@ -58,7 +58,7 @@ class Movers:
             name = await self.throng.region.newcomer("owner")
             self.kickers.append(await Client(host, name).arrive())
         owner = self.kickers[0]
-        self.group = int((await owner.ask("group.create", name="moving"))["group"]["id"])
+        self.group = int((await owner.ask("group.create", name="moving", join="open"))["group"]["id"])
         for other in self.kickers[1:]:
             await other.ask("group.join", group=self.group)
             await owner.ask("group.role", group=self.group, user=other.name, role="admin")

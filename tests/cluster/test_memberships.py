@@ -63,7 +63,7 @@ async def late_leave(cluster: Cluster) -> list[str]:
     there = Town(cluster.daemons[1], here.ids, here.secret, here.suffixes)
     owner = await Client(here, await here.newcomer("owner")).arrive()
     name = await here.newcomer("bob")
-    group = int((await owner.ask("group.create", name="team"))["group"]["id"])
+    group = int((await owner.ask("group.create", name="team", join="open"))["group"]["id"])
     mobile = await Client(here, name).arrive()
     await mobile.ask("group.join", group=group)
     desk = await there.errand(name)
@@ -107,7 +107,7 @@ def test_who_is_kicked_while_redis_is_dead_is_given_nothing_more(make_cluster: M
             await Client(there, await here.newcomer(name)).arrive() for name in ("writer", "witness", "bob")
         ]
         desk = await there.errand(bob.name)
-        group = int((await owner.ask("group.create", name="team"))["group"]["id"])
+        group = int((await owner.ask("group.create", name="team", join="open"))["group"]["id"])
         conv = f"#{group}"
         for client in (writer, witness, bob):
             await client.ask("group.join", group=group)

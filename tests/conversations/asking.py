@@ -228,7 +228,8 @@ async def befriend(one: Client, other: Client) -> None:
 
 
 async def new_group(owner: Client, *members: Client, name: str = "team") -> int:
-    number = int((await owner.ask("group.create", name=name))["group"]["id"])
+    """Open: the members join by its number."""
+    number = int((await owner.ask("group.create", name=name, join="open"))["group"]["id"])
     for member in members:
         await member.ask("group.join", group=number)
     return number

@@ -11,6 +11,7 @@ import msgspec
 from chatd.core.requests.notices import NOTICES
 from chatd.errors import ErrorCode
 from chatd.protocol import Acknowledge, ServerMessage, ServerRequest
+from chatd.store.contract import Tables
 from tests.core.stage import Peer, Stage
 
 _numbers = itertools.count()
@@ -80,10 +81,24 @@ async def befriend(one: Peer, other: Peer) -> None:
 
 
 async def new_group(owner: Peer, *members: Peer, name: str = "team") -> int:
-    number = int((await ask(owner, "group.create", name=name))["group"]["id"])
+    """Open: the members join by its number."""
+    number = int((await ask(owner, "group.create", name=name, join="open"))["group"]["id"])
     for member in members:
         await ask(member, "group.join", group=number)
     return number
+
+
+async def kick(by: Peer, group: int, name: str) -> None:
+    """Remove a member, who can join again: the ban is lifted in the store, and nobody is notified of that."""
+    await ask(by, "group.kick", group=group, user=name)
+
+    def lift(tables: Tables) -> None:
+        account = tables.accounts.find(name, 0)
+        assert account is not None
+        assert by.session is not None
+        tables.admission.unban(by.session.user.id, group, account.user.id)
+
+    await by.worker.core.store.write(lift)
 
 
 async def hears(stage: Stage, peer: Peer, event: str, count: int = 1) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 from chatd.core import bus_messages, memberships
 from chatd.errors import Unavailable
 from chatd.store.contract import Tables
-from tests.core.asking import ask, new_group, notices
+from tests.core.asking import ask, kick, new_group, notices
 from tests.core.stage import Stage, Worker, play
 
 
@@ -49,7 +49,7 @@ def test_a_late_leave_does_not_end_a_newer_membership(tmp_path: Path) -> None:
         desk = await one.desk("bob")
         await stage.settled()
         stage.exchange.hold(one.slot, two.slot)
-        await ask(owner, "group.kick", group=group, user="bob")
+        await kick(owner, group, "bob")
         await ask(bob, "group.join", group=group)
         stage.exchange.let_go()
         await stage.settled()
@@ -124,7 +124,7 @@ def test_notifications_in_any_order_end_in_the_newest_state(tmp_path: Path, orde
         await stage.settled()
         stage.exchange.lost = lambda source, target, data: True
         for _ in range(2):
-            await ask(owner, "group.kick", group=group, user="bob")
+            await kick(owner, group, "bob")
             await desk.join(group)
         stage.exchange.lost = lambda source, target, data: False
         user = 2
@@ -154,7 +154,7 @@ def test_a_notification_of_a_version_without_versions_makes_the_worker_ask(tmp_p
         group = await new_group(owner, bob)
         other = await new_group(owner)
         stage.exchange.lost = lambda source, target, data: True
-        await ask(owner, "group.kick", group=group, user="bob")
+        await kick(owner, group, "bob")
         desk = await one.desk("carol")
         await desk.join(other)
         stage.exchange.lost = lambda source, target, data: False
@@ -203,7 +203,7 @@ def test_who_was_kicked_while_the_bus_is_away_is_given_nothing_more(tmp_path: Pa
         dave.send(group, "for all")
         await stage.until("all have it", lambda: bob.bodies and desk.bodies and carol.bodies)
         stage.exchange.cut(two.slot)
-        await ask(owner, "group.kick", group=group, user="bob")
+        await kick(owner, group, "bob")
         for number in range(20):
             dave.send(group, f"{number}")
             if number % 3 == 0:
@@ -231,7 +231,7 @@ def test_who_was_out_for_a_while_that_the_worker_did_not_notice(tmp_path: Path) 
         dave.send(group, "1")
         await stage.until("both have it", lambda: bob.bodies and carol.bodies)
         stage.exchange.cut(two.slot)
-        await ask(owner, "group.kick", group=group, user="bob")
+        await kick(owner, group, "bob")
         owner.send(group, "2 not for bob")
         await stage.settled()
         desk = await one.desk("bob")
@@ -259,7 +259,7 @@ def test_the_same_found_by_the_gap_alone(tmp_path: Path) -> None:
         owner.send(group, "1")
         await stage.until("bob has it", lambda: bob.bodies == ["1"])
         stage.exchange.cut(two.slot)
-        await ask(owner, "group.kick", group=group, user="bob")
+        await kick(owner, group, "bob")
         owner.send(group, "2 not for bob")
         await stage.settled()
         desk = await one.desk("bob")
@@ -283,7 +283,7 @@ def test_the_same_found_while_the_session_catches_up_for_another_reason(tmp_path
         owner.send(group, "1")
         await stage.until("bob has it", lambda: bob.bodies == ["1"])
         stage.exchange.lost = lambda source, target, data: True
-        await ask(owner, "group.kick", group=group, user="bob")
+        await kick(owner, group, "bob")
         owner.send(group, "2 not for bob")
         await stage.settled()
         desk = await one.desk("bob")
@@ -315,7 +315,7 @@ def test_a_message_that_came_too_early_is_not_given_after_a_kick(tmp_path: Path)
         await stage.settled()
         carol.send(group, "3")  # held for bob
         await stage.settled()
-        await ask(owner, "group.kick", group=group, user="bob")
+        await kick(owner, group, "bob")
         carol.send(group, "4 not for bob")
         await stage.until("the owner has all", lambda: owner.bodies == ["1", "3", "4 not for bob"])
         await stage.settled()
@@ -378,7 +378,7 @@ def test_what_a_kicked_member_has_not_acknowledged_is_not_given_again(tmp_path: 
             carol.send(group, f"{number}", f"fp {number}")
         await stage.until("bob has them", lambda: len(bob.bodies) == 3)
         stage.exchange.cut(two.slot)
-        await ask(owner, "group.kick", group=group, user="bob")
+        await kick(owner, group, "bob")
         carol.send(group, "3")
         await stage.settled()
         await stage.settled()
@@ -402,7 +402,7 @@ def test_the_store_is_asked_once_per_group_and_change(tmp_path: Path) -> None:
         stage.exchange.cut(two.slot)
         asked = count_calls(two, "members_among")
         for changes, name in enumerate(("member 3", "member 4"), 1):
-            await ask(owner, "group.kick", group=group, user=name)
+            await kick(owner, group, name)
             for number in range(50):
                 people[0].send(group, f"{number}")
                 if number % 10 == 0:
@@ -469,7 +469,7 @@ def test_while_the_members_are_not_known_messages_wait_bounded_and_in_order(
         stage.exchange.cut(two.slot)
         flaky = Flaky(two.tables)
         flaky.down = True
-        await ask(owner, "group.kick", group=group, user="bob")
+        await kick(owner, group, "bob")
         for number in range(written):
             dave.send(group, f"{number}", f"fp {number}")
             await stage.settled()
@@ -498,7 +498,7 @@ def test_a_notice_waits_for_the_members_too(tmp_path: Path) -> None:
         group = await new_group(owner, bob, carol)
         await stage.settled()
         stage.exchange.lost = lambda source, target, data: target == two.slot
-        await ask(owner, "group.kick", group=group, user="bob")
+        await kick(owner, group, "bob")
         stage.exchange.lost = lambda source, target, data: False
         dave = await one.mobile("dave")
         await ask(dave, "group.join", group=group)
@@ -524,7 +524,7 @@ def test_a_login_beside_a_leave_and_a_join(tmp_path: Path, moment: str) -> None:
         stage.exchange.gate = asyncio.Event()
         login = asyncio.ensure_future(two.desk("bob"))
         await stage.until("the login waits", lambda: stage.exchange.waiting > 0)
-        await ask(owner, "group.kick", group=group, user="bob")
+        await kick(owner, group, "bob")
         owner.send(group, "not for bob")
         await stage.settled()
         if moment == "before":

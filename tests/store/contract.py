@@ -14,7 +14,7 @@ import pytest
 from chatd.errors import ErrorCode
 from chatd.model import Message, Role, User
 from chatd.protocol import SendMessage
-from chatd.store.contract import Draft, Stored, Tables
+from chatd.store.contract import AdmissionLimits, Draft, Stored, Tables
 from tests.store.contract_consent import ConsentContract
 from tests.store.contract_credentials import CredentialsContract
 from tests.store.contract_extras import ExtrasContract
@@ -29,6 +29,7 @@ from tests.store.contract_revisions import RevisionContract
 from tests.store.contract_sources import SourcesContract
 from tests.store.steps import (
     ANY,
+    ANYBODY,
     ASKING,
     Twin,
     advance,
@@ -360,13 +361,13 @@ class StoreContract(
         alice, bob, carol = make(tables, "alice", "bob", "carol")
         group = done(tables, lambda inside: inside.groups.create(bob.id, "team", "what for", ANY, 1))
         for user in (alice, alice, carol):
-            joined = done(tables, lambda inside, user=user: inside.groups.join(user.id, group, ANY, ANY, 1))
+            joined = done(tables, lambda inside, user=user: inside.admission.join(user.id, group, ANYBODY, 1))
             assert (joined.group.id, joined.group.name, joined.group.description) == (group, "team", "what for")
         (row,) = tables.groups.of(alice.id, ANY)
         assert row.group == joined.group
         assert row.members == [(bob, Role.OWNER), (alice, Role.MEMBER), (carol, Role.MEMBER)]
         assert tables.groups.ids_of(carol.id) == [group]
-        refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.groups.join(alice.id, group + 1, ANY, ANY, 1))
+        refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.admission.join(alice.id, group + 1, ANYBODY, 1))
 
     def test_groups_are_listed_by_id_and_members_cut_in_the_sum(self, tables: Tables) -> None:
         users = make(tables, *(f"user {number}" for number in range(4)))
@@ -378,13 +379,21 @@ class StoreContract(
     def test_groups_are_limited(self, tables: Tables) -> None:
         alice, bob, carol = make(tables, "alice", "bob", "carol")
         full = done(tables, lambda inside: inside.groups.create(alice.id, "full", "", 2, 1))
-        done(tables, lambda inside: inside.groups.join(bob.id, full, 2, ANY, 1))
-        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.groups.join(carol.id, full, 2, ANY, 1))
-        done(tables, lambda inside: inside.groups.join(bob.id, full, 2, ANY, 1))
+        done(tables, lambda inside: inside.admission.join(bob.id, full, AdmissionLimits(2, ANY), 1))
+        refused(
+            ErrorCode.LIMIT_REACHED,
+            tables,
+            lambda inside: inside.admission.join(carol.id, full, AdmissionLimits(2, ANY), 1),
+        )
+        done(tables, lambda inside: inside.admission.join(bob.id, full, AdmissionLimits(2, ANY), 1))
         done(tables, lambda inside: inside.groups.create(alice.id, "second", "", 2, 1))
         refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.groups.create(alice.id, "third", "", 2, 1))
         other = done(tables, lambda inside: inside.groups.create(carol.id, "other", "", 2, 1))
-        refused(ErrorCode.LIMIT_REACHED, tables, lambda inside: inside.groups.join(alice.id, other, ANY, 2, 1))
+        refused(
+            ErrorCode.LIMIT_REACHED,
+            tables,
+            lambda inside: inside.admission.join(alice.id, other, AdmissionLimits(ANY, 2), 1),
+        )
 
     def test_who_joins_gets_no_earlier_messages(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
@@ -402,7 +411,7 @@ class StoreContract(
         group = team(tables, alice)
         tables.begin()
         tables.append([Draft(alice, to_group(group, "1")), Draft(bob, to_group(group, "not yet"))], 1)
-        tables.groups.join(bob.id, group, ANY, ANY, 1)
+        tables.admission.join(bob.id, group, ANYBODY, 1)
         tables.commit()
         sent(tables, bob, to_group(group, "2"))
         assert [message.body for message in tables.history.waiting(bob.id, ANY).messages] == ["2"]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from chatd.model import Role, User
 from chatd.store.contract import FIRST_VERSION, Draft, Membership, Stored, Tables
-from tests.store.steps import ANY, done, join, make, send, sent, team, to, to_group
+from tests.store.steps import ANYBODY, done, join, make, send, sent, team, to, to_group
 
 
 def versions(tables: Tables, *users: User) -> dict[tuple[int, int], tuple[int, int]]:
@@ -28,11 +28,11 @@ class MembershipContract:
         alice, bob, carol, dave = make(tables, "alice", "bob", "carol", "dave")
         group, other = team(tables, alice), team(tables, alice)
         told = [
-            done(tables, lambda inside, user=user: inside.groups.join(user.id, group, ANY, ANY, 1).since_version)
+            done(tables, lambda inside, user=user: inside.admission.join(user.id, group, ANYBODY, 1).since_version)
             for user in (bob, carol, dave)
         ]
         told.append(done(tables, lambda inside: inside.groups.leave(bob.id, group).members_version))
-        told.append(done(tables, lambda inside: inside.groups.kick(alice.id, group, carol.id)))
+        told.append(done(tables, lambda inside: inside.groups.kick(alice.id, group, carol.id, 1)))
         done(tables, lambda inside: inside.accounts.delete(dave.id))
         told.append(versions(tables, alice)[alice.id, group][1])
         told.append(done(tables, lambda inside: inside.groups.leave(alice.id, group).members_version))
@@ -43,7 +43,7 @@ class MembershipContract:
         alice, bob = make(tables, "alice", "bob")
         group = team(tables, alice, bob)
         before = versions(tables, alice, bob)
-        again = done(tables, lambda inside: inside.groups.join(bob.id, group, ANY, ANY, 1))
+        again = done(tables, lambda inside: inside.admission.join(bob.id, group, ANYBODY, 1))
         assert (again.fresh, again.since_version) == (False, before[bob.id, group][0])
         done(tables, lambda inside: inside.groups.rename(alice.id, group, "new name", None))
         done(tables, lambda inside: inside.groups.set_role(alice.id, group, bob.id, Role.OWNER))
@@ -56,7 +56,7 @@ class MembershipContract:
         assert versions(tables, bob) == {(bob.id, group): (2, 2)}
         done(tables, lambda inside: inside.groups.leave(bob.id, group))
         assert versions(tables, bob) == {}
-        joined = done(tables, lambda inside: inside.groups.join(bob.id, group, ANY, ANY, 1))
+        joined = done(tables, lambda inside: inside.admission.join(bob.id, group, ANYBODY, 1))
         assert (joined.fresh, joined.since_version) == (True, 4)
         assert versions(tables, alice, bob) == {(alice.id, group): (1, 4), (bob.id, group): (4, 4)}
 
@@ -66,9 +66,9 @@ class MembershipContract:
 
         def work(inside: Tables) -> list[int]:
             return [
-                inside.groups.join(bob.id, group, ANY, ANY, 1).since_version,
+                inside.admission.join(bob.id, group, ANYBODY, 1).since_version,
                 inside.groups.leave(bob.id, group).members_version,
-                inside.groups.join(bob.id, group, ANY, ANY, 1).since_version,
+                inside.admission.join(bob.id, group, ANYBODY, 1).since_version,
             ]
 
         assert done(tables, work) == [2, 3, 4]
@@ -78,7 +78,7 @@ class MembershipContract:
         alice, bob = make(tables, "alice", "bob")
         group = team(tables, alice)
         tables.begin()
-        assert tables.groups.join(bob.id, group, ANY, ANY, 1).since_version == 2
+        assert tables.admission.join(bob.id, group, ANYBODY, 1).since_version == 2
         tables.rollback()
         assert sent(tables, alice, to_group(group)).members_version == 1
         assert tables.groups.members_among(group, [alice.id, bob.id]) == (1, {alice.id: 1})
@@ -103,7 +103,7 @@ class MembershipContract:
         join(one, carol, group)
         seen.append(sent(other, bob, to_group(group)).members_version)
         seen.append(sent(one, bob, to_group(group)).members_version)
-        done(other, lambda inside: inside.groups.kick(alice.id, group, carol.id))
+        done(other, lambda inside: inside.groups.kick(alice.id, group, carol.id, 1))
         seen.append(sent(other, bob, to_group(group)).members_version)
         seen.append(sent(one, alice, to_group(group)).members_version)
         done(one, lambda inside: inside.accounts.delete(alice.id))
@@ -116,7 +116,7 @@ class MembershipContract:
         group = team(tables, alice)
         tables.begin()
         (first,) = tables.append([Draft(alice, to_group(group))], 1)
-        tables.groups.join(bob.id, group, ANY, ANY, 1)
+        tables.admission.join(bob.id, group, ANYBODY, 1)
         tables.commit()
         assert isinstance(first, Stored)
         assert (first.members_version, sent(tables, alice, to_group(group)).members_version) == (1, 2)

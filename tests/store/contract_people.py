@@ -12,7 +12,7 @@ import pytest
 from chatd.errors import ErrorCode
 from chatd.model import Role
 from chatd.store.contract import Left, Tables
-from tests.store.steps import ANY, Twin, done, join, make, refused, send, sent, team, to, to_group
+from tests.store.steps import ANY, ANYBODY, Twin, done, join, make, refused, send, sent, team, to, to_group
 
 DAY_MS = 24 * 3600 * 1000
 STRANGER = 10**6
@@ -79,20 +79,20 @@ class PeopleContract:
             )
         before = roles(tables, group)
         if allowed:
-            done(tables, lambda inside: inside.groups.kick(users[by].id, group, users[whom].id))
+            done(tables, lambda inside: inside.groups.kick(users[by].id, group, users[whom].id, 1))
             assert roles(tables, group) == {name: role for name, role in before.items() if name != whom}
         else:
             refused(
-                ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.groups.kick(users[by].id, group, users[whom].id)
+                ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.groups.kick(users[by].id, group, users[whom].id, 1)
             )
             assert roles(tables, group) == before
 
     def test_non_members_kick_nobody_and_are_not_kicked(self, tables: Tables) -> None:
         alice, bob, carol = make(tables, "alice", "bob", "carol")
         group = team(tables, alice, bob)
-        refused(ErrorCode.NOT_A_MEMBER, tables, lambda inside: inside.groups.kick(carol.id, group, bob.id))
-        refused(ErrorCode.NOT_A_MEMBER, tables, lambda inside: inside.groups.kick(alice.id, group, carol.id))
-        refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.groups.kick(alice.id, group + 1, bob.id))
+        refused(ErrorCode.NOT_A_MEMBER, tables, lambda inside: inside.groups.kick(carol.id, group, bob.id, 1))
+        refused(ErrorCode.NOT_A_MEMBER, tables, lambda inside: inside.groups.kick(alice.id, group, carol.id, 1))
+        refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.groups.kick(alice.id, group + 1, bob.id, 1))
 
     def test_renaming(self, tables: Tables) -> None:
         alice, bob, carol = make(tables, "alice", "bob", "carol")
@@ -140,7 +140,7 @@ class PeopleContract:
         alice, bob = make(one, "alice", "bob")
         group = team(one, alice, bob)
         sent(other, bob, to_group(group))
-        done(one, lambda inside: inside.groups.kick(alice.id, group, bob.id))
+        done(one, lambda inside: inside.groups.kick(alice.id, group, bob.id, 1))
         assert send(other, (bob, to_group(group))) == [ErrorCode.NOT_A_MEMBER]
         assert send(one, (bob, to_group(group))) == [ErrorCode.NOT_A_MEMBER]
 
@@ -149,7 +149,7 @@ class PeopleContract:
         owner, first, second, third = users
         group = done(tables, lambda inside: inside.groups.create(owner.id, "team", "", ANY, 1))
         for at_ms, user in [(30, third), (20, second), (40, first)]:  # who came first is not who has the least id
-            done(tables, lambda inside, u=user, at=at_ms: inside.groups.join(u.id, group, ANY, ANY, at))
+            done(tables, lambda inside, u=user, at=at_ms: inside.admission.join(u.id, group, ANYBODY, at))
         for admin in (first, third):
             done(tables, lambda inside, admin=admin: inside.groups.set_role(owner.id, group, admin.id, Role.ADMIN))
         heirs = []
@@ -167,7 +167,7 @@ class PeopleContract:
         assert done(tables, lambda inside: inside.groups.leave(bob.id, group)) == Left(None, True, 4)
         assert tables.groups.find(group) is None
         refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.groups.leave(bob.id, group))
-        refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.groups.join(bob.id, group, ANY, ANY, 1))
+        refused(ErrorCode.UNKNOWN_GROUP, tables, lambda inside: inside.admission.join(bob.id, group, ANYBODY, 1))
         assert team(tables, alice) != group, "the number of an ended group is not given again"
 
     def test_a_deleted_owner_hands_over_too(self, tables: Tables) -> None:

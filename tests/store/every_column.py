@@ -40,7 +40,7 @@ FILL = (
     " WHERE id = 1",
     "UPDATE member SET muted_until_ms = 1900000000001, first_seq = 7 WHERE team_id = 1 AND user_id = 2",
     "INSERT INTO ban (team_id, user_id, by_id, at_ms) VALUES (1, 3, 1, 14)",
-    "INSERT INTO admission (team_id, user_id, invited_by, at_ms) VALUES (1, 3, 2, 15)",
+    "INSERT INTO admission (team_id, user_id, state, by_id, at_ms, muted_until_ms) VALUES (1, 3, 2, 2, 15, 16)",
     'UPDATE message SET state = 1, version = 3, body_hash = -77, meta = \'{"mentions":[2],"reply_to":1}\' WHERE id = 1',
     "INSERT INTO revision (conversation, number, seq, by_id, at_ms) VALUES (1, 1, 1, 1, 16), (-1, 1, 2, 2, 17)",
     "UPDATE `cursor` SET cleared = 2 WHERE user_id = 2 AND conversation = -1",

@@ -46,7 +46,7 @@ def check(tables: Tables) -> None:
     assert [message.body for message in tables.history.waiting(BOB.id, ANY).messages] == ["from before"]
     assert sent(tables, ALICE, to_group(GROUP)).members_version == first
     join(tables, CAROL, GROUP)
-    assert done(tables, lambda inside: inside.groups.kick(ALICE.id, GROUP, BOB.id)) == first + 2
+    assert done(tables, lambda inside: inside.groups.kick(ALICE.id, GROUP, BOB.id, 1)) == first + 2
     assert tables.groups.members_among(GROUP, [1, 2, 3]) == (first + 2, {ALICE.id: first, CAROL.id: first + 1})
     last, outsider = send(tables, (CAROL, to_group(GROUP)), (BOB, to_group(GROUP)))
     assert isinstance(last, Stored)

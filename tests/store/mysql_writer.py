@@ -20,7 +20,7 @@ from chatd.errors import BootError, ErrorCode, Refused, Unavailable
 from chatd.model import User
 from chatd.protocol import SendMessage
 from chatd.scoreboard import ROW_BYTES, Row
-from chatd.store.contract import AskingRules, Draft, Stored
+from chatd.store.contract import AdmissionLimits, AskingRules, Draft, Stored
 from chatd.store.group_commit import GroupCommit
 from chatd.store.mysql import tables as mysql_tables
 
@@ -93,7 +93,9 @@ class Writer:
         try:
             match number % 4:
                 case 0:
-                    await self.store.write(lambda tables: tables.groups.join(one.id, group, 10, 10, number))
+                    await self.store.write(
+                        lambda tables: tables.admission.join(one.id, group, AdmissionLimits(10, 10), number)
+                    )
                 case 1:
                     await self.store.write(lambda tables: tables.groups.leave(one.id, group))
                 case 2:

@@ -10,10 +10,11 @@ import pytest
 from chatd.errors import ErrorCode, Refused
 from chatd.model import ConversationId, Message, Seq, User
 from chatd.protocol import SendMessage
-from chatd.store.contract import Advance, AskingRules, Draft, Stored, Tables
+from chatd.store.contract import AdmissionLimits, Advance, AskingRules, Draft, Stored, Tables
 
 T = TypeVar("T")
 ANY = 1000
+ANYBODY = AdmissionLimits(members=ANY, groups=ANY)
 ASKING = AskingRules()
 
 
@@ -81,7 +82,7 @@ def team(tables: Tables, owner: User, *members: User) -> int:
 
 
 def join(tables: Tables, user: User, group: int) -> None:
-    done(tables, lambda inside: inside.groups.join(user.id, group, ANY, ANY, 1))
+    done(tables, lambda inside: inside.admission.join(user.id, group, ANYBODY, 1))
 
 
 def seqs(messages: list[Message]) -> list[tuple[ConversationId, Seq]]:

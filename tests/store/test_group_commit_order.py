@@ -17,7 +17,7 @@ from chatd.store.batch import TRANSITIONS, Batch, BatchState
 from chatd.store.contract import Draft, Stored, Tables
 from chatd.store.group_commit import DRAFTS_PER_BATCH
 from tests.harness.deadline import run, until, within
-from tests.store.steps import ANY, to_group
+from tests.store.steps import ANY, ANYBODY, to_group
 from tests.store.test_group_commit import WAIT_S, Desk, MakeDesk, desk, write_lock
 from tests.store.test_group_commit_readers import MakeOffice, office
 
@@ -51,7 +51,7 @@ def test_messages_to_a_group_written_before_leaving_it_are_stored(office: MakeOf
     async def story() -> None:
         async with office(readers) as at:
             group = await at.store.write(lambda tables: tables.groups.create(at.bob.id, "team", "", ANY, 1))
-            await at.store.write(lambda tables: tables.groups.join(at.alice.id, group, ANY, ANY, 1))
+            await at.store.write(lambda tables: tables.admission.join(at.alice.id, group, ANYBODY, 1))
             for number in range(MANY):
                 at.store.append(Draft(at.alice, to_group(group, str(number))), number)
             leaving = asyncio.ensure_future(at.store.write(lambda tables: tables.groups.leave(at.alice.id, group)))

@@ -17,7 +17,7 @@ from typing import ClassVar, TypedDict
 import msgspec
 
 from chatd.core.plugins.contract import Point
-from chatd.model import Group, Role, User
+from chatd.model import Group, GroupRules, JoinPolicy, Role, User
 
 
 class Who(TypedDict):
@@ -67,10 +67,11 @@ class CreateGroup(Action, frozen=True, kw_only=True):
     point = Point.BEFORE_GROUP_CREATE
     name: str
     description: str
+    rules: GroupRules = GroupRules()
 
 
 class JoinGroup(Action, frozen=True, kw_only=True):
-    """before_group_join"""
+    """before_group_join: join, or ask to, as the group's policy says."""
 
     point = Point.BEFORE_GROUP_JOIN
     group: Group
@@ -107,6 +108,74 @@ class SetRole(Action, frozen=True, kw_only=True):
     group: Group
     user: User
     role: Role
+
+
+class SetGroupRules(Action, frozen=True, kw_only=True):
+    """before_group_rules: how the group is joined, who reads its past, who writes; None = it stays."""
+
+    point = Point.BEFORE_GROUP_RULES
+    group: Group
+    join: JoinPolicy | None
+    whole_history: bool | None
+    announcements: bool | None
+
+
+class DissolveGroup(Action, frozen=True, kw_only=True):
+    """before_group_dissolve: end the group for all its members."""
+
+    point = Point.BEFORE_GROUP_DISSOLVE
+    group: Group
+
+
+class InviteUser(Action, frozen=True, kw_only=True):
+    """before_group_invite"""
+
+    point = Point.BEFORE_GROUP_INVITE
+    group: Group
+    user: User
+
+
+class DeclineInvitation(Action, frozen=True, kw_only=True):
+    """before_group_decline: the actor's own."""
+
+    point = Point.BEFORE_GROUP_DECLINE
+    group: Group
+
+
+class AnswerJoinRequest(Action, frozen=True, kw_only=True):
+    """before_group_answer: approve or reject the user's request to join."""
+
+    point = Point.BEFORE_GROUP_ANSWER
+    group: Group
+    user: User
+    accept: bool
+
+
+class AddMember(Action, frozen=True, kw_only=True):
+    """before_group_add: make the user a member, or invite the user if that is all the user accepts."""
+
+    point = Point.BEFORE_GROUP_ADD
+    group: Group
+    user: User
+
+
+class BanUser(Action, frozen=True, kw_only=True):
+    """before_group_ban: keep the user out of the group; banned False: let the user join again."""
+
+    point = Point.BEFORE_GROUP_BAN
+    group: Group
+    user: User
+    banned: bool
+
+
+class MuteMember(Action, frozen=True, kw_only=True):
+    """before_group_mute: until_ms: until when, milliseconds since the epoch; 0 = the member may write again; 1 << 62 =
+    until somebody ends it."""
+
+    point = Point.BEFORE_GROUP_MUTE
+    group: Group
+    user: User
+    until_ms: int
 
 
 class ReadHistory(Action, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from chatd.core import bus_messages, consent
 from chatd.core.allowance import LIST, SYNC
 from chatd.core.bus_messages import GroupNotice, UserNotice
 from chatd.core.change import Change
-from chatd.core.groups import existing
+from chatd.core.groups.finding import existing
 from chatd.core.plugins import actions
 from chatd.core.plugins.contract import Point
 from chatd.core.plugins.pipeline import PluginPipeline

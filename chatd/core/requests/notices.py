@@ -18,8 +18,9 @@ from chatd.core.delivery import Delivery
 from chatd.core.requests.truncate import encode, size_of, squeezed
 from chatd.core.sessions.session import Session
 from chatd.errors import meaning
-from chatd.model import Group, Message, MessageState, User
+from chatd.model import Group, GroupRules, Message, MessageState, User
 from chatd.protocol import FriendAnswered, FriendRequested, Ref, ServerMessage
+from chatd.store.contract import FOREVER
 
 _MAX_REASON_CHARS = 300
 """Longest text of a refusal."""
@@ -38,6 +39,29 @@ NOTICES = {
     ),
     "group.kicked": ('"group":int,"user":U,"by":U', "to the members; without `user` and `by` to the removed user"),
     "group.renamed": ('"group":int,"details":G,"by":U', "to the members: name or description were changed"),
+    "group.entered": (
+        '"group":int,"details":G,"by":U',
+        "the recipient is a member now: somebody has added them, or approved their request to join",
+    ),
+    "group.invited": ('"group":int,"details":G,"by":U', "the recipient is invited, and can join"),
+    "group.declined": ('"group":int,"user":U', "to the one who had invited the user: the user will not join"),
+    "group.requested": (
+        '"group":int,"details":G,"user":U',
+        "to the owner and the admins: the user asks to join",
+    ),
+    "group.rejected": ('"group":int,"details":G', "the recipient's request to join was refused"),
+    "group.changed": (
+        '"group":int,"join":str,"history":str,"announcements":bool,"by":U',
+        "to the members: the rules of the group, as they are now",
+    ),
+    "group.banned": ('"group":int,"user":U,"by":U', "to the owner and the admins: the user cannot join"),
+    "group.unbanned": ('"group":int,"user":U,"by":U', "to the owner and the admins: the user can join again"),
+    "group.muted": (
+        '"group":int,"user":U,"until_ms":int or null,"by":U',
+        "to the user, the owner and the admins: the user cannot write; null = until somebody ends it",
+    ),
+    "group.unmuted": ('"group":int,"user":U,"by":U', "to the user, the owner and the admins"),
+    "group.dissolved": ('"group":int,"by":U', "to the members: the group has ended"),
     "group.role": ('"group":int,"user":U,"role":str', "to the members: the user has a new role"),
     "message.changed": (
         '"with":str,"seq":int,"version":int,"state":str,"text":str?,"by":U,"change":int',
@@ -95,6 +119,19 @@ def of_user(user: User) -> dict[str, object]:
 
 def of_group(group: Group) -> dict[str, object]:
     return {"id": group.id, "name": group.name, "description": group.description}
+
+
+def of_rules(rules: GroupRules) -> dict[str, object]:
+    return {
+        "join": rules.join.name.lower(),
+        "history": "all" if rules.whole_history else "joining",
+        "announcements": rules.announcements,
+    }
+
+
+def until(muted_until_ms: int) -> int | None:
+    """The end of a mute as clients see it; None = it has none."""
+    return None if muted_until_ms >= FOREVER else muted_until_ms
 
 
 class Notices:

@@ -13,6 +13,7 @@ from chatd.core.requests.changes import ChangeOperations
 from chatd.core.requests.consent import ConsentOperations
 from chatd.core.requests.dispatch import OperationTable
 from chatd.core.requests.friends import FriendOperations
+from chatd.core.requests.group_admission import GroupAdmissionOperations
 from chatd.core.requests.groups import GroupOperations
 from chatd.core.requests.history import HistoryOperations
 from chatd.core.requests.profile import ProfileOperations
@@ -26,6 +27,7 @@ class _HasTable(Protocol):
 _KINDS: tuple[type[_HasTable], ...] = (
     FriendOperations,
     GroupOperations,
+    GroupAdmissionOperations,
     HistoryOperations,
     ChangeOperations,
     ProfileOperations,

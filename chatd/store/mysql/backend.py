@@ -94,6 +94,9 @@ class MysqlBackend:
     def membership_changed(self, group_id: GroupId, user_id: UserId) -> None:
         pass  # members are read from the database for every batch
 
+    def group_changed(self, group_id: GroupId) -> None:
+        pass  # as membership_changed
+
     def created(self, table: str, number: int) -> None:
         self.made_rows = True
         self.witness = self.witness or (table, number)

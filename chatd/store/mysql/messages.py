@@ -23,7 +23,7 @@ from chatd.store.mysql.connection import DuplicateKey, MysqlConnection
 from chatd.store.mysql.recipients import Destination, Recipients
 from chatd.store.mysql.statements import number_list, pair_list
 from chatd.store.sql.extras import ExtrasWriter
-from chatd.store.sql.groups import SqlGroups
+from chatd.store.sql.groups import SqlGroups, refusal_of, standing_of
 from chatd.store.sql.mailboxes import COUNTED_CONVERSATIONS, Count, Mailboxes
 from chatd.store.sql.messages import COLUMNS, MessageRow, new_message
 from chatd.store.sql.meta import Meta, meta_of, with_meta
@@ -39,8 +39,8 @@ INSERT_MESSAGES = (
 )
 LOCK_CONVERSATIONS = b"SELECT id, last FROM conversation FORCE INDEX (PRIMARY) WHERE id IN (%s) ORDER BY id FOR UPDATE"
 _MEMBERS = (
-    b"SELECT m.team_id, m.user_id, t.members_version, t.member_count FROM member AS m"
-    b" JOIN team AS t ON t.id = m.team_id WHERE (m.team_id, m.user_id) IN (%s)"
+    b"SELECT m.team_id, m.user_id, t.members_version, t.member_count, m.role, m.muted_until_ms, t.announcements"
+    b" FROM member AS m JOIN team AS t ON t.id = m.team_id WHERE (m.team_id, m.user_id) IN (%s)"
 )
 _SENT = f"SELECT m.send_key, {COLUMNS} FROM message AS m WHERE m.send_key IN (%s)".encode()
 _HASH = b"SELECT body_hash FROM message WHERE send_key = %d"
@@ -183,7 +183,8 @@ class MysqlMessages:
 
     def _lock(self, batch: _Append) -> dict[ConversationId, Seq]:
         """The last numbers of all conversations, and into the batch what it needs of groups: until the commit, no
-        other transaction can count them up. A draft to a group that the sender is not in is refused in `places`."""
+        other transaction can count them up. A draft to a group to which the sender may not write is refused in
+        `places`."""
         conversations = sorted({place[0] for place in batch.places if not isinstance(place, ErrorCode)})
         if not conversations:
             return {}
@@ -192,20 +193,30 @@ class MysqlMessages:
             LOCK_CONVERSATIONS % number_list(conversations),
             _MEMBERS % pair_list(sorted(outsiders)) if outsiders else _NOTHING,
         )
-        for group_id, user_id, version, count in members:
+        refused: dict[tuple[GroupId, UserId], ErrorCode] = {}
+        for group_id, user_id, version, count, *member in members:
             batch.members[group_id] = version, count
             outsiders.discard((group_id, user_id))
+            refusal = refusal_of(standing_of(*member), batch.now_ms)
+            if refusal is not None:
+                refused[group_id, user_id] = refusal
         if outsiders:
-            self._refuse(outsiders, batch)
+            refused |= self._outside(outsiders)
+        if refused:
+            self._refuse(refused, batch)
         return dict(locked.fetchall())
 
-    def _refuse(self, outsiders: set[tuple[GroupId, UserId]], batch: _Append) -> None:
+    def _outside(self, outsiders: set[tuple[GroupId, UserId]]) -> dict[tuple[GroupId, UserId], ErrorCode]:
         asked = {group_id for group_id, _ in outsiders}
         known = {row[0] for row in self._backend.select_in("SELECT id FROM team WHERE id IN", asked)}
+        return {pair: ErrorCode.NOT_A_MEMBER if pair[0] in known else ErrorCode.UNKNOWN_GROUP for pair in outsiders}
+
+    @staticmethod
+    def _refuse(refused: dict[tuple[GroupId, UserId], ErrorCode], batch: _Append) -> None:
         for index, draft in enumerate(batch.drafts):
             group_id = draft.command.to_group
-            if group_id and (group_id, draft.sender.id) in outsiders:
-                batch.places[index] = ErrorCode.NOT_A_MEMBER if group_id in known else ErrorCode.UNKNOWN_GROUP
+            if group_id and (group_id, draft.sender.id) in refused:
+                batch.places[index] = refused[group_id, draft.sender.id]
 
     # ---------------------------------------------------------------- what waits
 

@@ -142,8 +142,8 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         "CREATE TABLE IF NOT EXISTS ban (team_id BIGINT NOT NULL, user_id BIGINT NOT NULL, by_id BIGINT NOT NULL,"
         f" at_ms BIGINT NOT NULL, PRIMARY KEY (team_id, user_id), KEY ban_user (user_id)) {_TABLE}",
         "CREATE TABLE IF NOT EXISTS admission (team_id BIGINT NOT NULL, user_id BIGINT NOT NULL,"
-        " invited_by BIGINT NOT NULL, at_ms BIGINT NOT NULL, PRIMARY KEY (team_id, user_id),"
-        f" KEY admission_user (user_id)) {_TABLE}",
+        " state TINYINT NOT NULL, by_id BIGINT NOT NULL, at_ms BIGINT NOT NULL, muted_until_ms BIGINT NOT NULL,"
+        f" PRIMARY KEY (team_id, user_id), KEY admission_user (user_id, state)) {_TABLE}",
     ),
     (
         *_add_column("message", "state", "TINYINT NOT NULL DEFAULT 0"),

@@ -36,6 +36,7 @@ from chatd.store.sql.accounts import SqlAccounts
 from chatd.store.sql.consent import SqlConsent
 from chatd.store.sql.erasure import SqlErasure
 from chatd.store.sql.friends import SqlFriends
+from chatd.store.sql.group_admission import SqlGroupAdmission
 from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.invites import SqlInvites
 from chatd.store.sql.known_sources import SqlKnownSources
@@ -62,6 +63,7 @@ class MysqlTables:
         self.invites = SqlInvites(db, backend)
         self.friends = friends = SqlFriends(db, backend, backend.directory, backend.permissions)
         self.consent = SqlConsent(db, backend, backend.permissions, friends)
+        self.admission = SqlGroupAdmission(db, backend, backend.directory, self.groups, self.consent)
         self.history = MysqlHistory(db, backend, self.groups)
         self.request_log = SqlRequestLog(db, backend)
         self.revisions = SqlRevisions(db, backend, self.history.at)

@@ -19,7 +19,7 @@ from chatd.texts.names import erased_name, name_key, skeleton_hash
 
 _TRACES = (
     ("block", "user_id"), ("block", "blocked_id"), ("refusal", "user_id"), ("refusal", "friend_id"),
-    ("ban", "user_id"), ("admission", "user_id"), ("admission", "invited_by"), ("hidden", "user_id"),
+    ("ban", "user_id"), ("admission", "user_id"), ("admission", "by_id"), ("hidden", "user_id"),
     ("mention", "user_id"),
 )  # fmt: skip
 """Rows that an erased account leaves nowhere; those that delete() removes come on top."""
@@ -140,6 +140,8 @@ class SqlAccounts:
         for table, other in (("block", "blocked_id"), ("refusal", "friend_id"), ("correspondent", "other_id")):
             self._db.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))
             self._db.execute(f"DELETE FROM {table} WHERE {other} = ?", (user_id,))
+        self._db.execute("DELETE FROM admission WHERE user_id = ?", (user_id,))
+        self._db.execute("DELETE FROM ban WHERE user_id = ?", (user_id,))
         self._directory.changed()
         return version
 

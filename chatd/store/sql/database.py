@@ -67,4 +67,7 @@ class Backend(Protocol):
         """This transaction inserted the row with this id (in `request`: this send_key)."""
 
     def membership_changed(self, group_id: GroupId, user_id: UserId) -> None:
-        """The user joined or left: cached answers about the two are out of date."""
+        """The user joined or left, was muted or has another role: cached answers about the two are out of date."""
+
+    def group_changed(self, group_id: GroupId) -> None:
+        """The rules of the group changed, or it ended: cached answers about all its members are out of date."""

@@ -2,7 +2,8 @@
 
 Owns: the tables `team` and `member`. A group has exactly one owner, who hands over when leaving; the last member to
 leave ends the group. Every change of its members raises its members_version in the same transaction.
-Elsewhere: users (store.sql.directory), a group's messages (store.sqlite.messages, store.mysql.messages).
+Elsewhere: how users become members (store.sql.group_admission), users (store.sql.directory), a group's messages
+(store.sqlite.messages, store.mysql.messages).
 Fails: Refused, before anything is written; what the database raises passes through.
 """
 
@@ -11,12 +12,43 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from chatd.errors import ErrorCode, Refused
-from chatd.model import Group, GroupId, Role, Seq, User, UserId
-from chatd.store.contract import FIRST_VERSION, NEVER, GroupRow, Joined, Left, Membership
+from chatd.model import Group, GroupId, GroupRules, JoinPolicy, Role, Seq, User, UserId
+from chatd.store.contract import (
+    FIRST_VERSION,
+    NEVER,
+    AdmissionState,
+    GroupDetails,
+    GroupRow,
+    Left,
+    Membership,
+    RulesChange,
+)
+from chatd.store.group_contract import STAFF_TOLD
 from chatd.store.sql.database import Backend, Database
 
 _ASKED_BY_ID = 500
 """Up to this many users are looked up one by one in a group; for more, all its members are read."""
+_ENDED_AT_ONCE = 500
+"""Cursors deleted by one statement when a group ends."""
+
+Standing = int
+"""Whether a user may write to a group: one of the following, or the time (epoch, ms) until which the user is muted."""
+MAY_WRITE: Standing = 0
+NOT_IN_GROUP: Standing = -1
+ONLY_READS: Standing = -2
+"""In a group for announcements, everybody but the owner and the admins."""
+
+
+def standing_of(role: int, muted_until_ms: int, announcements: int) -> Standing:
+    """The standing of a member."""
+    return ONLY_READS if announcements and role == Role.MEMBER else muted_until_ms
+
+
+def refusal_of(standing: Standing, now_ms: int) -> ErrorCode | None:
+    """None: the user may write."""
+    if standing < 0:
+        return ErrorCode.ANNOUNCEMENTS_ONLY if standing == ONLY_READS else ErrorCode.NOT_A_MEMBER
+    return ErrorCode.MUTED if standing > now_ms else None
 
 
 class SqlGroups:
@@ -28,40 +60,22 @@ class SqlGroups:
 
     def create(self, owner: UserId, name: str, description: str, limit: int, now_ms: int) -> GroupId:
         self._backend.lock_users(owner)
-        self._check_group_count(owner, limit)
+        self.check_group_count(owner, limit)
         group_id = self._db.execute(
             "INSERT INTO team (name, description, created_at_ms) VALUES (?, ?, ?)", (name, description, now_ms)
         ).lastrowid
         assert group_id is not None
         self._backend.created("team", group_id)
         self._backend.open_group(group_id)
-        self._add_member(group_id, owner, Role.OWNER, FIRST_VERSION, now_ms)
+        self.add_member(group_id, owner, Role.OWNER, FIRST_VERSION, now_ms)
         return group_id
 
-    def join(self, user_id: UserId, group_id: GroupId, members: int, groups: int, now_ms: int) -> Joined:
-        self._backend.lock_users(user_id)
-        self._backend.lock_group(group_id)
-        group = self.find(group_id)
-        if group is None:
-            raise Refused(ErrorCode.UNKNOWN_GROUP)
-        member = self._db.execute(
-            "SELECT since_version FROM member WHERE team_id = ? AND user_id = ?", (group_id, user_id)
-        ).fetchone()
-        if member is not None:
-            return Joined(group, False, int(member[0]))
-        count = self._db.execute("SELECT count(*) FROM member WHERE team_id = ?", (group_id,)).fetchone()[0]
-        if count >= members:
-            raise Refused(ErrorCode.LIMIT_REACHED, "this group is full")
-        self._check_group_count(user_id, groups)
-        version = self._raise_version(group_id)
-        self._add_member(group_id, user_id, Role.MEMBER, version, now_ms)
-        return Joined(group, True, version)
-
-    def _check_group_count(self, user_id: UserId, limit: int) -> None:
+    def check_group_count(self, user_id: UserId, limit: int, whose: str = "you are") -> None:
+        """Raises Refused LIMIT_REACHED."""
         if self._db.execute("SELECT count(*) FROM member WHERE user_id = ?", (user_id,)).fetchone()[0] >= limit:
-            raise Refused(ErrorCode.LIMIT_REACHED, "you are in too many groups")
+            raise Refused(ErrorCode.LIMIT_REACHED, f"{whose} in {limit} groups already")
 
-    def _raise_version(self, group_id: GroupId) -> int:
+    def raise_version(self, group_id: GroupId) -> int:
         """Once per change of who is in the group, while it is locked. Returns the new version."""
         self._db.execute("UPDATE team SET members_version = members_version + 1 WHERE id = ?", (group_id,))
         return self.members_version(group_id)
@@ -76,15 +90,21 @@ class SqlGroups:
         row = self._db.execute("SELECT member_count FROM team WHERE id = ?", (group_id,)).fetchone()
         return int(row[0]) if row else 0
 
-    def _add_member(self, group_id: GroupId, user_id: UserId, role: Role, since_version: int, now_ms: int) -> None:
+    def add_member(self, group_id: GroupId, user_id: UserId, role: Role, since_version: int, now_ms: int) -> None:
+        """Who was muted when leaving still is. The user reads from here on, and nothing is waiting or unread."""
+        last = self._backend.last_seq(-group_id)
         self._db.execute(
-            "INSERT INTO member (team_id, user_id, role, joined_at_ms, since_version) VALUES (?, ?, ?, ?, ?)",
-            (group_id, user_id, int(role), now_ms, since_version),
+            "INSERT INTO member (team_id, user_id, role, joined_at_ms, since_version, first_seq, muted_until_ms)"
+            " VALUES (?, ?, ?, ?, ?, ?,"
+            " coalesce((SELECT muted_until_ms FROM admission WHERE team_id = ? AND user_id = ?), 0))",
+            (group_id, user_id, int(role), now_ms, since_version, last + 1, group_id, user_id),
         )
         self._db.execute("UPDATE team SET member_count = member_count + 1 WHERE id = ?", (group_id,))
         self._backend.membership_changed(group_id, user_id)
-        cursor = (user_id, -group_id, self._backend.last_seq(-group_id))
-        self._db.execute("REPLACE INTO `cursor` (user_id, conversation, delivered) VALUES (?, ?, ?)", cursor)
+        self._db.execute(
+            "REPLACE INTO `cursor` (user_id, conversation, delivered, seen) VALUES (?, ?, ?, ?)",
+            (user_id, -group_id, last, last),
+        )
 
     def ids_of(self, user_id: UserId) -> list[GroupId]:
         rows = self._db.execute("SELECT team_id FROM member WHERE user_id = ? ORDER BY team_id", (user_id,))
@@ -142,6 +162,10 @@ class SqlGroups:
             raise Refused(ErrorCode.NOT_A_MEMBER if known else ErrorCode.UNKNOWN_GROUP)
         return Role(row[0])
 
+    def is_member(self, group_id: GroupId, user_id: UserId) -> bool:
+        found = self._db.execute("SELECT 1 FROM member WHERE team_id = ? AND user_id = ?", (group_id, user_id))
+        return found.fetchone() is not None
+
     def find(self, group_id: GroupId) -> Group | None:
         row = self._db.execute("SELECT id, name, description FROM team WHERE id = ?", (group_id,)).fetchone()
         return Group(row[0], row[1], row[2]) if row else None
@@ -182,6 +206,77 @@ class SqlGroups:
         ).fetchone()
         return int(row[0]) if row else NEVER
 
+    def standing(self, group_id: GroupId, user_id: UserId) -> tuple[int, Standing]:
+        """The group's members_version, 0 if it does not exist, and the user's standing. Cost: one statement."""
+        row = self._db.execute(
+            "SELECT t.members_version, m.role, m.muted_until_ms, t.announcements FROM team AS t LEFT JOIN member AS m"
+            " ON m.team_id = t.id AND m.user_id = ? WHERE t.id = ?",
+            (user_id, group_id),
+        ).fetchone()
+        if row is None:
+            return 0, NOT_IN_GROUP
+        version, role, muted_until_ms, announcements = row
+        return version, NOT_IN_GROUP if role is None else standing_of(role, muted_until_ms, announcements)
+
+    def details(self, group_id: GroupId, user_id: UserId) -> GroupDetails:
+        role = self.role(group_id, user_id)
+        row = self._db.execute(
+            "SELECT t.name, t.description, t.member_count, m.muted_until_ms FROM team AS t JOIN member AS m"
+            " ON m.team_id = t.id WHERE t.id = ? AND m.user_id = ?",
+            (group_id, user_id),
+        ).fetchone()
+        name, description, members, muted_until_ms = row
+        requests, invitations, bans = (0, 0, 0) if role is Role.MEMBER else self._counts(group_id)
+        return GroupDetails(
+            group=Group(group_id, name, description),
+            rules=self.rules(group_id),
+            members=members,
+            role=role,
+            muted_until_ms=muted_until_ms,
+            requests=requests,
+            invitations=invitations,
+            bans=bans,
+        )
+
+    def _counts(self, group_id: GroupId) -> tuple[int, int, int]:
+        """Open requests, open invitations, bans."""
+        found = dict(
+            self._db.execute(
+                "SELECT state, count(*) FROM admission WHERE team_id = ? GROUP BY state", (group_id,)
+            ).fetchall()
+        )
+        (bans,) = self._db.execute("SELECT count(*) FROM ban WHERE team_id = ?", (group_id,)).fetchone()
+        return found.get(AdmissionState.ASKED, 0), found.get(AdmissionState.INVITED, 0), int(bans)
+
+    def rules(self, group_id: GroupId) -> GroupRules:
+        """Raises: Refused UNKNOWN_GROUP."""
+        row = self._db.execute(
+            "SELECT join_policy, whole_history, announcements FROM team WHERE id = ?", (group_id,)
+        ).fetchone()
+        if row is None:
+            raise Refused(ErrorCode.UNKNOWN_GROUP)
+        return GroupRules(join=JoinPolicy(row[0]), whole_history=bool(row[1]), announcements=bool(row[2]))
+
+    def staff(self, group_id: GroupId) -> tuple[UserId, ...]:
+        rows = self._db.execute(
+            "SELECT user_id FROM member WHERE team_id = ? AND role < ? ORDER BY role, joined_at_ms, user_id LIMIT ?",
+            (group_id, int(Role.MEMBER), STAFF_TOLD),
+        )
+        return tuple(row[0] for row in rows)
+
+    def muted(self, group_id: GroupId, user_ids: Collection[UserId], now_ms: int) -> dict[UserId, int]:
+        if not user_ids:
+            return {}
+        marks = ",".join("?" * len(user_ids))
+        rows = self._db.execute(
+            f"SELECT user_id, muted_until_ms FROM member WHERE team_id = ? AND user_id IN ({marks})"
+            " AND muted_until_ms > ?",
+            (group_id, *user_ids, now_ms),
+        )
+        return dict(rows.fetchall())
+
+    # ---------------------------------------------------------------- changes
+
     def leave(self, user_id: UserId, group_id: GroupId) -> Left:
         self._backend.lock_group(group_id)
         role = self.role(group_id, user_id)
@@ -189,21 +284,78 @@ class SqlGroups:
         heir = self._db.execute(
             "SELECT user_id FROM member WHERE team_id = ? ORDER BY role, joined_at_ms, user_id LIMIT 1", (group_id,)
         ).fetchone()
-        version = self._raise_version(group_id)
+        version = self.raise_version(group_id)
         if heir is None:
-            self._dissolve(group_id)
+            self._end(group_id)
             return Left(None, True, version)
         if role is not Role.OWNER:
             return Left(None, False, version)
         self._set_role(group_id, heir[0], Role.OWNER)
         return Left(int(heir[0]), False, version)
 
-    def kick(self, by: UserId, group_id: GroupId, user_id: UserId) -> int:
+    def _end(self, group_id: GroupId) -> None:
+        """Nobody is in it any more. Its messages are deleted by retention, which sees it in `dissolved`."""
+        for table, column in (("ban", "team_id"), ("admission", "team_id"), ("team", "id")):
+            self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (group_id,))
+        self._db.execute("REPLACE INTO dissolved VALUES (?, 0)", (group_id,))
+
+    def kick(self, by: UserId, group_id: GroupId, user_id: UserId, now_ms: int) -> int:
         self._backend.lock_group(group_id)
+        self._check_rank(by, group_id, user_id)
+        self._remove_member(group_id, user_id)
+        self._db.execute("REPLACE INTO ban VALUES (?, ?, ?, ?)", (group_id, user_id, by, now_ms))
+        return self.raise_version(group_id)
+
+    def _check_rank(self, by: UserId, group_id: GroupId, user_id: UserId) -> None:
+        """Raises: Refused NOT_ALLOWED unless `by` has a higher role than the user; as role()."""
         if by == user_id or self.role(group_id, by) >= self.role(group_id, user_id):
             raise Refused(ErrorCode.NOT_ALLOWED)
-        self._remove_member(group_id, user_id)
-        return self._raise_version(group_id)
+
+    def dissolve(self, by: UserId, group_id: GroupId) -> int:
+        self._backend.lock_group(group_id)
+        if self.role(group_id, by) is not Role.OWNER:
+            raise Refused(ErrorCode.NOT_ALLOWED)
+        version = self.raise_version(group_id)
+        rows = self._db.execute("SELECT user_id FROM member WHERE team_id = ? ORDER BY user_id", (group_id,))
+        users = [row[0] for row in rows.fetchall()]
+        for start in range(0, len(users), _ENDED_AT_ONCE):
+            some = users[start : start + _ENDED_AT_ONCE]
+            marks = ",".join("?" * len(some))
+            self._db.execute(
+                f"DELETE FROM `cursor` WHERE user_id IN ({marks}) AND conversation = ?", (*some, -group_id)
+            )
+        self._db.execute("DELETE FROM member WHERE team_id = ?", (group_id,))
+        self._backend.group_changed(group_id)
+        self._end(group_id)
+        return version
+
+    def set_rules(self, by: UserId, group_id: GroupId, change: RulesChange) -> GroupRules:
+        self._backend.lock_group(group_id)
+        role = self.role(group_id, by)
+        if role is Role.MEMBER:
+            raise Refused(ErrorCode.NOT_ALLOWED)
+        before = self.rules(group_id)
+        rules = GroupRules(
+            join=before.join if change.join is None else change.join,
+            whole_history=before.whole_history if change.whole_history is None else change.whole_history,
+            announcements=before.announcements if change.announcements is None else change.announcements,
+        )
+        if rules.whole_history is not before.whole_history and role is not Role.OWNER:
+            raise Refused(ErrorCode.NOT_ALLOWED, "only the owner decides who reads the past of a group")
+        self._db.execute(
+            "UPDATE team SET join_policy = ?, whole_history = ?, announcements = ? WHERE id = ?",
+            (int(rules.join), int(rules.whole_history), int(rules.announcements), group_id),
+        )
+        self._backend.group_changed(group_id)
+        return rules
+
+    def mute(self, by: UserId, group_id: GroupId, user_id: UserId, until_ms: int) -> None:
+        self._backend.lock_group(group_id)
+        self._check_rank(by, group_id, user_id)
+        self._db.execute(
+            "UPDATE member SET muted_until_ms = ? WHERE team_id = ? AND user_id = ?", (until_ms, group_id, user_id)
+        )
+        self._backend.membership_changed(group_id, user_id)
 
     def rename(self, by: UserId, group_id: GroupId, name: str, description: str | None) -> Group:
         self._backend.lock_group(group_id)
@@ -226,15 +378,21 @@ class SqlGroups:
             self._set_role(group_id, by, Role.ADMIN)
         self._set_role(group_id, user_id, role)
 
-    def _dissolve(self, group_id: GroupId) -> None:
-        """Its messages are deleted by retention, which sees it in `dissolved`."""
-        self._db.execute("DELETE FROM team WHERE id = ?", (group_id,))
-        self._db.execute("REPLACE INTO dissolved VALUES (?, 0)", (group_id,))
-
     def _set_role(self, group_id: GroupId, user_id: UserId, role: Role) -> None:
-        self._db.execute("UPDATE member SET role = ? WHERE team_id = ? AND user_id = ?", (int(role), group_id, user_id))
+        """An owner is not muted: nobody could end it."""
+        mute = ", muted_until_ms = 0" if role is Role.OWNER else ""
+        self._db.execute(
+            f"UPDATE member SET role = ?{mute} WHERE team_id = ? AND user_id = ?", (int(role), group_id, user_id)
+        )
+        self._backend.membership_changed(group_id, user_id)
 
     def _remove_member(self, group_id: GroupId, user_id: UserId) -> None:
+        """Leaving does not end a mute: it is kept for when the user joins again."""
+        self._db.execute(
+            "REPLACE INTO admission SELECT team_id, user_id, ?, 0, joined_at_ms, muted_until_ms FROM member"
+            " WHERE team_id = ? AND user_id = ? AND muted_until_ms > 0",
+            (int(AdmissionState.LEFT), group_id, user_id),
+        )
         self._db.execute("DELETE FROM member WHERE team_id = ? AND user_id = ?", (group_id, user_id))
         self._db.execute("UPDATE team SET member_count = member_count - 1 WHERE id = ?", (group_id,))
         self._db.execute("DELETE FROM `cursor` WHERE user_id = ? AND conversation = ?", (user_id, -group_id))

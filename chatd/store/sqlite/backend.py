@@ -12,6 +12,7 @@ import sqlite3
 
 from chatd.model import ConversationId, GroupId, Seq, UserId
 from chatd.store.sql.directory import UserDirectory
+from chatd.store.sql.groups import Standing
 from chatd.store.sql.messages import CACHED, Pairs
 from chatd.store.sql.verdicts import Permissions
 from chatd.store.sqlite.unindexed import UnindexedRows
@@ -31,8 +32,8 @@ class SqliteBackend:
         self.permissions = Permissions(db, _PAIRS)
         self.last_seqs: dict[ConversationId, Seq] = {}
         """Of conversations that this connection has appended to."""
-        self.members: dict[tuple[GroupId, UserId], bool] = {}
-        """Whether the user is in the group."""
+        self.members: dict[tuple[GroupId, UserId], Standing] = {}
+        """Whether the user may write to the group."""
         self.members_versions: dict[GroupId, int] = {}
         """Cleared together with `members`."""
         self.member_counts: dict[GroupId, int] = {}
@@ -80,6 +81,9 @@ class SqliteBackend:
         self.members.pop((group_id, user_id), None)
         self.members_versions.pop(group_id, None)
         self.member_counts.pop(group_id, None)
+
+    def group_changed(self, group_id: GroupId) -> None:
+        self.clear_members()
 
     def lock_users(self, *user_ids: UserId) -> None:
         pass

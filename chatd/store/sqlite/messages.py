@@ -17,7 +17,7 @@ from chatd.model import ConversationId, GroupId, Message, Seq, User, UserId
 from chatd.protocol import SendMessage
 from chatd.store.contract import Draft, SendingRules, Stored
 from chatd.store.sql.extras import ExtrasWriter
-from chatd.store.sql.groups import SqlGroups
+from chatd.store.sql.groups import MAY_WRITE, SqlGroups, refusal_of
 from chatd.store.sql.mailboxes import COUNTED_CONVERSATIONS, Count, Mailboxes
 from chatd.store.sql.messages import CACHED, NO_USER, SELECT, MessageReader, pair_of
 from chatd.store.sql.meta import Meta, meta_of, with_meta
@@ -91,7 +91,7 @@ class SqliteMessages:
                 if result is not None:
                     results.append(result)
                     continue
-            place = self._place(sender, command)
+            place = self._place(sender, command, now_ms)
             if isinstance(place, ErrorCode):
                 results.append(place)
                 continue
@@ -179,11 +179,11 @@ class SqliteMessages:
         found = self._db.execute("SELECT body_hash FROM message WHERE id = ?", (self._number(key),)).fetchone()
         return found[0] if found else None
 
-    def _place(self, sender: User, command: SendMessage) -> tuple[ConversationId, User] | ErrorCode:
+    def _place(self, sender: User, command: SendMessage, now_ms: int) -> tuple[ConversationId, User] | ErrorCode:
         """Conversation and recipient (NO_USER for a group), or why the draft is refused. Called for every message, so
         what is cached is found without another call."""
         if command.to_group:
-            return self._group_place(sender.id, command.to_group)
+            return self._group_place(sender.id, command.to_group, now_ms)
         name = command.to_name
         recipient = self._directory.by_name.get(name) if name else self._directory.by_id.get(command.to_id)
         if recipient is None:
@@ -211,17 +211,23 @@ class SqliteMessages:
             self._writers[pairing] = conversation
         return conversation, recipient
 
-    def _group_place(self, user_id: UserId, group_id: int) -> tuple[ConversationId, User] | ErrorCode:
-        member = self._members.get((group_id, user_id))
-        if member is None:
+    def _group_place(self, user_id: UserId, group_id: int, now_ms: int) -> tuple[ConversationId, User] | ErrorCode:
+        standing = self._members.get((group_id, user_id))
+        if standing is None:
             if len(self._members) > CACHED:
                 self._backend.clear_members()
-            version, found = self._groups.members_among(group_id, (user_id,))
-            member = self._members[group_id, user_id] = user_id in found
+            version, standing = self._groups.standing(group_id, user_id)
+            self._members[group_id, user_id] = standing
             self._members_versions[group_id] = version
-        if member:
+        if standing == MAY_WRITE:
             return -group_id, NO_USER
-        return ErrorCode.NOT_A_MEMBER if self._members_version(group_id) else ErrorCode.UNKNOWN_GROUP
+        refusal = refusal_of(standing, now_ms)
+        if refusal is None:  # the mute has ended by itself
+            self._members[group_id, user_id] = MAY_WRITE
+            return -group_id, NO_USER
+        if refusal is ErrorCode.NOT_A_MEMBER and not self._members_version(group_id):
+            return ErrorCode.UNKNOWN_GROUP
+        return refusal
 
     def _stored(self, message: Message) -> Stored:
         """The result for a new message of a group."""

@@ -24,8 +24,9 @@ refused a friend request of user_id, or (withdrawn 1) was told of one that user_
 does not let everybody write, has written to other_id, and accepts answers. meta.consent: see
 store.consent_contract.ConsentTables.version.
 team.join_policy: model.JoinPolicy. team.member_count: rows of `member`. member.first_seq: the first message that the
-member may read, unless team.whole_history. member.muted_until_ms: epoch. ban: cannot join until invited. admission: the
-user asked to join (invited_by 0) or was invited.
+member may read, unless team.whole_history. member.muted_until_ms: epoch. ban: cannot join until invited. admission: how
+a user who is not a member stands to a group: store.group_contract.AdmissionState; by_id: who invited the user;
+muted_until_ms: of the membership that ended, for the next one.
 message.state: model.MessageState; version: how often it was changed. message.meta: JSON, see store.sql.meta.
 revision: one row per change of a message, numbered without gaps in each conversation. cursor.cleared: up to this seq
 the user has removed everything from their own history; hidden: a single message removed from it.
@@ -146,9 +147,10 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         "CREATE TABLE ban (team_id INTEGER NOT NULL, user_id INTEGER NOT NULL, by_id INTEGER NOT NULL,"
         " at_ms INTEGER NOT NULL, PRIMARY KEY (team_id, user_id)) WITHOUT ROWID",
         "CREATE INDEX ban_user ON ban (user_id)",
-        "CREATE TABLE admission (team_id INTEGER NOT NULL, user_id INTEGER NOT NULL, invited_by INTEGER NOT NULL,"
-        " at_ms INTEGER NOT NULL, PRIMARY KEY (team_id, user_id)) WITHOUT ROWID",
-        "CREATE INDEX admission_user ON admission (user_id)",
+        "CREATE TABLE admission (team_id INTEGER NOT NULL, user_id INTEGER NOT NULL, state INTEGER NOT NULL,"
+        " by_id INTEGER NOT NULL, at_ms INTEGER NOT NULL, muted_until_ms INTEGER NOT NULL,"
+        " PRIMARY KEY (team_id, user_id)) WITHOUT ROWID",
+        "CREATE INDEX admission_user ON admission (user_id, state)",
     ),
     (
         "ALTER TABLE message ADD COLUMN state INTEGER NOT NULL DEFAULT 0",

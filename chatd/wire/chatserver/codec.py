@@ -347,6 +347,8 @@ class ChatserverCodec:
             case Changed():
                 return encode.changed(event, self._write_limit)
             case GroupReady():
+                if not event.asked_for and not self._mode.streaming:
+                    return b""  # COMPAT: the deployed client takes it for the answer to something it has asked
                 return encode.group_ack(event.group, self._write_limit)
             case Kicked():
                 code = ErrorCode.NOT_ALLOWED if event.by_admin else ErrorCode.ALREADY_LOGGED_IN

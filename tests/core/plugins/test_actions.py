@@ -17,24 +17,32 @@ from chatd import protocol
 from chatd.core.dispatcher import ASKS, Dispatcher, Handler
 from chatd.core.plugins.actions import (
     Action,
+    AddMember,
     AnswerFriend,
+    AnswerJoinRequest,
     AskFriend,
+    BanUser,
     BlockUser,
     ChangePassword,
     ChangePrivacy,
     ChangeProfile,
     CreateGroup,
+    DeclineInvitation,
+    DissolveGroup,
     EditMessage,
     EndSession,
+    InviteUser,
     JoinGroup,
     KickMember,
     LeaveGroup,
     MarkRead,
+    MuteMember,
     ReadHistory,
     RecallMessage,
     RemoveFriend,
     RemoveMessage,
     RenameGroup,
+    SetGroupRules,
     SetRole,
     UnblockUser,
     ViewPresence,
@@ -43,8 +51,9 @@ from chatd.core.plugins.actions import (
 from chatd.core.plugins.contract import ACTIONS, NotAsked, Point, Veto
 from chatd.core.requests.operations import described
 from chatd.errors import ErrorCode
-from chatd.model import Group, Protocol, Role, User
+from chatd.model import Group, GroupRules, JoinPolicy, Protocol, Role, User
 from chatd.protocol import Command, ServerMessage, ServerRequest
+from chatd.store.contract import FOREVER
 from tests.core.plugins.test_pipeline import Made, it
 from tests.core.stage import Peer, Stage, Worker, play
 
@@ -76,7 +85,34 @@ SAMPLES: dict[str, Sample] = {
     "message.recall": Sample({"with": "2", "seq": 1}, RecallMessage, {"user": BOB, "group": None, "seq": 1}),
     "message.remove": Sample({"with": "#1", "seq": 1}, RemoveMessage, {"user": None, "group": TEAM, "seq": 1}),
     "history.delete": Sample({"with": "bob", "up_to": 1}),
-    "group.create": Sample({"name": "  new "}, CreateGroup, {"name": "new", "description": ""}),
+    "group.create": Sample(
+        {"name": "  new "},
+        CreateGroup,
+        {"name": "new", "description": "", "rules": GroupRules(join=JoinPolicy.INVITE)},
+    ),
+    "group.get": Sample({"group": 1}),
+    "group.set": Sample(
+        {"group": 1, "history": "all"},
+        SetGroupRules,
+        {"group": TEAM, "join": None, "whole_history": True, "announcements": None},
+    ),
+    "group.dissolve": Sample({"group": 1}, DissolveGroup, {"group": TEAM}),
+    "group.invite": Sample({"group": 1, "user": "dave"}, InviteUser, {"group": TEAM, "user": DAVE}),
+    "group.add": Sample({"group": 1, "user": "dave"}, AddMember, {"group": TEAM, "user": DAVE}),
+    "group.decline": Sample({"group": 2}, DeclineInvitation, {"group": OTHERS}),
+    "group.invitations": Sample({}),
+    "group.requests": Sample({"group": 1}),
+    "group.approve": Sample(
+        {"group": 1, "user": "carol"}, AnswerJoinRequest, {"group": TEAM, "user": CAROL, "accept": True}
+    ),
+    "group.reject": Sample(
+        {"group": 1, "user": "carol"}, AnswerJoinRequest, {"group": TEAM, "user": CAROL, "accept": False}
+    ),
+    "group.ban": Sample({"group": 1, "user": "bob"}, BanUser, {"group": TEAM, "user": BOB, "banned": True}),
+    "group.unban": Sample({"group": 1, "user": "dave"}, BanUser, {"group": TEAM, "user": DAVE, "banned": False}),
+    "group.bans": Sample({"group": 1}),
+    "group.mute": Sample({"group": 1, "user": "bob"}, MuteMember, {"group": TEAM, "user": BOB, "until_ms": FOREVER}),
+    "group.unmute": Sample({"group": 1, "user": "bob"}, MuteMember, {"group": TEAM, "user": BOB, "until_ms": 0}),
     "group.join": Sample({"group": 2}, JoinGroup, {"group": OTHERS}),
     "group.leave": Sample({"group": 1}, LeaveGroup, {"group": TEAM}),
     "group.list": Sample({}),
@@ -136,13 +172,18 @@ class Recorder:
 
 async def settled_town(stage: Stage, recorder: Recorder) -> tuple[Worker, Peer]:
     """Alice on mobileimsdk, with the group 1, a message and a friend request to bob, and a request of carol; bob is in
-    group 1; group 2 is carol's; alice blocks dave."""
+    group 1, carol has asked to join it, and dave is banned from it; group 2 is carol's, who has invited alice; alice
+    blocks dave."""
     before = await stage.worker()
-    alice, bob, carol = [await before.desk(name) for name in ("alice", "bob", "carol")]
+    alice, bob, carol, _ = [await before.desk(name) for name in ("alice", "bob", "carol", "dave")]
     assert await alice.make_group("team") == TEAM.id
     await alice.do(ServerRequest(json.dumps({"op": "group.rename", "group": 1, "name": "team", "description": "ours"})))
     await bob.join(TEAM.id)
+    await alice.do(ServerRequest(json.dumps({"op": "group.set", "group": 1, "join": "approval"})))
+    await carol.join(TEAM.id)
+    await alice.do(ServerRequest(json.dumps({"op": "group.ban", "group": 1, "user": "dave"})))
     assert await carol.make_group("others") == OTHERS.id
+    await carol.do(ServerRequest(json.dumps({"op": "group.invite", "group": 2, "user": "alice"})))
     await carol.do(protocol.AddFriend(ALICE.id))
     await alice.do(protocol.AddFriend(BOB.id))
     await before.desk("dave")

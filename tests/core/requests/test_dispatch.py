@@ -22,7 +22,7 @@ from chatd.protocol import (
     ServerMessage,
     ServerRequest,
 )
-from tests.core.asking import answered, ask, befriend, hears, new_group, notices, refused, request, texts
+from tests.core.asking import answered, ask, befriend, hears, kick, new_group, notices, refused, request, texts
 from tests.core.stage import Peer, Stage, play
 
 both = pytest.mark.parametrize("workers", [1, 2])
@@ -234,7 +234,7 @@ def test_the_other_wire_has_its_own_words_for_friendship(tmp_path: Path) -> None
 def test_a_group_from_its_making_to_its_end(tmp_path: Path, workers: int) -> None:
     async def story(stage: Stage) -> None:
         alice, bob, carol = await people(stage, workers, "alice", "bob", "carol")
-        made = (await ask(alice, "group.create", name=" team ", description="what for"))["group"]
+        made = (await ask(alice, "group.create", name=" team ", description="what for", join="open"))["group"]
         number = made["id"]
         assert made == {"id": number, "name": "team", "description": "what for"}
         assert (await ask(bob, "group.join", group=number))["group"] == made
@@ -323,7 +323,7 @@ def test_who_is_out_gets_no_more_and_cannot_write(tmp_path: Path, workers: int, 
         alice.send(number, "before")
         await stage.until("all have it", lambda: all(peer.bodies == ["before"] for peer in (bob, desk, carol)))
         if kicked:
-            await ask(alice, "group.kick", group=number, user="bob")
+            await kick(alice, number, "bob")
             await hears(stage, bob, "group.kicked")
         else:
             await ask(bob, "group.leave", group=number)

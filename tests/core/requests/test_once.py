@@ -16,7 +16,7 @@ from chatd.core.requests.truncate import fitted, size_of, squeezed
 from chatd.errors import ErrorCode, Unavailable
 from chatd.protocol import Accepted, Acknowledge, ServerMessage, ServerRequest
 from chatd.store.contract import Tables
-from tests.core.asking import answered, ask, befriend, body_of, hears, new_group, notices, request, texts
+from tests.core.asking import answered, ask, befriend, body_of, hears, kick, new_group, notices, request, texts
 from tests.core.stage import Peer, Stage, Worker, play
 
 NEW = '{"op":"group.create","ref":1,"name":"team"}'
@@ -267,7 +267,7 @@ def test_a_worker_that_missed_the_notification_reads_the_memberships_again(tmp_p
         number = await new_group(alice, bob)
         desk = await one.desk("carol")
         stage.exchange.lost = lambda source, target, data: True
-        await ask(alice, "group.kick", group=number, user="bob")
+        await kick(alice, number, "bob")
         await desk.join(number)
         await stage.settled()
         stage.exchange.lost = lambda source, target, data: False
@@ -300,7 +300,7 @@ def test_a_change_while_the_user_logs_in_is_not_missed(tmp_path: Path, joining: 
         if joining:
             await asyncio.wait([asyncio.ensure_future(desk.join(number))], timeout=0.1)
         else:
-            await ask(alice, "group.kick", group=number, user="bob")
+            await kick(alice, number, "bob")
         stage.exchange.gate.set()
         stage.exchange.gate = None
         await entering
@@ -339,7 +339,7 @@ def test_a_message_under_way_to_who_was_kicked_is_not_given_nor_looked_for_for_e
         two.core.store.read = read  # type: ignore[method-assign]
         alice.send(number, "under way")
         await stage.until("bob's worker asks its store about it", lambda: reads[0])
-        await ask(alice, "group.kick", group=number, user="bob")
+        await kick(alice, number, "bob")
         await hears(stage, bob, "group.kicked")
         gate.set()
         await asyncio.sleep(0.2)

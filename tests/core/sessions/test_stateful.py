@@ -69,6 +69,7 @@ class Sessions(RuleBasedStateMachine):
         self.there: dict[Key, There] = {}
         self.gone: list[There] = []
         self.members: dict[int, list[str]] = {}
+        self.banned: set[tuple[int, str]] = set()
         """Of each group, the owner first (nobody is made admin here)."""
         self.waiting: dict[str, list[tuple[str, str]]] = {name: [] for name in NAMES}
         self.numbers = itertools.count()
@@ -193,7 +194,7 @@ class Sessions(RuleBasedStateMachine):
     @rule(data=st.data())
     def create(self, data: st.DataObject) -> None:
         if (peer := self.asking(data)) is not None:
-            made = self.run(ask(peer, "group.create", name="team"))["group"]["id"]
+            made = self.run(ask(peer, "group.create", name="team", join="open"))["group"]["id"]
             assert made not in self.members
             self.members[made] = [peer.name]
 
@@ -203,6 +204,13 @@ class Sessions(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(sorted(self.members)))
         one = self.there.get((name, wire))
         if one is None:
+            return
+        if (number, name) in self.banned:
+            if wire is Protocol.CHATSERVER:
+                self.run(one.peer.join(number))
+                assert one.peer.failures[-1] is ErrorCode.BANNED
+            else:
+                assert self.run(refused(one.peer, "group.join", group=number)) is ErrorCode.BANNED
             return
         if wire is Protocol.CHATSERVER:
             self.run(one.peer.join(number))
@@ -244,6 +252,7 @@ class Sessions(RuleBasedStateMachine):
             )  # fmt: skip
         elif peer.name == members[0] and name != peer.name:
             self.run(ask(peer, "group.kick", group=number, user=name))
+            self.banned.add((number, name))
             self.out(number, name)
         else:
             assert self.run(refused(peer, "group.kick", group=number, user=name)) is ErrorCode.NOT_ALLOWED

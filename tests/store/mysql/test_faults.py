@@ -401,7 +401,7 @@ def test_a_kick_and_a_message_happen_one_after_the_other(mariadb: MariaDB, opene
     alice, bob = make(one, "alice", "bob")
     group = team(one, alice, bob)
     one.begin()
-    one.groups.kick(alice.id, group, bob.id)
+    one.groups.kick(alice.id, group, bob.id, 1)
     results: list[object] = []
     writing = threading.Thread(target=lambda: results.extend(send(other, (bob, to_group(group)))))
     writing.start()
