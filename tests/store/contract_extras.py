@@ -171,7 +171,7 @@ class ExtrasContract:
         assert one_unread(tables, carol) == Unread()
         sent(tables, alice, extra(to_group(group), "carol", "bob"))
         assert one_unread(tables, carol) == Unread(1, mentioned=(4,))
-        done(tables, lambda inside: inside.groups.kick(alice.id, group, bob.id))
+        done(tables, lambda inside: inside.groups.kick(alice.id, group, bob.id, 1))
         assert unread(tables, bob) == []
 
     def test_notes_to_oneself_are_never_unread(self, tables: Tables) -> None:

@@ -48,9 +48,16 @@ class Watched:
     def __init__(self, tables: SqliteTables) -> None:
         self._tables = tables
         self.gather_s = tables.gather_s
-        self.accounts, self.friends, self.groups, self.history, self.request_log = (
+        self.accounts, self.friends, self.groups, self.admission, self.history, self.request_log = (
             WatchedPart(self, part)
-            for part in (tables.accounts, tables.friends, tables.groups, tables.history, tables.request_log)
+            for part in (
+                tables.accounts,
+                tables.friends,
+                tables.groups,
+                tables.admission,
+                tables.history,
+                tables.request_log,
+            )
         )
         self.calls: list[str] = []
         self.arguments: list[tuple[Any, ...]] = []

@@ -97,8 +97,8 @@ SAMPLES: dict[str, Sample] = {
         {"group": TEAM, "join": None, "whole_history": True, "announcements": None},
     ),
     "group.dissolve": Sample({"group": 1}, DissolveGroup, {"group": TEAM}),
-    "group.invite": Sample({"group": 1, "user": "dave"}, InviteUser, {"group": TEAM, "user": DAVE}),
-    "group.add": Sample({"group": 1, "user": "dave"}, AddMember, {"group": TEAM, "user": DAVE}),
+    "group.invite": Sample({"group": 1, "user": "carol"}, InviteUser, {"group": TEAM, "user": CAROL}),
+    "group.add": Sample({"group": 1, "user": "carol"}, AddMember, {"group": TEAM, "user": CAROL}),
     "group.decline": Sample({"group": 2}, DeclineInvitation, {"group": OTHERS}),
     "group.invitations": Sample({}),
     "group.requests": Sample({"group": 1}),
@@ -186,7 +186,6 @@ async def settled_town(stage: Stage, recorder: Recorder) -> tuple[Worker, Peer]:
     await carol.do(ServerRequest(json.dumps({"op": "group.invite", "group": 2, "user": "alice"})))
     await carol.do(protocol.AddFriend(ALICE.id))
     await alice.do(protocol.AddFriend(BOB.id))
-    await before.desk("dave")
     await alice.do(ServerRequest(json.dumps({"op": "block", "user": "dave"})))
     alice.send("bob", "hello")
     bob.send(TEAM.id, "hello all")
