@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from chatd.importer.accounts import ImportedAccounts
 from chatd.importer.legacy import LegacyDatabase
 from chatd.importer.report import ImportReport
-from chatd.model import Role
+from chatd.model import JoinPolicy, Role
 from chatd.store.contract import FIRST_VERSION
 from chatd.store.copy import Row
+
+_FIRST_SEQ = 1
+"""Members can read all messages of an imported group: there are none but those that wait for them."""
 
 Members = dict[int, Role]
 
@@ -84,10 +87,11 @@ class ImportedGroups:
     def teams(self, report: ImportReport, now_ms: int) -> Iterator[Row]:
         for number in sorted(self.members):
             report.imported["groups"] += 1
-            yield (number, *self._names[number], now_ms, FIRST_VERSION)
+            count = len(self.members[number])
+            yield (number, *self._names[number], now_ms, FIRST_VERSION, JoinPolicy.OPEN.value, 0, 0, count)
 
     def memberships(self, report: ImportReport, now_ms: int) -> Iterator[Row]:
         for number, members in sorted(self.members.items()):
             for user, role in sorted(members.items()):
                 report.imported["memberships"] += 1
-                yield (number, user, int(role), now_ms, FIRST_VERSION)
+                yield (number, user, int(role), now_ms, FIRST_VERSION, 0, _FIRST_SEQ)

@@ -38,6 +38,8 @@ from chatd.store.copy import (
 _HASHED = 100
 """Accounts loaded in one transaction."""
 _STAGES = ("accounts", "friends", "groups", "messages", "end")
+_UNKNOWN: dict[str, Row] = {"user": (0, 0, 0, 0), "message": (0, 0, None), "cursor": (0,)}
+"""The last columns of a table that the legacy server knows nothing of, as for new rows."""
 Part = tuple[str, Iterable[Row]]
 """A table, and the rows to be loaded into it."""
 
@@ -97,6 +99,12 @@ def _requests(legacy: LegacyDatabase, offline: OfflineMessages) -> Iterator[Row]
     yield from offline.requests(known)
 
 
+def _complete(table: str, rows: list[Row]) -> list[Row]:
+    """The rows with the columns that importer's rules leave out."""
+    rest = _UNKNOWN.get(table)
+    return rows if rest is None else [row + rest for row in rows]
+
+
 class _Stages:
     """Loads what an interrupted run has not loaded; the rest is read too, so that it is counted."""
 
@@ -126,7 +134,7 @@ class _Stages:
                     for (number, name, _), hashed in zip(some, hashes, strict=True)
                 ]
                 with transaction(target):
-                    target.load(BY_NAME["user"], rows)
+                    target.load(BY_NAME["user"], _complete("user", rows))
                     save_position(target, Position("accounts", [some[-1][0]]))
                 self._on_progress("accounts", len(rows), total)
         with transaction(target):
@@ -143,7 +151,7 @@ class _Stages:
         with transaction(target):
             for table, rows in parts:
                 for batch in batches(rows):
-                    target.load(BY_NAME[table], batch)
+                    target.load(BY_NAME[table], _complete(table, batch))
                     self._count(table, len(batch))
                     if table == parts[0][0]:
                         self._on_progress(stage, len(batch), total)
