@@ -21,7 +21,8 @@ from tests.harness.peer import WAIT_S, Frame, NulPeer
 
 LOGIN, LOGIN_ACK, LOGOUT, REGISTER, REGISTER_ACK, ONE_CHAT = 1, 2, 3, 4, 5, 6
 FRIEND_REQUEST, FRIEND_ANSWER, CREATE_GROUP, JOIN_GROUP, GROUP_CHAT = 7, 8, 9, 10, 11
-ERROR, ACK, GROUP_ACK, RECEIVED, REQUEST = 12, 13, 14, 15, 16
+ERROR, ACK, GROUP_ACK, RECEIVED = 12, 13, 14, 15
+REQUEST = 16
 
 
 def now_text() -> str:
@@ -293,7 +294,7 @@ class StreamingLink(NulPeer):
             if mark in self.known:
                 return
             self.known.add(mark)
-        self.ears.message(Seen(frame["name"], frame["msg"], group, seq))
+        self.ears.message(Seen(frame["name"], frame["msg"], group, seq, frame.get("fp", "")))
 
 
 class AckingLink(StreamingLink):
@@ -303,7 +304,8 @@ class AckingLink(StreamingLink):
 
     def _message(self, frame: Frame) -> None:
         super()._message(frame)
-        self.put(received(frame))
+        if "conv" in frame:  # the text that tells of a change has none
+            self.put(received(frame))
 
 
 class AskingLink(AckingLink):
@@ -324,8 +326,10 @@ class AskingLink(AckingLink):
         match frame["msgid"]:
             case 17:
                 self.answers[frame["ref"]] = frame
+                self.ears.notice(frame)
             case 18:
                 self.notices.append(frame)
+                self.ears.notice(frame)
             case _:
                 super()._hear(frame)
 

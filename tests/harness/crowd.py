@@ -12,8 +12,10 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from chatd.errors import MEANINGS
+from tests.harness.chatserver import AskingLink
 from tests.harness.deadline import until
 from tests.harness.journal import Journal, digest, next_connection, pair
 from tests.harness.judge import Verdict, judge
@@ -28,6 +30,17 @@ PATIENCE_S = 5.0
 """A client that hears nothing for this long, not even an answer to a keep-alive, takes the connection for lost."""
 KEEP_ALIVE_PACKET = {"type": KEEP_ALIVE, "from": "", "to": "0", "dataContent": "{}", "QoS": False, "typeu": -1}
 TEMPORARY = {int(code) for code, meaning in MEANINGS.items() if meaning.temporary}
+
+
+GONE_TEXTS = ("(message recalled)", "(message removed by a group admin)")
+
+
+def told_as_text(text: str) -> str | None:
+    """What a client without notices is told of a change: the new text, "" for one that is gone. None: it is a
+    message."""
+    if text.startswith("(edited, sent "):
+        return text.partition(") ")[2]
+    return "" if text.startswith(("(recalled the message sent ", "(removed the message that ")) else None
 
 
 class Talker(Person):
@@ -47,12 +60,27 @@ class Talker(Person):
         self.logins = 0
         self.deaths: list[str] = []
         self.put_at: dict[str, float] = {}
+        self.asked: dict[str, tuple[dict[str, Any], str]] = {}
+        """Requests that change a message, and the message, by fp, until they are answered."""
+        self.pages: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self.stored = 0
 
     # ------------------------------------------------------------ Ears
 
     def message(self, seen: Seen) -> None:
-        message_id = seen.text.split(" ", 1)[0]
         conv = f"#{seen.group}" if seen.group else pair(seen.sender, self.name)
+        if (told := told_as_text(seen.text)) is not None:
+            if told:
+                self._shown(conv, id=told.split(" ", 1)[0], hash=digest(told))
+            return
+        if seen.text in GONE_TEXTS:
+            self.crowd.journal.note(
+                "receive", self.name, self.conn, id=seen.fp, conv=conv, sender=seen.sender, hash="", seq=seen.seq
+            )
+            self.has.add(seen.fp)
+            self.owed.discard(seen.fp)
+            return
+        message_id = seen.text.split(" ", 1)[0]
         self.crowd.journal.note(
             "receive",
             self.name,
@@ -66,6 +94,30 @@ class Talker(Person):
         self.has.add(message_id)
         self.owed.discard(message_id)
 
+    def notice(self, body: dict[str, Any]) -> None:
+        if body.get("event") == "message.changed":
+            place, text = body["with"], body.get("text", "")
+            conv = place if place.startswith("#") else pair(self.name, place)
+            message_id = text.split(" ", 1)[0]
+            self._shown(conv, id=message_id, hash=text and digest(text), seq=body["seq"], version=body["version"])
+        elif (asked := self.asked.pop(body.get("ref", ""), None)) is not None:
+            self._changed(*asked, body)
+        elif (page := self.pages.pop(body.get("ref", ""), None)) is not None:
+            page.set_result(body)
+
+    def _shown(self, conv: str, **about: Any) -> None:
+        self.crowd.journal.note("show", self.name, self.conn, conv=conv, **about)
+
+    def _changed(self, request: dict[str, Any], message_id: str, body: dict[str, Any]) -> None:
+        text = request.get("text", "")
+        about = {"id": message_id, "hash": text and digest(text)}
+        if body["ok"]:
+            self.crowd.journal.note("changed", self.name, self.conn, version=body["result"]["version"], **about)
+        elif body["error"]["temporary"]:
+            asyncio.get_running_loop().call_later(REFUSED_RETRY_S, self._ask, request, message_id, body["ref"])
+        else:
+            self.crowd.journal.note("unchanged", self.name, self.conn, code=body["error"]["code"], **about)
+
     def outcome(self, fp: str, outcome: Outcome) -> None:
         self.put_at.pop(fp, None)
         known = self.unanswered.get(fp)
@@ -74,6 +126,7 @@ class Talker(Person):
             if known is not None:
                 self.crowd.owe(self.name, known[0], fp)
                 del self.unanswered[fp]
+                self._perhaps_change(known[0], outcome.seq, fp)
         elif fp:
             self.crowd.journal.note("refused", self.name, self.conn, id=fp, code=outcome.code)
             if outcome.code in TEMPORARY and known is not None:
@@ -120,6 +173,8 @@ class Talker(Person):
         self.logins += 1
         for fp in list(self.unanswered):
             self._again(fp)
+        for fp, (request, message_id) in list(self.asked.items()):
+            self._ask(request, message_id, fp)
         self.room.set()
 
     async def _remain(self) -> None:
@@ -153,6 +208,51 @@ class Talker(Person):
             self.put_at[fp] = time.monotonic()
         self.post(to, text, fp)
 
+    # ------------------------------------------------------------ changing
+
+    def _perhaps_change(self, to: str, seq: int, message_id: str) -> None:
+        """Edit it, twice, or recall it, or edit it and recall it."""
+        self.stored += 1
+        every = self.crowd.change_every
+        if not every or self.wire != "asking" or self.stored % every:
+            return
+        turn = self.stored // every % 3
+        texts = [[f"{message_id} edited", f"{message_id} edited again"], [""], [f"{message_id} changed", ""]][turn]
+        for number, text in enumerate(texts):
+            self.change(to, seq, message_id, text, f"{message_id}/{number}")
+
+    def change(self, to: str, seq: int, message_id: str, text: str, fp: str) -> None:
+        """Ask for it. text "": a recall."""
+        request: dict[str, Any] = {"op": "message.recall", "with": to, "seq": seq}
+        if text:
+            request |= {"op": "message.edit", "text": text}
+        self.crowd.journal.note("change", self.name, self.conn, id=message_id, hash=text and digest(text))
+        self._ask(request, message_id, fp)
+
+    def _ask(self, request: dict[str, Any], message_id: str, fp: str) -> None:
+        self.asked[fp] = request, message_id
+        if self.logged_in and isinstance(self.link, AskingLink):
+            self.link.request(request["op"], fp, request)
+
+    async def look_back(self) -> None:
+        """Write down what the history has of every conversation in the end; on the wire "asking" only."""
+        for place in self.peers or [one for one, members in self.crowd.members.items() if self.name in members]:
+            conv = place if place.startswith("#") else pair(self.name, place)
+            after = 0
+            while isinstance(self.link, AskingLink) and self.logged_in:
+                ref = f"{self.name}:{place}:{after}"
+                page_of = self.pages[ref] = asyncio.get_running_loop().create_future()
+                self.link.request("history", ref, {"with": place, "after": after, "limit": 100})
+                async with asyncio.timeout(10):
+                    page = (await page_of)["result"]["messages"]
+                for one in page:
+                    text, after = one["text"], one["seq"]
+                    message_id = text.split(" ", 1)[0]
+                    about = {"id": message_id, "hash": text and digest(text), "version": one.get("version", 0)}
+                    self.crowd.journal.note("final", self.name, self.conn, conv=conv, seq=after, **about)
+                if not page:
+                    break
+
     # ------------------------------------------------------------ talking
 
     async def talk(self, window: int, think_s: float) -> None:
@@ -180,6 +280,9 @@ class Crowd:
 
     arrive_s = 30.0
     has_heartbeats = False
+    change_every = 0
+    """Of so many acknowledged messages, people on the wire "asking" change one. In the end they also write down what is
+    in their history. 0 = none."""
 
     def __init__(self, town: Town, evidence: Path | None = None) -> None:
         self.town = town
@@ -243,8 +346,14 @@ class Crowd:
             await until(
                 settle_s,
                 "settled",
-                lambda: all(not talker.unanswered and not talker.owed and talker.logged_in for talker in talkers),
+                lambda: all(
+                    not talker.unanswered and not talker.owed and not talker.asked and talker.logged_in
+                    for talker in talkers
+                ),
             )
+        for talker in talkers:
+            if self.change_every:
+                await talker.look_back()
         unanswered = sum(len(talker.unanswered) for talker in talkers)
         await self.disperse()
         self.journal.save()

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 
 class LoginRefused(Exception):
@@ -27,12 +27,13 @@ class ConnectionGone(Exception):
 
 @dataclass(frozen=True)
 class Seen:
-    """A message as shown to a person. group 0: one-to-one. seq 0: the wire does not say."""
+    """A message as shown to a person. group 0: one-to-one. seq 0, fp "": the wire does not say."""
 
     sender: str
     text: str
     group: int = 0
     seq: int = 0
+    fp: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ class Ears(Protocol):
     def outcome(self, fp: str, outcome: Outcome) -> None: ...
 
     def closed(self) -> None: ...
+
+    def notice(self, body: dict[str, Any]) -> None:
+        """A text of the server: a notice, or the answer to a request."""
 
 
 class Link(Protocol):

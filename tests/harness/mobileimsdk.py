@@ -124,6 +124,8 @@ class StockLink(MobilePeer):
         """Answers to requests, by their ref."""
         self.notices: list[Frame] = []
         self.acknowledging = True
+        self.deaf = False
+        """Messages do not get through to it."""
         self.ticker: asyncio.Task[None] | None = None
         self.on_gone = self._closed
 
@@ -167,6 +169,7 @@ class StockLink(MobilePeer):
                 self.notices.append(body)
             else:
                 self.answers[body["ref"]] = body
+            self.ears.notice(body)
         elif kind == ACK:
             self.resender.waiting.pop(packet["dataContent"], None)
             self.ears.outcome(packet["dataContent"], Outcome(True))
@@ -192,11 +195,11 @@ class StockLink(MobilePeer):
         return True
 
     def _message(self, packet: Frame) -> None:
-        if not self._is_new(packet):
+        if self.deaf or not self._is_new(packet):
             return
         to = packet["to"]
         group = int(to[1:]) if to.startswith("#") else 0
-        self.ears.message(Seen(packet["from"], packet["dataContent"], group))
+        self.ears.message(Seen(packet["from"], packet["dataContent"], group, fp=packet.get("fp") or ""))
 
     def _error(self, body: dict[str, Any]) -> None:
         if body["errorCode"] == 301:

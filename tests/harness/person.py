@@ -12,7 +12,7 @@ import itertools
 import random
 import uuid
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from tests.harness import chatserver
 from tests.harness.chatserver import AckingLink, AskingLink, OldLink, StreamingLink
@@ -192,6 +192,9 @@ class Person:
 
     def closed(self) -> None:
         self.away.set()
+
+    def notice(self, body: dict[str, Any]) -> None:
+        """Not listened to."""
 
     # ------------------------------------------------------------ coming and going
 
