@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Protocol
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from chatd import invite_codes
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, WireError
@@ -124,7 +124,7 @@ class _OneChatFrame(Struct, gc=False, tag_field="msgid", tag=encode.ONE_CHAT):
     toid: _Id | None = None
     toname: str | None = None
     fp: str | None = None
-    reply: Raw = Raw()
+    reply: Raw | UnsetType = UNSET
 
     def command(self, body_bytes: int, fp_bytes: int) -> Command:
         fp = self.fp or ""
@@ -146,7 +146,7 @@ class _GroupChatFrame(Struct, gc=False, tag_field="msgid", tag=encode.GROUP_CHAT
     msg: str
     id: _Id | None = None
     fp: str | None = None
-    reply: Raw = Raw()
+    reply: Raw | UnsetType = UNSET
 
     def command(self, body_bytes: int, fp_bytes: int) -> Command:
         fp = self.fp or ""
@@ -313,7 +313,7 @@ class ChatserverCodec:
             if self._mode.requests and type(read) is RequestFrame:
                 return read.request(frame, self._body_bytes, self._fp_bytes)
             command = read.command(self._body_bytes, self._fp_bytes)
-            if self._mode.streaming and isinstance(command, SendMessage):
+            if type(command) is SendMessage and read.reply is not UNSET and self._mode.streaming:  # type: ignore[attr-defined]
                 return with_reply(command, read.reply)  # type: ignore[attr-defined]  # only these frames are messages
             return command
         except ValueError as error:

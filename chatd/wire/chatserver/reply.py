@@ -18,8 +18,8 @@ _decode_seq = msgspec.json.Decoder(Annotated[int, Meta(gt=0, lt=1 << 62)]).decod
 
 
 def with_reply(command: SendMessage, reply: Raw) -> SendMessage:
-    """reply: the field; empty = there is none. Raises: ValueError."""
+    """reply: the field. Raises: ValueError."""
     field = bytes(reply)
-    if not field or field == b"null":
+    if field == b"null":
         return command
     return msgspec.structs.replace(command, extras=Extras(reply_to=_decode_seq(field)))
