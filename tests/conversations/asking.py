@@ -123,7 +123,7 @@ class Client:
         """The first notice with these fields; it is taken off the list."""
 
         def there() -> dict[str, Any] | None:
-            wanted = {"event": event, **fields}
+            wanted = {"event": event, **{name.rstrip("_"): value for name, value in fields.items()}}
             return next((one for one in self.notices if wanted.items() <= one.items()), None)
 
         try:

@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from chatd.errors import ErrorCode
-from tests.conversations.asking import Client, Transport, befriend, new_group
+from tests.conversations.asking import Client, StreamingClient, Transport, befriend, new_group
+from tests.conversations.featured import FeaturedClient
 from tests.conversations.reuse import use_one_fp_twice
 from tests.conversations.test_kick import ctl
 from tests.conversations.test_requests_apart import parting
@@ -426,3 +427,37 @@ def test_whatever_redis_does_one_session_per_user_and_wire_is_left(
         assert served >= len(people)
 
     run(story(), seconds + 60)
+
+
+# ---------------------------------------------------------------- what clients ask for in their login
+
+
+def test_numbers_typing_reading_and_cuts_across_hosts(towns: Towns) -> None:
+    async def story() -> None:
+        here, there = towns
+        alice = FeaturedClient(here, await here.newcomer("alice"))
+        bob = FeaturedClient(there, await here.newcomer("bob"), "mobileimsdk-udp")
+        desk = StreamingClient(here, bob.name)
+        for one in (alice, bob, desk):
+            await one.arrive()
+        place = f"#{await new_group(alice, bob)}"
+        user = {"id": here.ids[bob.name], "name": bob.name}
+        for number, to in enumerate((bob.name, place)):
+            await alice.ask("typing", with_=to)
+            for one in (bob, desk):
+                await one.hears("typing", with_=place if number else alice.name)
+            mentions = {"mentions": "all"} if number else {}
+            done = await alice.sends(to, f"text {number}", **mentions)
+            assert (await bob.is_given(f"text {number}"))["seq"] == done["seq"] == 1
+            await alice.sends(to, "x" * 2000, reply=1)
+            await alice.hears("message.cut", with_=to, seq=2, user=user)
+        assert (await bob.unread())[place] | {"mentioned": [1], "unread": 2} == (await bob.unread())[place]
+        await desk.ask("read", with_=place, seq=2)
+        await bob.hears("read", with_=place, seq=2)
+        await desk.ask("read", with_=alice.name, seq=1)
+        await bob.hears("read", with_=alice.name, seq=1)
+        heads = await bob.unread()
+        assert (heads[place]["unread"], heads[alice.name]["unread"]) == (0, 1)
+        desk.leave()
+
+    run(story())
