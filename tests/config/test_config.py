@@ -76,6 +76,26 @@ def test_the_sample_says_the_defaults(tmp_path):
             "listen[0].origins",
             '"https://a/" is not an origin',
         ),
+        (
+            '[[listen]]\nprotocol = "mobileimsdk"\naddress = "ws://h:1"\ngroup_prefix = "[{grup}]"',
+            "listen[0].group_prefix",
+            "has braces that are neither {group} nor {number}",
+        ),
+        (
+            '[[listen]]\nprotocol = "mobileimsdk"\naddress = "ws://h:1"\ngroup_prefix = "a\\nb"',
+            "listen[0].group_prefix",
+            "control characters",
+        ),
+        (
+            f'[[listen]]\nprotocol = "mobileimsdk"\naddress = "ws://h:1"\ngroup_prefix = "{"x" * 65}"',
+            "listen[0].group_prefix",
+            "has 65 characters, at most 64",
+        ),
+        (
+            '[[listen]]\nprotocol = "chatserver"\naddress = "tcp://h:1"\ngroup_typeu = 3',
+            "listen[0].group_typeu",
+            "is for protocol mobileimsdk only",
+        ),
         ('[[listen]]\nprotocol = "echo"', "listen[0]", "address"),
         ('[[listen]]\nprotocol = "irc"\naddress = "tcp://h:1"', "listen[0].protocol", "irc"),
         ('[[listen]]\nprotocol = "echo"\naddress = "localhost"', "listen[0].address", "is not tcp://"),
