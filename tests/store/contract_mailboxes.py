@@ -62,10 +62,34 @@ class MailboxContract:
 
     def test_both_directions_have_a_quota(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
-        conversation = sent(tables, alice, to(bob)).message.conversation
-        advance(tables, bob, conversation, 1)
-        assert sending(tables, ONE, *[(bob, to(alice))] * 5) == [2, 3, 4, 5, FULL]
-        assert sending(tables, ONE, *[(alice, to(bob))] * 2) == [6, FULL]
+        assert sending(tables, ONE, *[(alice, to(bob))] * 3) == [1, 2, 3]
+        assert sending(tables, ONE, *[(bob, to(alice))] * 6) == [4, 5, 6, 7, 8, FULL]
+
+    @pytest.mark.parametrize("batched", [True, False])
+    def test_who_writes_without_an_answer_can_still_be_answered(self, tables: Tables, batched: bool) -> None:
+        """The cursor of somebody who only writes does not move by itself."""
+        alice, bob = make(tables, "alice", "bob")
+        for number in range(1, 31):
+            conversation = sent(tables, bob, to(alice)).message.conversation
+            advance(tables, alice, conversation, number)
+        drafts = [(alice, to(bob))] * 7
+        batches = [drafts] if batched else [[draft] for draft in drafts]
+        outcome = [each for batch in batches for each in sending(tables, ONE, *batch)]
+        assert outcome == [31, 32, 33, 34, 35, FULL, FULL]
+        waiting = tables.history.waiting(bob.id, ANY).messages
+        assert [message.seq for message in waiting] == [31, 32, 33, 34, 35]
+
+    def test_who_writes_to_many_without_an_answer_can_be_answered_by_all(self, tables: Tables) -> None:
+        bob, *others = make(tables, "bob", *(f"user {number}" for number in range(40)))
+        for _ in range(3):
+            for user in others:
+                sent(tables, bob, to(user))
+        outcome = [
+            sending(tables, ALL, (user, to(bob)), now_ms=LATER_MS * number)[0] for number, user in enumerate(others)
+        ]
+        assert FULL not in outcome[:8]
+        assert outcome[-1] is FULL
+        assert len(tables.history.waiting(bob.id, ANY).messages) < 40 * 4
 
     def test_a_note_to_oneself_waits_too(self, tables: Tables) -> None:
         (alice,) = make(tables, "alice")

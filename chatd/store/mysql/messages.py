@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -20,11 +20,12 @@ from chatd.model import ConversationId, GroupId, Message, Seq, UserId
 from chatd.store.contract import Again, Draft, SendingRules, Stored
 from chatd.store.mysql.backend import MysqlBackend
 from chatd.store.mysql.connection import DuplicateKey, MysqlConnection
+from chatd.store.mysql.cursors import MysqlCursors
 from chatd.store.mysql.recipients import Destination, Recipients
 from chatd.store.mysql.statements import number_list, pair_list
 from chatd.store.sql.extras import ExtrasWriter
 from chatd.store.sql.groups import SqlGroups, refusal_of, standing_of
-from chatd.store.sql.mailboxes import COUNTED_CONVERSATIONS, Count, Mailboxes
+from chatd.store.sql.mailboxes import Mailboxes
 from chatd.store.sql.messages import COLUMNS, MessageRow, new_message
 from chatd.store.sql.meta import Meta, meta_of, with_meta
 from chatd.store.sql.repetitions import Repetitions
@@ -48,13 +49,6 @@ _SET_HASH = b"UPDATE message SET body_hash = %d WHERE send_key = %d"
 _SET_META = "UPDATE message SET meta = ? WHERE conversation = ? AND seq = ?"
 _COUNT = b"UPDATE conversation SET last = last + %d WHERE id IN (%s)"
 _NOTHING = b"SELECT 1 FROM DUAL WHERE FALSE"
-_CURSORS = b"SELECT conversation, user_id, delivered FROM `cursor` WHERE (conversation, user_id) IN (%s)"
-_MAILBOXES = (
-    b"SELECT user_id, SUM(waiting), COUNT(*) FROM (SELECT c.user_id, GREATEST(0, v.last - c.delivered) AS waiting,"
-    b" ROW_NUMBER() OVER (PARTITION BY c.user_id ORDER BY c.conversation DESC) AS place FROM `cursor` AS c"
-    b" JOIN conversation AS v ON v.id = c.conversation WHERE c.user_id IN (%s) AND c.conversation > 0) AS w"
-    b" WHERE place <= %d GROUP BY user_id"
-)
 
 
 class _Append(msgspec.Struct, kw_only=True):
@@ -80,9 +74,8 @@ class MysqlMessages:
         self._extras = ExtrasWriter(db, groups, backend.directory)
         self._keys = SendKeys()
         self._repetitions = Repetitions(backend.directory, self._sent, self._body_hash)
-        self._mailboxes = Mailboxes(self._delivered, self._count_waiting)
-        self._admitted: list[UserId] = []
-        """The recipients of this batch's messages so far, which a count of their mailboxes does not see yet."""
+        self._cursors = MysqlCursors(db)
+        self._mailboxes = Mailboxes(self._cursors)
         self._looking_until = 0.0
         """Until then (monotonic seconds), every batch is checked for repeated messages before it is inserted."""
 
@@ -228,7 +221,7 @@ class MysqlMessages:
             for index, place in enumerate(batch.places)
             if not isinstance(place, ErrorCode) and place[0] > 0
         ]
-        self._learn({(conversation, to) for _, conversation, to in private})
+        self._cursors.learn(self._mailboxes, {(conversation, to) for _, conversation, to in private})
         full = set(self._full(private, last))
         if full:
             known = self._known(batch.keys)
@@ -244,7 +237,7 @@ class MysqlMessages:
         """The indexes of those that may not be stored. private: (index, conversation, recipient) of each draft."""
         mailboxes, seqs, full = self._mailboxes, dict(last), []
         rooms, spare = mailboxes.rooms, mailboxes.spare
-        self._admitted.clear()
+        self._cursors.admitted.clear()
         for index, conversation, to in private:
             seq = seqs[conversation] + 1
             left = spare.get(to)  # as Mailboxes.admits(), whose call is saved where the answer is cached
@@ -254,33 +247,8 @@ class MysqlMessages:
                 full.append(index)
                 continue
             seqs[conversation] = seq
-            self._admitted.append(to)
+            self._cursors.admitted.append(to)
         return full
-
-    def _learn(self, places: Collection[tuple[ConversationId, UserId]]) -> None:
-        """What nothing is known of is read in one round trip."""
-        cursors, users = self._mailboxes.unknown(places)
-        if not cursors:
-            return
-        asked = [_CURSORS % pair_list(sorted(cursors))]
-        if users:
-            asked.append(_MAILBOXES % (number_list(sorted(users)), COUNTED_CONVERSATIONS))
-        found, *counts = (rows.fetchall() for rows in self._db.query_all(*asked))
-        delivered = {(conversation, user): seq for conversation, user, seq in found}
-        for key in cursors:
-            self._mailboxes.learn_cursor(key, delivered.get(key))
-        waiting = {row[0]: Count(int(row[1]), int(row[2])) for rows in counts for row in rows}
-        for user in users:
-            self._mailboxes.learn_count(user, waiting.get(user, Count(0, 0)))
-
-    def _delivered(self, user_id: UserId, conversation: ConversationId) -> Seq | None:
-        found = self._db.query(_CURSORS % pair_list([(conversation, user_id)])).fetchone()
-        return found[2] if found else None
-
-    def _count_waiting(self, user_id: UserId) -> Count:
-        found = self._db.query(_MAILBOXES % (number_list([user_id]), COUNTED_CONVERSATIONS)).fetchone()
-        count = Count(int(found[1]), int(found[2])) if found else Count(0, 0)
-        return count._replace(waiting=count.waiting + self._admitted.count(user_id))
 
     # ---------------------------------------------------------------- repetitions
 

@@ -2,10 +2,12 @@
 
 Owns: Mailboxes: the quotas of one conversation of two and of a whole mailbox, and what is cached so that checking them
 costs nearly nothing.
-Elsewhere: the quotas (store.contract.SendingRules), reading cursors (store.sqlite.messages, store.mysql.messages).
+Elsewhere: the quotas (store.contract.SendingRules), reading cursors (store.sqlite.cursors, store.mysql.cursors).
 Fails: what the database raises passes through.
 
-What waits in a conversation is everything beyond the recipient's cursor. A cursor only moves forward, so the seq of the
+What waits in a conversation is everything beyond the recipient's cursor. Own messages do not move a cursor by
+themselves; only when a quota is reached, it is moved past those that follow it directly, so somebody who writes a lot
+and is never answered does not fill their own mailbox. A cursor only moves forward, so the seq of the
 last message that may be stored (cursor + quota) stays valid until it is reached: one look-up serves a whole quota of
 messages, and is exact. Cursors are written a moment after an acknowledgement (store.group_commit), so a quota must be
 larger than what a fast reader receives in that time.
@@ -18,8 +20,8 @@ conversations of the recipient, if that is more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
 
 from chatd.model import ConversationId, Seq, UserId
 from chatd.store.contract import ANYTHING, SendingRules
@@ -32,7 +34,19 @@ _CONVERSATIONS_PER_MESSAGE = 8
 """A message pays for counting at most this many conversations, on average."""
 _FULL_MS = 1000
 """A mailbox that was found full is counted again only after this time."""
+PASSED = 1000
+"""Maximum own messages that a cursor is moved past at once."""
+LONGEST = 32
+"""Conversations in which a full mailbox is searched for own messages: those in which most waits."""
 _UNLIMITED = 1 << 62
+
+
+class Behind(NamedTuple):
+    """A conversation in which something waits. delivered: the user's cursor. last: the last message."""
+
+    conversation: ConversationId
+    delivered: Seq
+    last: Seq
 
 
 class Count(NamedTuple):
@@ -40,6 +54,30 @@ class Count(NamedTuple):
 
     waiting: int
     conversations: int
+
+
+class Cursors(Protocol):
+    """What a twin reads and writes for Mailboxes, within the transaction."""
+
+    def delivered(self, user: UserId, conversation: ConversationId) -> Seq | None:
+        """A cursor; None if there is none: then nothing waits there."""
+        ...
+
+    def count(self, user: UserId) -> Count:
+        """What waits in the user's youngest COUNTED_CONVERSATIONS conversations of two."""
+        ...
+
+    def longest(self, user: UserId) -> list[Behind]:
+        """Those LONGEST of the same in which most waits."""
+        ...
+
+    def beyond(self, conversation: ConversationId, seq: Seq, limit: int) -> list[tuple[Seq, UserId]]:
+        """(seq, sender) of the first messages after seq. Of messages of this transaction that cannot be read yet, at
+        most the first, with sender 0."""
+        ...
+
+    def advance(self, user: UserId, conversation: ConversationId, seq: Seq) -> None:
+        """Move a cursor forward."""
 
 
 class Mailboxes:
@@ -51,18 +89,15 @@ class Mailboxes:
 
     def __init__(
         self,
-        delivered: Callable[[UserId, ConversationId], Seq | None],
-        count: Callable[[UserId], Count],
+        cursors: Cursors,
     ) -> None:
-        """delivered: reads a cursor, None if there is none: then nothing waits there. count: of a mailbox."""
         self.rooms: dict[tuple[ConversationId, UserId], Seq] = {}
         self.spare: dict[UserId, int] = {}
-        self._delivered = delivered
-        self._count = count
+        self._cursors = cursors
         self._rules = ANYTHING
         self._now_ms = 0
         self._looked: set[tuple[ConversationId, UserId]] = set()
-        """Cursors that were read during this append, and leave no room."""
+        """Conversations that were found full during this append, each with its recipient."""
         self._full_until_ms: dict[UserId, int] = {}
 
     def begin(self, rules: SendingRules, now_ms: int) -> bool:
@@ -86,7 +121,7 @@ class Mailboxes:
         """Whether the message may be stored with this seq; if so, it is counted. A caller in a hurry asks only when
         rooms or spare do not have the answer."""
         key = conversation, recipient
-        if seq > self.rooms.get(key, 0) and seq > self._look(key):
+        if seq > self.rooms.get(key, 0) and seq > self._look(key, seq):
             return False
         spare = self.spare.get(recipient, 0) or self._share(recipient)
         if not spare:
@@ -94,19 +129,51 @@ class Mailboxes:
         self.spare[recipient] = spare - 1
         return True
 
-    def _look(self, key: tuple[ConversationId, UserId]) -> Seq:
-        """Read the cursor, at most once per append and full conversation. Returns the new room."""
+    def _look(self, key: tuple[ConversationId, UserId], seq: Seq) -> Seq:
+        """Read the cursor, unless the conversation was found full during this append. Returns the new room."""
         if key in self._looked:
             return 0
-        self._looked.add(key)
-        self.learn_cursor(key, self._delivered(key[1], key[0]))
+        delivered = self._cursors.delivered(key[1], key[0])
+        self.learn_cursor(key, delivered)
+        if delivered is not None and seq > self.rooms[key]:
+            moved = self._pass_own(key[1], Behind(key[0], delivered, seq - 1))
+            self.learn_cursor(key, moved)
+            if moved - delivered >= PASSED:  # there may be more
+                self.rooms[key] = max(seq, self.rooms[key])
+            if seq > self.rooms[key]:
+                self._looked.add(key)
         return self.rooms[key]
+
+    def _pass_own(self, user: UserId, behind: Behind) -> Seq:
+        """Move the cursor past what was deleted and what the user has sent, up to the first other message. Returns
+        where it is now."""
+        conversation, delivered, last = behind
+        reached = last
+        for limit in (1, PASSED):  # mostly, the first one is another user's
+            rows = self._cursors.beyond(conversation, delivered, limit)
+            others = next((seq for seq, sender in rows if sender != user), None)
+            if others is not None:
+                reached = others - 1
+                break
+            if not rows:
+                break
+            reached = rows[-1][0]
+        if reached > delivered:
+            self._cursors.advance(user, conversation, reached)
+        return max(delivered, reached)
 
     def _share(self, recipient: UserId) -> int:
         if self._now_ms < self._full_until_ms.get(recipient, 0):
             return 0
-        self.learn_count(recipient, self._count(recipient))
-        return self.spare[recipient]
+        count = self._cursors.count(recipient)
+        passed = 0
+        if 0 < self._rules.waiting <= count.waiting:
+            longest = self._cursors.longest(recipient)
+            passed = sum(self._pass_own(recipient, behind) - behind.delivered for behind in longest)
+        self.learn_count(recipient, count, passed)
+        if not (share := self.spare.get(recipient, 0)):
+            self._full_until_ms[recipient] = self._now_ms + _FULL_MS
+        return share
 
     # ---------------------------------------------------------------- what was read
 
@@ -121,14 +188,14 @@ class Mailboxes:
         quota = self._rules.waiting_from_one
         self.rooms[key] = _UNLIMITED if delivered is None or not quota else delivered + quota
 
-    def learn_count(self, recipient: UserId, count: Count) -> None:
+    def learn_count(self, recipient: UserId, count: Count, passed: int = 0) -> None:
+        """passed: messages that were counted, but do not wait. As many may be stored, even if the rest is too much:
+        there may be more of them. Nothing is noted of a full mailbox."""
         if not self._rules.waiting:
             self.spare[recipient] = _UNLIMITED
             return
-        left = max(0, self._rules.waiting - count.waiting)
-        share = max(1, left // _SHARES, count.conversations // _CONVERSATIONS_PER_MESSAGE)
-        self.spare[recipient] = min(left, share)
-        if left:
+        left = max(passed, self._rules.waiting - count.waiting)
+        if left > 0:
+            share = max(1, left // _SHARES, count.conversations // _CONVERSATIONS_PER_MESSAGE)
+            self.spare[recipient] = min(left, share)
             self._full_until_ms.pop(recipient, None)
-        else:
-            self._full_until_ms[recipient] = self._now_ms + _FULL_MS

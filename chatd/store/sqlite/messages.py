@@ -13,18 +13,19 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 
 from chatd.errors import ErrorCode
-from chatd.model import ConversationId, GroupId, Message, Seq, User, UserId
+from chatd.model import ConversationId, GroupId, Message, User, UserId
 from chatd.protocol import SendMessage
 from chatd.store.contract import Draft, SendingRules, Stored
 from chatd.store.sql.extras import ExtrasWriter
 from chatd.store.sql.groups import MAY_WRITE, SqlGroups, refusal_of
-from chatd.store.sql.mailboxes import COUNTED_CONVERSATIONS, Count, Mailboxes
+from chatd.store.sql.mailboxes import Mailboxes
 from chatd.store.sql.messages import CACHED, NO_USER, SELECT, MessageReader, pair_of
 from chatd.store.sql.meta import Meta, meta_of, with_meta
 from chatd.store.sql.repetitions import Repetitions
 from chatd.store.sql.send_keys import SendKeys
 from chatd.store.sql.verdicts import CODES, LASTING
 from chatd.store.sqlite.backend import SqliteBackend
+from chatd.store.sqlite.cursors import SqliteCursors
 
 _CHUNK = 64
 """Rows of one INSERT. SQLite releases the interpreter lock once per statement, and gets it back only when the event
@@ -34,11 +35,6 @@ _KEYS = (1, 4, 16, 64, 256)
 _SENT = {size: f"SELECT send_key FROM sent WHERE send_key IN ({','.join('?' * size)})" for size in _KEYS}
 _WIDTH = 10
 """Columns of a row."""
-_DELIVERED = "SELECT delivered FROM cursor WHERE user_id = ? AND conversation = ?"
-_MAILBOX = (
-    "SELECT c.conversation, c.delivered, (SELECT max(seq) FROM place WHERE conversation = c.conversation)"
-    " FROM cursor AS c WHERE c.user_id = ? AND c.conversation > 0 ORDER BY c.conversation DESC LIMIT ?"
-)
 
 
 @functools.cache
@@ -69,7 +65,7 @@ class SqliteMessages:
         self._repetitions = Repetitions(backend.directory, self._sent, self._body_hash)
         self._extras = ExtrasWriter(db, groups, backend.directory)
         self._keys = SendKeys()
-        self._mailboxes = Mailboxes(self._delivered, self._count_waiting)
+        self._mailboxes = Mailboxes(SqliteCursors(db, backend))
 
     def append(self, drafts: Sequence[Draft], now_ms: int, rules: SendingRules) -> list[Stored | ErrorCode]:
         """Cost: per draft one look-up of its send key and one appended row; now and then, a slice of a merge."""
@@ -243,22 +239,6 @@ class SqliteMessages:
         if version is None:
             version = self._members_versions[group_id] = self._groups.members_version(group_id)
         return version
-
-    # ---------------------------------------------------------------- what waits
-
-    def _delivered(self, user_id: UserId, conversation: ConversationId) -> Seq | None:
-        found = self._db.execute(_DELIVERED, (user_id, conversation)).fetchone()
-        return found[0] if found else None
-
-    def _count_waiting(self, user_id: UserId) -> Count:
-        rows = self._db.execute(_MAILBOX, (user_id, COUNTED_CONVERSATIONS)).fetchall()
-        known, unindexed, waiting = self._backend.last_seqs, self._unindexed, 0
-        for conversation, delivered, indexed in rows:
-            last = known.get(conversation) or unindexed.last_seq(conversation) or indexed or 0
-            waiting += max(0, last - delivered)
-        return Count(waiting, len(rows))
-
-    # ---------------------------------------------------------------- conversations of two
 
     def _open_pair(self, pair: tuple[UserId, UserId]) -> ConversationId:
         found = self._db.execute("SELECT id FROM pair WHERE low = ? AND high = ?", pair).fetchone()
