@@ -193,6 +193,10 @@ def _add_store_commands(add: _Add) -> None:
     )
     kept = backup.add_argument("--backup", metavar="FILE", default="", help="where to write the backup")
     kept.complete = shtab.FILE  # type: ignore[attr-defined]
+    text = (
+        "do not rewrite an SQLite file that cannot give unused space back; it needs twice the file's size for a while"
+    )
+    up.add_argument("--no-vacuum", action="store_true", help=text)
     copied = add("copy-store", commands.store, "copy a whole store to an empty one; continues an interrupted copy")
     for name in ("source", "destination"):
         text = f"the {name}: sqlite:FILE, mysql://…, or env:NAME or file:PATH that contains one"

@@ -230,7 +230,8 @@ def store(client: ControlClient, options: argparse.Namespace) -> int:
         return stores.copy_store(config, options.source, options.destination)
     if options.command == "import-chatserver":
         return stores.import_chatserver(config, options.source, options.charset, options.dry_run, options.rejected)
-    return stores.migrate(config, _status_or_none(client), options.dry_run, not options.no_backup, options.backup)
+    how = stores.MigrateOptions(options.dry_run, not options.no_backup, options.backup, not options.no_vacuum)
+    return stores.migrate(config, _status_or_none(client), how)
 
 
 def _status_or_none(client: ControlClient) -> Status | None:

@@ -14,11 +14,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from chatd import __version__
 from chatd.chatctl.control_client import note
 from chatd.chatctl.progress import Progress
-from chatd.chatctl.render import duration, table
+from chatd.chatctl.render import duration, size, table
 from chatd.config.schema import Config
 from chatd.config.urls import MysqlAddress
 from chatd.core.passwords import Hasher
@@ -69,15 +70,24 @@ def _no_server(config: Config, *paths: Path | None) -> Iterator[None]:
 # ---------------------------------------------------------------- migrate
 
 
-def migrate(config: Config, running: Status | None, dry_run: bool, backup: bool, file: str) -> int:
-    """running: the status of the server that answers on the control socket. file: where the backup goes, "" = beside
-    the store."""
+class MigrateOptions(NamedTuple):
+    """file: where the backup goes, "" = beside the store. vacuum: rewrite an SQLite file that cannot give space
+    back."""
+
+    dry_run: bool = False
+    backup: bool = True
+    file: str = ""
+    vacuum: bool = True
+
+
+def migrate(config: Config, running: Status | None, options: MigrateOptions) -> int:
+    """running: the status of the server that answers on the control socket."""
     _check_running(running)
     location = configured(config)
     if location.path is not None:
-        return _migrate_sqlite(config, location.path, dry_run, backup, file)
+        return _migrate_sqlite(config, location.path, options)
     assert location.mysql is not None
-    return _migrate_mysql(location.mysql, dry_run, backup)
+    return _migrate_mysql(location.mysql, options.dry_run, options.backup)
 
 
 def _check_running(running: Status | None) -> None:
@@ -113,30 +123,59 @@ def _run_steps(store: str, version: int, newest: int, step: Callable[[int], None
     _say(f"{store}: schema {newest}, in {duration(time.monotonic() - begun)}")
 
 
-def _migrate_sqlite(config: Config, path: Path, dry_run: bool, backup: bool, file: str) -> int:
+def _migrate_sqlite(config: Config, path: Path, options: MigrateOptions) -> int:
     name, words = f"sqlite:{path}", sqlite_schema.WORDS
     if not path.exists():
         _say(f"{name}: does not exist; a server creates it when it starts")
         return Exit.OK
-    if not _plan(_version_of(path), words, name) or dry_run:
+    version, rewrites = _look_at(path)
+    rewrites = rewrites and options.vacuum
+    older = _plan(version, words, name)
+    if rewrites:
+        _say(f"{name}: then the file is rewritten, so that it can give unused space back; --no-vacuum leaves this out")
+    if not (older or rewrites) or options.dry_run:
         return Exit.OK
     with _failures_in_one_line(), alone_with(config, path) as db:
         version = sqlite_file.version_of(db)
-        if version == len(words):  # another chatctl was quicker
+        if version < len(words):
+            _migrate_file(db, path, options)
+        elif older:  # another chatctl was quicker
             _plan(version, words, name)
-            return Exit.OK
-        if backup:
-            _back_up(db, path, Path(file).absolute() if file else sqlite_file.backup_name(path, version, time.time()))
-
-        def step(number: int) -> None:
-            try:
-                sqlite_file.migrate(db, number)
-            except sqlite3.Error as error:
-                text = f"step {number} failed: {error}; the store is as it was before this step"
-                raise BootError(f"store {name}: {text}", Exit.UNAVAILABLE) from None
-
-        _run_steps(name, version, len(words), step)
+        if rewrites and not sqlite_file.gives_space_back(db):
+            _rewrite(db, path)
     return Exit.OK
+
+
+def _migrate_file(db: sqlite3.Connection, path: Path, options: MigrateOptions) -> None:
+    name, version = f"sqlite:{path}", sqlite_file.version_of(db)
+    if options.backup:
+        file = Path(options.file).absolute() if options.file else sqlite_file.backup_name(path, version, time.time())
+        _back_up(db, path, file)
+
+    def step(number: int) -> None:
+        try:
+            sqlite_file.migrate(db, number)
+        except sqlite3.Error as error:
+            text = f"step {number} failed: {error}; the store is as it was before this step"
+            raise BootError(f"store {name}: {text}", Exit.UNAVAILABLE) from None
+
+    _run_steps(name, version, len(sqlite_schema.WORDS), step)
+
+
+def _rewrite(db: sqlite3.Connection, path: Path) -> None:
+    """If there is no room for it, it is left out: the store works without."""
+    needed, room = sqlite_file.room_to_rewrite(db), os.statvfs(path.parent)
+    free = room.f_bavail * room.f_frsize
+    if free < needed:
+        _say(
+            f"sqlite:{path}: not rewritten: {path.parent} has {size(free)} free, {size(needed)} are needed; run this"
+            " again when there is room"
+        )
+        return
+    begun, before = time.monotonic(), path.stat().st_size
+    _say(f"sqlite:{path}: rewriting {size(before)}, which takes a while; if it is interrupted, the file is as it was")
+    sqlite_file.rewrite(db, path)
+    _say(f"rewritten: {size(path.stat().st_size)}, in {duration(time.monotonic() - begun)}")
 
 
 def _back_up(db: sqlite3.Connection, path: Path, target: Path) -> None:
@@ -145,11 +184,11 @@ def _back_up(db: sqlite3.Connection, path: Path, target: Path) -> None:
     _say(f"backup: {target}, checked, {target.stat().st_size} bytes")
 
 
-def _version_of(path: Path) -> int:
-    """Changes nothing."""
+def _look_at(path: Path) -> tuple[int, bool]:
+    """Version of the schema, and whether the file should be rewritten. Changes nothing."""
     try:
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-            return sqlite_file.version_of(db)
+            return sqlite_file.version_of(db), not sqlite_file.gives_space_back(db)
     except sqlite3.Error as error:
         raise BootError(f"store sqlite:{path}: {error}", Exit.UNAVAILABLE) from None
 

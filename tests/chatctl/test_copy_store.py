@@ -284,11 +284,11 @@ def test_a_database_is_brought_up(older: Config, capsys: pytest.CaptureFixture[s
     ):
         mysql_tables.open_tables(address, 20.0, create=True)
     with pytest.raises(BootError, match="chatctl makes no backup of a database server") as caught:
-        stores.migrate(older, None, False, True, "")
+        stores.migrate(older, None, stores.MigrateOptions(False, True, ""))
     assert caught.value.exit_code is Exit.USAGE
-    assert stores.migrate(older, None, True, True, "") == 0
+    assert stores.migrate(older, None, stores.MigrateOptions(True, True, "")) == 0
     capsys.readouterr()
-    assert stores.migrate(older, None, False, False, "") == 0
+    assert stores.migrate(older, None, stores.MigrateOptions(False, False, "")) == 0
     told = capsys.readouterr().out.splitlines()
     assert told[:3] == [
         f"{address}: from schema {NOW} to {LATER}",
@@ -297,7 +297,7 @@ def test_a_database_is_brought_up(older: Config, capsys: pytest.CaptureFixture[s
     ]
     with contextlib.closing(mysql_tables.open_tables(address, 20.0, create=True)) as tables:
         assert [name for _, name, _ in tables.accounts.all()] == ["alice"]
-    assert stores.migrate(older, None, False, True, "") == 0
+    assert stores.migrate(older, None, stores.MigrateOptions(False, True, "")) == 0
     assert capsys.readouterr().out.endswith("nothing to do\n")
 
 
@@ -312,13 +312,13 @@ def test_a_database_that_another_migrate_has_brought_up_meanwhile(
         return db
 
     monkeypatch.setattr(mysql_dump, "alone_with", after_the_other)
-    assert stores.migrate(older, None, False, False, "") == 0
+    assert stores.migrate(older, None, stores.MigrateOptions(False, False, "")) == 0
     assert capsys.readouterr().out.endswith(f"schema {LATER} is what this chatd needs; nothing to do\n")
 
 
 def test_an_empty_database_needs_no_backup(mariadb: MariaDB, capsys: pytest.CaptureFixture[str]) -> None:
     config = Config(store=StoreOptions(url=mariadb.url()))
-    assert stores.migrate(config, None, False, True, "") == 0
+    assert stores.migrate(config, None, stores.MigrateOptions(False, True, "")) == 0
     assert capsys.readouterr().out.splitlines()[-2] == f"step {NOW}: done"
     mysql_tables.open_tables(parse_mysql(config.store.url), 20.0, create=True).close()
 
@@ -326,7 +326,7 @@ def test_an_empty_database_needs_no_backup(mariadb: MariaDB, capsys: pytest.Capt
 def test_a_database_in_use_is_left_alone(older: Config, mariadb: MariaDB) -> None:
     with contextlib.closing(mariadb.connect(parse_mysql(older.store.url).database)):
         with pytest.raises(BootError, match=r"is in use by chatd@\S+ \(1 connections\): stop the servers") as caught:
-            stores.migrate(older, None, False, False, "")
+            stores.migrate(older, None, stores.MigrateOptions(False, False, ""))
         assert caught.value.exit_code is Exit.TRY_AGAIN
 
 
@@ -355,7 +355,7 @@ def test_a_step_that_fails_can_be_repeated(older: Config, monkeypatch: pytest.Mo
     broken = (*TOPIC, "INSERT INTO nowhere VALUES (1)")
     monkeypatch.setattr(mysql_schema, "MIGRATIONS", (*mysql_schema.MIGRATIONS[:NOW], broken))
     with pytest.raises(BootError) as caught:
-        stores.migrate(older, None, False, False, "")
+        stores.migrate(older, None, stores.MigrateOptions(False, False, ""))
     assert caught.value.exit_code is Exit.UNAVAILABLE
     monkeypatch.setattr(mysql_schema, "MIGRATIONS", (*mysql_schema.MIGRATIONS[:NOW], TOPIC))
-    assert stores.migrate(older, None, False, False, "") == 0
+    assert stores.migrate(older, None, stores.MigrateOptions(False, False, "")) == 0

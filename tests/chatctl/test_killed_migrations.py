@@ -66,7 +66,7 @@ def test_killed_at_every_step_and_run_again(twin: str, found: Callable[[str], Fo
     schema = {"sqlite": sqlite_schema, "mysql": mysql_schema}[twin]
     killed = [line for line in ran.stdout.splitlines() if line.startswith("killed")]
     assert killed == [f"killed {number} {steps}" for number, steps in cuts(schema, FIRST)]
-    assert stores.migrate(whole.config, None, False, False, "") == 0
+    assert stores.migrate(whole.config, None, stores.MigrateOptions(False, False, "")) == 0
     assert hurt.place.columns() == whole.place.columns()
     assert notes(hurt.place) == notes(whole.place)
     assert everything(hurt.place) == everything(whole.place)

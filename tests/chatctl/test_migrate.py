@@ -218,7 +218,7 @@ def test_a_migrate_that_another_one_has_overtaken_has_nothing_to_do(
 
     monkeypatch.setattr(sqlite_file, "opening", after_the_other)
     config = Config(server=ServerOptions(state_dir=str(tmp_path)), store=StoreOptions(url="sqlite:chatd.db"))
-    assert stores.migrate(config, None, False, True, "") == 0
+    assert stores.migrate(config, None, stores.MigrateOptions(False, True, "")) == 0
     assert capsys.readouterr().out.splitlines()[-1] == (
         f"sqlite:{path}: schema {LATER} is what this chatd needs; nothing to do"
     )
@@ -236,10 +236,10 @@ def test_the_tools_of_an_older_version_leave_a_newer_servers_store_alone(
     status = msgspec.convert({"version": running}, Version)
     if refused:
         with pytest.raises(BootError, match=f"chatd {running}, newer than this chatctl {__version__}") as caught:
-            stores.migrate(config, status, False, True, "")  # type: ignore[arg-type]
+            stores.migrate(config, status, stores.MigrateOptions())  # type: ignore[arg-type]
         assert caught.value.exit_code is Exit.CONFIG
     else:
-        assert stores.migrate(config, status, False, True, "") == 0  # type: ignore[arg-type]
+        assert stores.migrate(config, status, stores.MigrateOptions()) == 0  # type: ignore[arg-type]
 
 
 class Version(msgspec.Struct):
@@ -250,3 +250,57 @@ class Version(msgspec.Struct):
 
 def test_every_step_has_its_words() -> None:
     assert len(sqlite_schema.WORDS) == len(sqlite_schema.MIGRATIONS)
+
+
+# ---------------------------------------------------------------- giving space back
+
+
+@pytest.fixture
+def cramped(tmp_path: Path) -> Path:
+    """A store of the newest schema that cannot give space back, and has much that is unused."""
+    path = tmp_path / "chatd.db"
+    with contextlib.closing(sqlite_tables.open_tables(path, create=True)) as tables:
+        make(tables, "alice", "bob")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA auto_vacuum = NONE")
+        db.execute("VACUUM")
+        db.execute("CREATE TABLE waste AS SELECT zeroblob(3000000) AS much")
+        db.execute("DROP TABLE waste")
+    return path
+
+
+def config_of(path: Path) -> Config:
+    return Config(server=ServerOptions(state_dir=str(path.parent)), store=StoreOptions(url=f"sqlite:{path}"))
+
+
+def test_an_old_file_is_rewritten_so_that_it_can_give_space_back(
+    cramped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, data = cramped.stat().st_size, dump(cramped)
+    assert before > 3_000_000
+    assert stores.migrate(config_of(cramped), None, stores.MigrateOptions(dry_run=True)) == 0
+    assert stores.migrate(config_of(cramped), None, stores.MigrateOptions(vacuum=False)) == 0
+    assert cramped.stat().st_size == before
+    assert stores.migrate(config_of(cramped), None, stores.MigrateOptions()) == 0
+    assert "rewritten: " in capsys.readouterr().out
+    assert cramped.stat().st_size < before - 2_900_000
+    assert dump(cramped) == data
+    assert read(cramped, "PRAGMA auto_vacuum") == [(sqlite_file.INCREMENTAL,)]
+    assert stores.migrate(config_of(cramped), None, stores.MigrateOptions()) == 0
+    assert "rewritten: " not in capsys.readouterr().out
+
+
+def test_a_file_is_not_rewritten_without_room(
+    cramped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    room = namedtuple("room", ("f_bavail", "f_frsize"))(1, 4096)
+    monkeypatch.setattr(os, "statvfs", lambda path: room)
+    assert stores.migrate(config_of(cramped), None, stores.MigrateOptions()) == 0
+    assert "not rewritten: " in capsys.readouterr().out
+    assert read(cramped, "PRAGMA auto_vacuum") == [(0,)]
+
+
+def test_a_new_store_gives_space_back_from_the_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "chatd.db"
+    sqlite_tables.open_tables(path, create=True).close()
+    assert read(path, "PRAGMA auto_vacuum") == [(sqlite_file.INCREMENTAL,)]

@@ -206,6 +206,37 @@ def _copy(db: sqlite3.Connection, part: Path, watch: Callable[[int, int], None])
             raise sqlite3.DatabaseError(f"the copy is damaged: {result}")
 
 
+def gives_space_back(db: sqlite3.Connection) -> bool:
+    """Whether unused pages can be cut off (PRAGMA incremental_vacuum). Files that this version made can."""
+    return bool(db.execute("PRAGMA auto_vacuum").fetchone()[0] == INCREMENTAL)
+
+
+def room_to_rewrite(db: sqlite3.Connection) -> int:
+    """Bytes that rewrite() needs beside the file, for a short time: its content twice."""
+    pages, unused, size = (
+        int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int(2.1 * (pages - unused) * size)
+
+
+def rewrite(db: sqlite3.Connection, path: Path) -> None:
+    """Write the whole file anew, without unused pages and so that later ones can be given back. Alone with the file.
+    An interruption at any moment leaves it as it was. Raises: sqlite3.Error."""
+    before = os.environ.get("SQLITE_TMPDIR")
+    os.environ["SQLITE_TMPDIR"] = str(path.parent.absolute())  # where room was looked for
+    db.set_progress_handler(lambda: 0, 100_000)  # so that a signal can interrupt it
+    try:
+        db.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
+        db.execute("VACUUM")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        db.set_progress_handler(None, 0)
+        if before is None:
+            del os.environ["SQLITE_TMPDIR"]
+        else:
+            os.environ["SQLITE_TMPDIR"] = before
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -66,9 +66,9 @@ def test_from_the_first_schema_with_data(url: str, step: int, statements: int) -
 
 def test_from_the_first_schema_by_chatctl_migrate(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     config = Config(store=StoreOptions(url=url))
-    assert stores.migrate(config, None, False, False, "") == 0
+    assert stores.migrate(config, None, stores.MigrateOptions(False, False, "")) == 0
     assert f"step 2: {mysql_schema.WORDS[1]}" in capsys.readouterr().out
-    assert stores.migrate(config, None, False, False, "") == 0
+    assert stores.migrate(config, None, stores.MigrateOptions(False, False, "")) == 0
     assert "nothing to do" in capsys.readouterr().out
     with contextlib.closing(mysql_tables.open_tables(parse_mysql(url), LIMIT_S, create=True)) as tables:
         first_schema.check(tables)

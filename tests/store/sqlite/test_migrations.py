@@ -42,12 +42,12 @@ def test_from_the_first_schema_with_data(path: Path) -> None:
 
 def test_from_the_first_schema_by_chatctl_migrate(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = Config(server=ServerOptions(state_dir=str(path.parent)), store=StoreOptions(url="sqlite:chatd.db"))
-    assert stores.migrate(config, None, False, True, "") == 0
+    assert stores.migrate(config, None, stores.MigrateOptions(False, True, "")) == 0
     assert f"step 2: {sqlite_schema.WORDS[1]}" in capsys.readouterr().out
     (backup,) = path.parent.glob("chatd.db.v1-*.bak")
     with contextlib.closing(sqlite3.connect(backup)) as db:
         assert db.execute("SELECT * FROM member").fetchall() == [(1, 1, 1, 5), (1, 2, 3, 6)]
-    assert stores.migrate(config, None, False, True, "") == 0
+    assert stores.migrate(config, None, stores.MigrateOptions(False, True, "")) == 0
     assert "nothing to do" in capsys.readouterr().out
     with contextlib.closing(sqlite_tables.open_tables(path, create=True)) as tables:
         first_schema.check(tables)
