@@ -13,15 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatd.errors import ErrorCode, WireError
-from chatd.model import User
-from chatd.protocol import Command, Failed, LoginAccepted, SendMessage, ServerRequest
+from chatd.model import ALL_MEMBERS, User
+from chatd.protocol import Command, Failed, Feature, LoginAccepted, SendMessage, ServerRequest
 from chatd.wire.chatserver.codec import ChatserverCodec
 from chatd.wire.contract import Codec
 from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
+from chatd.wire.mobileimsdk.packets import MAX_MENTIONS
 from tests.wire.chatserver import test_codec as test_chatserver
 from tests.wire.chatserver.test_requests import REQUESTS, UNUSABLE_REQUESTS
 from tests.wire.drive import Heard, hear
 from tests.wire.mobileimsdk import test_codec as test_mobileimsdk
+from tests.wire.mobileimsdk import test_features
 
 LIMIT = 600
 BODY, FP = 200, 64
@@ -41,6 +43,12 @@ def with_requests() -> ChatserverCodec:
 
 def mobileimsdk() -> MobileimsdkCodec:
     return MobileimsdkCodec(LIMIT, BODY, FP)
+
+
+def with_numbers() -> MobileimsdkCodec:
+    codec = mobileimsdk()
+    codec.encode_login(LoginAccepted(User(1, "x"), 0, features=Feature.SEQ))
+    return codec
 
 
 def swallow(codec: Codec, reads: list[bytes]) -> Heard:
@@ -71,6 +79,12 @@ def check(command: Command) -> None:
         assert len(command.body.encode()) <= BODY
         assert len(command.fp.encode()) <= FP
         assert -(2**31) <= command.typeu < 2**31
+        if command.extras is not None:
+            reply, mentions = command.extras.reply_to, command.extras.mentions
+            assert 0 <= reply < 2**62
+            assert mentions == ALL_MEMBERS or len(mentions) <= MAX_MENTIONS
+            assert not mentions or command.to_group
+            assert all(0 < name < 2**62 if isinstance(name, int) else name for name in mentions if name != 0)
     if isinstance(command, ServerRequest):
         assert len(command.body.encode()) <= BODY
         assert len(command.fp.encode()) <= FP
@@ -105,6 +119,10 @@ Wire = tuple[Callable[[], Codec], list[bytes]]
 WIRES: dict[str, Wire] = {
     "chatserver": (chatserver, [row[1] for row in [*test_chatserver.RECEIVED, *test_chatserver.REFUSED]]),
     "chatserver with requests": (with_requests, [row[1] for row in [*REQUESTS, *UNUSABLE_REQUESTS]]),
+    "mobileimsdk with numbers": (
+        with_numbers,
+        [*(row[0] for row in test_features.RECEIVED), *test_features.BAD_FIELDS],
+    ),
     "mobileimsdk": (mobileimsdk, [row[1] for row in [*test_mobileimsdk.RECEIVED, *test_mobileimsdk.REFUSED]]),
 }
 wires = pytest.mark.parametrize("wire", WIRES.values(), ids=WIRES)
