@@ -1,7 +1,7 @@
 """Blocks, and the choices of users who may write to them, ask, see and add them.
 
 Owns: blocking, unblocking and choosing as Changes, about which plug-ins are asked first.
-Elsewhere: the rows and their rules (store.contract.ConsentTables), asking whether something is accepted
+Elsewhere: the rows and their rules (store.consent_contract.ConsentTables), asking whether something is accepted
 (core.consent), the arguments of requests (core.requests.consent).
 Fails: Refused, Unavailable; then nothing was changed.
 

@@ -121,7 +121,7 @@ class FriendRequestAnswered(msgspec.Struct, frozen=True, gc=False, array_like=Tr
 class GroupJoined(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4):
     """The user's sessions are given the group's messages from now on. On the user's topic.
 
-    since_version: the membership's (store.contract.Membership). 0: not known, ask the store."""
+    since_version: the membership's (store.group_contract.Membership). 0: not known, ask the store."""
 
     user_id: UserId
     group_id: GroupId

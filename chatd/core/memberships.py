@@ -3,7 +3,7 @@
 Owns: applying joins and leaves to sessions, reading memberships again after a gap, and holding back events for the
 members of a later version until those members are known.
 Elsewhere: the changes themselves and who is notified of them (core.groups), the index (core.sessions.hub), the versions
-(store.contract.GroupTables).
+(store.group_contract.GroupTables).
 Fails: while the store cannot be read, it is tried again every second. Nothing is lost, because messages are in the
 store.
 

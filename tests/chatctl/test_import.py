@@ -65,13 +65,16 @@ def test_everything_comes_over(mariadb: MariaDB, url: str) -> None:
     assert (report.rejected, list(report.changed)) == ({}, ["friend: was in one list only, is now in both"])
     rows = rows_of(url)
     assert rows["user"] == [
-        (13, "zhang san", "zhang san", "hash of 123456", NOW_MS, 0, "{}", 0, 0, ""),
-        (15, "李四", "李四", "hash of 666666", NOW_MS, 0, "{}", 0, 0, ""),
-        (19, "liu shuo", "liu shuo", "hash of 密码 ü", NOW_MS, 0, "{}", 0, 0, ""),
-        (21, "gao yang", "gao yang", "hash of x", NOW_MS, 0, "{}", 0, 0, ""),
+        (13, "zhang san", "zhang san", "hash of 123456", NOW_MS, 0, "{}", 0, 0, "", 0, 0, 0, 0),
+        (15, "李四", "李四", "hash of 666666", NOW_MS, 0, "{}", 0, 0, "", 0, 0, 0, 0),
+        (19, "liu shuo", "liu shuo", "hash of 密码 ü", NOW_MS, 0, "{}", 0, 0, "", 0, 0, 0, 0),
+        (21, "gao yang", "gao yang", "hash of x", NOW_MS, 0, "{}", 0, 0, "", 0, 0, 0, 0),
     ]
     assert [row[:3] for row in rows["friend"]] == [(13, 15, 1), (15, 13, 1), (15, 19, 1), (19, 15, 1), (21, 15, 0)]
-    assert rows["team"] == [(1, "C++ chat project", "a 聊天 project", NOW_MS, 1), (4, "tennis", "", NOW_MS, 1)]
+    assert rows["team"] == [
+        (1, "C++ chat project", "a 聊天 project", NOW_MS, 1, 1, 0, 0, 3),
+        (4, "tennis", "", NOW_MS, 1, 1, 0, 0, 1),
+    ]
     owner, member = int(Role.OWNER), int(Role.MEMBER)
     assert [row[:3] for row in rows["member"]] == [(1, 13, owner), (1, 15, member), (1, 19, member), (4, 21, owner)]
     assert rows["pair"] == [(1, 13, 15), (2, 15, 19)]
@@ -186,7 +189,11 @@ def test_groups_have_one_owner(dirty: OldDatabase, url: str) -> None:
     report = imported(dirty, url)
     rows = rows_of(url)
     owner, admin, member = (int(role) for role in (Role.OWNER, Role.ADMIN, Role.MEMBER))
-    assert rows["team"] == [(1, "ok", "", NOW_MS, 1), (2, "group-2", "d", NOW_MS, 1), (4, "two", "", NOW_MS, 1)]
+    assert rows["team"] == [
+        (1, "ok", "", NOW_MS, 1, 1, 0, 0, 2),
+        (2, "group-2", "d", NOW_MS, 1, 1, 0, 0, 2),
+        (4, "two", "", NOW_MS, 1, 1, 0, 0, 3),
+    ]
     assert [row[:3] for row in rows["member"]] == [
         (1, 1, owner), (1, 2, admin), (2, 9, owner), (2, 12, member), (4, 1, owner), (4, 2, member), (4, 9, admin),
     ]  # fmt: skip

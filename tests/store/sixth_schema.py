@@ -80,7 +80,7 @@ def _user(tables: Tables, user_id: int) -> dict[str, Any]:
             [*_about(row.group), [[user.name, int(role)] for user, role in row.members]]
             for row in tables.groups.of(user_id, ANY)
         ],
-        "memberships": [list(one) for one in tables.groups.memberships([user_id])],
+        "memberships": [list(one)[:4] for one in tables.groups.memberships([user_id])],
         "heads": [[head.conversation, head.other.name, head.last, head.delivered, head.seen] for head in heads],
         "waiting": short([[one.conversation, one.seq, one.sender_name, one.body] for one in waiting.messages]),
         "history": {

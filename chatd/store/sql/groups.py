@@ -52,7 +52,7 @@ def refusal_of(standing: Standing, now_ms: int) -> ErrorCode | None:
 
 
 class SqlGroups:
-    """store.contract.GroupTables."""
+    """store.group_contract.GroupTables."""
 
     def __init__(self, db: Database, backend: Backend) -> None:
         self._db = db
