@@ -38,9 +38,11 @@ BELIEVE_S = 24 * 3600.0
 _SLICE_S = 0.003
 """How long a slice should take in the store thread, with its waits for the interpreter: about a dozen statements,
 however many rows."""
-_FIRST_ROWS, _LEAST_ROWS, _MOST_ROWS = 50, 50, 500
+_FIRST_ROWS, _LEAST_ROWS, _MOST_ROWS = 50, 25, 250
 _REST = 8.0
 """A pause is at least this many times as long as the slice before it."""
+_REST_AFTER_COMMIT = 2.0
+"""And this many times as long as the slice with its commit, and the messages that it shared it with."""
 _PAGES = 32
 """Unused pages that are given back at once."""
 
@@ -152,13 +154,14 @@ class Retention:
             begun = self._loop.time()
             rows = self._rows
             done, seconds = await self._store.write(partial(_timed, work, rows))
+            took_s = self._loop.time() - begun
             changed = done.deleted + done.blanked
             self._row.retention_deleted += changed
             self._adapt(seconds)
             if not done.more or (options is not None and self._is_changed(options)):
                 return
-            pace_s = changed / self._config().retention.rows_per_s - (self._loop.time() - begun)
-            await asyncio.sleep(max(_REST * seconds, pace_s))
+            pace_s = changed / self._config().retention.rows_per_s - took_s
+            await asyncio.sleep(max(_REST * seconds, _REST_AFTER_COMMIT * took_s, pace_s))
 
     def _is_changed(self, options: RetentionOptions) -> bool:
         now = self._config().retention
