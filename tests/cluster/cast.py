@@ -32,7 +32,7 @@ CAST: tuple[Wire, ...] = (
 """Neighbours talk to each other and live on different hosts: every wire across, to and from the old one too."""
 GROUPS = ((0, 3, 5, 8, 10, 17), (1, 2, 6, 9, 11, 12, 18))
 THINK_S = 0.1
-ALL_SEE = {"presence": "all"}
+ALL_SEE = {"may_see": "everybody"}
 OLD_PACE = {"chatserver": {"pace_ms": 100}}
 """Ample, because here an old client shares a busy process with all the others."""
 ARRIVES: tuple[Wire, ...] = ("mobile", "streaming", "web", "udp")

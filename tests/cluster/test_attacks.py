@@ -50,7 +50,7 @@ async def becomes_known(daemon: Daemon, source: str) -> None:
 def test_redis_is_killed_during_an_attack(
     make_cluster: Callable[..., Cluster], mariadb: MariaDB, record_property: Note
 ) -> None:
-    cluster = make_cluster(database=mariadb, accounts=ALL_SEE, listen=OLD_PACE, penalties=PENALTIES).start()
+    cluster = make_cluster(database=mariadb, people=ALL_SEE, listen=OLD_PACE, penalties=PENALTIES).start()
 
     async def fault(trial: Trial) -> None:
         first, second = trial.daemons

@@ -76,7 +76,7 @@ def test_redis_is_killed_and_comes_back(
     make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, away_s: float
 ) -> None:
     """Logins go on meanwhile."""
-    cluster = make_cluster(database=mariadb, accounts=ALL_SEE, listen=OLD_PACE).start()
+    cluster = make_cluster(database=mariadb, people=ALL_SEE, listen=OLD_PACE).start()
     span: list[int] = []
 
     async def fault(trial: Trial) -> None:
@@ -96,7 +96,7 @@ def test_redis_does_not_answer(
     make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, silent_s: float
 ) -> None:
     """A half-open link: the sockets stay, nothing comes. It is seen, and the rest as when it is killed."""
-    cluster = make_cluster(database=mariadb, accounts=ALL_SEE, listen=OLD_PACE).start()
+    cluster = make_cluster(database=mariadb, people=ALL_SEE, listen=OLD_PACE).start()
     span: list[int] = []
 
     async def fault(trial: Trial) -> None:
@@ -116,7 +116,7 @@ def test_redis_cuts_its_clients_again_and_again(
     make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, cuts: int
 ) -> None:
     """Every 200 ms, both kinds of connections."""
-    cluster = make_cluster(database=mariadb, accounts=ALL_SEE, listen=OLD_PACE).start()
+    cluster = make_cluster(database=mariadb, people=ALL_SEE, listen=OLD_PACE).start()
 
     async def fault(trial: Trial) -> None:
         before, killed = trial.present(), 0
@@ -139,7 +139,7 @@ def test_the_sentinels_choose_another_redis(
 ) -> None:
     """The master is killed under load; its replica is promoted, and it comes back as the replica."""
     with Sentinels(tmp_path / "sentinels") as sentinels:
-        cluster = make_cluster(database=mariadb, bus=sentinels.url, accounts=ALL_SEE, listen=OLD_PACE).start()
+        cluster = make_cluster(database=mariadb, bus=sentinels.url, people=ALL_SEE, listen=OLD_PACE).start()
         at: dict[str, int] = {}
 
         async def fault(trial: Trial) -> None:

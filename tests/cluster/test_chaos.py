@@ -115,7 +115,7 @@ def test_chaos(
     half_silent: bool,
 ) -> None:
     cluster = make_cluster(
-        database=own_mariadb, workers=2, accounts=ALL_SEE, listen=OLD_PACE,
+        database=own_mariadb, workers=2, people=ALL_SEE, listen=OLD_PACE,
         timeouts={"drain_s": 4.0, "drain_spread_s": 1.0, "hang_s": 10.0},
     ).start()  # fmt: skip
     cluster.expect_error(

@@ -69,7 +69,7 @@ def test_cables_are_cut_and_mended(
 ) -> None:
     """One cut after the other, `times` as long. Connected clients stay connected. Without the database a host refuses
     in time; without Redis it goes on."""
-    cluster = make_cluster(network=network, accounts=ALL_SEE, listen=OLD_PACE).start()
+    cluster = make_cluster(network=network, people=ALL_SEE, listen=OLD_PACE).start()
     cluster.expect_error("commit failed", "commit takes too long")
     spans: list[Span] = []
 
@@ -108,7 +108,7 @@ def test_the_ways_of_a_host_are_slow(
     make_cluster: MakeCluster, network: Network, record_property: Note, rate: str, messages: int
 ) -> None:
     """Late is not lost, and slow is not dead: nobody is dropped."""
-    cluster = make_cluster(network=network, accounts=ALL_SEE, listen=OLD_PACE).start()
+    cluster = make_cluster(network=network, people=ALL_SEE, listen=OLD_PACE).start()
     cluster.expect_error("commit failed", "commit takes too long")
 
     async def fault(trial: Trial) -> None:

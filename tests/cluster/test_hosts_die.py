@@ -68,7 +68,7 @@ def test_users_of_a_killed_host_are_offline(
     make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, rounds: int
 ) -> None:
     """kill -9 of the master and all workers in one call."""
-    cluster = make_cluster(database=mariadb, accounts=ALL_SEE).start()
+    cluster = make_cluster(database=mariadb, people=ALL_SEE).start()
     host = cluster.daemons[0]
     story = offline_in_time(cluster, host.kill_all, lambda: host.start() and None, rounds)
     record_property("verdict", run(story, 60 + 60 * rounds))
@@ -80,7 +80,7 @@ def test_users_of_a_host_without_power_are_offline(
 ) -> None:
     """All its cables at once: no connection is closed, nobody says goodbye."""
     with Network(2) as network:
-        cluster = make_cluster(network=network, accounts=ALL_SEE).start()
+        cluster = make_cluster(network=network, people=ALL_SEE).start()
         cluster.expect_error(*STORE_ERRORS)
         cables = network.hosts[0].cables.values()
         story = offline_in_time(
@@ -99,7 +99,7 @@ def test_hosts_are_killed_by_turns_while_people_talk(
     make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, rounds: int
 ) -> None:
     """Everybody goes on by the host that is left (P1, P6); its own people notice nothing (P7)."""
-    cluster = make_cluster(database=mariadb, accounts=ALL_SEE, listen=OLD_PACE).start()
+    cluster = make_cluster(database=mariadb, people=ALL_SEE, listen=OLD_PACE).start()
 
     async def fault(trial: Trial) -> None:
         throng = trial.throng
@@ -130,7 +130,7 @@ def test_reloads_of_all_hosts_are_noticed_by_nobody(
     make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, rounds: int
 ) -> None:
     """P8, and nobody is shown as gone."""
-    cluster = make_cluster(database=mariadb, accounts=ALL_SEE, listen=OLD_PACE).start()
+    cluster = make_cluster(database=mariadb, people=ALL_SEE, listen=OLD_PACE).start()
 
     async def fault(trial: Trial) -> None:
         before = trial.present()

@@ -56,7 +56,7 @@ FAULTS: dict[str, Callable[[Trial], Awaitable[None]]] = {
 
 def bugged(make_cluster: MakeCluster, mariadb: MariaDB, bug: str) -> Cluster:
     entry = ("-m", "tests.cluster.planted", bug)
-    return make_cluster(database=mariadb, entry=entry, accounts=ALL_SEE).start()
+    return make_cluster(database=mariadb, entry=entry, people=ALL_SEE).start()
 
 
 def stand_trial(cluster: Cluster, bug: str, *, settle_s: float, stale_s: float | None = None) -> Verdict:
@@ -96,7 +96,7 @@ def test_without_the_bug_the_same_finds_nothing(
     make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note
 ) -> None:
     """Of the one that no ordeal of these faults shows: people who only listen, and no message after the fault."""
-    cluster = make_cluster(database=mariadb, accounts=ALL_SEE).start()
+    cluster = make_cluster(database=mariadb, people=ALL_SEE).start()
     acquit(stand_trial(cluster, "forgets_the_gap", settle_s=30), record_property, at_least=50)
 
 
