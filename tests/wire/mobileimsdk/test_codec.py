@@ -539,9 +539,7 @@ def test_errors_and_kicks_always_fit(text: str, fp: str, code: ErrorCode) -> Non
         assert isinstance(objects(unframed(frame)["dataContent"]), dict)
 
 
-@given(
-    st.text(max_size=60), st.text(max_size=300), st.text(min_size=1, max_size=80), st.integers(600, 6144), st.booleans()
-)
+@given(st.text(max_size=60), st.text(max_size=300), st.text(min_size=1), st.integers(600, 6144), st.booleans())
 def test_the_room_for_a_text_of_the_server_is_exact(name: str, text: str, fp: str, limit: int, prefixed: bool) -> None:
     codec = MobileimsdkCodec(limit, BODY, FP, prefixed=prefixed)
     codec.encode_login(LoginAccepted(User(1, name), 7))
