@@ -19,11 +19,14 @@ from typing import Protocol
 import msgspec
 
 from chatd import __version__
-from chatd.client.commands import AskPassword, Commands
+from chatd.client.account_commands import AskPassword
+from chatd.client.commands import Commands
 from chatd.client.connection import ServerAddress, make_context, parse_address
+from chatd.client.connector import Unreachable
+from chatd.client.grammar import quoted
 from chatd.client.memory import Memory, open_memory
 from chatd.client.screen import PipedInput, PlainScreen, Screen, ScreenGone
-from chatd.client.session import ClientSession, Unreachable
+from chatd.client.session import ClientSession
 from chatd.client.timing import Timing
 
 OK, NO_LOGIN, USAGE, NOT_DELIVERED = 0, 1, 2, 3
@@ -35,6 +38,7 @@ class Options(msgspec.Struct, frozen=True):
     password: str | None
     wait_s: float
     history: bool
+    takeover: bool
     state_dir: Path
 
 
@@ -60,6 +64,7 @@ def _options(argv: Sequence[str]) -> Options:
     trusted = "PEM file of the certificates that may have signed the server's (default: this system's)"
     parser.add_argument("--ca", metavar="FILE", default="", help=trusted)
     parser.add_argument("--name", default="", metavar="NAME|ID", help="log in as this user at once")
+    parser.add_argument("--takeover", action="store_true", help="with --name: end your session at another terminal")
     parser.add_argument("--password-file", metavar="FILE", help="take passwords from the first line of FILE")
     stay = "keep running this long after the end of the input, to receive messages"
     parser.add_argument("--wait", type=_seconds, default=0.0, metavar="SECONDS", help=stay)
@@ -71,13 +76,23 @@ def _options(argv: Sequence[str]) -> Options:
     except OSError as error:
         parser.error(f"{given.password_file}: {error.strerror}")
     address = msgspec.structs.replace(given.address, tls=given.address.tls or given.tls, authorities=given.ca)
+    if given.takeover and not given.name:
+        parser.error("--takeover is for --name")
     if address.authorities and not address.tls:
         parser.error("--ca is for --tls")
     try:
         make_context(address)
     except OSError as error:
         parser.error(f"--ca: {error.strerror or error}")
-    return Options(address, given.name, password, given.wait, not given.no_history, _state_dir())
+    return Options(
+        address=address,
+        name=given.name,
+        password=password,
+        wait_s=given.wait,
+        history=not given.no_history,
+        takeover=given.takeover,
+        state_dir=_state_dir(),
+    )
 
 
 def _address(text: str) -> ServerAddress:
@@ -159,7 +174,8 @@ async def _talk(options: Options, session: ClientSession, commands: Commands, so
     except Unreachable as error:
         screen.notice(str(error))
         return NO_LOGIN
-    stay = not options.name or await commands.run(f"/login {options.name}")
+    verb = "takeover" if options.takeover else "login"
+    stay = not options.name or await commands.run(f"/{verb} {quoted(options.name)}")
     if commands.login_failed and not sys.stdin.isatty():
         return NO_LOGIN
     left = await _read_lines(session, commands, source) if stay else True
@@ -179,7 +195,9 @@ async def _read_lines(session: ClientSession, commands: Commands, source: Input)
 
 
 async def _leave(session: ClientSession, commands: Commands, screen: Screen) -> int:
-    settled = session.user is None or await session.settle()
+    if session.user is not None:
+        await session.settle()
+    settled = not len(session.sender.outbox)
     if not settled:
         screen.notice(f"not acknowledged: {len(session.sender.outbox)}; sent again at the next login")
     await session.leave()

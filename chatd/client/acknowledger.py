@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from chatd.client import frames
+from chatd.client import frames, outgoing
 
 
 class Acknowledger:
@@ -42,4 +42,4 @@ class Acknowledger:
         shown, self._shown = self._shown, {}
         for conversation, seq in shown.items():
             if self._send is not None:
-                self._send(frames.received(conversation, seq))
+                self._send(outgoing.received(conversation, seq))

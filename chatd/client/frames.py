@@ -1,7 +1,7 @@
-"""The client's side of the `chatserver` wire: bytes <-> frozen structs. No I/O, no clock.
+"""The client's side of the `chatserver` wire: what the server's bytes mean, as frozen structs. No I/O, no clock.
 
-Owns: message numbers, the frames that are sent, the frames that are understood.
-Elsewhere: sockets (connection), when frames are sent (session, sender).
+Owns: message numbers, the frames that are understood, and the nouns of what is sent.
+Elsewhere: the bytes that are sent (outgoing), sockets (connection), results of requests (results), notices (notices).
 Fails: BadFrame for a frame that is not a message of this wire; an unknown msgid is None, as the wire demands.
 """
 
@@ -32,6 +32,9 @@ class Msg(enum.IntEnum):
     ACK = 13
     GROUP_ACK = 14
     RECEIVED = 15
+    REQUEST = 16
+    ANSWER = 17
+    NOTICE = 18
 
 
 class BadFrame(ValueError):
@@ -57,7 +60,7 @@ class Member(msgspec.Struct, frozen=True):
     name: str
     online: bool
     role: str
-    """creator or normal"""
+    """owner, admin or member"""
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -79,6 +82,8 @@ class Chat(msgspec.Struct, frozen=True):
     time: str
     seq: int
     conversation: int = 0
+    reply: int = 0
+    """The seq of the message that this one answers."""
 
 
 class FriendRequestNotice(msgspec.Struct, frozen=True):
@@ -105,6 +110,8 @@ class LoginAnswer(msgspec.Struct, frozen=True):
     waiting: tuple[Event, ...]
     acks: bool = False
     """The server waits for RECEIVED of each message."""
+    requests: bool = False
+    """The server answers REQUEST, and sends NOTICE."""
 
 
 class RegisterAnswer(msgspec.Struct, frozen=True):
@@ -123,9 +130,10 @@ class ErrorAnswer(msgspec.Struct, frozen=True):
 
 
 class MessageAck(msgspec.Struct, frozen=True):
-    """The message `fp` is durable."""
+    """The message `fp` is durable. seq: its number in the conversation; 0 from a server that does not number."""
 
     fp: str
+    seq: int = 0
 
 
 class GroupAck(msgspec.Struct, frozen=True):
@@ -133,8 +141,33 @@ class GroupAck(msgspec.Struct, frozen=True):
     name: str
 
 
+class Answer(msgspec.Struct, frozen=True):
+    """To the request with the number `ref`. result: JSON, if it is ok; otherwise code and text say why."""
+
+    ref: int
+    ok: bool
+    result: msgspec.Raw
+    code: int
+    text: str
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """Something has happened. frame: the whole of it (notices.decode)."""
+
+    frame: bytes
+
+
 Event = (
-    Chat | FriendRequestNotice | FriendReplyNotice | LoginAnswer | RegisterAnswer | ErrorAnswer | MessageAck | GroupAck
+    Chat
+    | FriendRequestNotice
+    | FriendReplyNotice
+    | LoginAnswer
+    | RegisterAnswer
+    | ErrorAnswer
+    | MessageAck
+    | GroupAck
+    | Answer
+    | Notice
 )
 
 # ---------------------------------------------------------------- how it looks on the wire
@@ -153,9 +186,10 @@ class _ChatFrame(msgspec.Struct):
     groupid: int = 0
     seq: int = 0
     conv: int = 0
+    reply: int = 0
 
     def event(self) -> Event:
-        return Chat(self.id, self.name, self.toid, self.groupid, self.msg, self.time, self.seq, self.conv)
+        return Chat(self.id, self.name, self.toid, self.groupid, self.msg, self.time, self.seq, self.conv, self.reply)
 
 
 class _FriendRequestFrame(msgspec.Struct, rename={"sender_id": "from"}):
@@ -191,7 +225,7 @@ class _PersonFrame(msgspec.Struct):
         return Friend(self.id, self.name, self.state == "online")
 
     def member(self) -> Member:
-        return Member(self.id, self.name, self.state == "online", self.role)
+        return Member(self.id, self.name, self.state == "online", "owner" if self.role == "creator" else "member")
 
 
 class _GroupFrame(msgspec.Struct):
@@ -214,12 +248,22 @@ class _LoginAckFrame(msgspec.Struct):
     friends: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     acks: bool = False
+    requests: bool = False
 
     def event(self) -> Event:
         friends = tuple(_inner(text, _PersonFrame).friend() for text in self.friends)
         groups = tuple(_inner(text, _GroupFrame).group() for text in self.groups)
         waiting = tuple(event for event in map(decode, self.offlinemsg) if event is not None)
-        return LoginAnswer(self.errno, self.errmsg, User(self.id, self.name), friends, groups, waiting, self.acks)
+        return LoginAnswer(
+            errno=self.errno,
+            text=self.errmsg,
+            user=User(self.id, self.name),
+            friends=friends,
+            groups=groups,
+            waiting=waiting,
+            acks=self.acks,
+            requests=self.requests,
+        )
 
 
 class _RegisterAckFrame(msgspec.Struct):
@@ -243,9 +287,10 @@ class _ErrorFrame(msgspec.Struct):
 
 class _AckFrame(msgspec.Struct):
     fp: str
+    seq: int = 0
 
     def event(self) -> Event:
-        return MessageAck(self.fp)
+        return MessageAck(self.fp, self.seq)
 
 
 class _GroupAckFrame(msgspec.Struct):
@@ -254,6 +299,24 @@ class _GroupAckFrame(msgspec.Struct):
 
     def event(self) -> Event:
         return GroupAck(self.groupid, self.groupname)
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    code: int = 0
+    text: str = ""
+
+
+class _AnswerFrame(msgspec.Struct):
+    """ref null: the server could not read the request's."""
+
+    ok: bool = True
+    ref: int | str | None = None
+    result: msgspec.Raw = msgspec.Raw(b"{}")
+    error: _Refusal = _Refusal()
+
+    def event(self) -> Event:
+        ref = self.ref if isinstance(self.ref, int) else 0
+        return Answer(ref, self.ok, self.result, self.error.code, self.error.text)
 
 
 _Shape = (
@@ -265,6 +328,7 @@ _Shape = (
     | _ErrorFrame
     | _AckFrame
     | _GroupAckFrame
+    | _AnswerFrame
 )
 
 _SHAPES: dict[int, type[_Shape]] = {
@@ -277,6 +341,7 @@ _SHAPES: dict[int, type[_Shape]] = {
     Msg.ERROR: _ErrorFrame,
     Msg.ACK: _AckFrame,
     Msg.GROUP_ACK: _GroupAckFrame,
+    Msg.ANSWER: _AnswerFrame,
 }
 
 _S = TypeVar("_S", _PersonFrame, _GroupFrame)
@@ -292,7 +357,10 @@ def decode(frame: bytes | str) -> Event | None:
 
     Raises BadFrame."""
     try:
-        shape = _SHAPES.get(msgspec.json.decode(frame, type=_FrameHead).msgid)
+        head = msgspec.json.decode(frame, type=_FrameHead)
+        if head.msgid == Msg.NOTICE:
+            return Notice(frame if isinstance(frame, bytes) else frame.encode())
+        shape = _SHAPES.get(head.msgid)
         return None if shape is None else msgspec.json.decode(frame, type=shape).event()
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BadFrame(str(error)) from error
@@ -319,59 +387,14 @@ class PendingMessage(msgspec.Struct, frozen=True):
     to: Destination
     text: str
     written_at_ms: int
+    reply: int = 0
+    """The seq of the message that it answers."""
+    mentions: tuple[str, ...] = ()
+    """Names of members of the group."""
 
     @property
     def msgid(self) -> Msg:
         return Msg.GROUP_CHAT if self.to.group_id else Msg.ONE_CHAT
-
-
-def _frame(msgid: Msg, **fields: object) -> bytes:
-    return msgspec.json.encode({"msgid": int(msgid), **fields}) + b"\0"
-
-
-def login(who: str, password: str) -> bytes:
-    """who: a number, or a name. "framing" is the promise to split the stream on NUL (streaming mode),
-    "acks" to acknowledge messages; a server that does not know it ignores it."""
-    identity: dict[str, object] = {"id": int(who)} if is_number(who) else {"name": who}
-    return _frame(Msg.LOGIN, **identity, password=password, framing="nul", acks=True)
-
-
-def register(name: str, password: str) -> bytes:
-    return _frame(Msg.REGISTER, name=name, password=password)
-
-
-def logout(user: User) -> bytes:
-    return _frame(Msg.LOGOUT, id=user.id)
-
-
-def chat(user: User, message: PendingMessage, time: str) -> bytes:
-    common = {"id": user.id, "name": user.name, "msg": message.text, "time": time, "fp": message.fp}
-    if message.to.group_id:
-        return _frame(Msg.GROUP_CHAT, groupid=message.to.group_id, **common)
-    if message.to.user_name:
-        return _frame(Msg.ONE_CHAT, toname=message.to.user_name, **common)
-    return _frame(Msg.ONE_CHAT, toid=message.to.user_id, **common)
-
-
-def received(conversation: int, seq: int) -> bytes:
-    """Everything in this conversation up to seq was shown."""
-    return _frame(Msg.RECEIVED, conv=conversation, seq=seq)
-
-
-def add_friend(user: User, friend_id: int) -> bytes:
-    return _frame(Msg.ADD_FRIEND_REQ, id=user.id, friendid=friend_id)
-
-
-def answer_friend(user: User, friend_id: int, accept: bool) -> bytes:
-    return _frame(Msg.ADD_FRIEND_ACK, id=user.id, friendid=friend_id, flag=accept)
-
-
-def create_group(user: User, name: str, description: str) -> bytes:
-    return _frame(Msg.CREATE_GROUP, id=user.id, groupname=name, groupdesc=description)
-
-
-def join_group(user: User, group_id: int) -> bytes:
-    return _frame(Msg.JOIN_GROUP, id=user.id, groupid=group_id)
 
 
 def is_number(word: str) -> bool:

@@ -31,6 +31,8 @@ class Written(msgspec.Struct, frozen=True, array_like=True, tag="written"):
     to: Destination
     text: str
     written_at_ms: int
+    reply: int = 0
+    mentions: tuple[str, ...] = ()
 
 
 class Settled(msgspec.Struct, frozen=True, array_like=True, tag="settled"):
@@ -45,7 +47,14 @@ _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
 def written(message: PendingMessage) -> Written:
-    return Written(message.fp, message.to, message.text, message.written_at_ms)
+    return Written(
+        fp=message.fp,
+        to=message.to,
+        text=message.text,
+        written_at_ms=message.written_at_ms,
+        reply=message.reply,
+        mentions=message.mentions,
+    )
 
 
 class Journal:
@@ -70,8 +79,8 @@ class Journal:
             match record:
                 case Shown():
                     shown.append(record)
-                case Written(fp, to, text, written_at_ms):
-                    pending[fp] = PendingMessage(fp, to, text, written_at_ms)
+                case Written():
+                    pending[record.fp] = PendingMessage(**msgspec.structs.asdict(record))
                 case Settled(fp):
                     pending.pop(fp, None)
         return shown, list(pending.values())

@@ -26,7 +26,10 @@ LINE_BYTES = 1024 * 1024
 
 
 class Screen(Protocol):
-    """Where things are shown. Must not raise OSError."""
+    """Where things are shown. Must not raise OSError. is_interactive: a person looks at it, now."""
+
+    @property
+    def is_interactive(self) -> bool: ...
 
     def message(self, chat: Chat, group_name: str) -> None: ...
 
@@ -60,6 +63,8 @@ def origin(chat: Chat, group_name: str) -> str:
 
 
 class PlainScreen:
+    is_interactive = False
+
     def __init__(self, out: TextIO) -> None:
         self._out = out
 

@@ -36,6 +36,8 @@ class Sender:
         self.refused = 0
         """Messages refused for good, since the start."""
         self.memory = Memory(0, None, notice)
+        self.last_seq: dict[Destination, int] = {}
+        """The number of the last message of this run that was acknowledged, by destination."""
         self.on_refused: Callable[[Destination, int], None] = lambda to, errno: None
         """Called with the destination and the error code of a message that is refused for good."""
         self._answer_s = answer_s
@@ -62,6 +64,7 @@ class Sender:
         self.memory.close(self.outbox)
         self.memory = Memory(0, None, self._notice)
         self.outbox.replace(())
+        self.last_seq.clear()
 
     def start(self, transmit: Transmit) -> None:
         """The client is logged in on a new connection. Unacknowledged messages are sent again, with the same fp."""
@@ -91,9 +94,13 @@ class Sender:
         self.memory.wrote(message, self.outbox)
         self._next()
 
-    def acknowledged(self, fp: str) -> None:
-        if self.outbox.remove(fp) is not None:
+    def acknowledged(self, fp: str, seq: int = 0) -> None:
+        """seq: its number in the conversation; 0 = not known, or it was refused."""
+        message = self.outbox.remove(fp)
+        if message is not None:
             self.memory.settled(fp, self.outbox)
+            if seq:
+                self.last_seq[message.to] = seq
         if fp and fp == self._in_flight:
             self._clear_in_flight()
             self._pause.reset()

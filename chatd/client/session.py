@@ -1,7 +1,8 @@
 """Stay logged in: one connection after the other, and nothing lost or shown twice in between.
 
-Owns: when to connect, log in, log in again, leave; how each event from the server is handled.
-Elsewhere: bytes (frames), sockets (connection), sending messages (sender), commands (commands), output (screen).
+Owns: when to log in, log in again, leave; how each event from the server is handled.
+Elsewhere: connections (connector), sending messages (sender), requests (requests), lists (contacts, live), commands
+(commands), output (screen).
 Fails: NotDone, one line for the person who asked. Events that no request waits for (a lost connection, a refused
 message) are shown as notices.
 """
@@ -9,7 +10,6 @@ message) are shown as notices.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 import uuid
 from collections.abc import Callable
@@ -17,12 +17,15 @@ from typing import NoReturn
 
 import msgspec
 
-from chatd.client import frames
+from chatd.client import frames, outgoing
 from chatd.client.acknowledger import Acknowledger
-from chatd.client.connection import ServerAddress, ServerConnection, Untrusted
+from chatd.client.connection import ServerAddress, ServerConnection
+from chatd.client.connector import Broken, Connector, Unreachable
 from chatd.client.contacts import Contacts
 from chatd.client.frames import Destination, Event, Msg, PendingMessage, User
+from chatd.client.live import Live
 from chatd.client.memory import Memory
+from chatd.client.requests import Requests
 from chatd.client.screen import Screen
 from chatd.client.sender import NotDone, Sender, is_temporary
 from chatd.client.timing import Backoff, Timing
@@ -39,14 +42,6 @@ class NotLoggedIn(NotDone):
     pass
 
 
-class Unreachable(NotDone):
-    """There is no connection."""
-
-
-class Broken(Unreachable):
-    """The connection broke before the answer; whether the request was served is not known."""
-
-
 class Credentials(msgspec.Struct, frozen=True):
     who: str
     password: str
@@ -61,105 +56,62 @@ class ClientSession:
         self.user: User | None = None
         self.online = False
         """Logged in on the present connection. `user` without `online`: reconnecting."""
-        self.contacts = Contacts()
         self._screen = screen
         self._remember = remember
         self._timing = timing or Timing()
-        self.sender = Sender(self._timing.answer_s, self._drop, screen.notice)
+        self._connector = Connector(address, self._timing, self)
+        self.sender = Sender(self._timing.answer_s, self._connector.drop, screen.notice)
+        self.requests = Requests(self._timing.answer_s)
+        self.live = Live(self.requests, screen)
+        self.contacts = Contacts()
         self._credentials: Credentials | None = None
         self._attempt = Credentials("", "")
-        self._connection: ServerConnection | None = None
-        self._wanted = asyncio.Event()
-        self._connected = asyncio.Event()
-        self._untrusted = False
         self._ready = asyncio.Event()
-        self._closed = asyncio.Event()
-        self._why = ""
         self._online_since = 0.0
         self._awaited: tuple[tuple[Msg, ...], asyncio.Future[Event]] | None = None
-        """The request that waits for its answer: message numbers that may answer it, and the answer."""
+        """The command that waits for its answer: message numbers that may answer it, and the answer."""
         self._login_timer: asyncio.TimerHandle | None = None
         self._last_request = (0.0, "")
         self._acknowledger = Acknowledger()
 
-    # ------------------------------------------------------------ connections
+    # ------------------------------------------------------------ connections (connector.ConnectionUser)
 
     async def keep(self) -> NoReturn:
         """Runs until cancelled: keeps a connection for as long as one is wanted."""
-        pause = Backoff(self._timing.backoff_first_s, self._timing.backoff_most_s)
-        while True:
-            await self._wanted.wait()
-            try:
-                connection = await ServerConnection.open(self.address, self._timing.connect_s)
-            except OSError as error:
-                self._why, self._untrusted = _text_of_error(error), isinstance(error, Untrusted)
-                if self._untrusted:  # trying again would not help: connect() need not wait
-                    self._connected.set()
-            else:
-                if await self._serve(connection) >= self._timing.steady_s:
-                    pause.reset()
-                if self._credentials is None:
-                    self._wanted.clear()
-                    pause.reset()
-                    continue
-            await asyncio.sleep(pause.next_s())
+        await self._connector.keep()
 
     async def connect(self) -> None:
         """Have a connection, logged in or not. Raises Unreachable."""
-        self._untrusted = False
-        self._wanted.set()
-        try:
-            async with asyncio.timeout(self._timing.connect_s):
-                while self._connection is None:
-                    await self._connected.wait()
-                    if self._untrusted:
-                        self._connected.clear()
-                        raise TimeoutError
-        except TimeoutError:
-            if self._credentials is None:
-                self._wanted.clear()
-            raise Unreachable(f"cannot connect to {self.address}: {self._why or 'no answer'}") from None
+        await self._connector.connect()
 
-    async def _serve(self, connection: ServerConnection) -> float:
-        """Until it ends; returns for how many seconds of it we were logged in."""
-        self._attach(connection)
-        try:
-            async for frame in connection.frames():
-                event = frames.decode(frame)
-                if event is not None:
-                    self._take(event)
-            self._why = "closed by the server"
-        except frames.BadFrame as error:
-            self._why = f"the server does not speak this protocol: {error}"
-        except OSError as error:
-            self._why = _text_of_error(error)
-        finally:
-            connection.abort()
-            lasted_s = self._detach()
-        return lasted_s
+    @property
+    def stays(self) -> bool:
+        return self._credentials is not None
 
-    def _attach(self, connection: ServerConnection) -> None:
-        self._connection = connection
-        self._closed.clear()
-        self._connected.set()
+    @property
+    def connected(self) -> bool:
+        """There is a connection, logged in or not."""
+        return self._connector.connection is not None
+
+    def attached(self, connection: ServerConnection) -> None:
+        """Log in again. Never with takeover: two clients would end each other's sessions for ever."""
         if self._credentials is not None:
-            connection.send(frames.login(self._credentials.who, self._credentials.password))
-            self._login_timer = asyncio.get_running_loop().call_later(self._timing.answer_s, self._drop)
+            connection.send(outgoing.login(self._credentials.who, self._credentials.password))
+            self._login_timer = asyncio.get_running_loop().call_later(self._timing.answer_s, self._connector.drop)
 
-    def _detach(self) -> float:
+    def detached(self, why: str) -> float:
         was_online, self.online = self.online, False
         self._acknowledger.stop()
-        self._connection = None
-        self._connected.clear()
+        self.requests.stop()
+        self.live.end()
         self._ready.clear()
-        self._closed.set()
         self._stop_login_timer()
         self.sender.stop()
         if self._awaited is not None and not self._awaited[1].done():
-            self._awaited[1].set_exception(Broken(f"the connection was lost before the answer ({self._why})"))
+            self._awaited[1].set_exception(Broken(f"the connection was lost before the answer ({why})"))
         if not was_online:
             return 0.0
-        self._screen.notice(f"connection lost ({self._why}), trying again")
+        self._screen.notice(f"connection lost ({why}), trying again")
         self._warn_about_last_request()
         self._screen.status()
         return time.monotonic() - self._online_since
@@ -175,46 +127,42 @@ class ClientSession:
             self._login_timer.cancel()
             self._login_timer = None
 
-    def _drop(self) -> None:
-        """A connection that does not answer, or that we and the server disagree about, is as good as none."""
-        if self._connection is not None:
-            self._connection.abort()
-
-    @property
-    def connected(self) -> bool:
-        """There is a connection, logged in or not."""
-        return self._connection is not None
-
-    # ------------------------------------------------------------ what people ask for
+    # ------------------------------------------------------------ accounts
 
     async def register(self, name: str, password: str) -> int:
         """Returns the new number. Raises NotDone."""
-        answer = await self._ask((Msg.REGISTER,), frames.register(name, password))
+        answer = await self._ask((Msg.REGISTER,), outgoing.register(name, password))
         if isinstance(answer, frames.RegisterAnswer) and answer.errno == 0:
             return answer.user_id
         raise NotDone(f"cannot register {name}: {_text_of(answer) or 'the name is taken or not allowed'}")
 
-    async def login(self, who: str, password: str) -> User:
-        """Once it succeeds, the session logs in again by itself after every lost connection. Raises NotDone."""
+    async def login(self, who: str, password: str, *, takeover: bool = False) -> User:
+        """Once it succeeds, the session logs in again by itself after every lost connection. takeover: end the user's
+        other session. Raises NotDone."""
         await self.logout()
         pause = Backoff(0.2, 1.0)
         give_up_at = time.monotonic() + self._timing.taken_s
         self._attempt = Credentials(who, password)
         while True:
-            answer = await self._ask_login()
+            answer = await self._ask_login(takeover)
             if self.user is not None:
                 return self.user
             if not _is_passing(answer) or time.monotonic() > give_up_at:
                 raise NotDone(f"cannot log in as {who}: {_text_of(answer) or 'unknown user or wrong password'}")
             await asyncio.sleep(pause.next_s())
 
-    async def _ask_login(self) -> Event:
+    async def _ask_login(self, takeover: bool) -> Event:
         """An idle connection may just be closing: then ask again on a new one."""
-        frame = frames.login(self._attempt.who, self._attempt.password)
+        frame = outgoing.login(self._attempt.who, self._attempt.password, takeover=takeover)
         try:
             return await self._ask((Msg.LOGIN,), frame)
         except Broken:
             return await self._ask((Msg.LOGIN,), frame)
+
+    def password_changed(self, password: str) -> None:
+        """The next connection logs in with it."""
+        if self._credentials is not None:
+            self._credentials = msgspec.structs.replace(self._credentials, password=password)
 
     async def logout(self) -> None:
         """Waits for acknowledgements first. Messages still without one are sent again at the next login."""
@@ -224,10 +172,11 @@ class ClientSession:
         self._log_out()
 
     def _log_out(self) -> None:
-        if self.online and self.user is not None and self._connection is not None:
-            self._connection.send(frames.logout(self.user))
+        connection = self._connector.connection
+        if self.online and self.user is not None and connection is not None:
+            connection.send(outgoing.logout(self.user))
         elif self.user is not None:
-            self._drop()
+            self._connector.drop()
         self._forget_login()
 
     def _forget_login(self) -> None:
@@ -238,48 +187,16 @@ class ClientSession:
         self._ready.clear()
         self._stop_login_timer()
         self.sender.stop()
-        if self._connection is None:
-            self._wanted.clear()
+        self.requests.end(NotDone("logged out before the answer"))
+        self.live.end()
+        if self._connector.connection is None:
+            self._connector.release()
         self._screen.status()
-
-    def send(self, to: Destination, text: str) -> None:
-        """Hand over a message: from here it is sent until the server acknowledges or refuses it. Raises NotDone."""
-        self.require_login()
-        self.sender.check_room(text)
-        self.sender.add(PendingMessage(uuid.uuid4().hex, to, text, int(time.time() * 1000)))
-
-    async def request_friend(self, friend_id: int) -> None:
-        """Asking a user who has already asked accepts: the server makes the two friends, and tells only the other."""
-        await self._tell(frames.add_friend(self.require_login(), friend_id), f"addfriend {friend_id}")
-        if self.contacts.requests.pop(friend_id, None) is not None:
-            self.contacts.befriend(friend_id, online=True)
-
-    async def answer_friend(self, friend_id: int, accept: bool) -> None:
-        word = "accept" if accept else "refuse"
-        await self._tell(frames.answer_friend(self.require_login(), friend_id, accept), f"{word} {friend_id}")
-        if self.contacts.requests.pop(friend_id, None) is not None and accept:
-            self.contacts.befriend(friend_id, online=True)
-
-    async def create_group(self, name: str, description: str) -> frames.GroupAck:
-        return await self._enter_group(frames.create_group(self.require_login(), name, description), Msg.CREATE_GROUP)
-
-    async def join_group(self, group_id: int) -> frames.GroupAck:
-        return await self._enter_group(frames.join_group(self.require_login(), group_id), Msg.JOIN_GROUP)
-
-    async def settle(self, count: int = 0) -> bool:
-        """Wait until at most `count` messages are unacknowledged; False when that stopped coming nearer."""
-        return await self.sender.outbox.shrink_to(count, self._timing.settle_s)
 
     async def leave(self) -> None:
         """Log out and disconnect, after reading everything the server had under way. Does not `settle`."""
         self._log_out()
-        self._wanted.clear()
-        if self._connection is not None:
-            self._connection.finish()
-            try:
-                await asyncio.wait_for(self._closed.wait(), self._timing.linger_s)
-            except TimeoutError:
-                self._drop()
+        await self._connector.finish()
         self.sender.close()
 
     def require_login(self) -> User:
@@ -287,6 +204,56 @@ class ClientSession:
         if self.user is None:
             raise NotLoggedIn("not logged in: /login NAME first")
         return self.user
+
+    # ------------------------------------------------------------ messages, and commands that have no request
+
+    def send(self, to: Destination, text: str, *, reply: int = 0) -> None:
+        """Hand over a message: from here it is sent until the server acknowledges or refuses it. Raises NotDone."""
+        self.require_login()
+        self.sender.check_room(text)
+        mentions = self._mentioned(to, text)
+        message = PendingMessage(
+            fp=uuid.uuid4().hex, to=to, text=text, written_at_ms=int(time.time() * 1000), reply=reply, mentions=mentions
+        )
+        self.sender.add(message)
+
+    def _mentioned(self, to: Destination, text: str) -> tuple[str, ...]:
+        """The members of the group whom the text names with an @ before their name."""
+        if not to.group_id or "@" not in text or not self.requests.offered:
+            return ()
+        names = sorted(self.contacts.member_names(to.group_id), key=len, reverse=True)
+        found = []
+        for name in names:  # the longest first: "@ca rol" is not "@ca"
+            if f"@{name}" in text:
+                found.append(name)
+                text = text.replace(f"@{name}", "")
+        return tuple(found)
+
+    async def settle(self, count: int = 0) -> bool:
+        """Wait until at most `count` messages are unacknowledged; False when that stopped coming nearer."""
+        return await self.sender.outbox.shrink_to(count, self._timing.settle_s)
+
+    async def request_friend(self, friend_id: int) -> None:
+        """On a server without requests. Asking a user who has already asked accepts: the server makes the two friends,
+        and tells only the other."""
+        await self._tell(outgoing.add_friend(self.require_login(), friend_id), f"addfriend {friend_id}")
+        if self.contacts.requests.pop(friend_id, None) is not None:
+            self.contacts.befriend(friend_id, online=True)
+
+    async def answer_friend(self, friend_id: int, accept: bool) -> None:
+        """On a server without requests."""
+        word = "accept" if accept else "refuse"
+        await self._tell(outgoing.answer_friend(self.require_login(), friend_id, accept), f"{word} {friend_id}")
+        if self.contacts.requests.pop(friend_id, None) is not None and accept:
+            self.contacts.befriend(friend_id, online=True)
+
+    async def create_group(self, name: str, description: str) -> frames.GroupAck:
+        frame = outgoing.create_group(self.require_login(), name, description)
+        return await self._enter_group(frame, Msg.CREATE_GROUP)
+
+    async def join_group(self, group_id: int) -> frames.GroupAck:
+        """On a server without requests."""
+        return await self._enter_group(outgoing.join_group(self.require_login(), group_id), Msg.JOIN_GROUP)
 
     async def _enter_group(self, frame: bytes, ref: Msg) -> frames.GroupAck:
         await self._wait_ready()
@@ -296,27 +263,26 @@ class ClientSession:
         raise NotDone(_text_of(answer) or "refused")
 
     async def _tell(self, frame: bytes, what: str) -> None:
-        """Send a request that this wire does not answer, other than with a refusal."""
-        await self._wait_ready()
-        assert self._connection is not None
-        self._connection.send(frame)
+        """Send a command that this wire does not answer, other than with a refusal."""
+        connection = await self._wait_ready()
+        connection.send(frame)
         self._last_request = (time.monotonic(), what)
 
-    async def _wait_ready(self) -> None:
+    async def _wait_ready(self) -> ServerConnection:
         try:
             async with asyncio.timeout(self._timing.answer_s):
-                while not self.online:
+                while not self.online or self._connector.connection is None:
                     await self._ready.wait()
         except TimeoutError:
-            raise Unreachable(f"not done: no connection to {self.address} ({self._why})") from None
+            raise Unreachable(f"not done: no connection to {self.address} ({self._connector.why})") from None
+        return self._connector.connection
 
     async def _ask(self, refs: tuple[Msg, ...], frame: bytes) -> Event:
-        """Send a request and wait for its answer, or for a refusal of it. Raises Unreachable."""
-        await self.connect()
-        assert self._connection is not None
+        """Send a command and wait for its answer, or for a refusal of it. Raises Unreachable."""
+        connection = await self._connector.connect()
         future: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
         self._awaited = (refs, future)
-        self._connection.send(frame)
+        connection.send(frame)
         try:
             return await asyncio.wait_for(future, self._timing.answer_s)
         except TimeoutError:
@@ -326,12 +292,16 @@ class ClientSession:
 
     # ------------------------------------------------------------ what the server says
 
-    def _take(self, event: Event) -> None:
+    def take(self, event: Event) -> None:
         match event:
             case frames.Chat():
                 self._show(event)
-            case frames.MessageAck(fp):
-                self.sender.acknowledged(fp)
+            case frames.MessageAck(fp, seq):
+                self.sender.acknowledged(fp, seq)
+            case frames.Answer():
+                self.requests.answered(event)
+            case frames.Notice():
+                self.live.take(event)
             case frames.ErrorAnswer():
                 self._on_refusal(event)
             case frames.LoginAnswer():
@@ -359,6 +329,7 @@ class ClientSession:
         never."""
         if not self.sender.memory.has_shown(chat):
             self.contacts.heard_from(chat.sender_id, chat.sender_name)
+            self.live.sent(f"#{chat.group_id}" if chat.group_id else chat.sender_name, chat.sender_name)
             self._screen.message(chat, self.contacts.group_name(chat.group_id))
             self.sender.memory.showed(chat, self.sender.outbox)
         self._acknowledger.shown(chat)
@@ -378,11 +349,12 @@ class ClientSession:
         self._answer(answer, Msg.LOGIN)
 
     def _logged_in(self, answer: frames.LoginAnswer, first: bool) -> None:
-        assert self._connection is not None
+        connection = self._connector.connection
+        assert connection is not None
         self.user = answer.user
         self.online = True
         if answer.acks:
-            self._acknowledger.start(self._connection.send)
+            self._acknowledger.start(connection.send)
         self._online_since = time.monotonic()
         self._stop_login_timer()
         if first:
@@ -397,25 +369,33 @@ class ClientSession:
                 self._screen.notice(f"sending again what was not acknowledged last time: {again}")
         self._screen.status()
         for event in answer.waiting:
-            self._take(event)
+            self.take(event)
         self._ready.set()
+        if answer.requests:
+            self.requests.start(connection.send)
+            self.live.begin(self.contacts, answer.user.id)
+        else:
+            self.requests.refuse_all()
         self.sender.start(self._transmit)
 
     def _transmit(self, message: PendingMessage) -> None:
-        assert self._connection is not None
+        connection = self._connector.connection
+        assert connection is not None
         assert self.user is not None
-        self._connection.send(frames.chat(self.user, message, time.strftime("%Y-%m-%d %H:%M:%S")))
+        connection.send(outgoing.chat(self.user, message, time.strftime("%Y-%m-%d %H:%M:%S")))
 
     def _relogin_refused(self, answer: frames.LoginAnswer | frames.ErrorAnswer) -> None:
         """After a temporary refusal the next connection tries again; a final one ends the login."""
         if self._credentials is not None and not _is_passing(answer):
             self._screen.notice(f"logged out, the server does not let us in again: {_text_of(answer)}")
             self._forget_login()
-        self._drop()
+        self._connector.drop()
 
     def _on_refusal(self, refusal: frames.ErrorAnswer) -> None:
         if refusal.errno == ErrorCode.NOT_LOGGED_IN and self.online:
-            self._drop()  # the server and we disagree: reconnect, which loses nothing
+            self._connector.drop()  # the server and we disagree: reconnect, which loses nothing
+        elif refusal.ref == 0 and refusal.errno == ErrorCode.ALREADY_LOGGED_IN and self.online:
+            self._ended(refusal.text)
         elif refusal.fp or refusal.ref in (Msg.ONE_CHAT, Msg.GROUP_CHAT):
             self.sender.answered_no(refusal)
         elif refusal.ref == 0 and refusal.errno in UNREADABLE and self._awaited is None and self.sender.busy:
@@ -427,6 +407,14 @@ class ClientSession:
         else:
             self._screen.notice(f"refused: {refusal.text or 'no reason given'}")
 
+    def _ended(self, why: str) -> None:
+        """Another session of the user has taken the place of this one. Coming back by itself, it would be refused, or
+        end the other one in turn."""
+        assert self.user is not None
+        self._screen.notice(f"logged out: {why} (/takeover {self.user.name} takes it back)")
+        self._forget_login()
+        self._connector.drop()
+
 
 _PASSING = {meaning.text for meaning in MEANINGS.values() if meaning.temporary}
 
@@ -436,12 +424,6 @@ def _is_passing(answer: Event) -> bool:
     if isinstance(answer, frames.LoginAnswer):
         return answer.errno == ALREADY_LOGGED_IN or answer.text in _PASSING
     return isinstance(answer, frames.ErrorAnswer) and is_temporary(answer.errno)
-
-
-def _text_of_error(error: OSError) -> str:
-    """asyncio's own texts name addresses; those of name resolution have negative numbers."""
-    number = error.errno or 0
-    return os.strerror(number) if number > 0 else str(error) or "no answer"
 
 
 def _text_of(answer: Event) -> str:

@@ -1,27 +1,27 @@
 """The screen of an interactive terminal: a line to type on, with everything else above it.
 
 Owns: the use of prompt_toolkit: history, completion, colours, passwords without echo.
-Elsewhere: the form of a line (screen), what a line does (commands).
+Elsewhere: the form of a line (screen), what a line does (commands), what completion offers (completion).
 Fails: never; a history file that cannot be used is reported once.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession, print_formatted_text
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion
-from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.patch_stdout import patch_stdout
 
-from chatd.client.commands import COMMANDS, Usage, quoted, understand
+from chatd.client.completion import NameCompleter
 from chatd.client.frames import Chat
+from chatd.client.grammar import COMMANDS, Usage, quoted, understand
 from chatd.client.screen import clean, origin
+from chatd.client.target import place_of
 
 if TYPE_CHECKING:
     from chatd.client.commands import Commands
@@ -31,8 +31,9 @@ WELCOME = (
     "Type /register NAME to make an account, or /login NAME if you have one.",
     "Then /chat NAME TEXT writes to somebody; /help lists the rest, Tab completes, /quit leaves.",
 )
-SECRET = ("/login ", "/register ")
-NAMES_OF_USERS = frozenset(("chat", "addfriend", "accept", "refuse"))
+SECRET = tuple(f"/{command.verb} " for command in COMMANDS.values() if command.secrets or command.verb == "register")
+REFRESH_S = 0.5
+"""How often the status line is painted again, so that somebody who types no more disappears from it."""
 
 
 def without_password(line: str) -> str:
@@ -58,34 +59,10 @@ class CarefulHistory(FileHistory):
         super().store_string(without_password(string))
 
 
-class NameCompleter(Completer):
-    """Commands, and after a command the names or numbers it wants."""
-
-    def __init__(self, session: ClientSession) -> None:
-        self._session = session
-
-    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        verb, space, word = document.text_before_cursor.partition(" ")
-        is_open_quote = word.startswith('"') and '"' not in word[1:]
-        if not verb.startswith("/") or (" " in word and not is_open_quote):
-            return
-        choices = self._words_for(verb[1:]) if space else (f"/{name}" for name in COMMANDS)
-        typed = word if space else verb
-        for choice in sorted(choices):
-            if choice.startswith(typed):
-                yield Completion(choice, start_position=-len(typed))
-
-    def _words_for(self, verb: str) -> Iterable[str]:
-        contacts = self._session.contacts
-        if verb in ("accept", "refuse"):
-            return map(str, contacts.requests)
-        if verb in NAMES_OF_USERS:
-            return map(quoted, contacts.names())
-        return map(str, contacts.groups) if verb == "g" else ()
-
-
 class Terminal:
     """Screen and input in one. Call `bind` before the first line: session and commands need a screen to be built."""
+
+    is_interactive = True
 
     def __init__(self, history_path: Path | None) -> None:
         self._history = self._open_history(history_path)
@@ -106,7 +83,8 @@ class Terminal:
     def bind(self, session: ClientSession, commands: Commands) -> None:
         self._session = session
         self._commands = commands
-        self._prompt.completer = NameCompleter(session)
+        self._prompt.completer = NameCompleter(session, commands)
+        self._prompt.default_buffer.on_text_changed += lambda buffer: self._typing(buffer.text)
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
@@ -123,7 +101,9 @@ class Terminal:
         """None: the person leaves. Ctrl-C only empties the line."""
         while True:
             try:
-                return await self._prompt.prompt_async(self._prompt_text)
+                return await self._prompt.prompt_async(
+                    self._prompt_text, rprompt=self._typists, refresh_interval=REFRESH_S
+                )
             except KeyboardInterrupt:
                 self.notice("Ctrl-D or /quit leaves")
             except EOFError:
@@ -148,12 +128,32 @@ class Terminal:
         away = "" if session.online else " (not connected)"
         return clean(f"{session.user.name}{to}{away}> ")
 
+    def _typists(self) -> str:
+        """Who types a message to the person, at the right edge of the line."""
+        if self._session is None:
+            return ""
+        names = self._session.live.typists()
+        return (
+            clean(f"{', '.join(names)} is typing" if len(names) == 1 else f"{', '.join(names)} are typing")
+            if names
+            else ""
+        )
+
+    def _typing(self, text: str) -> None:
+        """The person has changed the line."""
+        if self._session is None or self._commands is None or not text or text.startswith("/"):
+            return
+        if self._session.online and self._commands.selected is not None:
+            self._session.live.types(place_of(self._commands.selected))
+
     # ------------------------------------------------------------ output
 
     def message(self, chat: Chat, group_name: str) -> None:
         who = origin(chat, group_name)
-        time = ("ansibrightblack", f"[{clean(chat.time)}] ")
-        print_formatted_text(FormattedText([time, ("bold", who), ("", f": {clean(chat.text)}")]))
+        number = f"{chat.seq} " if chat.seq else ""
+        time = ("ansibrightblack", f"{number}[{clean(chat.time)}] ")
+        answers = [("ansibrightblack", f" (answers {chat.reply})")] if chat.reply else []
+        print_formatted_text(FormattedText([time, ("bold", who), *answers, ("", f": {clean(chat.text)}")]))
 
     def notice(self, text: str) -> None:
         print_formatted_text(FormattedText([("ansicyan", f"# {clean(text)}")]))

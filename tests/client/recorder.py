@@ -30,6 +30,8 @@ async def until(condition: Callable[[], object], what: Callable[[], str] = lambd
 
 
 class Recorder:
+    is_interactive = False
+
     def __init__(self) -> None:
         self.messages: list[str] = []
         self.notices: list[str] = []

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from chatd.client.commands import COMMANDS, ParsedLine, Usage, understand
 from chatd.client.connection import ServerAddress, parse_address
+from chatd.client.grammar import COMMANDS, ParsedLine, Usage, understand
 from chatd.client.screen import clean
 from chatd.client.timing import Backoff
 

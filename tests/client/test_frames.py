@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from chatd.client import frames
+from chatd.client import frames, outgoing
 from chatd.client.frames import BadFrame, Chat, Destination, Friend, Group, Member, PendingMessage, User
 
 ALICE = User(1, "alice")
@@ -37,7 +37,7 @@ HEARD = [
     ({"msgid": 8, "msg": "no", "from": 2, "toid": 1}, frames.FriendReplyNotice(2, "", "no", None)),
     ({"msgid": 5, "errno": 0, "id": 4}, frames.RegisterAnswer(0, "", 4)),
     ({"msgid": 12, "errno": 1032, "errmsg": "no", "ref": 6, "fp": "x"}, frames.ErrorAnswer(1032, "no", 6, "x")),
-    ({"msgid": 13, "fp": "x", "seq": 1, "time": "t"}, frames.MessageAck("x")),
+    ({"msgid": 13, "fp": "x", "seq": 1, "time": "t"}, frames.MessageAck("x", 1)),
     ({"msgid": 14, "errno": 0, "groupid": 3, "groupname": "team"}, frames.GroupAck(3, "team")),
     ({"msgid": 99, "anything": []}, None),
 ]
@@ -71,7 +71,7 @@ def test_login_answer_with_texts_inside_texts() -> None:
         "",
         ALICE,
         (Friend(2, "bob", False),),
-        (Group(3, "team", "d", (Member(2, "bob", True, "creator"),)),),
+        (Group(3, "team", "d", (Member(2, "bob", True, "owner"),)),),
         tuple(event for _, event in HEARD if event is not None),  # type: ignore[misc]
     )
     assert frames.decode(b'{"msgid":2,"errno":2,"errmsg":"busy"}') == frames.LoginAnswer(
@@ -104,17 +104,23 @@ def test_what_the_client_says() -> None:
     group = Destination(group_id=3)
     chat = {"id": 1, "name": "alice", "msg": "hi", "time": "t", "fp": "x"}
     table = [
-        (frames.login("alice", "pw"), {"msgid": 1, "name": "alice", "password": "pw", "framing": "nul", "acks": True}),
-        (frames.login("12", "pw"), {"msgid": 1, "id": 12, "password": "pw", "framing": "nul", "acks": True}),
-        (frames.register("bob", "pw"), {"msgid": 4, "name": "bob", "password": "pw"}),
-        (frames.logout(ALICE), {"msgid": 3, "id": 1}),
-        (frames.chat(ALICE, PendingMessage("x", by_name, "hi", 0), "t"), {"msgid": 6, "toname": "bob", **chat}),
-        (frames.chat(ALICE, PendingMessage("x", by_id, "hi", 0), "t"), {"msgid": 6, "toid": 2, **chat}),
-        (frames.chat(ALICE, PendingMessage("x", group, "hi", 0), "t"), {"msgid": 11, "groupid": 3, **chat}),
-        (frames.add_friend(ALICE, 2), {"msgid": 7, "id": 1, "friendid": 2}),
-        (frames.answer_friend(ALICE, 2, True), {"msgid": 8, "id": 1, "friendid": 2, "flag": True}),
-        (frames.create_group(ALICE, "g", "d"), {"msgid": 9, "id": 1, "groupname": "g", "groupdesc": "d"}),
-        (frames.join_group(ALICE, 3), {"msgid": 10, "id": 1, "groupid": 3}),
+        (
+            outgoing.login("alice", "pw"),
+            {"msgid": 1, "name": "alice", "password": "pw", "framing": "nul", "acks": True, "requests": True},
+        ),
+        (
+            outgoing.login("12", "pw"),
+            {"msgid": 1, "id": 12, "password": "pw", "framing": "nul", "acks": True, "requests": True},
+        ),
+        (outgoing.register("bob", "pw"), {"msgid": 4, "name": "bob", "password": "pw"}),
+        (outgoing.logout(ALICE), {"msgid": 3, "id": 1}),
+        (outgoing.chat(ALICE, PendingMessage("x", by_name, "hi", 0), "t"), {"msgid": 6, "toname": "bob", **chat}),
+        (outgoing.chat(ALICE, PendingMessage("x", by_id, "hi", 0), "t"), {"msgid": 6, "toid": 2, **chat}),
+        (outgoing.chat(ALICE, PendingMessage("x", group, "hi", 0), "t"), {"msgid": 11, "groupid": 3, **chat}),
+        (outgoing.add_friend(ALICE, 2), {"msgid": 7, "id": 1, "friendid": 2}),
+        (outgoing.answer_friend(ALICE, 2, True), {"msgid": 8, "id": 1, "friendid": 2, "flag": True}),
+        (outgoing.create_group(ALICE, "g", "d"), {"msgid": 9, "id": 1, "groupname": "g", "groupdesc": "d"}),
+        (outgoing.join_group(ALICE, 3), {"msgid": 10, "id": 1, "groupid": 3}),
     ]
     for said, meant in table:
         assert said.endswith(b"\0")

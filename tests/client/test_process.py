@@ -145,7 +145,7 @@ def test_a_line_that_is_far_too_long_is_refused_and_the_next_goes_on(tmp_path: P
         ("/login alice pw\n/chat nobody x\n", 3, "# not sent to nobody: no such user: x"),
         ("/login alice pw\nhello\n", 0, "# nobody is selected: /chat NAME TEXT first, or /help"),
         ("/login alice pw\n/fly\n", 0, "# unknown command /fly; /help lists all commands"),
-        ("help\n", 0, "# /quit                            log out and leave chat"),
+        ("help\n", 0, "# /quit                                   log out and leave chat"),
         ("", 0, ""),
     ],
 )

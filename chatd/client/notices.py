@@ -1,0 +1,188 @@
+"""Notices of the server, as typed structs.
+
+Owns: the notices that the client understands. Elsewhere: what becomes of them (live). Fails: never; a notice that this
+client does not know is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from msgspec import field
+
+from chatd.client.frames import Notice, User
+from chatd.client.results import GroupAbout
+
+
+class FriendAsks(msgspec.Struct, frozen=True, tag_field="event", tag="friend.request"):
+    user: User = field(name="from")
+
+
+class FriendAccepted(msgspec.Struct, frozen=True, tag_field="event", tag="friend.accepted"):
+    user: User = field(name="from")
+
+
+class FriendRefused(msgspec.Struct, frozen=True, tag_field="event", tag="friend.refused"):
+    user: User = field(name="from")
+
+
+class PresenceChanged(msgspec.Struct, frozen=True, tag_field="event", tag="presence"):
+    user: User
+    online: bool
+
+
+class MemberJoined(msgspec.Struct, frozen=True, tag_field="event", tag="group.joined"):
+    group: int
+    user: User
+
+
+class MemberLeft(msgspec.Struct, frozen=True, tag_field="event", tag="group.left"):
+    """owner: the new one, if the owner left."""
+
+    group: int
+    user: User
+    owner: int | None = None
+
+
+class MemberKicked(msgspec.Struct, frozen=True, tag_field="event", tag="group.kicked"):
+    """user None: this client's user."""
+
+    group: int
+    user: User | None = None
+    by: User | None = None
+
+
+class GroupRenamed(msgspec.Struct, frozen=True, tag_field="event", tag="group.renamed"):
+    group: int
+    details: GroupAbout
+    by: User | None = None
+
+
+class RoleGiven(msgspec.Struct, frozen=True, tag_field="event", tag="group.role"):
+    group: int
+    user: User
+    role: str
+
+
+class GroupEntered(msgspec.Struct, frozen=True, tag_field="event", tag="group.entered"):
+    """This client's user is a member now."""
+
+    group: int
+    details: GroupAbout
+    by: User | None = None
+
+
+class GroupInvited(msgspec.Struct, frozen=True, tag_field="event", tag="group.invited"):
+    """This client's user can join."""
+
+    group: int
+    details: GroupAbout
+    by: User | None = None
+
+
+class InvitationDeclined(msgspec.Struct, frozen=True, tag_field="event", tag="group.declined"):
+    group: int
+    user: User
+
+
+class JoinRequested(msgspec.Struct, frozen=True, tag_field="event", tag="group.requested"):
+    group: int
+    user: User
+
+
+class JoinRejected(msgspec.Struct, frozen=True, tag_field="event", tag="group.rejected"):
+    """This client's user will not be a member."""
+
+    group: int
+    details: GroupAbout
+
+
+class RulesChanged(msgspec.Struct, frozen=True, tag_field="event", tag="group.changed"):
+    group: int
+    join: str = ""
+    history: str = ""
+    announcements: bool = False
+    by: User | None = None
+
+
+class MemberBanned(msgspec.Struct, frozen=True, tag_field="event", tag="group.banned"):
+    group: int
+    user: User
+    by: User | None = None
+
+
+class MemberUnbanned(msgspec.Struct, frozen=True, tag_field="event", tag="group.unbanned"):
+    group: int
+    user: User
+    by: User | None = None
+
+
+class MemberMuted(msgspec.Struct, frozen=True, tag_field="event", tag="group.muted"):
+    """until_ms: None = until somebody ends it."""
+
+    group: int
+    user: User
+    until_ms: int | None = None
+    by: User | None = None
+
+
+class MemberUnmuted(msgspec.Struct, frozen=True, tag_field="event", tag="group.unmuted"):
+    group: int
+    user: User
+    by: User | None = None
+
+
+class GroupDissolved(msgspec.Struct, frozen=True, tag_field="event", tag="group.dissolved"):
+    group: int
+    by: User | None = None
+
+
+class MessageChanged(msgspec.Struct, frozen=True, tag_field="event", tag="message.changed"):
+    """state: edited, recalled or removed. text: of an edited one."""
+
+    place: str = field(name="with")
+    seq: int
+    state: str
+    text: str = ""
+    by: User | None = None
+
+
+class SomebodyTypes(msgspec.Struct, frozen=True, tag_field="event", tag="typing"):
+    place: str = field(name="with")
+    by: User
+
+
+AnyNotice = (
+    FriendAsks
+    | FriendAccepted
+    | FriendRefused
+    | PresenceChanged
+    | MemberJoined
+    | MemberLeft
+    | MemberKicked
+    | GroupRenamed
+    | RoleGiven
+    | GroupEntered
+    | GroupInvited
+    | InvitationDeclined
+    | JoinRequested
+    | JoinRejected
+    | RulesChanged
+    | MemberBanned
+    | MemberUnbanned
+    | MemberMuted
+    | MemberUnmuted
+    | GroupDissolved
+    | MessageChanged
+    | SomebodyTypes
+)
+_decode: Callable[[bytes], AnyNotice] = msgspec.json.Decoder(AnyNotice).decode
+
+
+def decode(notice: Notice) -> AnyNotice | None:
+    """None: not known to this client, or not in the form that it knows."""
+    try:
+        return _decode(notice.frame)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None

@@ -1,0 +1,114 @@
+"""Where lines go: the conversation that is selected, and what words mean in it.
+
+Owns: Target: the selected conversation, and finding conversations, groups and messages that a command names.
+Elsewhere: the commands (commands and its parts), sending (session).
+Fails: Usage for a word that means nothing here.
+"""
+
+from __future__ import annotations
+
+from chatd.client import results
+from chatd.client.frames import Destination, is_number
+from chatd.client.grammar import Usage
+from chatd.client.screen import Screen
+from chatd.client.sender import NotDone
+from chatd.client.session import ClientSession
+from chatd.errors import ErrorCode
+
+NOBODY = (ErrorCode.UNKNOWN_RECIPIENT, ErrorCode.UNKNOWN_GROUP, ErrorCode.NOT_A_MEMBER)
+"""A destination whose message is refused with one of these accepts no message of ours."""
+LOOK_BACK = 50
+"""Messages that are looked at to find the last one of a kind."""
+NEWEST = 1 << 61
+"""Above every number of a message."""
+
+
+class Target:
+    """selected: where plain lines go."""
+
+    def __init__(self, session: ClientSession, screen: Screen) -> None:
+        self.selected: Destination | None = None
+        self._before: Destination | None = None
+        """Where they went before; they go there again when `selected` turns out not to exist."""
+        self._session = session
+        self._screen = screen
+        session.sender.on_refused = self._on_refused
+
+    def forget(self) -> None:
+        self.selected = self._before = None
+
+    def select(self, to: Destination) -> None:
+        if to != self.selected:
+            self.selected, self._before = to, self.selected
+
+    def needed(self) -> Destination:
+        """Raises Usage."""
+        if self.selected is None:
+            raise Usage("nobody is selected: /chat NAME TEXT first, or /help")
+        return self.selected
+
+    def _on_refused(self, to: Destination, errno: int) -> None:
+        """The server has refused a message for good. Plain lines must not go on to a destination that does not
+        exist."""
+        if errno not in NOBODY:
+            return
+        if to == self._before:
+            self._before = None
+        if to != self.selected:
+            return
+        self.selected, self._before = self._before, None
+        now = f"to {self.selected} again" if self.selected else "nowhere until the next /chat or /g"
+        self._screen.notice(f"what you write now goes {now}")
+        self._screen.status()
+
+    # ------------------------------------------------------------ what words mean
+
+    def group(self, word: str) -> int:
+        """The group that a word names, with or without "#"; "" = the selected one. Raises Usage."""
+        if not word:
+            if self.selected is None or not self.selected.group_id:
+                raise Usage("no group is selected: name it with # before it, or select it with /g")
+            return self.selected.group_id
+        number = self._session.contacts.group_id_of(word)
+        if not number:
+            raise Usage(f"no group {word} known: give its number")
+        return number
+
+    def place(self, word: str) -> str:
+        """A conversation as requests name it: a user's name or number, or "#" and a group's number; "" = the selected
+        one. Raises Usage."""
+        if word.startswith("#"):
+            return f"#{self.group(word)}"
+        return word or place_of(self.needed())
+
+    async def last_own(self) -> int:
+        """The number of the user's last message in the selected conversation. Raises Usage, NotDone."""
+        to = self.needed()
+        await self._session.settle()
+        known = self._session.sender.last_seq.get(to, 0)
+        return known or (await self._last(place_of(to), own=True)).seq
+
+    async def last_seq(self, place: str) -> int:
+        """The number of the last message of the conversation. Raises NotDone."""
+        return (await self._last(place, own=False)).seq
+
+    async def _last(self, place: str, *, own: bool) -> results.PastMessage:
+        me = self._session.require_login().name
+        history = await self._session.requests.ask(
+            "history", results.History, with_=place, before=NEWEST, limit=LOOK_BACK if own else 1
+        )
+        for message in history.messages:
+            if not own or (message.sender == me and message.state in ("sent", "edited")):
+                return message
+        raise NotDone("there is no such message: /history shows messages with their numbers")
+
+
+def place_of(to: Destination) -> str:
+    return f"#{to.group_id}" if to.group_id else to.user_name or str(to.user_id)
+
+
+def number_of(word: str) -> int:
+    """The number of a message. Raises Usage."""
+    if not is_number(word):
+        raise Usage(f"{word} is not the number of a message: /history shows them")
+    return int(word)
