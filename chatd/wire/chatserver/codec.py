@@ -1,9 +1,9 @@
 """The chatserver wire: JSON objects over TCP, each followed by NUL (docs/protocols/chatserver.md).
 
-Owns: ChatserverCodec: the frames that a client may send, and the frames that its mode understands.
-Elsewhere: the JSON of the frames sent to it, and fitting them (wire.chatserver.encode); requests
-(wire.chatserver.requests); whether the claimed id is the peer's (core), pacing (net), acknowledgement by the kernel
-(net.receipts).
+Owns: ChatserverCodec: which frames a client may send and understands in its mode.
+Elsewhere: the fields of the frames it sends (wire.chatserver.reading); the JSON of the frames sent to it, and fitting
+them (wire.chatserver.encode); requests (wire.chatserver.requests); whether the claimed id is the peer's (core), pacing
+(net), acknowledgement by the kernel (net.receipts).
 Fails: WireError for garbage; an unknown msgid or a bad field is a Malformed.
 
 COMPAT: the deployed C++ client reads one frame of at most 1,023 bytes per recv: compatible mode, the default.
@@ -12,14 +12,13 @@ COMPAT: the deployed C++ client reads one frame of at most 1,023 bytes per recv:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Protocol
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET
 
-from chatd import invite_codes
-from chatd.errors import MEANINGS, Disconnect, ErrorCode, WireError
+from chatd.errors import Disconnect, ErrorCode, WireError
 from chatd.protocol import (
     Accepted,
     AddFriend,
@@ -31,7 +30,6 @@ from chatd.protocol import (
     Draining,
     Event,
     Failed,
-    Feature,
     FriendAnswered,
     FriendRequested,
     GroupReady,
@@ -41,7 +39,6 @@ from chatd.protocol import (
     LoginAccepted,
     Logout,
     Malformed,
-    Received,
     Register,
     Registered,
     SendMessage,
@@ -51,10 +48,11 @@ from chatd.protocol import (
 )
 from chatd.wire.chatserver import encode, requests
 from chatd.wire.chatserver.encode import Mode
-from chatd.wire.chatserver.reply import with_reply
+from chatd.wire.chatserver.extras import with_extras
+from chatd.wire.chatserver.reading import READABLE, READABLE_WITH_REQUESTS, decode
 from chatd.wire.chatserver.requests import RequestFrame
 from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, frame_form, note_cut, was_cut
-from chatd.wire.json_stream import ObjectSplitter, as_int, as_str, check_utf8, fields_of, over
+from chatd.wire.json_stream import ObjectSplitter, as_int, as_str, check_utf8, fields_of
 
 COMPATIBLE_FRAME_BYTES = 1023
 """With the NUL: the deployed client reads into 1,024 zeroed bytes."""
@@ -64,180 +62,7 @@ MAX_READ_BYTES = 65536
 LEGACY_SECOND_LOGIN_TEXT = "this account has logined, please input a new account"
 """COMPAT: the deployed C++ client. Its users know the legacy server's text for a second login."""
 
-_Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-
-
-class _ClientFrame(Protocol):
-    """A frame with its fields. `command` checks what types cannot express."""
-
-    def command(self, body_bytes: int, fp_bytes: int) -> Command: ...
-
-
-class _LoginFrame(Struct, gc=False, tag_field="msgid", tag=encode.LOGIN):
-    password: str
-    id: _Id | None = None
-    name: str | None = None
-    framing: str | None = None
-    acks: bool = False
-    requests: bool = False
-    takeover: bool = False
-
-    def command(self, body_bytes: int, fp_bytes: int) -> Command:
-        if self.id is None and not self.name:
-            return Malformed(ErrorCode.BAD_FIELD, "id or name is missing", encode.LOGIN)
-        streaming = self.framing == "nul"
-        return Login(
-            name=self.name or "" if self.id is None else "",
-            user_id=0 if self.id is None else self.id if self.id > 0 else -1,  # no account has a number below 1
-            secret=self.password,
-            streaming=streaming,
-            acks=self.acks and streaming,
-            requests=self.requests and streaming,
-            takeover=self.takeover and streaming,
-            features=Feature.TYPING if self.requests and streaming else None,
-        )
-
-
-class _LogoutFrame(Struct, gc=False, tag_field="msgid", tag=encode.LOGOUT):
-    id: _Id | None = None
-
-    def command(self, body_bytes: int, fp_bytes: int) -> Command:
-        return Logout(self.id)
-
-
-class _RegisterFrame(Struct, gc=False, tag_field="msgid", tag=encode.REGISTER):
-    name: str
-    password: str
-    invite: str | None = None
-
-    def command(self, body_bytes: int, fp_bytes: int) -> Command:
-        """COMPAT: the deployed client has no field for an invite code: its users type CODE:PASSWORD as the password."""
-        if self.invite is not None:
-            return Register(self.name, self.password, self.invite)
-        code, password = invite_codes.split(self.password)
-        return Register(self.name, password, code)
-
-
-class _OneChatFrame(Struct, gc=False, tag_field="msgid", tag=encode.ONE_CHAT):
-    msg: str
-    id: _Id | None = None
-    toid: _Id | None = None
-    toname: str | None = None
-    fp: str | None = None
-    reply: Raw | UnsetType = UNSET
-
-    def command(self, body_bytes: int, fp_bytes: int) -> Command:
-        fp = self.fp or ""
-        name = self.toname or ""
-        to = self.toid
-        if over(self.msg, body_bytes) or over(fp, fp_bytes):
-            return _too_long(encode.ONE_CHAT, fp)
-        if to is None and not name:
-            return Malformed(ErrorCode.BAD_FIELD, "toid or toname is missing", encode.ONE_CHAT, fp)
-        if to is not None and to <= 0:
-            return _no_user(encode.ONE_CHAT, fp)
-        if to is None:
-            return SendMessage(name, 0, 0, self.msg, fp, True, -1, self.id)
-        return SendMessage("", to, 0, self.msg, fp, True, -1, self.id)
-
-
-class _GroupChatFrame(Struct, gc=False, tag_field="msgid", tag=encode.GROUP_CHAT):
-    groupid: _Id
-    msg: str
-    id: _Id | None = None
-    fp: str | None = None
-    reply: Raw | UnsetType = UNSET
-
-    def command(self, body_bytes: int, fp_bytes: int) -> Command:
-        fp = self.fp or ""
-        if over(self.msg, body_bytes) or over(fp, fp_bytes):
-            return _too_long(encode.GROUP_CHAT, fp)
-        if self.groupid <= 0:
-            return _no_group(encode.GROUP_CHAT, fp)
-        return SendMessage("", 0, self.groupid, self.msg, fp, True, -1, self.id)
-
-
-class _AddFriendFrame(Struct, gc=False, tag_field="msgid", tag=encode.ADD_FRIEND_REQ):
-    friendid: _Id
-    id: _Id | None = None
-
-    def command(self, body_bytes: int, fp_bytes: int) -> Command:
-        if self.friendid <= 0:
-            return _no_user(encode.ADD_FRIEND_REQ)
-        return AddFriend(self.friendid, self.id)
-
-
-class _AnswerFriendFrame(Struct, gc=False, tag_field="msgid", tag=encode.ADD_FRIEND_ACK):
-    friendid: _Id
-    flag: bool
-    id: _Id | None = None
-
-    def command(self, body_bytes: int, fp_bytes: int) -> Command:
-        if self.friendid <= 0:
-            return _no_user(encode.ADD_FRIEND_ACK)
-        return AnswerFriend(self.friendid, self.flag, self.id)
-
-
-class _CreateGroupFrame(Struct, gc=False, tag_field="msgid", tag=encode.CREATE_GROUP):
-    groupname: str
-    groupdesc: str
-    id: _Id | None = None
-
-    def command(self, body_bytes: int, fp_bytes: int) -> Command:
-        if over(self.groupname, body_bytes) or over(self.groupdesc, body_bytes):
-            return _too_long(encode.CREATE_GROUP, "")
-        return CreateGroup(self.groupname, self.groupdesc, self.id)
-
-
-class _JoinGroupFrame(Struct, gc=False, tag_field="msgid", tag=encode.JOIN_GROUP):
-    groupid: _Id
-    id: _Id | None = None
-
-    def command(self, body_bytes: int, fp_bytes: int) -> Command:
-        if self.groupid <= 0:
-            return _no_group(encode.JOIN_GROUP)
-        return JoinGroup(self.groupid, self.id)
-
-
-class _ReceivedFrame(Struct, gc=False, tag_field="msgid", tag=encode.RECEIVED):
-    conv: _Id
-    seq: _Id
-
-    def command(self, body_bytes: int, fp_bytes: int) -> Command:
-        return Received(self.conv, self.seq)
-
-
-_AnyFrame = (
-    _LoginFrame
-    | _LogoutFrame
-    | _RegisterFrame
-    | _OneChatFrame
-    | _GroupChatFrame
-    | _AddFriendFrame
-    | _AnswerFriendFrame
-    | _CreateGroupFrame
-    | _JoinGroupFrame
-    | _ReceivedFrame
-    | RequestFrame
-)
-_READABLE = frozenset(
-    (
-        encode.LOGIN,
-        encode.LOGOUT,
-        encode.REGISTER,
-        encode.ONE_CHAT,
-        encode.ADD_FRIEND_REQ,
-        encode.ADD_FRIEND_ACK,
-        encode.CREATE_GROUP,
-        encode.JOIN_GROUP,
-        encode.GROUP_CHAT,
-        encode.RECEIVED,
-    )
-)
-_READABLE_WITH_REQUESTS = _READABLE | {encode.REQUEST}
 _COMPATIBLE = Mode()
-_decode: Callable[[bytes], _ClientFrame] = msgspec.json.Decoder(_AnyFrame).decode
-
 _MSGID: dict[type, int] = {
     Login: encode.LOGIN,
     Logout: encode.LOGOUT,
@@ -309,15 +134,16 @@ class ChatserverCodec:
         if frame.count(b'"msgid"') > 1:
             _refuse_second_msgid(frame)
         try:
-            read = _decode(frame)
+            read = decode(frame)
             if self._mode.requests and type(read) is RequestFrame:
                 return read.request(frame, self._body_bytes, self._fp_bytes)
             command = read.command(self._body_bytes, self._fp_bytes)
-            if type(command) is SendMessage and read.reply is not UNSET and self._mode.streaming:  # type: ignore[attr-defined]
-                return with_reply(command, read.reply)  # type: ignore[attr-defined]  # only these frames are messages
+            if self._mode.streaming and isinstance(command, SendMessage):
+                mentions = read.mentions if self._mode.requests else UNSET  # type: ignore[attr-defined]
+                return with_extras(command, read.reply, mentions)  # type: ignore[attr-defined]  # of a message's frame
             return command
         except ValueError as error:
-            return _malformed(frame, str(error), _READABLE_WITH_REQUESTS if self._mode.requests else _READABLE)
+            return _malformed(frame, str(error), READABLE_WITH_REQUESTS if self._mode.requests else READABLE)
 
     def next_second(self) -> None:
         """Nothing to do: this wire has no such limits."""
@@ -410,18 +236,6 @@ class ChatserverCodec:
             return encode.login_refused(1, event.text, limit)
         is_old_client = not self._mode.streaming and not command.streaming
         return encode.login_refused(2, LEGACY_SECOND_LOGIN_TEXT if is_old_client else event.text, limit)
-
-
-def _no_user(msgid: int, fp: str = "") -> Malformed:
-    return Malformed(ErrorCode.UNKNOWN_RECIPIENT, MEANINGS[ErrorCode.UNKNOWN_RECIPIENT].text, msgid, fp)
-
-
-def _no_group(msgid: int, fp: str = "") -> Malformed:
-    return Malformed(ErrorCode.UNKNOWN_GROUP, MEANINGS[ErrorCode.UNKNOWN_GROUP].text, msgid, fp)
-
-
-def _too_long(msgid: int, fp: str) -> Malformed:
-    return Malformed(ErrorCode.TOO_LONG, "too long", msgid, fp)
 
 
 def _malformed(frame: bytes, why: str, readable: frozenset[int]) -> Malformed:

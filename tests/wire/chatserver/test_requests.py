@@ -20,6 +20,7 @@ from chatd.protocol import (
     Login,
     LoginAccepted,
     Malformed,
+    SendMessage,
     ServerMessage,
     ServerRequest,
 )
@@ -177,3 +178,29 @@ def test_the_user_is_not_told_of_friend_requests_twice() -> None:
     list(codec.receive(LOGIN))
     many = tuple(FriendRequest(User(n, f"user{n}"), 1) for n in range(2, 50))
     assert b"user7" not in codec.encode_login(LoginAccepted(ALICE, 0, requests=many))[0]
+
+
+# ---------------------------------------------------------------- mentions
+
+
+@pytest.mark.parametrize(
+    ("mentions", "members"),
+    [(["bob", 7], ("bob", 7)), ("all", (0,)), ([], ()), (None, ())],
+)
+def test_a_message_to_a_group_may_mention_members(mentions: object, members: tuple[str | int, ...]) -> None:
+    frame = nul(msgid=11, groupid=3, msg="x", mentions=mentions)
+    (command,), _ = hear(with_requests(), [frame])
+    assert isinstance(command, SendMessage)
+    assert (command.extras.mentions if command.extras else ()) == members
+    for codec in (make(), streaming()):
+        (command,), _ = hear(codec, [frame])
+        assert isinstance(command, SendMessage)
+        assert command.extras is None
+
+
+@pytest.mark.parametrize("mentions", ["bob", 7, {}, [0], [""], [None], ["x"] * 1001])
+def test_what_mentions_nobody_is_refused(mentions: object) -> None:
+    (command,), error = hear(with_requests(), [nul(msgid=11, groupid=3, msg="x", mentions=mentions, fp="f")])
+    assert error is None
+    assert isinstance(command, Malformed)
+    assert (command.code, command.ref, command.fp) == (ErrorCode.BAD_FIELD, 11, "f")
