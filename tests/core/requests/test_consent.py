@@ -9,7 +9,8 @@ import pytest
 from chatd.core import presence
 from chatd.errors import ErrorCode
 from chatd.protocol import AddFriend, AnswerFriend, Failed, FriendAnswered, FriendRequested
-from tests.core.asking import ask, befriend, id_of, new_group, notices, people, refused
+from tests.core.asking import ask, befriend, new_group, notices, refused
+from tests.core.requests.test_dispatch import id_of, people
 from tests.core.stage import Stage, play
 from tests.core.test_presence import comes_and_goes, heard, rounds, watching
 
