@@ -53,7 +53,7 @@ private:
     void gather() {
         uint64_t start = now_ns();
         if (!group) {
-            request(users[0], R"({\"op\":\"group.create\",\"ref\":\"g\",\"name\":\"bench\"})");
+            request(users[0], R"({\"op\":\"group.create\",\"ref\":\"g\",\"name\":\"bench\",\"join\":\"open\"})");
             await([&] { return group != 0; }, "no group was made");
             for (int next = 1; joined < o.users - 1;) {
                 for (; next < o.users && next - 1 - joined < joins_at_once; next++)

@@ -123,6 +123,7 @@ class Movers:
         try:
             async with asyncio.timeout(5):
                 await kicker.ask("group.kick", group=self.group, user=talker.name)
+                await kicker.ask("group.unban", group=self.group, user=talker.name)
         except PASSING:
             return False
         self._changed("left", talker)

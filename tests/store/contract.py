@@ -15,10 +15,12 @@ from chatd.errors import ErrorCode
 from chatd.model import Message, Role, User
 from chatd.protocol import SendMessage
 from chatd.store.contract import AdmissionLimits, Draft, Stored, Tables
+from tests.store.contract_admission import AdmissionContract
 from tests.store.contract_consent import ConsentContract
 from tests.store.contract_credentials import CredentialsContract
 from tests.store.contract_extras import ExtrasContract
 from tests.store.contract_friends import FriendsContract
+from tests.store.contract_group_rules import GroupRulesContract
 from tests.store.contract_history import HistoryContract
 from tests.store.contract_mailboxes import MailboxContract
 from tests.store.contract_memberships import MembershipContract
@@ -59,6 +61,8 @@ class StoreContract(
     CredentialsContract,
     SourcesContract,
     RetentionContract,
+    AdmissionContract,
+    GroupRulesContract,
     ConsentContract,
 ):
     @pytest.fixture
