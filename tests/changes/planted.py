@@ -36,16 +36,20 @@ def outsiders_change() -> None:
     """Who is not in the group, or not any more, changes what they sent there."""
     from chatd.core.requests import changes as requests
     from chatd.core.requests.history import find_conversation, group_number
-    from chatd.store.sql import revisions
+    from chatd.model import Role
+    from chatd.store.sql.groups import SqlGroups
 
-    revisions._MEMBERSHIP = (
-        "SELECT coalesce(m.role, 3), coalesce(m.first_seq, 1), 0, t.whole_history, 0, t.members_version"
-        " FROM team AS t LEFT JOIN member AS m ON m.team_id = t.id AND m.user_id = ? WHERE t.id = ?"
-    )
+    role = SqlGroups.role
+
+    def any_role(self: Any, group_id: int, user_id: int) -> Role:
+        return role(self, group_id, user_id) if self.is_member(group_id, user_id) else Role.MEMBER
 
     def found(tables: Any, user: Any, place: str) -> int:
         return -group_number(place) if place[0] == "#" else find_conversation(tables, user, place)
 
+    SqlGroups.role = any_role  # type: ignore[method-assign]
+    SqlGroups.first_readable = lambda self, group_id, user_id: 1  # type: ignore[method-assign]
+    SqlGroups.check_writer = lambda self, group_id, user_id, now_ms: 1  # type: ignore[method-assign]
     requests.find_conversation = found
 
 
@@ -60,6 +64,18 @@ def every_member_removes() -> None:
         return found if found.role is None else found._replace(role=Role.OWNER)
 
     SqlRevisions._place = as_owner  # type: ignore[method-assign]
+
+
+def the_blocked_edit() -> None:
+    from chatd.core import changes
+
+    changes._check_accepted = lambda *arguments: None  # type: ignore[assignment]
+
+
+def the_muted_edit() -> None:
+    from chatd.store.sql.groups import SqlGroups
+
+    SqlGroups.check_writer = lambda self, group_id, user_id, now_ms: 1  # type: ignore[method-assign]
 
 
 def edits_without_a_limit() -> None:
@@ -130,7 +146,8 @@ def versions_go_back() -> None:
 GUARDS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
-        anybody_edits, no_limit_of_time, outsiders_change, every_member_removes, edits_without_a_limit,
+        anybody_edits, no_limit_of_time, outsiders_change, every_member_removes, the_blocked_edit, the_muted_edit,
+        edits_without_a_limit,
         forgets_the_first_text, leaves_the_text_in_flight,
     )
 }  # fmt: skip

@@ -21,6 +21,8 @@ FOUND_BY: dict[str, tuple[Attack, dict[str, Any]]] = {
     "no_limit_of_time": (attacks.edit_when_it_is_too_late, LATE_OPTIONS),
     "outsiders_change": (attacks.edit_in_a_group_one_has_left, OPTIONS),
     "every_member_removes": (attacks.remove_as_a_plain_member, OPTIONS),
+    "the_blocked_edit": (attacks.edit_after_being_blocked, OPTIONS),
+    "the_muted_edit": (attacks.edit_while_muted, OPTIONS),
     "edits_without_a_limit": (attacks.flood_with_edits, OPTIONS),
     "forgets_the_first_text": (attacks.change_what_was_sent_by_repeating_it, OPTIONS),
     "leaves_the_text_in_flight": (attacks.read_what_was_recalled, OPTIONS),

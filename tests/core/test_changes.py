@@ -90,19 +90,22 @@ def test_the_user_s_own_session_elsewhere_is_told_with_the_other_s_name(tmp_path
 def test_members_are_told_unless_they_may_not_read_it_or_have_left(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         alice, bob = await pair(stage)
-        carol = await stage.workers[1].mobile("carol")
+        carol, dora = [await stage.workers[1].mobile(name) for name in ("carol", "dora")]
         group = await alice.make_group()
         for peer in (bob, carol):
             await peer.join(group)
         bob.send(group, "rude", "f")
         await stage.until("carol has it", lambda: carol.bodies == ["rude"])
+        await dora.join(group)  # who joins later does not read it
         await carol.do(ServerRequest(json.dumps({"op": "group.leave", "group": group})))
         assert (await ask(carol, "message.remove", f"#{group}", seq=1))["error"]["code"] == ErrorCode.NOT_A_MEMBER
+        gone = await ask(dora, "message.remove", f"#{group}", seq=1)
+        assert gone["error"]["code"] == ErrorCode.UNKNOWN_MESSAGE
         assert (await ask(alice, "message.remove", f"#{group}", seq=1))["ok"]
         (told,) = await stage.until("bob is told", lambda: notices(bob))
         assert (told["with"], told["by"]["name"], told["state"]) == (f"#{group}", "alice", "removed")
         await stage.settled()
-        assert (notices(carol), notices(alice)) == ([], [])
+        assert (notices(carol), notices(dora), notices(alice)) == ([], [], [])
 
     play(tmp_path, story)
 

@@ -116,6 +116,7 @@ class ChangeOperations:
 
     async def _edit(self, session: Session, arguments: Edit) -> Change[Revised]:
         place, seq = arguments.place, arguments.seq
+        self._spend(session, place)
         text = self._checked(arguments.text)
         await self._plugins.before_action(
             session,
@@ -125,6 +126,11 @@ class ChangeOperations:
         if self._plugins.has(Point.BEFORE_MESSAGE):
             text = await self._as_plugins_want(session, arguments, text)
         return self._changes.editing(session, _which(session, arguments.place, seq), text)
+
+    def _spend(self, session: Session, place: str) -> None:
+        """A change reaches as many people as a message. Raises Refused."""
+        if place[0] == "#":
+            self._services.allowances.spend_recipients(session, group_number(place))
 
     def _checked(self, text: str) -> str:
         """Raises Refused."""
@@ -151,6 +157,7 @@ class ChangeOperations:
 
     async def _recall(self, session: Session, arguments: OneMessage) -> Change[Revised]:
         place, seq = arguments.place, arguments.seq
+        self._spend(session, place)
         await self._plugins.before_action(
             session,
             Point.BEFORE_MESSAGE_RECALL,
@@ -160,6 +167,7 @@ class ChangeOperations:
 
     async def _remove(self, session: Session, arguments: OneMessage) -> Change[Revised]:
         place, seq = arguments.place, arguments.seq
+        self._spend(session, place)
         await self._plugins.before_action(
             session,
             Point.BEFORE_MESSAGE_REMOVE,

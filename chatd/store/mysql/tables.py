@@ -66,7 +66,7 @@ class MysqlTables:
         self.admission = SqlGroupAdmission(db, backend, backend.directory, self.groups, self.consent)
         self.history = MysqlHistory(db, backend, self.groups)
         self.request_log = SqlRequestLog(db, backend)
-        self.revisions = SqlRevisions(db, backend, self.history.at)
+        self.revisions = SqlRevisions(db, backend, self.groups, self.history.at)
         self.known_sources = SqlKnownSources(db, backend)
         self.retention = MysqlRetention(db, backend)
         self.person = SqlPerson(db, backend.messages)

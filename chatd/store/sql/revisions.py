@@ -20,34 +20,32 @@ from chatd.model import ConversationId, Message, MessageState, Role, Seq, UserId
 from chatd.store.contract import text_hash
 from chatd.store.revision_contract import MAX_HIDDEN, MAX_VERSIONS, OwnView, Revised, Revision
 from chatd.store.sql.database import Backend, Database
+from chatd.store.sql.groups import SqlGroups
 
 _HAS_TEXT = frozenset((MessageState.SENT, MessageState.EDITED))
-_MEMBERSHIP = (
-    "SELECT m.role, m.first_seq, m.muted_until_ms, t.whole_history, t.announcements, t.members_version"
-    " FROM team AS t LEFT JOIN member AS m ON m.team_id = t.id AND m.user_id = ? WHERE t.id = ?"
-)
 
 
 class _Place(NamedTuple):
-    """A message that somebody wants to change, and what they are in its conversation. role: None between two users."""
+    """A message that somebody wants to change, and what they are in its group. role: None between two users."""
 
     message: Message
     role: Role | None = None
-    muted_until_ms: int = 0
-    announcements: bool = False
-    whole_history: bool = True
-    members_version: int = 0
 
 
 class SqlRevisions:
     """store.contract.RevisionTables."""
 
     def __init__(
-        self, db: Database, backend: Backend, messages_at: Callable[[ConversationId, Collection[Seq]], list[Message]]
+        self,
+        db: Database,
+        backend: Backend,
+        groups: SqlGroups,
+        messages_at: Callable[[ConversationId, Collection[Seq]], list[Message]],
     ) -> None:
         """messages_at: see store.contract.HistoryTables.at()."""
         self._db = db
         self._backend = backend
+        self._groups = groups
         self._messages_at = messages_at
 
     # ---------------------------------------------------------------- changes for everybody
@@ -55,11 +53,8 @@ class SqlRevisions:
     def edit(self, by: UserId, conversation: ConversationId, seq: Seq, text: tuple[str, int], now_ms: int) -> Revised:
         body, within_ms = text
         place = self._own(by, conversation, seq, within_ms, now_ms)
-        if place.role is not None:
-            if place.muted_until_ms > now_ms:
-                raise Refused(ErrorCode.MUTED)
-            if place.announcements and place.role is Role.MEMBER:
-                raise Refused(ErrorCode.ANNOUNCEMENTS_ONLY)
+        if place.message.group_id:
+            self._groups.check_writer(place.message.group_id, by, now_ms)
         if place.message.version >= MAX_VERSIONS:
             raise Refused(ErrorCode.LIMIT_REACHED, "this message was edited too often")
         return self._revise(place, MessageState.EDITED, body, by, now_ms)
@@ -92,31 +87,17 @@ class SqlRevisions:
     def _place(self, by: UserId, conversation: ConversationId, seq: Seq) -> _Place:
         """Lock the conversation; a message of it that has a text and that `by` may read."""
         self._backend.lock_conversation(conversation)
-        membership = None
-        if conversation < 0:
-            membership = self._db.execute(_MEMBERSHIP, (by, -conversation)).fetchone()
-            if membership is None:
-                raise Refused(ErrorCode.UNKNOWN_GROUP)
-            if membership[0] is None:
-                raise Refused(ErrorCode.NOT_A_MEMBER)
+        role = self._groups.role(-conversation, by) if conversation < 0 else None
         message = next(iter(self._messages_at(conversation, (seq,))), None)
         if message is None or message.state not in _HAS_TEXT:
             raise Refused(ErrorCode.UNKNOWN_MESSAGE)
-        if membership is None:
-            if by not in (message.sender_id, message.to_id):
-                raise Refused(ErrorCode.UNKNOWN_MESSAGE)
-            return _Place(message)
-        role, first_seq, muted_until_ms, whole_history, announcements, members_version = membership
-        if seq < first_seq and not whole_history:
+        if role is None:
+            is_readable = by in (message.sender_id, message.to_id)
+        else:
+            is_readable = seq >= self._groups.first_readable(message.group_id, by)
+        if not is_readable:
             raise Refused(ErrorCode.UNKNOWN_MESSAGE)
-        return _Place(
-            message,
-            role=Role(role),
-            muted_until_ms=muted_until_ms,
-            announcements=bool(announcements),
-            whole_history=bool(whole_history),
-            members_version=members_version,
-        )
+        return _Place(message, role)
 
     def _revise(self, place: _Place, state: MessageState, body: str, by: UserId, now_ms: int) -> Revised:
         """The hash of the first text stays, so that a repetition of the message as it was sent is recognised."""
@@ -133,14 +114,16 @@ class SqlRevisions:
             (conversation, number, seq, by, now_ms),
         )
         (revised,) = self._messages_at(conversation, (seq,))
-        return Revised(revised, number, place.members_version, self._excluded(place))
+        if not revised.group_id:
+            return Revised(revised, number)
+        return Revised(revised, number, self._groups.members_version(revised.group_id), self._excluded(revised))
 
-    def _excluded(self, place: _Place) -> tuple[UserId, ...]:
-        message = place.message
-        if not message.group_id or place.whole_history:
-            return ()
+    def _excluded(self, message: Message) -> tuple[UserId, ...]:
+        """Members who may not read it."""
         rows = self._db.execute(
-            "SELECT user_id FROM member WHERE team_id = ? AND first_seq > ?", (message.group_id, message.seq)
+            "SELECT m.user_id FROM member AS m JOIN team AS t ON t.id = m.team_id"
+            " WHERE m.team_id = ? AND m.first_seq > ? AND t.whole_history = 0",
+            (message.group_id, message.seq),
         )
         return tuple(row[0] for row in rows)
 

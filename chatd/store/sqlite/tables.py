@@ -74,7 +74,7 @@ class SqliteTables:
         self.admission = SqlGroupAdmission(db, backend, backend.directory, self.groups, self.consent)
         self.history = SqliteHistory(db, backend, self.groups, reader)
         self.request_log = SqlRequestLog(db, backend)
-        self.revisions = SqlRevisions(db, backend, self.history.at)
+        self.revisions = SqlRevisions(db, backend, self.groups, self.history.at)
         self.known_sources = SqlKnownSources(db, backend)
         self.retention = SqliteRetention(db, backend)
         self.person = SqlPerson(db, lambda rows: [reader.message(row) for row in rows])
