@@ -47,12 +47,12 @@ def no_dedupe() -> None:
 
     append, number = SqliteTables.append, itertools.count(random.randrange(1 << 40))
 
-    def forgetful(self: SqliteTables, drafts: Sequence[Any], now_ms: int) -> Any:
+    def forgetful(self: SqliteTables, drafts: Sequence[Any], now_ms: int, *rules: Any) -> Any:
         renamed = [
             Draft(draft.sender, msgspec.structs.replace(draft.command, fp=f"{draft.command.fp}/{next(number)}"))
             for draft in drafts
         ]
-        return append(self, renamed, now_ms)
+        return append(self, renamed, now_ms, *rules)
 
     SqliteTables.append = forgetful  # type: ignore[method-assign]
 

@@ -1,0 +1,206 @@
+"""Users who flood others, each attack an assertion that it did not succeed.
+
+Owns: the attacks, so that the same one finds nothing in chatd as it is, and something in chatd with a guard switched
+off (test_floods, test_floods_apart, test_planted_bugs).
+Fails: AssertionError, TimeoutError or ConnectionGone when the attack succeeds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from chatd.errors import ErrorCode
+from tests.conversations.asking import Client, Transport
+from tests.faults.test_resets import worker_of
+from tests.floods.flooders import WIRES, Flooder, refused
+from tests.harness.deadline import until
+from tests.harness.person import Town
+
+SHIPPED = {"commands_per_s": 20, "recipients_per_s": 5000, "changes_per_hour": 120}
+"""As in etc/chatd.toml; the harness switches them off."""
+WINDOW_S = 10
+WAITING_FROM_ONE = 1000
+FOUR_KB = "x" * 4000
+COMMANDS_ONLY = {**SHIPPED, "recipients_per_s": 0}
+TOO_FAST, FULL = ErrorCode.TOO_FAST, ErrorCode.MAILBOX_FULL
+
+Enlarge = Callable[[int, int], None]
+"""(group, members): give the group so many more members."""
+
+
+async def told_in_words(flooder: Flooder, *words: str) -> None:
+    for text in set(flooder.texts):
+        assert all(word in text for word in words), text
+
+
+# ---------------------------------------------------------------- rates
+
+
+async def reach_thousands(town: Town, enlarge: Enlarge, wires: Sequence[Transport] = WIRES) -> None:
+    """200 messages to a group of 5,000, at once: no more than 50,000 recipients are reached, and then 5,000 a second.
+    Needs SHIPPED."""
+    names = [await town.newcomer("loud") for _ in wires]
+    group = await town.make_group("crowd", names)
+    enlarge(group, 5000)
+    for name, wire in zip(names, wires, strict=True):
+        flooder = await Flooder(town, name, wire).arrive()
+        began = time.monotonic()
+        outcomes = await flooder.flood(f"#{group}", 195)
+        most = (WINDOW_S + time.monotonic() - began) * 1.05
+        assert 5 <= outcomes[0] <= most, f"{outcomes} on {wire}"
+        assert refused(outcomes, TOO_FAST) >= 180 - most
+        await told_in_words(flooder, "recipients", "5000 per second", "try again in")
+        flooder.leave()
+
+
+async def write_to_a_group_that_grows(town: Town, grow: Callable[[int], object]) -> None:
+    """The flooder has logged in and written when the group was small; then 4,900 join, one of them while the flooder is
+    there. Needs SHIPPED."""
+    owner, member = await town.newcomer("owner"), await town.newcomer("member")
+    group = await town.make_group("grows", [owner])
+    flooder = await Flooder(town, owner, "chatserver").arrive()
+    assert (await flooder.flood(f"#{group}", 20))[0] == 20
+    grow(group)
+    await town.join_group(member, group)
+    began = time.monotonic()
+    outcomes = await flooder.flood(f"#{group}", 150)
+    assert outcomes[0] <= (WINDOW_S + time.monotonic() - began) * 1.05, outcomes
+    flooder.leave()
+
+
+async def send_as_fast_as_possible(town: Town, wires: Sequence[Transport] = WIRES) -> None:
+    """2,000 messages of 4 kB to a stranger: 200 come, and then 20 a second. Needs SHIPPED."""
+    for wire in wires:
+        victim = await town.newcomer("victim")
+        flooder = await Flooder(town, await town.newcomer("loud"), wire).arrive()
+        began = time.monotonic()
+        text = FOUR_KB if wire == "chatserver" else "x" * 400
+        outcomes = await flooder.flood(victim, 2000 if wire != "mobileimsdk-udp" else 500, text)
+        most = 20 * (WINDOW_S + time.monotonic() - began + 1)
+        assert 100 <= outcomes[0] <= most, f"{outcomes} on {wire}"
+        assert refused(outcomes, TOO_FAST) > 0
+        await told_in_words(flooder, "commands", "20 per second", "try again in")
+        flooder.leave()
+
+
+async def flood_over_two_wires(town: Town) -> None:
+    """One user has one allowance on a worker, whatever the wires. For a daemon of one worker. Needs SHIPPED."""
+    victim, name = await town.newcomer("victim"), await town.newcomer("loud")
+    both = [await Flooder(town, name, wire).arrive() for wire in ("chatserver", "mobileimsdk")]
+    began = time.monotonic()
+    outcomes: Counter[int] = Counter()
+    for counted in await asyncio.gather(*[flooder.flood(victim, 300) for flooder in both]):
+        outcomes += counted
+    assert outcomes[0] <= 20 * (WINDOW_S + time.monotonic() - began + 1), outcomes
+    for flooder in both:
+        flooder.leave()
+
+
+async def come_back_for_more(town: Town) -> None:
+    """Logging in again gives nothing back. For a daemon of one worker. Needs SHIPPED."""
+    victim, name = await town.newcomer("victim"), await town.newcomer("loud")
+    began, accepted = time.monotonic(), 0
+    for _ in range(3):
+        flooder = await Flooder(town, name, "mobileimsdk").arrive()
+        accepted += (await flooder.flood(victim, 250))[0]
+        flooder.leave()
+        await asyncio.wait_for(flooder.peer.gone.wait(), 10)
+    assert accepted <= 20 * (WINDOW_S + time.monotonic() - began + 1)
+
+
+async def ask_everybody_to_be_friends(towns: Sequence[Town]) -> None:
+    """40 requests, and then one every 90 s; on whatever worker and host, over whatever wire. Needs SHIPPED."""
+    home = towns[0]
+    name = await home.newcomer("lonely")
+    victims = [await home.newcomer("asked") for _ in range(60)]
+    asked = 0
+    for index, victim in enumerate(victims):
+        client = Client(towns[index % len(towns)], name)
+        if index in range(0, 60, 10):  # comes back on the other one every ten requests
+            await client.arrive()
+            current = client
+        answer = await current.answer(current.put("friend.request", user=victim))
+        asked += answer["ok"]
+        if not answer["ok"]:
+            assert answer["error"]["code"] == TOO_FAST
+            assert "120 per hour" in answer["error"]["text"]
+            assert "try again in" in answer["error"]["text"]
+        if index % 10 == 9:
+            current.leave()
+            await asyncio.wait_for(current.peer.gone.wait(), 10)
+    assert 35 <= asked <= 42, asked
+    old = await Flooder(towns[-1], name, "chatserver").arrive()
+    old.ask_friend(home.ids[victims[-1]])
+    await until(10, "a refusal", lambda: old.outcomes)
+    assert [*old.outcomes.values()] == [TOO_FAST]
+    old.leave()
+
+
+# ---------------------------------------------------------------- what waits
+
+
+async def apart_from(one: Flooder, other: Flooder) -> Flooder:
+    """Log the other in on another worker, if that is on the same host."""
+    await other.arrive()
+    idle = []
+    for _ in range(50):
+        daemon = one.town.daemon
+        if other.town.daemon is not daemon or worker_of(daemon, one.peer) != worker_of(daemon, other.peer):
+            for peer in idle:
+                peer.close()
+            return other
+        other.leave()
+        idle.append(await one.town.nul_peer())  # makes the other worker the emptier one
+        await other.arrive()
+    raise AssertionError("every connection came to the same worker")
+
+
+async def fill_a_mailbox(towns: Sequence[Town]) -> None:
+    """A stranger sends more than may wait, from two wires, workers or hosts at once: exactly as many as may wait are
+    stored. Read, the mailbox takes more at once. Without rates."""
+    home = towns[0]
+    victim, name = await home.newcomer("victim"), await home.newcomer("loud")
+    flooders = [await Flooder(towns[0], name, "chatserver").arrive()]
+    flooders.append(await apart_from(flooders[0], Flooder(towns[-1], name, "mobileimsdk")))
+    outcomes: Counter[int] = Counter()
+    for counted in await asyncio.gather(*[flooder.flood(victim, 700, limit_s=40.0) for flooder in flooders]):
+        outcomes += counted
+    assert (outcomes[0], refused(outcomes, FULL)) == (WAITING_FROM_ONE, 1400 - WAITING_FROM_ONE)
+    assert await read_all(home, victim) == WAITING_FROM_ONE
+    assert (await flooders[0].flood(victim, 1))[0] == 1
+    for flooder in flooders:
+        flooder.leave()
+
+
+async def read_all(town: Town, name: str) -> int:
+    """The victim comes and receives everything; how much it was."""
+    reader = await Client(town, name).arrive()
+    count = -1
+
+    def is_quiet() -> bool:
+        nonlocal count
+        before, count = count, len(reader.messages)
+        return 0 < count == before
+
+    await until(20, "everything was read", is_quiet, 0.5)
+    reader.leave()
+    await asyncio.wait_for(reader.peer.gone.wait(), 10)
+    return count
+
+
+async def fill_a_mailbox_together(town: Town, waiting: int, workers: int) -> None:
+    """Many send a little each; together they may not fill it. Needs a limit of `waiting`."""
+    victim = await town.newcomer("victim")
+    flooders = [await Flooder(town, await town.newcomer("one"), "chatserver").arrive() for _ in range(8)]
+    outcomes: Counter[int] = Counter()
+    for counted in await asyncio.gather(*[flooder.flood(victim, waiting // 4) for flooder in flooders]):
+        outcomes += counted
+    most = waiting + (workers - 1) * waiting / 16 + workers
+    assert waiting <= outcomes[0] <= most, outcomes
+    assert refused(outcomes, FULL) == 2 * waiting - outcomes[0]
+    assert await read_all(town, victim) == outcomes[0]
+    for flooder in flooders:
+        flooder.leave()
