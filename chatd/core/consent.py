@@ -1,8 +1,8 @@
 """Whether a user accepts something from another, with the operator's choice for users who have not chosen themselves.
 
 Owns: the questions that other parts of core ask within a transaction or read, and the operator's defaults.
-Elsewhere: the decision (store.consent_contract.ConsentTables), changing it (core.blocks), messages, about which the store asks
-itself for every draft (store.contract.SendingRules).
+Elsewhere: the decision (store.consent_contract.ConsentTables), changing it (core.blocks), messages, about which the store
+asks itself for every draft (store.contract.SendingRules).
 Fails: Refused NOT_ACCEPTED or BLOCKED_BY_YOU where a function says so.
 """
 
@@ -36,13 +36,6 @@ def refusal(tables: Tables, config: Config, purpose: Purpose, actor: UserId, sub
 def check(tables: Tables, config: Config, purpose: Purpose, actor: UserId, subject: UserId) -> None:
     """Raises Refused NOT_ACCEPTED, BLOCKED_BY_YOU."""
     code = refusal(tables, config, purpose, actor, subject)
-    if code is not None:
-        raise Refused(code)
-
-
-def check_invitation(tables: Tables, by: UserId, user: UserId) -> None:
-    """Whether neither of the two blocks the other. Raises Refused NOT_ACCEPTED, BLOCKED_BY_YOU."""
-    code = tables.consent.block_between(by, user)
     if code is not None:
         raise Refused(code)
 

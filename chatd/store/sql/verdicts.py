@@ -41,6 +41,10 @@ CODES: dict[Ground, ErrorCode | None] = {
     Ground.BLOCKED: ErrorCode.BLOCKED_BY_YOU,
 }
 """A refusal does not tell a block from a setting."""
+_UNANSWERED = frozenset((*CODES, Ground.OWN))
+"""Nobody answers a message that is refused, or to oneself."""
+_CACHED = 200_000
+"""Maximum entries before they are dropped."""
 
 
 class Verdict(NamedTuple):
@@ -60,6 +64,8 @@ class Permissions:
         self.writers: dict[Pairing, ConversationId] = {}
         """Senders and recipients of messages that are accepted for a reason in LASTING, with the conversation of the
         two. If the sender is selective, they have their row in `correspondent`."""
+        self._answered: set[Pairing] = set()
+        """Selective senders and those who may answer them: they have their row."""
         self._version = ""
         """Of meta.consent, when `writers` was begun."""
         self._default = Audience.EVERYBODY
@@ -69,6 +75,7 @@ class Permissions:
 
     def clear(self) -> None:
         self.writers.clear()
+        self._answered.clear()
 
     def learn(self, version: str) -> None:
         """version: the present value of meta.consent."""
@@ -100,13 +107,14 @@ class Permissions:
     def writing(self, pairs: Sequence[Pairing]) -> dict[Pairing, Verdict]:
         """verdicts() for messages that are about to be stored: a selective sender accepts answers from now on."""
         found = self.verdicts(Purpose.WRITE, pairs, self._default)
-        answered = [
-            pair for pair, (ground, selective) in found.items() if selective and ground not in (*CODES, Ground.OWN)
-        ]
-        if answered:
-            rows = ",".join(["(?, ?)"] * len(answered))
-            numbers = [number for pair in sorted(answered) for number in pair]
+        selective = {pair for pair, one in found.items() if one.selective and one.ground not in _UNANSWERED}
+        if new := selective - self._answered:
+            rows = ",".join(["(?, ?)"] * len(new))
+            numbers = [number for pair in sorted(new) for number in pair]
             self._db.execute(f"REPLACE INTO correspondent (user_id, other_id) VALUES {rows}", numbers)
+            if len(self._answered) > _CACHED:
+                self._answered.clear()
+            self._answered |= new
         return found
 
 
