@@ -283,6 +283,11 @@ def test_nobody_is_bothered_by_typing_who_would_not_get_the_message(town: Town) 
         assert await bob.refused("typing", with_=mallory.name) is ErrorCode.BLOCKED_BY_YOU
         assert await mallory.refused("typing", with_=f"#{group}") is ErrorCode.NOT_A_MEMBER
         assert await mallory.refused("typing", with_="#1000000000") is ErrorCode.UNKNOWN_GROUP
+        await bob.ask("group.mute", group=group, user=carol.name)
+        assert await carol.refused("typing", with_=f"#{group}") is ErrorCode.MUTED
+        await bob.ask("group.unmute", group=group, user=carol.name)
+        await bob.ask("group.set", group=group, announcements=True)
+        assert await carol.refused("typing", with_=f"#{group}") is ErrorCode.ANNOUNCEMENTS_ONLY
         for place in ("", "x" * 65, 7, None, ["bob"]):
             assert await carol.refused("typing", with_=place) is ErrorCode.BAD_FIELD
         await carol.sends(bob.name, "the end")

@@ -29,6 +29,7 @@ from chatd.protocol import (
     Deliver,
     Event,
     Failed,
+    Feature,
     GroupReady,
     JoinGroup,
     Login,
@@ -70,7 +71,8 @@ NO_RATES = LimitOptions(commands_per_s=0, recipients_per_s=0, changes_per_hour=0
 
 
 class Peer:
-    """core.session.Peer: every event is FRAME_BYTES long. `kernel` is how much the other side has received."""
+    """core.session.Peer: every event is FRAME_BYTES long. `kernel` is how much the other side has received. cuts: its
+    packets are too short for any message."""
 
     def __init__(self, worker: Worker, protocol: Protocol) -> None:
         self.worker = worker
@@ -91,10 +93,13 @@ class Peer:
         self.out_bytes = 0
         self.text_bytes = 6000
         self.name = ""
+        self.cuts = False
 
     # --- what core calls
 
     def push(self, event: Event) -> int:
+        if self.cuts and isinstance(event, Deliver):
+            event.is_cut = True
         if not self.closed:
             self.events.append(event)
             self.queued += FRAME_BYTES
@@ -112,7 +117,7 @@ class Peer:
         return min(self.login_room, len(event.waiting)), self.push(event)
 
     def is_cut(self, event: Deliver) -> bool:
-        return False
+        return self.cuts
 
     def received(self) -> int:
         return self.kernel
@@ -133,9 +138,9 @@ class Peer:
         if work is not None:
             await work
 
-    async def login(self, name: str, first_login_time: int = 0) -> Peer:
+    async def login(self, name: str, first_login_time: int = 0, features: Feature | None = None) -> Peer:
         self.name = name
-        await self.do(Login(name, 0, "", first_login_time))
+        await self.do(Login(name, 0, "", first_login_time, features=features))
         return self
 
     def send(self, to: str | int, body: str, fp: str = "", *, qos: bool = True) -> None:

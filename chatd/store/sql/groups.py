@@ -177,10 +177,9 @@ class SqlGroups:
             " ON m.team_id = t.id AND m.user_id = ? WHERE t.id = ?",
             (user_id, group_id),
         ).fetchone()
-        if muted_until_ms > now_ms:
-            raise Refused(ErrorCode.MUTED)
-        if announcements and role is Role.MEMBER:
-            raise Refused(ErrorCode.ANNOUNCEMENTS_ONLY)
+        code = refusal_of(standing_of(role, muted_until_ms, announcements), now_ms)
+        if code is not None:
+            raise Refused(code)
         return int(count)
 
     def names(self, group_ids: Collection[GroupId]) -> dict[GroupId, str]:
