@@ -1,0 +1,1 @@
+"""Data that ends: retention, export and erasure, on real daemons."""
