@@ -1,8 +1,8 @@
 """Whether a user accepts something from another, with the operator's choice for users who have not chosen themselves.
 
 Owns: the questions that other parts of core ask within a transaction or read, and the operator's defaults.
-Elsewhere: the decision (store.consent_contract.ConsentTables), changing it (core.blocks), messages, about which the store
-asks itself for every draft (store.contract.SendingRules).
+Elsewhere: the decision (store.consent_contract.ConsentTables), changing it (core.blocks), messages, about which the
+store asks itself for every draft (store.contract.SendingRules).
 Fails: Refused NOT_ACCEPTED or BLOCKED_BY_YOU where a function says so.
 """
 

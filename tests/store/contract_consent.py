@@ -12,6 +12,7 @@ import pytest
 from chatd.errors import ErrorCode, Refused
 from chatd.model import Audience, User
 from chatd.store.contract import ANYTHING, Asked, AskingRules, Audiences, Draft, Purpose, SendingRules, Stored, Tables
+from chatd.store.sql.verdicts import Permissions
 from tests.store.steps import ANY, ASKING, done, join, make, refused, sent, team, to
 
 EVERYBODY, CONTACTS, FRIENDS, NOBODY = Audience.EVERYBODY, Audience.CONTACTS, Audience.FRIENDS, Audience.NOBODY
@@ -274,6 +275,28 @@ class ConsentContract:
         tables.rollback()
         assert written(tables, bob, alice) is ErrorCode.NOT_ACCEPTED
         assert (written(tables, alice, bob), written(tables, bob, alice)) == (1, 2)
+
+    def test_who_is_accepted_for_a_lasting_reason_is_not_looked_up_again(
+        self, tables: Tables, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        alice, bob, friend, answering, mate = make(tables, "alice", "bob", "friend", "answering", "mate")
+        befriend(tables, alice, friend)
+        team(tables, alice, mate)
+        choose(tables, alice, Purpose.WRITE, CONTACTS)
+        pairs = [(alice, answering), (alice, bob), (answering, alice), (friend, alice), (alice, alice), (mate, alice)]
+        looked_up: list[tuple[int, int]] = []
+        verdicts = Permissions.verdicts
+
+        def counting(self: Permissions, purpose: Purpose, asked: list[tuple[int, int]], default: Audience) -> object:
+            looked_up.extend(asked)
+            return verdicts(self, purpose, asked, default)
+
+        monkeypatch.setattr(Permissions, "verdicts", counting)
+        for _ in range(3):
+            for sender, recipient in pairs:
+                assert accepted(written(tables, sender, recipient))
+        each = [(sender.id, recipient.id) for sender, recipient in pairs]
+        assert looked_up == [*each, (mate.id, alice.id), (mate.id, alice.id)]
 
     def test_the_version_rises_when_somebody_accepts_less(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
