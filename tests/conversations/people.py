@@ -103,8 +103,10 @@ class PeoplePlayer(Player):
         policy = {"join": {"by invitation": "invite", "by approval": "approval"}.get(join, "open")} if join else {}
         self.groups[group] = (await self.result(name, "group.create", {"name": group, **policy}))["group"]["id"]
 
-    async def joins(self, name: str, group: str, code: str | None) -> None:
-        await self.result(name, "group.join", {"group": self.groups[group]}, code)
+    async def joins(self, name: str, how: str, group: str, code: str | None) -> None:
+        """Who asks to join waits for an admin; who joins is a member."""
+        found = await self.result(name, "group.join", {"group": self.groups[group]}, code)
+        assert found is None or found["joined"] == (how == "joins"), found
 
     async def leaves_group(self, name: str, group: str) -> None:
         await self.result(name, "group.leave", {"group": self.groups[group]})
@@ -253,7 +255,7 @@ PEOPLE_LINES = [
         (rf"({'|'.join(AUDIENCES)}) may ({'|'.join(ACTIONS)}) {WHO}", PeoplePlayer.admits),
         (rf"{WHO} looks at the profile of {WHO}{REFUSED}", PeoplePlayer.looks_at),
         (rf"{WHO} makes the group (\w+)(?:, (open|by invitation|by approval))?", PeoplePlayer.makes),
-        (rf"{WHO} (?:joins|asks to join) #(\w+){REFUSED}", PeoplePlayer.joins),
+        (rf"{WHO} (joins|asks to join) #(\w+){REFUSED}", PeoplePlayer.joins),
         (rf"{WHO} leaves #(\w+)", PeoplePlayer.leaves_group),
         (rf"{WHO} declines #(\w+)", PeoplePlayer.declines),
         (rf"{WHO} dissolves #(\w+){REFUSED}", PeoplePlayer.dissolves),
