@@ -37,11 +37,12 @@ class InGroup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WithGroup(msgspec.Struct, frozen=True, kw_only=True):
-    """Something between the person and a group: a request to join, an invitation, a ban. by, to: the other person, if
-    any; 0 and "" = nobody."""
+    """How the person, or somebody whom they invited, stands to a group. state: of store.group_contract.AdmissionState,
+    or "banned". other: who invited or banned the person, or whom the person invited; 0 and "" = nobody."""
 
     group_id: GroupId
     group: str
+    state: str
     other_id: UserId
     other: str
     at_ms: int
@@ -85,8 +86,10 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     friend_requests_refused: list[Other]
     blocked: list[Other]
     groups: list[InGroup]
-    requests_to_join: list[WithGroup]
-    invitations_received: list[WithGroup]
+    may_answer: list[Other]
+    """People to whom the person has written, and who may therefore write although others may not. at_ms: 0."""
+
+    admissions: list[WithGroup]
     invitations_sent: list[WithGroup]
     bans: list[WithGroup]
     known_networks: list[Network]

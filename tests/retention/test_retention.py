@@ -59,6 +59,11 @@ def test_every_planted_bug_is_looked_for() -> None:
 # ---------------------------------------------------------------- under load
 
 
+def old_texts(daemon: Daemon) -> int:
+    query = "SELECT count(*) FROM message WHERE state <> 5 AND sent_at_ms < ?"
+    return int(rows(daemon, query, attacks.now_ms() - 20 * attacks.DAY_MS)[0][0])
+
+
 def test_retention_under_load_with_workers_that_die(
     make_daemon: Make, record_property: Callable[[str, object], None]
 ) -> None:
@@ -72,13 +77,10 @@ def test_retention_under_load_with_workers_that_die(
         for number in range(4):
             await more_talk(crowd, 150)
             await asyncio.to_thread(age, daemon, 30)
-            before = await asyncio.to_thread(len, rows(daemon, "SELECT 1 FROM message WHERE state <> 5"))
+            before = old_texts(daemon)
+            assert before > 0, "nothing has grown old"
             await asyncio.to_thread(switch_on, daemon, rows_per_s=1000 + number)
-            await until(
-                20,
-                "some are deleted",
-                lambda before=before: len(rows(daemon, "SELECT 1 FROM message WHERE state <> 5")) < before,
-            )
+            await until(20, "some are deleted", lambda before=before: old_texts(daemon) < before)
             os.kill(slot_0(daemon)["pid"], signal.SIGKILL)
             numbers.append(attacks.last_numbers(daemon))
             await asyncio.to_thread(daemon.wait_ready)

@@ -25,6 +25,7 @@ from tests.store.contract_history import HistoryContract
 from tests.store.contract_mailboxes import MailboxContract
 from tests.store.contract_memberships import MembershipContract
 from tests.store.contract_people import PeopleContract
+from tests.store.contract_person import PersonContract
 from tests.store.contract_repetition import RepetitionContract
 from tests.store.contract_retention import RetentionContract
 from tests.store.contract_revisions import RevisionContract
@@ -61,6 +62,7 @@ class StoreContract(
     CredentialsContract,
     SourcesContract,
     RetentionContract,
+    PersonContract,
     AdmissionContract,
     GroupRulesContract,
     ConsentContract,

@@ -17,11 +17,7 @@ from chatd.store.sql.directory import UserDirectory
 from chatd.store.sql.groups import SqlGroups
 from chatd.texts.names import erased_name, name_key, skeleton_hash
 
-_TRACES = (
-    ("block", "user_id"), ("block", "blocked_id"), ("refusal", "user_id"), ("refusal", "friend_id"),
-    ("ban", "user_id"), ("admission", "user_id"), ("admission", "by_id"), ("hidden", "user_id"),
-    ("mention", "user_id"),
-)  # fmt: skip
+_TRACES = (("admission", "by_id"), ("hidden", "user_id"), ("mention", "user_id"))
 """Rows that an erased account leaves nowhere; those that delete() removes come on top."""
 
 

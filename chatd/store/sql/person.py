@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from chatd.model import Audience, Message, MessageState, Role, UserId
+from chatd.store.group_contract import AdmissionState
 from chatd.store.person_contract import Answered, InGroup, Network, Other, Person, Scanned, WithGroup
 from chatd.store.sql.database import Database
 from chatd.store.sql.messages import COLUMNS
@@ -57,19 +58,21 @@ class SqlPerson:
             friend_requests_refused=self._others("refusal", "user_id", "friend_id", user_id),
             blocked=self._others("block", "blocked_id", "user_id", user_id),
             groups=self._groups(user_id),
-            requests_to_join=self._with_groups("admission", "invited_by", "user_id", user_id, "AND t.invited_by = 0"),
-            invitations_received=self._with_groups(
-                "admission", "invited_by", "user_id", user_id, "AND t.invited_by <> 0"
+            may_answer=self._others("correspondent", "other_id", "user_id", user_id, at="0"),
+            admissions=self._with_groups("admission", "by_id", "user_id", user_id),
+            invitations_sent=self._with_groups(
+                "admission", "user_id", "by_id", user_id, f"AND t.state = {int(AdmissionState.INVITED)}"
             ),
-            invitations_sent=self._with_groups("admission", "user_id", "invited_by", user_id),
             bans=self._with_groups("ban", "by_id", "user_id", user_id),
             known_networks=self._networks(user_id),
             answered_requests=self._answered(user_id),
         )
 
-    def _others(self, table: str, other: str, own: str, user_id: UserId, more: str = "") -> list[Other]:
+    def _others(
+        self, table: str, other: str, own: str, user_id: UserId, more: str = "", at: str = "t.at_ms"
+    ) -> list[Other]:
         rows = self._db.execute(
-            f"SELECT u.id, u.name, t.at_ms FROM {table} AS t JOIN user AS u ON u.id = t.{other}"
+            f"SELECT u.id, u.name, {at} FROM {table} AS t JOIN user AS u ON u.id = t.{other}"
             f" WHERE t.{own} = ? {more} ORDER BY u.id",
             (user_id,),
         )
@@ -94,15 +97,23 @@ class SqlPerson:
         ]
 
     def _with_groups(self, table: str, other: str, own: str, user_id: UserId, more: str = "") -> list[WithGroup]:
+        state = "t.state" if table == "admission" else "0"
         rows = self._db.execute(
-            f"SELECT t.team_id, g.name, t.{other}, u.name, t.at_ms FROM {table} AS t"
+            f"SELECT t.team_id, g.name, {state}, t.{other}, u.name, t.at_ms FROM {table} AS t"
             f" LEFT JOIN team AS g ON g.id = t.team_id LEFT JOIN user AS u ON u.id = t.{other}"
             f" WHERE t.{own} = ? {more} ORDER BY t.team_id, t.{other}",
             (user_id,),
         )
         return [
-            WithGroup(group_id=group_id, group=group or "", other_id=other_id, other=name or "", at_ms=at_ms)
-            for group_id, group, other_id, name, at_ms in rows
+            WithGroup(
+                group_id=group_id,
+                group=group or "",
+                state=AdmissionState(state).name.lower() if state else "banned",
+                other_id=other_id,
+                other=name or "",
+                at_ms=at_ms,
+            )
+            for group_id, group, state, other_id, name, at_ms in rows
         ]
 
     def _networks(self, user_id: UserId) -> list[Network]:
