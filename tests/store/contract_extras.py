@@ -14,6 +14,7 @@ from chatd.errors import ErrorCode
 from chatd.model import ALL_MEMBERS, Role, User
 from chatd.protocol import Extras, SendMessage
 from chatd.store.contract import UNREAD_WINDOW, Head, Tables, Unread
+from chatd.store.sql.unread import MENTIONS_SHOWN
 from tests.store.steps import ANY, done, join, make, send, sent, team, to, to_group
 
 
@@ -151,6 +152,23 @@ class ExtrasContract:
         assert one_unread(tables, bob) == Unread(3, mentioned=(1, 4, 6))
         done(tables, lambda inside: inside.revisions.clear(bob.id, -group, 4))
         assert one_unread(tables, bob) == Unread(1, mentioned=(6,))
+
+    def test_mentions_that_are_gone_do_not_hide_later_ones(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        group = team(tables, alice, bob)
+        everybody = msgspec.structs.replace(to_group(group), extras=Extras(mentions=ALL_MEMBERS))
+        for _ in range(MENTIONS_SHOWN + 5):
+            sent(tables, alice, extra(to_group(group), "bob"))
+            sent(tables, alice, everybody)
+        sent(tables, bob, extra(to_group(group), "alice"))
+        last = sent(tables, alice, extra(to_group(group), "bob")).message.seq
+        for seq in range(1, last - 1):
+            done(tables, lambda inside, seq=seq: inside.revisions.recall(alice.id, -group, seq, ANY, 1))
+        assert one_unread(tables, bob) == Unread(1, mentioned=(last,))
+        for _ in range(MENTIONS_SHOWN + 5):
+            sent(tables, alice, everybody)
+        assert one_unread(tables, alice).mentioned == (last - 1,)
+        assert len(one_unread(tables, bob).mentioned) == MENTIONS_SHOWN
 
     def test_the_window_is_bounded_and_says_that_there_is_more(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")

@@ -108,6 +108,12 @@ class SqlRevisions:
             " WHERE id = ?",
             (body, int(state), text_hash(message.body), self._backend.message_id(conversation, seq)),
         )
+        if message.mentions and state is not MessageState.EDITED:
+            marks = ",".join("?" * len(message.mentions))
+            self._db.execute(
+                f"DELETE FROM mention WHERE conversation = ? AND seq = ? AND user_id IN ({marks})",
+                (conversation, seq, *message.mentions),
+            )
         number = self.last(conversation) + 1
         self._db.execute(
             "INSERT INTO revision (conversation, number, seq, by_id, at_ms) VALUES (?, ?, ?, ?, ?)",

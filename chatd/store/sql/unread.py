@@ -21,6 +21,9 @@ from chatd.store.sql.database import Database
 
 MENTIONS_SHOWN = 20
 """Maximum unread mentions of one conversation that are given."""
+_MENTIONS_READ = 500
+"""Maximum rows looked at for them. Those of messages whose text is gone are not among them (store.sql.revisions), but
+those of the user's own messages to all members are."""
 COUNTED = (
     "m.sender_id <> ? AND m.state IN (0, 1) AND NOT EXISTS (SELECT 1 FROM hidden AS h WHERE h.user_id = ?"
     " AND h.conversation = m.conversation AND h.seq = m.seq)"
@@ -90,11 +93,16 @@ class UnreadCounter:
             "SELECT seq FROM mention AS x WHERE user_id IN (0, ?) AND conversation = ? AND seq > ? AND NOT EXISTS"
             " (SELECT 1 FROM hidden AS h WHERE h.user_id = ? AND h.conversation = x.conversation AND h.seq = x.seq)"
             " ORDER BY seq LIMIT ?",
-            (user_id, conversation, mark, user_id, MENTIONS_SHOWN),
+            (user_id, conversation, mark, user_id, _MENTIONS_READ),
         ).fetchall()
         seqs = sorted({row[0] for row in rows})
-        return tuple(
-            message.seq
-            for message in (self._messages_at(conversation, seqs) if seqs else ())
-            if message.state in _HAS_TEXT and message.sender_id != user_id
-        )
+        found: list[Seq] = []
+        for at in range(0, len(seqs), MENTIONS_SHOWN):
+            found += (
+                message.seq
+                for message in self._messages_at(conversation, seqs[at : at + MENTIONS_SHOWN])
+                if message.state in _HAS_TEXT and message.sender_id != user_id
+            )
+            if len(found) >= MENTIONS_SHOWN:
+                break
+        return tuple(found[:MENTIONS_SHOWN])
