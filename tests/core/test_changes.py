@@ -17,9 +17,11 @@ from chatd.core import bus_messages
 from chatd.core.bus_messages import MessageChanged, MessageStored
 from chatd.core.recent_changes import KEPT_S, MAX_KEPT, RecentChanges
 from chatd.errors import ErrorCode
+from chatd.hooks import OutgoingMessage, Rewrite, Veto
 from chatd.model import Message, MessageState
-from chatd.protocol import Changed, ServerMessage, ServerRequest
+from chatd.protocol import Changed, SendMessage, ServerMessage, ServerRequest
 from chatd.store.contract import Tables
+from tests.core.plugins.test_pipeline import it
 from tests.core.stage import Peer, Stage, play
 
 
@@ -341,6 +343,30 @@ def test_who_is_blocked_recalls_but_does_not_edit(tmp_path: Path) -> None:
         answer = await ask(alice, "message.edit", "bob", seq=1, text="abuse")
         assert answer["error"]["code"] == ErrorCode.NOT_ACCEPTED
         assert (await ask(alice, "message.recall", "bob", seq=1))["ok"]
+
+    play(tmp_path, story)
+
+
+class Censor:
+    """Refuses one word in messages, and rewrites another."""
+
+    def before_message(self, message: OutgoingMessage) -> Veto | Rewrite | None:
+        if "bad" in message.body:
+            return Veto("no", 2000)
+        return Rewrite(body=message.body.replace("damn", "d**n"))
+
+
+def test_filters_of_messages_are_asked_about_edits(tmp_path: Path) -> None:
+    """What may not be sent does not come in by editing."""
+
+    async def story(stage: Stage) -> None:
+        worker = await stage.worker(plugins=[(it(), Censor())])
+        alice, bob = await worker.mobile("alice"), await worker.mobile("bob")
+        await alice.do(SendMessage("bob", 0, 0, "fine", "f", True))
+        await stage.until("bob has it", lambda: bob.bodies)
+        assert (await ask(alice, "message.edit", "bob", seq=1, text="a bad word"))["error"]["code"] == 2000
+        assert (await ask(alice, "message.edit", "bob", seq=1, text="damn"))["ok"]
+        assert [one["text"] for one in notices(bob)] == ["d**n"]
 
     play(tmp_path, story)
 
