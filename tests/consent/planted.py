@@ -118,9 +118,9 @@ BUGS = {
 }
 
 
-def switches() -> None:
+def switch(bugs: dict[str, Callable[[], Planted]]) -> None:
     """No bug as long as the directory SWITCHES is empty."""
-    for name, bug in BUGS.items():
+    for name, bug in bugs.items():
         owner, attribute, instead = bug()
         setattr(owner, attribute, _switched(Path(os.environ["SWITCHES"], name), getattr(owner, attribute), instead))
 
@@ -130,4 +130,4 @@ def _switched(file: Path, guard: Callable[..., Any], instead: Callable[..., Any]
 
 
 if __name__ == "__main__":
-    sys.exit(main({"switches": switches}))
+    sys.exit(main({"switches": lambda: switch(BUGS)}))
