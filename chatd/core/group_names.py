@@ -10,6 +10,7 @@ Nothing is read or kept unless a listener shows names.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ from chatd.store.contract import Tables
 
 _KEPT = 10_000
 """Names kept before those of groups without a session on this worker are dropped."""
+_RETRY_S = 1.0
+"""Pause after a read that failed."""
 _AT_ONCE = 500
 """Maximum names of one read."""
 
@@ -47,21 +50,29 @@ class GroupNames:
     async def learn(self, group_ids: Iterable[GroupId]) -> None:
         """Sessions of this worker have entered these groups, and its subscription is in force: from now on renamed() is
         called for each change. Cost: one read, of the names that are not known yet."""
-        if self.is_needed:
-            await self._read([group_id for group_id in group_ids if group_id not in self._names])
+        unknown = [group_id for group_id in group_ids if group_id not in self._names] if self.is_needed else []
+        if unknown and not await self._read(unknown):
+            self._services.background.start(self._read_until_known(unknown))
 
     def renamed(self, group_id: GroupId) -> None:
         """The group has another name than before."""
         if self.is_needed and group_id in self._names:
-            self._services.background.start(self._read([group_id]))
+            self._services.background.start(self._read_until_known([group_id]))
 
     def gap(self) -> None:
         """Renames may have been missed."""
         if self._names:
-            self._services.background.start(self._read(list(self._names)))
+            self._services.background.start(self._read_until_known(list(self._names)))
 
-    async def _read(self, group_ids: list[GroupId]) -> None:
-        """Of two reads at once, the one that was started later counts."""
+    async def _read_until_known(self, group_ids: list[GroupId]) -> None:
+        """Meanwhile the names known before are shown."""
+        while True:
+            if await self._read(group_ids):
+                return
+            await asyncio.sleep(_RETRY_S)
+
+    async def _read(self, group_ids: list[GroupId]) -> bool:
+        """Of two reads at once, the one that was started later counts. False: the store does not answer."""
         for at in range(0, len(group_ids), _AT_ONCE):
             some = group_ids[at : at + _AT_ONCE]
             self._reads += 1
@@ -73,15 +84,12 @@ class GroupNames:
             try:
                 found = await self._services.store.read(names)
             except Unavailable:
-                self._forget(some)
-                return
+                return False
             for group_id, text in found.items():
                 before = self._names.get(group_id)
                 if before is None or before.read < number:
                     self._names[group_id] = _Name(text, number)
         if len(self._names) > _KEPT:
-            self._forget([group_id for group_id in self._names if self._services.hub.group(group_id) is None])
-
-    def _forget(self, group_ids: Iterable[GroupId]) -> None:
-        for group_id in group_ids:
-            self._names.pop(group_id, None)
+            hub = self._services.hub
+            self._names = {group_id: name for group_id, name in self._names.items() if hub.group(group_id) is not None}
+        return True
