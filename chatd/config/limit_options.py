@@ -120,13 +120,13 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         int,
         option(
             "maximum invitations and changes of profiles and groups per hour by a user, on all workers together; "
-            "joining a group counts as 2, a friend request as 3, a new group as 6; those of an hour can be made at "
+            "joining a group counts as 3, a friend request as 6, a new group as 10; those of an hour can be made at "
             "once; 0 = no limit",
             "live",
             ge=0,
             le=1000000,
         ),
-    ] = 120
+    ] = 300
     store_queue: Annotated[
         int,
         option("maximum messages per worker that wait for the store; further ones are refused", "live", ge=100),

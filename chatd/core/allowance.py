@@ -43,8 +43,8 @@ WRITE = Cost(2)
 """Changing something that only the user sees."""
 CHANGE = Cost(2, 1)
 INVITE = Cost(2, 1)
-JOIN = Cost(2, 2)
-ASK_FRIEND = Cost(2, 3)
-CREATE_GROUP = Cost(2, 6)
+JOIN = Cost(2, 3)
+ASK_FRIEND = Cost(2, 6)
+CREATE_GROUP = Cost(2, 10)
 UNLIMITED_ALLOWANCE = Allowance(float("inf"), float("inf"), float("inf"))
 """Of a session that core.sessions.login has not given its user's. Infinity stays, whatever is taken from it."""

@@ -51,18 +51,15 @@ def a_group_costs_one() -> None:
 
 def a_group_keeps_its_size() -> None:
     """Nobody notices that members join."""
-    from chatd.core.memberships import Memberships
+    from chatd.core.sessions.hub import LocalGroup
 
-    changed = Memberships.changed
+    sizes: dict[int, int] = {}
 
-    def unaware(self: Memberships, group_id: int, members_version: int) -> None:
-        group = self._hub.group(group_id)
-        size = group.member_count if group else 0
-        changed(self, group_id, members_version)
-        if group:
-            group.member_count = size
+    def learn(self: LocalGroup, size: int) -> None:
+        if size:
+            sizes.setdefault(id(self), size)
 
-    Memberships.changed = unaware  # type: ignore[method-assign]
+    LocalGroup.member_count = property(lambda self: sizes.get(id(self), 0), learn)  # type: ignore[assignment, misc]
 
 
 def commands_are_free() -> None:

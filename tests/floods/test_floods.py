@@ -43,7 +43,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """Without rates but that of changes, which workers share; the quotas are as shipped."""
-    one = Daemon(tmp_path_factory.mktemp("workers"), workers=2, limits={"changes_per_hour": 120})
+    one = Daemon(tmp_path_factory.mktemp("workers"), workers=2, limits={"changes_per_hour": 300})
     try:
         yield one.start()
     finally:

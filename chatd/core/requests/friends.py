@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from chatd.core import consent
-from chatd.core.allowance import ASK_FRIEND, CHANGE, LIST, WRITE
+from chatd.core.allowance import ASK_FRIEND, LIST, WRITE
 from chatd.core.change import Change
 from chatd.core.friends import Friends
 from chatd.core.plugins import actions
@@ -82,7 +82,7 @@ class FriendOperations:
                 asks=Point.BEFORE_FRIEND_REMOVE,
                 write=self._remove,
                 shown=_user,
-                cost=CHANGE,
+                cost=WRITE,
             ),
             "friend.list": Operation(
                 NoArguments,

@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from chatd.core.allowance import CHANGE, INVITE, LIST, WRITE
+from chatd.core.allowance import INVITE, LIST, WRITE
 from chatd.core.change import Change
 from chatd.core.groups.admission import LetIn, Rejected
 from chatd.core.groups.groups import Groups
@@ -124,7 +124,7 @@ class GroupAdmissionOperations:
                 asks=Point.BEFORE_GROUP_ANSWER,
                 write=self._approve,
                 shown=_let_in,
-                cost=CHANGE,
+                cost=WRITE,
             ),
             "group.reject": Operation(
                 OneMember,
@@ -133,7 +133,7 @@ class GroupAdmissionOperations:
                 asks=Point.BEFORE_GROUP_ANSWER,
                 write=self._reject,
                 shown=lambda rejected: {"user": of_user(rejected.user)},
-                cost=CHANGE,
+                cost=WRITE,
             ),
         }
 
@@ -146,7 +146,7 @@ class GroupAdmissionOperations:
                 asks=Point.BEFORE_GROUP_BAN,
                 write=self._ban,
                 shown=_decided,
-                cost=CHANGE,
+                cost=WRITE,
             ),
             "group.unban": Operation(
                 OneMember,
@@ -155,7 +155,7 @@ class GroupAdmissionOperations:
                 asks=Point.BEFORE_GROUP_BAN,
                 write=self._unban,
                 shown=_decided,
-                cost=CHANGE,
+                cost=WRITE,
             ),
             "group.bans": Operation(
                 UsersPage,
@@ -172,7 +172,7 @@ class GroupAdmissionOperations:
                 asks=Point.BEFORE_GROUP_MUTE,
                 write=self._mute,
                 shown=_decided,
-                cost=CHANGE,
+                cost=WRITE,
             ),
             "group.unmute": Operation(
                 OneMember,
@@ -181,7 +181,7 @@ class GroupAdmissionOperations:
                 asks=Point.BEFORE_GROUP_MUTE,
                 write=self._unmute,
                 shown=_decided,
-                cost=CHANGE,
+                cost=WRITE,
             ),
         }
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from chatd.core import consent
-from chatd.core.allowance import CHANGE, CREATE_GROUP, JOIN, LIST
+from chatd.core.allowance import CHANGE, CREATE_GROUP, JOIN, LIST, WRITE
 from chatd.core.change import Change
 from chatd.core.groups.groups import Groups
 from chatd.core.groups.members import Kick
@@ -186,7 +186,7 @@ class GroupOperations:
                 asks=Point.BEFORE_GROUP_KICK,
                 write=self._kick,
                 shown=_kicked,
-                cost=CHANGE,
+                cost=WRITE,
             ),
             "group.role": Operation(
                 Promotion,

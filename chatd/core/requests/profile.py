@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from chatd.core import consent, trail
 from chatd.core.accounts import Accounts
-from chatd.core.allowance import CHANGE
+from chatd.core.allowance import CHANGE, LIST
 from chatd.core.change import Change
 from chatd.core.friends import by_id
 from chatd.core.login_guard import LoginGuard
@@ -107,7 +107,7 @@ class ProfileOperations:
                 asks=Point.BEFORE_PASSWORD_CHANGE,
                 write=self._change_password,
                 has_secrets=True,
-                cost=CHANGE,
+                cost=LIST,
             ),
         }
 
