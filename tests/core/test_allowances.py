@@ -325,7 +325,7 @@ def test_what_is_full_is_not_remembered(tmp_path: Path) -> None:
         await alice.make_group()
         alice.leave()
         await worker.core.store.settle()
-        for _ in range(HOUR_S // 2):
+        for _ in range(HOUR_S // 4):
             worker.core.allowances.round()
         assert len(worker.core.allowances) == 1
         for _ in range(HOUR_S // 2):
