@@ -50,6 +50,7 @@ def generated() -> dict[Path, str]:
         **_with_table("docs/hooks.md", "points", points()),
         **_with_tables("docs/protocols/mobileimsdk.md", {"operations": operations(), "notices": notices()}),
         **_with_tables("docs/protocols/errors.md", {"error codes": error_codes(), "ends": ends()}),
+        **_with_table("docs/internals/errors-and-limits.md", "costs", costs()),
         **_with_tables("docs/operations.md", {"worker status": worker_status(), "exit codes": exit_codes()}),
         **_with_table("docs/security.md", "security events", security_events()),
     }
@@ -99,6 +100,15 @@ def operations() -> list[str]:
         )
         lines.append(_row(f"`{name}`", arguments, f"`{op.result}`", "once" if op.write else "", op.text))
     return lines
+
+
+def costs() -> list[str]:
+    """What operations take from their user's allowance, the request itself included."""
+    by_cost: dict[tuple[int, int], list[str]] = {}
+    for name, op in sorted(described().items()):
+        by_cost.setdefault(tuple(op.cost), []).append(f"`{name}`")  # type: ignore[arg-type]
+    lines = ["| commands | changes | requests |", "|--:|--:|---|"]
+    return lines + [_row(str(cost[0]), str(cost[1] or ""), ", ".join(names)) for cost, names in sorted(by_cost.items())]
 
 
 def points() -> list[str]:

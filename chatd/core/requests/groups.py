@@ -138,7 +138,7 @@ class GroupOperations:
                 "{}",
                 asks=Point.BEFORE_GROUP_DISSOLVE,
                 write=self._dissolve,
-                cost=CHANGE,
+                cost=WRITE,
             ),
             "group.list": Operation(
                 NoArguments,
@@ -168,7 +168,7 @@ class GroupOperations:
                 asks=Point.BEFORE_GROUP_LEAVE,
                 write=self._leave,
                 shown=_left,
-                cost=CHANGE,
+                cost=WRITE,
             ),
             "group.members": Operation(
                 MembersPage,
