@@ -160,9 +160,14 @@ class Live:
         if known is None:
             return
         text = self._person(known) or self._membership(known) or self._admission(known) or self._conversation(known)
-        if text:
+        if text and not self._is_own(known):
             self._screen.notice(text)
         self._screen.status()
+
+    def _is_own(self, notice: notices.AnyNotice) -> bool:
+        """The person has done it, and is told by the command."""
+        by = getattr(notice, "by", None)
+        return by is not None and by.id == self._me
 
     def _person(self, notice: notices.AnyNotice) -> str:
         match notice:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from chatd.client import results
 from chatd.client.grammar import AUDIENCES, PROFILE_FIELDS, PURPOSES, Usage, quoted
-from chatd.client.live import shown_as, when
+from chatd.client.live import PAGES, shown_as, when
 from chatd.client.screen import Screen
 from chatd.client.sender import NotDone
 from chatd.client.session import ClientSession
@@ -113,10 +113,15 @@ class PeopleCommands:
 
     async def _blocks(self, words: Sequence[str]) -> None:
         self._session.require_login()
-        found = await self._ask("block.list", results.Users)
-        for user in found.users:
-            self._screen.notice(f"{user.name}({user.id})")
-        if not found.users:
+        after = 0
+        for _ in range(PAGES):
+            found = await self._ask("block.list", results.Users, after=after)
+            for user in found.users:
+                self._screen.notice(f"{user.name}({user.id})")
+                after = user.id
+            if not found.more or not found.users:
+                break
+        if not after:
             self._screen.notice("you block nobody")
 
     async def _privacy(self, words: Sequence[str]) -> None:
@@ -129,10 +134,14 @@ class PeopleCommands:
                 raise Usage(f"/privacy {'|'.join(PURPOSES)} {'|'.join(AUDIENCES)}")
             await self._ask("privacy.set", results.Nothing, **{purpose: who})
         found = await self._ask("privacy.get", results.Privacy)
-        self._screen.notice(
-            f"may write to you: {found.write}; may ask to be your friend: {found.ask}; "
-            f"may see you: {found.see}; may add you to groups: {found.add}"
-        )
+        mine, usual = found.privacy, found.defaults
+        for may, own, default in (
+            ("write to you", mine.write, usual.write),
+            ("ask to be your friend", mine.ask, usual.ask),
+            ("see your profile and presence", mine.see, usual.see),
+            ("add you to groups", mine.add, usual.add),
+        ):
+            self._screen.notice(f"may {may}: {own}" + (f" ({default})" if own == "default" else ""))
 
     # ------------------------------------------------------------ profiles
 

@@ -189,10 +189,17 @@ class OwnSessions(msgspec.Struct, frozen=True):
     complete: bool = True
 
 
-class Privacy(msgspec.Struct, frozen=True):
-    """Whom the user admits; None = this server does not tell."""
+class Choices(msgspec.Struct, frozen=True):
+    """Whom the user admits: an audience, or "default"."""
 
-    write: str | None = None
-    ask: str | None = None
-    see: str | None = None
-    add: str | None = None
+    write: str = "default"
+    ask: str = "default"
+    see: str = "default"
+    add: str = "default"
+
+
+class Privacy(msgspec.Struct, frozen=True):
+    """defaults: what "default" stands for."""
+
+    privacy: Choices
+    defaults: Choices = Choices()

@@ -84,6 +84,10 @@ class ClientSession:
         """Have a connection, logged in or not. Raises Unreachable."""
         await self._connector.connect()
 
+    def drop(self) -> None:
+        """Give the present connection up; the next one follows."""
+        self._connector.drop()
+
     @property
     def stays(self) -> bool:
         return self._credentials is not None
@@ -249,7 +253,9 @@ class ClientSession:
 
     async def create_group(self, name: str, description: str) -> frames.GroupAck:
         frame = outgoing.create_group(self.require_login(), name, description)
-        return await self._enter_group(frame, Msg.CREATE_GROUP)
+        group = await self._enter_group(frame, Msg.CREATE_GROUP)
+        self.contacts.rename(group.group_id, group.name, description)
+        return group
 
     async def join_group(self, group_id: int) -> frames.GroupAck:
         """On a server without requests."""
@@ -393,7 +399,7 @@ class ClientSession:
 
     def _on_refusal(self, refusal: frames.ErrorAnswer) -> None:
         if refusal.errno == ErrorCode.NOT_LOGGED_IN and self.online:
-            self._connector.drop()  # the server and we disagree: reconnect, which loses nothing
+            self.drop()  # the server and we disagree: reconnect, which loses nothing
         elif refusal.ref == 0 and refusal.errno == ErrorCode.ALREADY_LOGGED_IN and self.online:
             self._ended(refusal.text)
         elif refusal.fp or refusal.ref in (Msg.ONE_CHAT, Msg.GROUP_CHAT):

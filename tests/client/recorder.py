@@ -50,7 +50,10 @@ class Recorder:
 
 
 class Client:
-    def __init__(self, session: ClientSession, commands: Commands, screen: Recorder) -> None:
+    """passwords: what is typed next where one is asked for; then "pw"."""
+
+    def __init__(self, session: ClientSession, commands: Commands, screen: Recorder, passwords: list[str]) -> None:
+        self.passwords = passwords
         self.session = session
         self.commands = commands
         self.screen = screen
@@ -58,6 +61,10 @@ class Client:
     async def do(self, *lines: str) -> None:
         for line in lines:
             assert await self.commands.run(line)
+
+    def drop(self) -> None:
+        """The connection breaks."""
+        self.session.drop()
 
     async def shows(self, *messages: str) -> None:
         """Exactly these, in this order, from the first on."""
@@ -74,13 +81,15 @@ async def client(port: int, state_dir: Path, timing: Timing = QUICK) -> AsyncIte
     screen = Recorder()
     address = ServerAddress("127.0.0.1", port)
 
+    passwords: list[str] = []
+
     async def password(prompt: str, new: bool) -> str:
-        return "pw"
+        return passwords.pop(0) if passwords else "pw"
 
     session = ClientSession(address, screen, lambda user: open_memory(state_dir, address, user, screen.notice), timing)
     keeper = asyncio.create_task(session.keep())
     try:
-        yield Client(session, Commands(session, screen, password), screen)
+        yield Client(session, Commands(session, screen, password), screen, passwords)
     finally:
         keeper.cancel()
         await asyncio.wait([keeper])
