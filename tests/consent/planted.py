@@ -24,14 +24,14 @@ def blocks_are_forgotten() -> Planted:
     """What a connection remembers is not dropped when somebody accepts less."""
     from chatd.store.sql.verdicts import Permissions
 
-    return Permissions, "learn", lambda guard, self, version: None
+    return Permissions, "clear", lambda guard, self: None
 
 
 def the_version_stays() -> Planted:
-    """Only the connection that blocks knows it."""
+    """Nobody learns that somebody accepts less."""
     from chatd.store.sql.verdicts import Permissions
 
-    return Permissions, "changed", lambda guard, self: self.clear()
+    return Permissions, "changed", lambda guard, self: None
 
 
 def nobody_may_answer() -> Planted:

@@ -77,6 +77,8 @@ class Writer:
                 return place if kind.min_length else rng.choice(LINES)
             case inspect.IntType():
                 return rng.choice([*self.groups, *self.groups, 0, 1, 3, 50, 200])
+            case inspect.BoolType():
+                return rng.random() < 0.5
             case inspect.LiteralType():
                 return rng.choice(kind.values)
             case inspect.ListType():
