@@ -51,6 +51,12 @@ def test_the_sample_says_the_defaults(tmp_path):
         ("[server]\nworker = 1", "server.worker", 'did you mean "workers"?'),
         ("[servre]\nworkers = 1", "servre", 'did you mean "server"?'),
         ("[limits]\nzzz = 1", "limits.zzz", "unknown option (known: connections, "),
+        (
+            '[accounts]\npresence = "all"',
+            "accounts.presence",
+            'is replaced by people.may_see, which also holds for profiles: instead of "friends" write '
+            'people.may_see = "contacts", instead of "all" write "everybody"; "friends" and "nobody" are allowed too',
+        ),
         ("server = 3", "server", "must be written as [server]"),
         ('[listen]\nprotocol = "echo"', "listen", "must be written as [[listen]]"),
         ('[hook]\nname = "echo"', "hook", "must be written as [[hook]]"),
