@@ -115,6 +115,28 @@ def test_what_was_not_acknowledged_on_one_host_is_given_on_the_other(towns: Town
     run(story())
 
 
+# ---------------------------------------------------------------- takeover
+
+
+def test_a_takeover_ends_the_session_on_the_other_host(towns: Towns) -> None:
+    async def story() -> None:
+        name = await towns[0].newcomer("bob")
+        old = StreamingClient(towns[0], name)
+        await old.arrive()
+        for number in range(1, 5):
+            desk, errno = await log_in_on_desk(towns[number % 2], name)  # one that does not ask for it
+            desk.close()
+            assert errno == 2
+            new = StreamingClient(towns[number % 2], name)
+            await new.arrive(takeover=True)
+            await until(10, "the old one has ended", lambda old=old: old.stream.gone.is_set())  # type: ignore[misc]
+            assert [error["errmsg"] for error in old.errors] == ["logged in elsewhere"]
+            assert len((await new.ask("session.list"))["sessions"]) == 1
+            old = new
+
+    run(story())
+
+
 # ---------------------------------------------------------------- requests, friends, presence
 
 

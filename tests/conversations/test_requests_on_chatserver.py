@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from chatd.errors import ErrorCode
-from tests.conversations.asking import Client, StreamingClient, clients, make_client, new_group
+from tests.conversations.asking import Client, StreamingClient, clients, new_group
 from tests.conversations.stages import on_every_stage
+from tests.conversations.takeovers import take_over_without_right
 from tests.harness.deadline import run, until
 from tests.harness.person import Town
 
@@ -145,23 +146,4 @@ def test_a_takeover_ends_the_other_session_wherever_it_is(town: Town, rounds: in
 
 
 def test_who_is_not_the_user_takes_nothing_over(town: Town) -> None:
-    """A wrong password, a login that does not ask for it, and a client that is not streaming: the session stays."""
-
-    async def story() -> None:
-        name = await town.newcomer("bob")
-        bob = make_client(town, name, "chatserver")
-        await bob.arrive()
-        for login, errno in (
-            ({"password": "guessed", "framing": "nul", "takeover": True}, 1),
-            ({"password": town.secret, "framing": "nul"}, 2),
-            ({"password": town.secret, "framing": "nul", "takeover": False}, 2),
-            ({"password": town.secret, "takeover": True}, 2),
-        ):
-            peer = await town.nul_peer()
-            peer.put({"msgid": 1, "name": name, **login})
-            assert (await peer.find(msgid=2))["errno"] == errno
-            peer.close()
-        await bob.is_up_to_date()
-        assert bob.errors == []
-
-    run(story())
+    run(take_over_without_right(town))
