@@ -90,7 +90,8 @@ class ConsentTables(Protocol):
 
     def block(self, user_id: UserId, blocked: UserId, limit: int, now_ms: int) -> bool:
         """From now on `blocked` can neither write to the user, ask, see nor add them, and the user cannot write to
-        them. Ends a friendship of the two, and withdraws requests. False: they were blocked already.
+        them. Ends a friendship of the two, and withdraws requests, and invitations of the user by `blocked`. False:
+        they were blocked already.
 
         Raises: Refused UNKNOWN_RECIPIENT, NOT_ALLOWED (oneself), LIMIT_REACHED: the user blocks `limit` others."""
         ...

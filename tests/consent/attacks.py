@@ -157,6 +157,19 @@ async def repeat_what_was_stored_before(places: Places) -> None:
         assert await texts(victim, person.name) == ["once"]
 
 
+async def edit_after_the_block(places: Places) -> None:
+    """To write by editing what was written before. Taking it back is allowed."""
+    victim, attacker = await places.victim(), await places.asker()
+    await attacker.says(victim.name, "harmless")
+    await victim.sees(attacker.name, victim.name, "harmless")
+    await victim.ask("block", user=attacker.name)
+    edited = {"with_": victim.name, "seq": 1, "text": "harmful"}
+    assert await attacker.refused("message.edit", **edited) is ErrorCode.NOT_ACCEPTED
+    assert await texts(victim, attacker.name) == ["harmless"]
+    await attacker.ask("message.recall", with_=victim.name, seq=1)
+    assert await texts(victim, attacker.name) == [""]
+
+
 async def write_as_a_stranger(places: Places) -> None:
     """To somebody who lets friends write, and those to whom they write."""
     victim = await places.victim()
@@ -355,6 +368,7 @@ ATTACKS: tuple[Attack, ...] = (
     write_after_the_block,
     flood_during_the_block,
     repeat_what_was_stored_before,
+    edit_after_the_block,
     write_as_a_stranger,
     tell_a_block_from_a_setting,
     ask_again_and_again,

@@ -13,6 +13,7 @@ from chatd.errors import ErrorCode, Refused
 from chatd.model import Audience, User
 from chatd.store.contract import ANYTHING, Asked, AskingRules, Audiences, Draft, Purpose, SendingRules, Stored, Tables
 from chatd.store.sql.verdicts import Permissions
+from tests.store.group_steps import invited
 from tests.store.steps import ANY, ASKING, done, join, make, refused, sent, team, to
 
 EVERYBODY, CONTACTS, FRIENDS, NOBODY = Audience.EVERYBODY, Audience.CONTACTS, Audience.FRIENDS, Audience.NOBODY
@@ -115,6 +116,13 @@ class ConsentContract:
             block(tables, alice, other)
         assert [tables.friends.of(one.id) for one in (alice, bob)] == [[], []]
         assert [tables.friends.requests_to(one.id) for one in (alice, carol)] == [[], []]
+
+    def test_a_block_withdraws_invitations_by_the_blocked_user_alone(self, tables: Tables) -> None:
+        alice, bob, carol = make(tables, "alice", "bob", "carol")
+        for owner in (bob, carol):
+            invited(tables, owner, team(tables, owner), alice)
+        block(tables, alice, bob)
+        assert [one.by for one in tables.admission.invitations(alice.id, 0, 10)] == [carol]
 
     def test_whom_a_user_blocks_is_listed_in_pages_and_limited(self, tables: Tables) -> None:
         alice, bob, carol, dave = make(tables, "alice", "bob", "carol", "dave")

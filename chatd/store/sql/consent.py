@@ -1,7 +1,7 @@
 """Blocks, and the audiences that users choose, in the SQL of both twins.
 
 Owns: changing the table `block` and the columns may_write, may_ask, may_see, may_add of `user`; taking back the rows of
-`correspondent`.
+`correspondent`, and invitations by somebody who is blocked.
 Elsewhere: the decision (store.sql.verdicts), friendships (store.sql.friends).
 Fails: Refused, before anything is written; what the database raises passes through.
 """
@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from chatd.errors import ErrorCode, Refused
 from chatd.model import Audience, User, UserId
 from chatd.store.consent_contract import Audiences, Pairing, Purpose
+from chatd.store.group_contract import AdmissionState
 from chatd.store.sql.database import Backend, Database
 from chatd.store.sql.friends import SqlFriends
 from chatd.store.sql.verdicts import CODES, Ground, Permissions, Verdict, admitting
@@ -47,6 +48,10 @@ class SqlConsent:
             raise Refused(ErrorCode.LIMIT_REACHED, f"you block {limit} users already")
         self._db.execute("INSERT INTO block (user_id, blocked_id, at_ms) VALUES (?, ?, ?)", (user_id, blocked, now_ms))
         self._friends.part(user_id, blocked)
+        self._db.execute(
+            "DELETE FROM admission WHERE user_id = ? AND state = ? AND by_id = ?",
+            (user_id, int(AdmissionState.INVITED), blocked),
+        )
         self._db.execute("DELETE FROM correspondent WHERE user_id = ? AND other_id = ?", (user_id, blocked))
         self._permissions.changed()
         return True
