@@ -22,7 +22,7 @@ from chatd.store.sqlite.tables import open_tables
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import wait_until
 from tests.retention.planted import SLICE, SPAN
-from tests.store.steps import make, send, team, to, to_group
+from tests.store.steps import done, make, send, team, to, to_group
 
 DAY_MS = 24 * 3600 * 1000
 DAYS = {"private_days": 7, "group_days": 7}
@@ -84,23 +84,27 @@ def last_numbers(daemon: Daemon) -> dict[int, int]:
     return dict(rows(daemon, "SELECT conversation, max(seq) FROM message GROUP BY conversation"))
 
 
-def age(daemon: Daemon, days: int) -> None:
-    """Everything that all its readers have received was sent so many days earlier."""
+RECEIVED_MS = 5000
+"""After this, who is logged in has received a message."""
+
+
+def age(daemon: Daemon, days: int) -> int:
+    """What everybody has received was sent so many days earlier. Gives how many messages."""
     with sqlite_file.opening(store_of(daemon), create=False, exclusive=False) as file:
-        file.db.execute(
-            "UPDATE message SET sent_at_ms = sent_at_ms - ? WHERE seq <="
-            " (SELECT min(delivered) FROM cursor WHERE cursor.conversation = message.conversation)",
-            (days * DAY_MS,),
-        )
+        changed = file.db.execute(
+            "UPDATE message SET sent_at_ms = sent_at_ms - ? WHERE sent_at_ms < ?",
+            (days * DAY_MS, now_ms() - RECEIVED_MS),
+        ).rowcount
     file.unlock()
     file.close()
+    return changed
 
 
 def switch_on(daemon: Daemon, **options: float) -> None:
     daemon.config["retention"] = DAYS | options
     daemon.write_config()
-    done = daemon.ctl("reload")
-    assert done.returncode == 0, done.stderr
+    reloaded = daemon.ctl("reload")
+    assert reloaded.returncode == 0, reloaded.stderr
 
 
 def slot_0(daemon: Daemon) -> dict[str, Any]:
@@ -145,8 +149,8 @@ def leave_nothing_of_an_erased_text(daemon: Daemon) -> None:
         talk = tables.history.conversation_of(alice.id, bob.id, 0)
     daemon.start()
     assert SECRET.encode() in store_of(daemon).read_bytes()
-    done = daemon.ctl("user", "erase", "alice", "--yes")
-    assert done.returncode == 0, done.stderr
+    with filled(daemon) as tables:  # as chatctl does it, and is killed right after
+        done(tables, lambda inside: inside.accounts.erase(alice.id, now_ms()))
     wait_until(20, "the erasure has ended", lambda: not rows(daemon, "SELECT 1 FROM erasure"))
 
     def files() -> list[Path]:

@@ -129,20 +129,24 @@ class SqlRetention:
         if not self._take_turn():
             return Slice()
         try:
-            done = self._expire(kind, before_ms, now_ms, limit)
-            return done if done.more else _sum(done, self._blank_undeletable(kind, before_ms, now_ms, limit))
+            done, met_young = self._expire(kind, before_ms, now_ms, limit)
+            if done.more or met_young:
+                return done
+            return _sum(done, self._blank_undeletable(kind, before_ms, now_ms, limit))
         finally:
             self._end_turn()
 
-    def _expire(self, kind: Kind, before_ms: int, now_ms: int, limit: int) -> Slice:
+    def _expire(self, kind: Kind, before_ms: int, now_ms: int, limit: int) -> tuple[Slice, bool]:
+        """Also whether a message was met that is too young; then those after it are not looked at."""
         position = self._locked_position(kind)
         rows = self._db.execute(
             "SELECT id, conversation, seq, sent_at_ms FROM message WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
             (position, self._highest(), limit),
         ).fetchall()
         old = old_rows(rows, before_ms, now_ms)
+        met_young = len(old) < len(rows)
         if not old:
-            return Slice(len(rows))
+            return Slice(len(rows)), met_young
         tops = tops_of(kind, old)
         found = self._rows_upto(tops, _LEFTOVERS * limit) if tops else []
         deleted, blanked = self._remove(found)
@@ -151,7 +155,7 @@ class SqlRetention:
         complete = len(found) < _LEFTOVERS * limit
         if complete:
             self._set_meta(_POSITIONS[kind], old[-1][0])
-        return Slice(len(old), deleted, blanked, not complete or len(old) == limit)
+        return Slice(len(old), deleted, blanked, not complete or len(old) == limit), met_young
 
     def _looked_at(self, kind: Kind) -> int:
         """The message.id up to which all messages of the kind are gone or blanked, as far as is known."""
