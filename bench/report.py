@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from servers import BUILD
+from servers import BUILD, LIMITS
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 ONE_HOST, CLUSTER = "figures", "figures of a cluster"
@@ -57,6 +57,7 @@ def _circumstances(rounds: int, seconds: float, busy: float) -> list[str]:
         f"Measured on {datetime.now(UTC):%Y-%m-%d} at commit {_commit()}: {rounds} rounds of {seconds:g} s, medians.",
         f"Machine: {os.cpu_count()} cores, {_cpu_model()}; load average before the run: {busy:.1f}.",
         f"Linux {platform.release()}, Python {platform.python_version()}.",
+        f"Limits: {LIMITS}.",
         f"A write of 4 KiB made durable (`fdatasync`) takes {_sync_ms():.2f} ms here (median).",
     ]
 

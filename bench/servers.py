@@ -68,7 +68,7 @@ address = "tcp://127.0.0.1:{chatserver}"
 [penalties]
 allow = ["127.0.0.0/8", "10.0.0.0/8"]
 
-# Its users send as fast as they can, which no human does. What may wait is limited as shipped.
+# Its users send as fast as they can, which no human does.
 [limits]
 commands_per_s = 0
 recipients_per_s = 0
@@ -85,6 +85,10 @@ url = "{store}"
 url = "{bus}"
 keys = ["the key of the benchmarks' clusters"]
 """
+LIMITS = (
+    "no rates (`limits.*_per_s` and `limits.changes_per_hour` are 0); what may wait for a user is limited as shipped"
+)
+"""Those of CONFIG, for the page."""
 WIRES = ("mobileimsdk", "mobileimsdk-udp", "mobileimsdk-ws", "mobileimsdk-tls", "mobileimsdk-wss", "chatserver")
 """The listeners, by the names of the generators' wires; tls and wss are mobileimsdk and mobileimsdk-ws with --tls."""
 LOCAL_STORE, LOCAL_BUS = "sqlite:chatd.db", "local:"

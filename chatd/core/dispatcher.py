@@ -138,11 +138,12 @@ class Dispatcher:
         if needs_login and session is None:
             self._refuse_before_login(peer, command)
             return None
-        if session is not None and cost:
-            left = session.allowance.commands - cost
+        if cost and session is not None:
+            allowance = session.allowance
+            left = allowance.commands - cost
             if left < 0 and self._is_too_fast(peer, session, command, cost):
                 return None
-            session.allowance.commands = left
+            allowance.commands = left
         caller = session if needs_login else peer
         try:
             if has_claim and command.claimed is not None:  # type: ignore[union-attr]
