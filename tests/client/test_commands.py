@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chatd.client.connection import ServerAddress, parse_address
-from chatd.client.grammar import COMMANDS, ParsedLine, Usage, understand
+from chatd.client.grammar import COMMANDS, ParsedLine, Usage, understand, usage
 from chatd.client.screen import clean
 from chatd.client.timing import Backoff
 
@@ -70,6 +70,65 @@ def test_the_page_lists_every_command() -> None:
     page = (Path(__file__).parents[2] / "docs" / "chat.md").read_text()
     for command in COMMANDS.values():
         assert f"`/{command.verb}" in page
+
+
+def test_the_manual_page_has_every_command_and_option() -> None:
+    page = (Path(__file__).parents[2] / "man" / "chat.1").read_text().replace("\\-", "-").replace("\\fR", "")
+    for command in COMMANDS.values():
+        assert f"\\fB{usage(command)}\n{command.help[0].upper()}{command.help[1:]}.\n" in page
+    for option in ("--tls", "--ca", "--name", "--takeover", "--password-file", "--wait", "--no-history", "--version"):
+        assert f"\\fB{option}" in page
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("/kick bob", ("", "bob")),
+        ('/kick #12 "bob b"', ("#12", "bob b")),
+        ('/kick "#The team" "bob b"', ("#The team", "bob b")),
+        ("/mute bob 5", ("", "bob", "5")),
+        ("/mute #12 bob", ("#12", "bob")),
+        ('/role "bob b" admin', ("", "bob b", "admin")),
+        ("/groupset #12 about all of  it", ("#12", "about", "all of  it")),
+        ("/groupset name The team", ("", "name", "The team")),
+        ("/edit new words", ("", "new words")),
+        ("/edit 7 new words", ("7", "new words")),
+        ("/edit 7", ("", "7")),
+        ("/recall", ()),
+        ("/recall 7", ("7",)),
+        ("/remove 7", ("", "7")),
+        ("/remove #12 7", ("#12", "7")),
+        ("/reply 7 yes", ("7", "yes")),
+        ('/history "bob b" 5', ("bob b", "5")),
+        ("/history 5", ("5",)),
+        ('/history "#The team"', ("#The team",)),
+        ("/privacy", ()),
+        ("/privacy write friends", ("write", "friends")),
+        ("/profile status at  lunch", ("status", "at  lunch")),
+        ("/takeover", ()),
+        ("/help kick", ("kick",)),
+    ],
+)
+def test_words_that_may_be_left_out(line: str, words: tuple[str, ...]) -> None:
+    assert understand(line).words == words
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("/kick bob b", '/kick [#GROUP] NAME: a name with spaces stands in quotes, as in /kick "bob b"'),
+        ("/kick #12 bob b", '/kick [#GROUP] NAME: a name with spaces stands in quotes, as in /kick #12 "bob b"'),
+        ("/kick #12", "/kick [#GROUP] NAME"),
+        ("/role bob b admin", "/role [#GROUP] NAME owner|admin|member"),
+        ("/reply yes", "/reply SEQ TEXT"),
+        ("/edit", "/edit [SEQ] TEXT"),
+        ('/block "bob', '/block NAME: a name in quotes ends with "'),
+    ],
+)
+def test_words_that_are_wrong(line: str, told: str) -> None:
+    with pytest.raises(Usage) as raised:
+        understand(line)
+    assert str(raised.value) == told
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from chatd.client import frames, outgoing
@@ -38,6 +39,12 @@ HEARD = [
     ({"msgid": 5, "errno": 0, "id": 4}, frames.RegisterAnswer(0, "", 4)),
     ({"msgid": 12, "errno": 1032, "errmsg": "no", "ref": 6, "fp": "x"}, frames.ErrorAnswer(1032, "no", 6, "x")),
     ({"msgid": 13, "fp": "x", "seq": 1, "time": "t"}, frames.MessageAck("x", 1)),
+    ({"msgid": 17, "ref": 4, "ok": True, "result": {"a": 1}}, frames.Answer(4, True, msgspec.Raw(b'{"a": 1}'), 0, "")),
+    (
+        {"msgid": 17, "ref": None, "ok": False, "error": {"code": 1039, "text": "no", "temporary": False}},
+        frames.Answer(0, False, msgspec.Raw(b"{}"), 1039, "no"),
+    ),
+    ({"msgid": 18, "event": "presence"}, frames.Notice(b'{"msgid": 18, "event": "presence"}')),
     ({"msgid": 14, "errno": 0, "groupid": 3, "groupname": "team"}, frames.GroupAck(3, "team")),
     ({"msgid": 99, "anything": []}, None),
 ]

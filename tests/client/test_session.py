@@ -461,3 +461,23 @@ def test_a_storm_of_broken_connections_loses_and_repeats_nothing(tmp_path: Path,
             assert len(server.stored) == 2 * cuts
 
     play(scenario)
+
+
+def test_a_server_without_requests_is_served_as_far_as_it_goes(tmp_path: Path) -> None:
+    async def scenario(server: SmallServer) -> None:
+        server.account("alice")
+        server.account("bob")
+        async with client(server.port, tmp_path) as alice:
+            await alice.do("/login alice", "/chat bob hello", "/addfriend 2")
+            for line in ("/block bob", "/history", "/unread", "/invite #1 bob", "/passwd", "/whois bob", "/sessions"):
+                before = len(alice.screen.notices)
+                await alice.do(line)
+                assert alice.screen.notices[before:][-1] in (
+                    "this server does not offer this",
+                    "no group #1 known: give its number",
+                )
+            assert await alice.session.settle()
+            assert server.texts() == ["hello"]
+            assert not [frame for frame in server.received if frame["msgid"] == 16]
+
+    play(scenario)
