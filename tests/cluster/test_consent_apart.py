@@ -10,6 +10,7 @@ import pytest
 from tests.consent import attacks
 from tests.consent.attacks import ATTACKS, OPEN_REQUESTS, Attack, Places
 from tests.consent.planted import blocks_are_forgotten
+from tests.conversations.conftest import PACE_MS
 from tests.harness.cluster import Cluster
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run, until
@@ -25,7 +26,7 @@ def cluster(mariadb: MariaDB, tmp_path_factory: pytest.TempPathFactory) -> Itera
         database=mariadb,
         entry=("-m", "tests.consent.planted", "switches"),
         limits={"friend_requests": OPEN_REQUESTS},
-        listen={"chatserver": {"pace_ms": 1}},
+        listen={"chatserver": {"pace_ms": PACE_MS}},
     )
     for daemon in made.daemons:
         (daemon.root / "switches").mkdir()

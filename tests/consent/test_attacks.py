@@ -12,6 +12,7 @@ import pytest
 from tests.consent import attacks
 from tests.consent.attacks import ATTACKS, OPEN_REQUESTS, Attack, Places
 from tests.consent.planted import BUGS
+from tests.conversations.conftest import PACE_MS
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run
 from tests.harness.link import ConnectionGone
@@ -42,7 +43,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
         entry=("-m", "tests.consent.planted", "switches"),
         env={"SWITCHES": str(root / "switches")},
         limits={"friend_requests": OPEN_REQUESTS},
-        listen={"chatserver": {"pace_ms": 1}},
+        listen={"chatserver": {"pace_ms": PACE_MS}},
     )
     try:
         town = Town(daemon.start())
