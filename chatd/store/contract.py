@@ -309,9 +309,9 @@ class Tables(Protocol):
     def append(self, drafts: Sequence[Draft], now_ms: int, rules: SendingRules = ANYTHING) -> list[Stored | ErrorCode]:
         """Number and insert; one result per draft, in order. A draft is refused with UNKNOWN_RECIPIENT, UNKNOWN_GROUP,
         NOT_A_MEMBER, MUTED or ANNOUNCEMENTS_ONLY, with NOT_ACCEPTED or BLOCKED_BY_YOU as ConsentTables.refusals() says
-        for rules.may_write, and with FP_REUSED if its sender has stored another text, or for another recipient, under
-        its fp. With extras, also as store.sql.extras.ExtrasWriter.check says. Must be the first call of a transaction,
-        and its only append()."""
+        for rules.may_write, with MAILBOX_FULL as store.sql.mailboxes says, and with FP_REUSED if its sender has stored
+        another text, or for another recipient, under its fp. With extras, also as store.sql.extras.ExtrasWriter.check
+        says. Must be the first call of a transaction, and its only append()."""
         ...
 
     def advance(self, advances: Sequence[Advance]) -> None:

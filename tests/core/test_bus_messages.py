@@ -45,6 +45,7 @@ EXAMPLES: list[tuple[said.BusMessage, list[object]]] = [
     ),
     (said.SessionEnded(1, 0, 4), [11, 1, 0, 4]),
     (said.KickAsked(1, "tea", 9, 250, 4), [14, 1, "tea", 9, 250, 4]),
+    (said.AllowanceSpent(1, 6), [22, 1, 6]),
 ]
 
 
