@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from chatd.errors import ErrorCode
 from tests.conversations.asking import Transport
+from tests.conversations.number_places import requests_with_a_number
 from tests.harness.datagrams import DatagramPeer
 from tests.harness.deadline import run
 from tests.harness.link import ConnectionGone
-from tests.harness.mobileimsdk import MobilePeer, content
+from tests.harness.mobileimsdk import MobilePeer, NumberedLink, content
 from tests.harness.person import Town
 from tests.harness.websocket import WebPeer
 
@@ -45,6 +46,7 @@ FRAMES = [
     '{"msgid":8,"friendid":%s,"flag":true}',
     '{"msgid":10,"groupid":%s}',
     '{"msgid":11,"groupid":%s,"msg":"x"}',
+    '{"msgid":11,"groupid":1,"msg":"x","fp":"fp","reply":%s}',
     '{"msgid":15,"conv":%s,"seq":1}',
     '{"msgid":15,"conv":1,"seq":%s}',
 ]
@@ -52,19 +54,12 @@ PACKETS = [
     '{"type":%s,"to":"0","dataContent":"x","fp":"fp"}',
     '{"type":2,"to":"0","dataContent":"x","QoS":true,"fp":"fp","typeu":%s}',
 ]
-REQUESTS = [
-    '{"op":"friend.request","ref":1,"user":%s}',
-    '{"op":"group.join","ref":1,"group":%s}',
-    '{"op":"group.members","ref":1,"group":1,"after":%s}',
-    '{"op":"group.members","ref":1,"group":1,"limit":%s}',
-    '{"op":"history","ref":1,"with":"#1","after":%s}',
-    '{"op":"history","ref":1,"with":"#1","before":%s}',
-    '{"op":"history","ref":1,"with":"#1","start":%s}',
-    '{"op":"sync","ref":1,"cursors":{"#1":%s}}',
-    '{"op":"sync","ref":1,"after":%s}',
-    '{"op":"read","ref":1,"with":"#1","seq":%s}',
-    '{"op":"presence.get","ref":1,"users":[%s]}',
+NUMBERED_PACKETS = [
+    '{"type":2,"to":"#1","dataContent":"x","QoS":true,"fp":"fp","reply":%s}',
+    '{"type":2,"to":"#1","dataContent":"x","QoS":true,"fp":"fp","mentions":[%s]}',
 ]
+"""Of a client that has asked for numbers."""
+REQUESTS = requests_with_a_number()
 LOGIN = '{"loginUserId":"nobody","loginToken":"x","firstLoginTime":%s}'
 
 few = settings(max_examples=15, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
@@ -86,7 +81,7 @@ async def opened(town: Town, transport: Transport) -> MobilePeer:
 @given(st.sampled_from(FRAMES), numbers | no_numbers)
 def test_on_the_chatserver_wire(town: Town, frame: str, number: str) -> None:
     async def story() -> None:
-        peer = await town.errand(await somebody(town), framing="compatible")
+        peer = await town.errand(await somebody(town), framing="nul" if '"fp"' in frame else "compatible")
         peer.write((frame % number).encode() + b"\0")
         error = await peer.find(3.0, msgid=12)
         assert error["errno"] in REFUSALS, error
@@ -98,7 +93,7 @@ def test_on_the_chatserver_wire(town: Town, frame: str, number: str) -> None:
 @few
 @given(
     st.sampled_from(["mobileimsdk", "mobileimsdk-udp", "mobileimsdk-ws"]),
-    st.sampled_from(PACKETS),
+    st.sampled_from(PACKETS + NUMBERED_PACKETS),
     numbers | no_numbers,
 )
 def test_in_packets_of_the_mobileimsdk_wire(town: Town, transport: Transport, packet: str, number: str) -> None:
@@ -107,6 +102,8 @@ def test_in_packets_of_the_mobileimsdk_wire(town: Town, transport: Transport, pa
         if transport == "mobileimsdk-udp" and len(raw) > 1000:
             return
         peer = await opened(town, transport)
+        if packet in NUMBERED_PACKETS:
+            peer.extra = NumberedLink.extra
         await peer.log_in(await somebody(town), town.secret)
         peer.write(peer.wrap(raw))
         error = content(await peer.find(3.0, type=52))
@@ -114,6 +111,11 @@ def test_in_packets_of_the_mobileimsdk_wire(town: Town, transport: Transport, pa
         peer.close()
 
     run(story())
+
+
+def test_no_operation_with_a_number_is_left_out() -> None:
+    named = {json.loads(request % "1")["op"] for request in REQUESTS}
+    assert {"group.mute", "message.edit", "history.delete", "sync", "presence.get", "block.list"} <= named
 
 
 @few
