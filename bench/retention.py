@@ -3,7 +3,7 @@
 Owns: a store filled with old messages of two users each and of groups; one chatd that serves 2,000 messages/s while
 retention is switched on and off in turn, by reloads.
 Elsewhere: the generator (bench/load.py), the server (bench/servers.py).
-Run: .venv/bin/python bench/retention.py [mysql://…]     with the address of an empty database, on MySQL instead of SQLite
+Run: .venv/bin/python bench/retention.py [mysql://…]     with the address of an empty database: on MySQL instead
 
 Fails: RuntimeError when the server does not start, or the old messages are not gone in the end.
 """

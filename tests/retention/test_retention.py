@@ -74,7 +74,7 @@ def test_retention_under_load_with_workers_that_die(
     numbers: list[dict[int, int]] = []
 
     async def fault(crowd: Crowd) -> None:
-        for number in range(4):
+        for number in range(2):
             await more_talk(crowd, 150)
             await until(20, "something has grown old", lambda: age(daemon, 30) and old_texts(daemon))
             before = old_texts(daemon)
