@@ -103,6 +103,8 @@ def test_who_is_out_gets_no_more_and_cannot_write(town: Town, kicked: bool) -> N
         assert error[0]["errorCode"] == ErrorCode.NOT_A_MEMBER
         desk.put({"msgid": 11, "id": town.ids[bob.name], "groupid": number, "msg": "me too", "name": "", "time": ""})
         assert (await desk.find(msgid=12))["ref"] == 11
+        if kicked:
+            await alice.ask("group.unban", group=number, user=bob.name)
         await bob.ask("group.join", group=number)
         await alice.says(place, "again")
         await bob.sees(alice.name, place, "again")

@@ -66,6 +66,7 @@ def test_membership_reaches_the_other_worker(make_daemon: Callable[..., Daemon])
             else:
                 await alice.ask("group.kick", group=number, user=bob.name)
                 await bob.hears("group.kicked", group=number)
+                await alice.ask("group.unban", group=number, user=bob.name)
             await alice.says(place, f"out {round_}")
         await alice.says(bob.name, "the end")
         await bob.sees(alice.name, bob.name, "the end")
