@@ -87,6 +87,8 @@ class Peer:
         self.traits = TRAITS[protocol]
         self.reason: Disconnect | None = None
         self.events: list[Event] = []
+        self.ending_at: dict[int, Event] = {}
+        """What was pushed, by the byte where it ends."""
         self.login_room = 0
         self.kernel = 0
         self.queued = 0
@@ -103,14 +105,16 @@ class Peer:
         if not self.closed:
             self.events.append(event)
             self.queued += FRAME_BYTES
+            self.ending_at[self.queued] = event
         return self.queued
 
     def replace(self, end: int, event: Event) -> list[tuple[int, int]]:
         """What the other side has not received is taken to be queued."""
-        place = end // FRAME_BYTES - 1
-        if end <= self.kernel or place < 0:
+        old = self.ending_at.get(end)
+        place = next((place for place, one in enumerate(self.events) if one is old), None)
+        if end <= self.kernel or place is None:
             return []
-        self.events[place] = event
+        self.events[place] = self.ending_at[end] = event
         return [(end, 0)]
 
     def push_login(self, event: LoginAccepted) -> tuple[int, int]:
