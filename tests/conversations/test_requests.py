@@ -104,6 +104,7 @@ def test_who_is_out_gets_no_more_and_cannot_write(town: Town, kicked: bool) -> N
         desk.put({"msgid": 11, "id": town.ids[bob.name], "groupid": number, "msg": "me too", "name": "", "time": ""})
         assert (await desk.find(msgid=12))["ref"] == 11
         if kicked:
+            assert await bob.refused("group.join", group=number) is ErrorCode.BANNED
             await alice.ask("group.unban", group=number, user=bob.name)
         await bob.ask("group.join", group=number)
         await alice.says(place, "again")
