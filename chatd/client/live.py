@@ -263,6 +263,8 @@ class Live:
                 if state == "edited":
                     return f"{who} edited {seq}{where}: {text}"
                 return f"{who} {state} {seq}{where}"
+            case notices.MessageCut(_, seq, user):
+                return f"{user.name}'s client could show only the beginning of your message {seq}"
             case notices.SomebodyTypes(place, by):
                 self.typing[place, by.name] = time.monotonic() + TYPES_FOR_S
         return ""

@@ -148,6 +148,14 @@ class MessageChanged(msgspec.Struct, frozen=True, tag_field="event", tag="messag
     by: User | None = None
 
 
+class MessageCut(msgspec.Struct, frozen=True, tag_field="event", tag="message.cut"):
+    """The user's client was given only the beginning of the message."""
+
+    place: str = field(name="with")
+    seq: int
+    user: User
+
+
 class SomebodyTypes(msgspec.Struct, frozen=True, tag_field="event", tag="typing"):
     place: str = field(name="with")
     by: User
@@ -175,6 +183,7 @@ AnyNotice = (
     | MemberUnmuted
     | GroupDissolved
     | MessageChanged
+    | MessageCut
     | SomebodyTypes
 )
 _decode: Callable[[bytes], AnyNotice] = msgspec.json.Decoder(AnyNotice).decode

@@ -21,9 +21,11 @@ DEADLINE_S = 20.0
 QUICK = Timing(connect_s=3, answer_s=3, backoff_first_s=0.01, backoff_most_s=0.1, settle_s=5, linger_s=2, taken_s=1)
 
 
-async def until(condition: Callable[[], object], what: Callable[[], str] = lambda: "") -> None:
+async def until(
+    condition: Callable[[], object], what: Callable[[], str] = lambda: "", limit_s: float = DEADLINE_S
+) -> None:
     """Returns when condition holds; fails at the deadline."""
-    give_up_at = asyncio.get_running_loop().time() + DEADLINE_S
+    give_up_at = asyncio.get_running_loop().time() + limit_s
     while not condition():
         assert asyncio.get_running_loop().time() < give_up_at, f"did not happen: {what()}"
         await asyncio.sleep(0.005)

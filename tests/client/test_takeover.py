@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.harness.daemon import Daemon
 
@@ -68,10 +70,9 @@ def test_takeover_as_an_option_and_what_a_script_says(server: Daemon, tmp_path: 
     asyncio.run(story())
 
 
-def test_nothing_is_lost_or_doubled_while_two_terminals_take_over_from_each_other(
-    server: Daemon, tmp_path: Path, names: Iterator[str]
-) -> None:
-    """All the time the other user writes to this one, and whichever terminal is logged in writes back."""
+def take_turns(server: Daemon, tmp_path: Path, names: Iterator[str], rounds: int, settle_s: float = 20.0) -> None:
+    """All the time the other user writes to this one, and whichever terminal is logged in writes back. AssertionError
+    if a message is lost (not there after settle_s), doubled or out of order."""
 
     async def story() -> None:
         mine, theirs = next(names), next(names)
@@ -93,7 +94,6 @@ def test_nothing_is_lost_or_doubled_while_two_terminals_take_over_from_each_othe
             await one.do(f'/register "{mine}"', f'/register "{theirs}"', f'/login "{mine}"')
             await bob.do(f'/login "{theirs}"')
             writer = asyncio.create_task(write(bob))
-            rounds = ROUNDS if len(server.workers()) > 1 else ROUNDS // 4
             for _, new in zip(range(rounds), itertools.cycle((two, one))):
                 await new.do(f'/takeover "{mine}"', f'/chat "{theirs}"')
                 for text in (f"back {next(written)}" for _ in range(3)):
@@ -109,8 +109,12 @@ def test_nothing_is_lost_or_doubled_while_two_terminals_take_over_from_each_othe
             await bob.do(f"to {last}")
             shown = [one.screen.messages, two.screen.messages]
             wanted = {f"to {number}" for number in range(last + 1)}
-            await until(lambda: {text.rpartition(": ")[2] for each in shown for text in each} == wanted)
-            await until(lambda: len(bob.screen.messages) >= len(sent))
+            await until(
+                lambda: {text.rpartition(": ")[2] for each in shown for text in each} == wanted,
+                lambda: "every message is shown",
+                settle_s,
+            )
+            await until(lambda: len(bob.screen.messages) >= len(sent), lambda: "every answer is shown", settle_s)
             back = Counter(text.rpartition(": ")[2] for text in bob.screen.messages)
             assert back == Counter(sent)
             for each in shown:
@@ -120,3 +124,18 @@ def test_nothing_is_lost_or_doubled_while_two_terminals_take_over_from_each_othe
                 assert in_order == sorted(in_order)
 
     asyncio.run(story())
+
+
+def test_nothing_is_lost_or_doubled_while_two_terminals_take_over_from_each_other(
+    server: Daemon, tmp_path: Path, names: Iterator[str]
+) -> None:
+    take_turns(server, tmp_path, names, ROUNDS if len(server.workers()) > 1 else ROUNDS // 4)
+
+
+@pytest.mark.parametrize("bug", ["skipped", "no_dedupe"])
+def test_a_planted_bug_is_found(
+    make_daemon: Callable[..., Daemon], tmp_path: Path, names: Iterator[str], bug: str
+) -> None:
+    daemon = make_daemon(entry=("-m", "tests.faults.planted", bug), workers=2).start()
+    with pytest.raises(AssertionError):
+        take_turns(daemon, tmp_path, names, ROUNDS, settle_s=3.0)
