@@ -4,8 +4,8 @@ Owns: the index, what it knows of each group's memberships (LocalGroup), and the
 Elsewhere: keeping memberships true (core.memberships), what is sent to whom (core.delivery).
 Fails: never.
 
-Memberships have versions, counted by the store (store.group_contract.GroupTables), so the order in which joins and leaves
-arrive does not matter: of each session and group the newest counts, and an older one changes nothing.
+Memberships have versions, counted by the store (store.group_contract.GroupTables), so the order in which joins and
+leaves arrive does not matter: of each session and group the newest counts, and an older one changes nothing.
 """
 
 from __future__ import annotations

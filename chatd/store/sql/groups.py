@@ -171,16 +171,13 @@ class SqlGroups:
         return Group(row[0], row[1], row[2]) if row else None
 
     def check_writer(self, group_id: GroupId, user_id: UserId, now_ms: int) -> int:
-        role = self.role(group_id, user_id)
-        count, announcements, muted_until_ms = self._db.execute(
-            "SELECT t.member_count, t.announcements, m.muted_until_ms FROM team AS t JOIN member AS m"
-            " ON m.team_id = t.id AND m.user_id = ? WHERE t.id = ?",
-            (user_id, group_id),
-        ).fetchone()
-        code = refusal_of(standing_of(role, muted_until_ms, announcements), now_ms)
-        if code is not None:
-            raise Refused(code)
-        return int(count)
+        version, standing = self.standing(group_id, user_id)
+        if not version:
+            raise Refused(ErrorCode.UNKNOWN_GROUP)
+        refusal = refusal_of(standing, now_ms)
+        if refusal is not None:
+            raise Refused(refusal)
+        return self.member_count(group_id)
 
     def names(self, group_ids: Collection[GroupId]) -> dict[GroupId, str]:
         if not group_ids:

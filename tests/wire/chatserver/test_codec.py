@@ -285,6 +285,7 @@ SENT: list[tuple[str, Event, Shape, Shape]] = [
     ("friend accepted", FriendAnswered(BOB, 1, True), YES, {**YES, "name": "bob", "flag": True}),
     ("friend refused", FriendAnswered(BOB, 1, False), NO, {**NO, "name": "bob", "flag": False}),
     ("group ready", GroupReady(Group(3, "g", "d"), True), GROUP_ACK, GROUP_ACK),
+    ("let into a group by somebody else", GroupReady(Group(3, "g", "d"), False, asked_for=False), None, GROUP_ACK),
     ("kicked by admin", Kicked(True, "bye"), error(1039, 0, "bye"), error(1039, 0, "bye")),
     ("kicked", Kicked(False, "bye"), error(1026, 0, "bye"), error(1026, 0, "bye")),
     ("kept alive", KeptAlive(), None, None),
