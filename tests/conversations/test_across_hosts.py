@@ -7,6 +7,7 @@ import random
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -14,11 +15,14 @@ import redis
 from chatd.errors import ErrorCode
 from tests.conversations.asking import Client, StreamingClient, Transport, befriend, new_group
 from tests.conversations.featured import FeaturedClient
+from tests.conversations.people import PeoplePlayer
+from tests.conversations.player import SCRIPTS
 from tests.conversations.reuse import use_one_fp_twice
 from tests.conversations.test_kick import ctl
+from tests.conversations.test_people_scripts import CASTS, EVERYWHERE, casts
 from tests.conversations.test_requests_apart import parting
 from tests.harness.chatserver import LOGIN_ACK
-from tests.harness.cluster import Cluster
+from tests.harness.cluster import Cluster, Region
 from tests.harness.deadline import run, until
 from tests.harness.link import ConnectionGone, Seen
 from tests.harness.mobileimsdk import LOGIN_ANSWER, MobilePeer, content
@@ -135,6 +139,15 @@ def test_a_takeover_ends_the_session_on_the_other_host(towns: Towns) -> None:
             old = new
 
     run(story())
+
+
+@pytest.mark.parametrize("path", sorted((SCRIPTS / "people").glob("*.txt")), ids=lambda path: path.stem)
+def test_scripts_about_people(cluster: Cluster, path: Path) -> None:
+    """Neighbours are on different hosts, and whoever comes back comes to the other one."""
+    script = path.read_text()
+    (cast,) = set(EVERYWHERE) & set(casts(script))
+    region = Region(cluster.daemons[0], daemons=cluster.daemons, open={0, 1})
+    run(PeoplePlayer(region, CASTS[cast]).play(script), 60)
 
 
 # ---------------------------------------------------------------- requests, friends, presence
