@@ -15,7 +15,7 @@ from chatd.model import ALL_MEMBERS, Role, User
 from chatd.protocol import Extras, SendMessage
 from chatd.store.contract import UNREAD_WINDOW, Head, Tables, Unread
 from chatd.store.sql.unread import MENTIONS_SHOWN
-from tests.store.steps import ANY, done, join, make, send, sent, team, to, to_group
+from tests.store.steps import ANY, done, join, make, refused, send, sent, team, to, to_group
 
 
 def extra(command: SendMessage, *mentions: str | int, reply: int = 0) -> SendMessage:
@@ -202,3 +202,22 @@ class ExtrasContract:
         talk = sent(tables, alice, to(bob)).message.conversation
         assert tables.history.unread(bob.id, []) == []
         assert tables.history.unread(bob.id, [Head(talk, alice, 1, 0, 1)]) == [Unread()]
+
+    # ---------------------------------------------------------------- who may write, and names
+
+    def test_names_of_groups(self, opened: Callable[[], Tables]) -> None:
+        one, other = opened(), opened()
+        (alice,) = make(one, "alice")
+        first, second = team(one, alice), team(one, alice)
+        done(one, lambda inside: inside.groups.rename(alice.id, second, "pool", None))
+        assert other.groups.names([first, second, second + 1]) == {first: "team", second: "pool"}
+        assert other.groups.names([]) == {}
+
+    def test_a_writer_is_a_member_whom_nothing_forbids_to_write(self, tables: Tables) -> None:
+        alice, bob, carol = make(tables, "alice", "bob", "carol")
+        group = team(tables, alice, bob)
+        assert tables.groups.check_writer(group, bob.id, 1) == 2
+        for user, number, code in (
+            (carol, group, ErrorCode.NOT_A_MEMBER), (bob, group + 1, ErrorCode.UNKNOWN_GROUP),
+        ):  # fmt: skip
+            refused(code, tables, lambda inside, who=user.id, at=number: inside.groups.check_writer(at, who, 1))

@@ -18,6 +18,7 @@ from chatd.core.requests.groups import GroupOperations
 from chatd.core.requests.history import HistoryOperations
 from chatd.core.requests.profile import ProfileOperations
 from chatd.core.requests.sessions import SessionOperations
+from chatd.core.requests.typing_notices import TypingOperations
 
 
 class _HasTable(Protocol):
@@ -33,6 +34,7 @@ _KINDS: tuple[type[_HasTable], ...] = (
     ProfileOperations,
     SessionOperations,
     ConsentOperations,
+    TypingOperations,
 )
 
 

@@ -137,6 +137,7 @@ SAMPLES: dict[str, Sample] = {
     "privacy.set": Sample({"write": "friends"}, ChangePrivacy, {"choices": {"write": "friends"}}),
     "session.list": Sample({}),
     "session.kick": Sample({"wire": "chatserver"}, EndSession, {"ended": "chatserver"}),
+    "typing": Sample({"with": "bob"}),
     "whoami": Sample({}),
     "echo": Sample({"text": "hi"}),
 }
