@@ -43,8 +43,7 @@ def test_a_client_that_never_reads_is_cut_and_gets_the_rest_later(
     make_daemon: Callable[..., Daemon], wire: str, messages: int
 ) -> None:
     """What waits is more than an outbox holds: it waits in the store, and comes as the client reads."""
-    limits = {"outbox_bytes": OUTBOX_BYTES, "waiting_from_one": 0, "waiting": 0}
-    daemon = make_daemon(workers=2, limits=limits, timeouts={"stall_s": 2.0}).start()
+    daemon = make_daemon(workers=2, limits={"outbox_bytes": OUTBOX_BYTES}, timeouts={"stall_s": 2.0}).start()
 
     async def story() -> None:
         town = Town(daemon)

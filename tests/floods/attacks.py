@@ -19,12 +19,12 @@ from tests.floods.flooders import WIRES, Flooder, refused
 from tests.harness.deadline import until
 from tests.harness.person import Town
 
-SHIPPED = {"commands_per_s": 20, "recipients_per_s": 5000, "changes_per_hour": 300}
-"""As in etc/chatd.toml; the harness switches them off."""
+QUOTAS = {"waiting_from_one": 1000, "waiting": 10_000}
+SHIPPED = {"commands_per_s": 20, "recipients_per_s": 5000, "changes_per_hour": 300, **QUOTAS}
+"""As in etc/chatd.toml; the harness switches rates off, and its quotas are larger."""
 WINDOW_S = 10
 WAITING_FROM_ONE = 1000
 FOUR_KB = "x" * 4000
-COMMANDS_ONLY = {**SHIPPED, "recipients_per_s": 0}
 TOO_FAST, FULL = ErrorCode.TOO_FAST, ErrorCode.MAILBOX_FULL
 
 Enlarge = Callable[[int, int], None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,9 +14,9 @@ import pytest
 from chatd.errors import ErrorCode
 from tests.conversations.asking import Client
 from tests.floods import attacks
-from tests.floods.attacks import SHIPPED
+from tests.floods.attacks import QUOTAS, SHIPPED
 from tests.floods.flooders import Flooder, enlarge
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import TOP, Daemon
 from tests.harness.deadline import run, until
 from tests.harness.memory import memory_path
 from tests.harness.mobileimsdk import KEEP_ALIVE, KEPT_ALIVE, RESENDS
@@ -43,7 +44,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """Without rates but that of changes, which workers share; the quotas are as shipped."""
-    one = Daemon(tmp_path_factory.mktemp("workers"), workers=2, limits={"changes_per_hour": 300})
+    one = Daemon(tmp_path_factory.mktemp("workers"), workers=2, limits={"changes_per_hour": 300, **QUOTAS})
     try:
         yield one.start()
     finally:
@@ -216,3 +217,8 @@ def test_what_is_refused_can_be_sent_again_later(shipped: Daemon) -> None:
         flooder.leave()
 
     run(story())
+
+
+def test_these_are_the_shipped_limits() -> None:
+    shipped = tomllib.loads((TOP / "etc" / "chatd.toml").read_text())["limits"]
+    assert {name: shipped[name] for name in SHIPPED} == SHIPPED

@@ -22,7 +22,7 @@ def towns(cluster: Cluster) -> list[Town]:
 
 @pytest.fixture(scope="module")
 def cluster(mariadb: MariaDB, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    limits = {"recipients_per_s": 5000, "changes_per_hour": 300}
+    limits = {"recipients_per_s": 5000, "changes_per_hour": 300, **attacks.QUOTAS}
     one = Cluster(tmp_path_factory.mktemp("floods"), database=mariadb, limits=limits)
     try:
         yield one.start()

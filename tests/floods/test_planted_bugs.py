@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.floods import attacks
-from tests.floods.attacks import SHIPPED
+from tests.floods.attacks import QUOTAS, SHIPPED
 from tests.floods.flooders import enlarge
 from tests.floods.planted import BUGS
 from tests.floods.test_floods import store
@@ -50,10 +50,10 @@ def ask_everybody_to_be_friends(daemon: Daemon) -> Awaitable[None]:
 
 
 RATES: dict[str, Any] = {"limits": SHIPPED}
-TWO: dict[str, Any] = {"workers": 2}
+TWO: dict[str, Any] = {"workers": 2, "limits": QUOTAS}
 FOUND_BY: dict[str, tuple[Attack, dict[str, Any]]] = {
     "nothing_is_counted": (fill_a_mailbox, TWO),
-    "a_mailbox_is_never_full": (fill_a_mailbox_together, {**TWO, "limits": {"waiting": 160}}),
+    "a_mailbox_is_never_full": (fill_a_mailbox_together, {**TWO, "limits": {**QUOTAS, "waiting": 160}}),
     "every_worker_has_a_quota": (fill_a_mailbox, TWO),
     "a_group_costs_one": (reach_thousands, RATES),
     "a_group_keeps_its_size": (write_to_a_group_that_grows, RATES),
