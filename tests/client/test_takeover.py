@@ -47,6 +47,7 @@ def test_the_other_terminal_says_so_and_does_not_fight_back(
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("server", [2], indirect=True, ids=["2-workers"])
 def test_takeover_as_an_option_and_what_a_script_says(server: Daemon, tmp_path: Path, names: Iterator[str]) -> None:
     async def story() -> None:
         name, address = next(names), f"127.0.0.1:{port(server)}"
@@ -138,4 +139,4 @@ def test_a_planted_bug_is_found(
 ) -> None:
     daemon = make_daemon(entry=("-m", "tests.faults.planted", bug), workers=2).start()
     with pytest.raises(AssertionError):
-        take_turns(daemon, tmp_path, names, ROUNDS, settle_s=3.0)
+        take_turns(daemon, tmp_path, names, ROUNDS // 2, settle_s=2.0)
