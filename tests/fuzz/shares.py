@@ -16,6 +16,7 @@ SECONDS = {
     "chatserver": 6.0,
     "chatserver with requests": 3.0,
     "mobileimsdk": 6.0,
+    "mobileimsdk with numbers": 3.0,
     "websocket": 4.0,
     "requests": 13.0,
     "daemon": 19.0,
