@@ -86,8 +86,8 @@ class Hub:
         topics: list[Topic] = [topic_of_user(user_id)]
         self._users[user_id] = (*self.of_user(user_id), session)
         for group_id, membership in memberships.items():
-            self.enter(session, group_id, membership.since_version, membership.members_version)
-            self._groups[group_id].member_count = membership.member_count
+            if self.enter(session, group_id, membership.since_version, membership.members_version):
+                self._groups[group_id].member_count = membership.member_count
             topics.append(topic_of_group(group_id))
         # Including topics that are subscribed already: that may still be under way on behalf of another session.
         await self._bus.subscribe(topics)
