@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
+from typing import Literal
 
 from chatd.bus.contract import EVERYBODY, Bus
 from chatd.config.schema import Config
@@ -44,6 +45,10 @@ _PURGE_ROUNDS = 60
 _UNKNOWN_SHARE = 10
 """A message to a group of unknown size costs as if the group were as large as possible, but at most this part of the
 budget."""
+
+
+_Name = Literal["commands", "recipients", "changes"]
+"""A rate: an attribute of Allowances, and of Allowance, which has what is left."""
 
 
 class Allowances:
@@ -90,7 +95,7 @@ class Allowances:
         """Spend commands without a word; False: not enough are left."""
         left = session.allowance.commands - cost
         if left < 0:
-            self._refusal(session, "commands", self.commands, cost, "")
+            self._refusal(session, "commands", cost, "")
             return False
         session.allowance.commands = left
         return True
@@ -110,7 +115,7 @@ class Allowances:
         if allowance.changes < min(cost, self.changes.budget):
             limit = f"{self._config().limits.changes_per_hour} per hour"
             what = "friend requests, invitations, groups and changes of a profile"
-            raise self._refusal(session, "changes", self.changes, cost, limit, what)
+            raise self._refusal(session, "changes", cost, limit, what)
         allowance.changes -= cost
         spent = bus_messages.AllowanceSpent(session.user.id, cost)
         self._bus.publish(EVERYBODY, bus_messages.encode(spent))
@@ -123,7 +128,7 @@ class Allowances:
         cost = min(known or min(self._config().limits.group_members, budget // _UNKNOWN_SHARE), budget)
         if allowance.recipients < cost:
             limit = f"{self._config().limits.recipients_per_s} per second"
-            raise self._refusal(session, "recipients", self.recipients, cost, limit)
+            raise self._refusal(session, "recipients", cost, limit)
         allowance.recipients -= cost
 
     def spent_elsewhere(self, message: bus_messages.AllowanceSpent) -> None:
@@ -135,10 +140,11 @@ class Allowances:
 
     def _too_many_commands(self, session: Session, cost: int) -> Refused:
         per_s = self._config().limits.commands_per_s
-        return self._refusal(session, "commands", self.commands, cost, f"{per_s} per second")
+        return self._refusal(session, "commands", cost, f"{per_s} per second")
 
-    def _refusal(self, session: Session, name: str, rate: Rate, cost: float, limit: str, what: str = "") -> Refused:
+    def _refusal(self, session: Session, name: _Name, cost: float, limit: str, what: str = "") -> Refused:
         """Counted, and recorded now and then. limit: in words."""
+        rate: Rate = getattr(self, name)
         self._row.rate_refused += 1
         allowance, now = session.allowance, self._now()
         if now - allowance.recorded_at >= RECORD_S:

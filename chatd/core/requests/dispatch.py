@@ -188,12 +188,7 @@ class RequestDispatcher:
             if before is not None:
                 return before
         self._allowances.spend(session, operation.cost)
-        try:
-            change = await operation.write(session, arguments)
-        except Refused as refused:
-            if meaning(refused.code).temporary:
-                raise
-            change = _refusing(refused)
+        change = await _change_of(operation.write(session, arguments))
         text = ""
 
         def work(tables: Tables) -> object:
@@ -226,6 +221,17 @@ def _recognised_by(sent: ServerRequest, head: _Head, operation: Operation) -> in
     so it must not be that of a text with a password: whoever reads the store could try a billion passwords a second.
     Two requests of such an operation differ by their ref alone."""
     return text_hash(msgspec.json.encode(head).decode() if operation.has_secrets else sent.body)
+
+
+async def _change_of(write: Awaitable[Change[Any]]) -> Change[Any]:
+    """write: what an operation's `write` returned. Raises: as it does, but a refusal that is final is returned, as a
+    change that is refused."""
+    try:
+        return await write
+    except Refused as refused:
+        if meaning(refused.code).temporary:
+            raise
+        return _refusing(refused)
 
 
 def _refusing(refused: Refused) -> Change[Any]:

@@ -44,9 +44,9 @@ class FriendOperations:
         self._plugins = plugins
 
     def table(self) -> OperationTable:
-        return {**self._friend_table(), **self._presence_table()}
+        return self._request_table() | self._friend_table() | self._presence_table()
 
-    def _friend_table(self) -> OperationTable:
+    def _request_table(self) -> OperationTable:
         return {
             "friend.request": Operation(
                 OneUser,
@@ -75,6 +75,10 @@ class FriendOperations:
                 shown=_user,
                 cost=WRITE,
             ),
+        }
+
+    def _friend_table(self) -> OperationTable:
+        return {
             "friend.remove": Operation(
                 OneUser,
                 "end a friendship, or withdraw a request",

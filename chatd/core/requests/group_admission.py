@@ -65,7 +65,7 @@ class GroupAdmissionOperations:
         self._members = groups.members
 
     def table(self) -> OperationTable:
-        return self._invitations_table() | self._requests_table() | self._discipline_table()
+        return self._invitations_table() | self._requests_table() | self._bans_table() | self._mutes_table()
 
     def _invitations_table(self) -> OperationTable:
         return {
@@ -137,7 +137,7 @@ class GroupAdmissionOperations:
             ),
         }
 
-    def _discipline_table(self) -> OperationTable:
+    def _bans_table(self) -> OperationTable:
         return {
             "group.ban": Operation(
                 OneMember,
@@ -165,6 +165,10 @@ class GroupAdmissionOperations:
                 read=self._bans,
                 cost=LIST,
             ),
+        }
+
+    def _mutes_table(self) -> OperationTable:
+        return {
             "group.mute": Operation(
                 Mute,
                 "stop a member from writing (owner, admin)",

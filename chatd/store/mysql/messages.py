@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -138,14 +138,17 @@ class MysqlMessages:
             group_id = draft.command.to_group
             results.append(Stored(message, True, *(batch.members[group_id] if group_id else ())))
         self._insert(rows, given)
+        self._complete(hashes, with_extras)
+        return results
+
+    def _complete(self, hashes: Mapping[int, int], with_extras: Sequence[Message]) -> None:
+        """Write what few of the inserted messages have. hashes: body_hash by key."""
         if hashes:
             self._db.query_all(*(_SET_HASH % (body_hash, key) for key, body_hash in hashes.items()))
+        for message in with_extras:
+            self._db.execute(_SET_META, (meta_of(message), message.conversation, message.seq))
         if with_extras:
-            for message in with_extras:
-                place_of = (message.conversation, message.seq)
-                self._db.execute(_SET_META, (meta_of(message), *place_of))
             self._extras.remember(with_extras)
-        return results
 
     def _row(self, message: Message, key: int | None) -> bytes:
         """In the order of INSERT_MESSAGES."""

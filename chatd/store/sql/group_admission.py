@@ -10,7 +10,8 @@ as it is until the commit.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from chatd.errors import ErrorCode, Refused
 from chatd.model import Group, GroupId, JoinPolicy, Role, UserId
@@ -20,6 +21,10 @@ from chatd.store.sql.database import Backend, Database
 from chatd.store.sql.directory import UserDirectory
 from chatd.store.sql.groups import SqlGroups
 
+_PENDING = (
+    "SELECT a.user_id, a.by_id, a.at_ms, t.id, t.name, t.description FROM admission AS a"
+    " JOIN team AS t ON t.id = a.team_id"
+)
 _OPEN = (AdmissionState.ASKED, AdmissionState.INVITED)
 
 
@@ -86,12 +91,10 @@ class SqlGroupAdmission:
 
     def invitations(self, user_id: UserId, after: GroupId, limit: int) -> list[Pending]:
         rows = self._db.execute(
-            "SELECT a.user_id, a.by_id, a.at_ms, t.id, t.name, t.description FROM admission AS a"
-            " JOIN team AS t ON t.id = a.team_id WHERE a.user_id = ? AND a.state = ? AND a.team_id > ?"
-            " ORDER BY a.team_id LIMIT ?",
+            f"{_PENDING} WHERE a.user_id = ? AND a.state = ? AND a.team_id > ? ORDER BY a.team_id LIMIT ?",
             (user_id, int(AdmissionState.INVITED), after, limit),
         ).fetchall()
-        return [self._pending(*row) for row in rows]
+        return [self._pending(row) for row in rows]
 
     # ---------------------------------------------------------------- steps of the owner and the admins
 
@@ -151,16 +154,14 @@ class SqlGroupAdmission:
     def requests(self, by: UserId, group_id: GroupId, after: UserId, limit: int) -> list[Pending]:
         self._check_staff(by, group_id)
         rows = self._db.execute(
-            "SELECT a.user_id, a.by_id, a.at_ms, t.id, t.name, t.description FROM admission AS a"
-            " JOIN team AS t ON t.id = a.team_id WHERE a.team_id = ? AND a.user_id > ? AND a.state = ?"
-            " ORDER BY a.user_id LIMIT ?",
+            f"{_PENDING} WHERE a.team_id = ? AND a.user_id > ? AND a.state = ? ORDER BY a.user_id LIMIT ?",
             (group_id, after, int(AdmissionState.ASKED), limit),
         ).fetchall()
-        return [self._pending(*row) for row in rows]
+        return [self._pending(row) for row in rows]
 
-    def _pending(
-        self, user_id: UserId, by: UserId, at_ms: int, group_id: GroupId, name: str, description: str
-    ) -> Pending:
+    def _pending(self, row: Sequence[Any]) -> Pending:
+        """row: of _PENDING."""
+        user_id, by, at_ms, group_id, name, description = row
         user = self._directory.user_or_deleted
         return Pending(Group(group_id, name, description), user(user_id), user(by) if by else None, at_ms)
 

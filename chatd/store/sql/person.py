@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from chatd.model import Audience, Message, MessageState, Role, UserId
 from chatd.store.group_contract import AdmissionState
@@ -19,6 +19,18 @@ from chatd.store.sql.messages import COLUMNS
 
 _SCANNED = 4000
 """Rows looked at for one page of sent_to_groups()."""
+
+
+_INVITED = f"AND t.state = {int(AdmissionState.INVITED)}"
+
+
+class _Relation(NamedTuple):
+    """Rows of `table` that relate a user, in the column `own`, to another, in the column `other`."""
+
+    table: str
+    other: str
+    own: str
+    condition: str = ""
 
 
 class SqlPerson:
@@ -51,29 +63,30 @@ class SqlPerson:
             may_ask=ask,
             may_see=see,
             may_add=add,
-            friends=self._others("friend", "friend_id", "user_id", user_id, "AND t.accepted = 1"),
-            friend_requests_sent=self._others("friend", "friend_id", "user_id", user_id, "AND t.accepted = 0"),
-            friend_requests_received=self._others("friend", "user_id", "friend_id", user_id, "AND t.accepted = 0"),
-            friend_requests_refused_by=self._others("refusal", "friend_id", "user_id", user_id),
-            friend_requests_refused=self._others("refusal", "user_id", "friend_id", user_id),
-            blocked=self._others("block", "blocked_id", "user_id", user_id),
-            groups=self._groups(user_id),
-            may_answer=self._others("correspondent", "other_id", "user_id", user_id, at="0"),
-            admissions=self._with_groups("admission", "by_id", "user_id", user_id),
-            invitations_sent=self._with_groups(
-                "admission", "user_id", "by_id", user_id, f"AND t.state = {int(AdmissionState.INVITED)}"
+            friends=self._others(_Relation("friend", "friend_id", "user_id", "AND t.accepted = 1"), user_id),
+            friend_requests_sent=self._others(
+                _Relation("friend", "friend_id", "user_id", "AND t.accepted = 0"), user_id
             ),
-            bans=self._with_groups("ban", "by_id", "user_id", user_id),
+            friend_requests_received=self._others(
+                _Relation("friend", "user_id", "friend_id", "AND t.accepted = 0"), user_id
+            ),
+            friend_requests_refused_by=self._others(_Relation("refusal", "friend_id", "user_id"), user_id),
+            friend_requests_refused=self._others(_Relation("refusal", "user_id", "friend_id"), user_id),
+            blocked=self._others(_Relation("block", "blocked_id", "user_id"), user_id),
+            groups=self._groups(user_id),
+            may_answer=self._others(_Relation("correspondent", "other_id", "user_id"), user_id, at="0"),
+            admissions=self._with_groups(_Relation("admission", "by_id", "user_id"), user_id),
+            invitations_sent=self._with_groups(_Relation("admission", "user_id", "by_id", _INVITED), user_id),
+            bans=self._with_groups(_Relation("ban", "by_id", "user_id"), user_id),
             known_networks=self._networks(user_id),
             answered_requests=self._answered(user_id),
         )
 
-    def _others(
-        self, table: str, other: str, own: str, user_id: UserId, more: str = "", at: str = "t.at_ms"
-    ) -> list[Other]:
+    def _others(self, relation: _Relation, user_id: UserId, at: str = "t.at_ms") -> list[Other]:
+        """at: when it began; "0" = the table does not have that."""
         rows = self._db.execute(
-            f"SELECT u.id, u.name, {at} FROM {table} AS t JOIN user AS u ON u.id = t.{other}"
-            f" WHERE t.{own} = ? {more} ORDER BY u.id",
+            f"SELECT u.id, u.name, {at} FROM {relation.table} AS t JOIN user AS u ON u.id = t.{relation.other}"
+            f" WHERE t.{relation.own} = ? {relation.condition} ORDER BY u.id",
             (user_id,),
         )
         return [Other(id=number, name=name, at_ms=at_ms) for number, name, at_ms in rows]
@@ -96,12 +109,13 @@ class SqlPerson:
             for number, name, description, role, joined, muted in rows
         ]
 
-    def _with_groups(self, table: str, other: str, own: str, user_id: UserId, more: str = "") -> list[WithGroup]:
+    def _with_groups(self, relation: _Relation, user_id: UserId) -> list[WithGroup]:
+        table, other, own, condition = relation
         state = "t.state" if table == "admission" else "0"
         rows = self._db.execute(
             f"SELECT t.team_id, g.name, {state}, t.{other}, u.name, t.at_ms FROM {table} AS t"
             f" LEFT JOIN team AS g ON g.id = t.team_id LEFT JOIN user AS u ON u.id = t.{other}"
-            f" WHERE t.{own} = ? {more} ORDER BY t.team_id, t.{other}",
+            f" WHERE t.{own} = ? {condition} ORDER BY t.team_id, t.{other}",
             (user_id,),
         )
         return [

@@ -12,6 +12,8 @@ import functools
 import sqlite3
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from chatd.errors import ErrorCode
 from chatd.model import ConversationId, GroupId, Message, User, UserId
 from chatd.protocol import SendMessage
@@ -45,6 +47,31 @@ def _insert_rows(size: int) -> str:
     )
 
 
+_Place = tuple[ConversationId, User]
+"""Where a draft goes: the conversation, and the recipient, or NO_USER for a group."""
+
+
+class _Append(msgspec.Struct, kw_only=True):
+    """One call of append(), on its way through the steps."""
+
+    drafts: Sequence[Draft]
+    keys: Sequence[int | None]
+    """The first send key of each draft; None for one without an fp."""
+    used: set[int]
+    """Those of the keys that stored messages have."""
+    now_ms: int
+    fresh: dict[int, Message] = {}
+    """The new messages, by their keys."""
+    hashes: dict[int, int] = {}
+    """body_hash by key, of the drafts that have one."""
+    values: list[int | str | None] = []
+    """The rows to insert, of _WIDTH values each, one after the other."""
+    with_extras: dict[int, Message] = {}
+    """The new messages that have extras, by their numbers."""
+    meta: Meta = Meta()
+    """The extras of the draft at hand, if it has any."""
+
+
 class SqliteMessages:
     """The rows of `message`, written. Within a transaction."""
 
@@ -71,37 +98,35 @@ class SqliteMessages:
         """Cost: per draft one look-up of its send key and one appended row; now and then, a slice of a merge."""
         self._permissions.use_default(rules.may_write)
         keys = self._keys.of(drafts)
-        known = self._known(keys)
+        batch = _Append(drafts=drafts, keys=keys, used=self._known(keys), now_ms=now_ms)
+        results = self._give_numbers(batch, has_quotas=self._mailboxes.begin(rules, now_ms))
+        self._write(batch.values, batch.hashes)
+        if batch.with_extras:
+            changed = [(meta_of(message), number) for number, message in batch.with_extras.items()]
+            self._db.executemany("UPDATE message SET meta = ? WHERE id = ?", changed)
+            self._extras.remember(batch.with_extras.values())
+        return results
+
+    def _give_numbers(self, batch: _Append, *, has_quotas: bool) -> list[Stored | ErrorCode]:
+        """The hottest loop of chatd: what is unusual about a draft is in functions of its own, everything else is here,
+        because a call costs 1 % of an append."""
         results: list[Stored | ErrorCode] = []
-        values: list[int | str | None] = []
-        fresh: dict[int, Message] = {}
-        hashes: dict[int, int] = {}
-        with_extras: dict[int, Message] = {}
+        used, fresh, values, now_ms = batch.used, batch.fresh, batch.values, batch.now_ms
         unindexed, last = self._unindexed, self._backend.last_seqs
-        mailboxes = self._mailboxes
-        has_quotas, rooms, spare = mailboxes.begin(rules, now_ms), mailboxes.rooms, mailboxes.spare
-        for draft, key in zip(drafts, keys, strict=True):
+        mailboxes, rooms, spare = self._mailboxes, self._mailboxes.rooms, self._mailboxes.spare
+        for draft, key in zip(batch.drafts, batch.keys, strict=True):
             sender, command = draft.sender, draft.command
-            if key is not None and (key in known or key in fresh):
-                key, result = self._repetitions.look_up(key, draft, fresh, hashes)
-                if result is not None:
-                    results.append(result)
-                    continue
-            place = self._place(sender, command, now_ms)
-            if isinstance(place, ErrorCode):
+            if key in used or key in fresh:
+                key, place = self._repeated(key, draft, batch)
+            else:
+                place = self._place(sender, command, now_ms)
+            if command.extras is not None:
+                place = self._with_extras(draft, place, batch)
+            if not isinstance(place, tuple):
                 results.append(place)
                 continue
             conversation, recipient = place
-            meta: Meta | None = None
-            if command.extras is not None:
-                reached = last.get(conversation) or self._backend.last_seq(conversation)
-                checked = self._extras.check(sender, command, command.extras, reached)
-                if isinstance(checked, ErrorCode):
-                    results.append(checked)
-                    continue
-                meta = checked
-            seq = last.get(conversation)
-            seq = (self._backend.last_seq(conversation) if seq is None else seq) + 1
+            seq = (last.get(conversation) or self._backend.last_seq(conversation)) + 1
             to = recipient.id
             if has_quotas and to:
                 left = spare.get(to)  # as Mailboxes.admits(), whose call is saved where the answer is cached
@@ -115,24 +140,41 @@ class SqliteMessages:
             unindexed.add(number, conversation, seq, key)
             fp, body, qos, typeu = command.fp, command.body, command.qos, command.typeu
             values += (number, conversation, seq, sender.id, key, fp, now_ms, qos, typeu, body)
-            message = Message(  # as new_message(), whose call would cost 5 % of an append
-                conversation=conversation, seq=seq, sender_id=sender.id, sender_name=sender.name, to_id=to,
-                to_name=recipient.name, group_id=command.to_group, body=body, fp=fp, qos=qos, typeu=typeu,
-                sent_at_ms=now_ms,
+            message = Message(  # as new_message()
+                conversation=conversation, seq=seq, sender_id=sender.id, sender_name=sender.name, to_id=to, body=body,
+                to_name=recipient.name, group_id=command.to_group, fp=fp, qos=qos, typeu=typeu, sent_at_ms=now_ms,
             )  # fmt: skip
-            if meta is not None:
-                message = with_extras[number] = with_meta(message, meta)
+            if command.extras is not None:
+                message = batch.with_extras[number] = with_meta(message, batch.meta)
             if key is not None:
                 fresh[key] = message
                 if draft.body_hash is not None:
-                    hashes[key] = draft.body_hash
+                    batch.hashes[key] = draft.body_hash
             results.append(self._stored(message) if command.to_group else Stored(message, True))
-        self._write(values, hashes)
-        if with_extras:
-            changed = [(meta_of(message), number) for number, message in with_extras.items()]
-            self._db.executemany("UPDATE message SET meta = ? WHERE id = ?", changed)
-            self._extras.remember(with_extras.values())
         return results
+
+    def _repeated(
+        self, key: int | None, draft: Draft, batch: _Append
+    ) -> tuple[int | None, _Place | Stored | ErrorCode]:
+        """For a draft whose key is in use: the key to store it with and its place, or None and its result."""
+        assert key is not None
+        free, result = self._repetitions.look_up(key, draft, batch.fresh, batch.hashes)
+        return free, self._place(draft.sender, draft.command, batch.now_ms) if result is None else result
+
+    def _with_extras(
+        self, draft: Draft, place: _Place | Stored | ErrorCode, batch: _Append
+    ) -> _Place | Stored | ErrorCode:
+        """The place of a draft whose extras are allowed, which are then the batch's `meta`; otherwise its result."""
+        if not isinstance(place, tuple):
+            return place
+        assert draft.command.extras is not None
+        conversation, _ = place
+        reached = self._backend.last_seqs.get(conversation) or self._backend.last_seq(conversation)
+        checked = self._extras.check(draft.sender, draft.command, draft.command.extras, reached)
+        if isinstance(checked, ErrorCode):
+            return checked
+        batch.meta = checked
+        return place
 
     def _write(self, values: list[int | str | None], hashes: Mapping[int, int]) -> None:
         """values: rows of _WIDTH values each, one after the other. hashes: body_hash by key, of those that have one."""
@@ -175,7 +217,7 @@ class SqliteMessages:
         found = self._db.execute("SELECT body_hash FROM message WHERE id = ?", (self._number(key),)).fetchone()
         return found[0] if found else None
 
-    def _place(self, sender: User, command: SendMessage, now_ms: int) -> tuple[ConversationId, User] | ErrorCode:
+    def _place(self, sender: User, command: SendMessage, now_ms: int) -> _Place | ErrorCode:
         """Conversation and recipient (NO_USER for a group), or why the draft is refused. Called for every message, so
         what is cached is found without another call."""
         if command.to_group:
@@ -191,7 +233,7 @@ class SqliteMessages:
             return self._first_place(sender, recipient)
         return conversation, recipient
 
-    def _first_place(self, sender: User, recipient: User) -> tuple[ConversationId, User] | ErrorCode:
+    def _first_place(self, sender: User, recipient: User) -> _Place | ErrorCode:
         """For a sender who is not known to be accepted."""
         pairing = sender.id, recipient.id
         ground = self._permissions.writing([pairing])[pairing].ground
@@ -207,7 +249,7 @@ class SqliteMessages:
             self._writers[pairing] = conversation
         return conversation, recipient
 
-    def _group_place(self, user_id: UserId, group_id: int, now_ms: int) -> tuple[ConversationId, User] | ErrorCode:
+    def _group_place(self, user_id: UserId, group_id: int, now_ms: int) -> _Place | ErrorCode:
         standing = self._members.get((group_id, user_id))
         if standing is None:
             if len(self._members) > CACHED:
