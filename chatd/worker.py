@@ -65,7 +65,7 @@ from chatd.tls.contexts import ServerContexts
 from chatd.wire.chatserver.codec import ChatserverCodec
 from chatd.wire.contract import Codec
 from chatd.wire.echo import EchoCodec
-from chatd.wire.mobileimsdk.codec import MAX_PACKET_BYTES, MobileimsdkCodec
+from chatd.wire.mobileimsdk.codec import APART, MAX_PACKET_BYTES, Framing, MobileimsdkCodec
 from chatd.wire.mobileimsdk.group_mark import GroupMark
 from chatd.worker_context import WorkerContext
 
@@ -110,9 +110,7 @@ def make_codec(listen: ListenerOptions, config: Config) -> Codec:
     if listen.protocol == "mobileimsdk":
         if listen.address.startswith(("ws:", "wss:")):
             longest = listen.max_frame_bytes or MAX_FRAME_BYTES
-            return MobileimsdkCodec(
-                longest, limits.body_bytes, limits.fp_bytes, prefixed=False, mark=group_mark(listen)
-            )
+            return MobileimsdkCodec(longest, limits.body_bytes, limits.fp_bytes, framing=APART, mark=group_mark(listen))
         return MobileimsdkCodec(listen.max_frame_bytes, limits.body_bytes, limits.fp_bytes, mark=group_mark(listen))
     return EchoCodec()
 
@@ -123,7 +121,11 @@ def make_datagram_codec(listen: ListenerOptions, config: Config) -> MobileimsdkC
     limits = config.limits
     inwards = max(longest, MAX_PACKET_BYTES)
     return MobileimsdkCodec(
-        longest, limits.body_bytes, limits.fp_bytes, prefixed=False, receive_bytes=inwards, mark=group_mark(listen)
+        longest,
+        limits.body_bytes,
+        limits.fp_bytes,
+        framing=Framing(prefixed=False, receive_bytes=inwards),
+        mark=group_mark(listen),
     )
 
 
@@ -155,21 +157,7 @@ class Worker:
         bus = context.config.bus
         self._keyring = Keyring(bus.keys, accepts_unsigned=bus.insecure_unsigned)
         self._bus = open_bus(context.config, context.slot, self._keyring)
-        readers = open_readers(configured(self._config), self._config.timeouts.store_s, self._config.store.readers)
-        self._core = Core(
-            CoreParts(
-                tables=tables,
-                readers=readers,
-                bus=self._bus,
-                plugins=load_plugins(context.config, loop),
-                config=self.config,
-                row=self._row,
-                penalty_table=context.penalty_table,
-                many_hosts=not context.config.bus.url.startswith("local:"),
-                loop=loop,
-                slot=context.slot,
-            )
-        )
+        self._core = Core(self._core_parts(tables))
         self._connections = Connections(self._core, self.config, self._row, loop)
         self._acceptor = Acceptor(self._connections, make_codec, context.rows, context.slot)
         self._leave = asyncio.Event()
@@ -187,6 +175,21 @@ class Worker:
         """Messages refused by the bus, when this was looked at last."""
         self._refused_at = float("-inf")
         """When the bus last refused a message, by the loop's clock."""
+
+    def _core_parts(self, tables: Tables) -> CoreParts:
+        context, config = self._context, self._config
+        return CoreParts(
+            tables=tables,
+            readers=open_readers(configured(config), config.timeouts.store_s, config.store.readers),
+            bus=self._bus,
+            plugins=load_plugins(config, self._loop),
+            config=self.config,
+            row=self._row,
+            penalty_table=context.penalty_table,
+            many_hosts=not config.bus.url.startswith("local:"),
+            loop=self._loop,
+            slot=context.slot,
+        )
 
     def config(self) -> Config:
         """The configuration in force."""

@@ -97,7 +97,7 @@ from chatd.protocol import (
 from chatd.scoreboard import Row
 from chatd.security_log import SecurityEvent
 from chatd.store.contract import SendingRules, Tables
-from chatd.store.group_commit import GroupCommit
+from chatd.store.group_commit import Connections, GroupCommit
 
 _PROBE_ROUNDS = 3
 """Rounds between two probes of the store, so that even a worker whose clients do not use the store notices when it does
@@ -138,23 +138,12 @@ class Core:
         self._rounds = 0
         self._probing = False
         self._background = BackgroundTasks(parts.loop)
-        self.store = GroupCommit(parts.tables, parts.loop, parts.row, self._on_results, parts.readers, self._rules)
+        connections = Connections(parts.tables, parts.readers)
+        self.store = GroupCommit(connections, parts.loop, parts.row, self._on_results, self._rules)
         self.hub = Hub(parts.bus)
         self.surveys = Surveys(parts.bus)
         self.allowances = Allowances(parts.config, self.hub, parts.bus, parts.row, parts.loop)
-        services = Services(
-            store=self.store,
-            bus=parts.bus,
-            hub=self.hub,
-            loop=parts.loop,
-            config=parts.config,
-            log=self._log,
-            surveys=self.surveys,
-            allowances=self.allowances,
-            row=parts.row,
-            background=self._background,
-            slot=parts.slot,
-        )
+        services = self._services(parts)
         self.memberships = Memberships(services)
         self.delivery = Delivery(services, self.memberships)
         self.plugins = PluginPipeline(parts.plugins, services)
@@ -168,7 +157,7 @@ class Core:
         notices = Notices(self.delivery)
         self.presence = Presence(services, notices)
         listeners = Listeners(notices, self.presence, self.plugins)
-        self.logins = Logins(services, self.accounts, self.delivery, self.memberships, listeners, self.guard)
+        self.logins = Logins(services, self.delivery, self.memberships, listeners, self.guard)
         self.friends = Friends(services, notices, self.presence, self.plugins)
         self.groups = Groups(services, GroupNotify(services, self.memberships, notices, self.presence), self.plugins)
         self.blocks = Blocks(services, self.plugins)
@@ -177,14 +166,26 @@ class Core:
         self.session_query = SessionQuery(services)
         self._retention = Retention(services, parts.row)
         self.changes = Changes(services, self.delivery, self.memberships, notices)
-        self._history = HistoryOperations(services, notices, self.plugins, self.delivery.recent)
-        self._change_operations = ChangeOperations(services, self.changes, self.delivery, notices, self.plugins)
-        self._typing = TypingOperations(services)
         self.delivery.in_flight.on_cut = CutNotices(services, notices).given
-        self.requests = RequestDispatcher(services, self._operations(services), notices, self.plugins)
+        self.requests = RequestDispatcher(services, self._operations(services, notices), notices, self.plugins)
         self.dispatcher = Dispatcher(self._commands(), self.guard.answered, self.allowances)
         self.handle = self.dispatcher.handle
         self._on_bus_message = self._bus_messages()
+
+    def _services(self, parts: CoreParts) -> Services:
+        return Services(
+            store=self.store,
+            bus=parts.bus,
+            hub=self.hub,
+            loop=parts.loop,
+            config=parts.config,
+            log=self._log,
+            surveys=self.surveys,
+            allowances=self.allowances,
+            row=parts.row,
+            background=self._background,
+            slot=parts.slot,
+        )
 
     # ---------------------------------------------------------------- commands
 
@@ -215,7 +216,11 @@ class Core:
     def _receive(self, session: Session, command: Received) -> None:
         self.delivery.in_flight.received(session, command.conversation, command.seq)
 
-    def _operations(self, services: Services) -> OperationTable:
+    def _operations(self, services: Services, notices: Notices) -> OperationTable:
+        """All operations. Those that also receive messages of the bus are kept."""
+        self._history = HistoryOperations(services, notices, self.plugins, self.delivery.recent)
+        self._change_operations = ChangeOperations(services, self.changes, self.delivery, notices, self.plugins)
+        self._typing = TypingOperations(services)
         return (
             FriendOperations(services, self.friends, self.presence, self.plugins).table()
             | GroupOperations(services, self.groups).table()

@@ -73,7 +73,7 @@ class LoginGuard:
     def __init__(self, services: Services, accounts: Accounts, penalties: Penalties) -> None:
         self.penalties = penalties
         self._services = services
-        self._accounts = accounts
+        self.accounts = accounts
         self._failures: dict[Peer, int] = {}
 
     def attempt(self, peer: Peer) -> Attempt:
@@ -95,7 +95,7 @@ class LoginGuard:
             self._check_account(attempt)
             if ask is not None:
                 await ask()
-            return await self._accounts.authenticate(command, attempt.account, self._applicant(attempt))
+            return await self.accounts.authenticate(command, attempt.account, self._applicant(attempt))
         except Refused as refused:
             if refused.code == ErrorCode.BAD_CREDENTIALS:
                 await self._failed(attempt)
@@ -105,7 +105,7 @@ class LoginGuard:
 
     async def _find_account(self, attempt: Attempt, command: Login) -> None:
         """Raises Unavailable."""
-        candidate = await self._accounts.candidate(command)
+        candidate = await self.accounts.candidate(command)
         attempt.account = candidate.account
         attempt.subject = subject_of(candidate.user_id, candidate.name)
         attempt.known = find_source(candidate.sources, attempt.origin.source)

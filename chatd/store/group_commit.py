@@ -19,7 +19,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from chatd import log
 from chatd.errors import ErrorCode
@@ -42,21 +42,27 @@ _CLOSE_S = 1.0
 """How long close() waits for the threads."""
 
 
+class Connections(NamedTuple):
+    """A worker's connections to its store. readers: each for a thread that only reads. With none, reads run in the
+    store thread, between the commits."""
+
+    tables: Tables
+    readers: Sequence[Tables] = ()
+
+
 class GroupCommit:
     """The store as the loop sees it. Every method is called from the loop.
 
     on_results: called with drafts, their origins and a result for each, in the order of append().
-    readers: further connections to the same store, each for a thread that only reads. With none, reads run in the store
-    thread between the commits. rules: those for messages, asked in the store thread.
+    rules: those for messages, asked in the store thread.
     """
 
     def __init__(
         self,
-        tables: Tables,
+        connections: Connections,
         loop: asyncio.AbstractEventLoop,
         row: Row,
         on_results: OnResults,
-        readers: Sequence[Tables] = (),
         rules: Callable[[], SendingRules] = lambda: ANYTHING,
     ) -> None:
         self._loop = loop
@@ -72,7 +78,7 @@ class GroupCommit:
         """Whether an operation is in the queue."""
         self._committing: Batch | None = None
         """The batch that the store thread has; None = it is idle."""
-        self._gather_s = tables.gather_s
+        self._gather_s = connections.tables.gather_s
         self._started_at = 0.0
         """When the last commit was started, by the loop's clock."""
         self._cursors: dict[tuple[UserId, ConversationId], Seq] = {}
@@ -82,8 +88,8 @@ class GroupCommit:
         self._waiting_for_idle: list[asyncio.Future[None]] = []
         self._commit_seconds: list[float] = []
         """Durations of the commits since commit_p99_us() was called last."""
-        self._readers = Readers(readers, loop, row, self._tell_idle)
-        self._committer = Committer(tables, not self._readers, self._return_soon, rules)
+        self._readers = Readers(connections.readers, loop, row, self._tell_idle)
+        self._committer = Committer(connections.tables, not self._readers, self._return_soon, rules)
 
     # ---------------------------------------------------------------- asking
 

@@ -18,7 +18,7 @@ from chatd.core.retention import BELIEVE_S, CHECK_S, CLOCK_AHEAD_MS, DAY_MS, Ret
 from chatd.model import ConversationId, Protocol
 from chatd.scoreboard import ROW_BYTES, Row
 from chatd.store.contract import Kind, Tables
-from chatd.store.group_commit import GroupCommit
+from chatd.store.group_commit import Connections, GroupCommit
 from chatd.store.open import StoreLocation, open_tables
 from chatd.store.retention_contract import SETTLE_MS
 from chatd.store.sqlite import unindexed
@@ -120,7 +120,7 @@ class Host:
         self.clock = Clock(loop)
         self.options = RetentionOptions(**{"rows_per_s": 1_000_000, **options})  # type: ignore[arg-type]
         self.row = Row(memoryview(bytearray(ROW_BYTES)).cast("q"))
-        self._store = GroupCommit(tables, self.clock, self.row, lambda *_: None)  # type: ignore[arg-type]
+        self._store = GroupCommit(Connections(tables), self.clock, self.row, lambda *_: None)  # type: ignore[arg-type]
         self.background = BackgroundTasks(loop)
         services = SimpleNamespace(
             store=self._store,

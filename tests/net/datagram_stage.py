@@ -34,7 +34,7 @@ from chatd.protocol import (
     Malformed,
     SendMessage,
 )
-from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
+from chatd.wire.mobileimsdk.codec import Framing, MobileimsdkCodec
 from tests.harness.deadline import run
 
 LISTEN = ListenerOptions(protocol="mobileimsdk", address="udp://127.0.0.1:0")
@@ -184,7 +184,7 @@ class Stage:
 
 
 def make_codec(listen: ListenerOptions) -> MobileimsdkCodec:
-    return MobileimsdkCodec(1024, 4096, 64, prefixed=False, receive_bytes=6144)
+    return MobileimsdkCodec(1024, 4096, 64, framing=Framing(prefixed=False, receive_bytes=6144))
 
 
 @asynccontextmanager

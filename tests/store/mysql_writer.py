@@ -21,7 +21,7 @@ from chatd.model import User
 from chatd.protocol import SendMessage
 from chatd.scoreboard import ROW_BYTES, Row
 from chatd.store.contract import AdmissionLimits, AskingRules, Draft, Stored
-from chatd.store.group_commit import GroupCommit
+from chatd.store.group_commit import Connections, GroupCommit
 from chatd.store.mysql import tables as mysql_tables
 
 USERS = [User(1, "alice"), User(2, "bob"), User(3, "carol"), User(4, "dave")]
@@ -41,7 +41,7 @@ class Writer:
         self.waiting: dict[str, Draft] = {}
         self.refused = 0
         self.wrong: list[str] = []
-        self.store = GroupCommit(tables, asyncio.get_running_loop(), row, self.answer, readers)
+        self.store = GroupCommit(Connections(tables, readers), asyncio.get_running_loop(), row, self.answer)
 
     def answer(self, drafts: list[Draft], origins: list[Any], results: list[Stored | ErrorCode]) -> None:
         for draft, fp, result in zip(drafts, origins, results, strict=True):

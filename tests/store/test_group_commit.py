@@ -20,7 +20,7 @@ from chatd.model import User
 from chatd.scoreboard import ROW_BYTES, Row
 from chatd.store import committer
 from chatd.store.contract import Advance, Draft, Stored, Tables
-from chatd.store.group_commit import DRAFTS_PER_BATCH, GroupCommit
+from chatd.store.group_commit import DRAFTS_PER_BATCH, Connections, GroupCommit
 from chatd.store.sqlite.tables import SqliteTables, open_tables
 from tests.harness.deadline import run, until, within
 from tests.store.steps import ANY, make, sent, to, to_name
@@ -96,7 +96,7 @@ class Desk:
         self.watched = Watched(self.tables)
         self.row = Row(memoryview(bytearray(ROW_BYTES)).cast("q"))
         self.answers: list[tuple[object, Stored | ErrorCode]] = []
-        self.store = GroupCommit(self.watched, asyncio.get_running_loop(), self.row, self._answer)
+        self.store = GroupCommit(Connections(self.watched), asyncio.get_running_loop(), self.row, self._answer)
 
     def _answer(self, drafts: list[Draft], origins: list[Any], results: list[Stored | ErrorCode]) -> None:
         assert len(drafts) == len(origins) == len(results)

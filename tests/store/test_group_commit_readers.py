@@ -14,7 +14,7 @@ import pytest
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.store.committer import ATTEMPTS
 from chatd.store.contract import Again, Tables
-from chatd.store.group_commit import GroupCommit
+from chatd.store.group_commit import Connections, GroupCommit
 from chatd.store.sqlite.tables import open_tables
 from tests.harness.deadline import run, until, within
 from tests.store.steps import ANY
@@ -30,7 +30,7 @@ class Office(Desk):
         self.watched = Watched(open_tables(path, create=True))
         self.readers = [Watched(open_tables(path, create=True)) for _ in range(readers)]
         loop = asyncio.get_running_loop()
-        self.store = GroupCommit(self.watched, loop, self.row, self._answer, self.readers)  # type: ignore[arg-type]
+        self.store = GroupCommit(Connections(self.watched, self.readers), loop, self.row, self._answer)  # type: ignore[arg-type]
 
     def reads(self) -> list[str]:
         return [name for reader in self.readers for name in reader.calls]

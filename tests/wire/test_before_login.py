@@ -12,7 +12,7 @@ from chatd.model import User
 from chatd.protocol import LoginAccepted
 from chatd.wire.chatserver.codec import ChatserverCodec
 from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, Codec
-from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
+from chatd.wire.mobileimsdk.codec import APART, MobileimsdkCodec
 
 BODY, FP = 100_000, 64
 
@@ -34,7 +34,7 @@ def prefixed(size: int) -> bytes:
 CODECS: list[tuple[Callable[[], Codec], Callable[[int], bytes]]] = [
     (lambda: ChatserverCodec(0, 5, BODY, FP), chatserver),
     (lambda: MobileimsdkCodec(65_536, BODY, FP), prefixed),
-    (lambda: MobileimsdkCodec(65_536, BODY, FP, prefixed=False), packet),
+    (lambda: MobileimsdkCodec(65_536, BODY, FP, framing=APART), packet),
 ]
 
 

@@ -93,9 +93,9 @@ class GroupOperations:
         self._groups = groups
 
     def table(self) -> OperationTable:
-        return self._settings_table() | self._members_table()
+        return self._groups_table() | self._rules_table() | self._membership_table() | self._members_table()
 
-    def _settings_table(self) -> OperationTable:
+    def _groups_table(self) -> OperationTable:
         return {
             "group.create": Operation(
                 NewGroup,
@@ -106,6 +106,26 @@ class GroupOperations:
                 shown=_group,
                 cost=CREATE_GROUP,
             ),
+            "group.dissolve": Operation(
+                OneGroup,
+                "end a group for all its members (owner)",
+                "{}",
+                asks=Point.BEFORE_GROUP_DISSOLVE,
+                write=self._dissolve,
+                cost=WRITE,
+            ),
+            "group.list": Operation(
+                NoArguments,
+                "the user's groups",
+                '{"groups":[G]}',
+                asks=_IN_LOGIN_ANSWER,
+                read=self._list,
+                cost=LIST,
+            ),
+        }
+
+    def _rules_table(self) -> OperationTable:
+        return {
             "group.get": Operation(
                 OneGroup,
                 "the rules of a group and the user's own place in it (members)",
@@ -132,25 +152,9 @@ class GroupOperations:
                 shown=_group,
                 cost=CHANGE,
             ),
-            "group.dissolve": Operation(
-                OneGroup,
-                "end a group for all its members (owner)",
-                "{}",
-                asks=Point.BEFORE_GROUP_DISSOLVE,
-                write=self._dissolve,
-                cost=WRITE,
-            ),
-            "group.list": Operation(
-                NoArguments,
-                "the user's groups",
-                '{"groups":[G]}',
-                asks=_IN_LOGIN_ANSWER,
-                read=self._list,
-                cost=LIST,
-            ),
         }
 
-    def _members_table(self) -> OperationTable:
+    def _membership_table(self) -> OperationTable:
         return {
             "group.join": Operation(
                 OneGroup,
@@ -170,6 +174,10 @@ class GroupOperations:
                 shown=_left,
                 cost=WRITE,
             ),
+        }
+
+    def _members_table(self) -> OperationTable:
+        return {
             "group.members": Operation(
                 MembersPage,
                 "members of a group, with their roles and presence; for the owner and the admins also until when a "

@@ -19,7 +19,6 @@ from chatd import security_log
 from chatd.bus.contract import topic_of_user
 from chatd.config.schema import Config
 from chatd.core import bus_messages, consent, trail
-from chatd.core.accounts import Accounts
 from chatd.core.bus_messages import SessionEnded
 from chatd.core.catch_up import mine
 from chatd.core.delivery import Delivery
@@ -88,14 +87,13 @@ class Logins:
     def __init__(
         self,
         services: Services,
-        accounts: Accounts,
         delivery: Delivery,
         memberships: Memberships,
         listeners: Listeners,
         guard: LoginGuard,
     ) -> None:
         self._services = services
-        self._accounts = accounts
+        self._accounts = guard.accounts
         self._delivery = delivery
         self._memberships = memberships
         self._notices, self._presence, self._plugins = listeners

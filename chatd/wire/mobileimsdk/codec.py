@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import msgspec
 
@@ -92,12 +93,23 @@ _NEED_LOGIN = (SendMessage, ServerRequest, Acknowledge, KeepAlive, Logout)
 """Refused before a login, with an answer that contains the packet."""
 
 
+class Framing(NamedTuple):
+    """What separates packets, and how long those that are received may be."""
+
+    prefixed: bool = True
+    """Packets follow each other in a stream, each behind its length (TCP). Otherwise the transport keeps them apart (a
+    datagram, a text frame): receive() is given exactly one, encode() makes exactly one, and packet() is receive()
+    without the iterator."""
+    receive_bytes: int = 0
+    """Limit of a packet that is received, bytes; 0 = that of those that are sent."""
+
+
+PREFIXED = Framing()
+APART = Framing(prefixed=False)
+
+
 class MobileimsdkCodec:
     """See wire.contract.Codec. Limits in bytes; max_frame_bytes is a packet's limit both ways, 0 = MAX_PACKET_BYTES.
-
-    prefixed: packets follow each other in a stream, each behind its length (TCP). Otherwise the transport keeps
-    them apart (a datagram, a text frame): receive() is given exactly one, encode() makes exactly one, and packet()
-    is receive() without the iterator. receive_bytes: the limit of what is received, if it differs.
 
     mark: how group messages are shown to clients that did not ask for `seq`; None = as they are.
     token: told with every login answer, "" = none.
@@ -142,17 +154,16 @@ class MobileimsdkCodec:
         body_bytes: int,
         fp_bytes: int,
         *,
-        prefixed: bool = True,
-        receive_bytes: int = 0,
+        framing: Framing = PREFIXED,
         mark: GroupMark | None = None,
     ) -> None:
         self.pace_ms = 0
         self.token = ""
-        self._prefixed = prefixed
+        self._prefixed = framing.prefixed
         self._limit = max_frame_bytes or MAX_PACKET_BYTES
         self._mark = mark
         self._use(None)
-        self._session_bytes = receive_bytes or self._limit
+        self._session_bytes = framing.receive_bytes or self._limit
         self._receive_bytes = min(self._session_bytes, MAX_BYTES_BEFORE_LOGIN)
         self._body_bytes = body_bytes
         self._fp_bytes = fp_bytes

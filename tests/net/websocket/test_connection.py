@@ -19,7 +19,7 @@ from chatd.net.admission import Admission
 from chatd.net.websocket.connection import WebSocketConnection, WebSocketProfile
 from chatd.net.websocket.handshake import UpgradePolicy
 from chatd.protocol import Command, Echo, Echoed, Event, KeepAlive, KeptAlive, LoginAccepted, Malformed
-from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
+from chatd.wire.mobileimsdk.codec import APART, MobileimsdkCodec
 from chatd.wire.skipped import MAX_SKIPPED_BYTES_PER_S, MAX_SKIPPED_FRAME_BYTES
 from tests.harness.deadline import run, until, within
 from tests.net.house import acknowledged
@@ -111,7 +111,7 @@ async def connected(**limits: int) -> AsyncIterator[tuple[SmallConnections, Coun
         await loop.sock_connect(client, listener.getsockname())
         sock, _ = listener.accept()
     sock.setblocking(False)
-    codec = MobileimsdkCodec(LIMIT, 4096, 64, prefixed=False)
+    codec = MobileimsdkCodec(LIMIT, 4096, 64, framing=APART)
     profile = WebSocketProfile(
         protocol=Protocol.MOBILEIMSDK, silence_s=0.0, upgrades=UpgradePolicy("/websocket", ()), max_message_bytes=LIMIT
     )

@@ -38,7 +38,7 @@ from chatd.protocol import (
     ServerMessage,
     ServerRequest,
 )
-from chatd.wire.mobileimsdk.codec import MAX_PACKET_BYTES, MobileimsdkCodec
+from chatd.wire.mobileimsdk.codec import APART, MAX_PACKET_BYTES, Framing, MobileimsdkCodec
 from chatd.wire.skipped import MAX_SKIPPED_FRAME_BYTES
 from tests.wire.drive import hear, objects, three_ways
 
@@ -312,7 +312,7 @@ def test_a_text_of_the_longest_packet_of_a_stock_client_is_admitted_and_delivere
 
 def apart(limit: int = 0) -> MobileimsdkCodec:
     """For a transport that keeps packets apart."""
-    return MobileimsdkCodec(limit, BODY, FP, prefixed=False)
+    return MobileimsdkCodec(limit, BODY, FP, framing=APART)
 
 
 @pytest.mark.parametrize(("frame", "command"), [row[1:] for row in RECEIVED], ids=[row[0] for row in RECEIVED])
@@ -541,7 +541,7 @@ def test_errors_and_kicks_always_fit(text: str, fp: str, code: ErrorCode) -> Non
 
 @given(st.text(max_size=60), st.text(max_size=300), st.text(min_size=1), st.integers(600, 6144), st.booleans())
 def test_the_room_for_a_text_of_the_server_is_exact(name: str, text: str, fp: str, limit: int, prefixed: bool) -> None:
-    codec = MobileimsdkCodec(limit, BODY, FP, prefixed=prefixed)
+    codec = MobileimsdkCodec(limit, BODY, FP, framing=Framing(prefixed))
     codec.encode_login(LoginAccepted(User(1, name), 7))
     used = len(json.dumps(text, ensure_ascii=False).encode()) + len(json.dumps(fp, ensure_ascii=False).encode())
     frame = codec.encode(ServerMessage("", "f"))

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from chatd.errors import ErrorCode
 from chatd.protocol import Accepted, Echo, Echoed, Event, Failed, KeepAlive, Kicked, Login, ServerRequest
-from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
+from chatd.wire.mobileimsdk.codec import Framing, MobileimsdkCodec
 from chatd.wire.mobileimsdk.compact import shortened
 
 DEFAULTS = {"bridge": False, "to": "-1", "QoS": False, "typeu": -1, "sm": -1}
 
 
 def make() -> MobileimsdkCodec:
-    return MobileimsdkCodec(1024, 4096, 64, prefixed=False, receive_bytes=6144)
+    return MobileimsdkCodec(1024, 4096, 64, framing=Framing(prefixed=False, receive_bytes=6144))
 
 
 def encoded(event: Event) -> bytes:

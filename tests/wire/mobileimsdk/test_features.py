@@ -28,7 +28,7 @@ from chatd.protocol import (
     ServerMessage,
     ServerRequest,
 )
-from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
+from chatd.wire.mobileimsdk.codec import Framing, MobileimsdkCodec
 from chatd.wire.mobileimsdk.group_mark import GroupMark
 from tests.wire.drive import hear
 from tests.wire.mobileimsdk.test_codec import BODY, FP, packet, unframed
@@ -40,7 +40,7 @@ PLAIN = {"bridge": False, "type": 2, "dataContent": "hi", "from": "bob", "to": "
 
 
 def codec(features: Feature | None, limit: int = 0, *, prefixed: bool = True, mark: GroupMark | None = None) -> Any:
-    made = MobileimsdkCodec(limit, BODY, FP, prefixed=prefixed, mark=mark)
+    made = MobileimsdkCodec(limit, BODY, FP, framing=Framing(prefixed), mark=mark)
     made.encode_login(LoginAccepted(ALICE, 7, features=features))
     return made
 

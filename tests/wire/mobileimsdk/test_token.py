@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chatd.model import User
 from chatd.protocol import Login, LoginAccepted
-from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
+from chatd.wire.mobileimsdk.codec import Framing, MobileimsdkCodec
 from chatd.wire.mobileimsdk.token import TOKEN_BYTES, joined, split
 
 TOKEN = b"0hZfV1kq4yq2nX3oR8mB7_cd"
@@ -18,7 +18,7 @@ PACKET = b'{"type":1}'
 
 
 def codec() -> MobileimsdkCodec:
-    return MobileimsdkCodec(1024, 4096, 64, prefixed=False, receive_bytes=6144)
+    return MobileimsdkCodec(1024, 4096, 64, framing=Framing(prefixed=False, receive_bytes=6144))
 
 
 def test_the_packet_follows_the_token() -> None:
