@@ -1,4 +1,4 @@
-"""Lists that are true at once: notices change the contacts, and requests complete what the login answer left out.
+"""Lists that are always current: notices change the contacts, and requests complete what the login answer left out.
 
 Owns: what each notice changes, and what a person is told of it; whose presence the server reports; unread counts at
 login.

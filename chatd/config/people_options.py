@@ -33,7 +33,12 @@ class PeopleOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = "friends"
     ask_again_s: Annotated[
         float,
-        option("how long after a refused friend request its sender cannot repeat it", "live", ge=0, le=365 * 86400),
+        option(
+            "how long a refused friend request or request to join, or a declined invitation, cannot be repeated",
+            "live",
+            ge=0,
+            le=365 * 86400,
+        ),
     ] = 7 * 86400.0
     edit_s: Annotated[
         float,

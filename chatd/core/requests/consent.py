@@ -63,7 +63,7 @@ class ConsentOperations:
             ),
             "unblock": Operation(
                 OneUser,
-                "take a block back",
+                "end a block",
                 '{"user":U}',
                 asks=Point.BEFORE_UNBLOCK,
                 write=self._unblock,
