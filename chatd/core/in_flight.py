@@ -22,6 +22,7 @@ messages that its own client has acknowledged.
 from __future__ import annotations
 
 import itertools
+import re
 from collections import deque
 from collections.abc import Callable, Collection
 
@@ -38,14 +39,20 @@ _MAX_RESEND_S = 60.0
 _MAX_DATAGRAMS = 64
 """Maximum messages in flight to a lossy peer. A message that does not fit into the client's socket (usually 200 KiB) is
 lost: it would be resent, but after later ones."""
+_is_made_here = re.compile(r"-?\d+\.\d+|s[0-9a-f]+\.[0-9a-f]+|(re|cut):.*", re.ASCII | re.DOTALL).fullmatch
+"""Whether the server makes fps of this form: those of messages without one, of notices, answers and told cuts."""
 
 
 def fp_of(message: Message) -> str:
-    """The fp that the recipient acknowledges; made by the server if the sender gave none. "" = no acknowledgement is
-    expected."""
+    """The fp that the recipient acknowledges; made by the server if the sender gave none, or one that the server could
+    make: a client drops what comes under an fp it has seen, so a message could be hidden by sending its fp before it.
+    "" = no acknowledgement is expected."""
     if not message.qos:
         return ""
-    return message.fp or f"{message.conversation}.{message.seq}"
+    fp = message.fp
+    if fp and not (("." in fp or ":" in fp) and _is_made_here(fp)):
+        return fp
+    return f"{message.conversation}.{message.seq}"
 
 
 class InFlightMessages:

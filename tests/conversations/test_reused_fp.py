@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from chatd.errors import MEANINGS, ErrorCode
-from tests.conversations.asking import Client
+from tests.conversations.asking import Client, clients, new_group
 from tests.conversations.reuse import use_one_fp_twice
 from tests.harness.chatserver import ERROR, ONE_CHAT, chat
 from tests.harness.daemon import Daemon
@@ -94,5 +94,35 @@ def test_one_fp_for_two_messages_from_two_wires_at_once(town: Town, wires: tuple
         await use_one_fp_twice(one, other, recipients, 20)
         for person in (one, other, *recipients):
             await person.leave()
+
+    run(story())
+
+
+def test_nobody_hides_a_message_or_notice_by_sending_its_fp_first(town: Town) -> None:
+    """The server makes fps for what has none, which a stranger can foresee. Clients drop what has an fp they have seen,
+    whoever it came from."""
+
+    async def story() -> None:
+        victim, bob, carol, mallory = await clients(town, "victim", "bob", "carol", "mallory")
+        group = await new_group(bob, victim, mallory)
+        old = Person(town, await town.newcomer("old"), "old")
+        await town.join_group(old.name, group)
+        foreseen = [f"-{group}.{seq}" for seq in range(1, 4)]
+        await carol.ask("group.join", group=group)
+        (notice,) = [fp for fp in mallory.seen if fp.startswith("s")][-1:]
+        prefix, number = notice.split(".")
+        foreseen += [f"{prefix}.{int(number, 16) + ahead:x}" for ahead in range(1, 40)]
+        foreseen.append(f"cut:-{group}.1.{town.ids[victim.name]}")
+        for fp in foreseen:
+            mallory.peer.say(mallory.name, victim.name, fp, fp)
+        await victim.sees(mallory.name, victim.name, foreseen[-1])
+        await old.arrive()
+        old.post(f"#{group}", "important")
+        await victim.sees(old.name, f"#{group}", "important")
+        await bob.ask("group.kick", group=group, user=victim.name)
+        await victim.hears("group.kicked", group=group)
+        await old.leave()
+        for one in (victim, bob, carol, mallory):
+            one.leave()
 
     run(story())
