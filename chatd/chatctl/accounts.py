@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from chatd import invite_codes
+from chatd import invite_codes, wall_clock
 from chatd.config.schema import Config
 from chatd.core.accounts import check_name
 from chatd.core.password_policy import check_length, check_password
@@ -69,7 +69,7 @@ class StoredAccounts:
     def add(self, name: str, password: str) -> User:
         """The new account. Raises Refused."""
         stored, hashed = self.prepare(name, password)
-        return self.change(lambda tables: tables.accounts.create(stored, hashed, now_ms()))
+        return self.change(lambda tables: tables.accounts.create(stored, hashed, wall_clock.now_ms()))
 
     def set_password(self, name: str, password: str) -> Changed:
         """Raises Refused, also for a password that no client could log in with."""
@@ -87,7 +87,7 @@ class StoredAccounts:
 
         def work(tables: Tables) -> Changed:
             user = _find(tables, name).user
-            return Changed(user, tables.accounts.lock(user.id, reason, now_ms()))
+            return Changed(user, tables.accounts.lock(user.id, reason, wall_clock.now_ms()))
 
         return self.change(work)
 
@@ -115,7 +115,7 @@ class StoredAccounts:
 
         def work(tables: Tables) -> Changed:
             user = _find(tables, name).user
-            return Changed(user, tables.accounts.erase(user.id, now_ms()))
+            return Changed(user, tables.accounts.erase(user.id, wall_clock.now_ms()))
 
         return self.change(work)
 
@@ -136,7 +136,7 @@ class StoredAccounts:
         """The id of a new invite, and its code, which is stored nowhere else."""
         code = invite_codes.new()
         invite = NewInvite(invite_codes.hashed(invite_codes.read(code)), uses, expires_at_ms, note)
-        return self.change(lambda tables: tables.invites.add(invite, now_ms())), code
+        return self.change(lambda tables: tables.invites.add(invite, wall_clock.now_ms())), code
 
     def invites(self) -> list[Invite]:
         with contextlib.closing(self.open()) as tables:
@@ -144,7 +144,7 @@ class StoredAccounts:
 
     def revoke_invite(self, invite_id: int) -> bool:
         """False: there is no such invite, or it was revoked before."""
-        return self.change(lambda tables: tables.invites.revoke(invite_id, now_ms()))
+        return self.change(lambda tables: tables.invites.revoke(invite_id, wall_clock.now_ms()))
 
     # ---------------------------------------------------------------- the store
 
@@ -172,10 +172,6 @@ class StoredAccounts:
                 tables.rollback()
                 raise
         raise Unavailable(f"the store is busy: {_ATTEMPTS} attempts conflicted with other transactions; try again")
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _find(tables: Tables, name: str) -> Account:

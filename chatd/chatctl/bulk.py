@@ -19,7 +19,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TextIO
 
-from chatd.chatctl.accounts import StoredAccounts, now_ms
+from chatd import wall_clock
+from chatd.chatctl.accounts import StoredAccounts
 from chatd.errors import ConfigError, Refused
 from chatd.model import User
 from chatd.store.contract import Tables
@@ -120,7 +121,7 @@ def _add(tables: Tables, batch: list[Line], prepared: list[tuple[str, str] | Fai
             result.failures.append(account)
             continue
         try:
-            result.added.append(tables.accounts.create(*account, now_ms()))
+            result.added.append(tables.accounts.create(*account, wall_clock.now_ms()))
         except Refused as error:
             result.failures.append(Failure(line.number, line.name, error.text))
     return result

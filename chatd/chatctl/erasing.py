@@ -14,7 +14,8 @@ import sys
 import time
 from functools import partial
 
-from chatd.chatctl.accounts import StoredAccounts, now_ms
+from chatd import wall_clock
+from chatd.chatctl.accounts import StoredAccounts
 from chatd.chatctl.progress import Progress
 from chatd.errors import ConfigError
 from chatd.model import User
@@ -73,4 +74,4 @@ def _finish_one(accounts: StoredAccounts, tables: Tables, erasure: Erasure, prog
 
 
 def _blank(user_id: int, tables: Tables) -> Slice:
-    return tables.erasure.blank(user_id, SLICE_ROWS, now_ms())
+    return tables.erasure.blank(user_id, SLICE_ROWS, wall_clock.now_ms())

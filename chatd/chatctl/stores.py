@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from chatd import __version__
+from chatd import __version__, wall_clock
 from chatd.chatctl.control_client import note
 from chatd.chatctl.progress import Progress
 from chatd.chatctl.render import duration, size, table
@@ -287,7 +287,7 @@ def import_chatserver(config: Config, url: str, charset: str, dry_run: bool, fil
     settings = ImportSettings(
         name_chars=config.limits.name_chars,
         hash=hasher.hash_now,
-        now_ms=time.time_ns() // 1_000_000,
+        now_ms=wall_clock.now_ms(),
         reserved_names=config.accounts.reserved_names,
     )
     begun = time.monotonic()

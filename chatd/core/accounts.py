@@ -13,9 +13,9 @@ core.stand_in_hashes.
 from __future__ import annotations
 
 import secrets
-import time
 from typing import NamedTuple
 
+from chatd import wall_clock
 from chatd.config.schema import Config
 from chatd.core.admission import Applicant
 from chatd.core.password_policy import MAX_PASSWORD_CHARS, check_password
@@ -149,7 +149,7 @@ class Accounts:
 
     async def _make_open(self, command: Login) -> User:
         name = self.name_to_open(command)
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = wall_clock.now_ms()
 
         def find_or_make(tables: Tables) -> Account:
             return tables.accounts.find(name, 0) or Account(tables.accounts.create(name, "", now_ms), "")

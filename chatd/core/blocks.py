@@ -11,9 +11,9 @@ message or a notice reads meta.consent with it.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
+from chatd import wall_clock
 from chatd.core.change import Change
 from chatd.core.friends import Find
 from chatd.core.plugins import actions
@@ -35,7 +35,7 @@ class Blocks:
         await self._plugins.before_action(
             session, Point.BEFORE_BLOCK, lambda tables, who: actions.BlockUser(**who, user=find(tables))
         )
-        me, limit, now_ms = session.user.id, self._limit(), time.time_ns() // 1_000_000
+        me, limit, now_ms = session.user.id, self._limit(), wall_clock.now_ms()
 
         def write(tables: Tables) -> User:
             other = find(tables)

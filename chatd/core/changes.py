@@ -10,11 +10,11 @@ workers are not told; their clients learn of the change from `sync`, and message
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import NamedTuple
 
+from chatd import wall_clock
 from chatd.bus.contract import EVERYBODY, Topic, topic_of_answer, topic_of_group, topic_of_user
 from chatd.bus.survey import Question
 from chatd.core import bus_messages
@@ -35,14 +35,14 @@ APPLIED_S = 1.0
 _AGAIN_S = 0.25
 """Asked again after this, for a worker that subscribed a moment ago and missed the question."""
 
-Find = Callable[[Tables], ConversationId]
+FindConversation = Callable[[Tables], ConversationId]
 """Finds the conversation in the transaction; raises Refused."""
 
 
 class Which(NamedTuple):
     """A message, as a request names it."""
 
-    find: Find
+    find: FindConversation
     seq: Seq
 
 
@@ -64,7 +64,7 @@ class Changes:
         def write(tables: Tables) -> Revised:
             conversation = which.find(tables)
             _check_accepted(tables, user.id, conversation, which.seq, default)
-            return tables.revisions.edit(user.id, conversation, which.seq, (text, within_ms), _now_ms())
+            return tables.revisions.edit(user.id, conversation, which.seq, (text, within_ms), wall_clock.now_ms())
 
         return Change(write, lambda revised: self._tell(session, revised))
 
@@ -72,7 +72,7 @@ class Changes:
         user, within_ms = session.user, _milliseconds(self._services.config().people.recall_s)
 
         def write(tables: Tables) -> Revised:
-            return tables.revisions.recall(user.id, which.find(tables), which.seq, within_ms, _now_ms())
+            return tables.revisions.recall(user.id, which.find(tables), which.seq, within_ms, wall_clock.now_ms())
 
         return Change(write, lambda revised: self._tell(session, revised))
 
@@ -80,7 +80,7 @@ class Changes:
         user = session.user
 
         def write(tables: Tables) -> Revised:
-            return tables.revisions.remove(user.id, which.find(tables), which.seq, _now_ms())
+            return tables.revisions.remove(user.id, which.find(tables), which.seq, wall_clock.now_ms())
 
         return Change(write, lambda revised: self._tell(session, revised))
 
@@ -90,7 +90,12 @@ class Changes:
         """Everybody's sessions, but the one that made the change. Where a text is gone, returns when no worker gives it
         any more."""
         changed = MessageChanged(
-            revised.message, session.user, revised.number, _now_ms(), revised.members_version, revised.excluded
+            revised.message,
+            session.user,
+            revised.number,
+            wall_clock.now_ms(),
+            revised.members_version,
+            revised.excluded,
         )
         self._apply(changed, session)
         if revised.message.state is MessageState.EDITED:
@@ -194,7 +199,3 @@ def _topics(changed: MessageChanged) -> tuple[Topic, ...]:
 
 def _milliseconds(seconds: float) -> int:
     return int(seconds * 1000)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -8,9 +8,9 @@ Fails: Refused, Unavailable; then nothing was changed and nobody was told.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
+from chatd import wall_clock
 from chatd.bus.contract import topic_of_user
 from chatd.core import bus_messages
 from chatd.core.bus_messages import FriendRequestAnswered, FriendRequestSent
@@ -69,7 +69,7 @@ class Friends:
         await self._plugins.before_action(
             session, Point.BEFORE_FRIEND_REQUEST, lambda tables, who: actions.AskFriend(**who, user=find(tables))
         )
-        user, rules, now_ms = session.user, asking_rules(self._services.config()), _now_ms()
+        user, rules, now_ms = session.user, asking_rules(self._services.config()), wall_clock.now_ms()
 
         def write(tables: Tables) -> tuple[User, Asked]:
             other = find(tables)
@@ -91,7 +91,7 @@ class Friends:
             Point.BEFORE_FRIEND_ANSWER,
             lambda tables, who: actions.AnswerFriend(**who, user=find(tables), accept=accept),
         )
-        user, limit, now_ms = session.user, self._services.config().limits.friends_per_user, _now_ms()
+        user, limit, now_ms = session.user, self._services.config().limits.friends_per_user, wall_clock.now_ms()
 
         def write(tables: Tables) -> User:
             other = find(tables)
@@ -134,7 +134,3 @@ class Friends:
         else:
             for session in self._services.hub.of_user(message.to):
                 self._notices.friend_answered(session, FriendAnswered(message.by, message.to, message.accepted))
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

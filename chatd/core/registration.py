@@ -9,9 +9,7 @@ Fails: Refused, Unavailable; then there is no new account, and no use of an invi
 
 from __future__ import annotations
 
-import time
-
-from chatd import invite_codes
+from chatd import invite_codes, wall_clock
 from chatd.core.accounts import Accounts, check_new
 from chatd.core.admission import Applicant
 from chatd.core.plugins.pipeline import PluginPipeline
@@ -47,7 +45,7 @@ class Registration:
         name = check_new(command.name, command.secret, config)
         await self._plugins.before_register(peer, name)
         hashed = await self._accounts.hasher.hash(command.secret, applicant)
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = wall_clock.now_ms()
 
         def create(tables: Tables) -> User:
             invite_id = tables.invites.check(code_hash, now_ms) if code_hash else 0
@@ -63,7 +61,7 @@ class Registration:
         symbols = invite_codes.read(typed)
         if not symbols:
             raise Refused(ErrorCode.INVITE_NEEDED)
-        code_hash, now_ms = invite_codes.hashed(symbols), time.time_ns() // 1_000_000
+        code_hash, now_ms = invite_codes.hashed(symbols), wall_clock.now_ms()
         if not await self._store.read(lambda tables: tables.invites.find(code_hash, now_ms)):
             raise Refused(ErrorCode.INVITE_NEEDED)
         return code_hash

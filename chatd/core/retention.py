@@ -19,6 +19,7 @@ from functools import partial
 
 import msgspec
 
+from chatd import wall_clock
 from chatd.config.people_options import RetentionOptions
 from chatd.core.services import Services
 from chatd.errors import Unavailable
@@ -53,7 +54,7 @@ _Work = Callable[[Tables, int], Slice]
 class Retention:
     """held_since: when the clock was first found too far ahead, by the loop's clock; None = it is not."""
 
-    def __init__(self, services: Services, row: Row, wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000):
+    def __init__(self, services: Services, row: Row, wall_ms: Callable[[], int] = wall_clock.now_ms):
         """wall_ms: the system clock."""
         self._store = services.store
         self._config = services.config

@@ -7,9 +7,7 @@ Fails: with one line; then nothing was cleared, or (a worker that does not answe
 
 from __future__ import annotations
 
-import time
-
-from chatd import security_log
+from chatd import security_log, wall_clock
 from chatd.config.schema import Config
 from chatd.core.penalties import standing
 from chatd.errors import Exit
@@ -35,7 +33,7 @@ MAX_ROWS = 10_000
 
 def rows(table: PenaltyTable, config: Config) -> list[PenaltyRow]:
     """The records that are not forgiven, the worst first. Cost: milliseconds, and some microseconds a record."""
-    at_ms, wall_ms = now_ms(), time.time_ns() // 1_000_000
+    at_ms, wall_ms = now_ms(), wall_clock.now_ms()
     found = []
     for listed in table.all():
         now = standing(listed.record, config.penalties, at_ms)

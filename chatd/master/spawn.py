@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chatd import log, orders
+from chatd import log, orders, wall_clock
 from chatd.config.schema import Config
 from chatd.errors import BootError, ConfigError, Exit, Unavailable
 from chatd.master.certificates import CertificateKeeper
@@ -121,7 +121,7 @@ def fork(slot: int, generation: int, config: Config, shared: Shared) -> Child:
 def _begin_row(row: Row, generation: int) -> None:
     row.clear()
     row.generation, row.state = generation, State.BOOTING
-    row.started_ms, row.heartbeat_ns = time.time_ns() // 1_000_000, time.monotonic_ns()
+    row.started_ms, row.heartbeat_ns = wall_clock.now_ms(), time.monotonic_ns()
     row.store_ok = row.bus_ok = True  # nothing has failed yet
 
 

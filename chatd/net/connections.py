@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Sized
 from typing import Protocol as Contract
 
-from chatd import log, security_log
+from chatd import log, security_log, wall_clock
 from chatd.background import BackgroundTasks
 from chatd.config.schema import Config
 from chatd.core.sessions.session import Peer, Session
@@ -218,7 +217,7 @@ class Connections:
     async def drain(self, spread_s: float) -> None:
         """Tell every client, then close their connections one after the other over spread_s. Returns when the last one
         is closed; the caller limits the time."""
-        resume_before_ms = time.time_ns() // 1_000_000 + int(spread_s * 1000)
+        resume_before_ms = wall_clock.now_ms() + int(spread_s * 1000)
         for datagrams in self._datagrams:
             await datagrams.drain(_draining(resume_before_ms))
         for connection in tuple(self.members):

@@ -318,7 +318,7 @@ async def watch_after_the_block(places: Places) -> None:
     await old.arrive()
     assert isinstance(old.link, chatserver.OldLink)
     (team,) = old.link.groups
-    members = [old.link._inner(text) for text in team["users"]]
+    members = [old.link.inner(text) for text in team["users"]]
     assert {member["name"]: member["state"] for member in members}[victim.name] == "offline"
     assert old.link.friends == []
 

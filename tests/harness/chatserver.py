@@ -154,7 +154,7 @@ class OldClient:
         if self.ears is not None:
             self.ears.message(Seen(frame["name"], frame["msg"], group))
 
-    def _inner(self, text: object) -> Frame:
+    def inner(self, text: object) -> Frame:
         if not isinstance(text, str):
             raise OldClientDied(f"not a string that holds JSON: {text!r}")
         try:
@@ -170,16 +170,16 @@ class OldClient:
             self._field(frame, "errmsg", str)
             return
         self.id, self.name = self._field(frame, "id", int), self._field(frame, "name", str)
-        self.friends = [self._inner(text) for text in frame.get("friends", [])]
+        self.friends = [self.inner(text) for text in frame.get("friends", [])]
         for friend in self.friends:
             self._field(friend, "id", int), self._field(friend, "name", str), self._field(friend, "state", str)
-        self.groups = [self._inner(text) for text in frame.get("groups", [])]
+        self.groups = [self.inner(text) for text in frame.get("groups", [])]
         for group in self.groups:
             self._field(group, "id", int), self._field(group, "groupname", str), self._field(group, "groupdesc", str)
-            for member in map(self._inner, self._field(group, "users", list)):
+            for member in map(self.inner, self._field(group, "users", list)):
                 self._field(member, "id", int), self._field(member, "name", str)
                 self._field(member, "state", str), self._field(member, "role", str)
-        for waiting in map(self._inner, frame.get("offlinemsg", [])):
+        for waiting in map(self.inner, frame.get("offlinemsg", [])):
             if self._field(waiting, "msgid", int) == FRIEND_REQUEST:
                 self._field(waiting, "msg", str), self._field(waiting, "from", int)
                 self.requests.append(waiting)

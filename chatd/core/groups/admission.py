@@ -8,10 +8,10 @@ Fails: Refused, Unavailable; then nothing was changed and nobody was told.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from chatd import wall_clock
 from chatd.core.change import Change
 from chatd.core.friends import Find
 from chatd.core.groups.finding import existing
@@ -72,7 +72,7 @@ class GroupAdmission:
             Point.BEFORE_GROUP_JOIN,
             lambda tables, who: actions.JoinGroup(**who, group=existing(tables, group_id)),
         )
-        user, limits, now_ms = session.user, self._limits(), _now_ms()
+        user, limits, now_ms = session.user, self._limits(), wall_clock.now_ms()
 
         def after(joined: Joined) -> Awaitable[None] | None:
             if joined.pending is None:
@@ -91,7 +91,7 @@ class GroupAdmission:
             Point.BEFORE_GROUP_DECLINE,
             lambda tables, who: actions.DeclineInvitation(**who, group=existing(tables, group_id)),
         )
-        user, now_ms = session.user, _now_ms()
+        user, now_ms = session.user, wall_clock.now_ms()
         return Change(
             lambda tables: tables.admission.decline(user.id, group_id, now_ms),
             lambda by: self._notify.tell_users([by], "group.declined", group_id, user=of_user(user)),
@@ -134,7 +134,7 @@ class GroupAdmission:
 
     async def rejecting(self, session: Session, group_id: GroupId, find: Find) -> Change[Rejected]:
         await self._ask_about_answer(session, group_id, find, accept=False)
-        by, now_ms = session.user, _now_ms()
+        by, now_ms = session.user, wall_clock.now_ms()
 
         def write(tables: Tables) -> Rejected:
             user = find(tables)
@@ -159,7 +159,7 @@ class GroupAdmission:
     # ---------------------------------------------------------------- what they share
 
     def _letting_in(self, by: User, find: Find, admit: _Admit) -> Change[LetIn]:
-        limits, now_ms = self._limits(), _now_ms()
+        limits, now_ms = self._limits(), wall_clock.now_ms()
 
         def write(tables: Tables) -> LetIn:
             user = find(tables)
@@ -188,7 +188,3 @@ class GroupAdmission:
             again_ms=int(config.people.ask_again_s * 1000),
             may_add=Audience[config.people.may_add.upper()],
         )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

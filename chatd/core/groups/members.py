@@ -8,9 +8,9 @@ Fails: Refused, Unavailable; then nothing was changed and nobody was told.
 
 from __future__ import annotations
 
-import time
 from typing import NamedTuple
 
+from chatd import wall_clock
 from chatd.core.change import Change
 from chatd.core.friends import Find
 from chatd.core.groups.finding import existing
@@ -69,7 +69,7 @@ class GroupMembers:
             Point.BEFORE_GROUP_KICK,
             lambda tables, who: actions.KickMember(**who, group=existing(tables, group_id), user=find(tables)),
         )
-        by, now_ms = session.user, _now_ms()
+        by, now_ms = session.user, wall_clock.now_ms()
 
         def write(tables: Tables) -> Kick:
             user = find(tables)
@@ -86,7 +86,7 @@ class GroupMembers:
 
     async def banning(self, session: Session, group_id: GroupId, find: Find) -> Change[Decided]:
         await self._ask_about_ban(session, group_id, find, banned=True)
-        by, now_ms = session.user, _now_ms()
+        by, now_ms = session.user, wall_clock.now_ms()
 
         def write(tables: Tables) -> Decided:
             user = find(tables)
@@ -169,7 +169,3 @@ class GroupMembers:
             self._notify.tell_users((user.id, *decided.staff), event, group_id, **told)
 
         return Change(write, after)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

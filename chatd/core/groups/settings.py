@@ -9,10 +9,9 @@ Fails: Refused, Unavailable; then nothing was changed and nobody was told.
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 
+from chatd import wall_clock
 from chatd.core.change import Change
 from chatd.core.groups.finding import existing
 from chatd.core.groups.notify import GroupNotify
@@ -78,7 +77,7 @@ class GroupSettings:
             Point.BEFORE_GROUP_CREATE,
             lambda tables, who: actions.CreateGroup(**who, name=name, description=text or "", rules=rules),
         )
-        user, limits, now_ms = session.user, self._services.config().limits, time.time_ns() // 1_000_000
+        user, limits, now_ms = session.user, self._services.config().limits, wall_clock.now_ms()
 
         def write(tables: Tables) -> Group:
             made = tables.groups.create(user.id, name, text or "", limits.groups_per_user, now_ms)

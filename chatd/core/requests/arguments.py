@@ -21,6 +21,13 @@ UserName = Annotated[str, Meta(min_length=1, max_length=64)] | Annotated[int, Me
 """A user, by name or by id."""
 
 
+PAGE = 200
+"""Maximum rows of one page of a list."""
+After = Annotated[int, Meta(ge=0, lt=1 << 62)]
+"""The id of the last row of the page before; 0 = the first page."""
+PageSize = Annotated[int, Meta(ge=1, le=PAGE)]
+
+
 class NoArguments(msgspec.Struct, frozen=True):
     pass
 

@@ -7,16 +7,15 @@ Fails: Refused, Unavailable; core.requests.dispatch answers with them.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
-from msgspec import Meta
 
 from chatd.core import consent
 from chatd.core.blocks import Blocks
 from chatd.core.change import Change
 from chatd.core.plugins.contract import NotAsked, Point
-from chatd.core.requests.arguments import NoArguments, OneUser, user_named
+from chatd.core.requests.arguments import PAGE, After, NoArguments, OneUser, PageSize, user_named
 from chatd.core.requests.dispatch import Operation, OperationTable
 from chatd.core.requests.notices import of_user
 from chatd.core.services import Services
@@ -25,15 +24,14 @@ from chatd.model import Audience, User
 from chatd.store.contract import Audiences, Purpose
 
 _OWN = NotAsked("it changes nothing, and shows nothing of anybody else")
-_PAGE = 200
 _Choice = Literal["default", "everybody", "contacts", "friends", "nobody"]
 
 
 class BlocksPage(msgspec.Struct, frozen=True):
-    """after: the last user id of the page before."""
+    """Blocked users, by id."""
 
-    after: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0
-    limit: Annotated[int, Meta(ge=1, le=_PAGE)] = _PAGE
+    after: After = 0
+    limit: PageSize = PAGE
 
 
 class Choices(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

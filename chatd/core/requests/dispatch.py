@@ -15,7 +15,6 @@ Source: protocols/mobileimsdk.md, "Requests to the server".
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any, NamedTuple
@@ -23,6 +22,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from chatd import wall_clock
 from chatd.core.allowance import MESSAGE, Cost
 from chatd.core.change import Change
 from chatd.core.plugins.contract import Asks, Point, Reply
@@ -203,7 +203,7 @@ class RequestDispatcher:
                 text = refusal(head.ref, refused.code, refused.text)
                 result = _NotNow(text)
             if fp:
-                tables.request_log.remember(user_id, fp, text, time.time_ns() // 1_000_000, body_hash)
+                tables.request_log.remember(user_id, fp, text, wall_clock.now_ms(), body_hash)
             return result
 
         try:
@@ -244,7 +244,7 @@ def _refusing(refused: Refused) -> Change[Any]:
 
 
 def _acknowledge(session: Session, command: ServerRequest) -> None:
-    session.peer.push(Accepted(command, 0, time.time_ns() // 1_000_000))
+    session.peer.push(Accepted(command, 0, wall_clock.now_ms()))
 
 
 def _fp_of_answer(command: ServerRequest) -> str:

@@ -7,21 +7,21 @@ Fails: Refused, Unavailable; core.requests.dispatch answers with them.
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
+from chatd import wall_clock
 from chatd.core.allowance import INVITE, LIST, WRITE
 from chatd.core.change import Change
 from chatd.core.groups.admission import LetIn, Rejected
 from chatd.core.groups.groups import Groups
 from chatd.core.groups.members import Decided
 from chatd.core.plugins.contract import NotAsked, Point
-from chatd.core.requests.arguments import UserName, user_named
+from chatd.core.requests.arguments import PAGE, After, PageSize, UserName, user_named
 from chatd.core.requests.dispatch import Operation, OperationTable
-from chatd.core.requests.groups import GroupNumber, OneGroup, OneMember
+from chatd.core.requests.groups import GroupNumber, OneGroup, OneMember, UsersPage
 from chatd.core.requests.notices import of_group, of_user
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session
@@ -30,24 +30,15 @@ from chatd.store.contract import FOREVER
 
 _OWN_INVITATIONS = NotAsked("it shows users their own invitations")
 _FOR_ADMINS = NotAsked("it shows the owner and the admins what they decide about")
-_PAGE = 200
 _MAX_MUTE_S = 10 * 365 * 86400
 """Longest mute that ends by itself, seconds."""
 
 
 class InvitationsPage(msgspec.Struct, frozen=True):
-    """after: the last group of the page before."""
+    """Invitations, by the number of their group."""
 
-    after: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0
-    limit: Annotated[int, Meta(ge=1, le=_PAGE)] = _PAGE
-
-
-class UsersPage(msgspec.Struct, frozen=True):
-    """after: the last user id of the page before."""
-
-    group: GroupNumber
-    after: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0
-    limit: Annotated[int, Meta(ge=1, le=_PAGE)] = _PAGE
+    after: After = 0
+    limit: PageSize = PAGE
 
 
 class Mute(msgspec.Struct, frozen=True):
@@ -246,7 +237,7 @@ class GroupAdmissionOperations:
     async def _mute(self, session: Session, arguments: Mute) -> Change[Decided]:
         until_ms = FOREVER
         if arguments.seconds is not None:
-            until_ms = time.time_ns() // 1_000_000 + arguments.seconds * 1000
+            until_ms = wall_clock.now_ms() + arguments.seconds * 1000
         return await self._members.muting(session, arguments.group, user_named(arguments.user), until_ms)
 
     async def _unmute(self, session: Session, arguments: OneMember) -> Change[Decided]:

@@ -7,12 +7,12 @@ Fails: Refused, Unavailable; core.requests.dispatch answers with them.
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from chatd import wall_clock
 from chatd.core import consent
 from chatd.core.allowance import CHANGE, CREATE_GROUP, JOIN, LIST, WRITE
 from chatd.core.change import Change
@@ -20,7 +20,7 @@ from chatd.core.groups.groups import Groups
 from chatd.core.groups.members import Kick
 from chatd.core.groups.settings import GroupDraft
 from chatd.core.plugins.contract import NotAsked, Point
-from chatd.core.requests.arguments import NoArguments, UserName, user_named
+from chatd.core.requests.arguments import PAGE, After, NoArguments, PageSize, UserName, user_named
 from chatd.core.requests.dispatch import Operation, OperationTable
 from chatd.core.requests.notices import of_group, of_rules, of_user, until
 from chatd.core.services import Services
@@ -31,7 +31,6 @@ from chatd.store.contract import GroupDetails, Joined, Left, RulesChange, Tables
 _SEEN_BY_MEMBERS = NotAsked("it shows members the rules of their own group")
 _IN_LOGIN_ANSWER = NotAsked("on the chatserver wire the login answer has the same")
 GroupNumber = Annotated[int, Meta(gt=0, lt=1 << 62)]
-_PAGE = 200
 
 
 _Join = Literal["open", "approval", "invite"]
@@ -62,12 +61,12 @@ class OneGroup(msgspec.Struct, frozen=True):
     group: GroupNumber
 
 
-class MembersPage(msgspec.Struct, frozen=True):
-    """after: the last user id of the page before."""
+class UsersPage(msgspec.Struct, frozen=True):
+    """Users of a group, by id."""
 
     group: GroupNumber
-    after: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0
-    limit: Annotated[int, Meta(ge=1, le=_PAGE)] = _PAGE
+    after: After = 0
+    limit: PageSize = PAGE
 
 
 class OneMember(msgspec.Struct, frozen=True):
@@ -179,7 +178,7 @@ class GroupOperations:
     def _members_table(self) -> OperationTable:
         return {
             "group.members": Operation(
-                MembersPage,
+                UsersPage,
                 "members of a group, with their roles and presence; for the owner and the admins also until when a "
                 "member is muted",
                 '{"members":[U with "role","online","muted","until_ms"],"more":bool}',
@@ -217,7 +216,7 @@ class GroupOperations:
     async def _get(self, session: Session, arguments: OneGroup) -> object:
         me, number = session.user.id, arguments.group
         found = await self._services.store.read(lambda tables: tables.groups.details(number, me))
-        return _details(found, time.time_ns() // 1_000_000)
+        return _details(found, wall_clock.now_ms())
 
     async def _set(self, session: Session, arguments: NewRules) -> Change[GroupRules]:
         change = _change(arguments.join, arguments.history, arguments.announcements)
@@ -237,8 +236,8 @@ class GroupOperations:
         rows = await self._services.store.read(lambda tables: tables.groups.of(me, 0))
         return {"groups": [of_group(row.group) for row in rows]}
 
-    async def _members(self, session: Session, arguments: MembersPage) -> object:
-        me, number, now_ms = session.user.id, arguments.group, time.time_ns() // 1_000_000
+    async def _members(self, session: Session, arguments: UsersPage) -> object:
+        me, number, now_ms = session.user.id, arguments.group, wall_clock.now_ms()
 
         config = self._services.config()
 

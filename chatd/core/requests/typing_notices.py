@@ -9,12 +9,12 @@ Nothing is stored, nothing is sent again, and nobody who is offline learns of it
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta, field
 
+from chatd import wall_clock
 from chatd.bus.contract import topic_of_group, topic_of_user
 from chatd.config.schema import Config
 from chatd.core import bus_messages, consent
@@ -111,7 +111,7 @@ class TypingOperations:
 def _target(tables: Tables, config: Config, user_id: UserId, place: str) -> _Target | None:
     """Whom to tell; None = nobody is told in a group of this size. Raises Refused if a message to this place would be
     refused."""
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = wall_clock.now_ms()
     if place[0] == "#":
         group_id = group_number(place)
         members = tables.groups.check_writer(group_id, user_id, now_ms)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from chatd import security_log
+from chatd import security_log, wall_clock
 from chatd.bus.contract import topic_of_user
 from chatd.config.schema import Config
 from chatd.core import bus_messages, consent, trail
@@ -143,7 +143,7 @@ class Logins:
         """The session of an authenticated user. credentials: the version that was verified. Raises Refused,
         Unavailable."""
         fresh = command.first_login_time <= 0
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = wall_clock.now_ms()
         if command.first_login_time > now_ms + _AHEAD_MS:
             raise Refused(ErrorCode.BAD_FIELD, "firstLoginTime lies in the future")
         first_login_time = now_ms if fresh else command.first_login_time
@@ -257,7 +257,7 @@ class Logins:
         self._delivery.detach(session)
         self._presence.unwatch(session)
         self._drop(session)
-        self._services.store.saw(session.user.id, time.time_ns() // 1_000_000)
+        self._services.store.saw(session.user.id, wall_clock.now_ms())
         self._plugins.logged_out(session)
 
     def _drop(self, session: Session) -> None:

@@ -16,6 +16,7 @@ from typing import Protocol as Contract
 
 import msgspec
 
+from chatd import wall_clock
 from chatd.core.allowance import UNLIMITED_ALLOWANCE
 from chatd.errors import Disconnect
 from chatd.model import ConversationId, GroupId, Message, Protocol, Seq, User, UserId
@@ -267,7 +268,7 @@ class Session:
         self.allowance = UNLIMITED_ALLOWANCE
         self.credentials = 0
         self.began_at = time.monotonic()
-        self.since_ms = time.time_ns() // 1_000_000
+        self.since_ms = wall_clock.now_ms()
         self.groups: dict[GroupId, int] | None = None
         self.groups_left: dict[GroupId, int] | None = None
         self.watching: set[UserId] | None = None
