@@ -17,7 +17,8 @@ from typing import NamedTuple
 from chatd import wall_clock
 from chatd.bus.contract import EVERYBODY, Topic, topic_of_answer, topic_of_group, topic_of_user
 from chatd.bus.survey import Question
-from chatd.core import bus_messages
+from chatd.config.schema import Config
+from chatd.core import bus_messages, consent
 from chatd.core.bus_messages import ChangeApplied, MessageChanged
 from chatd.core.change import Change
 from chatd.core.delivery import Delivery
@@ -25,8 +26,7 @@ from chatd.core.memberships import Memberships
 from chatd.core.requests.notices import Notices, changed_notice
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session, SessionState
-from chatd.errors import Refused
-from chatd.model import Audience, ConversationId, MessageState, Seq, User, UserId
+from chatd.model import ConversationId, MessageState, Seq, User, UserId
 from chatd.protocol import Changed
 from chatd.store.contract import Purpose, Revised, Tables
 
@@ -58,12 +58,12 @@ class Changes:
 
     def editing(self, session: Session, which: Which, text: str) -> Change[Revised]:
         """text: has been checked, and plug-ins were asked."""
-        user, people = session.user, self._services.config().people
-        within_ms, default = _milliseconds(people.edit_s), Audience[people.may_write.upper()]
+        user, config = session.user, self._services.config()
+        within_ms = _milliseconds(config.people.edit_s)
 
         def write(tables: Tables) -> Revised:
             conversation = which.find(tables)
-            _check_accepted(tables, user.id, conversation, which.seq, default)
+            _check_accepted(tables, config, user.id, (conversation, which.seq))
             return tables.revisions.edit(user.id, conversation, which.seq, (text, within_ms), wall_clock.now_ms())
 
         return Change(write, lambda revised: self._tell(session, revised))
@@ -178,16 +178,14 @@ class Changes:
             session.peer.push(Changed(message, changed.by, changed.at_ms))
 
 
-def _check_accepted(tables: Tables, user_id: UserId, conversation: ConversationId, seq: Seq, default: Audience) -> None:
-    """Whoever may not write to somebody any more does not write to them by editing. default: of users who have not
-    chosen. Raises Refused."""
+def _check_accepted(tables: Tables, config: Config, user_id: UserId, at: tuple[ConversationId, Seq]) -> None:
+    """A user who may no longer write to somebody cannot do it by editing. Raises Refused."""
+    conversation, seq = at
     if conversation < 0:
         return
     for message in tables.history.at(conversation, (seq,)):
         if message.sender_id == user_id:
-            (code,) = tables.consent.refusals(Purpose.WRITE, [(user_id, message.to_id)], default)
-            if code is not None:
-                raise Refused(code)
+            consent.check(tables, config, Purpose.WRITE, user_id, message.to_id)
 
 
 def _topics(changed: MessageChanged) -> tuple[Topic, ...]:

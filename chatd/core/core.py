@@ -20,7 +20,7 @@ from chatd.background import BackgroundTasks
 from chatd.bus.contract import EVERYBODY, Bus, Topic
 from chatd.bus.survey import Surveys
 from chatd.config.schema import Config
-from chatd.core import bus_messages, trail
+from chatd.core import bus_messages, consent, trail
 from chatd.core.accounts import Accounts
 from chatd.core.allowance import ASK_FRIEND, CREATE_GROUP, FREE, JOIN, LOGIN_AGAIN, MESSAGE, WRITE
 from chatd.core.allowances import Allowances
@@ -72,7 +72,7 @@ from chatd.core.sessions.login import Listeners, Logins
 from chatd.core.sessions.query import SessionQuery
 from chatd.core.sessions.session import Peer, Session
 from chatd.errors import Refused, Unavailable
-from chatd.model import Audience, UserId
+from chatd.model import UserId
 from chatd.penalty_table import PenaltyTable
 from chatd.protocol import (
     Acknowledge,
@@ -96,7 +96,7 @@ from chatd.protocol import (
 )
 from chatd.scoreboard import Row
 from chatd.security_log import SecurityEvent
-from chatd.store.contract import SendingRules, Tables
+from chatd.store.contract import Purpose, SendingRules, Tables
 from chatd.store.group_commit import Connections, GroupCommit
 
 _PROBE_ROUNDS = 3
@@ -285,7 +285,7 @@ class Core:
         """In the store thread."""
         config = self._config()
         return SendingRules(
-            may_write=Audience[config.people.may_write.upper()],
+            may_write=consent.default_of(config, Purpose.WRITE),
             waiting_from_one=config.limits.waiting_from_one,
             waiting=config.limits.waiting,
         )

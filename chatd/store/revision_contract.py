@@ -14,8 +14,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import NamedTuple, Protocol
 
-from chatd.model import ConversationId, Message, Seq, UserId
+from chatd.model import ConversationId, Message, MessageState, Seq, UserId
 
+HAS_TEXT = frozenset((MessageState.SENT, MessageState.EDITED))
+"""States in which a message has its text."""
 MAX_VERSIONS = 100
 """How often one message can be edited."""
 MAX_HIDDEN = 1000

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from chatd import wall_clock
+from chatd.core import consent
 from chatd.core.change import Change
 from chatd.core.friends import Find
 from chatd.core.groups.finding import existing
@@ -23,9 +24,9 @@ from chatd.core.requests.notices import of_group, of_user
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session
 from chatd.errors import MEANINGS, ErrorCode
-from chatd.model import Audience, Group, GroupId, User, UserId
+from chatd.model import Group, GroupId, User, UserId
 from chatd.protocol import Failed, GroupReady, JoinGroup
-from chatd.store.contract import AdmissionLimits, AdmissionState, Joined, Tables
+from chatd.store.contract import AdmissionLimits, AdmissionState, Joined, Purpose, Tables
 
 _Admit = Callable[[Tables, UserId, AdmissionLimits, int], Joined]
 """Inviting, adding or approving the user with this id, at this time (epoch, ms)."""
@@ -186,5 +187,5 @@ class GroupAdmission:
             pending_of_group=config.groups.pending_per_group,
             pending_of_user=config.groups.pending_per_user,
             again_ms=int(config.people.ask_again_s * 1000),
-            may_add=Audience[config.people.may_add.upper()],
+            may_add=consent.default_of(config, Purpose.ADD),
         )

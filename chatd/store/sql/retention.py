@@ -138,7 +138,7 @@ class SqlRetention:
 
     def _expire(self, kind: Kind, before_ms: int, now_ms: int, limit: int) -> tuple[Slice, bool]:
         """Also whether a message was met that is too young; then those after it are not looked at."""
-        position = self._locked_position(kind)
+        position = self._meta(_POSITIONS[kind], self._for_update)
         rows = self._db.execute(
             "SELECT id, conversation, seq, sent_at_ms FROM message WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
             (position, self._highest(), limit),
@@ -159,13 +159,7 @@ class SqlRetention:
 
     def _looked_at(self, kind: Kind) -> int:
         """The message.id up to which all messages of the kind are gone or blanked, as far as is known."""
-        row = self._db.execute("SELECT value FROM meta WHERE `key` = ?", (_POSITIONS[kind],)).fetchone()
-        return int(row[0]) if row else 0
-
-    def _locked_position(self, kind: Kind) -> int:
-        query = f"SELECT value FROM meta WHERE `key` = ?{self._for_update}"
-        row = self._db.execute(query, (_POSITIONS[kind],)).fetchone()
-        return int(row[0]) if row else 0
+        return self._meta(_POSITIONS[kind])
 
     def _remove(self, rows: Sequence[OldRow]) -> tuple[int, int]:
         """(how many were deleted, how many lost their text)"""
@@ -261,12 +255,16 @@ class SqlRetention:
     # ---------------------------------------------------------------- the clock and the oldest
 
     def clock(self) -> int:
-        row = self._db.execute("SELECT value FROM meta WHERE `key` = ?", (_CLOCK,)).fetchone()
-        return int(row[0]) if row else 0
+        return self._meta(_CLOCK)
 
     def set_clock(self, now_ms: int) -> None:
         if now_ms > self.clock():
             self._set_meta(_CLOCK, now_ms)
+
+    def _meta(self, key: str, lock: str = "") -> int:
+        """lock: _for_update, or nothing."""
+        row = self._db.execute(f"SELECT value FROM meta WHERE `key` = ?{lock}", (key,)).fetchone()
+        return int(row[0]) if row else 0
 
     def _set_meta(self, key: str, value: int) -> None:
         self._db.execute("REPLACE INTO meta VALUES (?, ?)", (key, str(value)))

@@ -18,11 +18,9 @@ from typing import NamedTuple
 from chatd.errors import ErrorCode, Refused
 from chatd.model import ConversationId, Message, MessageState, Role, Seq, UserId
 from chatd.store.contract import text_hash
-from chatd.store.revision_contract import MAX_HIDDEN, MAX_VERSIONS, OwnView, Revised, Revision
+from chatd.store.revision_contract import HAS_TEXT, MAX_HIDDEN, MAX_VERSIONS, OwnView, Revised, Revision
 from chatd.store.sql.database import Backend, Database
 from chatd.store.sql.groups import SqlGroups
-
-_HAS_TEXT = frozenset((MessageState.SENT, MessageState.EDITED))
 
 
 class _Place(NamedTuple):
@@ -89,7 +87,7 @@ class SqlRevisions:
         self._backend.lock_conversation(conversation)
         role = self._groups.role(-conversation, by) if conversation < 0 else None
         message = next(iter(self._messages_at(conversation, (seq,))), None)
-        if message is None or message.state not in _HAS_TEXT:
+        if message is None or message.state not in HAS_TEXT:
             raise Refused(ErrorCode.UNKNOWN_MESSAGE)
         if role is None:
             is_readable = by in (message.sender_id, message.to_id)

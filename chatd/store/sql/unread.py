@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-from chatd.model import ConversationId, Message, MessageState, Seq, UserId
+from chatd.model import ConversationId, Message, Seq, UserId
 from chatd.store.contract import Head, Unread
+from chatd.store.revision_contract import HAS_TEXT
 from chatd.store.sql.database import Database
 
 MENTIONS_SHOWN = 20
@@ -29,7 +30,6 @@ COUNTED = (
     " AND h.conversation = m.conversation AND h.seq = m.seq)"
 )
 """Whether a row of `message` counts as unread, if it is beyond the mark. Two values: the user, twice."""
-_HAS_TEXT = frozenset((MessageState.SENT, MessageState.EDITED))
 
 
 class Window(NamedTuple):
@@ -101,7 +101,7 @@ class UnreadCounter:
             found += (
                 message.seq
                 for message in self._messages_at(conversation, seqs[at : at + MENTIONS_SHOWN])
-                if message.state in _HAS_TEXT and message.sender_id != user_id
+                if message.state in HAS_TEXT and message.sender_id != user_id
             )
             if len(found) >= MENTIONS_SHOWN:
                 break
