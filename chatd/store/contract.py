@@ -210,6 +210,10 @@ class HistoryTables(Protocol):
         conversation whose last message is beyond the read mark."""
         ...
 
+    def seen(self, user_id: UserId, conversation: ConversationId) -> Seq:
+        """The read mark."""
+        ...
+
     def mark_seen(self, user_id: UserId, conversation: ConversationId, seq: Seq) -> Seq:
         """Read up to `seq`, but at most to the last message; never back. Returns the position now in force."""
         ...

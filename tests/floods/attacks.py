@@ -56,6 +56,40 @@ async def reach_thousands(town: Town, enlarge: Enlarge, wires: Sequence[Transpor
         flooder.leave()
 
 
+async def tell_thousands_what_was_read(town: Town, enlarge: Enlarge) -> None:
+    """Read marks in a group of 5,000: all members are told of each. Needs SHIPPED."""
+    marks = 40
+    names = [await town.newcomer("owner"), await town.newcomer("loud")]
+    group = await town.make_group("crowd", names)
+    owner = await Flooder(town, names[0], "chatserver").arrive()
+    assert (await owner.flood(f"#{group}", marks))[0] == marks
+    owner.leave()
+    enlarge(group, 5000)
+    watcher, reader = [await Client(town, name).arrive() for name in names]
+    began = time.monotonic()
+    refs = [reader.put("read", with_=f"#{group}", seq=seq) for seq in range(1, marks + 1)]
+    answers = [await reader.answer(ref) for ref in refs]
+    accepted = sum(answer["ok"] for answer in answers)
+    assert 5 <= accepted <= (WINDOW_S + time.monotonic() - began) * 1.05
+    assert {answer["error"]["code"] for answer in answers if not answer["ok"]} == {TOO_FAST}
+    await watcher.is_up_to_date()
+    assert len([one for one in watcher.notices if one["event"] == "read"]) == accepted
+    for client in (watcher, reader):
+        client.leave()
+
+
+async def say_again_what_was_read(town: Town) -> None:
+    """Nobody is told of a read mark that stays where it is."""
+    victim, loud = [await Client(town, await town.newcomer(name)).arrive() for name in ("victim", "loud")]
+    await victim.says(loud.name, "hello")
+    for _ in range(20):
+        await loud.ask("read", with_=victim.name, seq=1)
+    await victim.is_up_to_date()
+    assert [one["seq"] for one in victim.notices if one["event"] == "read"] == [1]
+    for client in (victim, loud):
+        client.leave()
+
+
 async def write_to_a_group_that_grows(town: Town, grow: Callable[[int], object]) -> None:
     """The flooder has logged in and written when the group was small; then 4,900 join, one of them while the flooder is
     there. Needs SHIPPED."""

@@ -64,6 +64,14 @@ def test_thousands_cannot_be_reached_at_once(shipped: Daemon) -> None:
     assert 4 <= len(records) <= 12, "one per user and ten seconds"
 
 
+def test_thousands_are_not_told_of_read_marks_at_once(shipped: Daemon) -> None:
+    run(attacks.tell_thousands_what_was_read(Town(shipped), partial(enlarge, store(shipped))), 60)
+
+
+def test_a_read_mark_that_stays_is_not_told_again(two_workers: Daemon) -> None:
+    run(attacks.say_again_what_was_read(Town(two_workers)))
+
+
 def test_a_group_that_grows_costs_more(shipped: Daemon) -> None:
     run(attacks.write_to_a_group_that_grows(Town(shipped), lambda group: enlarge(store(shipped), group, 4900)), 60)
 

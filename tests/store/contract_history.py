@@ -94,6 +94,7 @@ class HistoryContract:
             talk = sent(one, alice, to(bob)).message.conversation
         for seq, reached in [(2, 2), (1, 2), (4, 4), (99, 5), (0, 5)]:
             assert done(other, lambda inside, seq=seq: inside.history.mark_seen(bob.id, talk, seq)) == reached
+            assert one.history.seen(bob.id, talk) == reached
             (head,) = one.history.heads(bob.id, 0, ANY)
             assert (head.seen, head.delivered) == (reached, 0)
         (head,) = one.history.heads(alice.id, 0, ANY)

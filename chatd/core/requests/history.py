@@ -130,12 +130,13 @@ def other_named(tables: Tables, place: str) -> _Other:
 
 
 class _Marked(NamedTuple):
-    """other: the other user of the conversation, None for a group. seq: where the user's read mark is now. welcome: the
-    other user accepts messages, and so is told."""
+    """other: the other user of the conversation, None for a group. seq: where the user's read mark is now. moved: it
+    was elsewhere before. welcome: the other user accepts messages, and so is told."""
 
     conversation: ConversationId
     other: User | None
     seq: Seq
+    moved: bool
     welcome: bool
 
 
@@ -275,8 +276,10 @@ class HistoryOperations:
 
     async def _mark(self, session: Session, arguments: ReadMark) -> Change[_Marked]:
         """The other members of the conversation are notified, except one who does not accept messages from the user;
-        and the user's other sessions."""
+        and the user's other sessions. In a group this costs as many recipients as a message."""
         user, place, config = session.user, arguments.place, self._services.config()
+        if place[0] == "#":
+            self._services.allowances.spend_recipients(session, group_number(place))
         await self._plugins.before_action(
             session,
             Point.BEFORE_READ_MARK,
@@ -289,12 +292,16 @@ class HistoryOperations:
                 raise Refused(ErrorCode.BAD_FIELD, "with: nothing was written there yet")
             other = None if place[0] == "#" else user_named(place)(tables)
             welcome = other is not None and consent.may_write(tables, config, user.id, other.id)
-            return _Marked(conversation, other, tables.history.mark_seen(user.id, conversation, arguments.seq), welcome)
+            before = tables.history.seen(user.id, conversation)
+            seq = tables.history.mark_seen(user.id, conversation, arguments.seq)
+            return _Marked(conversation, other, seq, seq != before, welcome)
 
         return Change(write, lambda marked: self._tell_marked(session, place, marked))
 
     def _tell_marked(self, session: Session, place: str, marked: _Marked) -> None:
         user = session.user
+        if not marked.moved:
+            return
         if marked.other is not None:
             if marked.welcome and marked.other.id != user.id:
                 text = notice("read", **{"with": user.name, "by": of_user(user), "seq": marked.seq})

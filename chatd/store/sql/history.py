@@ -54,11 +54,15 @@ class SqlHistory:
         """As messages(), with those that have expired."""
         raise NotImplementedError
 
+    def seen(self, user_id: UserId, conversation: ConversationId) -> Seq:
+        where = (user_id, conversation)
+        row = self._db.execute("SELECT seen FROM `cursor` WHERE user_id = ? AND conversation = ?", where).fetchone()
+        return int(row[0]) if row else 0
+
     def mark_seen(self, user_id: UserId, conversation: ConversationId, seq: Seq) -> Seq:
         where = (user_id, conversation)
         seq = min(seq, self._backend.last_seq(conversation))
         self._db.execute(
             "UPDATE `cursor` SET seen = ? WHERE user_id = ? AND conversation = ? AND seen < ?", (seq, *where, seq)
         )
-        row = self._db.execute("SELECT seen FROM `cursor` WHERE user_id = ? AND conversation = ?", where).fetchone()
-        return int(row[0]) if row else 0
+        return self.seen(user_id, conversation)
