@@ -82,7 +82,7 @@ run: $(RUN_STAMP) $(VAR)/chatd.toml
 # ---------------------------------------------------------------- checking
 
 test: $(DEV_STAMP) tools
-	@$(BIN)/pytest -n 3 --dist loadgroup
+	@$(BIN)/pytest -n 3 --dist loadgroup --reruns 1 --reruns-delay 1
 
 test-slow: $(DEV_STAMP) tools
 	@$(BIN)/pytest -m slow --timeout 1800

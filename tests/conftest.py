@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.harness import second_attempts
 from tests.harness.daemon import Daemon
 from tests.harness.mariadb import mariadb, own_mariadb
 
@@ -30,7 +31,12 @@ def make_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     assert not complaints, "the daemon logged errors:\n" + "\n".join(complaints[:20])
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    second_attempts.judge(session)
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
+    second_attempts.summarize(terminalreporter)
     lines = [
         f"{report.nodeid.rpartition('/')[2]}: {value}"
         for reports in terminalreporter.stats.values()
