@@ -286,11 +286,11 @@ class Live:
             pass  # the other side does not want to know, or it is too late to tell
 
     def sent(self, place: str, name: str) -> None:
-        """Whoever has sent their message does not type it any more."""
+        """A user whose message has arrived is not typing it any more."""
         self.typing.pop((place, name), None)
 
     def typists(self) -> list[str]:
-        """Who types now, with the group in which they do."""
+        """The user who is typing, with the group in which they do."""
         now = time.monotonic()
         self.typing = {key: until for key, until in self.typing.items() if until > now}
         return [name if not place.startswith("#") else f"{name} in {self._place(int(place[1:]))}"

@@ -129,7 +129,7 @@ class Terminal:
         return clean(f"{session.user.name}{to}{away}> ")
 
     def _typists(self) -> str:
-        """Who types a message to the person, at the right edge of the line."""
+        """At the right edge of the line: the user who is typing a message to the person."""
         if self._session is None:
             return ""
         names = self._session.live.typists()

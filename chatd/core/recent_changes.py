@@ -1,7 +1,7 @@
 """Messages that were changed a short while ago, as they are now.
 
-Owns: RecentChanges, this worker's memory of them. Whatever gives a message to a client looks here first, so that a text
-that was read from the store, or that arrived over the bus, before the change is not given after it.
+Owns: RecentChanges, this worker's memory of them. Every part that gives messages to clients looks here first, so that a
+text that was read from the store, or that arrived over the bus, before the change is not given after it.
 Elsewhere: learning of changes (core.changes), giving messages (core.in_flight, core.sessions.login,
 core.requests.history).
 Fails: never. A change is forgotten after KEPT_S, or when MAX_KEPT newer ones have come.

@@ -4,7 +4,7 @@ the victim's client gets over its socket; with a guard switched off, it is notic
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -110,13 +110,26 @@ async def _counts(town: Town) -> set[str]:
     return found
 
 
-async def attack(town: Town) -> set[str]:
-    """The names of the bugs that show."""
-    return (await _typing(town)) | (await _extras(town)) | (await _counts(town))
+PARTS: dict[Callable[[Town], Awaitable[set[str]]], set[str]] = {
+    _typing: {"typing_without_limits", "typing_without_consent", "typing_of_outsiders", "typing_for_everybody"},
+    _extras: {"everybody_mentions_all", "mentions_of_outsiders", "mentions_without_limit", "replies_to_the_future"},
+    _counts: {"recalled_is_unread", "read_here_only", "cut_in_silence"},
+}
+"""Each with the bugs that it shows."""
 
 
-@pytest.mark.parametrize("bug", [*BUGS, ""])
+def test_every_planted_bug_is_looked_for() -> None:
+    assert set().union(*PARTS.values()) == set(BUGS)
+
+
+def test_every_guard_holds(make_daemon: Callable[..., Daemon]) -> None:
+    town = Town(make_daemon().start())
+    for part in PARTS:
+        assert run(part(town)) == set()
+
+
+@pytest.mark.parametrize("bug", BUGS)
 def test_a_guard_that_is_off_is_noticed(make_daemon: Callable[..., Daemon], bug: str) -> None:
-    entry = ("-m", "tests.conversations.planted_live", bug) if bug else ("-m", "chatd")
-    daemon = make_daemon(entry=entry).start()
-    assert run(attack(Town(daemon))) == ({bug} if bug else set())
+    town = Town(make_daemon(entry=("-m", "tests.conversations.planted_live", bug)).start())
+    (part,) = (part for part, bugs in PARTS.items() if bug in bugs)
+    assert run(part(town)) == {bug}

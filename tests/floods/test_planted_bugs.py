@@ -15,7 +15,6 @@ from tests.floods.planted import BUGS
 from tests.floods.test_floods import store
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run
-from tests.harness.link import ConnectionGone
 from tests.harness.person import Town
 
 Attack = Callable[[Daemon], Awaitable[None]]
@@ -72,5 +71,5 @@ def test_every_planted_bug_is_looked_for() -> None:
 def test_a_planted_bug_is_found(make_daemon: Callable[..., Daemon], bug: str) -> None:
     attack, options = FOUND_BY[bug]
     daemon = make_daemon(entry=("-m", "tests.floods.planted", bug), **options).start()
-    with pytest.raises((AssertionError, TimeoutError, ConnectionGone)):
+    with pytest.raises(AssertionError):
         run(attack(daemon), 60)

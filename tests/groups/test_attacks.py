@@ -15,7 +15,6 @@ from tests.groups.attacks import ATTACKS, Attack
 from tests.groups.planted import BUGS
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run
-from tests.harness.link import ConnectionGone
 from tests.harness.person import Town
 
 FOUND_BY: dict[str, Attack] = {
@@ -75,5 +74,5 @@ def test_every_planted_bug_is_looked_for() -> None:
 
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_found(places: Places, bug: str) -> None:
-    with switched_off(places, bug), pytest.raises((AssertionError, TimeoutError, ConnectionGone)):
+    with switched_off(places, bug), pytest.raises(AssertionError):
         run(FOUND_BY[bug](Places(places.here, places.there, wires=("mobile", "udp"))))

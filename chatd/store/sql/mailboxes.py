@@ -5,17 +5,17 @@ costs nearly nothing.
 Elsewhere: the quotas (store.contract.SendingRules), reading cursors (store.sqlite.cursors, store.mysql.cursors).
 Fails: what the database raises passes through.
 
-What waits in a conversation is everything beyond the recipient's cursor. Own messages do not move a cursor by
+A message waits in a conversation if it lies beyond the recipient's cursor. Own messages do not move a cursor by
 themselves; only when a quota is reached, it is moved past those that follow it directly, so somebody who writes a lot
 and is never answered does not fill their own mailbox. A cursor only moves forward, so the seq of the
 last message that may be stored (cursor + quota) stays valid until it is reached: one look-up serves a whole quota of
 messages, and is exact. Cursors are written a moment after an acknowledgement (store.group_commit), so a quota must be
 larger than what a fast reader receives in that time.
 
-What waits in a mailbox is the sum over its conversations of two. It is counted, a share of what is left is counted down
-message by message, and then it is counted again. Several workers can each use up a share at the same time, so together
-they may exceed the quota by a share each: a sixteenth of what was left, or one message per _CONVERSATIONS_PER_MESSAGE
-conversations of the recipient, if that is more.
+The messages that wait in a mailbox are those of all its conversations of two. They are counted, a share of what is left
+is counted down message by message, and then they are counted again. Several workers can each use up a share at the same
+time, so together they may exceed the quota by a share each: a sixteenth of what was left, or one message per
+_CONVERSATIONS_PER_MESSAGE conversations of the recipient, if that is more.
 """
 
 from __future__ import annotations
