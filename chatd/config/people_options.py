@@ -29,7 +29,11 @@ class PeopleOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Audience, option(f"who may see a user's profile and whether the user is online; {_WHO}", "live")
     ] = "contacts"
     may_add: Annotated[
-        Audience, option(f"who may add a user to a group; others can only invite them; {_WHO}", "live")
+        Audience,
+        option(
+            f"who may add a user to a group; others can only invite them; nobody = nor can anybody invite them; {_WHO}",
+            "live",
+        ),
     ] = "friends"
     ask_again_s: Annotated[
         float,

@@ -170,8 +170,9 @@ class GroupTables(Protocol):
         with which they ended. Raises: Refused NOT_ALLOWED. Cost: two rows per member."""
         ...
 
-    def rename(self, by: UserId, group_id: GroupId, name: str, description: str | None) -> Group:
-        """For the owner and admins. description None: unchanged. Raises: Refused NOT_ALLOWED."""
+    def rename(self, by: UserId, group_id: GroupId, name: str, description: str | None, now_ms: int) -> Group:
+        """For the owner and admins who are not muted: all members read it. description None: unchanged. Raises: Refused
+        NOT_ALLOWED, MUTED."""
         ...
 
     def set_rules(self, by: UserId, group_id: GroupId, change: RulesChange) -> GroupRules:

@@ -196,6 +196,7 @@ async def tell_a_block_from_a_setting(places: Places) -> None:
     """What the attacker is told is the same, word for word, but for the name of the victim."""
     blocker, shy = await places.victim("blocker"), await places.victim("shy")
     attacker = await places.asker()
+    group = await new_group(attacker)
     await blocker.ask("block", user=attacker.name)
     await shy.ask("privacy.set", write="nobody", ask="nobody", see="nobody", add="nobody")
     told: list[list[object]] = []
@@ -206,6 +207,9 @@ async def tell_a_block_from_a_setting(places: Places) -> None:
             ("profile.get", {"user": one.name}),
             ("presence.get", {"users": [one.name]}),
             ("presence.subscribe", {"users": [one.name]}),
+            ("typing", {"with_": one.name}),
+            ("group.invite", {"group": group, "user": one.name}),
+            ("group.add", {"group": group, "user": one.name}),
         ):
             found = await attacker.answer(attacker.put(op, **arguments))
             assert found["ok"] is False, (op, found)

@@ -310,6 +310,20 @@ async def write_while_muted(places: Places) -> None:
         await owner.sees(person.name, f"#{group}", "again")
 
 
+async def write_by_renaming_while_muted(places: Places) -> None:
+    """All members read the name and the description of their group."""
+    owner, mallory = await places.victim("owner"), await places.asker("mallory")
+    group = await new_group(owner, mallory)
+    await owner.ask("group.role", group=group, user=mallory.name, role="admin")
+    await owner.ask("group.mute", group=group, user=mallory.name)
+    loud = {"name": "read this", "description": "I am muted"}
+    assert await mallory.refused("group.rename", group=group, **loud) is ErrorCode.MUTED
+    await owner.ask("group.unmute", group=group, user=mallory.name)
+    await mallory.ask("group.rename", group=group, name="quiet")
+    await owner.hears("group.renamed", group=group)
+    assert [one for one in owner.notices if one["event"] == "group.renamed"] == []
+
+
 async def write_in_an_announcements_group(places: Places) -> None:
     owner = await places.victim("owner")
     group = await new_group(owner)
@@ -359,6 +373,7 @@ ATTACKS: tuple[Attack, ...] = (
     look_into_a_group,
     read_the_past,
     write_while_muted,
+    write_by_renaming_while_muted,
     write_in_an_announcements_group,
     go_on_after_the_end,
 )

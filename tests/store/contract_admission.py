@@ -11,7 +11,7 @@ import pytest
 
 from chatd.errors import ErrorCode
 from chatd.model import Audience, GroupRules, JoinPolicy, User
-from chatd.store.contract import AdmissionState, Joined, Tables
+from chatd.store.contract import AdmissionState, Joined, Purpose, Tables
 from chatd.store.group_contract import INVITATIONS_FROM_ONE, STAFF_TOLD
 from tests.store.group_steps import (
     AGAIN_MS,
@@ -103,6 +103,21 @@ class AdmissionContract:
         ):
             refused(ErrorCode.NOT_ACCEPTED, tables, work)
         assert invited(tables, alice, group, bob, now_ms=5 + AGAIN_MS).fresh
+
+    def test_whom_nobody_may_add_nobody_invites(self, tables: Tables) -> None:
+        """Whether the user or the operator chose so; who asked all the same is admitted."""
+        alice, bob, carol = make(tables, "alice", "bob", "carol")
+        group = closed(tables, JoinPolicy.APPROVAL, alice)
+        nobody = LIMITS._replace(may_add=Audience.NOBODY)
+        done(tables, lambda inside: inside.consent.choose(bob.id, {Purpose.ADD: Audience.NOBODY}))
+        for user, limits in ((bob, LIMITS), (carol, nobody)):
+            for work in (
+                lambda inside, user=user, limits=limits: inside.admission.invite(alice.id, group, user.id, limits, 1),
+                lambda inside, user=user, limits=limits: inside.admission.add(alice.id, group, user.id, limits, 1),
+            ):
+                refused(ErrorCode.NOT_ACCEPTED, tables, work)
+        joined(tables, bob, group)
+        assert invited(tables, alice, group, bob).pending is None
 
     def test_an_invitation_of_who_has_asked_admits(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")

@@ -209,7 +209,7 @@ class ExtrasContract:
         one, other = opened(), opened()
         (alice,) = make(one, "alice")
         first, second = team(one, alice), team(one, alice)
-        done(one, lambda inside: inside.groups.rename(alice.id, second, "pool", None))
+        done(one, lambda inside: inside.groups.rename(alice.id, second, "pool", None, 0))
         assert other.groups.names([first, second, second + 1]) == {first: "team", second: "pool"}
         assert other.groups.names([]) == {}
 

@@ -45,7 +45,7 @@ class MembershipContract:
         before = versions(tables, alice, bob)
         again = done(tables, lambda inside: inside.admission.join(bob.id, group, ANYBODY, 1))
         assert (again.fresh, again.since_version) == (False, before[bob.id, group][0])
-        done(tables, lambda inside: inside.groups.rename(alice.id, group, "new name", None))
+        done(tables, lambda inside: inside.groups.rename(alice.id, group, "new name", None, 0))
         done(tables, lambda inside: inside.groups.set_role(alice.id, group, bob.id, Role.OWNER))
         sent(tables, alice, to_group(group))
         assert versions(tables, alice, bob) == before

@@ -150,7 +150,7 @@ def _check_groups(tables: Tables) -> None:
         (ALICE, Role.OWNER), (BOB, Role.ADMIN), (ASA, Role.MEMBER), (DAVE, Role.MEMBER), (ERIN, Role.MEMBER),
     ]  # fmt: skip
     assert done(tables, lambda inside: inside.groups.kick(BOB.id, LUNCH, ERIN.id, 1)) == heard.members_version + 2
-    done(tables, lambda inside: inside.groups.rename(BOB.id, LUNCH, "dinner", None))
+    done(tables, lambda inside: inside.groups.rename(BOB.id, LUNCH, "dinner", None, 0))
     done(tables, lambda inside: inside.groups.set_role(ASA.id, HANDED_OVER, FRANK.id, Role.OWNER))
     for reader in (ALICE, BOB, ASA):
         found = tables.history.messages(reader.id, -LUNCH, 0, 0, MANY)

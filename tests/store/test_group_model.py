@@ -23,7 +23,8 @@ from tests.store.test_consent_model import connections as connections
 
 AGAIN_MS = 40
 PEOPLE = 4
-LIMITS = AdmissionLimits(members=ANY, groups=ANY, again_ms=AGAIN_MS, may_add=Audience.NOBODY)
+LIMITS = AdmissionLimits(members=ANY, groups=ANY, again_ms=AGAIN_MS, may_add=Audience.FRIENDS)
+"""Nobody has friends here."""
 _names = itertools.count(1)
 
 

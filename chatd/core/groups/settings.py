@@ -97,7 +97,7 @@ class GroupSettings:
         await self._plugins.before_action(session, Point.BEFORE_GROUP_RENAME, renamed)
         by = session.user
         return Change(
-            lambda tables: tables.groups.rename(by.id, group_id, name, text),
+            lambda tables: tables.groups.rename(by.id, group_id, name, text, wall_clock.now_ms()),
             lambda group: self._notify.rename(group, by),
         )
 

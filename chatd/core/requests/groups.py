@@ -144,7 +144,7 @@ class GroupOperations:
             ),
             "group.rename": Operation(
                 Rename,
-                "change the name or description of a group (owner, admin)",
+                "change the name or description of a group (owner, admin who is not muted)",
                 '{"group":G}',
                 asks=Point.BEFORE_GROUP_RENAME,
                 write=self._rename,

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from chatd.errors import ErrorCode, Refused
-from chatd.model import Group, GroupId, JoinPolicy, Role, UserId
+from chatd.model import Audience, Group, GroupId, JoinPolicy, Role, UserId
 from chatd.store.contract import AdmissionLimits, AdmissionState, Ban, ConsentTables, Joined, Pending, Purpose
 from chatd.store.group_contract import INVITATIONS_FROM_ONE, MAX_BANS
 from chatd.store.sql.database import Backend, Database
@@ -128,6 +128,8 @@ class SqlGroupAdmission:
         blocked = self._consent.block_between(by, user_id)
         if blocked is not None:
             raise Refused(blocked)
+        if self._is_out_of_reach(user_id, limits):
+            raise Refused(ErrorCode.NOT_ACCEPTED)
         self._check_pending(group.id, user_id, AdmissionState.INVITED, limits)
         if self._count("user_id = ? AND state = ? AND by_id = ?", user_id, AdmissionState.INVITED, by) >= (
             INVITATIONS_FROM_ONE
@@ -136,6 +138,12 @@ class SqlGroupAdmission:
             raise Refused(ErrorCode.LIMIT_REACHED, text)
         self._put(group.id, user_id, AdmissionState.INVITED, by, now_ms)
         return Joined(group, True, 0, AdmissionState.INVITED)
+
+    def _is_out_of_reach(self, user_id: UserId, limits: AdmissionLimits) -> bool:
+        """Whether nobody may add the user: then nobody may invite them either. The refusal is that of a block, which
+        nobody could hide otherwise."""
+        chosen = self._consent.audiences(user_id).add
+        return (limits.may_add if chosen is Audience.DEFAULT else chosen) is Audience.NOBODY
 
     def approve(self, by: UserId, group_id: GroupId, user_id: UserId, limits: AdmissionLimits, now_ms: int) -> Joined:
         group = self._lock(user_id, group_id)

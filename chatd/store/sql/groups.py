@@ -353,10 +353,11 @@ class SqlGroups:
         )
         self._backend.membership_changed(group_id, user_id)
 
-    def rename(self, by: UserId, group_id: GroupId, name: str, description: str | None) -> Group:
+    def rename(self, by: UserId, group_id: GroupId, name: str, description: str | None, now_ms: int) -> Group:
         self._backend.lock_group(group_id)
         if self.role(group_id, by) is Role.MEMBER:
             raise Refused(ErrorCode.NOT_ALLOWED)
+        self.check_writer(group_id, by, now_ms)
         self._db.execute(
             "UPDATE team SET name = ?, description = coalesce(?, description) WHERE id = ?",
             (name, description, group_id),
