@@ -29,6 +29,7 @@ from chatd.model import GroupId, UserId
 from chatd.rates import Rate, averaged
 from chatd.scoreboard import Row
 from chatd.security_log import SecurityEvent
+from chatd.texts.waits import in_words
 
 WINDOW_S = 10
 """limits.commands_per_s and limits.recipients_per_s are averaged over this time."""
@@ -150,7 +151,7 @@ class Allowances:
         if now - allowance.recorded_at >= RECORD_S:
             allowance.recorded_at = now
             trail.record(SecurityEvent.RATE_EXCEEDED, session.peer, reason=name)
-        wait = _in_words(rate.wait_s(getattr(allowance, name), cost))
+        wait = in_words(rate.wait_s(getattr(allowance, name), cost))
         return Refused(ErrorCode.TOO_FAST, f"too many {what or name}: the limit is {limit}, try again in {wait}")
 
     # ---------------------------------------------------------------- the clock
@@ -178,7 +179,3 @@ class Allowances:
             left = self._users[user_id]
             if number < surplus or (left.commands, left.recipients, left.changes) == full:
                 del self._users[user_id]
-
-
-def _in_words(wait_s: int) -> str:
-    return f"{wait_s} s" if wait_s < 120 else f"{wait_s // 60} min"

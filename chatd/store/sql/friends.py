@@ -16,6 +16,7 @@ from chatd.store.consent_contract import Asked, AskingRules, Purpose
 from chatd.store.sql.database import Backend, Database
 from chatd.store.sql.directory import UserDirectory
 from chatd.store.sql.verdicts import CODES, Permissions
+from chatd.texts.waits import in_words
 
 _YOU_HAVE, _THEY_HAVE = "you have", "this user has"
 LONGEST_AGAIN_MS = 365 * 86_400_000
@@ -72,7 +73,7 @@ class SqlFriends:
             self._forget_refusal(sender, to)
             return False
         if not withdrawn:
-            left = _duration(at_ms + again_ms - now_ms)
+            left = in_words((at_ms + again_ms - now_ms) / 1000)
             raise Refused(ErrorCode.NOT_ALLOWED, f"this user has refused: you can ask again in {left}")
         return True
 
@@ -163,11 +164,3 @@ class SqlFriends:
             (user_id, limit),
         )
         return [FriendRequest(User(row[0], row[1]), user_id) for row in rows]
-
-
-def _duration(left_ms: int) -> str:
-    """For people, rounded up."""
-    for unit, unit_ms in (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000)):
-        if left_ms > unit_ms:
-            return f"{-(-left_ms // unit_ms)} {unit}s"
-    return f"{-(-left_ms // 1000)} s"

@@ -20,6 +20,7 @@ from chatd.store.group_contract import INVITATIONS_FROM_ONE, MAX_BANS
 from chatd.store.sql.database import Backend, Database
 from chatd.store.sql.directory import UserDirectory
 from chatd.store.sql.groups import SqlGroups
+from chatd.texts.waits import in_words
 
 _PENDING = (
     "SELECT a.user_id, a.by_id, a.at_ms, t.id, t.name, t.description FROM admission AS a"
@@ -76,7 +77,8 @@ class SqlGroupAdmission:
         if admission.state is AdmissionState.ASKED:
             return Joined(group, False, 0, AdmissionState.ASKED)
         if admission.state is AdmissionState.REJECTED and now_ms < admission.at_ms + limits.again_ms:
-            raise Refused(ErrorCode.NOT_ACCEPTED, "your request to join was refused, try again much later")
+            left = in_words((admission.at_ms + limits.again_ms - now_ms) / 1000)
+            raise Refused(ErrorCode.NOT_ACCEPTED, f"your request to join was refused: you can ask again in {left}")
         self._check_pending(group.id, user_id, AdmissionState.ASKED, limits)
         self._put(group.id, user_id, AdmissionState.ASKED, 0, now_ms)
         return Joined(group, True, 0, AdmissionState.ASKED, self._groups.staff(group.id))

@@ -54,7 +54,9 @@ class SqlRevisions:
         if place.message.group_id:
             self._groups.check_writer(place.message.group_id, by, now_ms)
         if place.message.version >= MAX_VERSIONS:
-            raise Refused(ErrorCode.LIMIT_REACHED, "this message was edited too often")
+            raise Refused(
+                ErrorCode.LIMIT_REACHED, f"this message was edited {MAX_VERSIONS} times already, which is the limit"
+            )
         return self._revise(place, MessageState.EDITED, body, by, now_ms)
 
     def recall(self, by: UserId, conversation: ConversationId, seq: Seq, within_ms: int, now_ms: int) -> Revised:
