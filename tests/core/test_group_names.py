@@ -65,7 +65,7 @@ def test_a_rename_that_was_missed_is_found_after_a_gap(tmp_path: Path) -> None:
         group = (await ask(alice, "group.create", name="old"))["group"]["id"]
         await ask(bob, "group.join", group=group)
         here.tables.begin()
-        here.tables.groups.rename(alice.session.user.id, group, "new", None)  # type: ignore[union-attr]
+        here.tables.groups.rename(alice.session.user.id, group, "new", None, 0)  # type: ignore[union-attr]
         here.tables.commit()
         assert await last_name(stage, alice, bob, group) == "old"
         there.core.memberships.gap()

@@ -78,6 +78,24 @@ async def tell_thousands_what_was_read(town: Town, enlarge: Enlarge) -> None:
         client.leave()
 
 
+async def come_and_go_before_thousands(town: Town, enlarge: Enlarge) -> None:
+    """Joins of a group of 4,900, of which all members are told. Needs SHIPPED."""
+    rounds = 40
+    owner, watcher = await town.newcomer("owner"), await town.newcomer("watcher")
+    group = await town.make_group("crowd", [owner, watcher])
+    enlarge(group, 4900)
+    loud = await Client(town, await town.newcomer("loud")).arrive()
+    began, refs = time.monotonic(), []
+    for _ in range(rounds):
+        refs.append(loud.put("group.join", group=group))
+        loud.put("group.leave", group=group)
+    answers = [await loud.answer(ref) for ref in refs]
+    joined = sum(answer["ok"] for answer in answers)
+    assert 5 <= joined <= (WINDOW_S + time.monotonic() - began) * 1.05, answers
+    assert {answer["error"]["code"] for answer in answers if not answer["ok"]} == {TOO_FAST}
+    loud.leave()
+
+
 async def say_again_what_was_read(town: Town) -> None:
     """Nobody is told of a read mark that stays where it is."""
     victim, loud = [await Client(town, await town.newcomer(name)).arrive() for name in ("victim", "loud")]

@@ -68,6 +68,10 @@ def test_thousands_are_not_told_of_read_marks_at_once(shipped: Daemon) -> None:
     run(attacks.tell_thousands_what_was_read(Town(shipped), partial(enlarge, store(shipped))), 60)
 
 
+def test_thousands_are_not_told_of_joins_at_once(shipped: Daemon) -> None:
+    run(attacks.come_and_go_before_thousands(Town(shipped), partial(enlarge, store(shipped))), 60)
+
+
 def test_a_read_mark_that_stays_is_not_told_again(two_workers: Daemon) -> None:
     run(attacks.say_again_what_was_read(Town(two_workers)))
 

@@ -67,7 +67,9 @@ class GroupAdmission:
     # ---------------------------------------------------------------- changes, which plug-ins may refuse
 
     async def joining(self, session: Session, group_id: GroupId) -> Change[Joined]:
-        """Raises Refused, Unavailable, like the following."""
+        """All members are notified, so it costs as many recipients as a message. Raises Refused, Unavailable, like the
+        following."""
+        self._services.allowances.spend_recipients(session, group_id)
         await self._plugins.before_action(
             session,
             Point.BEFORE_GROUP_JOIN,

@@ -131,6 +131,7 @@ class GroupMembers:
         def given(tables: Tables, who: actions.Who) -> actions.SetRole:
             return actions.SetRole(**who, group=existing(tables, group_id), user=find(tables), role=role)
 
+        self._services.allowances.spend_recipients(session, group_id)
         await self._plugins.before_action(session, Point.BEFORE_GROUP_ROLE, given)
         by = session.user
 

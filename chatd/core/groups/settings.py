@@ -88,7 +88,9 @@ class GroupSettings:
         return Change(write, lambda group: self._notify.entered(user, group.id, FIRST_VERSION))
 
     async def renaming(self, session: Session, group_id: GroupId, name: str, description: str | None) -> Change[Group]:
-        """description None: as it is. Raises also Refused BAD_FIELD."""
+        """description None: as it is. Costs as many recipients as a message, as do the rules. Raises also Refused
+        BAD_FIELD."""
+        self._services.allowances.spend_recipients(session, group_id)
         name, text = self._checked(name, description)
 
         def renamed(tables: Tables, who: actions.Who) -> actions.RenameGroup:
@@ -102,6 +104,7 @@ class GroupSettings:
         )
 
     async def setting_rules(self, session: Session, group_id: GroupId, change: RulesChange) -> Change[GroupRules]:
+        self._services.allowances.spend_recipients(session, group_id)
         await self._plugins.before_action(
             session,
             Point.BEFORE_GROUP_RULES,

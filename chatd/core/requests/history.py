@@ -105,7 +105,7 @@ def place_of(other: User | Group) -> str:
 def group_number(place: str) -> int:
     """The number in "#<number>". Raises Refused UNKNOWN_GROUP."""
     digits = place[1:]
-    if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 19 and int(digits)):
         raise Refused(ErrorCode.UNKNOWN_GROUP)
     return int(digits)
 
