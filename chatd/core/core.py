@@ -154,7 +154,7 @@ class Core:
         self.exchange = PenaltyExchange(services, self.penalties) if parts.many_hosts else None
         self.clearing = PenaltyClearing(services, self.penalties, self.exchange)
         self._registration = Registration(services, self.accounts, self.plugins)
-        notices = Notices(self.delivery)
+        notices = self._notices = Notices(services, self.delivery)
         self.presence = Presence(services, notices)
         listeners = Listeners(notices, self.presence, self.plugins)
         self.logins = Logins(services, self.delivery, self.memberships, listeners, self.guard)
@@ -218,14 +218,13 @@ class Core:
 
     def _operations(self, services: Services, notices: Notices) -> OperationTable:
         """All operations. Those that also receive messages of the bus are kept."""
-        self._history = HistoryOperations(services, notices, self.plugins, self.delivery.recent)
         self._change_operations = ChangeOperations(services, self.changes, self.delivery, notices, self.plugins)
         self._typing = TypingOperations(services)
         return (
             FriendOperations(services, self.friends, self.presence, self.plugins).table()
             | GroupOperations(services, self.groups).table()
             | GroupAdmissionOperations(services, self.groups).table()
-            | self._history.table()
+            | HistoryOperations(services, notices, self.plugins, self.delivery.recent).table()
             | self._change_operations.table()
             | self._typing.table()
             | ProfileOperations(services, self.accounts, self.guard, self._credentials, self.plugins).table()
@@ -310,7 +309,7 @@ class Core:
         return {
             MessageStored: self._message_stored,
             bus_messages.GroupNotice: self.groups.notify.notify,
-            bus_messages.UserNotice: self._history.notify,
+            bus_messages.UserNotice: self._notices.arrived,
             bus_messages.MessageChanged: self.changes.arrived,
             bus_messages.HistoryDeleted: self._change_operations.history_deleted,
             bus_messages.ChangeApplied: self._answered,

@@ -8,9 +8,6 @@ Fails: never. The notice is not stored: a sender who is away is not told.
 
 from __future__ import annotations
 
-from chatd.bus.contract import topic_of_user
-from chatd.core import bus_messages
-from chatd.core.bus_messages import UserNotice
 from chatd.core.requests.notices import Notices, notice, of_user
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session
@@ -46,7 +43,4 @@ class CutNotices:
         text = notice("message.cut", **{"with": place, "seq": message.seq, "user": of_user(user)})
         # Two workers that tell it of the same recipient give it the same fp: clients drop the second one.
         fp = f"cut:{message.conversation}.{message.seq}.{user.id}"
-        told = UserNotice(message.sender_id, text, fp)
-        self._services.bus.publish(topic_of_user(message.sender_id), bus_messages.encode(told))
-        for session in self._services.hub.of_user(message.sender_id):
-            self._notices.tell(session, text, fp)
+        self._notices.tell_user(message.sender_id, text, fp)

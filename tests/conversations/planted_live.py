@@ -109,15 +109,15 @@ def recalled_is_unread() -> None:
 
 def read_here_only() -> None:
     """The user's other sessions are not told of a read mark."""
-    from chatd.core.requests.history import HistoryOperations
+    from chatd.core.requests.notices import Notices
 
-    tell = HistoryOperations._tell
+    tell = Notices.tell_user
 
-    def silent(self: Any, user_id: int, text: str, apart_from: Any = None) -> None:
+    def silent(self: Any, user_id: int, text: str, fp: str = "", *, apart_from: Any = None) -> None:
         if apart_from is None:
-            tell(self, user_id, text)
+            tell(self, user_id, text, fp)
 
-    HistoryOperations._tell = silent  # type: ignore[method-assign]
+    Notices.tell_user = silent  # type: ignore[method-assign]
 
 
 def cut_in_silence() -> None:

@@ -22,7 +22,6 @@ from chatd.core.bus_messages import (
     GroupLeft,
     GroupNotice,
     GroupRenamed,
-    UserNotice,
 )
 from chatd.core.memberships import Memberships
 from chatd.core.presence import Presence
@@ -157,6 +156,4 @@ class GroupNotify:
         """Tell these users' sessions on every worker."""
         text = notice(event, group=group_id, **fields)
         for user_id in dict.fromkeys(user_ids):
-            self._bus.publish(topic_of_user(user_id), bus_messages.encode(UserNotice(user_id, text)))
-            for session in self._hub.of_user(user_id):
-                self._notices.tell(session, text)
+            self._notices.tell_user(user_id, text)

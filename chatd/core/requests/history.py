@@ -13,10 +13,10 @@ from typing import Annotated, NamedTuple, TypedDict
 import msgspec
 from msgspec import Meta, field
 
-from chatd.bus.contract import topic_of_group, topic_of_user
+from chatd.bus.contract import topic_of_group
 from chatd.core import bus_messages, consent
 from chatd.core.allowance import LIST, SYNC
-from chatd.core.bus_messages import GroupNotice, UserNotice
+from chatd.core.bus_messages import GroupNotice
 from chatd.core.change import Change
 from chatd.core.groups.finding import existing
 from chatd.core.plugins import actions
@@ -305,9 +305,9 @@ class HistoryOperations:
         if marked.other is not None:
             if marked.welcome and marked.other.id != user.id:
                 text = notice("read", **{"with": user.name, "by": of_user(user), "seq": marked.seq})
-                self._tell(marked.other.id, text)
+                self._notices.tell_user(marked.other.id, text)
             text = notice("read", **{"with": marked.other.name, "by": of_user(user), "seq": marked.seq})
-            self._tell(user.id, text, session)
+            self._notices.tell_user(user.id, text, apart_from=session)
             return
         group_id = -marked.conversation
         text = notice("read", **{"with": place, "by": of_user(user), "seq": marked.seq})
@@ -315,15 +315,3 @@ class HistoryOperations:
         for member in tuple(self._services.hub.of_group(group_id)):
             if member is not session:
                 self._notices.tell(member, text)
-
-    def _tell(self, user_id: UserId, text: str, apart_from: Session | None = None) -> None:
-        """Tell the user's sessions on every worker, except one of this worker."""
-        message = UserNotice(user_id, text)
-        self._services.bus.publish(topic_of_user(user_id), bus_messages.encode(message))
-        self.notify(message, apart_from)
-
-    def notify(self, message: UserNotice, apart_from: Session | None = None) -> None:
-        """Tell the user's sessions on this worker."""
-        for session in self._services.hub.of_user(message.user_id):
-            if session is not apart_from:
-                self._notices.tell(session, message.text, message.fp)

@@ -1,7 +1,7 @@
 """Texts from the server to a client (S2C): answers to requests, and unsolicited notices.
 
-Owns: the JSON of answers and notices, the fp the server makes for them, and the choice between an event of the wire's
-own and a text.
+Owns: the JSON of answers and notices, the fp the server makes for them, the choice between an event of the wire's own
+and a text, and reaching a user's sessions on every worker.
 Elsewhere: repeating them until they are acknowledged (core.delivery), deciding when to send them
 (core.requests.dispatch, core.friends, core.groups, core.presence), how it is cut to fit (core.requests.truncate).
 Fails: never.
@@ -14,11 +14,15 @@ from __future__ import annotations
 import itertools
 import time
 
+from chatd.bus.contract import topic_of_user
+from chatd.core import bus_messages
+from chatd.core.bus_messages import UserNotice
 from chatd.core.delivery import Delivery
 from chatd.core.requests.truncate import encode, size_of, squeezed
+from chatd.core.services import Services
 from chatd.core.sessions.session import Session
 from chatd.errors import meaning
-from chatd.model import Group, GroupRules, Message, MessageState, User
+from chatd.model import Group, GroupRules, Message, MessageState, User, UserId
 from chatd.protocol import FriendAnswered, FriendRequested, Ref, ServerMessage
 from chatd.store.contract import FOREVER
 
@@ -135,7 +139,9 @@ def until(muted_until_ms: int) -> int | None:
 
 
 class Notices:
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, services: Services, delivery: Delivery) -> None:
+        self._bus = services.bus
+        self._hub = services.hub
         self._delivery = delivery
         self._fp = f"s{time.time_ns():x}"
         self._numbers = itertools.count()
@@ -146,6 +152,19 @@ class Notices:
         if session.peer.traits.server_texts:
             fp = fp or self._new_fp()
             self._delivery.in_flight.tell(session, ServerMessage(_squeezed(session, text, fp), fp))
+
+    def tell_user(self, user_id: UserId, text: str, fp: str = "", *, apart_from: Session | None = None) -> None:
+        """Tell the user's sessions on every worker, except one of this worker. fp: the same on all of them; "" = each
+        worker makes its own."""
+        message = UserNotice(user_id, text, fp)
+        self._bus.publish(topic_of_user(user_id), bus_messages.encode(message))
+        self.arrived(message, apart_from)
+
+    def arrived(self, message: UserNotice, apart_from: Session | None = None) -> None:
+        """Tell the user's sessions on this worker."""
+        for session in self._hub.of_user(message.user_id):
+            if session is not apart_from:
+                self.tell(session, message.text, message.fp)
 
     def answer(self, session: Session, ref: Ref, text: str, fp: str) -> None:
         """Send the answer to a request in the same way. fp "": one is made."""
