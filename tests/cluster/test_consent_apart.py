@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +15,7 @@ from tests.harness.daemon import Daemon
 from tests.harness.deadline import run, until
 from tests.harness.mariadb import MariaDB
 from tests.harness.person import Town
+from tests.harness.switches import switched_off, with_switches
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,7 @@ def cluster(mariadb: MariaDB, tmp_path_factory: pytest.TempPathFactory) -> Itera
         listen={"chatserver": {"pace_ms": PACE_MS}},
     )
     for daemon in made.daemons:
-        (daemon.root / "switches").mkdir()
-        daemon.env["SWITCHES"] = str(daemon.root / "switches")
+        with_switches(daemon)
     try:
         yield made.start()
     finally:
@@ -71,11 +70,7 @@ def test_a_block_holds_on_another_host_while_redis_hangs(cluster: Cluster, place
 
 def test_both_attacks_find_a_host_that_forgets_blocks(cluster: Cluster, places: Places) -> None:
     places.wires = ("mobile",)
-    with contextlib.ExitStack() as stack:
-        for daemon in cluster.daemons:
-            file = daemon.root / "switches" / blocks_are_forgotten.__name__
-            file.touch()
-            stack.callback(file.unlink)
+    with switched_off(blocks_are_forgotten.__name__, *cluster.daemons):
         for attack in (attacks.write_after_the_block(places), write_while_redis_hangs(cluster, places)):
             with pytest.raises(AssertionError):
                 run(attack)

@@ -1,5 +1,5 @@
 """`python -m tests.consent.planted switches -c FILE …` is chatd in whose workers guards of what users accept can be
-switched off, each while a file with the name of the bug is in the directory SWITCHES.
+switched off (tests.harness.switches).
 
 Owns: the bugs, by name.
 Elsewhere: running them (tests.faults.planted).
@@ -7,17 +7,12 @@ Elsewhere: running them (tests.faults.planted).
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from chatd.errors import ErrorCode
 from tests.faults.planted import main
-
-Planted = tuple[Any, str, Callable[..., Any]]
-"""Where the guard is, its name, and what is called instead: with the guard, then with its arguments."""
+from tests.harness.switches import Planted, plant
 
 
 def blocks_are_forgotten() -> Planted:
@@ -118,16 +113,5 @@ BUGS = {
 }
 
 
-def switch(bugs: dict[str, Callable[[], Planted]]) -> None:
-    """No bug as long as the directory SWITCHES is empty."""
-    for name, bug in bugs.items():
-        owner, attribute, instead = bug()
-        setattr(owner, attribute, _switched(Path(os.environ["SWITCHES"], name), getattr(owner, attribute), instead))
-
-
-def _switched(file: Path, guard: Callable[..., Any], instead: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *asked: instead(guard, *asked) if file.exists() else guard(*asked)
-
-
 if __name__ == "__main__":
-    sys.exit(main({"switches": lambda: switch(BUGS)}))
+    sys.exit(main({"switches": lambda: plant(BUGS)}))

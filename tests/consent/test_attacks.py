@@ -3,9 +3,7 @@ attack finds a guard that is switched off."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +14,7 @@ from tests.conversations.conftest import PACE_MS
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run
 from tests.harness.person import Town
+from tests.harness.switches import switched_off, with_switches
 
 FOUND_BY: dict[str, Attack] = {
     "blocks_are_forgotten": attacks.write_after_the_block,
@@ -33,33 +32,20 @@ FOUND_BY: dict[str, Attack] = {
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
-    """One daemon with two workers, and switches (tests.consent.planted)."""
-    root = tmp_path_factory.mktemp("consent")
-    (root / "switches").mkdir()
+    """One daemon with two workers, and switches."""
     daemon = Daemon(
-        root,
+        tmp_path_factory.mktemp("consent"),
         workers=2,
         entry=("-m", "tests.consent.planted", "switches"),
-        env={"SWITCHES": str(root / "switches")},
         limits={"friend_requests": OPEN_REQUESTS},
         listen={"chatserver": {"pace_ms": PACE_MS}},
     )
     try:
-        town = Town(daemon.start())
+        town = Town(with_switches(daemon).start())
         yield Places(town, town)
     finally:
         complaints = daemon.discard()
     assert complaints == []
-
-
-@contextlib.contextmanager
-def switched_off(places: Places, bug: str) -> Iterator[None]:
-    file = places.here.daemon.root / "switches" / bug
-    file.touch()
-    try:
-        yield
-    finally:
-        Path(file).unlink()
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
@@ -73,5 +59,5 @@ def test_every_planted_bug_is_looked_for() -> None:
 
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_found(places: Places, bug: str) -> None:
-    with switched_off(places, bug), pytest.raises(AssertionError):
+    with switched_off(bug, places.here.daemon), pytest.raises(AssertionError):
         run(FOUND_BY[bug](Places(places.here, places.there, wires=("mobile", "udp"))))

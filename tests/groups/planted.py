@@ -1,8 +1,8 @@
-"""`python -m tests.groups.planted switches -c FILE …` is chatd in whose workers guards of groups can be switched off,
-each while a file with the name of the bug is in the directory SWITCHES.
+"""`python -m tests.groups.planted switches -c FILE …` is chatd in whose workers guards of groups can be switched off
+(tests.harness.switches).
 
 Owns: the bugs, by name.
-Elsewhere: switching them (tests.consent.planted), running them (tests.faults.planted).
+Elsewhere: running them (tests.faults.planted).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from chatd.errors import ErrorCode, Refused
-from tests.consent.planted import Planted, switch
 from tests.faults.planted import main
+from tests.harness.switches import Planted, plant
 
 
 def everybody_joins() -> Planted:
@@ -137,4 +137,4 @@ BUGS = {
 
 
 if __name__ == "__main__":
-    sys.exit(main({"switches": lambda: switch(BUGS)}))
+    sys.exit(main({"switches": lambda: plant(BUGS)}))

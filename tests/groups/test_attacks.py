@@ -3,9 +3,7 @@ they come to; and each attack finds a guard that is switched off."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +14,7 @@ from tests.groups.planted import BUGS
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run
 from tests.harness.person import Town
+from tests.harness.switches import switched_off, with_switches
 
 FOUND_BY: dict[str, Attack] = {
     "everybody_joins": attacks.join_by_number,
@@ -35,32 +34,19 @@ FOUND_BY: dict[str, Attack] = {
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
-    """One daemon with two workers, and switches (tests.groups.planted)."""
-    root = tmp_path_factory.mktemp("groups")
-    (root / "switches").mkdir()
+    """One daemon with two workers, and switches."""
     daemon = Daemon(
-        root,
+        tmp_path_factory.mktemp("groups"),
         workers=2,
         entry=("-m", "tests.groups.planted", "switches"),
-        env={"SWITCHES": str(root / "switches")},
         listen={"chatserver": {"pace_ms": 1}},
     )
     try:
-        town = Town(daemon.start())
+        town = Town(with_switches(daemon).start())
         yield Places(town, town)
     finally:
         complaints = daemon.discard()
     assert complaints == []
-
-
-@contextlib.contextmanager
-def switched_off(places: Places, bug: str) -> Iterator[None]:
-    file = places.here.daemon.root / "switches" / bug
-    file.touch()
-    try:
-        yield
-    finally:
-        Path(file).unlink()
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
@@ -74,5 +60,5 @@ def test_every_planted_bug_is_looked_for() -> None:
 
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_found(places: Places, bug: str) -> None:
-    with switched_off(places, bug), pytest.raises(AssertionError):
+    with switched_off(bug, places.here.daemon), pytest.raises(AssertionError):
         run(FOUND_BY[bug](Places(places.here, places.there, wires=("mobile", "udp"))))
