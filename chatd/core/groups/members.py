@@ -64,11 +64,7 @@ class GroupMembers:
         return Change(lambda tables: tables.groups.leave(user.id, group_id), after)
 
     async def kicking(self, session: Session, group_id: GroupId, find: Find) -> Change[Kick]:
-        await self._plugins.before_action(
-            session,
-            Point.BEFORE_GROUP_KICK,
-            lambda tables, who: actions.KickMember(**who, group=existing(tables, group_id), user=find(tables)),
-        )
+        await self._ask_about_kick(session, group_id, find)
         by, now_ms = session.user, wall_clock.now_ms()
 
         def write(tables: Tables) -> Kick:
@@ -76,6 +72,13 @@ class GroupMembers:
             return Kick(user, tables.groups.kick(by.id, group_id, user.id, now_ms))
 
         return Change(write, lambda kick: self._removed(group_id, kick.user, by, kick.members_version))
+
+    async def _ask_about_kick(self, session: Session, group_id: GroupId, find: Find) -> None:
+        await self._plugins.before_action(
+            session,
+            Point.BEFORE_GROUP_KICK,
+            lambda tables, who: actions.KickMember(**who, group=existing(tables, group_id), user=find(tables)),
+        )
 
     def _removed(self, group_id: GroupId, user: User, by: User, members_version: int) -> None:
         self._notify.gone(user.id, group_id, True, members_version)
@@ -85,7 +88,14 @@ class GroupMembers:
     # ---------------------------------------------------------------- bans
 
     async def banning(self, session: Session, group_id: GroupId, find: Find) -> Change[Decided]:
+        """Who is a member is removed with it, so plug-ins are asked about that, too."""
         await self._ask_about_ban(session, group_id, find, banned=True)
+
+        def is_member(tables: Tables) -> bool:
+            return bool(tables.groups.members_among(group_id, [find(tables).id])[1])
+
+        if self._plugins.has(Point.BEFORE_GROUP_KICK) and await self._services.store.read(is_member):
+            await self._ask_about_kick(session, group_id, find)
         by, now_ms = session.user, wall_clock.now_ms()
 
         def write(tables: Tables) -> Decided:

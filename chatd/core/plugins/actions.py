@@ -85,7 +85,7 @@ class LeaveGroup(Action, frozen=True, kw_only=True):
 
 
 class KickMember(Action, frozen=True, kw_only=True):
-    """before_group_kick: remove a member."""
+    """before_group_kick: remove a member; also asked about when a member is banned."""
 
     point = Point.BEFORE_GROUP_KICK
     group: Group

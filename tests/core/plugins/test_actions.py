@@ -108,7 +108,7 @@ SAMPLES: dict[str, Sample] = {
     "group.reject": Sample(
         {"group": 1, "user": "carol"}, AnswerJoinRequest, {"group": TEAM, "user": CAROL, "accept": False}
     ),
-    "group.ban": Sample({"group": 1, "user": "bob"}, BanUser, {"group": TEAM, "user": BOB, "banned": True}),
+    "group.ban": Sample({"group": 1, "user": "carol"}, BanUser, {"group": TEAM, "user": CAROL, "banned": True}),
     "group.unban": Sample({"group": 1, "user": "dave"}, BanUser, {"group": TEAM, "user": DAVE, "banned": False}),
     "group.bans": Sample({"group": 1}),
     "group.mute": Sample({"group": 1, "user": "bob"}, MuteMember, {"group": TEAM, "user": BOB, "until_ms": FOREVER}),
@@ -372,6 +372,23 @@ def test_without_an_answer_an_action_is_refused_for_the_moment_or_goes_on(
         await alice.do(protocol.CreateGroup("team", ""))
         groups = await worker.core.store.read(lambda tables: tables.groups.of(1, 10))
         assert (len(groups), alice.failures) == ((1, []) if fail == "open" else (0, [ErrorCode.BUSY]))
+
+    play(tmp_path, story)
+
+
+def test_who_may_not_be_removed_is_not_removed_by_a_ban(tmp_path: Path) -> None:
+    def spared(action: KickMember) -> Veto | None:
+        return Veto("not him", 2000) if action.user == BOB else None
+
+    async def story(stage: Stage) -> None:
+        await settled_town(stage, Recorder())
+        worker = await stage.worker(plugins=[(it(), Made(before_group_kick=spared))])
+        alice = await worker.mobile("alice")
+        for op in ("group.kick", "group.ban"):
+            await alice.do(ServerRequest(json.dumps({"op": op, "ref": op, "group": 1, "user": "bob"}), op))
+            assert answers(alice)[-1]["error"]["code"] == 2000, op
+        assert worker.tables.groups.role(TEAM.id, BOB.id) is Role.MEMBER
+        assert (await ask(alice, "group.ban"))["ok"]
 
     play(tmp_path, story)
 
