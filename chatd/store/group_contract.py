@@ -46,6 +46,9 @@ class AdmissionState(enum.IntEnum):
     LEFT = 5
     """The user was a member, and muted."""
 
+    WITHDRAWN = 6
+    """The user had been invited, which a ban has ended. at_ms: of the invitation, of which the user was notified."""
+
 
 class RulesChange(msgspec.Struct, frozen=True, kw_only=True):
     """None: as it is."""

@@ -143,6 +143,20 @@ async def spam_with_invitations(places: Places) -> None:
     assert (victim.notices, (await victim.ask("group.list"))["groups"]) == ([], [])
 
 
+async def invite_and_ban_in_turn(places: Places) -> None:
+    """To notify somebody of an invitation again and again, each time with another name of the group."""
+    victim, spammer = await places.victim(), await places.asker("spammer")
+    group = await made(spammer)
+    for number in range(5):
+        await spammer.ask("group.rename", group=group, name=f"buy {number}")
+        await spammer.ask("group.invite", group=group, user=victim.name)
+        await spammer.ask("group.ban", group=group, user=victim.name)
+        await spammer.ask("group.unban", group=group, user=victim.name)
+    await victim.hears("group.invited", group=group)
+    await victim.is_up_to_date()
+    assert victim.notices == []
+
+
 # ---------------------------------------------------------------- deciding
 
 
@@ -368,6 +382,7 @@ ATTACKS: tuple[Attack, ...] = (
     ask_again_and_again,
     come_back_after_a_kick,
     spam_with_invitations,
+    invite_and_ban_in_turn,
     decide_as_a_plain_member,
     answer_requests_of_other_groups,
     look_into_a_group,

@@ -255,6 +255,23 @@ class AdmissionContract:
         done(tables, lambda inside: inside.admission.decline(bob.id, group, 1))
         refused(ErrorCode.BANNED, tables, lambda inside: inside.admission.join(bob.id, group, LIMITS, 1))
 
+    def test_an_invitation_that_a_ban_has_ended_is_told_again_only_after_a_time(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        group = closed(tables, JoinPolicy.INVITE, alice)
+        for now_ms, fresh in (
+            (5, True),
+            (6, False),
+            (4 + AGAIN_MS, False),
+            (5 + AGAIN_MS, True),
+            (6 + AGAIN_MS, False),
+        ):
+            assert invited(tables, alice, group, bob, now_ms=now_ms).fresh is fresh, now_ms
+            assert len(tables.admission.invitations(bob.id, 0, ANY)) == 1
+            done(tables, lambda inside: inside.admission.ban(alice.id, group, bob.id, 1))
+            assert tables.admission.invitations(bob.id, 0, ANY) == []
+            done(tables, lambda inside: inside.admission.unban(alice.id, group, bob.id))
+        refused(ErrorCode.INVITATION_NEEDED, tables, lambda inside: inside.admission.join(bob.id, group, LIMITS, 1))
+
     def test_a_ban_ends_requests_and_invitations(self, tables: Tables) -> None:
         alice, bob, carol = make(tables, "alice", "bob", "carol")
         group = closed(tables, JoinPolicy.APPROVAL, alice)

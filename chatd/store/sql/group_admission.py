@@ -26,7 +26,6 @@ _PENDING = (
     "SELECT a.user_id, a.by_id, a.at_ms, t.id, t.name, t.description FROM admission AS a"
     " JOIN team AS t ON t.id = a.team_id"
 )
-_OPEN = (AdmissionState.ASKED, AdmissionState.INVITED)
 
 
 class _Admission(NamedTuple):
@@ -120,7 +119,8 @@ class SqlGroupAdmission:
         return self._invite(group, by, user_id, limits, now_ms)
 
     def _invite(self, group: Group, by: UserId, user_id: UserId, limits: AdmissionLimits, now_ms: int) -> Joined:
-        """A user who has asked is admitted, and one who is invited already stays so."""
+        """A user who has asked is admitted, and one who is invited already stays so. Of an invitation that a ban has
+        ended and that is made again, the user is not told again, for again_ms: the result is not fresh."""
         admission = self._admission(group.id, user_id)
         if admission.state is AdmissionState.ASKED:
             return self._admit(group, user_id, limits, now_ms, "this user is")
@@ -138,8 +138,9 @@ class SqlGroupAdmission:
         ):
             text = f"this user has {INVITATIONS_FROM_ONE} open invitations from you already"
             raise Refused(ErrorCode.LIMIT_REACHED, text)
-        self._put(group.id, user_id, AdmissionState.INVITED, by, now_ms)
-        return Joined(group, True, 0, AdmissionState.INVITED)
+        told = admission.state is AdmissionState.WITHDRAWN and now_ms < admission.at_ms + limits.again_ms
+        self._put(group.id, user_id, AdmissionState.INVITED, by, admission.at_ms if told else now_ms)
+        return Joined(group, not told, 0, AdmissionState.INVITED)
 
     def _is_out_of_reach(self, user_id: UserId, limits: AdmissionLimits) -> bool:
         """Whether nobody may add the user: then nobody may invite them either. The refusal is that of a block, which
@@ -189,7 +190,10 @@ class SqlGroupAdmission:
         (bans,) = self._db.execute("SELECT count(*) FROM ban WHERE team_id = ?", (group_id,)).fetchone()
         if banned is None and bans >= MAX_BANS:
             raise Refused(ErrorCode.LIMIT_REACHED, f"{MAX_BANS} users are banned from this group already")
-        if self._admission(group_id, user_id).state in _OPEN:
+        before = self._admission(group_id, user_id)
+        if before.state is AdmissionState.INVITED:
+            self._put(group_id, user_id, AdmissionState.WITHDRAWN, 0, before.at_ms)
+        elif before.state is AdmissionState.ASKED:
             self._put(group_id, user_id, AdmissionState.LEFT, 0, now_ms)
         self._db.execute("REPLACE INTO ban VALUES (?, ?, ?, ?)", (group_id, user_id, by, now_ms))
         return 0
