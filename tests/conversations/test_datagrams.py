@@ -185,7 +185,7 @@ def test_a_long_message_comes_shortened_with_its_fp(town: Town) -> None:
         for text in ("x" * 4000, "ü" * 2000, '"' * 1500):
             fp = str(uuid.uuid4())
             sender.say(alice, bob, text, fp)
-            assert (await sender.take())["dataContent"] == fp
+            assert (await sender.find(type=4))["dataContent"] == fp
             packet = await reader.take()
             assert reader.too_long == 0
             assert packet["fp"] == fp

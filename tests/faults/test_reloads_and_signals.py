@@ -56,10 +56,10 @@ def test_a_hundred_reloads_end_no_session(
 
 
 BROKEN = {
-    "no TOML": ("[limits\n", ""),
-    "unknown key": ("[limits]\noutbox_byte = 70000\n", "outbox_bytes"),
-    "wrong type": ('[limits]\noutbox_bytes = "many"\n', "limits.outbox_bytes"),
-    "out of range": ("[limits]\noutbox_bytes = 1\n", "limits.outbox_bytes"),
+    "no TOML": ("[people\n", ""),
+    "unknown key": ("[people]\nedit = 70\n", "edit_s"),
+    "wrong type": ('[people]\nedit_s = "long"\n', "people.edit_s"),
+    "out of range": ("[people]\nedit_s = -1\n", "people.edit_s"),
     "missing file": (None, ""),
 }
 
