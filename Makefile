@@ -16,7 +16,7 @@ FAST_TESTS := $(wildcard tests/test_layers.py tests/test_docs.py tests/test_orde
 	tests/test_background.py tests/config tests/texts tests/wire tests/core tests/hooks \
 	tests/store/test_group_commit*.py tests/store/sqlite tests/harness tests/chatctl/test_render.py \
 	tests/net/websocket/test_handshake.py tests/net/websocket/test_frames.py \
-	tests/net/test_proxy_header.py tests/client/test_commands.py tests/client/test_frames.py tests/client/test_memory.py)
+	tests/net/test_proxy_header.py tests/client/test_commands.py tests/client/test_frames.py tests/client/test_memory.py tests/client/test_requests.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help run install constraints tools test test-slow format docs bench clean

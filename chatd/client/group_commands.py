@@ -28,6 +28,7 @@ class GroupCommands:
         self._screen = screen
         self._target = target
         self._ask = session.requests.ask
+        self._rows = session.requests.rows
 
     def verbs(self) -> dict[str, Callable[[Sequence[str]], Awaitable[None]]]:
         return {
@@ -183,13 +184,15 @@ class GroupCommands:
 
     async def _invitations(self, words: Sequence[str]) -> None:
         self._session.require_login()
-        found = await self._ask("group.invitations", results.Invitations)
-        for one in found.invitations:
+        found = await self._rows(
+            "group.invitations", results.Invitations, lambda page: page.invitations, lambda one: one.group.id
+        )
+        for one in found:
             number = one.group.id
             self._screen.notice(
                 f"{shown_as(one.by)} invites you to {one.group.name}#{number}: /joingroup {number} or /decline {number}"
             )
-        if not found.invitations:
+        if not found:
             self._screen.notice("no invitations")
 
     async def _decline(self, words: Sequence[str]) -> None:
@@ -203,13 +206,19 @@ class GroupCommands:
     async def _requests(self, words: Sequence[str]) -> None:
         self._session.require_login()
         group_id = self._target.group(words[0] if words else "")
-        found = await self._ask("group.requests", results.JoinRequests, group=group_id)
-        for one in found.requests:
+        found = await self._rows(
+            "group.requests",
+            results.JoinRequests,
+            lambda page: page.requests,
+            lambda one: one.user.id,
+            group=group_id,
+        )
+        for one in found:
             number = one.user.id
             self._screen.notice(
                 f"{shown_as(one.user)} asks to join: /approve #{group_id} {number} or /reject #{group_id} {number}"
             )
-        if not found.requests:
+        if not found:
             self._screen.notice("nobody asks to join")
 
     async def _approve(self, words: Sequence[str]) -> None:
@@ -237,11 +246,13 @@ class GroupCommands:
     async def _bans(self, words: Sequence[str]) -> None:
         self._session.require_login()
         group_id = self._target.group(words[0] if words else "")
-        found = await self._ask("group.bans", results.Bans, group=group_id)
-        for one in found.bans:
+        found = await self._rows(
+            "group.bans", results.Bans, lambda page: page.bans, lambda one: one.user.id, group=group_id
+        )
+        for one in found:
             by = f", by {shown_as(one.by)}" if one.by else ""
             self._screen.notice(f"{shown_as(one.user)}{by}")
-        if not found.bans:
+        if not found:
             self._screen.notice("nobody is banned")
 
     async def _mute(self, words: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from chatd.client import notices, results
 from chatd.client.contacts import Contacts
 from chatd.client.frames import Notice, User
-from chatd.client.requests import Declined, NotOffered, Requests
+from chatd.client.requests import PAGES, Declined, NotOffered, Requests
 from chatd.client.screen import Screen
 from chatd.client.sender import NotDone
 from chatd.errors import ErrorCode
@@ -24,8 +24,6 @@ from chatd.errors import ErrorCode
 WATCH_AT_ONCE = 100
 """Maximum users that one request for presence names."""
 MEMBERS_AT_ONCE = 200
-PAGES = 50
-"""Maximum pages that are read of one list."""
 TYPES_AGAIN_S = 3.0
 """The other side is told at most this often."""
 TYPES_FOR_S = 6.0
@@ -140,15 +138,14 @@ class Live:
         """All members with their roles, from now on kept up to date by notices. Raises NotDone."""
         if group_id in self.contacts.complete:
             return
-        found: list[results.Seen] = []
-        for _ in range(PAGES):
-            after = found[-1].id if found else 0
-            page = await self._requests.ask(
-                "group.members", results.Members, group=group_id, after=after, limit=MEMBERS_AT_ONCE
-            )
-            found += page.members
-            if not page.more or not page.members:
-                break
+        found = await self._requests.rows(
+            "group.members",
+            results.Members,
+            lambda page: page.members,
+            lambda member: member.id,
+            group=group_id,
+            limit=MEMBERS_AT_ONCE,
+        )
         self.contacts.set_members(group_id, found)
         friends = self.contacts.friends
         await self.watch([one.id for one in found if one.id != self._me and one.id not in friends])

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from chatd.client import results
 from chatd.client.grammar import AUDIENCES, PROFILE_FIELDS, PURPOSES, Usage, quoted
-from chatd.client.live import PAGES, shown_as, when
+from chatd.client.live import shown_as, when
 from chatd.client.screen import Screen
 from chatd.client.sender import NotDone
 from chatd.client.session import ClientSession
@@ -113,15 +113,11 @@ class PeopleCommands:
 
     async def _blocks(self, words: Sequence[str]) -> None:
         self._session.require_login()
-        after = 0
-        for _ in range(PAGES):
-            found = await self._ask("block.list", results.Users, after=after)
-            for user in found.users:
-                self._screen.notice(f"{user.name}({user.id})")
-                after = user.id
-            if not found.more or not found.users:
-                break
-        if not after:
+        rows = self._session.requests.rows
+        found = await rows("block.list", results.Users, lambda page: page.users, lambda user: user.id)
+        for user in found:
+            self._screen.notice(f"{user.name}({user.id})")
+        if not found:
             self._screen.notice("you block nobody")
 
     async def _privacy(self, words: Sequence[str]) -> None:

@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import uuid
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -29,6 +29,19 @@ PUT_OFF = (ErrorCode.TOO_FAST, ErrorCode.BUSY, ErrorCode.UNAVAILABLE)
 MAX_PENDING = 100
 """Maximum requests without an answer."""
 
+PAGES = 50
+"""Maximum pages that are read of one list."""
+
+
+class Page(Protocol):
+    """The answer of an operation that gives a list in pages."""
+
+    @property
+    def more(self) -> bool: ...
+
+
+P = TypeVar("P", bound=Page)
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -90,6 +103,20 @@ class Requests:
         pending = self._pending.get(answer.ref)
         if pending is not None and not pending.answer.done():
             pending.answer.set_result(answer)
+
+    async def rows(
+        self, op: str, shape: type[P], of: Callable[[P], Sequence[R]], id_of: Callable[[R], int], **arguments: object
+    ) -> list[R]:
+        """All rows of a list, read in at most PAGES pages. of: the rows of a page. id_of: by which they are sorted.
+        Raises as ask()."""
+        found: list[R] = []
+        for _ in range(PAGES):
+            page = await self.ask(op, shape, after=id_of(found[-1]) if found else 0, **arguments)
+            rows = of(page)
+            found += rows
+            if not page.more or not rows:
+                break
+        return found
 
     async def ask(self, op: str, shape: type[T], **arguments: object) -> T:
         """The result of the operation. `with_` stands for the argument "with". Raises Declined, NotOffered, NotDone."""

@@ -170,6 +170,7 @@ def test_groups(server: Daemon, tmp_path: Path, names: Iterator[str]) -> None:
             await bob.does(f"/requests {named}", f"{cy.shown} asks to join")
             await bob.does(f'/approve {named} "{cy.name}"', f"{cy.shown} is now a member")
             await cy.hears(f"you are now a member of {team}#{number}")
+            await ann.hears(f"{cy.shown} has joined {team}#{number}")  # she can mention only members she knows
             await ann.does(f'/g "{team}" @{cy.name} look')
             await cy.reads(f"@{cy.name} look")
             await cy.does("/unread", "you are mentioned in 2")
