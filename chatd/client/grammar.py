@@ -175,7 +175,7 @@ _GROUPS = (
     ),
     Command("invite", "invite a user to a group", (_THAT_GROUP, _USER)),
     Command("invitations", "list your invitations"),
-    Command("decline", "decline an invitation", (_needs(Kind.GROUP, "#GROUP"),)),
+    Command("decline", "decline an invitation, or take back a request to join", (_needs(Kind.GROUP, "#GROUP"),)),
     Command("add", "make a user a member of a group", (_THAT_GROUP, _USER)),
     Command("requests", "list who asks to join a group", (_may(Kind.GROUP, "#GROUP"),)),
     Command("approve", "let a user join a group", (_THAT_GROUP, _USER)),

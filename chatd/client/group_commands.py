@@ -201,7 +201,7 @@ class GroupCommands:
         if not is_number(word):
             raise Usage("/decline #GROUP: give the number of the group; /invitations lists them")
         await self._ask("group.decline", results.Nothing, group=int(word))
-        self._screen.notice(f"declined the invitation to group {word}")
+        self._screen.notice(f"group {word}: invitation declined, or request taken back")
 
     async def _requests(self, words: Sequence[str]) -> None:
         self._session.require_login()

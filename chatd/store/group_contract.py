@@ -49,6 +49,10 @@ class AdmissionState(enum.IntEnum):
     WITHDRAWN = 6
     """The user had been invited, which a ban has ended. at_ms: of the invitation, of which the user was notified."""
 
+    TAKEN_BACK = 7
+    """The user had asked to join, and does not want to any more. at_ms: of the request, of which the owner and the
+    admins were notified."""
+
 
 class RulesChange(msgspec.Struct, frozen=True, kw_only=True):
     """None: as it is."""
@@ -246,7 +250,8 @@ class AdmissionTables(Protocol):
 
     def join(self, user_id: UserId, group_id: GroupId, limits: AdmissionLimits, now_ms: int) -> Joined:
         """Join, or ask to, as the group's policy says; an invitation admits whatever the policy. Doing it again changes
-        nothing.
+        nothing. Whoever asks again after taking a request back less than again_ms ago is not announced again: the
+        result is not fresh.
 
         Raises: Refused UNKNOWN_GROUP, LIMIT_REACHED, BANNED, INVITATION_NEEDED, and NOT_ACCEPTED if the user was
         rejected less than again_ms ago."""
@@ -265,7 +270,8 @@ class AdmissionTables(Protocol):
         ...
 
     def decline(self, user_id: UserId, group_id: GroupId, now_ms: int) -> UserId:
-        """Returns who had invited the user. Raises: Refused NOT_ALLOWED: there is no invitation."""
+        """Decline an invitation, or take back a request to join. Returns who had invited the user, 0 for a request.
+        Raises: Refused NOT_ALLOWED: there is neither."""
         ...
 
     def approve(self, by: UserId, group_id: GroupId, user_id: UserId, limits: AdmissionLimits, now_ms: int) -> Joined:

@@ -193,7 +193,7 @@ def test_groups(server: Daemon, tmp_path: Path, names: Iterator[str]) -> None:
             await cy.hears(f"invites you to {team}#{number}")
             await ann.does(f'/add "{cy.name}"', f"{cy.shown} cannot be added by you, and is invited instead")
             await cy.does("/invitations", f"invites you to {team}#{number}")
-            await cy.does(f"/decline #{number}", f"declined the invitation to group {number}")
+            await cy.does(f"/decline #{number}", f"group {number}: invitation declined")
             await ann.hears(f"{cy.shown} has declined your invitation")
             await ann.does(f'/ban {named} "{cy.name}"', f"banned {cy.shown}")
             await ann.does("/bans", cy.shown)

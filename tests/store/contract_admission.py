@@ -89,6 +89,20 @@ class AdmissionContract:
         assert invited(tables, alice, group, bob).pending is AdmissionState.INVITED
         assert joined(tables, bob, group).pending is None
 
+    def test_a_request_that_was_taken_back_is_over_and_announced_once(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        group = closed(tables, JoinPolicy.APPROVAL, alice)
+        assert joined(tables, bob, group, now_ms=5).fresh
+        assert done(tables, lambda inside: inside.admission.decline(bob.id, group, 6)) == 0
+        refused(ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.admission.decline(bob.id, group, 6))
+        refused(
+            ErrorCode.NOT_ALLOWED, tables, lambda inside: inside.admission.approve(alice.id, group, bob.id, LIMITS, 7)
+        )
+        again = joined(tables, bob, group, now_ms=5 + AGAIN_MS - 1)
+        assert (again.pending, again.fresh) == (AdmissionState.ASKED, False)
+        done(tables, lambda inside: inside.admission.decline(bob.id, group, 6))
+        assert joined(tables, bob, group, now_ms=5 + AGAIN_MS).fresh
+
     def test_who_declined_is_neither_invited_nor_added_again_for_a_time(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
         group = closed(tables, JoinPolicy.INVITE, alice)

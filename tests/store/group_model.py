@@ -143,9 +143,11 @@ class GroupModel:
     def decline(self, user: UserId, now_ms: int) -> Given:
         if not self.exists:
             return ErrorCode.UNKNOWN_GROUP
-        if self._state(user) is not AdmissionState.INVITED:
+        state = self._state(user)
+        if state not in (AdmissionState.INVITED, AdmissionState.ASKED):
             return ErrorCode.NOT_ALLOWED
-        self.states[user] = (AdmissionState.DECLINED, now_ms)
+        ended = AdmissionState.DECLINED if state is AdmissionState.INVITED else AdmissionState.TAKEN_BACK
+        self.states[user] = (ended, now_ms)
         return None
 
     def answer(self, by: UserId, user: UserId, approve: bool, now_ms: int) -> Given:

@@ -88,7 +88,8 @@ class GroupAdmission:
         return Change(lambda tables: tables.admission.join(user.id, group_id, limits, now_ms), after)
 
     async def declining(self, session: Session, group_id: GroupId) -> Change[UserId]:
-        """The result: who had invited the user."""
+        """Decline an invitation, or take back a request to join, of which nobody is told. The result: who had invited
+        the user, 0 for a request."""
         await self._plugins.before_action(
             session,
             Point.BEFORE_GROUP_DECLINE,
@@ -97,7 +98,7 @@ class GroupAdmission:
         user, now_ms = session.user, wall_clock.now_ms()
         return Change(
             lambda tables: tables.admission.decline(user.id, group_id, now_ms),
-            lambda by: self._notify.tell_users([by], "group.declined", group_id, user=of_user(user)),
+            lambda by: self._notify.tell_users([by] if by else [], "group.declined", group_id, user=of_user(user)),
         )
 
     async def inviting(self, session: Session, group_id: GroupId, find: Find) -> Change[LetIn]:

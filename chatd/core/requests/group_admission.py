@@ -82,7 +82,7 @@ class GroupAdmissionOperations:
             ),
             "group.decline": Operation(
                 OneGroup,
-                "decline an invitation",
+                "decline an invitation, or take back a request to join",
                 "{}",
                 asks=Point.BEFORE_GROUP_DECLINE,
                 write=self._decline,

@@ -79,14 +79,18 @@ class SqlGroupAdmission:
             left = in_words((admission.at_ms + limits.again_ms - now_ms) / 1000)
             raise Refused(ErrorCode.NOT_ACCEPTED, f"your request to join was refused: you can ask again in {left}")
         self._check_pending(group.id, user_id, AdmissionState.ASKED, limits)
-        self._put(group.id, user_id, AdmissionState.ASKED, 0, now_ms)
-        return Joined(group, True, 0, AdmissionState.ASKED, self._groups.staff(group.id))
+        told = admission.state is AdmissionState.TAKEN_BACK and now_ms < admission.at_ms + limits.again_ms
+        self._put(group.id, user_id, AdmissionState.ASKED, 0, admission.at_ms if told else now_ms)
+        return Joined(group, not told, 0, AdmissionState.ASKED, self._groups.staff(group.id))
 
     def decline(self, user_id: UserId, group_id: GroupId, now_ms: int) -> UserId:
         self._lock(user_id, group_id)
         admission = self._admission(group_id, user_id)
+        if admission.state is AdmissionState.ASKED:
+            self._put(group_id, user_id, AdmissionState.TAKEN_BACK, 0, admission.at_ms)
+            return 0
         if admission.state is not AdmissionState.INVITED:
-            raise Refused(ErrorCode.NOT_ALLOWED, "you are not invited to this group")
+            raise Refused(ErrorCode.NOT_ALLOWED, "you are not invited to this group, and have not asked to join it")
         self._put(group_id, user_id, AdmissionState.DECLINED, admission.by, now_ms)
         return admission.by
 
