@@ -88,7 +88,7 @@ class Retention:
             self._row.retention_failed = False
         except Unavailable as error:
             self._row.retention_failed = True
-            self._log.error("retention: the store does not answer", why=str(error))
+            self._log.warning("retention: the store does not answer", why=str(error))
             pause_s = RETRY_S
         except Exception:
             self._row.retention_failed = True
