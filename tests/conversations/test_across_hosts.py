@@ -467,7 +467,7 @@ def test_whatever_redis_does_one_session_per_user_and_wire_is_left(
 # ---------------------------------------------------------------- what clients ask for in their login
 
 
-def test_numbers_reading_and_cuts_across_hosts(towns: Towns) -> None:
+def test_numbers_typing_reading_and_cuts_across_hosts(towns: Towns) -> None:
     async def story() -> None:
         here, there = towns
         alice = FeaturedClient(here, await here.newcomer("alice"))
@@ -478,6 +478,9 @@ def test_numbers_reading_and_cuts_across_hosts(towns: Towns) -> None:
         place = f"#{await new_group(alice, bob)}"
         user = {"id": here.ids[bob.name], "name": bob.name}
         for number, to in enumerate((bob.name, place)):
+            await alice.ask("typing", with_=to)
+            for one in (bob, desk):
+                await one.hears("typing", with_=place if number else alice.name)
             mentions = {"mentions": "all"} if number else {}
             done = await alice.sends(to, f"text {number}", **mentions)
             assert (await bob.is_given(f"text {number}"))["seq"] == done["seq"] == 1

@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from tests.harness.deadline import wait_until
 
 LIMIT_S = 20.0
 SLOTS = 16384
+_starter = ThreadPoolExecutor(1, "redis-starter")
+"""The kernel ends a server with the thread that started it, and a test's own threads end with its event loop. This one
+ends with the test run."""
 
 
 class RedisError(AssertionError):
@@ -128,7 +132,8 @@ class RedisServer:
         command = [*self._prefix, "setpriv", "--pdeathsig", "KILL", "redis-server", str(self._file)]
         if self._sentinel:
             command.append("--sentinel")
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        nothing = subprocess.DEVNULL
+        self.process = _starter.submit(subprocess.Popen, command, stdin=nothing, stdout=nothing).result()
 
     def kill(self) -> None:
         """kill -9. Does nothing when it is not running."""
