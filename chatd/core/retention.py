@@ -36,10 +36,10 @@ CLOCK_AHEAD_MS = 7 * DAY_MS
 BELIEVE_S = 24 * 3600.0
 """A clock that goes on like this for so long is believed after all. Time for an operator to see the error."""
 
-_SLICE_S = 0.003
+_SLICE_S = 0.0015
 """How long a slice should take in the store thread, with its waits for the interpreter: about a dozen statements,
 however many rows."""
-_FIRST_ROWS, _LEAST_ROWS, _MOST_ROWS = 50, 25, 250
+_FIRST_ROWS, _LEAST_ROWS, _MOST_ROWS = 25, 10, 80
 _REST = 8.0
 """A pause is at least this many times as long as the slice before it."""
 _REST_AFTER_COMMIT = 2.0
