@@ -354,7 +354,7 @@ class MobileimsdkCodec:
             elif self._mark is not None and event.message.group_id:
                 packet = marked_packet(event, self._mark, self._form, self._limit)
             else:
-                packet = data_packet(event.message, fp, shown_text(event.message))
+                packet = data_packet(event.message, fp, event.message.body or shown_text(event.message))
                 if len(packet) > self._limit:
                     packet = shorter_packet(event, self._form, self._limit)
             frame = event.frames[key] = _length(len(packet)) + packet if self._prefixed else packet
