@@ -18,7 +18,7 @@ Three services:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from chatd.model import GroupId, UserId
 
@@ -55,6 +55,14 @@ EVERYBODY: Topic = topic_of_answer(0)
 OnMessage = Callable[[Topic, bytes], None]
 OnGap = Callable[[], None]
 OnLockLost = Callable[[int], None]
+
+
+class LockShare(NamedTuple):
+    """By which another worker of this host gives locks to a worker. name: of the one that is to have them.
+    descriptors: open files, which whoever receives them closes."""
+
+    name: bytes
+    descriptors: tuple[int, ...] = ()
 
 
 class Bus(Protocol):
@@ -125,6 +133,25 @@ class Bus(Protocol):
     def unlock(self, key: int) -> None:
         """Release the lock of `key`; one that is not held is ignored. If the bus is cut off, the lock is released when
         it is back. Never raises."""
+        ...
+
+    def lock_share(self) -> LockShare:
+        """What another worker of this host needs to give locks to this one. The descriptors stay this bus's own: send
+        copies."""
+        ...
+
+    async def give_lock(self, key: int, to: LockShare) -> bool:
+        """Pass a lock that is held here to another worker of this host, without releasing it in between. True: the
+        other worker has it, and notes it by keep_lock(). False: it was not held here, or a third worker has it. In
+        either case it is not held here any more.
+
+        Raises:
+            Unavailable: the bus cannot tell now. It is not held here any more; the other worker may or may not have it.
+        """
+        ...
+
+    def keep_lock(self, key: int) -> None:
+        """This worker was given the lock of `key`: it is held here from now on."""
         ...
 
     @property

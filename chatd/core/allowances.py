@@ -23,6 +23,7 @@ from chatd.config.schema import Config
 from chatd.core import bus_messages, trail
 from chatd.core.allowance import Allowance, Cost
 from chatd.core.sessions.hub import Hub
+from chatd.core.sessions.moving import MovedAllowance
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused
 from chatd.model import GroupId, UserId
@@ -82,6 +83,13 @@ class Allowances:
             full = Allowance(self.commands.budget, self.recipients.budget, self.changes.budget)
             found = self._users[user_id] = full
         return found
+
+    def resume(self, user_id: UserId, moved: MovedAllowance) -> None:
+        """A session of the user has come from another worker, where they had this left: they have no more here."""
+        allowance = self.of(user_id)
+        allowance.commands = min(allowance.commands, moved.commands)
+        allowance.recipients = min(allowance.recipients, moved.recipients)
+        allowance.changes = min(allowance.changes, moved.changes)
 
     # ---------------------------------------------------------------- spending
 

@@ -119,6 +119,19 @@ class CatchUp:
             elif self.in_flight.has_room(session):
                 self.start(session)
 
+    def entered_by(self, session: Session) -> tuple[ConversationId, ...]:
+        """Conversations of groups that the session has entered, whose cursors its next read must make."""
+        return tuple(self._entered.get(session, ()))
+
+    def resume(self, session: Session, entered: set[ConversationId]) -> None:
+        """The session has come from another worker: read what it misses, before the live messages in its buffer.
+        entered: see entered_by()."""
+        if entered:
+            self._entered.setdefault(session, set()).update(entered)
+        session.buffer = session.buffer or []
+        session.behind = False
+        self._background.start(self._run(session, everything=True))
+
     def detach(self, session: Session) -> None:
         """The session is over."""
         self._behind.discard(session)

@@ -25,7 +25,7 @@ from chatd.core.delivery import Delivery
 from chatd.core.memberships import Memberships
 from chatd.core.requests.notices import Notices, changed_notice
 from chatd.core.services import Services
-from chatd.core.sessions.session import Session, SessionState
+from chatd.core.sessions.session import Session
 from chatd.model import ConversationId, MessageState, Seq, User, UserId
 from chatd.protocol import Changed
 from chatd.store.contract import Purpose, Revised, Tables
@@ -166,7 +166,7 @@ class Changes:
 
     def _tell_session(self, session: Session, changed: MessageChanged, but: Session | None) -> None:
         message = changed.message
-        if session is but or session.state is not SessionState.LIVE or self._delivery.is_ahead(session, message):
+        if session is but or not session.has_client or self._delivery.is_ahead(session, message):
             return  # a message that the session was not given yet is given as it is now
         if session.peer.traits.server_texts:
             other = User(message.to_id, message.to_name)

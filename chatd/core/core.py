@@ -65,7 +65,9 @@ from chatd.core.requests.sessions import SessionOperations
 from chatd.core.requests.typing_notices import TypingOperations
 from chatd.core.retention import Retention
 from chatd.core.services import Services
+from chatd.core.sessions.arrivals import Arrivals
 from chatd.core.sessions.credentials import CredentialsWatch
+from chatd.core.sessions.departures import Departures
 from chatd.core.sessions.hub import Hub
 from chatd.core.sessions.kick import SessionKicks
 from chatd.core.sessions.login import Listeners, Logins
@@ -162,6 +164,8 @@ class Core:
         self.groups = Groups(services, GroupNotify(services, self.memberships, notices, self.presence), self.plugins)
         self.blocks = Blocks(services, self.plugins)
         self.kicks = SessionKicks(services, self.logins)
+        moving = (services, self.delivery, self.logins, self.presence, self.guard)
+        self.departures, self.arrivals = Departures(*moving), Arrivals(*moving)
         self._credentials = CredentialsWatch(services, self.logins)
         self.session_query = SessionQuery(services)
         self._retention = Retention(services, parts.row)

@@ -22,7 +22,7 @@ from chatd.core.in_flight import InFlightMessages, fp_of
 from chatd.core.memberships import Memberships
 from chatd.core.recent_changes import RecentChanges
 from chatd.core.services import Services
-from chatd.core.sessions.session import GIVE, HOLD, SKIP, Cursor, Session
+from chatd.core.sessions.session import GIVE, HOLD, SKIP, Cursor, Session, SessionState
 from chatd.model import ConversationId, GroupId, Message, Seq
 from chatd.protocol import Deliver
 
@@ -163,7 +163,10 @@ class Delivery:
             self._offer(session, message, Deliver(message, fp_of(message), {}, name))
 
     def is_ahead(self, session: Session, message: Message) -> bool:
-        """Whether the session has not come as far as this message, and will be given it."""
+        """Whether the session has not come as far as this message, and will be given it. False for one that arrives
+        from another worker: it may have been given it there."""
+        if session.state is SessionState.ARRIVING:
+            return False
         cursor = session.cursors.get(message.conversation) if session.cursors else None
         if cursor is not None:
             return cursor.pushed < message.seq
@@ -190,6 +193,12 @@ class Delivery:
         cursor = session.cursors.pop(conversation, None) if session.cursors else None
         if cursor is not None:
             self.in_flight.forget(session, cursor)
+
+    def leave(self, session: Session) -> None:
+        """The session goes on in another worker, with everything it was given: nothing of it is kept here."""
+        self.in_flight.leave(session)
+        self.catch_up.detach(session)
+        session.cursors = None
 
     def detach(self, session: Session) -> None:
         """The session is over: nothing more is given."""

@@ -237,6 +237,22 @@ class InFlightMessages:
                 if seq <= up_to or seq in seqs:
                     self.acknowledged(session, fp)
 
+    def resume(self, session: Session) -> None:
+        """The session has come from another worker, with what it was given there."""
+        if session.in_flight:
+            self.resending.add(session)
+        if session.receipts:
+            self.receiving.add(session)
+        else:
+            session.receipts = None
+
+    def leave(self, session: Session) -> None:
+        """The session goes on in another worker, with everything it was given."""
+        self.resending.discard(session)
+        self.receiving.discard(session)
+        session.in_flight = session.receipts = None
+        self._store.flush_cursors()
+
     def detach(self, session: Session) -> None:
         """The session is over. Until the connection ends, further receipts may come; the messages without one are given
         again at the user's next login."""

@@ -186,6 +186,15 @@ class LoginGuard:
         except Unavailable as error:
             self._services.log.debug("source of a login not stored", user=user_id, why=str(error))
 
+    def failures_of(self, peer: Peer) -> int:
+        """Failed attempts on this connection since its login."""
+        return self._failures.get(peer, 0)
+
+    def resume(self, peer: Peer, failures: int) -> None:
+        """The connection has come from another worker, where it had failed so many times."""
+        if failures:
+            self._failures[peer] = failures
+
     def disconnected(self, peer: Peer) -> None:
         """The connection is over. May be called twice."""
         self._failures.pop(peer, None)

@@ -28,6 +28,7 @@ from chatd.core.bus_messages import PresenceChanged
 from chatd.core.consent import default_of
 from chatd.core.requests.notices import Notices, notice, of_user
 from chatd.core.services import Services
+from chatd.core.sessions.moving import MovedWatch
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import Audience, User, UserId
@@ -126,6 +127,36 @@ class Presence:
             await self._services.bus.subscribe(topics)
             self._pending.update(user.id for user in new)
         return {user_id: user_id in self._watched and self._watched[user_id].online for user_id in wanted}
+
+    def watched_by(self, session: Session) -> tuple[MovedWatch, ...]:
+        """Whom the session watches, for another worker where it goes on."""
+        watched = [self._watched[user_id] for user_id in session.watching or ()]
+        return tuple(MovedWatch(one.user, one.online, one.version) for one in watched)
+
+    def resume(self, session: Session, watching: Iterable[MovedWatch]) -> None:
+        """The session has come from another worker, where it watched these. What it was told last may differ from what
+        the sessions here were told; then it is told that."""
+        topics = []
+        for one in watching:
+            watched = self._watched.get(one.user.id)
+            if watched is None:
+                watched = self._watched[one.user.id] = Watched(one.user, one.online, one.version)
+                topics.append(topic_of_presence(one.user.id))
+            elif watched.online is not one.online:
+                text = notice("presence", user=of_user(watched.user), online=watched.online)
+                self._notices.tell(session, text)
+            watched.version = min(watched.version, one.version)
+            watched.watchers.add(session)
+            session.watching = session.watching or set()
+            session.watching.add(one.user.id)
+            self._pending.add(one.user.id)
+        if topics:
+            self._services.background.start(self._subscribe(topics))
+
+    async def _subscribe(self, topics: list[Topic]) -> None:
+        """Changes from before are found by looking once more."""
+        await self._services.bus.subscribe(topics)
+        self._pending.update(topic >> 2 for topic in topics)
 
     def unwatch(self, session: Session) -> None:
         """The session is over."""

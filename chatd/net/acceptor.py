@@ -107,8 +107,11 @@ def _profile(options: ListenerOptions) -> ConnectionProfile:
         silence_s = _ECHO_SILENCE_S
     where = urls.parse(options.address)
     if not where.is_websocket:
-        return ConnectionProfile(protocol=protocol, silence_s=silence_s, is_encrypted=where.is_encrypted)
+        return ConnectionProfile(
+            listener=options.address, protocol=protocol, silence_s=silence_s, is_encrypted=where.is_encrypted
+        )
     return WebSocketProfile(
+        listener=options.address,
         protocol=protocol,
         silence_s=silence_s,
         is_encrypted=where.is_encrypted,
@@ -137,6 +140,19 @@ class Acceptor:
         for listener in listeners:
             self._loop.add_reader(listener.sock.fileno(), self._on_readable, listener)
 
+    def listener(self, address: str) -> Listener | None:
+        """The open listener with this configured address."""
+        return next((one for one in self._listeners if one.options.address == address), None)
+
+    def codec(self, listener: Listener) -> Codec:
+        """One for a new connection."""
+        return self._make_codec(listener.options, self._connections.config())
+
+    def has_room(self, more: int) -> bool:
+        """Whether the worker has room for so many more connections."""
+        limit, members = self._connections.config().limits.connections, len(self._connections.members)
+        return members + more < self._max_descriptor and (limit <= 0 or members + more <= limit)
+
     def renew(self, address: str, certificates: Sequence[Certificate]) -> None:
         """New handshakes on the listener at this address use these. Raises CertificateError; then nothing changes."""
         for listener in self._listeners:
@@ -146,6 +162,10 @@ class Acceptor:
     def shut(self) -> None:
         """Close the listening sockets and start no new UDP sessions; existing connections stay. Idempotent."""
         self._connections.shut()
+        self.close_listeners()
+
+    def close_listeners(self) -> None:
+        """The same, but UDP sockets are served further. Idempotent."""
         for listener in self._listeners:
             self._loop.remove_reader(listener.sock.fileno())
             listener.sock.close()
@@ -174,7 +194,7 @@ class Acceptor:
         if not self._has_room(sock, remote, is_balancer=is_balancer):
             self._refuse(listener, sock)
             return
-        codec = self._make_codec(listener.options, self._connections.config())
+        codec = self.codec(listener)
         connection = listener.connection(self._connections, codec, sock, remote)
         if not is_balancer:
             self._connections.admission.enter(connection)
@@ -244,7 +264,7 @@ class Acceptor:
             answer = SERVER_FULL.data
         else:
             busy = Failed(ErrorCode.BUSY, MEANINGS[ErrorCode.BUSY].text)
-            answer = self._make_codec(listener.options, self._connections.config()).encode(busy)
+            answer = self.codec(listener).encode(busy)
         try:
             sock.setblocking(False)
             sock.send(answer)

@@ -83,6 +83,12 @@ class Admission:
 
     def enter(self, entrant: Entrant) -> None:
         """Count a connection that has come and may stay, and let it wait for its login."""
+        self.adopt(entrant)
+        self.waits(entrant)
+
+    def adopt(self, entrant: Entrant) -> None:
+        """Count a connection with a session that comes from another worker. It may exceed the limit of its source: it
+        was within that of the other worker."""
         name = source_of(entrant.remote)
         if self._is_allowed(name):
             return
@@ -91,7 +97,6 @@ class Admission:
             source = self._sources[name] = Source(name)
         source.connections += 1
         entrant.source = source
-        self.waits(entrant)
 
     def leave(self, entrant: Entrant) -> None:
         """Its socket is closed, or its session has ended. Idempotent."""

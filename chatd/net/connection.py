@@ -39,7 +39,7 @@ from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, Codec
 
 LINGER_S = 2.0
 LINGER_BYTES = 1024 * 1024
-_HIGH_WATER_BYTES = 64 * 1024
+HIGH_WATER_BYTES = 64 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """A struct linger: close() discards what was not sent, and resets the connection."""
 COMMANDS_BEFORE_LOGIN = 200
@@ -51,9 +51,10 @@ _LOGGED_OUT_FACTOR = 6
 
 
 class ConnectionProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """What all connections of a listener have in common. silence_s: a connection silent for longer is ended, 0 =
-    never. is_encrypted: TLS ends at this listener (net.tls)."""
+    """What all connections of a listener have in common. listener: its configured address. silence_s: a connection
+    silent for longer is ended, 0 = never. is_encrypted: TLS ends at this listener (net.tls)."""
 
+    listener: str
     protocol: Protocol
     silence_s: float
     is_encrypted: bool = False
@@ -66,7 +67,6 @@ class Connection(CodecPeer, asyncio.Protocol):
     deadline: on the loop's clock, for the login; once closed, for closing the socket. 0 = none.
     heard: when bytes last came. stalled_at: since when the peer has not read what was written, 0.0 = it reads.
     spent: commands that came without a session: before the login, or on the echo wire and not yet earned back.
-
     written: bytes handed to the transport; out_bytes: bytes waiting here; together, all that was queued.
     out: written at the end of this turn. paced: frames that wait for their turn, the next one until `next_at`.
     pending: commands of bytes already read, while a slow command is served; reading pauses meanwhile.
@@ -139,7 +139,7 @@ class Connection(CodecPeer, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(_HIGH_WATER_BYTES)
+        self.transport.set_write_buffer_limits(HIGH_WATER_BYTES)
         self.connections.add(self)
         if self.closed:  # dismissed before it was served
             self.abort()
@@ -178,7 +178,7 @@ class Connection(CodecPeer, asyncio.Protocol):
                     self.pending = commands
                     if self.session is None:
                         self.connections.admission.stops_waiting(self)
-                    self._reading()
+                    self.update_reading()
                     self.connections.run(self._wait(work))
                     return
                 if self.closed:
@@ -204,9 +204,9 @@ class Connection(CodecPeer, asyncio.Protocol):
             self.connections.admission.waits(self)
         if commands is not None and not self.closed:
             self._serve(commands)
-        self._reading()
+        self.update_reading()
 
-    def _reading(self) -> None:
+    def update_reading(self) -> None:
         """Read, unless the peer must wait for something first."""
         if self.transport is None or self.transport.is_closing():
             return
@@ -248,7 +248,7 @@ class Connection(CodecPeer, asyncio.Protocol):
             if self.paced is None:
                 self.paced = deque()
             if not self.paced:
-                self._later()
+                self.pace_later()
             self.paced.append(data)
         elif self.out is None:
             self.out = [data]
@@ -260,7 +260,7 @@ class Connection(CodecPeer, asyncio.Protocol):
         if self.out_bytes > LEAST_OUTBOX_BYTES and self.out_bytes > self.connections.config().limits.outbox_bytes:
             self.cut(Disconnect.SLOW_CONSUMER)
 
-    def _later(self) -> None:
+    def pace_later(self) -> None:
         self.connections.loop.call_later(max(0.001, self.next_at - self.connections.now()), self._pace)
 
     def _pace(self) -> None:
@@ -276,7 +276,7 @@ class Connection(CodecPeer, asyncio.Protocol):
             self.flush()
         self.next_at = self.connections.now() + self.codec.pace_ms / 1000
         if self.paced:
-            self._later()
+            self.pace_later()
 
     def flush(self) -> None:
         """Write everything queued during this turn at once. While the peer does not read, it waits here."""
@@ -291,11 +291,11 @@ class Connection(CodecPeer, asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.stalled_at = self.connections.now()
-        self._reading()
+        self.update_reading()
 
     def resume_writing(self) -> None:
         self.stalled_at = 0.0
-        self._reading()
+        self.update_reading()
         self.flush()
 
     # ---------------------------------------------------------------- what the client has received
@@ -368,7 +368,7 @@ class Connection(CodecPeer, asyncio.Protocol):
             return
         if self.transport.can_write_eof():
             self.transport.write_eof()
-            self._reading()
+            self.update_reading()
         else:
             self.transport.close()
 

@@ -28,6 +28,8 @@ import struct
 import termios
 from typing import NamedTuple
 
+import msgspec
+
 SETTLE_S = 1.0
 """A working client reads within this time. A working load balancer forwards within it, and closes its connection when
 its client is disconnected."""
@@ -98,6 +100,16 @@ def was_reset(sock: socket.socket) -> bool:
         return True
 
 
+class ReceiptsState(msgspec.Struct, frozen=True, kw_only=True):
+    """What another worker needs to go on: see Receipts. samples: (age in seconds, bytes)."""
+
+    settle_s: float
+    is_relayed: bool
+    is_local: bool
+    received: int
+    samples: tuple[tuple[float, int], ...] = ()
+
+
 class Receipts:
     """The bytes of one connection that count as received.
 
@@ -144,3 +156,22 @@ class Receipts:
         samples = self.samples
         while samples and now - samples[0][0] >= age_s:
             self.received = samples.pop(0)[1]
+
+    # ---------------------------------------------------------------- moving to another worker
+
+    def state(self, now: float) -> ReceiptsState:
+        return ReceiptsState(
+            settle_s=self.settle_s,
+            is_relayed=self.is_relayed,
+            is_local=self.is_local,
+            received=self.received,
+            samples=tuple((now - at, count) for at, count in self.samples),
+        )
+
+    @classmethod
+    def resumed(cls, state: ReceiptsState, now: float) -> Receipts:
+        """Those of a connection that comes from another worker. The kernel counts on with the socket."""
+        receipts = cls(state.settle_s, is_relayed=state.is_relayed, is_local=state.is_local)
+        receipts.received = state.received
+        receipts.samples = [(now - age_s, count) for age_s, count in state.samples]
+        return receipts

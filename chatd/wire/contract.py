@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from chatd.protocol import Command, Deliver, Event, LoginAccepted, WireTraits
+from chatd.wire.codec_state import CodecState
 
 MAX_BYTES_BEFORE_LOGIN = 16 * 1024
 """Longest frame of a peer that has not logged in, if its limit is not lower anyway. A login or registration with the
@@ -77,6 +78,16 @@ class Codec(Protocol):
 
     def next_second(self) -> None:
         """To be called once a second while the peer is logged in; limits of bytes per second start again."""
+        ...
+
+    def state(self) -> CodecState | None:
+        """What another codec needs to go on with this client, who is logged in. None: a client of this wire cannot be
+        moved."""
+        ...
+
+    def resume(self, state: CodecState) -> None:
+        """Go on with a client of another codec. To be called once, before anything else. Raises ValueError: the state
+        is of another wire."""
         ...
 
 

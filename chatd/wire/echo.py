@@ -18,6 +18,7 @@ from chatd.protocol import (
     LoginAccepted,
     WireTraits,
 )
+from chatd.wire.codec_state import CodecState
 
 SUFFIX = b" server[echo]"
 
@@ -55,3 +56,10 @@ class EchoCodec:
 
     def next_second(self) -> None:
         """Nothing to do: this wire has no such limits."""
+
+    def state(self) -> CodecState | None:
+        """This wire has no sessions."""
+        return None
+
+    def resume(self, state: CodecState) -> None:
+        raise ValueError("the echo wire has no sessions")

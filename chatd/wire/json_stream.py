@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from chatd.errors import ErrorCode, WireError
+from chatd.wire.codec_state import SplitterState
 
 MAX_NESTING = 16
 ELLIPSIS = "…"
@@ -126,6 +127,15 @@ class ObjectSplitter:
     def buffered_bytes(self) -> int:
         """Bytes held of an incomplete object."""
         return len(self._rest)
+
+    def state(self) -> SplitterState:
+        """Of the incomplete object."""
+        return SplitterState(rest=bytes(self._rest), seen=self._seen, depth=self._depth, in_string=self._in_string)
+
+    def resume(self, state: SplitterState) -> None:
+        """Go on where another splitter was."""
+        self._rest = bytearray(state.rest) if state.rest else b""
+        self._seen, self._depth, self._in_string = state.seen, state.depth, state.in_string
 
     def split(self, data: bytes) -> Iterator[bytes]:
         """Frames of at most `limit` bytes that begin with "{" and are never too deep. They need not be JSON: a NUL may

@@ -17,6 +17,7 @@ import msgspec
 
 from chatd.errors import ErrorCode
 from chatd.protocol import Malformed
+from chatd.wire.codec_state import SkipperState
 
 MAX_SKIPPED_FRAME_BYTES = 1024 * 1024
 MAX_SKIPPED_BYTES_PER_S = 2 * 1024 * 1024
@@ -72,6 +73,23 @@ class FrameSkipper:
         fp, self._fp = self._fp, ""
         self._unsearched.clear()
         return Malformed(ErrorCode.TOO_LONG, f"packet too long, the limit is {limit} bytes", 0, fp)
+
+    def state(self) -> SkipperState:
+        """See wire.contract.Codec."""
+        return SkipperState(
+            left=self.left,
+            bytes_this_second=self._bytes_this_second,
+            fp=self._fp,
+            unsearched=bytes(self._unsearched),
+        )
+
+    @classmethod
+    def resumed(cls, state: SkipperState) -> FrameSkipper:
+        """One that goes on where another one was."""
+        skipper = cls()
+        skipper.left, skipper._bytes_this_second = state.left, state.bytes_this_second
+        skipper._fp, skipper._unsearched = state.fp, bytearray(state.unsearched)
+        return skipper
 
     def next_second(self) -> None:
         """To be called once a second: bytes may be skipped again."""

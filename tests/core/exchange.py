@@ -11,7 +11,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable
 
-from chatd.bus.contract import EVERYBODY, OnGap, OnLockLost, OnMessage, Topic
+from chatd.bus.contract import EVERYBODY, LockShare, OnGap, OnLockLost, OnMessage, Topic
 from chatd.errors import Unavailable
 
 
@@ -211,3 +211,22 @@ class ExchangeBus:
             self._released.add(key)
         elif self._exchange.locks.get(key) == self.slot:
             del self._exchange.locks[key]
+
+    def lock_share(self) -> LockShare:
+        return LockShare(str(self.slot).encode())
+
+    async def give_lock(self, key: int, to: LockShare) -> bool:
+        if key not in self.held:
+            return False
+        self.held.discard(key)
+        await self._travel()
+        if not self.healthy:
+            self._released.add(key)
+            raise Unavailable("cut off")
+        if self._exchange.locks.get(key) != self.slot:
+            return False
+        self._exchange.locks[key] = int(to.name)
+        return True
+
+    def keep_lock(self, key: int) -> None:
+        self.held.add(key)

@@ -45,7 +45,9 @@ TICK_S = 0.02
 
 
 class House:
-    def __init__(self, directory: Path, limits: LimitOptions, timeouts: TimeoutOptions) -> None:
+    def __init__(
+        self, directory: Path, limits: LimitOptions, timeouts: TimeoutOptions, exchange: Exchange | None = None
+    ) -> None:
         self.config = Config(accounts=OPEN, limits=limits, timeouts=timeouts)
         self.row = Row(memoryview(bytearray(ROW_BYTES)).cast("q"))
         self.row.state = State.READY
@@ -53,7 +55,7 @@ class House:
         self.core = Core(
             CoreParts(
                 tables=open_tables(StoreLocation(path=directory / "chatd.db"), 2.0, create=True),
-                bus=Exchange().bus(),
+                bus=(exchange or Exchange()).bus(),
                 config=lambda: self.config,
                 row=self.row,
                 penalty_table=PenaltyTable(sets=8),

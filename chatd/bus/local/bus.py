@@ -26,11 +26,11 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from chatd import log
-from chatd.bus.contract import OnGap, OnLockLost, OnMessage, Topic
+from chatd.bus.contract import LockShare, OnGap, OnLockLost, OnMessage, Topic
 from chatd.bus.lifecycle import BusState, Lifecycle
 from chatd.bus.local.frames import HEADER, FrameKind, pack_topics
 from chatd.bus.local.link import IncomingLink, listen
-from chatd.bus.local.locks import LocalLocks
+from chatd.bus.local.locks import FILES, LocalLocks
 from chatd.bus.local.peer import LocalLimits, LocalPeer
 from chatd.bus.local.peers import LocalPeers
 from chatd.bus.local.routes import Routes
@@ -187,6 +187,20 @@ class LocalBus:
     def unlock(self, key: int) -> None:
         if self._locks is not None:
             self._locks.drop(key)
+
+    def lock_share(self) -> LockShare:
+        """The files of this worker's locks: a lock that somebody takes by them is this worker's."""
+        return LockShare(b"", self._locks.descriptors if self._locks is not None else ())
+
+    async def give_lock(self, key: int, to: LockShare) -> bool:
+        if self._locks is None or len(to.descriptors) != FILES:
+            self.unlock(key)
+            raise Unavailable("the locks of the other worker are not known")
+        return self._locks.give(key, to.descriptors)
+
+    def keep_lock(self, key: int) -> None:
+        if self._locks is not None:
+            self._locks.keep(key)
 
     # ------------------------------------------------------------ callbacks
 

@@ -14,6 +14,7 @@ import errno
 import fcntl
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 from chatd.errors import Unavailable
@@ -61,7 +62,7 @@ class LocalLocks:
         if not self._files:
             raise Unavailable("the lock files are closed")
         try:
-            self._lock(fcntl.F_WRLCK, key)
+            _lock(self._files, fcntl.F_WRLCK, key)
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 return False
@@ -69,13 +70,41 @@ class LocalLocks:
         self._held.add(key)
         return True
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """The open files, by which another process can take locks for these."""
+        return tuple(self._files)
+
+    def give(self, key: int, descriptors: Sequence[int]) -> bool:
+        """Pass the lock of `key` to the locks with these open files. False: it was not held, or somebody else was
+        quicker: the kernel cannot do this in one step, so for about two microseconds the lock is free.
+
+        Raises:
+            Unavailable: the kernel has no memory for a lock; it is released.
+        """
+        if key not in self._held:
+            return False
+        self.drop(key)
+        try:
+            _lock(descriptors, fcntl.F_WRLCK, key)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return False
+            raise Unavailable(f"cannot lock: {error}") from error
+        return True
+
+    def keep(self, key: int) -> None:
+        """It was given to these."""
+        self._held.add(key)
+
     def drop(self, key: int) -> None:
         """Release the lock of `key`; one that is not held is ignored."""
         if key in self._held:
             self._held.remove(key)
-            self._lock(fcntl.F_UNLCK, key)
+            _lock(self._files, fcntl.F_UNLCK, key)
 
-    def _lock(self, kind: int, key: int) -> None:
-        # Neighbouring keys share neither file nor byte; keys in a row become one range in the kernel's list.
-        start, number = divmod(key, FILES)
-        fcntl.fcntl(self._files[number], fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, 1, 0))
+
+def _lock(files: Sequence[int], kind: int, key: int) -> None:
+    # Neighbouring keys share neither file nor byte; keys in a row become one range in the kernel's list.
+    start, number = divmod(key, FILES)
+    fcntl.fcntl(files[number], fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, 1, 0))

@@ -25,7 +25,7 @@ from functools import partial
 from weakref import WeakKeyDictionary
 
 from chatd import log
-from chatd.bus.contract import OnGap, OnLockLost, OnMessage, Topic
+from chatd.bus.contract import LockShare, OnGap, OnLockLost, OnMessage, Topic
 from chatd.bus.lifecycle import BusState, Lifecycle
 from chatd.bus.redis.canary import Canary
 from chatd.bus.redis.channels import SubscribedChannels
@@ -35,7 +35,7 @@ from chatd.bus.redis.gaps import GapReporter
 from chatd.bus.redis.keyring import Keyring
 from chatd.bus.redis.keys import RedisKeys
 from chatd.bus.redis.lease import Lease
-from chatd.bus.redis.lock_keys import RELEASE, TAKE, LockKeys
+from chatd.bus.redis.lock_keys import GIVE, RELEASE, TAKE, LockKeys
 from chatd.bus.redis.locks import RedisLocks
 from chatd.bus.redis.membership import ClusterMembership, EntryCheck
 from chatd.bus.redis.node import NodeContext, RedisNode
@@ -145,7 +145,7 @@ class RedisBus:
             settings=self._settings,
             limits=self._limits,
             client_name=self.name,
-            scripts=(TAKE, RELEASE),
+            scripts=(TAKE, RELEASE, GIVE),
             channels=self._channels,
             listener=self,
         )
@@ -243,6 +243,18 @@ class RedisBus:
     def unlock(self, key: int) -> None:
         if self._lifecycle.is_open:
             self._parts.locks.unlock(key)
+
+    def lock_share(self) -> LockShare:
+        return LockShare(self._parts.lease.holder)
+
+    async def give_lock(self, key: int, to: LockShare) -> bool:
+        if not self._lifecycle.is_open:
+            raise Unavailable("the bus is not open")  # closing releases every lock
+        return await self._parts.locks.give(key, to.name)
+
+    def keep_lock(self, key: int) -> None:
+        if self._lifecycle.is_open:
+            self._parts.locks.keep(key)
 
     # ------------------------------------------------------------ what nodes report (node.NodeListener)
 

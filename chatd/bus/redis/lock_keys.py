@@ -40,6 +40,15 @@ return 0
 """)
 """ARGV: what all our holder names begin with."""
 
+GIVE = RedisScript("""
+local holder = redis.call('GET', KEYS[1])
+if not holder or string.sub(holder, 1, #ARGV[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+""")
+"""ARGV: what all our holder names begin with; the holder name of the worker that gets it; how long the key lives, in
+ms."""
+
 
 class LockKeys:
     def __init__(self, topology: Topology, keys: RedisKeys, lease: Lease, is_dead: Callable[[bytes], bool]) -> None:
@@ -83,3 +92,8 @@ class LockKeys:
         """Remove the key if it is ours. Raises Unavailable."""
         name = self._keys.lock(key)
         await self._topology.of(name).run(RELEASE, name, self._ours)
+
+    async def give(self, key: int, holder: bytes) -> bool:
+        """Put another worker's holder name into the key, if it is ours. Raises Unavailable: it may have been done."""
+        name = self._keys.lock(key)
+        return bool(await self._topology.of(name).run(GIVE, name, self._ours, holder, EXPIRE_S * 1000))

@@ -111,6 +111,27 @@ class RedisLocks:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    # ------------------------------------------------------------ giving
+
+    async def give(self, key: int, holder: bytes) -> bool:
+        """As Bus.give_lock. From the first moment on the lock is not renewed here, which would take it back."""
+        if self._held.pop(key, None) is None:
+            return False
+        if not (self._lease.is_valid and self.lease_confirmed):
+            self._release_later(key)
+            raise Unavailable("redis is not connected: the lock cannot be given")
+        task = self._start(self._keys.give(key, holder))
+        await asyncio.wait([task], timeout=self._wait_s)
+        if not task.done() or task.exception() is not None:
+            self._release_later(key)  # if it was not given, it is released; if it was, nothing happens
+            raise Unavailable("redis does not answer: the lock may not have been given")
+        return task.result()
+
+    def keep(self, key: int) -> None:
+        """As Bus.keep_lock."""
+        self._held[key] = self._generation
+        self._to_release.discard(key)
+
     # ------------------------------------------------------------ releasing
 
     def unlock(self, key: int) -> None:

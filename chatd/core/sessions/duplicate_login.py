@@ -72,7 +72,7 @@ def decide(new: Contender, holder: Session) -> Ruling:
 
 def contender(session: Session) -> Contender:
     """A session of this worker, as the rule sees it."""
-    age_s = time.monotonic() - session.began_at if session.state is SessionState.LIVE else 0.0
+    age_s = time.monotonic() - session.began_at if session.has_client else 0.0
     return Contender(session.first_login_time, session.fresh, age_s, session.takes_over)
 
 
@@ -90,7 +90,7 @@ def come_after(session: Session, first_login_time: int) -> None:
 def end(session: Session, reason: Disconnect) -> None:
     """End a session from outside. One that is still logging in is refused by its own login, which sees its state."""
     match session.state:
-        case SessionState.LIVE:
+        case SessionState.LIVE | SessionState.ARRIVING:
             session.peer.close(reason)
         case SessionState.LOGGING_IN:
             session.enter(SessionState.CLOSING)
@@ -98,6 +98,6 @@ def end(session: Session, reason: Disconnect) -> None:
 
 def dismiss(session: Session, *, silent: bool) -> None:
     """End a session that another one of the user outranks."""
-    if not silent and session.state is SessionState.LIVE:
+    if not silent and session.has_client:
         session.peer.push(Kicked(False, ELSEWHERE))
     end(session, Disconnect.REPLACED if silent else Disconnect.KICKED_DUPLICATE)

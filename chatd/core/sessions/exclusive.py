@@ -18,7 +18,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from chatd.bus.contract import topic_of_user
+from chatd.bus.contract import LockShare, topic_of_user
 from chatd.bus.survey import Question
 from chatd.core import bus_messages
 from chatd.core.bus_messages import SessionChallenge, SessionVerdict
@@ -129,9 +129,7 @@ class SessionLocks:
             if not await self._bus.lock(key):
                 await self._challenge(session, key)
         finally:
-            self._acquiring[key] -= 1
-            if not self._acquiring[key]:
-                del self._acquiring[key]
+            self._stop_expecting(key)
 
     async def _challenge(self, session: Session, key: LockKey) -> None:
         """Another worker holds the lock: ask it to decide, again and again, until the lock is free. In between, try the
@@ -214,6 +212,62 @@ class SessionLocks:
             self._bus.unlock(key)
         if not any(lock_key(user, protocol) in self._holders for protocol in Protocol):
             self._bus.unsubscribe([topic_of_user(user.id)])  # a login that failed may have subscribed it
+
+    # ---------------------------------------------------------------- a session that goes to another worker
+
+    async def give(self, session: Session, to: LockShare) -> bool:
+        """Pass the lock to the worker that the session goes to. False: it was served without, or lost it. Never
+        raises."""
+        key = lock_key(session.user, session.protocol)
+        if self._holders.get(key) is not session or key in self._acquiring:
+            return False
+        try:
+            return await self._bus.give_lock(key, to)
+        except Unavailable:
+            return False
+
+    def gave(self, session: Session) -> None:
+        """The session is the other worker's now."""
+        key = lock_key(session.user, session.protocol)
+        self._unlocked.remove(session)
+        if self._holders.get(key) is session:
+            del self._holders[key]
+
+    # ---------------------------------------------------------------- a session that comes from another worker
+
+    def expect(self, session: Session) -> bool:
+        """The session may come, with its lock. Until then the worker that has it answers challenges. False: another
+        session of this worker has the lock, or is about to take it."""
+        key = lock_key(session.user, session.protocol)
+        if key in self._holders or key in self._acquiring:
+            return False
+        self._holders[key] = session
+        self._acquiring[key] += 1
+        return True
+
+    def arrived(self, session: Session, *, has_lock: bool) -> None:
+        """It has come. A login on this worker may have taken its place meanwhile: then the lock is for that one."""
+        key = lock_key(session.user, session.protocol)
+        self._stop_expecting(key)
+        if has_lock:
+            self._bus.keep_lock(key)
+            self._holders.setdefault(key, session)
+        elif self._holders.get(key) is session:
+            self._unlocked.add_due(session)
+
+    def unexpect(self, session: Session) -> None:
+        """It does not come. If its lock was given to this worker nevertheless, it is released."""
+        key = lock_key(session.user, session.protocol)
+        self._stop_expecting(key)
+        if self._holders.get(key) is session:
+            del self._holders[key]
+            self._bus.keep_lock(key)
+            self._bus.unlock(key)
+
+    def _stop_expecting(self, key: LockKey) -> None:
+        self._acquiring[key] -= 1
+        if not self._acquiring[key]:
+            del self._acquiring[key]
 
     # ---------------------------------------------------------------- sessions without their lock
 

@@ -307,7 +307,7 @@ class Logins:
         KICKED_DUPLICATE, KICKED_BY_ADMIN and CREDENTIALS_CHANGED."""
         chosen = [one for one in self._services.hub.of_user(user_id) if which.includes(one)]
         for session in chosen:
-            if session.state is SessionState.LIVE:
+            if session.has_client:
                 session.peer.push(Kicked(how is not Disconnect.KICKED_DUPLICATE, reason))
             end(session, how)
         return len(chosen)

@@ -176,21 +176,30 @@ class SessionState(enum.IntEnum):
     LOGGING_IN = 0
     """The user is authenticated. The session lock is being taken and the store is being read; nothing was given yet."""
 
-    LIVE = 1
+    ARRIVING = 1
+    """The session lives in the worker that this one succeeds, which is about to hand it over. What is told to it here
+    meanwhile waits; messages wait in its buffer."""
+
+    LIVE = 2
     """The login answer is queued. The session is its peer's session, and is given messages."""
 
-    CLOSING = 2
+    CLOSING = 3
     """Nothing more is given. Its cursors are being stored, and then its session lock is released."""
 
-    CLOSED = 3
+    CLOSED = 4
     """Its session lock is released: the user's next login elsewhere finds everything this session acknowledged."""
+
+    HANDED_OVER = 5
+    """It lives on in the worker that succeeds this one, with its lock. Here nothing of it is left."""
 
 
 TRANSITIONS: dict[SessionState, frozenset[SessionState]] = {
-    SessionState.LOGGING_IN: frozenset({SessionState.LIVE, SessionState.CLOSING}),
-    SessionState.LIVE: frozenset({SessionState.CLOSING}),
+    SessionState.LOGGING_IN: frozenset({SessionState.ARRIVING, SessionState.LIVE, SessionState.CLOSING}),
+    SessionState.ARRIVING: frozenset({SessionState.LIVE, SessionState.CLOSING}),
+    SessionState.LIVE: frozenset({SessionState.CLOSING, SessionState.HANDED_OVER}),
     SessionState.CLOSING: frozenset({SessionState.CLOSED}),
     SessionState.CLOSED: frozenset(),
+    SessionState.HANDED_OVER: frozenset(),
 }
 """From a state to those that may follow it."""
 
@@ -286,8 +295,13 @@ class Session:
 
     @property
     def is_over(self) -> bool:
-        """CLOSING or CLOSED: work begun for the session need not be finished."""
+        """CLOSING, CLOSED or HANDED_OVER: work begun here for the session need not be finished."""
         return self.state >= _CLOSING
+
+    @property
+    def has_client(self) -> bool:
+        """LIVE or ARRIVING: its client was told that it is logged in, and can be told more."""
+        return self.state is SessionState.LIVE or self.state is SessionState.ARRIVING
 
     def enter(self, state: SessionState) -> None:
         """Raises: ValueError for a transition that is not in TRANSITIONS; the state is then unchanged."""

@@ -68,8 +68,15 @@ class UdpListener:
     served, total."""
 
     def __init__(
-        self, connections: Connections, options: ListenerOptions, sock: socket.socket, make_codec: MakeUdpCodec
+        self,
+        connections: Connections,
+        options: ListenerOptions,
+        sock: socket.socket,
+        make_codec: MakeUdpCodec,
+        *,
+        is_reading: bool = True,
     ) -> None:
+        """is_reading False: the worker that this one succeeds reads the same socket, until read() is called."""
         self.connections = connections
         self.sock = sock
         self.peers: dict[Address, UdpPeer] = {}
@@ -86,7 +93,33 @@ class UdpListener:
         self._silence_s = _SILENCE_S[options.keep_alive_s]
         self._open = True
         """Logins are served."""
-        connections.loop.add_reader(sock.fileno(), self._on_readable)
+        if is_reading:
+            self.read()
+
+    # ---------------------------------------------------------------- a worker and its successor
+
+    @property
+    def address(self) -> str:
+        """As configured."""
+        return self._options.address
+
+    def read(self) -> None:
+        """Serve what comes, from now on."""
+        self._open = True
+        self.connections.loop.add_reader(self.sock.fileno(), self._on_readable)
+
+    def stop_reading(self) -> None:
+        """What comes waits in the kernel, for whoever reads next. Logins under way are completed."""
+        self._open = False
+        self.connections.loop.remove_reader(self.sock.fileno())
+
+    def new_codec(self) -> UdpCodec:
+        return self._make_codec(self._options)
+
+    def adopt(self, peer: UdpPeer) -> None:
+        """A session of this socket comes from the other worker."""
+        self.peers[peer.address] = peer
+        self.admission.adopt(peer)
 
     # ---------------------------------------------------------------- datagrams in
 
@@ -191,7 +224,7 @@ class UdpListener:
             busy = Failed(ErrorCode.BUSY, MEANINGS[ErrorCode.BUSY].text, command)
             self._answer(busy, limit, reply_from, address)
             return
-        peer = UdpPeer(self, self._make_codec(self._options), reply_from, address, limit)
+        peer = UdpPeer(self, self.new_codec(), reply_from, address, limit)
         if command.wants_token:
             peer.use_token(token or secrets.token_urlsafe(_TOKEN_RANDOM_BYTES).encode())
         work = self.connections.handle(peer, command)

@@ -285,11 +285,11 @@ class UdpPeer(CodecPeer):
             return
         if self.queue is None:
             self.queue = deque()
-            self.listener.connections.loop.call_later(_BURST_S, self._send_queued)
+            self.listener.connections.loop.call_later(_BURST_S, self.send_queued)
         self.queue.append(data)
         self.out_bytes += len(data)
 
-    def _send_queued(self) -> None:
+    def send_queued(self) -> None:
         """Send the next burst of the waiting datagrams."""
         queue = self.queue
         if queue is None or self.closed:
@@ -304,7 +304,7 @@ class UdpPeer(CodecPeer):
             self.out_bytes -= len(queue.popleft())
             self.listener.dropped += 1
         if queue:
-            self.listener.connections.loop.call_later(_BURST_S, self._send_queued)
+            self.listener.connections.loop.call_later(_BURST_S, self.send_queued)
         else:
             self.queue = None
 

@@ -19,7 +19,7 @@ from chatd.errors import Disconnect, ErrorCode, WireError
 from chatd.net.connection import Connection, ConnectionProfile
 from chatd.net.connections import Connections
 from chatd.net.websocket import frames
-from chatd.net.websocket.frames import CloseCode, FrameError, FrameReader
+from chatd.net.websocket.frames import CloseCode, FrameError, FrameReader, FrameReaderState
 from chatd.net.websocket.handshake import END_OF_REQUEST, MAX_REQUEST_BYTES, UpgradePolicy, refusal
 from chatd.protocol import Command, LoginAccepted, Malformed
 from chatd.security_log import SecurityEvent
@@ -81,6 +81,12 @@ class WebSocketConnection(Connection):
         self.open = False
         self.close_code = 0
 
+    def resume(self, state: FrameReaderState) -> None:
+        """Go on with a client that is logged in, and comes from another worker."""
+        self.request, self.open = None, True
+        self._allow_long_messages()
+        self.frames.resume(state)
+
     # ---------------------------------------------------------------- bytes in
 
     def _commands(self, data: bytes) -> Iterator[Command]:
@@ -140,9 +146,13 @@ class WebSocketConnection(Connection):
     # ---------------------------------------------------------------- bytes out
 
     def push_login(self, event: LoginAccepted) -> tuple[int, int]:
-        self.frames.limit = self.max_message_bytes
-        self.frames.skips = True  # before a login, no client has a reason to send a message over the limit
+        self._allow_long_messages()
         return super().push_login(event)
+
+    def _allow_long_messages(self) -> None:
+        """Before a login, no client has a reason to send a message over the limit."""
+        self.frames.limit = self.max_message_bytes
+        self.frames.skips = True
 
     def _framed(self, data: bytes) -> bytes:
         return frames.text(data)

@@ -14,11 +14,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 
+import msgspec
 from websockets.exceptions import ProtocolError
 from websockets.frames import Close, Frame, Opcode
 
 from chatd.errors import ErrorCode, WireError
 from chatd.protocol import Malformed
+from chatd.wire.codec_state import SkipperState
 from chatd.wire.skipped import FrameSkipper
 
 try:
@@ -96,6 +98,13 @@ class _LongMessage:
             raise FrameError(CloseCode.TOO_BIG, "message too long")
         self.left, self._mask, self._is_last = size, mask, is_last
 
+    def state(self) -> LongMessageState:
+        return LongMessageState(left=self.left, mask=bytes(self._mask), is_last=self._is_last)
+
+    def resume(self, state: LongMessageState) -> None:
+        """Go on in the middle of a frame that the skipper has counted already."""
+        self.left, self._mask, self._is_last = state.left, state.mask, state.is_last
+
     def take(self, data: bytes, at: int) -> int:
         """Skip the part of the frame that begins at `at`. Returns where it ends."""
         piece = data[at : at + self.left]
@@ -104,6 +113,23 @@ class _LongMessage:
         turn = len(piece) % len(self._mask)
         self._mask = self._mask[turn:] + self._mask[:turn]
         return at + len(piece)
+
+
+class LongMessageState(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a message over the limit that is being skipped: see _LongMessage."""
+
+    left: int
+    mask: bytes
+    is_last: bool
+
+
+class FrameReaderState(msgspec.Struct, frozen=True, kw_only=True):
+    """What another reader needs to go on with a client: see FrameReader. fragments: None between messages."""
+
+    rest: bytes = b""
+    fragments: bytes | None = None
+    long: LongMessageState | None = None
+    skipper: SkipperState | None = None
 
 
 class FrameReader:
@@ -134,6 +160,25 @@ class FrameReader:
     def fragment_bytes(self) -> int:
         """Bytes held of the frames of an incomplete message."""
         return len(self._fragments or b"")
+
+    def state(self) -> FrameReaderState:
+        """Of the incomplete message, for a client that moves to another worker."""
+        return FrameReaderState(
+            rest=bytes(self._rest),
+            fragments=None if self._fragments is None else bytes(self._fragments),
+            long=self._long.state() if self._long is not None else None,
+            skipper=self._skipper.state() if self._skipper is not None else None,
+        )
+
+    def resume(self, state: FrameReaderState) -> None:
+        """Go on with a client of another reader. To be called before receive()."""
+        self._rest = bytearray(state.rest) if state.rest else b""
+        self._fragments = None if state.fragments is None else bytearray(state.fragments)
+        self._skipper = FrameSkipper.resumed(state.skipper) if state.skipper is not None else None
+        self._long = None
+        if state.long is not None and self._skipper is not None:
+            self._long = _LongMessage(self._skipper)
+            self._long.resume(state.long)
 
     def next_second(self) -> None:
         """To be called once a second: messages may be skipped again."""

@@ -51,6 +51,7 @@ from chatd.wire.chatserver.encode import Mode
 from chatd.wire.chatserver.extras import with_extras
 from chatd.wire.chatserver.reading import READABLE, READABLE_WITH_REQUESTS, decode
 from chatd.wire.chatserver.requests import RequestFrame
+from chatd.wire.codec_state import ChatserverState, CodecState
 from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, frame_form, note_cut, was_cut
 from chatd.wire.json_stream import ObjectSplitter, as_int, as_str, check_utf8, fields_of
 
@@ -188,12 +189,37 @@ class ChatserverCodec:
 
     def encode_login(self, event: LoginAccepted) -> tuple[bytes, int]:
         """Changes the mode to what the last LOGIN asked for, so pace_ms may change."""
+        self._use(self._wanted)
+        return encode.login_ack(event, self._write_limit, self._mode)
+
+    def _use(self, mode: Mode) -> None:
+        """The peer is logged in, in this mode."""
         self._splitter.limit = self._limit
-        mode = self._mode = self._wanted
+        self._mode = mode
         self.traits = _TRAITS_WITH_REQUESTS if mode.requests else _TRAITS
         self.pace_ms = 0 if mode.streaming else self._pace_ms
         self._form = frame_form("chatserver", "streaming" if mode.streaming else "compatible", self._write_limit)
-        return encode.login_ack(event, self._write_limit, mode)
+
+    # ------------------------------------------------------------ moving to another worker
+
+    def state(self) -> CodecState | None:
+        mode = self._mode
+        return ChatserverState(
+            streaming=mode.streaming,
+            acks=mode.acks,
+            requests=mode.requests,
+            wanted=(self._wanted.streaming, self._wanted.acks, self._wanted.requests),
+            splitter=self._splitter.state(),
+        )
+
+    def resume(self, state: CodecState) -> None:
+        if not isinstance(state, ChatserverState):
+            raise ValueError("the state of another wire")
+        self._use(Mode(state.streaming, state.acks, state.requests))
+        self._wanted = Mode(*state.wanted)
+        self._splitter.resume(state.splitter)
+
+    # ------------------------------------------------------------ single events
 
     def _deliver(self, event: Deliver) -> bytes:
         key = self._form, ""  # the fp a client of this wire sees is the sender's

@@ -40,6 +40,7 @@ from chatd.protocol import (
     ServerRequest,
     WireTraits,
 )
+from chatd.wire.codec_state import CodecState, MobileimsdkState
 from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, frame_form, was_cut
 from chatd.wire.json_stream import check_utf8, fit, over, too_deep
 from chatd.wire.mobileimsdk import token as datagram_token
@@ -182,6 +183,11 @@ class MobileimsdkCodec:
         elif self._mark is not None:
             mode += f" {self._mark.prefix!r} {self._mark.typeu}"
         self._form = frame_form("mobileimsdk", mode, self._limit)
+
+    def _log_in(self, user: str) -> None:
+        self._receive_bytes = self._session_bytes
+        self._user = user
+        self._user_json = encode_json(user)
 
     @property
     def text_bytes(self) -> int:
@@ -329,12 +335,28 @@ class MobileimsdkCodec:
 
     def encode_login(self, event: LoginAccepted) -> tuple[bytes, int]:
         """Never contains waiting messages. From here on the peer is event.user."""
-        self._receive_bytes = self._session_bytes
-        self._user = event.user.name
-        self._user_json = encode_json(self._user)
+        self._log_in(event.user.name)
         self._use(event.features)
         granted = {} if event.features is None else {"features": names(event.features), "id": event.user.id}
         return self._from_server(LOGIN_ANSWER, login_content(0, event.first_login_time, self.token, granted)), 0
+
+    def state(self) -> CodecState | None:
+        return MobileimsdkState(
+            user=self._user,
+            numbered=self._numbered,
+            token=self.token,
+            rest=bytes(self._rest),
+            skipper=self._skipper.state() if self._skipper is not None else None,
+        )
+
+    def resume(self, state: CodecState) -> None:
+        if not isinstance(state, MobileimsdkState):
+            raise ValueError("the state of another wire")
+        self._log_in(state.user)
+        self._use(Feature.SEQ if state.numbered else None)
+        self.token = state.token
+        self._rest = bytearray(state.rest) if state.rest else b""
+        self._skipper = FrameSkipper.resumed(state.skipper) if state.skipper is not None else None
 
     def split(self, datagram: bytes) -> tuple[bytes, bytes]:
         """(the token, the packet) of a datagram; the token is b"" if there is none."""

@@ -113,7 +113,11 @@ async def connected(**limits: int) -> AsyncIterator[tuple[SmallConnections, Coun
     sock.setblocking(False)
     codec = MobileimsdkCodec(LIMIT, 4096, 64, framing=APART)
     profile = WebSocketProfile(
-        protocol=Protocol.MOBILEIMSDK, silence_s=0.0, upgrades=UpgradePolicy("/websocket", ()), max_message_bytes=LIMIT
+        listener="ws://127.0.0.1:0/websocket",
+        protocol=Protocol.MOBILEIMSDK,
+        silence_s=0.0,
+        upgrades=UpgradePolicy("/websocket", ()),
+        max_message_bytes=LIMIT,
     )
     connection = CountedConnection(server, profile, codec, sock, "test")  # type: ignore[arg-type]
     connection.writes = []

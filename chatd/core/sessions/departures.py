@@ -1,0 +1,135 @@
+"""Sessions that this worker hands over to its successor: what it knows of them, and their silent end here.
+
+Owns: which session may leave, its state as a value, passing its lock, and forgetting it without a word to anybody.
+Elsewhere: going on with it (core.sessions.arrivals), its connection, and when all this happens (net.handover).
+Fails: Unavailable from the store or the bus; the session then stays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from chatd.bus.contract import LockShare
+from chatd.core.delivery import Delivery
+from chatd.core.login_guard import LoginGuard
+from chatd.core.presence import Presence
+from chatd.core.services import Services
+from chatd.core.sessions.exclusive import lock_key
+from chatd.core.sessions.login import Logins
+from chatd.core.sessions.moving import (
+    MovedAllowance,
+    MovedCursor,
+    MovedInFlight,
+    MovedReceipt,
+    MovedSession,
+    OfferedPeer,
+    OfferedSession,
+)
+from chatd.core.sessions.session import OWN_CHANGE, InFlight, Session, SessionState
+from chatd.protocol import Deliver
+
+
+class Departures:
+    def __init__(
+        self, services: Services, delivery: Delivery, logins: Logins, presence: Presence, guard: LoginGuard
+    ) -> None:
+        self._services = services
+        self._delivery = delivery
+        self._logins = logins
+        self._presence = presence
+        self._guard = guard
+
+    # ---------------------------------------------------------------- before
+
+    def may_leave(self, session: Session) -> bool:
+        """Whether nothing is happening to the session that only this worker can complete."""
+        return session.state is SessionState.LIVE and session.credentials != OWN_CHANGE
+
+    def offer(self, session: Session) -> OfferedSession:
+        peer = session.peer
+        return OfferedSession(
+            user=session.user,
+            protocol=session.protocol,
+            first_login_time=session.first_login_time,
+            fresh=session.fresh,
+            by_seq=session.by_seq,
+            takes_over=session.takes_over,
+            features=int(session.features),
+            credentials=session.credentials,
+            since_ms=session.since_ms,
+            age_s=time.monotonic() - session.began_at,
+            peer=OfferedPeer(
+                remote=peer.remote,
+                traits=peer.traits,
+                text_bytes=peer.text_bytes,
+                lossy=peer.lossy,
+                has_receipts=peer.has_receipts,
+                is_private=peer.is_private,
+            ),
+        )
+
+    async def settle(self) -> None:
+        """Returns when everything that clients have asked the store for until now is committed and answered. Raises
+        Unavailable: it may not be."""
+        await self._services.store.read(lambda tables: None)
+
+    async def give_lock(self, session: Session, to: LockShare) -> bool:
+        """Pass the session's lock to the successor. False: it was served without, or lost it. Never raises."""
+        return await self._logins.locks.give(session, to)
+
+    def stays(self, session: Session, *, gave_lock: bool) -> None:
+        """The session does not move after all. gave_lock: its lock was given; it asks for it again."""
+        if gave_lock and not session.is_over:
+            self._logins.locks.lost(lock_key(session.user, session.protocol))
+
+    # ---------------------------------------------------------------- the end here
+
+    def leave(self, session: Session, *, has_lock: bool, told: Sequence[str]) -> MovedSession:
+        """From now on the session is the successor's: nothing of it is left here, and nobody notices. has_lock: what
+        give_lock() has returned. told: see MovedSession."""
+        peer, services = session.peer, self._services
+        moved = self._moved(session, has_lock, told)
+        peer.session = None
+        self._logins.count -= 1
+        session.enter(SessionState.HANDED_OVER)
+        self._delivery.leave(session)
+        self._presence.unwatch(session)
+        self._logins.locks.gave(session)
+        services.hub.remove(session)
+        self._guard.disconnected(peer)
+        return moved
+
+    def _moved(self, session: Session, has_lock: bool, told: Sequence[str]) -> MovedSession:
+        now, cursors, allowance = self._services.loop.time(), session.cursors or {}, session.allowance
+        receipts = session.receipts or ()
+        return MovedSession(
+            has_lock=has_lock,
+            features=int(session.features),
+            credentials=session.credentials,
+            groups=dict(session.groups or {}),
+            entered=self._delivery.catch_up.entered_by(session),
+            cursors=tuple(
+                MovedCursor(conversation, cursor.pushed, tuple(cursor.unacked.items()))
+                for conversation, cursor in cursors.items()
+            ),
+            in_flight=tuple(_in_flight(fp, one, now) for fp, one in (session.in_flight or {}).items()),
+            receipts=tuple(
+                MovedReceipt(one.offset, one.conversation, one.seq)
+                for one in receipts
+                if cursors.get(one.conversation) is one.cursor
+            ),
+            watching=self._presence.watched_by(session),
+            allowance=MovedAllowance(allowance.commands, allowance.recipients, allowance.changes),
+            told=tuple(told),
+            failures=self._guard.failures_of(session.peer),
+        )
+
+
+def _in_flight(fp: str, one: InFlight, now: float) -> MovedInFlight:
+    in_s, event = max(0.0, one.next_at - now), one.event
+    if isinstance(event, Deliver):
+        return MovedInFlight(
+            fp=fp, message=event.message, group_name=event.group_name, in_s=in_s, attempts=one.attempts
+        )
+    return MovedInFlight(fp=fp, text=event, in_s=in_s, attempts=one.attempts)

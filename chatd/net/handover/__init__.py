@@ -1,0 +1,1 @@
+"""Handing live sessions over from a worker to its successor."""
