@@ -20,6 +20,7 @@ from chatd.arguments import Parser
 from chatd.config import load as config_load
 from chatd.config import render as config_render
 from chatd.config import strict
+from chatd.config.schema import Config
 from chatd.config.validate import check_host, plain_passwords
 from chatd.errors import BootError, ConfigError, Exit
 from chatd.master import daemonize, privileges, start
@@ -47,8 +48,16 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def prepare(config: Config) -> None:
+    """Before the first fork: load all that workers need. Imported here, because `chatd -t` does not need it. Raises
+    BootError."""
+    from chatd import preload
+
+    preload.load(config)
+
+
 def serve(context: WorkerContext) -> int:
-    """In a forked worker. Imported here, so that the master has no event loop and no database."""
+    """In a forked worker."""
     from chatd import worker
 
     return worker.run(context)
@@ -69,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         privileges.identity(loaded.config.server, options.allow_root)
         if options.daemon:
             return _daemon(loaded, options.allow_root)
+        prepare(loaded.config)
         return start.run(loaded, options.allow_root, serve, daemonize.StartReport())
     except ConfigError as error:
         daemonize.say(str(error))
@@ -112,6 +122,7 @@ def _daemon(loaded: config_load.Loaded, allow_root: bool) -> int:
         raise ConfigError(f'{loaded.name}: server.log_dir: "-" (standard error) cannot be used with --daemon')
     report = daemonize.detach()
     try:
+        prepare(loaded.config)
         return start.run(loaded, allow_root, serve, report)
     except BootError as error:
         report.send(error.exit_code, str(error))

@@ -33,6 +33,10 @@ from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
+import msgspec
+
+FORMAT = 1
+"""Raised when the records, the sets or the hash of keys change: a table of another format cannot be read."""
 WAYS = 32
 """Records of one set."""
 SETS = 8192
@@ -109,16 +113,27 @@ def now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
+class PenaltyTableState(msgspec.Struct, frozen=True, kw_only=True):
+    """All that another program needs to use the same table. descriptor: of the memory. format: FORMAT of the program
+    that made it."""
+
+    descriptor: int
+    format: int
+    sets: int
+    seed: bytes
+
+
 class PenaltyTable:
     """Made once by the master; every worker inherits it. All methods may be called from one thread per process."""
 
-    def __init__(self, sets: int = SETS) -> None:
-        """Raises OSError."""
-        self._sets = sets
-        self._seed = secrets.token_bytes(16)
-        self._file = os.memfd_create("penalties", os.MFD_CLOEXEC)
-        os.ftruncate(self._file, sets * _SET_BYTES)
-        self._memory = mmap.mmap(self._file, sets * _SET_BYTES)
+    def __init__(self, sets: int = SETS, before: PenaltyTableState | None = None) -> None:
+        """before: the table of an earlier program, of this FORMAT; None = a new one. Raises OSError."""
+        if before is None:
+            before = _new_memory(sets)
+        self.state = before
+        """To be given to a later program."""
+        self._sets, self._seed, self._file = before.sets, before.seed, before.descriptor
+        self._memory = mmap.mmap(self._file, self._sets * _SET_BYTES)
 
     def close(self) -> None:
         """For tests: a server keeps its table until it ends."""
@@ -248,6 +263,12 @@ class PenaltyTable:
         finally:
             if held:
                 fcntl.lockf(self._file, fcntl.LOCK_UN, 1, start)
+
+
+def _new_memory(sets: int) -> PenaltyTableState:
+    descriptor = os.memfd_create("penalties", os.MFD_CLOEXEC)
+    os.ftruncate(descriptor, sets * _SET_BYTES)
+    return PenaltyTableState(descriptor=descriptor, format=FORMAT, sets=sets, seed=secrets.token_bytes(16))
 
 
 def _packed(record: Record) -> tuple[int, int, int, int]:

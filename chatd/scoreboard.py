@@ -7,22 +7,31 @@ Elsewhere: acting on the numbers. The master watches heartbeats (master.workers)
 Fails: Scoreboard() raises OSError when the memory cannot be mapped. Reading and writing a row cannot fail, whatever its
 process is doing; this is why the scoreboard exists.
 
-Concurrency: one anonymous mapping, made before the first fork and never moved. A cell has one writer at a time: the
-master until the worker runs, then the worker. Cells are aligned 8-byte stores, so a reader never sees half a value, but
-two cells read one after the other may be of different moments.
+Concurrency: one memfd, mapped before the first fork and never moved. A cell has one writer at a time: the master until
+the worker runs, then the worker. Cells are aligned 8-byte stores, so a reader never sees half a value, but two cells
+read one after the other may be of different moments.
+
+Upgrades: the memory outlives the program that made it, and processes of two versions use it at the same time. So a
+number keeps its cell: a newer program takes over the names of the cells from the older one, and gives new numbers the
+cells after them (adopt). A number whose meaning or unit changes needs a new name.
 """
 
 from __future__ import annotations
 
 import enum
 import mmap
+import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, get_type_hints
 
 import msgspec
 
+from chatd.errors import ChatdError
+
 MAX_WORKERS = 256
-ROW_BYTES = 512
-"""Room for 64 numbers; FIELDS has fewer."""
+ROW_BYTES = 1024
+"""Room for 128 numbers: those in FIELDS, and those of earlier versions since the server was started."""
+_CELL_BYTES = 8
 
 Unit = Literal["", "s", "ms", "us", "ns", "bytes", "per second", "%"]
 """Unit of a number; "" = it counts things."""
@@ -212,16 +221,52 @@ for _index, _name in enumerate(FIELDS):
     setattr(Row, _name, _attribute(_index, _KINDS[_name]))
 
 
+def _row_type(names: Sequence[str]) -> type[Row]:
+    """A Row whose numbers are in the cells with these names."""
+    if tuple(names[: len(FIELDS)]) == tuple(FIELDS):
+        return Row
+    places = {name: _attribute(names.index(name), _KINDS[name]) for name in FIELDS}
+    return type("AdoptedRow", (Row,), {"__slots__": (), **places})
+
+
+class LayoutFull(ChatdError):
+    """The rows of the running server have no room for the numbers of this version. Caught by the preflight of an
+    upgrade."""
+
+
+class ScoreboardState(msgspec.Struct, frozen=True, kw_only=True):
+    """All that another program needs to use the same memory.
+
+    descriptor: of the memory. row_bytes: length of a row. names: of the cells of a row, in their order; those that the
+    present program does not know keep their cells.
+    """
+
+    descriptor: int
+    row_bytes: int
+    workers: int
+    names: tuple[str, ...]
+
+
 class Scoreboard:
     """rows: one per worker slot. master_row: the master's own; its TOTALS include those of workers that have ended."""
 
-    def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, ROW_BYTES * (MAX_WORKERS + 1))
+    def __init__(self, before: ScoreboardState | None = None) -> None:
+        """before: the memory of an earlier program; None = new memory.
+
+        Raises: OSError; LayoutFull when the earlier program's rows are too short, or too few.
+        """
+        if before is None:
+            before = _new_memory()
+        self.state = extended(before)
+        """To be given to a later program."""
+        row_bytes, workers = self.state.row_bytes, self.state.workers
+        self._memory = mmap.mmap(self.state.descriptor, row_bytes * (workers + 1))
         view = memoryview(self._memory)
-        starts = range(0, ROW_BYTES * (MAX_WORKERS + 1), ROW_BYTES)
-        rows = [Row(view[start : start + ROW_BYTES].cast("q")) for start in starts]
-        self.rows = tuple(rows[:MAX_WORKERS])
-        self.master_row = rows[MAX_WORKERS]
+        starts = range(0, row_bytes * (workers + 1), row_bytes)
+        kind = _row_type(self.state.names)
+        rows = [kind(view[start : start + row_bytes].cast("q")) for start in starts]
+        self.rows = tuple(rows[:workers])
+        self.master_row = rows[workers]
 
     def keep_totals(self, row: Row) -> None:
         """The worker of this row has ended: add its TOTALS to the master's. Called by the master, any number of
@@ -234,3 +279,20 @@ class Scoreboard:
         """TOTALS of all processes since the server started."""
         rows = (self.master_row, *self.rows)
         return {name: sum(getattr(row, name) for row in rows) for name in TOTALS}
+
+
+def _new_memory() -> ScoreboardState:
+    descriptor = os.memfd_create("scoreboard", os.MFD_CLOEXEC)
+    os.ftruncate(descriptor, ROW_BYTES * (MAX_WORKERS + 1))
+    return ScoreboardState(descriptor=descriptor, row_bytes=ROW_BYTES, workers=MAX_WORKERS, names=tuple(FIELDS))
+
+
+def extended(before: ScoreboardState) -> ScoreboardState:
+    """The same memory, with cells for the numbers that only this program knows as well. Raises LayoutFull."""
+    names = (*before.names, *(name for name in FIELDS if name not in before.names))
+    if len(names) * _CELL_BYTES > before.row_bytes or before.workers != MAX_WORKERS:
+        raise LayoutFull(
+            f"the scoreboard has {before.workers} rows of {before.row_bytes // _CELL_BYTES} numbers, "
+            f"this version needs {MAX_WORKERS} of {len(names)}"
+        )
+    return msgspec.structs.replace(before, names=names)

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import get_type_hints
 
 import msgspec
+import pytest
 
-from chatd.scoreboard import FIELDS, MAX_WORKERS, ROW_BYTES, TOTALS, Counters, Scoreboard
+from chatd.scoreboard import (
+    FIELDS,
+    MAX_WORKERS,
+    ROW_BYTES,
+    TOTALS,
+    Counters,
+    LayoutFull,
+    Scoreboard,
+    ScoreboardState,
+)
+
+FLAGS = {name for name, kind in get_type_hints(Counters).items() if kind is bool}
 
 
 def test_every_number_has_a_cell_of_its_own() -> None:
@@ -14,11 +27,10 @@ def test_every_number_has_a_cell_of_its_own() -> None:
     assert len(FIELDS) * 8 <= ROW_BYTES
     for number, name in enumerate(FIELDS, 1):
         setattr(row, name, number)
-    flags = {name for name, kind in get_type_hints(Counters).items() if kind is bool}
-    assert "store_ok" in flags
+    assert "store_ok" in FLAGS
     for number, name in enumerate(FIELDS, 1):
         value = getattr(row, name)
-        assert value is True if name in flags else value == number
+        assert value is True if name in FLAGS else value == number
 
 
 def test_every_number_is_explained() -> None:
@@ -56,3 +68,48 @@ def test_totals_outlive_the_worker_that_counted_them() -> None:
     board.rows[0].logins = 10
     assert {name: number for name, number in board.totals().items() if number} == {"logins": 17, "log_held_back": 1}
     assert "sessions" not in TOTALS
+
+
+def memory_of(*names: str, workers: int = MAX_WORKERS) -> ScoreboardState:
+    """Of another version, whose rows have these numbers."""
+    made = Scoreboard().state
+    return msgspec.structs.replace(made, names=names, workers=workers)
+
+
+def test_another_version_finds_every_number_in_its_cell() -> None:
+    """It had the numbers in another order, some that are gone, and lacked some of today's."""
+    kept = [name for name in FIELDS if name not in ("sessions", "log_dropped")]
+    names = ("gone_long_ago", *reversed(kept), "gone_lately")
+    state = memory_of(*names)
+    old = memoryview(mmap.mmap(state.descriptor, state.row_bytes * (MAX_WORKERS + 1))).cast("q")
+    cells = old[3 * state.row_bytes // 8 :]
+    for number, name in enumerate(names, 1):
+        cells[names.index(name)] = number
+    board = Scoreboard(state)
+    assert board.state.names == (*names, "sessions", "log_dropped")
+    row = board.rows[3]
+    assert [getattr(row, name) for name in kept] == [True if name in FLAGS else names.index(name) + 1 for name in kept]
+    row.sessions = 77
+    row.messages_in = 78
+    assert cells[len(names)] == 77
+    assert cells[names.index("messages_in")] == 78
+    assert row.counters().messages_in == 78
+    assert (cells[0], cells[len(names) - 1]) == (1, len(names)), "cells of other versions are left alone"
+
+
+def test_memory_comes_back_to_the_version_that_made_it() -> None:
+    """Upgrade and downgrade: the numbers of both stay where they are."""
+    made = Scoreboard()
+    made.master_row.logins = 5
+    newer = msgspec.structs.replace(made.state, names=(*made.state.names, "a_number_of_the_future"))
+    again = Scoreboard(newer)
+    again.rows[1].sessions = 9
+    assert (again.master_row.logins, made.rows[1].sessions) == (5, 9)
+    assert again.state.names[-1] == "a_number_of_the_future"
+
+
+def test_memory_without_room_is_refused() -> None:
+    with pytest.raises(LayoutFull, match="needs"):
+        Scoreboard(memory_of(*(f"old_{number}" for number in range(ROW_BYTES // 8))))
+    with pytest.raises(LayoutFull, match="rows"):
+        Scoreboard(memory_of(*FIELDS, workers=MAX_WORKERS - 1))

@@ -152,5 +152,6 @@ def serve(context: WorkerContext) -> int:
 
 
 if __name__ == "__main__":
+    chatd_main.prepare = lambda config: None
     chatd_main.serve = serve
     sys.exit(chatd_main.main())

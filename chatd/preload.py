@@ -1,0 +1,55 @@
+"""Everything that a worker of a configuration needs, loaded before the first worker is forked.
+
+Owns: which modules and data files these are. Workers are forked from a master that has them all, so files that are
+changed under a running server (an upgrade that is being unpacked) are used by nobody until the operator says so: a
+worker that is replaced meanwhile runs the same code as the others.
+Elsewhere: using them (worker). Plug-ins are not loaded here: their code is not chatd's, and runs in workers only.
+Fails: BootError 78 when mysqlclient is needed and missing; an ImportError of anything else passes through.
+
+The master only loads them: it makes no event loop and opens no store.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from chatd import worker
+from chatd.config.schema import Config
+from chatd.core.weak_passwords import is_common
+from chatd.store.open import needing_mysqlclient
+from chatd.texts.names import new_name
+
+ALWAYS = (
+    worker.__name__,
+    "concurrent.futures.thread",
+    "encodings.idna",
+    "chatd.hooks.echo",
+    "chatd.hooks.translate",
+)
+"""Modules that a worker of any configuration may import late."""
+MYSQL = ("chatd.store.mysql.tables",)
+REDIS = ("chatd.bus.redis.bus",)
+REDIS_CLUSTER = ("chatd.bus.redis.cluster",)
+TLS = ("chatd.tls.contexts",)
+
+
+def load(config: Config) -> None:
+    """Costs some hundred milliseconds. Raises: BootError."""
+    with needing_mysqlclient():
+        for name in modules(config):
+            importlib.import_module(name)
+    # Data files are read at their first use.
+    is_common("preload")
+    new_name("preload", longest=64, digits=False)
+
+
+def modules(config: Config) -> tuple[str, ...]:
+    """Modules that a worker imports while it runs, besides those that it imports as it starts."""
+    bus = config.bus.url.partition(":")[0]
+    return (
+        *ALWAYS,
+        *(MYSQL if config.store.url.startswith("mysql:") else ()),
+        *(() if bus == "local" else REDIS),
+        *(REDIS_CLUSTER if bus.endswith("+cluster") else ()),
+        *(TLS if any(one.certificates for one in config.listen) else ()),
+    )
