@@ -45,6 +45,18 @@ class DrainOrder(msgspec.Struct, tag_field="order", tag="drain", frozen=True):
     within_s: float
 
 
+class HandOverOrder(msgspec.Struct, tag_field="order", tag="hand-over", frozen=True, kw_only=True):
+    """A successor accepts: hand over to it what can be handed over, drain the rest, and leave within this time. Not
+    answered.
+
+    Comes with one descriptor (SCM_RIGHTS): the socket whose other end is the successor's WorkerContext.predecessor.
+    successor: its slot.
+    """
+
+    successor: int
+    within_s: float
+
+
 class LogLevelOrder(msgspec.Struct, tag_field="order", tag="log", frozen=True):
     """Set the minimum level logged. Not answered."""
 
@@ -89,7 +101,16 @@ class SessionsOrder(msgspec.Struct, tag_field="order", tag="sessions", frozen=Tr
     user_id: int
 
 
-Order = ReloadOrder | DrainOrder | LogLevelOrder | CertificatesOrder | KickOrder | ClearPenaltiesOrder | SessionsOrder
+Order = (
+    ReloadOrder
+    | DrainOrder
+    | HandOverOrder
+    | LogLevelOrder
+    | CertificatesOrder
+    | KickOrder
+    | ClearPenaltiesOrder
+    | SessionsOrder
+)
 
 
 # ---------------------------------------------------------------- worker to master

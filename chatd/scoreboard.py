@@ -95,7 +95,8 @@ class Counters(msgspec.Struct, kw_only=True):
         int, Field("events for plug-ins dropped because the queue was full, since the worker started")
     ]
     store_bytes: Annotated[
-        int, Field("size of the store; of all workers only that of slot 0 measures it, and does retention", "bytes")
+        int,
+        Field("size of the store; only the ready worker with the lowest slot measures it, and does retention", "bytes"),
     ] = 0
     store_free_bytes: Annotated[int, Field("of these, bytes that hold nothing", "bytes")] = 0
     store_reclaims: Annotated[bool, Field("bytes that hold nothing are given back to the file system")] = False
@@ -219,6 +220,12 @@ def _attribute(index: int, kind: type) -> property:
 
 for _index, _name in enumerate(FIELDS):
     setattr(Row, _name, _attribute(_index, _KINDS[_name]))
+
+
+def leader(rows: Sequence[Row]) -> int | None:
+    """Slot of the worker that does what one worker of a host does for all: the lowest that is ready. None = none is.
+    For a moment two workers may each take themselves for it."""
+    return next((slot for slot, row in enumerate(rows) if row.state == State.READY), None)
 
 
 def _row_type(names: Sequence[str]) -> type[Row]:

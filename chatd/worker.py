@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import signal
 import socket
 import sys
@@ -44,6 +43,7 @@ from chatd.orders import (
     CertificatesRefused,
     ClearPenaltiesOrder,
     DrainOrder,
+    HandOverOrder,
     KickDone,
     KickFailed,
     KickOrder,
@@ -57,7 +57,7 @@ from chatd.orders import (
     SessionsOrder,
     ShownSession,
 )
-from chatd.scoreboard import State
+from chatd.scoreboard import State, leader
 from chatd.store.contract import Tables
 from chatd.store.open import configured, open_readers, open_tables
 from chatd.tls.certificates import CertificateError
@@ -160,6 +160,8 @@ class Worker:
         self._core = Core(self._core_parts(tables))
         self._connections = Connections(self._core, self.config, self._row, loop)
         self._acceptor = Acceptor(self._connections, make_codec, context.rows, context.slot)
+        self._successor: socket.socket | None = None
+        """To the worker that takes over from this one, until this one reads no UDP socket any more."""
         self._leave = asyncio.Event()
         """Set when the worker is to drain."""
         self._drain_s: float | None = None
@@ -189,6 +191,7 @@ class Worker:
             many_hosts=not config.bus.url.startswith("local:"),
             loop=self._loop,
             slot=context.slot,
+            leads=lambda: leader(context.rows) == context.slot,
         )
 
     def config(self) -> Config:
@@ -203,13 +206,15 @@ class Worker:
         context, loop = self._context, self._loop
         loop.add_signal_handler(signal.SIGTERM, self._leave.set)
         loop.add_reader(context.life_fd, self._orphaned)
-        loop.add_reader(context.order_fd, self._read_order)
+        loop.add_reader(context.orders, self._read_order)
         await self._core.open()
         self._due = loop.time() + _TICK_S
         self._tick()
         self._acceptor.open([self._listener(listen, sock) for listen, sock in context.listeners])
-        for listen, sock in context.udp_sockets:
-            self._connections.attach(UdpListener(self._connections, listen, sock, self._make_datagram_codec))
+        if context.predecessor is None:
+            self._open_udp()
+        else:
+            loop.add_reader(context.predecessor, self._read_predecessor, context.predecessor)
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 100)
@@ -217,6 +222,17 @@ class Worker:
         self._log.info("worker ready", slot=context.slot, generation=context.generation)
         await self._leave.wait()
         return await self._drain()
+
+    def _open_udp(self) -> None:
+        """Begin to read the UDP sockets."""
+        for listen, sock in self._context.udp_sockets:
+            self._connections.attach(UdpListener(self._connections, listen, sock, self._make_datagram_codec))
+
+    def _read_predecessor(self, predecessor: socket.socket) -> None:
+        """The worker before this one has closed its end, or has ended: it reads no UDP socket any more."""
+        self._loop.remove_reader(predecessor)
+        predecessor.close()
+        self._open_udp()
 
     def _listener(self, listen: ListenerOptions, sock: socket.socket) -> Listener:
         """Raises BootError for certificates that cannot be used; the master has used them, so that is a bug."""
@@ -263,23 +279,29 @@ class Worker:
 
     def _read_order(self) -> None:
         try:
-            data = os.read(self._context.order_fd, orders.MAX_BYTES)
+            data, descriptors, _, _ = socket.recv_fds(
+                self._context.orders, orders.MAX_BYTES, 1, socket.MSG_CMSG_CLOEXEC
+            )
         except BlockingIOError:
             return
         if not data:
-            self._loop.remove_reader(self._context.order_fd)
+            self._loop.remove_reader(self._context.orders)
             return
+        came_with_it = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         try:
             order = orders.decode_order(data)
         except orders.MalformedMessage as error:
             self._log.error("malformed order from the master", why=str(error))
             return
-        self._carry_out(order)
+        self._carry_out(order, came_with_it)
 
-    def _carry_out(self, order: orders.Order) -> None:
+    def _carry_out(self, order: orders.Order, came_with_it: list[socket.socket]) -> None:
         match order:
             case ReloadOrder():
                 self._answer(self._reload(order))
+            case HandOverOrder():
+                self._successor = next(iter(came_with_it), None)
+                self._drain_within(order.within_s)
             case DrainOrder():
                 self._drain_within(order.within_s)
             case KickOrder():
@@ -295,7 +317,7 @@ class Worker:
 
     def _answer(self, answer: orders.Answer) -> None:
         with contextlib.suppress(BrokenPipeError):  # the master is gone: _orphaned() is called, and acts
-            os.write(self._context.order_fd, orders.encode(answer))
+            self._context.orders.send(orders.encode(answer))
 
     def _reload(self, order: ReloadOrder) -> orders.Answer:
         """Apply what may change live; the rest stays as this worker was started with."""
@@ -367,6 +389,16 @@ class Worker:
             limit.reschedule(min(limit.when() or latest, latest))
         self._leave.set()
 
+    async def _drain_connections(self, spread_s: float) -> None:
+        """Over UDP first, and at once: unless the whole server drains, the address has other sockets, or a successor
+        has these."""
+        await self._connections.drain_datagrams()
+        if self._context.master_row.state != State.DRAINING:
+            self._connections.close_datagrams()
+        if self._successor is not None:
+            self._successor.close()
+        await self._connections.drain(spread_s)
+
     async def _drain(self) -> int:
         """Disconnect the clients, let the store finish, and close everything. Returns the exit code."""
         timeouts = self._config.timeouts
@@ -375,7 +407,7 @@ class Worker:
         within_s = timeouts.drain_s if self._drain_s is None else self._drain_s
         spread_s = min(timeouts.drain_spread_s, within_s * 2 / 3)
         self._log.info("draining", connections=len(self._connections.members), within_s=within_s)
-        drain = self._loop.create_task(self._connections.drain(spread_s))
+        drain = self._loop.create_task(self._drain_connections(spread_s))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s) as self._drain_limit:
                 await asyncio.wait([drain])

@@ -23,7 +23,7 @@ class WorkerContext:
     ConfigError, BootError or Unavailable, and the operator is shown that line."""
 
     slot: int
-    """0 to workers - 1; a replacement keeps the slot of the worker it replaces."""
+    """Its row of the scoreboard. After a death the next worker gets the same slot; a successor has its own."""
     generation: int
     """Generation of the configuration."""
     config: Config
@@ -33,15 +33,19 @@ class WorkerContext:
     """Those of each listener with TLS, by its address; read by the master, so that a worker can be replaced while the
     files cannot be used."""
     udp_sockets: tuple[tuple[ListenerOptions, socket.socket], ...] = ()
-    """One bound, non-blocking socket per udp [[listen]], of this slot only. The master holds them too, so that a
-    client address keeps its slot when the worker is replaced."""
+    """One bound, non-blocking socket per udp [[listen]], of this worker's place only. The master holds them too, so
+    that a client address keeps its place when the worker is replaced."""
     life_fd: int
     """Read end of a pipe whose only writer is the master; at its end the master is gone."""
-    order_fd: int
-    """Non-blocking SOCK_SEQPACKET socket on which orders come and answers go (orders)."""
+    orders: socket.socket
+    """Non-blocking SOCK_SEQPACKET socket on which orders come, some with a descriptor, and answers go (orders)."""
     penalty_table: PenaltyTable
     """Of the whole host."""
     rows: tuple[Row, ...]
     """Every slot's row of the scoreboard; `rows[slot]` is this worker's own."""
     master_row: Row
     """The master's own row."""
+    predecessor: socket.socket | None = None
+    """To the worker that this one replaces (SOCK_SEQPACKET, non-blocking); None = it replaces none. That worker gets
+    the other end with a HandOverOrder once this one is ready. Until it says that it no longer reads the UDP sockets,
+    this one must not read them; when it has ended, or nobody hands over, this end reads as closed."""

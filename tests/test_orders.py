@@ -12,6 +12,7 @@ from chatd.tls.certificates import Certificate
 ORDERS = [
     orders.ReloadOrder(2, Config(log=LogOptions(level="DEBUG"))),
     orders.DrainOrder(4.0),
+    orders.HandOverOrder(successor=3, within_s=4.0),
     orders.LogLevelOrder("ERROR"),
     orders.KickOrder(ref=1, user="alice", user_id=0, reason="why"),
     orders.ClearPenaltiesOrder(ref=1, subject="192.0.2.1"),

@@ -18,7 +18,7 @@ import shtab
 
 from chatd import __version__
 from chatd.arguments import Parser
-from chatd.chatctl import commands
+from chatd.chatctl import commands, rolling
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.config import load as config_load
 from chatd.config.schema import LogLevel
@@ -72,6 +72,13 @@ def _add_server_commands(add: _Add) -> None:
     add("reopen", commands.reopen, "reopen the log files")
     stop = add("stop", commands.stop, "stop the server and wait until it has stopped")
     stop.add_argument("--fast", action="store_true", help="stop within 5 s instead of timeouts.drain_s")
+    restart = add("restart-workers", rolling.restart_workers, "replace all workers, one after the other; waits for it")
+    restart.add_argument("--json", action="store_true", help=AS_JSON)
+    for name, run, text in (
+        ("drain", rolling.drain, "let all workers leave and refuse new clients, until undrain; waits for it"),
+        ("undrain", rolling.undrain, "serve again after drain; waits until every worker is ready"),
+    ):
+        add(name, run, text).add_argument("--host", action="store_true", help="this host, which is the default")
     what = add("config", commands.config, "show the configuration in effect, or (diff) the changes that are pending")
     what.add_argument("what", nargs="?", choices=("show", "diff"), default="show", help="default: %(default)s")
     level = add("log-level", commands.log_level, "set the minimum level logged, until the next reload")

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +32,7 @@ CONNECT_S = 5.0
 REPLY_S = 30.0
 STATUS_S = 3.0
 POLL_S = 0.02
+MEANWHILE_S = 0.5
 
 R = TypeVar("R", bound=ControlReply)
 
@@ -76,14 +79,26 @@ class ControlClient:
         self.certain = certain
         self.path = self.runtime_dir / CONTROL
 
-    def ask(self, request: ControlRequest, kind: type[R], limit_s: float | None = REPLY_S) -> R:
-        """The reply to one request. limit_s None: wait for as long as it takes.
+    def ask(
+        self,
+        request: ControlRequest,
+        kind: type[R],
+        limit_s: float | None = REPLY_S,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> R:
+        """The reply to one request. limit_s None: wait for as long as it takes. meanwhile: called every MEANWHILE_S
+        while there is no reply.
 
         Raises: ServerUnreachable, NotAllowed, RequestFailed.
         """
-        return self._decode(self.ask_raw(request, limit_s), kind)
+        return self._decode(self.ask_raw(request, limit_s, meanwhile), kind)
 
-    def ask_raw(self, request: ControlRequest, limit_s: float | None = REPLY_S) -> bytes:
+    def ask_raw(
+        self,
+        request: ControlRequest,
+        limit_s: float | None = REPLY_S,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> bytes:
         """The reply as it came: one JSON object, a newline at its end. Raises ServerUnreachable or NotAllowed."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
             self._connect(asking)
@@ -92,6 +107,8 @@ class ControlClient:
             try:
                 with contextlib.suppress(BrokenPipeError):  # replied and closed before it was asked: too many clients
                     asking.sendall(msgspec.json.encode(request) + b"\n")
+                while meanwhile is not None and not select.select([asking], [], [], MEANWHILE_S)[0]:
+                    meanwhile()
                 while not received.endswith(b"\n") and (chunk := asking.recv(65536)):
                     received += chunk
             except TimeoutError:

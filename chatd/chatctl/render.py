@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import get_type_hints
 
 from chatd.config.options import toml
-from chatd.master.requests import ConfigDiffReply, PenaltiesReply, ReloadReply, SessionsReply
+from chatd.master.requests import ConfigDiffReply, PenaltiesReply, ReloadReply, RestartReply, SessionsReply
 from chatd.master.status import Status, WorkerStatus
 from chatd.model import User
 from chatd.scoreboard import FIELDS, Field
@@ -28,6 +28,8 @@ def status(server: Status) -> str:
         f"     config: {server.config_file}, generation {server.generation}, "
         f"{server.reloads} reloads ({server.reloads_failed} failed)",
     ]
+    if server.restart is not None:
+        lines.append(f"    restart: {server.restart.replaced} of {server.restart.workers} workers are replaced")
     if server.last_reload_error:
         lines += [f"             last reload: {line}" for line in server.last_reload_error.splitlines()]
     lines += [
@@ -170,6 +172,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def verdict(server: Status) -> tuple[int, str]:
     """For `check`: (0 good, 1 degraded, 2 critical) and one line."""
     counted = f"{server.workers_ready} of {server.workers_wanted} workers ready"
+    if server.state in ("draining", "drained"):
+        return 1, f"DEGRADED: {server.state}, {counted}; chatctl undrain lets it serve again"
     if server.workers_ready == 0 or server.state == "stopping":
         return 2, f"CRITICAL: {server.state}, {counted}"
     expired = [one.file for one in server.certificates if one.expiry == "expired"]
@@ -196,6 +200,16 @@ def reloaded(reply: ReloadReply) -> str:
         if keys:
             lines.append(f"{text}: {', '.join(keys)}")
     return "\n".join(lines)
+
+
+def restarted(reply: RestartReply) -> str:
+    """One line for each worker."""
+    lines = [
+        f"worker {one.slot} (pid {one.pid}) replaced by worker {one.new_slot} (pid {one.new_pid}), "
+        f"{duration(one.took_s)}"
+        for one in reply.replaced
+    ]
+    return "\n".join([*lines, *(f"worker {one.slot} (pid {one.pid}) not replaced" for one in reply.not_replaced)])
 
 
 def pending(reply: ConfigDiffReply) -> str:

@@ -111,7 +111,7 @@ _COSTS_ROUNDS = 600
 
 class CoreParts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The parts from which a core is made. readers: further connections to the store, see store.group_commit. row: this
-    worker's row of the scoreboard. slot: its number."""
+    worker's row of the scoreboard. slot: its number. leads: see core.services."""
 
     tables: Tables
     readers: Sequence[Tables] = ()
@@ -124,6 +124,7 @@ class CoreParts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The bus reaches other hosts, which have penalty tables of their own."""
     loop: asyncio.AbstractEventLoop
     slot: int = 0
+    leads: Callable[[], bool] = lambda: True
 
 
 class Core:
@@ -189,6 +190,7 @@ class Core:
             row=parts.row,
             background=self._background,
             slot=parts.slot,
+            leads=parts.leads,
         )
 
     # ---------------------------------------------------------------- commands

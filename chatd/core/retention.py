@@ -5,9 +5,10 @@ the status shows of it.
 Elsewhere: the slices themselves (store), erasing an account (chatctl), the options (config.people_options).
 Fails: never. What the store refuses is logged, shown in the status, and tried again.
 
-One worker of each host does it, that of slot 0. How far the work has come is in the store: after a crash, the next
-worker goes on. A slice shares a transaction with the messages that are stored at that moment, so it must be short: its
-size follows the time that the last one took, and between two slices the store is left to the messages.
+One worker of each host does it (scoreboard.leader). How far the work has come is in the store: after a crash, the next
+worker goes on, and two that work at once for a moment do no harm. A slice shares a transaction with the messages that
+are stored at that moment, so it must be short: its size follows the time that the last one took, and between two slices
+the store is left to the messages.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Retention:
         self._loop = services.loop
         self._log = services.log
         self._background = services.background
-        self._is_mine = services.slot == 0
+        self._leads = services.leads
         self._row = row
         self._wall_ms = wall_ms
         self._working = False
@@ -74,12 +75,23 @@ class Retention:
 
     def round(self) -> None:
         """Once a second."""
+        if not self._leads():
+            if self._options is not None and not self._working:
+                self._forget()
+            return
         options = self._config().retention
         due = self._loop.time() >= self._next_at or options != self._options
-        if self._is_mine and not self._working and due:
+        if not self._working and due:
             self._options = options
             self._working = True
             self._background.start(self._run())
+
+    def _forget(self) -> None:
+        """Another worker does it now, and shows what there is to show."""
+        row = self._row
+        row.store_bytes = row.store_free_bytes = row.oldest_message_ms = row.retention_at_ms = row.erasures_pending = 0
+        row.store_reclaims = row.retention_failed = row.retention_held = False
+        self._options = self._held_since = None
 
     async def _run(self) -> None:
         pause_s = CHECK_S
@@ -159,7 +171,7 @@ class Retention:
             changed = done.deleted + done.blanked
             self._row.retention_deleted += changed
             self._adapt(seconds)
-            if not done.more or (options is not None and self._is_changed(options)):
+            if not done.more or (options is not None and self._is_changed(options)) or not self._leads():
                 return
             pace_s = changed / self._config().retention.rows_per_s - took_s
             await asyncio.sleep(max(_REST * seconds, _REST_AFTER_COMMIT * took_s, pace_s))

@@ -53,3 +53,6 @@ class Services(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     slot: int = 0
     """This worker's, for people."""
+
+    leads: Callable[[], bool] = lambda: True
+    """Whether this worker does what one worker of the host does for all (scoreboard.leader)."""

@@ -48,6 +48,15 @@ class _ToFirstProcess(StartReport):
             self._write = -1
 
 
+def has_terminal() -> bool:
+    """Whether this process has a controlling terminal, which sends signals of its own."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 def say(line: str) -> None:
     """Write one or more lines to standard error."""
     for one in line.splitlines():

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from chatd import security_log
 from chatd.errors import Exit, Refused
 from chatd.master.requests import REASON_CHARS, ControlReply, KickReply, KickRequest, Respond, failed
-from chatd.master.workers import Slot, WorkerPool
+from chatd.master.worker_slot import Slot
+from chatd.master.workers import WorkerPool
 from chatd.orders import Answer, KickDone, KickFailed, KickOrder
 from chatd.security_log import SecurityEvent
 from chatd.texts import fields

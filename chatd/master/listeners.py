@@ -8,6 +8,7 @@ Fails: BootError, exit 71 (77 if permission is missing), naming the address and 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -118,24 +119,43 @@ def target_of(where: urls.ListenAddress) -> tuple[socket.AddressFamily, Any]:
 def _bind(one: ListenerOptions, listen: Sequence[ListenerOptions]) -> socket.socket:
     where = urls.parse(one.address)
     if where.transport == "unix":
-        return _bind_unix(where.path, one.backlog)
+        return bind_unix(where.path, one.backlog)
     family, target = target_of(where)
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    only_v6 = family == socket.AF_INET6 and not takes_both(one, listen)
+    if where.port:
+        return _listen(_bind_tcp(family, target, only_v6=only_v6), one.backlog)
+    # A port that the kernel chooses at bind() is given up when the socket stops listening (master.rolling.gate).
+    with contextlib.closing(_bind_tcp(family, target, only_v6=only_v6)) as chosen:
+        listener = _bind_tcp(family, chosen.getsockname(), only_v6=only_v6)
+    return _listen(listener, one.backlog)
+
+
+def _bind_tcp(family: socket.AddressFamily, target: Any, *, only_v6: bool) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not takes_both(one, listen))
-        listener.setblocking(False)
-        listener.bind(target)
-        listener.listen(one.backlog)
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only_v6)
+        bound.setblocking(False)
+        bound.bind(target)
     except OSError:
-        listener.close()
+        bound.close()
         raise
-    return listener
+    return bound
 
 
-def _bind_unix(path: str, backlog: int) -> socket.socket:
-    """Called under the instance lock, so a socket file on which nobody answers is left over from a crash."""
+def _listen(bound: socket.socket, backlog: int) -> socket.socket:
+    try:
+        bound.listen(backlog)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def bind_unix(path: str, backlog: int) -> socket.socket:
+    """A listening socket at this path. Raises: OSError. Called under the instance lock, so a socket file on which
+    nobody answers is left over from a crash."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.setblocking(False)

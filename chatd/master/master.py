@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from chatd.config.render import mask_config
 from chatd.errors import ConfigError, Exit
 from chatd.master.certificates import CertificateKeeper
 from chatd.master.control import ControlSocket
-from chatd.master.daemonize import StartReport
+from chatd.master.daemonize import StartReport, has_terminal
 from chatd.master.instance_lock import InstanceLock
 from chatd.master.kick import PendingKicks
 from chatd.master.listeners import Bound, actual_address
@@ -38,6 +39,7 @@ from chatd.master.requests import (
     ConfigRequest,
     ControlReply,
     ControlRequest,
+    DrainRequest,
     KickRequest,
     LogLevelRequest,
     PenaltiesRequest,
@@ -45,14 +47,19 @@ from chatd.master.requests import (
     ReloadRequest,
     ReopenRequest,
     Respond,
+    RestartWorkersRequest,
     ScaleReply,
     ScaleRequest,
     SessionsRequest,
     StatusRequest,
     StopRequest,
+    UndrainRequest,
     failed,
     write_record,
 )
+from chatd.master.rolling.gate import Gate
+from chatd.master.rolling.host import HostDrain, HostState
+from chatd.master.rolling.restart import RollingRestart
 from chatd.master.rotation import Rotation
 from chatd.master.session_lists import SessionLists
 from chatd.master.spawn import Serve, Shared
@@ -61,7 +68,8 @@ from chatd.master.systemd import ServiceManager
 from chatd.master.udp_sockets import UdpSockets
 from chatd.master.watcher import Watcher
 from chatd.master.worker_questions import WorkerQuestions
-from chatd.master.workers import Slot, WorkerPool
+from chatd.master.worker_slot import Slot
+from chatd.master.workers import WorkerPool
 from chatd.orders import Answer, LogLevelOrder
 from chatd.penalty_table import PenaltyTable
 from chatd.scoreboard import MAX_WORKERS, Scoreboard
@@ -99,6 +107,8 @@ class Prepared:
     penalty_table: PenaltyTable
     bound: tuple[Bound, ...]
     """The stream sockets, one per listener."""
+    adopted: frozenset[socket.socket]
+    """Those of them that belong to systemd."""
     udp_sockets: UdpSockets
     certificates: CertificateKeeper
     lock: InstanceLock
@@ -135,7 +145,10 @@ class Master:
         self._questions = WorkerQuestions(self._pool)
         self._penalties = PenaltyDesk(self._pool, prepared.penalty_table, self._questions)
         self._session_lists = SessionLists(self._questions)
-        self._status = StatusCollector(self._pool, self._reload, self._bound)
+        self._restart = RollingRestart(self._pool)
+        self._gate = Gate(prepared.bound, prepared.udp_sockets, prepared.adopted)
+        self._host = HostDrain(self._pool, self._gate)
+        self._status = StatusCollector(self._pool, self._reload, self._restart, self._bound)
         self._rotation = Rotation(config.server.log_dir, prepared.scoreboard.master_row)
         self._handlers = self._request_handlers()
         self._control = ControlSocket(config.server.runtime_dir, self._handle, self._watcher)
@@ -169,6 +182,8 @@ class Master:
             self._pool.supervise(now, self._is_late(now - before - timeout_s))
             self._pool.manage(now)
             self._reload.check()
+            self._restart.check()
+            self._host.check()
             self._kicks.check()
             self._questions.check()
             self._control.close_overdue(now)
@@ -196,7 +211,8 @@ class Master:
         self._rotation.check(options.rotate_bytes, options.rotate_keep)
         log.tick()
         systemd = self._prepared.systemd
-        if systemd.watchdog_s and now >= self._next_alive and self._pool.any_fresh(now):
+        is_alive = self._host.state is HostState.DRAINED or self._pool.any_fresh(now)
+        if systemd.watchdog_s and now >= self._next_alive and is_alive:
             self._next_alive = now + min(systemd.watchdog_s, ALIVE_S) - TURN_S
             systemd.alive()
 
@@ -226,6 +242,10 @@ class Master:
                 self._begin_reload(_no_reply)
             case signal.SIGUSR1:
                 self._rotation.reopen()
+            case signal.SIGWINCH:
+                self._drain_by_signal()
+            case signal.SIGTTIN if self._host.state is not HostState.SERVING:
+                self._host.undrain(_no_reply)
             case signal.SIGTTIN | signal.SIGTTOU:
                 self._scale_by_signal(times if number == signal.SIGTTIN else -times)
             case signal.SIGTERM:
@@ -238,6 +258,13 @@ class Master:
                 self._pool.kill()
             case _:
                 log.get().warning("unsupported signal ignored", name=number.name)
+
+    def _drain_by_signal(self) -> None:
+        """Not where it may come from a terminal window that changes its size."""
+        if has_terminal():
+            log.get().warning("WINCH is ignored, because this process has a terminal; run: chatctl drain")
+        else:
+            self._host.drain(_no_reply)
 
     # ------------------------------------------------------------ starting and stopping
 
@@ -266,6 +293,7 @@ class Master:
         if not self._pool.stopping:
             log.get().info("stopping", fast=fast)
             self._prepared.systemd.stopping()
+            self._gate.shut_streams()
             self._pool.stop()
         if fast:
             self._pool.hurry(FAST_STOP_S)
@@ -310,6 +338,9 @@ class Master:
             ReloadRequest: lambda _, respond: self._begin_reload(respond),
             ReopenRequest: self._on_reopen,
             StopRequest: self._on_stop,
+            DrainRequest: lambda _, respond: self._host.drain(respond),
+            UndrainRequest: lambda _, respond: self._host.undrain(respond),
+            RestartWorkersRequest: lambda _, respond: self._restart.begin(respond),
             ConfigRequest: self._on_config,
             ConfigDiffRequest: self._on_config_diff,
             LogLevelRequest: self._on_log_level,
@@ -375,6 +406,8 @@ class Master:
         wanted = self._pool.wanted + request.step
         if self._pool.stopping:
             respond(failed(Exit.TRY_AGAIN, "the server is stopping"))
+        elif self._pool.suspended:
+            respond(failed(Exit.TRY_AGAIN, "the host is drained; run: chatctl undrain"))
         elif wanted > MAX_WORKERS:
             respond(failed(Exit.USAGE, f"that would be {wanted} workers, the limit is {MAX_WORKERS}"))
         elif wanted > self._limit() and not request.force:

@@ -22,7 +22,8 @@ from chatd.config.validate import check_host
 from chatd.errors import ConfigError, Exit
 from chatd.master.certificates import CertificateKeeper, CertificatesOf, read_all
 from chatd.master.requests import ConfigDiffReply, ControlReply, PendingChange, ReloadReply, Respond, failed
-from chatd.master.workers import Slot, WorkerPool
+from chatd.master.worker_slot import Slot
+from chatd.master.workers import WorkerPool
 from chatd.orders import Answer, ReloadDone, ReloadOrder, ReloadRefused
 
 ANSWER_S = 5.0

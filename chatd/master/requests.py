@@ -63,6 +63,18 @@ class StopRequest(ControlRequest, tag="stop", frozen=True):
     fast: bool = False
 
 
+class DrainRequest(ControlRequest, tag="drain", frozen=True):
+    """All workers of this host leave, and new clients are refused. Replied to when the last one has left."""
+
+
+class UndrainRequest(ControlRequest, tag="undrain", frozen=True):
+    """This host serves again. Replied to when every worker is ready."""
+
+
+class RestartWorkersRequest(ControlRequest, tag="restart-workers", frozen=True):
+    """Replace all workers, one after the other. Replied to with RestartReply, when the last old one has left."""
+
+
 class ConfigRequest(ControlRequest, tag="config", frozen=True):
     """Replied to with ConfigReply."""
 
@@ -146,6 +158,9 @@ REQUESTS: tuple[type[ControlRequest], ...] = (
     ReloadRequest,
     ReopenRequest,
     StopRequest,
+    DrainRequest,
+    UndrainRequest,
+    RestartWorkersRequest,
     ConfigRequest,
     ConfigDiffRequest,
     LogLevelRequest,
@@ -162,6 +177,9 @@ _decoder: msgspec.json.Decoder[ControlRequest] = msgspec.json.Decoder(
     | ReloadRequest
     | ReopenRequest
     | StopRequest
+    | DrainRequest
+    | UndrainRequest
+    | RestartWorkersRequest
     | ConfigRequest
     | ConfigDiffRequest
     | LogLevelRequest
@@ -252,6 +270,30 @@ class ScaleReply(ControlReply, kw_only=True):
     """workers: wanted now."""
 
     workers: int
+
+
+class ReplacedWorker(msgspec.Struct, kw_only=True):
+    """slot, pid: of the worker that has left; new_slot, new_pid: of the one that took its place. took_s: in all."""
+
+    slot: int
+    pid: int
+    new_slot: int
+    new_pid: int
+    took_s: float
+
+
+class NotReplaced(msgspec.Struct, kw_only=True):
+    """A worker that serves on."""
+
+    slot: int
+    pid: int
+
+
+class RestartReply(ControlReply, kw_only=True):
+    """In the order in which it was done. not_replaced: the first of them is the one that failed, if any did."""
+
+    replaced: list[ReplacedWorker]
+    not_replaced: list[NotReplaced]
 
 
 class KickReply(ControlReply, kw_only=True):

@@ -58,7 +58,7 @@ class Shared:
     """Called in the child: close everything that is the master's."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
     """The master's view of a new process."""
 
@@ -67,55 +67,72 @@ class Child:
     orders: socket.socket
     stacks: int
     """A memory file into which a worker that is aborted writes the stacks of its threads."""
+    hand_over: socket.socket | None = None
+    """Of a successor: what the worker that it replaces is sent to hand over to it. Closed once it has been."""
 
     def close(self) -> None:
         os.close(self.pidfd)
         os.close(self.stacks)
-        self.orders.close()
+        _close(self.orders, self.hand_over)
 
 
-def fork(slot: int, generation: int, config: Config, shared: Shared) -> Child:
-    """A new worker in `slot`. Its row says BOOTING, with a fresh heartbeat, before it runs.
+def fork(slot: int, generation: int, config: Config, shared: Shared, *, is_successor: bool = False) -> Child:
+    """A new worker in `slot`. Its row says BOOTING, with a fresh heartbeat, before it runs. is_successor: a worker that
+    runs will hand over to it.
 
     Raises: OSError when a descriptor or a process cannot be created; then no child is left and the row is empty.
     """
     row = shared.scoreboard.rows[slot]
     udp_sockets = shared.udp_sockets.of(slot)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = _pair()
+    hand_over, predecessor = _pair() if is_successor else (None, None)
     stacks = os.memfd_create("stacks")
-    ours.setblocking(False)
-    theirs.setblocking(False)
     _begin_row(row, generation)
     held = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()
         if pid == 0:
-            ours.close()
+            _close(ours, hand_over)
             context = WorkerContext(
                 slot=slot,
                 generation=generation,
                 config=config,
                 listeners=shared.listeners,
                 life_fd=shared.life_read,
-                order_fd=theirs.detach(),
+                orders=theirs,
                 penalty_table=shared.penalty_table,
                 rows=shared.scoreboard.rows,
                 master_row=shared.scoreboard.master_row,
                 udp_sockets=udp_sockets,
                 certificates=shared.certificates.current(),
+                predecessor=predecessor,
             )
             _be_worker(context, shared, stacks)
         pidfd = _open_pidfd(pid)
     except OSError:
-        ours.close()
+        _close(ours, hand_over)
         os.close(stacks)
         row.clear()
         raise
     finally:
-        theirs.close()
+        _close(theirs, predecessor)
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
     row.pid = pid
-    return Child(pid, pidfd, ours, stacks)
+    return Child(pid=pid, pidfd=pidfd, orders=ours, stacks=stacks, hand_over=hand_over)
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    """Non-blocking, and closed on exec."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return ours, theirs
+
+
+def _close(*sockets: socket.socket | None) -> None:
+    for one in sockets:
+        if one is not None:
+            one.close()
 
 
 def _begin_row(row: Row, generation: int) -> None:
@@ -177,5 +194,5 @@ def _serve(context: WorkerContext, serve: Serve) -> int:
 def _cannot_start(context: WorkerContext, why: str, code: Exit) -> int:
     answer = orders.CannotStart(why[: orders.WHY_CHARS])
     with contextlib.suppress(OSError):  # the master is gone: nobody is left to be told
-        os.write(context.order_fd, orders.encode(answer))
+        context.orders.send(orders.encode(answer))
     return code

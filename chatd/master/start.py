@@ -60,6 +60,7 @@ def run(loaded: Loaded, allow_root: bool, serve: Serve, report: StartReport) -> 
             scoreboard=scoreboard,
             penalty_table=penalty_table,
             bound=bound,
+            adopted=frozenset(sock for _, sock in bound if sock in inherited),
             udp_sockets=udp_sockets,
             certificates=certificates,
             lock=lock,

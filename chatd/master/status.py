@@ -24,7 +24,9 @@ from chatd.master.certificates import CertificateStatus
 from chatd.master.listeners import Bound
 from chatd.master.reload import Reload
 from chatd.master.requests import ControlReply
-from chatd.master.workers import Slot, WorkerPool
+from chatd.master.rolling.restart import RollingRestart
+from chatd.master.worker_slot import Slot
+from chatd.master.workers import WorkerPool
 from chatd.scoreboard import Counters, Field, State
 
 SAMPLES = 6
@@ -56,6 +58,13 @@ class ListenerStatus(msgspec.Struct):
     waiting: int
 
 
+class RestartProgress(msgspec.Struct):
+    """Of a rolling restart that is under way."""
+
+    replaced: int
+    workers: int
+
+
 class Status(msgspec.Struct, kw_only=True):
     """The whole answer. Figures of the store and the bus are the worst of any ready worker. totals: the numbers in
     scoreboard.TOTALS, of all processes since the server started."""
@@ -82,6 +91,7 @@ class Status(msgspec.Struct, kw_only=True):
     certificates: list[CertificateStatus] = []
     workers: list[WorkerStatus]
     log_dropped: int
+    restart: RestartProgress | None = None
     totals: dict[str, int] = {}
 
 
@@ -92,9 +102,11 @@ class StatusReply(ControlReply, kw_only=True):
 
 
 def server_state(pool: WorkerPool) -> str:
-    """starting, running, degraded (fewer workers ready than wanted) or stopping."""
+    """starting, running, degraded (fewer workers ready than wanted), draining, drained or stopping."""
     if pool.stopping:
         return "stopping"
+    if pool.suspended:
+        return "draining" if pool.present() else "drained"
     if not pool.started:
         return "starting"
     return "degraded" if pool.degraded() else "running"
@@ -152,8 +164,10 @@ class _Usage:
 class StatusCollector:
     """bound: returns one listening socket per [[listen]]."""
 
-    def __init__(self, pool: WorkerPool, reload: Reload, bound: Callable[[], tuple[Bound, ...]]) -> None:
-        self._pool, self._reload, self._bound = pool, reload, bound
+    def __init__(
+        self, pool: WorkerPool, reload: Reload, restart: RollingRestart, bound: Callable[[], tuple[Bound, ...]]
+    ) -> None:
+        self._pool, self._reload, self._restart, self._bound = pool, reload, restart, bound
         self._began = time.monotonic()
         self._usage = _Usage()
 
@@ -190,6 +204,7 @@ class StatusCollector:
             ],
             certificates=pool.shared.certificates.status(),
             workers=workers,
+            restart=None if self._restart.progress is None else RestartProgress(*self._restart.progress),
             log_dropped=pool.shared.scoreboard.master_row.log_dropped,
             totals=pool.shared.scoreboard.totals(),
         )

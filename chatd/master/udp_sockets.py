@@ -1,4 +1,4 @@
-"""The UDP sockets: one per listener and worker slot.
+"""The UDP sockets: one per listener and place in the worker pool.
 
 Owns: binding them with SO_REUSEPORT, keeping them open while a dead worker is replaced, and closing those of a slot
 that is given up. The kernel chooses among the sockets of an address by a hash of the sender's address, so a client
@@ -11,6 +11,7 @@ Fails: BootError at the start; later an error is logged, and the slot has no soc
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import socket
 import time
@@ -25,6 +26,8 @@ from chatd.master.privileges import Identity
 
 _BUFFER_BYTES = 4 * 1024 * 1024
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_DISCARD_PORT = 9
+"""Of the host itself. A socket that is connected to it gets no datagram from anybody else."""
 
 
 def is_udp(one: ListenerOptions) -> bool:
@@ -41,7 +44,7 @@ class UdpSockets:
         self._targets: dict[str, tuple[int, Any]] = {}
         """By configured address: its family, and what is bound (with the port the kernel chose for port 0)."""
         self._of: dict[int, tuple[Bound, ...]] = {}
-        """By slot."""
+        """By slot. A worker and its successor, which have one place, have the same sockets."""
 
     def bind_first(self, slots: int, after_crash: bool) -> None:
         """Bind the sockets of slots 0 to slots - 1. Raises BootError."""
@@ -68,16 +71,41 @@ class UdpSockets:
         self._of[slot] = tuple(bound.items())
         return self._of[slot]
 
+    def share(self, slot: int, place_of: int) -> None:
+        """Give the slot the sockets of the slot `place_of`, so that a worker there can take them over."""
+        self._of[slot] = self.of(place_of)
+
     def release(self, slot: int) -> None:
-        """Give up the slot: datagrams for its sockets go to other slots as soon as its worker has closed them too."""
-        for _, sock in self._of.pop(slot, ()):
-            sock.close()
+        """Give up the slot, and the place unless another slot has it: datagrams for its sockets then go to others as
+        soon as its worker has closed them too."""
+        given_up = self._of.pop(slot, ())
+        kept = {sock for bound in self._of.values() for _, sock in bound}
+        for _, sock in given_up:
+            if sock not in kept:
+                sock.close()
 
     def keep_only(self, slot: int) -> None:
-        """In a forked child: close the other slots' sockets, which would stay bound while the child lives."""
+        """In a forked child: close the other places' sockets, which would stay bound while the child lives."""
         for other in tuple(self._of):
             if other != slot:
                 self.release(other)
+
+    def shut(self) -> None:
+        """Nothing is taken any more: the kernel answers that the port is unreachable. What has come is dropped."""
+        for sock in self._all():
+            with contextlib.suppress(OSError):
+                sock.connect((sock.getsockname()[0], _DISCARD_PORT))
+            with contextlib.suppress(BlockingIOError, ConnectionError):
+                while sock.recv(1):
+                    pass
+
+    def open(self) -> None:
+        """Datagrams are taken again, after shut()."""
+        for sock in self._all():
+            _disconnect(sock)
+
+    def _all(self) -> set[socket.socket]:
+        return {sock for bound in self._of.values() for _, sock in bound}
 
     def close(self) -> None:
         for slot in tuple(self._of):
@@ -119,3 +147,14 @@ class UdpSockets:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not takes_both(one, self._listen))
         return sock
+
+
+def _disconnect(sock: socket.socket) -> None:
+    """connect(2) to AF_UNSPEC, which the socket module cannot express. The address stays bound. Raises: OSError."""
+    unspecified = (ctypes.c_char * 16)()
+    if _libc.connect(sock.fileno(), unspecified, len(unspecified)):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+_libc = ctypes.CDLL(None, use_errno=True)

@@ -1,9 +1,9 @@
 """The worker pool: the number of workers, and supervising each.
 
-Owns: the slots, forking into them, noticing that a worker is ready, hangs or has died, back-off, ending workers within
-a deadline, and sending them orders.
-Elsewhere: the fork itself (master.spawn), the orders (chatd.orders), why workers reload or stop (master.reload,
-master.master).
+Owns: forking into the slots, noticing that a worker is ready, hangs or has died, back-off, ending workers within a
+deadline, and sending them orders.
+Elsewhere: what is known of a worker (master.worker_slot), the fork itself (master.spawn), the orders (chatd.orders),
+why workers reload or stop (master.reload, master.master), replacing one that runs (master.rolling.replacement).
 Fails: a worker that cannot start is reported by `boot_failure` until all have been ready once; afterwards it is tried
 again for ever, with growing pauses.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,11 +23,16 @@ from chatd.config.load import workers_of
 from chatd.config.schema import Config
 from chatd.errors import Exit
 from chatd.master import file_locks, spawn
+from chatd.master.rolling.replacement import Replacements
 from chatd.master.watcher import Watcher
+from chatd.master.worker_slot import NONE, Slot, WorkerProcess
 from chatd.orders import CannotStart, DrainOrder
-from chatd.scoreboard import MAX_WORKERS, Row, State
+from chatd.scoreboard import MAX_WORKERS, State
 
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 30.0
+LONELY_BACKOFF_S, LONELY_CALM_S = 2.0, 10.0
+"""While no worker accepts or starts, one is forked at once, back-off or not: after that not before a pause that grows
+to LONELY_BACKOFF_S, so that a crash loop uses a fraction of one core. After LONELY_CALM_S the pauses begin anew."""
 HEALTHY_S, STEADY_S = 60.0, 5.0
 """A worker that was ready for HEALTHY_S clears the back-off of its slot; for STEADY_S, it halves it."""
 ABORT_TO_KILL_S, LOCK_ABORT_TO_KILL_S = 5.0, 1.0
@@ -43,41 +49,6 @@ FORKS_PER_TURN = 4
 """Maximum forks per turn: more would keep the master from its other work."""
 FINAL_EXITS = (Exit.CONFIG, Exit.UNAVAILABLE, Exit.OS, Exit.CANNOT_CREATE, Exit.PERMISSION)
 """Exit codes of a starting worker after which it is not tried again."""
-
-
-@dataclass(slots=True, kw_only=True)
-class WorkerProcess:
-    """A running worker, as the master sees it. Only the pool and a reload change it."""
-
-    child: spawn.Child
-    born: Config
-    """The configuration it was forked with."""
-    generation: int
-    """Generation of the configuration that it has confirmed since."""
-    started: float
-    ready_at: float = 0.0
-    """When the master saw that it is ready; 0 = it is still starting."""
-    kill_at: float = 0.0
-    """When it is killed if it still runs; 0 = it stays."""
-    leaving: bool = False
-    """It was ordered to leave, and is not replaced when it ends."""
-    hung: bool = False
-    why: str = ""
-    """Why it cannot start or was aborted, as far as known."""
-
-
-@dataclass(slots=True)
-class Slot:
-    """One place in the pool. A replacement worker gets the slot of the worker it replaces."""
-
-    index: int
-    row: Row
-    worker: WorkerProcess | None = None
-    failures: int = 0
-    """Deaths in a row, which decide the back-off."""
-    fork_at: float = 0.0
-    """When a worker is due; 0 = none is."""
-    restarts: int = 0
 
 
 @dataclass(slots=True)
@@ -104,10 +75,17 @@ class WorkerPool:
         """All wanted workers have been ready at once; a worker that cannot start no longer ends the server."""
         self.stopping = False
         """The server is stopping: no worker is replaced."""
+        self.suspended = False
+        """The host is drained, or drains: no worker is forked until resume()."""
+        self._suspensions = 0
+        """Drains of the whole pool so far."""
         self.boot_failure: BootFailure | None = None
         """Why the server cannot start; None while it can."""
         self.on_answer: Callable[[Slot, orders.Answer], None] = lambda slot, answer: None
+        self.replacements = Replacements(self)
         self._watcher = watcher
+        self._lonely_at, self._lonely_s = 0.0, FIRST_BACKOFF_S
+        """When a worker may be forked next because no other accepts or starts, and the pause after it."""
         self._patience_until = 0.0
         """Until then no worker counts as hung, because the master itself was stopped."""
 
@@ -118,21 +96,27 @@ class WorkerPool:
         return [slot for slot in self.slots if slot.worker is not None]
 
     def serving(self) -> list[Slot]:
-        """Slots with a worker that is to stay, or whose replacement is due."""
-        return [slot for slot in self.slots if slot.fork_at or (slot.worker is not None and not slot.worker.leaving)]
+        """One slot for each place: it has a worker that is to stay, or one is due."""
+        return [slot for slot in self.slots if slot.fork_at or (slot.worker is not None and _has_place(slot.worker))]
 
     def ready(self) -> list[Slot]:
         """Slots with a worker that is ready and is to stay."""
-        return [slot for slot in self.slots if slot.worker and slot.worker.ready_at and not slot.worker.leaving]
+        return [slot for slot in self.slots if slot.worker and slot.worker.ready_at and _has_place(slot.worker)]
+
+    def leaving_generations(self) -> int:
+        """Of how many drains of the whole pool workers are still leaving."""
+        return len({slot.worker.left_in for slot in self.slots if slot.worker and slot.worker.leaving})
 
     def degraded(self) -> bool:
-        return self.started and len(self.ready()) < self.wanted
+        return self.started and not self.suspended and len(self.ready()) < self.wanted
 
     # ------------------------------------------------------------ how many
 
     def scale(self, wanted: int) -> None:
         """Change the number of workers: missing ones are forked by manage(), the highest slots drain."""
         self.wanted = max(1, min(wanted, MAX_WORKERS))
+        if self.suspended:
+            return
         serving = self.serving()
         now = time.monotonic()
         for slot in serving[self.wanted :]:
@@ -142,6 +126,7 @@ class WorkerPool:
             if slot.worker is None:
                 slot.row.clear()
             else:
+                self.replacements.cancel(slot)
                 self.drain(slot.worker)
         free = [slot for slot in self.slots if slot.worker is None and not slot.fork_at]
         for slot in free[: max(0, self.wanted - len(serving))]:
@@ -150,11 +135,27 @@ class WorkerPool:
 
     def manage(self, now: float) -> None:
         """Fork what is due, a few workers per turn of the master's loop."""
-        if self.stopping:
+        if self.stopping or self.suspended:
             return
+        self._keep_one_coming(now)
         due = [slot for slot in self.slots if slot.worker is None and 0 < slot.fork_at <= now]
         for slot in due[:FORKS_PER_TURN]:
-            self._fork(slot, now)
+            self._fork_due(slot, now)
+
+    def _keep_one_coming(self, now: float) -> None:
+        """Back-off must not leave nobody who accepts."""
+        if not self.started or any(
+            slot.worker and not slot.worker.hung and _has_place(slot.worker) for slot in self.slots
+        ):
+            return
+        first = min((slot for slot in self.slots if slot.fork_at), key=lambda slot: slot.fork_at, default=None)
+        if first is None:
+            return
+        first.fork_at = max(min(first.fork_at, self._lonely_at), 1e-9)
+        if first.fork_at <= now:
+            is_calm = now - self._lonely_at > LONELY_CALM_S
+            self._lonely_s = FIRST_BACKOFF_S if is_calm else min(2 * self._lonely_s, LONELY_BACKOFF_S)
+            self._lonely_at = now + self._lonely_s
 
     def next_deadline(self) -> float:
         """When a fork or a kill is due; infinity = none is."""
@@ -166,19 +167,24 @@ class WorkerPool:
         """Whether a worker has been forked that is not ready yet."""
         return any(slot.worker is not None and not slot.worker.ready_at for slot in self.slots)
 
-    def _fork(self, slot: Slot, now: float) -> None:
+    def fork(self, slot: Slot, now: float, *, replaces: int = NONE) -> None:
+        """Fork a worker into a free slot. replaces: slot of the worker that it is to replace. Raises: OSError."""
+        child = spawn.fork(slot.index, self.generation, self.config, self.shared, is_successor=replaces != NONE)
+        slot.worker = WorkerProcess(
+            child=child, born=self.config, generation=self.generation, started=now, replaces=replaces
+        )
+        self._watcher.watch(child.orders.fileno(), lambda: self.read_answers(slot))
+        log.get().debug("worker forked", slot=slot.index, worker_pid=child.pid)
+
+    def _fork_due(self, slot: Slot, now: float) -> None:
         slot.fork_at = 0.0
         try:
-            child = spawn.fork(slot.index, self.generation, self.config, self.shared)
+            self.fork(slot, now)
         except OSError as error:
             log.get().error("cannot fork a worker", slot=slot.index, why=error.strerror)
             self._fork_later(slot, now)
             if not self.started and slot.failures >= BOOT_TRIES:
                 self.boot_failure = BootFailure(Exit.OS, f"cannot fork a worker: {error.strerror}")
-            return
-        slot.worker = WorkerProcess(child=child, born=self.config, generation=self.generation, started=now)
-        self._watcher.watch(child.orders.fileno(), lambda: self.read_answers(slot))
-        log.get().debug("worker forked", slot=slot.index, worker_pid=child.pid)
 
     def _fork_later(self, slot: Slot, now: float) -> None:
         slot.failures += 1
@@ -213,10 +219,11 @@ class WorkerPool:
         worker.child.close()
         slot.worker = None
         self.shared.scoreboard.keep_totals(slot.row)
-        if self.stopping or worker.leaving or drained:
+        if self.replacements.ended(slot, worker):
+            return
+        if self.stopping or self.suspended or worker.leaving or drained:
             slot.row.clear()
-            if not self.stopping and len(self.serving()) < self.wanted:
-                slot.fork_at = now
+            self._leave_slot(slot, worker, now)
             return
         slot.restarts += 1
         lived = now - worker.ready_at if worker.ready_at else 0.0
@@ -227,6 +234,15 @@ class WorkerPool:
         self._fork_later(slot, now)
         if not self.started:
             self._boot_failed(slot, worker, code)
+
+    def _leave_slot(self, slot: Slot, worker: WorkerProcess, now: float) -> None:
+        """The slot's worker has left as it should."""
+        if self.stopping or self.suspended:  # the sockets stay bound
+            return
+        if len(self.serving()) < self.wanted:
+            slot.fork_at = now
+        elif worker.leaving:
+            self.shared.udp_sockets.release(slot.index)
 
     def _boot_failed(self, slot: Slot, worker: WorkerProcess, code: int) -> None:
         """Before all workers have been ready once: some exit codes are final, any other is tried BOOT_TRIES times."""
@@ -270,6 +286,7 @@ class WorkerPool:
             if not worker.ready_at and slot.row.state == State.READY:
                 worker.ready_at = now
                 log.get().info("worker is ready", slot=slot.index, worker_pid=worker.child.pid)
+                self.replacements.ready(slot)
             if worker.kill_at:
                 if now >= worker.kill_at:
                     self._signal(worker, signal.SIGKILL)
@@ -319,13 +336,14 @@ class WorkerPool:
 
     # ------------------------------------------------------------ orders
 
-    def order(self, slot: Slot, order: orders.Order) -> bool:
-        """Send one. False: it could not be sent, because the worker does not read. A worker that has just died needs no
-        order: its replacement starts with the configuration in force then."""
+    def order(self, slot: Slot, order: orders.Order, descriptor: int | None = None) -> bool:
+        """Send one, with a copy of a descriptor. False: it could not be sent, because the worker does not read. A
+        worker that has just died needs no order: its replacement starts with the configuration in force then."""
         if slot.worker is None:
             return False
+        descriptors = [] if descriptor is None else [descriptor]
         try:
-            slot.worker.child.orders.send(orders.encode(order))
+            socket.send_fds(slot.worker.child.orders, [orders.encode(order)], descriptors)
         except (BrokenPipeError, ConnectionError):
             return True
         except OSError:
@@ -357,13 +375,34 @@ class WorkerPool:
 
     def drain(self, worker: WorkerProcess) -> None:
         """Tell it to leave, within timeouts.drain_s."""
-        worker.leaving = True
-        worker.kill_at = time.monotonic() + self.config.timeouts.drain_s + STOP_GRACE_S
+        self.expect_end(worker)
         self._signal(worker, signal.SIGTERM)
+
+    def expect_end(self, worker: WorkerProcess) -> None:
+        """It was told to leave within timeouts.drain_s; later it is killed."""
+        worker.leaving = True
+        worker.left_in = self._suspensions
+        worker.kill_at = time.monotonic() + self.config.timeouts.drain_s + STOP_GRACE_S
 
     def stop(self) -> None:
         """All workers drain; none is replaced."""
         self.stopping = True
+        self._drain_all()
+
+    def suspend(self) -> None:
+        """All workers drain; none is forked until resume()."""
+        self.suspended = True
+        self._suspensions += 1
+        self._drain_all()
+
+    def resume(self) -> None:
+        """Fork as many workers as are wanted; those that are leaving go on."""
+        self.suspended = False
+        self.shared.scoreboard.master_row.state = State.READY
+        self.scale(self.wanted)
+
+    def _drain_all(self) -> None:
+        self.shared.scoreboard.master_row.state = State.DRAINING
         for slot in self.slots:
             slot.fork_at = 0.0
             if slot.worker is not None and not slot.worker.leaving:
@@ -390,6 +429,11 @@ class WorkerPool:
             signal.pidfd_send_signal(worker.child.pidfd, number)
         except ProcessLookupError:
             log.get().debug("worker had ended already", worker_pid=worker.child.pid)
+
+
+def _has_place(worker: WorkerProcess) -> bool:
+    """It is to stay. A successor has no place of its own until the worker before it leaves."""
+    return not worker.leaving and worker.replaces == NONE
 
 
 def _describe_end(code: int) -> str:

@@ -15,6 +15,7 @@ import errno
 import os
 import resource
 import socket
+import time
 from collections.abc import Sequence
 from typing import Protocol as Contract
 
@@ -43,6 +44,8 @@ _LEAD_SHARE = 0.05
 """A worker leaves accepting to the others while it has more connections than the emptiest worker has, plus
 _LEAD_CONNECTIONS, plus this share of that worker's."""
 _LEAD_PAUSE_S = 0.002
+_LEAD_FRESH_NS = 500_000_000
+"""Nothing is left to a worker whose heartbeat is older than this: it may be stopped, and accept nothing."""
 _NO_DESCRIPTOR_PAUSE_S = 0.1
 """Pause after an accept that failed although the spare descriptor was given up: the listening socket stays readable,
 and trying again at once would keep the worker busy."""
@@ -186,6 +189,8 @@ class Acceptor:
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 self._refuse_with_spare(listener)
+            elif error.errno == errno.EINVAL:  # the master has shut it, because the server drains
+                self._loop.remove_reader(listener.sock.fileno())
             else:
                 self._log.error("accept failed", address=listener.options.address, why=str(error))
             return
@@ -221,7 +226,15 @@ class Acceptor:
 
     def _is_ahead(self) -> bool:
         """Only connections that were accepted count: which worker a datagram reaches is the kernel's choice."""
-        fewest = min((row.connections - row.udp_peers for row in self._rows if row.state == State.READY), default=0)
+        since_ns = time.monotonic_ns() - _LEAD_FRESH_NS
+        fewest = min(
+            (
+                row.connections - row.udp_peers
+                for row in self._rows
+                if row.state == State.READY and row.heartbeat_ns > since_ns
+            ),
+            default=0,
+        )
         lead = self._row.connections - self._row.udp_peers - fewest
         return lead > _LEAD_CONNECTIONS + fewest * _LEAD_SHARE
 

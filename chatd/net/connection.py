@@ -33,12 +33,15 @@ from chatd.net.admission import Source
 from chatd.net.codec_peer import CodecPeer
 from chatd.net.connections import Connections
 from chatd.net.queued import replace_queued
-from chatd.net.receipts import Receipts, SocketState, has_hung_up, tcp_state, unix_state, was_reset
+from chatd.net.receipts import Receipts, SocketState, has_hung_up, is_sent, tcp_state, unix_state, was_reset
 from chatd.protocol import Command, Event, Failed, LoginAccepted
 from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, Codec
 
 LINGER_S = 2.0
 LINGER_BYTES = 1024 * 1024
+_LET_GO_S = 0.4
+"""While the worker drains, a client whose kernel has everything is given this long to read it and to close; longer only
+if it is still open what the client has received. What it sends later is answered by a reset."""
 HIGH_WATER_BYTES = 64 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """A struct linger: close() discards what was not sent, and resets the connection."""
@@ -424,6 +427,18 @@ class Connection(CodecPeer, asyncio.Protocol):
         self.connections.admission.leave(self)
         self.pending = self.out = self.paced = None
         self.transport = None
+
+    def let_go(self, now: float) -> None:
+        """See net.connections.StreamPeer."""
+        if not self.closed or self.transport is None:
+            return
+        closed_at = self.deadline - LINGER_S
+        if now > self.deadline or (now > closed_at + _LET_GO_S and self.former_session is None and self._is_sent()):
+            self.abort()
+
+    def _is_sent(self) -> bool:
+        """Whether the peer's kernel (on a Unix socket, the peer) has everything, the end included."""
+        return self.transport is not None and not self.transport.get_write_buffer_size() and is_sent(self.sock)
 
     def overdue(self, now: float) -> None:
         """Once a second: end the connection if something has taken too long."""

@@ -10,6 +10,7 @@ Fails: never; a connection that misbehaves is ended with a Disconnect and logged
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sized
 from typing import Protocol as Contract
@@ -28,7 +29,11 @@ from chatd.security_log import SecurityEvent
 _ECHO_WINDOW_S = 10
 """On the echo wire, which has no users, limits.commands_per_s is averaged over this time for each connection."""
 _MIN_RETRY_MS, _MAX_RETRY_MS = 200, 2000
-"""A client that is told that this worker drains reconnects after a random time between the two."""
+"""A client that is told that this worker drains reconnects after a random time between the two; the second is larger
+where the drain takes longer."""
+_CLOSES_PER_S = 60.0
+"""A draining worker disconnects at most this many clients a second, unless timeouts.drain_spread_s is too short for it:
+about as many logins as one core can check."""
 _QUIET = (
     Disconnect.PEER_LEFT, Disconnect.LOGGED_OUT, Disconnect.DRAINING, Disconnect.BUSY, Disconnect.TLS_FAILED
 )  # fmt: skip
@@ -83,6 +88,10 @@ class StreamPeer(Peer, Contract):
         """Close the socket at once."""
         ...
 
+    def let_go(self, now: float) -> None:
+        """Of a closed connection: close its socket if the client has everything that was sent."""
+        ...
+
 
 class DatagramSessions(Contract):
     """The sessions of one UDP socket; net.udp.listener.UdpListener."""
@@ -100,11 +109,15 @@ class DatagramSessions(Contract):
         ...
 
     def shut(self) -> None:
-        """Start no new sessions."""
+        """Start no new sessions; logins are told that the server is busy."""
         ...
 
     async def drain(self, notice: Draining) -> None:
-        """End every session, telling each client, and close the socket."""
+        """End every session, telling each client."""
+        ...
+
+    def close(self) -> None:
+        """Close the socket. Idempotent."""
         ...
 
 
@@ -134,16 +147,23 @@ class Connections:
         """Connections to flush at the end of this turn."""
         self._background = BackgroundTasks(loop)
         self._empty = asyncio.Event()
+        self._leaving: set[StreamPeer] | None = None
+        """While the worker drains: connections that are closed, and whose sockets are not. None: it does not drain."""
+        self._resume_before_ms = 0
         self._log = log.get()
 
     # ---------------------------------------------------------------- members
 
     def add(self, connection: StreamPeer) -> None:
         self.members.add(connection)
+        if self._leaving is not None:  # accepted a moment before the listeners were closed
+            self._dismiss(connection, self._leaving)
 
     def remove(self, connection: StreamPeer) -> None:
         """Its socket is closed."""
         self.members.discard(connection)
+        if self._leaving is not None:
+            self._leaving.discard(connection)
         if not self.members:
             self._empty.set()
 
@@ -192,6 +212,10 @@ class Connections:
         peers = sum(len(datagrams.peers) for datagrams in self._datagrams)
         self._row.udp_peers = peers
         self._row.connections = len(self.members) + peers
+        if self._leaving:
+            now = self.now()
+            for connection in tuple(self._leaving):
+                connection.let_go(now)
 
     def round(self) -> None:
         """Once a second: end what is overdue, run core's own checks."""
@@ -214,25 +238,51 @@ class Connections:
         for datagrams in self._datagrams:
             datagrams.shut()
 
-    async def drain(self, spread_s: float) -> None:
-        """Tell every client, then close their connections one after the other over spread_s. Returns when the last one
-        is closed; the caller limits the time."""
-        resume_before_ms = wall_clock.now_ms() + int(spread_s * 1000)
+    async def drain_datagrams(self) -> None:
+        """End every UDP session, telling each client."""
+        self._resume_before_ms = wall_clock.now_ms() + _MAX_RETRY_MS
         for datagrams in self._datagrams:
-            await datagrams.drain(_draining(resume_before_ms))
-        for connection in tuple(self.members):
-            connection.push(_draining(resume_before_ms))
-        await asyncio.sleep(0)
+            await datagrams.drain(self._notice())
+
+    async def drain(self, spread_s: float) -> None:
+        """Tell every client on a stream, then disconnect them in random order. That takes spread_s at most, and less
+        the fewer they are. Returns when the last one has left; the caller limits the time."""
+        self._leaving = set()
         leaving = list(self.members)
-        random.shuffle(leaving)
-        pause = spread_s / max(1, len(leaving))
+        pause_s = min(spread_s / max(1, len(leaving)), 1 / _CLOSES_PER_S)
+        spread_ms = max(_MAX_RETRY_MS, int(pause_s * len(leaving) * 1000))
+        self._resume_before_ms = wall_clock.now_ms() + spread_ms
         for connection in leaving:
-            connection.close(Disconnect.DRAINING)
-            await asyncio.sleep(pause)
-        while self.members:
-            self._empty.clear()
-            await self._empty.wait()
+            connection.push(self._notice(spread_ms))
+        await asyncio.sleep(0)
+        random.shuffle(leaving)
+        while leaving and self.members:
+            connection = leaving.pop()
+            if connection in self.members:
+                self._disconnect(connection, self._leaving)
+                await self._all_have_left(pause_s)
+        await self._all_have_left(None)
 
+    def close_datagrams(self) -> None:
+        """No UDP socket is read any more."""
+        for datagrams in self._datagrams:
+            datagrams.close()
 
-def _draining(resume_before_ms: int) -> Draining:
-    return Draining(resume_before_ms, random.randrange(_MIN_RETRY_MS, _MAX_RETRY_MS))
+    def _notice(self, spread_ms: int = _MAX_RETRY_MS) -> Draining:
+        return Draining(self._resume_before_ms, random.randrange(_MIN_RETRY_MS, spread_ms))
+
+    def _dismiss(self, connection: StreamPeer, leaving: set[StreamPeer]) -> None:
+        connection.push(self._notice())
+        self._disconnect(connection, leaving)
+
+    def _disconnect(self, connection: StreamPeer, leaving: set[StreamPeer]) -> None:
+        leaving.add(connection)
+        connection.close(Disconnect.DRAINING)
+
+    async def _all_have_left(self, within_s: float | None) -> None:
+        """Wait until there is no connection, but no longer than this. None: until the caller's limit."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self.members:
+                    self._empty.clear()
+                    await self._empty.wait()

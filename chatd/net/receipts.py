@@ -82,6 +82,15 @@ def unix_state(sock: socket.socket, handed_over: int) -> SocketState | None:
     return SocketState(handed_over - unread, not failed, 0.0)
 
 
+def is_sent(sock: socket.socket) -> bool:
+    """Whether the peer's kernel has acknowledged everything that the kernel here was given, FIN included; on a Unix
+    socket, whether the peer has read it. True for a socket that is closed."""
+    try:
+        return fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0") == b"\0\0\0\0"
+    except (OSError, ValueError):
+        return True
+
+
 def has_hung_up(sock: socket.socket) -> bool:
     """Whether the peer has closed its side, or the connection has failed. Changes nothing."""
     try:

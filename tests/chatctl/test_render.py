@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_type_hints
 
+import msgspec
 import pytest
 
 from chatd.chatctl import render as chatctl_render
@@ -11,9 +12,10 @@ from chatd.master.status import Status, WorkerStatus
 
 
 def made(kind: Any, **fields: Any) -> Any:
-    """All numbers 0, all texts empty, but for the fields."""
+    """All numbers 0, all texts empty, but for the fields and what has a default."""
     empty = {int: 0, float: 0.0, str: "", bool: True}
-    defaults = {name: empty.get(type_, []) for name, type_ in get_type_hints(kind).items()}
+    kinds, required = get_type_hints(kind), (one.name for one in msgspec.structs.fields(kind) if one.required)
+    defaults = {name: empty.get(kinds[name], []) for name in required}
     return kind(**{**defaults, **fields})
 
 

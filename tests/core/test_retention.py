@@ -128,7 +128,7 @@ class Host:
             config=lambda: Config(retention=self.options),
             log=log.get(),
             background=self.background,
-            slot=0,
+            leads=lambda: True,
         )
         self.retention = Retention(services, self.row, lambda: self.now_ms)  # type: ignore[arg-type]
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from chatd import __main__ as chatd_main
 from chatd import log, orders
 from chatd.errors import BootError, ConfigError, Exit, Unavailable
-from chatd.orders import DrainOrder, LogLevelOrder, ReloadDone, ReloadOrder, ReloadRefused
+from chatd.orders import DrainOrder, HandOverOrder, LogLevelOrder, ReloadDone, ReloadOrder, ReloadRefused
 from chatd.scoreboard import State
 from chatd.worker_context import WorkerContext
 
@@ -30,7 +30,7 @@ class TrialWorker:
     def __init__(self, context: WorkerContext) -> None:
         self.context = context
         self.row = context.rows[context.slot]
-        self.orders = socket.socket(fileno=context.order_fd)
+        self.orders = context.orders
         self.listeners = [sock for _, sock in context.listeners]
         self.clients: list[socket.socket] = []
         self.until = 0.0
@@ -90,7 +90,7 @@ class TrialWorker:
                 self._reload(order)
             case LogLevelOrder(level=level):
                 log.set_level(level)
-            case DrainOrder(within_s=within_s):
+            case DrainOrder(within_s=within_s) | HandOverOrder(within_s=within_s):
                 self._drain(within_s)
 
     def _reload(self, order: ReloadOrder) -> None:
@@ -148,6 +148,9 @@ def serve(context: WorkerContext) -> int:
             os._exit(1)
         case "never":
             time.sleep(3600)
+        case "wait":
+            while Path(mark).exists():
+                time.sleep(0.01)
     return TrialWorker(context).run()
 
 

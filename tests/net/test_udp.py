@@ -407,6 +407,9 @@ def test_draining_tells_everybody_and_lets_go_of_the_socket() -> None:
                 [("", Disconnect.DRAINING), ("alice", Disconnect.DRAINING), ("bob", Disconnect.DRAINING)], key=str
             )
             assert not on.listener.peers
+            late.login()
+            assert (await late.take())["type"] == 51, "a refusal, instead of silence"
+            on.listener.close()
             assert on.listener.sock.fileno() == -1
             on.core.gate.set()
             await until(5, "given up", lambda: not on.listener.logging_in)

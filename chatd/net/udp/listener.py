@@ -145,7 +145,7 @@ class UdpListener:
             self.dropped += 1
 
     def _without_session(self, data: bytes, reply_from: ReplyFrom, address: Address) -> None:
-        if not self._open or address in self.logging_in or not self.limiter.allow(address):
+        if address in self.logging_in or not self.limiter.allow(address):
             return
         try:
             command = self._codec.packet(self._codec.split(data)[1])
@@ -217,10 +217,10 @@ class UdpListener:
         """Serve a login, unless one from this address is under way. token: of the session that the address has, and
         will have; a refusal is not told then, because somebody else may have sent the login. b"" = a new token, if the
         client asks for one."""
-        if not self._open or address in self.logging_in:
+        if address in self.logging_in:
             return
         limit = 0 if token else len(data)
-        if not self._has_room(address):
+        if not self._open or not self._has_room(address):
             busy = Failed(ErrorCode.BUSY, MEANINGS[ErrorCode.BUSY].text, command)
             self._answer(busy, limit, reply_from, address)
             return
@@ -280,7 +280,7 @@ class UdpListener:
     # ---------------------------------------------------------------- the clock, the end
 
     def round(self, now: float) -> int:
-        """See net.connections.DatagramSessions, also for shut() and drain()."""
+        """See net.connections.DatagramSessions, also for shut(), drain() and close()."""
         self.limiter.next_second()
         login_s = self.connections.config().timeouts.login_s
         for peer in tuple(self.logging_in.values()):
@@ -297,8 +297,8 @@ class UdpListener:
         self._open = False
 
     async def drain(self, notice: Draining) -> None:
-        """Not spread over time: a client notices the end only when its next packet is answered with 301, by the worker
-        that has the socket then."""
+        """Not spread over time: a client that does not understand the notice learns of the end only when its next
+        packet is answered with 301, by this worker while it drains, or by the one that has the socket then."""
         self.shut()
         for peer in tuple(self.logging_in.values()):
             peer.close(Disconnect.DRAINING)
@@ -307,5 +307,8 @@ class UdpListener:
             peer.close(Disconnect.DRAINING)
             if number % _DRAIN_SLICE == 0:
                 await asyncio.sleep(0)
-        self.connections.loop.remove_reader(self.sock.fileno())
-        self.sock.close()
+
+    def close(self) -> None:
+        if self.sock.fileno() >= 0:
+            self.connections.loop.remove_reader(self.sock.fileno())
+            self.sock.close()

@@ -183,7 +183,7 @@ class ChatserverCodec:
                 return encode.error(code, event.reason or why.text, 0, "", self._write_limit)
             case ServerMessage() if self._mode.requests:
                 return requests.server_message(event, self._write_limit)
-            case Draining() if self._mode.requests:
+            case Draining() if self._mode.streaming:
                 return requests.draining(event)
         return b""
 

@@ -1,0 +1,74 @@
+"""`chatctl restart-workers`, `drain` and `undrain`: workers that leave while the server serves, or for good.
+
+Owns: the commands, the progress and the result of a restart.
+Elsewhere: the work itself (master.rolling), asking (chatctl.control_client).
+Fails: as chatctl.commands; exit code 75 if a worker was not replaced, which then serves on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+
+import msgspec
+
+from chatd.chatctl import render
+from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
+from chatd.chatctl.progress import Progress
+from chatd.errors import Exit
+from chatd.master.requests import ControlReply, DrainRequest, RestartReply, RestartWorkersRequest, UndrainRequest
+
+
+def restart_workers(client: ControlClient, options: argparse.Namespace) -> int:
+    with Progress("replacing workers") as progress:
+
+        def look() -> None:
+            with contextlib.suppress(ServerUnreachable, NotAllowed):
+                under_way = client.status().restart
+                if under_way is not None:
+                    progress.reach("workers replaced")(under_way.replaced, under_way.workers)
+
+        try:
+            reply = client.ask(RestartWorkersRequest(), RestartReply, limit_s=None, meanwhile=look)
+        except RequestFailed as error:
+            return _not_all(error, as_json=options.json)
+    _print(reply, as_json=options.json)
+    return Exit.OK
+
+
+def _not_all(error: RequestFailed, *, as_json: bool) -> int:
+    with contextlib.suppress(msgspec.DecodeError):  # refused before anything was done
+        _print(msgspec.json.decode(error.data, type=RestartReply), as_json=as_json)
+    note(str(error))
+    return error.exit_code
+
+
+def _print(reply: RestartReply, *, as_json: bool) -> None:
+    if as_json:
+        print(msgspec.json.encode({"v": 1, **msgspec.to_builtins(reply)}).decode())
+    else:
+        print(render.restarted(reply))
+
+
+def drain(client: ControlClient, _options: argparse.Namespace) -> int:
+    """Waits for as long as the workers take, at most timeouts.drain_s."""
+    try:
+        client.ask(DrainRequest(), ControlReply, limit_s=None)
+    except ServerUnreachable as error:
+        client.signal_instead(signal.SIGWINCH, error)
+        note("sent; `chatctl status` shows the state")
+        return Exit.OK
+    print("this host is drained; `chatctl undrain` lets it serve again")
+    return Exit.OK
+
+
+def undrain(client: ControlClient, _options: argparse.Namespace) -> int:
+    try:
+        client.ask(UndrainRequest(), ControlReply, limit_s=None)
+    except ServerUnreachable as error:
+        client.signal_instead(signal.SIGTTIN, error)
+        note("sent; `chatctl status` shows the state")
+        return Exit.OK
+    print(f"this host serves again, workers: {client.status().workers_ready}")
+    return Exit.OK

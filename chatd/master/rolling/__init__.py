@@ -1,0 +1,1 @@
+"""Replacing workers while the server serves."""
