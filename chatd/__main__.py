@@ -1,7 +1,8 @@
 """`chatd`: arguments, configuration, then the master.
 
 Owns: the command line, and the one place where a failed start becomes an exit code and lines on standard error.
-Elsewhere: the steps of a start (master.start).
+Elsewhere: the steps of a start (master.start), those of a program that takes over (master.upgrade.resume), whether
+this program would serve in place of a running one (preflight).
 Fails: exit codes of sysexits (errors.Exit).
 """
 
@@ -25,6 +26,11 @@ from chatd.config.validate import check_host, plain_passwords
 from chatd.errors import BootError, ConfigError, Exit
 from chatd.master import daemonize, privileges, start
 from chatd.master.certificates import expiry_warnings, read_all
+from chatd.master.upgrade import resume
+from chatd.master.upgrade.execute import take_over
+from chatd.master.upgrade.preflight import OPTION as PREFLIGHT
+from chatd.master.upgrade.program import Program
+from chatd.master.upgrade.state import MasterState
 from chatd.worker_context import WorkerContext
 
 
@@ -43,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="do not check who else on this host may change or read the files of the server (for containers)",
     )
+    made.add_argument(PREFLIGHT, type=int, metavar="DESCRIPTOR", help=argparse.SUPPRESS)
     made.add_argument("--version", action="version", version=f"chatd {__version__}")
     shtab.add_argument_to(made, "--print-completion", help="print a shell completion script")
     return made
@@ -64,8 +71,14 @@ def serve(context: WorkerContext) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    program = Program.of_this_process()
     options = parser().parse_args(arguments)
     try:
+        if options.preflight is not None:
+            return _preflight(options.preflight, options.config)
+        state = take_over(os.environ)
+        if state is not None:
+            return _resume(state, options)
         loaded = config_load.load(options.config)
         check_host(loaded.config, loaded.name)
         if not options.no_strict:
@@ -77,9 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             daemonize.say(f"{config_load.DEFAULT_FILE} does not exist, using the built-in defaults")
         privileges.identity(loaded.config.server, options.allow_root)
         if options.daemon:
-            return _daemon(loaded, options.allow_root)
+            return _daemon(loaded, options.allow_root, program)
         prepare(loaded.config)
-        return start.run(loaded, options.allow_root, serve, daemonize.StartReport())
+        return start.run(loaded, options.allow_root, serve, daemonize.StartReport(), program)
     except ConfigError as error:
         daemonize.say(str(error))
         return Exit.CONFIG
@@ -117,13 +130,28 @@ def _test(loaded: config_load.Loaded, dump: bool) -> int:
     return Exit.OK
 
 
-def _daemon(loaded: config_load.Loaded, allow_root: bool) -> int:
+def _preflight(descriptor: int, file: str | None) -> int:
+    """Asked by a running server before an upgrade. Raises BootError or ConfigError."""
+    from chatd import preflight
+
+    preflight.check(descriptor, file)
+    return Exit.OK
+
+
+def _resume(state: MasterState, options: argparse.Namespace) -> int:
+    """The process has a new program. Raises BootError or ConfigError."""
+    if options.daemon:
+        os.chdir("/")
+    return resume.run(state, options.config, prepare, serve)
+
+
+def _daemon(loaded: config_load.Loaded, allow_root: bool, program: Program) -> int:
     if loaded.config.server.log_dir == "-":
         raise ConfigError(f'{loaded.name}: server.log_dir: "-" (standard error) cannot be used with --daemon')
     report = daemonize.detach()
     try:
         prepare(loaded.config)
-        return start.run(loaded, allow_root, serve, report)
+        return start.run(loaded, allow_root, serve, report, program)
     except BootError as error:
         report.send(error.exit_code, str(error))
         return error.exit_code

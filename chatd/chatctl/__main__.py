@@ -18,7 +18,7 @@ import shtab
 
 from chatd import __version__
 from chatd.arguments import Parser
-from chatd.chatctl import commands, rolling
+from chatd.chatctl import commands, rolling, upgrading
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.config import load as config_load
 from chatd.config.schema import LogLevel
@@ -79,6 +79,10 @@ def _add_server_commands(add: _Add) -> None:
         ("undrain", rolling.undrain, "serve again after drain; waits until every worker is ready"),
     ):
         add(name, run, text).add_argument("--host", action="store_true", help="this host, which is the default")
+    text = "let the installed code take over from the running one; no session over TCP, UDP or WebSocket ends"
+    up = add("upgrade", upgrading.upgrade, text)
+    up.add_argument("--json", action="store_true", help=AS_JSON)
+    up.epilog, up.formatter_class = upgrading.EPILOG, argparse.RawDescriptionHelpFormatter
     what = add("config", commands.config, "show the configuration in effect, or (diff) the changes that are pending")
     what.add_argument("what", nargs="?", choices=("show", "diff"), default="show", help="default: %(default)s")
     level = add("log-level", commands.log_level, "set the minimum level logged, until the next reload")

@@ -12,7 +12,14 @@ from collections.abc import Iterable, Sequence
 from typing import get_type_hints
 
 from chatd.config.options import toml
-from chatd.master.requests import ConfigDiffReply, PenaltiesReply, ReloadReply, RestartReply, SessionsReply
+from chatd.master.requests import (
+    ConfigDiffReply,
+    PenaltiesReply,
+    ReloadReply,
+    RestartReply,
+    SessionsReply,
+    UpgradeReply,
+)
 from chatd.master.status import Status, WorkerStatus
 from chatd.model import User
 from chatd.scoreboard import FIELDS, Field
@@ -24,6 +31,7 @@ def status(server: Status) -> str:
     ready = f"{server.workers_ready} of {server.workers_wanted} workers ready"
     lines = [
         f"{symbol} chatd {server.version}: {server.state}, {ready}",
+        *_upgrade(server),
         f"    process: {server.pid}, up {duration(server.uptime_s)}",
         f"     config: {server.config_file}, generation {server.generation}, "
         f"{server.reloads} reloads ({server.reloads_failed} failed)",
@@ -49,6 +57,29 @@ def status(server: Status) -> str:
     lines += _totals(server)
     lines += _plugins(server)
     return "\n".join(lines) + "\n\n" + workers(server)
+
+
+def _upgrade(server: Status) -> list[str]:
+    """What is installed, if it is not what runs, and how the last upgrade went."""
+    about = server.upgrade
+    if about is None:
+        return []
+    lines = []
+    if about.installed and about.installed != server.version:
+        lines.append(f"    upgrade: pending, {about.installed} is installed; run: chatctl upgrade")
+    if about.phase != "idle":
+        lines.append(f"    upgrade: under way ({about.phase})")
+    elif about.old_workers:
+        lines.append(f"    upgrade: incomplete, {about.old_workers} workers run the earlier version")
+    if about.failure:
+        lines += [f"             last upgrade: {line}" for line in about.failure.splitlines()]
+    return lines
+
+
+def upgraded(reply: UpgradeReply) -> str:
+    """The result of `chatctl upgrade`."""
+    what = f"{reply.before} -> {reply.version}" if reply.before != reply.version else f"{reply.version} again"
+    return f"upgraded: {what}, {reply.workers} workers replaced in {duration(reply.took_s)}"
 
 
 def _round_trip(server: Status) -> str:

@@ -113,14 +113,18 @@ def _load(files: CertificateOptions) -> Certificate:
 
 
 class CertificateKeeper:
-    def __init__(self, config: Config, name: str) -> None:
-        """To be made by the user that the server runs as. Raises ConfigError."""
+    def __init__(self, config: Config, name: str, before: CertificatesOf | None = None) -> None:
+        """To be made by the user that the server runs as. before: those in use already, whose files are read again at
+        the next check(); None = read them now. Raises ConfigError."""
         self._watched: list[_Watched] = []
         self._renewed: set[str] = set()
         """Listeners whose certificates have changed since the workers were told."""
         self._unsent: set[tuple[int, str]] = set()
         """(pid of a worker, listener): orders that could not be sent yet."""
-        self._take(config, read_all(config, name))
+        self._take(config, read_all(config, name) if before is None else before)
+        if before is not None:
+            for one in self._watched:
+                one.tried = ()
 
     def current(self) -> CertificatesOf:
         """The last good version of all, for a worker that is forked now."""

@@ -15,7 +15,7 @@ import pwd
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -68,19 +68,96 @@ class _ControlClient:
     to_send: bytes = b""
     asked: bool = False
     """The request is complete; anything more that arrives is ignored."""
+    request: ControlRequest | None = None
+    """While it is carried out."""
+
+
+class ControlClientState(msgspec.Struct, frozen=True, kw_only=True):
+    """A connection, for a later program of the master. waits: it has asked for the upgrade and is owed the reply. The
+    rest as in _ControlClient."""
+
+    descriptor: int
+    caller: tuple[int, int, int]
+    deadline: float
+    received: bytes
+    to_send: bytes
+    waits: bool
+
+
+class ControlState(msgspec.Struct, frozen=True, kw_only=True):
+    """descriptor: of the listening socket."""
+
+    descriptor: int
+    clients: tuple[ControlClientState, ...]
+
+    def descriptors(self) -> Iterator[int]:
+        yield self.descriptor
+        yield from (one.descriptor for one in self.clients)
 
 
 class ControlSocket:
-    """handle: carries out a request and calls its second argument with the reply, once, now or later."""
+    """handle: carries out a request and calls its second argument with the reply, once, now or later. before: the
+    socket and its clients, if an earlier program of this process has bound it."""
 
-    def __init__(self, runtime_dir: str, handle: Callable[[ControlRequest, Respond], None], watcher: Watcher) -> None:
+    def __init__(
+        self,
+        runtime_dir: str,
+        handle: Callable[[ControlRequest, Respond], None],
+        watcher: Watcher,
+        before: ControlState | None = None,
+    ) -> None:
         self._handle = handle
         self._watcher = watcher
         self._clients: dict[int, _ControlClient] = {}
         """By descriptor."""
         self._path = Path(runtime_dir, CONTROL)
-        self._listener = _bind(self._path)
+        self._listener = _bind(self._path) if before is None else socket.socket(fileno=before.descriptor)
+        self._listener.setblocking(False)
         watcher.watch(self._listener.fileno(), self._accept)
+
+    def under_way(self, besides: type[ControlRequest]) -> bool:
+        """Whether any request is being carried out, apart from those of one kind."""
+        return any(one.request is not None and not isinstance(one.request, besides) for one in self._clients.values())
+
+    def state(self) -> ControlState:
+        """For a later program. Requests that are being carried out are taken for requests to upgrade."""
+        clients = [
+            ControlClientState(
+                descriptor=number,
+                caller=(one.caller.pid, one.caller.uid, one.caller.gid),
+                deadline=one.deadline,
+                received=bytes(one.received),
+                to_send=one.to_send,
+                waits=one.request is not None,
+            )
+            for number, one in self._clients.items()
+        ]
+        return ControlState(descriptor=self._listener.fileno(), clients=tuple(clients))
+
+    def resume(self, before: ControlState, request: ControlRequest) -> list[Respond]:
+        """Go on with the clients of an earlier program. request: what those asked for who wait for a reply; the
+        functions by which each of them is replied to."""
+        waiting = []
+        for one in before.clients:
+            sock = socket.socket(fileno=one.descriptor)
+            sock.setblocking(False)
+            client = _ControlClient(sock, Caller(*one.caller), one.deadline, bytearray(one.received), one.to_send)
+            self._clients[one.descriptor] = client
+            client.asked = one.waits or bool(one.to_send)
+            if one.to_send:
+                self._watcher.watch(one.descriptor, self._sender(client), writable=True)
+                continue
+            self._watcher.watch(one.descriptor, self._receiver(client))
+            if one.waits:
+                client.request = request
+                waiting.append(self._responder(client, _Order(request, client.caller)))
+        return waiting
+
+    def _sender(self, client: _ControlClient) -> Callable[[], None]:
+        return lambda: self._send(client)
+
+    def _receiver(self, client: _ControlClient) -> Callable[[], None]:
+        return lambda: self._receive(client)
 
     def _accept(self) -> None:
         try:
@@ -100,7 +177,7 @@ class ControlSocket:
             self._reply(client, failed(Exit.TRY_AGAIN, text))
             return
         self._clients[sock.fileno()] = client
-        self._watcher.watch(sock.fileno(), lambda: self._receive(client))
+        self._watcher.watch(sock.fileno(), self._receiver(client))
 
     def _receive(self, client: _ControlClient) -> None:
         try:
@@ -130,13 +207,17 @@ class ControlSocket:
             self._reply(client, failed(Exit.USAGE, str(error)))
             return
         order = _Order(request, client.caller)
+        client.request = request
+        self._handle(request, self._responder(client, order))
+        order.taken()
 
+    def _responder(self, client: _ControlClient, order: _Order) -> Respond:
         def respond(reply: ControlReply) -> None:
+            client.request = None
             order.ended(reply)
             self._reply(client, reply)
 
-        self._handle(request, respond)
-        order.taken()
+        return respond
 
     def _reply(self, client: _ControlClient, reply: ControlReply) -> None:
         """Once per client. Does nothing for one that has gone."""
@@ -157,7 +238,7 @@ class ControlSocket:
             return
         client.to_send = client.to_send[sent:]
         if client.to_send:
-            self._watcher.watch(client.sock.fileno(), lambda: self._send(client), writable=True)
+            self._watcher.watch(client.sock.fileno(), self._sender(client), writable=True)
         else:
             self._close(client)
 
@@ -211,7 +292,6 @@ def _bind(path: Path) -> socket.socket:
         raise BootError(f"cannot create {path}: {reason}", Exit.CANNOT_CREATE) from None
     finally:
         os.umask(before)
-    listener.setblocking(False)
     return listener
 
 

@@ -28,9 +28,15 @@ TRY_AGAIN_S = 0.02
 class InstanceLock:
     """Both locks, held. crashed: the previous server ended without releasing them itself."""
 
-    def __init__(self, server: ServerOptions, owner: Identity | None) -> None:
+    def __init__(self, server: ServerOptions, owner: Identity | None, held: tuple[int, ...] = ()) -> None:
+        """held: both, if this process has them already, from an earlier program."""
         self.path = Path(server.runtime_dir, PIDFILE)
-        self.descriptors: list[int] = []
+        self.descriptors = list(held)
+        self.crashed = False
+        if not held:
+            self._take(server, owner)
+
+    def _take(self, server: ServerOptions, owner: Identity | None) -> None:
         pidfile = _acquire(self.path, owner, "another chatd is already running")
         self.descriptors.append(pidfile)
         self.crashed = os.fstat(pidfile).st_size > 0

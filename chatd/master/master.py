@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -24,13 +22,12 @@ from chatd import log
 from chatd.config.load import Loaded
 from chatd.config.render import mask_config
 from chatd.errors import ConfigError, Exit
-from chatd.master.certificates import CertificateKeeper
 from chatd.master.control import ControlSocket
-from chatd.master.daemonize import StartReport, has_terminal
-from chatd.master.instance_lock import InstanceLock
+from chatd.master.daemonize import has_terminal
 from chatd.master.kick import PendingKicks
 from chatd.master.listeners import Bound, actual_address
 from chatd.master.penalties import PenaltyDesk
+from chatd.master.prepared import Prepared
 from chatd.master.reload import Reload
 from chatd.master.requests import (
     ClearPenaltiesRequest,
@@ -54,6 +51,7 @@ from chatd.master.requests import (
     StatusRequest,
     StopRequest,
     UndrainRequest,
+    UpgradeRequest,
     failed,
     write_record,
 )
@@ -63,16 +61,19 @@ from chatd.master.rolling.restart import RollingRestart
 from chatd.master.rotation import Rotation
 from chatd.master.session_lists import SessionLists
 from chatd.master.spawn import Serve, Shared
-from chatd.master.status import StatusCollector, StatusReply, server_state
-from chatd.master.systemd import ServiceManager
-from chatd.master.udp_sockets import UdpSockets
+from chatd.master.status import StatusCollector, StatusReply, Works, server_state
+from chatd.master.upgrade.capture import Parts
+from chatd.master.upgrade.execute import restore_signals
+from chatd.master.upgrade.program import Program
+from chatd.master.upgrade.state import MasterState
+from chatd.master.upgrade.upgrade import Upgrade, UpgradeTools, raise_again
+from chatd.master.upgrade.workers import resume as adopt_workers
 from chatd.master.watcher import Watcher
 from chatd.master.worker_questions import WorkerQuestions
 from chatd.master.worker_slot import Slot
 from chatd.master.workers import WorkerPool
 from chatd.orders import Answer, LogLevelOrder
-from chatd.penalty_table import PenaltyTable
-from chatd.scoreboard import MAX_WORKERS, Scoreboard
+from chatd.scoreboard import MAX_WORKERS
 
 FAST_STOP_S = 5.0
 TURN_S = 1.0
@@ -99,34 +100,22 @@ _CAUGHT = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """Everything that a start has bound, locked and opened before the master exists."""
-
-    scoreboard: Scoreboard
-    penalty_table: PenaltyTable
-    bound: tuple[Bound, ...]
-    """The stream sockets, one per listener."""
-    adopted: frozenset[socket.socket]
-    """Those of them that belong to systemd."""
-    udp_sockets: UdpSockets
-    certificates: CertificateKeeper
-    lock: InstanceLock
-    systemd: ServiceManager
-    report: StartReport
-
-
 class Master:
     """Made when everything is bound and locked; run() forks the workers.
 
     Raises: BootError when the control socket cannot be made.
     """
 
-    def __init__(self, loaded: Loaded, prepared: Prepared, serve: Serve) -> None:
+    def __init__(
+        self, loaded: Loaded, prepared: Prepared, serve: Serve, program: Program, before: MasterState | None = None
+    ) -> None:
+        """program: by which this process can be started again. before: of the earlier program of this process, whose
+        workers are adopted."""
         config = loaded.config
         self._prepared = prepared
         self._watcher = Watcher()
-        self._life = os.pipe2(os.O_CLOEXEC)
+        self._began = time.monotonic() if before is None else before.began
+        self._life = os.pipe2(os.O_CLOEXEC) if before is None else before.life
         """A pipe that is never written to: the workers read its end when the master is gone."""
         shared = Shared(
             scoreboard=prepared.scoreboard,
@@ -148,11 +137,17 @@ class Master:
         self._restart = RollingRestart(self._pool)
         self._gate = Gate(prepared.bound, prepared.udp_sockets, prepared.adopted)
         self._host = HostDrain(self._pool, self._gate)
-        self._status = StatusCollector(self._pool, self._reload, self._restart, self._bound)
         self._rotation = Rotation(config.server.log_dir, prepared.scoreboard.master_row)
         self._handlers = self._request_handlers()
-        self._control = ControlSocket(config.server.runtime_dir, self._handle, self._watcher)
-        self._announced = False
+        self._control = ControlSocket(
+            config.server.runtime_dir, self._handle, self._watcher, None if before is None else before.control
+        )
+        self._upgrade = self._make_upgrade(program, before)
+        self._status = StatusCollector(
+            self._pool, self._reload, Works(self._restart, self._upgrade), self._bound, self._began
+        )
+        self._pool.on_stranger = self._upgrade.child_ended
+        self._announced = before is not None
         """Clients can connect, and the process that started the server knows it."""
         self._stops_asked = 0
         """Stop signals so far: the second one makes the stop fast."""
@@ -160,6 +155,21 @@ class Master:
         """The stop requests to reply to when the server has stopped."""
         self._next_second = 0.0
         self._next_alive = 0.0
+        self._before = before
+
+    def _make_upgrade(self, program: Program, before: MasterState | None) -> Upgrade:
+        parts = Parts(
+            prepared=self._prepared,
+            life=self._life,
+            began=self._began,
+            programs=1 if before is None else before.programs + 1,
+            watcher=self._watcher,
+            pool=self._pool,
+            reload=self._reload,
+            control=self._control,
+        )
+        tools = UpgradeTools(parts=parts, restart=self._restart, settled=self._notify_ready)
+        return Upgrade(tools, program, before)
 
     def _bound(self) -> tuple[Bound, ...]:
         """One socket per listener."""
@@ -170,6 +180,8 @@ class Master:
     def run(self) -> int:
         """Serve until the server has stopped, and return the exit code."""
         self._watcher.catch(_CAUGHT)
+        if self._before is not None:
+            self._take_over(self._before)
         self._pool.scale(self._pool.wanted)
         now = time.monotonic()
         while not (self._pool.stopping and not self._pool.present()):
@@ -186,6 +198,7 @@ class Master:
             self._host.check()
             self._kicks.check()
             self._questions.check()
+            self._upgrade.check(now)
             self._control.close_overdue(now)
             if now >= self._next_second:
                 self._every_second(now)
@@ -197,7 +210,7 @@ class Master:
         """Seconds until something is due."""
         if self._pool.starting():
             return BUSY_TURN_S
-        due = min(self._pool.next_deadline(), self._next_second)
+        due = min(self._pool.next_deadline(), self._upgrade.next_deadline(), self._next_second)
         return min(max(due - time.monotonic(), 0.001), TURN_S)
 
     def _is_late(self, late_s: float) -> bool:
@@ -227,6 +240,16 @@ class Master:
             if slot.worker is not None:
                 slot.worker.child.close()
 
+    def _take_over(self, before: MasterState) -> None:
+        """From an earlier program of this process: its workers, its clients, its signals."""
+        self._before = None
+        adopt_workers(self._pool, before.pool, self._pool.config)
+        self._reload.resume(before.reloads)
+        self._upgrade.resume(self._control.resume(before.control, UpgradeRequest()))
+        restore_signals()
+        raise_again(before.signals)
+        self._notify_ready()
+
     # ------------------------------------------------------------ signals
 
     def _handle_signals(self) -> None:
@@ -246,6 +269,8 @@ class Master:
                 self._drain_by_signal()
             case signal.SIGTTIN if self._host.state is not HostState.SERVING:
                 self._host.undrain(_no_reply)
+            case signal.SIGUSR2:
+                self._upgrade.begin(_no_reply)
             case signal.SIGTTIN | signal.SIGTTOU:
                 self._scale_by_signal(times if number == signal.SIGTTIN else -times)
             case signal.SIGTERM:
@@ -280,7 +305,7 @@ class Master:
 
     def _notify_ready(self) -> None:
         if self._announced and not self._pool.stopping:
-            self._prepared.systemd.ready(f"{server_state(self._pool)}, {self._pool.wanted} workers")
+            self._prepared.systemd.ready(f"{server_state(self._pool, self._upgrade)}, {self._pool.wanted} workers")
 
     def _give_up_if_boot_failed(self) -> None:
         failure = self._pool.boot_failure
@@ -341,6 +366,7 @@ class Master:
             DrainRequest: lambda _, respond: self._host.drain(respond),
             UndrainRequest: lambda _, respond: self._host.undrain(respond),
             RestartWorkersRequest: lambda _, respond: self._restart.begin(respond),
+            UpgradeRequest: lambda _, respond: self._upgrade.begin(respond),
             ConfigRequest: self._on_config,
             ConfigDiffRequest: self._on_config_diff,
             LogLevelRequest: self._on_log_level,

@@ -9,13 +9,15 @@ Fails: with one line, logged and counted; everything is then as before, for work
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+import msgspec
 
 from chatd import log
 from chatd.config import load as config_load
 from chatd.config.diff import OptionChange, applicable, changes
-from chatd.config.load import Loaded
+from chatd.config.load import Loaded, Secret
 from chatd.config.render import mask_option
 from chatd.config.schema import Config
 from chatd.config.validate import check_host
@@ -45,6 +47,16 @@ class _PendingReload:
     """Process ids of workers that have not confirmed."""
 
 
+class ReloadState(msgspec.Struct, frozen=True, kw_only=True):
+    """Of an earlier program of this process. generation: the last number given to a snapshot. The rest as in
+    Reload."""
+
+    generation: int
+    count: int
+    failed: int
+    last_error: str
+
+
 class Reload:
     """take_answer() and check() are called by the master's loop. after: called when an attempt has ended, successfully
     or not."""
@@ -68,6 +80,26 @@ class Reload:
         """Attempts that failed."""
         self.last_error = ""
         """The error of the last attempt; "" if it succeeded."""
+
+    @property
+    def under_way(self) -> bool:
+        return self._pending is not None
+
+    @property
+    def secrets(self) -> Mapping[str, Secret]:
+        """As last read."""
+        return self._loaded.secrets
+
+    def state(self) -> ReloadState:
+        """For a later program."""
+        return ReloadState(
+            generation=self._generation, count=self.count, failed=self.failed, last_error=self.last_error
+        )
+
+    def resume(self, before: ReloadState) -> None:
+        """Count on from where an earlier program was."""
+        self._generation, self.count = before.generation, before.count
+        self.failed, self.last_error = before.failed, before.last_error
 
     def begin(self, respond: Respond) -> None:
         """Start one. Replies with a ReloadReply, or with a failure, within ANSWER_S; after the one under way, if

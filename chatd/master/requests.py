@@ -75,6 +75,10 @@ class RestartWorkersRequest(ControlRequest, tag="restart-workers", frozen=True):
     """Replace all workers, one after the other. Replied to with RestartReply, when the last old one has left."""
 
 
+class UpgradeRequest(ControlRequest, tag="upgrade", frozen=True):
+    """Replied to with UpgradeReply when all workers run the installed code."""
+
+
 class ConfigRequest(ControlRequest, tag="config", frozen=True):
     """Replied to with ConfigReply."""
 
@@ -161,6 +165,7 @@ REQUESTS: tuple[type[ControlRequest], ...] = (
     DrainRequest,
     UndrainRequest,
     RestartWorkersRequest,
+    UpgradeRequest,
     ConfigRequest,
     ConfigDiffRequest,
     LogLevelRequest,
@@ -180,6 +185,7 @@ _decoder: msgspec.json.Decoder[ControlRequest] = msgspec.json.Decoder(
     | DrainRequest
     | UndrainRequest
     | RestartWorkersRequest
+    | UpgradeRequest
     | ConfigRequest
     | ConfigDiffRequest
     | LogLevelRequest
@@ -243,6 +249,16 @@ class ReloadReply(ControlReply, kw_only=True):
     applied: list[str]
     next_worker: list[str]
     needs_restart: list[str]
+
+
+class UpgradeReply(ControlReply, kw_only=True):
+    """before, version: of the code that ran, and of that which runs now. workers: how many were replaced. took_s:
+    from the request on, the preflight included."""
+
+    before: str
+    version: str
+    workers: int
+    took_s: float
 
 
 class ConfigReply(ControlReply, kw_only=True):

@@ -13,23 +13,26 @@ import socket
 
 from chatd import log
 from chatd.config.load import Loaded, workers_of
+from chatd.config.schema import Config
 from chatd.config.validate import plain_passwords
 from chatd.errors import BootError, ConfigError, Exit
 from chatd.master import directories, listeners, privileges
 from chatd.master.certificates import CertificateKeeper
 from chatd.master.daemonize import StartReport
 from chatd.master.instance_lock import InstanceLock
-from chatd.master.master import Master, Prepared
+from chatd.master.master import Master
+from chatd.master.prepared import Prepared
 from chatd.master.privileges import Identity
 from chatd.master.spawn import Serve
 from chatd.master.systemd import ServiceManager, inherited_sockets
 from chatd.master.udp_sockets import UdpSockets, is_udp
+from chatd.master.upgrade.program import Program
 from chatd.penalty_table import PenaltyTable
 from chatd.scoreboard import Scoreboard
 
 
-def run(loaded: Loaded, allow_root: bool, serve: Serve, report: StartReport) -> int:
-    """Start, serve until stopped, and return the exit code.
+def run(loaded: Loaded, allow_root: bool, serve: Serve, report: StartReport, program: Program) -> int:
+    """Start, serve until stopped, and return the exit code. program: by which this process was started.
 
     Raises: BootError, before anything was forked.
     """
@@ -47,7 +50,7 @@ def run(loaded: Loaded, allow_root: bool, serve: Serve, report: StartReport) -> 
         bound, unmatched, udp_sockets = _bind(loaded, inherited, owner, after_crash=lock.crashed)
         privileges.drop(owner)
         scoreboard, penalty_table = _map_memory()
-        _open_log(loaded, scoreboard)
+        open_log(loaded.config, scoreboard)
         for line in loaded.deprecated:
             log.get().warning("deprecated option", file=loaded.name, what=line)
         certificates = _read_certificates(loaded)
@@ -67,7 +70,7 @@ def run(loaded: Loaded, allow_root: bool, serve: Serve, report: StartReport) -> 
             systemd=systemd,
             report=report,
         )
-        return _serve(Master(loaded, prepared, serve), prepared)
+        return serve_until_stopped(Master(loaded, prepared, serve, program), prepared)
     finally:
         lock.release()
 
@@ -100,8 +103,9 @@ def _map_memory() -> tuple[Scoreboard, PenaltyTable]:
         raise BootError(f"cannot map shared memory: {error.strerror}", Exit.OS) from None
 
 
-def _open_log(loaded: Loaded, scoreboard: Scoreboard) -> None:
-    config, row = loaded.config, scoreboard.master_row
+def open_log(config: Config, scoreboard: Scoreboard) -> None:
+    """Raises BootError."""
+    row = scoreboard.master_row
     row.pid = os.getpid()
     try:
         log.setup(config.log, config.server.log_dir, row, row, worker="master")
@@ -109,7 +113,8 @@ def _open_log(loaded: Loaded, scoreboard: Scoreboard) -> None:
         raise BootError(f"cannot write {error.filename}: {error.strerror}", Exit.CANNOT_CREATE) from None
 
 
-def _serve(master: Master, prepared: Prepared) -> int:
+def serve_until_stopped(master: Master, prepared: Prepared) -> int:
+    """The last step; returns the exit code."""
     gc.freeze()  # the pages of what exists now stay shared with the workers
     try:
         code = master.run()

@@ -25,6 +25,8 @@ from chatd.master.listeners import Bound
 from chatd.master.reload import Reload
 from chatd.master.requests import ControlReply
 from chatd.master.rolling.restart import RollingRestart
+from chatd.master.upgrade.program import installed_version
+from chatd.master.upgrade.upgrade import Upgrade
 from chatd.master.worker_slot import Slot
 from chatd.master.workers import WorkerPool
 from chatd.scoreboard import Counters, Field, State
@@ -45,8 +47,20 @@ class WorkerStatus(Counters):
     restarts: Annotated[int, Field("how often a worker of this slot has died", heading="RESTARTS")]
     in_per_s: Annotated[float, Field("rate of messages_in over 5 s", "per second", heading="IN/s")]
     out_per_s: Annotated[float, Field("rate of messages_out over 5 s", "per second", heading="OUT/s")]
+    version: Annotated[str, Field("of the code that the worker runs")]
     rss_bytes: Annotated[int, Field("resident memory", "bytes", heading="RSS")]
     cpu_percent: Annotated[float, Field("share of one CPU since the last status", "%", heading="CPU%")]
+
+
+class UpgradeStatus(msgspec.Struct, kw_only=True):
+    """installed: version of the files that an upgrade or a start would use; "" = not known. phase: upgrade.Phase.
+    failure: why the last upgrade failed; "" = it did not. old_workers: those that still run the code from before an
+    upgrade."""
+
+    installed: str
+    phase: str
+    failure: str
+    old_workers: int
 
 
 class ListenerStatus(msgspec.Struct):
@@ -93,6 +107,7 @@ class Status(msgspec.Struct, kw_only=True):
     log_dropped: int
     restart: RestartProgress | None = None
     totals: dict[str, int] = {}
+    upgrade: UpgradeStatus | None = None
 
 
 class StatusReply(ControlReply, kw_only=True):
@@ -101,15 +116,16 @@ class StatusReply(ControlReply, kw_only=True):
     status: Status
 
 
-def server_state(pool: WorkerPool) -> str:
-    """starting, running, degraded (fewer workers ready than wanted), draining, drained or stopping."""
+def server_state(pool: WorkerPool, upgrade: Upgrade) -> str:
+    """starting, running, degraded (fewer workers ready than wanted, or an upgrade left old ones), draining, drained or
+    stopping."""
     if pool.stopping:
         return "stopping"
     if pool.suspended:
         return "draining" if pool.present() else "drained"
     if not pool.started:
         return "starting"
-    return "degraded" if pool.degraded() else "running"
+    return "degraded" if pool.degraded() or upgrade.left_old_workers() else "running"
 
 
 class _Sample(NamedTuple):
@@ -161,14 +177,22 @@ class _Usage:
             return 0, 0.0
 
 
+class Works(NamedTuple):
+    """What may be under way for minutes."""
+
+    restart: RollingRestart
+    upgrade: Upgrade
+
+
 class StatusCollector:
-    """bound: returns one listening socket per [[listen]]."""
+    """began: monotonic seconds, of the start. bound: returns one listening socket per [[listen]]."""
 
     def __init__(
-        self, pool: WorkerPool, reload: Reload, restart: RollingRestart, bound: Callable[[], tuple[Bound, ...]]
+        self, pool: WorkerPool, reload: Reload, works: Works, bound: Callable[[], tuple[Bound, ...]], began: float
     ) -> None:
-        self._pool, self._reload, self._restart, self._bound = pool, reload, restart, bound
-        self._began = time.monotonic()
+        self._pool, self._reload, self._bound = pool, reload, bound
+        self._restart, self._upgrade = works.restart, works.upgrade
+        self._began = began
         self._usage = _Usage()
 
     def sample(self) -> None:
@@ -182,7 +206,7 @@ class StatusCollector:
         return Status(
             v=1,
             version=__version__,
-            state=server_state(pool),
+            state=server_state(pool, self._upgrade),
             pid=os.getpid(),
             uptime_s=round(time.monotonic() - self._began, 1),
             config_file=reload.name,
@@ -207,6 +231,12 @@ class StatusCollector:
             restart=None if self._restart.progress is None else RestartProgress(*self._restart.progress),
             log_dropped=pool.shared.scoreboard.master_row.log_dropped,
             totals=pool.shared.scoreboard.totals(),
+            upgrade=UpgradeStatus(
+                installed=installed_version(),
+                phase=self._upgrade.phase.value,
+                failure=self._upgrade.failure,
+                old_workers=len(self._upgrade.old_workers()),
+            ),
         )
 
     def _worker(self, slot: Slot) -> WorkerStatus:
@@ -225,6 +255,7 @@ class StatusCollector:
             restarts=slot.restarts,
             in_per_s=in_per_s,
             out_per_s=out_per_s,
+            version=worker.version if worker else "",
             rss_bytes=rss,
             cpu_percent=cpu,
             **msgspec.structs.asdict(slot.row.counters()),

@@ -12,18 +12,27 @@ import socket
 import time
 from collections.abc import MutableMapping
 
+import msgspec
+
 FIRST_DESCRIPTOR = 3
+
+
+class ServiceState(msgspec.Struct, frozen=True, kw_only=True):
+    """What systemd told this process in its environment, for a later program of the same process. address: of the
+    socket for messages; "" = systemd does not listen. watchdog_s: as ServiceManager.watchdog_s."""
+
+    address: str
+    watchdog_s: float
 
 
 class ServiceManager:
     """sd_notify(3). Removes NOTIFY_SOCKET and WATCHDOG_* from the environment, so that children do not use them."""
 
-    def __init__(self, environment: MutableMapping[str, str]) -> None:
-        self._address = environment.pop("NOTIFY_SOCKET", "")
-        limit_us = environment.pop("WATCHDOG_USEC", "")
-        pid = environment.pop("WATCHDOG_PID", "")
-        ours = not pid or pid == str(os.getpid())
-        self.watchdog_s = int(limit_us) / 1e6 / 2 if ours and limit_us.isdigit() else 0.0
+    def __init__(self, environment: MutableMapping[str, str], before: ServiceState | None = None) -> None:
+        """before: what an earlier program of this process has taken from the environment."""
+        self.state = before or _taken(environment)
+        self._address = self.state.address
+        self.watchdog_s = self.state.watchdog_s
         """Interval at which alive() must be called; 0 = systemd does not watch."""
 
     def send(self, *assignments: str) -> None:
@@ -48,6 +57,14 @@ class ServiceManager:
 
     def alive(self) -> None:
         self.send("WATCHDOG=1")
+
+
+def _taken(environment: MutableMapping[str, str]) -> ServiceState:
+    address = environment.pop("NOTIFY_SOCKET", "")
+    limit_us = environment.pop("WATCHDOG_USEC", "")
+    pid = environment.pop("WATCHDOG_PID", "")
+    ours = not pid or pid == str(os.getpid())
+    return ServiceState(address=address, watchdog_s=int(limit_us) / 1e6 / 2 if ours and limit_us.isdigit() else 0.0)
 
 
 def inherited_sockets(environment: MutableMapping[str, str]) -> list[socket.socket]:

@@ -15,8 +15,10 @@ import ctypes
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import msgspec
 
 from chatd import log
 from chatd.config import urls
@@ -34,6 +36,24 @@ def is_udp(one: ListenerOptions) -> bool:
     return urls.parse(one.address).transport == "udp"
 
 
+class UdpSocketState(msgspec.Struct, frozen=True, kw_only=True):
+    """One socket, for a later program of the master. address: as configured."""
+
+    slot: int
+    address: str
+    descriptor: int
+
+
+class UdpState(msgspec.Struct, frozen=True, kw_only=True):
+    """All sockets, for a later program of the master. targets: by configured address, as UdpSockets binds them."""
+
+    sockets: tuple[UdpSocketState, ...]
+    targets: dict[str, tuple[int, tuple[str | int, ...]]]
+
+    def descriptors(self) -> Iterator[int]:
+        yield from (one.descriptor for one in self.sockets)
+
+
 class UdpSockets:
     """owner: the user the server will run as. All sockets of an address must belong to one user (socket(7),
     SO_REUSEPORT), and the first may be bound by root."""
@@ -45,6 +65,28 @@ class UdpSockets:
         """By configured address: its family, and what is bound (with the port the kernel chose for port 0)."""
         self._of: dict[int, tuple[Bound, ...]] = {}
         """By slot. A worker and its successor, which have one place, have the same sockets."""
+
+    def state(self) -> UdpState:
+        """For a later program."""
+        return UdpState(
+            sockets=tuple(
+                UdpSocketState(slot=slot, address=one.address, descriptor=sock.fileno())
+                for slot, bound in self._of.items()
+                for one, sock in bound
+            ),
+            targets={address: (int(family), target) for address, (family, target) in self._targets.items()},
+        )
+
+    def resume(self, before: UdpState) -> None:
+        """Take the sockets of an earlier program."""
+        self._targets = {address: (family, tuple(target)) for address, (family, target) in before.targets.items()}
+        options = {one.address: one for one in self._listen}
+        sockets = {one.descriptor: socket.socket(fileno=one.descriptor) for one in before.sockets}
+        for sock in sockets.values():
+            sock.setblocking(False)
+        for one in before.sockets:
+            if one.address in options:
+                self._of[one.slot] = (*self._of.get(one.slot, ()), (options[one.address], sockets[one.descriptor]))
 
     def bind_first(self, slots: int, after_crash: bool) -> None:
         """Bind the sockets of slots 0 to slots - 1. Raises BootError."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from chatd import __version__
 from chatd.config.schema import Config
 from chatd.master import spawn
 from chatd.scoreboard import Row
@@ -42,6 +43,10 @@ class WorkerProcess:
     hung: bool = False
     why: str = ""
     """Why it cannot start or was aborted, as far as known."""
+    version: str = __version__
+    """Of the code that it runs."""
+    adopted: bool = False
+    """An earlier program of the master forked it, so it runs the code from before the upgrade."""
 
 
 @dataclass(slots=True)

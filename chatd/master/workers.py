@@ -81,6 +81,8 @@ class WorkerPool:
         """Drains of the whole pool so far."""
         self.boot_failure: BootFailure | None = None
         """Why the server cannot start; None while it can."""
+        self.on_stranger: Callable[[int, int], None] = lambda pid, status: None
+        """Called with every other child that has ended, and its status as waitpid() gives it."""
         self.on_answer: Callable[[Slot, orders.Answer], None] = lambda slot, answer: None
         self.replacements = Replacements(self)
         self._watcher = watcher
@@ -186,6 +188,11 @@ class WorkerPool:
             if not self.started and slot.failures >= BOOT_TRIES:
                 self.boot_failure = BootFailure(Exit.OS, f"cannot fork a worker: {error.strerror}")
 
+    def adopt(self, slot: Slot, worker: WorkerProcess) -> None:
+        """The slot has this worker from now on."""
+        slot.worker = worker
+        self._watcher.watch(worker.child.orders.fileno(), lambda: self.read_answers(slot))
+
     def _fork_later(self, slot: Slot, now: float) -> None:
         slot.failures += 1
         delay = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(slot.failures - 1, 16))
@@ -196,7 +203,7 @@ class WorkerPool:
     # ------------------------------------------------------------ deaths
 
     def reap(self) -> None:
-        """Collect every child that has ended; unknown ones (chatd as process 1) are ignored."""
+        """Collect every child that has ended; unknown ones (chatd as process 1 has some) go to on_stranger."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -208,6 +215,8 @@ class WorkerPool:
                 if slot.worker is not None and slot.worker.child.pid == pid:
                     self._ended(slot, slot.worker, os.waitstatus_to_exitcode(status))
                     break
+            else:
+                self.on_stranger(pid, status)
 
     def _ended(self, slot: Slot, worker: WorkerProcess, code: int) -> None:
         """code: negative = ended by that signal."""

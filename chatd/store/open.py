@@ -21,6 +21,7 @@ from chatd.errors import BootError, Exit
 from chatd.store.contract import Tables
 from chatd.store.copy import StoreDump
 from chatd.store.sqlite.dump import SqliteDump
+from chatd.store.sqlite.file import check_schema as check_sqlite_schema
 from chatd.store.sqlite.tables import open_tables as open_sqlite_tables
 
 
@@ -62,6 +63,16 @@ def open_tables(location: StoreLocation, limit_s: float, *, create: bool) -> Tab
     with needing_mysqlclient():
         from chatd.store.mysql.tables import open_tables as open_mysql_tables
     return open_mysql_tables(_mysql(location), limit_s, create=create)
+
+
+def check_schema(location: StoreLocation, limit_s: float) -> None:
+    """Whether a server may be upgraded to this program while it uses the store. Changes nothing. Raises: BootError."""
+    if location.path is not None:
+        check_sqlite_schema(location.path)
+        return
+    with needing_mysqlclient():
+        from chatd.store.mysql.tables import check_schema as check_mysql_schema
+    check_mysql_schema(_mysql(location), limit_s)
 
 
 def open_readers(location: StoreLocation, limit_s: float, count: int) -> list[Tables]:

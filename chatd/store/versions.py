@@ -24,6 +24,17 @@ def check_version(version: int, newest: int, empty: bool, store: str) -> None:
         raise BootError(f"store {store}: {text}", Exit.CONFIG)
 
 
+def check_upgradable(version: int, newest: int, store: str) -> None:
+    """For a server that is upgraded while it runs: its old workers go on serving, so the schema must be theirs and
+    this program's. Raises: BootError 78."""
+    if version > newest:
+        check_version(version, newest, empty=False, store=store)
+    if version < newest:
+        text = f"schema {version} must become {newest}, and workers of the earlier version cannot serve meanwhile"
+        restart = "restart needed: stop the server, run chatctl migrate, start it"
+        raise BootError(f"store {store}: {text}; {restart}", Exit.CONFIG)
+
+
 def check_filled(filling: str, store: str) -> None:
     """filling: the value of FILLING, "" when there is none. Raises: BootError 78."""
     if filling:

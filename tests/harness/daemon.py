@@ -139,6 +139,8 @@ class Daemon:
         self.root = root
         self.runtime_dir = Path(tempfile.mkdtemp(prefix="chatd-"))  # short: the names of Unix sockets are limited
         self.entry = tuple(entry)
+        self.python = sys.executable
+        """That runs it and chatctl; of another installation if a test says so (tests.upgrade.installation)."""
         self.address, self.prefix = address, tuple(prefix)
         self.mark = uuid.uuid4().hex
         self.env = {**os.environ, **(env or {}), MARK: self.mark, "PYTHONPATH": str(TOP)}
@@ -210,7 +212,7 @@ class Daemon:
         return self
 
     def launch(self, prefix: Iterable[str] = ()) -> None:
-        command = [*self.prefix, *prefix, sys.executable, *self.entry, "-c", str(self.config_file)]
+        command = [*self.prefix, *prefix, self.python, *self.entry, "-c", str(self.config_file)]
         if os.geteuid() == 0:
             command.append("--allow-root")
         with self.output.open("ab") as output:
@@ -316,7 +318,7 @@ class Daemon:
     def ctl(self, *arguments: str, limit_s: float = 30.0, input: str = "") -> subprocess.CompletedProcess[str]:
         """input: what it reads on standard input, a password for example."""
         return subprocess.run(
-            [sys.executable, "-m", "chatd.chatctl", "-c", str(self.config_file), *arguments],
+            [self.python, "-m", "chatd.chatctl", "-c", str(self.config_file), *arguments],
             cwd=self.root, env=self.env, input=input, capture_output=True, text=True, timeout=limit_s, check=False,
         )  # fmt: skip
 

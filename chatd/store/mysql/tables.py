@@ -43,7 +43,7 @@ from chatd.store.sql.known_sources import SqlKnownSources
 from chatd.store.sql.person import SqlPerson
 from chatd.store.sql.request_log import SqlRequestLog
 from chatd.store.sql.revisions import SqlRevisions
-from chatd.store.versions import FILLING, check_filled, check_version
+from chatd.store.versions import FILLING, check_filled, check_upgradable, check_version
 
 _MIGRATING_S = 3600.0
 _VERSIONS = "SELECT value FROM meta WHERE `key` IN ('consent', 'directory') ORDER BY `key`"
@@ -165,6 +165,15 @@ def open_tables(address: MysqlAddress, limit_s: float, *, create: bool) -> Mysql
 def open_reader(address: MysqlAddress, limit_s: float) -> MysqlTables:
     """More tables of a store that was opened. Connects when first used."""
     return MysqlTables(MysqlConnection(address, limit_s))
+
+
+def check_schema(address: MysqlAddress, limit_s: float) -> None:
+    """Whether a server may be upgraded to this program while it uses the database. Reads only. Raises: BootError 69,
+    78."""
+    connection = MysqlConnection(address, limit_s)
+    with closed_unless_ready(str(address), connection.discard):
+        check_upgradable(version_of(connection), len(MIGRATIONS), str(address))
+    connection.discard()
 
 
 def _make_ready(db: MysqlConnection, create: bool) -> None:

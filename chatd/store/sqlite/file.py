@@ -22,7 +22,7 @@ from typing import NamedTuple
 from chatd import safe_files
 from chatd.errors import BootError, Exit
 from chatd.store.sqlite import schema as sqlite_schema
-from chatd.store.versions import FILLING, check_filled, check_version
+from chatd.store.versions import FILLING, check_filled, check_upgradable, check_version
 
 _LOG_PAGES = 50_000
 """If the checkpointer cannot keep up, SQLite itself makes a checkpoint at this size."""
@@ -110,6 +110,18 @@ def connect(path: Path) -> sqlite3.Connection:
 def version_of(db: sqlite3.Connection) -> int:
     """Version of the schema; 0: there are no tables."""
     return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def check_schema(path: Path) -> None:
+    """Whether a server may be upgraded to this program while it uses the file. Reads only, and takes no lock. Raises:
+    BootError 69, 78."""
+    _check_exists(path)
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            version = version_of(db)
+    except sqlite3.Error as error:
+        raise BootError(f"store sqlite:{path}: {error}", Exit.UNAVAILABLE) from None
+    check_upgradable(version, len(sqlite_schema.MIGRATIONS), f"sqlite:{path}")
 
 
 def migrate(db: sqlite3.Connection, upto: int) -> None:

@@ -1,0 +1,44 @@
+"""`chatctl upgrade`: the installed code takes over from the running one.
+
+Owns: the command, its progress and its result.
+Elsewhere: the upgrade (master.upgrade), asking (chatctl.control_client).
+Fails: as chatctl.commands, with the exit code of the installed code's preflight if that refuses; 75 if a worker of the
+earlier version could not be replaced, which then serves on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+
+import msgspec
+
+from chatd.chatctl import render
+from chatd.chatctl.control_client import ControlClient, NotAllowed, ServerUnreachable
+from chatd.chatctl.progress import Progress
+from chatd.errors import Exit
+from chatd.master.requests import UpgradeReply, UpgradeRequest
+
+EPILOG = """example:
+  pip install --upgrade chatd && chatctl upgrade && chatctl status
+
+The exit code is 0 when every worker runs the installed code. If the installed code would not serve (a library is
+missing, the configuration is wrong for it, the store needs a migration), nothing is changed."""
+
+
+def upgrade(client: ControlClient, options: argparse.Namespace) -> int:
+    """SIGUSR2 does the same without a reply, so there is no way around the socket here."""
+    with Progress("upgrading") as progress:
+
+        def look() -> None:
+            with contextlib.suppress(ServerUnreachable, NotAllowed):
+                under_way = client.status().restart
+                if under_way is not None:
+                    progress.reach("workers replaced")(under_way.replaced, under_way.workers)
+
+        reply = client.ask(UpgradeRequest(), UpgradeReply, limit_s=None, meanwhile=look)
+    if options.json:
+        print(msgspec.json.encode({"v": 1, **msgspec.to_builtins(reply)}).decode())
+    else:
+        print(render.upgraded(reply))
+    return Exit.OK
