@@ -19,7 +19,7 @@ FAST_TESTS := $(wildcard tests/test_layers.py tests/test_docs.py tests/test_orde
 	tests/net/test_proxy_header.py tests/client/test_commands.py tests/client/test_frames.py tests/client/test_memory.py tests/client/test_requests.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install constraints tools test test-slow format docs bench clean
+.PHONY: help run install constraints tools test test-slow format docs bench clean wheels deb release
 .PHONY: check check-format check-lint check-types check-layers check-fast
 
 help:
@@ -31,6 +31,9 @@ help:
 	@echo "make bench      build and run the benchmarks; rewrites the figures in docs/benchmarks.md"
 	@echo "make constraints  write constraints.txt and constraints-dev.txt again, after a change of pyproject.toml"
 	@echo "make format     format the code, and fix what ruff can fix"
+	@echo "make deb        build the Debian package, for the Python of this host, into build/"
+	@echo "make wheels     build the wheel of chatd, and get those of all that it needs, into build/wheels"
+	@echo "make release VERSION=1.2.3  make a release: version, CHANGELOG.md, commit and tag"
 	@echo "make clean      remove everything that was built (not ./var)"
 
 # ---------------------------------------------------------------- setting up
@@ -66,7 +69,8 @@ tools:
 	@.ci/tools g++ /usr/include/openssl/ssl.h=libssl-dev strace chromium openssl redis-server mariadbd=mariadb-server haproxy \
 		nginx /usr/lib/nginx/modules/ngx_stream_module.so=libnginx-mod-stream ip=iproute2 sysctl=procps \
 		fail2ban-regex=fail2ban systemd-nspawn=systemd-container dbus-daemon=dbus logrotate \
-		/usr/lib/python3/dist-packages/systemd/journal.py=python3-systemd
+		/usr/lib/python3/dist-packages/systemd/journal.py=python3-systemd \
+		zsh fish mandoc dh=debhelper /usr/share/bash-completion/bash_completion=bash-completion
 
 # ---------------------------------------------------------------- running
 
@@ -115,6 +119,22 @@ docs: $(DEV_STAMP)
 bench: $(DEV_STAMP) tools
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/cluster.py
+
+# ---------------------------------------------------------------- packages
+
+# For the Python of this host, not that of .venv: a package depends on it.
+HOST_PYTHON := /usr/bin/python3
+
+wheels:
+	@.ci/tools gcc pkg-config mariadb_config=libmariadb-dev /usr/bin/python3-config=python3-dev
+	@packaging/wheels $(HOST_PYTHON) build/wheels
+
+deb: wheels
+	@.ci/tools dh=debhelper dpkg-buildpackage=dpkg-dev
+	@WHEELS=build/wheels packaging/build-deb build
+
+release: $(DEV_STAMP)
+	@$(BIN)/python packaging/release.py "$(VERSION)"
 
 clean:
 	rm -rf $(VENV) bench/build build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

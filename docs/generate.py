@@ -1,4 +1,4 @@
-"""Write what is generated from the code: the sample configuration, its manual page, and the tables in docs/.
+"""Write what is generated from the code: the sample configuration, manual pages, and the tables in docs/.
 
 Owns: which files are generated, and the tables. usage: generate.py [--check]; with --check nothing is written and the
 exit code is 1 when a file is out of date. tests/test_docs.py checks the same.
@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 from typing import get_type_hints
 
+import manual_pages
 import msgspec
 
+from chatd.chatctl import __main__ as chatctl
 from chatd.config import render as config_render
 from chatd.config.options import allowed_values, options_of, toml
 from chatd.config.schema import SECTIONS
@@ -24,6 +26,7 @@ from chatd.errors import MEANINGS, Disconnect, Exit
 from chatd.master.status import WorkerStatus
 from chatd.net.websocket.connection import CLOSE_CODES
 from chatd.security_log import EVENTS
+from chatd.setup import __main__ as chatd_setup
 
 ROOT = Path(__file__).parent.parent
 
@@ -53,6 +56,8 @@ def generated() -> dict[Path, str]:
         **_with_table("docs/internals/errors-and-limits.md", "costs", costs()),
         **_with_tables("docs/operations.md", {"worker status": worker_status(), "exit codes": exit_codes()}),
         **_with_table("docs/security.md", "security events", security_events()),
+        **_with_commands("man/chatctl.8", manual_pages.commands(chatctl.parser())),
+        **_with_commands("man/chatd-setup.8", manual_pages.commands(chatd_setup.parser())),
     }
 
 
@@ -194,6 +199,15 @@ def _with_tables(page: str, tables: dict[str, list[str]]) -> dict[Path, str]:
         _, after = rest.split(end)
         text = f"{before}{begin}\n" + "\n".join(table) + f"\n\n{end}{after}"
     return {path: text}
+
+
+def _with_commands(page: str, lines: list[str]) -> dict[Path, str]:
+    """The manual page with its commands between the two marks. Raises ValueError when a mark is missing."""
+    path = ROOT / page
+    begin, end = '.\\" commands: written by `make docs`\n', '.\\" end of commands\n'
+    before, rest = path.read_text().split(begin)
+    _, after = rest.split(end)
+    return {path: before + begin + "".join(f"{line}\n" for line in lines) + end + after}
 
 
 def main(arguments: list[str]) -> int:

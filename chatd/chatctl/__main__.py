@@ -18,7 +18,7 @@ import shtab
 
 from chatd import __version__
 from chatd.arguments import Parser
-from chatd.chatctl import commands, rolling, upgrading
+from chatd.chatctl import commands, manual, rolling, upgrading
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.config import load as config_load
 from chatd.config.schema import LogLevel
@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     _add_server_commands(add)
     _add_account_commands(add)
     _add_store_commands(add)
+    manual.add_texts(made)
     return made
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+import shtab
 
 from chatd import __version__
 from chatd.client.account_commands import AskPassword
@@ -56,34 +57,42 @@ def main() -> None:
     sys.exit(code)
 
 
-def _options(argv: Sequence[str]) -> Options:
-    parser = argparse.ArgumentParser(prog="chat", description="A terminal client for a chatd server.")
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="chat", description="A terminal client for a chatd server.")
     listener = "the server's chatserver listener; tls://HOST:PORT is the same as --tls"
-    parser.add_argument("address", metavar="HOST:PORT", type=_address, help=listener)
-    parser.add_argument("--tls", action="store_true", help="encrypt, and verify the server's certificate")
+    made.add_argument("address", metavar="HOST:PORT", type=_address, help=listener)
+    made.add_argument("--tls", action="store_true", help="encrypt, and verify the server's certificate")
     trusted = "PEM file of the certificates that may have signed the server's (default: this system's)"
-    parser.add_argument("--ca", metavar="FILE", default="", help=trusted)
-    parser.add_argument("--name", default="", metavar="NAME|ID", help="log in as this user at once")
-    parser.add_argument("--takeover", action="store_true", help="with --name: end your session at another terminal")
-    parser.add_argument("--password-file", metavar="FILE", help="take passwords from the first line of FILE")
+    file = made.add_argument("--ca", metavar="FILE", default="", help=trusted)
+    file.complete = shtab.FILE  # type: ignore[attr-defined]
+    made.add_argument("--name", default="", metavar="NAME|ID", help="log in as this user at once")
+    made.add_argument("--takeover", action="store_true", help="with --name: end your session at another terminal")
+    file = made.add_argument("--password-file", metavar="FILE", help="take passwords from the first line of FILE")
+    file.complete = shtab.FILE  # type: ignore[attr-defined]
     stay = "keep running this long after the end of the input, to receive messages"
-    parser.add_argument("--wait", type=_seconds, default=0.0, metavar="SECONDS", help=stay)
-    parser.add_argument("--no-history", action="store_true", help="do not save the lines you type")
-    parser.add_argument("--version", action="version", version=f"chat {__version__}")
-    given = parser.parse_args(argv)
+    made.add_argument("--wait", type=_seconds, default=0.0, metavar="SECONDS", help=stay)
+    made.add_argument("--no-history", action="store_true", help="do not save the lines you type")
+    made.add_argument("--version", action="version", version=f"chat {__version__}")
+    shtab.add_argument_to(made, "--print-completion", help="print a shell completion script")
+    return made
+
+
+def _options(argv: Sequence[str]) -> Options:
+    arguments = parser()
+    given = arguments.parse_args(argv)
     try:
         password = _first_line(given.password_file) if given.password_file else None
     except OSError as error:
-        parser.error(f"{given.password_file}: {error.strerror}")
+        arguments.error(f"{given.password_file}: {error.strerror}")
     address = msgspec.structs.replace(given.address, tls=given.address.tls or given.tls, authorities=given.ca)
     if given.takeover and not given.name:
-        parser.error("--takeover is for --name")
+        arguments.error("--takeover is for --name")
     if address.authorities and not address.tls:
-        parser.error("--ca is for --tls")
+        arguments.error("--ca is for --tls")
     try:
         make_context(address)
     except OSError as error:
-        parser.error(f"--ca: {error.strerror or error}")
+        arguments.error(f"--ca: {error.strerror or error}")
     return Options(
         address=address,
         name=given.name,

@@ -1,0 +1,107 @@
+"""What there is to know about a command beyond its one line: shown by `chatctl COMMAND --help` and chatctl(8).
+
+Owns: the text of each command, by its name, and putting them into the parsers.
+Elsewhere: the commands, their one line and their options (chatctl.__main__), the page (docs/manual_pages.py).
+Fails: KeyError for a text about a command that does not exist.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+
+_TEXTS = """\
+status
+    Works even if every worker is stuck. Exit code: 0 running, 1 dead with a pid file left behind, 3 not running, 4
+    unknown.
+workers
+    Exit code as for `status`.
+check
+    Prints one line.
+reload
+    If the configuration has mistakes, each is printed as a line `file: key: what`, the exit code is 78, the old
+    configuration stays in effect, and the log and `status` show the failed reload.
+config
+    `diff` says whether a reload or a restart applies each change.
+reopen
+    After another program, such as logrotate, has moved them.
+stop
+    It ends within timeouts.drain_s; with `--fast`, within 5 seconds.
+scale
+    Until a restart, or until server.workers is changed and reloaded. The limit is eight workers per core; with
+    `--force` it is 256.
+kick
+    Ends every session on every host of the cluster, and prints how many there were. Exit code: 1 if the user does
+    not exist, 75 if a host did not answer. Such hosts are named, and are asked again for 10 minutes, so that a host
+    that was cut off ends the sessions when it returns. Sessions that began after the command are not ended.
+user
+    Works directly on the store, whether the server is running or not; the store is named on standard error, and
+    only `add` creates one. Passwords are read from the terminal or the first line of standard input. Exit code 1 if
+    a change is refused.
+user add
+    A line of a file is a name and a password, separated by spaces; with `--csv`, by a comma. Empty lines and lines
+    that begin with # are ignored. A line that fails is reported with its number, and the others are added. Exit
+    code 1 if any failed.
+user passwd
+    The sessions end within a second, whether the server can be asked or not.
+user lock
+    The sessions end within a second, whether the server can be asked or not. Only somebody who knows the password
+    is told that the account is locked.
+user del
+    The sessions end within a second, whether the server can be asked or not.
+user show
+    Shows id, name, creation, when last seen, since when and why it is locked, and the numbers of sessions, friends
+    and groups.
+user sessions
+    Shows wire, since when, the client's address, host and worker. Exit code 75 if some workers did not answer.
+invite add
+    With the code, accounts can be registered if accounts.registration is "invite".
+invite revoke
+    Exit code 1 if there is no such invite, or it was revoked before.
+migrate
+    Prints the plan first. An SQLite store is backed up, next to the database or to the given file, and the copy is
+    verified. For MySQL, make the backup yourself, and confirm with `--no-backup` that you have one. Exit code: 75
+    if a server or another process uses the store, 78 if the store, or the running server, is newer than this
+    command.
+copy-store
+    sqlite:FILE is relative to server.state_dir. Use env:NAME or file:PATH for a password, because everybody on the
+    host can see it in an argument. After an interruption, the same command continues; until the copy is complete,
+    no server uses the destination. At the end both stores are read again and compared. Exit code: 73 if the
+    destination is not empty, 75 if a store is in use or the two differ at the end.
+import-chatserver
+    Ids are kept, passwords are hashed. Rows that cannot be imported are written to a file, by default import-
+    chatserver.rejected.jsonl in server.state_dir. After an interruption, the same command continues.
+"""
+"""Each text below its command, or command and verb. Words between backquotes are typed as they are."""
+
+
+def _by_command(texts: str) -> dict[str, str]:
+    found: dict[str, list[str]] = {}
+    name = ""
+    for line in texts.splitlines():
+        if line.startswith(" "):
+            found[name].append(line.strip())
+        else:
+            name = line
+            found[name] = []
+    return {name: " ".join(lines) for name, lines in found.items()}
+
+
+TEXTS: Mapping[str, str] = _by_command(_TEXTS)
+
+
+def add_texts(parser: argparse.ArgumentParser) -> None:
+    """Show the text of each command below its options. Raises KeyError."""
+    parsers = dict(subcommands(parser))
+    for name, text in TEXTS.items():
+        one = parsers[name]
+        one.epilog = f"{text} {one.epilog}" if one.epilog else text
+
+
+def subcommands(parser: argparse.ArgumentParser, before: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Every command, and every verb of a command, in the order of the help."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, one in action.choices.items():
+                yield f"{before}{name}", one
+                yield from subcommands(one, f"{before}{name} ")

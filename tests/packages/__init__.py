@@ -1,0 +1,1 @@
+"""What is built from a checkout: a release, the wheel, the Debian package, the image."""

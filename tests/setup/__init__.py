@@ -1,0 +1,1 @@
+"""chatd-setup, into directories that stand for the root of a host."""
