@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import re
 
+from chatd.arguments import blocks
 from chatd.chatctl.manual import subcommands
 from chatd.config.render import roff
 
@@ -67,7 +68,14 @@ def _value(action: argparse.Action) -> str:
 
 
 def _details(parser: argparse.ArgumentParser) -> list[str]:
-    return [_text(parser.epilog)] if parser.epilog else []
+    """Paragraphs, and lines that stay as they are."""
+    lines: list[str] = []
+    for block in blocks(parser.epilog or ""):
+        if block.startswith(" "):
+            lines += [".br", f"\\&{_text(block, keep=True)}"]
+        else:
+            lines.append(_text(block) if block else ".sp")
+    return lines
 
 
 def _options(parser: argparse.ArgumentParser) -> list[str]:
@@ -102,8 +110,9 @@ def _sentence(text: str) -> str:
     return _text(text[:1].upper() + text[1:] + ("" if text.endswith((".", "?")) else "."))
 
 
-def _text(text: str) -> str:
-    return re.sub(r"`([^`]+)`", r"\\fB\1\\fR", roff(" ".join(text.split())))
+def _text(text: str, *, keep: bool = False) -> str:
+    """keep: its spaces, too."""
+    return re.sub(r"`([^`]+)`", r"\\fB\1\\fR", roff(text if keep else " ".join(text.split())))
 
 
 def _bold(text: str) -> str:

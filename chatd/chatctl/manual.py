@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 
+from chatd.arguments import HelpText
+
 _TEXTS = """\
 status
     Works even if every worker is stuck. Exit code: 0 running, 1 dead with a pid file left behind, 3 not running, 4
@@ -93,9 +95,11 @@ TEXTS: Mapping[str, str] = _by_command(_TEXTS)
 def add_texts(parser: argparse.ArgumentParser) -> None:
     """Show the text of each command below its options. Raises KeyError."""
     parsers = dict(subcommands(parser))
+    for one in parsers.values():
+        one.formatter_class = HelpText
     for name, text in TEXTS.items():
         one = parsers[name]
-        one.epilog = f"{text} {one.epilog}" if one.epilog else text
+        one.epilog = f"{text}\n\n{one.epilog}" if one.epilog else text
 
 
 def subcommands(parser: argparse.ArgumentParser, before: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
