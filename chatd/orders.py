@@ -191,6 +191,12 @@ class SessionsDone(msgspec.Struct, tag_field="answer", tag="sessions-done", froz
     complete: bool
 
 
+class NotUnderstood(msgspec.Struct, tag_field="answer", tag="not-understood", frozen=True):
+    """The worker does not know an order, because the master has newer code. It went on as before."""
+
+    why: str
+
+
 class CannotStart(msgspec.Struct, tag_field="answer", tag="cannot-start", frozen=True):
     """Sent unasked by a worker that ends before it is ready; `why` is shown to the operator."""
 
@@ -206,6 +212,7 @@ Answer = (
     | PenaltiesCleared
     | PenaltiesNotCleared
     | SessionsDone
+    | NotUnderstood
     | CannotStart
 )
 

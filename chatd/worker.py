@@ -48,6 +48,7 @@ from chatd.orders import (
     KickFailed,
     KickOrder,
     LogLevelOrder,
+    NotUnderstood,
     PenaltiesCleared,
     PenaltiesNotCleared,
     ReloadDone,
@@ -292,6 +293,7 @@ class Worker:
             order = orders.decode_order(data)
         except orders.MalformedMessage as error:
             self._log.error("malformed order from the master", why=str(error))
+            self._answer(NotUnderstood(str(error)[: orders.WHY_CHARS]))
             return
         self._carry_out(order, came_with_it)
 

@@ -25,6 +25,7 @@ ANSWERS = [
     orders.KickDone(ref=1, sessions=2, known=True, unanswered=("b", "c"), cut_off=True, kept_s=600),
     orders.KickFailed(1, "the store does not answer"),
     orders.CannotStart("no store"),
+    orders.NotUnderstood("no such order"),
     orders.CertificatesRefused("tls://127.0.0.1:1", "no"),
     orders.PenaltiesCleared(1, 3),
     orders.PenaltiesNotCleared(1, "the store does not answer"),

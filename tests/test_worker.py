@@ -19,7 +19,7 @@ from chatd.config.schema import Config, ListenerOptions, ServerOptions, StoreOpt
 from chatd.master import directories, spawn
 from chatd.master.certificates import CertificateKeeper
 from chatd.master.udp_sockets import UdpSockets
-from chatd.orders import Answer, DrainOrder, KickDone, KickOrder, ReloadDone, ReloadOrder
+from chatd.orders import Answer, DrainOrder, KickDone, KickOrder, NotUnderstood, ReloadDone, ReloadOrder
 from chatd.penalty_table import PenaltyTable
 from chatd.scoreboard import Scoreboard, State
 from tests.harness.deadline import wait_until
@@ -94,6 +94,7 @@ def worker(tmp_path: Path) -> Iterator[LoneWorker]:
 @pytest.mark.parametrize("data", [b"nonsense", b'{"order": "explode"}', b'{"order": "kick"}', b"[" * 1000])
 def test_an_order_that_is_not_understood_is_logged_and_harms_nobody(worker: LoneWorker, data: bytes) -> None:
     worker.send(data)
+    assert isinstance(worker.answer(), NotUnderstood)
     worker.send(KickOrder(ref=5, user="nobody", user_id=0, reason=""))
     assert worker.answer() == KickDone(ref=5, sessions=0, known=False)
     assert [record["event"] for record in worker.errors()] == ["malformed order from the master"]

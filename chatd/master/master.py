@@ -385,6 +385,7 @@ class Master:
         """An answer of a worker to an order; reload, kicks and certificates each recognise their own."""
         self._reload.take_answer(slot, answer)
         self._kicks.take_answer(slot, answer)
+        self._upgrade.take_answer(slot, answer)
         self._prepared.certificates.take_answer(slot.index, answer)
         self._questions.take_answer(answer)
 

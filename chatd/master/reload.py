@@ -26,7 +26,7 @@ from chatd.master.certificates import CertificateKeeper, CertificatesOf, read_al
 from chatd.master.requests import ConfigDiffReply, ControlReply, PendingChange, ReloadReply, Respond, failed
 from chatd.master.worker_slot import Slot
 from chatd.master.workers import WorkerPool
-from chatd.orders import Answer, ReloadDone, ReloadOrder, ReloadRefused
+from chatd.orders import Answer, NotUnderstood, ReloadDone, ReloadOrder, ReloadRefused
 
 ANSWER_S = 5.0
 
@@ -154,6 +154,9 @@ class Reload:
             case ReloadRefused(generation=pending.generation):
                 known = answer.why.startswith(self.name)
                 self._undo(pending, answer.why if known else f"{self.name}: -: worker {slot.index}: {answer.why}")
+            case NotUnderstood():  # it has older code, and is replaced by a worker with this configuration
+                pending.waiting.discard(worker.child.pid)
+                self.check()
             case ReloadDone(generation=pending.generation):
                 worker.generation = pending.generation
                 pending.waiting.discard(worker.child.pid)

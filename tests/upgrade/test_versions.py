@@ -7,12 +7,13 @@ import os
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import TOP, Daemon
 from tests.harness.deadline import wait_until
 from tests.upgrade.conftest import NEW, OLD
 from tests.upgrade.installation import Installation, upgrade_of, versions
@@ -72,6 +73,8 @@ def test_broken_files_under_a_running_server_are_used_by_nobody(make_daemon: Mad
     daemon = installation.daemon(make_daemon(workers=2)).start()
     daemon.expect_error("worker died")
     daemon.expect_error("the upgrade failed")
+    daemon.python = sys.executable  # chatctl of the installation will be broken as well
+    daemon.env["PYTHONPATH"] = str(TOP)
     for file in installation.package.rglob("*.py"):
         file.write_text("raise SystemExit('half of an upgrade')\n")
     for file in [*installation.package.rglob("*.txt"), *installation.package.rglob("__pycache__")]:
@@ -82,8 +85,6 @@ def test_broken_files_under_a_running_server_are_used_by_nobody(make_daemon: Mad
     for _ in range(20):
         assert OLD in say(daemon)
     pid, workers = daemon.pid, daemon.workers()
-    daemon.python = __import__("sys").executable  # chatctl of the installation is broken as well
-    daemon.env["PYTHONPATH"] = str(Path(__file__).parents[2])
     refused = upgrade_of(daemon)
     assert refused.returncode != 0
     assert "half of an upgrade" in refused.stderr

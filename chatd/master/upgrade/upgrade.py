@@ -19,13 +19,15 @@ from dataclasses import dataclass
 from chatd import __version__, log
 from chatd.errors import Exit
 from chatd.master.requests import ControlReply, Respond, RestartReply, UpgradeReply, UpgradeRequest, failed
+from chatd.master.rolling.replacement import CannotReplace
 from chatd.master.rolling.restart import RollingRestart
 from chatd.master.upgrade.capture import Parts, capture
 from chatd.master.upgrade.execute import block_signals, execute, restore_signals
 from chatd.master.upgrade.preflight import Preflight, Refusal
 from chatd.master.upgrade.program import Program
 from chatd.master.upgrade.state import MasterState, UpgradeOrder
-from chatd.master.worker_slot import NONE, WorkerProcess
+from chatd.master.worker_slot import NONE, Slot, WorkerProcess
+from chatd.orders import Answer, NotUnderstood
 
 PREFLIGHT_S = 60.0
 """Time for the installed code to load and look at everything; timeouts.boot_s, if that is longer."""
@@ -197,6 +199,17 @@ class Upgrade:
     def left_old_workers(self) -> bool:
         """An upgrade has failed after the program had changed."""
         return self.phase is Phase.IDLE and bool(self.old_workers())
+
+    def take_answer(self, slot: Slot, answer: Answer) -> None:
+        """Of any worker to any order. A worker that does not know an order because its code is older is replaced, or,
+        while that is not possible, serves on without having done it."""
+        if not isinstance(answer, NotUnderstood) or self._tools.restart.progress is not None:
+            return
+        log.get().warning("a worker does not know an order, it is replaced", slot=slot.index, why=answer.why)
+        try:
+            self._pool.replacements.begin(slot)
+        except CannotReplace as error:
+            log.get().error("a worker that does not know an order cannot be replaced", slot=slot.index, why=str(error))
 
     def _restarted(self, reply: ControlReply) -> None:
         self._replaced += len(reply.replaced) if isinstance(reply, RestartReply) else 0
