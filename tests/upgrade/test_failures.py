@@ -200,5 +200,5 @@ def test_nobody_who_asks_meanwhile_is_refused(
         over.set()
         asking.join()
     assert refusals == []
-    assert asked[0] > 5
+    assert asked[0] > 1
     assert versions(daemon.status()) == {NEW}
