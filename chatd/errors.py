@@ -140,6 +140,7 @@ class Disconnect(enum.Enum):
     KICKED_BY_ADMIN = ("ended by an administrator", False)
     CREDENTIALS_CHANGED = ("the password was changed, or the account was locked", False)
     TOO_MANY_ATTEMPTS = ("too many attempts", False)
+    ADDRESS_BANNED = ("this address is banned", False)
     REPLACED = ("replaced by a reconnect", False)
     BUSY = ("the server is full", True)
     DRAINING = ("the server is going away", True)

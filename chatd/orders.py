@@ -3,7 +3,7 @@
 Owns: one struct per order and per answer, and their form on the wire: one JSON object per datagram of the
 SOCK_SEQPACKET socket between master and worker, whose field `order` or `answer` says which one it is.
 Elsewhere: sending them (master.workers), carrying them out (worker), acting on the answers (master.reload,
-master.kick).
+master.kick, master.worker_questions).
 Fails: MalformedMessage for bytes that are none of these. The receiver logs it and goes on; it never ends a process.
 
 A stop is not an order but SIGTERM, so that it also reaches a worker that does not read.
@@ -73,8 +73,9 @@ class CertificatesOrder(msgspec.Struct, tag_field="order", tag="certificates", f
 class KickOrder(msgspec.Struct, tag_field="order", tag="kick", frozen=True, kw_only=True):
     """End a user's sessions on every worker and host. Answered by KickDone or KickFailed with the same ref.
 
-    user: a name, or an id in digits; "" = the account is user_id, which may be a deleted one. credentials: only
-    sessions with an earlier version of the account's credentials; 0 = all.
+    user: a name, or an id in digits; "" = the account is user_id, which may be a deleted one; if that is 0, everybody
+    in `network`. credentials: only sessions with an earlier version of the account's credentials; 0 = all. wire: only
+    sessions on it, a name of model.Protocol in lower case; "" = on all.
     """
 
     ref: int
@@ -82,6 +83,8 @@ class KickOrder(msgspec.Struct, tag_field="order", tag="kick", frozen=True, kw_o
     user_id: int
     reason: str
     credentials: int = 0
+    wire: str = ""
+    network: str = ""
 
 
 class ClearPenaltiesOrder(msgspec.Struct, tag_field="order", tag="clear-penalties", frozen=True, kw_only=True):
@@ -101,6 +104,29 @@ class SessionsOrder(msgspec.Struct, tag_field="order", tag="sessions", frozen=Tr
     user_id: int
 
 
+class BroadcastOrder(msgspec.Struct, frozen=True, kw_only=True, tag_field="order", tag="broadcast"):
+    """Tell everybody who is there, on every worker and host. Answered by BroadcastDone or OrderFailed with the same
+    ref.
+
+    at_ms: epoch. wire: only sessions on it; "" = on all. user: only those of this user; group_id: only those of the
+    members of this group; "" and 0 = of everybody.
+    """
+
+    ref: int
+    text: str
+    at_ms: int
+    wire: str = ""
+    user: str = ""
+    group_id: int = 0
+
+
+class ApplyBansOrder(msgspec.Struct, frozen=True, kw_only=True, tag_field="order", tag="apply-bans"):
+    """The store has other address bans: apply them on every worker and host. Answered by BansApplied or OrderFailed
+    with the same ref."""
+
+    ref: int
+
+
 Order = (
     ReloadOrder
     | DrainOrder
@@ -110,6 +136,8 @@ Order = (
     | KickOrder
     | ClearPenaltiesOrder
     | SessionsOrder
+    | BroadcastOrder
+    | ApplyBansOrder
 )
 
 
@@ -197,6 +225,33 @@ class NotUnderstood(msgspec.Struct, tag_field="answer", tag="not-understood", fr
     why: str
 
 
+class BroadcastDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="answer", tag="broadcast-done"):
+    """As core.sessions.broadcast.BroadcastResult."""
+
+    ref: int
+    told: int
+    skipped: int
+    unanswered: tuple[str, ...] = ()
+    cut_off: bool = False
+
+
+class BansApplied(msgspec.Struct, frozen=True, kw_only=True, tag_field="answer", tag="bans-applied"):
+    """As core.bans.BansResult."""
+
+    ref: int
+    ended: int
+    unanswered: tuple[str, ...] = ()
+    cut_off: bool = False
+
+
+class OrderFailed(msgspec.Struct, frozen=True, kw_only=True, tag_field="answer", tag="order-failed"):
+    """Nothing was done. unknown: there is nobody with the name in the order."""
+
+    ref: int
+    why: str
+    unknown: bool = False
+
+
 class CannotStart(msgspec.Struct, tag_field="answer", tag="cannot-start", frozen=True):
     """Sent unasked by a worker that ends before it is ready; `why` is shown to the operator."""
 
@@ -213,6 +268,9 @@ Answer = (
     | PenaltiesNotCleared
     | SessionsDone
     | NotUnderstood
+    | BroadcastDone
+    | BansApplied
+    | OrderFailed
     | CannotStart
 )
 

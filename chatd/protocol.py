@@ -291,6 +291,15 @@ class ServerMessage(msgspec.Struct, frozen=True, gc=False):
     ref: Ref = None
 
 
+class Announcement(msgspec.Struct, frozen=True, gc=False):
+    """An operator tells this client's user something (`chatctl broadcast`), on a wire without server texts. at_ms:
+    epoch. It is no message, and nobody acknowledges it."""
+
+    text: str
+    to: UserId
+    at_ms: int
+
+
 class FriendRequested(msgspec.Struct, frozen=True, gc=False):
     request: FriendRequest
 
@@ -350,6 +359,7 @@ Event = (
     | Deliver
     | Changed
     | ServerMessage
+    | Announcement
     | FriendRequested
     | FriendAnswered
     | GroupReady

@@ -61,6 +61,7 @@ class SecurityEvent(enum.StrEnum):
     RATE_EXCEEDED = "rate_exceeded"
     MAILBOX_FULL = "mailbox_full"
     ORDER = "order"
+    SIGNAL = "signal"
     HOOK_SUSPENDED = "hook_suspended"
     BUS_FORGERY = "bus_forgery"
 
@@ -145,8 +146,8 @@ EVENTS: dict[SecurityEvent, Kind] = {
         "connection refused",
         "warning",
         By.STRANGER,
-        "a source has too many connections, or too many without a login, or a page of another origin; `reason` "
-        "says which: `connections_per_source`, `unauthenticated`, `origin`",
+        "a source has too many connections, or too many without a login, or is banned, or a page of another origin; "
+        "`reason` says which: `connections_per_source`, `unauthenticated`, `banned`, `origin`",
         "connections_refused",
     ),
     SecurityEvent.DATAGRAM_REFUSED: Kind(
@@ -180,7 +181,14 @@ EVENTS: dict[SecurityEvent, Kind] = {
         "order",
         "info",
         By.OPERATOR,
-        "a request on the control socket; `uid`, `by` and `caller_pid` say whose, `result` is begun, ok or failed",
+        "a request on the control socket, or a command of chatctl that works on the store itself; `uid`, `by` and "
+        "`caller_pid` say whose, `result` is begun, ok or failed",
+    ),
+    SecurityEvent.SIGNAL: Kind(
+        "signal",
+        "info",
+        By.OPERATOR,
+        'a signal to the master, `name`; from whom is not known (`by` is "unknown"), so use chatctl where that matters',
     ),
     SecurityEvent.HOOK_SUSPENDED: Kind(
         "plug-in suspended",

@@ -17,11 +17,13 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Awaitable
 from pathlib import Path
 
 import uvloop
 
 from chatd import log, orders
+from chatd.address_bans import AddressBans
 from chatd.bus.contract import Bus
 from chatd.bus.local.bus import LocalBus
 from chatd.bus.redis.keyring import Keyring
@@ -32,31 +34,22 @@ from chatd.core.core import Core, CoreParts
 from chatd.core.plugins import loading
 from chatd.core.plugins.loading import PluginNotLoaded
 from chatd.core.plugins.plugin import Plugin
-from chatd.errors import BootError, Disconnect, Exit, Unavailable
-from chatd.model import Protocol
+from chatd.errors import BootError, Disconnect, Exit
 from chatd.net.acceptor import Acceptor, Listener
 from chatd.net.connections import Connections
 from chatd.net.udp.listener import UdpListener
 from chatd.net.websocket.frames import MAX_FRAME_BYTES
+from chatd.operator_orders import OperatorOrders
 from chatd.orders import (
     CertificatesOrder,
     CertificatesRefused,
-    ClearPenaltiesOrder,
     DrainOrder,
     HandOverOrder,
-    KickDone,
-    KickFailed,
-    KickOrder,
     LogLevelOrder,
     NotUnderstood,
-    PenaltiesCleared,
-    PenaltiesNotCleared,
     ReloadDone,
     ReloadOrder,
     ReloadRefused,
-    SessionsDone,
-    SessionsOrder,
-    ShownSession,
 )
 from chatd.scoreboard import State, leader
 from chatd.store.contract import Tables
@@ -158,8 +151,11 @@ class Worker:
         bus = context.config.bus
         self._keyring = Keyring(bus.keys, accepts_unsigned=bus.insecure_unsigned)
         self._bus = open_bus(context.config, context.slot, self._keyring)
-        self._core = Core(self._core_parts(tables))
-        self._connections = Connections(self._core, self.config, self._row, loop)
+        bans = AddressBans()
+        self._core = Core(self._core_parts(tables, bans))
+        self._connections = Connections(self._core, self.config, self._row, loop, bans)
+        self._core.bans.end_banned = self._connections.end_banned
+        self._operator_orders = OperatorOrders(self._core, context.slot)
         self._acceptor = Acceptor(self._connections, make_codec, context.rows, context.slot)
         self._successor: socket.socket | None = None
         """To the worker that takes over from this one, until this one reads no UDP socket any more."""
@@ -179,7 +175,7 @@ class Worker:
         self._refused_at = float("-inf")
         """When the bus last refused a message, by the loop's clock."""
 
-    def _core_parts(self, tables: Tables) -> CoreParts:
+    def _core_parts(self, tables: Tables, bans: AddressBans) -> CoreParts:
         context, config = self._context, self._config
         return CoreParts(
             tables=tables,
@@ -189,6 +185,7 @@ class Worker:
             config=self.config,
             row=self._row,
             penalty_table=context.penalty_table,
+            address_bans=bans,
             many_hosts=not config.bus.url.startswith("local:"),
             loop=self._loop,
             slot=context.slot,
@@ -306,16 +303,16 @@ class Worker:
                 self._drain_within(order.within_s)
             case DrainOrder():
                 self._drain_within(order.within_s)
-            case KickOrder():
-                self._connections.run(self._kick(order))
-            case ClearPenaltiesOrder():
-                self._connections.run(self._clear_penalties(order))
-            case SessionsOrder():
-                self._connections.run(self._list_sessions(order))
             case LogLevelOrder():
                 log.set_level(order.level)
             case CertificatesOrder():
                 self._renew(order)
+            case _:
+                if (work := self._operator_orders.answer(order)) is not None:
+                    self._connections.run(self._answer_later(work))
+
+    async def _answer_later(self, work: Awaitable[orders.Answer]) -> None:
+        self._answer(await work)
 
     def _answer(self, answer: orders.Answer) -> None:
         with contextlib.suppress(BrokenPipeError):  # the master is gone: _orphaned() is called, and acts
@@ -338,38 +335,6 @@ class Worker:
             self._acceptor.renew(order.address, order.certificates)
         except CertificateError as error:
             self._answer(CertificatesRefused(order.address, str(error)[: orders.WHY_CHARS]))
-
-    async def _kick(self, order: KickOrder) -> None:
-        try:
-            ended = await self._core.kicks.kick(order.user, order.user_id, order.reason, order.credentials)
-        except Unavailable as error:
-            self._answer(KickFailed(order.ref, f"worker {self._context.slot}: {error}"))
-            return
-        answer = KickDone(
-            ref=order.ref,
-            sessions=ended.sessions,
-            known=ended.known,
-            unanswered=ended.unanswered,
-            cut_off=ended.cut_off,
-            kept_s=ended.kept_s,
-        )
-        self._answer(answer)
-
-    async def _clear_penalties(self, order: ClearPenaltiesOrder) -> None:
-        try:
-            removed = await self._core.clearing.clear(order.subject)
-        except Unavailable as error:
-            self._answer(PenaltiesNotCleared(order.ref, f"worker {self._context.slot}: {error}"))
-            return
-        self._answer(PenaltiesCleared(order.ref, removed))
-
-    async def _list_sessions(self, order: SessionsOrder) -> None:
-        found = await self._core.session_query.sessions_of(order.user_id)
-        shown = tuple(
-            ShownSession(Protocol(info.protocol).name.lower(), info.since_ms, info.remote, host, slot)
-            for info, host, slot in found.sessions
-        )
-        self._answer(SessionsDone(ref=order.ref, sessions=shown, complete=found.complete))
 
     # ---------------------------------------------------------------- the way out
 

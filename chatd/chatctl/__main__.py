@@ -10,6 +10,7 @@ Fails: exit codes of sysexits; `status` has those of LSB (0 running, 1 dead with
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import get_args
@@ -18,15 +19,27 @@ import shtab
 
 from chatd import __version__
 from chatd.arguments import Parser
-from chatd.chatctl import commands, manual, rolling, upgrading
+from chatd.chatctl import acting, commands, manual, rolling, upgrading
+from chatd.chatctl.care import arguments as care
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.config import load as config_load
 from chatd.config.schema import LogLevel
 from chatd.errors import BootError, ConfigError, Exit, Refused, Unavailable
-from chatd.master.requests import REASON_CHARS
-from chatd.texts import fields
 
-NEED_THE_FILE = ("user", "invite", "migrate", "copy-store", "import-chatserver")
+NEED_THE_FILE = (
+    "user",
+    "invite",
+    "ban",
+    "unban",
+    "bans",
+    "backup",
+    "restore",
+    "verify",
+    "vacuum",
+    "migrate",
+    "copy-store",
+    "import-chatserver",
+)
 """Commands that work on the store, and so cannot do without the configuration."""
 AS_JSON = "print JSON, for programs"
 MOST = 100_000
@@ -56,7 +69,9 @@ def parser() -> argparse.ArgumentParser:
         return one
 
     _add_server_commands(add)
+    acting.add_commands(add)
     _add_account_commands(add)
+    care.add_commands(add)
     _add_store_commands(add)
     manual.add_texts(made)
     return made
@@ -88,16 +103,14 @@ def _add_server_commands(add: _Add) -> None:
     what.add_argument("what", nargs="?", choices=("show", "diff"), default="show", help="default: %(default)s")
     level = add("log-level", commands.log_level, "set the minimum level logged, until the next reload")
     level.add_argument("level", type=str.upper, choices=get_args(LogLevel))
-    scale = add("scale", commands.scale, "add (+1) or remove (-1) workers, until a restart")
-    scale.add_argument("step", type=int, metavar="+N|-N", help="how many workers to add or remove")
+    scale = add("scale", commands.scale, "set, add (+1) or remove (-1) workers, until a restart")
+    text = "how many workers there are to be, or, with a sign, how many more or fewer"
+    scale.add_argument("workers", type=_count, metavar="N|+N|-N", help=text)
+    scale.epilog = "example: chatctl scale 4"
     scale.add_argument("--force", action="store_true", help="allow up to 256 workers, instead of eight per core")
 
 
 def _add_account_commands(add: _Add) -> None:
-    kick = add("kick", commands.kick, "end a user's sessions; the account stays and may log in again")
-    kick.add_argument("user", metavar="USER", help="name or id of the user")
-    kick.add_argument("--reason", metavar="TEXT", default="", help="text that the user's client is told")
-    kick.add_argument("--json", action="store_true", help=AS_JSON)
     penalties = add("penalties", commands.penalties, "show failures and penalties, or clear them")
     penalties.add_argument("--json", action="store_true", help=AS_JSON)
     clear = penalties.add_subparsers(dest="what", metavar="clear", parser_class=Parser).add_parser(
@@ -141,7 +154,7 @@ def _add_user_verbs(add: _Add) -> None:
     one.add_argument("--force", action="store_true", help=FORCE)
     one = verb("lock", "let nobody log in to an account; its sessions end")
     one.add_argument(
-        "--reason", metavar="TEXT", type=_short, default="", help="why, for operators: the user is not told"
+        "--reason", metavar="TEXT", type=acting.reason, default="", help="why, for operators: the user is not told"
     )
     verb("unlock", "let the user of a locked account log in again")
     verb("del", "delete an account; its sessions end")
@@ -171,7 +184,7 @@ def _add_invite_verbs(add: _Add) -> None:
     one.add_argument("--uses", metavar="N", type=_at_least_one, default=1, help=text)
     text = "how many days it is valid (default: %(default)s)"
     one.add_argument("--days", metavar="N", type=_at_least_one, default=7, help=text)
-    one.add_argument("--note", metavar="TEXT", type=_short, default="", help="for whom or what it is")
+    one.add_argument("--note", metavar="TEXT", type=acting.reason, default="", help="for whom or what it is")
     text = "show every invite: its id, uses, expiry and note; the codes are not known"
     verbs.add_parser("list", help=text, description=text)
     text = "make an invite invalid; accounts registered with it stay"
@@ -180,20 +193,17 @@ def _add_invite_verbs(add: _Add) -> None:
     )
 
 
+def _count(text: str) -> str:
+    if not re.fullmatch(r"[+-]?\d{1,3}", text) or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of workers: write 4, +1 or -1")
+    return text
+
+
 def _at_least_one(text: str) -> int:
     number = int(text)
     if not 1 <= number <= MOST:
         raise argparse.ArgumentTypeError(f"must be 1 to {MOST}")
     return number
-
-
-def _short(text: str) -> str:
-    if len(text) > REASON_CHARS:
-        raise argparse.ArgumentTypeError(f"has {len(text)} characters, the limit is {REASON_CHARS}")
-    try:
-        return fields.line("it", text, REASON_CHARS)
-    except Refused as refused:
-        raise argparse.ArgumentTypeError(refused.text) from None
 
 
 def _add_store_commands(add: _Add) -> None:
@@ -213,17 +223,32 @@ def _add_store_commands(add: _Add) -> None:
     for name in ("source", "destination"):
         text = f"the {name}: sqlite:FILE, mysql://…, or env:NAME or file:PATH that contains one"
         copied.add_argument(name, metavar=name.upper(), help=text)
-    text = "import the tables of the legacy C++ chat server into the configured store, which must be empty"
+    _add_import(add)
+
+
+def _add_import(add: _Add) -> None:
+    text = (
+        "import the tables of the legacy C++ chat server into the configured store, which must be empty; or undo that"
+    )
     old = add("import-chatserver", commands.store, text)
     text = "mysql://USER:PASSWORD@HOST:PORT/DB, or env:NAME or file:PATH that contains one"
-    old.add_argument("source", metavar="URL", help=text)
-    text = "the character set that the legacy server gave its database with SET NAMES (default: %(default)s)"
-    old.add_argument("--charset", choices=("utf8mb4", "utf8", "gbk", "latin1", "big5"), default="utf8mb4", help=text)
+    old.add_argument("source", metavar="URL", nargs="?", default="", help=text)
+    text = "the character set that the legacy server gave its database with SET NAMES; auto = guess it (default)"
+    charsets = ("auto", "utf8mb4", "utf8", "gbk", "latin1", "big5")
+    old.add_argument("--charset", choices=charsets, default="auto", help=text)
     old.add_argument(
         "--dry-run", action="store_true", help="report what would be imported, changed or left out; write nothing"
     )
     kept = old.add_argument("--rejected", metavar="FILE", default="", help="where to write the rows that are left out")
     kept.complete = shtab.FILE  # type: ignore[attr-defined]
+    text = "address of a legacy server that must not answer any more; may be given several times"
+    old.add_argument("--old-server", metavar="HOST:PORT", action="append", default=[], help=text)
+    text = "import although the legacy server seems to run: what it stores later will be missing"
+    old.add_argument("--even-if-running", action="store_true", help=text)
+    text = "take an import back, while nobody has used the store since; an SQLite file is kept under another name"
+    old.add_argument("--undo", action="store_true", help=text)
+    old.add_argument("--force", action="store_true", help="with --undo: also if the store was used since")
+    old.epilog = "example: chatctl import-chatserver file:/etc/chatd/legacy.url --dry-run"
 
 
 EXIT_CODES = {NotAllowed: Exit.PERMISSION, Unavailable: Exit.UNAVAILABLE, ConfigError: Exit.CONFIG}
@@ -237,6 +262,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.USAGE
     if options.command == "user" and options.what == "erase" and bool(options.name) == options.resume:
         note("user erase: give the name of the user, or --resume")
+        return Exit.USAGE
+    if options.command == "import-chatserver" and bool(options.source) is options.undo:
+        note("import-chatserver: give the URL of the legacy database, or --undo")
         return Exit.USAGE
     client: ControlClient | None = None
     try:

@@ -9,17 +9,21 @@ Fails: the exceptions of control_client, ConfigError, BootError, Refused and Una
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 import time
 
 import msgspec
 
+from chatd.arguments import without_passwords
 from chatd.chatctl import render
-from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
+from chatd.chatctl.control_client import ControlClient, NotAllowed, ServerUnreachable, note
 from chatd.chatctl.ownership import become_owner
+from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
 from chatd.config import render as config_render
+from chatd.config.schema import Config
 from chatd.config.validate import check_host
 from chatd.errors import Exit
 from chatd.master.requests import (
@@ -30,8 +34,6 @@ from chatd.master.requests import (
     ConfigReply,
     ConfigRequest,
     ControlReply,
-    KickReply,
-    KickRequest,
     LogLevelRequest,
     PenaltiesReply,
     PenaltiesRequest,
@@ -168,13 +170,15 @@ def log_level(client: ControlClient, options: argparse.Namespace) -> int:
 
 
 def scale(client: ControlClient, options: argparse.Namespace) -> int:
+    number, is_step = int(options.workers), options.workers[0] in "+-"
+    request = ScaleRequest(step=number if is_step else 0, workers=0 if is_step else number, force=options.force)
     try:
-        client.ask(ScaleRequest(step=options.step, force=options.force), ScaleReply)
+        client.ask(request, ScaleReply)
     except ServerUnreachable as error:
-        if abs(options.step) > MOST_SIGNALS:
-            note(f"without the control socket, the limit is {MOST_SIGNALS} workers at a time")
+        if not is_step or abs(number) > MOST_SIGNALS:
+            note(f"without the control socket, use a step such as +1; the limit is {MOST_SIGNALS} at a time")
             raise
-        client.signal_instead(signal.SIGTTIN if options.step > 0 else signal.SIGTTOU, error, abs(options.step))
+        client.signal_instead(signal.SIGTTIN if number > 0 else signal.SIGTTOU, error, abs(number))
         return Exit.OK
     until = time.monotonic() + SCALE_S
     while (server := client.status()).workers_ready != server.workers_wanted:
@@ -183,21 +187,6 @@ def scale(client: ControlClient, options: argparse.Namespace) -> int:
             return Exit.TRY_AGAIN
         time.sleep(0.05)
     print(f"workers: {server.workers_ready}")
-    return Exit.OK
-
-
-def kick(client: ControlClient, options: argparse.Namespace) -> int:
-    try:
-        reply = client.ask(KickRequest(user=options.user, reason=options.reason), KickReply)
-    except RequestFailed as error:
-        if not options.json:
-            raise
-        print(error.data.decode().strip())
-        return error.exit_code
-    if options.json:
-        print(msgspec.json.encode({"v": 1, **msgspec.to_builtins(reply)}).decode())
-    else:
-        print(f"sessions ended: {reply.sessions}")
     return Exit.OK
 
 
@@ -219,19 +208,44 @@ def penalties(client: ControlClient, options: argparse.Namespace) -> int:
 
 def store(client: ControlClient, options: argparse.Namespace) -> int:
     """migrate, copy-store and import-chatserver, which need a store for themselves."""
+    config = config_load.load(options.config).config
+    trail = StoreTrail(config, client)
+    arguments = {
+        name: without_passwords(getattr(options, name)) for name in ("source", "destination") if name in options
+    }
+    for name in arguments:  # before privileges are dropped: root may read more
+        setattr(options, name, config_load.secret(getattr(options, name), name))
+    changes_nothing = getattr(options, "dry_run", False)
+    become_owner(config, create=options.command != "migrate" and not changes_nothing)
+    with contextlib.nullcontext() if changes_nothing else trail.ordered(options.command, arguments):
+        return _store(config, client, options)
+
+
+def _store(config: Config, client: ControlClient, options: argparse.Namespace) -> int:
     from chatd.chatctl import stores
 
-    config = config_load.load(options.config).config
-    for name in ("source", "destination"):  # before privileges are dropped: root may read more
-        if name in options:
-            setattr(options, name, config_load.secret(getattr(options, name), name))
-    become_owner(config, create=options.command != "migrate" and not getattr(options, "dry_run", False))
     if options.command == "copy-store":
         return stores.copy_store(config, options.source, options.destination)
     if options.command == "import-chatserver":
-        return stores.import_chatserver(config, options.source, options.charset, options.dry_run, options.rejected)
+        return _take_over(config, options)
     how = stores.MigrateOptions(options.dry_run, not options.no_backup, options.backup, not options.no_vacuum)
     return stores.migrate(config, _status_or_none(client), how)
+
+
+def _take_over(config: Config, options: argparse.Namespace) -> int:
+    from chatd.chatctl import taking_over
+
+    if options.undo:
+        return taking_over.undo(config, force=options.force)
+    asked = taking_over.TakingOver(
+        url=options.source,
+        charset=options.charset,
+        dry_run=options.dry_run,
+        rejected=options.rejected,
+        old_servers=options.old_server,
+        even_if_running=options.even_if_running,
+    )
+    return taking_over.import_chatserver(config, asked)
 
 
 def _status_or_none(client: ControlClient) -> Status | None:

@@ -30,8 +30,32 @@ reopen
 stop
     It ends within timeouts.drain_s; with `--fast`, within 5 seconds.
 scale
-    Until a restart, or until server.workers is changed and reloaded. The limit is eight workers per core; with
-    `--force` it is 256.
+    Waits until they are ready. It holds until a restart, or until server.workers is changed and reloaded. The limit is
+    eight workers per core; with `--force` it is 256.
+broadcast
+    Tells every session on every host of the cluster, each in the terms of its client, and prints how many were told.
+    It is not stored: whoever is away never sees it. At most six texts within a minute. Exit code: 1 if there is no such
+    user or group, 75 if a host did not answer.
+ban
+    Connections from there end, and new ones are closed when they are accepted, before TLS and without an answer. The
+    users whose sessions end are told the reason. Bans are kept in the store, whether the server is running or not. What
+    would hit this host, penalties.allow or your own address is asked back. Exit code: 1 if nothing was changed, 75 if a
+    host did not answer; it applies the ban when it can read the store.
+unban
+    Exit code 1 if it is not banned.
+backup
+    The file shows the store at one moment, and has everything that was acknowledged before the command began. It
+    appears under its name only when it is complete, checked and on the disk; its mode is 0600. A MySQL store becomes an
+    SQLite file, too. It is written by the user of the server. Exit code 73 if it cannot be written.
+restore
+    The file is copied beside the store, checked, and migrated if it is of an older version; then the names are
+    exchanged, both at once. The old store is kept as chatd.db.replaced-TIME. A MySQL store must be empty. Exit code: 75
+    if the server is running, 78 if the file is not sound.
+verify
+    Reads all pages, and checks the rules about the rows: conversations without gaps, cursors in range, members,
+    senders and friends that exist, indexes that agree. Exit code 1 if the store is not sound.
+vacuum
+    A few megabytes stay for new messages. A MySQL store is rewritten by OPTIMIZE TABLE, with or without `--full`.
 kick
     Ends every session on every host of the cluster, and prints how many there were. Exit code: 1 if the user does
     not exist, 75 if a host did not answer. Such hosts are named, and are asked again for 10 minutes, so that a host
@@ -71,8 +95,13 @@ copy-store
     no server uses the destination. At the end both stores are read again and compared. Exit code: 73 if the
     destination is not empty, 75 if a store is in use or the two differ at the end.
 import-chatserver
-    Ids are kept, passwords are hashed. Rows that cannot be imported are written to a file, by default import-
-    chatserver.rejected.jsonl in server.state_dir. After an interruption, the same command continues.
+    Stop the old server first: while its database has other connections, or a server given by `--old-server` answers,
+    nothing is imported. Ids are kept, passwords are hashed. The character set is guessed, sample names are shown, and
+    in doubt nothing is imported until `--charset` says which one is right. Rows that cannot be imported are written to
+    a file, by default import-chatserver.rejected.jsonl in server.state_dir. After an interruption, the same command
+    continues; repeated after an import it does nothing. `--undo` takes an import back while nobody has sent, added or
+    changed anything since (logging in and receiving do not count). Exit code: 64 if the character set is not certain,
+    75 if the old server seems to run, 73 if the store is not empty or must not be undone.
 """
 """Each text below its command, or command and verb. Words between backquotes are typed as they are."""
 

@@ -1,8 +1,7 @@
-"""`chatctl migrate`, `copy-store`, `import-chatserver`: work on a whole store while no server uses it.
+"""`chatctl migrate` and `copy-store`: work on a whole store while no server uses it.
 
 Owns: when that is allowed, the plan, the backup, what is printed.
-Elsewhere: the migrations (store.sqlite.schema, store.mysql.schema), copying (store.copy), the legacy tables (importer),
-the command line (chatctl).
+Elsewhere: the migrations (store.sqlite.schema, store.mysql.schema), copying (store.copy), the command line (chatctl).
 Fails: BootError with the exit code, one line; the store is then as it was, or the same command continues.
 """
 
@@ -16,25 +15,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from chatd import __version__, wall_clock
+from chatd import __version__
 from chatd.chatctl.control_client import note
 from chatd.chatctl.progress import Progress
 from chatd.chatctl.render import duration, size, table
 from chatd.config.schema import Config
 from chatd.config.urls import MysqlAddress
-from chatd.core.passwords import Hasher
 from chatd.errors import BootError, Exit, Unavailable
-from chatd.importer.report import ImportReport
 from chatd.master import instance_lock
 from chatd.master.status import Status
 from chatd.store.contract import Again
 from chatd.store.copy import Comparison, DestinationInUse, StoreChanged, copy
-from chatd.store.open import configured, locate, mysql_address, needing_mysqlclient, open_dump, same_store
+from chatd.store.open import configured, locate, needing_mysqlclient, open_dump, same_store
+from chatd.store.sqlite import backup as sqlite_backup
 from chatd.store.sqlite import file as sqlite_file
 from chatd.store.sqlite import schema as sqlite_schema
 from chatd.store.versions import check_version
-
-REJECTED = "import-chatserver.rejected.jsonl"
 
 
 def _say(text: str) -> None:
@@ -42,7 +38,7 @@ def _say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def _failures_in_one_line() -> Iterator[None]:
+def failures_in_one_line() -> Iterator[None]:
     """Around a long operation: its errors become a BootError."""
     try:
         yield
@@ -57,7 +53,7 @@ def _failures_in_one_line() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _no_server(config: Config, *paths: Path | None) -> Iterator[None]:
+def no_server(config: Config, *paths: Path | None) -> Iterator[None]:
     """No server runs, or starts meanwhile, on the state directories that these databases are in. Raises: BootError."""
     folders = {path.parent for path in paths if path is not None}
     with contextlib.ExitStack() as held:
@@ -135,7 +131,7 @@ def _migrate_sqlite(config: Config, path: Path, options: MigrateOptions) -> int:
         _say(f"{name}: then the file is rewritten, so that it can give unused space back; --no-vacuum leaves this out")
     if not (older or rewrites) or options.dry_run:
         return Exit.OK
-    with _failures_in_one_line(), alone_with(config, path) as db:
+    with failures_in_one_line(), alone_with(config, path) as db:
         version = sqlite_file.version_of(db)
         if version < len(words):
             _migrate_file(db, path, options)
@@ -178,9 +174,15 @@ def _rewrite(db: sqlite3.Connection, path: Path) -> None:
     _say(f"rewritten: {size(path.stat().st_size)}, in {duration(time.monotonic() - begun)}")
 
 
+def rewrite_alone(config: Config, path: Path) -> None:
+    """Rewrite the file of a store that no server uses, so that it has no unused pages. Raises: BootError."""
+    with failures_in_one_line(), alone_with(config, path) as db:
+        _rewrite(db, path)
+
+
 def _back_up(db: sqlite3.Connection, path: Path, target: Path) -> None:
     with Progress("backup") as progress:
-        sqlite_file.back_up(db, path, target, progress.reach("pages"))
+        sqlite_backup.back_up(db, path, target, progress.reach("pages"))
     _say(f"backup: {target}, checked, {target.stat().st_size} bytes")
 
 
@@ -196,7 +198,7 @@ def _look_at(path: Path) -> tuple[int, bool]:
 @contextlib.contextmanager
 def alone_with(config: Config, path: Path) -> Iterator[sqlite3.Connection]:
     """The database, while no other process has it open or can open it. Raises: BootError 75 if one has."""
-    with _no_server(config, path):
+    with no_server(config, path):
         with sqlite_file.opening(path, create=False, exclusive=True) as file:
             pass
         with contextlib.closing(file):
@@ -208,7 +210,7 @@ def _migrate_mysql(address: MysqlAddress, dry_run: bool, backup: bool) -> int:
         from chatd.store.mysql import dump as mysql_dump
         from chatd.store.mysql import schema as mysql_schema
     name, words = str(address), mysql_schema.WORDS
-    with _failures_in_one_line(), contextlib.ExitStack() as end:
+    with failures_in_one_line(), contextlib.ExitStack() as end:
         looking = mysql_dump.patient(address)
         end.callback(looking.discard)
         version = mysql_schema.version_of(looking)
@@ -217,7 +219,7 @@ def _migrate_mysql(address: MysqlAddress, dry_run: bool, backup: bool) -> int:
     if backup and version:
         text = "chatctl makes no backup of a database server: make one (mysqldump --single-transaction)"
         raise BootError(f"store {name}: {text}, then repeat this with --no-backup", Exit.USAGE)
-    with _failures_in_one_line(), contextlib.ExitStack() as end:
+    with failures_in_one_line(), contextlib.ExitStack() as end:
         db = mysql_dump.alone_with(address)
         end.callback(db.discard)
         version = mysql_schema.version_of(db)
@@ -238,13 +240,13 @@ def copy_store(config: Config, source_url: str, target_url: str) -> int:
         raise BootError("the source and the destination are the same store", Exit.USAGE)
     begun = time.monotonic()
     with contextlib.ExitStack() as opened:
-        opened.enter_context(_no_server(config, source_location.path, target_location.path))
+        opened.enter_context(no_server(config, source_location.path, target_location.path))
         source = opened.enter_context(contextlib.closing(open_dump(source_location, create=False)))
         target = opened.enter_context(contextlib.closing(open_dump(target_location, create=True)))
         note(f"copying {source.name} to {target.name}")
         for blind_spot in filter(None, (source.blind_spot(), target.blind_spot())):
             note(blind_spot)
-        with _failures_in_one_line(), Progress("copy-store") as progress:
+        with failures_in_one_line(), Progress("copy-store") as progress:
             compared = copy(source, target, progress.watch)
         _say(_table_of(compared))
         different = [one.table for one in compared if not one.same]
@@ -262,47 +264,3 @@ def _table_of(compared: list[Comparison]) -> str:
         for one in compared
     ]
     return table(["TABLE", "SOURCE", "DESTINATION", "DIGEST", ""], rows)
-
-
-# ---------------------------------------------------------------- import-chatserver
-
-
-def import_chatserver(config: Config, url: str, charset: str, dry_run: bool, file: str) -> int:
-    """file: where rows that are left out are kept, "" = in the state directory."""
-    with needing_mysqlclient():
-        from chatd.importer.legacy import LegacyDatabase
-        from chatd.importer.run import ImportSettings, run_import
-    location = configured(config)
-    report = ImportReport(
-        None if dry_run and not file else Path(file or Path(config.server.state_dir, REJECTED)).absolute()
-    )
-    legacy = LegacyDatabase(
-        mysql_address(url),
-        charset,
-        lambda where: report.change(f"{where}: a text is not UTF-8; read as {charset}", where),
-    )
-    if others := legacy.other_connections():
-        note(f"{legacy.name} has {others} other connections: is the legacy server stopped?")
-    hasher = Hasher(config.accounts)
-    settings = ImportSettings(
-        name_chars=config.limits.name_chars,
-        hash=hasher.hash_now,
-        now_ms=wall_clock.now_ms(),
-        reserved_names=config.accounts.reserved_names,
-    )
-    begun = time.monotonic()
-    with contextlib.ExitStack() as opened:
-        target = None
-        if not dry_run:
-            opened.enter_context(_no_server(config, location.path))
-            target = opened.enter_context(contextlib.closing(open_dump(location, create=True)))
-            note(f"importing {legacy.name} into {target.name}")
-            if blind_spot := target.blind_spot():
-                note(blind_spot)
-        opened.enter_context(contextlib.closing(report))
-        with _failures_in_one_line(), Progress("import-chatserver") as progress:
-            run_import(legacy, target, settings, report, progress.watch)
-    for line in report.lines():
-        _say(line)
-    _say("nothing was written" if dry_run else f"done in {duration(time.monotonic() - begun)}")
-    return Exit.OK

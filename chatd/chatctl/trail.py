@@ -8,11 +8,14 @@ Fails: never. A change that was made is reported as made; if the files cannot be
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
 import socket
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 from chatd import log
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
@@ -23,6 +26,8 @@ from chatd.security_log import SecurityEvent
 SYSTEM_LOG = Path("/dev/log")
 _SYSTEM_LOG_S = 2.0
 """Longest wait for a system log that is busy."""
+WHY_CHARS = 500
+Result = Literal["begun", "ok", "failed"]
 _AUTH_NOTICE = 4 << 3 | 5
 """Facility auth, severity notice (RFC 3164)."""
 
@@ -43,17 +48,39 @@ class StoreTrail:
         except KeyError:
             self._by = ""
 
+    @property
+    def by(self) -> str:
+        """Who called chatctl, for people: the user of sudo, or else the own one; "" = this host has no name for it."""
+        return self._sudo_user or self._by
+
     def record(self, event: SecurityEvent, *, name: str = "", user: int = 0, detail: str = "") -> None:
         """A change that was made. name, user: of the account. detail: what else should be known; never a secret."""
+        self._keep(RecordRequest(event=event, name=name, user=user, detail=detail, **self._caller()))
+
+    def order(self, order: str, arguments: Mapping[str, str | int | bool], result: Result, why: str = "") -> None:
+        """A command that works on the store itself. arguments: without secrets. result: "begun" for one that takes
+        long, because it may be killed."""
+        event = SecurityEvent.ORDER
         made = RecordRequest(
-            event=event,
-            name=name,
-            user=user,
-            detail=detail,
-            uid=self._uid,
-            by=self._by,
-            sudo_user=self._sudo_user,
+            event=event, order=order, arguments=dict(arguments), result=result, why=why[:WHY_CHARS], **self._caller()
         )
+        self._keep(made)
+
+    @contextlib.contextmanager
+    def ordered(self, order: str, arguments: Mapping[str, str | int | bool]) -> Iterator[None]:
+        """Around the command: record that it begins, and how it ends."""
+        self.order(order, arguments, "begun")
+        try:
+            yield
+        except BaseException as error:
+            self.order(order, arguments, "failed", str(error) or type(error).__name__)
+            raise
+        self.order(order, arguments, "ok")
+
+    def _caller(self) -> dict[str, Any]:
+        return {"uid": self._uid, "by": self._by, "sudo_user": self._sudo_user, "caller_pid": os.getpid()}
+
+    def _keep(self, made: RecordRequest) -> None:
         if not (self._write(made) or self._tell_server(made) or _tell_system(made)):
             write_record(made)
 
@@ -79,7 +106,13 @@ class StoreTrail:
 
 
 def _tell_system(made: RecordRequest) -> bool:
-    fields = {"security": made.event, **{key: getattr(made, key) for key in made.__struct_fields__ if key != "v"}}
+    left_out = {"v", "event", "socket_uid"}
+    if made.event is not SecurityEvent.ORDER:
+        left_out |= {"order", "arguments", "result", "why"}
+    fields = {
+        "security": made.event,
+        **{key: getattr(made, key) for key in made.__struct_fields__ if key not in left_out},
+    }
     line = f"<{_AUTH_NOTICE}>chatctl[{os.getpid()}]: {json.dumps(fields)}"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:

@@ -262,6 +262,8 @@ class Live:
                 return f"{who} {state} {seq}{where}"
             case notices.MessageCut(_, seq, user):
                 return f"{user.name}'s client could show only the beginning of your message {seq}"
+            case notices.OperatorSays(text):
+                return f"the operator of the server says: {text}"
             case notices.SomebodyTypes(place, by):
                 self.typing[place, by.name] = time.monotonic() + TYPES_FOR_S
         return ""

@@ -161,6 +161,13 @@ class SomebodyTypes(msgspec.Struct, frozen=True, tag_field="event", tag="typing"
     by: User
 
 
+class OperatorSays(msgspec.Struct, frozen=True, tag_field="event", tag="broadcast"):
+    """at: milliseconds since the epoch."""
+
+    text: str
+    at: int = 0
+
+
 AnyNotice = (
     FriendAsks
     | FriendAccepted
@@ -185,6 +192,7 @@ AnyNotice = (
     | MessageChanged
     | MessageCut
     | SomebodyTypes
+    | OperatorSays
 )
 _decode: Callable[[bytes], AnyNotice] = msgspec.json.Decoder(AnyNotice).decode
 

@@ -9,8 +9,8 @@ Hosts of neighbouring versions share one bus while a cluster is upgraded. So a s
 go to its end and have a default, a new kind of message gets a new tag. No field and no tag is moved, removed or given
 another meaning. Names of structs and fields are not part of the bytes (see also bus.redis.envelope).
 
-A question (SessionChallenge, SessionsAsked, WorkerSessionsAsked, KickAsked) carries a `ref`, which its answers repeat:
-see bus.survey.
+A question (SessionChallenge, SessionsAsked, WorkerSessionsAsked, KickAsked, BroadcastAsked, BansChanged) carries a
+`ref`, which its answers repeat: see bus.survey.
 """
 
 from __future__ import annotations
@@ -261,13 +261,17 @@ class KickAsked(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=14):
     one KickAnswered on topic_of_answer(ref).
 
     credentials: if not 0, the account's credentials have this version now: only sessions with an earlier one end, and
-    age_ms does not matter."""
+    age_ms does not matter. protocol: only sessions on this wire (model.Protocol); 0 = on all, which an older chatd
+    always takes it for. network: if not "", the sessions of every user from there, and user_id is 0; an older chatd
+    ends none."""
 
     user_id: UserId
     reason: str
     ref: int
     age_ms: int = 0
     credentials: int = 0
+    protocol: int = 0
+    network: str = ""
 
 
 class KickAnswered(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=15):
@@ -278,7 +282,34 @@ class KickAnswered(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1
     worker: str = ""
 
 
-# ---------------------------------------------------------------- penalties
+class BroadcastAsked(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=35):
+    """An operator tells everybody who is there something. On the topic EVERYBODY; every worker begins to tell its
+    sessions when it first hears of this ref, and answers each question with a BroadcastAnswered on
+    topic_of_answer(ref).
+
+    at_ms: epoch. protocol: only sessions on this wire; 0 = on all. user_id, group_id: only those of this user, or of
+    the members of this group; 0 = of everybody."""
+
+    ref: int
+    text: str
+    at_ms: int
+    protocol: int = 0
+    user_id: UserId = 0
+    group_id: GroupId = 0
+
+
+class BroadcastAnswered(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=36):
+    """How far a worker is: sessions that were told, that cannot take it now, and that are still to be told. worker: its
+    name on the bus."""
+
+    ref: int
+    worker: str
+    told: int
+    skipped: int
+    left: int
+
+
+# ---------------------------------------------------------------- penalties and bans
 
 
 class PenaltyRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -304,6 +335,21 @@ class PenaltiesCleared(msgspec.Struct, frozen=True, gc=False, array_like=True, t
     """An operator removes all records about these sources and accounts; () = every record. On the topic EVERYBODY."""
 
     subjects: tuple[str, ...]
+
+
+class BansChanged(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=37):
+    """The store has other address bans than before: read them, and end the connections that they are about. On the
+    topic EVERYBODY; every worker answers with one BansApplied on topic_of_answer(ref) when it has."""
+
+    ref: int
+
+
+class BansApplied(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=38):
+    """ended: connections, since the worker first heard of this ref. worker: its name on the bus."""
+
+    ref: int
+    worker: str
+    ended: int
 
 
 # ---------------------------------------------------------------- rates
@@ -335,6 +381,10 @@ BusMessage = (
     | SessionsAnswered
     | KickAsked
     | KickAnswered
+    | BroadcastAsked
+    | BroadcastAnswered
+    | BansChanged
+    | BansApplied
     | PenaltiesCounted
     | PenaltiesCleared
     | WorkerSessionsAsked
@@ -345,6 +395,17 @@ BusMessage = (
     | TypingNoticed
     | GroupRenamed
 )
+
+SurveyAnswer = (
+    SessionVerdict
+    | SessionsAnswered
+    | WorkerSessionsAnswered
+    | KickAnswered
+    | BroadcastAnswered
+    | BansApplied
+    | ChangeApplied
+)
+"""What carries the `ref` of a question."""
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(BusMessage).decode

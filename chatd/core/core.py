@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from chatd import log
+from chatd.address_bans import AddressBans
 from chatd.background import BackgroundTasks
 from chatd.bus.contract import EVERYBODY, Bus, Topic
 from chatd.bus.survey import Surveys
@@ -24,14 +25,12 @@ from chatd.core import bus_messages, consent, trail
 from chatd.core.accounts import Accounts
 from chatd.core.allowance import ASK_FRIEND, CREATE_GROUP, FREE, JOIN, LOGIN_AGAIN, MESSAGE, WRITE
 from chatd.core.allowances import Allowances
+from chatd.core.bans import BanWatch
 from chatd.core.blocks import Blocks
 from chatd.core.bus_messages import (
-    KickAnswered,
     MessageStored,
     PenaltiesCleared,
     PenaltiesCounted,
-    SessionsAnswered,
-    SessionVerdict,
 )
 from chatd.core.changes import Changes
 from chatd.core.cut_notices import CutNotices
@@ -66,6 +65,7 @@ from chatd.core.requests.typing_notices import TypingOperations
 from chatd.core.retention import Retention
 from chatd.core.services import Services
 from chatd.core.sessions.arrivals import Arrivals
+from chatd.core.sessions.broadcast import Broadcasts
 from chatd.core.sessions.credentials import CredentialsWatch
 from chatd.core.sessions.departures import Departures
 from chatd.core.sessions.hub import Hub
@@ -120,6 +120,8 @@ class CoreParts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     config: Callable[[], Config]
     row: Row
     penalty_table: PenaltyTable
+    address_bans: AddressBans = msgspec.field(default_factory=AddressBans)
+    """Filled by the core, and asked by net."""
     many_hosts: bool = False
     """The bus reaches other hosts, which have penalty tables of their own."""
     loop: asyncio.AbstractEventLoop
@@ -167,6 +169,8 @@ class Core:
         self.kicks = SessionKicks(services, self.logins)
         moving = (services, self.delivery, self.logins, self.presence, self.guard)
         self.departures, self.arrivals = Departures(*moving), Arrivals(*moving)
+        self.broadcasts = Broadcasts(services, notices)
+        self.bans = BanWatch(services, parts.address_bans)
         self._credentials = CredentialsWatch(services, self.logins)
         self.session_query = SessionQuery(services)
         self._retention = Retention(services, parts.row)
@@ -309,6 +313,7 @@ class Core:
         await self._bus.open(self.on_bus_message, self._on_gap, self.logins.locks.lost)
         await self._bus.subscribe([EVERYBODY])
         await self._credentials.open()
+        await self.bans.open()
         await self.accounts.learn_costs()
 
     def _bus_messages(self) -> dict[type[Any], Callable[[Any], object]]:
@@ -334,6 +339,10 @@ class Core:
             bus_messages.WorkerSessionsAsked: self.session_query.asked_by_operator,
             bus_messages.WorkerSessionsAnswered: self._answered,
             bus_messages.KickAsked: self.kicks.asked,
+            bus_messages.BroadcastAsked: self.broadcasts.asked,
+            bus_messages.BroadcastAnswered: self._answered,
+            bus_messages.BansChanged: self.bans.asked,
+            bus_messages.BansApplied: self._answered,
             bus_messages.AllowanceSpent: self.allowances.spent_elsewhere,
             bus_messages.PenaltiesCounted: self._penalties_counted,
             bus_messages.PenaltiesCleared: self._penalties_cleared,
@@ -360,9 +369,7 @@ class Core:
     def _message_stored(self, stored: MessageStored) -> None:
         self.delivery.arrived(stored.message, stored.members_version)
 
-    def _answered(
-        self, answer: SessionVerdict | SessionsAnswered | KickAnswered | bus_messages.WorkerSessionsAnswered
-    ) -> None:
+    def _answered(self, answer: bus_messages.SurveyAnswer) -> None:
         self.surveys.answered(answer.ref, answer)
 
     def _on_gap(self) -> None:
@@ -411,6 +418,8 @@ class Core:
         if self.exchange is not None:
             self.exchange.tick()
         self._credentials.tick()
+        self.bans.tick()
+        self.broadcasts.tick()
         row = self._row
         row.sessions = self.logins.count
         row.messages_in = self.messages.stored

@@ -30,6 +30,8 @@ TABLES = {
 CHARSETS = {"utf8mb4": "utf-8", "utf8": "utf-8", "gbk": "gb18030", "latin1": "cp1252", "big5": "big5hkscs"}
 """The character sets of MySQL, and the names that Python has for them."""
 _PAGE = 1000
+_SAMPLED = 5000
+"""Rows of a table that are looked at to guess the character set."""
 
 
 LegacyUser = tuple[int, str | None, str | None]
@@ -53,7 +55,9 @@ class LegacyDatabase:
         """charset: of CHARSETS, as the legacy server declared it. misread: called with the place of a text that is not
         UTF-8. Raises: BootError."""
         self.name = str(address)
-        self._address, self._charset, self._misread = address, charset, misread
+        self.charset = charset
+        """May be changed before anything is read but samples."""
+        self._address, self._misread = address, misread
         found = {row[0].decode().lower(): row[0].decode() for row in self._rows("SHOW TABLES")}
         missing = [name for name in TABLES if name not in found]
         if missing:
@@ -65,10 +69,27 @@ class LegacyDatabase:
         """An order that is the same every time, even if the table has no primary key; ordering by the key alone is
         faster."""
 
-    def other_connections(self) -> int:
-        """How many others are connected to this database, perhaps the legacy server."""
-        query = "SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
-        return int(next(self._rows(query))[0])
+    def other_users(self) -> str:
+        """The others that are connected to this database, perhaps the legacy server; "" = none that our account may
+        see."""
+        rows = self._rows(
+            "SELECT user, SUBSTRING_INDEX(host, ':', 1), count(*) FROM information_schema.processlist"
+            " WHERE db = DATABASE() AND id <> CONNECTION_ID() GROUP BY 1, 2 ORDER BY 1, 2"
+        )
+        return ", ".join(f"{user.decode()}@{host.decode()} ({count} connections)" for user, host, count in rows)
+
+    def sample(self, charset: str) -> list[bytes]:
+        """The texts of the first rows of each table, in an order that is the same every time. charset: of CHARSETS."""
+        before, self.charset = self.charset, charset
+        try:
+            return [text or b"" for query in self._samples() for row in self._rows(query) for text in row]
+        finally:
+            self.charset = before
+
+    def _samples(self) -> Iterator[str]:
+        yield f"SELECT name FROM {self._tables['user']} ORDER BY {self._user_order} LIMIT {_SAMPLED}"
+        yield f"SELECT groupname, groupdesc FROM {self._tables['allgroup']} ORDER BY id LIMIT {_SAMPLED}"
+        yield f"SELECT message FROM {self._tables['offlinemessage']} LIMIT {_SAMPLED}"
 
     def counter(self, table: str) -> int:
         """The highest id ever used, as far as the table knows."""
@@ -142,7 +163,7 @@ class LegacyDatabase:
         try:
             return data.decode()
         except UnicodeDecodeError:
-            return data.decode(CHARSETS[self._charset], "replace")
+            return data.decode(CHARSETS[self.charset], "replace")
 
     def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
         """One by one, so that memory does not depend on their number."""
@@ -164,7 +185,7 @@ class LegacyDatabase:
             place |= {"ssl": {"ca": address.ssl_ca}, "ssl_mode": "VERIFY_IDENTITY"}
         db = MySQLdb.connect(
             **place, port=address.port, user=address.user, password=address.password, database=address.database,
-            charset=self._charset, use_unicode=False, connect_timeout=10, cursorclass=MySQLdb.cursors.SSCursor,
+            charset=self.charset, use_unicode=False, connect_timeout=10, cursorclass=MySQLdb.cursors.SSCursor,
             init_command="SET SESSION net_write_timeout = 3600",
         )  # fmt: skip
         db.query("SET SESSION TRANSACTION READ ONLY")

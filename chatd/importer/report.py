@@ -18,6 +18,8 @@ from chatd.errors import BootError, Exit
 
 EXAMPLES = 5
 """Examples shown for each rule."""
+NAMES = 1000
+"""The same for rules about accounts: whoever has another name now must be told."""
 
 
 class ImportReport:
@@ -47,7 +49,7 @@ class ImportReport:
 
     def _exemplify(self, rule: str, example: str) -> None:
         examples = self._examples.setdefault(rule, [])
-        if len(examples) < EXAMPLES:
+        if len(examples) < (NAMES if rule.startswith("user:") else EXAMPLES):
             examples.append(example)
 
     def reject(self, table: str, rule: str, row: dict[str, int | str | None]) -> None:

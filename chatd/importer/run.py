@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from chatd.errors import BootError, Exit
+from chatd.importer import traces
 from chatd.importer.accounts import ImportedAccounts, friends
 from chatd.importer.groups import ImportedGroups
 from chatd.importer.legacy import LegacyDatabase, LegacyUser
@@ -62,7 +63,7 @@ def run_import(
     on_progress: OnProgress,
 ) -> None:
     """target None: apply the rules and count, write nothing. Raises: DestinationInUse, BootError."""
-    stages = _Stages(target, f"chatctl import-chatserver from {legacy.name}", on_progress)
+    stages = _Stages(target, legacy.name, settings.now_ms, on_progress)
     accounts, groups = (
         ImportedAccounts(settings.name_chars, settings.reserved_names),
         ImportedGroups(settings.name_chars),
@@ -108,8 +109,11 @@ def _complete(table: str, rows: list[Row]) -> list[Row]:
 class _Stages:
     """Loads what an interrupted run has not loaded; the rest is read too, so that it is counted."""
 
-    def __init__(self, target: StoreDump | None, label: str, on_progress: OnProgress) -> None:
+    def __init__(self, target: StoreDump | None, source: str, now_ms: int, on_progress: OnProgress) -> None:
+        """source: name of the legacy database."""
         self._target, self._on_progress = target, on_progress
+        self._source, self._now_ms = source, now_ms
+        label = f"chatctl import-chatserver from {source}"
         if target is None:
             self._position = Position(_STAGES[-1], [])
         else:
@@ -176,6 +180,7 @@ class _Stages:
             if found != wanted:
                 text = f"the table {name} has {found} rows instead of {wanted}: did the legacy tables change meanwhile?"
                 raise BootError(f"store {target.name}: {text} Empty the destination and start again", Exit.TRY_AGAIN)
+        traces.leave_note(target, self._source, self._now_ms, self._on_progress)
         finish_filling(target)
 
 

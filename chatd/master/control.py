@@ -26,7 +26,7 @@ from chatd import log, security_log
 from chatd.errors import BootError, Exit
 from chatd.master import requests
 from chatd.master.directories import CONTROL
-from chatd.master.requests import ControlReply, ControlRequest, Respond, failed
+from chatd.master.requests import ControlReply, ControlRequest, RecordRequest, Respond, failed
 from chatd.master.watcher import Watcher
 from chatd.orders import MalformedMessage
 from chatd.security_log import SecurityEvent
@@ -206,6 +206,8 @@ class ControlSocket:
         except MalformedMessage as error:
             self._reply(client, failed(Exit.USAGE, str(error)))
             return
+        if isinstance(request, RecordRequest):
+            request = msgspec.structs.replace(request, socket_uid=client.caller.uid)
         order = _Order(request, client.caller)
         client.request = request
         self._handle(request, self._responder(client, order))

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 
 from chatd import security_log
+from chatd.address_bans import network_named
 from chatd.errors import Exit, Refused
 from chatd.master.requests import REASON_CHARS, ControlReply, KickReply, KickRequest, Respond, failed
 from chatd.master.worker_slot import Slot
@@ -30,7 +31,7 @@ class _PendingKick:
     """One request that some workers have not answered yet."""
 
     user: str
-    """Name or id, as in the request."""
+    """Name or id, as in the request; or the network."""
     deadline: float
     respond: Respond
     waiting: set[int] = field(default_factory=set)
@@ -56,8 +57,13 @@ class PendingKicks:
 
     def begin(self, request: KickRequest, respond: Respond) -> None:
         """Reply with a KickReply, or with a failure, within ANSWER_S."""
-        if not (request.user or request.user_id):
-            respond(failed(Exit.USAGE, "kick needs a user"))
+        if not (request.user or request.user_id or request.network):
+            respond(failed(Exit.USAGE, "kick needs a user or an address"))
+            return
+        try:
+            network = str(network_named(request.network)) if request.network else ""
+        except ValueError:
+            respond(failed(Exit.USAGE, f"{request.network}: neither an address nor a network"))
             return
         try:
             reason = fields.line("the reason", request.reason, REASON_CHARS)
@@ -65,13 +71,15 @@ class PendingKicks:
             respond(failed(Exit.USAGE, refused.text))
             return
         ref = next(self._refs)
-        pending = _PendingKick(request.user or str(request.user_id), time.monotonic() + ANSWER_S, respond)
+        pending = _PendingKick(request.user or network or str(request.user_id), time.monotonic() + ANSWER_S, respond)
         order = KickOrder(
             ref=ref,
             user=request.user,
             user_id=request.user_id,
             reason=reason,
             credentials=request.credentials,
+            wire=request.wire,
+            network=network,
         )
         for slot in self._pool.present():
             if slot.worker is not None and slot.worker.ready_at:

@@ -18,10 +18,12 @@ from typing import Any
 
 import msgspec
 
-from chatd import log
+from chatd import log, security_log
 from chatd.config.load import Loaded
 from chatd.config.render import mask_config
 from chatd.errors import ConfigError, Exit
+from chatd.master.bans import BanDesk
+from chatd.master.broadcast import BroadcastDesk
 from chatd.master.control import ControlSocket
 from chatd.master.daemonize import has_terminal
 from chatd.master.kick import PendingKicks
@@ -30,6 +32,8 @@ from chatd.master.penalties import PenaltyDesk
 from chatd.master.prepared import Prepared
 from chatd.master.reload import Reload
 from chatd.master.requests import (
+    ApplyBansRequest,
+    BroadcastRequest,
     ClearPenaltiesRequest,
     ConfigDiffRequest,
     ConfigReply,
@@ -45,7 +49,6 @@ from chatd.master.requests import (
     ReopenRequest,
     Respond,
     RestartWorkersRequest,
-    ScaleReply,
     ScaleRequest,
     SessionsRequest,
     StatusRequest,
@@ -59,6 +62,7 @@ from chatd.master.rolling.gate import Gate
 from chatd.master.rolling.host import HostDrain, HostState
 from chatd.master.rolling.restart import RollingRestart
 from chatd.master.rotation import Rotation
+from chatd.master.scaling import Scaling
 from chatd.master.session_lists import SessionLists
 from chatd.master.spawn import Serve, Shared
 from chatd.master.status import StatusCollector, StatusReply, Works, server_state
@@ -73,7 +77,7 @@ from chatd.master.worker_questions import WorkerQuestions
 from chatd.master.worker_slot import Slot
 from chatd.master.workers import WorkerPool
 from chatd.orders import Answer, LogLevelOrder
-from chatd.scoreboard import MAX_WORKERS
+from chatd.security_log import SecurityEvent
 
 FAST_STOP_S = 5.0
 TURN_S = 1.0
@@ -83,8 +87,6 @@ LATE_S = 5.0
 """A turn that comes later than this, or than half of hang_s, means that the master itself was stopped."""
 ALIVE_S = 10.0
 """Longest time between two reports to systemd's watchdog."""
-WORKERS_PER_CORE = 8
-"""Maximum workers per core, except with `chatctl scale --force` or by server.workers."""
 
 _CAUGHT = (
     signal.SIGHUP,
@@ -131,12 +133,15 @@ class Master:
         self._pool.on_answer = self._take_answer
         self._reload = Reload(loaded, self._pool, prepared.certificates, self._notify_ready)
         self._kicks = PendingKicks(self._pool)
+        self._scaling = Scaling(self._pool)
         self._questions = WorkerQuestions(self._pool)
         self._penalties = PenaltyDesk(self._pool, prepared.penalty_table, self._questions)
         self._session_lists = SessionLists(self._questions)
         self._restart = RollingRestart(self._pool)
         self._gate = Gate(prepared.bound, prepared.udp_sockets, prepared.adopted)
         self._host = HostDrain(self._pool, self._gate)
+        self._broadcasts = BroadcastDesk(self._questions)
+        self._bans = BanDesk(self._questions)
         self._rotation = Rotation(config.server.log_dir, prepared.scoreboard.master_row)
         self._handlers = self._request_handlers()
         self._control = ControlSocket(
@@ -258,7 +263,7 @@ class Master:
                 self._on_signal(number, times)
 
     def _on_signal(self, number: signal.Signals, times: int) -> None:
-        log.get().info("signal", name=number.name)
+        security_log.record(SecurityEvent.SIGNAL, name=number.name, by="unknown")
         match number:
             case signal.SIGHUP:
                 self._rotation.reopen()
@@ -272,7 +277,7 @@ class Master:
             case signal.SIGUSR2:
                 self._upgrade.begin(_no_reply)
             case signal.SIGTTIN | signal.SIGTTOU:
-                self._scale_by_signal(times if number == signal.SIGTTIN else -times)
+                self._scaling.by_signals(times if number == signal.SIGTTIN else -times)
             case signal.SIGTERM:
                 for _ in range(times):
                     self._stop(fast=self._stops_asked > 0)
@@ -337,24 +342,6 @@ class Master:
         self._control.close()
         return code
 
-    # ------------------------------------------------------------ how many workers
-
-    def _limit(self) -> int:
-        """Maximum workers without force; server.workers itself is always allowed."""
-        cores = len(os.sched_getaffinity(0))
-        return min(MAX_WORKERS, max(WORKERS_PER_CORE * cores, self._pool.wanted))
-
-    def _scale_by_signal(self, step: int) -> None:
-        wanted = self._pool.wanted + step
-        if wanted > self._limit():
-            log.get().warning("no more workers are started by signals", wanted=wanted, limit=self._limit())
-        self._scale(min(wanted, self._limit()))
-
-    def _scale(self, wanted: int) -> None:
-        if not self._pool.stopping:
-            self._pool.scale(wanted)
-            log.get().info("number of workers changed", workers=self._pool.wanted)
-
     # ------------------------------------------------------------ requests
 
     def _request_handlers(self) -> dict[type[ControlRequest], Callable[[Any, Respond], None]]:
@@ -370,12 +357,14 @@ class Master:
             ConfigRequest: self._on_config,
             ConfigDiffRequest: self._on_config_diff,
             LogLevelRequest: self._on_log_level,
-            ScaleRequest: self._on_scale,
+            ScaleRequest: self._scaling.by_request,
             KickRequest: self._kicks.begin,
             RecordRequest: self._on_record,
             PenaltiesRequest: self._penalties.show,
             ClearPenaltiesRequest: self._penalties.clear,
             SessionsRequest: self._session_lists.begin,
+            BroadcastRequest: self._broadcasts.begin,
+            ApplyBansRequest: self._bans.apply,
         }
 
     def _handle(self, request: ControlRequest, respond: Respond) -> None:
@@ -428,21 +417,6 @@ class Master:
     def _on_record(self, request: RecordRequest, respond: Respond) -> None:
         write_record(request)
         respond(ControlReply())
-
-    def _on_scale(self, request: ScaleRequest, respond: Respond) -> None:
-        wanted = self._pool.wanted + request.step
-        if self._pool.stopping:
-            respond(failed(Exit.TRY_AGAIN, "the server is stopping"))
-        elif self._pool.suspended:
-            respond(failed(Exit.TRY_AGAIN, "the host is drained; run: chatctl undrain"))
-        elif wanted > MAX_WORKERS:
-            respond(failed(Exit.USAGE, f"that would be {wanted} workers, the limit is {MAX_WORKERS}"))
-        elif wanted > self._limit() and not request.force:
-            why = f"the limit is {self._limit()} ({WORKERS_PER_CORE} per core) without --force"
-            respond(failed(Exit.USAGE, f"that would be {wanted} workers, {why}"))
-        else:
-            self._scale(wanted)
-            respond(ScaleReply(workers=self._pool.wanted))
 
 
 def _no_reply(_reply: ControlReply) -> None:

@@ -10,7 +10,7 @@ Fails: MalformedMessage for bytes that are not a request.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -23,6 +23,9 @@ from chatd.security_log import SecurityEvent
 
 REASON_CHARS = 200
 RECORDED_CHARS = 1000
+Wire = Literal["", "chatserver", "mobileimsdk"]
+"""A wire that has sessions; "" = every one."""
+WIRES = tuple(filter(None, get_args(Wire)))
 
 # ---------------------------------------------------------------- requests
 
@@ -96,25 +99,47 @@ class LogLevelRequest(ControlRequest, tag="log-level", frozen=True):
 
 
 class ScaleRequest(ControlRequest, tag="scale", frozen=True):
-    """Replied to with ScaleReply. force: also above the limit per core."""
+    """Replied to with ScaleReply. step: how many more workers, or (negative) fewer; or else `workers`: how many there
+    are to be. force: also above the limit per core."""
 
-    recorded: ClassVar[tuple[str, ...]] = ("step", "force")
+    recorded: ClassVar[tuple[str, ...]] = ("step", "workers", "force")
 
-    step: int
+    step: int = 0
+    workers: Annotated[int, Meta(ge=0)] = 0
     force: bool = False
 
 
 class KickRequest(ControlRequest, tag="kick", frozen=True):
-    """Replied to with KickReply. user: a name, or an id in digits; or else user_id, which may be a deleted account.
-    credentials: if not 0, the account's credentials were changed and have this version: only sessions with an earlier
-    one end."""
+    """Replied to with KickReply. user: a name, or an id in digits; or else user_id, which may be a deleted account; or
+    else everybody in `network` (address_bans.network_named). credentials: if not 0, the account's credentials were
+    changed and have this version: only sessions with an earlier one end. wire: only sessions on it; "" = on all."""
 
-    recorded: ClassVar[tuple[str, ...]] = ("user", "user_id", "reason")
+    recorded: ClassVar[tuple[str, ...]] = ("user", "user_id", "network", "wire", "reason")
 
     user: Annotated[str, Meta(max_length=200)] = ""
     user_id: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0
     reason: Annotated[str, Meta(max_length=REASON_CHARS)] = ""
     credentials: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0
+    wire: Wire = ""
+    network: Annotated[str, Meta(max_length=200)] = ""
+
+
+class BroadcastRequest(ControlRequest, tag="broadcast", frozen=True):
+    """Replied to with BroadcastReply. text: to be told to everybody who is there. wire: only on it; user: only to this
+    one, by name or id; group_id: only to its members."""
+
+    recorded: ClassVar[tuple[str, ...]] = ("text", "wire", "user", "group_id")
+
+    text: Annotated[str, Meta(max_length=20_000)]
+    wire: Wire = ""
+    user: Annotated[str, Meta(max_length=200)] = ""
+    group_id: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0
+
+
+class ApplyBansRequest(ControlRequest, tag="apply-bans", frozen=True):
+    """chatctl has changed the address bans in the store, and recorded that. Replied to with ApplyBansReply."""
+
+    is_order: ClassVar[bool] = False
 
 
 class SessionsRequest(ControlRequest, tag="sessions", frozen=True):
@@ -127,8 +152,13 @@ class SessionsRequest(ControlRequest, tag="sessions", frozen=True):
 
 class RecordRequest(ControlRequest, tag="record", frozen=True):
     """What chatctl did on the store itself, to be recorded in the security trail; sent where the log is the server's
-    standard error. name, user: of the account. uid, by, sudo_user: who called chatctl, as chatctl says; whoever may use
-    the control socket could write the log as well."""
+    standard error.
+
+    name, user: of the account. order, arguments, result, why: of a SecurityEvent.ORDER, as for a request on the control
+    socket. uid, by, sudo_user, caller_pid: who called chatctl, as chatctl says; whoever may use the control socket
+    could write the log as well. socket_uid: who sent this request, as the kernel says, set by master.control; chatctl
+    has become the owner of the store by then. -1 = it came over no socket.
+    """
 
     is_order: ClassVar[bool] = False
 
@@ -139,6 +169,12 @@ class RecordRequest(ControlRequest, tag="record", frozen=True):
     uid: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
     by: Annotated[str, Meta(max_length=RECORDED_CHARS)] = ""
     sudo_user: Annotated[str, Meta(max_length=RECORDED_CHARS)] = ""
+    order: Annotated[str, Meta(max_length=RECORDED_CHARS)] = ""
+    arguments: dict[str, str | int | bool] = msgspec.field(default_factory=dict)
+    result: Literal["begun", "ok", "failed"] = "ok"
+    why: Annotated[str, Meta(max_length=RECORDED_CHARS)] = ""
+    caller_pid: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
+    socket_uid: int = -1
 
 
 class PenaltiesRequest(ControlRequest, tag="penalties", frozen=True):
@@ -175,6 +211,8 @@ REQUESTS: tuple[type[ControlRequest], ...] = (
     PenaltiesRequest,
     ClearPenaltiesRequest,
     SessionsRequest,
+    BroadcastRequest,
+    ApplyBansRequest,
 )
 COMMANDS = tuple(sorted(str(kind.__struct_config__.tag) for kind in REQUESTS))
 _decoder: msgspec.json.Decoder[ControlRequest] = msgspec.json.Decoder(
@@ -195,6 +233,8 @@ _decoder: msgspec.json.Decoder[ControlRequest] = msgspec.json.Decoder(
     | PenaltiesRequest
     | ClearPenaltiesRequest
     | SessionsRequest
+    | BroadcastRequest
+    | ApplyBansRequest
 )
 
 
@@ -219,15 +259,13 @@ def decode(line: bytes) -> ControlRequest:
 
 def write_record(made: RecordRequest) -> None:
     """Write what chatctl did into this process's log."""
-    security_log.record(
-        made.event,
-        name=made.name,
-        user=made.user,
-        detail=made.detail,
-        uid=made.uid,
-        by=made.by,
-        sudo_user=made.sudo_user,
-    )
+    what: dict[str, Any] = {"name": made.name, "user": made.user, "detail": made.detail}
+    if made.event is SecurityEvent.ORDER:
+        what = {"order": made.order, "arguments": made.arguments, "result": made.result, "why": made.why}
+    who: dict[str, Any] = {"uid": made.uid, "by": made.by, "sudo_user": made.sudo_user, "caller_pid": made.caller_pid}
+    if made.socket_uid >= 0:
+        who["socket_uid"] = made.socket_uid
+    security_log.record(made.event, **what, **who)
 
 
 # ---------------------------------------------------------------- replies
@@ -319,6 +357,24 @@ class KickReply(ControlReply, kw_only=True):
     sessions: int
     unanswered: list[str]
     repeated_s: int
+
+
+class BroadcastReply(ControlReply, kw_only=True):
+    """told: sessions that the text was written to. skipped: those that read too slowly to take it. unanswered: hosts
+    and workers that have not answered, or not to the end."""
+
+    told: int
+    skipped: int
+    unanswered: list[str]
+
+
+class ApplyBansReply(ControlReply, kw_only=True):
+    """ended: connections. unanswered: hosts and workers that have not answered: they find the change by themselves.
+    cut_off: the bus is not whole, so there may be more of these."""
+
+    ended: int
+    unanswered: list[str]
+    cut_off: bool
 
 
 class PenaltyRow(msgspec.Struct, kw_only=True):

@@ -1,7 +1,8 @@
 """Questions of an operator that one worker answers for the whole host.
 
 Owns: choosing the worker, the order to it, and waiting for its answer.
-Elsewhere: what is asked and how the reply looks (master.session_lists, master.penalties), orders to all workers
+Elsewhere: what is asked and how the reply looks (master.session_lists, master.penalties,
+master.broadcast, master.bans), orders to all workers
 (master.kick).
 Fails: with one line, if no worker can be asked, or the one that was asked dies or does not answer. It may still carry
 out the order then.
@@ -17,10 +18,23 @@ from typing import Any, NamedTuple
 from chatd.errors import Exit
 from chatd.master.requests import ControlReply, Respond, failed
 from chatd.master.workers import WorkerPool
-from chatd.orders import Answer, Order, PenaltiesCleared, PenaltiesNotCleared, SessionsDone
+from chatd.orders import (
+    Answer,
+    BansApplied,
+    BroadcastDone,
+    Order,
+    OrderFailed,
+    PenaltiesCleared,
+    PenaltiesNotCleared,
+    SessionsDone,
+)
 
 ANSWER_S = 5.0
 """Longer than a worker takes (core.sessions.query.OPERATOR_ANSWER_S)."""
+
+
+_ANSWERS = (SessionsDone, PenaltiesCleared, PenaltiesNotCleared, BroadcastDone, BansApplied, OrderFailed)
+"""Those to questions."""
 
 
 class _Pending(NamedTuple):
@@ -29,6 +43,7 @@ class _Pending(NamedTuple):
     pid: int
     slot: int
     deadline: float
+    limit_s: float
     reply: Callable[[Any], ControlReply]
     respond: Respond
 
@@ -41,21 +56,30 @@ class WorkerQuestions:
         self._pending: dict[int, _Pending] = {}
         self._refs = itertools.count(1)
 
-    def ask(self, order: Callable[[int], Order], reply: Callable[[Any], ControlReply], respond: Respond) -> None:
-        """Respond with a reply, or with a failure, within ANSWER_S. order: makes the order with this ref. reply: makes
+    def ask(
+        self,
+        order: Callable[[int], Order],
+        reply: Callable[[Any], ControlReply],
+        respond: Respond,
+        limit_s: float | None = None,
+    ) -> None:
+        """Respond with a reply, or with a failure, within limit_s
+        (None: ANSWER_S). order: makes the order with this ref. reply: makes
         the reply of the worker's answer."""
+        limit_s = ANSWER_S if limit_s is None else limit_s
         ref = next(self._refs)
         made = order(ref)
         for slot in self._pool.ready():
             if slot.worker is not None and self._pool.order(slot, made):
-                deadline = time.monotonic() + ANSWER_S
-                self._pending[ref] = _Pending(slot.worker.child.pid, slot.index, deadline, reply, respond)
+                deadline = time.monotonic() + limit_s
+                pid = slot.worker.child.pid
+                self._pending[ref] = _Pending(pid, slot.index, deadline, limit_s, reply, respond)
                 return
         respond(failed(Exit.TRY_AGAIN, "no worker is ready"))
 
     def take_answer(self, answer: Answer) -> None:
         """Take an answer of any worker to any order; those that are not to a question are ignored."""
-        if not isinstance(answer, SessionsDone | PenaltiesCleared | PenaltiesNotCleared):
+        if not isinstance(answer, _ANSWERS):
             return
         pending = self._pending.pop(answer.ref, None)
         if pending is not None:
@@ -70,7 +94,7 @@ class WorkerQuestions:
         for ref, pending in list(self._pending.items()):
             if pending.pid not in alive or now > pending.deadline:
                 del self._pending[ref]
-                why = f"no answer within {ANSWER_S:g} s from worker {pending.slot}"
+                why = f"no answer within {pending.limit_s:g} s from worker {pending.slot}"
                 if pending.pid not in alive:
                     why = f"worker {pending.slot} died before it answered"
                 pending.respond(failed(Exit.TRY_AGAIN, why))

@@ -25,6 +25,7 @@ from chatd.config.schema import Config, ListenerOptions
 from chatd.config.urls import shown
 from chatd.errors import MEANINGS, ErrorCode
 from chatd.model import Protocol
+from chatd.net.admission import BANNED, Refusal
 from chatd.net.connection import Connection, ConnectionProfile
 from chatd.net.connections import Connections
 from chatd.net.proxy_protocol import MAX_V2_BYTES, Balancers
@@ -196,6 +197,10 @@ class Acceptor:
             return
         remote = _remote(address)
         is_balancer = listener.is_balancer(address)  # its clients are admitted when their header has come
+        if not is_balancer and self._connections.admission.is_banned(remote):
+            self._connections.refused(Refusal(remote, BANNED))
+            sock.close()  # without a word: it would cost more, and a client that is told to try again does
+            return
         if not self._has_room(sock, remote, is_balancer=is_balancer):
             self._refuse(listener, sock)
             return

@@ -18,13 +18,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 from typing import Protocol as Contract
 
-from chatd import security_log
+from chatd import security_log, wall_clock
+from chatd.address_bans import AddressBans
 from chatd.config.schema import Config
 from chatd.ranking import Ranking
 from chatd.security_log import SecurityEvent
 from chatd.sources import networks, source_of
 
 _UNLIMITED = 1 << 60
+BANNED = "banned"
+"""Reason of a refusal."""
 
 
 class Refusal(NamedTuple):
@@ -65,8 +68,10 @@ class Admission:
     _ranking: the sources by how many connections of theirs wait. _waiting: waiting connections of all sources.
     """
 
-    def __init__(self, config: Callable[[], Config]) -> None:
+    def __init__(self, config: Callable[[], Config], bans: AddressBans | None = None) -> None:
+        """bans: None = nobody is banned."""
         self._config = config
+        self._bans = bans if bans is not None else AddressBans()
         self._sources: dict[str, Source] = {}
         self._ranking: Ranking[Source] = Ranking()
         self._waiting = 0
@@ -75,11 +80,17 @@ class Admission:
 
     def refusal(self, remote: str) -> Refusal | None:
         """Why a connection from this address must be refused; None = it may come."""
+        if self.is_banned(remote):
+            return Refusal(remote, BANNED)
         source = self._sources.get(source_of(remote))
         limit = self._config().limits.connections_per_source or _UNLIMITED
         if source is None or source.connections < limit or self._is_allowed(source.name):
             return None
         return Refusal(remote, "connections_per_source")
+
+    def is_banned(self, remote: str) -> bool:
+        """Whether an operator keeps this address out. Not even penalties.allow lets it in."""
+        return self._bans.find(remote, wall_clock.now_ms()) is not None
 
     def enter(self, entrant: Entrant) -> None:
         """Count a connection that has come and may stay, and let it wait for its login."""

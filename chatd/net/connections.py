@@ -16,12 +16,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Sized
 from typing import Protocol as Contract
 
 from chatd import log, security_log, wall_clock
+from chatd.address_bans import AddressBan, AddressBans
 from chatd.background import BackgroundTasks
 from chatd.config.schema import Config
 from chatd.core.sessions.session import Peer, Session
 from chatd.errors import Disconnect
 from chatd.net.admission import Admission, Refusal
-from chatd.protocol import Command, Draining, Login
+from chatd.protocol import Command, Draining, Kicked, Login
 from chatd.rates import UNLIMITED, averaged
 from chatd.scoreboard import Row
 from chatd.security_log import SecurityEvent
@@ -34,6 +35,8 @@ where the drain takes longer."""
 _CLOSES_PER_S = 60.0
 """A draining worker disconnects at most this many clients a second, unless timeouts.drain_spread_s is too short for it:
 about as many logins as one core can check."""
+_BAN_SLICE = 500
+"""Connections whose address is looked at in one turn of the event loop."""
 _QUIET = (
     Disconnect.PEER_LEFT, Disconnect.LOGGED_OUT, Disconnect.DRAINING, Disconnect.BUSY, Disconnect.TLS_FAILED
 )  # fmt: skip
@@ -108,6 +111,10 @@ class DatagramSessions(Contract):
         """Once a second: end what has taken too long. Returns the bytes queued."""
         ...
 
+    def end_banned(self) -> int:
+        """End the sessions of banned addresses; how many there were."""
+        ...
+
     def shut(self) -> None:
         """Start no new sessions; logins are told that the server is busy."""
         ...
@@ -122,15 +129,23 @@ class DatagramSessions(Contract):
 
 
 class Connections:
-    """members: every open stream connection. echo_rate: how much a connection of the echo wire may send. now: the
-    loop's clock, seconds. admission: which of them may come, and who makes room.
+    """bans: the addresses that are kept out. members: every open stream connection. echo_rate: how much a connection of
+    the echo wire may send. now: the loop's clock, seconds. admission: which of them may come, and who makes room.
 
     handle, may_ask, check_receipts, is_same_user: those of core, bound here once; the first is called for every
     command.
     """
 
-    def __init__(self, core: ChatCore, config: Callable[[], Config], row: Row, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        core: ChatCore,
+        config: Callable[[], Config],
+        row: Row,
+        loop: asyncio.AbstractEventLoop,
+        bans: AddressBans | None = None,
+    ) -> None:
         self.config = config
+        self.bans = bans if bans is not None else AddressBans()
         self.loop = loop
         self.now = loop.time
         self.handle = core.handle
@@ -139,7 +154,7 @@ class Connections:
         self.is_same_user = core.is_same_user
         self.members: set[StreamPeer] = set()
         self.echo_rate = UNLIMITED
-        self.admission = Admission(config)
+        self.admission = Admission(config, self.bans)
         self._core = core
         self._row = row
         self._datagrams: list[DatagramSessions] = []
@@ -158,6 +173,8 @@ class Connections:
         self.members.add(connection)
         if self._leaving is not None:  # accepted a moment before the listeners were closed
             self._dismiss(connection, self._leaving)
+        elif (ban := self.bans.find(connection.remote, wall_clock.now_ms())) is not None:  # given since it was accepted
+            end_for_ban(connection, ban)
 
     def remove(self, connection: StreamPeer) -> None:
         """Its socket is closed."""
@@ -187,6 +204,19 @@ class Connections:
         write = self._log.debug if reason in _QUIET else self._log.info
         write("disconnected", reason=reason.text, peer=connection.remote, user=session.user.id if session else 0)
         self._core.disconnected(connection)
+
+    async def end_banned(self) -> int:
+        """End the connections of banned addresses, a few in each turn of the loop. Their users are told the reason.
+        Returns how many there were."""
+        ended = sum(datagrams.end_banned() for datagrams in self._datagrams)
+        for number, connection in enumerate(tuple(self.members)):
+            ban = None if connection.closed else self.bans.find(connection.remote, wall_clock.now_ms())
+            if ban is not None:
+                end_for_ban(connection, ban)
+                ended += 1
+            if number % _BAN_SLICE == _BAN_SLICE - 1:
+                await asyncio.sleep(0)
+        return ended
 
     # ---------------------------------------------------------------- work of one turn
 
@@ -286,3 +316,10 @@ class Connections:
                 while self.members:
                     self._empty.clear()
                     await self._empty.wait()
+
+
+def end_for_ban(peer: Peer, ban: AddressBan) -> None:
+    """End the connection; a user who is logged in there is told why."""
+    if peer.session is not None:
+        peer.push(Kicked(True, ban.reason or Disconnect.ADDRESS_BANNED.text))
+    peer.close(Disconnect.ADDRESS_BANNED)

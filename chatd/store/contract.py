@@ -26,6 +26,7 @@ from chatd.store.account_contract import CredentialsChange as CredentialsChange
 from chatd.store.account_contract import Invite as Invite
 from chatd.store.account_contract import InviteTables as InviteTables
 from chatd.store.account_contract import NewInvite as NewInvite
+from chatd.store.ban_contract import AddressBanTables as AddressBanTables
 from chatd.store.consent_contract import Asked as Asked
 from chatd.store.consent_contract import AskingRules as AskingRules
 from chatd.store.consent_contract import Audiences as Audiences
@@ -280,6 +281,9 @@ class Tables(Protocol):
 
     @property
     def known_sources(self) -> KnownSourceTables: ...
+
+    @property
+    def address_bans(self) -> AddressBanTables: ...
 
     @property
     def request_log(self) -> RequestLog: ...

@@ -22,6 +22,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from chatd.errors import ChatdError
+from chatd.store.sql import address_bans
 from chatd.store.sql.send_keys import SendKeys
 from chatd.store.versions import FILLING
 
@@ -127,8 +128,13 @@ TABLES = (
     Table("request", 2, ("sender_id", "fp", "answer", "at_ms", "body_hash")),
 )
 BY_NAME = {table.name: table for table in TABLES}
-NOTES = ("credentials", "stand_in_key", "consent", "retained_private", "retained_groups", "retention_clock")
-"""Keys in `meta` that belong to the data."""
+NOTES = (
+    *("credentials", "stand_in_key", "consent", "retained_private", "retained_groups", "retention_clock"),
+    address_bans.VERSION,
+)
+"""Keys in `meta` that belong to the data. The address bans, which have a key each, come on top."""
+IMPORTED = "imported"
+"""Key in `meta`: what an import has left (importer.traces). Not copied."""
 COUNTED = ("user", "team", "invite")
 """Tables whose ids are never used again, even when the row with the highest id was deleted."""
 
@@ -166,6 +172,9 @@ class StoreDump(Protocol):
 
     def rollback(self) -> None: ...
 
+    def clear(self) -> None:
+        """Delete every row of TABLES, what is derived from them, and the note of an import."""
+
     def load(self, table: Table, rows: list[Row]) -> None:
         """Insert, in a transaction. Rows come in the order of their keys, and messages after their pairs."""
 
@@ -174,6 +183,10 @@ class StoreDump(Protocol):
 
     def read_note(self, key: str) -> str:
         """The value of this key in `meta`, or ""."""
+        ...
+
+    def notes(self, prefix: str) -> dict[str, str]:
+        """Every key in `meta` that begins so, with its value. prefix: without characters that LIKE takes for others."""
         ...
 
     def write_note(self, key: str, value: str) -> None:
@@ -255,6 +268,8 @@ def _copy_notes(source: StoreDump, target: StoreDump) -> None:
         for key in NOTES:
             if value := source.read_note(key):
                 target.write_note(key, value)
+        for key, value in source.notes(address_bans.PREFIX).items():
+            target.write_note(key, value)
 
 
 def start_filling(target: StoreDump, label: str, start: Position) -> Position:

@@ -17,9 +17,12 @@ import msgspec
 
 from chatd.config.schema import Config
 from chatd.config.urls import MysqlAddress, parse_mysql
-from chatd.errors import BootError, Exit
+from chatd.errors import BootError, Exit, Unavailable
+from chatd.store.check import StoreCheck
 from chatd.store.contract import Tables
 from chatd.store.copy import StoreDump
+from chatd.store.sqlite import file as sqlite_file
+from chatd.store.sqlite.check import SqliteCheck
 from chatd.store.sqlite.dump import SqliteDump
 from chatd.store.sqlite.file import check_schema as check_sqlite_schema
 from chatd.store.sqlite.tables import open_tables as open_sqlite_tables
@@ -92,6 +95,29 @@ def open_dump(location: StoreLocation, *, create: bool) -> StoreDump:
     with needing_mysqlclient():
         from chatd.store.mysql.dump import MysqlDump
     return MysqlDump(_mysql(location), create)
+
+
+def open_snapshot(location: StoreLocation) -> StoreDump:
+    """A MySQL store, to be read at one moment while servers use it. Raises: BootError."""
+    with needing_mysqlclient():
+        from chatd.store.mysql.dump import MysqlDump
+    return MysqlDump(_mysql(location), False, shared=True)
+
+
+@contextlib.contextmanager
+def open_check(location: StoreLocation) -> Iterator[StoreCheck]:
+    """The store, only to be checked, whether servers use it or not. Raises: BootError 69, 78."""
+    if location.path is not None:
+        with sqlite_file.reading(location.path) as db:
+            yield SqliteCheck(db, location.path)
+        return
+    with needing_mysqlclient():
+        from chatd.store.mysql.check import MysqlCheck
+    try:
+        with contextlib.closing(MysqlCheck(_mysql(location))) as made:
+            yield made
+    except Unavailable as error:
+        raise BootError(f"store {location}: {error}", Exit.UNAVAILABLE) from None
 
 
 def same_store(one: StoreLocation, other: StoreLocation) -> bool:

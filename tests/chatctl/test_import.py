@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from chatd.chatctl import stores
+from chatd.chatctl.taking_over import TakingOver, import_chatserver
 from chatd.config.schema import Config, ServerOptions, StoreOptions
 from chatd.config.urls import parse_mysql
 from chatd.errors import BootError, Exit
@@ -409,12 +409,15 @@ def test_killed_among_the_accounts_it_goes_on(mariadb: MariaDB, daemon: Callable
         with contextlib.closing(sqlite3.connect(f"file:{server.root}/state/chatd.db?mode=ro", uri=True)) as db:
             return int(db.execute("SELECT count(*) FROM user").fetchone()[0])
 
-    first = command(server, old, program=("tests.chatctl.killed", "user", "3"))
+    early = command(server, old)
+    assert early.returncode == Exit.TRY_AGAIN, early.stderr
+    assert "Stop the old server first, or add --even-if-running" in early.stderr
+    first = command(server, old, "--even-if-running", program=("tests.chatctl.killed", "user", "3"))
     assert (first.returncode, accounts()) == (-9, 200), first.stderr
-    assert "is the legacy server stopped?" in first.stderr
+    assert "the legacy server seems to run: its database is used by chatd@" in first.stderr
     refused = server.ctl("user", "list")
     assert (refused.returncode, "import-chatserver from" in refused.stderr) == (Exit.CONFIG, True)
-    second = command(server, old)
+    second = command(server, old, "--even-if-running")
     assert (second.returncode, second.stdout.splitlines()[0]) == (0, "imported: 350 accounts"), second.stderr
     assert accounts() == 350
     old.close()
@@ -441,7 +444,7 @@ def test_errors_of_the_command_are_one_line(mariadb: MariaDB, tmp_path: Path, da
         (stranger, Exit.UNAVAILABLE, "Access denied"),
     ):
         with pytest.raises(BootError) as caught:
-            stores.import_chatserver(config, url, "utf8mb4", False, "")
+            import_chatserver(config, TakingOver(url))
         told = str(caught.value)
         assert (caught.value.exit_code, text in told, "\n" in told, "secret" in told) == (code, True, False, False)
     unknown = daemon().ctl("import-chatserver", "env:NOWHERE")

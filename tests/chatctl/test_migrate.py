@@ -19,6 +19,7 @@ from chatd import __version__
 from chatd.chatctl import stores
 from chatd.config.schema import Config, ServerOptions, StoreOptions
 from chatd.errors import BootError, Exit
+from chatd.store.sqlite import backup as sqlite_backup
 from chatd.store.sqlite import file as sqlite_file
 from chatd.store.sqlite import schema as sqlite_schema
 from chatd.store.sqlite import tables as sqlite_tables
@@ -192,11 +193,11 @@ def test_a_backup_needs_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         pages = db.execute("PRAGMA page_count").fetchone()[0]
         monkeypatch.setattr(os, "statvfs", lambda folder: room(pages, 4096))
         with pytest.raises(BootError, match="no room for a backup") as caught:
-            sqlite_file.back_up(db, path, tmp_path / "copy", lambda done, total: None)
+            sqlite_backup.back_up(db, path, tmp_path / "copy", lambda done, total: None)
         assert caught.value.exit_code is Exit.CANNOT_CREATE
         monkeypatch.setattr(os, "statvfs", lambda folder: room(pages * 2, 4096))
         told: list[tuple[int, int]] = []
-        sqlite_file.back_up(db, path, tmp_path / "copy", lambda done, total: told.append((done, total)))
+        sqlite_backup.back_up(db, path, tmp_path / "copy", lambda done, total: told.append((done, total)))
     assert told[-1] == (pages, pages)
 
 

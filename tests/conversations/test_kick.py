@@ -60,7 +60,7 @@ def test_nobody_is_not_kicked(town: Town, who: str) -> None:
 
 def test_what_makes_no_sense_is_refused(town: Town) -> None:
     code, _, why = run(ctl(town, "kick", ""))
-    assert (code, why) == (Exit.USAGE, "chatctl: kick needs a user")
+    assert (code, why) == (Exit.USAGE, "chatctl: kick needs a user or an address")
     code, _, why = run(ctl(town, "kick", "alice", "--reason", "r" * 201))
     assert code == Exit.USAGE
     assert "reason" in why

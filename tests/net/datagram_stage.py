@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+from chatd.address_bans import AddressBans
 from chatd.config.schema import Config, LimitOptions, ListenerOptions
 from chatd.core.sessions.session import Session
 from chatd.errors import Disconnect, ErrorCode
@@ -92,6 +93,7 @@ class SmallConnections:
         self.handle = self.core.handle
         self.ends: list[tuple[str, Disconnect]] = []
         self.turned_away = 0
+        self.bans = AddressBans()
         self.tasks: set[asyncio.Task[None]] = set()
         self._config = Config(limits=LimitOptions(**limits))
 

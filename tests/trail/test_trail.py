@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 from collections.abc import Callable
 
 import pytest
 
-from chatd.errors import ErrorCode
+from chatd.errors import ErrorCode, Exit
 from tests.conversations.asking import Client
 from tests.harness.daemon import Daemon
-from tests.harness.deadline import run, until
+from tests.harness.deadline import run, until, wait_until
 from tests.harness.person import Town
 from tests.net.proxy_headers import Headed, v1, v2
 from tests.trail.visitors import WIRES, attempt, client_of, register, trail
@@ -110,8 +111,39 @@ def test_orders_and_kicks_are_recorded_with_the_operator(make_daemon: Make) -> N
     assert [(one["name"], one["sessions"], one["source"]) for one in kicked] == [("alice", 1, ""), ("nobody", 0, "")]
     orders = [one for one in trail(daemon, "order") if one["result"] != "begun"]
     assert [(one["order"], one["result"]) for one in orders] == [("kick", "ok"), ("kick", "failed"), ("reload", "ok")]
-    assert orders[0]["arguments"] == {"user": "alice", "user_id": 0, "reason": "see you, source=192.0.2.66"}
+    expected = {"user": "alice", "user_id": 0, "network": "", "wire": "", "reason": "see you, source=192.0.2.66"}
+    assert orders[0]["arguments"] == expected
     assert {(one["uid"], one["source"]) for one in orders} == {(os.getuid(), "")}
+
+
+def test_a_signal_is_recorded_and_its_sender_is_said_to_be_unknown(make_daemon: Make) -> None:
+    daemon = make_daemon().start()
+    os.kill(daemon.pid, signal.SIGUSR1)
+    wait_until(10, "it is recorded", lambda: trail(daemon, "signal"))
+    (record,) = trail(daemon, "signal")
+    assert (record["name"], record["by"], record["event"]) == ("SIGUSR1", "unknown", "signal")
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["stopped", "running"])
+def test_a_command_on_the_whole_store_is_recorded_whatever_becomes_of_it(make_daemon: Make, *, running: bool) -> None:
+    daemon = make_daemon().start()
+    if not running:
+        daemon.stop()
+    (daemon.root / "copy.url").write_text("mysql://u:s3cret@127.0.0.1:1/db")
+    (daemon.root / "copy.url").chmod(0o600)
+    told = daemon.ctl("copy-store", "sqlite:chatd.db", "file:copy.url")
+    assert told.returncode == (Exit.TRY_AGAIN if running else Exit.UNAVAILABLE), told.stderr
+    begun, ended = trail(daemon, "order")
+    assert (begun["order"], begun["result"], begun["arguments"]["destination"]) == (
+        "copy-store",
+        "begun",
+        "file:copy.url",
+    )
+    assert (ended["result"], ended["uid"]) == ("failed", os.getuid())
+    assert ended["why"] in told.stderr
+    assert "s3cret" not in everything_written(daemon)
+    assert daemon.ctl("copy-store", "sqlite:chatd.db", "mysql://u:s3cret@127.0.0.1:1/db").returncode != 0
+    assert "s3cret" not in everything_written(daemon)
 
 
 class HeadedNul(Headed, type(client_of("chatserver", ""))):  # type: ignore[misc]

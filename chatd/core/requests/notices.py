@@ -86,6 +86,11 @@ NOTICES = {
         "be longer; once per message and user",
     ),
     "presence": ('"user":U,"online":bool', "to sessions that subscribed to the user's presence"),
+    "broadcast": (
+        '"text":str,"at":int',
+        "an operator tells everybody who is there something (`chatctl broadcast`); at: milliseconds since the epoch. "
+        "It is not stored: whoever is away never sees it",
+    ),
     "draining": ('"resume_before":int,"retry_after_ms":int', "this worker is shutting down; see below"),
 }
 """Every notice: its fields, and when it is sent. The source of the table in docs/protocols/mobileimsdk.md."""

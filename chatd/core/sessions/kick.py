@@ -17,6 +17,7 @@ import time
 from typing import NamedTuple
 
 from chatd import log
+from chatd.address_bans import network_named
 from chatd.bus.contract import EVERYBODY, LOST_WORKER_KEPT_S, topic_of_answer
 from chatd.bus.survey import Question, Survey
 from chatd.core import bus_messages
@@ -49,16 +50,29 @@ class KickResult(NamedTuple):
     kept_s: int = 0
 
 
+class KickTarget(NamedTuple):
+    """Whose sessions end: those of user_id, or if that is 0, of the user with this name, or if that is "" too, of
+    everybody in this network (address_bans.network_named).
+
+    user_id need not be a user's any more. protocol: only on this wire; 0 = on all. credentials: only sessions with an
+    earlier version of the credentials; 0 = all."""
+
+    name: str = ""
+    user_id: UserId = 0
+    credentials: int = 0
+    protocol: int = 0
+    network: str = ""
+
+
 class _Order:
-    """One order of an operator. credentials: only sessions with an earlier version of the credentials end; 0 = all.
-    answered: names of the workers that have answered. sessions: ended so far."""
+    """One order of an operator. answered: names of the workers that have answered. sessions: ended so far."""
 
-    __slots__ = ("answered", "credentials", "given_at", "reason", "sessions", "user_id")
+    __slots__ = ("answered", "given_at", "reason", "sessions", "target")
 
-    def __init__(self, user_id: UserId, reason: str, credentials: int) -> None:
-        self.user_id = user_id
+    def __init__(self, target: KickTarget, reason: str) -> None:
+        """target: with the id of its user."""
+        self.target = target
         self.reason = reason
-        self.credentials = credentials
         self.given_at = time.monotonic()
         self.answered: set[str] = set()
         self.sessions = 0
@@ -68,8 +82,11 @@ class _Order:
         self.sessions += answer.sessions
 
     def encode(self, ref: int) -> bytes:
-        age_ms = int((time.monotonic() - self.given_at) * 1000)
-        return bus_messages.encode(KickAsked(self.user_id, self.reason, ref, age_ms, self.credentials))
+        return bus_messages.encode(self.question(ref))
+
+    def question(self, ref: int) -> KickAsked:
+        age_ms, target = int((time.monotonic() - self.given_at) * 1000), self.target
+        return KickAsked(target.user_id, self.reason, ref, age_ms, target.credentials, target.protocol, target.network)
 
 
 class SessionKicks:
@@ -83,20 +100,19 @@ class SessionKicks:
         """Orders that are kept: some worker has not answered yet."""
         return self._kept
 
-    async def kick(self, name: str, user_id: UserId, reason: str, credentials: int = 0) -> KickResult:
-        """End the sessions of user_id, or if that is 0, of the user with this name. user_id need not be a user's any
-        more. credentials: only those with an earlier version of the credentials. Takes at most about ANSWER_S.
+    async def kick(self, target: KickTarget, reason: str) -> KickResult:
+        """End these sessions. Takes at most about ANSWER_S.
 
         Raises:
             Unavailable: from the store, which is asked for a name; nothing was done.
         """
-        if not user_id:
-            account = await self._services.store.read(lambda tables: tables.accounts.find(name, 0))
+        if not target.user_id and target.name:
+            account = await self._services.store.read(lambda tables: tables.accounts.find(target.name, 0))
             if account is None:
                 return KickResult(0, known=False)
-            user_id = account.user.id
-        order = _Order(user_id, reason, credentials)
-        order.sessions = self._end_here(user_id, reason, Which(before=credentials))
+            target = target._replace(user_id=account.user.id)
+        order = _Order(target, reason)
+        order.sessions = self._end_here(order.question(0))
         if self._is_done(order):
             return KickResult(order.sessions)
         survey = self._services.surveys.open(Question(EVERYBODY, order.encode, KickAnswered, private=True), order.take)
@@ -139,7 +155,8 @@ class SessionKicks:
             done = await self._ask(survey, order, KEPT_S, KEPT_AGAIN_S)
             log.get().info(
                 "kick answered by every worker" if done else "kick given up, workers did not answer",
-                user=order.user_id,
+                user=order.target.user_id,
+                network=order.target.network,
                 sessions=order.sessions - before,
                 unanswered=sorted(set(self._missing(order).values())),
             )
@@ -149,11 +166,12 @@ class SessionKicks:
 
     def asked(self, question: KickAsked) -> None:
         """Another worker asks."""
-        which = Which(older_s=question.age_ms / 1000, before=question.credentials)
-        ended = self._end_here(question.user_id, question.reason, which)
-        answer = KickAnswered(question.ref, ended, self._services.bus.name)
+        answer = KickAnswered(question.ref, self._end_here(question), self._services.bus.name)
         self._services.bus.publish(topic_of_answer(question.ref), bus_messages.encode(answer))
 
-    def _end_here(self, user_id: UserId, reason: str, which: Which) -> int:
+    def _end_here(self, question: KickAsked) -> int:
+        which = Which(question.protocol, question.age_ms / 1000, question.credentials)
+        if question.network:
+            return self._logins.kick_from(network_named(question.network), which, question.reason)
         how = Disconnect.CREDENTIALS_CHANGED if which.before else Disconnect.KICKED_BY_ADMIN
-        return self._logins.kick(user_id, which, reason, how)
+        return self._logins.kick(question.user_id, which, question.reason, how)

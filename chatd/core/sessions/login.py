@@ -9,6 +9,7 @@ is then closed and nothing of it remains. A bus that is cut off does not keep an
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from functools import partial
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from chatd import security_log, wall_clock
+from chatd.address_bans import Network
 from chatd.bus.contract import topic_of_user
 from chatd.config.schema import Config
 from chatd.core import bus_messages, consent, trail
@@ -36,6 +38,7 @@ from chatd.errors import Disconnect, ErrorCode, Refused, meaning
 from chatd.model import Friend, FriendRequest, Group, Member, Protocol, User, UserId
 from chatd.protocol import Feature, FriendRequested, Kicked, Login, LoginAccepted
 from chatd.security_log import SecurityEvent
+from chatd.sources import address_of
 from chatd.store.contract import GroupRow, Tables, Waiting
 
 _MAX_REQUESTS = 100
@@ -305,12 +308,26 @@ class Logins:
     def kick(self, user_id: UserId, which: Which, reason: str, how: Disconnect) -> int:
         """End sessions of the user on this worker. Gives how many. reason: told to their clients. how: one of
         KICKED_DUPLICATE, KICKED_BY_ADMIN and CREDENTIALS_CHANGED."""
-        chosen = [one for one in self._services.hub.of_user(user_id) if which.includes(one)]
-        for session in chosen:
-            if session.has_client:
-                session.peer.push(Kicked(how is not Disconnect.KICKED_DUPLICATE, reason))
-            end(session, how)
-        return len(chosen)
+        return _end([one for one in self._services.hub.of_user(user_id) if which.includes(one)], reason, how)
+
+    def kick_from(self, network: Network, which: Which, reason: str) -> int:
+        """End sessions of all users on this worker whose clients are in this network, by KICKED_BY_ADMIN. Gives how
+        many. Cost: some microseconds per session of this worker."""
+        chosen = [one for one in self._services.hub.sessions() if which.includes(one) and _is_in(one.peer, network)]
+        return _end(chosen, reason, Disconnect.KICKED_BY_ADMIN)
+
+
+def _is_in(peer: Peer, network: Network) -> bool:
+    address = address_of(peer.remote)
+    return bool(address) and ipaddress.ip_address(address) in network
+
+
+def _end(chosen: list[Session], reason: str, how: Disconnect) -> int:
+    for session in chosen:
+        if session.has_client:
+            session.peer.push(Kicked(how is not Disconnect.KICKED_DUPLICATE, reason))
+        end(session, how)
+    return len(chosen)
 
 
 def _record_refused(peer: Peer, command: Login, user: User | None, refused: Refused) -> str:

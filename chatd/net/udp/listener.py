@@ -24,13 +24,13 @@ from collections.abc import Awaitable
 from hmac import compare_digest
 from typing import Protocol as Contract
 
-from chatd import security_log
+from chatd import security_log, wall_clock
 from chatd.config.schema import ListenerOptions
 from chatd.config.urls import shown
 from chatd.core.sessions.session import Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, Unavailable, WireError
-from chatd.net.admission import Admission
-from chatd.net.connections import Connections
+from chatd.net.admission import BANNED, Admission
+from chatd.net.connections import Connections, end_for_ban
 from chatd.net.pktinfo import Address, ReplyFrom, ReplySocket
 from chatd.net.rate_limit import AnswerLimiter
 from chatd.net.udp.peer import UdpCodec, UdpPeer
@@ -82,7 +82,7 @@ class UdpListener:
         self.peers: dict[Address, UdpPeer] = {}
         self.logging_in: dict[Address, UdpPeer] = {}
         self.limiter = AnswerLimiter()
-        self.admission = Admission(connections.config)
+        self.admission = Admission(connections.config, connections.bans)
         self.dropped = 0
         self._reply_socket = ReplySocket(sock)
         self.send = self._reply_socket.send
@@ -146,6 +146,11 @@ class UdpListener:
 
     def _without_session(self, data: bytes, reply_from: ReplyFrom, address: Address) -> None:
         if address in self.logging_in or not self.limiter.allow(address):
+            return
+        remote = shown(*address[:2])
+        if self.admission.is_banned(remote):
+            self.dropped += 1
+            security_log.record(SecurityEvent.CONNECTION_REFUSED, peer=remote, reason=BANNED, forgeable=True)
             return
         try:
             command = self._codec.packet(self._codec.split(data)[1])
@@ -292,6 +297,15 @@ class UdpListener:
             if now - peer.heard > self._silence_s:
                 peer.close(Disconnect.SILENT)
         return queued
+
+    def end_banned(self) -> int:
+        ended = 0
+        for peer in (*self.logging_in.values(), *self.peers.values()):
+            ban = None if peer.closed else self.connections.bans.find(peer.remote, wall_clock.now_ms())
+            if ban is not None:
+                end_for_ban(peer, ban)
+                ended += 1
+        return ended
 
     def shut(self) -> None:
         self._open = False

@@ -39,6 +39,7 @@ CLOSE_CODES: dict[Disconnect, CloseCode] = {
     Disconnect.KICKED_BY_ADMIN: CloseCode.KICKED_BY_ADMIN,
     Disconnect.CREDENTIALS_CHANGED: CloseCode.CREDENTIALS_CHANGED,
     Disconnect.TOO_MANY_ATTEMPTS: CloseCode.TOO_MANY_ATTEMPTS,
+    Disconnect.ADDRESS_BANNED: CloseCode.KICKED_BY_ADMIN,
     Disconnect.REPLACED: CloseCode.REPLACED,
     Disconnect.BUSY: CloseCode.TRY_AGAIN_LATER,
     Disconnect.DRAINING: CloseCode.SERVICE_RESTART,

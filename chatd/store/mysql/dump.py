@@ -9,11 +9,11 @@ Fails: BootError when it cannot be used, 75 when another program uses it; Unavai
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from chatd.config.urls import MysqlAddress
 from chatd.errors import BootError, Exit, Unavailable
-from chatd.store.copy import COUNTED, Row, Table, Value, free_keys
+from chatd.store.copy import COUNTED, IMPORTED, TABLES, Row, Table, Value, free_keys
 from chatd.store.mysql import schema as mysql_schema
 from chatd.store.mysql.connection import MysqlConnection, closed_unless_ready
 from chatd.store.sql.send_keys import SendKeys
@@ -72,10 +72,12 @@ def other_users(db: MysqlConnection) -> str:
 class MysqlDump:
     """store.copy.StoreDump on one connection."""
 
-    def __init__(self, address: MysqlAddress, create: bool) -> None:
-        """create: the tables of an empty database are created. Raises: BootError 69, 75, 78."""
+    def __init__(self, address: MysqlAddress, create: bool, *, shared: bool = False) -> None:
+        """create: the tables of an empty database are created. shared: servers may be at work: it is only read, after
+        snapshot(), which sees one moment whatever they write. Raises: BootError 69, 75, 78."""
         self.name = str(address)
-        self._db = alone_with(address)
+        self._shared = shared
+        self._db = patient(address) if shared else alone_with(address)
         self._keys = SendKeys()
         with closed_unless_ready(self.name, self.close):
             self._prepare(create)
@@ -85,7 +87,8 @@ class MysqlDump:
         if not version and not create:
             raise BootError(f"store {self.name} does not exist: the database is empty", Exit.UNAVAILABLE)
         check_version(version, newest, version == 0, self.name)
-        mysql_schema.migrate(self._db, newest)
+        if not self._shared:
+            mysql_schema.migrate(self._db, newest)
         self._db.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         if self._db.execute("SHOW VARIABLES LIKE 'information_schema_stats_expiry'").fetchone():
             self._db.execute("SET SESSION information_schema_stats_expiry = 0")  # MySQL 8 would tell old counters
@@ -94,9 +97,11 @@ class MysqlDump:
         self._db.discard()
 
     def other_users(self) -> str:
-        return other_users(self._db)
+        return "" if self._shared else other_users(self._db)
 
     def blind_spot(self) -> str:
+        if self._shared:
+            return ""
         sees_all = self._db.execute(
             "SELECT count(*) FROM information_schema.user_privileges WHERE privilege_type = 'PROCESS'"
             " AND REPLACE(grantee, CHAR(39), '') = CURRENT_USER()"
@@ -143,6 +148,10 @@ class MysqlDump:
         row = self._db.execute("SELECT value FROM meta WHERE `key` = ?", (key,)).fetchone()
         return str(row[0]) if row else ""
 
+    def notes(self, prefix: str) -> dict[str, str]:
+        found = self._db.execute("SELECT `key`, value FROM meta WHERE `key` LIKE ?", (f"{prefix}%",))
+        return {str(key): str(value) for key, value in found}
+
     # ---------------------------------------------------------------- filling
 
     def begin(self) -> None:
@@ -168,6 +177,13 @@ class MysqlDump:
         for name, number in counters.items():
             if number > now[name]:
                 self._db.execute(f"ALTER TABLE `{name}` AUTO_INCREMENT = {number + 1:d}")
+
+    def clear(self) -> None:
+        self.begin()
+        for name in (*(table.name for table in TABLES), "conversation"):
+            self._db.execute(f"DELETE FROM `{name}`")
+        self.write_note(IMPORTED, "")
+        self.commit()
 
     def load(self, table: Table, rows: list[Row]) -> None:
         columns = table.columns
@@ -236,3 +252,19 @@ def _beyond(keys: list[str]) -> str:
 def _bounds(after: Row) -> Row:
     """Every value of the key twice, the last one once."""
     return (*(value for value in after[:-1] for _ in range(2)), *after[-1:])
+
+
+def optimize(address: MysqlAddress, watch: Callable[[str, int, int], None]) -> Iterator[str]:
+    """Rewrite every table, so that what deleted rows have left is given back; servers may be at work. Gives what the
+    database server has to say against it. Raises Unavailable."""
+    db = patient(address)
+    try:
+        tables = [str(name) for (name,) in db.execute("SHOW TABLES").fetchall()]
+        watch("tables", 0, len(tables))
+        for table in tables:
+            for row in db.execute(f"OPTIMIZE TABLE `{table}`").fetchall():
+                if str(row[2]).lower() in ("error", "warning"):
+                    yield f"{table}: {row[3]}"
+            watch("tables", 1, len(tables))
+    finally:
+        db.discard()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from chatd.store.copy import COUNTED, Row, Table, Value, free_keys
+from chatd.store.copy import COUNTED, IMPORTED, TABLES, Row, Table, Value, free_keys
 from chatd.store.sql.send_keys import SendKeys
 from chatd.store.sql.skeletons import with_hashes
 from chatd.store.sqlite import file as sqlite_file
@@ -58,6 +58,9 @@ class SqliteDump:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return str(row[0]) if row else ""
 
+    def notes(self, prefix: str) -> dict[str, str]:
+        return dict(self._db.execute("SELECT key, value FROM meta WHERE key LIKE ?", (f"{prefix}%",)).fetchall())
+
     # ---------------------------------------------------------------- filling
 
     def begin(self) -> None:
@@ -81,6 +84,14 @@ class SqliteDump:
             made = self._db.execute("UPDATE sqlite_sequence SET seq = max(seq, ?2) WHERE name = ?1", (name, number))
             if not made.rowcount:
                 self._db.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (name, number))
+
+    def clear(self) -> None:
+        self.begin()
+        for name in (*(table.name for table in TABLES), "place", "sent"):
+            self._db.execute(f"DELETE FROM {name}")
+        self._db.execute("UPDATE meta SET value = '0' WHERE key = 'merged'")
+        self.write_note(IMPORTED, "")
+        self.commit()
 
     def load(self, table: Table, rows: list[Row]) -> None:
         match table.name:

@@ -1,10 +1,11 @@
-"""The file of the embedded store: opening it, migrating it, backing it up, and finding the process that has it open.
+"""The file of the embedded store: opening it, migrating it, rewriting it, and finding the process that has it open.
 
 Owns: the settings of a connection, the file of the write lock, running migrations.
-Elsewhere: the migrations (store.sqlite.schema), which schemas are served (store.versions), using an open store
-(store.sqlite.tables, store.sqlite.dump), when an operator may migrate (chatctl.stores).
+Elsewhere: the migrations (store.sqlite.schema), backups (store.sqlite.backup), which schemas are served
+(store.versions), using an open store (store.sqlite.tables, store.sqlite.dump), when an operator may migrate
+(chatctl.stores).
 Fails: BootError 69 when the file cannot be opened, 75 when it is in use, 78 for a schema or a state that this version
-must not touch, 73 for a backup that cannot be made; otherwise sqlite3.Error passes through.
+must not touch; otherwise sqlite3.Error passes through.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import os
 import sqlite3
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from chatd import safe_files
 from chatd.errors import BootError, Exit
@@ -31,7 +33,6 @@ _SHARED_LOCK = (0x40000002, 510)
 """Start and length of the bytes that SQLite locks in every process that has the file open."""
 _FLOCK = "hhqqi4x"
 """struct flock."""
-_BACKUP_PAGES = 2000
 INCREMENTAL = 2
 """PRAGMA auto_vacuum of a file whose unused pages can be given back."""
 
@@ -77,6 +78,35 @@ def opening(path: Path, *, create: bool, exclusive: bool) -> Iterator[OpenFile]:
         except (OSError, sqlite3.Error) as error:
             raise BootError(f"store {name}: {error}", Exit.UNAVAILABLE) from error
         undo.pop_all()
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """The database, only to be read, beside a server or without one. Its schema is not looked at. Raises: BootError
+    69."""
+    _check_exists(path)
+    try:
+        for end in ("", "-wal", "-shm", "-journal"):
+            safe_files.check_regular(f"{path}{end}")
+        db = connect(path) if _has_log(path) else _connect_to_read(path)
+    except (OSError, sqlite3.Error) as error:
+        raise BootError(f"store sqlite:{path}: {error}", Exit.UNAVAILABLE) from error
+    with contextlib.closing(db):
+        db.execute("PRAGMA query_only = ON")
+        yield db
+
+
+def _has_log(path: Path) -> bool:
+    """Whether the file is one that a server uses, in WAL mode. A connection that may only read would leave the log and
+    its index behind; one that may write, and does not, removes them when it is the last. A backup is not in WAL
+    mode."""
+    with path.open("rb") as file:
+        head = file.read(20)
+    return head[18:20] == b"\2\2" and os.access(path, os.W_OK)
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, timeout=2.0)
 
 
 def _check_exists(path: Path) -> None:
@@ -174,50 +204,6 @@ def holder(path: Path) -> int:
         os.close(descriptor)
 
 
-def back_up(db: sqlite3.Connection, path: Path, target: Path, watch: Callable[[int, int], None]) -> None:
-    """Copy the open database to `target`, which must not exist. Afterwards it is complete, checked and durable, or not
-    there at all. Mode 0640, the owner of the database. watch: called with (pages done, pages in all).
-
-    Raises: BootError 73."""
-    pages, size = (int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "page_size"))
-    try:
-        room = os.statvfs(target.parent)
-        if room.f_bavail * room.f_frsize < pages * size * 1.05:
-            raise BootError(
-                f"backup {target}: no room for a backup of {pages * size} bytes in {target.parent}", Exit.CANNOT_CREATE
-            )
-        if os.path.lexists(target):
-            raise BootError(f"backup {target}: exists already", Exit.CANNOT_CREATE)
-        part = target.with_name(target.name + ".part")
-        part.unlink(missing_ok=True)
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise BootError(f"backup {target}: cannot be created: {error.strerror}", Exit.CANNOT_CREATE) from None
-    try:
-        os.fchmod(descriptor, 0o640)
-        owner = path.stat()
-        if os.geteuid() == 0:
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        _copy(db, part, watch)
-        os.fsync(descriptor)
-        part.rename(target)
-        _sync_folder(target.parent)
-    except (OSError, sqlite3.Error) as error:
-        raise BootError(f"backup {target}: failed: {error}", Exit.CANNOT_CREATE) from None
-    finally:
-        part.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _copy(db: sqlite3.Connection, part: Path, watch: Callable[[int, int], None]) -> None:
-    with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as copy:
-        db.backup(copy, pages=_BACKUP_PAGES, progress=lambda _status, left, total: watch(total - left, total))
-        copy.execute("PRAGMA journal_mode = DELETE")
-        result = copy.execute("PRAGMA integrity_check").fetchone()[0]
-        if result != "ok" or version_of(copy) != version_of(db):
-            raise sqlite3.DatabaseError(f"the copy is damaged: {result}")
-
-
 def gives_space_back(db: sqlite3.Connection) -> bool:
     """Whether unused pages can be cut off (PRAGMA incremental_vacuum). Files that this version made can."""
     return bool(db.execute("PRAGMA auto_vacuum").fetchone()[0] == INCREMENTAL)
@@ -249,7 +235,7 @@ def rewrite(db: sqlite3.Connection, path: Path) -> None:
             os.environ["SQLITE_TMPDIR"] = before
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -23,6 +23,7 @@ from chatd.errors import ErrorCode, Unavailable
 from chatd.model import UserId
 from chatd.store.contract import ANYTHING, Advance, Draft, SendingRules, Stored
 from chatd.store.sql.accounts import SqlAccounts
+from chatd.store.sql.address_bans import SqlAddressBans
 from chatd.store.sql.consent import SqlConsent
 from chatd.store.sql.erasure import SqlErasure
 from chatd.store.sql.friends import SqlFriends
@@ -76,6 +77,7 @@ class SqliteTables:
         self.request_log = SqlRequestLog(db, backend)
         self.revisions = SqlRevisions(db, backend, self.groups, self.history.at)
         self.known_sources = SqlKnownSources(db, backend)
+        self.address_bans = SqlAddressBans(db)
         self.retention = SqliteRetention(db, backend)
         self.person = SqlPerson(db, lambda rows: [reader.message(row) for row in rows])
         self.erasure = SqlErasure(db, on_end=self._want_empty_log)

@@ -22,6 +22,7 @@ from chatd.errors import Disconnect, ErrorCode, WireError
 from chatd.protocol import (
     Accepted,
     AddFriend,
+    Announcement,
     AnswerFriend,
     Changed,
     Command,
@@ -173,6 +174,8 @@ class ChatserverCodec:
                 return encode.friend_answer(event, self._write_limit, self._mode.streaming)
             case Changed():
                 return encode.changed(event, self._write_limit)
+            case Announcement():
+                return encode.announcement(event, self._write_limit)
             case GroupReady():
                 if not event.asked_for and not self._mode.streaming:
                     return b""  # COMPAT: the deployed client takes it for the answer to something it has asked

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from chatd.model import Friend, FriendRequest, Group, Member, Message, MessageState, Role, User
-from chatd.protocol import Changed, FriendAnswered, LoginAccepted
+from chatd.protocol import Announcement, Changed, FriendAnswered, LoginAccepted
 from chatd.wire.json_stream import fit
 from chatd.wire.shown import shown_text
 
@@ -24,6 +24,8 @@ LOGIN, LOGIN_ACK, LOGOUT, REGISTER, REGISTER_ACK, ONE_CHAT, ADD_FRIEND_REQ, ADD_
 CREATE_GROUP, JOIN_GROUP, GROUP_CHAT, ERROR, ACK, GROUP_ACK, RECEIVED = range(9, 16)
 REQUEST, ANSWER, NOTICE = range(16, 19)
 
+SERVER_NAME = "server"
+"""From whom an announcement of the operator comes."""
 _LEAST_ENTRY_BYTES = 32
 """No entry of LOGIN_ACK is shorter: with less room, the search stops."""
 
@@ -110,6 +112,17 @@ def changed(event: Changed, limit: int) -> bytes:
     if message.state is MessageState.RECALLED:
         return whole(f"(recalled the message sent {about})")
     return fit(lambda name: whole(f"(removed the message that {name} sent {about})"), message.sender_name, limit)
+
+
+def announcement(event: Announcement, limit: int) -> bytes:
+    """As a private message that any client can show, from SERVER_NAME with the id 0, which no user has. It has no conv,
+    seq and fp, because it is no message."""
+    time = time_text(event.at_ms)
+
+    def whole(text: str) -> bytes:
+        return frame(OneChatFrame(ONE_CHAT, 0, SERVER_NAME, event.to, text, time))
+
+    return fit(whole, event.text, limit)
 
 
 def friend_request(request: FriendRequest, limit: int, streaming: bool) -> bytes:

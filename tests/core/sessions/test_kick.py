@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chatd.core.sessions import kick
-from chatd.core.sessions.kick import KickResult
+from chatd.core.sessions.kick import KickResult, KickTarget
 from chatd.errors import Disconnect
 from chatd.protocol import Kicked
 from tests.core.stage import Stage, play
@@ -22,7 +22,7 @@ def test_sessions_on_all_workers_are_ended_and_counted_once(tmp_path: Path) -> N
         for mobile_at, desk_at in ((0, 1), (2, 3), (1, 1), (3, 0)):
             mobile, desk = await made[mobile_at].mobile("bob"), await made[desk_at].desk("bob")
             bystander = await made[3].mobile("alice")
-            told = await asyncio.gather(*(one.core.kicks.kick("bob", 0, "tea") for one in made[:2]))
+            told = await asyncio.gather(*(one.core.kicks.kick(KickTarget("bob", 0), "tea") for one in made[:2]))
             assert sum(one.sessions for one in told) == 2
             assert all(one.known and not one.unanswered for one in told)
             for peer in (mobile, desk):
@@ -39,9 +39,9 @@ def test_by_number_and_nobody(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         one, two = await stage.worker(), await stage.worker()
         bob = await two.mobile("bob")
-        assert await one.core.kicks.kick("nobody", 0, "") == KickResult(0, known=False)
-        assert await one.core.kicks.kick("", 77, "") == KickResult(0)
-        assert await one.core.kicks.kick("", 1, "") == KickResult(1)
+        assert await one.core.kicks.kick(KickTarget("nobody", 0), "") == KickResult(0, known=False)
+        assert await one.core.kicks.kick(KickTarget("", 77), "") == KickResult(0)
+        assert await one.core.kicks.kick(KickTarget("", 1), "") == KickResult(1)
         assert bob.closed
 
     play(tmp_path, story)
@@ -64,7 +64,7 @@ def test_a_host_that_cannot_be_asked_is_named_and_asked_when_it_is_back(tmp_path
         stage.exchange.cut(1)
         mobile = await two.mobile("bob")  # nobody else knows of this session
         stage.exchange.expire(1)
-        told = await one.core.kicks.kick("bob", 0, "tea")
+        told = await one.core.kicks.kick(KickTarget("bob", 0), "tea")
         assert told == KickResult(1, True, ("host1",), False, kick.KEPT_S)
         assert desk.closed
         assert mobile.logged_in
@@ -86,7 +86,7 @@ def test_who_is_cut_off_itself_says_so_and_knows_who_was_there(tmp_path: Path) -
         one, two = await stage.worker(), await stage.worker()
         stage.exchange.cut(0)
         mobile = await two.mobile("bob")
-        told = await one.core.kicks.kick("bob", 0, "")
+        told = await one.core.kicks.kick(KickTarget("bob", 0), "")
         assert told == KickResult(0, True, ("host1",), True, kick.KEPT_S)
         newcomer = await stage.worker()
         desk = await newcomer.desk("bob")  # on a host that came meanwhile, but after the order
@@ -107,10 +107,10 @@ def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         one, two = await stage.worker(), await stage.worker()
         mobile = await two.mobile("bob")
         stage.exchange.cut(1)
-        kicks = [one.core.kicks.kick("bob", 0, "") for _ in range(3)]
+        kicks = [one.core.kicks.kick(KickTarget("bob", 0), "") for _ in range(3)]
         assert sorted(told.kept_s for told in await asyncio.gather(*kicks)) == [0, 1, 1]
         await stage.until("they are given up", lambda: not one.core.kicks.kept)
-        assert (await one.core.kicks.kick("bob", 0, "")).kept_s == 1
+        assert (await one.core.kicks.kick(KickTarget("bob", 0), "")).kept_s == 1
         await two.bus.close()
         await stage.until("nobody is left to ask", lambda: not one.core.kicks.kept)
         assert not mobile.closed

@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 
 from chatd.bus.contract import topic_of_group, topic_of_user
 from chatd.core.sessions.exclusive import lock_key
+from chatd.core.sessions.kick import KickTarget
 from chatd.core.sessions.session import SessionState
 from chatd.errors import Disconnect, ErrorCode
 from chatd.model import Protocol
@@ -161,7 +162,7 @@ class Sessions(RuleBasedStateMachine):
     def kick(self, name: str) -> None:
         async def kicking() -> int:
             first = self.stage.workers[len(name) % 2]  # the other one's too
-            return (await first.core.kicks.kick(name, 0, "because")).sessions
+            return (await first.core.kicks.kick(KickTarget(name), "because")).sessions
 
         assert self.run(kicking()) == len(self.on(name))
         for key in [key for key in self.there if key[0] == name]:

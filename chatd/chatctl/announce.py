@@ -1,0 +1,62 @@
+"""`chatctl broadcast` and `chatctl kick`: telling everybody something, and ending sessions.
+
+Owns: what each asks and prints.
+Elsewhere: the command line (chatctl.acting), carrying it out (master.broadcast, master.kick).
+Fails: the exceptions of control_client, which __main__ reports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import msgspec
+
+from chatd.chatctl.control_client import ControlClient, RequestFailed, note
+from chatd.errors import Exit
+from chatd.master.broadcast import LIMIT_S
+from chatd.master.requests import BroadcastReply, BroadcastRequest, ControlReply, KickReply, KickRequest
+
+STDIN = "-"
+
+
+def broadcast(client: ControlClient, options: argparse.Namespace) -> int:
+    text = sys.stdin.read().rstrip("\n") if options.text == STDIN else options.text
+    request = BroadcastRequest(text=text, wire=options.wire, user=options.user, group_id=options.group)
+    return _ask(client, request, BroadcastReply, options, limit_s=LIMIT_S + 5)
+
+
+def kick(client: ControlClient, options: argparse.Namespace) -> int:
+    if (options.user is None) is (options.address is None):
+        note("kick: give a user, or --address, but not both")
+        return Exit.USAGE
+    request = KickRequest(
+        user=options.user or "", network=options.address or "", wire=options.wire, reason=options.reason
+    )
+    return _ask(client, request, KickReply, options)
+
+
+def _ask(
+    client: ControlClient,
+    request: BroadcastRequest | KickRequest,
+    kind: type[BroadcastReply | KickReply],
+    options: argparse.Namespace,
+    limit_s: float = 30.0,
+) -> int:
+    try:
+        reply = client.ask(request, kind, limit_s)
+    except RequestFailed as error:
+        if not options.json:
+            raise
+        print(error.data.decode().strip())
+        return error.exit_code
+    print(msgspec.json.encode({"v": 1, **msgspec.to_builtins(reply)}).decode() if options.json else _shown(reply))
+    return Exit.OK
+
+
+def _shown(reply: ControlReply) -> str:
+    if isinstance(reply, KickReply):
+        return f"sessions ended: {reply.sessions}"
+    assert isinstance(reply, BroadcastReply)
+    more = f"\nsessions that read too slowly to be told: {reply.skipped}" if reply.skipped else ""
+    return f"sessions told: {reply.told}{more}"

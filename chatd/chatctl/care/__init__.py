@@ -1,0 +1,1 @@
+"""`chatctl backup`, `restore`, `verify` and `vacuum`: taking care of a whole store."""

@@ -1,0 +1,97 @@
+"""The command line of what an operator does with a whole store: backup, restore, verify, vacuum.
+
+Owns: their arguments, what must be done before chatctl becomes the owner of the store, and recording the order.
+Elsewhere: the commands (the other modules of chatctl.care), the other arguments (chatctl.__main__).
+Fails: the exceptions that __main__ reports.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import shtab
+
+from chatd.chatctl.control_client import ControlClient
+from chatd.chatctl.ownership import become_owner
+from chatd.chatctl.trail import StoreTrail
+from chatd.config import load as config_load
+from chatd.config.schema import Config
+
+AS_JSON = "print JSON, for programs"
+
+Command = Callable[[ControlClient, argparse.Namespace], int]
+Add = Callable[[str, Command, str], argparse.ArgumentParser]
+
+
+def add_commands(add: Add) -> None:
+    one = add("backup", _backup, "copy the store into one file, also while the server runs; the copy is checked")
+    _file(one, "FILE", "where to write it; a name that does not exist")
+    one.add_argument("--force", action="store_true", help="replace the file if it exists")
+    one.add_argument("--json", action="store_true", help=AS_JSON)
+    one.epilog = "example: chatctl backup /var/backups/chatd/chatd-$(date +%F).db"
+    one = add("restore", _restore, "put a backup in the place of the store, which is kept; the server must be stopped")
+    _file(one, "FILE", "a file that `chatctl backup` has written, or a copied chatd.db")
+    one.add_argument("--dry-run", action="store_true", help="check the file, print the plan and change nothing")
+    one.add_argument("--json", action="store_true", help=AS_JSON)
+    one.epilog = "example: chatctl stop; chatctl restore /var/backups/chatd/chatd-2026-03-04.db"
+    one = add("verify", _verify, "check the store, or a backup: its pages, and the rules about its rows; only reads")
+    _file(one, "FILE", "a backup (default: the configured store)", nargs="?")
+    one.add_argument("--json", action="store_true", help=AS_JSON)
+    one.epilog = "example: chatctl verify; chatctl verify /var/backups/chatd/chatd-2026-03-04.db"
+    one = add("vacuum", _vacuum, "give the space of deleted messages back to the file system, in slices")
+    text = "write the whole file anew, which also orders it; needs twice its size, and the server stopped"
+    one.add_argument("--full", action="store_true", help=text)
+    one.add_argument("--json", action="store_true", help=AS_JSON)
+    one.epilog = "example: chatctl vacuum"
+
+
+def _file(one: argparse.ArgumentParser, name: str, text: str, nargs: str | None = None) -> None:
+    made = one.add_argument("file", metavar=name, nargs=nargs, help=text)
+    made.complete = shtab.FILE  # type: ignore[attr-defined]
+
+
+def _begin(client: ControlClient, options: argparse.Namespace) -> tuple[Config, StoreTrail]:
+    config = config_load.load(options.config).config
+    return config, StoreTrail(config, client)
+
+
+def _backup(client: ControlClient, options: argparse.Namespace) -> int:
+    from chatd.chatctl.care import backup
+
+    config, trail = _begin(client, options)
+    target = Path(options.file).absolute()
+    become_owner(config, create=False)
+    with trail.ordered("backup", {"file": str(target), "force": options.force}):
+        return backup.run(config, target, replace=options.force, as_json=options.json)
+
+
+def _restore(client: ControlClient, options: argparse.Namespace) -> int:
+    from chatd.chatctl.care import restore
+
+    config, trail = _begin(client, options)
+    with restore.Source(Path(options.file).absolute()) as source:  # before privileges are dropped: root may read more
+        become_owner(config, create=True)
+        arguments: Mapping[str, str] = {"file": str(source.path)}
+        if options.dry_run:
+            return restore.run(config, source, dry_run=True, as_json=options.json)
+        with trail.ordered("restore", arguments):
+            return restore.run(config, source, dry_run=False, as_json=options.json)
+
+
+def _verify(client: ControlClient, options: argparse.Namespace) -> int:
+    from chatd.chatctl.care import verify
+
+    config, _ = _begin(client, options)
+    become_owner(config, create=False)
+    return verify.run(config, Path(options.file).absolute() if options.file else None, as_json=options.json)
+
+
+def _vacuum(client: ControlClient, options: argparse.Namespace) -> int:
+    from chatd.chatctl.care import vacuum
+
+    config, trail = _begin(client, options)
+    become_owner(config, create=False)
+    with trail.ordered("vacuum", {"full": options.full}):
+        return vacuum.run(config, full=options.full, as_json=options.json)
