@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _check_plugins(loaded, options.allow_root)
             return _test(loaded, options.dump)
         if loaded.file is None:
-            daemonize.say(f"{config_load.DEFAULT_FILE} does not exist, using the built-in defaults")
+            daemonize.say(f"{config_load.DEFAULT_FILE} does not exist, using the built-in defaults", "NORMAL")
         privileges.identity(loaded.config.server, options.allow_root)
         if options.daemon:
             return _daemon(loaded, options.allow_root, program)
@@ -120,13 +120,13 @@ def _test(loaded: config_load.Loaded, dump: bool) -> int:
     with privileges.acting_as(owner):
         found = read_all(loaded.config, loaded.name)
     for warning in [*plain_passwords(loaded.config), *expiry_warnings(found)]:
-        daemonize.say(f"{loaded.name}: warning: {warning}")
+        daemonize.say(f"{loaded.name}: warning: {warning}", "WARNING")
     for line in loaded.deprecated:
-        daemonize.say(f"{loaded.name}: {line}")
+        daemonize.say(f"{loaded.name}: {line}", "WARNING")
     if dump:
         sys.stdout.write(config_render.effective(loaded))
     else:
-        daemonize.say(f"{loaded.name}: the configuration is valid")
+        daemonize.say(f"{loaded.name}: the configuration is valid", "NORMAL")
     return Exit.OK
 
 

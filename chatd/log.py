@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,6 +45,10 @@ ERROR_LIMITS = Limits(per_source=5, per_key=5)
 CLIENT_LIMITS = Limits(per_source=5, per_key=100)
 """Of records of level NORMAL or WARNING that a client causes: those with a field `source` or `peer`. One client is one
 address, and one user if the record has a field `user`."""
+
+
+PRIORITIES = {10: 7, 20: 6, 30: 4, 40: 3, 50: 2}
+"""The syslog priority of each level, as syslog(3) and systemd number them."""
 
 
 class Hold(NamedTuple):
@@ -78,10 +82,14 @@ class _Sink:
         self.lock = threading.Lock()
         """A thread lock: plug-ins and the store thread log as well."""
         self.repeats = Repeats()
+        self.to_journal = False
+        """Each line begins with its syslog priority."""
 
     def write(self, level: int, record: bytes) -> None:
         """One record, newline included. A record cut off by a full disk is ended before the next one."""
         which = 1 if level >= LEVELS["ERROR"] else 0
+        if self.to_journal:
+            record = with_priority(level, record)
         with self.lock:
             if self.master_row is not None and self.master_row.log_generation != self.generation:
                 self.open()
@@ -329,11 +337,29 @@ def setup(
     _sink.torn = [False, False]
     _sink.row, _sink.master_row, _sink.worker = row, master_row, worker
     _sink.folder = None if log_dir == "-" else Path(log_dir)
+    _sink.to_journal = _sink.folder is None and is_journal(os.environ)
     on_terminal = _sink.folder is None and sys.stderr.isatty()
     _sink.text = _sink.folder is None and (config.format == "text" or (config.format == "auto" and on_terminal))
     set_level(config.level)
     _sink.open()
     logging.basicConfig(level=logging.WARNING, handlers=[_FromLibraries()], force=True)
+
+
+def is_journal(environment: Mapping[str, str]) -> bool:
+    """Whether standard error is the journal of systemd: JOURNAL_STREAM in the environment names its device and inode
+    (systemd.exec(5)). Not a terminal or a file that it was redirected to since."""
+    device, _, inode = environment.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        found = os.fstat(2)
+    except OSError:
+        return False
+    return (device, inode) == (str(found.st_dev), str(found.st_ino))
+
+
+def with_priority(level: int, record: bytes) -> bytes:
+    """One or more whole lines, each with its priority as sd-daemon(3) has it. level: a value of LEVELS."""
+    mark = b"<%d>" % PRIORITIES[level]
+    return mark + record[:-1].replace(b"\n", b"\n" + mark) + b"\n"
 
 
 def set_level(level: str) -> None:

@@ -77,6 +77,10 @@ class Counters(msgspec.Struct, kw_only=True):
         int,
         Field("connections refused or ended to make room, since the worker started"),
     ]
+    refused_full: Annotated[
+        int,
+        Field("of these, because the worker had no room or no descriptors for any client, since the worker started"),
+    ]
     log_dropped: Annotated[int, Field("log records that could not be written, since the worker started")]
     store_ok: Annotated[bool, Field("the last commit succeeded")]
     bus_ok: Annotated[bool, Field("the message bus works; a worker that hangs does not make it false")]

@@ -135,7 +135,7 @@ def run(context: WorkerContext) -> int:
     start."""
     sys.setswitchinterval(_SWITCH_S)
     config = context.config
-    tables = open_tables(configured(config), config.timeouts.store_s, create=True)
+    tables = open_tables(configured(config), config.timeouts.store_s, create=True, patient=context.patient)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         worker = Worker(context, tables, runner.get_loop())
         return runner.run(worker.serve())
@@ -205,7 +205,7 @@ class Worker:
         loop.add_signal_handler(signal.SIGTERM, self._leave.set)
         loop.add_reader(context.life_fd, self._orphaned)
         loop.add_reader(context.orders, self._read_order)
-        await self._core.open()
+        await self._core.open(patient=context.patient)
         self._due = loop.time() + _TICK_S
         self._tick()
         self._acceptor.open([self._listener(listen, sock) for listen, sock in context.listeners])
@@ -216,6 +216,7 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 100)
+        self._row.bus_ok = self._bus.healthy
         self._row.state = State.READY
         self._log.info("worker ready", slot=context.slot, generation=context.generation)
         await self._leave.wait()

@@ -27,6 +27,9 @@ class WorkerContext:
     generation: int
     """Generation of the configuration."""
     config: Config
+    patient: bool = False
+    """The server has been ready before: start even if the store or the bus cannot be reached, and serve what can be
+    served, as the workers do that were there when it went away."""
     listeners: tuple[tuple[ListenerOptions, socket.socket], ...]
     """One bound, listening, non-blocking socket per stream [[listen]], shared by all workers."""
     certificates: Mapping[str, tuple[Certificate, ...]]

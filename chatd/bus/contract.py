@@ -68,8 +68,13 @@ class LockShare(NamedTuple):
 class Bus(Protocol):
     """One worker's end of the bus. Every method is called from the worker's event loop."""
 
-    async def open(self, on_message: OnMessage, on_gap: OnGap, on_lock_lost: OnLockLost) -> None:
+    async def open(
+        self, on_message: OnMessage, on_gap: OnGap, on_lock_lost: OnLockLost, *, patient: bool = False
+    ) -> None:
         """Join the bus. Call once, before anything else.
+
+        patient: if the bus cannot be reached, it is open nevertheless, behaves as one that is cut off, and joins as
+        soon as that is possible.
 
         on_message(topic, data): another worker published on a topic subscribed here.
         on_gap(): publishes may have been missed. Reasons that come together are reported once.
@@ -78,7 +83,7 @@ class Bus(Protocol):
         The callbacks run from the loop, never inside a method of the bus. Exceptions they raise are logged.
 
         Raises:
-            Unavailable: the bus cannot be reached; it stays closed.
+            Unavailable: the bus cannot be reached; it stays closed. If patient, only the bus of one host raises it.
         """
         ...
 

@@ -38,6 +38,7 @@ def status(server: Status) -> str:
     ]
     if server.restart is not None:
         lines.append(f"    restart: {server.restart.replaced} of {server.restart.workers} workers are replaced")
+    lines += [f"{'    problem:' if at == 0 else ' ' * 12} {one.text}" for at, one in enumerate(server.reasons)]
     if server.last_reload_error:
         lines += [f"             last reload: {line}" for line in server.last_reload_error.splitlines()]
     lines += [
@@ -101,15 +102,7 @@ def _data(server: Status) -> list[str]:
         lines.append(f"  retention: {deleted} messages deleted, last run {at(measured.retention_at_ms)}")
     if measured.erasures_pending:
         lines.append(f"    erasing: messages of {measured.erasures_pending} erased accounts")
-    return lines + [f"{'':12} {text}" for text in _retention_problems(server)]
-
-
-def _retention_problems(server: Status) -> list[str]:
-    failed = any(one.retention_failed for one in server.workers)
-    held = any(one.retention_held for one in server.workers)
-    return (["retention failed, see error.log"] if failed else []) + (
-        ["retention waits: the clock is far ahead of its last run"] if held else []
-    )
+    return lines
 
 
 def _certificates(server: Status) -> list[str]:
@@ -201,23 +194,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def verdict(server: Status) -> tuple[int, str]:
-    """For `check`: (0 good, 1 degraded, 2 critical) and one line."""
+    """For `check`: (0 good, 1 degraded, 2 critical) and one line. The server itself judges (master.health)."""
     counted = f"{server.workers_ready} of {server.workers_wanted} workers ready"
+    parts = [server.state, *([] if any(one.code == "workers" for one in server.reasons) else [counted])]
+    text = ", ".join([*parts, *(one.text for one in server.reasons)])
     if server.state in ("draining", "drained"):
-        return 1, f"DEGRADED: {server.state}, {counted}; chatctl undrain lets it serve again"
-    if server.workers_ready == 0 or server.state == "stopping":
-        return 2, f"CRITICAL: {server.state}, {counted}"
-    expired = [one.file for one in server.certificates if one.expiry == "expired"]
-    if expired:
-        return 2, f"CRITICAL: {server.state}, {counted}, certificate expired: {', '.join(expired)}"
-    wrong = [f"{text} down" for text, bad in (("store", not server.store_ok), ("bus", not server.bus_ok)) if bad]
-    wrong += ["plug-ins down"] if any(one.hooks_open for one in server.workers) else []
-    wrong += ["forged messages on the bus, see error.log"] if any(one.bus_forged for one in server.workers) else []
-    wrong += [f"certificate expires soon: {one.file}" for one in server.certificates if one.expiry == "expiring"]
-    wrong += [f"changed certificate not in use: {one.file}" for one in server.certificates if one.error]
-    wrong += _retention_problems(server)
-    if server.state != "running" or wrong:
-        return 1, f"DEGRADED: {server.state}, {counted}{''.join(f', {one}' for one in wrong)}"
+        return 1, f"DEGRADED: {text}; chatctl undrain lets it serve again"
+    if server.workers_ready == 0 or server.state == "stopping" or any(one.critical for one in server.reasons):
+        return 2, f"CRITICAL: {text}"
+    if server.state != "running":
+        return 1, f"DEGRADED: {text}"
     return 0, f"OK: {counted}"
 
 

@@ -228,6 +228,16 @@ class TimeoutOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     boot_s: Annotated[
         float, _option("time a new worker has to become ready before it is replaced", "live", ge=1, le=3600)
     ] = 30.0
+    boot_wait_s: Annotated[
+        float,
+        _option(
+            "how long a start waits for MySQL and Redis if they cannot be reached; then it fails with exit code 69. "
+            "0 = not at all",
+            "restart",
+            ge=0,
+            le=86400,
+        ),
+    ] = 60.0
     orphan_drain_s: Annotated[
         float, _option("how long workers drain after the master has died", "live", ge=0, le=600)
     ] = 10.0

@@ -10,6 +10,7 @@ Fails: open() raises Unavailable from the bus. Nothing else raises.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -105,6 +106,8 @@ _PROBE_ROUNDS = 3
 """Rounds between two probes of the store, so that even a worker whose clients do not use the store notices when it does
 not answer."""
 
+_REOPEN_S = 0.5
+"""Pause between two attempts to read what must be known before the first login."""
 _COSTS_ROUNDS = 600
 """Rounds between two looks at what the passwords of the store's accounts cost."""
 
@@ -214,7 +217,7 @@ class Core:
             AnswerFriend: Handler(self.friends.answer, is_async=True, cost=WRITE),
             CreateGroup: Handler(self.groups.settings.create, is_async=True, cost=CREATE_GROUP),
             JoinGroup: Handler(self.groups.admission.join, is_async=True, cost=JOIN),
-            Login: Handler(self.logins.login, needs_login=False, is_async=True, cost=LOGIN_AGAIN),
+            Login: Handler(self._login, needs_login=False, is_async=True, cost=LOGIN_AGAIN),
             Register: Handler(self._register, needs_login=False, is_async=True),
             Echo: Handler(self._echo, needs_login=False),
             Malformed: Handler(self._malformed, needs_login=False),
@@ -304,17 +307,46 @@ class Core:
 
     # ---------------------------------------------------------------- the bus
 
-    async def open(self) -> None:
+    async def open(self, *, patient: bool = False) -> None:
         """Join the bus, and read from the store what must be known before the first login.
 
+        patient: what cannot be done now is done as soon as it can; until then logins are refused as the store refuses
+        them, and the bus is one that is cut off.
+
         Raises:
-            Unavailable: the bus cannot be reached, or the store does not answer.
+            Unavailable: the bus cannot be reached, or the store does not answer. If patient, only the bus of one host
+                raises it.
         """
-        await self._bus.open(self.on_bus_message, self._on_gap, self.logins.locks.lost)
+        await self._bus.open(self.on_bus_message, self._on_gap, self.logins.locks.lost, patient=patient)
         await self._bus.subscribe([EVERYBODY])
+        try:
+            await self._open_store()
+        except Unavailable as error:
+            if not patient:
+                raise
+            self._log.warning("the store does not answer, nobody can log in yet", why=str(error))
+            self._background.start(self._open_store_later())
+
+    async def _open_store(self) -> None:
+        """Raises Unavailable."""
+        await self.store.write(
+            lambda tables: None
+        )  # on the connection that checks the schema, before any other is used
         await self._credentials.open()
         await self.bans.open()
         await self.accounts.learn_costs()
+
+    async def _open_store_later(self) -> None:
+        while not self._credentials.is_open:
+            await asyncio.sleep(_REOPEN_S)
+            with contextlib.suppress(Unavailable):
+                await self._open_store()
+        self._log.info("the store answers, users can log in")
+
+    async def _login(self, peer: Peer, command: Login) -> None:
+        if not self._credentials.is_open:
+            raise Unavailable("the store has not answered yet")
+        await self.logins.login(peer, command)
 
     def _bus_messages(self) -> dict[type[Any], Callable[[Any], object]]:
         return {

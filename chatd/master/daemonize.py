@@ -9,11 +9,13 @@ Fails: BootError, exit 71.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
 import msgspec
 
+from chatd import log
 from chatd.errors import BootError, Exit
 
 
@@ -26,6 +28,10 @@ class StartReport:
         if code != Exit.OK:
             say(line)
 
+    def progress(self, line: str) -> None:
+        """What the start waits for. Before send()."""
+        say(line, "WARNING")
+
     def leave(self) -> None:
         """In a forked worker: close what belongs to the master."""
 
@@ -35,12 +41,15 @@ class _ToFirstProcess(StartReport):
         self._write = write
 
     def send(self, code: int, line: str) -> None:
-        try:
-            os.write(self._write, msgspec.json.encode(_Outcome(int(code), line)))
-        except BrokenPipeError:
-            return  # the first process was killed meanwhile
-        finally:
-            self.leave()
+        self._tell(_Outcome(int(code), line))
+        self.leave()
+
+    def progress(self, line: str) -> None:
+        self._tell(_Outcome(None, line))
+
+    def _tell(self, outcome: _Outcome) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the first process was killed meanwhile
+            os.write(self._write, msgspec.json.encode(outcome) + b"\n")
 
     def leave(self) -> None:
         if self._write >= 0:
@@ -57,15 +66,18 @@ def has_terminal() -> bool:
     return True
 
 
-def say(line: str) -> None:
-    """Write one or more lines to standard error."""
+def say(line: str, level: str = "ERROR") -> None:
+    """Write one or more lines to standard error. level: the journal is told (log.LEVELS)."""
+    mark = f"<{log.PRIORITIES[log.LEVELS[level]]}>" if log.is_journal(os.environ) else ""
     for one in line.splitlines():
-        sys.stderr.write(f"chatd: {one}\n")
+        sys.stderr.write(f"{mark}chatd: {one}\n")
     sys.stderr.flush()
 
 
 class _Outcome(msgspec.Struct):
-    exit: int
+    """exit None: the start goes on."""
+
+    exit: int | None
     line: str
 
 
@@ -103,13 +115,12 @@ def detach() -> StartReport:
 
 def _wait(read: int) -> None:
     """In the first process; never returns."""
-    received = b""
-    while chunk := os.read(read, 65536):  # until the end of the pipe; the workers have closed their copies
-        received += chunk
-    try:
-        outcome = msgspec.json.decode(received, type=_Outcome)
-    except msgspec.DecodeError:
-        outcome = _Outcome(Exit.BUG, "the daemon ended without reporting why; see error.log in server.log_dir")
-    if outcome.line:
-        say(outcome.line)
-    os._exit(outcome.exit)
+    with open(read, "rb") as pipe:  # until its end; the workers have closed their copies
+        for line in pipe:
+            outcome = msgspec.json.decode(line, type=_Outcome)
+            if outcome.line:
+                say(outcome.line)
+            if outcome.exit is not None:
+                os._exit(outcome.exit)
+    say("the daemon ended without reporting why; see error.log in server.log_dir")
+    os._exit(Exit.BUG)

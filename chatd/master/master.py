@@ -22,10 +22,12 @@ from chatd import log, security_log
 from chatd.config.load import Loaded
 from chatd.config.render import mask_config
 from chatd.errors import ConfigError, Exit
+from chatd.master.announcer import Announcer
 from chatd.master.bans import BanDesk
 from chatd.master.broadcast import BroadcastDesk
 from chatd.master.control import ControlSocket
 from chatd.master.daemonize import has_terminal
+from chatd.master.health import HealthMonitor
 from chatd.master.kick import PendingKicks
 from chatd.master.listeners import Bound, actual_address
 from chatd.master.penalties import PenaltyDesk
@@ -65,7 +67,7 @@ from chatd.master.rotation import Rotation
 from chatd.master.scaling import Scaling
 from chatd.master.session_lists import SessionLists
 from chatd.master.spawn import Serve, Shared
-from chatd.master.status import StatusCollector, StatusReply, Works, server_state
+from chatd.master.status import StatusCollector, StatusReply, Works
 from chatd.master.upgrade.capture import Parts
 from chatd.master.upgrade.execute import restore_signals
 from chatd.master.upgrade.program import Program
@@ -85,8 +87,6 @@ BUSY_TURN_S = 0.02
 """Interval of turns while a worker starts: it reports that it is ready in its row, which cannot wake the master."""
 LATE_S = 5.0
 """A turn that comes later than this, or than half of hang_s, means that the master itself was stopped."""
-ALIVE_S = 10.0
-"""Longest time between two reports to systemd's watchdog."""
 
 _CAUGHT = (
     signal.SIGHUP,
@@ -131,7 +131,8 @@ class Master:
         )
         self._pool = WorkerPool(shared, config, self._watcher)
         self._pool.on_answer = self._take_answer
-        self._reload = Reload(loaded, self._pool, prepared.certificates, self._notify_ready)
+        self._pool.boot.on_wait = prepared.report.progress
+        self._reload = Reload(loaded, self._pool, prepared.certificates, lambda: self._announcer.ready())
         self._kicks = PendingKicks(self._pool)
         self._scaling = Scaling(self._pool)
         self._questions = WorkerQuestions(self._pool)
@@ -148,8 +149,10 @@ class Master:
             config.server.runtime_dir, self._handle, self._watcher, None if before is None else before.control
         )
         self._upgrade = self._make_upgrade(program, before)
+        self._health = HealthMonitor(self._pool, prepared.certificates.status, self._upgrade)
+        self._announcer = Announcer(prepared.systemd, self._pool, self._health)
         self._status = StatusCollector(
-            self._pool, self._reload, Works(self._restart, self._upgrade), self._bound, self._began
+            self._pool, self._reload, Works(self._restart, self._upgrade, self._health), self._bound, self._began
         )
         self._pool.on_stranger = self._upgrade.child_ended
         self._announced = before is not None
@@ -159,7 +162,6 @@ class Master:
         self._stop_responds: list[Respond] = []
         """The stop requests to reply to when the server has stopped."""
         self._next_second = 0.0
-        self._next_alive = 0.0
         self._before = before
 
     def _make_upgrade(self, program: Program, before: MasterState | None) -> Upgrade:
@@ -173,7 +175,7 @@ class Master:
             reload=self._reload,
             control=self._control,
         )
-        tools = UpgradeTools(parts=parts, restart=self._restart, settled=self._notify_ready)
+        tools = UpgradeTools(parts=parts, restart=self._restart, settled=lambda: self._announcer.ready())
         return Upgrade(tools, program, before)
 
     def _bound(self) -> tuple[Bound, ...]:
@@ -228,11 +230,8 @@ class Master:
         options = self._pool.config.log
         self._rotation.check(options.rotate_bytes, options.rotate_keep)
         log.tick()
-        systemd = self._prepared.systemd
-        is_alive = self._host.state is HostState.DRAINED or self._pool.any_fresh(now)
-        if systemd.watchdog_s and now >= self._next_alive and is_alive:
-            self._next_alive = now + min(systemd.watchdog_s, ALIVE_S) - TURN_S
-            systemd.alive()
+        self._health.sample()
+        self._announcer.tick(now)
 
     def _leave_in_child(self) -> None:
         """In a forked worker: close what belongs to the master."""
@@ -253,7 +252,7 @@ class Master:
         self._upgrade.resume(self._control.resume(before.control, UpgradeRequest()))
         restore_signals()
         raise_again(before.signals)
-        self._notify_ready()
+        self._announcer.ready()
 
     # ------------------------------------------------------------ signals
 
@@ -305,15 +304,11 @@ class Master:
         self._announced = True
         listening = [actual_address(one, sock) for one, sock in self._bound()]
         log.get().info("ready", workers=self._pool.wanted, listening=listening)
-        self._notify_ready()
+        self._announcer.ready()
         self._prepared.report.send(Exit.OK, "")
 
-    def _notify_ready(self) -> None:
-        if self._announced and not self._pool.stopping:
-            self._prepared.systemd.ready(f"{server_state(self._pool, self._upgrade)}, {self._pool.wanted} workers")
-
     def _give_up_if_boot_failed(self) -> None:
-        failure = self._pool.boot_failure
+        failure = self._pool.boot.failure
         if failure is not None and not self._pool.stopping:
             log.get().critical("cannot start", why=failure.line, exit=failure.code)
             self._stop(fast=True)
@@ -322,15 +317,15 @@ class Master:
         self._stops_asked += 1
         if not self._pool.stopping:
             log.get().info("stopping", fast=fast)
-            self._prepared.systemd.stopping()
             self._gate.shut_streams()
             self._pool.stop()
+            self._announcer.stopping()
         if fast:
             self._pool.hurry(FAST_STOP_S)
 
     def _finish(self) -> int:
         """The last worker has gone."""
-        failure = self._pool.boot_failure
+        failure = self._pool.boot.failure
         code, line = (failure.code, failure.line) if failure else (int(Exit.OK), "")
         if not self._announced:
             self._prepared.report.send(code or Exit.TRY_AGAIN, line or "stopped while starting")
@@ -385,7 +380,7 @@ class Master:
         if self._pool.stopping:
             respond(failed(Exit.TRY_AGAIN, "the server is stopping"))
             return
-        self._prepared.systemd.reloading()
+        self._announcer.reloading()
         self._reload.begin(respond)
 
     def _on_reopen(self, _request: ReopenRequest, respond: Respond) -> None:

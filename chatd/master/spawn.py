@@ -76,9 +76,11 @@ class Child:
         _close(self.orders, self.hand_over)
 
 
-def fork(slot: int, generation: int, config: Config, shared: Shared, *, is_successor: bool = False) -> Child:
+def fork(
+    slot: int, generation: int, config: Config, shared: Shared, *, is_successor: bool = False, patient: bool = False
+) -> Child:
     """A new worker in `slot`. Its row says BOOTING, with a fresh heartbeat, before it runs. is_successor: a worker that
-    runs will hand over to it.
+    runs will hand over to it. patient: as in its context.
 
     Raises: OSError when a descriptor or a process cannot be created; then no child is left and the row is empty.
     """
@@ -97,6 +99,7 @@ def fork(slot: int, generation: int, config: Config, shared: Shared, *, is_succe
                 slot=slot,
                 generation=generation,
                 config=config,
+                patient=patient,
                 listeners=shared.listeners,
                 life_fd=shared.life_read,
                 orders=theirs,

@@ -21,6 +21,7 @@ from chatd import __version__
 from chatd.config.render import mask
 from chatd.master import listeners
 from chatd.master.certificates import CertificateStatus
+from chatd.master.health import HealthMonitor, Reason
 from chatd.master.listeners import Bound
 from chatd.master.reload import Reload
 from chatd.master.requests import ControlReply
@@ -80,12 +81,14 @@ class RestartProgress(msgspec.Struct):
 
 
 class Status(msgspec.Struct, kw_only=True):
-    """The whole answer. Figures of the store and the bus are the worst of any ready worker. totals: the numbers in
+    """The whole answer. state: one of master.health.State. reasons: what is wrong, the worst first; the server is
+    degraded if something is. Figures of the store and the bus are the worst of any ready worker. totals: the numbers in
     scoreboard.TOTALS, of all processes since the server started."""
 
     v: int
     version: str
     state: str
+    reasons: list[Reason] = []
     pid: int
     uptime_s: float
     config_file: str
@@ -114,18 +117,6 @@ class StatusReply(ControlReply, kw_only=True):
     """To requests.StatusRequest."""
 
     status: Status
-
-
-def server_state(pool: WorkerPool, upgrade: Upgrade) -> str:
-    """starting, running, degraded (fewer workers ready than wanted, or an upgrade left old ones), draining, drained or
-    stopping."""
-    if pool.stopping:
-        return "stopping"
-    if pool.suspended:
-        return "draining" if pool.present() else "drained"
-    if not pool.started:
-        return "starting"
-    return "degraded" if pool.degraded() or upgrade.left_old_workers() else "running"
 
 
 class _Sample(NamedTuple):
@@ -178,10 +169,11 @@ class _Usage:
 
 
 class Works(NamedTuple):
-    """What may be under way for minutes."""
+    """What may be under way for minutes, and the judgement of it all."""
 
     restart: RollingRestart
     upgrade: Upgrade
+    monitor: HealthMonitor
 
 
 class StatusCollector:
@@ -191,7 +183,7 @@ class StatusCollector:
         self, pool: WorkerPool, reload: Reload, works: Works, bound: Callable[[], tuple[Bound, ...]], began: float
     ) -> None:
         self._pool, self._reload, self._bound = pool, reload, bound
-        self._restart, self._upgrade = works.restart, works.upgrade
+        self._restart, self._upgrade, self._monitor = works
         self._began = began
         self._usage = _Usage()
 
@@ -203,10 +195,12 @@ class StatusCollector:
         pool, reload = self._pool, self._reload
         workers = [self._worker(slot) for slot in pool.slots if slot.worker is not None or slot.fork_at]
         ready = [one for one in workers if one.state == "ready"]
+        health = self._monitor.health()
         return Status(
             v=1,
             version=__version__,
-            state=server_state(pool, self._upgrade),
+            state=health.state.value,
+            reasons=list(health.reasons),
             pid=os.getpid(),
             uptime_s=round(time.monotonic() - self._began, 1),
             config_file=reload.name,

@@ -35,6 +35,11 @@ class ServiceManager:
         self.watchdog_s = self.state.watchdog_s
         """Interval at which alive() must be called; 0 = systemd does not watch."""
 
+    @property
+    def is_there(self) -> bool:
+        """Whether systemd listens."""
+        return bool(self._address)
+
     def send(self, *assignments: str) -> None:
         if not self._address:
             return
@@ -47,13 +52,21 @@ class ServiceManager:
                 return  # systemd notices that a message is missing; the server goes on
 
     def ready(self, status: str) -> None:
-        self.send("READY=1", f"MAINPID={os.getpid()}", f"STATUS={status}")
+        self.send("READY=1", f"MAINPID={os.getpid()}", f"STATUS={_one_line(status)}")
+
+    def status(self, line: str) -> None:
+        self.send(f"STATUS={_one_line(line)}")
+
+    def extend(self, seconds: float) -> None:
+        """Starting, or stopping, takes longer: systemd waits for this long from now, or TimeoutStartSec= and
+        TimeoutStopSec=, whichever is later."""
+        self.send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def reloading(self) -> None:
         self.send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
-    def stopping(self) -> None:
-        self.send("STOPPING=1", "STATUS=stopping")
+    def stopping(self, status: str) -> None:
+        self.send("STOPPING=1", f"STATUS={_one_line(status)}")
 
     def alive(self) -> None:
         self.send("WATCHDOG=1")
@@ -65,6 +78,11 @@ def _taken(environment: MutableMapping[str, str]) -> ServiceState:
     pid = environment.pop("WATCHDOG_PID", "")
     ours = not pid or pid == str(os.getpid())
     return ServiceState(address=address, watchdog_s=int(limit_us) / 1e6 / 2 if ours and limit_us.isdigit() else 0.0)
+
+
+def _one_line(text: str) -> str:
+    """A line end would begin another assignment."""
+    return " ".join(text.split())
 
 
 def inherited_sockets(environment: MutableMapping[str, str]) -> list[socket.socket]:

@@ -7,6 +7,7 @@ Fails: never.
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 
 from chatd import __version__
@@ -62,3 +63,15 @@ class Slot:
     fork_at: float = 0.0
     """When a worker is due; 0 = none is."""
     restarts: int = 0
+    why: str = ""
+    """Why its last worker has died; "" = none has, or one is ready again."""
+
+
+def describe_end(code: int) -> str:
+    """How a process has ended. code: its exit code; negative = ended by that signal."""
+    if code >= 0:
+        return f"exit {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

@@ -4,7 +4,7 @@ Owns: forking into the slots, noticing that a worker is ready, hangs or has died
 deadline, and sending them orders.
 Elsewhere: what is known of a worker (master.worker_slot), the fork itself (master.spawn), the orders (chatd.orders),
 why workers reload or stop (master.reload, master.master), replacing one that runs (master.rolling.replacement).
-Fails: a worker that cannot start is reported by `boot_failure` until all have been ready once; afterwards it is tried
+Fails: a worker that cannot start is reported by `boot.failure` until all have been ready once; afterwards it is tried
 again for ever, with growing pauses.
 """
 
@@ -16,16 +16,16 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from chatd import log, orders
 from chatd.config.load import workers_of
 from chatd.config.schema import Config
 from chatd.errors import Exit
-from chatd.master import file_locks, spawn
+from chatd.master import boot, file_locks, spawn
+from chatd.master.boot import Boot
 from chatd.master.rolling.replacement import Replacements
 from chatd.master.watcher import Watcher
-from chatd.master.worker_slot import NONE, Slot, WorkerProcess
+from chatd.master.worker_slot import NONE, Slot, WorkerProcess, describe_end
 from chatd.orders import CannotStart, DrainOrder
 from chatd.scoreboard import MAX_WORKERS, State
 
@@ -44,19 +44,8 @@ FRESH_S = 1.0
 LATE_PATIENCE_S = 5.0
 """After the master itself was stopped, no worker counts as hung for this long, or for hang_s if that is shorter."""
 STOP_GRACE_S = 2.0
-BOOT_TRIES = 3
 FORKS_PER_TURN = 4
 """Maximum forks per turn: more would keep the master from its other work."""
-FINAL_EXITS = (Exit.CONFIG, Exit.UNAVAILABLE, Exit.OS, Exit.CANNOT_CREATE, Exit.PERMISSION)
-"""Exit codes of a starting worker after which it is not tried again."""
-
-
-@dataclass(slots=True)
-class BootFailure:
-    """Why the server cannot start."""
-
-    code: int
-    line: str
 
 
 class WorkerPool:
@@ -79,8 +68,7 @@ class WorkerPool:
         """The host is drained, or drains: no worker is forked until resume()."""
         self._suspensions = 0
         """Drains of the whole pool so far."""
-        self.boot_failure: BootFailure | None = None
-        """Why the server cannot start; None while it can."""
+        self.boot = Boot(config)
         self.on_stranger: Callable[[int, int], None] = lambda pid, status: None
         """Called with every other child that has ended, and its status as waitpid() gives it."""
         self.on_answer: Callable[[Slot, orders.Answer], None] = lambda slot, answer: None
@@ -109,8 +97,9 @@ class WorkerPool:
         """Of how many drains of the whole pool workers are still leaving."""
         return len({slot.worker.left_in for slot in self.slots if slot.worker and slot.worker.leaving})
 
-    def degraded(self) -> bool:
-        return self.started and not self.suspended and len(self.ready()) < self.wanted
+    def well(self) -> list[Slot]:
+        """Those of ready() whose worker does not hang."""
+        return [slot for slot in self.ready() if slot.worker and not slot.worker.hung]
 
     # ------------------------------------------------------------ how many
 
@@ -141,7 +130,10 @@ class WorkerPool:
             return
         self._keep_one_coming(now)
         due = [slot for slot in self.slots if slot.worker is None and 0 < slot.fork_at <= now]
-        for slot in due[:FORKS_PER_TURN]:
+        at_once = FORKS_PER_TURN
+        if self.boot.waiting_for:  # one finds out whether the others can start
+            at_once = 0 if self.starting() else 1
+        for slot in due[:at_once]:
             self._fork_due(slot, now)
 
     def _keep_one_coming(self, now: float) -> None:
@@ -171,7 +163,11 @@ class WorkerPool:
 
     def fork(self, slot: Slot, now: float, *, replaces: int = NONE) -> None:
         """Fork a worker into a free slot. replaces: slot of the worker that it is to replace. Raises: OSError."""
-        child = spawn.fork(slot.index, self.generation, self.config, self.shared, is_successor=replaces != NONE)
+        is_successor = replaces != NONE
+        patient = self.started and not is_successor
+        child = spawn.fork(
+            slot.index, self.generation, self.config, self.shared, is_successor=is_successor, patient=patient
+        )
         slot.worker = WorkerProcess(
             child=child, born=self.config, generation=self.generation, started=now, replaces=replaces
         )
@@ -185,8 +181,8 @@ class WorkerPool:
         except OSError as error:
             log.get().error("cannot fork a worker", slot=slot.index, why=error.strerror)
             self._fork_later(slot, now)
-            if not self.started and slot.failures >= BOOT_TRIES:
-                self.boot_failure = BootFailure(Exit.OS, f"cannot fork a worker: {error.strerror}")
+            if not self.started and slot.failures >= boot.TRIES:
+                self.boot.fail(Exit.OS, f"cannot fork a worker: {error.strerror}")
 
     def adopt(self, slot: Slot, worker: WorkerProcess) -> None:
         """The slot has this worker from now on."""
@@ -240,9 +236,10 @@ class WorkerPool:
             slot.failures = 0
         elif lived >= STEADY_S:
             slot.failures //= 2
+        slot.why = worker.why or describe_end(code)
         self._fork_later(slot, now)
         if not self.started:
-            self._boot_failed(slot, worker, code)
+            self._boot_failed(slot, worker, code, now)
 
     def _leave_slot(self, slot: Slot, worker: WorkerProcess, now: float) -> None:
         """The slot's worker has left as it should."""
@@ -253,22 +250,25 @@ class WorkerPool:
         elif worker.leaving:
             self.shared.udp_sockets.release(slot.index)
 
-    def _boot_failed(self, slot: Slot, worker: WorkerProcess, code: int) -> None:
-        """Before all workers have been ready once: some exit codes are final, any other is tried BOOT_TRIES times."""
-        if code not in FINAL_EXITS and slot.failures < BOOT_TRIES:
-            return
-        line = worker.why or f"worker {slot.index} ended while starting ({_describe_end(code)})"
-        self.boot_failure = BootFailure(code if code > 0 else Exit.BUG, line)
+    def _boot_failed(self, slot: Slot, worker: WorkerProcess, code: int, now: float) -> None:
+        """Before all workers have been ready once."""
+        line = worker.why or f"worker {slot.index} ended while starting ({describe_end(code)})"
+        if self.boot.worker_failed(code, line, slot.failures, now) and self.boot.waiting_for:
+            for due in (one for one in self.slots if one.fork_at):
+                due.failures = 0
+                due.fork_at = now + boot.RETRY_S
 
     def _log_end(self, slot: Slot, worker: WorkerProcess, code: int, drained: bool) -> None:
         stacks = os.pread(worker.child.stacks, log.RECORD_BYTES, 0).decode("utf-8", "replace")
-        fields = {"slot": slot.index, "worker_pid": worker.child.pid, "end": _describe_end(code)}
+        fields = {"slot": slot.index, "worker_pid": worker.child.pid, "end": describe_end(code)}
         if code == 0 and worker.leaving:
             log.get().info("worker has left", **fields)
         elif worker.leaving:
             log.get().warning("worker did not leave cleanly", **fields)
         elif drained:
             log.get().info("worker drained and left without an order, it is replaced", **fields)
+        elif not self.started and code == Exit.UNAVAILABLE:
+            log.get().debug("worker cannot start yet", why=worker.why, **fields)
         else:
             if worker.why:
                 fields["why"] = worker.why
@@ -294,6 +294,8 @@ class WorkerPool:
                 continue
             if not worker.ready_at and slot.row.state == State.READY:
                 worker.ready_at = now
+                slot.why = ""
+                self.boot.succeeded()
                 log.get().info("worker is ready", slot=slot.index, worker_pid=worker.child.pid)
                 self.replacements.ready(slot)
             if worker.kill_at:
@@ -443,12 +445,3 @@ class WorkerPool:
 def _has_place(worker: WorkerProcess) -> bool:
     """It is to stay. A successor has no place of its own until the worker before it leaves."""
     return not worker.leaving and worker.replaces == NONE
-
-
-def _describe_end(code: int) -> str:
-    if code >= 0:
-        return f"exit {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"

@@ -215,7 +215,7 @@ class Acceptor:
         """Whether the connection may stay. If not, it is counted as refused, and recorded."""
         connections, admission = self._connections, self._connections.admission
         if self._is_full(sock) and not admission.make_room(1 if is_balancer else admission.waiting_of(remote)):
-            connections.count_refused()
+            connections.count_full()
             text = "connection refused, the server is full"
             self._log.warning(text, peer=remote, connections=len(connections.members))
             return False
@@ -298,7 +298,7 @@ class Acceptor:
         self._spare.give_up()
         try:
             sock, address = listener.sock.accept()
-            self._connections.count_refused()
+            self._connections.count_full()
             self._refuse(listener, sock)
             text = "connection refused, out of descriptors"
             self._log.warning(text, peer=_remote(address), connections=len(self._connections.members))

@@ -193,6 +193,11 @@ class Connections:
         connect."""
         self._row.refused += 1
 
+    def count_full(self) -> None:
+        """A client was refused because the worker is full, whoever the client is."""
+        self.count_refused()
+        self._row.refused_full += 1
+
     def refused(self, refusal: Refusal) -> None:
         """Count a connection that is refused because of its source, and record it."""
         self.count_refused()

@@ -56,16 +56,17 @@ def configured(config: Config) -> StoreLocation:
     return locate(config.store.url, config.server.state_dir)
 
 
-def open_tables(location: StoreLocation, limit_s: float, *, create: bool) -> Tables:
+def open_tables(location: StoreLocation, limit_s: float, *, create: bool, patient: bool = False) -> Tables:
     """The store as a server uses it, and chatctl beside a running server.
 
     limit_s: longest wait for each answer of a database server. create: a missing store is created; otherwise it is an
-    error, and nothing is created. Raises: BootError."""
+    error, and nothing is created. patient: a database server that cannot be reached now is no error; everything raises
+    Unavailable until it can be reached and its schema has been checked. Raises: BootError."""
     if location.path is not None:
         return open_sqlite_tables(location.path, create=create)
     with needing_mysqlclient():
         from chatd.store.mysql.tables import open_tables as open_mysql_tables
-    return open_mysql_tables(_mysql(location), limit_s, create=create)
+    return open_mysql_tables(_mysql(location), limit_s, create=create, patient=patient)
 
 
 def check_schema(location: StoreLocation, limit_s: float) -> None:

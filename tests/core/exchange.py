@@ -115,7 +115,9 @@ class ExchangeBus:
         self._seen: set[Topic] = set()
         self._exchange = exchange
 
-    async def open(self, on_message: OnMessage, on_gap: OnGap, on_lock_lost: OnLockLost) -> None:
+    async def open(
+        self, on_message: OnMessage, on_gap: OnGap, on_lock_lost: OnLockLost, *, patient: bool = False
+    ) -> None:
         self.on_message, self.on_gap, self.on_lock_lost = on_message, on_gap, on_lock_lost
 
     async def close(self) -> None:

@@ -50,6 +50,7 @@ def test_the_unit_says_what_the_server_does():
     assert service["ExecReload"].endswith("chatctl -c /etc/chatd/chatd.toml reload")
     assert int(service["WatchdogSec"]) > 30
     assert int(service["TimeoutStopSec"]) > 30 + 2
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0", "systemd tries again without end"
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")

@@ -69,9 +69,12 @@ class LocalBus:
 
     # ------------------------------------------------------------ joining and leaving
 
-    async def open(self, on_message: OnMessage, on_gap: OnGap, on_lock_lost: OnLockLost) -> None:
+    async def open(
+        self, on_message: OnMessage, on_gap: OnGap, on_lock_lost: OnLockLost, *, patient: bool = False
+    ) -> None:
         """See Bus.open. on_lock_lost is never called: the kernel holds the locks, and frees them only with this
-        process."""
+        process. patient changes nothing: what keeps a worker from binding its socket does not pass by itself. Raises
+        Unavailable also then."""
         self._lifecycle.become(BusState.JOINING)
         self._loop = asyncio.get_running_loop()
         self._on_message, self._on_gap = on_message, on_gap

@@ -99,7 +99,9 @@ class RedisBus:
 
     # ------------------------------------------------------------ joining and leaving
 
-    async def open(self, on_message: OnMessage, on_gap: OnGap, on_lock_lost: OnLockLost) -> None:
+    async def open(
+        self, on_message: OnMessage, on_gap: OnGap, on_lock_lost: OnLockLost, *, patient: bool = False
+    ) -> None:
         self._lifecycle.become(BusState.JOINING)
         self._loop = asyncio.get_running_loop()
         self._on_message = on_message
@@ -111,10 +113,13 @@ class RedisBus:
         try:
             await parts.topology.open()
             await self._upkeep.join(2 * self._limits.answer_s)
-        except Unavailable:
-            self._lifecycle.become(BusState.CLOSED)
+        except Unavailable as error:
             await parts.topology.close()
-            raise
+            if not patient:
+                self._lifecycle.become(BusState.CLOSED)
+                raise
+            logger.warning("bus: cannot join yet", why=str(error))
+            parts.topology.start()
         self._lifecycle.become(BusState.OPEN)
         parts.gaps.open()
         self._background = self._loop.create_task(self._upkeep.run())

@@ -86,6 +86,11 @@ class ClusterTopology:
                 node.start()
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
+    def start(self) -> None:
+        for node in self._nodes.values():
+            node.start()
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
     async def close(self) -> None:
         if self._watcher is not None:
             self._watcher.cancel()

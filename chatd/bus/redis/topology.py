@@ -20,6 +20,10 @@ class Topology(Placement, Protocol):
         """Connect. Raises Unavailable if no server can be used."""
         ...
 
+    def start(self) -> None:
+        """Connect as soon as that is possible. Also after open() has failed and close() was called."""
+        ...
+
     async def close(self) -> None: ...
 
     def of(self, name: bytes) -> RedisNode:
@@ -44,6 +48,9 @@ class SingleTopology:
 
     async def open(self) -> None:
         await self._node.open()
+
+    def start(self) -> None:
+        self._node.start()
 
     async def close(self) -> None:
         await self._node.close()

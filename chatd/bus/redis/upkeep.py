@@ -22,7 +22,7 @@ from chatd.bus.redis.gaps import GapReporter
 from chatd.bus.redis.keys import RedisKeys
 from chatd.bus.redis.lease import Lease
 from chatd.bus.redis.locks import RedisLocks
-from chatd.bus.redis.membership import ClusterMembership
+from chatd.bus.redis.membership import ClusterMembership, RegisteredWorker
 from chatd.bus.redis.node import RedisNode
 from chatd.bus.redis.subscribers import RemoteSubscribers
 from chatd.bus.redis.topology import Topology
@@ -58,6 +58,8 @@ class Upkeep:
         self._loop = asyncio.get_running_loop()
         self._recovering = asyncio.Lock()
         """Servers may come back at the same time."""
+        self._own: RegisteredWorker | None = None
+        """What was said to the others last; None = this worker has not joined yet."""
 
     # ------------------------------------------------------------ joining and leaving
 
@@ -67,20 +69,25 @@ class Upkeep:
         Raises:
             Unavailable: Redis does not answer, or does not deliver what is published.
         """
+        await self._enter()
         parts = self._parts
-        await parts.lease.renew()
-        parts.locks.lease_confirmed = True
-        await parts.membership.find_lost()
-        await self._introduce()
-        youngest_s = min(node.uptime_s for node in parts.topology.all())
-        if youngest_s < parts.lease.seconds:
-            parts.subscribers.doubt_until = self._loop.time() + parts.lease.seconds - youngest_s
         parts.control.canary(parts.canary)
         try:
             async with asyncio.timeout(limit_s):
                 await parts.canary.returned.wait()
         except TimeoutError:
             raise Unavailable("redis does not deliver what is published") from None
+
+    async def _enter(self) -> None:
+        """Take part, for the first time. Raises Unavailable."""
+        parts = self._parts
+        await parts.lease.renew()
+        parts.locks.lease_confirmed = True
+        await parts.membership.find_lost()
+        youngest_s = min(node.uptime_s for node in parts.topology.all())
+        if youngest_s < parts.lease.seconds:
+            parts.subscribers.doubt_until = self._loop.time() + parts.lease.seconds - youngest_s
+        await self._introduce()
 
     async def leave(self) -> None:
         """Release everything and say bye. Returns when Redis has everything published before. Raises Unavailable."""
@@ -95,9 +102,10 @@ class Upkeep:
 
     async def _introduce(self) -> None:
         """Tell the others who we are, and at which connections. Raises Unavailable."""
-        self._own = self._parts.membership.describe_own(self._slot, socket.gethostname(), os.getpid())
-        self._parts.control.hello(self._own)
-        await self._parts.membership.register(self._own)
+        own = self._parts.membership.describe_own(self._slot, socket.gethostname(), os.getpid())
+        self._parts.control.hello(own)
+        await self._parts.membership.register(own)
+        self._own = own
 
     # ------------------------------------------------------------ a server is lost and comes back
 
@@ -118,6 +126,8 @@ class Upkeep:
         """
         parts = self._parts
         async with self._recovering:
+            if self._own is None:  # the bus was opened while no server could be used
+                await self._enter()
             kept = await parts.lease.renew()
             if not (kept and remembers):
                 parts.membership.be_patient()
@@ -160,6 +170,8 @@ class Upkeep:
 
     async def _every_second(self) -> None:
         parts = self._parts
+        if self._own is None:
+            return
         parts.control.canary(parts.canary)
         await parts.membership.register(self._own)
         self._report_lost_locks(await parts.locks.renew_some(_SECOND_S))

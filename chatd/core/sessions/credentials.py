@@ -37,6 +37,11 @@ class CredentialsWatch:
         self._check_at = 0.0
         """By the loop's clock."""
 
+    @property
+    def is_open(self) -> bool:
+        """A login may begin: every later change is found."""
+        return self._seen >= 0
+
     async def open(self) -> None:
         """Before the first login: every later change is found. Raises Unavailable."""
         self._seen = await self._services.store.read(lambda tables: tables.accounts.newest_credentials())

@@ -246,7 +246,7 @@ class UdpListener:
             return False
         is_full = len(self.peers) >= (limits.connections or _MAX_SESSIONS) or len(self.logging_in) >= limits.login_queue
         if is_full and not self.admission.make_room(self.admission.waiting_of(remote)):
-            self.connections.count_refused()
+            self.connections.count_full()
             return False
         return True
 

@@ -67,6 +67,8 @@ class MysqlConnection:
         """The name of a lock that the server holds as long as the session of this connection exists."""
         self.packet_bytes = 1 << 20
         """The longest statement that the server accepts."""
+        self.on_connect: Callable[[MysqlConnection], None] | None = None
+        """Called with each new connection before it is used; raises Unavailable if it must not be used."""
         self._limit_s = limit_s
         self._db: Any = None
         """None: not connected."""
@@ -187,6 +189,12 @@ class MysqlConnection:
             self._not_before = time.monotonic() + self._pause_s
             raise Unavailable(f"mysql: {self._why}") from error
         self._pause_s = 0.0
+        if self.on_connect is not None:
+            try:
+                self.on_connect(self)
+            except Unavailable:
+                self.discard()
+                raise
 
     def _connect(self) -> None:
         address, seconds = self.address, math.ceil(self._limit_s)

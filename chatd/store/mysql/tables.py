@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Sequence
+from functools import partial
 
 from chatd.config.urls import MysqlAddress
 from chatd.errors import BootError, ErrorCode, Exit, Unavailable
@@ -152,16 +153,32 @@ class MysqlTables:
 # ---------------------------------------------------------------- opening
 
 
-def open_tables(address: MysqlAddress, limit_s: float, *, create: bool) -> MysqlTables:
+def open_tables(address: MysqlAddress, limit_s: float, *, create: bool, patient: bool = False) -> MysqlTables:
     """limit_s: longest wait for each answer. create: the tables of an empty database are created. A store without users
-    is migrated; one with users must be at the newest schema.
+    is migrated; one with users must be at the newest schema. patient: if the server cannot be reached now, all this is
+    done when it can; until then, and if the schema is found to be wrong, everything raises Unavailable.
 
     Raises: BootError 69 if there is no store or it cannot be used, 78 if its schema is not this program's or it is
     being filled."""
     connection = MysqlConnection(address, limit_s)
     with closed_unless_ready(str(address), connection.discard):
-        _make_ready(connection, create)
+        try:
+            _make_ready(connection, create)
+        except Unavailable:
+            if not patient:
+                raise
+            connection.discard()
+            connection.on_connect = partial(_make_ready_later, create=create)
     return MysqlTables(connection)
+
+
+def _make_ready_later(db: MysqlConnection, *, create: bool) -> None:
+    """On the first connection. Raises Unavailable, which ends it."""
+    try:
+        _make_ready(db, create)
+    except BootError as error:
+        raise Unavailable(str(error)) from None
+    db.on_connect = None
 
 
 def open_reader(address: MysqlAddress, limit_s: float) -> MysqlTables:

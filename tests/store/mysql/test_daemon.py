@@ -30,7 +30,7 @@ SECRET = quote(PASSWORD, safe="")
 def test_a_start_without_the_store_says_why_and_keeps_the_password(
     make_daemon: Callable[..., Daemon], mariadb: MariaDB, change: Callable[[str], str], reason: str
 ) -> None:
-    daemon = make_daemon(store={"url": change(mariadb.url())})
+    daemon = make_daemon(store={"url": change(mariadb.url())}, timeouts={"boot_wait_s": 0})
     daemon.expect_error(reason)
     daemon.launch()
     assert daemon.wait_gone() == Exit.UNAVAILABLE

@@ -1,0 +1,193 @@
+"""Whether the server is well and, if not, why: the one judgement that `chatctl status` and `check` show, and that
+systemd is told.
+
+Owns: the state of the server as a whole, every reason for which it is degraded, and noticing that a counter grows.
+Elsewhere: the numbers (scoreboard, master.workers, master.certificates), showing the reasons (chatctl.render), telling
+systemd (master.announcer).
+Fails: never.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Callable, Collection
+
+import msgspec
+
+from chatd.master.certificates import CertificateStatus
+from chatd.master.upgrade.upgrade import Phase, Upgrade
+from chatd.master.workers import WorkerPool
+from chatd.scoreboard import Row
+
+RECENT_S = 60.0
+"""How long a connection refused, or a log record dropped, counts as a reason: longer than the interval at which a
+monitor usually asks."""
+
+
+class State(enum.Enum):
+    """Of the server as a whole."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    DEGRADED = "degraded"
+    """It serves, and something is wrong."""
+    DRAINING = "draining"
+    """It was told to let its clients go; some are left."""
+    DRAINED = "drained"
+    STOPPING = "stopping"
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong. code: for programs; codes are added, never renamed. text: for people, one line.
+    critical: clients cannot be served."""
+
+    code: str
+    text: str
+    critical: bool = False
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """reasons: the worst first; there are some whenever the state is DEGRADED, and there may be some in any other state
+    but RUNNING."""
+
+    state: State
+    reasons: tuple[Reason, ...]
+
+    @property
+    def is_critical(self) -> bool:
+        return any(reason.critical for reason in self.reasons)
+
+
+class HealthMonitor:
+    """certificates: their state now."""
+
+    def __init__(
+        self, pool: WorkerPool, certificates: Callable[[], Collection[CertificateStatus]], upgrade: Upgrade
+    ) -> None:
+        self._pool = pool
+        self._certificates = certificates
+        self._upgrade = upgrade
+        self._refused_full = _Growth()
+        self._log_dropped = _Growth()
+
+    def sample(self) -> None:
+        """Once a second: see which counters have grown."""
+        board = self._pool.shared.scoreboard
+        rows = [slot.row for slot in self._pool.present()]
+        self._refused_full.look(rows, "refused_full")
+        self._log_dropped.look([board.master_row, *rows], "log_dropped")
+
+    def health(self) -> Health:
+        """Costs microseconds for each worker."""
+        reasons = sorted(self._reasons(), key=lambda reason: not reason.critical)
+        return Health(state=self._state(is_well=not reasons), reasons=tuple(reasons))
+
+    @property
+    def work(self) -> str:
+        """What goes on besides serving: "upgrading"; "" = nothing."""
+        return "" if self._upgrade.phase is Phase.IDLE else "upgrading"
+
+    def _state(self, *, is_well: bool) -> State:
+        pool = self._pool
+        if pool.stopping:
+            return State.STOPPING
+        if pool.suspended:
+            return State.DRAINING if pool.present() else State.DRAINED
+        if not pool.started:
+            return State.STARTING
+        return State.RUNNING if is_well else State.DEGRADED
+
+    def _reasons(self) -> list[Reason]:
+        return [
+            *_of_workers(self._pool),
+            *_of_rows([slot.row for slot in self._pool.well()]),
+            *_of_certificates(self._certificates()),
+            *self._of_growth(),
+            *self._of_upgrade(),
+        ]
+
+    def _of_upgrade(self) -> list[Reason]:
+        if not self._upgrade.left_old_workers():
+            return []
+        left = len(self._upgrade.old_workers())
+        return [Reason(code="upgrade", text=f"the upgrade is incomplete, {left} workers run the earlier version")]
+
+    def _of_growth(self) -> list[Reason]:
+        found = []
+        if self._refused_full.is_recent:
+            text = "connections are refused because the server is full (limits.connections, or open files)"
+            found.append(Reason(code="full", text=text))
+        if self._log_dropped.is_recent:
+            text = "log records are dropped: server.log_dir cannot be written, its disk may be full"
+            found.append(Reason(code="log-dropped", text=text))
+        return found
+
+
+class _Growth:
+    """When a counter of any process has grown last."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, int] = {}
+        """By process id."""
+        self._grown_at = float("-inf")
+
+    def look(self, rows: Collection[Row], counter: str) -> None:
+        now = {row.pid: getattr(row, counter) for row in rows}
+        if any(value > self._last.get(pid, 0) for pid, value in now.items()):
+            self._grown_at = time.monotonic()
+        self._last = now
+
+    @property
+    def is_recent(self) -> bool:
+        return time.monotonic() - self._grown_at < RECENT_S
+
+
+def _of_workers(pool: WorkerPool) -> list[Reason]:
+    if not pool.started or pool.stopping or pool.suspended:
+        return []
+    found = []
+    ready = len(pool.well())
+    if ready < pool.wanted:
+        text = f"{ready} of {pool.wanted} workers ready{_why_missing(pool)}"
+        found.append(Reason(code="workers", text=text, critical=ready == 0))
+    hung = [slot.index for slot in pool.present() if slot.worker is not None and slot.worker.hung]
+    if hung:
+        found.append(Reason(code="hung", text=f"no heartbeat from worker {_listed(hung)}, it is being replaced"))
+    return found
+
+
+def _why_missing(pool: WorkerPool) -> str:
+    """What the last worker of a slot without one has said."""
+    due = next((slot for slot in pool.slots if slot.worker is None and slot.fork_at and slot.why), None)
+    return f" (worker {due.index}: {due.why})" if due is not None else ""
+
+
+def _of_rows(rows: Collection[Row]) -> list[Reason]:
+    """Of workers that are ready. What another process does wrong is not theirs: a worker that hangs is no fault of the
+    store or the bus."""
+    checks = (
+        ("store", "the store does not answer", lambda row: not row.store_ok),
+        ("bus", "the bus is down", lambda row: not row.bus_ok),
+        ("plug-ins", "plug-ins are suspended because they failed, see error.log", lambda row: row.hooks_open > 0),
+        ("forged", "forged messages on the bus, see error.log", lambda row: row.bus_forged),
+        ("retention", "retention failed, see error.log", lambda row: row.retention_failed),
+        ("retention-clock", "retention waits: the clock is far ahead of its last run", lambda row: row.retention_held),
+    )
+    return [Reason(code=code, text=text) for code, text, is_wrong in checks if any(map(is_wrong, rows))]
+
+
+def _of_certificates(certificates: Collection[CertificateStatus]) -> list[Reason]:
+    found = []
+    for one in certificates:
+        if one.expiry == "expired":
+            found.append(Reason(code="certificate-expired", text=f"certificate expired: {one.file}", critical=True))
+        elif one.expiry == "expiring":
+            found.append(Reason(code="certificate-expiring", text=f"certificate expires soon: {one.file}"))
+        if one.error:
+            found.append(Reason(code="certificate", text=f"changed certificate not in use: {one.file}"))
+    return found
+
+
+def _listed(numbers: Collection[int]) -> str:
+    return ", ".join(map(str, numbers))

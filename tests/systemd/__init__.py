@@ -1,0 +1,1 @@
+"""chatd under a real systemd, booted in a container."""
