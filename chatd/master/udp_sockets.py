@@ -65,6 +65,8 @@ class UdpSockets:
         """By configured address: its family, and what is bound (with the port the kernel chose for port 0)."""
         self._of: dict[int, tuple[Bound, ...]] = {}
         """By slot. A worker and its successor, which have one place, have the same sockets."""
+        self._held: dict[ListenerOptions, socket.socket] = {}
+        """After shut(): the address is bound by these, which take nothing."""
 
     def state(self) -> UdpState:
         """For a later program."""
@@ -98,7 +100,7 @@ class UdpSockets:
 
     def first(self) -> tuple[Bound, ...]:
         """One socket per listener, for the status."""
-        return self._of[min(self._of)] if self._of else ()
+        return self._of[min(self._of)] if self._of else tuple(self._held.items())
 
     def of(self, slot: int) -> tuple[Bound, ...]:
         """The slot's own sockets; missing ones are bound now. If that fails, the slot does without: other slots have
@@ -107,11 +109,25 @@ class UdpSockets:
         for one in self._listen:
             if one not in bound:
                 try:
-                    bound[one] = self._bind(one)
+                    bound[one] = self._take(one)
                 except OSError as error:
                     log.get().error("cannot bind a UDP socket", slot=slot, address=one.address, why=error.strerror)
         self._of[slot] = tuple(bound.items())
         return self._of[slot]
+
+    def _take(self, one: ListenerOptions) -> socket.socket:
+        """A new socket, or the one that is held. Raises: OSError."""
+        held = self._held.pop(one, None)
+        try:
+            sock = self._bind(one)
+        except OSError:
+            if held is None:
+                raise
+            _disconnect(held)
+            return held
+        if held is not None:
+            held.close()
+        return sock
 
     def share(self, slot: int, place_of: int) -> None:
         """Give the slot the sockets of the slot `place_of`, so that a worker there can take them over."""
@@ -133,23 +149,21 @@ class UdpSockets:
                 self.release(other)
 
     def shut(self) -> None:
-        """Nothing is taken any more: the kernel answers that the port is unreachable. What has come is dropped."""
-        for sock in self._all():
+        """No slot has sockets any more, and no worker may have any: the kernel answers that the port is unreachable.
+        What has come is dropped. One socket of each listener stays, so that nobody else takes the address; of() gives
+        it up when it has bound others, and uses it where it cannot (a port below 1024)."""
+        for one, sock in self.first():
+            kept = socket.socket(fileno=os.dup(sock.fileno()))
             with contextlib.suppress(OSError):
-                sock.connect((sock.getsockname()[0], _DISCARD_PORT))
-            with contextlib.suppress(BlockingIOError, ConnectionError):
-                while sock.recv(1):
-                    pass
-
-    def open(self) -> None:
-        """Datagrams are taken again, after shut()."""
-        for sock in self._all():
-            _disconnect(sock)
-
-    def _all(self) -> set[socket.socket]:
-        return {sock for bound in self._of.values() for _, sock in bound}
+                kept.connect((kept.getsockname()[0], _DISCARD_PORT))
+            self._held[one] = kept
+        for slot in tuple(self._of):
+            self.release(slot)
 
     def close(self) -> None:
+        for sock in self._held.values():
+            sock.close()
+        self._held.clear()
         for slot in tuple(self._of):
             self.release(slot)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections import Counter
@@ -105,4 +106,65 @@ def test_a_slot_added_after_privileges_are_gone_shares_the_address(senders: list
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    sockets.close()
+
+
+def is_refused(sender: socket.socket, where: tuple[str, int]) -> bool:
+    """Whether the kernel says that nobody takes datagrams there."""
+    sender.connect(where)
+    sender.settimeout(2)
+    sender.send(b"anybody?")
+    try:
+        sender.recv(1)
+    except ConnectionRefusedError:
+        return True
+    except TimeoutError:
+        return False
+    return False
+
+
+@pytest.mark.parametrize("address", ["udp://127.0.0.1:0", "udp://0.0.0.0:0"])
+def test_shut_sockets_refuse_and_keep_the_address(address: str, senders: list[socket.socket]) -> None:
+    """A client is told at once, instead of waiting for an answer from nobody; and no other server gets the address."""
+    listen = ListenerOptions(protocol="mobileimsdk", address=address)
+    sockets = UdpSockets([listen], None)
+    sockets.bind_first(2, after_crash=False)
+    ((_, first),) = sockets.first()
+    port = first.getsockname()[1]
+    senders[0].sendto(b"waits", ("127.0.0.1", port))
+    sockets.shut()
+    sockets.shut()
+    assert is_refused(senders[0], ("127.0.0.1", port))
+    taken = ListenerOptions(protocol="mobileimsdk", address=f"udp://127.0.0.1:{port}")
+    with pytest.raises(BootError, match="cannot listen"):
+        UdpSockets([taken], None).bind_first(1, after_crash=False)
+    for slot in (0, 1):
+        ((_, sock),) = sockets.of(slot)
+        assert sock.getsockname()[1] == port
+        with pytest.raises(BlockingIOError):
+            sock.recv(100)
+    others = senders[1:]
+    assert set(spread(sockets, others, [0, 1]).values()) == {0, 1}
+    sockets.close()
+
+
+def test_a_port_that_cannot_be_bound_again_is_still_served(
+    senders: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A port below 1024, after privileges are gone: the socket that was held serves."""
+    sockets = UdpSockets([LISTEN], None)
+    sockets.bind_first(1, after_crash=False)
+    ((_, first),) = sockets.first()
+    where = first.getsockname()
+    sockets.shut()
+
+    def denied(*_arguments: object) -> None:
+        raise PermissionError(errno.EACCES, "permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket.socket, "bind", denied)
+        ((_, sock),) = sockets.of(0)
+    assert sock.getsockname() == where
+    senders[0].sendto(b"hello", where)
+    assert sock.recv(100) == b"hello"
     sockets.close()

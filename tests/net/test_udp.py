@@ -408,7 +408,7 @@ def test_draining_tells_everybody_and_lets_go_of_the_socket() -> None:
             )
             assert not on.listener.peers
             late.login()
-            assert (await late.take())["type"] == 51, "a refusal, instead of silence"
+            assert (await late.take())["type"] == 50, "a refusal, instead of silence"
             on.listener.close()
             assert on.listener.sock.fileno() == -1
             on.core.gate.set()

@@ -46,8 +46,8 @@ class Gate:
         self._udp_sockets.shut()
 
     def open(self) -> None:
-        """Everything listens again. Raises: OSError for the last that does not."""
-        self._udp_sockets.open()
+        """All streams are listened on again; the UDP sockets are bound for each worker. Raises: OSError for the last
+        that is not."""
         failed: OSError | None = None
         for one, sock in self._streams:
             try:
