@@ -158,6 +158,10 @@ class Logger(structlog.BoundLoggerBase):
         if _sink.threshold <= 40:
             self._proxy_to_logger("ERROR", event, **fields)
 
+    def trace(self, event: str, **fields: Any) -> None:
+        """Level NORMAL, written whatever the level is, and never held back: somebody has asked for these records."""
+        self._proxy_to_logger("NORMAL", event, hold=None, **fields)
+
     def critical(self, event: str, **fields: Any) -> None:
         """Level FATAL: the process ends."""
         self._proxy_to_logger("FATAL", event, **fields)

@@ -22,6 +22,9 @@ from chatd.orders import (
     BroadcastDone,
     BroadcastOrder,
     ClearPenaltiesOrder,
+    ClientsDone,
+    ClientsOrder,
+    FindUserOrder,
     KickDone,
     KickFailed,
     KickOrder,
@@ -32,6 +35,7 @@ from chatd.orders import (
     SessionsDone,
     SessionsOrder,
     ShownSession,
+    UserFound,
 )
 
 
@@ -47,6 +51,8 @@ class OperatorOrders:
             SessionsOrder: self._list_sessions,
             BroadcastOrder: self._broadcast,
             ApplyBansOrder: self._apply_bans,
+            ClientsOrder: self._list_clients,
+            FindUserOrder: self._find_user,
         }
 
     def answer(self, order: Order) -> Awaitable[Answer] | None:
@@ -95,6 +101,22 @@ class OperatorOrders:
         except Unavailable as error:
             return OrderFailed(ref=order.ref, why=self._why(error))
         return BansApplied(ref=order.ref, **applied._asdict())
+
+    async def _list_clients(self, order: ClientsOrder) -> Answer:
+        listing = self._core.session_listing
+        if not order.everywhere:
+            return ClientsDone(ref=order.ref, page=await listing.page(order.query))
+        found = await listing.everywhere(order.query)
+        return ClientsDone(ref=order.ref, page=found.page, complete=found.complete)
+
+    async def _find_user(self, order: FindUserOrder) -> Answer:
+        try:
+            account = await self._core.store.read(lambda tables: tables.accounts.find(order.user, 0))
+        except Unavailable as error:
+            return OrderFailed(ref=order.ref, why=self._why(error))
+        if account is None:
+            return OrderFailed(ref=order.ref, why=f"{order.user}: no such user", unknown=True)
+        return UserFound(ref=order.ref, user_id=account.user.id, name=account.user.name)
 
 
 def _protocol(wire: str) -> int:

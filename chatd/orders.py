@@ -11,8 +11,11 @@ A stop is not an order but SIGTERM, so that it also reaches a worker that does n
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
+from chatd.client_list import ClientPage, ClientQuery
 from chatd.config.schema import Config, LogLevel
 from chatd.errors import ChatdError
 from chatd.tls.certificates import Certificate
@@ -127,6 +130,31 @@ class ApplyBansOrder(msgspec.Struct, frozen=True, kw_only=True, tag_field="order
     ref: int
 
 
+class ClientsOrder(msgspec.Struct, tag_field="order", tag="clients", frozen=True, kw_only=True):
+    """List the sessions that match: of this worker, or (everywhere) of every worker of every host. Answered by
+    ClientsDone with the same ref."""
+
+    ref: int
+    query: ClientQuery
+    everywhere: bool = False
+
+
+class FindUserOrder(msgspec.Struct, tag_field="order", tag="find-user", frozen=True, kw_only=True):
+    """Find an account by its name, or by its id in digits. Answered by UserFound or OrderFailed with the same ref."""
+
+    ref: int
+    user: str
+
+
+class TraceOrder(msgspec.Struct, tag_field="order", tag="trace", frozen=True, kw_only=True):
+    """Trace the user's messages for this time, 0 = no longer (core.tracing). tell_others: also the workers of other
+    hosts are told. Not answered."""
+
+    user_id: int
+    for_s: float
+    tell_others: bool = False
+
+
 Order = (
     ReloadOrder
     | DrainOrder
@@ -138,6 +166,9 @@ Order = (
     | SessionsOrder
     | BroadcastOrder
     | ApplyBansOrder
+    | ClientsOrder
+    | FindUserOrder
+    | TraceOrder
 )
 
 
@@ -252,6 +283,27 @@ class OrderFailed(msgspec.Struct, frozen=True, kw_only=True, tag_field="answer",
     unknown: bool = False
 
 
+class ClientsDone(msgspec.Struct, tag_field="answer", tag="clients-done", frozen=True, kw_only=True):
+    """complete: every worker that was to be asked has answered."""
+
+    ref: int
+    page: ClientPage
+    complete: bool = True
+
+
+class UserFound(msgspec.Struct, tag_field="answer", tag="user-found", frozen=True, kw_only=True):
+    ref: int
+    user_id: int
+    name: str
+
+
+class Trouble(msgspec.Struct, tag_field="answer", tag="trouble", frozen=True):
+    """Sent unasked when it changes: why this worker cannot use the store, or the bus; "" = it can."""
+
+    part: Literal["store", "bus"]
+    why: str
+
+
 class CannotStart(msgspec.Struct, tag_field="answer", tag="cannot-start", frozen=True):
     """Sent unasked by a worker that ends before it is ready; `why` is shown to the operator."""
 
@@ -271,6 +323,9 @@ Answer = (
     | BroadcastDone
     | BansApplied
     | OrderFailed
+    | ClientsDone
+    | UserFound
+    | Trouble
     | CannotStart
 )
 

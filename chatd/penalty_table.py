@@ -134,6 +134,8 @@ class PenaltyTable:
         """To be given to a later program."""
         self._sets, self._seed, self._file = before.sets, before.seed, before.descriptor
         self._memory = mmap.mmap(self._file, self._sets * _SET_BYTES)
+        self.replaced = 0
+        """Records that this process has given up for others while they still counted."""
 
     def close(self) -> None:
         """For tests: a server keeps its table until it ends."""
@@ -234,6 +236,7 @@ class PenaltyTable:
         at = self._find(bytes(_TAG_BYTES), start)
         if at < 0:
             at = min(range(WAYS), key=lambda one: _harm(self._values(start, one), at_ms))
+            self.replaced += _harm(self._values(start, at), at_ms) > (0, 0.0)
             self._clear_tag(start, at)
         subject = _cut(key.subject)
         values = *_packed(record), key.kind, len(subject), subject

@@ -63,16 +63,16 @@ class Counters(msgspec.Struct, kw_only=True):
     """What `chatctl status --json` shows of a worker under the same names."""
 
     connections: Annotated[int, Field("open connections, UDP peers included", heading="CONNS")]
-    sessions: Annotated[int, Field("users logged in", heading="SESSIONS")]
+    sessions: Annotated[int, Field("users logged in", heading="SESS")]
     messages_in: Annotated[int, Field("messages accepted from clients and stored, since the worker started")]
     messages_out: Annotated[int, Field("messages written to clients, since the worker started")]
     loop_lag_us: Annotated[
         int, Field("largest delay of a timer of the event loop in the last 10 s", "us", heading="LAG/ms")
     ]
-    commit_p99_us: Annotated[int, Field("99th percentile of store commits in the last 10 s", "us", heading="COMMIT/ms")]
+    commit_p99_us: Annotated[int, Field("99th percentile of store commits in the last 10 s", "us", heading="COM/ms")]
     queue_bytes: Annotated[int, Field("bytes waiting to be written to clients", "bytes", heading="QUEUE")]
     queue_messages: Annotated[int, Field("messages waiting for the store")]
-    errors: Annotated[int, Field("log records of level ERROR or FATAL, since the worker started", heading="ERRORS")]
+    errors: Annotated[int, Field("log records of level ERROR or FATAL, since the worker started", heading="ERR")]
     refused: Annotated[
         int,
         Field("connections refused or ended to make room, since the worker started"),
@@ -158,6 +158,14 @@ class Counters(msgspec.Struct, kw_only=True):
     ]
     log_held_back: Annotated[
         int, Field("log records held back because they repeat", heading="log records held back", total=True)
+    ]
+    penalties_replaced: Annotated[
+        int,
+        Field(
+            "records of the penalty table given up for others while they still counted, because there was no room",
+            heading="penalties given up",
+            total=True,
+        ),
     ]
 
 

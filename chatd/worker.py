@@ -1,8 +1,9 @@
 """One worker: built from its parts, run, drained.
 
 Owns: choosing the implementations that a configuration names (the only file that does), the worker's signals, its
-heartbeat, carrying out the master's orders, and the drain at its end.
-Elsewhere: forking and supervising (master), the orders (orders), sockets (net), chat (core).
+heartbeat, the master's orders about itself, and the drain at its end.
+Elsewhere: orders of an operator (operator_orders), forking and supervising (master), the orders (orders), sockets
+(net), chat (core).
 Fails: BootError, ConfigError or Unavailable before it is ready, which the master reports to the operator; afterwards
 the worker runs until SIGTERM, SIGQUIT, an order to drain, or the death of the master. The caller (master.spawn) ends
 the process.
@@ -19,6 +20,7 @@ import sys
 import time
 from collections.abc import Awaitable
 from pathlib import Path
+from typing import Literal
 
 import uvloop
 
@@ -50,6 +52,8 @@ from chatd.orders import (
     ReloadDone,
     ReloadOrder,
     ReloadRefused,
+    TraceOrder,
+    Trouble,
 )
 from chatd.scoreboard import State, leader
 from chatd.store.contract import Tables
@@ -174,6 +178,8 @@ class Worker:
         """Messages refused by the bus, when this was looked at last."""
         self._refused_at = float("-inf")
         """When the bus last refused a message, by the loop's clock."""
+        self._troubles: dict[Literal["store", "bus"], str] = {"store": "", "bus": ""}
+        """What the master was told last: why the part cannot be used."""
 
     def _core_parts(self, tables: Tables, bans: AddressBans) -> CoreParts:
         context, config = self._context, self._config
@@ -262,7 +268,10 @@ class Worker:
         if self._rounds % 20 == 0:
             row.bus_ok = self._bus.healthy
             row.bus_round_trip_us = self._bus.round_trip_us
+            row.penalties_replaced = self._context.penalty_table.replaced
             self._report_refused()
+            self._report_trouble("store", "" if row.store_ok else self._core.store.trouble or "does not answer")
+            self._report_trouble("bus", self._bus.trouble)
             self._connections.round()
             log.tick()
         if self._rounds % 200 == 0:
@@ -273,6 +282,13 @@ class Worker:
         if refused != self._refused:
             self._refused, self._refused_at = refused, now
         self._row.bus_forged = now - self._refused_at < _FORGED_S
+
+    def _report_trouble(self, part: Literal["store", "bus"], why: str) -> None:
+        """Tell the master if it has changed; if that does not read, at the next call."""
+        if why != self._troubles[part]:
+            with contextlib.suppress(BlockingIOError):
+                self._answer(Trouble(part, why[: orders.WHY_CHARS]))
+                self._troubles[part] = why
 
     # ---------------------------------------------------------------- orders
 
@@ -304,6 +320,8 @@ class Worker:
                 self._drain_within(order.within_s)
             case DrainOrder():
                 self._drain_within(order.within_s)
+            case TraceOrder():
+                self._core.trace(order.user_id, order.for_s, tell_others=order.tell_others)
             case LogLevelOrder():
                 log.set_level(order.level)
             case CertificatesOrder():
@@ -313,7 +331,10 @@ class Worker:
                     self._connections.run(self._answer_later(work))
 
     async def _answer_later(self, work: Awaitable[orders.Answer]) -> None:
-        self._answer(await work)
+        """If the master does not take it, it reports that this worker has not answered."""
+        answer = await work
+        with contextlib.suppress(OSError):
+            self._answer(answer)
 
     def _answer(self, answer: orders.Answer) -> None:
         with contextlib.suppress(BrokenPipeError):  # the master is gone: _orphaned() is called, and acts

@@ -167,6 +167,11 @@ class Bus(Protocol):
         ...
 
     @property
+    def trouble(self) -> str:
+        """Why the bus is not healthy, in one line for an operator; "" while it is."""
+        ...
+
+    @property
     def name(self) -> str:
         """This worker's name on the bus; no other worker has it, now or later. Valid once the bus is open."""
         ...

@@ -12,18 +12,18 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import get_args
+from collections.abc import Sequence
 
 import shtab
 
 from chatd import __version__
 from chatd.arguments import Parser
 from chatd.chatctl import acting, commands, manual, rolling, upgrading
+from chatd.chatctl.add_command import AS_JSON, Add, Command, epilog
 from chatd.chatctl.care import arguments as care
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
+from chatd.chatctl.show import arguments as show_arguments
 from chatd.config import load as config_load
-from chatd.config.schema import LogLevel
 from chatd.errors import BootError, ConfigError, Exit, Refused, Unavailable
 
 NEED_THE_FILE = (
@@ -39,15 +39,13 @@ NEED_THE_FILE = (
     "migrate",
     "copy-store",
     "import-chatserver",
+    "doctor",
 )
 """Commands that work on the store, and so cannot do without the configuration."""
-AS_JSON = "print JSON, for programs"
 MOST = 100_000
 """Highest number of uses, and of days, of an invite code."""
 REFUSED = 1
 """Exit code when a change of an account is refused."""
-
-Command = Callable[[ControlClient, argparse.Namespace], int]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -63,13 +61,14 @@ def parser() -> argparse.ArgumentParser:
     shtab.add_argument_to(made, "--print-completion", help="print a shell completion script")
     added = made.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
 
-    def add(name: str, run: Command, text: str) -> argparse.ArgumentParser:
-        one: argparse.ArgumentParser = added.add_parser(name, help=text, description=text)
+    def add(name: str, run: Command, text: str, example: str = "") -> argparse.ArgumentParser:
+        one: argparse.ArgumentParser = added.add_parser(name, help=text, description=text, epilog=epilog(example))
         one.set_defaults(run=run)
         return one
 
     _add_server_commands(add)
     acting.add_commands(add)
+    show_arguments.add_commands(add)
     _add_account_commands(add)
     care.add_commands(add)
     _add_store_commands(add)
@@ -77,13 +76,11 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-_Add = Callable[[str, Command, str], argparse.ArgumentParser]
-
-
-def _add_server_commands(add: _Add) -> None:
+def _add_server_commands(add: Add) -> None:
     for name, text in (("status", "show the state of the server"), ("workers", "show one line per worker")):
         add(name, commands.status, text).add_argument("--json", action="store_true", help=AS_JSON)
-    add("check", commands.check, "for monitoring; exit code 0 = good, 1 = degraded, 2 = critical")
+    text = "for monitoring: whether the server is well, and if not, why; exit code 0 = good, 1 = degraded, 2 = critical"
+    add("check", commands.check, text).add_argument("--json", action="store_true", help=AS_JSON)
     add("reload", commands.reload, "apply the changed configuration; no session ends")
     add("reopen", commands.reopen, "reopen the log files")
     stop = add("stop", commands.stop, "stop the server and wait until it has stopped")
@@ -101,8 +98,7 @@ def _add_server_commands(add: _Add) -> None:
     up.epilog, up.formatter_class = upgrading.EPILOG, argparse.RawDescriptionHelpFormatter
     what = add("config", commands.config, "show the configuration in effect, or (diff) the changes that are pending")
     what.add_argument("what", nargs="?", choices=("show", "diff"), default="show", help="default: %(default)s")
-    level = add("log-level", commands.log_level, "set the minimum level logged, until the next reload")
-    level.add_argument("level", type=str.upper, choices=get_args(LogLevel))
+    what.add_argument("--json", action="store_true", help=AS_JSON)
     scale = add("scale", commands.scale, "set, add (+1) or remove (-1) workers, until a restart")
     text = "how many workers there are to be, or, with a sign, how many more or fewer"
     scale.add_argument("workers", type=_count, metavar="N|+N|-N", help=text)
@@ -110,7 +106,7 @@ def _add_server_commands(add: _Add) -> None:
     scale.add_argument("--force", action="store_true", help="allow up to 256 workers, instead of eight per core")
 
 
-def _add_account_commands(add: _Add) -> None:
+def _add_account_commands(add: Add) -> None:
     penalties = add("penalties", commands.penalties, "show failures and penalties, or clear them")
     penalties.add_argument("--json", action="store_true", help=AS_JSON)
     clear = penalties.add_subparsers(dest="what", metavar="clear", parser_class=Parser).add_parser(
@@ -132,7 +128,7 @@ def _accounts(client: ControlClient, options: argparse.Namespace) -> int:
     return account_commands.accounts(client, options)
 
 
-def _add_user_verbs(add: _Add) -> None:
+def _add_user_verbs(add: Add) -> None:
     text = "manage accounts; passwords are read from the terminal or standard input"
     users = add("user", _accounts, text)
     verbs = users.add_subparsers(dest="what", required=True, metavar="VERB", parser_class=Parser)
@@ -170,10 +166,12 @@ def _add_user_verbs(add: _Add) -> None:
     verb("sessions", "show an account's sessions, on all hosts").add_argument(
         "--json", action="store_true", help=AS_JSON
     )
-    verb("list", "show id, name and creation time of every account", named=False)
+    verb("list", "show id, name and creation time of every account", named=False).add_argument(
+        "--json", action="store_true", help=AS_JSON
+    )
 
 
-def _add_invite_verbs(add: _Add) -> None:
+def _add_invite_verbs(add: Add) -> None:
     text = 'manage invite codes, with which accounts are registered if accounts.registration is "invite"'
     verbs = add("invite", _accounts, text).add_subparsers(
         dest="what", required=True, metavar="VERB", parser_class=Parser
@@ -186,7 +184,7 @@ def _add_invite_verbs(add: _Add) -> None:
     one.add_argument("--days", metavar="N", type=_at_least_one, default=7, help=text)
     one.add_argument("--note", metavar="TEXT", type=acting.reason, default="", help="for whom or what it is")
     text = "show every invite: its id, uses, expiry and note; the codes are not known"
-    verbs.add_parser("list", help=text, description=text)
+    verbs.add_parser("list", help=text, description=text).add_argument("--json", action="store_true", help=AS_JSON)
     text = "make an invite invalid; accounts registered with it stay"
     verbs.add_parser("revoke", help=text, description=text).add_argument(
         "invite", metavar="ID", type=int, help="id of the invite, as `chatctl invite list` shows it"
@@ -206,7 +204,7 @@ def _at_least_one(text: str) -> int:
     return number
 
 
-def _add_store_commands(add: _Add) -> None:
+def _add_store_commands(add: Add) -> None:
     up = add("migrate", commands.store, "upgrade the store to the schema of this version; the server must be stopped")
     up.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
     backup = up.add_mutually_exclusive_group()
@@ -226,7 +224,7 @@ def _add_store_commands(add: _Add) -> None:
     _add_import(add)
 
 
-def _add_import(add: _Add) -> None:
+def _add_import(add: Add) -> None:
     text = (
         "import the tables of the legacy C++ chat server into the configured store, which must be empty; or undo that"
     )

@@ -173,7 +173,7 @@ class AccountCommands:
             note(f"how many sessions there are is not known: {error}")
         if self._options.json:
             counted = len(sessions.sessions) if sessions else None
-            print_json({"v": 1, "id": user.id, "name": user.name, **details._asdict(), "sessions": counted})
+            render.print_json({"v": 1, "id": user.id, "name": user.name, **details._asdict(), "sessions": counted})
         else:
             print(render.account(user, details, sessions))
         return Exit.OK
@@ -182,7 +182,7 @@ class AccountCommands:
         user, _ = self._accounts.show(self._options.name)
         found = self._ask_sessions(user)
         if self._options.json:
-            print_json({"v": 1, **msgspec.to_builtins(found)})
+            render.print_json({"v": 1, **msgspec.to_builtins(found)})
         else:
             print(render.sessions(found))
         if not found.complete:
@@ -193,7 +193,12 @@ class AccountCommands:
         return self._client.ask(SessionsRequest(user_id=user.id), SessionsReply)
 
     def _list(self) -> int:
-        print(render.users(self._accounts.all()))
+        found = self._accounts.all()
+        if self._options.json:
+            rows = [{"id": number, "name": name, "created_at_ms": at_ms} for number, name, at_ms in found]
+            render.print_json({"v": 1, "users": rows})
+        else:
+            print(render.users(found))
         return Exit.OK
 
     # ---------------------------------------------------------------- invite codes
@@ -212,7 +217,12 @@ class AccountCommands:
         return Exit.OK
 
     def _list_invites(self) -> int:
-        print(render.invites(self._accounts.invites(), int(time.time() * 1000)))
+        found, now_ms = self._accounts.invites(), int(time.time() * 1000)
+        if self._options.json:
+            rows = [{**one._asdict(), "state": render.state_of(one, now_ms)} for one in found]
+            render.print_json({"v": 1, "invites": rows})
+        else:
+            print(render.invites(found, now_ms))
         return Exit.OK
 
     def _revoke(self) -> int:
@@ -249,7 +259,3 @@ def read_password() -> str:
     if getpass.getpass("again: ") != password:
         raise ConfigError("the two passwords differ")
     return password
-
-
-def print_json(content: object) -> None:
-    print(msgspec.json.encode(content).decode())

@@ -20,12 +20,14 @@ from chatd.arguments import without_passwords
 from chatd.chatctl import render
 from chatd.chatctl.control_client import ControlClient, NotAllowed, ServerUnreachable, note
 from chatd.chatctl.ownership import become_owner
+from chatd.chatctl.show import server as show_server
 from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
 from chatd.config import render as config_render
 from chatd.config.schema import Config
 from chatd.config.validate import check_host
 from chatd.errors import Exit
+from chatd.master.health import Reason
 from chatd.master.requests import (
     ClearPenaltiesReply,
     ClearPenaltiesRequest,
@@ -34,7 +36,6 @@ from chatd.master.requests import (
     ConfigReply,
     ConfigRequest,
     ControlReply,
-    LogLevelRequest,
     PenaltiesReply,
     PenaltiesRequest,
     ReloadReply,
@@ -55,6 +56,8 @@ MOST_SIGNALS = 8
 """Maximum workers to start or stop by signals, without the control socket."""
 DEAD_WITH_PIDFILE, NOT_RUNNING, UNKNOWN = 1, 3, 4
 CRITICAL = 2
+NOT_REACHABLE = "not-reachable"
+"""The code of the reason in `chatctl check --json` when there is no server, or it does not answer."""
 
 
 # ---------------------------------------------------------------- the server
@@ -68,7 +71,7 @@ def status(client: ControlClient, options: argparse.Namespace) -> int:
         server = client.status()
     except (ServerUnreachable, NotAllowed) as error:
         return _without_status(client, error, as_json=options.json)
-    print(render.workers(server) if options.command == "workers" else render.status(server))
+    print(show_server.workers(server) if options.command == "workers" else show_server.status(server))
     return Exit.OK
 
 
@@ -98,18 +101,30 @@ def _without_status(client: ControlClient, why: ServerUnreachable | NotAllowed, 
     return code
 
 
-def check(client: ControlClient, _options: argparse.Namespace) -> int:
+def check(client: ControlClient, options: argparse.Namespace) -> int:
     try:
-        code, text = render.verdict(client.status())
-    except NotAllowed as error:
-        code, text = CRITICAL, f"CRITICAL: {error}"
-    except ServerUnreachable as error:
-        try:
-            code, text = CRITICAL, f"CRITICAL: {client.explain(error)}"
-        except NotAllowed as denied:
-            code, text = CRITICAL, f"CRITICAL: {denied}"
-    print(text)
+        server = client.status()
+    except (ServerUnreachable, NotAllowed) as error:
+        reasons = [Reason(code=NOT_REACHABLE, text=_why_unreachable(client, error), critical=True)]
+        code, text = CRITICAL, f"CRITICAL: {reasons[0].text}"
+    else:
+        reasons = server.reasons
+        code, text = show_server.check(server)
+    if options.json:
+        word = text.partition(":")[0].lower()
+        print(msgspec.json.encode({"v": 1, "result": word, "exit": code, "reasons": reasons}).decode())
+    else:
+        print(text)
     return code
+
+
+def _why_unreachable(client: ControlClient, error: ServerUnreachable | NotAllowed) -> str:
+    if isinstance(error, NotAllowed):
+        return str(error)
+    try:
+        return client.explain(error)
+    except NotAllowed as denied:
+        return str(denied)
 
 
 def reload(client: ControlClient, options: argparse.Namespace) -> int:
@@ -158,14 +173,14 @@ def _already_stopping(client: ControlClient) -> bool:
 
 def config(client: ControlClient, options: argparse.Namespace) -> int:
     if options.what == "diff":
-        print(render.pending(client.ask(ConfigDiffRequest(), ConfigDiffReply)))
+        difference = client.ask(ConfigDiffRequest(), ConfigDiffReply)
+        render.print_json(difference) if options.json else print(render.pending(difference))
+        return Exit.OK
+    shown = client.ask(ConfigRequest(), ConfigReply)
+    if options.json:
+        render.print_json(shown)
     else:
-        sys.stdout.write(config_render.sections(client.ask(ConfigRequest(), ConfigReply).config))
-    return Exit.OK
-
-
-def log_level(client: ControlClient, options: argparse.Namespace) -> int:
-    client.ask(LogLevelRequest(level=options.level), ControlReply)
+        sys.stdout.write(config_render.sections(shown.config))
     return Exit.OK
 
 
@@ -197,7 +212,7 @@ def penalties(client: ControlClient, options: argparse.Namespace) -> int:
         return Exit.OK
     reply = client.ask(PenaltiesRequest(), PenaltiesReply)
     if options.json:
-        print(msgspec.json.encode({"v": 1, **msgspec.to_builtins(reply)}).decode())
+        render.print_json(reply)
     else:
         print(render.penalties(reply))
     return Exit.OK

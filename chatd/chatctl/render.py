@@ -1,7 +1,7 @@
 """How chatctl's output looks on a terminal.
 
-Owns: text made of the master's replies, and `verdict`, which decides what is degraded or critical.
-Elsewhere: asking (chatctl.control_client); what each number means (scoreboard, master.status).
+Owns: text made of the master's replies, and the forms of tables, times, durations and sizes.
+Elsewhere: asking (chatctl.control_client), the state of the server (chatctl.show.server).
 Fails: never.
 """
 
@@ -9,72 +9,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import get_type_hints
+
+import msgspec
 
 from chatd.config.options import toml
 from chatd.master.requests import (
     ConfigDiffReply,
+    ControlReply,
     PenaltiesReply,
     ReloadReply,
     RestartReply,
     SessionsReply,
     UpgradeReply,
 )
-from chatd.master.status import Status, WorkerStatus
 from chatd.model import User
-from chatd.scoreboard import FIELDS, Field
 from chatd.store.account_contract import AccountDetails, Invite
-
-
-def status(server: Status) -> str:
-    symbol = {"running": "●", "degraded": "▲"}.get(server.state, "○")
-    ready = f"{server.workers_ready} of {server.workers_wanted} workers ready"
-    lines = [
-        f"{symbol} chatd {server.version}: {server.state}, {ready}",
-        *_upgrade(server),
-        f"    process: {server.pid}, up {duration(server.uptime_s)}",
-        f"     config: {server.config_file}, generation {server.generation}, "
-        f"{server.reloads} reloads ({server.reloads_failed} failed)",
-    ]
-    if server.restart is not None:
-        lines.append(f"    restart: {server.restart.replaced} of {server.restart.workers} workers are replaced")
-    lines += [f"{'    problem:' if at == 0 else ' ' * 12} {one.text}" for at, one in enumerate(server.reasons)]
-    if server.last_reload_error:
-        lines += [f"             last reload: {line}" for line in server.last_reload_error.splitlines()]
-    lines += [
-        f"      store: {server.store_url}, {good(server.store_ok)}, commit p99 {server.commit_p99_us / 1000:.1f} ms",
-        f"        bus: {server.bus_url}, {good(server.bus_ok)}{_round_trip(server)}",
-    ]
-    lines += _data(server)
-    if server.log_dropped:
-        lines.append(f"        log: {server.log_dropped} records of the master dropped")
-    refused = sum(one.refused for one in server.workers)
-    for index, one in enumerate(server.listeners):
-        label = "  listening:" if index == 0 else " " * 12
-        waiting = "" if one.waiting < 0 else f", {one.waiting} of {one.backlog} waiting"
-        lines.append(f"{label} {one.protocol} {one.address}{waiting}")
-    lines += _certificates(server)
-    lines.append(f"    refused: {refused} connections")
-    lines += _totals(server)
-    lines += _plugins(server)
-    return "\n".join(lines) + "\n\n" + workers(server)
-
-
-def _upgrade(server: Status) -> list[str]:
-    """What is installed, if it is not what runs, and how the last upgrade went."""
-    about = server.upgrade
-    if about is None:
-        return []
-    lines = []
-    if about.installed and about.installed != server.version:
-        lines.append(f"    upgrade: pending, {about.installed} is installed; run: chatctl upgrade")
-    if about.phase != "idle":
-        lines.append(f"    upgrade: under way ({about.phase})")
-    elif about.old_workers:
-        lines.append(f"    upgrade: incomplete, {about.old_workers} workers run the earlier version")
-    if about.failure:
-        lines += [f"             last upgrade: {line}" for line in about.failure.splitlines()]
-    return lines
 
 
 def upgraded(reply: UpgradeReply) -> str:
@@ -83,128 +32,12 @@ def upgraded(reply: UpgradeReply) -> str:
     return f"upgraded: {what}, {reply.workers} workers replaced in {duration(reply.took_s)}"
 
 
-def _round_trip(server: Status) -> str:
-    known = server.bus_ok and server.bus_round_trip_us
-    return f", round trip {server.bus_round_trip_us / 1000:.1f} ms" if known else ""
-
-
-def _data(server: Status) -> list[str]:
-    """Size of the store, and what retention did; measured by the worker of slot 0 alone."""
-    measured = next((one for one in server.workers if one.store_bytes), None)
-    if measured is None:
-        return []
-    unused = f"{size(measured.store_free_bytes)} unused, "
-    unused += "given back as old messages go" if measured.store_reclaims else "kept for new messages"
-    oldest = f", oldest message {at(measured.oldest_message_ms)}" if measured.oldest_message_ms else ", no messages"
-    lines = [f"       data: {size(measured.store_bytes)}, {unused}{oldest}"]
-    if measured.retention_at_ms:
-        deleted = server.totals.get(_DELETED, 0)
-        lines.append(f"  retention: {deleted} messages deleted, last run {at(measured.retention_at_ms)}")
-    if measured.erasures_pending:
-        lines.append(f"    erasing: messages of {measured.erasures_pending} erased accounts")
-    return lines
-
-
-def _certificates(server: Status) -> list[str]:
-    lines = []
-    for index, one in enumerate(server.certificates):
-        label = "        TLS:" if index == 0 else " " * 12
-        until = time.strftime("%Y-%m-%d", time.gmtime(one.expires_at))
-        ends = "EXPIRED on" if one.expiry == "expired" else "expires soon, on" if one.expiry == "expiring" else "until"
-        lines.append(f"{label} {one.listener} {', '.join(one.names) or one.file}, {ends} {until}")
-        if one.error:
-            lines.append(f"{' ' * 12} the changed file is not in use: {one.error}")
-    return lines
-
-
-def _plugins(server: Status) -> list[str]:
-    """Only where a call failed or an event was dropped. A function is counted once for each worker."""
-    shut, held, failed, dropped = (
-        sum(getattr(one, name) for one in server.workers)
-        for name in ("hooks_open", "hook_users_held", "hook_failures", "hook_dropped")
-    )
-    if not failed and not dropped:
-        return []
-    return [
-        f"   plug-ins: {shut} functions suspended, {held} users held back, {failed} calls failed, "
-        f"{dropped} events dropped"
-    ]
-
-
-def _totals(server: Status) -> list[str]:
-    """Logins always; of the other totals those that are not 0."""
-    known = dict.fromkeys((*_LOGINS, *server.totals))
-    counted = {name: server.totals.get(name, 0) for name in known}
-    words = {name: f"{number} {_short(name)}" for name, number in counted.items()}
-    lines = [f"     logins: {', '.join(words[name] for name in _LOGINS)}"]
-    rest = [words[name] for name, number in counted.items() if number and name not in (*_LOGINS, _DELETED)]
-    return [*lines, *(f"   security: {one}" if at == 0 else f"{'':12} {one}" for at, one in enumerate(rest))]
-
-
-def _short(name: str) -> str:
-    """Also for a total of a newer server."""
-    field = FIELDS.get(name)
-    return field.heading if field else name
-
-
-_DELETED = "retention_deleted"
-_LOGINS = ("logins", "logins_failed", "logins_refused")
-
-WORKER_COLUMNS = (
-    "slot", "pid", "generation", "state", "uptime_s", "connections", "sessions", "loop_lag_us", "commit_p99_us",
-    "in_per_s", "out_per_s", "queue_bytes", "rss_bytes", "cpu_percent", "errors", "restarts",
-)  # fmt: skip
-"""Fields of WorkerStatus; their headings and units stand where they are defined."""
-
-_FIELDS: dict[str, Field] = {
-    name: kind.__metadata__[0] for name, kind in get_type_hints(WorkerStatus, include_extras=True).items()
-}
-
-
-def workers(server: Status) -> str:
-    rows = [[_cell(one, name) for name in WORKER_COLUMNS] for one in server.workers]
-    return table([_FIELDS[name].heading for name in WORKER_COLUMNS], rows)
-
-
-def _cell(one: WorkerStatus, name: str) -> str:
-    """Formatted by the field's unit. A value that only a running process has is "-" while no worker runs."""
-    value = getattr(one, name)
-    if not one.pid and name in ("pid", "generation", "uptime_s"):
-        return "-"
-    match _FIELDS[name].unit:
-        case "us":
-            return f"{value / 1000:.1f}"
-        case "s":
-            return duration(value)
-        case "bytes":
-            return size(value)
-        case "%":
-            return f"{value:.0f}"
-        case "per second":
-            return f"{value:g}"
-    return str(value)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], gap: str = "  ") -> str:
+    """Columns as wide as their widest cell. gap: between them."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
+        gap.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
     )
-
-
-def verdict(server: Status) -> tuple[int, str]:
-    """For `check`: (0 good, 1 degraded, 2 critical) and one line. The server itself judges (master.health)."""
-    counted = f"{server.workers_ready} of {server.workers_wanted} workers ready"
-    parts = [server.state, *([] if any(one.code == "workers" for one in server.reasons) else [counted])]
-    text = ", ".join([*parts, *(one.text for one in server.reasons)])
-    if server.state in ("draining", "drained"):
-        return 1, f"DEGRADED: {text}; chatctl undrain lets it serve again"
-    if server.workers_ready == 0 or server.state == "stopping" or any(one.critical for one in server.reasons):
-        return 2, f"CRITICAL: {text}"
-    if server.state != "running":
-        return 1, f"DEGRADED: {text}"
-    return 0, f"OK: {counted}"
 
 
 def reloaded(reply: ReloadReply) -> str:
@@ -232,8 +65,11 @@ def restarted(reply: RestartReply) -> str:
 def pending(reply: ConfigDiffReply) -> str:
     if not reply.pending:
         return f"{reply.file}: no change is pending"
-    rows = [[change.key, toml(change.running), toml(change.file), change.waits_for] for change in reply.pending]
-    return table(["OPTION", "RUNNING", "FILE", "WAITS FOR"], rows)
+    rows = [
+        [change.key, toml(change.running), toml(change.file), change.command or change.waits_for]
+        for change in reply.pending
+    ]
+    return table(["OPTION", "RUNNING", "FILE", "IS APPLIED BY"], rows)
 
 
 def penalties(reply: PenaltiesReply) -> str:
@@ -252,6 +88,14 @@ def penalties(reply: PenaltiesReply) -> str:
     ]
     more = f"\n{reply.left_out} further records" if reply.left_out else ""
     return table(["KIND", "SOURCE OR ACCOUNT", "FAILURES", "REFUSED FOR", "SINCE"], rows) + more
+
+
+def print_json(content: object) -> None:
+    """One line. A reply of the server is printed with "v": 1, as it came."""
+    found = msgspec.to_builtins(content)
+    if isinstance(content, ControlReply):
+        found = {"v": 1, **found}
+    print(msgspec.json.encode(found).decode())
 
 
 def users(found: Iterable[tuple[int, str, int]]) -> str:
@@ -290,22 +134,17 @@ def sessions(found: SessionsReply) -> str:
 
 def invites(found: Iterable[Invite], now_ms: int) -> str:
     rows = [
-        [str(one.id), f"{one.used}/{one.uses}", at(one.expires_at_ms), _state_of(one, now_ms), one.note]
-        for one in found
+        [str(one.id), f"{one.used}/{one.uses}", at(one.expires_at_ms), state_of(one, now_ms), one.note] for one in found
     ]
     return table(["ID", "USED", "EXPIRES", "STATE", "NOTE"], rows)
 
 
-def _state_of(invite: Invite, now_ms: int) -> str:
+def state_of(invite: Invite, now_ms: int) -> str:
     if invite.revoked_at_ms:
         return "revoked"
     if invite.used >= invite.uses:
         return "used up"
     return "valid" if invite.valid(now_ms) else "expired"
-
-
-def good(ok: bool) -> str:
-    return "good" if ok else "DOWN"
 
 
 def duration(seconds: float) -> str:

@@ -9,14 +9,15 @@ Hosts of neighbouring versions share one bus while a cluster is upgraded. So a s
 go to its end and have a default, a new kind of message gets a new tag. No field and no tag is moved, removed or given
 another meaning. Names of structs and fields are not part of the bytes (see also bus.redis.envelope).
 
-A question (SessionChallenge, SessionsAsked, WorkerSessionsAsked, KickAsked, BroadcastAsked, BansChanged) carries a
-`ref`, which its answers repeat: see bus.survey.
+A question (SessionChallenge, SessionsAsked, WorkerSessionsAsked, ClientsAsked, KickAsked, BroadcastAsked, BansChanged)
+carries a `ref`, which its answers repeat: see bus.survey.
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from chatd.client_list import ClientPage, ClientQuery
 from chatd.model import ConversationId, FriendRequest, Group, GroupId, Message, Seq, User, UserId
 
 # ---------------------------------------------------------------- messages and notices
@@ -256,6 +257,29 @@ class WorkerSessionsAnswered(msgspec.Struct, frozen=True, gc=False, array_like=T
     sessions: tuple[SessionInfo, ...]
 
 
+class ClientsAsked(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=39):
+    """Which sessions match? On the topic EVERYBODY; every worker answers with one ClientsAnswered on
+    topic_of_answer(ref). query: tagged by the names of its fields, so that hosts of other versions understand it."""
+
+    query: ClientQuery
+    ref: int
+
+
+class ClientsAnswered(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=40):
+    """worker: its name on the bus."""
+
+    ref: int
+    worker: str
+    page: ClientPage
+
+
+class TracingAsked(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=41):
+    """Trace the user's messages for this time, 0 = no longer (core.tracing). On the topic EVERYBODY."""
+
+    user_id: UserId
+    for_s: float
+
+
 class KickAsked(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=14):
     """An operator ends the user's sessions that had begun age_ms ago. On the topic EVERYBODY; every worker answers with
     one KickAnswered on topic_of_answer(ref).
@@ -389,6 +413,9 @@ BusMessage = (
     | PenaltiesCleared
     | WorkerSessionsAsked
     | WorkerSessionsAnswered
+    | ClientsAsked
+    | ClientsAnswered
+    | TracingAsked
     | MessageChanged
     | HistoryDeleted
     | ChangeApplied
@@ -404,6 +431,7 @@ SurveyAnswer = (
     | BroadcastAnswered
     | BansApplied
     | ChangeApplied
+    | ClientsAnswered
 )
 """What carries the `ref` of a question."""
 

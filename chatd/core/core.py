@@ -71,9 +71,11 @@ from chatd.core.sessions.credentials import CredentialsWatch
 from chatd.core.sessions.departures import Departures
 from chatd.core.sessions.hub import Hub
 from chatd.core.sessions.kick import SessionKicks
+from chatd.core.sessions.listing import SessionListing
 from chatd.core.sessions.login import Listeners, Logins
 from chatd.core.sessions.query import SessionQuery
 from chatd.core.sessions.session import Peer, Session
+from chatd.core.tracing import Tracing
 from chatd.errors import Refused, Unavailable
 from chatd.model import UserId
 from chatd.penalty_table import PenaltyTable
@@ -150,6 +152,7 @@ class Core:
         self.store = GroupCommit(connections, parts.loop, parts.row, self._on_results, self._rules)
         self.hub = Hub(parts.bus)
         self.surveys = Surveys(parts.bus)
+        self.tracing = Tracing()
         self.allowances = Allowances(parts.config, self.hub, parts.bus, parts.row, parts.loop)
         services = self._services(parts)
         self.memberships = Memberships(services)
@@ -176,6 +179,7 @@ class Core:
         self.bans = BanWatch(services, parts.address_bans)
         self._credentials = CredentialsWatch(services, self.logins)
         self.session_query = SessionQuery(services)
+        self.session_listing = SessionListing(services)
         self._retention = Retention(services, parts.row)
         self.changes = Changes(services, self.delivery, self.memberships, notices)
         self.delivery.in_flight.on_cut = CutNotices(services, notices).given
@@ -196,6 +200,7 @@ class Core:
             allowances=self.allowances,
             row=parts.row,
             background=self._background,
+            tracing=self.tracing,
             slot=parts.slot,
             leads=parts.leads,
         )
@@ -291,6 +296,12 @@ class Core:
         self.logins.left(peer)
         self.guard.disconnected(peer)
 
+    def trace(self, user_id: UserId, for_s: float, *, tell_others: bool) -> None:
+        """As Tracing.trace(). tell_others: also the workers of other hosts."""
+        self.tracing.trace(user_id, for_s)
+        if tell_others:
+            self._bus.publish(EVERYBODY, bus_messages.encode(bus_messages.TracingAsked(user_id, for_s)))
+
     # ---------------------------------------------------------------- the store
 
     def _rules(self) -> SendingRules:
@@ -370,6 +381,9 @@ class Core:
             bus_messages.SessionsAsked: self.session_query.asked,
             bus_messages.WorkerSessionsAsked: self.session_query.asked_by_operator,
             bus_messages.WorkerSessionsAnswered: self._answered,
+            bus_messages.ClientsAsked: self.session_listing.asked,
+            bus_messages.ClientsAnswered: self._answered,
+            bus_messages.TracingAsked: lambda message: self.tracing.trace(message.user_id, message.for_s),
             bus_messages.KickAsked: self.kicks.asked,
             bus_messages.BroadcastAsked: self.broadcasts.asked,
             bus_messages.BroadcastAnswered: self._answered,
@@ -399,6 +413,8 @@ class Core:
         self.penalties.clear(list(message.subjects))
 
     def _message_stored(self, stored: MessageStored) -> None:
+        if self.tracing.users:
+            self.tracing.arrived(stored.message)
         self.delivery.arrived(stored.message, stored.members_version)
 
     def _answered(self, answer: bus_messages.SurveyAnswer) -> None:
@@ -422,6 +438,7 @@ class Core:
         self.presence.round()
         self.penalties.round()
         self.allowances.round()
+        self.tracing.round()
         self._retention.round()
         self._typing.round()
         self._rounds += 1

@@ -46,6 +46,7 @@ class Delivery:
         self._bus = services.bus
         self._loop = services.loop
         self._memberships = memberships
+        self._tracing = services.tracing
         memberships.set_listener(self)
 
     # ---------------------------------------------------------------- messages come in
@@ -57,6 +58,8 @@ class Delivery:
         topic = topic_of_group(message.group_id) if message.group_id else topic_of_user(message.to_id)
         if self._bus.has_subscribers(topic):
             self._bus.publish(topic, bus_messages.encode(bus_messages.MessageStored(message, members_version)))
+            if self._tracing.users:
+                self._tracing.published(message)
 
     def arrived(self, message: Message, members_version: int) -> None:
         """Give the message to the sessions of this worker. members_version: the group's when the message was stored, 0
@@ -124,6 +127,8 @@ class Delivery:
             cursor.pushed = message.seq
         elif self.in_flight.is_full(session):
             self.catch_up.when_room(session)
+            if self._tracing.users:
+                self._tracing.waits(session, message, "in_flight_window_full")
             return
         else:
             cursor.pushed = message.seq

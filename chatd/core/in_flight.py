@@ -72,6 +72,7 @@ class InFlightMessages:
         self._config = services.config
         self._loop = services.loop
         self._on_room = on_room
+        self._tracing = services.tracing
         self.on_cut: Callable[[Session, Message], None] = _nothing
         self.resending: set[Session] = set()
         self.receiving: set[Session] = set()
@@ -103,6 +104,8 @@ class InFlightMessages:
         cursor.unacked[message.seq] = 0
         session.unacknowledged += 1
         self.given += 1
+        if self._tracing.users:
+            self._tracing.given(session, message)
         if session.explicit and (event.fp or not session.peer.has_receipts):
             in_flight = session.in_flight
             if in_flight is None:
@@ -151,6 +154,8 @@ class InFlightMessages:
                     end = session.peer.push(one.event)
                     if one.cursor is not None:
                         one.cursor.unacked[one.event.message.seq] = end  # type: ignore[union-attr]
+                        if self._tracing.users:
+                            self._tracing.given(session, one.event.message, "given again")  # type: ignore[union-attr]
 
     def changed(self, session: Session, message: Message) -> None:
         """A message has changed: if the session was given it and has not acknowledged it, an earlier version is not
@@ -210,6 +215,8 @@ class InFlightMessages:
         unacked = cursor.unacked
         first = next(iter(unacked))
         del unacked[seq]
+        if self._tracing.users:
+            self._tracing.acknowledged(session, conversation, seq)
         session.unacknowledged -= 1
         if seq == first:
             reached = next(iter(unacked)) - 1 if unacked else cursor.pushed

@@ -37,6 +37,7 @@ class Messages:
         self._hub = services.hub
         self._delivery = delivery
         self._also_tell = also_tell
+        self._tracing = services.tracing
         self.stored = 0
         """Messages stored for clients, total. Repetitions are not counted."""
 
@@ -54,6 +55,8 @@ class Messages:
             self._allowances.spend_recipients(session, command.to_group)
         body_hash = None if client_body is None or client_body == command.body else text_hash(client_body)
         store.append(Draft(session.user, command, body_hash), session)
+        if self._tracing.users:
+            self._tracing.accepted(session, command)
 
     def results(
         self, drafts: Sequence[Draft], sessions: Sequence[Session], results: Sequence[Stored | ErrorCode]
@@ -62,6 +65,8 @@ class Messages:
         worker that stored it the first time may have died before it told anybody."""
         for draft, session, result in zip(drafts, sessions, results, strict=True):
             live = session.state is _LIVE
+            if self._tracing.users:
+                self._tracing.decided(draft, result, session)
             if isinstance(result, ErrorCode):
                 if result is ErrorCode.MAILBOX_FULL:
                     self._record_full(session, draft)

@@ -19,6 +19,7 @@ from chatd.bus.survey import Surveys
 from chatd.config.schema import Config
 from chatd.core.allowances import Allowances
 from chatd.core.sessions.hub import Hub
+from chatd.core.tracing import Tracing
 from chatd.scoreboard import Row
 from chatd.store.group_commit import GroupCommit
 
@@ -50,6 +51,9 @@ class Services(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     background: BackgroundTasks
     """Core's background tasks."""
+
+    tracing: Tracing
+    """Whose messages are traced."""
 
     slot: int = 0
     """This worker's, for people."""

@@ -189,14 +189,12 @@ class CertificateKeeper:
         before, one.expiry = one.expiry, expiry_of(one.certificate.expires_at, time.time())
         if one.expiry is before or one.expiry is Expiry.GOOD:
             return
-        expired = one.expiry is Expiry.EXPIRED
-        write = log.get().error if expired else log.get().warning
-        write(
-            "a certificate has expired" if expired else "a certificate expires soon",
-            listener=one.listener,
-            file=one.files.certificate,
-            expires=_date(one.certificate.expires_at),
-        )
+        fields = {"listener": one.listener, "file": one.files.certificate}
+        expires = _date(one.certificate.expires_at)
+        if one.expiry is Expiry.EXPIRED:
+            log.get().error("a certificate has expired", expires=expires, **fields)
+        else:
+            log.get().warning("a certificate expires soon", expires=expires, **fields)
 
     def tell(self, pool: WorkerPool) -> None:
         """Order every worker to use what was renewed. An order that cannot be sent is sent again at the next call."""

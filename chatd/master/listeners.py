@@ -20,11 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from chatd.config import urls
 from chatd.config.schema import ListenerOptions
 from chatd.errors import BootError, Exit
+from chatd.master.port_holders import used_by
 
 Bound = tuple[ListenerOptions, socket.socket]
 
@@ -68,7 +67,7 @@ def _reason(one: ListenerOptions, error: OSError) -> str:
     """Why the address cannot be bound, for the operator."""
     match error.errno:
         case errno.EADDRINUSE:
-            return f"address already in use{_used_by(urls.parse(one.address))}"
+            return f"address already in use{used_by(urls.parse(one.address))}"
         case errno.EADDRNOTAVAIL:
             return "this host does not have the address"
         case errno.EACCES | errno.EPERM if not one.address.startswith("unix:"):
@@ -76,24 +75,6 @@ def _reason(one: ListenerOptions, error: OSError) -> str:
         case number if number and number > 0:
             return os.strerror(number).lower()
     return str(error)
-
-
-def _used_by(where: urls.ListenAddress) -> str:
-    """The process, as " by pid 812 (nginx)", or "" where it is not visible to this user."""
-    try:
-        if where.transport == "unix":
-            pids = [one.pid for one in psutil.net_connections("unix") if one.laddr == where.path]
-        else:
-            kind = "udp" if where.transport == "udp" else "tcp"
-            pids = [
-                one.pid
-                for one in psutil.net_connections(kind)
-                if one.laddr and one.laddr.port == where.port and one.status in (psutil.CONN_LISTEN, psutil.CONN_NONE)
-            ]
-        pid = min(pid for pid in pids if pid)
-        return f" by pid {pid} ({psutil.Process(pid).name()})"
-    except (psutil.Error, OSError, ValueError):
-        return ""
 
 
 def takes_both(one: ListenerOptions, listen: Sequence[ListenerOptions]) -> bool:

@@ -16,27 +16,20 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from chatd import log, security_log
 from chatd.config.load import Loaded
 from chatd.config.render import mask_config
 from chatd.errors import ConfigError, Exit
 from chatd.master.announcer import Announcer
-from chatd.master.bans import BanDesk
-from chatd.master.broadcast import BroadcastDesk
 from chatd.master.control import ControlSocket
 from chatd.master.daemonize import has_terminal
 from chatd.master.health import HealthMonitor
 from chatd.master.kick import PendingKicks
 from chatd.master.listeners import Bound, actual_address
-from chatd.master.penalties import PenaltyDesk
 from chatd.master.prepared import Prepared
+from chatd.master.questions.desk import QuestionDesk
 from chatd.master.reload import Reload
 from chatd.master.requests import (
-    ApplyBansRequest,
-    BroadcastRequest,
-    ClearPenaltiesRequest,
     ConfigDiffRequest,
     ConfigReply,
     ConfigRequest,
@@ -44,15 +37,12 @@ from chatd.master.requests import (
     ControlRequest,
     DrainRequest,
     KickRequest,
-    LogLevelRequest,
-    PenaltiesRequest,
     RecordRequest,
     ReloadRequest,
     ReopenRequest,
     Respond,
     RestartWorkersRequest,
     ScaleRequest,
-    SessionsRequest,
     StatusRequest,
     StopRequest,
     UndrainRequest,
@@ -65,9 +55,9 @@ from chatd.master.rolling.host import HostDrain, HostState
 from chatd.master.rolling.restart import RollingRestart
 from chatd.master.rotation import Rotation
 from chatd.master.scaling import Scaling
-from chatd.master.session_lists import SessionLists
 from chatd.master.spawn import Serve, Shared
 from chatd.master.status import StatusCollector, StatusReply, Works
+from chatd.master.surroundings import Surroundings
 from chatd.master.upgrade.capture import Parts
 from chatd.master.upgrade.execute import restore_signals
 from chatd.master.upgrade.program import Program
@@ -75,10 +65,9 @@ from chatd.master.upgrade.state import MasterState
 from chatd.master.upgrade.upgrade import Upgrade, UpgradeTools, raise_again
 from chatd.master.upgrade.workers import resume as adopt_workers
 from chatd.master.watcher import Watcher
-from chatd.master.worker_questions import WorkerQuestions
 from chatd.master.worker_slot import Slot
 from chatd.master.workers import WorkerPool
-from chatd.orders import Answer, LogLevelOrder
+from chatd.orders import Answer
 from chatd.security_log import SecurityEvent
 
 FAST_STOP_S = 5.0
@@ -135,24 +124,26 @@ class Master:
         self._reload = Reload(loaded, self._pool, prepared.certificates, lambda: self._announcer.ready())
         self._kicks = PendingKicks(self._pool)
         self._scaling = Scaling(self._pool)
-        self._questions = WorkerQuestions(self._pool)
-        self._penalties = PenaltyDesk(self._pool, prepared.penalty_table, self._questions)
-        self._session_lists = SessionLists(self._questions)
+        self._questions = QuestionDesk(self._pool, prepared.penalty_table)
         self._restart = RollingRestart(self._pool)
         self._gate = Gate(prepared.bound, prepared.udp_sockets, prepared.adopted)
         self._host = HostDrain(self._pool, self._gate)
-        self._broadcasts = BroadcastDesk(self._questions)
-        self._bans = BanDesk(self._questions)
         self._rotation = Rotation(config.server.log_dir, prepared.scoreboard.master_row)
         self._handlers = self._request_handlers()
         self._control = ControlSocket(
             config.server.runtime_dir, self._handle, self._watcher, None if before is None else before.control
         )
         self._upgrade = self._make_upgrade(program, before)
-        self._health = HealthMonitor(self._pool, prepared.certificates.status, self._upgrade)
+        surroundings = Surroundings(self._pool, self._reload, self._upgrade, self._bound)
+        certificates = prepared.certificates.status
+        self._health = HealthMonitor(self._pool, certificates, self._upgrade, surroundings.reasons)
         self._announcer = Announcer(prepared.systemd, self._pool, self._health)
         self._status = StatusCollector(
-            self._pool, self._reload, Works(self._restart, self._upgrade, self._health), self._bound, self._began
+            self._pool,
+            self._reload,
+            Works(self._restart, self._upgrade, self._health, surroundings),
+            self._bound,
+            self._began,
         )
         self._pool.on_stranger = self._upgrade.child_ended
         self._announced = before is not None
@@ -340,7 +331,7 @@ class Master:
     # ------------------------------------------------------------ requests
 
     def _request_handlers(self) -> dict[type[ControlRequest], Callable[[Any, Respond], None]]:
-        return {
+        return self._questions.handlers() | {
             StatusRequest: self._on_status,
             ReloadRequest: lambda _, respond: self._begin_reload(respond),
             ReopenRequest: self._on_reopen,
@@ -351,15 +342,9 @@ class Master:
             UpgradeRequest: lambda _, respond: self._upgrade.begin(respond),
             ConfigRequest: self._on_config,
             ConfigDiffRequest: self._on_config_diff,
-            LogLevelRequest: self._on_log_level,
             ScaleRequest: self._scaling.by_request,
             KickRequest: self._kicks.begin,
             RecordRequest: self._on_record,
-            PenaltiesRequest: self._penalties.show,
-            ClearPenaltiesRequest: self._penalties.clear,
-            SessionsRequest: self._session_lists.begin,
-            BroadcastRequest: self._broadcasts.begin,
-            ApplyBansRequest: self._bans.apply,
         }
 
     def _handle(self, request: ControlRequest, respond: Respond) -> None:
@@ -371,7 +356,7 @@ class Master:
         self._kicks.take_answer(slot, answer)
         self._upgrade.take_answer(slot, answer)
         self._prepared.certificates.take_answer(slot.index, answer)
-        self._questions.take_answer(answer)
+        self._questions.take_answer(slot, answer)
 
     def _on_status(self, _request: StatusRequest, respond: Respond) -> None:
         respond(StatusReply(status=self._status.collect()))
@@ -399,15 +384,6 @@ class Master:
             respond(self._reload.difference())
         except ConfigError as error:
             respond(failed(Exit.CONFIG, str(error)))
-
-    def _on_log_level(self, request: LogLevelRequest, respond: Respond) -> None:
-        """Until the next reload."""
-        replace, config = msgspec.structs.replace, self._pool.config
-        log.set_level(request.level)
-        self._pool.config = replace(config, log=replace(config.log, level=request.level))
-        for slot in self._pool.present():
-            self._pool.order(slot, LogLevelOrder(request.level))
-        respond(ControlReply())
 
     def _on_record(self, request: RecordRequest, respond: Respond) -> None:
         write_record(request)

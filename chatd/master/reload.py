@@ -29,6 +29,12 @@ from chatd.master.workers import WorkerPool
 from chatd.orders import Answer, NotUnderstood, ReloadDone, ReloadOrder, ReloadRefused
 
 ANSWER_S = 5.0
+COMMANDS = {
+    "reload": "chatctl reload",
+    "new workers": "chatctl restart-workers",
+    "restart": "a restart (systemctl restart chatd)",
+}
+"""What an operator runs to apply a change, by what the change waits for."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -158,7 +164,7 @@ class Reload:
                 pending.waiting.discard(worker.child.pid)
                 self.check()
             case ReloadDone(generation=pending.generation):
-                worker.generation = pending.generation
+                worker.generation, worker.log_level = pending.generation, ""
                 pending.waiting.discard(worker.child.pid)
                 self.check()
 
@@ -211,7 +217,7 @@ class Reload:
         for slot in self._pool.present():
             self._pool.order(slot, ReloadOrder(self._pool.generation, self._pool.config))
             if slot.worker is not None:
-                slot.worker.generation = self._pool.generation
+                slot.worker.generation, slot.worker.log_level = self._pool.generation, ""
         self._refuse(why, pending.responds)
 
     def _refuse(self, why: str, responds: list[Respond]) -> None:
@@ -246,4 +252,7 @@ class Reload:
 
 def _pending_change(change: OptionChange, waits_for: str) -> PendingChange:
     old, new = mask_option(change.key, change.old), mask_option(change.key, change.new)
-    return PendingChange(change.key, old, new, waits_for)
+    command = COMMANDS[waits_for]
+    if waits_for == "reload" and change.effect == "worker":
+        command += f", then {COMMANDS['new workers']}"
+    return PendingChange(change.key, old, new, waits_for, command)

@@ -16,11 +16,14 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from chatd import security_log
+from chatd.client_list import ClientQuery, ShownClient
 from chatd.config.schema import Config, LogLevel
 from chatd.errors import Exit
 from chatd.orders import MalformedMessage, ShownSession
 from chatd.security_log import SecurityEvent
 
+MOST_TRACED_S = 24 * 3600.0
+"""Longest time for which a user is traced."""
 REASON_CHARS = 200
 RECORDED_CHARS = 1000
 Wire = Literal["", "chatserver", "mobileimsdk"]
@@ -91,11 +94,19 @@ class ConfigDiffRequest(ControlRequest, tag="config-diff", frozen=True):
 
 
 class LogLevelRequest(ControlRequest, tag="log-level", frozen=True):
-    """Until the next reload."""
+    """Until the next reload. workers: only these slots, until such a worker is replaced; None = every process. Replied
+    to with LogLevelReply."""
 
-    recorded: ClassVar[tuple[str, ...]] = ("level",)
+    recorded: ClassVar[tuple[str, ...]] = ("level", "workers")
 
     level: LogLevel
+    workers: tuple[int, ...] | None = None
+
+
+class LogLevelsRequest(ControlRequest, tag="log-levels", frozen=True):
+    """What is logged now. Replied to with LogLevelReply."""
+
+    is_order: ClassVar[bool] = False
 
 
 class ScaleRequest(ControlRequest, tag="scale", frozen=True):
@@ -148,6 +159,31 @@ class SessionsRequest(ControlRequest, tag="sessions", frozen=True):
     is_order: ClassVar[bool] = False
 
     user_id: Annotated[int, Meta(gt=0, lt=1 << 62)]
+
+
+class ClientsRequest(ControlRequest, tag="clients", frozen=True):
+    """One page of the sessions that match: of this host, or (everywhere) of all. Replied to with ClientsReply."""
+
+    is_order: ClassVar[bool] = False
+
+    query: ClientQuery
+    everywhere: bool = False
+
+
+class TraceRequest(ControlRequest, tag="trace", frozen=True):
+    """Trace the messages of this user, a name or an id in digits, for this time; 0 = no longer. Replied to with
+    TraceReply."""
+
+    recorded: ClassVar[tuple[str, ...]] = ("user", "for_s")
+
+    user: Annotated[str, Meta(min_length=1, max_length=200)]
+    for_s: Annotated[float, Meta(ge=0, le=MOST_TRACED_S)]
+
+
+class ListTracesRequest(ControlRequest, tag="list-traces", frozen=True):
+    """Who is traced. Replied to with TraceReply."""
+
+    is_order: ClassVar[bool] = False
 
 
 class RecordRequest(ControlRequest, tag="record", frozen=True):
@@ -205,6 +241,7 @@ REQUESTS: tuple[type[ControlRequest], ...] = (
     ConfigRequest,
     ConfigDiffRequest,
     LogLevelRequest,
+    LogLevelsRequest,
     ScaleRequest,
     KickRequest,
     RecordRequest,
@@ -213,6 +250,9 @@ REQUESTS: tuple[type[ControlRequest], ...] = (
     SessionsRequest,
     BroadcastRequest,
     ApplyBansRequest,
+    ClientsRequest,
+    TraceRequest,
+    ListTracesRequest,
 )
 COMMANDS = tuple(sorted(str(kind.__struct_config__.tag) for kind in REQUESTS))
 _decoder: msgspec.json.Decoder[ControlRequest] = msgspec.json.Decoder(
@@ -227,6 +267,7 @@ _decoder: msgspec.json.Decoder[ControlRequest] = msgspec.json.Decoder(
     | ConfigRequest
     | ConfigDiffRequest
     | LogLevelRequest
+    | LogLevelsRequest
     | ScaleRequest
     | KickRequest
     | RecordRequest
@@ -235,6 +276,9 @@ _decoder: msgspec.json.Decoder[ControlRequest] = msgspec.json.Decoder(
     | SessionsRequest
     | BroadcastRequest
     | ApplyBansRequest
+    | ClientsRequest
+    | TraceRequest
+    | ListTracesRequest
 )
 
 
@@ -279,6 +323,20 @@ class ControlReply(msgspec.Struct, kw_only=True):
     error: str | UnsetType = UNSET
 
 
+class SlotLevel(msgspec.Struct, frozen=True):
+    """The minimum level that the worker of a slot logs."""
+
+    slot: int
+    level: str
+
+
+class LogLevelReply(ControlReply, kw_only=True):
+    """The minimum level that is logged, by the master and by each worker."""
+
+    master: str
+    workers: list[SlotLevel]
+
+
 class ReloadReply(ControlReply, kw_only=True):
     """generation: in force now. The rest are keys of options: changed at once, in workers started from now on, and
     at the next restart."""
@@ -306,12 +364,14 @@ class ConfigReply(ControlReply, kw_only=True):
 
 
 class PendingChange(msgspec.Struct):
-    """An option whose value in the file is not in force everywhere. Secrets are masked."""
+    """An option whose value in the file is not in force everywhere. Secrets are masked. waits_for: reload, new workers
+    or restart. command: what an operator runs to apply it."""
 
     key: str
     running: Any
     file: Any
     waits_for: str
+    command: str = ""
 
 
 class ConfigDiffReply(ControlReply, kw_only=True):
@@ -406,6 +466,28 @@ class SessionsReply(ControlReply, kw_only=True):
 
     sessions: tuple[ShownSession, ...]
     complete: bool
+
+
+class ClientsReply(ControlReply, kw_only=True):
+    """clients: one page. matching, sessions: as in client_list.ClientPage. unanswered: workers, or hosts, whose
+    sessions are missing."""
+
+    clients: tuple[ShownClient, ...]
+    matching: int
+    sessions: int
+    unanswered: tuple[str, ...] = ()
+
+
+class TracedUser(msgspec.Struct, frozen=True, kw_only=True):
+    user_id: int
+    name: str
+    remaining_s: float
+
+
+class TraceReply(ControlReply, kw_only=True):
+    """Everybody who is traced now."""
+
+    traced: list[TracedUser]
 
 
 Respond = Callable[[ControlReply], None]

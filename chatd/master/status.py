@@ -21,11 +21,13 @@ from chatd import __version__
 from chatd.config.render import mask
 from chatd.master import listeners
 from chatd.master.certificates import CertificateStatus
+from chatd.master.disks import DiskStatus
 from chatd.master.health import HealthMonitor, Reason
 from chatd.master.listeners import Bound
 from chatd.master.reload import Reload
 from chatd.master.requests import ControlReply
 from chatd.master.rolling.restart import RollingRestart
+from chatd.master.surroundings import Surroundings
 from chatd.master.upgrade.program import installed_version
 from chatd.master.upgrade.upgrade import Upgrade
 from chatd.master.worker_slot import Slot
@@ -45,12 +47,14 @@ class WorkerStatus(Counters):
     generation: Annotated[int, Field("configuration the worker has confirmed; 0 = no worker", heading="GEN")]
     uptime_s: Annotated[float, Field("since the worker was forked", "s", heading="UP")]
     heartbeat_age_s: Annotated[float, Field("since the last heartbeat of the worker's event loop", "s")]
-    restarts: Annotated[int, Field("how often a worker of this slot has died", heading="RESTARTS")]
+    restarts: Annotated[int, Field("how often a worker of this slot has died", heading="DIED")]
     in_per_s: Annotated[float, Field("rate of messages_in over 5 s", "per second", heading="IN/s")]
     out_per_s: Annotated[float, Field("rate of messages_out over 5 s", "per second", heading="OUT/s")]
     version: Annotated[str, Field("of the code that the worker runs")]
     rss_bytes: Annotated[int, Field("resident memory", "bytes", heading="RSS")]
     cpu_percent: Annotated[float, Field("share of one CPU since the last status", "%", heading="CPU%")]
+    store_trouble: Annotated[str, Field("why the worker cannot use the store; empty if it can")] = ""
+    bus_trouble: Annotated[str, Field("why the worker cannot use the message bus; empty if it can")] = ""
 
 
 class UpgradeStatus(msgspec.Struct, kw_only=True):
@@ -111,6 +115,7 @@ class Status(msgspec.Struct, kw_only=True):
     restart: RestartProgress | None = None
     totals: dict[str, int] = {}
     upgrade: UpgradeStatus | None = None
+    disks: list[DiskStatus] = []
 
 
 class StatusReply(ControlReply, kw_only=True):
@@ -174,6 +179,7 @@ class Works(NamedTuple):
     restart: RollingRestart
     upgrade: Upgrade
     monitor: HealthMonitor
+    surroundings: Surroundings
 
 
 class StatusCollector:
@@ -183,7 +189,7 @@ class StatusCollector:
         self, pool: WorkerPool, reload: Reload, works: Works, bound: Callable[[], tuple[Bound, ...]], began: float
     ) -> None:
         self._pool, self._reload, self._bound = pool, reload, bound
-        self._restart, self._upgrade, self._monitor = works
+        self._restart, self._upgrade, self._monitor, self._surroundings = works
         self._began = began
         self._usage = _Usage()
 
@@ -225,6 +231,7 @@ class StatusCollector:
             restart=None if self._restart.progress is None else RestartProgress(*self._restart.progress),
             log_dropped=pool.shared.scoreboard.master_row.log_dropped,
             totals=pool.shared.scoreboard.totals(),
+            disks=self._surroundings.disks.look(pool.config, time.monotonic()),
             upgrade=UpgradeStatus(
                 installed=installed_version(),
                 phase=self._upgrade.phase.value,
@@ -252,6 +259,8 @@ class StatusCollector:
             version=worker.version if worker else "",
             rss_bytes=rss,
             cpu_percent=cpu,
+            store_trouble=worker.troubles.get("store", "") if worker else "",
+            bus_trouble=worker.troubles.get("bus", "") if worker else "",
             **msgspec.structs.asdict(slot.row.counters()),
         )
 

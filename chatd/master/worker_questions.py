@@ -1,9 +1,8 @@
 """Questions of an operator that one worker answers for the whole host.
 
 Owns: choosing the worker, the order to it, and waiting for its answer.
-Elsewhere: what is asked and how the reply looks (master.session_lists, master.penalties,
-master.broadcast, master.bans), orders to all workers
-(master.kick).
+Elsewhere: what is asked and how the reply looks (master.session_lists, master.penalties, master.broadcast, master.bans,
+master.questions), orders to all workers (master.kick, master.questions.every_worker).
 Fails: with one line, if no worker can be asked, or the one that was asked dies or does not answer. It may still carry
 out the order then.
 """
@@ -22,18 +21,33 @@ from chatd.orders import (
     Answer,
     BansApplied,
     BroadcastDone,
+    ClientsDone,
     Order,
     OrderFailed,
     PenaltiesCleared,
     PenaltiesNotCleared,
     SessionsDone,
+    UserFound,
 )
 
+UNKNOWN_USER = 1
+"""Exit code of chatctl if there is no such user."""
+FIRST_REF = 1 << 32
+"""Other questions (master.questions.every_worker) count from 1, and some have the same kind of answer."""
 ANSWER_S = 5.0
 """Longer than a worker takes (core.sessions.query.OPERATOR_ANSWER_S)."""
 
 
-_ANSWERS = (SessionsDone, PenaltiesCleared, PenaltiesNotCleared, BroadcastDone, BansApplied, OrderFailed)
+_ANSWERS = (
+    SessionsDone,
+    PenaltiesCleared,
+    PenaltiesNotCleared,
+    BroadcastDone,
+    BansApplied,
+    OrderFailed,
+    ClientsDone,
+    UserFound,
+)
 """Those to questions."""
 
 
@@ -54,7 +68,7 @@ class WorkerQuestions:
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
         self._pending: dict[int, _Pending] = {}
-        self._refs = itertools.count(1)
+        self._refs = itertools.count(FIRST_REF)
 
     def ask(
         self,

@@ -8,7 +8,7 @@ Fails: never.
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chatd import __version__
 from chatd.config.schema import Config
@@ -46,6 +46,10 @@ class WorkerProcess:
     """Why it cannot start or was aborted, as far as known."""
     version: str = __version__
     """Of the code that it runs."""
+    log_level: str = ""
+    """The minimum level that it logs, as an operator set it for this worker; "" = that of the configuration."""
+    troubles: dict[str, str] = field(default_factory=dict)
+    """Why it cannot use the store, or the bus, by the name of the part; "" = it can."""
     adopted: bool = False
     """An earlier program of the master forked it, so it runs the code from before the upgrade."""
 

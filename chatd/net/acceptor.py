@@ -26,8 +26,9 @@ from chatd.config.urls import shown
 from chatd.errors import MEANINGS, ErrorCode
 from chatd.model import Protocol
 from chatd.net.admission import BANNED, Refusal
-from chatd.net.connection import Connection, ConnectionProfile
+from chatd.net.connection import Connection
 from chatd.net.connections import Connections
+from chatd.net.profile import ConnectionProfile
 from chatd.net.proxy_protocol import MAX_V2_BYTES, Balancers
 from chatd.net.proxy_reader import ProxyHeaderReader
 from chatd.net.tls import TlsTransport
@@ -112,13 +113,18 @@ def _profile(options: ListenerOptions) -> ConnectionProfile:
     where = urls.parse(options.address)
     if not where.is_websocket:
         return ConnectionProfile(
-            listener=options.address, protocol=protocol, silence_s=silence_s, is_encrypted=where.is_encrypted
+            listener=options.address,
+            protocol=protocol,
+            silence_s=silence_s,
+            is_encrypted=where.is_encrypted,
+            carrier=where.transport,
         )
     return WebSocketProfile(
         listener=options.address,
         protocol=protocol,
         silence_s=silence_s,
         is_encrypted=where.is_encrypted,
+        carrier=where.transport,
         upgrades=UpgradePolicy(where.path, options.origins),
         max_message_bytes=options.max_frame_bytes or MAX_FRAME_BYTES,
     )

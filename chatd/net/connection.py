@@ -22,8 +22,6 @@ from collections import deque
 from collections.abc import Awaitable, Iterator
 from typing import cast
 
-import msgspec
-
 from chatd.config import urls
 from chatd.config.schema import LEAST_OUTBOX_BYTES
 from chatd.core.sessions.session import Session
@@ -32,6 +30,7 @@ from chatd.model import Protocol
 from chatd.net.admission import Source
 from chatd.net.codec_peer import CodecPeer
 from chatd.net.connections import Connections
+from chatd.net.profile import ConnectionProfile
 from chatd.net.queued import replace_queued
 from chatd.net.receipts import Receipts, SocketState, has_hung_up, is_sent, tcp_state, unix_state, was_reset
 from chatd.protocol import Command, Event, Failed, LoginAccepted
@@ -51,16 +50,6 @@ _TOO_MUCH_BEFORE_LOGIN = f"a client may send at most {MAX_BYTES_BEFORE_LOGIN} by
 """While a login is served, what came behind it is kept, so it must not be much."""
 _LOGGED_OUT_FACTOR = 6
 """A client that has logged out has this many times timeouts.login_s until its next login."""
-
-
-class ConnectionProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """What all connections of a listener have in common. listener: its configured address. silence_s: a connection
-    silent for longer is ended, 0 = never. is_encrypted: TLS ends at this listener (net.tls)."""
-
-    listener: str
-    protocol: Protocol
-    silence_s: float
-    is_encrypted: bool = False
 
 
 class Connection(CodecPeer, asyncio.Protocol):
@@ -123,6 +112,10 @@ class Connection(CodecPeer, asyncio.Protocol):
             return urls.is_loopback(sock.getpeername()[0])
         except OSError:  # it has gone
             return False
+
+    @property
+    def carrier(self) -> str:
+        return self.profile.carrier
 
     @property
     def has_receipts(self) -> bool:
@@ -392,7 +385,7 @@ class Connection(CodecPeer, asyncio.Protocol):
 
     def dismiss(self) -> None:
         """See net.admission.Entrant. The answer is sent if the socket takes it at once; nothing is kept for it."""
-        self.connections.count_refused()
+        self.connections.count_full()
         if self.transport is None:  # accepted a moment ago: connection_made() ends it
             self.connections.ended(self, Disconnect.BUSY)
             self.closed, self.reason = True, Disconnect.BUSY

@@ -71,6 +71,8 @@ class GroupCommit:
         self._log = log.get()
         self.queued = 0
         """Drafts in the queue or being committed. Other modules may read it."""
+        self._trouble = ""
+        """Why the last commit failed or does not end; "" = it succeeded."""
         self._filling = Batch()
         """The last batch of the queue, which operations are added to."""
         self._queue = deque([self._filling])
@@ -235,6 +237,7 @@ class GroupCommit:
             if batch.seconds:
                 self._commit_seconds.append(batch.seconds)
                 self._row.store_ok = batch.error is None
+                self._trouble = "" if batch.error is None else str(batch.error) or type(batch.error).__name__
             if batch.error is None:
                 self._answer(batch)
             else:
@@ -304,6 +307,7 @@ class GroupCommit:
             return
         outcome = batch.move(BatchState.CANCELLED, BatchState.OVERDUE)
         self._row.store_ok = False
+        self._trouble = "a commit takes too long"
         self._log.error("commit takes too long", started=outcome is BatchState.OVERDUE, drafts=len(batch.drafts))
         if outcome is BatchState.CANCELLED:
             self._keep_cursors(batch)
@@ -315,6 +319,11 @@ class GroupCommit:
         self.queued -= len(batch.drafts)
         self._keep_cursors(batch)
         self._refuse(batch)
+
+    @property
+    def trouble(self) -> str:
+        """Why Row.store_ok is false, in one line for an operator. While it is true this means nothing."""
+        return self._trouble or self._readers.trouble
 
     def commit_p99_us(self) -> int:
         """99th percentile of the commits since the last call, in microseconds; 0 = there were none."""

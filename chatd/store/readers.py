@@ -32,6 +32,8 @@ class Readers:
         self._on_idle = on_idle
         self._pending: dict[Call, float] = {}
         """Reads that were given to the threads, and since when each one waits."""
+        self.trouble = ""
+        """Why the last read failed or does not end, for an operator; "" = it succeeded."""
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._serve, args=(one,), name="store reader", daemon=True) for one in tables
@@ -56,6 +58,7 @@ class Readers:
             del self._pending[call]
             call.refuse()
             self._row.store_ok = False
+            self.trouble = "a read takes too long"
 
     def close(self) -> None:
         """Let the threads close their connections and end. Does not wait for them."""
@@ -70,6 +73,7 @@ class Readers:
     def _finished(self, call: Call) -> None:
         if self._pending.pop(call, None) is not None:
             self._row.store_ok = not isinstance(call.error, Unavailable)
+            self.trouble = "" if self._row.store_ok else str(call.error)
         call.answer()
         self._on_idle()
 

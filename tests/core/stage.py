@@ -79,6 +79,8 @@ class Peer:
         self.session: Session | None = None
         self.protocol = protocol
         self.remote = "nowhere:0"
+        self.carrier = "tcp"
+        self.heard = 0.0
         self.closed = False
         self.lossy = False
         self.has_receipts = True

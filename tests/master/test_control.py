@@ -176,7 +176,7 @@ def test_arguments_that_are_not_utf8_are_wrong_usage(make):
 
 def test_wrong_usage_is_64(make):
     server = make()
-    for arguments in ((), ("explode",), ("scale", "x"), ("user", "add"), ("log-level",)):
+    for arguments in ((), ("explode",), ("scale", "x"), ("user", "add"), ("log-level", "LOUD")):
         assert server.ctl(*arguments).returncode == Exit.USAGE
 
 

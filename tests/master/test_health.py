@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from chatd.config.schema import Config
 from chatd.master.announcer import summary
 from chatd.master.certificates import CertificateStatus
-from chatd.master.health import HealthMonitor, State
+from chatd.master.health import HealthMonitor, Reason, State
 from chatd.master.upgrade.upgrade import Phase
 from chatd.master.worker_slot import WorkerProcess
 from chatd.master.workers import WorkerPool
@@ -34,11 +35,13 @@ class Server:
             slot.worker = WorkerProcess(child=child, born=Config(), generation=1, started=1.0, ready_at=1.0)
             row.pid, row.state = 100 + slot.index, WorkerState.READY
             row.store_ok = row.bus_ok = True
+            row.heartbeat_ns = time.monotonic_ns()
         self.upgrade: Any = SimpleNamespace(
             phase=Phase.IDLE, old_workers=lambda: self.old_workers, left_old_workers=lambda: bool(self.old_workers)
         )
         self.old_workers: list[WorkerProcess] = []
-        self.monitor = HealthMonitor(self.pool, lambda: self.certificates, self.upgrade)
+        self.around: list[Reason] = []
+        self.monitor = HealthMonitor(self.pool, lambda: self.certificates, self.upgrade, lambda: self.around)
 
     def reasons(self) -> dict[str, str]:
         return {reason.code: reason.text for reason in self.monitor.health().reasons}
@@ -81,12 +84,17 @@ def test_what_one_worker_reports_degrades_the_server(
     assert server.monitor.health().state is State.RUNNING
 
 
-@pytest.mark.parametrize(("field", "code"), [("refused_full", "full"), ("log_dropped", "log-dropped")])
+@pytest.mark.parametrize(
+    ("field", "code"),
+    [("refused_full", "full"), ("log_dropped", "log-dropped"), ("penalties_replaced", "penalties-full")],
+)
 def test_a_counter_that_grows_is_a_reason_for_a_while(
     server: Server, monkeypatch: pytest.MonkeyPatch, field: str, code: str
 ) -> None:
     clock = [1000.0]
     monkeypatch.setattr("chatd.master.health.time.monotonic", lambda: clock[0])
+    for row in server.rows:
+        row.heartbeat_ns = 10**18
     server.monitor.sample()
     assert server.reasons() == {}
     setattr(server.rows[0], field, 3)
@@ -110,6 +118,8 @@ def test_records_that_the_master_drops_count_too(server: Server) -> None:
 def test_a_counter_of_a_worker_that_was_replaced_begins_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
     monkeypatch.setattr("chatd.master.health.time.monotonic", lambda: clock[0])
+    for row in server.rows:
+        row.heartbeat_ns = 10**18
     server.rows[0].refused_full = 5
     server.monitor.sample()
     clock[0] += 100
@@ -191,3 +201,40 @@ def test_an_upgrade_is_said_while_it_runs_and_if_it_is_incomplete(server: Server
     assert worker is not None
     server.old_workers.append(worker)
     assert server.line() == "degraded: the upgrade is incomplete, 1 workers run the earlier version"
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "begin"),
+    [("store", "store_ok", "the store does not answer"), ("bus", "bus_ok", "the bus is down")],
+)
+def test_workers_say_why_they_are_cut_off(server: Server, part: str, field: str, begin: str) -> None:
+    for slot, row in zip(server.pool.slots, server.rows, strict=False):
+        assert slot.worker is not None
+        slot.worker.troubles[part] = "Connection\nrefused"
+        setattr(row, field, False)
+    assert server.reasons() == {part: f"{begin}: Connection refused (worker 0, 1)"}
+    assert server.pool.slots[1].worker is not None
+    server.pool.slots[1].worker.troubles[part] = "disk full"
+    assert server.reasons() == {part: f"{begin}: Connection refused (worker 0); disk full (worker 1)"}
+
+
+def test_a_worker_that_is_silent_is_no_fault_of_the_store_or_the_bus(server: Server) -> None:
+    server.rows[1].heartbeat_ns = time.monotonic_ns() - 6_000_000_000
+    server.rows[1].bus_ok = server.rows[1].store_ok = False
+    assert server.reasons() == {"hung": "no heartbeat from worker 1 for more than 5 s, its clients wait"}
+
+
+def test_slow_commits_are_a_reason_before_messages_are_refused(server: Server) -> None:
+    server.rows[0].commit_p99_us = 900_000
+    assert server.reasons() == {}
+    server.rows[0].commit_p99_us = 1_100_000
+    assert list(server.reasons()) == ["store-slow"]
+
+
+def test_what_somebody_should_do_does_not_degrade_the_server(server: Server) -> None:
+    server.around = [Reason(code="reload", text="the last reload was rejected", advisory=True)]
+    assert server.monitor.health().state is State.RUNNING
+    assert server.line() == "running: the last reload was rejected"
+    server.around.append(Reason(code="disk", text="the disk is nearly full"))
+    assert server.monitor.health().state is State.DEGRADED
+    assert list(server.reasons()) == ["disk", "reload"]

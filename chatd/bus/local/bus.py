@@ -114,7 +114,14 @@ class LocalBus:
 
     @property
     def healthy(self) -> bool:
-        return self._lifecycle.is_open and all(peer.is_reachable for peer in self.peers)
+        return not self.trouble
+
+    @property
+    def trouble(self) -> str:
+        if not self._lifecycle.is_open:
+            return "this worker has not joined it, or has left it"
+        lost = [peer.name.partition("-")[0] for peer in self.peers if not peer.is_reachable]
+        return f"no connection to worker {', '.join(sorted(lost, key=int))}" if lost else ""
 
     @property
     def name(self) -> str:

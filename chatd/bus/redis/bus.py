@@ -27,7 +27,7 @@ from weakref import WeakKeyDictionary
 from chatd import log
 from chatd.bus.contract import LockShare, OnGap, OnLockLost, OnMessage, Topic
 from chatd.bus.lifecycle import BusState, Lifecycle
-from chatd.bus.redis.canary import Canary
+from chatd.bus.redis.canary import FRESH_S, Canary
 from chatd.bus.redis.channels import SubscribedChannels
 from chatd.bus.redis.control import ControlReceiver, ControlSender
 from chatd.bus.redis.envelope import TOKEN, Forged, Forgery, Opener, Sealer, TooNew
@@ -185,6 +185,17 @@ class RedisBus:
     @property
     def healthy(self) -> bool:
         return self._lifecycle.is_open and is_whole(self._topology) and self._parts.canary.is_fresh
+
+    @property
+    def trouble(self) -> str:
+        if self.healthy:
+            return ""
+        if not self._lifecycle.is_open:
+            return "this worker has not joined it, or has left it"
+        away = [node for node in self._topology.all() if not node.is_up]
+        if away:
+            return "; ".join(f"redis at {node.address}: {node.trouble or 'is not ready yet'}" for node in away)
+        return f"what is published to redis has not come back for {FRESH_S:g} s"
 
     @property
     def round_trip_us(self) -> int:

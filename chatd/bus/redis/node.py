@@ -122,6 +122,8 @@ class RedisNode:
         self._keeper: asyncio.Task[None] | None = None
         """Stays connected, from start() to close()."""
         self._backoff = _Backoff(*context.limits.retry_s)
+        self.trouble = ""
+        """Why the server could not be used last; not cleared by its return."""
         self._trouble_logged = False
         """A failure was logged: further ones are not, and the return is."""
         self._ticker: asyncio.TimerHandle | None = None
@@ -196,6 +198,7 @@ class RedisNode:
         began = self._loop.time()
         why = await asyncio.shield(connection.lost)
         self._give_up(connection)
+        self.trouble = f"lost the connection: {why}"
         logger.warning("bus: lost the connection to redis", address=str(self.address), why=why)
         self._trouble_logged = True
         self._backoff.served(self._loop.time() - began)
@@ -217,6 +220,7 @@ class RedisNode:
             await self._context.listener.server_back(self, remembers)
         except CONNECT_ERRORS as error:
             self._give_up(connection)
+            self.trouble = why_of(error)
             if not self._trouble_logged:
                 logger.warning("bus: redis cannot be used", address=str(self.address), why=why_of(error))
             self._trouble_logged = True

@@ -7,6 +7,8 @@ Fails: never.
 
 from __future__ import annotations
 
+import math
+
 from chatd.core.sessions.moving import OfferedPeer
 from chatd.core.sessions.session import Session
 from chatd.errors import Disconnect
@@ -19,9 +21,11 @@ _MAX_EVENTS = 10_000
 
 class ArrivingPeer:
     """core.sessions.session.Peer. events: what the client is to be told. reason: why its session was ended; None = it
-    was not."""
+    was not. heard: not silent for any time. carrier: not known yet."""
 
     out_bytes = 0
+    heard = math.inf
+    carrier = ""
     gone = False
 
     def __init__(self, offered: OfferedPeer, protocol: Protocol) -> None:

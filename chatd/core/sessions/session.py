@@ -46,6 +46,14 @@ class Peer(Contract):
         call."""
         ...
 
+    heard: float
+    """When it was heard last, by the loop's clock."""
+
+    @property
+    def carrier(self) -> str:
+        """What carries the wire: tcp, tls, ws, wss, udp or unix."""
+        ...
+
     lossy: bool
     """Pushed data may get lost on its way, unnoticed (a datagram)."""
 

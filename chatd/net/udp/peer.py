@@ -109,6 +109,7 @@ class UdpPeer(CodecPeer):
     """
 
     lossy = True
+    carrier = "udp"
     has_receipts = False
     codec: UdpCodec
 
@@ -316,7 +317,7 @@ class UdpPeer(CodecPeer):
 
     def dismiss(self) -> None:
         """See net.admission.Entrant. Its login may still be under way; it will find the peer closed."""
-        self.listener.connections.count_refused()
+        self.listener.connections.count_full()
         self.push(Failed(ErrorCode.BUSY, MEANINGS[ErrorCode.BUSY].text))
         self.close(Disconnect.BUSY)
 

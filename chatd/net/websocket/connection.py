@@ -16,8 +16,9 @@ from websockets.frames import Opcode
 
 from chatd import security_log
 from chatd.errors import Disconnect, ErrorCode, WireError
-from chatd.net.connection import Connection, ConnectionProfile
+from chatd.net.connection import Connection
 from chatd.net.connections import Connections
+from chatd.net.profile import ConnectionProfile
 from chatd.net.websocket import frames
 from chatd.net.websocket.frames import CloseCode, FrameError, FrameReader, FrameReaderState
 from chatd.net.websocket.handshake import END_OF_REQUEST, MAX_REQUEST_BYTES, UpgradePolicy, refusal

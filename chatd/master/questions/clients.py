@@ -1,0 +1,53 @@
+"""Listing clients, as an operator asks.
+
+Owns: one page of the sessions of this host's workers, or of every host.
+Elsewhere: a worker's own page (core.sessions.listing), fetching page after page (chatctl.show.clients).
+Fails: with one line, if no worker can be asked. Workers that do not answer are named in the reply.
+
+The refs of the two ways to ask must not be taken for one another: an order to one worker goes through WorkerQuestions.
+"""
+
+from __future__ import annotations
+
+from chatd.client_list import PAGE_ROWS, ClientPage, ClientQuery, merged
+from chatd.errors import Exit
+from chatd.master.questions.every_worker import Answers, EveryWorker
+from chatd.master.requests import ClientsReply, ClientsRequest, Respond, failed
+from chatd.master.worker_questions import WorkerQuestions
+from chatd.master.workers import WorkerPool
+from chatd.orders import ClientsDone, ClientsOrder
+
+
+class ClientLists:
+    def __init__(self, pool: WorkerPool, every_worker: EveryWorker, questions: WorkerQuestions) -> None:
+        self._pool = pool
+        self._every_worker = every_worker
+        self._questions = questions
+
+    def begin(self, request: ClientsRequest, respond: Respond) -> None:
+        """Reply with a ClientsReply, or with a failure."""
+        query = request.query
+        if not 0 < query.limit <= PAGE_ROWS:
+            respond(failed(Exit.USAGE, f"a page has 1 to {PAGE_ROWS} rows"))
+        elif not self._pool.ready():
+            respond(failed(Exit.TRY_AGAIN, "no worker is ready"))
+        elif request.everywhere:
+            self._questions.ask(lambda ref: ClientsOrder(ref=ref, query=query, everywhere=True), _of_all, respond)
+        else:
+            self._every_worker.ask(
+                lambda ref: ClientsOrder(ref=ref, query=query), lambda found: respond(_of_host(found, query))
+            )
+
+
+def _of_all(answer: ClientsDone) -> ClientsReply:
+    missing = () if answer.complete else ("some workers or hosts",)
+    return _reply(answer.page, missing)
+
+
+def _of_host(found: Answers, query: ClientQuery) -> ClientsReply:
+    page = merged([answer.page for answer in found.answers], query)
+    return _reply(page, tuple(f"worker {slot}" for slot in found.silent))
+
+
+def _reply(page: ClientPage, unanswered: tuple[str, ...]) -> ClientsReply:
+    return ClientsReply(clients=page.rows, matching=page.matching, sessions=page.sessions, unanswered=unanswered)

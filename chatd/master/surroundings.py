@@ -1,0 +1,80 @@
+"""Reasons why a server is not well that lie around its processes: disks, queues of the kernel, files.
+
+Owns: looking at them.
+Elsewhere: reasons that the workers give (master.health), what to do about each (docs/runbook.md).
+Fails: never; what cannot be looked at is no reason.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from chatd import __version__
+from chatd.master.disks import EVERY_S, Disks
+from chatd.master.health import Code, Reason
+from chatd.master.listeners import Bound, actual_address, waiting
+from chatd.master.reload import Reload
+from chatd.master.upgrade.program import installed_version
+from chatd.master.upgrade.upgrade import Upgrade
+from chatd.master.workers import WorkerPool
+
+SHOWN_CHARS = 300
+"""Longest text of a reason: an error of a configuration can have many lines."""
+
+
+class Surroundings:
+    """bound: one listening socket per listener. disks: as they were at the last look."""
+
+    def __init__(
+        self, pool: WorkerPool, reload: Reload, upgrade: Upgrade, bound: Callable[[], tuple[Bound, ...]]
+    ) -> None:
+        self._pool = pool
+        self._reload = reload
+        self._upgrade = upgrade
+        self._bound = bound
+        self.disks = Disks()
+        self._found = ""
+        self._next_at = 0.0
+
+    def reasons(self) -> Iterator[Reason]:
+        """Costs some system calls."""
+        yield from self._of_disks()
+        yield from self._of_queues()
+        if error := self._reload.last_error:
+            text = f"the last reload was rejected, the previous configuration stays in force: {error}"
+            yield Reason(code=Code.RELOAD, text=_line(text), advisory=True)
+        if failure := self._upgrade.failure:
+            yield Reason(code=Code.UPGRADE_FAILED, text=_line(f"the last upgrade failed: {failure}"), advisory=True)
+        if (installed := self._installed()) and installed != __version__:
+            text = f"an upgrade is pending: {installed} is installed, {__version__} runs (chatctl upgrade)"
+            yield Reason(code=Code.UPGRADE_PENDING, text=text, advisory=True)
+
+    def _installed(self) -> str:
+        """As it was at most EVERY_S ago; "" = not known."""
+        now = time.monotonic()
+        if now >= self._next_at:
+            self._next_at = now + EVERY_S
+            self._found = installed_version()
+        return self._found
+
+    def _of_disks(self) -> Iterator[Reason]:
+        for one in self.disks.look(self._pool.config, time.monotonic()):
+            if one.is_low:
+                share = 100 * one.free_bytes / max(one.total_bytes, 1)
+                text = f"the disk is nearly full: {share:.0f} % free at {one.path} ({', '.join(one.used_for)})"
+                yield Reason(code=Code.DISK, text=text)
+
+    def _of_queues(self) -> Iterator[Reason]:
+        for one, sock in self._bound():
+            if one.address.startswith("udp:"):
+                continue
+            if waiting(sock) >= one.backlog:
+                address = actual_address(one, sock)
+                text = f"too many connections wait at {address}, further ones are lost (listen.backlog)"
+                yield Reason(code=Code.QUEUE_FULL, text=text)
+
+
+def _line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN_CHARS else f"{line[:SHOWN_CHARS]}…"
