@@ -97,7 +97,7 @@ def test_a_broken_configuration_changes_nothing(
     acquit(verdict, record_property, at_least=100)
 
 
-TO_MASTER = [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD, signal.SIGPIPE]
+TO_MASTER = [signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD, signal.SIGPIPE]
 TO_WORKERS = [
     signal.SIGHUP, signal.SIGINT, signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH, signal.SIGUSR1, signal.SIGCHLD,
     signal.SIGPIPE,

@@ -1,0 +1,119 @@
+"""What an upgrade keeps of a process: what systemd, chatctl and the terminal that it has left know of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import socket
+
+import psutil
+import pytest
+
+from tests.master.conftest import open_way, say, wait_for
+from tests.master.test_systemd import notifications, receiver  # noqa: F401  a fixture
+
+pytestmark = pytest.mark.xdist_group("upgrade")
+
+
+def with_store(server):
+    """A real one, which the preflight looks at; trial workers have none. Once the server has made its directories."""
+    assert server.ctl("user", "add", "alice", input="a long password\n").returncode == 0
+    return server
+
+
+def programs(server) -> int:
+    """How often the process has changed its program."""
+    return server.events("normal.log").count("the program has changed")
+
+
+def test_systemd_sees_one_process_that_reloads(make, receiver):  # noqa: F811
+    server = make()
+    server.environment |= {"NOTIFY_SOCKET": receiver.getsockname(), "WATCHDOG_USEC": "2000000"}
+    with_store(server.start())
+    pid = server.process.pid
+    wait_for("ready", lambda: f"MAINPID={pid}" in notifications(receiver))
+    done = server.ctl("upgrade")
+    assert done.returncode == 0, done
+    told = notifications(receiver)
+    assert "RELOADING=1" in told
+    after = told[told.index("RELOADING=1") :]
+    assert {"READY=1", f"MAINPID={pid}"} <= set(after)
+    assert after[-1].startswith("STATUS=running")
+    wait_for("the watchdog is fed by the new program", lambda: "WATCHDOG=1" in notifications(receiver))
+    assert (server.status()["pid"], programs(server)) == (pid, 1)
+
+
+def test_a_daemon_that_was_started_with_a_relative_name(make):
+    server = make()
+    command = [part if part != str(server.file) else server.file.name for part in server.command("--daemon")]
+    server.command = lambda *_: command
+    assert server.launch(cwd=server.root).wait(20) == 0
+    pid = with_store(server).wait_ready()["pid"]
+    done = server.ctl("upgrade")
+    assert done.returncode == 0, done
+    assert (server.status()["pid"], programs(server)) == (pid, 1)
+    process = psutil.Process(pid)
+    assert (process.cwd(), os.getsid(pid)) != (str(server.root), os.getsid(0))
+    assert process.cwd() == "/"
+    assert server.ctl("stop").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_privileges_stay_given_up(make, tmp_path):
+    open_way(tmp_path)
+    server = make(server='user = "nobody"')
+    with_store(server.start())
+    nobody = pwd.getpwnam("nobody").pw_uid
+    assert psutil.Process(server.process.pid).uids() == (nobody,) * 3
+    done = server.ctl("upgrade")
+    assert done.returncode == 0, done
+    assert programs(server) == 1
+    for pid in (server.process.pid, *server.pids()):
+        assert psutil.Process(pid).uids() == (nobody,) * 3
+        with open(f"/proc/{pid}/status") as status:
+            assert "NoNewPrivs:\t1" in status.read()
+
+
+def test_clients_of_the_control_socket_stay_connected(make):
+    """One has sent half of its request, another the whole of it and waits, a third has not read its reply."""
+    server = with_store(make().start())
+    path = str(server.root / "run" / "control.sock")
+    half, idle = (socket.socket(socket.AF_UNIX) for _ in range(2))
+    with half, idle:
+        for one in (half, idle):
+            one.settimeout(20)
+            one.connect(path)
+        half.sendall(b'{"cmd": "sta')
+        assert server.ctl("upgrade").returncode == 0
+        half.sendall(b'tus", "v": 1}\n')
+        idle.sendall(b'{"cmd": "upgrade", "v": 1}\n')
+        assert json.loads(half.makefile().readline())["status"]["pid"] == server.process.pid
+        answer = json.loads(idle.makefile().readline())
+        assert (answer["ok"], answer["workers"]) == (True, 2)
+    assert programs(server) == 2
+    orders = [record for record in server.records("normal.log") if record.get("order") == "upgrade"]
+    assert [record["result"] for record in orders] == ["begun", "ok", "begun", "ok"]
+    assert {record["by"] for record in orders} == {pwd.getpwuid(os.geteuid()).pw_name}
+
+
+def test_an_upgrade_applies_the_configuration_like_a_reload(make):
+    """And what needs a restart still waits for one."""
+    server = with_store(make(workers=1).start())
+    assert server.status()["generation"] == 1
+    server.listen = server.listen.replace("127.0.0.1:0", "127.0.0.1:1")
+    server.write('[log]\nlevel = "WARNING"\n', workers=2)
+    done = server.ctl("upgrade")
+    assert done.returncode == 0, done
+    found = server.wait_ready()
+    assert (found["generation"], found["workers_wanted"], len(found["workers"])) == (2, 2, 2)
+    with server.connect() as client:
+        assert say(client, "?")[2:] == ["2", "WARNING"]
+    assert "listen" in server.ctl("config", "diff").stdout
+
+
+def test_what_runs_shows_in_the_status(make):
+    server = make(workers=1).start()
+    found = server.status()
+    assert found["upgrade"] == {"installed": found["version"], "phase": "idle", "failure": "", "old_workers": 0}
+    assert "upgrade" not in server.ctl("status").stdout
