@@ -27,12 +27,8 @@ from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
 from chatd.config.schema import Config
 from chatd.errors import ConfigError, Exit
-from chatd.master.requests import (
-    KickReply,
-    KickRequest,
-    SessionsReply,
-    SessionsRequest,
-)
+from chatd.master.replies import KickReply, SessionsReply
+from chatd.master.requests import KickRequest, SessionsRequest
 from chatd.model import User
 from chatd.security_log import SecurityEvent
 from chatd.store.open import configured

@@ -15,7 +15,8 @@ import msgspec
 from chatd.chatctl.control_client import ControlClient, RequestFailed, note
 from chatd.errors import Exit
 from chatd.master.broadcast import LIMIT_S
-from chatd.master.requests import BroadcastReply, BroadcastRequest, ControlReply, KickReply, KickRequest
+from chatd.master.replies import BroadcastReply, ControlReply, KickReply
+from chatd.master.requests import BroadcastRequest, KickRequest
 
 STDIN = "-"
 

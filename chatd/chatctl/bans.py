@@ -30,7 +30,8 @@ from chatd.config import load as config_load
 from chatd.config.schema import Config
 from chatd.core.bans import CHECK_S
 from chatd.errors import Exit
-from chatd.master.requests import ApplyBansReply, ApplyBansRequest
+from chatd.master.replies import ApplyBansReply
+from chatd.master.requests import ApplyBansRequest
 from chatd.store.open import configured
 
 NOT_DONE = 1

@@ -28,20 +28,22 @@ from chatd.config.schema import Config
 from chatd.config.validate import check_host
 from chatd.errors import Exit
 from chatd.master.health import Reason
-from chatd.master.requests import (
+from chatd.master.replies import (
     ClearPenaltiesReply,
-    ClearPenaltiesRequest,
     ConfigDiffReply,
-    ConfigDiffRequest,
     ConfigReply,
-    ConfigRequest,
     ControlReply,
     PenaltiesReply,
-    PenaltiesRequest,
     ReloadReply,
+    ScaleReply,
+)
+from chatd.master.requests import (
+    ClearPenaltiesRequest,
+    ConfigDiffRequest,
+    ConfigRequest,
+    PenaltiesRequest,
     ReloadRequest,
     ReopenRequest,
-    ScaleReply,
     ScaleRequest,
     StopRequest,
 )

@@ -25,7 +25,8 @@ from chatd.errors import ChatdError
 from chatd.master import instance_lock
 from chatd.master.directories import CONTROL
 from chatd.master.instance_lock import PIDFILE
-from chatd.master.requests import ControlReply, ControlRequest, StatusRequest
+from chatd.master.replies import ControlReply
+from chatd.master.requests import ControlRequest, StatusRequest
 from chatd.master.status import Status, StatusReply
 
 CONNECT_S = 5.0

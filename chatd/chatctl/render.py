@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from chatd.config.options import toml
-from chatd.master.requests import (
+from chatd.master.replies import (
     ConfigDiffReply,
     ControlReply,
     PenaltiesReply,

@@ -17,7 +17,8 @@ from chatd.chatctl import render
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.chatctl.progress import Progress
 from chatd.errors import Exit
-from chatd.master.requests import ControlReply, DrainRequest, RestartReply, RestartWorkersRequest, UndrainRequest
+from chatd.master.replies import ControlReply, RestartReply
+from chatd.master.requests import DrainRequest, RestartWorkersRequest, UndrainRequest
 
 
 def restart_workers(client: ControlClient, options: argparse.Namespace) -> int:

@@ -20,7 +20,8 @@ from typing import Any, Literal
 from chatd import log
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.config.schema import Config
-from chatd.master.requests import ControlReply, RecordRequest, write_record
+from chatd.master.replies import ControlReply
+from chatd.master.requests import RecordRequest, write_record
 from chatd.security_log import SecurityEvent
 
 SYSTEM_LOG = Path("/dev/log")

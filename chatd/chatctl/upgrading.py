@@ -17,7 +17,8 @@ from chatd.chatctl import render
 from chatd.chatctl.control_client import ControlClient, NotAllowed, ServerUnreachable
 from chatd.chatctl.progress import Progress
 from chatd.errors import Exit
-from chatd.master.requests import UpgradeReply, UpgradeRequest
+from chatd.master.replies import UpgradeReply
+from chatd.master.requests import UpgradeRequest
 
 EPILOG = """example:
   pip install --upgrade chatd && chatctl upgrade && chatctl status

@@ -9,7 +9,8 @@ Fails: with one line; then the workers find the change by themselves, within sec
 from __future__ import annotations
 
 from chatd.errors import Exit
-from chatd.master.requests import ApplyBansReply, ApplyBansRequest, ControlReply, Respond, failed
+from chatd.master.replies import ApplyBansReply, ControlReply, Respond, failed
+from chatd.master.requests import ApplyBansRequest
 from chatd.master.worker_questions import WorkerQuestions
 from chatd.orders import ApplyBansOrder, BansApplied, OrderFailed
 

@@ -12,7 +12,8 @@ from collections import deque
 
 from chatd import wall_clock
 from chatd.errors import Exit, Refused
-from chatd.master.requests import BroadcastReply, BroadcastRequest, ControlReply, Respond, failed
+from chatd.master.replies import BroadcastReply, ControlReply, Respond, failed
+from chatd.master.requests import BroadcastRequest
 from chatd.master.worker_questions import WorkerQuestions
 from chatd.orders import BroadcastDone, BroadcastOrder, OrderFailed
 from chatd.texts import fields

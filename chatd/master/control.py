@@ -26,7 +26,8 @@ from chatd import log, security_log
 from chatd.errors import BootError, Exit
 from chatd.master import requests
 from chatd.master.directories import CONTROL
-from chatd.master.requests import ControlReply, ControlRequest, RecordRequest, Respond, failed
+from chatd.master.replies import ControlReply, Respond, failed
+from chatd.master.requests import ControlRequest, RecordRequest
 from chatd.master.watcher import Watcher
 from chatd.orders import MalformedMessage
 from chatd.security_log import SecurityEvent

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from chatd import security_log
 from chatd.address_bans import network_named
 from chatd.errors import Exit, Refused
-from chatd.master.requests import REASON_CHARS, ControlReply, KickReply, KickRequest, Respond, failed
+from chatd.master.replies import ControlReply, KickReply, Respond, failed
+from chatd.master.requests import REASON_CHARS, KickRequest
 from chatd.master.worker_slot import Slot
 from chatd.master.workers import WorkerPool
 from chatd.orders import Answer, KickDone, KickFailed, KickOrder

@@ -29,25 +29,22 @@ from chatd.master.listeners import Bound, actual_address
 from chatd.master.prepared import Prepared
 from chatd.master.questions.desk import QuestionDesk
 from chatd.master.reload import Reload
+from chatd.master.replies import ConfigReply, ControlReply, Respond, failed
 from chatd.master.requests import (
     ConfigDiffRequest,
-    ConfigReply,
     ConfigRequest,
-    ControlReply,
     ControlRequest,
     DrainRequest,
     KickRequest,
     RecordRequest,
     ReloadRequest,
     ReopenRequest,
-    Respond,
     RestartWorkersRequest,
     ScaleRequest,
     StatusRequest,
     StopRequest,
     UndrainRequest,
     UpgradeRequest,
-    failed,
     write_record,
 )
 from chatd.master.rolling.gate import Gate

@@ -11,16 +11,9 @@ from chatd import security_log, wall_clock
 from chatd.config.schema import Config
 from chatd.core.penalties import standing
 from chatd.errors import Exit
-from chatd.master.requests import ClearPenaltiesReply as Cleared
-from chatd.master.requests import (
-    ClearPenaltiesRequest,
-    ControlReply,
-    PenaltiesReply,
-    PenaltiesRequest,
-    PenaltyRow,
-    Respond,
-    failed,
-)
+from chatd.master.replies import ClearPenaltiesReply as Cleared
+from chatd.master.replies import ControlReply, PenaltiesReply, PenaltyRow, Respond, failed
+from chatd.master.requests import ClearPenaltiesRequest, PenaltiesRequest
 from chatd.master.worker_questions import WorkerQuestions
 from chatd.master.workers import WorkerPool
 from chatd.orders import ClearPenaltiesOrder, PenaltiesCleared, PenaltiesNotCleared

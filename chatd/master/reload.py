@@ -23,7 +23,7 @@ from chatd.config.schema import Config
 from chatd.config.validate import check_host
 from chatd.errors import ConfigError, Exit
 from chatd.master.certificates import CertificateKeeper, CertificatesOf, read_all
-from chatd.master.requests import ConfigDiffReply, ControlReply, PendingChange, ReloadReply, Respond, failed
+from chatd.master.replies import ConfigDiffReply, ControlReply, PendingChange, ReloadReply, Respond, failed
 from chatd.master.worker_slot import Slot
 from chatd.master.workers import WorkerPool
 from chatd.orders import Answer, NotUnderstood, ReloadDone, ReloadOrder, ReloadRefused

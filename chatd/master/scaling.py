@@ -11,7 +11,8 @@ import os
 
 from chatd import log
 from chatd.errors import Exit
-from chatd.master.requests import Respond, ScaleReply, ScaleRequest, failed
+from chatd.master.replies import Respond, ScaleReply, failed
+from chatd.master.requests import ScaleRequest
 from chatd.master.workers import WorkerPool
 from chatd.scoreboard import MAX_WORKERS
 

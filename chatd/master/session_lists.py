@@ -7,7 +7,8 @@ Fails: as master.worker_questions does.
 
 from __future__ import annotations
 
-from chatd.master.requests import Respond, SessionsReply, SessionsRequest
+from chatd.master.replies import Respond, SessionsReply
+from chatd.master.requests import SessionsRequest
 from chatd.master.worker_questions import WorkerQuestions
 from chatd.orders import SessionsDone, SessionsOrder
 

@@ -25,7 +25,7 @@ from chatd.master.disks import DiskStatus
 from chatd.master.health import HealthMonitor, Reason
 from chatd.master.listeners import Bound
 from chatd.master.reload import Reload
-from chatd.master.requests import ControlReply
+from chatd.master.replies import ControlReply
 from chatd.master.rolling.restart import RollingRestart
 from chatd.master.surroundings import Surroundings
 from chatd.master.upgrade.program import installed_version

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from chatd.errors import Exit
-from chatd.master.requests import ControlReply, Respond, failed
+from chatd.master.replies import ControlReply, Respond, failed
 from chatd.master.workers import WorkerPool
 from chatd.orders import (
     Answer,

@@ -17,7 +17,8 @@ import pytest
 from chatd.chatctl.control_client import ControlClient, ServerUnreachable
 from chatd.errors import Exit
 from chatd.master import requests
-from chatd.master.requests import ScaleReply, ScaleRequest
+from chatd.master.replies import ControlReply, ScaleReply
+from chatd.master.requests import ScaleRequest
 from tests.master.conftest import is_alive, kill, open_way, wait_for
 
 
@@ -396,7 +397,7 @@ def test_every_request_is_an_order_but_for_those_that_are_records_or_figures():
 def test_an_order_of_hundreds_is_recorded_each_time(make):
     server = make(workers=1).start()
     for _ in range(300):
-        server.client.ask(requests.LogLevelRequest(level="NORMAL"), requests.ControlReply)
+        server.client.ask(requests.LogLevelRequest(level="NORMAL"), ControlReply)
     assert len(orders_of(server, "log-level")) == 300
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from chatd.chatctl.control_client import RequestFailed
 from chatd.errors import Exit
-from chatd.master.requests import ReloadReply, ReloadRequest
+from chatd.master.replies import ReloadReply
+from chatd.master.requests import ReloadRequest
 from tests.master.conftest import open_way, say, wait_for
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from chatd.errors import Exit
 from chatd.master import worker_questions
-from chatd.master.requests import ControlReply
+from chatd.master.replies import ControlReply
 from chatd.master.worker_questions import WorkerQuestions
 from chatd.orders import KickDone, PenaltiesCleared, SessionsDone, SessionsOrder
 

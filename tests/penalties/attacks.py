@@ -15,7 +15,8 @@ import uuid
 
 from chatd.chatctl.control_client import ControlClient
 from chatd.errors import MEANINGS, ErrorCode
-from chatd.master.requests import PenaltiesReply, PenaltiesRequest, PenaltyRow
+from chatd.master.replies import PenaltiesReply, PenaltyRow
+from chatd.master.requests import PenaltiesRequest
 from tests.harness import chatserver
 from tests.harness.daemon import Daemon
 from tests.harness.link import ConnectionGone

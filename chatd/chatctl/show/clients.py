@@ -17,7 +17,8 @@ from chatd.chatctl.control_client import ControlClient, note
 from chatd.chatctl.render import at, duration, size, table
 from chatd.client_list import PAGE_ROWS, ClientQuery, ShownClient, key_of
 from chatd.errors import Exit
-from chatd.master.requests import ClientsReply, ClientsRequest
+from chatd.master.replies import ClientsReply
+from chatd.master.requests import ClientsRequest
 
 USUAL_ROWS = 100
 """Rows shown without --limit or --all."""

@@ -12,7 +12,8 @@ import argparse
 from chatd.chatctl.control_client import ControlClient
 from chatd.chatctl.render import print_json, table
 from chatd.errors import Exit
-from chatd.master.requests import LogLevelReply, LogLevelRequest, LogLevelsRequest
+from chatd.master.replies import LogLevelReply
+from chatd.master.requests import LogLevelRequest, LogLevelsRequest
 
 
 def log_level(client: ControlClient, options: argparse.Namespace) -> int:

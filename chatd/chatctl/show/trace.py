@@ -16,7 +16,8 @@ from chatd.chatctl.show import trace_log
 from chatd.chatctl.show.trace_log import Traced
 from chatd.config import load as config_load
 from chatd.errors import BootError, ConfigError, Exit, Refused, Unavailable
-from chatd.master.requests import ListTracesRequest, TraceReply, TraceRequest
+from chatd.master.replies import TraceReply
+from chatd.master.requests import ListTracesRequest, TraceRequest
 
 NOTHING_FOUND = 1
 STANDARD_ERROR = '"-" (standard error)'

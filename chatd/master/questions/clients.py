@@ -12,7 +12,8 @@ from __future__ import annotations
 from chatd.client_list import PAGE_ROWS, ClientPage, ClientQuery, merged
 from chatd.errors import Exit
 from chatd.master.questions.every_worker import Answers, EveryWorker
-from chatd.master.requests import ClientsReply, ClientsRequest, Respond, failed
+from chatd.master.replies import ClientsReply, Respond, failed
+from chatd.master.requests import ClientsRequest
 from chatd.master.worker_questions import WorkerQuestions
 from chatd.master.workers import WorkerPool
 from chatd.orders import ClientsDone, ClientsOrder

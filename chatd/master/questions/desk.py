@@ -17,6 +17,7 @@ from chatd.master.questions.clients import ClientLists
 from chatd.master.questions.every_worker import EveryWorker
 from chatd.master.questions.log_levels import LogLevels
 from chatd.master.questions.tracing import TraceDesk
+from chatd.master.replies import Respond
 from chatd.master.requests import (
     ApplyBansRequest,
     BroadcastRequest,
@@ -27,7 +28,6 @@ from chatd.master.requests import (
     LogLevelRequest,
     LogLevelsRequest,
     PenaltiesRequest,
-    Respond,
     SessionsRequest,
     TraceRequest,
 )

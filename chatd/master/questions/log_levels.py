@@ -11,14 +11,8 @@ import msgspec
 
 from chatd import log
 from chatd.errors import Exit
-from chatd.master.requests import (
-    LogLevelReply,
-    LogLevelRequest,
-    LogLevelsRequest,
-    Respond,
-    SlotLevel,
-    failed,
-)
+from chatd.master.replies import LogLevelReply, Respond, SlotLevel, failed
+from chatd.master.requests import LogLevelRequest, LogLevelsRequest
 from chatd.master.workers import WorkerPool
 from chatd.orders import LogLevelOrder
 

@@ -16,7 +16,7 @@ import time
 
 from chatd import log
 from chatd.errors import Exit
-from chatd.master.requests import ControlReply, Respond, failed
+from chatd.master.replies import ControlReply, Respond, failed
 from chatd.master.rolling.gate import Gate
 from chatd.master.workers import WorkerPool
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from chatd import log
 from chatd.errors import Exit
-from chatd.master.requests import NotReplaced, ReplacedWorker, Respond, RestartReply, failed
+from chatd.master.replies import NotReplaced, ReplacedWorker, Respond, RestartReply, failed
 from chatd.master.rolling.replacement import CannotReplace
 from chatd.master.worker_slot import Slot, WorkerProcess
 from chatd.master.workers import WorkerPool

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from chatd import __version__, log
 from chatd.errors import Exit
-from chatd.master.requests import ControlReply, Respond, RestartReply, UpgradeReply, UpgradeRequest, failed
+from chatd.master.replies import ControlReply, Respond, RestartReply, UpgradeReply, failed
+from chatd.master.requests import UpgradeRequest
 from chatd.master.rolling.replacement import CannotReplace
 from chatd.master.rolling.restart import RollingRestart
 from chatd.master.upgrade.capture import Parts, capture
