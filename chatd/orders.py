@@ -250,6 +250,10 @@ class SessionsDone(msgspec.Struct, tag_field="answer", tag="sessions-done", froz
     complete: bool
 
 
+class WorkerReady(msgspec.Struct, tag_field="answer", tag="ready", frozen=True):
+    """Sent unasked, once, when the worker's row says READY: a row cannot wake the master."""
+
+
 class NotUnderstood(msgspec.Struct, tag_field="answer", tag="not-understood", frozen=True):
     """The worker does not know an order, because the master has newer code. It went on as before."""
 
@@ -319,6 +323,7 @@ Answer = (
     | PenaltiesCleared
     | PenaltiesNotCleared
     | SessionsDone
+    | WorkerReady
     | NotUnderstood
     | BroadcastDone
     | BansApplied

@@ -54,6 +54,7 @@ from chatd.orders import (
     ReloadRefused,
     TraceOrder,
     Trouble,
+    WorkerReady,
 )
 from chatd.scoreboard import State, leader
 from chatd.store.contract import Tables
@@ -224,6 +225,7 @@ class Worker:
         gc.set_threshold(20_000, 20, 100)
         self._row.bus_ok = self._bus.healthy
         self._row.state = State.READY
+        self._answer(WorkerReady())
         self._log.info("worker ready", slot=context.slot, generation=context.generation)
         await self._leave.wait()
         return await self._drain()

@@ -26,6 +26,7 @@ ANSWERS = [
     orders.KickFailed(1, "the store does not answer"),
     orders.CannotStart("no store"),
     orders.NotUnderstood("no such order"),
+    orders.WorkerReady(),
     orders.CertificatesRefused("tls://127.0.0.1:1", "no"),
     orders.PenaltiesCleared(1, 3),
     orders.PenaltiesNotCleared(1, "the store does not answer"),

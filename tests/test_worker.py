@@ -19,7 +19,7 @@ from chatd.config.schema import Config, ListenerOptions, ServerOptions, StoreOpt
 from chatd.master import directories, spawn
 from chatd.master.certificates import CertificateKeeper
 from chatd.master.udp_sockets import UdpSockets
-from chatd.orders import Answer, DrainOrder, KickDone, KickOrder, NotUnderstood, ReloadDone, ReloadOrder
+from chatd.orders import Answer, DrainOrder, KickDone, KickOrder, NotUnderstood, ReloadDone, ReloadOrder, WorkerReady
 from chatd.penalty_table import PenaltyTable
 from chatd.scoreboard import Scoreboard, State
 from tests.harness.deadline import wait_until
@@ -56,6 +56,7 @@ class LoneWorker:
         )
         self.child = spawn.fork(0, 1, self.config, shared)
         wait_until(30, "it is ready", lambda: self.row.state == State.READY)
+        assert self.answer() == WorkerReady()
 
     def answer(self) -> Answer:
         assert select.select([self.child.orders], [], [], 10)[0], "no answer"

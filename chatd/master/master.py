@@ -58,7 +58,7 @@ from chatd.master.surroundings import Surroundings
 from chatd.master.upgrade.capture import Parts
 from chatd.master.upgrade.execute import restore_signals
 from chatd.master.upgrade.program import Program
-from chatd.master.upgrade.state import MasterState
+from chatd.master.upgrade.state import MasterState, config_of
 from chatd.master.upgrade.upgrade import Upgrade, UpgradeTools, raise_again
 from chatd.master.upgrade.workers import resume as adopt_workers
 from chatd.master.watcher import Watcher
@@ -69,8 +69,6 @@ from chatd.security_log import SecurityEvent
 
 FAST_STOP_S = 5.0
 TURN_S = 1.0
-BUSY_TURN_S = 0.02
-"""Interval of turns while a worker starts: it reports that it is ready in its row, which cannot wake the master."""
 LATE_S = 5.0
 """A turn that comes later than this, or than half of hang_s, means that the master itself was stopped."""
 
@@ -203,8 +201,6 @@ class Master:
 
     def _timeout(self) -> float:
         """Seconds until something is due."""
-        if self._pool.starting():
-            return BUSY_TURN_S
         due = min(self._pool.next_deadline(), self._upgrade.next_deadline(), self._next_second)
         return min(max(due - time.monotonic(), 0.001), TURN_S)
 
@@ -235,7 +231,7 @@ class Master:
     def _take_over(self, before: MasterState) -> None:
         """From an earlier program of this process: its workers, its clients, its signals."""
         self._before = None
-        adopt_workers(self._pool, before.pool, self._pool.config)
+        adopt_workers(self._pool, before.pool, config_of(before))
         self._reload.resume(before.reloads)
         self._upgrade.resume(self._control.resume(before.control, UpgradeRequest()))
         restore_signals()

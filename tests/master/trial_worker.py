@@ -43,6 +43,7 @@ class TrialWorker:
         self.row.heartbeat_ns = time.monotonic_ns()
         self.row.store_ok = self.row.bus_ok = True
         self.row.state = State.READY
+        self.orders.send(orders.encode(orders.WorkerReady()))
         while True:
             self.row.heartbeat_ns = time.monotonic_ns()
             self.row.connections = len(self.clients)

@@ -1,6 +1,6 @@
-"""`python -m tests.upgrade.late_imports -c FILE …` is chatd that tells which modules its workers import after their fork.
+"""`python -m tests.upgrade.late_imports -c FILE …` is chatd that tells which modules its workers import late.
 
-Each worker writes them into a file of the directory LATE as it ends.
+Each worker writes those that it imported after its fork into a file of the directory LATE as it ends.
 """
 
 from __future__ import annotations

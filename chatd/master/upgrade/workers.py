@@ -20,7 +20,7 @@ from chatd.master.workers import WorkerPool
 
 class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
     """pid, pidfd, orders, stacks: as spawn.Child. The rest as WorkerProcess; times are monotonic seconds, which go on
-    in the next program."""
+    in the next program. A worker that replaces another, or is replaced, is not handed over: the upgrade waits."""
 
     pid: int
     pidfd: int
@@ -34,6 +34,9 @@ class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
     hung: bool
     why: str
     version: str
+    left_in: int = 0
+    log_level: str = ""
+    troubles: dict[str, str] = {}
 
 
 class SlotState(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +47,7 @@ class SlotState(msgspec.Struct, frozen=True, kw_only=True):
     fork_at: float
     restarts: int
     worker: WorkerState | None
+    why: str = ""
 
 
 class PoolState(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +78,7 @@ def _slot(slot: Slot) -> SlotState:
         failures=slot.failures,
         fork_at=slot.fork_at,
         restarts=slot.restarts,
+        why=slot.why,
         worker=None if slot.worker is None else _worker(slot.worker),
     )
 
@@ -92,6 +97,9 @@ def _worker(worker: WorkerProcess) -> WorkerState:
         hung=worker.hung,
         why=worker.why,
         version=worker.version,
+        left_in=worker.left_in,
+        log_level=worker.log_level,
+        troubles=worker.troubles,
     )
 
 
@@ -100,7 +108,7 @@ def resume(pool: WorkerPool, before: PoolState, born: Config) -> None:
     pool.wanted, pool.generation, pool.started = before.wanted, before.generation, True
     for one in before.slots:
         slot = pool.slots[one.index]
-        slot.failures, slot.fork_at, slot.restarts = one.failures, one.fork_at, one.restarts
+        slot.failures, slot.fork_at, slot.restarts, slot.why = one.failures, one.fork_at, one.restarts, one.why
         if one.worker is not None:
             pool.adopt(slot, _adopted(one.worker, born))
 
@@ -119,5 +127,8 @@ def _adopted(worker: WorkerState, born: Config) -> WorkerProcess:
         hung=worker.hung,
         why=worker.why,
         version=worker.version,
+        left_in=worker.left_in,
+        log_level=worker.log_level,
+        troubles=dict(worker.troubles),
         adopted=True,
     )
