@@ -1,0 +1,108 @@
+"""Upgrade a server in place while 200 users exchange 2,000 messages a second, and print what they saw.
+
+Owns: the load, the upgrades beside it, one client that connects all the time. usage: upgrade.py [--upgrades N]
+[--rate R] [--wire WIRE] [--workers N]. Without an upgrade (--upgrades 0) it measures what there is to compare with.
+Exit 70 if a message was lost, repeated or out of order, a session ended, a connect was refused, or an upgrade failed;
+missed times are figures, not errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from load import Generator
+from servers import WIRES, Chatd, build
+
+USERS = 200
+PAUSE_S = 3.0
+"""Before the first upgrade, and between two."""
+CONNECT_EVERY_S = 0.005
+TARGET_MS = 500
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--upgrades", type=int, default=3)
+    parser.add_argument("--rate", type=int, default=2000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--wire", choices=WIRES, default="mobileimsdk")
+    options = parser.parse_args()
+    busy = os.getloadavg()[0]
+    build()
+    server = Chatd(options.workers)
+    try:
+        wrong = measure(server, options)
+    finally:
+        server.stop()
+    print(f"load average before: {busy:.1f}")
+    return 70 if wrong else 0
+
+
+def measure(server: Chatd, options: argparse.Namespace) -> bool:
+    seconds = PAUSE_S + max(1, options.upgrades) * (PAUSE_S + 3.0)
+    load = ("--rate", str(options.rate), "--seconds", str(seconds))
+    with Generator("loadgen", server, options.wire, USERS, "u", *load) as generator:
+        generator.phase("ready")
+        generator.phase("measure")
+        connecting = Connecting(server.ports["mobileimsdk"])
+        upgrades = [upgrade(server.config) for _ in range(options.upgrades)]
+        generator.phase("stop")
+        connecting.stop()
+        end = generator.phase("end")
+    for number, one in enumerate(upgrades, 1):
+        print(f"upgrade {number}: {one}")
+    wrong = {name: end[name] for name in ("lost", "reordered", "repeated", "refused", "closed")}
+    print(f"{options.wire}, {options.workers} workers: {end['sent']} sent, {end['per_s']:.0f}/s delivered, {wrong}")
+    print(f"latency p50 {end['p50_us'] / 1000:.1f} ms, p99 {end['p99_us'] / 1000:.1f} ms (target {TARGET_MS} ms)")
+    print(f"connects: {connecting.made}, refused: {connecting.refused}, slowest {connecting.slowest_s * 1000:.0f} ms")
+    return any(wrong.values()) or bool(connecting.refused) or not all(one["ok"] for one in upgrades)
+
+
+def upgrade(config: Path) -> dict[str, object]:
+    time.sleep(PAUSE_S)
+    done = subprocess.run(
+        [sys.executable, "-m", "chatd.chatctl", "-c", str(config), "upgrade", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    answer: dict[str, object] = json.loads(done.stdout) if done.stdout else {"ok": False, "error": done.stderr}
+    return answer
+
+
+class Connecting:
+    """Connects all the time, in a thread of its own."""
+
+    def __init__(self, port: int) -> None:
+        self.made = self.refused = 0
+        self.slowest_s = 0.0
+        self._port = port
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._over.wait(CONNECT_EVERY_S):
+            began = time.monotonic()
+            try:
+                socket.create_connection(("127.0.0.1", self._port), 10).close()
+                self.made += 1
+            except OSError:
+                self.refused += 1
+            self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
