@@ -158,26 +158,26 @@ def _migrate_file(db: sqlite3.Connection, path: Path, options: MigrateOptions) -
     _run_steps(name, version, len(sqlite_schema.WORDS), step)
 
 
-def _rewrite(db: sqlite3.Connection, path: Path) -> None:
-    """If there is no room for it, it is left out: the store works without."""
+def _rewrite(db: sqlite3.Connection, path: Path, say: Callable[[str], None] = _say) -> None:
+    """say: how it is told. If there is no room for it, it is left out: the store works without."""
     needed, room = sqlite_file.room_to_rewrite(db), os.statvfs(path.parent)
     free = room.f_bavail * room.f_frsize
     if free < needed:
-        _say(
+        say(
             f"sqlite:{path}: not rewritten: {path.parent} has {size(free)} free, {size(needed)} are needed; run this"
             " again when there is room"
         )
         return
     begun, before = time.monotonic(), path.stat().st_size
-    _say(f"sqlite:{path}: rewriting {size(before)}, which takes a while; if it is interrupted, the file is as it was")
+    say(f"sqlite:{path}: rewriting {size(before)}, which takes a while; if it is interrupted, the file is as it was")
     sqlite_file.rewrite(db, path)
-    _say(f"rewritten: {size(path.stat().st_size)}, in {duration(time.monotonic() - begun)}")
+    say(f"rewritten: {size(path.stat().st_size)}, in {duration(time.monotonic() - begun)}")
 
 
 def rewrite_alone(config: Config, path: Path) -> None:
     """Rewrite the file of a store that no server uses, so that it has no unused pages. Raises: BootError."""
     with failures_in_one_line(), alone_with(config, path) as db:
-        _rewrite(db, path)
+        _rewrite(db, path, note)
 
 
 def _back_up(db: sqlite3.Connection, path: Path, target: Path) -> None:

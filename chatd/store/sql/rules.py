@@ -30,10 +30,7 @@ _NO_CONVERSATION = (
     " AND NOT EXISTS (SELECT 1 FROM dissolved WHERE dissolved.team_id = -{0})))"
 )
 """For format(): the conversation in this column does not exist."""
-_RETAINED = (
-    "(SELECT count(*) FROM meta WHERE `key` IN ('retained_private', 'retained_groups') AND value <> '0')"
-    " + (SELECT count(*) FROM dissolved)"
-)
+_RETAINED = "(SELECT count(*) FROM meta WHERE `key` IN ('retained_private', 'retained_groups') AND value <> '0')"
 
 
 def _no_user(*columns: tuple[str, str]) -> str:
@@ -62,8 +59,9 @@ RULES = (
     ),
     Rule(
         "they begin with 1, unless old ones were deleted",
-        "SELECT conversation, min(seq) AS first FROM message GROUP BY conversation"
-        f" HAVING min(seq) < 1 OR (min(seq) > 1 AND 0 = {_RETAINED})",
+        "SELECT conversation, min(seq) AS first FROM message AS m"
+        " WHERE NOT EXISTS (SELECT 1 FROM dissolved WHERE dissolved.team_id = -m.conversation)"
+        f" GROUP BY conversation HAVING min(seq) < 1 OR (min(seq) > 1 AND 0 = {_RETAINED})",
     ),
     Rule(
         "every message belongs to a conversation, and has a sender",

@@ -88,7 +88,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         for end in ("", "-wal", "-shm", "-journal"):
             safe_files.check_regular(f"{path}{end}")
-        db = connect(path) if _has_log(path) else _connect_to_read(path)
+        db = _connect_to_read(path)
     except (OSError, sqlite3.Error) as error:
         raise BootError(f"store sqlite:{path}: {error}", Exit.UNAVAILABLE) from error
     with contextlib.closing(db):
@@ -106,6 +106,9 @@ def _has_log(path: Path) -> bool:
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:
+    if _has_log(path):
+        with contextlib.suppress(sqlite3.DatabaseError):  # it is damaged: what can be read of it may be read
+            return connect(path)
     return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, timeout=2.0)
 
 
