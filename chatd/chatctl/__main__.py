@@ -150,8 +150,10 @@ def _add_user_verbs(add: Add) -> None:
     one.add_argument("--force", action="store_true", help=FORCE)
     one = verb("lock", "let nobody log in to an account; its sessions end")
     one.add_argument(
-        "--reason", metavar="TEXT", type=acting.reason, default="", help="why, for operators: the user is not told"
+        "--reason", metavar="TEXT", type=acting.reason, default="", help="why, for operators; the user is not told"
     )
+    text = "tell the reason to the user, whose sessions end; later logins only say that the account is locked"
+    one.add_argument("--tell", action="store_true", help=text)
     verb("unlock", "let the user of a locked account log in again")
     verb("del", "delete an account; its sessions end")
     one = verb("export", "write everything of a person into one archive (ZIP), also while the server runs")

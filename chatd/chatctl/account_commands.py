@@ -28,7 +28,7 @@ from chatd.config import load as config_load
 from chatd.config.schema import Config
 from chatd.errors import ConfigError, Exit
 from chatd.master.replies import KickReply, SessionsReply
-from chatd.master.requests import KickRequest, SessionsRequest
+from chatd.master.requests import REASON_CHARS, KickRequest, SessionsRequest
 from chatd.model import User
 from chatd.security_log import SecurityEvent
 from chatd.store.open import configured
@@ -101,7 +101,8 @@ class AccountCommands:
     def _lock(self) -> int:
         changed = self._accounts.lock(self._options.name, self._options.reason)
         self._record(SecurityEvent.ACCOUNT_LOCKED, changed.user, self._options.reason)
-        return self._end_sessions(changed, "this account is locked")
+        told = f": {self._options.reason}" if self._options.tell and self._options.reason else ""
+        return self._end_sessions(changed, f"this account is locked{told}"[:REASON_CHARS])
 
     def _unlock(self) -> int:
         user, was_locked = self._accounts.unlock(self._options.name)

@@ -370,8 +370,8 @@ def test_every_order_is_recorded_with_its_caller_and_its_result(make):
         ("config", {}, "ok"),
         ("log-level", {"level": "NORMAL"}, "ok"),
         ("reopen", {}, "ok"),
-        ("scale", {"step": 1, "force": False}, "ok"),
-        ("scale", {"step": 200, "force": False}, "failed"),
+        ("scale", {"step": 1, "workers": 0, "force": False}, "ok"),
+        ("scale", {"step": 200, "workers": 0, "force": False}, "failed"),
         ("reload", {}, "failed"),
         ("reload", {}, "begun"),
         ("reload", {}, "ok"),
@@ -387,6 +387,7 @@ def test_every_request_is_an_order_but_for_those_that_are_records_or_figures():
     assert {kind for kind in requests.REQUESTS if not kind.is_order} == {
         requests.StatusRequest,
         requests.RecordRequest,
+        requests.ApplyBansRequest,
         requests.PenaltiesRequest,
         requests.SessionsRequest,
     }

@@ -15,6 +15,7 @@ from chatd.errors import ErrorCode
 from chatd.model import Message, Role, User
 from chatd.protocol import SendMessage
 from chatd.store.contract import AdmissionLimits, Draft, Stored, Tables
+from tests.store.contract_address_bans import AddressBansContract
 from tests.store.contract_admission import AdmissionContract
 from tests.store.contract_consent import ConsentContract
 from tests.store.contract_credentials import CredentialsContract
@@ -51,6 +52,7 @@ from tests.store.steps import (
 
 
 class StoreContract(
+    AddressBansContract,
     PeopleContract,
     FriendsContract,
     HistoryContract,

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import pytest
 
+from chatd.address_bans import AddressBan
 from chatd.config.urls import parse_mysql
 from chatd.errors import BootError, ErrorCode, Exit
 from chatd.model import User
@@ -20,6 +21,7 @@ from chatd.store.contract import Draft, KnownSource, NewInvite, Stored, Tables, 
 from chatd.store.copy import TABLES, DestinationInUse, Row, StoreDump, Table
 from chatd.store.mysql import tables as mysql_tables
 from chatd.store.mysql.dump import MysqlDump
+from chatd.store.sql import address_bans
 from chatd.store.sql.send_keys import SendKeys
 from chatd.store.sqlite import tables as sqlite_tables
 from chatd.store.sqlite.dump import SqliteDump
@@ -110,7 +112,7 @@ def everything(place: Place) -> dict[str, list[Row]]:
 
 def notes(place: Place) -> dict[str, str]:
     with contextlib.closing(place.dump(False)) as dump:
-        return {key: dump.read_note(key) for key in store_copy.NOTES}
+        return {key: dump.read_note(key) for key in store_copy.NOTES} | dump.notes(address_bans.PREFIX)
 
 
 def populate(place: Place, messages: int = 40) -> None:
@@ -143,6 +145,7 @@ def populate(place: Place, messages: int = 40) -> None:
         done(tables, lambda inside: inside.accounts.lock(carol.id, "a reason", 8))
         done(tables, lambda inside: inside.accounts.delete(gone.id))
         done(tables, lambda inside: inside.groups.leave(carol.id, empty))
+        done(tables, lambda inside: inside.address_bans.add(AddressBan(network="192.0.2.0/24", reason="é"), 9))
     place.fill()
 
 
@@ -406,7 +409,7 @@ def test_the_index_of_what_arrived_is_complete(tmp_path: Path) -> None:
         assert db.execute("SELECT count(*) FROM sent").fetchone() == (80,)
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         keys = {row[0] for row in db.execute("SELECT key FROM meta")}
-    assert keys == {"directory", "merged", *store_copy.NOTES}
+    assert keys == {"directory", "merged", "ban 192.0.2.0/24", *store_copy.NOTES}
 
 
 def test_canonical_rows_are_plain(tmp_path: Path) -> None:
