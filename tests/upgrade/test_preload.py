@@ -48,7 +48,7 @@ def test_a_worker_imports_nothing_after_its_fork(
 
     with RedisServer(tmp_path / "redis") as redis:
         if kind == "servers":
-            options |= {"store": {"url": mariadb.url()}, "bus": {"url": redis.url}}
+            options |= {"store": {"url": mariadb.url()}, "bus": {"url": redis.url, "insecure_unsigned": True}}
         daemon = make_daemon(**options).start()
         verdict = run(ordeal(daemon, fault, wires=WIRES, groups=((0, 1, 2, 3),)), 90)
         acquit(verdict, record_property, at_least=100)
