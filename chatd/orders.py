@@ -155,10 +155,18 @@ class TraceOrder(msgspec.Struct, tag_field="order", tag="trace", frozen=True, kw
     tell_others: bool = False
 
 
+class ReadDatagramsOrder(msgspec.Struct, tag_field="order", tag="read-datagrams", frozen=True):
+    """Read the UDP socket that comes with this, too, for the listener with this address: the worker that read it
+    leaves, and nobody takes its place. Not answered."""
+
+    address: str
+
+
 Order = (
     ReloadOrder
     | DrainOrder
     | HandOverOrder
+    | ReadDatagramsOrder
     | LogLevelOrder
     | CertificatesOrder
     | KickOrder

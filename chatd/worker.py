@@ -49,6 +49,7 @@ from chatd.orders import (
     HandOverOrder,
     LogLevelOrder,
     NotUnderstood,
+    ReadDatagramsOrder,
     ReloadDone,
     ReloadOrder,
     ReloadRefused,
@@ -235,6 +236,12 @@ class Worker:
         for listen, sock in self._context.udp_sockets:
             self._connections.attach(UdpListener(self._connections, listen, sock, self._make_datagram_codec))
 
+    def _read_datagrams(self, address: str, sockets: list[socket.socket]) -> None:
+        for listen in self._config.listen:
+            if listen.address == address:
+                for sock in sockets:
+                    self._connections.attach(UdpListener(self._connections, listen, sock, self._make_datagram_codec))
+
     def _read_predecessor(self, predecessor: socket.socket) -> None:
         """The worker before this one has closed its end, or has ended: it reads no UDP socket any more."""
         self._loop.remove_reader(predecessor)
@@ -322,6 +329,8 @@ class Worker:
                 self._drain_within(order.within_s)
             case DrainOrder():
                 self._drain_within(order.within_s)
+            case ReadDatagramsOrder():
+                self._read_datagrams(order.address, came_with_it)
             case TraceOrder():
                 self._core.trace(order.user_id, order.for_s, tell_others=order.tell_others)
             case LogLevelOrder():

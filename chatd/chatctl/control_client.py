@@ -26,7 +26,7 @@ from chatd.master import instance_lock
 from chatd.master.directories import CONTROL
 from chatd.master.instance_lock import PIDFILE
 from chatd.master.replies import ControlReply
-from chatd.master.requests import ControlRequest, StatusRequest
+from chatd.master.requests import ControlRequest, StatusRequest, StopRequest
 from chatd.master.status import Status, StatusReply
 
 CONNECT_S = 5.0
@@ -34,6 +34,9 @@ REPLY_S = 30.0
 STATUS_S = 3.0
 POLL_S = 0.02
 MEANWHILE_S = 0.5
+
+STARTS_NOTHING = (StatusRequest, StopRequest)
+"""Requests that make no sense to a server that is started for them."""
 
 R = TypeVar("R", bound=ControlReply)
 
@@ -101,6 +104,8 @@ class ControlClient:
         meanwhile: Callable[[], None] | None = None,
     ) -> bytes:
         """The reply as it came: one JSON object, a newline at its end. Raises ServerUnreachable or NotAllowed."""
+        if isinstance(request, STARTS_NOTHING):
+            self._check_running()
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
             self._connect(asking)
             asking.settimeout(limit_s)
@@ -119,6 +124,12 @@ class ControlClient:
         if not received.endswith(b"\n"):
             raise ServerUnreachable(f"the server closed {self.path} without a reply", asked=True)
         return bytes(received)
+
+    def _check_running(self) -> None:
+        """A control socket of systemd would start the server. Raises ServerUnreachable."""
+        with contextlib.suppress(NotAllowed):
+            if self.path.exists() and not self.running()[0]:
+                raise ServerUnreachable("no server is running")
 
     def _connect(self, asking: socket.socket) -> None:
         asking.settimeout(CONNECT_S)

@@ -86,10 +86,11 @@ class ControlClientState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ControlState(msgspec.Struct, frozen=True, kw_only=True):
-    """descriptor: of the listening socket."""
+    """descriptor: of the listening socket. given: it belongs to systemd."""
 
     descriptor: int
     clients: tuple[ControlClientState, ...]
+    given: bool = False
 
     def descriptors(self) -> Iterator[int]:
         yield self.descriptor
@@ -97,22 +98,28 @@ class ControlState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ControlSocket:
-    """handle: carries out a request and calls its second argument with the reply, once, now or later. before: the
-    socket and its clients, if an earlier program of this process has bound it."""
+    """handle: carries out a request and calls its second argument with the reply, once, now or later."""
 
     def __init__(
         self,
         runtime_dir: str,
         handle: Callable[[ControlRequest, Respond], None],
         watcher: Watcher,
-        before: ControlState | None = None,
+        start: ControlState | socket.socket | None = None,
     ) -> None:
+        """start: of an earlier program of this process, with its clients, or of systemd. Raises BootError."""
         self._handle = handle
         self._watcher = watcher
         self._clients: dict[int, _ControlClient] = {}
         """By descriptor."""
         self._path = Path(runtime_dir, CONTROL)
-        self._listener = _bind(self._path) if before is None else socket.socket(fileno=before.descriptor)
+        match start:
+            case None:
+                self._listener, self._given = _bind(self._path), False
+            case ControlState():
+                self._listener, self._given = socket.socket(fileno=start.descriptor), start.given
+            case _:
+                self._listener, self._given = start, True
         self._listener.setblocking(False)
         watcher.watch(self._listener.fileno(), self._accept)
 
@@ -133,7 +140,7 @@ class ControlSocket:
             )
             for number, one in self._clients.items()
         ]
-        return ControlState(descriptor=self._listener.fileno(), clients=tuple(clients))
+        return ControlState(descriptor=self._listener.fileno(), clients=tuple(clients), given=self._given)
 
     def resume(self, before: ControlState, request: ControlRequest) -> list[Respond]:
         """Go on with the clients of an earlier program. request: what those asked for who wait for a reply; the
@@ -275,7 +282,18 @@ class ControlSocket:
 
     def close(self) -> None:
         self.leave()
-        self._path.unlink(missing_ok=True)
+        if not self._given:
+            self._path.unlink(missing_ok=True)
+
+
+def given(inherited: list[socket.socket], runtime_dir: str) -> socket.socket | None:
+    """The control socket among those of systemd."""
+    path = os.path.normpath(Path(runtime_dir, CONTROL))
+    for sock in inherited:
+        is_stream = sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM
+        if sock.family == socket.AF_UNIX and is_stream and os.path.normpath(sock.getsockname()) == path:
+            return sock
+    return None
 
 
 def _bind(path: Path) -> socket.socket:

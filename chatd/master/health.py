@@ -144,7 +144,7 @@ class HealthMonitor:
     def _reasons(self) -> list[Reason]:
         return [
             *_of_workers(self._pool),
-            *_of_slots(self._pool.well()),
+            *_of_slots(_well(self._pool)),
             *_of_commits(self._pool),
             *_of_certificates(self._certificates()),
             *self._of_growth(),
@@ -191,18 +191,23 @@ class _Growth:
         return time.monotonic() - self._grown_at < RECENT_S
 
 
+def _well(pool: WorkerPool) -> list[Slot]:
+    """Slots with a worker that is ready, is to stay, and does not hang."""
+    return [slot for slot in pool.ready() if slot.worker and not slot.worker.hung]
+
+
 def _of_workers(pool: WorkerPool) -> list[Reason]:
     if not pool.started or pool.stopping or pool.suspended:
         return []
     found = []
-    ready = len(pool.well())
+    ready = len(_well(pool))
     if ready < pool.wanted:
         text = f"{ready} of {pool.wanted} workers ready{_why_missing(pool)}"
         found.append(Reason(code=Code.WORKERS, text=text, critical=ready == 0))
     hung = [slot.index for slot in pool.present() if slot.worker is not None and slot.worker.hung]
     if hung:
         found.append(Reason(code=Code.HUNG, text=f"no heartbeat from worker {_listed(hung)}, it is being replaced"))
-    if silent := [slot.index for slot in pool.well() if _is_silent(slot.row)]:
+    if silent := [slot.index for slot in _well(pool) if _is_silent(slot.row)]:
         text = f"no heartbeat from worker {_listed(silent)} for more than {SILENT_S:g} s, its clients wait"
         found.append(Reason(code=Code.HUNG, text=text))
     return found
@@ -255,7 +260,7 @@ def _why(slots: Collection[Slot], part: str) -> str:
 
 def _of_commits(pool: WorkerPool) -> list[Reason]:
     limit_s = pool.config.timeouts.store_s
-    if all(slot.row.commit_p99_us < limit_s * SLOW_SHARE * 1e6 for slot in pool.well()):
+    if all(slot.row.commit_p99_us < limit_s * SLOW_SHARE * 1e6 for slot in _well(pool)):
         return []
     text = f"commits take more than half of timeouts.store_s ({limit_s:g} s), after which messages are refused"
     return [Reason(code=Code.STORE_SLOW, text=text)]

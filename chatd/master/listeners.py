@@ -15,7 +15,7 @@ import socket
 import stat
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def bind_all(
     deadline = time.monotonic() + (CRASH_WAIT_S if after_crash else 0.0)
     bound: list[Bound] = []
     for one in listen:
-        adopted = next((candidate for candidate in left if _matches(one, candidate, listen)), None)
+        adopted = next((candidate for candidate in left if matches(one, candidate, listen)), None)
         if adopted is not None:
             left.remove(adopted)
             adopted.setblocking(False)
@@ -91,7 +91,7 @@ def takes_both(one: ListenerOptions, listen: Sequence[ListenerOptions]) -> bool:
 
 def target_of(where: urls.ListenAddress) -> tuple[socket.AddressFamily, Any]:
     """The family, and what is bound."""
-    kind = socket.SOCK_DGRAM if where.transport == "udp" else socket.SOCK_STREAM
+    kind = _kind_of(where)
     flags = socket.AI_PASSIVE | socket.AI_NUMERICSERV
     found = socket.getaddrinfo(where.host, where.port, type=kind, flags=flags)[0]
     return found[0], found[4]
@@ -165,35 +165,42 @@ def _is_leftover(path: str) -> bool:
         return probe.connect_ex(path) == errno.ECONNREFUSED
 
 
-def _matches(one: ListenerOptions, candidate: socket.socket, listen: Sequence[ListenerOptions]) -> bool:
-    """systemd binds ListenStream=PORT to [::] for both families: 0.0.0.0 has it where no listener is at [::]."""
+def matches(one: ListenerOptions, candidate: socket.socket, listen: Sequence[ListenerOptions]) -> bool:
+    """Whether a socket of systemd is for this listener. systemd binds ListenStream=PORT and ListenDatagram=PORT to [::]
+    for both families: 0.0.0.0 has it where no listener is at [::]."""
     if _is_at(one, candidate):
         return True
     where = urls.parse(one.address)
-    if where.host != "0.0.0.0" or where.transport == "udp" or any(_is_at(other, candidate) for other in listen):
+    if where.host != "0.0.0.0" or any(_is_at(other, candidate) for other in listen):
         return False
-    return candidate.family == socket.AF_INET6 and candidate.getsockname()[:2] == ("::", where.port)
+    has_kind = candidate.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == _kind_of(where)
+    return has_kind and candidate.family == socket.AF_INET6 and candidate.getsockname()[:2] == ("::", where.port)
+
+
+def _kind_of(where: urls.ListenAddress) -> socket.SocketKind:
+    return socket.SOCK_DGRAM if where.transport == "udp" else socket.SOCK_STREAM
 
 
 def _is_at(one: ListenerOptions, candidate: socket.socket) -> bool:
     where = urls.parse(one.address)
-    if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != socket.SOCK_STREAM:
+    kind = _kind_of(where)
+    if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != kind:
         return False
     name = candidate.getsockname()
     if where.transport == "unix":
         return candidate.family == socket.AF_UNIX and os.path.normpath(name) == os.path.normpath(where.path)
     if candidate.family not in (socket.AF_INET, socket.AF_INET6) or name[1] != where.port:
         return False
-    wanted = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
+    wanted = socket.getaddrinfo(where.host, where.port, type=kind)
     return any(entry[0] == candidate.family and entry[4][0] == name[0] for entry in wanted)
 
 
-def close_all(bound: Sequence[Bound]) -> None:
-    """At the end of the server: close them, and remove the files of Unix sockets."""
+def close_all(bound: Sequence[Bound], adopted: Collection[socket.socket]) -> None:
+    """At the end of the server: close them, and remove the files of Unix sockets, but for those that are systemd's."""
     for one, listener in bound:
         listener.close()
         where = urls.parse(one.address)
-        if where.transport == "unix":
+        if where.transport == "unix" and listener not in adopted:
             Path(where.path).unlink(missing_ok=True)
 
 

@@ -126,7 +126,10 @@ class Master:
         self._rotation = Rotation(config.server.log_dir, prepared.scoreboard.master_row)
         self._handlers = self._request_handlers()
         self._control = ControlSocket(
-            config.server.runtime_dir, self._handle, self._watcher, None if before is None else before.control
+            config.server.runtime_dir,
+            self._handle,
+            self._watcher,
+            prepared.control if before is None else before.control,
         )
         self._upgrade = self._make_upgrade(program, before)
         surroundings = Surroundings(self._pool, self._reload, self._upgrade, self._bound)

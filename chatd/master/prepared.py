@@ -30,6 +30,8 @@ class Prepared:
     """The stream sockets, one per listener."""
     adopted: frozenset[socket.socket]
     """Those of them that belong to systemd."""
+    control: socket.socket | None = None
+    """The control socket, if it belongs to systemd."""
     udp_sockets: UdpSockets
     certificates: CertificateKeeper
     lock: InstanceLock

@@ -18,6 +18,7 @@ from chatd.config.validate import plain_passwords
 from chatd.errors import BootError, ConfigError, Exit
 from chatd.master import directories, listeners, privileges
 from chatd.master.certificates import CertificateKeeper
+from chatd.master.control import given
 from chatd.master.daemonize import StartReport
 from chatd.master.instance_lock import InstanceLock
 from chatd.master.master import Master
@@ -47,7 +48,9 @@ def run(loaded: Loaded, allow_root: bool, serve: Serve, report: StartReport, pro
     lock = InstanceLock(server, owner)
     try:
         directories.prepare_bus(server, owner)
-        bound, unmatched, udp_sockets = _bind(loaded, inherited, owner, after_crash=lock.crashed)
+        control = given(inherited, server.runtime_dir)
+        others = [sock for sock in inherited if sock is not control]
+        bound, unmatched, udp_sockets = _bind(loaded, others, owner, after_crash=lock.crashed)
         privileges.drop(owner)
         scoreboard, penalty_table = _map_memory()
         open_log(loaded.config, scoreboard)
@@ -56,6 +59,7 @@ def run(loaded: Loaded, allow_root: bool, serve: Serve, report: StartReport, pro
         certificates = _read_certificates(loaded)
         for warning in plain_passwords(loaded.config):
             log.get().warning("passwords can be read on the network", why=warning)
+        _tell_shares(udp_sockets)
         for sock in unmatched:
             log.get().warning("a socket from systemd matches no [[listen]]", address=str(sock.getsockname()))
             sock.close()
@@ -64,6 +68,7 @@ def run(loaded: Loaded, allow_root: bool, serve: Serve, report: StartReport, pro
             penalty_table=penalty_table,
             bound=bound,
             adopted=frozenset(sock for _, sock in bound if sock in inherited),
+            control=control,
             udp_sockets=udp_sockets,
             certificates=certificates,
             lock=lock,
@@ -81,10 +86,21 @@ def _bind(
     """The stream sockets, those from systemd that match no listener, and the UDP sockets."""
     config = loaded.config
     streams = [one for one in config.listen if not is_udp(one)]
-    bound, unmatched = listeners.bind_all(streams, inherited, after_crash)
     udp_sockets = UdpSockets(config.listen, owner)
+    left = udp_sockets.adopt([sock for sock in inherited if sock.type & socket.SOCK_DGRAM])
+    given_streams = [sock for sock in inherited if not sock.type & socket.SOCK_DGRAM]
+    bound, unmatched = listeners.bind_all(streams, given_streams, after_crash)
+    unmatched += left
     udp_sockets.bind_first(workers_of(config), after_crash)
     return bound, unmatched, udp_sockets
+
+
+def _tell_shares(udp_sockets: UdpSockets) -> None:
+    """Where the operator can spread the clients better."""
+    for address, sockets in udp_sockets.given().items():
+        if sockets < udp_sockets.places:
+            text = "some workers have no clients over UDP; write ListenDatagram= once for each worker in chatd.socket"
+            log.get().warning(text, address=address, sockets=sockets, workers=udp_sockets.places)
 
 
 def _read_certificates(loaded: Loaded) -> CertificateKeeper:
@@ -121,6 +137,6 @@ def serve_until_stopped(master: Master, prepared: Prepared) -> int:
     except Exception:
         log.get().exception("the master ended by a bug; its workers drain and leave")
         raise
-    listeners.close_all(prepared.bound)
+    listeners.close_all(prepared.bound, prepared.adopted)
     prepared.udp_sockets.close()
     return code

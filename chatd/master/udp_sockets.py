@@ -4,6 +4,11 @@ Owns: binding them with SO_REUSEPORT, keeping them open while a dead worker is r
 that is given up. The kernel chooses among the sockets of an address by a hash of the sender's address, so a client
 keeps its slot while the number of sockets does not change. When that number changes (`chatctl scale`), many clients
 reach another worker; it answers 301, and they log in again by themselves.
+
+Sockets from systemd are used instead, if there are some for an address: one or many, bound by systemd with
+SO_REUSEPORT. None can be added, because they belong to root, and none may be left without a reader, because the kernel
+would go on giving it datagrams. So each place has its share of them: with fewer sockets than places some have none, and
+when a place is given up, another one takes its sockets (docs/decisions/0040-udp-sockets-from-systemd.md).
 Elsewhere: handling datagrams (net.udp).
 Fails: BootError at the start; later an error is logged, and the slot has no socket of that listener.
 """
@@ -23,11 +28,13 @@ import msgspec
 from chatd import log
 from chatd.config import urls
 from chatd.config.schema import ListenerOptions
-from chatd.master.listeners import CRASH_WAIT_S, Bound, bind_by, takes_both, target_of
+from chatd.master.listeners import CRASH_WAIT_S, Bound, bind_by, matches, takes_both, target_of
 from chatd.master.privileges import Identity
 
 _BUFFER_BYTES = 4 * 1024 * 1024
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+NO_SLOT = -1
+"""Instead of a slot's number: no place has the socket."""
 _DISCARD_PORT = 9
 """Of the host itself. A socket that is connected to it gets no datagram from anybody else."""
 
@@ -42,6 +49,8 @@ class UdpSocketState(msgspec.Struct, frozen=True, kw_only=True):
     slot: int
     address: str
     descriptor: int
+    given: bool = False
+    """It belongs to systemd. slot: -1 = no place has it."""
 
 
 class UdpState(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +74,12 @@ class UdpSockets:
         """By configured address: its family, and what is bound (with the port the kernel chose for port 0)."""
         self._of: dict[int, tuple[Bound, ...]] = {}
         """By slot. A worker and its successor, which have one place, have the same sockets."""
+        self._given: dict[ListenerOptions, list[socket.socket]] = {}
+        """By listener: the sockets of systemd."""
+        self._unread: list[Bound] = []
+        """Those of them that no place has."""
+        self.places = 0
+        """Places that the sockets of systemd are divided among; set by the pool when their number changes."""
         self._held: dict[ListenerOptions, socket.socket] = {}
         """After shut(): the address is bound by these, which take nothing."""
 
@@ -72,8 +87,10 @@ class UdpSockets:
         """For a later program."""
         return UdpState(
             sockets=tuple(
-                UdpSocketState(slot=slot, address=one.address, descriptor=sock.fileno())
-                for slot, bound in self._of.items()
+                UdpSocketState(
+                    slot=slot, address=one.address, descriptor=sock.fileno(), given=sock in self._given.get(one, ())
+                )
+                for slot, bound in [*self._of.items(), (NO_SLOT, tuple(self._unread))]
                 for one, sock in bound
             ),
             targets={address: (int(family), target) for address, (family, target) in self._targets.items()},
@@ -87,33 +104,92 @@ class UdpSockets:
         for sock in sockets.values():
             sock.setblocking(False)
         for one in before.sockets:
-            if one.address in options:
-                self._of[one.slot] = (*self._of.get(one.slot, ()), (options[one.address], sockets[one.descriptor]))
+            if one.address not in options:
+                continue
+            bound = options[one.address], sockets[one.descriptor]
+            if one.given and bound[1] not in self._given.setdefault(bound[0], []):
+                self._given[bound[0]].append(bound[1])
+            if one.slot == NO_SLOT:
+                self._unread.append(bound)
+            else:
+                self._of[one.slot] = (*self._of.get(one.slot, ()), bound)
 
     def bind_first(self, slots: int, after_crash: bool) -> None:
         """Bind the sockets of slots 0 to slots - 1. Raises BootError."""
         deadline = time.monotonic() + (CRASH_WAIT_S if after_crash else 0.0)
-        for one in self._listen:
+        ours = [one for one in self._listen if one not in self._given]
+        for one in ours:
             bind_by(one, deadline, self._probe).close()
+        self.places = slots
         for slot in range(slots):
-            self._of[slot] = tuple((one, bind_by(one, 0.0, self._bind)) for one in self._listen)
+            self._of[slot] = (*((one, bind_by(one, 0.0, self._bind)) for one in ours), *self._share_for(slot))
+
+    def adopt(self, inherited: Sequence[socket.socket]) -> list[socket.socket]:
+        """Before bind_first(): use these sockets of systemd for the listeners at their addresses. Returns those that
+        are at none."""
+        left = []
+        for sock in inherited:
+            one = next((one for one in self._listen if matches(one, sock, self._listen)), None)
+            if one is None:
+                left.append(sock)
+                continue
+            sock.setblocking(False)
+            for kind in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                sock.setsockopt(socket.SOL_SOCKET, kind, _BUFFER_BYTES)
+            # systemd sets it, and while all sockets of an address have it, any user can bind one that gets datagrams.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            self._given.setdefault(one, []).append(sock)
+            self._unread.append((one, sock))
+        return left
+
+    def given(self) -> dict[str, int]:
+        """By configured address: how many sockets of systemd it has, where it has some."""
+        return {one.address: len(sockets) for one, sockets in self._given.items()}
 
     def first(self) -> tuple[Bound, ...]:
         """One socket per listener, for the status."""
-        return self._of[min(self._of)] if self._of else tuple(self._held.items())
+        found: dict[ListenerOptions, socket.socket] = {}
+        for one, sock in (*(pair for bound in self._of.values() for pair in bound), *self._unread):
+            found.setdefault(one, sock)
+        return tuple((self._held | found).items())
 
     def of(self, slot: int) -> tuple[Bound, ...]:
         """The slot's own sockets; missing ones are bound now. If that fails, the slot does without: other slots have
         the address, and the next worker of this slot tries again."""
-        bound = dict(self._of.get(slot, ()))
-        for one in self._listen:
-            if one not in bound:
-                try:
-                    bound[one] = self._take(one)
-                except OSError as error:
-                    log.get().error("cannot bind a UDP socket", slot=slot, address=one.address, why=error.strerror)
-        self._of[slot] = tuple(bound.items())
+        bound = list(self._of.get(slot, ()))
+        missing = [one for one in self._listen if one not in self._given and one not in dict(bound)]
+        for one in missing:
+            try:
+                bound.append((one, self._take(one)))
+            except OSError as error:
+                log.get().error("cannot bind a UDP socket", slot=slot, address=one.address, why=error.strerror)
+        self._of[slot] = (*bound, *self._share_for(slot))
         return self._of[slot]
+
+    def take_unread(self, slot: int) -> tuple[Bound, ...]:
+        """All sockets of systemd that no place has, for the worker of this slot, which runs already and is told to
+        read them too."""
+        taken, self._unread = tuple(self._unread), []
+        self._of[slot] = (*self._of.get(slot, ()), *taken)
+        return taken
+
+    def _share_for(self, slot: int) -> list[Bound]:
+        """Sockets of systemd that no place has: the slot's share of them, or all that are left when every place has
+        some."""
+        taken: list[Bound] = []
+        for one in self._given:
+            unread = [pair for pair in self._unread if pair[0] is one]
+            if not unread:
+                continue
+            having = {tuple(sock for other, sock in bound if other is one) for bound in self._of.values()} - {()}
+            without = max(0, self.places - len(having))
+            has_some = any(other is one for other, _ in self._of.get(slot, ()))
+            if without and not has_some:
+                taken += unread[: -(-len(unread) // without)]
+            elif not without:
+                taken += unread
+        self._unread = [pair for pair in self._unread if pair not in taken]
+        return taken
 
     def _take(self, one: ListenerOptions) -> socket.socket:
         """A new socket, or the one that is held. Raises: OSError."""
@@ -136,23 +212,32 @@ class UdpSockets:
     def release(self, slot: int) -> None:
         """Give up the slot, and the place unless another slot has it: datagrams for its sockets then go to others as
         soon as its worker has closed them too."""
+        for one, sock in self._only_of(slot):
+            if sock in self._given.get(one, ()):
+                self._unread.append((one, sock))
+            else:
+                sock.close()
+
+    def _only_of(self, slot: int) -> list[Bound]:
+        """Forget the slot. Returns the sockets that no other slot has."""
         given_up = self._of.pop(slot, ())
         kept = {sock for bound in self._of.values() for _, sock in bound}
-        for _, sock in given_up:
-            if sock not in kept:
-                sock.close()
+        return [(one, sock) for one, sock in given_up if sock not in kept]
 
     def keep_only(self, slot: int) -> None:
         """In a forked child: close the other places' sockets, which would stay bound while the child lives."""
-        for other in tuple(self._of):
-            if other != slot:
-                self.release(other)
+        others = [pair for other in tuple(self._of) if other != slot for pair in self._only_of(other)]
+        for _, sock in (*others, *self._unread):
+            sock.close()
+        self._unread = []
 
     def shut(self) -> None:
         """No slot has sockets any more, and no worker may have any: the kernel answers that the port is unreachable.
         What has come is dropped. One socket of each listener stays, so that nobody else takes the address; of() gives
         it up when it has bound others, and uses it where it cannot (a port below 1024)."""
         for one, sock in self.first():
+            if one in self._given:  # what comes waits in it
+                continue
             kept = socket.socket(fileno=os.dup(sock.fileno()))
             with contextlib.suppress(OSError):
                 kept.connect((kept.getsockname()[0], _DISCARD_PORT))
@@ -166,6 +251,8 @@ class UdpSockets:
         self._held.clear()
         for slot in tuple(self._of):
             self.release(slot)
+        for _, sock in self._unread:
+            sock.close()
 
     def _probe(self, one: ListenerOptions) -> socket.socket:
         """Bind without SO_REUSEPORT: with it, the address would be shared with another server of the same user."""

@@ -21,7 +21,7 @@ from chatd import log, orders
 from chatd.config.load import workers_of
 from chatd.config.schema import Config
 from chatd.errors import Exit
-from chatd.master import boot, file_locks, spawn
+from chatd.master import boot, file_locks, spawn, udp_shares
 from chatd.master.boot import Boot
 from chatd.master.rolling.replacement import Replacements
 from chatd.master.watcher import Watcher
@@ -97,15 +97,11 @@ class WorkerPool:
         """Of how many drains of the whole pool workers are still leaving."""
         return len({slot.worker.left_in for slot in self.slots if slot.worker and slot.worker.leaving})
 
-    def well(self) -> list[Slot]:
-        """Those of ready() whose worker does not hang."""
-        return [slot for slot in self.ready() if slot.worker and not slot.worker.hung]
-
     # ------------------------------------------------------------ how many
 
     def scale(self, wanted: int) -> None:
         """Change the number of workers: missing ones are forked by manage(), the highest slots drain."""
-        self.wanted = max(1, min(wanted, MAX_WORKERS))
+        self.wanted = self.shared.udp_sockets.places = max(1, min(wanted, MAX_WORKERS))
         if self.suspended:
             return
         serving = self.serving()
@@ -119,6 +115,7 @@ class WorkerPool:
             else:
                 self.replacements.cancel(slot)
                 self.drain(slot.worker)
+        udp_shares.hand_out(self)
         free = [slot for slot in self.slots if slot.worker is None and not slot.fork_at]
         for slot in free[: max(0, self.wanted - len(serving))]:
             slot.fork_at = now
@@ -249,6 +246,7 @@ class WorkerPool:
             slot.fork_at = now
         elif worker.leaving:
             self.shared.udp_sockets.release(slot.index)
+            udp_shares.hand_out(self)
 
     def _boot_failed(self, slot: Slot, worker: WorkerProcess, code: int, now: float) -> None:
         """Before all workers have been ready once."""

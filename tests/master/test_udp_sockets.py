@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 
 from chatd.config.schema import ListenerOptions
@@ -168,3 +170,176 @@ def test_a_port_that_cannot_be_bound_again_is_still_served(
     senders[0].sendto(b"hello", where)
     assert sock.recv(100) == b"hello"
     sockets.close()
+
+
+# ---------------------------------------------------------------- sockets of systemd
+
+
+def of_systemd(count: int, port: int = 0) -> list[socket.socket]:
+    """As systemd binds ListenDatagram=127.0.0.1:PORT, written `count` times, with ReusePort=yes."""
+    made: list[socket.socket] = []
+    for _ in range(count):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(made[0].getsockname() if made else ("127.0.0.1", port))
+        made.append(sock)
+    return made
+
+
+@pytest.fixture
+def adopting() -> Iterator[Callable[[int, int], UdpSockets]]:
+    """Sockets for a number of slots, with a number of sockets of systemd."""
+    made: list[UdpSockets] = []
+
+    def adopt(slots: int, count: int) -> UdpSockets:
+        given = of_systemd(count)
+        port = given[0].getsockname()[1]
+        listen = ListenerOptions(protocol="mobileimsdk", address=f"udp://127.0.0.1:{port}")
+        made.append(UdpSockets([listen], None))
+        assert made[-1].adopt(given) == []
+        made[-1].bind_first(slots, after_crash=False)
+        return made[-1]
+
+    yield adopt
+    for sockets in made:
+        sockets.close()
+
+
+def readers(sockets: UdpSockets, senders: list[socket.socket], slots: list[int]) -> dict[int, int]:
+    """Which slot reads each sender's datagram, by the sender's number."""
+    for number, sender in enumerate(senders):
+        sender.sendto(str(number).encode(), sockets.first()[0][1].getsockname())
+    return waiting(sockets, slots)
+
+
+def waiting(sockets: UdpSockets, slots: list[int]) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for slot in slots:
+        for _, sock in sockets.of(slot):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    found[int(sock.recv(100))] = slot
+    return found
+
+
+@pytest.mark.parametrize(("slots", "count", "having"), [(2, 2, {0, 1}), (2, 5, {0, 1}), (3, 1, {0}), (4, 2, {0, 1})])
+def test_every_socket_of_systemd_is_read_by_one_slot(
+    adopting: Callable[[int, int], UdpSockets], senders: list[socket.socket], slots: int, count: int, having: set[int]
+) -> None:
+    sockets = adopting(slots, count)
+    before = readers(sockets, senders, list(range(slots)))
+    assert len(before) == SENDERS, "none is lost"
+    assert set(before.values()) == having
+    assert readers(sockets, senders, list(range(slots))) == before, "and each sender keeps its slot"
+    held = [sock for slot in range(slots) for _, sock in sockets.of(slot)]
+    assert len(held) == len(set(held)) == count
+
+
+def test_the_sockets_of_a_place_that_is_given_up_are_read_by_another(
+    adopting: Callable[[int, int], UdpSockets], senders: list[socket.socket]
+) -> None:
+    sockets = adopting(2, 2)
+    before = readers(sockets, senders, [0, 1])
+    sockets.places = 1
+    sockets.release(1)
+    for number, sender in enumerate(senders):  # before anybody has been told
+        sender.sendto(str(number).encode(), sockets.first()[0][1].getsockname())
+    assert len(sockets.take_unread(0)) == 1
+    assert waiting(sockets, [0]) == dict.fromkeys(before, 0)
+
+
+def test_a_worker_that_is_added_gets_sockets_that_were_left_over(
+    adopting: Callable[[int, int], UdpSockets], senders: list[socket.socket]
+) -> None:
+    sockets = adopting(2, 2)
+    sockets.release(1)
+    assert len(sockets.of(3)) == 1, "the place of the one that has gone"
+    assert sockets.of(4) == ()
+    assert set(readers(sockets, senders, [0, 3]).values()) == {0, 3}
+
+
+def test_a_successor_has_the_same_sockets_of_systemd(adopting: Callable[[int, int], UdpSockets]) -> None:
+    sockets = adopting(2, 4)
+    sockets.share(7, 0)
+    assert sockets.of(7) == sockets.of(0)
+    sockets.release(0)
+    assert sockets.take_unread(1) == (), "they still have a reader"
+    assert len(sockets.of(7)) == 2
+
+
+def test_what_comes_while_a_host_is_drained_waits_in_the_sockets_of_systemd(
+    adopting: Callable[[int, int], UdpSockets], senders: list[socket.socket]
+) -> None:
+    sockets = adopting(2, 2)
+    before = readers(sockets, senders, [0, 1])
+    sockets.shut()
+    for number, sender in enumerate(senders):
+        sender.sendto(str(number).encode(), sockets.first()[0][1].getsockname())
+    sockets.of(0), sockets.of(1)
+    assert waiting(sockets, [0, 1]).keys() == before.keys()
+
+
+def test_a_later_program_has_them_all(adopting: Callable[[int, int], UdpSockets], senders: list[socket.socket]) -> None:
+    sockets = adopting(2, 3)
+    sockets.release(1)
+    state = sockets.state()
+    copies = {number: os.dup(number) for number in set(state.descriptors())}
+    moved = msgspec.structs.replace(
+        state,
+        sockets=tuple(msgspec.structs.replace(one, descriptor=copies[one.descriptor]) for one in state.sockets),
+    )
+    address = state.sockets[0].address
+    later = UdpSockets([ListenerOptions(protocol="mobileimsdk", address=address)], None)
+    later.resume(moved)
+    later.places = 2
+    assert later.given() == {address: 3}
+    assert len(later.of(0)) + len(later.of(1)) == 3
+    assert set(readers(later, senders, [0, 1]).values()) == {0, 1}
+    later.close()
+
+
+def test_sockets_at_other_addresses_are_given_back() -> None:
+    (stranger,) = of_systemd(1)
+    sockets = UdpSockets([LISTEN], None)
+    assert sockets.adopt([stranger]) == [stranger]
+    stranger.close()
+
+
+def test_a_socket_of_both_families_is_that_of_0_0_0_0() -> None:
+    """systemd binds ListenDatagram=PORT to [::]."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as given:
+        given.bind(("::", 0))
+        listen = ListenerOptions(protocol="mobileimsdk", address=f"udp://0.0.0.0:{given.getsockname()[1]}")
+        sockets = UdpSockets([listen], None)
+        assert sockets.adopt([given]) == []
+        assert sockets.given() == {listen.address: 1}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_no_other_user_can_bind_beside_the_sockets_of_systemd() -> None:
+    """Where all of them have SO_REUSEADDR, as systemd leaves them, anybody can."""
+    given = of_systemd(2)
+    address = given[0].getsockname()
+    assert binds_beside(address)
+    listen = ListenerOptions(protocol="mobileimsdk", address=f"udp://127.0.0.1:{address[1]}")
+    sockets = UdpSockets([listen], None)
+    sockets.adopt(given)
+    assert not binds_beside(address)
+    for sock in given:
+        sock.close()
+
+
+def binds_beside(address: tuple[str, int]) -> bool:
+    child = os.fork()
+    if child == 0:
+        os.setresuid(65534, 65534, 65534)
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            sock.bind(address)
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -72,8 +72,7 @@ def test_a_killed_master_is_started_again(service: Service) -> None:
     service.start()
     before = service.pid
     service.container.signal(before, "KILL")
-    wait_until(30, "started again", lambda: service.restarts() == 1 and service.container.state(UNIT) == "active")
-    assert service.pid not in (0, before)
+    service.wait_started_again(before)
     assert service.answers()
 
 
@@ -82,8 +81,7 @@ def test_systemd_ends_a_master_that_hangs(service: Service) -> None:
     service.start()
     before = service.pid
     service.container.signal(before, "STOP")
-    wait_until(40, "started again", lambda: service.restarts() == 1 and service.container.state(UNIT) == "active")
-    assert service.pid != before
+    service.wait_started_again(before)
     assert any("Watchdog timeout" in str(entry["MESSAGE"]) for entry in service.container.journal(UNIT))
     assert service.answers()
 

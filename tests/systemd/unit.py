@@ -20,7 +20,6 @@ from tests.harness.deadline import wait_until
 TOP = Path(__file__).resolve().parents[2]
 UNITS = TOP / "systemd"
 UNIT, SOCKET = "chatd.service", "chatd.socket"
-DROP_INS = "/etc/systemd/system/chatd.service.d"
 CONFIG = "/etc/chatd/chatd.toml"
 PORTS = {"echo": 6001, "chatserver": 6000, "mobileimsdk": 8901, "mobileimsdk-udp": 8902, "mobileimsdk-ws": 3000}
 TRANSPORTS = {"mobileimsdk-udp": "udp://0.0.0.0:{}", "mobileimsdk-ws": "ws://0.0.0.0:{}/websocket"}
@@ -69,9 +68,9 @@ class Service:
     def write_config(self, text: str) -> None:
         self.container.write(CONFIG, text, mode=0o640, owner="root:chatd")
 
-    def drop_in(self, name: str, text: str) -> None:
+    def drop_in(self, name: str, text: str, unit: str = UNIT) -> None:
         """Settings of the unit for this test."""
-        self.container.write(f"{DROP_INS}/{name}.conf", text)
+        self.container.write(f"/etc/systemd/system/{unit}.d/{name}.conf", text)
         self.container.systemctl("daemon-reload")
 
     def remove(self) -> None:
@@ -79,7 +78,15 @@ class Service:
         box.systemctl("stop", SOCKET, UNIT, check=False)
         box.systemctl("kill", "--signal=KILL", UNIT, check=False)
         box.systemctl("reset-failed", SOCKET, UNIT, check=False)
-        box.run("rm", "-rf", DROP_INS, "/etc/chatd", "/var/lib/chatd", "/var/log/chatd", "/run/chatd")
+        box.run(
+            "rm",
+            "-rf",
+            *(f"/etc/systemd/system/{unit}.d" for unit in (UNIT, SOCKET)),
+            "/etc/chatd",
+            "/var/lib/chatd",
+            "/var/log/chatd",
+            "/run/chatd",
+        )
         box.systemctl("daemon-reload")
 
     # ------------------------------------------------------------ running
@@ -117,6 +124,17 @@ class Service:
             return found if text in found else ""
 
         return wait_until(limit_s, f"STATUS has {text!r}, last: {self.status_text()!r}", told, 0.05)
+
+    def wait_started_again(self, before: int, limit_s: float = 60.0) -> None:
+        """systemd has started it again. before: the process that ended."""
+
+        def started() -> bool:
+            return self.restarts() > 0 and self.container.state(UNIT) == "active" and self.pid not in (0, before)
+
+        try:
+            wait_until(limit_s, "started again", started, 0.1)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}\n{self.container.journal_text(UNIT)}\n{self.log()}") from None
 
     def restarts(self) -> int:
         return int(self.container.show(UNIT, "NRestarts")["NRestarts"])
