@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from tests.harness.datagrams import DatagramLink
+from chatd.errors import ErrorCode
+from tests.harness.datagrams import DatagramPeer
 from tests.harness.deadline import run, wait_until
+from tests.harness.mobileimsdk import LOGIN_ANSWER, content
 from tests.systemd.unit import PORTS, SOCKET, UNIT, Service
 
+BAD_CREDENTIALS = int(ErrorCode.BAD_CREDENTIALS)
 MORE = f"""[Socket]
 ListenStream=0.0.0.0:{PORTS["echo"]}
 ListenDatagram=0.0.0.0:{PORTS["mobileimsdk-udp"]}
@@ -41,13 +43,7 @@ def test_a_connection_starts_chatd_and_is_served(activated: Service) -> None:
 
 
 def test_a_datagram_starts_chatd_and_is_served(activated: Service) -> None:
-    async def story() -> None:
-        client = DatagramLink()
-        await client.open(PORTS["mobileimsdk-udp"], activated.container.address)
-        assert await client.login("nobody", 0, "secret") != 0, "answered: there is no such user"
-        client.abort()
-
-    run(story(), 40)
+    run(login(activated, "nobody", BAD_CREDENTIALS), 60)
     activated.container.wait_active(UNIT)
 
 
@@ -63,31 +59,33 @@ def test_nobody_is_refused_while_chatd_is_restarted_or_killed(activated: Service
     assert outcomes.count("cut") < outcomes.count("served")
 
 
-def test_clients_over_udp_keep_their_worker_over_a_restart(activated: Service) -> None:
-    """With one socket for each worker, all are used; what is sent during the restart waits."""
+def test_each_worker_serves_clients_over_udp_and_what_comes_during_a_restart_waits(activated: Service) -> None:
     activated.start()
-    for name in (users := [f"user{number}" for number in range(12)]):
-        added = activated.container.run("chatctl", "user", "add", name, input="secret\n", check=False)
-        assert added.returncode == 0, added.stderr
+    users = [f"clara-{number}" for number in range(12)]
+    lines = "".join(f"{name} a-long-password\n" for name in users)
+    activated.container.run("chatctl", "user", "add", "--file", "-", "--force", input=lines)
 
-    async def story() -> None:
-        clients = []
-        for name in users:
-            client = DatagramLink()
-            await client.open(PORTS["mobileimsdk-udp"], activated.container.address)
-            assert await client.login(name, 0, "secret") == 0
-            clients.append(client)
-        before = [row["udp_peers"] for row in await asyncio.to_thread(rows, activated)]
-        assert sum(before) == len(users)
-        assert min(before) > 0, "each worker has some"
+    async def log_in_all() -> None:
+        clients = [await login(activated, name, 0) for name in users]
+        served = [row["udp_peers"] for row in await asyncio.to_thread(rows, activated)]
+        assert (sum(served), min(served) > 0) == (len(users), True), "the kernel spreads them over both sockets"
         for client in clients:
             client.abort()
 
-    run(story(), 40)
-    activated.container.systemctl("stop", UNIT)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as late:
-        late.sendto(b"anything", (activated.container.address, PORTS["mobileimsdk-udp"]))
-        activated.container.wait_active(UNIT, 30)
+    async def log_in_late() -> None:
+        clients = [DatagramPeer() for _ in range(8)]
+        for client in clients:
+            await client.open(PORTS["mobileimsdk-udp"], activated.container.address)
+            client.put(client.login_packet("nobody", "wrong"))
+        await asyncio.to_thread(activated.container.systemctl, "start", UNIT)
+        for client in clients:
+            await client.find(limit_s=20, type=LOGIN_ANSWER)
+            client.abort()
+
+    run(log_in_all(), 60)
+    activated.container.systemctl("stop", SOCKET, UNIT)
+    activated.container.systemctl("start", SOCKET)
+    run(log_in_late(), 60)
 
 
 def test_the_sockets_of_a_worker_that_is_removed_are_read_by_another(activated: Service) -> None:
@@ -97,12 +95,9 @@ def test_the_sockets_of_a_worker_that_is_removed_are_read_by_another(activated: 
 
     async def story() -> None:
         for _ in range(12):  # about half of them come to the socket of the worker that has gone
-            client = DatagramLink()
-            await client.open(PORTS["mobileimsdk-udp"], activated.container.address)
-            assert await client.login("nobody", 0, "secret") != 0
-            client.abort()
+            await login(activated, "nobody", BAD_CREDENTIALS)
 
-    run(story(), 40)
+    run(story(), 60)
 
 
 def test_chatctl_waits_while_chatd_is_restarted_and_starts_nothing(activated: Service) -> None:
@@ -118,6 +113,16 @@ def test_chatctl_waits_while_chatd_is_restarted_and_starts_nothing(activated: Se
     assert activated.ctl("check").returncode == 2
     assert "not running" in activated.ctl("stop").stderr
     assert activated.container.state(UNIT) == "inactive"
+
+
+async def login(service: Service, name: str, code: int) -> DatagramPeer:
+    """A client over UDP that was answered with this code. chatd may have to start first."""
+    client = DatagramPeer()
+    await client.open(PORTS["mobileimsdk-udp"], service.container.address)
+    client.put(client.login_packet(name, "a-long-password"))
+    answer = content(await client.find(limit_s=40, type=LOGIN_ANSWER))
+    assert answer["code"] == code, answer
+    return client
 
 
 def rows(service: Service) -> list[dict[str, int]]:
