@@ -23,6 +23,7 @@ from chatd.chatctl.accounts import Changed, StoredAccounts
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.chatctl.ownership import become_owner
 from chatd.chatctl.progress import Progress
+from chatd.chatctl.show import account as show_account
 from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
 from chatd.config.schema import Config
@@ -162,17 +163,8 @@ class AccountCommands:
         return Exit.OK
 
     def _show(self) -> int:
-        user, details = self._accounts.show(self._options.name)
-        try:
-            sessions: SessionsReply | None = self._ask_sessions(user)
-        except (ServerUnreachable, NotAllowed, RequestFailed) as error:
-            sessions = None
-            note(f"how many sessions there are is not known: {error}")
-        if self._options.json:
-            counted = len(sessions.sessions) if sessions else None
-            render.print_json({"v": 1, "id": user.id, "name": user.name, **details._asdict(), "sessions": counted})
-        else:
-            print(render.account(user, details, sessions))
+        account = show_account.look_up(self._accounts, self._client, self._options.name)
+        render.print_json(account) if self._options.json else print(show_account.text(account))
         return Exit.OK
 
     def _sessions(self) -> int:

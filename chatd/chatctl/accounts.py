@@ -125,6 +125,10 @@ class StoredAccounts:
             user = _find(tables, name).user
             return user, tables.accounts.details(user.id)
 
+    def find(self, tables: Tables, name: str) -> User:
+        """In an open store. Raises Refused."""
+        return _find(tables, name).user
+
     def all(self) -> list[tuple[UserId, str, int]]:
         """(id, name, created_at_ms) of every account, by id."""
         with contextlib.closing(self.open()) as tables:

@@ -22,8 +22,7 @@ from chatd.master.replies import (
     SessionsReply,
     UpgradeReply,
 )
-from chatd.model import User
-from chatd.store.account_contract import AccountDetails, Invite
+from chatd.store.account_contract import Invite
 
 
 def upgraded(reply: UpgradeReply) -> str:
@@ -106,22 +105,6 @@ def users(found: Iterable[tuple[int, str, int]]) -> str:
 def at(at_ms: int) -> str:
     """A moment as people read it, in local time."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000))
-
-
-def account(user: User, details: AccountDetails, sessions: SessionsReply | None) -> str:
-    """sessions None: not known."""
-    locked = f"since {at(details.locked_at_ms)}" if details.locked_at_ms else "no"
-    rows = [
-        ["id", str(user.id)],
-        ["name", user.name],
-        ["created", at(details.created_at_ms)],
-        ["last seen", at(details.seen_at_ms) if details.seen_at_ms else "never"],
-        ["locked", f"{locked}{': ' if details.lock_reason else ''}{details.lock_reason}"],
-        ["sessions", "not known" if sessions is None else str(len(sessions.sessions))],
-        ["friends", str(details.friends)],
-        ["groups", str(details.groups)],
-    ]
-    return "\n".join(f"{name + ':':<11}{value}" for name, value in rows)
 
 
 def sessions(found: SessionsReply) -> str:

@@ -322,6 +322,16 @@ class Daemon:
             cwd=self.root, env=self.env, input=input, capture_output=True, text=True, timeout=limit_s, check=False,
         )  # fmt: skip
 
+    def ask(self, request: bytes) -> dict[str, Any]:
+        """A request on the control socket, as it is; the reply."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(15)
+            client.connect(str(self.runtime_dir / "control.sock"))
+            client.sendall(request)
+            received = b"".join(iter(lambda: client.recv(65536), b""))
+        found: dict[str, Any] = json.loads(received)
+        return found
+
     def test(self, *options: str) -> subprocess.CompletedProcess[str]:
         """`chatd -t` with its configuration."""
         return subprocess.run(

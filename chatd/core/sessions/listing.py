@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from chatd.bus.contract import EVERYBODY, topic_of_answer
 from chatd.bus.survey import Question
-from chatd.client_list import ClientPage, ClientQuery, Key, ShownClient, is_after, key_of, merged
+from chatd.client_list import ClientPage, ClientQuery, Key, Order, ShownClient, is_after, merged
 from chatd.core import bus_messages
 from chatd.core.bus_messages import ClientsAnswered, ClientsAsked
 from chatd.core.services import Services
@@ -25,8 +25,8 @@ from chatd.core.sessions.session import Session, SessionState
 ANSWER_S = 3.0
 """How long to wait for the answers of other workers."""
 AGAIN_S = 0.5
-SLICE = 250
-"""Sessions looked at in one turn of the loop: under a millisecond."""
+SLICE = 200
+"""Sessions looked at in one turn of the loop: about half a millisecond."""
 _SPARE_PAGES = 4
 """Rows are sorted when so many pages of them have been found; all but one page are dropped."""
 
@@ -47,7 +47,8 @@ class SessionListing:
         """Of this worker. Takes a turn of the loop for every SLICE sessions."""
         matches = _filter(query)
         now = self._services.loop.time()
-        best: list[tuple[Key, ShownClient]] = []
+        best: list[tuple[Key, Session, float]] = []
+        key_of_session = _KEYS[query.order]
         matching = looked = 0
         for session in self._services.hub.sessions():
             looked += 1
@@ -55,17 +56,19 @@ class SessionListing:
                 await asyncio.sleep(0)
             if session.state is not SessionState.LIVE:
                 continue
-            idle_s = max(0.0, now - session.peer.heard)
+            idle_s = round(max(0.0, now - session.peer.heard), 3)
             if idle_s < query.idle_s or not matches(session):
                 continue
             matching += 1
-            row = self._row(session, idle_s)
-            if is_after(key := key_of(row, query.order), query):
-                best.append((key, row))
+            place = (session.user.id, session.protocol.name.lower(), self._services.slot)
+            key: Key = (key_of_session(session, idle_s), *place)
+            if is_after(key, query):
+                best.append((key, session, idle_s))
                 if len(best) >= _SPARE_PAGES * query.limit:
                     _keep_best(best, query)
         _keep_best(best, query)
-        return ClientPage(rows=tuple(row for _, row in best), matching=matching, sessions=looked)
+        rows = tuple(self._row(session, idle_s) for _, session, idle_s in best)
+        return ClientPage(rows=rows, matching=matching, sessions=looked)
 
     def _row(self, session: Session, idle_s: float) -> ShownClient:
         peer = session.peer
@@ -76,7 +79,7 @@ class SessionListing:
             carrier=peer.carrier,
             address=peer.remote,
             since_ms=session.since_ms,
-            idle_s=round(idle_s, 3),
+            idle_s=idle_s,
             in_flight=session.unacknowledged,
             waiting_bytes=peer.out_bytes,
             behind=session.behind,
@@ -115,7 +118,18 @@ class SessionListing:
         self._services.bus.publish(topic_of_answer(question.ref), bus_messages.encode(answer))
 
 
-def _keep_best(best: list[tuple[Key, ShownClient]], query: ClientQuery) -> None:
+_KEYS: dict[Order, Callable[[Session, float], float | str]] = {
+    "since": lambda session, idle_s: session.since_ms,
+    "name": lambda session, idle_s: session.user.name,
+    "address": lambda session, idle_s: session.peer.remote,
+    "idle": lambda session, idle_s: idle_s,
+    "in_flight": lambda session, idle_s: session.unacknowledged,
+    "waiting": lambda session, idle_s: session.peer.out_bytes,
+}
+"""As client_list.key_of() finds them in a row; rows are made of the sessions of one page only."""
+
+
+def _keep_best(best: list[tuple[Key, Session, float]], query: ClientQuery) -> None:
     best.sort(key=lambda one: one[0], reverse=query.descending)
     del best[query.limit :]
 
