@@ -19,12 +19,28 @@ status
 workers
     Exit code as for `status`.
 check
-    Prints one line.
+    Prints one line with every reason why the server is not well; docs/runbook.md says what to do about each.
+top
+    Rates are per second, made from counters: a worker that was replaced counts from nothing. Keys: s and S sort by the
+    next column and the one before, r reverses, p pauses, + and - change the interval, ? explains the columns, q quits.
+clients
+    The list is fetched in pages that do not disturb the workers; a session that begins or ends meanwhile may be
+    missing. Exit code 75 if a worker or a host did not answer; it is named.
+trace
+    With `--on`, each step of the user's messages is a record in the log for a time, at most 24 hours: accepted, stored,
+    published, arrived, given, acknowledged. Texts are never recorded. Without it, the logs of this host, rotated and
+    compressed ones too, are searched for a message (CONVERSATION.SEQ, or its fp) or a user. Exit code 1 if they say
+    nothing of it.
+doctor
+    Run it as root, who sees most. Each finding says what it means and what to do. Exit code: 0 all is well, 1 warnings,
+    2 errors.
+log-level
+    A worker that is replaced begins with the level of the configuration again.
 reload
     If the configuration has mistakes, each is printed as a line `file: key: what`, the exit code is 78, the old
     configuration stays in effect, and the log and `status` show the failed reload.
 config
-    `diff` says whether a reload or a restart applies each change.
+    `diff` names the command that applies each change: a reload, new workers, or a restart.
 reopen
     After another program, such as logrotate, has moved them.
 stop
@@ -76,8 +92,8 @@ user lock
 user del
     The sessions end within a second, whether the server can be asked or not.
 user show
-    Shows id, name, creation, when last seen, since when and why it is locked, and the numbers of sessions, friends
-    and groups.
+    Shows id, name, creation, when last seen, since when and why it is locked, its sessions, the numbers of friends and
+    groups, how many messages wait, from how many networks the user logged in lately, and failures and penalties.
 user sessions
     Shows wire, since when, the client's address, host and worker. Exit code 75 if some workers did not answer.
 invite add

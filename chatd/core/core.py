@@ -30,8 +30,6 @@ from chatd.core.bans import BanWatch
 from chatd.core.blocks import Blocks
 from chatd.core.bus_messages import (
     MessageStored,
-    PenaltiesCleared,
-    PenaltiesCounted,
 )
 from chatd.core.changes import Changes
 from chatd.core.cut_notices import CutNotices
@@ -75,6 +73,7 @@ from chatd.core.sessions.listing import SessionListing
 from chatd.core.sessions.login import Listeners, Logins
 from chatd.core.sessions.query import SessionQuery
 from chatd.core.sessions.session import Peer, Session
+from chatd.core.store_probe import StoreProbe
 from chatd.core.tracing import Tracing
 from chatd.errors import Refused, Unavailable
 from chatd.model import UserId
@@ -103,10 +102,6 @@ from chatd.scoreboard import Row
 from chatd.security_log import SecurityEvent
 from chatd.store.contract import Purpose, SendingRules, Tables
 from chatd.store.group_commit import Connections, GroupCommit
-
-_PROBE_ROUNDS = 3
-"""Rounds between two probes of the store, so that even a worker whose clients do not use the store notices when it does
-not answer."""
 
 _REOPEN_S = 0.5
 """Pause between two attempts to read what must be known before the first login."""
@@ -137,7 +132,7 @@ class CoreParts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Core:
     """One worker's chat. Everything is called from the worker's loop.
 
-    _rounds: calls of round(), to probe the store every _PROBE_ROUNDS. _probing: such a probe is under way.
+    _rounds: calls of round(), to look at the costs of passwords every _COSTS_ROUNDS.
     """
 
     def __init__(self, parts: CoreParts) -> None:
@@ -146,7 +141,6 @@ class Core:
         self._bus = parts.bus
         self._log = log.get()
         self._rounds = 0
-        self._probing = False
         self._background = BackgroundTasks(parts.loop)
         connections = Connections(parts.tables, parts.readers)
         self.store = GroupCommit(connections, parts.loop, parts.row, self._on_results, self._rules)
@@ -180,6 +174,7 @@ class Core:
         self._credentials = CredentialsWatch(services, self.logins)
         self.session_query = SessionQuery(services)
         self.session_listing = SessionListing(services)
+        self._probe = StoreProbe(self.store, self._background)
         self._retention = Retention(services, parts.row)
         self.changes = Changes(services, self.delivery, self.memberships, notices)
         self.delivery.in_flight.on_cut = CutNotices(services, notices).given
@@ -215,7 +210,7 @@ class Core:
             SendMessage: send,
             Acknowledge: Handler(self._acknowledge, cost=FREE),
             Received: Handler(self._receive, cost=FREE),
-            KeepAlive: Handler(self._keep_alive),
+            KeepAlive: Handler(lambda session, command: session.peer.push(KeptAlive())),
             Logout: Handler(self._log_out, cost=FREE),
             ServerRequest: Handler(self.requests.serve, is_async=True),
             AddFriend: Handler(self.friends.add, is_async=True, cost=ASK_FRIEND),
@@ -224,7 +219,7 @@ class Core:
             JoinGroup: Handler(self.groups.admission.join, is_async=True, cost=JOIN),
             Login: Handler(self._login, needs_login=False, is_async=True, cost=LOGIN_AGAIN),
             Register: Handler(self._register, needs_login=False, is_async=True),
-            Echo: Handler(self._echo, needs_login=False),
+            Echo: Handler(lambda peer, command: peer.push(Echoed(command.raw)), needs_login=False),
             Malformed: Handler(self._malformed, needs_login=False),
         }
 
@@ -254,9 +249,6 @@ class Core:
         changed = await self.plugins.before_message(session, command)
         self.messages.send(session, changed, command.body)
 
-    def _keep_alive(self, session: Session, command: KeepAlive) -> None:
-        session.peer.push(KeptAlive())
-
     def _log_out(self, session: Session, command: Logout) -> None:
         self.logins.log_out(session)
 
@@ -270,9 +262,6 @@ class Core:
             raise
         trail.record(SecurityEvent.REGISTERED, peer, name=user.name, user=user.id)
         peer.push(Registered(user))
-
-    def _echo(self, peer: Peer, command: Echo) -> None:
-        peer.push(Echoed(command.raw))
 
     def _malformed(self, peer: Peer, command: Malformed) -> None:
         peer.push(Failed(command.code, command.text, command, command.ref))
@@ -390,8 +379,8 @@ class Core:
             bus_messages.BansChanged: self.bans.asked,
             bus_messages.BansApplied: self._answered,
             bus_messages.AllowanceSpent: self.allowances.spent_elsewhere,
-            bus_messages.PenaltiesCounted: self._penalties_counted,
-            bus_messages.PenaltiesCleared: self._penalties_cleared,
+            bus_messages.PenaltiesCounted: lambda message: self.penalties.merge(message.records),
+            bus_messages.PenaltiesCleared: lambda message: self.penalties.clear(list(message.subjects)),
             bus_messages.SessionVerdict: self._answered,
             bus_messages.SessionsAnswered: self._answered,
             bus_messages.KickAnswered: self._answered,
@@ -405,12 +394,6 @@ class Core:
             self._log.debug("bus message dropped, it is of a later version", why=str(error))
             return
         self._on_bus_message[type(message)](message)
-
-    def _penalties_counted(self, message: PenaltiesCounted) -> None:
-        self.penalties.merge(message.records)
-
-    def _penalties_cleared(self, message: PenaltiesCleared) -> None:
-        self.penalties.clear(list(message.subjects))
 
     def _message_stored(self, stored: MessageStored) -> None:
         if self.tracing.users:
@@ -441,21 +424,10 @@ class Core:
         self.tracing.round()
         self._retention.round()
         self._typing.round()
+        self._probe.round()
         self._rounds += 1
         if self._rounds % _COSTS_ROUNDS == 0:
             self._background.start(self.accounts.learn_costs())
-        if self._rounds % _PROBE_ROUNDS == 0 and not self._probing:
-            self._probing = True
-            self._background.start(self._probe_store())
-
-    async def _probe_store(self) -> None:
-        nobody: UserId = 0
-        try:
-            await self.store.read(lambda tables: tables.accounts.last_seen(nobody))
-        except Unavailable as error:
-            self._log.warning("the store does not answer", why=str(error))
-        finally:
-            self._probing = False
 
     def tick(self) -> None:
         """About twenty times a second."""

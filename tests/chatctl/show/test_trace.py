@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import os
 import shutil
 import signal
@@ -173,14 +174,18 @@ def test_nobody_is_not_traced(town: Town) -> None:
 def test_no_more_than_sixteen_users_are_traced(town: Town) -> None:
     async def story() -> None:
         names = [await town.newcomer("many") for _ in range(17)]
-        told = [await ctl(town, "trace", "--on", name) for name in names]
-        refused = [one for one in told if one.returncode]
+        replies = [await asyncio.to_thread(traced, town, name, 60) for name in names]
+        refused = [one for one in replies if not one["ok"]]
         assert refused
-        assert all("the limit" in one.stderr and one.returncode == Exit.TRY_AGAIN for one in refused)
+        assert all("the limit" in one["error"] and one["exit"] == Exit.TRY_AGAIN for one in refused)
         for name in names:
-            await ctl(town, "trace", "--off", name)
+            await asyncio.to_thread(traced, town, name, 0)
 
     run(story())
+
+
+def traced(town: Town, name: str, for_s: int) -> dict[str, Any]:
+    return town.daemon.ask(json.dumps({"v": 1, "cmd": "trace", "user": name, "for_s": for_s}).encode() + b"\n")
 
 
 # ---------------------------------------------------------------- reading logs
@@ -188,10 +193,14 @@ def test_no_more_than_sixteen_users_are_traced(town: Town) -> None:
 
 def test_rotated_and_compressed_files_are_read_in_order(tmp_path: Path) -> None:
     def line(second: int, step: str, **more: object) -> str:
-        import json
-
-        record = {"time": f"2026-01-01T00:00:{second:02}.000Z", "level": "NORMAL", "pid": 1, "worker": 0}
-        return json.dumps({**record, "event": "traced message", "trace": step, "sender": 7, "fp": "f", **more}) + "\n"
+        record: dict[str, object] = {
+            "time": f"2026-01-01T00:00:{second:02}.000Z",
+            "level": "NORMAL",
+            "pid": 1,
+            "worker": 0,
+        }
+        record |= {"event": "traced message", "trace": step, "sender": 7, "fp": "f", **more}
+        return json.dumps(record, separators=(",", ":")) + "\n"
 
     (tmp_path / "normal.log").write_text("no record\n" + line(3, "acknowledged", fp="", message="5.1", user=8))
     (tmp_path / "normal.log.1").write_text(line(2, "given", message="5.1") + '{"trace":"broken\n')
