@@ -31,6 +31,8 @@ class Contacts:
         """Groups whose members are all known, with their roles."""
         self.requests: dict[int, str] = {}
         """Open friend requests: the name of each user who asks, by number."""
+        self._told: set[tuple[object, ...]] = set()
+        """Open invitations and requests to join groups of which the person was told at a login."""
         self._people: OrderedDict[int, str] = OrderedDict()
         """Names of other people by number, the oldest first."""
 
@@ -97,6 +99,12 @@ class Contacts:
         fresh = user_id not in self.requests
         self.remember(user_id, name)
         self.requests[user_id] = name
+        return fresh
+
+    def is_news(self, what: tuple[object, ...]) -> bool:
+        """False when the person was told of this at a login before: a reconnect tells nothing again."""
+        fresh = what not in self._told
+        self._told.add(what)
         return fresh
 
     # ------------------------------------------------------------ groups

@@ -84,6 +84,12 @@ class Chat(msgspec.Struct, frozen=True):
     conversation: int = 0
     reply: int = 0
     """The seq of the message that this one answers."""
+    mentions: tuple[int, ...] | str = ()
+    """Members whom it mentions, by number, or "all"."""
+
+    def is_about(self, user_id: int) -> bool:
+        """Whether it mentions this user."""
+        return self.mentions == "all" if isinstance(self.mentions, str) else user_id in self.mentions
 
 
 class FriendRequestNotice(msgspec.Struct, frozen=True):
@@ -187,9 +193,21 @@ class _ChatFrame(msgspec.Struct):
     seq: int = 0
     conv: int = 0
     reply: int = 0
+    mentions: tuple[int, ...] | str = ()
 
     def event(self) -> Event:
-        return Chat(self.id, self.name, self.toid, self.groupid, self.msg, self.time, self.seq, self.conv, self.reply)
+        return Chat(
+            sender_id=self.id,
+            sender_name=self.name,
+            to_id=self.toid,
+            group_id=self.groupid,
+            text=self.msg,
+            time=self.time,
+            seq=self.seq,
+            conversation=self.conv,
+            reply=self.reply,
+            mentions=self.mentions,
+        )
 
 
 class _FriendRequestFrame(msgspec.Struct, rename={"sender_id": "from"}):

@@ -1,5 +1,5 @@
-"""The client's memory on disk, one file per server and user: which messages were shown, and which are not yet
-acknowledged.
+"""The client's memory on disk, one file per server and user: which messages were shown, which are not yet acknowledged,
+and which changes of messages are known.
 
 Owns: the file. Every change is one line, written at once, so that `kill -9` of the client loses nothing; the file is
 rewritten, without lines that no longer matter, when it is opened, closed, or grown by GROWTH_BYTES. A torn last line is
@@ -15,6 +15,7 @@ import fcntl
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -41,7 +42,23 @@ class Settled(msgspec.Struct, frozen=True, array_like=True, tag="settled"):
     fp: str
 
 
-Record = Shown | Written | Settled
+class KnownChange(msgspec.Struct, frozen=True, array_like=True, tag="change"):
+    """The last change of messages of this conversation that the person was told of, by its number."""
+
+    place: str
+    number: int
+
+
+class Remembered(NamedTuple):
+    """What the file holds: messages shown, and messages written and not settled, both in order; the last known change
+    of each conversation."""
+
+    shown: list[Shown]
+    pending: list[PendingMessage]
+    changes: dict[str, int]
+
+
+Record = Shown | Written | Settled | KnownChange
 
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
@@ -71,9 +88,9 @@ class Journal:
             os.close(self._lock)
             raise
 
-    def load(self) -> tuple[list[Shown], list[PendingMessage]]:
-        """(messages shown, messages written and not settled), both in order."""
+    def load(self) -> Remembered:
         shown: list[Shown] = []
+        changes: dict[str, int] = {}
         pending: dict[str, PendingMessage] = {}
         for record in self._records():
             match record:
@@ -83,7 +100,9 @@ class Journal:
                     pending[record.fp] = PendingMessage(**msgspec.structs.asdict(record))
                 case Settled(fp):
                     pending.pop(fp, None)
-        return shown, list(pending.values())
+                case KnownChange(place, number):
+                    changes[place] = number
+        return Remembered(shown, list(pending.values()), changes)
 
     def _records(self) -> Iterable[Record]:
         try:

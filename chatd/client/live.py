@@ -11,14 +11,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from chatd.client import notices, results
+from chatd.client.changes import Changes
 from chatd.client.contacts import Contacts
 from chatd.client.frames import Notice, User
-from chatd.client.requests import PAGES, Declined, NotOffered, Requests
+from chatd.client.requests import Declined, NotOffered, Requests
 from chatd.client.screen import Screen
-from chatd.client.sender import NotDone
+from chatd.client.sender import NotDone, Sender
 from chatd.errors import ErrorCode
 
 WATCH_AT_ONCE = 100
@@ -35,11 +36,13 @@ def shown_as(user: User | None) -> str:
 
 
 class Live:
-    """contacts: those of the present login. typing: who types in which conversation, until when by the clock."""
+    """contacts: those of the present login. typing: who types in which conversation, until when by the clock. changes:
+    of messages that were shown."""
 
     def __init__(self, requests: Requests, screen: Screen) -> None:
         self.contacts = Contacts()
         self.typing: dict[tuple[str, str], float] = {}
+        self.changes = Changes(requests, screen, self._where)
         self._requests = requests
         self._screen = screen
         self._me = 0
@@ -52,10 +55,11 @@ class Live:
 
     # ------------------------------------------------------------ logging in and out
 
-    def begin(self, contacts: Contacts, user_id: int) -> None:
-        """Logged in, with requests, on a new connection."""
+    def begin(self, contacts: Contacts, user: User, sender: Sender, shown_before: Mapping[int, int]) -> None:
+        """Logged in, with requests, on a new connection. shown_before: the newest message, by conversation."""
         self.contacts = contacts
-        self._me = user_id
+        self._me = user.id
+        self.changes.begin(sender, user, shown_before)
         self._types_nothing = False
         self.end()
         self._loading = asyncio.get_running_loop().create_task(self._load())
@@ -69,34 +73,33 @@ class Live:
         self._loading = self._telling = None
 
     async def _load(self) -> None:
-        try:
-            if self._screen.is_interactive:
-                await self._tell_unread()
+        with contextlib.suppress(NotDone):
+            unread = await self.unread()
+            for head in unread if self._screen.is_interactive else ():
+                self._screen.notice(f"unread: {self.unread_line(head)}")
+        with contextlib.suppress(NotDone):  # otherwise they stay as the login answer had them
             friends = await self._requests.ask("friend.list", results.Friends)
             self.contacts.set_friends(friends.friends, friends.requests)
             groups = await self._requests.ask("group.list", results.Groups)
             self.contacts.set_groups(groups.groups)
             await self.watch([friend.id for friend in friends.friends])
-        except NotDone:
-            pass  # as the login answer had it
+        await self._ask_for_changes()
 
-    async def _tell_unread(self) -> None:
-        for head in await self.unread():
-            self._screen.notice(f"unread: {self.unread_line(head)}")
+    async def _ask_for_changes(self) -> None:
+        """As often as more were missed meanwhile."""
+        with contextlib.suppress(NotDone):
+            while self.changes.missed:
+                await self.changes.ask()
+
+    def _changes_missed(self) -> None:
+        if self._loading is not None and self._loading.done():
+            self._loading = asyncio.get_running_loop().create_task(self._ask_for_changes())
 
     # ------------------------------------------------------------ asking
 
     async def unread(self) -> list[results.Head]:
         """The conversations with unread messages. Raises NotDone."""
-        found: list[results.Head] = []
-        after = -(1 << 61)
-        for _ in range(PAGES):
-            page = await self._requests.ask("sync", results.Sync, after=after, limit=200)
-            found += [head for head in page.conversations if head.unread]
-            if not page.more or not page.conversations:
-                break
-            after = page.conversations[-1].id
-        return found
+        return [head for head in await self.changes.ask() if head.unread]
 
     def unread_line(self, head: results.Head) -> str:
         name = self.contacts.group_name(int(head.place[1:])) if head.place.startswith("#") else ""
@@ -182,6 +185,9 @@ class Live:
                 self.contacts.set_presence(user.id, online=online)
         return ""
 
+    def _where(self, place: str) -> str:
+        return f" in {self._place(int(place[1:]))}" if place.startswith("#") else ""
+
     def _place(self, group_id: int) -> str:
         return f"{self.contacts.group_name(group_id)}#{group_id}"
 
@@ -225,11 +231,15 @@ class Live:
 
     def _admission(self, notice: notices.AnyNotice) -> str:
         match notice:
-            case notices.GroupInvited(group, details, by):
+            case notices.GroupInvited(group, details, by, waiting):
+                if waiting and not self.contacts.is_news(("invited", group)):
+                    return ""
                 return f"{shown_as(by)} invites you to {details.name}#{group} (/joingroup {group} or /decline {group})"
             case notices.InvitationDeclined(group, user):
                 return f"{shown_as(user)} has declined your invitation to {self._place(group)}"
-            case notices.JoinRequested(group, user):
+            case notices.JoinRequested(group, user, waiting):
+                if waiting and not self.contacts.is_news(("asks", group, user.id)):
+                    return ""
                 name = self._place(group)
                 return (
                     f"{shown_as(user)} asks to join {name} (/approve #{group} {user.id} or /reject #{group} {user.id})"
@@ -255,8 +265,10 @@ class Live:
     def _conversation(self, notice: notices.AnyNotice) -> str:
         match notice:
             case notices.MessageChanged(place, seq, state, text, by):
-                where = f" in {self._place(int(place[1:]))}" if place.startswith("#") else ""
-                who = by.name if by else "somebody"
+                if not self.changes.arrived(notice):
+                    self._changes_missed()
+                    return ""
+                who, where = by.name if by else "somebody", self._where(place)
                 if state == "edited":
                     return f"{who} edited {seq}{where}: {text}"
                 return f"{who} {state} {seq}{where}"

@@ -1,6 +1,7 @@
 """What the client remembers of one user on one server, over reconnects and restarts.
 
-Owns: seen (the messages shown) and journal (the same on disk, and the messages not yet acknowledged), kept together.
+Owns: seen (the messages shown), the last known change of each conversation, and journal (the same on disk, and the
+messages not yet acknowledged), kept together.
 Elsewhere: the form of the file (journal).
 Fails: never. A file that cannot be used is reported once; then the memory lasts as long as the process.
 """
@@ -13,27 +14,33 @@ from pathlib import Path
 
 from chatd.client.connection import ServerAddress
 from chatd.client.frames import Chat, PendingMessage
-from chatd.client.journal import Journal, Record, Settled, written
+from chatd.client.journal import Journal, KnownChange, Record, Settled, written
 from chatd.client.seen import Seen, shown
 
 FP_KEPT_MS = 6 * 24 * 3600 * 1000
 """A server knows a message again by its fp for a week (promise P2). An older one could be stored twice."""
 
+CHANGES_KEPT = 20_000
+"""Conversations whose last change is remembered. Of one that is forgotten, changes made meanwhile are not told."""
+
 Notice = Callable[[str], None]
 
 
 class Memory:
+    """changes: the number of the last known change, by conversation as requests name it; read by others."""
+
     def __init__(self, user_id: int, journal: Journal | None, notice: Notice) -> None:
         self._user_id = user_id
         self._journal = journal
         self._notice = notice
         self._seen = Seen()
+        self.changes: dict[str, int] = {}
         self._unsettled: list[PendingMessage] = []
         if journal is not None:
             self._try(self._load)
 
     def _load(self, journal: Journal) -> None:
-        records, self._unsettled = journal.load()
+        records, self._unsettled, self.changes = journal.load()
         for record in records:
             self._seen.add(record)
         journal.rewrite(self._records(self._unsettled))
@@ -53,6 +60,20 @@ class Memory:
         if record.seq:
             self._seen.add(record)
             self._append(record, pending)
+
+    def newest_shown(self) -> dict[int, int]:
+        """The highest number that was shown of each conversation: minus a group's number, or a user's."""
+        newest: dict[int, int] = {}
+        for message in self._seen:
+            newest[message.conversation] = max(newest.get(message.conversation, 0), message.seq)
+        return newest
+
+    def knows_change(self, place: str, number: int, pending: Iterable[PendingMessage]) -> None:
+        self.changes.pop(place, None)
+        self.changes[place] = number
+        if len(self.changes) > CHANGES_KEPT:
+            del self.changes[next(iter(self.changes))]
+        self._append(KnownChange(place, number), pending)
 
     def wrote(self, message: PendingMessage, pending: Iterable[PendingMessage]) -> None:
         self._append(written(message), pending)
@@ -80,6 +101,7 @@ class Memory:
 
     def _records(self, pending: Iterable[PendingMessage]) -> Iterator[Record]:
         yield from self._seen
+        yield from (KnownChange(*known) for known in self.changes.items())
         yield from map(written, pending)
 
     def _try(self, use: Callable[[Journal], None]) -> None:

@@ -77,14 +77,13 @@ class MessageCommands:
     async def _edit(self, words: Sequence[str]) -> None:
         self._session.require_login()
         seq = number_of(words[0]) if words[0] else await self._target.last_own()
-        place = place_of(self._target.needed())
-        await self._ask("message.edit", results.Nothing, with_=place, seq=seq, text=words[1])
+        await self._change("message.edit", place_of(self._target.needed()), seq, text=words[1])
         self._screen.notice(f"edited {seq}")
 
     async def _recall(self, words: Sequence[str]) -> None:
         self._session.require_login()
         seq = number_of(words[0]) if words else await self._target.last_own()
-        await self._ask("message.recall", results.Nothing, with_=place_of(self._target.needed()), seq=seq)
+        await self._change("message.recall", place_of(self._target.needed()), seq)
         self._screen.notice(f"recalled {seq}")
 
     async def _delete(self, words: Sequence[str]) -> None:
@@ -102,8 +101,12 @@ class MessageCommands:
     async def _remove(self, words: Sequence[str]) -> None:
         self._session.require_login()
         group, seq = self._target.group(words[0]), number_of(words[1])
-        await self._ask("message.remove", results.Nothing, with_=f"#{group}", seq=seq)
+        await self._change("message.remove", f"#{group}", seq)
         self._screen.notice(f"removed {seq}")
+
+    async def _change(self, op: str, place: str, seq: int, **arguments: str) -> None:
+        made = await self._ask(op, results.ChangeMade, with_=place, seq=seq, **arguments)
+        self._session.live.changes.own(place, made.change)
 
     # ------------------------------------------------------------ reading
 

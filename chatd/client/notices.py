@@ -74,11 +74,12 @@ class GroupEntered(msgspec.Struct, frozen=True, tag_field="event", tag="group.en
 
 
 class GroupInvited(msgspec.Struct, frozen=True, tag_field="event", tag="group.invited"):
-    """This client's user can join."""
+    """This client's user can join. waiting: was invited before this login."""
 
     group: int
     details: GroupAbout
     by: User | None = None
+    waiting: bool = False
 
 
 class InvitationDeclined(msgspec.Struct, frozen=True, tag_field="event", tag="group.declined"):
@@ -87,8 +88,11 @@ class InvitationDeclined(msgspec.Struct, frozen=True, tag_field="event", tag="gr
 
 
 class JoinRequested(msgspec.Struct, frozen=True, tag_field="event", tag="group.requested"):
+    """waiting: asked before this login."""
+
     group: int
     user: User
+    waiting: bool = False
 
 
 class JoinRejected(msgspec.Struct, frozen=True, tag_field="event", tag="group.rejected"):
@@ -139,13 +143,14 @@ class GroupDissolved(msgspec.Struct, frozen=True, tag_field="event", tag="group.
 
 
 class MessageChanged(msgspec.Struct, frozen=True, tag_field="event", tag="message.changed"):
-    """state: edited, recalled or removed. text: of an edited one."""
+    """state: edited, recalled or removed. text: of an edited one. change: its number in the conversation."""
 
     place: str = field(name="with")
     seq: int
     state: str
     text: str = ""
     by: User | None = None
+    change: int = 0
 
 
 class MessageCut(msgspec.Struct, frozen=True, tag_field="event", tag="message.cut"):

@@ -143,6 +143,23 @@ class PastMessage(msgspec.Struct, frozen=True):
     cut: int = 0
 
 
+class PastChange(msgspec.Struct, frozen=True):
+    """A message that was changed, as it is now. seq 0: one that the user cannot read."""
+
+    place: str = field(name="with")
+    change: int
+    seq: int = 0
+    sender: str = field(name="from", default="")
+    text: str = ""
+    state: str = "sent"
+
+
+class ChangeMade(msgspec.Struct, frozen=True):
+    """change: its number in the conversation; 0 from a server that does not tell."""
+
+    change: int = 0
+
+
 class History(msgspec.Struct, frozen=True):
     messages: tuple[PastMessage, ...] = ()
     more: bool = False
@@ -150,7 +167,8 @@ class History(msgspec.Struct, frozen=True):
 
 class Head(msgspec.Struct, frozen=True):
     """A conversation. unread: messages of others after `read`; there are more if unread_more. mentioned: the seqs of
-    those that mention the user."""
+    those that mention the user. user: the other one, 0 for a group. changes: the number of the last change; None from a
+    server that does not number them."""
 
     place: str = field(name="with")
     id: int = 0
@@ -159,10 +177,13 @@ class Head(msgspec.Struct, frozen=True):
     unread: int = 0
     unread_more: bool = False
     mentioned: tuple[int, ...] = ()
+    user: int = 0
+    changes: int | None = None
 
 
 class Sync(msgspec.Struct, frozen=True):
     conversations: tuple[Head, ...] = ()
+    changes: tuple[PastChange, ...] = ()
     more: bool = False
 
 

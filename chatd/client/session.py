@@ -374,12 +374,13 @@ class ClientSession:
             if again:
                 self._screen.notice(f"sending again what was not acknowledged last time: {again}")
         self._screen.status()
+        shown_before = self.sender.memory.newest_shown() if answer.requests else {}
         for event in answer.waiting:
             self.take(event)
         self._ready.set()
         if answer.requests:
             self.requests.start(connection.send)
-            self.live.begin(self.contacts, answer.user.id)
+            self.live.begin(self.contacts, answer.user, self.sender, shown_before)
         else:
             self.requests.refuse_all()
         self.sender.start(self._transmit)

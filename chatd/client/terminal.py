@@ -152,8 +152,11 @@ class Terminal:
         who = origin(chat, group_name)
         number = f"{chat.seq} " if chat.seq else ""
         time = ("ansibrightblack", f"{number}[{clean(chat.time)}] ")
-        answers = [("ansibrightblack", f" (answers {chat.reply})")] if chat.reply else []
-        print_formatted_text(FormattedText([time, ("bold", who), *answers, ("", f": {clean(chat.text)}")]))
+        notes = [("ansibrightblack", f" (answers {chat.reply})")] if chat.reply else []
+        user = self._session.user if self._session is not None else None
+        if user is not None and chat.is_about(user.id):
+            notes.append(("ansiyellow", " (mentions you)"))
+        print_formatted_text(FormattedText([time, ("bold", who), *notes, ("", f": {clean(chat.text)}")]))
 
     def notice(self, text: str) -> None:
         print_formatted_text(FormattedText([("ansicyan", f"# {clean(text)}")]))

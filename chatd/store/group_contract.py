@@ -297,6 +297,11 @@ class AdmissionTables(Protocol):
         """The group's open ones, by user, those with an id above `after`."""
         ...
 
+    def requests_to(self, user_id: UserId, limit: int) -> list[Pending]:
+        """Open ones to all groups of which the user is the owner or an admin, the oldest first. Cost: the groups of the
+        user; of those that the user runs, all who stand to them in some way."""
+        ...
+
     def bans(self, by: UserId, group_id: GroupId, after: UserId, limit: int) -> list[Ban]:
         """By user, those with an id above `after`."""
         ...

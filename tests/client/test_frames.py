@@ -19,6 +19,14 @@ HEARD = [
     ),
     ({"msgid": 11, "id": 2, "name": "bob", "groupid": 3, "msg": "hi", "time": "t"}, Chat(2, "bob", 0, 3, "hi", "t", 0)),
     (
+        {"msgid": 11, "id": 2, "name": "bob", "groupid": 3, "msg": "hi", "time": "t", "mentions": [1, 5]},
+        Chat(2, "bob", 0, 3, "hi", "t", 0, mentions=(1, 5)),
+    ),
+    (
+        {"msgid": 11, "id": 2, "name": "bob", "groupid": 3, "msg": "hi", "time": "t", "mentions": "all"},
+        Chat(2, "bob", 0, 3, "hi", "t", 0, mentions="all"),
+    ),
+    (
         {"msgid": 7, "msg": "bob b (2) asks to be your friend", "from": 2, "toid": 1, "name": "bob b"},
         frames.FriendRequestNotice(2, "bob b", "bob b (2) asks to be your friend"),
     ),
@@ -48,6 +56,12 @@ HEARD = [
     ({"msgid": 14, "errno": 0, "groupid": 3, "groupname": "team"}, frames.GroupAck(3, "team")),
     ({"msgid": 99, "anything": []}, None),
 ]
+
+
+def test_whom_a_message_mentions() -> None:
+    chats = [Chat(2, "bob", 0, 3, "hi", "t", 0, mentions=mentions) for mentions in ((), (1, 5), "all")]
+    assert [chat.is_about(1) for chat in chats] == [False, True, True]
+    assert [chat.is_about(2) for chat in chats] == [False, False, True]
 
 
 @pytest.mark.parametrize(("wire", "event"), HEARD)

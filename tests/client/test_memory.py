@@ -86,13 +86,13 @@ def pending(name: str, written_at_ms: int = 0) -> PendingMessage:
 
 def test_the_journal_gives_back_what_is_open(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "a" / "1.journal")
-    assert journal.load() == ([], [])
+    assert journal.load() == ([], [], {})
     journal.rewrite([])
     for record in (written(pending("a")), message(1), written(pending("b")), Settled("a"), message(2)):
         assert not journal.append(record)
     journal.close()
     again = Journal(tmp_path / "a" / "1.journal")
-    assert again.load() == ([message(1), message(2)], [pending("b")])
+    assert again.load() == ([message(1), message(2)], [pending("b")], {})
     assert (tmp_path / "a" / "1.journal").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
 
@@ -104,7 +104,7 @@ def test_a_torn_or_foreign_line_is_passed_over(tmp_path: Path) -> None:
     journal.close()
     path.write_bytes(b'["later version",1]\n\xff\xff\n' + path.read_bytes() + b'["settled","')
     journal = Journal(path)
-    assert journal.load() == ([message(1)], [pending("a")])
+    assert journal.load() == ([message(1)], [pending("a")], {})
 
 
 def test_one_client_at_a_time(tmp_path: Path) -> None:

@@ -161,6 +161,8 @@ class StreamingClient(Client):
         self.stream = NulPeer()
         self.login: Frame = {}
         """The LOGIN_ACK."""
+        self.given: list[Frame] = []
+        """The messages as they came."""
 
     async def arrive(self, **options: object) -> StreamingClient:
         """Log in, as soon as the server has noticed the end of the last connection."""
@@ -188,6 +190,7 @@ class StreamingClient(Client):
     def hear(self, packet: Frame) -> None:
         match packet.pop("msgid"):
             case 6 | 11:
+                self.given.append(packet)
                 self.stream.put({"msgid": 15, "conv": packet["conv"], "seq": packet["seq"]})
                 place = f"#{packet['groupid']}" if "groupid" in packet else self.name
                 self.messages.append((packet["name"], place, packet["msg"]))

@@ -104,7 +104,8 @@ def test_a_stock_client_and_a_streaming_one_in_the_same_group(town: Town) -> Non
 def test_a_reply_and_mentions_arrive_and_stay(town: Town, transport: Transport) -> None:
     async def story() -> None:
         alice, bob, carol = await live(town, "alice", "bob", "carol", transport=transport)
-        group = await new_group(alice, bob, carol)
+        (desk,) = await clients(town, "desk", transport="chatserver")
+        group = await new_group(alice, bob, carol, desk)
         place = f"#{group}"
         await alice.sends(place, "question")
         await bob.sends(place, "answer", reply=1, mentions=[alice.name, town.ids[carol.name]])
@@ -114,6 +115,9 @@ def test_a_reply_and_mentions_arrive_and_stay(town: Town, transport: Transport) 
             assert (given["reply"], given["mentions"]) == (1, ids)
             heads = await one.unread()
             assert heads[place]["mentioned"] == [2]
+        await desk.sees(bob.name, place, "answer")
+        assert isinstance(desk, StreamingClient)
+        assert [(one.get("reply"), one.get("mentions")) for one in desk.given] == [(None, None), (1, ids)]
         await alice.sends(place, "everybody", mentions="all")
         assert (await bob.is_given("everybody"))["mentions"] == "all"
         assert (await bob.unread())[place]["mentioned"] == [3]

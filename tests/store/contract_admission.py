@@ -77,6 +77,24 @@ class AdmissionContract:
         assert sent(one, carol, to_group(group)).message.seq == 1
         assert one.admission.requests(bob.id, group, 0, ANY) == []
 
+    def test_those_who_run_groups_find_the_open_requests_to_all_of_them(self, opened: Callable[[], Tables]) -> None:
+        one, other = opened(), opened()
+        alice, bob, carol, dave = make(one, "alice", "bob", "carol", "dave")
+        first, second = (closed(one, JoinPolicy.APPROVAL, alice, bob) for _ in range(2))
+        promoted(one, alice, second, bob)
+        for at_ms, user, group in ((7, carol, second), (8, dave, first), (9, dave, second)):
+            joined(one, user, group, now_ms=at_ms)
+
+        def found(user: User, limit: int = ANY) -> list[tuple[int, str]]:
+            return [(one.group.id, one.user.name) for one in other.admission.requests_to(user.id, limit)]
+
+        assert found(alice) == [(second, "carol"), (first, "dave"), (second, "dave")]
+        assert found(alice, 2) == [(second, "carol"), (first, "dave")]
+        assert found(bob) == [(second, "carol"), (second, "dave")], "bob is a plain member of the first"
+        assert found(carol) == []
+        approved(one, alice, second, carol)
+        assert found(bob) == [(second, "dave")]
+
     def test_who_was_rejected_cannot_ask_again_for_a_time(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
         group = closed(tables, JoinPolicy.APPROVAL, alice)

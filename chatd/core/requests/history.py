@@ -187,6 +187,8 @@ def _shown_head(synced: _Synced) -> dict[str, object]:
         "read": head.seen,
         "unread": unread.messages,
     }
+    if isinstance(head.other, User):
+        entry["user"] = head.other.id
     if unread.more:
         entry["unread_more"] = True
     if unread.mentioned:
@@ -216,7 +218,7 @@ class HistoryOperations:
             "sync": Operation(
                 Sync,
                 "the user's conversations, with the messages that the client does not have yet",
-                '{"conversations":[{"id":int,"with":str,"last":seq,"read":seq,"unread":int,"unread_more":true?,'
+                '{"conversations":[{"id":int,"with":str,"user":int?,"last":seq,"read":seq,"unread":int,"unread_more":true?,'
                 '"mentioned":[seq]?,"changes":int?}],"messages":[M with "with"],'
                 '"changes":[M with "with","change"]?,"more":bool}',
                 asks=Point.BEFORE_HISTORY,

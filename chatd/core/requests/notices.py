@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from chatd.bus.contract import topic_of_user
 from chatd.core import bus_messages
@@ -24,7 +26,7 @@ from chatd.core.sessions.session import Session
 from chatd.errors import meaning
 from chatd.model import Group, GroupRules, Message, MessageState, User, UserId
 from chatd.protocol import FriendAnswered, FriendRequested, Ref, ServerMessage
-from chatd.store.contract import FOREVER
+from chatd.store.contract import FOREVER, Pending
 
 _MAX_REASON_CHARS = 300
 """Longest text of a refusal."""
@@ -47,11 +49,15 @@ NOTICES = {
         '"group":int,"details":G,"by":U',
         "the recipient is a member now: somebody has added them, or approved their request to join",
     ),
-    "group.invited": ('"group":int,"details":G,"by":U', "the recipient is invited, and can join"),
+    "group.invited": (
+        '"group":int,"details":G,"by":U,"waiting":true?',
+        "the recipient is invited, and can join; also sent at login, with `waiting`, for open invitations",
+    ),
     "group.declined": ('"group":int,"user":U', "to the one who had invited the user: the user will not join"),
     "group.requested": (
-        '"group":int,"details":G,"user":U',
-        "to the owner and the admins: the user asks to join",
+        '"group":int,"details":G,"user":U,"waiting":true?',
+        "to the owner and the admins: the user asks to join; also sent at login, with `waiting`, for the oldest open "
+        "requests",
     ),
     "group.rejected": ('"group":int,"details":G', "the recipient's request to join was refused"),
     "group.changed": (
@@ -143,6 +149,13 @@ def until(muted_until_ms: int) -> int | None:
     return None if muted_until_ms >= FOREVER else muted_until_ms
 
 
+class OpenAdmissions(NamedTuple):
+    """What waits for a user's answer: invitations to groups, and requests to join groups that the user runs."""
+
+    invitations: Sequence[Pending] = ()
+    requests: Sequence[Pending] = ()
+
+
 class Notices:
     def __init__(self, services: Services, delivery: Delivery) -> None:
         self._bus = services.bus
@@ -186,6 +199,16 @@ class Notices:
             self.tell(session, notice("friend.request", **{"from": of_user(event.request.sender)}))
         else:
             session.peer.push(event)
+
+    def still_open(self, session: Session, open_now: OpenAdmissions) -> None:
+        """At login: what has waited for the user's answer."""
+        for one in open_now.invitations:
+            by = of_user(one.by) if one.by else None
+            about = {"group": one.group.id, "details": of_group(one.group), "by": by}
+            self.tell(session, notice("group.invited", **about, waiting=True))
+        for one in open_now.requests:
+            about = {"group": one.group.id, "details": of_group(one.group), "user": of_user(one.user)}
+            self.tell(session, notice("group.requested", **about, waiting=True))
 
     def friend_answered(self, session: Session, event: FriendAnswered) -> None:
         if session.peer.traits.server_texts:

@@ -29,7 +29,7 @@ from chatd.core.memberships import ByGroup, Memberships, members_only, read_memb
 from chatd.core.plugins.pipeline import LoginFailure, PluginPipeline
 from chatd.core.presence import Presence
 from chatd.core.privacy import check_acknowledges, check_private
-from chatd.core.requests.notices import Notices
+from chatd.core.requests.notices import Notices, OpenAdmissions
 from chatd.core.services import Services
 from chatd.core.sessions.duplicate_login import ELSEWHERE, Outranked, end
 from chatd.core.sessions.exclusive import SessionLocks
@@ -42,7 +42,8 @@ from chatd.sources import address_of
 from chatd.store.contract import GroupRow, Tables, Waiting
 
 _MAX_REQUESTS = 100
-"""Friend requests told at login; the request friend.list gives all."""
+"""Friend requests, invitations, and requests to join groups that are told at login, of each kind. Requests such as
+friend.list give all."""
 _AHEAD_MS = 24 * 3600 * 1000
 """How far the time of a first login may lie in the future: it was given by another host, whose clock may differ. The
 time of a later login is made from it by adding, and must never leave 64 bits."""
@@ -59,6 +60,8 @@ class View(NamedTuple):
     waiting: Waiting
     memberships: ByGroup
     """As they were after `waiting` was read."""
+    admissions: OpenAdmissions = OpenAdmissions()
+    """Empty for a client that cannot be told."""
     unseen: set[UserId] = set()  # noqa: RUF012  never changed
     """Friends and members who do not show the user whether they are online."""
 
@@ -158,7 +161,7 @@ class Logins:
         session.buffer = []
         try:
             await self.locks.take(session)
-            view, online = await self._read(peer, session)
+            view, online = await self._read(peer, session, told=peer.traits.server_texts or command.requests)
         except Outranked:
             self._drop(session)
             elsewhere = "logged_in_elsewhere"
@@ -190,14 +193,20 @@ class Logins:
         Raises Unavailable; not for the name as it is, so that a session survives a store that does not answer."""
         return command.name == session.user.name or await self._accounts.is_account_of(command, session.user)
 
-    async def _read(self, peer: Peer, session: Session) -> tuple[View, set[UserId]]:
-        """The contents of the login answer, and which of its users are online. Raises Refused, Unavailable."""
+    async def _read(self, peer: Peer, session: Session, *, told: bool) -> tuple[View, set[UserId]]:
+        """The contents of the login answer, and which of its users are online. told: the client will understand
+        notices. Raises Refused, Unavailable."""
         user = session.user
         found = await self._services.store.read(partial(read_memberships, user_ids=[user.id]))
         await self._services.hub.add(session, found[user.id])
         before = dict(session.groups or {})
         config, listing = self._services.config(), peer.traits.lists_contacts
-        view = await self._services.store.read(lambda tables: _view(tables, session, config, listing))
+
+        def look(tables: Tables) -> View:
+            view = _view(tables, session, config, listing)
+            return view._replace(admissions=_open_admissions(tables, user.id)) if told else view
+
+        view = await self._services.store.read(look)
         if entered := self._memberships.take(session, before, view.memberships):
             await self._services.hub.subscribe(entered)
             session.behind = True
@@ -217,6 +226,7 @@ class Logins:
         if peer.traits.server_texts:
             for request in view.requests:
                 self._notices.friend_requested(session, FriendRequested(request))
+            self._notices.still_open(session, view.admissions)
         self._delivery.catch_up.merge(session, view.waiting, told, told_at)
         self._presence.changed(user.id)
         trail.record(SecurityEvent.LOGIN, peer, name=user.name, user=user.id)
@@ -356,6 +366,13 @@ def _view(tables: Tables, session: Session, config: Config, listing: bool) -> Vi
         return View([], requests, [], waiting, memberships)
     view = View(tables.friends.of(user.id), requests, tables.groups.of(user.id, _MAX_MEMBERS), waiting, memberships)
     return view._replace(unseen=consent.unseen(tables, config, user.id, _named(view)))
+
+
+def _open_admissions(tables: Tables, user_id: UserId) -> OpenAdmissions:
+    admission = tables.admission
+    return OpenAdmissions(
+        admission.invitations(user_id, 0, _MAX_REQUESTS), admission.requests_to(user_id, _MAX_REQUESTS)
+    )
 
 
 def _named(view: View) -> set[UserId]:

@@ -174,6 +174,14 @@ class SqlGroupAdmission:
         ).fetchall()
         return [self._pending(row) for row in rows]
 
+    def requests_to(self, user_id: UserId, limit: int) -> list[Pending]:
+        rows = self._db.execute(
+            f"{_PENDING} JOIN member AS m ON m.team_id = a.team_id WHERE m.user_id = ? AND m.role <> ? AND a.state = ?"
+            " ORDER BY a.at_ms, a.team_id, a.user_id LIMIT ?",
+            (user_id, int(Role.MEMBER), int(AdmissionState.ASKED), limit),
+        ).fetchall()
+        return [self._pending(row) for row in rows]
+
     def _pending(self, row: Sequence[Any]) -> Pending:
         """row: of _PENDING."""
         user_id, by, at_ms, group_id, name, description = row

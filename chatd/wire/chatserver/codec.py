@@ -109,7 +109,7 @@ class ChatserverCodec:
         self._body_bytes = body_bytes
         self._fp_bytes = fp_bytes
         self._splitter = ObjectSplitter(min(self._limit, MAX_BYTES_BEFORE_LOGIN))
-        self._form = frame_form("chatserver", "compatible", COMPATIBLE_FRAME_BYTES)
+        self._form = frame_form("chatserver", _COMPATIBLE.form, COMPATIBLE_FRAME_BYTES)
         self._mode = _COMPATIBLE
         self._wanted = _COMPATIBLE
         """The mode that the last LOGIN read asks for."""
@@ -201,7 +201,7 @@ class ChatserverCodec:
         self._mode = mode
         self.traits = _TRAITS_WITH_REQUESTS if mode.requests else _TRAITS
         self.pace_ms = 0 if mode.streaming else self._pace_ms
-        self._form = frame_form("chatserver", "streaming" if mode.streaming else "compatible", self._write_limit)
+        self._form = frame_form("chatserver", mode.form, self._write_limit)
 
     # ------------------------------------------------------------ moving to another worker
 
@@ -228,7 +228,7 @@ class ChatserverCodec:
         key = self._form, ""  # the fp a client of this wire sees is the sender's
         frame = event.frames.get(key)
         if frame is None:
-            frame, is_cut = encode.chat(event.message, self._write_limit, self._mode.streaming)
+            frame, is_cut = encode.chat(event.message, self._write_limit, self._mode)
             event.frames[key] = frame
             if is_cut:
                 note_cut(event, self._form)

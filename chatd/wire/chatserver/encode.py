@@ -15,9 +15,9 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from chatd.model import Friend, FriendRequest, Group, Member, Message, MessageState, Role, User
+from chatd.model import ALL_MEMBERS, Friend, FriendRequest, Group, Member, Message, MessageState, Role, User, UserId
 from chatd.protocol import Announcement, Changed, FriendAnswered, LoginAccepted
-from chatd.wire.json_stream import fit
+from chatd.wire.json_stream import ELLIPSIS, fit
 from chatd.wire.shown import shown_text
 
 LOGIN, LOGIN_ACK, LOGOUT, REGISTER, REGISTER_ACK, ONE_CHAT, ADD_FRIEND_REQ, ADD_FRIEND_ACK = range(1, 9)
@@ -49,6 +49,8 @@ class OneChatFrame(Struct, gc=False, frozen=True, omit_defaults=True):
 
 
 class GroupChatFrame(Struct, gc=False, frozen=True, omit_defaults=True):
+    """mentions: only for clients with requests."""
+
     msgid: int
     id: int
     name: str
@@ -59,6 +61,7 @@ class GroupChatFrame(Struct, gc=False, frozen=True, omit_defaults=True):
     seq: int = 0
     fp: str = ""
     reply: int = 0
+    mentions: tuple[UserId, ...] | str = ()
 
 
 @functools.lru_cache(maxsize=64)
@@ -75,25 +78,48 @@ def frame(content: object) -> bytes:
     return _encode(content) + b"\0"
 
 
-def chat_json(message: Message, text: str, streaming: bool) -> bytes:
+class Mode(NamedTuple):
+    """What a LOGIN asked for. acks and requests: only with streaming."""
+
+    streaming: bool = False
+    acks: bool = False
+    requests: bool = False
+
+    def granted(self) -> dict[str, bool]:
+        """As the LOGIN_ACK says it."""
+        return {name: True for name, given in (("acks", self.acks), ("requests", self.requests)) if given}
+
+    @property
+    def form(self) -> str:
+        """Clients of modes with the same form are sent the same frames of messages."""
+        return "requests" if self.requests else "streaming" if self.streaming else "compatible"
+
+
+def chat_json(message: Message, text: str, mode: Mode) -> bytes:
     """The object of msgid 6 or 11, without NUL."""
     conversation, seq, fp, reply = 0, 0, "", 0
-    if streaming:
+    if mode.streaming:
         conversation, seq, fp, reply = message.conversation, message.seq, message.fp, message.reply_to
     sender, name, time = message.sender_id, message.sender_name, time_text(message.sent_at_ms)
-    if message.group_id:
-        to = message.group_id
-        return _encode(GroupChatFrame(GROUP_CHAT, sender, name, to, text, time, conversation, seq, fp, reply))
-    return _encode(OneChatFrame(ONE_CHAT, sender, name, message.to_id, text, time, conversation, seq, fp, reply))
+    if not message.group_id:
+        return _encode(OneChatFrame(ONE_CHAT, sender, name, message.to_id, text, time, conversation, seq, fp, reply))
+    mentions: tuple[UserId, ...] | str = ()
+    if message.mentions and mode.requests:
+        mentions = "all" if message.mentions == ALL_MEMBERS else message.mentions
+    to = message.group_id
+    return _encode(GroupChatFrame(GROUP_CHAT, sender, name, to, text, time, conversation, seq, fp, reply, mentions))
 
 
-def chat(message: Message, limit: int, streaming: bool) -> tuple[bytes, bool]:
-    """The frame of a message, and whether its text is cut because it is too long."""
+def chat(message: Message, limit: int, mode: Mode) -> tuple[bytes, bool]:
+    """The frame of a message, and whether its text is cut because it is too long. Mentions that leave no room for a
+    text are left out: `sync` and `history` have them."""
     body = shown_text(message)
-    whole = chat_json(message, body, streaming) + b"\0"
+    whole = chat_json(message, body, mode) + b"\0"
     if len(whole) <= limit:
         return whole, False
-    return fit(lambda text: chat_json(message, text, streaming) + b"\0", body, limit), True
+    if message.mentions and len(chat_json(message, ELLIPSIS, mode)) >= limit:
+        return chat(msgspec.structs.replace(message, mentions=()), limit, mode)
+    return fit(lambda text: chat_json(message, text, mode) + b"\0", body, limit), True
 
 
 def changed(event: Changed, limit: int) -> bytes:
@@ -240,18 +266,6 @@ class _LoginAckBuilder:
         return b"".join(parts) + b"}\0"
 
 
-class Mode(NamedTuple):
-    """What a LOGIN asked for. acks and requests: only with streaming."""
-
-    streaming: bool = False
-    acks: bool = False
-    requests: bool = False
-
-    def granted(self) -> dict[str, bool]:
-        """As the LOGIN_ACK says it."""
-        return {name: True for name, given in (("acks", self.acks), ("requests", self.requests)) if given}
-
-
 def login_ack(event: LoginAccepted, limit: int, mode: Mode) -> tuple[bytes, int]:
     """The answer and how many of event.waiting, from the first, it contains. A client with requests is told of friend
     requests by notices.
@@ -266,7 +280,7 @@ def login_ack(event: LoginAccepted, limit: int, mode: Mode) -> tuple[bytes, int]
     ack.add_groups(event.groups)
     taken = 0
     for message in event.waiting:
-        if not ack.add("offlinemsg", chat_json(message, shown_text(message), mode.streaming)):
+        if not ack.add("offlinemsg", chat_json(message, shown_text(message), mode)):
             break
         taken += 1
     return ack.frame(), taken

@@ -148,3 +148,48 @@ def test_a_desk_is_told_that_it_was_let_in(tmp_path: Path) -> None:
         await stage.until("the desk has it", lambda: desk.bodies == ["welcome"])
 
     play(tmp_path, story)
+
+
+def test_what_waits_for_an_answer_is_told_at_login(tmp_path: Path) -> None:
+    """Invitations to the invited, requests to join to those who run the group; to nobody on a wire without notices."""
+
+    async def story(stage: Stage) -> None:
+        worker = await stage.worker()
+        alice, bob, carol = [await worker.mobile(name) for name in ("alice", "bob", "carol")]
+        group = await new_group(alice)
+        await ask(alice, "group.set", group=group, join="approval")
+        bob.leave()
+        alice.leave()
+        await ask(carol, "group.join", group=group)
+        alice = await worker.mobile("alice")
+        (told,) = notices(alice, "group.requested")
+        assert (told["user"]["name"], told["details"]["name"], told["waiting"]) == ("carol", "team", True)
+        await ask(alice, "group.invite", group=group, user="bob")
+        bob = await worker.mobile("bob")
+        (told,) = notices(bob, "group.invited")
+        assert (told["group"], told["by"]["name"], told["waiting"]) == (group, "alice", True)
+        for name in ("alice", "bob"):
+            assert len((await worker.desk(name)).events) == 1, "more than the login answer"
+        await ask(alice, "group.approve", group=group, user="carol")
+        await ask(bob, "group.decline", group=group)
+        for name in ("alice", "bob"):
+            assert not [one for one in notices(await worker.mobile(name)) if "waiting" in one]
+
+    play(tmp_path, story)
+
+
+def test_at_most_a_hundred_of_each_kind_are_told_at_login(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        worker = await stage.worker()
+        owner = await worker.mobile("owner")
+        group = await new_group(owner)
+        await ask(owner, "group.set", group=group, join="approval")
+        for number in range(103):
+            asker = await worker.mobile(f"asker{number}")
+            await ask(asker, "group.join", group=group)
+            asker.leave()
+        again = await worker.mobile("owner")
+        told = [one["user"]["name"] for one in notices(again, "group.requested")]
+        assert told == [f"asker{number}" for number in range(100)], "the oldest ones"
+
+    play(tmp_path, story)

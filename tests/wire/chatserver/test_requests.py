@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from chatd.core.requests.notices import answer, notice, refusal
 from chatd.core.requests.truncate import size_of, squeezed
 from chatd.errors import ErrorCode
-from chatd.model import FriendRequest, User
+from chatd.model import ALL_MEMBERS, FriendRequest, User
 from chatd.protocol import (
     Accepted,
+    Deliver,
     Draining,
     Failed,
     Login,
@@ -25,7 +27,7 @@ from chatd.protocol import (
     ServerRequest,
 )
 from chatd.wire.chatserver.codec import ChatserverCodec
-from tests.wire.chatserver.test_codec import ALICE, BOB, BODY, FP, LOGOUT, make, nul, read, streaming
+from tests.wire.chatserver.test_codec import ALICE, BOB, BODY, FP, LOGOUT, make, message, nul, read, streaming
 from tests.wire.drive import hear, three_ways
 
 LOGIN = nul(msgid=1, id=1, password="x", framing="nul", acks=True, requests=True)
@@ -204,3 +206,25 @@ def test_what_mentions_nobody_is_refused(mentions: object) -> None:
     assert error is None
     assert isinstance(command, Malformed)
     assert (command.code, command.ref, command.fp) == (ErrorCode.BAD_FIELD, 11, "f")
+
+
+@pytest.mark.parametrize(("mentions", "shown"), [((7, 8), [7, 8]), (ALL_MEMBERS, "all"), ((), None)])
+def test_a_client_with_requests_is_told_who_is_mentioned(mentions: tuple[int, ...], shown: object) -> None:
+    """Live and in the login answer; the others are not."""
+    mentioning = msgspec.structs.replace(message(group=3), mentions=mentions)
+    event = Deliver(mentioning, "", {})
+    assert json.loads(with_requests().encode(event)[:-1]).get("mentions") == shown
+    for codec in (make(), streaming()):
+        assert b"mentions" not in codec.encode(event)
+    codec = make()
+    list(codec.receive(LOGIN))
+    answer = json.loads(codec.encode_login(LoginAccepted(ALICE, 0, waiting=(mentioning,)))[0][:-1])
+    assert json.loads(answer["offlinemsg"][0]).get("mentions") == shown
+
+
+def test_mentions_that_leave_no_room_for_a_text_are_left_out() -> None:
+    codec = with_requests(2048)
+    mentioning = msgspec.structs.replace(message("hello", group=3), mentions=tuple(range(10**9, 10**9 + 1000)))
+    event = Deliver(mentioning, "", {})
+    frame = json.loads(codec.encode(event)[:-1])
+    assert (frame["msg"], frame.get("mentions"), codec.is_cut(event)) == ("hello", None, False)

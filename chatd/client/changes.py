@@ -1,0 +1,173 @@
+"""Edits, recalls and removals of messages that the person has seen, also those made while the client was away.
+
+Owns: the number of the last change that is known of each conversation; asking for the changes after it; what a person
+is told of a change.
+Elsewhere: keeping the numbers on disk (memory), when there is somebody to ask (live), the requests (requests).
+Fails: NotDone where the server does not answer; what was not told is told after the next login.
+
+The server numbers the changes of a conversation 1, 2, 3 … A notice with the next number is told at once. With a higher
+one, notices were lost: then the server is asked, which gives the changes in their order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from chatd.client import results
+from chatd.client.frames import User
+from chatd.client.notices import MessageChanged
+from chatd.client.requests import PAGES, Requests
+from chatd.client.screen import Screen
+from chatd.client.sender import Sender
+
+PLACES_AT_ONCE = 20
+"""Conversations whose changes one request asks for: a request is no longer than a message."""
+PAGE = 200
+MAX_TOLD = 100
+"""Changes that are told after one login; of further ones only how many there are."""
+EVERYWHERE = ""
+"""A place in the memory: all conversations were asked for once, so one that it does not know is new, without changes
+that are known."""
+GONE = ("recalled", "removed", "erased")
+"""States of a message whose text is gone; "expired" is told to nobody."""
+
+
+class Changes:
+    """missed: there are changes that nobody has told the client of."""
+
+    def __init__(self, requests: Requests, screen: Screen, where: Callable[[str], str]) -> None:
+        """where: what follows the number of a message of this conversation."""
+        self.missed = False
+        self._requests = requests
+        self._screen = screen
+        self._where = where
+        self._asking = asyncio.Lock()
+        """Nothing is told twice."""
+        self._sender: Sender | None = None
+        """Has the memory of the user who is logged in."""
+        self._me = ""
+        """The person's name."""
+        self._shown_before: Mapping[int, int] = {}
+        """The newest message that was shown, by conversation, when asking began: later ones came as they are now."""
+        self._conversations: dict[str, int] = {}
+        """How the memory names the conversation with this place: minus a group's number, or a user's."""
+
+    def begin(self, sender: Sender, me: User, shown_before: Mapping[int, int]) -> None:
+        """After each login. shown_before: when it was answered."""
+        self._sender = sender
+        self._me = me.name
+        self._shown_before = shown_before
+        self.missed = True
+
+    # ------------------------------------------------------------ notices
+
+    def arrived(self, notice: MessageChanged) -> bool:
+        """Whether it is to be told: it is the next change of its conversation, or the first one known."""
+        known = self._known(notice.place)
+        if not notice.change:  # an older server
+            return True
+        if known is None or notice.change == known + 1:
+            self._learn(notice.place, notice.change)
+            return True
+        if notice.change > known:
+            self.missed = True
+            if self._sender is not None:
+                self._shown_before = self._sender.memory.newest_shown()
+        return False
+
+    def own(self, place: str, change: int) -> None:
+        """The person has made this change."""
+        if self._known(place) == change - 1:
+            self._learn(place, change)
+
+    def _known(self, place: str) -> int | None:
+        if self._sender is None:
+            return None
+        changes = self._sender.memory.changes
+        return changes.get(place, changes.get(EVERYWHERE))
+
+    def _learn(self, place: str, change: int) -> None:
+        if self._sender is not None and self._sender.memory.changes.get(place) != change:
+            self._sender.memory.knows_change(place, change, self._sender.outbox)
+
+    # ------------------------------------------------------------ asking
+
+    async def ask(self) -> list[results.Head]:
+        """Tell the person of changes since the last one known. All conversations of the person. Raises NotDone."""
+        async with self._asking:
+            return await self._ask()
+
+    async def _ask(self) -> list[results.Head]:
+        heads: list[results.Head] = []
+        told: list[str] = []
+        self.missed = False
+        for _ in range(PAGES):
+            after = heads[-1].id if heads else -(1 << 61)
+            page = await self._requests.ask("sync", results.Sync, after=after, limit=PAGE, changes={})
+            heads += page.conversations
+            behind = [head for head in page.conversations if self._is_behind(head)]
+            for at in range(0, len(behind), PLACES_AT_ONCE):
+                told += await self._ask_some(after, behind[at : at + PLACES_AT_ONCE])
+            if not page.more or not page.conversations:
+                break
+        self._learn(EVERYWHERE, 0)
+        for text in told[:MAX_TOLD]:
+            self._screen.notice(text)
+        if len(told) > MAX_TOLD:
+            self._screen.notice(f"{len(told) - MAX_TOLD} more messages were changed: /history shows them")
+        return heads
+
+    def _is_behind(self, head: results.Head) -> bool:
+        """There are changes to ask for. At the first login, and of a conversation that the server has begun again, only
+        the number is taken."""
+        self._conversations[head.place] = -int(head.place[1:]) if head.place[0] == "#" else head.user
+        known = self._known(head.place)
+        if head.changes is None or known == head.changes:
+            return False
+        if known is None or known > head.changes:
+            self._learn(head.place, head.changes)
+            return False
+        return True
+
+    async def _ask_some(self, after: int, heads: Sequence[results.Head]) -> list[str]:
+        """What the person is told of the changes of these conversations, which are on the page after `after`."""
+        wanted = {head.place: head.changes or 0 for head in heads}
+        told: list[str] = []
+        for _ in range(PAGES):
+            asked = {place: self._known(place) or 0 for place in wanted}
+            page = await self._requests.ask("sync", results.Sync, after=after, limit=PAGE, changes=asked)
+            told += self._take(page.changes)
+            behind = {place: last for place, last in wanted.items() if (self._known(place) or 0) < last}
+            if not behind or not page.changes:
+                break
+            wanted = behind
+        return told
+
+    def _take(self, changes: Iterable[results.PastChange]) -> list[str]:
+        told = []
+        for change in changes:
+            self._learn(change.place, change.change)
+            if (text := self._text(change)) and self._was_shown(change):
+                told.append(text)
+        return told
+
+    def _was_shown(self, change: results.PastChange) -> bool:
+        """The person has seen the message, or has written it."""
+        if change.sender == self._me:
+            return True
+        conversation = self._conversations.get(change.place, 0)
+        return change.seq <= self._shown_before.get(conversation, 0)
+
+    def _text(self, change: results.PastChange) -> str:
+        """Nothing of what the person has done, or may not see."""
+        seq, sender, where = change.seq, change.sender, self._where(change.place)
+        if not seq or (sender == self._me and change.state != "removed"):
+            return ""
+        if change.state == "edited":
+            return f"{sender} edited {seq}{where}: {change.text}"
+        if change.state == "removed":
+            return f"message {seq} of {sender}{where} was removed"
+        if change.state == "erased":
+            return f"the messages of {sender}{where} were erased"
+        return f"{sender} {change.state} {seq}{where}" if change.state in GONE else ""
