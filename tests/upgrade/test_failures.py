@@ -137,7 +137,9 @@ def test_new_workers_that_cannot_start_leave_the_old_ones(
     before = worker.read_text()
     worker.write_text(
         before.replace(
-            "    sys.setswitchinterval", '    raise Unavailable("no new workers today")\n    sys.setswitchinterval', 1
+            "    sys.setswitchinterval",
+            '    raise BootError("no new workers today", Exit.UNAVAILABLE)\n    sys.setswitchinterval',
+            1,
         )
     )
     pid, workers = daemon.pid, daemon.workers()
@@ -151,7 +153,7 @@ def test_new_workers_that_cannot_start_leave_the_old_ones(
     assert status["upgrade"]["old_workers"] == 2
     assert daemon.workers() == workers
     assert OLD in say(daemon)
-    assert "upgrade: incomplete" in daemon.ctl("status").stdout
+    assert "the upgrade is incomplete" in " ".join(daemon.ctl("status").stdout.split())
     assert daemon.ctl("check").returncode == 1
     assert daemon.ctl("reload").returncode == 0, "the new program gives orders to the old workers"
     worker.write_text(before)
