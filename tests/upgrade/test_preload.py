@@ -28,7 +28,8 @@ def test_a_worker_imports_nothing_after_its_fork(
     record_property: Callable[[str, object], None],
     kind: str,
 ) -> None:
-    """People talk on every wire, one is kicked, the configuration is reloaded, a worker is replaced."""
+    """People talk on every wire, one is kicked, the configuration is reloaded, workers are replaced, and the server is
+    upgraded: with the embedded store and bus, and with MariaDB and Redis."""
     late = tmp_path / "late"
     late.mkdir()
     options = {
@@ -41,8 +42,8 @@ def test_a_worker_imports_nothing_after_its_fork(
     async def fault(crowd: Crowd) -> None:
         await more_talk(crowd, 50)
         name = next(iter(crowd.people))
-        for order in (("kick", name), ("reload",), ("restart-workers",)):
-            answer = await asyncio.to_thread(daemon.ctl, *order)
+        for order in (("kick", name), ("reload",), ("restart-workers",), ("upgrade",)):
+            answer = await asyncio.to_thread(daemon.ctl, *order, limit_s=60)
             assert answer.returncode == 0, answer
         await more_talk(crowd, 50)
 
@@ -54,5 +55,5 @@ def test_a_worker_imports_nothing_after_its_fork(
         acquit(verdict, record_property, at_least=100)
         assert daemon.stop() == 0
     found = {module for file in late.glob("worker-*") for module in file.read_text().split()}
-    assert len(list(late.glob("worker-*"))) == 4
+    assert len(list(late.glob("worker-*"))) == 6
     assert found == set()
