@@ -217,6 +217,7 @@ class Master:
         options = self._pool.config.log
         self._rotation.check(options.rotate_bytes, options.rotate_keep)
         log.tick()
+        self._prepared.udp_sockets.step()
         self._health.sample()
         self._announcer.tick(now)
 

@@ -1,15 +1,14 @@
 """The UDP sockets: one per listener and place in the worker pool.
 
-Owns: binding them with SO_REUSEPORT, keeping them open while a dead worker is replaced, and closing those of a slot
-that is given up. The kernel chooses among the sockets of an address by a hash of the sender's address, so a client
-keeps its slot while the number of sockets does not change. When that number changes (`chatctl scale`), many clients
-reach another worker; it answers 301, and they log in again by themselves.
+Owns: binding them with SO_REUSEPORT, keeping them open while a dead worker is replaced, and closing those of a place
+that is given up. A client keeps its place while the place is served; another worker answers 301, and the client logs in
+again by itself.
 
 Sockets from systemd are used instead, if there are some for an address: one or many, bound by systemd with
 SO_REUSEPORT. None can be added, because they belong to root, and none may be left without a reader, because the kernel
 would go on giving it datagrams. So each place has its share of them: with fewer sockets than places some have none, and
 when a place is given up, another one takes its sockets (docs/decisions/0040-udp-sockets-from-systemd.md).
-Elsewhere: handling datagrams (net.udp).
+Elsewhere: which socket gets a client's datagrams (master.udp_steering), handling them (net.udp).
 Fails: BootError at the start; later an error is logged, and the slot has no socket of that listener.
 """
 
@@ -30,6 +29,7 @@ from chatd.config import urls
 from chatd.config.schema import ListenerOptions
 from chatd.master.listeners import CRASH_WAIT_S, Bound, bind_by, matches, takes_both, target_of
 from chatd.master.privileges import Identity
+from chatd.master.udp_steering import Steering, SteeringState
 
 _BUFFER_BYTES = 4 * 1024 * 1024
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
@@ -58,6 +58,9 @@ class UdpState(msgspec.Struct, frozen=True, kw_only=True):
 
     sockets: tuple[UdpSocketState, ...]
     targets: dict[str, tuple[int, tuple[str | int, ...]]]
+    steering: dict[str, SteeringState] = {}
+    """By configured address. Without an entry the kernel goes on as it is."""
+    away: tuple[int, ...] = ()
 
     def descriptors(self) -> Iterator[int]:
         yield from (one.descriptor for one in self.sockets)
@@ -82,6 +85,9 @@ class UdpSockets:
         """Places that the sockets of systemd are divided among; set by the pool when their number changes."""
         self._held: dict[ListenerOptions, socket.socket] = {}
         """After shut(): the address is bound by these, which take nothing."""
+        self._steering = {one: Steering() for one in self._listen}
+        self._away: set[int] = set()
+        """Slots whose sockets nobody serves."""
 
     def state(self) -> UdpState:
         """For a later program."""
@@ -94,6 +100,8 @@ class UdpSockets:
                 for one, sock in bound
             ),
             targets={address: (int(family), target) for address, (family, target) in self._targets.items()},
+            steering={one.address: steering.state() for one, steering in self._steering.items()},
+            away=tuple(self._away),
         )
 
     def resume(self, before: UdpState) -> None:
@@ -113,6 +121,10 @@ class UdpSockets:
                 self._unread.append(bound)
             else:
                 self._of[one.slot] = (*self._of.get(one.slot, ()), bound)
+        for address, steering in before.steering.items():
+            if address in options and set(steering.order) <= sockets.keys():
+                self._steering[options[address]].resume([sockets[one] for one in steering.order], steering.home)
+        self._away = set(before.away)
 
     def bind_first(self, slots: int, after_crash: bool) -> None:
         """Bind the sockets of slots 0 to slots - 1. Raises BootError."""
@@ -122,7 +134,11 @@ class UdpSockets:
             bind_by(one, deadline, self._probe).close()
         self.places = slots
         for slot in range(slots):
-            self._of[slot] = (*((one, bind_by(one, 0.0, self._bind)) for one in ours), *self._share_for(slot))
+            own = tuple((one, bind_by(one, 0.0, self._bind)) for one in ours)
+            for one, sock in own:
+                self._steering[one].add(sock, gradually=False)
+            self._of[slot] = (*own, *self._share_for(slot))
+        self._steer()
 
     def adopt(self, inherited: Sequence[socket.socket]) -> list[socket.socket]:
         """Before bind_first(): use these sockets of systemd for the listeners at their addresses. Returns those that
@@ -154,16 +170,23 @@ class UdpSockets:
         return tuple((self._held | found).items())
 
     def of(self, slot: int) -> tuple[Bound, ...]:
-        """The slot's own sockets; missing ones are bound now. If that fails, the slot does without: other slots have
-        the address, and the next worker of this slot tries again."""
+        """The slot's own sockets; missing ones are bound now, and get nothing until use(). If that fails, the slot does
+        without: other slots have the address, and the next worker of this slot tries again."""
         bound = list(self._of.get(slot, ()))
         missing = [one for one in self._listen if one not in self._given and one not in dict(bound)]
+        others_serve = bool(self._of.keys() - self._away - {slot})
         for one in missing:
             try:
-                bound.append((one, self._take(one)))
+                sock = self._take(one)
             except OSError as error:
                 log.get().error("cannot bind a UDP socket", slot=slot, address=one.address, why=error.strerror)
+                continue
+            bound.append((one, sock))
+            self._steering[one].add(sock, gradually=others_serve)
+            self._away.add(slot)
         self._of[slot] = (*bound, *self._share_for(slot))
+        if missing:
+            self._steer()
         return self._of[slot]
 
     def take_unread(self, slot: int) -> tuple[Bound, ...]:
@@ -191,6 +214,46 @@ class UdpSockets:
         self._unread = [pair for pair in self._unread if pair not in taken]
         return taken
 
+    # ------------------------------------------------------------ who gets what
+
+    def avoid(self, slot: int) -> None:
+        """Nobody will serve the slot's sockets for a while, or any more: its clients go to the others. Those of systemd
+        are given up; the caller finds another worker for them."""
+        own = self._of.get(slot)
+        if own is None or slot in self._away:
+            return
+        kept = {sock for other, bound in self._of.items() if other != slot for _, sock in bound}
+        given = [(one, sock) for one, sock in own if one in self._given]
+        self._unread += [pair for pair in given if pair[1] not in kept]
+        self._of[slot] = tuple(pair for pair in own if pair not in given)
+        self._away.add(slot)
+        self._steer()
+
+    def use(self, slot: int) -> None:
+        """A worker serves the slot's sockets: its clients come back, and those of a new one come step by step."""
+        if slot in self._away:
+            self._away.discard(slot)
+            self._steer()
+
+    def step(self) -> None:
+        """Once a second: new sockets get some more of their share."""
+        away = self._unserved()
+        for steering in self._steering.values():
+            if steering.step(away):
+                steering.apply(away)
+
+    def _steer(self) -> None:
+        away = self._unserved()
+        for steering in self._steering.values():
+            steering.apply(away)
+
+    def _unserved(self) -> set[socket.socket]:
+        """A socket is served if any slot that has it is."""
+        served = {sock for slot, bound in self._of.items() if slot not in self._away for _, sock in bound}
+        return {sock for bound in self._of.values() for _, sock in bound} - served
+
+    # ------------------------------------------------------------ coming and going
+
     def _take(self, one: ListenerOptions) -> socket.socket:
         """A new socket, or the one that is held. Raises: OSError."""
         held = self._held.pop(one, None)
@@ -210,17 +273,20 @@ class UdpSockets:
         self._of[slot] = self.of(place_of)
 
     def release(self, slot: int) -> None:
-        """Give up the slot, and the place unless another slot has it: datagrams for its sockets then go to others as
-        soon as its worker has closed them too."""
+        """Give up the slot, whose worker has ended, and the place unless another slot has it: its clients go to
+        others."""
         for one, sock in self._only_of(slot):
             if sock in self._given.get(one, ()):
                 self._unread.append((one, sock))
-            else:
-                sock.close()
+                continue
+            sock.close()
+            self._steering[one].remove(sock)
+        self._steer()
 
     def _only_of(self, slot: int) -> list[Bound]:
         """Forget the slot. Returns the sockets that no other slot has."""
         given_up = self._of.pop(slot, ())
+        self._away.discard(slot)
         kept = {sock for bound in self._of.values() for _, sock in bound}
         return [(one, sock) for one, sock in given_up if sock not in kept]
 
@@ -235,6 +301,8 @@ class UdpSockets:
         """No slot has sockets any more, and no worker may have any: the kernel answers that the port is unreachable.
         What has come is dropped. One socket of each listener stays, so that nobody else takes the address; of() gives
         it up when it has bound others, and uses it where it cannot (a port below 1024)."""
+        if not self._of:
+            return
         for one, sock in self.first():
             if one in self._given:  # what comes waits in it
                 continue

@@ -30,6 +30,9 @@ from chatd.orders import CannotStart, DrainOrder
 from chatd.scoreboard import MAX_WORKERS, State
 
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 30.0
+AVOID_S = 0.8
+"""While a slot waits for longer than this, others serve the UDP clients of its place. They have to log in again, and
+once more when they come back."""
 LONELY_BACKOFF_S, LONELY_CALM_S = 2.0, 10.0
 """While no worker accepts or starts, one is forked at once, back-off or not: after that not before a pause that grows
 to LONELY_BACKOFF_S, so that a crash loop uses a fraction of one core. After LONELY_CALM_S the pauses begin anew."""
@@ -109,10 +112,11 @@ class WorkerPool:
         for slot in serving[self.wanted :]:
             slot.fork_at = 0.0
             slot.failures = 0
-            self.shared.udp_sockets.release(slot.index)
             if slot.worker is None:
                 slot.row.clear()
+                self.shared.udp_sockets.release(slot.index)
             else:
+                self.shared.udp_sockets.avoid(slot.index)
                 self.replacements.cancel(slot)
                 self.drain(slot.worker)
         udp_shares.hand_out(self)
@@ -192,6 +196,9 @@ class WorkerPool:
         slot.fork_at = now + delay * random.uniform(0.5, 1.0)
         slot.row.clear()
         slot.row.state = State.DEGRADED
+        if delay >= AVOID_S:
+            self.shared.udp_sockets.avoid(slot.index)
+            udp_shares.hand_out(self)
 
     # ------------------------------------------------------------ deaths
 
@@ -296,6 +303,7 @@ class WorkerPool:
                 self.boot.succeeded()
                 log.get().info("worker is ready", slot=slot.index, worker_pid=worker.child.pid)
                 self.replacements.ready(slot)
+                self.shared.udp_sockets.use(slot.index)
             if worker.kill_at:
                 if now >= worker.kill_at:
                     self._signal(worker, signal.SIGKILL)

@@ -15,7 +15,8 @@ import pytest
 from chatd.config.schema import ListenerOptions
 from chatd.errors import BootError, Exit
 from chatd.master.privileges import Identity
-from chatd.master.udp_sockets import UdpSockets
+from chatd.master.udp_sockets import UdpSockets, UdpState
+from chatd.master.udp_steering import BUCKETS
 
 LISTEN = ListenerOptions(protocol="mobileimsdk", address="udp://127.0.0.1:0")
 SENDERS = 60
@@ -60,10 +61,105 @@ def test_a_slot_given_up_gets_nothing_and_a_new_one_its_share(senders: list[sock
     sockets.bind_first(2, after_crash=False)
     before = spread(sockets, senders, [0, 1])
     sockets.of(2)
-    assert set(spread(sockets, senders, [0, 1, 2]).values()) == {0, 1, 2}
+    assert spread(sockets, senders, [0, 1, 2]) == before, "nobody serves it yet"
+    sockets.use(2)
+    found, moved = before, 0
+    for _ in range(BUCKETS // 4):
+        found = spread(sockets, senders, [0, 1, 2])
+        assert moved <= sum(slot == 2 for slot in found.values()), "a client that has moved stays"
+        moved = sum(slot == 2 for slot in found.values())
+        assert all(slot in (2, before[sender]) for sender, slot in found.items()), "nobody else moves"
+        sockets.step()
+    assert SENDERS // 6 < moved < SENDERS * 2 // 3
+    sockets.avoid(2)
+    left = spread(sockets, senders, [0, 1])
+    assert len(left) == SENDERS
+    assert all(slot == left[sender] for sender, slot in found.items() if slot != 2), "nobody else moves"
     sockets.release(2)
-    assert spread(sockets, senders, [0, 1]) == before, "as if it had never been"
+    assert len(spread(sockets, senders, [0, 1])) == SENDERS
     sockets.close()
+
+
+def test_clients_of_a_slot_that_nobody_serves_go_to_the_others_and_come_back(senders: list[socket.socket]) -> None:
+    sockets = UdpSockets([LISTEN], None)
+    sockets.bind_first(3, after_crash=False)
+    before = spread(sockets, senders, [0, 1, 2])
+    sockets.avoid(1)
+    without = spread(sockets, senders, [0, 1, 2])
+    assert set(without.values()) == {0, 2}
+    assert all(slot == without[sender] for sender, slot in before.items() if slot != 1)
+    for slot in (0, 2):
+        sockets.avoid(slot)
+    assert len(spread(sockets, senders, [0, 1, 2])) == SENDERS, "it waits in the sockets while nobody serves any"
+    for slot in range(3):
+        sockets.use(slot)
+    assert spread(sockets, senders, [0, 1, 2]) == before
+    sockets.close()
+
+
+def test_a_successor_gets_what_its_predecessor_got(senders: list[socket.socket]) -> None:
+    sockets = UdpSockets([LISTEN], None)
+    sockets.bind_first(2, after_crash=False)
+    before = spread(sockets, senders, [0, 1])
+    sockets.share(5, 0)
+    assert sockets.of(5) == sockets.of(0)
+    sockets.release(0)
+    assert spread(sockets, senders, [5, 1]) == {sender: 5 if slot == 0 else slot for sender, slot in before.items()}
+    sockets.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "family", "where"),
+    [
+        ("udp://127.0.0.1:0", socket.AF_INET, "127.0.0.1"),
+        ("udp://[::1]:0", socket.AF_INET6, "::1"),
+        ("udp://[::]:0", socket.AF_INET, "127.0.0.1"),
+        ("udp://[::]:0", socket.AF_INET6, "::1"),
+    ],
+)
+def test_every_family_is_steered(address: str, family: socket.AddressFamily, where: str) -> None:
+    """The kernel's own choice would not leave out a slot."""
+    listen = ListenerOptions(protocol="mobileimsdk", address=address)
+    sockets = UdpSockets([listen], None)
+    sockets.bind_first(2, after_crash=False)
+    sockets.avoid(0)
+    ((_, left_out),), ((_, used),) = sockets.of(0), sockets.of(1)
+    port = used.getsockname()[1]
+    for number in range(40):
+        with socket.socket(family, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"hello", (where, port))
+        assert used.recv(100) == b"hello", number
+    with pytest.raises(BlockingIOError):
+        left_out.recv(100)
+    sockets.close()
+
+
+def test_a_later_program_goes_on_in_the_same_way(senders: list[socket.socket]) -> None:
+    """After an upgrade no client has moved, and a socket that nobody serves is still left out."""
+    sockets = UdpSockets([LISTEN], None)
+    sockets.bind_first(3, after_crash=False)
+    sockets.avoid(2)
+    sockets.release(0)
+    before = spread(sockets, senders, [1, 2])
+    state = msgspec.json.decode(msgspec.json.encode(sockets.state()), type=UdpState)
+    copies = {one: os.dup(one) for one in state.descriptors()}
+    replace = msgspec.structs.replace
+    later = UdpSockets([LISTEN], None)
+    later.resume(
+        replace(
+            state,
+            sockets=tuple(replace(one, descriptor=copies[one.descriptor]) for one in state.sockets),
+            steering={
+                address: replace(one, order=tuple(copies[number] for number in one.order))
+                for address, one in state.steering.items()
+            },
+        )
+    )
+    assert spread(later, senders, [1, 2]) == before
+    later.use(2)
+    assert set(spread(later, senders, [1, 2]).values()) == {1, 2}
+    sockets.keep_only(1)
+    later.close()
 
 
 def test_a_worker_keeps_only_its_own(senders: list[socket.socket]) -> None:
@@ -104,6 +200,9 @@ def test_a_slot_added_after_privileges_are_gone_shares_the_address(senders: list
         os.setresuid(nobody.uid, nobody.uid, nobody.uid)
         try:
             sockets.of(1)
+            sockets.use(1)
+            for _ in range(BUCKETS):
+                sockets.step()
             os._exit(0 if set(spread(sockets, senders, [0, 1]).values()) == {0, 1} else 1)
         finally:
             os._exit(2)

@@ -115,6 +115,9 @@ class SmallConnections:
     def count_refused(self) -> None:
         self.turned_away += 1
 
+    def count_full(self) -> None:
+        self.count_refused()
+
     def refused(self, refusal: Refusal) -> None:
         self.turned_away += 1
 

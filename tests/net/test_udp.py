@@ -10,7 +10,7 @@ import pytest
 
 from chatd.errors import Disconnect, ErrorCode
 from chatd.model import Message
-from chatd.net.rate_limit import ADDRESSES_PER_S, ANSWERS_PER_S, AnswerLimiter
+from chatd.net.rate_limit import ADDRESSES_PER_S, ANSWERS_PER_S, REFUSALS_PER_S, AnswerLimiter
 from chatd.protocol import Deliver, Draining, Failed, Login
 from tests.harness.deadline import until
 from tests.net.datagram_stage import played, stage
@@ -183,10 +183,28 @@ def test_answers_to_an_address_without_session_are_limited() -> None:
             for kind in (1, 5) * 50:
                 client.put(type=kind, dataContent="{}" + " " * 60)
             await on.taken()
-            assert len(client.heard()) == ANSWERS_PER_S
+            kinds = Counter(json.loads(one)["type"] for one in client.heard())
+            assert kinds.total() == ANSWERS_PER_S
+            assert kinds[52] <= REFUSALS_PER_S
             on.listener.round(on.connections.now())
             client.put(type=1, dataContent="{}" + " " * 60)
             assert (await client.take())["type"] == 52
+
+    played(story)
+
+
+def test_a_client_that_repeats_many_messages_can_log_in() -> None:
+    """It has lost its session, and sends everything again at once. The answers leave room for its login."""
+
+    async def story() -> None:
+        async with stage() as on:
+            client = on.client()
+            for number in range(20):
+                client.put(type=2, dataContent="hello", fp=str(number), QoS=True)
+            await on.taken()
+            assert [json.loads(one)["type"] for one in client.heard()] == [52] * REFUSALS_PER_S
+            client.login()
+            await until(5, "logged in", lambda: len(on.listener.peers) == 1)
 
     played(story)
 

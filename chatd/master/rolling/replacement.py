@@ -109,7 +109,6 @@ class Replacements:
         worker.successor = NONE
         if heir.worker is not None:
             heir.worker.replaces = NONE
-            self._pool.shared.udp_sockets.release(heir.index)
             self._pool.drain(heir.worker)
 
     def _take_place(self, slot: Slot, worker: WorkerProcess) -> Slot:

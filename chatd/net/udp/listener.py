@@ -32,7 +32,7 @@ from chatd.errors import MEANINGS, Disconnect, ErrorCode, Unavailable, WireError
 from chatd.net.admission import BANNED, Admission
 from chatd.net.connections import Connections, end_for_ban
 from chatd.net.pktinfo import Address, ReplyFrom, ReplySocket
-from chatd.net.rate_limit import AnswerLimiter
+from chatd.net.rate_limit import REFUSALS_PER_S, AnswerLimiter
 from chatd.net.udp.peer import UdpCodec, UdpPeer
 from chatd.protocol import (
     Draining,
@@ -145,7 +145,7 @@ class UdpListener:
             self.dropped += 1
 
     def _without_session(self, data: bytes, reply_from: ReplyFrom, address: Address) -> None:
-        if address in self.logging_in or not self.limiter.allow(address):
+        if address in self.logging_in or not self.limiter.look(address):
             return
         remote = shown(*address[:2])
         if self.admission.is_banned(remote):
@@ -157,10 +157,12 @@ class UdpListener:
         except WireError:
             return
         if type(command) is Login:
-            self.begin_login(data, command, reply_from, address)
+            if self.limiter.allow(address):
+                self.begin_login(data, command, reply_from, address)
         elif type(command) is Echo:
-            self._answer(Echoed(command.raw), len(data), reply_from, address)
-        else:
+            if self.limiter.allow(address):
+                self._answer(Echoed(command.raw), len(data), reply_from, address)
+        elif self.limiter.allow(address, REFUSALS_PER_S):
             refused = Failed(ErrorCode.NOT_LOGGED_IN, MEANINGS[ErrorCode.NOT_LOGGED_IN].text, command)
             self._answer(refused, len(data), reply_from, address)
 
