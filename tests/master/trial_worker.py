@@ -7,7 +7,6 @@ TRIAL_REFUSE names a word that a reloaded configuration may not contain. A clien
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
@@ -74,8 +73,12 @@ class TrialWorker:
         elif one is self.orders:
             self._order()
         elif one in self.listeners:
-            with contextlib.suppress(BlockingIOError):
+            try:
                 self.clients.append(one.accept()[0])
+            except BlockingIOError:
+                return
+            except OSError:  # the master has shut it
+                self.listeners.remove(one)
         else:
             self._client(one)
 

@@ -21,6 +21,7 @@ import socket
 from collections.abc import Collection, Sequence
 
 from chatd import log
+from chatd.config import urls
 from chatd.master import listeners
 from chatd.master.listeners import Bound
 from chatd.master.udp_sockets import UdpSockets
@@ -63,5 +64,5 @@ class Gate:
 
 
 def _bind_again(address: str, backlog: int, sock: socket.socket) -> None:
-    with contextlib.closing(listeners.bind_unix(address, backlog)) as fresh:
+    with contextlib.closing(listeners.bind_unix(urls.parse(address).path, backlog)) as fresh:
         os.dup2(fresh.fileno(), sock.fileno(), inheritable=False)
