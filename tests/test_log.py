@@ -23,6 +23,8 @@ from chatd.config.schema import LogOptions
 from chatd.repeats import WINDOW_S
 from chatd.scoreboard import ROW_BYTES, Row
 
+TOP = Path(__file__).parents[1]
+
 
 @pytest.fixture
 def row():
@@ -302,3 +304,53 @@ def test_what_is_not_logged_costs_nothing(folder):
     logger = log.get()
     per_call = min(timeit.repeat(lambda: logger.debug("x", a=1), number=5000, repeat=20)) / 5000
     assert per_call < 1e-6
+
+
+PRINTS = """
+import os, sys
+sys.path.insert(0, os.getcwd())
+from chatd import log
+from chatd.config.schema import LogOptions
+log.setup(LogOptions(format=sys.argv[1], level="DEBUG"), "-")
+for level in ("debug", "info", "warning", "error", "critical"):
+    getattr(log.get(), level)("an event")
+try:
+    1 / 0
+except ZeroDivisionError:
+    log.get().exception("broken")
+"""
+
+
+def printed(stderr: int, form: str, journal: str) -> None:
+    environment = {**os.environ, "JOURNAL_STREAM": journal}
+    subprocess.run(
+        [sys.executable, "-c", PRINTS, form], stderr=stderr, cwd=TOP, env=environment, timeout=30, check=True
+    )
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_in_the_journal_every_line_has_its_priority(tmp_path, form):
+    with (tmp_path / "journal").open("wb") as journal:
+        found = os.fstat(journal.fileno())
+        printed(journal.fileno(), form, f"{found.st_dev}:{found.st_ino}")
+    lines = (tmp_path / "journal").read_text().splitlines()
+    assert [line[:3] for line in lines[:5]] == ["<7>", "<6>", "<4>", "<3>", "<2>"]
+    assert {line[:3] for line in lines[5:]} == {"<3>"}
+    assert (len(lines) > 6) == (form == "text"), "a traceback has several lines"
+
+
+@pytest.mark.parametrize("journal", ["", "1:2", "no:number", "8"])
+def test_elsewhere_no_line_has_one(tmp_path, journal):
+    """Also where standard error was redirected after systemd had set the variable."""
+    with (tmp_path / "file").open("wb") as file:
+        printed(file.fileno(), "text", journal)
+    assert not [line for line in (tmp_path / "file").read_text().splitlines() if line.startswith("<")]
+
+
+def test_on_a_terminal_no_line_has_one():
+    ours, theirs = os.openpty()
+    found = os.fstat(theirs)
+    printed(theirs, "auto", f"{found.st_dev + 1}:{found.st_ino}")
+    assert os.read(ours, 65536).startswith(b"[DEBUG]")
+    os.close(ours)
+    os.close(theirs)

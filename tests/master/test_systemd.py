@@ -5,9 +5,11 @@ from __future__ import annotations
 import configparser
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,30 @@ def test_ready_reloading_stopping(make, receiver):
     assert told.index("RELOADING") < told.index("MONOTONIC_USEC") < told.index("READY")
     assert server.ctl("stop").returncode == Exit.OK
     assert "STOPPING=1" in notifications(receiver)
+
+
+def test_hup_reports_the_reload_as_notify_reload_wants_it(make, receiver):
+    """What systemd 253 and later do with chatd.service.d/notify-reload.conf; also after a file that is wrong."""
+    server = make()
+    server.environment["NOTIFY_SOCKET"] = receiver.getsockname()
+    server.start()
+    for text, failed in (("", 0), ("[nonsense]", 1)):
+        notifications(receiver)
+        before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        server.write(text)
+        server.signal(signal.SIGHUP)
+        heard: list[str] = []
+
+        def ready(heard: list[str] = heard) -> bool:
+            heard.extend(notifications(receiver))
+            return "READY=1" in heard
+
+        wait_for("ready again", ready)
+        told = [line.partition("=")[0] for line in heard]
+        assert told.index("RELOADING") < told.index("MONOTONIC_USEC") < told.index("READY")
+        since = int(next(line for line in heard if line.startswith("MONOTONIC_USEC=")).partition("=")[2])
+        assert since >= before, "systemd waits for a reload that began after its signal"
+        assert server.status()["reloads_failed"] == failed
 
 
 def test_not_ready_without_workers(make, receiver):

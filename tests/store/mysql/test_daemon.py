@@ -14,6 +14,7 @@ import pytest
 from chatd.config.urls import parse_mysql
 from chatd.errors import Exit
 from tests.harness.daemon import Daemon
+from tests.harness.deadline import wait_until
 from tests.harness.mariadb import PASSWORD, MariaDB
 
 SECRET = quote(PASSWORD, safe="")
@@ -39,6 +40,17 @@ def test_a_start_without_the_store_says_why_and_keeps_the_password(
     everything = said + daemon.tail(10**6)
     assert PASSWORD not in everything
     assert SECRET not in everything
+
+
+def test_a_start_waits_for_a_database_that_comes_late(make_daemon: Callable[..., Daemon], own_mariadb: MariaDB) -> None:
+    daemon = make_daemon(store={"url": own_mariadb.url()}, workers=2, log={"level": "DEBUG"})
+    own_mariadb.kill()
+    daemon.launch()
+    wait_until(30, "waiting", lambda: "waiting up to 60 s" in daemon.output.read_text())
+    assert not daemon.answers("echo")
+    own_mariadb.start()
+    daemon.wait_ready()
+    assert PASSWORD not in daemon.output.read_text()
 
 
 def test_a_schema_of_a_newer_chatd_ends_the_start(make_daemon: Callable[..., Daemon], mariadb: MariaDB) -> None:
