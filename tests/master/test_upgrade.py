@@ -10,7 +10,7 @@ import socket
 import psutil
 import pytest
 
-from tests.master.conftest import open_way, say, wait_for
+from tests.master.conftest import is_alive, open_way, say, wait_for
 from tests.master.test_systemd import notifications, receiver  # noqa: F401  a fixture
 
 pytestmark = pytest.mark.xdist_group("upgrade")
@@ -110,6 +110,23 @@ def test_an_upgrade_applies_the_configuration_like_a_reload(make):
     with server.connect() as client:
         assert say(client, "?")[2:] == ["2", "WARNING"]
     assert "listen" in server.ctl("config", "diff").stdout
+
+
+def test_a_stop_during_an_upgrade_stops(make):
+    """The child that was asked is ended, and whoever waits for the upgrade is told."""
+    server = with_store(make().start())
+    asking = socket.socket(socket.AF_UNIX)
+    with asking:
+        asking.settimeout(20)
+        asking.connect(str(server.root / "run" / "control.sock"))
+        asking.sendall(b'{"cmd": "upgrade", "v": 1}\n')
+        wait_for("it is under way", lambda: server.status()["upgrade"]["phase"] == "checking")
+        children = {child.pid for child in psutil.Process(server.process.pid).children()}
+        assert server.ctl("stop").returncode == 0
+        answer = json.loads(asking.makefile().readline())
+    assert (answer["exit"], answer["error"]) == (75, "the server is stopping")
+    assert server.wait() == 0
+    wait_for("nothing is left", lambda: not any(is_alive(pid) for pid in children))
 
 
 def test_what_runs_shows_in_the_status(make):

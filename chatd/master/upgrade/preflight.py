@@ -87,10 +87,15 @@ class Preflight:
         """Once per turn of the loop: end a child that takes too long."""
         if not self._late and now >= self.deadline:
             self._late = True
-            self.end()
+            self._kill()
 
-    def end(self) -> None:
-        """It is not waited for any longer; `ended` is still called."""
+    def abandon(self) -> None:
+        """Its answer is no longer of interest. Somebody else reaps it; `done` is not called."""
+        self._kill()
+        self._watcher.unwatch(self._reader)
+        os.close(self._reader)
+
+    def _kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)  # not reaped yet, so the pid is still its own
 
     def _verdict(self, code: int) -> Refusal | None:

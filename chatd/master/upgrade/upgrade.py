@@ -111,9 +111,7 @@ class Upgrade:
 
     def _checked(self, refusal: Refusal | None) -> None:
         self._preflight = None
-        if self._pool.stopping:
-            self._fail(Exit.TRY_AGAIN, "the server is stopping")
-        elif refusal is not None:
+        if refusal is not None:
             self._fail(refusal.code, refusal.text)
         else:
             self._deadline = time.monotonic() + WAIT_S
@@ -127,14 +125,20 @@ class Upgrade:
     def check(self, now: float) -> None:
         """Once per turn of the loop: go on as far as possible. Does not return if the program changes."""
         match self.phase:
+            case Phase.CHECKING | Phase.REPLACING if self._pool.stopping:
+                self._stop_waiting()
             case Phase.CHECKING if self._preflight is not None:
-                if self._pool.stopping:
-                    self._preflight.end()
                 self._preflight.check(now)
             case Phase.WAITING:
                 self._change_if_quiet(now)
             case Phase.REPLACING if self._tools.restart.progress is None:
                 self._replace()
+
+    def _stop_waiting(self) -> None:
+        if self._preflight is not None:
+            self._preflight.abandon()
+            self._preflight = None
+        self._fail(Exit.TRY_AGAIN, "the server is stopping")
 
     def next_deadline(self) -> float:
         """When check() is due, apart from events; infinity = never."""
@@ -204,8 +208,10 @@ class Upgrade:
     def take_answer(self, slot: Slot, answer: Answer) -> None:
         """Of any worker to any order. A worker that does not know an order because its code is older is replaced, or,
         while that is not possible, serves on without having done it."""
-        if not isinstance(answer, NotUnderstood) or self._tools.restart.progress is not None:
+        if not isinstance(answer, NotUnderstood) or slot.worker is None or not slot.worker.adopted:
             return
+        if self._tools.restart.progress is not None:
+            return  # it will be its turn
         log.get().warning("a worker does not know an order, it is replaced", slot=slot.index, why=answer.why)
         try:
             self._pool.replacements.begin(slot)
@@ -213,6 +219,8 @@ class Upgrade:
             log.get().error("a worker that does not know an order cannot be replaced", slot=slot.index, why=str(error))
 
     def _restarted(self, reply: ControlReply) -> None:
+        if self.phase is not Phase.REPLACING:  # the server is stopping
+            return
         self._replaced += len(reply.replaced) if isinstance(reply, RestartReply) else 0
         if not reply.ok:
             left = len(self.old_workers())
