@@ -13,7 +13,8 @@ import pytest
 
 from tests.cluster.cast import ALL_SEE, OLD_PACE, Note, Trial, newcomers_talk, slow, try_cluster
 from tests.cluster.figures import caught_up, longest_answer
-from tests.faults.ordeal import more_talk
+from tests.cluster.test_store_lost import is_replaced
+from tests.faults.ordeal import elsewhere, everybody_in, kill, more_talk
 from tests.harness.cluster import Cluster
 from tests.harness.deadline import until
 from tests.harness.mariadb import MariaDB
@@ -175,3 +176,37 @@ def promoted(sentinels: Sentinels, old: object) -> bool:
     except StopIteration:  # they do not agree yet
         return False
     return master is not old and master.info("replication")["role"] == "master"
+
+
+def test_a_worker_dies_while_redis_is_away(make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note) -> None:
+    """It is replaced by one that serves as the others do: people log in there and write to each other. It joins the
+    bus when Redis is back, and then nothing is late any more."""
+    cluster = make_cluster(database=mariadb, workers=2, people=ALL_SEE, listen=OLD_PACE).start()
+    cluster.expect_error("worker died")
+    span: list[int] = []
+
+    async def fault(trial: Trial) -> None:
+        daemon = trial.daemons[0]
+        victim = daemon.workers()[0]
+        others = elsewhere(trial.throng, victim)
+        cluster.redis.kill()
+        kill(victim)
+        lost_at = time.monotonic_ns()
+        await until(30, "replaced", lambda: is_replaced(daemon, victim), 0.2)
+        told = await asyncio.to_thread(daemon.status)
+        assert (told["state"], told["store_ok"], told["bus_ok"]) == ("degraded", True, False), told
+        assert [reason["code"] for reason in told["reasons"]] == ["bus"]
+        await everybody_in(trial.throng)
+        await newcomers_talk(trial)
+        await more_talk(trial.throng, 50, 60)
+        cluster.redis.start()
+        back_at = time.monotonic_ns()
+        await bus_is(trial, True, CAUGHT_UP_S + STATUS_S)
+        await more_talk(trial.throng, 100, 60)
+        assert (await asyncio.to_thread(daemon.status))["state"] == "running"
+        stayed = {name: conn for name, conn in others.items() if trial.throng.people[name].wire != "udp"}
+        assert trial.dropped(stayed) == []
+        span[:] = lost_at, back_at
+
+    trial, _ = try_cluster(cluster, fault, record_property, at_least=150, limit_s=150, half_silent=True, watched=False)
+    check_catching_up(trial, record_property, *span)
