@@ -32,13 +32,16 @@ from chatd.bus.redis.keyring import Keyring
 from chatd.config.diff import live
 from chatd.config.schema import Config, ListenerOptions, PluginOptions
 from chatd.config.validate import BUSES
-from chatd.core.core import Core, CoreParts
+from chatd.core.core import Core
+from chatd.core.parts import CoreParts
 from chatd.core.plugins import loading
 from chatd.core.plugins.loading import PluginNotLoaded
 from chatd.core.plugins.plugin import Plugin
 from chatd.errors import BootError, Disconnect, Exit
 from chatd.net.acceptor import Acceptor, Listener
 from chatd.net.connections import Connections
+from chatd.net.handover.predecessor import Predecessor
+from chatd.net.handover.successor import Successor
 from chatd.net.udp.listener import UdpListener
 from chatd.net.websocket.frames import MAX_FRAME_BYTES
 from chatd.operator_orders import OperatorOrders
@@ -163,8 +166,11 @@ class Worker:
         self._core.bans.end_banned = self._connections.end_banned
         self._operator_orders = OperatorOrders(self._core, context.slot)
         self._acceptor = Acceptor(self._connections, make_codec, context.rows, context.slot)
+        self._udp: list[UdpListener] = []
+        self._taking: Successor | None = None
+        """Takes over the sessions of the worker that this one succeeds; None = it succeeds none."""
         self._successor: socket.socket | None = None
-        """To the worker that takes over from this one, until this one reads no UDP socket any more."""
+        """To the worker that takes over from this one."""
         self._leave = asyncio.Event()
         """Set when the worker is to drain."""
         self._drain_s: float | None = None
@@ -217,10 +223,7 @@ class Worker:
         self._due = loop.time() + _TICK_S
         self._tick()
         self._acceptor.open([self._listener(listen, sock) for listen, sock in context.listeners])
-        if context.predecessor is None:
-            self._open_udp()
-        else:
-            loop.add_reader(context.predecessor, self._read_predecessor, context.predecessor)
+        self._open_udp(context.predecessor)
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 100)
@@ -231,22 +234,26 @@ class Worker:
         await self._leave.wait()
         return await self._drain()
 
-    def _open_udp(self) -> None:
-        """Begin to read the UDP sockets."""
+    def _open_udp(self, predecessor: socket.socket | None) -> None:
+        """Begin to read the UDP sockets; with a predecessor, when it reads them no more, and has handed over."""
         for listen, sock in self._context.udp_sockets:
-            self._connections.attach(UdpListener(self._connections, listen, sock, self._make_datagram_codec))
+            self._attach_udp(listen, sock, is_reading=predecessor is None)
+        if predecessor is not None:
+            arrivals = self._core.arrivals
+            self._taking = Successor(arrivals, self._connections, self._acceptor, self._udp, predecessor)
+            self._taking.open()
 
     def _read_datagrams(self, address: str, sockets: list[socket.socket]) -> None:
         for listen in self._config.listen:
             if listen.address == address:
                 for sock in sockets:
-                    self._connections.attach(UdpListener(self._connections, listen, sock, self._make_datagram_codec))
+                    self._attach_udp(listen, sock, is_reading=True)
 
-    def _read_predecessor(self, predecessor: socket.socket) -> None:
-        """The worker before this one has closed its end, or has ended: it reads no UDP socket any more."""
-        self._loop.remove_reader(predecessor)
-        predecessor.close()
-        self._open_udp()
+    def _attach_udp(self, listen: ListenerOptions, sock: socket.socket, *, is_reading: bool) -> None:
+        make_codec = self._make_datagram_codec
+        udp = UdpListener(self._connections, listen, sock, make_codec, is_reading=is_reading)
+        self._connections.attach(udp)
+        self._udp.append(udp)
 
     def _listener(self, listen: ListenerOptions, sock: socket.socket) -> Listener:
         """Raises BootError for certificates that cannot be used; the master has used them, so that is a bug."""
@@ -390,20 +397,25 @@ class Worker:
         self._leave.set()
 
     async def _drain_connections(self, spread_s: float) -> None:
-        """Over UDP first, and at once: unless the whole server drains, the address has other sockets, or a successor
-        has these."""
+        """What a successor has taken over is not drained. Over UDP first, and at once: unless the whole server drains,
+        the address has other sockets, or a successor has these."""
+        if self._successor is not None:
+            self._acceptor.close_listeners()
+            await Predecessor(self._core.departures, self._connections, self._udp, self._successor).run()
+        self._acceptor.shut()
         await self._connections.drain_datagrams()
         if self._context.master_row.state != State.DRAINING:
             self._connections.close_datagrams()
-        if self._successor is not None:
-            self._successor.close()
         await self._connections.drain(spread_s)
 
     async def _drain(self) -> int:
         """Disconnect the clients, let the store finish, and close everything. Returns the exit code."""
         timeouts = self._config.timeouts
         self._row.state = State.DRAINING
-        self._acceptor.shut()
+        if self._taking is not None:
+            self._taking.close()
+        if self._successor is None:
+            self._acceptor.shut()
         within_s = timeouts.drain_s if self._drain_s is None else self._drain_s
         spread_s = min(timeouts.drain_spread_s, within_s * 2 / 3)
         self._log.info("draining", connections=len(self._connections.members), within_s=within_s)

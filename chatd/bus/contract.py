@@ -155,6 +155,15 @@ class Bus(Protocol):
         """
         ...
 
+    async def take_lock_back(self, key: int, given: LockShare) -> bool:
+        """Undo give_lock(), whether the other worker is alive or not. False: a third worker has the lock, or the other
+        one has released it and it could not be taken.
+
+        Raises:
+            Unavailable: the bus cannot tell now.
+        """
+        ...
+
     def keep_lock(self, key: int) -> None:
         """This worker was given the lock of `key`: it is held here from now on."""
         ...

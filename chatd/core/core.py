@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from chatd import log
-from chatd.address_bans import AddressBans
 from chatd.background import BackgroundTasks
-from chatd.bus.contract import EVERYBODY, Bus, Topic
+from chatd.bus.contract import EVERYBODY, Topic
 from chatd.bus.survey import Surveys
-from chatd.config.schema import Config
 from chatd.core import bus_messages, consent, trail
 from chatd.core.accounts import Accounts
 from chatd.core.allowance import ASK_FRIEND, CREATE_GROUP, FREE, JOIN, LOGIN_AGAIN, MESSAGE, WRITE
@@ -41,12 +39,12 @@ from chatd.core.groups.notify import GroupNotify
 from chatd.core.login_guard import LoginGuard
 from chatd.core.memberships import Memberships
 from chatd.core.messages import Messages
+from chatd.core.parts import CoreParts
 from chatd.core.penalties import Penalties
 from chatd.core.penalty_clearing import PenaltyClearing
 from chatd.core.penalty_exchange import PenaltyExchange
 from chatd.core.plugins.contract import Point
 from chatd.core.plugins.pipeline import PluginPipeline
-from chatd.core.plugins.plugin import Plugin
 from chatd.core.presence import Presence
 from chatd.core.privacy import check_private
 from chatd.core.registration import Registration
@@ -77,7 +75,6 @@ from chatd.core.store_probe import StoreProbe
 from chatd.core.tracing import Tracing
 from chatd.errors import Refused, Unavailable
 from chatd.model import UserId
-from chatd.penalty_table import PenaltyTable
 from chatd.protocol import (
     Acknowledge,
     AddFriend,
@@ -98,35 +95,14 @@ from chatd.protocol import (
     SendMessage,
     ServerRequest,
 )
-from chatd.scoreboard import Row
 from chatd.security_log import SecurityEvent
-from chatd.store.contract import Purpose, SendingRules, Tables
+from chatd.store.contract import Purpose, SendingRules
 from chatd.store.group_commit import Connections, GroupCommit
 
 _REOPEN_S = 0.5
 """Pause between two attempts to read what must be known before the first login."""
 _COSTS_ROUNDS = 600
 """Rounds between two looks at what the passwords of the store's accounts cost."""
-
-
-class CoreParts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The parts from which a core is made. readers: further connections to the store, see store.group_commit. row: this
-    worker's row of the scoreboard. slot: its number. leads: see core.services."""
-
-    tables: Tables
-    readers: Sequence[Tables] = ()
-    bus: Bus
-    plugins: Sequence[Plugin] = ()
-    config: Callable[[], Config]
-    row: Row
-    penalty_table: PenaltyTable
-    address_bans: AddressBans = msgspec.field(default_factory=AddressBans)
-    """Filled by the core, and asked by net."""
-    many_hosts: bool = False
-    """The bus reaches other hosts, which have penalty tables of their own."""
-    loop: asyncio.AbstractEventLoop
-    slot: int = 0
-    leads: Callable[[], bool] = lambda: True
 
 
 class Core:

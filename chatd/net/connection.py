@@ -299,7 +299,7 @@ class Connection(CodecPeer, asyncio.Protocol):
     def received(self) -> int:
         if self.profile.is_encrypted:  # the kernel counts encrypted bytes, and what it has is not yet decrypted
             return 0
-        receipts = self._receipts()
+        receipts = self.receipts = self.receipts or Receipts(is_local=self.sock.family == socket.AF_UNIX)
         state = self._socket_state(receipts)
         if state is None or not state.is_open:
             return receipts.received
@@ -309,11 +309,6 @@ class Connection(CodecPeer, asyncio.Protocol):
         former, self.former_session = self.former_session, session
         if former is not None:
             self.connections.check_receipts(former, final=True)
-
-    def _receipts(self) -> Receipts:
-        if self.receipts is None:
-            self.receipts = Receipts(is_local=self.sock.family == socket.AF_UNIX)
-        return self.receipts
 
     def _socket_state(self, receipts: Receipts) -> SocketState | None:
         """None once the transport has given up the socket: its descriptor may then belong to another connection."""
@@ -333,7 +328,7 @@ class Connection(CodecPeer, asyncio.Protocol):
         """FIN has come. Unless a reset came as well, before or after it, the peer had read everything that its kernel
         took."""
         if not self.profile.is_encrypted:
-            receipts = self._receipts()
+            receipts = self.receipts = self.receipts or Receipts(is_local=self.sock.family == socket.AF_UNIX)
             state = self._socket_state(receipts)
             if state is not None and not receipts.is_relayed and not was_reset(self.sock):
                 receipts.proven(min(state.acknowledged, self.written))
@@ -425,13 +420,10 @@ class Connection(CodecPeer, asyncio.Protocol):
         """See net.connections.StreamPeer."""
         if not self.closed or self.transport is None:
             return
-        closed_at = self.deadline - LINGER_S
-        if now > self.deadline or (now > closed_at + _LET_GO_S and self.former_session is None and self._is_sent()):
+        is_let_go = now > self.deadline - LINGER_S + _LET_GO_S and self.former_session is None
+        has_all = is_let_go and not self.transport.get_write_buffer_size() and is_sent(self.sock)
+        if has_all or now > self.deadline:
             self.abort()
-
-    def _is_sent(self) -> bool:
-        """Whether the peer's kernel (on a Unix socket, the peer) has everything, the end included."""
-        return self.transport is not None and not self.transport.get_write_buffer_size() and is_sent(self.sock)
 
     def overdue(self, now: float) -> None:
         """Once a second: end the connection if something has taken too long."""

@@ -438,6 +438,51 @@ class BusContract:
 
         play(place, scenario)
 
+    def test_a_lock_that_is_given_is_free_for_nobody(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b, c = await stage.members(3)
+            keys = list(range(100, 140))
+            for key in keys:
+                assert await a.bus.lock(key)
+            share, seized = b.bus.lock_share(), list[int]()
+
+            async def try_to_seize() -> None:
+                while True:
+                    seized.extend([key for key in keys if await c.bus.lock(key)])
+                    await asyncio.sleep(0)
+
+            seizing = asyncio.create_task(try_to_seize())
+            for key in keys:
+                assert await a.bus.give_lock(key, share)
+                await asyncio.sleep(0)
+            seizing.cancel()
+            await asyncio.wait([seizing])
+            assert not seized
+            for key in keys:
+                b.bus.keep_lock(key)
+                assert not await a.bus.lock(key)
+                assert not await a.bus.give_lock(key, share)
+            await b.bus.close()
+            await c.until_locked(keys)
+            assert (a.lost, b.lost, c.lost) == ([], [], [])
+
+        play(place, scenario)
+
+    def test_a_lock_that_was_given_can_be_taken_back_before_it_is_kept(self, place: Place) -> None:
+        async def scenario(stage: Stage) -> None:
+            a, b, c = await stage.members(3)
+            share = b.bus.lock_share()
+            assert await a.bus.lock(7)
+            assert await a.bus.give_lock(7, share)
+            assert await a.bus.take_lock_back(7, share)
+            assert not await b.bus.lock(7)
+            assert await c.bus.lock(8)
+            assert not await a.bus.take_lock_back(8, share)
+            a.bus.unlock(7)
+            await c.until_locked([7])
+
+        play(place, scenario)
+
     def test_locks_are_exact_under_a_race_and_end_with_their_holder(self, place: Place) -> None:
         async def scenario(stage: Stage) -> None:
             agents = list(await asyncio.gather(*(stage.agent() for _ in range(4))))

@@ -230,5 +230,10 @@ class ExchangeBus:
         self._exchange.locks[key] = int(to.name)
         return True
 
+    async def take_lock_back(self, key: int, given: LockShare) -> bool:
+        if self._exchange.locks.get(key) == int(given.name):
+            del self._exchange.locks[key]
+        return await self.lock(key)
+
     def keep_lock(self, key: int) -> None:
         self.held.add(key)

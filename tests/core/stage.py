@@ -15,7 +15,8 @@ import msgspec
 
 from chatd.config.account_options import AccountOptions
 from chatd.config.schema import Config, LimitOptions, PluginOptions, TimeoutOptions
-from chatd.core.core import Core, CoreParts
+from chatd.core.core import Core
+from chatd.core.parts import CoreParts
 from chatd.core.plugins.plugin import Plugin
 from chatd.core.sessions.session import Session
 from chatd.errors import Disconnect, ErrorCode

@@ -18,7 +18,8 @@ import msgspec
 
 from chatd.config.account_options import AccountOptions
 from chatd.config.schema import Config, LimitOptions, ListenerOptions, TimeoutOptions
-from chatd.core.core import Core, CoreParts
+from chatd.core.core import Core
+from chatd.core.parts import CoreParts
 from chatd.net.acceptor import Acceptor, Listener
 from chatd.net.connection import Connection
 from chatd.net.connections import Connections

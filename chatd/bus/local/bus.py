@@ -208,6 +208,11 @@ class LocalBus:
             raise Unavailable("the locks of the other worker are not known")
         return self._locks.give(key, to.descriptors)
 
+    async def take_lock_back(self, key: int, given: LockShare) -> bool:
+        if self._locks is None or len(given.descriptors) != FILES:
+            raise Unavailable("the locks of the other worker are not known")
+        return self._locks.take_back(key, given.descriptors)
+
     def keep_lock(self, key: int) -> None:
         if self._locks is not None:
             self._locks.keep(key)

@@ -10,6 +10,7 @@ Cost: 2-3 microseconds for a lock with 10,000 held, 15 with 50,000: the kernel w
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -92,6 +93,12 @@ class LocalLocks:
                 return False
             raise Unavailable(f"cannot lock: {error}") from error
         return True
+
+    def take_back(self, key: int, descriptors: Sequence[int]) -> bool:
+        """Undo give(). False: somebody else has it. Raises: Unavailable, as take()."""
+        with contextlib.suppress(OSError):  # then it was not given, or take() says why
+            _lock(descriptors, fcntl.F_UNLCK, key)
+        return self.take(key)
 
     def keep(self, key: int) -> None:
         """It was given to these."""

@@ -268,6 +268,11 @@ class RedisBus:
             raise Unavailable("the bus is not open")  # closing releases every lock
         return await self._parts.locks.give(key, to.name)
 
+    async def take_lock_back(self, key: int, given: LockShare) -> bool:
+        if not self._lifecycle.is_open:
+            raise Unavailable("the bus is not open")
+        return await self._parts.locks.take_back(key, given.name)
+
     def keep_lock(self, key: int) -> None:
         if self._lifecycle.is_open:
             self._parts.locks.keep(key)

@@ -46,8 +46,8 @@ if not holder or string.sub(holder, 1, #ARGV[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
 """)
-"""ARGV: what all our holder names begin with; the holder name of the worker that gets it; how long the key lives, in
-ms."""
+"""ARGV: the name of the holder that has it, or its beginning; that of the worker that gets it; how long the key lives,
+in ms."""
 
 
 class LockKeys:
@@ -92,6 +92,11 @@ class LockKeys:
         """Remove the key if it is ours. Raises Unavailable."""
         name = self._keys.lock(key)
         await self._topology.of(name).run(RELEASE, name, self._ours)
+
+    async def take_back(self, key: int, holder: bytes) -> bool:
+        """Put our holder name into the key, if it is this worker's to which it was given. Raises Unavailable."""
+        name = self._keys.lock(key)
+        return bool(await self._topology.of(name).run(GIVE, name, holder, self._lease.holder, EXPIRE_S * 1000))
 
     async def give(self, key: int, holder: bytes) -> bool:
         """Put another worker's holder name into the key, if it is ours. Raises Unavailable: it may have been done."""

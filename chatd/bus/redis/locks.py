@@ -127,6 +127,18 @@ class RedisLocks:
             raise Unavailable("redis does not answer: the lock may not have been given")
         return task.result()
 
+    async def take_back(self, key: int, holder: bytes) -> bool:
+        """As Bus.take_lock_back."""
+        try:
+            async with asyncio.timeout(self._wait_s):
+                if await self._keys.take_back(key, holder):
+                    self.keep(key)
+                    return True
+        except TimeoutError:
+            self._release_later(key)
+            raise Unavailable("redis does not answer: the holder of the lock is not known") from None
+        return await self.lock(key)
+
     def keep(self, key: int) -> None:
         """As Bus.keep_lock."""
         self._held[key] = self._generation

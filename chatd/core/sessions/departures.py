@@ -15,7 +15,6 @@ from chatd.core.delivery import Delivery
 from chatd.core.login_guard import LoginGuard
 from chatd.core.presence import Presence
 from chatd.core.services import Services
-from chatd.core.sessions.exclusive import lock_key
 from chatd.core.sessions.login import Logins
 from chatd.core.sessions.moving import (
     MovedAllowance,
@@ -78,10 +77,9 @@ class Departures:
         """Pass the session's lock to the successor. False: it was served without, or lost it. Never raises."""
         return await self._logins.locks.give(session, to)
 
-    def stays(self, session: Session, *, gave_lock: bool) -> None:
-        """The session does not move after all. gave_lock: its lock was given; it asks for it again."""
-        if gave_lock and not session.is_over:
-            self._logins.locks.lost(lock_key(session.user, session.protocol))
+    async def take_lock_back(self, session: Session, given: LockShare) -> None:
+        """The session does not move after all. Never raises."""
+        await self._logins.locks.take_back(session, given)
 
     # ---------------------------------------------------------------- the end here
 

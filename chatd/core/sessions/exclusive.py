@@ -171,7 +171,7 @@ class SessionLocks:
         key = challenge.user_id << 2 | challenge.protocol
         holder = self._holders.get(key)
         if holder is None:
-            self._bus.unlock(key)  # if it is held here, nobody needs it
+            self._disown(key)
             return
         if key in self._acquiring:
             return
@@ -226,6 +226,19 @@ class SessionLocks:
         except Unavailable:
             return False
 
+    async def take_back(self, session: Session, given: LockShare) -> None:
+        """The session stays, but its lock was given. If it cannot be taken back, the session asks for it like one that
+        has lost it. Never raises."""
+        key = lock_key(session.user, session.protocol)
+        try:
+            has_lock = await self._bus.take_lock_back(key, given)
+        except Unavailable:
+            has_lock = False
+        if not has_lock:
+            self.lost(key)
+        elif self._holders.get(key) is None:  # the session has ended meanwhile
+            self._bus.unlock(key)
+
     def gave(self, session: Session) -> None:
         """The session is the other worker's now."""
         key = lock_key(session.user, session.protocol)
@@ -261,8 +274,12 @@ class SessionLocks:
         self._stop_expecting(key)
         if self._holders.get(key) is session:
             del self._holders[key]
-            self._bus.keep_lock(key)
-            self._bus.unlock(key)
+            self._disown(key)
+
+    def _disown(self, key: LockKey) -> None:
+        """Nobody here needs the lock: release it, even if this worker was given it without having been told so."""
+        self._bus.keep_lock(key)
+        self._bus.unlock(key)
 
     def _stop_expecting(self, key: LockKey) -> None:
         self._acquiring[key] -= 1

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections import deque
 from typing import cast
 
+from chatd.core.sessions.moving import OfferedSession
 from chatd.core.sessions.session import Session
-from chatd.net.handover.messages import DatagramState
+from chatd.net.handover.messages import DatagramState, Offer
 from chatd.net.handover.told import ToldCodec
 from chatd.net.pktinfo import Address
 from chatd.net.udp.listener import UdpListener
@@ -31,13 +32,12 @@ class DatagramMove:
         self._listener = listener
         self.has_left = False
 
-    @property
-    def listener(self) -> str:
-        return self._listener.address
-
     def listen(self) -> None:
         """From now on, note what the client is told."""
         self._peer.codec = cast(UdpCodec, ToldCodec(self._codec, self.told))
+
+    def offer(self, session: OfferedSession) -> Offer:
+        return Offer(ref=self.ref, socket=self._listener.number, session=session)
 
     def hold(self) -> None:
         """The listener does not read any more."""

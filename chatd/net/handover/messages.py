@@ -56,10 +56,12 @@ class Arrived(msgspec.Struct, tag="arrived", frozen=True, kw_only=True):
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """listener: the configured address where the client connected."""
+    """listener: the configured address where the client connected. socket: over UDP, the number of the socket
+    (net.udp.listener), because an address can have several."""
 
     ref: Ref
-    listener: str
+    listener: str = ""
+    socket: int = 0
     session: OfferedSession
 
 

@@ -25,6 +25,7 @@ from typing import Protocol as Contract
 from chatd import log
 from chatd.bus.contract import LockShare
 from chatd.core.sessions.departures import Departures
+from chatd.core.sessions.moving import OfferedSession
 from chatd.core.sessions.session import Session
 from chatd.errors import Unavailable
 from chatd.net.connection import Connection
@@ -90,12 +91,11 @@ class Move(Contract):
     has_left: bool
 
     @property
-    def listener(self) -> str: ...
-
-    @property
     def is_ready(self) -> bool: ...
 
     def listen(self) -> None: ...
+
+    def offer(self, session: OfferedSession) -> Offer: ...
 
     def hold(self) -> None: ...
 
@@ -139,19 +139,26 @@ class Predecessor:
         """Hand over everything that can be handed over. Returns when nothing more can; then the channel is closed, and
         the successor reads the UDP sockets."""
         try:
-            async with asyncio.timeout(HELLO_S):
-                speaks = await self._greeted
-        except TimeoutError:
-            speaks = False
-        if speaks:
-            await self._move_datagrams()
-            await self._move_streams()
-            await self._wait_until_under_way(0)
-        stayed = len(self._connections.members) + sum(len(one.peers) for one in self._datagrams)
-        self._log.info("sessions handed over", moved=self._moved, connections_left=stayed)
-        self._channel.close()
-        self._ended()
+            if await self._speaks():
+                await self._move_datagrams()
+                await self._move_streams()
+                await self._wait_until_under_way(0)
+        finally:
+            stayed = len(self._connections.members) + sum(len(one.peers) for one in self._datagrams)
+            self._log.info("sessions handed over", moved=self._moved, connections_left=stayed)
+            self._channel.close()
+            self._ended()
+            for one in self._share.descriptors if self._share is not None else ():
+                os.close(one)
         return Moves(self._moved, stayed)
+
+    async def _speaks(self) -> bool:
+        """Whether the successor speaks this version."""
+        try:
+            async with asyncio.timeout(HELLO_S):
+                return await self._greeted
+        except TimeoutError:
+            return False
 
     def _receive(self, message: HandoverMessage, descriptors: list[int]) -> None:
         """A message of the successor."""
@@ -185,9 +192,6 @@ class Predecessor:
         self._prepared.clear()
         self._under_way.clear()
         self._room.set()
-        share, self._share = self._share, None
-        for one in share.descriptors if share is not None else ():
-            os.close(one)
 
     # ---------------------------------------------------------------- streams
 
@@ -275,9 +279,9 @@ class Predecessor:
         offers = []
         for move in moves:
             move.listen()
-            offers.append(Offer(ref=move.ref, listener=move.listener, session=self._departures.offer(move.session)))
+            offers.append(move.offer(self._departures.offer(move.session)))
         self._channel.send(Offers(number=number, offers=tuple(offers)))
-        if self._channel.closed:
+        if self._channel.closed and not answer.done():
             answer.set_result(frozenset())
         try:
             async with asyncio.timeout(PREPARE_S):
@@ -334,8 +338,9 @@ class Predecessor:
         began = self._loop.time()
         for move, has_lock in zip(moves, locks, strict=False):
             await self._wait_until_under_way(_MAX_UNDER_WAY - 1)
-            if self._channel.closed or not move.is_ready or not self._send(move, has_lock=has_lock):
-                self._departures.stays(move.session, gave_lock=has_lock)
+            goes = not self._channel.closed and move.is_ready and self._send(move, has_lock=has_lock)
+            if not goes and has_lock and self._share is not None:
+                await self._departures.take_lock_back(move.session, self._share)
             if self._loop.time() - began > _SLICE_S:
                 await asyncio.sleep(0)
                 began = self._loop.time()

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
+from chatd.core.sessions.moving import OfferedSession
 from chatd.core.sessions.session import Session
 from chatd.errors import Disconnect
 from chatd.net.acceptor import Listener
@@ -52,13 +53,12 @@ class StreamMove(asyncio.Protocol):
         self._is_held = False
         self.has_left = False
 
-    @property
-    def listener(self) -> str:
-        return self._connection.profile.listener
-
     def listen(self) -> None:
         """From now on, note what the client is told."""
         self._connection.codec = cast(Codec, ToldCodec(self._codec, self.told))
+
+    def offer(self, session: OfferedSession) -> Offer:
+        return Offer(ref=self.ref, listener=self._connection.profile.listener, session=session)
 
     # ---------------------------------------------------------------- holding
 
@@ -95,6 +95,7 @@ class StreamMove(asyncio.Protocol):
             transport.set_protocol(connection)
             if not transport.is_closing():
                 transport.set_write_buffer_limits(HIGH_WATER_BYTES)
+                _keep_pace(connection)
                 connection.resume_writing()
 
     # ---------------------------------------------------------------- leaving
@@ -153,6 +154,19 @@ class StreamMove(asyncio.Protocol):
         connection.transport = None
 
 
+def _keep_pace(connection: Connection) -> None:
+    """COMPAT: to the old chatserver client. A frame that was held is about to be written, later than was planned: the
+    next one must not come right behind it."""
+    pace_ms, out = connection.codec.pace_ms, connection.out
+    if not pace_ms or not out:
+        return
+    if connection.paced:
+        connection.paced.extendleft(reversed(out))
+        connection.out = None
+    else:
+        connection.next_at = connection.connections.now() + pace_ms / 1000
+
+
 class StreamArrival(asyncio.Protocol):
     """The first protocol of a socket that has come: it makes the connection as it was, before anything is read."""
 
@@ -165,10 +179,11 @@ class StreamArrival(asyncio.Protocol):
         transport.set_protocol(connection)
         connection.connection_made(transport)
         connection.connections.admission.adopt(connection)
-        self._on_made()
-        connection.flush()
+        _keep_pace(connection)
         if connection.paced:
             connection.pace_later()
+        self._on_made()
+        connection.flush()
 
 
 def resumed(

@@ -150,15 +150,15 @@ class Successor:
     def _can_serve(self, offer: Offer) -> bool:
         """A reload may have changed the listeners between the starts of the two workers."""
         if offer.session.peer.lossy:
-            return self._udp_listener(offer.listener) is not None
+            return self._udp_listener(offer.socket) is not None
         return self._stream_listener(offer.listener) is not None
 
     def _stream_listener(self, address: str) -> Listener | None:
         listener = self._acceptor.listener(address)
         return listener if listener is not None and listener.contexts is None else None
 
-    def _udp_listener(self, address: str) -> UdpListener | None:
-        return next((one for one in self._udp if one.address == address), None)
+    def _udp_listener(self, number: int) -> UdpListener | None:
+        return next((one for one in self._udp if one.number == number), None)
 
     def _forget(self, ref: Ref) -> None:
         if ref in self._preparing:
@@ -188,7 +188,7 @@ class Successor:
     async def _take_peer(self, moved: MovedPeer) -> None:
         offer, session = self._expected.pop(moved.ref)
         await asyncio.sleep(_SETTLE_S)
-        listener = self._udp_listener(offer.listener)
+        listener = self._udp_listener(offer.socket)
         assert listener is not None
         self._arrivals.arrive(session, moved.session, datagrams.resumed(listener, moved.peer))
         self._confirm(moved.ref)

@@ -18,6 +18,7 @@ bytes than it sent, so the server cannot be used to flood a forged address.
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import socket
 from collections.abc import Awaitable
@@ -65,7 +66,7 @@ class UdpListener:
     """One UDP socket, serving from the moment it is made. peers: sessions by address. logging_in: logins under way by
     address. limiter: of answers to addresses without a session. admission: of sessions and logins under way, apart from
     those of streams, because the source of a datagram can be forged. dropped: datagrams that could not be sent or
-    served, total."""
+    served, total. is_reading: this worker reads the socket."""
 
     def __init__(
         self,
@@ -93,24 +94,25 @@ class UdpListener:
         self._silence_s = _SILENCE_S[options.keep_alive_s]
         self._open = True
         """Logins are served."""
+        self.is_reading = False
         if is_reading:
             self.read()
 
     # ---------------------------------------------------------------- a worker and its successor
 
     @property
-    def address(self) -> str:
-        """As configured."""
-        return self._options.address
+    def number(self) -> int:
+        """Of the socket: the same in every process that has it, and different from every other."""
+        return os.fstat(self.sock.fileno()).st_ino
 
     def read(self) -> None:
         """Serve what comes, from now on."""
-        self._open = True
+        self._open = self.is_reading = True
         self.connections.loop.add_reader(self.sock.fileno(), self._on_readable)
 
     def stop_reading(self) -> None:
         """What comes waits in the kernel, for whoever reads next. Logins under way are completed."""
-        self._open = False
+        self._open = self.is_reading = False
         self.connections.loop.remove_reader(self.sock.fileno())
 
     def new_codec(self) -> UdpCodec:

@@ -87,6 +87,10 @@ class Pair:
         self.old = PairedHouse(directory, limits, timeouts, exchange)
         self.new = PairedHouse(directory, limits, timeouts, exchange)
         self.third = PairedHouse(directory, limits, timeouts, exchange)
+        self.successor: Successor | None = None
+        """Once the handover has begun."""
+        self.socket: socket.socket | None = None
+        """The predecessor's end of the pair."""
         self._sockets = bound(directory)
 
     async def hand_over(self) -> Moves:
@@ -107,8 +111,9 @@ class Pair:
         await self.new.open_sharing(self._sockets, reads=False)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         new, old = self.new, self.old
-        successor = Successor(new.core.arrivals, new.connections, new.acceptor, [new.udp], ours)
-        successor.open()
+        self.socket = theirs
+        self.successor = Successor(new.core.arrivals, new.connections, new.acceptor, [new.udp], ours)
+        self.successor.open()
         old.acceptor.close_listeners()
         return await Predecessor(old.core.departures, old.connections, [old.udp], theirs).run()
 
