@@ -20,7 +20,7 @@ ENTRY = ("-m", "tests.upgrade.late_imports")
 WIRES: tuple[Wire, ...] = ("streaming", "mobile", "acking", "web", "udp", "asking")
 
 
-@pytest.mark.parametrize("kind", ["embedded", "servers"])
+@pytest.mark.parametrize("kind", [pytest.param("embedded", marks=pytest.mark.slow), "servers"])
 def test_a_worker_imports_nothing_after_its_fork(
     make_daemon: Callable[..., Daemon],
     mariadb: MariaDB,
