@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 
 import msgspec
 
 from chatd.chatctl import render
-from chatd.chatctl.control_client import ControlClient, NotAllowed, ServerUnreachable
+from chatd.chatctl.control_client import ControlClient, NotAllowed, ServerUnreachable, note
 from chatd.chatctl.progress import Progress
 from chatd.errors import Exit
 from chatd.master.replies import UpgradeReply
@@ -28,7 +29,6 @@ missing, the configuration is wrong for it, the store needs a migration), nothin
 
 
 def upgrade(client: ControlClient, options: argparse.Namespace) -> int:
-    """SIGUSR2 does the same without a reply, so there is no way around the socket here."""
     with Progress("upgrading") as progress:
 
         def look() -> None:
@@ -37,7 +37,12 @@ def upgrade(client: ControlClient, options: argparse.Namespace) -> int:
                 if under_way is not None:
                     progress.reach("workers replaced")(under_way.replaced, under_way.workers)
 
-        reply = client.ask(UpgradeRequest(), UpgradeReply, limit_s=None, meanwhile=look)
+        try:
+            reply = client.ask(UpgradeRequest(), UpgradeReply, limit_s=None, meanwhile=look)
+        except ServerUnreachable as error:
+            client.signal_instead(signal.SIGUSR2, error)
+            note("sent; the result is in the log")
+            return Exit.OK
     if options.json:
         print(msgspec.json.encode({"v": 1, **msgspec.to_builtins(reply)}).decode())
     else:

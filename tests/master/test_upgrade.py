@@ -112,6 +112,15 @@ def test_an_upgrade_applies_the_configuration_like_a_reload(make):
     assert "listen" in server.ctl("config", "diff").stdout
 
 
+def test_without_the_socket_chatctl_sends_the_signal(make):
+    server = with_store(make(workers=1).start())
+    (server.root / "run" / "control.sock").unlink()
+    done = server.ctl("upgrade")
+    assert done.returncode == 0, done
+    assert "sending SIGUSR2" in done.stderr
+    wait_for("upgraded", lambda: "upgraded" in server.events("normal.log"), 30)
+
+
 def test_a_stop_during_an_upgrade_stops(make):
     """The child that was asked is ended, and whoever waits for the upgrade is told."""
     server = with_store(make().start())
