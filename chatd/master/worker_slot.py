@@ -53,6 +53,11 @@ class WorkerProcess:
     adopted: bool = False
     """An earlier program of the master forked it, so it runs the code from before the upgrade."""
 
+    @property
+    def has_place(self) -> bool:
+        """It is to stay. A successor has no place of its own until the worker before it leaves."""
+        return not self.leaving and self.replaces == NONE
+
 
 @dataclass(slots=True)
 class Slot:

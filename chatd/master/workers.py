@@ -90,11 +90,11 @@ class WorkerPool:
 
     def serving(self) -> list[Slot]:
         """One slot for each place: it has a worker that is to stay, or one is due."""
-        return [slot for slot in self.slots if slot.fork_at or (slot.worker is not None and _has_place(slot.worker))]
+        return [slot for slot in self.slots if slot.fork_at or (slot.worker is not None and slot.worker.has_place)]
 
     def ready(self) -> list[Slot]:
         """Slots with a worker that is ready and is to stay."""
-        return [slot for slot in self.slots if slot.worker and slot.worker.ready_at and _has_place(slot.worker)]
+        return [slot for slot in self.slots if slot.worker and slot.worker.ready_at and slot.worker.has_place]
 
     def leaving_generations(self) -> int:
         """Of how many drains of the whole pool workers are still leaving."""
@@ -140,7 +140,7 @@ class WorkerPool:
     def _keep_one_coming(self, now: float) -> None:
         """Back-off must not leave nobody who accepts."""
         if not self.started or any(
-            slot.worker and not slot.worker.hung and _has_place(slot.worker) for slot in self.slots
+            slot.worker and not slot.worker.hung and slot.worker.has_place for slot in self.slots
         ):
             return
         first = min((slot for slot in self.slots if slot.fork_at), key=lambda slot: slot.fork_at, default=None)
@@ -446,8 +446,3 @@ class WorkerPool:
             signal.pidfd_send_signal(worker.child.pidfd, number)
         except ProcessLookupError:
             log.get().debug("worker had ended already", worker_pid=worker.child.pid)
-
-
-def _has_place(worker: WorkerProcess) -> bool:
-    """It is to stay. A successor has no place of its own until the worker before it leaves."""
-    return not worker.leaving and worker.replaces == NONE
