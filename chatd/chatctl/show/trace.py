@@ -89,7 +89,7 @@ def _way(found: list[Traced]) -> str:
 
 def _way_of(message: str, steps: list[Traced]) -> str:
     began = _seconds(steps[0].time)
-    known = next((one for one in steps if one.sender and one.fp), next((one for one in steps if one.sender), steps[0]))
+    known = max(steps, key=lambda one: (bool(one.sender), bool(one.message)))  # before it is stored, less is known
     to = f"group {known.group}" if known.group else f"{known.to}"
     head = f"message {message}" + (f", fp {known.fp}" if known.fp else "")
     if known.sender:

@@ -91,17 +91,20 @@ def _lines(file: Path | str) -> Iterator[bytes]:
 
 
 def of_message(records: list[Traced], what: str) -> list[Traced]:
-    """The records of the message with this id (CONVERSATION.SEQ) or fp. Before it is stored, a message is known by its
-    sender and fp alone."""
-    named = [one for one in records if what in (one.message, one.fp)]
-    messages = {one.message for one in named if one.message}
-    keys = {(one.sender, one.fp) for one in named if one.fp}
-    return [one for one in records if one.message in messages or (one.sender, one.fp) in keys]
+    """The records of the message with this id (CONVERSATION.SEQ) or fp."""
+    return _of_same_messages(records, [one for one in records if what in (one.message, one.fp)])
 
 
 def of_user(records: list[Traced], user_ids: set[int]) -> list[Traced]:
     """The records of every message that one of these users sent or was given."""
-    named = [one for one in records if {one.sender, one.user} & user_ids or one.to in user_ids]
-    messages = {one.message for one in named if one.message}
-    keys = {(one.sender, one.fp) for one in named if one.fp}
+    about = [one for one in records if {one.sender, one.user} & user_ids or one.to in user_ids]
+    return _of_same_messages(records, about)
+
+
+def _of_same_messages(records: list[Traced], some: list[Traced]) -> list[Traced]:
+    """Before it is stored, a message is known by its sender and fp alone."""
+    messages = {one.message for one in some if one.message}
+    known = [*some, *(one for one in records if one.message in messages)]
+    keys = {(one.sender, one.fp) for one in known if one.fp}
+    messages |= {one.message for one in records if one.message and (one.sender, one.fp) in keys}
     return [one for one in records if one.message in messages or (one.sender, one.fp) in keys]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from chatd.chatctl.show import trace_log
+from chatd.chatctl.show.trace_log import Traced
 from chatd.errors import Exit
 from tests.chatctl.show.conftest import shown
 from tests.harness.deadline import run, until, wait_until
@@ -24,18 +25,31 @@ async def ctl(town: Town, *arguments: str) -> Any:
     return await asyncio.to_thread(town.daemon.ctl, *arguments)
 
 
-async def steps(town: Town, what: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (await asyncio.to_thread(shown, town, "trace", what))["steps"]
-    return found
+async def ask(town: Town, cmd: str, **more: Any) -> dict[str, Any]:
+    """On the control socket, as chatctl does."""
+    return await asyncio.to_thread(town.daemon.ask, json.dumps({"v": 1, "cmd": cmd, **more}).encode() + b"\n")
+
+
+def records(town: Town) -> list[Traced]:
+    return trace_log.read(trace_log.files_of(str(town.daemon.root / "log")))
+
+
+def steps(town: Town, what: str) -> list[str]:
+    return [one.trace for one in trace_log.of_message(records(town), what)]
+
+
+async def worker_of(town: Town, name: str) -> int:
+    found = (await ask(town, "clients", query={"user": name}))["clients"]
+    return int(found[0]["worker"])
 
 
 async def on_other_worker(town: Town, person: Person) -> Person:
     """A person whose session is on another worker than this one's."""
-    mine = (await asyncio.to_thread(shown, town, "clients", person.name))["clients"][0]["worker"]
+    mine = await worker_of(town, person.name)
     for _ in range(40):
         other = Person(town, await town.newcomer("bob"), "acking")
         await other.arrive()
-        if (await asyncio.to_thread(shown, town, "clients", other.name))["clients"][0]["worker"] != mine:
+        if await worker_of(town, other.name) != mine:
             return other
     raise AssertionError("everybody came to the same worker")
 
@@ -50,25 +64,17 @@ def test_the_way_of_a_message_across_workers_and_wires(town: Town) -> None:
         await alice.told(fp)
         await until(10, "bob has it", lambda: bob.seen)
         expected = {"accepted", "stored", "published", "arrived", "given", "acknowledged"}
-
-        async def all_steps() -> list[dict[str, Any]]:
-            for _ in range(100):
-                found = await steps(town, fp)
-                if expected <= {one["trace"] for one in found}:
-                    return found
-                await asyncio.sleep(0.05)
-            raise AssertionError(found)
-
-        found = await all_steps()
+        await until(10, "every step is in the log", lambda: expected <= set(steps(town, fp)), 0.05)
+        found = (await asyncio.to_thread(shown, town, "trace", fp))["steps"]
         order = [one["trace"] for one in found if one["trace"] in expected]
         assert order.index("accepted") < order.index("stored") < order.index("given") < order.index("acknowledged")
         workers = {one["trace"]: one["worker"] for one in found}
         assert workers["accepted"] == workers["stored"] != workers["given"]
         message = next(one["message"] for one in found if one["trace"] == "stored")
-        by_number = await steps(town, message)
-        assert [one["trace"] for one in by_number] == [one["trace"] for one in found]
+        assert steps(town, message) == [one["trace"] for one in found]
         for who in (alice.name, str(town.ids[alice.name])):
-            assert {one["trace"] for one in await steps(town, who)} >= expected
+            by_user = (await asyncio.to_thread(shown, town, "trace", who))["steps"]
+            assert {one["trace"] for one in by_user} >= expected
         told = await ctl(town, "trace", message)
         assert f"message {message}, fp {fp}, from {town.ids[alice.name]} to {town.ids[bob.name]}" in told.stdout
         assert not any(SECRET in record for record in map(str, town.daemon.records()))
@@ -87,12 +93,12 @@ def test_a_refused_message_and_a_stranger_to_tracing(town: Town) -> None:
         dave = Person(town, await town.newcomer("dave"), "mobile")
         await carol.arrive()
         await dave.arrive()
-        await ctl(town, "trace", "--on", carol.name)
+        await ask(town, "trace", user=carol.name, for_s=60)
         fp = carol.post("nobody at all", "text")
         await carol.told(fp)
-        found = await steps(town, fp)
-        assert [one["trace"] for one in found] == ["accepted", "refused"]
-        assert found[1]["reason"] == "unknown_recipient"
+        found = trace_log.of_message(records(town), fp)
+        assert [one.trace for one in found] == ["accepted", "refused"]
+        assert found[1].reason == "unknown_recipient"
         untraced = dave.post(dave.name, "text")
         await dave.told(untraced)
         told = await ctl(town, "trace", untraced)
@@ -101,7 +107,7 @@ def test_a_refused_message_and_a_stranger_to_tracing(town: Town) -> None:
         assert (await ctl(town, "trace", "--off", carol.name)).returncode == 0
         later = carol.post(dave.name, "text")
         await carol.told(later)
-        assert (await ctl(town, "trace", later)).returncode == 1
+        assert steps(town, later) == []
         await carol.leave()
         await dave.leave()
 
@@ -112,17 +118,21 @@ def test_tracing_ends_by_itself(town: Town) -> None:
     async def story() -> None:
         erin = Person(town, await town.newcomer("erin"), "mobile")
         await erin.arrive()
-        await ctl(town, "trace", "--on", erin.name, "--for", "1s")
-        await until(10, "it is over", lambda: erin.name not in town.daemon.ctl("trace").stdout, 0.2)
+        await ask(town, "trace", user=erin.name, for_s=1)
+        for _ in range(100):
+            if not (await ask(town, "list-traces"))["traced"]:
+                break
+            await asyncio.sleep(0.1)
 
         async def untraced() -> bool:
             fp = erin.post(erin.name, "text")
             await erin.told(fp)
-            return (await ctl(town, "trace", fp)).returncode == 1
+            return not steps(town, fp)
 
-        for _ in range(30):  # the workers look once a second
+        for _ in range(60):  # the workers look once a second
             if await untraced():
                 break
+            await asyncio.sleep(0.1)
         else:
             raise AssertionError("it is still traced")
         await erin.leave()
@@ -133,7 +143,7 @@ def test_tracing_ends_by_itself(town: Town) -> None:
 def test_a_new_worker_traces_too(town: Town) -> None:
     async def story() -> None:
         frank = Person(town, await town.newcomer("frank"), "mobile")
-        await ctl(town, "trace", "--on", frank.name)
+        await ask(town, "trace", user=frank.name, for_s=60)
         town.daemon.expect_error("worker died")
         before = set(town.daemon.workers())
         for pid in before:
@@ -142,7 +152,7 @@ def test_a_new_worker_traces_too(town: Town) -> None:
         await frank.arrive()
         fp = frank.post(frank.name, "text")
         await frank.told(fp)
-        assert "stored" in {one["trace"] for one in await steps(town, fp)}
+        assert "stored" in steps(town, fp)
         await frank.leave()
 
     run(story())
@@ -152,14 +162,14 @@ def test_it_is_written_whatever_the_level_is(town: Town) -> None:
     async def story() -> None:
         grace = Person(town, await town.newcomer("grace"), "mobile")
         await grace.arrive()
-        await ctl(town, "trace", "--on", grace.name)
-        await ctl(town, "log-level", "ERROR")
+        await ask(town, "trace", user=grace.name, for_s=60)
+        await ask(town, "log-level", level="ERROR")
         try:
             fp = grace.post(grace.name, "text")
             await grace.told(fp)
-            assert "stored" in {one["trace"] for one in await steps(town, fp)}
+            assert "stored" in steps(town, fp)
         finally:
-            await ctl(town, "log-level", "NORMAL")
+            await ask(town, "log-level", level="NORMAL")
         await grace.leave()
 
     run(story())
@@ -174,18 +184,14 @@ def test_nobody_is_not_traced(town: Town) -> None:
 def test_no_more_than_sixteen_users_are_traced(town: Town) -> None:
     async def story() -> None:
         names = [await town.newcomer("many") for _ in range(17)]
-        replies = [await asyncio.to_thread(traced, town, name, 60) for name in names]
+        replies = [await ask(town, "trace", user=name, for_s=60) for name in names]
         refused = [one for one in replies if not one["ok"]]
         assert refused
         assert all("the limit" in one["error"] and one["exit"] == Exit.TRY_AGAIN for one in refused)
         for name in names:
-            await asyncio.to_thread(traced, town, name, 0)
+            await ask(town, "trace", user=name, for_s=0)
 
     run(story())
-
-
-def traced(town: Town, name: str, for_s: int) -> dict[str, Any]:
-    return town.daemon.ask(json.dumps({"v": 1, "cmd": "trace", "user": name, "for_s": for_s}).encode() + b"\n")
 
 
 # ---------------------------------------------------------------- reading logs
