@@ -163,6 +163,7 @@ class Master:
             pool=self._pool,
             reload=self._reload,
             control=self._control,
+            questions=self._questions,
         )
         tools = UpgradeTools(parts=parts, restart=self._restart, settled=lambda: self._announcer.ready())
         return Upgrade(tools, program, before)
@@ -237,6 +238,7 @@ class Master:
         self._before = None
         adopt_workers(self._pool, before.pool, config_of(before))
         self._reload.resume(before.reloads)
+        self._questions.traces.resume(before.traces)
         self._upgrade.resume(self._control.resume(before.control, UpgradeRequest()))
         restore_signals()
         raise_again(before.signals)

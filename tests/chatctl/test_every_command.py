@@ -67,9 +67,9 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.mark.parametrize("name", sorted(SHOWING))
 def test_its_json_is_one_object_with_a_version(daemon: Daemon, name: str) -> None:
-    done = daemon.ctl(*name.split(), *SHOWING[name], "--json")
-    lines = done.stdout.splitlines()
-    assert len(lines) == 1, done.stderr
+    _, out, said = daemon.ctl_here(*name.split(), *SHOWING[name], "--json")
+    lines = out.splitlines()
+    assert len(lines) == 1, said
     found = json.loads(lines[0])
     assert found["v"] == 1
 

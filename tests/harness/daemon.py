@@ -8,6 +8,8 @@ Fails: DaemonError with the end of the daemon's own output.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import json
 import os
@@ -24,6 +26,7 @@ from typing import Any
 
 import psutil
 
+from chatd.chatctl import __main__ as chatctl
 from tests.harness.certificates import Certificate
 from tests.harness.deadline import wait_until
 
@@ -321,6 +324,19 @@ class Daemon:
             [self.python, "-m", "chatd.chatctl", "-c", str(self.config_file), *arguments],
             cwd=self.root, env=self.env, input=input, capture_output=True, text=True, timeout=limit_s, check=False,
         )  # fmt: skip
+
+    def ctl_here(self, *arguments: str) -> tuple[int, str, str]:
+        """As ctl(), in this process, which saves the time that a program takes to begin: exit code, what it printed,
+        and what it said. Not for a configuration with server.user, who would be become."""
+        out, err = io.StringIO(), io.StringIO()
+        before = os.umask(0o077)
+        os.umask(before)
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = chatctl.main(["-c", str(self.config_file), *arguments])
+        finally:
+            os.umask(before)
+        return code, out.getvalue(), err.getvalue()
 
     def ask(self, request: bytes) -> dict[str, Any]:
         """A request on the control socket, as it is; the reply."""

@@ -86,8 +86,8 @@ def _examine(patient: Patient) -> Iterator[Finding]:
         yield from _carefully(check, patient)
     try:
         become_owner(patient.config, create=False)
-    except BootError as failure:
-        yield error("store.owner", str(failure), "the store cannot be examined", "run chatctl doctor as root")
+    except (BootError, KeyError) as failure:
+        yield error("store.owner", f"cannot become the user who owns the store: {failure}", "the store cannot be examined", "run chatctl doctor as root")
         return
     for check in STORE_CHECKS:
         yield from _carefully(check, patient)

@@ -40,7 +40,7 @@ from chatd.penalty_table import PenaltyTable
 
 
 class QuestionDesk:
-    """take_answer() and check() are called by the master's loop."""
+    """take_answer() and check() are called by the master's loop. traces: to be handed to a later program."""
 
     def __init__(self, pool: WorkerPool, penalty_table: PenaltyTable) -> None:
         self._one_worker = WorkerQuestions(pool)
@@ -48,7 +48,7 @@ class QuestionDesk:
         self._penalties = PenaltyDesk(pool, penalty_table, self._one_worker)
         self._sessions = SessionLists(self._one_worker)
         self._clients = ClientLists(pool, self._every_worker, self._one_worker)
-        self._traces = TraceDesk(pool, self._one_worker)
+        self.traces = TraceDesk(pool, self._one_worker)
         self._log_levels = LogLevels(pool)
         self._broadcasts = BroadcastDesk(self._one_worker)
         self._bans = BanDesk(self._one_worker)
@@ -59,8 +59,8 @@ class QuestionDesk:
             ClearPenaltiesRequest: self._penalties.clear,
             SessionsRequest: self._sessions.begin,
             ClientsRequest: self._clients.begin,
-            TraceRequest: self._traces.begin,
-            ListTracesRequest: self._traces.show,
+            TraceRequest: self.traces.begin,
+            ListTracesRequest: self.traces.show,
             LogLevelRequest: self._log_levels.set,
             LogLevelsRequest: self._log_levels.show,
             BroadcastRequest: self._broadcasts.begin,
@@ -78,4 +78,4 @@ class QuestionDesk:
         """Once per turn of the loop."""
         self._one_worker.check()
         self._every_worker.check()
-        self._traces.check()
+        self.traces.check()

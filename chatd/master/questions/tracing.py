@@ -13,6 +13,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+import msgspec
+
 from chatd.core.tracing import MAX_USERS
 from chatd.errors import Exit
 from chatd.master.replies import ControlReply, Respond, TracedUser, TraceReply, failed
@@ -20,6 +22,14 @@ from chatd.master.requests import ListTracesRequest, TraceRequest
 from chatd.master.worker_questions import UNKNOWN_USER, WorkerQuestions
 from chatd.master.workers import WorkerPool
 from chatd.orders import FindUserOrder, OrderFailed, TraceOrder, UserFound
+
+
+class TraceState(msgspec.Struct, frozen=True, kw_only=True):
+    """A trace, as one program of the master hands it to the next. ends_at: time.monotonic()."""
+
+    user_id: int
+    name: str
+    ends_at: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,6 +50,17 @@ class TraceDesk:
         self._questions = questions
         self._traces: dict[int, _Trace] = {}
         """By user id."""
+
+    def state(self) -> tuple[TraceState, ...]:
+        """To be given to a later program."""
+        return tuple(
+            TraceState(user_id=one.user_id, name=one.name, ends_at=one.ends_at) for one in self._traces.values()
+        )
+
+    def resume(self, before: tuple[TraceState, ...]) -> None:
+        """Take over from an earlier program; check() tells the workers."""
+        for one in before:
+            self._traces[one.user_id] = _Trace(user_id=one.user_id, name=one.name, ends_at=one.ends_at)
 
     def begin(self, request: TraceRequest, respond: Respond) -> None:
         """Begin, prolong or (for_s 0) end the trace of a user. Replies with a TraceReply, or with a failure."""

@@ -17,6 +17,7 @@ import msgspec
 from chatd import __version__
 from chatd.master.control import ControlSocket
 from chatd.master.prepared import Prepared
+from chatd.master.questions.desk import QuestionDesk
 from chatd.master.reload import Reload
 from chatd.master.upgrade import workers
 from chatd.master.upgrade.program import Program
@@ -37,6 +38,7 @@ class Parts:
     pool: WorkerPool
     reload: Reload
     control: ControlSocket
+    questions: QuestionDesk
 
 
 def capture(
@@ -68,5 +70,6 @@ def capture(
         control=parts.control.state(),
         reloads=parts.reload.state(),
         pool=workers.capture(parts.pool),
+        traces=parts.questions.traces.state(),
         signals=tuple((int(number), times) for number, times in caught),
     )

@@ -22,6 +22,7 @@ from chatd.config.load import Secret
 from chatd.config.schema import ARRAYS, SECTIONS, Config
 from chatd.errors import ChatdError
 from chatd.master.control import ControlState
+from chatd.master.questions.tracing import TraceState
 from chatd.master.reload import ReloadState
 from chatd.master.systemd import ServiceState
 from chatd.master.udp_sockets import UdpState
@@ -84,6 +85,7 @@ class MasterState(msgspec.Struct, frozen=True, kw_only=True):
     control: ControlState
     reloads: ReloadState
     pool: PoolState
+    traces: tuple[TraceState, ...] = ()
     signals: tuple[tuple[int, int], ...] = ()
     """Signals that the earlier program has caught and not acted on: number, and how often."""
 

@@ -34,14 +34,20 @@ HERE = {"clock.synchronised", "configuration.insecure"}
 def examined(
     daemon: Daemon, *options: str, prefix: tuple[str, ...] = ()
 ) -> tuple[int, dict[str, list[dict[str, Any]]]]:
-    """The exit code, and what was found besides "ok", by the name of the check."""
-    command = [*prefix, sys.executable, "-m", "chatd.chatctl", "-c", str(daemon.config_file), "doctor", "--json"]
-    done = subprocess.run(
-        [*command, *options], cwd=daemon.root, env=daemon.env, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.stdout, done.stderr
-    found = json.loads(done.stdout)
-    assert found["exit"] == done.returncode
+    """The exit code, and warnings and errors by the name of the check. prefix: it is a program of its own, begun by
+    this."""
+    if prefix:
+        command = [*prefix, sys.executable, "-m", "chatd.chatctl", "-c", str(daemon.config_file), "doctor", "--json"]
+        done = subprocess.run(
+            [*command, *options], cwd=daemon.root, env=daemon.env, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+        code, out, err = done.returncode, done.stdout, done.stderr
+    else:
+        code, out, err = daemon.ctl_here("doctor", "--json", *options)
+    assert out, err
+    found = json.loads(out)
+    assert found["exit"] == code
     by_check: dict[str, list[dict[str, Any]]] = {}
     for one in found["findings"]:
         assert one["text"]
@@ -49,7 +55,7 @@ def examined(
             assert one["meaning"]
             assert one["advice"]
             by_check.setdefault(one["check"], []).append(one)
-    return done.returncode, by_check
+    return code, by_check
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +83,7 @@ def with_tables(daemon: Daemon, **tables: dict[str, Any]) -> Daemon:
 def test_a_server_that_is_well_has_nothing_but_what_tests_need(running: Daemon) -> None:
     _, found = examined(running)
     assert found.keys() <= HERE | {"limits.udp_buffers"}
-    shown = running.ctl("doctor", "--all").stdout
+    shown = running.ctl_here("doctor", "--all")[1]
     for text in ("accepts connections", "has no damaged page", "the newest", "is the installed version"):
         assert text in shown
     assert max(map(len, shown.splitlines())) <= 100
@@ -92,10 +98,10 @@ def test_nothing_is_created(stopped: Daemon) -> None:
 
 def test_a_configuration_with_mistakes_is_shown_whole(stopped: Daemon) -> None:
     with_tables(stopped, limits={"conections": 1}, log={"level": "LOUD"})
-    done = stopped.ctl("doctor")
-    assert done.returncode == 78
-    assert "conections" in done.stderr
-    assert "log.level" in done.stderr
+    code, _, said = stopped.ctl_here("doctor")
+    assert code == 78
+    assert "conections" in said
+    assert "log.level" in said
 
 
 # ---------------------------------------------------------------- the server and its ports
@@ -202,7 +208,7 @@ def test_files_that_others_may_read_or_change(stopped: Daemon) -> None:
 def test_a_directory_that_the_user_of_the_server_cannot_write(stopped: Daemon, tmp_path: Path) -> None:
     with_tables(stopped, server={"user": "nobody"})
     (stopped.root / "log").mkdir(mode=0o755)
-    _, found = examined(stopped)
+    _, found = examined(stopped, prefix=("env",))
     assert "cannot be written by nobody" in found["files.directories"][0]["text"]
 
 
@@ -277,7 +283,8 @@ def test_passwords_on_a_network_and_an_incomplete_trail(stopped: Daemon) -> None
 
 def test_what_this_host_lacks(stopped: Daemon) -> None:
     with_tables(stopped, server={"user": "nobody-of-this-name"})
-    _, found = examined(stopped)
+    code, found = examined(stopped)
+    assert code == 2
     assert "no such user" in found["configuration.host"][0]["text"]
 
 
@@ -325,7 +332,7 @@ def test_damaged_pages_and_an_old_schema(stopped: Daemon) -> None:
 
 
 def test_pages_are_checked_beside_a_running_server(running: Daemon) -> None:
-    shown = running.ctl("doctor", "--all").stdout
+    shown = running.ctl_here("doctor", "--all")[1]
     assert "has no damaged page" in shown
     owner = (running.root / "state").stat().st_uid
     assert {path.stat().st_uid for path in (running.root / "state").iterdir()} == {owner}
