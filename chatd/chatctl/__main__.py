@@ -85,13 +85,16 @@ def _add_server_commands(add: Add) -> None:
     add("reopen", commands.reopen, "reopen the log files")
     stop = add("stop", commands.stop, "stop the server and wait until it has stopped")
     stop.add_argument("--fast", action="store_true", help="stop within 5 s instead of timeouts.drain_s")
-    restart = add("restart-workers", rolling.restart_workers, "replace all workers, one after the other; waits for it")
+    text = "replace all workers, one after the other; waits for it"
+    restart = add("restart-workers", rolling.restart_workers, text, "chatctl reload && chatctl restart-workers")
     restart.add_argument("--json", action="store_true", help=AS_JSON)
     for name, run, text in (
         ("drain", rolling.drain, "let all workers leave and refuse new clients, until undrain; waits for it"),
         ("undrain", rolling.undrain, "serve again after drain; waits until every worker is ready"),
     ):
-        add(name, run, text).add_argument("--host", action="store_true", help="this host, which is the default")
+        add(name, run, text, f"chatctl {name}").add_argument(
+            "--host", action="store_true", help="this host, which is the default"
+        )
     text = "let the installed code take over from the running one; no session over TCP, UDP or WebSocket ends"
     up = add("upgrade", upgrading.upgrade, text)
     up.add_argument("--json", action="store_true", help=AS_JSON)

@@ -45,6 +45,16 @@ reopen
     After another program, such as logrotate, has moved them.
 stop
     It ends within timeouts.drain_s; with `--fast`, within 5 seconds.
+restart-workers
+    Each new worker accepts before the old one leaves, so never fewer than are wanted accept. Options that take effect in
+    new workers are then in effect. One that cannot start is tried once more; then the exit code is 75, the output says
+    which workers were not replaced, and they serve on.
+drain
+    New connections are refused at once, so that load balancers see it. Returns when the last worker has left, within
+    timeouts.drain_s. The master stays, and keeps the addresses. `--host` says that this host is meant, as always.
+undrain
+    Returns when every worker is ready, with exit code 75 if that takes longer than a minute or an address cannot be
+    listened on.
 scale
     Waits until they are ready. It holds until a restart, or until server.workers is changed and reloaded. The limit is
     eight workers per core; with `--force` it is 256.
