@@ -46,9 +46,9 @@ reopen
 stop
     It ends within timeouts.drain_s; with `--fast`, within 5 seconds.
 restart-workers
-    Each new worker accepts before the old one leaves, so never fewer than are wanted accept. Options that take effect in
-    new workers are then in effect. One that cannot start is tried once more; then the exit code is 75, the output says
-    which workers were not replaced, and they serve on.
+    Each new worker accepts before the old one leaves, so never fewer than are wanted accept. Options that take effect
+    in new workers are then in effect. One that cannot start is tried once more; then the exit code is 75, the output
+    says which workers were not replaced, and they serve on.
 drain
     New connections are refused at once, so that load balancers see it. Returns when the last worker has left, within
     timeouts.drain_s. The master stays, and keeps the addresses. `--host` says that this host is meant, as always.

@@ -11,7 +11,6 @@ again for ever, with growing pauses.
 from __future__ import annotations
 
 import os
-import random
 import signal
 import socket
 import time
@@ -21,7 +20,7 @@ from chatd import log, orders
 from chatd.config.load import workers_of
 from chatd.config.schema import Config
 from chatd.errors import Exit
-from chatd.master import boot, file_locks, spawn, udp_shares
+from chatd.master import back_off, boot, file_locks, spawn, udp_shares
 from chatd.master.boot import Boot
 from chatd.master.rolling.replacement import Replacements
 from chatd.master.watcher import Watcher
@@ -29,15 +28,9 @@ from chatd.master.worker_slot import NONE, Slot, WorkerProcess, describe_end
 from chatd.orders import CannotStart, DrainOrder
 from chatd.scoreboard import MAX_WORKERS, State
 
-FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 30.0
 AVOID_S = 0.8
 """While a slot waits for longer than this, others serve the UDP clients of its place. They have to log in again, and
 once more when they come back."""
-LONELY_BACKOFF_S, LONELY_CALM_S = 2.0, 10.0
-"""While no worker accepts or starts, one is forked at once, back-off or not: after that not before a pause that grows
-to LONELY_BACKOFF_S, so that a crash loop uses a fraction of one core. After LONELY_CALM_S the pauses begin anew."""
-HEALTHY_S, STEADY_S = 60.0, 5.0
-"""A worker that was ready for HEALTHY_S clears the back-off of its slot; for STEADY_S, it halves it."""
 ABORT_TO_KILL_S, LOCK_ABORT_TO_KILL_S = 5.0, 1.0
 """Time from SIGABRT to SIGKILL: of a worker that hangs, and of one that holds a lock others wait for."""
 LOCK_HANG_SHARE, LOCK_HANG_LEAST_S = 1 / 6, 2.0
@@ -77,8 +70,7 @@ class WorkerPool:
         self.on_answer: Callable[[Slot, orders.Answer], None] = lambda slot, answer: None
         self.replacements = Replacements(self)
         self._watcher = watcher
-        self._lonely_at, self._lonely_s = 0.0, FIRST_BACKOFF_S
-        """When a worker may be forked next because no other accepts or starts, and the pause after it."""
+        self._last_resort = back_off.LastResort()
         self._patience_until = 0.0
         """Until then no worker counts as hung, because the master itself was stopped."""
 
@@ -129,28 +121,14 @@ class WorkerPool:
         """Fork what is due, a few workers per turn of the master's loop."""
         if self.stopping or self.suspended:
             return
-        self._keep_one_coming(now)
+        if self.started and not any(one.worker and not one.worker.hung and one.worker.has_place for one in self.slots):
+            self._last_resort.advance(self.slots, now)
         due = [slot for slot in self.slots if slot.worker is None and 0 < slot.fork_at <= now]
         at_once = FORKS_PER_TURN
         if self.boot.waiting_for:  # one finds out whether the others can start
             at_once = 0 if self.starting() else 1
         for slot in due[:at_once]:
             self._fork_due(slot, now)
-
-    def _keep_one_coming(self, now: float) -> None:
-        """Back-off must not leave nobody who accepts."""
-        if not self.started or any(
-            slot.worker and not slot.worker.hung and slot.worker.has_place for slot in self.slots
-        ):
-            return
-        first = min((slot for slot in self.slots if slot.fork_at), key=lambda slot: slot.fork_at, default=None)
-        if first is None:
-            return
-        first.fork_at = max(min(first.fork_at, self._lonely_at), 1e-9)
-        if first.fork_at <= now:
-            is_calm = now - self._lonely_at > LONELY_CALM_S
-            self._lonely_s = FIRST_BACKOFF_S if is_calm else min(2 * self._lonely_s, LONELY_BACKOFF_S)
-            self._lonely_at = now + self._lonely_s
 
     def next_deadline(self) -> float:
         """When a fork or a kill is due; infinity = none is."""
@@ -191,12 +169,10 @@ class WorkerPool:
         self._watcher.watch(worker.child.orders.fileno(), lambda: self.read_answers(slot))
 
     def _fork_later(self, slot: Slot, now: float) -> None:
-        slot.failures += 1
-        delay = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(slot.failures - 1, 16))
-        slot.fork_at = now + delay * random.uniform(0.5, 1.0)
+        delay_s = back_off.wait(slot, now)
         slot.row.clear()
         slot.row.state = State.DEGRADED
-        if delay >= AVOID_S:
+        if delay_s >= AVOID_S:
             self.shared.udp_sockets.avoid(slot.index)
             udp_shares.hand_out(self)
 
@@ -235,11 +211,7 @@ class WorkerPool:
             self._leave_slot(slot, worker, now)
             return
         slot.restarts += 1
-        lived = now - worker.ready_at if worker.ready_at else 0.0
-        if lived >= HEALTHY_S:
-            slot.failures = 0
-        elif lived >= STEADY_S:
-            slot.failures //= 2
+        back_off.forget(slot, now - worker.ready_at if worker.ready_at else 0.0)
         slot.why = worker.why or describe_end(code)
         self._fork_later(slot, now)
         if not self.started:

@@ -107,9 +107,9 @@ def rolled(daemon: Daemon, faults: list[Fault], note: Callable[[str, object], No
 
 
 def test_nothing_is_lost(make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None]) -> None:
-    """Each once, in a random order."""
+    """Of many possible ones, another choice in every run."""
     daemon = make_daemon(workers=2, timeouts=QUICK).start()
-    rolled(daemon, random.sample(FAULTS, len(FAULTS)), record_property)
+    rolled(daemon, random.sample(FAULTS, 3), record_property)
 
 
 @pytest.mark.parametrize("rounds", [pytest.param(20, marks=SLOW)])

@@ -193,20 +193,3 @@ def test_nobody_accepting_is_never_left_to_back_off(make):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         wait_for("one that serves", lambda: any(one["state"] == "ready" for one in server.status()["workers"]), 4)
-
-
-def test_a_crash_loop_leaves_the_core_to_others(make):
-    """Workers that cannot start are tried at a bounded rate, although none accepts."""
-    server = make()
-    mark = server.root / "fail"
-    server.environment["TRIAL_BOOT_FILE"] = str(mark)
-    server.start()
-    mark.write_text("exit")
-    for pid in server.pids():
-        os.kill(pid, signal.SIGKILL)
-    wait_for("tries", lambda: sum(one["restarts"] for one in server.status()["workers"]) >= 8, 20)
-    begun = sum(one["restarts"] for one in server.status()["workers"])
-    time.sleep(4)  # what is measured
-    assert 1 <= sum(one["restarts"] for one in server.status()["workers"]) - begun <= 8
-    mark.unlink()
-    server.wait_ready(5)
