@@ -10,7 +10,6 @@ from chatd.master import back_off
 from chatd.master.worker_slot import Slot
 from chatd.scoreboard import ROW_BYTES, Row
 
-
 BEGIN_S = 1000.0
 """The clock is never 0, which means that nothing is due."""
 
