@@ -2,63 +2,58 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from chatd.errors import Exit
+from tests.acting.attacks import ATTACKS, BALANCERS, ban, comes_in, unban
+from tests.acting.planted import BUGS
 from tests.conversations.test_kick import ctl
 from tests.harness.certificates import Certificate
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run, until, wait_until
-from tests.harness.link import ConnectionGone
 from tests.harness.mariadb import MariaDB
 from tests.harness.mobileimsdk import content
 from tests.harness.person import Town
-from tests.net.proxy_headers import Headed, v2
-from tests.trail.visitors import WIRES, attempt, client_of, register, trail
+from tests.harness.switches import switched_off, with_switches
+from tests.trail.visitors import WIRES, client_of, register, trail
 
 Make = Callable[..., Daemon]
 ALLOW = {"allow": ["127.0.0.1", "127.1.0.0/16"]}
-SILENCE_S = 0.7
 
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     root = tmp_path_factory.mktemp("bans")
-    listen = {"mobileimsdk": {"proxy_from": ["127.9.0.0/16"]}}
-    daemon = Daemon(root, workers=2, penalties=ALLOW, certificate=Certificate(root / "certificate"), listen=listen)
+    daemon = Daemon(
+        root,
+        workers=2,
+        penalties=ALLOW,
+        certificate=Certificate(root / "certificate"),
+        listen={"mobileimsdk": {"proxy_from": [BALANCERS]}},
+        entry=("-m", "tests.acting.planted", "switches"),
+    )
     try:
-        yield Town(daemon.start())
+        yield Town(with_switches(daemon).start())
     finally:
         complaints = daemon.discard()
     assert not complaints
 
 
-async def ban(town: Town, network: str, *more: str) -> int:
-    """The connections that it ended."""
-    code, shown, why = await ctl(town, "ban", network, "--force", "--json", *more)
-    assert code == 0, (shown, why)
-    return int(json.loads(shown)["ended"])
+@pytest.mark.parametrize("bug", ATTACKS)
+def test_an_attack_fails_and_finds_its_guard_switched_off(town: Town, bug: str) -> None:
+    run(ATTACKS[bug](town))
+    with switched_off(bug, town.daemon), pytest.raises(AssertionError):
+        run(ATTACKS[bug](town))
 
 
-async def unban(town: Town, network: str) -> None:
-    assert (await ctl(town, "unban", network))[0] == 0
-
-
-async def comes_in(town: Town, wire: str, name: str, source: str) -> bool:
-    """Whether somebody from there can log in."""
-    try:
-        async with asyncio.timeout(SILENCE_S if wire.endswith("udp") else 10):
-            return await attempt(town.daemon, wire, name, town.secret, source) == 0
-    except (ConnectionGone, OSError, TimeoutError):
-        return False
+def test_every_planted_bug_is_looked_for() -> None:
+    assert set(ATTACKS) == set(BUGS)
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -129,48 +124,6 @@ def test_a_connection_that_has_not_logged_in_ends_too(town: Town) -> None:
 
 def _connections(town: Town) -> int:
     return sum(int(row["connections"]) for row in town.daemon.status()["workers"])
-
-
-def test_behind_a_load_balancer_the_client_is_kept_out_and_not_the_balancer(town: Town) -> None:
-    async def story() -> None:
-        name = await town.newcomer("user")
-        await ban(town, "198.51.100.0/24")
-
-        async def through(address: str) -> bool:
-            made = client_of("mobileimsdk", "127.9.0.1")
-            headed = type("Made", (Headed, type(made)), {})()
-            headed.source, headed.head = "127.9.0.1", v2(address, 1001)
-            await headed.open(town.daemon.ports["mobileimsdk"])
-            try:
-                async with asyncio.timeout(10):
-                    await headed.log_in(name, town.secret)
-            except ConnectionGone:
-                return False
-            finally:
-                headed.close()
-            return True
-
-        assert not await through("198.51.100.9")
-        assert await through("203.0.113.9")
-        await unban(town, "198.51.100.0/24")
-        assert await through("198.51.100.9")
-
-    run(story())
-
-
-def test_it_is_over_when_its_time_is_over(town: Town) -> None:
-    async def story() -> None:
-        name = await town.newcomer("user")
-        await ban(town, "127.5.0.1", "--for", "3s")
-        begun = time.monotonic()
-        assert not await comes_in(town, "chatserver", name, "127.5.0.1")
-        while not await comes_in(town, "chatserver", name, "127.5.0.1"):
-            assert time.monotonic() - begun < 20
-            await asyncio.sleep(0.1)
-        assert time.monotonic() - begun > 1
-        assert (await ctl(town, "bans"))[1] == "nobody is banned"
-
-    run(story())
 
 
 def test_what_is_shown(town: Town) -> None:

@@ -10,6 +10,8 @@ that was there before. After kill -9 a file FILE.part may be left, which the nex
 from __future__ import annotations
 
 import contextlib
+import os
+import pwd
 import sqlite3
 import time
 from pathlib import Path
@@ -49,6 +51,7 @@ def run(config: Config, target: Path, *, replace: bool, as_json: bool) -> int:
     """Raises: BootError."""
     location = configured(config)
     note(f"store: {location}")
+    _check_writable(target)
     options = BackupOptions(mode=MODE, replace=replace, gentle=True)
     begun = time.monotonic()
     try:
@@ -67,6 +70,15 @@ def run(config: Config, target: Path, *, replace: bool, as_json: bool) -> int:
         what = f"{made.messages} messages, {size(made.bytes)}, in {duration(made.seconds)}"
         print(f"backup: {target}: {what}; every page was checked")
     return Exit.OK
+
+
+def _check_writable(target: Path) -> None:
+    """Raises: BootError 73."""
+    folder = target.parent
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        who = pwd.getpwuid(os.geteuid()).pw_name
+        text = f"{who}, who owns the store, cannot write in {folder}; run: install -d -o {who} -m 0700 DIRECTORY"
+        raise BootError(f"backup {target}: {text}, and name a file in it", Exit.CANNOT_CREATE)
 
 
 def _copy_file(path: Path, target: Path, options: BackupOptions) -> None:
