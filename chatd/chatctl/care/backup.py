@@ -76,9 +76,16 @@ def _check_writable(target: Path) -> None:
     """Raises: BootError 73."""
     folder = target.parent
     if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
-        who = pwd.getpwuid(os.geteuid()).pw_name
+        who = _name_of(os.geteuid())
         text = f"{who}, who owns the store, cannot write in {folder}; run: install -d -o {who} -m 0700 DIRECTORY"
         raise BootError(f"backup {target}: {text}, and name a file in it", Exit.CANNOT_CREATE)
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _copy_file(path: Path, target: Path, options: BackupOptions) -> None:
