@@ -45,6 +45,8 @@ from chatd.net.udp.listener import UdpListener
 _SETTLE_S = 0.02
 """A session that has come is served after this: what the predecessor had heard over the bus when it sent the session
 has reached this worker too by then, and is told once."""
+_ARRIVALS_AT_ONCE = 8
+"""Maximum streams that arrive in one turn of the event loop, so that those that are here already are served."""
 
 
 class _Expected(NamedTuple):
@@ -74,6 +76,7 @@ class Successor:
         """Offers that were withdrawn while they were being prepared for."""
         self._preparing: set[Ref] = set()
         self._background = BackgroundTasks(self._loop)
+        self._turns = asyncio.Semaphore(_ARRIVALS_AT_ONCE)
         self._arrived = 0
         self._peers_coming = 0
         """Sessions over UDP that were sent, and are not served yet."""
@@ -171,6 +174,11 @@ class Successor:
     async def _take_stream(self, moved: MovedStream, sock: socket.socket) -> None:
         offer, session = self._expected.pop(moved.ref)
         await asyncio.sleep(_SETTLE_S)
+        async with self._turns:
+            await self._serve(offer, session, moved, sock)
+        self._confirm(moved.ref)
+
+    async def _serve(self, offer: Offer, session: Session, moved: MovedStream, sock: socket.socket) -> None:
         listener = self._stream_listener(offer.listener)
         try:
             if listener is None:  # this worker leaves already
@@ -183,7 +191,6 @@ class Successor:
             log.get().warning("a session that was taken over is lost", peer=offer.session.peer.remote, why=str(error))
             sock.close()
             self._arrivals.drop(session)
-        self._confirm(moved.ref)
 
     async def _take_peer(self, moved: MovedPeer) -> None:
         offer, session = self._expected.pop(moved.ref)
