@@ -52,8 +52,8 @@ class Member(Watcher):
         self.inside = False
         """Set by a test while it is inside a method of the bus: no callback may come then."""
 
-    async def open(self) -> Member:
-        await self.bus.open(self._on_message, self._on_gap, self._on_lock_lost)
+    async def open(self, *, patient: bool = False) -> Member:
+        await self.bus.open(self._on_message, self._on_gap, self._on_lock_lost, patient=patient)
         return self
 
     async def sees(self, topic: Topic) -> bool:
