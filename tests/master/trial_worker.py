@@ -1,8 +1,8 @@
 """A worker that keeps the contract of a WorkerContext and does nothing else: it answers lines with its slot and pid.
 
 Run as `python tests/master/trial_worker.py <arguments of chatd>`. TRIAL_BOOT in the environment makes it fail to start;
-TRIAL_REFUSE names a word that a reloaded configuration may not contain. A client's line is a command: `hang`, `stacks`,
-`crash`, `log N SIZE`.
+TRIAL_REFUSE names a word that a reloaded configuration may not contain, TRIAL_PATIENCE is control.PATIENCE_S. A
+client's line is a command: `hang`, `stacks`, `crash`, `log N SIZE`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from chatd import __main__ as chatd_main
 from chatd import log, orders
 from chatd.errors import BootError, ConfigError, Exit, Unavailable
+from chatd.master import control
 from chatd.orders import DrainOrder, HandOverOrder, LogLevelOrder, ReloadDone, ReloadOrder, ReloadRefused
 from chatd.scoreboard import State
 from chatd.worker_context import WorkerContext
@@ -159,6 +160,7 @@ def serve(context: WorkerContext) -> int:
 
 
 if __name__ == "__main__":
+    control.PATIENCE_S = float(os.environ.get("TRIAL_PATIENCE", control.PATIENCE_S))
     chatd_main.prepare = lambda config: None
     chatd_main.serve = serve
     sys.exit(chatd_main.main())

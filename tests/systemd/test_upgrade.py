@@ -38,3 +38,21 @@ def test_a_refused_upgrade_changes_nothing(service: Service) -> None:
     assert (service.pid, service.workers(), service.restarts()) == (before, workers, 0)
     assert service.container.state(UNIT) == "active"
     assert service.answers()
+
+
+def test_privileges_that_root_gave_up_stay_given_up(service: Service) -> None:
+    """Without systemd: root starts it with --daemon, and it becomes server.user."""
+    box = service.container
+    assert box.run("chatd", "--daemon", check=False).returncode == 0, service.log()
+    pid = service.status()["pid"]
+    done = service.ctl("upgrade")
+    assert done.returncode == 0, f"{done.stderr}\n{service.log()}"
+    assert service.status()["pid"] == pid
+    assert "the program has changed" in box.read("/var/log/chatd/normal.log")
+    for one in (pid, *service.workers()):
+        status = box.run("cat", f"/proc/{one}/status").stdout
+        (uids,) = (line.split()[1:] for line in status.splitlines() if line.startswith("Uid:"))
+        assert set(uids) == {box.run("id", "-u", "chatd").stdout.strip()}
+        assert "NoNewPrivs:\t1" in status
+    assert service.answers()
+    assert service.ctl("stop").returncode == 0
