@@ -87,7 +87,12 @@ def _examine(patient: Patient) -> Iterator[Finding]:
     try:
         become_owner(patient.config, create=False)
     except (BootError, KeyError) as failure:
-        yield error("store.owner", f"cannot become the user who owns the store: {failure}", "the store cannot be examined", "run chatctl doctor as root")
+        yield error(
+            "store.owner",
+            f"cannot become the user who owns the store: {failure}",
+            "the store cannot be examined",
+            "run chatctl doctor as root",
+        )
         return
     for check in STORE_CHECKS:
         yield from _carefully(check, patient)

@@ -149,8 +149,7 @@ class UdpListener:
     def _without_session(self, data: bytes, reply_from: ReplyFrom, address: Address) -> None:
         if address in self.logging_in or not self.limiter.look(address):
             return
-        remote = shown(*address[:2])
-        if self.admission.is_banned(remote):
+        if self.connections.bans and self.admission.is_banned(remote := shown(*address[:2])):
             self.dropped += 1
             security_log.record(SecurityEvent.CONNECTION_REFUSED, peer=remote, reason=BANNED, forgeable=True)
             return
