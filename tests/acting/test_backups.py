@@ -315,6 +315,45 @@ def test_a_copied_database_with_its_log_is_restored_whole(make_daemon: Make, tmp
     assert "alice" in other.ctl("user", "list").stdout
 
 
+def test_the_log_of_the_old_store_goes_into_it_and_not_into_the_new_one(make_daemon: Make, tmp_path: Path) -> None:
+    """After kill -9 the last messages are only in the write-ahead log, which lies beside the name of the store."""
+    daemon = make_daemon().start()
+    town, file = Town(daemon), tmp_path / "b.db"
+
+    async def say(text: str) -> None:
+        peer = await town.on_mobile("alice")
+        peer.say("alice", "bob", text, text)
+        await peer.find(type=4)
+        peer.close()
+
+    run(town.register("alice"))
+    run(town.register("bob"))
+    run(say("early"))
+    assert daemon.ctl("backup", str(file)).returncode == 0
+    run(say("late"))
+    daemon.kill_all()
+    assert Path(f"{path_of(daemon)}-wal").stat().st_size > 0
+    done = daemon.ctl("restore", str(file))
+    assert done.returncode == 0, done.stderr
+    (kept,) = path_of(daemon).parent.glob("chatd.db.replaced-*Z")
+    assert (bodies(path_of(daemon)), bodies(kept)) == (["early"], ["early", "late"])
+    assert daemon.ctl("verify", str(kept)).returncode == 0
+
+
+def test_a_damaged_store_is_replaced_and_kept_as_it_is(make_daemon: Make, tmp_path: Path) -> None:
+    daemon = make_daemon()
+    fill(daemon, "one", 0)
+    assert daemon.ctl("backup", str(tmp_path / "b.db")).returncode == 0
+    garbage = b"no database at all, and long enough to be one " * 200
+    path_of(daemon).write_bytes(garbage)
+    assert daemon.ctl("verify").returncode == 1
+    done = daemon.ctl("restore", str(tmp_path / "b.db"))
+    assert done.returncode == 0, done.stderr
+    assert "it is kept as it is" in done.stderr
+    (kept,) = path_of(daemon).parent.glob("chatd.db.replaced-*Z")
+    assert (kept.read_bytes(), bodies(path_of(daemon))) == (garbage, ["one"])
+
+
 def test_a_mysql_store_is_filled_only_if_it_is_empty(make_daemon: Make, mariadb: MariaDB, tmp_path: Path) -> None:
     daemon = make_daemon()
     fill(daemon, "one", 0)
