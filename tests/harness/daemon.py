@@ -348,6 +348,10 @@ class Daemon:
         found: dict[str, Any] = json.loads(received)
         return found
 
+    def request(self, cmd: str, **more: Any) -> dict[str, Any]:
+        """As ask(), of this command."""
+        return self.ask(json.dumps({"v": 1, "cmd": cmd, **more}).encode() + b"\n")
+
     def test(self, *options: str) -> subprocess.CompletedProcess[str]:
         """`chatd -t` with its configuration."""
         return subprocess.run(

@@ -96,6 +96,7 @@ class TestRedisDies:
             async with never_absent(a, 5):
                 server.kill()
                 await eventually(lambda: not a.bus.healthy)
+                assert a.bus.trouble.startswith(f"redis at 127.0.0.1:{server.port}: ")
                 with pytest.raises(Unavailable):
                     await a.bus.lock(1000)
                 a.bus.publish(5, b"lost")

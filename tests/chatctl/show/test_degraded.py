@@ -27,7 +27,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 def codes(daemon: Daemon) -> set[str]:
     """As `check` finds them, without the time that a command takes to begin."""
-    found = daemon.ask(b'{"v": 1, "cmd": "status"}\n')["status"]
+    found = daemon.request("status")["status"]
     return {one["code"] for one in found["reasons"]}
 
 
@@ -81,7 +81,7 @@ def test_a_full_disk_of_the_log_is_said(tmp_path: Path) -> None:
 
         def dropped() -> bool:
             for _ in range(20):  # orders, each of which is a record: the last page of the file has room for some
-                daemon.ask(b'{"v": 1, "cmd": "reopen"}\n')
+                daemon.request("reopen")
             return "log-dropped" in codes(daemon)
 
         wait_until(20, "records are dropped", dropped, 0.2)

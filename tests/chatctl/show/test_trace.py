@@ -27,7 +27,7 @@ async def ctl(town: Town, *arguments: str) -> Any:
 
 async def ask(town: Town, cmd: str, **more: Any) -> dict[str, Any]:
     """On the control socket, as chatctl does."""
-    return await asyncio.to_thread(town.daemon.ask, json.dumps({"v": 1, "cmd": cmd, **more}).encode() + b"\n")
+    return await asyncio.to_thread(lambda: town.daemon.request(cmd, **more))
 
 
 def records(town: Town) -> list[Traced]:
