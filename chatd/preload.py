@@ -27,7 +27,7 @@ ALWAYS = (
     "chatd.hooks.translate",
 )
 """Modules that a worker of any configuration may import late."""
-MYSQL = ("chatd.store.mysql.tables",)
+MYSQL = ("chatd.store.mysql.tables", "MySQLdb.connections", "MySQLdb.cursors")
 REDIS = ("chatd.bus.redis.bus",)
 REDIS_CLUSTER = ("chatd.bus.redis.cluster",)
 TLS = ("chatd.tls.contexts",)
