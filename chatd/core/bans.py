@@ -59,8 +59,8 @@ class BanWatch:
         self._check_at = 0.0
         """By the loop's clock."""
         self._checking = False
-        self._ended: OrderedDict[int, int] = OrderedDict()
-        """By ref: connections ended, for questions that were answered."""
+        self._ended: OrderedDict[int, int | None] = OrderedDict()
+        """By ref: connections ended for this question; None = it is being carried out."""
 
     async def open(self) -> None:
         """Before the first client comes. Raises Unavailable."""
@@ -107,7 +107,7 @@ class BanWatch:
 
     async def _answer(self, ref: int) -> None:
         if ref not in self._ended:
-            self._ended[ref] = 0
+            self._ended[ref] = None
             if len(self._ended) > _REMEMBERED:
                 self._ended.popitem(last=False)
             try:
@@ -115,8 +115,10 @@ class BanWatch:
             except Unavailable:
                 self._ended.pop(ref, None)  # not answered: asked again in a moment
                 return
-        answer = BansApplied(ref, self._services.bus.name, self._ended[ref])
-        self._services.bus.publish(topic_of_answer(ref), bus_messages.encode(answer))
+        ended = self._ended[ref]
+        if ended is not None:  # otherwise it is answered in a moment
+            answer = BansApplied(ref, self._services.bus.name, ended)
+            self._services.bus.publish(topic_of_answer(ref), bus_messages.encode(answer))
 
     # ---------------------------------------------------------------- changed by whomever
 

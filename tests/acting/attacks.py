@@ -70,13 +70,13 @@ async def stay(town: Town) -> None:
             await peer.gone.wait()
     finally:
         peer.close()
-        await unban(town, "127.20.0.1")
+        await ctl(town, "unban", "127.20.0.1")
 
 
 async def come_again(town: Town) -> None:
     name = await town.newcomer("user")
-    await ban(town, "127.21.0.0/16")
     try:
+        await ban(town, "127.21.0.0/16")
         for wire in WIRES:
             assert not await comes_in(town, wire, name, "127.21.0.7"), wire
     finally:
@@ -86,12 +86,12 @@ async def come_again(town: Town) -> None:
 
 async def wait_for_the_end(town: Town) -> None:
     name = await town.newcomer("user")
-    await ban(town, "127.22.0.1", "--for", "3s")
     begun = time.monotonic()
     try:
+        await ban(town, "127.22.0.1", "--for", "6s")
         assert not await comes_in(town, "chatserver", name, "127.22.0.1")
         while not await comes_in(town, "chatserver", name, "127.22.0.1"):
-            assert time.monotonic() - begun < 12
+            assert time.monotonic() - begun < 25
             await asyncio.sleep(0.2)
         assert time.monotonic() - begun > 1
     finally:
@@ -101,18 +101,18 @@ async def wait_for_the_end(town: Town) -> None:
 async def go_to_the_other_worker(town: Town) -> None:
     """At once: before a worker could have found the ban in the store by itself."""
     name = await town.newcomer("user")
-    await ban(town, "127.23.0.0/16")
     try:
+        await ban(town, "127.23.0.0/16")
         came = await asyncio.gather(*(comes_in(town, "chatserver", name, f"127.23.0.{n}") for n in range(1, 13)))
         assert not any(came)
     finally:
-        await unban(town, "127.23.0.0/16")
+        await ctl(town, "unban", "127.23.0.0/16")
 
 
 async def hide_behind_a_balancer(town: Town) -> None:
     name = await town.newcomer("user")
-    await ban(town, "198.51.100.0/24")
     try:
+        await ban(town, "198.51.100.0/24")
         assert not await through_balancer(town, name, "198.51.100.9")
         assert await through_balancer(town, name, "203.0.113.9")
     finally:

@@ -39,6 +39,7 @@ def plant(moment: str, number: signal.Signals) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored in what runs beside it
     plant(sys.argv.pop(1), signal.Signals[sys.argv.pop(1)])
     from chatd.chatctl.__main__ import main
 

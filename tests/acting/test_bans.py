@@ -24,6 +24,8 @@ from tests.harness.switches import switched_off, with_switches
 from tests.trail.visitors import WIRES, client_of, register, trail
 
 Make = Callable[..., Daemon]
+PATIENT = {"keep_alive_s": 120}
+"""A busy machine takes long for a chatctl, and clients of these tests send no pings."""
 ALLOW = {"allow": ["127.0.0.1", "127.1.0.0/16"]}
 
 
@@ -36,7 +38,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         penalties=ALLOW,
         timeouts={"login_s": 120},  # connections that wait for one are to be ended by a ban
         certificate=Certificate(root / "certificate"),
-        listen={"mobileimsdk": {"proxy_from": [BALANCERS]}},
+        listen={"mobileimsdk": {"proxy_from": [BALANCERS], **PATIENT}, **dict.fromkeys(WIRES[2:], PATIENT)},
         entry=("-m", "tests.acting.planted", "switches"),
     )
     try:

@@ -21,11 +21,13 @@ from tests.harness.person import Town
 from tests.trail.visitors import attempt, client_of
 
 LIMIT_S = 20.0
+PATIENT = {"mobileimsdk": {"keep_alive_s": 120}}
+"""A busy machine takes long for a chatctl, and clients of these tests send no pings."""
 
 
 @pytest.fixture
 def towns(make_cluster: Callable[..., Cluster]) -> list[Town]:
-    cluster = make_cluster(workers=2, penalties={"allow": ["127.0.0.1"]}).start()
+    cluster = make_cluster(workers=2, penalties={"allow": ["127.0.0.1"]}, listen=PATIENT).start()
     first = Town(cluster.daemons[0])
     return [first, Town(cluster.daemons[1], first.ids, first.secret, first.suffixes)]
 
@@ -78,7 +80,7 @@ def network() -> Iterator[Network]:
 def test_a_host_that_is_cut_off_from_the_bus_is_named_and_finds_the_ban_in_the_store(
     make_cluster: Callable[..., Cluster], network: Network
 ) -> None:
-    cluster = make_cluster(network=network, penalties={"allow": ["127.0.0.1"]}).start()
+    cluster = make_cluster(network=network, penalties={"allow": ["127.0.0.1"]}, listen=PATIENT).start()
     here = Town(cluster.daemons[0])
     there = Town(cluster.daemons[1], here.ids, here.secret, here.suffixes)
     cable = network.hosts[1].cables["redis"]
