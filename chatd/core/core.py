@@ -146,6 +146,8 @@ class Core:
         moving = (services, self.delivery, self.logins, self.presence, self.guard)
         self.departures, self.arrivals = Departures(*moving), Arrivals(*moving)
         self.broadcasts = Broadcasts(services, notices)
+        self.departures.tell_broadcasts = self.broadcasts.tell_now
+        self.arrivals.on_broadcasts = self.broadcasts.told_before
         self.bans = BanWatch(services, parts.address_bans)
         self._credentials = CredentialsWatch(services, self.logins)
         self.session_query = SessionQuery(services)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from chatd.bus.contract import Bus
@@ -53,6 +53,9 @@ class Arrivals:
         self._logins = logins
         self._presence = presence
         self._guard = guard
+
+        self.on_broadcasts: Callable[[Session, Sequence[int]], None] = lambda session, numbers: None
+        """Called with the broadcasts that a session was told by the other worker. Set by core.core."""
 
     @property
     def bus(self) -> Bus:
@@ -119,6 +122,7 @@ class Arrivals:
         self._logins.locks.arrived(session, has_lock=moved.has_lock)
         self._presence.resume(session, moved.watching)
         self._tell(session, waiting, moved)
+        self.on_broadcasts(session, moved.broadcasts)
         if waiting.reason is Disconnect.CREDENTIALS_CHANGED:
             self._services.background.start(self._verify(session))
         elif waiting.reason is not None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from chatd.bus.contract import EVERYBODY, topic_of_answer
@@ -60,10 +61,12 @@ class BroadcastResult(NamedTuple):
 class _Broadcast:
     """One text, and the sessions of this worker that are still to be told."""
 
-    __slots__ = ("asked", "left", "skipped", "text", "told")
+    __slots__ = ("asked", "began_at", "left", "skipped", "text", "told")
 
-    def __init__(self, asked: BroadcastAsked, sessions: list[Session]) -> None:
+    def __init__(self, asked: BroadcastAsked, sessions: list[Session], began_at: float) -> None:
+        """began_at: on the loop's clock."""
         self.asked = asked
+        self.began_at = began_at
         self.text = notice("broadcast", text=asked.text, at=asked.at_ms)
         self.left = deque(sessions)
         self.told = 0
@@ -76,6 +79,9 @@ class Broadcasts:
         self._notices = notices
         self._known: OrderedDict[int, _Broadcast] = OrderedDict()
         """By ref, the oldest first."""
+        self._told_before: dict[int, set[Session]] = {}
+        """Sessions that were told by the worker before this one, by the ref of what this one was not asked to tell;
+        for LIMIT_S."""
 
     # ---------------------------------------------------------------- on all workers
 
@@ -140,7 +146,9 @@ class Broadcasts:
         """What is known of this broadcast; a new one begins with the sessions that are here now."""
         known = self._known.get(asked.ref)
         if known is None:
-            known = self._known[asked.ref] = _Broadcast(asked, self._sessions(asked))
+            told = self._told_before.pop(asked.ref, ())
+            left = [one for one in self._sessions(asked) if one not in told]
+            known = self._known[asked.ref] = _Broadcast(asked, left, self._services.loop.time())
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
         return known
@@ -164,6 +172,26 @@ class Broadcasts:
                 room -= 1
             if not room:
                 return
+
+    def tell_now(self, session: Session) -> tuple[int, ...]:
+        """The session is about to go to another worker: tell it what it would have been told here. Returns what need
+        not be told there."""
+        for one in self._known.values():
+            if session in one.left:
+                one.left.remove(session)
+                self._tell(one, session)
+        since = self._services.loop.time() - LIMIT_S
+        return tuple(ref for ref, one in self._known.items() if one.began_at > since)
+
+    def told_before(self, session: Session, refs: Iterable[int]) -> None:
+        """The session has come from another worker, where it was told these. This worker may be asked later."""
+        for ref in refs:
+            if (known := self._known.get(ref)) is None:
+                if ref not in self._told_before:
+                    self._services.loop.call_later(LIMIT_S, self._told_before.pop, ref, None)
+                self._told_before.setdefault(ref, set()).add(session)
+            elif session in known.left:
+                known.left.remove(session)
 
     def _tell(self, broadcast: _Broadcast, session: Session) -> None:
         if not session.has_client:

@@ -8,7 +8,9 @@ Fails: Unavailable from the store or the bus; the session then stays.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import msgspec
 
 from chatd.bus.contract import LockShare
 from chatd.core.delivery import Delivery
@@ -38,6 +40,9 @@ class Departures:
         self._logins = logins
         self._presence = presence
         self._guard = guard
+        self.tell_broadcasts: Callable[[Session], tuple[int, ...]] = lambda session: ()
+        """Called when a session is about to leave: the last moment to tell it what others are told. Returns the numbers
+        of what it need not be told elsewhere. Set by core.core."""
 
     # ---------------------------------------------------------------- before
 
@@ -83,11 +88,13 @@ class Departures:
 
     # ---------------------------------------------------------------- the end here
 
-    def leave(self, session: Session, *, has_lock: bool, told: Sequence[str]) -> MovedSession:
+    def leave(
+        self, session: Session, *, has_lock: bool, told: Sequence[str], broadcasts: tuple[int, ...]
+    ) -> MovedSession:
         """From now on the session is the successor's: nothing of it is left here, and nobody notices. has_lock: what
-        give_lock() has returned. told: see MovedSession."""
+        give_lock() has returned. told, broadcasts: see MovedSession."""
         peer, services = session.peer, self._services
-        moved = self._moved(session, has_lock, told)
+        moved = msgspec.structs.replace(self._moved(session, has_lock, told), broadcasts=broadcasts)
         peer.session = None
         self._logins.count -= 1
         session.enter(SessionState.HANDED_OVER)

@@ -91,7 +91,7 @@ class MovedSession(msgspec.Struct, frozen=True, kw_only=True):
     has_lock: the successor was given the session lock. groups: the memberships that its cursors are of. entered:
     conversations of groups that it has entered, whose cursors are still to be made. told: by text_of(), what its client
     was told since the session was offered; the successor may have heard the same. failures: failed attempts of the
-    connection to prove a password.
+    connection to prove a password. broadcasts: numbers of those that it was told, or that are not for it.
     """
 
     has_lock: bool
@@ -106,6 +106,7 @@ class MovedSession(msgspec.Struct, frozen=True, kw_only=True):
     allowance: MovedAllowance
     told: tuple[str, ...] = ()
     failures: int = 0
+    broadcasts: tuple[int, ...] = ()
 
 
 def text_of(event: object) -> str:

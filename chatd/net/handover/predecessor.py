@@ -346,14 +346,17 @@ class Predecessor:
                 began = self._loop.time()
 
     def _send(self, move: Move, *, has_lock: bool) -> bool:
-        """False: there is no descriptor left."""
+        """False: there is no descriptor left, or it has just ended."""
+        broadcasts = self._departures.tell_broadcasts(move.session)
+        if not move.is_ready:  # what it was told was too much for it
+            return False
         try:
             descriptors = move.descriptors()
         except OSError as error:
             self._log.warning("a session cannot be handed over", why=str(error))
             return False
         state = move.state()
-        session = self._departures.leave(move.session, has_lock=has_lock, told=move.told)
+        session = self._departures.leave(move.session, has_lock=has_lock, told=move.told, broadcasts=broadcasts)
         move.leave()
         if isinstance(state, StreamState):
             self._channel.send(MovedStream(ref=move.ref, session=session, stream=state), descriptors)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from chatd.core.sessions.moving import text_of
-from chatd.protocol import Changed, Event, FriendAnswered, FriendRequested, GroupReady, ServerMessage
+from chatd.protocol import Announcement, Changed, Event, FriendAnswered, FriendRequested, GroupReady, ServerMessage
 from chatd.wire.contract import Codec
 
-_NOTICES = (Changed, FriendAnswered, FriendRequested, GroupReady, ServerMessage)
+_NOTICES = (Announcement, Changed, FriendAnswered, FriendRequested, GroupReady, ServerMessage)
 """Events that come without a command of the client, from any worker. (Messages have numbers.)"""
 
 

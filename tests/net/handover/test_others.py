@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from chatd.core.sessions.broadcast import Audience
 from chatd.core.sessions.session import SessionState
 from tests.harness.deadline import until
 from tests.harness.mobileimsdk import DATA, MobilePeer
@@ -149,5 +150,24 @@ def test_an_edited_message_is_told_and_sent_again_as_it_is_now(memory_path: Path
         for entry in (moved.in_flight or {}).values():
             entry.next_at = 0.0
         await bob.find(type=DATA, dataContent="second")
+
+    play(memory_path, story)
+
+
+def test_a_broadcast_is_told_once(memory_path: Path) -> None:
+    """The old worker has not come to this session yet when it leaves."""
+
+    async def story(pair: Pair) -> None:
+        bob = await pair.old.mobile("bob")
+        pair.old.ticking = False
+        sending = asyncio.create_task(pair.third.core.broadcasts.send("attention", 1, Audience()))
+        await until(5, "it has heard", lambda: pair.old.core.broadcasts._known)
+        moving = asyncio.create_task(pair.begin())
+        assert (await moving).moved == 1
+        pair.old.ticking = True
+        await sending
+        await until(5, "it is told", lambda: notices(list(bob.frames), "broadcast"))
+        await pair.new.core.store.settle()
+        assert len(notices(list(bob.frames), "broadcast")) == 1
 
     play(memory_path, story)
