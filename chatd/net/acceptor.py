@@ -48,6 +48,7 @@ _LEAD_CONNECTIONS, plus this share of that worker's."""
 _LEAD_PAUSE_S = 0.002
 _LEAD_FRESH_NS = 500_000_000
 """Nothing is left to a worker whose heartbeat is older than this: it may be stopped, and accept nothing."""
+_SHUT_PAUSE_S = 1.0
 _NO_DESCRIPTOR_PAUSE_S = 0.1
 """Pause after an accept that failed although the spare descriptor was given up: the listening socket stays readable,
 and trying again at once would keep the worker busy."""
@@ -196,8 +197,8 @@ class Acceptor:
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 self._refuse_with_spare(listener)
-            elif error.errno == errno.EINVAL:  # the master has shut it, because the server drains
-                self._loop.remove_reader(listener.sock.fileno())
+            elif error.errno == errno.EINVAL:  # the master has shut it, and perhaps listens again
+                self._pause(listener, _SHUT_PAUSE_S)
             else:
                 self._log.error("accept failed", address=listener.options.address, why=str(error))
             return

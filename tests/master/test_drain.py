@@ -61,6 +61,25 @@ def test_connects_are_refused_from_drain_to_undrain(make):
     assert server.events("error.log") == []
 
 
+def test_an_address_that_another_program_takes_meanwhile_is_served_when_it_is_free(make):
+    server = make().start()
+    assert server.ctl("drain").returncode == 0
+    port = server.port()
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        told = server.ctl("undrain")
+        assert (told.returncode, f"127.0.0.1:{port}" in told.stderr, "in use" in told.stderr) == (75, True, True)
+        assert "cannot listen again" in server.events("error.log")
+
+    def served():
+        with contextlib.suppress(OSError), server.connect() as client:
+            return say(client, "hello")
+
+    wait_for("it is served", served)
+
+
 def test_clients_have_their_time_while_new_ones_are_refused(make):
     server = make(tables="[timeouts]\ndrain_s = 20").start()
     port = server.port()

@@ -78,8 +78,8 @@ class TrialWorker:
                 self.clients.append(one.accept()[0])
             except BlockingIOError:
                 return
-            except OSError:  # the master has shut it
-                self.listeners.remove(one)
+            except OSError:  # the master has shut it, and perhaps listens again
+                time.sleep(0.02)
         else:
             self._client(one)
 

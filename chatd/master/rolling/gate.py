@@ -2,7 +2,8 @@
 
 Owns: what is done to each kind of socket, so that a client is refused at once instead of waiting for nobody.
 Elsewhere: when (master.master, master.rolling.host); binding (master.listeners, master.udp_sockets).
-Fails: open() raises OSError, naming the address; the others are open then. shut() never fails.
+Fails: open() raises OSError, naming the address; the others are open then, and try_again() tries it again. Shutting
+never fails.
 
 What is done holds in every process that has the socket:
 
@@ -33,9 +34,12 @@ class Gate:
     def __init__(self, bound: Sequence[Bound], udp_sockets: UdpSockets, adopted: Collection[socket.socket]) -> None:
         self._streams = [(one, sock) for one, sock in bound if sock not in adopted]
         self._udp_sockets = udp_sockets
+        self._closed: list[Bound] = []
+        """Streams that should be listened on, and are not."""
 
     def shut_streams(self) -> None:
         """New connections are refused, and those that no worker has accepted are reset. Idempotent."""
+        self._closed = []
         for one, sock in self._streams:
             try:
                 sock.shutdown(socket.SHUT_RD)
@@ -49,16 +53,24 @@ class Gate:
     def open(self) -> None:
         """All streams are listened on again; the UDP sockets are bound for each worker. Raises: OSError for the last
         that is not."""
+        self._closed = list(self._streams)
+        self.try_again()
+
+    def try_again(self) -> None:
+        """Listen where open() has failed. Raises: as open()."""
+        closed, self._closed = self._closed, []
         failed: OSError | None = None
-        for one, sock in self._streams:
+        for one, sock in closed:
             try:
                 if sock.family == socket.AF_UNIX:
                     _bind_again(one.address, one.backlog, sock)
                 else:
                     sock.listen(one.backlog)
             except OSError as error:
-                log.get().error("cannot listen again", address=one.address, why=error.strerror)
-                failed = OSError(error.errno, error.strerror, one.address)
+                address = listeners.actual_address(one, sock)
+                log.get().error("cannot listen again", address=address, why=error.strerror)
+                failed = OSError(error.errno, error.strerror, address)
+                self._closed.append((one, sock))
         if failed is not None:
             raise failed
 

@@ -11,6 +11,7 @@ sessions, no leases and no subscriptions.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import time
 
@@ -20,6 +21,7 @@ from chatd.master.replies import ControlReply, Respond, failed
 from chatd.master.rolling.gate import Gate
 from chatd.master.workers import WorkerPool
 
+AGAIN_S = 1.0
 READY_S = 60.0
 """How long undrain() waits until every worker is ready."""
 GENERATIONS = 2
@@ -54,6 +56,8 @@ class HostDrain:
         self._undrains: list[Respond] = []
         """Requests to reply to when every worker is ready."""
         self._ready_by = 0.0
+        self._again_at = 0.0
+        """When addresses that could not be listened on are tried again."""
 
     def drain(self, respond: Respond) -> None:
         """All workers drain, and new clients are refused. Replies when the last worker has left."""
@@ -96,11 +100,20 @@ class HostDrain:
             self._reply(self._drains)
         elif self.state is HostState.WAITING and pool.leaving_generations() < GENERATIONS:
             self._serve()
-        elif self.state is HostState.SERVING and self._undrains:
+        elif self.state is HostState.SERVING:
+            self._try_again()
             self._check_ready()
+
+    def _try_again(self) -> None:
+        if time.monotonic() > self._again_at:
+            self._again_at = time.monotonic() + AGAIN_S
+            with contextlib.suppress(OSError):  # logged
+                self._gate.try_again()
 
     def _check_ready(self) -> None:
         pool = self._pool
+        if not self._undrains:
+            return
         if len(pool.ready()) >= pool.wanted:
             self._reply(self._undrains)
         elif time.monotonic() > self._ready_by:
