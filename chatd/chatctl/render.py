@@ -43,7 +43,7 @@ def reloaded(reply: ReloadReply) -> str:
     lines = [f"generation {reply.generation} is in effect"]
     for keys, text in (
         (reply.applied, "applied"),
-        (reply.next_worker, "in workers started from now on"),
+        (reply.next_worker, "in new workers (chatctl restart-workers)"),
         (reply.needs_restart, "pending until a restart"),
     ):
         if keys:

@@ -359,7 +359,7 @@ def test_a_changed_plugin_comes_with_new_workers(tmp_path: Path) -> None:
         daemon.config["hook"] = [{"name": "echo", "fail": "open", "options.suffix": " 2"}]
         daemon.write_config()
         told = daemon.ctl("reload").stdout
-        assert "in workers started from now on: hook[echo].options" in told
+        assert "in new workers (chatctl restart-workers): hook[echo].options" in told
         return kill_the_worker(daemon)
 
     daemon.expect_error("worker died")

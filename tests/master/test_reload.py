@@ -31,15 +31,21 @@ def test_live_worker_and_restart_options(make):
             [
                 "generation 2 is in effect",
                 "applied: log.level",
-                "in workers started from now on: accounts.hash_threads",
+                "in new workers (chatctl restart-workers): accounts.hash_threads",
                 "pending until a restart: store.url",
             ],
         )
         assert say(client, "hello")[2:] == ["2", "DEBUG"]
     pending = {line.split()[0]: line.split()[3:] for line in server.ctl("config", "diff").stdout.splitlines()[1:]}
-    assert pending == {"store.url": ["restart"], "accounts.hash_threads": ["new", "workers"]}
+    assert pending == {
+        "store.url": ["a", "restart", "(systemctl", "restart", "chatd)"],
+        "accounts.hash_threads": ["chatctl", "restart-workers"],
+    }
     assert 'url = "sqlite:' + str(server.root / "state/chatd.db") in server.ctl("config").stdout
     assert [one["generation"] for one in server.status()["workers"]] == [2, 2]
+    assert server.ctl("restart-workers").returncode == 0
+    diff = server.ctl("config", "diff").stdout
+    assert [line.split()[0] for line in diff.splitlines()[1:]] == ["store.url"]
 
 
 @pytest.mark.parametrize("way", ["chatctl", "signal"])

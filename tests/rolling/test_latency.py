@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import socket
 from collections.abc import Callable
 
 from tests.faults.ordeal import acquit, kill, ordeal
@@ -65,3 +67,21 @@ def test_clients_of_a_worker_that_dies_again_and_again_are_served_by_the_others(
 
     verdict = run(ordeal(daemon, fault, wires=EVERY, groups=(), window=WINDOW), 180)
     acquit(verdict, record_property, at_least=100)
+
+
+def test_a_worker_that_stands_still_keeps_nobody_out(make_daemon: Callable[..., Daemon]) -> None:
+    """It has the fewest connections, and for 30 s nobody knows that it hangs: the other must not wait for it."""
+    daemon = make_daemon(workers=2).start()
+    still = daemon.workers()[0]
+    kill(still, signal.SIGSTOP)
+    opened = []
+    try:
+        for number in range(40):
+            client = socket.create_connection((daemon.address, daemon.ports["echo"]), 10)
+            opened.append(client)
+            client.sendall(b"hello\n")
+            assert client.recv(100), number
+    finally:
+        kill(still, signal.SIGCONT)
+        for client in opened:
+            client.close()
