@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,15 +30,12 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def _first(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Installation:
     made = Installation(tmp_path_factory.mktemp("installation") / "first")
     made.install(wheels[OLD])
+    made.save()
     return made
 
 
 @pytest.fixture
-def installation(_first: Installation, wheels: dict[str, Path]) -> Iterator[Installation]:
+def installation(_first: Installation) -> Iterator[Installation]:
     """Of the older version; whatever a test installs or breaks is put right afterwards."""
     yield _first
-    shutil.rmtree(_first.package, ignore_errors=True)
-    _first.install(wheels[OLD])
-
-
-Make = Callable[..., object]
+    _first.restore()

@@ -71,6 +71,25 @@ class Installation:
             check=True, capture_output=True, text=True,
         )  # fmt: skip
 
+    def save(self) -> None:
+        """What restore() goes back to."""
+        for source in self._own():
+            shutil.copytree(source, self._saved / source.name)
+
+    def restore(self) -> None:
+        """The files as they were at save(), whatever was installed or broken since. Much quicker than pip."""
+        for changed in self._own():
+            shutil.rmtree(changed)
+        for source in self._saved.iterdir():
+            shutil.copytree(source, self.packages / source.name)
+
+    @property
+    def _saved(self) -> Path:
+        return self.root / "saved"
+
+    def _own(self) -> list[Path]:
+        return list(self.packages.glob("chatd*"))
+
     @property
     def package(self) -> Path:
         return self.packages / "chatd"
