@@ -275,8 +275,6 @@ class Master:
             case signal.SIGQUIT:
                 self._stop(fast=True)
                 self._pool.kill()
-            case _:
-                log.get().warning("unsupported signal ignored", name=number.name)
 
     def _drain_by_signal(self) -> None:
         """Not where it may come from a terminal window that changes its size."""
