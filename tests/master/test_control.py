@@ -368,7 +368,7 @@ def test_every_order_is_recorded_with_its_caller_and_its_result(make):
     server.ctl("stop")
     assert orders(server) == [
         ("config", {}, "ok"),
-        ("log-level", {"level": "NORMAL"}, "ok"),
+        ("log-level", {"level": "NORMAL", "workers": None}, "ok"),
         ("reopen", {}, "ok"),
         ("scale", {"step": 1, "workers": 0, "force": False}, "ok"),
         ("scale", {"step": 200, "workers": 0, "force": False}, "failed"),
@@ -390,6 +390,9 @@ def test_every_request_is_an_order_but_for_those_that_are_records_or_figures():
         requests.ApplyBansRequest,
         requests.PenaltiesRequest,
         requests.SessionsRequest,
+        requests.ClientsRequest,
+        requests.ListTracesRequest,
+        requests.LogLevelsRequest,
     }
     for kind in requests.REQUESTS:
         assert set(kind.recorded) <= set(kind.__struct_fields__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
@@ -36,11 +37,17 @@ def test_live_worker_and_restart_options(make):
             ],
         )
         assert say(client, "hello")[2:] == ["2", "DEBUG"]
-    pending = {line.split()[0]: line.split()[3:] for line in server.ctl("config", "diff").stdout.splitlines()[1:]}
+    shown = server.ctl("config", "diff").stdout.splitlines()
+    assert shown[0].split("  ")[-1].strip() == "IS APPLIED BY"
+    pending = {line.split()[0]: " ".join(line.split()[3:]) for line in shown[1:]}
     assert pending == {
-        "store.url": ["a", "restart", "(systemctl", "restart", "chatd)"],
-        "accounts.hash_threads": ["chatctl", "restart-workers"],
+        "store.url": "a restart (systemctl restart chatd)",
+        "accounts.hash_threads": "chatctl restart-workers",
     }
+    told = json.loads(server.ctl("config", "diff", "--json").stdout)["pending"]
+    assert {one["key"]: one["waits_for"] for one in told} == {
+        "store.url": "restart", "accounts.hash_threads": "new workers"
+    }  # fmt: skip
     assert 'url = "sqlite:' + str(server.root / "state/chatd.db") in server.ctl("config").stdout
     assert [one["generation"] for one in server.status()["workers"]] == [2, 2]
     assert server.ctl("restart-workers").returncode == 0
