@@ -206,6 +206,16 @@ class PeoplePlayer(Player):
         await peer.find(type=ACK, dataContent=fp)
         peer.close()
 
+    async def types(self, name: str, to: str) -> None:
+        """Whether anybody is told is not told."""
+        await self.ask(name, "typing", {"with": await self.address(to)})
+
+    async def heard_no_typing(self, name: str) -> None:
+        link = (await self.person(name)).link
+        if isinstance(link, StockLink | AskingLink):
+            await self.result(name, "echo", {})
+            assert not [one for one in link.notices if one["event"] == "typing"], link.notices
+
     # ------------------------------------------------------------ what is seen of it
 
     async def hears(self, name: str, event: str, by: str | None) -> None:
@@ -275,6 +285,8 @@ PEOPLE_LINES = [
         (rf"{WHO} has read everything from {WHO}", PeoplePlayer.has_read),
         (rf"{WHO} answers to {WHO}: (.*) => (.*)", PeoplePlayer.answers_to),
         (rf"{WHO} mentions (\w+) in #(\w+): (.*)", PeoplePlayer.mentions),
+        (rf"{WHO} types to {WHO}", PeoplePlayer.types),
+        (rf"{WHO} heard no typing", PeoplePlayer.heard_no_typing),
         (rf"{WHO} hears ([a-z.]+)(?: by {WHO})?", PeoplePlayer.hears),
         (rf"{WHO} is shown from {WHO}(?: in #(\w+))?: (.*)", PeoplePlayer.is_shown),
     ]

@@ -220,6 +220,7 @@ class StockLink(MobilePeer):
 
 
 class NumberedLink(StockLink):
-    """An app that has asked for numbers, and so may answer messages and mention members."""
+    """An app that has asked for numbers, and so may answer messages and mention members; and to be told who is
+    writing."""
 
-    extra = json.dumps({"chatd": {"features": ["seq"]}})
+    extra = json.dumps({"chatd": {"features": ["seq", "typing"]}})

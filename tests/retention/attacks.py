@@ -88,12 +88,12 @@ RECEIVED_MS = 5000
 """After this, who is logged in has received a message."""
 
 
-def age(daemon: Daemon, days: int) -> int:
-    """What everybody has received was sent so many days earlier. Gives how many messages."""
+def age(daemon: Daemon, days: int, received_ms: int = RECEIVED_MS) -> int:
+    """What everybody has received, in so much time, was sent so many days earlier. Gives how many messages."""
     with sqlite_file.opening(store_of(daemon), create=False, exclusive=False) as file:
         changed = file.db.execute(
             "UPDATE message SET sent_at_ms = sent_at_ms - ? WHERE sent_at_ms < ?",
-            (days * DAY_MS, now_ms() - RECEIVED_MS),
+            (days * DAY_MS, now_ms() - received_ms),
         ).rowcount
     file.unlock()
     file.close()
