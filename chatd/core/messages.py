@@ -43,11 +43,9 @@ class Messages:
 
     def send(self, session: Session, command: SendMessage, client_body: str | None = None) -> None:
         """Queue the message for the next commit. client_body: the text as the client sent it, if a plug-in may have
-        changed it. Raises Refused BUSY, TOO_FAST, LIMIT_REACHED (too
-        many mentions)."""
-        extras = command.extras
-        if extras is not None and len(extras.mentions) > self._config().groups.mentions and not _names_all(extras):
-            raise Refused(ErrorCode.LIMIT_REACHED, f"at most {self._config().groups.mentions} members can be mentioned")
+        changed it. Raises Refused BUSY, TOO_FAST, LIMIT_REACHED (too many mentions)."""
+        if command.extras is not None:
+            _check_mentions(command.extras, self._config().groups.mentions)
         store = self._store
         if store.queued >= self._config().limits.store_queue:
             raise Refused(ErrorCode.BUSY)
@@ -91,5 +89,7 @@ class Messages:
         trail.record(SecurityEvent.MAILBOX_FULL, session.peer, name=user.name, user=user.id, to=to)
 
 
-def _names_all(extras: Extras) -> bool:
-    return extras.mentions == ALL_MEMBERS
+def _check_mentions(extras: Extras, limit: int) -> None:
+    """Raises Refused LIMIT_REACHED."""
+    if len(extras.mentions) > limit and extras.mentions != ALL_MEMBERS:
+        raise Refused(ErrorCode.LIMIT_REACHED, f"at most {limit} members can be mentioned")

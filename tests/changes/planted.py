@@ -1,4 +1,5 @@
-"""`python -m tests.changes.planted BUG -c FILE …` is chatd with a bug planted in what keeps changed messages right.
+"""`python -m tests.changes.planted switches -c FILE …` is chatd in whose workers guards of changed messages can be
+switched off (tests.harness.switches); with the name of a mistake in place of `switches`, it makes this mistake.
 
 Owns: the bugs, by name: guards switched off, which the attacks find, and mistakes, which the judge finds.
 Elsewhere: planting one (tests.faults.planted).
@@ -12,95 +13,102 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.faults.planted import main
+from tests.harness.switches import Planted, plant
 
 # ---------------------------------------------------------------- guards switched off
 
 
-def anybody_edits() -> None:
+def anybody_edits() -> Planted:
     """Who sent a message is not looked at."""
     from chatd.store.sql.revisions import SqlRevisions
 
-    def own(self: Any, by: int, conversation: int, seq: int, within_ms: int, now_ms: int) -> Any:
+    def of_anybody(guard: Any, self: Any, by: int, conversation: int, seq: int, within_ms: int, now_ms: int) -> Any:
         return self._place(by, conversation, seq)
 
-    SqlRevisions._own = own  # type: ignore[method-assign]
+    return SqlRevisions, "_own", of_anybody
 
 
-def no_limit_of_time() -> None:
+def no_limit_of_time() -> Planted:
     from chatd.core import changes
 
-    changes._milliseconds = lambda seconds: 1 << 50  # type: ignore[assignment]
+    return changes, "_milliseconds", lambda guard, seconds: 1 << 50
 
 
-def outsiders_change() -> None:
+def outsiders_change() -> list[Planted]:
     """Who is not in the group, or not any more, changes what they sent there."""
     from chatd.core.requests import changes as requests
-    from chatd.core.requests.history import find_conversation, group_number
+    from chatd.core.requests.history import group_number
     from chatd.model import Role
     from chatd.store.sql.groups import SqlGroups
 
-    role = SqlGroups.role
+    def any_role(guard: Any, self: Any, group_id: int, user_id: int) -> Role:
+        return guard(self, group_id, user_id) if self.is_member(group_id, user_id) else Role.MEMBER
 
-    def any_role(self: Any, group_id: int, user_id: int) -> Role:
-        return role(self, group_id, user_id) if self.is_member(group_id, user_id) else Role.MEMBER
+    def found(guard: Any, tables: Any, user: Any, place: str) -> int:
+        return -group_number(place) if place[0] == "#" else guard(tables, user, place)
 
-    def found(tables: Any, user: Any, place: str) -> int:
-        return -group_number(place) if place[0] == "#" else find_conversation(tables, user, place)
+    return [
+        (SqlGroups, "role", any_role),
+        (SqlGroups, "first_readable", lambda guard, *asked: 1),
+        (SqlGroups, "check_writer", lambda guard, *asked: 1),
+        (requests, "find_conversation", found),
+    ]
 
-    SqlGroups.role = any_role  # type: ignore[method-assign]
-    SqlGroups.first_readable = lambda self, group_id, user_id: 1  # type: ignore[method-assign]
-    SqlGroups.check_writer = lambda self, group_id, user_id, now_ms: 1  # type: ignore[method-assign]
-    requests.find_conversation = found
 
-
-def every_member_removes() -> None:
+def every_member_removes() -> Planted:
     from chatd.model import Role
     from chatd.store.sql.revisions import SqlRevisions
 
-    place = SqlRevisions._place
-
-    def as_owner(self: Any, *arguments: Any) -> Any:
-        found = place(self, *arguments)
+    def as_owner(guard: Any, self: Any, *asked: Any) -> Any:
+        found = guard(self, *asked)
         return found if found.role is None else found._replace(role=Role.OWNER)
 
-    SqlRevisions._place = as_owner  # type: ignore[method-assign]
+    return SqlRevisions, "_place", as_owner
 
 
-def the_blocked_edit() -> None:
+def the_blocked_edit() -> Planted:
     from chatd.core import changes
 
-    changes._check_accepted = lambda *arguments: None  # type: ignore[assignment]
+    return changes, "_check_accepted", lambda guard, *asked: None
 
 
-def the_muted_edit() -> None:
+def the_muted_edit() -> Planted:
     from chatd.store.sql.groups import SqlGroups
 
-    SqlGroups.check_writer = lambda self, group_id, user_id, now_ms: 1  # type: ignore[method-assign]
+    return SqlGroups, "check_writer", lambda guard, *asked: 1
 
 
-def edits_without_a_limit() -> None:
-    from chatd.store.sql import revisions
+def edits_without_a_limit() -> Planted:
+    from chatd.store.sql.revisions import SqlRevisions
 
-    revisions.MAX_VERSIONS = 1 << 60
+    def unlimited(guard: Any, self: Any, by: int, conversation: int, seq: int, text: Any, now_ms: int) -> Any:
+        from chatd.model import MessageState
+
+        body, within_ms = text
+        return self._revise(self._own(by, conversation, seq, within_ms, now_ms), MessageState.EDITED, body, by, now_ms)
+
+    return SqlRevisions, "edit", unlimited
 
 
-def forgets_the_first_text() -> None:
+def forgets_the_first_text() -> Planted:
     """The hash by which a repetition is recognised is that of the text as it is now."""
     from chatd.store.sql.repetitions import Repetitions
 
-    Repetitions._has_same_origin = staticmethod(lambda first, draft, first_hash: not draft.command.body)  # type: ignore[method-assign,assignment]
+    return Repetitions, "_has_same_origin", lambda guard, first, draft, first_hash: not draft.command.body
 
 
-# ---------------------------------------------------------------- mistakes
-
-
-def leaves_the_text_in_flight() -> None:
+def leaves_the_text_in_flight() -> list[Planted]:
     """A change is stored and told, and what is on its way stays as it was."""
     from chatd.core.in_flight import InFlightMessages
     from chatd.core.recent_changes import RecentChanges
 
-    InFlightMessages.changed = lambda self, session, message: None  # type: ignore[method-assign]
-    RecentChanges.latest = lambda self, message: message  # type: ignore[method-assign]
+    return [
+        (InFlightMessages, "changed", lambda guard, *asked: None),
+        (RecentChanges, "latest", lambda guard, self, message: message),
+    ]
+
+
+# ---------------------------------------------------------------- mistakes
 
 
 def numbers_an_edited_message_again() -> None:
@@ -143,21 +151,19 @@ def versions_go_back() -> None:
     Changes._tell_session = late  # type: ignore[method-assign]
 
 
-GUARDS: dict[str, Callable[[], None]] = {
+GUARDS: dict[str, Callable[[], Planted | list[Planted]]] = {
     bug.__name__: bug
     for bug in (
         anybody_edits, no_limit_of_time, outsiders_change, every_member_removes, the_blocked_edit, the_muted_edit,
-        edits_without_a_limit,
-        forgets_the_first_text, leaves_the_text_in_flight,
+        edits_without_a_limit, forgets_the_first_text, leaves_the_text_in_flight,
     )
 }  # fmt: skip
 MISTAKES: dict[str, Callable[[], None]] = {
-    bug.__name__: bug
-    for bug in (
-        leaves_the_text_in_flight, numbers_an_edited_message_again, versions_go_back, anybody_edits,
-    )
-}  # fmt: skip
+    bug.__name__: bug for bug in (numbers_an_edited_message_again, versions_go_back)
+}
+ALSO_FOUND_BY_THE_JUDGE = ("leaves_the_text_in_flight", "anybody_edits")
+"""Of the guards, those whose absence the judge finds, too."""
 
 
 if __name__ == "__main__":
-    sys.exit(main(GUARDS | MISTAKES))
+    sys.exit(main({"switches": lambda: plant(GUARDS), **MISTAKES}))

@@ -11,10 +11,9 @@ from tests.consent import attacks
 from tests.consent.attacks import ATTACKS, OPEN_REQUESTS, Attack, Places
 from tests.consent.planted import BUGS
 from tests.conversations.conftest import PACE_MS
-from tests.harness.daemon import Daemon
 from tests.harness.deadline import run
 from tests.harness.person import Town
-from tests.harness.switches import switched_off, with_switches
+from tests.harness.switches import switchable, switched_off
 
 FOUND_BY: dict[str, Attack] = {
     "blocks_are_forgotten": attacks.write_after_the_block,
@@ -32,20 +31,14 @@ FOUND_BY: dict[str, Attack] = {
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
-    """One daemon with two workers, and switches."""
-    daemon = Daemon(
+    with switchable(
         tmp_path_factory.mktemp("consent"),
-        workers=2,
-        entry=("-m", "tests.consent.planted", "switches"),
+        "tests.consent.planted",
         limits={"friend_requests": OPEN_REQUESTS},
         listen={"chatserver": {"pace_ms": PACE_MS}},
-    )
-    try:
-        town = Town(with_switches(daemon).start())
+    ) as daemon:
+        town = Town(daemon)
         yield Places(town, town)
-    finally:
-        complaints = daemon.discard()
-    assert complaints == []
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)

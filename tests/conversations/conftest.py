@@ -13,6 +13,8 @@ from tests.harness.person import Town
 
 PACE_MS = 40
 """Ample for a busy machine: the old client must have read one frame before the next comes."""
+RESEND_S = 2.0
+"""Shorter than the default, because some tests wait for a third copy; longer than clients need to acknowledge."""
 
 
 @pytest.fixture(scope="session", params=USUAL)
@@ -25,6 +27,7 @@ def town(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         certificate=Certificate(root / "certificate"),
         workers=stage.workers,
         listen={"chatserver": {"pace_ms": PACE_MS}},
+        timeouts={"resend_s": RESEND_S},
         store=store,
     )
     try:

@@ -1,7 +1,8 @@
-"""`python -m tests.conversations.planted_live BUG -c FILE …` is chatd with one guard of mentions, replies, unread
-counts, typing or features switched off.
+"""`python -m tests.conversations.planted_live switches -c FILE …` is chatd in whose workers guards of mentions,
+replies, unread counts, typing and features can be switched off (tests.harness.switches).
 
-Owns: the bugs. A worker is patched after its fork, before it is built.
+Owns: the bugs, by name.
+Elsewhere: running them (tests.faults.planted).
 """
 
 from __future__ import annotations
@@ -12,119 +13,120 @@ from typing import Any
 import msgspec
 
 from tests.faults.planted import main
+from tests.harness.switches import Planted, plant
 
 
-def typing_without_limits() -> None:
+def typing_without_limits() -> Planted:
     """Every request to tell that somebody is writing is passed on."""
+    from chatd.core.requests.typing_notices import TypingOperations
+
+    async def forgetful(guard: Any, self: Any, *asked: Any) -> Any:
+        self._asked.clear()
+        self._told_at.clear()
+        return await guard(self, *asked)
+
+    return TypingOperations, "_typing", forgetful
+
+
+def typing_without_consent() -> Planted:
+    """Anybody can tell anybody. Nothing else asks in this way."""
     from chatd.core.requests import typing_notices
 
-    typing_notices._AGAIN_S, typing_notices._PER_S = 0.0, 10**9
+    return typing_notices.consent, "check", lambda guard, *asked: None
 
 
-def typing_without_consent() -> None:
-    """Anybody can tell anybody."""
-    from chatd.core.requests import typing_notices
-
-    class Careless:
-        check = staticmethod(lambda *of: None)
-
-    typing_notices.consent = Careless  # type: ignore[assignment]
-
-
-def typing_of_outsiders() -> None:
+def typing_of_outsiders() -> Planted:
     """Anybody can tell any group, whoever is muted or not a member."""
     from chatd.store.sql.groups import SqlGroups
 
-    SqlGroups.check_writer = lambda self, group_id, user_id, now_ms: 2  # type: ignore[method-assign]
+    return SqlGroups, "check_writer", lambda guard, *asked: 2
 
 
-def typing_for_everybody() -> None:
+def typing_for_everybody() -> Planted:
     """Sessions are told that did not ask for it."""
     from chatd.core.sessions.login import Logins
     from chatd.protocol import Feature
 
-    begin = Logins._begin
-
-    async def generous(self: Any, peer: Any, command: Any, user: Any, credentials: int) -> None:
+    def generous(guard: Any, self: Any, peer: Any, command: Any, *rest: Any) -> Any:
         wanted = (command.features or Feature(0)) | Feature.TYPING
-        await begin(self, peer, msgspec.structs.replace(command, features=wanted), user, credentials)
+        return guard(self, peer, msgspec.structs.replace(command, features=wanted), *rest)
 
-    Logins._begin = generous  # type: ignore[method-assign]
+    return Logins, "_begin", generous
 
 
-def everybody_mentions_all() -> None:
+def everybody_mentions_all() -> Planted:
     """A plain member may mention all members."""
     from chatd.model import Role
     from chatd.store.sql.groups import SqlGroups
 
-    role = SqlGroups.role
-
-    def respectful(self: Any, group_id: int, user_id: int) -> Role:
-        role(self, group_id, user_id)
+    def respectful(guard: Any, self: Any, group_id: int, user_id: int) -> Role:
+        guard(self, group_id, user_id)
         return Role.OWNER
 
-    SqlGroups.role = respectful  # type: ignore[method-assign]
+    return SqlGroups, "role", respectful
 
 
-def mentions_of_outsiders() -> None:
+def mentions_of_outsiders() -> Planted:
     """Nobody checks that who is mentioned is in the group."""
     from chatd.store.sql.extras import ExtrasWriter
 
-    mentioned = ExtrasWriter._mentioned
-
-    def trusting(self: Any, sender: Any, group_id: int, named: tuple[Any, ...]) -> Any:
+    def trusting(guard: Any, self: Any, sender: Any, group_id: int, named: tuple[Any, ...]) -> Any:
         users = [self._directory.find(*(("", name) if isinstance(name, int) else (name, 0))) for name in named]
         ids = tuple(user.id for user in users if user is not None)
-        return ids if named != (0,) and len(ids) == len(named) else mentioned(self, sender, group_id, named)
+        return ids if named != (0,) and len(ids) == len(named) else guard(self, sender, group_id, named)
 
-    ExtrasWriter._mentioned = trusting  # type: ignore[method-assign]
+    return ExtrasWriter, "_mentioned", trusting
 
 
-def mentions_without_limit() -> None:
+def mentions_without_limit() -> Planted:
     """A message may mention as many members as fit."""
     from chatd.core import messages
 
-    messages._names_all = lambda extras: True
+    return messages, "_check_mentions", lambda guard, *asked: None
 
 
-def replies_to_the_future() -> None:
+def replies_to_the_future() -> Planted:
     """Nobody checks that there is a message with that number."""
     from chatd.store.sql.extras import ExtrasWriter
 
-    check = ExtrasWriter.check
+    def trusting(guard: Any, self: Any, sender: Any, command: Any, extras: Any, last: int) -> Any:
+        return guard(self, sender, command, extras, 1 << 62)
 
-    def trusting(self: Any, sender: Any, command: Any, extras: Any, last: int) -> Any:
-        return check(self, sender, command, extras, 1 << 62)
-
-    ExtrasWriter.check = trusting  # type: ignore[method-assign]
+    return ExtrasWriter, "check", trusting
 
 
-def recalled_is_unread() -> None:
+def recalled_is_unread() -> Planted:
     """A recalled message still counts as unread."""
-    from chatd.store.mysql import history as of_mysql
-    from chatd.store.sqlite import history as of_sqlite
+    from chatd.store.sql.unread import Window
+    from chatd.store.sqlite.history import SqliteHistory
 
-    of_sqlite.COUNTED = of_mysql.COUNTED = of_sqlite.COUNTED.replace("m.state IN (0, 1)", "m.state < 9")  # type: ignore[attr-defined]
+    def counting(guard: Any, self: Any, user_id: int, conversation: int, after: int) -> Window:
+        (recalled,) = self._db.execute(
+            "SELECT count(*) FROM message WHERE conversation = ? AND seq > ? AND state = 2 AND sender_id <> ?",
+            (conversation, after, user_id),
+        ).fetchone()
+        window = guard(self, user_id, conversation, after)
+        return window._replace(counted=window.counted + recalled)
+
+    return SqliteHistory, "_window", counting
 
 
-def read_here_only() -> None:
+def read_here_only() -> Planted:
     """The user's other sessions are not told of a read mark."""
     from chatd.core.requests.notices import Notices
 
-    tell = Notices.tell_user
-
-    def silent(self: Any, user_id: int, text: str, fp: str = "", *, apart_from: Any = None) -> None:
+    def silent(guard: Any, self: Any, user_id: int, text: str, fp: str = "", *, apart_from: Any = None) -> None:
         if apart_from is None:
-            tell(self, user_id, text, fp)
+            guard(self, user_id, text, fp)
 
-    Notices.tell_user = silent  # type: ignore[method-assign]
+    return Notices, "tell_user", silent
 
 
-def cut_in_silence() -> None:
+def cut_in_silence() -> Planted:
     """The sender is not told that a message was cut."""
     from chatd.core.cut_notices import CutNotices
 
-    CutNotices.given = lambda self, session, message: None  # type: ignore[method-assign]
+    return CutNotices, "given", lambda guard, *asked: None
 
 
 BUGS = {
@@ -145,4 +147,4 @@ BUGS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main(BUGS))
+    sys.exit(main({"switches": lambda: plant(BUGS)}))

@@ -4,7 +4,7 @@ the victim's client gets over its socket; with a guard switched off, it is notic
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
@@ -12,9 +12,9 @@ from chatd.errors import ErrorCode
 from tests.conversations.asking import StreamingClient, clients, new_group
 from tests.conversations.featured import FeaturedClient, live
 from tests.conversations.planted_live import BUGS
-from tests.harness.daemon import Daemon
 from tests.harness.deadline import run
 from tests.harness.person import Town
+from tests.harness.switches import switchable, switched_off
 
 MANY = 900
 """Mentions of one message, as a packet over WebSocket can carry them."""
@@ -122,14 +122,20 @@ def test_every_planted_bug_is_looked_for() -> None:
     assert set().union(*PARTS.values()) == set(BUGS)
 
 
-def test_every_guard_holds(make_daemon: Callable[..., Daemon]) -> None:
-    town = Town(make_daemon().start())
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    module = "tests.conversations.planted_live"
+    with switchable(tmp_path_factory.mktemp("live"), module, workers=1) as daemon:
+        yield Town(daemon)
+
+
+def test_every_guard_holds(town: Town) -> None:
     for part in PARTS:
         assert run(part(town)) == set()
 
 
 @pytest.mark.parametrize("bug", BUGS)
-def test_a_guard_that_is_off_is_noticed(make_daemon: Callable[..., Daemon], bug: str) -> None:
-    town = Town(make_daemon(entry=("-m", "tests.conversations.planted_live", bug)).start())
+def test_a_guard_that_is_off_is_noticed(town: Town, bug: str) -> None:
     (part,) = (part for part, bugs in PARTS.items() if bug in bugs)
-    assert run(part(town)) == {bug}
+    with switched_off(bug, town.daemon):
+        assert run(part(town)) == {bug}

@@ -21,7 +21,7 @@ from tests.harness.deadline import run, until
 from tests.harness.peer import NulPeer
 from tests.store.steps import done
 
-CHEAP_KIB, DEAR_KIB = 256, 64 * 1024
+CHEAP_KIB, DEAR_KIB = 256, 24 * 1024
 """Hashes of the second kind take many times as long."""
 EACH = 12
 """Accounts of each cost. As many names as these have no account."""

@@ -28,7 +28,7 @@ COSTLY = {"argon2_memory_kib": 19456, "argon2_passes": 2}
 """The defaults: the attack alone would keep the hash threads busy many times over."""
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 def test_a_worker_is_killed_during_an_attack(
     make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None], rounds: int
 ) -> None:
@@ -49,7 +49,7 @@ def test_a_worker_is_killed_during_an_attack(
                 await everybody_in(crowd, 60)
                 await more_talk(crowd, 100)
                 assert dropped(crowd, others) == [], "connections of the other worker dropped"
-        assert doing_all(strangers, at_least=60) == []
+        assert doing_all(strangers, at_least=30 * rounds) == []
         record_property("verdict", f"{strangers.sent} datagrams, {strangers.guessed} guesses")
 
     verdict = run(ordeal(daemon, fault, wires=MIX, half_silent=True), 100 + 60 * rounds)

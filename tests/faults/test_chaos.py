@@ -110,7 +110,7 @@ STEPS: list[Step] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("seconds", [15, pytest.param(240, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("seconds", [10, pytest.param(240, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 @pytest.mark.parametrize("half_silent", [False, True], ids=["all talk", "half listen"])
 def test_chaos(
     make_daemon: Callable[..., Daemon],

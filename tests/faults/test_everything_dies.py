@@ -66,7 +66,7 @@ def test_a_graceful_restart_while_people_talk(
     acquit(verdict, record_property, at_least=100 * rounds)
 
 
-@pytest.mark.parametrize("rounds", [5, pytest.param(40, marks=[pytest.mark.slow, pytest.mark.timeout(1500)])])
+@pytest.mark.parametrize("rounds", [3, pytest.param(40, marks=[pytest.mark.slow, pytest.mark.timeout(1500)])])
 def test_everything_is_killed_at_a_random_moment(
     make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None], rounds: int
 ) -> None:
@@ -88,7 +88,7 @@ def test_everything_is_killed_at_a_random_moment(
     assert stored >= verdict.counts["expected"] / 3
 
 
-@pytest.mark.parametrize("rounds", [5, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(1500)])])
+@pytest.mark.parametrize("rounds", [3, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(1500)])])
 def test_the_store_survives_kills_in_the_middle_of_writing(
     make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None], rounds: int
 ) -> None:

@@ -148,7 +148,7 @@ async def mobile_at(town: Town, name: str, worker: int) -> MobilePeer:
 
 @pytest.mark.parametrize("beside", [False, True], ids=["one wire", "both wires"])
 @pytest.mark.parametrize("mode", ["compatible", "streaming", "acking"])
-@pytest.mark.parametrize("seconds", [8, pytest.param(120, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+@pytest.mark.parametrize("seconds", [5, pytest.param(120, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
 def test_a_client_reads_and_resets_over_and_over(
     make_daemon: Callable[..., Daemon],
     record_property: Callable[[str, object], None],
@@ -225,7 +225,7 @@ async def read_and_reset_mobile(town: Town, name: str, seen: set[str], ends: flo
     return count
 
 
-@pytest.mark.parametrize("rounds", [3, pytest.param(12, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("rounds", [2, pytest.param(12, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 def test_many_clients_reset_their_connections_while_their_worker_is_stopped(
     make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None], rounds: int
 ) -> None:

@@ -43,7 +43,7 @@ async def replaced(daemon: Daemon, victim: int) -> None:
     await all_ready(daemon)
 
 
-@pytest.mark.parametrize("rounds", [4, pytest.param(16, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("rounds", [3, pytest.param(16, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_a_worker_is_killed_again_and_again(
     make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None], rounds: int
 ) -> None:

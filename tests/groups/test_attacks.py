@@ -11,10 +11,9 @@ from tests.consent.attacks import Places
 from tests.groups import attacks
 from tests.groups.attacks import ATTACKS, Attack
 from tests.groups.planted import BUGS
-from tests.harness.daemon import Daemon
 from tests.harness.deadline import run
 from tests.harness.person import Town
-from tests.harness.switches import switched_off, with_switches
+from tests.harness.switches import switchable, switched_off
 
 FOUND_BY: dict[str, Attack] = {
     "everybody_joins": attacks.join_by_number,
@@ -34,19 +33,13 @@ FOUND_BY: dict[str, Attack] = {
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
-    """One daemon with two workers, and switches."""
-    daemon = Daemon(
+    with switchable(
         tmp_path_factory.mktemp("groups"),
-        workers=2,
-        entry=("-m", "tests.groups.planted", "switches"),
+        "tests.groups.planted",
         listen={"chatserver": {"pace_ms": 1}},
-    )
-    try:
-        town = Town(with_switches(daemon).start())
+    ) as daemon:
+        town = Town(daemon)
         yield Places(town, town)
-    finally:
-        complaints = daemon.discard()
-    assert complaints == []
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)

@@ -1,7 +1,7 @@
 """Guards of a running daemon that a test switches off and on.
 
 Owns: replacing guards in the workers, each by its bug while a file with the bug's name is in the daemon's directory of
-switches.
+switches; one daemon for all bugs of a module.
 Elsewhere: the bugs (tests.consent.planted, tests.groups.planted), running a daemon with them (tests.faults.planted).
 Fails: never.
 """
@@ -9,6 +9,7 @@ Fails: never.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,9 @@ from typing import Any
 from tests.harness.daemon import Daemon
 
 Planted = tuple[Any, str, Callable[..., Any]]
-"""Where the guard is, its name, and what is called instead: with the guard, then with its arguments."""
+"""Where the guard is, its name, and what is called instead: with the guard, then with its arguments. A guard may be a
+function, a method, a coroutine, a static method, or a property, which is then called to be read."""
+Bugs = Mapping[str, Callable[[], Planted | list[Planted]]]
 _FOLDER = "switches"
 _VARIABLE = "SWITCHES"
 
@@ -42,13 +45,35 @@ def switched_off(bug: str, *daemons: Daemon) -> Iterator[None]:
             file.unlink()
 
 
-def plant(bugs: Mapping[str, Callable[[], Planted]]) -> None:
+@contextlib.contextmanager
+def switchable(root: Path, module: str, **options: Any) -> Iterator[Daemon]:
+    """A daemon with two workers, in which the bugs of `module` (tests.groups.planted, for example) can be switched on.
+    At the end its log must hold no error. options: of Daemon."""
+    daemon = Daemon(root, **{"workers": 2, "entry": ("-m", module, "switches"), **options})
+    try:
+        yield with_switches(daemon).start()
+    finally:
+        complaints = daemon.discard()
+    assert complaints == []
+
+
+def plant(bugs: Bugs) -> None:
     """In the workers. All guards are as they are until one is switched off."""
     folder = Path(os.environ[_VARIABLE])
     for name, bug in bugs.items():
-        owner, attribute, instead = bug()
-        setattr(owner, attribute, _switched(folder / name, getattr(owner, attribute), instead))
+        planted = bug()
+        for owner, attribute, instead in planted if isinstance(planted, list) else [planted]:
+            kind = inspect.getattr_static(owner, attribute)
+            if isinstance(kind, property):
+                assert kind.fget is not None
+                setattr(owner, attribute, property(_switched(folder / name, kind.fget, instead), kind.fset))
+                continue
+            switched = _switched(folder / name, getattr(owner, attribute), instead)
+            setattr(owner, attribute, staticmethod(switched) if isinstance(kind, staticmethod) else switched)
 
 
 def _switched(file: Path, guard: Callable[..., Any], instead: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *asked: instead(guard, *asked) if file.exists() else guard(*asked)
+    def either(*asked: Any, **named: Any) -> Any:
+        return instead(guard, *asked, **named) if file.exists() else guard(*asked, **named)
+
+    return either
