@@ -165,6 +165,8 @@ def _add_user_verbs(add: Add) -> None:
     text = "delete an account and the text of every message it has sent; cannot be undone"
     one = verb("erase", text, named=False)
     one.add_argument("name", metavar="NAME", nargs="?", default="", help="name of the user, or its id")
+    text = "number of the account, also of one that was deleted before"
+    one.add_argument("--id", metavar="NUMBER", type=int, help=text)
     one.add_argument("--yes", action="store_true", help="do not ask; for scripts")
     one.add_argument("--resume", action="store_true", help="finish erasures that were interrupted")
     verb("show", "show what is known of an account").add_argument("--json", action="store_true", help=AS_JSON)
@@ -258,13 +260,21 @@ EXIT_CODES = {NotAllowed: Exit.PERMISSION, Unavailable: Exit.UNAVAILABLE, Config
 """Exit codes for errors that do not carry one."""
 
 
+def _one_of(*given: object) -> bool:
+    return sum(map(bool, given)) == 1
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if options.command == "user" and options.what == "add" and bool(options.name) == bool(options.file):
         note("user add: give the name of the user, or --file with many")
         return Exit.USAGE
-    if options.command == "user" and options.what == "erase" and bool(options.name) == options.resume:
-        note("user erase: give the name of the user, or --resume")
+    if (
+        options.command == "user"
+        and options.what == "erase"
+        and not _one_of(options.name, options.id is not None, options.resume)
+    ):
+        note("user erase: give the name of the user, --id with the number of an account, or --resume")
         return Exit.USAGE
     if options.command == "import-chatserver" and bool(options.source) is options.undo:
         note("import-chatserver: give the URL of the legacy database, or --undo")

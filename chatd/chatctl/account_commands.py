@@ -116,6 +116,10 @@ class AccountCommands:
     def _delete(self) -> int:
         changed = self._accounts.delete(self._options.name)
         self._record(SecurityEvent.ACCOUNT_DELETED, changed.user)
+        number = changed.user.id
+        note(
+            f"user {number} is deleted; its messages stay: `chatctl user erase --id {number}` erases them, too"
+        )
         return self._end_sessions(changed, "this account has been deleted")
 
     def _export(self) -> int:
@@ -129,11 +133,12 @@ class AccountCommands:
 
     def _erase(self) -> int:
         """The trail has the id only: the name is what is to be forgotten."""
-        name = self._options.name
+        name, number = self._options.name, self._options.id
         code = Exit.OK
-        if name:
-            erasing.confirm(*self._accounts.show(name), yes=self._options.yes)
-            changed = self._accounts.erase(name)
+        if name or number is not None:
+            user, details = self._accounts.show(name) if name else self._accounts.ever(number)
+            erasing.confirm(user, details, yes=self._options.yes)
+            changed = self._accounts.erase(user)
             self._record(SecurityEvent.ACCOUNT_ERASED, User(changed.user.id, ""))
             print(f"user {changed.user.id} is erased; now its messages lose their text", flush=True)
             code = Exit(self._end_sessions(changed, "this account has been deleted"))

@@ -110,11 +110,20 @@ class StoredAccounts:
 
         return self.change(work)
 
-    def erase(self, name: str) -> Changed:
-        """Its messages are blanked afterwards (chatctl.erasing). Raises Refused."""
+    def ever(self, user_id: UserId) -> tuple[User, AccountDetails]:
+        """As show(), by number and also of a deleted account. Raises Refused."""
+        with contextlib.closing(self.open()) as tables:
+            user = tables.accounts.ever(user_id)
+            if user is None:
+                raise Refused(ErrorCode.UNKNOWN_RECIPIENT)
+            return user, tables.accounts.details(user_id)
+
+    def erase(self, user: User) -> Changed:
+        """Its messages are blanked afterwards (chatctl.erasing). Raises Refused: another account has its name now."""
 
         def work(tables: Tables) -> Changed:
-            user = _find(tables, name).user
+            if tables.accounts.ever(user.id) != user:
+                raise Refused(ErrorCode.UNKNOWN_RECIPIENT)
             return Changed(user, tables.accounts.erase(user.id, wall_clock.now_ms()))
 
         return self.change(work)

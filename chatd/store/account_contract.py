@@ -85,6 +85,10 @@ class AccountTables(Protocol):
         """By name; by `user_id` when name is "". An all-digit name that no account has is taken as a user id."""
         ...
 
+    def ever(self, user_id: UserId) -> User | None:
+        """The user with this id, also if the account was deleted or erased; None: there never was one."""
+        ...
+
     def canonical(self, name: str) -> str:
         """Two names with the same canonical form are the same name. From memory."""
         ...

@@ -173,6 +173,27 @@ def test_an_export_never_overwrites_or_follows(make_daemon: Make, tmp_path: Path
     assert not fresh.exists()
 
 
+def test_a_deleted_account_can_be_erased_later_by_its_number(make_daemon: Make) -> None:
+    daemon = make_daemon(workers=1, entry=QUICK)
+    with filled(daemon) as tables:
+        alice, bob, _ = fill(tables, 0, 20)
+    daemon.start()
+    deleted = daemon.ctl("user", "del", "alice")
+    assert (deleted.returncode, f"chatctl user erase --id {alice.id}" in deleted.stderr) == (0, True), deleted.stderr
+    of_alice = ("SELECT count(*) FROM message WHERE sender_id = ? AND body <> ''", alice.id)
+    assert rows(daemon, *of_alice)[0][0] > 0
+    for wrong in (("alice",), ("--id", "999"), ("--id", "0"), (str(alice.id),)):
+        assert daemon.ctl("user", "erase", *wrong, "--yes").returncode == 1, wrong
+    for both in (("bob", "--id", str(alice.id)), ("--resume", "--id", str(alice.id)), ()):
+        assert daemon.ctl("user", "erase", *both, "--yes").returncode == Exit.USAGE, both
+    assert rows(daemon, *of_alice)[0][0] > 0
+    erased = daemon.ctl("user", "erase", "--id", str(alice.id), "--yes")
+    assert erased.returncode == 0, erased.stderr
+    assert rows(daemon, *of_alice) == [(0,)]
+    assert rows(daemon, "SELECT name FROM user WHERE id = ?", alice.id) == [(f"erased user {alice.id}",)]
+    assert rows(daemon, "SELECT count(*) > 0 FROM message WHERE sender_id = ? AND body <> ''", bob.id) == [(1,)]
+
+
 def test_an_erasure_asks_first_and_a_server_finishes_what_is_interrupted(make_daemon: Make) -> None:
     daemon = make_daemon(workers=1, entry=QUICK)
     with filled(daemon) as tables:

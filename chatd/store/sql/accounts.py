@@ -50,6 +50,12 @@ class SqlAccounts:
     def find(self, name: str, user_id: UserId) -> Account | None:
         return self._directory.account(name, user_id)
 
+    def ever(self, user_id: UserId) -> User | None:
+        if not 0 < user_id < 1 << 62:
+            return None
+        row = self._db.execute("SELECT name FROM user WHERE id = ?", (user_id,)).fetchone()
+        return User(user_id, str(row[0])) if row else None
+
     def canonical(self, name: str) -> str:
         return name_key(name)
 
