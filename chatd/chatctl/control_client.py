@@ -127,7 +127,7 @@ class ControlClient:
 
     def _check_running(self) -> None:
         """A control socket of systemd would start the server. Raises ServerUnreachable."""
-        with contextlib.suppress(NotAllowed):
+        with contextlib.suppress(NotAllowed, PermissionError):
             if self.path.exists() and not self.running()[0]:
                 raise ServerUnreachable("no server is running")
 
