@@ -15,6 +15,7 @@ from chatd.model import FriendRequest, Group, Message, User
 from chatd.protocol import (
     Accepted,
     AddFriend,
+    Announcement,
     AnswerFriend,
     Command,
     CreateGroup,
@@ -39,6 +40,7 @@ from chatd.protocol import (
     SendMessage,
 )
 from chatd.wire.chatserver.codec import ChatserverCodec
+from chatd.wire.chatserver.encode import time_text
 from tests.wire.drive import hear, one_byte_each, three_ways, told
 
 BODY, FP = 4096, 64
@@ -287,6 +289,12 @@ SENT: list[tuple[str, Event, Shape, Shape]] = [
     ("group ready", GroupReady(Group(3, "g", "d"), True), GROUP_ACK, GROUP_ACK),
     ("let into a group by somebody else", GroupReady(Group(3, "g", "d"), False, asked_for=False), None, GROUP_ACK),
     ("kicked by admin", Kicked(True, "bye"), error(1039, 0, "bye"), error(1039, 0, "bye")),
+    (
+        "announcement",
+        Announcement("tea", 15, 1_600_000_000_000),
+        {"msgid": 6, "id": 0, "name": "server", "toid": 15, "msg": "tea", "time": time_text(1_600_000_000_000)},
+        {"msgid": 6, "id": 0, "name": "server", "toid": 15, "msg": "tea", "time": time_text(1_600_000_000_000)},
+    ),
     ("kicked", Kicked(False, "bye"), error(1026, 0, "bye"), error(1026, 0, "bye")),
     ("kept alive", KeptAlive(), None, None),
     ("echoed", Echoed(b"x"), None, None),
