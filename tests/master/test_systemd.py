@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from chatd.config import urls
+from chatd.config.schema import Config
 from chatd.errors import Exit
 from tests.master.conftest import TRIAL, say, wait_for
 
@@ -53,6 +55,16 @@ def test_the_unit_says_what_the_server_does():
     assert int(service["WatchdogSec"]) > 30
     assert int(service["TimeoutStopSec"]) > 30 + 2
     assert unit["Unit"]["StartLimitIntervalSec"] == "0", "systemd tries again without end"
+
+
+def test_the_socket_unit_has_the_sockets_of_the_default_configuration():
+    lines = (UNIT.parent / "chatd.socket").read_text().splitlines()
+    listed = [line.partition("=")[2] for line in lines if line.startswith(("ListenStream=", "ListenDatagram="))]
+    config = Config()
+    wanted = [f"{where.host}:{where.port}" for where in (urls.parse(one.address) for one in config.listen)]
+    assert listed == [*wanted, f"{config.server.runtime_dir}/control.sock"]
+    assert {one.backlog for one in config.listen} == {4096}
+    assert "Backlog=4096" in lines
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")

@@ -100,6 +100,21 @@ def test_the_sockets_of_a_worker_that_is_removed_are_read_by_another(activated: 
     run(story(), 60)
 
 
+def test_a_client_that_waits_does_not_make_systemd_start_a_broken_chatd_for_ever(activated: Service) -> None:
+    """A wrong configuration is not tried again and again, though the waiting connection asks for it."""
+    activated.drop_in("few", "[Socket]\nTriggerLimitBurst=3\n", SOCKET)
+    activated.container.systemctl("restart", SOCKET)
+    activated.write_config("[nonsense]\n")
+    since = activated.container.cursor()
+    with activated.connect():
+        activated.container.wait_state(SOCKET, "failed", limit_s=60)
+        activated.container.wait_state(UNIT, "failed", limit_s=60)
+    told = activated.container.show(SOCKET, "Result")
+    assert told == {"Result": "trigger-limit-hit"}
+    starts = [one for one in activated.container.journal(UNIT, since=since) if "status=78" in str(one["MESSAGE"])]
+    assert len(starts) <= 4
+
+
 def test_chatctl_waits_while_chatd_is_restarted_and_starts_nothing(activated: Service) -> None:
     activated.start()
     assert activated.ctl("status").returncode == 0
