@@ -45,6 +45,8 @@ TOP = Path(__file__).resolve().parents[2]
 BOOT_S = 60.0
 """A boot takes a second or two; on a loaded machine several."""
 COMMAND_S = 60.0
+STEP_S = 0.2
+"""Between two looks at the state of a unit, each of which is a process or two."""
 TARGET = "container.target"
 """What is booted: the basics of a system, and none of the services that this machine has enabled."""
 PYTHON, DEPENDENCIES, SOURCE, VENV = "/opt/python", "/opt/dependencies", "/opt/source", "/opt/chatd"
@@ -191,7 +193,7 @@ class Container:
 
     def _wait(self, what: str, state: Callable[[], Any]) -> Any:
         try:
-            return wait_until(BOOT_S, f"the container is {what}", lambda: self._running() and state(), 0.05)
+            return wait_until(BOOT_S, f"the container is {what}", lambda: self._running() and state(), 0.1)
         except TimeoutError as error:
             raise ContainerError(f"{error}\n{self.console()}") from None
 
@@ -290,7 +292,7 @@ class Container:
             return self.state(unit) in states
 
         try:
-            wait_until(limit_s, f"{unit} is {' or '.join(states)}", reached, 0.05)
+            wait_until(limit_s, f"{unit} is {' or '.join(states)}", reached, STEP_S)
         except TimeoutError as error:
             raise ContainerError(f"{error}, but {self.state(unit)}\n{self.journal_text(unit)}") from None
 

@@ -11,7 +11,7 @@ import pytest
 
 from chatd.errors import ErrorCode
 from tests.harness.datagrams import DatagramPeer
-from tests.harness.deadline import run, wait_until
+from tests.harness.deadline import run, until, wait_until
 from tests.harness.mobileimsdk import LOGIN_ANSWER, content
 from tests.systemd.unit import PORTS, SOCKET, UNIT, Service
 
@@ -52,7 +52,7 @@ def test_nobody_is_refused_while_chatd_is_restarted_or_killed(activated: Service
     with connecting(activated) as outcomes:
         activated.container.systemctl("restart", UNIT)
         activated.container.signal(activated.pid, "KILL")
-        wait_until(30, "started again", lambda: activated.restarts() == 1)
+        wait_until(30, "started again", lambda: activated.restarts() == 1, 0.2)
         activated.container.wait_active(UNIT)
         wait_until(20, "more connections", lambda: outcomes.count("served") > 20)
     assert set(outcomes) <= {"served", "cut"}, outcomes
@@ -66,9 +66,9 @@ def test_each_worker_serves_clients_over_udp_and_what_comes_during_a_restart_wai
     activated.container.run("chatctl", "user", "add", "--file", "-", "--force", input=lines)
 
     async def log_in_all() -> None:
-        clients = [await login(activated, name, 0) for name in users]
-        served = [row["udp_peers"] for row in await asyncio.to_thread(rows, activated)]
-        assert (sum(served), min(served) > 0) == (len(users), True), "the kernel spreads them over both sockets"
+        clients = await asyncio.gather(*(login(activated, name, 0) for name in users))
+        await until(8, "the kernel spreads them over both sockets", lambda: all(peers(activated)), 0.1)
+        await until(8, "all are there", lambda: sum(peers(activated)) == len(users), 0.1)
         for client in clients:
             client.abort()
 
@@ -91,7 +91,7 @@ def test_each_worker_serves_clients_over_udp_and_what_comes_during_a_restart_wai
 def test_the_sockets_of_a_worker_that_is_removed_are_read_by_another(activated: Service) -> None:
     activated.start()
     assert activated.ctl("scale", "-1").returncode == 0
-    wait_until(20, "one worker", lambda: len(rows(activated)) == 1)
+    wait_until(20, "one worker", lambda: len(rows(activated)) == 1, 0.1)
 
     async def story() -> None:
         for _ in range(12):  # about half of them come to the socket of the worker that has gone
@@ -102,7 +102,7 @@ def test_the_sockets_of_a_worker_that_is_removed_are_read_by_another(activated: 
 
 def test_a_client_that_waits_does_not_make_systemd_start_a_broken_chatd_for_ever(activated: Service) -> None:
     """A wrong configuration is not tried again and again, though the waiting connection asks for it."""
-    activated.drop_in("few", "[Socket]\nTriggerLimitBurst=3\n", SOCKET)
+    activated.drop_in("few", "[Socket]\nTriggerLimitBurst=1\n", SOCKET)
     activated.container.systemctl("restart", SOCKET)
     activated.write_config("[nonsense]\n")
     since = activated.container.cursor()
@@ -112,7 +112,7 @@ def test_a_client_that_waits_does_not_make_systemd_start_a_broken_chatd_for_ever
     told = activated.container.show(SOCKET, "Result")
     assert told == {"Result": "trigger-limit-hit"}
     starts = [one for one in activated.container.journal(UNIT, since=since) if "status=78" in str(one["MESSAGE"])]
-    assert len(starts) <= 4
+    assert 1 <= len(starts) <= 2
 
 
 def test_chatctl_waits_while_chatd_is_restarted_and_starts_nothing(activated: Service) -> None:
@@ -138,6 +138,10 @@ async def login(service: Service, name: str, code: int) -> DatagramPeer:
     answer = content(await client.find(limit_s=40, type=LOGIN_ANSWER))
     assert answer["code"] == code, answer
     return client
+
+
+def peers(service: Service) -> list[int]:
+    return [row["udp_peers"] for row in rows(service)]
 
 
 def rows(service: Service) -> list[dict[str, int]]:

@@ -44,17 +44,3 @@ def test_the_drop_in_for_later_versions_reloads_as_they_do() -> None:
     settings = configparser.ConfigParser(interpolation=None)
     settings.read_string(text)
     assert dict(settings["Service"]) == {"type": "notify-reload", "reloadsignal": "SIGHUP", "execreload": ""}
-
-
-def test_the_unit_and_its_user_upgrade_in_place(service: Service) -> None:
-    service.start()
-    before = service.pid
-    upgraded = service.ctl("upgrade")
-    assert upgraded.returncode == 0, upgraded.stderr
-    assert service.pid == before, "MAINPID stays"
-    assert service.answers()
-    told = service.container.show(UNIT, "ActiveState", "NRestarts")
-    assert told == {"ActiveState": "active", "NRestarts": "0"}
-    service.wait_status_text("running: 2 workers")
-    service.container.systemctl("reload", UNIT)
-    assert service.status()["generation"] > 1

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from chatd.chatctl.control_client import ControlClient, ServerUnreachable
 from tests.harness.container import Container
 from tests.harness.daemon import toml
 from tests.harness.deadline import wait_until
@@ -22,6 +24,9 @@ UNITS = TOP / "systemd"
 UNIT, SOCKET = "chatd.service", "chatd.socket"
 CONFIG = "/etc/chatd/chatd.toml"
 PORTS = {"echo": 6001, "chatserver": 6000, "mobileimsdk": 8901, "mobileimsdk-udp": 8902, "mobileimsdk-ws": 3000}
+STEP_S = 0.2
+"""Between two looks at systemd, each of which is a process or two."""
+ANSWER_S = 15.0
 TRANSPORTS = {"mobileimsdk-udp": "udp://0.0.0.0:{}", "mobileimsdk-ws": "ws://0.0.0.0:{}/websocket"}
 
 
@@ -108,8 +113,18 @@ class Service:
         return self.container.run("chatctl", *arguments, check=False)
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.ctl("status", "--json").stdout)
-        return found
+        """Asked from outside, which is quicker than chatctl inside."""
+        client = ControlClient(str(self.container.path("/run/chatd")))
+        ends = time.monotonic() + ANSWER_S
+        while True:
+            try:
+                found: dict[str, Any] = json.loads(client.status_json())
+            except ServerUnreachable:  # it is being upgraded or restarted, or the machine is busy
+                if time.monotonic() > ends:
+                    raise
+                time.sleep(STEP_S)
+            else:
+                return found
 
     def workers(self) -> list[int]:
         return [one["pid"] for one in self.status()["workers"] if one["state"] == "ready"]
@@ -123,7 +138,7 @@ class Service:
             found = self.status_text()
             return found if text in found else ""
 
-        return wait_until(limit_s, f"STATUS has {text!r}, last: {self.status_text()!r}", told, 0.05)
+        return wait_until(limit_s, f"STATUS has {text!r}, last: {self.status_text()!r}", told, STEP_S)
 
     def wait_started_again(self, before: int, limit_s: float = 60.0) -> None:
         """systemd has started it again. before: the process that ended."""
@@ -132,7 +147,7 @@ class Service:
             return self.restarts() > 0 and self.container.state(UNIT) == "active" and self.pid not in (0, before)
 
         try:
-            wait_until(limit_s, "started again", started, 0.1)
+            wait_until(limit_s, "started again", started, STEP_S)
         except TimeoutError as error:
             raise AssertionError(f"{error}\n{self.container.journal_text(UNIT)}\n{self.log()}") from None
 
