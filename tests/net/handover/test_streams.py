@@ -13,6 +13,7 @@ from websockets.frames import Opcode
 
 from chatd.config.schema import LimitOptions
 from chatd.core.sessions.kick import KickTarget
+from chatd.protocol import Announcement
 from tests.harness.chatserver import LOGIN, LOGIN_ACK, ONE_CHAT
 from tests.harness.deadline import until
 from tests.harness.mobileimsdk import ACK, DATA, KICKED, MobilePeer
@@ -255,6 +256,46 @@ def test_frames_that_wait_for_their_turn_go_on_in_their_order(memory_path: Path)
         assert pair.new.of("bob").paced
         got = [(await bob.find(msgid=ONE_CHAT))["msg"] for _ in range(20)]
         assert got == [f"text {number}" for number in range(20)]
+
+    play(memory_path, story)
+
+
+class CountingPeer(NulPeer):
+    """reads: the number of frames in each read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[int] = []
+
+    def split(self, data: bytes) -> list[bytes]:
+        found = super().split(data)
+        self.reads.append(len(found))
+        return found
+
+
+def test_an_old_client_gets_one_frame_at_a_time_while_it_moves(memory_path: Path) -> None:
+    """COMPAT: it would not see the second one. What is told to it at its arrival waits for its turn as well."""
+
+    async def story(pair: Pair) -> None:
+        bob = CountingPeer()
+        await bob.open(pair.old.ports["chatserver"])
+        bob.put({"msgid": LOGIN, "name": "bob", "password": ""})
+        await bob.find(msgid=LOGIN_ACK)
+        session = pair.old.of("bob").session
+        assert session is not None
+        user_id = session.user.id
+        alice = await pair.third.streaming("alice")
+        await pair.third.stored(alice, "bob", ["before"] * 3)
+        await until(5, "nothing waits", lambda: len(bob.frames) == 3)
+        moving = asyncio.create_task(pair.begin())
+        await until(5, "it is offered", lambda: pair.new.core.hub.of_user(user_id), step_s=0)
+        for number in range(3):
+            for arriving in pair.new.core.hub.of_user(user_id):
+                arriving.peer.push(Announcement(f"told {number}", user_id, 1))
+        await pair.third.stored(alice, "bob", ["after"] * 3)
+        await moving
+        await until(5, "all of it", lambda: len(bob.frames) == 9)
+        assert max(bob.reads) == 1
 
     play(memory_path, story)
 
