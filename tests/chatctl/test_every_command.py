@@ -13,6 +13,9 @@ from chatd.chatctl.__main__ import parser
 from chatd.errors import Exit
 from tests.harness.daemon import Daemon
 
+pytestmark = pytest.mark.xdist_group("every command")
+"""They share a daemon."""
+
 CHANGES = {
     "reload", "reopen", "stop", "drain", "undrain", "user add", "user passwd", "user lock", "user unlock", "user del",
     "user export", "user erase", "invite add", "invite revoke", "penalties clear", "migrate", "copy-store",

@@ -26,6 +26,9 @@ from tests.harness.deadline import wait_until
 from tests.harness.redis import RedisServer
 from tests.harness.statuses import status
 
+pytestmark = pytest.mark.xdist_group("doctor")
+"""They share a daemon."""
+
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 HERE = {"clock.synchronised", "configuration.insecure"}
 """Findings that depend on the machine, or that the configuration of tests has on purpose."""

@@ -7,11 +7,16 @@ import os
 import signal
 from typing import Any
 
+import pytest
+
 from chatd.client_list import PAGE_ROWS
 from chatd.errors import Exit
 from tests.chatctl.show.conftest import shown
 from tests.harness.deadline import run, wait_until
 from tests.harness.person import Person, Town
+
+pytestmark = pytest.mark.xdist_group("clients")
+"""They share a daemon."""
 
 WIRES = {"streaming": "chatserver", "mobile": "mobileimsdk", "udp": "mobileimsdk", "web": "mobileimsdk"}
 CARRIERS = {"streaming": "tcp", "mobile": "tcp", "udp": "udp", "web": "ws"}

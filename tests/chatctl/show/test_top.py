@@ -26,6 +26,9 @@ from tests.harness.deadline import run
 from tests.harness.person import Person, Town
 from tests.harness.statuses import status, worker
 
+pytestmark = pytest.mark.xdist_group("top")
+"""They share a daemon."""
+
 COLUMNS_WIDE, LINES_HIGH = 80, 24
 
 

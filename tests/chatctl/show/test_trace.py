@@ -11,12 +11,17 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from chatd.chatctl.show import trace_log
 from chatd.chatctl.show.trace_log import Traced
 from chatd.errors import Exit
 from tests.chatctl.show.conftest import shown
 from tests.harness.deadline import run, until, wait_until
 from tests.harness.person import Person, Town
+
+pytestmark = pytest.mark.xdist_group("trace")
+"""They share a daemon."""
 
 SECRET = "a text that nobody may find in a log"
 
