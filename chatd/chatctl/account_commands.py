@@ -117,9 +117,7 @@ class AccountCommands:
         changed = self._accounts.delete(self._options.name)
         self._record(SecurityEvent.ACCOUNT_DELETED, changed.user)
         number = changed.user.id
-        note(
-            f"user {number} is deleted; its messages stay: `chatctl user erase --id {number}` erases them, too"
-        )
+        note(f"user {number} is deleted; its messages stay: `chatctl user erase --id {number}` erases them, too")
         return self._end_sessions(changed, "this account has been deleted")
 
     def _export(self) -> int:

@@ -53,6 +53,14 @@ class AdmissionState(enum.IntEnum):
     """The user had asked to join, and does not want to any more. at_ms: of the request, of which the owner and the
     admins were notified."""
 
+    UNWANTED = 8
+    """The user had been invited, and has blocked the inviter since. To the user there is no invitation; to those who
+    run the group it is one that is not answered, because a block is not told."""
+
+
+SEEMS_OPEN = (AdmissionState.INVITED, AdmissionState.UNWANTED)
+"""What those who run a group see as an open invitation."""
+
 
 class RulesChange(msgspec.Struct, frozen=True, kw_only=True):
     """None: as it is."""

@@ -172,6 +172,35 @@ class AdmissionContract:
         )
         assert [is_member(tables, group, user) for user in (bob, carol, dave)] == [True, False, False]
 
+    def test_a_block_of_the_inviter_ends_the_invitation_and_is_not_told(self, opened: Callable[[], Tables]) -> None:
+        """To those who run the group it looks like an invitation that is not answered."""
+        one, other = opened(), opened()
+        alice, bob, carol, dave = make(one, "alice", "bob", "carol", "dave")
+        group = closed(one, JoinPolicy.INVITE, alice, carol)
+        promoted(one, alice, group, carol)
+        for user in (bob, dave):
+            invited(one, alice, group, user)
+
+        def seen() -> tuple[object, ...]:
+            again = invited(other, alice, group, bob)
+            details = one.groups.details(group, alice.id)
+            sent = [(one.other, one.state) for one in other.person.everything(alice.id).invitations_sent]
+            return again, added(one, alice, group, bob), details.requests, details.invitations, sent
+
+        before = seen()
+        done(other, lambda inside: inside.consent.block(bob.id, alice.id, ANY, 1))
+        assert seen() == before
+        assert one.admission.invitations(bob.id, 0, ANY) == []
+        refused(ErrorCode.INVITATION_NEEDED, one, lambda inside: inside.admission.join(bob.id, group, LIMITS, 1))
+        refused(ErrorCode.NOT_ALLOWED, one, lambda inside: inside.admission.decline(bob.id, group, 1))
+        done(one, lambda inside: inside.consent.unblock(bob.id, alice.id))
+        assert one.admission.invitations(bob.id, 0, ANY) == [], "it does not come back"
+        assert invited(one, carol, group, bob).fresh is True, "somebody else can invite the user"
+        assert joined(other, bob, group).pending is None
+        done(one, lambda inside: inside.consent.block(dave.id, alice.id, ANY, 1))
+        done(one, lambda inside: inside.admission.ban(alice.id, group, dave.id, 1))
+        assert one.groups.details(group, alice.id).invitations == 0
+
     @pytest.mark.parametrize("act", ["invite", "add", "approve", "reject", "ban", "unban", "requests", "bans"])
     def test_only_the_owner_and_admins_decide_who_comes_in(self, tables: Tables, act: str) -> None:
         alice, bob, carol, dave = make(tables, "alice", "bob", "carol", "dave")

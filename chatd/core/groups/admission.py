@@ -9,6 +9,7 @@ Fails: Refused, Unavailable; then nothing was changed and nobody was told.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import NamedTuple
 
 from chatd import wall_clock
@@ -28,8 +29,8 @@ from chatd.model import Group, GroupId, User, UserId
 from chatd.protocol import Failed, GroupReady, JoinGroup
 from chatd.store.contract import AdmissionLimits, AdmissionState, Joined, Purpose, Tables
 
-_Admit = Callable[[Tables, UserId, AdmissionLimits, int], Joined]
-"""Inviting, adding or approving the user with this id, at this time (epoch, ms)."""
+_Admit = Callable[[UserId, GroupId, UserId, AdmissionLimits, int], Joined]
+"""Inviting, adding or approving: who does it, the group, the user, at this time (epoch, ms)."""
 
 
 class LetIn(NamedTuple):
@@ -102,42 +103,21 @@ class GroupAdmission:
         )
 
     async def inviting(self, session: Session, group_id: GroupId, find: Find) -> Change[LetIn]:
-        await self._plugins.before_action(
-            session,
-            Point.BEFORE_GROUP_INVITE,
-            lambda tables, who: actions.InviteUser(**who, group=existing(tables, group_id), user=find(tables)),
-        )
-        by = session.user
-        return self._letting_in(
-            by,
-            find,
-            lambda tables, user_id, limits, now_ms: tables.admission.invite(by.id, group_id, user_id, limits, now_ms),
-        )
+        await self._ask_about(session, Point.BEFORE_GROUP_INVITE, actions.InviteUser, group_id, find)
+        return self._letting_in(session.user, group_id, find, lambda tables: tables.admission.invite)
 
     async def adding(self, session: Session, group_id: GroupId, find: Find) -> Change[LetIn]:
-        await self._plugins.before_action(
-            session,
-            Point.BEFORE_GROUP_ADD,
-            lambda tables, who: actions.AddMember(**who, group=existing(tables, group_id), user=find(tables)),
-        )
-        by = session.user
-        return self._letting_in(
-            by,
-            find,
-            lambda tables, user_id, limits, now_ms: tables.admission.add(by.id, group_id, user_id, limits, now_ms),
-        )
+        await self._ask_about(session, Point.BEFORE_GROUP_ADD, actions.AddMember, group_id, find)
+        return self._letting_in(session.user, group_id, find, lambda tables: tables.admission.add)
 
     async def approving(self, session: Session, group_id: GroupId, find: Find) -> Change[LetIn]:
-        await self._ask_about_answer(session, group_id, find, accept=True)
-        by = session.user
-        return self._letting_in(
-            by,
-            find,
-            lambda tables, user_id, limits, now_ms: tables.admission.approve(by.id, group_id, user_id, limits, now_ms),
-        )
+        answer = partial(actions.AnswerJoinRequest, accept=True)
+        await self._ask_about(session, Point.BEFORE_GROUP_ANSWER, answer, group_id, find)
+        return self._letting_in(session.user, group_id, find, lambda tables: tables.admission.approve)
 
     async def rejecting(self, session: Session, group_id: GroupId, find: Find) -> Change[Rejected]:
-        await self._ask_about_answer(session, group_id, find, accept=False)
+        answer = partial(actions.AnswerJoinRequest, accept=False)
+        await self._ask_about(session, Point.BEFORE_GROUP_ANSWER, answer, group_id, find)
         by, now_ms = session.user, wall_clock.now_ms()
 
         def write(tables: Tables) -> Rejected:
@@ -151,23 +131,22 @@ class GroupAdmission:
 
         return Change(write, after)
 
-    async def _ask_about_answer(self, session: Session, group_id: GroupId, find: Find, *, accept: bool) -> None:
-        await self._plugins.before_action(
-            session,
-            Point.BEFORE_GROUP_ANSWER,
-            lambda tables, who: actions.AnswerJoinRequest(
-                **who, group=existing(tables, group_id), user=find(tables), accept=accept
-            ),
-        )
-
     # ---------------------------------------------------------------- what they share
 
-    def _letting_in(self, by: User, find: Find, admit: _Admit) -> Change[LetIn]:
+    async def _ask_about(
+        self, session: Session, point: Point, action: Callable[..., actions.Action], group_id: GroupId, find: Find
+    ) -> None:
+        """Ask the plug-ins about an action that concerns a user and a group. Raises Refused, Unavailable."""
+        await self._plugins.before_action(
+            session, point, lambda tables, who: action(**who, group=existing(tables, group_id), user=find(tables))
+        )
+
+    def _letting_in(self, by: User, group_id: GroupId, find: Find, admit: Callable[[Tables], _Admit]) -> Change[LetIn]:
         limits, now_ms = self._limits(), wall_clock.now_ms()
 
         def write(tables: Tables) -> LetIn:
             user = find(tables)
-            return LetIn(user, admit(tables, user.id, limits, now_ms))
+            return LetIn(user, admit(tables)(by.id, group_id, user.id, limits, now_ms))
 
         def after(result: LetIn) -> Awaitable[None] | None:
             user, joined = result

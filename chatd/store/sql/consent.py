@@ -49,8 +49,8 @@ class SqlConsent:
         self._db.execute("INSERT INTO block (user_id, blocked_id, at_ms) VALUES (?, ?, ?)", (user_id, blocked, now_ms))
         self._friends.part(user_id, blocked)
         self._db.execute(
-            "DELETE FROM admission WHERE user_id = ? AND state = ? AND by_id = ?",
-            (user_id, int(AdmissionState.INVITED), blocked),
+            "UPDATE admission SET state = ? WHERE user_id = ? AND state = ? AND by_id = ?",
+            (int(AdmissionState.UNWANTED), user_id, int(AdmissionState.INVITED), blocked),
         )
         self._db.execute("DELETE FROM correspondent WHERE user_id = ? AND other_id = ?", (user_id, blocked))
         self._permissions.changed()

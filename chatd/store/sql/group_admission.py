@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from chatd.errors import ErrorCode, Refused
 from chatd.model import Audience, Group, GroupId, JoinPolicy, Role, UserId
 from chatd.store.contract import AdmissionLimits, AdmissionState, Ban, ConsentTables, Joined, Pending, Purpose
-from chatd.store.group_contract import INVITATIONS_FROM_ONE, MAX_BANS
+from chatd.store.group_contract import INVITATIONS_FROM_ONE, MAX_BANS, SEEMS_OPEN
 from chatd.store.sql.database import Backend, Database
 from chatd.store.sql.directory import UserDirectory
 from chatd.store.sql.groups import SqlGroups
@@ -132,6 +132,8 @@ class SqlGroupAdmission:
             return Joined(group, False, 0, AdmissionState.INVITED)
         self._check_not_declined(admission, limits, now_ms)
         blocked = self._consent.block_between(by, user_id)
+        if blocked is ErrorCode.NOT_ACCEPTED and admission.state is AdmissionState.UNWANTED:
+            return Joined(group, False, 0, AdmissionState.INVITED)  # as if it were still open
         if blocked is not None:
             raise Refused(blocked)
         if self._is_out_of_reach(user_id, limits):
@@ -203,7 +205,7 @@ class SqlGroupAdmission:
         if banned is None and bans >= MAX_BANS:
             raise Refused(ErrorCode.LIMIT_REACHED, f"{MAX_BANS} users are banned from this group already")
         before = self._admission(group_id, user_id)
-        if before.state is AdmissionState.INVITED:
+        if before.state in SEEMS_OPEN:
             self._put(group_id, user_id, AdmissionState.WITHDRAWN, 0, before.at_ms)
         elif before.state is AdmissionState.ASKED:
             self._put(group_id, user_id, AdmissionState.LEFT, 0, now_ms)

@@ -23,7 +23,7 @@ from chatd.store.contract import (
     Membership,
     RulesChange,
 )
-from chatd.store.group_contract import STAFF_TOLD
+from chatd.store.group_contract import SEEMS_OPEN, STAFF_TOLD
 from chatd.store.sql.database import Backend, Database
 
 _ASKED_BY_ID = 500
@@ -242,7 +242,7 @@ class SqlGroups:
             ).fetchall()
         )
         (bans,) = self._db.execute("SELECT count(*) FROM ban WHERE team_id = ?", (group_id,)).fetchone()
-        return found.get(AdmissionState.ASKED, 0), found.get(AdmissionState.INVITED, 0), int(bans)
+        return found.get(AdmissionState.ASKED, 0), sum(found.get(state, 0) for state in SEEMS_OPEN), int(bans)
 
     def rules(self, group_id: GroupId) -> GroupRules:
         """Raises: Refused UNKNOWN_GROUP."""

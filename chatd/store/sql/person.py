@@ -11,8 +11,10 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from chatd.model import Audience, Message, MessageState, Role, UserId
-from chatd.store.group_contract import AdmissionState
+from chatd.store.group_contract import SEEMS_OPEN, AdmissionState
 from chatd.store.person_contract import Answered, InGroup, Network, Other, Person, Scanned, WithGroup
 from chatd.store.sql.database import Database
 from chatd.store.sql.messages import COLUMNS
@@ -21,7 +23,7 @@ _SCANNED = 4000
 """Rows looked at for one page of sent_to_groups()."""
 
 
-_INVITED = f"AND t.state = {int(AdmissionState.INVITED)}"
+_INVITED = f"AND t.state IN ({','.join(str(int(state)) for state in SEEMS_OPEN)})"
 
 
 class _Relation(NamedTuple):
@@ -76,7 +78,10 @@ class SqlPerson:
             groups=self._groups(user_id),
             may_answer=self._others(_Relation("correspondent", "other_id", "user_id"), user_id, at="0"),
             admissions=self._with_groups(_Relation("admission", "by_id", "user_id"), user_id),
-            invitations_sent=self._with_groups(_Relation("admission", "user_id", "by_id", _INVITED), user_id),
+            invitations_sent=[
+                msgspec.structs.replace(one, state=AdmissionState.INVITED.name.lower())
+                for one in self._with_groups(_Relation("admission", "user_id", "by_id", _INVITED), user_id)
+            ],
             bans=self._with_groups(_Relation("ban", "by_id", "user_id"), user_id),
             known_networks=self._networks(user_id),
             answered_requests=self._answered(user_id),
