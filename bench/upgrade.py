@@ -1,7 +1,8 @@
 """Upgrade a server in place while 200 users exchange 2,000 messages a second, and print what they saw.
 
 Owns: the load, the upgrades beside it, one client that connects all the time. usage: upgrade.py [--upgrades N]
-[--rate R] [--wire WIRE] [--workers N]. Without an upgrade (--upgrades 0) it measures what there is to compare with.
+[--rate R] [--seconds S] [--wire WIRE] [--workers N]. Without an upgrade (--upgrades 0) it measures what there is to
+compare with.
 Exit 70 if a message was lost, repeated or out of order, a session ended, a connect was refused, or an upgrade failed;
 missed times are figures, not errors.
 """
@@ -33,6 +34,7 @@ def main() -> int:
     parser.add_argument("--upgrades", type=int, default=3)
     parser.add_argument("--rate", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=0, help="of the load; 0 = enough on an idle machine")
     parser.add_argument("--wire", choices=WIRES, default="mobileimsdk")
     options = parser.parse_args()
     busy = os.getloadavg()[0]
@@ -47,7 +49,7 @@ def main() -> int:
 
 
 def measure(server: Chatd, options: argparse.Namespace) -> bool:
-    seconds = PAUSE_S + max(1, options.upgrades) * (PAUSE_S + 3.0)
+    seconds = options.seconds or PAUSE_S + max(1, options.upgrades) * (PAUSE_S + 3.0)
     load = ("--rate", str(options.rate), "--seconds", str(seconds))
     with Generator("loadgen", server, options.wire, USERS, "u", *load) as generator:
         generator.phase("ready")

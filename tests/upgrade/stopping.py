@@ -1,7 +1,8 @@
 """`python tests/upgrade/stopping.py -c FILE …` is the installed chatd, which a test stops at any phase of an upgrade.
 
 Owns: the stops. While a file with the name of a phase is in the directory STOPS, the program that reaches the phase
-makes a file NAME.reached, and goes no further. "loading" is in the new program, before it has taken over.
+makes a file NAME.reached, and goes no further; with a file NAME.fails, it fails there. "loading" is in the new program,
+before it has taken over.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ _FOLDER = Path(os.environ["STOPS"])
 
 
 def stop_at(name: str) -> None:
+    if (_FOLDER / f"{name}.fails").exists():
+        raise RuntimeError(f"{name} fails")
     stop = _FOLDER / name
     if not stop.exists():
         return

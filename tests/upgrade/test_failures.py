@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -161,6 +162,29 @@ def test_new_workers_that_cannot_start_leave_the_old_ones(
     assert done.returncode == 0, done
     assert versions(daemon.status()) == {NEW}
     assert daemon.status()["state"] == "running"
+
+
+def test_a_new_program_that_fails_before_its_loop_ends_like_any_master(
+    daemon: Daemon, installation: Installation, wheels: dict[str, Path]
+) -> None:
+    """There is no way back by then. The workers drain, and a plain start works."""
+    for text in ("the new program cannot take over", "the master is gone"):
+        daemon.expect_error(text)
+    daemon.expect_error("Traceback")
+    installation.install(wheels[NEW])
+    fails = Path(daemon.env["STOPS"], "loading.fails")
+    fails.touch()
+    with socket.create_connection(("127.0.0.1", daemon.ports["echo"]), 20) as client:
+        answer = upgrade_of(daemon)
+        assert answer.returncode == 69, answer
+        assert daemon.wait_gone() == 70
+        client.settimeout(20)
+        client.sendall(b"still here")
+        assert OLD in client.recv(1000).decode(), "the workers drain, they are not killed"
+    wait_until(30, "the workers have left", lambda: not daemon.processes())
+    fails.unlink()
+    daemon.start()
+    assert versions(daemon.status()) == {NEW}
 
 
 def test_nobody_who_asks_meanwhile_is_refused(
