@@ -23,6 +23,7 @@ from chatd.config import load as config_load
 from tests.harness.certificates import Certificate
 from tests.harness.daemon import Daemon, free_port
 from tests.harness.deadline import wait_until
+from tests.harness.mariadb import MariaDB
 from tests.harness.redis import RedisServer
 from tests.harness.statuses import status
 
@@ -357,6 +358,16 @@ def test_mysql_that_is_away(stopped: Daemon) -> None:
     code, found = examined(stopped)
     assert (code, "store.readable" in found) == (2, True)
     assert "hush" not in json.dumps(found)
+
+
+def test_mysql_is_read_and_its_clock_compared(stopped: Daemon, mariadb: MariaDB) -> None:
+    with_tables(stopped, store={"url": mariadb.url()})
+    stopped.config_file.chmod(0o600)
+    assert "store.readable" in examined(stopped)[1], "there are no tables yet"
+    stopped.start()
+    _, out, _ = stopped.ctl_here("doctor", "--json")
+    found = {one["check"]: one for one in json.loads(out)["findings"]}
+    assert found["store.schema"]["severity"] == found["clock.store"]["severity"] == "ok"
 
 
 @pytest.mark.parametrize(("ahead_s", "severity"), [(0.2, "ok"), (40.0, "warning"), (-40.0, "warning")])

@@ -163,6 +163,22 @@ def test_a_new_worker_traces_too(town: Town) -> None:
     run(story())
 
 
+def test_a_trace_goes_on_after_an_upgrade(town: Town) -> None:
+    async def story() -> None:
+        ivan = Person(town, await town.newcomer("ivan"), "mobile")
+        await ask(town, "trace", user=ivan.name, for_s=600)
+        done = await ctl(town, "upgrade")
+        assert done.returncode == 0, done.stderr
+        assert ivan.name in [one["name"] for one in (await ask(town, "list-traces"))["traced"]]
+        await ivan.arrive()
+        fp = ivan.post(ivan.name, "text")
+        await ivan.told(fp)
+        assert "stored" in steps(town, fp)
+        await ivan.leave()
+
+    run(story())
+
+
 def test_it_is_written_whatever_the_level_is(town: Town) -> None:
     async def story() -> None:
         grace = Person(town, await town.newcomer("grace"), "mobile")
