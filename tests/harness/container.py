@@ -222,7 +222,7 @@ class Container:
         variables = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", **(env or {})}
         return [
             "nsenter", f"--target={self.leader}", "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd=/",
-            "setpriv", "--pdeathsig", "KILL", "env", "--ignore-environment",
+            "setpriv", "--pdeathsig", "KILL", "env", "--ignore-environment", "--chdir=/",
             *(f"{name}={value}" for name, value in variables.items()), *command,
         ]  # fmt: skip
 

@@ -1,0 +1,71 @@
+"""What is built once per test run: the wheels, the Debian package, and the same package under a higher version.
+
+Owns: building them by the scripts of packaging/, for the Python of this machine, and the directory of each.
+Elsewhere: the scripts (packaging/), the container that they are installed into (harness.container).
+Fails: AssertionError with the output of the command.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import chatd
+
+ROOT = Path(__file__).parents[2]
+PYTHON = "/usr/bin/python3"
+"""Not that of the tests: a package depends on the Python of the system."""
+BUILD_S = 600
+HIGHER = "99.0"
+"""The version that is upgraded to."""
+
+
+def run(*command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> str:
+    ended = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=BUILD_S)
+    assert ended.returncode == 0, f"{command}: {ended.returncode}\n{ended.stdout}{ended.stderr}"
+    return ended.stdout
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Only one process of a test run builds at a time."""
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def wheels() -> Path:
+    """The directory of the wheels of this checkout; those of the dependencies stay from run to run."""
+    with _alone():
+        run("packaging/wheels", PYTHON, "build/wheels")
+    return ROOT / "build" / "wheels"
+
+
+def package(folder: Path) -> Path:
+    """The package of this checkout."""
+    found = wheels()
+    told = run("packaging/build-deb", folder, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "WHEELS": str(found)})
+    return Path(told.strip())
+
+
+def of_version(package: Path, version: str, folder: Path) -> Path:
+    """The same package with another version, in chatd as well. Building it again would take much longer."""
+    tree = folder / f"tree-{version}"
+    run("dpkg-deb", "--raw-extract", package, tree)
+    control = tree / "DEBIAN" / "control"
+    control.write_text(re.sub(r"^Version: .*$", f"Version: {version}", control.read_text(), flags=re.MULTILINE))
+    (file,) = tree.glob("usr/lib/chatd/lib/python3.*/site-packages/chatd/__init__.py")
+    file.write_text(file.read_text().replace(f'"{chatd.__version__}"', f'"{version}"'))
+    for old in (file.parent / "__pycache__").glob("__init__.*.pyc"):
+        old.unlink()
+    run(PYTHON, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s", tree, "-p", "/", file)
+    built = folder / f"chatd_{version}_{package.stem.rpartition('_')[2]}.deb"
+    run("dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, built)
+    shutil.rmtree(tree)
+    return built
