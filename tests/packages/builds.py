@@ -16,13 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import chatd
+from chatd.master.upgrade.preflight import OPTION
 
 ROOT = Path(__file__).parents[2]
 PYTHON = "/usr/bin/python3"
 """Not that of the tests: a package depends on the Python of the system."""
 BUILD_S = 600
-HIGHER = "99.0"
-"""The version that is upgraded to."""
+HIGHER, WITHOUT_UPGRADES = "99.0", "99.1"
+"""The versions that are upgraded to."""
 
 
 def run(*command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> str:
@@ -54,17 +55,26 @@ def package(folder: Path) -> Path:
     return Path(told.strip())
 
 
-def of_version(package: Path, version: str, folder: Path) -> Path:
-    """The same package with another version, in chatd as well. Building it again would take much longer."""
+def _replace(tree: Path, file: Path, old: str, new: str) -> None:
+    """In the source and in the bytecode, which is not compared with it."""
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    run(PYTHON, "-m", "compileall", "-q", "-f", "--invalidation-mode", "unchecked-hash", "-s", tree, "-p", "/", file)
+
+
+def of_version(package: Path, version: str, folder: Path, *, knows_upgrades: bool = True) -> Path:
+    """The same package with another version, in chatd as well. Building it again would take much longer.
+
+    knows_upgrades: False = it does not understand what a running server asks it before an upgrade, like one from before
+    there were upgrades."""
     tree = folder / f"tree-{version}"
     run("dpkg-deb", "--raw-extract", package, tree)
     control = tree / "DEBIAN" / "control"
     control.write_text(re.sub(r"^Version: .*$", f"Version: {version}", control.read_text(), flags=re.MULTILINE))
-    (file,) = tree.glob("usr/lib/chatd/lib/python3.*/site-packages/chatd/__init__.py")
-    file.write_text(file.read_text().replace(f'"{chatd.__version__}"', f'"{version}"'))
-    for old in (file.parent / "__pycache__").glob("__init__.*.pyc"):
-        old.unlink()
-    run(PYTHON, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s", tree, "-p", "/", file)
+    (code,) = tree.glob("usr/lib/chatd/lib/python3.*/site-packages/chatd")
+    _replace(tree, code / "__init__.py", f'"{chatd.__version__}"', f'"{version}"')
+    if not knows_upgrades:
+        _replace(tree, code / "master/upgrade/preflight.py", f'"{OPTION}"', '"--unknown"')
     built = folder / f"chatd_{version}_{package.stem.rpartition('_')[2]}.deb"
     run("dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, built)
     shutil.rmtree(tree)

@@ -42,6 +42,12 @@ def higher(folder: Path, package: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def without_upgrades(folder: Path, package: Path) -> Path:
+    """The package under a higher version, which cannot take over from a running server."""
+    return builds.of_version(package, builds.WITHOUT_UPGRADES, folder, knows_upgrades=False)
+
+
+@pytest.fixture(scope="session")
 def container(folder: Path) -> Iterator[Container]:
     """Without the chatd of this checkout."""
     binds = {str(folder): "/packages", str(builds.wheels()): "/wheels"}
@@ -50,8 +56,6 @@ def container(folder: Path) -> Iterator[Container]:
 
 
 @pytest.fixture
-def host(container: Container) -> Iterator[Host]:
-    """With nothing of chatd, before and after."""
-    made = Host(container)
-    yield made
-    made.clear()
+def host(container: Container) -> Host:
+    """As the test before left it."""
+    return Host(container)

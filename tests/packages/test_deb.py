@@ -12,6 +12,7 @@ import pytest
 import chatd
 from tests.packages import builds
 from tests.packages.host import UNIT, Host
+from tests.packages.install_page import MOST, commands
 
 
 def test_lintian_has_no_complaint(package: Path) -> None:
@@ -35,8 +36,16 @@ def test_the_package_names_neither_the_build_directory_nor_a_registry(package: P
     assert f"Version: {chatd.__version__}\n" in (tmp_path / "DEBIAN/control").read_text()
 
 
-def test_an_installed_package_serves_this_host_and_no_other(host: Host, package: Path) -> None:
-    host.install(package)
+def test_the_documented_commands_install_a_server_for_this_host_and_no_other(host: Host, package: Path) -> None:
+    way = commands("Debian package")
+    assert len(way) <= MOST
+    make, install, account, login = way
+    assert make == "make deb"
+    assert (account, login) == ("chatctl user add alice", "chat 127.0.0.1:6000 --name alice")
+    host.clear()
+    apt, *arguments, _ = install.split()
+    assert apt == "apt"
+    host.apt(*arguments, f"/packages/{package.name}")
     box = host.box
     assert box.state(UNIT) == "active"
     assert box.systemctl("is-enabled", UNIT).stdout == "enabled\n"
@@ -56,7 +65,7 @@ def test_an_installed_package_serves_this_host_and_no_other(host: Host, package:
 
 
 def test_everything_is_in_its_usual_place_and_understood_there(host: Host, package: Path) -> None:
-    host.install(package)
+    host.ensure(package)
     box = host.box
     for page in ("1 chat", "5 chatd.toml", "8 chatd", "8 chatctl"):
         assert box.run("man", "--where", *page.split()).stdout.startswith("/usr/share/man/")
@@ -66,10 +75,10 @@ def test_everything_is_in_its_usual_place_and_understood_there(host: Host, packa
         assert host.exists(f"/usr/share/fish/vendor_completions.d/{name}.fish")
     box.run("systemd-analyze", "verify", UNIT, "chatd.socket")
     box.run("logrotate", "--debug", "/etc/logrotate.d/chatd")
-    told = box.run("fail2ban-client", "--dump").stdout
-    assert "'chatd'" not in told, "the jail is off"
+    assert "'chatd'" not in box.run("fail2ban-client", "--dump").stdout, "the jail is off"
     box.run("sed", "-i", "s/^enabled = false/enabled = true/", "/etc/fail2ban/jail.d/chatd.conf")
     assert "['add', 'chatd', 'auto']" in box.run("fail2ban-client", "--dump").stdout
+    box.run("sed", "-i", "s/^enabled = true/enabled = false/", "/etc/fail2ban/jail.d/chatd.conf")
     for name, mode in {"/var/lib/chatd": "750 chatd", "/var/log/chatd": "750 chatd", "/etc/chatd": "755 root"}.items():
         assert box.run("stat", "--format=%a %U", name).stdout == f"{mode}\n"
 
@@ -78,9 +87,7 @@ COMPLETION = ". /usr/share/bash-completion/bash_completion; _completion_loader {
 
 
 def test_an_upgrade_ends_no_session(host: Host, package: Path, higher: Path) -> None:
-    host.install(package)
-    host.add_user("alice")
-    host.add_user("bob")
+    host.ensure(package)
     pid = host.box.main_pid(UNIT)
     host.box.run("sh", "-c", "echo '# edited' >>/etc/chatd/chatd.toml")
     with host.person("alice") as alice, host.person("bob") as bob:
@@ -100,56 +107,54 @@ def test_an_upgrade_ends_no_session(host: Host, package: Path, higher: Path) -> 
 def test_a_version_that_refuses_the_configuration_leaves_the_old_one_serving(
     host: Host, package: Path, higher: Path
 ) -> None:
-    """As if an option had gone."""
-    host.install(package)
-    host.add_user("alice")
+    """As if an option had gone. The lower version is the new one here, which is the same to dpkg."""
+    host.ensure(higher)
     pid = host.box.main_pid(UNIT)
     with host.person("alice") as alice:
         host.box.run("sh", "-c", "echo 'gone = 1' >>/etc/chatd/chatd.toml")
-        told = host.install(higher)
+        told = host.install(package)
         assert "log.gone" in told
         assert "keeps its old version" in told
-        assert (host.box.main_pid(UNIT), host.status()["version"]) == (pid, chatd.__version__)
+        assert (host.box.main_pid(UNIT), host.status()["version"]) == (pid, builds.HIGHER)
         host.box.run("sed", "-i", "/gone = 1/d", "/etc/chatd/chatd.toml")
         host.ctl("upgrade")
-        assert (host.box.main_pid(UNIT), host.status()["version"]) == (pid, builds.HIGHER)
-        alice.types("/friends")
+        assert (host.box.main_pid(UNIT), host.status()["version"]) == (pid, chatd.__version__)
         assert "connect" not in alice.seen
 
 
-def test_a_server_that_cannot_be_upgraded_in_place_is_restarted(host: Host, package: Path, higher: Path) -> None:
-    """Its control socket is gone."""
-    host.install(package)
+def test_a_server_that_cannot_be_upgraded_in_place_is_restarted(
+    host: Host, package: Path, without_upgrades: Path
+) -> None:
+    host.ensure(package)
     pid = host.box.main_pid(UNIT)
-    host.box.run("rm", "/run/chatd/control.sock")
-    told = host.install(higher)
-    assert "cannot be upgraded in place" in told
+    assert "cannot be upgraded in place" in host.install(without_upgrades)
     host.box.wait_active(UNIT)
     assert host.box.main_pid(UNIT) != pid
-    assert host.status()["version"] == builds.HIGHER
+    assert host.status()["version"] == builds.WITHOUT_UPGRADES
 
 
 def test_a_service_that_was_stopped_stays_stopped(host: Host, package: Path, higher: Path) -> None:
-    host.install(package)
+    host.ensure(higher)
     host.box.systemctl("stop", UNIT)
-    host.install(higher)
+    host.install(package)
     assert host.box.state(UNIT) == "inactive"
 
 
 def test_removing_keeps_messages_and_purging_does_not(host: Host, package: Path) -> None:
-    host.install(package)
-    host.add_user("alice")
-    host.box.systemctl("start", "chatd.socket")
-    host.remove()
+    host.ensure(package)
+    host.box.systemctl("stop", UNIT)
+    host.box.systemctl("start", "chatd.socket", UNIT)
+    host.box.run("dpkg", "--remove", "chatd")
     assert host.box.state(UNIT) == "inactive"
     assert host.box.state("chatd.socket") == "inactive"
-    assert host.box.run("sh", "-c", "ls -d /usr/lib/chatd /usr/bin/chatd", check=False).stdout == ""
+    assert not host.exists("/usr/lib/chatd/bin")
+    assert not host.exists("/usr/bin/chatd")
     assert host.exists("/var/lib/chatd/chatd.db")
     assert host.exists("/etc/chatd/chatd.toml")
     host.install(package)
     with host.person("alice"):
         pass
-    host.purge()
+    host.box.run("dpkg", "--purge", "chatd")
     for path in (
         "/var/lib/chatd",
         "/var/log/chatd",

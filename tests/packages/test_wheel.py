@@ -22,6 +22,7 @@ SETUP = "/opt/chatd/bin/chatd-setup"
 
 @pytest.fixture
 def venv(host: Host) -> Iterator[Host]:
+    host.clear()
     yield host
     host.box.run("sh", "-c", f"{SETUP} uninstall --purge; rm -rf /opt/chatd", check=False)
 
