@@ -12,6 +12,7 @@ import argparse
 import difflib
 import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -58,11 +59,13 @@ def without_passwords(text: str) -> str:
 
 
 class HelpText(argparse.HelpFormatter):
-    """Fills each paragraph of a longer text on its own; indented lines, such as examples, stay as they are."""
+    """Fills each paragraph of a longer text on its own; indented lines, such as examples, and options stay whole."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(
-            block if block[:1] in ("", " ") else super(HelpText, self)._fill_text(block, width, indent)
+            block
+            if block[:1] in ("", " ")
+            else textwrap.fill(block, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
             for block in blocks(text)
         )
 
