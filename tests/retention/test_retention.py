@@ -18,6 +18,7 @@ import pytest
 
 from chatd.config.urls import parse_mysql
 from chatd.errors import Exit
+from chatd.model import User
 from chatd.store.mysql.tables import open_tables as open_mysql
 from tests.faults.ordeal import acquit, everybody_in, more_talk, ordeal
 from tests.harness.crowd import Crowd
@@ -152,6 +153,37 @@ def test_everything_of_a_person_is_exported_while_the_server_runs(make_daemon: M
     assert daemon.ctl("user", "export", "bob", "--to", str(of_bob)).returncode == 0
     assert len(attacks.everything_of(of_bob, "left-groups.jsonl")) == 700
     assert any(record.get("security") == "account_exported" for record in daemon.records())
+
+
+def test_a_person_is_exported_and_erased_on_mysql(make_daemon: Make, mariadb: MariaDB, tmp_path: Path) -> None:
+    """By chatctl beside a running server, on the other kind of store."""
+    url = mariadb.url()
+    with closing(open_mysql(parse_mysql(url), 5.0, create=True)) as tables:
+        alice, bob, group = fill(tables, 0, 600)
+        done(tables, lambda inside: inside.accounts.set_profile(alice.id, {"mail": "a@example.org"}))
+        daemon = make_daemon(workers=2, entry=QUICK, store={"url": url}).start()
+        archive = tmp_path / "alice.zip"
+        made = daemon.ctl("user", "export", "alice", "--to", str(archive))
+        assert made.returncode == 0, made.stderr
+        with zipfile.ZipFile(archive) as opened:
+            assert "a@example.org" in opened.read("account.json").decode()
+        for name, seqs in ((f"private-{bob.id}", 600), (f"group-{group}", 600)):
+            lines = attacks.everything_of(archive, f"conversations/{name}.jsonl")
+            assert [line["seq"] for line in lines] == list(range(1, seqs + 1))
+        erased = daemon.ctl("user", "erase", "alice", "--yes")
+        assert erased.returncode == 0, erased.stderr
+
+        def texts(user: int) -> int:
+            query = "SELECT count(*) FROM message WHERE sender_id = ? AND body <> ''"
+            (count,) = tables.connection.execute(query, (user,)).fetchone()
+            return int(count)
+
+        assert (texts(alice.id), texts(bob.id)) == (0, 600)
+        query = "SELECT count(*) FROM erasure"
+        wait_until(20, "the server ends it", lambda: tables.connection.execute(query).fetchone() == (0,))
+        assert tables.accounts.ever(alice.id) == User(alice.id, f"erased user {alice.id}")
+        talk = done(tables, lambda inside: inside.history.conversation_of(alice.id, bob.id, 0))
+        assert [one.seq for one in tables.history.messages(bob.id, talk, 0, 0, 1000)] == list(range(1, 601))
 
 
 @pytest.mark.parametrize("there", ["file", "link"])
