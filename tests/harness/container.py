@@ -11,8 +11,8 @@ Fails: ContainerError with the end of the console or of the command's output; al
         container.wait_active("chatd.service")
 
 The overlay exists in the mount namespace of systemd-nspawn alone, and the kernel ends systemd-nspawn and everything in
-the container with the test run. So a run that was killed leaves only empty cgroups and a network namespace behind; the
-next run removes both.
+the container with the test run. So a run that was killed leaves only empty cgroups, a small directory and a network
+namespace behind; the next run removes them.
 
 chatd and its dependencies are those of this checkout, bound read-only: /opt/chatd is a virtual environment, in which
 /opt/chatd/bin/python finds them, and /usr/bin/chatd, chatctl and chat are its scripts. With `bare=True` there is no
@@ -51,6 +51,7 @@ TARGET = "container.target"
 """What is booted: the basics of a system, and none of the services that this machine has enabled."""
 PYTHON, DEPENDENCIES, SOURCE, VENV = "/opt/python", "/opt/dependencies", "/opt/source", "/opt/chatd"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+FOLDER = "chatd-container-"
 CGROUPS = Path("/sys/fs/cgroup")
 _starter = ThreadPoolExecutor(1, "container-starter")
 """The kernel ends a container with the thread that started it: this one ends with the test run."""
@@ -94,7 +95,7 @@ class Container:
         self.leader = 0
         """Process 1 of the container, as this machine numbers it."""
         self._bare, self._binds = bare, dict(binds or {})
-        self._folder = Path(tempfile.mkdtemp(prefix="chatd-container-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-"))
         self._console = self._folder / "console.txt"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -113,7 +114,7 @@ class Container:
 
     def boot(self) -> None:
         """Returns when its systemd has reached TARGET."""
-        _remove_cgroups_left_behind()
+        clear_left_behind()
         files = self._folder / "files"
         self._write_files(files)
         (self._folder / "mount").mkdir()
@@ -369,10 +370,14 @@ def _remove_cgroups(name: str) -> None:
                 break
 
 
-def _remove_cgroups_left_behind() -> None:
+def clear_left_behind() -> None:
     """Of runs that were killed."""
     for root in _roots():
         for folder in root.glob("chatd-test-*"):
             owner = folder.name.removeprefix("chatd-test-").partition("-")[0]
             if owner.isdigit() and not Path(f"/proc/{owner}").exists():
                 _remove_cgroups(folder.name)
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*"):
+        owner = folder.name.removeprefix(FOLDER).partition("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
