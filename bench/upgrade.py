@@ -1,8 +1,8 @@
 """Upgrade a server in place while 200 users exchange 2,000 messages a second, and print what they saw.
 
-Owns: the load, the upgrades beside it, one client that connects all the time. usage: upgrade.py [--upgrades N]
-[--rate R] [--seconds S] [--wire WIRE] [--workers N]. Without an upgrade (--upgrades 0) it measures what there is to
-compare with.
+Owns: the load, the upgrades beside it, one client that connects all the time.
+usage: upgrade.py [--upgrades N] [--rate R] [--pause S] [--seconds S] [--wire WIRE] [--workers N].
+Without an upgrade (--upgrades 0) it measures what there is to compare with.
 Exit 70 if a message was lost, repeated or out of order, a session ended, a connect was refused, or an upgrade failed;
 missed times are figures, not errors.
 """
@@ -23,8 +23,6 @@ from load import Generator
 from servers import WIRES, Chatd, build
 
 USERS = 200
-PAUSE_S = 3.0
-"""Before the first upgrade, and between two."""
 CONNECT_EVERY_S = 0.005
 TARGET_MS = 500
 
@@ -34,6 +32,7 @@ def main() -> int:
     parser.add_argument("--upgrades", type=int, default=3)
     parser.add_argument("--rate", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--pause", type=float, default=3, help="seconds before each upgrade")
     parser.add_argument("--seconds", type=float, default=0, help="of the load; 0 = enough on an idle machine")
     parser.add_argument("--wire", choices=WIRES, default="mobileimsdk")
     options = parser.parse_args()
@@ -49,13 +48,13 @@ def main() -> int:
 
 
 def measure(server: Chatd, options: argparse.Namespace) -> bool:
-    seconds = options.seconds or PAUSE_S + max(1, options.upgrades) * (PAUSE_S + 3.0)
+    seconds = options.seconds or options.pause + max(1, options.upgrades) * (options.pause + 3.0)
     load = ("--rate", str(options.rate), "--seconds", str(seconds))
     with Generator("loadgen", server, options.wire, USERS, "u", *load) as generator:
         generator.phase("ready")
         generator.phase("measure")
         connecting = Connecting(server.ports["mobileimsdk"])
-        upgrades = [upgrade(server.config) for _ in range(options.upgrades)]
+        upgrades = [upgrade(server.config, options.pause) for _ in range(options.upgrades)]
         generator.phase("stop")
         connecting.stop()
         end = generator.phase("end")
@@ -68,8 +67,8 @@ def measure(server: Chatd, options: argparse.Namespace) -> bool:
     return any(wrong.values()) or bool(connecting.refused) or not all(one["ok"] for one in upgrades)
 
 
-def upgrade(config: Path) -> dict[str, object]:
-    time.sleep(PAUSE_S)
+def upgrade(config: Path, pause_s: float) -> dict[str, object]:
+    time.sleep(pause_s)
     done = subprocess.run(
         [sys.executable, "-m", "chatd.chatctl", "-c", str(config), "upgrade", "--json"],
         capture_output=True,
