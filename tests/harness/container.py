@@ -10,9 +10,9 @@ Fails: ContainerError with the end of the console or of the command's output; al
         container.run("systemctl", "start", "chatd.service")
         container.wait_active("chatd.service")
 
-The overlay exists in the mount namespace of systemd-nspawn alone, and the kernel ends systemd-nspawn and everything in
-the container with the test run. So a run that was killed leaves only empty cgroups, a small directory and a network
-namespace behind; the next run removes them.
+The overlay exists in the mount namespace of systemd-nspawn alone, and systemd-nspawn is the first process of a pid
+namespace, so the kernel ends it and everything in the container with the test run. A run that was killed leaves only
+empty cgroups, a small directory and a network namespace behind; the next run removes them.
 
 chatd and its dependencies are those of this checkout, bound read-only: /opt/chatd is a virtual environment, in which
 /opt/chatd/bin/python finds them, and /usr/bin/chatd, chatctl and chat are its scripts. With `bare=True` there is no
@@ -119,7 +119,8 @@ class Container:
         self._write_files(files)
         (self._folder / "mount").mkdir()
         command = [
-            "setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "--",
+            "setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private",
+            "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--",
             "sh", "-c", _MAKE_ROOT, "sh", str(self._folder / "mount"), str(files),
             "" if self._bare else sys.base_prefix, *self._nspawn(),
         ]  # fmt: skip
@@ -182,7 +183,7 @@ class Container:
         process = self._running()
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(process.pid).children(recursive=True):
-                if _pids_of(child.pid)[1:] == [1] and Path(f"/proc/{child.pid}/comm").read_text() == "systemd\n":
+                if _pids_of(child.pid)[-1] == 1 and Path(f"/proc/{child.pid}/comm").read_text() == "systemd\n":
                     return child.pid
         return 0
 
@@ -308,7 +309,7 @@ class Container:
         """The number that this machine has for a process of the container. Raises ContainerError if there is none."""
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
-                if _pids_of(process.pid)[1:2] == [inside] and self._is_ours(process.pid):
+                if _pids_of(process.pid)[-1] == inside and self._is_ours(process.pid):
                     return process.pid
         raise ContainerError(f"no process {inside} in the container")
 
