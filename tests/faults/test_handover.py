@@ -89,7 +89,7 @@ def test_sessions_with_tls_drain_and_the_others_stay(
     async def fault(crowd: Crowd) -> None:
         await restart(daemon, crowd)
         assert {name.rpartition(" ")[2] for name in ended(crowd)} == {"mobile-tls", "web-tls", "acking-tls"}
-        assert set(ended(crowd).values()) == {1}
+        assert max(ended(crowd).values()) <= 2, "once for each worker that was replaced"
 
     verdict = run(ordeal(daemon, fault, wires=WITH_TLS, groups=()), 120)
     acquit(verdict, record_property, at_least=100)

@@ -298,7 +298,12 @@ SENT: list[tuple[str, Event, Shape, Shape]] = [
     ("kicked", Kicked(False, "bye"), error(1026, 0, "bye"), error(1026, 0, "bye")),
     ("kept alive", KeptAlive(), None, None),
     ("echoed", Echoed(b"x"), None, None),
-    ("draining", Draining(1, 2), None, None),
+    (
+        "draining",
+        Draining(1, 2),
+        None,
+        {"msgid": 18, "event": "draining", "resume_before": 1, "retry_after_ms": 2},
+    ),
     ("wrong password", failed(ErrorCode.BAD_CREDENTIALS, Login("a", 0, "p")), REFUSED_LOGIN, REFUSED_LOGIN),
     ("login, busy", failed(ErrorCode.BUSY, Login("a", 0, "p")), REFUSED_LOGIN, REFUSED_LOGIN),
     (

@@ -95,7 +95,6 @@ def test_who_has_not_asked_for_requests_sees_nothing_of_them(codec: ChatserverCo
         assert (command.code, command.ref) == (ErrorCode.UNKNOWN_REQUEST, 16)
     assert codec.encode(ServerMessage(notice("presence"), "s1")) == b""
     assert codec.encode(ServerMessage(answer(1, {}), "s1", True, 1)) == b""
-    assert codec.encode(Draining(1, 2)) == b""
     assert (codec.traits.server_texts, codec.text_bytes) == (False, 0)
 
 
