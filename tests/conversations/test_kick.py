@@ -98,7 +98,7 @@ def test_kicks_while_people_come_and_go(town: Town) -> None:
                     peer = await town.on_mobile(name)
                 except LoginRefused:  # kicked while logging in
                     continue
-                await until(10, "kicked or over", lambda peer=peer: peer.gone.is_set() or over.is_set())  # type: ignore[misc]
+                await until(30, "kicked or over", lambda peer=peer: peer.gone.is_set() or over.is_set())  # type: ignore[misc]
                 kicked += peer.gone.is_set()
                 peer.close()
             return kicked
