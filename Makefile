@@ -65,12 +65,17 @@ constraints: | $(BIN)/python
 	@$(VENV)/constraints/bin/pip --disable-pip-version-check --quiet install uv
 	$(BIN)/python docs/constraints.py $(VENV)/constraints/bin/uv $(UPGRADE)
 
+# What builds wheels and the Debian package, for the Python of this host, not that of .venv: a package depends on it.
+HOST_PYTHON := /usr/bin/python3
+PACKAGING_TOOLS := gcc pkg-config mariadb_config=libmariadb-dev $(HOST_PYTHON)=python3 $(HOST_PYTHON)-config=python3-dev \
+	/usr/share/python-wheels=python3-venv dh=debhelper dpkg-buildpackage=dpkg-dev
+
 tools:
 	@.ci/tools g++ /usr/include/openssl/ssl.h=libssl-dev strace chromium openssl redis-server mariadbd=mariadb-server haproxy \
 		nginx /usr/lib/nginx/modules/ngx_stream_module.so=libnginx-mod-stream ip=iproute2 sysctl=procps \
 		fail2ban-regex=fail2ban systemd-nspawn=systemd-container dbus-daemon=dbus logrotate \
 		/usr/lib/python3/dist-packages/systemd/journal.py=python3-systemd \
-		zsh fish mandoc dh=debhelper /usr/share/bash-completion/bash_completion=bash-completion
+		zsh fish man=man-db mandoc /usr/share/bash-completion/bash_completion=bash-completion $(PACKAGING_TOOLS)
 
 # ---------------------------------------------------------------- running
 
@@ -122,15 +127,11 @@ bench: $(DEV_STAMP) tools
 
 # ---------------------------------------------------------------- packages
 
-# For the Python of this host, not that of .venv: a package depends on it.
-HOST_PYTHON := /usr/bin/python3
-
 wheels:
-	@.ci/tools gcc pkg-config mariadb_config=libmariadb-dev /usr/bin/python3-config=python3-dev
+	@.ci/tools $(PACKAGING_TOOLS)
 	@packaging/wheels $(HOST_PYTHON) build/wheels
 
 deb: wheels
-	@.ci/tools dh=debhelper dpkg-buildpackage=dpkg-dev
 	@WHEELS=build/wheels packaging/build-deb build
 
 release: $(DEV_STAMP)

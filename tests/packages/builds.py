@@ -75,6 +75,7 @@ def of_version(package: Path, version: str, folder: Path, *, knows_upgrades: boo
     _replace(tree, code / "__init__.py", f'"{chatd.__version__}"', f'"{version}"')
     if not knows_upgrades:
         _replace(tree, code / "master/upgrade/preflight.py", f'"{OPTION}"', '"--unknown"')
+        _replace(tree, code / "__main__.py", "options.preflight", "options.unknown")
     built = folder / f"chatd_{version}_{package.stem.rpartition('_')[2]}.deb"
     run("dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, built)
     shutil.rmtree(tree)

@@ -22,6 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents and item.path.name != SHARED:
             item.add_marker(pytest.mark.xdist_group("packages"))
+            item.add_marker(pytest.mark.timeout(builds.BUILD_S))
 
 
 @pytest.fixture(scope="session")
