@@ -17,6 +17,8 @@ from chatd.scoreboard import (
     LayoutFull,
     Scoreboard,
     ScoreboardState,
+    State,
+    leader,
 )
 
 FLAGS = {name for name, kind in get_type_hints(Counters).items() if kind is bool}
@@ -113,3 +115,13 @@ def test_memory_without_room_is_refused() -> None:
         Scoreboard(memory_of(*(f"old_{number}" for number in range(ROW_BYTES // 8))))
     with pytest.raises(LayoutFull, match="rows"):
         Scoreboard(memory_of(*FIELDS, workers=MAX_WORKERS - 1))
+
+
+def test_the_ready_worker_with_the_lowest_slot_leads() -> None:
+    board = Scoreboard()
+    assert leader(board.rows) is None
+    for slot, state in ((0, State.DRAINING), (1, State.BOOTING), (3, State.READY), (5, State.READY)):
+        board.rows[slot].state = state
+    assert leader(board.rows) == 3
+    board.rows[1].state = State.READY
+    assert leader(board.rows) == 1

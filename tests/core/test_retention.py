@@ -117,6 +117,7 @@ class Host:
     def __init__(self, tables: Tables, loop: asyncio.AbstractEventLoop, **options: float) -> None:
         self.tables = tables
         self.now_ms = LATER_MS
+        self.leads = True
         self.clock = Clock(loop)
         self.options = RetentionOptions(**{"rows_per_s": 1_000_000, **options})  # type: ignore[arg-type]
         self.row = Row(memoryview(bytearray(ROW_BYTES)).cast("q"))
@@ -128,7 +129,7 @@ class Host:
             config=lambda: Config(retention=self.options),
             log=log.get(),
             background=self.background,
-            leads=lambda: True,
+            leads=lambda: self.leads,
         )
         self.retention = Retention(services, self.row, lambda: self.now_ms)  # type: ignore[arg-type]
 
@@ -154,6 +155,26 @@ def on_host(path: Path, story: Callable[[Host], Awaitable[None]], **options: flo
             await host.close()
 
     asyncio.run(whole())
+
+
+def test_only_the_worker_that_leads_works_and_another_one_goes_on(tmp_path: Path) -> None:
+    """After its slot was given up, for example by a rolling restart, what it showed is not shown any more."""
+
+    async def story(host: Host) -> None:
+        fill(host)
+        host.leads = False
+        await host.run()
+        assert (host.row.retention_deleted, host.row.store_bytes) == (0, 0)
+        host.leads = True
+        await host.run()
+        assert host.row.retention_deleted == 20
+        assert host.row.store_bytes > 0
+        host.leads = False
+        await host.run()
+        assert (host.row.store_bytes, host.row.retention_at_ms) == (0, 0)
+        assert host.row.retention_deleted == 20, "a total stays"
+
+    on_host(tmp_path, story, private_days=30)
 
 
 def fill(host: Host, count: int = 20) -> ConversationId:
