@@ -90,7 +90,8 @@ def test_a_host_that_is_cut_off_from_the_bus_is_named_and_finds_the_ban_in_the_s
         cable.cut()
         await until(LIMIT_S, "it is seen", lambda: not there.daemon.status()["bus_ok"], 0.1)
         peer = await there.on_mobile(name)
-        address = network.hosts[1].address
+        assert peer.transport is not None
+        address = peer.transport.get_extra_info("sockname")[0]
         code, _, why = await there_ctl(here, "ban", address, "--force")
         assert code == Exit.TRY_AGAIN
         assert "they apply it when they can read the store" in why
