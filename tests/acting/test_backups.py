@@ -28,6 +28,12 @@ from tests.store import sixth_schema
 from tests.store.steps import make, sent, to
 
 Make = Callable[..., Daemon]
+RESTORES = [
+    pytest.param(moment, marks=() if "name" in moment and "before" not in moment else pytest.mark.slow)
+    for moment in MOMENTS
+    if moment.startswith("restore")
+]
+"""Those before a name is changed are alike."""
 BALLAST = 600
 """Rows of 4 kB: several steps of a backup."""
 
@@ -214,7 +220,7 @@ def test_a_full_disk_is_said_and_nothing_is_left(make_daemon: Make, tmp_path: Pa
 
 
 @pytest.mark.parametrize("by", ["SIGKILL", pytest.param("SIGINT", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("moment", [one for one in MOMENTS if one.startswith("restore")])
+@pytest.mark.parametrize("moment", RESTORES)
 def test_a_restore_that_is_interrupted_leaves_the_old_store_or_the_new_one(
     make_daemon: Make, tmp_path: Path, moment: str, by: str
 ) -> None:
@@ -253,7 +259,15 @@ def test_a_running_server_keeps_its_store(make_daemon: Make, tmp_path: Path) -> 
     assert "a chatd is running on this state directory; stop it first" in refused.stderr
 
 
-@pytest.mark.parametrize("kind", ["missing", "no database", "damaged", "a rule", "newer", "empty"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "no database",
+        "damaged",
+        "a rule",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("missing", "newer", "empty")),
+    ],
+)
 def test_a_file_that_is_not_sound_is_not_restored(make_daemon: Make, tmp_path: Path, kind: str) -> None:
     daemon = make_daemon()
     fill(daemon, "one", 100)

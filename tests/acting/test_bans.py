@@ -219,6 +219,7 @@ def test_it_survives_a_restart_and_needs_no_server(make_daemon: Make, mariadb: M
     run(story())
 
 
+@pytest.mark.slow
 def test_workers_find_a_change_of_which_nobody_tells_them(make_daemon: Make) -> None:
     """As after a ban on another host while the message bus is cut off."""
     daemon = make_daemon(workers=2, penalties=ALLOW).start()
@@ -237,6 +238,7 @@ def test_workers_find_a_change_of_which_nobody_tells_them(make_daemon: Make) -> 
     wait_until(20, "every worker keeps it out", kept_out, 0.1)
 
 
+@pytest.mark.slow
 def test_bans_are_copied_with_the_store(make_daemon: Make, mariadb: MariaDB) -> None:
     daemon = make_daemon().start()
     assert run(register(daemon, "alice", "open sesame")) == 0

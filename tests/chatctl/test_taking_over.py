@@ -51,13 +51,15 @@ def old_of(server: MariaDB, charset: str, names: str, users: tuple[str, ...] = N
 @pytest.mark.parametrize(
     ("charset", "names", "wanted"),
     [
-        ("gbk", "gbk", "gbk"),  # as the C++ server makes it: SET NAMES gbk, clients send UTF-8
+        pytest.param(
+            "gbk", "gbk", "gbk", marks=pytest.mark.slow
+        ),  # as the C++ server makes it: SET NAMES gbk, clients send UTF-8
         pytest.param("utf8mb3", "gbk", "gbk", marks=pytest.mark.slow),
-        ("utf8mb4", "gbk", "gbk"),
+        pytest.param("utf8mb4", "gbk", "gbk", marks=pytest.mark.slow),
         ("latin1", "latin1", "latin1"),  # no SET NAMES
         pytest.param("utf8mb4", "latin1", "latin1", marks=pytest.mark.slow),
         ("utf8mb4", "utf8mb4", "utf8mb4"),
-        ("gbk", "utf8mb4", "utf8mb4"),  # the database converts, and gives them back
+        pytest.param("gbk", "utf8mb4", "utf8mb4", marks=pytest.mark.slow),  # the database converts, and gives them back
     ],
 )
 def test_the_character_set_is_found_and_names_are_shown(
