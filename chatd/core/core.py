@@ -20,6 +20,7 @@ from chatd import log
 from chatd.background import BackgroundTasks
 from chatd.bus.contract import EVERYBODY, Topic
 from chatd.bus.survey import Surveys
+from chatd.config.schema import Config
 from chatd.core import bus_messages, consent, trail
 from chatd.core.accounts import Accounts
 from chatd.core.allowance import ASK_FRIEND, CREATE_GROUP, FREE, JOIN, LOGIN_AGAIN, MESSAGE, WRITE
@@ -96,7 +97,7 @@ from chatd.protocol import (
     ServerRequest,
 )
 from chatd.security_log import SecurityEvent
-from chatd.store.contract import Purpose, SendingRules
+from chatd.store.contract import ANYTHING, Purpose, SendingRules
 from chatd.store.group_commit import Connections, GroupCommit
 
 _REOPEN_S = 0.5
@@ -117,6 +118,8 @@ class Core:
         self._bus = parts.bus
         self._log = log.get()
         self._rounds = 0
+        self._known_rules: tuple[Config | None, SendingRules] = None, ANYTHING
+        """The rules of the configuration before them. Only the store thread uses it."""
         self._background = BackgroundTasks(parts.loop)
         connections = Connections(parts.tables, parts.readers)
         self.store = GroupCommit(connections, parts.loop, parts.row, self._on_results, self._rules)
@@ -272,13 +275,17 @@ class Core:
     # ---------------------------------------------------------------- the store
 
     def _rules(self) -> SendingRules:
-        """In the store thread."""
+        """In the store thread, for every batch: made anew only for a new configuration."""
         config = self._config()
-        return SendingRules(
-            may_write=consent.default_of(config, Purpose.WRITE),
-            waiting_from_one=config.limits.waiting_from_one,
-            waiting=config.limits.waiting,
-        )
+        made_for, rules = self._known_rules
+        if made_for is not config:
+            rules = SendingRules(
+                may_write=consent.default_of(config, Purpose.WRITE),
+                waiting_from_one=config.limits.waiting_from_one,
+                waiting=config.limits.waiting,
+            )
+            self._known_rules = config, rules
+        return rules
 
     def _on_results(self, drafts: list[Any], origins: list[Any], results: list[Any]) -> None:
         self.messages.results(drafts, origins, results)

@@ -68,8 +68,6 @@ class _Append(msgspec.Struct, kw_only=True):
     """The rows to insert, of _WIDTH values each, one after the other."""
     with_extras: dict[int, Message] = {}
     """The new messages that have extras, by their numbers."""
-    meta: Meta = Meta()
-    """The extras of the draft at hand, if it has any."""
 
 
 class SqliteMessages:
@@ -114,6 +112,7 @@ class SqliteMessages:
         used, fresh, values, now_ms = batch.used, batch.fresh, batch.values, batch.now_ms
         unindexed, last = self._unindexed, self._backend.last_seqs
         mailboxes, rooms, spare = self._mailboxes, self._mailboxes.rooms, self._mailboxes.spare
+        meta = Meta()  # of a draft that has extras
         for draft, key in zip(batch.drafts, batch.keys, strict=True):
             sender, command = draft.sender, draft.command
             if key in used or key in fresh:
@@ -121,7 +120,7 @@ class SqliteMessages:
             else:
                 place = self._place(sender, command, now_ms)
             if command.extras is not None:
-                place = self._with_extras(draft, place, batch)
+                place, meta = self._with_extras(draft, place)
             if not isinstance(place, tuple):
                 results.append(place)
                 continue
@@ -145,7 +144,7 @@ class SqliteMessages:
                 to_name=recipient.name, group_id=command.to_group, fp=fp, qos=qos, typeu=typeu, sent_at_ms=now_ms,
             )  # fmt: skip
             if command.extras is not None:
-                message = batch.with_extras[number] = with_meta(message, batch.meta)
+                message = batch.with_extras[number] = with_meta(message, meta)
             if key is not None:
                 fresh[key] = message
                 if draft.body_hash is not None:
@@ -162,19 +161,18 @@ class SqliteMessages:
         return free, self._place(draft.sender, draft.command, batch.now_ms) if result is None else result
 
     def _with_extras(
-        self, draft: Draft, place: _Place | Stored | ErrorCode, batch: _Append
-    ) -> _Place | Stored | ErrorCode:
-        """The place of a draft whose extras are allowed, which are then the batch's `meta`; otherwise its result."""
+        self, draft: Draft, place: _Place | Stored | ErrorCode
+    ) -> tuple[_Place | Stored | ErrorCode, Meta]:
+        """The place of a draft whose extras are allowed, and these; otherwise its result."""
         if not isinstance(place, tuple):
-            return place
+            return place, Meta()
         assert draft.command.extras is not None
         conversation, _ = place
         reached = self._backend.last_seqs.get(conversation) or self._backend.last_seq(conversation)
         checked = self._extras.check(draft.sender, draft.command, draft.command.extras, reached)
         if isinstance(checked, ErrorCode):
-            return checked
-        batch.meta = checked
-        return place
+            return checked, Meta()
+        return place, checked
 
     def _write(self, values: list[int | str | None], hashes: Mapping[int, int]) -> None:
         """values: rows of _WIDTH values each, one after the other. hashes: body_hash by key, of those that have one."""
