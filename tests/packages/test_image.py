@@ -24,7 +24,7 @@ from tests.packages import builds
 
 CONTAINERFILE = builds.ROOT / "Containerfile"
 BASE, IMAGE = "localhost/chatd-test-base", "localhost/chatd-test"
-SEEN = ("/etc/ssl/certs", "/etc/xdg/pip", "/opt/wheels")
+SEEN = ("/etc/ssl/certs", "/etc/xdg/pip")
 """What the steps see of this machine, so that they can download as it does."""
 PASSWORD = "seven purple owls"
 
