@@ -19,6 +19,7 @@ from chatd.store.contract import AdmissionLimits, AdmissionState, Draft, Joined,
 from chatd.store.group_contract import FOREVER
 from tests.store.group_model import Given, GroupModel
 from tests.store.steps import ANY, done, make, to_group
+from tests.store.test_consent_model import EXAMPLES
 from tests.store.test_consent_model import connections as connections
 
 AGAIN_MS = 40
@@ -222,12 +223,12 @@ class Groups(RuleBasedStateMachine):
         assert tables.groups.details(self.group, user).rules == self.model.rules
 
 
-def test_a_group_is_what_the_model_says(connections: list[Tables]) -> None:
+def test_a_group_is_what_the_model_says(request: pytest.FixtureRequest, connections: list[Tables]) -> None:
     machine = type("Twin", (Groups,), {"connections": connections})
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine,
         settings=settings(
-            max_examples=15,
+            max_examples=EXAMPLES[request.node.callspec.params["connections"]],
             stateful_step_count=40,
             deadline=None,
             database=None,
