@@ -89,7 +89,7 @@ def test_a_server_that_is_well_has_nothing_but_what_tests_need(running: Daemon) 
     assert found.keys() <= HERE | {"limits.udp_buffers"}
     shown = running.ctl_here("doctor", "--all")[1]
     for text in ("accepts connections", "has no damaged page", "the newest", "is the installed version"):
-        assert text in shown
+        assert text in " ".join(shown.split())
     assert max(map(len, shown.splitlines())) <= 100
 
 
@@ -337,7 +337,7 @@ def test_damaged_pages_and_an_old_schema(stopped: Daemon) -> None:
 
 def test_pages_are_checked_beside_a_running_server(running: Daemon) -> None:
     shown = running.ctl_here("doctor", "--all")[1]
-    assert "has no damaged page" in shown
+    assert "has no damaged page" in " ".join(shown.split())
     owner = (running.root / "state").stat().st_uid
     assert {path.stat().st_uid for path in (running.root / "state").iterdir()} == {owner}
 
