@@ -27,7 +27,15 @@ ALWAYS = (
     "chatd.hooks.translate",
 )
 """Modules that a worker of any configuration may import late."""
-MYSQL = ("chatd.store.mysql.tables", "MySQLdb.connections", "MySQLdb.cursors")
+MYSQL = (
+    "chatd.store.mysql.tables",
+    "MySQLdb.connections",
+    "MySQLdb.converters",
+    "MySQLdb.cursors",
+    "MySQLdb.constants.CLIENT",
+    "MySQLdb.constants.CR",
+    "MySQLdb.constants.FLAG",
+)
 REDIS = ("chatd.bus.redis.bus",)
 REDIS_CLUSTER = ("chatd.bus.redis.cluster",)
 TLS = ("chatd.tls.contexts",)
