@@ -95,6 +95,7 @@ test: $(DEV_STAMP) tools
 	@$(BIN)/pytest -n 3 --dist loadgroup --reruns 1 --reruns-delay 1
 
 test-slow: $(DEV_STAMP) tools
+	@.ci/tools lintian
 	@$(BIN)/pytest -m slow --timeout 1800
 
 check: check-format check-lint check-types check-layers check-fast

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -15,9 +14,8 @@ from tests.packages.host import UNIT, Host
 from tests.packages.install_page import MOST, commands
 
 
+@pytest.mark.slow  # lintian needs 150 packages, which make test-slow installs
 def test_lintian_has_no_complaint(package: Path) -> None:
-    if shutil.which("lintian") is None:
-        pytest.skip("lintian is not installed; the check needs 150 packages")
     complaints = subprocess.run(
         ["lintian", "--allow-root", "--fail-on", "error,warning", package],
         capture_output=True, text=True, check=False, timeout=300,
