@@ -26,7 +26,7 @@ from chatd.master import instance_lock
 from chatd.master.directories import CONTROL
 from chatd.master.instance_lock import PIDFILE
 from chatd.master.replies import ControlReply
-from chatd.master.requests import ControlRequest, StatusRequest, StopRequest
+from chatd.master.requests import ControlRequest, StatusRequest
 from chatd.master.status import Status, StatusReply
 
 CONNECT_S = 5.0
@@ -34,9 +34,6 @@ REPLY_S = 30.0
 STATUS_S = 3.0
 POLL_S = 0.02
 MEANWHILE_S = 0.5
-
-STARTS_NOTHING = (StatusRequest, StopRequest)
-"""Requests that make no sense to a server that is started for them."""
 
 R = TypeVar("R", bound=ControlReply)
 
@@ -104,8 +101,7 @@ class ControlClient:
         meanwhile: Callable[[], None] | None = None,
     ) -> bytes:
         """The reply as it came: one JSON object, a newline at its end. Raises ServerUnreachable or NotAllowed."""
-        if isinstance(request, STARTS_NOTHING):
-            self._check_running()
+        self._check_running()
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
             self._connect(asking)
             asking.settimeout(limit_s)
@@ -126,7 +122,8 @@ class ControlClient:
         return bytes(received)
 
     def _check_running(self) -> None:
-        """A control socket of systemd would start the server. Raises ServerUnreachable."""
+        """A control socket of systemd would start the server, and no request makes sense to one that is started for it.
+        Raises ServerUnreachable."""
         with contextlib.suppress(NotAllowed, PermissionError):
             if self.path.exists() and not self.running()[0]:
                 raise ServerUnreachable("no server is running")

@@ -54,8 +54,12 @@ def failures_in_one_line() -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_server(config: Config, *paths: Path | None) -> Iterator[None]:
-    """No server runs, or starts meanwhile, on the state directories that these databases are in. Raises: BootError."""
+    """No server runs, or starts meanwhile, on these databases: the state directory is locked of the server that has the
+    configuration, if one of them is its store, and of any other server in the folder of one. Raises: BootError."""
     folders = {path.parent for path in paths if path is not None}
+    own, state = configured(config).path, Path(config.server.state_dir)
+    if own is not None and own in paths and state.is_dir():
+        folders.add(state)
     with contextlib.ExitStack() as held:
         for folder in sorted(folders):
             if folder == Path(config.server.state_dir) or (folder / instance_lock.STATE_LOCK).exists():

@@ -317,9 +317,9 @@ class Core:
         await self.store.write(
             lambda tables: None
         )  # on the connection that checks the schema, before any other is used
-        await self._credentials.open()
         await self.bans.open()
         await self.accounts.learn_costs()
+        await self._credentials.open()  # last: from here on users can log in
 
     async def _open_store_later(self) -> None:
         while not self._credentials.is_open:

@@ -176,13 +176,14 @@ class _Growth:
     """When a counter of any process has grown last."""
 
     def __init__(self) -> None:
-        self._last: dict[int, int] = {}
-        """By process id."""
+        self._last: dict[int, int] | None = None
+        """By process id; None before the first look, which finds the counters of workers that served before this
+        program (master.upgrade)."""
         self._grown_at = float("-inf")
 
     def look(self, rows: Collection[Row], counter: str) -> None:
         now = {row.pid: getattr(row, counter) for row in rows}
-        if any(value > self._last.get(pid, 0) for pid, value in now.items()):
+        if self._last is not None and any(value > self._last.get(pid, 0) for pid, value in now.items()):
             self._grown_at = time.monotonic()
         self._last = now
 

@@ -237,6 +237,7 @@ class Master:
         """From an earlier program of this process: its workers, its clients, its signals."""
         self._before = None
         adopt_workers(self._pool, before.pool, config_of(before))
+        self._reload.tell_adopted()
         self._reload.resume(before.reloads)
         self._questions.traces.resume(before.traces)
         self._upgrade.resume(self._control.resume(before.control, UpgradeRequest()))

@@ -151,6 +151,13 @@ class Reload:
             log.get().warning("deprecated option", file=loaded.name, what=line)
         return loaded
 
+    def tell_adopted(self) -> None:
+        """After an upgrade in place: workers of the earlier program apply what has changed in the file, too, in case
+        they cannot be replaced soon."""
+        for slot in self._pool.present():
+            if slot.worker is not None and slot.worker.generation != self._pool.generation:
+                self._pool.order(slot, ReloadOrder(self._pool.generation, self._pool.config))
+
     def take_answer(self, slot: Slot, answer: Answer) -> None:
         """Take an answer of any worker to any order; those that are not to a reload are ignored."""
         pending, worker = self._pending, slot.worker

@@ -173,8 +173,13 @@ class Connections:
         self.members.add(connection)
         if self._leaving is not None:  # accepted a moment before the listeners were closed
             self._dismiss(connection, self._leaving)
-        elif (ban := self.bans.find(connection.remote, wall_clock.now_ms())) is not None:  # given since it was accepted
-            end_for_ban(connection, ban)
+        else:  # given since it was accepted
+            self.check_ban(connection)
+
+    def check_ban(self, peer: Peer) -> None:
+        """End the connection if its address is banned."""
+        if (ban := self.bans.find(peer.remote, wall_clock.now_ms())) is not None:
+            end_for_ban(peer, ban)
 
     def remove(self, connection: StreamPeer) -> None:
         """Its socket is closed."""

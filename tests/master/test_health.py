@@ -109,7 +109,14 @@ def test_a_counter_that_grows_is_a_reason_for_a_while(
     assert list(server.reasons()) == [code]
 
 
+def test_what_was_counted_before_the_first_look_has_not_grown(server: Server) -> None:
+    server.rows[0].refused_full = server.rows[1].log_dropped = 5
+    server.monitor.sample()
+    assert server.reasons() == {}
+
+
 def test_records_that_the_master_drops_count_too(server: Server) -> None:
+    server.monitor.sample()
     server.board.master_row.log_dropped = 1
     server.monitor.sample()
     assert list(server.reasons()) == ["log-dropped"]

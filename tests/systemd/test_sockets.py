@@ -115,7 +115,7 @@ def test_a_client_that_waits_does_not_make_systemd_start_a_broken_chatd_for_ever
     assert 1 <= len(starts) <= 2
 
 
-def test_chatctl_waits_while_chatd_is_restarted_and_starts_nothing(activated: Service) -> None:
+def test_chatctl_uses_the_control_socket_of_systemd_and_starts_nothing(activated: Service) -> None:
     activated.start()
     assert activated.ctl("status").returncode == 0
     control = activated.container.run("stat", "--format=%U %G %a", "/run/chatd/control.sock").stdout
@@ -127,6 +127,8 @@ def test_chatctl_waits_while_chatd_is_restarted_and_starts_nothing(activated: Se
     assert activated.ctl("status").returncode == 3
     assert activated.ctl("check").returncode == 2
     assert "not running" in activated.ctl("stop").stderr
+    for command in ("bans", "clients", "reload"):
+        activated.ctl(command)
     assert activated.container.state(UNIT) == "inactive"
 
 

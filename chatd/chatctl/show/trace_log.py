@@ -3,17 +3,20 @@
 Owns: reading every file of a log, rotated and compressed ones too, and finding the records that belong to a message
 or a user.
 Elsewhere: writing the records (core.tracing), showing them (chatctl.show.trace).
-Fails: OSError for a file that cannot be read. Lines that are not records of tracing are passed over.
+Fails: BootError for a file that cannot be read. Lines that are not records of tracing are passed over.
 """
 
 from __future__ import annotations
 
 import gzip
 import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
+
+from chatd.errors import BootError, Exit
 
 MARK = b'"trace":"'
 """Only lines that contain this are looked at."""
@@ -53,7 +56,7 @@ def files_of(log_dir: str) -> list[Path]:
 
 def read(files: Iterable[Path | str]) -> list[Traced]:
     """All records of tracing, in the order of their times; at most MOST_RECORDS, the youngest. "-" is standard input.
-    Raises: OSError."""
+    Raises: BootError, naming the file that cannot be read."""
     found: list[Traced] = []
     for file in files:
         found += _records(file)
@@ -88,6 +91,9 @@ def _lines(file: Path | str) -> Iterator[bytes]:
             yield from lines
     except EOFError:  # a compressed file that is still being written
         return
+    except (OSError, zlib.error) as error:
+        why = error.strerror if isinstance(error, OSError) else None
+        raise BootError(f"cannot read {file}: {why or error}", Exit.UNAVAILABLE) from None
 
 
 def of_message(records: list[Traced], what: str) -> list[Traced]:

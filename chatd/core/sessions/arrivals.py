@@ -127,6 +127,8 @@ class Arrivals:
             self._services.background.start(self._verify(session))
         elif waiting.reason is not None:
             peer.close(waiting.reason)
+        if peer.closed and not session.is_over:  # closed before it had its session: its address is banned, say
+            self._logins.left(peer)
         if not session.is_over:
             self._delivery.catch_up.resume(session, entered)
 

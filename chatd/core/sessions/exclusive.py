@@ -219,7 +219,7 @@ class SessionLocks:
         """Pass the lock to the worker that the session goes to. False: it was served without, or lost it. Never
         raises."""
         key = lock_key(session.user, session.protocol)
-        if self._holders.get(key) is not session or key in self._acquiring:
+        if self._holders.get(key) is not session or key in self._acquiring or session.is_over:
             return False
         try:
             return await self._bus.give_lock(key, to)
@@ -228,8 +228,13 @@ class SessionLocks:
 
     async def take_back(self, session: Session, given: LockShare) -> None:
         """The session stays, but its lock was given. If it cannot be taken back, the session asks for it like one that
-        has lost it. Never raises."""
+        has lost it. The lock of a session that has ended stays with the other worker, which may have given it to a new
+        login of the user. Never raises."""
         key = lock_key(session.user, session.protocol)
+        if session.is_over:
+            if self._holders.get(key) is session:
+                del self._holders[key]
+            return
         try:
             has_lock = await self._bus.take_lock_back(key, given)
         except Unavailable:

@@ -34,8 +34,10 @@ class Gate:
     def __init__(self, bound: Sequence[Bound], udp_sockets: UdpSockets, adopted: Collection[socket.socket]) -> None:
         self._streams = [(one, sock) for one, sock in bound if sock not in adopted]
         self._udp_sockets = udp_sockets
-        self._closed: list[Bound] = []
-        """Streams that should be listened on, and are not."""
+        self._closed = [
+            (one, sock) for one, sock in self._streams if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        ]
+        """Streams that should be listened on, and are not. After an upgrade in place there may be some already."""
 
     def shut_streams(self) -> None:
         """New connections are refused, and those that no worker has accepted are reset. Idempotent."""

@@ -107,6 +107,8 @@ class Channel:
                 size, descriptors, flags = self._receive()
             except (BlockingIOError, InterruptedError):
                 return
+            except ConnectionResetError:  # it has ended without reading all of ours; what it had sent comes after this
+                continue
             except OSError as error:
                 self._fail(f"receiving failed: {error}")
                 return

@@ -108,12 +108,12 @@ class Successor:
             case Withdrawn():
                 for ref in message.refs:
                     self._forget(ref)
-            case MovedStream() if descriptors:
-                sock = socket.socket(fileno=descriptors.pop(0))
-                self._background.start(self._take_stream(message, sock))
-            case MovedPeer():
+            case MovedStream() if descriptors and message.ref in self._expected:
+                expected, sock = self._expected.pop(message.ref), socket.socket(fileno=descriptors.pop(0))
+                self._background.start(self._take_stream(expected, message, sock))
+            case MovedPeer() if message.ref in self._expected:
                 self._peers_coming += 1
-                self._background.start(self._take_peer(message))
+                self._background.start(self._take_peer(self._expected.pop(message.ref), message))
             case DatagramsLeft():
                 self._may_read = True
                 self._perhaps_read()
@@ -171,14 +171,14 @@ class Successor:
 
     # ---------------------------------------------------------------- arrivals
 
-    async def _take_stream(self, moved: MovedStream, sock: socket.socket) -> None:
-        offer, session = self._expected.pop(moved.ref)
+    async def _take_stream(self, expected: _Expected, moved: MovedStream, sock: socket.socket) -> None:
         await asyncio.sleep(_SETTLE_S)
         async with self._turns:
-            await self._serve(offer, session, moved, sock)
+            await self._serve(expected, moved, sock)
         self._confirm(moved.ref)
 
-    async def _serve(self, offer: Offer, session: Session, moved: MovedStream, sock: socket.socket) -> None:
+    async def _serve(self, expected: _Expected, moved: MovedStream, sock: socket.socket) -> None:
+        offer, session = expected
         listener = self._stream_listener(offer.listener)
         try:
             if listener is None:  # this worker leaves already
@@ -188,19 +188,31 @@ class Successor:
             arrive = partial(self._arrivals.arrive, session, moved.session, connection)
             await self._loop.connect_accepted_socket(lambda: StreamArrival(connection, arrive), sock)
         except (OSError, ValueError) as error:
-            log.get().warning("a session that was taken over is lost", peer=offer.session.peer.remote, why=str(error))
             sock.close()
-            self._arrivals.drop(session)
+            self._lose(expected, error)
 
-    async def _take_peer(self, moved: MovedPeer) -> None:
-        offer, session = self._expected.pop(moved.ref)
+    async def _take_peer(self, expected: _Expected, moved: MovedPeer) -> None:
+        offer, session = expected
         await asyncio.sleep(_SETTLE_S)
-        listener = self._udp_listener(offer.socket)
-        assert listener is not None
-        self._arrivals.arrive(session, moved.session, datagrams.resumed(listener, moved.peer))
-        self._confirm(moved.ref)
-        self._peers_coming -= 1
-        self._perhaps_read()
+        try:
+            listener = self._udp_listener(offer.socket)
+            if listener is None:
+                raise OSError("its listener is closed")
+            peer = datagrams.resumed(listener, moved.peer)
+            self._arrivals.arrive(session, moved.session, peer)
+            self._connections.check_ban(peer)
+        except (OSError, ValueError) as error:
+            self._lose(expected, error)
+        finally:
+            self._peers_coming -= 1
+            self._confirm(moved.ref)
+            self._perhaps_read()
+
+    def _lose(self, expected: _Expected, error: Exception) -> None:
+        """The session was sent, and cannot be served: its client logs in again."""
+        peer = expected.offer.session.peer.remote
+        log.get().warning("a session that was taken over is lost", peer=peer, why=str(error))
+        self._arrivals.drop(expected.session)
 
     def _confirm(self, ref: Ref) -> None:
         self._arrived += 1

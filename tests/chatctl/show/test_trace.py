@@ -15,7 +15,7 @@ import pytest
 
 from chatd.chatctl.show import trace_log
 from chatd.chatctl.show.trace_log import Traced
-from chatd.errors import Exit
+from chatd.errors import BootError, Exit
 from tests.chatctl.show.conftest import shown
 from tests.harness.deadline import run, until, wait_until
 from tests.harness.person import Person, Town
@@ -246,6 +246,13 @@ def test_rotated_and_compressed_files_are_read_in_order(tmp_path: Path) -> None:
     data = (tmp_path / "cut.gz").read_bytes()
     (tmp_path / "cut.gz").write_bytes(data[:-9])
     assert trace_log.read([tmp_path / "cut.gz"]) is not None
+
+
+def test_a_log_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "normal.log.2.gz").write_text("not compressed")
+    for name in ("normal.log", "normal.log.2.gz"):
+        with pytest.raises(BootError, match=rf"cannot read .*/{name}: "):
+            trace_log.read([tmp_path / name])
 
 
 def test_a_log_of_another_host_can_be_given(town: Town, tmp_path: Path) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from chatd.address_bans import AddressBan
 from chatd.core.sessions.departures import Departures
 from chatd.core.sessions.session import SessionState
 from chatd.errors import Unavailable
 from chatd.net.handover import messages, predecessor, successor
+from chatd.net.handover.channel import Channel
 from tests.harness.deadline import until
 from tests.harness.mobileimsdk import DATA, KICKED
 from tests.net.handover.pair import Pair, play
@@ -80,6 +82,47 @@ def test_what_was_only_offered_is_forgotten_when_the_predecessor_dies(memory_pat
         assert pair.new.udp.is_reading
         assert pair.new.core.logins.locks.is_idle
         await everybody_talks(pair)
+
+    play(memory_path, story)
+
+
+class Dying(Channel):
+    """Ends with the first session that it sends, so that the successor reads the session and the end together."""
+
+    def send(self, message: messages.HandoverMessage, descriptors: Sequence[int] = ()) -> None:
+        super().send(message, descriptors)
+        if isinstance(message, messages.MovedPeer):
+            self.close()
+
+
+def test_a_session_that_was_sent_is_served_although_the_predecessor_ends_at_once(
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predecessor, "Channel", Dying)
+
+    async def story(pair: Pair) -> None:
+        await logged_in(pair, "bob")
+        await pair.hand_over()
+        await until(5, "it is served", lambda: state_of(pair, "bob") is SessionState.LIVE)
+        await until(5, "datagrams are read", lambda: pair.new.udp.is_reading)
+
+    play(memory_path, story)
+
+
+def test_a_session_of_a_banned_address_does_not_arrive(memory_path: Path) -> None:
+    """The ban has come to the successor, and not yet to the predecessor."""
+
+    async def story(pair: Pair) -> None:
+        await pair.old.mobile("alice")
+        await logged_in(pair, "bob")
+        moving = asyncio.create_task(pair.begin())
+        await until(5, "the handover begins", lambda: pair.successor, step_s=0)
+        pair.new.connections.bans.replace([AddressBan(network="127.0.0.1/32")])
+        await moving
+        await until(5, "both have ended", lambda: not pair.new.core.hub.sessions() and not pair.new.connections.members)
+        await until(5, "their locks are free", lambda: pair.new.core.logins.locks.is_idle)
+        assert pair.new.core.logins.count == pair.old.core.logins.count == 0
+        assert not pair.new.udp.peers
 
     play(memory_path, story)
 
