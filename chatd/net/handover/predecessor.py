@@ -6,9 +6,8 @@ Elsewhere: one connection (net.handover.streams, net.handover.datagrams), its se
 other side (net.handover.successor), draining what stays (worker).
 Fails: never. Whatever goes wrong, a session that has not been sent goes on here.
 
-A session moves in four steps (docs/internals/handover.md): it is offered, and the successor prepares; it is held, until
-no command of its client is being served; the store is waited for, so that everything is answered; its lock is passed
-on, and it is sent with its socket. From then on it is the successor's, whatever happens to this worker.
+The steps in which a session moves are in docs/internals/handover.md. Once it is sent it is the successor's, whatever
+happens to this worker.
 """
 
 from __future__ import annotations
@@ -109,6 +108,8 @@ class Move(Contract):
 
 
 class Predecessor:
+    """A worker's end of the handover to its successor. Made when the worker drains; run() is called once."""
+
     def __init__(
         self, departures: Departures, connections: Connections, datagrams: Sequence[UdpListener], sock: socket.socket
     ) -> None:
