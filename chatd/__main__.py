@@ -35,6 +35,7 @@ from chatd.worker_context import WorkerContext
 
 
 def parser() -> argparse.ArgumentParser:
+    """The whole command line; also the source of the manual page and the completions."""
     made = Parser(prog="chatd", description="An instant-messaging server.")
     file = made.add_argument(
         "-c", "--config", metavar="FILE", help=f"configuration file (default: {config_load.DEFAULT_FILE})"
@@ -71,6 +72,7 @@ def serve(context: WorkerContext) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Test, dump or serve; returns the exit code. arguments: None = those of this process."""
     program = Program.of_this_process()
     options = parser().parse_args(arguments)
     try:

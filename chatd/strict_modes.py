@@ -3,7 +3,7 @@
 Owns: walking to a file or directory as the kernel does, and judging the owner and mode of everything on the way.
 Elsewhere: which files and directories of a configuration are checked (config.strict), refusing symbolic links at the
 moment a file is opened (safe_files).
-Fails: never; what is wrong is collected as lines for the operator, each with the command that mends it. What cannot be
+Fails: never; what is wrong is collected as lines for the operator, each with the command that fixes it. What cannot be
 looked at, or does not exist, is left to the code that needs it.
 
 Trusted are root and the given owners. An account with an id below SYSTEM_UIDS is the distribution's: a directory that
@@ -51,7 +51,7 @@ class StrictModes:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """One line each: path, what is wrong, and the command that mends it."""
+        """One line each: path, what is wrong, and the command that fixes it."""
         return tuple(self._found)
 
     def file(self, path: str | Path, *, secret: bool = False) -> None:

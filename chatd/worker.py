@@ -151,6 +151,8 @@ def run(context: WorkerContext) -> int:
 
 
 class Worker:
+    """The whole worker. serve() runs once, from the boot to the end of the drain."""
+
     def __init__(self, context: WorkerContext, tables: Tables, loop: asyncio.AbstractEventLoop) -> None:
         self._context = context
         self._loop = loop

@@ -24,4 +24,5 @@ class Add(Protocol):
 
 
 def epilog(example: str) -> str | None:
+    """The last line of a command's help; None: it has no example."""
     return f"example: {example}" if example else None

@@ -22,12 +22,15 @@ STDIN = "-"
 
 
 def broadcast(client: ControlClient, options: argparse.Namespace) -> int:
+    """Waits until all have been told, at most LIMIT_S. Exit code: 1 if there is no such user or group, 75 if a host did
+    not answer."""
     text = sys.stdin.read().rstrip("\n") if options.text == STDIN else options.text
     request = BroadcastRequest(text=text, wire=options.wire, user=options.user, group_id=options.group)
     return _ask(client, request, BroadcastReply, options, limit_s=LIMIT_S + 5)
 
 
 def kick(client: ControlClient, options: argparse.Namespace) -> int:
+    """Exit code: 1 if there is no such user, 75 if a host did not answer, which is then asked again by the server."""
     if (options.user is None) is (options.address is None):
         note("kick: give a user, or --address, but not both")
         return Exit.USAGE

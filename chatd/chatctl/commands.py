@@ -66,6 +66,7 @@ NOT_REACHABLE = "not-reachable"
 
 
 def status(client: ControlClient, options: argparse.Namespace) -> int:
+    """`status` and `workers`. Exit codes of LSB; without a server, what the pid file says."""
     try:
         if options.json:
             print(client.status_json())
@@ -104,6 +105,7 @@ def _without_status(client: ControlClient, why: ServerUnreachable | NotAllowed, 
 
 
 def check(client: ControlClient, options: argparse.Namespace) -> int:
+    """Exit code: 0 good, 1 degraded, 2 critical; a server that cannot be asked is critical."""
     try:
         server = client.status()
     except (ServerUnreachable, NotAllowed) as error:
@@ -144,6 +146,7 @@ def reload(client: ControlClient, options: argparse.Namespace) -> int:
 
 
 def reopen(client: ControlClient, _options: argparse.Namespace) -> int:
+    """By SIGUSR1 if the socket is missing."""
     try:
         client.ask(ReopenRequest(), ControlReply)
     except ServerUnreachable as error:
@@ -152,6 +155,8 @@ def reopen(client: ControlClient, _options: argparse.Namespace) -> int:
 
 
 def stop(client: ControlClient, options: argparse.Namespace) -> int:
+    """Waits until the master has ended. By a signal if the socket is missing. Exit code 75 if the master is still there
+    GONE_S after its workers have left."""
     try:
         client.ask(StopRequest(fast=options.fast), ControlReply, limit_s=None)
     except ServerUnreachable as error:
@@ -174,6 +179,7 @@ def _already_stopping(client: ControlClient) -> bool:
 
 
 def config(client: ControlClient, options: argparse.Namespace) -> int:
+    """The configuration in effect, or the changes of the file that are pending."""
     if options.what == "diff":
         difference = client.ask(ConfigDiffRequest(), ConfigDiffReply)
         render.print_json(difference) if options.json else print(render.pending(difference))
@@ -187,6 +193,8 @@ def config(client: ControlClient, options: argparse.Namespace) -> int:
 
 
 def scale(client: ControlClient, options: argparse.Namespace) -> int:
+    """Waits until the workers are ready, at most SCALE_S, then exit code 75. Steps work by signals if the socket is
+    missing."""
     number, is_step = int(options.workers), options.workers[0] in "+-"
     request = ScaleRequest(step=number if is_step else 0, workers=0 if is_step else number, force=options.force)
     try:
@@ -208,6 +216,7 @@ def scale(client: ControlClient, options: argparse.Namespace) -> int:
 
 
 def penalties(client: ControlClient, options: argparse.Namespace) -> int:
+    """Show them, or clear some or all."""
     if options.what == "clear":
         request = ClearPenaltiesRequest(subject=options.subject, everything=options.all)
         print(f"records removed: {client.ask(request, ClearPenaltiesReply).records}")

@@ -28,7 +28,7 @@ from chatd.store.account_contract import Invite
 def upgraded(reply: UpgradeReply) -> str:
     """The result of `chatctl upgrade`."""
     what = f"{reply.before} -> {reply.version}" if reply.before != reply.version else f"{reply.version} again"
-    return f"upgraded: {what}, {reply.workers} workers replaced in {duration(reply.took_s)}"
+    return f"upgraded: {what}, {plural(reply.workers, 'worker')} replaced in {duration(reply.took_s)}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], gap: str = "  ") -> str:
@@ -40,6 +40,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], gap: str = "  ") -
 
 
 def reloaded(reply: ReloadReply) -> str:
+    """What a reload has applied, and what waits for what."""
     lines = [f"generation {reply.generation} is in effect"]
     for keys, text in (
         (reply.applied, "applied"),
@@ -62,6 +63,7 @@ def restarted(reply: RestartReply) -> str:
 
 
 def pending(reply: ConfigDiffReply) -> str:
+    """A table of the options that differ, with the command that applies each."""
     if not reply.pending:
         return f"{reply.file}: no change is pending"
     rows = [
@@ -98,6 +100,7 @@ def print_json(content: object) -> None:
 
 
 def users(found: Iterable[tuple[int, str, int]]) -> str:
+    """A table of (id, name, created)."""
     rows = [[str(number), name, at(created_at_ms)] for number, name, created_at_ms in found]
     return table(["ID", "NAME", "CREATED"], rows)
 
@@ -108,6 +111,7 @@ def at(at_ms: int) -> str:
 
 
 def sessions(found: SessionsReply) -> str:
+    """A table, one row per session."""
     rows = [
         [one.wire, at(one.since_ms), one.peer, one.host or "-", str(one.worker) if one.worker >= 0 else "-"]
         for one in found.sessions
@@ -116,6 +120,7 @@ def sessions(found: SessionsReply) -> str:
 
 
 def invites(found: Iterable[Invite], now_ms: int) -> str:
+    """A table. The codes are not known."""
     rows = [
         [str(one.id), f"{one.used}/{one.uses}", at(one.expires_at_ms), state_of(one, now_ms), one.note] for one in found
     ]
@@ -123,6 +128,7 @@ def invites(found: Iterable[Invite], now_ms: int) -> str:
 
 
 def state_of(invite: Invite, now_ms: int) -> str:
+    """Why an invite can or cannot be used."""
     if invite.revoked_at_ms:
         return "revoked"
     if invite.used >= invite.uses:
@@ -141,6 +147,11 @@ def duration(seconds: float) -> str:
     if hours < 24:
         return f"{hours}h {minutes}min"
     return f"{hours // 24}d {hours % 24}h"
+
+
+def plural(number: int, noun: str) -> str:
+    """1 reload, 2 reloads."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def size(count: float) -> str:

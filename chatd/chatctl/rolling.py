@@ -22,6 +22,8 @@ from chatd.master.requests import DrainRequest, RestartWorkersRequest, UndrainRe
 
 
 def restart_workers(client: ControlClient, options: argparse.Namespace) -> int:
+    """Waits for as long as the restart takes, and prints the result also if it failed. Exit code 75 if a worker was not
+    replaced."""
     with Progress("replacing workers") as progress:
 
         def look() -> None:
@@ -65,6 +67,7 @@ def drain(client: ControlClient, _options: argparse.Namespace) -> int:
 
 
 def undrain(client: ControlClient, _options: argparse.Namespace) -> int:
+    """Waits until every worker is ready; exit code 75 if the server gives up waiting."""
     try:
         client.ask(UndrainRequest(), ControlReply, limit_s=None)
     except ServerUnreachable as error:

@@ -29,6 +29,7 @@ missing, the configuration is wrong for it, the store needs a migration), nothin
 
 
 def upgrade(client: ControlClient, options: argparse.Namespace) -> int:
+    """Waits for as long as the upgrade takes. By SIGUSR2 if the socket is missing: then only the log has its result."""
     with Progress("upgrading") as progress:
 
         def look() -> None:

@@ -50,6 +50,7 @@ class Input(Protocol):
 
 
 def main() -> None:
+    """Converse until the user leaves, and end the process with the exit code."""
     try:
         code = asyncio.run(_converse(_options(sys.argv[1:])))
     except KeyboardInterrupt:
@@ -58,6 +59,7 @@ def main() -> None:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The whole command line; also the source of the manual page and the completions."""
     made = argparse.ArgumentParser(prog="chat", description="A terminal client for a chatd server.")
     listener = "the server's chatserver listener; tls://HOST:PORT is the same as --tls"
     made.add_argument("address", metavar="HOST:PORT", type=_address, help=listener)

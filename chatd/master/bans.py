@@ -16,6 +16,8 @@ from chatd.orders import ApplyBansOrder, BansApplied, OrderFailed
 
 
 class BanDesk:
+    """Takes the request of `chatctl ban` and `unban` to apply what they have written."""
+
     def __init__(self, questions: WorkerQuestions) -> None:
         self._questions = questions
 

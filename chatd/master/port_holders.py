@@ -2,7 +2,7 @@
 
 Owns: finding the process that listens on an address (TCP, UDP or Unix), and how to find it out where this user may not
 see it.
-Elsewhere: binding (master.listeners, master.udp_sockets), the ports of a running server (chatctl.doctor.network).
+Elsewhere: binding (master.listeners, master.udp_sockets), the ports of a running server (chatctl.doctor.listeners).
 Fails: never.
 """
 

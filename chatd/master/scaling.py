@@ -21,6 +21,8 @@ WORKERS_PER_CORE = 8
 
 
 class Scaling:
+    """Changes the number of wanted workers, by signals (which the limit cuts) or by request (which it refuses)."""
+
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
 

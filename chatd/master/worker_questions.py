@@ -77,9 +77,8 @@ class WorkerQuestions:
         respond: Respond,
         limit_s: float | None = None,
     ) -> None:
-        """Respond with a reply, or with a failure, within limit_s
-        (None: ANSWER_S). order: makes the order with this ref. reply: makes
-        the reply of the worker's answer."""
+        """Respond with a reply, or with a failure, within limit_s (None: ANSWER_S). order: makes the order with this
+        ref. reply: makes the reply of the worker's answer."""
         limit_s = ANSWER_S if limit_s is None else limit_s
         ref = next(self._refs)
         made = order(ref)

@@ -35,10 +35,12 @@ installed. Next:
   systemctl enable --now chatd          start it, now and at boot
   chatctl user add NAME                 create the first account"""
 UPGRADED = """\
-installed. A server that runs has its old code until `chatctl upgrade`, which ends no session"""
+installed. A server that runs has its old code until `chatctl upgrade`: sessions over plain TCP, UDP and WebSocket
+move to the new code, TLS sessions reconnect"""
 
 
 def parser() -> argparse.ArgumentParser:
+    """The whole command line; also the source of its manual page and completions."""
     made = Parser(
         prog="chatd-setup", description="Install chatd on this host, or remove it; for hosts without the package."
     )
@@ -67,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb, and return its exit code. arguments: None = those of this process."""
     options = parser().parse_args(arguments)
     place = Place(
         root=Path(options.root).absolute(),
@@ -111,7 +114,7 @@ def _check_place(place: Place, *, changes: bool) -> None:
     if not place.prefix.is_absolute():
         raise BootError(f"--prefix {place.prefix}: must begin with /", Exit.USAGE)
     if not place.root.is_dir():
-        raise BootError(f"--root {place.root}: is no directory", Exit.USAGE)
+        raise BootError(f"--root {place.root}: not a directory", Exit.USAGE)
     packaged = [one for one in PACKAGED_UNITS if place.below(one).exists()]
     if packaged:
         raise BootError(

@@ -45,6 +45,7 @@ def completions(parsers: Parsers = COMMANDS, places: Mapping[str, str] = PLACES)
 
 
 def main(arguments: list[str]) -> int:
+    """arguments: PREFIX. Raises: OSError."""
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m chatd.setup.completions PREFIX\n")
         return 64

@@ -27,13 +27,23 @@ NEW = ".new"
 
 
 class Installer(msgspec.Struct, kw_only=True):
+    """Installs, removes or checks `items` and `directories` at `place`, one of them per object.
+
+    Raises: OSError, from every method, for a file that cannot be read or written. What was done before stays done, and
+    the same command continues it.
+    """
+
     place: Place
     items: Sequence[Item]
+    """Files and links of this version."""
     directories: Sequence[Directory]
+    """Those of the server, and of its configuration."""
     known: record.Record
+    """What earlier runs have installed; brought up to date and saved by install()."""
     say: Callable[[str, Path, str], None]
     """Is told each step: what happened, to what, and a remark."""
     dry_run: bool
+    """Tell the steps, and change nothing."""
 
     # ------------------------------------------------------------ install
 
@@ -178,14 +188,14 @@ class Installer(msgspec.Struct, kw_only=True):
             elif found is not None and item.kind is Kind.SETTINGS:
                 self.say("edited", item.path, "")
             else:
-                self.say("missing" if found is None else "changed", item.path, "chatd-setup install puts it right")
+                self.say("missing" if found is None else "changed", item.path, "chatd-setup install repairs it")
                 good = False
         return all([*map(self._is_good, self.directories), good])
 
     def _is_good(self, one: Directory) -> bool:
         at, owner = self.place.below(one.path), self._owner(one)
         if not at.is_dir():
-            self.say("missing", one.path, "chatd-setup install puts it right")
+            self.say("missing", one.path, "chatd-setup install repairs it")
             return False
         info = at.stat()
         if owner is not None and (info.st_uid, info.st_gid) != owner:

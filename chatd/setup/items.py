@@ -15,6 +15,8 @@ import msgspec
 
 
 class Kind(Enum):
+    """Whose a file is, once it is installed."""
+
     PROGRAM = "program"
     """Part of chatd: replaced by that of another version."""
     SETTINGS = "settings"
@@ -22,6 +24,8 @@ class Kind(Enum):
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
+    """A file, mode 0644. path: as the installed system sees it."""
+
     path: Path
     content: bytes
     kind: Kind = Kind.PROGRAM

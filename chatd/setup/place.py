@@ -21,6 +21,8 @@ PACKAGED_UNITS = (Path("/usr/lib/systemd/system/chatd.service"), Path("/lib/syst
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """One installation: the system that it is on, and its directories there."""
+
     root: Path
     """Directory that stands for /: / itself, or the root of a system that is not running."""
     prefix: Path

@@ -15,6 +15,8 @@ from chatd.errors import ConfigError
 
 
 class Record(msgspec.Struct, kw_only=True):
+    """The content of the file. Changed by installer.Installer only."""
+
     version: str = ""
     """Version of chatd that was installed last; empty: none."""
     fingerprints: dict[str, str] = msgspec.field(default_factory=dict)

@@ -26,6 +26,7 @@ Add = Callable[[str, Command, str], argparse.ArgumentParser]
 
 
 def add_commands(add: Add) -> None:
+    """Add backup, restore, verify and vacuum."""
     one = add("backup", _backup, "copy the store into one file, also while the server runs; the copy is checked")
     _file(one, "FILE", "where to write it; a name that does not exist")
     one.add_argument("--force", action="store_true", help="replace the file if it exists")

@@ -32,6 +32,7 @@ _REST = 8.0
 
 
 def run(config: Config, *, full: bool, as_json: bool) -> int:
+    """full: rewrite the whole file, which needs the store alone. Raises: BootError, Unavailable."""
     location = configured(config)
     note(f"store: {location}")
     if location.path is None:

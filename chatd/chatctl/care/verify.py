@@ -45,6 +45,7 @@ def examine(location: StoreLocation) -> CheckResult:
 
 
 def lines(result: CheckResult) -> list[str]:
+    """The result, as a terminal shows it."""
     found = [f"store: {result.name}, schema {result.schema}"]
     if result.damages:
         found[0] = f"store: {result.name}"

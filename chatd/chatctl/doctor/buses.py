@@ -19,6 +19,7 @@ from chatd.errors import BootError
 
 
 def bus(patient: Patient) -> Iterator[Finding]:
+    """Whether each Redis server answers, and its clock; nothing for a local bus."""
     url = patient.config.bus.url
     if url.startswith("local:"):
         return

@@ -16,7 +16,7 @@ from chatd.chatctl.control_client import ControlClient, NotAllowed, ServerUnreac
 from chatd.chatctl.doctor import buses, configuration, files, host, listeners, server, stores, versions
 from chatd.chatctl.doctor.finding import Check, Finding, Patient, Severity, error
 from chatd.chatctl.ownership import become_owner
-from chatd.chatctl.render import print_json
+from chatd.chatctl.render import plural, print_json
 from chatd.config import load as config_load
 from chatd.errors import BootError
 from chatd.master.status import Status
@@ -50,6 +50,7 @@ _WIDTH = 100
 
 
 def doctor(client: ControlClient, options: argparse.Namespace) -> int:
+    """Findings are printed as they come. Exit code: 0 all is well, 1 warnings, 2 errors."""
     patient = _patient(client, options)
     findings: list[Finding] = []
     for finding in _examine(patient):
@@ -122,7 +123,6 @@ def _text(finding: Finding) -> str:
 
 
 def _summary(findings: list[Finding]) -> str:
-    counted = {severity: sum(one.severity == severity for one in findings) for severity in Severity}
-    parts = [f"{counted[Severity.ERROR]} errors", f"{counted[Severity.WARNING]} warnings"]
-    hidden = f"{counted[Severity.OK]} checks found nothing wrong"
-    return f"{', '.join(parts)}; {hidden}"
+    found = {severity: sum(one.severity == severity for one in findings) for severity in Severity}
+    errors, warnings = plural(found[Severity.ERROR], "error"), plural(found[Severity.WARNING], "warning")
+    return f"{errors}, {warnings}; {plural(found[Severity.OK], 'check')} found nothing wrong"

@@ -75,6 +75,7 @@ INSECURE = (
 
 
 def insecure(patient: Patient) -> Iterator[Finding]:
+    """Options in force that lower the protection, and listeners to which passwords are sent in the clear."""
     config, found = patient.config, 0
     for one in INSECURE:
         if one.holds(config):
@@ -90,6 +91,7 @@ def insecure(patient: Patient) -> Iterator[Finding]:
 
 
 def deprecated(patient: Patient) -> Iterator[Finding]:
+    """Values of earlier versions."""
     for line in patient.loaded.deprecated:
         yield warning("configuration.deprecated", line, "a later version will refuse it", "change the file")
 
@@ -108,6 +110,7 @@ def host(patient: Patient) -> Iterator[Finding]:
 
 
 def logging(patient: Patient) -> Iterator[Finding]:
+    """Levels that leave the security trail incomplete, or fill the disk."""
     level = patient.config.log.level
     if level in ("WARNING", "ERROR", "FATAL"):
         meaning = "the security trail is not complete: who logged in, and orders of operators, are missing"

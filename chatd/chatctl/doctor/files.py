@@ -18,6 +18,7 @@ from chatd.config import strict
 
 
 def modes(patient: Patient) -> Iterator[Finding]:
+    """Owners and modes, as at a start."""
     wrong = strict.problems(patient.loaded)
     for line in wrong:
         text, _, command = line.partition("; run: ")

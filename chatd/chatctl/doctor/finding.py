@@ -59,16 +59,20 @@ Check = Callable[[Patient], Iterator[Finding]]
 
 
 def ok(check: str, text: str) -> Finding:
+    """It was looked at, and is well."""
     return Finding(check=check, severity=Severity.OK.value, text=text)
 
 
 def note(check: str, text: str, advice: str = "") -> Finding:
+    """To know; nothing is wrong."""
     return Finding(check=check, severity=Severity.NOTE.value, text=text, advice=advice)
 
 
 def warning(check: str, text: str, meaning: str, advice: str) -> Finding:
+    """It works, but will not always."""
     return Finding(check=check, severity=Severity.WARNING.value, text=text, meaning=meaning, advice=advice)
 
 
 def error(check: str, text: str, meaning: str, advice: str) -> Finding:
+    """It does not work, or people are in danger."""
     return Finding(check=check, severity=Severity.ERROR.value, text=text, meaning=meaning, advice=advice)

@@ -18,7 +18,6 @@ from chatd.config.validate import DESCRIPTORS_BESIDES_CLIENTS
 from chatd.master.disks import disks_of
 
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
-RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
 RMEM_DEFAULT = Path("/proc/sys/net/core/rmem_default")
 LEAST_UDP_BYTES = 1024 * 1024
 """Datagrams of a burst that wait while a worker is busy; about 1,500 of the usual size."""
@@ -30,6 +29,7 @@ _STATUS_AT = 40
 
 
 def descriptors(patient: Patient) -> Iterator[Finding]:
+    """Whether the limit of open files suffices for limits.connections."""
     config = patient.config
     needed = config.limits.connections + DESCRIPTORS_BESIDES_CLIENTS + len(config.listen)
     limit, whose = _descriptor_limit(patient)
@@ -57,6 +57,7 @@ def _descriptor_limit(patient: Patient) -> tuple[int, str]:
 
 
 def backlog(patient: Patient) -> Iterator[Finding]:
+    """Whether the kernel lets as many connections wait as listen.backlog says."""
     limit = _number(SOMAXCONN)
     if limit is None:
         yield note("limits.backlog", f"cannot read {SOMAXCONN}")
@@ -75,6 +76,7 @@ def _is_stream(address: str) -> bool:
 
 
 def udp_buffers(patient: Patient) -> Iterator[Finding]:
+    """Whether UDP sockets can hold a burst."""
     if not any(urls.parse(one.address).transport == "udp" for one in patient.config.listen):
         return
     size = _number(RMEM_DEFAULT)
@@ -90,6 +92,7 @@ def udp_buffers(patient: Patient) -> Iterator[Finding]:
 
 
 def clock(_patient: Patient) -> Iterator[Finding]:
+    """Whether the clock is synchronised."""
     synchronised = is_synchronised()
     if synchronised is None:
         yield note("clock.synchronised", "the kernel does not say whether the clock is synchronised")
@@ -113,6 +116,7 @@ def is_synchronised() -> bool | None:
 
 
 def disks(patient: Patient) -> Iterator[Finding]:
+    """Room on every file system that is written to."""
     for one in disks_of(patient.config):
         text = f"{one.free_bytes / 1e9:.1f} of {one.total_bytes / 1e9:.1f} GB free at {one.path}"
         text += f" ({', '.join(one.used_for)})"

@@ -27,6 +27,7 @@ _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def ports(patient: Patient) -> Iterator[Finding]:
+    """Who has the port of each listener, and whether the server accepts connections there."""
     ours = _processes_of(patient.pid)
     for one in patient.config.listen:
         where = urls.parse(one.address)

@@ -25,6 +25,7 @@ _DAMAGE_SHOWN = 5
 
 
 def store(patient: Patient) -> Iterator[Finding]:
+    """Whether the store can be read, its schema, damaged pages, and the clock of MySQL."""
     location = configured(patient.config)
     if location.path is not None:
         yield from _sqlite(location, location.path, patient)

@@ -21,6 +21,7 @@ LEAST_SQLITE = (3, 37, 0)
 
 
 def python(_patient: Patient) -> Iterator[Finding]:
+    """Whether this Python is new enough."""
     needed = importlib.metadata.metadata("chatd")["Requires-Python"] or ""
     least = tuple(int(one) for one in re.findall(r"\d+", needed)[:2])
     text = f"Python {platform.python_version()}, chatd {__version__} needs {needed}"
@@ -67,6 +68,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def running(patient: Patient) -> Iterator[Finding]:
+    """Whether the running server is the installed version."""
     if patient.status is None:
         return
     if patient.status.version != __version__:

@@ -93,6 +93,7 @@ def _is_about(row: PenaltyRow, user: User) -> bool:
 
 
 def text(account: Account) -> str:
+    """As a terminal shows it."""
     locked = f"since {at(account.locked_at_ms)}" if account.locked_at_ms else "no"
     waiting = f"{account.waiting}{' or more' if account.more_waiting else ''} messages"
     rows = [

@@ -24,6 +24,7 @@ TRACED_S = 600.0
 
 
 def add_commands(add: Add) -> None:
+    """Add top, clients, trace, doctor and log-level."""
     _add_top(add)
     _add_clients(add)
     _add_trace(add)

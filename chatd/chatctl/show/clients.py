@@ -26,6 +26,7 @@ HEAD = ["USER", "ID", "WIRE", "ADDRESS", "SINCE", "IDLE", "IN FLIGHT", "WAITING"
 
 
 def query_of(options: argparse.Namespace) -> ClientQuery:
+    """What is asked of the server, without the limit."""
     return ClientQuery(
         user=options.user or "",
         wire=options.wire,
@@ -37,6 +38,7 @@ def query_of(options: argparse.Namespace) -> ClientQuery:
 
 
 def clients(client: ControlClient, options: argparse.Namespace) -> int:
+    """Prints page after page. Exit code 75 if a worker or a host did not answer."""
     limit = sys.maxsize if options.all else options.limit
     pages = _pages(client, query_of(options), limit, everywhere=options.all_hosts)
     last = _print_json(pages) if options.json else _print_table(pages, everywhere=options.all_hosts)

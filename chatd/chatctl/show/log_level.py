@@ -17,6 +17,7 @@ from chatd.master.requests import LogLevelRequest, LogLevelsRequest
 
 
 def log_level(client: ControlClient, options: argparse.Namespace) -> int:
+    """Show the levels, or set the one of all processes or of some workers until the next reload."""
     if options.level is None:
         reply = client.ask(LogLevelsRequest(), LogLevelReply)
     else:

@@ -11,7 +11,7 @@ import textwrap
 import time
 from typing import Literal, get_type_hints
 
-from chatd.chatctl.render import at, duration, size, table
+from chatd.chatctl.render import at, duration, plural, size, table
 from chatd.master.health import Code
 from chatd.master.status import Status, WorkerStatus
 from chatd.scoreboard import FIELDS, Field
@@ -39,6 +39,7 @@ def check(server: Status) -> tuple[int, str]:
 
 
 def status(server: Status) -> str:
+    """Everything, with the workers at the end."""
     symbol = "●" if server.state == "running" else "▲" if server.state == "degraded" else "○"
     ready = f"{server.workers_ready} of {server.workers_wanted} workers ready"
     lines = [f"{symbol} chatd {server.version}: {server.state}, {ready}"]
@@ -46,7 +47,7 @@ def status(server: Status) -> str:
     if server.upgrade is not None and server.upgrade.phase != "idle":
         lines += _labelled("upgrade", [f"under way ({server.upgrade.phase})"])
     lines += _labelled("process", [f"{server.pid}, up {duration(server.uptime_s)}"])
-    reloads = f"{server.reloads} reloads ({server.reloads_failed} failed)"
+    reloads = f"{plural(server.reloads, 'reload')} ({server.reloads_failed} failed)"
     failure = [f"last reload: {line}" for line in server.last_reload_error.splitlines()]
     lines += _labelled("config", [f"{server.config_file}, generation {server.generation}, {reloads}", *failure])
     if server.restart is not None:
@@ -165,6 +166,7 @@ WORKER_FIELDS: dict[str, Field] = {
 
 
 def workers(server: Status) -> str:
+    """A table with one row per worker."""
     rows = [[cell(one, name) for name in WORKER_COLUMNS] for one in server.workers]
     head = [WORKER_FIELDS[name].heading for name in WORKER_COLUMNS]
     wide = table(head, rows)

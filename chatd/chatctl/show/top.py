@@ -49,6 +49,7 @@ class Meter:
 
 
 def top(client: ControlClient, options: argparse.Namespace) -> int:
+    """Live on a terminal; else, or with --once or --json, the rates of one interval."""
     meter = Meter(client)
     view = View(sort=options.sort, descending=options.sort != "slot", interval_s=options.interval)
     is_live = not (options.once or options.json) and sys.stdin.isatty() and sys.stdout.isatty()

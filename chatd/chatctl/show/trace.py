@@ -24,6 +24,7 @@ STANDARD_ERROR = '"-" (standard error)'
 
 
 def trace(client: ControlClient, options: argparse.Namespace) -> int:
+    """Switch tracing on or off, show who is traced, or search the logs; exit code 1 if they say nothing."""
     if options.on or options.off:
         request = TraceRequest(user=options.on or options.off, for_s=options.for_s if options.on else 0.0)
         return _show_traced(client.ask(request, TraceReply), as_json=options.json)

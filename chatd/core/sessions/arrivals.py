@@ -45,6 +45,8 @@ class _Found(NamedTuple):
 
 
 class Arrivals:
+    """The sessions on their way to this worker. For each: expect(), and then either arrive() or drop()."""
+
     def __init__(
         self, services: Services, delivery: Delivery, logins: Logins, presence: Presence, guard: LoginGuard
     ) -> None:

@@ -32,6 +32,8 @@ from chatd.protocol import Deliver
 
 
 class Departures:
+    """The sessions of a worker on their way to its successor; one per worker, of use only while it is replaced."""
+
     def __init__(
         self, services: Services, delivery: Delivery, logins: Logins, presence: Presence, guard: LoginGuard
     ) -> None:

@@ -90,6 +90,11 @@ class _Order:
 
 
 class SessionKicks:
+    """Orders to end sessions: those given to this worker, and those of others, which it answers. One per worker.
+
+    An order that some worker has not answered is kept, at most MAX_KEPT of them, by a background task that ends with
+    this worker."""
+
     def __init__(self, services: Services, logins: Logins) -> None:
         self._services = services
         self._logins = logins

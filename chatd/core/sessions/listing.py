@@ -39,6 +39,8 @@ class EveryHost(NamedTuple):
 
 
 class SessionListing:
+    """Answers what an operator asks about sessions; one per worker. It keeps nothing between two pages."""
+
     def __init__(self, services: Services) -> None:
         self._services = services
         self._host = os.uname().nodename

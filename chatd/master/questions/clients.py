@@ -20,6 +20,8 @@ from chatd.orders import ClientsDone, ClientsOrder
 
 
 class ClientLists:
+    """Takes the requests of `chatctl clients`, one page each. It keeps nothing between two pages."""
+
     def __init__(self, pool: WorkerPool, every_worker: EveryWorker, questions: WorkerQuestions) -> None:
         self._pool = pool
         self._every_worker = every_worker

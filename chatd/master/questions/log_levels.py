@@ -18,6 +18,8 @@ from chatd.orders import LogLevelOrder
 
 
 class LogLevels:
+    """Takes the requests of `chatctl log-level`. The level of a worker is in its WorkerProcess."""
+
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
 

@@ -1,7 +1,7 @@
 """Tracing users, as an operator asks.
 
 Owns: who is traced and until when; telling the workers, also those that start later.
-Elsewhere: the records (core.tracing), finding them in the logs (chatctl.trace).
+Elsewhere: the records (core.tracing), finding them in the logs (chatctl.show.trace).
 Fails: with one line; then nothing has changed.
 
 Workers end a trace by themselves when its time is over. Those of other hosts are told once, by way of the bus: one that
@@ -45,6 +45,9 @@ class _Trace:
 
 
 class TraceDesk:
+    """The users that are traced. check() is called by the master's loop: it tells workers that have started since, and
+    forgets traces whose time is over."""
+
     def __init__(self, pool: WorkerPool, questions: WorkerQuestions) -> None:
         self._pool = pool
         self._questions = questions

@@ -29,16 +29,20 @@ GENERATIONS = 2
 
 
 class HostState(enum.Enum):
+    """Where this host is between serving and not serving. Changes as _NEXT allows."""
+
     SERVING = enum.auto()
     DRAINING = enum.auto()
+    """Workers are leaving, and new clients are refused."""
     DRAINED = enum.auto()
+    """No worker is left; the master keeps the addresses. Until undrain()."""
     WAITING = enum.auto()
     """It is to serve again, but the workers of earlier drains have not left."""
 
 
 _NEXT = {
     HostState.SERVING: {HostState.DRAINING},
-    HostState.DRAINING: {HostState.DRAINED, HostState.WAITING, HostState.SERVING},
+    HostState.DRAINING: {HostState.DRAINED, HostState.WAITING},
     HostState.DRAINED: {HostState.SERVING},
     HostState.WAITING: {HostState.SERVING, HostState.DRAINING},
 }

@@ -123,7 +123,7 @@ class RollingRestart:
         try:
             step.successor = self._pool.replacements.begin(step.slot)
         except CannotReplace as error:
-            self._finish(run, str(error), step)
+            self._finish(run, str(error))
             return True
         assert step.successor.worker is not None
         step.successor_pid = step.successor.worker.child.pid
@@ -151,7 +151,7 @@ class RollingRestart:
         step.tries += 1
         log.get().error("a successor could not start", slot=step.slot.index, worker_pid=step.pid, why=why)
         if step.tries >= TRIES:
-            self._finish(run, why, step)
+            self._finish(run, why)
             return True
         step.successor, step.again_at = None, time.monotonic() + RETRY_S
         return True
@@ -159,10 +159,9 @@ class RollingRestart:
     def _next(self, run: _Run) -> None:
         run.step = None
 
-    def _finish(self, run: _Run, why: str, step: _Step | None = None) -> None:
+    def _finish(self, run: _Run, why: str) -> None:
         """why: "" = all were replaced."""
-        self._run = None
-        step = step or run.step
+        self._run, step = None, run.step
         left = [(step.slot, step.pid)] if step is not None else []
         missing = [NotReplaced(slot=slot.index, pid=pid) for slot, pid in (*left, *run.waiting)]
         reply = RestartReply(replaced=run.replaced, not_replaced=missing)

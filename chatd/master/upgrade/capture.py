@@ -28,7 +28,8 @@ from chatd.master.workers import WorkerPool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The parts of a master. life: the pipe by which workers notice that it is gone. began: monotonic seconds."""
+    """The parts of a master. life: the pipe by which workers notice that it is gone. began: monotonic seconds, of the
+    start. programs: how many programs this process has run, this one included; an upgrade adds one."""
 
     prepared: Prepared
     life: tuple[int, int]

@@ -33,7 +33,8 @@ from chatd.orders import Answer, NotUnderstood
 PREFLIGHT_S = 60.0
 """Time for the installed code to load and look at everything; timeouts.boot_s, if that is longer."""
 WAIT_S = 10.0
-"""Time for orders that are under way to end before the program changes. Longer than any of them waits for workers."""
+"""Time for orders that are under way to end before the program changes. Most end sooner. An undrain can take longer
+(master.rolling.host.READY_S), and so can a broadcast (master.broadcast.LIMIT_S); then the upgrade is refused."""
 
 
 class Phase(enum.Enum):

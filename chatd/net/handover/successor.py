@@ -57,6 +57,9 @@ class _Expected(NamedTuple):
 
 
 class Successor:
+    """A worker's end of the handover from the worker that it succeeds. Made before the worker is ready; open() says
+    that it is, close() that it leaves."""
+
     def __init__(
         self,
         arrivals: Arrivals,
