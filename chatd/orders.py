@@ -108,7 +108,7 @@ class SessionsOrder(msgspec.Struct, tag_field="order", tag="sessions", frozen=Tr
 
 
 class BroadcastOrder(msgspec.Struct, frozen=True, kw_only=True, tag_field="order", tag="broadcast"):
-    """Tell everybody who is there, on every worker and host. Answered by BroadcastDone or OrderFailed with the same
+    """Tell all connected users, on every worker and host. Answered by BroadcastDone or OrderFailed with the same
     ref.
 
     at_ms: epoch. wire: only sessions on it; "" = on all. user: only those of this user; group_id: only those of the

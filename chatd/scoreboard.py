@@ -128,7 +128,12 @@ class Counters(msgspec.Struct, kw_only=True):
         int, Field("changes of a password refused", heading="changes of a password refused", total=True)
     ]
     connections_refused: Annotated[
-        int, Field("connections refused by the limits of a source", heading="connections refused by source", total=True)
+        int,
+        Field(
+            "connections refused or ended: too many of a source, a banned address, or a page of another origin",
+            heading="connections refused by source",
+            total=True,
+        ),
     ]
     datagrams_refused: Annotated[
         int, Field("datagrams refused because their token is missing or wrong", heading="datagrams refused", total=True)

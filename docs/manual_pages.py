@@ -107,7 +107,9 @@ def _expanded(action: argparse.Action) -> str:
 
 
 def _sentence(text: str) -> str:
-    return _text(text[:1].upper() + text[1:] + ("" if text.endswith((".", "?")) else "."))
+    """With a capital and a full stop. A URL at its beginning is typed as it is."""
+    begin = text[:1] if "://" in text.partition(" ")[0] else text[:1].upper()
+    return _text(begin + text[1:] + ("" if text.endswith((".", "?")) else "."))
 
 
 def _text(text: str, *, keep: bool = False) -> str:

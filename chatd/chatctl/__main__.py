@@ -49,6 +49,7 @@ REFUSED = 1
 
 
 def parser() -> argparse.ArgumentParser:
+    """The whole command line. Each command sets `run`, the function that main() calls."""
     made = Parser(prog="chatctl", description="Operate a chatd server.")
     file = made.add_argument(
         "-c",
@@ -95,7 +96,10 @@ def _add_server_commands(add: Add) -> None:
         add(name, run, text, f"chatctl {name}").add_argument(
             "--host", action="store_true", help="this host, which is the default"
         )
-    text = "let the installed code take over from the running one; no session over TCP, UDP or WebSocket ends"
+    text = (
+        "let the installed code take over from the running one; sessions over plain TCP, UDP and WebSocket move to it, "
+        "TLS sessions reconnect"
+    )
     up = add("upgrade", upgrading.upgrade, text)
     up.add_argument("--json", action="store_true", help=AS_JSON)
     up.epilog, up.formatter_class = upgrading.EPILOG, argparse.RawDescriptionHelpFormatter
@@ -265,6 +269,7 @@ def _one_of(*given: object) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command, and return its exit code. arguments: None = those of this process."""
     options = parser().parse_args(arguments)
     if options.command == "user" and options.what == "add" and bool(options.name) == bool(options.file):
         note("user add: give the name of the user, or --file with many")

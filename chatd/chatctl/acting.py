@@ -63,6 +63,7 @@ def _bans(client: ControlClient, options: argparse.Namespace) -> int:
 
 
 def add_commands(add: Add) -> None:
+    """Add broadcast, kick, ban, unban and bans."""
     _add_broadcast(add)
     _add_kick(add)
     one = add("ban", _bans, "keep an address or a network out, on every wire and host; its connections end")
@@ -85,7 +86,7 @@ def add_commands(add: Add) -> None:
 
 
 def _add_broadcast(add: Add) -> None:
-    one = add("broadcast", announce.broadcast, "tell everybody who is there something; it is not stored")
+    one = add("broadcast", announce.broadcast, "tell all connected users something; it is not stored")
     text = "what to say, at most 500 characters; - = read it from standard input"
     one.add_argument("text", metavar="TEXT", help=text)
     one.add_argument("--wire", choices=WIRES, default="", help="only to sessions on this wire")

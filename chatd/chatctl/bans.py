@@ -1,6 +1,6 @@
 """`chatctl ban`, `unban` and `bans`: keeping networks out.
 
-Owns: what each changes in the store and prints; which networks are not banned without being asked back; having the
+Owns: what each changes in the store and prints; which networks are banned only after a confirmation; having the
 server apply the change at once.
 Elsewhere: the bans (address_bans), the command line (chatctl.acting), applying them (core.bans, net), their rows
 (store.sql.address_bans).

@@ -60,13 +60,13 @@ scale
     eight workers per core; with `--force` it is 256.
 broadcast
     Tells every session on every host of the cluster, each in the terms of its client, and prints how many were told.
-    It is not stored: whoever is away never sees it. At most six texts within a minute. Exit code: 1 if there is no such
-    user or group, 75 if a host did not answer.
+    It is not stored: users who are offline never see it. At most six texts within a minute. Exit code: 1 if there is no
+    such user or group, 75 if a host did not answer.
 ban
     Connections from there end, and new ones are closed when they are accepted, before TLS and without an answer. The
-    users whose sessions end are told the reason. Bans are kept in the store, whether the server is running or not. What
-    would hit this host, penalties.allow or your own address is asked back. Exit code: 1 if nothing was changed, 75 if a
-    host did not answer; it applies the ban when it can read the store.
+    users whose sessions end are told the reason. Bans are kept in the store, whether the server is running or not.
+    chatctl asks for confirmation before it bans this host, an address in penalties.allow, or your own address. Exit
+    code: 1 if nothing was changed, 75 if a host did not answer; it applies the ban when it can read the store.
 unban
     Exit code 1 if it is not banned.
 backup

@@ -307,7 +307,7 @@ class KickAnswered(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1
 
 
 class BroadcastAsked(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=35):
-    """An operator tells everybody who is there something. On the topic EVERYBODY; every worker begins to tell its
+    """An operator tells all connected users something. On the topic EVERYBODY; every worker begins to tell its
     sessions when it first hears of this ref, and answers each question with a BroadcastAnswered on
     topic_of_answer(ref).
 

@@ -4,9 +4,9 @@ Owns: the note that the import leaves in `meta`, and comparing the store with it
 Elsewhere: undoing (chatctl.taking_over), digests (store.copy).
 Fails: what the twins raise passes through.
 
-The rule: an import may be undone as long as nothing would be lost that a person did afterwards. Logging in is no such
-thing, nor is receiving messages: when users were seen, from which networks they came, how their passwords are hashed,
-and how far messages were delivered and read does not count. A message, a friendship, a group, an account, a password or
+The rule: an import may be undone as long as nothing would be lost that a person did afterwards. Logging in and
+receiving messages do not count: when users were seen, from which networks they came, how their passwords are hashed,
+and how far messages were delivered and read. A message, a friendship, a group, an account, a password or
 a setting that is new, changed or gone does.
 """
 

@@ -1,4 +1,4 @@
-"""Telling everybody who is there something, as an operator asks.
+"""Telling all connected users something, as an operator asks.
 
 Owns: which texts are told, how often, the order to one worker, and the reply.
 Elsewhere: asking a worker (master.worker_questions), telling the sessions of all workers (core.sessions.broadcast).
@@ -28,6 +28,8 @@ MOST = 6
 
 
 class BroadcastDesk:
+    """Takes the requests of `chatctl broadcast`: at most MOST within WINDOW_S."""
+
     def __init__(self, questions: WorkerQuestions) -> None:
         self._questions = questions
         self._begun: deque[float] = deque(maxlen=MOST)

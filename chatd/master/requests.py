@@ -134,7 +134,7 @@ class KickRequest(ControlRequest, tag="kick", frozen=True):
 
 
 class BroadcastRequest(ControlRequest, tag="broadcast", frozen=True):
-    """Replied to with BroadcastReply. text: to be told to everybody who is there. wire: only on it; user: only to this
+    """Replied to with BroadcastReply. text: to be told to all connected users. wire: only on it; user: only to this
     one, by name or id; group_id: only to its members."""
 
     recorded: ClassVar[tuple[str, ...]] = ("text", "wire", "user", "group_id")

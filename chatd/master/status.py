@@ -41,7 +41,9 @@ SAMPLES = 6
 class WorkerStatus(Counters):
     """One worker slot. Its own fields come before the counters in JSON."""
 
-    slot: Annotated[int, Field("number of the worker slot, kept when the worker is replaced", heading="SLOT")]
+    slot: Annotated[
+        int, Field("number of the worker slot, kept after a death; a successor has another", heading="SLOT")
+    ]
     pid: Annotated[int, Field("process id; 0 while a replacement is due", heading="PID")]
     state: Annotated[str, Field("booting, ready, draining, hung, or degraded (a replacement is due)", heading="STATE")]
     generation: Annotated[int, Field("configuration the worker has confirmed; 0 = no worker", heading="GEN")]

@@ -1,4 +1,4 @@
-"""`chatctl broadcast`: everybody who is there is told, in the terms of every wire, and nobody else."""
+"""`chatctl broadcast`: all connected users are told, in the terms of every wire, and nobody else."""
 
 from __future__ import annotations
 

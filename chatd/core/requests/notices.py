@@ -94,8 +94,8 @@ NOTICES = {
     "presence": ('"user":U,"online":bool', "to sessions that subscribed to the user's presence"),
     "broadcast": (
         '"text":str,"at":int',
-        "an operator tells everybody who is there something (`chatctl broadcast`); at: milliseconds since the epoch. "
-        "It is not stored: whoever is away never sees it",
+        "an operator tells all connected users something (`chatctl broadcast`); at: milliseconds since the epoch. "
+        "It is not stored: users who are offline never see it",
     ),
     "draining": ('"resume_before":int,"retry_after_ms":int', "this worker is shutting down; see below"),
 }

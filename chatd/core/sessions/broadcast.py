@@ -1,11 +1,11 @@
-"""Telling everybody who is there something, as an operator asks.
+"""Telling all connected users something, as an operator asks.
 
 Owns: telling the sessions of this worker, a few at a time; having every other worker do the same; how long to wait, and
 the sum.
 Elsewhere: the form of the text on each wire (core.requests.notices, wire), the operator's order and how often one may
 be given (master.broadcast).
-Fails: Refused or Unavailable before anybody was told. Workers that do not answer are named. Nothing is stored: whoever
-is away never sees it, and what is being told when a worker ends is lost.
+Fails: Refused or Unavailable before anybody was told. Workers that do not answer are named. Nothing is stored: users
+who are offline never see it, and what is being told when a worker ends is lost.
 """
 
 from __future__ import annotations
@@ -74,6 +74,8 @@ class _Broadcast:
 
 
 class Broadcasts:
+    """The texts that this worker is telling, its own and those of other workers; one per worker."""
+
     def __init__(self, services: Services, notices: Notices) -> None:
         self._services = services
         self._notices = notices

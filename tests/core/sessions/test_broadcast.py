@@ -1,4 +1,4 @@
-"""An operator tells everybody who is there something: once each, a few at a time, on all workers."""
+"""An operator tells all connected users something: once each, a few at a time, on all workers."""
 
 from __future__ import annotations
 
