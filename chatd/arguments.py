@@ -28,16 +28,21 @@ PASSWORD_SEEN = (
 
 _NO_CHOICE = re.compile(r"invalid choice: '(?P<word>[^']*)' \(choose from (?P<known>.*)\)", re.DOTALL)
 _UNRECOGNIZED = re.compile(r"unrecognized arguments: (?P<words>.*)", re.DOTALL)
-_UNITS_S = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
-_TIME = re.compile(r"(\d+(?:\.\d+)?)(s|min|m|h|d)")
+_UNITS_S = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_TIME = re.compile(r"(\d{1,9}(?:\.\d+)?)(s|min|m|h|d|w)")
+_LONGEST_S = 100 * 365 * 86_400
 
 
 def duration_s(text: str) -> float:
-    """Seconds of a time such as 30s, 10min, 2h or 1d12h; a number alone is seconds. Raises ArgumentTypeError."""
+    """Seconds of a time such as 30s, 10min, 2h, 7d or 1d12h, more than none and at most a century; a number alone is
+    seconds. Raises ArgumentTypeError."""
     try:
-        return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else _sum_of(text)
+        total = float(text) if re.fullmatch(r"\d{1,9}(\.\d+)?", text) else _sum_of(text)
+        if not 0 < total <= _LONGEST_S:
+            raise ValueError(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"not a time: {text!r}; expected 30s, 10min, 2h or 1d") from None
+        raise argparse.ArgumentTypeError(f"not a time: {text!r}; expected 30s, 10min, 2h, 7d or 1w") from None
+    return total
 
 
 def _sum_of(text: str) -> float:

@@ -1,7 +1,8 @@
-"""Passwords on command lines: the operator is warned, and no message repeats them."""
+"""Arguments: times, and passwords on command lines, of which the operator is warned and which no message repeats."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chatd.arguments import PASSWORD_SEEN, Parser, without_passwords
+from chatd.arguments import PASSWORD_SEEN, Parser, duration_s, without_passwords
 from chatd.errors import Exit
 
 SECRETS = (
@@ -94,3 +95,14 @@ def test_a_password_from_the_environment_is_not_warned_of(directory: Path) -> No
     assert ended.returncode == Exit.UNAVAILABLE
     assert PASSWORD_SEEN not in ended.stderr
     assert "hush" not in ended.stdout + ended.stderr
+
+
+def test_times_are_read_with_their_units() -> None:
+    known = {"90": 90, "30s": 30, "10min": 600, "10m": 600, "1.5h": 5400, "1d12h": 129_600, "1w": 604_800}
+    assert {text: duration_s(text) for text in known} == known
+
+
+@pytest.mark.parametrize("text", ["", "0", "0s", "-5s", "5 min", "5y", "1h-", "999999999d", "nan", "1e3"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="not a time"):
+        duration_s(text)

@@ -11,7 +11,8 @@ import argparse
 from collections.abc import Callable
 
 from chatd.address_bans import Network, network_named
-from chatd.chatctl import announce, durations
+from chatd.arguments import duration_s
+from chatd.chatctl import announce
 from chatd.chatctl.control_client import ControlClient
 from chatd.errors import Refused
 from chatd.master.requests import REASON_CHARS, WIRES
@@ -41,13 +42,6 @@ def _network(text: str) -> Network:
         raise argparse.ArgumentTypeError(f"{text!r} is neither an address nor a network") from None
 
 
-def _seconds(text: str) -> int:
-    try:
-        return durations.seconds(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def _group(text: str) -> int:
     try:
         return int(text.removeprefix("#"))
@@ -69,7 +63,7 @@ def add_commands(add: Add) -> None:
     one = add("ban", _bans, "keep an address or a network out, on every wire and host; its connections end")
     one.add_argument("network", metavar="ADDRESS|NETWORK", type=_network, help=NETWORK)
     text = "how long, such as 30m, 12h or 7d (default: until `chatctl unban`)"
-    one.add_argument("--for", dest="for_s", metavar="TIME", type=_seconds, default=0, help=text)
+    one.add_argument("--for", dest="for_s", metavar="TIME", type=duration_s, default=0.0, help=text)
     text = "why; shown by `chatctl bans`, and to the users whose sessions end"
     one.add_argument("--reason", metavar="TEXT", type=reason, default="", help=text)
     text = "do not ask, even if it contains this host, your own address, or one of penalties.allow"

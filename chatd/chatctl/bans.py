@@ -80,7 +80,7 @@ class BanCommands:
             reason=options.reason,
             by=self._trail.by,
             at_ms=now_ms,
-            until_ms=now_ms + 1000 * options.for_s if options.for_s else FOREVER_MS,
+            until_ms=now_ms + int(1000 * options.for_s) if options.for_s else FOREVER_MS,
         )
         arguments = {"network": ban.network, "for_s": options.for_s, "reason": ban.reason}
         with self._trail.ordered("ban", arguments):
