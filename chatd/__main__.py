@@ -14,9 +14,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-import shtab
-
-from chatd import __version__, plugin_check
+from chatd import __version__, completion, plugin_check
 from chatd.arguments import Parser
 from chatd.config import load as config_load
 from chatd.config import render as config_render
@@ -40,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     file = made.add_argument(
         "-c", "--config", metavar="FILE", help=f"configuration file (default: {config_load.DEFAULT_FILE})"
     )
-    file.complete = shtab.FILE  # type: ignore[attr-defined]
+    file.complete = completion.FILE  # type: ignore[attr-defined]
     made.add_argument("--daemon", action="store_true", help="run in the background; return when clients can connect")
     made.add_argument("-t", "--test", action="store_true", help="test the configuration and exit; change nothing")
     made.add_argument("-T", "--dump", action="store_true", help="test, print the configuration in effect and exit")
@@ -52,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(PREFLIGHT, type=int, metavar="DESCRIPTOR", help=argparse.SUPPRESS)
     made.add_argument("--version", action="version", version=f"chatd {__version__}")
-    shtab.add_argument_to(made, "--print-completion", help="print a shell completion script")
+    completion.add_option(made)
     return made
 
 

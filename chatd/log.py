@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-import structlog
 
 from chatd import safe_files
 from chatd.config.schema import LogOptions
+from chatd.plain_structlog import structlog
 from chatd.repeats import WINDOW_S, Limits, Repeats
 from chatd.scoreboard import Row
 from chatd.sources import address_of

@@ -14,9 +14,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-import shtab
-
-from chatd import __version__
+from chatd import __version__, completion
 from chatd.arguments import Parser
 from chatd.chatctl import acting, commands, manual, rolling, upgrading
 from chatd.chatctl.add_command import AS_JSON, Add, Command, epilog
@@ -57,9 +55,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help=f"the configuration the server was started with (default: {config_load.DEFAULT_FILE})",
     )
-    file.complete = shtab.FILE  # type: ignore[attr-defined]
+    file.complete = completion.FILE  # type: ignore[attr-defined]
     made.add_argument("--version", action="version", version=f"chatctl {__version__}")
-    shtab.add_argument_to(made, "--print-completion", help="print a shell completion script")
+    completion.add_option(made)
     added = made.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
 
     def add(name: str, run: Command, text: str, example: str = "") -> argparse.ArgumentParser:
@@ -149,7 +147,7 @@ def _add_user_verbs(add: Add) -> None:
     one = verb("add", "create an account, or one for each line of a file", named=False)
     one.add_argument("name", metavar="NAME", nargs="?", default="", help="name of the user")
     text = "create an account for each line, NAME PASSWORD, of this file; - = of standard input"
-    one.add_argument("--file", metavar="FILE", default="", help=text).complete = shtab.FILE  # type: ignore[attr-defined]
+    one.add_argument("--file", metavar="FILE", default="", help=text).complete = completion.FILE  # type: ignore[attr-defined]
     one.add_argument("--csv", action="store_true", help="the lines of the file are CSV: NAME,PASSWORD")
     one.add_argument("--force", action="store_true", help=FORCE)
     one.add_argument("--reserved", action="store_true", help="allow a name of accounts.reserved_names")
@@ -165,7 +163,7 @@ def _add_user_verbs(add: Add) -> None:
     verb("del", "delete an account; its sessions end")
     one = verb("export", "write everything of a person into one archive (ZIP), also while the server runs")
     text = "where to write it; - = standard output (default: NAME-DATE.zip here). The file must not exist"
-    one.add_argument("--to", metavar="FILE", default="", help=text).complete = shtab.FILE  # type: ignore[attr-defined]
+    one.add_argument("--to", metavar="FILE", default="", help=text).complete = completion.FILE  # type: ignore[attr-defined]
     text = "delete an account and the text of every message it has sent; cannot be undone"
     one = verb("erase", text, named=False)
     one.add_argument("name", metavar="NAME", nargs="?", default="", help="name of the user, or its id")
@@ -223,7 +221,7 @@ def _add_store_commands(add: Add) -> None:
         "--no-backup", action="store_true", help="make no backup; required for MySQL, to confirm that you have one"
     )
     kept = backup.add_argument("--backup", metavar="FILE", default="", help="where to write the backup")
-    kept.complete = shtab.FILE  # type: ignore[attr-defined]
+    kept.complete = completion.FILE  # type: ignore[attr-defined]
     text = (
         "do not rewrite an SQLite file that cannot give unused space back; it needs twice the file's size for a while"
     )
@@ -249,7 +247,7 @@ def _add_import(add: Add) -> None:
         "--dry-run", action="store_true", help="report what would be imported, changed or left out; write nothing"
     )
     kept = old.add_argument("--rejected", metavar="FILE", default="", help="where to write the rows that are left out")
-    kept.complete = shtab.FILE  # type: ignore[attr-defined]
+    kept.complete = completion.FILE  # type: ignore[attr-defined]
     text = "address of a legacy server that must not answer any more; may be given several times"
     old.add_argument("--old-server", metavar="HOST:PORT", action="append", default=[], help=text)
     text = "import although the legacy server seems to run: what it stores later will be missing"

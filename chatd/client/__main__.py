@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
-import shtab
 
-from chatd import __version__
+from chatd import __version__, completion
 from chatd.client.account_commands import AskPassword
 from chatd.client.commands import Commands
 from chatd.client.connection import ServerAddress, make_context, parse_address
@@ -66,16 +65,16 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--tls", action="store_true", help="encrypt, and verify the server's certificate")
     trusted = "PEM file of the certificates that may have signed the server's (default: this system's)"
     file = made.add_argument("--ca", metavar="FILE", default="", help=trusted)
-    file.complete = shtab.FILE  # type: ignore[attr-defined]
+    file.complete = completion.FILE  # type: ignore[attr-defined]
     made.add_argument("--name", default="", metavar="NAME|ID", help="log in as this user at once")
     made.add_argument("--takeover", action="store_true", help="with --name: end your session at another terminal")
     file = made.add_argument("--password-file", metavar="FILE", help="take passwords from the first line of FILE")
-    file.complete = shtab.FILE  # type: ignore[attr-defined]
+    file.complete = completion.FILE  # type: ignore[attr-defined]
     stay = "keep running this long after the end of the input, to receive messages"
     made.add_argument("--wait", type=_seconds, default=0.0, metavar="SECONDS", help=stay)
     made.add_argument("--no-history", action="store_true", help="do not save the lines you type")
     made.add_argument("--version", action="version", version=f"chat {__version__}")
-    shtab.add_argument_to(made, "--print-completion", help="print a shell completion script")
+    completion.add_option(made)
     return made
 
 

@@ -14,9 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import shtab
-
-from chatd import __version__
+from chatd import __version__, completion
 from chatd.arguments import Parser
 from chatd.errors import BootError, ConfigError, Exit
 from chatd.setup import account, plan, record
@@ -45,16 +43,16 @@ def parser() -> argparse.ArgumentParser:
         prog="chatd-setup", description="Install chatd on this host, or remove it; for hosts without the package."
     )
     made.add_argument("--version", action="version", version=f"chatd-setup {__version__}")
-    shtab.add_argument_to(made, "--print-completion", help="print a shell completion script")
+    completion.add_option(made)
     verbs = made.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
 
     def verb(name: str, text: str, example: str) -> argparse.ArgumentParser:
         one: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, epilog=f"example: {example}")
         folder = one.add_argument("--root", metavar="DIR", default="/", help="directory that stands for / (default: /)")
-        folder.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+        folder.complete = completion.FOLDER  # type: ignore[attr-defined]
         text = "where commands, manual pages and completions go (default: %(default)s)"
         folder = one.add_argument("--prefix", metavar="DIR", default="/usr/local", help=text)
-        folder.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+        folder.complete = completion.FOLDER  # type: ignore[attr-defined]
         return one
 
     dry = "print the steps and change nothing"

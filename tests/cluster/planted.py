@@ -26,8 +26,8 @@ def forgets_the_gap() -> None:
 
     join = RedisBus.open
 
-    async def deaf(self: RedisBus, on_message: Any, on_gap: Any, on_lost: Any) -> None:
-        await join(self, on_message, lambda: None, on_lost)
+    async def deaf(self: RedisBus, on_message: Any, on_gap: Any, on_lost: Any, **options: Any) -> None:
+        await join(self, on_message, lambda: None, on_lost, **options)
 
     RedisBus.open = deaf  # type: ignore[method-assign]
 

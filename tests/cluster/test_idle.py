@@ -18,17 +18,17 @@ def test_an_idle_host_tells_how_its_servers_are(make_cluster: Callable[..., Clus
     daemon = cluster.daemons[0]
     tells(daemon, 0, "OK")
     own_mariadb.kill()
-    tells(daemon, 1, "store down")
+    tells(daemon, 1, "the store does not answer")
     own_mariadb.start()
     tells(daemon, 0, "OK")
     own_mariadb.pause()
     try:
-        tells(daemon, 1, "store down")
+        tells(daemon, 1, "the store does not answer")
     finally:
         own_mariadb.resume()
     tells(daemon, 0, "OK")
     cluster.redis.kill()
-    tells(daemon, 1, "bus down")
+    tells(daemon, 1, "the bus is down")
     cluster.redis.start()
     tells(daemon, 0, "OK")
 

@@ -339,7 +339,7 @@ class RedisBus:
 
     async def server_back(self, node: RedisNode, remembers: bool) -> None:
         if self._lifecycle.is_open:
-            await self._upkeep.recover(remembers)
+            await self._upkeep.server_back(remembers)
 
     def subscriptions_moved(self) -> None:
         Opener.level(self._openers.values())

@@ -46,6 +46,8 @@ class NodeState(enum.Enum):
     """Connected, and every subscription is in force."""
 
 
+_OTHERS_S, _OTHERS_PAUSE_S = 5.0, 0.05
+"""How long a server that is back waits for others of its cluster, and between two looks."""
 _TRANSITIONS = {
     NodeState.AWAY: {NodeState.SUBSCRIBING},
     NodeState.SUBSCRIBING: {NodeState.UP, NodeState.AWAY},
@@ -217,7 +219,7 @@ class RedisNode:
         try:
             connection, server = await self._connect()
             remembers = await self._enter(connection, server)
-            await self._context.listener.server_back(self, remembers)
+            await self._tell_back(connection, remembers)
         except CONNECT_ERRORS as error:
             self._give_up(connection)
             self.trouble = why_of(error)
@@ -232,6 +234,20 @@ class RedisNode:
         if self._trouble_logged:
             logger.info("bus: redis is back", address=str(self.address))
         return connection
+
+    async def _tell_back(self, connection: RedisConnection, remembers: bool) -> None:
+        """What the listener does now may need other servers of a cluster, which come back as well: one that gave up
+        its connection because of one of them would fail that one in turn. Raises CONNECT_ERRORS."""
+        until = self._loop.time() + _OTHERS_S
+        while True:
+            try:
+                await self._context.listener.server_back(self, remembers)
+                return
+            except Unavailable as error:
+                waits = not isinstance(error, RedisRefusal) or "CLUSTERDOWN" in str(error)
+                if not waits or connection.lost.done() or self._loop.time() > until:
+                    raise
+            await asyncio.sleep(_OTHERS_PAUSE_S)
 
     def _give_up(self, connection: RedisConnection | None) -> None:
         """Afterwards the node is AWAY, and the listener knows."""

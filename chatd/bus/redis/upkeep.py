@@ -118,6 +118,12 @@ class Upkeep:
         if has_lease:
             parts.locks.lease_confirmed = False
 
+    async def server_back(self, remembers: bool) -> None:
+        """A server can be used again, which is done for one server after the other. While this worker has not joined,
+        nothing: it needs all of them for that, and joins when its lease is due. Raises as recover()."""
+        if self._own is not None:
+            await self.recover(remembers)
+
     async def recover(self, remembers: bool) -> None:
         """A server is back, or our lease was found gone. remembers: Redis has not lost its memory.
 
@@ -164,7 +170,8 @@ class Upkeep:
                     await job.run()
 
     async def _renew_lease(self) -> None:
-        if not await self._parts.lease.renew():
+        kept = await self._parts.lease.renew()
+        if not kept or self._own is None:
             await self.recover(remembers=False)
         self._parts.locks.lease_confirmed = True
 

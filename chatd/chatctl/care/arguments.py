@@ -11,8 +11,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import shtab
-
+from chatd import completion
 from chatd.chatctl.control_client import ControlClient
 from chatd.chatctl.ownership import become_owner
 from chatd.chatctl.trail import StoreTrail
@@ -50,7 +49,7 @@ def add_commands(add: Add) -> None:
 
 def _file(one: argparse.ArgumentParser, name: str, text: str, nargs: str | None = None) -> None:
     made = one.add_argument("file", metavar=name, nargs=nargs, help=text)
-    made.complete = shtab.FILE  # type: ignore[attr-defined]
+    made.complete = completion.FILE  # type: ignore[attr-defined]
 
 
 def _begin(client: ControlClient, options: argparse.Namespace) -> tuple[Config, StoreTrail]:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import argparse
 from typing import get_args
 
-import shtab
-
+from chatd import completion
 from chatd.arguments import duration_s
 from chatd.chatctl.add_command import AS_JSON, Add
 from chatd.chatctl.control_client import ControlClient
@@ -108,5 +107,5 @@ def _add_trace(add: Add) -> None:
     text = "a further log file, of another host for instance; - = standard input; repeatable"
     one.add_argument(
         "--from", dest="files", metavar="FILE", action="append", default=[], help=text
-    ).complete = shtab.FILE  # type: ignore[attr-defined]
+    ).complete = completion.FILE  # type: ignore[attr-defined]
     one.add_argument("--json", action="store_true", help=AS_JSON)
