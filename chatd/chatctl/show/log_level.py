@@ -17,8 +17,8 @@ from chatd.master.requests import LogLevelRequest, LogLevelsRequest
 
 
 def log_level(client: ControlClient, options: argparse.Namespace) -> int:
-    """Show the levels, or set the one of all processes or of some workers until the next reload. Raises BootError, exit 64,
-    for workers without a level."""
+    """Show the levels, or set the one of all processes or of some workers until the next reload. Raises BootError,
+    exit 64, for workers without a level."""
     if options.level is None and options.worker:
         raise BootError("--worker sets the level of these workers: give the LEVEL, too", Exit.USAGE)
     if options.level is None:
