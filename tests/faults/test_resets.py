@@ -103,8 +103,15 @@ async def see(peer: NulPeer, answer: dict[str, Any], mode: Mode, last: str) -> l
     return seen
 
 
-@pytest.mark.parametrize("beside", [False, True], ids=["one wire", "both wires"])
-@pytest.mark.parametrize("end", ["goes on", "is killed"])
+@pytest.mark.parametrize(
+    ("end", "beside"),
+    [
+        pytest.param("goes on", False, id="goes on, one wire"),
+        pytest.param("is killed", True, id="is killed, both wires"),
+        pytest.param("goes on", True, id="goes on, both wires", marks=pytest.mark.slow),
+        pytest.param("is killed", False, id="is killed, one wire", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("mode", ["compatible", "streaming", "acking"])
 def test_a_client_resets_its_connection_while_its_worker_is_stopped(
     make_daemon: Callable[..., Daemon], mode: Mode, end: str, beside: bool
@@ -146,8 +153,17 @@ async def mobile_at(town: Town, name: str, worker: int) -> MobilePeer:
     raise AssertionError("no connection came to this worker")
 
 
-@pytest.mark.parametrize("beside", [False, True], ids=["one wire", "both wires"])
-@pytest.mark.parametrize("mode", ["compatible", "streaming", "acking"])
+@pytest.mark.parametrize(
+    ("mode", "beside"),
+    [
+        pytest.param("compatible", False, id="compatible, one wire"),
+        pytest.param("streaming", True, id="streaming, both wires"),
+        pytest.param("acking", False, id="acking, one wire"),
+        pytest.param("compatible", True, id="compatible, both wires", marks=pytest.mark.slow),
+        pytest.param("streaming", False, id="streaming, one wire", marks=pytest.mark.slow),
+        pytest.param("acking", True, id="acking, both wires", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("seconds", [5, pytest.param(120, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
 def test_a_client_reads_and_resets_over_and_over(
     make_daemon: Callable[..., Daemon],
