@@ -56,6 +56,7 @@ def test_a_worker_is_killed_during_an_attack(
     acquit(verdict, record_property, at_least=60 * rounds)
 
 
+@pytest.mark.slow
 def test_everything_is_killed_during_an_attack(
     make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None]
 ) -> None:

@@ -111,7 +111,10 @@ STEPS: list[Step] = [
 
 
 @pytest.mark.parametrize("seconds", [10, pytest.param(240, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
-@pytest.mark.parametrize("half_silent", [False, True], ids=["all talk", "half listen"])
+@pytest.mark.parametrize(
+    "half_silent",
+    [pytest.param(False, id="all talk"), pytest.param(True, id="half listen", marks=pytest.mark.slow)],
+)
 def test_chaos(
     make_daemon: Callable[..., Daemon],
     record_property: Callable[[str, object], None],

@@ -176,7 +176,7 @@ def test_a_worker_that_stops_in_the_middle_of_a_write_is_ended_before_other_hang
 @pytest.mark.parametrize(
     ("hang_s", "pause_s"), [(2.0, 6.0), pytest.param(30.0, 90.0, marks=[pytest.mark.slow, pytest.mark.timeout(400)])]
 )
-@pytest.mark.parametrize("first", ["master", "workers"])
+@pytest.mark.parametrize("first", ["master", pytest.param("workers", marks=pytest.mark.slow)])
 def test_everything_is_stopped_for_a_while(
     make_daemon: Callable[..., Daemon],
     record_property: Callable[[str, object], None],

@@ -8,6 +8,7 @@ Fails: AssertionError with the output of the command.
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import shutil
 import subprocess
@@ -42,9 +43,13 @@ def _alone() -> Iterator[None]:
 
 
 def wheels() -> Path:
-    """The directory of the wheels of this checkout; those of the dependencies stay from run to run."""
+    """The directory of the wheels of this checkout, built once per test run; those of the dependencies stay longer."""
+    this_run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
     with _alone():
-        run("packaging/wheels", PYTHON, "build/wheels")
+        stamp = ROOT / "build" / ".wheels-of"
+        if not stamp.exists() or stamp.read_text() != this_run:  # others may be using them
+            run("packaging/wheels", PYTHON, "build/wheels")
+            stamp.write_text(this_run)
     return ROOT / "build" / "wheels"
 
 

@@ -102,6 +102,7 @@ def test_an_upgrade_ends_no_session(host: Host, package: Path, higher: Path) -> 
     assert "# edited" in host.box.read("/etc/chatd/chatd.toml")
 
 
+@pytest.mark.slow
 def test_a_version_that_refuses_the_configuration_leaves_the_old_one_serving(
     host: Host, package: Path, higher: Path
 ) -> None:

@@ -98,6 +98,7 @@ def test_retention_under_load_with_workers_that_die(
         assert seqs == list(range(seqs[0], seqs[-1] + 1)), f"holes in {conversation}"
 
 
+@pytest.mark.slow
 def test_two_hosts_on_one_database_take_turns(make_daemon: Make, mariadb: MariaDB) -> None:
     url = mariadb.url()
     with closing(open_mysql(parse_mysql(url), 5.0, create=True)) as tables:

@@ -102,6 +102,8 @@ def test_a_broken_certificate_leaves_the_old_one_in_use(make_daemon: Make, certi
     assert is_new(daemon, old)
     replace(certificate.key, good_key)
     wait_until(10, "it is mended", lambda: not daemon.status()["certificates"][0]["error"])
+    assert daemon.ctl("check").returncode == 1, "the last reload has failed"
+    assert daemon.ctl("reload").returncode == 0
     assert daemon.ctl("check").returncode == 0
     replace(certificate.pem, with_an_unknown_curve(certificate.pem.read_bytes()))
     wait_until(10, "it is noticed", lambda: "not supported" in daemon.status()["certificates"][0]["error"])

@@ -187,6 +187,7 @@ def test_a_new_program_that_fails_before_its_loop_ends_like_any_master(
     assert versions(daemon.status()) == {NEW}
 
 
+@pytest.mark.slow
 def test_nobody_who_asks_meanwhile_is_refused(
     daemon: Daemon, installation: Installation, wheels: dict[str, Path]
 ) -> None:

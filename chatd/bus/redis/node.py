@@ -46,8 +46,7 @@ class NodeState(enum.Enum):
     """Connected, and every subscription is in force."""
 
 
-_OTHERS_S, _OTHERS_PAUSE_S = 5.0, 0.05
-"""How long a server that is back waits for others of its cluster, and between two looks."""
+_OTHERS_S, _OTHERS_PAUSE_S = 5.0, 0.05  # a server that is back waits for others of its cluster; between two looks
 _TRANSITIONS = {
     NodeState.AWAY: {NodeState.SUBSCRIBING},
     NodeState.SUBSCRIBING: {NodeState.UP, NodeState.AWAY},
