@@ -48,7 +48,9 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     assert not complaints
 
 
-@pytest.mark.parametrize("bug", ATTACKS)
+@pytest.mark.parametrize(
+    "bug", [pytest.param(bug, marks=pytest.mark.slow if bug == "bans_never_end" else ()) for bug in ATTACKS]
+)
 def test_an_attack_fails_and_finds_its_guard_switched_off(town: Town, bug: str) -> None:
     run(ATTACKS[bug](town))
     with switched_off(bug, town.daemon), pytest.raises(AssertionError):
