@@ -57,6 +57,7 @@ def test_a_rate_is_kept(ideal: servers.Ideal) -> None:
     assert 1900 <= one.per_s <= 2100
 
 
+@pytest.mark.slow
 def test_pairs_across_workers_are_mutual_and_counted(ideal: servers.Ideal) -> None:
     one = load.run(ideal, "--window", "1", "--seconds", "0.3", "--warm", "0.1", users=20, cross=True)
     assert one.crossed == 0.0, "ideal has one process"
@@ -149,11 +150,13 @@ def test_every_member_gets_a_copy_of_every_message(chatd: servers.Chatd, qos: st
         assert not any(one.wrong.values())
 
 
+@pytest.mark.slow
 def test_a_group_hears_a_fixed_rate(chatd: servers.Chatd) -> None:
     one = load.Group(chatd, users=10).run("--rate", "100", "--warm", "0.2", "--seconds", "1")
     assert 0.6 * 900 <= one.per_s <= 1.4 * 900
 
 
+@pytest.mark.slow
 def test_a_storm_of_logins_beside_others(chatd: servers.Chatd) -> None:
     storm = load.Storm(chatd, users=100, seconds=1.0)
     for _ in ("first", "repeated"):

@@ -27,6 +27,7 @@ def network() -> Iterator[Network]:
         yield network
 
 
+@pytest.mark.slow
 def test_a_host_that_is_cut_off_is_named_and_ends_the_sessions_when_it_is_back(
     make_cluster: Callable[..., Cluster], network: Network
 ) -> None:

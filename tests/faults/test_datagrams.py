@@ -267,6 +267,7 @@ def test_a_stop_is_told_and_does_not_take_long(make_daemon: Callable[..., Daemon
     run(story(), 60)
 
 
+@pytest.mark.slow
 def test_silence_ends_the_session(make_daemon: Callable[..., Daemon]) -> None:
     """10 s at the stock clients' keep-alive interval of 3; a client that sends something stays."""
     daemon = make_daemon(workers=1).start()

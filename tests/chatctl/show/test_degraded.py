@@ -60,6 +60,7 @@ def test_refusing_at_the_limit_is_not_ok(daemon: Daemon) -> None:
         client.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system")
 def test_a_full_disk_of_the_log_is_said(tmp_path: Path) -> None:
     small = tmp_path / "log"

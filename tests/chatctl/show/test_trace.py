@@ -119,6 +119,7 @@ def test_a_refused_message_and_a_stranger_to_tracing(town: Town) -> None:
     run(story())
 
 
+@pytest.mark.slow
 def test_tracing_ends_by_itself(town: Town) -> None:
     async def story() -> None:
         erin = Person(town, await town.newcomer("erin"), "mobile")
