@@ -8,21 +8,17 @@ Fails: argparse ends the process, with the exit code of a wrong argument.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
 from chatd.address_bans import Network, network_named
 from chatd.arguments import duration_s
 from chatd.chatctl import announce
+from chatd.chatctl.add_command import AS_JSON, Add
 from chatd.chatctl.control_client import ControlClient
 from chatd.errors import Refused
 from chatd.master.requests import REASON_CHARS, WIRES
 from chatd.texts import fields
 
-AS_JSON = "print JSON, for programs"
 NETWORK = "address or network, such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32; a single IPv6 address means its /64"
-
-Command = Callable[[ControlClient, argparse.Namespace], int]
-Add = Callable[[str, Command, str], argparse.ArgumentParser]
 
 
 def reason(text: str) -> str:
@@ -60,7 +56,12 @@ def add_commands(add: Add) -> None:
     """Add broadcast, kick, ban, unban and bans."""
     _add_broadcast(add)
     _add_kick(add)
-    one = add("ban", _bans, "keep an address or a network out, on every wire and host; its connections end")
+    one = add(
+        "ban",
+        _bans,
+        "keep an address or a network out, on every wire and host; its connections end",
+        "chatctl ban 203.0.113.0/24 --for 1h --reason 'guesses passwords'",
+    )
     one.add_argument("network", metavar="ADDRESS|NETWORK", type=_network, help=NETWORK)
     text = "how long, such as 30m, 12h or 7d (default: until `chatctl unban`)"
     one.add_argument("--for", dest="for_s", metavar="TIME", type=duration_s, default=0.0, help=text)
@@ -69,18 +70,20 @@ def add_commands(add: Add) -> None:
     text = "do not ask, even if it contains this host, your own address, or one of penalties.allow"
     one.add_argument("--force", action="store_true", help=text)
     one.add_argument("--json", action="store_true", help=AS_JSON)
-    one.epilog = "example: chatctl ban 203.0.113.0/24 --for 1h --reason 'guesses passwords'"
-    one = add("unban", _bans, "let a banned address or network in again")
+    one = add("unban", _bans, "let a banned address or network in again", "chatctl unban 203.0.113.0/24")
     one.add_argument("network", metavar="ADDRESS|NETWORK", type=_network, help="as `chatctl bans` shows it")
     one.add_argument("--json", action="store_true", help=AS_JSON)
-    one.epilog = "example: chatctl unban 203.0.113.0/24"
-    one = add("bans", _bans, "show who is kept out: since when, until when, by whom, and why")
+    one = add("bans", _bans, "show who is kept out: since when, until when, by whom, and why", "chatctl bans")
     one.add_argument("--json", action="store_true", help=AS_JSON)
-    one.epilog = "example: chatctl bans"
 
 
 def _add_broadcast(add: Add) -> None:
-    one = add("broadcast", announce.broadcast, "tell all connected users something; it is not stored")
+    one = add(
+        "broadcast",
+        announce.broadcast,
+        "tell all connected users something; it is not stored",
+        "chatctl broadcast 'The server restarts at 22:00 UTC.'",
+    )
     text = "what to say, at most 500 characters; - = read it from standard input"
     one.add_argument("text", metavar="TEXT", help=text)
     one.add_argument("--wire", choices=WIRES, default="", help="only to sessions on this wire")
@@ -88,15 +91,18 @@ def _add_broadcast(add: Add) -> None:
     whom.add_argument("--user", metavar="USER", default="", help="only to this user, by name or id")
     whom.add_argument("--group", metavar="NUMBER", type=_group, default=0, help="only to the members of this group")
     one.add_argument("--json", action="store_true", help=AS_JSON)
-    one.epilog = "example: chatctl broadcast 'The server restarts at 22:00 UTC.'"
 
 
 def _add_kick(add: Add) -> None:
-    one = add("kick", announce.kick, "end sessions of a user or from an address; the account may log in again")
+    one = add(
+        "kick",
+        announce.kick,
+        "end sessions of a user or from an address; the account may log in again",
+        "chatctl kick alice --reason 'please update your client'",
+    )
     one.add_argument("user", metavar="USER", nargs="?", default=None, help="name or id of the user")
     text = f"end the sessions of everybody from there instead: {NETWORK}"
     one.add_argument("--address", metavar="ADDRESS|NETWORK", default=None, help=text)
     one.add_argument("--wire", choices=WIRES, default="", help="only sessions on this wire")
     one.add_argument("--reason", metavar="TEXT", default="", help="text that the user's client is told")
     one.add_argument("--json", action="store_true", help=AS_JSON)
-    one.epilog = "example: chatctl kick alice --reason 'please update your client'"

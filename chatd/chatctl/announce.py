@@ -10,8 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-import msgspec
-
+from chatd.chatctl import render
 from chatd.chatctl.control_client import ControlClient, RequestFailed, note
 from chatd.errors import Exit
 from chatd.master.broadcast import LIMIT_S
@@ -54,7 +53,10 @@ def _ask(
             raise
         print(error.data.decode().strip())
         return error.exit_code
-    print(msgspec.json.encode({"v": 1, **msgspec.to_builtins(reply)}).decode() if options.json else _shown(reply))
+    if options.json:
+        render.print_json(reply)
+    else:
+        print(_shown(reply))
     return Exit.OK
 
 

@@ -222,4 +222,4 @@ def _table(found: list[AddressBan]) -> str:
 
 
 def _print_json(content: dict[str, object]) -> None:
-    print(msgspec.json.encode({"v": 1, **content}).decode())
+    render.print_json({"v": 1, **content})

@@ -14,8 +14,6 @@ import signal
 import sys
 import time
 
-import msgspec
-
 from chatd.arguments import without_passwords
 from chatd.chatctl import render
 from chatd.chatctl.control_client import ControlClient, NotAllowed, ServerUnreachable, note
@@ -99,7 +97,7 @@ def _without_status(client: ControlClient, why: ServerUnreachable | NotAllowed, 
         else:
             text = f"no server in {client.runtime_dir}, but the configuration cannot be read"
     if as_json:
-        print(msgspec.json.encode({"v": 1, "state": state, "pid": pid, "workers": []}).decode())
+        render.print_json({"v": 1, "state": state, "pid": pid, "workers": []})
     note(text)
     return code
 
@@ -116,7 +114,7 @@ def check(client: ControlClient, options: argparse.Namespace) -> int:
         code, text = show_server.check(server)
     if options.json:
         word = text.partition(":")[0].lower()
-        print(msgspec.json.encode({"v": 1, "result": word, "exit": code, "reasons": reasons}).decode())
+        render.print_json({"v": 1, "result": word, "exit": code, "reasons": reasons})
     else:
         print(text)
     return code

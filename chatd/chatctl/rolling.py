@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
+from collections.abc import Callable
 
 import msgspec
 
@@ -25,19 +26,26 @@ def restart_workers(client: ControlClient, options: argparse.Namespace) -> int:
     """Waits for as long as the restart takes, and prints the result also if it failed. Exit code 75 if a worker was not
     replaced."""
     with Progress("replacing workers") as progress:
-
-        def look() -> None:
-            with contextlib.suppress(ServerUnreachable, NotAllowed):
-                under_way = client.status().restart
-                if under_way is not None:
-                    progress.reach("workers replaced")(under_way.replaced, under_way.workers)
-
         try:
-            reply = client.ask(RestartWorkersRequest(), RestartReply, limit_s=None, meanwhile=look)
+            reply = client.ask(
+                RestartWorkersRequest(), RestartReply, limit_s=None, meanwhile=replaced(client, progress)
+            )
         except RequestFailed as error:
             return _not_all(error, as_json=options.json)
     _print(reply, as_json=options.json)
     return Exit.OK
+
+
+def replaced(client: ControlClient, progress: Progress) -> Callable[[], None]:
+    """A function that shows how many workers have been replaced by now."""
+
+    def look() -> None:
+        with contextlib.suppress(ServerUnreachable, NotAllowed):
+            under_way = client.status().restart
+            if under_way is not None:
+                progress.reach("workers replaced")(under_way.replaced, under_way.workers)
+
+    return look
 
 
 def _not_all(error: RequestFailed, *, as_json: bool) -> int:
@@ -49,7 +57,7 @@ def _not_all(error: RequestFailed, *, as_json: bool) -> int:
 
 def _print(reply: RestartReply, *, as_json: bool) -> None:
     if as_json:
-        print(msgspec.json.encode({"v": 1, **msgspec.to_builtins(reply)}).decode())
+        render.print_json(reply)
     else:
         print(render.restarted(reply))
 

@@ -9,14 +9,12 @@ earlier version could not be replaced, which then serves on.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import signal
 
-import msgspec
-
 from chatd.chatctl import render
-from chatd.chatctl.control_client import ControlClient, NotAllowed, ServerUnreachable, note
+from chatd.chatctl.control_client import ControlClient, ServerUnreachable, note
 from chatd.chatctl.progress import Progress
+from chatd.chatctl.rolling import replaced
 from chatd.errors import Exit
 from chatd.master.replies import UpgradeReply
 from chatd.master.requests import UpgradeRequest
@@ -31,21 +29,14 @@ missing, the configuration is wrong for it, the store needs a migration), nothin
 def upgrade(client: ControlClient, options: argparse.Namespace) -> int:
     """Waits for as long as the upgrade takes. By SIGUSR2 if the socket is missing: then only the log has its result."""
     with Progress("upgrading") as progress:
-
-        def look() -> None:
-            with contextlib.suppress(ServerUnreachable, NotAllowed):
-                under_way = client.status().restart
-                if under_way is not None:
-                    progress.reach("workers replaced")(under_way.replaced, under_way.workers)
-
         try:
-            reply = client.ask(UpgradeRequest(), UpgradeReply, limit_s=None, meanwhile=look)
+            reply = client.ask(UpgradeRequest(), UpgradeReply, limit_s=None, meanwhile=replaced(client, progress))
         except ServerUnreachable as error:
             client.signal_instead(signal.SIGUSR2, error)
             note("sent; the result is in the log")
             return Exit.OK
     if options.json:
-        print(msgspec.json.encode({"v": 1, **msgspec.to_builtins(reply)}).decode())
+        render.print_json(reply)
     else:
         print(render.upgraded(reply))
     return Exit.OK

@@ -12,7 +12,7 @@ from collections import deque
 
 from chatd import wall_clock
 from chatd.errors import Exit, Refused
-from chatd.master.replies import BroadcastReply, ControlReply, Respond, failed
+from chatd.master.replies import CUT_OFF, UNKNOWN_USER, BroadcastReply, ControlReply, Respond, failed
 from chatd.master.requests import BroadcastRequest
 from chatd.master.worker_questions import WorkerQuestions
 from chatd.orders import BroadcastDone, BroadcastOrder, OrderFailed
@@ -62,11 +62,10 @@ class BroadcastDesk:
 
 def _reply(answer: BroadcastDone | OrderFailed) -> ControlReply:
     if isinstance(answer, OrderFailed):
-        return failed(1 if answer.unknown else Exit.UNAVAILABLE, answer.why)
+        return failed(UNKNOWN_USER if answer.unknown else Exit.UNAVAILABLE, answer.why)
     reply = BroadcastReply(told=answer.told, skipped=answer.skipped, unanswered=list(answer.unanswered))
     if answer.unanswered or answer.cut_off:
         what = f"no answer from {', '.join(answer.unanswered)}" if answer.unanswered else ""
-        cut_off = "the message bus is disrupted, so there may be other hosts that are not known here"
-        why = " and ".join(filter(None, (what, cut_off if answer.cut_off else "")))
+        why = " and ".join(filter(None, (what, CUT_OFF if answer.cut_off else "")))
         reply.ok, reply.exit, reply.error = False, Exit.TRY_AGAIN, f"{why}; {answer.told} sessions were told"
     return reply

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from chatd import security_log
 from chatd.address_bans import network_named
 from chatd.errors import Exit, Refused
-from chatd.master.replies import ControlReply, KickReply, Respond, failed
+from chatd.master.replies import CUT_OFF, UNKNOWN_USER, ControlReply, KickReply, Respond, failed
 from chatd.master.requests import REASON_CHARS, KickRequest
 from chatd.master.worker_slot import Slot
 from chatd.master.workers import WorkerPool
@@ -23,8 +23,6 @@ from chatd.security_log import SecurityEvent
 from chatd.texts import fields
 
 ANSWER_S = 5.0
-UNKNOWN_USER = 1
-"""Exit code of chatctl if there is no such user."""
 
 
 @dataclass(slots=True)
@@ -145,5 +143,5 @@ def _missing(unanswered: list[str], cut_off: bool, kept_s: int) -> str:
     why = f"no answer from {', '.join(unanswered)}" if unanswered else ""
     if cut_off:
         why = f"{why}, and " if why else ""
-        why += "the message bus is disrupted, so there may be other hosts that are not known here"
+        why += CUT_OFF
     return f"{why} (they are asked again for {kept_s / 60:g} min)" if kept_s else why

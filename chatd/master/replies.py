@@ -19,6 +19,10 @@ from chatd.config.schema import Config
 from chatd.errors import Exit
 from chatd.orders import ShownSession
 
+UNKNOWN_USER = 1
+"""Exit code of chatctl if there is no such user."""
+CUT_OFF = "the message bus is disrupted, so there may be other hosts that are not known here"
+
 
 class ControlReply(msgspec.Struct, kw_only=True):
     """ok: it was done. exit: the exit code of `chatctl`. error: one line, where it was not done."""

@@ -30,8 +30,6 @@ from chatd.orders import (
     UserFound,
 )
 
-UNKNOWN_USER = 1
-"""Exit code of chatctl if there is no such user."""
 FIRST_REF = 1 << 32
 """Other questions (master.questions.every_worker) count from 1, and some have the same kind of answer."""
 ANSWER_S = 5.0

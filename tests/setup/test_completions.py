@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import shtab
 
+from chatd import completion
 from chatd.chatctl.__main__ import parser as chatctl_parser
 from chatd.chatctl.manual import subcommands
 from chatd.setup.__main__ import main as chatd_setup
@@ -37,6 +39,13 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "more.toml").write_text("")
     (folder / "many").mkdir()
     return folder
+
+
+def test_what_is_copied_from_shtab_is_as_there() -> None:
+    """So that shtab need not be loaded at every start."""
+    assert completion.FILE == shtab.FILE
+    assert completion.FOLDER == shtab.DIRECTORY
+    assert list(completion.SHELLS) == shtab.SUPPORTED_SHELLS
 
 
 BASH = """

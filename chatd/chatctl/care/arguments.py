@@ -8,43 +8,52 @@ Fails: the exceptions that __main__ reports.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from chatd import completion
+from chatd.chatctl.add_command import AS_JSON, Add
 from chatd.chatctl.control_client import ControlClient
 from chatd.chatctl.ownership import become_owner
 from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
 from chatd.config.schema import Config
 
-AS_JSON = "print JSON, for programs"
-
-Command = Callable[[ControlClient, argparse.Namespace], int]
-Add = Callable[[str, Command, str], argparse.ArgumentParser]
-
 
 def add_commands(add: Add) -> None:
     """Add backup, restore, verify and vacuum."""
-    one = add("backup", _backup, "copy the store into one file, also while the server runs; the copy is checked")
+    one = add(
+        "backup",
+        _backup,
+        "copy the store into one file, also while the server runs; the copy is checked",
+        "chatctl backup /var/backups/chatd/chatd-$(date +%F).db",
+    )
     _file(one, "FILE", "where to write it; a name that does not exist")
     one.add_argument("--force", action="store_true", help="replace the file if it exists")
     one.add_argument("--json", action="store_true", help=AS_JSON)
-    one.epilog = "example: chatctl backup /var/backups/chatd/chatd-$(date +%F).db"
-    one = add("restore", _restore, "put a backup in the place of the store, which is kept; the server must be stopped")
+    one = add(
+        "restore",
+        _restore,
+        "put a backup in the place of the store, which is kept; the server must be stopped",
+        "chatctl stop; chatctl restore /var/backups/chatd/chatd-2026-03-04.db",
+    )
     _file(one, "FILE", "a file that `chatctl backup` has written, or a copied chatd.db")
     one.add_argument("--dry-run", action="store_true", help="check the file, print the plan and change nothing")
     one.add_argument("--json", action="store_true", help=AS_JSON)
-    one.epilog = "example: chatctl stop; chatctl restore /var/backups/chatd/chatd-2026-03-04.db"
-    one = add("verify", _verify, "check the store, or a backup: its pages, and the rules about its rows; only reads")
+    one = add(
+        "verify",
+        _verify,
+        "check the store, or a backup: its pages, and the rules about its rows; only reads",
+        "chatctl verify; chatctl verify /var/backups/chatd/chatd-2026-03-04.db",
+    )
     _file(one, "FILE", "a backup (default: the configured store)", nargs="?")
     one.add_argument("--json", action="store_true", help=AS_JSON)
-    one.epilog = "example: chatctl verify; chatctl verify /var/backups/chatd/chatd-2026-03-04.db"
-    one = add("vacuum", _vacuum, "give the space of deleted messages back to the file system, in slices")
+    one = add(
+        "vacuum", _vacuum, "give the space of deleted messages back to the file system, in slices", "chatctl vacuum"
+    )
     text = "write the whole file anew, which also orders it; needs twice its size, and the server stopped"
     one.add_argument("--full", action="store_true", help=text)
     one.add_argument("--json", action="store_true", help=AS_JSON)
-    one.epilog = "example: chatctl vacuum"
 
 
 def _file(one: argparse.ArgumentParser, name: str, text: str, nargs: str | None = None) -> None:

@@ -17,11 +17,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from chatd.chatctl.control_client import note
 from chatd.chatctl.progress import Progress
-from chatd.chatctl.render import duration, size
+from chatd.chatctl.render import duration, print_json, size
 from chatd.config.schema import Config
 from chatd.errors import BootError, Exit, Unavailable
 from chatd.store.contract import Again
@@ -65,7 +63,7 @@ def run(config: Config, target: Path, *, replace: bool, as_json: bool) -> int:
         (messages,) = db.execute("SELECT count(*) FROM message").fetchone()
     made = Made(str(target), target.stat().st_size, messages, round(time.monotonic() - begun, 3))
     if as_json:
-        print(msgspec.json.encode({"v": 1, **made._asdict()}).decode())
+        print_json({"v": 1, **made._asdict()})
     else:
         what = f"{made.messages} messages, {size(made.bytes)}, in {duration(made.seconds)}"
         print(f"backup: {target}: {what}; every page was checked")

@@ -20,13 +20,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-import msgspec
-
 from chatd import safe_files
 from chatd.chatctl.care import verify
 from chatd.chatctl.control_client import note
 from chatd.chatctl.progress import Progress
-from chatd.chatctl.render import at, duration, size
+from chatd.chatctl.render import at, duration, print_json, size
 from chatd.chatctl.stores import no_server
 from chatd.config.schema import Config
 from chatd.errors import BootError, Exit, Unavailable
@@ -131,7 +129,7 @@ def run(config: Config, source: Source, *, dry_run: bool, as_json: bool) -> int:
 
 def _report(made: Restored, source: Source, result: CheckResult, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
-        print(msgspec.json.encode({"v": 1, "changed": not dry_run, **made._asdict()}).decode())
+        print_json({"v": 1, "changed": not dry_run, **made._asdict()})
         return
     print(f"{source.path}: schema {made.schema}, sound; {made.messages} messages", end="")
     print(f", the last one of {at(made.newest_ms)}" if made.newest_ms else "")

@@ -11,12 +11,10 @@ import contextlib
 import time
 from pathlib import Path
 
-import msgspec
-
 from chatd.chatctl.accounts import StoredAccounts
 from chatd.chatctl.control_client import note
 from chatd.chatctl.progress import Progress
-from chatd.chatctl.render import size
+from chatd.chatctl.render import print_json, size
 from chatd.chatctl.stores import rewrite_alone
 from chatd.config.schema import Config
 from chatd.config.urls import MysqlAddress
@@ -49,7 +47,7 @@ def run(config: Config, *, full: bool, as_json: bool) -> int:
                 db.execute("PRAGMA wal_checkpoint(PASSIVE)")
         after = _bytes_of(location.path)
     if as_json:
-        print(msgspec.json.encode({"v": 1, "bytes_before": before, "bytes_after": after}).decode())
+        print_json({"v": 1, "bytes_before": before, "bytes_after": after})
     elif location.path is not None:
         print(f"{location}: {size(before)} before, {size(after)} now")
     return Exit.OK

@@ -17,9 +17,9 @@ import msgspec
 
 from chatd.core.tracing import MAX_USERS
 from chatd.errors import Exit
-from chatd.master.replies import ControlReply, Respond, TracedUser, TraceReply, failed
+from chatd.master.replies import UNKNOWN_USER, ControlReply, Respond, TracedUser, TraceReply, failed
 from chatd.master.requests import ListTracesRequest, TraceRequest
-from chatd.master.worker_questions import UNKNOWN_USER, WorkerQuestions
+from chatd.master.worker_questions import WorkerQuestions
 from chatd.master.workers import WorkerPool
 from chatd.orders import FindUserOrder, OrderFailed, TraceOrder, UserFound
 
