@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sized
 from typing import Protocol as Contract
 
 from chatd import log, security_log, wall_clock
-from chatd.address_bans import AddressBan, AddressBans
+from chatd.address_bans import AddressBans
 from chatd.background import BackgroundTasks
 from chatd.config.schema import Config
 from chatd.core.sessions.session import Peer, Session
@@ -176,10 +176,15 @@ class Connections:
         else:  # given since it was accepted
             self.check_ban(connection)
 
-    def check_ban(self, peer: Peer) -> None:
-        """End the connection if its address is banned."""
-        if (ban := self.bans.find(peer.remote, wall_clock.now_ms())) is not None:
-            end_for_ban(peer, ban)
+    def check_ban(self, peer: Peer) -> bool:
+        """End the connection if it is open and its address is banned; its user is told why. Returns whether it was."""
+        ban = None if peer.closed else self.bans.find(peer.remote, wall_clock.now_ms())
+        if ban is None:
+            return False
+        if peer.session is not None:
+            peer.push(Kicked(True, ban.reason or Disconnect.ADDRESS_BANNED.text))
+        peer.close(Disconnect.ADDRESS_BANNED)
+        return True
 
     def remove(self, connection: StreamPeer) -> None:
         """Its socket is closed."""
@@ -220,10 +225,7 @@ class Connections:
         Returns how many there were."""
         ended = sum(datagrams.end_banned() for datagrams in self._datagrams)
         for number, connection in enumerate(tuple(self.members)):
-            ban = None if connection.closed else self.bans.find(connection.remote, wall_clock.now_ms())
-            if ban is not None:
-                end_for_ban(connection, ban)
-                ended += 1
+            ended += self.check_ban(connection)
             if number % _BAN_SLICE == _BAN_SLICE - 1:
                 await asyncio.sleep(0)
         return ended
@@ -326,10 +328,3 @@ class Connections:
                 while self.members:
                     self._empty.clear()
                     await self._empty.wait()
-
-
-def end_for_ban(peer: Peer, ban: AddressBan) -> None:
-    """End the connection; a user who is logged in there is told why."""
-    if peer.session is not None:
-        peer.push(Kicked(True, ban.reason or Disconnect.ADDRESS_BANNED.text))
-    peer.close(Disconnect.ADDRESS_BANNED)

@@ -25,13 +25,13 @@ from collections.abc import Awaitable
 from hmac import compare_digest
 from typing import Protocol as Contract
 
-from chatd import security_log, wall_clock
+from chatd import security_log
 from chatd.config.schema import ListenerOptions
 from chatd.config.urls import shown
 from chatd.core.sessions.session import Session
 from chatd.errors import MEANINGS, Disconnect, ErrorCode, Unavailable, WireError
 from chatd.net.admission import BANNED, Admission
-from chatd.net.connections import Connections, end_for_ban
+from chatd.net.connections import Connections
 from chatd.net.pktinfo import Address, ReplyFrom, ReplySocket
 from chatd.net.rate_limit import REFUSALS_PER_S, AnswerLimiter
 from chatd.net.udp.peer import UdpCodec, UdpPeer
@@ -302,13 +302,7 @@ class UdpListener:
         return queued
 
     def end_banned(self) -> int:
-        ended = 0
-        for peer in (*self.logging_in.values(), *self.peers.values()):
-            ban = None if peer.closed else self.connections.bans.find(peer.remote, wall_clock.now_ms())
-            if ban is not None:
-                end_for_ban(peer, ban)
-                ended += 1
-        return ended
+        return sum(map(self.connections.check_ban, (*self.logging_in.values(), *self.peers.values())))
 
     def shut(self) -> None:
         self._open = False
