@@ -80,6 +80,10 @@ class Generator:
             raise RuntimeError(f"expected phase {name!r}, got {line!r}")
         return phase
 
+    def kill(self) -> None:
+        """End it before its last phase."""
+        self._process.kill()
+
     def tell(self, line: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")

@@ -1,7 +1,7 @@
 """Upgrade a server in place while 200 users exchange 2,000 messages a second, and print what they saw.
 
-Owns: the load, the upgrades beside it, one client that connects all the time.
-usage: upgrade.py [--upgrades N] [--rate R] [--pause S] [--seconds S] [--wire WIRE] [--workers N].
+Owns: the load, the upgrades beside it, one client that connects all the time, further users who only stay.
+usage: upgrade.py [--upgrades N] [--rate R] [--pause S] [--seconds S] [--wire WIRE] [--workers N] [--idle N].
 Without an upgrade (--upgrades 0) it measures what there is to compare with.
 Exit 70 if a message was lost, repeated or out of order, a session ended, a connect was refused, or an upgrade failed;
 missed times are figures, not errors.
@@ -25,6 +25,8 @@ from servers import WIRES, Chatd, build
 USERS = 200
 CONNECT_EVERY_S = 0.005
 TARGET_MS = 500
+IDLE_LONGER_S = 15.0
+"""How much longer than the load further users stay: it takes time to log in, and to end."""
 
 
 def main() -> int:
@@ -35,20 +37,38 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=3, help="seconds before each upgrade")
     parser.add_argument("--seconds", type=float, default=0, help="of the load; 0 = enough on an idle machine")
     parser.add_argument("--wire", choices=WIRES, default="mobileimsdk")
+    parser.add_argument("--idle", type=int, default=0, help="further users who are logged in and send nothing")
     options = parser.parse_args()
     busy = os.getloadavg()[0]
     build()
     server = Chatd(options.workers)
     try:
-        wrong = measure(server, options)
+        wrong = measure_beside_idle(server, options) if options.idle else measure(server, options)
     finally:
         server.stop()
     print(f"load average before: {busy:.1f}")
     return 70 if wrong else 0
 
 
+def load_s(options: argparse.Namespace) -> float:
+    return float(options.seconds or options.pause + max(1, options.upgrades) * (options.pause + 3.0))
+
+
+def measure_beside_idle(server: Chatd, options: argparse.Namespace) -> bool:
+    """measure(), while further users stay logged in, whose sessions are counted at the end."""
+    stay = ("--idle", "--seconds", str(load_s(options) + IDLE_LONGER_S))
+    with Generator("loadgen", server, options.wire, options.idle, "idle", *stay) as staying:
+        staying.phase("ready")
+        staying.phase("measure")
+        wrong = measure(server, options)
+        staying.phase("stop")
+        closed = staying.phase("end")["closed"]
+    print(f"idle users: {options.idle}, disconnected: {closed}")
+    return wrong or bool(closed)
+
+
 def measure(server: Chatd, options: argparse.Namespace) -> bool:
-    seconds = options.seconds or options.pause + max(1, options.upgrades) * (options.pause + 3.0)
+    seconds = load_s(options)
     load = ("--rate", str(options.rate), "--seconds", str(seconds))
     with Generator("loadgen", server, options.wire, USERS, "u", *load) as generator:
         generator.phase("ready")
