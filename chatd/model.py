@@ -30,6 +30,11 @@ class Protocol(enum.IntEnum):
 
 
 class Role(enum.IntEnum):
+    """In a group; a lower number is a higher rank."""
+
+    SYSTEM = 0
+    """Of model.SYSTEM in every group, where it is no member. Never stored."""
+
     OWNER = 1
     ADMIN = 2
     MEMBER = 3
@@ -92,6 +97,10 @@ class MessageState(enum.IntEnum):
 class User(msgspec.Struct, frozen=True, gc=False):
     id: UserId
     name: str
+
+
+SYSTEM = User(0, "0")
+"""The server itself, as which the operator acts. It has no account; on the mobileimsdk wire its name is "0"."""
 
 
 class Friend(msgspec.Struct, frozen=True, gc=False):

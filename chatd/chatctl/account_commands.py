@@ -19,7 +19,7 @@ from collections.abc import Callable
 import msgspec
 
 from chatd.chatctl import bulk, erasing, export, render
-from chatd.chatctl.accounts import Changed, StoredAccounts
+from chatd.chatctl.accounts import StoredAccounts
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.chatctl.ownership import become_owner
 from chatd.chatctl.progress import Progress
@@ -27,6 +27,7 @@ from chatd.chatctl.show import account as show_account
 from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
 from chatd.config.schema import Config
+from chatd.core.account_changes import DELETED, LOCKED, PASSWORD_CHANGED, Changed
 from chatd.errors import ConfigError, Exit
 from chatd.master.replies import KickReply, SessionsReply
 from chatd.master.requests import REASON_CHARS, KickRequest, SessionsRequest
@@ -97,13 +98,13 @@ class AccountCommands:
     def _passwd(self) -> int:
         changed = self._accounts.set_password(self._options.name, read_password())
         self._record(SecurityEvent.PASSWORD_CHANGED, changed.user)
-        return self._end_sessions(changed, "the password was changed")
+        return self._end_sessions(changed, PASSWORD_CHANGED)
 
     def _lock(self) -> int:
         changed = self._accounts.lock(self._options.name, self._options.reason)
         self._record(SecurityEvent.ACCOUNT_LOCKED, changed.user, self._options.reason)
         told = f": {self._options.reason}" if self._options.tell and self._options.reason else ""
-        return self._end_sessions(changed, f"this account is locked{told}"[:REASON_CHARS])
+        return self._end_sessions(changed, f"{LOCKED}{told}"[:REASON_CHARS])
 
     def _unlock(self) -> int:
         user, was_locked = self._accounts.unlock(self._options.name)
@@ -118,7 +119,7 @@ class AccountCommands:
         self._record(SecurityEvent.ACCOUNT_DELETED, changed.user)
         number = changed.user.id
         note(f"user {number} is deleted; its messages stay: `chatctl user erase --id {number}` erases them, too")
-        return self._end_sessions(changed, "this account has been deleted")
+        return self._end_sessions(changed, DELETED)
 
     def _export(self) -> int:
         options = self._options
@@ -139,7 +140,7 @@ class AccountCommands:
             changed = self._accounts.erase(user)
             self._record(SecurityEvent.ACCOUNT_ERASED, User(changed.user.id, ""))
             print(f"user {changed.user.id} is erased; now its messages lose their text", flush=True)
-            code = Exit(self._end_sessions(changed, "this account has been deleted"))
+            code = Exit(self._end_sessions(changed, DELETED))
         pending = erasing.finish(self._accounts)
         for one in pending:
             note(

@@ -1,8 +1,8 @@
 """The accounts and invite codes of the configured store, changed directly, with or without a running server.
 
 Owns: opening the configured store, and each change in one transaction.
-Elsewhere: the rules for names and passwords (core.accounts, core.password_policy), the commands
-(chatctl.account_commands), many accounts at once (chatctl.bulk).
+Elsewhere: what happens in the transaction (core.account_changes), the rules for names and passwords (core.accounts,
+core.password_policy), the commands (chatctl.account_commands), many accounts at once (chatctl.bulk).
 Fails: Refused, Unavailable, or BootError when the store cannot be opened. Only `create` creates a store.
 
 A running server sees the change at once: workers share the store, and a login reads the account from it. Sessions whose
@@ -15,28 +15,23 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from chatd import invite_codes, wall_clock
 from chatd.config.schema import Config
+from chatd.core import account_changes
+from chatd.core.account_changes import Changed, named_or_numbered
 from chatd.core.accounts import check_name
 from chatd.core.password_policy import check_length, check_password
 from chatd.core.passwords import Hasher
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import User, UserId
-from chatd.store.contract import Account, AccountDetails, Again, Invite, NewInvite, Tables
+from chatd.store.contract import AccountDetails, Again, Invite, NewInvite, Tables
 from chatd.store.open import configured, open_tables
 
 T = TypeVar("T")
 _ATTEMPTS = 8
 _PAUSE_S = 0.01
-
-
-class Changed(NamedTuple):
-    """An account whose credentials were changed, and their new version."""
-
-    user: User
-    version: int
 
 
 class StoredAccounts:
@@ -75,40 +70,19 @@ class StoredAccounts:
         """Raises Refused, also for a password that no client could log in with."""
         self._check_password(password, name)
         hashed = self._hasher.hash_now(password)
-
-        def work(tables: Tables) -> Changed:
-            user = _find(tables, name).user
-            return Changed(user, tables.accounts.set_password(user.id, hashed))
-
-        return self.change(work)
+        return self.change(lambda tables: account_changes.set_password(tables, named_or_numbered(name), hashed))
 
     def lock(self, name: str, reason: str) -> Changed:
         """Raises Refused."""
-
-        def work(tables: Tables) -> Changed:
-            user = _find(tables, name).user
-            return Changed(user, tables.accounts.lock(user.id, reason, wall_clock.now_ms()))
-
-        return self.change(work)
+        return self.change(lambda tables: account_changes.lock(tables, named_or_numbered(name), reason))
 
     def unlock(self, name: str) -> tuple[User, bool]:
         """The user, and whether the account was locked. Raises Refused."""
-
-        def work(tables: Tables) -> tuple[User, bool]:
-            account = _find(tables, name)
-            tables.accounts.unlock(account.user.id)
-            return account.user, account.locked_at_ms > 0
-
-        return self.change(work)
+        return self.change(lambda tables: account_changes.unlock(tables, named_or_numbered(name)))
 
     def delete(self, name: str) -> Changed:
         """Raises Refused."""
-
-        def work(tables: Tables) -> Changed:
-            user = _find(tables, name).user
-            return Changed(user, tables.accounts.delete(user.id))
-
-        return self.change(work)
+        return self.change(lambda tables: account_changes.delete(tables, named_or_numbered(name)))
 
     def ever(self, user_id: UserId) -> tuple[User, AccountDetails]:
         """As show(), by number and also of a deleted account. Raises Refused."""
@@ -120,23 +94,17 @@ class StoredAccounts:
 
     def erase(self, user: User) -> Changed:
         """Its messages are blanked afterwards (chatctl.erasing). Raises Refused: another account has its name now."""
-
-        def work(tables: Tables) -> Changed:
-            if tables.accounts.ever(user.id) != user:
-                raise Refused(ErrorCode.UNKNOWN_RECIPIENT)
-            return Changed(user, tables.accounts.erase(user.id, wall_clock.now_ms()))
-
-        return self.change(work)
+        return self.change(lambda tables: account_changes.erase_user(tables, user))
 
     def show(self, name: str) -> tuple[User, AccountDetails]:
         """Raises Refused."""
         with contextlib.closing(self.open()) as tables:
-            user = _find(tables, name).user
+            user = self.find(tables, name)
             return user, tables.accounts.details(user.id)
 
     def find(self, tables: Tables, name: str) -> User:
         """In an open store. Raises Refused."""
-        return _find(tables, name).user
+        return named_or_numbered(name)(tables).user
 
     def all(self) -> list[tuple[UserId, str, int]]:
         """(id, name, created_at_ms) of every account, by id."""
@@ -185,10 +153,3 @@ class StoredAccounts:
                 tables.rollback()
                 raise
         raise Unavailable(f"the store is busy: {_ATTEMPTS} attempts conflicted with other transactions; try again")
-
-
-def _find(tables: Tables, name: str) -> Account:
-    account = tables.accounts.find(name, 0)
-    if account is None:
-        raise Refused(ErrorCode.UNKNOWN_RECIPIENT)
-    return account

@@ -1,17 +1,14 @@
 """`chatctl user export`: everything of one person as one archive.
 
-Owns: the archive: its files, their text form, and the page of explanations in it; writing it safely.
-Elsewhere: the rows (store.contract), the command line (chatctl.__main__), progress (chatctl.progress).
+Owns: the file that the archive is written to, safely.
+Elsewhere: what is in the archive (core.person_archive), the command line (chatctl.__main__), progress
+(chatctl.progress).
 Fails: BootError 73 when the archive cannot be written; it is then empty. Refused and Unavailable as the store.
-
-The store is read in pages, beside a running server. Memory does not depend on how much the person has written. Messages
-that are stored after the export began are left out.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import stat
 import sys
@@ -19,87 +16,18 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
-import msgspec
-
-from chatd import __version__, safe_files
+from chatd import safe_files
+from chatd.core import person_archive
+from chatd.core.person_archive import Exported, Watch
 from chatd.errors import BootError, ErrorCode, Exit, Refused
-from chatd.model import ConversationId, Group, Message, Seq, User
-from chatd.store.contract import Head, Person, Tables
+from chatd.store.contract import Tables
 
-PAGE = 500
-"""Messages read at once."""
+T = TypeVar("T")
+
 STDOUT = "-"
 MODE = 0o600
-_FIRST = -(1 << 62)
-"""Below the id of every conversation."""
-
-Watch = Callable[[str, int, int], None]
-"""chatctl.progress.Progress.watch."""
-
-README = """\
-Everything that the chat server has stored about {name} (user {id})
-{rule}
-
-Written on {now} UTC by chatd {version}.
-
-account.json        the account: name, profile, settings; friends and friend requests, blocked users, groups and
-                    invitations, networks from which the user logged in (hashed: the server does not know the
-                    addresses). Passwords are stored as a hash only, which is left out.
-conversations.json  one entry per conversation: with whom, how many messages there are, how far they were delivered to
-                    the user and read by them, and the name of its file.
-conversations/      one file per conversation. Each line is one message, as a JSON object.
-left-groups.jsonl   what the user wrote to groups that they are not in any more.
-
-A message has:
-
-seq       its number in the conversation; a missing number is a message that the user has deleted from their own
-          history, that was deleted by the server's retention, or that was sent before the user joined the group
-at        when the server stored it, UTC
-from, to  who sent it, and to whom; "#7" is the group with the number 7
-text      what it says; "" for one whose text was removed
-state     sent, edited, recalled (by its sender), removed (by an admin of the group), erased (with its sender's account)
-version   how often it was changed; only the present text is stored
-fp        the id that the user's own client gave it
-
-Messages of other people are in here as far as the user can read them in the chat, because a conversation cannot be
-understood without them. They are those people's personal data too: do not publish them.
-
-All files are UTF-8. Times that end in _ms are milliseconds since 1970-01-01 UTC.
-"""
-
-
-class Line(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "from"}, omit_defaults=True):
-    """One message in the archive."""
-
-    seq: Seq
-    at: str
-    sender: str
-    to: str
-    text: str
-    state: str
-    version: int = 0
-    reply_to: Seq = 0
-    fp: str = ""
-
-
-class Entry(msgspec.Struct, frozen=True, kw_only=True, rename={"other": "with"}):
-    """One conversation in conversations.json."""
-
-    other: str
-    other_id: int
-    file: str
-    messages: int
-    last_seq: Seq
-    delivered_seq: Seq
-    read_seq: Seq
-
-
-class Exported(msgspec.Struct, frozen=True, kw_only=True):
-    user: User
-    conversations: int
-    messages: int
 
 
 class Target:
@@ -163,102 +91,9 @@ def write(tables: Tables, name: str, target: Target, watch: Watch) -> Exported:
     if account is None:
         target.discard()
         raise Refused(ErrorCode.UNKNOWN_RECIPIENT)
-    user = account.user
+
+    def read(work: Callable[[Tables], T]) -> T:
+        return work(tables)
+
     with target.archive() as archive:
-        person = tables.person.everything(user.id)
-        archive.writestr("README.txt", _readme(user))
-        archive.writestr("account.json", _pretty(person))
-        entries, messages = [], 0
-        total = sum(head.last for head in _heads(tables, user))
-        watch("messages", 0, total)
-        for head in _heads(tables, user):
-            entry = _write_conversation(tables, archive, user, head)
-            watch("messages", head.last, total)
-            entries.append(entry)
-            messages += entry.messages
-        messages += _write_left_groups(tables, archive, user)
-        archive.writestr("conversations.json", _pretty(entries))
-    return Exported(user=user, conversations=len(entries), messages=messages)
-
-
-def _readme(user: User) -> str:
-    now = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
-    title = f"Everything that the chat server has stored about {user.name} (user {user.id})"
-    return README.format(name=user.name, id=user.id, now=now, version=__version__, rule="=" * len(title))
-
-
-def _pretty(value: Person | list[Entry]) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2)
-
-
-def _heads(tables: Tables, user: User) -> Iterator[Head]:
-    after = _FIRST
-    while page := tables.history.heads(user.id, after, PAGE):
-        yield from page
-        after = page[-1].conversation
-
-
-def _write_conversation(tables: Tables, archive: zipfile.ZipFile, user: User, head: Head) -> Entry:
-    kind = "group" if isinstance(head.other, Group) else "private"
-    file = f"conversations/{kind}-{head.other.id}.jsonl"
-    count = 0
-    with archive.open(file, "w", force_zip64=True) as lines:
-        for page in _pages(tables, user, head.conversation, head.last):
-            own = tables.revisions.own_view(user.id, head.conversation)
-            shown = [one for one in page if one.seq > own.cleared and one.seq not in own.hidden]
-            _write_lines(lines, user, shown)
-            count += len(shown)
-    return Entry(
-        other=f"#{head.other.id} {head.other.name}" if isinstance(head.other, Group) else head.other.name,
-        other_id=head.other.id,
-        file=file,
-        messages=count,
-        last_seq=head.last,
-        delivered_seq=head.delivered,
-        read_seq=head.seen,
-    )
-
-
-def _pages(tables: Tables, user: User, conversation: ConversationId, last: Seq) -> Iterator[list[Message]]:
-    after = 0
-    while after < last:
-        page = tables.history.messages(user.id, conversation, after, 0, PAGE)
-        page = [message for message in page if message.seq <= last]
-        if not page:
-            return
-        yield page
-        after = page[-1].seq
-
-
-def _write_left_groups(tables: Tables, archive: zipfile.ZipFile, user: User) -> int:
-    """Reads every message of the store."""
-    count, position = 0, 0
-    with archive.open("left-groups.jsonl", "w", force_zip64=True) as lines:
-        while True:
-            found = tables.person.sent_to_groups(user.id, position)
-            _write_lines(lines, user, found.messages)
-            count, position = count + len(found.messages), found.position
-            if not found.more:
-                return count
-
-
-def _write_lines(lines: IO[bytes], user: User, messages: list[Message]) -> None:
-    encode, page = msgspec.json.encode, io.BytesIO()
-    for message in messages:
-        page.write(encode(_line(user, message)) + b"\n")
-    lines.write(page.getvalue())
-
-
-def _line(user: User, message: Message) -> Line:
-    seconds, ms = divmod(message.sent_at_ms, 1000)
-    return Line(
-        seq=message.seq,
-        at=f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{ms:03}Z",
-        sender=message.sender_name,
-        to=f"#{message.group_id}" if message.group_id else message.to_name,
-        text=message.body,
-        state=message.state.name.lower(),
-        version=message.version,
-        reply_to=message.reply_to,
-        fp=message.fp if message.sender_id == user.id else "",
-    )
+        return person_archive.write(read, account.user, archive, watch)

@@ -40,10 +40,10 @@ def check_new(name: str, secret: str, config: Config) -> str:
     return stored
 
 
-def check_name(name: str, config: Config, *, reserved: bool = False) -> str:
-    """The form in which a new account's name is stored. reserved: also one of accounts.reserved_names. Raises Refused
-    unless an account with this name may be made."""
-    stored = new_name(name, config.limits.name_chars, digits=False)
+def check_name(name: str, config: Config, *, reserved: bool = False, digits: bool = False) -> str:
+    """The form in which a new account's name is stored. reserved: also one of accounts.reserved_names. digits: it may
+    be a number. Raises Refused unless an account with this name may be made."""
+    stored = new_name(name, config.limits.name_chars, digits=digits)
     if not reserved and is_reserved(stored, config.accounts.reserved_names):
         raise Refused(ErrorCode.NAME_NOT_ALLOWED, NAME_RESERVED)
     return stored

@@ -26,7 +26,7 @@ from chatd.core.memberships import Memberships
 from chatd.core.requests.notices import Notices, changed_notice
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session
-from chatd.model import ConversationId, MessageState, Seq, User, UserId
+from chatd.model import SYSTEM, ConversationId, MessageState, Seq, User, UserId
 from chatd.protocol import Changed
 from chatd.store.contract import Purpose, Revised, Tables
 
@@ -34,6 +34,8 @@ APPLIED_S = 1.0
 """How long the acknowledgement of a recall waits for the other workers. One that hangs is not waited for longer."""
 _AGAIN_S = 0.25
 """Asked again after this, for a worker that subscribed a moment ago and missed the question."""
+
+_FOR_EVER_MS = 1 << 60
 
 FindConversation = Callable[[Tables], ConversationId]
 """Finds the conversation in the transaction; raises Refused."""
@@ -59,7 +61,7 @@ class Changes:
     def editing(self, session: Session, which: Which, text: str) -> Change[Revised]:
         """text: has been checked, and plug-ins were asked."""
         user, config = session.user, self._services.config()
-        within_ms = _milliseconds(config.people.edit_s)
+        within_ms = _within_ms(user, config.people.edit_s)
 
         def write(tables: Tables) -> Revised:
             conversation = which.find(tables)
@@ -69,7 +71,8 @@ class Changes:
         return Change(write, lambda revised: self._tell(session, revised))
 
     def recalling(self, session: Session, which: Which) -> Change[Revised]:
-        user, within_ms = session.user, _milliseconds(self._services.config().people.recall_s)
+        user = session.user
+        within_ms = _within_ms(user, self._services.config().people.recall_s)
 
         def write(tables: Tables) -> Revised:
             return tables.revisions.recall(user.id, which.find(tables), which.seq, within_ms, wall_clock.now_ms())
@@ -181,7 +184,7 @@ class Changes:
 def _check_accepted(tables: Tables, config: Config, user_id: UserId, at: tuple[ConversationId, Seq]) -> None:
     """A user who may no longer write to somebody cannot do it by editing. Raises Refused."""
     conversation, seq = at
-    if conversation < 0:
+    if conversation < 0 or user_id == SYSTEM.id:
         return
     for message in tables.history.at(conversation, (seq,)):
         if message.sender_id == user_id:
@@ -195,5 +198,6 @@ def _topics(changed: MessageChanged) -> tuple[Topic, ...]:
     return tuple({topic_of_user(message.to_id), topic_of_user(message.sender_id)})
 
 
-def _milliseconds(seconds: float) -> int:
-    return int(seconds * 1000)
+def _within_ms(user: User, seconds: float) -> int:
+    """For how long after sending the user may change a message; the system may for ever."""
+    return _FOR_EVER_MS if user.id == SYSTEM.id else int(seconds * 1000)

@@ -9,6 +9,7 @@ Fails: Refused, Unavailable; then nothing was changed and nobody was told.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from chatd import wall_clock
 from chatd.bus.contract import topic_of_user
@@ -42,6 +43,14 @@ def by_id(user_id: UserId) -> Find:
         return account.user
 
     return find
+
+
+class Befriended(NamedTuple):
+    """is_new: they were not friends before."""
+
+    user: User
+    other: User
+    is_new: bool
 
 
 class Friends:
@@ -116,6 +125,23 @@ class Friends:
         def after(other: User) -> None:
             self._presence.parted(user.id)
             self._presence.parted(other.id)
+
+        return Change(write, after)
+
+    def befriending(self, find: Find, find_other: Find) -> Change[Befriended]:
+        """Two users become friends by order of the operator, who keeps their relations elsewhere: neither is asked, and
+        each is told that the other has accepted."""
+        limit, now_ms = self._services.config().limits.friends_per_user, wall_clock.now_ms()
+
+        def write(tables: Tables) -> Befriended:
+            user, other = find(tables), find_other(tables)
+            return Befriended(user, other, tables.friends.befriend(user.id, other.id, limit, now_ms))
+
+        def after(result: Befriended) -> None:
+            user, other, is_new = result
+            if is_new:
+                self._tell(other.id, FriendRequestAnswered(user, other.id, True))
+                self._tell(user.id, FriendRequestAnswered(other, user.id, True))
 
         return Change(write, after)
 

@@ -37,6 +37,15 @@ class AccountDetails(NamedTuple):
     groups: int
 
 
+class ListedAccount(NamedTuple):
+    """An account in a list. Times as in AccountDetails."""
+
+    user: User
+    created_at_ms: int
+    seen_at_ms: int
+    locked_at_ms: int
+
+
 class CredentialsChange(NamedTuple):
     """The credentials of this account got this version (Account.credentials)."""
 
@@ -83,6 +92,10 @@ class AccountTables(Protocol):
 
     def find(self, name: str, user_id: UserId) -> Account | None:
         """By name; by `user_id` when name is "". An all-digit name that no account has is taken as a user id."""
+        ...
+
+    def named(self, name: str) -> Account | None:
+        """By name only: for callers whose names may be numbers, which must not reach the account with that id."""
         ...
 
     def ever(self, user_id: UserId) -> User | None:
@@ -148,6 +161,10 @@ class AccountTables(Protocol):
 
     def all(self) -> list[tuple[UserId, str, int]]:
         """(id, name, created_at_ms) of every account that is not deleted, by id. Cost: all accounts."""
+        ...
+
+    def page(self, after: UserId, limit: int) -> list[ListedAccount]:
+        """Accounts that are not deleted, by id, those with an id above `after`."""
         ...
 
     def profile(self, user_id: UserId) -> dict[str, str]: ...

@@ -72,6 +72,14 @@ class FriendTables(Protocol):
         """limit: friends of one user. Raises: Refused NOT_ALLOWED when there is no such request, LIMIT_REACHED when
         accepting would exceed the limit of either user."""
 
+    def befriend(self, user_id: UserId, other: UserId, limit: int, now_ms: int) -> bool:
+        """Both become friends of each other at once, whether or not one has asked: for whoever keeps the relations of
+        the users elsewhere. False: they were friends already. limit: friends of one user.
+
+        Raises: Refused NOT_ALLOWED (oneself), UNKNOWN_RECIPIENT, NOT_ACCEPTED (one of them blocks the other),
+        LIMIT_REACHED."""
+        ...
+
     def remove(self, user_id: UserId, friend_id: UserId) -> None:
         """Also withdraws a pending request. Raises: Refused NOT_ALLOWED when there is neither."""
 

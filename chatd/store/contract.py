@@ -25,6 +25,7 @@ from chatd.store.account_contract import AccountTables as AccountTables
 from chatd.store.account_contract import CredentialsChange as CredentialsChange
 from chatd.store.account_contract import Invite as Invite
 from chatd.store.account_contract import InviteTables as InviteTables
+from chatd.store.account_contract import ListedAccount as ListedAccount
 from chatd.store.account_contract import NewInvite as NewInvite
 from chatd.store.ban_contract import AddressBanTables as AddressBanTables
 from chatd.store.consent_contract import Asked as Asked
@@ -40,6 +41,7 @@ from chatd.store.group_contract import AdmissionState as AdmissionState
 from chatd.store.group_contract import AdmissionTables as AdmissionTables
 from chatd.store.group_contract import Ban as Ban
 from chatd.store.group_contract import GroupDetails as GroupDetails
+from chatd.store.group_contract import GroupOverview as GroupOverview
 from chatd.store.group_contract import GroupRow as GroupRow
 from chatd.store.group_contract import GroupTables as GroupTables
 from chatd.store.group_contract import Joined as Joined
@@ -186,6 +188,10 @@ class HistoryTables(Protocol):
         """0 when the two users have never written to each other. Raises: Refused as GroupTables.role()."""
         ...
 
+    def users_of(self, conversation: ConversationId) -> tuple[UserId, UserId] | None:
+        """Of a conversation between two users, the lower id first; None: there is none with this id."""
+        ...
+
     def messages(
         self, reader: UserId, conversation: ConversationId, after: Seq, before: Seq, limit: int
     ) -> list[Message]:
@@ -195,7 +201,7 @@ class HistoryTables(Protocol):
 
     def first_readable(self, reader: UserId, conversation: ConversationId) -> Seq:
         """The first message that the user may read. In a group: the first one after the user joined, or any if the
-        group's past is open to its members; NEVER for a user who is not in it."""
+        group's past is open to its members; NEVER for a user who is not in it. The system (model.SYSTEM) reads all."""
         ...
 
     def at(self, conversation: ConversationId, seqs: Collection[Seq]) -> list[Message]:

@@ -104,6 +104,16 @@ class GroupDetails(msgspec.Struct, frozen=True, kw_only=True):
     bans: int
 
 
+class GroupOverview(msgspec.Struct, frozen=True, kw_only=True):
+    """A group as the system sees it. members: how many. created_at_ms: epoch."""
+
+    group: Group
+    rules: GroupRules
+    owner: User
+    members: int
+    created_at_ms: int
+
+
 class Joined(NamedTuple):
     """The result of joining a group, or of letting a user in."""
 
@@ -161,7 +171,7 @@ class Ban(NamedTuple):
 
 class GroupTables(Protocol):
     """Groups, their members and roles. A method that names a group raises Refused UNKNOWN_GROUP or NOT_A_MEMBER where
-    role() does.
+    role() does. The system (model.SYSTEM) is in no group, and may do to each whatever its owner may.
 
     Every change of who is in a group raises the group's members_version by one, in the same transaction. It begins with
     FIRST_VERSION, which is also its creator's since_version. The id of a deleted group is never used again."""
@@ -195,7 +205,8 @@ class GroupTables(Protocol):
         ...
 
     def set_role(self, by: UserId, group_id: GroupId, user_id: UserId, role: Role) -> None:
-        """For the owner, who becomes an admin on making someone else the owner. Raises: Refused NOT_ALLOWED."""
+        """For the owner, who becomes an admin on making someone else the owner. Raises: Refused NOT_ALLOWED, also for
+        the system if the user is the owner and would not be any more."""
 
     def mute(self, by: UserId, group_id: GroupId, user_id: UserId, until_ms: int) -> None:
         """The member cannot write until then (epoch; FOREVER; 0 = now). The owner may mute anyone else, admins may mute
@@ -211,8 +222,14 @@ class GroupTables(Protocol):
         """For members."""
         ...
 
+    def overview(self, group_id: GroupId) -> GroupOverview | None: ...
+
+    def page(self, after: GroupId, limit: int) -> list[GroupOverview]:
+        """All groups, by id, those with an id above `after`. Cost: one statement."""
+        ...
+
     def role(self, group_id: GroupId, user_id: UserId) -> Role:
-        """Raises: Refused UNKNOWN_GROUP, NOT_A_MEMBER."""
+        """SYSTEM for the system. Raises: Refused UNKNOWN_GROUP, NOT_A_MEMBER."""
         ...
 
     def check_writer(self, group_id: GroupId, user_id: UserId, now_ms: int) -> int:
@@ -274,7 +291,7 @@ class AdmissionTables(Protocol):
         ...
 
     def add(self, by: UserId, group_id: GroupId, user_id: UserId, limits: AdmissionLimits, now_ms: int) -> Joined:
-        """Make the user a member if the user accepts that from `by`; otherwise as invite()."""
+        """Make the user a member if the user accepts that from `by`, or `by` is the system; otherwise as invite()."""
         ...
 
     def decline(self, user_id: UserId, group_id: GroupId, now_ms: int) -> UserId:

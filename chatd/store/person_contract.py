@@ -2,7 +2,7 @@
 
 Owns: PersonTables and the structs it gives; they are written to the archive as JSON, under these names.
 Elsewhere: the SQL (store.sql.person), messages of conversations (store.contract.HistoryTables), the archive
-(chatctl.export).
+(core.person_archive).
 Fails: as store.contract says.
 
 Times are milliseconds since the epoch, 0 = never. Other people are named, and nothing else is told of them.

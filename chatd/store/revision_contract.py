@@ -72,7 +72,8 @@ class RevisionTables(Protocol):
 
     def remove(self, by: UserId, conversation: ConversationId, seq: Seq, now_ms: int) -> Revised:
         """By the owner of a group or an admin, at any time; the text is deleted from the store. The rank decides, as
-        for a kick: the owner removes every message, an admin those of plain and former members, and their own.
+        for a kick: the owner removes every message, an admin those of plain and former members, and their own. The
+        system (model.SYSTEM) removes every message of every conversation.
 
         Raises: Refused UNKNOWN_MESSAGE, NOT_ALLOWED."""
         ...

@@ -31,6 +31,7 @@ from tests.store.contract_repetition import RepetitionContract
 from tests.store.contract_retention import RetentionContract
 from tests.store.contract_revisions import RevisionContract
 from tests.store.contract_sources import SourcesContract
+from tests.store.contract_system import SystemContract
 from tests.store.steps import (
     ANY,
     ANYBODY,
@@ -68,6 +69,7 @@ class StoreContract(
     AdmissionContract,
     GroupRulesContract,
     ConsentContract,
+    SystemContract,
 ):
     @pytest.fixture
     def twin(self) -> Twin:

@@ -1,20 +1,18 @@
 """Requests about profiles and one's own password.
 
 Owns: the arguments and answers of these operations.
-Elsewhere: their rules (core.accounts, the store).
+Elsewhere: their rules (core.accounts, core.profiles, the store).
 Fails: Refused, Unavailable; core.requests.dispatch answers with them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from chatd.core import consent, trail
+from chatd.core import consent, profiles, trail
 from chatd.core.accounts import Accounts
 from chatd.core.allowance import CHANGE, LIST
 from chatd.core.change import Change
@@ -24,6 +22,7 @@ from chatd.core.plugins import actions
 from chatd.core.plugins.contract import Point
 from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.privacy import check_private
+from chatd.core.profiles import Profile
 from chatd.core.requests.arguments import UserName, user_named
 from chatd.core.requests.dispatch import Operation, OperationTable
 from chatd.core.requests.notices import of_user
@@ -34,31 +33,10 @@ from chatd.errors import ErrorCode, Refused
 from chatd.protocol import Login
 from chatd.security_log import SecurityEvent
 from chatd.store.contract import Purpose, Tables
-from chatd.texts import fields
-
-_Line = Annotated[str, Meta(max_length=200)]
-_Long = Annotated[str, Meta(max_length=1000)]
-
-_ACCEPTED: dict[str, Callable[[str], str]] = {
-    "nickname": partial(fields.name, "nickname", longest=200),
-    "avatar": partial(fields.line, "avatar", longest=1000),
-    "status": partial(fields.line, "status", longest=200),
-    "about": partial(fields.paragraphs, "about", longest=1000),
-}
-"""By field, makes the form that is stored. Each raises Refused BAD_FIELD."""
 
 
 class MaybeUser(msgspec.Struct, frozen=True):
     user: UserName | None = None
-
-
-class Profile(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What users say about themselves. A field left out stays as it is; "" empties it."""
-
-    nickname: _Line | None = None
-    avatar: _Long | None = None
-    status: _Line | None = None
-    about: _Long | None = None
 
 
 class Passwords(msgspec.Struct, frozen=True):
@@ -128,19 +106,11 @@ class ProfileOperations:
         return await self._store.read(read)
 
     async def _set(self, session: Session, arguments: Profile) -> Change[dict[str, str]]:
-        me, written = session.user.id, msgspec.to_builtins(arguments)
-        given = {field: _ACCEPTED[field](text) if text else "" for field, text in written.items()}
+        me, given = session.user.id, profiles.checked(arguments)
         await self._plugins.before_action(
             session, Point.BEFORE_PROFILE_CHANGE, lambda tables, who: actions.ChangeProfile(**who, fields=dict(given))
         )
-
-        def write(tables: Tables) -> dict[str, str]:
-            merged = {**tables.accounts.profile(me), **given}
-            profile = {key: value for key, value in merged.items() if value}
-            tables.accounts.set_profile(me, profile)
-            return profile
-
-        return Change(write)
+        return Change(lambda tables: profiles.change(tables, me, given))
 
     async def _change_password(self, session: Session, arguments: Passwords) -> Change[int]:
         check_private(session.peer, self._config())

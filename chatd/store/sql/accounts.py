@@ -11,7 +11,7 @@ import json
 
 from chatd.errors import ErrorCode, Refused
 from chatd.model import User, UserId
-from chatd.store.contract import Account, AccountDetails, CredentialsChange
+from chatd.store.contract import Account, AccountDetails, CredentialsChange, ListedAccount
 from chatd.store.sql.database import Backend, Database
 from chatd.store.sql.directory import UserDirectory
 from chatd.store.sql.groups import SqlGroups
@@ -49,6 +49,10 @@ class SqlAccounts:
 
     def find(self, name: str, user_id: UserId) -> Account | None:
         return self._directory.account(name, user_id)
+
+    def named(self, name: str) -> Account | None:
+        found = self._directory.account(name, 0) if name else None
+        return found if found is not None and name_key(found.user.name) == name_key(name) else None
 
     def ever(self, user_id: UserId) -> User | None:
         if not 0 < user_id < 1 << 62:
@@ -174,6 +178,14 @@ class SqlAccounts:
     def all(self) -> list[tuple[UserId, str, int]]:
         rows = self._db.execute("SELECT id, name, created_at_ms FROM user WHERE name_key IS NOT NULL ORDER BY id")
         return rows.fetchall()
+
+    def page(self, after: UserId, limit: int) -> list[ListedAccount]:
+        rows = self._db.execute(
+            "SELECT id, name, created_at_ms, seen_at_ms, locked_at_ms FROM user"
+            " WHERE id > ? AND name_key IS NOT NULL ORDER BY id LIMIT ?",
+            (after, limit),
+        )
+        return [ListedAccount(User(int(number), str(name)), *times) for number, name, *times in rows]
 
     def profile(self, user_id: UserId) -> dict[str, str]:
         row = self._db.execute("SELECT profile FROM user WHERE id = ?", (user_id,)).fetchone()

@@ -101,6 +101,21 @@ class SqlFriends:
         self._db.execute("DELETE FROM refusal WHERE friend_id = ? AND at_ms < ?", (user_id, forgotten_ms))
         self._db.execute("REPLACE INTO refusal (user_id, friend_id, at_ms) VALUES (?, ?, ?)", (*pending, now_ms))
 
+    def befriend(self, user_id: UserId, other: UserId, limit: int, now_ms: int) -> bool:
+        if user_id == other:
+            raise Refused(ErrorCode.NOT_ALLOWED, "users cannot be their own friends")
+        self._backend.lock_users(user_id, other)
+        for one in (user_id, other):
+            if self._directory.find("", one) is None:
+                raise Refused(ErrorCode.UNKNOWN_RECIPIENT)
+        if self._accepted(user_id, other):
+            return False
+        blocked = "SELECT 1 FROM block WHERE user_id = ? AND blocked_id = ? OR user_id = ? AND blocked_id = ?"
+        if self._db.execute(blocked, (user_id, other, other, user_id)).fetchone() is not None:
+            raise Refused(ErrorCode.NOT_ACCEPTED, "one of the two users blocks the other")
+        self._befriend(user_id, other, limit, now_ms)
+        return True
+
     def _befriend(self, accepting: UserId, requester: UserId, limit: int, now_ms: int) -> None:
         self._check_room(accepting, requester, limit, _YOU_HAVE)
         self._check_room(requester, accepting, limit, _THEY_HAVE)

@@ -116,6 +116,8 @@ class SqlGroupAdmission:
         role = self._check_staff(by, group_id)
         if (member := self._as_member(group, user_id)) is not None:
             return member
+        if role is Role.SYSTEM:
+            return self._admit(group, user_id, limits, now_ms, "this user is")
         self._check_may_lift(role, group_id, user_id)
         self._check_not_declined(self._admission(group_id, user_id), limits, now_ms)
         if self._consent.refusals(Purpose.ADD, [(by, user_id)], limits.may_add) == [None]:

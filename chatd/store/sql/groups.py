@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from chatd.errors import ErrorCode, Refused
-from chatd.model import Group, GroupId, GroupRules, JoinPolicy, Role, Seq, User, UserId
+from chatd.model import SYSTEM, Group, GroupId, GroupRules, JoinPolicy, Role, Seq, User, UserId
 from chatd.store.contract import (
     FIRST_VERSION,
     NEVER,
     AdmissionState,
     GroupDetails,
+    GroupOverview,
     GroupRow,
     Left,
     Membership,
@@ -157,10 +158,13 @@ class SqlGroups:
         row = self._db.execute(
             "SELECT role FROM member WHERE team_id = ? AND user_id = ?", (group_id, user_id)
         ).fetchone()
-        if row is None:
-            known = self._db.execute("SELECT 1 FROM team WHERE id = ?", (group_id,)).fetchone()
-            raise Refused(ErrorCode.NOT_A_MEMBER if known else ErrorCode.UNKNOWN_GROUP)
-        return Role(row[0])
+        if row is not None:
+            return Role(row[0])
+        if self._db.execute("SELECT 1 FROM team WHERE id = ?", (group_id,)).fetchone() is None:
+            raise Refused(ErrorCode.UNKNOWN_GROUP)
+        if user_id != SYSTEM.id:
+            raise Refused(ErrorCode.NOT_A_MEMBER)
+        return Role.SYSTEM
 
     def is_member(self, group_id: GroupId, user_id: UserId) -> bool:
         found = self._db.execute("SELECT 1 FROM member WHERE team_id = ? AND user_id = ?", (group_id, user_id))
@@ -195,6 +199,8 @@ class SqlGroups:
 
     def first_readable(self, group_id: GroupId, user_id: UserId) -> Seq:
         """As store.contract.HistoryTables.first_readable."""
+        if user_id == SYSTEM.id:
+            return 1
         row = self._db.execute(
             "SELECT CASE WHEN t.whole_history = 1 THEN 1 ELSE m.first_seq END FROM member AS m"
             " JOIN team AS t ON t.id = m.team_id WHERE m.team_id = ? AND m.user_id = ?",
@@ -234,6 +240,30 @@ class SqlGroups:
             bans=bans,
         )
 
+    def overview(self, group_id: GroupId) -> GroupOverview | None:
+        return next(iter(self._overviews("t.id = ?", group_id)), None)
+
+    def page(self, after: GroupId, limit: int) -> list[GroupOverview]:
+        return self._overviews("t.id > ? ORDER BY t.id LIMIT ?", after, limit)
+
+    def _overviews(self, which: str, *values: int) -> list[GroupOverview]:
+        rows = self._db.execute(
+            "SELECT t.id, t.name, t.description, t.join_policy, t.whole_history, t.announcements, u.id, u.name,"
+            " t.member_count, t.created_at_ms FROM team AS t JOIN member AS m ON m.team_id = t.id AND m.role = ?"
+            f" JOIN user AS u ON u.id = m.user_id WHERE {which}",
+            (int(Role.OWNER), *values),
+        )
+        return [
+            GroupOverview(
+                group=Group(number, name, description),
+                rules=GroupRules(join=JoinPolicy(join), whole_history=bool(whole), announcements=bool(announcements)),
+                owner=User(owner, owner_name),
+                members=members,
+                created_at_ms=at_ms,
+            )
+            for number, name, description, join, whole, announcements, owner, owner_name, members, at_ms in rows
+        ]
+
     def _counts(self, group_id: GroupId) -> tuple[int, int, int]:
         """Open requests, open invitations, bans."""
         found = dict(
@@ -252,6 +282,12 @@ class SqlGroups:
         if row is None:
             raise Refused(ErrorCode.UNKNOWN_GROUP)
         return GroupRules(join=JoinPolicy(row[0]), whole_history=bool(row[1]), announcements=bool(row[2]))
+
+    def owner(self, group_id: GroupId) -> UserId:
+        row = self._db.execute(
+            "SELECT user_id FROM member WHERE team_id = ? AND role = ?", (group_id, int(Role.OWNER))
+        ).fetchone()
+        return int(row[0])
 
     def staff(self, group_id: GroupId) -> tuple[UserId, ...]:
         rows = self._db.execute(
@@ -309,7 +345,7 @@ class SqlGroups:
 
     def dissolve(self, by: UserId, group_id: GroupId) -> int:
         self._backend.lock_group(group_id)
-        if self.role(group_id, by) is not Role.OWNER:
+        if self.role(group_id, by) > Role.OWNER:
             raise Refused(ErrorCode.NOT_ALLOWED)
         version = self.raise_version(group_id)
         rows = self._db.execute("SELECT user_id FROM member WHERE team_id = ? ORDER BY user_id", (group_id,))
@@ -336,7 +372,7 @@ class SqlGroups:
             whole_history=before.whole_history if change.whole_history is None else change.whole_history,
             announcements=before.announcements if change.announcements is None else change.announcements,
         )
-        if rules.whole_history is not before.whole_history and role is not Role.OWNER:
+        if rules.whole_history is not before.whole_history and role > Role.OWNER:
             raise Refused(ErrorCode.NOT_ALLOWED, "only the owner decides who reads the past of a group")
         self._db.execute(
             "UPDATE team SET join_policy = ?, whole_history = ?, announcements = ? WHERE id = ?",
@@ -355,9 +391,11 @@ class SqlGroups:
 
     def rename(self, by: UserId, group_id: GroupId, name: str, description: str | None, now_ms: int) -> Group:
         self._backend.lock_group(group_id)
-        if self.role(group_id, by) is Role.MEMBER:
+        role = self.role(group_id, by)
+        if role is Role.MEMBER:
             raise Refused(ErrorCode.NOT_ALLOWED)
-        self.check_writer(group_id, by, now_ms)
+        if role is not Role.SYSTEM:
+            self.check_writer(group_id, by, now_ms)
         self._db.execute(
             "UPDATE team SET name = ?, description = coalesce(?, description) WHERE id = ?",
             (name, description, group_id),
@@ -368,11 +406,14 @@ class SqlGroups:
 
     def set_role(self, by: UserId, group_id: GroupId, user_id: UserId, role: Role) -> None:
         self._backend.lock_group(group_id)
-        if by == user_id or self.role(group_id, by) is not Role.OWNER:
+        if by == user_id or self.role(group_id, by) > Role.OWNER:
             raise Refused(ErrorCode.NOT_ALLOWED)
-        self.role(group_id, user_id)
+        if self.role(group_id, user_id) is Role.OWNER:  # only the system can name the owner here
+            if role is not Role.OWNER:
+                raise Refused(ErrorCode.NOT_ALLOWED, "a group has an owner: make somebody else the owner")
+            return
         if role is Role.OWNER:
-            self._set_role(group_id, by, Role.ADMIN)
+            self._set_role(group_id, self.owner(group_id), Role.ADMIN)
         self._set_role(group_id, user_id, role)
 
     def _set_role(self, group_id: GroupId, user_id: UserId, role: Role) -> None:

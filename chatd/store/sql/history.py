@@ -30,6 +30,10 @@ class SqlHistory:
         found = self._db.execute("SELECT id FROM pair WHERE low = ? AND high = ?", pair).fetchone()
         return int(found[0]) if found else 0
 
+    def users_of(self, conversation: ConversationId) -> tuple[UserId, UserId] | None:
+        found = self._db.execute("SELECT low, high FROM pair WHERE id = ?", (conversation,)).fetchone()
+        return (int(found[0]), int(found[1])) if found else None
+
     def first_readable(self, reader: UserId, conversation: ConversationId) -> Seq:
         return 1 if conversation > 0 else self._groups.first_readable(-conversation, reader)
 

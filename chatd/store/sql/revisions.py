@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from chatd.errors import ErrorCode, Refused
-from chatd.model import ConversationId, Message, MessageState, Role, Seq, UserId
+from chatd.model import SYSTEM, ConversationId, Message, MessageState, Role, Seq, UserId
 from chatd.store.contract import text_hash
 from chatd.store.revision_contract import HAS_TEXT, MAX_HIDDEN, MAX_VERSIONS, OwnView, Revised, Revision
 from chatd.store.sql.database import Backend, Database
@@ -24,7 +24,8 @@ from chatd.store.sql.groups import SqlGroups
 
 
 class _Place(NamedTuple):
-    """A message that somebody wants to change, and what they are in its group. role: None between two users."""
+    """A message that somebody wants to change, and what they are in its group. role: None for a user between two
+    users."""
 
     message: Message
     role: Role | None = None
@@ -51,7 +52,7 @@ class SqlRevisions:
     def edit(self, by: UserId, conversation: ConversationId, seq: Seq, text: tuple[str, int], now_ms: int) -> Revised:
         body, within_ms = text
         place = self._own(by, conversation, seq, within_ms, now_ms)
-        if place.message.group_id:
+        if place.message.group_id and by != SYSTEM.id:
             self._groups.check_writer(place.message.group_id, by, now_ms)
         if place.message.version >= MAX_VERSIONS:
             raise Refused(
@@ -87,17 +88,25 @@ class SqlRevisions:
     def _place(self, by: UserId, conversation: ConversationId, seq: Seq) -> _Place:
         """Lock the conversation; a message of it that has a text and that `by` may read."""
         self._backend.lock_conversation(conversation)
-        role = self._groups.role(-conversation, by) if conversation < 0 else None
+        role = self._role(by, conversation)
         message = next(iter(self._messages_at(conversation, (seq,))), None)
         if message is None or message.state not in HAS_TEXT:
             raise Refused(ErrorCode.UNKNOWN_MESSAGE)
-        if role is None:
+        if role is Role.SYSTEM:
+            is_readable = True
+        elif role is None:
             is_readable = by in (message.sender_id, message.to_id)
         else:
             is_readable = seq >= self._groups.first_readable(message.group_id, by)
         if not is_readable:
             raise Refused(ErrorCode.UNKNOWN_MESSAGE)
         return _Place(message, role)
+
+    def _role(self, by: UserId, conversation: ConversationId) -> Role | None:
+        """Raises Refused."""
+        if conversation < 0:
+            return self._groups.role(-conversation, by)
+        return Role.SYSTEM if by == SYSTEM.id else None
 
     def _revise(self, place: _Place, state: MessageState, body: str, by: UserId, now_ms: int) -> Revised:
         """The hash of the first text stays, so that a repetition of the message as it was sent is recognised."""
