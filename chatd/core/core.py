@@ -23,6 +23,7 @@ from chatd.bus.survey import Surveys
 from chatd.config.schema import Config
 from chatd.core import bus_messages, consent, trail
 from chatd.core.accounts import Accounts
+from chatd.core.administration import Administration
 from chatd.core.allowance import ASK_FRIEND, CREATE_GROUP, FREE, JOIN, LOGIN_AGAIN, MESSAGE, WRITE
 from chatd.core.allowances import Allowances
 from chatd.core.bans import BanWatch
@@ -109,6 +110,7 @@ _COSTS_ROUNDS = 600
 class Core:
     """One worker's chat. Everything is called from the worker's loop.
 
+    services: what its parts share, for what is built upon it.
     _rounds: calls of round(), to look at the costs of passwords every _COSTS_ROUNDS.
     """
 
@@ -127,7 +129,7 @@ class Core:
         self.surveys = Surveys(parts.bus)
         self.tracing = Tracing()
         self.allowances = Allowances(parts.config, self.hub, parts.bus, parts.row, parts.loop)
-        services = self._services(parts)
+        services = self.services = self._services(parts)
         self.memberships = Memberships(services)
         self.delivery = Delivery(services, self.memberships)
         self.plugins = PluginPipeline(parts.plugins, services)
@@ -146,6 +148,7 @@ class Core:
         self.groups = Groups(services, GroupNotify(services, self.memberships, notices, self.presence), self.plugins)
         self.blocks = Blocks(services, self.plugins)
         self.kicks = SessionKicks(services, self.logins)
+        self.administration = Administration(services, self.accounts, self.kicks)
         moving = (services, self.delivery, self.logins, self.presence, self.guard)
         self.departures, self.arrivals = Departures(*moving), Arrivals(*moving)
         self.broadcasts = Broadcasts(services, notices)

@@ -88,6 +88,16 @@ def shown(message: Message, start: int = 0) -> dict[str, object]:
     return entry
 
 
+def heads_with_unread(
+    tables: Tables, user_id: UserId, after: ConversationId, limit: int
+) -> tuple[list[tuple[Head, Unread]], bool]:
+    """A page of the user's conversations by id, those above `after`, and whether there are more."""
+    heads = tables.history.heads(user_id, after, limit)
+    counted = _countable(heads)
+    found = list(zip(counted, tables.history.unread(user_id, counted), strict=True))
+    return found, len(heads) == limit or len(counted) < len(heads)
+
+
 def _countable(heads: list[Head]) -> list[Head]:
     """The first of them, as many as one answer may look at the unread messages of."""
     left = _MAX_UNREAD_ROWS
@@ -157,9 +167,8 @@ class _Synced(NamedTuple):
 def _synced(tables: Tables, me: UserId, arguments: Sync, limit: int) -> tuple[list[_Synced], bool]:
     """A page of the conversations, and whether there are more."""
     found, room, room_for_changes = [], limit, limit
-    heads = tables.history.heads(me, arguments.after, limit)
-    counted = _countable(heads)
-    for head, unread in zip(counted, tables.history.unread(me, counted), strict=True):
+    heads, more = heads_with_unread(tables, me, arguments.after, limit)
+    for head, unread in heads:
         place = place_of(head.other)
         has = arguments.cursors.get(place, head.delivered)
         messages: list[Message] = []
@@ -175,7 +184,7 @@ def _synced(tables: Tables, me: UserId, arguments: Sync, limit: int) -> tuple[li
                 changes = changes_since(tables, me, head.conversation, knows, room_for_changes)
         room_for_changes -= len(changes)
         found.append(_Synced(head, unread, messages, changes, last_change))
-    return found, len(heads) == limit or len(counted) < len(heads)
+    return found, more
 
 
 def _shown_head(synced: _Synced) -> dict[str, object]:
