@@ -34,6 +34,9 @@ from chatd.store.consent_contract import Audiences as Audiences
 from chatd.store.consent_contract import ConsentTables as ConsentTables
 from chatd.store.consent_contract import FriendTables as FriendTables
 from chatd.store.consent_contract import Purpose as Purpose
+from chatd.store.event_contract import EventKind as EventKind
+from chatd.store.event_contract import EventTables as EventTables
+from chatd.store.event_contract import WebhookTables as WebhookTables
 from chatd.store.group_contract import FIRST_VERSION as FIRST_VERSION
 from chatd.store.group_contract import FOREVER as FOREVER
 from chatd.store.group_contract import AdmissionLimits as AdmissionLimits
@@ -302,6 +305,12 @@ class Tables(Protocol):
 
     @property
     def person(self) -> PersonTables: ...
+
+    @property
+    def events(self) -> EventTables: ...
+
+    @property
+    def webhooks(self) -> WebhookTables: ...
 
     @property
     def gather_s(self) -> float:

@@ -22,7 +22,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from chatd.errors import ChatdError
-from chatd.store.sql import address_bans
+from chatd.store.sql import address_bans, event_log
 from chatd.store.sql.send_keys import SendKeys
 from chatd.store.versions import FILLING
 
@@ -125,17 +125,44 @@ TABLES = (
     Table("cursor", 2, ("user_id", "conversation", "delivered", "seen", "cleared")),
     Table("erasure", 1, ("user_id", "position", "asked_at_ms")),
     Table("dissolved", 1, ("team_id", "at_ms")),
+    Table("event", 1, ("id", "after_message", "at_ms", "kind", "message_id", "details")),
+    Table(
+        "webhook",
+        1,
+        (
+            "name",
+            "kinds",
+            "holder",
+            "fence",
+            "lease_until_ms",
+            "message",
+            "event",
+            "claimed_message",
+            "claimed_event",
+            "created_at_ms",
+            "seen_at_ms",
+            "delivered",
+            "delivered_at_ms",
+            "failures",
+            "failed_at_ms",
+            "error",
+            "disabled_at_ms",
+            "replays",
+            "dropped",
+        ),
+    ),
     Table("request", 2, ("sender_id", "fp", "answer", "at_ms", "body_hash")),
 )
 BY_NAME = {table.name: table for table in TABLES}
 NOTES = (
     *("credentials", "stand_in_key", "consent", "retained_private", "retained_groups", "retention_clock"),
     address_bans.VERSION,
+    event_log.WANTED,
 )
 """Keys in `meta` that belong to the data. The address bans, which have a key each, come on top."""
 IMPORTED = "imported"
 """Key in `meta`: what an import has left (importer.traces). Not copied."""
-COUNTED = ("user", "team", "invite")
+COUNTED = ("user", "team", "invite", "event")
 """Tables whose ids are never used again, even when the row with the highest id was deleted."""
 
 

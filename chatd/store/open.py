@@ -10,8 +10,9 @@ missing; 69 when the store does not exist or cannot be used; 75 when it is in us
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,9 +22,11 @@ from chatd.errors import BootError, Exit, Unavailable
 from chatd.store.check import StoreCheck
 from chatd.store.contract import Tables
 from chatd.store.copy import StoreDump
+from chatd.store.event_contract import EventTables
 from chatd.store.sqlite import file as sqlite_file
 from chatd.store.sqlite.check import SqliteCheck
 from chatd.store.sqlite.dump import SqliteDump
+from chatd.store.sqlite.event_reader import SqliteEventReader
 from chatd.store.sqlite.file import check_schema as check_sqlite_schema
 from chatd.store.sqlite.tables import open_tables as open_sqlite_tables
 
@@ -87,6 +90,22 @@ def open_readers(location: StoreLocation, limit_s: float, count: int) -> list[Ta
     with needing_mysqlclient():
         from chatd.store.mysql.tables import open_reader
     return [open_reader(_mysql(location), limit_s) for _ in range(count)]
+
+
+class EventReader(NamedTuple):
+    """A connection that only reads events, for one thread at a time."""
+
+    events: EventTables
+    close: Callable[[], None]
+
+
+def open_event_reader(location: StoreLocation, limit_s: float) -> EventReader:
+    """Of a store that open_tables() has opened, beside its commits. Raises: sqlite3.Error."""
+    if location.path is not None:
+        sqlite_reader = SqliteEventReader(location.path)
+        return EventReader(sqlite_reader.events, sqlite_reader.close)
+    (mysql_reader,) = open_readers(location, limit_s, 1)
+    return EventReader(mysql_reader.events, mysql_reader.close)
 
 
 def open_dump(location: StoreLocation, *, create: bool) -> StoreDump:

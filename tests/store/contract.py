@@ -19,6 +19,7 @@ from tests.store.contract_address_bans import AddressBansContract
 from tests.store.contract_admission import AdmissionContract
 from tests.store.contract_consent import ConsentContract
 from tests.store.contract_credentials import CredentialsContract
+from tests.store.contract_events import EventsContract
 from tests.store.contract_extras import ExtrasContract
 from tests.store.contract_friends import FriendsContract
 from tests.store.contract_group_rules import GroupRulesContract
@@ -70,6 +71,7 @@ class StoreContract(
     GroupRulesContract,
     ConsentContract,
     SystemContract,
+    EventsContract,
 ):
     @pytest.fixture
     def twin(self) -> Twin:

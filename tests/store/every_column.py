@@ -25,6 +25,7 @@ DERIVED = {
     "conversation": set[str](),
     "meta": set[str](),
     "sqlite_sequence": set[str](),
+    "barrier": set[str](),
 }
 """Tables (an empty set: the whole table) and columns that are made of others, and `meta`, which is copied by key."""
 UNSET = {0, "", None}
@@ -46,6 +47,11 @@ FILL = (
     "UPDATE `cursor` SET cleared = 2 WHERE user_id = 2 AND conversation = -1",
     "INSERT INTO erasure (user_id, position, asked_at_ms) VALUES (4, 21, 18)",
     "INSERT INTO dissolved (team_id, at_ms) VALUES (77, 22)",
+    "INSERT INTO event (after_message, at_ms, kind, message_id, details) VALUES (1, 23, 'user.login', 1, '{}')",
+    "INSERT INTO webhook (name, kinds, holder, fence, lease_until_ms, message, event, claimed_message, claimed_event,"
+    " created_at_ms, seen_at_ms, delivered, delivered_at_ms, failures, failed_at_ms, error, disabled_at_ms, replays,"
+    " dropped) VALUES ('crm', 'user.login', 'one', 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 'why', 14, 15, 16)",
+    "REPLACE INTO meta VALUES ('events', 'user.login')",
     "UPDATE request SET body_hash = 88 WHERE fp = 'r:1 '",
     "UPDATE meta SET value = '9' WHERE `key` IN ('consent', 'retained_private', 'retained_groups', 'retention_clock')",
 )

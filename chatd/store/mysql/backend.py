@@ -12,12 +12,15 @@ message happen one after the other.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from chatd.model import ConversationId, GroupId, Message, Seq, User, UserId
+from chatd.store.event_contract import EventKind
+from chatd.store.mysql import barrier
 from chatd.store.mysql.connection import MysqlConnection
 from chatd.store.sql.directory import UserDirectory
+from chatd.store.sql.event_log import EventLog
 from chatd.store.sql.messages import CACHED, MessageReader, MessageRow, Pairs
 from chatd.store.sql.verdicts import Permissions
 
@@ -43,6 +46,10 @@ class MysqlBackend:
         self._names_until = 0.0
         """Until then (monotonic seconds) `_names` need not be compared with it."""
         self._reader = MessageReader(self.pairs, self.user_or_deleted)
+        self.events = EventLog(db, self._enter_barrier)
+        self.has_webhooks = False
+        """Whether others wait for the end of transactions that store messages (store.mysql.barrier), as of the
+        beginning of this one."""
         self.made_rows = False
         """Whether this transaction inserted rows that a cache may know of."""
         self.witness: tuple[str, int] | None = None
@@ -90,6 +97,12 @@ class MysqlBackend:
     def last_seq(self, conversation: ConversationId) -> Seq:
         row = self._db.execute("SELECT last FROM conversation WHERE id = ?", (conversation,)).fetchone()
         return int(row[0]) if row else 0
+
+    def _enter_barrier(self) -> None:
+        self._db.execute(barrier.ENTER)
+
+    def record(self, kind: EventKind, details: Mapping[str, object], message_id: int = 0) -> None:
+        self.events.record(kind, details, message_id)
 
     def membership_changed(self, group_id: GroupId, user_id: UserId) -> None:
         pass  # members are read from the database for every batch

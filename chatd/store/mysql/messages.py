@@ -18,6 +18,7 @@ import msgspec
 from chatd.errors import ErrorCode
 from chatd.model import ConversationId, GroupId, Message, Seq, UserId
 from chatd.store.contract import Again, Draft, SendingRules, Stored
+from chatd.store.mysql import barrier
 from chatd.store.mysql.backend import MysqlBackend
 from chatd.store.mysql.connection import DuplicateKey, MysqlConnection
 from chatd.store.mysql.cursors import MysqlCursors
@@ -49,6 +50,7 @@ _SET_HASH = b"UPDATE message SET body_hash = %d WHERE send_key = %d"
 _SET_META = "UPDATE message SET meta = ? WHERE conversation = ? AND seq = ?"
 _COUNT = b"UPDATE conversation SET last = last + %d WHERE id IN (%s)"
 _NOTHING = b"SELECT 1 FROM DUAL WHERE FALSE"
+_ENTER = barrier.ENTER.encode()
 
 
 class _Append(msgspec.Struct, kw_only=True):
@@ -186,9 +188,10 @@ class MysqlMessages:
             return {}
         outsiders = {(draft.command.to_group, draft.sender.id) for draft in batch.drafts if draft.command.to_group}
         locked, members = self._db.query_all(
+            *((_ENTER,) if self._backend.has_webhooks else ()),
             LOCK_CONVERSATIONS % number_list(conversations),
             _MEMBERS % pair_list(sorted(outsiders)) if outsiders else _NOTHING,
-        )
+        )[-2:]
         refused: dict[tuple[GroupId, UserId], ErrorCode] = {}
         for group_id, user_id, version, count, *member in members:
             batch.members[group_id] = version, count

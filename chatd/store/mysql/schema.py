@@ -27,6 +27,8 @@ Step = str | Callable[[Database], None]
 _TABLE = "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin ROW_FORMAT=DYNAMIC"
 MIGRATION_LOCK = "CONCAT('chatd.migrate:', MD5(DATABASE()))"
 _WAIT_S = 60
+BARRIER_SLOTS = 8
+"""Rows of `barrier`. See store.mysql.barrier."""
 
 
 def _add_column(table: str, column: str, definition: str) -> tuple[str, ...]:
@@ -171,6 +173,22 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         "INSERT IGNORE INTO dissolved SELECT -v.id, 0 FROM conversation AS v"
         " LEFT JOIN team AS t ON t.id = -v.id WHERE v.id < 0 AND t.id IS NULL",
     ),
+    (
+        "CREATE TABLE IF NOT EXISTS event (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,"
+        " after_message BIGINT NOT NULL, at_ms BIGINT NOT NULL, kind VARCHAR(64) NOT NULL, message_id BIGINT NOT NULL,"
+        f" details MEDIUMTEXT NOT NULL) {_TABLE}",
+        "CREATE TABLE IF NOT EXISTS webhook (name VARCHAR(255) NOT NULL PRIMARY KEY, kinds TEXT NOT NULL,"
+        " holder VARCHAR(255) NOT NULL DEFAULT '', fence BIGINT NOT NULL DEFAULT 0,"
+        " lease_until_ms BIGINT NOT NULL DEFAULT 0, message BIGINT NOT NULL, event BIGINT NOT NULL,"
+        " claimed_message BIGINT NOT NULL, claimed_event BIGINT NOT NULL, created_at_ms BIGINT NOT NULL,"
+        " seen_at_ms BIGINT NOT NULL, delivered BIGINT NOT NULL DEFAULT 0, delivered_at_ms BIGINT NOT NULL DEFAULT 0,"
+        " failures BIGINT NOT NULL DEFAULT 0, failed_at_ms BIGINT NOT NULL DEFAULT 0,"
+        " error VARCHAR(500) NOT NULL DEFAULT '', disabled_at_ms BIGINT NOT NULL DEFAULT 0,"
+        " replays BIGINT NOT NULL DEFAULT 0,"
+        f" dropped BIGINT NOT NULL DEFAULT 0) {_TABLE}",
+        f"CREATE TABLE IF NOT EXISTS barrier (id BIGINT NOT NULL PRIMARY KEY) {_TABLE}",
+        f"INSERT IGNORE INTO barrier VALUES {', '.join(f'({slot})' for slot in range(BARRIER_SLOTS))}",
+    ),
 )
 
 WORDS: tuple[str, ...] = (
@@ -184,6 +202,7 @@ WORDS: tuple[str, ...] = (
     "how a group is joined, who reads its past, who may write in it; bans, invitations and requests to join",
     "messages that were edited, recalled or removed; mentions; messages removed from one's own history",
     "accounts that are being erased, dissolved groups, and how far old messages were deleted",
+    "events for applications, and how far each webhook has come",
 )
 """A description of each migration, for the operator."""
 

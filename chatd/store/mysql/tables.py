@@ -27,6 +27,7 @@ from chatd.config.urls import MysqlAddress
 from chatd.errors import BootError, ErrorCode, Exit, Unavailable
 from chatd.model import UserId
 from chatd.store.contract import ANYTHING, Advance, Again, Draft, SendingRules, Stored
+from chatd.store.mysql import barrier
 from chatd.store.mysql.backend import MysqlBackend
 from chatd.store.mysql.connection import MysqlConnection, closed_unless_ready
 from chatd.store.mysql.history import MysqlHistory
@@ -37,6 +38,7 @@ from chatd.store.sql.accounts import SqlAccounts
 from chatd.store.sql.address_bans import SqlAddressBans
 from chatd.store.sql.consent import SqlConsent
 from chatd.store.sql.erasure import SqlErasure
+from chatd.store.sql.events import EventReading, SqlEvents
 from chatd.store.sql.friends import SqlFriends
 from chatd.store.sql.group_admission import SqlGroupAdmission
 from chatd.store.sql.groups import SqlGroups
@@ -45,10 +47,12 @@ from chatd.store.sql.known_sources import SqlKnownSources
 from chatd.store.sql.person import SqlPerson
 from chatd.store.sql.request_log import SqlRequestLog
 from chatd.store.sql.revisions import SqlRevisions
+from chatd.store.sql.webhooks import SqlWebhooks
 from chatd.store.versions import FILLING, check_filled, check_upgradable, check_version
 
 _MIGRATING_S = 3600.0
-_VERSIONS = "SELECT value FROM meta WHERE `key` IN ('consent', 'directory') ORDER BY `key`"
+_VERSIONS = "SELECT value FROM meta WHERE `key` IN ('consent', 'directory', 'events') ORDER BY `key`"
+"""Of `events`, there may be no row."""
 
 
 class MysqlTables:
@@ -74,13 +78,26 @@ class MysqlTables:
         self.retention = MysqlRetention(db, backend)
         self.person = SqlPerson(db, backend.messages)
         self.erasure = SqlErasure(db, " FOR UPDATE")
+        self.events = SqlEvents(
+            db,
+            EventReading(
+                messages=backend.messages,
+                user=backend.user_or_deleted,
+                message_id=backend.message_id,
+                log=backend.events,
+                slots=barrier.SLOTS,
+                free=barrier.FREE,
+            ),
+        )
+        self.webhooks = SqlWebhooks(db, barrier.CLOCK, " FOR UPDATE")
         self._directory_version = ""
 
     # ---------------------------------------------------------------- transactions
 
     def begin(self) -> None:
         self._backend.begin_transaction()
-        (consent,), (version,) = self.connection.begin(_VERSIONS).fetchall()
+        (consent,), (version,), *wanted = self.connection.begin(_VERSIONS).fetchall()
+        self._backend.has_webhooks = any(kinds for (kinds,) in wanted)
         self._backend.permissions.learn(consent)
         if version != self._directory_version:
             self._directory_version = version

@@ -11,7 +11,7 @@ import json
 
 from chatd.errors import ErrorCode, Refused
 from chatd.model import User, UserId
-from chatd.store.contract import Account, AccountDetails, CredentialsChange, ListedAccount
+from chatd.store.contract import Account, AccountDetails, CredentialsChange, EventKind, ListedAccount
 from chatd.store.sql.database import Backend, Database
 from chatd.store.sql.directory import UserDirectory
 from chatd.store.sql.groups import SqlGroups
@@ -45,6 +45,7 @@ class SqlAccounts:
         if key.isdigit():  # it may have been in use as the id of another user
             self._directory.changed()
         self._backend.created("user", user_id)
+        self._backend.record(EventKind.USER_REGISTERED, {"user": user_id})
         return User(user_id, name)
 
     def find(self, name: str, user_id: UserId) -> Account | None:
@@ -149,6 +150,7 @@ class SqlAccounts:
         self._db.execute("DELETE FROM admission WHERE user_id = ?", (user_id,))
         self._db.execute("DELETE FROM ban WHERE user_id = ?", (user_id,))
         self._directory.changed()
+        self._backend.record(EventKind.USER_DELETED, {"user": user_id})
         return version
 
     def erase(self, user_id: UserId, now_ms: int) -> int:
@@ -164,6 +166,7 @@ class SqlAccounts:
         keys = (user_id << 32, (user_id + 1) << 32)
         self._db.execute("DELETE FROM request WHERE send_key >= ? AND send_key < ?", keys)
         self._db.execute("REPLACE INTO erasure (user_id, position, asked_at_ms) VALUES (?, 0, ?)", (user_id, now_ms))
+        self._backend.record(EventKind.USER_ERASED, {"user": user_id})
         return version
 
     def details(self, user_id: UserId) -> AccountDetails:

@@ -11,10 +11,11 @@ backquotes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from chatd.model import ConversationId, GroupId, Seq, UserId
+from chatd.store.event_contract import EventKind
 
 
 class Rows(Protocol):
@@ -65,6 +66,9 @@ class Backend(Protocol):
 
     def created(self, table: str, number: int) -> None:
         """This transaction inserted the row with this id (in `request`: this send_key)."""
+
+    def record(self, kind: EventKind, details: Mapping[str, object], message_id: int = 0) -> None:
+        """As store.event_contract.EventTables.record()."""
 
     def membership_changed(self, group_id: GroupId, user_id: UserId) -> None:
         """The user joined or left, was muted or has another role: cached answers about the two are out of date."""

@@ -17,6 +17,7 @@ from chatd.store.contract import (
     FIRST_VERSION,
     NEVER,
     AdmissionState,
+    EventKind,
     GroupDetails,
     GroupOverview,
     GroupRow,
@@ -106,6 +107,8 @@ class SqlGroups:
             "REPLACE INTO `cursor` (user_id, conversation, delivered, seen) VALUES (?, ?, ?, ?)",
             (user_id, -group_id, last, last),
         )
+        kind = EventKind.GROUP_CREATED if role is Role.OWNER else EventKind.GROUP_JOINED
+        self._backend.record(kind, {"group": group_id, "user": user_id})
 
     def ids_of(self, user_id: UserId) -> list[GroupId]:
         rows = self._db.execute("SELECT team_id FROM member WHERE user_id = ? ORDER BY team_id", (user_id,))
@@ -317,6 +320,7 @@ class SqlGroups:
             "SELECT user_id FROM member WHERE team_id = ? ORDER BY role, joined_at_ms, user_id LIMIT 1", (group_id,)
         ).fetchone()
         version = self.raise_version(group_id)
+        self._backend.record(EventKind.GROUP_LEFT, {"group": group_id, "user": user_id})
         if heir is None:
             self._end(group_id)
             return Left(None, True, version)
@@ -330,12 +334,14 @@ class SqlGroups:
         for table, column in (("ban", "team_id"), ("admission", "team_id"), ("team", "id")):
             self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (group_id,))
         self._db.execute("REPLACE INTO dissolved VALUES (?, 0)", (group_id,))
+        self._backend.record(EventKind.GROUP_DISSOLVED, {"group": group_id})
 
     def kick(self, by: UserId, group_id: GroupId, user_id: UserId, now_ms: int) -> int:
         self._backend.lock_group(group_id)
         self._check_rank(by, group_id, user_id)
         self._remove_member(group_id, user_id)
         self._db.execute("REPLACE INTO ban VALUES (?, ?, ?, ?)", (group_id, user_id, by, now_ms))
+        self._backend.record(EventKind.GROUP_KICKED, {"group": group_id, "user": user_id, "by": by})
         return self.raise_version(group_id)
 
     def _check_rank(self, by: UserId, group_id: GroupId, user_id: UserId) -> None:
@@ -402,6 +408,7 @@ class SqlGroups:
         )
         group = self.find(group_id)
         assert group is not None
+        self._backend.record(EventKind.GROUP_RENAMED, {"group": group_id, "by": by, "name": group.name})
         return group
 
     def set_role(self, by: UserId, group_id: GroupId, user_id: UserId, role: Role) -> None:
@@ -423,6 +430,7 @@ class SqlGroups:
             f"UPDATE member SET role = ?{mute} WHERE team_id = ? AND user_id = ?", (int(role), group_id, user_id)
         )
         self._backend.membership_changed(group_id, user_id)
+        self._backend.record(EventKind.GROUP_ROLE, {"group": group_id, "user": user_id, "role": role.name.lower()})
 
     def _remove_member(self, group_id: GroupId, user_id: UserId) -> None:
         """Leaving does not end a mute: it is kept for when the user joins again."""

@@ -17,10 +17,16 @@ from typing import NamedTuple
 
 from chatd.errors import ErrorCode, Refused
 from chatd.model import SYSTEM, ConversationId, Message, MessageState, Role, Seq, UserId
-from chatd.store.contract import text_hash
+from chatd.store.contract import EventKind, text_hash
 from chatd.store.revision_contract import HAS_TEXT, MAX_HIDDEN, MAX_VERSIONS, OwnView, Revised, Revision
 from chatd.store.sql.database import Backend, Database
 from chatd.store.sql.groups import SqlGroups
+
+_EVENTS = {
+    MessageState.EDITED: EventKind.MESSAGE_EDITED,
+    MessageState.RECALLED: EventKind.MESSAGE_RECALLED,
+    MessageState.REMOVED: EventKind.MESSAGE_REMOVED,
+}
 
 
 class _Place(NamedTuple):
@@ -128,6 +134,8 @@ class SqlRevisions:
             "INSERT INTO revision (conversation, number, seq, by_id, at_ms) VALUES (?, ?, ?, ?, ?)",
             (conversation, number, seq, by, now_ms),
         )
+        number_of_row = self._backend.message_id(conversation, seq) or 0
+        self._backend.record(_EVENTS[state], {"by": by, "revision": number}, number_of_row)
         (revised,) = self._messages_at(conversation, (seq,))
         if not revised.group_id:
             return Revised(revised, number)

@@ -9,9 +9,12 @@ Fails: sqlite3.Error passes through; then clear() must be called.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 
 from chatd.model import ConversationId, GroupId, Seq, UserId
+from chatd.store.event_contract import EventKind
 from chatd.store.sql.directory import UserDirectory
+from chatd.store.sql.event_log import EventLog
 from chatd.store.sql.groups import Standing
 from chatd.store.sql.messages import CACHED, Pairs
 from chatd.store.sql.verdicts import Permissions
@@ -30,6 +33,7 @@ class SqliteBackend:
         self.directory = UserDirectory(db)
         self.pairs = Pairs(db)
         self.permissions = Permissions(db, _PAIRS)
+        self.events = EventLog(db)
         self.last_seqs: dict[ConversationId, Seq] = {}
         """Of conversations that this connection has appended to."""
         self.members: dict[tuple[GroupId, UserId], Standing] = {}
@@ -76,6 +80,9 @@ class SqliteBackend:
             return seq
         found = self._db.execute("SELECT max(seq) FROM place WHERE conversation = ?", (conversation,)).fetchone()
         return int(found[0] or 0)
+
+    def record(self, kind: EventKind, details: Mapping[str, object], message_id: int = 0) -> None:
+        self.events.record(kind, details, message_id)
 
     def membership_changed(self, group_id: GroupId, user_id: UserId) -> None:
         self.members.pop((group_id, user_id), None)

@@ -34,6 +34,8 @@ erasure: an account that is being erased; position: the highest message.id that 
 retained_groups: the highest message.id up to which old messages were deleted. meta.retention_clock: see
 store.retention_contract.RetentionTables.clock. dissolved: a group that is no more and may have
 messages; at_ms: since when, 0 = retention has not seen it yet.
+event, webhook: see store.event_contract. event.after_message: see store.sql.event_log; message_id: of the message that
+it is about, or 0. webhook.message, event: WebhookState.position. meta.events: the kinds of events that are wanted.
 """
 
 from __future__ import annotations
@@ -178,6 +180,18 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         " WHERE id > (SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'merged') AND conversation < 0"
         " AND -conversation NOT IN (SELECT id FROM team)",
     ),
+    (
+        "CREATE TABLE event (id INTEGER PRIMARY KEY AUTOINCREMENT, after_message INTEGER NOT NULL,"
+        " at_ms INTEGER NOT NULL, kind TEXT NOT NULL, message_id INTEGER NOT NULL, details TEXT NOT NULL)",
+        "CREATE TABLE webhook (name TEXT PRIMARY KEY, kinds TEXT NOT NULL, holder TEXT NOT NULL DEFAULT '',"
+        " fence INTEGER NOT NULL DEFAULT 0, lease_until_ms INTEGER NOT NULL DEFAULT 0, message INTEGER NOT NULL,"
+        " event INTEGER NOT NULL, claimed_message INTEGER NOT NULL, claimed_event INTEGER NOT NULL,"
+        " created_at_ms INTEGER NOT NULL, seen_at_ms INTEGER NOT NULL, delivered INTEGER NOT NULL DEFAULT 0,"
+        " delivered_at_ms INTEGER NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0,"
+        " failed_at_ms INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '',"
+        " disabled_at_ms INTEGER NOT NULL DEFAULT 0, replays INTEGER NOT NULL DEFAULT 0,"
+        " dropped INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
+    ),
 )
 
 WORDS: tuple[str, ...] = (
@@ -191,4 +205,5 @@ WORDS: tuple[str, ...] = (
     "how a group is joined, who reads its past, who may write in it; bans, invitations and requests to join",
     "messages that were edited, recalled or removed; mentions; messages removed from one's own history",
     "accounts that are being erased, dissolved groups, and how far old messages were deleted",
+    "events for applications, and how far each webhook has come",
 )

@@ -26,6 +26,7 @@ from chatd.store.sql.accounts import SqlAccounts
 from chatd.store.sql.address_bans import SqlAddressBans
 from chatd.store.sql.consent import SqlConsent
 from chatd.store.sql.erasure import SqlErasure
+from chatd.store.sql.events import EventReading, SqlEvents
 from chatd.store.sql.friends import SqlFriends
 from chatd.store.sql.group_admission import SqlGroupAdmission
 from chatd.store.sql.groups import SqlGroups
@@ -35,9 +36,11 @@ from chatd.store.sql.messages import MessageReader
 from chatd.store.sql.person import SqlPerson
 from chatd.store.sql.request_log import SqlRequestLog
 from chatd.store.sql.revisions import SqlRevisions
+from chatd.store.sql.webhooks import SqlWebhooks
 from chatd.store.sqlite import file as sqlite_file
 from chatd.store.sqlite.backend import SqliteBackend
 from chatd.store.sqlite.checkpoint import EVERY_PAGES, Checkpointer
+from chatd.store.sqlite.event_reader import CLOCK
 from chatd.store.sqlite.history import SqliteHistory
 from chatd.store.sqlite.messages import SqliteMessages
 from chatd.store.sqlite.retention import SqliteRetention
@@ -81,6 +84,16 @@ class SqliteTables:
         self.retention = SqliteRetention(db, backend)
         self.person = SqlPerson(db, lambda rows: [reader.message(row) for row in rows])
         self.erasure = SqlErasure(db, on_end=self._want_empty_log)
+        self.events = SqlEvents(
+            db,
+            EventReading(
+                messages=lambda rows: [reader.message(row) for row in rows],
+                user=backend.directory.user_or_deleted,
+                message_id=backend.message_id,
+                log=backend.events,
+            ),
+        )
+        self.webhooks = SqlWebhooks(db, CLOCK)
         self._checkpointer = Checkpointer(path)
         self._commits = 0
         """Since the last checkpoint."""
