@@ -101,7 +101,9 @@ def operations() -> list[str]:
     for name, op in sorted(described().items()):
         fields = msgspec.inspect.type_info(op.arguments).fields  # type: ignore[attr-defined]
         arguments = ", ".join(
-            f"`{one.encode_name}{'' if one.required else '?'}`: {_values(one.type)}" for one in fields
+            f"`{one.encode_name}{'' if one.required else '?'}`: "
+            + ("conversation" if one.encode_name == "with" else _values(one.type))
+            for one in fields
         )
         lines.append(_row(f"`{name}`", arguments, f"`{op.result}`", "once" if op.write else "", op.text))
     return lines

@@ -31,7 +31,7 @@ def anybody_edits() -> Planted:
 def no_limit_of_time() -> Planted:
     from chatd.core import changes
 
-    return changes, "_milliseconds", lambda guard, seconds: 1 << 50
+    return changes, "_within_ms", lambda guard, user, seconds: 1 << 50
 
 
 def outsiders_change() -> list[Planted]:

@@ -28,12 +28,6 @@ After = Annotated[int, Meta(ge=0, lt=1 << 62)]
 PageSize = Annotated[int, Meta(ge=1, le=PAGE)]
 
 
-class ExactName(str):
-    """A name that is never taken for an id: for callers whose users may have numbers as names (the HTTP API)."""
-
-    __slots__ = ()
-
-
 class NoArguments(msgspec.Struct, frozen=True):
     pass
 
@@ -43,14 +37,13 @@ class OneUser(msgspec.Struct, frozen=True):
 
 
 def user_named(name: str | int) -> Find:
-    """Looks the user up in the transaction of the request. A text is a name, or an id that nobody has as a name; an
-    ExactName is a name. Raises Refused UNKNOWN_RECIPIENT when called."""
+    """Looks the user up in the transaction of the request. A text is a name, or an id that nobody has as a name. Raises
+    Refused UNKNOWN_RECIPIENT when called."""
     if isinstance(name, int):
         return by_id(name)
 
     def find(tables: Tables) -> User:
-        accounts = tables.accounts
-        account = accounts.named(name) if isinstance(name, ExactName) else accounts.find(name, 0)
+        account = tables.accounts.find(name, 0)
         if account is None:
             raise Refused(ErrorCode.UNKNOWN_RECIPIENT)
         return account.user

@@ -24,7 +24,14 @@ from chatd.core.plugins import actions
 from chatd.core.plugins.contract import NotAsked, Point
 from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.requests.dispatch import Operation, OperationTable
-from chatd.core.requests.history import Place, SeqNumber, find_conversation, group_number, other_named
+from chatd.core.requests.history import (
+    Place,
+    PlaceName,
+    SeqNumber,
+    find_conversation,
+    group_number,
+    other_named,
+)
 from chatd.core.requests.notices import Notices, notice, state_of
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session
@@ -51,7 +58,7 @@ class Edit(msgspec.Struct, frozen=True):
 class Deletion(msgspec.Struct, frozen=True):
     """Everything up to `up_to`, and the single messages `seqs`."""
 
-    place: Place = field(name="with")
+    place: PlaceName = field(name="with")
     up_to: SeqNumber = 0
     seqs: Annotated[list[_MessageNumber], Meta(min_length=0, max_length=_MOST_SEQS)] = []
 
@@ -127,10 +134,10 @@ class ChangeOperations:
             text = await self._as_plugins_want(session, arguments, text)
         return self._changes.editing(session, _which(session, arguments.place, seq), text)
 
-    def _spend(self, session: Session, place: str) -> None:
+    def _spend(self, session: Session, place: str | int) -> None:
         """A change reaches as many people as a message. Raises Refused."""
-        if place[0] == "#":
-            self._services.allowances.spend_recipients(session, group_number(place))
+        if group_id := group_number(place):
+            self._services.allowances.spend_recipients(session, group_id)
 
     def _checked(self, text: str) -> str:
         """Raises Refused."""
@@ -151,8 +158,10 @@ class ChangeOperations:
             return next((message.typeu for message in tables.history.at(conversation, (seq,))), -1)
 
         typeu = await self._services.store.read(typeu_of)
-        to_name, to_group = ("", group_number(place)) if place[0] == "#" else (place, 0)
-        command = SendMessage(to_name, 0, to_group, text, typeu=typeu)
+        to_name, to_id = ("", place) if isinstance(place, int) else (place, 0)
+        if to_group := group_number(place):
+            to_name = ""
+        command = SendMessage(to_name, to_id, to_group, text, typeu=typeu)
         return (await self._plugins.before_message(session, command)).body
 
     async def _recall(self, session: Session, arguments: OneMessage) -> Change[Revised]:
@@ -202,11 +211,11 @@ class ChangeOperations:
                 self._notices.tell(session, message.text)
 
 
-def _which(session: Session, place: str, seq: Seq) -> Which:
+def _which(session: Session, place: str | int, seq: Seq) -> Which:
     return Which(partial(_existing, session=session, place=place), seq)
 
 
-def _existing(tables: Tables, session: Session, place: str) -> ConversationId:
+def _existing(tables: Tables, session: Session, place: str | int) -> ConversationId:
     """Raises Refused."""
     conversation = find_conversation(tables, session.user, place)
     if not conversation:

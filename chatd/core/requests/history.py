@@ -30,14 +30,16 @@ from chatd.core.requests.own_history import Page, PastChange, changes_since, own
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused
-from chatd.model import ALL_MEMBERS, ConversationId, Group, Message, Seq, User, UserId
+from chatd.model import ALL_MEMBERS, ConversationId, Group, GroupId, Message, Seq, User, UserId
 from chatd.store.contract import UNREAD_WINDOW, Head, Tables, Unread
 
 _MAX_UNREAD_ROWS = 20 * UNREAD_WINDOW
 """Messages that one `sync` looks at to count what is unread. Beyond them the page ends."""
 SeqNumber = Annotated[int, Meta(ge=0, lt=1 << 62)]
-Place = Annotated[str, Meta(min_length=1, max_length=64)]
+PlaceName = Annotated[str, Meta(min_length=1, max_length=64)]
 """A user's name or id, or "#" and a group's number."""
+Place = PlaceName | Annotated[int, Meta(gt=0, lt=1 << 62)]
+"""The same, or a number, which is always a user's id."""
 
 
 class History(msgspec.Struct, frozen=True):
@@ -112,18 +114,20 @@ def place_of(other: User | Group) -> str:
     return f"#{other.id}" if isinstance(other, Group) else other.name
 
 
-def group_number(place: str) -> int:
-    """The number in "#<number>". Raises Refused UNKNOWN_GROUP."""
+def group_number(place: str | int) -> GroupId:
+    """The number in "#<number>"; 0: the place is a user. Raises Refused UNKNOWN_GROUP."""
+    if isinstance(place, int) or place[0] != "#":
+        return 0
     digits = place[1:]
     if not (digits.isascii() and digits.isdigit() and len(digits) < 19 and int(digits)):
         raise Refused(ErrorCode.UNKNOWN_GROUP)
     return int(digits)
 
 
-def find_conversation(tables: Tables, user: User, place: str) -> ConversationId:
+def find_conversation(tables: Tables, user: User, place: str | int) -> ConversationId:
     """0 if nothing was written there yet. Refused if there is no such user or group, or the user is not a member."""
-    if place[0] == "#":
-        return tables.history.conversation_of(user.id, 0, group_number(place))
+    if group_id := group_number(place):
+        return tables.history.conversation_of(user.id, 0, group_id)
     return tables.history.conversation_of(user.id, user_named(place)(tables).id, 0)
 
 
@@ -132,10 +136,10 @@ class _Other(TypedDict):
     group: Group | None
 
 
-def other_named(tables: Tables, place: str) -> _Other:
+def other_named(tables: Tables, place: str | int) -> _Other:
     """The user or group that the place names, for plug-ins. Raises Refused if there is none."""
-    if place[0] == "#":
-        return {"user": None, "group": existing(tables, group_number(place))}
+    if group_id := group_number(place):
+        return {"user": None, "group": existing(tables, group_id)}
     return {"user": user_named(place)(tables), "group": None}
 
 
@@ -289,8 +293,9 @@ class HistoryOperations:
         """The other members of the conversation are notified, except one who does not accept messages from the user;
         and the user's other sessions. In a group this costs as many recipients as a message."""
         user, place, config = session.user, arguments.place, self._services.config()
-        if place[0] == "#":
-            self._services.allowances.spend_recipients(session, group_number(place))
+        group_id = group_number(place)
+        if group_id:
+            self._services.allowances.spend_recipients(session, group_id)
         await self._plugins.before_action(
             session,
             Point.BEFORE_READ_MARK,
@@ -301,15 +306,15 @@ class HistoryOperations:
             conversation = find_conversation(tables, user, place)
             if not conversation:
                 raise Refused(ErrorCode.BAD_FIELD, "with: nothing was written there yet")
-            other = None if place[0] == "#" else user_named(place)(tables)
+            other = None if group_id else user_named(place)(tables)
             welcome = other is not None and consent.may_write(tables, config, user.id, other.id)
             before = tables.history.seen(user.id, conversation)
             seq = tables.history.mark_seen(user.id, conversation, arguments.seq)
             return _Marked(conversation, other, seq, seq != before, welcome)
 
-        return Change(write, lambda marked: self._tell_marked(session, place, marked))
+        return Change(write, lambda marked: self._tell_marked(session, marked))
 
-    def _tell_marked(self, session: Session, place: str, marked: _Marked) -> None:
+    def _tell_marked(self, session: Session, marked: _Marked) -> None:
         user = session.user
         if not marked.moved:
             return
@@ -321,7 +326,7 @@ class HistoryOperations:
             self._notices.tell_user(user.id, text, apart_from=session)
             return
         group_id = -marked.conversation
-        text = notice("read", **{"with": place, "by": of_user(user), "seq": marked.seq})
+        text = notice("read", **{"with": f"#{group_id}", "by": of_user(user), "seq": marked.seq})
         self._services.bus.publish(topic_of_group(group_id), bus_messages.encode(GroupNotice(group_id, text)))
         for member in tuple(self._services.hub.of_group(group_id)):
             if member is not session:

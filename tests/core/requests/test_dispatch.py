@@ -100,7 +100,7 @@ def test_a_reference_that_cannot_be_repeated_is_refused(tmp_path: Path, ref: obj
         ("group.join", {"group": -1}, "group"), ("group.members", {"group": 1, "limit": 0}, "limit"),
         ("group.members", {"group": 1, "limit": 201}, "limit"), ("group.role", {"group": 1, "user": "b"}, "role"),
         ("group.role", {"group": 1, "user": "b", "role": "king"}, "role"), ("history", {}, "with"),
-        ("history", {"with_": 5}, "with"), ("history", {"with_": ""}, "with"),
+        ("history", {"with_": [5]}, "with"), ("history", {"with_": ""}, "with"),
         ("history", {"with_": "b", "after": -1}, "after"), ("history", {"with_": "b", "limit": 1001}, "limit"),
         ("sync", {"cursors": [1]}, "cursors"), ("sync", {"cursors": {"bob": -1}}, "cursors"),
         ("read", {"with_": "b"}, "seq"), ("presence.get", {"users": []}, "users"),
@@ -379,6 +379,10 @@ def test_history_of_a_talk_and_of_a_group(tmp_path: Path, workers: int) -> None:
         assert (await ask(carol, "history", with_="bob"))["messages"] == []
         assert await refused(carol, "history", with_=f"#{number}") is ErrorCode.NOT_A_MEMBER
         assert await refused(carol, "history", with_=f"#{number + 1}") is ErrorCode.UNKNOWN_GROUP
+        (bob_id,) = [peer.session.user.id for peer in (bob,) if peer.session is not None]
+        await alice.worker.core.administration.put(Wanted(name=str(bob_id)))
+        assert len((await ask(alice, "history", with_=bob_id, limit=2))["messages"]) == 2
+        assert (await ask(alice, "history", with_=str(bob_id)))["messages"] == []
         for nothing in ("#", "#0", "#00"):
             assert await refused(carol, "history", with_=nothing) is ErrorCode.UNKNOWN_GROUP
         assert await refused(carol, "history", with_="#²") is ErrorCode.UNKNOWN_GROUP
