@@ -75,14 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         if options.preflight is not None:
-            return _preflight(options.preflight, options.config)
+            return _preflight(options)
         state = take_over(os.environ)
         if state is not None:
             return _resume(state, options)
         loaded = config_load.load(options.config)
-        check_host(loaded.config, loaded.name)
-        if not options.no_strict:
-            strict.check(loaded)
+        _accept(loaded, options)
         if options.test or options.dump:
             _check_plugins(loaded, options.allow_root)
             return _test(loaded, options.dump)
@@ -105,6 +103,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:  # noqa: BLE001  a bug ends with its code, not with 1
         traceback.print_exc()
         return Exit.BUG
+
+
+def _accept(loaded: config_load.Loaded, options: argparse.Namespace) -> None:
+    """What a start checks of the configuration before it does anything. Raises ConfigError."""
+    check_host(loaded.config, loaded.name)
+    if options.daemon and loaded.config.server.log_dir == "-":
+        raise ConfigError(f'{loaded.name}: server.log_dir: "-" (standard error) cannot be used with --daemon')
+    if not options.no_strict:
+        strict.check(loaded)
 
 
 def _check_plugins(loaded: config_load.Loaded, allow_root: bool) -> None:
@@ -130,11 +137,12 @@ def _test(loaded: config_load.Loaded, dump: bool) -> int:
     return Exit.OK
 
 
-def _preflight(descriptor: int, file: str | None) -> int:
-    """Asked by a running server before an upgrade. Raises BootError or ConfigError."""
+def _preflight(options: argparse.Namespace) -> int:
+    """Asked by a running server before an upgrade, with the arguments that it was started with. Raises BootError or
+    ConfigError."""
     from chatd import preflight
 
-    preflight.check(descriptor, file)
+    preflight.check(options.preflight, options.config, lambda loaded: _accept(loaded, options))
     return Exit.OK
 
 
@@ -146,8 +154,6 @@ def _resume(state: MasterState, options: argparse.Namespace) -> int:
 
 
 def _daemon(loaded: config_load.Loaded, allow_root: bool, program: Program) -> int:
-    if loaded.config.server.log_dir == "-":
-        raise ConfigError(f'{loaded.name}: server.log_dir: "-" (standard error) cannot be used with --daemon')
     report = daemonize.detach()
     try:
         prepare(loaded.config)

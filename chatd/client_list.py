@@ -47,12 +47,13 @@ class ShownClient(msgspec.Struct, frozen=True, kw_only=True):
 
 class ClientQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which sessions, and in which order. user: a name, ignoring case, or an id in digits; "" = all. wire: of
-    ShownClient.wire or carrier; "" = all. address: the beginning of the client's address; "" = all. idle_s: silent for
-    at least this long. after: the rows after this one in the order; None = from the beginning."""
+    ShownClient.wire or carrier; "" = all. network: only clients in it (address_bans.network_named);
+    "" = all. idle_s: silent for at least this long. after: the rows after this one in the order; None = from the
+    beginning."""
 
     user: str = ""
     wire: str = ""
-    address: str = ""
+    network: str = ""
     idle_s: float = 0.0
     order: Order = "since"
     descending: bool = False

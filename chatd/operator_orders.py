@@ -12,7 +12,7 @@ from typing import Any
 
 from chatd.core.core import Core
 from chatd.core.sessions.broadcast import Audience
-from chatd.core.sessions.kick import KickTarget
+from chatd.core.sessions.kick import KickTarget, Repetition
 from chatd.errors import Refused, Unavailable
 from chatd.model import Protocol
 from chatd.orders import (
@@ -26,12 +26,10 @@ from chatd.orders import (
     ClientsOrder,
     FindUserOrder,
     KickDone,
-    KickFailed,
     KickOrder,
     Order,
     OrderFailed,
     PenaltiesCleared,
-    PenaltiesNotCleared,
     SessionsDone,
     SessionsOrder,
     ShownSession,
@@ -66,16 +64,17 @@ class OperatorOrders:
     async def _kick(self, order: KickOrder) -> Answer:
         target = KickTarget(order.user, order.user_id, order.credentials, _protocol(order.wire), order.network)
         try:
-            ended = await self._core.kicks.kick(target, order.reason)
+            again = Repetition(order.age_s, order.repeat_s, order.unanswered) if order.repeat_s else None
+            ended = await self._core.kicks.kick(target, order.reason, again)
         except Unavailable as error:
-            return KickFailed(order.ref, self._why(error))
-        return KickDone(ref=order.ref, **ended._asdict())
+            return OrderFailed(ref=order.ref, why=self._why(error))
+        return KickDone(ref=order.ref, **ended._replace(unanswered=dict(ended.unanswered))._asdict())
 
     async def _clear_penalties(self, order: ClearPenaltiesOrder) -> Answer:
         try:
             return PenaltiesCleared(order.ref, await self._core.clearing.clear(order.subject))
         except Unavailable as error:
-            return PenaltiesNotCleared(order.ref, self._why(error))
+            return OrderFailed(ref=order.ref, why=self._why(error))
 
     async def _list_sessions(self, order: SessionsOrder) -> Answer:
         found = await self._core.session_query.sessions_of(order.user_id)

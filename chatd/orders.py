@@ -2,8 +2,8 @@
 
 Owns: one struct per order and per answer, and their form on the wire: one JSON object per datagram of the
 SOCK_SEQPACKET socket between master and worker, whose field `order` or `answer` says which one it is.
-Elsewhere: sending them (master.workers), carrying them out (worker), acting on the answers (master.reload,
-master.kick, master.worker_questions).
+Elsewhere: sending them (master.workers), carrying them out (worker, operator_orders), acting on the answers
+(master.reload, master.questions).
 Fails: MalformedMessage for bytes that are none of these. The receiver logs it and goes on; it never ends a process.
 
 A stop is not an order but SIGTERM, so that it also reaches a worker that does not read.
@@ -74,11 +74,13 @@ class CertificatesOrder(msgspec.Struct, tag_field="order", tag="certificates", f
 
 
 class KickOrder(msgspec.Struct, tag_field="order", tag="kick", frozen=True, kw_only=True):
-    """End a user's sessions on every worker and host. Answered by KickDone or KickFailed with the same ref.
+    """End a user's sessions on every worker and host. Answered by KickDone or OrderFailed with the same ref.
 
     user: a name, or an id in digits; "" = the account is user_id, which may be a deleted one; if that is 0, everybody
     in `network`. credentials: only sessions with an earlier version of the account's credentials; 0 = all. wire: only
-    sessions on it, a name of model.Protocol in lower case; "" = on all.
+    sessions on it, a name of model.Protocol in lower case; "" = on all. age_s: seconds since the operator gave it;
+    later sessions stay. repeat_s: it is repeated, and workers that do not answer are asked for this long before the
+    answer; 0 = not. unanswered: as in KickDone, those that have not answered before.
     """
 
     ref: int
@@ -88,10 +90,13 @@ class KickOrder(msgspec.Struct, tag_field="order", tag="kick", frozen=True, kw_o
     credentials: int = 0
     wire: str = ""
     network: str = ""
+    age_s: float = 0.0
+    repeat_s: float = 0.0
+    unanswered: dict[str, str] = {}
 
 
 class ClearPenaltiesOrder(msgspec.Struct, tag_field="order", tag="clear-penalties", frozen=True, kw_only=True):
-    """Remove penalties on every worker and host. Answered by PenaltiesCleared or PenaltiesNotCleared with the same ref.
+    """Remove penalties on every worker and host. Answered by PenaltiesCleared or OrderFailed with the same ref.
 
     subject: an address, a network, or a user's name or id; "" = every record.
     """
@@ -203,40 +208,31 @@ class CertificatesRefused(msgspec.Struct, tag_field="answer", tag="certificates-
     why: str
 
 
-class KickDone(msgspec.Struct, tag_field="answer", tag="kick-done", frozen=True, kw_only=True):
+class QuestionAnswer(msgspec.Struct, frozen=True):
+    """The base of every answer to an operator's question. ref: that of the order (master.questions.asking)."""
+
+    ref: int
+
+
+class KickDone(QuestionAnswer, tag_field="answer", tag="kick-done", frozen=True, kw_only=True):
     """The sessions this worker found and ended.
 
-    known: there is such an account. unanswered: hosts and workers that may still have sessions. cut_off: the bus is not
-    whole, so there may be hosts that this worker does not know. kept_s: for how long those are asked again.
+    known: there is such an account; user_id: its id, where it was looked up. unanswered: workers that may still
+    have sessions, by name, and where they are. cut_off: the bus is not whole, so there may be hosts that this worker
+    does not know.
     """
 
-    ref: int
     sessions: int
     known: bool
-    unanswered: tuple[str, ...] = ()
+    unanswered: dict[str, str] = {}
     cut_off: bool = False
-    kept_s: int = 0
+    user_id: int = 0
 
 
-class KickFailed(msgspec.Struct, tag_field="answer", tag="kick-failed", frozen=True):
-    """The worker could not look for sessions."""
-
-    ref: int
-    why: str
-
-
-class PenaltiesCleared(msgspec.Struct, tag_field="answer", tag="penalties-cleared", frozen=True):
+class PenaltiesCleared(QuestionAnswer, tag_field="answer", tag="penalties-cleared", frozen=True):
     """records: how many there were on this host."""
 
-    ref: int
     records: int
-
-
-class PenaltiesNotCleared(msgspec.Struct, tag_field="answer", tag="penalties-not-cleared", frozen=True):
-    """The worker could not find out what is meant; nothing was cleared."""
-
-    ref: int
-    why: str
 
 
 class ShownSession(msgspec.Struct, frozen=True):
@@ -250,10 +246,9 @@ class ShownSession(msgspec.Struct, frozen=True):
     worker: int
 
 
-class SessionsDone(msgspec.Struct, tag_field="answer", tag="sessions-done", frozen=True, kw_only=True):
+class SessionsDone(QuestionAnswer, tag_field="answer", tag="sessions-done", frozen=True, kw_only=True):
     """complete: there are no more sessions."""
 
-    ref: int
     sessions: tuple[ShownSession, ...]
     complete: bool
 
@@ -268,43 +263,38 @@ class NotUnderstood(msgspec.Struct, tag_field="answer", tag="not-understood", fr
     why: str
 
 
-class BroadcastDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="answer", tag="broadcast-done"):
+class BroadcastDone(QuestionAnswer, frozen=True, kw_only=True, tag_field="answer", tag="broadcast-done"):
     """As core.sessions.broadcast.BroadcastResult."""
 
-    ref: int
     told: int
     skipped: int
     unanswered: tuple[str, ...] = ()
     cut_off: bool = False
 
 
-class BansApplied(msgspec.Struct, frozen=True, kw_only=True, tag_field="answer", tag="bans-applied"):
+class BansApplied(QuestionAnswer, frozen=True, kw_only=True, tag_field="answer", tag="bans-applied"):
     """As core.bans.BansResult."""
 
-    ref: int
     ended: int
     unanswered: tuple[str, ...] = ()
     cut_off: bool = False
 
 
-class OrderFailed(msgspec.Struct, frozen=True, kw_only=True, tag_field="answer", tag="order-failed"):
+class OrderFailed(QuestionAnswer, frozen=True, kw_only=True, tag_field="answer", tag="order-failed"):
     """Nothing was done. unknown: there is nobody with the name in the order."""
 
-    ref: int
     why: str
     unknown: bool = False
 
 
-class ClientsDone(msgspec.Struct, tag_field="answer", tag="clients-done", frozen=True, kw_only=True):
+class ClientsDone(QuestionAnswer, tag_field="answer", tag="clients-done", frozen=True, kw_only=True):
     """complete: every worker that was to be asked has answered."""
 
-    ref: int
     page: ClientPage
     complete: bool = True
 
 
-class UserFound(msgspec.Struct, tag_field="answer", tag="user-found", frozen=True, kw_only=True):
-    ref: int
+class UserFound(QuestionAnswer, tag_field="answer", tag="user-found", frozen=True, kw_only=True):
     user_id: int
     name: str
 
@@ -327,9 +317,7 @@ Answer = (
     | ReloadRefused
     | CertificatesRefused
     | KickDone
-    | KickFailed
     | PenaltiesCleared
-    | PenaltiesNotCleared
     | SessionsDone
     | WorkerReady
     | NotUnderstood

@@ -2,7 +2,7 @@
 
 Owns: the memory, which all processes share; finding, adding and replacing records in it; taking turns between workers.
 Elsewhere: which failures count and what a penalty forbids (core.penalties), other hosts (core.penalty_exchange),
-showing the table to operators (master.penalties).
+showing the table to operators (master.questions.penalties).
 Fails: PenaltyTable() raises OSError when the memory cannot be mapped. Afterwards nothing fails, whatever other
 processes do: see Concurrency.
 

@@ -1,7 +1,7 @@
 """Would the installed code serve, if it took over from the running server now? In a process of its own.
 
 Owns: what is checked: everything that a start or a worker does before it serves, as far as it can be done beside the
-running server.
+running server. So an upgrade is refused also for a configuration that only the next start would refuse.
 Elsewhere: starting this process and acting on what it says (master.upgrade.preflight), taking over
 (master.upgrade.resume).
 Fails: the exit code and the lines on standard error are the answer to the operator. Nothing is changed.
@@ -12,11 +12,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 
 from chatd import __version__, plugin_check, preload, scoreboard
 from chatd.config import load as config_load
 from chatd.config.diff import applicable
-from chatd.config.validate import check_host
+from chatd.config.load import Loaded
 from chatd.errors import BootError, Exit
 from chatd.master.certificates import read_all
 from chatd.master.upgrade import state as upgrade_state
@@ -30,8 +31,9 @@ ALARM_S = 300
 """This process ends by itself if the server that started it is gone."""
 
 
-def check(descriptor: int, file: str | None) -> None:
-    """descriptor: of the state of the running server. file: as given to the server. Raises: BootError, ConfigError."""
+def check(descriptor: int, file: str | None, accept: Callable[[Loaded], None]) -> None:
+    """descriptor: of the state of the running server. file: as given to the server. accept: raises ConfigError for a
+    configuration that a start refuses. Raises: BootError, ConfigError."""
     signal.alarm(ALARM_S)
     with contextlib.suppress(OSError):  # a sandbox may forbid it
         os.nice(NICE)
@@ -42,7 +44,8 @@ def check(descriptor: int, file: str | None) -> None:
     except (NotUnderstood, LayoutFull) as error:
         raise _restart_needed(state.version, str(error)) from None
     loaded = config_load.load(file, state.secrets)
-    check_host(loaded.config, loaded.name)
+    accept(loaded)
+    read_all(loaded.config, loaded.name)
     config = applicable(before, loaded.config)
     read_all(config, loaded.name)
     preload.load(config)

@@ -22,14 +22,12 @@ ORDERS = [
 ANSWERS = [
     orders.ReloadDone(2),
     orders.ReloadRefused(2, "no"),
-    orders.KickDone(ref=1, sessions=2, known=True, unanswered=("b", "c"), cut_off=True, kept_s=600),
-    orders.KickFailed(1, "the store does not answer"),
+    orders.KickDone(ref=1, sessions=2, known=True, unanswered={"1": "b", "2": "c"}, cut_off=True, user_id=7),
     orders.CannotStart("no store"),
     orders.NotUnderstood("no such order"),
     orders.WorkerReady(),
     orders.CertificatesRefused("tls://127.0.0.1:1", "no"),
     orders.PenaltiesCleared(1, 3),
-    orders.PenaltiesNotCleared(1, "the store does not answer"),
     orders.SessionsDone(
         ref=1,
         sessions=(orders.ShownSession("mobileimsdk", 5, "192.0.2.1:7", "a", 0),),

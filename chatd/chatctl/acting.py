@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import argparse
 
-from chatd.address_bans import Network, network_named
 from chatd.arguments import duration_s
 from chatd.chatctl import announce
-from chatd.chatctl.add_command import AS_JSON, Add
+from chatd.chatctl.add_command import AS_JSON, NETWORK, Add, network
 from chatd.chatctl.control_client import ControlClient
 from chatd.errors import Refused
 from chatd.master.requests import REASON_CHARS, WIRES
 from chatd.texts import fields
-
-NETWORK = "address or network, such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32; a single IPv6 address means its /64"
 
 
 def reason(text: str) -> str:
@@ -29,13 +26,6 @@ def reason(text: str) -> str:
         return fields.line("it", text, REASON_CHARS)
     except Refused as refused:
         raise argparse.ArgumentTypeError(refused.text) from None
-
-
-def _network(text: str) -> Network:
-    try:
-        return network_named(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither an address nor a network") from None
 
 
 def _group(text: str) -> int:
@@ -62,7 +52,7 @@ def add_commands(add: Add) -> None:
         "keep an address or a network out, on every wire and host; its connections end",
         "chatctl ban 203.0.113.0/24 --for 1h --reason 'guesses passwords'",
     )
-    one.add_argument("network", metavar="ADDRESS|NETWORK", type=_network, help=NETWORK)
+    one.add_argument("network", metavar="ADDRESS|NETWORK", type=network, help=NETWORK)
     text = "how long, such as 30m, 12h or 7d (default: until `chatctl unban`)"
     one.add_argument("--for", dest="for_s", metavar="TIME", type=duration_s, default=0.0, help=text)
     text = "why; shown by `chatctl bans`, and to the users whose sessions end"
@@ -71,7 +61,7 @@ def add_commands(add: Add) -> None:
     one.add_argument("--force", action="store_true", help=text)
     one.add_argument("--json", action="store_true", help=AS_JSON)
     one = add("unban", _bans, "let a banned address or network in again", "chatctl unban 203.0.113.0/24")
-    one.add_argument("network", metavar="ADDRESS|NETWORK", type=_network, help="as `chatctl bans` shows it")
+    one.add_argument("network", metavar="ADDRESS|NETWORK", type=network, help="as `chatctl bans` shows it")
     one.add_argument("--json", action="store_true", help=AS_JSON)
     one = add("bans", _bans, "show who is kept out: since when, until when, by whom, and why", "chatctl bans")
     one.add_argument("--json", action="store_true", help=AS_JSON)
@@ -102,7 +92,7 @@ def _add_kick(add: Add) -> None:
     )
     one.add_argument("user", metavar="USER", nargs="?", default=None, help="name or id of the user")
     text = f"end the sessions of everybody from there instead: {NETWORK}"
-    one.add_argument("--address", metavar="ADDRESS|NETWORK", default=None, help=text)
+    one.add_argument("--address", metavar="ADDRESS|NETWORK", type=network, default=None, help=text)
     one.add_argument("--wire", choices=WIRES, default="", help="only sessions on this wire")
     one.add_argument("--reason", metavar="TEXT", default="", help="text that the user's client is told")
     one.add_argument("--json", action="store_true", help=AS_JSON)

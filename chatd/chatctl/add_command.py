@@ -11,9 +11,11 @@ import argparse
 from collections.abc import Callable
 from typing import Protocol
 
+from chatd.address_bans import Network, network_named
 from chatd.chatctl.control_client import ControlClient
 
 AS_JSON = "print JSON, for programs"
+NETWORK = "address or network, such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32; a single IPv6 address means its /64"
 Command = Callable[[ControlClient, argparse.Namespace], int]
 
 
@@ -21,6 +23,14 @@ class Add(Protocol):
     """Adds a command. example: how it is used, at the end of its help."""
 
     def __call__(self, name: str, run: Command, text: str, example: str = "") -> argparse.ArgumentParser: ...
+
+
+def network(text: str) -> Network:
+    """What --address means in every command. Raises argparse.ArgumentTypeError."""
+    try:
+        return network_named(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither an address nor a network") from None
 
 
 def epilog(example: str) -> str | None:

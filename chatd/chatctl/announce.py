@@ -1,7 +1,7 @@
 """`chatctl broadcast` and `chatctl kick`: telling everybody something, and ending sessions.
 
 Owns: what each asks and prints.
-Elsewhere: the command line (chatctl.acting), carrying it out (master.broadcast, master.kick).
+Elsewhere: the command line (chatctl.acting), carrying it out (master.questions.broadcast, master.questions.kick).
 Fails: the exceptions of control_client, which __main__ reports.
 """
 
@@ -13,7 +13,7 @@ import sys
 from chatd.chatctl import render
 from chatd.chatctl.control_client import ControlClient, RequestFailed, note
 from chatd.errors import Exit
-from chatd.master.broadcast import LIMIT_S
+from chatd.master.questions.broadcast import LIMIT_S
 from chatd.master.replies import BroadcastReply, ControlReply, KickReply
 from chatd.master.requests import BroadcastRequest, KickRequest
 
@@ -34,7 +34,7 @@ def kick(client: ControlClient, options: argparse.Namespace) -> int:
         note("kick: give a user, or --address, but not both")
         return Exit.USAGE
     request = KickRequest(
-        user=options.user or "", network=options.address or "", wire=options.wire, reason=options.reason
+        user=options.user or "", network=str(options.address or ""), wire=options.wire, reason=options.reason
     )
     return _ask(client, request, KickReply, options)
 

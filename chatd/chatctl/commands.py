@@ -55,7 +55,6 @@ SCALE_S = 30.0
 MOST_SIGNALS = 8
 """Maximum workers to start or stop by signals, without the control socket."""
 DEAD_WITH_PIDFILE, NOT_RUNNING, UNKNOWN = 1, 3, 4
-CRITICAL = 2
 NOT_REACHABLE = "not-reachable"
 """The code of the reason in `chatctl check --json` when there is no server, or it does not answer."""
 
@@ -108,7 +107,7 @@ def check(client: ControlClient, options: argparse.Namespace) -> int:
         server = client.status()
     except (ServerUnreachable, NotAllowed) as error:
         reasons = [Reason(code=NOT_REACHABLE, text=_why_unreachable(client, error), critical=True)]
-        code, text = CRITICAL, f"CRITICAL: {reasons[0].text}"
+        code, text = show_server.CRITICAL, f"CRITICAL: {reasons[0].text}"
     else:
         reasons = server.reasons
         code, text = show_server.check(server)

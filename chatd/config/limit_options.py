@@ -91,7 +91,8 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     waiting: Annotated[
         int,
         option(
-            "the same for all conversations of two of a user together; each worker may exceed it by a sixteenth",
+            "the same for all conversations of two of a user together, the last quarter for the user's friends only; "
+            "each worker may exceed it by a sixteenth",
             "live",
             ge=0,
         ),

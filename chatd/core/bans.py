@@ -3,7 +3,7 @@
 Owns: reading them before the first client comes, again when another process says so and at intervals, and telling the
 workers of all hosts.
 Elsewhere: the bans themselves (address_bans), the rows (store.ban_contract.AddressBanTables), refusing and ending
-connections (net), the operator's order (master.bans), the command, which writes to the store (chatctl.bans).
+connections (net), the operator's order (master.questions.bans), the command, which writes to the store (chatctl.bans).
 Fails: open() and apply() raise Unavailable from the store. Where the message bus does not reach, a worker finds the
 change within CHECK_S; while the store does not answer, the bans stay as they were.
 """

@@ -1,7 +1,8 @@
 """Clearing penalties on every host, as an operator asks.
 
 Owns: which records a word of the operator means, and clearing them here and elsewhere.
-Elsewhere: the table (core.penalties), other hosts (core.penalty_exchange), the operator's order (master.penalties).
+Elsewhere: the table (core.penalties), other hosts (core.penalty_exchange), the operator's order
+(master.questions.penalties).
 Fails: Unavailable from the store, which is asked for a name; then nothing was cleared.
 """
 

@@ -112,6 +112,8 @@ class ControlSocket:
         self._watcher = watcher
         self._clients: dict[int, _ControlClient] = {}
         """By descriptor."""
+        self._orders: set[_Order] = set()
+        """That are being carried out."""
         self._path = Path(runtime_dir, CONTROL)
         match start:
             case None:
@@ -123,9 +125,11 @@ class ControlSocket:
         self._listener.setblocking(False)
         watcher.watch(self._listener.fileno(), self._accept)
 
-    def under_way(self, besides: type[ControlRequest]) -> bool:
-        """Whether any request is being carried out, apart from those of one kind."""
-        return any(one.request is not None and not isinstance(one.request, besides) for one in self._clients.values())
+    def under_way(self, besides: type[ControlRequest]) -> list[str]:
+        """The names of requests that are being carried out, apart from those of one kind. A request goes on when its
+        client has gone."""
+        requests = [one.request for one in self._orders if not isinstance(one.request, besides)]
+        return sorted(str(one.__struct_config__.tag) for one in requests)
 
     def state(self) -> ControlState:
         """For a later program. Requests that are being carried out are taken for requests to upgrade."""
@@ -222,8 +226,11 @@ class ControlSocket:
         order.taken()
 
     def _responder(self, client: _ControlClient, order: _Order) -> Respond:
+        self._orders.add(order)
+
         def respond(reply: ControlReply) -> None:
             client.request = None
+            self._orders.discard(order)
             order.ended(reply)
             self._reply(client, reply)
 
@@ -321,7 +328,7 @@ class _Order:
     turn of the loop, because the master may be killed meanwhile."""
 
     def __init__(self, request: ControlRequest, caller: Caller) -> None:
-        self._request, self._caller = request, caller
+        self.request, self._caller = request, caller
         self._is_over = False
 
     def taken(self) -> None:
@@ -334,7 +341,7 @@ class _Order:
         self._record("ok" if reply.ok else "failed", "" if reply.ok else str(reply.error))
 
     def _record(self, result: str, why: str = "") -> None:
-        request, caller = self._request, self._caller
+        request, caller = self.request, self._caller
         if request.is_order:
             security_log.record(
                 SecurityEvent.ORDER,

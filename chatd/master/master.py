@@ -24,10 +24,9 @@ from chatd.master.announcer import Announcer
 from chatd.master.control import ControlSocket
 from chatd.master.daemonize import has_terminal
 from chatd.master.health import HealthMonitor
-from chatd.master.kick import PendingKicks
 from chatd.master.listeners import Bound, actual_address
 from chatd.master.prepared import Prepared
-from chatd.master.questions.desk import QuestionDesk
+from chatd.master.questions.router import QuestionRouter
 from chatd.master.reload import Reload
 from chatd.master.replies import ConfigReply, ControlReply, Respond, failed
 from chatd.master.requests import (
@@ -35,7 +34,6 @@ from chatd.master.requests import (
     ConfigRequest,
     ControlRequest,
     DrainRequest,
-    KickRequest,
     RecordRequest,
     ReloadRequest,
     ReopenRequest,
@@ -117,9 +115,8 @@ class Master:
         self._pool.on_answer = self._take_answer
         self._pool.boot.on_wait = prepared.report.progress
         self._reload = Reload(loaded, self._pool, prepared.certificates, lambda: self._announcer.ready())
-        self._kicks = PendingKicks(self._pool)
         self._scaling = Scaling(self._pool)
-        self._questions = QuestionDesk(self._pool, prepared.penalty_table)
+        self._questions = QuestionRouter(self._pool, prepared.penalty_table)
         self._restart = RollingRestart(self._pool)
         self._gate = Gate(prepared.bound, prepared.udp_sockets, prepared.adopted)
         self._host = HostDrain(self._pool, self._gate)
@@ -193,7 +190,6 @@ class Master:
             self._reload.check()
             self._restart.check()
             self._host.check()
-            self._kicks.check()
             self._questions.check()
             self._upgrade.check(now)
             self._control.close_overdue(now)
@@ -240,6 +236,7 @@ class Master:
         self._reload.tell_adopted()
         self._reload.resume(before.reloads)
         self._questions.traces.resume(before.traces)
+        self._questions.kicks.resume(before.kicks)
         self._upgrade.resume(self._control.resume(before.control, UpgradeRequest()))
         restore_signals()
         raise_again(before.signals)
@@ -341,7 +338,6 @@ class Master:
             ConfigRequest: self._on_config,
             ConfigDiffRequest: self._on_config_diff,
             ScaleRequest: self._scaling.by_request,
-            KickRequest: self._kicks.begin,
             RecordRequest: self._on_record,
         }
 
@@ -349,9 +345,8 @@ class Master:
         self._handlers[type(request)](request, respond)
 
     def _take_answer(self, slot: Slot, answer: Answer) -> None:
-        """An answer of a worker to an order; reload, kicks and certificates each recognise their own."""
+        """An answer of a worker to an order; reload, questions and certificates each recognise their own."""
         self._reload.take_answer(slot, answer)
-        self._kicks.take_answer(slot, answer)
         self._upgrade.take_answer(slot, answer)
         self._prepared.certificates.take_answer(slot.index, answer)
         self._questions.take_answer(slot, answer)

@@ -208,9 +208,9 @@ class GroupTables(Protocol):
         """For the owner, who becomes an admin on making someone else the owner. Raises: Refused NOT_ALLOWED, also for
         the system if the user is the owner and would not be any more."""
 
-    def mute(self, by: UserId, group_id: GroupId, user_id: UserId, until_ms: int) -> None:
-        """The member cannot write until then (epoch; FOREVER; 0 = now). The owner may mute anyone else, admins may mute
-        plain members. Raises: Refused NOT_ALLOWED."""
+    def mute(self, by: UserId, group_id: GroupId, user_id: UserId, until_ms: int) -> int:
+        """The member cannot write until then (epoch; FOREVER; 0 = now). Returns until when it was before, 0 = never
+        muted. The owner may mute anyone else, admins may mute plain members. Raises: Refused NOT_ALLOWED."""
 
     def find(self, group_id: GroupId) -> Group | None: ...
 

@@ -31,7 +31,8 @@ def network() -> Iterator[Network]:
 def test_a_host_that_is_cut_off_is_named_and_ends_the_sessions_when_it_is_back(
     make_cluster: Callable[..., Cluster], network: Network
 ) -> None:
-    """Even where its lease is over, so that nobody believes that the user is there."""
+    """Even where its lease is over, so that nobody believes that the user is there; and if every worker of the host
+    that was asked, and then its master's program, have been replaced meanwhile."""
     cluster = make_cluster(network=network, workers=2)
     for daemon in cluster.daemons:
         daemon.config["bus"] = {"lease_s": LEASE_S}
@@ -61,6 +62,13 @@ def test_a_host_that_is_cut_off_is_named_and_ends_the_sessions_when_it_is_back(
         assert "the message bus is disrupted" in why
         desk, errno = await log_in_on_desk(town, name)  # after the orders
         assert errno == 0
+        assert not mobile.gone.is_set()
+        before = town.daemon.workers()
+        for order in ("restart-workers", "upgrade"):
+            mobile.put({"type": 1})  # or it ends because it is silent
+            assert (await ctl(town, order))[0] == 0
+        mobile.put({"type": 1})
+        assert not set(before) & set(town.daemon.workers()), "whoever repeated the kick has ended"
         assert not mobile.gone.is_set()
         cable.mend()
         packet = (await mobile.end())[-1]

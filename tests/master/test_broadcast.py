@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from chatd.errors import Exit
-from chatd.master import broadcast
-from chatd.master.broadcast import BroadcastDesk
+from chatd.master.questions import broadcast
+from chatd.master.questions.broadcast import BroadcastRequests
 from chatd.master.replies import BroadcastReply, ControlReply
 from chatd.master.requests import BroadcastRequest
 from chatd.orders import BroadcastDone, BroadcastOrder, OrderFailed
@@ -31,7 +31,7 @@ def told(ref: int) -> BroadcastDone:
     return BroadcastDone(ref=ref, told=3, skipped=1)
 
 
-def asked(desk: BroadcastDesk, text: str) -> ControlReply:
+def asked(desk: BroadcastRequests, text: str) -> ControlReply:
     replies: list[ControlReply] = []
     desk.begin(BroadcastRequest(text=text), replies.append)
     (reply,) = replies
@@ -42,7 +42,7 @@ def test_a_script_gone_wrong_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None
     now = 1000.0
     monkeypatch.setattr(broadcast.time, "monotonic", lambda: now)
     questions = Questions(told)
-    desk = BroadcastDesk(questions)  # type: ignore[arg-type]
+    desk = BroadcastRequests(questions)  # type: ignore[arg-type]
     for number in range(6):
         now += 1
         assert asked(desk, f"number {number}").ok
@@ -56,21 +56,21 @@ def test_a_script_gone_wrong_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_what_was_told_and_what_was_not() -> None:
-    reply = asked(BroadcastDesk(Questions(told)), "tea")  # type: ignore[arg-type]
+    reply = asked(BroadcastRequests(Questions(told)), "tea")  # type: ignore[arg-type]
     assert isinstance(reply, BroadcastReply)
     assert (reply.ok, reply.told, reply.skipped) == (True, 3, 1)
     partly = Questions(lambda ref: BroadcastDone(ref=ref, told=3, skipped=0, unanswered=("b",), cut_off=True))
-    reply = asked(BroadcastDesk(partly), "tea")  # type: ignore[arg-type]
+    reply = asked(BroadcastRequests(partly), "tea")  # type: ignore[arg-type]
     assert (reply.ok, reply.exit) == (False, Exit.TRY_AGAIN)
     assert str(reply.error).startswith("no answer from b and the message bus is disrupted")
     assert str(reply.error).endswith("; 3 sessions were told")
     for unknown, code in ((True, 1), (False, Exit.UNAVAILABLE)):
         failing = Questions(lambda ref, unknown=unknown: OrderFailed(ref=ref, why="why", unknown=unknown))  # type: ignore[misc]
-        reply = asked(BroadcastDesk(failing), "tea")  # type: ignore[arg-type]
+        reply = asked(BroadcastRequests(failing), "tea")  # type: ignore[arg-type]
         assert (reply.exit, reply.error) == (code, "why")
 
 
 def test_a_text_with_line_breaks_is_told_as_it_is() -> None:
     questions = Questions(told)
-    assert asked(BroadcastDesk(questions), "one\r\ntwo").ok  # type: ignore[arg-type]
+    assert asked(BroadcastRequests(questions), "one\r\ntwo").ok  # type: ignore[arg-type]
     assert questions.orders[0].text == "one\ntwo"

@@ -90,6 +90,38 @@ def test_clients_of_the_control_socket_stay_connected(make):
     assert {record["by"] for record in orders} == {pwd.getpwuid(os.geteuid()).pw_name}
 
 
+def give_and_go(server, request):
+    """Give an order, and do not wait for the answer."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(server.root / "run" / "control.sock"))
+        client.sendall(json.dumps({"v": 1, **request}).encode() + b"\n")
+    wait_for("it is under way", lambda: ordered(server, request["cmd"]) == ["begun"])
+
+
+def ordered(server, name):
+    """What the trail says of orders with this name."""
+    return [one["result"] for one in server.records("normal.log") if one.get("order") == name]
+
+
+def test_an_order_whose_client_has_gone_ends_before_the_program_changes(make):
+    """Workers of these tests do not answer a kick, so it ends after some seconds."""
+    server = with_store(make(workers=1).start())
+    give_and_go(server, {"cmd": "kick", "user": "alice"})
+    assert server.ctl("upgrade").returncode == 0
+    told = [one.get("order") or one["event"] for one in server.records("normal.log") if one.get("result") != "begun"]
+    assert told.index("kick") < told.index("changing the program")
+    assert ordered(server, "kick") == ["begun", "failed"]
+
+
+@pytest.mark.slow
+def test_an_order_that_does_not_end_refuses_the_upgrade(make):
+    server = with_store(make(workers=1).start())
+    give_and_go(server, {"cmd": "broadcast", "text": "tea time"})
+    done = server.ctl("upgrade")
+    assert (done.returncode, done.stderr) == (75, "chatctl: still under way after 10 s: broadcast; try again\n")
+    assert programs(server) == 0
+
+
 def test_without_the_socket_chatctl_sends_the_signal(make):
     server = with_store(make(workers=1).start())
     (server.root / "run" / "control.sock").unlink()

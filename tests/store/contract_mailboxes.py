@@ -13,11 +13,13 @@ from chatd.errors import ErrorCode
 from chatd.model import User
 from chatd.protocol import SendMessage
 from chatd.store.contract import Draft, SendingRules, Stored, Tables
-from tests.store.steps import ANY, advance, done, make, sent, team, to, to_group
+from tests.store.steps import ANY, ASKING, advance, befriend, done, make, sent, team, to, to_group
 
 FULL = ErrorCode.MAILBOX_FULL
 ONE = SendingRules(waiting_from_one=5)
 ALL = SendingRules(waiting=8)
+OPEN = 6
+"""Of these, for everybody; the last quarter is kept for friends."""
 LATER_MS = 2000
 """A mailbox that was full has been counted again by then."""
 Outcome = list[int | ErrorCode]
@@ -87,7 +89,7 @@ class MailboxContract:
         outcome = [
             sending(tables, ALL, (user, to(bob)), now_ms=LATER_MS * number)[0] for number, user in enumerate(others)
         ]
-        assert FULL not in outcome[:8]
+        assert FULL not in outcome[:OPEN]
         assert outcome[-1] is FULL
         assert len(tables.history.waiting(bob.id, ANY).messages) < 40 * 4
 
@@ -98,12 +100,49 @@ class MailboxContract:
     def test_all_senders_together_have_a_quota(self, tables: Tables) -> None:
         bob, *senders = make(tables, "bob", *(f"user {number}" for number in range(12)))
         outcome = [sending(tables, ALL, (sender, to(bob)))[0] for sender in senders]
-        assert outcome == [1] * 8 + [FULL] * 4
+        assert outcome == [1] * OPEN + [FULL] * 6
         assert sending(tables, ALL, *[(senders[0], to(senders[1]))] * 3) == [1, 2, 3]
         first, *others = tables.history.waiting(bob.id, ANY).messages
-        assert len(others) == 7
+        assert len(others) == OPEN - 1
         advance(tables, bob, first.conversation, 1)
         assert sending(tables, ALL, (senders[10], to(bob)), (senders[11], to(bob)), now_ms=LATER_MS) == [1, FULL]
+
+    @pytest.mark.parametrize("batched", [True, False])
+    def test_ten_accounts_cannot_keep_friends_out(self, tables: Tables, batched: bool) -> None:
+        """Each fills what one user may have waiting, which is a tenth of the mailbox."""
+        rules = SendingRules(waiting_from_one=10, waiting=100)
+        names = ("bob", "friend", "other", "asking", *(f"user {number}" for number in range(10)))
+        bob, friend, other, asking, *strangers = make(tables, *names)
+        befriend(tables, bob, friend)
+        befriend(tables, bob, other)
+        done(tables, lambda inside: inside.friends.request(asking, bob.id, ASKING, 1))
+        outcome: Outcome = []
+        for stranger in strangers:
+            drafts = [(stranger, to(bob))] * 12
+            batches = [drafts] if batched else [[draft] for draft in drafts]
+            outcome += [each for batch in batches for each in sending(tables, rules, *batch)]
+        assert len(outcome) - outcome.count(FULL) == 75
+        assert sending(tables, rules, *[(asking, to(bob))] * 2) == [FULL] * 2
+        found = [each for _ in range(3) for each in sending(tables, rules, *[(friend, to(bob)), (other, to(bob))] * 4)]
+        assert found == [seq for seq in range(1, 11) for _ in range(2)] + [FULL] * 4
+
+    def test_friends_fill_what_is_kept_for_them_and_no_more(self, tables: Tables) -> None:
+        bob, *friends = make(tables, "bob", *(f"user {number}" for number in range(12)))
+        for friend in friends[:10]:
+            befriend(tables, bob, friend)
+        outcome = sending(tables, ALL, *[(friend, to(bob)) for friend in friends])
+        assert outcome == [1] * 8 + [FULL] * 4
+        for waiting in tables.history.waiting(bob.id, ANY).messages[:2]:
+            advance(tables, bob, waiting.conversation, 1)
+        later = [(friends[11], to(bob)), (friends[9], to(bob)), (friends[8], to(bob)), (friends[0], to(bob))]
+        assert sending(tables, ALL, *later, now_ms=LATER_MS) == [FULL, 1, 1, FULL]
+
+    def test_who_becomes_a_friend_gets_in(self, tables: Tables) -> None:
+        bob, friend, *strangers = make(tables, "bob", "friend", *(f"user {number}" for number in range(OPEN)))
+        sending(tables, ALL, *[(stranger, to(bob)) for stranger in strangers])
+        assert sending(tables, ALL, (friend, to(bob))) == [FULL]
+        befriend(tables, bob, friend)
+        assert sending(tables, ALL, *[(friend, to(bob))] * 3, now_ms=LATER_MS) == [1, 2, FULL]
 
     def test_a_mailbox_that_empties_is_never_refused(self, tables: Tables) -> None:
         bob, alice, carol = make(tables, "bob", "alice", "carol")

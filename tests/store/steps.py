@@ -55,6 +55,11 @@ def done(tables: Tables, work: Callable[[Tables], T]) -> T:
     return value
 
 
+def befriend(tables: Tables, one: User, other: User) -> None:
+    done(tables, lambda inside: inside.friends.request(one, other.id, ASKING, 1))
+    done(tables, lambda inside: inside.friends.answer(other.id, one.id, True, ANY, 1))
+
+
 def send(tables: Tables, *drafts: tuple[User, SendMessage], now_ms: int = 1) -> list[Stored | ErrorCode]:
     batch = [Draft(sender, command) for sender, command in drafts]
     return done(tables, lambda inside: inside.append(batch, now_ms))

@@ -64,8 +64,9 @@ def append(file: Path, text: str) -> None:
 def test_what_the_preflight_refuses_changes_nothing(
     daemon: Daemon, installation: Installation, wheels: dict[str, Path]
 ) -> None:
-    """One after the other: a configuration that is wrong, a schema that needs a migration or is unknown, a state that
-    is not understood, a plug-in that does not load. Each with its own exit code and line."""
+    """One after the other: a configuration that is wrong, that needs files which are not there, that others may write,
+    a schema that needs a migration or is unknown, a state that is not understood, a plug-in that does not load. Each
+    with its own exit code and line."""
     installation.install(wheels[NEW])
     pid, workers = daemon.pid, daemon.workers()
 
@@ -85,7 +86,15 @@ def test_what_the_preflight_refuses_changes_nothing(
     refused(78, "limits.conections: unknown option")
     daemon.config_file.write_text(good + '\n[[hook]]\nname = "none"\nentry_point = "not_installed"\n')
     refused(78, "no plug-in not_installed is installed")
+    secure = '\n[[listen]]\nprotocol = "chatserver"\naddress = "tls://127.0.0.1:0"\n'
+    secure += 'certificates = [{ certificate = "none.pem" }]\n'
+    daemon.config_file.write_text(good + secure)  # which only a restart would use
+    refused(78, "none.pem")
     daemon.config_file.write_text(good)
+    mode = daemon.config_file.stat().st_mode
+    daemon.config_file.chmod(0o666)
+    refused(78, "mode 0666, writable by others")
+    daemon.config_file.chmod(mode)
     schema = installation.package / "store" / "sqlite" / "schema.py"
     before = schema.read_text()
     append(schema, '\nMIGRATIONS = (*MIGRATIONS, ("CREATE TABLE more (id INTEGER PRIMARY KEY)",))\n')

@@ -12,7 +12,7 @@ from typing import get_args
 
 from chatd import completion
 from chatd.arguments import duration_s
-from chatd.chatctl.add_command import AS_JSON, Add
+from chatd.chatctl.add_command import AS_JSON, NETWORK, Add, network
 from chatd.chatctl.control_client import ControlClient
 from chatd.chatctl.show import clients, log_level, top, trace
 from chatd.client_list import Order
@@ -59,7 +59,9 @@ def _add_clients(add: Add) -> None:
     one = add("clients", clients.clients, text, "chatctl clients --wire udp --idle 5min --sort idle --reverse")
     one.add_argument("user", nargs="?", metavar="USER", help="only this user, a name or an id")
     one.add_argument("--wire", choices=WIRES, default="", help="only this wire, or what carries it")
-    one.add_argument("--address", metavar="PREFIX", default="", help="only addresses that begin with this")
+    one.add_argument(
+        "--address", metavar="ADDRESS|NETWORK", type=network, default=None, help=f"only those from there: {NETWORK}"
+    )
     one.add_argument(
         "--idle", metavar="TIME", type=duration_s, default=0.0, help="only those silent for this long (5min)"
     )

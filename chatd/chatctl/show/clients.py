@@ -30,7 +30,7 @@ def query_of(options: argparse.Namespace) -> ClientQuery:
     return ClientQuery(
         user=options.user or "",
         wire=options.wire,
-        address=options.address,
+        network=str(options.address or ""),
         idle_s=options.idle,
         order=options.sort.replace("-", "_"),
         descending=options.reverse,

@@ -12,7 +12,7 @@ import time
 from typing import Literal, get_type_hints
 
 from chatd.chatctl.render import at, duration, plural, size, table
-from chatd.master.health import Code
+from chatd.master.health import Code, State
 from chatd.master.status import Status, WorkerStatus
 from chatd.scoreboard import FIELDS, Field
 
@@ -24,18 +24,34 @@ _LARGE = 100_000
 """A count from here on is shown in thousands."""
 
 
+GOOD, DEGRADED, CRITICAL = range(3)
+"""Exit codes of `chatctl check`."""
+RESULTS = {GOOD: "OK", DEGRADED: "DEGRADED", CRITICAL: "CRITICAL"}
+OF_STATES = {
+    State.STARTING: (DEGRADED, "wait, or see the log"),
+    State.RUNNING: (GOOD, ""),
+    State.DEGRADED: (DEGRADED, ""),
+    State.DRAINING: (DEGRADED, "chatctl undrain lets it serve again"),
+    State.DRAINED: (DEGRADED, "chatctl undrain lets it serve again"),
+    State.STOPPING: (CRITICAL, ""),
+}
+"""What each state of the server means to a monitor by itself, and what to do about it. Reasons can make it worse: any
+makes it degraded, one that is critical makes it critical. docs/runbook.md has the same table."""
+
+
 def check(server: Status) -> tuple[int, str]:
-    """For monitors: (0 good, 1 degraded, 2 critical) and one line. The server itself judges (master.health)."""
+    """For monitors: the exit code and one line. The server itself judges (master.health)."""
+    reasons = server.reasons
+    known = server.state in [one.value for one in OF_STATES]
+    code, advice = OF_STATES[State(server.state)] if known else (DEGRADED, "")  # of a newer server
+    if reasons:
+        code = max(code, CRITICAL if any(one.critical for one in reasons) else DEGRADED)
     counted = f"{server.workers_ready} of {server.workers_wanted} workers ready"
-    parts = [server.state, *([] if any(one.code == Code.WORKERS for one in server.reasons) else [counted])]
-    text = ", ".join([*parts, *(one.text for one in server.reasons)])
-    if server.state in ("draining", "drained"):
-        return 1, f"DEGRADED: {text}; chatctl undrain lets it serve again"
-    if server.workers_ready == 0 or server.state == "stopping" or any(one.critical for one in server.reasons):
-        return 2, f"CRITICAL: {text}"
-    if server.state != "running" or server.reasons:
-        return 1, f"DEGRADED: {text}"
-    return 0, f"OK: {counted}"
+    if code == GOOD:
+        return code, f"OK: {counted}"
+    parts = [server.state, *([] if any(one.code == Code.WORKERS for one in reasons) else [counted])]
+    text = ", ".join([*parts, *(one.text for one in reasons)])
+    return code, f"{RESULTS[code]}: {text}{f'; {advice}' if advice else ''}"
 
 
 def status(server: Status) -> str:

@@ -32,13 +32,18 @@ class Kick(NamedTuple):
     members_version: int
 
 
+SAME_END_MS = 60_000
+"""Two ends of a mute that are closer together are the same to its user."""
+
+
 class Decided(NamedTuple):
     """The result of a decision about a user. staff: the owner and admins, who are notified. members_version: the
-    group's if the user stopped being a member with it, else 0."""
+    group's if the user stopped being a member with it, else 0. is_new: something has changed, so they are notified."""
 
     user: User
     staff: tuple[UserId, ...]
     members_version: int = 0
+    is_new: bool = True
 
 
 class GroupMembers:
@@ -104,7 +109,7 @@ class GroupMembers:
             return Decided(user, tables.groups.staff(group_id), version)
 
         def after(decided: Decided) -> None:
-            user, staff, version = decided
+            user, staff, version, _ = decided
             if version:
                 self._removed(group_id, user, by, version)
             self._notify.tell_users(staff, "group.banned", group_id, user=of_user(user), by=of_user(by))
@@ -156,7 +161,8 @@ class GroupMembers:
         )
 
     async def muting(self, session: Session, group_id: GroupId, find: Find, until_ms: int) -> Change[Decided]:
-        """until_ms: epoch; store.contract.FOREVER; 0 = the member may write again."""
+        """until_ms: epoch; store.contract.FOREVER; 0 = the member may write again. Nobody is notified of what was so
+        before, or of an end that is later or earlier by less than SAME_END_MS."""
         await self._plugins.before_action(
             session,
             Point.BEFORE_GROUP_MUTE,
@@ -164,14 +170,17 @@ class GroupMembers:
                 **who, group=existing(tables, group_id), user=find(tables), until_ms=until_ms
             ),
         )
-        by = session.user
+        by, now_ms = session.user, wall_clock.now_ms()
 
         def write(tables: Tables) -> Decided:
             user = find(tables)
-            tables.groups.mute(by.id, group_id, user.id, until_ms)
-            return Decided(user, tables.groups.staff(group_id))
+            before = tables.groups.mute(by.id, group_id, user.id, until_ms)
+            is_new = abs(until_ms - (before if before > now_ms else 0)) >= SAME_END_MS
+            return Decided(user, tables.groups.staff(group_id), is_new=is_new)
 
         def after(decided: Decided) -> None:
+            if not decided.is_new:
+                return
             user = decided.user
             told: dict[str, object] = {"user": of_user(user), "by": of_user(by)}
             if until_ms:

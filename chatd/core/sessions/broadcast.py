@@ -3,7 +3,7 @@
 Owns: telling the sessions of this worker, a few at a time; having every other worker do the same; how long to wait, and
 the sum.
 Elsewhere: the form of the text on each wire (core.requests.notices, wire), the operator's order and how often one may
-be given (master.broadcast).
+be given (master.questions.broadcast).
 Fails: Refused or Unavailable before anybody was told. Workers that do not answer are named. Nothing is stored: users
 who are offline never see it, and what is being told when a worker ends is lost.
 """

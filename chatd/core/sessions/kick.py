@@ -1,25 +1,25 @@
 """Ending a user's sessions wherever they are, as an operator asks.
 
 Owns: ending those of this worker, asking every other worker of the host and of the cluster to do the same, how long to
-wait for their answers, repeating the question to those that did not answer, and the sum. Each session is counted once,
-by the worker whose request ended it.
+wait for their answers, and the sum. Each session is counted once, by the worker whose request ended it.
 Elsewhere: how a session ends (core.sessions.login); who the other workers are (Bus.other_workers); the operator's order
-to the workers of this host (master.kick).
-Fails: Unavailable from the store; then nothing was done. Workers that do not answer in time are named, and asked
-further for KEPT_S: a host that was cut off ends the sessions when it is back. Only sessions that had begun at the time
-of the order are ended; a login after it may stay. An order that is kept is lost if this worker dies.
+to the workers of this host, and which orders are repeated for hosts that have not answered (master.questions.kick).
+Fails: Unavailable from the store; then nothing was done. Workers that do not answer in time are named: a host that is
+cut off ends the sessions when it is back and the order is repeated. Only sessions that had begun at the time of the
+order are ended; a login after it may stay.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
-from chatd import log
 from chatd.address_bans import network_named
-from chatd.bus.contract import EVERYBODY, LOST_WORKER_KEPT_S, topic_of_answer
-from chatd.bus.survey import Question, Survey
+from chatd.bus.contract import EVERYBODY, topic_of_answer
+from chatd.bus.survey import Question
 from chatd.core import bus_messages
 from chatd.core.bus_messages import KickAnswered, KickAsked
 from chatd.core.services import Services
@@ -27,27 +27,35 @@ from chatd.core.sessions.login import Logins, Which
 from chatd.errors import Disconnect
 from chatd.model import UserId
 
-KEPT_S = LOST_WORKER_KEPT_S
-"""As long as the bus remembers workers that disappeared."""
 ANSWER_S = 2.5
 """How long the operator waits. A worker that has just died is known to be dead before this."""
 AGAIN_S = 0.25
 """Asked again after this, for a worker that subscribed a moment ago and missed the question."""
-KEPT_AGAIN_S = 2.0
-"""The same while an order is kept."""
-MAX_KEPT = 1000
-"""Maximum orders kept; those beyond it are not asked further."""
+REPEAT_S = 2.0
+"""The same while an order is repeated for minutes."""
+NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
 class KickResult(NamedTuple):
-    """sessions: ended. known: there is such a user. unanswered: hosts (or workers of this host) that have not answered.
-    cut_off: the bus is not whole here, so there may be more of them. kept_s: they are asked further for this long."""
+    """sessions: ended. known: there is such a user; user_id: its id, where it was looked up. unanswered: by name, the
+    workers that have not answered, and where they are: the host, or "worker 2" of this host. cut_off: the bus is not
+    whole here, so there may be more of them."""
 
     sessions: int
     known: bool = True
-    unanswered: tuple[str, ...] = ()
+    unanswered: Mapping[str, str] = NOBODY
     cut_off: bool = False
-    kept_s: int = 0
+    user_id: UserId = 0
+
+
+class Repetition(NamedTuple):
+    """An order that is given again. age_s: how long ago it was given first. limit_s: for how long those that do not
+    answer are asked. unanswered: as in KickResult, of the attempts before: the bus of a worker that was not there does
+    not know them."""
+
+    age_s: float
+    limit_s: float
+    unanswered: Mapping[str, str] = NOBODY
 
 
 class KickTarget(NamedTuple):
@@ -65,15 +73,17 @@ class KickTarget(NamedTuple):
 
 
 class _Order:
-    """One order of an operator. answered: names of the workers that have answered. sessions: ended so far."""
+    """One order of an operator. known: workers that must answer, besides those that the bus knows. answered: names of
+    the workers that have answered. sessions: ended so far."""
 
-    __slots__ = ("answered", "given_at", "reason", "sessions", "target")
+    __slots__ = ("answered", "given_at", "known", "reason", "sessions", "target")
 
-    def __init__(self, target: KickTarget, reason: str) -> None:
+    def __init__(self, target: KickTarget, reason: str, again: Repetition | None) -> None:
         """target: with the id of its user."""
         self.target = target
         self.reason = reason
-        self.given_at = time.monotonic()
+        self.given_at = time.monotonic() - (again.age_s if again else 0.0)
+        self.known = again.unanswered if again else NOBODY
         self.answered: set[str] = set()
         self.sessions = 0
 
@@ -90,23 +100,14 @@ class _Order:
 
 
 class SessionKicks:
-    """Orders to end sessions: those given to this worker, and those of others, which it answers. One per worker.
-
-    An order that some worker has not answered is kept, at most MAX_KEPT of them, by a background task that ends with
-    this worker."""
+    """Orders to end sessions: those given to this worker, and those of others, which it answers. One per worker."""
 
     def __init__(self, services: Services, logins: Logins) -> None:
         self._services = services
         self._logins = logins
-        self._kept = 0
 
-    @property
-    def kept(self) -> int:
-        """Orders that are kept: some worker has not answered yet."""
-        return self._kept
-
-    async def kick(self, target: KickTarget, reason: str) -> KickResult:
-        """End these sessions. Takes at most about ANSWER_S.
+    async def kick(self, target: KickTarget, reason: str, again: Repetition | None = None) -> KickResult:
+        """End these sessions. Takes at most about ANSWER_S, or again.limit_s.
 
         Raises:
             Unavailable: from the store, which is asked for a name; nothing was done.
@@ -116,58 +117,30 @@ class SessionKicks:
             if account is None:
                 return KickResult(0, known=False)
             target = target._replace(user_id=account.user.id)
-        order = _Order(target, reason)
+        order = _Order(target, reason, again)
         order.sessions = self._end_here(order.question(0))
-        if self._is_done(order):
-            return KickResult(order.sessions)
+        if not self._is_done(order):
+            await (self._ask(order, again.limit_s, REPEAT_S) if again else self._ask(order, ANSWER_S, AGAIN_S))
+        cut_off = not self._services.bus.healthy
+        return KickResult(order.sessions, True, self._missing(order), cut_off, target.user_id)
+
+    async def _ask(self, order: _Order, limit_s: float, every_s: float) -> None:
+        """Until every worker has answered, or the time is over."""
         survey = self._services.surveys.open(Question(EVERYBODY, order.encode, KickAnswered, private=True), order.take)
         try:
-            if await self._ask(survey, order, ANSWER_S, AGAIN_S):
-                survey.close()
-                return KickResult(order.sessions)
-        except BaseException:
+            deadline = asyncio.get_running_loop().time() + limit_s
+            await survey.run(lambda: self._is_done(order), deadline, every_s)
+        finally:
             survey.close()
-            raise
-        return self._keep(survey, order)
-
-    def _keep(self, survey: Survey[KickAnswered], order: _Order) -> KickResult:
-        """The result for the operator while some workers have not answered; these are asked further."""
-        kept = self._kept < MAX_KEPT
-        if kept:
-            self._kept += 1
-            self._services.background.start(self._ask_further(survey, order))
-        else:
-            survey.close()
-        unanswered = tuple(sorted(set(self._missing(order).values())))
-        return KickResult(order.sessions, True, unanswered, not self._services.bus.healthy, int(KEPT_S) if kept else 0)
 
     def _missing(self, order: _Order) -> dict[str, str]:
-        return {name: place for name, place in self._services.bus.other_workers().items() if name not in order.answered}
+        """The workers that have not answered, and where they are."""
+        others = {**order.known, **self._services.bus.other_workers()}
+        return {name: place for name, place in others.items() if name not in order.answered}
 
     def _is_done(self, order: _Order) -> bool:
         """Every worker has answered. Not while the bus is cut off: then only those are known that were there."""
         return self._services.bus.healthy and not self._missing(order)
-
-    async def _ask(self, survey: Survey[KickAnswered], order: _Order, limit_s: float, every_s: float) -> bool:
-        """Until every worker has answered (True), or the order is limit_s old (False)."""
-        remaining_s = limit_s - (time.monotonic() - order.given_at)
-        deadline = asyncio.get_running_loop().time() + remaining_s
-        return await survey.run(lambda: self._is_done(order), deadline, every_s)
-
-    async def _ask_further(self, survey: Survey[KickAnswered], order: _Order) -> None:
-        before = order.sessions
-        try:
-            done = await self._ask(survey, order, KEPT_S, KEPT_AGAIN_S)
-            log.get().info(
-                "kick answered by every worker" if done else "kick given up, workers did not answer",
-                user=order.target.user_id,
-                network=order.target.network,
-                sessions=order.sessions - before,
-                unanswered=sorted(set(self._missing(order).values())),
-            )
-        finally:
-            self._kept -= 1
-            survey.close()
 
     def asked(self, question: KickAsked) -> None:
         """Another worker asks."""

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
+from chatd.address_bans import contains, network_named
 from chatd.bus.contract import EVERYBODY, topic_of_answer
 from chatd.bus.survey import Question
 from chatd.client_list import ClientPage, ClientQuery, Key, Order, ShownClient, is_after, merged
@@ -139,12 +140,13 @@ def _keep_best(best: list[tuple[Key, Session, float]], query: ClientQuery) -> No
 def _filter(query: ClientQuery) -> Callable[[Session], bool]:
     """Whether a session matches, but for how long it is idle."""
     name, number = query.user.casefold(), int(query.user) if query.user.isdecimal() else 0
+    network = network_named(query.network) if query.network else None
 
     def matches(session: Session) -> bool:
         if name and session.user.name.casefold() != name and session.user.id != number:
             return False
         if query.wire and query.wire not in (session.protocol.name.lower(), session.peer.carrier):
             return False
-        return session.peer.remote.startswith(query.address)
+        return network is None or contains(network, session.peer.remote)
 
     return matches

@@ -9,7 +9,6 @@ is then closed and nothing of it remains. A bus that is cut off does not keep an
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from functools import partial
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from chatd import security_log, wall_clock
-from chatd.address_bans import Network
+from chatd.address_bans import Network, contains
 from chatd.bus.contract import topic_of_user
 from chatd.config.schema import Config
 from chatd.core import bus_messages, consent, trail
@@ -38,7 +37,6 @@ from chatd.errors import Disconnect, ErrorCode, Refused, meaning
 from chatd.model import Friend, FriendRequest, Group, Member, Protocol, User, UserId
 from chatd.protocol import Feature, FriendRequested, Kicked, Login, LoginAccepted
 from chatd.security_log import SecurityEvent
-from chatd.sources import address_of
 from chatd.store.contract import GroupRow, Tables, Waiting
 
 _MAX_REQUESTS = 100
@@ -323,13 +321,10 @@ class Logins:
     def kick_from(self, network: Network, which: Which, reason: str) -> int:
         """End sessions of all users on this worker whose clients are in this network, by KICKED_BY_ADMIN. Gives how
         many. Cost: some microseconds per session of this worker."""
-        chosen = [one for one in self._services.hub.sessions() if which.includes(one) and _is_in(one.peer, network)]
+        chosen = [
+            one for one in self._services.hub.sessions() if which.includes(one) and contains(network, one.peer.remote)
+        ]
         return _end(chosen, reason, Disconnect.KICKED_BY_ADMIN)
-
-
-def _is_in(peer: Peer, network: Network) -> bool:
-    address = address_of(peer.remote)
-    return bool(address) and ipaddress.ip_address(address) in network
 
 
 def _end(chosen: list[Session], reason: str, how: Disconnect) -> int:

@@ -2,7 +2,7 @@
 
 Owns: asking the other workers, answering them, and how long to wait.
 Elsewhere: the sessions of this worker (core.sessions.hub); who may ask (core.requests.sessions: every user, about
-their own; master.session_lists: an operator, about anybody's).
+their own; master.questions.sessions: an operator, about anybody's).
 Fails: never; the sessions of a worker that does not answer in time are missing, and the result says so.
 """
 

@@ -1,5 +1,5 @@
 """What an operator asks of the workers, through the master.
 
-Owns: lists of clients, tracing, and asking every worker of the host.
-Elsewhere: questions that one worker answers for all (master.worker_questions), kicks (master.kick).
+Owns: one module for each kind of question, and asking workers (master.questions.asking), which all of them use.
+Elsewhere: requests that the master itself carries out (master.master).
 """

@@ -3,33 +3,38 @@
 Owns: one page of the sessions of this host's workers, or of every host.
 Elsewhere: a worker's own page (core.sessions.listing), fetching page after page (chatctl.show.clients).
 Fails: with one line, if no worker can be asked. Workers that do not answer are named in the reply.
-
-The refs of the two ways to ask must not be taken for one another: an order to one worker goes through WorkerQuestions.
 """
 
 from __future__ import annotations
 
+from chatd.address_bans import network_named
 from chatd.client_list import PAGE_ROWS, ClientPage, ClientQuery, merged
 from chatd.errors import Exit
-from chatd.master.questions.every_worker import Answers, EveryWorker
+from chatd.master.questions.asking import Answers, WorkerQuestions
 from chatd.master.replies import ClientsReply, Respond, failed
 from chatd.master.requests import ClientsRequest
-from chatd.master.worker_questions import WorkerQuestions
 from chatd.master.workers import WorkerPool
 from chatd.orders import ClientsDone, ClientsOrder
+
+HOST_S = 3.0
+"""How long to wait for the workers of this host: one that serves clients answers within milliseconds."""
 
 
 class ClientLists:
     """Takes the requests of `chatctl clients`, one page each. It keeps nothing between two pages."""
 
-    def __init__(self, pool: WorkerPool, every_worker: EveryWorker, questions: WorkerQuestions) -> None:
+    def __init__(self, pool: WorkerPool, questions: WorkerQuestions) -> None:
         self._pool = pool
-        self._every_worker = every_worker
         self._questions = questions
 
     def begin(self, request: ClientsRequest, respond: Respond) -> None:
         """Reply with a ClientsReply, or with a failure."""
         query = request.query
+        try:
+            network_named(query.network or "::")
+        except ValueError:
+            respond(failed(Exit.USAGE, f"{query.network}: neither an address nor a network"))
+            return
         if not 0 < query.limit <= PAGE_ROWS:
             respond(failed(Exit.USAGE, f"a page has 1 to {PAGE_ROWS} rows"))
         elif not self._pool.ready():
@@ -37,8 +42,8 @@ class ClientLists:
         elif request.everywhere:
             self._questions.ask(lambda ref: ClientsOrder(ref=ref, query=query, everywhere=True), _of_all, respond)
         else:
-            self._every_worker.ask(
-                lambda ref: ClientsOrder(ref=ref, query=query), lambda found: respond(_of_host(found, query))
+            self._questions.ask_every(
+                lambda ref: ClientsOrder(ref=ref, query=query), lambda found: respond(_of_host(found, query)), HOST_S
             )
 
 

@@ -17,9 +17,9 @@ import msgspec
 
 from chatd.core.tracing import MAX_USERS
 from chatd.errors import Exit
+from chatd.master.questions.asking import WorkerQuestions
 from chatd.master.replies import UNKNOWN_USER, ControlReply, Respond, TracedUser, TraceReply, failed
 from chatd.master.requests import ListTracesRequest, TraceRequest
-from chatd.master.worker_questions import WorkerQuestions
 from chatd.master.workers import WorkerPool
 from chatd.orders import FindUserOrder, OrderFailed, TraceOrder, UserFound
 
@@ -44,7 +44,7 @@ class _Trace:
     tell_others: bool = True
 
 
-class TraceDesk:
+class Traces:
     """The users that are traced. check() is called by the master's loop: it tells workers that have started since, and
     forgets traces whose time is over."""
 

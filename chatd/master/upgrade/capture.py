@@ -17,7 +17,7 @@ import msgspec
 from chatd import __version__
 from chatd.master.control import ControlSocket
 from chatd.master.prepared import Prepared
-from chatd.master.questions.desk import QuestionDesk
+from chatd.master.questions.router import QuestionRouter
 from chatd.master.reload import Reload
 from chatd.master.upgrade import workers
 from chatd.master.upgrade.program import Program
@@ -39,7 +39,7 @@ class Parts:
     pool: WorkerPool
     reload: Reload
     control: ControlSocket
-    questions: QuestionDesk
+    questions: QuestionRouter
 
 
 def capture(
@@ -72,5 +72,6 @@ def capture(
         reloads=parts.reload.state(),
         pool=workers.capture(parts.pool),
         traces=parts.questions.traces.state(),
+        kicks=parts.questions.kicks.state(),
         signals=tuple((int(number), times) for number, times in caught),
     )

@@ -22,6 +22,7 @@ from chatd.config.load import Secret
 from chatd.config.schema import ARRAYS, SECTIONS, Config
 from chatd.errors import ChatdError
 from chatd.master.control import ControlState
+from chatd.master.questions.kick import KickState
 from chatd.master.questions.tracing import TraceState
 from chatd.master.reload import ReloadState
 from chatd.master.systemd import ServiceState
@@ -86,6 +87,7 @@ class MasterState(msgspec.Struct, frozen=True, kw_only=True):
     reloads: ReloadState
     pool: PoolState
     traces: tuple[TraceState, ...] = ()
+    kicks: tuple[KickState, ...] = ()
     signals: tuple[tuple[int, int], ...] = ()
     """Signals that the earlier program has caught and not acted on: number, and how often."""
 

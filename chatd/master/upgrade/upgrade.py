@@ -34,7 +34,8 @@ PREFLIGHT_S = 60.0
 """Time for the installed code to load and look at everything; timeouts.boot_s, if that is longer."""
 WAIT_S = 10.0
 """Time for orders that are under way to end before the program changes. Most end sooner. An undrain can take longer
-(master.rolling.host.READY_S), and so can a broadcast (master.broadcast.LIMIT_S); then the upgrade is refused."""
+(master.rolling.host.READY_S), and so can a broadcast (master.questions.broadcast.LIMIT_S): then the upgrade is refused,
+and names what is under way."""
 
 
 class Phase(enum.Enum):
@@ -150,13 +151,22 @@ class Upgrade:
     # ------------------------------------------------------------ changing the program
 
     def _change_if_quiet(self, now: float) -> None:
-        parts = self._tools.parts
         if self._pool.stopping or self._pool.suspended:
             self._fail(Exit.TRY_AGAIN, "the server is stopping, or the host drains")
-        elif not (parts.reload.under_way or parts.control.under_way(UpgradeRequest) or self._is_replacing()):
+        elif not (left := self._under_way()):
             self._change()
         elif now >= self._deadline:
-            self._fail(Exit.TRY_AGAIN, f"other orders did not end within {WAIT_S:g} s; try again")
+            self._fail(Exit.TRY_AGAIN, f"still under way after {WAIT_S:g} s: {', '.join(left)}; try again")
+
+    def _under_way(self) -> list[str]:
+        """What must end before the program changes: its result is known to this program only."""
+        parts = self._tools.parts
+        found = parts.control.under_way(UpgradeRequest)
+        if parts.reload.under_way and "reload" not in found:  # by a signal
+            found.append("reload")
+        if self._is_replacing():
+            found.append("a worker is being replaced")
+        return found
 
     def _is_replacing(self) -> bool:
         workers = (slot.worker for slot in self._pool.present())

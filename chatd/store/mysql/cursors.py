@@ -32,6 +32,7 @@ _BEYOND = (
     b"SELECT seq, sender_id FROM message FORCE INDEX (place) WHERE conversation = %d AND seq > %d ORDER BY seq LIMIT %d"
 )
 _LAST = b"SELECT last FROM conversation WHERE id = %d"
+_FRIEND = b"SELECT 1 FROM friend WHERE user_id = %d AND friend_id = %d AND accepted = 1"
 _ADVANCE = b"UPDATE `cursor` SET delivered = %d WHERE user_id = %d AND conversation = %d AND delivered < %d"
 
 
@@ -81,3 +82,6 @@ class MysqlCursors:
 
     def advance(self, user: UserId, conversation: ConversationId, seq: Seq) -> None:
         self._db.query(_ADVANCE % (seq, user, conversation, seq))
+
+    def is_friend(self, user: UserId, other: UserId) -> bool:
+        return self._db.query(_FRIEND % (user, other)).fetchone() is not None

@@ -223,35 +223,43 @@ class MysqlMessages:
         """In `places`: drafts to users for whom too many messages wait, except repetitions, which take no room. Cost:
         one round trip where something is not cached, and one where something is refused."""
         private = [
-            (index, place[0], place[1].id)
-            for index, place in enumerate(batch.places)
+            (index, draft.sender.id, place[0], place[1].id)
+            for index, (draft, place) in enumerate(zip(batch.drafts, batch.places, strict=True))
             if not isinstance(place, ErrorCode) and place[0] > 0
         ]
-        self._cursors.learn(self._mailboxes, {(conversation, to) for _, conversation, to in private})
-        full = set(self._full(private, last))
+        self._cursors.learn(self._mailboxes, {(conversation, to) for _, _, conversation, to in private})
+        reserved: set[int] = set()
+        full = set(self._full(private, last, reserved))
         if full:
             known = self._known(batch.keys)
-            for index, _, to in private:
+            for index, _, _, to in private:
                 if index not in full:  # it is counted again
-                    self._mailboxes.spare[to] += 1
-            for index in self._full([one for one in private if batch.keys[one[0]] not in known], last):
+                    shares = self._mailboxes.reserve if index in reserved else self._mailboxes.spare
+                    shares[to] = shares.get(to, 0) + 1
+            for index in self._full([one for one in private if batch.keys[one[0]] not in known], last, set()):
                 batch.places[index] = ErrorCode.MAILBOX_FULL
 
     def _full(
-        self, private: Sequence[tuple[int, ConversationId, UserId]], last: dict[ConversationId, Seq]
+        self,
+        private: Sequence[tuple[int, UserId, ConversationId, UserId]],
+        last: dict[ConversationId, Seq],
+        reserved: set[int],
     ) -> list[int]:
-        """The indexes of those that may not be stored. private: (index, conversation, recipient) of each draft."""
+        """The indexes of those that may not be stored. private: (index, sender, conversation, recipient) of each draft.
+        reserved: the indexes of those that take what is kept for friends are added."""
         mailboxes, seqs, full = self._mailboxes, dict(last), []
         rooms, spare = mailboxes.rooms, mailboxes.spare
         self._cursors.admitted.clear()
-        for index, conversation, to in private:
+        for index, sender, conversation, to in private:
             seq = seqs[conversation] + 1
-            left = spare.get(to)  # as Mailboxes.admits(), whose call is saved where the answer is cached
+            left = spare.get(to)  # as Mailboxes.take(), whose call is saved where the answer is cached
             if left and seq <= rooms.get((conversation, to), 0):
                 spare[to] = left - 1
-            elif not mailboxes.admits(conversation, to, seq):
+            elif (shares := mailboxes.take(conversation, to, seq, sender)) is None:
                 full.append(index)
                 continue
+            elif shares is mailboxes.reserve:
+                reserved.add(index)
             seqs[conversation] = seq
             self._cursors.admitted.append(to)
         return full

@@ -387,13 +387,14 @@ class SqlGroups:
         self._backend.group_changed(group_id)
         return rules
 
-    def mute(self, by: UserId, group_id: GroupId, user_id: UserId, until_ms: int) -> None:
+    def mute(self, by: UserId, group_id: GroupId, user_id: UserId, until_ms: int) -> int:
         self._backend.lock_group(group_id)
         self._check_rank(by, group_id, user_id)
-        self._db.execute(
-            "UPDATE member SET muted_until_ms = ? WHERE team_id = ? AND user_id = ?", (until_ms, group_id, user_id)
-        )
+        of_member = "WHERE team_id = ? AND user_id = ?"
+        (before,) = self._db.execute(f"SELECT muted_until_ms FROM member {of_member}", (group_id, user_id)).fetchone()
+        self._db.execute(f"UPDATE member SET muted_until_ms = ? {of_member}", (until_ms, group_id, user_id))
         self._backend.membership_changed(group_id, user_id)
+        return int(before)
 
     def rename(self, by: UserId, group_id: GroupId, name: str, description: str | None, now_ms: int) -> Group:
         self._backend.lock_group(group_id)

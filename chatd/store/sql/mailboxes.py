@@ -16,6 +16,9 @@ The messages that wait in a mailbox are those of all its conversations of two. T
 is counted down message by message, and then they are counted again. Several workers can each use up a share at the same
 time, so together they may exceed the quota by a share each: a sixteenth of what was left, or one message per
 _CONVERSATIONS_PER_MESSAGE conversations of the recipient, if that is more.
+
+A few accounts could fill a mailbox, so the last part of it (FRIENDS_SHARE) is kept for the recipient's friends, and for
+the recipient's own notes. Everybody takes from the rest first. Only when that is used up, the sender is looked at.
 """
 
 from __future__ import annotations
@@ -33,7 +36,9 @@ _SHARES = 16
 _CONVERSATIONS_PER_MESSAGE = 8
 """A message pays for counting at most this many conversations, on average."""
 _FULL_MS = 1000
-"""A mailbox that was found full is counted again only after this time."""
+"""A mailbox that was found full is counted again only after this time, and a sender looked at again."""
+FRIENDS_SHARE = 4
+"""The last 1/FRIENDS_SHARE of a mailbox is kept for friends."""
 PASSED = 1000
 """Maximum own messages that a cursor is moved past at once."""
 LONGEST = 32
@@ -79,12 +84,17 @@ class Cursors(Protocol):
     def advance(self, user: UserId, conversation: ConversationId, seq: Seq) -> None:
         """Move a cursor forward."""
 
+    def is_friend(self, user: UserId, other: UserId) -> bool:
+        """Whether `user` has accepted `other` as a friend."""
+        ...
+
 
 class Mailboxes:
     """Of one connection to the store, within a transaction.
 
     rooms: by (conversation, recipient), the highest seq that may be stored without looking at the cursor again.
-    spare: by recipient, messages that may be stored before their mailbox is counted again.
+    spare: by recipient, messages of anybody that may be stored before their mailbox is counted again.
+    reserve: the same of friends, of what is kept for them.
     """
 
     def __init__(
@@ -93,12 +103,17 @@ class Mailboxes:
     ) -> None:
         self.rooms: dict[tuple[ConversationId, UserId], Seq] = {}
         self.spare: dict[UserId, int] = {}
+        self.reserve: dict[UserId, int] = {}
         self._cursors = cursors
         self._rules = ANYTHING
         self._now_ms = 0
         self._looked: set[tuple[ConversationId, UserId]] = set()
         """Conversations that were found full during this append, each with its recipient."""
         self._full_until_ms: dict[UserId, int] = {}
+        """By recipient, if nothing is left but what is kept for friends."""
+        self._reserve_full_until_ms: dict[UserId, int] = {}
+        self._friends: dict[tuple[UserId, UserId], tuple[bool, int]] = {}
+        """By recipient and sender: whether they are friends, and until when that is believed."""
 
     def begin(self, rules: SendingRules, now_ms: int) -> bool:
         """Before the messages of an append are checked. False: there are no quotas, and nothing is to be checked."""
@@ -106,28 +121,44 @@ class Mailboxes:
             self.clear()
         self._rules, self._now_ms = rules, now_ms
         self._looked.clear()
-        if len(self.rooms) > CACHED or len(self.spare) > CACHED:
+        if max(len(self.rooms), len(self.spare), len(self._friends)) > CACHED:
             self.clear()
         return bool(rules.waiting_from_one or rules.waiting)
 
     def clear(self) -> None:
         self.rooms.clear()
         self.spare.clear()
+        self.reserve.clear()
         self._full_until_ms.clear()
+        self._reserve_full_until_ms.clear()
+        self._friends.clear()
 
     # ---------------------------------------------------------------- one message
 
-    def admits(self, conversation: ConversationId, recipient: UserId, seq: Seq) -> bool:
-        """Whether the message may be stored with this seq; if so, it is counted. A caller in a hurry asks only when
-        rooms or spare do not have the answer."""
+    def take(
+        self, conversation: ConversationId, recipient: UserId, seq: Seq, sender: UserId
+    ) -> dict[UserId, int] | None:
+        """Count the message, if it may be stored with this seq: in spare or in reserve, which is returned. None: it may
+        not. A caller in a hurry asks only when rooms or spare do not have the answer."""
         key = conversation, recipient
         if seq > self.rooms.get(key, 0) and seq > self._look(key, seq):
-            return False
-        spare = self.spare.get(recipient, 0) or self._share(recipient)
-        if not spare:
-            return False
-        self.spare[recipient] = spare - 1
-        return True
+            return None
+        shares, left = self.spare, self.spare.get(recipient, 0) or self._share(recipient)
+        if not left and self._is_friend(recipient, sender):
+            shares, left = self.reserve, self.reserve.get(recipient, 0) or self._share_for_friends(recipient)
+        if not left:
+            return None
+        shares[recipient] = left - 1
+        return shares
+
+    def _is_friend(self, recipient: UserId, sender: UserId) -> bool:
+        if recipient == sender:
+            return True
+        known, until_ms = self._friends.get((recipient, sender), (False, 0))
+        if self._now_ms >= until_ms:
+            known = self._cursors.is_friend(recipient, sender)
+            self._friends[recipient, sender] = known, self._now_ms + _FULL_MS
+        return known
 
     def _look(self, key: tuple[ConversationId, UserId], seq: Seq) -> Seq:
         """Read the cursor, unless the conversation was found full during this append. Returns the new room."""
@@ -165,15 +196,31 @@ class Mailboxes:
     def _share(self, recipient: UserId) -> int:
         if self._now_ms < self._full_until_ms.get(recipient, 0):
             return 0
-        count = self._cursors.count(recipient)
-        passed = 0
-        if 0 < self._rules.waiting <= count.waiting:
-            longest = self._cursors.longest(recipient)
-            passed = sum(self._pass_own(recipient, behind) - behind.delivered for behind in longest)
-        self.learn_count(recipient, count, passed)
+        self._count(recipient)
         if not (share := self.spare.get(recipient, 0)):
             self._full_until_ms[recipient] = self._now_ms + _FULL_MS
         return share
+
+    def _share_for_friends(self, recipient: UserId) -> int:
+        if self._now_ms < self._reserve_full_until_ms.get(recipient, 0):
+            return 0
+        self._count(recipient)
+        if not (share := self.reserve.get(recipient, 0)):
+            self._reserve_full_until_ms[recipient] = self._now_ms + _FULL_MS
+        return share
+
+    def _count(self, recipient: UserId) -> None:
+        count = self._cursors.count(recipient)
+        passed = 0
+        if 0 < self._rules.waiting - self._kept <= count.waiting:
+            longest = self._cursors.longest(recipient)
+            passed = sum(self._pass_own(recipient, behind) - behind.delivered for behind in longest)
+        self.learn_count(recipient, count, passed)
+
+    @property
+    def _kept(self) -> int:
+        """Messages of a mailbox that are kept for friends."""
+        return self._rules.waiting // FRIENDS_SHARE
 
     # ---------------------------------------------------------------- what was read
 
@@ -194,8 +241,14 @@ class Mailboxes:
         if not self._rules.waiting:
             self.spare[recipient] = _UNLIMITED
             return
-        left = max(passed, self._rules.waiting - count.waiting)
-        if left > 0:
-            share = max(1, left // _SHARES, count.conversations // _CONVERSATIONS_PER_MESSAGE)
-            self.spare[recipient] = min(left, share)
-            self._full_until_ms.pop(recipient, None)
+        for shares, left, full_until_ms in (
+            (self.spare, self._rules.waiting - self._kept - count.waiting, self._full_until_ms),
+            (self.reserve, self._rules.waiting - count.waiting, self._reserve_full_until_ms),
+        ):
+            left = max(passed, left)
+            if left > 0:
+                share = max(1, left // _SHARES, count.conversations // _CONVERSATIONS_PER_MESSAGE)
+                shares[recipient] = min(left, share)
+                full_until_ms.pop(recipient, None)
+            else:
+                shares.pop(recipient, None)

@@ -23,6 +23,7 @@ _BEYOND = (
     "SELECT p.seq, m.sender_id FROM place AS p CROSS JOIN message AS m ON m.id = p.id"
     " WHERE p.conversation = ? AND p.seq > ? ORDER BY p.seq LIMIT ?"
 )
+_FRIEND = "SELECT 1 FROM friend WHERE user_id = ? AND friend_id = ? AND accepted = 1"
 _UNINDEXED = "SELECT m.seq, m.sender_id FROM json_each(?) AS j CROSS JOIN message AS m ON m.id = j.value"
 
 
@@ -68,3 +69,6 @@ class SqliteCursors:
             "UPDATE cursor SET delivered = ? WHERE user_id = ? AND conversation = ? AND delivered < ?",
             (seq, user, conversation, seq),
         )
+
+    def is_friend(self, user: UserId, other: UserId) -> bool:
+        return self._db.execute(_FRIEND, (user, other)).fetchone() is not None

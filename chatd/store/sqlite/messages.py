@@ -128,10 +128,10 @@ class SqliteMessages:
             seq = (last.get(conversation) or self._backend.last_seq(conversation)) + 1
             to = recipient.id
             if has_quotas and to:
-                left = spare.get(to)  # as Mailboxes.admits(), whose call is saved where the answer is cached
+                left = spare.get(to)  # as Mailboxes.take(), whose call is saved where the answer is cached
                 if left and seq <= rooms.get((conversation, to), 0):
                     spare[to] = left - 1
-                elif not mailboxes.admits(conversation, to, seq):
+                elif mailboxes.take(conversation, to, seq, sender.id) is None:
                     results.append(ErrorCode.MAILBOX_FULL)
                     continue
             last[conversation] = seq

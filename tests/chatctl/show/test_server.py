@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from chatd.chatctl.show import server as show_server
 from chatd.master.certificates import CertificateStatus
-from chatd.master.health import Reason
+from chatd.master.health import Reason, State
 from chatd.master.status import ListenerStatus
 from tests.harness.statuses import status, worker
+
+RUNBOOK = Path(__file__).parents[3] / "docs/runbook.md"
 
 
 @pytest.mark.parametrize(
@@ -100,3 +104,37 @@ def test_the_status_fits_into_a_hundred_columns() -> None:
     assert max(map(len, told.splitlines())) <= show_server.WIDTH, told
     assert "problem:" in told
     assert "INSERT command denied" in told
+
+
+CRITICAL_REASON = Reason(code="certificate-expired", text="certificate expired: a.pem", critical=True)
+REASON = Reason(code="bus", text="the bus is down")
+
+
+@pytest.mark.parametrize(
+    ("state", "by_itself", "with_a_reason"),
+    [
+        ("starting", 1, 1),
+        ("running", 0, 1),
+        ("degraded", 1, 1),
+        ("draining", 1, 1),
+        ("drained", 1, 1),
+        ("stopping", 2, 2),
+    ],
+)
+def test_the_exit_code_of_check_in_every_state(state: str, by_itself: int, with_a_reason: int) -> None:
+    """As docs/runbook.md says. Whether a worker is ready does not count by itself: master.health makes it a reason."""
+    words = {0: "OK", 1: "DEGRADED", 2: "CRITICAL"}
+    for reasons, wanted in (([], by_itself), ([REASON], with_a_reason), ([REASON, CRITICAL_REASON], 2)):
+        code, text = show_server.check(status(state=state, reasons=reasons, workers_ready=0))
+        assert (code, text.partition(":")[0]) == (wanted, words[wanted])
+        assert all(reason.text in text for reason in reasons)
+        assert (state in text) is (wanted > 0)
+    name = "`draining`, `drained`" if state in ("draining", "drained") else f"`{state}`"
+    row = next(line for line in RUNBOOK.read_text().splitlines() if line.startswith(f"| {name} |"))
+    severity = {0: "good", 1: "degraded", 2: "critical"}
+    assert [cell.strip() for cell in row.split("|")[2:5]] == [severity[code] for code in (by_itself, with_a_reason, 2)]
+
+
+def test_every_state_of_the_server_has_an_exit_code() -> None:
+    assert set(show_server.OF_STATES) == set(State)
+    assert show_server.check(status(state="of a newer server"))[0] == 1

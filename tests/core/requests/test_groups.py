@@ -78,6 +78,32 @@ def test_inviting_adding_and_declining(tmp_path: Path, workers: int) -> None:
 
 
 @both
+def test_what_is_so_already_is_not_told_again(tmp_path: Path, workers: int) -> None:
+    """An admin cannot fill a member's screen by muting, unmuting or inviting again and again."""
+
+    async def story(stage: Stage) -> None:
+        alice, bob, carol = await people(stage, workers, "alice", "bob", "carol")
+        group = await new_group(alice, bob)
+        for _ in range(3):
+            await ask(alice, "group.unmute", group=group, user="bob")
+        for arguments in ({"seconds": 3600}, {}, {"seconds": 7200}):
+            for _ in range(3):
+                await ask(alice, "group.mute", group=group, user="bob", **arguments)
+        for _ in range(3):
+            await ask(alice, "group.unmute", group=group, user="bob")
+            await ask(alice, "group.invite", group=group, user="carol")
+        await hears(stage, bob, "group.unmuted")
+        await hears(stage, carol, "group.invited")
+        for told in (alice, bob):
+            ends = [notice["until_ms"] for notice in notices(told, "group.muted")]
+            assert [end is None for end in ends] == [False, True, False], "each end once"
+            assert len(notices(told, "group.unmuted")) == 1
+        assert len(notices(carol, "group.invited")) == 1
+
+    play(tmp_path, story)
+
+
+@both
 def test_muting_and_banning(tmp_path: Path, workers: int) -> None:
     async def story(stage: Stage) -> None:
         alice, bob, carol = await people(stage, workers, "alice", "bob", "carol")

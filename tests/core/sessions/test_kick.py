@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
 
 from chatd.core.sessions import kick
-from chatd.core.sessions.kick import KickResult, KickTarget
+from chatd.core.sessions.kick import KickResult, KickTarget, Repetition
 from chatd.errors import Disconnect
 from chatd.protocol import Kicked
 from tests.core.stage import Stage, play
+
+BOB = 1
+"""The id of the first account."""
 
 
 def test_sessions_on_all_workers_are_ended_and_counted_once(tmp_path: Path) -> None:
@@ -40,8 +44,8 @@ def test_by_number_and_nobody(tmp_path: Path) -> None:
         one, two = await stage.worker(), await stage.worker()
         bob = await two.mobile("bob")
         assert await one.core.kicks.kick(KickTarget("nobody", 0), "") == KickResult(0, known=False)
-        assert await one.core.kicks.kick(KickTarget("", 77), "") == KickResult(0)
-        assert await one.core.kicks.kick(KickTarget("", 1), "") == KickResult(1)
+        assert await one.core.kicks.kick(KickTarget("", 77), "") == KickResult(0, user_id=77)
+        assert await one.core.kicks.kick(KickTarget("", 1), "") == KickResult(1, user_id=1)
         assert bob.closed
 
     play(tmp_path, story)
@@ -50,7 +54,7 @@ def test_by_number_and_nobody(tmp_path: Path) -> None:
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kick, "ANSWER_S", 0.3)
-    monkeypatch.setattr(kick, "KEPT_AGAIN_S", 0.05)
+    monkeypatch.setattr(kick, "REPEAT_S", 0.05)
 
 
 @pytest.mark.usefixtures("quickly")
@@ -59,22 +63,29 @@ def test_a_host_that_cannot_be_asked_is_named_and_asked_when_it_is_back(tmp_path
 
     async def story(stage: Stage) -> None:
         one, two = await stage.worker(), await stage.worker()
-        await stage.worker()
+        third = await stage.worker()
         desk = await one.desk("bob")
         stage.exchange.cut(1)
         mobile = await two.mobile("bob")  # nobody else knows of this session
         stage.exchange.expire(1)
+        given_at = time.monotonic()
         told = await one.core.kicks.kick(KickTarget("bob", 0), "tea")
-        assert told == KickResult(1, True, ("host1",), False, kick.KEPT_S)
+        assert told == KickResult(1, True, {"bus 1": "host1"}, False, BOB)
         assert desk.closed
         assert mobile.logged_in
         later = await one.desk("bob")
+        age_s = time.monotonic() - given_at
+        again = Repetition(age_s, 30.0, told.unanswered)
+        published = stage.exchange.published
+        repeated = asyncio.create_task(third.core.kicks.kick(KickTarget("", BOB), "tea", again))
+        await stage.until("it asks", lambda: stage.exchange.published > published)
+        assert not repeated.done()
         stage.exchange.mend(1)
         await stage.until("it is ended", lambda: mobile.closed)
         assert mobile.reason is Disconnect.KICKED_BY_ADMIN
         assert mobile.told(Kicked) == [Kicked(True, "tea")]
-        await stage.until("nothing is kept", lambda: not one.core.kicks.kept)
-        assert not any(topic & 3 == 3 for topic in one.bus.own)
+        assert await repeated == KickResult(1, True, {}, False, BOB)
+        assert not any(topic & 3 == 3 for worker in (one, third) for topic in worker.bus.own)
         assert later.logged_in
 
     play(tmp_path, story)
@@ -87,32 +98,43 @@ def test_who_is_cut_off_itself_says_so_and_knows_who_was_there(tmp_path: Path) -
         stage.exchange.cut(0)
         mobile = await two.mobile("bob")
         told = await one.core.kicks.kick(KickTarget("bob", 0), "")
-        assert told == KickResult(0, True, ("host1",), True, kick.KEPT_S)
+        assert told == KickResult(0, True, {"bus 1": "host1"}, True, BOB)
+        repeated = asyncio.create_task(one.core.kicks.kick(KickTarget("", BOB), "", Repetition(0.3, 30.0)))
         newcomer = await stage.worker()
         desk = await newcomer.desk("bob")  # on a host that came meanwhile, but after the order
         stage.exchange.mend(0)
         await stage.until("it is ended", lambda: mobile.closed)
-        await stage.until("nothing is kept", lambda: not one.core.kicks.kept)
+        assert (await repeated).unanswered == {}
         assert desk.logged_in
 
     play(tmp_path, story)
 
 
 @pytest.mark.usefixtures("quickly")
-def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kick, "KEPT_S", 1)
-    monkeypatch.setattr(kick, "MAX_KEPT", 2)
-
+def test_a_repetition_ends_in_time_and_says_who_has_not_answered(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         one, two = await stage.worker(), await stage.worker()
         mobile = await two.mobile("bob")
         stage.exchange.cut(1)
-        kicks = [one.core.kicks.kick(KickTarget("bob", 0), "") for _ in range(3)]
-        assert sorted(told.kept_s for told in await asyncio.gather(*kicks)) == [0, 1, 1]
-        await stage.until("they are given up", lambda: not one.core.kicks.kept)
-        assert (await one.core.kicks.kick(KickTarget("bob", 0), "")).kept_s == 1
-        await two.bus.close()
-        await stage.until("nobody is left to ask", lambda: not one.core.kicks.kept)
+        told = await one.core.kicks.kick(KickTarget("", BOB), "", Repetition(1.0, 0.2))
+        assert told == KickResult(0, True, {"bus 1": "host1"}, False, BOB)
+        assert not any(topic & 3 == 3 for topic in one.bus.own)
         assert not mobile.closed
+
+    play(tmp_path, story)
+
+
+@pytest.mark.usefixtures("quickly")
+def test_a_worker_that_came_later_asks_those_that_it_does_not_know(tmp_path: Path) -> None:
+    """Whoever has asked before has ended; the bus does not tell a new worker who disappeared before."""
+
+    async def story(stage: Stage) -> None:
+        one = await stage.worker()
+        again = Repetition(1.0, 0.2, {"bus 1": "host1", "bus 9": "host9"})
+        two = await stage.worker()
+        mobile = await two.mobile("bob")
+        told = await one.core.kicks.kick(KickTarget("", BOB), "", again)
+        assert told == KickResult(0, True, {"bus 9": "host9"}, False, BOB)
+        assert mobile.logged_in, "it began after the order"
 
     play(tmp_path, story)

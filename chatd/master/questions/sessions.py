@@ -1,15 +1,15 @@
 """Listing a user's sessions on every worker and host, as an operator asks.
 
 Owns: the order and the reply.
-Elsewhere: asking a worker, which asks all others (master.worker_questions); finding the sessions (core.sessions.query).
-Fails: as master.worker_questions does.
+Elsewhere: asking a worker, which asks all others (master.questions.asking); finding the sessions (core.sessions.query).
+Fails: as master.questions.asking does.
 """
 
 from __future__ import annotations
 
+from chatd.master.questions.asking import WorkerQuestions
 from chatd.master.replies import Respond, SessionsReply
 from chatd.master.requests import SessionsRequest
-from chatd.master.worker_questions import WorkerQuestions
 from chatd.orders import SessionsDone, SessionsOrder
 
 

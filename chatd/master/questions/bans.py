@@ -1,7 +1,7 @@
 """Applying address bans, after chatctl has changed them in the store.
 
 Owns: the order to one worker, which tells all others, and the reply.
-Elsewhere: asking a worker (master.worker_questions), applying them (core.bans), writing them to the store
+Elsewhere: asking a worker (master.questions.asking), applying them (core.bans), writing them to the store
 (chatctl.bans).
 Fails: with one line; then the workers find the change by themselves, within seconds.
 """
@@ -9,13 +9,13 @@ Fails: with one line; then the workers find the change by themselves, within sec
 from __future__ import annotations
 
 from chatd.errors import Exit
+from chatd.master.questions.asking import WorkerQuestions
 from chatd.master.replies import ApplyBansReply, ControlReply, Respond, failed
 from chatd.master.requests import ApplyBansRequest
-from chatd.master.worker_questions import WorkerQuestions
 from chatd.orders import ApplyBansOrder, BansApplied, OrderFailed
 
 
-class BanDesk:
+class BanRequests:
     """Takes the request of `chatctl ban` and `unban` to apply what they have written."""
 
     def __init__(self, questions: WorkerQuestions) -> None:

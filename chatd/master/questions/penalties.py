@@ -1,7 +1,7 @@
 """Showing and clearing penalties, as an operator asks.
 
 Owns: the list, read from the table that the workers share; the order to clear, and the reply.
-Elsewhere: the table (penalty_table), asking a worker (master.worker_questions), clearing (core.penalty_clearing).
+Elsewhere: the table (penalty_table), asking a worker (master.questions.asking), clearing (core.penalty_clearing).
 Fails: with one line; then nothing was cleared, or (a worker that does not answer) it may be cleared later.
 """
 
@@ -11,12 +11,12 @@ from chatd import security_log, wall_clock
 from chatd.config.schema import Config
 from chatd.core.penalties import standing
 from chatd.errors import Exit
+from chatd.master.questions.asking import WorkerQuestions
 from chatd.master.replies import ClearPenaltiesReply as Cleared
 from chatd.master.replies import ControlReply, PenaltiesReply, PenaltyRow, Respond, failed
 from chatd.master.requests import ClearPenaltiesRequest, PenaltiesRequest
-from chatd.master.worker_questions import WorkerQuestions
 from chatd.master.workers import WorkerPool
-from chatd.orders import ClearPenaltiesOrder, PenaltiesCleared, PenaltiesNotCleared
+from chatd.orders import ClearPenaltiesOrder, OrderFailed, PenaltiesCleared
 from chatd.penalty_table import PenaltyTable, now_ms
 from chatd.security_log import SecurityEvent
 
@@ -43,7 +43,7 @@ def rows(table: PenaltyTable, config: Config) -> list[PenaltyRow]:
     return found
 
 
-class PenaltyDesk:
+class PenaltyRequests:
     def __init__(self, pool: WorkerPool, table: PenaltyTable, questions: WorkerQuestions) -> None:
         self._pool = pool
         self._table = table
@@ -60,8 +60,8 @@ class PenaltyDesk:
             respond(failed(Exit.USAGE, "name one source or user, or give --all"))
             return
 
-        def reply(answer: PenaltiesCleared | PenaltiesNotCleared) -> ControlReply:
-            if isinstance(answer, PenaltiesNotCleared):
+        def reply(answer: PenaltiesCleared | OrderFailed) -> ControlReply:
+            if isinstance(answer, OrderFailed):
                 return failed(Exit.UNAVAILABLE, answer.why)
             subject = request.subject or "all penalties"
             security_log.record(SecurityEvent.PENALTIES_CLEARED, subject=subject, records=answer.records)

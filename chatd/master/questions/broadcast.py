@@ -1,7 +1,7 @@
 """Telling all connected users something, as an operator asks.
 
 Owns: which texts are told, how often, the order to one worker, and the reply.
-Elsewhere: asking a worker (master.worker_questions), telling the sessions of all workers (core.sessions.broadcast).
+Elsewhere: asking a worker (master.questions.asking), telling the sessions of all workers (core.sessions.broadcast).
 Fails: with one line. If the worker that was asked dies meanwhile, some sessions were told and others not.
 """
 
@@ -12,9 +12,9 @@ from collections import deque
 
 from chatd import wall_clock
 from chatd.errors import Exit, Refused
+from chatd.master.questions.asking import WorkerQuestions
 from chatd.master.replies import CUT_OFF, UNKNOWN_USER, BroadcastReply, ControlReply, Respond, failed
 from chatd.master.requests import BroadcastRequest
-from chatd.master.worker_questions import WorkerQuestions
 from chatd.orders import BroadcastDone, BroadcastOrder, OrderFailed
 from chatd.texts import fields
 
@@ -27,7 +27,7 @@ MOST = 6
 """Maximum texts within WINDOW_S, so that a script gone wrong does not flood every client."""
 
 
-class BroadcastDesk:
+class BroadcastRequests:
     """Takes the requests of `chatctl broadcast`: at most MOST within WINDOW_S."""
 
     def __init__(self, questions: WorkerQuestions) -> None:

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from chatd.master.bans import BanDesk
-from chatd.master.broadcast import BroadcastDesk
-from chatd.master.penalties import PenaltyDesk
+from chatd.master.questions.asking import WorkerQuestions
+from chatd.master.questions.bans import BanRequests
+from chatd.master.questions.broadcast import BroadcastRequests
 from chatd.master.questions.clients import ClientLists
-from chatd.master.questions.every_worker import EveryWorker
+from chatd.master.questions.kick import Kicks
 from chatd.master.questions.log_levels import LogLevels
-from chatd.master.questions.tracing import TraceDesk
+from chatd.master.questions.penalties import PenaltyRequests
+from chatd.master.questions.sessions import SessionLists
+from chatd.master.questions.tracing import Traces
 from chatd.master.replies import Respond
 from chatd.master.requests import (
     ApplyBansRequest,
@@ -24,6 +26,7 @@ from chatd.master.requests import (
     ClearPenaltiesRequest,
     ClientsRequest,
     ControlRequest,
+    KickRequest,
     ListTracesRequest,
     LogLevelRequest,
     LogLevelsRequest,
@@ -31,27 +34,25 @@ from chatd.master.requests import (
     SessionsRequest,
     TraceRequest,
 )
-from chatd.master.session_lists import SessionLists
-from chatd.master.worker_questions import WorkerQuestions
 from chatd.master.worker_slot import Slot
 from chatd.master.workers import WorkerPool
 from chatd.orders import Answer, Trouble
 from chatd.penalty_table import PenaltyTable
 
 
-class QuestionDesk:
-    """take_answer() and check() are called by the master's loop. traces: to be handed to a later program."""
+class QuestionRouter:
+    """take_answer() and check() are called by the master's loop. traces, kicks: have a state for a later program."""
 
     def __init__(self, pool: WorkerPool, penalty_table: PenaltyTable) -> None:
-        self._one_worker = WorkerQuestions(pool)
-        self._every_worker = EveryWorker(pool)
-        self._penalties = PenaltyDesk(pool, penalty_table, self._one_worker)
-        self._sessions = SessionLists(self._one_worker)
-        self._clients = ClientLists(pool, self._every_worker, self._one_worker)
-        self.traces = TraceDesk(pool, self._one_worker)
+        questions = self._questions = WorkerQuestions(pool)
+        self._penalties = PenaltyRequests(pool, penalty_table, questions)
+        self._sessions = SessionLists(questions)
+        self._clients = ClientLists(pool, questions)
+        self.traces = Traces(pool, questions)
         self._log_levels = LogLevels(pool)
-        self._broadcasts = BroadcastDesk(self._one_worker)
-        self._bans = BanDesk(self._one_worker)
+        self._broadcasts = BroadcastRequests(questions)
+        self._bans = BanRequests(questions)
+        self.kicks = Kicks(pool, questions)
 
     def handlers(self) -> dict[type[ControlRequest], Callable[[Any, Respond], None]]:
         return {
@@ -65,17 +66,17 @@ class QuestionDesk:
             LogLevelsRequest: self._log_levels.show,
             BroadcastRequest: self._broadcasts.begin,
             ApplyBansRequest: self._bans.apply,
+            KickRequest: self.kicks.begin,
         }
 
     def take_answer(self, slot: Slot, answer: Answer) -> None:
         """Take an answer of any worker to any order, and what it says unasked; the others' are ignored."""
         if isinstance(answer, Trouble) and slot.worker is not None:
             slot.worker.troubles[answer.part] = answer.why
-        self._one_worker.take_answer(answer)
-        self._every_worker.take_answer(slot, answer)
+        self._questions.take_answer(slot, answer)
 
     def check(self) -> None:
         """Once per turn of the loop."""
-        self._one_worker.check()
-        self._every_worker.check()
+        self._questions.check()
+        self.kicks.check()
         self.traces.check()
