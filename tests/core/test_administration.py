@@ -145,6 +145,23 @@ def test_a_user_called_2_is_not_account_2(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+def test_a_client_that_gives_the_number_of_a_user_does_not_reach_the_one_with_that_name(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        worker = await stage.worker()
+        alice, bob = await worker.mobile("alice"), await worker.mobile("bob")
+        alice.send("bob", "hello")
+        await stage.settled()
+        assert bob.session is not None
+        bob_id = bob.session.user.id
+        await worker.core.administration.put(Wanted(name=str(bob_id)))
+        assert len((await ask(alice, "history", with_=bob_id))["messages"]) == 1
+        assert (await ask(alice, "history", with_=str(bob_id)))["messages"] == []
+        assert await ask(bob, "read", with_=1, seq=1) == {"seq": 1}
+        assert (await ask(alice, "message.edit", with_=bob_id, seq=1, text="hullo"))["state"] == "edited"
+
+    play(tmp_path, story)
+
+
 def test_a_locked_account_is_out_everywhere_until_it_is_unlocked(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         here, there = await two(stage)
