@@ -66,6 +66,13 @@ class ErrorCode(enum.IntEnum):
     APPROVAL_PENDING = 1056
     UNKNOWN_MESSAGE = 1057
     TOO_LATE = 1058
+    UNKNOWN_KEY = 1059
+    SCOPE_MISSING = 1060
+    UNKNOWN_ROUTE = 1061
+    METHOD_NOT_ALLOWED = 1062
+    UNKNOWN_CONTENT_TYPE = 1063
+    NOT_JSON = 1064
+    TOO_SLOW = 1065
 
 
 class Meaning(NamedTuple):
@@ -113,6 +120,13 @@ MEANINGS: dict[ErrorCode, Meaning] = {
     ErrorCode.APPROVAL_PENDING: Meaning("you have asked to join: the owner or an admin of the group decides", False),
     ErrorCode.UNKNOWN_MESSAGE: Meaning("no such message", False),
     ErrorCode.TOO_LATE: Meaning("it is too late to change this message", False),
+    ErrorCode.UNKNOWN_KEY: Meaning("no valid key was given", False),
+    ErrorCode.SCOPE_MISSING: Meaning("the key does not have the scope that this needs", False),
+    ErrorCode.UNKNOWN_ROUTE: Meaning("there is nothing at this path", False),
+    ErrorCode.METHOD_NOT_ALLOWED: Meaning("this path does not have this method", False),
+    ErrorCode.UNKNOWN_CONTENT_TYPE: Meaning("the body must be application/json", False),
+    ErrorCode.NOT_JSON: Meaning("the body is not JSON", False),
+    ErrorCode.TOO_SLOW: Meaning("the request did not arrive in time", True),
 }
 
 
@@ -129,6 +143,7 @@ class Disconnect(enum.Enum):
 
     PEER_LEFT = ("the peer closed the connection", True)
     LOGGED_OUT = ("logged out", False)
+    SERVED = ("all requests were answered", True)
     LOGIN_REFUSED = ("login refused", False)
     LOGIN_TIMEOUT = ("no login in time", False)
     SILENT = ("silent for too long", True)

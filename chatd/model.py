@@ -27,6 +27,8 @@ class Protocol(enum.IntEnum):
     CHATSERVER = 1
     MOBILEIMSDK = 2
     ECHO = 3
+    HTTP = 4
+    """No wire of sessions: calls of applications (core.calls)."""
 
 
 class Role(enum.IntEnum):
@@ -100,7 +102,8 @@ class User(msgspec.Struct, frozen=True, gc=False):
 
 
 SYSTEM = User(0, "0")
-"""The server itself, as which the operator acts. It has no account; on the mobileimsdk wire its name is "0"."""
+"""The server itself, as which the operator and applications act. It has no account, never logs in and receives nothing;
+on the mobileimsdk wire its name is "0"."""
 
 
 class Friend(msgspec.Struct, frozen=True, gc=False):

@@ -39,6 +39,7 @@ MYSQL = (
 REDIS = ("chatd.bus.redis.bus",)
 REDIS_CLUSTER = ("chatd.bus.redis.cluster",)
 TLS = ("chatd.tls.contexts",)
+HTTP = ("chatd.http.server", "uvicorn.lifespan.off", "encodings.ascii")
 
 
 def load(config: Config) -> None:
@@ -59,5 +60,6 @@ def modules(config: Config) -> tuple[str, ...]:
         *(MYSQL if config.store.url.startswith("mysql:") else ()),
         *(() if bus == "local" else REDIS),
         *(REDIS_CLUSTER if bus.endswith("+cluster") else ()),
+        *(HTTP if any(one.protocol == "http" for one in config.listen) else ()),
         *(TLS if any(one.certificates for one in config.listen) else ()),
     )

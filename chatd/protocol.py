@@ -239,11 +239,12 @@ class Registered(msgspec.Struct, frozen=True, gc=False):
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """The message of `command` is durable (or, for a ServerRequest, handled)."""
+    """The message of `command` is durable (or, for a ServerRequest, handled: then seq and conversation are 0)."""
 
     command: SendMessage | ServerRequest
     seq: int
     sent_at_ms: int
+    conversation: ConversationId = 0
 
 
 FrameKey = tuple[str, str]

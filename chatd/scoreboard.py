@@ -161,6 +161,26 @@ class Counters(msgspec.Struct, kw_only=True):
             total=True,
         ),
     ]
+    api_keys_refused: Annotated[
+        int, Field("requests to the HTTP API with a key that is not valid", heading="API keys refused", total=True)
+    ] = 0
+    api_scopes_missing: Annotated[
+        int,
+        Field(
+            "requests to the HTTP API with a key without the scope that is needed",
+            heading="API scopes missing",
+            total=True,
+        ),
+    ] = 0
+    http_requests: Annotated[
+        int, Field("requests to the HTTP API answered", heading="API requests answered", total=True)
+    ] = 0
+    http_client_errors: Annotated[
+        int, Field("of these, with a status from 400 to 499", heading="API requests refused", total=True)
+    ] = 0
+    http_server_errors: Annotated[
+        int, Field("of these, with a status from 500 to 599", heading="API requests failed", total=True)
+    ] = 0
     log_held_back: Annotated[
         int, Field("log records held back because they repeat", heading="log records held back", total=True)
     ]

@@ -64,6 +64,11 @@ class SecurityEvent(enum.StrEnum):
     SIGNAL = "signal"
     HOOK_SUSPENDED = "hook_suspended"
     BUS_FORGERY = "bus_forgery"
+    API_KEY_ADDED = "api_key_added"
+    API_KEY_ROTATED = "api_key_rotated"
+    API_KEY_REVOKED = "api_key_revoked"
+    API_KEY_REFUSED = "api_key_refused"
+    API_SCOPE_MISSING = "api_scope_missing"
 
 
 class By(enum.Enum):
@@ -203,6 +208,19 @@ EVENTS: dict[SecurityEvent, Kind] = {
         By.STRANGER,
         "its signature is missing or wrong: somebody else publishes on Redis",
         "bus_forgeries",
+    ),
+    SecurityEvent.API_KEY_ADDED: Kind("API key added", "info", By.OPERATOR, "by an operator; `name` is the key's"),
+    SecurityEvent.API_KEY_ROTATED: Kind("API key rotated", "info", By.OPERATOR, "by an operator"),
+    SecurityEvent.API_KEY_REVOKED: Kind("API key revoked", "info", By.OPERATOR, "by an operator"),
+    SecurityEvent.API_KEY_REFUSED: Kind(
+        "API key refused", "warning", By.STRANGER, "a request with a key that is not valid", "api_keys_refused"
+    ),
+    SecurityEvent.API_SCOPE_MISSING: Kind(
+        "API scope missing",
+        "warning",
+        By.USER,
+        "a request with the key `api_key`, which does not have the scope `scope`",
+        "api_scopes_missing",
     ),
 }
 """Every event, with its text, level and meaning; the table in docs/security.md is made from it."""

@@ -38,7 +38,7 @@ from chatd.core.plugins import loading
 from chatd.core.plugins.loading import PluginNotLoaded
 from chatd.core.plugins.plugin import Plugin
 from chatd.errors import BootError, Disconnect, Exit
-from chatd.net.acceptor import Acceptor, Listener
+from chatd.net.acceptor import Acceptor, ConnectionMaker, Listener
 from chatd.net.connections import Connections
 from chatd.net.handover.predecessor import Predecessor
 from chatd.net.handover.successor import Successor
@@ -168,6 +168,7 @@ class Worker:
         self._core.bans.end_banned = self._connections.end_banned
         self._operator_orders = OperatorOrders(self._core, context.slot)
         self._acceptor = Acceptor(self._connections, make_codec, context.rows, context.slot)
+        self._http = self._http_server()
         self._udp: list[UdpListener] = []
         self._taking: Successor | None = None
         """Takes over the sessions of the worker that this one succeeds; None = it succeeds none."""
@@ -257,13 +258,23 @@ class Worker:
         self._connections.attach(udp)
         self._udp.append(udp)
 
+    def _http_server(self) -> ConnectionMaker | None:
+        """None without an HTTP listener; then nothing of it is loaded."""
+        if not any(one.protocol == "http" for one in self._context.config.listen):
+            return None
+        from chatd.http.server import HttpServer
+
+        return HttpServer(self._core, self.config, self._row, self._loop)
+
     def _listener(self, listen: ListenerOptions, sock: socket.socket) -> Listener:
         """Raises BootError for certificates that cannot be used; the master has used them, so that is a bug."""
         certificates = self._context.certificates.get(listen.address)
+        maker = self._http if listen.protocol == "http" else None
         if not certificates:
-            return Listener(listen, sock)
+            return Listener(listen, sock, maker=maker)
         try:
-            return Listener(listen, sock, ServerContexts(certificates))
+            contexts = ServerContexts(certificates, maker.alpn if maker is not None else ())
+            return Listener(listen, sock, contexts, maker)
         except CertificateError as error:
             raise BootError(f"{listen.address}: {error}", Exit.CONFIG) from None
 

@@ -20,6 +20,7 @@ from chatd.chatctl import acting, commands, manual, rolling, upgrading
 from chatd.chatctl.add_command import AS_JSON, Add, Command, epilog
 from chatd.chatctl.care import arguments as care
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
+from chatd.chatctl.keys import arguments as key_arguments
 from chatd.chatctl.show import arguments as show_arguments
 from chatd.config import load as config_load
 from chatd.errors import BootError, ConfigError, Exit, Refused, Unavailable
@@ -27,6 +28,7 @@ from chatd.errors import BootError, ConfigError, Exit, Refused, Unavailable
 NEED_THE_FILE = (
     "user",
     "invite",
+    "key",
     "ban",
     "unban",
     "bans",
@@ -69,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     acting.add_commands(add)
     show_arguments.add_commands(add)
     _add_account_commands(add)
+    key_arguments.add_commands(add)
     care.add_commands(add)
     _add_store_commands(add)
     manual.add_texts(made)

@@ -108,6 +108,16 @@ user sessions
     Shows wire, since when, the client's address, host and worker. Exit code 75 if some workers did not answer.
 invite add
     With the code, accounts can be registered if accounts.registration is "invite".
+key
+    Works directly on the store, whether the server is running or not. Workers of every host use a change within a
+    second. docs/api.md says what an application does with a key.
+key add
+    The key is printed once; whoever has it can do what its scopes allow, so keep it like a password. Exit code 1 if a
+    valid key has the name.
+key rotate
+    Exit code 1 if no valid key has the name.
+key revoke
+    Exit code 1 if no valid key has the name.
 invite revoke
     Exit code 1 if there is no such invite, or it was revoked before.
 migrate

@@ -43,7 +43,7 @@ def sample() -> str:
     for section, kind in SECTIONS.items():
         if section == "listen":
             parts += [_sample_listen(index, one) for index, one in enumerate(Config().listen)]
-            parts.append(_SAMPLE_UDP)
+            parts += [_SAMPLE_UDP, _SAMPLE_HTTP]
             continue
         if section == "hook":
             parts.append(_sample_hook())
@@ -67,6 +67,15 @@ _SAMPLE_UDP = """\
 # [[listen]]
 # protocol = "mobileimsdk"
 # address = "udp://0.0.0.0:7901"
+"""
+
+
+_SAMPLE_HTTP = """\
+# The HTTP API for applications (docs/api.md); closed by default. Every request needs a key (chatctl key add). Other
+# hosts should reach it over https:// only.
+# [[listen]]
+# protocol = "http"
+# address = "http://127.0.0.1:8080"
 """
 
 

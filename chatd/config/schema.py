@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from chatd.config.account_options import AccountOptions
+from chatd.config.http_options import HttpOptions
 from chatd.config.limit_options import LEAST_OUTBOX_BYTES as LEAST_OUTBOX_BYTES
 from chatd.config.limit_options import LimitOptions as LimitOptions
 from chatd.config.option import option as _option
@@ -56,20 +57,22 @@ class CertificateOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 class ListenerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[[listen]]"""
 
-    protocol: Annotated[Literal["chatserver", "mobileimsdk", "echo"], _option("protocol of this listener", "restart")]
+    protocol: Annotated[
+        Literal["chatserver", "mobileimsdk", "echo", "http"], _option("protocol of this listener", "restart")
+    ]
     address: Annotated[
         str,
         _option(
-            "where to listen: tcp://HOST:PORT, udp://HOST:PORT, ws://HOST:PORT/PATH, unix:PATH, or with TLS "
-            "tls://HOST:PORT, wss://HOST:PORT/PATH",
+            "where to listen: tcp://HOST:PORT, udp://HOST:PORT, ws://HOST:PORT/PATH, http://HOST:PORT, unix:PATH, or "
+            "with TLS tls://HOST:PORT, wss://HOST:PORT/PATH, https://HOST:PORT",
             "restart",
         ),
     ]
     certificates: Annotated[
         tuple[CertificateOptions, ...],
         _option(
-            'tls, wss: [{ certificate = "FILE", key = "FILE" }], PEM files relative to this file; of several, the '
-            "client is shown the one with the name that it asks for, or else the first. Changed files are noticed "
+            'tls, wss, https: [{ certificate = "FILE", key = "FILE" }], PEM files relative to this file; of several, '
+            "the client is shown the one with the name that it asks for, or else the first. Changed files are noticed "
             "within seconds, without a reload",
             "live",
         ),
@@ -333,6 +336,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     retention: RetentionOptions = RetentionOptions()
     limits: LimitOptions = LimitOptions()
     penalties: PenaltyOptions = PenaltyOptions()
+    http: HttpOptions = HttpOptions()
     timeouts: TimeoutOptions = TimeoutOptions()
     log: LogOptions = LogOptions()
     hook: tuple[PluginOptions, ...] = ()
@@ -349,6 +353,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "retention": RetentionOptions,
     "limits": LimitOptions,
     "penalties": PenaltyOptions,
+    "http": HttpOptions,
     "timeouts": TimeoutOptions,
     "log": LogOptions,
     "hook": PluginOptions,

@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 
 class ListenAddress(NamedTuple):
-    """transport: tcp, udp, ws, tls, wss or unix. host: without brackets. path: of a ws or wss URL, or of a Unix
-    socket."""
+    """transport: tcp, udp, ws, http, tls, wss, https or unix. host: without brackets. path: of a ws or wss URL, or of a
+    Unix socket."""
 
     transport: str
     host: str
@@ -28,10 +28,13 @@ class ListenAddress(NamedTuple):
     @property
     def is_encrypted(self) -> bool:
         """Whether TLS ends here."""
-        return self.transport in ("tls", "wss")
+        return self.transport in ("tls", "wss", "https")
 
 
-_FORMS = "tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT, ws://HOST:PORT/PATH, wss://HOST:PORT/PATH or unix:PATH"
+_FORMS = (
+    "tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT, ws://HOST:PORT/PATH, wss://HOST:PORT/PATH, http://HOST:PORT, "
+    "https://HOST:PORT or unix:PATH"
+)
 
 
 def parse(text: str) -> ListenAddress:
@@ -43,7 +46,7 @@ def parse(text: str) -> ListenAddress:
             raise ValueError("unix: needs a path")
         return ListenAddress("unix", "", 0, path)
     parts = urlsplit(text)
-    if parts.scheme not in ("tcp", "tls", "udp", "ws", "wss"):
+    if parts.scheme not in ("tcp", "tls", "udp", "ws", "wss", "http", "https"):
         raise ValueError(f'"{text}" is not {_FORMS}')
     try:
         host, port = parts.hostname, parts.port

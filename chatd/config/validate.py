@@ -31,7 +31,7 @@ from chatd.config.schema import ARRAYS, SECTIONS, BusOptions, Config, ListenerOp
 from chatd.errors import ConfigError
 
 # The transports, stores and buses that this version supports.
-TRANSPORTS = ("tcp", "tls", "udp", "unix", "ws", "wss")
+TRANSPORTS = ("tcp", "tls", "udp", "unix", "ws", "wss", "http", "https")
 STORES = ("sqlite", "mysql")
 BUSES = ("local", *urls.REDIS_SCHEMES)
 
@@ -167,6 +167,7 @@ def check(config: Config, problems: Problems) -> None:
     _check_urls(config, problems)
     _check_penalties(config.penalties, problems)
     _check_retention(config.retention, problems)
+    _check_origins(config.http.origins, "http.origins", problems)
     if not re.fullmatch(r"[\w.:-]+", config.bus.prefix, re.ASCII):
         problems.add("bus.prefix", "may contain only letters, digits and . : _ -")
     _check_bus_keys(config.bus, problems)
@@ -211,7 +212,7 @@ def _check_listeners(listeners: tuple[ListenerOptions, ...], problems: Problems)
             problems.add(key, str(error))
             continue
         _check_balancers(one, where, f"listen[{index}].proxy_from", problems)
-        _check_origins(one, f"listen[{index}].origins", problems)
+        _check_origins(one.origins, f"listen[{index}].origins", problems)
         _check_certificates(one, where, f"listen[{index}].certificates", problems)
         _check_group_mark(one, f"listen[{index}]", problems)
         unique = where.path if where.transport == "unix" else f"{where.host}:{where.port}" if where.port else ""
@@ -229,6 +230,9 @@ def _check_transport(one: ListenerOptions, where: urls.ListenAddress) -> None:
         raise ValueError(f"{transport}:// is not supported by this version (supported: {', '.join(TRANSPORTS)})")
     if transport in ("udp", "ws", "wss") and one.protocol != "mobileimsdk":
         raise ValueError(f"protocol {one.protocol} cannot be used over {transport}://, only mobileimsdk can")
+    if (transport in ("http", "https")) != (one.protocol == "http") and transport != "unix":
+        text = "http is served over http://, https:// and unix:, and nothing else is"
+        raise ValueError(f"protocol {one.protocol} cannot be used over {transport}://: {text}")
     if transport == "unix" and len(where.path.encode()) > UNIX_PATH_BYTES:
         length = len(where.path.encode())
         raise ValueError(f"the path of a Unix socket has at most {UNIX_PATH_BYTES} bytes, this one has {length}")
@@ -262,8 +266,8 @@ def _check_retention(options: RetentionOptions, problems: Problems) -> None:
             problems.add(f"retention.{name}", f"{text}; it is {days:g}")
 
 
-def _check_origins(one: ListenerOptions, key: str, problems: Problems) -> None:
-    for origin in one.origins:
+def _check_origins(origins: Iterable[str], key: str, problems: Problems) -> None:
+    for origin in origins:
         if not ORIGIN.fullmatch(origin):
             problems.add(key, f'{toml(origin)} is not an origin; expected "https://HOST", "https://HOST:PORT" or "*"')
 
@@ -285,22 +289,34 @@ def _check_certificates(one: ListenerOptions, where: urls.ListenAddress, key: st
     if where.is_encrypted and not one.certificates:
         problems.add(key, f'{where.transport}:// needs a certificate: [{{ certificate = "FILE", key = "FILE" }}]')
     elif one.certificates and not where.is_encrypted:
-        encrypted = "wss" if where.is_websocket else "tls"
-        problems.add(key, f"are for tls:// and wss:// only; for TLS at this address write {encrypted}://")
+        encrypted = _ENCRYPTED.get(where.transport, "tls")
+        text = f"are for tls://, wss:// and https:// only; for TLS at this address write {encrypted}://"
+        problems.add(key, text)
     if any(not pair.certificate for pair in one.certificates):
         problems.add(key, "the name of a file is empty")
 
 
+_ENCRYPTED = {"ws": "wss", "http": "https"}
+"""The scheme with TLS, of those where it is not tls."""
+
+
 def plain_passwords(config: Config) -> list[str]:
-    """One line for each listener to which passwords are sent so that the network can read them."""
-    if config.accounts.login != "password" or config.accounts.require_tls:
+    """One line for each listener to which passwords, or keys of the HTTP API, are sent so that the network can read
+    them."""
+    if config.accounts.require_tls:
         return []
-    return [
-        f"listen[{index}].address: {one.address} has no TLS: passwords sent to it can be read on the network. Use "
-        f"{'wss' if where.is_websocket else 'tls'}://, or a load balancer with TLS in front (proxy_from), or 127.0.0.1"
-        for index, one in enumerate(config.listen)
-        if one.protocol != "echo" and not one.proxy_from and _is_public(where := urls.parse(one.address))
-    ]
+    found = []
+    for index, one in enumerate(config.listen):
+        where = urls.parse(one.address)
+        has_passwords = one.protocol != "echo" and config.accounts.login == "password"
+        if (has_passwords or one.protocol == "http") and not one.proxy_from and _is_public(where):
+            what = "keys" if one.protocol == "http" else "passwords"
+            found.append(
+                f"listen[{index}].address: {one.address} has no TLS: {what} sent to it can be read on the network. Use "
+                f"{_ENCRYPTED.get(where.transport, 'tls')}://, or a load balancer with TLS in front (proxy_from), or "
+                "127.0.0.1"
+            )
+    return found
 
 
 def _is_public(where: urls.ListenAddress) -> bool:

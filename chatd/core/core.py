@@ -31,6 +31,7 @@ from chatd.core.blocks import Blocks
 from chatd.core.bus_messages import (
     MessageStored,
 )
+from chatd.core.calls import Calls
 from chatd.core.changes import Changes
 from chatd.core.cut_notices import CutNotices
 from chatd.core.delivery import Delivery
@@ -38,6 +39,7 @@ from chatd.core.dispatcher import Dispatcher, Handler
 from chatd.core.friends import Friends
 from chatd.core.groups.groups import Groups
 from chatd.core.groups.notify import GroupNotify
+from chatd.core.key_ring import KeyRing
 from chatd.core.login_guard import LoginGuard
 from chatd.core.memberships import Memberships
 from chatd.core.messages import Messages
@@ -165,6 +167,9 @@ class Core:
         self.requests = RequestDispatcher(services, self._operations(services, notices), notices, self.plugins)
         self.dispatcher = Dispatcher(self._commands(), self.guard.answered, self.allowances)
         self.handle = self.dispatcher.handle
+        self.calls = Calls(services, self.handle)
+        self.keys = KeyRing(services)
+        self._credentials.on_change = self.calls.forget
         self._on_bus_message = self._bus_messages()
 
     def _services(self, parts: CoreParts) -> Services:
@@ -321,6 +326,7 @@ class Core:
             lambda tables: None
         )  # on the connection that checks the schema, before any other is used
         await self.bans.open()
+        await self.keys.read_first()
         await self.accounts.learn_costs()
         await self._credentials.open()  # last: from here on users can log in
 
@@ -428,6 +434,7 @@ class Core:
             self.exchange.tick()
         self._credentials.tick()
         self.bans.tick()
+        self.keys.tick()
         self.broadcasts.tick()
         row = self._row
         row.sessions = self.logins.count

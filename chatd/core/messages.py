@@ -73,7 +73,7 @@ class Messages:
                 continue
             message = result.message
             if live:
-                session.peer.push(Accepted(draft.command, message.seq, message.sent_at_ms))
+                session.peer.push(Accepted(draft.command, message.seq, message.sent_at_ms, message.conversation))
             self.stored += result.fresh
             if result.members and (group := self._hub.group(message.group_id)) is not None:
                 group.member_count = result.members

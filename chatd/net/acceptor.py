@@ -65,6 +65,7 @@ _PROTOCOLS = {
     "chatserver": Protocol.CHATSERVER,
     "mobileimsdk": Protocol.MOBILEIMSDK,
     "echo": Protocol.ECHO,
+    "http": Protocol.HTTP,
 }
 
 
@@ -72,17 +73,41 @@ class MakeCodec(Contract):
     def __call__(self, listen: ListenerOptions, config: Config) -> Codec: ...
 
 
+class ConnectionMaker(Contract):
+    """Makes the connections of a listener whose protocol is no wire; http.server.HttpServer.
+
+    busy: what a client is told that cannot be served. alpn: the protocols that a client may ask for in a TLS handshake.
+    """
+
+    @property
+    def busy(self) -> bytes: ...
+
+    @property
+    def alpn(self) -> Sequence[str]: ...
+
+    def connection(
+        self, connections: Connections, profile: ConnectionProfile, sock: socket.socket, remote: str
+    ) -> Connection: ...
+
+
 class Listener:
-    """One listening socket. profile: given to every connection accepted here.
+    """One listening socket. profile: given to every connection accepted here. maker: None = they speak a wire.
 
     balancers: load balancers whose connections begin with a PROXY header, None = none do. contexts: for handshakes,
     None = without TLS.
     """
 
-    __slots__ = ("balancers", "contexts", "is_tcp", "options", "profile", "sock")
+    __slots__ = ("balancers", "contexts", "is_tcp", "maker", "options", "profile", "sock")
 
-    def __init__(self, options: ListenerOptions, sock: socket.socket, contexts: ServerContexts | None = None) -> None:
+    def __init__(
+        self,
+        options: ListenerOptions,
+        sock: socket.socket,
+        contexts: ServerContexts | None = None,
+        maker: ConnectionMaker | None = None,
+    ) -> None:
         self.options = options
+        self.maker = maker
         self.contexts = contexts
         self.sock = sock
         self.is_tcp = sock.family != socket.AF_UNIX
@@ -94,7 +119,7 @@ class Listener:
         return isinstance(self.profile, WebSocketProfile)
 
     def connection(self, connections: Connections, codec: Codec, sock: socket.socket, remote: str) -> Connection:
-        """The connection that serves a socket accepted here."""
+        """The connection that serves a socket accepted here, or that of a session that comes from another worker."""
         if isinstance(self.profile, WebSocketProfile):
             return WebSocketConnection(connections, self.profile, codec, sock, remote)
         return Connection(connections, self.profile, codec, sock, remote)
@@ -211,8 +236,10 @@ class Acceptor:
         if not self._has_room(sock, remote, is_balancer=is_balancer):
             self._refuse(listener, sock)
             return
-        codec = self.codec(listener)
-        connection = listener.connection(self._connections, codec, sock, remote)
+        if listener.maker is None:
+            connection = listener.connection(self._connections, self.codec(listener), sock, remote)
+        else:
+            connection = listener.maker.connection(self._connections, listener.profile, sock, remote)
         if not is_balancer:
             self._connections.admission.enter(connection)
         self._row.connections += 1
@@ -285,6 +312,8 @@ class Acceptor:
         """Say BUSY in the protocol's own terms, then close."""
         if listener.contexts is not None:
             answer = b""  # a handshake would cost more than a refusal may
+        elif listener.maker is not None:
+            answer = listener.maker.busy
         elif listener.is_websocket:
             answer = SERVER_FULL.data
         else:

@@ -38,7 +38,8 @@ about as many logins as one core can check."""
 _BAN_SLICE = 500
 """Connections whose address is looked at in one turn of the event loop."""
 _QUIET = (
-    Disconnect.PEER_LEFT, Disconnect.LOGGED_OUT, Disconnect.DRAINING, Disconnect.BUSY, Disconnect.TLS_FAILED
+    Disconnect.PEER_LEFT, Disconnect.LOGGED_OUT, Disconnect.SERVED, Disconnect.DRAINING, Disconnect.BUSY,
+    Disconnect.TLS_FAILED,
 )  # fmt: skip
 """Ordinary reasons to end, logged at DEBUG, and two that are logged elsewhere."""
 

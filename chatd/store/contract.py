@@ -27,6 +27,9 @@ from chatd.store.account_contract import Invite as Invite
 from chatd.store.account_contract import InviteTables as InviteTables
 from chatd.store.account_contract import ListedAccount as ListedAccount
 from chatd.store.account_contract import NewInvite as NewInvite
+from chatd.store.api_key_contract import ApiKey as ApiKey
+from chatd.store.api_key_contract import ApiKeyTables as ApiKeyTables
+from chatd.store.api_key_contract import NewApiKey as NewApiKey
 from chatd.store.ban_contract import AddressBanTables as AddressBanTables
 from chatd.store.consent_contract import Asked as Asked
 from chatd.store.consent_contract import AskingRules as AskingRules
@@ -80,7 +83,8 @@ class Again(Exception):
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
-    """A message to be stored. sender: the user who is logged in."""
+    """A message to be stored. sender: the user who is logged in, or model.SYSTEM, from whom everybody accepts
+    messages, and who may write to every group."""
 
     sender: User
     command: SendMessage
@@ -293,6 +297,9 @@ class Tables(Protocol):
 
     @property
     def address_bans(self) -> AddressBanTables: ...
+
+    @property
+    def api_keys(self) -> ApiKeyTables: ...
 
     @property
     def request_log(self) -> RequestLog: ...

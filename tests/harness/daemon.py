@@ -50,6 +50,8 @@ SECURE_LISTENERS = {
     "echo-tls": ("echo", "tls"),
 }
 """Those that a daemon with a certificate has as well."""
+HTTP_LISTENERS = {"http": ("http", "http")}
+"""Of a daemon with the HTTP API."""
 WEBSOCKET_PATH = "/websocket"
 
 
@@ -112,7 +114,7 @@ def _value(value: Any) -> str:
 
 
 def address_of(name: str, port: int, host: str = "127.0.0.1") -> str:
-    transport = (LISTENERS | SECURE_LISTENERS)[name][1]
+    transport = (LISTENERS | SECURE_LISTENERS | HTTP_LISTENERS)[name][1]
     host = f"[{host}]" if ":" in host else host
     return f"{transport}://{host}:{port}{WEBSOCKET_PATH if transport in ('ws', 'wss') else ''}"
 
@@ -122,7 +124,7 @@ class Daemon:
 
     entry: what is run; another one may plant bugs before chatd starts (tests.faults.planted). address: where its
     listeners are; prefix: a command that runs it there, such as `ip netns exec NAME`. certificate: it has the listeners
-    of SECURE_LISTENERS too, with this one.
+    of SECURE_LISTENERS too, with this one. api: it has that of HTTP_LISTENERS too.
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class Daemon:
         address: str = "127.0.0.1",
         prefix: Iterable[str] = (),
         certificate: Certificate | None = None,
+        api: bool = False,
         **tables: Table,
     ) -> None:
         root.mkdir(parents=True, exist_ok=True)
@@ -149,6 +152,8 @@ class Daemon:
         self.env = {**os.environ, **(env or {}), MARK: self.mark, "PYTHONPATH": str(TOP)}
         self.certificate = certificate
         listeners = LISTENERS | SECURE_LISTENERS if certificate else LISTENERS
+        if api:
+            listeners = listeners | HTTP_LISTENERS
         self.ports = dict(zip(listeners, free_ports(len(listeners)), strict=True))
         self.config: dict[str, Any] = {
             "server": {

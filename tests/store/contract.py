@@ -17,6 +17,7 @@ from chatd.protocol import SendMessage
 from chatd.store.contract import AdmissionLimits, Draft, Stored, Tables
 from tests.store.contract_address_bans import AddressBansContract
 from tests.store.contract_admission import AdmissionContract
+from tests.store.contract_api_keys import ApiKeysContract, SystemMessagesContract
 from tests.store.contract_consent import ConsentContract
 from tests.store.contract_credentials import CredentialsContract
 from tests.store.contract_events import EventsContract
@@ -55,6 +56,8 @@ from tests.store.steps import (
 
 class StoreContract(
     AddressBansContract,
+    ApiKeysContract,
+    SystemMessagesContract,
     PeopleContract,
     FriendsContract,
     HistoryContract,

@@ -11,6 +11,7 @@ Fails: never. While the store does not answer, changes made elsewhere are found 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from chatd.bus.contract import topic_of_user
 from chatd.core import bus_messages
@@ -19,6 +20,7 @@ from chatd.core.services import Services
 from chatd.core.sessions.login import Logins
 from chatd.core.sessions.session import OWN_CHANGE, Session
 from chatd.errors import Unavailable
+from chatd.model import UserId
 
 CHECK_S = 0.4
 """How often the store is looked at. Every session of an account ends within a second of the commit of the change: after
@@ -36,6 +38,8 @@ class CredentialsWatch:
         self._checking = False
         self._check_at = 0.0
         """By the loop's clock."""
+        self.on_change: Callable[[UserId], None] = lambda user_id: None
+        """Called with every account whose change was found in the store."""
 
     @property
     def is_open(self) -> bool:
@@ -100,6 +104,7 @@ class CredentialsWatch:
             self._checking = False
         for change in changes:
             self._logins.end_outdated(change.user_id, change.version)
+            self.on_change(change.user_id)
         if changes:
             self._seen = max(seen, changes[-1].version)
         if len(changes) == _AT_ONCE:

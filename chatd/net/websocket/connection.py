@@ -29,6 +29,7 @@ from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, Codec
 CLOSE_CODES: dict[Disconnect, CloseCode] = {
     Disconnect.PEER_LEFT: CloseCode.NORMAL,
     Disconnect.LOGGED_OUT: CloseCode.NORMAL,
+    Disconnect.SERVED: CloseCode.NORMAL,
     Disconnect.LOGIN_REFUSED: CloseCode.LOGIN_REFUSED,
     Disconnect.LOGIN_TIMEOUT: CloseCode.LOGIN_TIMEOUT,
     Disconnect.SILENT: CloseCode.SILENT,

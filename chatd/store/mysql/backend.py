@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from chatd.model import ConversationId, GroupId, Message, Seq, User, UserId
+from chatd.model import SYSTEM, ConversationId, GroupId, Message, Seq, User, UserId
 from chatd.store.event_contract import EventKind
 from chatd.store.mysql import barrier
 from chatd.store.mysql.connection import MysqlConnection
@@ -161,6 +161,8 @@ class MysqlBackend:
             self.forget_names()
 
     def user_or_deleted(self, user_id: UserId) -> User:
+        if user_id == SYSTEM.id:
+            return SYSTEM
         self._check_names()
         if user_id not in self._names:
             self.prefetch((), (user_id,))

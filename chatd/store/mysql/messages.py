@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from chatd.errors import ErrorCode
-from chatd.model import ConversationId, GroupId, Message, Seq, UserId
+from chatd.model import SYSTEM, ConversationId, GroupId, Message, Seq, UserId
 from chatd.store.contract import Again, Draft, SendingRules, Stored
 from chatd.store.mysql import barrier
 from chatd.store.mysql.backend import MysqlBackend
@@ -44,6 +44,7 @@ _MEMBERS = (
     b"SELECT m.team_id, m.user_id, t.members_version, t.member_count, m.role, m.muted_until_ms, t.announcements"
     b" FROM member AS m JOIN team AS t ON t.id = m.team_id WHERE (m.team_id, m.user_id) IN (%s)"
 )
+_COUNTS = "SELECT id, members_version, member_count FROM team WHERE id IN"
 _SENT = f"SELECT m.send_key, {COLUMNS} FROM message AS m WHERE m.send_key IN (%s)".encode()
 _HASH = b"SELECT body_hash FROM message WHERE send_key = %d"
 _SET_HASH = b"UPDATE message SET body_hash = %d WHERE send_key = %d"
@@ -199,11 +200,20 @@ class MysqlMessages:
             refusal = refusal_of(standing_of(*member), batch.now_ms)
             if refusal is not None:
                 refused[group_id, user_id] = refusal
+        if of_system := {pair for pair in outsiders if pair[1] == SYSTEM.id}:
+            outsiders -= self._open_to_system(of_system, batch)
         if outsiders:
             refused |= self._outside(outsiders)
         if refused:
             self._refuse(refused, batch)
         return dict(locked.fetchall())
+
+    def _open_to_system(self, asked: set[tuple[GroupId, UserId]], batch: _Append) -> set[tuple[GroupId, UserId]]:
+        """Of these pairs of a group and the system, those whose group exists; their versions go into the batch."""
+        found = self._backend.select_in(_COUNTS, {group_id for group_id, _ in asked})
+        for group_id, version, count in found:
+            batch.members[group_id] = version, count
+        return {(group_id, SYSTEM.id) for group_id, _, _ in found}
 
     def _outside(self, outsiders: set[tuple[GroupId, UserId]]) -> dict[tuple[GroupId, UserId], ErrorCode]:
         asked = {group_id for group_id, _ in outsiders}

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chatd.errors import ErrorCode
-from chatd.model import Audience, ConversationId, User, UserId
+from chatd.model import SYSTEM, Audience, ConversationId, User, UserId
 from chatd.protocol import SendMessage
 from chatd.store.consent_contract import Pairing
 from chatd.store.contract import Draft
@@ -48,7 +48,8 @@ class Recipients:
         recipients = self._find_all({_address(draft.command) for draft in drafts})
         found = ((draft.sender, recipients[_address(draft.command)]) for draft in drafts)
         pairings = {(sender.id, to.id) for sender, to in found if to is not None}
-        verdicts = self._permissions.writing(sorted(pairings - self._permissions.writers.keys()))
+        asked = sorted(one for one in pairings - self._permissions.writers.keys() if one[0] != SYSTEM.id)
+        verdicts = self._permissions.writing(asked)
         self._backend.made_rows |= any(verdict.selective for verdict in verdicts.values())
         refused = {pairing: code for pairing, one in verdicts.items() if (code := CODES.get(one.ground)) is not None}
         unknown = {pair_of(*pairing) for pairing in pairings - refused.keys()} - self._conversations.keys()
@@ -91,7 +92,7 @@ class Recipients:
 
     def _open_conversations(self, opened: list[tuple[Pair, ConversationId]]) -> None:
         if opened:
-            cursors = sorted({(user, number) for pair, number in opened for user in pair})
+            cursors = sorted({(user, number) for pair, number in opened for user in pair if user != SYSTEM.id})
             self._db.query_all(
                 b"INSERT INTO conversation (id, last) VALUES %s"
                 % pair_list(sorted((number, 0) for _, number in opened)),

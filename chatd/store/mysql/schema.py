@@ -189,6 +189,13 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         f"CREATE TABLE IF NOT EXISTS barrier (id BIGINT NOT NULL PRIMARY KEY) {_TABLE}",
         f"INSERT IGNORE INTO barrier VALUES {', '.join(f'({slot})' for slot in range(BARRIER_SLOTS))}",
     ),
+    (
+        "CREATE TABLE IF NOT EXISTS api_key (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, name VARCHAR(255) NOT NULL,"
+        " secret_hash VARCHAR(64) NOT NULL UNIQUE, scopes VARCHAR(1000) NOT NULL, created_by VARCHAR(255) NOT NULL,"
+        " created_at_ms BIGINT NOT NULL, expires_at_ms BIGINT NOT NULL, revoked_at_ms BIGINT NOT NULL DEFAULT 0,"
+        f" used_at_ms BIGINT NOT NULL DEFAULT 0) {_TABLE}",
+        "INSERT IGNORE INTO meta VALUES ('api_keys', '0')",
+    ),
 )
 
 WORDS: tuple[str, ...] = (
@@ -203,6 +210,7 @@ WORDS: tuple[str, ...] = (
     "messages that were edited, recalled or removed; mentions; messages removed from one's own history",
     "accounts that are being erased, dissolved groups, and how far old messages were deleted",
     "events for applications, and how far each webhook has come",
+    "keys of the HTTP API",
 )
 """A description of each migration, for the operator."""
 

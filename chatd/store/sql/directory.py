@@ -11,7 +11,7 @@ name is a number. Both raise meta.directory; every other connection clears its c
 
 from __future__ import annotations
 
-from chatd.model import User, UserId
+from chatd.model import SYSTEM, User, UserId
 from chatd.store.contract import Account
 from chatd.store.sql.database import Database
 from chatd.texts.names import name_key
@@ -72,6 +72,8 @@ class UserDirectory:
 
     def user_or_deleted(self, user_id: UserId) -> User:
         """A deleted user keeps the name under which its messages were written. "#7" when there never was a user 7."""
+        if user_id == SYSTEM.id:
+            return SYSTEM
         found = self.by_id.get(user_id)
         if found is None:
             row = self._db.execute("SELECT name FROM user WHERE id = ?", (user_id,)).fetchone()

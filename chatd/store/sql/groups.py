@@ -221,6 +221,8 @@ class SqlGroups:
         if row is None:
             return 0, NOT_IN_GROUP
         version, role, muted_until_ms, announcements = row
+        if user_id == SYSTEM.id:
+            return version, MAY_WRITE
         return version, NOT_IN_GROUP if role is None else standing_of(role, muted_until_ms, announcements)
 
     def details(self, group_id: GroupId, user_id: UserId) -> GroupDetails:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from chatd.model import MessageState, Role
+from chatd.model import SYSTEM, MessageState, Role
 
 
 class Rule(NamedTuple):
@@ -67,7 +67,8 @@ RULES = (
         "every message belongs to a conversation, and has a sender",
         f"SELECT DISTINCT 'conversation' AS what, conversation AS id FROM message AS m"
         f" WHERE {_NO_CONVERSATION.format('m.conversation')} UNION ALL SELECT DISTINCT 'sender', sender_id"
-        " FROM message AS m WHERE NOT EXISTS (SELECT 1 FROM user WHERE user.id = m.sender_id)",
+        " FROM message AS m WHERE NOT EXISTS (SELECT 1 FROM user WHERE user.id = m.sender_id)"
+        f" AND m.sender_id <> {SYSTEM.id}",
     ),
     Rule(
         "no cursor is beyond the last message of its conversation",
@@ -78,9 +79,10 @@ RULES = (
         " OR c.delivered < 0 OR c.seen < 0 OR c.cleared < 0)",
     ),
     Rule(
-        "every conversation of two has two accounts, in their order",
+        "every conversation of two has two accounts, or one and the system, in their order",
         "SELECT 'order' AS place, id FROM pair WHERE low > high UNION ALL "
-        + _no_user(("pair", "low"), ("pair", "high")),
+        + _no_user(("pair", "high"), ("pair", "low"))
+        + f" AND t.low <> {SYSTEM.id}",
     ),
     Rule(
         "every member, ban, invitation and request to join belongs to an account and a group",

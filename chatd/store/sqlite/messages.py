@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from chatd.errors import ErrorCode
-from chatd.model import ConversationId, GroupId, Message, User, UserId
+from chatd.model import SYSTEM, ConversationId, GroupId, Message, User, UserId
 from chatd.protocol import SendMessage
 from chatd.store.contract import Draft, SendingRules, Stored
 from chatd.store.sql.extras import ExtrasWriter
@@ -25,7 +25,7 @@ from chatd.store.sql.messages import CACHED, NO_USER, SELECT, MessageReader, pai
 from chatd.store.sql.meta import Meta, meta_of, with_meta
 from chatd.store.sql.repetitions import Repetitions
 from chatd.store.sql.send_keys import SendKeys
-from chatd.store.sql.verdicts import CODES, LASTING
+from chatd.store.sql.verdicts import CODES, LASTING, Ground
 from chatd.store.sqlite.backend import SqliteBackend
 from chatd.store.sqlite.cursors import SqliteCursors
 
@@ -234,7 +234,8 @@ class SqliteMessages:
     def _first_place(self, sender: User, recipient: User) -> _Place | ErrorCode:
         """For a sender who is not known to be accepted."""
         pairing = sender.id, recipient.id
-        ground = self._permissions.writing([pairing])[pairing].ground
+        is_system = sender.id == SYSTEM.id
+        ground = Ground.EVERYBODY if is_system else self._permissions.writing([pairing])[pairing].ground
         if (code := CODES.get(ground)) is not None:
             return code
         pair = pair_of(*pairing)
@@ -288,7 +289,7 @@ class SqliteMessages:
             found = (made,)
             self._db.executemany(
                 "INSERT OR IGNORE INTO cursor (user_id, conversation, delivered) VALUES (?, ?, 0)",
-                [(user, made) for user in pair],
+                [(user, made) for user in pair if user != SYSTEM.id],
             )
         if len(self._conversations) > CACHED:
             self._conversations.clear()

@@ -36,6 +36,7 @@ store.retention_contract.RetentionTables.clock. dissolved: a group that is no mo
 messages; at_ms: since when, 0 = retention has not seen it yet.
 event, webhook: see store.event_contract. event.after_message: see store.sql.event_log; message_id: of the message that
 it is about, or 0. webhook.message, event: WebhookState.position. meta.events: the kinds of events that are wanted.
+api_key: see store.api_key_contract.ApiKey; meta.api_keys: the version of them all.
 """
 
 from __future__ import annotations
@@ -192,6 +193,13 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         " disabled_at_ms INTEGER NOT NULL DEFAULT 0, replays INTEGER NOT NULL DEFAULT 0,"
         " dropped INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
     ),
+    (
+        "CREATE TABLE api_key (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL,"
+        " secret_hash TEXT NOT NULL UNIQUE, scopes TEXT NOT NULL, created_by TEXT NOT NULL,"
+        " created_at_ms INTEGER NOT NULL, expires_at_ms INTEGER NOT NULL, revoked_at_ms INTEGER NOT NULL DEFAULT 0,"
+        " used_at_ms INTEGER NOT NULL DEFAULT 0)",
+        "INSERT INTO meta VALUES ('api_keys', '0')",
+    ),
 )
 
 WORDS: tuple[str, ...] = (
@@ -206,4 +214,5 @@ WORDS: tuple[str, ...] = (
     "messages that were edited, recalled or removed; mentions; messages removed from one's own history",
     "accounts that are being erased, dissolved groups, and how far old messages were deleted",
     "events for applications, and how far each webhook has come",
+    "keys of the HTTP API",
 )

@@ -1,0 +1,1 @@
+"""`chatctl key`: the keys with which applications use the HTTP API."""

@@ -1,0 +1,1 @@
+"""The HTTP API: a server for applications, on the same event loop as the chat."""

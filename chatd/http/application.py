@@ -1,0 +1,90 @@
+"""The application: which route serves which path.
+
+Owns: application(), a Starlette application over the table of routes; what an unknown path or method is answered; CORS.
+Elsewhere: the routes (http.table), serving one (http.dispatch), bytes (http.parser).
+Fails: never.
+
+A path without parameters is found in a dictionary before Starlette sees it: these are the routes that must be quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route as StarletteRoute
+from starlette.types import ASGIApp
+
+from chatd.errors import ErrorCode, Refused
+from chatd.http.dispatch import SECURITY_HEADERS, Receive, RouteApp, Scope, Send, Shared, respond
+from chatd.http.problems import HttpRefused, answer_of
+from chatd.http.route import Route
+from chatd.http.table import ROUTES
+
+CORS_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key")
+
+
+class PathApp:
+    """One path: the routes that it has, by method."""
+
+    __slots__ = ("_allowed", "_apps")
+
+    def __init__(self, apps: Iterable[RouteApp]) -> None:
+        self._apps: dict[str, RouteApp] = {app.route.method: app for app in apps}
+        self._allowed = ", ".join(sorted(self._apps))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        app = self._apps.get(method)
+        if app is not None:
+            await app(scope, receive, send)
+            return
+        text = f"{method} is not possible here, but {self._allowed}"
+        allowed = ((b"allow", self._allowed.encode()),)
+        await _refuse(HttpRefused(ErrorCode.METHOD_NOT_ALLOWED, text, headers=allowed), send)
+
+
+class FastPaths:
+    """In front of Starlette: the paths without parameters."""
+
+    __slots__ = ("_others", "_paths")
+
+    def __init__(self, paths: dict[str, PathApp], others: ASGIApp) -> None:
+        self._paths = paths
+        self._others = others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = self._paths.get(scope["path"])
+        if path is not None:
+            await path(scope, receive, send)
+        else:
+            await self._others(scope, receive, send)
+
+
+def application(shared: Shared, routes: Sequence[Route] = ROUTES) -> ASGIApp:
+    """The application of one worker."""
+    by_path: dict[str, list[RouteApp]] = {}
+    for route in routes:
+        by_path.setdefault(route.path, []).append(RouteApp(route, shared))
+    paths = {path: PathApp(apps) for path, apps in by_path.items()}
+    others = Starlette(routes=[StarletteRoute(path, app) for path, app in paths.items() if "{" in path])
+    others.router.redirect_slashes = False
+    others.router.default = _unknown
+    front: ASGIApp = FastPaths({path: app for path, app in paths.items() if "{" not in path}, others)
+    origins = shared.config().http.origins
+    if origins:
+        methods = sorted({route.method for route in routes})
+        front = CORSMiddleware(front, allow_origins=origins, allow_methods=methods, allow_headers=CORS_HEADERS)
+    return front
+
+
+async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
+    """Starlette's own answer would not be a problem."""
+    await _refuse(Refused(ErrorCode.UNKNOWN_ROUTE, f"there is nothing at {scope['path']}"), send)
+
+
+async def _refuse(refused: Refused, send: Send) -> None:
+    answer = answer_of(refused)
+    answer.headers.extend(SECURITY_HEADERS)
+    await respond(answer, send)

@@ -1,0 +1,88 @@
+"""A call: one request to the API, as its handler sees it.
+
+Owns: Call: whose key it came with, in whose name something is done, its Idempotency-Key, and the records of it.
+Elsewhere: doing something in a user's name (core.calls), checking the key (http.guard), reading the request
+(http.dispatch).
+Fails: as core.calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from chatd import security_log
+from chatd.config.schema import Config
+from chatd.core.calls import Caller, Calls, raise_for_fp
+from chatd.core.core import Core
+from chatd.errors import ErrorCode, Refused
+from chatd.http.problems import HttpRefused
+from chatd.model import SYSTEM, UserId
+from chatd.security_log import SecurityEvent
+from chatd.store.contract import Tables, text_hash
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Call:
+    """core: of this worker. key: the name of the key; "" = the route needs none. remote: the client's address. fp: the
+    Idempotency-Key, "" = none was given. target: method and path. body: as it was received. replayed: set by once(), or
+    by the handler, if this is the answer to an earlier request with the same Idempotency-Key.
+    """
+
+    __slots__ = ("body", "calls", "core", "fp", "key", "remote", "replayed", "target")
+
+    def __init__(self, core: Core, key: str, remote: str, target: str) -> None:
+        self.core = core
+        self.calls: Calls = core.calls
+        self.key = key
+        self.remote = remote
+        self.target = target
+        self.fp = ""
+        self.body = b""
+        self.replayed = False
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self.calls.services.config()
+
+    async def caller(self, who: str | UserId, field: str) -> Caller:
+        """The user with this name or id, to act in their name. field: where the request names the user, for the
+        refusal. Raises: HttpRefused 404, Refused ACCOUNT_LOCKED; Unavailable."""
+        user = self.calls.remembered(who)
+        if user is None:
+            try:
+                user = await self.calls.find(who)
+            except Refused as refused:
+                if refused.code == ErrorCode.UNKNOWN_RECIPIENT:
+                    raise HttpRefused(ErrorCode.UNKNOWN_RECIPIENT, refused.text, field=field) from None
+                raise
+        return Caller(user, self.remote)
+
+    def system(self) -> Caller:
+        """The system itself."""
+        return Caller(SYSTEM, self.remote)
+
+    def own_fp(self) -> str:
+        """The Idempotency-Key, or an fp of its own. Raises: Refused TOO_LONG."""
+        if not self.fp:
+            return self.calls.new_fp()
+        raise_for_fp(self.fp, self.config.limits.fp_bytes)
+        return self.fp
+
+    async def once(self, work: Callable[[Tables, int], Any], kind: type[Any]) -> Any:
+        """Change the store, once for each Idempotency-Key: see core.calls.Calls.once. work: called with the tables and
+        the time (epoch, ms); returns the output. kind: its type. Raises: Refused, Unavailable."""
+        asked = f"{self.key} {self.target} {self.body.decode('utf-8', 'replace')}"
+        answer, is_fresh = await self.calls.once(
+            self.fp, text_hash(asked), lambda tables, now_ms: _encode(work(tables, now_ms))
+        )
+        self.replayed = not is_fresh
+        return msgspec.json.decode(answer, type=kind)
+
+    def record(self, event: SecurityEvent, **fields: Any) -> None:
+        """In the security trail, with the name of the key. fields: as in security_log.record."""
+        security_log.record(event, peer=self.remote, wire="http", api_key=self.key, **fields)

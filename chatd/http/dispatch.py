@@ -1,0 +1,212 @@
+"""From a request to its handler and back: what happens to every request, in the same order.
+
+Owns: RouteApp, an ASGI application that serves one route: the key and its scope, the Idempotency-Key, the body, the
+handler, the answer.
+Elsewhere: bytes (http.parser), finding the route of a path (http.application), the key (http.guard), refusals as
+answers (http.problems).
+Fails: never towards the server: whatever happens, the request is answered. A bug of a handler is logged once with its
+traceback, and answered as INTERNAL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from chatd import log
+from chatd.core.core import Core
+from chatd.errors import ErrorCode, Refused, Unavailable
+from chatd.http.call import Call
+from chatd.http.guard import Guard
+from chatd.http.problems import Answer, HttpRefused, answer_of
+from chatd.http.route import NoInput, NoOutput, Route
+from chatd.scoreboard import Row
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+SECURITY_HEADERS = [
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+]
+"""Of every answer of a route: it is data for one program, and never a page."""
+_JSON = (b"content-type", b"application/json")
+_REPLAYED = (b"idempotency-replayed", b"true")
+_SLICE_BYTES = 64 * 1024
+"""A longer answer is sent in parts, so that a client that reads slowly holds it up."""
+_encode = msgspec.json.Encoder().encode
+
+
+class Gone(Exception):
+    """The client has left before its request was complete. Caught in RouteApp."""
+
+
+class Shared(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What all routes of a worker share. running: the number of requests being served."""
+
+    core: Core
+    guard: Guard
+    row: Row
+    running: Callable[[], int]
+    config: Callable[[], Any]
+
+
+class RouteApp:
+    """One route as an ASGI application."""
+
+    __slots__ = ("_decode", "_head", "_parameters", "_shared", "route")
+
+    def __init__(self, route: Route, shared: Shared) -> None:
+        self.route = route
+        self._shared = shared
+        self._decode = msgspec.json.Decoder(route.input).decode
+        self._parameters = route.parameters
+        self._head = [_JSON, *SECURITY_HEADERS]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        shared = self._shared
+        try:
+            answer = await self._serve(scope, receive)
+        except Gone:
+            return
+        except Refused as refused:
+            answer = answer_of(refused)
+            answer.headers.extend(SECURITY_HEADERS)
+        except Unavailable as error:
+            answer = answer_of(Refused(ErrorCode.UNAVAILABLE, str(error)))
+        except Exception as error:  # noqa: BLE001  the one place where bugs of handlers are caught
+            log.get().error("unexpected exception in a route of the API", route=self.route.path, exc_info=error)
+            answer = answer_of(Refused(ErrorCode.INTERNAL))
+        row, status = shared.row, answer.status
+        row.http_requests += 1
+        if status >= 400:
+            if status >= 500:
+                row.http_server_errors += 1
+            else:
+                row.http_client_errors += 1
+        await respond(answer, send)
+
+    async def _serve(self, scope: Scope, receive: Receive) -> Answer:
+        """Raises Refused, Unavailable, Gone, and whatever a handler raises that has a bug."""
+        route, shared = self.route, self._shared
+        authorization = key = content_type = b""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value
+            elif name == b"idempotency-key":
+                key = value
+            elif name == b"content-type":
+                content_type = value
+        connection = scope["state"]["connection"]
+        remote = connection.remote
+        name = ""
+        if route.scope:
+            connection.check_private()
+            name = shared.guard.admit(authorization, route.scope, remote).name
+            connection.authenticated()
+        if shared.running() > shared.config().http.concurrent_requests:
+            raise Refused(ErrorCode.BUSY)
+        call = Call(shared.core, name, remote, f"{route.method} {scope['path']}")
+        if key:
+            call.fp = _fp(key)
+        if route.has_body:
+            if content_type[:16].lower() != b"application/json":
+                raise Refused(ErrorCode.UNKNOWN_CONTENT_TYPE)
+            call.body = await _body(receive)
+            given = self._read(call.body)
+        else:
+            given = self._query(scope["query_string"])
+        parameters = _PLAIN
+        if self._parameters is not NoInput:
+            parameters = _convert(scope["path_params"], self._parameters, "the path")
+        return self._answer(call, await route.handler(call, parameters, given))
+
+    def _read(self, body: bytes) -> Any:
+        """Raises HttpRefused."""
+        try:
+            return self._decode(body)
+        except msgspec.ValidationError as error:
+            raise _bad_field(error) from None
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise HttpRefused(ErrorCode.NOT_JSON, f"the body is not JSON: {error}") from None
+
+    def _query(self, query: bytes) -> Any:
+        """Raises HttpRefused."""
+        if self.route.input is NoInput or self.route.has_body:
+            return _PLAIN
+        try:
+            pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=100, errors="strict")
+        except (ValueError, UnicodeDecodeError) as error:
+            raise HttpRefused(ErrorCode.BAD_FIELD, f"the query cannot be read: {error}") from None
+        return _convert(dict(pairs), self.route.input, "the query")
+
+    def _answer(self, call: Call, output: Any) -> Answer:
+        if self.route.output is NoOutput:
+            return Answer(HTTPStatus.NO_CONTENT, [*SECURITY_HEADERS], b"")
+        body = _encode(output)
+        headers = [(b"content-length", b"%d" % len(body)), *self._head]
+        if call.replayed:
+            headers.append(_REPLAYED)
+        return Answer(self.route.status, headers, body)
+
+
+_PLAIN = NoInput()
+
+
+async def respond(answer: Answer, send: Send) -> None:
+    """Send it. While the client does not read, this waits."""
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    body = answer.body
+    for at in range(_SLICE_BYTES, len(body), _SLICE_BYTES):
+        await send({"type": "http.response.body", "body": body[at - _SLICE_BYTES : at], "more_body": True})
+    rest = body[(max(0, len(body) - 1) // _SLICE_BYTES) * _SLICE_BYTES :]
+    await send({"type": "http.response.body", "body": rest, "more_body": False})
+
+
+async def _body(receive: Receive) -> bytes:
+    """The whole body; its size is limited by http.parser. Raises Gone."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise Gone
+    if not message["more_body"]:
+        return bytes(message["body"])
+    parts = [message["body"]]
+    while message["more_body"]:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Gone
+        parts.append(message["body"])
+    return b"".join(parts)
+
+
+def _fp(key: bytes) -> str:
+    """The text of an Idempotency-Key. The draft standard writes it in double quotes, most clients do not. Raises
+    HttpRefused."""
+    try:
+        text = key.decode("ascii")
+    except UnicodeDecodeError:
+        text = ""
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1]
+    if not text or not text.isprintable():
+        raise HttpRefused(ErrorCode.BAD_FIELD, "an Idempotency-Key consists of printable ASCII characters")
+    return text
+
+
+def _convert(texts: dict[str, str], kind: type[msgspec.Struct], where: str) -> Any:
+    """Raises HttpRefused."""
+    try:
+        return msgspec.convert(texts, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _bad_field(error, where) from None
+
+
+def _bad_field(error: msgspec.ValidationError, where: str = "the body") -> HttpRefused:
+    """msgspec's texts end with the path of the field: "Expected `str`, got `int` - at `$.to`"."""
+    text, _, path = str(error).partition(" - at ")
+    return HttpRefused(ErrorCode.BAD_FIELD, f"{text}, in {where}", field=path.strip("`") or "$")

@@ -1,0 +1,188 @@
+"""The bytes of one connection: uvicorn's HTTP/1.1 protocol, with limits.
+
+Owns: RequestParser: how large a request may be, how many may wait, what a broken one is answered, and the end of
+keep-alive at a drain.
+Elsewhere: parsing (httptools), the ASGI cycle of a request (uvicorn), the socket and the time limits
+(http.connection), what a request is answered (http.dispatch).
+Fails: a request that breaks a rule or a limit is answered with a problem, if nothing else is being answered on the
+connection, and the connection is closed: what follows it cannot be trusted. It is logged at DEBUG.
+
+A request that is ambiguous (two lengths, a length and chunks, a bad chunk) is refused by httptools, so that a load
+balancer in front and this server never disagree about where it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from chatd import log
+from chatd.config.http_options import HttpOptions
+from chatd.errors import ErrorCode, Refused
+from chatd.http.problems import HttpRefused, raw
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+    from uvicorn.config import Config as UvicornConfig
+    from uvicorn.server import ServerState
+
+MAX_HEADERS = 100
+"""Headers of a request."""
+MAX_WAITING = 16
+"""Requests of one connection that wait while an earlier one is served (pipelining)."""
+_HEADER_BYTES = 4
+"""Of a header besides its name and value: colon, space, CR, LF."""
+
+
+class RequestParser(HttpToolsProtocol):
+    """One connection's. options: the limits, of the moment when it was made.
+
+    running: the cycle that is being answered. is_leaving: the connection closes after the present request.
+    is_receiving: a part of a request has come, and the rest has not. size: of the head of the present request so far,
+    then of its body. refusal: why the present request is refused.
+    """
+
+    def __init__(
+        self,
+        config: UvicornConfig,
+        state: ServerState,
+        app_state: dict[str, Any],
+        options: HttpOptions,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(config, state, app_state, loop)
+        self.options = options
+        self.running: RequestResponseCycle | None = None
+        self.is_leaving = False
+        self.is_receiving = False
+        self.count = 0
+        self.size = 0
+        self.refusal: Refused | None = None
+        self.is_broken = False
+
+    # ---------------------------------------------------------------- the parser's callbacks
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.is_receiving = True
+        self.size = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._grow(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._grow(len(name) + len(value) + _HEADER_BYTES)
+        if len(self.headers) >= MAX_HEADERS:
+            self._refuse(ErrorCode.TOO_LONG, f"a request has at most {MAX_HEADERS} headers", _HEAD_TOO_LARGE)
+        super().on_header(name, value)
+
+    def _grow(self, size: int) -> None:
+        self.size += size
+        if self.size > self.options.header_bytes:
+            text = f"the first line and the headers of a request have at most {self.options.header_bytes} bytes"
+            self._refuse(ErrorCode.TOO_LONG, text, _HEAD_TOO_LARGE)
+
+    def on_headers_complete(self) -> None:
+        self.size = 0
+        for name, value in self.headers:
+            if name == b"content-length":
+                self._check_body(int(value) if value.isdigit() else 0)
+        if self.parser.should_upgrade():
+            self._refuse(ErrorCode.NOT_ALLOWED, "this server speaks HTTP/1.1 only", HTTPStatus.BAD_REQUEST)
+        if len(self.pipeline) >= MAX_WAITING:
+            self._refuse(ErrorCode.TOO_FAST, f"at most {MAX_WAITING} requests may wait on one connection")
+        super().on_headers_complete()
+        self.count += 1
+        most = self.options.requests_per_connection
+        if self.is_leaving or (most and self.count >= most):
+            self.is_leaving = True
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        self._check_body(self.size + len(body))
+        self.size += len(body)
+        super().on_body(body)
+
+    def _check_body(self, size: int) -> None:
+        if size > self.options.body_bytes:
+            text = f"the body of a request has at most {self.options.body_bytes} bytes"
+            self._refuse(ErrorCode.TOO_LONG, text, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+    def on_message_complete(self) -> None:
+        self.is_receiving = False
+        super().on_message_complete()
+
+    def _refuse(self, code: ErrorCode, text: str, status: HTTPStatus | None = None) -> None:
+        self.refusal = HttpRefused(code, text, status=status)
+        raise self.refusal  # httptools passes it on as an HttpParserError
+
+    # ---------------------------------------------------------------- bytes in
+
+    def data_received(self, data: bytes) -> None:
+        if self.is_broken:
+            return
+        try:
+            self.parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self.break_off(self.refusal or HttpRefused(ErrorCode.INVALID_PACKET, f"not an HTTP request: {error}"))
+
+    def break_off(self, refused: Refused) -> None:
+        """Read nothing more. Answer the request that is being received, unless an earlier one is being served: then
+        the connection ends after that one."""
+        self.is_broken = self.is_leaving = True
+        self.pipeline.clear()
+        running = self.running
+        log.get().debug("HTTP request refused", peer=self.app_state["connection"].remote, why=refused.text)
+        if running is not None and not running.response_complete:
+            if running is not self.cycle or not self.is_receiving:
+                running.keep_alive = False
+                return
+            running.disconnected = True
+            running.message_event.set()
+            if running.response_started:
+                self.transport.close()
+                return
+        self.transport.write(raw(refused))
+        self.transport.close()
+
+    # ---------------------------------------------------------------- requests
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self.running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        """As in uvicorn, but without a timer for each request: http.connection looks at idle connections."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            if self.is_leaving and not self.pipeline:
+                cycle.keep_alive = False
+            self._start_asgi_task(cycle, app)
+
+    @property
+    def is_idle(self) -> bool:
+        """No request is being received, waits, or is being answered."""
+        served = self.running is None or self.running.response_complete
+        return served and not self.is_receiving and not self.pipeline
+
+    def leave(self) -> None:
+        """Close the connection: now if it is idle, or after what has been received."""
+        self.is_leaving = True
+        if self.is_idle:
+            self.transport.close()
+            return
+        last = self.pipeline[0][0] if self.pipeline else self.running
+        if last is not None and not self.is_receiving:
+            last.keep_alive = False
+
+
+_HEAD_TOO_LARGE = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE

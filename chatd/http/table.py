@@ -1,0 +1,13 @@
+"""The table of all routes.
+
+Owns: ROUTES, in the order of the documentation.
+Elsewhere: the routes of each resource, in the modules named here.
+Fails: never.
+"""
+
+from __future__ import annotations
+
+from chatd.http import messages
+from chatd.http.route import Route
+
+ROUTES: tuple[Route, ...] = (*messages.ROUTES,)
