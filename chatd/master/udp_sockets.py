@@ -27,8 +27,10 @@ import msgspec
 from chatd import log
 from chatd.config import urls
 from chatd.config.schema import ListenerOptions
+from chatd.errors import BootError, Exit
 from chatd.master.listeners import CRASH_WAIT_S, Bound, bind_by, matches, takes_both, target_of
 from chatd.master.privileges import Identity
+from chatd.master.udp_rivals import rivals_of
 from chatd.master.udp_steering import Steering, SteeringState
 
 _BUFFER_BYTES = 4 * 1024 * 1024
@@ -123,7 +125,7 @@ class UdpSockets:
                 self._of[one.slot] = (*self._of.get(one.slot, ()), bound)
         for address, steering in before.steering.items():
             if address in options and set(steering.order) <= sockets.keys():
-                self._steering[options[address]].resume([sockets[one] for one in steering.order], steering.home)
+                self._steering[options[address]].resume([sockets[one] for one in steering.order], steering)
         self._away = set(before.away)
 
     def bind_first(self, slots: int, after_crash: bool) -> None:
@@ -142,7 +144,7 @@ class UdpSockets:
 
     def adopt(self, inherited: Sequence[socket.socket]) -> list[socket.socket]:
         """Before bind_first(): use these sockets of systemd for the listeners at their addresses. Returns those that
-        are at none."""
+        are at none. Raises: BootError, if another program has bound a socket beside them."""
         left = []
         for sock in inherited:
             one = next((one for one in self._listen if matches(one, sock, self._listen)), None)
@@ -156,7 +158,19 @@ class UdpSockets:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
             self._given.setdefault(one, []).append(sock)
             self._unread.append((one, sock))
+        self._check_rivals()
         return left
+
+    def _check_rivals(self) -> None:
+        """Nobody can bind a socket beside those of systemd any more; whoever has done so gets what clients send."""
+        for one, sockets in self._given.items():
+            for rival in rivals_of(sockets):
+                where = f"{rival.address} port {rival.port}"
+                text = (
+                    f"cannot use the socket of systemd for {one.address}: {rival.user} has bound another one beside it"
+                )
+                how = f"end that program; ss -lunp 'sport = :{rival.port}' shows it"
+                raise BootError(f"{text} ({where}), which gets datagrams of clients; {how}", Exit.OS)
 
     def given(self) -> dict[str, int]:
         """By configured address: how many sockets of systemd it has, where it has some."""

@@ -5,14 +5,16 @@ Elsewhere: the sockets (master.udp_sockets), which of them are served (master.wo
 Fails: quietly; without the program the kernel chooses by a hash of its own, which moves many clients whenever the
 number of sockets changes.
 
-Addresses of clients are divided into BUCKETS by a hash of address and port. Every socket has a share of the buckets
-that is its own. While nobody serves a socket, its buckets are lent to the others, and no other client is moved. A new
+Addresses of clients are divided into BUCKETS by a hash of address and port, with a seed that nobody else knows: whoever
+could choose addresses or ports of one bucket could aim everything at one worker. Every socket has a share of the
+buckets that is its own. While nobody serves a socket, its buckets are lent to the others, and no other client is moved. A new
 socket gets its share step by step, because a client that comes to another worker must log in again.
 """
 
 from __future__ import annotations
 
 import ctypes
+import secrets
 import socket
 import struct
 from collections import Counter
@@ -24,6 +26,7 @@ import msgspec
 from chatd import log
 
 BUCKETS = 256
+"""The hash has eight bits."""
 _STEP = 4
 """Buckets that a new socket is given at once."""
 _SO_ATTACH_REUSEPORT_CBPF = 51
@@ -31,7 +34,7 @@ _SO_ATTACH_REUSEPORT_CBPF = 51
 # The instructions of linux/bpf_common.h that are used.
 _LD_WORD, _LD_HALF, _LD_BYTE = 0x20, 0x28, 0x30  # A = packet[k]
 _LDX_MEM, _ST = 0x61, 0x02  # X = M[k], M[k] = A
-_AND, _RSH, _MUL, _XOR_X = 0x54, 0x74, 0x24, 0xAC  # A = A op k; A ^= X
+_RSH, _MUL, _XOR, _XOR_X = 0x74, 0x24, 0xA4, 0xAC  # A = A op k; A ^= X
 _JUMP_EQUAL, _JUMP_GREATER, _JUMP = 0x15, 0x25, 0x05
 _RETURN = 0x06
 _NETWORK_HEADER = -0x100000 & 0xFFFFFFFF
@@ -47,19 +50,36 @@ class _Instruction(NamedTuple):
     operand: int
 
 
+class Seed(msgspec.Struct, frozen=True, array_like=True):
+    """Of the hash: four numbers of 32 bits; the three factors are odd."""
+
+    of_port: int
+    mask: int
+    first: int
+    second: int
+
+    @staticmethod
+    def new() -> Seed:
+        of_port, mask, first, second = (secrets.randbits(32) for _ in range(4))
+        return Seed(of_port | 1, mask, first | 1, second | 1)
+
+
 class SteeringState(msgspec.Struct, frozen=True, kw_only=True):
     """For a later program of the master. order: descriptors of the sockets in the kernel's order. home: of each bucket,
-    the place of its socket in that order."""
+    the place of its socket in that order. seed: clients keep their buckets by it."""
 
     order: tuple[int, ...]
     home: tuple[int, ...]
+    seed: Seed = msgspec.field(default_factory=Seed.new)
 
 
 class Steering:
     """The sockets of one address. All but state() must be called as sockets are bound and closed: the kernel numbers
     them in the order in which they were bound, and gives the number of a closed one to the last."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: Seed | None = None) -> None:
+        """seed: None = a new one."""
+        self._seed = seed or Seed.new()
         self._members: list[socket.socket] = []
         """In the kernel's order."""
         self._home: list[socket.socket] = []
@@ -70,13 +90,16 @@ class Steering:
     def state(self) -> SteeringState:
         places = {sock: place for place, sock in enumerate(self._members)}
         return SteeringState(
-            order=tuple(sock.fileno() for sock in self._members), home=tuple(places[sock] for sock in self._home)
+            order=tuple(sock.fileno() for sock in self._members),
+            home=tuple(places[sock] for sock in self._home),
+            seed=self._seed,
         )
 
-    def resume(self, members: Sequence[socket.socket], home: Sequence[int]) -> None:
+    def resume(self, members: Sequence[socket.socket], before: SteeringState) -> None:
         """Take over what an earlier program had. The kernel still has its program."""
+        self._seed = before.seed
         self._members = list(members)
-        self._home = [self._members[place] for place in home]
+        self._home = [self._members[place] for place in before.home]
         count = Counter(self._home)
         self._growing = [sock for sock in self._members if count[sock] < BUCKETS // len(self._members)]
 
@@ -143,21 +166,24 @@ class Steering:
             for bucket, owner in enumerate(self._home)
         ]
         try:
-            _attach(self._members[0], _program(chosen))
+            _attach(self._members[0], _program(chosen, self._seed))
         except OSError as error:
             log.get().warning("UDP clients are not steered, the kernel refuses", why=error.strerror)
 
 
-def bucket_of(host: int, port: int) -> int:
-    """As the program computes it. host: the IPv4 address, or the last 32 bits of an IPv6 address."""
-    mixed = (port * _FIRST_FACTOR & 0xFFFFFFFF) ^ host
-    return (mixed * _SECOND_FACTOR & 0xFFFFFFFF) >> 16 & (BUCKETS - 1)
+def bucket_of(host: int, port: int, seed: Seed) -> int:
+    """As the program computes it. host: the IPv4 address, or the last 32 bits of an IPv6 address. Every bit of both
+    reaches the upper bits, of which the bucket is made, in a way that the seed decides."""
+    mixed = (port * seed.of_port & _WORD) ^ host ^ seed.mask
+    mixed = mixed * seed.first & _WORD
+    mixed ^= mixed >> 16
+    return (mixed * seed.second & _WORD) >> 24
 
 
-_FIRST_FACTOR, _SECOND_FACTOR = 0x85EBCA6B, 0x9E3779B1
+_WORD = 0xFFFFFFFF
 
 
-def _program(chosen: Sequence[int]) -> list[_Instruction]:
+def _program(chosen: Sequence[int], seed: Seed) -> list[_Instruction]:
     """Returns chosen[bucket_of(the sender)]. IP options and extension headers only make the hash another one."""
 
     def at(offset: int) -> int:
@@ -174,12 +200,17 @@ def _program(chosen: Sequence[int]) -> list[_Instruction]:
         _Instruction(_LD_WORD, 0, 0, at(20)),
         _Instruction(_ST, 0, 0, 0),
         _Instruction(_LD_HALF, 0, 0, at(40)),
-        _Instruction(_MUL, 0, 0, _FIRST_FACTOR),
+        _Instruction(_MUL, 0, 0, seed.of_port),
         _Instruction(_LDX_MEM, 0, 0, 0),
         _Instruction(_XOR_X, 0, 0, 0),
-        _Instruction(_MUL, 0, 0, _SECOND_FACTOR),
+        _Instruction(_XOR, 0, 0, seed.mask),
+        _Instruction(_MUL, 0, 0, seed.first),
+        _Instruction(_ST, 0, 0, 0),
         _Instruction(_RSH, 0, 0, 16),
-        _Instruction(_AND, 0, 0, BUCKETS - 1),
+        _Instruction(_LDX_MEM, 0, 0, 0),
+        _Instruction(_XOR_X, 0, 0, 0),
+        _Instruction(_MUL, 0, 0, seed.second),
+        _Instruction(_RSH, 0, 0, 24),
     ]
     for bucket in range(BUCKETS):
         if bucket == BUCKETS - 1 or chosen[bucket] != chosen[bucket + 1]:

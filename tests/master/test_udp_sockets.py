@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import pwd
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from chatd.config.schema import ListenerOptions
 from chatd.errors import BootError, Exit
 from chatd.master.privileges import Identity
 from chatd.master.udp_sockets import UdpSockets, UdpState
-from chatd.master.udp_steering import BUCKETS
+from chatd.master.udp_steering import BUCKETS, bucket_of
 
 LISTEN = ListenerOptions(protocol="mobileimsdk", address="udp://127.0.0.1:0")
 SENDERS = 60
@@ -131,6 +132,27 @@ def test_every_family_is_steered(address: str, family: socket.AddressFamily, whe
         assert used.recv(100) == b"hello", number
     with pytest.raises(BlockingIOError):
         left_out.recv(100)
+    sockets.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "family", "where", "number"),
+    [("udp://127.0.0.1:0", socket.AF_INET, "127.0.0.1", 0x7F000001), ("udp://[::1]:0", socket.AF_INET6, "::1", 1)],
+)
+def test_the_kernel_computes_the_bucket_of_a_client(
+    address: str, family: socket.AddressFamily, where: str, number: int
+) -> None:
+    listen = ListenerOptions(protocol="mobileimsdk", address=address)
+    sockets = UdpSockets([listen], None)
+    sockets.bind_first(3, after_crash=False)
+    by_descriptor = {sock.fileno(): sock for slot in range(3) for _, sock in sockets.of(slot)}
+    ((_, first),) = sockets.first()
+    steering = sockets.state().steering[address]
+    for _ in range(40):
+        with socket.socket(family, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"hello", first.getsockname()[:2])
+            bucket = bucket_of(number, sender.getsockname()[1], steering.seed)
+        assert by_descriptor[steering.order[steering.home[bucket]]].recv(100) == b"hello"
     sockets.close()
 
 
@@ -427,6 +449,54 @@ def test_no_other_user_can_bind_beside_the_sockets_of_systemd() -> None:
     assert not binds_beside(address)
     for sock in given:
         sock.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "beside", "takes"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("0.0.0.0", "127.0.0.1", True),
+        ("0.0.0.0", "0.0.0.0", True),
+        ("::", "127.0.0.1", True),
+        ("::", "::1", True),
+        ("127.0.0.1", "127.0.0.2", False),
+        ("127.0.0.1", "::1", False),
+    ],
+)
+def test_what_was_bound_beside_a_socket_of_systemd_before_the_start_refuses_it(
+    given: str, beside: str, *, takes: bool
+) -> None:
+    """Any user can do that while chatd has never been started; the kernel then prefers that socket."""
+    ours = reusing(given, 0)
+    port = ours.getsockname()[1]
+    intruder = reusing(beside, port)
+    host = f"[{given}]" if ":" in given else given
+    listen = ListenerOptions(protocol="mobileimsdk", address=f"udp://{host}:{port}")
+    with ours:
+        if takes:
+            with pytest.raises(BootError) as refused:
+                UdpSockets([listen], None).adopt([ours])
+            assert f"has bound another one beside it ({beside} port {port})" in str(refused.value)
+            assert pwd.getpwuid(os.geteuid()).pw_name in str(refused.value)
+            assert refused.value.exit_code == Exit.OS
+        else:
+            assert UdpSockets([listen], None).adopt([ours]) == []
+        intruder.close()
+        assert UdpSockets([listen], None).adopt([ours]) == []
+        with pytest.raises(OSError, match="in use"):
+            reusing(given, port)
+
+
+def reusing(host: str, port: int) -> socket.socket:
+    """As systemd binds one without ReusePort=, and as anybody can."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def binds_beside(address: tuple[str, int]) -> bool:
