@@ -9,7 +9,6 @@ Fails: ends the process, as argparse does.
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 import sys
 import textwrap
@@ -54,6 +53,8 @@ def _sum_of(text: str) -> float:
 
 def _suggestion(words: Sequence[str], known: Sequence[str]) -> str:
     """ "; did you mean …?", or "" if none of the words is like a known one."""
+    import difflib  # only for a mistake
+
     meant = [close[0] for word in words if (close := difflib.get_close_matches(word, known, n=1, cutoff=0.5))]
     return f"; did you mean {' '.join(meant)}?" if meant else ""
 

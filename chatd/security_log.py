@@ -1,8 +1,9 @@
 """The security trail: who came in, who tried, and what was done about it.
 
-Owns: the events with their stable names, the fields that every record of the trail has, counting the events in the
-scoreboard, and how many records a client can cause. Programs (fail2ban, a log collector) rely on names and fields.
-Elsewhere: writing and holding back records (log, repeats), deciding what is refused (core, net).
+Owns: what each event means, the fields that every record of the trail has, counting the events in the scoreboard, and
+how many records a client can cause. Programs (fail2ban, a log collector) rely on names and fields.
+Elsewhere: the names of the events (security_events), writing and holding back records (log, repeats), deciding what is
+refused (core, net).
 Fails: never, like the log.
 
 A record of the trail is an ordinary log record with these fields first, in this order:
@@ -26,49 +27,11 @@ from typing import Any, Literal, NamedTuple
 
 from chatd import log
 from chatd.repeats import Limits
+from chatd.security_events import SecurityEvent as SecurityEvent
 from chatd.sources import address_of
 
 FIELD_CHARS = 200
 """Maximum characters of a field: names come from strangers."""
-
-
-class SecurityEvent(enum.StrEnum):
-    """Names of events. A name is never changed and never given another meaning."""
-
-    LOGIN = "login"
-    LOGIN_FAILED = "login_failed"
-    LOGIN_REFUSED = "login_refused"
-    REGISTERED = "registered"
-    REGISTRATION_REFUSED = "registration_refused"
-    PASSWORD_CHANGED = "password_changed"
-    PASSWORD_CHANGE_FAILED = "password_change_failed"
-    ACCOUNT_CREATED = "account_created"
-    ACCOUNT_DELETED = "account_deleted"
-    ACCOUNT_ERASED = "account_erased"
-    ACCOUNT_EXPORTED = "account_exported"
-    ACCOUNT_LOCKED = "account_locked"
-    ACCOUNT_UNLOCKED = "account_unlocked"
-    INVITE_ADDED = "invite_added"
-    INVITE_REVOKED = "invite_revoked"
-    SESSIONS_ENDED = "sessions_ended"
-    KICKED = "kicked"
-    PENALTY_BEGUN = "penalty_begun"
-    PENALTY_ENDED = "penalty_ended"
-    PENALTIES_CLEARED = "penalties_cleared"
-    CONNECTION_REFUSED = "connection_refused"
-    DATAGRAM_REFUSED = "datagram_refused"
-    CLAIMED_IDENTITY = "claimed_identity"
-    RATE_EXCEEDED = "rate_exceeded"
-    MAILBOX_FULL = "mailbox_full"
-    ORDER = "order"
-    SIGNAL = "signal"
-    HOOK_SUSPENDED = "hook_suspended"
-    BUS_FORGERY = "bus_forgery"
-    API_KEY_ADDED = "api_key_added"
-    API_KEY_ROTATED = "api_key_rotated"
-    API_KEY_REVOKED = "api_key_revoked"
-    API_KEY_REFUSED = "api_key_refused"
-    API_SCOPE_MISSING = "api_scope_missing"
 
 
 class By(enum.Enum):

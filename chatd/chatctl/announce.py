@@ -13,19 +13,18 @@ import sys
 from chatd.chatctl import render
 from chatd.chatctl.control_client import ControlClient, RequestFailed, note
 from chatd.errors import Exit
-from chatd.master.questions.broadcast import LIMIT_S
 from chatd.master.replies import BroadcastReply, ControlReply, KickReply
-from chatd.master.requests import BroadcastRequest, KickRequest
+from chatd.master.requests import BROADCAST_S, BroadcastRequest, KickRequest
 
 STDIN = "-"
 
 
 def broadcast(client: ControlClient, options: argparse.Namespace) -> int:
-    """Waits until all have been told, at most LIMIT_S. Exit code: 1 if there is no such user or group, 75 if a host did
-    not answer."""
+    """Waits until all have been told, at most BROADCAST_S. Exit code: 1 if there is no such user or group, 75 if a host
+    did not answer."""
     text = sys.stdin.read().rstrip("\n") if options.text == STDIN else options.text
     request = BroadcastRequest(text=text, wire=options.wire, user=options.user, group_id=options.group)
-    return _ask(client, request, BroadcastReply, options, limit_s=LIMIT_S + 5)
+    return _ask(client, request, BroadcastReply, options, limit_s=BROADCAST_S + 5)
 
 
 def kick(client: ControlClient, options: argparse.Namespace) -> int:

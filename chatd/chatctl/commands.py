@@ -19,7 +19,6 @@ from chatd.chatctl import render
 from chatd.chatctl.control_client import ControlClient, NotAllowed, ServerUnreachable, note
 from chatd.chatctl.ownership import become_owner
 from chatd.chatctl.show import server as show_server
-from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
 from chatd.config import render as config_render
 from chatd.config.schema import Config
@@ -231,6 +230,8 @@ def penalties(client: ControlClient, options: argparse.Namespace) -> int:
 
 def store(client: ControlClient, options: argparse.Namespace) -> int:
     """migrate, copy-store and import-chatserver, which need a store for themselves."""
+    from chatd.chatctl.trail import StoreTrail  # with the log, which no other command of these needs
+
     config = config_load.load(options.config).config
     trail = StoreTrail(config, client)
     arguments = {

@@ -20,9 +20,10 @@ from typing import Any, Literal
 from chatd import log
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.config.schema import Config
+from chatd.master.chatctl_records import write_record
 from chatd.master.replies import ControlReply
-from chatd.master.requests import RecordRequest, write_record
-from chatd.security_log import SecurityEvent
+from chatd.master.requests import RecordRequest
+from chatd.security_events import SecurityEvent
 
 SYSTEM_LOG = Path("/dev/log")
 _SYSTEM_LOG_S = 2.0

@@ -9,9 +9,7 @@ is created, opened for writing or bound here.
 
 from __future__ import annotations
 
-import difflib
 import grp
-import importlib.metadata
 import importlib.util
 import ipaddress
 import math
@@ -150,6 +148,8 @@ def _wrong(value: Any, option: Option) -> str | None:
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
+    import difflib  # only for a mistake
+
     names = list(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     return f', did you mean "{close[0]}"?' if close else f" (known: {', '.join(names)})"
@@ -407,6 +407,8 @@ def _check_user(config: Config, problems: Problems) -> None:
 
 def _check_installed(entry_point: str, key: str, problems: Problems) -> None:
     """Only looked up: the code of a plug-in runs only in workers."""
+    import importlib.metadata  # 20 ms, which a server without plug-ins need not spend
+
     installed = sorted({one.name for one in importlib.metadata.entry_points(group=HOOK_GROUP)})
     if entry_point not in installed:
         problems.add(key, f"no plug-in {entry_point} is installed (installed: {', '.join(installed) or 'none'})")

@@ -1,13 +1,14 @@
 """What systemd is told about the server: that it is ready, reloads or stops, and one line about its state.
 
 Owns: when something is told, the text of STATUS=, asking for more time to start or stop, feeding the watchdog.
-Elsewhere: the messages themselves (master.systemd), the state and its reasons (master.health).
+Elsewhere: the messages themselves (master.systemd), the state and its reasons (master.observing.health_monitor).
 Fails: never; without systemd nothing is told.
 """
 
 from __future__ import annotations
 
-from chatd.master.health import Health, HealthMonitor, State
+from chatd.master.health import Health, State
+from chatd.master.observing.health_monitor import HealthMonitor
 from chatd.master.systemd import ServiceManager
 from chatd.master.workers import WorkerPool
 

@@ -20,11 +20,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from chatd import log
 from chatd.config.schema import CertificateOptions, Config
 from chatd.errors import ConfigError
+from chatd.master.status import CertificateStatus
 from chatd.orders import MAX_CERTIFICATE_BYTES, Answer, CertificatesOrder, CertificatesRefused
 from chatd.tls import certificates as tls_certificates
 from chatd.tls.certificates import Certificate, CertificateError
@@ -47,18 +46,6 @@ class Expiry(enum.Enum):
     GOOD = "good"
     EXPIRING = "expiring"
     EXPIRED = "expired"
-
-
-class CertificateStatus(msgspec.Struct, kw_only=True):
-    """listener: its address. file: of the certificate. expires_at: seconds since the epoch. error: why the file as it
-    is now cannot be used, so that an earlier version is in use; "" = it is in use."""
-
-    listener: str
-    file: str
-    names: list[str]
-    expires_at: int
-    expiry: str
-    error: str
 
 
 @dataclass(slots=True, kw_only=True)

@@ -21,10 +21,12 @@ from chatd.config.load import Loaded
 from chatd.config.render import mask_config
 from chatd.errors import ConfigError, Exit
 from chatd.master.announcer import Announcer
+from chatd.master.chatctl_records import write_record
 from chatd.master.control import ControlSocket
 from chatd.master.daemonize import has_terminal
-from chatd.master.health import HealthMonitor
 from chatd.master.listeners import Bound, actual_address
+from chatd.master.observing.health_monitor import HealthMonitor
+from chatd.master.observing.status_collector import StatusCollector, Works
 from chatd.master.prepared import Prepared
 from chatd.master.questions.router import QuestionRouter
 from chatd.master.reload import Reload
@@ -43,7 +45,6 @@ from chatd.master.requests import (
     StopRequest,
     UndrainRequest,
     UpgradeRequest,
-    write_record,
 )
 from chatd.master.rolling.gate import Gate
 from chatd.master.rolling.host import HostDrain, HostState
@@ -51,7 +52,7 @@ from chatd.master.rolling.restart import RollingRestart
 from chatd.master.rotation import Rotation
 from chatd.master.scaling import Scaling
 from chatd.master.spawn import Serve, Shared
-from chatd.master.status import StatusCollector, StatusReply, Works
+from chatd.master.status import StatusReply
 from chatd.master.surroundings import Surroundings
 from chatd.master.upgrade.capture import Parts
 from chatd.master.upgrade.execute import restore_signals

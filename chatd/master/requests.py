@@ -9,19 +9,20 @@ Fails: MalformedMessage for bytes that are not a request.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 import msgspec
 from msgspec import Meta
 
-from chatd import security_log
 from chatd.client_list import ClientQuery
 from chatd.config.schema import LogLevel
 from chatd.orders import MalformedMessage
-from chatd.security_log import SecurityEvent
+from chatd.security_events import SecurityEvent
 
 MOST_TRACED_S = 24 * 3600.0
 """Longest time for which a user is traced."""
+BROADCAST_S = 130.0
+"""Longest time that a broadcast takes; a worker needs less (core.sessions.broadcast.LIMIT_S)."""
 REASON_CHARS = 200
 RECORDED_CHARS = 1000
 Wire = Literal["", "chatserver", "mobileimsdk"]
@@ -297,14 +298,3 @@ def decode(line: bytes) -> ControlRequest:
         return _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedMessage(f"{asked.cmd}: {error}") from None
-
-
-def write_record(made: RecordRequest) -> None:
-    """Write what chatctl did into this process's log."""
-    what: dict[str, Any] = {"name": made.name, "user": made.user, "detail": made.detail}
-    if made.event is SecurityEvent.ORDER:
-        what = {"order": made.order, "arguments": made.arguments, "result": made.result, "why": made.why}
-    who: dict[str, Any] = {"uid": made.uid, "by": made.by, "sudo_user": made.sudo_user, "caller_pid": made.caller_pid}
-    if made.socket_uid >= 0:
-        who["socket_uid"] = made.socket_uid
-    security_log.record(made.event, **what, **who)

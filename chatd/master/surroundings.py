@@ -1,7 +1,7 @@
 """Reasons why a server is not well that lie around its processes: disks, queues of the kernel, files.
 
 Owns: looking at them.
-Elsewhere: reasons that the workers give (master.health), what to do about each (docs/runbook.md).
+Elsewhere: reasons that the workers give (master.observing.health_monitor), what to do about each (docs/runbook.md).
 Fails: never; what cannot be looked at is no reason.
 """
 

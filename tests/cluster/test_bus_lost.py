@@ -39,6 +39,7 @@ async def bus_is(trial: Trial, good: bool, limit_s: float) -> float:
 
         while not await asyncio.to_thread(said):
             assert time.monotonic() - began < limit_s, f"bus_ok is not {good} after {limit_s} s"
+            await asyncio.sleep(0.02)
     return time.monotonic() - began
 
 

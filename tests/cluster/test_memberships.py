@@ -36,8 +36,8 @@ def bus_is(daemons: list[Daemon], good: bool) -> bool:
 
 async def all_see(cluster: Cluster, good: bool, limit_s: float = 20.0) -> None:
     async with asyncio.timeout(limit_s):
-        while not await asyncio.to_thread(bus_is, cluster.daemons, good):
-            pass
+        while not await asyncio.to_thread(bus_is, cluster.daemons, good):  # noqa: ASYNC110 - it can only be asked
+            await asyncio.sleep(0.02)
 
 
 @contextlib.asynccontextmanager

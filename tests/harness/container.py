@@ -183,8 +183,9 @@ class Container:
         process = self._running()
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(process.pid).children(recursive=True):
-                if _pids_of(child.pid)[-1] == 1 and Path(f"/proc/{child.pid}/comm").read_text() == "systemd\n":
-                    return child.pid
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a step of the boot, over by now
+                    if _pids_of(child.pid)[-1] == 1 and Path(f"/proc/{child.pid}/comm").read_text() == "systemd\n":
+                        return child.pid
         return 0
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -357,8 +358,8 @@ def _roots() -> list[Path]:
 def _remove_cgroups(name: str) -> None:
     ends = time.monotonic() + 5
     for root in _roots():
-        folders = [*sorted((root / name).rglob("*/"), key=lambda path: -len(path.parts)), root / name]
-        for folder in (one for one in folders if one.is_dir()):
+        folders = [Path(folder) for folder, _, _ in os.walk(root / name, topdown=False)]  # another run may remove them
+        for folder in folders:
             while True:
                 try:
                     folder.rmdir()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import time
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -69,9 +70,12 @@ class Journal:
 
     def __init__(self, path: Path | None = None) -> None:
         self.lines: list[Line] = []
+        self.counts: Counter[Event] = Counter()
+        """Of `lines`, by event: who waits for more of them asks many times a second."""
         self.path = path
 
     def note(self, event: Event, user: str, conn: int = 0, *, at: int = 0, **fields: object) -> None:
+        self.counts[event] += 1
         self.lines.append(Line(at or time.monotonic_ns(), event, user, conn, **fields))  # type: ignore[arg-type]
 
     def save(self) -> None:

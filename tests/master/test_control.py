@@ -328,7 +328,7 @@ def test_another_user_is_told_what_is_missing(make):
     open_way(server.root)
     # already imported, because nobody may not read everybody's interpreter
     code = (
-        "import os, sys\nfrom chatd.chatctl.__main__ import main\nos.setgroups([])\n"
+        "import os, sys\nfrom chatd.chatctl.__main__ import main, parser\nparser()\nos.setgroups([])\n"
         "os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\nsys.exit(main(sys.argv[1:]))"
     )
     for command, code_wanted in (("status", 4), ("check", 2), ("reload", Exit.PERMISSION), ("stop", Exit.PERMISSION)):

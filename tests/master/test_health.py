@@ -10,8 +10,9 @@ import pytest
 
 from chatd.config.schema import Config
 from chatd.master.announcer import summary
-from chatd.master.certificates import CertificateStatus
-from chatd.master.health import HealthMonitor, Reason, State
+from chatd.master.health import Reason, State
+from chatd.master.observing.health_monitor import HealthMonitor
+from chatd.master.status import CertificateStatus
 from chatd.master.upgrade.upgrade import Phase
 from chatd.master.worker_slot import WorkerProcess
 from chatd.master.workers import WorkerPool
@@ -92,7 +93,7 @@ def test_a_counter_that_grows_is_a_reason_for_a_while(
     server: Server, monkeypatch: pytest.MonkeyPatch, field: str, code: str
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr("chatd.master.health.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("chatd.master.observing.health_monitor.time.monotonic", lambda: clock[0])
     for row in server.rows:
         row.heartbeat_ns = 10**18
     server.monitor.sample()
@@ -124,7 +125,7 @@ def test_records_that_the_master_drops_count_too(server: Server) -> None:
 
 def test_a_counter_of_a_worker_that_was_replaced_begins_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
-    monkeypatch.setattr("chatd.master.health.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("chatd.master.observing.health_monitor.time.monotonic", lambda: clock[0])
     for row in server.rows:
         row.heartbeat_ns = 10**18
     server.rows[0].refused_full = 5

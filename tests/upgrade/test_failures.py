@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -210,11 +211,12 @@ def test_nobody_who_asks_meanwhile_is_refused(
     def ask() -> None:
         while not over.is_set():
             try:
-                daemon.status()
+                assert daemon.status()["workers"]
                 assert "server[echo]" in say(daemon)
             except (AssertionError, OSError) as error:
                 refusals.append(repr(error))
             asked[0] += 1
+            time.sleep(0.05)
 
     asking = threading.Thread(target=ask)
     asking.start()

@@ -10,14 +10,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chatd import completion
 from chatd.chatctl.add_command import AS_JSON, Add
 from chatd.chatctl.control_client import ControlClient
 from chatd.chatctl.ownership import become_owner
-from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
 from chatd.config.schema import Config
+
+if TYPE_CHECKING:
+    from chatd.chatctl.trail import StoreTrail
 
 
 def add_commands(add: Add) -> None:
@@ -62,6 +65,8 @@ def _file(one: argparse.ArgumentParser, name: str, text: str, nargs: str | None 
 
 
 def _begin(client: ControlClient, options: argparse.Namespace) -> tuple[Config, StoreTrail]:
+    from chatd.chatctl.trail import StoreTrail
+
     config = config_load.load(options.config).config
     return config, StoreTrail(config, client)
 

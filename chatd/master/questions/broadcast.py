@@ -14,14 +14,12 @@ from chatd import wall_clock
 from chatd.errors import Exit, Refused
 from chatd.master.questions.asking import WorkerQuestions
 from chatd.master.replies import CUT_OFF, UNKNOWN_USER, BroadcastReply, ControlReply, Respond, failed
-from chatd.master.requests import BroadcastRequest
+from chatd.master.requests import BROADCAST_S, BroadcastRequest
 from chatd.orders import BroadcastDone, BroadcastOrder, OrderFailed
 from chatd.texts import fields
 
 TEXT_CHARS = 500
 """Longest text. It fits into a WebSocket or TCP frame whole; where a wire's packets are shorter, its end is cut."""
-LIMIT_S = 130.0
-"""Longer than a worker takes (core.sessions.broadcast.LIMIT_S)."""
 WINDOW_S = 60.0
 MOST = 6
 """Maximum texts within WINDOW_S, so that a script gone wrong does not flood every client."""
@@ -57,7 +55,7 @@ class BroadcastRequests:
                     ref=ref, text=text, at_ms=at_ms, wire=request.wire, user=request.user, group_id=request.group_id
                 )
 
-            self._questions.ask(order, _reply, respond, LIMIT_S)
+            self._questions.ask(order, _reply, respond, BROADCAST_S)
 
 
 def _reply(answer: BroadcastDone | OrderFailed) -> ControlReply:

@@ -1,7 +1,8 @@
 """The program of this process: how to start it again, and which version of it is installed now.
 
 Owns: the command line as the kernel got it, and looking for the installed version in the files of the package.
-Elsewhere: starting it again (master.upgrade.execute, master.upgrade.preflight), showing the versions (master.status).
+Elsewhere: starting it again (master.upgrade.execute, master.upgrade.preflight), showing the versions
+(master.observing.status_collector).
 Fails: never. A version that cannot be found out is "".
 """
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from chatd.chatctl.show import server as show_server
-from chatd.master.certificates import CertificateStatus
 from chatd.master.health import Reason, State
-from chatd.master.status import ListenerStatus
+from chatd.master.status import CertificateStatus, ListenerStatus
 from tests.harness.statuses import status, worker
 
 RUNBOOK = Path(__file__).parents[3] / "docs/runbook.md"
