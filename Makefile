@@ -19,7 +19,9 @@ FAST_TESTS := $(wildcard tests/test_layers.py tests/test_docs.py tests/test_orde
 	tests/master/test_upgrade_state.py tests/test_background.py tests/config tests/texts tests/wire tests/core tests/hooks \
 	tests/store/test_group_commit*.py tests/store/sqlite tests/harness tests/chatctl/show/test_server.py tests/test_runbook.py \
 	tests/net/websocket/test_handshake.py tests/net/websocket/test_frames.py \
-	tests/net/test_proxy_header.py tests/client/test_commands.py tests/client/test_frames.py tests/client/test_memory.py tests/client/test_requests.py)
+	tests/net/test_proxy_header.py tests/client/test_commands.py \
+	$(addprefix tests/chatd_client/test_,acknowledger.py address.py errors.py frames.py framing.py inbox.py memory.py packets.py \
+	requests.py sender.py state.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help run install constraints tools test test-slow format docs bench clean wheels deb release

@@ -64,12 +64,16 @@ def generated() -> dict[Path, str]:
 def modules() -> list[str]:
     """Every module with the first paragraph of its docstring; packages are bold."""
     lines = ["| module | |", "|---|---|"]
-    for path in sorted((ROOT / "chatd").rglob("*.py"), key=lambda path: (len(path.parts), path.parts[:-1], path.name)):
+    for path in [*_modules_of(ROOT / "chatd"), *_modules_of(ROOT / "clients" / "python" / "chatd_client")]:
         paragraph = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0]
         is_package = path.name == "__init__.py"
         name = f"{path.parent.relative_to(ROOT)}/" if is_package else str(path.relative_to(ROOT))
         lines.append(_row(f"**`{name}`**" if is_package else f"`{name}`", " ".join(paragraph.split())))
     return lines
+
+
+def _modules_of(package: Path) -> list[Path]:
+    return sorted(package.rglob("*.py"), key=lambda path: (len(path.parts), path.parts[:-1], path.name))
 
 
 def options() -> list[str]:

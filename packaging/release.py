@@ -1,7 +1,7 @@
 """Make a release: the version, CHANGELOG.md from newsfragments/, a commit and a tag.
 
 Owns: what must be true before, and the order of the steps. usage: release.py VERSION, by `make release VERSION=...`.
-Elsewhere: the text of the changes (newsfragments/, towncrier), the version (chatd/__init__.py, the only place).
+Elsewhere: the text of the changes (newsfragments/, towncrier), the version (FILES, the only places).
 Fails: exit code 1 with one line; then nothing is changed.
 """
 
@@ -15,7 +15,8 @@ from pathlib import Path
 from packaging.version import InvalidVersion, Version
 
 ROOT = Path.cwd()
-FILE = ROOT / "chatd" / "__init__.py"
+FILES = (ROOT / "chatd" / "__init__.py", ROOT / "clients" / "python" / "chatd_client" / "__init__.py")
+"""Both distributions always have one version."""
 LINE = re.compile(r'^__version__ = "(.+)"$', re.MULTILINE)
 NO_NEWS = ("template.md", "README.md", ".gitignore")
 
@@ -33,10 +34,15 @@ def run(*command: str) -> str:
 
 
 def current() -> str:
-    found = LINE.search(FILE.read_text())
-    if found is None:
-        raise Refused(f'{FILE}: has no line __version__ = "..."')
-    return found[1]
+    versions = set()
+    for file in FILES:
+        found = LINE.search(file.read_text())
+        if found is None:
+            raise Refused(f'{file}: has no line __version__ = "..."')
+        versions.add(found[1])
+    if len(versions) > 1:
+        raise Refused(f"{FILES[0]} and {FILES[1]} have different versions: {', '.join(sorted(versions))}")
+    return versions.pop()
 
 
 def check(text: str) -> str:
@@ -70,9 +76,10 @@ def release(version: str) -> None:
 
 
 def _release(version: str) -> None:
-    FILE.write_text(LINE.sub(f'__version__ = "{version}"', FILE.read_text()))
+    for file in FILES:
+        file.write_text(LINE.sub(f'__version__ = "{version}"', file.read_text()))
     run(sys.executable, "-m", "towncrier", "build", "--yes", "--version", version)
-    run("git", "add", "--all", "chatd/__init__.py", "CHANGELOG.md", "newsfragments")
+    run("git", "add", "--all", *map(str, FILES), "CHANGELOG.md", "newsfragments")
     run("git", "commit", "--message", f"Release {version}")
     run("git", "tag", "--annotate", f"v{version}", "--message", f"chatd {version}")
 

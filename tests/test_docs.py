@@ -236,7 +236,7 @@ def test_every_decision_is_in_the_index() -> None:
 
 SOURCES = sorted(
     path
-    for folder in ("chatd", "tests", "bench", "docs")
+    for folder in ("chatd", "clients", "tests", "bench", "docs")
     for path in (ROOT / folder).rglob("*")
     if path.suffix in (".py", ".cpp", ".hpp") and "build" not in path.parts
 )

@@ -26,6 +26,11 @@ def test_imports_go_downwards_only() -> None:
     assert answer.returncode == 0, answer.stdout
 
 
+def copy_code(to: Path) -> None:
+    for package in (ROOT / "chatd", ROOT / "clients" / "python" / "chatd_client"):
+        shutil.copytree(package, to / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
 PLANTED = (
     ("chatd/config/schema.py", "import chatd.model", "Imports go downwards only"),
     ("chatd/bus/contract.py", "import chatd.store.contract", "Imports go downwards only"),
@@ -44,6 +49,9 @@ PLANTED = (
     ("chatd/scoreboard.py", "import sqlite3", "The master has no event loop"),
     ("chatd/client/__init__.py", "import chatd.wire.contract", "The client stands alone"),
     ("chatd/net/__init__.py", "import chatd.client", "The server does not know the client"),
+    ("chatd/net/__init__.py", "import chatd_client", "The server does not know the client"),
+    ("chatd_client/packets.py", "import chatd.errors", "The client library knows nothing of the server"),
+    ("chatd_client/packets.py", "import chatd_client.session", "Inside chatd_client"),
 )
 """A file, an import that does not belong there, and the contract that it breaks."""
 
@@ -53,7 +61,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What is said of each broken contract, by its name, when all of these are planted: to read the code takes far
     longer than to find them in it."""
     root = tmp_path_factory.mktemp("planted")
-    shutil.copytree(ROOT / "chatd", root / "chatd", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_code(root)
     for module, line, _ in PLANTED:
         with (root / module).open("a") as file:
             file.write(f"\n{line}\n")

@@ -21,13 +21,14 @@ import msgspec
 from chatd import __version__, completion
 from chatd.client.account_commands import AskPassword
 from chatd.client.commands import Commands
-from chatd.client.connection import ServerAddress, make_context, parse_address
-from chatd.client.connector import Unreachable
 from chatd.client.grammar import quoted
-from chatd.client.memory import Memory, open_memory
+from chatd.client.memory import open_memory
 from chatd.client.screen import PipedInput, PlainScreen, Screen, ScreenGone
 from chatd.client.session import ClientSession
-from chatd.client.timing import Timing
+from chatd_client.address import ServerAddress, make_context, parse_address
+from chatd_client.errors import Unreachable
+from chatd_client.memory import Memory
+from chatd_client.timing import Timing
 
 OK, NO_LOGIN, USAGE, NOT_DELIVERED = 0, 1, 2, 3
 

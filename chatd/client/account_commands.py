@@ -1,19 +1,19 @@
 """Commands about accounts and logins.
 
-Owns: register, login, takeover, passwd, sessions, logout. Elsewhere: logging in (session). Fails: Usage, NotDone.
+Owns: register, login, takeover, passwd, sessions, logout. Elsewhere: logging in (session). Fails: Usage, ChatError.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from chatd.client import results
 from chatd.client.grammar import Usage, quoted
 from chatd.client.live import when
 from chatd.client.screen import Screen
-from chatd.client.sender import NotDone
 from chatd.client.session import ClientSession
 from chatd.client.target import Target
+from chatd_client import results
+from chatd_client.errors import ChatError
 
 AskPassword = Callable[[str, bool], Awaitable[str | None]]
 """(prompt, new) -> the password, None if none is given. new: it is being chosen."""
@@ -61,7 +61,7 @@ class AccountCommands:
     async def _password(self, prompt: str, *, new: bool = False) -> str:
         password = await self._ask_password(prompt, new)
         if password is None:
-            raise NotDone("no password given")
+            raise ChatError("no password given")
         return password
 
     async def _change_password(self, words: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 Owns: the number of the last change that is known of each conversation; asking for the changes after it; what a person
 is told of a change.
 Elsewhere: keeping the numbers on disk (memory), when there is somebody to ask (live), the requests (requests).
-Fails: NotDone where the server does not answer; what was not told is told after the next login.
+Fails: ChatError where the server does not answer; what was not told is told after the next login.
 
 The server numbers the changes of a conversation 1, 2, 3 … A notice with the next number is told at once. With a higher
 one, notices were lost: then the server is asked, which gives the changes in their order.
@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from chatd.client import results
-from chatd.client.frames import User
-from chatd.client.notices import MessageChanged
-from chatd.client.requests import PAGES, Requests
 from chatd.client.screen import Screen
-from chatd.client.sender import Sender
+from chatd_client import results
+from chatd_client.events import MessageChanged
+from chatd_client.model import User
+from chatd_client.requests import PAGES, Requests
+from chatd_client.sender import Sender
 
 PLACES_AT_ONCE = 20
 """Conversations whose changes one request asks for: a request is no longer than a message."""
@@ -94,7 +94,7 @@ class Changes:
     # ------------------------------------------------------------ asking
 
     async def ask(self) -> list[results.Head]:
-        """Tell the person of changes since the last one known. All conversations of the person. Raises NotDone."""
+        """Tell the person of changes since the last one known. All conversations of the person. Raises ChatError."""
         async with self._asking:
             return await self._ask()
 

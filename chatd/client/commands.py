@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from chatd.client.account_commands import AccountCommands, AskPassword
-from chatd.client.frames import Destination
 from chatd.client.grammar import COMMANDS, Command, Usage, understand, usage
 from chatd.client.group_commands import GroupCommands
 from chatd.client.message_commands import MessageCommands
 from chatd.client.people_commands import PeopleCommands
 from chatd.client.screen import Screen
-from chatd.client.sender import NotDone
 from chatd.client.session import ClientSession, NotLoggedIn
 from chatd.client.target import Target
+from chatd_client.errors import ChatError
+from chatd_client.model import Destination
 
 CarryOut = Callable[[Sequence[str]], Awaitable[None]]
 
@@ -60,7 +60,7 @@ class Commands:
         except NotLoggedIn as error:
             self.login_failed = True
             self._screen.notice(str(error))
-        except (Usage, NotDone) as error:
+        except (Usage, ChatError) as error:
             self._screen.notice(str(error))
         return True
 

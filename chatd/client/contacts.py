@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from chatd.client.frames import Friend, Group, LoginAnswer, Member, User, is_number
-from chatd.client.results import GroupAbout, Seen
+from chatd_client.chatserver.frames import Friend, Group, LoginAnswer, Member
+from chatd_client.model import User, is_number
+from chatd_client.results import GroupAbout, Seen
 
 MemberChange = Callable[[Member], Member]
 PEOPLE = 2000

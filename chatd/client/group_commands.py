@@ -1,6 +1,6 @@
 """Commands about groups: joining and leaving, and running them.
 
-Owns: these commands. Elsewhere: the lists (contacts), which notices keep true (live). Fails: Usage, NotDone.
+Owns: these commands. Elsewhere: the lists (contacts), which notices keep true (live). Fails: Usage, ChatError.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 
-from chatd.client import results
-from chatd.client.frames import is_number
+from chatd.client.frame_commands import FrameCommands
 from chatd.client.grammar import GROUP_FIELDS, Usage
 from chatd.client.live import shown_as, when
-from chatd.client.requests import NotOffered
 from chatd.client.screen import Screen
-from chatd.client.sender import NotDone
 from chatd.client.session import ClientSession
 from chatd.client.target import Target
+from chatd_client import results
+from chatd_client.errors import ChatError, NotOffered
+from chatd_client.model import is_number
 
 SWITCH = {"on": True, "off": False}
 MAX_MINUTES = 10 * 365 * 24 * 60
@@ -27,6 +27,7 @@ class GroupCommands:
         self._session = session
         self._screen = screen
         self._target = target
+        self._frames = FrameCommands(session)
         self._ask = session.requests.ask
         self._rows = session.requests.rows
 
@@ -64,7 +65,7 @@ class GroupCommands:
         contacts = self._session.contacts
         for group_id in tuple(contacts.groups):
             if self._session.user is not None and self._session.requests.offered:
-                with contextlib.suppress(NotDone):  # then as far as they are known
+                with contextlib.suppress(ChatError):  # then as far as they are known
                     await self._session.live.load_members(group_id)
             self._tell_group(group_id)
         if not contacts.groups:
@@ -82,7 +83,7 @@ class GroupCommands:
             self._screen.notice(f"    {member.name}({member.id}) {state}{role}")
 
     async def _create(self, words: Sequence[str]) -> None:
-        group = await self._session.create_group(words[0], words[1] if len(words) > 1 else "")
+        group = await self._frames.create_group(words[0], words[1] if len(words) > 1 else "")
         self._screen.notice(f"made the group {words[0]}, its number is {group.group_id}")
 
     async def _join(self, words: Sequence[str]) -> None:
@@ -91,7 +92,7 @@ class GroupCommands:
         if not is_number(word):
             raise Usage("/joingroup ID: a group is joined by its number")
         if not self._session.requests.offered:
-            group = await self._session.join_group(int(word))
+            group = await self._frames.join_group(int(word))
             self._screen.notice(f"joined the group {group.name}#{group.group_id}")
             return
         found = await self._ask("group.join", results.OneGroup, group=int(word))
@@ -163,7 +164,7 @@ class GroupCommands:
         self._session.contacts.rename(group_id, found.group.name, found.group.description)
 
     async def _member(self, op: str, words: Sequence[str], **more: object) -> tuple[int, results.OneUser]:
-        """Do something with a user in a group. Raises Usage, NotDone."""
+        """Do something with a user in a group. Raises Usage, ChatError."""
         self._session.require_login()
         group_id = self._target.group(words[0])
         return group_id, await self._ask(op, results.OneUser, group=group_id, user=words[1], **more)

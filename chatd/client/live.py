@@ -13,14 +13,16 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 
-from chatd.client import notices, results
 from chatd.client.changes import Changes
 from chatd.client.contacts import Contacts
-from chatd.client.frames import Notice, User
-from chatd.client.requests import Declined, NotOffered, Requests
 from chatd.client.screen import Screen
-from chatd.client.sender import NotDone, Sender
-from chatd.errors import ErrorCode
+from chatd_client import events as notices
+from chatd_client import results
+from chatd_client.chatserver.frames import Notice
+from chatd_client.errors import ChatError, Code, NotOffered, Refused
+from chatd_client.model import User
+from chatd_client.requests import Requests
+from chatd_client.sender import Sender
 
 WATCH_AT_ONCE = 100
 """Maximum users that one request for presence names."""
@@ -73,11 +75,11 @@ class Live:
         self._loading = self._telling = None
 
     async def _load(self) -> None:
-        with contextlib.suppress(NotDone):
+        with contextlib.suppress(ChatError):
             unread = await self.unread()
             for head in unread if self._screen.is_interactive else ():
                 self._screen.notice(f"unread: {self.unread_line(head)}")
-        with contextlib.suppress(NotDone):  # otherwise they stay as the login answer had them
+        with contextlib.suppress(ChatError):  # otherwise they stay as the login answer had them
             friends = await self._requests.ask("friend.list", results.Friends)
             self.contacts.set_friends(friends.friends, friends.requests)
             groups = await self._requests.ask("group.list", results.Groups)
@@ -87,7 +89,7 @@ class Live:
 
     async def _ask_for_changes(self) -> None:
         """As often as more were missed meanwhile."""
-        with contextlib.suppress(NotDone):
+        with contextlib.suppress(ChatError):
             while self.changes.missed:
                 await self.changes.ask()
 
@@ -98,7 +100,7 @@ class Live:
     # ------------------------------------------------------------ asking
 
     async def unread(self) -> list[results.Head]:
-        """The conversations with unread messages. Raises NotDone."""
+        """The conversations with unread messages. Raises ChatError."""
         return [head for head in await self.changes.ask() if head.unread]
 
     def unread_line(self, head: results.Head) -> str:
@@ -108,7 +110,7 @@ class Live:
         return f"{name}{head.place} {head.unread}{more}{mentions}"
 
     async def watch(self, user_ids: Sequence[int]) -> None:
-        """Be told when these users go online and offline, as far as they allow it. Raises NotDone."""
+        """Be told when these users go online and offline, as far as they allow it. Raises ChatError."""
         for start in range(0, len(user_ids), WATCH_AT_ONCE):
             await self._watch_some(user_ids[start : start + WATCH_AT_ONCE])
 
@@ -116,8 +118,8 @@ class Live:
         """One user who does not allow it has the whole request refused: then each half is tried."""
         try:
             found = await self._requests.ask("presence.subscribe", results.Users, users=list(user_ids))
-        except Declined as declined:
-            if declined.code == ErrorCode.LIMIT_REACHED or len(user_ids) == 1:
+        except Refused as declined:
+            if declined.code == Code.LIMIT_REACHED or len(user_ids) == 1:
                 return
             half = len(user_ids) // 2
             await self._watch_some(user_ids[:half])
@@ -134,11 +136,11 @@ class Live:
             self._loading = asyncio.get_running_loop().create_task(self._watch_quietly(user.id))
 
     async def _watch_quietly(self, user_id: int) -> None:
-        with contextlib.suppress(NotDone):
+        with contextlib.suppress(ChatError):
             await self.watch([user_id])
 
     async def load_members(self, group_id: int) -> None:
-        """All members with their roles, from now on kept up to date by notices. Raises NotDone."""
+        """All members with their roles, from now on kept up to date by notices. Raises ChatError."""
         if group_id in self.contacts.complete:
             return
         found = await self._requests.rows(
@@ -156,7 +158,7 @@ class Live:
     # ------------------------------------------------------------ notices
 
     def take(self, notice: Notice) -> None:
-        known = notices.decode(notice)
+        known = notices.decode(notice.frame)
         if known is None:
             return
         text = self._person(known) or self._membership(known) or self._admission(known) or self._conversation(known)
@@ -293,7 +295,7 @@ class Live:
             await self._requests.ask("typing", results.Nothing, with_=place)
         except NotOffered:
             self._types_nothing = True
-        except NotDone:
+        except ChatError:
             pass  # the other side does not want to know, or it is too late to tell
 
     def sent(self, place: str, name: str) -> None:

@@ -1,7 +1,7 @@
 """Commands about messages: writing, answering, changing, reading again.
 
 Owns: these commands, and how a past message looks. Elsewhere: sending (session), which conversation (target).
-Fails: Usage, NotDone.
+Fails: Usage, ChatError.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from chatd.client import results
-from chatd.client.frames import Destination, is_number
 from chatd.client.grammar import Usage
 from chatd.client.screen import Screen
 from chatd.client.session import ClientSession
 from chatd.client.target import NEWEST, Target, number_of, place_of
+from chatd_client import results
+from chatd_client.model import Destination, is_number
 
 HISTORY_LINES = 20
 """Shown if no number is given."""

@@ -1,24 +1,26 @@
 """Commands about other people: friends, blocks, privacy, profiles.
 
-Owns: these commands. Elsewhere: the lists (contacts), which notices keep true (live). Fails: Usage, NotDone.
+Owns: these commands. Elsewhere: the lists (contacts), which notices keep true (live). Fails: Usage, ChatError.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from chatd.client import results
+from chatd.client.frame_commands import FrameCommands
 from chatd.client.grammar import AUDIENCES, PROFILE_FIELDS, PURPOSES, Usage, quoted
 from chatd.client.live import shown_as, when
 from chatd.client.screen import Screen
-from chatd.client.sender import NotDone
 from chatd.client.session import ClientSession
+from chatd_client import results
+from chatd_client.errors import ChatError
 
 
 class PeopleCommands:
     def __init__(self, session: ClientSession, screen: Screen) -> None:
         self._session = session
         self._screen = screen
+        self._frames = FrameCommands(session)
         self._ask = session.requests.ask
 
     def verbs(self) -> dict[str, Callable[[Sequence[str]], Awaitable[None]]]:
@@ -59,7 +61,7 @@ class PeopleCommands:
     async def _add_friend(self, words: Sequence[str]) -> None:
         self._session.require_login()
         if not self._session.requests.offered:
-            await self._session.request_friend(self._number_of(words[0]))
+            await self._frames.request_friend(self._number_of(words[0]))
             self._screen.notice(f"asked {words[0]}")
             return
         asked = await self._ask("friend.request", results.Asked, user=words[0])
@@ -72,7 +74,7 @@ class PeopleCommands:
     async def _accept(self, words: Sequence[str]) -> None:
         self._session.require_login()
         if not self._session.requests.offered:
-            await self._session.answer_friend(self._number_of(words[0]), accept=True)
+            await self._frames.answer_friend(self._number_of(words[0]), accept=True)
             return
         found = await self._ask("friend.accept", results.OneUser, user=words[0])
         await self._befriended(found.user.id, found.user.name)
@@ -85,7 +87,7 @@ class PeopleCommands:
     async def _refuse(self, words: Sequence[str]) -> None:
         self._session.require_login()
         if not self._session.requests.offered:
-            await self._session.answer_friend(self._number_of(words[0]), accept=False)
+            await self._frames.answer_friend(self._number_of(words[0]), accept=False)
             return
         found = await self._ask("friend.refuse", results.OneUser, user=words[0])
         self._session.contacts.requests.pop(found.user.id, None)
@@ -166,7 +168,7 @@ class PeopleCommands:
             self._screen.notice(f"{name}: {text}")
         try:
             presence = await self._ask("presence.get", results.Users, users=[words[0]])
-        except NotDone:
+        except ChatError:
             return  # not for us to see
         for user in presence.users:
             seen = f", last seen {when(user.last_seen)}" if user.last_seen and not user.online else ""

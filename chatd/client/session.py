@@ -3,7 +3,7 @@
 Owns: when to log in, log in again, leave; how each event from the server is handled.
 Elsewhere: connections (connector), sending messages (sender), requests (requests), lists (contacts, live), commands
 (commands), output (screen).
-Fails: NotDone, one line for the person who asked. Events that no request waits for (a lost connection, a refused
+Fails: ChatError, one line for the person who asked. Events that no request waits for (a lost connection, a refused
 message) are shown as notices.
 """
 
@@ -17,28 +17,32 @@ from typing import NoReturn
 
 import msgspec
 
-from chatd.client import frames, outgoing
-from chatd.client.acknowledger import Acknowledger
-from chatd.client.connection import ServerAddress, ServerConnection
-from chatd.client.connector import Broken, Connector, Unreachable
 from chatd.client.contacts import Contacts
-from chatd.client.frames import Destination, Event, Msg, PendingMessage, User
 from chatd.client.live import Live
-from chatd.client.memory import Memory
-from chatd.client.requests import Requests
 from chatd.client.screen import Screen
-from chatd.client.sender import NotDone, Sender, is_temporary
-from chatd.client.timing import Backoff, Timing
-from chatd.errors import MEANINGS, ErrorCode
+from chatd.errors import MEANINGS
+from chatd_client.address import ServerAddress
+from chatd_client.chatserver import frames, outgoing
+from chatd_client.chatserver.acknowledger import Acknowledger
+from chatd_client.chatserver.frames import Event, Msg
+from chatd_client.connector import Connector
+from chatd_client.errors import Broken, ChatError, Code, Unreachable, is_temporary
+from chatd_client.link import Link
+from chatd_client.memory import Memory
+from chatd_client.model import Answer, Destination, PendingMessage, User
+from chatd_client.requests import Requests
+from chatd_client.sender import Sender, one_lane
+from chatd_client.stream_link import NulFraming, StreamLink, StreamRoute
+from chatd_client.timing import Backoff, Timing
 
 ALREADY_LOGGED_IN = 2
 """LOGIN_ACK's errno: true for a moment after a connection broke."""
 
-UNREADABLE = (ErrorCode.TOO_LONG, ErrorCode.INVALID_PACKET)
+UNREADABLE = (Code.TOO_LONG, Code.INVALID_PACKET)
 """Error codes after which the server closes the connection."""
 
 
-class NotLoggedIn(NotDone):
+class NotLoggedIn(ChatError):
     pass
 
 
@@ -59,9 +63,12 @@ class ClientSession:
         self._screen = screen
         self._remember = remember
         self._timing = timing or Timing()
-        self._connector = Connector(address, self._timing, self)
-        self.sender = Sender(self._timing.answer_s, self._connector.drop, screen.notice)
-        self.requests = Requests(self._timing.answer_s)
+        self._route = StreamRoute(address=address, timeout_s=self._timing.connect_s, option="--ca")
+        self._connector = Connector(str(address), self._open_link, self._timing, self)
+        self.sender = Sender(self._timing.answer_s, self, one_lane)
+        self.requests = Requests(self._timing.answer_s, outgoing.request)
+        self.on_refused: Callable[[Destination, int], None] = lambda to, code: None
+        """Called with the destination and the error code of a message that is refused for good."""
         self.live = Live(self.requests, screen)
         self.contacts = Contacts()
         self._credentials: Credentials | None = None
@@ -73,6 +80,8 @@ class ClientSession:
         self._login_timer: asyncio.TimerHandle | None = None
         self._last_request = (0.0, "")
         self._acknowledger = Acknowledger()
+        self._memory_of = 0
+        """The user whose memory is open: also after the logout, until the next login."""
 
     # ------------------------------------------------------------ connections (connector.ConnectionUser)
 
@@ -95,12 +104,21 @@ class ClientSession:
     @property
     def connected(self) -> bool:
         """There is a connection, logged in or not."""
-        return self._connector.connection is not None
+        return self._connector.link is not None
 
-    def attached(self, connection: ServerConnection) -> None:
+    async def _open_link(self) -> Link:
+        return await StreamLink.open(self._route, NulFraming())
+
+    async def before_connecting(self) -> None:
+        """See ConnectionUser: there is nothing to wait for."""
+
+    def pausing(self, why: str) -> None:
+        """See ConnectionUser: the person knows already."""
+
+    def attached(self, link: Link) -> None:
         """Log in again. Never with takeover: two clients would end each other's sessions for ever."""
         if self._credentials is not None:
-            connection.send(outgoing.login(self._credentials.who, self._credentials.password))
+            link.send(outgoing.login(self._credentials.who, self._credentials.password))
             self._login_timer = asyncio.get_running_loop().call_later(self._timing.answer_s, self._connector.drop)
 
     def detached(self, why: str) -> float:
@@ -134,15 +152,15 @@ class ClientSession:
     # ------------------------------------------------------------ accounts
 
     async def register(self, name: str, password: str) -> int:
-        """Returns the new number. Raises NotDone."""
-        answer = await self._ask((Msg.REGISTER,), outgoing.register(name, password))
+        """Returns the new number. Raises ChatError."""
+        answer = await self.ask((Msg.REGISTER,), outgoing.register(name, password))
         if isinstance(answer, frames.RegisterAnswer) and answer.errno == 0:
             return answer.user_id
-        raise NotDone(f"cannot register {name}: {_text_of(answer) or 'the name is taken or not allowed'}")
+        raise ChatError(f"cannot register {name}: {text_of(answer) or 'the name is taken or not allowed'}")
 
     async def login(self, who: str, password: str, *, takeover: bool = False) -> User:
         """Once it succeeds, the session logs in again by itself after every lost connection. takeover: end the user's
-        other session. Raises NotDone."""
+        other session. Raises ChatError."""
         await self.logout()
         pause = Backoff(0.2, 1.0)
         give_up_at = time.monotonic() + self._timing.taken_s
@@ -152,16 +170,16 @@ class ClientSession:
             if self.user is not None:
                 return self.user
             if not _is_passing(answer) or time.monotonic() > give_up_at:
-                raise NotDone(f"cannot log in as {who}: {_text_of(answer) or 'unknown user or wrong password'}")
+                raise ChatError(f"cannot log in as {who}: {text_of(answer) or 'unknown user or wrong password'}")
             await asyncio.sleep(pause.next_s())
 
     async def _ask_login(self, takeover: bool) -> Event:
         """An idle connection may just be closing: then ask again on a new one."""
         frame = outgoing.login(self._attempt.who, self._attempt.password, takeover=takeover)
         try:
-            return await self._ask((Msg.LOGIN,), frame)
+            return await self.ask((Msg.LOGIN,), frame)
         except Broken:
-            return await self._ask((Msg.LOGIN,), frame)
+            return await self.ask((Msg.LOGIN,), frame)
 
     def password_changed(self, password: str) -> None:
         """The next connection logs in with it."""
@@ -176,9 +194,9 @@ class ClientSession:
         self._log_out()
 
     def _log_out(self) -> None:
-        connection = self._connector.connection
-        if self.online and self.user is not None and connection is not None:
-            connection.send(outgoing.logout(self.user))
+        link = self._connector.link
+        if self.online and self.user is not None and link is not None:
+            link.send(outgoing.logout(self.user))
         elif self.user is not None:
             self._connector.drop()
         self._forget_login()
@@ -191,9 +209,9 @@ class ClientSession:
         self._ready.clear()
         self._stop_login_timer()
         self.sender.stop()
-        self.requests.end(NotDone("logged out before the answer"))
+        self.requests.end(ChatError("logged out before the answer"))
         self.live.end()
-        if self._connector.connection is None:
+        if self._connector.link is None:
             self._connector.release()
         self._screen.status()
 
@@ -212,7 +230,7 @@ class ClientSession:
     # ------------------------------------------------------------ messages, and commands that have no request
 
     def send(self, to: Destination, text: str, *, reply: int = 0) -> None:
-        """Hand over a message: from here it is sent until the server acknowledges or refuses it. Raises NotDone."""
+        """Hand over a message: from here it is sent until the server acknowledges or refuses it. Raises ChatError."""
         self.require_login()
         self.sender.check_room(text)
         mentions = self._mentioned(to, text)
@@ -237,58 +255,28 @@ class ClientSession:
         """Wait until at most `count` messages are unacknowledged; False when that stopped coming nearer."""
         return await self.sender.outbox.shrink_to(count, self._timing.settle_s)
 
-    async def request_friend(self, friend_id: int) -> None:
-        """On a server without requests. Asking a user who has already asked accepts: the server makes the two friends,
-        and tells only the other."""
-        await self._tell(outgoing.add_friend(self.require_login(), friend_id), f"addfriend {friend_id}")
-        if self.contacts.requests.pop(friend_id, None) is not None:
-            self.contacts.befriend(friend_id, online=True)
-
-    async def answer_friend(self, friend_id: int, accept: bool) -> None:
-        """On a server without requests."""
-        word = "accept" if accept else "refuse"
-        await self._tell(outgoing.answer_friend(self.require_login(), friend_id, accept), f"{word} {friend_id}")
-        if self.contacts.requests.pop(friend_id, None) is not None and accept:
-            self.contacts.befriend(friend_id, online=True)
-
-    async def create_group(self, name: str, description: str) -> frames.GroupAck:
-        frame = outgoing.create_group(self.require_login(), name, description)
-        group = await self._enter_group(frame, Msg.CREATE_GROUP)
-        self.contacts.rename(group.group_id, group.name, description)
-        return group
-
-    async def join_group(self, group_id: int) -> frames.GroupAck:
-        """On a server without requests."""
-        return await self._enter_group(outgoing.join_group(self.require_login(), group_id), Msg.JOIN_GROUP)
-
-    async def _enter_group(self, frame: bytes, ref: Msg) -> frames.GroupAck:
-        await self._wait_ready()
-        answer = await self._ask((ref,), frame)
-        if isinstance(answer, frames.GroupAck):
-            return answer
-        raise NotDone(_text_of(answer) or "refused")
-
-    async def _tell(self, frame: bytes, what: str) -> None:
+    async def tell(self, frame: bytes, what: str) -> None:
         """Send a command that this wire does not answer, other than with a refusal."""
-        connection = await self._wait_ready()
-        connection.send(frame)
+        link = await self.wait_ready()
+        link.send(frame)
         self._last_request = (time.monotonic(), what)
 
-    async def _wait_ready(self) -> ServerConnection:
+    async def wait_ready(self) -> Link:
+        """The connection, once logged in. Raises Unreachable."""
         try:
             async with asyncio.timeout(self._timing.answer_s):
-                while not self.online or self._connector.connection is None:
+                while not self.online or self._connector.link is None:
                     await self._ready.wait()
         except TimeoutError:
             raise Unreachable(f"not done: no connection to {self.address} ({self._connector.why})") from None
-        return self._connector.connection
+        return self._connector.link
 
-    async def _ask(self, refs: tuple[Msg, ...], frame: bytes) -> Event:
+    async def ask(self, refs: tuple[Msg, ...], frame: bytes) -> Event:
         """Send a command and wait for its answer, or for a refusal of it. Raises Unreachable."""
-        connection = await self._connector.connect()
+        link = await self._connector.connect()
         future: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
         self._awaited = (refs, future)
-        connection.send(frame)
+        link.send(frame)
         try:
             return await asyncio.wait_for(future, self._timing.answer_s)
         except TimeoutError:
@@ -298,13 +286,18 @@ class ClientSession:
 
     # ------------------------------------------------------------ what the server says
 
-    def take(self, event: Event) -> None:
+    def take(self, frame: bytes) -> None:
+        event = frames.decode(frame)
+        if event is not None:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
         match event:
             case frames.Chat():
                 self._show(event)
             case frames.MessageAck(fp, seq):
                 self.sender.acknowledged(fp, seq)
-            case frames.Answer():
+            case Answer():
                 self.requests.answered(event)
             case frames.Notice():
                 self.live.take(event)
@@ -333,11 +326,12 @@ class ClientSession:
     def _show(self, chat: frames.Chat) -> None:
         """Shown first, remembered second, acknowledged last: a client killed in between shows it again rather than
         never."""
-        if not self.sender.memory.has_shown(chat):
+        shown = frames.shown(chat, self._memory_of)
+        if not self.sender.memory.has(shown):
             self.contacts.heard_from(chat.sender_id, chat.sender_name)
             self.live.sent(f"#{chat.group_id}" if chat.group_id else chat.sender_name, chat.sender_name)
             self._screen.message(chat, self.contacts.group_name(chat.group_id))
-            self.sender.memory.showed(chat, self.sender.outbox)
+            self.sender.memory.showed(shown, self.sender.outbox)
         self._acknowledger.shown(chat)
 
     def _on_friend_answered(self, sender_id: int, name: str, text: str, accepted: bool | None) -> None:
@@ -355,12 +349,12 @@ class ClientSession:
         self._answer(answer, Msg.LOGIN)
 
     def _logged_in(self, answer: frames.LoginAnswer, first: bool) -> None:
-        connection = self._connector.connection
-        assert connection is not None
+        link = self._connector.link
+        assert link is not None
         self.user = answer.user
         self.online = True
         if answer.acks:
-            self._acknowledger.start(connection.send)
+            self._acknowledger.start(link.send)
         self._online_since = time.monotonic()
         self._stop_login_timer()
         if first:
@@ -370,43 +364,58 @@ class ClientSession:
         self.contacts.refresh(answer)
         self._screen.notice(f"{'logged in' if first else 'connected again'} as {answer.user.name}({answer.user.id})")
         if first:
+            self._memory_of = answer.user.id
             again = self.sender.open(self._remember(answer.user.id))
             if again:
                 self._screen.notice(f"sending again what was not acknowledged last time: {again}")
         self._screen.status()
         shown_before = self.sender.memory.newest_shown() if answer.requests else {}
         for event in answer.waiting:
-            self.take(event)
+            self._take(event)
         self._ready.set()
         if answer.requests:
-            self.requests.start(connection.send)
+            self.requests.start(link.send)
             self.live.begin(self.contacts, answer.user, self.sender, shown_before)
         else:
             self.requests.refuse_all()
         self.sender.start(self._transmit)
 
     def _transmit(self, message: PendingMessage) -> None:
-        connection = self._connector.connection
-        assert connection is not None
+        link = self._connector.link
+        assert link is not None
         assert self.user is not None
-        connection.send(outgoing.chat(self.user, message, time.strftime("%Y-%m-%d %H:%M:%S")))
+        link.send(outgoing.chat(self.user, message, time.strftime("%Y-%m-%d %H:%M:%S")))
+
+    # ------------------------------------------------------------ what becomes of messages (sender.SenderUser)
+
+    def stored(self, message: PendingMessage, seq: int, at_ms: int) -> None:
+        """Nothing is shown."""
+
+    def refused(self, message: PendingMessage, code: int, text: str) -> None:
+        self._screen.notice(f"not sent to {message.to}: {text or 'refused'}: {message.text}")
+        self.on_refused(message.to, code)
+
+    def unanswered(self) -> None:
+        self._connector.drop()
+
+    # ------------------------------------------------------------ refusals
 
     def _relogin_refused(self, answer: frames.LoginAnswer | frames.ErrorAnswer) -> None:
         """After a temporary refusal the next connection tries again; a final one ends the login."""
         if self._credentials is not None and not _is_passing(answer):
-            self._screen.notice(f"logged out, the server does not let us in again: {_text_of(answer)}")
+            self._screen.notice(f"logged out, the server does not let us in again: {text_of(answer)}")
             self._forget_login()
         self._connector.drop()
 
     def _on_refusal(self, refusal: frames.ErrorAnswer) -> None:
-        if refusal.errno == ErrorCode.NOT_LOGGED_IN and self.online:
+        if refusal.errno == Code.NOT_LOGGED_IN and self.online:
             self.drop()  # the server and we disagree: reconnect, which loses nothing
-        elif refusal.ref == 0 and refusal.errno == ErrorCode.ALREADY_LOGGED_IN and self.online:
+        elif refusal.ref == 0 and refusal.errno == Code.ALREADY_LOGGED_IN and self.online:
             self._ended(refusal.text)
         elif refusal.fp or refusal.ref in (Msg.ONE_CHAT, Msg.GROUP_CHAT):
-            self.sender.answered_no(refusal)
+            self.sender.answered_no(refusal.errno, refusal.text, refusal.fp)
         elif refusal.ref == 0 and refusal.errno in UNREADABLE and self._awaited is None and self.sender.busy:
-            self.sender.answered_no(refusal)  # the server cannot name a frame that it did not read
+            self.sender.answered_no(refusal.errno, refusal.text)  # the server cannot name a frame that it did not read
         elif self._answer(refusal, refusal.ref):
             pass  # the caller that asked reports it
         elif refusal.ref == Msg.LOGIN:
@@ -433,7 +442,8 @@ def _is_passing(answer: Event) -> bool:
     return isinstance(answer, frames.ErrorAnswer) and is_temporary(answer.errno)
 
 
-def _text_of(answer: Event) -> str:
+def text_of(answer: Event) -> str:
+    """What the server says of it, "" = nothing."""
     if isinstance(answer, frames.LoginAnswer | frames.RegisterAnswer | frames.ErrorAnswer):
         return answer.text
     return ""

@@ -7,15 +7,14 @@ Fails: Usage for a word that means nothing here.
 
 from __future__ import annotations
 
-from chatd.client import results
-from chatd.client.frames import Destination, is_number
 from chatd.client.grammar import Usage
 from chatd.client.screen import Screen
-from chatd.client.sender import NotDone
 from chatd.client.session import ClientSession
-from chatd.errors import ErrorCode
+from chatd_client import results
+from chatd_client.errors import ChatError, Code
+from chatd_client.model import Destination, is_number
 
-NOBODY = (ErrorCode.UNKNOWN_RECIPIENT, ErrorCode.UNKNOWN_GROUP, ErrorCode.NOT_A_MEMBER)
+NOBODY = (Code.UNKNOWN_RECIPIENT, Code.UNKNOWN_GROUP, Code.NOT_A_MEMBER)
 """A destination whose message is refused with one of these accepts no message of ours."""
 LOOK_BACK = 50
 """Messages that are looked at to find the last one of a kind."""
@@ -32,7 +31,7 @@ class Target:
         """Where they went before; they go there again when `selected` turns out not to exist."""
         self._session = session
         self._screen = screen
-        session.sender.on_refused = self._on_refused
+        session.on_refused = self._on_refused
 
     def forget(self) -> None:
         self.selected = self._before = None
@@ -82,14 +81,14 @@ class Target:
         return word or place_of(self.needed())
 
     async def last_own(self) -> int:
-        """The number of the user's last message in the selected conversation. Raises Usage, NotDone."""
+        """The number of the user's last message in the selected conversation. Raises Usage, ChatError."""
         to = self.needed()
         await self._session.settle()
         known = self._session.sender.last_seq.get(to, 0)
         return known or (await self._last(place_of(to), own=True)).seq
 
     async def last_seq(self, place: str) -> int:
-        """The number of the last message of the conversation. Raises NotDone."""
+        """The number of the last message of the conversation. Raises ChatError."""
         return (await self._last(place, own=False)).seq
 
     async def _last(self, place: str, *, own: bool) -> results.PastMessage:
@@ -100,7 +99,7 @@ class Target:
         for message in history.messages:
             if not own or (message.sender == me and message.state in ("sent", "edited")):
                 return message
-        raise NotDone("there is no such message: /history shows messages with their numbers")
+        raise ChatError("there is no such message: /history shows messages with their numbers")
 
 
 def place_of(to: Destination) -> str:

@@ -18,10 +18,10 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.patch_stdout import patch_stdout
 
 from chatd.client.completion import NameCompleter
-from chatd.client.frames import Chat
 from chatd.client.grammar import COMMANDS, Usage, quoted, understand
 from chatd.client.screen import clean, origin
 from chatd.client.target import place_of
+from chatd_client.chatserver.frames import Chat
 
 if TYPE_CHECKING:
     from chatd.client.commands import Commands

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from chatd.client.commands import Commands
-from chatd.client.connection import ServerAddress
-from chatd.client.frames import Chat
 from chatd.client.memory import open_memory
 from chatd.client.screen import origin
 from chatd.client.session import ClientSession
-from chatd.client.timing import Timing
+from chatd_client.address import ServerAddress
+from chatd_client.chatserver.frames import Chat
+from chatd_client.timing import Timing
 
 from .small_server import SmallServer
 

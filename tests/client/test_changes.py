@@ -13,12 +13,14 @@ import pytest
 
 from chatd.client import changes
 from chatd.client.changes import Changes
-from chatd.client.frames import Answer, Chat, User
-from chatd.client.journal import Journal
-from chatd.client.memory import Memory
-from chatd.client.notices import MessageChanged
-from chatd.client.requests import Requests
-from chatd.client.sender import Sender
+from chatd_client.chatserver import outgoing
+from chatd_client.chatserver.frames import Chat, shown
+from chatd_client.events import MessageChanged
+from chatd_client.journal import Journal
+from chatd_client.memory import Memory
+from chatd_client.model import Answer, PendingMessage, User
+from chatd_client.requests import Requests
+from chatd_client.sender import Sender
 from tests.harness.daemon import Daemon
 
 from .recorder import Client, Recorder, client, until
@@ -119,14 +121,27 @@ class Server:
     def __init__(self, *answers: dict[str, Any]) -> None:
         self.answers = list(answers)
         self.asked: list[dict[str, Any]] = []
-        self.requests = Requests(5.0)
+        self.requests = Requests(5.0, outgoing.request)
         self.requests.start(self._hear)
 
     def _hear(self, frame: bytes) -> None:
-        asked = msgspec.json.decode(frame[:-1])
+        asked = msgspec.json.decode(frame)
         self.asked.append(asked)
         result = msgspec.Raw(msgspec.json.encode(self.answers.pop(0)))
         asyncio.get_running_loop().call_soon(self.requests.answered, Answer(asked["ref"], True, result, 0, ""))
+
+
+class NobodyTold:
+    """A SenderUser of which nothing is expected."""
+
+    def stored(self, message: PendingMessage, seq: int, at_ms: int) -> None:
+        raise NotImplementedError
+
+    def refused(self, message: PendingMessage, code: int, text: str) -> None:
+        raise NotImplementedError
+
+    def unanswered(self) -> None:
+        raise NotImplementedError
 
 
 def head(number: int, place: str, user: int, last: int) -> dict[str, Any]:
@@ -139,8 +154,8 @@ def change(place: str, number: int, seq: int, state: str = "recalled") -> dict[s
 
 def made(server: Server, memory: Memory | None = None, shown: int = 9) -> tuple[Changes, Recorder]:
     screen = Recorder()
-    sender = Sender(5.0, lambda: None, screen.notice)
-    sender.open(memory or Memory(1, None, screen.notice))
+    sender = Sender(5.0, NobodyTold())
+    sender.open(memory or Memory(None))
     found = Changes(server.requests, screen, lambda place: "")
     found.begin(sender, User(1, "ann"), {2: shown})
     return found, screen
@@ -168,7 +183,7 @@ def test_the_rest_is_asked_for_and_told_in_order() -> None:
             {"conversations": [head(1, "bob", 2, 4)], "changes": [change("bob", 2, 5)], "more": True},
             {"conversations": [head(1, "bob", 2, 4)], "changes": [change("bob", 3, 6), change("bob", 4, 77)]},
         )
-        memory = Memory(1, None, lambda text: None)
+        memory = Memory(None)
         memory.knows_change("bob", 1, ())
         found, screen = made(server, memory)
         await found.ask()
@@ -186,7 +201,7 @@ def test_the_rest_is_asked_for_and_told_in_order() -> None:
 
 def test_a_server_that_has_lost_its_data_begins_again() -> None:
     async def story() -> None:
-        memory = Memory(1, None, lambda text: None)
+        memory = Memory(None)
         memory.knows_change("bob", 50, ())
         found, screen = made(Server({"conversations": [head(1, "bob", 2, 3)]}), memory)
         await found.ask()
@@ -197,7 +212,7 @@ def test_a_server_that_has_lost_its_data_begins_again() -> None:
 
 def test_very_many_changes_are_counted() -> None:
     async def story() -> None:
-        memory = Memory(1, None, lambda text: None)
+        memory = Memory(None)
         memory.knows_change("bob", 1, ())
         many = [change("bob", number, number) for number in range(2, changes.MAX_TOLD + 12)]
         last = many[-1]["change"]
@@ -226,13 +241,13 @@ def test_an_older_server_numbers_nothing() -> None:
 
 def test_known_changes_and_shown_numbers_are_kept_on_disk(tmp_path: Path) -> None:
     path = tmp_path / "1.journal"
-    memory = Memory(1, Journal(path), lambda text: None)
+    memory = Memory(Journal(path))
     for seq in (3, 5, 4):
-        memory.showed(Chat(2, "bob", 1, 0, "x", f"t{seq}", seq), ())
+        memory.showed(shown(Chat(2, "bob", 1, 0, "x", f"t{seq}", seq), 1), ())
     memory.knows_change("bob", 7, ())
     memory.knows_change("bob", 8, ())
     memory.abandon()
     for _ in range(2):
-        memory = Memory(1, Journal(path), lambda text: None)
+        memory = Memory(Journal(path))
         assert (memory.changes, memory.newest_shown()) == ({"bob": 8}, {2: 5})
         memory.close(())

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from chatd.client.connection import ServerAddress, parse_address
 from chatd.client.grammar import COMMANDS, ParsedLine, Usage, understand, usage
 from chatd.client.screen import clean
-from chatd.client.timing import Backoff
+from chatd_client.address import ServerAddress, parse_address
+from chatd_client.timing import Backoff
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chatd.client.timing import Timing
+from chatd_client.timing import Timing
 
 from .recorder import QUICK, client, serving, until
 from .small_server import SmallServer
