@@ -84,7 +84,7 @@ def test_a_planted_import_is_found(broken: dict[str, str], module: str, line: st
 
 
 def test_a_module_without_a_place_is_found(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "chatd", tmp_path / "chatd", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_code(tmp_path)
     (tmp_path / "chatd" / "utils.py").write_text('"""Nobody knows where this belongs."""\n')
     answer = lint(tmp_path)
     assert answer.returncode != 0
