@@ -221,6 +221,10 @@ class Calls:
         finally:
             peer.session = None  # the two refer to each other
 
+    def session(self, caller: Caller) -> Session:
+        """For one call of a function of core that is given the session of the one who acts."""
+        return Session(caller.user, _CallPeer(caller.remote, self._loop.create_future()), 0)
+
     def _peer(self, caller: Caller, answer: asyncio.Future[Any]) -> _CallPeer:
         user, remote = caller
         peer = _CallPeer(remote, answer)

@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 from chatd.config.schema import Config
 from chatd.errors import ErrorCode, Refused
-from chatd.model import Audience, UserId
+from chatd.model import SYSTEM, Audience, UserId
 from chatd.store.contract import AskingRules, Purpose, Tables
 
 
@@ -41,7 +41,9 @@ def check(tables: Tables, config: Config, purpose: Purpose, actor: UserId, subje
 
 
 def unseen(tables: Tables, config: Config, viewer: UserId, contacts: Collection[UserId]) -> set[UserId]:
-    """Those of the viewer's contacts who do not show the viewer whether they are online."""
+    """Those of the viewer's contacts who do not show the viewer whether they are online; the system sees everybody."""
+    if viewer == SYSTEM.id:
+        return set()
     return tables.consent.unseen(viewer, contacts, default_of(config, Purpose.SEE))
 
 

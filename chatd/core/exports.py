@@ -2,7 +2,7 @@
 
 Owns: the thread that makes an archive, its reads of the store on the worker's loop, the temporary file, and that a
 worker makes one archive at a time.
-Elsewhere: what is in the archive (core.person_archive), sending it (http.routes.export), the same by chatctl
+Elsewhere: what is in the archive (core.person_archive), sending it (http), the same by chatctl
 (chatctl.export).
 Fails: Refused BUSY while another archive is made; Unavailable from the store, or if the file cannot be written. The
 file has no name, so nothing of it is left, whatever happens.

@@ -59,6 +59,7 @@ class FastPaths:
         if path is not None:
             await path(scope, receive, send)
         else:
+            scope["path"] = scope["raw_path"].decode("ascii", "replace")  # a name may contain an encoded slash
             await self._others(scope, receive, send)
 
 

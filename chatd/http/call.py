@@ -9,19 +9,22 @@ Fails: as core.calls.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from chatd import security_log
 from chatd.config.schema import Config
 from chatd.core.calls import Caller, Calls, raise_for_fp
+from chatd.core.change import Change
 from chatd.core.core import Core
 from chatd.errors import ErrorCode, Refused
 from chatd.http.problems import HttpRefused
 from chatd.model import SYSTEM, UserId
 from chatd.security_log import SecurityEvent
 from chatd.store.contract import Tables, text_hash
+
+T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -82,6 +85,22 @@ class Call:
         )
         self.replayed = not is_fresh
         return msgspec.json.decode(answer, type=kind)
+
+    async def change(self, change: Change[T], shown: Callable[[T], Any], kind: type[Any]) -> Any:
+        """As once(), for a change that is told to those it concerns. shown: makes the output of its result."""
+        made: list[T] = []
+
+        def work(tables: Tables, now_ms: int) -> Any:
+            made[:] = [change.write(tables)]  # the transaction may be run again
+            return shown(made[0])
+
+        try:
+            output = await self.once(work, kind)
+            if not self.replayed:
+                await change.tell(made[0])
+        finally:
+            change.over()
+        return output
 
     def record(self, event: SecurityEvent, **fields: Any) -> None:
         """In the security trail, with the name of the key. fields: as in security_log.record."""

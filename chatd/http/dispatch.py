@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
@@ -123,7 +123,7 @@ class RouteApp:
             given = self._query(scope["query_string"])
         parameters = _PLAIN
         if self._parameters is not NoInput:
-            parameters = _convert(scope["path_params"], self._parameters, "the path")
+            parameters = _convert(_decoded(scope["path_params"]), self._parameters, "the path")
         return self._answer(call, await route.handler(call, parameters, given))
 
     def _read(self, body: bytes) -> Any:
@@ -196,6 +196,14 @@ def _fp(key: bytes) -> str:
     if not text or not text.isprintable():
         raise HttpRefused(ErrorCode.BAD_FIELD, "an Idempotency-Key consists of printable ASCII characters")
     return text
+
+
+def _decoded(parameters: dict[str, str]) -> dict[str, str]:
+    """The parts of a path as they are meant. Raises HttpRefused."""
+    try:
+        return {name: unquote(text, errors="strict") for name, text in parameters.items()}
+    except UnicodeDecodeError:
+        raise HttpRefused(ErrorCode.BAD_FIELD, "the path is not percent-encoded UTF-8") from None
 
 
 def _convert(texts: dict[str, str], kind: type[msgspec.Struct], where: str) -> Any:

@@ -8,6 +8,16 @@ Fails: never.
 from __future__ import annotations
 
 from chatd.http import messages
+from chatd.http.resources import conversations, groups, members, message_changes, relations, sessions, users
 from chatd.http.route import Route
 
-ROUTES: tuple[Route, ...] = (*messages.ROUTES,)
+ROUTES: tuple[Route, ...] = (
+    *messages.ROUTES,
+    *conversations.ROUTES,
+    *message_changes.ROUTES,
+    *users.ROUTES,
+    *sessions.ROUTES,
+    *relations.ROUTES,
+    *groups.ROUTES,
+    *members.ROUTES,
+)

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from chatd.client_list import ClientQuery
 from chatd.config.schema import LogLevel
+from chatd.orders import REASON_CHARS as REASON_CHARS
 from chatd.orders import MalformedMessage
 from chatd.security_events import SecurityEvent
 
@@ -23,7 +24,6 @@ MOST_TRACED_S = 24 * 3600.0
 """Longest time for which a user is traced."""
 BROADCAST_S = 130.0
 """Longest time that a broadcast takes; a worker needs less (core.sessions.broadcast.LIMIT_S)."""
-REASON_CHARS = 200
 RECORDED_CHARS = 1000
 Wire = Literal["", "chatserver", "mobileimsdk"]
 """A wire that has sessions; "" = every one."""

@@ -76,7 +76,7 @@ class GroupAdmission:
             Point.BEFORE_GROUP_JOIN,
             lambda tables, who: actions.JoinGroup(**who, group=existing(tables, group_id)),
         )
-        user, limits, now_ms = session.user, self._limits(), wall_clock.now_ms()
+        user, limits, now_ms = session.user, self.limits(), wall_clock.now_ms()
 
         def after(joined: Joined) -> Awaitable[None] | None:
             if joined.pending is None:
@@ -142,7 +142,7 @@ class GroupAdmission:
         )
 
     def _letting_in(self, by: User, group_id: GroupId, find: Find, admit: Callable[[Tables], _Admit]) -> Change[LetIn]:
-        limits, now_ms = self._limits(), wall_clock.now_ms()
+        limits, now_ms = self.limits(), wall_clock.now_ms()
 
         def write(tables: Tables) -> LetIn:
             user = find(tables)
@@ -161,7 +161,7 @@ class GroupAdmission:
 
         return Change(write, after)
 
-    def _limits(self) -> AdmissionLimits:
+    def limits(self) -> AdmissionLimits:
         config = self._services.config()
         return AdmissionLimits(
             members=config.limits.group_members,

@@ -21,7 +21,7 @@ from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.requests.notices import of_rules, of_user
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session
-from chatd.model import Group, GroupId, GroupRules, JoinPolicy
+from chatd.model import Group, GroupId, GroupRules, JoinPolicy, UserId
 from chatd.protocol import CreateGroup, GroupReady
 from chatd.store.contract import FIRST_VERSION, RulesChange, Tables
 from chatd.texts import fields
@@ -71,27 +71,32 @@ class GroupSettings:
 
     async def creating(self, session: Session, draft: GroupDraft) -> Change[Group]:
         """Raises Refused, also BAD_FIELD; Unavailable."""
-        (name, text), rules = self._checked(draft.name, draft.description), draft.rules
+        (name, text), rules = self.checked(draft.name, draft.description), draft.rules
         await self._plugins.before_action(
             session,
             Point.BEFORE_GROUP_CREATE,
             lambda tables, who: actions.CreateGroup(**who, name=name, description=text or "", rules=rules),
         )
-        user, limits, now_ms = session.user, self._services.config().limits, wall_clock.now_ms()
+        user = session.user
 
         def write(tables: Tables) -> Group:
-            made = tables.groups.create(user.id, name, text or "", limits.groups_per_user, now_ms)
-            if rules != GroupRules():
-                tables.groups.set_rules(user.id, made, RulesChange(**msgspec.structs.asdict(rules)))
-            return Group(made, name, text or "")
+            return self.create_in(tables, user.id, GroupDraft(name=name, description=text or "", rules=rules))
 
         return Change(write, lambda group: self._notify.entered(user, group.id, FIRST_VERSION))
+
+    def create_in(self, tables: Tables, owner: UserId, draft: GroupDraft) -> Group:
+        """In a transaction; the texts are checked. Raises Refused LIMIT_REACHED."""
+        limit, now_ms = self._services.config().limits.groups_per_user, wall_clock.now_ms()
+        made = tables.groups.create(owner, draft.name, draft.description, limit, now_ms)
+        if draft.rules != GroupRules():
+            tables.groups.set_rules(owner, made, RulesChange(**msgspec.structs.asdict(draft.rules)))
+        return Group(made, draft.name, draft.description)
 
     async def renaming(self, session: Session, group_id: GroupId, name: str, description: str | None) -> Change[Group]:
         """description None: as it is. Costs as many recipients as a message, as do the rules. Raises also Refused
         BAD_FIELD."""
         self._services.allowances.spend_recipients(session, group_id)
-        name, text = self._checked(name, description)
+        name, text = self.checked(name, description)
 
         def renamed(tables: Tables, who: actions.Who) -> actions.RenameGroup:
             return actions.RenameGroup(**who, group=existing(tables, group_id), name=name, description=text)
@@ -131,7 +136,7 @@ class GroupSettings:
             lambda version: self._notify.dissolve(group_id, by, version),
         )
 
-    def _checked(self, name: str, description: str | None) -> tuple[str, str | None]:
+    def checked(self, name: str, description: str | None) -> tuple[str, str | None]:
         """As they are stored. Raises Refused BAD_FIELD."""
         name = fields.name("the group's name", name, self._services.config().limits.name_chars)
         if description is not None:

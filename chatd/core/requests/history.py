@@ -18,6 +18,7 @@ from chatd.core import bus_messages, consent
 from chatd.core.allowance import LIST, SYNC
 from chatd.core.bus_messages import GroupNotice
 from chatd.core.change import Change
+from chatd.core.friends import Find
 from chatd.core.groups.finding import existing
 from chatd.core.plugins import actions
 from chatd.core.plugins.contract import Point
@@ -30,14 +31,14 @@ from chatd.core.requests.own_history import Page, PastChange, changes_since, own
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused
-from chatd.model import ALL_MEMBERS, ConversationId, Group, GroupId, Message, Seq, User, UserId
+from chatd.model import ALL_MEMBERS, SYSTEM, ConversationId, Group, GroupId, Message, Seq, User, UserId
 from chatd.store.contract import UNREAD_WINDOW, Head, Tables, Unread
 
 _MAX_UNREAD_ROWS = 20 * UNREAD_WINDOW
 """Messages that one `sync` looks at to count what is unread. Beyond them the page ends."""
 SeqNumber = Annotated[int, Meta(ge=0, lt=1 << 62)]
 PlaceName = Annotated[str, Meta(min_length=1, max_length=64)]
-"""A user's name or id, or "#" and a group's number."""
+"""A user's name or id, "0" for the system, or "#" and a group's number."""
 Place = PlaceName | Annotated[int, Meta(gt=0, lt=1 << 62)]
 """The same, or a number, which is always a user's id."""
 
@@ -124,11 +125,16 @@ def group_number(place: str | int) -> GroupId:
     return int(digits)
 
 
+def partner_named(place: str | int) -> Find:
+    """The other side of a conversation of two: a user, or the system."""
+    return (lambda tables: SYSTEM) if place == SYSTEM.name else user_named(place)
+
+
 def find_conversation(tables: Tables, user: User, place: str | int) -> ConversationId:
     """0 if nothing was written there yet. Refused if there is no such user or group, or the user is not a member."""
     if group_id := group_number(place):
         return tables.history.conversation_of(user.id, 0, group_id)
-    return tables.history.conversation_of(user.id, user_named(place)(tables).id, 0)
+    return tables.history.conversation_of(user.id, partner_named(place)(tables).id, 0)
 
 
 class _Other(TypedDict):
@@ -140,7 +146,7 @@ def other_named(tables: Tables, place: str | int) -> _Other:
     """The user or group that the place names, for plug-ins. Raises Refused if there is none."""
     if group_id := group_number(place):
         return {"user": None, "group": existing(tables, group_id)}
-    return {"user": user_named(place)(tables), "group": None}
+    return {"user": partner_named(place)(tables), "group": None}
 
 
 class _Marked(NamedTuple):
@@ -306,8 +312,8 @@ class HistoryOperations:
             conversation = find_conversation(tables, user, place)
             if not conversation:
                 raise Refused(ErrorCode.BAD_FIELD, "with: nothing was written there yet")
-            other = None if group_id else user_named(place)(tables)
-            welcome = other is not None and consent.may_write(tables, config, user.id, other.id)
+            other = None if group_id else partner_named(place)(tables)
+            welcome = other is not None and other != SYSTEM and consent.may_write(tables, config, user.id, other.id)
             before = tables.history.seen(user.id, conversation)
             seq = tables.history.mark_seen(user.id, conversation, arguments.seq)
             return _Marked(conversation, other, seq, seq != before, welcome)

@@ -1,0 +1,1 @@
+"""The resources of the API: users, their relations and sessions, groups, conversations, tokens."""
