@@ -73,6 +73,7 @@ class ErrorCode(enum.IntEnum):
     UNKNOWN_CONTENT_TYPE = 1063
     NOT_JSON = 1064
     TOO_SLOW = 1065
+    TOKEN_EXPIRED = 1066
 
 
 class Meaning(NamedTuple):
@@ -127,6 +128,7 @@ MEANINGS: dict[ErrorCode, Meaning] = {
     ErrorCode.UNKNOWN_CONTENT_TYPE: Meaning("the body must be application/json", False),
     ErrorCode.NOT_JSON: Meaning("the body is not JSON", False),
     ErrorCode.TOO_SLOW: Meaning("the request did not arrive in time", True),
+    ErrorCode.TOKEN_EXPIRED: Meaning("this login token has expired: log in with a fresh one", False),
 }
 
 
@@ -154,6 +156,7 @@ class Disconnect(enum.Enum):
     KICKED_DUPLICATE = ("logged in elsewhere", False)
     KICKED_BY_ADMIN = ("ended by an administrator", False)
     CREDENTIALS_CHANGED = ("the password was changed, or the account was locked", False)
+    TOKEN_EXPIRED = ("the login token has expired", False)
     TOO_MANY_ATTEMPTS = ("too many attempts", False)
     ADDRESS_BANNED = ("this address is banned", False)
     REPLACED = ("replaced by a reconnect", False)

@@ -110,7 +110,7 @@ class OperatorOrders:
 
     async def _find_user(self, order: FindUserOrder) -> Answer:
         try:
-            account = await self._core.store.read(lambda tables: tables.accounts.find(order.user, 0))
+            account = await self._core.store.read(lambda tables: tables.accounts.find_any(order.user))
         except Unavailable as error:
             return OrderFailed(ref=order.ref, why=self._why(error))
         if account is None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib
 
-from chatd import worker
+from chatd import vouched_logins, worker
 from chatd.config.schema import Config
 from chatd.core.weak_passwords import is_common
 from chatd.store.open import needing_mysqlclient
@@ -61,5 +61,6 @@ def modules(config: Config) -> tuple[str, ...]:
         *(() if bus == "local" else REDIS),
         *(REDIS_CLUSTER if bus.endswith("+cluster") else ()),
         *(HTTP if any(one.protocol == "http" for one in config.listen) else ()),
+        *vouched_logins.late_modules(config),
         *(TLS if any(one.certificates for one in config.listen) else ()),
     )

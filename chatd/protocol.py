@@ -84,7 +84,8 @@ class Extras(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Login(msgspec.Struct, frozen=True, gc=False):
-    """By `name`, or by `user_id` where name is "". An all-digit name that no account has is a user id.
+    """By `name`, or by `user_id` where name is "". An all-digit name that no account has is a user id,
+    unless another program decides on names (AccountOptions.has_vouched_names).
 
     streaming: the client splits frames itself and understands acknowledgements (chatserver only).
     acks: the client acknowledges messages with Received.

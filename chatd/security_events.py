@@ -26,6 +26,7 @@ class SecurityEvent(enum.StrEnum):
     ACCOUNT_EXPORTED = "account_exported"
     ACCOUNT_LOCKED = "account_locked"
     ACCOUNT_UNLOCKED = "account_unlocked"
+    TOKEN_MINTED = "token_minted"
     INVITE_ADDED = "invite_added"
     INVITE_REVOKED = "invite_revoked"
     SESSIONS_ENDED = "sessions_ended"

@@ -66,7 +66,11 @@ class Kind(NamedTuple):
 EVENTS: dict[SecurityEvent, Kind] = {
     SecurityEvent.LOGIN: Kind("logged in", "info", By.USER, "a user logged in", "logins"),
     SecurityEvent.LOGIN_FAILED: Kind(
-        "login failed", "warning", By.STRANGER, "unknown user or wrong password", "logins_failed"
+        "login failed",
+        "warning",
+        By.STRANGER,
+        "unknown user, wrong password, or a token or secret that lets nobody in; `reason` says which",
+        "logins_failed",
     ),
     SecurityEvent.LOGIN_REFUSED: Kind(
         "login refused",
@@ -97,9 +101,17 @@ EVENTS: dict[SecurityEvent, Kind] = {
     ),
     SecurityEvent.ACCOUNT_LOCKED: Kind("account locked", "info", By.OPERATOR, "by an operator"),
     SecurityEvent.ACCOUNT_UNLOCKED: Kind("account unlocked", "info", By.OPERATOR, "by an operator"),
+    SecurityEvent.TOKEN_MINTED: Kind(
+        "login token made", "info", By.OPERATOR, "by an operator or an application, for the account with this name"
+    ),
     SecurityEvent.INVITE_ADDED: Kind("invite added", "info", By.OPERATOR, "by an operator"),
     SecurityEvent.INVITE_REVOKED: Kind("invite revoked", "info", By.OPERATOR, "by an operator"),
-    SecurityEvent.SESSIONS_ENDED: Kind("sessions ended", "info", By.USER, "because the account's credentials changed"),
+    SecurityEvent.SESSIONS_ENDED: Kind(
+        "sessions ended",
+        "info",
+        By.USER,
+        "because the account's credentials changed, or with reason `token_expired`, because its token has expired",
+    ),
     SecurityEvent.KICKED: Kind("sessions kicked", "info", By.OPERATOR, "by an operator"),
     SecurityEvent.PENALTY_BEGUN: Kind(
         "penalty begun",

@@ -24,7 +24,7 @@ from typing import Literal
 
 import uvloop
 
-from chatd import log, orders
+from chatd import log, orders, vouched_logins
 from chatd.address_bans import AddressBans
 from chatd.bus.contract import Bus
 from chatd.bus.local.bus import LocalBus
@@ -145,6 +145,7 @@ def run(context: WorkerContext) -> int:
     sys.setswitchinterval(_SWITCH_S)
     config = context.config
     tables = open_tables(configured(config), config.timeouts.store_s, create=True, patient=context.patient)
+    vouched_logins.names_only(config, [tables])
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         worker = Worker(context, tables, runner.get_loop())
         return runner.run(worker.serve())
@@ -161,6 +162,7 @@ class Worker:
         self._log = log.get()
         bus = context.config.bus
         self._keyring = Keyring(bus.keys, accepts_unsigned=bus.insecure_unsigned)
+        self._vouched = vouched_logins.make(self.config)
         self._bus = open_bus(context.config, context.slot, self._keyring)
         bans = AddressBans()
         self._core = Core(self._core_parts(tables, bans))
@@ -196,10 +198,14 @@ class Worker:
         context, config = self._context, self._config
         return CoreParts(
             tables=tables,
-            readers=open_readers(configured(config), config.timeouts.store_s, config.store.readers),
+            readers=vouched_logins.names_only(
+                config, open_readers(configured(config), config.timeouts.store_s, config.store.readers)
+            ),
             bus=self._bus,
             plugins=load_plugins(config, self._loop),
             config=self.config,
+            tokens=self._vouched.tokens,
+            backend=self._vouched.backend,
             row=self._row,
             penalty_table=context.penalty_table,
             address_bans=bans,
@@ -374,8 +380,9 @@ class Worker:
     def _reload(self, order: ReloadOrder) -> orders.Answer:
         """Apply what may change live; the rest stays as this worker was started with."""
         try:
-            self._config = live(self._config, order.config)
-            bus = self._config.bus
+            config = live(self._config, order.config)
+            self._vouched.replace(config)
+            self._config, bus = config, config.bus
             self._keyring.replace(bus.keys, accepts_unsigned=bus.insecure_unsigned)
             log.set_level(order.config.log.level)
         except ValueError as error:
@@ -446,5 +453,6 @@ class Worker:
                 await self._core.plugins.settle()
         self._core.store.close()
         await self._bus.close()
+        await self._vouched.close()
         self._log.info("worker leaves")
         return Exit.OK

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from chatd import __version__, completion
 from chatd.arguments import Parser
-from chatd.chatctl import acting, commands, manual, rolling, upgrading
+from chatd.chatctl import acting, commands, manual, rolling, tokens, upgrading
 from chatd.chatctl.add_command import AS_JSON, Add, Command, epilog
 from chatd.chatctl.care import arguments as care
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
@@ -27,6 +27,7 @@ from chatd.errors import BootError, ConfigError, Exit, Refused, Unavailable
 
 NEED_THE_FILE = (
     "user",
+    "token",
     "invite",
     "key",
     "ban",
@@ -123,6 +124,7 @@ def _add_account_commands(add: Add) -> None:
     clear.add_argument("subject", nargs="?", default="", metavar="SOURCE|USER", help="address, network, name or id")
     clear.add_argument("--all", action="store_true", help="remove all")
     _add_user_verbs(add)
+    tokens.add_commands(add)
     _add_invite_verbs(add)
 
 

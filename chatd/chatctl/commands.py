@@ -45,6 +45,7 @@ from chatd.master.requests import (
     StopRequest,
 )
 from chatd.master.status import Status
+from chatd.tokens.check import check as check_token_keys
 
 GONE_S = 10.0
 """Time from the reply that the workers have left until the master must be gone too."""
@@ -134,6 +135,7 @@ def reload(client: ControlClient, options: argparse.Namespace) -> int:
     except ServerUnreachable as error:
         loaded = config_load.load(options.config)
         check_host(loaded.config, loaded.name)
+        check_token_keys(loaded.config, loaded.name)
         client.signal_instead(signal.SIGHUP, error)
         note("sent; the result is in the log")
         return Exit.OK

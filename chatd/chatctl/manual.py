@@ -106,6 +106,11 @@ user show
     groups, how many messages wait, from how many networks the user logged in lately, and failures and penalties.
 user sessions
     Shows wire, since when, the client's address, host and worker. Exit code 75 if some workers did not answer.
+token
+    Signed with the first [[token_key]] that has mints = true; run it as a user who may read that key. With the token,
+    where the password would be, the user logs in until it expires, and the account is made if accounts.new_at_login
+    says so. The security trail records who made it. Exit code 1 if no key may sign, or the time is longer than
+    tokens.max_lifetime_s.
 invite add
     With the code, accounts can be registered if accounts.registration is "invite".
 key

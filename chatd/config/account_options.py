@@ -1,8 +1,8 @@
 """The section [accounts] of the configuration.
 
 Owns: AccountOptions.
-Elsewhere: the whole schema (config.schema), what the options mean (core.accounts, core.registration,
-core.password_policy).
+Elsewhere: the whole schema (config.schema), keys of tokens and the backend (config.token_options), what the options
+mean (core.accounts, core.authentication, core.registration, core.password_policy).
 Fails: never; a value outside its limits is found by config.validate.
 """
 
@@ -21,16 +21,46 @@ RESERVED_NAMES = (
 )
 """Names by which users expect to be spoken to by those who run the server, or to speak to all."""
 
+LoginKind = Literal["password", "token", "http", "open"]
+SeveralKinds = Literal["password", "token", "http"]
+
 
 class AccountOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[accounts]"""
 
     login: Annotated[
-        Literal["password", "open"],
+        LoginKind | tuple[SeveralKinds, ...],
         option(
-            "open = every password is accepted, and the first login creates the account (for trials only)", "worker"
+            "how users prove who they are, one or a list in the order in which they are tried: password, token = a JWT "
+            "that an application has signed ([[token_key]]), http = a backend is asked ([login_http]); open, which "
+            "must be alone = every password is accepted, and the first login creates the account (for trials only)",
+            "worker",
         ),
     ] = "password"
+    new_at_login: Annotated[
+        bool,
+        option(
+            "token, http: the first login of a name makes its account, which has no password; false = only accounts "
+            "that exist log in",
+            "live",
+        ),
+    ] = True
+    number_names: Annotated[
+        bool,
+        option(
+            "token, http: such an account may have a name of digits, for applications whose users are numbers. With "
+            "token or http, a name is never taken for the number of another account",
+            "live",
+        ),
+    ] = False
+    end_at_expiry: Annotated[
+        bool,
+        option(
+            "token: a session ends when the token of its login expires, unless the user logs in again on it with a "
+            "fresh one",
+            "live",
+        ),
+    ] = False
     registration: Annotated[
         Literal["closed", "invite", "open"],
         option(
@@ -68,3 +98,13 @@ class AccountOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         Literal["refuse", "accept"],
         option("whether a new password may be one of those that attackers try first, or the user's own name", "live"),
     ] = "refuse"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of login that are accepted, in their order: those of `login`, one or several."""
+        return (self.login,) if isinstance(self.login, str) else self.login
+
+    @property
+    def has_vouched_names(self) -> bool:
+        """Another program decides who logs in under which name."""
+        return "token" in self.kinds or "http" in self.kinds

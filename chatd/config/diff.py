@@ -14,13 +14,14 @@ import msgspec
 from chatd.config.option import Effect
 from chatd.config.options import options_of
 from chatd.config.schema import ARRAYS, SECTIONS, Config, ListenerOptions, PluginOptions
+from chatd.config.token_options import TokenKeyOptions
 
 
 class OptionChange(msgspec.Struct, frozen=True):
     """One difference between two configurations.
 
     key: `section.option`; of a listener `listen[ADDRESS].option`, or `listen[ADDRESS]` when all of it is new or gone;
-    of a plug-in `hook[NAME].option` or `hook[NAME]`.
+    of a plug-in `hook[NAME].option` or `hook[NAME]`; of a key `token_key[INDEX].option` or `token_key[INDEX]`.
     """
 
     key: str
@@ -42,6 +43,8 @@ def changes(old: Config, new: Config) -> tuple[OptionChange, ...]:
             found += _listen_changes(old.listen, new.listen)
         elif section == "hook":
             found += _hook_changes(old.hook, new.hook)
+        elif section == "token_key":
+            found += _key_changes(old.token_key, new.token_key)
         else:
             found += _differences(section, section, getattr(old, section), getattr(new, section))
     return tuple(found)
@@ -67,6 +70,18 @@ def _listen_changes(old: tuple[ListenerOptions, ...], new: tuple[ListenerOptions
             found.append(OptionChange(label, None, after[where].protocol, "restart"))
         else:
             found += _differences("listen", label, before[where], after[where])
+    return found
+
+
+def _key_changes(old: tuple[TokenKeyOptions, ...], new: tuple[TokenKeyOptions, ...]) -> list[OptionChange]:
+    found: list[OptionChange] = []
+    for index in range(max(len(old), len(new))):
+        label = f"token_key[{index}]"
+        if index < len(old) and index < len(new):
+            found += _differences("token_key", label, old[index], new[index])
+        else:
+            before, after = (one[index].kid if index < len(one) else None for one in (old, new))
+            found.append(OptionChange(label, before, after, "live"))
     return found
 
 

@@ -17,16 +17,24 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from chatd.config import validate
+from chatd.config import urls, validate
 from chatd.config.options import toml
 from chatd.config.schema import ARRAYS, Config, ListenerOptions
+from chatd.config.token_options import TokenKeyOptions
 from chatd.config.validate import Problems
 from chatd.errors import ConfigError
 
 DEFAULT_FILE = Path("/etc/chatd/chatd.toml")
 BUILT_IN = "built-in defaults"
 
-SECRET_KEYS = ("store.url", "bus.url", "bus.keys")
+SECRET_KEYS = (
+    "store.url",
+    "bus.url",
+    "bus.keys",
+    "token_key.secret",
+    "token_key.public_key",
+    "login_http.secret",
+)
 """Options that may be "env:NAME" or "file:PATH", or a list of such texts."""
 
 
@@ -84,7 +92,7 @@ def load(file: str | Path | None, known: Mapping[str, Secret] | None = None) -> 
     sources |= {section: "file" for section in ARRAYS if section in tree}
     secrets = _Secrets(path.parent, known or {})
     secrets.resolve(tree, problems)
-    sources |= {key.partition("[")[0]: one.text for key, one in secrets.found.items()}
+    sources |= {name: one.text for key, one in secrets.found.items() if (name := key.partition("[")[0]) not in ARRAYS}
     deprecated = _replace_deprecated(tree)
     good = validate.good_tables(tree, problems)
     config = _absolute(msgspec.convert(good, Config), path.parent)
@@ -142,18 +150,22 @@ class _Secrets:
     def resolve(self, tree: dict[str, Any], problems: Problems) -> None:
         for key in SECRET_KEYS:
             section, option = key.split(".")
-            table = tree.get(section)
-            if not isinstance(table, dict) or option not in table:
-                continue
-            value = table[option]
-            try:
-                if isinstance(value, list):
-                    table[option] = [self._replaced(f"{key}[{at}]", one) for at, one in enumerate(value)]
-                else:
-                    table[option] = self._replaced(key, value)
-            except ValueError as error:
-                problems.add(key, str(error))
-                del table[option]
+            found = tree.get(section)
+            for at, table in enumerate(found if isinstance(found, list) else [found]):
+                if isinstance(table, dict) and option in table:
+                    label = f"{section}[{at}].{option}" if isinstance(found, list) else key
+                    self._resolve_option(table, option, label, problems)
+
+    def _resolve_option(self, table: dict[str, Any], option: str, label: str, problems: Problems) -> None:
+        value = table[option]
+        try:
+            if isinstance(value, list):
+                table[option] = [self._replaced(f"{label}[{at}]", one) for at, one in enumerate(value)]
+            else:
+                table[option] = self._replaced(label, value)
+        except ValueError as error:
+            problems.add(label, str(error))
+            del table[option]
 
     def _replaced(self, key: str, text: Any) -> Any:
         """The value that it stands for; anything else as it is. Raises ValueError."""
@@ -213,7 +225,15 @@ def _absolute(config: Config, folder: Path) -> Config:
     if store.url.startswith("sqlite:") and store.url != "sqlite:":
         store = replace(store, url=f"sqlite:{Path(server.state_dir, store.url.removeprefix('sqlite:'))}")
     listen = tuple(_absolute_listener(one, folder, server.runtime_dir) for one in config.listen)
-    return replace(config, server=server, store=store, listen=listen)
+    keys = tuple(_absolute_key(one, folder) for one in config.token_key)
+    return replace(config, server=server, store=store, listen=listen, token_key=keys)
+
+
+def _absolute_key(one: TokenKeyOptions, folder: Path) -> TokenKeyOptions:
+    """A file of a key set relative to the folder of the configuration file."""
+    if not one.jwks or urls.is_http(one.jwks):
+        return one
+    return msgspec.structs.replace(one, jwks=str(folder / one.jwks))
 
 
 def _absolute_listener(one: ListenerOptions, folder: Path, runtime_dir: str) -> ListenerOptions:

@@ -82,6 +82,8 @@ def _in_words(kind: Any, low: float | None, high: float | None) -> str:
         return "table"
     if origin is tuple and isinstance(get_args(kind)[0], type) and issubclass(get_args(kind)[0], msgspec.Struct):
         return f"list of tables {{ {', '.join(get_args(kind)[0].__struct_fields__)} }}"
+    if origin is tuple and get_origin(get_args(kind)[0]) is Literal:
+        return f"list of {_in_words(get_args(kind)[0], low, high)}"
     if origin is tuple:
         return f"list of {_in_words(get_args(kind)[0], low, high)}s"
     if origin in (Union, types.UnionType):

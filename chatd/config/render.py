@@ -32,8 +32,8 @@ EFFECTS = {
 _HEAD = """\
 # chatd.toml: every option with its default. Generated from the schema, like `man chatd.toml`.
 # `chatd -t` tests a changed file, `chatctl reload` applies it without ending a session.
-# Changes take effect at the reload unless noted. store.url, bus.url and each of bus.keys may also be "env:NAME" or
-# "file:PATH".
+# Changes take effect at the reload unless noted. store.url, bus.url, each of bus.keys, token_key.secret and public_key,
+# and login_http.secret may also be "env:NAME" or "file:PATH".
 """
 
 
@@ -45,8 +45,8 @@ def sample() -> str:
             parts += [_sample_listen(index, one) for index, one in enumerate(Config().listen)]
             parts += [_SAMPLE_UDP, _SAMPLE_HTTP]
             continue
-        if section == "hook":
-            parts.append(_sample_hook())
+        if section in _SAMPLE_ARRAYS:
+            parts.append(_sample_array(section))
             continue
         lines = [f"[{section}]"]
         for option in options_of(kind):
@@ -92,16 +92,24 @@ def _sample_listen(index: int, one: ListenerOptions) -> str:
     return "\n".join(lines) + "\n"
 
 
-_SAMPLE_HOOK = {"name": "echo", "fail": "open"}
+_SAMPLE_ARRAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "hook": (
+        "A plug-in; several are called in the order of this file. None by default (docs/hooks.md).",
+        {"name": "echo", "fail": "open"},
+    ),
+    "token_key": (
+        'A key of login tokens, for login = "token"; there may be several. None by default (docs/tokens.md).',
+        {"kid": "2026", "algorithm": "HS256", "secret": "file:token.secret"},
+    ),
+}
+"""By section: what it is, and the options of its example that differ from the defaults."""
 
 
-def _sample_hook() -> str:
-    lines = [
-        "# A plug-in; several are called in the order of this file. None by default (docs/hooks.md).",
-        "# [[hook]]",
-    ]
-    for option in options_of(SECTIONS["hook"]):
-        value = _SAMPLE_HOOK.get(option.name, option.default)
+def _sample_array(section: str) -> str:
+    about, example = _SAMPLE_ARRAYS[section]
+    lines = [f"# {about}", f"# [[{section}]]"]
+    for option in options_of(SECTIONS[section]):
+        value = example.get(option.name, option.default)
         lines += [_comment(option), f"# {option.name} = {toml(value)}"]
     return "\n".join(lines) + "\n"
 
@@ -112,7 +120,11 @@ def _comment(option: Option) -> str:
     return "\n".join(f"# {line}" for line in textwrap.wrap(text, 110))
 
 
-_TITLES = {"listen": "[[listen]], one or more", "hook": "[[hook]], a plug-in"}
+_TITLES = {
+    "listen": "[[listen]], one or more",
+    "token_key": "[[token_key]], a key of login tokens",
+    "hook": "[[hook]], a plug-in",
+}
 _LOWER_CASE = ("tcp", "ws", "mysql", "redis", "chatserver", "mobileimsdk", "open = any password is right")
 """Names, with which a description may begin."""
 
@@ -127,8 +139,9 @@ def manual() -> str:
         "file. \\fBchatd \\-t\\fR tests a file, \\fBchatd \\-T\\fR prints what is in effect, \\fBchatctl reload\\fR",
         "applies a change. All mistakes are reported at once, one line each.",
         ".PP",
-        'store.url, bus.url and each of bus.keys may be "env:NAME" or "file:PATH", to keep a secret out of this',
-        "file. If chatd is started as root, only root needs to be able to read a secret file: it is read before",
+        "store.url, bus.url, each of bus.keys, token_key.secret and public_key, and login_http.secret may be",
+        '"env:NAME" or "file:PATH", to keep a secret out of this file.',
+        "If chatd is started as root, only root needs to be able to read a secret file: it is read before",
         "chatd becomes server.user. A reload can no longer read it, keeps the value and logs a warning. Under the",
         "systemd unit, which starts chatd as the user chatd, that user must be able to read it. The configuration",
         "file itself must be readable by server.user.",
@@ -201,9 +214,12 @@ SECRET_OPTIONS = frozenset(
 )
 
 
+_INDEX = re.compile(r"\[.*\]")
+
+
 def mask_option(key: str, value: Any) -> Any:
-    """What may be shown of the value of the option `section.option`."""
-    return hide(value) if key in SECRET_OPTIONS else mask(value)
+    """What may be shown of the value of the option `section.option`, or of an array `section[INDEX].option`."""
+    return hide(value) if _INDEX.sub("", key) in SECRET_OPTIONS else mask(value)
 
 
 def mask_config(config: Config) -> Config:
@@ -211,8 +227,8 @@ def mask_config(config: Config) -> Config:
     tree = _mask_all(msgspec.to_builtins(config))
     for key in SECRET_OPTIONS:
         section, option = key.split(".")
-        if section not in ARRAYS:
-            tree[section][option] = hide(tree[section][option])
+        for table in tree[section] if section in ARRAYS else [tree[section]]:
+            table[option] = hide(table[option])
     return msgspec.convert(tree, Config)
 
 
@@ -224,6 +240,10 @@ def holds_secret(loaded: Loaded) -> bool:
     if any(key not in written and mask(url) != url for key, url in urls):
         return True
     if any(f"bus.keys[{at}]" not in written for at in range(len(config.bus.keys))):
+        return True
+    if any(one.secret and f"token_key[{at}].secret" not in written for at, one in enumerate(config.token_key)):
+        return True
+    if config.login_http.secret and "login_http.secret" not in written:
         return True
     return any(mask(one.options) != one.options for one in config.hook)
 

@@ -21,6 +21,7 @@ from chatd.config.limit_options import LimitOptions as LimitOptions
 from chatd.config.option import option as _option
 from chatd.config.penalty_options import PenaltyOptions
 from chatd.config.people_options import GroupOptions, PeopleOptions, RetentionOptions
+from chatd.config.token_options import LoginHttpOptions, TokenKeyOptions, TokenOptions
 
 
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -331,6 +332,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     store: StoreOptions = StoreOptions()
     bus: BusOptions = BusOptions()
     accounts: AccountOptions = AccountOptions()
+    tokens: TokenOptions = TokenOptions()
+    token_key: tuple[TokenKeyOptions, ...] = ()
+    login_http: LoginHttpOptions = LoginHttpOptions()
     people: PeopleOptions = PeopleOptions()
     groups: GroupOptions = GroupOptions()
     retention: RetentionOptions = RetentionOptions()
@@ -348,6 +352,9 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "store": StoreOptions,
     "bus": BusOptions,
     "accounts": AccountOptions,
+    "tokens": TokenOptions,
+    "token_key": TokenKeyOptions,
+    "login_http": LoginHttpOptions,
     "people": PeopleOptions,
     "groups": GroupOptions,
     "retention": RetentionOptions,
@@ -358,5 +365,5 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "log": LogOptions,
     "hook": PluginOptions,
 }
-ARRAYS = ("listen", "hook")
+ARRAYS = ("listen", "token_key", "hook")
 """Sections that may be written more than once, as [[section]]."""

@@ -35,10 +35,10 @@ def problems(loaded: Loaded) -> tuple[str, ...]:
     strict = StrictModes({os.geteuid(), *_uid_of(server.user)})
     if loaded.file is not None:
         strict.file(loaded.file, secret=holds_secret(loaded))
-        for secret in loaded.secrets.values():
+        for name, secret in loaded.secrets.items():
             kind, _, where = secret.text.partition(":")
             if kind == "file":
-                strict.file(loaded.file.parent / where, secret=True)
+                strict.file(loaded.file.parent / where, secret=not name.endswith("public_key"))
     for folder in (server.state_dir, server.runtime_dir, server.log_dir):
         if folder != "-":
             strict.directory(folder)
@@ -47,6 +47,9 @@ def problems(loaded: Loaded) -> tuple[str, ...]:
             strict.file(pair.certificate, secret=not pair.key)
             if pair.key:
                 strict.file(pair.key, secret=True)
+    for key in loaded.config.token_key:
+        if key.jwks and not urls.is_http(key.jwks):
+            strict.file(key.jwks)
     _check_store(loaded.config.store.url, strict)
     _check_redis(loaded.config.bus.url, strict)
     return strict.problems

@@ -1,4 +1,4 @@
-"""The URLs of a configuration: of listeners, of a MySQL store, of Redis.
+"""The URLs of a configuration: of listeners, of a MySQL store, of Redis, of what is fetched over HTTP.
 
 Owns: their syntax. Also the written form of a client's address.
 Elsewhere: binding (master.listeners), connecting (store.mysql.connection, bus.redis.node).
@@ -59,6 +59,30 @@ def parse(text: str) -> ListenAddress:
     if parts.path or parts.query:
         raise ValueError(f'"{text}" has something after the port')
     return ListenAddress(parts.scheme, host, port, "")
+
+
+def is_http(text: str) -> bool:
+    """Whether it names something that is fetched over HTTP, and not a file."""
+    return text.startswith(("http://", "https://"))
+
+
+def check_http(text: str, *, private: bool) -> None:
+    """Raises ValueError unless it is a URL that can be fetched. Unencrypted only from this host or, with `private`, a
+    private network, because what is fetched decides who may log in."""
+    parts = urlsplit(text)
+    try:
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"is not a URL: {error}") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise ValueError("must be https://HOST/PATH, or http:// for a server on this host")
+    if parts.username or parts.password:
+        raise ValueError("must not hold a user or a password")
+    if parts.fragment:
+        raise ValueError("must not have a fragment (#)")
+    if parts.scheme == "http" and not (private or host == "localhost" or is_loopback(host)):
+        text = "the network could change the answer; for a server in a private network, list it in allow_private"
+        raise ValueError(f"must be https://: over http:// {text}")
 
 
 def plain(host: str) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from chatd.config import urls
+from chatd.config import login_checks, urls
 from chatd.config.options import Option, allowed_values, options_of, toml
 from chatd.config.penalty_options import PenaltyOptions
 from chatd.config.people_options import LEAST_DAYS, RetentionOptions
@@ -171,10 +171,10 @@ def check(config: Config, problems: Problems) -> None:
     if not re.fullmatch(r"[\w.:-]+", config.bus.prefix, re.ASCII):
         problems.add("bus.prefix", "may contain only letters, digits and . : _ -")
     _check_bus_keys(config.bus, problems)
-    if config.accounts.login == "open" and not config.accounts.insecure_open_login:
-        problems.add(
-            "accounts.login", '"open" lets anybody log in as anybody; it needs insecure_open_login = true as well'
-        )
+    for key, what in login_checks.problems(config):
+        problems.add(key, what)
+    _check_networks(config.login_http.allow_private, "login_http.allow_private", problems)
+    _check_networks(config.tokens.allow_private, "tokens.allow_private", problems)
     if config.server.group and not config.server.user:
         problems.add("server.group", "needs server.user as well")
 
@@ -301,14 +301,13 @@ _ENCRYPTED = {"ws": "wss", "http": "https"}
 
 
 def plain_passwords(config: Config) -> list[str]:
-    """One line for each listener to which passwords, or keys of the HTTP API, are sent so that the network can read
-    them."""
+    """One line for each listener to which passwords, tokens or API keys are sent so that the network can read them."""
     if config.accounts.require_tls:
         return []
     found = []
     for index, one in enumerate(config.listen):
         where = urls.parse(one.address)
-        has_passwords = one.protocol != "echo" and config.accounts.login == "password"
+        has_passwords = one.protocol != "echo" and "open" not in config.accounts.kinds
         if (has_passwords or one.protocol == "http") and not one.proxy_from and _is_public(where):
             what = "keys" if one.protocol == "http" else "passwords"
             found.append(

@@ -47,7 +47,7 @@ def named_or_numbered(name: str) -> Find:
     """The account with this name; or, if no account has it and it is a number, the one with this id."""
 
     def find(tables: Tables) -> Account:
-        return _there(tables.accounts.find(name, 0))
+        return _there(tables.accounts.find_any(name))
 
     return find
 

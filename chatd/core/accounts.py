@@ -1,9 +1,9 @@
-"""Accounts: names, and authentication.
+"""Accounts: names, and passwords.
 
-Owns: authentication, locked accounts, open login; who may have a reserved name.
-Elsewhere: which names a new account may have (texts.names), registration (core.registration), the rules for passwords
-(core.password_policy) and their hashes (core.passwords), sessions and duplicate logins (core.sessions), the rows
-(store).
+Owns: logins by password, locked accounts, accounts that a login makes; who may have a reserved name.
+Elsewhere: which kinds of login are accepted (core.authentication), which names a new account may have (texts.names),
+registration (core.registration), the rules for passwords (core.password_policy) and their hashes (core.passwords),
+sessions and duplicate logins (core.sessions), the rows (store).
 Fails: Refused (wrong name or password, locked, name not allowed, busy); Unavailable from the store.
 
 An unknown user costs the same time as a wrong password, so that response times do not reveal which accounts exist; see
@@ -21,6 +21,7 @@ from chatd.core.admission import Applicant
 from chatd.core.password_policy import MAX_PASSWORD_CHARS, check_password
 from chatd.core.password_upgrades import PasswordUpgrades
 from chatd.core.passwords import Hasher
+from chatd.core.proof import OLDER_THAN_DELETION, UNKNOWN_USER, WRONG_PASSWORD, NotProved, Proved
 from chatd.core.services import Services
 from chatd.core.stand_in_hashes import SAMPLE, StandInHashes
 from chatd.errors import ErrorCode, Refused, Unavailable
@@ -111,25 +112,20 @@ class Accounts:
 
         return await self._store.read(read)
 
-    async def authenticate(self, command: Login, account: Account | None, applicant: Applicant) -> User:
-        """The user who logs in to this account, as find() gave it. With open login, an account is created for a new
-        name. applicant: for whom the password is hashed.
+    async def check_password(self, command: Login, account: Account | None, applicant: Applicant) -> Account:
+        """The account, as find() gave it, if the secret is its password. applicant: for whom the password is hashed.
 
-        Raises: Refused BAD_CREDENTIALS, whatever was wrong, ACCOUNT_LOCKED (only after the right password), BUSY,
-        with open login NAME_NOT_ALLOWED, or as applicant.check does; Unavailable.
+        Raises: NotProved, whatever was wrong, Refused ACCOUNT_LOCKED (only after the right password), BUSY, or as
+        applicant.check does; Unavailable.
         """
-        config = self._config()
-        if config.accounts.login == "open":
-            return _unlocked(account) if account else await self._make_open(command)
         secret = command.secret if len(command.secret) <= MAX_PASSWORD_CHARS else ""
         hashed = account.password if account else ""
         stand_in = "" if hashed else self._stand_ins.of(command.name or str(command.user_id))
         matches = await self.hasher.verify(hashed or stand_in, secret, applicant)
         if account is None or not hashed or not matches:
-            raise Refused(ErrorCode.BAD_CREDENTIALS)
-        user = _unlocked(account)
-        self._upgrades.consider(account, secret)
-        return user
+            raise NotProved(WRONG_PASSWORD if account else UNKNOWN_USER)
+        self._upgrades.consider(unlocked(account), secret)
+        return account
 
     async def is_account_of(self, command: Login, user: User) -> bool:
         """Whether the login names the account of this user, by name in any spelling or by id. Raises Unavailable."""
@@ -142,23 +138,39 @@ class Accounts:
         if not command.name:
             raise Refused(ErrorCode.BAD_CREDENTIALS)
         config = self._config()
-        name = new_name(command.name, config.limits.name_chars, digits=True)
-        if is_reserved(name, config.accounts.reserved_names):
-            raise Refused(ErrorCode.NAME_NOT_ALLOWED, NAME_RESERVED)
-        return name
+        return check_name(command.name, config, digits=True)
 
-    async def _make_open(self, command: Login) -> User:
-        name = self.name_to_open(command)
+    async def open_account(self, command: Login, account: Account | None) -> Account:
+        """With open login: the account, as find() gave it, or one that is made now. Raises Refused BAD_CREDENTIALS,
+        NAME_NOT_ALLOWED, NAME_TAKEN, ACCOUNT_LOCKED; Unavailable."""
+        if account is not None:
+            return unlocked(account)
+        return (await self.find_or_make(self.name_to_open(command))).account
+
+    async def find_or_make(self, name: str, vouched_at: float | None = None) -> Proved:
+        """The account with this name, which was made a moment ago or is made now, without a password. name: as
+        check_name() gave it. vouched_at: when another program said that there is such a user, seconds since the epoch;
+        None = now.
+
+        Raises: Refused NAME_TAKEN, ACCOUNT_LOCKED; NotProved: an account was deleted since then, perhaps this one;
+        Unavailable."""
         now_ms = wall_clock.now_ms()
 
-        def find_or_make(tables: Tables) -> Account:
-            return tables.accounts.find(name, 0) or Account(tables.accounts.create(name, "", now_ms), "")
+        def find_or_make(tables: Tables) -> Proved:
+            account = tables.accounts.named(name)
+            if account is not None:
+                return Proved(account)
+            if vouched_at is not None and vouched_at * 1000 <= tables.accounts.last_deletion_ms():
+                raise NotProved(OLDER_THAN_DELETION, ErrorCode.TOKEN_EXPIRED, is_guess=False)
+            return Proved(Account(tables.accounts.create(name, "", now_ms), ""), is_new=True)
 
-        return (await self._store.write(find_or_make)).user
+        proved = await self._store.write(find_or_make)
+        unlocked(proved.account)
+        return proved
 
 
-def _unlocked(account: Account) -> User:
+def unlocked(account: Account) -> Account:
     """Raises Refused ACCOUNT_LOCKED."""
     if account.locked_at_ms:
         raise Refused(ErrorCode.ACCOUNT_LOCKED)
-    return account.user
+    return account

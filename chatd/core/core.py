@@ -26,6 +26,7 @@ from chatd.core.accounts import Accounts
 from chatd.core.administration import Administration
 from chatd.core.allowance import ASK_FRIEND, CREATE_GROUP, FREE, JOIN, LOGIN_AGAIN, MESSAGE, WRITE
 from chatd.core.allowances import Allowances
+from chatd.core.authentication import Authentication
 from chatd.core.bans import BanWatch
 from chatd.core.blocks import Blocks
 from chatd.core.bus_messages import (
@@ -138,7 +139,9 @@ class Core:
         self.messages = Messages(services, self.delivery, self.plugins.stored())
         self.accounts = Accounts(services)
         self.penalties = Penalties(parts.penalty_table, parts.config)
-        self.guard = LoginGuard(services, self.accounts, self.penalties)
+        self.tokens = parts.tokens
+        authentication = Authentication(services, self.accounts, parts.tokens, parts.backend)
+        self.guard = LoginGuard(services, self.accounts, self.penalties, authentication)
         self.exchange = PenaltyExchange(services, self.penalties) if parts.many_hosts else None
         self.clearing = PenaltyClearing(services, self.penalties, self.exchange)
         self._registration = Registration(services, self.accounts, self.plugins)
@@ -312,6 +315,8 @@ class Core:
         """
         await self._bus.open(self.on_bus_message, self._on_gap, self.logins.locks.lost, patient=patient)
         await self._bus.subscribe([EVERYBODY])
+        if self.tokens is not None:
+            await self.tokens.open(self._background)
         try:
             await self._open_store()
         except Unavailable as error:
@@ -419,6 +424,8 @@ class Core:
         self._retention.round()
         self._typing.round()
         self._probe.round()
+        if self.tokens is not None:
+            self.tokens.round()
         self._rounds += 1
         if self._rounds % _COSTS_ROUNDS == 0:
             self._background.start(self.accounts.learn_costs())
@@ -433,6 +440,7 @@ class Core:
         if self.exchange is not None:
             self.exchange.tick()
         self._credentials.tick()
+        self.logins.end_expired()
         self.bans.tick()
         self.keys.tick()
         self.broadcasts.tick()

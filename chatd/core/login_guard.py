@@ -1,8 +1,9 @@
-"""The guard in front of every password: penalties, known sources, delays.
+"""The guard in front of every login and password: penalties, known sources, delays.
 
 Owns: Attempt, one attempt to log in or to change a password, from its first check to its outcome; closing connections
 with too many failures; remembering from where a user logs in.
-Elsewhere: the records and their penalties (core.penalties), passwords (core.accounts), what follows a login
+Elsewhere: the records and their penalties (core.penalties), which secret lets whom in (core.authentication), what
+follows a login
 (core.sessions.login), rows of known sources (store).
 Fails: Refused TOO_MANY_ATTEMPTS. A known source that cannot be stored is logged at DEBUG and learnt at the next login.
 """
@@ -14,22 +15,26 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from hashlib import blake2b
+from typing import NamedTuple, TypeVar
 
 from chatd.core.accounts import Accounts
 from chatd.core.admission import Applicant, Work
+from chatd.core.authentication import Authentication, Circumstances
 from chatd.core.penalties import Origin, Penalties, subject_of
+from chatd.core.proof import NotProved, Proved
 from chatd.core.services import Services
 from chatd.core.sessions.session import Peer
 from chatd.errors import Disconnect, ErrorCode, Refused, Unavailable
-from chatd.model import User, UserId
+from chatd.model import UserId
 from chatd.protocol import Login
 from chatd.sources import address_of, source_of
 from chatd.store.contract import Account, KnownSource
 
+T = TypeVar("T")
 _DAY_S = 86_400
 _SALT_BYTES = 8
 _DIGEST_BYTES = 16
-_COUNTED = (ErrorCode.BAD_CREDENTIALS, ErrorCode.TOO_MANY_ATTEMPTS)
+_COUNTED = (ErrorCode.BAD_CREDENTIALS, ErrorCode.TOO_MANY_ATTEMPTS, ErrorCode.TOKEN_EXPIRED)
 """Refusals of which a connection may have few."""
 
 
@@ -48,6 +53,14 @@ def hidden(source: str, salt: str = "") -> str:
 def find_source(known: tuple[KnownSource, ...], source: str) -> KnownSource | None:
     """The row of this source, or None."""
     return next((one for one in known if hidden(source, one.hidden[: 2 * _SALT_BYTES]) == one.hidden), None)
+
+
+class Asks(NamedTuple):
+    """Who else may refuse a login: called when no penalty forbids it, and before an account with this name is made.
+    They raise Refused."""
+
+    may_log_in: Callable[[], Awaitable[None]]
+    may_register: Callable[[str], Awaitable[None]]
 
 
 class Attempt:
@@ -70,34 +83,52 @@ class Attempt:
 class LoginGuard:
     """failures: failed attempts by connection, of those that had any."""
 
-    def __init__(self, services: Services, accounts: Accounts, penalties: Penalties) -> None:
+    def __init__(
+        self, services: Services, accounts: Accounts, penalties: Penalties, authentication: Authentication
+    ) -> None:
         self.penalties = penalties
         self._services = services
         self.accounts = accounts
+        self.authentication = authentication
         self._failures: dict[Peer, int] = {}
 
     def attempt(self, peer: Peer) -> Attempt:
         """One that begins now, by the client of this connection."""
         return Attempt(peer)
 
-    async def authenticate(
-        self, attempt: Attempt, command: Login, ask: Callable[[], Awaitable[None]] | None = None
-    ) -> User:
-        """The user whose name and password these are. ask: called when no penalty forbids the attempt; raises Refused
-        if it is not to be made.
+    async def authenticate(self, attempt: Attempt, command: Login, asks: Asks) -> Proved:
+        """Whom the login lets in. asks: who else may refuse it.
 
-        Raises: Refused TOO_MANY_ATTEMPTS, BAD_CREDENTIALS (after penalties.delay_s) or as core.accounts does;
+        Raises: Refused TOO_MANY_ATTEMPTS, BAD_CREDENTIALS (after penalties.delay_s) or as core.authentication does;
         Unavailable.
         """
+
+        async def prove() -> Proved:
+            await asks.may_log_in()
+            origin = attempt.origin
+            by = Circumstances(self._applicant(attempt), origin.wire, origin.address, asks.may_register)
+            return await self.authentication.prove(command, attempt.account, by)
+
+        return await self._guarded(attempt, command, prove)
+
+    async def check_password(self, attempt: Attempt, command: Login) -> Account:
+        """The account whose password this is, whatever kinds of login are accepted: a token is no password. Raises as
+        authenticate()."""
+
+        async def prove() -> Account:
+            return await self.accounts.check_password(command, attempt.account, self._applicant(attempt))
+
+        return await self._guarded(attempt, command, prove)
+
+    async def _guarded(self, attempt: Attempt, command: Login, prove: Callable[[], Awaitable[T]]) -> T:
+        """prove: called when no penalty forbids the attempt."""
         try:
             self.penalties.check_source(attempt.origin)
             await self._find_account(attempt, command)
             self._check_account(attempt)
-            if ask is not None:
-                await ask()
-            return await self.accounts.authenticate(command, attempt.account, self._applicant(attempt))
+            return await prove()
         except Refused as refused:
-            if refused.code == ErrorCode.BAD_CREDENTIALS:
+            if _is_guess(refused):
                 await self._failed(attempt)
             if refused.code in _COUNTED:
                 self._count(attempt.peer)
@@ -170,7 +201,8 @@ class LoginGuard:
             peer.close(Disconnect.TOO_MANY_ATTEMPTS)
 
     def succeeded(self, attempt: Attempt, user_id: UserId) -> None:
-        """The user is logged in. The record of the source stays as it is: an attacker may have an account too."""
+        """The user of attempt.account is logged in. The record of the source stays as it is: an attacker may have an
+        account too."""
         self._failures.pop(attempt.peer, None)
         today = int(time.time()) // _DAY_S
         source, known = attempt.origin.source, attempt.known
@@ -198,6 +230,11 @@ class LoginGuard:
     def disconnected(self, peer: Peer) -> None:
         """The connection is over. May be called twice."""
         self._failures.pop(peer, None)
+
+
+def _is_guess(refused: Refused) -> bool:
+    """Whether it counts as a failed attempt. A plug-in may refuse as a wrong password is refused."""
+    return refused.is_guess if isinstance(refused, NotProved) else refused.code == ErrorCode.BAD_CREDENTIALS
 
 
 def _check_there(peer: Peer) -> None:

@@ -15,7 +15,9 @@ import msgspec
 from chatd.address_bans import AddressBans
 from chatd.bus.contract import Bus
 from chatd.config.schema import Config
+from chatd.core.backend_logins import BackendLogins
 from chatd.core.plugins.plugin import Plugin
+from chatd.core.tokens.contract import Tokens
 from chatd.penalty_table import PenaltyTable
 from chatd.scoreboard import Row
 from chatd.store.contract import Tables
@@ -36,6 +38,10 @@ class CoreParts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Filled by the core, and asked by net."""
     many_hosts: bool = False
     """The bus reaches other hosts, which have penalty tables of their own."""
+    tokens: Tokens | None = None
+    """None = the configuration has no keys."""
+    backend: BackendLogins | None = None
+    """None = no backend is asked."""
     loop: asyncio.AbstractEventLoop
     slot: int = 0
     leads: Callable[[], bool] = lambda: True

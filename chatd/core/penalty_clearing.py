@@ -48,6 +48,6 @@ class PenaltyClearing:
         if source := source_named(word):
             return [source]
         account, canonical = await self._store.read(
-            lambda tables: (tables.accounts.find(word, 0), tables.accounts.canonical(word))
+            lambda tables: (tables.accounts.find_any(word), tables.accounts.canonical(word))
         )
         return [subject_of(0, canonical), *([subject_of(account.user.id, "")] if account else [])]

@@ -63,6 +63,7 @@ STATUSES: dict[ErrorCode, HTTPStatus] = {
     ErrorCode.UNKNOWN_CONTENT_TYPE: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     ErrorCode.NOT_JSON: HTTPStatus.BAD_REQUEST,
     ErrorCode.TOO_SLOW: HTTPStatus.REQUEST_TIMEOUT,
+    ErrorCode.TOKEN_EXPIRED: HTTPStatus.FORBIDDEN,
 }
 """Every code has one."""
 OF_A_PLUGIN = HTTPStatus.FORBIDDEN

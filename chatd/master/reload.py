@@ -27,6 +27,7 @@ from chatd.master.replies import ConfigDiffReply, ControlReply, PendingChange, R
 from chatd.master.worker_slot import Slot
 from chatd.master.workers import WorkerPool
 from chatd.orders import Answer, NotUnderstood, ReloadDone, ReloadOrder, ReloadRefused
+from chatd.tokens.check import check as check_token_keys
 
 ANSWER_S = 5.0
 COMMANDS = {
@@ -120,6 +121,7 @@ class Reload:
         try:
             loaded = self._read()
             check_host(loaded.config, loaded.name)
+            check_token_keys(loaded.config, loaded.name)
             certificates = read_all(loaded.config, loaded.name)
         except ConfigError as error:
             self._refuse(str(error), responds)

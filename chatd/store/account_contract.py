@@ -82,6 +82,10 @@ class Invite(NamedTuple):
 class AccountTables(Protocol):
     """Accounts: names, password hashes, profiles, and when a user was last online."""
 
+    names_only: bool
+    """On this connection a name is never taken as a user id, so that a user whom another program calls "7" never
+    becomes account 7, nor is sent what is for it. False, unless it is set right after the connection is opened."""
+
     def create(self, name: str, password: str, now_ms: int) -> User:
         """`password` is a hash, or "" for an account that open login created. A name is taken if an account has the
         same one (texts.names.name_key) or one that looks the same (texts.names.skeleton), also if two transactions
@@ -91,7 +95,12 @@ class AccountTables(Protocol):
         ...
 
     def find(self, name: str, user_id: UserId) -> Account | None:
-        """By name; by `user_id` when name is "". An all-digit name that no account has is taken as a user id."""
+        """By name; by `user_id` when name is "". An all-digit name that no account has is taken as a user id,
+        except with names_only."""
+        ...
+
+    def find_any(self, word: str) -> Account | None:
+        """By name, or by id if no account has this name: what an operator typed, also with names_only."""
         ...
 
     def named(self, name: str) -> Account | None:
@@ -134,6 +143,10 @@ class AccountTables(Protocol):
         """As delete(), and nothing stays by which the person could be recognised: name, profile, settings, blocks,
         requests and their answers, invitations. The bodies of its messages are blanked in slices afterwards
         (store.retention_contract.ErasureTables). Returns the new version of its credentials."""
+        ...
+
+    def last_deletion_ms(self) -> int:
+        """When an account was last deleted or erased, milliseconds since the epoch; 0 = never. Cost: one row."""
         ...
 
     def newest_credentials(self) -> int:

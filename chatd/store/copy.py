@@ -171,6 +171,7 @@ TABLES = (
 BY_NAME = {table.name: table for table in TABLES}
 NOTES = (
     *("credentials", "stand_in_key", "consent", "retained_private", "retained_groups", "retention_clock"),
+    "deleted_at_ms",
     address_bans.VERSION,
     event_log.WANTED,
 )

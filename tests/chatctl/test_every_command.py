@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("every command")
 
 CHANGES = {
     "reload", "reopen", "stop", "drain", "undrain", "user add", "user passwd", "user lock", "user unlock", "user del",
-    "user export", "user erase", "invite add", "invite revoke", "penalties clear", "migrate", "copy-store",
+    "user export", "user erase", "token", "invite add", "invite revoke", "penalties clear", "migrate", "copy-store",
     "import-chatserver", "scale",
 }  # fmt: skip
 """Commands that change something, and whose exit code says what there is to know."""

@@ -15,10 +15,12 @@ import msgspec
 
 from chatd.config.account_options import AccountOptions
 from chatd.config.schema import Config, LimitOptions, PluginOptions, TimeoutOptions
+from chatd.core.backend_logins import BackendLogins
 from chatd.core.core import Core
 from chatd.core.parts import CoreParts
 from chatd.core.plugins.plugin import Plugin
 from chatd.core.sessions.session import Session
+from chatd.core.tokens.contract import Tokens
 from chatd.errors import Disconnect, ErrorCode
 from chatd.model import Message, Protocol
 from chatd.penalty_table import PenaltyTable
@@ -239,6 +241,8 @@ class Worker:
                 config=lambda: stage.config,
                 row=self.row,
                 penalty_table=stage.penalty_table,
+                tokens=stage.tokens,
+                backend=stage.backend,
                 loop=stage.clock,
             )
         )
@@ -265,6 +269,9 @@ class Stage:
         self.clock = Clock(asyncio.get_running_loop())
         self.exchange = Exchange()
         self.penalty_table = PenaltyTable(sets=8)
+        self.tokens: Tokens | None = None
+        self.backend: BackendLogins | None = None
+        """Of workers made from now on."""
         self.workers: list[Worker] = []
         self._path = path
         self._stack = stack

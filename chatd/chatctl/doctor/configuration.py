@@ -15,6 +15,7 @@ from chatd.config import urls
 from chatd.config.schema import Config
 from chatd.config.validate import check_host, plain_passwords
 from chatd.errors import ConfigError
+from chatd.tokens.check import check as check_token_keys
 
 
 class _Insecure(NamedTuple):
@@ -37,7 +38,7 @@ def _has_origins(config: Config) -> bool:
 INSECURE = (
     _Insecure(
         "accounts.insecure_open_login",
-        lambda config: config.accounts.login == "open",
+        lambda config: "open" in config.accounts.kinds,
         "anybody logs in as anybody, without a password",
         'accounts.login = "password"',
     ),
@@ -100,6 +101,7 @@ def host(patient: Patient) -> Iterator[Finding]:
     """What the configuration needs of this host: users, plug-ins, libraries."""
     try:
         check_host(patient.config, patient.loaded.name)
+        check_token_keys(patient.config, patient.loaded.name)
     except ConfigError as failure:
         for line in str(failure).splitlines():
             yield error(

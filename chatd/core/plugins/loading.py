@@ -47,13 +47,13 @@ def make(hook: PluginOptions, config: Config) -> object:
         points = functions_of(made).keys()
     except (Exception, SystemExit) as error:
         raise PluginNotLoaded("", f"{type(error).__name__}: {error}") from error
-    if problem := problem_of(hook, points, config.accounts.login):
+    if problem := problem_of(hook, points, is_open="open" in config.accounts.kinds):
         raise PluginNotLoaded("fail", problem)
     return made
 
 
-def problem_of(hook: PluginOptions, points: Collection[Point], login: str) -> str:
-    """What is wrong with hook.fail for a plug-in with these points; "" = nothing. login: accounts.login."""
+def problem_of(hook: PluginOptions, points: Collection[Point], *, is_open: bool) -> str:
+    """What is wrong with hook.fail for a plug-in with these points; "" = nothing. is_open: anybody may log in."""
     deciding = sorted(point for point in points if point.decides)
     if deciding and not hook.fail:
         shown = ", ".join(deciding[:_SHOWN_POINTS]) + (", …" if len(deciding) > _SHOWN_POINTS else "")
@@ -62,7 +62,7 @@ def problem_of(hook: PluginOptions, points: Collection[Point], login: str) -> st
             'it was asked about (for a check that must hold), "open" goes on as if the plug-in were not there (for a '
             "service that may be missing)"
         )
-    if login == "open" and hook.fail == "open" and Point.BEFORE_LOGIN in points:
+    if is_open and hook.fail == "open" and Point.BEFORE_LOGIN in points:
         return (
             'must be "closed" while accounts.login is "open": nothing but this plug-in\'s before_login keeps anybody '
             "out, and whoever makes it fail would be let in"

@@ -121,7 +121,7 @@ class ProfileOperations:
         login = Login("", me.id, arguments.old)
         try:
             attempt = self._guard.attempt(session.peer)
-            await self._guard.authenticate(attempt, login)
+            await self._guard.check_password(attempt, login)
             account = attempt.account
             hashed = await self._accounts.hash_new(arguments.new, me.name, self._guard.changer(attempt))
         except Refused as refused:

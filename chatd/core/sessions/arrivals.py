@@ -118,6 +118,7 @@ class Arrivals:
         session.enter(SessionState.LIVE)
         self._logins.count += 1
         session.features, session.credentials = Feature(moved.features), moved.credentials
+        self._logins.expiry.watch(session, moved.ends_at_ms)
         self._services.allowances.resume(session.user.id, moved.allowance)
         self._guard.resume(peer, moved.failures)
         entered = self._restore(session, moved)

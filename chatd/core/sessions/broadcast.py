@@ -128,7 +128,7 @@ class Broadcasts:
         """The id of the user, 0 = there is none in the audience. Raises Refused, Unavailable."""
         user, group_id = audience.user, audience.group_id
         if user:
-            account = await self._services.store.read(lambda tables: tables.accounts.find(user, 0))
+            account = await self._services.store.read(lambda tables: tables.accounts.find_any(user))
             if account is None:
                 raise Refused(ErrorCode.UNKNOWN_RECIPIENT, f"{user}: no such user")
             return account.user.id

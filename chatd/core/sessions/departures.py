@@ -99,6 +99,7 @@ class Departures:
         moved = msgspec.structs.replace(self._moved(session, has_lock, told), broadcasts=broadcasts)
         peer.session = None
         self._logins.count -= 1
+        self._logins.expiry.forget(session)
         session.enter(SessionState.HANDED_OVER)
         self._delivery.leave(session)
         self._presence.unwatch(session)
@@ -114,6 +115,7 @@ class Departures:
             has_lock=has_lock,
             features=int(session.features),
             credentials=session.credentials,
+            ends_at_ms=self._logins.expiry.end_of(session),
             groups=dict(session.groups or {}),
             entered=self._delivery.catch_up.entered_by(session),
             cursors=tuple(

@@ -113,7 +113,7 @@ class SessionKicks:
             Unavailable: from the store, which is asked for a name; nothing was done.
         """
         if not target.user_id and target.name:
-            account = await self._services.store.read(lambda tables: tables.accounts.find(target.name, 0))
+            account = await self._services.store.read(lambda tables: tables.accounts.find_any(target.name))
             if account is None:
                 return KickResult(0, known=False)
             target = target._replace(user_id=account.user.id)

@@ -23,15 +23,17 @@ from chatd.core import bus_messages, consent, trail
 from chatd.core.bus_messages import SessionEnded
 from chatd.core.catch_up import mine
 from chatd.core.delivery import Delivery
-from chatd.core.login_guard import Attempt, LoginGuard
+from chatd.core.login_guard import Asks, Attempt, LoginGuard
 from chatd.core.memberships import ByGroup, Memberships, members_only, read_memberships
 from chatd.core.plugins.pipeline import LoginFailure, PluginPipeline
 from chatd.core.presence import Presence
 from chatd.core.privacy import check_acknowledges, check_private
+from chatd.core.proof import NotProved, Proved
 from chatd.core.requests.notices import Notices, OpenAdmissions
 from chatd.core.services import Services
 from chatd.core.sessions.duplicate_login import ELSEWHERE, Outranked, end
 from chatd.core.sessions.exclusive import SessionLocks
+from chatd.core.sessions.expiry import Expiry
 from chatd.core.sessions.session import Peer, Session, SessionState
 from chatd.errors import Disconnect, ErrorCode, Refused, meaning
 from chatd.model import Friend, FriendRequest, Group, Member, Protocol, User, UserId
@@ -103,6 +105,7 @@ class Logins:
         self._notices, self._presence, self._plugins = listeners
         self._guard = guard
         self.locks = SessionLocks(services)
+        self.expiry = Expiry()
         self.count = 0
         """Sessions of this worker."""
 
@@ -112,7 +115,7 @@ class Logins:
         """Returns with the login answer queued.
 
         Raises:
-            Refused: wrong name or password, logged in elsewhere, refused by a plug-in, ended meanwhile, busy; a
+            Refused: wrong name or secret, logged in elsewhere, refused by a plug-in, ended meanwhile, busy; a
                 connection without TLS, or a client that does not acknowledge (core.privacy).
             Unavailable: from the store, or the worker with the user's old session does not answer.
         """
@@ -124,35 +127,46 @@ class Logins:
                 return
             check_private(peer, self._services.config())
             check_acknowledges(peer, command)
-            user = await self._guard.authenticate(attempt, command, lambda: self._ask_plugins(attempt, command))
-            await self._begin(peer, command, user, attempt.account.credentials if attempt.account else 0)
+            proved = await self._authenticate(attempt, command)
+            await self._begin(peer, command, proved)
         except Refused as refused:
             named = session.user if session else attempt.account.user if attempt.account else None
             reason = _record_refused(peer, command, named, refused)
             self._plugins.login_failed(peer, command, named, LoginFailure(refused.code, reason))
             raise
-        self._guard.succeeded(attempt, user.id)
+        self._guard.succeeded(attempt, proved.account.user.id)
+
+    async def _authenticate(self, attempt: Attempt, command: Login) -> Proved:
+        """Raises Refused, Unavailable."""
+        peer = attempt.peer
+        asks = Asks(lambda: self._ask_plugins(attempt, command), lambda name: self._plugins.before_register(peer, name))
+        proved = await self._guard.authenticate(attempt, command, asks)
+        if proved.is_new:
+            user = proved.account.user
+            trail.record(SecurityEvent.REGISTERED, peer, reason="first_login", name=user.name, user=user.id)
+        attempt.account = proved.account
+        return proved
 
     async def _ask_plugins(self, attempt: Attempt, command: Login) -> None:
         """Raises Refused."""
         account, peer = attempt.account, attempt.peer
-        if account is not None or self._services.config().accounts.login != "open":
+        if account is not None or "open" not in self._services.config().accounts.kinds:
             await self._plugins.before_login(peer, command, account.user if account else None)
         else:
             name = self._accounts.name_to_open(command)
             await self._plugins.before_login(peer, msgspec.structs.replace(command, name=name), None)
             await self._plugins.before_register(peer, name)
 
-    async def _begin(self, peer: Peer, command: Login, user: User, credentials: int) -> None:
-        """The session of an authenticated user. credentials: the version that was verified. Raises Refused,
-        Unavailable."""
+    async def _begin(self, peer: Peer, command: Login, proved: Proved) -> None:
+        """The session of an authenticated user. Raises Refused, Unavailable."""
+        user = proved.account.user
         fresh = command.first_login_time <= 0
         now_ms = wall_clock.now_ms()
         if command.first_login_time > now_ms + _AHEAD_MS:
             raise Refused(ErrorCode.BAD_FIELD, "firstLoginTime lies in the future")
         first_login_time = now_ms if fresh else command.first_login_time
         session = Session(user, peer, first_login_time, fresh=fresh, by_seq=command.acks)
-        session.credentials = credentials
+        session.credentials = proved.account.credentials
         session.features = command.features or Feature(0)
         session.takes_over = command.takeover
         session.allowance = self._services.allowances.of(user.id)
@@ -171,11 +185,13 @@ class Logins:
             raise
         else:
             self._open(peer, session, command, view, online)
+            self.expiry.watch(session, proved.ends_at_ms)
 
     async def _repeat(self, peer: Peer, session: Session, command: Login) -> None:
         """COMPAT: MobileIMSDK clients log in again on a live connection and expect code 0. A plug-in that no longer
         lets the user in ends the session."""
-        if not peer.traits.repeats_login or not await self.names_user_of(session, command):
+        is_renewed = await self._renew(session, command)
+        if not (peer.traits.repeats_login or is_renewed) or not await self.names_user_of(session, command):
             raise Refused(ErrorCode.ALREADY_LOGGED_IN)
         try:
             await self._plugins.before_login(peer, command, session.user)
@@ -185,6 +201,16 @@ class Logins:
             raise
         session.features = command.features or Feature(0)
         peer.push(LoginAccepted(session.user, session.first_login_time, features=command.features))
+
+    async def _renew(self, session: Session, command: Login) -> bool:
+        """Whether the session lasts longer by the token of a repeated login. Never raises."""
+        if not self.expiry.end_of(session):
+            return False
+        ends_at_ms = await self._guard.authentication.fresh_end_ms(command, session.user.name)
+        if ends_at_ms <= self.expiry.end_of(session):
+            return False
+        self.expiry.watch(session, ends_at_ms)
+        return not session.is_over
 
     async def names_user_of(self, session: Session, command: Login) -> bool:
         """Whether a login names the account that is logged in here: by its name in any spelling, or by its number.
@@ -264,6 +290,7 @@ class Logins:
             return
         peer.session = None
         self.count -= 1
+        self.expiry.forget(session)
         session.enter(SessionState.CLOSING)
         self._delivery.detach(session)
         self._presence.unwatch(session)
@@ -313,6 +340,12 @@ class Logins:
             security_log.record(SecurityEvent.SESSIONS_ENDED, user=user_id, sessions=ended)
         return ended
 
+    def end_expired(self) -> None:
+        """About twenty times a second: end the sessions whose token has expired."""
+        for session in (due := self.expiry.due(wall_clock.now_ms())):
+            security_log.record(SecurityEvent.SESSIONS_ENDED, user=session.user.id, sessions=1, reason="token_expired")
+        _end(due, Disconnect.TOKEN_EXPIRED.text, Disconnect.TOKEN_EXPIRED)
+
     def kick(self, user_id: UserId, which: Which, reason: str, how: Disconnect) -> int:
         """End sessions of the user on this worker. Gives how many. reason: told to their clients. how: one of
         KICKED_DUPLICATE, KICKED_BY_ADMIN and CREDENTIALS_CHANGED."""
@@ -341,6 +374,8 @@ def _record_refused(peer: Peer, command: Login, user: User | None, refused: Refu
     event, reason = SecurityEvent.LOGIN_REFUSED, trail.reason_of(refused)
     if refused.code == ErrorCode.BAD_CREDENTIALS:
         event, reason = SecurityEvent.LOGIN_FAILED, "wrong_password" if user else "unknown_user"
+    if isinstance(refused, NotProved):
+        reason = refused.reason
     trail.record(event, peer, reason=reason, name=name, user=user_id)
     return reason
 

@@ -92,11 +92,13 @@ class MovedSession(msgspec.Struct, frozen=True, kw_only=True):
     conversations of groups that it has entered, whose cursors are still to be made. told: by text_of(), what its client
     was told since the session was offered; the successor may have heard the same. failures: failed attempts of the
     connection to prove a password. broadcasts: numbers of those that it was told, or that are not for it.
+    ends_at_ms: see core.sessions.expiry.
     """
 
     has_lock: bool
     features: int
     credentials: int
+    ends_at_ms: int = 0
     groups: dict[GroupId, int] = {}
     entered: tuple[ConversationId, ...] = ()
     cursors: tuple[MovedCursor, ...] = ()

@@ -40,6 +40,7 @@ CLOSE_CODES: dict[Disconnect, CloseCode] = {
     Disconnect.KICKED_DUPLICATE: CloseCode.KICKED_DUPLICATE,
     Disconnect.KICKED_BY_ADMIN: CloseCode.KICKED_BY_ADMIN,
     Disconnect.CREDENTIALS_CHANGED: CloseCode.CREDENTIALS_CHANGED,
+    Disconnect.TOKEN_EXPIRED: CloseCode.TOKEN_EXPIRED,
     Disconnect.TOO_MANY_ATTEMPTS: CloseCode.TOO_MANY_ATTEMPTS,
     Disconnect.ADDRESS_BANNED: CloseCode.KICKED_BY_ADMIN,
     Disconnect.REPLACED: CloseCode.REPLACED,

@@ -66,6 +66,7 @@ class CloseCode(enum.IntEnum):
     REPLACED = 4008
     CREDENTIALS_CHANGED = 4009
     TOO_MANY_ATTEMPTS = 4010
+    TOKEN_EXPIRED = 4011
 
 
 class FrameError(WireError):

@@ -18,7 +18,6 @@ from chatd.store.contract import Draft
 from chatd.store.mysql.backend import MysqlBackend
 from chatd.store.mysql.connection import MysqlConnection
 from chatd.store.mysql.statements import pair_list
-from chatd.store.sql.directory import is_user_id
 from chatd.store.sql.messages import CACHED, NO_USER, Pair, pair_of
 from chatd.store.sql.verdicts import CODES, LASTING
 from chatd.texts.names import name_key
@@ -111,7 +110,7 @@ class Recipients:
         for name, key in names.items():
             found[name, 0] = users.get(key)
         numbers = {(name, number): int(name) if name else number for (name, number), user in found.items()
-                   if user is None and (not name or is_user_id(name))}  # fmt: skip
+                   if user is None and (not name or self._directory.may_be_id(name))}  # fmt: skip
         ids = self._users_by_id({number for number in numbers.values() if 0 < number < 1 << 62})
         found |= {address: ids.get(number) for address, number in numbers.items()}
         for (name, _), user in found.items():

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 
+from chatd import wall_clock
 from chatd.errors import ErrorCode, Refused
 from chatd.model import User, UserId
 from chatd.store.contract import Account, AccountDetails, CredentialsChange, EventKind, ListedAccount
 from chatd.store.sql.database import Backend, Database
-from chatd.store.sql.directory import UserDirectory
+from chatd.store.sql.directory import UserDirectory, is_user_id
 from chatd.store.sql.groups import SqlGroups
 from chatd.texts.names import erased_name, name_key, skeleton_hash
 
@@ -54,6 +55,19 @@ class SqlAccounts:
     def named(self, name: str) -> Account | None:
         found = self._directory.account(name, 0) if name else None
         return found if found is not None and name_key(found.user.name) == name_key(name) else None
+
+    def find_any(self, word: str) -> Account | None:
+        account = self._directory.account(word, 0)
+        return self._directory.account("", int(word)) if account is None and is_user_id(word) else account
+
+    @property
+    def names_only(self) -> bool:
+        return self._directory.names_only
+
+    @names_only.setter
+    def names_only(self, value: bool) -> None:
+        self._directory.names_only = value
+        self._directory.clear()
 
     def ever(self, user_id: UserId) -> User | None:
         if not 0 < user_id < 1 << 62:
@@ -100,6 +114,9 @@ class SqlAccounts:
         """The row in meta stays locked until the end of the transaction: versions become visible in their order."""
         self._db.execute("UPDATE meta SET value = value + 1 WHERE `key` = 'credentials'")
         return self.newest_credentials()
+
+    def last_deletion_ms(self) -> int:
+        return int(self._meta("deleted_at_ms") or 0)
 
     def newest_credentials(self) -> int:
         return int(self._meta("credentials") or 0)
@@ -149,6 +166,7 @@ class SqlAccounts:
             self._db.execute(f"DELETE FROM {table} WHERE {other} = ?", (user_id,))
         self._db.execute("DELETE FROM admission WHERE user_id = ?", (user_id,))
         self._db.execute("DELETE FROM ban WHERE user_id = ?", (user_id,))
+        self._db.execute("REPLACE INTO meta (`key`, value) VALUES ('deleted_at_ms', ?)", (str(wall_clock.now_ms()),))
         self._directory.changed()
         self._backend.record(EventKind.USER_DELETED, {"user": user_id})
         return version

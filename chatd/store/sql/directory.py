@@ -21,7 +21,7 @@ _CACHED = 200_000
 
 
 def is_user_id(name: str) -> bool:
-    """Whether a name that no account has may be taken as a user id."""
+    """Whether a name has the form of a user id."""
     return name.isascii() and name.isdigit() and len(name) < 19
 
 
@@ -30,9 +30,15 @@ class UserDirectory:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self.names_only = False
+        """See store.account_contract.AccountTables."""
         self.by_name: dict[str, User] = {}
         """Users by a name as someone wrote it: several keys may lead to one user."""
         self.by_id: dict[UserId, User] = {}
+
+    def may_be_id(self, name: str) -> bool:
+        """Whether a name that no account has may be taken as a user id here."""
+        return not self.names_only and is_user_id(name)
 
     def clear(self) -> None:
         self.by_name.clear()
@@ -64,7 +70,7 @@ class UserDirectory:
         row = None
         if name:
             row = self._db.execute(query + "name_key = ?", (name_key(name),)).fetchone()
-            if row is None and is_user_id(name):
+            if row is None and self.may_be_id(name):
                 user_id = int(name)
         if row is None and 0 < user_id < 1 << 62:
             row = self._db.execute(query + "id = ?", (user_id,)).fetchone()

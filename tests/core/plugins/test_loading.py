@@ -16,7 +16,7 @@ OPEN = Config(accounts=AccountOptions(login="open", insecure_open_login=True))
 
 @pytest.mark.parametrize("point", Point)
 def test_one_that_decides_must_say_what_a_failure_means(point: Point) -> None:
-    problem = problem_of(PluginOptions(name="it"), [point], "password")
+    problem = problem_of(PluginOptions(name="it"), [point], is_open=False)
     if point.decides:
         assert '"closed" refuses' in problem
         assert '"open" goes on' in problem
@@ -24,14 +24,14 @@ def test_one_that_decides_must_say_what_a_failure_means(point: Point) -> None:
     else:
         assert problem == ""
     for fail in ("open", "closed"):
-        assert problem_of(PluginOptions(name="it", fail=fail), [point], "password") == ""
+        assert problem_of(PluginOptions(name="it", fail=fail), [point], is_open=False) == ""
 
 
 def test_with_open_login_a_check_of_logins_may_not_fail_open() -> None:
     points = [Point.BEFORE_MESSAGE, Point.BEFORE_LOGIN]
-    assert "accounts.login" in problem_of(PluginOptions(name="it", fail="open"), points, "open")
-    assert problem_of(PluginOptions(name="it", fail="closed"), points, "open") == ""
-    assert problem_of(PluginOptions(name="it", fail="open"), points[:1], "open") == ""
+    assert "accounts.login" in problem_of(PluginOptions(name="it", fail="open"), points, is_open=True)
+    assert problem_of(PluginOptions(name="it", fail="closed"), points, is_open=True) == ""
+    assert problem_of(PluginOptions(name="it", fail="open"), points[:1], is_open=True) == ""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Logins by token: keys that change while the server runs."""

@@ -1,0 +1,1 @@
+"""Login tokens: JWTs that an application signs for its users."""

@@ -1,0 +1,488 @@
+"""Logins by token: whom it lets in, which account is made, what else the secret may be, and until when it lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from chatd.config.token_options import TokenKeyOptions, TokenOptions
+from chatd.core.fetching import FetchFailed
+from chatd.errors import Disconnect, ErrorCode
+from chatd.model import Protocol
+from chatd.protocol import Kicked, Login, LoginAccepted, ServerMessage, ServerRequest
+from chatd.store.contract import Tables
+from tests.core.stage import Stage, play
+from tests.core.vouching import Web, all_names, configure, log_in, names_only, register, user_of
+from tests.tokens.keys import SECRET, claims, hs256, key_set, pair, raw
+
+# ---------------------------------------------------------------- accounts
+
+
+def test_the_first_login_makes_the_account(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        configure(stage, login=("password", "token"))
+        worker = await stage.worker(names_only)
+        first = await log_in(worker, "Alice", hs256("Alice"))
+        user = user_of(first)
+        assert user.name == "Alice"
+        first.leave()
+        for name, sub in (("alice", "ALICE"), ("Alice", "alice")):
+            again = await log_in(worker, name, hs256(sub))
+            assert user_of(again) == user
+            again.leave()
+        by_number = await log_in(worker, user.id, hs256("alice"), Protocol.CHATSERVER)
+        assert user_of(by_number) == user
+        for secret in ("", "Alice", "alice's guess"):
+            assert (await log_in(worker, "Alice", secret)).failures == [ErrorCode.BAD_CREDENTIALS], "it has no password"
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("name", ["0", "-1", "admin", "#1", "a\u202eb", "", "x" * 300, "l0", "12"])
+def test_a_token_makes_no_account_that_could_not_be_registered(tmp_path: Path, name: str) -> None:
+    async def story(stage: Stage) -> None:
+        configure(stage)
+        worker = await stage.worker(names_only)
+        peer = await log_in(worker, name or "x", hs256(name or "x", sub=name))
+        assert peer.failures in ([ErrorCode.NAME_NOT_ALLOWED], [ErrorCode.BAD_CREDENTIALS])
+        assert await all_names(worker) == []
+
+    play(tmp_path, story)
+
+
+def test_look_alikes_and_spellings(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        configure(stage)
+        worker = await stage.worker(names_only)
+        (await log_in(worker, "scope", hs256("scope"))).leave()
+        cyrillic = "\u0455\u0441\u043e\u0440\u0435"
+        assert (await log_in(worker, cyrillic, hs256(cyrillic))).failures == [ErrorCode.NAME_TAKEN]
+        wide = "\uff53\uff43\uff4f\uff50\uff45"
+        assert user_of(await log_in(worker, wide, hs256(wide))).name == "scope"
+        assert await all_names(worker) == ["scope"]
+
+    play(tmp_path, story)
+
+
+def test_two_first_logins_at_once_make_one_account(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        configure(stage)
+        workers = [await stage.worker(names_only), await stage.worker(names_only)]
+        protocols = (Protocol.MOBILEIMSDK, Protocol.CHATSERVER)
+        peers = await asyncio.gather(
+            *(
+                log_in(worker, "twin", hs256("twin"), protocol)
+                for worker, protocol in zip(workers, protocols, strict=True)
+            )
+        )
+        assert len({user_of(peer) for peer in peers}) == 1
+        assert await all_names(workers[0]) == ["twin"]
+
+    play(tmp_path, story)
+
+
+def test_accounts_may_have_to_exist(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        configure(stage, login=("password", "token"), new_at_login=False)
+        worker = await stage.worker(names_only)
+        assert (await log_in(worker, "nobody", hs256("nobody"))).failures == [ErrorCode.BAD_CREDENTIALS]
+        await register(worker, "somebody", "a password")
+        assert user_of(await log_in(worker, "somebody", hs256("somebody"))).name == "somebody"
+
+    play(tmp_path, story)
+
+
+def test_a_token_lets_nobody_else_in(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        configure(stage)
+        worker = await stage.worker(names_only)
+        alice = user_of(await log_in(worker, "alice", hs256("alice")))
+        for name in ("bob", alice.id, "alice2", 999):
+            assert (await log_in(worker, name, hs256("mallory"))).failures == [ErrorCode.BAD_CREDENTIALS]
+        assert await all_names(worker) == ["alice"]
+
+    play(tmp_path, story)
+
+
+# ---------------------------------------------------------------- a user named "2"
+
+
+def test_a_user_named_as_a_number_is_not_the_account_with_it(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        configure(stage, login=("password", "token"), number_names=True)
+        worker = await stage.worker(names_only)
+        victim = await register(worker, "victim", "a password")
+        owner = await log_in(worker, "victim", "a password")
+        number = str(victim.id)
+        assert (await log_in(worker, number, "a password")).failures == [ErrorCode.BAD_CREDENTIALS]
+        assert (await log_in(worker, victim.id, hs256(number))).failures == [ErrorCode.BAD_CREDENTIALS]
+        other = await log_in(worker, number, hs256(number))
+        assert user_of(other).name == number
+        assert user_of(other).id != victim.id
+        other.send(number, "to myself", "fp1")
+        other.send("999", "to nobody", "fp2")
+        await stage.settled()
+        assert other.failures == [ErrorCode.UNKNOWN_RECIPIENT]
+        assert owner.bodies == []
+        other.leave()
+        later = await log_in(worker, number, hs256(number))
+        assert user_of(later) == user_of(other)
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("number_names", [True, False])
+def test_what_is_sent_to_a_number_before_its_user_came_reaches_nobody(tmp_path: Path, number_names: bool) -> None:
+    async def story(stage: Stage) -> None:
+        configure(stage, number_names=number_names)
+        worker = await stage.worker(names_only)
+        first = await log_in(worker, "first", hs256("first"))
+        second = await log_in(worker, "second", hs256("second"))
+        first.send(str(user_of(second).id), "for the application's user of this number", "fp")
+        await stage.settled()
+        assert first.failures == [ErrorCode.UNKNOWN_RECIPIENT]
+        assert second.bodies == []
+
+    play(tmp_path, story)
+
+
+def test_without_such_logins_a_number_is_still_a_name(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        stage.account(login="password", insecure_open_login=False, registration="open")
+        worker = await stage.worker()
+        alice = await register(worker, "alice", "a password")
+        assert user_of(await log_in(worker, str(alice.id), "a password")) == alice
+
+    play(tmp_path, story)
+
+
+# ---------------------------------------------------------------- locked, deleted
+
+
+def test_a_locked_account_stays_locked(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        configure(stage)
+        worker = await stage.worker(names_only)
+        user = user_of(await log_in(worker, "alice", hs256("alice")))
+        await worker.core.store.write(lambda tables: tables.accounts.lock(user.id, "why", 1))
+        assert (await log_in(worker, "alice", hs256("alice"))).failures == [ErrorCode.ACCOUNT_LOCKED]
+        stranger = raw({"alg": "HS256"}, claims("alice"), "x" * 40)
+        assert (await log_in(worker, "alice", stranger)).failures == [ErrorCode.BAD_CREDENTIALS]
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("how", ["delete", "erase"])
+def test_a_token_from_before_does_not_bring_a_deleted_account_back(tmp_path: Path, how: str) -> None:
+    async def story(stage: Stage) -> None:
+        stage.config = msgspec.structs.replace(stage.config, tokens=TokenOptions(leeway_s=0))
+        configure(stage)
+        worker = await stage.worker(names_only)
+        tokens = [hs256("alice"), hs256("alice", iat=int(time.time()) - 60), hs256("alice", iat=None)]
+        user = user_of(await log_in(worker, "alice", tokens[0]))
+
+        def remove(tables: Tables) -> int:
+            return tables.accounts.delete(user.id) if how == "delete" else tables.accounts.erase(user.id, 1)
+
+        await worker.core.store.write(remove)
+        for token in tokens:
+            assert (await log_in(worker, "alice", token)).failures == [ErrorCode.TOKEN_EXPIRED]
+        assert await all_names(worker) == []
+        for _ in range(500):
+            fresh = await log_in(worker, "alice", hs256("alice"))
+            if fresh.logged_in:
+                break
+            await asyncio.sleep(0.01)
+        assert user_of(fresh).id != user.id, "made after the deletion, the application says that there is an alice"
+
+    play(tmp_path, story)
+
+
+# ---------------------------------------------------------------- token or password
+
+
+def test_a_password_in_the_form_of_a_token_is_a_password(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        configure(stage, login=("token", "password"))
+        worker = await stage.worker(names_only)
+        password = raw({"alg": "HS256"}, {"sub": "somebody else", "exp": 1}, "a key that is not ours, and long")
+        alice = await register(worker, "alice", password)
+        assert user_of(await log_in(worker, "alice", password)) == alice
+        assert (await log_in(worker, "alice", password + "x")).failures == [ErrorCode.BAD_CREDENTIALS]
+
+    play(tmp_path, story)
+
+
+def test_kinds_that_are_not_accepted(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        stage.account(login="password", insecure_open_login=False, registration="open")
+        worker = await stage.worker()
+        await register(worker, "alice", "a password")
+        assert (await log_in(worker, "alice", hs256("alice"))).failures == [ErrorCode.BAD_CREDENTIALS]
+        configure(stage, login="token")
+        tokens_only = await stage.worker(names_only)
+        assert (await log_in(tokens_only, "alice", "a password")).failures == [ErrorCode.BAD_CREDENTIALS]
+        assert user_of(await log_in(tokens_only, "alice", hs256("alice"))).name == "alice"
+
+    play(tmp_path, story)
+
+
+def test_a_token_is_not_the_old_password_of_a_new_one(tmp_path: Path) -> None:
+    """Otherwise whoever has a token for a minute would have the account for ever."""
+
+    async def story(stage: Stage) -> None:
+        configure(stage, login=("token", "password"))
+        worker = await stage.worker(names_only)
+        peer = await log_in(worker, "alice", hs256("alice"))
+        body = {"op": "password.change", "ref": 1, "old": hs256("alice")[:1000], "new": "mine now"}
+        await peer.do(ServerRequest(json.dumps(body)))
+        (answer,) = peer.told(ServerMessage)
+        assert json.loads(answer.body)["error"]["code"] == ErrorCode.BAD_CREDENTIALS
+        account = await worker.core.store.read(lambda tables: tables.accounts.find("alice", 0))
+        assert account is not None
+        assert account.password == ""
+
+    play(tmp_path, story)
+
+
+# ---------------------------------------------------------------- penalties
+
+
+def test_a_forged_token_is_a_failed_attempt_and_an_expired_one_is_not(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        configure(stage)
+        stage.config = msgspec.structs.replace(
+            stage.config, penalties=msgspec.structs.replace(stage.config.penalties, failures=3, delay_s=0.0)
+        )
+        worker = await stage.worker(names_only)
+
+        async def tries(token: str, count: int) -> list[ErrorCode]:
+            found = []
+            for _ in range(count):
+                peer = worker.peer()
+                peer.remote = "192.0.2.1:5000"
+                await peer.do(Login("alice", 0, token))
+                found += peer.failures
+            return found
+
+        assert set(await tries(hs256("alice", -100), 12)) == {ErrorCode.TOKEN_EXPIRED}
+        forged = raw({"alg": "HS256"}, claims("alice"), "a guess, as long as a real secret would be")
+        assert (await tries(forged, 12))[-1] == ErrorCode.TOO_MANY_ATTEMPTS
+
+    play(tmp_path, story)
+
+
+# ---------------------------------------------------------------- the end of a session
+
+
+def test_a_session_ends_with_its_token(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        configure(stage, end_at_expiry=True)
+        worker = await stage.worker(names_only)
+        short = await log_in(worker, "alice", hs256("alice", exp=time.time() + 0.8))
+        long = await log_in(worker, "bob", hs256("bob"))
+        stage.tick()
+        assert short.logged_in
+        await stage.until("the session has ended", lambda: short.closed)
+        assert short.reason is Disconnect.TOKEN_EXPIRED
+        assert [(event.by_admin, event.reason) for event in short.told(Kicked)] == [
+            (True, Disconnect.TOKEN_EXPIRED.text)
+        ]
+        assert long.logged_in
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("protocol", [Protocol.MOBILEIMSDK, Protocol.CHATSERVER])
+def test_a_fresh_token_renews_it(tmp_path: Path, protocol: Protocol) -> None:
+    async def story(stage: Stage) -> None:
+        configure(stage, end_at_expiry=True)
+        worker = await stage.worker(names_only)
+        ends_at = time.time() + 0.8
+        peers = [await log_in(worker, name, hs256(name, exp=ends_at), protocol) for name in ("alice", "bob")]
+        alice, bob = peers
+        await alice.do(Login("alice", 0, hs256("bob")))
+        await alice.do(Login("alice", 0, hs256("alice", -100)))
+        assert bob.logged_in
+        await bob.do(Login("bob", 0, hs256("bob")))
+        assert len(bob.told(LoginAccepted)) == 2
+        await stage.until("the session has ended", lambda: alice.closed)
+        assert time.time() >= ends_at
+        stage.tick()
+        assert bob.logged_in
+
+    play(tmp_path, story)
+
+
+def test_without_the_option_it_does_not_end(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        configure(stage)
+        worker = await stage.worker(names_only)
+        peer = await log_in(worker, "alice", hs256("alice", exp=time.time() + 0.3))
+        await asyncio.sleep(0.5)
+        stage.tick()
+        assert peer.logged_in
+
+    play(tmp_path, story)
+
+
+# ---------------------------------------------------------------- key sets
+
+
+def at_url(algorithm: Any = "") -> TokenKeyOptions:
+    return TokenKeyOptions(jwks="https://app.example/jwks.json", algorithm=algorithm)
+
+
+def test_a_rotated_key_is_fetched_when_it_is_first_used(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        old, new = pair("ES256"), pair("EdDSA")
+        web = Web(key_set(old))
+        configure(stage, at_url(), web=web)
+        worker = await stage.worker(names_only)
+        assert web.asked == 1
+        (await log_in(worker, "alice", old.sign(claims("alice"), "key0"))).leave()
+        web.body = key_set(old, new)
+        token = new.sign(claims("alice"), "key1")
+        assert (await log_in(worker, "alice", token)).failures == [ErrorCode.UNAVAILABLE], (
+            "read a moment ago: try again"
+        )
+        assert web.asked == 1
+        stage.clock.ahead_s += 3600
+        peers = await asyncio.gather(
+            *(log_in(worker, name, new.sign(claims(name), "key1")) for name in ("a1", "b1", "c1"))
+        )
+        assert all(peer.logged_in for peer in peers)
+        assert web.asked == 2, "one fetch for all that wait"
+        for _ in range(5):
+            unknown = await log_in(worker, "dave", new.sign(claims("dave"), "no such key"))
+            assert unknown.failures == [ErrorCode.UNAVAILABLE]
+        assert web.asked == 2
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        FetchFailed("no answer within 5 s"),
+        b"",
+        b"[]",
+        b"{}",
+        b"<html>login</html>",
+        b'{"keys":[]}',
+        b'{"keys":{}}',
+        b'{"keys":[1,null,"x",{}]}',
+        b'{"keys":[{"kty":"oct","k":"c2VjcmV0","alg":"HS256"}]}',
+        b"[" * 50_000,
+        json.dumps({"keys": [{"kty": "RSA", "n": "AQAB" * 5000, "e": "AQAB"}]}).encode(),
+        json.dumps({"keys": [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}]}).encode(),
+        json.dumps({"keys": [{"kty": "RSA"}] * 100}).encode(),
+        b" " * 200_000,
+    ],
+)
+def test_the_keys_known_last_stay_while_the_set_cannot_be_read(tmp_path: Path, body: Any) -> None:
+    async def story(stage: Stage) -> None:
+        known = pair("ES256")
+        web = Web(key_set(known))
+        configure(stage, at_url(), web=web)
+        worker = await stage.worker(names_only)
+        web.body = body
+        stage.clock.ahead_s += 3600
+        worker.core.round()
+        await stage.until("it was asked again", lambda: web.asked >= 2)
+        assert (await log_in(worker, "alice", known.sign(claims("alice"), "key0"))).logged_in
+        unknown = await log_in(worker, "bob", pair("EdDSA").sign(claims("bob"), "key1"))
+        assert unknown.failures == [ErrorCode.UNAVAILABLE], "it cannot be known"
+
+    play(tmp_path, story)
+
+
+def test_a_set_that_was_never_read_lets_nobody_in_until_it_is(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        key = pair("EdDSA")
+        web = Web(FetchFailed("connection refused"))
+        configure(stage, at_url(), web=web, login=("token", "password"))
+        worker = await stage.worker(names_only)
+        await register(worker, "carol", "a password")
+        token = key.sign(claims("alice"), "key0")
+        assert (await log_in(worker, "alice", token)).failures == [ErrorCode.UNAVAILABLE]
+        assert (await log_in(worker, "carol", "a password")).logged_in, "passwords need no keys"
+        web.body = key_set(key)
+        stage.clock.ahead_s += 3600
+        worker.core.round()
+        await stage.until("it was asked again", lambda: web.asked >= 2)
+        assert (await log_in(worker, "alice", token)).logged_in
+
+    play(tmp_path, story)
+
+
+def test_a_private_key_in_a_set_is_not_used(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        key = pair("EdDSA")
+        leaked = json.dumps({"keys": [{**key.jwk("key0"), "d": "AAAA"}]}).encode()
+        configure(stage, at_url(), web=Web(leaked))
+        worker = await stage.worker(names_only)
+        assert (await log_in(worker, "alice", key.sign(claims("alice"), "key0"))).failures == [ErrorCode.UNAVAILABLE]
+
+    play(tmp_path, story)
+
+
+def test_a_file_is_read_again_when_it_has_changed(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        old, new = pair("RS256"), pair("RS256", 1)
+        file = tmp_path / "jwks.json"
+        file.write_bytes(key_set(old))
+        configure(stage, TokenKeyOptions(jwks=str(file)))
+        worker = await stage.worker(names_only)
+        assert (await log_in(worker, "alice", old.sign(claims("alice"), "key0"))).logged_in
+        file.write_bytes(key_set(new))
+        stage.clock.ahead_s += 3600
+        worker.core.round()
+
+        for _ in range(500):
+            bob = await log_in(worker, "bob", new.sign(claims("bob"), "key0"))
+            if bob.logged_in:
+                break
+            await asyncio.sleep(0.01)
+        assert bob.logged_in
+        retired = await log_in(worker, "carol", old.sign(claims("carol"), "key0"))
+        assert retired.failures == [ErrorCode.BAD_CREDENTIALS]
+        file.unlink()
+        stage.clock.ahead_s += 3600
+        worker.core.round()
+        await stage.settled()
+        assert (await log_in(worker, "dave", new.sign(claims("dave"), "key0"))).logged_in
+
+    play(tmp_path, story)
+
+
+# ---------------------------------------------------------------- a changed configuration
+
+
+def test_keys_are_replaced_while_sessions_stay(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        web = Web(key_set(pair("EdDSA")))
+        configure(stage, TokenKeyOptions(kid="a", algorithm="HS256", secret=SECRET), at_url(), web=web)
+        worker = await stage.worker(names_only)
+        alice = await log_in(worker, "alice", hs256("alice", kid="a"))
+        replaced = TokenKeyOptions(kid="b", algorithm="HS256", secret=SECRET[::-1], mints=True)
+        stage.config = msgspec.structs.replace(stage.config, token_key=(replaced, at_url()))
+        stage.tokens.replace(stage.config)  # type: ignore[union-attr]
+        assert (await log_in(worker, "bob", hs256("bob", kid="a"))).failures == [ErrorCode.BAD_CREDENTIALS]
+        minted = worker.core.tokens.mint("bob", 60)  # type: ignore[union-attr]
+        assert (await log_in(worker, "bob", minted)).logged_in
+        assert (await log_in(worker, "carol", pair("EdDSA").sign(claims("carol"), "key0"))).logged_in
+        assert web.asked == 1, "a set that stays is not read again"
+        assert alice.logged_in
+        bad = TokenKeyOptions(algorithm="HS256", secret="short")
+        with pytest.raises(ValueError, match="32"):
+            stage.tokens.replace(msgspec.structs.replace(stage.config, token_key=(bad,)))  # type: ignore[union-attr]
+        assert (await log_in(worker, "dave", worker.core.tokens.mint("dave", 60))).logged_in  # type: ignore[union-attr]
+
+    play(tmp_path, story)
