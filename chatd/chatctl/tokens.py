@@ -15,10 +15,9 @@ from chatd.arguments import duration_s
 from chatd.chatctl import render
 from chatd.chatctl.add_command import AS_JSON, Add
 from chatd.chatctl.control_client import ControlClient, note
-from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
 from chatd.errors import ConfigError, Exit
-from chatd.security_log import SecurityEvent
+from chatd.security_events import SecurityEvent
 
 DEFAULT_S = 600.0
 """Long enough to paste it somewhere."""
@@ -42,7 +41,8 @@ def _name(text: str) -> str:
 
 def token(client: ControlClient, options: argparse.Namespace) -> int:
     """Raises Refused, ConfigError."""
-    from chatd.tokens.keys import BadKey, configured_keys  # the other commands need no such library
+    from chatd.chatctl.trail import StoreTrail  # the other commands need no such libraries
+    from chatd.tokens.keys import BadKey, configured_keys
     from chatd.tokens.minting import mint
 
     loaded = config_load.load(options.config)
