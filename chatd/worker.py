@@ -1,6 +1,6 @@
 """One worker: built from its parts, run, drained.
 
-Owns: choosing the implementations that a configuration names (the only file that does), the worker's signals, its
+Owns: choosing the implementations that a configuration names (only this file and codecs do), the worker's signals, its
 heartbeat, the master's orders about itself, and the drain at its end.
 Elsewhere: orders of an operator (operator_orders), forking and supervising (master), the orders (orders), sockets
 (net), chat (core).
@@ -29,6 +29,7 @@ from chatd.address_bans import AddressBans
 from chatd.bus.contract import Bus
 from chatd.bus.local.bus import LocalBus
 from chatd.bus.redis.keyring import Keyring
+from chatd.codecs import make_codec, make_datagram_codec
 from chatd.config.diff import live
 from chatd.config.schema import Config, ListenerOptions, PluginOptions
 from chatd.config.validate import BUSES
@@ -43,7 +44,6 @@ from chatd.net.connections import Connections
 from chatd.net.handover.predecessor import Predecessor
 from chatd.net.handover.successor import Successor
 from chatd.net.udp.listener import UdpListener
-from chatd.net.websocket.frames import MAX_FRAME_BYTES
 from chatd.operator_orders import OperatorOrders
 from chatd.orders import (
     CertificatesOrder,
@@ -65,11 +65,7 @@ from chatd.store.contract import Tables
 from chatd.store.open import configured, open_readers, open_tables
 from chatd.tls.certificates import CertificateError
 from chatd.tls.contexts import ServerContexts
-from chatd.wire.chatserver.codec import ChatserverCodec
-from chatd.wire.contract import Codec
-from chatd.wire.echo import EchoCodec
-from chatd.wire.mobileimsdk.codec import APART, MAX_PACKET_BYTES, Framing, MobileimsdkCodec
-from chatd.wire.mobileimsdk.group_mark import GroupMark
+from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
 from chatd.worker_context import WorkerContext
 
 _TICK_S = 0.05
@@ -104,39 +100,6 @@ def _load_plugin(hook: PluginOptions, config: Config, loop: asyncio.AbstractEven
         log.get().exception("cannot load a plug-in", hook=hook.name)
         option = f"{error.option} " if error.option else ""
         raise BootError(f"hook {hook.name}: {option}{error}", Exit.CONFIG) from None
-
-
-def make_codec(listen: ListenerOptions, config: Config) -> Codec:
-    limits = config.limits
-    if listen.protocol == "chatserver":
-        return ChatserverCodec(listen.max_frame_bytes, listen.pace_ms, limits.body_bytes, limits.fp_bytes)
-    if listen.protocol == "mobileimsdk":
-        if listen.address.startswith(("ws:", "wss:")):
-            longest = listen.max_frame_bytes or MAX_FRAME_BYTES
-            return MobileimsdkCodec(longest, limits.body_bytes, limits.fp_bytes, framing=APART, mark=group_mark(listen))
-        return MobileimsdkCodec(listen.max_frame_bytes, limits.body_bytes, limits.fp_bytes, mark=group_mark(listen))
-    return EchoCodec()
-
-
-def make_datagram_codec(listen: ListenerOptions, config: Config) -> MobileimsdkCodec:
-    """COMPAT: the Java client reads a datagram into 1,024 bytes, but may send a longer one."""
-    longest = listen.max_frame_bytes or 1024
-    limits = config.limits
-    inwards = max(longest, MAX_PACKET_BYTES)
-    return MobileimsdkCodec(
-        longest,
-        limits.body_bytes,
-        limits.fp_bytes,
-        framing=Framing(prefixed=False, receive_bytes=inwards),
-        mark=group_mark(listen),
-    )
-
-
-def group_mark(listen: ListenerOptions) -> GroupMark | None:
-    """How this listener marks group messages for clients that know no groups; None = it does not."""
-    if not listen.group_prefix and listen.group_typeu == -1:
-        return None
-    return GroupMark(listen.group_prefix, None if listen.group_typeu == -1 else listen.group_typeu)
 
 
 def run(context: WorkerContext) -> int:

@@ -29,9 +29,7 @@ from chatd.core.allowances import Allowances
 from chatd.core.authentication import Authentication
 from chatd.core.bans import BanWatch
 from chatd.core.blocks import Blocks
-from chatd.core.bus_messages import (
-    MessageStored,
-)
+from chatd.core.bus_messages import MessageStored
 from chatd.core.calls import Calls
 from chatd.core.changes import Changes
 from chatd.core.cut_notices import CutNotices

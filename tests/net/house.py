@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from chatd.codecs import make_codec
 from chatd.config.account_options import AccountOptions
 from chatd.config.schema import Config, LimitOptions, ListenerOptions, TimeoutOptions
 from chatd.core.core import Core
@@ -27,7 +28,6 @@ from chatd.net.receipts import tcp_state
 from chatd.penalty_table import PenaltyTable
 from chatd.scoreboard import ROW_BYTES, Row, State
 from chatd.store.open import StoreLocation, open_tables
-from chatd.worker import make_codec
 from tests.core.exchange import Exchange
 from tests.core.stage import NO_RATES
 from tests.harness.chatserver import LOGIN, LOGIN_ACK

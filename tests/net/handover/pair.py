@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from chatd.codecs import make_datagram_codec
 from chatd.config.schema import LimitOptions, ListenerOptions, TimeoutOptions
 from chatd.net.acceptor import Listener
 from chatd.net.handover.predecessor import Moves, Predecessor
 from chatd.net.handover.successor import Successor
 from chatd.net.udp.listener import UdpListener
-from chatd.worker import make_datagram_codec
 from tests.core.exchange import Exchange
 from tests.core.stage import NO_RATES
 from tests.harness.deadline import run, within
