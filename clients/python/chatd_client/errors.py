@@ -58,6 +58,7 @@ class Code(enum.IntEnum):
     APPROVAL_PENDING = 1056
     UNKNOWN_MESSAGE = 1057
     TOO_LATE = 1058
+    TOKEN_EXPIRED = 1066
 
 
 TEMPORARY = frozenset(
@@ -195,7 +196,7 @@ _CLASSES: dict[int, type[Refused]] = {
             *(Code.CLAIMED_IDENTITY, Code.NOT_A_MEMBER, Code.NOT_ALLOWED, Code.NOT_ACCEPTED, Code.BLOCKED_BY_YOU),
             *(Code.MUTED, Code.ANNOUNCEMENTS_ONLY, Code.BANNED, Code.INVITATION_NEEDED, Code.APPROVAL_PENDING),
             *(Code.TOO_LATE, Code.BAD_CREDENTIALS, Code.ACCOUNT_LOCKED, Code.TLS_NEEDED, Code.REGISTRATION_CLOSED),
-            Code.INVITE_NEEDED,
+            *(Code.INVITE_NEEDED, Code.TOKEN_EXPIRED),
         ),
         NotPermitted,
     ),

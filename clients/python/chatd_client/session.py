@@ -52,7 +52,7 @@ RECENT_FPS = 10_000
 """Fps of answers, notices and messages without a number that are remembered, to know copies."""
 AFTER_MANY_ATTEMPTS_S = 30.0
 """The pause after a login was refused because of too many attempts."""
-EXPIRED = "token expired"
+EXPIRED = "the login token has expired"
 """The reason of a server that ends a session because its token has expired."""
 
 
@@ -311,7 +311,7 @@ class Session:
     def _login_refused(self, code: int) -> None:
         """After a temporary refusal the next connection tries again. So it does, once, where the secret is asked for at
         each login: this one may have expired on its way."""
-        fresh = not isinstance(self._secret, str) and code == Code.BAD_CREDENTIALS
+        fresh = not isinstance(self._secret, str) and code in (Code.BAD_CREDENTIALS, Code.TOKEN_EXPIRED)
         self._connector.why = f"the login is refused: {login_refusal(code)}"
         if code == Code.TOO_MANY_ATTEMPTS:
             self._connector.hold_off(AFTER_MANY_ATTEMPTS_S)
