@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 
 from chatd import __version__
-from chatd.master.disks import EVERY_S, Disks
+from chatd.master.disks import Disks
 from chatd.master.health import Code, Reason
 from chatd.master.listeners import Bound, actual_address, waiting
 from chatd.master.reload import Reload
-from chatd.master.upgrade.program import installed_version
+from chatd.master.upgrade.program import InstalledVersion
 from chatd.master.upgrade.upgrade import Upgrade
 from chatd.master.workers import WorkerPool
 
@@ -24,7 +24,7 @@ SHOWN_CHARS = 300
 
 
 class Surroundings:
-    """bound: one listening socket per listener. disks: as they were at the last look."""
+    """bound: one listening socket per listener. disks: as they were at the last look. installed: the version."""
 
     def __init__(
         self, pool: WorkerPool, reload: Reload, upgrade: Upgrade, bound: Callable[[], tuple[Bound, ...]]
@@ -34,8 +34,7 @@ class Surroundings:
         self._upgrade = upgrade
         self._bound = bound
         self.disks = Disks()
-        self._found = ""
-        self._next_at = 0.0
+        self.installed = InstalledVersion()
 
     def reasons(self) -> Iterator[Reason]:
         """Costs some system calls."""
@@ -46,17 +45,9 @@ class Surroundings:
             yield Reason(code=Code.RELOAD, text=_line(text), advisory=True)
         if failure := self._upgrade.failure:
             yield Reason(code=Code.UPGRADE_FAILED, text=_line(f"the last upgrade failed: {failure}"), advisory=True)
-        if (installed := self._installed()) and installed != __version__:
+        if (installed := self.installed.look()) and installed != __version__:
             text = f"an upgrade is pending: {installed} is installed, {__version__} runs (chatctl upgrade)"
             yield Reason(code=Code.UPGRADE_PENDING, text=text, advisory=True)
-
-    def _installed(self) -> str:
-        """As it was at most EVERY_S ago; "" = not known."""
-        now = time.monotonic()
-        if now >= self._next_at:
-            self._next_at = now + EVERY_S
-            self._found = installed_version()
-        return self._found
 
     def _of_disks(self) -> Iterator[Reason]:
         for one in self.disks.look(self._pool.config, time.monotonic()):

@@ -7,8 +7,8 @@ number of sockets changes.
 
 Addresses of clients are divided into BUCKETS by a hash of address and port, with a seed that nobody else knows: whoever
 could choose addresses or ports of one bucket could aim everything at one worker. Every socket has a share of the
-buckets that is its own. While nobody serves a socket, its buckets are lent to the others, and no other client is moved. A new
-socket gets its share step by step, because a client that comes to another worker must log in again.
+buckets that is its own. While nobody serves a socket, its buckets are lent to the others, and no other client is moved.
+A new socket gets its share step by step, because a client that comes to another worker must log in again.
 """
 
 from __future__ import annotations

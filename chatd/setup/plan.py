@@ -112,5 +112,7 @@ def _manuals(place: Place) -> list[File]:
 
 def _examples(place: Place) -> list[File]:
     where = place.prefix / "share" / "doc" / "chatd" / "examples"
-    found = sorted(path for path in (SHARE / "etc").rglob("*") if path.is_file() and path.name != "installed.toml")
-    return [File(path=where / path.relative_to(SHARE / "etc"), content=path.read_bytes()) for path in found]
+    etc = [path for path in (SHARE / "etc").rglob("*") if path.name != "installed.toml"]
+    drop_ins = (SHARE / "systemd" / "chatd.service.d").glob("*.conf")
+    found = sorted((path.relative_to(SHARE).parts[1:], path) for path in (*etc, *drop_ins) if path.is_file())
+    return [File(path=where.joinpath(*name), content=path.read_bytes()) for name, path in found]

@@ -1,17 +1,26 @@
-"""Redis comes late, goes, and comes back."""
+"""Redis or MariaDB come late, go, and come back."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+
 from chatd.errors import Exit
 from tests.harness.deadline import wait_until
+from tests.harness.mariadb import MariaDB
 from tests.systemd.unit import UNIT, Service
 
 REDIS = "redis-late.service"
 BUS = {"url": "redis://127.0.0.1:6379/0", "insecure_unsigned": True, "lease_s": 2}
 
 
-def install_redis(service: Service) -> None:
-    text = "[Service]\nExecStart=/usr/bin/redis-server --port 6379 --bind 127.0.0.1 --save '' --dir /tmp\n"
+LATE = "late.target"
+
+
+def install_redis(service: Service, late_s: int = 0) -> None:
+    redis = "/usr/bin/redis-server --port 6379 --bind 127.0.0.1 --save '' --dir /tmp"
+    text = f"[Service]\nExecStartPre=/bin/sleep {late_s}\nExecStart={redis}\n"
     service.container.write(f"/run/systemd/system/{REDIS}", text)
     service.container.systemctl("daemon-reload")
 
@@ -53,3 +62,50 @@ def test_a_start_without_redis_ends_with_69_and_is_repeated(service: Service) ->
     service.container.wait_active(UNIT, 60)
     assert service.answers()
     service.container.systemctl("stop", REDIS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_boot_where_redis_comes_more_than_a_minute_late(service: Service) -> None:
+    """Later than timeouts.boot_wait_s, with what is shipped: chatd ends with 69, and systemd tries again."""
+    install_redis(service, late_s=75)
+    service.configure(bus=BUS, timeouts={"boot_wait_s": 60})
+    service.container.write(f"/run/systemd/system/{LATE}", f"[Unit]\nWants={UNIT} {REDIS}\n")
+    service.container.systemctl("daemon-reload")
+    service.container.systemctl("start", "--no-block", LATE)
+    service.wait_status_text("starting: 0 of 2 workers ready, waiting: cannot use redis")
+    wait_until(90, "another start", lambda: service.restarts() >= 1, 1)
+    assert f"status={int(Exit.UNAVAILABLE)}" in service.container.journal_text(UNIT)
+    service.container.wait_active(UNIT, 90)
+    assert service.restarts() == 1
+    assert service.answers()
+    service.container.systemctl("stop", REDIS)
+
+
+@pytest.fixture
+def mariadb(service: Service) -> Iterator[MariaDB]:
+    """In the network of the container."""
+    server = MariaDB(prefix=("ip", "netns", "exec", service.container.host.name))
+    try:
+        yield server.start()
+    finally:
+        server.discard()
+
+
+def test_chatd_waits_for_mariadb_and_serves_on_when_it_goes(service: Service, mariadb: MariaDB) -> None:
+    """MariaDB may be on another host: what systemd orders after it is of no help."""
+    service.configure(store={"url": mariadb.url()}, timeouts={"boot_wait_s": 60})
+    mariadb.stop()
+    service.container.systemctl("start", "--no-block", UNIT)
+    service.wait_status_text("starting: 0 of 2 workers ready, waiting: mysql: ")
+    assert not service.answers()
+    mariadb.start()
+    service.container.wait_active(UNIT)
+    assert service.restarts() == 0
+    assert service.answers()
+    mariadb.kill()
+    assert "the store does not answer" in service.wait_status_text("degraded")
+    assert service.ctl("check").returncode == 1
+    mariadb.start()
+    service.wait_status_text("running: 2 workers")
+    service.container.systemctl("stop", UNIT)

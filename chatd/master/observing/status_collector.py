@@ -25,7 +25,6 @@ from chatd.master.reload import Reload
 from chatd.master.rolling.restart import RollingRestart
 from chatd.master.status import ListenerStatus, RestartProgress, Status, UpgradeStatus, WorkerStatus
 from chatd.master.surroundings import Surroundings
-from chatd.master.upgrade.program import installed_version
 from chatd.master.upgrade.upgrade import Upgrade
 from chatd.master.worker_slot import Slot
 from chatd.master.workers import WorkerPool
@@ -144,7 +143,7 @@ class StatusCollector:
             totals=pool.shared.scoreboard.totals(),
             disks=self._surroundings.disks.look(pool.config, time.monotonic()),
             upgrade=UpgradeStatus(
-                installed=installed_version(),
+                installed=self._surroundings.installed.look(),
                 phase=self._upgrade.phase.value,
                 failure=self._upgrade.failure,
                 old_workers=len(self._upgrade.old_workers()),

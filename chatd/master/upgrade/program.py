@@ -41,10 +41,26 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         return Program(executable=sys.executable, arguments=(sys.executable, *sys.orig_argv[1:]), folder=folder)
 
 
-def installed_version() -> str:
-    """The version of the package that a start would use now. Reads two or three small files; imports nothing, so the
-    running program stays as it is."""
-    package = Path(chatd.__file__).parent
+class InstalledVersion:
+    """The version of the package that a start would use now. Its files are read again only when they have changed."""
+
+    def __init__(self) -> None:
+        self._known, self._read_at = "", (0, 0)
+
+    def look(self) -> str:
+        """ "" = not known, as while it is being installed. Costs two system calls."""
+        package = Path(chatd.__file__).parent
+        try:
+            changed_at = package.parent.stat().st_mtime_ns, (package / "__init__.py").stat().st_mtime_ns
+        except OSError:
+            return ""
+        if not self._known or changed_at != self._read_at:
+            self._known, self._read_at = _installed_version(package), changed_at
+        return self._known
+
+
+def _installed_version(package: Path) -> str:
+    """Reads two or three small files; imports nothing, so the running program stays as it is."""
     try:
         found = sorted(package.parent.glob("chatd-*.dist-info/METADATA"))
         if found:
