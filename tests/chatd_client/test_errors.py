@@ -9,10 +9,10 @@ import chatd_client
 from chatd import errors as of_the_server
 from chatd_client import errors
 
-
 ONLY_HTTP = {
-    "UNKNOWN_KEY", "SCOPE_MISSING", "UNKNOWN_ROUTE", "METHOD_NOT_ALLOWED", "UNKNOWN_CONTENT_TYPE", "NOT_JSON", "TOO_SLOW",
-}  # fmt: skip
+    *("UNKNOWN_KEY", "SCOPE_MISSING", "UNKNOWN_ROUTE", "METHOD_NOT_ALLOWED", "UNKNOWN_CONTENT_TYPE", "NOT_JSON"),
+    "TOO_SLOW",
+}
 """Codes that no client of a wire is sent. A new code belongs here or into the library."""
 
 

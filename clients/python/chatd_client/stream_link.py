@@ -122,17 +122,29 @@ class StreamLink:
     async def frames(self) -> AsyncIterator[bytes]:
         """See Link. Reads everything at once: for a server whose client does not acknowledge, a message is delivered
         when our kernel has it."""
-        while data := await self._reader.read(READ_BYTES):
+        while data := await self._read():
             for frame in self._framing.split(data):
                 yield frame
 
+    async def _read(self) -> bytes:
+        try:
+            return await self._reader.read(READ_BYTES)
+        except RuntimeError:  # uvloop, which does not resume a transport that was closed while it paused
+            if not self._writer.transport.is_closing():
+                raise
+            raise ConnectionAbortedError("the connection broke") from None
+
     def send(self, frame: bytes) -> None:
+        if self._writer.transport.is_closing():
+            return
         self._writer.write(self._framing.wrap(frame))
         if self._writer.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             self.abort()
 
     def finish(self) -> None:
         """TLS has no half-closed connection: there it is closed, after everything written."""
+        if self._writer.transport.is_closing():
+            return
         with contextlib.suppress(OSError):
             if self._writer.can_write_eof():
                 self._writer.write_eof()
@@ -149,7 +161,14 @@ def _addresses_at_once() -> dict[str, Any]:
 
 
 def set_options(sock: socket.socket) -> None:
-    """Of every connection, whatever runs over it."""
+    """Of every connection, whatever runs over it. Raises ConnectionAbortedError if it was closed meanwhile."""
+    try:
+        _set_options(sock)
+    except (OSError, RuntimeError):  # the latter from uvloop
+        raise ConnectionAbortedError("the connection was closed at once") from None
+
+
+def _set_options(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for name, value in KEEPALIVE:

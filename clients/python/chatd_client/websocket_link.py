@@ -102,5 +102,5 @@ class WebSocketLink:
                 self._unsent_bytes -= len(frame)
                 await self._connection.send(frame, text=True)
             await self._connection.close()
-        except ConnectionClosed:
+        except (ConnectionClosed, RuntimeError):  # the latter from uvloop, for a transport that is closed
             pass  # frames() tells it
