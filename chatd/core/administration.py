@@ -92,8 +92,10 @@ class Administration:
             hashed = await self._accounts.hash_new(wanted.password, user.name, OPERATOR)
 
         def work(tables: Tables) -> Changed | None:
+            find(tables)
+            changed = account_changes.set_password(tables, find, hashed) if hashed else None
             profiles.change(tables, user.id, wanted.profile)
-            return account_changes.set_password(tables, find, hashed) if hashed else None
+            return changed
 
         changed = await self._store.write(work) if hashed or wanted.profile else None
         return None if changed is None else await self.end_sessions(changed, PASSWORD_CHANGED)

@@ -170,7 +170,7 @@ class Core:
         self.handle = self.dispatcher.handle
         self.calls = Calls(services, self.handle)
         self.keys = KeyRing(services)
-        self._credentials.on_change = self.calls.forget
+        self._credentials.on_change = self.kicks.on_credentials = self.calls.forget
         self._on_bus_message = self._bus_messages()
 
     def _services(self, parts: CoreParts) -> Services:

@@ -18,8 +18,9 @@ from chatd.core.groups.admission import GroupAdmission
 from chatd.core.groups.notify import GroupNotify
 from chatd.core.groups.settings import GroupDraft, GroupSettings
 from chatd.core.requests.notices import of_user
-from chatd.model import SYSTEM, GroupId, Role, User
-from chatd.store.contract import FIRST_VERSION, GroupOverview, Joined, Tables
+from chatd.errors import ErrorCode, Refused
+from chatd.model import SYSTEM, GroupId, Role, User, UserId
+from chatd.store.contract import FIRST_VERSION, AdmissionLimits, Again, GroupOverview, Joined, Tables
 
 
 class Created(NamedTuple):
@@ -38,6 +39,16 @@ class Placed(NamedTuple):
     has_new_role: bool
 
 
+def _check_room(tables: Tables, user_ids: Sequence[UserId], limits: AdmissionLimits) -> None:
+    """Before anything is written. Raises Refused LIMIT_REACHED."""
+    if len(user_ids) >= limits.members:
+        raise Refused(ErrorCode.LIMIT_REACHED, f"a group has at most {limits.members} members")
+    for user_id in user_ids:
+        if len(tables.groups.ids_of(user_id)) >= limits.groups:
+            text = f"user {user_id} is in {limits.groups} groups already, which is the limit"
+            raise Refused(ErrorCode.LIMIT_REACHED, text)
+
+
 class GroupOrders:
     def __init__(self, settings: GroupSettings, admission: GroupAdmission, notify: GroupNotify) -> None:
         self._settings = settings
@@ -51,15 +62,18 @@ class GroupOrders:
         limits, now_ms = self._admission.limits(), wall_clock.now_ms()
 
         def write(tables: Tables) -> Created:
-            first = owner(tables)
+            first, users = owner(tables), {user.id: user for user in (find(tables) for find in members)}
+            users.pop(first.id, None)
+            _check_room(tables, list(users), limits)
             checked = GroupDraft(name=name, description=text or "", rules=draft.rules)
             number = self._settings.create_in(tables, first.id, checked).id
             found = [(first, FIRST_VERSION)]
-            for find in members:
-                user = find(tables)
-                joined = tables.admission.add(SYSTEM.id, number, user.id, limits, now_ms)
-                if joined.fresh:
-                    found.append((user, joined.since_version))
+            for user in users.values():
+                try:
+                    joined = tables.admission.add(SYSTEM.id, number, user.id, limits, now_ms)
+                except Refused as refused:  # there was room a moment ago; the group must not stay
+                    raise Again(refused.text) from None
+                found.append((user, joined.since_version))
             group = tables.groups.overview(number)
             assert group is not None
             return Created(group, tuple(found))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -103,6 +103,8 @@ class SessionKicks:
     """Orders to end sessions: those given to this worker, and those of others, which it answers. One per worker."""
 
     def __init__(self, services: Services, logins: Logins) -> None:
+        self.on_credentials: Callable[[UserId], None] = lambda user_id: None
+        """Called when an account has other credentials than before, before its sessions here end."""
         self._services = services
         self._logins = logins
 
@@ -151,5 +153,8 @@ class SessionKicks:
         which = Which(question.protocol, question.age_ms / 1000, question.credentials)
         if question.network:
             return self._logins.kick_from(network_named(question.network), which, question.reason)
-        how = Disconnect.CREDENTIALS_CHANGED if which.before else Disconnect.KICKED_BY_ADMIN
+        how = Disconnect.KICKED_BY_ADMIN
+        if which.before:
+            how = Disconnect.CREDENTIALS_CHANGED
+            self.on_credentials(question.user_id)
         return self._logins.kick(question.user_id, which, question.reason, how)

@@ -73,11 +73,11 @@ class UserRef(msgspec.Struct, frozen=True, gc=False):
 
 
 class EndedSessions(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the sessions of a user. Those that had begun before the call end within a second in any case;
-    where a host cannot be asked, when it is back."""
+    """What became of the sessions of a user. After a change of the password, a lock, or the end of the account, all of
+    them end within a second, whether or not their host has answered."""
 
     sessions_ended: Annotated[int, Meta(ge=0, description="on all workers and hosts that have answered")]
-    unanswered: Annotated[list[str], Meta(description="hosts that have not answered in time, and are asked further")]
+    unanswered: Annotated[list[str], Meta(description="hosts that have not answered in time; the call may be repeated")]
 
 
 def ref(user: User) -> UserRef:
@@ -85,7 +85,7 @@ def ref(user: User) -> UserRef:
 
 
 def ended(result: KickResult) -> EndedSessions:
-    return EndedSessions(sessions_ended=result.sessions, unanswered=list(result.unanswered))
+    return EndedSessions(sessions_ended=result.sessions, unanswered=sorted(set(result.unanswered.values())))
 
 
 def maybe(at_ms: int) -> int | None:

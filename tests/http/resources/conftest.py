@@ -1,0 +1,93 @@
+"""One daemon with two workers for each kind of store, for all tests of the resources."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from chatd.api_keys import SCOPES
+from tests.harness.api import Api, make_keys, path_of
+from tests.harness.daemon import Daemon
+from tests.harness.mariadb import MariaDB
+from tests.harness.phone import Phone
+
+SECRET = "first-secret-1"
+_numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In one process, which has the daemons."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("http resources"))
+
+
+class Server:
+    """daemon: with two workers. api: with a key for everything. keys: by name; one key has each scope alone."""
+
+    def __init__(self, daemon: Daemon, stack: ExitStack) -> None:
+        self.daemon = daemon
+        self.keys = make_keys(daemon, all=",".join(SCOPES), **{scope.replace(":", "_"): scope for scope in SCOPES})
+        daemon.start()
+        self._stack = stack
+        self.api = self.another()
+
+    def another(self, key: str = "all") -> Api:
+        """Over a connection of its own, which may be with the other worker."""
+        return self._stack.enter_context(closing(Api(self.daemon.ports["http"], self.keys[key])))
+
+    def user(self, like: str = "user") -> str:
+        """A new user with the password SECRET, whose name begins so; the name."""
+        name = f"{like}{next(_numbers)}"
+        assert self.api.put(path_of("users", name), {"password": SECRET}).status == 200
+        return name
+
+    def phone(self, name: str, secret: str = SECRET) -> Phone:
+        """A client, which may be with either worker."""
+        return self._stack.enter_context(closing(Phone(self.daemon.ports["mobileimsdk"], name, secret)))
+
+    def on_both_workers(self) -> dict[int, tuple[str, Phone]]:
+        """By worker, a user who is logged in there."""
+        found: dict[int, tuple[str, Phone]] = {}
+        while len(found) < 2:
+            name = self.user("placed")
+            phone = self.phone(name)
+            (session,) = self.api.get(path_of("users", name, "sessions")).body["sessions"]
+            found.setdefault(session["worker"], (name, phone))
+        return found
+
+    def trail(self, event: str) -> list[dict[str, object]]:
+        return [one for one in self.daemon.records() if one.get("security") == event]
+
+
+def _server(root: Path, stack: ExitStack, **options: dict[str, object]) -> Server:
+    daemon = Daemon(root, workers=2, api=True, **options)
+    stack.callback(lambda: _check(daemon))
+    return Server(daemon, stack)
+
+
+def _check(daemon: Daemon) -> None:
+    complaints = daemon.discard()
+    assert not complaints, complaints
+
+
+@pytest.fixture(scope="session")
+def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with ExitStack() as stack:
+        yield _server(tmp_path_factory.mktemp("api"), stack)
+
+
+@pytest.fixture(scope="session")
+def on_mysql(tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDB) -> Iterator[Server]:
+    with ExitStack() as stack:
+        yield _server(tmp_path_factory.mktemp("api"), stack, store={"url": mariadb.url()})
+
+
+@pytest.fixture(params=["sqlite", "mysql"])
+def server(request: pytest.FixtureRequest) -> Server:
+    found: Server = request.getfixturevalue(f"on_{request.param}")
+    return found
