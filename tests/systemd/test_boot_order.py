@@ -97,7 +97,7 @@ def test_chatd_waits_for_mariadb_and_serves_on_when_it_goes(service: Service, ma
     service.configure(store={"url": mariadb.url()}, timeouts={"boot_wait_s": 60})
     mariadb.stop()
     service.container.systemctl("start", "--no-block", UNIT)
-    service.wait_status_text("starting: 0 of 2 workers ready, waiting: mysql: ")
+    service.wait_status_text("starting: 0 of 2 workers ready, waiting: store mysql://chatd@")
     assert not service.answers()
     mariadb.start()
     service.container.wait_active(UNIT)
