@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from chatd import __version__, completion
 from chatd.arguments import Parser
@@ -169,13 +169,7 @@ def _add_user_verbs(add: Add) -> None:
     one = verb("export", "write everything of a person into one archive (ZIP), also while the server runs")
     text = "where to write it; - = standard output (default: NAME-DATE.zip here). The file must not exist"
     one.add_argument("--to", metavar="FILE", default="", help=text).complete = completion.FILE  # type: ignore[attr-defined]
-    text = "delete an account and the text of every message it has sent; cannot be undone"
-    one = verb("erase", text, named=False)
-    one.add_argument("name", metavar="NAME", nargs="?", default="", help="name of the user, or its id")
-    text = "number of the account, also of one that was deleted before"
-    one.add_argument("--id", metavar="NUMBER", type=int, help=text)
-    one.add_argument("--yes", action="store_true", help="do not ask; for scripts")
-    one.add_argument("--resume", action="store_true", help="finish erasures that were interrupted")
+    _add_erase(verb)
     verb("show", "show what is known of an account").add_argument("--json", action="store_true", help=AS_JSON)
     verb("sessions", "show an account's sessions, on all hosts").add_argument(
         "--json", action="store_true", help=AS_JSON
@@ -183,6 +177,16 @@ def _add_user_verbs(add: Add) -> None:
     verb("list", "show id, name and creation time of every account", named=False).add_argument(
         "--json", action="store_true", help=AS_JSON
     )
+
+
+def _add_erase(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    text = "delete an account and the text of every message it has sent; cannot be undone"
+    one = verb("erase", text, named=False)
+    one.add_argument("name", metavar="NAME", nargs="?", default="", help="name of the user, or its id")
+    text = "number of the account, also of one that was deleted before"
+    one.add_argument("--id", metavar="NUMBER", type=int, help=text)
+    one.add_argument("--yes", action="store_true", help="do not ask; for scripts")
+    one.add_argument("--resume", action="store_true", help="finish erasures that were interrupted")
 
 
 def _add_invite_verbs(add: Add) -> None:

@@ -72,6 +72,7 @@ from chatd.core.sessions.hub import Hub
 from chatd.core.sessions.kick import SessionKicks
 from chatd.core.sessions.listing import SessionListing
 from chatd.core.sessions.login import Listeners, Logins
+from chatd.core.sessions.moving_parts import MovingParts
 from chatd.core.sessions.query import SessionQuery
 from chatd.core.sessions.session import Peer, Session
 from chatd.core.store_probe import StoreProbe
@@ -152,8 +153,8 @@ class Core:
         self.blocks = Blocks(services, self.plugins)
         self.kicks = SessionKicks(services, self.logins)
         self.administration = Administration(services, self.accounts, self.kicks)
-        moving = (services, self.delivery, self.logins, self.presence, self.guard)
-        self.departures, self.arrivals = Departures(*moving), Arrivals(*moving)
+        moving = self._moving_parts(services)
+        self.departures, self.arrivals = Departures(moving), Arrivals(moving)
         self.broadcasts = Broadcasts(services, notices)
         self.departures.tell_broadcasts = self.broadcasts.tell_now
         self.arrivals.on_broadcasts = self.broadcasts.told_before
@@ -188,6 +189,11 @@ class Core:
             tracing=self.tracing,
             slot=parts.slot,
             leads=parts.leads,
+        )
+
+    def _moving_parts(self, services: Services) -> MovingParts:
+        return MovingParts(
+            services=services, delivery=self.delivery, logins=self.logins, presence=self.presence, guard=self.guard
         )
 
     # ---------------------------------------------------------------- commands

@@ -102,17 +102,7 @@ class Master:
         self._began = time.monotonic() if before is None else before.began
         self._life = os.pipe2(os.O_CLOEXEC) if before is None else before.life
         """A pipe that is never written to: the workers read its end when the master is gone."""
-        shared = Shared(
-            scoreboard=prepared.scoreboard,
-            penalty_table=prepared.penalty_table,
-            listeners=prepared.bound,
-            udp_sockets=prepared.udp_sockets,
-            certificates=prepared.certificates,
-            life_read=self._life[0],
-            serve=serve,
-            leave_master=self._leave_in_child,
-        )
-        self._pool = WorkerPool(shared, config, self._watcher)
+        self._pool = WorkerPool(self._shared(serve), config, self._watcher)
         self._pool.on_answer = self._take_answer
         self._pool.boot.on_wait = prepared.report.progress
         self._reload = Reload(loaded, self._pool, prepared.certificates, lambda: self._announcer.ready())
@@ -123,24 +113,15 @@ class Master:
         self._host = HostDrain(self._pool, self._gate)
         self._rotation = Rotation(config.server.log_dir, prepared.scoreboard.master_row)
         self._handlers = self._request_handlers()
-        self._control = ControlSocket(
-            config.server.runtime_dir,
-            self._handle,
-            self._watcher,
-            prepared.control if before is None else before.control,
-        )
+        control = prepared.control if before is None else before.control
+        self._control = ControlSocket(config.server.runtime_dir, self._handle, self._watcher, control)
         self._upgrade = self._make_upgrade(program, before)
         surroundings = Surroundings(self._pool, self._reload, self._upgrade, self._bound)
         certificates = prepared.certificates.status
         self._health = HealthMonitor(self._pool, certificates, self._upgrade, surroundings.reasons)
         self._announcer = Announcer(prepared.systemd, self._pool, self._health)
-        self._status = StatusCollector(
-            self._pool,
-            self._reload,
-            Works(self._restart, self._upgrade, self._health, surroundings),
-            self._bound,
-            self._began,
-        )
+        works = Works(self._restart, self._upgrade, self._health, surroundings)
+        self._status = StatusCollector(self._pool, self._reload, works, self._bound, self._began)
         self._pool.on_stranger = self._upgrade.child_ended
         self._announced = before is not None
         """Clients can connect, and the process that started the server knows it."""
@@ -150,6 +131,18 @@ class Master:
         """The stop requests to reply to when the server has stopped."""
         self._next_second = 0.0
         self._before = before
+
+    def _shared(self, serve: Serve) -> Shared:
+        return Shared(
+            scoreboard=self._prepared.scoreboard,
+            penalty_table=self._prepared.penalty_table,
+            listeners=self._prepared.bound,
+            udp_sockets=self._prepared.udp_sockets,
+            certificates=self._prepared.certificates,
+            life_read=self._life[0],
+            serve=serve,
+            leave_master=self._leave_in_child,
+        )
 
     def _make_upgrade(self, program: Program, before: MasterState | None) -> Upgrade:
         parts = Parts(

@@ -89,29 +89,24 @@ def fork(
     ours, theirs = _pair()
     hand_over, predecessor = _pair() if is_successor else (None, None)
     stacks = os.memfd_create("stacks")
+    context = WorkerContext(
+        slot=slot,
+        generation=generation,
+        config=config,
+        patient=patient,
+        listeners=shared.listeners,
+        life_fd=shared.life_read,
+        orders=theirs,
+        penalty_table=shared.penalty_table,
+        rows=shared.scoreboard.rows,
+        master_row=shared.scoreboard.master_row,
+        udp_sockets=udp_sockets,
+        certificates=shared.certificates.current(),
+        predecessor=predecessor,
+    )
     _begin_row(row, generation)
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        pid = os.fork()
-        if pid == 0:
-            _close(ours, hand_over)
-            context = WorkerContext(
-                slot=slot,
-                generation=generation,
-                config=config,
-                patient=patient,
-                listeners=shared.listeners,
-                life_fd=shared.life_read,
-                orders=theirs,
-                penalty_table=shared.penalty_table,
-                rows=shared.scoreboard.rows,
-                master_row=shared.scoreboard.master_row,
-                udp_sockets=udp_sockets,
-                certificates=shared.certificates.current(),
-                predecessor=predecessor,
-            )
-            _be_worker(context, shared, stacks)
-        pidfd = _open_pidfd(pid)
+        pid, pidfd = _fork(context, shared, stacks, ours, hand_over)
     except OSError:
         _close(ours, hand_over)
         os.close(stacks)
@@ -119,9 +114,22 @@ def fork(
         raise
     finally:
         _close(theirs, predecessor)
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
     row.pid = pid
     return Child(pid=pid, pidfd=pidfd, orders=ours, stacks=stacks, hand_over=hand_over)
+
+
+def _fork(context: WorkerContext, shared: Shared, stacks: int, *of_master: socket.socket | None) -> tuple[int, int]:
+    """The pid and a pidfd of the new process; in that, never returns. of_master: the other ends of its sockets. Raises:
+    OSError."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _close(*of_master)
+            _be_worker(context, shared, stacks)
+        return pid, _open_pidfd(pid)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:

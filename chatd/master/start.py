@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import socket
+from collections.abc import Iterable
 
 from chatd import log
 from chatd.config.load import Loaded, workers_of
@@ -54,14 +55,9 @@ def run(loaded: Loaded, allow_root: bool, serve: Serve, report: StartReport, pro
         privileges.drop(owner)
         scoreboard, penalty_table = _map_memory()
         open_log(loaded.config, scoreboard)
-        for line in loaded.deprecated:
-            log.get().warning("deprecated option", file=loaded.name, what=line)
         certificates = _read_certificates(loaded)
-        for warning in plain_passwords(loaded.config):
-            log.get().warning("passwords can be read on the network", why=warning)
-        _tell_shares(udp_sockets)
+        _warn(loaded, udp_sockets, unmatched)
         for sock in unmatched:
-            log.get().warning("a socket from systemd matches no [[listen]]", address=str(sock.getsockname()))
             sock.close()
         prepared = Prepared(
             scoreboard=scoreboard,
@@ -95,8 +91,14 @@ def _bind(
     return bound, unmatched, udp_sockets
 
 
-def _tell_shares(udp_sockets: UdpSockets) -> None:
-    """Where the operator can spread the clients better."""
+def _warn(loaded: Loaded, udp_sockets: UdpSockets, unmatched: Iterable[socket.socket]) -> None:
+    """Of what works, and is perhaps not meant so. unmatched: sockets from systemd that no listener uses."""
+    for line in loaded.deprecated:
+        log.get().warning("deprecated option", file=loaded.name, what=line)
+    for warning in plain_passwords(loaded.config):
+        log.get().warning("passwords can be read on the network", why=warning)
+    for sock in unmatched:
+        log.get().warning("a socket from systemd matches no [[listen]]", address=str(sock.getsockname()))
     for address, sockets in udp_sockets.given().items():
         if sockets < udp_sockets.places:
             text = "some workers have no clients over UDP; write ListenDatagram= once for each worker in chatd.socket"

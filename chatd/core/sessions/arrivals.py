@@ -22,14 +22,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from chatd.bus.contract import Bus
-from chatd.core.delivery import Delivery
-from chatd.core.login_guard import LoginGuard
 from chatd.core.memberships import ByGroup, read_memberships
-from chatd.core.presence import Presence
-from chatd.core.services import Services
 from chatd.core.sessions.arriving_peer import ArrivingPeer
-from chatd.core.sessions.login import Logins
 from chatd.core.sessions.moving import MovedInFlight, MovedSession, OfferedSession, text_of
+from chatd.core.sessions.moving_parts import MovingParts
 from chatd.core.sessions.session import Cursor, InFlight, Peer, Receipt, Session, SessionState
 from chatd.errors import Disconnect, Unavailable
 from chatd.model import ConversationId, UserId
@@ -47,14 +43,12 @@ class _Found(NamedTuple):
 class Arrivals:
     """The sessions on their way to this worker. For each: expect(), and then either arrive() or drop()."""
 
-    def __init__(
-        self, services: Services, delivery: Delivery, logins: Logins, presence: Presence, guard: LoginGuard
-    ) -> None:
-        self._services = services
-        self._delivery = delivery
-        self._logins = logins
-        self._presence = presence
-        self._guard = guard
+    def __init__(self, parts: MovingParts) -> None:
+        self._services = parts.services
+        self._delivery = parts.delivery
+        self._logins = parts.logins
+        self._presence = parts.presence
+        self._guard = parts.guard
 
         self.on_broadcasts: Callable[[Session, Sequence[int]], None] = lambda session, numbers: None
         """Called with the broadcasts that a session was told by the other worker. Set by core.core."""

@@ -13,11 +13,6 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from chatd.bus.contract import LockShare
-from chatd.core.delivery import Delivery
-from chatd.core.login_guard import LoginGuard
-from chatd.core.presence import Presence
-from chatd.core.services import Services
-from chatd.core.sessions.login import Logins
 from chatd.core.sessions.moving import (
     MovedAllowance,
     MovedCursor,
@@ -27,6 +22,7 @@ from chatd.core.sessions.moving import (
     OfferedPeer,
     OfferedSession,
 )
+from chatd.core.sessions.moving_parts import MovingParts
 from chatd.core.sessions.session import OWN_CHANGE, InFlight, Session, SessionState
 from chatd.protocol import Deliver
 
@@ -34,14 +30,12 @@ from chatd.protocol import Deliver
 class Departures:
     """The sessions of a worker on their way to its successor; one per worker, of use only while it is replaced."""
 
-    def __init__(
-        self, services: Services, delivery: Delivery, logins: Logins, presence: Presence, guard: LoginGuard
-    ) -> None:
-        self._services = services
-        self._delivery = delivery
-        self._logins = logins
-        self._presence = presence
-        self._guard = guard
+    def __init__(self, parts: MovingParts) -> None:
+        self._services = parts.services
+        self._delivery = parts.delivery
+        self._logins = parts.logins
+        self._presence = parts.presence
+        self._guard = parts.guard
         self.tell_broadcasts: Callable[[Session], tuple[int, ...]] = lambda session: ()
         """Called when a session is about to leave: the last moment to tell it what others are told. Returns the numbers
         of what it need not be told elsewhere. Set by core.core."""

@@ -132,22 +132,28 @@ class StatusCollector:
             bus_url=str(mask(pool.config.bus.url)),
             bus_ok=bool(ready) and all(one.bus_ok for one in ready),
             bus_round_trip_us=max((one.bus_round_trip_us for one in ready), default=0),
-            listeners=[
-                ListenerStatus(one.protocol, listeners.actual_address(one, sock), one.backlog, listeners.waiting(sock))
-                for one, sock in self._bound()
-            ],
+            listeners=self._listeners(),
             certificates=pool.shared.certificates.status(),
             workers=workers,
             restart=None if self._restart.progress is None else RestartProgress(*self._restart.progress),
             log_dropped=pool.shared.scoreboard.master_row.log_dropped,
             totals=pool.shared.scoreboard.totals(),
             disks=self._surroundings.disks.look(pool.config, time.monotonic()),
-            upgrade=UpgradeStatus(
-                installed=self._surroundings.installed.look(),
-                phase=self._upgrade.phase.value,
-                failure=self._upgrade.failure,
-                old_workers=len(self._upgrade.old_workers()),
-            ),
+            upgrade=self._upgrade_status(),
+        )
+
+    def _listeners(self) -> list[ListenerStatus]:
+        return [
+            ListenerStatus(one.protocol, listeners.actual_address(one, sock), one.backlog, listeners.waiting(sock))
+            for one, sock in self._bound()
+        ]
+
+    def _upgrade_status(self) -> UpgradeStatus:
+        return UpgradeStatus(
+            installed=self._surroundings.installed.look(),
+            phase=self._upgrade.phase.value,
+            failure=self._upgrade.failure,
+            old_workers=len(self._upgrade.old_workers()),
         )
 
     def _worker(self, slot: Slot) -> WorkerStatus:
