@@ -89,10 +89,13 @@ def test_the_package_has_what_chatd_setup_installs(tree: Path, tmp_path: Path) -
 
 def test_the_package_has_the_modules_of_the_wheel(tree: Path) -> None:
     (site,) = (tree / str(LIB)[1:] / "lib").glob("python3.*/site-packages")
-    packaged = {str(path.relative_to(site)) for path in (site / "chatd").rglob("*") if path.suffix != ".pyc"}
+    packages = ("chatd", "chatd_client")
+    packaged = {
+        str(path.relative_to(site)) for name in packages for path in (site / name).rglob("*") if path.suffix != ".pyc"
+    }
     (wheel,) = builds.wheels().glob("chatd-*.whl")
     listed = builds.run(builds.PYTHON, "-m", "zipfile", "--list", wheel).splitlines()
-    of_wheel = {line.split()[0] for line in listed if line.startswith("chatd/")}
+    of_wheel = {line.split()[0] for line in listed if line.startswith(("chatd/", "chatd_client/"))}
     assert {name for name in packaged if (site / name).is_file()} == {
         name for name in of_wheel if not name.endswith("/")
     }

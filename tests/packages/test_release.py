@@ -56,7 +56,8 @@ def state(clone: Path) -> tuple[str, str, str]:
 def test_a_release_has_version_changelog_commit_and_tag(clone: Path, release: Release) -> None:
     ended = release()
     assert ended.returncode == 0, ended.stderr
-    assert f'__version__ = "{VERSION}"' in (clone / "chatd/__init__.py").read_text()
+    for package in ("chatd", "clients/python/chatd_client"):
+        assert f'__version__ = "{VERSION}"' in (clone / package / "__init__.py").read_text()
     changelog = (clone / "CHANGELOG.md").read_text()
     _, _, section = changelog.partition(f"## {VERSION} (")
     assert NEWS in section.partition("\n## ")[0]

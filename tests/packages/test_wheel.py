@@ -85,4 +85,6 @@ def test_the_wheel_has_everything_that_is_installed() -> None:
         "systemd/chatd.service",
     ):
         assert f"chatd/share/{name}" in names
+    for name in ("client.py", "chatserver/frames.py", "py.typed"):
+        assert f"chatd_client/{name}" in names
     assert "build/" not in names

@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.harness.daemon import TOP, Daemon
 
-PARTS = ("chatd", "pyproject.toml", "README.md", "LICENSE", "etc", "man", "systemd")
+PARTS = ("chatd", "clients", "pyproject.toml", "README.md", "LICENSE", "etc", "man", "systemd")
 """What a wheel is built from; those that are not there are left out."""
 _PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 
