@@ -23,7 +23,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     listen = dict.fromkeys(("mobileimsdk", "mobileimsdk-udp", "mobileimsdk-ws"), patient)
     daemon = Daemon(tmp_path_factory.mktemp("broadcast"), workers=2, listen=listen)
     # The limit of the rate is tested by itself: these tests tell more than an operator would.
-    unlimited = "from chatd.master import broadcast; broadcast.MOST, broadcast.WINDOW_S = 1000, 1.0"
+    unlimited = "from chatd.master.questions import broadcast; broadcast.MOST, broadcast.WINDOW_S = 1000, 1.0"
     daemon.entry = ("-c", f"import sys; {unlimited}; from chatd.__main__ import main; sys.exit(main())")
     try:
         yield Town(daemon.start())
