@@ -129,7 +129,7 @@ class Authentication:
         if not _is_for(claims.name, attempt):
             raise NotProved(TokenProblem.OTHER_NAME.value, is_final=True)
         ends_at_ms = self._end_ms(claims) if self._config().accounts.end_at_expiry else 0
-        proved = await self._account_for(claims.name, attempt, claims.issued_at - self._config().tokens.leeway_s)
+        proved = await self._account_for(claims.name, attempt, claims.issued_at)
         return proved._replace(ends_at_ms=ends_at_ms)
 
     def _end_ms(self, claims: Claims) -> int:

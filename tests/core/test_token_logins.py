@@ -11,8 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from chatd.config.schema import PluginOptions
 from chatd.config.token_options import TokenKeyOptions, TokenOptions
 from chatd.core.fetching import FetchFailed
+from chatd.core.plugins.contract import FailedLogin
 from chatd.errors import Disconnect, ErrorCode
 from chatd.model import Protocol
 from chatd.protocol import Kicked, Login, LoginAccepted, ServerMessage, ServerRequest
@@ -247,6 +249,49 @@ def test_a_token_is_not_the_old_password_of_a_new_one(tmp_path: Path) -> None:
         account = await worker.core.store.read(lambda tables: tables.accounts.find("alice", 0))
         assert account is not None
         assert account.password == ""
+
+    play(tmp_path, story)
+
+
+def test_the_reason_is_told_to_operators_and_plug_ins_only(tmp_path: Path) -> None:
+    class Watcher:
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        async def login_failed(self, event: FailedLogin) -> None:
+            self.seen.append(event.reason)
+
+    async def story(stage: Stage) -> None:
+        watcher = Watcher()
+        key = TokenKeyOptions(kid="k", algorithm="HS256", secret=SECRET)
+        stage.config = msgspec.structs.replace(stage.config, tokens=TokenOptions(audience=("chat",), issuer=("app",)))
+        configure(stage, key)
+        worker = await stage.worker(names_only, [(PluginOptions(name="watcher"), watcher)])
+        good = {"aud": "chat", "iss": "app"}
+        told = []
+        for secret in (
+            "no token",
+            hs256("alice", kid="k", **{**good, "aud": "shop"}),
+            hs256("alice", kid="k", **{**good, "iss": "shop"}),
+            hs256("alice", -60, kid="k", **good),
+            hs256("bob", kid="k", **good),
+            hs256("alice", kid="other", **good),
+            raw({"alg": "HS256", "kid": "k"}, claims("alice"), "x" * 40),
+            hs256("alice", 10**6, kid="k", **good),
+        ):
+            told += (await log_in(worker, "alice", secret)).failures
+        await worker.core.plugins.settle()
+        assert watcher.seen == [
+            "no_token",
+            "token_for_another_audience",
+            "token_of_another_issuer",
+            "token_expired",
+            "token_for_another_name",
+            "token_of_unknown_key",
+            "token_with_bad_signature",
+            "token_lives_too_long",
+        ]
+        assert set(told) == {ErrorCode.BAD_CREDENTIALS, ErrorCode.TOKEN_EXPIRED}
 
     play(tmp_path, story)
 

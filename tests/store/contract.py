@@ -6,6 +6,7 @@ tests.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 
@@ -325,6 +326,37 @@ class StoreContract(
         (taker,) = make(one, name)
         assert [sent(tables, alice, to_name("10")).message.to_id for tables in (one, other)] == [taker.id, taker.id]
         assert sent(other, alice, to(tenth)).message.to_id == 10
+
+    def test_where_names_are_not_numbers(self, opened: Callable[[], Tables]) -> None:
+        """For logins that another program vouches for: not to be logged in to, nor written to, nor named. An operator
+        still finds the account by its number."""
+        names_only, other = opened(), opened()
+        names_only.accounts.names_only = True
+        alice, bob = make(other, "alice", "bob")
+        number = str(bob.id)
+        assert sent(other, alice, to_name(number)).message.to_id == bob.id
+        assert names_only.accounts.find(number, 0) is None
+        assert send(names_only, (alice, to_name(number))) == [ErrorCode.UNKNOWN_RECIPIENT]
+        assert sent(names_only, alice, to(bob)).message.to_id == bob.id
+        assert names_only.accounts.find("", bob.id) == other.accounts.find_any(number)
+        assert names_only.accounts.find_any(number) == names_only.accounts.find("bob", 0)
+        assert names_only.accounts.find_any("carol") is None
+        (taker,) = make(names_only, number)
+        found = names_only.accounts.find_any(number)
+        assert found is not None
+        assert found.user == taker
+        assert sent(names_only, alice, to_name(number)).message.to_id == taker.id
+
+    @pytest.mark.parametrize("erase", [False, True])
+    def test_when_an_account_was_last_deleted(self, tables: Tables, erase: bool) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        assert tables.accounts.last_deletion_ms() == 0
+        before_ms = time.time_ns() // 1_000_000
+        done(tables, lambda inside: inside.accounts.erase(alice.id, 1) if erase else inside.accounts.delete(alice.id))
+        first_ms = tables.accounts.last_deletion_ms()
+        assert before_ms <= first_ms <= time.time_ns() // 1_000_000
+        done(tables, lambda inside: inside.accounts.delete(bob.id))
+        assert tables.accounts.last_deletion_ms() >= first_ms
 
     def test_a_password_is_replaced(self, tables: Tables) -> None:
         (alice,) = make(tables, "alice")

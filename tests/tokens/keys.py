@@ -67,7 +67,7 @@ def key_set(*pairs: Pair) -> bytes:
 
 def claims(name: str = "alice", lives_s: float = 600.0, **more: Any) -> dict[str, Any]:
     """more: further claims, or others; None leaves one out."""
-    now = int(time.time())
+    now = time.time()
     made = {"sub": name, "iat": now, "exp": now + lives_s, **more}
     return {key: value for key, value in made.items() if value is not None}
 
