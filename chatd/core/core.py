@@ -202,10 +202,11 @@ class Core:
         send = Handler(self.messages.send, cost=MESSAGE)
         if self.plugins.has(Point.BEFORE_MESSAGE):
             send = Handler(self._ask_plugins_and_send, is_async=True, cost=MESSAGE)
+        acknowledged, received = self.delivery.in_flight.acknowledged, self.delivery.in_flight.received
         return {
             SendMessage: send,
-            Acknowledge: Handler(self._acknowledge, cost=FREE),
-            Received: Handler(self._receive, cost=FREE),
+            Acknowledge: Handler(lambda session, command: acknowledged(session, command.fp), cost=FREE),
+            Received: Handler(lambda session, one: received(session, one.conversation, one.seq), cost=FREE),
             KeepAlive: Handler(lambda session, command: session.peer.push(KeptAlive())),
             Logout: Handler(self._log_out, cost=FREE),
             ServerRequest: Handler(self.requests.serve, is_async=True),
@@ -218,12 +219,6 @@ class Core:
             Echo: Handler(lambda peer, command: peer.push(Echoed(command.raw)), needs_login=False),
             Malformed: Handler(self._malformed, needs_login=False),
         }
-
-    def _acknowledge(self, session: Session, command: Acknowledge) -> None:
-        self.delivery.in_flight.acknowledged(session, command.fp)
-
-    def _receive(self, session: Session, command: Received) -> None:
-        self.delivery.in_flight.received(session, command.conversation, command.seq)
 
     def _operations(self, services: Services, notices: Notices) -> OperationTable:
         """All operations. Those that also receive messages of the bus are kept."""
