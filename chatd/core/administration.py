@@ -72,7 +72,9 @@ class Administration:
 
     async def _make(self, wanted: Wanted) -> Made | None:
         """None: there is one now."""
-        name = check_name(wanted.name, self._config(), reserved=wanted.is_reserved, digits=True)
+        config = self._config()
+        digits = config.accounts.number_names
+        name = check_name(wanted.name, config, reserved=wanted.is_reserved, digits=digits)
         hashed = await self._accounts.hash_new(wanted.password, name, OPERATOR) if wanted.password is not None else ""
 
         def work(tables: Tables) -> User | None:

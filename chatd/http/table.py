@@ -8,7 +8,7 @@ Fails: never.
 from __future__ import annotations
 
 from chatd.http import messages
-from chatd.http.resources import conversations, groups, members, message_changes, relations, sessions, users
+from chatd.http.resources import conversations, groups, members, message_changes, relations, sessions, tokens, users
 from chatd.http.route import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -20,4 +20,5 @@ ROUTES: tuple[Route, ...] = (
     *relations.ROUTES,
     *groups.ROUTES,
     *members.ROUTES,
+    *tokens.ROUTES,
 )

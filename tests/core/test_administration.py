@@ -123,6 +123,8 @@ def test_a_user_called_2_is_not_account_2(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         here, _ = await two(stage)
         administration = here.core.administration
+        await refused(ErrorCode.NAME_NOT_ALLOWED, administration.put(Wanted(name="77")))
+        stage.account(number_names=True)
         await administration.put(Wanted(name="first", password=_SECRET))
         second = (await administration.put(Wanted(name="second", password=_SECRET))).user
         assert second.id == 2
@@ -147,6 +149,7 @@ def test_a_user_called_2_is_not_account_2(tmp_path: Path) -> None:
 
 def test_a_client_that_gives_the_number_of_a_user_does_not_reach_the_one_with_that_name(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
+        stage.account(number_names=True)
         worker = await stage.worker()
         alice, bob = await worker.mobile("alice"), await worker.mobile("bob")
         alice.send("bob", "hello")

@@ -64,8 +64,13 @@ class Server:
         return [one for one in self.daemon.records() if one.get("security") == event]
 
 
-def _server(root: Path, stack: ExitStack, **options: dict[str, object]) -> Server:
+def make_server(
+    root: Path, stack: ExitStack, arrays: dict[str, list[dict[str, object]]] | None = None, **options: dict[str, object]
+) -> Server:
+    """arrays: sections of the configuration that may be written more than once."""
     daemon = Daemon(root, workers=2, api=True, **options)
+    daemon.config.update(arrays or {})
+    daemon.write_config()
     stack.callback(lambda: _check(daemon))
     return Server(daemon, stack)
 
@@ -78,13 +83,15 @@ def _check(daemon: Daemon) -> None:
 @pytest.fixture(scope="session")
 def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with ExitStack() as stack:
-        yield _server(tmp_path_factory.mktemp("api"), stack)
+        yield make_server(tmp_path_factory.mktemp("api"), stack, accounts={"number_names": True})
 
 
 @pytest.fixture(scope="session")
 def on_mysql(tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDB) -> Iterator[Server]:
     with ExitStack() as stack:
-        yield _server(tmp_path_factory.mktemp("api"), stack, store={"url": mariadb.url()})
+        yield make_server(
+            tmp_path_factory.mktemp("api"), stack, accounts={"number_names": True}, store={"url": mariadb.url()}
+        )
 
 
 @pytest.fixture(params=["sqlite", "mysql"])
