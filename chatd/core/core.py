@@ -125,8 +125,8 @@ class Core:
         self._known_rules: tuple[Config | None, SendingRules] = None, ANYTHING
         """The rules of the configuration before them. Only the store thread uses it."""
         self._background = BackgroundTasks(parts.loop)
-        connections = Connections(parts.tables, parts.readers)
-        self.store = GroupCommit(connections, parts.loop, parts.row, self._on_results, self._rules)
+        stores = Connections(parts.tables, parts.readers)
+        self.store = GroupCommit(stores, parts.loop, parts.row, self._stored, self._rules)
         self.hub = Hub(parts.bus)
         self.surveys = Surveys(parts.bus)
         self.tracing = Tracing()
@@ -153,7 +153,9 @@ class Core:
         self.blocks = Blocks(services, self.plugins)
         self.kicks = SessionKicks(services, self.logins)
         self.administration = Administration(services, self.accounts, self.kicks)
-        moving = self._moving_parts(services)
+        moving = MovingParts(
+            services=services, delivery=self.delivery, logins=self.logins, presence=self.presence, guard=self.guard
+        )
         self.departures, self.arrivals = Departures(moving), Arrivals(moving)
         self.broadcasts = Broadcasts(services, notices)
         self.departures.tell_broadcasts = self.broadcasts.tell_now
@@ -189,11 +191,6 @@ class Core:
             tracing=self.tracing,
             slot=parts.slot,
             leads=parts.leads,
-        )
-
-    def _moving_parts(self, services: Services) -> MovingParts:
-        return MovingParts(
-            services=services, delivery=self.delivery, logins=self.logins, presence=self.presence, guard=self.guard
         )
 
     # ---------------------------------------------------------------- commands
@@ -297,9 +294,6 @@ class Core:
             self._known_rules = config, rules
         return rules
 
-    def _on_results(self, drafts: list[Any], origins: list[Any], results: list[Any]) -> None:
-        self.messages.results(drafts, origins, results)
-
     # ---------------------------------------------------------------- the bus
 
     async def open(self, *, patient: bool = False) -> None:
@@ -326,9 +320,8 @@ class Core:
 
     async def _open_store(self) -> None:
         """Raises Unavailable."""
-        await self.store.write(
-            lambda tables: None
-        )  # on the connection that checks the schema, before any other is used
+        # On the connection that checks the schema, before any other is used.
+        await self.store.write(lambda tables: None)
         await self.bans.open()
         await self.keys.read_first()
         await self.accounts.learn_costs()
@@ -392,6 +385,9 @@ class Core:
             self._log.debug("bus message dropped, it is of a later version", why=str(error))
             return
         self._on_bus_message[type(message)](message)
+
+    def _stored(self, *batch: list[Any]) -> None:
+        self.messages.results(*batch)
 
     def _message_stored(self, stored: MessageStored) -> None:
         if self.tracing.users:
