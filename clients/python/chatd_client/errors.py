@@ -135,7 +135,9 @@ class EndReason(enum.Enum):
     DUPLICATE = 1
     """The user has logged in elsewhere. Coming back by itself, this client would end that session in turn."""
     ADMIN = 2
-    """An administrator, or an expired token."""
+    """An administrator has ended it, or the password was changed at another client."""
+    EXPIRED = 3
+    """The token of the login has expired. With a coroutine function as `token`, the client comes back with another."""
 
 
 class Kicked(SessionEnded):

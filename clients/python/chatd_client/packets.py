@@ -19,6 +19,8 @@ from chatd_client.errors import BadFrame, Code, EndReason
 from chatd_client.model import Answer, Mentions, Message, PendingMessage, User
 
 SERVER = "0"
+EXPIRED = "the login token has expired"
+"""The reason of a kick."""
 
 
 class Kind(enum.IntEnum):
@@ -179,9 +181,15 @@ def _meaning(packet: _Packet) -> Said | None:
             return _refused(_decode_error(content))
         case Kind.KICKED:
             kicked = _decode_kicked(content or "{}")
-            why = EndReason.DUPLICATE if kicked.code == EndReason.DUPLICATE.value else EndReason.ADMIN
-            return SessionKicked(why, kicked.reason or "ended by the server")
+            return SessionKicked(_why(kicked), kicked.reason or "ended by the server")
     return None
+
+
+def _why(kicked: _KickedContent) -> EndReason:
+    """Stock clients know two codes; the rest is told by the text."""
+    if kicked.code == EndReason.DUPLICATE.value:
+        return EndReason.DUPLICATE
+    return EndReason.EXPIRED if kicked.reason == EXPIRED else EndReason.ADMIN
 
 
 def _refused(error: _ErrorContent) -> PacketRefused:

@@ -26,6 +26,7 @@ from chatd_client.errors import (
     ChatError,
     ClientClosed,
     Code,
+    EndReason,
     Kicked,
     LoginRefused,
     SessionEnded,
@@ -52,8 +53,6 @@ RECENT_FPS = 10_000
 """Fps of answers, notices and messages without a number that are remembered, to know copies."""
 AFTER_MANY_ATTEMPTS_S = 30.0
 """The pause after a login was refused because of too many attempts."""
-EXPIRED = "the login token has expired"
-"""The reason of a server that ends a session because its token has expired."""
 
 
 class Session:
@@ -322,7 +321,7 @@ class Session:
             self._end(LoginRefused(f"{self.me.name} cannot log in: {login_refusal(code)}", code=code))
 
     def _on_kick(self, kicked: Kicked) -> None:
-        if kicked.text == EXPIRED and not isinstance(self._secret, str):
+        if kicked.why is EndReason.EXPIRED and not isinstance(self._secret, str):
             self._connector.drop()  # with a new token
         else:
             self._end(kicked)
