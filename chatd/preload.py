@@ -40,6 +40,7 @@ REDIS = ("chatd.bus.redis.bus",)
 REDIS_CLUSTER = ("chatd.bus.redis.cluster",)
 TLS = ("chatd.tls.contexts",)
 HTTP = ("chatd.http.server", "uvicorn.lifespan.off", "encodings.ascii")
+WEBHOOKS = ("chatd.webhooks.webhooks",)
 
 
 def load(config: Config) -> None:
@@ -62,5 +63,6 @@ def modules(config: Config) -> tuple[str, ...]:
         *(REDIS_CLUSTER if bus.endswith("+cluster") else ()),
         *(HTTP if any(one.protocol == "http" for one in config.listen) else ()),
         *vouched_logins.late_modules(config),
+        *(WEBHOOKS if config.webhook else ()),
         *(TLS if any(one.certificates for one in config.listen) else ()),
     )

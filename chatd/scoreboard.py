@@ -114,6 +114,20 @@ class Counters(msgspec.Struct, kw_only=True):
         int, Field("messages deleted or blanked", heading="messages deleted or blanked", total=True)
     ] = 0
     erasures_pending: Annotated[int, Field("erased accounts whose messages are being blanked")] = 0
+    webhook_waiting: Annotated[
+        int, Field("events that the receivers of webhooks have not taken; of the webhooks that this worker delivers")
+    ] = 0
+    webhook_lag_ms: Annotated[int, Field("age of the oldest of them", "ms")] = 0
+    webhooks_failing: Annotated[int, Field("of these webhooks, those whose last attempt failed")] = 0
+    webhooks_disabled: Annotated[
+        int, Field("webhooks that nobody delivers because their receiver wants no more; only the leader says so")
+    ] = 0
+    webhook_events: Annotated[
+        int, Field("events that receivers of webhooks have taken", heading="events sent to webhooks", total=True)
+    ] = 0
+    webhook_failures: Annotated[
+        int, Field("attempts to send to webhooks that failed", heading="failed attempts", total=True)
+    ] = 0
     logins: Annotated[int, Field("logins that succeeded", heading="ok", total=True)]
     logins_failed: Annotated[
         int, Field("logins with an unknown name or a wrong password", heading="failed", total=True)

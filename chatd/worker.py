@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Awaitable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import uvloop
 
@@ -62,11 +62,15 @@ from chatd.orders import (
 )
 from chatd.scoreboard import State, leader
 from chatd.store.contract import Tables
+from chatd.store.group_commit import GroupCommit
 from chatd.store.open import configured, open_readers, open_tables
 from chatd.tls.certificates import CertificateError
 from chatd.tls.contexts import ServerContexts
 from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
 from chatd.worker_context import WorkerContext
+
+if TYPE_CHECKING:
+    from chatd.webhooks.webhooks import Webhooks
 
 _TICK_S = 0.05
 _LAG_WINDOW_S = 10.0
@@ -100,6 +104,16 @@ def _load_plugin(hook: PluginOptions, config: Config, loop: asyncio.AbstractEven
         log.get().exception("cannot load a plug-in", hook=hook.name)
         option = f"{error.option} " if error.option else ""
         raise BootError(f"hook {hook.name}: {option}{error}", Exit.CONFIG) from None
+
+
+def make_webhooks(context: WorkerContext, store: GroupCommit, loop: asyncio.AbstractEventLoop) -> Webhooks | None:
+    """None: none is configured, and nothing of them is loaded."""
+    if not context.config.webhook:
+        return None
+    from chatd.webhooks.webhooks import Webhooks, WebhookServices
+
+    row, leads = context.rows[context.slot], lambda: leader(context.rows) == context.slot
+    return Webhooks(context.config, WebhookServices(store=store, row=row, leads=leads, loop=loop, slot=context.slot))
 
 
 def run(context: WorkerContext) -> int:
@@ -154,6 +168,8 @@ class Worker:
         """Messages refused by the bus, when this was looked at last."""
         self._refused_at = float("-inf")
         """When the bus last refused a message, by the loop's clock."""
+        self._webhooks = make_webhooks(context, self._core.store, loop)
+        """None: none is configured."""
         self._troubles: dict[Literal["store", "bus"], str] = {"store": "", "bus": ""}
         """What the master was told last: why the part cannot be used."""
 
@@ -192,6 +208,9 @@ class Worker:
         loop.add_reader(context.life_fd, self._orphaned)
         loop.add_reader(context.orders, self._read_order)
         await self._core.open(patient=context.patient)
+        if self._webhooks is not None:
+            await self._webhooks.open(patient=context.patient)
+            self._webhooks.start()
         self._due = loop.time() + _TICK_S
         self._tick()
         self._acceptor.open([self._listener(listen, sock) for listen, sock in context.listeners])
@@ -271,6 +290,8 @@ class Worker:
             self._report_trouble("store", "" if row.store_ok else self._core.store.trouble or "does not answer")
             self._report_trouble("bus", self._bus.trouble)
             self._connections.round()
+            if self._webhooks is not None:
+                self._webhooks.report()
             log.tick()
         if self._rounds % 200 == 0:
             row.commit_p99_us = self._core.store.commit_p99_us()
@@ -403,6 +424,7 @@ class Worker:
         spread_s = min(timeouts.drain_spread_s, within_s * 2 / 3)
         self._log.info("draining", connections=len(self._connections.members), within_s=within_s)
         drain = self._loop.create_task(self._drain_connections(spread_s))
+        webhooks = self._loop.create_task(self._webhooks.close()) if self._webhooks is not None else None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s) as self._drain_limit:
                 await asyncio.wait([drain])
@@ -412,6 +434,8 @@ class Worker:
             connection.cut(Disconnect.DRAINING)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeouts.store_s):
+                if webhooks is not None:
+                    await webhooks
                 await self._core.store.settle()
                 await self._core.plugins.settle()
         self._core.store.close()

@@ -22,6 +22,7 @@ from chatd.chatctl.care import arguments as care
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.chatctl.keys import arguments as key_arguments
 from chatd.chatctl.show import arguments as show_arguments
+from chatd.chatctl.webhooks import arguments as webhook_arguments
 from chatd.config import load as config_load
 from chatd.errors import BootError, ConfigError, Exit, Refused, Unavailable
 
@@ -73,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     show_arguments.add_commands(add)
     _add_account_commands(add)
     key_arguments.add_commands(add)
+    webhook_arguments.add_commands(add)
     care.add_commands(add)
     _add_store_commands(add)
     manual.add_texts(made)

@@ -123,6 +123,20 @@ key rotate
     Exit code 1 if no valid key has the name.
 key revoke
     Exit code 1 if no valid key has the name.
+webhook
+    Works directly on the store, whether the server is running or not; a running one goes on from the change within a
+    second. docs/webhooks.md explains the states.
+webhook list
+    WAITING counts events that the receiver has not taken; gaps in the numbers of messages are counted too.
+webhook test
+    Uses the URL, the secrets and the limits of the configuration. Exit code 1 if the receiver does not take the event.
+webhook enable
+    Exit code 1 if the store knows no such webhook.
+webhook replay
+    What is sent again has another webhook-id, so receivers that drop repetitions take it; each event has its own id as
+    before. Messages that retention has deleted are not sent. Exit code 1 if the store knows no such webhook.
+webhook forget
+    Exit code 1 if the webhook is configured here, or the store does not know it.
 invite revoke
     Exit code 1 if there is no such invite, or it was revoked before.
 migrate

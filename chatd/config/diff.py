@@ -15,13 +15,17 @@ from chatd.config.option import Effect
 from chatd.config.options import options_of
 from chatd.config.schema import ARRAYS, SECTIONS, Config, ListenerOptions, PluginOptions
 from chatd.config.token_options import TokenKeyOptions
+from chatd.config.webhook_options import WebhookOptions
+
+_Named = PluginOptions | WebhookOptions
 
 
 class OptionChange(msgspec.Struct, frozen=True):
     """One difference between two configurations.
 
     key: `section.option`; of a listener `listen[ADDRESS].option`, or `listen[ADDRESS]` when all of it is new or gone;
-    of a plug-in `hook[NAME].option` or `hook[NAME]`; of a key `token_key[INDEX].option` or `token_key[INDEX]`.
+    of a plug-in `hook[NAME].option` or `hook[NAME]`, and so of a webhook; of a key `token_key[INDEX].option` or
+    `token_key[INDEX]`.
     """
 
     key: str
@@ -42,9 +46,11 @@ def changes(old: Config, new: Config) -> tuple[OptionChange, ...]:
         if section == "listen":
             found += _listen_changes(old.listen, new.listen)
         elif section == "hook":
-            found += _hook_changes(old.hook, new.hook)
+            found += _named_changes("hook", old.hook, new.hook)
         elif section == "token_key":
             found += _key_changes(old.token_key, new.token_key)
+        elif section == "webhook":
+            found += _named_changes("webhook", old.webhook, new.webhook)
         else:
             found += _differences(section, section, getattr(old, section), getattr(new, section))
     return tuple(found)
@@ -85,19 +91,20 @@ def _key_changes(old: tuple[TokenKeyOptions, ...], new: tuple[TokenKeyOptions, .
     return found
 
 
-def _hook_changes(old: tuple[PluginOptions, ...], new: tuple[PluginOptions, ...]) -> list[OptionChange]:
+def _named_changes(section: str, old: tuple[_Named, ...], new: tuple[_Named, ...]) -> list[OptionChange]:
+    """Of a section whose tables have names."""
     before, after = {one.name: one for one in old}, {one.name: one for one in new}
     found: list[OptionChange] = []
     for name in before | after:
-        label = f"hook[{name}]"
+        label = f"{section}[{name}]"
         if name not in after or name not in before:
             there, comes = name in before, name in after
             found.append(OptionChange(label, name if there else None, name if comes else None, "worker"))
         else:
-            found += _differences("hook", label, before[name], after[name])
+            found += _differences(section, label, before[name], after[name])
     names = [one.name for one in old], [one.name for one in new]
     if sorted(names[0]) == sorted(names[1]) and names[0] != names[1]:
-        found.append(OptionChange("hook", *names, "worker"))
+        found.append(OptionChange(section, *names, "worker"))
     return found
 
 
@@ -118,7 +125,7 @@ def _keeping(running: Config, wanted: Config, effects: tuple[Effect, ...]) -> Co
         if section not in ARRAYS
     }
     if "worker" in effects:
-        sections["hook"] = running.hook
+        sections |= {"hook": running.hook, "webhook": running.webhook}
     after = {one.address: one for one in wanted.listen}
     listen = tuple(_keep("listen", one, after.get(one.address, one), effects) for one in running.listen)
     return msgspec.structs.replace(wanted, listen=listen, **sections)

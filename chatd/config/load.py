@@ -31,6 +31,7 @@ SECRET_KEYS = (
     "store.url",
     "bus.url",
     "bus.keys",
+    "webhook.secrets",
     "token_key.secret",
     "token_key.public_key",
     "login_http.secret",

@@ -119,6 +119,22 @@ class RetentionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             le=36500,
         ),
     ] = 30.0
+    events_days: Annotated[
+        float,
+        option(
+            "days after which an event is deleted even if a webhook has not taken it, and a webhook is forgotten that "
+            "no host has configured; messages are kept as above",
+            "live",
+            ge=0.01,
+            le=3650,
+        ),
+    ] = 7.0
+    events_rows: Annotated[
+        int,
+        option(
+            "maximum events kept for webhooks that do not take them; the oldest are deleted", "live", ge=1, le=100000000
+        ),
+    ] = 1000000
     rows_per_s: Annotated[
         int,
         option(

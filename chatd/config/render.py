@@ -33,7 +33,7 @@ _HEAD = """\
 # chatd.toml: every option with its default. Generated from the schema, like `man chatd.toml`.
 # `chatd -t` tests a changed file, `chatctl reload` applies it without ending a session.
 # Changes take effect at the reload unless noted. store.url, bus.url, each of bus.keys, token_key.secret and public_key,
-# and login_http.secret may also be "env:NAME" or "file:PATH".
+# login_http.secret and each of webhook.secrets may also be "env:NAME" or "file:PATH".
 """
 
 
@@ -101,6 +101,10 @@ _SAMPLE_ARRAYS: dict[str, tuple[str, dict[str, Any]]] = {
         'A key of login tokens, for login = "token"; there may be several. None by default (docs/tokens.md).',
         {"kid": "2026", "algorithm": "HS256", "secret": "file:token.secret"},
     ),
+    "webhook": (
+        "A URL that is told what happens; there may be several. None by default (docs/webhooks.md).",
+        {"name": "backend", "url": "https://backend.example/chat-events", "secrets": ("file:webhook.secret",)},
+    ),
 }
 """By section: what it is, and the options of its example that differ from the defaults."""
 
@@ -124,6 +128,7 @@ _TITLES = {
     "listen": "[[listen]], one or more",
     "token_key": "[[token_key]], a key of login tokens",
     "hook": "[[hook]], a plug-in",
+    "webhook": "[[webhook]], a URL that is told what happens",
 }
 _LOWER_CASE = ("tcp", "ws", "mysql", "redis", "chatserver", "mobileimsdk", "open = any password is right")
 """Names, with which a description may begin."""
@@ -139,8 +144,8 @@ def manual() -> str:
         "file. \\fBchatd \\-t\\fR tests a file, \\fBchatd \\-T\\fR prints what is in effect, \\fBchatctl reload\\fR",
         "applies a change. All mistakes are reported at once, one line each.",
         ".PP",
-        "store.url, bus.url, each of bus.keys, token_key.secret and public_key, and login_http.secret may be",
-        '"env:NAME" or "file:PATH", to keep a secret out of this file.',
+        "store.url, bus.url, each of bus.keys, token_key.secret and public_key, login_http.secret and each of",
+        'webhook.secrets may be "env:NAME" or "file:PATH", to keep a secret out of this file.',
         "If chatd is started as root, only root needs to be able to read a secret file: it is read before",
         "chatd becomes server.user. A reload can no longer read it, keeps the value and logs a warning. Under the",
         "systemd unit, which starts chatd as the user chatd, that user must be able to read it. The configuration",
@@ -244,6 +249,11 @@ def holds_secret(loaded: Loaded) -> bool:
     if any(one.secret and f"token_key[{at}].secret" not in written for at, one in enumerate(config.token_key)):
         return True
     if config.login_http.secret and "login_http.secret" not in written:
+        return True
+    webhooks = [
+        f"webhook[{at}].secrets[{of}]" for at, one in enumerate(config.webhook) for of in range(len(one.secrets))
+    ]
+    if any(key not in written for key in webhooks):
         return True
     return any(mask(one.options) != one.options for one in config.hook)
 

@@ -22,6 +22,7 @@ from chatd.config.option import option as _option
 from chatd.config.penalty_options import PenaltyOptions
 from chatd.config.people_options import GroupOptions, PeopleOptions, RetentionOptions
 from chatd.config.token_options import LoginHttpOptions, TokenKeyOptions, TokenOptions
+from chatd.config.webhook_options import WebhookOptions
 
 
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -344,6 +345,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     timeouts: TimeoutOptions = TimeoutOptions()
     log: LogOptions = LogOptions()
     hook: tuple[PluginOptions, ...] = ()
+    webhook: tuple[WebhookOptions, ...] = ()
 
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {
@@ -364,6 +366,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "timeouts": TimeoutOptions,
     "log": LogOptions,
     "hook": PluginOptions,
+    "webhook": WebhookOptions,
 }
-ARRAYS = ("listen", "token_key", "hook")
+ARRAYS = ("listen", "token_key", "hook", "webhook")
 """Sections that may be written more than once, as [[section]]."""

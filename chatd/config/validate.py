@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from chatd.config import login_checks, urls
+from chatd.config import login_checks, urls, webhooks
 from chatd.config.options import Option, allowed_values, options_of, toml
 from chatd.config.penalty_options import PenaltyOptions
 from chatd.config.people_options import LEAST_DAYS, RetentionOptions
@@ -164,6 +164,7 @@ def check(config: Config, problems: Problems) -> None:
         problems.add("listen", "at least one [[listen]] is needed")
     _check_listeners(config.listen, problems)
     _check_plugins(config.hook, problems)
+    webhooks.check(config.webhook, problems.add)
     _check_urls(config, problems)
     _check_penalties(config.penalties, problems)
     _check_retention(config.retention, problems)

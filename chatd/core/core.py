@@ -35,6 +35,7 @@ from chatd.core.changes import Changes
 from chatd.core.cut_notices import CutNotices
 from chatd.core.delivery import Delivery
 from chatd.core.dispatcher import Dispatcher, Handler
+from chatd.core.event_notes import EventNotes
 from chatd.core.friends import Friends
 from chatd.core.groups.groups import Groups
 from chatd.core.groups.notify import GroupNotify
@@ -135,7 +136,8 @@ class Core:
         self.memberships = Memberships(services)
         self.delivery = Delivery(services, self.memberships)
         self.plugins = PluginPipeline(parts.plugins, services)
-        self.messages = Messages(services, self.delivery, self.plugins.stored())
+        self.events = EventNotes(services, self.plugins.absent)
+        self.messages = Messages(services, self.delivery, self.events.stored(self.plugins.stored()))
         self.accounts = Accounts(services)
         self.penalties = Penalties(parts.penalty_table, parts.config)
         self.tokens = parts.tokens
@@ -146,7 +148,7 @@ class Core:
         self._registration = Registration(services, self.accounts, self.plugins)
         notices = self._notices = Notices(services, self.delivery)
         self.presence = Presence(services, notices)
-        listeners = Listeners(notices, self.presence, self.plugins)
+        listeners = Listeners(notices, self.presence, self.plugins, self.events)
         self.logins = Logins(services, self.delivery, self.memberships, listeners, self.guard)
         self.friends = Friends(services, notices, self.presence, self.plugins)
         self.groups = Groups(services, GroupNotify(services, self.memberships, notices, self.presence), self.plugins)

@@ -22,6 +22,7 @@ import msgspec
 
 from chatd import wall_clock
 from chatd.config.people_options import RetentionOptions
+from chatd.core.event_upkeep import EventUpkeep
 from chatd.core.services import Services
 from chatd.errors import Unavailable
 from chatd.scoreboard import Row
@@ -65,6 +66,7 @@ class Retention:
         self._leads = services.leads
         self._row = row
         self._wall_ms = wall_ms
+        self._events = EventUpkeep(services)
         self._working = False
         self._next_at = 0.0
         """When the store is looked at again, by the loop's clock."""
@@ -75,6 +77,7 @@ class Retention:
 
     def round(self) -> None:
         """Once a second."""
+        self._events.round()
         if not self._leads():
             if self._options is not None and not self._working:
                 self._forget()

@@ -32,6 +32,8 @@ class Code(enum.StrEnum):
     PLUG_INS = "plug-ins"
     RETENTION = "retention"
     RETENTION_CLOCK = "retention-clock"
+    WEBHOOK_BEHIND = "webhook-behind"
+    WEBHOOK_DISABLED = "webhook-disabled"
     CERTIFICATE = "certificate"
     CERTIFICATE_EXPIRING = "certificate-expiring"
     CERTIFICATE_EXPIRED = "certificate-expired"

@@ -111,7 +111,8 @@ class EventTables(Protocol):
         ...
 
     def count(self, after: Position, upto: Position, kinds: Collection[EventKind]) -> int:
-        """How many there are at most: gaps in the numbers of messages are counted. Cost: an index scan of `event`."""
+        """How many there are at most: gaps in the numbers of messages are counted. Cost: a scan of the
+        events between."""
         ...
 
     def trim(self, before_ms: int, most: int, limit: int) -> int:

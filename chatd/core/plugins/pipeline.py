@@ -175,10 +175,10 @@ class PluginPipeline:
             self._notifier.tell(Point.RECIPIENT_OFFLINE, made, message.sender_id)
 
     async def _make_missed(self, message: Message) -> contract.MissedMessage | None:
-        users = await self._absent(message)
+        users = await self.absent(message)
         return contract.MissedMessage(message, users) if users else None
 
-    async def _absent(self, message: Message) -> tuple[User, ...]:
+    async def absent(self, message: Message) -> tuple[User, ...]:
         """The recipients without a session anywhere, as far as this worker knows. Raises Unavailable."""
         if not message.group_id:
             online = await self._hub.online([message.to_id])

@@ -23,6 +23,7 @@ from chatd.core import bus_messages, consent, trail
 from chatd.core.bus_messages import SessionEnded
 from chatd.core.catch_up import mine
 from chatd.core.delivery import Delivery
+from chatd.core.event_notes import EventNotes
 from chatd.core.login_guard import Asks, Attempt, LoginGuard
 from chatd.core.memberships import ByGroup, Memberships, members_only, read_memberships
 from chatd.core.plugins.pipeline import LoginFailure, PluginPipeline
@@ -87,6 +88,7 @@ class Listeners(NamedTuple):
     notices: Notices
     presence: Presence
     plugins: PluginPipeline
+    events: EventNotes
 
 
 class Logins:
@@ -102,7 +104,7 @@ class Logins:
         self._accounts = guard.accounts
         self._delivery = delivery
         self._memberships = memberships
-        self._notices, self._presence, self._plugins = listeners
+        self._notices, self._presence, self._plugins, self._events = listeners
         self._guard = guard
         self.locks = SessionLocks(services)
         self.expiry = Expiry()
@@ -246,6 +248,7 @@ class Logins:
         peer.session = session
         self.count += 1
         self._plugins.logged_in(session)  # first: what is sent below may end the session
+        self._events.logged_in(session)
         told, told_at = peer.push_login(self._answer(session, command, view, online))
         if peer.traits.server_texts:
             for request in view.requests:
@@ -297,6 +300,7 @@ class Logins:
         self._drop(session)
         self._services.store.saw(session.user.id, wall_clock.now_ms())
         self._plugins.logged_out(session)
+        self._events.logged_out(session)
 
     def _drop(self, session: Session) -> None:
         """Take back everything the session holds. Once per session."""

@@ -22,6 +22,8 @@ RECENT_S = 60.0
 monitor usually asks."""
 SILENT_S = 5.0
 """A worker whose event loop has not turned for this long serves nobody; it is aborted only after timeouts.hang_s."""
+BEHIND_S = 60.0
+"""A webhook whose oldest event has waited for longer is behind."""
 SLOW_SHARE = 0.5
 """Commits that take this share of timeouts.store_s are slow: soon messages are refused."""
 
@@ -78,6 +80,7 @@ class HealthMonitor:
             *_of_workers(self._pool),
             *_of_slots(_well(self._pool)),
             *_of_commits(self._pool),
+            *_of_webhooks(self._pool),
             *_of_certificates(self._certificates()),
             *self._of_growth(),
             *self._of_upgrade(),
@@ -197,6 +200,19 @@ def _of_commits(pool: WorkerPool) -> list[Reason]:
         return []
     text = f"commits take more than half of timeouts.store_s ({limit_s:g} s), after which messages are refused"
     return [Reason(code=Code.STORE_SLOW, text=text)]
+
+
+def _of_webhooks(pool: WorkerPool) -> list[Reason]:
+    rows = [slot.row for slot in _well(pool)]
+    found = []
+    if (lag_s := max((row.webhook_lag_ms for row in rows), default=0) / 1000) > BEHIND_S:
+        waiting = sum(row.webhook_waiting for row in rows)
+        text = f"webhooks are behind: {waiting} events wait, the oldest for {lag_s:.0f} s (chatctl webhook list)"
+        found.append(Reason(code=Code.WEBHOOK_BEHIND, text=text))
+    if disabled := max((row.webhooks_disabled for row in rows), default=0):
+        text = f"{disabled} webhooks are disabled, their receivers answered 410 (chatctl webhook list)"
+        found.append(Reason(code=Code.WEBHOOK_DISABLED, text=text))
+    return found
 
 
 def _of_certificates(certificates: Collection[CertificateStatus]) -> list[Reason]:

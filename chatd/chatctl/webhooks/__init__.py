@@ -1,0 +1,1 @@
+"""`chatctl webhook`: what an operator sees of webhooks, and does to them."""

@@ -1,0 +1,1 @@
+"""Webhooks: telling URLs what happens, at least once and in order, from the store."""

@@ -1,0 +1,1 @@
+"""Webhooks: real daemons tell a real receiver, which is a process of its own."""
