@@ -207,7 +207,7 @@ class Core:
             Acknowledge: Handler(lambda session, command: acknowledged(session, command.fp), cost=FREE),
             Received: Handler(lambda session, one: received(session, one.conversation, one.seq), cost=FREE),
             KeepAlive: Handler(lambda session, command: session.peer.push(KeptAlive())),
-            Logout: Handler(self._log_out, cost=FREE),
+            Logout: Handler(lambda session, command: self.logins.log_out(session), cost=FREE),
             ServerRequest: Handler(self.requests.serve, is_async=True),
             AddFriend: Handler(self.friends.add, is_async=True, cost=ASK_FRIEND),
             AnswerFriend: Handler(self.friends.answer, is_async=True, cost=WRITE),
@@ -238,9 +238,6 @@ class Core:
     async def _ask_plugins_and_send(self, session: Session, command: SendMessage) -> None:
         changed = await self.plugins.before_message(session, command)
         self.messages.send(session, changed, command.body)
-
-    def _log_out(self, session: Session, command: Logout) -> None:
-        self.logins.log_out(session)
 
     async def _register(self, peer: Peer, command: Register) -> None:
         try:
