@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _CONNECTIONS = 1000
 """At once, for each purpose: login_http.at_once is the limit that counts."""
 
-_TOKEN_MODULES = ("chatd.core.tokens.current_keys",)
+_TOKEN_MODULES = ("chatd.core.tokens.current_keys", "cryptography.hazmat.backends.openssl.backend")
 _HTTP_MODULES = ("chatd.outbound",)
 
 
