@@ -18,9 +18,9 @@ from chatd import __version__, completion
 from chatd.arguments import Parser
 from chatd.chatctl import acting, commands, manual, rolling, tokens, upgrading
 from chatd.chatctl.add_command import AS_JSON, Add, Command, epilog
-from chatd.chatctl.care import arguments as care
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.chatctl.keys import arguments as key_arguments
+from chatd.chatctl.maintenance import arguments as maintenance
 from chatd.chatctl.show import arguments as show_arguments
 from chatd.chatctl.webhooks import arguments as webhook_arguments
 from chatd.config import load as config_load
@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     _add_account_commands(add)
     key_arguments.add_commands(add)
     webhook_arguments.add_commands(add)
-    care.add_commands(add)
+    maintenance.add_commands(add)
     _add_store_commands(add)
     manual.add_texts(made)
     return made

@@ -259,11 +259,11 @@ def _store(config: Config, client: ControlClient, options: argparse.Namespace) -
 
 
 def _take_over(config: Config, options: argparse.Namespace) -> int:
-    from chatd.chatctl import taking_over
+    from chatd.chatctl import import_legacy
 
     if options.undo:
-        return taking_over.undo(config, force=options.force)
-    asked = taking_over.TakingOver(
+        return import_legacy.undo(config, force=options.force)
+    asked = import_legacy.LegacyImport(
         url=options.source,
         charset=options.charset,
         dry_run=options.dry_run,
@@ -271,7 +271,7 @@ def _take_over(config: Config, options: argparse.Namespace) -> int:
         old_servers=options.old_server,
         even_if_running=options.even_if_running,
     )
-    return taking_over.import_chatserver(config, asked)
+    return import_legacy.import_chatserver(config, asked)
 
 
 def _status_or_none(client: ControlClient) -> Status | None:

@@ -1,7 +1,7 @@
 """Which character set the legacy server declared to its database (SET NAMES), guessed from what it has written.
 
 Owns: the samples, and the rule by which one of CANDIDATES is chosen, or none.
-Elsewhere: reading with a character set (importer.legacy), asking the operator (chatctl.taking_over).
+Elsewhere: reading with a character set (importer.legacy), asking the operator (chatctl.import_legacy).
 Fails: never; in doubt the guess says so.
 
 The clients of the legacy server sent UTF-8. A server that declared something else had its database take these bytes for

@@ -1,7 +1,7 @@
 """What an import has made of a store, so that it can be undone while nothing else has happened to it.
 
 Owns: the note that the import leaves in `meta`, and comparing the store with it.
-Elsewhere: undoing (chatctl.taking_over), digests (store.copy).
+Elsewhere: undoing (chatctl.import_legacy), digests (store.copy).
 Fails: what the twins raise passes through.
 
 The rule: an import may be undone as long as nothing would be lost that a person did afterwards. Logging in and

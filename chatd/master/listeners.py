@@ -105,7 +105,7 @@ def _bind(one: ListenerOptions, listen: Sequence[ListenerOptions]) -> socket.soc
     only_v6 = family == socket.AF_INET6 and not takes_both(one, listen)
     if where.port:
         return _listen(_bind_tcp(family, target, only_v6=only_v6), one.backlog)
-    # A port that the kernel chooses at bind() is given up when the socket stops listening (master.rolling.gate).
+    # A port that the kernel chooses at bind() is given up when the socket stops listening (master.rolling.listening).
     with contextlib.closing(_bind_tcp(family, target, only_v6=only_v6)) as chosen:
         listener = _bind_tcp(family, chosen.getsockname(), only_v6=only_v6)
     return _listen(listener, one.backlog)

@@ -46,8 +46,8 @@ from chatd.master.requests import (
     UndrainRequest,
     UpgradeRequest,
 )
-from chatd.master.rolling.gate import Gate
 from chatd.master.rolling.host import HostDrain, HostState
+from chatd.master.rolling.listening import Listening
 from chatd.master.rolling.restart import RollingRestart
 from chatd.master.rotation import Rotation
 from chatd.master.scaling import Scaling
@@ -109,8 +109,8 @@ class Master:
         self._scaling = Scaling(self._pool)
         self._questions = QuestionRouter(self._pool, prepared.penalty_table)
         self._restart = RollingRestart(self._pool)
-        self._gate = Gate(prepared.bound, prepared.udp_sockets, prepared.adopted)
-        self._host = HostDrain(self._pool, self._gate)
+        self._listening = Listening(prepared.bound, prepared.udp_sockets, prepared.adopted)
+        self._host = HostDrain(self._pool, self._listening)
         self._rotation = Rotation(config.server.log_dir, prepared.scoreboard.master_row)
         self._handlers = self._request_handlers()
         control = prepared.control if before is None else before.control
@@ -297,7 +297,7 @@ class Master:
         self._stops_asked += 1
         if not self._pool.stopping:
             log.get().info("stopping", fast=fast)
-            self._gate.shut_streams()
+            self._listening.shut_streams()
             self._pool.stop()
             self._announcer.stopping()
         if fast:

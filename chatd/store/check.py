@@ -1,7 +1,8 @@
 """Checking a whole store: whether its file or its tables are sound, and whether the rules about its rows hold.
 
 Owns: the steps, and the result.
-Elsewhere: the twins (store.sqlite.check, store.mysql.check), the rules (store.sql.rules), the command (chatctl.care).
+Elsewhere: the twins (store.sqlite.check, store.mysql.check), the rules (store.sql.rules), the command
+(chatctl.maintenance).
 Fails: what the twin raises passes through. Nothing is ever written.
 """
 

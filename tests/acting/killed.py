@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from chatd.chatctl.care import restore
+from chatd.chatctl.maintenance import restore
 from chatd.store.sqlite import backup
 
 MOMENTS: dict[str, tuple[Any, str, bool]] = {

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from chatd.chatctl.taking_over import TakingOver, import_chatserver
+from chatd.chatctl.import_legacy import LegacyImport, import_chatserver
 from chatd.config.schema import Config, ServerOptions, StoreOptions
 from chatd.config.urls import parse_mysql
 from chatd.errors import BootError, Exit
@@ -444,7 +444,7 @@ def test_errors_of_the_command_are_one_line(mariadb: MariaDB, tmp_path: Path, da
         (stranger, Exit.UNAVAILABLE, "Access denied"),
     ):
         with pytest.raises(BootError) as caught:
-            import_chatserver(config, TakingOver(url))
+            import_chatserver(config, LegacyImport(url))
         told = str(caught.value)
         assert (caught.value.exit_code, text in told, "\n" in told, "secret" in told) == (code, True, False, False)
     unknown = daemon().ctl("import-chatserver", "env:NOWHERE")

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 
 from chatd.bus.redis.connect import CONNECT_ERRORS, ask_once, why_of
 from chatd.bus.redis.settings import RedisLimits, RedisServerAddress, RedisSettings, read_settings
-from chatd.chatctl.doctor.finding import Finding, Patient, error, ok
+from chatd.chatctl.doctor.finding import Finding, Installation, error, ok
 from chatd.chatctl.doctor.stores import skew
 from chatd.errors import BootError
 
 
-def bus(patient: Patient) -> Iterator[Finding]:
+def bus(installation: Installation) -> Iterator[Finding]:
     """Whether each Redis server answers, and its clock; nothing for a local bus."""
-    url = patient.config.bus.url
+    url = installation.config.bus.url
     if url.startswith("local:"):
         return
     try:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from chatd.chatctl.control_client import ControlClient, NotAllowed, ServerUnreachable
 from chatd.chatctl.doctor import buses, configuration, files, host, listeners, server, stores, versions
-from chatd.chatctl.doctor.finding import Check, Finding, Patient, Severity, error
+from chatd.chatctl.doctor.finding import Check, Finding, Installation, Severity, error
 from chatd.chatctl.ownership import become_owner
 from chatd.chatctl.render import plural, print_json
 from chatd.config import load as config_load
@@ -51,9 +51,9 @@ _WIDTH = 100
 
 def doctor(client: ControlClient, options: argparse.Namespace) -> int:
     """Findings are printed as they come. Exit code: 0 all is well, 1 warnings, 2 errors."""
-    patient = _patient(client, options)
+    installation = _installation(client, options)
     findings: list[Finding] = []
-    for finding in _examine(patient):
+    for finding in _examine(installation):
         findings.append(finding)
         if not options.json and (options.all or finding.severity != Severity.OK):
             print(_text(finding), flush=True)
@@ -65,7 +65,7 @@ def doctor(client: ControlClient, options: argparse.Namespace) -> int:
     return worst
 
 
-def _patient(client: ControlClient, options: argparse.Namespace) -> Patient:
+def _installation(client: ControlClient, options: argparse.Namespace) -> Installation:
     """Raises ConfigError."""
     loaded = config_load.load(options.config)
     status: Status | None = None
@@ -79,14 +79,14 @@ def _patient(client: ControlClient, options: argparse.Namespace) -> Patient:
             pid = number if is_running else 0
         except NotAllowed:
             pid = 0
-    return Patient(loaded=loaded, status=status, pid=pid, is_fast=options.fast)
+    return Installation(loaded=loaded, status=status, pid=pid, is_fast=options.fast)
 
 
-def _examine(patient: Patient) -> Iterator[Finding]:
+def _examine(installation: Installation) -> Iterator[Finding]:
     for check in CHECKS:
-        yield from _carefully(check, patient)
+        yield from _carefully(check, installation)
     try:
-        become_owner(patient.config, create=False)
+        become_owner(installation.config, create=False)
     except (BootError, KeyError) as failure:
         yield error(
             "store.owner",
@@ -96,14 +96,14 @@ def _examine(patient: Patient) -> Iterator[Finding]:
         )
         return
     for check in STORE_CHECKS:
-        yield from _carefully(check, patient)
+        yield from _carefully(check, installation)
 
 
-def _carefully(check: Check, patient: Patient) -> Iterator[Finding]:
+def _carefully(check: Check, installation: Installation) -> Iterator[Finding]:
     """A check that fails must not hide the others."""
     name = f"{check.__module__.rpartition('.')[2]}.{check.__name__}"
     try:
-        yield from check(patient)
+        yield from check(installation)
     except Exception as failure:  # noqa: BLE001  whatever it is, it is shown
         text = f"the check {name} failed: {type(failure).__name__}: {failure}"
         yield error(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from chatd.chatctl.doctor.finding import Finding, Patient, error, note, ok, warning
+from chatd.chatctl.doctor.finding import Finding, Installation, error, note, ok, warning
 from chatd.config import urls
 from chatd.config.schema import Config
 from chatd.config.validate import check_host, plain_passwords
@@ -75,9 +75,9 @@ INSECURE = (
 )
 
 
-def insecure(patient: Patient) -> Iterator[Finding]:
+def insecure(installation: Installation) -> Iterator[Finding]:
     """Options in force that lower the protection, and listeners to which passwords are sent in the clear."""
-    config, found = patient.config, 0
+    config, found = installation.config, 0
     for one in INSECURE:
         if one.holds(config):
             found += 1
@@ -91,17 +91,17 @@ def insecure(patient: Patient) -> Iterator[Finding]:
         yield ok("configuration.insecure", "no insecure option is in force")
 
 
-def deprecated(patient: Patient) -> Iterator[Finding]:
+def deprecated(installation: Installation) -> Iterator[Finding]:
     """Values of earlier versions."""
-    for line in patient.loaded.deprecated:
+    for line in installation.loaded.deprecated:
         yield warning("configuration.deprecated", line, "a later version will refuse it", "change the file")
 
 
-def host(patient: Patient) -> Iterator[Finding]:
+def host(installation: Installation) -> Iterator[Finding]:
     """What the configuration needs of this host: users, plug-ins, libraries."""
     try:
-        check_host(patient.config, patient.loaded.name)
-        check_token_keys(patient.config, patient.loaded.name)
+        check_host(installation.config, installation.loaded.name)
+        check_token_keys(installation.config, installation.loaded.name)
     except ConfigError as failure:
         for line in str(failure).splitlines():
             yield error(
@@ -111,9 +111,9 @@ def host(patient: Patient) -> Iterator[Finding]:
         yield ok("configuration.host", "this host has what the configuration needs")
 
 
-def logging(patient: Patient) -> Iterator[Finding]:
+def logging(installation: Installation) -> Iterator[Finding]:
     """Levels that leave the security trail incomplete, or fill the disk."""
-    level = patient.config.log.level
+    level = installation.config.log.level
     if level in ("WARNING", "ERROR", "FATAL"):
         meaning = "the security trail is not complete: who logged in, and orders of operators, are missing"
         yield warning("configuration.log_level", f"log.level is {level}", meaning, 'log.level = "NORMAL"')

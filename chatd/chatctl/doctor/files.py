@@ -13,13 +13,13 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from chatd.chatctl.doctor.finding import Finding, Patient, error, ok
+from chatd.chatctl.doctor.finding import Finding, Installation, error, ok
 from chatd.config import strict
 
 
-def modes(patient: Patient) -> Iterator[Finding]:
+def modes(installation: Installation) -> Iterator[Finding]:
     """Owners and modes, as at a start."""
-    wrong = strict.problems(patient.loaded)
+    wrong = strict.problems(installation.loaded)
     for line in wrong:
         text, _, command = line.partition("; run: ")
         meaning = "another user of this host could read or change it; chatd does not start without --no-strict"
@@ -28,9 +28,9 @@ def modes(patient: Patient) -> Iterator[Finding]:
         yield ok("files.modes", "no other user of this host may change the server's files or read its secrets")
 
 
-def directories(patient: Patient) -> Iterator[Finding]:
+def directories(installation: Installation) -> Iterator[Finding]:
     """As the server's user would find them: root may write everywhere."""
-    server = patient.config.server
+    server = installation.config.server
     wanted = {"server.state_dir": server.state_dir, "server.runtime_dir": server.runtime_dir}
     if server.log_dir != "-":
         wanted["server.log_dir"] = server.log_dir
@@ -41,7 +41,7 @@ def directories(patient: Patient) -> Iterator[Finding]:
             bad += 1
             text = f"{path} ({option}) cannot be written by {user.pw_name}"
             yield error("files.directories", text, "the server does not start", f"chown {user.pw_name} {path}")
-        elif not Path(path).exists() and patient.pid:
+        elif not Path(path).exists() and installation.pid:
             bad += 1
             text = f"{path} ({option}) does not exist, although a server runs"
             yield error("files.directories", text, "somebody has removed it", "restart the server")

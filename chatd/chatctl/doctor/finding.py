@@ -40,7 +40,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patient:
+class Installation:
     """What is examined. status: of the running server; None = it does not run, or cannot be asked."""
 
     loaded: Loaded
@@ -55,7 +55,7 @@ class Patient:
         return self.loaded.config
 
 
-Check = Callable[[Patient], Iterator[Finding]]
+Check = Callable[[Installation], Iterator[Finding]]
 
 
 def ok(check: str, text: str) -> Finding:

@@ -12,7 +12,7 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-from chatd.chatctl.doctor.finding import Finding, Patient, error, note, ok, warning
+from chatd.chatctl.doctor.finding import Finding, Installation, error, note, ok, warning
 from chatd.config import urls
 from chatd.config.validate import DESCRIPTORS_BESIDES_CLIENTS
 from chatd.master.disks import disks_of
@@ -28,11 +28,11 @@ _STATUS_AT = 40
 """Offset of `status` in struct timex where a long has 8 bytes."""
 
 
-def descriptors(patient: Patient) -> Iterator[Finding]:
+def descriptors(installation: Installation) -> Iterator[Finding]:
     """Whether the limit of open files suffices for limits.connections."""
-    config = patient.config
+    config = installation.config
     needed = config.limits.connections + DESCRIPTORS_BESIDES_CLIENTS + len(config.listen)
-    limit, whose = _descriptor_limit(patient)
+    limit, whose = _descriptor_limit(installation)
     text = f"{limit} descriptors for each worker ({whose}), {needed} needed for limits.connections = "
     text += f"{config.limits.connections}"
     if limit < needed:
@@ -42,9 +42,9 @@ def descriptors(patient: Patient) -> Iterator[Finding]:
         yield ok("limits.descriptors", text)
 
 
-def _descriptor_limit(patient: Patient) -> tuple[int, str]:
+def _descriptor_limit(installation: Installation) -> tuple[int, str]:
     """Of a running worker, or else the hard limit of this process, up to which a server raises its own."""
-    for one in patient.status.workers if patient.status else ():
+    for one in installation.status.workers if installation.status else ():
         try:
             lines = Path(f"/proc/{one.pid}/limits").read_text().splitlines()
         except OSError:
@@ -56,13 +56,13 @@ def _descriptor_limit(patient: Patient) -> tuple[int, str]:
     return (hard if hard != resource.RLIM_INFINITY else 1 << 30), "ulimit -Hn here"
 
 
-def backlog(patient: Patient) -> Iterator[Finding]:
+def backlog(installation: Installation) -> Iterator[Finding]:
     """Whether the kernel lets as many connections wait as listen.backlog says."""
     limit = _number(SOMAXCONN)
     if limit is None:
         yield note("limits.backlog", f"cannot read {SOMAXCONN}")
         return
-    short = [one.address for one in patient.config.listen if one.backlog > limit and _is_stream(one.address)]
+    short = [one.address for one in installation.config.listen if one.backlog > limit and _is_stream(one.address)]
     if short:
         text = f"net.core.somaxconn is {limit}, listen.backlog of {', '.join(short)} is larger"
         meaning = f"only {limit} connections can wait to be accepted; after an outage many are lost and try again"
@@ -75,9 +75,9 @@ def _is_stream(address: str) -> bool:
     return urls.parse(address).transport != "udp"
 
 
-def udp_buffers(patient: Patient) -> Iterator[Finding]:
+def udp_buffers(installation: Installation) -> Iterator[Finding]:
     """Whether UDP sockets can hold a burst."""
-    if not any(urls.parse(one.address).transport == "udp" for one in patient.config.listen):
+    if not any(urls.parse(one.address).transport == "udp" for one in installation.config.listen):
         return
     size = _number(RMEM_DEFAULT)
     if size is None:
@@ -91,7 +91,7 @@ def udp_buffers(patient: Patient) -> Iterator[Finding]:
         yield ok("limits.udp_buffers", f"net.core.rmem_default is {size} bytes")
 
 
-def clock(_patient: Patient) -> Iterator[Finding]:
+def clock(_installation: Installation) -> Iterator[Finding]:
     """Whether the clock is synchronised."""
     synchronised = is_synchronised()
     if synchronised is None:
@@ -115,9 +115,9 @@ def is_synchronised() -> bool | None:
     return not int.from_bytes(answer.raw[_STATUS_AT : _STATUS_AT + 4], "little") & _UNSYNCHRONISED
 
 
-def disks(patient: Patient) -> Iterator[Finding]:
+def disks(installation: Installation) -> Iterator[Finding]:
     """Room on every file system that is written to."""
-    for one in disks_of(patient.config):
+    for one in disks_of(installation.config):
         text = f"{one.free_bytes / 1e9:.1f} of {one.total_bytes / 1e9:.1f} GB free at {one.path}"
         text += f" ({', '.join(one.used_for)})"
         if one.is_low:

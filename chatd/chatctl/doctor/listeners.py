@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import psutil
 
-from chatd.chatctl.doctor.finding import Finding, Patient, error, note, ok, warning
+from chatd.chatctl.doctor.finding import Finding, Installation, error, note, ok, warning
 from chatd.config import urls
 from chatd.config.urls import ListenAddress
 from chatd.errors import ConfigError
@@ -26,31 +26,31 @@ CONNECT_S = 2.0
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-def ports(patient: Patient) -> Iterator[Finding]:
+def ports(installation: Installation) -> Iterator[Finding]:
     """Who has the port of each listener, and whether the server accepts connections there."""
-    ours = _processes_of(patient.pid)
-    for one in patient.config.listen:
+    ours = _processes_of(installation.pid)
+    for one in installation.config.listen:
         where = urls.parse(one.address)
         if not where.port and where.transport != "unix":
             continue  # port 0: whatever is free
         holder = holder_of(where)
         if holder is None:
-            yield from _nobody_listens(patient, one.address, where)
+            yield from _nobody_listens(installation, one.address, where)
         elif not holder.pid:
             text = f"{one.address} is used by a program that this user may not see"
             yield note("ports.bound", text, f"run as root: {how_to_see(where)}")
-        elif patient.pid and holder.pid in ours:
+        elif installation.pid and holder.pid in ours:
             yield from _answers(one.address, where)
         else:
             text = f"{one.address} is used by pid {holder.pid} ({holder.name})"
-            does = "clients reach that program instead" if patient.pid else "chatd cannot start (exit code 71)"
+            does = "clients reach that program instead" if installation.pid else "chatd cannot start (exit code 71)"
             advice = f"stop pid {holder.pid}, or listen elsewhere"
             yield error("ports.bound", text, does, advice)
 
 
-def _nobody_listens(patient: Patient, address: str, where: ListenAddress) -> Iterator[Finding]:
+def _nobody_listens(installation: Installation, address: str, where: ListenAddress) -> Iterator[Finding]:
     """Listening sockets can be seen by everybody, except in another network namespace."""
-    if patient.pid:
+    if installation.pid:
         text = f"nobody listens on {address}, although a server runs"
         meaning = "clients cannot connect there: it was added to the configuration since, or the server drains"
         yield error("ports.bound", text, meaning, "chatctl config diff; chatctl status")
@@ -85,15 +85,15 @@ def _answers(address: str, where: ListenAddress) -> Iterator[Finding]:
         yield ok("ports.reachable", f"{address} accepts connections")
 
 
-def certificates(patient: Patient) -> Iterator[Finding]:
+def certificates(installation: Installation) -> Iterator[Finding]:
     """Read as the server's user, who must be able to read renewed files."""
-    config = patient.config
+    config = installation.config
     if not any(one.certificates for one in config.listen):
         return
     owner = privileges.identity(config.server, allow_root=True) if os.geteuid() == 0 else None
     try:
         with privileges.acting_as(owner):
-            found = read_all(config, patient.loaded.name)
+            found = read_all(config, installation.loaded.name)
     except ConfigError as failure:
         for line in str(failure).splitlines():
             meaning = "chatd does not start, and a running server keeps the previous certificate"

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from chatd.chatctl.doctor.finding import Finding, Patient, error, note, ok, warning
+from chatd.chatctl.doctor.finding import Finding, Installation, error, note, ok, warning
 from chatd.chatctl.progress import Progress
 from chatd.errors import BootError, Unavailable
 from chatd.store.open import StoreLocation, configured, open_tables
@@ -24,16 +24,16 @@ SKEW_S = 5.0
 _DAMAGE_SHOWN = 5
 
 
-def store(patient: Patient) -> Iterator[Finding]:
+def store(installation: Installation) -> Iterator[Finding]:
     """Whether the store can be read, its schema, damaged pages, and the clock of MySQL."""
-    location = configured(patient.config)
+    location = configured(installation.config)
     if location.path is not None:
-        yield from _sqlite(location, location.path, patient)
+        yield from _sqlite(location, location.path, installation)
     else:
-        yield from _mysql(location, patient)
+        yield from _mysql(location, installation)
 
 
-def _sqlite(location: StoreLocation, path: Path, patient: Patient) -> Iterator[Finding]:
+def _sqlite(location: StoreLocation, path: Path, installation: Installation) -> Iterator[Finding]:
     if not path.exists():
         yield note("store.exists", f"{location} does not exist: the first start creates it")
         return
@@ -41,7 +41,7 @@ def _sqlite(location: StoreLocation, path: Path, patient: Patient) -> Iterator[F
         with contextlib.closing(_read_only(path)) as db:
             version = int(db.execute("PRAGMA user_version").fetchone()[0])
             yield from _schema(str(location), version)
-            if patient.is_fast:
+            if installation.is_fast:
                 yield note("store.pages", "the pages were not checked", "run chatctl doctor without --fast")
             else:
                 yield from _pages(location, db)
@@ -85,23 +85,23 @@ def _pages(location: StoreLocation, db: sqlite3.Connection) -> Iterator[Finding]
         yield error("store.pages", f"{location} is damaged: {'; '.join(damage)}", meaning, advice)
 
 
-def _mysql(location: StoreLocation, patient: Patient) -> Iterator[Finding]:
+def _mysql(location: StoreLocation, installation: Installation) -> Iterator[Finding]:
     try:
-        with contextlib.closing(open_tables(location, patient.config.timeouts.store_s, create=False)):
+        with contextlib.closing(open_tables(location, installation.config.timeouts.store_s, create=False)):
             yield ok("store.schema", f"{location} can be used, its schema is the newest")
     except (BootError, Unavailable) as failure:
         meaning = "chatd does not start, or senders are told that nothing is stored"
         advice = "start the database, check store.url and its user's rights; for an old schema, chatctl migrate"
         yield error("store.readable", str(failure), meaning, advice)
         return
-    yield from _mysql_clock(location, patient)
+    yield from _mysql_clock(location, installation)
 
 
-def _mysql_clock(location: StoreLocation, patient: Patient) -> Iterator[Finding]:
+def _mysql_clock(location: StoreLocation, installation: Installation) -> Iterator[Finding]:
     from chatd.store.mysql.connection import MysqlConnection
 
     assert location.mysql is not None
-    db = MysqlConnection(location.mysql, patient.config.timeouts.store_s)
+    db = MysqlConnection(location.mysql, installation.config.timeouts.store_s)
     try:
         db.open()
         before = time.time()

@@ -15,12 +15,12 @@ import sys
 from collections.abc import Iterator
 
 from chatd import __version__
-from chatd.chatctl.doctor.finding import Finding, Patient, error, ok, warning
+from chatd.chatctl.doctor.finding import Finding, Installation, error, ok, warning
 
 LEAST_SQLITE = (3, 37, 0)
 
 
-def python(_patient: Patient) -> Iterator[Finding]:
+def python(_installation: Installation) -> Iterator[Finding]:
     """Whether this Python is new enough."""
     needed = importlib.metadata.metadata("chatd")["Requires-Python"] or ""
     least = tuple(int(one) for one in re.findall(r"\d+", needed)[:2])
@@ -31,13 +31,13 @@ def python(_patient: Patient) -> Iterator[Finding]:
         yield ok("versions.python", text)
 
 
-def libraries(patient: Patient) -> Iterator[Finding]:
+def libraries(installation: Installation) -> Iterator[Finding]:
     """Every requirement of the installed package, those of extras only where they are configured."""
     bad = 0
     for requirement in importlib.metadata.requires("chatd") or ():
         name, least = _parsed(requirement)
         extra = re.search(r"extra == ['\"](\w+)['\"]", requirement)
-        if extra and not (extra[1] == "mysql" and patient.config.store.url.startswith("mysql:")):
+        if extra and not (extra[1] == "mysql" and installation.config.store.url.startswith("mysql:")):
             continue
         try:
             found = importlib.metadata.version(name)
@@ -67,12 +67,12 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(one) for one in re.findall(r"\d+", version)[:4])
 
 
-def running(patient: Patient) -> Iterator[Finding]:
+def running(installation: Installation) -> Iterator[Finding]:
     """Whether the running server is the installed version."""
-    if patient.status is None:
+    if installation.status is None:
         return
-    if patient.status.version != __version__:
-        text = f"chatd {patient.status.version} is running, {__version__} is installed"
+    if installation.status.version != __version__:
+        text = f"chatd {installation.status.version} is running, {__version__} is installed"
         yield warning("versions.running", text, "the upgrade is not in force", "chatctl upgrade")
     else:
         yield ok("versions.running", f"the running server is the installed version, {__version__}")

@@ -1,7 +1,7 @@
 """Draining this host: its workers leave and new clients are refused, until it is told to serve again.
 
 Owns: the states of a drain, and the requests that wait for them.
-Elsewhere: the workers (master.workers), refusing new clients (master.rolling.gate), how a worker drains (worker).
+Elsewhere: the workers (master.workers), refusing new clients (master.rolling.listening), how a worker drains (worker).
 Fails: drain() and undrain() with one line while the server starts or stops; undrain() if an address cannot be listened
 on again: the others serve.
 
@@ -18,7 +18,7 @@ import time
 from chatd import log
 from chatd.errors import Exit
 from chatd.master.replies import ControlReply, Respond, failed
-from chatd.master.rolling.gate import Gate
+from chatd.master.rolling.listening import Listening
 from chatd.master.workers import WorkerPool
 
 AGAIN_S = 1.0
@@ -51,9 +51,9 @@ _NEXT = {
 class HostDrain:
     """check() is called by the master's loop."""
 
-    def __init__(self, pool: WorkerPool, gate: Gate) -> None:
+    def __init__(self, pool: WorkerPool, listening: Listening) -> None:
         self._pool = pool
-        self._gate = gate
+        self._listening = listening
         self.state = HostState.SERVING
         self._drains: list[Respond] = []
         """Requests to reply to when the last worker has left."""
@@ -72,7 +72,7 @@ class HostDrain:
             log.get().info("this host drains", workers=len(self._pool.present()))
             self._fail(self._undrains, "the host is drained again")
             self._become(HostState.DRAINING)
-            self._gate.shut_streams()
+            self._listening.shut_streams()
             self._pool.suspend()
         self.check()
 
@@ -97,7 +97,7 @@ class HostDrain:
             self._drains, self._undrains = [], []
         elif self.state is HostState.DRAINING and not pool.present():
             self._become(HostState.DRAINED)
-            self._gate.shut_datagrams()
+            self._listening.shut_datagrams()
             log.get().info("this host is drained")
             self._reply(self._drains)
         elif self.state is HostState.DRAINED:
@@ -112,7 +112,7 @@ class HostDrain:
         if time.monotonic() > self._again_at:
             self._again_at = time.monotonic() + AGAIN_S
             with contextlib.suppress(OSError):  # logged
-                self._gate.try_again()
+                self._listening.try_again()
 
     def _check_ready(self) -> None:
         pool = self._pool
@@ -127,7 +127,7 @@ class HostDrain:
         self._become(HostState.SERVING)
         log.get().info("this host serves again", workers=self._pool.wanted)
         try:
-            self._gate.open()
+            self._listening.open()
         except OSError as error:
             self._fail(self._undrains, f"cannot listen on {error.filename}: {error.strerror}")
         self._pool.resume()

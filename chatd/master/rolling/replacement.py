@@ -92,10 +92,10 @@ class Replacements:
             self._give_up(slot)
             return True
         if worker.successor != NONE:
-            heir = pool.slots[worker.successor]
-            if heir.worker is not None:
-                self._take_place(heir, heir.worker)
-                _close(heir.worker.child.hand_over)
+            successor = pool.slots[worker.successor]
+            if successor.worker is not None:
+                self._take_place(successor, successor.worker)
+                _close(successor.worker.child.hand_over)
             self._give_up(slot)
             return True
         return False
@@ -105,11 +105,11 @@ class Replacements:
         worker = slot.worker
         if worker is None or worker.successor == NONE:
             return
-        heir = self._pool.slots[worker.successor]
+        successor = self._pool.slots[worker.successor]
         worker.successor = NONE
-        if heir.worker is not None:
-            heir.worker.replaces = NONE
-            self._pool.drain(heir.worker)
+        if successor.worker is not None:
+            successor.worker.replaces = NONE
+            self._pool.drain(successor.worker)
 
     def _take_place(self, slot: Slot, worker: WorkerProcess) -> Slot:
         """From now on the slot's worker is the place's. Returns the slot of the worker before it."""

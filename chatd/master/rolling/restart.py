@@ -106,9 +106,9 @@ class RollingRestart:
             return self._fork(run, step)
         if step.accepts:
             return self._wait_for_end(run, step, step.successor)
-        heir = step.successor.worker
-        if heir is not None and heir.child.pid == step.successor_pid:
-            if not heir.ready_at:
+        successor = step.successor.worker
+        if successor is not None and successor.child.pid == step.successor_pid:
+            if not successor.ready_at:
                 return False
             step.accepts = True
             return True

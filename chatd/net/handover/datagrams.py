@@ -14,7 +14,7 @@ from typing import cast
 from chatd.core.sessions.moving import OfferedSession
 from chatd.core.sessions.session import Session
 from chatd.net.handover.messages import DatagramState, Offer
-from chatd.net.handover.told import ToldCodec
+from chatd.net.handover.notice_recorder import NoticeRecorder
 from chatd.net.pktinfo import Address
 from chatd.net.udp.listener import UdpListener
 from chatd.net.udp.peer import UdpCodec, UdpPeer
@@ -34,7 +34,7 @@ class DatagramMove:
 
     def listen(self) -> None:
         """From now on, note what the client is told."""
-        self._peer.codec = cast(UdpCodec, ToldCodec(self._codec, self.told))
+        self._peer.codec = cast(UdpCodec, NoticeRecorder(self._codec, self.told))
 
     def offer(self, session: OfferedSession) -> Offer:
         return Offer(ref=self.ref, socket=self._listener.number, session=session)

@@ -26,7 +26,7 @@ from chatd.net.acceptor import Listener
 from chatd.net.connection import HIGH_WATER_BYTES, Connection
 from chatd.net.connections import Connections
 from chatd.net.handover.messages import Offer, StreamState
-from chatd.net.handover.told import ToldCodec
+from chatd.net.handover.notice_recorder import NoticeRecorder
 from chatd.net.receipts import Receipts
 from chatd.net.websocket.connection import WebSocketConnection
 from chatd.wire.contract import Codec
@@ -55,7 +55,7 @@ class StreamMove(asyncio.Protocol):
 
     def listen(self) -> None:
         """From now on, note what the client is told."""
-        self._connection.codec = cast(Codec, ToldCodec(self._codec, self.told))
+        self._connection.codec = cast(Codec, NoticeRecorder(self._codec, self.told))
 
     def offer(self, session: OfferedSession) -> Offer:
         return Offer(ref=self.ref, listener=self._connection.profile.listener, session=session)

@@ -2,7 +2,7 @@
 
 Owns: copying the open database in slices, beside a server that writes to it; the temporary file beside the target; the
 check of the copy.
-Elsewhere: the connection (store.sqlite.file), when an operator may do that (chatctl.stores, chatctl.care).
+Elsewhere: the connection (store.sqlite.file), when an operator may do that (chatctl.stores, chatctl.maintenance).
 Fails: BootError 73; the temporary file is then removed. One that was left by kill -9 is removed by the next backup to
 the same target.
 

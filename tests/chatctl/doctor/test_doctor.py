@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from chatd.chatctl.doctor import host, versions
-from chatd.chatctl.doctor.finding import Patient
+from chatd.chatctl.doctor.finding import Installation
 from chatd.chatctl.doctor.stores import skew
 from chatd.config import load as config_load
 from tests.harness.certificates import Certificate
@@ -234,10 +234,10 @@ def test_small_buffers_for_datagrams(stopped: Daemon, tmp_path: Path, monkeypatc
     small = tmp_path / "rmem_default"
     small.write_text("212992\n")
     monkeypatch.setattr(host, "RMEM_DEFAULT", small)
-    patient = Patient(loaded=config_load.load(stopped.config_file), status=None, pid=0)
-    assert [one.severity for one in host.udp_buffers(patient)] == ["warning"]
+    installation = Installation(loaded=config_load.load(stopped.config_file), status=None, pid=0)
+    assert [one.severity for one in host.udp_buffers(installation)] == ["warning"]
     small.write_text(f"{4 * host.LEAST_UDP_BYTES}\n")
-    assert [one.severity for one in host.udp_buffers(patient)] == ["ok"]
+    assert [one.severity for one in host.udp_buffers(installation)] == ["ok"]
 
 
 def test_the_clock_says_whether_it_is_synchronised() -> None:
@@ -294,19 +294,19 @@ def test_what_this_host_lacks(stopped: Daemon) -> None:
 
 def test_a_running_server_of_another_version(stopped: Daemon) -> None:
     loaded = config_load.load(stopped.config_file)
-    found = list(versions.running(Patient(loaded=loaded, status=status(version="0.0.1"), pid=1)))
+    found = list(versions.running(Installation(loaded=loaded, status=status(version="0.0.1"), pid=1)))
     assert [one.severity for one in found] == ["warning"]
-    assert list(versions.running(Patient(loaded=loaded, status=None, pid=0))) == []
+    assert list(versions.running(Installation(loaded=loaded, status=None, pid=0))) == []
 
 
 def test_a_library_that_is_too_old(stopped: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    patient = Patient(loaded=config_load.load(stopped.config_file), status=None, pid=0)
-    assert [one.severity for one in versions.libraries(patient)] == ["ok"]
+    installation = Installation(loaded=config_load.load(stopped.config_file), status=None, pid=0)
+    assert [one.severity for one in versions.libraries(installation)] == ["ok"]
     real = versions.importlib.metadata.version
     monkeypatch.setattr(
         versions.importlib.metadata, "version", lambda name: "0.0.1" if name == "psutil" else real(name)
     )
-    found = list(versions.libraries(patient))
+    found = list(versions.libraries(installation))
     assert [one.text.partition(" is")[0] for one in found] == ["psutil 0.0.1"]
 
 

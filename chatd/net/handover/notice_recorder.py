@@ -1,6 +1,6 @@
 """What a client is told between the offer of its session and the moment at which it moves.
 
-Owns: ToldCodec, a codec that notes it.
+Owns: NoticeRecorder, a codec that notes it.
 Elsewhere: using the notes, by which nothing is told twice (core.sessions.arrivals).
 Fails: never.
 """
@@ -17,7 +17,7 @@ _NOTICES = (Announcement, Changed, FriendAnswered, FriendRequested, GroupReady, 
 """Events that come without a command of the client, from any worker. (Messages have numbers.)"""
 
 
-class ToldCodec:
+class NoticeRecorder:
     """In the place of a connection's codec. Everything but encode() is the codec's own."""
 
     def __init__(self, codec: Codec, told: list[str]) -> None:

@@ -42,7 +42,7 @@ LINGER_S = 2.0
 """How long a connection that was just closed may still be listed by the database server."""
 
 
-class TakingOver(NamedTuple):
+class LegacyImport(NamedTuple):
     """What the operator has asked for. url: the legacy database. charset: AUTO = guess it. rejected: where rows that
     are left out are kept; "" = in the state directory. old_servers: HOST:PORT of legacy servers that must not answer.
     even_if_running: do not look whether the legacy server runs."""
@@ -55,7 +55,7 @@ class TakingOver(NamedTuple):
     even_if_running: bool = False
 
 
-def import_chatserver(config: Config, asked: TakingOver) -> int:
+def import_chatserver(config: Config, asked: LegacyImport) -> int:
     """Raises: BootError."""
     with needing_mysqlclient():
         from chatd.importer.legacy import LegacyDatabase
@@ -127,7 +127,7 @@ def _counted(legacy: LegacyDatabase, report: ImportReport) -> str:
 # -------------------------------------------------------------------- the legacy server
 
 
-def _check_stopped(legacy: LegacyDatabase, asked: TakingOver) -> None:
+def _check_stopped(legacy: LegacyDatabase, asked: LegacyImport) -> None:
     """What it writes after it was read would be missing. Raises: BootError 75."""
     signs = [f"{place} answers" for place in asked.old_servers if _answers(place)]
     until = time.monotonic() + LINGER_S

@@ -2,7 +2,8 @@
 
 Owns: the plan, and the order of the steps: copy the backup beside the store, check it, migrate it, and only then change
 the names, both at once.
-Elsewhere: the checks (chatctl.care.verify), the migrations (store.sqlite.schema), filling a MySQL store (store.copy).
+Elsewhere: the checks (chatctl.maintenance.verify), the migrations (store.sqlite.schema), filling a MySQL store
+(store.copy).
 Fails: BootError, one line. Until the names are changed the store is as it was; an interruption at any moment, also by
 kill -9, leaves either the old store in its place or the new one, and never none.
 """
@@ -21,8 +22,8 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from chatd import safe_files
-from chatd.chatctl.care import verify
 from chatd.chatctl.control_client import note
+from chatd.chatctl.maintenance import verify
 from chatd.chatctl.progress import Progress
 from chatd.chatctl.render import at, duration, print_json, size
 from chatd.chatctl.stores import no_server

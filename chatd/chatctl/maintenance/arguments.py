@@ -1,7 +1,7 @@
 """The command line of what an operator does with a whole store: backup, restore, verify, vacuum.
 
 Owns: their arguments, what must be done before chatctl becomes the owner of the store, and recording the order.
-Elsewhere: the commands (the other modules of chatctl.care), the other arguments (chatctl.__main__).
+Elsewhere: the commands (the other modules of chatctl.maintenance), the other arguments (chatctl.__main__).
 Fails: the exceptions that __main__ reports.
 """
 
@@ -72,7 +72,7 @@ def _begin(client: ControlClient, options: argparse.Namespace) -> tuple[Config, 
 
 
 def _backup(client: ControlClient, options: argparse.Namespace) -> int:
-    from chatd.chatctl.care import backup
+    from chatd.chatctl.maintenance import backup
 
     config, trail = _begin(client, options)
     target = Path(options.file).absolute()
@@ -82,7 +82,7 @@ def _backup(client: ControlClient, options: argparse.Namespace) -> int:
 
 
 def _restore(client: ControlClient, options: argparse.Namespace) -> int:
-    from chatd.chatctl.care import restore
+    from chatd.chatctl.maintenance import restore
 
     config, trail = _begin(client, options)
     with restore.Source(Path(options.file).absolute()) as source:  # before privileges are dropped: root may read more
@@ -95,7 +95,7 @@ def _restore(client: ControlClient, options: argparse.Namespace) -> int:
 
 
 def _verify(client: ControlClient, options: argparse.Namespace) -> int:
-    from chatd.chatctl.care import verify
+    from chatd.chatctl.maintenance import verify
 
     config, _ = _begin(client, options)
     become_owner(config, create=False)
@@ -103,7 +103,7 @@ def _verify(client: ControlClient, options: argparse.Namespace) -> int:
 
 
 def _vacuum(client: ControlClient, options: argparse.Namespace) -> int:
-    from chatd.chatctl.care import vacuum
+    from chatd.chatctl.maintenance import vacuum
 
     config, trail = _begin(client, options)
     become_owner(config, create=False)

@@ -28,7 +28,7 @@ from chatd.master.listeners import Bound
 from chatd.master.udp_sockets import UdpSockets
 
 
-class Gate:
+class Listening:
     """adopted: those of the sockets that belong to systemd."""
 
     def __init__(self, bound: Sequence[Bound], udp_sockets: UdpSockets, adopted: Collection[socket.socket]) -> None:
