@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from chatd_client import Client, Kicked, NotAcknowledged, State, events
+from chatd_client import Client, Code, Invalid, Kicked, LimitReached, NotAcknowledged, State, events
 from tests.chatd_client.people import TRANSPORTS, People, quick
 from tests.harness import judge
 from tests.harness.certificates import Certificate
@@ -268,6 +268,33 @@ def test_a_program_with_a_journal_goes_on_where_it_was(people: People, tmp_path:
 
     with Proxy(people.daemon.ports["mobileimsdk"]) as proxy:
         run(story(proxy))
+
+
+def test_a_message_that_is_put_off_too_long_is_taken_back(make_daemon: Callable[..., Daemon]) -> None:
+    """The mailbox is full: the server has not stored it, and will not be asked again."""
+    crowded = People(make_daemon(limits={"waiting_from_one": 10}).start())
+
+    async def story() -> None:
+        ann, bob = await crowded.user("ann"), await crowded.user("bob")
+        async with crowded.client(bob) as b:
+            for number in range(10):
+                await b.send(ann, str(number))
+            with pytest.raises(LimitReached) as full:
+                await b.send(ann, "10", timeout_s=0.3)
+            assert (full.value.code, full.value.temporary) == (Code.MAILBOX_FULL, True)
+            assert full.value.retry_after
+            assert b.unacknowledged == 0
+            waiting = asyncio.create_task(b.send(ann, "11", fp="mine"))
+            await asyncio.sleep(0)
+            with pytest.raises(Invalid) as reused:
+                await b.send(ann, "12", fp="mine")
+            assert reused.value.code == Code.FP_REUSED
+            async with crowded.client(ann) as a:
+                assert [(await a.receive(10)).text for _ in range(10)] == [str(number) for number in range(10)]
+                assert (await a.receive(10)).text == "11"
+            await waiting
+
+    run(story())
 
 
 # ---------------------------------------------------------------- what an operator does

@@ -392,16 +392,19 @@ class Session:
 
     def send(self, message: PendingMessage) -> asyncio.Future[Sent]:
         """Hand over a message: from here it is sent until the server acknowledges or refuses it. The same fp again is
-        the same message. Raises Overloaded, SessionEnded."""
+        the same message. Raises Invalid, Overloaded, SessionEnded."""
         if self._ended is not None or self._keeper is None:
             raise self._ended or ClientClosed("the client is not open")
-        future = self._sent.get(message.fp)
-        if future is None:
-            if self.sender.outbox.get(message.fp) is None:
-                self.sender.check_room(message.text)
-            future = self._sent[message.fp] = asyncio.get_running_loop().create_future()
-            if self.sender.outbox.get(message.fp) is None:
-                self.sender.add(message)
+        known = self.sender.outbox.get(message.fp)
+        if known is not None and (known.to, known.text) != (message.to, message.text):
+            raise refusal(Code.FP_REUSED, "this fp is already used for another message", fp=message.fp)
+        if known is None:
+            self.sender.check_room(message.text)
+        if message.fp not in self._sent:
+            self._sent[message.fp] = asyncio.get_running_loop().create_future()
+        future = self._sent[message.fp]
+        if known is None:
+            self.sender.add(message)
         return future
 
     def given_up(self, fp: str) -> ChatError | None:
