@@ -9,7 +9,7 @@ A path without parameters is found in a dictionary before Starlette sees it: the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
@@ -18,11 +18,16 @@ from starlette.types import ASGIApp
 
 from chatd.errors import ErrorCode, Refused
 from chatd.http.dispatch import SECURITY_HEADERS, Receive, RouteApp, Scope, Send, Shared, respond
+from chatd.http.pages import PageApp, pages
 from chatd.http.problems import HttpRefused, answer_of
 from chatd.http.route import Route
 from chatd.http.table import ROUTES
 
 CORS_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key")
+
+
+PAGES: dict[str, PageApp] = pages(ROUTES)
+"""Made when the module is loaded, before workers are forked."""
 
 
 class PathApp:
@@ -50,7 +55,7 @@ class FastPaths:
 
     __slots__ = ("_others", "_paths")
 
-    def __init__(self, paths: dict[str, PathApp], others: ASGIApp) -> None:
+    def __init__(self, paths: Mapping[str, ASGIApp], others: ASGIApp) -> None:
         self._paths = paths
         self._others = others
 
@@ -72,7 +77,10 @@ def application(shared: Shared, routes: Sequence[Route] = ROUTES) -> ASGIApp:
     others = Starlette(routes=[StarletteRoute(path, app) for path, app in paths.items() if "{" in path])
     others.router.redirect_slashes = False
     others.router.default = _unknown
-    front: ASGIApp = FastPaths({path: app for path, app in paths.items() if "{" not in path}, others)
+    exact: dict[str, ASGIApp] = {path: app for path, app in paths.items() if "{" not in path}
+    if shared.config().http.docs:
+        exact |= PAGES if routes is ROUTES else pages(routes)
+    front: ASGIApp = FastPaths(exact, others)
     origins = shared.config().http.origins
     if origins:
         methods = sorted({route.method for route in routes})
