@@ -73,7 +73,7 @@ class ConversationOfUser(msgspec.Struct, frozen=True, rename={"other": "with"}):
     ]
 
 
-class Stretch(msgspec.Struct, frozen=True):
+class Stretch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which messages are wanted: the first after a number, or the last before one."""
 
     after: Annotated[int, Meta(ge=0, lt=1 << 62, description="those after this seq, the oldest first")] = 0
@@ -132,7 +132,7 @@ class Conversations(msgspec.Struct, frozen=True, kw_only=True):
     next: Annotated[str | None, Meta(description="`after` of the next page; null: there is none")]
 
 
-class ConversationPage(msgspec.Struct, frozen=True):
+class ConversationPage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which page of conversations is wanted."""
 
     after: Annotated[

@@ -43,7 +43,7 @@ class UserSessions(msgspec.Struct, frozen=True, kw_only=True):
     complete: Annotated[bool, Meta(description="false: a worker has not answered in time, so there may be more")]
 
 
-class WhichSessions(msgspec.Struct, frozen=True):
+class WhichSessions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which sessions end, and what their clients are told."""
 
     wire: Annotated[Literal["", "chatserver", "mobileimsdk"], Meta(description="only on this wire")] = ""

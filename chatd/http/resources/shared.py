@@ -54,7 +54,7 @@ class OneGroup(msgspec.Struct, frozen=True):
     number: GroupNumber
 
 
-class Page(msgspec.Struct, frozen=True):
+class Page(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which page of a list is wanted."""
 
     after: After = ""

@@ -120,7 +120,7 @@ class NewPassword(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password: _Password
 
 
-class Deletion(msgspec.Struct, frozen=True):
+class Deletion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How an account ends."""
 
     messages: Annotated[

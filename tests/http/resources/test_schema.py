@@ -1,0 +1,65 @@
+"""Requests that nobody has thought of: schemathesis makes them from the OpenAPI document of a real server, those that
+the document allows and those that it does not, and judges the answers by it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode, checks
+
+from chatd.http.route import Route
+from chatd.http.table import ROUTES
+from tests.http.resources.conftest import Server
+
+SLOWEST_S = 5.0
+"""No answer takes longer; this machine may be busy."""
+_NOT_JUDGED = [checks.ignored_auth, checks.unsupported_method, checks.positive_data_acceptance]
+"""Another test asks every route without a key, and with every method (test_every_route); and which names and texts are
+acceptable, no schema can say: core refuses them with an answer that is in the document."""
+
+every_route = pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+
+
+@pytest.fixture(scope="session")
+def document(on_sqlite: Server) -> Any:
+    return schemathesis.openapi.from_url(f"http://127.0.0.1:{on_sqlite.daemon.ports['http']}/openapi.json")
+
+
+def _try(document: Any, server: Server, route: Route, examples: int) -> None:
+    chosen = settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+
+    operation = document[route.path][route.method]
+
+    @chosen
+    @given(
+        case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
+        | operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+    )
+    def ask(case: schemathesis.Case) -> None:
+        response = case.call(headers={"Authorization": f"Bearer {server.keys['all']}"})
+        assert response.elapsed < SLOWEST_S
+        assert response.status_code < 500, response.text
+        case.validate_response(response, excluded_checks=_NOT_JUDGED)
+
+    ask()
+
+
+@every_route
+def test_no_request_breaks_the_server_or_its_document(document: Any, on_sqlite: Server, route: Route) -> None:
+    _try(document, on_sqlite, route, 5)
+
+
+@pytest.mark.slow
+@every_route
+def test_no_request_of_many_breaks_the_server_or_its_document(document: Any, on_sqlite: Server, route: Route) -> None:
+    _try(document, on_sqlite, route, 200)
