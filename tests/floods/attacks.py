@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from chatd.errors import ErrorCode
-from tests.conversations.asking import Client, Transport
+from tests.conversations.asking import Client, Transport, befriend
 from tests.faults.test_resets import worker_of
 from tests.floods.flooders import WIRES, Flooder, refused
 from tests.harness.deadline import until
@@ -244,15 +244,25 @@ async def read_all(town: Town, name: str) -> int:
 
 
 async def fill_a_mailbox_together(town: Town, waiting: int, workers: int) -> None:
-    """Many send a little each; together they may not fill it. Needs a limit of `waiting`."""
-    victim = await town.newcomer("victim")
-    flooders = [await Flooder(town, await town.newcomer("one"), "chatserver").arrive() for _ in range(8)]
+    """Ten strangers send a little each; together they fill no more than is open to everybody, and a friend gets in.
+    Needs a limit of `waiting`."""
+    victim, friend = await town.newcomer("victim"), await town.newcomer("friend")
+    both = [await Client(town, name).arrive() for name in (victim, friend)]
+    await befriend(*both)
+    for one in both:
+        one.leave()
+        await asyncio.wait_for(one.peer.gone.wait(), 10)
+    flooders = [await Flooder(town, await town.newcomer("one"), "chatserver").arrive() for _ in range(10)]
     outcomes: Counter[int] = Counter()
     for counted in await asyncio.gather(*[flooder.flood(victim, waiting // 4) for flooder in flooders]):
         outcomes += counted
-    most = waiting + (workers - 1) * waiting / 16 + workers
-    assert waiting <= outcomes[0] <= most, outcomes
-    assert refused(outcomes, FULL) == 2 * waiting - outcomes[0]
-    assert await read_all(town, victim) == outcomes[0]
+    for_everybody = waiting * 3 // 4
+    most = for_everybody + (workers - 1) * for_everybody / 16 + workers
+    assert for_everybody <= outcomes[0] <= most, outcomes
+    assert refused(outcomes, FULL) == 10 * (waiting // 4) - outcomes[0]
+    flooders.append(await Flooder(town, friend, "chatserver").arrive())
+    of_friend = waiting // 8
+    assert (await flooders[-1].flood(victim, of_friend))[0] == of_friend, "the rest is kept for friends"
+    assert await read_all(town, victim) == outcomes[0] + of_friend
     for flooder in flooders:
         flooder.leave()

@@ -31,6 +31,13 @@ def a_mailbox_is_never_full() -> None:
     Mailboxes.learn_count = generous  # type: ignore[method-assign]
 
 
+def nothing_is_kept_for_friends() -> None:
+    """Strangers fill all of a mailbox."""
+    from chatd.store.sql import mailboxes
+
+    mailboxes.FRIENDS_SHARE = 1 << 30
+
+
 def every_worker_has_a_quota() -> None:
     """A worker takes the messages of the others for received."""
     from chatd.store.sqlite.cursors import SqliteCursors
@@ -104,6 +111,7 @@ BUGS = {
     for bug in (
         nothing_is_counted,
         a_mailbox_is_never_full,
+        nothing_is_kept_for_friends,
         every_worker_has_a_quota,
         a_group_costs_one,
         a_group_keeps_its_size,

@@ -53,6 +53,7 @@ TWO: dict[str, Any] = {"workers": 2, "limits": QUOTAS}
 FOUND_BY: dict[str, tuple[Attack, dict[str, Any]]] = {
     "nothing_is_counted": (fill_a_mailbox, TWO),
     "a_mailbox_is_never_full": (fill_a_mailbox_together, {**TWO, "limits": {**QUOTAS, "waiting": 160}}),
+    "nothing_is_kept_for_friends": (fill_a_mailbox_together, {**TWO, "limits": {**QUOTAS, "waiting": 160}}),
     "every_worker_has_a_quota": (fill_a_mailbox, TWO),
     "a_group_costs_one": (reach_thousands, RATES),
     "a_group_keeps_its_size": (write_to_a_group_that_grows, RATES),
