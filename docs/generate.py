@@ -23,6 +23,7 @@ from chatd.core.plugins.contract import ACTIONS, NotAsked, Point
 from chatd.core.requests.notices import NOTICES
 from chatd.core.requests.operations import described
 from chatd.errors import MEANINGS, Disconnect, Exit
+from chatd.http.table import ROUTES
 from chatd.master.status import WorkerStatus
 from chatd.net.websocket.connection import CLOSE_CODES
 from chatd.security_log import EVENTS
@@ -56,6 +57,7 @@ def generated() -> dict[Path, str]:
         **_with_table("docs/internals/errors-and-limits.md", "costs", costs()),
         **_with_tables("docs/operations.md", {"worker status": worker_status(), "exit codes": exit_codes()}),
         **_with_table("docs/security.md", "security events", security_events()),
+        **_with_table("docs/api.md", "routes", routes()),
         **_with_commands("man/chatctl.8", manual_pages.commands(chatctl.parser())),
         **_with_commands("man/chatd-setup.8", manual_pages.commands(chatd_setup.parser())),
     }
@@ -185,6 +187,15 @@ def security_events() -> list[str]:
 def exit_codes() -> list[str]:
     lines = ["| exit code | name | meaning |", "|--:|---|---|"]
     return lines + [_row(str(int(code)), code.name, EXIT_MEANINGS[code]) for code in Exit]
+
+
+def routes() -> list[str]:
+    """What the HTTP API offers. The fields of requests and answers are in /openapi.json."""
+    lines = ["| request | scope | repeatable | |", "|---|---|---|---|"]
+    for one in ROUTES:
+        repeatable = "by key" if one.idempotent else "" if one.method == "POST" else "yes"
+        lines.append(_row(f"`{one.method} {one.path}`", f"`{one.scope}`" if one.scope else "", repeatable, one.text))
+    return lines
 
 
 def _row(*cells: str) -> str:
