@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -124,6 +126,18 @@ def test_on_the_chatserver_wire_by_name_and_by_number(house: House) -> None:
         peer.close()
 
     run(story())
+
+
+def test_in_the_terminal_client(house: House) -> None:
+    name = fresh_name()
+    file = daemon_file(house.daemon.root, "token.txt", token(name, padding="x" * 3000))
+    address = f"127.0.0.1:{house.daemon.ports['chatserver']}"
+    command = [sys.executable, "-m", "chatd.client", address, "--name", name, "--password-file", str(file)]
+    answer = subprocess.run(
+        command, input="/friends\n", capture_output=True, text=True, timeout=30, env=house.daemon.env
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert f"logged in as {name}" in answer.stdout
 
 
 # ---------------------------------------------------------------- the end of a session
