@@ -11,8 +11,9 @@ Fails: Refused, Unavailable; then nothing was changed. Sessions with earlier cre
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -27,6 +28,9 @@ from chatd.core.sessions.kick import KickResult, KickTarget, SessionKicks
 from chatd.errors import ErrorCode, Refused
 from chatd.model import User
 from chatd.store.contract import Account, Tables
+
+if TYPE_CHECKING:
+    from chatd.core.exports import Exports
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,10 +54,18 @@ class Made(NamedTuple):
 
 class Administration:
     def __init__(self, services: Services, accounts: Accounts, kicks: SessionKicks) -> None:
+        self._services = services
         self._store = services.store
         self._config = services.config
         self._accounts = accounts
         self._kicks = kicks
+
+    @functools.cached_property
+    def exports(self) -> Exports:
+        """Loaded when it is first used."""
+        from chatd.core.exports import Exports
+
+        return Exports(self._services)
 
     async def put(self, wanted: Wanted) -> Made:
         """Make the account, or change it to be as wanted. The same again changes nothing, and ends no session.

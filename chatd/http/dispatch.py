@@ -23,7 +23,7 @@ from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.http.call import Call
 from chatd.http.guard import Guard
 from chatd.http.problems import Answer, HttpRefused, answer_of
-from chatd.http.route import NoInput, NoOutput, Route
+from chatd.http.route import Download, NoInput, NoOutput, Route
 from chatd.scoreboard import Row
 
 Scope = MutableMapping[str, Any]
@@ -35,6 +35,7 @@ SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
 ]
 """Of every answer of a route: it is data for one program, and never a page."""
+ZIP = b"application/zip"
 _JSON = (b"content-type", b"application/json")
 _REPLAYED = (b"idempotency-replayed", b"true")
 _SLICE_BYTES = 64 * 1024
@@ -72,6 +73,10 @@ class RouteApp:
         shared = self._shared
         try:
             answer = await self._serve(scope, receive)
+            if isinstance(answer, Download):
+                await _send_file(answer, send)
+                shared.row.http_requests += 1
+                return
         except Gone:
             return
         except Refused as refused:
@@ -91,7 +96,7 @@ class RouteApp:
                 row.http_client_errors += 1
         await respond(answer, send)
 
-    async def _serve(self, scope: Scope, receive: Receive) -> Answer:
+    async def _serve(self, scope: Scope, receive: Receive) -> Answer | Download:
         """Raises Refused, Unavailable, Gone, and whatever a handler raises that has a bug."""
         route, shared = self.route, self._shared
         authorization = key = content_type = b""
@@ -145,7 +150,9 @@ class RouteApp:
             raise HttpRefused(ErrorCode.BAD_FIELD, f"the query cannot be read: {error}") from None
         return _convert(dict(pairs), self.route.input, "the query")
 
-    def _answer(self, call: Call, output: Any) -> Answer:
+    def _answer(self, call: Call, output: Any) -> Answer | Download:
+        if isinstance(output, Download):
+            return output
         if self.route.output is NoOutput:
             return Answer(HTTPStatus.NO_CONTENT, [*SECURITY_HEADERS], b"")
         body = _encode(output)
@@ -156,6 +163,21 @@ class RouteApp:
 
 
 _PLAIN = NoInput()
+
+
+async def _send_file(download: Download, send: Send) -> None:
+    """Raises Refused, Unavailable; then nothing was sent. While the client does not read, this waits."""
+    async with download.opened as archive:
+        headers = [
+            (b"content-type", ZIP),
+            (b"content-length", b"%d" % archive.size),
+            (b"content-disposition", f'attachment; filename="{download.name}"'.encode("ascii")),
+            *SECURITY_HEADERS,
+        ]
+        await send({"type": "http.response.start", "status": int(HTTPStatus.OK), "headers": headers})
+        while part := archive.file.read(_SLICE_BYTES):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def respond(answer: Answer, send: Send) -> None:

@@ -18,10 +18,11 @@ from chatd import __version__
 from chatd.api_keys import SCOPES
 from chatd.errors import MEANINGS, ErrorCode
 from chatd.http.problems import STATUSES, Problem
-from chatd.http.route import NoInput, NoOutput, Route
+from chatd.http.route import NoInput, NoOutput, Route, ZipOutput
 
 _REF = "#/components/schemas/{name}"
 _JSON = "application/json"
+_ZIP = "application/zip"
 _PROBLEM = "application/problem+json"
 EVERY_KEYED = (
     ErrorCode.UNKNOWN_KEY,
@@ -35,8 +36,8 @@ EVERY_KEYED = (
 _WITH_BODY = (ErrorCode.NOT_JSON, ErrorCode.BAD_FIELD, ErrorCode.UNKNOWN_CONTENT_TYPE)
 _DESCRIPTION = """\
 The HTTP API of chatd, for the backends of applications. Every request needs a key in its Authorization header; \
-`chatctl key add` makes one. A request with an Idempotency-Key may be repeated: it is carried out once, and answered as \
-the first time. Every answer that is not a success is a problem (RFC 9457)."""
+`chatctl key add` makes one. A request with an Idempotency-Key may be repeated: it is carried out once, and answered \
+as the first time. Every answer that is not a success is a problem (RFC 9457)."""
 
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def _kinds(routes: Sequence[Route]) -> list[Any]:
     found: dict[Any, None] = {Problem: None}
     for route in routes:
         for kind in (route.parameters, route.input, route.output):
-            if kind not in (NoInput, NoOutput):
+            if kind not in (NoInput, NoOutput, ZipOutput):
                 found[kind] = None
     return list(found)
 
@@ -147,7 +148,8 @@ def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
     if route.output is NoOutput:
         responses: dict[str, Any] = {str(int(HTTPStatus.NO_CONTENT)): {"description": "Done"}}
     else:
-        success["content"] = {_JSON: {"schema": schemas[route.output]}}
+        is_file = route.output is ZipOutput
+        success["content"] = {_ZIP: {}} if is_file else {_JSON: {"schema": schemas[route.output]}}
         responses = {str(int(route.status)): success}
     by_status: dict[int, list[ErrorCode]] = {}
     for code in refusals_of(route):

@@ -116,7 +116,9 @@ def _operation(path: str, method: str, one: dict[str, Any]) -> Iterator[str]:
         yield f"<p>Body: {_type(one['requestBody']['content']['application/json']['schema'])}</p>"
     yield "<table><tr><th>status</th><th>body</th><th></th></tr>"
     for status, response in one["responses"].items():
-        bodies = [_type(body["schema"]) for body in response.get("content", {}).values()]
+        bodies = [
+            _type(body["schema"]) if "schema" in body else kind for kind, body in response.get("content", {}).items()
+        ]
         yield f"<tr><td>{status}</td><td>{', '.join(bodies)}</td><td>{_text(response['description'])}</td></tr>"
     yield "</table></section>"
 

@@ -9,12 +9,16 @@ Fails: never.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
 from chatd.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from chatd.core.exports import Archive
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Handler = Callable[[Any, Any, Any], Awaitable[Any]]
@@ -28,6 +32,17 @@ class NoInput(msgspec.Struct, frozen=True):
 
 class NoOutput(msgspec.Struct, frozen=True):
     """Of a route that answers 204."""
+
+
+class ZipOutput(msgspec.Struct, frozen=True):
+    """Of a route that answers with a file: its handler returns a Download."""
+
+
+class Download(NamedTuple):
+    """A zip archive. name: of the file. opened: gives the archive, complete, and is left when it has been sent."""
+
+    name: str
+    opened: AbstractAsyncContextManager[Archive]
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,17 @@ Fails: never.
 from __future__ import annotations
 
 from chatd.http import messages
-from chatd.http.resources import conversations, groups, members, message_changes, relations, sessions, tokens, users
+from chatd.http.resources import (
+    conversations,
+    exports,
+    groups,
+    members,
+    message_changes,
+    relations,
+    sessions,
+    tokens,
+    users,
+)
 from chatd.http.route import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -17,6 +27,7 @@ ROUTES: tuple[Route, ...] = (
     *message_changes.ROUTES,
     *users.ROUTES,
     *sessions.ROUTES,
+    *exports.ROUTES,
     *relations.ROUTES,
     *groups.ROUTES,
     *members.ROUTES,

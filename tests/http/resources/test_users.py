@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
+import zipfile
+
 import pytest
 
 from chatd.errors import ErrorCode
@@ -209,6 +213,26 @@ def test_a_deleted_user_s_messages_stay(server: Server) -> None:
     found = server.api.get(path_of("conversations", sent["conversation"], "messages", sent["seq"])).body
     assert (found["text"], found["from"]["name"]) == ("stays", name)
     assert server.api.delete(path_of("users", other), messages="some").code == ErrorCode.BAD_FIELD
+
+
+def test_everything_of_a_person_is_in_the_archive(server: Server) -> None:
+    name, other = server.user("中文 export"), server.user()
+    for text in ("to them", "to them again"):
+        server.api.post("/v1/messages", {"from": name, "to": other, "text": text})
+    found = server.another().get(path_of("users", name, "export"))
+    assert (found.status, found.headers["content-type"]) == (200, "application/zip")
+    archive = zipfile.ZipFile(io.BytesIO(found.body))
+    account = json.loads(archive.read("account.json"))
+    assert account["name"] == name
+    assert found.headers["content-disposition"] == f'attachment; filename="user-{account["id"]}.zip"'
+    (conversation,) = [one for one in archive.namelist() if one.startswith("conversations/")]
+    lines = archive.read(conversation).splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["to them", "to them again"]
+    (*_, record) = server.trail("account_exported")
+    assert (record["name"], record["api_key"]) == (name, "all")
+    assert server.api.get(path_of("users", "nobody at all", "export")).code == ErrorCode.UNKNOWN_RECIPIENT
+    for key in ("users_read", "messages_read"):
+        assert server.another(key).get(path_of("users", name, "export")).code == ErrorCode.SCOPE_MISSING
 
 
 # ---------------------------------------------------------------- sessions, presence
