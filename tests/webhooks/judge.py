@@ -28,8 +28,13 @@ def place(event: dict[str, Any]) -> tuple[int, int]:
 
 def judge(requests: Collection[dict[str, Any]], stored: Stored) -> None:
     """Every stored message came; those of a conversation in the order of their numbers; what came again came under the
-    same webhook-id, with the same events."""
+    same webhook-id, with the same events, whether it was answered well or not."""
     assert [one["bad"] for one in requests if "bad" in one] == []
+    seen: dict[str, str] = {}
+    for request in requests:
+        for event_id in request.get("seen", ()):
+            first = seen.setdefault(event_id, request["id"])
+            assert first == request["id"], f"event {event_id} came under two webhook-ids"
     taken: dict[str, list[str]] = {}
     last: dict[int, int] = {}
     told: Stored = set()

@@ -119,7 +119,9 @@ class _Process:
         note = {"id": headers.get("webhook-id", ""), "at": time.time(), "status": status}
         try:
             self._verifier.verify(body, {name.lower(): value for name, value in headers.items()})
-            note["events"] = json.loads(body)["events"] if status == 200 else []
+            events = json.loads(body)["events"]
+            note["seen"] = [event["id"] for event in events]
+            note["events"] = events if status == 200 else []
         except WebhookVerificationError as error:
             note |= {"bad": str(error), "events": []}
             status = 401

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import signal
@@ -55,8 +54,9 @@ async def talk(crowd: Crowd, wires: list[Any], seconds: float, fault: Callable[[
 
 def test_hosts_of_a_cluster_are_killed(tmp_path: Path, receiver: Receiver) -> None:
     """Two hosts share a store and a bus; each is killed with all its processes, by turns, and the receiver too."""
-    cluster = Cluster(tmp_path / "cluster", timeouts={"store_s": 1}, bus={"lease_s": 2})
+    cluster = Cluster(tmp_path / "cluster", timeouts={"store_s": 1})
     for daemon in cluster.daemons:
+        daemon.config["bus"] = {"lease_s": 2}
         daemon.config["webhook"] = [receiver.options(batch=50)]
     try:
         cluster.start()
@@ -92,11 +92,7 @@ def test_hosts_of_a_cluster_are_killed(tmp_path: Path, receiver: Receiver) -> No
         assert len(stored) > 1000
         judge(receiver.requests(), stored)
     finally:
-        for daemon in cluster.daemons:
-            for text in ("",):
-                daemon.expect_error(text)
-        with contextlib.suppress(AssertionError):
-            cluster.discard()
+        cluster.discard()
 
 
 def test_a_worker_that_was_paused_does_no_harm(tmp_path: Path, receiver: Receiver) -> None:
