@@ -17,13 +17,13 @@ from collections.abc import Sequence
 from chatd import __version__, completion, plugin_check
 from chatd.arguments import Parser
 from chatd.config import load as config_load
+from chatd.config import metrics_options, strict
 from chatd.config import render as config_render
-from chatd.config import strict
 from chatd.config.schema import Config
 from chatd.config.validate import check_host, plain_passwords
 from chatd.errors import BootError, ConfigError, Exit
 from chatd.master import daemonize, privileges, start
-from chatd.master.certificates import expiry_warnings, read_all
+from chatd.master.certificates import CertificatesOf, expiry_warnings, read_all
 from chatd.master.upgrade import resume
 from chatd.master.upgrade.execute import take_over
 from chatd.master.upgrade.preflight import OPTION as PREFLIGHT
@@ -128,7 +128,7 @@ def _test(loaded: config_load.Loaded, dump: bool) -> int:
     owner = privileges.identity(loaded.config.server, allow_root=True) if os.geteuid() == 0 else None
     with privileges.acting_as(owner):
         found = read_all(loaded.config, loaded.name)
-    for warning in [*plain_passwords(loaded.config), *expiry_warnings(found)]:
+    for warning in _warnings(loaded.config, found):
         daemonize.say(f"{loaded.name}: warning: {warning}", "WARNING")
     for line in loaded.deprecated:
         daemonize.say(f"{loaded.name}: {line}", "WARNING")
@@ -137,6 +137,10 @@ def _test(loaded: config_load.Loaded, dump: bool) -> int:
     else:
         daemonize.say(f"{loaded.name}: the configuration is valid", "NORMAL")
     return Exit.OK
+
+
+def _warnings(config: Config, found: CertificatesOf) -> list[str]:
+    return [*plain_passwords(config), *metrics_options.opened(config.metrics), *expiry_warnings(found)]
 
 
 def _preflight(options: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ from chatd.errors import BootError, Exit
 from chatd.master.certificates import read_all
 from chatd.master.upgrade import state as upgrade_state
 from chatd.master.upgrade.state import MasterState, NotUnderstood
-from chatd.scoreboard import LayoutFull
+from chatd.scoreboard import LayoutUnknown
 from chatd.store.open import check_schema, configured
 
 NICE = 10
@@ -40,8 +40,8 @@ def check(descriptor: int, file: str | None, accept: Callable[[Loaded], None]) -
     state = _read(descriptor)
     try:
         before = upgrade_state.config_of(state)
-        scoreboard.extended(state.scoreboard)
-    except (NotUnderstood, LayoutFull) as error:
+        scoreboard.check(state.scoreboard)
+    except (NotUnderstood, LayoutUnknown) as error:
         raise _restart_needed(state.version, str(error)) from None
     loaded = config_load.load(file, state.secrets)
     accept(loaded)

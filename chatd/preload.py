@@ -42,6 +42,8 @@ TLS = ("chatd.tls.contexts",)
 HTTP = ("chatd.http.server", "uvicorn.lifespan.off", "encodings.ascii")
 WEBHOOKS = ("chatd.webhooks.webhooks",)
 HTTP_HOOK = ("chatd.hooks.http",)
+METRICS = ("chatd.master.metrics.serving",)
+"""Of the master."""
 
 
 def load(config: Config) -> None:
@@ -55,7 +57,7 @@ def load(config: Config) -> None:
 
 
 def modules(config: Config) -> tuple[str, ...]:
-    """Modules that a worker imports while it runs, besides those that it imports as it starts."""
+    """Modules that a worker, or the master, imports while it runs, besides those that it imports as it starts."""
     bus = config.bus.url.partition(":")[0]
     return (
         *ALWAYS,
@@ -66,5 +68,6 @@ def modules(config: Config) -> tuple[str, ...]:
         *vouched_logins.late_modules(config),
         *(WEBHOOKS if config.webhook else ()),
         *(HTTP_HOOK if any((one.entry_point or one.name) == "http" for one in config.hook) else ()),
+        *(METRICS if config.metrics.address else ()),
         *(TLS if any(one.certificates for one in config.listen) else ()),
     )

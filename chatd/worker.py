@@ -293,8 +293,6 @@ class Worker:
             if self._webhooks is not None:
                 self._webhooks.report()
             log.tick()
-        if self._rounds % 200 == 0:
-            row.commit_p99_us = self._core.store.commit_p99_us()
 
     def _report_refused(self) -> None:
         refused, now = self._bus.refused, self._loop.time()
@@ -438,6 +436,7 @@ class Worker:
                     await webhooks
                 await self._core.store.settle()
                 await self._core.plugins.settle()
+        self._core.report()
         self._core.store.close()
         await self._bus.close()
         await self._vouched.close()

@@ -24,6 +24,7 @@ from chatd.core.requests.notices import NOTICES
 from chatd.core.requests.operations import described
 from chatd.errors import MEANINGS, Disconnect, Exit
 from chatd.http.table import ROUTES
+from chatd.master.metrics import table as metrics_table
 from chatd.master.status import WorkerStatus
 from chatd.net.websocket.connection import CLOSE_CODES
 from chatd.security_log import EVENTS
@@ -58,6 +59,7 @@ def generated() -> dict[Path, str]:
         **_with_tables("docs/operations.md", {"worker status": worker_status(), "exit codes": exit_codes()}),
         **_with_table("docs/security.md", "security events", security_events()),
         **_with_table("docs/api.md", "routes", routes()),
+        **_with_table("docs/metrics.md", "metrics", metrics()),
         **_with_commands("man/chatctl.8", manual_pages.commands(chatctl.parser())),
         **_with_commands("man/chatd-setup.8", manual_pages.commands(chatd_setup.parser())),
     }
@@ -181,6 +183,15 @@ def security_events() -> list[str]:
     for event, kind in EVENTS.items():
         counter = f"`{kind.counter}`" if kind.counter else ""
         lines.append(_row(f"`{event}`", kind.text, levels[kind.level], kind.by.value, counter, kind.meaning))
+    return lines
+
+
+def metrics() -> list[str]:
+    lines = ["| metric | kind | labels | |", "|---|---|---|---|"]
+    for one in metrics_table.metrics():
+        lines.append(
+            _row(f"`{one.shown}`", one.kind.value, ", ".join(f"`{label}`" for label in one.labels), one.meaning)
+        )
     return lines
 
 

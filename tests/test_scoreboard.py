@@ -8,18 +8,18 @@ from typing import get_type_hints
 import msgspec
 import pytest
 
+from chatd.counters import Counters, State
 from chatd.scoreboard import (
     FIELDS,
     MAX_WORKERS,
     ROW_BYTES,
     TOTALS,
-    Counters,
-    LayoutFull,
+    LayoutUnknown,
     Scoreboard,
     ScoreboardState,
-    State,
     leader,
 )
+from chatd.tallies import COMMIT, REFUSALS
 
 FLAGS = {name for name, kind in get_type_hints(Counters).items() if kind is bool}
 
@@ -64,8 +64,8 @@ def test_totals_outlive_the_worker_that_counted_them() -> None:
     board = Scoreboard()
     board.rows[0].logins, board.rows[3].logins, board.master_row.log_held_back = 3, 4, 1
     board.rows[0].sessions = 9
-    board.keep_totals(board.rows[0])
-    board.keep_totals(board.rows[0])
+    board.keep_sums(board.rows[0])
+    board.keep_sums(board.rows[0])
     board.rows[0].clear()
     board.rows[0].logins = 10
     assert {name: number for name, number in board.totals().items() if number} == {"logins": 17, "log_held_back": 1}
@@ -110,11 +110,75 @@ def test_memory_comes_back_to_the_version_that_made_it() -> None:
     assert again.state.names[-1] == "a_number_of_the_future"
 
 
-def test_memory_without_room_is_refused() -> None:
-    with pytest.raises(LayoutFull, match="needs"):
-        Scoreboard(memory_of(*(f"old_{number}" for number in range(ROW_BYTES // 8))))
-    with pytest.raises(LayoutFull, match="rows"):
+def test_numbers_without_room_are_kept_in_another_memory() -> None:
+    """The memory of an earlier version has short rows, and grows no longer."""
+    old = memory_of(*(f"old_{number}" for number in range(ROW_BYTES // 8 - 3)))
+    board = Scoreboard(old)
+    assert len(board.state.names) == ROW_BYTES // 8
+    assert [len(one.names) for one in board.state.added] == [len(FIELDS) - 3]
+    assert [*board.state.descriptors()] == [old.descriptor, board.state.added[0].descriptor]
+    for number, name in enumerate(FIELDS, 1):
+        setattr(board.rows[5], name, number)
+    later = Scoreboard(board.state)
+    assert later.state.names == board.state.names
+    assert later.state.added == board.state.added
+    for number, name in enumerate(FIELDS, 1):
+        assert getattr(later.rows[5], name) == (True if name in FLAGS else number)
+        assert not getattr(later.rows[4], name)
+        assert not getattr(later.rows[6], name)
+    later.rows[5].clear()
+    assert not any(getattr(board.rows[5], name) for name in FIELDS)
+
+
+def test_a_second_memory_is_not_made_again_for_numbers_of_a_third_version() -> None:
+    """Its own numbers go into a third memory; those of the second stay where they are."""
+    second = Scoreboard(memory_of(*(f"old_{number}" for number in range(ROW_BYTES // 8))))
+    known = second.state.added[0]
+    renamed = tuple("gone" if name == "sessions" else name for name in known.names)
+    before = msgspec.structs.replace(second.state, added=(msgspec.structs.replace(known, names=renamed),))
+    third = Scoreboard(before)
+    assert [one.names for one in third.state.added][1:] == [("sessions",)]
+    third.rows[0].sessions, third.rows[0].logins = 3, 4
+    assert (third.rows[0].sessions, second.rows[0].logins) == (3, 4)
+
+
+def test_memory_for_another_number_of_workers_is_refused() -> None:
+    with pytest.raises(LayoutUnknown, match="rows"):
         Scoreboard(memory_of(*FIELDS, workers=MAX_WORKERS - 1))
+
+
+def test_counts_go_on_when_workers_are_replaced_and_when_the_program_changes() -> None:
+    board = Scoreboard()
+    first, second = board.rows[0], board.rows[1]
+    first.messages_in, first.logins, first.sessions = 10, 2, 5
+    first.observe(COMMIT, [400.0, 3_000.0, 7e6])
+    first.add(REFUSALS.cell("too_fast"), 3)
+    second.messages_in = 1
+    board.master_row.errors = 4
+    before = board.sums([first, second])
+    board.keep_sums(first)
+    board.keep_sums(first)
+    first.clear()
+    assert board.sums([second]) == before
+    later = Scoreboard(board.state)
+    assert later.sums([later.rows[1]]) == before
+    assert (before["messages_in"], before["logins"], before["errors"], before["refusals_too_fast"]) == (11, 2, 4, 3)
+    assert [before[name] for name in COMMIT.buckets] == [1, 0, 0, 1, *[0] * 6, 1]
+    assert before[COMMIT.sum] == 7_003_400
+    assert "sessions" not in before
+
+
+def test_a_duration_belongs_to_the_first_bucket_that_it_fits_into() -> None:
+    bounds = COMMIT.bounds_us
+    assert COMMIT.sorted([bounds[0]]) == {COMMIT.buckets[0]: 1, COMMIT.sum: bounds[0]}
+    assert COMMIT.sorted([bounds[0] + 1]) == {COMMIT.buckets[1]: 1, COMMIT.sum: bounds[0] + 1}
+    assert COMMIT.sorted([bounds[-1] + 1]) == {COMMIT.buckets[-1]: 1, COMMIT.sum: bounds[-1] + 1}
+    assert COMMIT.sorted([]) == {}
+
+
+def test_values_that_are_not_declared_are_refused() -> None:
+    with pytest.raises(ValueError, match="no code of_nobody"):
+        REFUSALS.cell("of_nobody")
 
 
 def test_the_ready_worker_with_the_lowest_slot_leads() -> None:

@@ -227,7 +227,8 @@ def _absolute(config: Config, folder: Path) -> Config:
         store = replace(store, url=f"sqlite:{Path(server.state_dir, store.url.removeprefix('sqlite:'))}")
     listen = tuple(_absolute_listener(one, folder, server.runtime_dir) for one in config.listen)
     keys = tuple(_absolute_key(one, folder) for one in config.token_key)
-    return replace(config, server=server, store=store, listen=listen, token_key=keys)
+    metrics = replace(config.metrics, address=_absolute_address(config.metrics.address, server.runtime_dir))
+    return replace(config, server=server, store=store, listen=listen, token_key=keys, metrics=metrics)
 
 
 def _absolute_key(one: TokenKeyOptions, folder: Path) -> TokenKeyOptions:
@@ -237,11 +238,16 @@ def _absolute_key(one: TokenKeyOptions, folder: Path) -> TokenKeyOptions:
     return msgspec.structs.replace(one, jwks=str(folder / one.jwks))
 
 
+def _absolute_address(address: str, runtime_dir: str) -> str:
+    """The path of a Unix socket is relative to runtime_dir."""
+    if address.startswith("unix:") and address != "unix:":
+        return f"unix:{Path(runtime_dir, address.removeprefix('unix:'))}"
+    return address
+
+
 def _absolute_listener(one: ListenerOptions, folder: Path, runtime_dir: str) -> ListenerOptions:
     """The files of certificates relative to the folder of the configuration file, a Unix socket to runtime_dir."""
-    replace, address = msgspec.structs.replace, one.address
-    if address.startswith("unix:") and address != "unix:":
-        address = f"unix:{Path(runtime_dir, address.removeprefix('unix:'))}"
+    replace, address = msgspec.structs.replace, _absolute_address(one.address, runtime_dir)
     certificates = tuple(
         replace(pair, certificate=str(folder / pair.certificate), key=str(folder / pair.key) if pair.key else "")
         for pair in one.certificates

@@ -18,6 +18,7 @@ from chatd.config.account_options import AccountOptions
 from chatd.config.http_options import HttpOptions
 from chatd.config.limit_options import LEAST_OUTBOX_BYTES as LEAST_OUTBOX_BYTES
 from chatd.config.limit_options import LimitOptions as LimitOptions
+from chatd.config.metrics_options import MetricsOptions as MetricsOptions
 from chatd.config.option import option as _option
 from chatd.config.penalty_options import PenaltyOptions
 from chatd.config.people_options import GroupOptions, PeopleOptions, RetentionOptions
@@ -344,6 +345,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     http: HttpOptions = HttpOptions()
     timeouts: TimeoutOptions = TimeoutOptions()
     log: LogOptions = LogOptions()
+    metrics: MetricsOptions = MetricsOptions()
     hook: tuple[PluginOptions, ...] = ()
     webhook: tuple[WebhookOptions, ...] = ()
 
@@ -365,6 +367,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "http": HttpOptions,
     "timeouts": TimeoutOptions,
     "log": LogOptions,
+    "metrics": MetricsOptions,
     "hook": PluginOptions,
     "webhook": WebhookOptions,
 }

@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from chatd.config import login_checks, urls, webhooks
+from chatd.config import login_checks, metrics_options, urls, webhooks
 from chatd.config.options import Option, allowed_values, options_of, toml
 from chatd.config.penalty_options import PenaltyOptions
 from chatd.config.people_options import LEAST_DAYS, RetentionOptions
@@ -169,6 +169,7 @@ def check(config: Config, problems: Problems) -> None:
     _check_penalties(config.penalties, problems)
     _check_retention(config.retention, problems)
     _check_origins(config.http.origins, "http.origins", problems)
+    _check_metrics(config, problems)
     if not re.fullmatch(r"[\w.:-]+", config.bus.prefix, re.ASCII):
         problems.add("bus.prefix", "may contain only letters, digits and . : _ -")
     _check_bus_keys(config.bus, problems)
@@ -265,6 +266,15 @@ def _check_retention(options: RetentionOptions, problems: Problems) -> None:
         if 0 < days < LEAST_DAYS:
             text = f"must be 0 (never) or at least {LEAST_DAYS}, because a message sent again is recognised for so long"
             problems.add(f"retention.{name}", f"{text}; it is {days:g}")
+
+
+def _check_metrics(config: Config, problems: Problems) -> None:
+    for key, what in metrics_options.mistakes(config.metrics):
+        problems.add(key, what)
+    address = config.metrics.address
+    taken = [index for index, one in enumerate(config.listen) if address and one.address == address]
+    if taken:
+        problems.add("metrics.address", f"{address} is also listen[{taken[0]}]")
 
 
 def _check_origins(origins: Iterable[str], key: str, problems: Problems) -> None:

@@ -21,7 +21,7 @@ from chatd.background import BackgroundTasks
 from chatd.bus.contract import EVERYBODY, Topic
 from chatd.bus.survey import Surveys
 from chatd.config.schema import Config
-from chatd.core import bus_messages, consent, trail
+from chatd.core import bus_messages, consent, refusals, trail
 from chatd.core.accounts import Accounts
 from chatd.core.administration import Administration
 from chatd.core.allowance import ASK_FRIEND, CREATE_GROUP, FREE, JOIN, LOGIN_AGAIN, MESSAGE, WRITE
@@ -34,8 +34,10 @@ from chatd.core.calls import Calls
 from chatd.core.changes import Changes
 from chatd.core.cut_notices import CutNotices
 from chatd.core.delivery import Delivery
+from chatd.core.delivery_delay import DeliveryDelay
 from chatd.core.dispatcher import Dispatcher, Handler
 from chatd.core.event_notes import EventNotes
+from chatd.core.figures import Figures
 from chatd.core.friends import Friends
 from chatd.core.groups.groups import Groups
 from chatd.core.groups.notify import GroupNotify
@@ -130,7 +132,7 @@ class Core:
         self.store = GroupCommit(stores, parts.loop, parts.row, self._stored, self._rules)
         self.hub = Hub(parts.bus)
         self.surveys = Surveys(parts.bus)
-        self.tracing = Tracing()
+        self.tracing = Tracing(DeliveryDelay(parts.loop.call_soon, parts.row))
         self.allowances = Allowances(parts.config, self.hub, parts.bus, parts.row, parts.loop)
         services = self.services = self._services(parts)
         self.memberships = Memberships(services)
@@ -166,12 +168,13 @@ class Core:
         self._credentials = CredentialsWatch(services, self.logins)
         self.session_query = SessionQuery(services)
         self.session_listing = SessionListing(services)
+        self._figures = Figures(services, parts.address_bans, self.logins, self.messages, self.delivery)
         self._probe = StoreProbe(self.store, self._background)
         self._retention = Retention(services, parts.row)
         self.changes = Changes(services, self.delivery, self.memberships, notices)
         self.delivery.in_flight.on_cut = CutNotices(services, notices).given
         self.requests = RequestDispatcher(services, self._operations(services, notices), notices, self.plugins)
-        self.dispatcher = Dispatcher(self._commands(), self.guard.answered, self.allowances)
+        self.dispatcher = Dispatcher(self._commands(), self.guard.answered, self.allowances, parts.row)
         self.handle = self.dispatcher.handle
         self.calls = Calls(services, self.handle)
         self.keys = KeyRing(services)
@@ -251,6 +254,7 @@ class Core:
         peer.push(Registered(user))
 
     def _malformed(self, peer: Peer, command: Malformed) -> None:
+        refusals.count(self._row, command.code)
         peer.push(Failed(command.code, command.text, command, command.ref))
 
     # ---------------------------------------------------------------- net
@@ -389,7 +393,7 @@ class Core:
         self.messages.results(*batch)
 
     def _message_stored(self, stored: MessageStored) -> None:
-        if self.tracing.users:
+        if self.tracing.follows:
             self.tracing.arrived(stored.message)
         self.delivery.arrived(stored.message, stored.members_version)
 
@@ -398,6 +402,7 @@ class Core:
 
     def _on_gap(self) -> None:
         """Messages from other workers may have been missed."""
+        self._row.bus_gaps += 1
         self.delivery.catch_up.gap()
         self.memberships.gap()
         self.presence.gap()
@@ -420,6 +425,7 @@ class Core:
         self._probe.round()
         if self.tokens is not None:
             self.tokens.round()
+        self._figures.round()
         self._rounds += 1
         if self._rounds % _COSTS_ROUNDS == 0:
             self._background.start(self.accounts.learn_costs())
@@ -438,8 +444,8 @@ class Core:
         self.bans.tick()
         self.keys.tick()
         self.broadcasts.tick()
-        row = self._row
-        row.sessions = self.logins.count
-        row.messages_in = self.messages.stored
-        row.messages_out = self.delivery.in_flight.given
-        self.plugins.report(row)
+        self.report()
+
+    def report(self) -> None:
+        """Bring the scoreboard up to date: at every tick, and when the worker has served its last client."""
+        self._figures.tick(self.plugins)

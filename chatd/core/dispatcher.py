@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from chatd import log
-from chatd.core import trail
+from chatd.core import refusals, trail
 from chatd.core.allowance import Cost
 from chatd.core.allowances import Allowances
 from chatd.core.plugins.contract import Asks, NotAsked, Point
@@ -39,6 +39,7 @@ from chatd.protocol import (
     SendMessage,
     ServerRequest,
 )
+from chatd.scoreboard import Row
 from chatd.security_log import SecurityEvent
 
 
@@ -107,13 +108,15 @@ class Dispatcher:
         table: Mapping[type[Any], Handler],
         answered: Callable[[Peer], None] = lambda peer: None,
         allowances: Allowances | None = None,
+        row: Row | None = None,
     ) -> None:
         """table: a handler for every kind of command. answered: called when a command that took a while (is_async) has
-        been served, and its answer is queued. allowances: None = every session's is unlimited. Raises ValueError if a
-        command has no row in ASKS."""
+        been served, and its answer is queued. allowances: None = every session's is unlimited. row: where refusals are
+        counted. Raises ValueError if a command has no row in ASKS."""
         self._rows: dict[type[Any], _Row] = {}
         self._answered = answered
         self._allowances = allowances
+        self._row = row
         self._log = log.get()
         for kind, handler in table.items():
             self.register(kind, handler)
@@ -172,6 +175,7 @@ class Dispatcher:
     # ---------------------------------------------------------------- gates and errors
 
     def _refuse_before_login(self, peer: Peer, command: Command) -> None:
+        self._count(ErrorCode.NOT_LOGGED_IN)
         peer.push(Failed(ErrorCode.NOT_LOGGED_IN, MEANINGS[ErrorCode.NOT_LOGGED_IN].text, command))
         if peer.traits.refusal_closes:
             peer.close(Disconnect.NOT_LOGGED_IN)
@@ -193,7 +197,12 @@ class Dispatcher:
             trail.record(SecurityEvent.CLAIMED_IDENTITY, peer, claimed=command.claimed, command=kind)
             raise Refused(ErrorCode.CLAIMED_IDENTITY)
 
+    def _count(self, code: int) -> None:
+        if self._row is not None:
+            refusals.count(self._row, code)
+
     def _refuse(self, peer: Peer, command: Command, code: int, text: str) -> None:
+        self._count(code)
         peer.push(Failed(code, text, command))
         if type(command) is Login and peer.traits.refusal_closes and peer.session is None:
             peer.close(Disconnect.LOGIN_REFUSED)
@@ -207,4 +216,5 @@ class Dispatcher:
             peer=peer.remote,
             exc_info=error,
         )
+        self._count(ErrorCode.INTERNAL)
         peer.push(Failed(ErrorCode.INTERNAL, MEANINGS[ErrorCode.INTERNAL].text, command))

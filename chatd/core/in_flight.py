@@ -104,7 +104,7 @@ class InFlightMessages:
         cursor.unacked[message.seq] = 0
         session.unacknowledged += 1
         self.given += 1
-        if self._tracing.users:
+        if self._tracing.follows:
             self._tracing.given(session, message)
         if session.explicit and (event.fp or not session.peer.has_receipts):
             in_flight = session.in_flight

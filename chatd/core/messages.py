@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from chatd.core import trail
+from chatd.core import refusals, trail
 from chatd.core.delivery import Delivery
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session, SessionState
@@ -63,9 +63,10 @@ class Messages:
         worker that stored it the first time may have died before it told anybody."""
         for draft, session, result in zip(drafts, sessions, results, strict=True):
             live = session.state is _LIVE
-            if self._tracing.users:
+            if self._tracing.follows:
                 self._tracing.decided(draft, result, session)
             if isinstance(result, ErrorCode):
+                refusals.count(self._row, result)
                 if result is ErrorCode.MAILBOX_FULL:
                     self._record_full(session, draft)
                 if live:

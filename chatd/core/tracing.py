@@ -1,13 +1,14 @@
 """Tracing: for some users, and for a time, each step of their messages is a record in the log.
 
 Owns: who is traced and until when, and the records of each step: accepted, stored or refused, published, arrived on
-another worker, given to a session, waiting, sent again, acknowledged.
+another worker, given to a session, waiting, sent again, acknowledged. Steps by which the delay of a delivery is
+measured are told to core.delivery_delay.
 Elsewhere: the steps themselves (core.messages, core.delivery, core.in_flight), switching it on
 (master.questions.tracing), finding the records again (chatctl.show.trace_log).
 Fails: never.
 
 A message is traced if its sender or its recipient is, for every recipient of a group's message. Records have the ids of
-messages and users, never a text. While nobody is traced, a step costs one look at an empty dict.
+messages and users, never a text. While nobody is traced and nothing is measured, a step costs one look at an attribute.
 
 Every record has the field `trace`, the name of the step, and as far as they are known `message` (CONVERSATION.SEQ),
 `fp`, `sender`, `to` or `group`, and for a step of one session `user`, `wire` and `peer`.
@@ -22,6 +23,7 @@ from chatd import log
 from chatd.errors import ErrorCode
 
 if TYPE_CHECKING:
+    from chatd.core.delivery_delay import DeliveryDelay
     from chatd.core.sessions.session import Session
     from chatd.model import ConversationId, Message, Seq, UserId
     from chatd.protocol import SendMessage
@@ -36,10 +38,12 @@ others are not recorded."""
 
 class Tracing:
     """users: those that are traced, each with the time.monotonic() at which that ends. Steps are recorded by whoever
-    finds it not empty."""
+    finds it not empty. follows: the same for the steps that are also measured."""
 
-    def __init__(self) -> None:
+    def __init__(self, delay: DeliveryDelay | None = None) -> None:
         self.users: dict[UserId, float] = {}
+        self.follows = False
+        self._delay = delay
         self._followed: set[tuple[UserId, ConversationId, Seq]] = set()
         """(recipient, conversation, seq) of messages whose sender is traced."""
 
@@ -49,6 +53,16 @@ class Tracing:
             self._forget(user_id)
         elif user_id in self.users or len(self.users) < MAX_USERS:
             self.users[user_id] = time.monotonic() + for_s
+        self._update()
+
+    def measure(self) -> None:
+        """Measure the delivery of one of the next messages."""
+        if self._delay is not None:
+            self._delay.allow()
+            self._update()
+
+    def _update(self) -> None:
+        self.follows = bool(self.users) or (self._delay is not None and self._delay.wants)
 
     def round(self) -> None:
         """Once a second: end what has lasted long enough."""
@@ -56,6 +70,7 @@ class Tracing:
             now = time.monotonic()
             for user_id in [one for one, ends_at in self.users.items() if now >= ends_at]:
                 self._forget(user_id)
+            self._update()
 
     def _forget(self, user_id: UserId) -> None:
         self.users.pop(user_id, None)
@@ -78,8 +93,16 @@ class Tracing:
             if sender.id in self.users:
                 reason = result.name.lower()
                 _record("refused", fp=command.fp, sender=sender.id, reason=reason, **_client(session))
-        elif self._concerns(result.message):
+            return
+        if self._concerns(result.message):
             _record("stored", **_ids(result.message), repeated=not result.fresh, **_client(session))
+        if result.fresh:
+            self._begin_measuring(result.message)
+
+    def _begin_measuring(self, message: Message) -> None:
+        if self._delay is not None and self._delay.wants:
+            self._delay.began(message)
+            self._update()
 
     def published(self, message: Message) -> None:
         """It is on the bus, for the sessions of other workers."""
@@ -92,9 +115,13 @@ class Tracing:
         """Over the bus."""
         if self._concerns(message):
             _record("arrived", **_ids(message))
+        self._begin_measuring(message)
 
     def given(self, session: Session, message: Message, step: str = "given") -> None:
         """It was sent to the client. step: "given", or "given again"."""
+        if self._delay is not None and self._delay.wants:
+            self._delay.given(session, message)
+            self._update()
         if self._concerns(message) or session.user.id in self.users:
             _record(step, **_ids(message), **_client(session))
             if len(self._followed) < _MAX_FOLLOWED:

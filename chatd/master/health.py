@@ -69,11 +69,23 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """reasons: the worst first; there are some whenever the state is DEGRADED, and there may be some in any other
-    state, while it is RUNNING only advisory ones."""
+    state, while it is RUNNING only advisory ones. serving: workers that are ready, whose event loop turns, and who can
+    use the store and the bus."""
 
     state: State
     reasons: tuple[Reason, ...]
+    serving: int = 0
 
     @property
     def is_critical(self) -> bool:
         return any(reason.critical for reason in self.reasons)
+
+    @property
+    def is_dead(self) -> bool:
+        """What `chatctl check` calls critical, and /healthz answers with 503."""
+        return self.is_critical or self.state is State.STOPPING
+
+    @property
+    def is_ready(self) -> bool:
+        """New clients can be served: what /readyz answers."""
+        return self.state in (State.RUNNING, State.DEGRADED) and self.serving > 0

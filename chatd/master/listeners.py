@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from chatd.config import urls
 from chatd.config.schema import ListenerOptions
@@ -49,7 +49,25 @@ def bind_all(
     return tuple(bound), left
 
 
-def bind_by(one: ListenerOptions, deadline: float, bind: Callable[[ListenerOptions], socket.socket]) -> socket.socket:
+class Place(Protocol):
+    """Where to listen: a [[listen]], or [metrics]."""
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def backlog(self) -> int: ...
+
+
+P = TypeVar("P", bound=Place)
+
+
+def bind_alone(one: Place, deadline: float) -> socket.socket:
+    """A listening, non-blocking socket beside those of the [[listen]]. The rest as bind_by()."""
+    return bind_by(one, deadline, partial(_bind, listen=(one,)))
+
+
+def bind_by(one: P, deadline: float, bind: Callable[[P], socket.socket]) -> socket.socket:
     """Return bind(one), which is tried again until the deadline while another process has the address. Raises
     BootError."""
     while True:
@@ -63,7 +81,7 @@ def bind_by(one: ListenerOptions, deadline: float, bind: Callable[[ListenerOptio
             raise BootError(f"cannot listen on {one.address}: {_reason(one, error)}", code) from None
 
 
-def _reason(one: ListenerOptions, error: OSError) -> str:
+def _reason(one: Place, error: OSError) -> str:
     """Why the address cannot be bound, for the operator."""
     match error.errno:
         case errno.EADDRINUSE:
@@ -77,7 +95,7 @@ def _reason(one: ListenerOptions, error: OSError) -> str:
     return str(error)
 
 
-def takes_both(one: ListenerOptions, listen: Sequence[ListenerOptions]) -> bool:
+def takes_both(one: Place, listen: Sequence[Place]) -> bool:
     """Whether a socket at [::] also takes IPv4 clients: it does, unless another listener has the port on IPv4."""
     where = urls.parse(one.address)
     if where.host != "::":
@@ -97,7 +115,7 @@ def target_of(where: urls.ListenAddress) -> tuple[socket.AddressFamily, Any]:
     return found[0], found[4]
 
 
-def _bind(one: ListenerOptions, listen: Sequence[ListenerOptions]) -> socket.socket:
+def _bind(one: Place, listen: Sequence[Place]) -> socket.socket:
     where = urls.parse(one.address)
     if where.transport == "unix":
         return bind_unix(where.path, one.backlog)
@@ -204,7 +222,7 @@ def close_all(bound: Sequence[Bound], adopted: Collection[socket.socket]) -> Non
             Path(where.path).unlink(missing_ok=True)
 
 
-def actual_address(one: ListenerOptions, listener: socket.socket) -> str:
+def actual_address(one: Place, listener: socket.socket) -> str:
     """As configured, with the port the kernel chose for port 0."""
     where = urls.parse(one.address)
     if where.transport == "unix":

@@ -25,6 +25,8 @@ from chatd.master.chatctl_records import write_record
 from chatd.master.control import ControlSocket
 from chatd.master.daemonize import has_terminal
 from chatd.master.listeners import Bound, actual_address
+from chatd.master.metrics.endpoint import Acceptor, MetricsEndpoint
+from chatd.master.metrics.samples import Sources
 from chatd.master.observing.health_monitor import HealthMonitor
 from chatd.master.observing.status_collector import StatusCollector, Works
 from chatd.master.prepared import Prepared
@@ -105,7 +107,8 @@ class Master:
         self._pool = WorkerPool(self._shared(serve), config, self._watcher)
         self._pool.on_answer = self._take_answer
         self._pool.boot.on_wait = prepared.report.progress
-        self._reload = Reload(loaded, self._pool, prepared.certificates, lambda: self._announcer.ready())
+        self._metrics = MetricsEndpoint(prepared.metrics, self._serve_metrics)
+        self._reload = Reload(loaded, self._pool, prepared.certificates, self._metrics, lambda: self._announcer.ready())
         self._scaling = Scaling(self._pool)
         self._questions = QuestionRouter(self._pool, prepared.penalty_table)
         self._restart = RollingRestart(self._pool)
@@ -116,7 +119,7 @@ class Master:
         control = prepared.control if before is None else before.control
         self._control = ControlSocket(config.server.runtime_dir, self._handle, self._watcher, control)
         self._upgrade = self._make_upgrade(program, before)
-        surroundings = Surroundings(self._pool, self._reload, self._upgrade, self._bound)
+        surroundings = self._surroundings = Surroundings(self._pool, self._reload, self._upgrade, self._bound)
         certificates = prepared.certificates.status
         self._health = HealthMonitor(self._pool, certificates, self._upgrade, surroundings.reasons)
         self._announcer = Announcer(prepared.systemd, self._pool, self._health)
@@ -155,9 +158,24 @@ class Master:
             reload=self._reload,
             control=self._control,
             questions=self._questions,
+            metrics=self._metrics,
         )
         tools = UpgradeTools(parts=parts, restart=self._restart, settled=lambda: self._announcer.ready())
         return Upgrade(tools, program, before)
+
+    def _serve_metrics(self) -> Acceptor:
+        from chatd.master.metrics.serving import make_gate  # its libraries are loaded only where metrics are served
+
+        sources = Sources(
+            pool=self._pool,
+            reload=self._reload,
+            health=self._health,
+            certificates=self._prepared.certificates.status,
+            bound=self._bound,
+            disks=self._surroundings.disks,
+            began=self._began,
+        )
+        return make_gate(self._watcher, sources)
 
     def _bound(self) -> tuple[Bound, ...]:
         """One socket per listener."""
@@ -168,6 +186,7 @@ class Master:
     def run(self) -> int:
         """Serve until the server has stopped, and return the exit code."""
         self._watcher.catch(_CAUGHT)
+        self._metrics.open()
         if self._before is not None:
             self._take_over(self._before)
         self._pool.scale(self._pool.wanted)
@@ -187,6 +206,7 @@ class Master:
             self._questions.check()
             self._upgrade.check(now)
             self._control.close_overdue(now)
+            self._metrics.check(now)
             if now >= self._next_second:
                 self._every_second(now)
             self._announce_ready()
@@ -216,6 +236,7 @@ class Master:
         """In a forked worker: close what belongs to the master."""
         self._watcher.close()
         self._control.leave()
+        self._metrics.leave()
         self._prepared.lock.close()
         self._prepared.report.leave()
         os.close(self._life[1])
@@ -227,6 +248,7 @@ class Master:
         """From an earlier program of this process: its workers, its clients, its signals."""
         self._before = None
         adopt_workers(self._pool, before.pool, config_of(before))
+        self._metrics.follow(self._pool.config.metrics)
         self._reload.tell_adopted()
         self._reload.resume(before.reloads)
         self._questions.traces.resume(before.traces)
@@ -315,6 +337,7 @@ class Master:
             respond(ControlReply())
         self._control.flush()
         self._control.close()
+        self._metrics.close()
         return code
 
     # ------------------------------------------------------------ requests

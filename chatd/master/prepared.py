@@ -14,6 +14,7 @@ from chatd.master.certificates import CertificateKeeper
 from chatd.master.daemonize import StartReport
 from chatd.master.instance_lock import InstanceLock
 from chatd.master.listeners import Bound
+from chatd.master.metrics.endpoint import Listening
 from chatd.master.systemd import ServiceManager
 from chatd.master.udp_sockets import UdpSockets
 from chatd.penalty_table import PenaltyTable
@@ -34,6 +35,8 @@ class Prepared:
     """The control socket, if it belongs to systemd."""
     udp_sockets: UdpSockets
     certificates: CertificateKeeper
+    metrics: Listening
+    """The socket on which metrics are served, if they are."""
     lock: InstanceLock
     systemd: ServiceManager
     report: StartReport

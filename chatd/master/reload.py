@@ -23,6 +23,7 @@ from chatd.config.schema import Config
 from chatd.config.validate import check_host
 from chatd.errors import ConfigError, Exit
 from chatd.master.certificates import CertificateKeeper, CertificatesOf, read_all
+from chatd.master.metrics.endpoint import Listening, MetricsEndpoint
 from chatd.master.replies import ConfigDiffReply, ControlReply, PendingChange, ReloadReply, Respond, failed
 from chatd.master.worker_slot import Slot
 from chatd.master.workers import WorkerPool
@@ -46,6 +47,7 @@ class _PendingReload:
     """The configuration that workers are given: without the changes that need a restart."""
     on_file: Config
     certificates: CertificatesOf
+    metrics: Listening
     generation: int
     deadline: float
     responds: list[Respond]
@@ -69,10 +71,16 @@ class Reload:
     or not."""
 
     def __init__(
-        self, loaded: Loaded, pool: WorkerPool, certificates: CertificateKeeper, after: Callable[[], None]
+        self,
+        loaded: Loaded,
+        pool: WorkerPool,
+        certificates: CertificateKeeper,
+        metrics: MetricsEndpoint,
+        after: Callable[[], None],
     ) -> None:
         self._loaded = loaded
         self._certificates = certificates
+        self._metrics = metrics
         self.name = loaded.name
         self._pool = pool
         self._after = after
@@ -123,6 +131,7 @@ class Reload:
             check_host(loaded.config, loaded.name)
             check_token_keys(loaded.config, loaded.name)
             certificates = read_all(loaded.config, loaded.name)
+            metrics = self._metrics.prepare(loaded.config.metrics, loaded.name)
         except ConfigError as error:
             self._refuse(str(error), responds)
             return
@@ -131,6 +140,7 @@ class Reload:
             config=applicable(self._pool.config, loaded.config),
             on_file=loaded.config,
             certificates=certificates,
+            metrics=metrics,
             generation=self._generation,
             deadline=time.monotonic() + ANSWER_S,
             responds=responds,
@@ -198,6 +208,7 @@ class Reload:
         pool.config, pool.generation = pending.config, pending.generation
         self._certificates.install(pending.config, pending.certificates)
         self._certificates.tell(pool)
+        self._metrics.install(pending.metrics)
         self.last_error = ""
         for slot in pool.present():  # workers that were starting meanwhile
             if slot.worker is not None and slot.worker.generation != pending.generation:
@@ -223,6 +234,7 @@ class Reload:
     def _undo(self, pending: _PendingReload, why: str) -> None:
         """Give every worker the old snapshot again."""
         self._pending = None
+        self._metrics.abandon(pending.metrics)
         for slot in self._pool.present():
             self._pool.order(slot, ReloadOrder(self._pool.generation, self._pool.config))
             if slot.worker is not None:

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterable
 
 from chatd import log
+from chatd.config import metrics_options
 from chatd.config.load import Loaded, workers_of
 from chatd.config.schema import Config
 from chatd.config.validate import plain_passwords
@@ -23,6 +24,7 @@ from chatd.master.control import given
 from chatd.master.daemonize import StartReport
 from chatd.master.instance_lock import InstanceLock
 from chatd.master.master import Master
+from chatd.master.metrics import endpoint
 from chatd.master.prepared import Prepared
 from chatd.master.privileges import Identity
 from chatd.master.spawn import Serve
@@ -52,6 +54,7 @@ def run(loaded: Loaded, allow_root: bool, serve: Serve, report: StartReport, pro
         control = given(inherited, server.runtime_dir)
         others = [sock for sock in inherited if sock is not control]
         bound, unmatched, udp_sockets = _bind(loaded, others, owner, after_crash=lock.crashed)
+        metrics = endpoint.bind(loaded.config.metrics, after_crash=lock.crashed)
         privileges.drop(owner)
         scoreboard, penalty_table = _map_memory()
         open_log(loaded.config, scoreboard)
@@ -67,6 +70,7 @@ def run(loaded: Loaded, allow_root: bool, serve: Serve, report: StartReport, pro
             control=control,
             udp_sockets=udp_sockets,
             certificates=certificates,
+            metrics=metrics,
             lock=lock,
             systemd=systemd,
             report=report,
@@ -97,6 +101,8 @@ def _warn(loaded: Loaded, udp_sockets: UdpSockets, unmatched: Iterable[socket.so
         log.get().warning("deprecated option", file=loaded.name, what=line)
     for warning in plain_passwords(loaded.config):
         log.get().warning("passwords can be read on the network", why=warning)
+    for warning in metrics_options.opened(loaded.config.metrics):
+        log.get().warning("metrics can be read on the network", why=warning)
     for sock in unmatched:
         log.get().warning("a socket from systemd matches no [[listen]]", address=str(sock.getsockname()))
     for address, sockets in udp_sockets.given().items():

@@ -14,10 +14,10 @@ from typing import Annotated
 
 import msgspec
 
+from chatd.counters import Counters, Field
 from chatd.master.disks import DiskStatus
 from chatd.master.health import Reason
 from chatd.master.replies import ControlReply
-from chatd.scoreboard import Counters, Field
 
 
 class WorkerStatus(Counters):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from chatd import __version__
 from chatd.config.schema import Config
 from chatd.master import spawn
-from chatd.scoreboard import Row
+from chatd.scoreboard import Row, State
 
 NONE = -1
 """Instead of a slot's number: there is no such slot."""
@@ -74,6 +74,17 @@ class Slot:
     restarts: int = 0
     why: str = ""
     """Why its last worker has died; "" = none has, or one is ready again."""
+
+    @property
+    def state(self) -> str:
+        """Of its worker, for people: booting, ready, draining, hung or degraded (a replacement is due)."""
+        if self.worker is None:
+            return "degraded"
+        if self.worker.hung:
+            return "hung"
+        if self.worker.leaving:
+            return "draining"
+        return State(self.row.state).name.lower()
 
 
 def describe_end(code: int) -> str:

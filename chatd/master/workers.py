@@ -203,7 +203,7 @@ class WorkerPool:
         self._watcher.unwatch(worker.child.orders.fileno())
         worker.child.close()
         slot.worker = None
-        self.shared.scoreboard.keep_totals(slot.row)
+        self.shared.scoreboard.keep_sums(slot.row)
         if self.replacements.ended(slot, worker):
             return
         if self.stopping or self.suspended or worker.leaving or drained:

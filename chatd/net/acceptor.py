@@ -23,7 +23,7 @@ from chatd import log
 from chatd.config import urls
 from chatd.config.schema import Config, ListenerOptions
 from chatd.config.urls import shown
-from chatd.errors import MEANINGS, ErrorCode
+from chatd.errors import ErrorCode
 from chatd.model import Protocol
 from chatd.net.admission import BANNED, Refusal
 from chatd.net.connection import Connection
@@ -35,7 +35,6 @@ from chatd.net.tls import TlsTransport
 from chatd.net.websocket.connection import SERVER_FULL, WebSocketConnection, WebSocketProfile
 from chatd.net.websocket.frames import MAX_FRAME_BYTES
 from chatd.net.websocket.handshake import UpgradePolicy
-from chatd.protocol import Failed
 from chatd.scoreboard import Row, State
 from chatd.tls.certificates import Certificate
 from chatd.tls.contexts import ServerContexts
@@ -317,7 +316,7 @@ class Acceptor:
         elif listener.is_websocket:
             answer = SERVER_FULL.data
         else:
-            busy = Failed(ErrorCode.BUSY, MEANINGS[ErrorCode.BUSY].text)
+            busy = self._connections.failure(ErrorCode.BUSY)
             answer = self.codec(listener).encode(busy)
         try:
             sock.setblocking(False)

@@ -25,7 +25,7 @@ from typing import cast
 from chatd.config import urls
 from chatd.config.schema import LEAST_OUTBOX_BYTES
 from chatd.core.sessions.session import Session
-from chatd.errors import MEANINGS, Disconnect, ErrorCode, WireError
+from chatd.errors import Disconnect, ErrorCode, WireError
 from chatd.model import Protocol
 from chatd.net.admission import Source
 from chatd.net.codec_peer import CodecPeer
@@ -33,7 +33,7 @@ from chatd.net.connections import Connections
 from chatd.net.profile import ConnectionProfile
 from chatd.net.queued import replace_queued
 from chatd.net.receipts import Receipts, SocketState, has_hung_up, is_sent, tcp_state, unix_state, was_reset
-from chatd.protocol import Command, Event, Failed, LoginAccepted
+from chatd.protocol import Command, Event, LoginAccepted
 from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, Codec
 
 LINGER_S = 2.0
@@ -167,7 +167,7 @@ class Connection(CodecPeer, asyncio.Protocol):
         try:
             for command in commands:
                 if self.session is None and not self.may_ask():
-                    self.push(Failed(ErrorCode.TOO_FAST, MEANINGS[ErrorCode.TOO_FAST].text, command))
+                    self.push(self.connections.failure(ErrorCode.TOO_FAST, command=command))
                     if self.is_stranger:
                         self.close(Disconnect.TOO_MANY_ATTEMPTS)
                 elif (work := handle(self, command)) is not None:
@@ -190,7 +190,7 @@ class Connection(CodecPeer, asyncio.Protocol):
         return self.spent <= (COMMANDS_BEFORE_LOGIN if self.is_stranger else self.connections.echo_rate.budget)
 
     def _wire_error(self, error: WireError) -> None:
-        self.push(Failed(error.code, error.text, None, error.ref))
+        self.push(self.connections.failure(error.code, error.text, ref=error.ref))
         self.close(Disconnect.WIRE_ERROR)
 
     async def _wait(self, work: Awaitable[None]) -> None:
@@ -375,7 +375,7 @@ class Connection(CodecPeer, asyncio.Protocol):
 
     def refuse(self) -> None:
         """End a connection that may not stay, gently."""
-        self.push(Failed(ErrorCode.BUSY, MEANINGS[ErrorCode.BUSY].text))
+        self.push(self.connections.failure(ErrorCode.BUSY))
         self.close(Disconnect.BUSY)
 
     def dismiss(self) -> None:

@@ -19,13 +19,16 @@ from chatd import log, security_log, wall_clock
 from chatd.address_bans import AddressBans
 from chatd.background import BackgroundTasks
 from chatd.config.schema import Config
+from chatd.core import refusals
 from chatd.core.sessions.session import Peer, Session
-from chatd.errors import Disconnect
+from chatd.errors import MEANINGS, Disconnect, ErrorCode
+from chatd.model import Protocol
 from chatd.net.admission import Admission, Refusal
-from chatd.protocol import Command, Draining, Kicked, Login
+from chatd.protocol import Command, Draining, Failed, Kicked, Login
 from chatd.rates import UNLIMITED, averaged
 from chatd.scoreboard import Row
 from chatd.security_log import SecurityEvent
+from chatd.tallies import CONNECTIONS
 
 _ECHO_WINDOW_S = 10
 """On the echo wire, which has no users, limits.commands_per_s is averaged over this time for each connection."""
@@ -37,6 +40,8 @@ _CLOSES_PER_S = 60.0
 about as many logins as one core can check."""
 _BAN_SLICE = 500
 """Connections whose address is looked at in one turn of the event loop."""
+_BY_WIRE = {protocol: CONNECTIONS.cell(protocol.name.lower()) for protocol in Protocol}
+"""The number of connections of each wire in the scoreboard."""
 _QUIET = (
     Disconnect.PEER_LEFT, Disconnect.LOGGED_OUT, Disconnect.SERVED, Disconnect.DRAINING, Disconnect.BUSY,
     Disconnect.TLS_FAILED,
@@ -154,6 +159,8 @@ class Connections:
         self.check_receipts = core.check_receipts
         self.is_same_user = core.is_same_user
         self.members: set[StreamPeer] = set()
+        self._by_wire = dict.fromkeys(Protocol, 0)
+        """How many of them there are."""
         self.echo_rate = UNLIMITED
         self.admission = Admission(config, self.bans)
         self._core = core
@@ -172,6 +179,7 @@ class Connections:
 
     def add(self, connection: StreamPeer) -> None:
         self.members.add(connection)
+        self._by_wire[connection.protocol] += 1
         if self._leaving is not None:  # accepted a moment before the listeners were closed
             self._dismiss(connection, self._leaving)
         else:  # given since it was accepted
@@ -189,7 +197,9 @@ class Connections:
 
     def remove(self, connection: StreamPeer) -> None:
         """Its socket is closed."""
-        self.members.discard(connection)
+        if connection in self.members:
+            self.members.discard(connection)
+            self._by_wire[connection.protocol] -= 1
         if self._leaving is not None:
             self._leaving.discard(connection)
         if not self.members:
@@ -198,6 +208,11 @@ class Connections:
     def attach(self, datagrams: DatagramSessions) -> None:
         """Check, count and drain these sessions too."""
         self._datagrams.append(datagrams)
+
+    def failure(self, code: ErrorCode, text: str = "", *, command: Command | None = None, ref: int = 0) -> Failed:
+        """What a client is told that net refuses without asking core; it is counted. text: "" = that of the code."""
+        refusals.count(self._row, code)
+        return Failed(code, text or MEANINGS[code].text, command, ref)
 
     def count_refused(self) -> None:
         """A client was refused: the worker is full, its source has too many connections, or its page may not
@@ -255,6 +270,10 @@ class Connections:
         peers = sum(len(datagrams.peers) for datagrams in self._datagrams)
         self._row.udp_peers = peers
         self._row.connections = len(self.members) + peers
+        for protocol, members in self._by_wire.items():
+            if protocol is Protocol.MOBILEIMSDK:
+                members += peers
+            setattr(self._row, _BY_WIRE[protocol], members)
         if self._leaving:
             now = self.now()
             for connection in tuple(self._leaving):

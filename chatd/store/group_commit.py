@@ -89,7 +89,7 @@ class GroupCommit:
         self._cursor_timer: asyncio.TimerHandle | None = None
         self._waiting_for_idle: list[asyncio.Future[None]] = []
         self._commit_seconds: list[float] = []
-        """Durations of the commits since commit_p99_us() was called last."""
+        """Durations of the commits since take_commit_seconds() was called last."""
         self._readers = Readers(connections.readers, loop, row, self._tell_idle)
         self._committer = Committer(connections.tables, not self._readers, self._return_soon, rules)
 
@@ -325,7 +325,7 @@ class GroupCommit:
         """Why Row.store_ok is false, in one line for an operator. While it is true this means nothing."""
         return self._trouble or self._readers.trouble
 
-    def commit_p99_us(self) -> int:
-        """99th percentile of the commits since the last call, in microseconds; 0 = there were none."""
-        seconds, self._commit_seconds = sorted(self._commit_seconds), []
-        return int(seconds[int(0.99 * (len(seconds) - 1))] * 1e6) if seconds else 0
+    def take_commit_seconds(self) -> list[float]:
+        """Durations of the commits since the last call."""
+        taken, self._commit_seconds = self._commit_seconds, []
+        return taken

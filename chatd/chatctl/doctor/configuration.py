@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from chatd.chatctl.doctor.finding import Finding, Installation, error, note, ok, warning
-from chatd.config import urls
+from chatd.config import metrics_options, urls
 from chatd.config.schema import Config
 from chatd.config.validate import check_host, plain_passwords
 from chatd.errors import ConfigError
@@ -87,6 +87,10 @@ def insecure(installation: Installation) -> Iterator[Finding]:
         text, _, advice = line.partition(". Use ")
         meaning = "somebody on the network learns passwords and messages"
         yield warning("configuration.insecure", text, meaning, f"use {advice}")
+    for line in metrics_options.opened(config.metrics):
+        found += 1
+        text, _, advice = line.partition(". Set ")
+        yield warning("configuration.insecure", text, "strangers learn how busy the server is", f"set {advice}")
     if not found:
         yield ok("configuration.insecure", "no insecure option is in force")
 

@@ -12,9 +12,10 @@ import time
 from typing import Literal, get_type_hints
 
 from chatd.chatctl.render import at, duration, plural, size, table
+from chatd.counters import Field
 from chatd.master.health import Code, State
 from chatd.master.status import Status, WorkerStatus
-from chatd.scoreboard import FIELDS, Field
+from chatd.scoreboard import FIELDS
 
 WIDTH = 100
 """Columns of a terminal that the output fits into."""

@@ -23,6 +23,7 @@ import msgspec
 from msgspec import Meta
 
 from chatd import wall_clock
+from chatd.core import refusals
 from chatd.core.allowance import MESSAGE, Cost
 from chatd.core.change import Change
 from chatd.core.plugins.contract import Asks, Point, Reply
@@ -92,9 +93,11 @@ class _Answer(NamedTuple):
 
 
 class _NotNow(NamedTuple):
-    """The transaction changed nothing: the request was a repetition, or is refused. text: its answer."""
+    """The transaction changed nothing: the request was a repetition, or is refused. text: its answer. code: of the
+    refusal; 0 = a repetition."""
 
     text: str
+    code: int = 0
 
 
 _decode_head = msgspec.json.Decoder(_Head).decode
@@ -106,6 +109,7 @@ class RequestDispatcher:
         self.table = table
         self._store = services.store
         self._allowances = services.allowances
+        self._row = services.row
         self._log = services.log
         self._notices = notices
         self._plugins = plugins
@@ -126,7 +130,7 @@ class RequestDispatcher:
             if not _names_an_operation(body):
                 _acknowledge(session, command)  # COMPAT: stock servers acknowledge and drop such a text
                 return
-            reply = _refused(None, ErrorCode.BAD_FIELD, str(error))
+            reply = self._refused(None, ErrorCode.BAD_FIELD, str(error))
         else:
             reply = await self._run(session, sent, head, body)
         self._answer(session, command, reply)
@@ -143,7 +147,7 @@ class RequestDispatcher:
             head = _head_of(command)
             if not head.op:
                 raise
-            reply = _refused(head.ref, refused.code, refused.text)
+            reply = self._refused(head.ref, refused.code, refused.text)
         else:
             if not isinstance(verdict, Reply):
                 return verdict
@@ -165,16 +169,20 @@ class RequestDispatcher:
                 return _Answer(ref, fitted(result, partial(answer, ref), room), final=True)
             return _Answer(ref, await self._change(session, sent, head, operation, arguments), final=True)
         except (msgspec.ValidationError, RecursionError) as error:
-            return _refused(ref, ErrorCode.BAD_FIELD, str(error))
+            return self._refused(ref, ErrorCode.BAD_FIELD, str(error))
         except Refused as refused:
-            return _refused(ref, refused.code, refused.text)
+            return self._refused(ref, refused.code, refused.text)
         except Unavailable:
-            return _refused(ref, ErrorCode.UNAVAILABLE)
+            return self._refused(ref, ErrorCode.UNAVAILABLE)
         except Exception as error:  # noqa: BLE001  a bug of one operation
             self._log.error(
                 "unexpected exception while serving a request", op=head.op, user=session.user.id, exc_info=error
             )
-            return _refused(ref, ErrorCode.INTERNAL)
+            return self._refused(ref, ErrorCode.INTERNAL)
+
+    def _refused(self, ref: Ref, code: int, text: str = "") -> _Answer:
+        refusals.count(self._row, code)
+        return _refused(ref, code, text)
 
     async def _change(
         self, session: Session, sent: ServerRequest, head: _Head, operation: Operation, arguments: object
@@ -201,7 +209,7 @@ class RequestDispatcher:
                 text = answer(head.ref, operation.shown(result))
             except Refused as refused:
                 text = refusal(head.ref, refused.code, refused.text)
-                result = _NotNow(text)
+                result = _NotNow(text, refused.code)
             if fp:
                 tables.request_log.remember(user_id, fp, text, wall_clock.now_ms(), body_hash)
             return result
@@ -209,6 +217,8 @@ class RequestDispatcher:
         try:
             result = await self._store.write(work)
             if isinstance(result, _NotNow):
+                if result.code:
+                    refusals.count(self._row, result.code)
                 return result.text
             await change.tell(result)
         finally:

@@ -110,7 +110,7 @@ class Arrivals:
         assert isinstance(waiting, ArrivingPeer)
         session.peer, peer.session = peer, session
         session.enter(SessionState.LIVE)
-        self._logins.count += 1
+        self._logins.by_wire[session.protocol] += 1
         session.features, session.credentials = Feature(moved.features), moved.credentials
         self._logins.expiry.watch(session, moved.ends_at_ms)
         self._services.allowances.resume(session.user.id, moved.allowance)

@@ -92,7 +92,7 @@ class Departures:
         peer, services = session.peer, self._services
         moved = msgspec.structs.replace(self._moved(session, has_lock, told), broadcasts=broadcasts)
         peer.session = None
-        self._logins.count -= 1
+        self._logins.by_wire[session.protocol] -= 1
         self._logins.expiry.forget(session)
         session.enter(SessionState.HANDED_OVER)
         self._delivery.leave(session)

@@ -10,6 +10,7 @@ is then closed and nothing of it remains. A bus that is cut off does not keep an
 from __future__ import annotations
 
 import time
+from collections import Counter
 from functools import partial
 from typing import NamedTuple
 
@@ -108,8 +109,13 @@ class Logins:
         self._guard = guard
         self.locks = SessionLocks(services)
         self.expiry = Expiry()
-        self.count = 0
+        self.by_wire: Counter[Protocol] = Counter()
+        """Sessions of this worker, by their wire."""
+
+    @property
+    def count(self) -> int:
         """Sessions of this worker."""
+        return self.by_wire.total()
 
     # ---------------------------------------------------------------- in
 
@@ -246,7 +252,7 @@ class Logins:
         user = session.user
         session.enter(SessionState.LIVE)
         peer.session = session
-        self.count += 1
+        self.by_wire[session.protocol] += 1
         self._plugins.logged_in(session)  # first: what is sent below may end the session
         self._events.logged_in(session)
         told, told_at = peer.push_login(self._answer(session, command, view, online))
@@ -292,7 +298,7 @@ class Logins:
         if session is None:
             return
         peer.session = None
-        self.count -= 1
+        self.by_wire[session.protocol] -= 1
         self.expiry.forget(session)
         session.enter(SessionState.CLOSING)
         self._delivery.detach(session)

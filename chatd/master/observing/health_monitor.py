@@ -58,7 +58,9 @@ class HealthMonitor:
         """Costs microseconds for each worker."""
         reasons = sorted(self._reasons(), key=lambda reason: (not reason.critical, reason.advisory))
         is_well = all(reason.advisory for reason in reasons)
-        return Health(state=self._state(is_well=is_well), reasons=tuple(reasons))
+        rows = [slot.row for slot in _well(self._pool) if not _is_silent(slot.row)]
+        serving = sum(row.store_ok and row.bus_ok for row in rows)
+        return Health(state=self._state(is_well=is_well), reasons=tuple(reasons), serving=serving)
 
     @property
     def work(self) -> str:
@@ -145,7 +147,7 @@ def _of_workers(pool: WorkerPool) -> list[Reason]:
         found.append(Reason(code=Code.HUNG, text=f"no heartbeat from worker {_listed(hung)}, it is being replaced"))
     if silent := [slot.index for slot in _well(pool) if _is_silent(slot.row)]:
         text = f"no heartbeat from worker {_listed(silent)} for more than {SILENT_S:g} s, its clients wait"
-        found.append(Reason(code=Code.HUNG, text=text))
+        found.append(Reason(code=Code.HUNG, text=text, critical=len(silent) == ready))
     return found
 
 

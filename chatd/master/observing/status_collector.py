@@ -28,7 +28,6 @@ from chatd.master.surroundings import Surroundings
 from chatd.master.upgrade.upgrade import Upgrade
 from chatd.master.worker_slot import Slot
 from chatd.master.workers import WorkerPool
-from chatd.scoreboard import State
 
 SAMPLES = 6
 """Samples kept, one per second: rates are over the last five seconds."""
@@ -165,7 +164,7 @@ class StatusCollector:
         return WorkerStatus(
             slot=slot.index,
             pid=pid,
-            state=_worker_state(slot),
+            state=slot.state,
             generation=worker.generation if worker else 0,
             uptime_s=round(now - worker.started, 1) if worker else 0.0,
             heartbeat_age_s=round(now - slot.row.heartbeat_ns / 1e9, 2) if worker else 0.0,
@@ -179,13 +178,3 @@ class StatusCollector:
             bus_trouble=worker.troubles.get("bus", "") if worker else "",
             **msgspec.structs.asdict(slot.row.counters()),
         )
-
-
-def _worker_state(slot: Slot) -> str:
-    if slot.worker is None:
-        return "degraded"
-    if slot.worker.hung:
-        return "hung"
-    if slot.worker.leaving:
-        return "draining"
-    return State(slot.row.state).name.lower()

@@ -16,6 +16,7 @@ import msgspec
 
 from chatd import __version__
 from chatd.master.control import ControlSocket
+from chatd.master.metrics.endpoint import MetricsEndpoint
 from chatd.master.prepared import Prepared
 from chatd.master.questions.router import QuestionRouter
 from chatd.master.reload import Reload
@@ -40,6 +41,7 @@ class Parts:
     reload: Reload
     control: ControlSocket
     questions: QuestionRouter
+    metrics: MetricsEndpoint
 
 
 def capture(
@@ -73,5 +75,6 @@ def capture(
         pool=workers.capture(parts.pool),
         traces=parts.questions.traces.state(),
         kicks=parts.questions.kicks.state(),
+        metrics=parts.metrics.state(),
         signals=tuple((int(number), times) for number, times in caught),
     )

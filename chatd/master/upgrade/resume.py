@@ -31,6 +31,7 @@ from chatd.master.daemonize import StartReport
 from chatd.master.instance_lock import InstanceLock
 from chatd.master.listeners import Bound
 from chatd.master.master import Master
+from chatd.master.metrics.endpoint import resumed
 from chatd.master.prepared import Prepared
 from chatd.master.spawn import Serve
 from chatd.master.start import open_log, serve_until_stopped
@@ -39,7 +40,7 @@ from chatd.master.udp_sockets import UdpSockets
 from chatd.master.upgrade import state as upgrade_state
 from chatd.master.upgrade.state import MasterState, NotUnderstood
 from chatd.penalty_table import PenaltyTable
-from chatd.scoreboard import LayoutFull, Scoreboard
+from chatd.scoreboard import LayoutUnknown, Scoreboard
 
 
 def run(state: MasterState, file: str | None, prepare: Callable[[Config], None], serve: Serve) -> int:
@@ -48,7 +49,7 @@ def run(state: MasterState, file: str | None, prepare: Callable[[Config], None],
     try:
         before = upgrade_state.config_of(state)
         scoreboard = Scoreboard(state.scoreboard)
-    except (NotUnderstood, LayoutFull) as error:
+    except (NotUnderstood, LayoutUnknown) as error:
         raise BootError(f"cannot take over from version {state.version}: {error}", Exit.CONFIG) from None
     open_log(before, scoreboard)
     lock = InstanceLock(before.server, None, state.locks)
@@ -81,6 +82,7 @@ def _prepared(
         adopted=frozenset(sock for one, (_, sock) in zip(state.listeners, bound, strict=True) if one.adopted),
         udp_sockets=udp_sockets,
         certificates=certificates,
+        metrics=resumed(config.metrics, state.metrics),
         lock=lock,
         systemd=ServiceManager(os.environ, state.service),
         report=StartReport(),

@@ -22,6 +22,7 @@ from chatd.config.load import Secret
 from chatd.config.schema import ARRAYS, SECTIONS, Config
 from chatd.errors import ChatdError
 from chatd.master.control import ControlState
+from chatd.master.metrics.endpoint import EndpointState
 from chatd.master.questions.kick import KickState
 from chatd.master.questions.tracing import TraceState
 from chatd.master.reload import ReloadState
@@ -88,18 +89,22 @@ class MasterState(msgspec.Struct, frozen=True, kw_only=True):
     pool: PoolState
     traces: tuple[TraceState, ...] = ()
     kicks: tuple[KickState, ...] = ()
+    metrics: EndpointState | None = None
     signals: tuple[tuple[int, int], ...] = ()
     """Signals that the earlier program has caught and not acted on: number, and how often."""
 
     def descriptors(self) -> Iterator[int]:
         """Everything that must stay open when the program changes."""
-        yield from (self.scoreboard.descriptor, self.penalties.descriptor)
+        yield from self.scoreboard.descriptors()
+        yield self.penalties.descriptor
         yield from (one.descriptor for one in self.listeners)
         yield from self.udp.descriptors()
         yield from self.locks
         yield from self.life
         yield from self.control.descriptors()
         yield from self.pool.descriptors()
+        if self.metrics is not None:
+            yield self.metrics.descriptor
 
 
 class _Head(msgspec.Struct):

@@ -29,7 +29,7 @@ from chatd import security_log
 from chatd.config.schema import ListenerOptions
 from chatd.config.urls import shown
 from chatd.core.sessions.session import Session
-from chatd.errors import MEANINGS, Disconnect, ErrorCode, Unavailable, WireError
+from chatd.errors import Disconnect, ErrorCode, Unavailable, WireError
 from chatd.net.admission import BANNED, Admission
 from chatd.net.connections import Connections
 from chatd.net.pktinfo import Address, ReplyFrom, ReplySocket
@@ -40,7 +40,6 @@ from chatd.protocol import (
     Echo,
     Echoed,
     Event,
-    Failed,
     Login,
 )
 from chatd.security_log import SecurityEvent
@@ -164,7 +163,7 @@ class UdpListener:
             if self.limiter.allow(address):
                 self._answer(Echoed(command.raw), len(data), reply_from, address)
         elif self.limiter.allow(address, REFUSALS_PER_S):
-            refused = Failed(ErrorCode.NOT_LOGGED_IN, MEANINGS[ErrorCode.NOT_LOGGED_IN].text, command)
+            refused = self.connections.failure(ErrorCode.NOT_LOGGED_IN, command=command)
             self._answer(refused, len(data), reply_from, address)
 
     def _without_token(self, peer: UdpPeer, data: bytes, reply_from: ReplyFrom) -> None:
@@ -229,7 +228,7 @@ class UdpListener:
             return
         limit = 0 if token else len(data)
         if not self._open or not self._has_room(address):
-            busy = Failed(ErrorCode.BUSY, MEANINGS[ErrorCode.BUSY].text, command)
+            busy = self.connections.failure(ErrorCode.BUSY, command=command)
             self._answer(busy, limit, reply_from, address)
             return
         peer = UdpPeer(self, self.new_codec(), reply_from, address, limit)

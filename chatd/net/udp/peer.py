@@ -15,7 +15,7 @@ from typing import Protocol as Contract
 from chatd.config import urls
 from chatd.config.urls import shown
 from chatd.core.sessions.session import Session
-from chatd.errors import MEANINGS, Disconnect, ErrorCode, Unavailable, WireError
+from chatd.errors import Disconnect, ErrorCode, Unavailable, WireError
 from chatd.model import Protocol
 from chatd.net.admission import Source
 from chatd.net.codec_peer import CodecPeer
@@ -26,7 +26,6 @@ from chatd.protocol import (
     Command,
     Echo,
     Event,
-    Failed,
     Kicked,
     Login,
     LoginAccepted,
@@ -183,7 +182,7 @@ class UdpPeer(CodecPeer):
         try:
             command = self.codec.packet(data)
         except WireError as error:
-            self.push(Failed(error.code, error.text, None, error.ref))
+            self.push(self.listener.connections.failure(error.code, error.text, ref=error.ref))
             return
         if isinstance(command, Login) and (self.session is None or command.name != self.session.user.name):
             if self.listener.allows(self.address):
@@ -318,7 +317,7 @@ class UdpPeer(CodecPeer):
     def dismiss(self) -> None:
         """See net.admission.Entrant. Its login may still be under way; it will find the peer closed."""
         self.listener.connections.count_full()
-        self.push(Failed(ErrorCode.BUSY, MEANINGS[ErrorCode.BUSY].text))
+        self.push(self.listener.connections.failure(ErrorCode.BUSY))
         self.close(Disconnect.BUSY)
 
     def close(self, reason: Disconnect) -> None:
