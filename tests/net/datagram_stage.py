@@ -16,7 +16,7 @@ from typing import Any
 from chatd.address_bans import AddressBans
 from chatd.config.schema import Config, LimitOptions, ListenerOptions
 from chatd.core.sessions.session import Session
-from chatd.errors import Disconnect, ErrorCode
+from chatd.errors import MEANINGS, Disconnect, ErrorCode
 from chatd.model import User
 from chatd.net.admission import Refusal
 from chatd.net.udp.listener import UdpListener
@@ -111,6 +111,9 @@ class SmallConnections:
     def ended(self, peer: UdpPeer, reason: Disconnect) -> None:
         self.ends.append((peer.session.user.name if peer.session else "", reason))
         peer.session = None
+
+    def failure(self, code: ErrorCode, text: str = "", *, command: Command | None = None, ref: int = 0) -> Failed:
+        return Failed(code, text or MEANINGS[code].text, command, ref)
 
     def count_refused(self) -> None:
         self.turned_away += 1

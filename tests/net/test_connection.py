@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from chatd import protocol
 from chatd.config.schema import LimitOptions, TimeoutOptions
 from chatd.core.dispatcher import Handler
 from chatd.errors import Disconnect, ErrorCode
@@ -293,7 +294,7 @@ def test_an_outbox_over_its_limit_is_cut_at_once(tmp_path: Path) -> None:
         bob = await house.streaming("bob")
         here = house.of("bob")
         assert here.session is not None
-        event = connection_module.Failed(ErrorCode.BUSY, "x" * 1000)
+        event = protocol.Failed(ErrorCode.BUSY, "x" * 1000)
         for _ in range(10_000):
             here.push(event)
             if here.closed:

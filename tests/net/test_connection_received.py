@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from chatd import protocol
 from chatd.config.schema import TimeoutOptions
 from chatd.errors import Disconnect, ErrorCode
 from chatd.net import connection as connection_module
@@ -57,7 +58,7 @@ def test_what_the_kernel_does_not_have_is_not_acknowledged(tmp_path: Path) -> No
         sock = bob.transport.get_extra_info("socket")
         bob.transport.pause_reading()
         start = here.written
-        here.push(connection_module.Failed(ErrorCode.BUSY, "x" * 50_000))
+        here.push(protocol.Failed(ErrorCode.BUSY, "x" * 50_000))
         assert acknowledged(here) == start  # queued
         here.flush()
         assert acknowledged(here) <= here.written - 30_000  # handed over, not sent

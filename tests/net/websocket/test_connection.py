@@ -13,12 +13,12 @@ from websockets.frames import Frame, Opcode
 
 from chatd.config.schema import Config, LimitOptions
 from chatd.core.sessions.session import Session
-from chatd.errors import Disconnect, ErrorCode
+from chatd.errors import MEANINGS, Disconnect, ErrorCode
 from chatd.model import Protocol, User
 from chatd.net.admission import Admission
 from chatd.net.websocket.connection import WebSocketConnection, WebSocketProfile
 from chatd.net.websocket.handshake import UpgradePolicy
-from chatd.protocol import Command, Echo, Echoed, Event, KeepAlive, KeptAlive, LoginAccepted, Malformed
+from chatd.protocol import Command, Echo, Echoed, Event, Failed, KeepAlive, KeptAlive, LoginAccepted, Malformed
 from chatd.wire.mobileimsdk.codec import APART, MobileimsdkCodec
 from chatd.wire.skipped import MAX_SKIPPED_BYTES_PER_S, MAX_SKIPPED_FRAME_BYTES
 from tests.harness.deadline import run, until, within
@@ -74,6 +74,9 @@ class SmallConnections:
     def may_ask(self, session: Session) -> bool:
         self.pings -= 1
         return self.pings >= 0
+
+    def failure(self, code: ErrorCode, text: str = "", *, command: Command | None = None, ref: int = 0) -> Failed:
+        return Failed(code, text or MEANINGS[code].text, command, ref)
 
     def dirty(self, connection: WebSocketConnection) -> None:
         self.loop.call_soon(connection.flush)
