@@ -436,7 +436,7 @@ class Worker:
                     await webhooks
                 await self._core.store.settle()
                 await self._core.plugins.settle()
-        self._core.report()
+        self._core.figures.tick(self._core.plugins)
         self._core.store.close()
         await self._bus.close()
         await self._vouched.close()

@@ -168,7 +168,7 @@ class Core:
         self._credentials = CredentialsWatch(services, self.logins)
         self.session_query = SessionQuery(services)
         self.session_listing = SessionListing(services)
-        self._figures = Figures(services, parts.address_bans, self.logins, self.messages, self.delivery)
+        self.figures = Figures(services, parts.address_bans, self.logins, self.messages, self.delivery)
         self._probe = StoreProbe(self.store, self._background)
         self._retention = Retention(services, parts.row)
         self.changes = Changes(services, self.delivery, self.memberships, notices)
@@ -425,7 +425,7 @@ class Core:
         self._probe.round()
         if self.tokens is not None:
             self.tokens.round()
-        self._figures.round()
+        self.figures.round()
         self._rounds += 1
         if self._rounds % _COSTS_ROUNDS == 0:
             self._background.start(self.accounts.learn_costs())
@@ -444,8 +444,4 @@ class Core:
         self.bans.tick()
         self.keys.tick()
         self.broadcasts.tick()
-        self.report()
-
-    def report(self) -> None:
-        """Bring the scoreboard up to date: at every tick, and when the worker has served its last client."""
-        self._figures.tick(self.plugins)
+        self.figures.tick(self.plugins)

@@ -26,7 +26,7 @@ P99_ROUNDS = 10
 
 
 class Figures:
-    """round() is called once a second, tick() about twenty times."""
+    """round() is called once a second; tick() about twenty times, and when the worker has served its last client."""
 
     def __init__(
         self, services: Services, bans: AddressBans, logins: Logins, messages: Messages, delivery: Delivery
