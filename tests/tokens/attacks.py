@@ -101,7 +101,7 @@ async def into_a_locked_account(house: House) -> bool:
 async def after_the_token_has_expired(house: House) -> bool:
     """Whether the session lives on."""
     name = fresh_name()
-    peer = await entered(house.daemon, name, token(name, exp=time.time() + 0.8))
+    peer = await entered(house.daemon, name, token(name, exp=time.time() + 1.2))
     assert isinstance(peer, MobilePeer)
     try:
         kicked = await peer.find(2.5, type=54)
