@@ -25,7 +25,13 @@ every_route = pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{rout
 
 @pytest.fixture(scope="session")
 def document(on_sqlite: Server) -> Any:
-    return schemathesis.openapi.from_url(f"http://127.0.0.1:{on_sqlite.daemon.ports['http']}/openapi.json")
+    """Without its keys: every request has one, so none is wrong because it has not."""
+    found = on_sqlite.api.get("/openapi.json").body
+    del found["components"]["securitySchemes"]
+    for path in found["paths"].values():
+        for operation in path.values():
+            del operation["security"]
+    return schemathesis.openapi.from_dict(found)
 
 
 def _try(document: Any, server: Server, route: Route, examples: int) -> None:
@@ -46,7 +52,10 @@ def _try(document: Any, server: Server, route: Route, examples: int) -> None:
         | operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
     )
     def ask(case: schemathesis.Case) -> None:
-        response = case.call(headers={"Authorization": f"Bearer {server.keys['all']}"})
+        response = case.call(
+            base_url=f"http://127.0.0.1:{server.daemon.ports['http']}",
+            headers={"Authorization": f"Bearer {server.keys['all']}"},
+        )
         assert response.elapsed < SLOWEST_S
         assert response.status_code < 500, response.text
         case.validate_response(response, excluded_checks=_NOT_JUDGED)
