@@ -297,7 +297,7 @@ def test_plugins_are_read_in_order_and_their_secrets_masked(tmp_path):
 
 def test_plugins_must_be_installed(tmp_path):
     validate.check_host(load(tmp_path, HOOKS).config, "file")
-    with pytest.raises(ConfigError, match=r"file: hook\[0\]\.entry_point: no plug-in nobody .*echo, translate"):
+    with pytest.raises(ConfigError, match=r"file: hook\[0\]\.entry_point: no plug-in nobody .*echo, http, translate"):
         validate.check_host(load(tmp_path, '[[hook]]\nname = "nobody"').config, "file")
 
 
