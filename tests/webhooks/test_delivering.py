@@ -132,7 +132,11 @@ def _failed(house: House) -> int:
 
 
 @pytest.mark.parametrize(
-    "behaviour", [{"delay_s": 3}, {"status": 302, "location": "/events"}], ids=["hangs", "redirects"]
+    "behaviour",
+    [
+        pytest.param({"delay_s": 3}, id="hangs", marks=pytest.mark.slow),
+        pytest.param({"status": 302, "location": "/events"}, id="redirects"),
+    ],
 )
 def test_no_answer_and_a_redirect_are_failures(house: House, behaviour: dict[str, Any]) -> None:
     async def story() -> None:
