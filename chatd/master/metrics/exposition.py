@@ -4,7 +4,7 @@ Owns: handing the samples to prometheus-client.
 Elsewhere: which metrics there are (master.metrics.table), their values (master.metrics.samples).
 Fails: never.
 
-Imported only when metrics are served: prometheus-client is several megabytes of memory.
+Imported only when metrics are served: prometheus-client is megabytes of memory.
 """
 
 from __future__ import annotations
