@@ -434,6 +434,7 @@ class Worker:
             async with asyncio.timeout(timeouts.store_s):
                 if webhooks is not None:
                     await webhooks
+                await self._core.keys.write_used()
                 await self._core.store.settle()
                 await self._core.plugins.settle()
         self._core.figures.tick(self._core.plugins)

@@ -81,15 +81,13 @@ class KeyRing:
             self._services.background.start(self._check())
         if now >= self._write_at:
             self._write_at = now + USED_S
-            self.write_used()
+            self._services.background.start(self.write_used())
 
-    def write_used(self) -> None:
-        """Store when the keys were used, in the background."""
-        if self._used:
-            used, self._used = tuple(self._used.items()), {}
-            self._services.background.start(self._write(used))
-
-    async def _write(self, used: tuple[tuple[int, int], ...]) -> None:
+    async def write_used(self) -> None:
+        """Store when the keys were used."""
+        if not self._used:
+            return
+        used, self._used = tuple(self._used.items()), {}
         try:
             await self._store.write(lambda tables: tables.api_keys.mark_used(used))
         except Unavailable as error:

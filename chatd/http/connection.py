@@ -16,7 +16,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from chatd.errors import Disconnect, ErrorCode, Refused
-from chatd.http.parser import RequestParser
+from chatd.http.parser import SLICE_BYTES, RequestParser
 from chatd.http.problems import raw
 from chatd.net.connection import Connection
 from chatd.net.connections import Connections
@@ -27,8 +27,6 @@ from chatd.wire.echo import EchoCodec
 if TYPE_CHECKING:
     from chatd.http.server import HttpServer
 
-SLICE_BYTES = 16 * 1024
-"""Parsed in one turn of the loop."""
 _JOIN_BYTES = 64 * 1024
 """What waits for the end of the turn to be written at once; more is written at once."""
 _NO_WIRE = EchoCodec()

@@ -80,13 +80,12 @@ class RouteApp:
         except Gone:
             return
         except Refused as refused:
-            answer = answer_of(refused)
-            answer.headers.extend(SECURITY_HEADERS)
+            answer = _problem(refused)
         except Unavailable as error:
-            answer = answer_of(Refused(ErrorCode.UNAVAILABLE, str(error)))
+            answer = _problem(Refused(ErrorCode.UNAVAILABLE, str(error)))
         except Exception as error:  # noqa: BLE001  the one place where bugs of handlers are caught
             log.get().error("unexpected exception in a route of the API", route=self.route.path, exc_info=error)
-            answer = answer_of(Refused(ErrorCode.INTERNAL))
+            answer = _problem(Refused(ErrorCode.INTERNAL))
         row, status = shared.row, answer.status
         row.http_requests += 1
         if status >= 400:
@@ -163,6 +162,12 @@ class RouteApp:
 
 
 _PLAIN = NoInput()
+
+
+def _problem(refused: Refused) -> Answer:
+    answer = answer_of(refused)
+    answer.headers.extend(SECURITY_HEADERS)
+    return answer
 
 
 async def _send_file(download: Download, send: Send) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from uvicorn.config import Config as UvicornConfig
     from uvicorn.server import ServerState
 
+SLICE_BYTES = 16 * 1024
+"""Parsed in one turn of the loop, at most."""
 MAX_HEADERS = 100
 """Headers of a request."""
 MAX_WAITING = 16
@@ -42,8 +44,10 @@ class RequestParser(HttpToolsProtocol):
     """One connection's. options: the limits, of the moment when it was made.
 
     running: the cycle that is being answered. is_leaving: the connection closes after the present request.
-    is_receiving: a part of a request has come, and the rest has not. size: of the head of the present request so far,
-    then of its body. refusal: why the present request is refused.
+    is_receiving: a part of a request has come, and the rest has not; has_head: its head has come. count: heads of
+    requests that have come. size: of the head of the present request as far as it is parsed, then of its body.
+    unparsed: bytes since the last head, or part of a body, was complete: a header is parsed when its end has come.
+    refusal: why the present request is refused.
     """
 
     def __init__(
@@ -59,8 +63,10 @@ class RequestParser(HttpToolsProtocol):
         self.running: RequestResponseCycle | None = None
         self.is_leaving = False
         self.is_receiving = False
+        self.has_head = False
         self.count = 0
         self.size = 0
+        self.unparsed = 0
         self.refusal: Refused | None = None
         self.is_broken = False
 
@@ -68,7 +74,7 @@ class RequestParser(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.is_receiving = True
+        self.is_receiving, self.has_head = True, False
         self.size = 0
 
     def on_url(self, url: bytes) -> None:
@@ -84,11 +90,14 @@ class RequestParser(HttpToolsProtocol):
     def _grow(self, size: int) -> None:
         self.size += size
         if self.size > self.options.header_bytes:
-            text = f"the first line and the headers of a request have at most {self.options.header_bytes} bytes"
-            self._refuse(ErrorCode.TOO_LONG, text, _HEAD_TOO_LARGE)
+            self._refuse_head()
+
+    def _refuse_head(self) -> NoReturn:
+        text = f"the first line and the headers of a request have at most {self.options.header_bytes} bytes"
+        self._refuse(ErrorCode.TOO_LONG, text, _HEAD_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
-        self.size = 0
+        self.size = self.unparsed = 0
         for name, value in self.headers:
             if name == b"content-length":
                 self._check_body(int(value) if value.isdigit() else 0)
@@ -97,6 +106,7 @@ class RequestParser(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_WAITING:
             self._refuse(ErrorCode.TOO_FAST, f"at most {MAX_WAITING} requests may wait on one connection")
         super().on_headers_complete()
+        self.has_head = True
         self.count += 1
         most = self.options.requests_per_connection
         if self.is_leaving or (most and self.count >= most):
@@ -106,6 +116,7 @@ class RequestParser(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._check_body(self.size + len(body))
         self.size += len(body)
+        self.unparsed = 0
         super().on_body(body)
 
     def _check_body(self, size: int) -> None:
@@ -116,8 +127,10 @@ class RequestParser(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self.is_receiving = False
         super().on_message_complete()
+        if self.is_leaving and self.is_idle:  # it was answered before all of it had come
+            self.transport.close()
 
-    def _refuse(self, code: ErrorCode, text: str, status: HTTPStatus | None = None) -> None:
+    def _refuse(self, code: ErrorCode, text: str, status: HTTPStatus | None = None) -> NoReturn:
         self.refusal = HttpRefused(code, text, status=status)
         raise self.refusal  # httptools passes it on as an HttpParserError
 
@@ -126,9 +139,12 @@ class RequestParser(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.is_broken:
             return
+        self.unparsed += len(data)
         try:
             self.parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self.unparsed > self.options.header_bytes + SLICE_BYTES:
+                self._refuse_head()
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, HttpRefused) as error:
             self.break_off(self.refusal or HttpRefused(ErrorCode.INVALID_PACKET, f"not an HTTP request: {error}"))
 
     def break_off(self, refused: Refused) -> None:
@@ -180,9 +196,8 @@ class RequestParser(HttpToolsProtocol):
         if self.is_idle:
             self.transport.close()
             return
-        last = self.pipeline[0][0] if self.pipeline else self.running
-        if last is not None and not self.is_receiving:
-            last.keep_alive = False
+        if self.has_head or not self.is_receiving:  # otherwise a later one is the last, see on_headers_complete
+            self.cycle.keep_alive = False
 
 
 _HEAD_TOO_LARGE = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE

@@ -1,0 +1,194 @@
+"""Keys: made, shown once, used, rotated, revoked, expired; what a wrong one costs; who is recorded."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from chatd.api_keys import PREFIX, SCOPES
+from chatd.core.key_ring import CHECK_S
+from chatd.errors import ErrorCode
+from tests.harness.api import Api
+from tests.harness.deadline import wait_until
+from tests.http.conftest import House
+from tests.http.raw import Raw, message, post
+
+IN_FORCE_S = CHECK_S + 5
+"""Generous: the machine may be busy."""
+
+
+def made(house: House, name: str, *more: str) -> str:
+    code, out, err = house.daemon.ctl_here("key", "add", name, "--scope", "messages:write", *more)
+    assert code == 0, err
+    return out.strip()
+
+
+def status(house: House, key: str) -> int:
+    """Of a request over a new connection, which may be with either worker."""
+    with house.connect() as raw:
+        return raw.ask(post(key, message("bob", "hi"))).status
+
+
+def on_every_worker(house: House, key: str, wanted: int) -> None:
+    """Ten connections in a row, so both workers have some."""
+    wait_until(IN_FORCE_S, "the change is in force", lambda: status(house, key) == wanted)
+    wait_until(IN_FORCE_S, "and everywhere", lambda: {status(house, key) for _ in range(10)} == {wanted})
+
+
+@pytest.fixture
+def key(pair: House) -> Iterator[str]:
+    name = f"key {time.monotonic_ns()}"
+    yield made(pair, name)
+    pair.daemon.ctl_here("key", "revoke", name)
+
+
+def test_a_key_works_until_it_is_revoked_without_a_restart(pair: House) -> None:
+    key = made(pair, "shop")
+    assert key.startswith(PREFIX)
+    assert len(key) == len(PREFIX) + 43
+    on_every_worker(pair, key, 201)
+    code, out, _ = pair.daemon.ctl_here("key", "revoke", "shop")
+    assert (code, out) == (0, "revoked: 1 key\n")
+    on_every_worker(pair, key, 401)
+    assert pair.daemon.ctl_here("key", "revoke", "shop")[0] == 1
+
+
+def test_a_kept_connection_does_not_keep_a_revoked_key(pair: House) -> None:
+    key = made(pair, "kept")
+    on_every_worker(pair, key, 201)
+    api = Api(pair.port, key)
+    assert api.post("/v1/messages", {"to": "bob", "text": "hi"}).status == 201
+    pair.daemon.ctl_here("key", "revoke", "kept")
+    wait_until(IN_FORCE_S, "refused", lambda: api.post("/v1/messages", {"to": "bob", "text": "hi"}).status == 401)
+    api.close()
+
+
+def test_a_rotated_key_works_beside_the_new_one_for_a_while(pair: House) -> None:
+    old = made(pair, "rotating")
+    on_every_worker(pair, old, 201)
+    code, new, err = pair.daemon.ctl_here("key", "rotate", "rotating", "--overlap", "1h")
+    assert code == 0
+    assert "stays valid until" in err
+    on_every_worker(pair, new.strip(), 201)
+    assert status(pair, old) == 201
+    newest = pair.daemon.ctl_here("key", "rotate", "rotating")[1].strip()
+    on_every_worker(pair, newest, 201)
+    on_every_worker(pair, old, 401)
+    on_every_worker(pair, new.strip(), 401)
+
+
+def test_a_key_expires_by_itself(pair: House) -> None:
+    key = made(pair, "brief", "--for", "3s")
+    wait_until(IN_FORCE_S, "it works", lambda: status(pair, key) == 201)
+    wait_until(IN_FORCE_S, "it has expired", lambda: {status(pair, key) for _ in range(4)} == {401})
+    found = json.loads(pair.daemon.ctl_here("key", "list", "--json")[1])["keys"]
+    assert [one["state"] for one in found if one["name"] == "brief"] == ["expired"]
+
+
+def test_the_list_shows_everything_but_the_key(pair: House, key: str) -> None:
+    for options in ((), ("--json",)):
+        code, out, _ = pair.daemon.ctl_here("key", "list", *options)
+        assert code == 0
+        assert "messages:write" in out
+        assert key not in out
+        assert key[len(PREFIX) :] not in out
+    text = (pair.daemon.root / "state" / "chatd.db").read_bytes()
+    assert key.encode() not in text
+    assert not pair.daemon.logged(key[len(PREFIX) :])
+
+
+def test_two_valid_keys_have_different_names(pair: House) -> None:
+    made(pair, "twice")
+    code, out, err = pair.daemon.ctl_here("key", "add", "twice", "--scope", "admin")
+    assert (code, out) == (1, "")
+    assert "there is a valid key twice" in err
+
+
+@pytest.mark.parametrize("scopes", ["", "messages", "messages:write,everything"])
+def test_a_scope_that_does_not_exist_is_refused_with_those_that_do(pair: House, scopes: str) -> None:
+    answer = pair.daemon.ctl("key", "add", "typo", "--scope", scopes)
+    assert answer.returncode == 64
+    assert all(scope in answer.stderr for scope in SCOPES)
+
+
+def test_the_trail_has_the_orders_and_the_refusals_with_the_name_of_the_key(pair: House) -> None:
+    made(pair, "trailed")
+    pair.daemon.ctl_here("key", "rotate", "trailed")
+    pair.daemon.ctl_here("key", "revoke", "trailed")
+    api = pair.api()
+    answer = api.get("/v1/users")
+    assert (answer.status, answer.code) == (403, ErrorCode.SCOPE_MISSING)
+    api.close()
+
+    def security() -> list[str]:
+        return [one["security"] for one in pair.daemon.logged("trailed") if "security" in one]
+
+    assert security() == ["api_key_added", "api_key_rotated", "api_key_revoked"]
+    missing = [one for one in pair.daemon.records() if one.get("security") == "api_scope_missing"]
+    assert {(one["api_key"], one["scope"]) for one in missing} >= {("messages", "users:read")}
+
+
+def test_guesses_get_a_penalty_for_their_source_and_a_valid_key_from_there_still_works(pair: House) -> None:
+    """From an address of its own, which is not exempt. While the penalty lasts, a wrong key is not looked at."""
+    source, answers = "127.0.0.77", []
+    with pair.connect(source) as raw:
+        for number in range(60):
+            answers.append(raw.ask(post(f"chatd_{number:043}", message("bob", "hi"))))
+            if answers[-1].status == 429:
+                break
+    assert (answers[0].status, answers[0].code) == (401, ErrorCode.UNKNOWN_KEY)
+    assert 'error="invalid_token"' in answers[0].headers["www-authenticate"]
+    assert (answers[-1].status, answers[-1].code) == (429, ErrorCode.TOO_MANY_ATTEMPTS)
+    assert len(answers) < 60
+    assert int(answers[-1].headers["retry-after"]) >= 1
+    with pair.connect(source) as raw:
+        assert raw.ask(post(pair.key, message("bob", "hi"))).status == 201
+    refused = [one for one in pair.daemon.records() if one.get("security") == "api_key_refused"]
+    assert source in {one["source"] for one in refused}
+    penalties = json.loads(pair.daemon.ctl_here("penalties", "--json")[1])
+    assert source in json.dumps(penalties)
+
+
+def test_the_last_use_is_written_down(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """At the latest when the worker leaves."""
+    house = House(tmp_path_factory.mktemp("used"), 1)
+    try:
+        before = int(time.time() * 1000)
+        assert status(house, house.key) == 201
+        assert house.daemon.stop() == 0
+        found = json.loads(house.daemon.ctl_here("key", "list", "--json")[1])["keys"]
+        used = {one["name"]: one["used_at_ms"] for one in found}
+        assert before <= used["messages"] <= int(time.time() * 1000)
+    finally:
+        assert house.daemon.discard() == []
+
+
+def test_a_key_has_a_rate_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    house = House(tmp_path_factory.mktemp("rate"), 1, http={"requests_per_s": 2})
+    try:
+        with house.connect() as raw:
+            answers = [raw.ask(post(house.key, message("bob", f"{n}"))) for n in range(25)]
+        assert {one.status for one in answers} == {201, 429}
+        refused = answers[-1]
+        assert refused.code == ErrorCode.TOO_FAST
+        assert "2 requests per second" in refused.json()["detail"]
+        assert int(refused.headers["retry-after"]) >= 1
+        api = house.api(house.admin)
+        assert api.get("/v1/users").status == 200, "another key has its own rate"
+        api.close()
+        wait_until(5, "some come back", lambda: status(house, house.key) == 201)
+    finally:
+        assert house.daemon.discard() == []
+
+
+def test_without_tls_no_key_is_taken_where_the_network_could_read_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """From this host it cannot, so here it is: accounts.require_tls refuses nobody on the loopback network."""
+    house = House(tmp_path_factory.mktemp("tls"), 1, accounts={"require_tls": True})
+    try:
+        with Raw(house.port) as raw:
+            assert raw.ask(post(house.key, message("bob", "hi"))).status == 201
+    finally:
+        assert house.daemon.discard() == []
