@@ -98,7 +98,7 @@ def build() -> None:
     """Compile the generators and the limit, if a source is newer."""
     BUILD.mkdir(exist_ok=True)
     newest = max(path.stat().st_mtime for path in [*HERE.glob("*.cpp"), *HERE.glob("*.hpp")])
-    for name in ("loadgen", "fanout", "ideal"):
+    for name in ("loadgen", "fanout", "apigen", "ideal"):
         target = BUILD / name
         if target.exists() and target.stat().st_mtime > newest:
             continue
@@ -219,18 +219,16 @@ class Chatd(Server):
         self.home = Path(tempfile.mkdtemp(prefix="state-", dir=BUILD))
         make_certificate(self.home)
         self.config = self.home / "chatd.toml"
-        self.config.write_text(
-            CONFIG.format(
-                workers=workers,
-                store=store,
-                bus=bus,
-                **{wire.replace("-", "_"): port for wire, port in self.ports.items()},
-            )
-        )
+        ports = {wire.replace("-", "_"): port for wire, port in self.ports.items()}
+        self.config.write_text(self.settings(CONFIG.format(workers=workers, store=store, bus=bus, **ports)))
         command = [_beside("chatd"), "-c", str(self.config)] + (["--allow-root"] if os.getuid() == 0 else [])
         with (self.home / "output").open("wb") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output)
         self._wait_for_workers()
+
+    def settings(self, usual: str) -> str:
+        """The text of its configuration. usual: that of every benchmark."""
+        return usual
 
     def _wait_for_workers(self) -> None:
         deadline = time.monotonic() + START_DEADLINE_S
