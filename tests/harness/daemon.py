@@ -26,8 +26,10 @@ from typing import Any
 
 import psutil
 
+from chatd import log
 from chatd.chatctl import __main__ as chatctl
 from chatd.chatctl.control_client import ControlClient, ServerUnreachable
+from chatd.config.schema import LogOptions
 from tests.harness.certificates import Certificate
 from tests.harness.deadline import wait_until
 
@@ -342,6 +344,7 @@ class Daemon:
                 code = chatctl.main(["-c", str(self.config_file), *arguments])
         finally:
             os.umask(before)
+            log.setup(LogOptions(format="text"), "-")  # a command that changes the store has set it up for itself
         return code, out.getvalue(), err.getvalue()
 
     def ask(self, request: bytes) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -183,3 +185,14 @@ def test_pages_are_not_served_if_the_operator_does_not_want_them(tmp_path_factor
                 assert raw.ask(GET.replace(b"/docs", path)).status == 404
     finally:
         assert house.daemon.discard() == []
+
+
+def test_a_server_without_the_api_loads_nothing_of_it() -> None:
+    """In a process of its own: what a worker imports, and what a master loads for workers of the shipped file."""
+    asked = (
+        "import sys\nfrom chatd import preload\nfrom chatd.config.schema import Config\npreload.load(Config())\n"
+        "print([name for name in sys.modules if name.partition('.')[0] in ('uvicorn', 'starlette', 'httptools')"
+        " or name.startswith('chatd.http')])"
+    )
+    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True, timeout=60)
+    assert told.stdout.strip() == "[]"
