@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.ordeal import clients_of
 from tests.harness.certificates import Certificate
 from tests.harness.daemon import free_ports
 from tests.harness.deadline import wait_until
@@ -68,9 +69,11 @@ def test_a_request_that_is_half_there_when_its_worker_leaves_is_answered(pair: H
     with pair.connect() as raw:
         assert raw.ask(whole).status == 201
         raw.send(whole[:-5])
+        port = raw.sock.getsockname()[1]
+        (holder,) = [worker for worker in pair.daemon.workers() if port in clients_of(worker)]
         restart = threading.Thread(target=lambda: pair.daemon.ctl("restart-workers", limit_s=60))
         restart.start()
-        wait_until(10, "a worker drains", lambda: pair.daemon.logged("draining") != [])
+        wait_until(30, "its worker drains", lambda: any(one["pid"] == holder for one in pair.daemon.logged("draining")))
         time.sleep(0.3)  # the rest comes while it drains
         raw.send(whole[-5:])
         said = raw.said()
