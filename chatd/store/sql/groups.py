@@ -416,7 +416,7 @@ class SqlGroups:
 
     def set_role(self, by: UserId, group_id: GroupId, user_id: UserId, role: Role) -> None:
         self._backend.lock_group(group_id)
-        if by == user_id or self.role(group_id, by) > Role.OWNER:
+        if by == user_id or role is Role.SYSTEM or self.role(group_id, by) > Role.OWNER:
             raise Refused(ErrorCode.NOT_ALLOWED)
         if self.role(group_id, user_id) is Role.OWNER:  # only the system can name the owner here
             if role is not Role.OWNER:
