@@ -25,6 +25,17 @@ Key = tuple[float | str, int, str, int]
 the user, the wire, and the worker."""
 
 
+class ShownSession(msgspec.Struct, frozen=True):
+    """wire: a name of model.Protocol, in lower case. since_ms: epoch, of the login. peer: the client's address. host,
+    worker: where it is."""
+
+    wire: str
+    since_ms: int
+    peer: str
+    host: str
+    worker: int
+
+
 class ShownClient(msgspec.Struct, frozen=True, kw_only=True):
     """One session. wire: a name of model.Protocol, in lower case. carrier: tcp, tls, ws, wss, udp or unix. address: the
     client's. since_ms: of its login, epoch. idle_s: since it was heard last. in_flight: messages given and not

@@ -186,6 +186,11 @@ class ConfigError(ChatdError):
         self.problems = problems
 
 
+class MalformedMessage(ChatdError):
+    """Bytes between two processes of chatd that are none of their messages. Caught where the socket is read, which logs
+    it."""
+
+
 class BootError(ChatdError):
     """A process cannot start. Caught by __main__; `exit` is its exit code."""
 

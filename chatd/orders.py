@@ -16,8 +16,9 @@ from typing import Literal
 import msgspec
 
 from chatd.client_list import ClientPage, ClientQuery
+from chatd.client_list import ShownSession as ShownSession
 from chatd.config.schema import Config, LogLevel
-from chatd.errors import ChatdError
+from chatd.errors import MalformedMessage as MalformedMessage
 from chatd.tls.certificates import Certificate
 
 MAX_BYTES = 256 * 1024
@@ -28,10 +29,6 @@ must fit into the kernel's buffer of a socket."""
 WHY_CHARS = 4096
 REASON_CHARS = 200
 """Longest reason that an operator gives for ending sessions."""
-
-
-class MalformedMessage(ChatdError):
-    """Not an order, or not an answer. Caught where the socket is read, which logs it."""
 
 
 # ---------------------------------------------------------------- master to worker
@@ -235,17 +232,6 @@ class PenaltiesCleared(QuestionAnswer, tag_field="answer", tag="penalties-cleare
     """records: how many there were on this host."""
 
     records: int
-
-
-class ShownSession(msgspec.Struct, frozen=True):
-    """wire: a name of model.Protocol, in lower case. since_ms: epoch, of the login. peer: the client's address. host,
-    worker: where it is."""
-
-    wire: str
-    since_ms: int
-    peer: str
-    host: str
-    worker: int
 
 
 class SessionsDone(QuestionAnswer, tag_field="answer", tag="sessions-done", frozen=True, kw_only=True):

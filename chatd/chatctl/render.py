@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,7 +23,9 @@ from chatd.master.replies import (
     SessionsReply,
     UpgradeReply,
 )
-from chatd.store.account_contract import Invite
+
+if TYPE_CHECKING:  # not loaded for commands that show no invite
+    from chatd.store.account_contract import Invite
 
 
 def upgraded(reply: UpgradeReply) -> str:

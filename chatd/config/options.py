@@ -8,6 +8,7 @@ Fails: never, except toml() for a value that no option takes.
 
 from __future__ import annotations
 
+import functools
 import types
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -30,6 +31,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     secret: bool
 
 
+@functools.cache
 def options_of(section: type[msgspec.Struct]) -> tuple[Option, ...]:
     """The options of one section, in the order of the schema. default: msgspec.NODEFAULT where one must be given."""
     hints = get_type_hints(section, include_extras=True)

@@ -8,6 +8,7 @@ Fails: never.
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 import textwrap
@@ -214,9 +215,12 @@ def hide(value: Any) -> Any:
     return [hide(one) for one in value] if isinstance(value, list | tuple) else HIDDEN if value else value
 
 
-SECRET_OPTIONS = frozenset(
-    f"{section}.{option.name}" for section, kind in SECTIONS.items() for option in options_of(kind) if option.secret
-)
+@functools.cache
+def _secret_options() -> frozenset[str]:
+    """Not made when the module is loaded, as most commands of chatctl show no configuration."""
+    return frozenset(
+        f"{section}.{option.name}" for section, kind in SECTIONS.items() for option in options_of(kind) if option.secret
+    )
 
 
 _INDEX = re.compile(r"\[.*\]")
@@ -224,13 +228,13 @@ _INDEX = re.compile(r"\[.*\]")
 
 def mask_option(key: str, value: Any) -> Any:
     """What may be shown of the value of the option `section.option`, or of an array `section[INDEX].option`."""
-    return hide(value) if _INDEX.sub("", key) in SECRET_OPTIONS else mask(value)
+    return hide(value) if _INDEX.sub("", key) in _secret_options() else mask(value)
 
 
 def mask_config(config: Config) -> Config:
     """A copy whose every value may be shown."""
     tree = _mask_all(msgspec.to_builtins(config))
-    for key in SECRET_OPTIONS:
+    for key in _secret_options():
         section, option = key.split(".")
         for table in tree[section] if section in ARRAYS else [tree[section]]:
             table[option] = hide(table[option])

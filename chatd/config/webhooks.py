@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import difflib
 import ipaddress
 import re
 from collections.abc import Callable
@@ -71,6 +70,8 @@ def _url_mistake(url: str) -> str | None:
 def _check_events(one: WebhookOptions, key: str, add: Add) -> None:
     for pattern in one.events:
         if not matching(pattern):
+            import difflib  # only for a mistake
+
             close = difflib.get_close_matches(pattern, EVENTS, n=1, cutoff=0.5)
             hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(EVENTS)}"
             add(f"{key}.events", f'there is no event "{pattern}", {hint}')

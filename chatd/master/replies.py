@@ -14,10 +14,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from chatd.client_list import ShownClient
+from chatd.client_list import ShownClient, ShownSession
 from chatd.config.schema import Config
 from chatd.errors import Exit
-from chatd.orders import ShownSession
 
 UNKNOWN_USER = 1
 """Exit code of chatctl if there is no such user."""

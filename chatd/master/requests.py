@@ -16,8 +16,8 @@ from msgspec import Meta
 
 from chatd.client_list import ClientQuery
 from chatd.config.schema import LogLevel
+from chatd.errors import MalformedMessage
 from chatd.orders import REASON_CHARS as REASON_CHARS
-from chatd.orders import MalformedMessage
 from chatd.security_events import SecurityEvent
 
 MOST_TRACED_S = 24 * 3600.0
