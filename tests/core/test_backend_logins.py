@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from chatd.config.token_options import TokenKeyOptions
@@ -16,8 +15,18 @@ from chatd.core.fetching import FetchFailed
 from chatd.errors import ErrorCode
 from chatd.model import Protocol
 from chatd.protocol import Login
-from tests.core.stage import Peer, Stage, Worker, play
-from tests.core.vouching import Web, all_names, configure, configure_backend, log_in, names_only, register, user_of
+from tests.core.stage import Peer, Stage, play
+from tests.core.vouching import (
+    Web,
+    all_names,
+    attempts,
+    configure,
+    configure_backend,
+    log_in,
+    names_only,
+    register,
+    user_of,
+)
 from tests.tokens.keys import SECRET, claims, hs256, raw
 
 ALLOW, DENY = b'{"allow":true}', b'{"allow":false}'
@@ -64,25 +73,11 @@ def test_a_number_is_asked_by_its_name(tmp_path: Path) -> None:
 def test_a_denial_is_a_failed_attempt(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         configure_backend(stage, Web(DENY))
-        codes = await many(stage, await stage.worker(names_only), 12)
+        codes = await attempts(stage, await stage.worker(names_only), 12)
         assert codes[0] == ErrorCode.BAD_CREDENTIALS
         assert codes[-1] == ErrorCode.TOO_MANY_ATTEMPTS
 
     play(tmp_path, story)
-
-
-async def many(stage: Stage, worker: Worker, count: int, secret: str = "guess") -> list[ErrorCode]:
-    """Attempts of one source, of which three may fail."""
-    stage.config = msgspec.structs.replace(
-        stage.config, penalties=msgspec.structs.replace(stage.config.penalties, failures=3, delay_s=0.0)
-    )
-    found = []
-    for _ in range(count):
-        peer = worker.peer()
-        peer.remote = "192.0.2.1:5000"
-        await peer.do(Login("alice", 0, secret))
-        found += peer.failures
-    return found
 
 
 @pytest.mark.parametrize(
@@ -111,10 +106,10 @@ def test_what_is_no_clear_answer_lets_nobody_in_and_is_nobodys_failure(tmp_path:
         web = Web(body, status)
         configure_backend(stage, web)
         worker = await stage.worker(names_only)
-        assert set(await many(stage, worker, 12)) == {ErrorCode.UNAVAILABLE}
+        assert set(await attempts(stage, worker, 12)) == {ErrorCode.UNAVAILABLE}
         assert await all_names(worker) == []
         web.body, web.status = ALLOW, 200
-        assert await many(stage, worker, 1) == []
+        assert await attempts(stage, worker, 1) == []
 
     play(tmp_path, story)
 
@@ -126,7 +121,7 @@ def test_a_wrong_password_counts_while_the_backend_is_away(tmp_path: Path) -> No
         configure_backend(stage, Web(FetchFailed("away")), login=("password", "http"))
         worker = await stage.worker(names_only)
         await register(worker, "alice", "a password")
-        codes = await many(stage, worker, 12)
+        codes = await attempts(stage, worker, 12)
         assert codes[0] == ErrorCode.UNAVAILABLE
         assert codes[-1] == ErrorCode.TOO_MANY_ATTEMPTS
 

@@ -20,7 +20,7 @@ from chatd.model import Protocol
 from chatd.protocol import Kicked, Login, LoginAccepted, ServerMessage, ServerRequest
 from chatd.store.contract import Tables
 from tests.core.stage import Stage, play
-from tests.core.vouching import Web, all_names, configure, log_in, names_only, register, user_of
+from tests.core.vouching import Web, all_names, attempts, configure, log_in, names_only, register, user_of
 from tests.tokens.keys import SECRET, claims, hs256, key_set, pair, raw
 
 # ---------------------------------------------------------------- accounts
@@ -302,23 +302,10 @@ def test_the_reason_is_told_to_operators_and_plug_ins_only(tmp_path: Path) -> No
 def test_a_forged_token_is_a_failed_attempt_and_an_expired_one_is_not(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         configure(stage)
-        stage.config = msgspec.structs.replace(
-            stage.config, penalties=msgspec.structs.replace(stage.config.penalties, failures=3, delay_s=0.0)
-        )
         worker = await stage.worker(names_only)
-
-        async def tries(token: str, count: int) -> list[ErrorCode]:
-            found = []
-            for _ in range(count):
-                peer = worker.peer()
-                peer.remote = "192.0.2.1:5000"
-                await peer.do(Login("alice", 0, token))
-                found += peer.failures
-            return found
-
-        assert set(await tries(hs256("alice", -100), 12)) == {ErrorCode.TOKEN_EXPIRED}
+        assert set(await attempts(stage, worker, 12, hs256("alice", -100))) == {ErrorCode.TOKEN_EXPIRED}
         forged = raw({"alg": "HS256"}, claims("alice"), "a guess, as long as a real secret would be")
-        assert (await tries(forged, 12))[-1] == ErrorCode.TOO_MANY_ATTEMPTS
+        assert (await attempts(stage, worker, 12, forged))[-1] == ErrorCode.TOO_MANY_ATTEMPTS
 
     play(tmp_path, story)
 

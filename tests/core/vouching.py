@@ -15,6 +15,7 @@ from chatd.config.token_options import LoginHttpOptions, TokenKeyOptions
 from chatd.core.backend_logins import BackendLogins
 from chatd.core.fetching import Answer, Exchange
 from chatd.core.tokens.current_keys import CurrentKeys
+from chatd.errors import ErrorCode
 from chatd.model import Protocol, User
 from chatd.protocol import Login, LoginAccepted, Register, Registered
 from chatd.store.contract import Tables
@@ -97,3 +98,17 @@ async def register(worker: Worker, name: str, password: str) -> User:
 
 async def all_names(worker: Worker) -> list[str]:
     return [name for _, name, _ in await worker.core.store.read(lambda tables: tables.accounts.all())]
+
+
+async def attempts(stage: Stage, worker: Worker, count: int, secret: str = "guess") -> list[ErrorCode]:
+    """Attempts of one source, of which three may fail."""
+    stage.config = msgspec.structs.replace(
+        stage.config, penalties=msgspec.structs.replace(stage.config.penalties, failures=3, delay_s=0.0)
+    )
+    found = []
+    for _ in range(count):
+        peer = worker.peer()
+        peer.remote = "192.0.2.1:5000"
+        await peer.do(Login("alice", 0, secret))
+        found += peer.failures
+    return found
