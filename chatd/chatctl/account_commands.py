@@ -21,9 +21,9 @@ import msgspec
 from chatd.chatctl import bulk, erasing, export, render
 from chatd.chatctl.accounts import StoredAccounts
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
-from chatd.chatctl.ownership import become_owner
 from chatd.chatctl.progress import Progress
 from chatd.chatctl.show import account as show_account
+from chatd.chatctl.store_command import begin
 from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
 from chatd.config.schema import Config
@@ -33,7 +33,6 @@ from chatd.master.replies import KickReply, SessionsReply
 from chatd.master.requests import REASON_CHARS, KickRequest, SessionsRequest
 from chatd.model import User
 from chatd.security_log import SecurityEvent
-from chatd.store.open import configured
 
 SOME_REFUSED = 1
 """Exit code if some lines of a file, but not all, were added."""
@@ -235,11 +234,9 @@ class AccountCommands:
 def accounts(client: ControlClient, options: argparse.Namespace) -> int:
     """Works on the store, with or without a running server, as the user who owns it."""
     config = config_load.load(options.config).config
-    trail = StoreTrail(config, client)
     if options.what == "export":  # before privileges are dropped: the archive belongs to whoever asked for it
         options.target = export.Target(options.to or export.default_name(options.name))
-    become_owner(config, create=options.command == "user" and options.what == "add")
-    note(f"store: {configured(config)}")
+    trail = begin(config, client, create=options.command == "user" and options.what == "add")
     return AccountCommands(client, config, trail, options).run()
 
 

@@ -24,7 +24,7 @@ from chatd.address_bans import FOREVER_MS, AddressBan, Network, network_named
 from chatd.chatctl import render
 from chatd.chatctl.accounts import StoredAccounts
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
-from chatd.chatctl.ownership import become_owner
+from chatd.chatctl.store_command import begin
 from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
 from chatd.config.schema import Config
@@ -32,7 +32,6 @@ from chatd.core.bans import CHECK_S
 from chatd.errors import Exit
 from chatd.master.replies import ApplyBansReply
 from chatd.master.requests import ApplyBansRequest
-from chatd.store.open import configured
 
 NOT_DONE = 1
 """Exit code: the network is protected, or is not banned."""
@@ -48,10 +47,8 @@ class Protected(NamedTuple):
 def bans(client: ControlClient, options: argparse.Namespace) -> int:
     """All three commands; on the store, as the user who owns it."""
     config = config_load.load(options.config).config
-    trail = StoreTrail(config, client)
     own = operators_address() if options.command == "ban" else ""
-    become_owner(config, create=False)
-    note(f"store: {configured(config)}")
+    trail = begin(config, client)
     desk = BanCommands(client, config, trail)
     if options.command == "bans":
         return desk.show(as_json=options.json)

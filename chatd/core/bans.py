@@ -22,6 +22,7 @@ from chatd.bus.survey import Question
 from chatd.core import bus_messages
 from chatd.core.bus_messages import BansApplied, BansChanged
 from chatd.core.services import Services
+from chatd.core.store_watch import StoreWatch
 from chatd.errors import Unavailable
 
 CHECK_S = 2.0
@@ -56,9 +57,7 @@ class BanWatch:
         self.end_banned: Callable[[], Awaitable[int]] = _nobody
         self._version = ""
         """Of the bans that are known: store.ban_contract.AddressBanTables.version."""
-        self._check_at = 0.0
-        """By the loop's clock."""
-        self._checking = False
+        self._watch = StoreWatch(services, CHECK_S, self._check)
         self._ended: OrderedDict[int, int | None] = OrderedDict()
         """By ref: connections ended for this question; None = it is being carried out."""
 
@@ -124,18 +123,9 @@ class BanWatch:
 
     def tick(self) -> None:
         """About twenty times a second."""
-        now = self._services.loop.time()
-        if not self._checking and now >= self._check_at:
-            self._check_at = now + CHECK_S
-            self._checking = True
-            self._services.background.start(self._check())
+        self._watch.tick()
 
     async def _check(self) -> None:
-        try:
-            version = await self._services.store.read(lambda tables: tables.address_bans.version())
-            if version != self._version:
-                await self._refresh()
-        except Unavailable:
-            return
-        finally:
-            self._checking = False
+        version = await self._services.store.read(lambda tables: tables.address_bans.version())
+        if version != self._version:
+            await self._refresh()

@@ -38,6 +38,7 @@ from chatd.protocol import (
     WireTraits,
 )
 from chatd.store.contract import Account, Tables
+from chatd.texts.sizes import over
 
 T = TypeVar("T")
 MAX_ANSWER_BYTES = 1024 * 1024
@@ -265,5 +266,5 @@ def _look_up(tables: Tables, who: str | UserId) -> Account | None:
 
 def raise_for_fp(fp: str, most_bytes: int) -> None:
     """Raises Refused TOO_LONG."""
-    if len(fp) * 3 > most_bytes and len(fp.encode("utf-8", "surrogatepass")) > most_bytes:
+    if over(fp, most_bytes):
         raise Refused(ErrorCode.TOO_LONG, f"an Idempotency-Key has at most {most_bytes} bytes")

@@ -16,6 +16,7 @@ from hashlib import sha256
 
 from chatd import wall_clock
 from chatd.core.services import Services
+from chatd.core.store_watch import StoreWatch
 from chatd.errors import Unavailable
 from chatd.store.contract import ApiKey, Tables
 
@@ -36,8 +37,7 @@ class KeyRing:
         self._version = -1
         """Of the keys that are known; -1 = they have not been read."""
         self._is_open = False
-        self._checking = False
-        self._check_at = 0.0
+        self._watch = StoreWatch(services, CHECK_S, self._check)
         self._write_at = 0.0
         """By the loop's clock."""
         self._used: dict[int, int] = {}
@@ -55,10 +55,8 @@ class KeyRing:
     def find(self, secret: bytes) -> ApiKey | None:
         """The valid key with this text. Costs about a microsecond."""
         key = self._keys.get(sha256(secret).hexdigest())
-        if key is None:
-            return None
         now_ms = wall_clock.now_ms()
-        if key.expires_at_ms and now_ms >= key.expires_at_ms:
+        if key is None or not key.valid(now_ms):
             return None
         self._used[key.id] = now_ms
         return key
@@ -74,11 +72,8 @@ class KeyRing:
         """About twenty times a second."""
         if not self._is_open:
             return
+        self._watch.tick()
         now = self._services.loop.time()
-        if not self._checking and now >= self._check_at:
-            self._check_at = now + CHECK_S
-            self._checking = True
-            self._services.background.start(self._check())
         if now >= self._write_at:
             self._write_at = now + USED_S
             self._services.background.start(self.write_used())
@@ -94,14 +89,9 @@ class KeyRing:
             self._services.log.debug("the use of a key is not stored", why=str(error))
 
     async def _check(self) -> None:
-        try:
-            version = await self._store.read(lambda tables: tables.api_keys.version())
-            if version != self._version:
-                await self._read()
-        except Unavailable:
-            return
-        finally:
-            self._checking = False
+        version = await self._store.read(lambda tables: tables.api_keys.version())
+        if version != self._version:
+            await self._read()
 
     async def _read(self) -> None:
         def read(tables: Tables) -> tuple[int, list[ApiKey]]:

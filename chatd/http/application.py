@@ -17,9 +17,9 @@ from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp
 
 from chatd.errors import ErrorCode, Refused
-from chatd.http.dispatch import SECURITY_HEADERS, Receive, RouteApp, Scope, Send, Shared, respond
+from chatd.http.dispatch import Receive, RouteApp, Scope, Send, Shared, problem, respond
 from chatd.http.pages import PageApp, pages
-from chatd.http.problems import HttpRefused, answer_of
+from chatd.http.problems import HttpRefused
 from chatd.http.route import Route
 from chatd.http.table import ROUTES
 
@@ -47,7 +47,7 @@ class PathApp:
             return
         text = f"{method} is not possible here, but {self._allowed}"
         allowed = ((b"allow", self._allowed.encode()),)
-        await _refuse(HttpRefused(ErrorCode.METHOD_NOT_ALLOWED, text, headers=allowed), send)
+        await respond(problem(HttpRefused(ErrorCode.METHOD_NOT_ALLOWED, text, headers=allowed)), send)
 
 
 class FastPaths:
@@ -90,10 +90,4 @@ def application(shared: Shared, routes: Sequence[Route] = ROUTES) -> ASGIApp:
 
 async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
     """Starlette's own answer would not be a problem."""
-    await _refuse(Refused(ErrorCode.UNKNOWN_ROUTE, f"there is nothing at {scope['path']}"), send)
-
-
-async def _refuse(refused: Refused, send: Send) -> None:
-    answer = answer_of(refused)
-    answer.headers.extend(SECURITY_HEADERS)
-    await respond(answer, send)
+    await respond(problem(Refused(ErrorCode.UNKNOWN_ROUTE, f"there is nothing at {scope['path']}")), send)

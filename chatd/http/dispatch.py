@@ -80,12 +80,12 @@ class RouteApp:
         except Gone:
             return
         except Refused as refused:
-            answer = _problem(refused)
+            answer = problem(refused)
         except Unavailable as error:
-            answer = _problem(Refused(ErrorCode.UNAVAILABLE, str(error)))
+            answer = problem(Refused(ErrorCode.UNAVAILABLE, str(error)))
         except Exception as error:  # noqa: BLE001  the one place where bugs of handlers are caught
             log.get().error("unexpected exception in a route of the API", route=self.route.path, exc_info=error)
-            answer = _problem(Refused(ErrorCode.INTERNAL))
+            answer = problem(Refused(ErrorCode.INTERNAL))
         row, status = shared.row, answer.status
         row.http_requests += 1
         if status >= 400:
@@ -164,7 +164,8 @@ class RouteApp:
 _PLAIN = NoInput()
 
 
-def _problem(refused: Refused) -> Answer:
+def problem(refused: Refused) -> Answer:
+    """A refusal as an answer of a route."""
     answer = answer_of(refused)
     answer.headers.extend(SECURITY_HEADERS)
     return answer

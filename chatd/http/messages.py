@@ -18,6 +18,7 @@ from chatd.http.call import Call
 from chatd.http.problems import HttpRefused
 from chatd.http.route import NoInput, Route
 from chatd.protocol import Extras, SendMessage
+from chatd.texts.sizes import over
 
 UserRef = (
     Annotated[str, Meta(min_length=1, max_length=64, description="the name of a user")]
@@ -85,7 +86,7 @@ async def send(call: Call, _: NoInput, new: NewMessage) -> StoredMessage:
 
 def _check_size(text: str, most: int) -> None:
     """Raises HttpRefused."""
-    if len(text) * 3 > most and len(text.encode("utf-8", "surrogatepass")) > most:
+    if over(text, most):
         raise HttpRefused(ErrorCode.TOO_LONG, f"a text has at most {most} bytes of UTF-8", field="$.text")
 
 

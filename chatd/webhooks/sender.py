@@ -23,7 +23,7 @@ _CONNECT_S = 5.0
 
 class Outcome(NamedTuple):
     """error: "" = the receiver has the events. gone: it wants no more. wait_s: how long it asked to be left alone.
-    connected: there was an answer."""
+    answered: the receiver has answered at all."""
 
     error: str = ""
     gone: bool = False

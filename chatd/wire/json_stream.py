@@ -81,11 +81,6 @@ def check_utf8(frame: bytes) -> None:
             raise WireError(ErrorCode.INVALID_PACKET, "not UTF-8") from error
 
 
-def over(text: str, limit_bytes: int) -> bool:
-    """Whether `text` takes more than `limit_bytes` in UTF-8."""
-    return len(text) > limit_bytes or (not text.isascii() and len(text.encode()) > limit_bytes)
-
-
 def fit(make: Callable[[str], bytes], text: str, limit: int) -> bytes:
     """make(text), or make of its longest beginning plus "…" that gives at most `limit` bytes.
 

@@ -17,14 +17,13 @@ from chatd import api_keys, wall_clock
 from chatd.chatctl import render
 from chatd.chatctl.accounts import StoredAccounts
 from chatd.chatctl.control_client import ControlClient, note
-from chatd.chatctl.ownership import become_owner
+from chatd.chatctl.store_command import begin
 from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
 from chatd.config.schema import Config
 from chatd.errors import Exit
 from chatd.security_log import SecurityEvent
 from chatd.store.contract import ApiKey, NewApiKey
-from chatd.store.open import configured
 
 NOT_DONE = 1
 """Exit code: no valid key has this name."""
@@ -33,9 +32,7 @@ NOT_DONE = 1
 def keys(client: ControlClient, options: argparse.Namespace) -> int:
     """Works on the store, with or without a running server, as the user who owns it."""
     config = config_load.load(options.config).config
-    trail = StoreTrail(config, client)
-    become_owner(config, create=False)
-    note(f"store: {configured(config)}")
+    trail = begin(config, client)
     return KeyCommands(config, trail, options).run()
 
 

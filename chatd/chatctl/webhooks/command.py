@@ -19,7 +19,7 @@ from chatd import wall_clock
 from chatd.chatctl import render
 from chatd.chatctl.accounts import StoredAccounts
 from chatd.chatctl.control_client import ControlClient, note
-from chatd.chatctl.ownership import become_owner
+from chatd.chatctl.store_command import begin
 from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
 from chatd.config.schema import Config
@@ -27,7 +27,6 @@ from chatd.config.webhook_options import WebhookOptions
 from chatd.errors import Exit
 from chatd.store.contract import EventKind, Tables
 from chatd.store.event_contract import Position, WebhookState
-from chatd.store.open import configured
 
 NOT_DONE = 1
 """Exit code: there is no such webhook, or (test) its receiver does not take events."""
@@ -38,9 +37,7 @@ def webhooks(client: ControlClient, options: argparse.Namespace) -> int:
     config = config_load.load(options.config).config
     if options.what == "test":
         return _test(config, options)
-    trail = StoreTrail(config, client)
-    become_owner(config, create=False)
-    note(f"store: {configured(config)}")
+    trail = begin(config, client)
     return WebhookCommands(config, trail, options).run()
 
 

@@ -19,6 +19,7 @@ from chatd.core.bus_messages import SessionEnded
 from chatd.core.services import Services
 from chatd.core.sessions.login import Logins
 from chatd.core.sessions.session import OWN_CHANGE, Session
+from chatd.core.store_watch import StoreWatch
 from chatd.errors import Unavailable
 from chatd.model import UserId
 
@@ -35,9 +36,7 @@ class CredentialsWatch:
         self._logins = logins
         self._seen = -1
         """Changes up to this version are known; -1 = the store has not been looked at."""
-        self._checking = False
-        self._check_at = 0.0
-        """By the loop's clock."""
+        self._watch = StoreWatch(services, CHECK_S, self._check)
         self.on_change: Callable[[UserId], None] = lambda user_id: None
         """Called with every account whose change was found in the store."""
 
@@ -85,27 +84,16 @@ class CredentialsWatch:
 
     def tick(self) -> None:
         """About twenty times a second."""
-        now = self._services.loop.time()
-        if self._checking or now < self._check_at or self._seen < 0:
-            return
-        self._check_at = now + CHECK_S
-        self._checking = True
-        self._services.background.start(self._check())
+        if self.is_open:
+            self._watch.tick()
 
     async def _check(self) -> None:
         seen = self._seen
-        try:
-            changes = await self._services.store.read(
-                lambda tables: tables.accounts.changed_credentials(seen, _AT_ONCE)
-            )
-        except Unavailable:
-            return
-        finally:
-            self._checking = False
+        changes = await self._services.store.read(lambda tables: tables.accounts.changed_credentials(seen, _AT_ONCE))
         for change in changes:
             self._logins.end_outdated(change.user_id, change.version)
             self.on_change(change.user_id)
         if changes:
             self._seen = max(seen, changes[-1].version)
         if len(changes) == _AT_ONCE:
-            self._check_at = 0.0
+            self._watch.again()

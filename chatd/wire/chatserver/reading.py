@@ -30,9 +30,9 @@ from chatd.protocol import (
     Register,
     SendMessage,
 )
+from chatd.texts.sizes import over
 from chatd.wire.chatserver import encode
 from chatd.wire.chatserver.requests import RequestFrame
-from chatd.wire.json_stream import over
 
 _Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 

@@ -14,8 +14,9 @@ from msgspec import Meta, Raw, Struct
 
 from chatd.errors import ErrorCode, meaning
 from chatd.protocol import Draining, Failed, Malformed, Ref, ServerMessage, ServerRequest
+from chatd.texts.sizes import over
 from chatd.wire.chatserver import encode
-from chatd.wire.json_stream import decode_fields, fit, over
+from chatd.wire.json_stream import decode_fields, fit
 
 TEXT_ROOM_BYTES = 24
 """What a frame has besides the text of a ServerMessage, at most: the msgid, the NUL, and a margin."""

@@ -40,9 +40,10 @@ from chatd.protocol import (
     ServerRequest,
     WireTraits,
 )
+from chatd.texts.sizes import over
 from chatd.wire.codec_state import CodecState, MobileimsdkState
 from chatd.wire.contract import MAX_BYTES_BEFORE_LOGIN, frame_form, was_cut
-from chatd.wire.json_stream import check_utf8, fit, over, too_deep
+from chatd.wire.json_stream import check_utf8, fit, too_deep
 from chatd.wire.mobileimsdk import token as datagram_token
 from chatd.wire.mobileimsdk.compact import shortened
 from chatd.wire.mobileimsdk.features import names

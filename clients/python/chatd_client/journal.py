@@ -15,26 +15,18 @@ import fcntl
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from chatd_client.model import Destination, PendingMessage
+from chatd_client.model import PendingMessage
 from chatd_client.seen import Shown
 
 GROWTH_BYTES = 1024 * 1024
 
 
-class Written(msgspec.Struct, frozen=True, array_like=True, tag="written"):
+class Written(PendingMessage, frozen=True, array_like=True, tag="written"):
     """A message of ours was handed over for sending."""
-
-    fp: str
-    to: Destination
-    text: str
-    written_at_ms: int
-    reply: int = 0
-    mentions: tuple[str | int, ...] | Literal["all"] = ()
-    typeu: int = -1
 
 
 class Settled(msgspec.Struct, frozen=True, array_like=True, tag="settled"):
@@ -72,15 +64,7 @@ _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
 def written(message: PendingMessage) -> Written:
-    return Written(
-        fp=message.fp,
-        to=message.to,
-        text=message.text,
-        written_at_ms=message.written_at_ms,
-        reply=message.reply,
-        mentions=message.mentions,
-        typeu=message.typeu,
-    )
+    return Written(**msgspec.structs.asdict(message))
 
 
 class Journal:
