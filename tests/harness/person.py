@@ -231,7 +231,11 @@ class Person:
         await link.open(*self.town.address_of(self.name, self.wire))
         self.away.clear()
         self.link = link
-        await link.login(self.name, self.town.ids.get(self.name, 0), self.town.secret)
+        try:
+            await link.login(self.name, self.town.ids.get(self.name, 0), self.town.secret)
+        except asyncio.CancelledError:
+            link.abort()  # whoever gives up a login closes the connection, on which it would succeed later
+            raise
         if isinstance(link, StockLink):
             self.first_login_time = link.first_login_time
 
