@@ -51,7 +51,7 @@ def test_a_new_token_is_asked_for_when_one_expires(people: People) -> None:
     async def story() -> None:
         ann, bob, cy = [await people.user(name) for name in ("ann", "bob", "cy")]
         issuer = Issuer(ann, 2)
-        old = Client(people.url(), cy, token=Issuer(cy, 1).sign(), options=people.options())
+        old = Client(people.url(), cy, token=Issuer(cy, 5).sign(), options=people.options())
         async with (
             people.client(bob) as b,
             Client(people.url(), ann, token=issuer.token, options=people.options()) as a,
@@ -65,7 +65,7 @@ def test_a_new_token_is_asked_for_when_one_expires(people: People) -> None:
             assert [(await a.receive(10)).text for _ in range(sent)] == [str(number) for number in range(sent)]
             assert a.state is State.LIVE
             with pytest.raises(Kicked) as kicked:  # a text is the only token that there is
-                await old.receive(5)
+                await old.receive(10)
             assert kicked.value.why is EndReason.EXPIRED
         with pytest.raises(LoginRefused) as refused:
             async with Client(people.url(), cy, token=Issuer(cy, -60).sign(), options=people.options()):

@@ -33,12 +33,13 @@ class Server:
         self.daemon = daemon
         self.keys = make_keys(daemon, all=",".join(SCOPES), **{scope.replace(":", "_"): scope for scope in SCOPES})
         daemon.start()
-        self._stack = stack
+        self.connections = stack
+        """Of the present test."""
         self.api = self.another()
 
     def another(self, key: str = "all") -> Api:
         """Over a connection of its own, which may be with the other worker."""
-        return self._stack.enter_context(closing(Api(self.daemon.ports["http"], self.keys[key])))
+        return self.connections.enter_context(closing(Api(self.daemon.ports["http"], self.keys[key])))
 
     def user(self, like: str = "user") -> str:
         """A new user with the password SECRET, whose name begins so; the name."""
@@ -48,7 +49,7 @@ class Server:
 
     def phone(self, name: str, secret: str = SECRET) -> Phone:
         """A client, which may be with either worker."""
-        return self._stack.enter_context(closing(Phone(self.daemon.ports["mobileimsdk"], name, secret)))
+        return self.connections.enter_context(closing(Phone(self.daemon.ports["mobileimsdk"], name, secret)))
 
     def on_both_workers(self) -> dict[int, tuple[str, Phone]]:
         """By worker, a user who is logged in there."""
@@ -95,6 +96,14 @@ def on_mysql(tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDB) -> Iter
 
 
 @pytest.fixture(params=["sqlite", "mysql"])
-def server(request: pytest.FixtureRequest) -> Server:
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     found: Server = request.getfixturevalue(f"on_{request.param}")
-    return found
+    with ExitStack() as found.connections:
+        yield found
+
+
+@pytest.fixture
+def on_one(on_sqlite: Server) -> Iterator[Server]:
+    """For what does not depend on the store."""
+    with ExitStack() as on_sqlite.connections:
+        yield on_sqlite

@@ -42,14 +42,14 @@ def test_no_two_routes_are_the_same() -> None:
 
 
 @every_keyed
-def test_without_a_key_with_a_wrong_one_and_without_the_scope(on_sqlite: Server, route: Route) -> None:
-    nobody = on_sqlite.another()
+def test_without_a_key_with_a_wrong_one_and_without_the_scope(on_one: Server, route: Route) -> None:
+    nobody = on_one.another()
     for wrong in ("", "Bearer chatd_" + "x" * 43, "Basic eDp4"):
         answer = _ask(nobody, route, headers={"Authorization": wrong})
         assert (answer.status, answer.code) == (401, ErrorCode.UNKNOWN_KEY), wrong
         assert answer.headers["www-authenticate"].startswith("Bearer")
     for scope in SCOPES:
-        api = on_sqlite.another(scope.replace(":", "_"))
+        api = on_one.another(scope.replace(":", "_"))
         answer = _ask(api, route)
         if scope not in (route.scope, ADMIN):
             assert (answer.status, answer.code) == (403, ErrorCode.SCOPE_MISSING), scope
