@@ -53,13 +53,14 @@ class House:
         self.row = Row(memoryview(bytearray(ROW_BYTES)).cast("q"))
         self.row.state = State.READY
         loop = asyncio.get_running_loop()
+        self._penalty_table = PenaltyTable(sets=8)
         self.core = Core(
             CoreParts(
                 tables=open_tables(StoreLocation(path=directory / "chatd.db"), 2.0, create=True),
                 bus=(exchange or Exchange()).bus(),
                 config=lambda: self.config,
                 row=self.row,
-                penalty_table=PenaltyTable(sets=8),
+                penalty_table=self._penalty_table,
                 loop=loop,
             )
         )
@@ -92,6 +93,7 @@ class House:
         await until(5, "every connection is gone", lambda: not self.connections.members)
         await self.core.store.settle()
         self.core.store.close()
+        self._penalty_table.close()
 
     async def clock(self) -> None:
         """A worker's, faster: a round at every tick."""

@@ -104,6 +104,10 @@ class Pair:
     async def close(self) -> None:
         for house in (self.old, self.new, self.third):
             await house.close()
+        if self.successor is not None:
+            self.successor.close()
+        if self.socket is not None:
+            self.socket.close()
         for _, sock in self._sockets.values():
             sock.close()
 
