@@ -105,8 +105,8 @@ def main(arguments: list[str]) -> None:
     build()
     server = ChatdWithApi(1)
     try:
+        beside_the_chat(server, seconds)  # first: afterwards the store is large
         flat_out(server, seconds)
-        beside_the_chat(server, seconds)
         print(f"errors logged: {server.errors_logged()}")
     finally:
         server.stop()
