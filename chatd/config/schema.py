@@ -110,6 +110,14 @@ class ListenerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             "worker",
         ),
     ] = ()
+    websocket_path: Annotated[
+        str,
+        _option(
+            "http: the path at which mobileimsdk clients connect over WebSocket to the same port, such as "
+            '"/websocket"; "" = nowhere. What is said of ws holds for it',
+            "worker",
+        ),
+    ] = ""
     group_prefix: Annotated[
         str,
         _option(

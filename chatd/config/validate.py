@@ -47,6 +47,9 @@ _MAX_PREFIX_CHARS = 64
 """Of listen.group_prefix: a packet over UDP has room for little more than 700 bytes of text."""
 ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s]*")
 """A value of listen.origins: what a browser sends as Origin, or any."""
+_WEBSOCKET_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+_TAKEN_PATHS = (["v1"], ["api"], ["docs"], ["openapi.json"])
+"""First parts of the paths of chatd.http."""
 MIN_KEY_CHARS = 32
 """Shortest text of a key of the bus: it must not be guessed from a recorded message."""
 
@@ -217,6 +220,7 @@ def _check_listeners(listeners: tuple[ListenerOptions, ...], problems: Problems)
         _check_origins(one.origins, f"listen[{index}].origins", problems)
         _check_certificates(one, where, f"listen[{index}].certificates", problems)
         _check_group_mark(one, f"listen[{index}]", problems)
+        _check_websocket_path(one, f"listen[{index}].websocket_path", problems)
         unique = where.path if where.transport == "unix" else f"{where.host}:{where.port}" if where.port else ""
         unique = f"udp {unique}" if unique and where.transport == "udp" else unique
         if unique in taken:
@@ -283,9 +287,19 @@ def _check_origins(origins: Iterable[str], key: str, problems: Problems) -> None
             problems.add(key, f'{toml(origin)} is not an origin; expected "https://HOST", "https://HOST:PORT" or "*"')
 
 
+def _check_websocket_path(one: ListenerOptions, key: str, problems: Problems) -> None:
+    path = one.websocket_path
+    if path and one.protocol != "http":
+        problems.add(key, f"is for protocol http only; a listener for {one.protocol} has its own address")
+    elif path and not _WEBSOCKET_PATH.fullmatch(path):
+        problems.add(key, f'{toml(path)} is not a path such as "/websocket"')
+    elif path.split("/")[1:2] in _TAKEN_PATHS:
+        problems.add(key, f'{toml(path)} belongs to the API; use a path such as "/websocket"')
+
+
 def _check_group_mark(one: ListenerOptions, key: str, problems: Problems) -> None:
     prefix = one.group_prefix
-    if one.protocol != "mobileimsdk" and (prefix or one.group_typeu != -1):
+    if not (one.protocol == "mobileimsdk" or one.websocket_path) and (prefix or one.group_typeu != -1):
         problems.add(f"{key}.{'group_prefix' if prefix else 'group_typeu'}", "is for protocol mobileimsdk only")
     if len(prefix) > _MAX_PREFIX_CHARS:
         problems.add(f"{key}.group_prefix", f"has {len(prefix)} characters, at most {_MAX_PREFIX_CHARS} are allowed")

@@ -21,6 +21,7 @@ from chatd.http.problems import raw
 from chatd.net.connection import Connection
 from chatd.net.connections import Connections
 from chatd.net.profile import ConnectionProfile
+from chatd.net.websocket.mount import WebSocketMount
 from chatd.protocol import Draining, Event
 from chatd.wire.echo import EchoCodec
 
@@ -65,10 +66,10 @@ class _Transport(asyncio.Transport):
 class HttpConnection(Connection):
     """http: made with the first bytes; before, it is only a socket. rest: bytes that are parsed in later turns.
     is_held: the parser has enough to do. began: when the first byte of the present request came; 0.0 = none has.
-    at_end: the client sends nothing more, but waits for answers.
+    at_end: the client sends nothing more, but waits for answers. mount: where it may become a WebSocket.
     """
 
-    __slots__ = ("_checked_private", "at_end", "began", "http", "is_held", "rest", "server")
+    __slots__ = ("_checked_private", "at_end", "began", "http", "is_held", "mount", "rest", "server")
 
     def __init__(
         self, server: HttpServer, connections: Connections, profile: ConnectionProfile, sock: socket.socket, remote: str
@@ -80,6 +81,7 @@ class HttpConnection(Connection):
         self.is_held = False
         self.began = 0.0
         self.at_end = False
+        self.mount: WebSocketMount | None = None
         self._checked_private = False
 
     # ---------------------------------------------------------------- bytes in
@@ -120,6 +122,17 @@ class HttpConnection(Connection):
         http.data_received(data)
         if not http.is_receiving:
             self.began = 0.0
+
+    def become_websocket(self, request: bytes, rest: bytes) -> None:
+        """Everything before the request has been answered. rest: what came behind it in the same slice."""
+        mount, http = self.mount, self.http
+        self.flush()
+        if mount is None or http is None or self.out is not None:
+            self.cut(Disconnect.SLOW_CONSUMER)  # it does not read the earlier answers
+            return
+        rest, self.rest, self.http = rest + self.rest, b"", None
+        mount.hand_over(self, request, rest)
+        http.connection_lost(None)
 
     def hold(self, *, is_held: bool) -> None:
         """The parser has enough, or can take more."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from uvicorn.config import Config as UvicornConfig
     from uvicorn.server import ServerState
 
+    from chatd.http.connection import HttpConnection
+
 SLICE_BYTES = 16 * 1024
 """Parsed in one turn of the loop, at most."""
 MAX_HEADERS = 100
@@ -47,7 +49,7 @@ class RequestParser(HttpToolsProtocol):
     is_receiving: a part of a request has come, and the rest has not; has_head: its head has come. count: heads of
     requests that have come. size: of the head of the present request as far as it is parsed, then of its body.
     unparsed: bytes since the last head, or part of a body, was complete: a header is parsed when its end has come.
-    refusal: why the present request is refused.
+    refusal: why the present request is refused. is_upgrading: the present request is for a WebSocket.
     """
 
     def __init__(
@@ -69,6 +71,12 @@ class RequestParser(HttpToolsProtocol):
         self.unparsed = 0
         self.refusal: Refused | None = None
         self.is_broken = False
+        self.is_upgrading = False
+
+    @property
+    def _connection(self) -> HttpConnection:
+        connection: HttpConnection = self.app_state["connection"]
+        return connection
 
     # ---------------------------------------------------------------- the parser's callbacks
 
@@ -102,7 +110,10 @@ class RequestParser(HttpToolsProtocol):
             if name == b"content-length":
                 self._check_body(int(value) if value.isdigit() else 0)
         if self.parser.should_upgrade():
-            self._refuse(ErrorCode.NOT_ALLOWED, "this server speaks HTTP/1.1 only", HTTPStatus.BAD_REQUEST)
+            if not self._is_for_websocket():
+                self._refuse(ErrorCode.NOT_ALLOWED, "this server speaks HTTP/1.1 only", HTTPStatus.BAD_REQUEST)
+            self.is_upgrading = True
+            return
         if len(self.pipeline) >= MAX_WAITING:
             self._refuse(ErrorCode.TOO_FAST, f"at most {MAX_WAITING} requests may wait on one connection")
         super().on_headers_complete()
@@ -112,6 +123,23 @@ class RequestParser(HttpToolsProtocol):
         if self.is_leaving or (most and self.count >= most):
             self.is_leaving = True
             self.cycle.keep_alive = False
+
+    def _is_for_websocket(self) -> bool:
+        """Whether this request asks for the WebSocket, and all earlier ones have been answered."""
+        mount = self._connection.mount
+        if mount is None or self.url.partition(b"?")[0] != mount.path.encode():
+            return False
+        served = self.running is None or self.running.response_complete
+        names = {name for name, _ in self.headers}
+        asks = any(name == b"upgrade" and value.lower() == b"websocket" for name, value in self.headers)
+        return asks and served and not names & _OF_BODIES
+
+    def _upgrade(self, rest: bytes) -> None:
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/1.1"]
+        lines += [name + b": " + value for name, value in self.headers]
+        self.is_broken = True
+        self.connections.discard(self)
+        self._connection.become_websocket(b"\r\n".join([*lines, b"", b""]), rest)
 
     def on_body(self, body: bytes) -> None:
         self._check_body(self.size + len(body))
@@ -126,6 +154,8 @@ class RequestParser(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self.is_receiving = False
+        if self.is_upgrading:
+            return
         super().on_message_complete()
         if self.is_leaving and self.is_idle:  # it was answered before all of it had come
             self.transport.close()
@@ -144,7 +174,9 @@ class RequestParser(HttpToolsProtocol):
             self.parser.feed_data(data)
             if self.unparsed > self.options.header_bytes + SLICE_BYTES:
                 self._refuse_head()
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade, HttpRefused) as error:
+        except httptools.HttpParserUpgrade as upgrade:
+            self._upgrade(data[upgrade.args[0] :])
+        except (httptools.HttpParserError, HttpRefused) as error:
             self.break_off(self.refusal or HttpRefused(ErrorCode.INVALID_PACKET, f"not an HTTP request: {error}"))
 
     def break_off(self, refused: Refused) -> None:
@@ -153,9 +185,9 @@ class RequestParser(HttpToolsProtocol):
         self.is_broken = self.is_leaving = True
         self.pipeline.clear()
         running = self.running
-        log.get().debug("HTTP request refused", peer=self.app_state["connection"].remote, why=refused.text)
+        log.get().debug("HTTP request refused", peer=self._connection.remote, why=refused.text)
         if running is not None and not running.response_complete:
-            if running is not self.cycle or not self.is_receiving:
+            if running is not self.cycle or not (self.is_receiving and self.has_head):
                 running.keep_alive = False
                 return
             running.disconnected = True
@@ -200,4 +232,5 @@ class RequestParser(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
 
+_OF_BODIES = frozenset((b"content-length", b"transfer-encoding"))
 _HEAD_TOO_LARGE = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE

@@ -28,6 +28,7 @@ from chatd.http.parser import RequestParser
 from chatd.net.connection import Connection
 from chatd.net.connections import Connections
 from chatd.net.profile import ConnectionProfile
+from chatd.net.websocket.mount import WebSocketMount
 from chatd.scoreboard import Row
 
 ROUND_S = 1.0
@@ -82,10 +83,17 @@ class HttpServer:
         self._loop.call_later(ROUND_S, self._round)
 
     def connection(
-        self, connections: Connections, profile: ConnectionProfile, sock: socket.socket, remote: str
+        self,
+        connections: Connections,
+        profile: ConnectionProfile,
+        sock: socket.socket,
+        remote: str,
+        mount: WebSocketMount | None,
     ) -> Connection:
         """The connection that serves a socket accepted here."""
-        return HttpConnection(self, connections, profile, sock, remote)
+        connection = HttpConnection(self, connections, profile, sock, remote)
+        connection.mount = mount
+        return connection
 
     def parser(self, connection: HttpConnection) -> RequestParser:
         """Of a connection on which the first bytes have come."""

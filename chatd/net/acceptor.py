@@ -35,6 +35,7 @@ from chatd.net.tls import TlsTransport
 from chatd.net.websocket.connection import SERVER_FULL, WebSocketConnection, WebSocketProfile
 from chatd.net.websocket.frames import MAX_FRAME_BYTES
 from chatd.net.websocket.handshake import UpgradePolicy
+from chatd.net.websocket.mount import WebSocketMount
 from chatd.scoreboard import Row, State
 from chatd.tls.certificates import Certificate
 from chatd.tls.contexts import ServerContexts
@@ -85,18 +86,27 @@ class ConnectionMaker(Contract):
     def alpn(self) -> Sequence[str]: ...
 
     def connection(
-        self, connections: Connections, profile: ConnectionProfile, sock: socket.socket, remote: str
-    ) -> Connection: ...
+        self,
+        connections: Connections,
+        profile: ConnectionProfile,
+        sock: socket.socket,
+        remote: str,
+        mount: WebSocketMount | None,
+    ) -> Connection:
+        """mount: the WebSocket on the same port, None = there is none."""
+        ...
 
 
 class Listener:
-    """One listening socket. profile: given to every connection accepted here. maker: None = they speak a wire.
+    """One listening socket. profile: given to every connection accepted here, but not to those of `websocket`. maker:
+    None = they speak a wire. websocket: what a WebSocket here gets, whether all are (ws, wss) or those at a path of an
+    HTTP listener; None = there is none.
 
     balancers: load balancers whose connections begin with a PROXY header, None = none do. contexts: for handshakes,
     None = without TLS.
     """
 
-    __slots__ = ("balancers", "contexts", "is_tcp", "maker", "options", "profile", "sock")
+    __slots__ = ("balancers", "contexts", "is_tcp", "maker", "options", "profile", "sock", "websocket")
 
     def __init__(
         self,
@@ -111,16 +121,13 @@ class Listener:
         self.sock = sock
         self.is_tcp = sock.family != socket.AF_UNIX
         self.balancers = Balancers(options.proxy_from) if options.proxy_from else None
-        self.profile = _profile(options)
-
-    @property
-    def is_websocket(self) -> bool:
-        return isinstance(self.profile, WebSocketProfile)
+        self.websocket = _websocket_profile(options)
+        self.profile = _profile(options) if maker is not None or self.websocket is None else self.websocket
 
     def connection(self, connections: Connections, codec: Codec, sock: socket.socket, remote: str) -> Connection:
         """The connection that serves a socket accepted here, or that of a session that comes from another worker."""
-        if isinstance(self.profile, WebSocketProfile):
-            return WebSocketConnection(connections, self.profile, codec, sock, remote)
+        if self.websocket is not None:
+            return WebSocketConnection(connections, self.websocket, codec, sock, remote)
         return Connection(connections, self.profile, codec, sock, remote)
 
     def is_balancer(self, address: object) -> bool:
@@ -136,21 +143,27 @@ def _profile(options: ListenerOptions) -> ConnectionProfile:
     elif protocol is Protocol.ECHO:
         silence_s = _ECHO_SILENCE_S
     where = urls.parse(options.address)
-    if not where.is_websocket:
-        return ConnectionProfile(
-            listener=options.address,
-            protocol=protocol,
-            silence_s=silence_s,
-            is_encrypted=where.is_encrypted,
-            carrier=where.transport,
-        )
-    return WebSocketProfile(
+    return ConnectionProfile(
         listener=options.address,
         protocol=protocol,
         silence_s=silence_s,
         is_encrypted=where.is_encrypted,
         carrier=where.transport,
-        upgrades=UpgradePolicy(where.path, options.origins),
+    )
+
+
+def _websocket_profile(options: ListenerOptions) -> WebSocketProfile | None:
+    where = urls.parse(options.address)
+    path = where.path if where.is_websocket else options.websocket_path
+    if not path:
+        return None
+    return WebSocketProfile(
+        listener=options.address,
+        protocol=Protocol.MOBILEIMSDK,
+        silence_s=_SILENCE_S[options.keep_alive_s],
+        is_encrypted=where.is_encrypted,
+        carrier="wss" if where.is_encrypted else "ws",
+        upgrades=UpgradePolicy(path, options.origins),
         max_message_bytes=options.max_frame_bytes or MAX_FRAME_BYTES,
     )
 
@@ -165,6 +178,7 @@ class Acceptor:
         self._rows = rows
         self._row = rows[slot]
         self._listeners: list[Listener] = []
+        self._mounts: dict[Listener, WebSocketMount] = {}
         self._max_descriptor = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _RESERVED_DESCRIPTORS
         self._spare = SpareDescriptor()
         self._log = log.get()
@@ -173,6 +187,8 @@ class Acceptor:
         """Begin to accept."""
         self._listeners = listeners
         for listener in listeners:
+            if listener.maker is not None and listener.websocket is not None:
+                self._mounts[listener] = self._mount(listener)
             self._loop.add_reader(listener.sock.fileno(), self._on_readable, listener)
 
     def listener(self, address: str) -> Listener | None:
@@ -207,6 +223,14 @@ class Acceptor:
         self._listeners = []
         self._spare.give_up()
 
+    def _mount(self, listener: Listener) -> WebSocketMount:
+        def make(http: Connection) -> WebSocketConnection:
+            websocket = listener.connection(self._connections, self.codec(listener), http.sock, http.remote)
+            assert isinstance(websocket, WebSocketConnection)
+            return websocket
+
+        return WebSocketMount(listener.options.websocket_path, make)
+
     # ---------------------------------------------------------------- accepting
 
     def _on_readable(self, listener: Listener) -> None:
@@ -238,7 +262,9 @@ class Acceptor:
         if listener.maker is None:
             connection = listener.connection(self._connections, self.codec(listener), sock, remote)
         else:
-            connection = listener.maker.connection(self._connections, listener.profile, sock, remote)
+            connection = listener.maker.connection(
+                self._connections, listener.profile, sock, remote, self._mounts.get(listener)
+            )
         if not is_balancer:
             self._connections.admission.enter(connection)
         self._row.connections += 1
@@ -313,7 +339,7 @@ class Acceptor:
             answer = b""  # a handshake would cost more than a refusal may
         elif listener.maker is not None:
             answer = listener.maker.busy
-        elif listener.is_websocket:
+        elif listener.websocket is not None:
             answer = SERVER_FULL.data
         else:
             busy = self._connections.failure(ErrorCode.BUSY)

@@ -178,6 +178,10 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def can_write_eof(self) -> bool:
         return True
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """protocol: a net.connection.Connection that has the socket from now on."""
+        self._connection = cast(Connection, protocol)
+
     def write_eof(self) -> None:
         """close_notify, then FIN, after everything written. What still comes is passed on as it is, to be counted."""
         self._end()

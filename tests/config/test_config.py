@@ -83,6 +83,21 @@ def test_the_sample_says_the_defaults(tmp_path):
             '"https://a/" is not an origin',
         ),
         (
+            '[[listen]]\nprotocol = "mobileimsdk"\naddress = "ws://h:1"\nwebsocket_path = "/chat"',
+            "listen[0].websocket_path",
+            "is for protocol http only",
+        ),
+        (
+            '[[listen]]\nprotocol = "http"\naddress = "http://h:1"\nwebsocket_path = "websocket"',
+            "listen[0].websocket_path",
+            "is not a path",
+        ),
+        (
+            '[[listen]]\nprotocol = "http"\naddress = "http://h:1"\nwebsocket_path = "/v1/websocket"',
+            "listen[0].websocket_path",
+            "belongs to the API",
+        ),
+        (
             '[[listen]]\nprotocol = "mobileimsdk"\naddress = "ws://h:1"\ngroup_prefix = "[{grup}]"',
             "listen[0].group_prefix",
             "has braces that are neither {group} nor {number}",

@@ -12,6 +12,7 @@ from tests.harness.daemon import Daemon
 from tests.http.raw import Raw
 
 BODY_BYTES, HEADER_BYTES, REQUEST_S, IDLE_S = 32 * 1024, 4096, 1.0, 2.5
+WEBSOCKET_PATH = "/websocket"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,7 +26,8 @@ class House:
     """A daemon with an API, a key for messages, and two accounts, alice and bob."""
 
     def __init__(self, root: Path, workers: int, **options: dict[str, object]) -> None:
-        self.daemon = Daemon(root, workers=workers, api=True, **options)
+        listen = {"http": {"websocket_path": WEBSOCKET_PATH}}
+        self.daemon = Daemon(root, workers=workers, listen=listen, api=True, **options)
         self.daemon.config["listen"] += self.more()
         self.daemon.write_config()
         keys = make_keys(self.daemon, messages="messages:write", all="admin")

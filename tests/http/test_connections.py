@@ -40,6 +40,14 @@ def test_many_requests_on_one_connection_and_several_at_once(small: House) -> No
         assert raw.said().headers["content-type"].startswith("text/html")
 
 
+def test_a_broken_request_does_not_take_the_answer_of_the_one_before_it(small: House) -> None:
+    with small.connect() as raw:
+        long = b"X-Long: " + b"x" * HEADER_BYTES
+        raw.send(post(small.key, HELLO) + GET.replace(b"\r\n\r\n", b"\r\n" + long + b"\r\n\r\n"))
+        assert raw.said().status == 201
+        assert raw.ended() == b""
+
+
 def test_a_request_in_single_bytes(small: House) -> None:
     with small.connect() as raw:
         for byte in post(small.key, HELLO):

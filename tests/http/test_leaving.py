@@ -18,7 +18,7 @@ from tests.faults.ordeal import clients_of
 from tests.harness.certificates import Certificate
 from tests.harness.daemon import free_ports
 from tests.harness.deadline import wait_until
-from tests.http.conftest import House
+from tests.http.conftest import WEBSOCKET_PATH, House
 from tests.http.raw import Raw, message, post
 from tests.net.proxy_headers import v1
 
@@ -98,6 +98,7 @@ class Ways(House):
         ports, listen = self.daemon.ports, {"protocol": "http"}
         ports["https"], ports["balanced"] = free_ports(2)
         self.unix = self.daemon.runtime_dir / "api.sock"
+        listen["websocket_path"] = WEBSOCKET_PATH
         encrypted, balanced = f"https://127.0.0.1:{ports['https']}", f"http://127.0.0.1:{ports['balanced']}"
         return [
             {**listen, "address": encrypted, "certificates": self.certificate.options()},
