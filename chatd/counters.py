@@ -123,6 +123,23 @@ class Counters(msgspec.Struct, kw_only=True):
     webhook_failures: Annotated[
         int, Field("attempts to send to webhooks that failed", heading="failed attempts", total=True)
     ] = 0
+    bridge_waiting: Annotated[
+        int,
+        Field("messages for users of other servers that RabbitMQ does not have; of the bridges that this worker has"),
+    ] = 0
+    bridge_lag_ms: Annotated[int, Field("age of the oldest of them", "ms")] = 0
+    bridges_failing: Annotated[int, Field("of these bridges, those of which a direction does not work")] = 0
+    bridge_received: Annotated[
+        int, Field("messages of users of other servers", heading="messages over bridges: in", total=True)
+    ] = 0
+    bridge_sent: Annotated[int, Field("messages for users of other servers", heading="out", total=True)] = 0
+    bridge_dead_letters: Annotated[
+        int, Field("packets of bridges that cannot be delivered", heading="dead letters", total=True)
+    ] = 0
+    bridge_failures: Annotated[
+        int,
+        Field("attempts to use the RabbitMQ of a bridge that failed", heading="failed attempts of bridges", total=True),
+    ] = 0
     logins: Annotated[int, Field("logins that succeeded", heading="ok", total=True)]
     logins_failed: Annotated[
         int, Field("logins with an unknown name or a wrong password", heading="failed", total=True)

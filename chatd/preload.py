@@ -41,6 +41,7 @@ REDIS_CLUSTER = ("chatd.bus.redis.cluster",)
 TLS = ("chatd.tls.contexts",)
 HTTP = ("chatd.http.server", "uvicorn.lifespan.off", "encodings.ascii")
 WEBHOOKS = ("chatd.webhooks.webhooks",)
+BRIDGES = ("chatd.bridges.bridges",)
 HTTP_HOOK = ("chatd.hooks.http",)
 METRICS = ("chatd.master.metrics.serving",)
 """Of the master."""
@@ -67,6 +68,7 @@ def modules(config: Config) -> tuple[str, ...]:
         *(HTTP if any(one.protocol == "http" for one in config.listen) else ()),
         *vouched_logins.late_modules(config),
         *(WEBHOOKS if config.webhook else ()),
+        *(BRIDGES if config.bridge else ()),
         *(HTTP_HOOK if any((one.entry_point or one.name) == "http" for one in config.hook) else ()),
         *(METRICS if config.metrics.address else ()),
         *(TLS if any(one.certificates for one in config.listen) else ()),

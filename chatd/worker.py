@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Awaitable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import uvloop
 
@@ -34,11 +34,13 @@ from chatd.config.diff import live
 from chatd.config.schema import Config, ListenerOptions, PluginOptions
 from chatd.config.validate import BUSES
 from chatd.core.core import Core
+from chatd.core.elsewhere import Elsewhere
 from chatd.core.parts import CoreParts
 from chatd.core.plugins import loading
 from chatd.core.plugins.loading import PluginNotLoaded
 from chatd.core.plugins.plugin import Plugin
 from chatd.errors import BootError, Disconnect, Exit
+from chatd.event_readers import EventReaders, make_people
 from chatd.net.acceptor import Acceptor, ConnectionMaker, Listener
 from chatd.net.connections import Connections
 from chatd.net.handover.predecessor import Predecessor
@@ -62,15 +64,11 @@ from chatd.orders import (
 )
 from chatd.scoreboard import State, leader
 from chatd.store.contract import Tables
-from chatd.store.group_commit import GroupCommit
 from chatd.store.open import configured, open_readers, open_tables
 from chatd.tls.certificates import CertificateError
 from chatd.tls.contexts import ServerContexts
 from chatd.wire.mobileimsdk.codec import MobileimsdkCodec
 from chatd.worker_context import WorkerContext
-
-if TYPE_CHECKING:
-    from chatd.webhooks.webhooks import Webhooks
 
 _TICK_S = 0.05
 _LAG_WINDOW_S = 10.0
@@ -106,16 +104,6 @@ def _load_plugin(hook: PluginOptions, config: Config, loop: asyncio.AbstractEven
         raise BootError(f"hook {hook.name}: {option}{error}", Exit.CONFIG) from None
 
 
-def make_webhooks(context: WorkerContext, store: GroupCommit, loop: asyncio.AbstractEventLoop) -> Webhooks | None:
-    """None: none is configured, and nothing of them is loaded."""
-    if not context.config.webhook:
-        return None
-    from chatd.webhooks.webhooks import Webhooks, WebhookServices
-
-    row, leads = context.rows[context.slot], lambda: leader(context.rows) == context.slot
-    return Webhooks(context.config, WebhookServices(store=store, row=row, leads=leads, loop=loop, slot=context.slot))
-
-
 def run(context: WorkerContext) -> int:
     """Serve until ordered to leave; returns the exit code. Raises: BootError, ConfigError or Unavailable when it cannot
     start."""
@@ -142,7 +130,8 @@ class Worker:
         self._vouched = vouched_logins.make(self.config)
         self._bus = open_bus(context.config, context.slot, self._keyring)
         bans = AddressBans()
-        self._core = Core(self._core_parts(tables, bans))
+        people = make_people(self.config)
+        self._core = Core(self._core_parts(tables, bans, people))
         self._connections = Connections(self._core, self.config, self._row, loop, bans)
         self._core.bans.end_banned = self._connections.end_banned
         self._operator_orders = OperatorOrders(self._core, context.slot)
@@ -168,12 +157,11 @@ class Worker:
         """Messages refused by the bus, when this was looked at last."""
         self._refused_at = float("-inf")
         """When the bus last refused a message, by the loop's clock."""
-        self._webhooks = make_webhooks(context, self._core.store, loop)
-        """None: none is configured."""
+        self._readers = EventReaders(context, self.config, self._core, people)
         self._troubles: dict[Literal["store", "bus"], str] = {"store": "", "bus": ""}
         """What the master was told last: why the part cannot be used."""
 
-    def _core_parts(self, tables: Tables, bans: AddressBans) -> CoreParts:
+    def _core_parts(self, tables: Tables, bans: AddressBans, elsewhere: Elsewhere | None) -> CoreParts:
         context, config = self._context, self._config
         return CoreParts(
             tables=tables,
@@ -185,6 +173,7 @@ class Worker:
             config=self.config,
             tokens=self._vouched.tokens,
             backend=self._vouched.backend,
+            elsewhere=elsewhere,
             row=self._row,
             penalty_table=context.penalty_table,
             address_bans=bans,
@@ -208,9 +197,7 @@ class Worker:
         loop.add_reader(context.life_fd, self._orphaned)
         loop.add_reader(context.orders, self._read_order)
         await self._core.open(patient=context.patient)
-        if self._webhooks is not None:
-            await self._webhooks.open(patient=context.patient)
-            self._webhooks.start()
+        await self._readers.open()
         self._due = loop.time() + _TICK_S
         self._tick()
         self._acceptor.open([self._listener(listen, sock) for listen, sock in context.listeners])
@@ -290,8 +277,7 @@ class Worker:
             self._report_trouble("store", "" if row.store_ok else self._core.store.trouble or "does not answer")
             self._report_trouble("bus", self._bus.trouble)
             self._connections.round()
-            if self._webhooks is not None:
-                self._webhooks.report()
+            self._readers.report()
             log.tick()
 
     def _report_refused(self) -> None:
@@ -422,7 +408,7 @@ class Worker:
         spread_s = min(timeouts.drain_spread_s, within_s * 2 / 3)
         self._log.info("draining", connections=len(self._connections.members), within_s=within_s)
         drain = self._loop.create_task(self._drain_connections(spread_s))
-        webhooks = self._loop.create_task(self._webhooks.close()) if self._webhooks is not None else None
+        readers = self._loop.create_task(self._readers.close())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s) as self._drain_limit:
                 await asyncio.wait([drain])
@@ -432,8 +418,7 @@ class Worker:
             connection.cut(Disconnect.DRAINING)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeouts.store_s):
-                if webhooks is not None:
-                    await webhooks
+                await readers
                 await self._core.keys.write_used()
                 await self._core.store.settle()
                 await self._core.plugins.settle()

@@ -11,21 +11,22 @@ from typing import Any
 
 import msgspec
 
+from chatd.config.bridge_options import BridgeOptions
 from chatd.config.option import Effect
 from chatd.config.options import options_of
 from chatd.config.schema import ARRAYS, SECTIONS, Config, ListenerOptions, PluginOptions
 from chatd.config.token_options import TokenKeyOptions
 from chatd.config.webhook_options import WebhookOptions
 
-_Named = PluginOptions | WebhookOptions
+_Named = PluginOptions | WebhookOptions | BridgeOptions
 
 
 class OptionChange(msgspec.Struct, frozen=True):
     """One difference between two configurations.
 
     key: `section.option`; of a listener `listen[ADDRESS].option`, or `listen[ADDRESS]` when all of it is new or gone;
-    of a plug-in `hook[NAME].option` or `hook[NAME]`, and so of a webhook; of a key `token_key[INDEX].option` or
-    `token_key[INDEX]`.
+    of a plug-in `hook[NAME].option` or `hook[NAME]`, and so of webhooks and bridges; of a key
+    `token_key[INDEX].option` or `token_key[INDEX]`.
     """
 
     key: str
@@ -51,6 +52,8 @@ def changes(old: Config, new: Config) -> tuple[OptionChange, ...]:
             found += _key_changes(old.token_key, new.token_key)
         elif section == "webhook":
             found += _named_changes("webhook", old.webhook, new.webhook)
+        elif section == "bridge":
+            found += _named_changes("bridge", old.bridge, new.bridge)
         else:
             found += _differences(section, section, getattr(old, section), getattr(new, section))
     return tuple(found)
@@ -125,7 +128,7 @@ def _keeping(running: Config, wanted: Config, effects: tuple[Effect, ...]) -> Co
         if section not in ARRAYS
     }
     if "worker" in effects:
-        sections |= {"hook": running.hook, "webhook": running.webhook}
+        sections |= {"hook": running.hook, "webhook": running.webhook, "bridge": running.bridge}
     after = {one.address: one for one in wanted.listen}
     listen = tuple(_keep("listen", one, after.get(one.address, one), effects) for one in running.listen)
     return msgspec.structs.replace(wanted, listen=listen, **sections)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from chatd.config import urls, validate
+from chatd.config.bridge_options import BridgeOptions
 from chatd.config.options import toml
 from chatd.config.schema import ARRAYS, Config, ListenerOptions
 from chatd.config.token_options import TokenKeyOptions
@@ -32,6 +33,7 @@ SECRET_KEYS = (
     "bus.url",
     "bus.keys",
     "webhook.secrets",
+    "bridge.url",
     "token_key.secret",
     "token_key.public_key",
     "login_http.secret",
@@ -227,8 +229,9 @@ def _absolute(config: Config, folder: Path) -> Config:
         store = replace(store, url=f"sqlite:{Path(server.state_dir, store.url.removeprefix('sqlite:'))}")
     listen = tuple(_absolute_listener(one, folder, server.runtime_dir) for one in config.listen)
     keys = tuple(_absolute_key(one, folder) for one in config.token_key)
+    bridge = tuple(_absolute_bridge(one, folder) for one in config.bridge)
     metrics = replace(config.metrics, address=_absolute_address(config.metrics.address, server.runtime_dir))
-    return replace(config, server=server, store=store, listen=listen, token_key=keys, metrics=metrics)
+    return replace(config, server=server, store=store, listen=listen, token_key=keys, metrics=metrics, bridge=bridge)
 
 
 def _absolute_key(one: TokenKeyOptions, folder: Path) -> TokenKeyOptions:
@@ -236,6 +239,11 @@ def _absolute_key(one: TokenKeyOptions, folder: Path) -> TokenKeyOptions:
     if not one.jwks or urls.is_http(one.jwks):
         return one
     return msgspec.structs.replace(one, jwks=str(folder / one.jwks))
+
+
+def _absolute_bridge(one: BridgeOptions, folder: Path) -> BridgeOptions:
+    """The file of authorities relative to the folder of the configuration file."""
+    return msgspec.structs.replace(one, ca_file=str(folder / one.ca_file)) if one.ca_file else one
 
 
 def _absolute_address(address: str, runtime_dir: str) -> str:

@@ -34,7 +34,7 @@ _HEAD = """\
 # chatd.toml: every option with its default. Generated from the schema, like `man chatd.toml`.
 # `chatd -t` tests a changed file, `chatctl reload` applies it without ending a session.
 # Changes take effect at the reload unless noted. store.url, bus.url, each of bus.keys, token_key.secret and public_key,
-# login_http.secret and each of webhook.secrets may also be "env:NAME" or "file:PATH".
+# login_http.secret, bridge.url and each of webhook.secrets may also be "env:NAME" or "file:PATH".
 """
 
 
@@ -106,6 +106,11 @@ _SAMPLE_ARRAYS: dict[str, tuple[str, dict[str, Any]]] = {
         "A URL that is told what happens; there may be several. None by default (docs/webhooks.md).",
         {"name": "backend", "url": "https://backend.example/chat-events", "secrets": ("file:webhook.secret",)},
     ),
+    "bridge": (
+        "A MobileIMSDK server whose users and those of chatd reach each other, while you move them. None by default\n"
+        "# (docs/bridges.md).",
+        {"name": "java", "url": "file:bridge.url", "users": ("*",)},
+    ),
 }
 """By section: what it is, and the options of its example that differ from the defaults."""
 
@@ -130,6 +135,7 @@ _TITLES = {
     "token_key": "[[token_key]], a key of login tokens",
     "hook": "[[hook]], a plug-in",
     "webhook": "[[webhook]], a URL that is told what happens",
+    "bridge": "[[bridge]], a MobileIMSDK server that is reached over RabbitMQ",
 }
 _LOWER_CASE = ("tcp", "ws", "mysql", "redis", "chatserver", "mobileimsdk", "open = any password is right")
 """Names, with which a description may begin."""
@@ -145,7 +151,7 @@ def manual() -> str:
         "file. \\fBchatd \\-t\\fR tests a file, \\fBchatd \\-T\\fR prints what is in effect, \\fBchatctl reload\\fR",
         "applies a change. All mistakes are reported at once, one line each.",
         ".PP",
-        "store.url, bus.url, each of bus.keys, token_key.secret and public_key, login_http.secret and each of",
+        "store.url, bus.url, each of bus.keys, token_key.secret and public_key, login_http.secret, bridge.url, each of",
         'webhook.secrets may be "env:NAME" or "file:PATH", to keep a secret out of this file.',
         "If chatd is started as root, only root needs to be able to read a secret file: it is read before",
         "chatd becomes server.user. A reload can no longer read it, keeps the value and logs a warning. Under the",
@@ -258,6 +264,8 @@ def holds_secret(loaded: Loaded) -> bool:
         f"webhook[{at}].secrets[{of}]" for at, one in enumerate(config.webhook) for of in range(len(one.secrets))
     ]
     if any(key not in written for key in webhooks):
+        return True
+    if any(f"bridge[{at}].url" not in written for at in range(len(config.bridge))):
         return True
     return any(mask(one.options) != one.options for one in config.hook)
 

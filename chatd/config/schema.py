@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from chatd.config.account_options import AccountOptions
+from chatd.config.bridge_options import BridgeOptions
 from chatd.config.http_options import HttpOptions
 from chatd.config.limit_options import LEAST_OUTBOX_BYTES as LEAST_OUTBOX_BYTES
 from chatd.config.limit_options import LimitOptions as LimitOptions
@@ -356,6 +357,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     metrics: MetricsOptions = MetricsOptions()
     hook: tuple[PluginOptions, ...] = ()
     webhook: tuple[WebhookOptions, ...] = ()
+    bridge: tuple[BridgeOptions, ...] = ()
 
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {
@@ -378,6 +380,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "metrics": MetricsOptions,
     "hook": PluginOptions,
     "webhook": WebhookOptions,
+    "bridge": BridgeOptions,
 }
-ARRAYS = ("listen", "token_key", "hook", "webhook")
+ARRAYS = ("listen", "token_key", "hook", "webhook", "bridge")
 """Sections that may be written more than once, as [[section]]."""

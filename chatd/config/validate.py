@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from chatd.config import login_checks, metrics_options, urls, webhooks
+from chatd.config import bridges, login_checks, metrics_options, urls, webhooks
 from chatd.config.options import Option, allowed_values, options_of, toml
 from chatd.config.penalty_options import PenaltyOptions
 from chatd.config.people_options import LEAST_DAYS, RetentionOptions
@@ -168,6 +168,7 @@ def check(config: Config, problems: Problems) -> None:
     _check_listeners(config.listen, problems)
     _check_plugins(config.hook, problems)
     webhooks.check(config.webhook, problems.add)
+    bridges.check(config.bridge, problems.add)
     _check_urls(config, problems)
     _check_penalties(config.penalties, problems)
     _check_retention(config.retention, problems)
@@ -326,10 +327,11 @@ _ENCRYPTED = {"ws": "wss", "http": "https"}
 
 
 def plain_passwords(config: Config) -> list[str]:
-    """One line for each listener to which passwords, tokens or API keys are sent so that the network can read them."""
+    """One line for each listener to which passwords, tokens or API keys are sent so that the network can read them, and
+    for each bridge."""
+    found = bridges.plain(config.bridge)
     if config.accounts.require_tls:
-        return []
-    found = []
+        return found
     for index, one in enumerate(config.listen):
         where = urls.parse(one.address)
         has_passwords = one.protocol != "echo" and "open" not in config.accounts.kinds

@@ -16,6 +16,7 @@ import secrets
 from typing import NamedTuple
 
 from chatd import wall_clock
+from chatd.config.bridge_options import prefixes
 from chatd.config.schema import Config
 from chatd.core.admission import Applicant
 from chatd.core.password_policy import MAX_PASSWORD_CHARS, check_password
@@ -28,9 +29,11 @@ from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.model import User, UserId
 from chatd.protocol import Login
 from chatd.store.contract import Account, KnownSource, Tables
-from chatd.texts.names import is_reserved, new_name
+from chatd.texts.names import in_namespace, is_reserved, new_name
 
 NAME_RESERVED = "this name is not allowed: it is, or looks like, one of the reserved names of this server"
+
+NAME_ELSEWHERE = "this name is not allowed: it is, or looks like, that of a user of another server"
 
 
 def check_new(name: str, secret: str, config: Config) -> str:
@@ -45,6 +48,8 @@ def check_name(name: str, config: Config, *, reserved: bool = False, digits: boo
     """The form in which a new account's name is stored. reserved: also one of accounts.reserved_names. digits: it may
     be a number. Raises Refused unless an account with this name may be made."""
     stored = new_name(name, config.limits.name_chars, digits=digits)
+    if config.bridge and in_namespace(stored, prefixes(config.bridge)):
+        raise Refused(ErrorCode.NAME_NOT_ALLOWED, NAME_ELSEWHERE)
     if not reserved and is_reserved(stored, config.accounts.reserved_names):
         raise Refused(ErrorCode.NAME_NOT_ALLOWED, NAME_RESERVED)
     return stored

@@ -186,6 +186,19 @@ class Calls:
         accepted: Accepted = await self._serve(caller, command)
         return accepted
 
+    async def begin(self, caller: Caller, command: SendMessage) -> asyncio.Future[Accepted]:
+        """Send a message on behalf of another server, which has let its user send it: it takes nothing from the user's
+        allowance. Returns when the message is queued: messages are stored in the order of the calls. The future
+        is settled as send() ends."""
+        answer: asyncio.Future[Accepted] = self._loop.create_future()
+        peer = _CallPeer(caller.remote, answer)
+        peer.session = session = Session(caller.user, peer, 0)
+        session.enter(SessionState.LIVE)
+        answer.add_done_callback(lambda _: setattr(peer, "session", None))  # the two refer to each other
+        if (work := self._handle(peer, command)) is not None:
+            await work
+        return answer
+
     async def operate(self, caller: Caller, op: str, arguments: object, kind: type[T], fp: str = "") -> T:
         """Run one of the operations that clients have (docs/protocols/mobileimsdk.md). arguments: a struct or a dict
         with its fields. kind: what its result is read as. fp: repeated with the same fp, it is carried out once, and

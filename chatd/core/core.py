@@ -36,6 +36,7 @@ from chatd.core.cut_notices import CutNotices
 from chatd.core.delivery import Delivery
 from chatd.core.delivery_delay import DeliveryDelay
 from chatd.core.dispatcher import Dispatcher, Handler
+from chatd.core.elsewhere import ElsewhereSending
 from chatd.core.event_notes import EventNotes
 from chatd.core.figures import Figures
 from chatd.core.friends import Friends
@@ -120,13 +121,13 @@ class Core:
     """
 
     def __init__(self, parts: CoreParts) -> None:
-        self._row = parts.row
-        self._config = parts.config
+        self._row, self._config = parts.row, parts.config
         self._bus = parts.bus
         self._log = log.get()
         self._rounds = 0
         self._known_rules: tuple[Config | None, SendingRules] = None, ANYTHING
         """The rules of the configuration before them. Only the store thread uses it."""
+        self._elsewhere = parts.elsewhere
         self._background = BackgroundTasks(parts.loop)
         stores = Connections(parts.tables, parts.readers)
         self.store = GroupCommit(stores, parts.loop, parts.row, self._stored, self._rules)
@@ -204,6 +205,8 @@ class Core:
         send = Handler(self.messages.send, cost=MESSAGE)
         if self.plugins.has(Point.BEFORE_MESSAGE):
             send = Handler(self._ask_plugins_and_send, is_async=True, cost=MESSAGE)
+        if self._elsewhere is not None:
+            send = send._replace(function=ElsewhereSending(self._elsewhere, send.function).send, is_async=True)
         acknowledged, received = self.delivery.in_flight.acknowledged, self.delivery.in_flight.received
         return {
             SendMessage: send,

@@ -48,7 +48,7 @@ class Handler(NamedTuple):
 
     function: called with the session (or with the peer, if no login is needed) and the command.
     needs_login: refused with NOT_LOGGED_IN before the login.
-    is_async: function returns a coroutine. Until it ends, the peer's next command waits.
+    is_async: function returns a coroutine, until the end of which the peer's next command waits, or None.
     cost: what it takes from the user's allowance, once there is one; before the login nothing.
     """
 
@@ -152,7 +152,8 @@ class Dispatcher:
             if has_claim and command.claimed is not None:  # type: ignore[union-attr]
                 self._check_claimed(peer, session, command)
             if is_async:
-                return self._finish(function(caller, command), peer, command)
+                work = function(caller, command)
+                return None if work is None else self._finish(work, peer, command)
             function(caller, command)
         except Refused as refused:
             self._refuse(peer, command, refused.code, refused.text)

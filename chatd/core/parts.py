@@ -16,6 +16,7 @@ from chatd.address_bans import AddressBans
 from chatd.bus.contract import Bus
 from chatd.config.schema import Config
 from chatd.core.backend_logins import BackendLogins
+from chatd.core.elsewhere import Elsewhere
 from chatd.core.plugins.plugin import Plugin
 from chatd.core.tokens.contract import Tokens
 from chatd.penalty_table import PenaltyTable
@@ -42,6 +43,8 @@ class CoreParts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """None = the configuration has no keys."""
     backend: BackendLogins | None = None
     """None = no backend is asked."""
+    elsewhere: Elsewhere | None = None
+    """None = no bridge is configured."""
     loop: asyncio.AbstractEventLoop
     slot: int = 0
     leads: Callable[[], bool] = lambda: True

@@ -31,6 +31,8 @@ from chatd.store.api_key_contract import ApiKey as ApiKey
 from chatd.store.api_key_contract import ApiKeyTables as ApiKeyTables
 from chatd.store.api_key_contract import NewApiKey as NewApiKey
 from chatd.store.ban_contract import AddressBanTables as AddressBanTables
+from chatd.store.bridge_contract import BridgeTables as BridgeTables
+from chatd.store.bridge_contract import NewBridged as NewBridged
 from chatd.store.consent_contract import Asked as Asked
 from chatd.store.consent_contract import AskingRules as AskingRules
 from chatd.store.consent_contract import Audiences as Audiences
@@ -318,6 +320,9 @@ class Tables(Protocol):
 
     @property
     def webhooks(self) -> WebhookTables: ...
+
+    @property
+    def bridges(self) -> BridgeTables: ...
 
     @property
     def gather_s(self) -> float:

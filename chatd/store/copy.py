@@ -88,6 +88,7 @@ TABLES = (
             "used_at_ms",
         ),
     ),
+    Table("bridged", 1, ("user_id", "bridge", "remote", "heard_at_ms")),
     Table("friend", 2, ("user_id", "friend_id", "accepted", "at_ms")),
     Table("refusal", 2, ("user_id", "friend_id", "at_ms", "withdrawn")),
     Table("correspondent", 2, ("user_id", "other_id")),

@@ -197,6 +197,10 @@ class WebhookTables(Protocol):
         """An attempt failed. Also renews the lease."""
         ...
 
+    def recovered(self, name: str, fence: int, lease_ms: int) -> bool:
+        """What had failed is well again, although nothing was delivered yet. Also renews the lease."""
+        ...
+
     def disable(self, name: str, fence: int, error: str) -> bool:
         """Nobody can take the lease until enable(). Releases it."""
         ...

@@ -19,6 +19,7 @@ import msgspec
 from chatd.config.schema import Config
 from chatd.config.urls import MysqlAddress, parse_mysql
 from chatd.errors import BootError, Exit, Unavailable
+from chatd.store.bridge_contract import OutgoingTables
 from chatd.store.check import StoreCheck
 from chatd.store.contract import Tables
 from chatd.store.copy import StoreDump
@@ -93,9 +94,10 @@ def open_readers(location: StoreLocation, limit_s: float, count: int) -> list[Ta
 
 
 class EventReader(NamedTuple):
-    """A connection that only reads events, for one thread at a time."""
+    """A connection that only reads what others are told in order, for one thread at a time."""
 
     events: EventTables
+    outgoing: OutgoingTables
     close: Callable[[], None]
 
 
@@ -103,9 +105,11 @@ def open_event_reader(location: StoreLocation, limit_s: float) -> EventReader:
     """Of a store that open_tables() has opened, beside its commits. Raises: sqlite3.Error."""
     if location.path is not None:
         sqlite_reader = SqliteEventReader(location.path)
-        return EventReader(sqlite_reader.events, sqlite_reader.close)
-    (mysql_reader,) = open_readers(location, limit_s, 1)
-    return EventReader(mysql_reader.events, mysql_reader.close)
+        return EventReader(sqlite_reader.events, sqlite_reader.outgoing, sqlite_reader.close)
+    with needing_mysqlclient():
+        from chatd.store.mysql.tables import open_reader
+    mysql_reader = open_reader(_mysql(location), limit_s)
+    return EventReader(mysql_reader.events, mysql_reader.outgoing, mysql_reader.close)
 
 
 def open_dump(location: StoreLocation, *, create: bool) -> StoreDump:

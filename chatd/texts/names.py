@@ -98,6 +98,12 @@ def is_reserved(name: str, reserved: Iterable[str]) -> bool:
     return not keys.isdisjoint(_keys_of_all(tuple(reserved)))
 
 
+def in_namespace(name: str, prefixes: Iterable[str]) -> bool:
+    """Whether a name begins with, or looks as if it began with, one of these prefixes."""
+    key, look = name_key(name), skeleton(name)
+    return any(key.startswith(name_key(one)) or look.startswith(skeleton(one)) for one in prefixes)
+
+
 def erased_name(user_id: int) -> str:
     """Shown instead of the name of an erased account."""
     return f"erased user {user_id}"

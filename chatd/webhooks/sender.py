@@ -11,8 +11,8 @@ import time
 from typing import NamedTuple
 
 from chatd.config.webhook_options import WebhookOptions
+from chatd.feeds.back_off import retry_after_s
 from chatd.outbound import OutboundClient, OutboundFailed, OutboundLimits
-from chatd.webhooks.back_off import retry_after_s
 from chatd.webhooks.signature import Signer
 
 GONE = 410

@@ -24,12 +24,13 @@ from chatd.background import BackgroundTasks
 from chatd.config.schema import Config
 from chatd.config.webhook_options import WebhookOptions, wanted
 from chatd.errors import Unavailable
+from chatd.feeds.feed import Feed
+from chatd.feeds.lease import LeaseParts
 from chatd.scoreboard import Row
 from chatd.store.contract import Tables
 from chatd.store.group_commit import GroupCommit
 from chatd.store.open import configured, open_event_reader
-from chatd.webhooks.delivery import Delivery, DeliveryParts, Doing
-from chatd.webhooks.feed import Feed
+from chatd.webhooks.delivery import Delivery, Doing
 
 _ID_BYTES = 6
 _AGAIN_S = 1.0
@@ -53,16 +54,15 @@ class Webhooks:
         self._tasks = BackgroundTasks(services.loop)
         location, store_s = configured(config), config.timeouts.store_s
         self._feed = Feed(partial(open_event_reader, location, store_s))
-        parts = DeliveryParts(
+        parts = LeaseParts(
             store=services.store,
-            feed=self._feed,
             holder=f"{os.uname().nodename}/{services.slot}/{secrets.token_hex(_ID_BYTES)}",
             leads=services.leads,
             lease_s=config.bus.lease_s,
             store_s=store_s,
             overlaps=location.mysql is not None,
         )
-        self._deliveries = [Delivery(one, parts) for one in config.webhook]
+        self._deliveries = [Delivery(one, self._feed, parts) for one in config.webhook]
 
     async def open(self, *, patient: bool) -> None:
         """When it returns, events are recorded; if patient and the store does not answer, as soon as it does. Raises:

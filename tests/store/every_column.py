@@ -36,6 +36,7 @@ FILL = (
     "UPDATE invite SET used = 1, revoked_at_ms = 19 WHERE id = 1",
     "INSERT INTO api_key (id, name, secret_hash, scopes, created_by, created_at_ms, expires_at_ms, revoked_at_ms,"
     " used_at_ms) VALUES (3, 'shop', 'ff', 'admin', 'root', 23, 24, 25, 26)",
+    "INSERT INTO bridged (user_id, bridge, remote, heard_at_ms) VALUES (3, 'java', 'Ann', 27)",
     "INSERT INTO block (user_id, blocked_id, at_ms) VALUES (2, 3, 11), (3, 1, 12)",
     "INSERT INTO refusal (user_id, friend_id, at_ms, withdrawn) VALUES (3, 2, 13, 1)",
     "INSERT INTO correspondent (user_id, other_id) VALUES (2, 3)",

@@ -44,8 +44,7 @@ def cuts_other_batches() -> Planted:
 
     async def claimed(guard: Any, delivery: Any, position: Any, upto: Any) -> Any:
         whole = ReadLimits(events=3)
-        feed = delivery._parts.feed
-        return await feed.read(position, upto, delivery._kinds, whole)
+        return await delivery._feed.read(position, upto, delivery._kinds, whole)
 
     return Delivery, "_claimed", claimed
 

@@ -1,7 +1,7 @@
 """When every transaction that could still insert a row with a low id has ended.
 
 Owns: the table `barrier`: its statements, and which of its rows a transaction uses.
-Elsewhere: who waits for it (webhooks.feed), recording events (store.sql.event_log), storing messages
+Elsewhere: who waits for it (feeds.feed), recording events (store.sql.event_log), storing messages
 (store.mysql.messages).
 Fails: never.
 

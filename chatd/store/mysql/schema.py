@@ -196,6 +196,11 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         f" used_at_ms BIGINT NOT NULL DEFAULT 0) {_TABLE}",
         "INSERT IGNORE INTO meta VALUES ('api_keys', '0')",
     ),
+    (
+        "CREATE TABLE IF NOT EXISTS bridged (user_id BIGINT NOT NULL PRIMARY KEY, bridge VARCHAR(64) NOT NULL,"
+        " remote VARCHAR(255) NOT NULL, heard_at_ms BIGINT NOT NULL, UNIQUE KEY bridged_remote (bridge, remote))"
+        f" {_TABLE}",
+    ),
 )
 
 WORDS: tuple[str, ...] = (
@@ -211,6 +216,7 @@ WORDS: tuple[str, ...] = (
     "accounts that are being erased, dissolved groups, and how far old messages were deleted",
     "events for applications, and how far each webhook has come",
     "keys of the HTTP API",
+    "users of other servers, who are reached over a bridge",
 )
 """A description of each migration, for the operator."""
 

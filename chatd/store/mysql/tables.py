@@ -37,6 +37,7 @@ from chatd.store.mysql.schema import MIGRATIONS, migrate, version_of
 from chatd.store.sql.accounts import SqlAccounts
 from chatd.store.sql.address_bans import SqlAddressBans
 from chatd.store.sql.api_keys import SqlApiKeys
+from chatd.store.sql.bridges import SqlBridges, SqlOutgoing
 from chatd.store.sql.consent import SqlConsent
 from chatd.store.sql.erasure import SqlErasure
 from chatd.store.sql.events import EventReading, SqlEvents
@@ -92,6 +93,8 @@ class MysqlTables:
             ),
         )
         self.webhooks = SqlWebhooks(db, barrier.CLOCK, " FOR UPDATE")
+        self.bridges = SqlBridges(db, backend, backend.permissions)
+        self.outgoing = SqlOutgoing(db, backend.messages, "STRAIGHT_JOIN")
         self._directory_version = ""
 
     # ---------------------------------------------------------------- transactions

@@ -13,6 +13,7 @@ from chatd import wall_clock
 from chatd.errors import ErrorCode, Refused
 from chatd.model import User, UserId
 from chatd.store.contract import Account, AccountDetails, CredentialsChange, EventKind, ListedAccount
+from chatd.store.sql.bridges import bridge_of
 from chatd.store.sql.database import Backend, Database
 from chatd.store.sql.directory import UserDirectory, is_user_id
 from chatd.store.sql.groups import SqlGroups
@@ -108,6 +109,9 @@ class SqlAccounts:
         return version
 
     def unlock(self, user_id: UserId) -> None:
+        if bridge := bridge_of(self._db, user_id):
+            text = f"this is a user of the other side of bridge {bridge}, and never logs in here"
+            raise Refused(ErrorCode.NOT_ALLOWED, text)
         self._db.execute("UPDATE user SET locked_at_ms = 0, lock_reason = '' WHERE id = ?", (user_id,))
 
     def _new_version(self) -> int:
@@ -160,6 +164,7 @@ class SqlAccounts:
         self._db.execute("DELETE FROM friend WHERE user_id = ?", (user_id,))
         self._db.execute("DELETE FROM friend WHERE friend_id = ?", (user_id,))
         self._db.execute("DELETE FROM `cursor` WHERE user_id = ?", (user_id,))
+        self._db.execute("DELETE FROM bridged WHERE user_id = ?", (user_id,))
         self._forget_sources(user_id)
         for table, other in (("block", "blocked_id"), ("refusal", "friend_id"), ("correspondent", "other_id")):
             self._db.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))

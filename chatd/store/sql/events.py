@@ -2,7 +2,7 @@
 
 Owns: reading `event` and `message` as one ordered log, and deleting events.
 Elsewhere: recording events (store.sql.event_log), how far each webhook has come (store.sql.webhooks), which rows may be
-read yet (webhooks.feed).
+read yet (feeds.feed).
 Fails: what the database raises passes through.
 
 An event stands after the messages up to its after_message. On MySQL that may fall from one event to the next; then the

@@ -119,5 +119,10 @@ RULES = (
             for table in ("revision", "mention", "hidden")
         ),
     ),
+    Rule(
+        "users of bridges have accounts, which are locked",
+        _no_user(("bridged", "user_id")) + " UNION ALL SELECT"
+        " 'locked' AS place, id FROM user WHERE locked_at_ms = 0 AND id IN (SELECT user_id FROM bridged)",
+    ),
     Rule("no invite code was used more often than it may be", "SELECT id, uses, used FROM invite WHERE used > uses"),
 )

@@ -156,6 +156,12 @@ class SqlWebhooks:
         )
         return True
 
+    def recovered(self, name: str, fence: int, lease_ms: int) -> bool:
+        if not self.renew(name, fence, lease_ms):
+            return False
+        self._db.execute("UPDATE webhook SET failures = 0, error = '' WHERE name = ?", (name,))
+        return True
+
     def disable(self, name: str, fence: int, error: str) -> bool:
         if self._holds(name, fence) is None:
             return False

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chatd.model import ConversationId, Message, Seq
+from chatd.store.sql.bridges import SqlOutgoing
 from chatd.store.sql.directory import UserDirectory
 from chatd.store.sql.event_log import EventLog
 from chatd.store.sql.events import EventReading, SqlEvents
@@ -26,7 +27,7 @@ CLOCK = "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
 
 
 class SqliteEventReader:
-    """events: to read. For one thread at a time."""
+    """events, outgoing: to read. For one thread at a time."""
 
     def __init__(self, path: Path) -> None:
         self._db = db = sqlite_file.connect(path)
@@ -43,6 +44,7 @@ class SqliteEventReader:
                 log=EventLog(db),
             ),
         )
+        self.outgoing = SqlOutgoing(db, self._messages, "CROSS JOIN")
 
     def _messages(self, rows: Sequence[MessageRow]) -> list[Message]:
         (version,) = self._db.execute("SELECT value FROM meta WHERE key = 'directory'").fetchone()

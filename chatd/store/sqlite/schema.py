@@ -37,6 +37,8 @@ messages; at_ms: since when, 0 = retention has not seen it yet.
 event, webhook: see store.event_contract. event.after_message: see store.sql.event_log; message_id: of the message that
 it is about, or 0. webhook.message, event: WebhookState.position. meta.events: the kinds of events that are wanted.
 api_key: see store.api_key_contract.ApiKey; meta.api_keys: the version of them all.
+bridged: see store.bridge_contract.NewBridged. heard_at_ms: since when the other side is known to have this user; 0 = it
+has not named them.
 """
 
 from __future__ import annotations
@@ -200,6 +202,10 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         " used_at_ms INTEGER NOT NULL DEFAULT 0)",
         "INSERT INTO meta VALUES ('api_keys', '0')",
     ),
+    (
+        "CREATE TABLE bridged (user_id INTEGER PRIMARY KEY, bridge TEXT NOT NULL, remote TEXT NOT NULL,"
+        " heard_at_ms INTEGER NOT NULL, UNIQUE (bridge, remote))",
+    ),
 )
 
 WORDS: tuple[str, ...] = (
@@ -215,4 +221,5 @@ WORDS: tuple[str, ...] = (
     "accounts that are being erased, dissolved groups, and how far old messages were deleted",
     "events for applications, and how far each webhook has come",
     "keys of the HTTP API",
+    "users of other servers, who are reached over a bridge",
 )

@@ -25,6 +25,7 @@ from chatd.store.contract import ANYTHING, Advance, Draft, SendingRules, Stored
 from chatd.store.sql.accounts import SqlAccounts
 from chatd.store.sql.address_bans import SqlAddressBans
 from chatd.store.sql.api_keys import SqlApiKeys
+from chatd.store.sql.bridges import SqlBridges
 from chatd.store.sql.consent import SqlConsent
 from chatd.store.sql.erasure import SqlErasure
 from chatd.store.sql.events import EventReading, SqlEvents
@@ -96,6 +97,7 @@ class SqliteTables:
             ),
         )
         self.webhooks = SqlWebhooks(db, CLOCK)
+        self.bridges = SqlBridges(db, backend, backend.permissions)
         self._checkpointer = Checkpointer(path)
         self._commits = 0
         """Since the last checkpoint."""

@@ -1,23 +1,23 @@
 """The events of the store, as far as they may be read.
 
 Owns: Feed: one thread that reads, and how far everything has settled.
-Elsewhere: the SQL (store.sql.events), why a row may not be read yet (decision 0044), who reads (webhooks.delivery).
+Elsewhere: the SQL (store.sql.events, store.sql.bridges), why a row may not be read yet (decision 0044), who reads
+(webhooks.delivery, bridges.outgoing).
 Fails: read() raises Unavailable. A store that does not answer is asked again.
 
-The thread and its connection are the feed's own, so that webhooks keep no commit waiting.
+The thread and its connection are the feed's own, so that readers keep no commit waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from chatd.errors import ChatdError, Unavailable
-from chatd.store.event_contract import EventKind, EventTables, Position, ReadLimits, Stretch
+from chatd.store.event_contract import EventKind, Position, ReadLimits, Stretch
 from chatd.store.open import EventReader
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Feed:
         self._open = open_reader
         self._reader: EventReader | None = None
         """Only the thread uses it."""
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="webhooks")
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed")
         self._settled = Position()
         self._moved = asyncio.Event()
         """Set, and replaced by another one, whenever `settled` has moved."""
@@ -76,11 +76,30 @@ class Feed:
     async def read(self, after: Position, upto: Position, kinds: Collection[EventKind], limits: ReadLimits) -> Stretch:
         """As EventTables.read(); nothing where `upto` is behind `after`. Raises: Unavailable."""
         end = Position(max(after.message, upto.message), max(after.event, upto.event))
-        return await self._ask(lambda events: events.read(after, end, kinds, limits))
+        return await self.ask(lambda reader: reader.events.read(after, end, kinds, limits))
 
     async def count(self, after: Position, kinds: Collection[EventKind]) -> int:
         """As EventTables.count(), up to what has settled. Raises: Unavailable."""
-        return await self._ask(lambda events: events.count(after, self._settled, kinds))
+        return await self.ask(lambda reader: reader.events.count(after, self._settled, kinds))
+
+    async def ask(self, work: Callable[[EventReader], T]) -> T:
+        """Run it in the thread. The rest of the store is asked through it, too. Raises: Unavailable."""
+
+        def ask() -> T:
+            if self._reader is None:
+                self._reader = self._open()
+            try:
+                return work(self._reader)
+            except BaseException:
+                self._close_reader()
+                raise
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, ask)
+        except Unavailable:
+            raise
+        except (sqlite3.Error, OSError, ChatdError) as error:
+            raise Unavailable(f"events cannot be read: {error}") from error
 
     async def close(self) -> None:
         self.stop()
@@ -92,7 +111,7 @@ class Feed:
     async def _follow(self) -> None:
         while True:
             try:
-                marks = await self._ask(lambda events: events.marks())
+                marks = await self.ask(lambda reader: reader.events.marks())
                 if _is_beyond(marks, self._settled):
                     await self._wait_for_transactions()
                     self._settled = marks
@@ -106,30 +125,11 @@ class Feed:
 
     async def _wait_for_transactions(self) -> None:
         """Until all that were under way when it was called have ended."""
-        left = await self._ask(lambda events: events.slots())
+        left = await self.ask(lambda reader: reader.events.slots())
         while left:
-            left -= await self._ask(lambda events: events.free())
+            left -= await self.ask(lambda reader: reader.events.free())
             if left:
                 await asyncio.sleep(_FREE_S)
-
-    async def _ask(self, work: Callable[[EventTables], T]) -> T:
-        """Run it in the thread. Raises: Unavailable."""
-
-        def ask() -> T:
-            if self._reader is None:
-                self._reader = self._open()
-            try:
-                return work(self._reader.events)
-            except BaseException:
-                self._close_reader()
-                raise
-
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, ask)
-        except Unavailable:
-            raise
-        except (sqlite3.Error, OSError, ChatdError) as error:
-            raise Unavailable(f"events cannot be read: {error}") from error
 
     def _close_reader(self) -> None:
         """In the thread."""
@@ -140,8 +140,3 @@ class Feed:
 
 def _is_beyond(one: Position, other: Position) -> bool:
     return one.message > other.message or one.event > other.event
-
-
-def boot_time_s() -> float:
-    """A clock that also goes on while the host or the process is suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

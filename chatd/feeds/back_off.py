@@ -1,7 +1,7 @@
 """How long to wait before the next attempt.
 
 Owns: delay_s().
-Elsewhere: attempts (webhooks.delivery).
+Elsewhere: attempts (webhooks.delivery, bridges.outgoing).
 Fails: never.
 """
 
@@ -15,10 +15,10 @@ _SPREAD = 0.25
 """Share by which a wait is longer, at random: receivers that were away are not asked by all at once."""
 
 
-def delay_s(failures: int, wanted_s: float = 0.0) -> float:
+def delay_s(failures: int, wanted_s: float = 0.0, longest_s: float = LONGEST_S) -> float:
     """After so many failures in a row, at least one. wanted_s: what the receiver asked for (Retry-After)."""
     doubled: float = FIRST_S * 2 ** min(failures - 1, 30)
-    return min(LONGEST_S, max(doubled, wanted_s)) * random.uniform(1.0, 1.0 + _SPREAD)
+    return min(longest_s, max(doubled, wanted_s)) * random.uniform(1.0, 1.0 + _SPREAD)
 
 
 def retry_after_s(text: str) -> float:

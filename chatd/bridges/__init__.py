@@ -1,0 +1,1 @@
+"""Bridges: users of a MobileIMSDK server and those of chatd write to each other, over RabbitMQ."""
