@@ -57,4 +57,13 @@ class HttpOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "worker",
         ),
     ] = ()
+    mobileimsdk_demo: Annotated[
+        bool,
+        option(
+            "whether /api/loginConnect and /api/sendMsg are served, the two calls of the page of MobileIMSDK's demo. "
+            "They need no key: whoever reaches a listener may try passwords there, within [penalties], and send "
+            "in the name of the user who is logged in on the page",
+            "worker",
+        ),
+    ] = False
     docs: Annotated[bool, option("whether /docs and /openapi.json are served, without a key", "worker")] = True

@@ -9,7 +9,7 @@ A path without parameters is found in a dictionary before Starlette sees it: the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
@@ -17,10 +17,11 @@ from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp
 
 from chatd.errors import ErrorCode, Refused
+from chatd.http.demo import calls as demo
+from chatd.http.demo.forms import FormApp
 from chatd.http.dispatch import Receive, RouteApp, Scope, Send, Shared, problem, respond
 from chatd.http.pages import PageApp, pages
 from chatd.http.problems import HttpRefused
-from chatd.http.route import Route
 from chatd.http.table import ROUTES
 
 CORS_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key")
@@ -68,11 +69,13 @@ class FastPaths:
             await self._others(scope, receive, send)
 
 
-def application(shared: Shared, routes: Sequence[Route] = ROUTES) -> ASGIApp:
+def application(shared: Shared) -> ASGIApp:
     """The application of one worker."""
+    routes = (*ROUTES, *demo.ROUTES) if shared.config().http.mobileimsdk_demo else ROUTES
     by_path: dict[str, list[RouteApp]] = {}
     for route in routes:
-        by_path.setdefault(route.path, []).append(RouteApp(route, shared))
+        app = FormApp(route, shared) if route.is_form else RouteApp(route, shared)
+        by_path.setdefault(route.path, []).append(app)
     paths = {path: PathApp(apps) for path, apps in by_path.items()}
     others = Starlette(routes=[StarletteRoute(path, app) for path, app in paths.items() if "{" in path])
     others.router.redirect_slashes = False

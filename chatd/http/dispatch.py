@@ -60,19 +60,19 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class RouteApp:
     """One route as an ASGI application."""
 
-    __slots__ = ("_decode", "_head", "_parameters", "_shared", "route")
+    __slots__ = ("_decode", "_head", "_parameters", "route", "shared")
 
     def __init__(self, route: Route, shared: Shared) -> None:
         self.route = route
-        self._shared = shared
+        self.shared = shared
         self._decode = msgspec.json.Decoder(route.input).decode
         self._parameters = route.parameters
         self._head = [_JSON, *SECURITY_HEADERS]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        shared = self._shared
+        shared = self.shared
         try:
-            answer = await self._serve(scope, receive)
+            answer = await self.serve(scope, receive)
             if isinstance(answer, Download):
                 await _send_file(answer, send)
                 shared.row.http_requests += 1
@@ -80,12 +80,12 @@ class RouteApp:
         except Gone:
             return
         except Refused as refused:
-            answer = problem(refused)
+            answer = self.problem_of(refused)
         except Unavailable as error:
-            answer = problem(Refused(ErrorCode.UNAVAILABLE, str(error)))
+            answer = self.problem_of(Refused(ErrorCode.UNAVAILABLE, str(error)))
         except Exception as error:  # noqa: BLE001  the one place where bugs of handlers are caught
             log.get().error("unexpected exception in a route of the API", route=self.route.path, exc_info=error)
-            answer = problem(Refused(ErrorCode.INTERNAL))
+            answer = self.problem_of(Refused(ErrorCode.INTERNAL))
         row, status = shared.row, answer.status
         row.http_requests += 1
         if status >= 400:
@@ -95,9 +95,18 @@ class RouteApp:
                 row.http_client_errors += 1
         await respond(answer, send)
 
-    async def _serve(self, scope: Scope, receive: Receive) -> Answer | Download:
+    def problem_of(self, refused: Refused) -> Answer:
+        """A refusal as an answer of this route."""
+        return problem(refused)
+
+    def check_busy(self) -> None:
+        """Raises Refused BUSY when this worker serves too many requests."""
+        if self.shared.running() > self.shared.config().http.concurrent_requests:
+            raise Refused(ErrorCode.BUSY)
+
+    async def serve(self, scope: Scope, receive: Receive) -> Answer | Download:
         """Raises Refused, Unavailable, Gone, and whatever a handler raises that has a bug."""
-        route, shared = self.route, self._shared
+        route, shared = self.route, self.shared
         authorization = key = content_type = b""
         for name, value in scope["headers"]:
             if name == b"authorization":
@@ -113,15 +122,14 @@ class RouteApp:
             connection.check_private()
             name = shared.guard.admit(authorization, route.scope, remote).name
             connection.authenticated()
-        if shared.running() > shared.config().http.concurrent_requests:
-            raise Refused(ErrorCode.BUSY)
+        self.check_busy()
         call = Call(shared.core, name, remote, f"{route.method} {scope['path']}")
         if key:
-            call.fp = _fp(key)
+            call.fp = fp_of(key)
         if route.has_body:
             if content_type[:16].lower() != b"application/json":
                 raise Refused(ErrorCode.UNKNOWN_CONTENT_TYPE)
-            call.body = await _body(receive)
+            call.body = await read_body(receive)
             given = self._read(call.body)
         else:
             given = self._query(scope["query_string"])
@@ -196,7 +204,7 @@ async def respond(answer: Answer, send: Send) -> None:
     await send({"type": "http.response.body", "body": rest, "more_body": False})
 
 
-async def _body(receive: Receive) -> bytes:
+async def read_body(receive: Receive) -> bytes:
     """The whole body; its size is limited by http.parser. Raises Gone."""
     message = await receive()
     if message["type"] == "http.disconnect":
@@ -212,7 +220,7 @@ async def _body(receive: Receive) -> bytes:
     return b"".join(parts)
 
 
-def _fp(key: bytes) -> str:
+def fp_of(key: bytes) -> str:
     """The text of an Idempotency-Key. The draft standard writes it in double quotes, most clients do not. Raises
     HttpRefused."""
     try:

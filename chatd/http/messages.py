@@ -17,6 +17,7 @@ from chatd.errors import ErrorCode
 from chatd.http.call import Call
 from chatd.http.problems import HttpRefused
 from chatd.http.route import NoInput, Route
+from chatd.model import UserId
 from chatd.protocol import Extras, SendMessage
 from chatd.texts.sizes import over
 
@@ -59,16 +60,13 @@ async def send(call: Call, _: NoInput, new: NewMessage) -> StoredMessage:
     """Raises Refused, Unavailable."""
     if (new.to is None) == (new.group is None):
         raise HttpRefused(ErrorCode.BAD_FIELD, 'either "to" or "group" is needed', field="$.to")
-    _check_size(new.text, call.config.limits.body_bytes)
+    check_size(new.text, call.config.limits.body_bytes, "$.text")
     caller = call.system() if new.sender is None else await call.caller(new.sender, "$.from")
     to_name, to_id = "", 0
-    if new.to is not None:
-        if isinstance(new.to, int):
-            to_id = new.to
-        elif new.to.isdigit():  # a name, never the id of somebody else
-            to_id = (await call.caller(new.to, "$.to")).user.id
-        else:
-            to_name = new.to
+    if isinstance(new.to, int):
+        to_id = new.to
+    elif new.to is not None:
+        to_name, to_id = await recipient(call, new.to, "$.to")
     fp = call.own_fp()
     command = SendMessage(
         to_name=to_name,
@@ -84,10 +82,19 @@ async def send(call: Call, _: NoInput, new: NewMessage) -> StoredMessage:
     return StoredMessage(conversation=stored.conversation, seq=stored.seq, id=fp, sent_at_ms=stored.sent_at_ms)
 
 
-def _check_size(text: str, most: int) -> None:
+async def recipient(call: Call, name: str, field: str) -> tuple[str, UserId]:
+    """SendMessage.to_name and to_id for the user with this name; one of them says whom it is for. A name of digits is
+    looked up here: it is never the id of somebody else. field: where the request has it. Raises Refused,
+    Unavailable."""
+    if name.isdigit():
+        return "", (await call.caller(name, field)).user.id
+    return name, 0
+
+
+def check_size(text: str, most: int, field: str) -> None:
     """Raises HttpRefused."""
     if over(text, most):
-        raise HttpRefused(ErrorCode.TOO_LONG, f"a text has at most {most} bytes of UTF-8", field="$.text")
+        raise HttpRefused(ErrorCode.TOO_LONG, f"a text has at most {most} bytes of UTF-8", field=field)
 
 
 ROUTES = (

@@ -22,6 +22,7 @@ from chatd.http.route import NoInput, NoOutput, Route, ZipOutput
 
 _REF = "#/components/schemas/{name}"
 _JSON = "application/json"
+_FORM = "application/x-www-form-urlencoded"
 _ZIP = "application/zip"
 _PROBLEM = "application/problem+json"
 EVERY_KEYED = (
@@ -72,6 +73,8 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
 
 def refusals_of(route: Route) -> tuple[ErrorCode, ...]:
     """Every error that the route may answer with, each once."""
+    if route.is_form:
+        return ()
     every = EVERY_KEYED if route.scope else ()
     has_fields = route.has_body or route.input is not NoInput or route.parameters is not NoInput
     body = _WITH_BODY if route.has_body else (ErrorCode.BAD_FIELD,) if has_fields or route.idempotent else ()
@@ -107,10 +110,13 @@ def _operation(route: Route, schemas: dict[Any, Any], components: dict[str, Any]
     }
     if route.scope:
         made["description"] = f"Needs the scope `{route.scope}`."
+    if route.is_form:
+        made["description"] = "The parameters may be in the query, too. The status is 200 whatever happens."
     if parameters:
         made["parameters"] = parameters
     if route.has_body:
-        made["requestBody"] = {"required": True, "content": {_JSON: {"schema": schemas[route.input]}}}
+        media_type = _FORM if route.is_form else _JSON
+        made["requestBody"] = {"required": True, "content": {media_type: {"schema": schemas[route.input]}}}
     return made
 
 

@@ -113,7 +113,7 @@ def _operation(path: str, method: str, one: dict[str, Any]) -> Iterator[str]:
             yield f"<td>{_type(each['schema'])}</td><td>{_marked(each.get('description', ''))}</td></tr>"
         yield "</table>"
     if "requestBody" in one:
-        yield f"<p>Body: {_type(one['requestBody']['content']['application/json']['schema'])}</p>"
+        yield f"<p>Body: {' or '.join(_type(body['schema']) for body in one['requestBody']['content'].values())}</p>"
     yield "<table><tr><th>status</th><th>body</th><th></th></tr>"
     for status, response in one["responses"].items():
         bodies = [

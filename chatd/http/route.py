@@ -50,7 +50,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     (api_keys.SCOPES); "" = no key is needed. input: of POST, PUT and PATCH the JSON body, of GET and DELETE the query
     (whose fields are texts, numbers and booleans). output: the JSON answer. status: of a success. text: one line for
     the documentation. refusals: the codes of errors that it may answer with, besides those that every route has.
-    idempotent: its handler uses Call.fp, so the request may be repeated with the same Idempotency-Key.
+    idempotent: its handler uses Call.fp, so the request may be repeated with the same Idempotency-Key. is_form: see
+    http.demo.forms, which serves it.
     """
 
     method: Method
@@ -64,6 +65,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     status: HTTPStatus = HTTPStatus.OK
     refusals: tuple[ErrorCode, ...] = ()
     idempotent: bool = False
+    is_form: bool = False
 
     @property
     def has_body(self) -> bool:

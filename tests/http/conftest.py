@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,9 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class House:
-    """A daemon with an API, a key for messages, and two accounts, alice and bob."""
+    """A daemon with an API, a key for messages, and two accounts, alice and bob. options: of Daemon."""
 
-    def __init__(self, root: Path, workers: int, **options: dict[str, object]) -> None:
+    def __init__(self, root: Path, workers: int, **options: Any) -> None:
         listen = {"http": {"websocket_path": WEBSOCKET_PATH}}
         self.daemon = Daemon(root, workers=workers, listen=listen, api=True, **options)
         self.daemon.config["listen"] += self.more()

@@ -138,11 +138,31 @@ class Logins:
             proved = await self._authenticate(attempt, command)
             await self._begin(peer, command, proved)
         except Refused as refused:
-            named = session.user if session else attempt.account.user if attempt.account else None
-            reason = _record_refused(peer, command, named, refused)
-            self._plugins.login_failed(peer, command, named, LoginFailure(refused.code, reason))
+            self._refused(attempt, command, refused)
             raise
         self._guard.succeeded(attempt, proved.account.user.id)
+
+    async def prove(self, peer: Peer, command: Login) -> Proved:
+        """Whom a login lets in that begins no session, because its client is no client of a chat. Everything that keeps
+        strangers out of login() holds here, too. Raises: Refused, Unavailable, as login()."""
+        attempt = self._guard.attempt(peer)
+        try:
+            check_private(peer, self._services.config())
+            proved = await self._authenticate(attempt, command)
+        except Refused as refused:
+            self._refused(attempt, command, refused)
+            raise
+        user = proved.account.user
+        trail.record(SecurityEvent.LOGIN, peer, name=user.name, user=user.id)
+        self._guard.succeeded(attempt, user.id)
+        return proved
+
+    def _refused(self, attempt: Attempt, command: Login, refused: Refused) -> None:
+        """Record it, and tell plug-ins."""
+        peer, session = attempt.peer, attempt.peer.session
+        named = session.user if session else attempt.account.user if attempt.account else None
+        reason = _record_refused(peer, command, named, refused)
+        self._plugins.login_failed(peer, command, named, LoginFailure(refused.code, reason))
 
     async def _authenticate(self, attempt: Attempt, command: Login) -> Proved:
         """Raises Refused, Unavailable."""

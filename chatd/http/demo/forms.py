@@ -1,0 +1,176 @@
+"""Serving a route whose input is a form and whose answer is always 200, as the page of the demo expects.
+
+Owns: FormApp: the parameters from the query and the body, the check of the Origin, and refusals as a DemoAnswer.
+Elsewhere: what the two calls do (http.demo.calls), the cookie (http.demo.cookie), what all routes have in common
+(http.dispatch).
+Fails: as http.dispatch. What is wrong with the bytes of a request is answered by http.parser, and not with 200.
+
+A page of another origin must not act for a user who is logged in here, nor log a browser in or guess passwords with it.
+Two guards stand against that, each by itself sufficient: the cookie is SameSite=Strict, and a request whose Origin is
+not this server's, or one that the configuration lists, is refused before anything is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Annotated, Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import Meta
+
+from chatd.errors import ErrorCode, Refused
+from chatd.http.call import Call
+from chatd.http.connection import HttpConnection
+from chatd.http.demo import cookie
+from chatd.http.dispatch import SECURITY_HEADERS, Receive, RouteApp, Scope, Send, fp_of, read_body
+from chatd.http.problems import Answer, HttpRefused
+
+FORM = b"application/x-www-form-urlencoded"
+SUCCESS = "SUCCESS"
+OK, NOT_LOGGED_IN, WRONG_PASSWORD, FAILED = 200, 401, 402, -1
+"""DemoAnswer.code."""
+_CODES: dict[int, int] = {
+    ErrorCode.NOT_LOGGED_IN: NOT_LOGGED_IN,
+    ErrorCode.BAD_CREDENTIALS: WRONG_PASSWORD,
+    ErrorCode.TOKEN_EXPIRED: WRONG_PASSWORD,
+}
+_MOST_FIELDS = 20
+_JSON = (b"content-type", b"application/json")
+_encode = msgspec.json.Encoder().encode
+
+
+class DemoAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the calls of the demo answer, with status 200 whatever happened."""
+
+    code: Annotated[
+        int,
+        Meta(description="200: done; 401: not logged in; 402: wrong name or password; -1: refused for another reason"),
+    ]
+    message: Annotated[str, Meta(description="SUCCESS, or what is wrong", examples=[SUCCESS])]
+    data: None = None
+
+
+class FormCall(msgspec.Struct, kw_only=True):
+    """One request. call: without a key. connection: the client's, as core sees it. cookie: the value that came with the
+    request, "" = none. new_cookie: that is set by the answer; "" = none is."""
+
+    call: Call
+    connection: HttpConnection
+    cookie: str
+    new_cookie: str = ""
+
+
+class Head(msgspec.Struct, kw_only=True):
+    """What is read of the headers. More than one Origin or Host are no valid ones, and match nothing."""
+
+    origins: list[bytes] = []
+    hosts: list[bytes] = []
+    cookies: list[bytes] = []
+    sites: list[bytes] = []
+    content_types: list[bytes] = []
+    keys: list[bytes] = []
+
+
+_FIELDS = {
+    b"origin": "origins",
+    b"host": "hosts",
+    b"cookie": "cookies",
+    b"sec-fetch-site": "sites",
+    b"content-type": "content_types",
+    b"idempotency-key": "keys",
+}
+
+
+class FormApp(RouteApp):
+    """One of these routes as an ASGI application."""
+
+    __slots__ = ()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await super().__call__(scope, receive, send)
+        self.shared.core.guard.answered(scope["state"]["connection"])
+
+    def problem_of(self, refused: Refused) -> Answer:
+        return _answer(DemoAnswer(code=_CODES.get(refused.code, FAILED), message=refused.text))
+
+    async def serve(self, scope: Scope, receive: Receive) -> Answer:
+        """Raises Refused, Unavailable, Gone, and whatever a handler raises that has a bug."""
+        shared, connection, head = self.shared, scope["state"]["connection"], _head_of(scope)
+        origins = tuple(shared.config().http.origins)
+        if is_foreign(head, origins, is_encrypted=connection.profile.is_encrypted):
+            raise Refused(ErrorCode.NOT_ALLOWED, "a page of another origin may not call this (http.origins)")
+        self.check_busy()
+        given = msgspec.convert(await _fields(scope["query_string"], head, receive), dict[str, str])
+        call = Call(shared.core, "", connection.remote, f"{self.route.method} {scope['path']}")
+        if head.keys:
+            call.fp = fp_of(head.keys[-1])
+        asked = FormCall(call=call, connection=connection, cookie=cookie.value_in(head.cookies))
+        await self.route.handler(asked, None, self._input(given))
+        answer = _answer(DemoAnswer(code=OK, message=SUCCESS))
+        if asked.new_cookie:
+            is_secure = connection.profile.is_encrypted or any(one.startswith(b"https:") for one in head.origins)
+            answer.headers.append((b"set-cookie", cookie.set_cookie(asked.new_cookie, is_secure=is_secure)))
+        return answer
+
+    def _input(self, given: dict[str, str]) -> Any:
+        """Raises Refused."""
+        try:
+            return msgspec.convert(given, self.route.input)
+        except msgspec.ValidationError as error:
+            raise Refused(ErrorCode.BAD_FIELD, str(error)) from None
+
+
+def is_foreign(head: Head, own: tuple[str, ...], *, is_encrypted: bool) -> bool:
+    """Whether a browser says that a page of another origin makes this request. own: origins that count as this
+    server's. is_encrypted: TLS ends here, so a page without it is another origin. Programs that are no browsers send
+    none of these headers, and no cookie of somebody else's either."""
+    if not head.origins:
+        return any(one not in (b"same-origin", b"none") for one in head.sites)
+    if len(head.origins) > 1 or len(head.hosts) != 1:
+        return True
+    origin = head.origins[0].decode("latin-1")
+    if origin in own:
+        return False
+    scheme, _, place = origin.lower().partition("://")
+    schemes = ("https",) if is_encrypted else ("http", "https")
+    return scheme not in schemes or not place or place != head.hosts[0].decode("latin-1").lower()
+
+
+def _head_of(scope: Scope) -> Head:
+    head = Head()
+    for name, value in scope["headers"]:
+        if field := _FIELDS.get(name):
+            getattr(head, field).append(value)
+    return head
+
+
+async def _fields(query: bytes, head: Head, receive: Receive) -> dict[str, str]:
+    """From both places. Raises Refused, Gone."""
+    body = await read_body(receive)
+    if body and not (len(head.content_types) == 1 and _media_type(head.content_types[0]) == FORM):
+        raise HttpRefused(ErrorCode.UNKNOWN_CONTENT_TYPE, f"the body must be {FORM.decode()}")
+    found: dict[str, str] = {}
+    for name, value in (*_pairs(query), *_pairs(body)):
+        if name in found:
+            raise Refused(ErrorCode.BAD_FIELD, f"{name} is given more than once")
+        found[name] = value
+    return found
+
+
+def _media_type(content_type: bytes) -> bytes:
+    return content_type.partition(b";")[0].strip().lower()
+
+
+def _pairs(text: bytes) -> Iterator[tuple[str, str]]:
+    """Raises Refused."""
+    try:
+        yield from parse_qsl(text.decode("ascii"), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
+    except ValueError as error:
+        raise Refused(ErrorCode.BAD_FIELD, f"the parameters cannot be read: {error}") from None
+
+
+def _answer(said: DemoAnswer) -> Answer:
+    body = _encode(said)
+    return Answer(HTTPStatus.OK, [_JSON, (b"content-length", b"%d" % len(body)), *SECURITY_HEADERS], body)

@@ -1,0 +1,50 @@
+"""`python -m tests.http.demo.planted switches -c FILE …` is chatd in whose workers the guards of the demo's calls can
+be switched off (tests.harness.switches).
+
+Owns: the bugs, by name.
+Elsewhere: running them (tests.faults.planted), the attacks (tests.http.demo.test_calls).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tests.faults.planted import main
+from tests.harness.switches import Planted, plant
+
+
+def every_page_may_call() -> Planted:
+    from chatd.http.demo import forms
+
+    return forms, "is_foreign", lambda guard, *asked, **more: False
+
+
+def any_seal_is_good() -> Planted:
+    """Whatever HMAC a cookie has."""
+    from chatd.http.demo import cookie
+
+    def opened(guard: Any, key: bytes, value: str, now_s: float) -> Any:
+        text = value.rpartition(".")[0]
+        return guard(key, f"{text}.{cookie._mac(key, text)}", now_s)
+
+    return cookie, "opened", opened
+
+
+def cookies_outlive_changes() -> Planted:
+    """A changed password, a lock."""
+    from chatd.http.demo import calls
+
+    return calls, "still_counts", lambda guard, *asked: True
+
+
+def guesses_are_free() -> Planted:
+    from chatd.core.penalties import Penalties
+
+    return Penalties, "failed", lambda guard, *asked, **more: None
+
+
+BUGS = {one.__name__: one for one in (every_page_may_call, any_seal_is_good, cookies_outlive_changes, guesses_are_free)}
+
+if __name__ == "__main__":
+    sys.exit(main({"switches": lambda: plant(BUGS)}))
