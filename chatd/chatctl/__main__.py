@@ -18,6 +18,7 @@ from chatd import __version__, completion
 from chatd.arguments import Parser
 from chatd.chatctl import acting, commands, manual, rolling, tokens, upgrading
 from chatd.chatctl.add_command import AS_JSON, Add, Command, epilog
+from chatd.chatctl.bridges import arguments as bridge_arguments
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.chatctl.keys import arguments as key_arguments
 from chatd.chatctl.maintenance import arguments as maintenance
@@ -31,6 +32,7 @@ NEED_THE_FILE = (
     "token",
     "invite",
     "key",
+    "bridge",
     "ban",
     "unban",
     "bans",
@@ -75,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     _add_account_commands(add)
     key_arguments.add_commands(add)
     webhook_arguments.add_commands(add)
+    bridge_arguments.add_commands(add)
     maintenance.add_commands(add)
     _add_store_commands(add)
     manual.add_texts(made)

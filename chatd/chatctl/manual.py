@@ -137,6 +137,14 @@ webhook replay
     before. Messages that retention has deleted are not sent. Exit code 1 if the store knows no such webhook.
 webhook forget
     Exit code 1 if the webhook is configured here, or the store does not know it.
+bridge
+    Works directly on the store, whether the server is running or not. docs/bridges.md explains the states.
+bridge list
+    WAITING counts messages for users of the other side that RabbitMQ does not have yet; SENT those that it has.
+bridge forget
+    What was said is kept, and so are the accounts of the users of the other side; messages to them are refused. If the
+    bridge is configured again, they can be written to again. Exit code 1 if the bridge is configured here, or the
+    store does not know it.
 invite revoke
     Exit code 1 if there is no such invite, or it was revoked before.
 migrate

@@ -142,7 +142,7 @@ class Daemon:
         prefix: Iterable[str] = (),
         certificate: Certificate | None = None,
         api: bool = False,
-        **tables: Table,
+        **tables: Table | list[dict[str, Any]],
     ) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.root = root
@@ -201,7 +201,10 @@ class Daemon:
             ],
         }
         for name, table in tables.items():
-            self.config.setdefault(name, {}).update(table)
+            if isinstance(table, list):
+                self.config[name] = table
+            else:
+                self.config.setdefault(name, {}).update(table)
         self.config_file = root / "chatd.toml"
         self.output = root / "output.txt"
         self.expected_errors: set[str] = set()

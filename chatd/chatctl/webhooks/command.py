@@ -25,6 +25,7 @@ from chatd.config import load as config_load
 from chatd.config.schema import Config
 from chatd.config.webhook_options import WebhookOptions
 from chatd.errors import Exit
+from chatd.store.bridge_contract import READER
 from chatd.store.contract import EventKind, Tables
 from chatd.store.event_contract import Position, WebhookState
 
@@ -59,7 +60,8 @@ class WebhookCommands:
 
     def _list(self) -> int:
         with contextlib.closing(self._store.open()) as tables:
-            found = [_shown(tables, one, self._config) for one in tables.webhooks.all()]
+            states = [one for one in tables.webhooks.all() if not one.name.startswith(READER)]
+            found = [_shown(tables, one, self._config) for one in states]
         if self._options.json:
             render.print_json({"v": 1, "webhooks": found})
         else:

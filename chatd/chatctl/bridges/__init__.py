@@ -1,0 +1,1 @@
+"""`chatctl bridge`: what an operator sees of bridges, and does to them."""

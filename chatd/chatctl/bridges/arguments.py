@@ -1,0 +1,40 @@
+"""The command line of `chatctl bridge`.
+
+Owns: its verbs and their arguments.
+Elsewhere: what the verbs do (chatctl.bridges.command), the other commands (chatctl.__main__).
+Fails: argparse ends the process, with the exit code of a wrong argument.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from chatd.arguments import Parser
+from chatd.chatctl.add_command import AS_JSON, Add, epilog
+from chatd.chatctl.control_client import ControlClient
+
+
+def _bridges(client: ControlClient, options: argparse.Namespace) -> int:
+    """Imported when it is needed: the other commands need no store."""
+    from chatd.chatctl.bridges import command
+
+    return command.bridges(client, options)
+
+
+def add_commands(add: Add) -> None:
+    """Add bridge."""
+    bridges = add("bridge", _bridges, "show bridges to other servers, and end them")
+    verbs = bridges.add_subparsers(dest="what", required=True, metavar="VERB", parser_class=Parser)
+
+    def verb(name: str, text: str, example: str) -> argparse.ArgumentParser:
+        one: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, epilog=epilog(example))
+        one.add_argument("--json", action="store_true", help=AS_JSON)
+        return one
+
+    verb("list", "show every bridge: its state, its users, what waits, and its last failure", "chatctl bridge list")
+    one = verb(
+        "forget",
+        "end a bridge that is no longer configured: nobody can write to its users any more",
+        "chatctl bridge forget java",
+    )
+    one.add_argument("name", metavar="NAME", help="as `chatctl bridge list` shows it")

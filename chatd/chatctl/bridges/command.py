@@ -1,0 +1,110 @@
+"""What `chatctl bridge` does: listing and forgetting.
+
+Owns: the change in the store, what is printed, what is recorded.
+Elsewhere: the rows (store.bridge_contract, store.event_contract), moving messages (bridges), the command line
+(chatctl.bridges.arguments).
+Fails: the exceptions of ControlClient, ConfigError, BootError, Refused and Unavailable, which chatctl.__main__ reports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+
+from chatd.chatctl import render
+from chatd.chatctl.accounts import StoredAccounts
+from chatd.chatctl.control_client import ControlClient, note
+from chatd.chatctl.store_command import begin
+from chatd.chatctl.trail import StoreTrail
+from chatd.config import load as config_load
+from chatd.config.schema import Config
+from chatd.errors import Exit
+from chatd.store.bridge_contract import READER
+from chatd.store.contract import Tables
+from chatd.store.event_contract import WebhookState
+from chatd.store.open import configured, open_event_reader
+
+NOT_DONE = 1
+"""Exit code: there is no such bridge, or it is still configured."""
+
+
+def bridges(client: ControlClient, options: argparse.Namespace) -> int:
+    """Works on the store, with or without a running server, as the user who owns it."""
+    config = config_load.load(options.config).config
+    trail = begin(config, client)
+    if options.what == "forget":
+        return _forget(config, trail, options)
+    return _list(config, options)
+
+
+def _list(config: Config, options: argparse.Namespace) -> int:
+    with contextlib.closing(StoredAccounts(config).open()) as tables:
+        states = [one for one in tables.webhooks.all() if one.name.startswith(READER)]
+        found = [_shown(tables, one, config) for one in states]
+    reader = open_event_reader(configured(config), config.timeouts.store_s)
+    try:
+        end = reader.events.marks().message
+        for one, state in zip(found, states, strict=True):
+            one["waiting"] = reader.outgoing.count(str(one["name"]), state.position.message, end)
+    finally:
+        reader.close()
+    if options.json:
+        render.print_json({"v": 1, "bridges": found})
+    else:
+        print(_table(found))
+    return Exit.OK
+
+
+def _forget(config: Config, trail: StoreTrail, options: argparse.Namespace) -> int:
+    name = options.name
+    if any(one.name == name for one in config.bridge):
+        note(f"{name} is configured: it would be registered again; remove its [[bridge]] first")
+        return NOT_DONE
+
+    def forget(tables: Tables) -> bool:
+        tables.bridges.close(name)
+        return tables.webhooks.forget(READER + name)
+
+    with trail.ordered("bridge forget", {"name": name}):
+        done = StoredAccounts(config).change(forget)
+    if options.json:
+        render.print_json({"v": 1, "name": name, "done": done})
+    elif not done:
+        note(f"the store knows no bridge {name}: a server registers those of its configuration when it starts")
+    return Exit.OK if done else NOT_DONE
+
+
+# -------------------------------------------------------------------- how it looks
+
+
+def _shown(tables: Tables, state: WebhookState, config: Config) -> dict[str, object]:
+    name = state.name.removeprefix(READER)
+    return {
+        "name": name,
+        "state": _word(state),
+        "configured": any(one.name == name for one in config.bridge),
+        "users": tables.bridges.users(name),
+        "sent": state.delivered,
+        "sent_at_ms": state.delivered_at_ms,
+        "failures": state.failures,
+        "failed_at_ms": state.failed_at_ms,
+        "error": state.error,
+        "holder": state.holder,
+    }
+
+
+def _word(state: WebhookState) -> str:
+    if state.failures:
+        return "failing"
+    return "working" if state.holder else "idle"
+
+
+def _table(found: list[dict[str, object]]) -> str:
+    if not found:
+        return "there are no bridges"
+    rows = [
+        [str(one[key]) for key in ("name", "state", "users", "waiting", "sent", "failures")]
+        + [render.at(int(str(one["sent_at_ms"]))) if one["sent_at_ms"] else "-", str(one["error"])]
+        for one in found
+    ]
+    return render.table(["NAME", "STATE", "USERS", "WAITING", "SENT", "FAILURES", "LAST", "ERROR"], rows)

@@ -1,0 +1,16 @@
+"""One RabbitMQ, and one row of tests: each of them keeps both cores busy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.conftest import _many_sockets  # noqa: F401
+from tests.harness.rabbitmq import RabbitServer
+
+
+@pytest.fixture(scope="package")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    with RabbitServer(tmp_path_factory.mktemp("rabbitmq")) as server:
+        yield server
