@@ -74,6 +74,7 @@ class ErrorCode(enum.IntEnum):
     NOT_JSON = 1064
     TOO_SLOW = 1065
     TOKEN_EXPIRED = 1066
+    UNKNOWN_WEBHOOK = 1067
 
 
 class Meaning(NamedTuple):
@@ -128,6 +129,7 @@ MEANINGS: dict[ErrorCode, Meaning] = {
     ErrorCode.UNKNOWN_CONTENT_TYPE: Meaning("the body must be application/json", False),
     ErrorCode.NOT_JSON: Meaning("the body is not JSON", False),
     ErrorCode.TOO_SLOW: Meaning("the request did not arrive in time", True),
+    ErrorCode.UNKNOWN_WEBHOOK: Meaning("no such webhook", False),
     ErrorCode.TOKEN_EXPIRED: Meaning("this login token has expired: log in with a fresh one", False),
 }
 

@@ -34,7 +34,9 @@ class EventReaders:
     """config: the configuration in force. people: as make_people() gave it."""
 
     def __init__(self, context: WorkerContext, config: Callable[[], Config], core: Core, people: People | None) -> None:
-        made = _webhooks(context, config(), core), _bridges(context, config, core, people)
+        self.webhooks = _webhooks(context, config(), core)
+        """None: none is configured."""
+        made = self.webhooks, _bridges(context, config, core, people)
         self._readers: list[Webhooks | Bridges] = [one for one in made if one is not None]
         self._patient = context.patient
 

@@ -136,6 +136,7 @@ class Worker:
         self._core.bans.end_banned = self._connections.end_banned
         self._operator_orders = OperatorOrders(self._core, context.slot)
         self._acceptor = Acceptor(self._connections, make_codec, context.rows, context.slot)
+        self._readers = EventReaders(context, self.config, self._core, people)
         self._http = self._http_server()
         self._udp: list[UdpListener] = []
         self._taking: Successor | None = None
@@ -157,7 +158,6 @@ class Worker:
         """Messages refused by the bus, when this was looked at last."""
         self._refused_at = float("-inf")
         """When the bus last refused a message, by the loop's clock."""
-        self._readers = EventReaders(context, self.config, self._core, people)
         self._troubles: dict[Literal["store", "bus"], str] = {"store": "", "bus": ""}
         """What the master was told last: why the part cannot be used."""
 
@@ -239,7 +239,7 @@ class Worker:
             return None
         from chatd.http.server import HttpServer
 
-        return HttpServer(self._core, self.config, self._row, self._loop)
+        return HttpServer(self._core, self.config, self._row, self._loop, self._readers.webhooks)
 
     def _listener(self, listen: ListenerOptions, sock: socket.socket) -> Listener:
         """Raises BootError for certificates that cannot be used; the master has used them, so that is a bug."""

@@ -9,7 +9,7 @@ Fails: as core.calls.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -24,6 +24,9 @@ from chatd.model import SYSTEM, UserId
 from chatd.security_log import SecurityEvent
 from chatd.store.contract import Tables, text_hash
 
+if TYPE_CHECKING:
+    from chatd.webhooks.webhooks import Webhooks
+
 T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
@@ -32,10 +35,11 @@ _encode = msgspec.json.Encoder().encode
 class Call:
     """core: of this worker. key: the name of the key; "" = the route needs none. remote: the client's address. fp: the
     Idempotency-Key, "" = none was given. target: method and path. body: as it was received. replayed: set by once(), or
-    by the handler, if this is the answer to an earlier request with the same Idempotency-Key.
+    by the handler, if this is the answer to an earlier request with the same Idempotency-Key. webhooks: those that this
+    worker knows; None = none is configured.
     """
 
-    __slots__ = ("body", "calls", "core", "fp", "key", "remote", "replayed", "target")
+    __slots__ = ("body", "calls", "core", "fp", "key", "remote", "replayed", "target", "webhooks")
 
     def __init__(self, core: Core, key: str, remote: str, target: str) -> None:
         self.core = core
@@ -46,6 +50,7 @@ class Call:
         self.fp = ""
         self.body = b""
         self.replayed = False
+        self.webhooks: Webhooks | None = None
 
     @property
     def config(self) -> Config:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -25,6 +25,9 @@ from chatd.http.guard import Guard
 from chatd.http.problems import Answer, HttpRefused, answer_of
 from chatd.http.route import Download, NoInput, NoOutput, Route
 from chatd.scoreboard import Row
+
+if TYPE_CHECKING:
+    from chatd.webhooks.webhooks import Webhooks
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -48,13 +51,15 @@ class Gone(Exception):
 
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What all routes of a worker share. running: the number of requests being served."""
+    """What all routes of a worker share. running: the number of requests being served. webhooks: None = none is
+    configured."""
 
     core: Core
     guard: Guard
     row: Row
     running: Callable[[], int]
     config: Callable[[], Any]
+    webhooks: Webhooks | None
 
 
 class RouteApp:
@@ -124,6 +129,7 @@ class RouteApp:
             connection.authenticated()
         self.check_busy()
         call = Call(shared.core, name, remote, f"{route.method} {scope['path']}")
+        call.webhooks = shared.webhooks
         if key:
             call.fp = fp_of(key)
         if route.has_body:

@@ -64,6 +64,7 @@ STATUSES: dict[ErrorCode, HTTPStatus] = {
     ErrorCode.NOT_JSON: HTTPStatus.BAD_REQUEST,
     ErrorCode.TOO_SLOW: HTTPStatus.REQUEST_TIMEOUT,
     ErrorCode.TOKEN_EXPIRED: HTTPStatus.FORBIDDEN,
+    ErrorCode.UNKNOWN_WEBHOOK: HTTPStatus.NOT_FOUND,
 }
 """Every code has one."""
 OF_A_PLUGIN = HTTPStatus.FORBIDDEN

@@ -13,6 +13,7 @@ import logging
 import socket
 from collections.abc import Callable
 from email.utils import formatdate
+from typing import TYPE_CHECKING
 
 from uvicorn.config import Config as UvicornConfig
 from uvicorn.server import ServerState
@@ -31,6 +32,9 @@ from chatd.net.profile import ConnectionProfile
 from chatd.net.websocket.mount import WebSocketMount
 from chatd.scoreboard import Row
 
+if TYPE_CHECKING:
+    from chatd.webhooks.webhooks import Webhooks
+
 ROUND_S = 1.0
 
 
@@ -48,7 +52,14 @@ class HttpServer:
     busy = BUSY
     alpn = ("http/1.1",)
 
-    def __init__(self, core: Core, config: Callable[[], Config], row: Row, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        core: Core,
+        config: Callable[[], Config],
+        row: Row,
+        loop: asyncio.AbstractEventLoop,
+        webhooks: Webhooks | None,
+    ) -> None:
         self._config = config
         self._loop = loop
         self._state = ServerState()
@@ -59,6 +70,7 @@ class HttpServer:
             row=row,
             running=lambda: len(self._state.tasks),
             config=config,
+            webhooks=webhooks,
         )
         self._uvicorn = UvicornConfig(
             application(shared),

@@ -18,6 +18,7 @@ from chatd.http.resources import (
     sessions,
     tokens,
     users,
+    webhooks,
 )
 from chatd.http.route import Route
 
@@ -32,4 +33,5 @@ ROUTES: tuple[Route, ...] = (
     *groups.ROUTES,
     *members.ROUTES,
     *tokens.ROUTES,
+    *webhooks.ROUTES,
 )

@@ -29,8 +29,10 @@ from chatd.feeds.lease import LeaseParts
 from chatd.scoreboard import Row
 from chatd.store.contract import Tables
 from chatd.store.group_commit import GroupCommit
-from chatd.store.open import configured, open_event_reader
+from chatd.store.open import EventReader, configured, open_event_reader
+from chatd.webhooks import overview
 from chatd.webhooks.delivery import Delivery, Doing
+from chatd.webhooks.overview import WebhookView
 
 _ID_BYTES = 6
 _AGAIN_S = 1.0
@@ -49,6 +51,7 @@ class WebhookServices(msgspec.Struct, frozen=True, kw_only=True):
 class Webhooks:
     def __init__(self, config: Config, services: WebhookServices) -> None:
         """config: its webhooks change with the worker only."""
+        self._config = config
         self._options = config.webhook
         self._services = services
         self._tasks = BackgroundTasks(services.loop)
@@ -96,6 +99,17 @@ class Webhooks:
             with contextlib.suppress(Unavailable):
                 await one.give_back()
         await self._feed.close()
+
+    async def listed(self) -> list[WebhookView]:
+        """Those that the store knows, by name. What waits is counted by the thread of the feed, so no commit waits for
+        it. Raises Unavailable."""
+        states = await self._services.store.read(overview.all_of)
+
+        def count(reader: EventReader) -> list[overview.Backlog]:
+            return [overview.backlog(reader.events, one) for one in states]
+
+        waiting, now_ms = await self._feed.ask(count), wall_clock.now_ms()
+        return [overview.view(one, waits, self._config, now_ms) for one, waits in zip(states, waiting, strict=True)]
 
     def report(self) -> None:
         """Write the figures to the worker's row of the scoreboard."""

@@ -8,10 +8,14 @@ Fails: argparse ends the process, with the exit code of a wrong argument.
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from chatd.arguments import Parser, duration_s
 from chatd.chatctl.add_command import AS_JSON, Add, epilog
 from chatd.chatctl.control_client import ControlClient
+
+if TYPE_CHECKING:
+    from chatd.store.event_contract import Position
 
 
 def _webhooks(client: ControlClient, options: argparse.Namespace) -> int:
@@ -56,8 +60,11 @@ def add_commands(add: Add) -> None:
     one.add_argument("name", metavar="NAME", help="as `chatctl webhook list` shows it")
 
 
-def _position(text: str) -> tuple[int, int]:
-    message, _, event = text.partition(":")
-    if not (message.isdigit() and event.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a position such as 120:7")
-    return int(message), int(event)
+def _position(text: str) -> Position:
+    """Imported when it is needed, as above."""
+    from chatd.webhooks.overview import read_position
+
+    try:
+        return read_position(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -1,7 +1,8 @@
 """What `chatctl webhook` does: listing, testing, enabling, replaying and forgetting.
 
 Owns: the change in the store, what is printed, what is recorded.
-Elsewhere: the rows (store.event_contract), delivering (webhooks), the command line (chatctl.webhooks.arguments).
+Elsewhere: what is shown of a row, and where a replay begins (webhooks.overview), the event that tests (webhooks.trial),
+the command line (chatctl.webhooks.arguments), the same for applications (http.resources.webhooks).
 Fails: the exceptions of ControlClient, ConfigError, BootError, Refused and Unavailable, which chatctl.__main__ reports.
 
 The server is not told: whoever delivers loses the lease by the change, and goes on from it within a second.
@@ -12,8 +13,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable
+from typing import Any
+
+import msgspec
 
 from chatd import wall_clock
 from chatd.chatctl import render
@@ -23,11 +26,11 @@ from chatd.chatctl.store_command import begin
 from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
 from chatd.config.schema import Config
-from chatd.config.webhook_options import WebhookOptions
 from chatd.errors import Exit
-from chatd.store.bridge_contract import READER
-from chatd.store.contract import EventKind, Tables
-from chatd.store.event_contract import Position, WebhookState
+from chatd.store.contract import Tables
+from chatd.store.event_contract import WebhookState
+from chatd.webhooks import overview
+from chatd.webhooks.overview import Place
 
 NOT_DONE = 1
 """Exit code: there is no such webhook, or (test) its receiver does not take events."""
@@ -60,8 +63,7 @@ class WebhookCommands:
 
     def _list(self) -> int:
         with contextlib.closing(self._store.open()) as tables:
-            states = [one for one in tables.webhooks.all() if not one.name.startswith(READER)]
-            found = [_shown(tables, one, self._config) for one in states]
+            found = [_shown(tables, one, self._config) for one in overview.all_of(tables)]
         if self._options.json:
             render.print_json({"v": 1, "webhooks": found})
         else:
@@ -81,20 +83,14 @@ class WebhookCommands:
 
     def _replay(self) -> int:
         options = self._options
+        at_ms = None if options.since_s is None else wall_clock.now_ms() - int(1000 * options.since_s)
+        place = Place(at_ms=at_ms, position=options.position)
 
         def replay(tables: Tables) -> bool:
-            return tables.webhooks.replay(options.name, self._wanted(tables))
+            return tables.webhooks.replay(options.name, place.find(tables))
 
         where = {"name": options.name, "since_s": options.since_s or 0.0, "now": options.now}
         return self._changed("webhook replay", {key: str(value) for key, value in where.items()}, replay)
-
-    def _wanted(self, tables: Tables) -> Position:
-        options = self._options
-        if options.now:
-            return tables.events.marks()
-        if options.position is not None:
-            return Position(*options.position)
-        return tables.webhooks.position_at(wall_clock.now_ms() - int(1000 * options.since_s))
 
     def _changed(self, order: str, arguments: dict[str, str], work: Callable[[Tables], bool]) -> int:
         with self._trail.ordered(order, arguments):
@@ -116,60 +112,26 @@ def _test(config: Config, options: argparse.Namespace) -> int:
         names = ", ".join(one.name for one in config.webhook) or "none"
         note(f"there is no [[webhook]] {options.name} in the configuration (there is: {names})")
         return NOT_DONE
-    begun = time.monotonic()
-    error = asyncio.run(_send_test(found))
-    taken_ms = round((time.monotonic() - begun) * 1000)
+    from chatd.webhooks.trial import try_out
+
+    tried = asyncio.run(try_out(found))
+    error, took_ms = tried
     if options.json:
-        render.print_json({"v": 1, "name": found.name, "ok": not error, "error": error, "ms": taken_ms})
+        render.print_json({"v": 1, "name": found.name, "ok": not error, "error": error, "ms": took_ms})
     elif error:
-        note(f"{found.name}: {error} ({taken_ms} ms)")
+        note(f"{found.name}: {error} ({took_ms} ms)")
     else:
-        print(f"{found.name}: the receiver took the event ({taken_ms} ms)")
+        print(f"{found.name}: the receiver took the event ({took_ms} ms)")
     return NOT_DONE if error else Exit.OK
-
-
-async def _send_test(options: WebhookOptions) -> str:
-    """Why it was not taken; "" = it was."""
-    from chatd.webhooks.payload import test_body
-    from chatd.webhooks.sender import Sender
-
-    sender, now_ms = Sender(options), wall_clock.now_ms()
-    try:
-        return (await sender.send(f"msg_test_{now_ms}", test_body(options.name, now_ms))).error
-    finally:
-        await sender.close()
 
 
 # -------------------------------------------------------------------- how it looks
 
 
-def _shown(tables: Tables, state: WebhookState, config: Config) -> dict[str, object]:
-    kinds = [EventKind(kind) for kind in state.kinds if kind in set(EventKind)]
-    end = tables.events.marks()
-    return {
-        "name": state.name,
-        "state": _word(state),
-        "configured": any(one.name == state.name for one in config.webhook),
-        "events": list(state.kinds),
-        "waiting": tables.events.count(state.position, end, kinds),
-        "position": f"{state.position.message}:{state.position.event}",
-        "delivered": state.delivered,
-        "delivered_at_ms": state.delivered_at_ms,
-        "failures": state.failures,
-        "failed_at_ms": state.failed_at_ms,
-        "error": state.error,
-        "disabled_at_ms": state.disabled_at_ms,
-        "dropped": state.dropped,
-        "holder": state.holder,
-    }
-
-
-def _word(state: WebhookState) -> str:
-    if state.disabled_at_ms:
-        return "disabled"
-    if state.failures:
-        return "failing"
-    return "delivering" if state.holder else "idle"
+def _shown(tables: Tables, state: WebhookState, config: Config) -> dict[str, Any]:
+    found = overview.view(state, overview.backlog(tables.events, state), config, wall_clock.now_ms())
+    shown: dict[str, Any] = msgspec.to_builtins(found)
+    return shown
 
 
 def _table(found: list[dict[str, object]]) -> str:

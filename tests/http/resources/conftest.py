@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
@@ -65,15 +66,22 @@ class Server:
         return [one for one in self.daemon.records() if one.get("security") == event]
 
 
+S = TypeVar("S", bound=Server)
+
+
 def make_server(
-    root: Path, stack: ExitStack, arrays: dict[str, list[dict[str, object]]] | None = None, **options: dict[str, object]
-) -> Server:
+    root: Path,
+    stack: ExitStack,
+    arrays: dict[str, list[dict[str, Any]]] | None = None,
+    kind: type[S] = Server,  # type: ignore[assignment]
+    **options: dict[str, object],
+) -> S:
     """arrays: sections of the configuration that may be written more than once."""
     daemon = Daemon(root, workers=2, api=True, **options)
     daemon.config.update(arrays or {})
     daemon.write_config()
     stack.callback(lambda: _check(daemon))
-    return Server(daemon, stack)
+    return kind(daemon, stack)
 
 
 def _check(daemon: Daemon) -> None:
