@@ -4,19 +4,23 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import itertools
+import os
 import random
+import signal
 import sys
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
 
 from chatd.bridges import incoming
 from chatd.bridges.incoming import Incoming
-from chatd.bridges.link import Link
+from chatd.bridges.link import Link, LinkFailed
 from chatd.bridges.outgoing import Outgoing
 from chatd.bridges.people import People
+from chatd.model import User
 from chatd.store.sql.bridges import SqlBridges
 from tests.faults.planted import main
 from tests.harness.switches import Bugs, Planted, plant
@@ -25,11 +29,43 @@ _NUMBERS = itertools.count(random.randrange(1 << 40))
 
 
 def acknowledges_before_it_stores() -> Planted:
+    """And dies in between."""
+
     async def round_(guard: Any, one: Incoming, link: Link, messages: Any) -> None:
         await link.acknowledge(messages[-1])
-        await asyncio.sleep(3600)
+        await link.publish("nothing", b"")  # RabbitMQ has the acknowledgement when it has answered this
 
-    return Incoming, "_round", round_
+    return Incoming, "_round", _dying(round_)
+
+
+def dies_before_it_acknowledges() -> Planted:
+    """What was read is stored."""
+
+    async def acknowledge(guard: Any, last: Any) -> None:
+        """Not done."""
+
+    return Link, "acknowledge", _dying(acknowledge)
+
+
+def dies_before_it_moves_the_cursor() -> Planted:
+    """RabbitMQ has the messages."""
+
+    async def move(guard: Any, outgoing: Outgoing, done: Any, upto: Any) -> None:
+        if not done:
+            await guard(outgoing, done, upto)
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    return Outgoing, "_move", move
+
+
+def _dying(work: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Coroutine[Any, Any, None]]:
+    async def do_and_die(*asked: Any) -> None:
+        with contextlib.suppress(LinkFailed):
+            await work(*asked)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    return do_and_die
 
 
 def does_not_recognise_repetitions() -> Planted:
@@ -42,9 +78,10 @@ def does_not_recognise_repetitions() -> Planted:
     return incoming, "_command", command
 
 
-def does_not_wait_for_confirms() -> Planted:
-    async def publish(guard: Any, link: Link, one: Any) -> None:
-        """As if RabbitMQ had it."""
+def takes_a_failure_for_a_confirm() -> Planted:
+    async def publish(guard: Any, outgoing: Outgoing, link: Link, one: Any) -> None:
+        with contextlib.suppress(LinkFailed):
+            await guard(outgoing, link, one)
 
     return Outgoing, "_publish_one", publish
 
@@ -71,20 +108,23 @@ def lets_them_be_anybody() -> Planted:
         account = tables._db.execute("SELECT id, name FROM user WHERE name = ?", (new.name,)).fetchone()
         if account is None:
             return guard(tables, new, now_ms)
-        from chatd.model import User
-
         return User(*account)
 
     return SqlBridges, "meet", meet
 
 
 BUGS: Bugs = {
-    "acknowledges_before_it_stores": acknowledges_before_it_stores,
-    "does_not_recognise_repetitions": does_not_recognise_repetitions,
-    "does_not_wait_for_confirms": does_not_wait_for_confirms,
-    "does_not_keep_the_order": does_not_keep_the_order,
-    "takes_names_for_numbers": takes_names_for_numbers,
-    "lets_them_be_anybody": lets_them_be_anybody,
+    bug.__name__: bug
+    for bug in (
+        acknowledges_before_it_stores,
+        dies_before_it_acknowledges,
+        dies_before_it_moves_the_cursor,
+        does_not_recognise_repetitions,
+        takes_a_failure_for_a_confirm,
+        does_not_keep_the_order,
+        takes_names_for_numbers,
+        lets_them_be_anybody,
+    )
 }
 
 

@@ -221,6 +221,9 @@ class JavaSide:
         assert packet is not None
         return packet
 
+    async def delete(self, queue: str) -> None:
+        await self._channel.queue_delete(queue)
+
     async def waiting(self, queue: str) -> int:
         """Messages of a queue that nobody has been given."""
         channel = await self._connection.channel()
