@@ -33,6 +33,7 @@ from chatd.store.api_key_contract import NewApiKey as NewApiKey
 from chatd.store.ban_contract import AddressBanTables as AddressBanTables
 from chatd.store.bridge_contract import BridgeTables as BridgeTables
 from chatd.store.bridge_contract import NewBridged as NewBridged
+from chatd.store.bridge_contract import OutgoingTables as OutgoingTables
 from chatd.store.consent_contract import Asked as Asked
 from chatd.store.consent_contract import AskingRules as AskingRules
 from chatd.store.consent_contract import Audiences as Audiences
@@ -323,6 +324,9 @@ class Tables(Protocol):
 
     @property
     def bridges(self) -> BridgeTables: ...
+
+    @property
+    def outgoing(self) -> OutgoingTables: ...
 
     @property
     def gather_s(self) -> float:

@@ -19,6 +19,7 @@ from chatd.store.contract import AdmissionLimits, Draft, Stored, Tables
 from tests.store.contract_address_bans import AddressBansContract
 from tests.store.contract_admission import AdmissionContract
 from tests.store.contract_api_keys import ApiKeysContract, SystemMessagesContract
+from tests.store.contract_bridges import BridgesContract
 from tests.store.contract_consent import ConsentContract
 from tests.store.contract_credentials import CredentialsContract
 from tests.store.contract_events import EventsContract
@@ -76,6 +77,7 @@ class StoreContract(
     ConsentContract,
     SystemContract,
     EventsContract,
+    BridgesContract,
 ):
     @pytest.fixture
     def twin(self) -> Twin:

@@ -22,7 +22,6 @@ from chatd.errors import Exit
 from chatd.store.bridge_contract import READER
 from chatd.store.contract import Tables
 from chatd.store.event_contract import WebhookState
-from chatd.store.open import configured, open_event_reader
 
 NOT_DONE = 1
 """Exit code: there is no such bridge, or it is still configured."""
@@ -41,13 +40,6 @@ def _list(config: Config, options: argparse.Namespace) -> int:
     with contextlib.closing(StoredAccounts(config).open()) as tables:
         states = [one for one in tables.webhooks.all() if one.name.startswith(READER)]
         found = [_shown(tables, one, config) for one in states]
-    reader = open_event_reader(configured(config), config.timeouts.store_s)
-    try:
-        end = reader.events.marks().message
-        for one, state in zip(found, states, strict=True):
-            one["waiting"] = reader.outgoing.count(str(one["name"]), state.position.message, end)
-    finally:
-        reader.close()
     if options.json:
         render.print_json({"v": 1, "bridges": found})
     else:
@@ -84,6 +76,7 @@ def _shown(tables: Tables, state: WebhookState, config: Config) -> dict[str, obj
         "state": _word(state),
         "configured": any(one.name == name for one in config.bridge),
         "users": tables.bridges.users(name),
+        "waiting": tables.outgoing.count(name, state.position.message, tables.events.marks().message),
         "sent": state.delivered,
         "sent_at_ms": state.delivered_at_ms,
         "failures": state.failures,

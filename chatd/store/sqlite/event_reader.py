@@ -24,6 +24,8 @@ from chatd.store.sqlite import file as sqlite_file
 
 CLOCK = "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
 """Milliseconds since the epoch."""
+IN_ORDER = "CROSS JOIN"
+"""A join whose tables are read in the order in which they are written."""
 
 
 class SqliteEventReader:
@@ -44,7 +46,7 @@ class SqliteEventReader:
                 log=EventLog(db),
             ),
         )
-        self.outgoing = SqlOutgoing(db, self._messages, "CROSS JOIN")
+        self.outgoing = SqlOutgoing(db, self._messages, IN_ORDER)
 
     def _messages(self, rows: Sequence[MessageRow]) -> list[Message]:
         (version,) = self._db.execute("SELECT value FROM meta WHERE key = 'directory'").fetchone()

@@ -25,7 +25,7 @@ from chatd.store.contract import ANYTHING, Advance, Draft, SendingRules, Stored
 from chatd.store.sql.accounts import SqlAccounts
 from chatd.store.sql.address_bans import SqlAddressBans
 from chatd.store.sql.api_keys import SqlApiKeys
-from chatd.store.sql.bridges import SqlBridges
+from chatd.store.sql.bridges import SqlBridges, SqlOutgoing
 from chatd.store.sql.consent import SqlConsent
 from chatd.store.sql.erasure import SqlErasure
 from chatd.store.sql.events import EventReading, SqlEvents
@@ -42,7 +42,7 @@ from chatd.store.sql.webhooks import SqlWebhooks
 from chatd.store.sqlite import file as sqlite_file
 from chatd.store.sqlite.backend import SqliteBackend
 from chatd.store.sqlite.checkpoint import EVERY_PAGES, Checkpointer
-from chatd.store.sqlite.event_reader import CLOCK
+from chatd.store.sqlite.event_reader import CLOCK, IN_ORDER
 from chatd.store.sqlite.history import SqliteHistory
 from chatd.store.sqlite.messages import SqliteMessages
 from chatd.store.sqlite.retention import SqliteRetention
@@ -98,6 +98,7 @@ class SqliteTables:
         )
         self.webhooks = SqlWebhooks(db, CLOCK)
         self.bridges = SqlBridges(db, backend, backend.permissions)
+        self.outgoing = SqlOutgoing(db, lambda rows: [reader.message(row) for row in rows], IN_ORDER)
         self._checkpointer = Checkpointer(path)
         self._commits = 0
         """Since the last checkpoint."""
