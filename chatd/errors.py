@@ -213,11 +213,12 @@ class WireError(ChatdError):
 
 class Refused(ChatdError):
     """A command is refused; nothing changed. Caught in core.dispatcher, which answers with the code: an ErrorCode, or a
-    plug-in's own."""
+    plug-in's own. retry_after_s: when the same command may succeed; 0 = that is not known, or it will not."""
 
-    def __init__(self, code: int, text: str = "") -> None:
+    def __init__(self, code: int, text: str = "", retry_after_s: int = 0) -> None:
         super().__init__(text or meaning(code).text)
         self.code = code
+        self.retry_after_s = retry_after_s
         self.text = text or meaning(code).text
 
 

@@ -285,12 +285,13 @@ class Changed(msgspec.Struct, frozen=True, gc=False):
 
 class ServerMessage(msgspec.Struct, frozen=True, gc=False):
     """Server to client (S2C): an answer or a notice. `fp` is what the client acknowledges ("" = it does not). ref: that
-    of the request that is answered."""
+    of the request that is answered. retry_after_s: as of Failed."""
 
     body: str
     fp: str
     is_answer: bool = False
     ref: Ref = None
+    retry_after_s: int = 0
 
 
 class Announcement(msgspec.Struct, frozen=True, gc=False):
@@ -332,12 +333,13 @@ class Echoed(msgspec.Struct, frozen=True, gc=False):
 
 class Failed(msgspec.Struct, frozen=True, gc=False):
     """`command` was refused; None when it could not be decoded (then `ref` is its wire number, or 0). code: an
-    ErrorCode, or a plug-in's own."""
+    ErrorCode, or a plug-in's own. retry_after_s: as of errors.Refused; no wire says it."""
 
     code: int
     text: str
     command: Command | None = None
     ref: int = 0
+    retry_after_s: int = 0
 
 
 class Kicked(msgspec.Struct, frozen=True, gc=False):

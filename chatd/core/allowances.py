@@ -159,8 +159,9 @@ class Allowances:
         if now - allowance.recorded_at >= RECORD_S:
             allowance.recorded_at = now
             trail.record(SecurityEvent.RATE_EXCEEDED, session.peer, reason=name)
-        wait = in_words(rate.wait_s(getattr(allowance, name), cost))
-        return Refused(ErrorCode.TOO_FAST, f"too many {what or name}: the limit is {limit}, try again in {wait}")
+        wait_s = rate.wait_s(getattr(allowance, name), cost)
+        text = f"too many {what or name}: the limit is {limit}, try again in {in_words(wait_s)}"
+        return Refused(ErrorCode.TOO_FAST, text, wait_s)
 
     # ---------------------------------------------------------------- the clock
 

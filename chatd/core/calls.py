@@ -59,7 +59,7 @@ class Caller(NamedTuple):
 
 class _CallPeer:
     """core.sessions.session.Peer of a session that exists for one command. answer: settled by the command's answer:
-    an Accepted for a message, the text of a ServerMessage for a request; otherwise the events are in `events`."""
+    an Accepted for a message, the ServerMessage for a request; otherwise the events are in `events`."""
 
     __slots__ = ("answer", "events", "heard", "remote", "session")
 
@@ -86,12 +86,12 @@ class _CallPeer:
         if answer.done():
             return 0
         if isinstance(event, Failed):
-            answer.set_exception(Refused(event.code, event.text))
+            answer.set_exception(Refused(event.code, event.text, event.retry_after_s))
         elif isinstance(event, Accepted):
             if isinstance(event.command, SendMessage):
                 answer.set_result(event)
         elif isinstance(event, ServerMessage) and event.is_answer:
-            answer.set_result(event.body)
+            answer.set_result(event)
         else:
             self.events.append(event)
         return 0
@@ -208,10 +208,10 @@ class Calls:
         """
         fields = msgspec.to_builtins(arguments)
         body = _encode({"op": op, **fields}).decode()
-        text: str = await self._serve(caller, ServerRequest(body=body, fp=fp))
-        answer = _decode_answer(text)
+        told: ServerMessage = await self._serve(caller, ServerRequest(body=body, fp=fp))
+        answer = _decode_answer(told.body)
         if answer.error is not None:
-            raise Refused(answer.error.code, answer.error.text)
+            raise Refused(answer.error.code, answer.error.text, told.retry_after_s)
         return msgspec.json.decode(answer.result, type=kind)
 
     async def run(self, caller: Caller, command: Command) -> list[Event]:

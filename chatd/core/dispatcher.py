@@ -156,7 +156,7 @@ class Dispatcher:
                 return None if work is None else self._finish(work, peer, command)
             function(caller, command)
         except Refused as refused:
-            self._refuse(peer, command, refused.code, refused.text)
+            self._refuse(peer, command, refused)
         except Exception as error:  # noqa: BLE001  the one place where bugs are caught
             self._report_bug(peer, command, error)
         return None
@@ -166,9 +166,9 @@ class Dispatcher:
         try:
             await work
         except Refused as refused:
-            self._refuse(peer, command, refused.code, refused.text)
+            self._refuse(peer, command, refused)
         except Unavailable:
-            self._refuse(peer, command, ErrorCode.UNAVAILABLE, MEANINGS[ErrorCode.UNAVAILABLE].text)
+            self._refuse(peer, command, Refused(ErrorCode.UNAVAILABLE))
         except Exception as error:  # noqa: BLE001  the one place where bugs are caught
             self._report_bug(peer, command, error)
         self._answered(peer)
@@ -188,7 +188,7 @@ class Dispatcher:
         refused = self._allowances.refuses_command(session, cost, keeps_alive=type(command) is KeepAlive)
         if refused is None:
             return False
-        self._refuse(peer, command, refused.code, refused.text)
+        self._refuse(peer, command, refused)
         return True
 
     def _check_claimed(self, peer: Peer, session: Session | None, command: Any) -> None:
@@ -202,9 +202,9 @@ class Dispatcher:
         if self._row is not None:
             refusals.count(self._row, code)
 
-    def _refuse(self, peer: Peer, command: Command, code: int, text: str) -> None:
-        self._count(code)
-        peer.push(Failed(code, text, command))
+    def _refuse(self, peer: Peer, command: Command, refused: Refused) -> None:
+        self._count(refused.code)
+        peer.push(Failed(refused.code, refused.text, command, retry_after_s=refused.retry_after_s))
         if type(command) is Login and peer.traits.refusal_closes and peer.session is None:
             peer.close(Disconnect.LOGIN_REFUSED)
 

@@ -142,7 +142,8 @@ class Penalties:
         at_ms = self.now_ms()
         remaining_s = max(standing(self.table.read(key), options, at_ms).remaining_s for key in keys)
         if remaining_s > 0:
-            raise Refused(ErrorCode.TOO_MANY_ATTEMPTS, f"too many attempts, try again in {math.ceil(remaining_s)} s")
+            wait_s = math.ceil(remaining_s)
+            raise Refused(ErrorCode.TOO_MANY_ATTEMPTS, f"too many attempts, try again in {wait_s} s", wait_s)
 
     # ---------------------------------------------------------------- counting
 

@@ -79,7 +79,7 @@ class Guard:
             wait_s = self._rate.wait_s(grant.left, 1)
             per_s = self._config().http.requests_per_s
             text = f"the limit of a key is {per_s} requests per second, try again in {wait_s} s"
-            raise Refused(ErrorCode.TOO_FAST, text)
+            raise Refused(ErrorCode.TOO_FAST, text, wait_s)
         grant.left -= 1
         return grant
 

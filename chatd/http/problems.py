@@ -131,7 +131,7 @@ def problem(refused: Refused) -> Problem:
         code=int(refused.code),
         detail="" if refused.text == means.text else refused.text,
         field=getattr(refused, "field", ""),
-        retry_after_s=RETRY_AFTER_S if means.temporary else None,
+        retry_after_s=refused.retry_after_s or (RETRY_AFTER_S if means.temporary else None),
     )
 
 

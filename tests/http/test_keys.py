@@ -11,7 +11,7 @@ import pytest
 from chatd.api_keys import PREFIX, SCOPES
 from chatd.core.key_ring import CHECK_S
 from chatd.errors import ErrorCode
-from tests.harness.api import Api
+from tests.harness.api import Api, path_of
 from tests.harness.deadline import wait_until
 from tests.http.conftest import House
 from tests.http.raw import Raw, message, post
@@ -143,7 +143,9 @@ def test_guesses_get_a_penalty_for_their_source_and_a_valid_key_from_there_still
     assert 'error="invalid_token"' in answers[0].headers["www-authenticate"]
     assert (answers[-1].status, answers[-1].code) == (429, ErrorCode.TOO_MANY_ATTEMPTS)
     assert len(answers) < 60
-    assert int(answers[-1].headers["retry-after"]) >= 1
+    wait_s = int(answers[-1].headers["retry-after"])
+    assert wait_s > 1
+    assert f"try again in {wait_s} s" in answers[-1].json()["detail"]
     with pair.connect(source) as raw:
         assert raw.ask(post(pair.key, message("bob", "hi"))).status == 201
     refused = [one for one in pair.daemon.records() if one.get("security") == "api_key_refused"]
@@ -166,22 +168,44 @@ def test_the_last_use_is_written_down(tmp_path_factory: pytest.TempPathFactory) 
         assert house.daemon.discard() == []
 
 
-def test_a_key_has_a_rate_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
-    house = House(tmp_path_factory.mktemp("rate"), 1, http={"requests_per_s": 2})
-    try:
-        with house.connect() as raw:
-            answers = [raw.ask(post(house.key, message("bob", f"{n}"))) for n in range(25)]
-        assert {one.status for one in answers} == {201, 429}
-        refused = answers[-1]
-        assert refused.code == ErrorCode.TOO_FAST
-        assert "2 requests per second" in refused.json()["detail"]
-        assert int(refused.headers["retry-after"]) >= 1
-        api = house.api(house.admin)
-        assert api.get("/v1/users").status == 200, "another key has its own rate"
-        api.close()
-        wait_until(5, "some come back", lambda: status(house, house.key) == 201)
-    finally:
-        assert house.daemon.discard() == []
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    limits = {"commands_per_s": 1}
+    house = House(tmp_path_factory.mktemp("rate"), 1, http={"requests_per_s": 2}, limits=limits)
+    yield house
+    assert house.daemon.discard() == []
+
+
+def test_a_key_has_a_rate_of_its_own(limited: House) -> None:
+    with limited.connect() as raw:
+        answers = [raw.ask(post(limited.key, message("bob", f"{n}"))) for n in range(25)]
+    assert {one.status for one in answers} == {201, 429}
+    refused = answers[-1]
+    assert refused.code == ErrorCode.TOO_FAST
+    assert "2 requests per second" in refused.json()["detail"]
+    assert int(refused.headers["retry-after"]) >= 1
+    api = limited.api(limited.admin)
+    assert api.get("/v1/users").status == 200, "another key has its own rate"
+    api.close()
+    wait_until(5, "some come back", lambda: status(limited, limited.key) == 201)
+
+
+def test_whoever_must_wait_is_told_for_how_long(limited: House) -> None:
+    """A user's allowance, spent by messages and by other actions in their name: the header, the field and the text say
+    the same, and it is true."""
+    api, sent = limited.api(limited.admin), []
+    while not sent or sent[-1].status == 201:
+        assert len(sent) < 15
+        sent.append(api.post("/v1/messages", {"from": "alice", "to": "bob", "text": "hi"}))
+    blocked = api.put(path_of("users", "alice", "blocks", "bob"))
+    for refused in (sent[-1], blocked):
+        assert (refused.status, refused.code) == (429, ErrorCode.TOO_FAST)
+        wait_s = refused.body["retry_after_s"]
+        assert refused.headers["retry-after"] == str(wait_s)
+        assert f"try again in {wait_s} s" in refused.body["detail"]
+    time.sleep(blocked.body["retry_after_s"] + 1)  # topped up once a second
+    assert api.put(path_of("users", "alice", "blocks", "bob")).status == 204
+    api.close()
 
 
 def test_without_tls_no_key_is_taken_where_the_network_could_read_it(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -85,11 +85,12 @@ class _OpOnly(msgspec.Struct, frozen=True):
 
 class _Answer(NamedTuple):
     """ref: the request's. final: the same request is always answered so. If not, the next answer must not be taken for
-    a repetition of this one, so its fp is not made from the request's."""
+    a repetition of this one, so its fp is not made from the request's. retry_after_s: of a refusal."""
 
     ref: Ref
     text: str
     final: bool
+    retry_after_s: int = 0
 
 
 class _NotNow(NamedTuple):
@@ -130,14 +131,15 @@ class RequestDispatcher:
             if not _names_an_operation(body):
                 _acknowledge(session, command)  # COMPAT: stock servers acknowledge and drop such a text
                 return
-            reply = self._refused(None, ErrorCode.BAD_FIELD, str(error))
+            reply = self._refused(None, Refused(ErrorCode.BAD_FIELD, str(error)))
         else:
             reply = await self._run(session, sent, head, body)
         self._answer(session, command, reply)
 
     def _answer(self, session: Session, command: ServerRequest, reply: _Answer) -> None:
         _acknowledge(session, command)
-        self._notices.answer(session, reply.ref, reply.text, _fp_of_answer(command) if reply.final else "")
+        fp = _fp_of_answer(command) if reply.final else ""
+        self._notices.answer(session, reply.ref, reply.text, fp, reply.retry_after_s)
 
     async def _ask_plugins(self, session: Session, command: ServerRequest) -> ServerRequest | None:
         """The request to serve, which plug-ins may have rewritten; None = they have answered it."""
@@ -147,7 +149,7 @@ class RequestDispatcher:
             head = _head_of(command)
             if not head.op:
                 raise
-            reply = self._refused(head.ref, refused.code, refused.text)
+            reply = self._refused(head.ref, refused)
         else:
             if not isinstance(verdict, Reply):
                 return verdict
@@ -169,20 +171,23 @@ class RequestDispatcher:
                 return _Answer(ref, fitted(result, partial(answer, ref), room), final=True)
             return _Answer(ref, await self._change(session, sent, head, operation, arguments), final=True)
         except (msgspec.ValidationError, RecursionError) as error:
-            return self._refused(ref, ErrorCode.BAD_FIELD, str(error))
+            return self._refused(ref, Refused(ErrorCode.BAD_FIELD, str(error)))
         except Refused as refused:
-            return self._refused(ref, refused.code, refused.text)
+            return self._refused(ref, refused)
         except Unavailable:
-            return self._refused(ref, ErrorCode.UNAVAILABLE)
+            return self._refused(ref, Refused(ErrorCode.UNAVAILABLE))
         except Exception as error:  # noqa: BLE001  a bug of one operation
             self._log.error(
                 "unexpected exception while serving a request", op=head.op, user=session.user.id, exc_info=error
             )
-            return self._refused(ref, ErrorCode.INTERNAL)
+            return self._refused(ref, Refused(ErrorCode.INTERNAL))
 
-    def _refused(self, ref: Ref, code: int, text: str = "") -> _Answer:
+    def _refused(self, ref: Ref, refused: Refused) -> _Answer:
+        code = refused.code
         refusals.count(self._row, code)
-        return _refused(ref, code, text)
+        # The first request's answer has the fp made from it.
+        final = not meaning(code).temporary and code != ErrorCode.FP_REUSED
+        return _Answer(ref, refusal(ref, code, refused.text), final, refused.retry_after_s)
 
     async def _change(
         self, session: Session, sent: ServerRequest, head: _Head, operation: Operation, arguments: object
@@ -259,12 +264,6 @@ def _acknowledge(session: Session, command: ServerRequest) -> None:
 
 def _fp_of_answer(command: ServerRequest) -> str:
     return f"re:{command.fp}" if command.fp else ""
-
-
-def _refused(ref: Ref, code: int, text: str = "") -> _Answer:
-    means = meaning(code)
-    final = not means.temporary and code != ErrorCode.FP_REUSED  # the first request's answer has the fp made from it
-    return _Answer(ref, refusal(ref, code, text or means.text), final)
 
 
 def _head_of(command: ServerRequest) -> _Head:

@@ -184,11 +184,12 @@ class Notices:
             if session is not apart_from:
                 self.tell(session, message.text, message.fp)
 
-    def answer(self, session: Session, ref: Ref, text: str, fp: str) -> None:
-        """Send the answer to a request in the same way. fp "": one is made."""
+    def answer(self, session: Session, ref: Ref, text: str, fp: str, retry_after_s: int = 0) -> None:
+        """Send the answer to a request in the same way. fp "": one is made. retry_after_s: of a refusal."""
         if session.peer.traits.server_texts:
             fp = fp or self._new_fp()
-            event = ServerMessage(_squeezed(session, text, fp), fp, is_answer=True, ref=ref)
+            text = _squeezed(session, text, fp)
+            event = ServerMessage(text, fp, is_answer=True, ref=ref, retry_after_s=retry_after_s)
             self._delivery.in_flight.tell(session, event)
 
     def _new_fp(self) -> str:

@@ -93,7 +93,10 @@ class FormApp(RouteApp):
         self.shared.core.guard.answered(scope["state"]["connection"])
 
     def problem_of(self, refused: Refused) -> Answer:
-        return _answer(DemoAnswer(code=_CODES.get(refused.code, FAILED), message=refused.text))
+        answer = _answer(DemoAnswer(code=_CODES.get(refused.code, FAILED), message=refused.text))
+        if refused.retry_after_s:
+            answer.headers.append((b"retry-after", b"%d" % refused.retry_after_s))
+        return answer
 
     async def serve(self, scope: Scope, receive: Receive) -> Answer:
         """Raises Refused, Unavailable, Gone, and whatever a handler raises that has a bug."""

@@ -329,6 +329,7 @@ def attack_by_guessing(house: DemoHouse) -> None:
     assert FAILED in codes
     code, said = page.call("/api/loginConnect", username=name, password=SECRET)
     assert (code, "too many attempts" in said.json()["message"]) == (FAILED, True)
+    assert int(said.headers["retry-after"]) > 1
     Page(house, source=ANOTHER).logged_in(name)
 
 
