@@ -78,8 +78,9 @@ class AccountOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     require_tls: Annotated[
         bool,
         option(
-            "whether logins, registration and changes of passwords are refused on connections that others can read: "
-            "all without TLS, except from this host and through a load balancer of listen.proxy_from",
+            "whether logins, registration, changes of passwords, and requests with a key of the HTTP API are refused "
+            "on connections that others can read: all without TLS, except from this host and through a load balancer "
+            "of listen.proxy_from",
             "live",
         ),
     ] = False

@@ -34,6 +34,10 @@ _NO_WIRE = EchoCodec()
 """Never used: an HTTP connection has no wire."""
 BUSY = raw(Refused(ErrorCode.BUSY))
 _TOO_SLOW = Refused(ErrorCode.TOO_SLOW)
+_TLS_NEEDED = (
+    "the network can read this connection, and accounts.require_tls is on: use an https:// listener, a load balancer "
+    "named by listen.proxy_from, or this host"
+)
 
 
 class _Transport(asyncio.Transport):
@@ -171,7 +175,7 @@ class HttpConnection(Connection):
         if self._checked_private or not self.connections.config().accounts.require_tls:
             return
         if not self.is_private:
-            raise Refused(ErrorCode.TLS_NEEDED)
+            raise Refused(ErrorCode.TLS_NEEDED, _TLS_NEEDED)
         self._checked_private = True
 
     # ---------------------------------------------------------------- bytes out

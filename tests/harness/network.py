@@ -20,6 +20,7 @@ import json
 import os
 import random
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Literal
+
+import psutil
 
 Bridge = Literal["clients", "redis", "mysql"]
 BRIDGES: tuple[Bridge, ...] = ("clients", "redis", "mysql")
@@ -45,6 +48,15 @@ _serials = itertools.count(1)
 
 class NetworkError(AssertionError):
     pass
+
+
+def own_address() -> str | None:
+    """An IPv4 address of this machine that is not loopback; None = it has none."""
+    for addresses in psutil.net_if_addrs().values():
+        for one in addresses:
+            if one.family == socket.AF_INET and not one.address.startswith("127."):
+                return str(one.address)
+    return None
 
 
 def ip(*arguments: str) -> str:

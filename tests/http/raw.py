@@ -42,10 +42,16 @@ def message(to: str, text: str) -> bytes:
 
 
 class Raw:
-    """source: the address it comes from. first: sent at once, before TLS."""
+    """source: the address it comes from. first: sent at once, before TLS. unix: a path, in place of the port."""
 
     def __init__(
-        self, port: int, source: str = "", tls: ssl.SSLContext | None = None, first: bytes = b"", unix: str = ""
+        self,
+        port: int,
+        source: str = "",
+        tls: ssl.SSLContext | None = None,
+        first: bytes = b"",
+        unix: str = "",
+        host: str = "127.0.0.1",
     ) -> None:
         if unix:
             self.sock: socket.socket = socket.socket(socket.AF_UNIX)
@@ -53,7 +59,7 @@ class Raw:
             self.sock.connect(unix)
         else:
             where = (source, 0) if source else None
-            self.sock = socket.create_connection(("127.0.0.1", port), LIMIT_S, source_address=where)
+            self.sock = socket.create_connection((host, port), LIMIT_S, source_address=where)
         self._data = b""
         if first:
             self.sock.sendall(first)

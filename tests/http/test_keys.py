@@ -14,7 +14,7 @@ from chatd.errors import ErrorCode
 from tests.harness.api import Api, path_of
 from tests.harness.deadline import wait_until
 from tests.http.conftest import House
-from tests.http.raw import Raw, message, post
+from tests.http.raw import message, post
 
 IN_FORCE_S = CHECK_S + 5
 """Generous: the machine may be busy."""
@@ -206,13 +206,3 @@ def test_whoever_must_wait_is_told_for_how_long(limited: House) -> None:
     time.sleep(blocked.body["retry_after_s"] + 1)  # topped up once a second
     assert api.put(path_of("users", "alice", "blocks", "bob")).status == 204
     api.close()
-
-
-def test_without_tls_no_key_is_taken_where_the_network_could_read_it(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """From this host it cannot, so here it is: accounts.require_tls refuses nobody on the loopback network."""
-    house = House(tmp_path_factory.mktemp("tls"), 1, accounts={"require_tls": True})
-    try:
-        with Raw(house.port) as raw:
-            assert raw.ask(post(house.key, message("bob", "hi"))).status == 201
-    finally:
-        assert house.daemon.discard() == []

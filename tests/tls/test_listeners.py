@@ -22,6 +22,7 @@ from tests.harness.daemon import Daemon
 from tests.harness.deadline import run, wait_until
 from tests.harness.link import LoginRefused, Seen
 from tests.harness.mobileimsdk import MobilePeer
+from tests.harness.network import own_address
 from tests.harness.peer import NulPeer
 from tests.harness.person import Town
 from tests.net.proxy_headers import v1, v2
@@ -327,14 +328,3 @@ def test_a_warning_of_passwords_in_clear(
     file.write_text(f'[server]\n{folders}[[listen]]\nprotocol = "chatserver"\naddress = "{address}"\n{more}\n')
     assert chatd_main.main(["-c", str(file), "-t", "--no-strict"]) == 0
     assert ("passwords sent to it can be read" in capsys.readouterr().err) == warned
-
-
-def own_address() -> str | None:
-    """An IPv4 address of this machine that is not loopback."""
-    import psutil
-
-    for addresses in psutil.net_if_addrs().values():
-        for one in addresses:
-            if one.family == socket.AF_INET and not one.address.startswith("127."):
-                return one.address
-    return None

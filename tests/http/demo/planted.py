@@ -44,7 +44,19 @@ def guesses_are_free() -> Planted:
     return Penalties, "failed", lambda guard, *asked, **more: None
 
 
-BUGS = {one.__name__: one for one in (every_page_may_call, any_seal_is_good, cookies_outlive_changes, guesses_are_free)}
+def passwords_in_clear() -> list[Planted]:
+    """accounts.require_tls refuses nobody."""
+    from chatd.core.sessions import login
+    from chatd.http.connection import HttpConnection
+
+    nobody: Any = lambda guard, *asked: None  # noqa: E731
+    return [(HttpConnection, "check_private", nobody), (login, "check_private", nobody)]
+
+
+BUGS = {
+    one.__name__: one
+    for one in (every_page_may_call, any_seal_is_good, cookies_outlive_changes, guesses_are_free, passwords_in_clear)
+}
 
 if __name__ == "__main__":
     sys.exit(main({"switches": lambda: plant(BUGS)}))
