@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
+import json
+import socket
+from contextlib import closing
+from typing import Any
+
 import pytest
 
 from chatd.errors import ErrorCode
 from tests.harness.api import Answer, path_of
-from tests.http.resources.conftest import Server
+from tests.harness.chatserver import GROUP_CHAT, LOGIN, LOGIN_ACK
+from tests.http.resources.conftest import SECRET, Server
+
+LIMIT_S = 15.0
+
+
+class OldMember:
+    """A client of the chatserver wire, which splits frames at NUL."""
+
+    def __init__(self, port: int, name: str, secret: str) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), LIMIT_S)
+        self._data = b""
+        login = {"msgid": LOGIN, "name": name, "password": secret, "framing": "nul"}
+        self._socket.sendall(json.dumps(login).encode() + b"\0")
+        assert self.frame(LOGIN_ACK)["errno"] == 0
+
+    def frame(self, kind: int) -> dict[str, Any]:
+        """The next one of this kind; others are dropped."""
+        while True:
+            while b"\0" not in self._data:
+                more = self._socket.recv(65536)
+                assert more, "the connection has ended"
+                self._data += more
+            text, _, self._data = self._data.partition(b"\0")
+            found: dict[str, Any] = json.loads(text)
+            if found["msgid"] == kind:
+                return found
+
+    def close(self) -> None:
+        self._socket.close()
 
 
 def new_group(server: Server, owner: str, *members: str, **more: object) -> int:
@@ -98,6 +132,36 @@ def test_name_and_rules_are_changed_and_members_are_told(server: Server) -> None
     assert server.another().patch(path, {"description": "about us"}).body["description"] == "about us"
     assert server.another().patch(path, {}).body["name"] == "New"
     assert is_refused(server.api.patch(path, {"name": ""}), 422, ErrorCode.BAD_FIELD)
+
+
+def test_the_system_writes_to_a_group_and_every_member_receives_it(server: Server) -> None:
+    """Members on both workers and on both wires, one who is away and one who is muted; once for a key; in a group in
+    which only the staff writes, too. Nobody else receives it."""
+    (owner, first), (member, second) = server.on_both_workers().values()
+    away, old, outsider = server.user("away"), server.user("old"), server.user("outsider")
+    number = new_group(server, owner, member, away, old)
+    stranger = server.phone(outsider)
+    server.api.patch(path_of("groups", number), {"announcements": True})
+    assert server.api.put(path_of("groups", number, "mutes", member), {}).status in (200, 204)
+    client = server.connections.enter_context(closing(OldMember(server.daemon.ports["chatserver"], old, SECRET)))
+    text = f"to group {number}"
+    sent = [server.another().post("/v1/messages", {"group": number, "text": text}, repeat=text) for _ in range(3)]
+    assert [one.status for one in sent] == [201] * 3
+    assert sent[0].body == sent[1].body == sent[2].body
+    assert sent[0].body["conversation"] == -number
+    for phone in (first, second, server.phone(away)):
+        got = phone.message(text)
+        assert (got["from"], got["to"], got["fp"]) == ("0", f"#{number}", text)
+    heard = client.frame(GROUP_CHAT)
+    assert (heard["groupid"], heard["id"], heard["msg"]) == (number, 0, text)
+    server.api.post("/v1/messages", {"to": outsider, "text": "afterwards"})
+    stranger.message("afterwards")
+    assert text not in [one["dataContent"] for one in stranger.heard]
+    read = server.another().get(path_of("groups", number, "messages")).body["messages"]
+    assert [(one["from"]["name"], one["text"]) for one in read] == [("0", text)]
+    assert is_refused(
+        server.api.post("/v1/messages", {"group": number, "from": outsider, "text": "hi"}), 403, ErrorCode.NOT_A_MEMBER
+    )
 
 
 def test_a_dissolved_group_is_gone_for_its_members(server: Server) -> None:
