@@ -34,6 +34,8 @@ class Code(enum.StrEnum):
     RETENTION_CLOCK = "retention-clock"
     WEBHOOK_BEHIND = "webhook-behind"
     WEBHOOK_DISABLED = "webhook-disabled"
+    BRIDGE = "bridge"
+    BRIDGE_BEHIND = "bridge-behind"
     CERTIFICATE = "certificate"
     CERTIFICATE_EXPIRING = "certificate-expiring"
     CERTIFICATE_EXPIRED = "certificate-expired"

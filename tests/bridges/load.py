@@ -11,20 +11,34 @@ import asyncio
 import contextlib
 import uuid
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiormq
 
-from tests.bridges.house import House
 from tests.harness.link import ConnectionGone, LoginRefused
 from tests.harness.mobileimsdk import ACK, ERROR, MobilePeer
+from tests.harness.person import Town
 from tests.harness.rabbitmq import JavaSide
 
 WINDOW = 20
 _PAUSE_S = 0.005
 Stream = tuple[str, str]
 """Sender and recipient, as the sender's side calls them."""
+STORED = (
+    "SELECT s.name, t.name, m.body FROM message AS m JOIN pair AS p ON p.id = m.conversation"
+    " JOIN user AS s ON s.id = m.sender_id"
+    " JOIN user AS t ON t.id = CASE WHEN p.low = m.sender_id THEN p.high ELSE p.low END ORDER BY m.seq"
+)
+"""Of a store: sender, recipient and text of each message, in the order of their numbers."""
+
+
+def by_stream(rows: Iterable[tuple[str, str, str]]) -> dict[Stream, list[str]]:
+    found: dict[Stream, list[str]] = {}
+    for sender, to, text in rows:
+        found.setdefault((sender, to), []).append(text)
+    return found
 
 
 @dataclass
@@ -36,7 +50,7 @@ class Traffic:
     was sent and not answered when the traffic ended is in neither.
     """
 
-    house: House
+    town: Town
     java: JavaSide
     here: list[str]
     there: list[str]
@@ -88,7 +102,7 @@ class Traffic:
         number = 0
         while not self.ending or unanswered:
             try:
-                peer = await self.house.on_mobile(name)
+                peer = await self.town.on_mobile(name)
             except (ConnectionGone, LoginRefused, OSError, TimeoutError):
                 await asyncio.sleep(0.1)
                 continue

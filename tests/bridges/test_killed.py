@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.bridges.house import House, options
-from tests.bridges.load import Stream, Traffic
+from tests.bridges.load import STORED, Stream, Traffic, by_stream
 from tests.harness.deadline import run, until
 from tests.harness.rabbitmq import APP2WEB, WEB2APP, JavaSide, RabbitServer
 from tests.harness.switches import switchable, switched_off
@@ -30,16 +30,8 @@ def house(tmp_path_factory: pytest.TempPathFactory, rabbit: RabbitServer) -> Ite
 
 
 def stored_in(path: Path) -> dict[Stream, list[str]]:
-    """By (sender, recipient), the texts in the order of their numbers."""
-    found: dict[Stream, list[str]] = {}
     with contextlib.closing(sqlite3.connect(path)) as db:
-        for sender, to, text in db.execute(
-            "SELECT s.name, t.name, m.body FROM message AS m JOIN pair AS p ON p.id = m.conversation"
-            " JOIN user AS s ON s.id = m.sender_id"
-            " JOIN user AS t ON t.id = CASE WHEN p.low = m.sender_id THEN p.high ELSE p.low END ORDER BY m.seq"
-        ):
-            found.setdefault((sender, to), []).append(text)
-    return found
+        return by_stream(db.execute(STORED))
 
 
 async def kill_workers(house: House) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import aiormq
+import psutil
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
@@ -124,6 +125,21 @@ class RabbitServer:
         if process is not None:
             process.send_signal(signal.SIGKILL)
             process.wait(LIMIT_S)
+
+    def pause(self) -> None:
+        """Its connections stay, and nobody answers."""
+        for process in self._signal(signal.SIGSTOP):
+            wait_until(LIMIT_S, "it stands still", lambda one=process: one.status() == psutil.STATUS_STOPPED)  # type: ignore[misc]
+
+    def go_on(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> list[psutil.Process]:
+        assert self.process is not None
+        processes = psutil.Process(self.process.pid).children(recursive=True)
+        for process in processes:
+            process.send_signal(number)
+        return processes
 
     def answers(self) -> bool:
         if self.process is not None and self.process.poll() is not None:

@@ -23,7 +23,7 @@ monitor usually asks."""
 SILENT_S = 5.0
 """A worker whose event loop has not turned for this long serves nobody; it is aborted only after timeouts.hang_s."""
 BEHIND_S = 60.0
-"""A webhook whose oldest event has waited for longer is behind."""
+"""A webhook or bridge whose oldest event has waited for longer is behind."""
 SLOW_SHARE = 0.5
 """Commits that take this share of timeouts.store_s are slow: soon messages are refused."""
 
@@ -83,6 +83,7 @@ class HealthMonitor:
             *_of_slots(_well(self._pool)),
             *_of_commits(self._pool),
             *_of_webhooks(self._pool),
+            *_of_bridges(self._pool),
             *_of_certificates(self._certificates()),
             *self._of_growth(),
             *self._of_upgrade(),
@@ -214,6 +215,19 @@ def _of_webhooks(pool: WorkerPool) -> list[Reason]:
     if disabled := max((row.webhooks_disabled for row in rows), default=0):
         text = f"{disabled} webhooks are disabled, their receivers answered 410 (chatctl webhook list)"
         found.append(Reason(code=Code.WEBHOOK_DISABLED, text=text))
+    return found
+
+
+def _of_bridges(pool: WorkerPool) -> list[Reason]:
+    rows = [slot.row for slot in _well(pool)]
+    found = []
+    if failing := sum(row.bridges_failing for row in rows):
+        text = f"{failing} bridges cannot use their RabbitMQ (chatctl bridge list)"
+        found.append(Reason(code=Code.BRIDGE, text=text))
+    if (lag_s := max((row.bridge_lag_ms for row in rows), default=0) / 1000) > BEHIND_S:
+        waiting = sum(row.bridge_waiting for row in rows)
+        text = f"bridges are behind: {waiting} messages wait, the oldest for {lag_s:.0f} s (chatctl bridge list)"
+        found.append(Reason(code=Code.BRIDGE_BEHIND, text=text))
     return found
 
 
