@@ -166,7 +166,7 @@ class Core:
         self.departures.tell_broadcasts = self.broadcasts.tell_now
         self.arrivals.on_broadcasts = self.broadcasts.told_before
         self.bans = BanWatch(services, parts.address_bans)
-        self._credentials = CredentialsWatch(services, self.logins)
+        self._credentials = CredentialsWatch(services, self.logins, self.kicks.ended_before)
         self.session_query = SessionQuery(services)
         self.session_listing = SessionListing(services)
         self.figures = Figures(services, parts.address_bans, self.logins, self.messages, self.delivery)

@@ -22,18 +22,27 @@ from chatd.core.sessions.session import OWN_CHANGE, Session
 from chatd.core.store_watch import StoreWatch
 from chatd.errors import Unavailable
 from chatd.model import UserId
+from chatd.store.contract import CredentialsChange
 
 CHECK_S = 0.4
 """How often the store is looked at. Every session of an account ends within a second of the commit of the change: after
-this, the time that one small read takes, and that of a turn of the loop."""
+this and GRACE_S, the time that one small read takes, and that of a turn of the loop."""
+GRACE_S = 0.2
+"""Between finding a change and ending the sessions: whoever has made it tells this worker at the same time, and has
+words for the user."""
 _AT_ONCE = 1000
 """Maximum changes read at once; further ones are read right after."""
 
 
 class CredentialsWatch:
-    def __init__(self, services: Services, logins: Logins) -> None:
+    def __init__(
+        self, services: Services, logins: Logins, ended: Callable[[UserId, int, int], None] = lambda *ended: None
+    ) -> None:
+        """ended: called with a user, the version of the credentials, and how many sessions have ended for it, where a
+        change was found in the store."""
         self._services = services
         self._logins = logins
+        self._ended = ended
         self._seen = -1
         """Changes up to this version are known; -1 = the store has not been looked at."""
         self._watch = StoreWatch(services, CHECK_S, self._check)
@@ -91,9 +100,13 @@ class CredentialsWatch:
         seen = self._seen
         changes = await self._services.store.read(lambda tables: tables.accounts.changed_credentials(seen, _AT_ONCE))
         for change in changes:
-            self._logins.end_outdated(change.user_id, change.version)
             self.on_change(change.user_id)
+            self._services.loop.call_later(GRACE_S, self._end, change)
         if changes:
             self._seen = max(seen, changes[-1].version)
         if len(changes) == _AT_ONCE:
             self._watch.again()
+
+    def _end(self, change: CredentialsChange) -> None:
+        if ended := self._logins.end_outdated(change.user_id, change.version):
+            self._ended(change.user_id, change.version, ended)

@@ -33,6 +33,8 @@ AGAIN_S = 0.25
 """Asked again after this, for a worker that subscribed a moment ago and missed the question."""
 REPEAT_S = 2.0
 """The same while an order is repeated for minutes."""
+_KEPT_S = 2 * ANSWER_S
+"""For how long ended_before() is remembered."""
 NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
@@ -107,6 +109,25 @@ class SessionKicks:
         """Called when an account has other credentials than before, before its sessions here end."""
         self._services = services
         self._logins = logins
+        self._ended: dict[UserId, tuple[int, int, float]] = {}
+        """What ended_before() was told, and when (monotonic clock); the oldest first."""
+
+    def ended_before(self, user_id: UserId, version: int, sessions: int) -> None:
+        """Sessions here have ended because the account's credentials have this version, before the order of whoever
+        changed them has arrived (core.sessions.credentials): its answer counts them."""
+        now = time.monotonic()
+        while self._ended and next(iter(self._ended.values()))[2] < now - _KEPT_S:
+            del self._ended[next(iter(self._ended))]
+        self._ended.pop(user_id, None)
+        self._ended[user_id] = version, sessions, now
+
+    def _take_ended(self, user_id: UserId, version: int) -> int:
+        """How many sessions ended before the order for this version; counted once."""
+        known, sessions, _ = self._ended.get(user_id, (0, 0, 0.0))
+        if known < version:
+            return 0
+        del self._ended[user_id]
+        return sessions
 
     async def kick(self, target: KickTarget, reason: str, again: Repetition | None = None) -> KickResult:
         """End these sessions. Takes at most about ANSWER_S, or again.limit_s.
@@ -153,8 +174,9 @@ class SessionKicks:
         which = Which(question.protocol, question.age_ms / 1000, question.credentials)
         if question.network:
             return self._logins.kick_from(network_named(question.network), which, question.reason)
-        how = Disconnect.KICKED_BY_ADMIN
-        if which.before:
-            how = Disconnect.CREDENTIALS_CHANGED
-            self.on_credentials(question.user_id)
-        return self._logins.kick(question.user_id, which, question.reason, how)
+        user_id = question.user_id
+        if not which.before:
+            return self._logins.kick(user_id, which, question.reason, Disconnect.KICKED_BY_ADMIN)
+        self.on_credentials(user_id)
+        ended = self._logins.kick(user_id, which, question.reason, Disconnect.CREDENTIALS_CHANGED)
+        return ended + self._take_ended(user_id, which.before)

@@ -138,3 +138,24 @@ def test_a_worker_that_came_later_asks_those_that_it_does_not_know(tmp_path: Pat
         assert mobile.logged_in, "it began after the order"
 
     play(tmp_path, story)
+
+
+def test_sessions_that_ended_before_the_order_arrived_are_counted_with_it_once(tmp_path: Path) -> None:
+    """Every worker looks in the store for changed passwords; one that finds the change before it hears of it ends the
+    sessions, and the answer to whoever has changed the password says so nevertheless."""
+
+    async def story(stage: Stage) -> None:
+        one, two = await stage.worker(), await stage.worker()
+        here, there = await one.desk("bob"), await two.mobile("bob")
+        stage.exchange.cut(1)
+        changing = asyncio.create_task(one.core.administration.set_password("bob", "another secret"))
+        await stage.until("the change is found", lambda: there.closed)
+        assert not changing.done()
+        stage.exchange.mend(1)
+        _, told = await changing
+        assert told == KickResult(2, True, {}, False, BOB)
+        assert there.reason is here.reason is Disconnect.CREDENTIALS_CHANGED
+        _, told = await one.core.administration.lock("bob", "", tell=False)
+        assert told == KickResult(0, True, {}, False, BOB)
+
+    play(tmp_path, story)
