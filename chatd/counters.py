@@ -133,6 +133,9 @@ class Counters(msgspec.Struct, kw_only=True):
         int, Field("messages of users of other servers", heading="messages over bridges: in", total=True)
     ] = 0
     bridge_sent: Annotated[int, Field("messages for users of other servers", heading="out", total=True)] = 0
+    bridge_returned: Annotated[
+        int, Field("packets for nobody here that went back to the other server", heading="returned", total=True)
+    ] = 0
     bridge_dead_letters: Annotated[
         int, Field("packets of bridges that cannot be delivered", heading="dead letters", total=True)
     ] = 0

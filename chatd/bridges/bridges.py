@@ -122,6 +122,7 @@ class Bridges:
         figures, row = [one.figures for one in self._bridges], self._services.row
         row.bridge_received = sum(one.received for one in figures)
         row.bridge_sent = sum(one.sent for one in figures)
+        row.bridge_returned = sum(one.returned for one in figures)
         row.bridge_dead_letters = sum(one.dead for one in figures)
         row.bridge_failures = sum(one.failures for one in figures)
         row.bridge_waiting = sum(one.waiting for one in figures)

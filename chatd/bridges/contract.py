@@ -37,13 +37,15 @@ class Doing(enum.Enum):
 
 
 class Figures(msgspec.Struct, kw_only=True):
-    """received, sent: messages since the worker started. dead: packets that went to the dead letters. failures:
+    """received, sent: messages since the worker started. returned, dead: packets that went back to
+    the other server, or to the dead letters. failures:
     attempts that failed. waiting: messages for the other side that RabbitMQ does not have yet; oldest_ms: when the
     first of them was stored, since the epoch; 0 = none waits."""
 
     doing: Doing = Doing.STANDING_BY
     received: int = 0
     sent: int = 0
+    returned: int = 0
     dead: int = 0
     failures: int = 0
     waiting: int = 0

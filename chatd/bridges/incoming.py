@@ -21,7 +21,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from chatd import log
 from chatd.bridges.contract import HEADER, RETRY_S, BridgeParts, Direction, Figures, Report
 from chatd.bridges.link import Link, LinkFailed
-from chatd.bridges.packets import Packet, Unusable, read, refusal
+from chatd.bridges.packets import UNKNOWN_RECIPIENT, Packet, Unusable, read, refusal
 from chatd.core.calls import Caller
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.feeds import back_off
@@ -158,6 +158,10 @@ class Incoming:
 
     async def _bury(self, link: Link, message: Arrived, unusable: Unusable) -> None:
         """Raises: LinkFailed."""
+        if unusable.reason == UNKNOWN_RECIPIENT and self._options.return_unknown:
+            await link.publish(self._options.outgoing, message.body)
+            self._figures.returned += 1
+            return
         headers = {
             HEADER + "reason": unusable.reason,
             HEADER + "text": unusable.text,

@@ -20,6 +20,8 @@ from chatd.texts.sizes import over
 from chatd.wire.json_stream import check_utf8, too_deep
 from chatd.wire.mobileimsdk.packets import DATA, ClientPacket, encode_json
 
+UNKNOWN_RECIPIENT = ErrorCode.UNKNOWN_RECIPIENT.name.lower()
+"""Reason of Unusable: nobody here is meant."""
 _NOBODY = ("", "-1", "0")
 """Ids that name no user who could receive something."""
 _FINGERPRINTS = uuid.UUID("5f1b6b3e-6f0c-4d0c-9a52-1f0f8e0b7c11")

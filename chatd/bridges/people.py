@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from chatd import wall_clock
-from chatd.bridges.packets import Unusable, refusal, size_of
+from chatd.bridges.packets import UNKNOWN_RECIPIENT, Unusable, refusal, size_of
 from chatd.config.bridge_options import BridgeOptions, prefix_of
 from chatd.config.schema import Config
 from chatd.core.sessions.session import Session
@@ -171,12 +171,12 @@ class People:
         other side. Raises: Unusable, Unavailable."""
         name = to.removeprefix(options.own_prefix)
         if options.own_prefix and name == to:
-            raise Unusable("unknown_recipient", f"{to!r} does not begin with {options.own_prefix!r} (own_prefix)")
+            raise Unusable(UNKNOWN_RECIPIENT, f"{to!r} does not begin with {options.own_prefix!r} (own_prefix)")
         if (user := self._recipients.recall(name)) is not None:
             return user
         found = await self.store.read(lambda tables: _own(tables, name))
         if found is None:
-            raise Unusable("unknown_recipient", f"no such user: {to!r}")
+            raise Unusable(UNKNOWN_RECIPIENT, f"no such user: {to!r}")
         return self._recipients.believe(name, found)
 
 

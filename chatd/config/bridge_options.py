@@ -70,6 +70,14 @@ class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             "worker",
         ),
     ] = False
+    return_unknown: Annotated[
+        bool,
+        option(
+            "a packet for a user who has no account here goes back to the other server, which then treats it as for a "
+            "user who is offline there; otherwise it goes to the dead letters",
+            "worker",
+        ),
+    ] = False
     incoming: Annotated[str, option("queue that the other server writes", "worker")] = "q_app2web"
     outgoing: Annotated[str, option("queue that the other server reads", "worker")] = "q_web2app"
     dead_letters: Annotated[

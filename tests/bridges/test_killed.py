@@ -81,7 +81,10 @@ def _count(path: Path, here: list[str]) -> int:
     return sum(len(texts) for (_, to), texts in stored_in(path).items() if to in here)
 
 
-@pytest.mark.parametrize(("bug", "times"), [("dies_before_it_acknowledges", 1), ("acknowledges_before_it_stores", 0)])
+@pytest.mark.parametrize(
+    ("bug", "times"),
+    [("dies_before_it_acknowledges", 1), pytest.param("acknowledges_before_it_stores", 0, marks=pytest.mark.slow)],
+)
 def test_a_packet_is_stored_once_if_the_worker_dies_between_store_and_acknowledgement(
     house: House, rabbit: RabbitServer, bug: str, times: int
 ) -> None:
@@ -136,6 +139,7 @@ def test_a_message_waits_in_the_store_until_rabbitmq_has_confirmed_it(
     run(story())
 
 
+@pytest.mark.slow
 def test_a_message_that_was_confirmed_before_the_worker_died_comes_again_with_the_same_fp(
     house: House, rabbit: RabbitServer
 ) -> None:
