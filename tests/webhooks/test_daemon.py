@@ -3,90 +3,119 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.harness.crowd import Crowd
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run, until
-from tests.harness.person import Town
-from tests.webhooks.judge import judge, stored_in
+from tests.harness.switches import switched_off, with_switches
+from tests.webhooks.judge import Told, judge, stored_by
 from tests.webhooks.receiver import Receiver
+from tests.webhooks.storm import Fault, Storm
 
 BUS = {"lease_s": 2}
+MANY = 100_000
+Note = Callable[[str, object], None]
 
 
-@pytest.fixture
-def receiver(tmp_path: Path) -> Iterator[Receiver]:
-    made = Receiver(tmp_path / "receiver").start()
-    yield made
-    made.kill()
+async def restart(receiver: Receiver) -> None:
+    receiver.kill()
+    await asyncio.sleep(0.1)
+    await asyncio.to_thread(receiver.start)
 
 
-@pytest.fixture
-def make_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
-    made: list[Daemon] = []
-
-    def make(*webhooks: dict[str, Any], **options: Any) -> Daemon:
-        daemon = Daemon(tmp_path / "daemon", bus=BUS, **options)
-        daemon.config["webhook"] = list(webhooks)
-        daemon.write_config()
-        made.append(daemon)
-        return daemon
-
-    yield make
-    assert [line for daemon in made for line in daemon.discard()] == []
-
-
-def listed(daemon: Daemon, name: str = "crm") -> dict[str, Any]:
-    """What chatctl says of the webhook."""
-    code, out, err = daemon.ctl_here("webhook", "list", "--json")
-    assert code == 0, err
-    (found,) = [one for one in json.loads(out)["webhooks"] if one["name"] == name]
-    return found  # type: ignore[no-any-return]
-
-
-async def all_taken(daemon: Daemon, receiver: Receiver, limit_s: float = 30.0) -> None:
-    path = daemon.root / "state" / "chatd.db"
-
-    def complete() -> bool:
-        told = {(e["data"]["conversation"], e["data"]["seq"]) for e in receiver.events("message.stored")}
-        return stored_in(path) <= told
-
-    await until(limit_s, "every stored message came", complete, step_s=0.1)
-
-
-@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
-def test_nothing_is_lost_when_workers_and_the_receiver_are_killed(
-    make_daemon: Callable[..., Daemon], receiver: Receiver, rounds: int
+@pytest.mark.parametrize(
+    ("messages", "faults"), [(4000, 3), pytest.param(MANY, 24, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+)
+def test_nothing_is_lost_when_workers_the_daemon_and_the_receiver_are_killed(
+    tmp_path: Path, receiver: Receiver, record_property: Note, messages: int, faults: int
 ) -> None:
-    daemon = make_daemon(receiver.options(batch=20), workers=2).start()
+    daemon = Daemon(tmp_path / "daemon", workers=2, bus=BUS)
+    daemon.config["webhook"] = [receiver.options(batch=100)]
+    daemon.write_config()
+    daemon.start()
     daemon.expect_error("worker died")
 
-    async def story() -> None:
-        crowd = Crowd(Town(daemon), daemon.root / "journal.jsonl")
-        await crowd.gather(["mobile", "mobile", "acking", "acking"], groups=[[0, 1, 2]])
-        async with crowd.talking(window=20, think_s=0.002):
-            for _ in range(rounds):
-                await asyncio.sleep(0.5)
-                receiver.kill()
-                await asyncio.sleep(0.2)
-                os.kill(random.choice(daemon.workers()), signal.SIGKILL)
-                await asyncio.to_thread(receiver.start)
-                await until(20, "both workers", lambda: len(daemon.workers()) == 2)
-                await until(20, "ready", daemon.all_ready)
-        for talker in crowd.staying:
-            talker.cancel()
-        await all_taken(daemon, receiver)
+    async def kill_a_worker() -> None:
+        os.kill(random.choice(daemon.workers()), signal.SIGKILL)
+        await until(20, "both workers", daemon.all_ready)
 
-    run(story(), 60 + 30 * rounds)
-    stored = stored_in(daemon.root / "state" / "chatd.db")
-    assert len(stored) > 100 * rounds
-    judge(receiver.requests(), stored)
+    async def kill_the_daemon() -> None:
+        daemon.kill_all()
+        await asyncio.to_thread(daemon.start)
+
+    async def story() -> None:
+        storm, told = await Storm([daemon]).gather(), Told(receiver)
+        hit: list[Fault] = [kill_a_worker, partial(restart, receiver), kill_the_daemon]
+        async with storm.staying():
+            await storm.hurt(messages, told, (hit * faults)[:faults])
+        await told.all(stored_by(daemon))
+
+    try:
+        run(story(), 800)
+        stored = stored_by(daemon)
+        assert len(stored) == messages, "each was stored once"
+        judge(receiver.requests(), stored)
+        record_property("verdict", figures(receiver))
+    finally:
+        complaints = daemon.discard()
+    assert complaints == []
+
+
+def figures(receiver: Receiver) -> str:
+    """What came, in numbers."""
+    taken = [one for one in receiver.requests() if one["events"]]
+    told, ids = sum(len(one["events"]) for one in taken), {one["id"] for one in taken}
+    return f"{told} events in {len(taken)} requests, {len(taken) - len(ids)} of them repeated"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("bug", ["", "moves_before_the_answer", "breaks_the_order", "cuts_other_batches"])
+def test_a_planted_bug_is_found(tmp_path: Path, receiver: Receiver, bug: str) -> None:
+    """Guards are switched off, while the receiver fails now and then and workers are killed. "": with all of them, the
+    same ordeal is passed."""
+    daemon = Daemon(tmp_path / "daemon", workers=2, bus=BUS, entry=("-m", "tests.webhooks.planted", "switches"))
+    daemon.config["webhook"] = [receiver.options(batch=20)]
+    daemon.write_config()
+
+    async def story() -> None:
+        storm = await Storm([daemon]).gather()
+        async with storm.staying():
+            for _ in range(3):
+                receiver.behave(status=500)
+                storm.begin(800)
+                seen = len(receiver.requests())
+                await until(30, "an attempt", lambda seen=seen: len(receiver.requests()) > seen)  # type: ignore[misc]
+                for pid in daemon.workers():
+                    os.kill(pid, signal.SIGKILL)
+                receiver.behave()
+                await until(30, "ready", daemon.all_ready)
+                await storm.done(60)
+                await until(30, "nothing waits", lambda: is_up_to_date(daemon), 0.2)
+
+    try:
+        with_switches(daemon).start()
+        with switched_off(bug or "none", daemon):
+            run(story(), 200)
+        if not bug:
+            judge(receiver.requests(), stored_by(daemon))
+            return
+        with pytest.raises(AssertionError):
+            judge(receiver.requests(), stored_by(daemon))
+    finally:
+        daemon.discard()
+
+
+def is_up_to_date(daemon: Daemon) -> bool:
+    """Whether the cursor is at the end of the store."""
+    code, out, err = daemon.ctl_here("webhook", "list")
+    assert code == 0, err
+    row = out.splitlines()[1].split()
+    return row[0] == "crm" and row[2] == "0"
