@@ -25,6 +25,7 @@ from chatd.http.problems import HttpRefused
 from chatd.http.table import ROUTES
 
 CORS_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key")
+CORS_EXPOSED = ("Idempotency-Replayed", "Retry-After")
 
 
 PAGES: dict[str, PageApp] = pages(ROUTES)
@@ -87,7 +88,9 @@ def application(shared: Shared) -> ASGIApp:
     origins = shared.config().http.origins
     if origins:
         methods = sorted({route.method for route in routes})
-        front = CORSMiddleware(front, allow_origins=origins, allow_methods=methods, allow_headers=CORS_HEADERS)
+        front = CORSMiddleware(
+            front, allow_origins=origins, allow_methods=methods, allow_headers=CORS_HEADERS, expose_headers=CORS_EXPOSED
+        )
     return front
 
 

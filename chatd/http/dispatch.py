@@ -10,6 +10,7 @@ traceback, and answered as INTERNAL.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,11 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from chatd import log
+from chatd.api_keys import PREFIX
 from chatd.core.core import Core
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.http.call import Call
-from chatd.http.guard import Guard
+from chatd.http.guard import CHALLENGE, Guard
 from chatd.http.problems import Answer, HttpRefused, answer_of
 from chatd.http.route import Download, NoInput, NoOutput, Route
 from chatd.scoreboard import Row
@@ -39,10 +41,17 @@ SECURITY_HEADERS = [
 ]
 """Of every answer of a route: it is data for one program, and never a page."""
 ZIP = b"application/zip"
-_JSON = (b"content-type", b"application/json")
+JSON = b"application/json"
+_JSON = (b"content-type", JSON)
 _REPLAYED = (b"idempotency-replayed", b"true")
 _SLICE_BYTES = 64 * 1024
 """A longer answer is sent in parts, so that a client that reads slowly holds it up."""
+_KEY_PREFIX = PREFIX.encode()
+_KEY = re.compile(_KEY_PREFIX + rb"[A-Za-z0-9_-]{43}")
+_KEY_IN_QUERY = (
+    "a key belongs into the header Authorization, and not into the URL, which is written into logs on its way: "
+    "`chatctl key rotate` replaces this one"
+)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -115,11 +124,13 @@ class RouteApp:
         authorization = key = content_type = b""
         for name, value in scope["headers"]:
             if name == b"authorization":
-                authorization = value
+                authorization = _single(authorization, value, name)
             elif name == b"idempotency-key":
-                key = value
+                key = _single(key, value, name)
             elif name == b"content-type":
-                content_type = value
+                content_type = _single(content_type, value, name)
+        if _KEY_PREFIX in scope["query_string"]:
+            _refuse_key_in(scope["query_string"])
         connection = scope["state"]["connection"]
         remote = connection.remote
         name = ""
@@ -133,10 +144,14 @@ class RouteApp:
         if key:
             call.fp = fp_of(key)
         if route.has_body:
-            if content_type[:16].lower() != b"application/json":
+            if content_type != JSON and media_type(content_type) != JSON:
                 raise Refused(ErrorCode.UNKNOWN_CONTENT_TYPE)
+            _no_query(scope["query_string"])
             call.body = await read_body(receive)
             given = self._read(call.body)
+        elif route.input is NoInput:
+            _no_query(scope["query_string"])
+            given = _PLAIN
         else:
             given = self._query(scope["query_string"])
         parameters = _PLAIN
@@ -155,13 +170,14 @@ class RouteApp:
 
     def _query(self, query: bytes) -> Any:
         """Raises HttpRefused."""
-        if self.route.input is NoInput or self.route.has_body:
-            return _PLAIN
         try:
             pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=100, errors="strict")
         except (ValueError, UnicodeDecodeError) as error:
             raise HttpRefused(ErrorCode.BAD_FIELD, f"the query cannot be read: {error}") from None
-        return _convert(dict(pairs), self.route.input, "the query")
+        given = dict(pairs)
+        if len(given) != len(pairs):
+            raise HttpRefused(ErrorCode.BAD_FIELD, "a parameter of the query is given more than once", field="$")
+        return _convert(given, self.route.input, "the query")
 
     def _answer(self, call: Call, output: Any) -> Answer | Download:
         if isinstance(output, Download):
@@ -176,6 +192,31 @@ class RouteApp:
 
 
 _PLAIN = NoInput()
+
+
+def _single(before: bytes, value: bytes, name: bytes) -> bytes:
+    """The value of a header that a request has once: of two, a balancer might look at the other one. Raises
+    HttpRefused."""
+    if before:
+        raise HttpRefused(ErrorCode.INVALID_PACKET, f"a request has one header {name.decode('ascii')}")
+    return value
+
+
+def _no_query(query: bytes) -> None:
+    """Raises HttpRefused: a parameter that means nothing was meant to mean something."""
+    if query:
+        raise HttpRefused(ErrorCode.BAD_FIELD, "this request has no parameters in the query", field="$")
+
+
+def _refuse_key_in(query: bytes) -> None:
+    """Raises HttpRefused if it contains a key, however the request is authorized."""
+    if _KEY.search(query):
+        raise HttpRefused(ErrorCode.UNKNOWN_KEY, _KEY_IN_QUERY, headers=CHALLENGE)
+
+
+def media_type(content_type: bytes) -> bytes:
+    """Without its parameters, in lower case."""
+    return content_type.partition(b";")[0].strip().lower()
 
 
 def problem(refused: Refused) -> Answer:

@@ -31,7 +31,7 @@ WINDOW_S = 10
 SUBJECT = "#api"
 """The account, in the penalty table, at which guessed keys from exempt sources are counted."""
 _BEARER = b"bearer "
-_CHALLENGE = ((b"www-authenticate", b'Bearer realm="chatd"'),)
+CHALLENGE = ((b"www-authenticate", b'Bearer realm="chatd"'),)
 _WRONG = ((b"www-authenticate", b'Bearer realm="chatd", error="invalid_token"'),)
 _PREFIX = PREFIX.encode()
 _MAX_KEY_BYTES = 200
@@ -63,7 +63,7 @@ class Guard:
         """The key's grant, one request of which is spent. Raises: HttpRefused, Refused; Unavailable: no key is known
         yet. Cost: two microseconds."""
         if authorization[:7].lower() != _BEARER:
-            raise HttpRefused(ErrorCode.UNKNOWN_KEY, "Authorization: Bearer chatd_… is needed", headers=_CHALLENGE)
+            raise HttpRefused(ErrorCode.UNKNOWN_KEY, "Authorization: Bearer chatd_… is needed", headers=CHALLENGE)
         secret = authorization[7:].strip()
         key = self._keys.find(secret) if len(secret) <= _MAX_KEY_BYTES and secret.startswith(_PREFIX) else None
         if key is None:
@@ -71,16 +71,16 @@ class Guard:
         grant = self._grants.get(key.id)
         if grant is None:
             grant = self._grants[key.id] = Grant(key, self._rate.budget)
-        if grant.scopes is not None and scope not in grant.scopes:
-            reason = MEANINGS[ErrorCode.SCOPE_MISSING].text
-            security_log.record(SecurityEvent.API_SCOPE_MISSING, peer=remote, api_key=grant.name, scope=scope)
-            raise HttpRefused(ErrorCode.SCOPE_MISSING, f"{reason}: {scope}")
         if grant.left < 1:
             wait_s = self._rate.wait_s(grant.left, 1)
             per_s = self._config().http.requests_per_s
             text = f"the limit of a key is {per_s} requests per second, try again in {wait_s} s"
             raise Refused(ErrorCode.TOO_FAST, text, wait_s)
         grant.left -= 1
+        if grant.scopes is not None and scope not in grant.scopes:
+            reason = MEANINGS[ErrorCode.SCOPE_MISSING].text
+            security_log.record(SecurityEvent.API_SCOPE_MISSING, peer=remote, api_key=grant.name, scope=scope)
+            raise HttpRefused(ErrorCode.SCOPE_MISSING, f"{reason}: {scope}")
         return grant
 
     def _refuse(self, remote: str) -> NoReturn:

@@ -76,8 +76,7 @@ def refusals_of(route: Route) -> tuple[ErrorCode, ...]:
     if route.is_form:
         return ()
     every = EVERY_KEYED if route.scope else ()
-    has_fields = route.has_body or route.input is not NoInput or route.parameters is not NoInput
-    body = _WITH_BODY if route.has_body else (ErrorCode.BAD_FIELD,) if has_fields or route.idempotent else ()
+    body = _WITH_BODY if route.has_body else (ErrorCode.BAD_FIELD,)
     return tuple(dict.fromkeys((*every, *body, *route.refusals)))
 
 

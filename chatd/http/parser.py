@@ -47,7 +47,8 @@ class RequestParser(HttpToolsProtocol):
 
     running: the cycle that is being answered. is_leaving: the connection closes after the present request.
     is_receiving: a part of a request has come, and the rest has not; has_head: its head has come. count: heads of
-    requests that have come. size: of the head of the present request as far as it is parsed, then of its body.
+    requests that have come. size: of the head of the present request as far as it is parsed, then of its body;
+    trailers: of what is behind its chunks.
     unparsed: bytes since the last head, or part of a body, was complete: a header is parsed when its end has come.
     refusal: why the present request is refused. is_upgrading: the present request is for a WebSocket.
     """
@@ -68,6 +69,7 @@ class RequestParser(HttpToolsProtocol):
         self.has_head = False
         self.count = 0
         self.size = 0
+        self.trailers = 0
         self.unparsed = 0
         self.refusal: Refused | None = None
         self.is_broken = False
@@ -83,14 +85,20 @@ class RequestParser(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.is_receiving, self.has_head = True, False
-        self.size = 0
+        self.size = self.trailers = 0
 
     def on_url(self, url: bytes) -> None:
         self._grow(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._grow(len(name) + len(value) + _HEADER_BYTES)
+        size = len(name) + len(value) + _HEADER_BYTES
+        if self.has_head:  # a trailer, behind the chunks: a balancer has not looked at it, and nobody here wants any
+            self.trailers += size
+            if self.trailers > self.options.header_bytes:
+                self._refuse_head()
+            return
+        self._grow(size)
         if len(self.headers) >= MAX_HEADERS:
             self._refuse(ErrorCode.TOO_LONG, f"a request has at most {MAX_HEADERS} headers", _HEAD_TOO_LARGE)
         super().on_header(name, value)
@@ -105,10 +113,14 @@ class RequestParser(HttpToolsProtocol):
         self._refuse(ErrorCode.TOO_LONG, text, _HEAD_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
-        self.size = self.unparsed = 0
+        self.size = self.unparsed = hosts = 0
         for name, value in self.headers:
             if name == b"content-length":
                 self._check_body(int(value) if value.isdigit() else 0)
+            elif name == b"host":
+                hosts += 1
+        if hosts != 1 and (hosts or self.parser.get_http_version() != "1.0"):
+            self._refuse(ErrorCode.INVALID_PACKET, "a request has one header Host")
         if self.parser.should_upgrade():
             if not self._is_for_websocket():
                 self._refuse(ErrorCode.NOT_ALLOWED, "this server speaks HTTP/1.1 only", HTTPStatus.BAD_REQUEST)
@@ -180,8 +192,8 @@ class RequestParser(HttpToolsProtocol):
             self.break_off(self.refusal or HttpRefused(ErrorCode.INVALID_PACKET, f"not an HTTP request: {error}"))
 
     def break_off(self, refused: Refused) -> None:
-        """Read nothing more. Answer the request that is being received, unless an earlier one is being served: then
-        the connection ends after that one."""
+        """Read nothing more. Answer the request that is being received, unless it has its answer already, or an earlier
+        one is being served: then the connection ends after that one."""
         self.is_broken = self.is_leaving = True
         self.pipeline.clear()
         running = self.running
@@ -195,6 +207,9 @@ class RequestParser(HttpToolsProtocol):
             if running.response_started:
                 self.transport.close()
                 return
+        elif running is not None and running is self.cycle and self.is_receiving and self.has_head:
+            self.transport.close()  # it was answered before all of it had come; a second answer would be another's
+            return
         self.transport.write(raw(refused))
         self.transport.close()
 

@@ -192,6 +192,10 @@ AMBIGUOUS = {
     "unknown coding": HEAD + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
     "space before the colon": HEAD + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
     "folded header": HEAD + b"Transfer-Encoding:\r\n chunked\r\nX: y\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "no host": b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n" + SMUGGLED,
+    "two hosts": HEAD + b"Host: b\r\nContent-Length: 0\r\n\r\n" + SMUGGLED,
+    "the same host twice": HEAD + b"Host: a\r\nContent-Length: 0\r\n\r\n" + SMUGGLED,
+    "host in the trailer": CHUNKED.replace(b"Host: chat\r\n", b"") + b"0\r\nHost: chat\r\n\r\n" + SMUGGLED,
     "bare LF": b"POST / HTTP/1.1\nHost: a\nContent-Length: 0\n\n" + SMUGGLED,
     "NUL in a header": b"GET / HTTP/1.1\r\nHost: a\r\nX: y\0z\r\n\r\n" + SMUGGLED,
     "CR in a header": b"GET / HTTP/1.1\r\nHost: a\r\nX: y\rTransfer-Encoding: chunked\r\n\r\n" + SMUGGLED,
@@ -231,6 +235,85 @@ def test_a_broken_request_behind_others_takes_none_of_their_answers(small: House
         everything = raw.ended()
     assert everything.startswith(b"HTTP/1.1 201 ")
     assert b"HTTP/1.1 4" not in everything
+
+
+def test_what_stands_behind_the_chunks_is_no_header(small: House) -> None:
+    """A balancer removes or checks headers, and passes on a trailer: no key, and no Idempotency-Key, comes in one. All
+    of it arrives at once, so it is parsed before the request is served."""
+    chunks = b"%x\r\n" % len(HELLO) + HELLO + b"\r\n0\r\n"
+    authorized = b"Authorization: Bearer " + small.key.encode() + b"\r\n"
+    head = post(small.key, b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    with small.connect() as raw:
+        said = raw.ask(head.replace(authorized, b"") + chunks + authorized + b"\r\n")
+        assert (said.status, said.code) == (401, ErrorCode.UNKNOWN_KEY)
+        for _ in range(2):
+            said = raw.ask(head + chunks + b"Idempotency-Key: in the trailer\r\nContent-Type: text/plain\r\n\r\n")
+            assert said.status == 201
+            assert said.json()["id"] != "in the trailer"
+        raw.send(head + chunks + b"X: " + b"y" * 500 + b"\r\n")
+        for _ in range(HEADER_BYTES // 500 + 2):
+            raw.send(b"X: " + b"y" * 500 + b"\r\n")
+        assert raw.said().status == 431
+
+
+@pytest.mark.parametrize("header", ["Authorization", "Idempotency-Key", "Content-Type"])
+def test_a_header_that_a_request_has_once_is_not_taken_from_two(small: House, header: str) -> None:
+    same = {
+        "Authorization": f"Bearer {small.key}",
+        "Idempotency-Key": "one",
+        "Content-Type": "application/json",
+    }[header]
+    twice = f"{header}: {same}".encode()
+    with small.connect() as raw:
+        said = raw.ask(post(small.key, HELLO, *([twice] if header != "Idempotency-Key" else [twice, twice])))
+    assert (said.status, said.code) == (400, ErrorCode.INVALID_PACKET)
+    assert header.lower() in said.json()["detail"]
+
+
+@pytest.mark.parametrize("way", ["never comes", "becomes too long", "is broken"])
+def test_a_request_that_was_answered_early_is_not_answered_again(small: House, way: str) -> None:
+    """A wrong key is refused before the body has come. What is wrong with the body later ends the connection without a
+    word: behind a balancer, a second answer would be taken for that of the next request."""
+    head = post("chatd_wrong", b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    with small.connect() as raw:
+        said = raw.ask(head + b"1\r\n \r\n")
+        assert (said.status, said.code) == (401, ErrorCode.UNKNOWN_KEY)
+        if way == "is broken":
+            raw.send(b"no chunk\r\n")
+        while way == "becomes too long":
+            try:
+                raw.send(b"1000\r\n" + b" " * 0x1000 + b"\r\n")
+            except OSError:
+                break
+        assert raw.ended() == b""
+    still_serves(small)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        (b"application/json; charset=utf-8", 201),
+        (b"Application/JSON", 201),
+        (b"application/jsonl", 415),
+        (b"application/json-patch+json", 415),
+        (b"text/plain; application/json", 415),
+    ],
+)
+def test_only_json_is_taken_for_json(small: House, content_type: bytes, status: int) -> None:
+    request = post(small.key, HELLO).replace(b"application/json", content_type)
+    with small.connect() as raw:
+        assert raw.ask(request).status == status
+
+
+def test_options_and_trace_tell_nothing(small: House) -> None:
+    with small.connect() as raw:
+        for method in (b"OPTIONS", b"TRACE", b"PROPFIND"):
+            request = post(small.key, b"", b"Cookie: secret").replace(b"POST", method)
+            said = raw.ask(request)
+            assert (said.status, said.code, said.headers["allow"]) == (405, ErrorCode.METHOD_NOT_ALLOWED, "POST")
+            assert b"secret" not in said.body
+            assert small.key.encode() not in said.body
+        assert raw.ask(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").status == 404
 
 
 def test_a_client_that_leaves_in_the_middle(small: House) -> None:

@@ -45,6 +45,14 @@ def key(pair: House) -> Iterator[str]:
     pair.daemon.ctl_here("key", "revoke", name)
 
 
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    limits = {"commands_per_s": 1}
+    house = House(tmp_path_factory.mktemp("rate"), 1, http={"requests_per_s": 2}, limits=limits)
+    yield house
+    assert house.daemon.discard() == []
+
+
 def test_a_key_works_until_it_is_revoked_without_a_restart(pair: House) -> None:
     key = made(pair, "shop")
     assert key.startswith(PREFIX)
@@ -154,6 +162,49 @@ def test_guesses_get_a_penalty_for_their_source_and_a_valid_key_from_there_still
     assert source in json.dumps(penalties)
 
 
+@pytest.mark.parametrize("path", ["/v1/users?key={}", "/v1/messages?access_token={}", "/v1/groups?limit=5&key=x{}"])
+def test_a_key_in_the_url_is_refused_even_beside_a_valid_one(pair: House, path: str) -> None:
+    """It is in the logs of everything on its way. What it was sent for is not done, and the answer says what to do."""
+    for given in ("", pair.admin):
+        api = Api(pair.port, given)
+        for key in (pair.admin, PREFIX + "x" * 43):
+            refused = api.call(
+                "POST" if "messages" in path else "GET", path.format(key), {"to": "bob", "text": "in url"}
+            )
+            assert (refused.status, refused.code) == (401, ErrorCode.UNKNOWN_KEY)
+            assert "chatctl key rotate" in refused.body["detail"]
+            assert key not in str(refused)
+        api.close()
+    assert not pair.daemon.logged(pair.admin)
+
+
+def test_parameters_that_mean_nothing_are_refused(pair: House) -> None:
+    api = pair.api(pair.admin)
+    for method, path, body in [
+        ("POST", "/v1/messages?from=alice", {"to": "bob", "text": "hi"}),
+        ("GET", "/v1/users/alice?full=1", None),
+        ("GET", "/v1/webhooks?limit=1", None),
+        ("GET", "/v1/users?limit=1&limit=2", None),
+        ("GET", "/v1/users?after=&after=", None),
+        ("GET", "/v1/users?unknown=1", None),
+    ]:
+        refused = api.call(method, path, body)
+        assert (refused.status, refused.code) == (422, ErrorCode.BAD_FIELD), path
+    api.close()
+
+
+def test_requests_beyond_the_scope_spend_the_rate_of_the_key(limited: House) -> None:
+    """So whoever has a key cannot ask without end for what it does not allow."""
+    code, out, _ = limited.daemon.ctl_here("key", "add", "curious", "--scope", "users:read")
+    assert code == 0
+    api = limited.api(out.strip())
+    wait_until(IN_FORCE_S, "the key is known", lambda: api.get("/v1/users").status == 200)
+    found = [api.get("/v1/groups").status for _ in range(25)]
+    assert found[0] == 403
+    assert found[-1] == 429
+    api.close()
+
+
 def test_the_last_use_is_written_down(tmp_path_factory: pytest.TempPathFactory) -> None:
     """At the latest when the worker leaves."""
     house = House(tmp_path_factory.mktemp("used"), 1)
@@ -166,14 +217,6 @@ def test_the_last_use_is_written_down(tmp_path_factory: pytest.TempPathFactory) 
         assert before <= used["messages"] <= int(time.time() * 1000)
     finally:
         assert house.daemon.discard() == []
-
-
-@pytest.fixture(scope="module")
-def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    limits = {"commands_per_s": 1}
-    house = House(tmp_path_factory.mktemp("rate"), 1, http={"requests_per_s": 2}, limits=limits)
-    yield house
-    assert house.daemon.discard() == []
 
 
 def test_a_key_has_a_rate_of_its_own(limited: House) -> None:

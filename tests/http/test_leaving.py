@@ -158,8 +158,16 @@ def test_only_listed_origins_may_call_from_a_page(small: House, pair: House) -> 
     allowed = preflight(small, b"https://app.example")
     assert allowed["access-control-allow-origin"] == "https://app.example"
     assert "authorization" in allowed["access-control-allow-headers"].lower()
-    for house, origin in ((small, b"https://other.example"), (pair, b"https://app.example")):
+    for house, origin in ((small, b"https://other.example"), (pair, b"https://app.example"), (small, b"null")):
         assert "access-control-allow-origin" not in preflight(house, origin)
+    with small.connect() as raw:
+        refused = raw.ask(post("chatd_wrong", HELLO, b"Origin: https://app.example"))
+        assert refused.headers["access-control-allow-origin"] == "https://app.example", "its page may read the problem"
+        assert "retry-after" in refused.headers["access-control-expose-headers"].lower()
+        assert "access-control-allow-credentials" not in refused.headers
+        assert (
+            "access-control-allow-origin" not in raw.ask(post(small.key, HELLO, b"Origin: https://b.example")).headers
+        )
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_runs_nothing(pair: House) -> None:

@@ -24,7 +24,7 @@ from chatd.errors import ErrorCode, Refused
 from chatd.http.call import Call
 from chatd.http.connection import HttpConnection
 from chatd.http.demo import cookie
-from chatd.http.dispatch import SECURITY_HEADERS, Receive, RouteApp, Scope, Send, fp_of, read_body
+from chatd.http.dispatch import SECURITY_HEADERS, Receive, RouteApp, Scope, Send, fp_of, media_type, read_body
 from chatd.http.problems import Answer, HttpRefused
 
 FORM = b"application/x-www-form-urlencoded"
@@ -152,7 +152,7 @@ def _head_of(scope: Scope) -> Head:
 async def _fields(query: bytes, head: Head, receive: Receive) -> dict[str, str]:
     """From both places. Raises Refused, Gone."""
     body = await read_body(receive)
-    if body and not (len(head.content_types) == 1 and _media_type(head.content_types[0]) == FORM):
+    if body and not (len(head.content_types) == 1 and media_type(head.content_types[0]) == FORM):
         raise HttpRefused(ErrorCode.UNKNOWN_CONTENT_TYPE, f"the body must be {FORM.decode()}")
     found: dict[str, str] = {}
     for name, value in (*_pairs(query), *_pairs(body)):
@@ -160,10 +160,6 @@ async def _fields(query: bytes, head: Head, receive: Receive) -> dict[str, str]:
             raise Refused(ErrorCode.BAD_FIELD, f"{name} is given more than once")
         found[name] = value
     return found
-
-
-def _media_type(content_type: bytes) -> bytes:
-    return content_type.partition(b";")[0].strip().lower()
 
 
 def _pairs(text: bytes) -> Iterator[tuple[str, str]]:
