@@ -15,13 +15,15 @@ from tests.bridges.house import options
 from tests.bridges.load import STORED, Stream, Traffic, by_stream
 from tests.harness.cluster import Cluster, Region
 from tests.harness.deadline import run, until
+from tests.harness.mariadb import MariaDB
 from tests.harness.person import Person
 from tests.harness.rabbitmq import JavaSide, RabbitServer
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory, rabbit: RabbitServer) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"), timeouts={"store_s": 1}, bridge=[options(rabbit)])
+def cluster(tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDB, rabbit: RabbitServer) -> Iterator[Cluster]:
+    root, bridge = tmp_path_factory.mktemp("cluster"), [options(rabbit)]
+    cluster = Cluster(root, database=mariadb, timeouts={"store_s": 1}, bridge=bridge)
     for daemon in cluster.daemons:
         daemon.config["bus"] = {"lease_s": 2}
     try:

@@ -23,7 +23,8 @@ from tests.harness.switches import switchable, switched_off
 def house(tmp_path_factory: pytest.TempPathFactory, rabbit: RabbitServer) -> Iterator[House]:
     root = tmp_path_factory.mktemp("killed")
     bridge = options(rabbit, prefetch=50)
-    with switchable(root, "tests.bridges.planted", bus={"lease_s": 2}, bridge=[bridge]) as daemon:
+    tables = {"bus": {"lease_s": 2}, "timeouts": {"drain_s": 2, "drain_spread_s": 0.5}, "bridge": [bridge]}
+    with switchable(root, "tests.bridges.planted", **tables) as daemon:
         daemon.expect_error("worker died")
         daemon.expect_error("the master is gone")
         yield House(daemon)
@@ -75,6 +76,24 @@ def test_nothing_is_lost_whatever_is_killed(house: House, rabbit: RabbitServer, 
             assert sum(map(len, traffic.outgoing.values())) > 50 * rounds
 
     run(story(), 120 + 60 * rounds)
+
+
+def test_workers_that_are_replaced_and_an_upgrade_lose_nothing(house: House, rabbit: RabbitServer) -> None:
+    async def story() -> None:
+        async with JavaSide(rabbit) as java:
+            here = [await house.newcomer("bob")]
+            async with Traffic(house, java, here, ["anna-r"]) as traffic:
+                for order in ("restart-workers", "upgrade"):
+                    answer = await asyncio.to_thread(house.daemon.ctl, order)
+                    assert answer.returncode == 0, answer
+            await until(30, "everything came", traffic.all_came, step_s=0.1)
+            path = house.daemon.root / "state" / "chatd.db"
+            wanted = len(traffic.incoming["anna-r", here[0]])
+            await until(30, "everything is stored", lambda: _count(path, here) >= wanted, step_s=0.1)
+            traffic.judge(stored_in(path))
+            assert min(wanted, len(traffic.outgoing[here[0], "java:anna-r"])) > 20
+
+    run(story(), 120)
 
 
 def _count(path: Path, here: list[str]) -> int:

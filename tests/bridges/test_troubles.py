@@ -33,7 +33,10 @@ def house(tmp_path_factory: pytest.TempPathFactory, rabbit: RabbitServer) -> Ite
         return_unknown=True,
         **QUEUES,
     )
-    daemon = Daemon(root, bus={"lease_s": 2}, bridge=[tables])
+    late = root / "late"
+    late.mkdir()
+    entry = ("-m", "tests.upgrade.late_imports")
+    daemon = Daemon(root, entry=entry, env={"LATE": str(late)}, bus={"lease_s": 2}, bridge=[tables])
     url = root / "bridge.url"
     url.touch(mode=0o600)
     url.write_text(rabbit.tls_url)
@@ -134,6 +137,8 @@ def test_a_bridge_that_was_removed_is_forgotten(house: House, rabbit: RabbitServ
         assert house.daemon.ctl_here("bridge", "forget", "java")[0] == 1, "it is configured"
         daemon = house.daemon
         assert await asyncio.to_thread(daemon.stop) == 0
+        late = [path.read_text() for path in (daemon.root / "late").iterdir()]
+        assert set(late) == {""}, "a worker imported something after its fork"
         kept = daemon.config.pop("bridge")
         daemon.write_config()
         await asyncio.to_thread(daemon.start)
