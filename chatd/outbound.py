@@ -16,6 +16,7 @@ Imported only where a configuration needs it (preload): it loads aiohttp.
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -24,6 +25,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
+from yarl import URL
 
 from chatd.errors import ChatdError
 
@@ -38,6 +41,13 @@ _NAMES_KEPT_S = 10
 _IDLE_S = 15.0
 """How long an unused connection is kept. Servers usually close theirs after a minute or later."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+"""All public IPv6 addresses. The standard library also takes some outside it for global, ::127.0.0.1 and fec0::1 for
+example."""
+_HEADER_BYTES = 32 * 1024
+"""Of one answer, interim answers (1xx) included."""
+_FRAMED = 2
+"""Times the length of a body that it may have with its chunk sizes."""
 _SCHEMES = ("http", "https")
 _WHY_CHARS = 300
 """Longest text of an error."""
@@ -106,9 +116,12 @@ def is_allowed(text: str, allowed: Sequence[Network]) -> bool:
     meant = _meant(address)
     if any(one.version == network.version and one in network for one in (address, meant) for network in allowed):
         return True
-    return all(one.is_global and not one.is_multicast for one in (address, meant)) or (
-        meant is not address and meant.is_global and not meant.is_multicast and _is_translated(address)
-    )
+    return _is_public(meant) and (meant is address or _is_translated(address) or _is_public(address))
+
+
+def _is_public(address: Address) -> bool:
+    is_unicast = address.version == 4 or address in _UNICAST
+    return is_unicast and address.is_global and not address.is_multicast
 
 
 def _meant(address: Address) -> Address:
@@ -164,6 +177,38 @@ def _forbidden(host: str, addresses: Sequence[str]) -> str:
     return f"{named} is not a public address; if it is meant, list it in allow_private"
 
 
+class _BoundedAnswers(ResponseHandler):
+    """A connection that is closed when the answer to one request is longer than `room` bytes, however it is made up:
+    endless headers, interim answers or chunk sizes would keep the event loop busy for the whole time limit."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, room: int) -> None:
+        super().__init__(loop=loop)
+        self._most = self._left = room
+
+    def set_response_params(self, **params: Any) -> None:
+        """Called at the beginning of each request."""
+        self._left = self._most
+        super().set_response_params(**params)
+
+    def data_received(self, data: bytes) -> None:
+        left, self._left = self._left, self._left - len(data)
+        if self._left >= 0:
+            super().data_received(data)
+        elif left > 0:
+            super().data_received(data[:left])
+            self.set_exception(aiohttp.ClientPayloadError("the answer is too long"))
+            if self.transport is not None:
+                self.transport.abort()
+
+
+class _BoundedConnector(aiohttp.TCPConnector):
+    """aiohttp has no option for the class of its connections; tests.test_outbound finds out if it no longer works."""
+
+    def __init__(self, room: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = functools.partial(_BoundedAnswers, loop=self._loop, room=room)  # type: ignore[assignment]  # a partial of a subclass
+
+
 class OutboundClient:
     """Keeps connections open between requests. Made and used on one event loop."""
 
@@ -175,7 +220,8 @@ class OutboundClient:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(
+            connector = _BoundedConnector(
+                _HEADER_BYTES + _FRAMED * self._limits.answer_bytes,
                 resolver=_CheckedResolver(self._allowed),
                 limit=self._limits.connections,
                 ttl_dns_cache=_NAMES_KEPT_S,
@@ -204,13 +250,13 @@ class OutboundClient:
         Raises: ForbiddenTarget, OutboundFailed. Cost: no thread, except to resolve a name.
         """
         limit_s = self._limits.total_s if total_s is None else total_s
-        self._check(url)
+        target = self._checked(url)
         deadline = asyncio.get_running_loop().time() + limit_s
         times = aiohttp.ClientTimeout(total=None, connect=min(self._limits.connect_s, limit_s))
         try:
             async with asyncio.timeout_at(deadline):
                 response = await self._open().request(
-                    method, url, data=body, headers=headers, allow_redirects=False, timeout=times
+                    method, target, data=body, headers=headers, allow_redirects=False, timeout=times
                 )
         except ForbiddenTarget:
             raise
@@ -220,19 +266,22 @@ class OutboundClient:
             raise OutboundFailed(_why(error)) from None
         return await self._read(response, deadline)
 
-    def _check(self, url: str) -> None:
-        """An address in the URL is never resolved, so the resolver does not see it."""
+    def _checked(self, url: str) -> URL:
+        """An address in the URL is never resolved, so the resolver does not see it. What is judged is the host as it
+        will be connected to: full-width digits, for example, are translated by then."""
         try:
             check_url(url)
-            host = urlsplit(url).hostname or ""
+            target = URL(url)
+            host = target.raw_host or ""
         except ValueError as error:
             raise ForbiddenTarget(str(error)) from None
         try:
             ipaddress.ip_address(host.partition("%")[0])
         except ValueError:
-            return
+            return target
         if not is_allowed(host, self._allowed):
             raise ForbiddenTarget(_forbidden(host, (host,)))
+        return target
 
     async def _read(self, response: aiohttp.ClientResponse, deadline: float) -> Answer:
         """As much of the body as is allowed. Nothing that happens to the body changes the status; a connection that
@@ -263,6 +312,10 @@ class OutboundClient:
 
 
 def _why(error: Exception) -> str:
-    """One line, without what the other server wrote."""
+    """One line, without what the other server wrote: people see it who may not see that."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "the answer is not HTTP, or its headers are too long"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the connection was closed without an answer"
     text = " ".join(str(error).split()) or type(error).__name__
     return text[:_WHY_CHARS]

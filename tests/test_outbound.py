@@ -76,6 +76,10 @@ def ask(serve: Serve, limits: OutboundLimits = LOOPBACK, url: str = "http://127.
         ("64:ff9b::7f00:1", False),
         ("64:ff9b::5db8:d822", True),
         ("2002:7f00:1::", False),
+        ("::127.0.0.1", False),
+        ("::93.184.216.34", False),
+        ("fec0::1", False),
+        ("64:ff9b:1::7f00:1", False),
         ("not an address", False),
     ],
 )
@@ -119,10 +123,22 @@ def test_an_answer_has_its_status_headers_and_body() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:{port}/", "http://localhost:{port}/", "http://[::ffff:7f00:1]:{port}/"]
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        "LOCALHOST",
+        "[::ffff:7f00:1]",
+        "[::ffff:7f00:1%25lo]",
+        "0.0.0.0",
+        "0x7f000001",
+        "\N{FULLWIDTH DIGIT ONE}27.0.0.1",
+        "127\N{IDEOGRAPHIC FULL STOP}0.0.1",
+        "\N{CIRCLED DIGIT ONE}27.0.0.1",
+    ],
 )
-def test_loopback_is_forbidden_unless_it_is_listed(url: str) -> None:
-    reached = []
+def test_loopback_is_forbidden_unless_it_is_listed(host: str) -> None:
+    url, reached = f"http://{host}:{{port}}/", []
 
     async def serve(request: web.BaseRequest) -> web.Response:
         reached.append(request.path)
@@ -130,6 +146,20 @@ def test_loopback_is_forbidden_unless_it_is_listed(url: str) -> None:
 
     with pytest.raises(ForbiddenTarget, match="allow_private"):
         ask(serve, OutboundLimits(), url)
+    assert not reached
+
+
+@pytest.mark.parametrize("host", ["2130706433", "127.1", "0177.0.0.1", "0"])
+def test_an_address_in_a_form_that_only_some_programs_know_is_not_reached(host: str) -> None:
+    reached = []
+
+    async def serve(request: web.BaseRequest) -> web.Response:
+        reached.append(request.path)
+        return web.Response()
+
+    for limits in (OutboundLimits(), LOOPBACK):
+        with pytest.raises(OutboundFailed):
+            ask(serve, limits, f"http://{host}:{{port}}/")
     assert not reached
 
 
@@ -215,20 +245,148 @@ def test_nobody_listening_is_a_failure() -> None:
         ask(serve, url="http://127.0.0.1:1/{port}")
 
 
-def test_an_answer_that_is_not_http_is_a_failure() -> None:
-    async def run() -> None:
-        async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(b"SSH-2.0-OpenSSH\r\n\r\n")
-            await writer.drain()
-            writer.close()
+# -------------------------------------------------------------------- servers that mean harm
+
+Answering = Callable[[asyncio.StreamWriter], Awaitable[None]]
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+WRITTEN_MOST = 16 * 1024 * 1024
+"""What the kernel takes from a server, and what is read until the answer is found to be too long."""
+
+
+def answered_by(answer: Answering, limits: OutboundLimits = LOOPBACK) -> Answer:
+    """What becomes of a request to a server that does this once it has the request. Raises as request()."""
+
+    async def run() -> Answer:
+        ended = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await reader.readuntil(b"\r\n\r\n")
+                await answer(writer)
+            except (OSError, asyncio.IncompleteReadError):
+                pass
+            finally:
+                writer.close()
+                ended.set()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        client = OutboundClient(LOOPBACK)
+        client = OutboundClient(limits)
         try:
-            await client.request("GET", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+            return await client.request("GET", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
         finally:
+            async with asyncio.timeout(5):
+                await ended.wait()  # the connection is closed before the client is
             await client.close()
             server.close()
 
-    with pytest.raises(OutboundFailed):
-        asyncio.run(run())
+    return asyncio.run(run())
+
+
+FLOODS = {
+    "headers": (OK, b"X-Y: z\r\n" * 1000, None),
+    "a long header": (OK + b"X: ", b"y" * 65536, None),
+    "a long status": (b"HTTP/1.1 200 ", b"y" * 65536, None),
+    "interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, None),
+    "early hints": (b"", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 1000, None),
+    "a body": (OK + b"\r\n", b"y" * 65536, 200),
+    "small chunks": (CHUNKED, b"1\r\ny\r\n" * 10_000, 200),
+    "a chunk extension": (CHUNKED + b"1;", b"y" * 65536, 200),
+    "other answers": (OK + b"Content-Length: 2000\r\n\r\n" + b"y" * 2000, OK + b"Content-Length: 0\r\n\r\n", 200),
+}
+"""How an answer begins, how it goes on for ever, and its status, if it counts."""
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_an_answer_without_end_is_not_read_on(flood: str) -> None:
+    """Well before the time limit, by its length."""
+    begin, more, status = FLOODS[flood]
+    written = 0
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        writer.write(begin)
+        while True:
+            writer.write(more)
+            written += len(more)
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    limits = OutboundLimits(allow_private=("127.0.0.1",), total_s=20, answer_bytes=1000)
+    begun = time.monotonic()
+    if status is None:
+        with pytest.raises(OutboundFailed) as failed:
+            answered_by(answer, limits)
+        assert "yyyy" not in str(failed.value), "what another server writes is shown to nobody"
+    else:
+        found = answered_by(answer, limits)
+        assert (found.status, found.is_cut, len(found.body) <= 1000) == (status, True, True)
+    assert written < WRITTEN_MOST
+    assert time.monotonic() - begun < 15
+
+
+def test_one_answer_after_another_may_be_long_together() -> None:
+    """The limit is for each request, also on a connection that is kept."""
+
+    async def serve(request: web.BaseRequest) -> web.Response:
+        peers.add(request.transport.get_extra_info("peername"))  # type: ignore[union-attr]
+        return web.Response(body=b"x" * 1000)
+
+    peers: set[object] = set()
+
+    async def run() -> None:
+        async with served(serve) as port:
+            client = OutboundClient(LOOPBACK)
+            for _ in range(100):
+                assert len((await client.request("GET", f"http://127.0.0.1:{port}/")).body) == 1000
+            await client.close()
+
+    asyncio.run(run())
+    assert len(peers) == 1
+
+
+@pytest.mark.parametrize("text", [OK, b"", b"HTTP/1.1 200 OK\r\nX: "], ids=["headers", "status", "a header"])
+def test_an_answer_that_drips_is_not_waited_for_beyond_the_limit(text: bytes) -> None:
+    """Each byte comes in time, all together do not."""
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(text)
+        for byte in (b"" if text else b"HTTP/1.1 200 ") + b"y" * 1000:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    begun = time.monotonic()
+    with pytest.raises(OutboundFailed, match="no answer within"):
+        answered_by(answer, OutboundLimits(allow_private=("127.0.0.1",), total_s=0.3))
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "is_cut"),
+    [
+        (b"HTTP/1.0 200 OK\r\n\r\ndone", 200, False),
+        (b"HTTP/1.0 204 No Content\r\n\r\n", 204, False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", 200, True),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200, False),
+    ],
+    ids=["HTTP/1.0", "HTTP/1.0 without a body", "half a body", "an interim answer"],
+)
+def test_an_answer_that_ends_with_the_connection_is_an_answer(text: bytes, status: int, is_cut: bool) -> None:
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(text)
+        await writer.drain()
+
+    found = answered_by(answer)
+    assert (found.status, found.is_cut) == (status, is_cut)
+
+
+@pytest.mark.parametrize("text", [b"", b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nX: y\r\n", b"SSH-2.0-OpenSSH\r\n\r\n"])
+def test_no_whole_answer_is_a_failure(text: bytes) -> None:
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(text)
+        await writer.drain()
+
+    with pytest.raises(OutboundFailed) as failed:
+        answered_by(answer)
+    assert "SSH" not in str(failed.value), "what another server writes is shown to nobody"
