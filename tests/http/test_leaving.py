@@ -189,6 +189,14 @@ def test_the_page_loads_nothing_from_elsewhere_and_runs_nothing(pair: House) -> 
         assert said.headers["x-content-type-options"] == "nosniff"
 
 
+def test_the_calls_of_the_demo_are_off_unless_the_operator_wants_them(pair: House) -> None:
+    for path in (b"/api/loginConnect", b"/api/sendMsg"):
+        with pair.connect() as raw:
+            assert raw.ask(b"POST " + path + b"?a=b HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").status == 404
+    with pair.connect() as raw:
+        assert b"/api/" not in raw.ask(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n").body
+
+
 def test_pages_are_not_served_if_the_operator_does_not_want_them(tmp_path_factory: pytest.TempPathFactory) -> None:
     house = House(tmp_path_factory.mktemp("no_pages"), 1, http={"docs": False})
     try:

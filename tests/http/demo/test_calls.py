@@ -167,14 +167,6 @@ def test_logins_are_in_the_trail(house: DemoHouse) -> None:
     assert not house.daemon.logged(SECRET)
 
 
-def test_it_is_off_unless_the_operator_wants_it(pair: House) -> None:
-    for path in (b"/api/loginConnect", b"/api/sendMsg"):
-        with pair.connect() as raw:
-            assert raw.ask(b"POST " + path + b"?a=b HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").status == 404
-    with pair.connect() as raw:
-        assert b"/api/" not in raw.ask(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n").body
-
-
 def test_the_document_has_the_calls(house: DemoHouse) -> None:
     with house.connect() as raw:
         found = raw.ask(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n").json()

@@ -1,9 +1,10 @@
-"""One daemon with two workers for each kind of store, for all tests of the resources."""
+"""One daemon with two workers for each kind of store, for all tests of the resources; and its OpenAPI document."""
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -90,22 +91,35 @@ def _check(daemon: Daemon) -> None:
 
 
 @pytest.fixture(scope="session")
-def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+    """The server on a kind of store, with the URL of a MySQL store, "" = SQLite. Each is made when it is first asked
+    for, and is there until the end of the run."""
     with ExitStack() as stack:
-        yield make_server(tmp_path_factory.mktemp("api"), stack, accounts={"number_names": True})
+
+        @functools.cache
+        def on(url: str) -> Server:
+            store = {"store": {"url": url}} if url else {}
+            options = {"accounts": {"number_names": True}, "http": {"mobileimsdk_demo": True}, **store}
+            return make_server(tmp_path_factory.mktemp("api"), stack, **options)
+
+        yield on
 
 
 @pytest.fixture(scope="session")
-def on_mysql(tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDB) -> Iterator[Server]:
-    with ExitStack() as stack:
-        yield make_server(
-            tmp_path_factory.mktemp("api"), stack, accounts={"number_names": True}, store={"url": mariadb.url()}
-        )
+def on_sqlite(servers: Callable[[str], Server]) -> Server:
+    """For what does not depend on the store, and keeps no connection."""
+    return servers("")
+
+
+@pytest.fixture(scope="session")
+def mysql_url(mariadb: MariaDB) -> str:
+    """Of a database that all tests here share."""
+    return mariadb.url()
 
 
 @pytest.fixture(params=["sqlite", "mysql"])
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    found: Server = request.getfixturevalue(f"on_{request.param}")
+def server(request: pytest.FixtureRequest, servers: Callable[[str], Server]) -> Iterator[Server]:
+    found = servers(request.getfixturevalue("mysql_url") if request.param == "mysql" else "")
     with ExitStack() as found.connections:
         yield found
 
@@ -115,3 +129,9 @@ def on_one(on_sqlite: Server) -> Iterator[Server]:
     """For what does not depend on the store."""
     with ExitStack() as on_sqlite.connections:
         yield on_sqlite
+
+
+@pytest.fixture(scope="session")
+def document(on_sqlite: Server) -> Any:
+    """/openapi.json, not to be changed."""
+    return on_sqlite.api.get("/openapi.json").body

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from chatd.http.demo.calls import ROUTES as DEMO
 from chatd.http.table import ROUTES
-from tests.http.resources.conftest import Server
 
-
-@pytest.fixture(scope="module")
-def document(on_sqlite: Server) -> Any:
-    return on_sqlite.api.get("/openapi.json").body
+EVERY = (*ROUTES, *DEMO)
 
 
 def test_it_is_an_openapi_document(document: Any) -> None:
@@ -21,14 +17,14 @@ def test_it_is_an_openapi_document(document: Any) -> None:
 
 
 def test_it_has_every_route_with_its_texts(document: Any) -> None:
-    for route in ROUTES:
+    for route in EVERY:
         operation = document["paths"][route.path][route.method.lower()]
         assert operation["summary"] == route.text
         assert str(int(route.status)) in operation["responses"]
         if route.scope:
             assert route.scope in operation["description"]
     ids = [one["operationId"] for path in document["paths"].values() for one in path.values()]
-    assert len(ids) == len(set(ids)) == len(ROUTES)
+    assert len(ids) == len(set(ids)) == len(EVERY)
 
 
 def test_no_parameter_of_a_path_or_query_is_without_its_schema(document: Any) -> None:
