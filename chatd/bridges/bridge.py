@@ -14,7 +14,7 @@ from chatd.bridges.incoming import Incoming
 from chatd.bridges.link import LinkFailed, WrongQueue
 from chatd.bridges.outgoing import Outgoing
 from chatd.feeds.lease import Lease, Work
-from chatd.store.bridge_contract import READER
+from chatd.store.bridge_contract import BRIDGE_READER
 
 
 class Bridge:
@@ -24,7 +24,7 @@ class Bridge:
         self.name = parts.options.name
         self.figures = Figures()
         self._parts = parts
-        self._lease = Lease("bridge", READER + self.name, parts.lease, shown=self.name)
+        self._lease = Lease("bridge", BRIDGE_READER + self.name, parts.lease, shown=self.name)
         self._troubles: dict[Direction, str] = {}
         self._log = log.get()
 

@@ -31,7 +31,7 @@ from chatd.errors import Unavailable
 from chatd.feeds.feed import Feed
 from chatd.feeds.lease import LeaseParts
 from chatd.scoreboard import Row
-from chatd.store.bridge_contract import KINDS, READER
+from chatd.store.bridge_contract import BRIDGE_READER, KINDS
 from chatd.store.contract import Tables
 from chatd.store.group_commit import GroupCommit
 from chatd.store.open import configured, open_event_reader
@@ -133,5 +133,5 @@ class Bridges:
 
 def _register(options: tuple[BridgeOptions, ...], tables: Tables) -> None:
     for one in options:
-        tables.webhooks.register(READER + one.name, KINDS)
+        tables.webhooks.register(BRIDGE_READER + one.name, KINDS)
         tables.bridges.reopen(one.name)

@@ -118,11 +118,7 @@ def write(bridge: str, message: Message, sender: str, to: str) -> bytes:
     return encode_json(_OutgoingPacket(dataContent=message.body, sender=sender, to=to, fp=fp, typeu=typeu, sm=sm))
 
 
-def size_of(text: str, sender: str, to: str) -> int:
-    """Bytes of a packet with this text, at most."""
-    packet = _OutgoingPacket(dataContent=text, sender=sender, to=to, fp="", typeu=-(2**31), sm=10**15)
-    return len(encode_json(packet)) + _FP_BYTES
-
-
-_FP_BYTES = 64
-"""Room for an fp in size_of()."""
+def size_of(text: str, sender: str, to: str, fp: str) -> int:
+    """Bytes of a packet with this text, at most. fp: as the sender gave it."""
+    fp = fp or str(_FINGERPRINTS)
+    return len(encode_json(_OutgoingPacket(dataContent=text, sender=sender, to=to, fp=fp, typeu=-(2**31), sm=10**15)))

@@ -139,7 +139,7 @@ class People:
 
     def _check_size(self, sender: User, command: SendMessage, space: _Namespace) -> None:
         options = space.options
-        size = size_of(command.body, self.shown(sender, options), command.to_name)
+        size = size_of(command.body, self.shown(sender, options), command.to_name, command.fp)
         if size > options.outgoing_bytes:
             text = f"too long for users of {options.name}: a packet of {size} bytes, at most {options.outgoing_bytes}"
             raise Refused(ErrorCode.TOO_LONG, text)

@@ -194,7 +194,13 @@ class Calls:
         peer = _CallPeer(caller.remote, answer)
         peer.session = session = Session(caller.user, peer, 0)
         session.enter(SessionState.LIVE)
-        answer.add_done_callback(lambda _: setattr(peer, "session", None))  # the two refer to each other
+
+        def end(settled: asyncio.Future[Accepted]) -> None:
+            peer.session = None  # the two refer to each other
+            if not settled.cancelled():
+                settled.exception()  # the caller may have gone: nobody need be told of it
+
+        answer.add_done_callback(end)
         if (work := self._handle(peer, command)) is not None:
             await work
         return answer

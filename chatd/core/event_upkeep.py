@@ -16,7 +16,7 @@ from chatd import wall_clock
 from chatd.config.people_options import RetentionOptions
 from chatd.core.services import Services
 from chatd.errors import Unavailable
-from chatd.store.contract import Tables
+from chatd.store.contract import BRIDGE_READER, Tables
 
 EVERY_ROUNDS = 60
 """Rounds between two looks."""
@@ -54,7 +54,7 @@ class EventUpkeep:
     async def _work(self, options: RetentionOptions) -> None:
         """Raises Unavailable."""
         before_ms = wall_clock.now_ms() - int(options.events_days * _DAY_MS)
-        for name in await self._store.write(lambda tables: tables.webhooks.forget_unseen(before_ms)):
+        for name in await self._store.write(partial(_forget_unseen, before_ms)):
             self._log.warning("webhook forgotten, no host has had it for retention.events_days", webhook=name)
         dropped = await self._dropped()
         trim = partial(_trim, before_ms, options.events_rows)
@@ -68,6 +68,15 @@ class EventUpkeep:
     async def _dropped(self) -> dict[str, int]:
         states = await self._store.read(lambda tables: tables.webhooks.all())
         return {state.name: state.dropped for state in states}
+
+
+def _forget_unseen(before_ms: int, tables: Tables) -> list[str]:
+    """Nobody can write to the users of a bridge that is forgotten."""
+    forgotten = tables.webhooks.forget_unseen(before_ms)
+    for name in forgotten:
+        if name.startswith(BRIDGE_READER):
+            tables.bridges.close(name.removeprefix(BRIDGE_READER))
+    return forgotten
 
 
 def _has_work(tables: Tables) -> bool:

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 from chatd.model import Message, User, UserId
 
-READER = "bridge:"
+BRIDGE_READER = "bridge:"
 """Before the name of a bridge: its name as a reader of events (store.event_contract.WebhookState.name)."""
 
 

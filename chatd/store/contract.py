@@ -31,6 +31,7 @@ from chatd.store.api_key_contract import ApiKey as ApiKey
 from chatd.store.api_key_contract import ApiKeyTables as ApiKeyTables
 from chatd.store.api_key_contract import NewApiKey as NewApiKey
 from chatd.store.ban_contract import AddressBanTables as AddressBanTables
+from chatd.store.bridge_contract import BRIDGE_READER as BRIDGE_READER
 from chatd.store.bridge_contract import BridgeTables as BridgeTables
 from chatd.store.bridge_contract import NewBridged as NewBridged
 from chatd.store.bridge_contract import OutgoingTables as OutgoingTables

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from chatd.config.schema import Config
-from chatd.store.bridge_contract import READER
+from chatd.store.bridge_contract import BRIDGE_READER
 from chatd.store.contract import Tables
 from chatd.store.event_contract import EventKind, EventTables, Position, ReadLimits, WebhookState
 
@@ -62,7 +62,7 @@ def all_of(tables: Tables) -> list[WebhookState]:
 
 def is_webhook(name: str) -> bool:
     """Whether a row of this name can be one of a webhook."""
-    return not name.startswith(READER)
+    return not name.startswith(BRIDGE_READER)
 
 
 def backlog(events: EventTables, state: WebhookState) -> Backlog:

@@ -19,7 +19,7 @@ from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
 from chatd.config.schema import Config
 from chatd.errors import Exit
-from chatd.store.bridge_contract import READER
+from chatd.store.bridge_contract import BRIDGE_READER
 from chatd.store.contract import Tables
 from chatd.store.event_contract import WebhookState
 
@@ -38,7 +38,7 @@ def bridges(client: ControlClient, options: argparse.Namespace) -> int:
 
 def _list(config: Config, options: argparse.Namespace) -> int:
     with contextlib.closing(StoredAccounts(config).open()) as tables:
-        states = [one for one in tables.webhooks.all() if one.name.startswith(READER)]
+        states = [one for one in tables.webhooks.all() if one.name.startswith(BRIDGE_READER)]
         found = [_shown(tables, one, config) for one in states]
     if options.json:
         render.print_json({"v": 1, "bridges": found})
@@ -55,7 +55,7 @@ def _forget(config: Config, trail: StoreTrail, options: argparse.Namespace) -> i
 
     def forget(tables: Tables) -> bool:
         tables.bridges.close(name)
-        return tables.webhooks.forget(READER + name)
+        return tables.webhooks.forget(BRIDGE_READER + name)
 
     with trail.ordered("bridge forget", {"name": name}):
         done = StoredAccounts(config).change(forget)
@@ -70,7 +70,7 @@ def _forget(config: Config, trail: StoreTrail, options: argparse.Namespace) -> i
 
 
 def _shown(tables: Tables, state: WebhookState, config: Config) -> dict[str, object]:
-    name = state.name.removeprefix(READER)
+    name = state.name.removeprefix(BRIDGE_READER)
     return {
         "name": name,
         "state": _word(state),
