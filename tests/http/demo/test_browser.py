@@ -1,5 +1,5 @@
-"""The page of the demo in a real browser: it logs in and sends, no script reads the cookie, and pages of others that are
-opened in the same browser cannot use it."""
+"""The page of the demo in a real browser: it logs in and sends, no script reads the cookie, and pages of others, opened
+in the same browser, cannot use it."""
 
 from __future__ import annotations
 
