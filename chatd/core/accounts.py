@@ -77,6 +77,8 @@ class Accounts:
         self.hasher = Hasher(services.config().accounts, services.config)
         self._stand_ins = StandInHashes(self.hasher.cost)
         self._upgrades = PasswordUpgrades(services, self.hasher)
+        self.secret = ""
+        """The store's, hexadecimal, the same on every worker and host, and for ever; "" = it has not been read yet."""
 
     async def learn_costs(self) -> None:
         """Look at what the passwords of the store's accounts cost. At the start, and now and then. Never raises."""
@@ -93,6 +95,7 @@ class Accounts:
         except Unavailable as error:
             self._log.warning("cannot look at the costs of passwords", why=str(error))
         else:
+            self.secret = key
             self._stand_ins.learn(key, passwords)
 
     async def hash_new(self, secret: str, name: str, applicant: Applicant) -> str:

@@ -15,6 +15,7 @@ import pytest
 from tests.harness.api import path_of
 from tests.harness.certificates import Certificate
 from tests.harness.daemon import free_port
+from tests.harness.mariadb import MariaDB
 from tests.harness.phone import Phone
 from tests.harness.switches import switched_off, with_switches
 from tests.http.conftest import House
@@ -69,11 +70,11 @@ class Page(NamedTuple):
 
 
 class DemoHouse(House):
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, **options: Any) -> None:
         self.certificate = Certificate(root / "certificate", "127.0.0.1", "localhost")
         penalties = {"failures": 5, "delay_s": 0.0, "first_s": 30.0, "account_failures": 10_000}
         demo = {"mobileimsdk_demo": True}
-        super().__init__(root / "chatd", 2, entry=ENTRY, http=demo, penalties=penalties)
+        super().__init__(root / "chatd", 2, entry=ENTRY, http=demo, penalties=penalties, **options)
 
     def more(self) -> list[dict[str, object]]:
         with_switches(self.daemon)
@@ -339,6 +340,18 @@ def test_the_attack_fails_and_succeeds_without_its_guard(house: DemoHouse, bug: 
     house.daemon.ctl_here("penalties", "clear", "--all")
     with switched_off(bug, house.daemon), pytest.raises(AssertionError):
         ATTACKS[bug](house)
+
+
+def test_on_mysql_too_a_cookie_ends_at_the_very_next_call(
+    tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDB
+) -> None:
+    """On either worker, of which each reads over a connection of its own."""
+    house = DemoHouse(tmp_path_factory.mktemp("mysql"), store={"url": mariadb.url()})
+    try:
+        attack_with_an_old_cookie(house)
+        attack_with_forged_cookies(house)
+    finally:
+        assert house.daemon.discard() == []
 
 
 def test_a_connection_ends_after_a_few_wrong_passwords(tmp_path_factory: pytest.TempPathFactory) -> None:
