@@ -1,0 +1,1 @@
+"""Reading the store in order for others."""
