@@ -54,7 +54,8 @@ class Receiver:
         }
 
     def behave(self, **behaviour: Any) -> None:
-        """status, delay_s, body_bytes, hang: of every answer from now on."""
+        """status, delay_s, body_bytes, retry_after, location: of every answer from now on. secrets: those of which one
+        must have signed, instead of its own; which of them did is noted as "signed"."""
         new = self.folder / "behaviour.new"
         new.write_text(json.dumps(behaviour))
         new.rename(self.folder / "behaviour")
@@ -83,6 +84,12 @@ class Receiver:
             self._requests += [json.loads(line) for line in whole.splitlines() if line.startswith(b"{")]
         return self._requests
 
+    @property
+    def begun(self) -> int:
+        """How many requests have come, whether they were answered or not."""
+        path = self.folder / "begun"
+        return path.stat().st_size if path.exists() else 0
+
     def events(self, kind: str = "") -> list[dict[str, Any]]:
         """In the order in which they came, repetitions included."""
         found = [event for request in self.requests() for event in request["events"]]
@@ -99,8 +106,10 @@ def new_secret() -> str:
 class _Process:
     def __init__(self, folder: Path, secret: str) -> None:
         self._folder = folder
-        self._verifier = Webhook(secret)
-        self._journal = os.open(folder / "journal", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._secret = secret
+        self._journal, self._begun = (
+            os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644) for name in ("journal", "begun")
+        )
 
     def _behaviour(self) -> dict[str, Any]:
         try:
@@ -109,16 +118,30 @@ class _Process:
             return {}
         return found
 
+    def _signed(self, secrets: list[str], body: bytes, headers: dict[str, str]) -> list[bool]:
+        """Which of the secrets have signed. Raises: WebhookVerificationError: none."""
+        found, given = [], {name.lower(): value for name, value in headers.items()}
+        for secret in secrets:
+            try:
+                Webhook(secret).verify(body, given)
+                found.append(True)
+            except WebhookVerificationError:
+                found.append(False)
+        if not any(found):
+            raise WebhookVerificationError("none of the secrets has signed")
+        return found
+
     async def serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        os.write(self._begun, b".")
         behaviour = self._behaviour()
         if (delay_s := behaviour.get("delay_s", 0)) > 0:
             await asyncio.sleep(delay_s)
         status = behaviour.get("status", 200)
         headers = {name: request.headers[name] for name in request.headers if name.lower().startswith("webhook-")}
-        note = {"id": headers.get("webhook-id", ""), "at": time.time(), "status": status}
+        note: dict[str, Any] = {"id": headers.get("webhook-id", ""), "at": time.time(), "status": status}
         try:
-            self._verifier.verify(body, {name.lower(): value for name, value in headers.items()})
+            note["signed"] = self._signed(behaviour.get("secrets", [self._secret]), body, headers)
             events = json.loads(body)["events"]
             note["seen"] = [event["id"] for event in events]
             note["events"] = events if status == 200 else []

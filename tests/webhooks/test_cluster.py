@@ -148,7 +148,7 @@ async def trickle(storm: Storm, enough: Callable[[], object]) -> None:
         await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("bug", ["", "has_no_fence"])
+@pytest.mark.parametrize("bug", ["", pytest.param("has_no_fence", marks=pytest.mark.slow)])
 def test_a_paused_holder_of_the_lease_does_no_harm_unless_the_fence_is_missing(house: House, bug: str) -> None:
     """It is stopped with a batch on its way, another host takes over, and it goes on."""
     house.begin()

@@ -2,70 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.harness.daemon import Daemon
+from chatd.config.load import load
+from chatd.store.open import configured, open_tables
 from tests.harness.deadline import run, until
-from tests.harness.person import Person, Town
-from tests.webhooks.receiver import Receiver
+from tests.webhooks.house import House, cleared, made_house
+from tests.webhooks.receiver import new_secret
 
-
-class House(Town):
-    """A daemon with a receiver."""
-
-    receiver: Receiver
-
-    def ctl(self, *arguments: str, code: int = 0) -> Any:
-        got, out, err = self.daemon.ctl_here("webhook", *arguments, "--json")
-        assert got == code, err
-        return json.loads(out)
-
-    def state(self) -> dict[str, Any]:
-        (found,) = self.ctl("list")["webhooks"]
-        return found  # type: ignore[no-any-return]
-
-    async def pair(self) -> tuple[Person, Person]:
-        number = next(self.suffixes)
-        ann, bob = await self.settle(f"ann{number}", "mobile"), await self.settle(f"bob{number}", "mobile")
-        await ann.arrive()
-        await bob.arrive()
-        return ann, bob
-
-    async def came(self, text: str, limit_s: float = 15.0) -> dict[str, Any]:
-        """The request with a message of this text."""
-
-        def found() -> dict[str, Any] | None:
-            for request in self.receiver.requests():
-                if any(event["data"].get("text") == text for event in request["events"]):
-                    return request
-            return None
-
-        request = await until(limit_s, f"{text} came", found, step_s=0.02)
-        assert request is not None
-        return request
+INSIDE = {
+    "name": "inside",
+    "url": "http://localhost:1/",
+    "secrets": [new_secret()],
+    "events": ["message.stored"],
+}
+"""A name that is public for whoever reads it, and means an address of the own network."""
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    root = tmp_path_factory.mktemp("webhooks")
-    receiver = Receiver(root / "receiver").start()
-    daemon = Daemon(root / "daemon", bus={"lease_s": 2})
-    daemon.config["webhook"] = [receiver.options(events=["*"], timeout_s=1)]
-    daemon.write_config()
+    house = made_house(tmp_path_factory.mktemp("webhooks"), INSIDE)
+    for text in ("webhook disabled", "degraded"):
+        house.daemon.expect_error(text)
     try:
-        house = House(daemon.start())
-        house.receiver = receiver
+        house.daemon.start()
         yield house
     finally:
-        receiver.kill()
-        daemon.expect_error("webhook disabled")
-        complaints = daemon.discard()
-    assert complaints == []
+        cleared(house)
 
 
 @pytest.fixture(autouse=True)
@@ -213,3 +183,80 @@ def test_a_test_event_shows_whether_the_receiver_takes_it(house: House) -> None:
     assert house.daemon.ctl_here("webhook", "test", "nobody")[0] == 1
     assert house.daemon.ctl_here("webhook", "enable", "nobody")[0] == 1
     assert house.daemon.ctl_here("webhook", "forget", "crm")[0] == 1, "it is configured"
+
+
+@pytest.mark.slow
+def test_a_receiver_is_left_alone_for_as_long_as_it_asks(house: House) -> None:
+    async def story() -> None:
+        ann, bob = await house.pair()
+        house.receiver.behave(status=429, retry_after=2)
+        await ann.say(bob.name, "later, please")
+
+        def refused() -> list[dict[str, Any]]:
+            return [one for one in house.receiver.requests() if one["status"] == 429]
+
+        (first,) = await until(10, "it was refused", refused)
+        house.receiver.behave()
+        await house.came("later, please")
+        (again,) = [one for one in house.receiver.requests() if one["id"] == first["id"] and one["status"] == 200]
+        assert again["at"] - first["at"] >= 2
+
+    run(story())
+
+
+def test_a_name_that_means_a_private_address_is_not_connected_to(house: House) -> None:
+    """The webhook "inside": whoever runs the DNS of a name cannot direct events into the own network."""
+
+    async def story() -> None:
+        ann, bob = await house.pair()
+        await ann.say(bob.name, "for the inside")
+        state = await until(10, "it fails", lambda: (one := house.state("inside"))["failures"] and one, 0.1)
+        assert state["state"] == "failing"
+        assert "localhost is " in state["error"]
+        assert state["error"].endswith("is not a public address; if it is meant, list it in allow_private")
+        await house.came("for the inside")
+
+    run(story())
+
+
+def test_a_webhook_that_is_behind_is_told_to_the_operator(house: House) -> None:
+    """A message of an hour ago is sent again, to a receiver that does not take it."""
+
+    async def story() -> None:
+        ann, bob = await house.pair()
+        at = house.state()["position"]
+        await ann.say(bob.name, "an hour ago")
+        await house.came("an hour ago")
+        with contextlib.closing(sqlite3.connect(house.daemon.root / "state" / "chatd.db", timeout=10)) as db:
+            db.execute("UPDATE message SET sent_at_ms = sent_at_ms - 3600000")
+            db.execute("UPDATE event SET at_ms = at_ms - 3600000")
+            db.commit()
+        house.receiver.behave(status=500)
+        house.ctl("replay", "crm", "--position", at)
+
+        def behind() -> dict[str, Any] | None:
+            reasons = json.loads(house.daemon.ctl_here("check", "--json")[1])["reasons"]
+            return next((one for one in reasons if one["code"] == "webhook-behind"), None)
+
+        reason = await until(15, "check says so", behind, 0.1)
+        assert reason is not None
+        assert "the oldest for 36" in reason["text"]
+        assert 3600_000 <= house.state()["lag_ms"] < 3700_000
+        house.receiver.behave()
+        house.ctl("enable", "crm")
+        await until(15, "check says no more", lambda: behind() is None, 0.1)
+
+    run(story())
+
+
+def test_a_webhook_that_is_not_configured_any_more_can_be_forgotten(house: House) -> None:
+    with contextlib.closing(
+        open_tables(configured(load(str(house.daemon.config_file)).config), 10.0, create=False)
+    ) as tables:
+        tables.begin()
+        tables.webhooks.register("former", ["message.stored"])
+        tables.commit()
+    assert (house.state("former")["configured"], house.state("crm")["configured"]) == (False, True)
+    assert house.ctl("forget", "former")["done"] is True
+    assert "former" not in {one["name"] for one in house.ctl("list")["webhooks"]}
+    assert house.ctl("forget", "former", code=1)["done"] is False
