@@ -70,10 +70,11 @@ class _Transport(asyncio.Transport):
 class HttpConnection(Connection):
     """http: made with the first bytes; before, it is only a socket. rest: bytes that are parsed in later turns.
     is_held: the parser has enough to do. began: when the first byte of the present request came; 0.0 = none has.
+    active: when a request began last, or an answer was written; empty lines in between are no sign of life.
     at_end: the client sends nothing more, but waits for answers. mount: where it may become a WebSocket.
     """
 
-    __slots__ = ("_checked_private", "at_end", "began", "http", "is_held", "mount", "rest", "server")
+    __slots__ = ("_checked_private", "active", "at_end", "began", "http", "is_held", "mount", "rest", "server")
 
     def __init__(
         self, server: HttpServer, connections: Connections, profile: ConnectionProfile, sock: socket.socket, remote: str
@@ -84,6 +85,7 @@ class HttpConnection(Connection):
         self.rest = b""
         self.is_held = False
         self.began = 0.0
+        self.active = self.heard
         self.at_end = False
         self.mount: WebSocketMount | None = None
         self._checked_private = False
@@ -121,11 +123,14 @@ class HttpConnection(Connection):
             self.update_reading()
 
     def _feed(self, http: RequestParser, data: bytes) -> None:
-        if not self.began:
-            self.began = self.heard
+        begun = http.begun
         http.data_received(data)
         if not http.is_receiving:
             self.began = 0.0
+        elif http.begun != begun:  # of those that have begun in these bytes, the last one is not complete
+            self.began = self.heard
+        if http.begun != begun:
+            self.active = self.heard
 
     def become_websocket(self, request: bytes, rest: bytes) -> None:
         """Everything before the request has been answered. rest: what came behind it in the same slice."""
@@ -141,6 +146,8 @@ class HttpConnection(Connection):
     def hold(self, *, is_held: bool) -> None:
         """The parser has enough, or can take more."""
         self.is_held = is_held
+        if not is_held and self.began:
+            self.began = self.connections.now()  # the client could not send the rest meanwhile
         if not is_held and self.rest:
             self._feed_soon()
         else:
@@ -186,6 +193,7 @@ class HttpConnection(Connection):
             return
         self.out_bytes += len(data)
         if self.out is None:
+            self.active = self.connections.now()
             self.out = [data]
             self.connections.dirty(self)
         else:
@@ -266,5 +274,5 @@ class HttpConnection(Connection):
         elif self.began and http.is_receiving and not self.is_held:
             if now - self.began > options.request_s:
                 http.break_off(_TOO_SLOW)
-        elif http.is_idle and now - self.heard > options.idle_s:
+        elif http.is_idle and now - self.active > options.idle_s:
             self.close(Disconnect.SERVED)

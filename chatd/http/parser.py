@@ -46,11 +46,11 @@ class RequestParser(HttpToolsProtocol):
     """One connection's. options: the limits, of the moment when it was made.
 
     running: the cycle that is being answered. is_leaving: the connection closes after the present request.
-    is_receiving: a part of a request has come, and the rest has not; has_head: its head has come. count: heads of
-    requests that have come. size: of the head of the present request as far as it is parsed, then of its body;
-    trailers: of what is behind its chunks.
-    unparsed: bytes since the last head, or part of a body, was complete: a header is parsed when its end has come.
-    refusal: why the present request is refused. is_upgrading: the present request is for a WebSocket.
+    is_receiving: a part of a request has come, and the rest has not; has_head: its head has come. begun: requests of
+    which a part has come; count: those whose head has come. size: of the head of the present request as far as it is
+    parsed, then of its body; trailers: of what is behind its chunks. unparsed: bytes since the last head, or part of a
+    body, was complete: a header is parsed when its end has come. refusal: why the present request is refused.
+    is_upgrading: the present request is for a WebSocket.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class RequestParser(HttpToolsProtocol):
         self.is_leaving = False
         self.is_receiving = False
         self.has_head = False
+        self.begun = 0
         self.count = 0
         self.size = 0
         self.trailers = 0
@@ -85,6 +86,7 @@ class RequestParser(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.is_receiving, self.has_head = True, False
+        self.begun += 1
         self.size = self.trailers = 0
 
     def on_url(self, url: bytes) -> None:

@@ -91,12 +91,18 @@ def test_a_connection_ends_after_its_number_of_requests(small: House) -> None:
 
 
 def test_a_connection_without_requests_ends(small: House) -> None:
-    with small.connect() as silent, small.connect() as raw:
+    """Empty lines are no requests."""
+    with small.connect() as silent, small.connect() as raw, small.connect() as empty:
         begun = time.monotonic()
         assert raw.ask(GET).status == 200
-        assert silent.ended() == b""
-        assert raw.ended() == b""
-        assert IDLE_S - 0.2 < time.monotonic() - begun < IDLE_S + 5
+        assert empty.ask(GET).status == 200
+        with contextlib.suppress(OSError):
+            while time.monotonic() - begun < IDLE_S + 5:
+                empty.send(b"\r\n")
+                time.sleep(0.2)
+        for one in (silent, raw, empty):
+            assert one.ended() == b""
+        assert IDLE_S - 0.2 < time.monotonic() - begun < IDLE_S + 4
 
 
 def test_head_has_the_headers_and_no_body(small: House) -> None:
@@ -161,6 +167,22 @@ def test_a_request_that_takes_too_long_is_told_so(small: House) -> None:
         for raw in (in_head, in_body):
             said = raw.said()
             assert (said.status, said.code) == (408, ErrorCode.TOO_SLOW)
+
+
+def test_a_busy_connection_on_which_a_request_is_always_half_there_is_not_too_slow(small: House) -> None:
+    """Each request is due from its own first byte, not from that of the first one."""
+    request = post(small.key, HELLO)
+    half = len(request) // 2
+    begun = time.monotonic()
+    with small.connect() as raw:
+        raw.send(request[:half])
+        for _ in range(40):
+            raw.send(request[half:] + request[:half])
+            assert raw.said().status == 201
+            time.sleep(0.06)
+        assert time.monotonic() - begun > 2 * REQUEST_S
+        raw.send(request[half:])
+        assert raw.said().status == 201
 
 
 def test_a_hundred_slow_clients_keep_nobody_out(small: House) -> None:
