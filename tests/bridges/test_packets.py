@@ -27,8 +27,8 @@ def packet(**fields: object) -> bytes:
 
 def message(**fields: Any) -> Message:
     made: dict[str, Any] = {
-        "conversation": 4, "seq": 9, "sender_id": 1, "sender_name": "bob", "to_id": 2, "to_name": "java:anna", "group_id": 0,
-        "body": 'say "hi" ☔', "fp": "f-2", "qos": True, "typeu": -1, "sent_at_ms": 1_795_768_512_481,
+        "conversation": 4, "seq": 9, "sender_id": 1, "sender_name": "bob", "to_id": 2, "to_name": "java:anna",
+        "group_id": 0, "body": 'say "hi" ☔', "fp": "f-2", "qos": True, "typeu": -1, "sent_at_ms": 1_795_768_512_481,
     }  # fmt: skip
     return Message(**{**made, **fields})
 
