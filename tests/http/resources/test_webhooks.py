@@ -14,7 +14,7 @@ import pytest
 
 from chatd.config.load import load
 from chatd.errors import ErrorCode
-from chatd.store.bridge_contract import READER
+from chatd.store.bridge_contract import BRIDGE_READER
 from chatd.store.open import configured, open_tables
 from tests.harness.deadline import wait_until
 from tests.harness.mariadb import MariaDB
@@ -185,12 +185,12 @@ def test_what_does_not_exist_is_said(told: Told, on_one: Server) -> None:
 def test_the_cursor_of_a_bridge_is_not_a_webhook(told: Told) -> None:
     tables = open_tables(configured(load(str(told.daemon.config_file)).config), 10.0, create=False)
     tables.begin()
-    tables.webhooks.register(f"{READER}legacy", ["message.stored"])
+    tables.webhooks.register(f"{BRIDGE_READER}legacy", ["message.stored"])
     tables.commit()
     tables.close()
     assert set(told.list()) == {"crm", "down"}
     for verb, body in (("test", None), ("enable", None), ("replay", {"now": True})):
-        assert told.order(quote(f"{READER}legacy", safe=""), verb, body).code == ErrorCode.UNKNOWN_WEBHOOK, verb
+        assert told.order(quote(f"{BRIDGE_READER}legacy", safe=""), verb, body).code == ErrorCode.UNKNOWN_WEBHOOK, verb
 
 
 def test_on_mysql(told_mysql: Told) -> None:
