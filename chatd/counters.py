@@ -130,14 +130,21 @@ class Counters(msgspec.Struct, kw_only=True):
     bridge_lag_ms: Annotated[int, Field("age of the oldest of them", "ms")] = 0
     bridges_failing: Annotated[int, Field("of these bridges, those of which a direction does not work")] = 0
     bridge_received: Annotated[
-        int, Field("messages of users of other servers", heading="messages over bridges: in", total=True)
+        int, Field("messages of users of other servers", heading="messages in over bridges", total=True)
     ] = 0
-    bridge_sent: Annotated[int, Field("messages for users of other servers", heading="out", total=True)] = 0
+    bridge_sent: Annotated[
+        int, Field("messages for users of other servers", heading="messages out over bridges", total=True)
+    ] = 0
     bridge_returned: Annotated[
-        int, Field("packets for nobody here that went back to the other server", heading="returned", total=True)
+        int,
+        Field(
+            "packets for nobody here that went back to the other server",
+            heading="packets returned over bridges",
+            total=True,
+        ),
     ] = 0
     bridge_dead_letters: Annotated[
-        int, Field("packets of bridges that cannot be delivered", heading="dead letters", total=True)
+        int, Field("packets of bridges that cannot be delivered", heading="packets in dead letters", total=True)
     ] = 0
     bridge_failures: Annotated[
         int,

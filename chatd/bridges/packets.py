@@ -24,6 +24,8 @@ UNKNOWN_RECIPIENT = ErrorCode.UNKNOWN_RECIPIENT.name.lower()
 """Reason of Unusable: nobody here is meant."""
 _NOBODY = ("", "-1", "0")
 """Ids that name no user who could receive something."""
+_TEXT_CHARS = 300
+"""Of the text of a dead letter, which may quote the packet."""
 _FINGERPRINTS = uuid.UUID("5f1b6b3e-6f0c-4d0c-9a52-1f0f8e0b7c11")
 """Namespace of the fps of messages that were sent without one."""
 
@@ -32,6 +34,7 @@ class Unusable(ChatdError):
     """A packet goes to the dead letters. reason: one word, for programs; the text is for people."""
 
     def __init__(self, reason: str, text: str) -> None:
+        text = text if len(text) <= _TEXT_CHARS else f"{text[:_TEXT_CHARS]}…"
         super().__init__(text)
         self.reason = reason
         self.text = text

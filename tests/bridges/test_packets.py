@@ -63,6 +63,7 @@ def test_a_packet_is_read_with_unknown_and_missing_fields() -> None:
         (packet(**{"from": "-1"}), "no_sender"),
         (packet(to="0"), "no_recipient"),
         (packet(to=None), "no_recipient"),
+        (packet(type=3, dataContent="x" * 3000), "wrong_type"),
         (packet(dataContent="x" * LONGEST), "too_large"),
         (packet(fp="x" * 65), "too_long"),
     ],
@@ -71,7 +72,7 @@ def test_what_cannot_be_delivered_has_a_reason(body: bytes, reason: str) -> None
     with pytest.raises(Unusable) as caught:
         read(body, LONGEST, Config())
     assert caught.value.reason == reason
-    assert caught.value.text
+    assert 0 < len(caught.value.text) < 400
 
 
 def test_no_bytes_are_a_surprise() -> None:
