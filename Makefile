@@ -76,7 +76,7 @@ PACKAGING_TOOLS := gcc pkg-config mariadb_config=libmariadb-dev $(HOST_PYTHON)=p
 	/usr/share/python-wheels=python3-venv dh=debhelper dpkg-buildpackage=dpkg-dev
 
 tools:
-	@.ci/tools g++ node=nodejs promtool=prometheus /usr/include/openssl/ssl.h=libssl-dev strace chromium openssl \
+	@.ci/tools g++ node=nodejs php=php-cli promtool=prometheus /usr/include/openssl/ssl.h=libssl-dev strace chromium openssl \
 		redis-server mariadbd=mariadb-server haproxy rabbitmq-server \
 		nginx /usr/lib/nginx/modules/ngx_stream_module.so=libnginx-mod-stream ip=iproute2 sysctl=procps \
 		fail2ban-regex=fail2ban systemd-nspawn=systemd-container dbus-daemon=dbus logrotate \
