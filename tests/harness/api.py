@@ -91,7 +91,7 @@ class Api:
                     raise
         content = response.read()
         found = {name.lower(): value for name, value in response.getheaders()}
-        if "json" in found.get("content-type", ""):
+        if content and "json" in found.get("content-type", ""):
             return Answer(response.status, found, json.loads(content))
         return Answer(response.status, found, content or None)
 

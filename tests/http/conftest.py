@@ -13,6 +13,7 @@ from tests.harness.daemon import Daemon
 from tests.http.raw import Raw
 
 BODY_BYTES, HEADER_BYTES, REQUEST_S, IDLE_S = 32 * 1024, 4096, 1.0, 2.5
+CONCURRENT, STALL_S = 30, 1.5
 WEBSOCKET_PATH = "/websocket"
 
 
@@ -64,9 +65,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         "request_s": REQUEST_S,
         "idle_s": IDLE_S,
         "requests_per_connection": 50,
+        "concurrent_requests": CONCURRENT,
         "origins": ["https://app.example"],
     }
-    house = House(tmp_path_factory.mktemp("small"), 1, http=options)
+    house = House(tmp_path_factory.mktemp("small"), 1, http=options, timeouts={"stall_s": STALL_S})
     yield house
     assert house.daemon.discard() == []
 

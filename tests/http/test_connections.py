@@ -10,12 +10,13 @@ import re
 import socket
 import time
 
+import psutil
 import pytest
 
 from chatd.errors import ErrorCode
 from tests.harness.deadline import wait_until
 from tests.harness.phone import Phone
-from tests.http.conftest import BODY_BYTES, HEADER_BYTES, IDLE_S, REQUEST_S, House
+from tests.http.conftest import BODY_BYTES, CONCURRENT, HEADER_BYTES, IDLE_S, REQUEST_S, STALL_S, House
 from tests.http.raw import Raw, message, post
 
 GET = b"GET /docs HTTP/1.1\r\nHost: chat\r\n\r\n"
@@ -386,6 +387,51 @@ def test_floods_do_not_hold_up_the_chat(small: House) -> None:
             attacker.sock.close()
     phone.close()
     assert slowest < 0.5
+    still_serves(small)
+
+
+def test_requests_beyond_those_that_are_served_at_the_same_time_are_refused(small: House) -> None:
+    """Each waits for its body, and holds up nobody but themselves."""
+    head = post(small.key, HELLO).removesuffix(HELLO)
+    waiting = [small.connect() for _ in range(CONCURRENT)]
+    try:
+        for raw in waiting:
+            raw.send(head)
+        with small.connect() as more:
+            said = more.ask(post(small.key, HELLO))
+            assert (said.status, said.code) == (503, ErrorCode.BUSY)
+            assert int(said.headers["retry-after"]) >= 1
+            waiting[0].send(HELLO)
+            assert waiting[0].said().status == 201
+            assert more.ask(post(small.key, HELLO)).status == 201, "there is room again"
+        for raw in waiting[1:]:
+            raw.send(HELLO)
+            assert raw.said().status == 201
+    finally:
+        for raw in waiting:
+            raw.sock.close()
+
+
+def test_a_client_that_asks_for_much_and_reads_nothing_is_disconnected(small: House) -> None:
+    """Its answers wait for it: the worker makes one at a time, and keeps no more than that."""
+    process = psutil.Process(small.daemon.workers()[0])
+    before, begun = process.memory_info().rss, time.monotonic()
+    asking = GET.replace(b"/docs", b"/openapi.json") * 4
+    with small.connect() as raw:
+        raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.sock.setblocking(False)
+        while time.monotonic() - begun < STALL_S + 15:
+            try:
+                raw.sock.send(asking)
+            except BlockingIOError:
+                pass
+            except (BrokenPipeError, ConnectionResetError):
+                break
+            time.sleep(0.02)
+        else:
+            raise AssertionError("it was not disconnected")
+    assert time.monotonic() - begun > STALL_S
+    assert process.memory_info().rss - before < 30_000_000
     still_serves(small)
 
 

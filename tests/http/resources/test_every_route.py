@@ -103,6 +103,16 @@ def test_a_path_with_a_wrong_value(on_sqlite: Server, route: Route) -> None:
         assert (answer.status, answer.code) == (422, ErrorCode.BAD_FIELD), wrong
 
 
+def test_head_has_the_status_of_get_and_no_body(on_one: Server) -> None:
+    for route in KEYED:
+        if route.method == "GET":
+            get, head = (on_one.api.call(method, _path(route)) for method in ("GET", "HEAD"))
+            assert (head.status, head.body) == (get.status, None), route.path
+            assert head.headers["content-type"] == get.headers["content-type"]
+            nobody = on_one.another()
+            assert nobody.call("HEAD", _path(route), headers={"Authorization": ""}).status == 401
+
+
 @pytest.mark.parametrize("route", [one for one in KEYED if one.idempotent], ids=_id)
 def test_an_idempotency_key_that_is_too_long_is_refused(on_sqlite: Server, route: Route) -> None:
     answer = _ask(on_sqlite.api, route, repeat="x" * 1000)
