@@ -70,6 +70,13 @@ def sessions_do_not_end() -> Planted:
     return Expiry, "due", lambda guard, self, now_ms: []
 
 
+def the_end_is_left_behind() -> Planted:
+    """A session that moves to another worker lasts for ever."""
+    from chatd.core.sessions.expiry import Expiry
+
+    return Expiry, "end_of", lambda guard, self, session: 0
+
+
 def a_deleted_account_comes_back() -> Planted:
     """A token from before makes it again."""
     from chatd.store.sql.accounts import SqlAccounts
@@ -99,6 +106,7 @@ BUGS = {
         a_name_may_be_a_number,
         a_locked_account_is_opened,
         sessions_do_not_end,
+        the_end_is_left_behind,
         a_deleted_account_comes_back,
         a_token_is_a_password,
     )
