@@ -172,7 +172,13 @@ class Accounts:
                 raise NotProved(OLDER_THAN_DELETION, ErrorCode.TOKEN_EXPIRED, is_guess=False)
             return Proved(Account(tables.accounts.create(name, "", now_ms), ""), is_new=True)
 
-        proved = await self._store.write(find_or_make)
+        try:
+            proved = await self._store.write(find_or_make)
+        except Refused as refused:
+            made = await self._store.read(lambda tables: tables.accounts.named(name))
+            if refused.code != ErrorCode.NAME_TAKEN or made is None:
+                raise
+            proved = Proved(made)  # by another host, at the same moment
         unlocked(proved.account)
         return proved
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -450,6 +451,50 @@ def test_a_set_that_was_never_read_lets_nobody_in_until_it_is(tmp_path: Path) ->
         worker.core.round()
         await stage.until("it was asked again", lambda: web.asked >= 2)
         assert (await log_in(worker, "alice", token)).logged_in
+
+    play(tmp_path, story)
+
+
+def test_one_of_several_sets_has_the_key(tmp_path: Path) -> None:
+    """Whichever of them may be read now, and whichever cannot be read."""
+
+    async def story(stage: Stage) -> None:
+        key, file = pair("EdDSA"), tmp_path / "jwks.json"
+        file.write_bytes(key_set(pair("RS256")))
+        web = Web(key_set(pair("ES256")))
+        configure(stage, at_url(), TokenKeyOptions(jwks=str(file)), web=web)
+        worker = await stage.worker(names_only)
+        token = key.sign(claims("alice"), "key7")
+        stage.clock.ahead_s += 5
+        assert (await log_in(worker, "alice", token)).failures == [ErrorCode.UNAVAILABLE], "only the file is read again"
+        assert web.asked == 1
+        web.body = FetchFailed("away")
+        file.write_bytes(json.dumps({"keys": [key.jwk("key7")]}).encode())
+        stage.clock.ahead_s += 3600
+        assert (await log_in(worker, "alice", token)).logged_in, "by the file"
+        assert web.asked == 2
+        web.body = key_set(pair("ES256"))
+        stage.clock.ahead_s += 3600
+        unknown = key.sign(claims("alice"), "no such key")
+        assert (await log_in(worker, "alice", unknown)).failures == [ErrorCode.BAD_CREDENTIALS], "now it is certain"
+
+    play(tmp_path, story)
+
+
+def test_a_file_that_could_not_be_opened_is_read_when_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after `chmod`, which changes neither its contents nor their time."""
+
+    async def story(stage: Stage) -> None:
+        key, file = pair("EdDSA"), tmp_path / "jwks.json"
+        file.write_bytes(key_set(key))
+        configure(stage, TokenKeyOptions(jwks=str(file)))
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "open", lambda *_: os.open("/dev/null/x", os.O_RDONLY))
+            worker = await stage.worker(names_only)
+        stage.clock.ahead_s += 60
+        assert (await log_in(worker, "alice", key.sign(claims("alice"), "key0"))).logged_in
 
     play(tmp_path, story)
 

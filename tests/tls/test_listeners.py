@@ -26,6 +26,7 @@ from tests.harness.network import own_address
 from tests.harness.peer import NulPeer
 from tests.harness.person import Town
 from tests.net.proxy_headers import v1, v2
+from tests.tokens.keys import SECRET, hs256
 
 Make = Callable[..., Daemon]
 
@@ -261,7 +262,7 @@ def begin_with_a_header(port: int, head: bytes, pieces: int, context: ssl.SSLCon
 
 
 @pytest.mark.parametrize("bug", ["", "passwords_in_clear"])
-def test_passwords_without_tls_are_refused_where_the_network_could_read_them(
+def test_passwords_and_tokens_without_tls_are_refused_where_the_network_could_read_them(
     make_daemon: Make, certificate: Certificate, bug: str
 ) -> None:
     """accounts.require_tls: not from this host, not over TLS. The other address of this machine stands for the network.
@@ -270,18 +271,19 @@ def test_passwords_without_tls_are_refused_where_the_network_could_read_them(
     if own is None:
         pytest.skip("this machine has no address but loopback")
     entry = ("-m", "tests.tls.planted", bug) if bug else ("-m", "chatd")
-    accounts = {"require_tls": True}
-    daemon = make_daemon(address="0.0.0.0", certificate=certificate, accounts=accounts, entry=entry)
+    accounts = {"require_tls": True, "login": ["password", "token"]}
+    key = [{"algorithm": "HS256", "secret": SECRET}]
+    daemon = make_daemon(address="0.0.0.0", certificate=certificate, accounts=accounts, entry=entry, token_key=key)
     daemon.address = "127.0.0.1"
     daemon.start()
 
-    async def login(host: str, name: str, *, secure: bool = False) -> dict[str, object]:
+    async def login(host: str, name: str, secret: str = "open sesame", *, secure: bool = False) -> dict[str, object]:
         peer = NulPeer()
         peer.tls = certificate.client() if secure else None
         if peer.tls is not None:
             peer.tls.check_hostname = False
         await peer.open(daemon.ports["chatserver-tls" if secure else "chatserver"], host)
-        peer.put({"msgid": chatserver.LOGIN, "name": name, "password": "open sesame", "framing": "nul", "acks": True})
+        peer.put({"msgid": chatserver.LOGIN, "name": name, "password": secret, "framing": "nul", "acks": True})
         answer = await peer.find(msgid=chatserver.LOGIN_ACK)
         if answer["errno"]:
             peer.put({"msgid": chatserver.REGISTER, "name": f"{name}2", "password": "open sesame"})
@@ -294,18 +296,22 @@ def test_passwords_without_tls_are_refused_where_the_network_could_read_them(
         town = Town(daemon)
         await town.register("alice")  # from this host
         refused = await login(own, "alice")
+        by_token = await login(own, "tom", hs256("tom"))
         if bug:
-            assert refused["errno"] == 0
+            assert (refused["errno"], by_token["errno"]) == (0, 0)
             return
+        assert (by_token["errno"], "TLS" in str(by_token["errmsg"])) == (1, True)
         assert (refused["errno"], refused["register"]) == (1, 1)
         assert "TLS" in str(refused["errmsg"])
-        mobile = MobilePeer()
-        await mobile.open(daemon.ports["mobileimsdk"], own)
-        with pytest.raises(LoginRefused) as mobile_refused:
-            await mobile.log_in("alice", town.secret)
-        assert mobile_refused.value.code == ErrorCode.TLS_NEEDED
+        for name, secret in (("alice", town.secret), ("tom", hs256("tom"))):
+            mobile = MobilePeer()
+            await mobile.open(daemon.ports["mobileimsdk"], own)
+            with pytest.raises(LoginRefused) as mobile_refused:
+                await mobile.log_in(name, secret)
+            assert mobile_refused.value.code == ErrorCode.TLS_NEEDED
         assert (await login("127.0.0.1", "alice"))["errno"] == 0
         assert (await login(own, "alice", secure=True))["errno"] == 0
+        assert (await login(own, "tom", hs256("tom"), secure=True))["errno"] == 0
 
     run(story())
 

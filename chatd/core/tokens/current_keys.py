@@ -76,8 +76,13 @@ class CurrentKeys:
         except TokenRefused as refused:
             if not self._sets or not self._may_be_new(token, refused):
                 raise
-        await self._look_for_new_keys()
-        return self._verifier.verify(token, self._current())
+        unknown = await self._look_for_new_keys()
+        try:
+            return self._verifier.verify(token, self._current())
+        except TokenRefused as refused:
+            if unknown and self._may_be_new(token, refused):
+                raise KeysUnavailable(unknown) from None
+            raise
 
     def _current(self) -> KeyRing:
         known = tuple(one.keys for one in self._sets)
@@ -94,11 +99,10 @@ class CurrentKeys:
             return False
         return not any(one.kid and one.kid == header.kid for one in self._current())
 
-    async def _look_for_new_keys(self) -> None:
-        """Raises KeysUnavailable if the sets were read a moment ago, or cannot be read."""
+    async def _look_for_new_keys(self) -> str:
+        """Read the sets that may be read again. Why a key may exist nevertheless that is not known; "" = it cannot."""
         due = [one for one in self._sets if one.may_look_again()]
-        if not due:
-            raise KeysUnavailable("the key sets were read a moment ago")
         await asyncio.gather(*(one.refresh() for one in due))
         if any(one.trouble for one in self._sets):
-            raise KeysUnavailable("a key set cannot be read")
+            return "a key set cannot be read"
+        return "" if len(due) == len(self._sets) else "a key set was read a moment ago"

@@ -74,6 +74,7 @@ class KeySet:
                 self._stamp = stamp
             self.keys = tuple(keys_of_set(await self._data(), self.algorithm))
         except (FetchFailed, BadKey, OSError) as error:
+            self._stamp = None  # what was wrong may be put right without a change of the file: chmod
             self._failed(str(error.strerror if isinstance(error, OSError) else error))
         else:
             self._succeeded()
