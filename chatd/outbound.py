@@ -2,8 +2,8 @@
 
 Owns: OutboundClient: time limits, the size of an answer, which addresses may be reached, and what an error means.
 Elsewhere: what is sent, and when it is tried again (the callers).
-Fails: ForbiddenTarget when the target may not be reached, OutboundFailed for everything else: the name is not found,
-the connection is refused or breaks, the time is over, TLS fails. Nothing is retried here.
+Fails: ForbiddenTarget when the target may not be reached, NoAnswerInTime, and OutboundFailed for everything else: the
+name is not found, the connection is refused or breaks, TLS fails. Nothing is retried here.
 
 A URL is an operator's choice, but the addresses that its name has are not: whoever runs its DNS could direct requests
 into the operator's own network. So every address is checked after the name was resolved, and exactly that address is
@@ -59,6 +59,10 @@ class OutboundFailed(ChatdError):
 
 class ForbiddenTarget(OutboundFailed):
     """The target may not be reached; nothing was sent."""
+
+
+class NoAnswerInTime(OutboundFailed):
+    """The time is over."""
 
 
 class OutboundLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,7 +251,7 @@ class OutboundClient:
     ) -> Answer:
         """One request. An answer with any status is an answer, a redirect too. total_s: instead of the limit.
 
-        Raises: ForbiddenTarget, OutboundFailed. Cost: no thread, except to resolve a name.
+        Raises: ForbiddenTarget, NoAnswerInTime, OutboundFailed. Cost: no thread, except to resolve a name.
         """
         limit_s = self._limits.total_s if total_s is None else total_s
         target = self._checked(url)
@@ -261,7 +265,7 @@ class OutboundClient:
         except ForbiddenTarget:
             raise
         except TimeoutError:
-            raise OutboundFailed(f"no answer within {limit_s:g} s") from None
+            raise NoAnswerInTime(f"no answer within {limit_s:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise OutboundFailed(_why(error)) from None
         return await self._read(response, deadline)

@@ -184,6 +184,38 @@ def test_whoever_runs_the_dns_of_a_name_cannot_direct_requests_into_the_own_netw
     assert not reached
 
 
+def test_a_name_that_means_another_address_the_next_time_is_resolved_and_checked_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """DNS rebinding: the address that was found to be allowed is the one that is connected to."""
+    reached, asked = [], []
+
+    async def serve(request: web.BaseRequest) -> web.Response:
+        reached.append(request.transport.get_extra_info("sockname")[0])  # type: ignore[union-attr]
+        return web.Response()
+
+    async def lie(_loop: object, host: str, port: int, **_more: object) -> list[object]:
+        asked.append(host)
+        return [(2, 1, 6, "", ("127.0.0.1" if len(asked) == 1 else "127.0.0.2", port))]
+
+    async def run() -> None:
+        async with served(serve) as port:
+            inside = await asyncio.start_server(lambda *_: reached.append("inside"), "127.0.0.2", port)
+            monkeypatch.setattr(asyncio.SelectorEventLoop, "getaddrinfo", lie)
+            limits = OutboundLimits(total_s=5, allow_private=("127.0.0.1",))
+            first, second = OutboundClient(limits), OutboundClient(limits)
+            assert (await first.request("GET", f"http://rebinding.example:{port}/")).status == 200
+            assert (reached, len(asked)) == (["127.0.0.1"], 1)
+            with pytest.raises(ForbiddenTarget, match=r"127\.0\.0\.2"):
+                await second.request("GET", f"http://rebinding.example:{port}/")
+            await first.close()
+            await second.close()
+            inside.close()
+
+    asyncio.run(run())
+    assert (reached, len(asked)) == (["127.0.0.1"], 2)
+
+
 def test_a_redirect_is_not_followed() -> None:
     async def serve(request: web.BaseRequest) -> web.Response:
         assert request.path == "/path"

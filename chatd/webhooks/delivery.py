@@ -155,7 +155,7 @@ class Delivery:
             outcome = await self._sender.send(message_id, body)
             if not outcome.error:
                 break
-            if is_first and not outcome.answered and not failures:
+            if is_first and outcome.broke and not failures:
                 is_first = False  # a connection that was kept open may have been closed by now: once more at once
                 continue
             failures += 1

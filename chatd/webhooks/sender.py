@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from chatd.config.webhook_options import WebhookOptions
 from chatd.feeds.back_off import retry_after_s
-from chatd.outbound import OutboundClient, OutboundFailed, OutboundLimits
+from chatd.outbound import NoAnswerInTime, OutboundClient, OutboundFailed, OutboundLimits
 from chatd.webhooks.signature import Signer
 
 GONE = 410
@@ -23,12 +23,12 @@ _CONNECT_S = 5.0
 
 class Outcome(NamedTuple):
     """error: "" = the receiver has the events. gone: it wants no more. wait_s: how long it asked to be left alone.
-    answered: the receiver has answered at all."""
+    broke: there was no connection, or it ended without an answer; the time was not over."""
 
     error: str = ""
     gone: bool = False
     wait_s: float = 0.0
-    answered: bool = True
+    broke: bool = False
 
 
 class Sender:
@@ -53,7 +53,7 @@ class Sender:
         try:
             answer = await self._client.request("POST", self._url, headers=headers, body=body)
         except OutboundFailed as error:
-            return Outcome(str(error), answered=False)
+            return Outcome(str(error), broke=not isinstance(error, NoAnswerInTime))
         if answer.is_success:
             return Outcome()
         return Outcome(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -70,6 +71,9 @@ class Sender:
         self.quota = self.said = 0
         self.unanswered: dict[str, bytes] = {}
         self.refused: list[int] = []
+        """Codes of what was refused for good."""
+        self.put_off = 0
+        """How often something was refused for the moment."""
         self._storm = storm
         self._door = home
         self._line: _Line | None = None
@@ -142,6 +146,7 @@ class Sender:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             fp = json.loads(body["errorMsg"])["fp"]
         if body["errorCode"] in _TEMPORARY:
+            self.put_off += 1
             asyncio.get_running_loop().call_later(_AGAIN_S, self._again, fp)
         else:
             self.refused.append(body["errorCode"])
@@ -204,6 +209,15 @@ class Storm:
             await fault()
         self.begin(messages - each * len(faults))
         await self.done(200)
+
+    async def trickle(self, enough: Callable[[], object], each: int = 8) -> None:
+        """Send a few messages at a time until that is true. (Two who deliver would then cut the events into different
+        batches.)"""
+        ends = time.monotonic() + 30
+        while not enough():
+            assert time.monotonic() < ends
+            self.begin(each)
+            await asyncio.sleep(0.02)
 
     async def done(self, limit_s: float) -> None:
         """Until everything is answered."""

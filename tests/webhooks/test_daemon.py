@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.test_disk_full import fill, make_room, small_disk
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run, until
 from tests.harness.switches import switched_off, with_switches
-from tests.webhooks.judge import Told, judge, stored_by
+from tests.webhooks.judge import Told, judge, stored_by, stored_in
 from tests.webhooks.receiver import Receiver
 from tests.webhooks.storm import Fault, Storm
 
@@ -66,6 +67,42 @@ def test_nothing_is_lost_when_workers_the_daemon_and_the_receiver_are_killed(
     finally:
         complaints = daemon.discard()
     assert complaints == []
+
+
+def test_nothing_is_lost_when_the_disk_is_full(tmp_path: Path, receiver: Receiver) -> None:
+    """While batches are on their way: that they were answered cannot be stored, so they come again, as the same
+    requests."""
+    with small_disk(tmp_path / "disk", 8) as disk:
+        daemon = Daemon(tmp_path / "daemon", bus=BUS, server={"state_dir": str(disk / "state")})
+        daemon.config["webhook"] = [receiver.options(batch=50)]
+        daemon.write_config()
+        for text in ("commit failed", "commit takes too long"):
+            daemon.expect_error(text)
+
+        async def story() -> None:
+            storm, told = await Storm([daemon]).gather(), Told(receiver)
+            async with storm.staying():
+                storm.begin(1000)
+                await until(30, "some are told", lambda: len(told.places) > 100)
+                receiver.behave(delay_s=0.2)
+                begun = receiver.begun
+                storm.begin(1000)
+                await until(30, "a batch is on its way", lambda: receiver.begun > begun)
+                await asyncio.to_thread(fill, disk)
+                await storm.trickle(lambda: any(one.put_off for one in storm.senders), each=80)
+                receiver.behave()
+                await until(30, "the lease cannot be kept", lambda: daemon.logged("events wait"), 0.2)
+                make_room(disk)
+                await storm.done(60)
+            await told.all(stored_in(disk / "state" / "chatd.db"))
+
+        try:
+            daemon.start()
+            run(story(), 100)
+            judge(receiver.requests(), stored_in(disk / "state" / "chatd.db"))
+        finally:
+            complaints = daemon.discard()
+        assert complaints == []
 
 
 def figures(receiver: Receiver) -> str:
