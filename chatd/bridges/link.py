@@ -29,6 +29,8 @@ not."""
 _CLOSE_S = 2.0
 _HEARTBEAT_S = 10
 """A RabbitMQ that is silent for twice as long is gone."""
+_OTHER_PROPERTIES = "inequivalent arg"
+"""In the text of a refusal: RabbitMQ refuses other things with the same code."""
 _TRUNCATED = 300
 """Characters of an error of RabbitMQ that are shown."""
 
@@ -174,7 +176,7 @@ async def _answered_within(limit_s: float) -> AsyncIterator[None]:
 
 def _failed(error: BaseException) -> LinkFailed:
     text = str(error)[:_TRUNCATED]
-    if isinstance(error, ChannelPreconditionFailed):
+    if isinstance(error, ChannelPreconditionFailed) and _OTHER_PROPERTIES in text:
         return WrongQueue(
             f"a queue exists with other properties: {text}. The other server needs durable, not exclusive, not"
             " auto-deleted; empty the queue, delete it, and it is made anew"

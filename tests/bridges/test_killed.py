@@ -78,6 +78,7 @@ def test_nothing_is_lost_whatever_is_killed(house: House, rabbit: RabbitServer, 
     run(story(), 120 + 60 * rounds)
 
 
+@pytest.mark.slow
 def test_workers_that_are_replaced_and_an_upgrade_lose_nothing(house: House, rabbit: RabbitServer) -> None:
     async def story() -> None:
         async with JavaSide(rabbit) as java:
@@ -102,7 +103,7 @@ def _count(path: Path, here: list[str]) -> int:
 
 @pytest.mark.parametrize(
     ("bug", "times"),
-    [("dies_before_it_acknowledges", 1), pytest.param("acknowledges_before_it_stores", 0, marks=pytest.mark.slow)],
+    [("dies_before_it_acknowledges", 1), ("acknowledges_before_it_stores", 0)],
 )
 def test_a_packet_is_stored_once_if_the_worker_dies_between_store_and_acknowledgement(
     house: House, rabbit: RabbitServer, bug: str, times: int
