@@ -7,7 +7,7 @@ Fails: LeaseLost and Unavailable end it. What was not acknowledged to RabbitMQ c
 before is recognised by its sender and fp.
 
 Packets are taken in rounds of what has arrived, at most `prefetch`. All of a round are queued for the store in their
-order, and share its commits; when each is stored or in the dead letters, the round is acknowledged. What the store, or
+order, and share a commit; when each is stored or in the dead letters, the round is acknowledged. What the store, or
 anything else, cannot do at present is tried again; the rest of a round waits for it.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from aio_pika.abc import AbstractIncomingMessage
 
@@ -37,6 +38,11 @@ _LATER = frozenset((ErrorCode.UNAVAILABLE, ErrorCode.BUSY, ErrorCode.TOO_FAST))
 Arrived = AbstractIncomingMessage
 _Pending = asyncio.Future[Accepted] | Unusable | None
 """A message that is queued for the store; what is wrong with it; None = it is to be tried again."""
+
+
+class _Ready(NamedTuple):
+    caller: Caller
+    command: SendMessage
 
 
 class Incoming:
@@ -98,12 +104,19 @@ class Incoming:
         await link.acknowledge(messages[-1])
 
     async def _begin_all(self, messages: Sequence[Arrived]) -> list[tuple[Arrived, _Pending]]:
-        """Queue them for the store, up to the first that cannot be queued at present."""
-        pending: list[tuple[Arrived, _Pending]] = []
+        """Queue them for the store, up to the first that cannot be queued at present. First everybody is found, then
+        all are queued in one turn of the loop: they share a transaction, so none is stored without those before it.
+        (Where plug-ins are asked about messages, they do not.)"""
+        ready: list[_Ready | Unusable] = []
         for message in messages:
-            waits = bool(pending) and pending[-1][1] is None
-            pending.append((message, None if waits else await self._begin(message)))
-        return pending
+            one = await self._prepare(message)
+            if one is None:
+                break
+            ready.append(one)
+        begin = self._parts.calls.begin
+        pending: list[_Pending] = [one if isinstance(one, Unusable) else await begin(*one) for one in ready]
+        waits = [None] * (len(messages) - len(pending))
+        return list(zip(messages, [*pending, *waits], strict=True))
 
     def _raise_if_lost(self) -> None:
         """Nothing of this round can be acknowledged any more."""
@@ -116,8 +129,8 @@ class Incoming:
         for one in kept:
             self._arrived.put_nowait(one)
 
-    async def _begin(self, message: Arrived) -> _Pending:
-        """Queue the message for the store."""
+    async def _prepare(self, message: Arrived) -> _Ready | Unusable | None:
+        """What is to be stored, or what is wrong with it; None = that cannot be said at present."""
         parts, options = self._parts, self._options
         try:
             packet = read(message.body, options.incoming_bytes, parts.config())
@@ -127,8 +140,7 @@ class Incoming:
             return unusable
         except Unavailable:
             return None
-        command = _command(packet, to.id)
-        return await parts.calls.begin(Caller(sender, f"bridge {options.name}"), command)
+        return _Ready(Caller(sender, f"bridge {options.name}"), _command(packet, to.id))
 
     async def _end(self, link: Link, message: Arrived, begun: _Pending) -> bool:
         """Whether the packet is stored or in the dead letters. Raises: LinkFailed."""

@@ -84,7 +84,7 @@ class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         str, option("queue for packets that cannot be delivered, each with the reason in its headers", "worker")
     ] = "q_chatd_dead_letters"
     prefetch: Annotated[
-        int, option("maximum packets that are read before they are stored", "worker", ge=1, le=5000)
+        int, option("maximum packets that are read before they are stored", "worker", ge=1, le=2000)
     ] = 200
     incoming_bytes: Annotated[
         int, option("largest packet that is accepted from the other side", "worker", ge=256, le=1024 * 1024)

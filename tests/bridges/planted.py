@@ -20,8 +20,10 @@ from chatd.bridges.incoming import Incoming
 from chatd.bridges.link import Link, LinkFailed
 from chatd.bridges.outgoing import Outgoing
 from chatd.bridges.people import People
+from chatd.errors import Unavailable
 from chatd.model import User
 from chatd.store.sql.bridges import SqlBridges
+from chatd.store.sqlite.tables import SqliteTables
 from tests.faults.planted import main
 from tests.harness.switches import Bugs, Planted, plant
 
@@ -36,6 +38,15 @@ def acknowledges_before_it_stores() -> Planted:
         await link.publish("nothing", b"")  # RabbitMQ has the acknowledgement when it has answered this
 
     return Incoming, "_round", _dying(round_)
+
+
+def store_takes_no_messages() -> Planted:
+    """Not a bug: a fault."""
+
+    def append(guard: Any, tables: SqliteTables, *asked: Any) -> Any:
+        raise Unavailable("the disk is full")
+
+    return SqliteTables, "append", append
 
 
 def dies_before_it_acknowledges() -> Planted:
@@ -117,6 +128,7 @@ BUGS: Bugs = {
     bug.__name__: bug
     for bug in (
         acknowledges_before_it_stores,
+        store_takes_no_messages,
         dies_before_it_acknowledges,
         dies_before_it_moves_the_cursor,
         does_not_recognise_repetitions,

@@ -27,6 +27,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, rabbit: RabbitServer) -> Ite
     with switchable(root, "tests.bridges.planted", **tables) as daemon:
         daemon.expect_error("worker died")
         daemon.expect_error("the master is gone")
+        daemon.expect_error("commit failed")
         yield House(daemon)
 
 
@@ -129,6 +130,23 @@ def test_a_packet_is_stored_once_if_the_worker_dies_between_store_and_acknowledg
 
 def _texts(path: Path, to: str) -> list[str]:
     return stored_in(path).get(("java:anna", to), [])
+
+
+def test_packets_wait_in_their_order_while_the_store_takes_none(house: House, rabbit: RabbitServer) -> None:
+    async def story() -> None:
+        async with JavaSide(rabbit) as java:
+            bob, texts = await house.person("bob"), [f"number {number}" for number in range(120)]
+            with switched_off("store_takes_no_messages", house.daemon):
+                for text in texts[:100]:
+                    await java.say("anna", bob.name, text)
+                await until(15, "it was tried", lambda: house.daemon.logged("the disk is full"))
+            for text in texts[100:]:
+                await java.say("anna", bob.name, text)
+            await house.says(bob, texts[-1])
+            assert [one.text for one in bob.seen] == texts
+            assert await java.dead() == []
+
+    run(story())
 
 
 @pytest.mark.parametrize(("bug", "comes"), [("", True), ("takes_a_failure_for_a_confirm", False)], ids=["", "bug"])
