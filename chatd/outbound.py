@@ -256,7 +256,8 @@ class OutboundClient:
         limit_s = self._limits.total_s if total_s is None else total_s
         target = self._checked(url)
         deadline = asyncio.get_running_loop().time() + limit_s
-        times = aiohttp.ClientTimeout(total=None, connect=min(self._limits.connect_s, limit_s))
+        connect_s = min(self._limits.connect_s, limit_s)
+        times = aiohttp.ClientTimeout(total=None, connect=connect_s)
         try:
             async with asyncio.timeout_at(deadline):
                 response = await self._open().request(
@@ -264,6 +265,8 @@ class OutboundClient:
                 )
         except ForbiddenTarget:
             raise
+        except aiohttp.ConnectionTimeoutError:
+            raise NoAnswerInTime(f"no connection within {connect_s:g} s") from None
         except TimeoutError:
             raise NoAnswerInTime(f"no answer within {limit_s:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:

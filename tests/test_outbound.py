@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -14,6 +16,7 @@ from aiohttp import web
 from chatd.outbound import (
     Answer,
     ForbiddenTarget,
+    NoAnswerInTime,
     OutboundClient,
     OutboundFailed,
     OutboundLimits,
@@ -21,6 +24,8 @@ from chatd.outbound import (
     is_allowed,
     networks_of,
 )
+from tests.harness.certificates import Certificate
+from tests.harness.deadline import until
 
 LOOPBACK = OutboundLimits(allow_private=("127.0.0.0/8", "::1"), total_s=5, answer_bytes=1000)
 Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -392,6 +397,74 @@ def test_an_answer_that_drips_is_not_waited_for_beyond_the_limit(text: bytes) ->
     with pytest.raises(OutboundFailed, match="no answer within"):
         answered_by(answer, OutboundLimits(allow_private=("127.0.0.1",), total_s=0.3))
     assert time.monotonic() - begun < 5
+
+
+def test_a_server_that_never_reads_is_not_waited_for_and_nothing_is_left_behind() -> None:
+    """Its end of the connection is full long before all of the body is sent."""
+
+    async def run() -> None:
+        ended = asyncio.Event()
+
+        async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.transport.pause_reading()  # type: ignore[attr-defined]  # of a socket, it has this
+            await ended.wait()
+            writer.transport.abort()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1000)
+        client = OutboundClient(OutboundLimits(allow_private=("127.0.0.1",), total_s=0.3))
+        with pytest.raises(NoAnswerInTime):
+            await client.request(
+                "POST", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", body=b"x" * 50_000_000
+            )
+        ended.set()
+        await client.close()
+        server.close()
+        await until(5, "no task is left", lambda: len(asyncio.all_tasks()) == 1)
+
+    asyncio.run(run())
+
+
+def test_a_server_that_does_not_begin_tls_is_not_waited_for_longer_than_for_a_connection() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65536):
+            pass
+        writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        client = OutboundClient(OutboundLimits(allow_private=("127.0.0.1",), total_s=20, connect_s=0.3))
+        try:
+            await client.request("GET", f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        finally:
+            await client.close()
+            server.close()
+
+    with pytest.raises(NoAnswerInTime, match=r"no connection within 0\.3 s"):
+        asyncio.run(run())
+
+
+def test_a_server_whose_certificate_nobody_vouches_for_gets_no_request(tmp_path: Path) -> None:
+    certificate = Certificate(tmp_path, "localhost")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate.pem, certificate.key)
+    received = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.read(1000))
+        writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+        client = OutboundClient(LOOPBACK)
+        try:
+            await client.request("GET", f"https://localhost:{server.sockets[0].getsockname()[1]}/")
+        finally:
+            await client.close()
+            server.close()
+
+    with pytest.raises(OutboundFailed, match="CERTIFICATE_VERIFY_FAILED"):
+        asyncio.run(run())
+    assert not any(received)
 
 
 @pytest.mark.parametrize(
