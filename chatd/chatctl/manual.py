@@ -141,6 +141,9 @@ bridge
     Works directly on the store, whether the server is running or not. docs/bridges.md explains the states.
 bridge list
     WAITING counts messages for users of the other side that RabbitMQ does not have yet; SENT those that it has.
+bridge test
+    Uses the URL and the queues of the configuration; a queue that is missing is made. Exit code 1 if the bridge would
+    not work.
 bridge forget
     What was said is kept, and so are the accounts of the users of the other side; messages to them are refused. If the
     bridge is configured again, they can be written to again. Exit code 1 if the bridge is configured here, or the

@@ -71,6 +71,7 @@ def test_a_queue_with_other_properties_is_a_clear_error_until_it_is_gone(house: 
         assert "other properties" in error
         assert "PRECONDITION_FAILED" in error
         assert house.daemon.logged("bridge stands still")
+        assert "other properties" in (await asyncio.to_thread(house.ctl, "test", "java", code=1))["error"]
         await until(10, "check says so", lambda: '"bridge"' in house.daemon.ctl_here("check", "--json")[1])
         outcome = await bob.say("java:anna", "while nothing works")
         assert outcome is not None
@@ -80,6 +81,8 @@ def test_a_queue_with_other_properties_is_a_clear_error_until_it_is_gone(house: 
             packet = await java.came("while nothing works", 30)
             assert packet["from"] == f"chatd:{bob.name}"
             await until(30, "it works", lambda: house.state()["state"] == "working")
+            assert (await asyncio.to_thread(house.ctl, "test", "java"))["ok"] is True
+        assert house.daemon.ctl_here("bridge", "test", "nobody")[0] == 1
 
     run(story(), 90)
 

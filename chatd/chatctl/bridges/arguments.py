@@ -23,7 +23,7 @@ def _bridges(client: ControlClient, options: argparse.Namespace) -> int:
 
 def add_commands(add: Add) -> None:
     """Add bridge."""
-    bridges = add("bridge", _bridges, "show bridges to other servers, and end them")
+    bridges = add("bridge", _bridges, "show bridges to other servers, test them, and end them")
     verbs = bridges.add_subparsers(dest="what", required=True, metavar="VERB", parser_class=Parser)
 
     def verb(name: str, text: str, example: str) -> argparse.ArgumentParser:
@@ -32,6 +32,8 @@ def add_commands(add: Add) -> None:
         return one
 
     verb("list", "show every bridge: its state, its users, what waits, and its last failure", "chatctl bridge list")
+    one = verb("test", "connect to the RabbitMQ of a bridge from this host", "chatctl bridge test java")
+    one.add_argument("name", metavar="NAME", help="as in [[bridge]]")
     one = verb(
         "forget",
         "end a bridge that is no longer configured: nobody can write to its users any more",

@@ -1,4 +1,4 @@
-"""What `chatctl bridge` does: listing and forgetting.
+"""What `chatctl bridge` does: listing, testing and forgetting.
 
 Owns: the change in the store, what is printed, what is recorded.
 Elsewhere: the rows (store.bridge_contract, store.event_contract), moving messages (bridges), the command line
@@ -9,6 +9,7 @@ Fails: the exceptions of ControlClient, ConfigError, BootError, Refused and Unav
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 
 from chatd.chatctl import render
@@ -17,6 +18,7 @@ from chatd.chatctl.control_client import ControlClient, note
 from chatd.chatctl.store_command import begin
 from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
+from chatd.config.bridge_options import BridgeOptions
 from chatd.config.schema import Config
 from chatd.errors import Exit
 from chatd.store.bridge_contract import BRIDGE_READER
@@ -24,12 +26,14 @@ from chatd.store.contract import Tables
 from chatd.store.event_contract import WebhookState
 
 NOT_DONE = 1
-"""Exit code: there is no such bridge, or it is still configured."""
+"""Exit code: there is no such bridge, it is still configured, or (test) it would not work."""
 
 
 def bridges(client: ControlClient, options: argparse.Namespace) -> int:
     """Works on the store, with or without a running server, as the user who owns it."""
     config = config_load.load(options.config).config
+    if options.what == "test":
+        return _test(config, options)
     trail = begin(config, client)
     if options.what == "forget":
         return _forget(config, trail, options)
@@ -64,6 +68,38 @@ def _forget(config: Config, trail: StoreTrail, options: argparse.Namespace) -> i
     elif not done:
         note(f"the store knows no bridge {name}: a server registers those of its configuration when it starts")
     return Exit.OK if done else NOT_DONE
+
+
+# -------------------------------------------------------------------- testing
+
+
+def _test(config: Config, options: argparse.Namespace) -> int:
+    found = next((one for one in config.bridge if one.name == options.name), None)
+    if found is None:
+        names = ", ".join(one.name for one in config.bridge) or "none"
+        note(f"there is no [[bridge]] {options.name} in the configuration (there is: {names})")
+        return NOT_DONE
+    error = asyncio.run(_connect(found))
+    if options.json:
+        render.print_json({"v": 1, "name": found.name, "ok": not error, "error": error})
+    elif error:
+        note(f"{found.name}: {error}")
+    else:
+        print(f"{found.name}: RabbitMQ answers, and has the queues")
+    return NOT_DONE if error else Exit.OK
+
+
+async def _connect(options: BridgeOptions) -> str:
+    """Why the bridge would not work; "" = it would. Makes the queues that are missing."""
+    from chatd.bridges.link import Link, LinkFailed
+
+    link = Link(options, "test")
+    try:
+        await link.open()
+    except LinkFailed as failed:
+        return str(failed)
+    await link.close()
+    return ""
 
 
 # -------------------------------------------------------------------- how it looks
