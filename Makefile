@@ -91,7 +91,8 @@ $(VAR)/chatd.toml:
 
 run: $(RUN_STAMP) $(VAR)/chatd.toml
 	@echo "Starting chatd; its data is under ./$(VAR), its configuration is $(VAR)/chatd.toml. Ctrl-C stops it."
-	@echo "Now open two more terminals here, and run in each: $(BIN)/chat 127.0.0.1:6000"
+	@echo "Now open http://127.0.0.1:3080/ in a browser, make an account, and chat."
+	@echo "Or open two more terminals here, and run in each:  $(BIN)/chat 127.0.0.1:6000"
 	@echo "To see its state, run:                             $(BIN)/chatctl -c $(VAR)/chatd.toml status"
 	@exec $(BIN)/chatd -c $(VAR)/chatd.toml $(ROOT_FLAG)
 

@@ -20,8 +20,8 @@ def make_codec(listen: ListenerOptions, config: Config) -> Codec:
     limits = config.limits
     if listen.protocol == "chatserver":
         return ChatserverCodec(listen.max_frame_bytes, listen.pace_ms, limits.body_bytes, limits.fp_bytes)
-    if listen.protocol == "mobileimsdk" or listen.websocket_path:
-        if listen.websocket_path or listen.address.startswith(("ws:", "wss:")):
+    if listen.protocol == "mobileimsdk" or listen.mounted_path:
+        if listen.mounted_path or listen.address.startswith(("ws:", "wss:")):
             longest = listen.max_frame_bytes or MAX_FRAME_BYTES
             return MobileimsdkCodec(longest, limits.body_bytes, limits.fp_bytes, framing=APART, mark=group_mark(listen))
         return MobileimsdkCodec(listen.max_frame_bytes, limits.body_bytes, limits.fp_bytes, mark=group_mark(listen))

@@ -127,11 +127,23 @@ def is_listening(inside: tuple[str, ...]) -> bool:
     )
 
 
+def page_of(inside: tuple[str, ...]) -> str:
+    """What is behind the link."""
+    assert SECTION is not None
+    link = re.search(r"<(http:[^>]*)>", SECTION[1])
+    assert link is not None
+    fetch = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())"
+    return subprocess.run(
+        [*inside, "python3", "-c", fetch, link[1]], capture_output=True, text=True, timeout=20, check=True
+    ).stdout
+
+
 def test_the_first_chat_works_as_written(
     server: subprocess.Popen[str], inside: tuple[str, ...], tmp_path: Path
 ) -> None:
     async def story() -> None:
         await until(lambda: is_listening(inside))
+        assert 'id="app"' in page_of(inside)
         await read(inside, tmp_path)
 
     asyncio.run(story())

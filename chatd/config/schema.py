@@ -58,6 +58,10 @@ class CertificateOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     key: str = ""
 
 
+CHAT_PATH = "/websocket"
+"""Where the chat page connects; chatd/web/static/chat.js."""
+
+
 class ListenerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[[listen]]"""
 
@@ -111,6 +115,14 @@ class ListenerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             "worker",
         ),
     ] = ()
+    serves: Annotated[
+        tuple[Literal["api", "chat"], ...],
+        _option(
+            'http: what is served here, of "api", the API for applications, and "chat", the chat page, which brings '
+            'websocket_path = "/websocket" with it',
+            "worker",
+        ),
+    ] = ("api",)
     websocket_path: Annotated[
         str,
         _option(
@@ -156,6 +168,13 @@ class ListenerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             le=600,
         ),
     ] = 1.0
+
+    @property
+    def mounted_path(self) -> str:
+        """Of the WebSocket on an HTTP listener; "" = there is none."""
+        if self.protocol != "http":
+            return ""
+        return self.websocket_path or (CHAT_PATH if "chat" in self.serves else "")
 
 
 class StoreOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

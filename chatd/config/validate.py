@@ -48,7 +48,7 @@ _MAX_PREFIX_CHARS = 64
 ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s]*")
 """A value of listen.origins: what a browser sends as Origin, or any."""
 _WEBSOCKET_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
-_TAKEN_PATHS = (["v1"], ["api"], ["docs"], ["openapi.json"])
+_TAKEN_PATHS = (["v1"], ["api"], ["docs"], ["openapi.json"], ["chat"])
 """First parts of the paths of chatd.http."""
 MIN_KEY_CHARS = 32
 """Shortest text of a key of the bus: it must not be guessed from a recorded message."""
@@ -294,13 +294,15 @@ def _check_websocket_path(one: ListenerOptions, key: str, problems: Problems) ->
         problems.add(key, f"is for protocol http only; a listener for {one.protocol} has its own address")
     elif path and not _WEBSOCKET_PATH.fullmatch(path):
         problems.add(key, f'{toml(path)} is not a path such as "/websocket"')
+    elif not one.serves and one.protocol == "http":
+        problems.add(key.replace("websocket_path", "serves"), "must name something; remove the listener otherwise")
     elif path.split("/")[1:2] in _TAKEN_PATHS:
         problems.add(key, f'{toml(path)} belongs to the API; use a path such as "/websocket"')
 
 
 def _check_group_mark(one: ListenerOptions, key: str, problems: Problems) -> None:
     prefix = one.group_prefix
-    if not (one.protocol == "mobileimsdk" or one.websocket_path) and (prefix or one.group_typeu != -1):
+    if not (one.protocol == "mobileimsdk" or one.mounted_path) and (prefix or one.group_typeu != -1):
         problems.add(f"{key}.{'group_prefix' if prefix else 'group_typeu'}", "is for protocol mobileimsdk only")
     if len(prefix) > _MAX_PREFIX_CHARS:
         problems.add(f"{key}.group_prefix", f"has {len(prefix)} characters, at most {_MAX_PREFIX_CHARS} are allowed")

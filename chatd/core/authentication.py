@@ -6,10 +6,10 @@ Elsewhere: each kind by itself (core.accounts, core.tokens, core.backend_logins)
 penalties (core.login_guard), the session (core.sessions.login).
 Fails: NotProved; Refused for an account that is locked or may not be made; Unavailable from the store.
 
-A secret in the form of a token is tried as a token first. A token that one of the keys has signed is decided by that;
-any other text of this form may still be a password, or something for the backend, as any other secret. If one kind
-cannot be checked now and no other lets the client in, the client is told to try again: nothing is let in unchecked, and
-an outage is nobody's failed attempt.
+A secret in the form of a pass (core.passes) is a pass or nothing. One in the form of a token is tried as a token first.
+A token that one of the keys has signed is decided by that; any other text of this form may still be a password, or
+something for the backend, as any other secret. If one kind cannot be checked now and no other lets the client in, the
+client is told to try again: nothing is let in unchecked, and an outage is nobody's failed attempt.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from typing import NamedTuple
 from chatd.core.accounts import Accounts, check_name, unlocked
 from chatd.core.admission import Applicant
 from chatd.core.backend_logins import BackendLogins, BackendUnavailable, Question
-from chatd.core.proof import CANNOT_BE_CHECKED, DENIED, NO_TOKEN, UNKNOWN_USER, NotProved, Proved
+from chatd.core.passes import Passes, Purpose, looks_like_pass
+from chatd.core.proof import CANNOT_BE_CHECKED, DENIED, NO_TOKEN, UNKNOWN_USER, WRONG_PASS, NotProved, Proved
 from chatd.core.services import Services
 from chatd.core.tokens.contract import KeysUnavailable, Tokens
 from chatd.errors import ErrorCode
@@ -54,13 +55,20 @@ class Authentication:
     """tokens, backend: None = the configuration has no such logins."""
 
     def __init__(
-        self, services: Services, accounts: Accounts, tokens: Tokens | None = None, backend: BackendLogins | None = None
+        self,
+        services: Services,
+        accounts: Accounts,
+        passes: Passes,
+        tokens: Tokens | None = None,
+        backend: BackendLogins | None = None,
     ) -> None:
         self._config = services.config
         self._accounts = accounts
+        self._passes = passes
         self._tokens = tokens
         self._backend = backend
         self._checks: dict[str, Callable[[_Attempt], Awaitable[Proved]]] = {
+            "pass": self._by_pass,
             "open": self._by_nothing,
             "password": self._by_password,
             "token": self._by_token,
@@ -93,6 +101,8 @@ class Authentication:
 
     def _kinds_for(self, secret: str) -> tuple[str, ...]:
         """In the order in which they are tried."""
+        if looks_like_pass(secret):
+            return ("pass",)
         kinds = self._config().accounts.kinds
         if "token" not in kinds:
             return kinds
@@ -111,6 +121,14 @@ class Authentication:
         return self._end_ms(claims) if name_key(claims.name) == name_key(name) else 0
 
     # ---------------------------------------------------------------- the kinds
+
+    async def _by_pass(self, attempt: _Attempt) -> Proved:
+        """Whatever kinds of login there are, the one that the user has passed was one of them."""
+        found = await self._passes.find(attempt.command.secret, Purpose.LOGIN)
+        account = attempt.account
+        if found is None or account is None or found[1].user.id != account.user.id:
+            raise NotProved(WRONG_PASS)
+        return Proved(unlocked(account), ends_at_ms=found[0].ends_at_ms)
 
     async def _by_nothing(self, attempt: _Attempt) -> Proved:
         return Proved(await self._accounts.open_account(attempt.command, attempt.account))

@@ -21,7 +21,7 @@ from chatd.background import BackgroundTasks
 from chatd.bus.contract import EVERYBODY, Topic
 from chatd.bus.survey import Surveys
 from chatd.config.schema import Config
-from chatd.core import bus_messages, consent, refusals, trail
+from chatd.core import bus_messages, consent, refusals
 from chatd.core.accounts import Accounts
 from chatd.core.administration import Administration
 from chatd.core.allowance import ASK_FRIEND, CREATE_GROUP, FREE, JOIN, LOGIN_AGAIN, MESSAGE, WRITE
@@ -47,13 +47,13 @@ from chatd.core.login_guard import LoginGuard
 from chatd.core.memberships import Memberships
 from chatd.core.messages import Messages
 from chatd.core.parts import CoreParts
+from chatd.core.passes import Passes
 from chatd.core.penalties import Penalties
 from chatd.core.penalty_clearing import PenaltyClearing
 from chatd.core.penalty_exchange import PenaltyExchange
 from chatd.core.plugins.contract import Point
 from chatd.core.plugins.pipeline import PluginPipeline
 from chatd.core.presence import Presence
-from chatd.core.privacy import check_private
 from chatd.core.registration import Registration
 from chatd.core.requests.changes import ChangeOperations
 from chatd.core.requests.consent import ConsentOperations
@@ -81,7 +81,7 @@ from chatd.core.sessions.query import SessionQuery
 from chatd.core.sessions.session import Peer, Session
 from chatd.core.store_probe import StoreProbe
 from chatd.core.tracing import Tracing
-from chatd.errors import Refused, Unavailable
+from chatd.errors import Unavailable
 from chatd.model import UserId
 from chatd.protocol import (
     Acknowledge,
@@ -103,7 +103,6 @@ from chatd.protocol import (
     SendMessage,
     ServerRequest,
 )
-from chatd.security_log import SecurityEvent
 from chatd.store.contract import ANYTHING, Purpose, SendingRules
 from chatd.store.group_commit import Connections, GroupCommit
 
@@ -144,11 +143,12 @@ class Core:
         self.accounts = Accounts(services)
         self.penalties = Penalties(parts.penalty_table, parts.config)
         self.tokens = parts.tokens
-        authentication = Authentication(services, self.accounts, parts.tokens, parts.backend)
+        self.passes = Passes(services, self.accounts)
+        authentication = Authentication(services, self.accounts, self.passes, parts.tokens, parts.backend)
         self.guard = LoginGuard(services, self.accounts, self.penalties, authentication)
         self.exchange = PenaltyExchange(services, self.penalties) if parts.many_hosts else None
         self.clearing = PenaltyClearing(services, self.penalties, self.exchange)
-        self._registration = Registration(services, self.accounts, self.plugins)
+        self.registration = Registration(services, self.accounts, self.plugins, self.guard)
         notices = self._notices = Notices(services, self.delivery)
         self.presence = Presence(services, notices)
         listeners = Listeners(notices, self.presence, self.plugins, self.events)
@@ -246,15 +246,7 @@ class Core:
         self.messages.send(session, changed, command.body)
 
     async def _register(self, peer: Peer, command: Register) -> None:
-        try:
-            check_private(peer, self._config())
-            user = await self._registration.register(peer, command, self.guard.registrant(peer))
-        except Refused as refused:
-            reason = trail.reason_of(refused)
-            trail.record(SecurityEvent.REGISTRATION_REFUSED, peer, reason=reason, name=command.name, user=0)
-            raise
-        trail.record(SecurityEvent.REGISTERED, peer, name=user.name, user=user.id)
-        peer.push(Registered(user))
+        peer.push(Registered(await self.registration.register(peer, command)))
 
     def _malformed(self, peer: Peer, command: Malformed) -> None:
         refusals.count(self._row, command.code)

@@ -16,6 +16,7 @@ from chatd.store.contract import Account
 WRONG_PASSWORD, UNKNOWN_USER = "wrong_password", "unknown_user"
 NO_TOKEN = "no_token"
 """Only tokens are accepted, and this is none."""
+WRONG_PASS = "wrong_pass"
 DENIED = "denied_by_backend"
 OLDER_THAN_DELETION = "token_older_than_a_deletion"
 """An account was deleted after the token was made: it must not make that account again."""

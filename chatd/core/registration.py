@@ -10,32 +10,49 @@ Fails: Refused, Unavailable; then there is no new account, and no use of an invi
 from __future__ import annotations
 
 from chatd import invite_codes, wall_clock
+from chatd.core import trail
 from chatd.core.accounts import Accounts, check_new
 from chatd.core.admission import Applicant
+from chatd.core.login_guard import LoginGuard
 from chatd.core.plugins.pipeline import PluginPipeline
+from chatd.core.privacy import check_private
 from chatd.core.services import Services
 from chatd.core.sessions.session import Peer
 from chatd.errors import ErrorCode, Refused
 from chatd.model import User
 from chatd.protocol import Register
+from chatd.security_log import SecurityEvent
 from chatd.store.contract import Tables
 
 
 class Registration:
-    def __init__(self, services: Services, accounts: Accounts, plugins: PluginPipeline) -> None:
+    def __init__(self, services: Services, accounts: Accounts, plugins: PluginPipeline, guard: LoginGuard) -> None:
+        self._guard = guard
         self._plugins = plugins
         self._store = services.store
         self._config = services.config
         self._accounts = accounts
 
-    async def register(self, peer: Peer, command: Register, applicant: Applicant) -> User:
-        """The new user. peer: whose client registers. applicant: for whom the password is hashed.
+    async def register(self, peer: Peer, command: Register) -> User:
+        """The new user. peer: whose client registers.
 
         Raises:
-            Refused: REGISTRATION_CLOSED, INVITE_NEEDED, NAME_NOT_ALLOWED, PASSWORD_NOT_ALLOWED, NAME_TAKEN,
-                BUSY, or what a plug-in says.
+            Refused: REGISTRATION_CLOSED, INVITE_NEEDED, NAME_NOT_ALLOWED, PASSWORD_NOT_ALLOWED, NAME_TAKEN, BUSY,
+                TOO_MANY_ATTEMPTS, TLS_NEEDED, or what a plug-in says.
             Unavailable: from the store.
         """
+        try:
+            check_private(peer, self._config())
+            user = await self._make(peer, command, self._guard.registrant(peer))
+        except Refused as refused:
+            reason = trail.reason_of(refused)
+            trail.record(SecurityEvent.REGISTRATION_REFUSED, peer, reason=reason, name=command.name, user=0)
+            raise
+        trail.record(SecurityEvent.REGISTERED, peer, name=user.name, user=user.id)
+        return user
+
+    async def _make(self, peer: Peer, command: Register, applicant: Applicant) -> User:
+        """applicant: for whom the password is hashed. Raises Refused, Unavailable."""
         config = self._config()
         if config.accounts.registration == "closed":
             raise Refused(ErrorCode.REGISTRATION_CLOSED)

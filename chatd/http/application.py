@@ -9,7 +9,7 @@ A path without parameters is found in a dictionary before Starlette sees it: the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
@@ -17,11 +17,15 @@ from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp
 
 from chatd.errors import ErrorCode, Refused
+from chatd.http.chat import calls as chat
+from chatd.http.chat.requests import PageCallApp
 from chatd.http.demo import calls as demo
 from chatd.http.demo.forms import FormApp
 from chatd.http.dispatch import Receive, RouteApp, Scope, Send, Shared, problem, respond
-from chatd.http.pages import PageApp, pages
+from chatd.http.page import PageApp
+from chatd.http.pages import pages
 from chatd.http.problems import HttpRefused
+from chatd.http.route import Route
 from chatd.http.table import ROUTES
 
 CORS_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key")
@@ -70,9 +74,11 @@ class FastPaths:
             await self._others(scope, receive, send)
 
 
-def application(shared: Shared) -> ASGIApp:
-    """The application of one worker."""
-    routes = (*ROUTES, *demo.ROUTES) if shared.config().http.mobileimsdk_demo else ROUTES
+def application(shared: Shared, serves: Sequence[str] = ("api",)) -> ASGIApp:
+    """The application of those listeners of one worker that serve the same."""
+    routes: tuple[Route, ...] = ()
+    if "api" in serves:
+        routes = (*ROUTES, *demo.ROUTES) if shared.config().http.mobileimsdk_demo else ROUTES
     by_path: dict[str, list[RouteApp]] = {}
     for route in routes:
         app = FormApp(route, shared) if route.is_form else RouteApp(route, shared)
@@ -82,8 +88,13 @@ def application(shared: Shared) -> ASGIApp:
     others.router.redirect_slashes = False
     others.router.default = _unknown
     exact: dict[str, ASGIApp] = {path: app for path, app in paths.items() if "{" not in path}
-    if shared.config().http.docs:
+    if shared.config().http.docs and routes:
         exact |= PAGES if routes is ROUTES else pages(routes)
+    if "chat" in serves:
+        from chatd.http.assets import ASSETS
+
+        exact |= ASSETS
+        exact |= {route.path: PathApp([PageCallApp(route, shared)]) for route in chat.ROUTES}
     front: ASGIApp = FastPaths(exact, others)
     origins = shared.config().http.origins
     if origins:

@@ -148,7 +148,7 @@ class RouteApp:
                 raise Refused(ErrorCode.UNKNOWN_CONTENT_TYPE)
             _no_query(scope["query_string"])
             call.body = await read_body(receive)
-            given = self._read(call.body)
+            given = self.read(call.body)
         elif route.input is NoInput:
             _no_query(scope["query_string"])
             given = _PLAIN
@@ -159,8 +159,8 @@ class RouteApp:
             parameters = _convert(_decoded(scope["path_params"]), self._parameters, "the path")
         return self._answer(call, await route.handler(call, parameters, given))
 
-    def _read(self, body: bytes) -> Any:
-        """Raises HttpRefused."""
+    def read(self, body: bytes) -> Any:
+        """The input. Raises HttpRefused."""
         try:
             return self._decode(body)
         except msgspec.ValidationError as error:

@@ -1,8 +1,8 @@
 """/openapi.json, and /docs, the same for people.
 
-Owns: PageApp, and the pages, which are made once, from the OpenAPI document. No script runs in them, and nothing is
-loaded from elsewhere: the Content-Security-Policy allows one style sheet of this server.
-Elsewhere: the document (http.openapi).
+Owns: the pages, which are made once, from the OpenAPI document. No script runs in them, and nothing is loaded from
+elsewhere: the Content-Security-Policy allows one style sheet of this server.
+Elsewhere: the document (http.openapi), serving a page (http.page).
 Fails: never.
 """
 
@@ -10,56 +10,27 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Sequence
-from hashlib import sha256
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
-from chatd.errors import ErrorCode
-from chatd.http.dispatch import Receive, Scope, Send, respond
 from chatd.http.openapi import document
-from chatd.http.problems import Answer, HttpRefused, answer_of
+from chatd.http.page import PageApp
 from chatd.http.route import Route
 
-_CACHE = (b"cache-control", b"max-age=300")
-_HEADERS = [
-    (b"content-security-policy", b"default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
-     b"frame-ancestors 'none'"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-]  # fmt: skip
-
-
-class PageApp:
-    """A page that is always the same, as an ASGI application."""
-
-    __slots__ = ("_body", "_headers", "_tag")
-
-    def __init__(self, body: bytes, content_type: str) -> None:
-        self._body = body
-        self._tag = f'"{sha256(body).hexdigest()[:16]}"'.encode()
-        self._headers = [(b"content-type", content_type.encode()), (b"etag", self._tag), _CACHE, *_HEADERS]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] not in ("GET", "HEAD"):
-            allowed = HttpRefused(ErrorCode.METHOD_NOT_ALLOWED, headers=((b"allow", b"GET"),))
-            await respond(answer_of(allowed), send)
-            return
-        if (b"if-none-match", self._tag) in scope["headers"]:
-            await respond(Answer(HTTPStatus.NOT_MODIFIED, [*self._headers], b""), send)
-            return
-        length = (b"content-length", b"%d" % len(self._body))
-        await respond(Answer(HTTPStatus.OK, [length, *self._headers], self._body), send)
+_POLICY = (
+    b"content-security-policy",
+    b"default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+)
 
 
 def pages(routes: Sequence[Route]) -> dict[str, PageApp]:
     """By path. Cost: some milliseconds for each."""
     made = document(routes)
     return {
-        "/openapi.json": PageApp(msgspec.json.encode(made), "application/json"),
-        "/docs": PageApp(page(made).encode(), "text/html; charset=utf-8"),
-        "/docs/style.css": PageApp(STYLE.encode(), "text/css; charset=utf-8"),
+        "/openapi.json": PageApp(msgspec.json.encode(made), "application/json", (_POLICY,)),
+        "/docs": PageApp(page(made).encode(), "text/html; charset=utf-8", (_POLICY,)),
+        "/docs/style.css": PageApp(STYLE.encode(), "text/css; charset=utf-8", (_POLICY,)),
     }
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
+from starlette.types import ASGIApp
 from uvicorn.config import Config as UvicornConfig
 from uvicorn.server import ServerState
 
@@ -72,18 +73,11 @@ class HttpServer:
             config=config,
             webhooks=webhooks,
         )
-        self._uvicorn = UvicornConfig(
-            application(shared),
-            http=RequestParser,
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-        )
-        self._uvicorn.load()
+        self._by_what: dict[tuple[str, ...], UvicornConfig] = {
+            one.serves: _uvicorn(application(shared, serves=one.serves))
+            for one in config().listen
+            if one.protocol == "http"
+        }
         _listen_to_uvicorn()
         core.keys.open()
         self._round()
@@ -110,7 +104,24 @@ class HttpServer:
     def parser(self, connection: HttpConnection) -> RequestParser:
         """Of a connection on which the first bytes have come."""
         state = {"connection": connection}
-        return RequestParser(self._uvicorn, self._state, state, self._config().http, self._loop)
+        uvicorn = self._by_what[connection.profile.serves]
+        return RequestParser(uvicorn, self._state, state, self._config().http, self._loop)
+
+
+def _uvicorn(app: ASGIApp) -> UvicornConfig:
+    uvicorn = UvicornConfig(
+        app,
+        http=RequestParser,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+    )
+    uvicorn.load()
+    return uvicorn
 
 
 def _listen_to_uvicorn() -> None:

@@ -149,12 +149,13 @@ def _profile(options: ListenerOptions) -> ConnectionProfile:
         silence_s=silence_s,
         is_encrypted=where.is_encrypted,
         carrier=where.transport,
+        serves=options.serves,
     )
 
 
 def _websocket_profile(options: ListenerOptions) -> WebSocketProfile | None:
     where = urls.parse(options.address)
-    path = where.path if where.is_websocket else options.websocket_path
+    path = where.path if where.is_websocket else options.mounted_path
     if not path:
         return None
     return WebSocketProfile(
@@ -229,7 +230,7 @@ class Acceptor:
             assert isinstance(websocket, WebSocketConnection)
             return websocket
 
-        return WebSocketMount(listener.options.websocket_path, make)
+        return WebSocketMount(listener.options.mounted_path, make)
 
     # ---------------------------------------------------------------- accepting
 

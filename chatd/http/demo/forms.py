@@ -1,13 +1,11 @@
 """Serving a route whose input is a form and whose answer is always 200, as the page of the demo expects.
 
 Owns: FormApp: the parameters from the query and the body, the check of the Origin, and refusals as a DemoAnswer.
-Elsewhere: what the two calls do (http.demo.calls), the cookie (http.demo.cookie), what all routes have in common
+Elsewhere: what the two calls do (http.demo.calls), pages and cookies (http.browsers), what all routes have in common
 (http.dispatch).
 Fails: as http.dispatch. What is wrong with the bytes of a request is answered by http.parser, and not with 200.
 
-A page of another origin must not act for a user who is logged in here, nor log a browser in or guess passwords with it.
-Two guards stand against that, each by itself sufficient: the cookie is SameSite=Strict, and a request whose Origin is
-not this server's, or one that the configuration lists, is refused before anything is looked at.
+Pages of other origins are kept out twice: see http.browsers.
 """
 
 from __future__ import annotations
@@ -21,14 +19,17 @@ import msgspec
 from msgspec import Meta
 
 from chatd.errors import ErrorCode, Refused
+from chatd.http.browsers import Cookie, Head, cookie_in, head_of, is_foreign, is_secure
 from chatd.http.call import Call
 from chatd.http.connection import HttpConnection
-from chatd.http.demo import cookie
 from chatd.http.dispatch import SECURITY_HEADERS, Receive, RouteApp, Scope, Send, fp_of, media_type, read_body
 from chatd.http.problems import Answer, HttpRefused
 
 FORM = b"application/x-www-form-urlencoded"
 SUCCESS = "SUCCESS"
+LIFETIME_S = 12 * 3600
+"""How long a login lasts, at most."""
+COOKIE = Cookie(name=b"chatd_demo", path=b"/api", lifetime_s=LIFETIME_S)
 OK, NOT_LOGGED_IN, WRONG_PASSWORD, FAILED = 200, 401, 402, -1
 """DemoAnswer.code."""
 _CODES: dict[int, int] = {
@@ -62,27 +63,6 @@ class FormCall(msgspec.Struct, kw_only=True):
     new_cookie: str = ""
 
 
-class Head(msgspec.Struct, kw_only=True):
-    """What is read of the headers. More than one Origin or Host are no valid ones, and match nothing."""
-
-    origins: list[bytes] = []
-    hosts: list[bytes] = []
-    cookies: list[bytes] = []
-    sites: list[bytes] = []
-    content_types: list[bytes] = []
-    keys: list[bytes] = []
-
-
-_FIELDS = {
-    b"origin": "origins",
-    b"host": "hosts",
-    b"cookie": "cookies",
-    b"sec-fetch-site": "sites",
-    b"content-type": "content_types",
-    b"idempotency-key": "keys",
-}
-
-
 class FormApp(RouteApp):
     """One of these routes as an ASGI application."""
 
@@ -100,7 +80,7 @@ class FormApp(RouteApp):
 
     async def serve(self, scope: Scope, receive: Receive) -> Answer:
         """Raises Refused, Unavailable, Gone, and whatever a handler raises that has a bug."""
-        shared, connection, head = self.shared, scope["state"]["connection"], _head_of(scope)
+        shared, connection, head = self.shared, scope["state"]["connection"], head_of(scope)
         origins = tuple(shared.config().http.origins)
         if is_foreign(head, origins, is_encrypted=connection.profile.is_encrypted):
             raise Refused(ErrorCode.NOT_ALLOWED, "a page of another origin may not call this (http.origins)")
@@ -109,12 +89,12 @@ class FormApp(RouteApp):
         call = Call(shared.core, "", connection.remote, f"{self.route.method} {scope['path']}")
         if head.keys:
             call.fp = fp_of(head.keys[-1])
-        asked = FormCall(call=call, connection=connection, cookie=cookie.value_in(head.cookies))
+        asked = FormCall(call=call, connection=connection, cookie=cookie_in(head.cookies, COOKIE.name))
         await self.route.handler(asked, None, self._input(given))
         answer = _answer(DemoAnswer(code=OK, message=SUCCESS))
         if asked.new_cookie:
-            is_secure = connection.profile.is_encrypted or any(one.startswith(b"https:") for one in head.origins)
-            answer.headers.append((b"set-cookie", cookie.set_cookie(asked.new_cookie, is_secure=is_secure)))
+            secure = is_secure(head, is_encrypted=connection.profile.is_encrypted)
+            answer.headers.append((b"set-cookie", COOKIE.header(asked.new_cookie, is_secure=secure)))
         return answer
 
     def _input(self, given: dict[str, str]) -> Any:
@@ -123,30 +103,6 @@ class FormApp(RouteApp):
             return msgspec.convert(given, self.route.input)
         except msgspec.ValidationError as error:
             raise Refused(ErrorCode.BAD_FIELD, str(error)) from None
-
-
-def is_foreign(head: Head, own: tuple[str, ...], *, is_encrypted: bool) -> bool:
-    """Whether a browser says that a page of another origin makes this request. own: origins that count as this
-    server's. is_encrypted: TLS ends here, so a page without it is another origin. Programs that are no browsers send
-    none of these headers, and no cookie of somebody else's either."""
-    if not head.origins:
-        return any(one not in (b"same-origin", b"none") for one in head.sites)
-    if len(head.origins) > 1 or len(head.hosts) != 1:
-        return True
-    origin = head.origins[0].decode("latin-1")
-    if origin in own:
-        return False
-    scheme, _, place = origin.lower().partition("://")
-    schemes = ("https",) if is_encrypted else ("http", "https")
-    return scheme not in schemes or not place or place != head.hosts[0].decode("latin-1").lower()
-
-
-def _head_of(scope: Scope) -> Head:
-    head = Head()
-    for name, value in scope["headers"]:
-        if field := _FIELDS.get(name):
-            getattr(head, field).append(value)
-    return head
 
 
 async def _fields(query: bytes, head: Head, receive: Receive) -> dict[str, str]:

@@ -22,20 +22,20 @@ def every_page_may_call() -> Planted:
 
 def any_seal_is_good() -> Planted:
     """Whatever HMAC a cookie has."""
-    from chatd.http.demo import cookie
+    from chatd.core import passes
 
     def opened(guard: Any, key: bytes, value: str, now_s: float) -> Any:
         text = value.rpartition(".")[0]
-        return guard(key, f"{text}.{cookie._mac(key, text)}", now_s)
+        return guard(key, f"{text}.{passes._mac(key, text)}", now_s)
 
-    return cookie, "opened", opened
+    return passes, "opened", opened
 
 
 def cookies_outlive_changes() -> Planted:
     """A changed password, a lock."""
-    from chatd.http.demo import calls
+    from chatd.core import passes
 
-    return calls, "still_counts", lambda guard, *asked: True
+    return passes, "still_counts", lambda guard, *asked: True
 
 
 def guesses_are_free() -> Planted:

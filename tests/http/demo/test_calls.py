@@ -183,7 +183,7 @@ def test_the_document_has_the_calls(house: DemoHouse) -> None:
 
 def test_without_a_login_nothing_is_sent(house: DemoHouse) -> None:
     friend = house.user()
-    for cookie in ("", "chatd_demo=", "chatd_demo=1.1.0.99999999999.x", "other=1", "chatd_demo"):
+    for cookie in ("", "chatd_demo=", "chatd_demo=1.1.0.99999999999.0.x", "other=1", "chatd_demo"):
         assert Page(house, cookie).say(friend, "hi") == NOT_LOGGED_IN, cookie
     assert house.heard(friend) == []
 
@@ -274,14 +274,14 @@ def attack_from_another_page(house: DemoHouse) -> None:
 def attack_with_forged_cookies(house: DemoHouse) -> None:
     friend, page = house.user(), Page(house).logged_in("alice", "secret of alice")
     name, _, value = page.cookie.partition("=")
-    version, user, credentials, expires, mac = value.split(".")
+    version, user, credentials, expires, ends, mac = value.split(".")
     other = "B" if mac[0] == "A" else "A"
     for forged in (
-        (version, str(int(user) + 1), credentials, expires, mac),
-        (version, user, str(int(credentials) + 1), expires, mac),
-        (version, user, credentials, str(int(expires) + 1), mac),
-        (version, user, credentials, expires, other + mac[1:]),
-        (version, user, credentials, expires),
+        (version, str(int(user) + 1), credentials, expires, ends, mac),
+        (version, user, str(int(credentials) + 1), expires, ends, mac),
+        (version, user, credentials, str(int(expires) + 1), ends, mac),
+        (version, user, credentials, expires, ends, other + mac[1:]),
+        (version, user, credentials, expires, ends),
     ):
         stranger = page._replace(cookie=f"{name}={'.'.join(forged)}")
         assert stranger.say(friend, "forged") == NOT_LOGGED_IN, forged

@@ -1,57 +1,26 @@
-"""The cookie of the demo, as a function: what opens, until when, and whose."""
+"""Which page a request comes from, and its cookies, as functions."""
 
 from __future__ import annotations
 
 import pytest
 
-from chatd.http.demo.cookie import NAME, Pass, key_of, opened, sealed, set_cookie, value_in
-from chatd.http.demo.forms import Head, is_foreign
-
-KEY, OTHER = key_of("ab" * 32), key_of("ac" * 32)
-PASS = Pass(user_id=7, credentials=3, expires_at=1000)
-
-
-def test_it_opens_until_it_expires() -> None:
-    value = sealed(KEY, PASS)
-    assert opened(KEY, value, 999.9) == PASS
-    assert opened(KEY, value, 1000.0) is None
-
-
-def test_it_does_not_open_with_another_key_or_another_text() -> None:
-    value = sealed(KEY, PASS)
-    assert opened(OTHER, value, 0) is None
-    for place in range(len(value)):
-        changed = value[:place] + ("1" if value[place] != "1" else "2") + value[place + 1 :]
-        assert opened(KEY, changed, 0) is None, changed
-    for wrong in (
-        "",
-        ".",
-        "1.7.3.1000.",
-        value + "=",
-        value + ".",
-        f"1.{value}",
-        value.upper(),
-        "1.\u0667.3.1000." + "x" * 43,
-    ):
-        assert opened(KEY, wrong, 0) is None, wrong
-
-
-def test_without_a_secret_nothing_can_be_sealed() -> None:
-    with pytest.raises(ValueError, match="no secret"):
-        key_of("")
+from chatd.http.browsers import Cookie, Head, cookie_in, is_foreign, is_secure
 
 
 def test_the_value_is_found_among_others_and_not_if_there_are_two() -> None:
-    pair = NAME + b"=v"
-    assert value_in([b"a=b; " + pair + b";c=d"]) == "v"
-    assert value_in([b"a=b", pair]) == "v"
-    for headers in ([], [b"a=v"], [b"x" + pair], [pair + b"; " + pair], [pair, NAME + b"=w"]):
-        assert value_in(headers) == "", headers
+    pair = b"chatd=v"
+    assert cookie_in([b"a=b; " + pair + b";c=d"], b"chatd") == "v"
+    assert cookie_in([b"a=b", pair], b"chatd") == "v"
+    for headers in ([], [b"a=v"], [b"x" + pair], [pair + b"; " + pair], [pair, b"chatd=w"]):
+        assert cookie_in(headers, b"chatd") == "", headers
 
 
 def test_secure_is_said_where_it_is() -> None:
-    assert b"; Secure" in set_cookie("v", is_secure=True)
-    assert b"Secure" not in set_cookie("v", is_secure=False)
+    cookie = Cookie(name=b"chatd", path=b"/chat", lifetime_s=60)
+    assert cookie.header("v", is_secure=True) == b"chatd=v; Path=/chat; HttpOnly; SameSite=Strict; Max-Age=60; Secure"
+    assert b"Secure" not in cookie.header("v", is_secure=False)
+    assert is_secure(Head(origins=[b"https://a.example"]), is_encrypted=False)
+    assert not is_secure(Head(origins=[b"http://a.example"]), is_encrypted=False)
 
 
 @pytest.mark.parametrize(

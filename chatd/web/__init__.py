@@ -1,0 +1,1 @@
+"""The chat page: its files, which http.assets serves. No Python."""

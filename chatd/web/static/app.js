@@ -1,0 +1,99 @@
+/**
+ * The page: logging in, and then the list of conversations beside the one that is shown.
+ *
+ * Owns: App, and starting it. Elsewhere: the parts (login.js, sidebar.js, thread.js), the model (chat.js).
+ * Fails: never.
+ *
+ * @module app
+ */
+
+import { logOut, ticket, ways } from "./account.js";
+import { Chat } from "./chat.js";
+import { Login } from "./login.js";
+import { Sidebar } from "./sidebar.js";
+import { setTheme, Settings, theme } from "./settings.js";
+import { language, setLanguage, t } from "./texts.js";
+import { Thread } from "./thread.js";
+import { html, render, useEffect, useModel, useState } from "./ui.js";
+
+/** Between two attempts to reach the server at the start, ms. */
+const RETRY_MS = 3000;
+
+function Status({ chat }) {
+  const text = { connecting: t("app.connecting"), waiting: t("app.waiting") }[chat.state] ?? "";
+  return html`<p class="status" role="status">${text}</p>`;
+}
+
+function Ended({ why, onAgain, onLogout }) {
+  return html`
+    <div class="ended" role="alertdialog" aria-modal="true" aria-label=${t(`ended.${why}`)}>
+      <p>${t(`ended.${why}`)}</p>
+      <button type="button" onClick=${onAgain}>${t("ended.take_over")}</button>
+      <button type="button" class="plain" onClick=${onLogout}>${t("login.logout")}</button>
+    </div>`;
+}
+
+function Conversations({ chat, onAgain, onLogout, onLook }) {
+  useModel(chat);
+  const [settings, setSettings] = useState(false);
+  const { unread, shown, ended } = chat;
+  useEffect(() => {
+    document.title = unread > 0 ? `(${unread}) ${t("app.title")}` : t("app.title");
+  }, [unread]);
+  return html`
+    <div class=${`app${shown ? " shows" : ""}`} data-state=${chat.state}>
+      <header class="top">
+        <h1 dir="auto">${chat.me.name}</h1>
+        <${Status} chat=${chat} />
+        <button type="button" class="plain" onClick=${() => setSettings(true)}>${t("settings.title")}</button>
+        <button type="button" class="plain" onClick=${onLogout}>${t("login.logout")}</button>
+      </header>
+      <${Sidebar} chat=${chat} />
+      ${shown ? html`<${Thread} conversation=${shown} />` : html`<main class="thread none"><p>${t("thread.none")}</p></main>`}
+      ${settings && html`<${Settings} chat=${chat} onLook=${onLook} onClose=${() => setSettings(false)} />`}
+      ${ended && html`<${Ended} why=${ended} onAgain=${onAgain} onLogout=${onLogout} />`}
+    </div>`;
+}
+
+function App({ ways }) {
+  const [chat, setChat] = useState(null);
+  const [, setDrawn] = useState(0);
+  const begin = async () => {
+    const { name } = await ticket();
+    const made = new Chat(name, ways.path, async () => (await ticket()).secret);
+    await made.open();
+    setChat(made);
+  };
+  const end = async () => {
+    await chat.close();
+    await logOut();
+    setChat(null);
+  };
+  const look = () => {
+    setDrawn((one) => one + 1);
+    for (const one of [chat, ...chat.conversations.values()]) one.changed();
+  };
+  useEffect(() => {
+    if (ways.name) begin().catch(() => {}); // the form is there
+  }, []);
+  if (chat === null) return html`<${Login} ways=${ways} onLogin=${begin} />`;
+  return html`<${Conversations} chat=${chat} onLogout=${end} onLook=${look} onAgain=${begin} />`;
+}
+
+/** What one can do here must be known before anything is shown. */
+async function start() {
+  setLanguage(language());
+  setTheme(theme());
+  const page = document.getElementById("app");
+  for (;;) {
+    try {
+      render(html`<${App} ways=${await ways()} />`, page);
+      return;
+    } catch {
+      render(html`<main class="login"><p role="status">${t("login.unreachable")}</p></main>`, page);
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
+}
+
+start();

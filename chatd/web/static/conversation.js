@@ -1,0 +1,288 @@
+/**
+ * One conversation, with another user or of a group: its messages as far as they are loaded, and what the user has
+ * written there that the server has not answered yet.
+ *
+ * Owns: Conversation. Elsewhere: which conversations there are, and the connection (chat.js); drawing (thread.js).
+ * Fails: load() passes on what the client throws, and can be called again.
+ *
+ * Messages have the numbers 1, 2, 3 … Those that are loaded are the newest ones without a gap, and earlier ones are
+ * loaded from the newest to the oldest. After a time without a connection, what has come meanwhile is loaded first.
+ *
+ * @module conversation
+ */
+
+import { Model } from "./ui.js";
+
+/** Messages that are loaded first, and earlier ones that are loaded at once. */
+export const PAGE = 50;
+const MORE = 100;
+/** How long somebody counts as writing after the last sign of it, ms. */
+const TYPING_MS = 6000;
+/** Between two signs of the user's own writing, ms; the server passes on no more. */
+const TYPE_EVERY_MS = 3000;
+
+/**
+ * @typedef {object} Entry a message as it is shown
+ * @property {number} seq 0 = the server has not answered yet
+ * @property {string} from
+ * @property {string} text
+ * @property {number} sm when it was stored; of a waiting one, when it was written
+ * @property {string} fp
+ * @property {number} [reply]
+ * @property {string} [state] as in the protocol
+ * @property {number} [version]
+ * @property {boolean} [failed] the server has refused it
+ * @property {string} [why]
+ */
+
+export class Conversation extends Model {
+  /** @param {import("./chat.js").Chat} chat @param {string} key a user's name, or "#" and a group's number */
+  constructor(chat, key) {
+    super();
+    this.chat = chat;
+    this.key = key;
+    this.isGroup = key.startsWith("#");
+    /** Loaded messages, the oldest first, without a gap. @type {Entry[]} */
+    this.messages = [];
+    /** Not answered yet, in the order of writing. @type {Entry[]} */
+    this.waiting = [];
+    /** The number of the newest message that there is; up to which one they are counted as unread, or not. */
+    this.last = 0;
+    this.counted = 0;
+    this.unread = 0;
+    /** Up to where the user has read, and the other one has. */
+    this.read = 0;
+    this.readByOther = 0;
+    /** Whether the beginning is loaded. */
+    this.complete = false;
+    this.loading = false;
+    this.draft = "";
+    this.scrolledAt = 0;
+    /** By name: until when they count as writing. @type {Map<string, number>} */
+    this.typing = new Map();
+    this.typedAt = 0;
+  }
+
+  get title() {
+    return this.isGroup ? (this.chat.groups.get(this.key)?.name ?? this.key) : this.key;
+  }
+
+  /** The newest message, for a list. @returns {Entry|undefined} */
+  get newest() {
+    return this.waiting.at(-1) ?? this.messages.at(-1);
+  }
+
+  get time() {
+    return this.newest?.sm ?? 0;
+  }
+
+  // ------------------------------------------------------------ loading
+
+  /** What the server says of it at a login. @param {{last: number, read: number, unread: number}} head */
+  known(head) {
+    if (head.last < this.last) return; // more has come since it was asked
+    Object.assign(this, { last: head.last, counted: head.last, read: head.read, unread: head.unread });
+    this.changed();
+  }
+
+  /** Load earlier messages, or the first ones. */
+  async load() {
+    if (this.loading || this.complete) return;
+    this.loading = true;
+    this.changed();
+    try {
+      const before = this.messages[0]?.seq;
+      const limit = before === undefined ? PAGE : MORE;
+      const found = await this.#page(before === undefined ? { limit } : { before, limit });
+      this.#join(found);
+      if (found.length < limit) this.complete = true;
+      if (before === undefined && this.last > (this.messages.at(-1)?.seq ?? 0)) await this.catchUp();
+    } finally {
+      this.loading = false;
+      this.changed();
+    }
+  }
+
+  /** After a login: what has come meanwhile. If that is more than a page, the conversation begins again with it. */
+  async catchUp() {
+    const newest = this.messages.at(-1)?.seq;
+    if (newest === undefined || newest >= this.last) return;
+    const found = await this.#page({ limit: PAGE });
+    if (found.length === PAGE && Math.min(...found.map((one) => one.seq)) > newest + 1) {
+      this.messages = [];
+      this.complete = false;
+    }
+    this.#join(found);
+    this.changed();
+  }
+
+  async #page(bounds) {
+    const found = [];
+    for await (const one of this.chat.client.conversations.history(this.key, bounds)) found.push(one);
+    return found;
+  }
+
+  /** @param {Entry[]} found in any order */
+  #join(found) {
+    const bySeq = new Map(this.messages.map((one) => [one.seq, one]));
+    for (const one of found) {
+      const known = bySeq.get(one.seq);
+      if (known === undefined || (one.version ?? 0) >= (known.version ?? 0)) bySeq.set(one.seq, one);
+    }
+    this.messages = [...bySeq.values()].sort((one, other) => one.seq - other.seq);
+    this.last = Math.max(this.last, this.messages.at(-1)?.seq ?? 0);
+    if (this.messages[0]?.seq === 1) this.complete = true;
+  }
+
+  // ------------------------------------------------------------ what happens
+
+  /** A message has come. @param {import("./chatd.js").Message} message */
+  arrived({ seq, sender, text, sentAt, fp, reply, state, version }) {
+    this.typing.delete(sender);
+    this.last = Math.max(this.last, seq);
+    if (seq > this.counted) {
+      this.counted = seq;
+      if (sender !== this.chat.me.name) this.unread += 1;
+    }
+    this.#place({ seq, from: sender, text, sm: sentAt, fp, reply, state, version });
+    this.changed();
+  }
+
+  /** Put a message where it belongs, if that is loaded. @param {Entry} entry */
+  #place(entry) {
+    const { messages } = this;
+    if (messages.length === 0 && entry.seq > 1) {
+      this.complete = false;
+      this.load().catch(() => {}); // the next login does it again
+      return;
+    }
+    if (messages.length === 0) {
+      messages.push(entry);
+      this.complete = true;
+      return;
+    }
+    const newest = messages.at(-1).seq;
+    if (entry.seq === newest + 1) messages.push(entry);
+    else if (entry.seq > newest) this.catchUp().catch(() => {});
+    else if (entry.seq > messages[0].seq && !messages.some((one) => one.seq === entry.seq)) this.#join([entry]);
+  }
+
+  /** Somebody has edited, recalled or removed a message. @param {{seq: number, version: number, state: string, text?: string}} change */
+  edited({ seq, version, state, text = "" }) {
+    const at = this.messages.findIndex((one) => one.seq === seq);
+    if (at < 0 || (this.messages[at].version ?? 0) >= version) return;
+    this.messages = this.messages.with(at, { ...this.messages[at], version, state, text });
+    this.changed();
+  }
+
+  /** Somebody has read up to here. */
+  readBy(name, seq) {
+    if (name === this.chat.me.name) {
+      this.read = Math.max(this.read, seq);
+      this.#count();
+    } else {
+      this.readByOther = Math.max(this.readByOther, seq);
+    }
+    this.changed();
+  }
+
+  #count() {
+    this.unread = this.messages.filter((one) => one.seq > this.read && one.from !== this.chat.me.name).length;
+  }
+
+  /** Somebody is writing. */
+  writes(name) {
+    this.typing.set(name, Date.now() + TYPING_MS);
+    this.changed();
+    setTimeout(() => this.changed(), TYPING_MS + 100);
+  }
+
+  /** Who is writing now. */
+  get writers() {
+    return [...this.typing].filter(([, until]) => until > Date.now()).map(([name]) => name);
+  }
+
+  // ------------------------------------------------------------ what the user does
+
+  /** @param {string} text @param {{reply?: number}} [fields] */
+  async send(text, fields = {}) {
+    const entry = { seq: 0, from: this.chat.me.name, text, sm: Date.now(), fp: crypto.randomUUID(), ...fields };
+    this.waiting = [...this.waiting, entry];
+    this.changed();
+    this.chat.changed();
+    await this.#deliver(entry);
+  }
+
+  /** One that was refused, again. @param {Entry} entry */
+  async again(entry) {
+    this.#replace(entry.fp, { ...entry, failed: false, why: "", fp: crypto.randomUUID() });
+    await this.#deliver(this.waiting.at(-1));
+  }
+
+  /** @param {Entry} entry */
+  discard(entry) {
+    this.#replace(entry.fp, null);
+  }
+
+  async #deliver({ fp, text, reply }) {
+    for (;;) {
+      try {
+        this.stored(await this.chat.client.send(this.key, text, { fp, reply }));
+        return;
+      } catch (error) {
+        if (error.fp === fp && error.temporary) continue; // not answered in time, and still sent
+        const entry = this.waiting.find((one) => one.fp === fp);
+        if (entry && !this.chat.isOver) this.#replace(fp, { ...entry, failed: true, why: error.message });
+        return;
+      }
+    }
+  }
+
+  /** One that an earlier page has left. @param {{fp: string, text: string, writtenAt: number, reply?: number}} message */
+  resumed({ fp, text, writtenAt, reply }) {
+    if (this.waiting.some((one) => one.fp === fp)) return;
+    this.waiting = [...this.waiting, { seq: 0, from: this.chat.me.name, text, sm: writtenAt, fp, reply }];
+    this.#deliver({ fp, text, reply });
+    this.changed();
+  }
+
+  /** @param {{seq: number, sentAt: number, fp: string}} receipt */
+  stored({ seq, sentAt, fp }) {
+    const entry = this.waiting.find((one) => one.fp === fp);
+    if (entry === undefined) return;
+    this.waiting = this.waiting.filter((one) => one.fp !== fp);
+    this.last = Math.max(this.last, seq);
+    this.counted = Math.max(this.counted, seq);
+    this.#place({ ...entry, seq, sm: sentAt });
+    this.changed();
+    this.chat.changed();
+  }
+
+  #replace(fp, entry) {
+    const others = this.waiting.filter((one) => one.fp !== fp);
+    this.waiting = entry === null ? others : [...others, entry];
+    this.changed();
+    this.chat.changed();
+  }
+
+  edit = (seq, text) => this.chat.client.conversations.edit(this.key, seq, text).then((done) => this.edited({ ...done, text }));
+
+  recall = (seq) => this.chat.client.conversations.recall(this.key, seq).then((done) => this.edited(done));
+
+  /** The user sees the newest message. */
+  async seen() {
+    const seq = this.messages.at(-1)?.seq ?? 0;
+    if (seq <= this.read || !this.chat.isLive) return;
+    this.readBy(this.chat.me.name, seq);
+    this.chat.changed();
+    await this.chat.client.conversations.markRead(this.key, seq);
+  }
+
+  /** The user is writing. */
+  type(draft) {
+    this.draft = draft;
+    if (draft === "" || !this.chat.isLive || Date.now() - this.typedAt < TYPE_EVERY_MS) return;
+    this.typedAt = Date.now();
+    this.chat.client.conversations.typing(this.key).catch(() => {}); // nobody misses it
+  }
+}

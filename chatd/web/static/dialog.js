@@ -1,0 +1,114 @@
+/**
+ * Windows in front of the page, and buttons that do something which takes a moment.
+ *
+ * Owns: Dialog, Action, Confirm. Elsewhere: what is in them. Fails: an action that is refused says why beside its button.
+ *
+ * @module dialog
+ */
+
+import { t } from "./texts.js";
+import { html, useEffect, useRef, useState } from "./ui.js";
+
+/** Keeps the focus until it is closed, by its button or Escape. @param {{title: string, onClose: () => void, children?: any}} properties */
+export function Dialog({ title, onClose, children }) {
+  const element = useRef(null);
+  useEffect(() => {
+    const { current } = element;
+    const before = document.activeElement;
+    current.showModal();
+    return () => before?.focus?.();
+  }, []);
+  return html`
+    <dialog ref=${element} aria-label=${title} onClose=${onClose}>
+      <header><h2>${title}</h2>
+        <button type="button" class="plain" onClick=${() => element.current.close()}>${t("app.close")}</button></header>
+      <div class="content">${children}</div>
+    </dialog>`;
+}
+
+/** What has failed, for a person. @param {any} error */
+export const reasonOf = (error) => error?.message || String(error);
+
+/**
+ * A button. While its work is done, it cannot be pressed again.
+ * @param {{work: () => Promise<any>, confirm?: string, plain?: boolean, disabled?: boolean, children?: any}} properties
+ *   confirm: a question that is asked first
+ */
+export function Action({ work, confirm, plain, disabled, children }) {
+  const [state, setState] = useState({ busy: false, failure: "", asks: false });
+  const isHere = useRef(true);
+  useEffect(() => () => void (isHere.current = false), []);
+  const tell = (next) => isHere.current && setState({ busy: false, failure: "", asks: false, ...next });
+  const run = async () => {
+    tell({ busy: true });
+    try {
+      await work();
+      tell({});
+    } catch (error) {
+      tell({ failure: reasonOf(error) });
+    }
+  };
+  if (state.asks) {
+    return html`
+      <span class="confirm" role="group" aria-label=${confirm}>${confirm}
+        <button type="button" class="danger" onClick=${run}>${children}</button>
+        <button type="button" class="plain" onClick=${() => tell({})}>${t("app.cancel")}</button></span>`;
+  }
+  return html`
+    <span class="action">
+      <button type="button" class=${plain ? "plain" : ""} disabled=${disabled || state.busy}
+        onClick=${confirm ? () => tell({ asks: true }) : run}>${children}</button>
+      ${state.failure && html`<span role="alert" class="failure">${state.failure}</span>`}
+    </span>`;
+}
+
+/**
+ * One line to fill in.
+ * @param {{label: string, submit: string, work: (value: string) => Promise<any>, type?: string}} properties
+ */
+export function Line({ label, submit, work, type = "text" }) {
+  const [value, setValue] = useState("");
+  const [failure, setFailure] = useState("");
+  const [busy, setBusy] = useState(false);
+  const onSubmit = async (event) => {
+    event.preventDefault();
+    setBusy(true);
+    setFailure("");
+    try {
+      await work(value.trim());
+      setValue("");
+    } catch (error) {
+      setFailure(reasonOf(error));
+    }
+    setBusy(false);
+  };
+  return html`
+    <form class="line" onSubmit=${onSubmit}>
+      <input type=${type} aria-label=${label} placeholder=${label} value=${value} autocapitalize="none" autocomplete="off"
+        onInput=${(event) => setValue(event.currentTarget.value)} />
+      <button type="submit" disabled=${busy || value.trim() === ""}>${submit}</button>
+      ${failure && html`<p role="alert" class="failure">${failure}</p>`}
+    </form>`;
+}
+
+/** Something that is loaded from the server when it is first shown. @template T @param {() => Promise<T>} load
+ * @param {any[]} inputs it is loaded again when one of them changes @returns {[T|null, () => Promise<void>, string]} */
+export function useLoaded(load, inputs) {
+  const [loaded, setLoaded] = useState(null);
+  const [failure, setFailure] = useState("");
+  const latest = useRef(0);
+  const again = async () => {
+    const mine = (latest.current += 1);
+    try {
+      const found = await load();
+      if (mine === latest.current) setLoaded(found);
+    } catch (error) {
+      if (mine === latest.current) setFailure(reasonOf(error));
+    }
+  };
+  useEffect(() => {
+    again();
+    return () => void (latest.current += 1);
+  }, inputs);
+  return [loaded, again, failure];
+}

@@ -1,0 +1,60 @@
+/**
+ * The list of conversations, and beginning a new one; people and groups in its place.
+ *
+ * Owns: Sidebar. Elsewhere: the conversations (chat.js), people and groups (people.js, groups.js). Fails: never.
+ *
+ * @module sidebar
+ */
+
+import { Line } from "./dialog.js";
+import { Groups } from "./groups.js";
+import { People } from "./people.js";
+import { t, when } from "./texts.js";
+import { html, useModel, useState } from "./ui.js";
+
+const TABS = ["list", "people", "groups"];
+
+function Row({ conversation, isShown, onShow }) {
+  useModel(conversation);
+  const { newest, title, unread, key, chat, isGroup } = conversation;
+  const text = newest?.from === chat.me.name ? t("list.you", { text: newest.text }) : (newest?.text ?? "");
+  const online = !isGroup && chat.people.get(key)?.online;
+  return html`
+    <li>
+      <button type="button" class="row" aria-current=${isShown ? "true" : undefined} onClick=${() => onShow(key)}>
+        <span class=${`name${online ? " online" : ""}`} dir="auto">${title}</span>
+        <time>${newest ? when(newest.sm) : ""}</time>
+        <span class="preview" dir="auto">${text.slice(0, 100)}</span>
+        ${unread > 0 && html`<span class="count" aria-label=${t("list.unread", { count: unread })}>${unread}</span>`}
+      </button>
+    </li>`;
+}
+
+function List({ chat, onShow }) {
+  const { listed, shown } = chat;
+  return html`
+    <${Line} label=${t("list.to")} submit=${t("list.new")} work=${async (name) => onShow(name)} />
+    ${listed.length === 0 && html`<p class="empty">${t("list.empty")}</p>`}
+    <ul>${listed.map((one) => html`<${Row} key=${one.key} conversation=${one} isShown=${one === shown} onShow=${onShow} />`)}</ul>`;
+}
+
+/** @param {{chat: import("./chat.js").Chat}} properties */
+export function Sidebar({ chat }) {
+  useModel(chat);
+  const [tab, setTab] = useState("list");
+  const onShow = (key) => chat.show(key);
+  const waiting = { list: 0, people: chat.requests.length, groups: chat.invitations.length };
+  return html`
+    <nav class="sidebar" aria-label=${t("list.title")}>
+      <div class="tabs" role="tablist">
+        ${TABS.map((one) => html`
+          <button key=${one} type="button" role="tab" id=${`tab-${one}`} aria-controls="tab" aria-selected=${String(one === tab)} onClick=${() => setTab(one)}>
+            ${t(`${one}.title`)}${waiting[one] > 0 && html` <span class="count">${waiting[one]}</span>`}</button>`)}
+      </div>
+      <div id="tab" role="tabpanel" aria-labelledby=${`tab-${tab}`}>
+        ${tab === "list" && html`<${List} chat=${chat} onShow=${onShow} />`}
+        ${tab === "people" && html`<${People} chat=${chat} onShow=${onShow} />`}
+        ${tab === "groups" && html`<${Groups} chat=${chat} onShow=${onShow} />`}
+      </div>
+    </nav>`;
+}

@@ -1,0 +1,217 @@
+/**
+ * The conversation that is shown: its messages, and the field to write in.
+ *
+ * Owns: Thread and its parts; keeping the place in the list while messages are added at either end.
+ * Elsewhere: what the messages are (conversation.js). Fails: never; what cannot be loaded can be asked for again.
+ *
+ * Messages are drawn in blocks of BLOCK, which are drawn again only if one of theirs has changed, and the browser lays
+ * out only blocks that are near (content-visibility), so that a long conversation costs little.
+ *
+ * @module thread
+ */
+
+import { Action } from "./dialog.js";
+import { GroupDetails } from "./groups.js";
+import { presenceOf } from "./people.js";
+import { day, t, time } from "./texts.js";
+import { html, useEffect, useLayoutEffect, useMemo, useModel, useRef, useState } from "./ui.js";
+
+const BLOCK = 50;
+/** So near to the end of the list, in pixels, counts as there. */
+const NEAR = 80;
+/** So near to its beginning, earlier messages are loaded. */
+const AHEAD = 3000;
+
+const LINK = /\bhttps?:\/\/[^\s<>"']+[^\s<>"'.,;:!?)\]}]/g;
+
+/** A text with its links. */
+function Text({ text }) {
+  const parts = [];
+  let at = 0;
+  for (const { 0: url, index } of text.matchAll(LINK)) {
+    parts.push(text.slice(at, index), html`<a href=${url} target="_blank" rel="noopener noreferrer nofollow">${url}</a>`);
+    at = index + url.length;
+  }
+  return html`<span class="text" dir="auto">${parts}${text.slice(at)}</span>`;
+}
+
+function stateOf(entry, conversation) {
+  if (entry.failed) return t("state.failed", { why: entry.why });
+  if (entry.seq === 0) return t("state.waiting");
+  return t(!conversation.isGroup && entry.seq <= conversation.readByOther ? "state.read" : "state.stored");
+}
+
+/** @param {{entry: import("./conversation.js").Entry, conversation: any, onReply: Function}} properties */
+function Message({ entry, conversation, onReply }) {
+  const [edited, edit] = useState(null);
+  const mine = entry.from === conversation.chat.me.name;
+  const gone = entry.state === "recalled" || entry.state === "removed";
+  const body = gone
+    ? html`<em>${t(`thread.${entry.state}`)}</em>`
+    : edited === null
+      ? html`<${Text} text=${entry.text} />`
+      : html`<${Editor} text=${edited} onDone=${async (text) => {
+          if (text !== null && text !== entry.text) await conversation.edit(entry.seq, text).catch(() => {});
+          edit(null);
+        }} />`;
+  const [isOpen, open] = useState(false);
+  const act = (work) => () => {
+    open(false);
+    work();
+  };
+  const actions = !gone && entry.seq > 0 && html`
+    <button type="button" class="more" aria-expanded=${String(isOpen)} aria-label=${t("message.actions")} onClick=${() => open(!isOpen)}>⋯</button>
+    ${isOpen && html`
+      <span class="actions" role="group" aria-label=${t("message.actions")}>
+        <button type="button" onClick=${act(() => onReply(entry))}>${t("message.reply")}</button>
+        <button type="button" onClick=${act(() => navigator.clipboard?.writeText(entry.text))}>${t("message.copy")}</button>
+        ${mine && html`<button type="button" onClick=${act(() => edit(entry.text))}>${t("message.edit")}</button>`}
+        ${mine && html`<${Action} plain work=${() => conversation.recall(entry.seq)}>${t("message.recall")}<//>`}
+      </span>`}`;
+  const answered = entry.reply > 0 && conversation.messages.find((one) => one.seq === entry.reply);
+  return html`
+    <article class=${`message${mine ? " mine" : ""}${entry.failed ? " failed" : ""}`} data-seq=${entry.seq}>
+      ${!mine && conversation.isGroup && html`<strong class="from">${entry.from}</strong>`}
+      ${answered && html`<blockquote>${answered.from}: ${answered.text.slice(0, 120)}</blockquote>`}
+      ${body}
+      <span class="meta">
+        ${entry.state === "edited" && html`<span>${t("thread.edited")}</span>`}
+        <time datetime=${new Date(entry.sm).toISOString()}>${time(entry.sm)}</time>
+        ${mine && html`<span class="state">${stateOf(entry, conversation)}</span>`}
+      </span>
+      ${entry.failed && html`
+        <span class="actions">
+          <button type="button" onClick=${() => conversation.again(entry)}>${t("state.again")}</button>
+          <button type="button" onClick=${() => conversation.discard(entry)}>${t("state.discard")}</button>
+        </span>`}
+      ${actions}
+    </article>`;
+}
+
+function Editor({ text, onDone }) {
+  const field = useRef(null);
+  useEffect(() => field.current.focus(), []);
+  const onKeyDown = (event) => {
+    if (event.isComposing) return;
+    if (event.key === "Escape") onDone(null);
+    if (event.key === "Enter" && !event.shiftKey) {
+      event.preventDefault();
+      onDone(event.currentTarget.value.trim() || null);
+    }
+  };
+  return html`<textarea ref=${field} class="editor" aria-label=${t("message.edit")} value=${text} onKeyDown=${onKeyDown}></textarea>`;
+}
+
+/** Messages of one block. It is drawn again only if one of them, or what the other has read, has changed. */
+function Block({ entries, conversation, onReply }) {
+  const first = entries[0];
+  const key = entries.map((one) => `${one.seq} ${one.version ?? 0}`).join() + conversation.readByOther;
+  return useMemo(() => html`
+    <div class="block">
+      ${entries.map((entry, at) => html`
+        ${day(entry.sm) !== day((entries[at - 1] ?? { sm: 0 }).sm) && html`<p class="day" key=${`day ${entry.seq}`}>${day(entry.sm)}</p>`}
+        <${Message} key=${entry.seq} entry=${entry} conversation=${conversation} onReply=${onReply} />`)}
+    </div>`, [key, first, conversation]);
+}
+
+/** Blocks that stay the same when earlier messages are loaded: by the numbers of the messages. */
+function blocksOf(messages) {
+  const blocks = new Map();
+  for (const one of messages) {
+    const number = Math.floor(one.seq / BLOCK);
+    blocks.has(number) ? blocks.get(number).push(one) : blocks.set(number, [one]);
+  }
+  return [...blocks];
+}
+
+function Messages({ conversation, onReply }) {
+  const list = useRef(null);
+  const place = useRef({ atEnd: true, height: 0, first: 0 });
+  const { messages, waiting } = conversation;
+  useLayoutEffect(() => {
+    const box = list.current;
+    const { atEnd, height, first } = place.current;
+    const now = messages[0]?.seq ?? 0;
+    if (atEnd) box.scrollTop = box.scrollHeight;
+    else if (now < first) box.scrollTop += box.scrollHeight - height; // the same messages stay in view
+    Object.assign(place.current, { height: box.scrollHeight, first: now });
+    if (atEnd && document.hasFocus()) conversation.seen().catch(() => {});
+    if (box.scrollTop < AHEAD) conversation.load().catch(() => {});
+  });
+  const onScroll = () => {
+    const box = list.current;
+    place.current.atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR;
+    if (box.scrollTop < AHEAD) conversation.load().catch(() => {});
+    if (place.current.atEnd) conversation.seen().catch(() => {});
+  };
+  useEffect(() => {
+    const onFocus = () => place.current.atEnd && conversation.seen().catch(() => {});
+    addEventListener("focus", onFocus);
+    return () => removeEventListener("focus", onFocus);
+  }, [conversation]);
+  return html`
+    <div class="messages" ref=${list} onScroll=${onScroll} tabindex="0" role="log" aria-label=${t("thread.messages", { name: conversation.title })}>
+      <p class="edge">${conversation.complete ? t("thread.beginning") : conversation.loading ? t("thread.earlier") : ""}</p>
+      ${blocksOf(messages).map(([number, entries]) => html`<${Block} key=${number} entries=${entries} conversation=${conversation} onReply=${onReply} />`)}
+      ${waiting.map((entry) => html`<${Message} key=${entry.fp} entry=${entry} conversation=${conversation} onReply=${onReply} />`)}
+    </div>`;
+}
+
+function Composer({ conversation, reply, onReply }) {
+  const field = useRef(null);
+  const [text, setText] = useState(conversation.draft);
+  const write = (value) => {
+    setText(value);
+    conversation.type(value);
+  };
+  useEffect(() => {
+    setText(conversation.draft);
+    field.current.focus();
+  }, [conversation, reply]);
+  const send = (event) => {
+    event.preventDefault();
+    if (text.trim() === "") return;
+    conversation.send(text, reply ? { reply: reply.seq } : {});
+    write("");
+    onReply(null);
+    field.current.focus();
+  };
+  const onKeyDown = (event) => {
+    // While an input method composes a character, Enter belongs to it; 229 is what older browsers say then.
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) send(event);
+    else if (event.key === "Escape" && reply) onReply(null);
+  };
+  const name = conversation.title;
+  return html`
+    <form class="composer" onSubmit=${send}>
+      ${reply && html`
+        <p class="replying"><span>${reply.from}: ${reply.text.slice(0, 120)}</span>
+          <button type="button" onClick=${() => onReply(null)}>${t("app.cancel")}</button></p>`}
+      <textarea ref=${field} rows="1" dir="auto" aria-label=${t("thread.write", { name })} placeholder=${t("thread.write", { name })}
+        value=${text} onInput=${(event) => write(event.currentTarget.value)} onKeyDown=${onKeyDown}></textarea>
+      <button type="submit" disabled=${text.trim() === ""}>${t("thread.send")}</button>
+    </form>`;
+}
+
+/** @param {{conversation: import("./conversation.js").Conversation}} properties */
+export function Thread({ conversation }) {
+  useModel(conversation);
+  const [reply, onReply] = useState(null);
+  const [details, setDetails] = useState(false);
+  useEffect(() => onReply(null), [conversation]);
+  const { chat, title, isGroup, writers } = conversation;
+  const person = isGroup ? null : chat.people.get(conversation.key);
+  return html`
+    <main class="thread" aria-label=${title}>
+      <header>
+        <button type="button" class="back" onClick=${() => chat.show("")} aria-label=${t("app.back")}>‹</button>
+        <h2 dir="auto">${title}</h2>
+        ${person && html`<span class="presence">${presenceOf(person)}</span>`}
+        ${isGroup && html`<button type="button" class="plain" onClick=${() => setDetails(true)}>${t("groups.details")}</button>`}
+      </header>
+      <${Messages} key=${conversation.key} conversation=${conversation} onReply=${onReply} />
+      <p class="typing" aria-live="polite">${writers.length > 0 ? t("thread.typing", { name: writers.join(", ") }) : ""}</p>
+      <${Composer} key=${`write ${conversation.key}`} conversation=${conversation} reply=${reply} onReply=${onReply} />
+      ${details && html`<${GroupDetails} chat=${chat} group=${Number(conversation.key.slice(1))} onClose=${() => setDetails(false)} />`}
+    </main>`;
+}

@@ -1,0 +1,116 @@
+"""What a browser is given: sizes, headers, caching, and that every text is there in every language."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import subprocess
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from chatd.http.assets import ASSETS, POLICY
+from tests.http.raw import Raw, Said
+from tests.web.desk import Site
+
+STATIC = Path(__file__).parents[2] / "chatd" / "web" / "static"
+FIRST_LOAD_BYTES = 120_000
+"""Everything that is loaded before people see something, compressed."""
+
+
+def fetch(site: Site, path: str, *headers: bytes) -> Said:
+    with Raw(site.ports["http"]) as raw:
+        return raw.ask(b"\r\n".join((b"GET " + path.encode() + b" HTTP/1.1", b"Host: a", *headers, b"", b"")))
+
+
+def linked(page: bytes) -> list[str]:
+    return re.findall(r'(?:src|href)="([^"]+)"', page.decode())
+
+
+def test_the_first_load_is_small(site: Site) -> None:
+    page = fetch(site, "/", b"Accept-Encoding: gzip")
+    assert page.headers["content-encoding"] == "gzip"
+    loaded = {path: fetch(site, path, b"Accept-Encoding: gzip, br") for path in linked(gzip.decompress(page.body))}
+    assert {said.status for said in loaded.values()} == {200}
+    assert len(page.body) + sum(len(said.body) for said in loaded.values()) < FIRST_LOAD_BYTES
+
+
+def test_every_module_is_linked_and_imports_only_what_is_there(site: Site) -> None:
+    """So that none of them is loaded later than it could be."""
+    page = fetch(site, "/").body
+    modules = {path for path in linked(page) if path.endswith(".js")}
+    assert modules == {path for path in ASSETS if path.endswith(".js")}
+    for path in modules:
+        text = re.sub(r"/\*\*.*?\*/", "", fetch(site, path).body.decode(), flags=re.DOTALL)
+        for name in re.findall(r'from ?"(\.[^"]+)"', text):
+            whole = (Path(path).parent / name).as_posix()
+            assert whole in modules, f"{path} imports {name}"
+        assert not re.search(r'\bfrom ?"[a-z@/]|import ?\(|\beval\(|new Function|document\.write', text), path
+        assert "/vendor/" in path or not re.search("innerHTML|insertAdjacentHTML", text, re.IGNORECASE), path
+
+
+def test_the_page_has_a_strict_policy_and_no_inline_code(site: Site) -> None:
+    said = fetch(site, "/")
+    assert said.headers["content-security-policy"] == POLICY
+    for directive in ("default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'"):
+        assert directive in POLICY.split("; ")
+    assert "unsafe" not in POLICY
+    assert said.headers["x-content-type-options"] == "nosniff"
+    assert said.headers["cross-origin-opener-policy"] == "same-origin"
+    page = said.body.decode()
+    assert not re.search(r"<script(?![^>]* src=)|<style| style=| on[a-z]+=", page)
+
+
+def test_files_are_kept_for_good_and_the_page_is_asked_for_again(site: Site) -> None:
+    page = fetch(site, "/")
+    assert page.headers["cache-control"] == "no-cache"
+    assert fetch(site, "/", b"If-None-Match: " + page.headers["etag"].encode()).status == 304
+    for path in linked(page.body):
+        assert "immutable" in fetch(site, path).headers["cache-control"]
+    assert fetch(site, linked(page.body)[0].replace("/chat/", "/chat/0")).status == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/../pyproject.toml", "/chat/../../etc/passwd", "/chat/%2e%2e/%2e%2e/x", "/index.html"]
+)
+def test_nothing_else_is_served(site: Site, path: str) -> None:
+    assert fetch(site, path).status in (400, 404)
+
+
+def test_every_text_is_there_in_every_language() -> None:
+    """Also those whose keys are put together."""
+    texts = (STATIC / "texts.js").read_text()
+    rows = re.findall(r'^  "([a-z_.]+)": (\[.*\]),$', texts, re.MULTILINE)
+    table = {key: json.loads(row) for key, row in rows}
+    languages = re.search(r"LANGUAGES = (\[.*?\])", texts)
+    assert languages is not None
+    for key, row in table.items():
+        assert len(row) == len(json.loads(languages[1])), key
+        places = [sorted(re.findall(r"\{\w+\}", one)) for one in row]
+        assert all(one == places[0] for one in places), key
+        assert all(row), key
+    used = set()
+    for file in STATIC.glob("*.js"):
+        used |= set(re.findall(r'\bt\((?:[^()"`]*\? )?"([a-z_.]+)"', file.read_text()))
+    assert used
+    assert used <= set(table), used - set(table)
+
+
+def test_the_vendored_libraries_are_as_the_readme_says() -> None:
+    told = (STATIC / "vendor" / "README.md").read_text()
+    assert {file.name for file in (STATIC / "vendor").glob("*.js")} == set(re.findall(r"`(\w+\.js)`[ ,]", told))
+
+
+def test_scripts_are_correct() -> None:
+    files = [str(one) for one in STATIC.glob("*.js")]
+    for file in files:
+        done = subprocess.run(["node", "--check", file], capture_output=True, text=True, check=False, timeout=30)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_digest_names_what_is_served() -> None:
+    (base,) = {path.rpartition("/")[0] for path in ASSETS if path.count("/") == 3}
+    assert re.fullmatch(r"/chat/[0-9a-f]{16}", base)
+    assert len({sha256(path.encode()).hexdigest() for path in ASSETS}) == len(ASSETS)
