@@ -8,8 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from chatd.errors import ErrorCode
 from tests.bridges.house import House, options
-from tests.harness.deadline import run, until
+from tests.harness.api import Answer, Api
+from tests.harness.deadline import run, until, wait_until
 from tests.harness.mobileimsdk import DATA
 from tests.harness.rabbitmq import APP2WEB, JavaSide, RabbitServer
 from tests.harness.switches import switchable, switched_off
@@ -20,7 +22,7 @@ NOT_ACCEPTED, UNKNOWN_RECIPIENT, TOO_LONG, BLOCKED_BY_YOU = 1049, 1032, 1035, 10
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory, rabbit: RabbitServer) -> Iterator[House]:
     root = tmp_path_factory.mktemp("bridge")
-    with switchable(root, "tests.bridges.planted", bus={"lease_s": 2}) as daemon:
+    with switchable(root, "tests.bridges.planted", bus={"lease_s": 2}, api=True) as daemon:
         house = House(daemon)
         run(house.register("java:veteran"))  # before there is a bridge
         daemon.config["bridge"] = [options(rabbit)]
@@ -185,6 +187,29 @@ def test_an_impersonation_fails_and_would_be_found(house: House, rabbit: RabbitS
 
     with switched_off(bug, house.daemon) if bug else contextlib.nullcontext():
         run(story())
+
+
+def test_applications_write_to_the_other_side_but_never_in_its_name(house: House, rabbit: RabbitServer) -> None:
+    made = house.daemon.ctl("key", "add", "shop", "--scope", "admin", "--json")
+    api = Api(house.daemon.ports["http"], json.loads(made.stdout)["key"])
+
+    def called(path: str, body: dict[str, str]) -> Answer:
+        """The key is known to every worker within a moment."""
+        return wait_until(10, "the key is known", lambda: one if (one := api.post(path, body)).status != 401 else None)
+
+    async def story() -> None:
+        async with JavaSide(rabbit) as java:
+            bob = await house.person("bob")
+            assert called("/v1/messages", {"to": "java:anna", "text": "from the shop"}).status == 201
+            assert (await java.came("from the shop"))["from"] == "0"
+            refused = called("/v1/messages", {"from": "java:anna", "to": bob.name, "text": "forged"})
+            assert refused.code == ErrorCode.ACCOUNT_LOCKED
+            assert api.put("/v1/users/java:mallory", {"password": "open sesame"}).code == ErrorCode.NAME_NOT_ALLOWED
+
+    try:
+        run(story())
+    finally:
+        api.close()
 
 
 def test_blocks_and_choices_of_the_recipient_hold(house: House, rabbit: RabbitServer) -> None:
