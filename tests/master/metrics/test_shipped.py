@@ -16,6 +16,8 @@ from chatd.scoreboard import FIELDS
 
 ROOT = Path(__file__).parents[3]
 RULES = ROOT / "etc" / "prometheus" / "chatd.rules.yml"
+RULE_TESTS = [Path(__file__).with_name(name) for name in ("rules_test.yml", "rules_slow_test.yml")]
+ALERTS = re.findall(r"- alert: (\w+)", RULES.read_text())
 DASHBOARD = ROOT / "etc" / "grafana" / "chatd.json"
 RUNBOOK = ROOT / "docs" / "runbook.md"
 
@@ -63,7 +65,32 @@ def promtool(*arguments: str) -> None:
 def test_the_rules_are_valid_and_fire_when_they_should() -> None:
     promtool("check", "rules", str(RULES))
     promtool("check", "config", "--syntax-only", str(ROOT / "etc" / "prometheus" / "scrape.yml"))
-    promtool("test", "rules", str(Path(__file__).with_name("rules_test.yml")))
+    promtool("test", "rules", *map(str, RULE_TESTS))
+
+
+def failures(compares: str, folder: Path) -> str:
+    """What the tests find when the first comparison of each rule, which is the alert's, is another one."""
+    text = RULES.read_text()
+    rules, count = re.subn(r"(expr: .*?) (?:==|<|>) (?:time\(\)|[\d. *]*\d)", rf"\1 {compares}", text)
+    assert count == len(ALERTS)
+    (folder / "rules.yml").write_text(rules)
+    tests = []
+    for file in RULE_TESTS:
+        tests.append(folder / file.name)
+        tests[-1].write_text(file.read_text().replace("../../../etc/prometheus/chatd.rules.yml", "rules.yml"))
+    done = subprocess.run(["promtool", "test", "rules", *tests], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    return done.stdout + done.stderr
+
+
+def test_every_alert_is_tested_with_a_host_that_is_wrong_and_one_that_is_right(tmp_path: Path) -> None:
+    """So a rule without a test is noticed, and so is one that can never fire or that always does."""
+    assert not any("instance: good" in file.read_text() for file in RULE_TESTS)
+    silent, noisy = failures("> Inf", tmp_path), failures(">= -Inf", tmp_path)
+    missed = {alert for alert in ALERTS if f"alertname: {alert}, " not in silent}
+    assert missed == set(), "no test notices that it never fires"
+    untold = {alert for alert in ALERTS if not re.search(rf'Labels:{{alertname="{alert}"[^}}]*instance="good"', noisy)}
+    assert untold == set(), "no test notices that it always fires"
 
 
 def test_no_number_of_the_scoreboard_is_forgotten() -> None:
