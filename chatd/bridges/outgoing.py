@@ -49,13 +49,13 @@ class Outgoing:
         """Raises: LeaseLost, Unavailable."""
         state = self._lease.state
         assert state is not None
-        self._parts.feed.start()
-        await self._lease.settled()
-        try:
-            await self._connected()
-            await self._forward(state.position)
-        finally:
-            await self._close()
+        with self._parts.feed.followed():
+            await self._lease.settled()
+            try:
+                await self._connected()
+                await self._forward(state.position)
+            finally:
+                await self._close()
 
     async def _forward(self, position: Position) -> None:
         moved_at = boot_time_s()

@@ -11,8 +11,9 @@ The thread and its connection are the feed's own, so that readers keep no commit
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -42,6 +43,8 @@ class Feed:
         self._moved = asyncio.Event()
         """Set, and replaced by another one, whenever `settled` has moved."""
         self._task: asyncio.Task[None] | None = None
+        self._followers = 0
+        """How many of those who share it read at present."""
         self.trouble = ""
         """Why the store cannot be read, for people; "" = it can."""
 
@@ -50,13 +53,20 @@ class Feed:
         """Everything up to here may be read."""
         return self._settled
 
-    def start(self) -> None:
-        """Begin to look for events. May be called again."""
+    @contextlib.contextmanager
+    def followed(self) -> Iterator[None]:
+        """Inside, it looks for events: while at least one reader is inside."""
+        self._followers += 1
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._follow())
+        try:
+            yield
+        finally:
+            self._followers -= 1
+            if not self._followers:
+                self._stop()
 
-    def stop(self) -> None:
-        """Nobody reads at present."""
+    def _stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -102,7 +112,7 @@ class Feed:
             raise Unavailable(f"events cannot be read: {error}") from error
 
     async def close(self) -> None:
-        self.stop()
+        self._stop()
         self._thread.submit(self._close_reader)
         self._thread.shutdown(wait=False)
 

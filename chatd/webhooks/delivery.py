@@ -92,8 +92,12 @@ class Delivery:
         """Raises: LeaseLost, Unavailable."""
         state = self._lease.state
         assert state is not None
-        self._feed.start()
-        await self._lease.settled()
+        with self._feed.followed():
+            await self._lease.settled()
+            await self._batches(state)
+
+    async def _batches(self, state: WebhookState) -> None:
+        """Raises: LeaseLost, Unavailable."""
         position, claimed = state.position, state.claimed
         part = await self._claimed(position, claimed) if claimed != position else None
         while True:
