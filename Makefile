@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 RUN_STAMP := $(VENV)/.run-installed
 DEV_STAMP := $(VENV)/.dev-installed
+JS_TOOLS := $(VENV)/js
+JS_STAMP := $(JS_TOOLS)/.installed
 VAR ?= var
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
@@ -25,7 +27,7 @@ FAST_TESTS := $(wildcard tests/test_layers.py tests/test_docs.py tests/test_orde
 
 .DEFAULT_GOAL := help
 .PHONY: help run install constraints tools test test-slow format docs bench clean wheels deb release
-.PHONY: check check-static check-format check-lint check-types check-layers check-fast
+.PHONY: check check-static check-format check-lint check-types check-layers check-js check-fast
 
 help:
 	@echo "make run        start chatd in the foreground, with its data under ./var"
@@ -64,6 +66,14 @@ $(DEV_STAMP): pyproject.toml constraints.txt constraints-dev.txt | $(BIN)/python
 
 install: $(DEV_STAMP)
 
+# What checks the JavaScript client, by its lock file. It is not beside the client, which would carry it into every copy.
+$(JS_STAMP): clients/js/package.json clients/js/package-lock.json
+	@.ci/tools node=nodejs npm
+	@mkdir -p $(JS_TOOLS)
+	@cp clients/js/package.json clients/js/package-lock.json $(JS_TOOLS)
+	@cd $(JS_TOOLS) && npm ci --ignore-scripts --silent
+	@touch $@
+
 # After a change of pyproject.toml. For newer versions: make constraints UPGRADE=--upgrade. It needs the network.
 constraints: | $(BIN)/python
 	@$(PYTHON) -m venv $(VENV)/constraints
@@ -75,7 +85,7 @@ HOST_PYTHON := /usr/bin/python3
 PACKAGING_TOOLS := gcc pkg-config mariadb_config=libmariadb-dev $(HOST_PYTHON)=python3 $(HOST_PYTHON)-config=python3-dev \
 	/usr/share/python-wheels=python3-venv dh=debhelper dpkg-buildpackage=dpkg-dev
 
-tools:
+tools: $(JS_STAMP)
 	@.ci/tools g++ node=nodejs php=php-cli promtool=prometheus /usr/include/openssl/ssl.h=libssl-dev strace chromium openssl \
 		redis-server mariadbd=mariadb-server haproxy rabbitmq-server \
 		nginx /usr/lib/nginx/modules/ngx_stream_module.so=libnginx-mod-stream ip=iproute2 sysctl=procps \
@@ -108,7 +118,7 @@ test-slow: $(DEV_STAMP) tools
 check: check-static check-fast
 
 # The part of `make check` that `make test` does not repeat.
-check-static: check-format check-lint check-types check-layers
+check-static: check-format check-lint check-types check-layers check-js
 
 check-format: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
@@ -121,6 +131,12 @@ check-types: $(DEV_STAMP)
 
 check-layers: $(DEV_STAMP)
 	$(BIN)/lint-imports --no-logo
+
+# Syntax, types, and no line over 120 characters.
+check-js: $(JS_STAMP)
+	@node --check clients/js/chatd.js
+	@$(JS_TOOLS)/node_modules/.bin/tsc --noEmit --project clients/js
+	@! grep --line-number --extended-regexp '.{121}|\s$$' clients/js/chatd.js
 
 check-fast: $(DEV_STAMP)
 	$(BIN)/pytest --quiet -n 2 $(FAST_TESTS)

@@ -1,7 +1,7 @@
 """Make a release: the version, CHANGELOG.md from newsfragments/, a commit and a tag.
 
 Owns: what must be true before, and the order of the steps. usage: release.py VERSION, by `make release VERSION=...`.
-Elsewhere: the text of the changes (newsfragments/, towncrier), the version (FILES, the only places).
+Elsewhere: the text of the changes (newsfragments/, towncrier), the version (FILES and OF_NPM, the only places).
 Fails: exit code 1 with one line; then nothing is changed.
 """
 
@@ -18,6 +18,12 @@ ROOT = Path.cwd()
 FILES = (ROOT / "chatd" / "__init__.py", ROOT / "clients" / "python" / "chatd_client" / "__init__.py")
 """Both distributions always have one version."""
 LINE = re.compile(r'^__version__ = "(.+)"$', re.MULTILINE)
+OF_NPM = {
+    ROOT / "clients" / "js" / "chatd.js": (1, re.compile(r'^(export const VERSION = ").+(";)$', re.MULTILINE)),
+    ROOT / "clients" / "js" / "package.json": (1, re.compile(r'^(  "version": ").+(",)$', re.MULTILINE)),
+    ROOT / "clients" / "js" / "package-lock.json": (2, re.compile(r'^( +"version": ").+(",)$', re.MULTILINE)),
+}
+"""Files of the package of npm, which has that version too: so many lines of each, the first ones that are like this."""
 NO_NEWS = ("template.md", "README.md", ".gitignore")
 
 
@@ -66,6 +72,11 @@ def check(text: str) -> str:
     return str(version)
 
 
+def of_npm(version: str) -> str:
+    """A version as npm writes it: 1.2.3rc1 is 1.2.3-rc.1 there."""
+    return re.sub(r"(a|b|rc)(\d+)$", r"-\1.\2", version)
+
+
 def release(version: str) -> None:
     """Raises: Refused; then the checkout is as it was."""
     try:
@@ -78,8 +89,13 @@ def release(version: str) -> None:
 def _release(version: str) -> None:
     for file in FILES:
         file.write_text(LINE.sub(f'__version__ = "{version}"', file.read_text()))
+    for file, (lines, pattern) in OF_NPM.items():
+        text, changed = pattern.subn(rf"\g<1>{of_npm(version)}\g<2>", file.read_text(), count=lines)
+        if changed != lines:
+            raise Refused(f"{file}: has no version")
+        file.write_text(text)
     run(sys.executable, "-m", "towncrier", "build", "--yes", "--version", version)
-    run("git", "add", "--all", *map(str, FILES), "CHANGELOG.md", "newsfragments")
+    run("git", "add", "--all", *map(str, (*FILES, *OF_NPM)), "CHANGELOG.md", "newsfragments")
     run("git", "commit", "--message", f"Release {version}")
     run("git", "tag", "--annotate", f"v{version}", "--message", f"chatd {version}")
 

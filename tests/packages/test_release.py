@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -58,6 +59,11 @@ def test_a_release_has_version_changelog_commit_and_tag(clone: Path, release: Re
     assert ended.returncode == 0, ended.stderr
     for package in ("chatd", "clients/python/chatd_client"):
         assert f'__version__ = "{VERSION}"' in (clone / package / "__init__.py").read_text()
+    npm = clone / "clients" / "js"
+    assert f'\nexport const VERSION = "{VERSION}";\n' in (npm / "chatd.js").read_text()
+    package, lock = (json.loads((npm / name).read_text()) for name in ("package.json", "package-lock.json"))
+    assert package["version"] == lock["version"] == lock["packages"][""]["version"] == VERSION
+    assert lock["packages"]["node_modules/ws"]["version"] == package["devDependencies"]["ws"]
     changelog = (clone / "CHANGELOG.md").read_text()
     _, _, section = changelog.partition(f"## {VERSION} (")
     assert NEWS in section.partition("\n## ")[0]

@@ -1,0 +1,15 @@
+"""unit.test.mjs, by Node.js's own runner."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+
+def test_the_client_alone() -> None:
+    done = subprocess.run(
+        ["node", "--test", "--test-reporter=spec", str(Path(__file__).with_name("unit.test.mjs"))],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pass 0" not in done.stdout
