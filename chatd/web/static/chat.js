@@ -50,7 +50,7 @@ export class Chat extends Model {
     /** Why the session is over: "duplicate", "admin", "" = it is not, or the user has logged out. */
     this.ended = "";
     this.isOver = false;
-    const journal = new OutgoingJournal(`${location.host}/${name}`);
+    const journal = new OutgoingJournal(`${location.host}/${name}`, { takeOver: true });
     this.client = new Client(urlOf(path), name, { token, journal, features: FEATURES });
     this.#listen();
   }
@@ -66,6 +66,7 @@ export class Chat extends Model {
   /** Log in. */
   async open() {
     await this.client.open();
+    for (const message of this.client.outbox) this.conversation(message.to).resumed(message);
     this.#receive();
   }
 
