@@ -16,7 +16,7 @@ from chatd.chatctl import render
 from chatd.chatctl.add_command import AS_JSON, Add
 from chatd.chatctl.control_client import ControlClient, note
 from chatd.config import load as config_load
-from chatd.errors import ConfigError, Exit
+from chatd.errors import ConfigError, Exit, Refused
 from chatd.security_events import SecurityEvent
 
 DEFAULT_S = 600.0
@@ -42,6 +42,7 @@ def _name(text: str) -> str:
 def token(client: ControlClient, options: argparse.Namespace) -> int:
     """Raises Refused, ConfigError."""
     from chatd.chatctl.trail import StoreTrail  # the other commands need no such libraries
+    from chatd.core.accounts import check_name
     from chatd.tokens.keys import BadKey, configured_keys
     from chatd.tokens.minting import mint
 
@@ -57,6 +58,10 @@ def token(client: ControlClient, options: argparse.Namespace) -> int:
         render.print_json({"v": 1, "name": options.name, "token": made, "expires_in_s": int(options.for_s)})
     else:
         print(made)
+    try:
+        check_name(options.name, config, digits=config.accounts.number_names)
+    except Refused as refused:
+        note(f"it lets in only if there is an account with this name, and makes none: {refused}")
     if "token" not in config.accounts.kinds:
         note('the server accepts it once accounts.login has "token"')
     return Exit.OK

@@ -52,6 +52,16 @@ class TokenOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             le=86400,
         ),
     ] = 300.0
+    jwks_keep_s: Annotated[
+        float,
+        option(
+            "how long the keys of a key set stay in force while it cannot be read: whoever keeps the server from "
+            "reading it could use a key that was taken out for as long; 0 = without limit",
+            "live",
+            ge=0,
+            le=366 * 86400,
+        ),
+    ] = 86400.0
     allow_private: Annotated[tuple[str, ...], option(f"key sets at a URL: {_ALLOW_PRIVATE}", "worker")] = ()
 
 
@@ -81,7 +91,7 @@ class TokenKeyOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         str,
         option(
             "a key set (JWKS) instead of one key: https://… or a file, relative to this file; it is read again in the "
-            "background, and the keys known last are kept while it cannot be read",
+            "background, and the keys known last are kept while it cannot be read, for tokens.jwks_keep_s",
             "live",
         ),
     ] = ""

@@ -26,7 +26,7 @@ from chatd.core.passes import Passes, Purpose, looks_like_pass
 from chatd.core.proof import CANNOT_BE_CHECKED, DENIED, NO_TOKEN, UNKNOWN_USER, WRONG_PASS, NotProved, Proved
 from chatd.core.services import Services
 from chatd.core.tokens.contract import KeysUnavailable, Tokens
-from chatd.errors import ErrorCode
+from chatd.errors import ErrorCode, Refused
 from chatd.protocol import Login
 from chatd.store.contract import Account
 from chatd.texts.names import name_key
@@ -160,7 +160,7 @@ class Authentication:
     async def _by_backend(self, attempt: _Attempt) -> Proved:
         assert self._backend is not None
         command, account, by = attempt
-        name = account.user.name if account is not None else command.name
+        name = account.user.name if account is not None else self._as_stored(command.name)
         if not name:
             raise NotProved(UNKNOWN_USER)
         version = f"{account.user.id} {account.credentials} {account.locked_at_ms}" if account is not None else ""
@@ -168,6 +168,15 @@ class Authentication:
         if not await self._backend.grants(question, version, by.applicant):
             raise NotProved(DENIED)
         return await self._account_for(name, attempt, None)
+
+    def _as_stored(self, name: str) -> str:
+        """The name of the account that a login would make, which is what the backend is asked about: otherwise a user
+        of the application whose name is this one in other characters could have it. A name that cannot be given is
+        asked about as it is."""
+        try:
+            return check_name(name, self._config(), digits=True)
+        except Refused:
+            return name
 
     async def _account_for(self, name: str, attempt: _Attempt, vouched_at: float | None) -> Proved:
         """The account of somebody who may log in under this name, made if there is none. Raises NotProved; Refused;

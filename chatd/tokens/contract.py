@@ -108,9 +108,9 @@ def read_header(token: str) -> Header:
 
 
 def strict_object(data: bytes) -> dict[str, Any]:
-    """A JSON object in which no name is there twice, at any depth. Raises ValueError."""
+    """A JSON object in UTF-8 in which no name is there twice, at any depth. Raises ValueError."""
     try:
-        found = json.loads(data, object_pairs_hook=_without_repetition, parse_constant=_refuse_constant)
+        found = json.loads(data.decode(), object_pairs_hook=_without_repetition, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("nested too deep") from None
     if not isinstance(found, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ from typing import Any
 import pytest
 
 from chatd.config.token_options import TokenKeyOptions
+from chatd.core.admission import Applicant
 from chatd.core.backend_logins import SHARE, Question
 from chatd.core.fetching import FetchFailed
+from chatd.core.passwords import Hasher
 from chatd.errors import ErrorCode
 from chatd.model import Protocol
+from chatd.penalty_table import PenaltyTable
 from chatd.protocol import Login
-from tests.core.stage import Peer, Stage, play
+from tests.core.stage import Peer, Stage, Worker, play
 from tests.core.vouching import (
     Web,
     all_names,
@@ -66,6 +70,25 @@ def test_a_number_is_asked_by_its_name(tmp_path: Path) -> None:
         assert (await log_in(worker, 99, "x", Protocol.CHATSERVER)).failures == [ErrorCode.BAD_CREDENTIALS]
         assert web.asked == 2
         assert (await log_in(worker, str(alice.id), "x")).failures == [ErrorCode.NAME_NOT_ALLOWED]
+
+    play(tmp_path, story)
+
+
+def test_the_backend_is_asked_about_the_account_that_would_be_made(tmp_path: Path) -> None:
+    """Not about another of the application's users, whose name looks different there and is the same here."""
+
+    async def story(stage: Stage) -> None:
+        web = Web(DENY)
+        configure_backend(stage, web)
+        worker = await stage.worker(names_only)
+        for name, asked in (
+            ("\uff53\uff43\uff4f\uff50\uff45", "scope"),
+            ("admin", "admin"),
+            ("a\nb", "a\nb"),
+            ("12", "12"),
+        ):
+            assert (await log_in(worker, name, "x")).failures == [ErrorCode.BAD_CREDENTIALS]
+            assert json.loads(web.exchanges[-1].body or b"")["name"] == asked
 
     play(tmp_path, story)
 
@@ -236,5 +259,52 @@ def test_kinds_are_tried_in_their_order(tmp_path: Path) -> None:
         of_the_application = raw({"alg": "HS256"}, claims(), "a key that only the application has")
         assert (await log_in(worker, "dave", of_the_application)).logged_in
         assert web.asked == 2
+
+    play(tmp_path, story)
+
+
+def test_what_each_of_three_kinds_costs_and_that_a_failure_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every order of accounts.login."""
+    hashed: list[str] = []
+    verify = Hasher.verify
+
+    async def counted(self: Hasher, stored: str, secret: str, applicant: Applicant) -> bool:
+        hashed.append(secret)
+        return await verify(self, stored, secret, applicant)
+
+    monkeypatch.setattr(Hasher, "verify", counted)
+    forged = raw({"alg": "HS256"}, claims("alice"), "a guess, as long as a real secret would be")
+
+    async def story(stage: Stage) -> None:
+        free: dict[tuple[str, ...], list[ErrorCode]] = {}
+        for number, order in enumerate([("password",), *itertools.permutations(("password", "token", "http"))]):
+            web = Web(DENY)
+            configure(stage, TokenKeyOptions(algorithm="HS256", secret=SECRET), web=web)
+            configure_backend(stage, web, login=order)
+            stage.penalty_table = PenaltyTable(sets=8)
+            worker = await stage.worker(names_only)
+            await register(worker, name := f"carol{number}", "a password")
+
+            async def cost(name: str, secret: str, worker: Worker = worker, web: Web = web) -> tuple[bool, int, int]:
+                """Whether it lets in, passwords hashed, and questions asked."""
+                before = len(hashed), web.asked
+                peer = await log_in(worker, name, secret)
+                return peer.logged_in, len(hashed) - before[0], web.asked - before[1]
+
+            free[order] = await attempts(stage, worker, 12, forged)
+            if order == ("password",):
+                continue
+            password_first = order.index("password") < order.index("http")
+            assert await cost(name, "a password") == (True, 1, 0 if password_first else 1)
+            assert await cost(name, hs256(name)) == (True, 0, 0)
+            assert await cost(name, hs256(name, aud="x", exp=1)) == (False, 0, 0)
+            assert await cost(name, "wrong") == (False, 1, 1)
+            assert await cost(name, forged) == (False, 1, 1)
+            web.body = ALLOW
+            assert await cost(name, "a cookie") == (True, 1 if password_first else 0, 1)
+        assert len({tuple(codes) for codes in free.values()}) == 1, free
+        assert free[("password",)].count(ErrorCode.BAD_CREDENTIALS) == 4, "three are free"
 
     play(tmp_path, story)

@@ -16,8 +16,8 @@ from tests.harness.daemon import free_port
 
 
 class Backend:
-    """login: what it answers to a login (status and body); delay_s: how late. key_set: what it publishes. asked: the
-    bodies of logins, with the header Authorization. It can be stopped, and started again at the same port."""
+    """login: what it answers to a login (status and body). key_set: what it publishes; delay_s: how late both come.
+    asked: the bodies of logins, with the header Authorization. It can be stopped, and started again at its port."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -45,6 +45,7 @@ class Backend:
 
             def do_GET(self) -> None:
                 backend.fetched += 1
+                time.sleep(backend.delay_s)
                 self._answer(*backend.key_set)
 
             def _answer(self, status: int, body: bytes) -> None:

@@ -99,12 +99,22 @@ def test_the_session_that_is_there_ends_with_its_own_token(hosts: Pairing) -> No
 
     async def story() -> None:
         name, now = fresh_name(), time.time()
-        first = await arrive(hosts.here, name, signed(OLD, name, ends_at=now + 2))
-        second = await arrive(hosts.there, name, signed(OLD, name, ends_at=now + 4))
+        first = await arrive(hosts.here, name, signed(OLD, name, ends_at=now + 1.5))
+        second = await arrive(hosts.there, name, signed(OLD, name, ends_at=now + 3))
         assert content(await first.find(type=54))["code"] == 1
         kicked = await second.find(20.0, type=54)
-        assert 0 <= time.time() - int(now + 4) < LATE_S
+        assert 0 <= time.time() - int(now + 3) < LATE_S
         assert content(kicked) == {"code": 2, "reason": TEXT}
+        (user,) = {
+            one["user"] for one in hosts.there.records() if one.get("security") == "login" and one["name"] == name
+        }
+        expired = [
+            daemon
+            for daemon in (hosts.here, hosts.there)
+            for one in daemon.records()
+            if (one.get("reason"), one.get("user")) == ("token_expired", user)
+        ]
+        assert expired == [hosts.there], "told once, by the host where the session was"
         for peer in (first, second):
             peer.close()
 

@@ -22,12 +22,13 @@ from tests.harness.switches import switched_off
 from tests.harness.websocket import WebPeer
 from tests.tokens.attacks import ATTACKS, comes_in, entered, fresh_name, token
 from tests.tokens.conftest import AUDIENCE, BACKEND_SECRET, ISSUER, House, daemon_file, secret_key
+from tests.tokens.endings import TRANSPORTS, Guest
 from tests.tokens.keys import SECRET, claims, key_set, pair, raw
 from tests.tokens.planted import BUGS
 
 pytestmark = pytest.mark.xdist_group("tokens")
 """They share a daemon."""
-TRANSPORTS: dict[str, type[MobilePeer]] = {
+MOBILE: dict[str, type[MobilePeer]] = {
     "mobileimsdk": MobilePeer,
     "mobileimsdk-udp": DatagramPeer,
     "mobileimsdk-ws": WebPeer,
@@ -57,18 +58,18 @@ def test_nobody_comes_in_who_should_not_and_a_planted_bug_is_found(house: House,
 # ---------------------------------------------------------------- every wire
 
 
-@pytest.mark.parametrize("transport", sorted(TRANSPORTS))
+@pytest.mark.parametrize("transport", sorted(MOBILE))
 @pytest.mark.parametrize("algorithm", ["HS256", "RS256", "EdDSA"])
 def test_on_the_mobileimsdk_wire(house: House, transport: str, algorithm: str) -> None:
     async def story() -> None:
         name = fresh_name()
         secret = token(name) if algorithm == "HS256" else at_application(algorithm, name)
-        peer = TRANSPORTS[transport]()
+        peer = MOBILE[transport]()
         await peer.open(house.daemon.ports[transport])
         await peer.log_in(name, secret)
         peer.close()
         for bad in (secret[:-4] + "AAAA", token(name, aud="x"), "no token"):
-            peer = TRANSPORTS[transport]()
+            peer = MOBILE[transport]()
             await peer.open(house.daemon.ports[transport])
             with pytest.raises(LoginRefused) as refused:
                 await peer.log_in(name, bad)
@@ -86,7 +87,7 @@ def test_a_long_token_fits(house: House, transport: str, length: int) -> None:
         name = fresh_name()
         long = token(name, padding="x" * int((length - 350) * 3 / 4))
         assert abs(len(long) - length) < 200
-        peer = TRANSPORTS[transport]()
+        peer = MOBILE[transport]()
         await peer.open(house.daemon.ports[transport])
         await peer.log_in(name, long)
         peer.close()
@@ -197,6 +198,68 @@ def test_keys_are_replaced_by_a_reload(house: House) -> None:
     run(story())
 
 
+# ---------------------------------------------------------------- taking back what was given
+
+
+def ctl(house: House, *arguments: str) -> str:
+    code, out, said = house.daemon.ctl_here(*arguments)
+    assert code == 0, said
+    return out
+
+
+def test_a_key_that_has_leaked_is_replaced_and_every_session_ends(house: House) -> None:
+    """As docs/tokens.md says: sessions that were begun with it go on after the reload, until they are ended."""
+
+    async def story() -> None:
+        daemon, root = house.daemon, house.daemon.root
+        guests = [Guest.of(daemon, transport, 600) for transport in TRANSPORTS]
+        await asyncio.gather(*(guest.come() for guest in guests))
+        daemon_file(root, "fresh.secret", SECRET[::-1])
+        house.write({"kid": "fresh", "algorithm": "HS256", "secret": f"file:{root / 'fresh.secret'}"})
+        try:
+            ctl(house, "reload")
+            assert not await comes_in(daemon, name := fresh_name(), token(name))
+            assert not any(guest.peer.gone.is_set() for guest in guests)
+            shown = ctl(house, "kick", "--address", "0.0.0.0/0", "--reason", "log in again")
+            assert int(shown.removeprefix("sessions ended: ")) >= len(guests)
+            for guest in guests:
+                await (guest.peer.find(5.0, type=54) if isinstance(guest.peer, MobilePeer) else guest.peer.end(5.0))
+            fresh = [
+                raw({"alg": "HS256", "kid": "fresh"}, claims(guest.name, aud=AUDIENCE, iss=ISSUER), SECRET[::-1])
+                for guest in guests
+            ]
+            for guest, secret in zip(guests, fresh, strict=True):
+                with pytest.raises(LoginRefused):
+                    await guest.come(token(guest.name))
+                await guest.come(secret)
+                guest.peer.close()
+        finally:
+            house.write(secret_key(root))
+            ctl(house, "reload")
+
+    run(story())
+
+
+def test_a_user_who_is_locked_out_is_out_at_once_and_no_token_helps(house: House) -> None:
+    async def story() -> None:
+        mallory, other = (Guest.of(house.daemon, transport, 600) for transport in ("mobileimsdk-tls", "chatserver"))
+        await mallory.come()
+        await other.come()
+        ctl(house, "user", "lock", mallory.name, "--reason", "stolen telephone")
+        await mallory.peer.end(5.0)
+        for secret in (token(mallory.name), token(mallory.name, jti="another")):
+            with pytest.raises(LoginRefused) as refused:
+                await mallory.come(secret)
+            assert refused.value.code == ErrorCode.ACCOUNT_LOCKED
+        assert not other.peer.gone.is_set()
+        ctl(house, "user", "unlock", mallory.name)
+        await mallory.come()
+        for one in (mallory, other):
+            one.peer.close()
+
+    run(story())
+
+
 # ---------------------------------------------------------------- the backend
 
 
@@ -253,6 +316,11 @@ def test_an_operator_makes_a_token(house: House) -> None:
     assert house.daemon.ctl_here("token", name)[1].count(".") == 2
     code, _, said = house.daemon.ctl_here("token", name, "--for", "7d")
     assert (code, "a token lives 1 to 86400 seconds" in said) == (1, True)
+    for odd in ("admin", "x" * 65, "0"):
+        code, out, said = house.daemon.ctl_here("token", odd)
+        assert (code, out.count(".")) == (0, 2)
+        assert "it lets in only if there is an account with this name" in said
+        assert run(entered(house.daemon, odd, out.strip())) in (ErrorCode.NAME_NOT_ALLOWED, ErrorCode.BAD_CREDENTIALS)
     records = [
         one for one in house.daemon.records() if one.get("security") == "token_minted" and one.get("name") == name
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import time
 from typing import Any
@@ -156,7 +158,17 @@ def test_what_is_no_token(token: str) -> None:
     assert problem(token) is TokenProblem.MALFORMED
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
+def test_another_encoding_is_not_guessed(encoding: str) -> None:
+    header, payload = json.dumps({"alg": "HS256"}).encode(), json.dumps(claims()).encode(encoding)
+    signed = f"{part(header)}.{part(payload)}"
+    token = f"{signed}.{part(hmac.digest(SECRET.encode(), signed.encode(), hashlib.sha256))}"
+    assert problem(token) is TokenProblem.BAD_CLAIMS
+    assert not looks_like_token(f"{part(json.dumps({'alg': 'HS256'}).encode(encoding))}.{part(payload)}.AAAA")
+
+
 def test_a_huge_token_is_refused_unread() -> None:
+    assert problem(hs256(padding="x" * 100_000)) is TokenProblem.TOO_LONG
     assert problem(hs256(padding="x" * 9000)) is TokenProblem.TOO_LONG
     assert verify(hs256(padding="x" * 5000)).name == "alice"
 

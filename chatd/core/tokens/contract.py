@@ -41,4 +41,4 @@ class Tokens(Protocol):
         """Use the keys and options of this configuration. Raises ValueError, and then nothing is changed."""
 
     def round(self) -> None:
-        """Once a second: read key sets again when they are due."""
+        """Once a second: read key sets again when they are due, and forget the keys of those that are too old."""

@@ -64,6 +64,7 @@ class CurrentKeys:
     def round(self) -> None:
         if self._background is not None:
             for one in self._sets:
+                one.drop_stale(self._config.tokens.jwks_keep_s)
                 if one.is_due(self._config.tokens.jwks_refresh_s):
                     self._background.start(one.refresh())
 

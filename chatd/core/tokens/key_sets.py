@@ -3,7 +3,8 @@
 Owns: KeySet: the keys read last, when it is read again, and how often a token of an unknown key may cause that.
 Elsewhere: which keys of a set are used (tokens.keys), fetching (core.fetching), all keys together
 (core.tokens.current_keys).
-Fails: never. A set that cannot be read keeps its keys, is logged once as a WARNING, and is tried again.
+Fails: never. A set that cannot be read is logged once as a WARNING, and is tried again. It keeps its keys for as
+long as the option `jwks_keep_s` says; then they are dropped, which is an ERROR.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class KeySet:
         self._now = now
         self._is_file = not urls.is_http(where)
         self._read_at = float("-inf")
+        self._failing_since = 0.0
+        """While there is trouble: since when."""
         self._stamp: _Stamp = None
         self._reading: asyncio.Task[None] | None = None
 
@@ -54,6 +57,15 @@ class KeySet:
             return False
         wait_s = FILE_S if self._is_file else refresh_s
         return self._now() - self._read_at >= (min(wait_s, RETRY_S) if self.trouble else wait_s)
+
+    def drop_stale(self, keep_s: float) -> None:
+        """Forget the keys if the set could not be read for so long. keep_s: tokens.jwks_keep_s; 0 = never."""
+        if keep_s and self.keys and self.trouble and self._now() - self._failing_since >= keep_s:
+            log.get().error(
+                "a key set of tokens cannot be read for too long, its keys are dropped",
+                set=self.where, why=self.trouble, keys=len(self.keys),
+            )  # fmt: skip
+            self.keys = ()
 
     def may_look_again(self) -> bool:
         """Whether a token of an unknown key may cause a fetch now, or joins one that is under way."""
@@ -91,6 +103,8 @@ class KeySet:
         return answer.body
 
     def _failed(self, why: str) -> None:
+        if not self.trouble:
+            self._failing_since = self._now()
         if why != self.trouble:
             kept = len(self.keys)
             log.get().warning(
