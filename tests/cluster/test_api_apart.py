@@ -36,7 +36,7 @@ class Hosts:
         self.here, self.there = cluster.daemons
         self.key = self.ctl(self.here, "key", "add", "all", "--scope", "admin").split()[-1]
         for daemon in cluster.daemons:
-            wait_until(IN_FORCE_S, "the key is known", lambda daemon=daemon: self.asked(daemon, self.key) == 200)
+            self.becomes(daemon, self.key, 200)
         self._users = 0
 
     def ctl(self, daemon: Daemon, *arguments: str) -> str:
@@ -51,6 +51,10 @@ class Hosts:
             return api.get("/v1/users").status
         finally:
             api.close()
+
+    def becomes(self, daemon: Daemon, key: str, status: int) -> None:
+        """Soon a request with this key is answered so."""
+        wait_until(IN_FORCE_S, f"the answer is {status}", lambda: self.asked(daemon, key) == status)
 
     def user(self) -> str:
         self._users += 1
@@ -96,7 +100,7 @@ def hosts(mariadb: MariaDB, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def test_a_key_that_is_made_rotated_and_revoked_on_one_host_is_so_on_the_other(hosts: Hosts) -> None:
     def becomes(key: str, status: int) -> None:
         for daemon in (hosts.there, hosts.here):
-            wait_until(IN_FORCE_S, f"{status}", lambda daemon=daemon: hosts.asked(daemon, key) == status)
+            hosts.becomes(daemon, key, status)
 
     first = hosts.ctl(hosts.here, "key", "add", "shop", "--scope", "users:read").split()[-1]
     becomes(first, 200)
@@ -113,16 +117,16 @@ def test_a_host_that_keeps_revoked_keys_is_found(hosts: Hosts) -> None:
     """Although it learns the new ones."""
     key, more = (hosts.ctl(hosts.here, "key", "add", name, "--scope", "users:read").split()[-1] for name in "ab")
     for one in (key, more):
-        wait_until(IN_FORCE_S, "known", partial(hosts.asked, hosts.there, one) == 200)
+        hosts.becomes(hosts.there, one, 200)
     with switched_off("revoked_keys_are_kept", hosts.there):
         hosts.ctl(hosts.here, "key", "revoke", "a")
-        wait_until(IN_FORCE_S, "refused here", lambda: hosts.asked(hosts.here, key) == 401)
+        hosts.becomes(hosts.here, key, 401)
         later = hosts.ctl(hosts.here, "key", "add", "c", "--scope", "users:read").split()[-1]
-        wait_until(IN_FORCE_S, "known", lambda: hosts.asked(hosts.there, later) == 200)
+        hosts.becomes(hosts.there, later, 200)
         assert hosts.asked(hosts.there, key) == 200
     hosts.ctl(hosts.here, "key", "revoke", "b")
     for one in (key, more):
-        wait_until(IN_FORCE_S, "refused there", partial(hosts.asked, hosts.there, one) == 401)
+        hosts.becomes(hosts.there, one, 401)
 
 
 def test_a_request_that_is_repeated_on_the_other_host_has_the_first_answer(hosts: Hosts) -> None:
