@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,36 +89,30 @@ def _check(daemon: Daemon) -> None:
     assert not complaints, complaints
 
 
-@pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
-    """The server on a kind of store, with the URL of a MySQL store, "" = SQLite. Each is made when it is first asked
-    for, and is there until the end of the run."""
+@contextmanager
+def _serving(root: Path, **store: dict[str, object]) -> Iterator[Server]:
+    options = {"accounts": {"number_names": True}, "http": {"mobileimsdk_demo": True}, **store}
     with ExitStack() as stack:
-
-        @functools.cache
-        def on(url: str) -> Server:
-            store = {"store": {"url": url}} if url else {}
-            options = {"accounts": {"number_names": True}, "http": {"mobileimsdk_demo": True}, **store}
-            return make_server(tmp_path_factory.mktemp("api"), stack, **options)
-
-        yield on
+        yield make_server(root, stack, **options)
 
 
 @pytest.fixture(scope="session")
-def on_sqlite(servers: Callable[[str], Server]) -> Server:
+def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """For what does not depend on the store, and keeps no connection."""
-    return servers("")
+    with _serving(tmp_path_factory.mktemp("api")) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
-def mysql_url(mariadb: MariaDB) -> str:
-    """Of a database that all tests here share."""
-    return mariadb.url()
+def on_mysql(tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDB) -> Iterator[Server]:
+    """It ends before its database does."""
+    with _serving(tmp_path_factory.mktemp("api"), store={"url": mariadb.url()}) as made:
+        yield made
 
 
 @pytest.fixture(params=["sqlite", "mysql"])
-def server(request: pytest.FixtureRequest, servers: Callable[[str], Server]) -> Iterator[Server]:
-    found = servers(request.getfixturevalue("mysql_url") if request.param == "mysql" else "")
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    found: Server = request.getfixturevalue(f"on_{request.param}")
     with ExitStack() as found.connections:
         yield found
 
