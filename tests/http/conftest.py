@@ -28,8 +28,8 @@ class House:
     """A daemon with an API, a key for messages, and two accounts, alice and bob. options: of Daemon."""
 
     def __init__(self, root: Path, workers: int, **options: Any) -> None:
-        listen = {"http": {"websocket_path": WEBSOCKET_PATH}}
-        self.daemon = Daemon(root, workers=workers, listen=listen, api=True, **options)
+        options.setdefault("listen", {"http": {"websocket_path": WEBSOCKET_PATH}})
+        self.daemon = Daemon(root, workers=workers, api=True, **options)
         self.daemon.config["listen"] += self.more()
         self.daemon.write_config()
         keys = make_keys(self.daemon, messages="messages:write", all="admin")

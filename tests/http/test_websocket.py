@@ -148,12 +148,7 @@ def test_a_page_of_the_same_host_may_connect(small: House) -> None:
 
 
 def test_a_server_without_a_path_has_no_websocket(tmp_path_factory: pytest.TempPathFactory) -> None:
-    house = House(tmp_path_factory.mktemp("none"), 1)
-    house.daemon.discard()
-    listen = next(one for one in house.daemon.config["listen"] if one["protocol"] == "http")
-    del listen["websocket_path"]
-    house.daemon.write_config()
-    house.daemon.start()
+    house = House(tmp_path_factory.mktemp("none"), 1, listen={})
     try:
         with Raw(house.port) as raw:
             assert raw.ask(UPGRADE + b"\r\n").status == 400
