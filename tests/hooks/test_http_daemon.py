@@ -21,6 +21,7 @@ from tests.harness.person import Person, Town
 from tests.webhooks.judge import stored_by
 from tests.webhooks.receiver import new_secret
 
+pytestmark = pytest.mark.xdist_group("http plug-in")
 NOT_TODAY = 2001
 TIMEOUT_MS = 1500
 SECRET = new_secret()

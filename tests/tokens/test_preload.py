@@ -23,6 +23,7 @@ from chatd.config import load
 preload.load(load.load(sys.argv[1]).config)
 print(*(one for one in sys.argv[2:] if one in sys.modules))
 """
+WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr"
 KEY = f'[[token_key]]\nalgorithm = "HS256"\nsecret = "{SECRET}"\n'
 
 
@@ -32,6 +33,9 @@ KEY = f'[[token_key]]\nalgorithm = "HS256"\nsecret = "{SECRET}"\n'
         ("", []),
         ('[accounts]\nlogin = ["password", "token"]\n' + KEY, ["jwt", "cryptography"]),
         ('[accounts]\nlogin = "http"\n[login_http]\nurl = "https://app.example/"', ["aiohttp"]),
+        (f'[[webhook]]\nname = "crm"\nurl = "https://app.example/"\nsecrets = ["{WHSEC}"]', ["aiohttp"]),
+        ('[[hook]]\nname = "http"\nfail = "closed"', ["aiohttp"]),
+        ('[[hook]]\nname = "echo"', []),
     ],
 )
 def test_what_is_not_configured_is_not_loaded(tmp_path: Path, text: str, loaded: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""One row of tests: each of them keeps both cores busy."""
+"""Two rows of tests, which share their daemons: those with a cluster, and the others."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ import pytest
 
 from tests.faults.conftest import _many_sockets  # noqa: F401
 from tests.webhooks.receiver import Receiver
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "/tests/webhooks/" in str(item.path):
+            row = "webhooks cluster" if item.path.stem == "test_cluster" else "webhooks"
+            item.add_marker(pytest.mark.xdist_group(row))
 
 
 @pytest.fixture

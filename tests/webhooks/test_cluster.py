@@ -22,7 +22,6 @@ from tests.webhooks.receiver import Receiver
 from tests.webhooks.storm import Storm
 from tests.webhooks.test_daemon import MANY, Note, figures, restart
 
-pytestmark = pytest.mark.xdist_group("webhooks cluster")
 LEASE_S = 2.0
 
 
