@@ -70,7 +70,7 @@ export async function texts(chat, count) {
 }
 
 /** That nothing more comes. */
-export async function nothing(chat, ms = 200) {
+export async function nothing(chat, ms = 120) {
   equal((await refused(chat.receive({ timeout: ms })))[0], "NoAnswer");
 }
 

@@ -196,7 +196,7 @@ def test_timers_of_a_hidden_page_run_in_a_worker(people: People, browser: Browse
     const chat = await login(server, name, { timing: { keepAlive: 60 }, timers });
     Object.defineProperty(document, "hidden", { get: () => true });
     document.dispatchEvent(new Event("visibilitychange"));
-    await until("signs of life", () => signs > 3, 1000).catch(() => {});
+    await until("signs of life", () => signs > 3, limit).catch(() => {});
     globalThis.setTimeout = real;
     await chat.close();
     equal(violations, []);
@@ -209,7 +209,7 @@ def test_timers_of_a_hidden_page_run_in_a_worker(people: People, browser: Browse
             name = await people.user("ann")
             signs = await tab.run(
                 source.replace("timers }", "...(timers && { timers }) }"),
-                server=server(people), name=name, timers=timers,
+                server=server(people), name=name, timers=timers, limit=10_000 if alive else 400,
             )  # fmt: skip
             assert (signs > 3) is alive, (timers, signs)
 

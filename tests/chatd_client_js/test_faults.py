@@ -11,8 +11,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.chatd_client.people import People
 from tests.chatd_client_js import places
 from tests.chatd_client_js.conftest import server
@@ -23,7 +21,7 @@ from tests.harness.deadline import run, until, wait_until
 from tests.harness.proxy import Proxy
 from tests.upgrade.installation import upgrade_of
 
-ROUNDS = 20
+ROUNDS = 14
 BUGS = {
     "messages that were taken are given again": (
         "  has({ conversationId, seq, sentAt }) {",
@@ -174,22 +172,22 @@ def test_nothing_is_lost_or_doubled_by_cuts_kills_and_silence(people: People, br
                 await one.run('return chat.heard.filter((one) => one.data.state === "live").length')
                 for one in both.ends
             ]
-            assert min(connections) >= 3, "every client had to come back"
+            assert min(connections) >= 2, "every client had to come back"
             assert await both.ends[1].run("return violations") == []
 
     def fault(number: int, proxies: list[Proxy]) -> None:
         victim = proxies[number % 2]
         match number:
-            case 1 | 4 | 7 | 12 | 15 | 18:
+            case 1 | 6 | 7 | 10 | 12:
                 victim.cut()
-            case 2 | 13:
+            case 2 | 11:
                 victim.freeze()  # the other side looks alive, and answers nothing
-            case 6 | 17:
+            case 4 | 13:
                 for one in proxies:
                     one.thaw()
-            case 8:
+            case 5:
                 os.kill(daemon.workers()[0], signal.SIGKILL)
-            case 10:
+            case 8:
                 wait_until(20, "every worker ready", daemon.all_ready, 0.05)
                 daemon.kill_all()
                 daemon.start()
@@ -197,13 +195,12 @@ def test_nothing_is_lost_or_doubled_by_cuts_kills_and_silence(people: People, br
     run(story(), 100)
 
 
-@pytest.mark.parametrize("bug", ["", *BUGS])
-def test_a_client_with_a_bug_is_found(people: People, tmp_path: Path, bug: str) -> None:
-    """The acknowledgements of the client, and the answers of the server, are lost."""
-
-    async def story() -> list[str]:
+def test_a_client_with_a_bug_is_found(people: People, tmp_path: Path) -> None:
+    async def story(bug: str) -> list[str]:
         loses = Loses()
-        module = with_bug(tmp_path, bug)
+        folder = tmp_path / (bug or "none")
+        folder.mkdir()
+        module = with_bug(folder, bug)
         async with places.node(module) as here, places.node() as there, talk(people, here, there) as both:
             both.proxies[0].hook = loses
             await both.write()
@@ -225,12 +222,18 @@ def test_a_client_with_a_bug_is_found(people: People, tmp_path: Path, bug: str) 
                 await until(2, "the answer is lost", loses.struck.is_set)
             except TimeoutError:
                 return ["nothing is sent any more"]
-            return await both.judge(1200)
+            return await both.judge(10_000 if not bug else 1200)
 
     async def until_taken(place: Node, count: int) -> None:
         await place.run('await until("it is taken", () => chat.got.length >= count)', count=count)
 
-    assert (run(story(), 60) != []) is bool(bug)
+    async def all_of_them() -> dict[str, list[str]]:
+        bugs = ["", *BUGS]
+        return dict(zip(bugs, await asyncio.gather(*map(story, bugs)), strict=True))
+
+    found = run(all_of_them(), 60)
+    assert found.pop("") == []
+    assert all(found.values()), found
 
 
 def test_what_the_server_has_stored_without_an_answer_is_stored_once(people: People) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.chatd_client.people import People
 from tests.chatd_client_js import places
 from tests.chatd_client_js.conftest import server
@@ -14,6 +16,8 @@ from tests.harness.deadline import run
 Tell = Callable[..., Any]
 ENTER = "const [a, b, c] = await Promise.all(names.map((name) => login(server, name))); const [ann, bob, cy] = names;"
 LEAVE = "await Promise.all([a, b, c].map((one) => one?.close()));"
+ONCE = pytest.mark.parametrize("tell", ["node"], indirect=True)
+"""Nothing in it depends on where the client runs."""
 
 
 def story(people: People, tell: Tell, source: str, users: int = 2) -> Any:
@@ -58,6 +62,7 @@ def test_messages_go_there_and_answers_back(people: People, tell: Tell) -> None:
     )
 
 
+@ONCE
 def test_what_is_refused_says_why(people: People, tell: Tell) -> None:
     story(
         people,
@@ -136,6 +141,7 @@ def test_history_unread_counts_edits_and_deletion(people: People, tell: Tell) ->
     )
 
 
+@ONCE
 def test_people(people: People, tell: Tell) -> None:
     story(
         people,
@@ -186,6 +192,7 @@ def test_people(people: People, tell: Tell) -> None:
     )
 
 
+@ONCE
 def test_groups(people: People, tell: Tell) -> None:
     story(
         people,
@@ -246,6 +253,7 @@ def test_groups(people: People, tell: Tell) -> None:
     )
 
 
+@ONCE
 def test_events_are_read_one_by_one_and_those_lost_are_counted(people: People, tell: Tell) -> None:
     story(
         people,

@@ -181,13 +181,16 @@ test("messages are known again over restarts, however many, until a server begin
 
 test("the memory is bounded", async () => {
   const server = new Server();
-  const journal = new MemoryJournal();
-  const chat = await server.client({ journal, inboxMessages: 1e6 }).open();
-  for (let conv = 1; conv <= 33000; conv += 1) server.message(1, "x", { conv });
-  for (let conv = 1; conv <= 33000; conv += 1) await chat.receive();
+  const map = new Map();
+  const set = async (key, value) => void map.set(key, value);
+  const journal = { entries: async () => [], set, delete: async (key) => void map.delete(key) };
+  const chat = await server.client({ journal }).open();
+  for (let from = 1; from <= 33000; from += 500) {
+    for (let conv = from; conv < from + 500; conv += 1) server.message(1, "x", { conv });
+    for (let conv = from; conv < from + 500; conv += 1) await chat.receive();
+  }
   await chat.close();
-  assert.ok(journal.map.size <= 32770, `${journal.map.size}`);
-  await assert.rejects(chat.receive());
+  assert.ok(map.size > 32000 && map.size <= 32769, `${map.size}`);
 });
 
 test("late timers, as those of a hidden page, do not end a connection that answers", async () => {
@@ -199,8 +202,7 @@ test("late timers, as those of a hidden page, do not end a connection that answe
   await tick(30);
   assert.equal(server.connections, 1);
   server.answers = false;
-  await tick(120);
-  assert.ok(server.connections > 1, "silence is noticed");
+  while (server.connections === 1) await tick(5); // the silence is noticed
   await chat.close();
 });
 
@@ -274,9 +276,15 @@ test("what is not a packet, a handler that fails, and a second reader do no harm
   const server = new Server();
   const chat = await server.client().open();
   const thrown = [];
-  const catches = (error) => thrown.push(error.message);
-  process.on("uncaughtException", catches);
-  context.after(() => process.off("uncaughtException", catches));
+  const later = globalThis.queueMicrotask;
+  context.after(() => void (globalThis.queueMicrotask = later));
+  globalThis.queueMicrotask = (work) => later(() => {
+    try {
+      work();
+    } catch (error) {
+      thrown.push(error.message);
+    }
+  });
   chat.on("presence", () => {
     throw new Error("of the program");
   });
