@@ -22,7 +22,7 @@ from tests.harness.daemon import Daemon
 T = TypeVar("T")
 LIMIT_MS = 20_000
 """A browser is slow on a busy machine."""
-STORY_S = 120.0
+STORY_S = 60.0
 
 
 class Site(Daemon):

@@ -228,3 +228,83 @@ def test_the_page_can_be_used_with_the_keyboard_alone(desk: Desk, site: Site) ->
         await bob.page.locator(".row", has_text="by hand").wait_for()
 
     desk.play(site, story)
+
+
+def test_messages_are_found(desk: Desk, site: Site) -> None:
+    async def story(stage: Stage) -> None:
+        alice = await stage.person("alice10")
+        await alice.open("bob10")
+        for text in ("red apples", "green pears", "Red cherries"):
+            await alice.write(text)
+        await alice.state_of("Red cherries", "stored")
+        await alice.page.get_by_label("Find in this conversation").fill("red")
+        await alice.shows(["red apples", "Red cherries"])
+        await alice.page.get_by_text("2 found").wait_for()
+        await alice.page.get_by_label("Find in this conversation").fill("")
+        await alice.shows(["red apples", "green pears", "Red cherries"])
+
+    desk.play(site, story)
+
+
+def test_who_is_written_to_is_found_whatever_the_case_and_must_exist(desk: Desk, site: Site) -> None:
+    async def story(stage: Stage) -> None:
+        alice, bob = await stage.person("alice11"), await stage.person("bob11")
+        await alice.page.fill(".sidebar input", "nobody at all")
+        await alice.page.press(".sidebar input", "Enter")
+        await alice.page.get_by_role("alert").filter(has_text="no such user").wait_for()
+        await alice.page.fill(".sidebar input", "BOB11")
+        await alice.page.press(".sidebar input", "Enter")
+        await alice.page.wait_for_selector(".thread h2:has-text('bob11')")
+        await alice.write("hello")
+        await bob.page.locator(".row", has_text="hello").click()
+        await bob.write("hi")
+        await alice.shows(["hello", "hi"])
+        assert await alice.page.locator(".row .name").all_text_contents() == ["bob11"]
+
+    desk.play(site, story)
+
+
+def test_a_login_that_counts_no_more_leads_back_to_the_form(desk: Desk, site: Site) -> None:
+    """After the account was locked, and unlocked."""
+
+    async def story(stage: Stage) -> None:
+        carol = await stage.person("carol0")
+        for order in ("lock", "unlock"):
+            assert site.ctl_here("user", order, "carol0")[0] == 0
+        await carol.page.get_by_role("button", name="Continue here").click()
+        await carol.page.get_by_text("Your login has ended").wait_for()
+        carol.errors.clear()  # 401, which the browser calls an error
+
+    desk.play(site, story)
+
+
+def test_notifications_of_the_browser(desk: Desk, site: Site) -> None:
+    """Only while nobody looks, and only if the user wants them. Chromium without a window shows none, so what the page
+    asks for is noted."""
+    noted = """
+        window.notes = [];
+        window.Notification = class {
+          static permission = "granted";
+          static requestPermission = async () => "granted";
+          constructor(title, options) { notes.push([title, options.body]); }
+        };
+        window.looks = true;
+        Object.defineProperty(document, "hidden", { get: () => !window.looks });
+    """
+
+    async def story(stage: Stage) -> None:
+        alice, bob = await stage.visitor(), await stage.person("bob1")
+        await alice.page.add_init_script(noted)
+        await alice.log_in("carol1")
+        await alice.page.get_by_role("button", name="Settings").click()
+        await alice.page.get_by_label("Notify me").check()
+        await alice.page.keyboard.press("Escape")
+        await bob.open("carol1")
+        await bob.write("seen")
+        await alice.page.locator(".row", has_text="seen").wait_for()
+        await alice.page.evaluate("window.looks = false")
+        await bob.write("unseen")
+        await alice.page.locator(".row", has_text="unseen").wait_for()
+        assert await alice.page.evaluate("notes") == [["bob1", "unseen"]]
+
+    desk.play(site, story)

@@ -9,6 +9,7 @@
 
 import { logOut, ticket, ways } from "./account.js";
 import { Chat } from "./chat.js";
+import { Code } from "./chatd.js";
 import { Login } from "./login.js";
 import { Sidebar } from "./sidebar.js";
 import { setTheme, Settings, theme } from "./settings.js";
@@ -57,6 +58,8 @@ function Conversations({ chat, onAgain, onLogout, onLook }) {
 
 function App({ ways }) {
   const [chat, setChat] = useState(null);
+  const [told, tell] = useState("");
+  const [isComing, setComing] = useState(ways.name !== "");
   const [, setDrawn] = useState(0);
   const begin = async () => {
     const { name } = await ticket();
@@ -64,20 +67,30 @@ function App({ ways }) {
     await made.open();
     setChat(made);
   };
+  /** With the cookie that the browser has, if it still counts. */
+  const again = async () => {
+    setChat(null);
+    setComing(true);
+    try {
+      await begin();
+    } catch (error) {
+      tell(error.code === Code.NOT_LOGGED_IN ? t("login.over") : error.message);
+    }
+    setComing(false);
+  };
   const end = async () => {
     await chat.close();
-    await logOut();
+    await logOut().catch(() => {}); // the server is away, and the cookie ends with the browser, or in time
     setChat(null);
   };
   const look = () => {
     setDrawn((one) => one + 1);
     for (const one of [chat, ...chat.conversations.values()]) one.changed();
   };
-  useEffect(() => {
-    if (ways.name) begin().catch(() => {}); // the form is there
-  }, []);
-  if (chat === null) return html`<${Login} ways=${ways} onLogin=${begin} />`;
-  return html`<${Conversations} chat=${chat} onLogout=${end} onLook=${look} onAgain=${begin} />`;
+  useEffect(() => void (ways.name && again()), []);
+  if (chat === null && isComing) return html`<main class="login"><p role="status">${t("app.connecting")}</p></main>`;
+  if (chat === null) return html`<${Login} ways=${ways} told=${told} onLogin=${begin} />`;
+  return html`<${Conversations} chat=${chat} onLogout=${end} onLook=${look} onAgain=${again} />`;
 }
 
 /** What one can do here must be known before anything is shown. */

@@ -7,8 +7,9 @@
  * @module chat
  */
 
-import { Client, IndexedDbJournal, Kicked, State } from "./chatd.js";
+import { Client, Code, IndexedDbJournal, Kicked, State } from "./chatd.js";
 import { Conversation } from "./conversation.js";
+import { announce } from "./notifications.js";
 import { Model } from "./ui.js";
 
 const FEATURES = ["seq", "typing"];
@@ -102,6 +103,7 @@ export class Chat extends Model {
     try {
       for await (const message of this.client.messages()) {
         this.conversation(message.conversation).arrived(message);
+        announce(this, message);
         this.changed();
       }
     } catch (error) {
@@ -160,6 +162,16 @@ export class Chat extends Model {
   }
 
   // ------------------------------------------------------------ people and groups
+
+  /** The name of the user whom somebody has typed, as the account has it. @param {string} typed @returns {Promise<string>} */
+  async nameOf(typed) {
+    try {
+      return (await this.client.request("profile.get", { user: typed })).user.name;
+    } catch (error) {
+      if (error.code === Code.UNKNOWN_RECIPIENT) throw error;
+      return typed; // who does not show a profile may have a conversation nevertheless
+    }
+  }
 
   /** Ask somebody to become a friend. @param {string} name */
   async askFriend(name) {

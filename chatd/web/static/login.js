@@ -30,10 +30,11 @@ function Fields({ isNew, ways }) {
     <label class="check"><input name="stay" type="checkbox" /> ${t("login.stay")}</label>`;
 }
 
-/** @param {{ways: {registration: string, login: string[], min_password_chars: number}, onLogin: () => Promise<void>}} properties */
-export function Login({ ways, onLogin }) {
+/** @param {{ways: {registration: string, login: string[], min_password_chars: number}, told: string, onLogin: () => Promise<void>}} properties
+ *   told: why the user must log in again */
+export function Login({ ways, told, onLogin }) {
   const [isNew, setNew] = useState(false);
-  const [failure, setFailure] = useState("");
+  const [failure, setFailure] = useState(told);
   const [busy, setBusy] = useState(false);
   const submit = async (event) => {
     event.preventDefault();

@@ -8,6 +8,7 @@
 
 import { logIn } from "./account.js";
 import { Action, Dialog, reasonOf, useLoaded } from "./dialog.js";
+import { isPossible, isWanted, want } from "./notifications.js";
 import { LANGUAGES, language, setLanguage, t, when } from "./texts.js";
 import { html, useState } from "./ui.js";
 
@@ -51,6 +52,13 @@ function Form({ fields, submit, work, done }) {
       <p role=${told.failed ? "alert" : "status"} class=${told.failed ? "failure" : ""}>${told.text}</p>
       <button type="submit">${submit}</button>
     </form>`;
+}
+
+function Notifications() {
+  const [shows, setShows] = useState(isWanted());
+  return html`
+    <label class="choice"><input type="checkbox" checked=${shows} onChange=${async (event) => setShows(await want(event.currentTarget.checked))} />
+      ${t("settings.notifications")}</label>`;
 }
 
 function Profile({ client }) {
@@ -98,6 +106,7 @@ export function Settings({ chat, onClose, onLook }) {
     <${Dialog} title=${t("settings.title")} onClose=${onClose}>
       <${Select} label=${t("settings.language")} value=${language()} options=${LANGUAGES.map((one) => [one, NAMES[one]])} onChange=${look(setLanguage)} />
       <${Select} label=${t("settings.theme")} value=${theme()} options=${THEMES.map((one) => [one, t(`settings.theme.${one}`)])} onChange=${look(setTheme)} />
+      ${isPossible() && html`<${Notifications} />`}
       <h3>${t("settings.profile")}</h3><${Profile} client=${client} />
       <h3>${t("settings.privacy")}</h3><${Privacy} client=${client} />
       <h3>${t("settings.sessions")}</h3><${Sessions} client=${client} />

@@ -33,7 +33,7 @@ function Row({ conversation, isShown, onShow }) {
 function List({ chat, onShow }) {
   const { listed, shown } = chat;
   return html`
-    <${Line} label=${t("list.to")} submit=${t("list.new")} work=${async (name) => onShow(name)} />
+    <${Line} label=${t("list.to")} submit=${t("list.new")} work=${async (typed) => onShow(await chat.nameOf(typed))} />
     ${listed.length === 0 && html`<p class="empty">${t("list.empty")}</p>`}
     <ul>${listed.map((one) => html`<${Row} key=${one.key} conversation=${one} isShown=${one === shown} onShow=${onShow} />`)}</ul>`;
 }

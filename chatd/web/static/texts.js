@@ -126,6 +126,7 @@ const TABLE = {
   "groups.dissolve": ["End the group", "解散群组"],
   "groups.dissolve_really": ["End the group for all its members?", "要为所有成员解散群组吗？"],
   "settings.title": ["Settings", "设置"],
+  "settings.notifications": ["Notify me of messages while I look at something else", "离开页面时通知我新消息"],
   "settings.profile": ["Profile", "个人资料"],
   "settings.nickname": ["Nickname", "昵称"],
   "settings.status": ["Status", "状态"],

@@ -22,6 +22,9 @@ const NEAR = 80;
 /** So near to its beginning, earlier messages are loaded. */
 const AHEAD = 3000;
 
+/** Of what is found, the newest are shown. */
+const FOUND = 500;
+
 const LINK = /\bhttps?:\/\/[^\s<>"']+[^\s<>"'.,;:!?)\]}]/g;
 
 /** A text with its links. */
@@ -124,6 +127,17 @@ function blocksOf(messages) {
   return [...blocks];
 }
 
+/** Messages with this text, of those that are loaded. */
+function Found({ conversation, query, onReply }) {
+  const wanted = query.toLocaleLowerCase();
+  const found = conversation.messages.filter((one) => one.text.toLocaleLowerCase().includes(wanted));
+  return html`
+    <div class="messages" tabindex="0" role="log" aria-label=${t("thread.messages", { name: conversation.title })}>
+      <p class="edge" role="status">${t("thread.found", { count: found.length })}</p>
+      ${found.slice(-FOUND).map((entry) => html`<${Message} key=${entry.seq} entry=${entry} conversation=${conversation} onReply=${onReply} />`)}
+    </div>`;
+}
+
 function Messages({ conversation, onReply }) {
   const list = useRef(null);
   const place = useRef({ atEnd: true, height: 0, first: 0 });
@@ -198,6 +212,8 @@ export function Thread({ conversation }) {
   useModel(conversation);
   const [reply, onReply] = useState(null);
   const [details, setDetails] = useState(false);
+  const [query, setQuery] = useState("");
+  useEffect(() => setQuery(""), [conversation]);
   useEffect(() => onReply(null), [conversation]);
   const { chat, title, isGroup, writers } = conversation;
   const person = isGroup ? null : chat.people.get(conversation.key);
@@ -207,9 +223,13 @@ export function Thread({ conversation }) {
         <button type="button" class="back" onClick=${() => chat.show("")} aria-label=${t("app.back")}>‹</button>
         <h2 dir="auto">${title}</h2>
         ${person && html`<span class="presence">${presenceOf(person)}</span>`}
+        <input type="search" aria-label=${t("thread.search")} placeholder=${t("thread.search")} value=${query}
+          onInput=${(event) => setQuery(event.currentTarget.value)} />
         ${isGroup && html`<button type="button" class="plain" onClick=${() => setDetails(true)}>${t("groups.details")}</button>`}
       </header>
-      <${Messages} key=${conversation.key} conversation=${conversation} onReply=${onReply} />
+      ${query === ""
+        ? html`<${Messages} key=${conversation.key} conversation=${conversation} onReply=${onReply} />`
+        : html`<${Found} conversation=${conversation} query=${query} onReply=${onReply} />`}
       <p class="typing" aria-live="polite">${writers.length > 0 ? t("thread.typing", { name: writers.join(", ") }) : ""}</p>
       <${Composer} key=${`write ${conversation.key}`} conversation=${conversation} reply=${reply} onReply=${onReply} />
       ${details && html`<${GroupDetails} chat=${chat} group=${Number(conversation.key.slice(1))} onClose=${() => setDetails(false)} />`}
