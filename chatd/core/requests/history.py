@@ -262,17 +262,19 @@ class HistoryOperations:
             lambda tables, who: actions.ReadHistory(**who, **other_named(tables, place)),
         )
 
-        def read(tables: Tables) -> list[Message]:
+        def read(tables: Tables) -> tuple[str | int, list[Message]]:
             conversation = find_conversation(tables, session.user, place)
+            named = place if group_number(place) else partner_named(place)(tables).name
             if not conversation:
-                return []
+                return named, []
             page = Page(arguments.after, arguments.before, limit)
-            return own_messages(tables, session.user.id, conversation, page)
+            return named, own_messages(tables, session.user.id, conversation, page)
 
-        messages = self._recent.all_latest(await self._services.store.read(read))
+        named, found = await self._services.store.read(read)
+        messages = self._recent.all_latest(found)
         if arguments.before:
             messages.reverse()
-        return {"with": place, "messages": [shown(message, arguments.start) for message in messages]}
+        return {"with": named, "messages": [shown(message, arguments.start) for message in messages]}
 
     async def _sync(self, session: Session, arguments: Sync) -> object:
         me, limit = session.user.id, min(arguments.limit, self._services.config().limits.history_page)

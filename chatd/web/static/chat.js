@@ -7,7 +7,7 @@
  * @module chat
  */
 
-import { Client, Code, IndexedDbJournal, Kicked, State } from "./chatd.js";
+import { Client, IndexedDbJournal, Kicked, State } from "./chatd.js";
 import { Conversation } from "./conversation.js";
 import { announce } from "./notifications.js";
 import { Model } from "./ui.js";
@@ -165,12 +165,7 @@ export class Chat extends Model {
 
   /** The name of the user whom somebody has typed, as the account has it. @param {string} typed @returns {Promise<string>} */
   async nameOf(typed) {
-    try {
-      return (await this.client.request("profile.get", { user: typed })).user.name;
-    } catch (error) {
-      if (error.code === Code.UNKNOWN_RECIPIENT) throw error;
-      return typed; // who does not show a profile may have a conversation nevertheless
-    }
+    return (await this.client.request("history", { with: typed, limit: 1 })).with;
   }
 
   /** Ask somebody to become a friend. @param {string} name */
