@@ -11,6 +11,7 @@ from tests.faults.conftest import _many_sockets  # noqa: F401
 from tests.webhooks.receiver import Receiver
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "/tests/webhooks/" in str(item.path):
