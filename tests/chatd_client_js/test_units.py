@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+OPTIONS = ("--test", "--test-force-exit", "--test-timeout=30000", "--test-reporter=spec")
+
 
 def test_the_client_alone() -> None:
     done = subprocess.run(
-        ["node", "--test", "--test-force-exit", "--test-timeout=30000", "--test-reporter=spec", str(Path(__file__).with_name("unit.test.mjs"))],
+        ["node", *OPTIONS, str(Path(__file__).with_name("unit.test.mjs"))],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
