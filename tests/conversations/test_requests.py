@@ -138,6 +138,8 @@ def test_history_sync_and_read_marks(town: Town) -> None:
             f"#{number}": (1, 0),
         }
         assert [entry["text"] for entry in found["messages"] if entry["with"] == alice.name] == ["4", "5"]
+        for typed in (bob.name.upper(), str(town.ids[bob.name])):
+            assert (await alice.ask("history", with_=typed))["with"] == bob.name
 
     run(story())
 
