@@ -79,6 +79,19 @@ REFUSALS = Tally(
     "code",
     (*(code.name.lower() for code in ErrorCode), PLUG_IN),
 )
+HTTP_STATUSES = (
+    *("200", "201", "204", "400", "401", "403", "404", "405", "408", "409", "413", "415", "422", "429", "431"),
+    *("500", "501", "503"),
+)
+"""Those that the API answers with, each counted alone."""
+OTHER_STATUS = "other"
+HTTP_REQUESTS = Tally(
+    "http_requests_by_status",
+    "requests to the HTTP API answered, by the status of the answer; pages, and what a page of another origin may ask "
+    "for, are not counted",
+    "code",
+    (*HTTP_STATUSES, OTHER_STATUS),
+)
 COMMIT = Histogram(
     "commit",
     "duration of a commit of the store, of many operations at once",
@@ -91,5 +104,5 @@ DELIVERY_DELAY = Histogram(
     (1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000),
 )
 
-TALLIES = (CONNECTIONS, SESSIONS, REFUSALS)
+TALLIES = (CONNECTIONS, SESSIONS, REFUSALS, HTTP_REQUESTS)
 HISTOGRAMS = (COMMIT, DELIVERY_DELAY)

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from chatd.errors import ErrorCode, Refused
 from chatd.http.chat import calls as chat
 from chatd.http.chat.requests import PageCallApp
+from chatd.http.counting import count
 from chatd.http.demo import calls as demo
 from chatd.http.demo.forms import FormApp
 from chatd.http.dispatch import Receive, RouteApp, Scope, Send, Shared, problem, respond
@@ -27,6 +28,7 @@ from chatd.http.pages import pages
 from chatd.http.problems import HttpRefused
 from chatd.http.route import Route
 from chatd.http.table import ROUTES
+from chatd.scoreboard import Row
 
 CORS_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key")
 CORS_EXPOSED = ("Idempotency-Replayed", "Retry-After")
@@ -39,9 +41,10 @@ PAGES: dict[str, PageApp] = pages(ROUTES)
 class PathApp:
     """One path: the routes that it has, by method."""
 
-    __slots__ = ("_allowed", "_apps")
+    __slots__ = ("_allowed", "_apps", "_row")
 
-    def __init__(self, apps: Iterable[RouteApp]) -> None:
+    def __init__(self, apps: Iterable[RouteApp], row: Row) -> None:
+        self._row = row
         self._apps: dict[str, RouteApp] = {app.route.method: app for app in apps}
         self._allowed = ", ".join(sorted(self._apps))
 
@@ -53,7 +56,7 @@ class PathApp:
             return
         text = f"{method} is not possible here, but {self._allowed}"
         allowed = ((b"allow", self._allowed.encode()),)
-        await respond(problem(HttpRefused(ErrorCode.METHOD_NOT_ALLOWED, text, headers=allowed)), send)
+        await _refuse(HttpRefused(ErrorCode.METHOD_NOT_ALLOWED, text, headers=allowed), self._row, send)
 
 
 class FastPaths:
@@ -83,10 +86,15 @@ def application(shared: Shared, serves: Sequence[str] = ("api",)) -> ASGIApp:
     for route in routes:
         app = FormApp(route, shared) if route.is_form else RouteApp(route, shared)
         by_path.setdefault(route.path, []).append(app)
-    paths = {path: PathApp(apps) for path, apps in by_path.items()}
+    paths = {path: PathApp(apps, shared.row) for path, apps in by_path.items()}
     others = Starlette(routes=[StarletteRoute(path, app) for path, app in paths.items() if "{" in path])
     others.router.redirect_slashes = False
-    others.router.default = _unknown
+
+    async def unknown(scope: Scope, _receive: Receive, send: Send) -> None:
+        """Starlette's own answer would not be a problem."""
+        await _refuse(Refused(ErrorCode.UNKNOWN_ROUTE, f"there is nothing at {scope['path']}"), shared.row, send)
+
+    others.router.default = unknown
     exact: dict[str, ASGIApp] = {path: app for path, app in paths.items() if "{" not in path}
     if shared.config().http.docs and routes:
         exact |= PAGES if routes is ROUTES else pages(routes)
@@ -94,7 +102,7 @@ def application(shared: Shared, serves: Sequence[str] = ("api",)) -> ASGIApp:
         from chatd.http.assets import ASSETS
 
         exact |= ASSETS
-        exact |= {route.path: PathApp([PageCallApp(route, shared)]) for route in chat.ROUTES}
+        exact |= {route.path: PathApp([PageCallApp(route, shared)], shared.row) for route in chat.ROUTES}
     front: ASGIApp = FastPaths(exact, others)
     origins = shared.config().http.origins
     if origins:
@@ -105,6 +113,7 @@ def application(shared: Shared, serves: Sequence[str] = ("api",)) -> ASGIApp:
     return front
 
 
-async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
-    """Starlette's own answer would not be a problem."""
-    await respond(problem(Refused(ErrorCode.UNKNOWN_ROUTE, f"there is nothing at {scope['path']}")), send)
+async def _refuse(refused: Refused, row: Row, send: Send) -> None:
+    answer = problem(refused)
+    count(row, answer.status)
+    await respond(answer, send)

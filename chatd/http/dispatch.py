@@ -23,6 +23,7 @@ from chatd.api_keys import PREFIX
 from chatd.core.core import Core
 from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.http.call import Call
+from chatd.http.counting import count
 from chatd.http.guard import CHALLENGE, Guard
 from chatd.http.problems import Answer, HttpRefused, answer_of
 from chatd.http.route import Download, NoInput, NoOutput, Route
@@ -89,7 +90,7 @@ class RouteApp:
             answer = await self.serve(scope, receive)
             if isinstance(answer, Download):
                 await _send_file(answer, send)
-                shared.row.http_requests += 1
+                count(shared.row, HTTPStatus.OK)
                 return
         except Gone:
             return
@@ -100,13 +101,7 @@ class RouteApp:
         except Exception as error:  # noqa: BLE001  the one place where bugs of handlers are caught
             log.get().error("unexpected exception in a route of the API", route=self.route.path, exc_info=error)
             answer = self.problem_of(Refused(ErrorCode.INTERNAL))
-        row, status = shared.row, answer.status
-        row.http_requests += 1
-        if status >= 400:
-            if status >= 500:
-                row.http_server_errors += 1
-            else:
-                row.http_client_errors += 1
+        count(shared.row, answer.status)
         await respond(answer, send)
 
     def problem_of(self, refused: Refused) -> Answer:

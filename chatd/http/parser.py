@@ -212,6 +212,7 @@ class RequestParser(HttpToolsProtocol):
         elif running is not None and running is self.cycle and self.is_receiving and self.has_head:
             self.transport.close()  # it was answered before all of it had come; a second answer would be another's
             return
+        self._connection.server.counted(refused)
         self.transport.write(raw(refused))
         self.transport.close()
 

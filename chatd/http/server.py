@@ -22,11 +22,14 @@ from uvicorn.server import ServerState
 from chatd import log
 from chatd.config.schema import Config
 from chatd.core.core import Core
+from chatd.errors import Refused
 from chatd.http.application import application
 from chatd.http.connection import BUSY, HttpConnection
+from chatd.http.counting import count
 from chatd.http.dispatch import Shared
 from chatd.http.guard import Guard
 from chatd.http.parser import RequestParser
+from chatd.http.problems import problem
 from chatd.net.connection import Connection
 from chatd.net.connections import Connections
 from chatd.net.profile import ConnectionProfile
@@ -65,6 +68,7 @@ class HttpServer:
         self._loop = loop
         self._state = ServerState()
         self._guard = Guard(core, config)
+        self._row = row
         shared = Shared(
             core=core,
             guard=self._guard,
@@ -100,6 +104,10 @@ class HttpServer:
         connection = HttpConnection(self, connections, profile, sock, remote)
         connection.mount = mount
         return connection
+
+    def counted(self, refused: Refused) -> None:
+        """A request that could not be read is answered with this."""
+        count(self._row, problem(refused).status)
 
     def parser(self, connection: HttpConnection) -> RequestParser:
         """Of a connection on which the first bytes have come."""

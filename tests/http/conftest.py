@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.harness.api import Api, make_keys
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, free_port
 from tests.http.raw import Raw
 
 BODY_BYTES, HEADER_BYTES, REQUEST_S, IDLE_S = 32 * 1024, 4096, 1.0, 2.5
@@ -50,6 +50,10 @@ class House:
     def port(self) -> int:
         return self.daemon.ports["http"]
 
+    @property
+    def metrics_port(self) -> int:
+        return int(self.daemon.config["metrics"]["address"].rpartition(":")[2])
+
     def connect(self, source: str = "") -> Raw:
         return Raw(self.port, source)
 
@@ -75,6 +79,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    house = House(tmp_path_factory.mktemp("pair"), 2)
+    metrics = {"address": f"tcp://127.0.0.1:{free_port()}"}
+    house = House(tmp_path_factory.mktemp("pair"), 2, metrics=metrics)
     yield house
     assert house.daemon.discard() == []

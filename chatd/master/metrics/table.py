@@ -18,7 +18,18 @@ from typing import NamedTuple
 
 from chatd.counters import Field
 from chatd.scoreboard import FIELDS
-from chatd.tallies import COMMIT, CONNECTIONS, DELIVERY_DELAY, HISTOGRAMS, REFUSALS, SESSIONS, TALLIES, Histogram, Tally
+from chatd.tallies import (
+    COMMIT,
+    CONNECTIONS,
+    DELIVERY_DELAY,
+    HISTOGRAMS,
+    HTTP_REQUESTS,
+    REFUSALS,
+    SESSIONS,
+    TALLIES,
+    Histogram,
+    Tally,
+)
 
 PREFIX = "chatd_"
 
@@ -75,6 +86,7 @@ class LeftOut(NamedTuple):
 
 _LOGINS, _REGISTRATIONS, _PASSWORDS = "logins by their result", "registrations by their result", "changes of a password"
 _IN_HISTOGRAM = f"{PREFIX}commit_seconds has them all"
+_BY_STATUS = f"{PREFIX}http_requests_total has them by their status"
 
 EXPORTS: dict[str, Exported | LeftOut] = {
     "connections": LeftOut(f"{PREFIX}connections has them by wire"),
@@ -128,6 +140,9 @@ EXPORTS: dict[str, Exported | LeftOut] = {
     "mailbox_refused": Exported("messages_refused_by_mailbox"),
     "penalties_replaced": Exported("penalties_given_up"),
     "retention_deleted": Exported("retention_deleted_messages"),
+    "http_requests": LeftOut(_BY_STATUS),
+    "http_client_errors": LeftOut(_BY_STATUS),
+    "http_server_errors": LeftOut(_BY_STATUS),
     "pid": LeftOut("every restart would be another series"),
     "generation": Exported("worker_config_generation"),
     "state": LeftOut(f"{PREFIX}workers counts them by state"),
@@ -136,7 +151,12 @@ EXPORTS: dict[str, Exported | LeftOut] = {
 }
 """Numbers that have another name as a metric, or are none."""
 
-TALLY_NAMES: dict[Tally, str] = {CONNECTIONS: "connections", SESSIONS: "sessions", REFUSALS: "refusals"}
+TALLY_NAMES: dict[Tally, str] = {
+    CONNECTIONS: "connections",
+    SESSIONS: "sessions",
+    REFUSALS: "refusals",
+    HTTP_REQUESTS: "http_requests",
+}
 HISTOGRAM_NAMES: dict[Histogram, str] = {COMMIT: "commit_seconds", DELIVERY_DELAY: "delivery_delay_seconds"}
 """Names that differ from those of the scoreboard."""
 
