@@ -71,7 +71,7 @@ $(JS_STAMP): clients/js/package.json clients/js/package-lock.json
 	@.ci/tools node=nodejs npm
 	@mkdir -p $(JS_TOOLS)
 	@cp clients/js/package.json clients/js/package-lock.json $(JS_TOOLS)
-	@cd $(JS_TOOLS) && npm ci --ignore-scripts --silent
+	@cd $(JS_TOOLS) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
 
 # After a change of pyproject.toml. For newer versions: make constraints UPGRADE=--upgrade. It needs the network.

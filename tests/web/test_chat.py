@@ -182,6 +182,34 @@ def test_the_server_dies_while_somebody_writes(desk: Desk, site: Site) -> None:
     wait_until(30, "both workers are back", lambda: len(site.workers()) == 2)
 
 
+def test_a_closed_tab_loses_nothing_and_the_last_one_opened_has_the_session(desk: Desk, site: Site) -> None:
+    """What was written while the server was away is sent by the next tab of the same browser, once."""
+
+    async def story(stage: Stage) -> None:
+        alice, bob = await stage.person("alice9"), await stage.person("bob9")
+        await alice.open("bob9")
+        await bob.open("alice9")
+        site.kill_all()
+        await alice.page.locator(".status", has_text="Trying again").wait_for()
+        await alice.write("kept")
+        await alice.state_of("kept", "waiting")
+        await alice.page.close()
+        site.start()
+        second = await stage.visitor(context=alice.page.context)
+        await second.page.goto(site.url)
+        await second.is_live()
+        await bob.sees("kept")
+        await second.open("bob9")
+        await second.shows(["kept"])
+        third = await stage.visitor(context=alice.page.context)
+        await third.page.goto(site.url)
+        await third.is_live()
+        await second.page.get_by_role("alertdialog").wait_for()
+        await bob.shows(["kept"])
+
+    desk.play(site, story)
+
+
 def test_the_network_is_away(desk: Desk, site: Site) -> None:
     async def story(stage: Stage) -> None:
         alice, bob = await stage.person("alice8"), await stage.person("bob8")
