@@ -3,6 +3,7 @@ pages, a strict Content-Security-Policy."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -131,6 +132,28 @@ def test_two_tabs_of_one_user(people: People, browser: Browser) -> None:
                 **where, bob=bob,
             )  # fmt: skip
             assert (await b.receive(10)).text == "still here"
+
+    in_profile(browser, story)
+
+
+@pytest.mark.slow
+def test_a_tab_that_does_not_answer_is_taken_over_nevertheless(people: People, browser: Browser) -> None:
+    """As one that the browser has frozen: its page runs in an endless loop, and its server's answers wait."""
+
+    async def story(made: Profile) -> None:
+        ann, bob = await people.user("ann"), await people.user("bob")
+        where = {"name": ann, "server": server(people), "takeOver": False}
+        first, second = await made.tab(), await made.tab()
+        async with people.client(bob) as b:
+            await b.send(ann, "0")
+            await first.run(OPEN + 'equal(await texts(chat, 1), ["0"]);', **where)
+            await first.run("setTimeout(() => { for (const end = Date.now() + 6000; Date.now() < end; ); }, 0);")
+            began = asyncio.get_running_loop().time()
+            await second.run(OPEN + 'equal(await texts(chat, 1), ["0"]);', **{**where, "takeOver": True})
+            assert asyncio.get_running_loop().time() - began < 5.5
+            await first.run('await until("it is over", () => chat.state === State.CLOSED);')
+            await second.run('await chat.send(bob, "here"); equal(chat.state, State.LIVE);', bob=bob)
+            assert (await b.receive(10)).text == "here"
 
     in_profile(browser, story)
 
