@@ -201,6 +201,8 @@ export const TIMING = Object.freeze({
 
 // ================================================================ timers and JSON
 
+/** A longer timer would fire at once; 24 days. */
+const LONGEST_MS = 2 ** 31 - 1;
 /** The name of the worker that runs the timers of a hidden page. */
 const TIMER_WORKER = "chatd timers";
 
@@ -213,9 +215,9 @@ class Clock {
     /** @type {Worker|null} */
     this.worker = null;
   }
-  /** @param {number} ms Infinity = never @param {() => void} work @returns {() => void} cancels it */
+  /** @param {number} ms above LONGEST_MS, never @param {() => void} work @returns {() => void} cancels it */
   after(ms, work) {
-    if (ms === Infinity) return () => {};
+    if (ms > LONGEST_MS) return () => {};
     const number = (this.numbers += 1);
     const timer = setTimeout(() => this._fire(number), ms);
     this.waiting.set(number, { work, due: Date.now() + ms, timer });
