@@ -20,15 +20,15 @@ import msgspec
 
 from chatd import __version__, completion
 from chatd.client.account_commands import AskPassword
+from chatd.client.app import App
 from chatd.client.commands import Commands
 from chatd.client.grammar import quoted
 from chatd.client.memory import open_memory
 from chatd.client.screen import PipedInput, PlainScreen, Screen, ScreenGone
-from chatd.client.session import ClientSession
 from chatd_client.address import ServerAddress, make_context, parse_address
+from chatd_client.chatserver import Client
 from chatd_client.errors import Unreachable
 from chatd_client.memory import Memory
-from chatd_client.timing import Timing
 
 OK, NO_LOGIN, USAGE, NOT_DELIVERED = 0, 1, 2, 3
 
@@ -140,9 +140,9 @@ async def _converse(options: Options) -> int:
     source = PipedInput(sys.stdin.fileno())
     source.start()
     screen = PlainScreen(sys.stdout)
-    session, commands = _build(options, screen, source.password)
+    app, commands = _build(options, screen, source.password)
     try:
-        return await _run(options, session, commands, source, screen)
+        return await _run(options, app, commands, source, screen)
     except* ScreenGone:
         pass
     return NO_LOGIN
@@ -153,35 +153,35 @@ async def _at_terminal(options: Options) -> int:
     from chatd.client.terminal import Terminal
 
     terminal = Terminal(options.state_dir / "history" if options.history else None)
-    session, commands = _build(options, terminal, terminal.password)
-    terminal.bind(session, commands)
+    app, commands = _build(options, terminal, terminal.password)
+    terminal.bind(app, commands)
     with terminal.active():
-        return await _run(options, session, commands, terminal, terminal)
+        return await _run(options, app, commands, terminal, terminal)
 
 
-def _build(options: Options, screen: Screen, ask: AskPassword) -> tuple[ClientSession, Commands]:
+def _build(options: Options, screen: Screen, ask: AskPassword) -> tuple[App, Commands]:
     async def password(prompt: str, new: bool) -> str | None:
         return await ask(prompt, new) if options.password is None else options.password
 
     def remember(user_id: int) -> Memory:
         return open_memory(options.state_dir / "chat", options.address, user_id, screen.notice)
 
-    session = ClientSession(options.address, screen, remember, Timing())
-    return session, Commands(session, screen, password)
+    app = App(options.address, screen, remember)
+    return app, Commands(app, screen, password)
 
 
-async def _run(options: Options, session: ClientSession, commands: Commands, source: Input, screen: Screen) -> int:
+async def _run(options: Options, app: App, commands: Commands, source: Input, screen: Screen) -> int:
     async with asyncio.TaskGroup() as tasks:
-        keeper = tasks.create_task(session.keep())
+        keeper = tasks.create_task(app.client.keep())
         try:
-            return await _talk(options, session, commands, source, screen)
+            return await _talk(options, app.client, commands, source, screen)
         finally:
             keeper.cancel()
 
 
-async def _talk(options: Options, session: ClientSession, commands: Commands, source: Input, screen: Screen) -> int:
+async def _talk(options: Options, client: Client, commands: Commands, source: Input, screen: Screen) -> int:
     try:
-        await session.connect()
+        await client.connect()
     except Unreachable as error:
         screen.notice(str(error))
         return NO_LOGIN
@@ -189,32 +189,31 @@ async def _talk(options: Options, session: ClientSession, commands: Commands, so
     stay = not options.name or await commands.run(f"/{verb} {quoted(options.name)}")
     if commands.login_failed and not sys.stdin.isatty():
         return NO_LOGIN
-    left = await _read_lines(session, commands, source) if stay else True
-    if not left and session.user is not None:
+    left = await _read_lines(client, commands, source) if stay else True
+    if not left and client.user is not None:
         await asyncio.sleep(options.wait_s)
-    return await _leave(session, commands, screen)
+    return await _leave(client, commands, screen)
 
 
-async def _read_lines(session: ClientSession, commands: Commands, source: Input) -> bool:
+async def _read_lines(client: Client, commands: Commands, source: Input) -> bool:
     """True when a line said to leave, False at the end of the input."""
     while (line := await source.line()) is not None:
-        if session.sender.outbox.full:
-            await session.settle(len(session.sender.outbox) - 1)
+        await client.room()
         if not await commands.run(line):
             return True
     return False
 
 
-async def _leave(session: ClientSession, commands: Commands, screen: Screen) -> int:
-    if session.user is not None:
-        await session.settle()
-    settled = not len(session.sender.outbox)
+async def _leave(client: Client, commands: Commands, screen: Screen) -> int:
+    if client.user is not None:
+        await client.settle()
+    settled = not client.unacknowledged
     if not settled:
-        screen.notice(f"not acknowledged: {len(session.sender.outbox)}; sent again at the next login")
-    await session.leave()
+        screen.notice(f"not acknowledged: {client.unacknowledged}; sent again at the next login")
+    await client.leave()
     if commands.login_failed:
         return NO_LOGIN
-    return OK if settled and not session.sender.refused else NOT_DELIVERED
+    return OK if settled and not client.refused else NOT_DELIVERED
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
 """Commands about accounts and logins.
 
-Owns: register, login, takeover, passwd, sessions, logout. Elsewhere: logging in (session). Fails: Usage, ChatError.
+Owns: register, login, takeover, passwd, sessions, logout. Elsewhere: logging in
+(chatd_client). Fails: Usage, ChatError.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from chatd.client.app import App
 from chatd.client.grammar import Usage, quoted
 from chatd.client.live import when
 from chatd.client.screen import Screen
-from chatd.client.session import ClientSession
 from chatd.client.target import Target
-from chatd_client import results
 from chatd_client.errors import ChatError
 
 AskPassword = Callable[[str, bool], Awaitable[str | None]]
@@ -20,8 +20,9 @@ AskPassword = Callable[[str, bool], Awaitable[str | None]]
 
 
 class AccountCommands:
-    def __init__(self, session: ClientSession, screen: Screen, target: Target, ask_password: AskPassword) -> None:
-        self._session = session
+    def __init__(self, app: App, screen: Screen, target: Target, ask_password: AskPassword) -> None:
+        self._app = app
+        self._client = app.client
         self._screen = screen
         self._target = target
         self._ask_password = ask_password
@@ -41,7 +42,7 @@ class AccountCommands:
     async def _register(self, words: Sequence[str]) -> None:
         name = words[0]
         password = await self._password(f"password of {name}: ", new=True)
-        number = await self._session.register(name, password)
+        number = await self._client.register(name, password)
         self._screen.notice(f"registered {name}, your number is {number}; now: /login {quoted(name)}")
 
     async def _login(self, words: Sequence[str]) -> None:
@@ -55,7 +56,7 @@ class AccountCommands:
     async def _enter(self, words: Sequence[str], *, takeover: bool) -> None:
         password = words[1] if len(words) > 1 else await self._password(f"password of {words[0]}: ")
         self._last_name = words[0]
-        await self._session.login(words[0], password, takeover=takeover)
+        await self._client.login(words[0], password, takeover=takeover)
         self._target.forget()
 
     async def _password(self, prompt: str, *, new: bool = False) -> str:
@@ -65,16 +66,15 @@ class AccountCommands:
         return password
 
     async def _change_password(self, words: Sequence[str]) -> None:
-        self._session.require_login()
+        self._client.require_login()
         old = await self._password("old password: ")
         new = await self._password("new password: ", new=True)
-        await self._session.requests.ask("password.change", results.Nothing, old=old, new=new)
-        self._session.password_changed(new)
+        await self._client.account.change_password(old, new)
         self._screen.notice("password changed; your other sessions have ended")
 
     async def _sessions(self, words: Sequence[str]) -> None:
-        self._session.require_login()
-        found = await self._session.requests.ask("session.list", results.OwnSessions)
+        self._client.require_login()
+        found = await self._client.account.sessions()
         for one in found.sessions:
             here = ", this one" if one.this else ""
             self._screen.notice(f"{one.wire} from {one.peer} since {when(one.since)}{here}")
@@ -82,7 +82,7 @@ class AccountCommands:
             self._screen.notice("not every part of the server has answered: there may be more")
 
     async def _logout(self, words: Sequence[str]) -> None:
-        was = self._session.user
-        await self._session.logout()
+        was = self._client.user
+        await self._client.logout()
         self._target.forget()
         self._screen.notice("logged out" if was else "not logged in")

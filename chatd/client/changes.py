@@ -2,7 +2,7 @@
 
 Owns: the number of the last change that is known of each conversation; asking for the changes after it; what a person
 is told of a change.
-Elsewhere: keeping the numbers on disk (memory), when there is somebody to ask (live), the requests (requests).
+Elsewhere: keeping the numbers on disk and asking (chatd_client), when there is somebody to ask (live).
 Fails: ChatError where the server does not answer; what was not told is told after the next login.
 
 The server numbers the changes of a conversation 1, 2, 3 … A notice with the next number is told at once. With a higher
@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 from chatd.client.screen import Screen
 from chatd_client import results
+from chatd_client.conversations import Conversations
 from chatd_client.events import MessageChanged
-from chatd_client.model import User
-from chatd_client.requests import PAGES, Requests
-from chatd_client.sender import Sender
+from chatd_client.model import GONE, User
 
 PLACES_AT_ONCE = 20
 """Conversations whose changes one request asks for: a request is no longer than a message."""
@@ -29,23 +29,34 @@ MAX_TOLD = 100
 EVERYWHERE = ""
 """A place in the memory: all conversations were asked for once, so one that it does not know is new, without changes
 that are known."""
-GONE = ("recalled", "removed", "erased")
-"""States of a message whose text is gone; "expired" is told to nobody."""
+PAGES = 50
+"""Maximum pages that are read of one list."""
+
+
+class Remembers(Protocol):
+    """Keeps numbers over restarts, for the user who is logged in: chatd_client.chatserver.Client."""
+
+    def known_change(self, place: str) -> int | None: ...
+
+    def learn_change(self, place: str, number: int) -> None: ...
+
+    def newest_seen(self) -> dict[int, int]: ...
 
 
 class Changes:
     """missed: there are changes that nobody has told the client of."""
 
-    def __init__(self, requests: Requests, screen: Screen, where: Callable[[str], str]) -> None:
+    def __init__(
+        self, conversations: Conversations, memory: Remembers, screen: Screen, where: Callable[[str], str]
+    ) -> None:
         """where: what follows the number of a message of this conversation."""
         self.missed = False
-        self._requests = requests
+        self._server = conversations
+        self._memory = memory
         self._screen = screen
         self._where = where
         self._asking = asyncio.Lock()
         """Nothing is told twice."""
-        self._sender: Sender | None = None
-        """Has the memory of the user who is logged in."""
         self._me = ""
         """The person's name."""
         self._shown_before: Mapping[int, int] = {}
@@ -53,9 +64,8 @@ class Changes:
         self._conversations: dict[str, int] = {}
         """How the memory names the conversation with this place: minus a group's number, or a user's."""
 
-    def begin(self, sender: Sender, me: User, shown_before: Mapping[int, int]) -> None:
+    def begin(self, me: User, shown_before: Mapping[int, int]) -> None:
         """After each login. shown_before: when it was answered."""
-        self._sender = sender
         self._me = me.name
         self._shown_before = shown_before
         self.missed = True
@@ -68,28 +78,21 @@ class Changes:
         if not notice.change:  # an older server
             return True
         if known is None or notice.change == known + 1:
-            self._learn(notice.place, notice.change)
+            self._memory.learn_change(notice.place, notice.change)
             return True
         if notice.change > known:
             self.missed = True
-            if self._sender is not None:
-                self._shown_before = self._sender.memory.newest_shown()
+            self._shown_before = self._memory.newest_seen()
         return False
 
     def own(self, place: str, change: int) -> None:
         """The person has made this change."""
         if self._known(place) == change - 1:
-            self._learn(place, change)
+            self._memory.learn_change(place, change)
 
     def _known(self, place: str) -> int | None:
-        if self._sender is None:
-            return None
-        changes = self._sender.memory.changes
-        return changes.get(place, changes.get(EVERYWHERE))
-
-    def _learn(self, place: str, change: int) -> None:
-        if self._sender is not None and self._sender.memory.changes.get(place) != change:
-            self._sender.memory.knows_change(place, change, self._sender.outbox)
+        known = self._memory.known_change(place)
+        return self._memory.known_change(EVERYWHERE) if known is None else known
 
     # ------------------------------------------------------------ asking
 
@@ -103,20 +106,26 @@ class Changes:
         told: list[str] = []
         self.missed = False
         for _ in range(PAGES):
-            after = heads[-1].id if heads else -(1 << 61)
-            page = await self._requests.ask("sync", results.Sync, after=after, limit=PAGE, changes={})
+            after = heads[-1].id if heads else None
+            page = await self._page(after, {})
             heads += page.conversations
             behind = [head for head in page.conversations if self._is_behind(head)]
             for at in range(0, len(behind), PLACES_AT_ONCE):
                 told += await self._ask_some(after, behind[at : at + PLACES_AT_ONCE])
             if not page.more or not page.conversations:
                 break
-        self._learn(EVERYWHERE, 0)
+        self._memory.learn_change(EVERYWHERE, 0)
         for text in told[:MAX_TOLD]:
             self._screen.notice(text)
         if len(told) > MAX_TOLD:
             self._screen.notice(f"{len(told) - MAX_TOLD} more messages were changed: /history shows them")
         return heads
+
+    async def _page(self, after: int | None, changes: Mapping[str, int]) -> results.Sync:
+        """after: the id of the last conversation before the page; None = from the first one."""
+        if after is None:
+            return await self._server.sync(limit=PAGE, changes=changes)
+        return await self._server.sync(after=after, limit=PAGE, changes=changes)
 
     def _is_behind(self, head: results.Head) -> bool:
         """There are changes to ask for. At the first login, and of a conversation that the server has begun again, only
@@ -126,17 +135,17 @@ class Changes:
         if head.changes is None or known == head.changes:
             return False
         if known is None or known > head.changes:
-            self._learn(head.place, head.changes)
+            self._memory.learn_change(head.place, head.changes)
             return False
         return True
 
-    async def _ask_some(self, after: int, heads: Sequence[results.Head]) -> list[str]:
+    async def _ask_some(self, after: int | None, heads: Sequence[results.Head]) -> list[str]:
         """What the person is told of the changes of these conversations, which are on the page after `after`."""
         wanted = {head.place: head.changes or 0 for head in heads}
         told: list[str] = []
         for _ in range(PAGES):
             asked = {place: self._known(place) or 0 for place in wanted}
-            page = await self._requests.ask("sync", results.Sync, after=after, limit=PAGE, changes=asked)
+            page = await self._page(after, asked)
             told += self._take(page.changes)
             behind = {place: last for place, last in wanted.items() if (self._known(place) or 0) < last}
             if not behind or not page.changes:
@@ -147,7 +156,7 @@ class Changes:
     def _take(self, changes: Iterable[results.PastChange]) -> list[str]:
         told = []
         for change in changes:
-            self._learn(change.place, change.change)
+            self._memory.learn_change(change.place, change.change)
             if (text := self._text(change)) and self._was_shown(change):
                 told.append(text)
         return told
@@ -170,4 +179,5 @@ class Changes:
             return f"message {seq} of {sender}{where} was removed"
         if change.state == "erased":
             return f"the messages of {sender}{where} were erased"
-        return f"{sender} {change.state} {seq}{where}" if change.state in GONE else ""
+        gone = change.state in GONE and change.state != "expired"  # which is told to nobody
+        return f"{sender} {change.state} {seq}{where}" if gone else ""

@@ -2,7 +2,7 @@
 
 Owns: Commands: which part carries out which command, and what its failures mean to the person.
 Elsewhere: the form of a line (grammar), the commands themselves (account_commands, message_commands, people_commands,
-group_commands), where plain lines go (target), talking to the server (session, requests).
+group_commands), where plain lines go (target), talking to the server (chatd_client).
 Fails: never; what was not done is told to the person.
 """
 
@@ -11,32 +11,32 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from chatd.client.account_commands import AccountCommands, AskPassword
+from chatd.client.app import App
 from chatd.client.grammar import COMMANDS, Command, Usage, understand, usage
 from chatd.client.group_commands import GroupCommands
 from chatd.client.message_commands import MessageCommands
 from chatd.client.people_commands import PeopleCommands
 from chatd.client.screen import Screen
-from chatd.client.session import ClientSession, NotLoggedIn
 from chatd.client.target import Target
-from chatd_client.errors import ChatError
+from chatd_client.errors import ChatError, NotLoggedIn
 from chatd_client.model import Destination
 
 CarryOut = Callable[[Sequence[str]], Awaitable[None]]
 
 
 class Commands:
-    def __init__(self, session: ClientSession, screen: Screen, ask_password: AskPassword) -> None:
+    def __init__(self, app: App, screen: Screen, ask_password: AskPassword) -> None:
         self.login_failed = False
         """The last login was refused, or something was asked for that needs one."""
         self._screen = screen
-        self._target = Target(session, screen)
-        self._accounts = AccountCommands(session, screen, self._target, ask_password)
+        self._target = Target(app, screen)
+        self._accounts = AccountCommands(app, screen, self._target, ask_password)
         self._verbs: dict[str, CarryOut] = {
             "help": self._help,
             **self._accounts.verbs(),
-            **MessageCommands(session, screen, self._target).verbs(),
-            **PeopleCommands(session, screen).verbs(),
-            **GroupCommands(session, screen, self._target).verbs(),
+            **MessageCommands(app, screen, self._target).verbs(),
+            **PeopleCommands(app, screen).verbs(),
+            **GroupCommands(app, screen, self._target).verbs(),
         }
 
     @property
@@ -57,9 +57,9 @@ class Commands:
             await self._verbs[request.verb](request.words)
             if request.verb in ("login", "takeover"):
                 self.login_failed = False
-        except NotLoggedIn as error:
+        except NotLoggedIn:
             self.login_failed = True
-            self._screen.notice(str(error))
+            self._screen.notice("not logged in: /login NAME first")
         except (Usage, ChatError) as error:
             self._screen.notice(str(error))
         return True

@@ -14,15 +14,15 @@ from prompt_toolkit.document import Document
 from chatd.client.grammar import COMMANDS, OPTIONAL_WORDS, Kind, Parameter, quoted
 
 if TYPE_CHECKING:
+    from chatd.client.app import App
     from chatd.client.commands import Commands
-    from chatd.client.session import ClientSession
 
 
 class NameCompleter(Completer):
     """Names with spaces are completed in quotes. In a message to a group, @ completes members."""
 
-    def __init__(self, session: ClientSession, commands: Commands) -> None:
-        self._session = session
+    def __init__(self, app: App, commands: Commands) -> None:
+        self._app = app
         self._commands = commands
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
@@ -45,7 +45,7 @@ class NameCompleter(Completer):
         to = self._commands.selected
         if not at or to is None or not to.group_id:
             return ()
-        return _those(typed, self._session.contacts.member_names(to.group_id))
+        return _those(typed, self._app.contacts.member_names(to.group_id))
 
     def _for_parameter(self, parameters: tuple[Parameter, ...], words: list[str], typed: str) -> Iterable[Completion]:
         """The words before the cursor belong to the first parameters; optional ones may have been left out."""
@@ -63,7 +63,7 @@ class NameCompleter(Completer):
         return _those(typed, choices)
 
     def _choices(self, parameter: Parameter, groups: list[str]) -> Iterable[str]:
-        contacts = self._session.contacts
+        contacts = self._app.contacts
         match parameter.kind:
             case Kind.USER:
                 return map(quoted, contacts.names())
@@ -84,11 +84,11 @@ class NameCompleter(Completer):
         return ()
 
     def _groups(self, before: str) -> list[str]:
-        return [quoted(f"{before}{group.name}") for group in self._session.contacts.groups.values()]
+        return [quoted(f"{before}{group.name}") for group in self._app.contacts.groups.values()]
 
     def _group(self, words: list[str]) -> int:
         if words:
-            return self._session.contacts.group_id_of(words[0])
+            return self._app.contacts.group_id_of(words[0])
         to = self._commands.selected
         return to.group_id if to is not None else 0
 

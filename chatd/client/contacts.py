@@ -2,7 +2,7 @@
 
 Owns: names <-> numbers, roles and presence as last reported. A login brings whole lists; requests complete them, and
 frames and notices keep them up to date.
-Elsewhere: receiving frames (session), notices and requests (live), showing contacts (commands).
+Elsewhere: logins (app), notices and requests (live), showing contacts (commands).
 Fails: never.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from chatd_client.chatserver.frames import Friend, Group, LoginAnswer, Member
+from chatd_client.chatserver import Friend, Group, Member
 from chatd_client.model import User, is_number
 from chatd_client.results import GroupAbout, Seen
 
@@ -39,12 +39,12 @@ class Contacts:
 
     # ------------------------------------------------------------ whole lists
 
-    def refresh(self, answer: LoginAnswer) -> None:
+    def refresh(self, friends: Iterable[Friend], groups: Iterable[Group]) -> None:
         """The lists of a login replace what was known, except open requests: a reconnect shows none again."""
-        self.friends = {friend.id: friend for friend in answer.friends}
-        self.groups = {group.id: group for group in answer.groups}
+        self.friends = {friend.id: friend for friend in friends}
+        self.groups = {group.id: group for group in groups}
         self.complete.clear()
-        for group in answer.groups:
+        for group in self.groups.values():
             for member in group.members:
                 self.remember(member.id, member.name)
 

@@ -2,7 +2,7 @@
 
 Owns: what each notice changes, and what a person is told of it; whose presence the server reports; unread counts at
 login.
-Elsewhere: the contacts themselves (contacts), the forms (notices, results), when the client is logged in (session).
+Elsewhere: the contacts themselves (contacts), asking, and when the client is logged in (chatd_client).
 Fails: never. A list that cannot be read stays as it was.
 """
 
@@ -11,22 +11,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from chatd.client.changes import Changes
 from chatd.client.contacts import Contacts
 from chatd.client.screen import Screen
 from chatd_client import events as notices
 from chatd_client import results
-from chatd_client.chatserver.frames import Notice
-from chatd_client.errors import ChatError, Code, NotOffered, Refused
+from chatd_client.chatserver import Client, LoggedIn
+from chatd_client.errors import ChatError, NotOffered
 from chatd_client.model import User
-from chatd_client.requests import Requests
-from chatd_client.sender import Sender
 
-WATCH_AT_ONCE = 100
-"""Maximum users that one request for presence names."""
-MEMBERS_AT_ONCE = 200
 TYPES_AGAIN_S = 3.0
 """The other side is told at most this often."""
 TYPES_FOR_S = 6.0
@@ -41,11 +36,11 @@ class Live:
     """contacts: those of the present login. typing: who types in which conversation, until when by the clock. changes:
     of messages that were shown."""
 
-    def __init__(self, requests: Requests, screen: Screen) -> None:
+    def __init__(self, client: Client, screen: Screen) -> None:
         self.contacts = Contacts()
         self.typing: dict[tuple[str, str], float] = {}
-        self.changes = Changes(requests, screen, self._where)
-        self._requests = requests
+        self.changes = Changes(client.conversations, client, screen, self._where)
+        self._client = client
         self._screen = screen
         self._me = 0
         self._loading: asyncio.Task[None] | None = None
@@ -57,11 +52,11 @@ class Live:
 
     # ------------------------------------------------------------ logging in and out
 
-    def begin(self, contacts: Contacts, user: User, sender: Sender, shown_before: Mapping[int, int]) -> None:
-        """Logged in, with requests, on a new connection. shown_before: the newest message, by conversation."""
+    def begin(self, contacts: Contacts, login: LoggedIn) -> None:
+        """Logged in, with requests, on a new connection."""
         self.contacts = contacts
-        self._me = user.id
-        self.changes.begin(sender, user, shown_before)
+        self._me = login.user.id
+        self.changes.begin(login.user, login.newest_seen)
         self._types_nothing = False
         self.end()
         self._loading = asyncio.get_running_loop().create_task(self._load())
@@ -80,10 +75,9 @@ class Live:
             for head in unread if self._screen.is_interactive else ():
                 self._screen.notice(f"unread: {self.unread_line(head)}")
         with contextlib.suppress(ChatError):  # otherwise they stay as the login answer had them
-            friends = await self._requests.ask("friend.list", results.Friends)
+            friends = await self._client.friends.overview()
             self.contacts.set_friends(friends.friends, friends.requests)
-            groups = await self._requests.ask("group.list", results.Groups)
-            self.contacts.set_groups(groups.groups)
+            self.contacts.set_groups(await self._client.groups.list())
             await self.watch([friend.id for friend in friends.friends])
         await self._ask_for_changes()
 
@@ -111,23 +105,11 @@ class Live:
 
     async def watch(self, user_ids: Sequence[int]) -> None:
         """Be told when these users go online and offline, as far as they allow it. Raises ChatError."""
-        for start in range(0, len(user_ids), WATCH_AT_ONCE):
-            await self._watch_some(user_ids[start : start + WATCH_AT_ONCE])
-
-    async def _watch_some(self, user_ids: Sequence[int]) -> None:
-        """One user who does not allow it has the whole request refused: then each half is tried."""
         try:
-            found = await self._requests.ask("presence.subscribe", results.Users, users=list(user_ids))
-        except Refused as declined:
-            if declined.code == Code.LIMIT_REACHED or len(user_ids) == 1:
-                return
-            half = len(user_ids) // 2
-            await self._watch_some(user_ids[:half])
-            await self._watch_some(user_ids[half:])
-            return
+            found = await self._client.presence.watch_allowed(user_ids)
         except NotOffered:
             return
-        for user in found.users:
+        for user in found:
             self.contacts.set_presence(user.id, online=user.online)
 
     def _watch_soon(self, user: User) -> None:
@@ -143,26 +125,16 @@ class Live:
         """All members with their roles, from now on kept up to date by notices. Raises ChatError."""
         if group_id in self.contacts.complete:
             return
-        found = await self._requests.rows(
-            "group.members",
-            results.Members,
-            lambda page: page.members,
-            lambda member: member.id,
-            group=group_id,
-            limit=MEMBERS_AT_ONCE,
-        )
+        found = await self._client.groups.members(group_id)
         self.contacts.set_members(group_id, found)
         friends = self.contacts.friends
         await self.watch([one.id for one in found if one.id != self._me and one.id not in friends])
 
     # ------------------------------------------------------------ notices
 
-    def take(self, notice: Notice) -> None:
-        known = notices.decode(notice.frame)
-        if known is None:
-            return
-        text = self._person(known) or self._membership(known) or self._admission(known) or self._conversation(known)
-        if text and not self._is_own(known):
+    def take(self, notice: notices.AnyNotice) -> None:
+        text = self._person(notice) or self._membership(notice) or self._admission(notice) or self._conversation(notice)
+        if text and not self._is_own(notice):
             self._screen.notice(text)
         self._screen.status()
 
@@ -285,14 +257,14 @@ class Live:
     def types(self, place: str) -> None:
         """The person types a message to this conversation: tell the other side, if the server does that."""
         now = time.monotonic()
-        if self._types_nothing or now < self._types_again_at or not self._requests.offered:
+        if self._types_nothing or now < self._types_again_at or not self._client.offers_requests:
             return
         self._types_again_at = now + TYPES_AGAIN_S
         self._telling = asyncio.get_running_loop().create_task(self._tell_typing(place))
 
     async def _tell_typing(self, place: str) -> None:
         try:
-            await self._requests.ask("typing", results.Nothing, with_=place)
+            await self._client.conversations.typing(place)
         except NotOffered:
             self._types_nothing = True
         except ChatError:

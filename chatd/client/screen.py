@@ -15,7 +15,7 @@ import threading
 import unicodedata
 from typing import Protocol, TextIO
 
-from chatd_client.chatserver.frames import Chat
+from chatd_client.chatserver import Chat
 
 HIDDEN = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
 """Characters that reorder or break the text around them."""

@@ -1,37 +1,36 @@
 """Where lines go: the conversation that is selected, and what words mean in it.
 
 Owns: Target: the selected conversation, and finding conversations, groups and messages that a command names.
-Elsewhere: the commands (commands and its parts), sending (session).
+Elsewhere: the commands (commands and its parts), sending (app, chatd_client).
 Fails: Usage for a word that means nothing here.
 """
 
 from __future__ import annotations
 
+from chatd.client.app import App
 from chatd.client.grammar import Usage
 from chatd.client.screen import Screen
-from chatd.client.session import ClientSession
 from chatd_client import results
 from chatd_client.errors import ChatError, Code
-from chatd_client.model import Destination, is_number
+from chatd_client.model import GONE, Destination, is_number
 
 NOBODY = (Code.UNKNOWN_RECIPIENT, Code.UNKNOWN_GROUP, Code.NOT_A_MEMBER)
 """A destination whose message is refused with one of these accepts no message of ours."""
 LOOK_BACK = 50
 """Messages that are looked at to find the last one of a kind."""
-NEWEST = 1 << 61
-"""Above every number of a message."""
 
 
 class Target:
     """selected: where plain lines go."""
 
-    def __init__(self, session: ClientSession, screen: Screen) -> None:
+    def __init__(self, app: App, screen: Screen) -> None:
         self.selected: Destination | None = None
         self._before: Destination | None = None
         """Where they went before; they go there again when `selected` turns out not to exist."""
-        self._session = session
+        self._app = app
+        self._client = app.client
         self._screen = screen
-        session.on_refused = self._on_refused
+        app.on_refused = self._on_refused
 
     def forget(self) -> None:
         self.selected = self._before = None
@@ -68,7 +67,7 @@ class Target:
             if self.selected is None or not self.selected.group_id:
                 raise Usage("no group is selected: name it with # before it, or select it with /g")
             return self.selected.group_id
-        number = self._session.contacts.group_id_of(word)
+        number = self._app.contacts.group_id_of(word)
         if not number:
             raise Usage(f"no group {word} known: give its number")
         return number
@@ -78,32 +77,24 @@ class Target:
         one. Raises Usage."""
         if word.startswith("#"):
             return f"#{self.group(word)}"
-        return word or place_of(self.needed())
+        return word or self.needed().place
 
     async def last_own(self) -> int:
         """The number of the user's last message in the selected conversation. Raises Usage, ChatError."""
         to = self.needed()
-        await self._session.settle()
-        known = self._session.sender.last_seq.get(to, 0)
-        return known or (await self._last(place_of(to), own=True)).seq
+        await self._client.settle()
+        return self._client.last_sent(to) or (await self._last(to.place, own=True)).seq
 
     async def last_seq(self, place: str) -> int:
         """The number of the last message of the conversation. Raises ChatError."""
         return (await self._last(place, own=False)).seq
 
     async def _last(self, place: str, *, own: bool) -> results.PastMessage:
-        me = self._session.require_login().name
-        history = await self._session.requests.ask(
-            "history", results.History, with_=place, before=NEWEST, limit=LOOK_BACK if own else 1
-        )
-        for message in history.messages:
-            if not own or (message.sender == me and message.state in ("sent", "edited")):
+        me = self._client.require_login().name
+        async for message in self._client.conversations.history(place, limit=LOOK_BACK if own else 1):
+            if not own or (message.sender == me and message.state not in GONE):
                 return message
         raise ChatError("there is no such message: /history shows messages with their numbers")
-
-
-def place_of(to: Destination) -> str:
-    return f"#{to.group_id}" if to.group_id else to.user_name or str(to.user_id)
 
 
 def number_of(word: str) -> int:

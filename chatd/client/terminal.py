@@ -20,12 +20,11 @@ from prompt_toolkit.patch_stdout import patch_stdout
 from chatd.client.completion import NameCompleter
 from chatd.client.grammar import COMMANDS, Usage, quoted, understand
 from chatd.client.screen import clean, origin
-from chatd.client.target import place_of
-from chatd_client.chatserver.frames import Chat
+from chatd_client.chatserver import Chat
 
 if TYPE_CHECKING:
+    from chatd.client.app import App
     from chatd.client.commands import Commands
-    from chatd.client.session import ClientSession
 
 WELCOME = (
     "Type /register NAME to make an account, or /login NAME if you have one.",
@@ -60,7 +59,7 @@ class CarefulHistory(FileHistory):
 
 
 class Terminal:
-    """Screen and input in one. Call `bind` before the first line: session and commands need a screen to be built."""
+    """Screen and input in one. Call `bind` before the first line: app and commands need a screen to be built."""
 
     is_interactive = True
 
@@ -68,7 +67,7 @@ class Terminal:
         self._history = self._open_history(history_path)
         self._prompt: PromptSession[str] = PromptSession(history=self._history, complete_while_typing=False)
         self._secret: PromptSession[str] = PromptSession(is_password=True)
-        self._session: ClientSession | None = None
+        self._app: App | None = None
         self._commands: Commands | None = None
 
     def _open_history(self, path: Path | None) -> History:
@@ -80,10 +79,10 @@ class Terminal:
             self.notice(f"lines are not kept: {error.strerror}")
             return InMemoryHistory()
 
-    def bind(self, session: ClientSession, commands: Commands) -> None:
-        self._session = session
+    def bind(self, app: App, commands: Commands) -> None:
+        self._app = app
         self._commands = commands
-        self._prompt.completer = NameCompleter(session, commands)
+        self._prompt.completer = NameCompleter(app, commands)
         self._prompt.default_buffer.on_text_changed += lambda buffer: self._typing(buffer.text)
 
     @contextlib.contextmanager
@@ -121,18 +120,18 @@ class Terminal:
         return password or None
 
     def _prompt_text(self) -> str:
-        session, commands = self._session, self._commands
-        if session is None or session.user is None or commands is None:
+        app, commands = self._app, self._commands
+        if app is None or app.client.user is None or commands is None:
             return "chat> "
         to = f" → {commands.selected}" if commands.selected else ""
-        away = "" if session.online else " (not connected)"
-        return clean(f"{session.user.name}{to}{away}> ")
+        away = "" if app.client.online else " (not connected)"
+        return clean(f"{app.client.user.name}{to}{away}> ")
 
     def _typists(self) -> str:
         """At the right edge of the line: the user who is typing a message to the person."""
-        if self._session is None:
+        if self._app is None:
             return ""
-        names = self._session.live.typists()
+        names = self._app.live.typists()
         return (
             clean(f"{', '.join(names)} is typing" if len(names) == 1 else f"{', '.join(names)} are typing")
             if names
@@ -141,10 +140,10 @@ class Terminal:
 
     def _typing(self, text: str) -> None:
         """The person has changed the line."""
-        if self._session is None or self._commands is None or not text or text.startswith("/"):
+        if self._app is None or self._commands is None or not text or text.startswith("/"):
             return
-        if self._session.online and self._commands.selected is not None:
-            self._session.live.types(place_of(self._commands.selected))
+        if self._app.client.online and self._commands.selected is not None:
+            self._app.live.types(self._commands.selected.place)
 
     # ------------------------------------------------------------ output
 
@@ -153,7 +152,7 @@ class Terminal:
         number = f"{chat.seq} " if chat.seq else ""
         time = ("ansibrightblack", f"{number}[{clean(chat.time)}] ")
         notes = [("ansibrightblack", f" (answers {chat.reply})")] if chat.reply else []
-        user = self._session.user if self._session is not None else None
+        user = self._app.client.user if self._app is not None else None
         if user is not None and chat.is_about(user.id):
             notes.append(("ansiyellow", " (mentions you)"))
         print_formatted_text(FormattedText([time, ("bold", who), *notes, ("", f": {clean(chat.text)}")]))

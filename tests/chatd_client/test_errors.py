@@ -8,10 +8,11 @@ import chatd
 import chatd_client
 from chatd import errors as of_the_server
 from chatd_client import errors
+from chatd_client.chatserver.frames import PASSING_TEXTS
 
 ONLY_HTTP = {
     *("UNKNOWN_KEY", "SCOPE_MISSING", "UNKNOWN_ROUTE", "METHOD_NOT_ALLOWED", "UNKNOWN_CONTENT_TYPE", "NOT_JSON"),
-    "TOO_SLOW",
+    *("TOO_SLOW", "UNKNOWN_WEBHOOK"),
 }
 """Codes that no client of a wire is sent. A new code belongs here or into the library."""
 
@@ -21,6 +22,15 @@ def test_codes_and_which_of_them_are_temporary_are_those_of_the_server() -> None
     assert {one.name: int(one) for one in errors.Code} == {one.name: int(one) for one in of_the_wires}
     for code in of_the_wires:
         assert errors.is_temporary(code) is of_the_server.MEANINGS[code].temporary, code.name
+
+
+def test_a_login_that_may_succeed_later_is_told_by_the_servers_text() -> None:
+    temporary = {
+        meaning.text
+        for code, meaning in of_the_server.MEANINGS.items()
+        if meaning.temporary and code.name not in ONLY_HTTP
+    }
+    assert temporary == PASSING_TEXTS
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from chatd.client.app import App
 from chatd.client.commands import Commands
 from chatd.client.memory import open_memory
 from chatd.client.screen import origin
-from chatd.client.session import ClientSession
 from chatd_client.address import ServerAddress
-from chatd_client.chatserver.frames import Chat
+from chatd_client.chatserver import Chat
 from chatd_client.timing import Timing
 
 from .small_server import SmallServer
@@ -54,9 +54,11 @@ class Recorder:
 class Client:
     """passwords: what is typed next where one is asked for; then "pw"."""
 
-    def __init__(self, session: ClientSession, commands: Commands, screen: Recorder, passwords: list[str]) -> None:
+    def __init__(self, app: App, commands: Commands, screen: Recorder, passwords: list[str]) -> None:
         self.passwords = passwords
-        self.session = session
+        self.app = app
+        self.session = app.client
+        """The library's client."""
         self.commands = commands
         self.screen = screen
 
@@ -88,14 +90,14 @@ async def client(port: int, state_dir: Path, timing: Timing = QUICK) -> AsyncIte
     async def password(prompt: str, new: bool) -> str:
         return passwords.pop(0) if passwords else "pw"
 
-    session = ClientSession(address, screen, lambda user: open_memory(state_dir, address, user, screen.notice), timing)
-    keeper = asyncio.create_task(session.keep())
+    app = App(address, screen, lambda user: open_memory(state_dir, address, user, screen.notice), timing)
+    keeper = asyncio.create_task(app.client.keep())
     try:
-        yield Client(session, Commands(session, screen, password), screen, passwords)
+        yield Client(app, Commands(app, screen, password), screen, passwords)
     finally:
         keeper.cancel()
         await asyncio.wait([keeper])
-        session.sender.memory.abandon()  # as the kernel does for a killed process: locks go, nothing is written
+        app.client.abandon()  # as the kernel does for a killed process: locks go, nothing is written
         if not keeper.cancelled():
             keeper.result()
 

@@ -15,12 +15,12 @@ from chatd.client import changes
 from chatd.client.changes import Changes
 from chatd_client.chatserver import outgoing
 from chatd_client.chatserver.frames import Chat, shown
+from chatd_client.conversations import Conversations
 from chatd_client.events import MessageChanged
 from chatd_client.journal import Journal
 from chatd_client.memory import Memory
-from chatd_client.model import Answer, PendingMessage, User
+from chatd_client.model import Answer, User
 from chatd_client.requests import Requests
-from chatd_client.sender import Sender
 from tests.harness.daemon import Daemon
 
 from .recorder import Client, Recorder, client, until
@@ -72,7 +72,7 @@ def test_a_removal_in_a_group_is_told_and_a_reconnect_repeats_nothing(
         port, (alice, bob) = server.ports["chatserver"], (next(names), next(names))
         async with client(port, tmp_path / "a") as ann, client(port, tmp_path / "b") as there:
             await ann.do(f'/register "{alice}"', f'/register "{bob}"', f'/login "{alice}"', "/creategroup lunch")
-            number = max(ann.session.contacts.groups)
+            number = max(ann.app.contacts.groups)
             await ann.do("/groupset #lunch join open")
             await there.do(f'/login "{bob}"', f"/joingroup {number}", f"/g {number} spam", f"/g {number} more")
             await until(lambda: len(ann.screen.messages) == 2)
@@ -97,7 +97,7 @@ def test_what_waits_for_an_answer_is_told_at_login_and_not_at_a_reconnect(
         async with client(port, tmp_path / "a") as ann, client(port, tmp_path / "c") as cy:
             await ann.do(f'/register "{alice}"', f'/register "{bob}"', f'/register "{cyril}"')
             await ann.do(f'/login "{alice}"', "/creategroup club", "/groupset #club join approval")
-            number = max(ann.session.contacts.groups)
+            number = max(ann.app.contacts.groups)
             await ann.do(f'/invite #club "{bob}"', "/logout")
             await cy.do(f'/login "{cyril}"', f"/joingroup {number}")
             for who, waits in ((alice, "asks to join club"), (bob, "invites you to club")):
@@ -131,17 +131,20 @@ class Server:
         asyncio.get_running_loop().call_soon(self.requests.answered, Answer(asked["ref"], True, result, 0, ""))
 
 
-class NobodyTold:
-    """A SenderUser of which nothing is expected."""
+class Numbers:
+    """Remembers in a Memory, as the library's client does."""
 
-    def stored(self, message: PendingMessage, seq: int, at_ms: int) -> None:
-        raise NotImplementedError
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
 
-    def refused(self, message: PendingMessage, code: int, text: str) -> None:
-        raise NotImplementedError
+    def known_change(self, place: str) -> int | None:
+        return self.memory.changes.get(place)
 
-    def unanswered(self) -> None:
-        raise NotImplementedError
+    def learn_change(self, place: str, number: int) -> None:
+        self.memory.knows_change(place, number, ())
+
+    def newest_seen(self) -> dict[int, int]:
+        return self.memory.newest_shown()
 
 
 def head(number: int, place: str, user: int, last: int) -> dict[str, Any]:
@@ -154,10 +157,9 @@ def change(place: str, number: int, seq: int, state: str = "recalled") -> dict[s
 
 def made(server: Server, memory: Memory | None = None, shown: int = 9) -> tuple[Changes, Recorder]:
     screen = Recorder()
-    sender = Sender(5.0, NobodyTold())
-    sender.open(memory or Memory(None))
-    found = Changes(server.requests, screen, lambda place: "")
-    found.begin(sender, User(1, "ann"), {2: shown})
+    numbers = Numbers(memory or Memory(None))
+    found = Changes(Conversations(server.requests), numbers, screen, lambda place: "")
+    found.begin(User(1, "ann"), {2: shown})
     return found, screen
 
 

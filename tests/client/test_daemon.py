@@ -127,7 +127,7 @@ def test_killed_workers_and_a_killed_daemon_lose_and_repeat_nothing(make_daemon:
                 if number == 25:
                     await asyncio.to_thread(daemon.kill_all)
                     await asyncio.to_thread(daemon.start)
-                await until(lambda number=number: len(alice.session.sender.outbox) < 5)
+                await until(lambda number=number: alice.session.unacknowledged < 5)
             assert await alice.session.settle()
             assert await bob.session.settle()
             await bob.shows(*(f"alice(1): a{number}" for number in range(40)))

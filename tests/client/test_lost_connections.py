@@ -88,7 +88,7 @@ async def messages(trial: Trial, other: str) -> None:
 async def group(trial: Trial, other: str) -> None:
     ann = trial.ann
     await ann.do("/creategroup team")
-    number = ann.session.contacts.group_id_of("team")
+    number = ann.app.contacts.group_id_of("team")
     await ann.do(f"/g {number}")
     await trial.breaks("group.set", "/groupset join invite", "is now: invite")
     await trial.breaks("group.rename", "/groupset name crew", "name of")

@@ -78,11 +78,11 @@ def test_people(server: Daemon, tmp_path: Path, names: Iterator[str]) -> None:
             await ann.hears(f"{bob.name} ({bob.number}) has accepted your friend request")
             await ann.does("/friends", f"{bob.shown} online")
             await bob.client.session.logout()  # seen at once, not at the next login
-            await until(lambda: not ann.client.session.contacts.friends[bob.number].online)
+            await until(lambda: not ann.client.app.contacts.friends[bob.number].online)
             await ann.does("/friends", f"{bob.shown} offline")
             await ann.does(f'/whois "{bob.name}"', bob.shown, "offline, last seen ")
             await bob.client.do(f'/login "{bob.name}"')
-            await until(lambda: ann.client.session.contacts.friends[bob.number].online)
+            await until(lambda: ann.client.app.contacts.friends[bob.number].online)
             await cy.does(f'/addfriend "{ann.name}"', "asked")
             await ann.hears(f"{cy.name} ({cy.number}) asks")
             await ann.does(f'/refuse "{cy.name}"', f"refused {cy.name}")
@@ -149,7 +149,7 @@ def test_groups(server: Daemon, tmp_path: Path, names: Iterator[str]) -> None:
         async with people(server, tmp_path, names) as (ann, bob, cy):
             team = f"The team {ann.number}"
             await ann.does(f'/creategroup "{team}" what we do', "its number is ")
-            number = ann.client.session.contacts.group_id_of(team)
+            number = ann.client.app.contacts.group_id_of(team)
             named = f'"#{team}"'
             await bob.does(f"/joingroup {number}", f"joined the group {team}#{number}")
             await ann.hears(f"{bob.shown} has joined {team}#{number}")

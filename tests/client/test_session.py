@@ -138,7 +138,7 @@ def test_a_name_with_spaces_works_everywhere(tmp_path: Path) -> None:
             await bob.do('/accept "ann a"', '/chat "ann a" hello yourself')
             await ann.shows("bob b(2): hello yourself")
             await ann.notices("has accepted your friend request")
-            assert ann.session.contacts.friends[2].name == "bob b"
+            assert ann.app.contacts.friends[2].name == "bob b"
             await bob.do("/friends")
             await bob.notices("ann a(1) online")
 
@@ -256,7 +256,7 @@ def test_a_refusal_is_told_and_the_next_message_goes_on(tmp_path: Path) -> None:
             assert server.texts() == ["two", "four"]
             await alice.notices("not sent to nobody: no such user: one")
             await alice.notices("not sent to group 9: no such user: three")
-            assert alice.session.sender.refused == 2
+            assert alice.session.refused == 2
 
     play(scenario)
 
@@ -270,7 +270,7 @@ def test_a_passing_refusal_is_tried_again_in_order(tmp_path: Path) -> None:
             await alice.do("/login alice", "/chat bob one", "two")
             assert await alice.session.settle()
             assert server.texts() == ["one", "two"]
-            assert alice.session.sender.refused == 0
+            assert alice.session.refused == 0
 
     play(scenario)
 

@@ -36,7 +36,7 @@ def test_the_other_terminal_says_so_and_does_not_fight_back(
             assert new.session.user is not None
             await old.notices(f"logged out: logged in elsewhere (/takeover {name} takes it back)")
             await until(lambda: not old.session.connected)
-            assert (old.session.user, old.session.stays) == (None, False)
+            assert (old.session.user, old.session.comes_back) == (None, False)
             await new.do("/sessions")  # served: nobody has ended this one
             assert sum("chatserver from" in one for one in new.screen.notices) == 1
             await old.do("hello")
@@ -86,7 +86,7 @@ def take_turns(server: Daemon, tmp_path: Path, names: Iterator[str], rounds: int
             while True:
                 await bob.do(f"to {next(numbers)}")
                 await asyncio.sleep(0.005)
-                await until(lambda: len(bob.session.sender.outbox) < 50)
+                await until(lambda: bob.session.unacknowledged < 50)
 
         async with (
             client(port(server), tmp_path / "1") as one,

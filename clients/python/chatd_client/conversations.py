@@ -30,12 +30,20 @@ class Conversations:
         """The user's conversations, with the last number, the read mark and unread counts of each."""
         after = -NEWEST
         while True:
-            page = await self._ask("sync", results.Sync, after=after, limit=PAGE)
+            page = await self.sync(after=after)
             for head in page.conversations:
                 yield head
             if not page.more or not page.conversations:
                 return
             after = page.conversations[-1].id
+
+    async def sync(
+        self, *, after: int = -NEWEST, limit: int = PAGE, changes: Mapping[str, int] | None = None
+    ) -> results.Sync:
+        """One page of list(): the conversations after the one with this Head.id; and of those that `changes` names,
+        which must be on the page, the changes after the known one, as far as they fit. None: none are asked for."""
+        known = None if changes is None else dict(changes)
+        return await self._ask("sync", results.Sync, after=after, limit=limit, changes=known)
 
     async def unread(self) -> Sequence[results.Head]:
         """Those with unread messages."""

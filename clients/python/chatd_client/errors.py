@@ -152,6 +152,13 @@ class ClientClosed(SessionEnded):
     """The client was closed, or is not open yet."""
 
 
+class NotLoggedIn(ChatError):
+    """A user must be logged in for this (chatd_client.chatserver; a Client of the other wire always is)."""
+
+    def __init__(self) -> None:
+        super().__init__("not logged in")
+
+
 # ---------------------------------------------------------------- requests and messages
 
 

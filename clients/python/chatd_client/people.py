@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 
 from chatd_client import results
-from chatd_client.errors import ChatError
+from chatd_client.errors import ChatError, Code, NotOffered, Refused
 from chatd_client.model import User
 from chatd_client.requests import Requests
 
@@ -26,13 +26,17 @@ class Friends:
     def __init__(self, requests: Requests) -> None:
         self._ask = requests.ask
 
+    async def overview(self) -> results.Friends:
+        """list() and requests() with one request."""
+        return await self._ask("friend.list", results.Friends)
+
     async def list(self) -> tuple[results.Seen, ...]:
         """Friends, with their presence."""
-        return (await self._ask("friend.list", results.Friends)).friends
+        return (await self.overview()).friends
 
     async def requests(self) -> tuple[User, ...]:
         """Users who ask to become friends."""
-        return (await self._ask("friend.list", results.Friends)).requests
+        return (await self.overview()).requests
 
     async def request(self, user: Who) -> results.Asked:
         """Ask a user. If that user has asked already, the two are friends now."""
@@ -105,7 +109,7 @@ class Profiles:
 
 
 class Presence:
-    """The users that are watched are watched again after every login."""
+    """The users that are watched are watched again after every login of chatd_client.Client."""
 
     def __init__(self, requests: Requests) -> None:
         self._ask = requests.ask
@@ -122,6 +126,30 @@ class Presence:
         self._watched.update(dict.fromkeys(wanted))
         return found
 
+    async def watch_allowed(self, users: Iterable[Who]) -> list[results.Seen]:
+        """As watch(); users who do not allow it are left out, for whom watch() refuses all. A few requests for each of
+        them, as each half of a refused list is tried."""
+        found = await self._allowed("presence.subscribe", list(users))
+        self._watched.update(dict.fromkeys(user.id for user in found))
+        return found
+
+    async def _allowed(self, op: str, users: list[Who]) -> list[results.Seen]:
+        found: list[results.Seen] = []
+        for at in range(0, len(users), MAX_WATCHED):
+            found += await self._some(op, users[at : at + MAX_WATCHED])
+        return found
+
+    async def _some(self, op: str, users: list[Who]) -> list[results.Seen]:
+        try:
+            return await self._all(op, users)
+        except NotOffered:
+            raise
+        except Refused as refused:
+            if refused.code == Code.LIMIT_REACHED or len(users) == 1:
+                return []
+        half = len(users) // 2
+        return await self._some(op, users[:half]) + await self._some(op, users[half:])
+
     async def _all(self, op: str, users: list[Who]) -> list[results.Seen]:
         found: list[results.Seen] = []
         for at in range(0, len(users), MAX_WATCHED):
@@ -131,4 +159,4 @@ class Presence:
     async def watch_again(self) -> None:
         """After a login. Users who do not allow it any more are not watched."""
         with contextlib.suppress(ChatError):
-            await self._all("presence.subscribe", list(self._watched))
+            await self._allowed("presence.subscribe", list(self._watched))

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from chatd_client.errors import BadFrame
+from chatd_client.errors import BadFrame, is_temporary
 from chatd_client.model import Answer, User
 from chatd_client.seen import Shown
 
@@ -368,6 +368,37 @@ def decode(frame: bytes | str) -> Event | None:
 
 
 # ---------------------------------------------------------------- what is computed from them
+
+ALREADY_LOGGED_IN = 2
+"""LOGIN_ACK's errno: true for a moment after a connection broke."""
+PASSING_TEXTS = frozenset(
+    {
+        "too many requests",
+        "the server cannot store this now, try again",
+        "the server is busy, try again",
+        "internal error",
+        "too many attempts, try again later",
+        "too many messages wait for this user, try again later",
+    }
+)
+"""What chatd says of a login that may succeed later: LOGIN_ACK has one errno for all other reasons."""
+
+
+def text_of(answer: Event) -> str:
+    """What the server says of a refusal, "" = nothing."""
+    return answer.text if isinstance(answer, LoginAnswer | RegisterAnswer | ErrorAnswer) else ""
+
+
+def code_of(answer: Event) -> int:
+    """By which it was refused; 0 = none."""
+    return answer.errno if isinstance(answer, ErrorAnswer) else 0
+
+
+def is_passing(answer: Event) -> bool:
+    """Whether a refused login may succeed in a moment."""
+    if isinstance(answer, LoginAnswer):
+        return answer.errno == ALREADY_LOGGED_IN or answer.text in PASSING_TEXTS
+    return isinstance(answer, ErrorAnswer) and is_temporary(answer.errno)
 
 
 def shown(chat: Chat, user_id: int) -> Shown:
