@@ -146,18 +146,33 @@ class Places:
 GOOD = [200, 401, 401]
 
 
-@pytest.fixture
-def places(tmp_path: Path) -> Iterator[Places]:
-    made = Places(tmp_path)
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
+    made = Places(tmp_path_factory.mktemp("places"))
+    made.daemon.start()
     yield made
     assert made.daemon.discard() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_the_directory_of_a_unix_socket_decides_who_may_connect(places: Places) -> None:
+    def another_user_connects() -> list[bool]:
+        code = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+        asked = [["/usr/bin/python3", "-c", code, str(path)] for path in places.paths]
+        nobody: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": [], "cwd": "/"}
+        return [subprocess.run(one, check=False, stderr=subprocess.DEVNULL, **nobody).returncode == 0 for one in asked]
+
+    folder = places.daemon.runtime_dir
+    folder.chmod(0o750)  # as chatd makes it
+    assert another_user_connects() == [False, False]
+    folder.chmod(0o755)
+    assert another_user_connects() == [True, True]
 
 
 def test_metrics_and_api_on_unix_sockets_and_on_ipv6(places: Places) -> None:
     """An upgrade keeps them; sockets that a killed server left are replaced; a reload moves metrics to IPv6, and the
     socket that is not used any more is removed."""
     daemon, (metrics, api) = places.daemon, places.paths
-    daemon.start()
     assert places.answers() == GOOD
     inodes = [path.stat().st_ino for path in places.paths]
     assert daemon.ctl("upgrade", limit_s=60).returncode == 0
@@ -180,28 +195,14 @@ def test_metrics_and_api_on_unix_sockets_and_on_ipv6(places: Places) -> None:
     assert not api.exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
-def test_the_directory_of_a_unix_socket_decides_who_may_connect(places: Places) -> None:
-    places.daemon.start()
-
-    def another_user_connects() -> list[bool]:
-        code = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
-        asked = [["/usr/bin/python3", "-c", code, str(path)] for path in places.paths]
-        nobody: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": [], "cwd": "/"}
-        return [subprocess.run(one, check=False, stderr=subprocess.DEVNULL, **nobody).returncode == 0 for one in asked]
-
-    folder = places.daemon.runtime_dir
-    folder.chmod(0o750)  # as chatd makes it
-    assert another_user_connects() == [False, False]
-    folder.chmod(0o755)
-    assert another_user_connects() == [True, True]
-
-
-def test_a_file_in_the_place_of_the_socket_is_not_lost(places: Places) -> None:
-    places.paths[0].parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+def test_a_file_in_the_place_of_the_socket_is_not_lost(tmp_path: Path) -> None:
+    places = Places(tmp_path)
     places.paths[0].write_text("precious")
     places.daemon.launch()
-    assert places.daemon.wait_gone() == 71
-    assert places.paths[0].read_text() == "precious"
-    assert str(places.paths[0]) in places.daemon.tail()
-    places.daemon.expect_error("cannot listen on")
+    try:
+        assert places.daemon.wait_gone() == 71
+        assert places.paths[0].read_text() == "precious"
+        assert str(places.paths[0]) in places.daemon.tail()
+    finally:
+        places.daemon.expect_error("cannot listen on")
+        assert places.daemon.discard() == []
