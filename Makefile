@@ -11,6 +11,7 @@ RUN_STAMP := $(VENV)/.run-installed
 DEV_STAMP := $(VENV)/.dev-installed
 JS_TOOLS := $(VENV)/js
 JS_STAMP := $(JS_TOOLS)/.installed
+PAGE_STAMP := $(VENV)/page/.installed
 VAR ?= var
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
@@ -66,12 +67,15 @@ $(DEV_STAMP): pyproject.toml constraints.txt constraints-dev.txt | $(BIN)/python
 
 install: $(DEV_STAMP)
 
-# What checks the JavaScript client, by its lock file. It is not beside the client, which would carry it into every copy.
+# What checks the JavaScript client, and the chat page, by their lock files. It is not beside the client, which would carry
+# it into every copy.
 $(JS_STAMP): clients/js/package.json clients/js/package-lock.json
+$(PAGE_STAMP): tests/web/tools/package.json tests/web/tools/package-lock.json
+$(JS_STAMP) $(PAGE_STAMP):
 	@.ci/tools node=nodejs npm
-	@mkdir -p $(JS_TOOLS)
-	@cp clients/js/package.json clients/js/package-lock.json $(JS_TOOLS)
-	@cd $(JS_TOOLS) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@mkdir -p $(@D)
+	@cp $^ $(@D)
+	@cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
 
 # After a change of pyproject.toml. For newer versions: make constraints UPGRADE=--upgrade. It needs the network.
@@ -85,7 +89,7 @@ HOST_PYTHON := /usr/bin/python3
 PACKAGING_TOOLS := gcc pkg-config mariadb_config=libmariadb-dev $(HOST_PYTHON)=python3 $(HOST_PYTHON)-config=python3-dev \
 	/usr/share/python-wheels=python3-venv dh=debhelper dpkg-buildpackage=dpkg-dev
 
-tools: $(JS_STAMP)
+tools: $(JS_STAMP) $(PAGE_STAMP)
 	@.ci/tools g++ node=nodejs php=php-cli promtool=prometheus /usr/include/openssl/ssl.h=libssl-dev strace chromium openssl \
 		redis-server mariadbd=mariadb-server haproxy rabbitmq-server \
 		nginx /usr/lib/nginx/modules/ngx_stream_module.so=libnginx-mod-stream ip=iproute2 sysctl=procps \

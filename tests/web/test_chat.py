@@ -231,6 +231,33 @@ def test_the_network_is_away(desk: Desk, site: Site) -> None:
     desk.play(site, story)
 
 
+def test_what_was_written_before_the_tab_was_closed_arrives_once(desk: Desk, site: Site) -> None:
+    """Written without a network, in a tab that is closed; another one sends it."""
+
+    async def story(stage: Stage) -> None:
+        alice, bob = await stage.person("alice9"), await stage.person("carol9")
+        await alice.open("carol9")
+        await bob.open("alice9")
+        await alice.write("one")
+        await bob.sees("one")
+        await alice.page.context.set_offline(True)
+        await alice.write("two")
+        await alice.write("three")
+        await alice.state_of("three", "waiting")
+        await alice.page.close()
+        assert await bob.texts() == ["one"]
+        await alice.page.context.set_offline(False)
+        again = await stage.visitor(context=alice.page.context)
+        await again.page.goto(site.url)
+        await again.is_live()
+        await bob.sees("three")
+        await bob.shows(["one", "two", "three"])
+        await again.page.locator(".row", has_text="carol9").click()
+        await again.shows(["one", "two", "three"])
+
+    desk.play(site, story)
+
+
 def test_the_page_can_be_used_with_the_keyboard_alone(desk: Desk, site: Site) -> None:
     async def story(stage: Stage) -> None:
         alice, bob = await stage.visitor(), await stage.person("bob9")

@@ -9,33 +9,47 @@
 import { Line } from "./dialog.js";
 import { Groups } from "./groups.js";
 import { People } from "./people.js";
-import { t, when } from "./texts.js";
-import { html, useModel, useState } from "./ui.js";
+import { language, t, when } from "./texts.js";
+import { html, useEffect, useMemo, useModel, useRef, useState } from "./ui.js";
 
 const TABS = ["list", "people", "groups"];
 
+/** Drawn again only if something of it has changed: there may be many. */
 function Row({ conversation, isShown, onShow }) {
   useModel(conversation);
-  const { newest, title, unread, key, chat, isGroup } = conversation;
-  const text = newest?.from === chat.me.name ? t("list.you", { text: newest.text }) : (newest?.text ?? "");
+  const { newest, title, unread, key, chat, isGroup, version } = conversation;
   const online = !isGroup && chat.people.get(key)?.online;
-  return html`
-    <li>
-      <button type="button" class="row" aria-current=${isShown ? "true" : undefined} onClick=${() => onShow(key)}>
-        <span class=${`name${online ? " online" : ""}`} dir="auto">${title}</span>
-        <time>${newest ? when(newest.sm) : ""}</time>
-        <span class="preview" dir="auto">${text.slice(0, 100)}</span>
-        ${unread > 0 && html`<span class="count" aria-label=${t("list.unread", { count: unread })}>${unread}</span>`}
-      </button>
-    </li>`;
+  return useMemo(() => {
+    const text = newest?.from === chat.me.name ? t("list.you", { text: newest.text }) : (newest?.text ?? "");
+    return html`
+      <li>
+        <button type="button" class="row" aria-current=${isShown ? "true" : undefined} onClick=${() => onShow(key)}>
+          <span class=${`name${online ? " online" : ""}`} dir="auto">${title}</span>
+          <time>${newest ? when(newest.sm) : ""}</time>
+          <span class="preview" dir="auto">${text.slice(0, 100)}</span>
+          ${unread > 0 && html`<span class="count" aria-label=${t("list.unread", { count: unread })}>${unread}</span>`}
+        </button>
+      </li>`;
+  }, [conversation, version, title, online, isShown, language()]);
 }
+
+/** So many conversations more are drawn when the end of the list comes near. */
+const MORE = 100;
 
 function List({ chat, onShow }) {
   const { listed, shown } = chat;
+  const [most, setMost] = useState(MORE);
+  const end = useRef(null);
+  useEffect(() => {
+    const watch = new IntersectionObserver(([one]) => one.isIntersecting && setMost((count) => count + MORE), { rootMargin: "1000px" });
+    watch.observe(end.current);
+    return () => watch.disconnect();
+  }, [most >= listed.length]);
   return html`
     <${Line} label=${t("list.to")} submit=${t("list.new")} work=${async (typed) => onShow(await chat.nameOf(typed))} />
     ${listed.length === 0 && html`<p class="empty">${t("list.empty")}</p>`}
-    <ul>${listed.map((one) => html`<${Row} key=${one.key} conversation=${one} isShown=${one === shown} onShow=${onShow} />`)}</ul>`;
+    <ul>${listed.slice(0, most).map((one) => html`<${Row} key=${one.key} conversation=${one} isShown=${one === shown} onShow=${onShow} />`)}</ul>
+    <p ref=${end} class="end"></p>`;
 }
 
 /** @param {{chat: import("./chat.js").Chat}} properties */
