@@ -44,7 +44,7 @@ function List({ chat, onShow }) {
     const watch = new IntersectionObserver(([one]) => one.isIntersecting && setMost((count) => count + MORE), { rootMargin: "1000px" });
     watch.observe(end.current);
     return () => watch.disconnect();
-  }, [most >= listed.length]);
+  }, [most, listed.length > most]); // a new observer says at once whether the end is near
   return html`
     <${Line} label=${t("list.to")} submit=${t("list.new")} work=${async (typed) => onShow(await chat.nameOf(typed))} />
     ${listed.length === 0 && html`<p class="empty">${t("list.empty")}</p>`}
