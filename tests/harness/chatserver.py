@@ -50,9 +50,9 @@ there a client may be late)."""
 
 
 def received_in_time(data: bytes, pause_s: float) -> list[bytes]:
-    """What recv(1024) would have given a client that never waits for a processor. data: what one recv gave. pause_s: how
-    long it did not look before. Frames that came together because it stood still are taken apart, at most one for each
-    LATE_S."""
+    """What recv(1024) would have given a client that never waits for a processor. data: what one recv gave. pause_s:
+    how long it did not look before. Frames that came together because it stood still are taken apart, at most one for
+    each LATE_S."""
     frames = [frame + b"\0" for frame in data.split(b"\0")[:-1]]
     if data.endswith(b"\0") and 1 < len(frames) <= 1 + pause_s / LATE_S:
         return [frame[:1024] for frame in frames]

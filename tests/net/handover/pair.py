@@ -59,6 +59,11 @@ class PairedHouse(House):
             listeners.append(Listener(options, mine))
         self.acceptor.open(listeners)
 
+    async def close(self) -> None:
+        await super().close()
+        if "udp" in self.ports:
+            self.udp.close()
+
 
 def bound(directory: Path) -> dict[str, tuple[ListenerOptions, socket.socket]]:
     """Every kind of listening socket."""
