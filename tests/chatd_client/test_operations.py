@@ -28,6 +28,7 @@ from chatd_client import (
 from tests.chatd_client.people import TRANSPORTS, People, quick
 from tests.harness.daemon import free_port
 from tests.harness.deadline import run, until, within
+from tests.harness.proxy import Proxy
 
 
 async def event_of(client: Client, kind: type[Any]) -> Any:
@@ -214,6 +215,35 @@ def test_friends_blocks_privacy_profiles_and_presence(people: People) -> None:
             assert not seen.online
 
     run(story())
+
+
+def test_those_who_allow_it_are_watched_and_after_a_reconnect_again(people: People) -> None:
+    """One of three forbids it, and another one while the watcher is away: that must not end watching the third."""
+
+    async def story(proxy: Proxy) -> None:
+        ann, bob, cy, dee = [await people.user(name) for name in ("ann", "bob", "cy", "dee")]
+        async with people.client(ann, port=proxy.port) as a, people.client(bob) as b, people.client(cy) as c:
+            await b.privacy.set(see="nobody")
+            await c.privacy.set(see="everybody")
+            async with people.client(dee) as d:
+                await d.privacy.set(see="everybody")
+            with pytest.raises(NotPermitted):
+                await a.presence.watch([bob, cy, dee])
+            found = await a.presence.watch_allowed([bob, cy, dee])
+            assert {(one.name, one.online) for one in found} == {(cy, True), (dee, False)}
+            proxy.refuse()
+            proxy.cut()
+            await c.privacy.set(see="nobody")
+            proxy.allow()
+            told = asyncio.create_task(event_of(a, events.PresenceChanged))
+            while not told.done():
+                async with people.client(dee):
+                    await asyncio.wait([told], timeout=0.3)
+                await asyncio.wait([told], timeout=4)  # a short absence is told to nobody
+            assert (await told).user.name == dee
+
+    with Proxy(people.daemon.ports["mobileimsdk"]) as proxy:
+        run(story(proxy))
 
 
 def test_every_operation_of_groups(people: People) -> None:

@@ -80,10 +80,11 @@ class Client:
 
 
 @asynccontextmanager
-async def client(port: int, state_dir: Path, timing: Timing = QUICK) -> AsyncIterator[Client]:
-    """A running session; it is not left politely (a killed client), unless the scenario does."""
+async def client(port: int, state_dir: Path, timing: Timing = QUICK, ca: str = "") -> AsyncIterator[Client]:
+    """A running session, over TLS if there is a ca. It is not left politely (a killed client), unless the scenario
+    does."""
     screen = Recorder()
-    address = ServerAddress("127.0.0.1", port)
+    address = ServerAddress("127.0.0.1", port, tls=bool(ca), authorities=ca)
 
     passwords: list[str] = []
 

@@ -8,11 +8,17 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from chatd_client.chatserver import Happening, LoggedIn
+from chatd_client.connector import Connector
+from chatd_client.events import Draining
+from tests.harness.certificates import Certificate
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import wait_until
 
 from .process import run, terminal
-from .recorder import client, until
+from .recorder import Client, client, until
 
 MakeDaemon = Callable[..., Daemon]
 
@@ -135,3 +141,57 @@ def test_killed_workers_and_a_killed_daemon_lose_and_repeat_nothing(make_daemon:
 
     asyncio.run(scenario())
     daemon.stop()
+
+
+def test_a_draining_server_is_left_and_come_back_to_when_it_says(
+    make_daemon: MakeDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All workers are replaced while two clients write to each other, over TLS: such connections cannot be handed over.
+    The second time the server's wish is ignored, and the clients come back too soon."""
+    certificate = Certificate(tmp_path / "certificate")
+    daemon = make_daemon(workers=2, certificate=certificate).start()
+    port, ca = daemon.ports["chatserver-tls"], str(certificate.pem)
+
+    async def early(*names: str) -> list[float]:
+        """How many seconds before the time that was asked for each client came back."""
+        async with client(port, tmp_path / names[0], ca=ca) as alice, client(port, tmp_path / names[1], ca=ca) as bob:
+            both = ((alice, *names), (bob, *reversed(names)))
+            for one, name, other in both:
+                await one.do(f"/register {name}", f"/login {name}", f"/chat {other}")
+            told = [watch(one) for one, _, _ in both]
+            restart = asyncio.create_task(asyncio.to_thread(daemon.ctl, "restart-workers"))
+            count = 0
+            async with asyncio.timeout(30):
+                while not restart.done() or not all(len(times) == 2 for times in told):
+                    await alice.do(str(count))
+                    await bob.do(str(count))
+                    count += 1
+                    await asyncio.sleep(0.02)
+            assert restart.result().returncode == 0, restart.result().stderr
+            for one, _, other in both:
+                assert await one.session.settle()
+                number = one.app.contacts.user_id_of(other)
+                await until(lambda one=one: len(one.screen.messages) >= count)  # type: ignore[misc]
+                assert one.screen.messages == [f"{other}({number}): {text}" for text in range(count)]
+                assert one.screen.noticed("for maintenance")
+                assert not one.screen.noticed("connection lost")
+            return [due - back for due, back in told]
+
+    def watch(person: Client) -> list[float]:
+        """When it was to come back at the earliest, and when it did, by the loop's clock."""
+        times: list[float] = []
+        happened, now = person.app.happened, asyncio.get_running_loop().time
+
+        def hear(event: Happening) -> None:
+            if isinstance(event, Draining) and len(times) < 2:
+                times[:] = [now() + event.retry_after_ms / 1000]  # the last one counts: it is said again at the end
+            elif isinstance(event, LoggedIn) and len(times) == 1:
+                times.append(now())
+            happened(event)
+
+        monkeypatch.setattr(person.app, "happened", hear)
+        return times
+
+    assert max(asyncio.run(early("alice", "bob"))) <= 0.01
+    monkeypatch.setattr(Connector, "hold_off", lambda self, seconds: None)
+    assert max(asyncio.run(early("cy", "dee"))) > 0.01
