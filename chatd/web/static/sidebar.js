@@ -41,7 +41,8 @@ function List({ chat, onShow }) {
   const [most, setMost] = useState(MORE);
   const end = useRef(null);
   useEffect(() => {
-    const watch = new IntersectionObserver(([one]) => one.isIntersecting && setMost((count) => count + MORE), { rootMargin: "1000px" });
+    const bounds = { root: end.current.closest(".sidebar"), rootMargin: "1000px" };
+    const watch = new IntersectionObserver(([one]) => one.isIntersecting && setMost((count) => count + MORE), bounds);
     watch.observe(end.current);
     return () => watch.disconnect();
   }, [most, listed.length > most]); // a new observer says at once whether the end is near
