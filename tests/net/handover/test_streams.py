@@ -11,7 +11,7 @@ import pytest
 from websockets.frames import Frame as WebFrame
 from websockets.frames import Opcode
 
-from chatd.config.schema import LimitOptions
+from chatd.config.schema import LimitOptions, TimeoutOptions
 from chatd.core.sessions.kick import KickTarget
 from chatd.protocol import Announcement
 from tests.harness.chatserver import LOGIN, LOGIN_ACK, ONE_CHAT
@@ -356,6 +356,7 @@ def test_a_client_that_has_not_logged_in_stays(memory_path: Path) -> None:
 
 
 def test_messages_sent_during_the_move_arrive_once_and_in_order(memory_path: Path) -> None:
+    """Once, as long as nothing is due again: a busy machine needs longer than the default times."""
     count = 400
 
     async def story(pair: Pair) -> None:
@@ -383,7 +384,7 @@ def test_messages_sent_during_the_move_arrive_once_and_in_order(memory_path: Pat
         assert silent(streaming)
 
     limits = LimitOptions(commands_per_s=0, recipients_per_s=0, changes_per_hour=0, in_flight=2000)
-    play(memory_path, story, limits)
+    play(memory_path, story, limits, TimeoutOptions(resend_s=60.0, store_s=60.0))
 
 
 def test_a_full_window_stays_full_and_opens_with_acknowledgements(memory_path: Path) -> None:
