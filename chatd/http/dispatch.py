@@ -44,6 +44,7 @@ SECURITY_HEADERS = [
 ZIP = b"application/zip"
 JSON = b"application/json"
 _JSON = (b"content-type", JSON)
+_NO_BODY = "this request needs a body of application/json, which may be {} if no field is required"
 _REPLAYED = (b"idempotency-replayed", b"true")
 _SLICE_BYTES = 64 * 1024
 """A longer answer is sent in parts, so that a client that reads slowly holds it up."""
@@ -140,7 +141,7 @@ class RouteApp:
             call.fp = fp_of(key)
         if route.has_body:
             if content_type != JSON and media_type(content_type) != JSON:
-                raise Refused(ErrorCode.UNKNOWN_CONTENT_TYPE)
+                raise HttpRefused(ErrorCode.UNKNOWN_CONTENT_TYPE, _NO_BODY if not content_type else "")
             _no_query(scope["query_string"])
             call.body = await read_body(receive)
             given = self.read(call.body)

@@ -75,6 +75,7 @@ def test_a_body_that_is_not_json_or_not_an_object(on_sqlite: Server, route: Rout
     for content_type in ("", "text/plain", "application/x-www-form-urlencoded"):
         answer = api.call(route.method, path, raw=b"{}", headers={"Content-Type": content_type})
         assert (answer.status, answer.code) == (415, ErrorCode.UNKNOWN_CONTENT_TYPE), content_type
+        assert ("{}" in answer.body.get("detail", "")) == (not content_type)
     json = {"Content-Type": "application/json"}
     for raw in (b"", b"{", b"nothing", b'{"a":1}{', b"\xff", b"[" * 100_000):
         answer = api.call(route.method, path, raw=raw, headers=json)
