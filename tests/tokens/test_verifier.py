@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import json
 import time
 from typing import Any
@@ -153,6 +154,7 @@ NESTED = "[" * 5000 + "]" * 5000
         raw('{"alg":{"alg":"HS256"}}', claims()),
         raw("\ufeff{}", claims()),
     ],
+    ids=itertools.count(),
 )
 def test_what_is_no_token(token: str) -> None:
     assert problem(token) is TokenProblem.MALFORMED
