@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,7 @@ def test_what_cannot_work(tmp_path: Path, text: str, key: str, what: str) -> Non
         ("EdDSA", "public_key", "garbage", "no public key in PEM"),
         ("EdDSA", "secret", pair("EdDSA").public, "no private key"),
     ],
+    ids=itertools.count(),
 )
 def test_keys_that_cannot_be_used_end_the_start(
     tmp_path: Path, algorithm: str, option: str, text: str, what: str
