@@ -81,6 +81,11 @@ class Visitor:
     async def is_live(self) -> None:
         await self.page.wait_for_selector(".app[data-state=live]")
 
+    async def loses_the_network(self) -> None:
+        """Returns when the page has noticed."""
+        await self.page.context.set_offline(True)
+        await self.page.locator(".status", has_text="Trying again").wait_for()
+
     async def open(self, name: str) -> None:
         """The conversation with this person."""
         await self.page.click("#tab-list")
