@@ -18,6 +18,7 @@ from chatd.worker_context import WorkerContext
 if TYPE_CHECKING:
     from chatd.bridges.bridges import Bridges
     from chatd.bridges.people import People
+    from chatd.feeds.readers import ReaderServices
     from chatd.webhooks.webhooks import Webhooks
 
 
@@ -59,32 +60,23 @@ class EventReaders:
 def _webhooks(context: WorkerContext, config: Config, core: Core) -> Webhooks | None:
     if not config.webhook:
         return None
-    from chatd.webhooks.webhooks import Webhooks, WebhookServices
+    from chatd.webhooks.webhooks import Webhooks
 
-    services = core.services
-    return Webhooks(
-        config,
-        WebhookServices(
-            store=core.store, row=services.row, leads=services.leads, loop=services.loop, slot=context.slot
-        ),
-    )
+    return Webhooks(config, _services(context, core))
 
 
 def _bridges(context: WorkerContext, config: Callable[[], Config], core: Core, people: People | None) -> Bridges | None:
     if people is None:
         return None
-    from chatd.bridges.bridges import Bridges, BridgeServices
+    from chatd.bridges.bridges import Bridges
+
+    return Bridges(people, _services(context, core), core.calls, config)
+
+
+def _services(context: WorkerContext, core: Core) -> ReaderServices:
+    from chatd.feeds.readers import ReaderServices
 
     services = core.services
-    return Bridges(
-        people,
-        BridgeServices(
-            store=core.store,
-            calls=core.calls,
-            config=config,
-            row=services.row,
-            leads=services.leads,
-            loop=services.loop,
-            slot=context.slot,
-        ),
+    return ReaderServices(
+        store=core.store, row=services.row, leads=services.leads, loop=services.loop, slot=context.slot
     )
