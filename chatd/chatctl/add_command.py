@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from chatd.address_bans import Network, network_named
+from chatd.arguments import Parser
 from chatd.chatctl.control_client import ControlClient
 
 AS_JSON = "print JSON, for programs"
@@ -23,6 +24,24 @@ class Add(Protocol):
     """Adds a command. example: how it is used, at the end of its help."""
 
     def __call__(self, name: str, run: Command, text: str, example: str = "") -> argparse.ArgumentParser: ...
+
+
+class AddVerb(Protocol):
+    """Adds a verb of a command."""
+
+    def __call__(self, name: str, text: str, example: str) -> argparse.ArgumentParser: ...
+
+
+def verbs_of(command: argparse.ArgumentParser) -> AddVerb:
+    """For a command of several verbs, each with its own help, an example and --json. The chosen one is options.what."""
+    verbs = command.add_subparsers(dest="what", required=True, metavar="VERB", parser_class=Parser)
+
+    def add(name: str, text: str, example: str) -> argparse.ArgumentParser:
+        one: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, epilog=epilog(example))
+        one.add_argument("--json", action="store_true", help=AS_JSON)
+        return one
+
+    return add
 
 
 def network(text: str) -> Network:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from chatd.arguments import Parser
-from chatd.chatctl.add_command import AS_JSON, Add, epilog
+from chatd.chatctl.add_command import Add, verbs_of
 from chatd.chatctl.control_client import ControlClient
 
 
@@ -23,14 +22,7 @@ def _bridges(client: ControlClient, options: argparse.Namespace) -> int:
 
 def add_commands(add: Add) -> None:
     """Add bridge."""
-    bridges = add("bridge", _bridges, "show bridges to other servers, test them, and end them")
-    verbs = bridges.add_subparsers(dest="what", required=True, metavar="VERB", parser_class=Parser)
-
-    def verb(name: str, text: str, example: str) -> argparse.ArgumentParser:
-        one: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, epilog=epilog(example))
-        one.add_argument("--json", action="store_true", help=AS_JSON)
-        return one
-
+    verb = verbs_of(add("bridge", _bridges, "show bridges to other servers, test them, and end them"))
     verb("list", "show every bridge: its state, its users, what waits, and its last failure", "chatctl bridge list")
     one = verb("test", "connect to the RabbitMQ of a bridge from this host", "chatctl bridge test java")
     one.add_argument("name", metavar="NAME", help="as in [[bridge]]")

@@ -2,7 +2,7 @@
 
 Owns: the change in the store, what is printed, what is recorded.
 Elsewhere: the rows (store.bridge_contract, store.event_contract), moving messages (bridges), the command line
-(chatctl.bridges.arguments).
+(chatctl.bridges.arguments), what is said as of webhooks (chatctl.configured).
 Fails: the exceptions of ControlClient, ConfigError, BootError, Refused and Unavailable, which chatctl.__main__ reports.
 """
 
@@ -14,7 +14,8 @@ import contextlib
 
 from chatd.chatctl import render
 from chatd.chatctl.accounts import StoredAccounts
-from chatd.chatctl.control_client import ControlClient, note
+from chatd.chatctl.configured import NOT_DONE, find, may_forget, say_changed, say_tried
+from chatd.chatctl.control_client import ControlClient
 from chatd.chatctl.store_command import begin
 from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
@@ -24,9 +25,6 @@ from chatd.errors import Exit
 from chatd.store.bridge_contract import BRIDGE_READER
 from chatd.store.contract import Tables
 from chatd.store.event_contract import WebhookState
-
-NOT_DONE = 1
-"""Exit code: there is no such bridge, it is still configured, or (test) it would not work."""
 
 
 def bridges(client: ControlClient, options: argparse.Namespace) -> int:
@@ -53,8 +51,7 @@ def _list(config: Config, options: argparse.Namespace) -> int:
 
 def _forget(config: Config, trail: StoreTrail, options: argparse.Namespace) -> int:
     name = options.name
-    if any(one.name == name for one in config.bridge):
-        note(f"{name} is configured: it would be registered again; remove its [[bridge]] first")
+    if not may_forget(config.bridge, name, "bridge"):
         return NOT_DONE
 
     def forget(tables: Tables) -> bool:
@@ -63,30 +60,18 @@ def _forget(config: Config, trail: StoreTrail, options: argparse.Namespace) -> i
 
     with trail.ordered("bridge forget", {"name": name}):
         done = StoredAccounts(config).change(forget)
-    if options.json:
-        render.print_json({"v": 1, "name": name, "done": done})
-    elif not done:
-        note(f"the store knows no bridge {name}: a server registers those of its configuration when it starts")
-    return Exit.OK if done else NOT_DONE
+    return say_changed(name, "bridge", done=done, as_json=options.json)
 
 
 # -------------------------------------------------------------------- testing
 
 
 def _test(config: Config, options: argparse.Namespace) -> int:
-    found = next((one for one in config.bridge if one.name == options.name), None)
+    found = find(config.bridge, options.name, "bridge")
     if found is None:
-        names = ", ".join(one.name for one in config.bridge) or "none"
-        note(f"there is no [[bridge]] {options.name} in the configuration (there is: {names})")
         return NOT_DONE
     error = asyncio.run(_connect(found))
-    if options.json:
-        render.print_json({"v": 1, "name": found.name, "ok": not error, "error": error})
-    elif error:
-        note(f"{found.name}: {error}")
-    else:
-        print(f"{found.name}: RabbitMQ answers, and has the queues")
-    return NOT_DONE if error else Exit.OK
+    return say_tried(found.name, error, "RabbitMQ answers, and has the queues", as_json=options.json)
 
 
 async def _connect(options: BridgeOptions) -> str:

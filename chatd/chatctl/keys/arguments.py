@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 
 from chatd.api_keys import SCOPES, read_scopes
-from chatd.arguments import Parser, duration_s
-from chatd.chatctl.add_command import AS_JSON, Add, epilog
+from chatd.arguments import duration_s
+from chatd.chatctl.add_command import Add, verbs_of
 from chatd.chatctl.control_client import ControlClient
 from chatd.errors import Refused
 from chatd.texts import fields
@@ -42,14 +42,7 @@ def _scopes(text: str) -> tuple[str, ...]:
 
 def add_commands(add: Add) -> None:
     """Add key."""
-    keys = add("key", _keys, "manage the keys with which applications use the HTTP API")
-    verbs = keys.add_subparsers(dest="what", required=True, metavar="VERB", parser_class=Parser)
-
-    def verb(name: str, text: str, example: str) -> argparse.ArgumentParser:
-        one: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, epilog=epilog(example))
-        one.add_argument("--json", action="store_true", help=AS_JSON)
-        return one
-
+    verb = verbs_of(add("key", _keys, "manage the keys with which applications use the HTTP API"))
     one = verb(
         "add",
         "make a key and print it; only its hash is stored",

@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from chatd.arguments import Parser, duration_s
-from chatd.chatctl.add_command import AS_JSON, Add, epilog
+from chatd.arguments import duration_s
+from chatd.chatctl.add_command import Add, verbs_of
 from chatd.chatctl.control_client import ControlClient
 
 if TYPE_CHECKING:
@@ -27,14 +27,7 @@ def _webhooks(client: ControlClient, options: argparse.Namespace) -> int:
 
 def add_commands(add: Add) -> None:
     """Add webhook."""
-    webhooks = add("webhook", _webhooks, "show webhooks, test them, and move them")
-    verbs = webhooks.add_subparsers(dest="what", required=True, metavar="VERB", parser_class=Parser)
-
-    def verb(name: str, text: str, example: str) -> argparse.ArgumentParser:
-        one: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, epilog=epilog(example))
-        one.add_argument("--json", action="store_true", help=AS_JSON)
-        return one
-
+    verb = verbs_of(add("webhook", _webhooks, "show webhooks, test them, and move them"))
     verb("list", "show every webhook: its state, what waits, and its last failure", "chatctl webhook list")
     one = verb("test", "send one signed event of no meaning from this host", "chatctl webhook test backend")
     one.add_argument("name", metavar="NAME", help="as in [[webhook]]")

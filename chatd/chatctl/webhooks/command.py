@@ -21,7 +21,8 @@ import msgspec
 from chatd import wall_clock
 from chatd.chatctl import render
 from chatd.chatctl.accounts import StoredAccounts
-from chatd.chatctl.control_client import ControlClient, note
+from chatd.chatctl.configured import NOT_DONE, find, may_forget, say_changed, say_tried
+from chatd.chatctl.control_client import ControlClient
 from chatd.chatctl.store_command import begin
 from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
@@ -31,9 +32,6 @@ from chatd.store.contract import Tables
 from chatd.store.event_contract import WebhookState
 from chatd.webhooks import overview
 from chatd.webhooks.overview import Place
-
-NOT_DONE = 1
-"""Exit code: there is no such webhook, or (test) its receiver does not take events."""
 
 
 def webhooks(client: ControlClient, options: argparse.Namespace) -> int:
@@ -76,8 +74,7 @@ class WebhookCommands:
 
     def _forget(self) -> int:
         name = self._options.name
-        if any(one.name == name for one in self._config.webhook):
-            note(f"{name} is configured: it would be registered again; remove its [[webhook]] first")
+        if not may_forget(self._config.webhook, name, "webhook"):
             return NOT_DONE
         return self._changed("webhook forget", {"name": name}, lambda tables: tables.webhooks.forget(name))
 
@@ -95,34 +92,20 @@ class WebhookCommands:
     def _changed(self, order: str, arguments: dict[str, str], work: Callable[[Tables], bool]) -> int:
         with self._trail.ordered(order, arguments):
             done = self._store.change(work)
-        name = self._options.name
-        if self._options.json:
-            render.print_json({"v": 1, "name": name, "done": done})
-        elif not done:
-            note(f"the store knows no webhook {name}: a server registers those of its configuration when it starts")
-        return Exit.OK if done else NOT_DONE
+        return say_changed(self._options.name, "webhook", done=done, as_json=self._options.json)
 
 
 # -------------------------------------------------------------------- testing
 
 
 def _test(config: Config, options: argparse.Namespace) -> int:
-    found = next((one for one in config.webhook if one.name == options.name), None)
+    found = find(config.webhook, options.name, "webhook")
     if found is None:
-        names = ", ".join(one.name for one in config.webhook) or "none"
-        note(f"there is no [[webhook]] {options.name} in the configuration (there is: {names})")
         return NOT_DONE
     from chatd.webhooks.trial import try_out
 
-    tried = asyncio.run(try_out(found))
-    error, took_ms = tried
-    if options.json:
-        render.print_json({"v": 1, "name": found.name, "ok": not error, "error": error, "ms": took_ms})
-    elif error:
-        note(f"{found.name}: {error} ({took_ms} ms)")
-    else:
-        print(f"{found.name}: the receiver took the event ({took_ms} ms)")
-    return NOT_DONE if error else Exit.OK
+    error, took_ms = asyncio.run(try_out(found))
+    return say_tried(found.name, error, "the receiver took the event", as_json=options.json, took_ms=took_ms)
 
 
 # -------------------------------------------------------------------- how it looks
