@@ -22,7 +22,7 @@ from typing import NamedTuple
 from chatd.core.accounts import Accounts, check_name, unlocked
 from chatd.core.admission import Applicant
 from chatd.core.backend_logins import BackendLogins, BackendUnavailable, Question
-from chatd.core.passes import Passes, Purpose, looks_like_pass
+from chatd.core.passes import Passes, Purpose, looks_like_pass, still_counts
 from chatd.core.proof import CANNOT_BE_CHECKED, DENIED, NO_TOKEN, UNKNOWN_USER, WRONG_PASS, NotProved, Proved
 from chatd.core.services import Services
 from chatd.core.tokens.contract import KeysUnavailable, Tokens
@@ -124,11 +124,10 @@ class Authentication:
 
     async def _by_pass(self, attempt: _Attempt) -> Proved:
         """Whatever kinds of login there are, the one that the user has passed was one of them."""
-        found = await self._passes.find(attempt.command.secret, Purpose.LOGIN)
-        account = attempt.account
-        if found is None or account is None or found[1].user.id != account.user.id:
+        one, account = self._passes.open(attempt.command.secret, Purpose.LOGIN), attempt.account
+        if one is None or account is None or one.user_id != account.user.id or not still_counts(one, account):
             raise NotProved(WRONG_PASS)
-        return Proved(unlocked(account), ends_at_ms=found[0].ends_at_ms)
+        return Proved(account, ends_at_ms=one.ends_at_ms)
 
     async def _by_nothing(self, attempt: _Attempt) -> Proved:
         return Proved(await self._accounts.open_account(attempt.command, attempt.account))

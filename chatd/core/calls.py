@@ -191,9 +191,7 @@ class Calls:
         allowance. Returns when the message is queued: messages are stored in the order of the calls. The future
         is settled as send() ends."""
         answer: asyncio.Future[Accepted] = self._loop.create_future()
-        peer = _CallPeer(caller.remote, answer)
-        peer.session = session = Session(caller.user, peer, 0)
-        session.enter(SessionState.LIVE)
+        peer = self._peer(caller, answer, spends=False)
 
         def end(settled: asyncio.Future[Accepted]) -> None:
             peer.session = None  # the two refer to each other
@@ -245,12 +243,13 @@ class Calls:
         """For one call of a function of core that is given the session of the one who acts."""
         return Session(caller.user, _CallPeer(caller.remote, self._loop.create_future()), 0)
 
-    def _peer(self, caller: Caller, answer: asyncio.Future[Any]) -> _CallPeer:
+    def _peer(self, caller: Caller, answer: asyncio.Future[Any], *, spends: bool = True) -> _CallPeer:
+        """spends: what it does takes from the user's allowance."""
         user, remote = caller
         peer = _CallPeer(remote, answer)
         peer.session = session = Session(user, peer, 0)
         session.enter(SessionState.LIVE)
-        if user is not SYSTEM:
+        if spends and user is not SYSTEM:
             session.allowance = self._allowances.of(user.id)
         return peer
 

@@ -154,7 +154,7 @@ class ChangeOperations:
         place, seq, user = arguments.place, arguments.seq, session.user
 
         def typeu_of(tables: Tables) -> int:
-            conversation = find_conversation(tables, user, place)
+            _, conversation = find_conversation(tables, user, place)
             return next((message.typeu for message in tables.history.at(conversation, (seq,))), -1)
 
         typeu = await self._services.store.read(typeu_of)
@@ -188,7 +188,7 @@ class ChangeOperations:
         user, place = session.user, arguments.place
 
         def write(tables: Tables) -> _Deleted:
-            conversation = find_conversation(tables, user, place)
+            _, conversation = find_conversation(tables, user, place)
             if not conversation:
                 raise Refused(ErrorCode.BAD_FIELD, "with: nothing was written there yet")
             tables.revisions.hide(user.id, conversation, arguments.seqs)
@@ -217,7 +217,7 @@ def _which(session: Session, place: str | int, seq: Seq) -> Which:
 
 def _existing(tables: Tables, session: Session, place: str | int) -> ConversationId:
     """Raises Refused."""
-    conversation = find_conversation(tables, session.user, place)
+    _, conversation = find_conversation(tables, session.user, place)
     if not conversation:
         raise Refused(ErrorCode.UNKNOWN_MESSAGE)
     return conversation

@@ -130,11 +130,13 @@ def partner_named(place: str | int) -> Find:
     return (lambda tables: SYSTEM) if place == SYSTEM.name else user_named(place)
 
 
-def find_conversation(tables: Tables, user: User, place: str | int) -> ConversationId:
-    """0 if nothing was written there yet. Refused if there is no such user or group, or the user is not a member."""
+def find_conversation(tables: Tables, user: User, place: str | int) -> tuple[str, ConversationId]:
+    """The place by its proper name, and the conversation: 0 if nothing was written there yet. Refused if there is no
+    such user or group, or the user is not a member."""
     if group_id := group_number(place):
-        return tables.history.conversation_of(user.id, 0, group_id)
-    return tables.history.conversation_of(user.id, partner_named(place)(tables).id, 0)
+        return str(place), tables.history.conversation_of(user.id, 0, group_id)
+    partner = partner_named(place)(tables)
+    return partner.name, tables.history.conversation_of(user.id, partner.id, 0)
 
 
 class _Other(TypedDict):
@@ -262,9 +264,8 @@ class HistoryOperations:
             lambda tables, who: actions.ReadHistory(**who, **other_named(tables, place)),
         )
 
-        def read(tables: Tables) -> tuple[str | int, list[Message]]:
-            conversation = find_conversation(tables, session.user, place)
-            named = place if group_number(place) else partner_named(place)(tables).name
+        def read(tables: Tables) -> tuple[str, list[Message]]:
+            named, conversation = find_conversation(tables, session.user, place)
             if not conversation:
                 return named, []
             page = Page(arguments.after, arguments.before, limit)
@@ -311,7 +312,7 @@ class HistoryOperations:
         )
 
         def write(tables: Tables) -> _Marked:
-            conversation = find_conversation(tables, user, place)
+            _, conversation = find_conversation(tables, user, place)
             if not conversation:
                 raise Refused(ErrorCode.BAD_FIELD, "with: nothing was written there yet")
             other = None if group_id else partner_named(place)(tables)

@@ -39,7 +39,7 @@ def passes_are_for_everybody() -> Planted:
     from chatd.core.proof import Proved
 
     async def by_pass(guard: Any, authentication: Any, attempt: Any) -> Any:
-        found = await authentication._passes.find(attempt.command.secret, Purpose.LOGIN)
+        found = authentication._passes.open(attempt.command.secret, Purpose.LOGIN)
         return Proved(attempt.account) if found is not None else await guard(authentication, attempt)
 
     return Authentication, "_by_pass", by_pass
