@@ -6,15 +6,14 @@ Elsewhere: their rows (store.bridge_contract), asking before a message is sent (
 (bridges.packets).
 Fails: Refused, Unusable and Unavailable, as its methods say.
 
-What the store said is believed for _BELIEVED_S.
+What the store said is believed for some seconds (core.remembered).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgspec
 
@@ -22,6 +21,7 @@ from chatd import wall_clock
 from chatd.bridges.packets import UNKNOWN_RECIPIENT, Unusable, refusal, size_of
 from chatd.config.bridge_options import BridgeOptions, prefix_of
 from chatd.config.schema import Config
+from chatd.core.remembered import Remembered
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused
 from chatd.model import SYSTEM, User
@@ -30,27 +30,6 @@ from chatd.store.bridge_contract import NewBridged
 from chatd.store.contract import Tables
 from chatd.store.group_commit import GroupCommit
 from chatd.texts.names import new_name
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-_BELIEVED_S = 10.0
-_BELIEVED = 20_000
-"""Users, in each of the caches."""
-
-
-class _Beliefs(dict[K, tuple[V, float]]):
-    """What the store said, and until when it is believed."""
-
-    def recall(self, key: K) -> V | None:
-        found = self.get(key)
-        return found[0] if found is not None and time.monotonic() < found[1] else None
-
-    def believe(self, key: K, value: V) -> V:
-        if len(self) >= _BELIEVED:
-            self.clear()
-        self[key] = value, time.monotonic() + _BELIEVED_S
-        return value
 
 
 class _Namespace(NamedTuple):
@@ -77,9 +56,9 @@ class People:
         self._unknown = next((one for one in self._spaces if one.options.unknown_here), None)
         """Where a message goes whose recipient nobody knows; None = nowhere."""
         self._store: GroupCommit | None = None
-        self._known: _Beliefs[str, _Known] = _Beliefs()
-        self._senders: _Beliefs[tuple[str, str], User] = _Beliefs()
-        self._recipients: _Beliefs[str, User] = _Beliefs()
+        self._known: Remembered[str, _Known] = Remembered()
+        self._senders: Remembered[tuple[str, str], User] = Remembered()
+        self._recipients: Remembered[str, User] = Remembered()
 
     def use(self, store: GroupCommit) -> None:
         self._store = store
@@ -115,10 +94,10 @@ class People:
         return command
 
     async def _whose(self, name: str) -> _Known:
-        if (known := self._known.recall(name)) is not None:
+        if (known := self._known.find(name)) is not None:
             return known
         found = await self.store.read(lambda tables: _find(tables, name))
-        return self._known.believe(name, found) if found.user is not None else found
+        return self._known.add(name, found) if found.user is not None else found
 
     async def _believe_in(self, space: _Namespace, name: str) -> _Known:
         """Somebody here writes first. Raises: Refused UNKNOWN_RECIPIENT; Unavailable."""
@@ -130,7 +109,7 @@ class People:
             user = await self.store.write(lambda tables: tables.bridges.meet(new, wall_clock.now_ms()))
         except Refused:
             raise Refused(ErrorCode.UNKNOWN_RECIPIENT) from None
-        return self._known.believe(name, _Known(user, options.name))
+        return self._known.add(name, _Known(user, options.name))
 
     def _new(self, space: _Namespace, remote: str, *, heard: bool) -> NewBridged:
         """Raises: Refused NAME_NOT_ALLOWED."""
@@ -154,7 +133,7 @@ class People:
     async def sender(self, options: BridgeOptions, remote: str) -> User:
         """The account of a user of the other side, who writes. Raises: Unusable, Unavailable."""
         key = options.name, remote
-        if (user := self._senders.recall(key)) is not None:
+        if (user := self._senders.find(key)) is not None:
             return user
         found = await self.store.read(lambda tables: tables.bridges.find(*key))
         if found is None:
@@ -164,7 +143,7 @@ class People:
                 found = await self.store.write(lambda tables: tables.bridges.meet(new, wall_clock.now_ms()))
             except Refused as refused:
                 raise refusal(refused, f"the sender {remote!r}: ") from None
-        return self._senders.believe(key, found)
+        return self._senders.add(key, found)
 
     async def recipient(self, options: BridgeOptions, to: str) -> User:
         """The user of this side whom the other side calls so: by name only, never by number, and never a user of any
@@ -172,12 +151,12 @@ class People:
         name = to.removeprefix(options.own_prefix)
         if options.own_prefix and name == to:
             raise Unusable(UNKNOWN_RECIPIENT, f"{to!r} does not begin with {options.own_prefix!r} (own_prefix)")
-        if (user := self._recipients.recall(name)) is not None:
+        if (user := self._recipients.find(name)) is not None:
             return user
         found = await self.store.read(lambda tables: _own(tables, name))
         if found is None:
             raise Unusable(UNKNOWN_RECIPIENT, f"no such user: {to!r}")
-        return self._recipients.believe(name, found)
+        return self._recipients.add(name, found)
 
 
 def _find(tables: Tables, name: str) -> _Known:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from chatd import wall_clock
+from chatd.core.remembered import Remembered
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session, SessionState
 from chatd.errors import Disconnect, ErrorCode, Refused
@@ -43,10 +44,6 @@ from chatd.texts.sizes import over
 T = TypeVar("T")
 MAX_ANSWER_BYTES = 1024 * 1024
 """Longest answer of an operation, as JSON text."""
-_REMEMBERED = 20_000
-"""Users who are found without a read of the store."""
-_REMEMBERED_S = 10.0
-"""For how long. A user who was locked or deleted is forgotten at once, when this worker learns of it."""
 _TRAITS = WireTraits(server_texts=True)
 
 
@@ -139,8 +136,9 @@ class Calls:
         self._store = services.store
         self._allowances = services.allowances
         self._loop = services.loop
-        self._found: dict[str | UserId, tuple[User, float]] = {}
-        """Users by the name or id by which they were asked for, and until when they are remembered."""
+        self._found: Remembered[str | UserId, User] = Remembered()
+        """Users by the name or id by which they were asked for. One who was locked or deleted is forgotten as soon as
+        this worker learns of it."""
         self._fp = f"a{time.time_ns():x}.{services.slot:x}"
         self._numbers = itertools.count()
 
@@ -148,8 +146,7 @@ class Calls:
 
     def remembered(self, who: str | UserId) -> User | None:
         """The same as find(), if the answer is at hand. Costs one look-up."""
-        found = self._found.get(who)
-        return found[0] if found is not None and self._loop.time() < found[1] else None
+        return self._found.find(who)
 
     async def find(self, who: str | UserId) -> User:
         """The user with this name or (a number) this id, whose account is not locked. A name that consists of digits is
@@ -165,15 +162,11 @@ class Calls:
             raise Refused(ErrorCode.UNKNOWN_RECIPIENT, f"no such user: {who}")
         if account.locked_at_ms:
             raise Refused(ErrorCode.ACCOUNT_LOCKED)
-        if len(self._found) >= _REMEMBERED:
-            self._found.clear()
-        self._found[who] = account.user, self._loop.time() + _REMEMBERED_S
-        return account.user
+        return self._found.add(who, account.user)
 
     def forget(self, user_id: UserId) -> None:
         """The account was locked, deleted, or has a new password."""
-        for who in [who for who, (user, _) in self._found.items() if user.id == user_id]:
-            del self._found[who]
+        self._found.forget(lambda user: user.id == user_id)
 
     def new_fp(self) -> str:
         """An fp that was never used before."""
