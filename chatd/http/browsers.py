@@ -1,6 +1,7 @@
 """Requests of pages in browsers: which page makes them, and the cookies that come with them.
 
-Owns: Head, what is read of the headers; whether the page is of another origin; reading and setting cookies.
+Owns: BrowserApp, a route for pages; Head, what is read of the headers; whether the page is of another origin; reading
+and setting cookies.
 Elsewhere: the routes for pages (http.demo, http.chat).
 Fails: never.
 
@@ -13,7 +14,8 @@ from __future__ import annotations
 
 import msgspec
 
-from chatd.http.dispatch import Scope
+from chatd.errors import ErrorCode, Refused
+from chatd.http.dispatch import Receive, RouteApp, Scope, Send, media_type
 
 
 class Head(msgspec.Struct, kw_only=True):
@@ -25,6 +27,11 @@ class Head(msgspec.Struct, kw_only=True):
     sites: list[bytes] = []
     content_types: list[bytes] = []
     keys: list[bytes] = []
+
+    @property
+    def media_type(self) -> bytes:
+        """Of the body; b"" = none is given, or more than one."""
+        return media_type(self.content_types[0]) if len(self.content_types) == 1 else b""
 
 
 _FIELDS = {
@@ -92,3 +99,23 @@ class Cookie(msgspec.Struct, frozen=True, kw_only=True):
 def is_secure(head: Head, *, is_encrypted: bool) -> bool:
     """Whether the page came over TLS: to here, or to a proxy in front."""
     return is_encrypted or any(one.startswith(b"https:") for one in head.origins)
+
+
+class BrowserApp(RouteApp):
+    """A route that pages in browsers call, as an ASGI application: without a key, perhaps with a cookie."""
+
+    __slots__ = ()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await super().__call__(scope, receive, send)
+        self.shared.core.guard.answered(scope["state"]["connection"])
+
+    @staticmethod
+    def head(scope: Scope, origins: tuple[str, ...] | None = None) -> Head:
+        """Of a request that a page of this server makes, or of one of these origins. None: of no other. Raises Refused
+        NOT_ALLOWED."""
+        head = head_of(scope)
+        if is_foreign(head, origins or (), is_encrypted=scope["state"]["connection"].profile.is_encrypted):
+            listed = "" if origins is None else " (http.origins)"
+            raise Refused(ErrorCode.NOT_ALLOWED, f"a page of another origin may not call this{listed}")
+        return head

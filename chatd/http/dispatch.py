@@ -43,7 +43,7 @@ SECURITY_HEADERS = [
 """Of every answer of a route: it is data for one program, and never a page."""
 ZIP = b"application/zip"
 JSON = b"application/json"
-_JSON = (b"content-type", JSON)
+_JSON_HEADERS = [(b"content-type", JSON), *SECURITY_HEADERS]
 _NO_BODY = "this request needs a body of application/json, which may be {} if no field is required"
 _REPLAYED = (b"idempotency-replayed", b"true")
 _SLICE_BYTES = 64 * 1024
@@ -76,14 +76,13 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class RouteApp:
     """One route as an ASGI application."""
 
-    __slots__ = ("_decode", "_head", "_parameters", "route", "shared")
+    __slots__ = ("_decode", "_parameters", "route", "shared")
 
     def __init__(self, route: Route, shared: Shared) -> None:
         self.route = route
         self.shared = shared
         self._decode = msgspec.json.Decoder(route.input).decode
         self._parameters = route.parameters
-        self._head = [_JSON, *SECURITY_HEADERS]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         shared = self.shared
@@ -180,11 +179,10 @@ class RouteApp:
             return output
         if self.route.output is NoOutput:
             return Answer(HTTPStatus.NO_CONTENT, [*SECURITY_HEADERS], b"")
-        body = _encode(output)
-        headers = [(b"content-length", b"%d" % len(body)), *self._head]
+        answer = json_answer(output, self.route.status)
         if call.replayed:
-            headers.append(_REPLAYED)
-        return Answer(self.route.status, headers, body)
+            answer.headers.append(_REPLAYED)
+        return answer
 
 
 _PLAIN = NoInput()
@@ -213,6 +211,12 @@ def _refuse_key_in(query: bytes) -> None:
 def media_type(content_type: bytes) -> bytes:
     """Without its parameters, in lower case."""
     return content_type.partition(b";")[0].strip().lower()
+
+
+def json_answer(output: Any, status: HTTPStatus = HTTPStatus.OK) -> Answer:
+    """A struct as an answer of a route."""
+    body = _encode(output)
+    return Answer(status, [(b"content-length", b"%d" % len(body)), *_JSON_HEADERS], body)
 
 
 def problem(refused: Refused) -> Answer:

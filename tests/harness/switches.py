@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,25 @@ def switched_off(bug: str, *daemons: Daemon) -> Iterator[None]:
     finally:
         for file in files:
             file.unlink()
+
+
+def stops(bug: str, attack: Callable[[], object], *daemons: Daemon) -> None:
+    """The attack, which asserts that it fails, does so while there is the guard that this bug replaces, and only then.
+    Penalties that it brings do not outlast it."""
+    attack()
+    _forgive(daemons)
+    try:
+        with switched_off(bug, *daemons):
+            attack()
+    except AssertionError:
+        _forgive(daemons)
+    else:
+        raise AssertionError(f"{bug} changes nothing: the attack fails without the guard, too")
+
+
+def _forgive(daemons: Iterable[Daemon]) -> None:
+    for daemon in daemons:
+        daemon.ctl_here("penalties", "clear", "--all")
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Serving a route for the chat page: a request of a page of this server, with a cookie.
 
-Owns: PageCall, what a handler is given; PageCallApp: the check of the Origin, the cookie, the JSON body.
+Owns: PageCall, what a handler is given; PageCallApp: the cookie, the JSON body.
 Elsewhere: what is asked (http.chat.calls), pages and cookies (http.browsers), what all routes have in common
 (http.dispatch).
 Fails: as http.dispatch; refusals are problems.
@@ -8,16 +8,13 @@ Fails: as http.dispatch; refusals are problems.
 
 from __future__ import annotations
 
-from http import HTTPStatus
-from typing import Any
-
 import msgspec
 
 from chatd.core.core import Core
-from chatd.errors import ErrorCode, Refused
-from chatd.http.browsers import Cookie, cookie_in, head_of, is_foreign, is_secure
+from chatd.errors import ErrorCode
+from chatd.http.browsers import BrowserApp, Cookie, cookie_in, is_secure
 from chatd.http.connection import HttpConnection
-from chatd.http.dispatch import JSON, SECURITY_HEADERS, Receive, RouteApp, Scope, Send, media_type, read_body
+from chatd.http.dispatch import JSON, Receive, Scope, json_answer, read_body
 from chatd.http.problems import Answer, HttpRefused
 
 LIFETIME_S = 30 * 86_400
@@ -25,7 +22,6 @@ LIFETIME_S = 30 * 86_400
 PATH = b"/chat"
 _NAMES = {False: b"chatd", True: b"__Secure-chatd"}
 """By whether the page came over TLS: a page without it cannot set, nor replace, the cookie of one with it."""
-_CONTENT_TYPE = (b"content-type", JSON)
 
 
 class PageCall(msgspec.Struct, kw_only=True):
@@ -39,34 +35,23 @@ class PageCall(msgspec.Struct, kw_only=True):
     stays: bool = False
 
 
-class PageCallApp(RouteApp):
+class PageCallApp(BrowserApp):
     """One of these routes as an ASGI application."""
 
     __slots__ = ()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await super().__call__(scope, receive, send)
-        self.shared.core.guard.answered(scope["state"]["connection"])
-
     async def serve(self, scope: Scope, receive: Receive) -> Answer:
         """Raises Refused, Unavailable, Gone, and whatever a handler raises that has a bug."""
-        shared, connection, head = self.shared, scope["state"]["connection"], head_of(scope)
-        if is_foreign(head, (), is_encrypted=connection.profile.is_encrypted):
-            raise Refused(ErrorCode.NOT_ALLOWED, "a page of another origin may not call this")
-        if not (len(head.content_types) == 1 and media_type(head.content_types[0]) == JSON):
+        head, connection = self.head(scope), scope["state"]["connection"]
+        if head.media_type != JSON:
             raise HttpRefused(ErrorCode.UNKNOWN_CONTENT_TYPE)
         self.check_busy()
         given = self.read(await read_body(receive))
         secure = is_secure(head, is_encrypted=connection.profile.is_encrypted)
-        call = PageCall(core=shared.core, connection=connection, cookie=cookie_in(head.cookies, _NAMES[secure]))
-        answer = _answer(await self.route.handler(call, None, given))
+        call = PageCall(core=self.shared.core, connection=connection, cookie=cookie_in(head.cookies, _NAMES[secure]))
+        answer = json_answer(await self.route.handler(call, None, given))
         if call.new_cookie is not None:
             lifetime_s = -1 if not call.new_cookie else LIFETIME_S if call.stays else 0
             cookie = Cookie(name=_NAMES[secure], path=PATH, lifetime_s=lifetime_s)
             answer.headers.append((b"set-cookie", cookie.header(call.new_cookie, is_secure=secure)))
         return answer
-
-
-def _answer(output: Any) -> Answer:
-    body = msgspec.json.encode(output)
-    return Answer(HTTPStatus.OK, [_CONTENT_TYPE, (b"content-length", b"%d" % len(body)), *SECURITY_HEADERS], body)

@@ -1,6 +1,6 @@
 """Serving a route whose input is a form and whose answer is always 200, as the page of the demo expects.
 
-Owns: FormApp: the parameters from the query and the body, the check of the Origin, and refusals as a DemoAnswer.
+Owns: FormApp: the parameters from the query and the body, and refusals as a DemoAnswer.
 Elsewhere: what the two calls do (http.demo.calls), pages and cookies (http.browsers), what all routes have in common
 (http.dispatch).
 Fails: as http.dispatch. What is wrong with the bytes of a request is answered by http.parser, and not with 200.
@@ -11,7 +11,6 @@ Pages of other origins are kept out twice: see http.browsers.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -19,10 +18,10 @@ import msgspec
 from msgspec import Meta
 
 from chatd.errors import ErrorCode, Refused
-from chatd.http.browsers import Cookie, Head, cookie_in, head_of, is_foreign, is_secure
+from chatd.http.browsers import BrowserApp, Cookie, Head, cookie_in, is_secure
 from chatd.http.call import Call
 from chatd.http.connection import HttpConnection
-from chatd.http.dispatch import SECURITY_HEADERS, Receive, RouteApp, Scope, Send, fp_of, media_type, read_body
+from chatd.http.dispatch import Receive, Scope, fp_of, json_answer, read_body
 from chatd.http.problems import Answer, HttpRefused
 
 FORM = b"application/x-www-form-urlencoded"
@@ -38,8 +37,6 @@ _CODES: dict[int, int] = {
     ErrorCode.TOKEN_EXPIRED: WRONG_PASSWORD,
 }
 _MOST_FIELDS = 20
-_JSON = (b"content-type", b"application/json")
-_encode = msgspec.json.Encoder().encode
 
 
 class DemoAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,27 +60,21 @@ class FormCall(msgspec.Struct, kw_only=True):
     new_cookie: str = ""
 
 
-class FormApp(RouteApp):
+class FormApp(BrowserApp):
     """One of these routes as an ASGI application."""
 
     __slots__ = ()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await super().__call__(scope, receive, send)
-        self.shared.core.guard.answered(scope["state"]["connection"])
-
     def problem_of(self, refused: Refused) -> Answer:
-        answer = _answer(DemoAnswer(code=_CODES.get(refused.code, FAILED), message=refused.text))
+        answer = json_answer(DemoAnswer(code=_CODES.get(refused.code, FAILED), message=refused.text))
         if refused.retry_after_s:
             answer.headers.append((b"retry-after", b"%d" % refused.retry_after_s))
         return answer
 
     async def serve(self, scope: Scope, receive: Receive) -> Answer:
         """Raises Refused, Unavailable, Gone, and whatever a handler raises that has a bug."""
-        shared, connection, head = self.shared, scope["state"]["connection"], head_of(scope)
-        origins = tuple(shared.config().http.origins)
-        if is_foreign(head, origins, is_encrypted=connection.profile.is_encrypted):
-            raise Refused(ErrorCode.NOT_ALLOWED, "a page of another origin may not call this (http.origins)")
+        shared, connection = self.shared, scope["state"]["connection"]
+        head = self.head(scope, tuple(shared.config().http.origins))
         self.check_busy()
         given = msgspec.convert(await _fields(scope["query_string"], head, receive), dict[str, str])
         call = Call(shared.core, "", connection.remote, f"{self.route.method} {scope['path']}")
@@ -91,7 +82,7 @@ class FormApp(RouteApp):
             call.fp = fp_of(head.keys[-1])
         asked = FormCall(call=call, connection=connection, cookie=cookie_in(head.cookies, COOKIE.name))
         await self.route.handler(asked, None, self._input(given))
-        answer = _answer(DemoAnswer(code=OK, message=SUCCESS))
+        answer = json_answer(DemoAnswer(code=OK, message=SUCCESS))
         if asked.new_cookie:
             secure = is_secure(head, is_encrypted=connection.profile.is_encrypted)
             answer.headers.append((b"set-cookie", COOKIE.header(asked.new_cookie, is_secure=secure)))
@@ -108,7 +99,7 @@ class FormApp(RouteApp):
 async def _fields(query: bytes, head: Head, receive: Receive) -> dict[str, str]:
     """From both places. Raises Refused, Gone."""
     body = await read_body(receive)
-    if body and not (len(head.content_types) == 1 and media_type(head.content_types[0]) == FORM):
+    if body and head.media_type != FORM:
         raise HttpRefused(ErrorCode.UNKNOWN_CONTENT_TYPE, f"the body must be {FORM.decode()}")
     found: dict[str, str] = {}
     for name, value in (*_pairs(query), *_pairs(body)):
@@ -124,8 +115,3 @@ def _pairs(text: bytes) -> Iterator[tuple[str, str]]:
         yield from parse_qsl(text.decode("ascii"), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
     except ValueError as error:
         raise Refused(ErrorCode.BAD_FIELD, f"the parameters cannot be read: {error}") from None
-
-
-def _answer(said: DemoAnswer) -> Answer:
-    body = _encode(said)
-    return Answer(HTTPStatus.OK, [_JSON, (b"content-length", b"%d" % len(body)), *SECURITY_HEADERS], body)

@@ -15,12 +15,6 @@ from tests.harness.switches import Planted, plant
 from tests.http.demo import planted as demo
 
 
-def every_page_may_call() -> Planted:
-    from chatd.http.chat import requests
-
-    return requests, "is_foreign", lambda guard, *asked, **more: False
-
-
 def passes_are_for_everything() -> Planted:
     """A cookie is a secret for logging in over any wire."""
     from chatd.core import passes
@@ -45,8 +39,8 @@ def passes_are_for_everybody() -> Planted:
     return Authentication, "_by_pass", by_pass
 
 
-BUGS = {one.__name__: one for one in (every_page_may_call, passes_are_for_everything, passes_are_for_everybody)} | {
-    one.__name__: one for one in (demo.any_seal_is_good, demo.cookies_outlive_changes, demo.guesses_are_free)
+BUGS = {one.__name__: one for one in (passes_are_for_everything, passes_are_for_everybody)} | {
+    name: bug for name, bug in demo.BUGS.items() if name != demo.passwords_in_clear.__name__
 }
 
 if __name__ == "__main__":

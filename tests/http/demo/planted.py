@@ -15,9 +15,9 @@ from tests.harness.switches import Planted, plant
 
 
 def every_page_may_call() -> Planted:
-    from chatd.http.demo import forms
+    from chatd.http import browsers
 
-    return forms, "is_foreign", lambda guard, *asked, **more: False
+    return browsers, "is_foreign", lambda guard, *asked, **more: False
 
 
 def any_seal_is_good() -> Planted:
