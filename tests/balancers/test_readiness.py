@@ -33,7 +33,7 @@ class AskingHAProxy(HAProxy):
     def start(self) -> AskingHAProxy:
         text = self.file.read_text().replace("default-server check port 9101", "")
         for number, host in enumerate(self.hosts, 1):
-            port = host.config["metrics"]["address"].rpartition(":")[2]
+            port = host.metrics_port
             text, changed = re.subn(rf"(?m)^( +server host{number} .*)$", rf"\1 port {port}", text)
             assert changed == 3
         self.file.write_text(text)
@@ -71,7 +71,7 @@ def asked(balancer: HAProxy) -> set[str]:
 
 
 def test_no_new_client_fails_while_a_host_drains_and_is_taken_out(hosts: list[Daemon], balancer: AskingHAProxy) -> None:
-    ports = [int(host.config["metrics"]["address"].rpartition(":")[2]) for host in hosts]
+    ports = [host.metrics_port for host in hosts]
 
     async def story() -> None:
         await until(LIMIT_S, "the pages are asked, not only the ports", lambda: asked(balancer) == {"L7OK"}, 0.1)

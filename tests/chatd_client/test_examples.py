@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import sys
@@ -15,36 +14,11 @@ import pytest
 
 from chatd_client import Client
 from tests.chatd_client.people import People
-from tests.harness.deadline import run, until, within
+from tests.harness.deadline import run
+from tests.harness.program import Program, started
 
 HOME = Path(__file__).parents[2] / "clients" / "python"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", (HOME / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-
-
-class Program:
-    """lines: what it has printed so far."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.lines: list[str] = []
-        self.reading = asyncio.create_task(self._read())
-
-    async def _read(self) -> None:
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            self.lines.append(line.decode().rstrip("\n"))
-
-    async def prints(self, text: str) -> None:
-        await until(20, f"{text!r}, and not {self.lines}", lambda: any(text in line for line in self.lines))
-
-    def type(self, *lines: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write("".join(f"{line}\n" for line in lines).encode())
-
-    async def exit_code(self) -> int:
-        code = await within(20, f"its end, after {self.lines}", self.process.wait())
-        await self.reading
-        return code
 
 
 @asynccontextmanager
@@ -52,21 +26,9 @@ async def running(people: People, *command: str, **env: str) -> AsyncIterator[Pr
     certificate = people.daemon.certificate
     assert certificate is not None
     trusted = {"SSL_CERT_FILE": str(certificate.pem), "CHAT_PASSWORD": people.town.secret}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", *command),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, **trusted, **env},
-    )
-    program = Program(process)
-    try:
+    env = {**os.environ, **trusted, **env}
+    async with started(sys.executable, "-W", "error", *command, env=env) as program:
         yield program
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        await program.reading
 
 
 async def block(people: People, number: int) -> tuple[str, str, str]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,32 +15,11 @@ from tests.chatd_client.people import People
 from tests.chatd_client_js import places
 from tests.chatd_client_js.conftest import server
 from tests.chatd_client_js.places import HOME, TOOLS, Browser
-from tests.harness.deadline import run, until, within
+from tests.harness.deadline import run
+from tests.harness.program import Program, started
 
 BLOCKS = re.findall(r"^```js\n(.*?)^```$", (HOME / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 FIRST, PAGE, SENDS, READS = range(4)
-
-
-class Program:
-    """lines: what it has printed so far."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.lines: list[str] = []
-        self.reading = asyncio.create_task(self._read())
-
-    async def _read(self) -> None:
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            self.lines.append(line.decode().rstrip("\n"))
-
-    async def prints(self, text: str) -> None:
-        await until(20, f"{text!r}, and not {self.lines}", lambda: any(text in line for line in self.lines))
-
-    async def exit_code(self) -> int:
-        code = await within(20, f"its end, after {self.lines}", self.process.wait())
-        await self.reading
-        return code
 
 
 @asynccontextmanager
@@ -60,18 +37,9 @@ async def running(people: People, folder: Path, number: int, **names: str) -> As
         text = text.replace(json.dumps(name), json.dumps(meant))
     program = folder / f"{number}.mjs"
     program.write_text(text)
-    process = await asyncio.create_subprocess_exec(
-        *("node", "--no-warnings", *(() if number == SENDS else ("--experimental-websocket",)), str(program)),
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder,
-    )  # fmt: skip
-    made = Program(process)
-    try:
+    flags = ("--no-warnings", *(() if number == SENDS else ("--experimental-websocket",)))
+    async with started("node", *flags, str(program), cwd=folder) as made:
         yield made
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        await made.reading
 
 
 def test_the_first_program(people: People, tmp_path: Path) -> None:

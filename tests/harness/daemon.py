@@ -219,6 +219,11 @@ class Daemon:
 
     # ------------------------------------------------------------ life
 
+    @property
+    def metrics_port(self) -> int:
+        """Where metrics are, of a daemon that has them over TCP."""
+        return int(self.config["metrics"]["address"].rpartition(":")[2])
+
     def start(self, limit_s: float = 30.0, prefix: Iterable[str] = ()) -> Daemon:
         """Return when every worker is ready. prefix: a command that runs it, such as prlimit."""
         self.launch(prefix)

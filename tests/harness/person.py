@@ -83,6 +83,14 @@ class Town:
         await self.register(name)
         return name
 
+    async def pair(self) -> tuple[Person, Person]:
+        """Ann and bob, who are there; others at each call."""
+        number = next(self.suffixes)
+        ann, bob = await self.settle(f"ann{number}", "mobile"), await self.settle(f"bob{number}", "mobile")
+        await ann.arrive()
+        await bob.arrive()
+        return ann, bob
+
     async def settle(self, name: str, wire: Wire) -> Person:
         """A new account and its person."""
         await self.register(name)

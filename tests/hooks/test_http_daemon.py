@@ -43,13 +43,6 @@ class House(Town):
         finally:
             await runner.cleanup()
 
-    async def pair(self) -> tuple[Person, Person]:
-        number = next(self.suffixes)
-        ann, bob = await self.settle(f"ann{number}", "mobile"), await self.settle(f"bob{number}", "mobile")
-        await ann.arrive()
-        await bob.arrive()
-        return ann, bob
-
 
 async def code(sender: Person, to: Person, text: str) -> int:
     """Why a message was refused; 0 = it was not."""

@@ -52,7 +52,7 @@ class House:
 
     @property
     def metrics_port(self) -> int:
-        return int(self.daemon.config["metrics"]["address"].rpartition(":")[2])
+        return self.daemon.metrics_port
 
     def connect(self, source: str = "") -> Raw:
         return Raw(self.port, source)

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import until
-from tests.harness.person import Person, Town
+from tests.harness.person import Town
 from tests.webhooks.receiver import Receiver
 
 
@@ -25,13 +25,6 @@ class House(Town):
     def state(self, name: str = "crm") -> dict[str, Any]:
         (found,) = [one for one in self.ctl("list")["webhooks"] if one["name"] == name]
         return found  # type: ignore[no-any-return]
-
-    async def pair(self) -> tuple[Person, Person]:
-        number = next(self.suffixes)
-        ann, bob = await self.settle(f"ann{number}", "mobile"), await self.settle(f"bob{number}", "mobile")
-        await ann.arrive()
-        await bob.arrive()
-        return ann, bob
 
     async def came(self, text: str, limit_s: float = 15.0) -> dict[str, Any]:
         """The request with a message of this text."""

@@ -14,15 +14,12 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Literal, TypedDict, TypeVar, Unpack
 
-from chatd_client.account import Account
 from chatd_client.address import parse_url
-from chatd_client.conversations import Conversations
 from chatd_client.errors import ClientClosed, NotAcknowledged
 from chatd_client.events import AnyEvent
-from chatd_client.groups import Groups
 from chatd_client.model import Destination, Message, PendingMessage, Sent, User
+from chatd_client.operations import Operations
 from chatd_client.options import Options, Secret
-from chatd_client.people import Blocks, Friends, Presence, Privacy, Profiles
 from chatd_client.session import Session
 from chatd_client.state import State
 
@@ -44,7 +41,7 @@ class MessageFields(TypedDict, total=False):
     timeout_s: float
 
 
-class Client:
+class Client(Operations):
     """Use as an async context manager:
 
         async with Client("tls://chat.example.org:8901", "bot", password="…") as chat:
@@ -67,15 +64,7 @@ class Client:
         if bool(password) == bool(token):
             raise ValueError("give a password or a token")
         self._session = session = Session(parse_url(url), name, password or token, options or Options())
-        requests = session.requests
-        self.friends = Friends(requests)
-        self.blocks = Blocks(requests)
-        self.privacy = Privacy(requests)
-        self.profiles = Profiles(requests)
-        self.presence = Presence(requests)
-        self.groups = Groups(requests)
-        self.conversations = Conversations(requests)
-        self.account = Account(requests, session.use_secret)
+        super().__init__(session.requests, session.use_secret)
         session.on_live.append(self.presence.watch_again)
         self._send_s = (options or Options()).timing.send_s
 

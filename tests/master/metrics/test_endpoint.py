@@ -35,11 +35,6 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     assert complaints == []
 
 
-@pytest.fixture
-def port(daemon: Daemon) -> int:
-    return int(daemon.config["metrics"]["address"].rpartition(":")[2])
-
-
 def test_every_metric_is_there_under_its_name_and_no_other(port: int) -> None:
     """docs/metrics.md is made from the same table. Certificates this server has none."""
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", get(port, "/metrics").body, re.MULTILINE))

@@ -42,11 +42,6 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     assert complaints == []
 
 
-@pytest.fixture
-def port(daemon: Daemon) -> int:
-    return int(daemon.config["metrics"]["address"].rpartition(":")[2])
-
-
 def answer_to(port: int, source: str) -> bytes:
     with Raw(port, source) as client:
         with contextlib.suppress(OSError):

@@ -12,17 +12,14 @@ import uuid
 from collections.abc import Sequence
 from typing import Literal, NoReturn
 
-from chatd_client.account import Account
 from chatd_client.address import ServerAddress
 from chatd_client.chatserver.events import Listener
 from chatd_client.chatserver.session import OpenMemory, Session
 from chatd_client.chatserver.stock import Stock
-from chatd_client.conversations import Conversations
-from chatd_client.groups import Groups
 from chatd_client.memory import Memory
 from chatd_client.model import Destination, PendingMessage, User
+from chatd_client.operations import Operations
 from chatd_client.outbox import LIMIT
-from chatd_client.people import Blocks, Friends, Presence, Privacy, Profiles
 from chatd_client.timing import Timing
 
 
@@ -31,7 +28,7 @@ def _until_the_end(user_id: int) -> Memory:
     return Memory(None)
 
 
-class Client:
+class Client(Operations):
     """For programs in which a person registers, logs in and out, and sees everything at once; chatd_client.Client suits
     all others. It is connected before it is logged in, and may log in as one user after the other.
 
@@ -62,15 +59,7 @@ class Client:
         """open_memory: where is remembered, by user, what was given and what is not acknowledged."""
         self._session = session = Session(address, listener, open_memory, timing or Timing())
         self.address = address
-        requests = session.requests
-        self.friends = Friends(requests)
-        self.blocks = Blocks(requests)
-        self.privacy = Privacy(requests)
-        self.profiles = Profiles(requests)
-        self.presence = Presence(requests)
-        self.groups = Groups(requests)
-        self.conversations = Conversations(requests)
-        self.account = Account(requests, session.password_changed)
+        super().__init__(session.requests, session.password_changed)
         self.stock = Stock(session)
 
     # ------------------------------------------------------------ connections and logins

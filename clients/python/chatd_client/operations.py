@@ -1,0 +1,30 @@
+"""The operations of the server, by subject: what both clients have.
+
+Owns: Operations.
+Elsewhere: the operations (people, groups, conversations, account), asking (requests).
+Fails: each method raises Refused, NoAnswer, Overloaded and SessionEnded, as Requests.ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chatd_client.account import Account
+from chatd_client.conversations import Conversations
+from chatd_client.groups import Groups
+from chatd_client.people import Blocks, Friends, Presence, Privacy, Profiles
+from chatd_client.requests import Requests
+
+
+class Operations:
+    """friends, blocks, privacy, profiles, presence, groups, conversations, account."""
+
+    def __init__(self, requests: Requests, password_changed: Callable[[str], None]) -> None:
+        self.friends = Friends(requests)
+        self.blocks = Blocks(requests)
+        self.privacy = Privacy(requests)
+        self.profiles = Profiles(requests)
+        self.presence = Presence(requests)
+        self.groups = Groups(requests)
+        self.conversations = Conversations(requests)
+        self.account = Account(requests, password_changed)
