@@ -221,6 +221,8 @@ def _check_listeners(listeners: tuple[ListenerOptions, ...], problems: Problems)
         _check_origins(one.origins, f"listen[{index}].origins", problems)
         _check_certificates(one, where, f"listen[{index}].certificates", problems)
         _check_group_mark(one, f"listen[{index}]", problems)
+        if one.protocol == "http" and not one.serves:
+            problems.add(f"listen[{index}].serves", "must name something; remove the listener otherwise")
         _check_websocket_path(one, f"listen[{index}].websocket_path", problems)
         unique = where.path if where.transport == "unix" else f"{where.host}:{where.port}" if where.port else ""
         unique = f"udp {unique}" if unique and where.transport == "udp" else unique
@@ -294,8 +296,6 @@ def _check_websocket_path(one: ListenerOptions, key: str, problems: Problems) ->
         problems.add(key, f"is for protocol http only; a listener for {one.protocol} has its own address")
     elif path and not _WEBSOCKET_PATH.fullmatch(path):
         problems.add(key, f'{toml(path)} is not a path such as "/websocket"')
-    elif not one.serves and one.protocol == "http":
-        problems.add(key.replace("websocket_path", "serves"), "must name something; remove the listener otherwise")
     elif path.split("/")[1:2] in _TAKEN_PATHS:
         problems.add(key, f'{toml(path)} belongs to the API; use a path such as "/websocket"')
 

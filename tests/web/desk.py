@@ -193,6 +193,13 @@ class Stage:
         await visitor.log_in(name)
         return visitor
 
+    async def pair(self, one: str, other: str) -> tuple[Visitor, Visitor]:
+        """Two who are logged in, each with the conversation with the other before them."""
+        first, second = await self.person(one), await self.person(other)
+        await first.open(other)
+        await second.open(one)
+        return first, second
+
     async def close(self) -> None:
         for context in self._contexts:
             await context.close()

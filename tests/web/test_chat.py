@@ -39,9 +39,7 @@ def test_texts_are_shown_as_they_are(desk: Desk, site: Site) -> None:
     ]
 
     async def story(stage: Stage) -> None:
-        alice, bob = await stage.person("alice1"), await stage.person("bob1")
-        await alice.open("bob1")
-        await bob.open("alice1")
+        alice, bob = await stage.pair("alice1", "bob1")
         for text in texts:
             await alice.write(text)
             await bob.sees(text)
@@ -57,9 +55,7 @@ def test_texts_are_shown_as_they_are(desk: Desk, site: Site) -> None:
 
 def test_a_message_is_edited_recalled_and_answered(desk: Desk, site: Site) -> None:
     async def story(stage: Stage) -> None:
-        alice, bob = await stage.person("alice2"), await stage.person("bob2")
-        await alice.open("bob2")
-        await bob.open("alice2")
+        alice, bob = await stage.pair("alice2", "bob2")
         await alice.write("helo")
         await bob.sees("helo")
         mine = alice.page.locator(".message.mine")
@@ -154,9 +150,7 @@ def test_the_server_dies_while_somebody_writes(desk: Desk, site: Site) -> None:
     is kept."""
 
     async def story(stage: Stage) -> None:
-        alice, bob = await stage.person("alice7"), await stage.person("bob7")
-        await alice.open("bob7")
-        await bob.open("alice7")
+        alice, bob = await stage.pair("alice7", "bob7")
         await alice.write("one")
         await bob.sees("one")
         for worker in site.workers():
@@ -186,9 +180,7 @@ def test_a_closed_tab_loses_nothing_and_the_last_one_opened_has_the_session(desk
     """What was written while the server was away is sent by the next tab of the same browser, once."""
 
     async def story(stage: Stage) -> None:
-        alice, bob = await stage.person("alice9"), await stage.person("bob9")
-        await alice.open("bob9")
-        await bob.open("alice9")
+        alice, bob = await stage.pair("alice9", "bob9")
         site.kill_all()
         await alice.page.locator(".status", has_text="Trying again").wait_for()
         await alice.write("kept")
@@ -212,9 +204,7 @@ def test_a_closed_tab_loses_nothing_and_the_last_one_opened_has_the_session(desk
 
 def test_the_network_is_away(desk: Desk, site: Site) -> None:
     async def story(stage: Stage) -> None:
-        alice, bob = await stage.person("alice8"), await stage.person("bob8")
-        await alice.open("bob8")
-        await bob.open("alice8")
+        alice, bob = await stage.pair("alice8", "bob8")
         await alice.write("one")
         await bob.sees("one")
         await alice.loses_the_network()
@@ -235,9 +225,7 @@ def test_what_was_written_before_the_tab_was_closed_arrives_once(desk: Desk, sit
     """Written without a network, in a tab that is closed; another one sends it."""
 
     async def story(stage: Stage) -> None:
-        alice, bob = await stage.person("alice9"), await stage.person("carol9")
-        await alice.open("carol9")
-        await bob.open("alice9")
+        alice, bob = await stage.pair("alice9", "carol9")
         await alice.write("one")
         await bob.sees("one")
         await alice.loses_the_network()
@@ -362,5 +350,21 @@ def test_notifications_of_the_browser(desk: Desk, site: Site) -> None:
         await bob.write("unseen")
         await alice.page.locator(".row", has_text="unseen").wait_for()
         assert await alice.page.evaluate("notes") == [["bob1", "unseen"]]
+
+    desk.play(site, story)
+
+
+def test_another_password_keeps_the_login_for_as_long_as_before(desk: Desk, site: Site) -> None:
+    async def story(stage: Stage) -> None:
+        for name, stays in (("carol4", False), ("carol5", True)):
+            carol = await stage.visitor()
+            await carol.log_in(name, stay=stays)
+            await carol.page.get_by_role("button", name="Settings").click()
+            await carol.page.fill("input[name=old]", secret_of(name))
+            await carol.page.fill("input[name=password]", "another secret")
+            await carol.page.get_by_role("button", name="Change the password").click()
+            await carol.page.get_by_role("status").filter(has_text="Saved.").wait_for()
+            (cookie,) = await carol.page.context.cookies()
+            assert (cookie["expires"] > 0) == stays
 
     desk.play(site, story)

@@ -1,13 +1,15 @@
 /**
  * Coming in and going out: what the page asks over HTTP. Everything else goes over the WebSocket.
  *
- * Owns: ways(), logIn(), register(), ticket(), logOut(), Problem.
+ * Owns: ways(), logIn(), logInAgain(), register(), ticket(), logOut(), Problem.
  * Elsewhere: the other side (chatd/http/chat). Fails: Problem, with the code of the server; 0 = it does not answer.
  *
  * The cookie of a login is for the browser alone. For each connection of its WebSocket the page gets a ticket.
  *
  * @module account
  */
+
+const STAYS = "chatd.stays";
 
 /** code: as in docs/protocols/errors.md. */
 export class Problem extends Error {
@@ -41,7 +43,13 @@ export const ways = () => call("ways");
 
 /** @param {string} name @param {string} secret @param {boolean} stay also when the browser is started again
  * @returns {Promise<{id: number, name: string}>} */
-export const logIn = (name, secret, stay) => call("login", { name, secret, stay });
+export function logIn(name, secret, stay) {
+  localStorage.setItem(STAYS, stay ? "yes" : "no");
+  return call("login", { name, secret, stay });
+}
+
+/** With another password, for as long as the login before. @param {string} name @param {string} secret */
+export const logInAgain = (name, secret) => logIn(name, secret, localStorage.getItem(STAYS) === "yes");
 
 /** @param {string} name @param {string} password @param {string} invite "" = none */
 export const register = (name, password, invite) => call("register", { name, password, invite });

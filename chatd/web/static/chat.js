@@ -231,7 +231,9 @@ export class Chat extends Model {
   }
 
   get unread() {
-    return this.listed.reduce((sum, one) => sum + one.unread, 0);
+    let sum = 0;
+    for (const one of this.conversations.values()) sum += one.unread;
+    return sum;
   }
 
   /** @param {string} key "" = none */

@@ -1,7 +1,7 @@
 /**
  * Windows in front of the page, and buttons that do something which takes a moment.
  *
- * Owns: Dialog, Action, Confirm. Elsewhere: what is in them. Fails: an action that is refused says why beside its button.
+ * Owns: Dialog, Action, Line, Select, useLoaded. Elsewhere: what is in them. Fails: an action that is refused says why beside its button.
  *
  * @module dialog
  */
@@ -89,6 +89,16 @@ export function Line({ label, submit, work, type = "text" }) {
       <button type="submit" disabled=${busy || value.trim() === ""}>${submit}</button>
       ${failure && html`<p role="alert" class="failure">${failure}</p>`}
     </form>`;
+}
+
+/** A choice. @param {{label: string, value: string, options: [string, string][], disabled?: boolean, onChange: (value: string) => void}} properties
+ *   options: each value, and how it is called */
+export function Select({ label, value, options, disabled, onChange }) {
+  return html`
+    <label class="choice">${label}
+      <select value=${value} disabled=${disabled} onChange=${(event) => onChange(event.currentTarget.value)}>
+        ${options.map(([key, name]) => html`<option key=${key} value=${key}>${name}</option>`)}
+      </select></label>`;
 }
 
 /** Something that is loaded from the server when it is first shown. @template T @param {() => Promise<T>} load

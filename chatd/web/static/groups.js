@@ -6,7 +6,7 @@
  * @module groups
  */
 
-import { Action, Dialog, Line, useLoaded } from "./dialog.js";
+import { Action, Dialog, Line, Select, useLoaded } from "./dialog.js";
 import { presenceOf } from "./people.js";
 import { t } from "./texts.js";
 import { html, useEffect, useModel, useState } from "./ui.js";
@@ -49,14 +49,6 @@ export function Groups({ chat, onShow }) {
       <${Line} label=${t("groups.number")} submit=${t("groups.join")} work=${join} />
       <p role="status">${told}</p>
     </section>`;
-}
-
-function Choice({ label, value, values, names, disabled, onChange }) {
-  return html`
-    <label class="choice">${label}
-      <select value=${value} disabled=${disabled} onChange=${(event) => onChange(event.currentTarget.value)}>
-        ${values.map((one) => html`<option key=${one} value=${one}>${t(`${names}.${one}`)}</option>`)}
-      </select></label>`;
 }
 
 function Member({ chat, group, me, member, onChange }) {
@@ -102,8 +94,8 @@ function Rules({ me, onSet }) {
   const isOwner = me.role === "owner";
   return html`
     <h3>${t("groups.rules")}</h3>
-    <${Choice} label=${t("groups.how_to_join")} names="groups.join" value=${me.join} values=${JOIN} disabled=${!isOwner} onChange=${(join) => onSet({ join })} />
-    <${Choice} label=${t("groups.past")} names="groups.history" value=${me.history} values=${HISTORY} disabled=${!isOwner} onChange=${(history) => onSet({ history })} />
+    <${Select} label=${t("groups.how_to_join")} value=${me.join} options=${JOIN.map((one) => [one, t(`groups.join.${one}`)])} disabled=${!isOwner} onChange=${(join) => onSet({ join })} />
+    <${Select} label=${t("groups.past")} value=${me.history} options=${HISTORY.map((one) => [one, t(`groups.history.${one}`)])} disabled=${!isOwner} onChange=${(history) => onSet({ history })} />
     <label class="choice"><input type="checkbox" checked=${me.announcements} onChange=${(event) => onSet({ announcements: event.currentTarget.checked })} />
       ${t("groups.announcements")}</label>`;
 }

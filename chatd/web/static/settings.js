@@ -6,8 +6,8 @@
  * @module settings
  */
 
-import { logIn } from "./account.js";
-import { Action, Dialog, reasonOf, useLoaded } from "./dialog.js";
+import { logInAgain } from "./account.js";
+import { Action, Dialog, reasonOf, Select, useLoaded } from "./dialog.js";
 import { isPossible, isWanted, want } from "./notifications.js";
 import { LANGUAGES, language, setLanguage, t, when } from "./texts.js";
 import { html, useState } from "./ui.js";
@@ -23,14 +23,6 @@ export const theme = () => localStorage.getItem(KEY) ?? "system";
 export function setTheme(wanted) {
   localStorage.setItem(KEY, wanted);
   document.documentElement.dataset.theme = wanted;
-}
-
-function Select({ label, value, options, onChange }) {
-  return html`
-    <label class="choice">${label}
-      <select value=${value} onChange=${(event) => onChange(event.currentTarget.value)}>
-        ${options.map(([key, name]) => html`<option key=${key} value=${key}>${name}</option>`)}
-      </select></label>`;
 }
 
 /** A form whose fields are sent together. */
@@ -96,7 +88,7 @@ export function Settings({ chat, onClose, onLook }) {
   };
   const change = async ({ old, password }) => {
     await client.request("password.change", { old, new: password });
-    await logIn(chat.me.name, password, true); // the cookie ended with the old one
+    await logInAgain(chat.me.name, password); // the cookie ended with the old one
   };
   const passwords = [
     { name: "old", label: t("settings.old_password"), type: "password", autocomplete: "current-password", required: true },
