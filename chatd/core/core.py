@@ -36,7 +36,7 @@ from chatd.core.cut_notices import CutNotices
 from chatd.core.delivery import Delivery
 from chatd.core.delivery_delay import DeliveryDelay
 from chatd.core.dispatcher import Dispatcher, Handler
-from chatd.core.elsewhere import ElsewhereSending
+from chatd.core.elsewhere import Elsewhere, ElsewhereSending
 from chatd.core.event_notes import EventNotes
 from chatd.core.figures import Figures
 from chatd.core.friends import Friends
@@ -126,7 +126,6 @@ class Core:
         self._rounds = 0
         self._known_rules: tuple[Config | None, SendingRules] = None, ANYTHING
         """The rules of the configuration before them. Only the store thread uses it."""
-        self._elsewhere = parts.elsewhere
         self._background = BackgroundTasks(parts.loop)
         stores = Connections(parts.tables, parts.readers)
         self.store = GroupCommit(stores, parts.loop, parts.row, self._stored, self._rules)
@@ -175,7 +174,7 @@ class Core:
         self.changes = Changes(services, self.delivery, self.memberships, notices)
         self.delivery.in_flight.on_cut = CutNotices(services, notices).given
         self.requests = RequestDispatcher(services, self._operations(services, notices), notices, self.plugins)
-        self.dispatcher = Dispatcher(self._commands(), self.guard.answered, self.allowances, parts.row)
+        self.dispatcher = Dispatcher(self._commands(parts.elsewhere), self.guard.answered, self.allowances, parts.row)
         self.handle = self.dispatcher.handle
         self.calls = Calls(services, self.handle)
         self.keys = KeyRing(services)
@@ -201,12 +200,12 @@ class Core:
 
     # ---------------------------------------------------------------- commands
 
-    def _commands(self) -> dict[type[Any], Handler]:
+    def _commands(self, elsewhere: Elsewhere | None) -> dict[type[Any], Handler]:
         send = Handler(self.messages.send, cost=MESSAGE)
         if self.plugins.has(Point.BEFORE_MESSAGE):
             send = Handler(self._ask_plugins_and_send, is_async=True, cost=MESSAGE)
-        if self._elsewhere is not None:
-            send = send._replace(function=ElsewhereSending(self._elsewhere, send.function).send, is_async=True)
+        if elsewhere is not None:
+            send = send._replace(function=ElsewhereSending(elsewhere, send.function).send, is_async=True)
         acknowledged, received = self.delivery.in_flight.acknowledged, self.delivery.in_flight.received
         return {
             SendMessage: send,

@@ -78,9 +78,8 @@ class HttpServer:
             webhooks=webhooks,
         )
         self._by_what: dict[tuple[str, ...], UvicornConfig] = {
-            one.serves: _uvicorn(application(shared, serves=one.serves))
-            for one in config().listen
-            if one.protocol == "http"
+            serves: _uvicorn(application(shared, serves=serves))
+            for serves in {one.serves for one in config().listen if one.protocol == "http"}
         }
         _listen_to_uvicorn()
         core.keys.open()
