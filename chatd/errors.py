@@ -75,6 +75,12 @@ class ErrorCode(enum.IntEnum):
     TOO_SLOW = 1065
     TOKEN_EXPIRED = 1066
     UNKNOWN_WEBHOOK = 1067
+    UNKNOWN_FILE = 1068
+    FILE_TYPE_NOT_ALLOWED = 1069
+    FILE_TOO_LARGE = 1070
+    QUOTA_REACHED = 1071
+    OFFSET_MISMATCH = 1072
+    FILE_DAMAGED = 1073
 
 
 class Meaning(NamedTuple):
@@ -130,6 +136,12 @@ MEANINGS: dict[ErrorCode, Meaning] = {
     ErrorCode.NOT_JSON: Meaning("the body is not JSON", False),
     ErrorCode.TOO_SLOW: Meaning("the request did not arrive in time", True),
     ErrorCode.UNKNOWN_WEBHOOK: Meaning("no such webhook", False),
+    ErrorCode.UNKNOWN_FILE: Meaning("no such file, or it cannot be used for this", False),
+    ErrorCode.FILE_TYPE_NOT_ALLOWED: Meaning("files of this type are not accepted here", False),
+    ErrorCode.FILE_TOO_LARGE: Meaning("this file is too large", False),
+    ErrorCode.QUOTA_REACHED: Meaning("your files would take more space than you have", False),
+    ErrorCode.OFFSET_MISMATCH: Meaning("the file does not continue at this offset", False),
+    ErrorCode.FILE_DAMAGED: Meaning("the content is not the one that was announced", False),
     ErrorCode.TOKEN_EXPIRED: Meaning("this login token has expired: log in with a fresh one", False),
 }
 

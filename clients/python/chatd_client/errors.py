@@ -59,6 +59,12 @@ class Code(enum.IntEnum):
     UNKNOWN_MESSAGE = 1057
     TOO_LATE = 1058
     TOKEN_EXPIRED = 1066
+    UNKNOWN_FILE = 1068
+    FILE_TYPE_NOT_ALLOWED = 1069
+    FILE_TOO_LARGE = 1070
+    QUOTA_REACHED = 1071
+    OFFSET_MISMATCH = 1072
+    FILE_DAMAGED = 1073
 
 
 TEMPORARY = frozenset(
@@ -199,24 +205,24 @@ class NotOffered(Refused):
 
 
 _CLASSES: dict[int, type[Refused]] = {
-    **dict.fromkeys((Code.UNKNOWN_RECIPIENT, Code.UNKNOWN_GROUP, Code.UNKNOWN_MESSAGE), NotFound),
+    **dict.fromkeys((Code.UNKNOWN_RECIPIENT, Code.UNKNOWN_GROUP, Code.UNKNOWN_MESSAGE, Code.UNKNOWN_FILE), NotFound),
     **dict.fromkeys(
         (
             *(Code.CLAIMED_IDENTITY, Code.NOT_A_MEMBER, Code.NOT_ALLOWED, Code.NOT_ACCEPTED, Code.BLOCKED_BY_YOU),
             *(Code.MUTED, Code.ANNOUNCEMENTS_ONLY, Code.BANNED, Code.INVITATION_NEEDED, Code.APPROVAL_PENDING),
             *(Code.TOO_LATE, Code.BAD_CREDENTIALS, Code.ACCOUNT_LOCKED, Code.TLS_NEEDED, Code.REGISTRATION_CLOSED),
-            *(Code.INVITE_NEEDED, Code.TOKEN_EXPIRED),
+            *(Code.INVITE_NEEDED, Code.TOKEN_EXPIRED, Code.FILE_TYPE_NOT_ALLOWED),
         ),
         NotPermitted,
     ),
     **dict.fromkeys(
         (
             *(Code.INVALID_PACKET, Code.NAME_TAKEN, Code.NAME_NOT_ALLOWED, Code.PASSWORD_NOT_ALLOWED),
-            *(Code.TOO_LONG, Code.BAD_FIELD, Code.FP_REUSED),
+            *(Code.TOO_LONG, Code.BAD_FIELD, Code.FP_REUSED, Code.OFFSET_MISMATCH, Code.FILE_DAMAGED),
         ),
         Invalid,
     ),
-    **dict.fromkeys((Code.LIMIT_REACHED, Code.MAILBOX_FULL), LimitReached),
+    **dict.fromkeys((Code.LIMIT_REACHED, Code.MAILBOX_FULL, Code.FILE_TOO_LARGE, Code.QUOTA_REACHED), LimitReached),
     **dict.fromkeys((Code.TOO_FAST, Code.UNAVAILABLE, Code.BUSY, Code.INTERNAL, Code.TOO_MANY_ATTEMPTS), TryLater),
 }
 
