@@ -16,6 +16,7 @@ UserId = int
 GroupId = int
 ConversationId = int
 Seq = int
+FileId = str
 
 ALL_MEMBERS: tuple[UserId, ...] = (0,)
 """The mentions of a message that names every member of its group."""
@@ -135,6 +136,18 @@ class FriendRequest(msgspec.Struct, frozen=True, gc=False):
     to: UserId
 
 
+class Attachment(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """A file of a message, as its recipients are told of it; its JSON is the same everywhere. size: in bytes. width,
+    height: of a picture as it is shown, in pixels; 0 = not known."""
+
+    id: FileId
+    name: str
+    size: int
+    media_type: str = msgspec.field(name="type")
+    width: int = 0
+    height: int = 0
+
+
 class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """A stored message. group_id 0: one-to-one, then to_id/to_name name the recipient.
 
@@ -143,6 +156,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
 
     state, version: what became of it, and how often it was changed; its seq stays. reply_to: the seq of the message of
     the same conversation that it answers, 0 = none. mentions: members whom the sender named, or ALL_MEMBERS.
+    attachments: its files, while it has its text.
     """
 
     conversation: ConversationId
@@ -161,3 +175,4 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     version: int = 0
     reply_to: Seq = 0
     mentions: tuple[UserId, ...] = ()
+    attachments: tuple[Attachment, ...] = ()

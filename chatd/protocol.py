@@ -18,7 +18,7 @@ import enum
 import msgspec
 
 from chatd.errors import ErrorCode
-from chatd.model import ConversationId, Friend, FriendRequest, Group, GroupId, Message, Seq, User, UserId
+from chatd.model import ConversationId, FileId, Friend, FriendRequest, Group, GroupId, Message, Seq, User, UserId
 
 # ---------------------------------------------------------------- differences between wires
 
@@ -77,10 +77,12 @@ class Feature(enum.IntFlag):
 
 class Extras(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a message can have besides its text. reply_to: the seq of the message of the same conversation that it
-    answers, 0 = none. mentions: members of the group, by name or id, or model.ALL_MEMBERS."""
+    answers, 0 = none. mentions: members of the group, by name or id, or model.ALL_MEMBERS. files: of the sender,
+    uploaded for this message."""
 
     reply_to: Seq = 0
     mentions: tuple[str | int, ...] = ()
+    files: tuple[FileId, ...] = ()
 
 
 class Login(msgspec.Struct, frozen=True, gc=False):
