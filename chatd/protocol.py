@@ -14,6 +14,8 @@ packet, and is b"" everywhere else.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -226,7 +228,8 @@ Command = (
 
 class LoginAccepted(msgspec.Struct, frozen=True):
     """`waiting` are the first waiting messages in order; a codec puts in as many as its frame may hold
-    (see Codec.encode_login), the rest follow as Deliver events. features: granted; None = the client asked for none."""
+    (see Codec.encode_login), the rest follow as Deliver events. features: granted; None = the client asked for none.
+    links: as of Deliver, by conversation and seq."""
 
     user: User
     first_login_time: int
@@ -235,6 +238,7 @@ class LoginAccepted(msgspec.Struct, frozen=True):
     requests: tuple[FriendRequest, ...] = ()
     waiting: tuple[Message, ...] = ()
     features: Feature | None = None
+    links: Mapping[tuple[ConversationId, Seq], tuple[str, ...]] = MappingProxyType({})
 
 
 class Registered(msgspec.Struct, frozen=True, gc=False):
@@ -262,6 +266,7 @@ class Deliver(msgspec.Struct):
     once per FrameKey and not once per recipient. Only codecs read and write it.
 
     group_name: of the message's group, where a listener shows it to its clients; "" = not known.
+    links: for clients that know no files, an address of each of the message's; () = none are told.
     is_cut: in a frame of some form the text is cut (see Codec.is_cut). Set by codecs.
     """
 
@@ -270,6 +275,7 @@ class Deliver(msgspec.Struct):
     frames: dict[FrameKey, bytes]
     group_name: str = ""
     is_cut: bool = False
+    links: tuple[str, ...] = ()
 
 
 Ref = str | int | None

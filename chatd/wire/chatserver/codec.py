@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
 
 from chatd.errors import Disconnect, ErrorCode, WireError
 from chatd.protocol import (
@@ -141,8 +140,7 @@ class ChatserverCodec:
                 return read.request(frame, self._body_bytes, self._fp_bytes)
             command = read.command(self._body_bytes, self._fp_bytes)
             if self._mode.streaming and isinstance(command, SendMessage):
-                mentions = read.mentions if self._mode.requests else UNSET  # type: ignore[attr-defined]
-                return with_extras(command, read.reply, mentions)  # type: ignore[attr-defined]  # of a message's frame
+                return with_extras(command, read, requests=self._mode.requests)  # type: ignore[arg-type]
             return command
         except ValueError as error:
             return _malformed(frame, str(error), READABLE_WITH_REQUESTS if self._mode.requests else READABLE)
@@ -228,7 +226,7 @@ class ChatserverCodec:
         key = self._form, ""  # the fp a client of this wire sees is the sender's
         frame = event.frames.get(key)
         if frame is None:
-            frame, is_cut = encode.chat(event.message, self._write_limit, self._mode)
+            frame, is_cut = encode.chat(event.message, self._write_limit, self._mode, event.links)
             event.frames[key] = frame
             if is_cut:
                 note_cut(event, self._form)

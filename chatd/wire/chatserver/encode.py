@@ -8,17 +8,29 @@ Fails: never. Unless it says otherwise, a function returns a whole frame with it
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
-from chatd.model import ALL_MEMBERS, Friend, FriendRequest, Group, Member, Message, MessageState, Role, User, UserId
+from chatd.model import (
+    ALL_MEMBERS,
+    Attachment,
+    Friend,
+    FriendRequest,
+    Group,
+    Member,
+    Message,
+    MessageState,
+    Role,
+    User,
+    UserId,
+)
 from chatd.protocol import Announcement, Changed, FriendAnswered, LoginAccepted
 from chatd.wire.json_stream import ELLIPSIS, fit
-from chatd.wire.shown import shown_text
+from chatd.wire.shown import fit_shown, shown_text, text_of
 
 LOGIN, LOGIN_ACK, LOGOUT, REGISTER, REGISTER_ACK, ONE_CHAT, ADD_FRIEND_REQ, ADD_FRIEND_ACK = range(1, 9)
 CREATE_GROUP, JOIN_GROUP, GROUP_CHAT, ERROR, ACK, GROUP_ACK, RECEIVED = range(9, 16)
@@ -34,7 +46,7 @@ _encode = msgspec.json.Encoder().encode
 
 class OneChatFrame(Struct, gc=False, frozen=True, omit_defaults=True):
     """conv, seq, fp and reply: streaming mode only. reply: the seq of the message that this one answers. A client that
-    is given the same (conv, seq) again drops it."""
+    is given the same (conv, seq) again drops it. files: only for clients with requests; files_cut: not all of them."""
 
     msgid: int
     id: int
@@ -46,6 +58,8 @@ class OneChatFrame(Struct, gc=False, frozen=True, omit_defaults=True):
     seq: int = 0
     fp: str = ""
     reply: int = 0
+    files: tuple[Attachment, ...] = ()
+    files_cut: bool = False
 
 
 class GroupChatFrame(Struct, gc=False, frozen=True, omit_defaults=True):
@@ -62,6 +76,8 @@ class GroupChatFrame(Struct, gc=False, frozen=True, omit_defaults=True):
     fp: str = ""
     reply: int = 0
     mentions: tuple[UserId, ...] | str = ()
+    files: tuple[Attachment, ...] = ()
+    files_cut: bool = False
 
 
 @functools.lru_cache(maxsize=64)
@@ -95,31 +111,46 @@ class Mode(NamedTuple):
         return "requests" if self.requests else "streaming" if self.streaming else "compatible"
 
 
-def chat_json(message: Message, text: str, mode: Mode) -> bytes:
-    """The object of msgid 6 or 11, without NUL."""
-    conversation, seq, fp, reply = 0, 0, "", 0
+def chat_json(message: Message, text: str, mode: Mode, *, has_all_files: bool = True) -> bytes:
+    """The object of msgid 6 or 11, without NUL. has_all_files: `message` has those that it was sent with."""
+    fields: dict[str, Any] = {"name": message.sender_name, "msg": text, "time": time_text(message.sent_at_ms)}
     if mode.streaming:
-        conversation, seq, fp, reply = message.conversation, message.seq, message.fp, message.reply_to
-    sender, name, time = message.sender_id, message.sender_name, time_text(message.sent_at_ms)
+        fields |= {"conv": message.conversation, "seq": message.seq, "fp": message.fp, "reply": message.reply_to}
+    if mode.requests and (message.attachments or not has_all_files):
+        fields |= {"files": message.attachments, "files_cut": not has_all_files}
     if not message.group_id:
-        return _encode(OneChatFrame(ONE_CHAT, sender, name, message.to_id, text, time, conversation, seq, fp, reply))
-    mentions: tuple[UserId, ...] | str = ()
+        return _encode(OneChatFrame(ONE_CHAT, message.sender_id, toid=message.to_id, **fields))
     if message.mentions and mode.requests:
-        mentions = "all" if message.mentions == ALL_MEMBERS else message.mentions
-    to = message.group_id
-    return _encode(GroupChatFrame(GROUP_CHAT, sender, name, to, text, time, conversation, seq, fp, reply, mentions))
+        fields["mentions"] = "all" if message.mentions == ALL_MEMBERS else message.mentions
+    return _encode(GroupChatFrame(GROUP_CHAT, message.sender_id, groupid=message.group_id, **fields))
 
 
-def chat(message: Message, limit: int, mode: Mode) -> tuple[bytes, bool]:
-    """The frame of a message, and whether its text is cut because it is too long. Mentions that leave no room for a
-    text are left out: `sync` and `history` have them."""
-    body = shown_text(message)
+def chat(message: Message, limit: int, mode: Mode, links: Sequence[str] = ()) -> tuple[bytes, bool]:
+    """The frame of a message, and whether its text is cut because it is too long. links: see protocol.Deliver. Mentions
+    that leave no room for a text are left out, then files: `sync` and `history` have them."""
+    if not mode.requests:
+        return fit_shown(lambda text: chat_json(message, text, mode) + b"\0", message, links, limit)
+    body = text_of(message)
     whole = chat_json(message, body, mode) + b"\0"
     if len(whole) <= limit:
         return whole, False
-    if message.mentions and len(chat_json(message, ELLIPSIS, mode)) >= limit:
-        return chat(msgspec.structs.replace(message, mentions=()), limit, mode)
+    if len(chat_json(message, ELLIPSIS, mode)) >= limit:
+        if message.mentions:
+            return chat(msgspec.structs.replace(message, mentions=()), limit, mode)
+        if message.attachments:
+            return _with_fewer_files(message, limit, mode), True
     return fit(lambda text: chat_json(message, text, mode) + b"\0", body, limit), True
+
+
+def _with_fewer_files(message: Message, limit: int, mode: Mode) -> bytes:
+    """As many of them as there is room for, and nothing of the text."""
+    packet, text = b"", ELLIPSIS if message.body else ""
+    for kept in range(len(message.attachments) - 1, -1, -1):
+        fewer = msgspec.structs.replace(message, attachments=message.attachments[:kept])
+        packet = chat_json(fewer, text, mode, has_all_files=False) + b"\0"
+        if len(packet) <= limit:
+            break
+    return packet
 
 
 def changed(event: Changed, limit: int) -> bytes:
@@ -280,7 +311,9 @@ def login_ack(event: LoginAccepted, limit: int, mode: Mode) -> tuple[bytes, int]
     ack.add_groups(event.groups)
     taken = 0
     for message in event.waiting:
-        if not ack.add("offlinemsg", chat_json(message, shown_text(message), mode)):
+        links = event.links.get((message.conversation, message.seq), ())
+        text = text_of(message) if mode.requests else shown_text(message, links)
+        if not ack.add("offlinemsg", chat_json(message, text, mode)):
             break
         taken += 1
     return ack.frame(), taken

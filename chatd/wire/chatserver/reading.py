@@ -97,6 +97,7 @@ class _OneChatFrame(Struct, gc=False, tag_field="msgid", tag=encode.ONE_CHAT):
     reply: Raw | UnsetType = UNSET
     mentions: ClassVar[UnsetType] = UNSET
     """Only in a group."""
+    files: Raw | UnsetType = UNSET
 
     def command(self, body_bytes: int, fp_bytes: int) -> Command:
         fp = self.fp or ""
@@ -120,6 +121,7 @@ class _GroupChatFrame(Struct, gc=False, tag_field="msgid", tag=encode.GROUP_CHAT
     fp: str | None = None
     reply: Raw | UnsetType = UNSET
     mentions: Raw | UnsetType = UNSET
+    files: Raw | UnsetType = UNSET
 
     def command(self, body_bytes: int, fp_bytes: int) -> Command:
         fp = self.fp or ""

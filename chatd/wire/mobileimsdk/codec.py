@@ -377,7 +377,7 @@ class MobileimsdkCodec:
             elif self._mark is not None and event.message.group_id:
                 packet = marked_packet(event, self._mark, self._form, self._limit)
             else:
-                packet = data_packet(event.message, fp, event.message.body or shown_text(event.message))
+                packet = data_packet(event.message, fp, _text_of(event))
                 if len(packet) > self._limit:
                     packet = shorter_packet(event, self._form, self._limit)
             frame = event.frames[key] = _length(len(packet)) + packet if self._prefixed else packet
@@ -442,6 +442,12 @@ class MobileimsdkCodec:
 
     def _from_server(self, kind: int, content: str) -> bytes:
         return self._framed(from_server(kind, self._user, content))
+
+
+def _text_of(event: Deliver) -> str:
+    """For a stock client. Of nearly every message it is the body."""
+    message = event.message
+    return shown_text(message, event.links) if message.attachments or not message.body else message.body
 
 
 def _bad_length(size: int) -> WireError:

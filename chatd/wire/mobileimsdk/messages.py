@@ -22,7 +22,7 @@ from chatd.wire.mobileimsdk.packets import (
     data_packet,
     numbered_packet,
 )
-from chatd.wire.shown import shown_text
+from chatd.wire.shown import fit_shown, shown_text
 
 _LEAST_NAME_CHARS = 8
 """Of the group's name in a mark, if the text is cut as well."""
@@ -32,7 +32,10 @@ def shorter_packet(event: Deliver, form: str, limit: int) -> bytes:
     """Without the fields that readers assume anyway; if it is still too long, with the text cut. So every text that a
     stock client can send in one packet is delivered whole."""
     message, fp = event.message, event.fp
-    return _fitted(event, form, lambda text: compact_data_packet(message, fp, text), shown_text(message), limit)
+    packet, is_cut = fit_shown(lambda text: compact_data_packet(message, fp, text), message, event.links, limit)
+    if is_cut:
+        note_cut(event, form)
+    return packet
 
 
 def packet_with_number(event: Deliver, form: str, limit: int) -> bytes:
@@ -42,13 +45,27 @@ def packet_with_number(event: Deliver, form: str, limit: int) -> bytes:
     packet = numbered_packet(message, fp, message.body)
     if len(packet) <= limit:
         return packet
+    if message.attachments and len(compact_numbered_packet(message, fp, ELLIPSIS)) > limit:
+        return _with_fewer_files(event, form, limit)
     return _fitted(event, form, lambda text: compact_numbered_packet(message, fp, text), message.body, limit)
 
 
+def _with_fewer_files(event: Deliver, form: str, limit: int) -> bytes:
+    """They leave no room for a text: as many of them as there is room for."""
+    message, packet = event.message, b""
+    note_cut(event, form)
+    for kept in range(len(message.attachments) - 1, -1, -1):
+        fewer = msgspec.structs.replace(message, attachments=message.attachments[:kept])
+        packet = compact_numbered_packet(fewer, event.fp, ELLIPSIS if message.body else "", has_all_files=False)
+        if len(packet) <= limit:
+            break
+    return packet
+
+
 def marked_packet(event: Deliver, mark: GroupMark, form: str, limit: int) -> bytes:
-    """A group message for a client that knows no groups. If it is too long, first the group's name is cut, then the
-    text."""
-    message, fp, body = event.message, event.fp, shown_text(event.message)
+    """A group message for a client that knows no groups. If it is too long, first the group's name is cut, then
+    addresses of files go, then the text is cut."""
+    message, fp, body = event.message, event.fp, shown_text(event.message, event.links)
     if mark.typeu is not None:
         message = msgspec.structs.replace(message, typeu=mark.typeu)
     number, name = message.group_id, event.group_name or f"#{message.group_id}"
@@ -68,7 +85,10 @@ def marked_packet(event: Deliver, mark: GroupMark, form: str, limit: int) -> byt
     def with_text(text: str) -> bytes:
         return compact_data_packet(message, fp, mark.text(number, name, text))
 
-    return _fitted(event, form, with_text, body, limit)
+    packet, is_cut = fit_shown(with_text, message, event.links, limit)
+    if is_cut:
+        note_cut(event, form)
+    return packet
 
 
 def _fitted(event: Deliver, form: str, make: Callable[[str], bytes], body: str, limit: int) -> bytes:

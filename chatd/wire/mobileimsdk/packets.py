@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
-from chatd.model import ALL_MEMBERS, Message, Seq
+from chatd.model import ALL_MEMBERS, Attachment, Message, Seq
 from chatd.wire.json_stream import decode_fields
 
 LOGIN, KEEP_ALIVE, DATA, LOGOUT, ACKNOWLEDGE, ECHO = range(6)
@@ -32,6 +32,10 @@ _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _UserName = Annotated[str, Meta(min_length=1, max_length=64)] | Annotated[int, Meta(gt=0, lt=1 << 62)]
 MAX_MENTIONS = 1000
 """Entries of `mentions` that are read at all; the option groups.mentions is the limit that counts."""
+MAX_FILES = 100
+"""Entries of `files` that are read at all; the option files.per_message is the limit that counts."""
+FileName = Annotated[str, Meta(max_length=64)]
+"""The id of a file."""
 
 # ---------------------------------------------------------------- from clients
 
@@ -48,10 +52,11 @@ class ClientPacket(Struct, gc=False):
 
 
 class NumberedClientPacket(ClientPacket, gc=False):
-    """From a client that asked for `seq`. From others, the two fields are the application's."""
+    """From a client that asked for `seq`. From others, these fields are the application's."""
 
     reply: Annotated[int, Meta(gt=0, lt=1 << 62)] | None = None
     mentions: Annotated[list[_UserName], Meta(max_length=MAX_MENTIONS)] | Literal["all"] | None = None
+    files: Annotated[list[FileName], Meta(max_length=MAX_FILES)] | None = None
 
 
 class LoginContent(Struct, gc=False):
@@ -123,6 +128,7 @@ class _NumberedPacket(Struct, gc=False, frozen=True, omit_defaults=True, kw_only
     state: str = ""
     reply: int = 0
     mentions: Sequence[int] | str = ()
+    files: Sequence[Attachment] = ()
 
 
 class _CompactNumberedPacket(Struct, gc=False, frozen=True, omit_defaults=True, kw_only=True):
@@ -140,6 +146,8 @@ class _CompactNumberedPacket(Struct, gc=False, frozen=True, omit_defaults=True, 
     state: str = ""
     reply: int = 0
     mentions: Sequence[int] | str = ()
+    files: Sequence[Attachment] = ()
+    files_cut: bool = False
 
 
 encode_json = msgspec.json.Encoder().encode
@@ -194,9 +202,9 @@ def numbered_packet(message: Message, fp: str, text: str) -> bytes:
     return encode_json(_NumberedPacket(bridge=False, **_numbered(message, fp, text)))
 
 
-def compact_numbered_packet(message: Message, fp: str, text: str) -> bytes:
-    """The same packet without the fields that readers know the default of."""
-    return encode_json(_CompactNumberedPacket(**_numbered(message, fp, text)))
+def compact_numbered_packet(message: Message, fp: str, text: str, *, has_all_files: bool = True) -> bytes:
+    """The same packet without the fields that readers know the default of. has_all_files: those of the message."""
+    return encode_json(_CompactNumberedPacket(**_numbered(message, fp, text), files_cut=not has_all_files))
 
 
 def _numbered(message: Message, fp: str, text: str) -> dict[str, Any]:
@@ -215,6 +223,7 @@ def _numbered(message: Message, fp: str, text: str) -> dict[str, Any]:
         "state": message.state.name.lower() if message.state else "",
         "reply": message.reply_to,
         "mentions": "all" if message.mentions == ALL_MEMBERS else message.mentions,
+        "files": message.attachments,
     }
 
 

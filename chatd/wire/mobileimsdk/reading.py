@@ -40,13 +40,15 @@ def login(packet: ClientPacket) -> Command:
 def with_extras(command: Command, packet: ClientPacket) -> Command:
     """What only a client that asked for `seq` may add to a message."""
     assert isinstance(packet, NumberedClientPacket)
-    reply, mentions = packet.reply, packet.mentions
-    if not (reply or mentions) or not isinstance(command, SendMessage):
+    reply, mentions, files = packet.reply, packet.mentions, packet.files
+    if not (reply or mentions or files) or not isinstance(command, SendMessage):
         return command
     if mentions and not command.to_group:
         return malformed(packet, "mentions: only in a message to a group")
     named = ALL_MEMBERS if mentions == "all" else tuple(mentions or ())
-    return msgspec.structs.replace(command, extras=Extras(reply_to=reply or 0, mentions=named))
+    return msgspec.structs.replace(
+        command, extras=Extras(reply_to=reply or 0, mentions=named, files=tuple(files or ()))
+    )
 
 
 def group_number(to: str) -> int:
