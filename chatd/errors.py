@@ -81,6 +81,8 @@ class ErrorCode(enum.IntEnum):
     QUOTA_REACHED = 1071
     OFFSET_MISMATCH = 1072
     FILE_DAMAGED = 1073
+    CODE_NEEDED = 1074
+    WRONG_CODE = 1075
 
 
 class Meaning(NamedTuple):
@@ -142,6 +144,8 @@ MEANINGS: dict[ErrorCode, Meaning] = {
     ErrorCode.QUOTA_REACHED: Meaning("your files would take more space than you have", False),
     ErrorCode.OFFSET_MISMATCH: Meaning("the file does not continue at this offset", False),
     ErrorCode.FILE_DAMAGED: Meaning("the content is not the one that was announced", False),
+    ErrorCode.CODE_NEEDED: Meaning("this needs a code of the second factor that was not used before", False),
+    ErrorCode.WRONG_CODE: Meaning("this code is wrong, or was used before", False),
     ErrorCode.TOKEN_EXPIRED: Meaning("this login token has expired: log in with a fresh one", False),
 }
 

@@ -41,6 +41,7 @@ REDIS_CLUSTER = ("chatd.bus.redis.cluster",)
 TLS = ("chatd.tls.contexts",)
 HTTP = ("chatd.http.server", "uvicorn.lifespan.off", "encodings.ascii")
 CHAT = ("chatd.http.assets",)
+ADMIN = ("chatd.http.admin.calls", "chatd.http.admin.requests")
 WEBHOOKS = ("chatd.webhooks.webhooks", "chatd.webhooks.trial")
 BRIDGES = ("chatd.bridges.bridges",)
 HTTP_HOOK = ("chatd.hooks.http",)
@@ -68,6 +69,7 @@ def modules(config: Config) -> tuple[str, ...]:
         *(REDIS_CLUSTER if bus.endswith("+cluster") else ()),
         *(HTTP if any(one.protocol == "http" for one in config.listen) else ()),
         *(CHAT if any("chat" in one.serves for one in config.listen) else ()),
+        *(ADMIN if any("admin" in one.serves for one in config.listen) else ()),
         *vouched_logins.late_modules(config),
         *(WEBHOOKS if config.webhook else ()),
         *(BRIDGES if config.bridge else ()),

@@ -48,3 +48,7 @@ class SecurityEvent(enum.StrEnum):
     API_KEY_REVOKED = "api_key_revoked"
     API_KEY_REFUSED = "api_key_refused"
     API_SCOPE_MISSING = "api_scope_missing"
+    ADMIN_ADDED = "admin_added"
+    ADMIN_REVOKED = "admin_revoked"
+    ADMIN_LOGIN = "admin_login"
+    ADMIN_CODE_FAILED = "admin_code_failed"

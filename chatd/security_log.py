@@ -197,6 +197,20 @@ EVENTS: dict[SecurityEvent, Kind] = {
         "a request with the key `api_key`, which does not have the scope `scope`",
         "api_scopes_missing",
     ),
+    SecurityEvent.ADMIN_ADDED: Kind(
+        "administrator added", "info", By.OPERATOR, "an account may use the operator's page, or has a new second factor"
+    ),
+    SecurityEvent.ADMIN_REVOKED: Kind("administrator revoked", "info", By.OPERATOR, "by an operator"),
+    SecurityEvent.ADMIN_LOGIN: Kind(
+        "administrator logged in", "info", By.OPERATOR, "on the operator's page, with the second factor", "logins"
+    ),
+    SecurityEvent.ADMIN_CODE_FAILED: Kind(
+        "code of an administrator refused",
+        "warning",
+        By.USER,
+        "a logged-in administrator gave a wrong code for a dangerous order; `reason` says why",
+        "logins_failed",
+    ),
 }
 """Every event, with its text, level and meaning; the table in docs/security.md is made from it."""
 

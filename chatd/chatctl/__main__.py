@@ -18,6 +18,7 @@ from chatd import __version__, completion
 from chatd.arguments import Parser
 from chatd.chatctl import acting, commands, manual, rolling, tokens, upgrading
 from chatd.chatctl.add_command import AS_JSON, Add, Command, epilog
+from chatd.chatctl.administrators import arguments as administrator_arguments
 from chatd.chatctl.bridges import arguments as bridge_arguments
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.chatctl.keys import arguments as key_arguments
@@ -32,6 +33,7 @@ NEED_THE_FILE = (
     "token",
     "invite",
     "key",
+    "admin",
     "bridge",
     "ban",
     "unban",
@@ -76,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     show_arguments.add_commands(add)
     _add_account_commands(add)
     key_arguments.add_commands(add)
+    administrator_arguments.add_commands(add)
     webhook_arguments.add_commands(add)
     bridge_arguments.add_commands(add)
     maintenance.add_commands(add)

@@ -123,6 +123,16 @@ key rotate
     Exit code 1 if no valid key has the name.
 key revoke
     Exit code 1 if no valid key has the name.
+admin
+    Works directly on the store, whether the server is running or not. docs/admin.md explains the operator's page.
+admin add
+    The second factor is shown once, as a picture for an app and as the address in it; whoever has it and the password
+    can do what the role allows. With `--json`, there is no picture. Exit code 1 if the account is one already, or has
+    no password.
+admin reset
+    Exit code 1 if the account is no administrator.
+admin revoke
+    Exit code 1 if the account is no administrator.
 webhook
     Works directly on the store, whether the server is running or not; a running one goes on from the change within a
     second. docs/webhooks.md explains the states.

@@ -116,10 +116,11 @@ class ListenerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         ),
     ] = ()
     serves: Annotated[
-        tuple[Literal["api", "chat"], ...],
+        tuple[Literal["api", "chat", "admin"], ...],
         _option(
-            'http: what is served here, of "api", the API for applications, and "chat", the chat page, which brings '
-            'websocket_path = "/websocket" with it',
+            'http: what is served here, of "api", the API for applications; "chat", the chat page, which brings '
+            'websocket_path = "/websocket" with it; and "admin", the page for operators, which needs TLS, a load '
+            "balancer named by proxy_from, or an address of this host alone",
             "worker",
         ),
     ] = ("api",)

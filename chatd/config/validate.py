@@ -223,6 +223,12 @@ def _check_listeners(listeners: tuple[ListenerOptions, ...], problems: Problems)
         _check_group_mark(one, f"listen[{index}]", problems)
         if one.protocol == "http" and not one.serves:
             problems.add(f"listen[{index}].serves", "must name something; remove the listener otherwise")
+        if "admin" in one.serves and not one.proxy_from and _is_public(where):
+            text = (
+                '"admin" needs TLS here: write https://, name the load balancer with TLS in front in proxy_from, or '
+                "listen on 127.0.0.1"
+            )
+            problems.add(f"listen[{index}].serves", text)
         _check_websocket_path(one, f"listen[{index}].websocket_path", problems)
         unique = where.path if where.transport == "unix" else f"{where.host}:{where.port}" if where.port else ""
         unique = f"udp {unique}" if unique and where.transport == "udp" else unique

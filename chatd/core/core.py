@@ -24,6 +24,7 @@ from chatd.config.schema import Config
 from chatd.core import bus_messages, consent, refusals
 from chatd.core.accounts import Accounts
 from chatd.core.administration import Administration
+from chatd.core.administrators import Administrators
 from chatd.core.allowance import ASK_FRIEND, CREATE_GROUP, FREE, JOIN, LOGIN_AGAIN, MESSAGE, WRITE
 from chatd.core.allowances import Allowances
 from chatd.core.authentication import Authentication
@@ -157,6 +158,7 @@ class Core:
         self.blocks = Blocks(services, self.plugins)
         self.kicks = SessionKicks(services, self.logins)
         self.administration = Administration(services, self.accounts, self.kicks)
+        self.administrators = Administrators(services, self.logins, self.guard)
         moving = MovingParts(
             services=services, delivery=self.delivery, logins=self.logins, presence=self.presence, guard=self.guard
         )

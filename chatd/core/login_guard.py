@@ -34,7 +34,12 @@ T = TypeVar("T")
 _DAY_S = 86_400
 _SALT_BYTES = 8
 _DIGEST_BYTES = 16
-_COUNTED = (ErrorCode.BAD_CREDENTIALS, ErrorCode.TOO_MANY_ATTEMPTS, ErrorCode.TOKEN_EXPIRED)
+_COUNTED = (
+    ErrorCode.BAD_CREDENTIALS,
+    ErrorCode.TOO_MANY_ATTEMPTS,
+    ErrorCode.TOKEN_EXPIRED,
+    ErrorCode.WRONG_CODE,
+)
 """Refusals of which a connection may have few."""
 
 
@@ -109,19 +114,25 @@ class LoginGuard:
             by = Circumstances(self._applicant(attempt), origin.wire, origin.address, asks.may_register)
             return await self.authentication.prove(command, attempt.account, by)
 
-        return await self._guarded(attempt, command, prove)
+        return await self.guarded(attempt, command, prove)
 
-    async def check_password(self, attempt: Attempt, command: Login) -> Account:
-        """The account whose password this is, whatever kinds of login are accepted: a token is no password. Raises as
-        authenticate()."""
+    async def check_password(
+        self, attempt: Attempt, command: Login, also: Callable[[Account], Awaitable[None]] | None = None
+    ) -> Account:
+        """The account whose password this is, whatever kinds of login are accepted: a token is no password. also:
+        what else must be right; what it raises counts like a wrong password. Raises as authenticate()."""
 
         async def prove() -> Account:
-            return await self.accounts.check_password(command, attempt.account, self._applicant(attempt))
+            account = await self.accounts.check_password(command, attempt.account, self._applicant(attempt))
+            if also is not None:
+                await also(account)
+            return account
 
-        return await self._guarded(attempt, command, prove)
+        return await self.guarded(attempt, command, prove)
 
-    async def _guarded(self, attempt: Attempt, command: Login, prove: Callable[[], Awaitable[T]]) -> T:
-        """prove: called when no penalty forbids the attempt."""
+    async def guarded(self, attempt: Attempt, command: Login, prove: Callable[[], Awaitable[T]]) -> T:
+        """prove: called when no penalty forbids the attempt. What it raises counts as a failed attempt if it is a
+        guess. Raises Refused TOO_MANY_ATTEMPTS, or what it raises (a guess after penalties.delay_s); Unavailable."""
         try:
             self.penalties.check_source(attempt.origin)
             await self._find_account(attempt, command)

@@ -103,6 +103,11 @@ def application(shared: Shared, serves: Sequence[str] = ("api",)) -> ASGIApp:
 
         exact |= ASSETS
         exact |= {route.path: PathApp([PageCallApp(route, shared)], shared.row) for route in chat.ROUTES}
+    if "admin" in serves:
+        from chatd.http.admin.calls import ROUTES as ADMIN_ROUTES
+        from chatd.http.admin.requests import AdminCallApp
+
+        exact |= {route.path: PathApp([AdminCallApp(route, shared)], shared.row) for route in ADMIN_ROUTES}
     front: ASGIApp = FastPaths(exact, others)
     origins = shared.config().http.origins
     if origins:

@@ -2,7 +2,7 @@
 
 Owns: BrowserApp, a route for pages; Head, what is read of the headers; whether the page is of another origin; reading
 and setting cookies.
-Elsewhere: the routes for pages (http.demo, http.chat).
+Elsewhere: the routes for pages (http.demo, http.chat, http.admin).
 Fails: never.
 
 A page of another origin must not act for a user who is logged in here, nor log a browser in or guess passwords with it.
@@ -27,6 +27,8 @@ class Head(msgspec.Struct, kw_only=True):
     sites: list[bytes] = []
     content_types: list[bytes] = []
     keys: list[bytes] = []
+    codes: list[bytes] = []
+    background: list[bytes] = []
 
     @property
     def media_type(self) -> bytes:
@@ -41,6 +43,8 @@ _FIELDS = {
     b"sec-fetch-site": "sites",
     b"content-type": "content_types",
     b"idempotency-key": "keys",
+    b"chatd-code": "codes",
+    b"chatd-background": "background",
 }
 
 

@@ -148,7 +148,7 @@ class RouteApp:
             _no_query(scope["query_string"])
             given = _PLAIN
         else:
-            given = self._query(scope["query_string"])
+            given = self.query(scope["query_string"])
         parameters = _PLAIN
         if self._parameters is not NoInput:
             parameters = _convert(_decoded(scope["path_params"]), self._parameters, "the path")
@@ -163,8 +163,8 @@ class RouteApp:
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise HttpRefused(ErrorCode.NOT_JSON, f"the body is not JSON: {error}") from None
 
-    def _query(self, query: bytes) -> Any:
-        """Raises HttpRefused."""
+    def query(self, query: bytes) -> Any:
+        """The input of a route without a body. Raises HttpRefused."""
         try:
             pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=100, errors="strict")
         except (ValueError, UnicodeDecodeError) as error:

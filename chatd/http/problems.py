@@ -71,6 +71,8 @@ STATUSES: dict[ErrorCode, HTTPStatus] = {
     ErrorCode.QUOTA_REACHED: HTTPStatus.CONFLICT,
     ErrorCode.OFFSET_MISMATCH: HTTPStatus.CONFLICT,
     ErrorCode.FILE_DAMAGED: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ErrorCode.CODE_NEEDED: HTTPStatus.FORBIDDEN,
+    ErrorCode.WRONG_CODE: HTTPStatus.FORBIDDEN,
 }
 """Every code has one."""
 OF_A_PLUGIN = HTTPStatus.FORBIDDEN

@@ -27,6 +27,12 @@ from chatd.store.account_contract import Invite as Invite
 from chatd.store.account_contract import InviteTables as InviteTables
 from chatd.store.account_contract import ListedAccount as ListedAccount
 from chatd.store.account_contract import NewInvite as NewInvite
+from chatd.store.administrator_contract import Administrator as Administrator
+from chatd.store.administrator_contract import AdministratorTables as AdministratorTables
+from chatd.store.administrator_contract import AdminRole as AdminRole
+from chatd.store.administrator_contract import AdminSession as AdminSession
+from chatd.store.administrator_contract import FoundSession as FoundSession
+from chatd.store.administrator_contract import NewAdministrator as NewAdministrator
 from chatd.store.api_key_contract import ApiKey as ApiKey
 from chatd.store.api_key_contract import ApiKeyTables as ApiKeyTables
 from chatd.store.api_key_contract import NewApiKey as NewApiKey
@@ -304,6 +310,9 @@ class Tables(Protocol):
 
     @property
     def api_keys(self) -> ApiKeyTables: ...
+
+    @property
+    def administrators(self) -> AdministratorTables: ...
 
     @property
     def request_log(self) -> RequestLog: ...

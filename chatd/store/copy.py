@@ -88,6 +88,16 @@ TABLES = (
             "used_at_ms",
         ),
     ),
+    Table(
+        "administrator",
+        1,
+        ("user_id", "role", "totp_secret", "last_step", "created_by", "created_at_ms", "used_at_ms"),
+    ),
+    Table(
+        "admin_session",
+        1,
+        ("token_hash", "user_id", "credentials", "began_at_ms", "seen_at_ms", "ends_at_ms", "address"),
+    ),
     Table("bridged", 1, ("user_id", "bridge", "remote", "heard_at_ms")),
     Table("friend", 2, ("user_id", "friend_id", "accepted", "at_ms")),
     Table("refusal", 2, ("user_id", "friend_id", "at_ms", "withdrawn")),

@@ -12,7 +12,7 @@ from chatd_client.chatserver.frames import PASSING_TEXTS
 
 ONLY_HTTP = {
     *("UNKNOWN_KEY", "SCOPE_MISSING", "UNKNOWN_ROUTE", "METHOD_NOT_ALLOWED", "UNKNOWN_CONTENT_TYPE", "NOT_JSON"),
-    *("TOO_SLOW", "UNKNOWN_WEBHOOK"),
+    *("TOO_SLOW", "UNKNOWN_WEBHOOK", "CODE_NEEDED", "WRONG_CODE"),
 }
 """Codes that no client of a wire is sent. A new code belongs here or into the library."""
 

@@ -17,6 +17,7 @@ from chatd.model import Message, Role, User
 from chatd.protocol import SendMessage
 from chatd.store.contract import AdmissionLimits, Draft, Stored, Tables
 from tests.store.contract_address_bans import AddressBansContract
+from tests.store.contract_administrators import AdministratorsContract
 from tests.store.contract_admission import AdmissionContract
 from tests.store.contract_api_keys import ApiKeysContract, SystemMessagesContract
 from tests.store.contract_bridges import BridgesContract
@@ -58,6 +59,7 @@ from tests.store.steps import (
 
 class StoreContract(
     AddressBansContract,
+    AdministratorsContract,
     ApiKeysContract,
     SystemMessagesContract,
     PeopleContract,

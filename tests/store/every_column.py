@@ -36,6 +36,10 @@ FILL = (
     "UPDATE invite SET used = 1, revoked_at_ms = 19 WHERE id = 1",
     "INSERT INTO api_key (id, name, secret_hash, scopes, created_by, created_at_ms, expires_at_ms, revoked_at_ms,"
     " used_at_ms) VALUES (3, 'shop', 'ff', 'admin', 'root', 23, 24, 25, 26)",
+    "INSERT INTO administrator (user_id, role, totp_secret, last_step, created_by, created_at_ms, used_at_ms)"
+    " VALUES (3, 'read', 'ABC', 28, 'root', 29, 30)",
+    "INSERT INTO admin_session (token_hash, user_id, credentials, began_at_ms, seen_at_ms, ends_at_ms, address)"
+    " VALUES ('ee', 3, 31, 32, 33, 34, '192.0.2.1')",
     "INSERT INTO bridged (user_id, bridge, remote, heard_at_ms) VALUES (3, 'java', 'Ann', 27)",
     "INSERT INTO block (user_id, blocked_id, at_ms) VALUES (2, 3, 11), (3, 1, 12)",
     "INSERT INTO refusal (user_id, friend_id, at_ms, withdrawn) VALUES (3, 2, 13, 1)",

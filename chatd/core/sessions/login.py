@@ -138,7 +138,7 @@ class Logins:
             proved = await self._authenticate(attempt, command)
             await self._begin(peer, command, proved)
         except Refused as refused:
-            self._refused(attempt, command, refused)
+            self.refused(attempt, command, refused)
             raise
         self._guard.succeeded(attempt, proved.account.user.id)
 
@@ -150,15 +150,15 @@ class Logins:
             check_private(peer, self._services.config())
             proved = await self._authenticate(attempt, command)
         except Refused as refused:
-            self._refused(attempt, command, refused)
+            self.refused(attempt, command, refused)
             raise
         user = proved.account.user
         trail.record(SecurityEvent.LOGIN, peer, name=user.name, user=user.id)
         self._guard.succeeded(attempt, user.id)
         return proved
 
-    def _refused(self, attempt: Attempt, command: Login, refused: Refused) -> None:
-        """Record it, and tell plug-ins."""
+    def refused(self, attempt: Attempt, command: Login, refused: Refused) -> None:
+        """Record it in the security trail, and tell plug-ins."""
         peer, session = attempt.peer, attempt.peer.session
         named = session.user if session else attempt.account.user if attempt.account else None
         reason = _record_refused(peer, command, named, refused)

@@ -201,6 +201,15 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         " remote VARCHAR(255) NOT NULL, heard_at_ms BIGINT NOT NULL, UNIQUE KEY bridged_remote (bridge, remote))"
         f" {_TABLE}",
     ),
+    (
+        "CREATE TABLE IF NOT EXISTS administrator (user_id BIGINT NOT NULL PRIMARY KEY, role VARCHAR(16) NOT NULL,"
+        " totp_secret VARCHAR(64) NOT NULL, last_step BIGINT NOT NULL DEFAULT 0, created_by VARCHAR(255) NOT NULL,"
+        f" created_at_ms BIGINT NOT NULL, used_at_ms BIGINT NOT NULL DEFAULT 0) {_TABLE}",
+        "CREATE TABLE IF NOT EXISTS admin_session (token_hash VARCHAR(64) NOT NULL PRIMARY KEY,"
+        " user_id BIGINT NOT NULL, credentials BIGINT NOT NULL, began_at_ms BIGINT NOT NULL,"
+        " seen_at_ms BIGINT NOT NULL, ends_at_ms BIGINT NOT NULL, address VARCHAR(64) NOT NULL,"
+        f" KEY admin_session_user (user_id)) {_TABLE}",
+    ),
 )
 
 WORDS: tuple[str, ...] = (
@@ -217,6 +226,7 @@ WORDS: tuple[str, ...] = (
     "events for applications, and how far each webhook has come",
     "keys of the HTTP API",
     "users of other servers, who are reached over a bridge",
+    "administrators of the operator's page, and their sessions",
 )
 """A description of each migration, for the operator."""
 

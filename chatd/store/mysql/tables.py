@@ -36,6 +36,7 @@ from chatd.store.mysql.retention import MysqlRetention
 from chatd.store.mysql.schema import MIGRATIONS, migrate, version_of
 from chatd.store.sql.accounts import SqlAccounts
 from chatd.store.sql.address_bans import SqlAddressBans
+from chatd.store.sql.administrators import SqlAdministrators
 from chatd.store.sql.api_keys import SqlApiKeys
 from chatd.store.sql.bridges import SqlBridges, SqlOutgoing
 from chatd.store.sql.consent import SqlConsent
@@ -78,6 +79,7 @@ class MysqlTables:
         self.known_sources = SqlKnownSources(db, backend)
         self.address_bans = SqlAddressBans(db)
         self.api_keys = SqlApiKeys(db, backend)
+        self.administrators = SqlAdministrators(db, backend)
         self.retention = MysqlRetention(db, backend)
         self.person = SqlPerson(db, backend.messages)
         self.erasure = SqlErasure(db, " FOR UPDATE")

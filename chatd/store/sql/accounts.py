@@ -13,6 +13,7 @@ from chatd import wall_clock
 from chatd.errors import ErrorCode, Refused
 from chatd.model import User, UserId
 from chatd.store.contract import Account, AccountDetails, CredentialsChange, EventKind, ListedAccount
+from chatd.store.sql import administrators
 from chatd.store.sql.bridges import bridge_of
 from chatd.store.sql.database import Backend, Database
 from chatd.store.sql.directory import UserDirectory, is_user_id
@@ -164,7 +165,8 @@ class SqlAccounts:
         self._db.execute("DELETE FROM friend WHERE user_id = ?", (user_id,))
         self._db.execute("DELETE FROM friend WHERE friend_id = ?", (user_id,))
         self._db.execute("DELETE FROM `cursor` WHERE user_id = ?", (user_id,))
-        self._db.execute("DELETE FROM bridged WHERE user_id = ?", (user_id,))
+        for table in ("bridged", *administrators.TABLES):
+            self._db.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))
         self._forget_sources(user_id)
         for table, other in (("block", "blocked_id"), ("refusal", "friend_id"), ("correspondent", "other_id")):
             self._db.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))

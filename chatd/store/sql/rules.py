@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from chatd.model import SYSTEM, MessageState, Role
+from chatd.store.sql import administrators
 
 
 class Rule(NamedTuple):
@@ -123,6 +124,10 @@ RULES = (
         "users of bridges have accounts, which are locked",
         _no_user(("bridged", "user_id")) + " UNION ALL SELECT"
         " 'locked' AS place, id FROM user WHERE locked_at_ms = 0 AND id IN (SELECT user_id FROM bridged)",
+    ),
+    Rule(
+        "administrators, and sessions on the operator's page, belong to accounts",
+        _no_user(*((table, "user_id") for table in administrators.TABLES)),
     ),
     Rule("no invite code was used more often than it may be", "SELECT id, uses, used FROM invite WHERE used > uses"),
 )

@@ -37,6 +37,7 @@ messages; at_ms: since when, 0 = retention has not seen it yet.
 event, webhook: see store.event_contract. event.after_message: see store.sql.event_log; message_id: of the message that
 it is about, or 0. webhook.message, event: WebhookState.position. meta.events: the kinds of events that are wanted.
 api_key: see store.api_key_contract.ApiKey; meta.api_keys: the version of them all.
+administrator, admin_session: see store.administrator_contract.
 bridged: see store.bridge_contract.NewBridged. heard_at_ms: since when the other side is known to have this user; 0 = it
 has not named them.
 """
@@ -206,6 +207,15 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         "CREATE TABLE bridged (user_id INTEGER PRIMARY KEY, bridge TEXT NOT NULL, remote TEXT NOT NULL,"
         " heard_at_ms INTEGER NOT NULL, UNIQUE (bridge, remote))",
     ),
+    (
+        "CREATE TABLE administrator (user_id INTEGER PRIMARY KEY, role TEXT NOT NULL, totp_secret TEXT NOT NULL,"
+        " last_step INTEGER NOT NULL DEFAULT 0, created_by TEXT NOT NULL, created_at_ms INTEGER NOT NULL,"
+        " used_at_ms INTEGER NOT NULL DEFAULT 0)",
+        "CREATE TABLE admin_session (token_hash TEXT PRIMARY KEY, user_id INTEGER NOT NULL,"
+        " credentials INTEGER NOT NULL, began_at_ms INTEGER NOT NULL, seen_at_ms INTEGER NOT NULL,"
+        " ends_at_ms INTEGER NOT NULL, address TEXT NOT NULL) WITHOUT ROWID",
+        "CREATE INDEX admin_session_user ON admin_session (user_id)",
+    ),
 )
 
 WORDS: tuple[str, ...] = (
@@ -222,4 +232,5 @@ WORDS: tuple[str, ...] = (
     "events for applications, and how far each webhook has come",
     "keys of the HTTP API",
     "users of other servers, who are reached over a bridge",
+    "administrators of the operator's page, and their sessions",
 )

@@ -24,6 +24,7 @@ from chatd.model import UserId
 from chatd.store.contract import ANYTHING, Advance, Draft, SendingRules, Stored
 from chatd.store.sql.accounts import SqlAccounts
 from chatd.store.sql.address_bans import SqlAddressBans
+from chatd.store.sql.administrators import SqlAdministrators
 from chatd.store.sql.api_keys import SqlApiKeys
 from chatd.store.sql.bridges import SqlBridges, SqlOutgoing
 from chatd.store.sql.consent import SqlConsent
@@ -84,6 +85,7 @@ class SqliteTables:
         self.known_sources = SqlKnownSources(db, backend)
         self.address_bans = SqlAddressBans(db)
         self.api_keys = SqlApiKeys(db, backend)
+        self.administrators = SqlAdministrators(db, backend)
         self.retention = SqliteRetention(db, backend)
         self.person = SqlPerson(db, lambda rows: [reader.message(row) for row in rows])
         self.erasure = SqlErasure(db, on_end=self._want_empty_log)

@@ -1,0 +1,1 @@
+"""`chatctl admin`: who may use the operator's page."""
