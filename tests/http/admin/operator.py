@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,19 +33,19 @@ class Codes:
     """Of one second factor: each is used once, as the server wants it. Codes of the step before and after now count,
     too, so that three can be had at once."""
 
-    _used: defaultdict[str, int] = defaultdict(int)
-
     def __init__(self, secret: str) -> None:
         self.secret = secret
+        self._used = 0
+        """The last step."""
 
     def next(self) -> str:
         """Waits until there is one that was not used, half a minute at most."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
             now = int(time.time()) // STEP_S
-            step = max(now - 1, self._used[self.secret] + 1)
+            step = max(now - 1, self._used + 1)
             if step <= now + 1:
-                self._used[self.secret] = step
+                self._used = step
                 return self.of(step)
             assert time.monotonic() < deadline
             time.sleep(0.2)

@@ -52,16 +52,6 @@ def readers_may_write() -> Planted:
     return requests, "admit", admit
 
 
-def sessions_are_for_everybody() -> Planted:
-    """Who has the password and somebody's code is let in."""
-    from chatd.core.administrators import Administrators
-
-    async def check(guard: Any, administrators: Any, account: Any, code: str, *more: Any) -> None:
-        return None
-
-    return Administrators, "_check", check
-
-
 BUGS = {
     one.__name__: one
     for one in (
@@ -69,7 +59,6 @@ BUGS = {
         any_code_is_right,
         sessions_outlive_changes,
         readers_may_write,
-        sessions_are_for_everybody,
     )
 } | {name: demo.BUGS[name] for name in ("every_page_may_call", "guesses_are_free")}
 
