@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from chatd.config.account_options import AccountOptions
 from chatd.config.bridge_options import BridgeOptions
+from chatd.config.files_options import FilesOptions
 from chatd.config.http_options import HttpOptions
 from chatd.config.limit_options import LEAST_OUTBOX_BYTES as LEAST_OUTBOX_BYTES
 from chatd.config.limit_options import LimitOptions as LimitOptions
@@ -372,6 +373,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     limits: LimitOptions = LimitOptions()
     penalties: PenaltyOptions = PenaltyOptions()
     http: HttpOptions = HttpOptions()
+    files: FilesOptions = FilesOptions()
     timeouts: TimeoutOptions = TimeoutOptions()
     log: LogOptions = LogOptions()
     metrics: MetricsOptions = MetricsOptions()
@@ -395,6 +397,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "limits": LimitOptions,
     "penalties": PenaltyOptions,
     "http": HttpOptions,
+    "files": FilesOptions,
     "timeouts": TimeoutOptions,
     "log": LogOptions,
     "metrics": MetricsOptions,

@@ -50,6 +50,12 @@ from chatd.store.consent_contract import Purpose as Purpose
 from chatd.store.event_contract import EventKind as EventKind
 from chatd.store.event_contract import EventTables as EventTables
 from chatd.store.event_contract import WebhookTables as WebhookTables
+from chatd.store.file_contract import Content as Content
+from chatd.store.file_contract import FileRow as FileRow
+from chatd.store.file_contract import FileState as FileState
+from chatd.store.file_contract import FileTables as FileTables
+from chatd.store.file_contract import FileTotals as FileTotals
+from chatd.store.file_contract import NewFile as NewFile
 from chatd.store.group_contract import FIRST_VERSION as FIRST_VERSION
 from chatd.store.group_contract import FOREVER as FOREVER
 from chatd.store.group_contract import AdmissionLimits as AdmissionLimits
@@ -337,6 +343,9 @@ class Tables(Protocol):
 
     @property
     def outgoing(self) -> OutgoingTables: ...
+
+    @property
+    def files(self) -> FileTables: ...
 
     @property
     def gather_s(self) -> float:

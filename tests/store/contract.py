@@ -25,6 +25,7 @@ from tests.store.contract_consent import ConsentContract
 from tests.store.contract_credentials import CredentialsContract
 from tests.store.contract_events import EventsContract
 from tests.store.contract_extras import ExtrasContract
+from tests.store.contract_files import FilesContract
 from tests.store.contract_friends import FriendsContract
 from tests.store.contract_group_rules import GroupRulesContract
 from tests.store.contract_history import HistoryContract
@@ -68,6 +69,7 @@ class StoreContract(
     RepetitionContract,
     RevisionContract,
     ExtrasContract,
+    FilesContract,
     MembershipContract,
     MailboxContract,
     CredentialsContract,

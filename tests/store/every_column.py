@@ -50,6 +50,9 @@ FILL = (
     "INSERT INTO ban (team_id, user_id, by_id, at_ms) VALUES (1, 3, 1, 14)",
     "INSERT INTO admission (team_id, user_id, state, by_id, at_ms, muted_until_ms) VALUES (1, 3, 2, 2, 15, 16)",
     'UPDATE message SET state = 1, version = 3, body_hash = -77, meta = \'{"mentions":[2],"reply_to":1}\' WHERE id = 1',
+    "INSERT INTO file (id, owner, name, size, media_type, sha256, `blob`, width, height, state, created_at_ms,"
+    " conversation, seq) VALUES ('AbC', 1, 'a.png', 28, 'image/png', 'ff', 'AbC.ff', 29, 30, 2, 31, 1, 1)",
+    "INSERT INTO doomed_blob (name, due_ms) VALUES ('gone.ee', 32)",
     "INSERT INTO revision (conversation, number, seq, by_id, at_ms) VALUES (1, 1, 1, 1, 16), (-1, 1, 2, 2, 17)",
     "UPDATE `cursor` SET cleared = 2 WHERE user_id = 2 AND conversation = -1",
     "INSERT INTO erasure (user_id, position, asked_at_ms) VALUES (4, 21, 18)",

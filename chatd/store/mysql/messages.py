@@ -25,6 +25,7 @@ from chatd.store.mysql.cursors import MysqlCursors
 from chatd.store.mysql.recipients import Destination, Recipients
 from chatd.store.mysql.statements import number_list, pair_list
 from chatd.store.sql.extras import ExtrasWriter
+from chatd.store.sql.files import SqlFiles
 from chatd.store.sql.groups import SqlGroups, refusal_of, standing_of
 from chatd.store.sql.mailboxes import Mailboxes
 from chatd.store.sql.messages import COLUMNS, MessageRow, new_message
@@ -70,11 +71,11 @@ class _Append(msgspec.Struct, kw_only=True):
 class MysqlMessages:
     """The rows of `message`, written. Within a transaction."""
 
-    def __init__(self, db: MysqlConnection, backend: MysqlBackend, groups: SqlGroups) -> None:
+    def __init__(self, db: MysqlConnection, backend: MysqlBackend, groups: SqlGroups, files: SqlFiles) -> None:
         self._db = db
         self._backend = backend
         self._recipients = Recipients(db, backend)
-        self._extras = ExtrasWriter(db, groups, backend.directory)
+        self._extras = ExtrasWriter(db, groups, backend.directory, files)
         self._keys = SendKeys()
         self._repetitions = Repetitions(backend.directory, self._sent, self._body_hash)
         self._cursors = MysqlCursors(db)
@@ -122,9 +123,9 @@ class MysqlMessages:
             conversation, recipient = place
             meta: Meta | None = None
             if draft.command.extras is not None:
-                checked = self._extras.check(draft.sender, draft.command, draft.command.extras, last[conversation])
+                checked = self._extras.check(draft, draft.command.extras, last[conversation], with_extras)
                 if isinstance(checked, ErrorCode):
-                    results.append(checked)
+                    results.append(self._first_result(key, draft, sent, hashes) or checked)
                     continue
                 meta = checked
             seq = last[conversation] = last[conversation] + 1
@@ -143,6 +144,16 @@ class MysqlMessages:
         self._insert(rows, given)
         self._complete(hashes, with_extras)
         return results
+
+    def _first_result(
+        self, key: int | None, draft: Draft, sent: dict[int, Message], hashes: Mapping[int, int]
+    ) -> Stored | ErrorCode | None:
+        """Of a draft whose extras cannot be: its files may be sent because it repeats a message. None: it does not."""
+        known = self._known((key,))
+        if key is None or key not in known:
+            return None
+        sent.update(known)
+        return self._repetitions.look_up(key, draft, sent, hashes)[1]
 
     def _complete(self, hashes: Mapping[int, int], with_extras: Sequence[Message]) -> None:
         """Write what few of the inserted messages have. hashes: body_hash by key."""

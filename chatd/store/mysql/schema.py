@@ -202,6 +202,18 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         f" {_TABLE}",
     ),
     (
+        "CREATE TABLE IF NOT EXISTS file (id VARCHAR(64) NOT NULL PRIMARY KEY, owner BIGINT NOT NULL,"
+        " name VARCHAR(255) NOT NULL, size BIGINT NOT NULL, media_type VARCHAR(255) NOT NULL,"
+        " sha256 VARCHAR(64) NOT NULL, `blob` VARCHAR(255) NOT NULL DEFAULT '', width BIGINT NOT NULL DEFAULT 0,"
+        " height BIGINT NOT NULL DEFAULT 0, state TINYINT NOT NULL DEFAULT 0, created_at_ms BIGINT NOT NULL,"
+        " conversation BIGINT NOT NULL DEFAULT 0, seq BIGINT NOT NULL DEFAULT 0, KEY file_owner (owner, id, size),"
+        " KEY file_content (sha256, state), KEY file_waiting (state, created_at_ms),"
+        f" KEY file_place (conversation, seq)) {_TABLE}",
+        "CREATE TABLE IF NOT EXISTS doomed_blob (name VARCHAR(255) NOT NULL PRIMARY KEY, due_ms BIGINT NOT NULL)"
+        f" {_TABLE}",
+        "INSERT IGNORE INTO meta VALUES ('files', '0')",
+    ),
+    (
         "CREATE TABLE IF NOT EXISTS administrator (user_id BIGINT NOT NULL PRIMARY KEY, role VARCHAR(16) NOT NULL,"
         " totp_secret VARCHAR(64) NOT NULL, last_step BIGINT NOT NULL DEFAULT 0, created_by VARCHAR(255) NOT NULL,"
         f" created_at_ms BIGINT NOT NULL, used_at_ms BIGINT NOT NULL DEFAULT 0) {_TABLE}",
@@ -226,6 +238,7 @@ WORDS: tuple[str, ...] = (
     "events for applications, and how far each webhook has come",
     "keys of the HTTP API",
     "users of other servers, who are reached over a bridge",
+    "files that people upload and send",
     "administrators of the operator's page, and their sessions",
 )
 """A description of each migration, for the operator."""

@@ -42,6 +42,7 @@ from chatd.store.sql.bridges import SqlBridges, SqlOutgoing
 from chatd.store.sql.consent import SqlConsent
 from chatd.store.sql.erasure import SqlErasure
 from chatd.store.sql.events import EventReading, SqlEvents
+from chatd.store.sql.files import SqlFiles
 from chatd.store.sql.friends import SqlFriends
 from chatd.store.sql.group_admission import SqlGroupAdmission
 from chatd.store.sql.groups import SqlGroups
@@ -67,7 +68,8 @@ class MysqlTables:
         self.connection = db = connection
         self._backend = backend = MysqlBackend(db)
         self.groups = SqlGroups(db, backend)
-        self._messages = MysqlMessages(db, backend, self.groups)
+        self.files = SqlFiles(db, backend, " FOR UPDATE")
+        self._messages = MysqlMessages(db, backend, self.groups, self.files)
         self.accounts = SqlAccounts(db, backend, backend.directory, self.groups)
         self.invites = SqlInvites(db, backend)
         self.friends = friends = SqlFriends(db, backend, backend.directory, backend.permissions)

@@ -17,6 +17,7 @@ from chatd.store.sql import administrators
 from chatd.store.sql.bridges import bridge_of
 from chatd.store.sql.database import Backend, Database
 from chatd.store.sql.directory import UserDirectory, is_user_id
+from chatd.store.sql.files import forget
 from chatd.store.sql.groups import SqlGroups
 from chatd.texts.names import erased_name, name_key, skeleton_hash
 
@@ -187,6 +188,7 @@ class SqlAccounts:
         )
         for table, column in _TRACES:
             self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (user_id,))
+        forget(self._db, "owner = ?", (user_id,))
         self._db.execute("UPDATE ban SET by_id = 0 WHERE by_id = ?", (user_id,))
         keys = (user_id << 32, (user_id + 1) << 32)
         self._db.execute("DELETE FROM request WHERE send_key >= ? AND send_key < ?", keys)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from chatd.model import MessageState, UserId
 from chatd.store.retention_contract import SCANNED, SETTLE_MS, Erasure, Slice
 from chatd.store.sql.database import Database
+from chatd.store.sql.files import forget
 from chatd.store.sql.retention import numbers
 
 
@@ -50,6 +51,7 @@ class SqlErasure:
         ).fetchone()
         if not scanned:
             if now_ms >= asked_at_ms + SETTLE_MS:
+                forget(self._db, "owner = ?", (user_id,))  # what a session has sent since
                 self._db.execute("DELETE FROM erasure WHERE user_id = ?", (user_id,))
                 self._on_end()
             return Slice()

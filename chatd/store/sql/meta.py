@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import msgspec
 
-from chatd.model import Message, Seq, UserId
+from chatd.model import Attachment, Message, Seq, UserId
 
 
 class Meta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
@@ -20,6 +20,7 @@ class Meta(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tr
 
     reply_to: Seq = msgspec.field(name="reply", default=0)
     mentions: tuple[UserId, ...] = ()
+    attachments: tuple[Attachment, ...] = msgspec.field(name="files", default=())
 
 
 _encode = msgspec.json.Encoder().encode
@@ -27,9 +28,12 @@ decode_meta = msgspec.json.Decoder(Meta).decode
 
 
 def with_meta(message: Message, meta: Meta) -> Message:
-    return msgspec.structs.replace(message, reply_to=meta.reply_to, mentions=meta.mentions)
+    return msgspec.structs.replace(
+        message, reply_to=meta.reply_to, mentions=meta.mentions, attachments=meta.attachments
+    )
 
 
 def meta_of(message: Message) -> str:
     """For the column `meta`."""
-    return _encode(Meta(reply_to=message.reply_to, mentions=message.mentions)).decode()
+    meta = Meta(reply_to=message.reply_to, mentions=message.mentions, attachments=message.attachments)
+    return _encode(meta).decode()

@@ -23,6 +23,7 @@ from typing import NamedTuple
 from chatd.model import ConversationId, MessageState, Seq, UserId
 from chatd.store.retention_contract import Kind, Slice
 from chatd.store.sql.database import Backend, Database
+from chatd.store.sql.files import forget
 from chatd.store.sql.send_keys import SendKeys
 
 _POSITIONS = {Kind.PRIVATE: "retained_private", Kind.GROUPS: "retained_groups"}
@@ -192,7 +193,7 @@ class SqlRetention:
             return
         union = " UNION ALL ".join(
             f"SELECT DISTINCT '{table}', conversation FROM {table} WHERE conversation IN ({numbers(tops)})"
-            for table in ("revision", "hidden", "mention")
+            for table in ("revision", "hidden", "mention", "file")
         )
         for table, conversation in self._db.execute(union).fetchall():
             upto = (conversation, tops[conversation])
@@ -202,6 +203,8 @@ class SqlRetention:
                 self._db.execute(
                     "DELETE FROM revision WHERE conversation = ? AND seq <= ? AND number < ?", (*upto, newest)
                 )
+            elif table == "file":
+                forget(self._db, "conversation = ? AND seq <= ?", upto)
             else:
                 self._db.execute(f"DELETE FROM {table} WHERE conversation = ? AND seq <= ?", upto)
 

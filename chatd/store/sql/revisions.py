@@ -15,12 +15,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
+import msgspec
+
 from chatd.errors import ErrorCode, Refused
 from chatd.model import SYSTEM, ConversationId, Message, MessageState, Role, Seq, UserId
 from chatd.store.contract import EventKind, text_hash
 from chatd.store.revision_contract import HAS_TEXT, MAX_HIDDEN, MAX_VERSIONS, OwnView, Revised, Revision
 from chatd.store.sql.database import Backend, Database
+from chatd.store.sql.files import forget
 from chatd.store.sql.groups import SqlGroups
+from chatd.store.sql.meta import meta_of
 
 _EVENTS = {
     MessageState.EDITED: EventKind.MESSAGE_EDITED,
@@ -129,6 +133,8 @@ class SqlRevisions:
                 f"DELETE FROM mention WHERE conversation = ? AND seq = ? AND user_id IN ({marks})",
                 (conversation, seq, *message.mentions),
             )
+        if message.attachments and state is not MessageState.EDITED:
+            self._forget_files(message)
         number = self.last(conversation) + 1
         self._db.execute(
             "INSERT INTO revision (conversation, number, seq, by_id, at_ms) VALUES (?, ?, ?, ?, ?)",
@@ -140,6 +146,12 @@ class SqlRevisions:
         if not revised.group_id:
             return Revised(revised, number)
         return Revised(revised, number, self._groups.members_version(revised.group_id), self._excluded(revised))
+
+    def _forget_files(self, message: Message) -> None:
+        forget(self._db, "conversation = ? AND seq = ?", (message.conversation, message.seq))
+        without = msgspec.structs.replace(message, attachments=())
+        number = self._backend.message_id(message.conversation, message.seq)
+        self._db.execute("UPDATE message SET meta = ? WHERE id = ?", (meta_of(without), number))
 
     def _excluded(self, message: Message) -> tuple[UserId, ...]:
         """Members who may not read it."""

@@ -19,6 +19,7 @@ from chatd.model import SYSTEM, ConversationId, GroupId, Message, User, UserId
 from chatd.protocol import SendMessage
 from chatd.store.contract import Draft, SendingRules, Stored
 from chatd.store.sql.extras import ExtrasWriter
+from chatd.store.sql.files import SqlFiles
 from chatd.store.sql.groups import MAY_WRITE, SqlGroups, refusal_of
 from chatd.store.sql.mailboxes import Mailboxes
 from chatd.store.sql.messages import CACHED, NO_USER, SELECT, MessageReader, pair_of
@@ -74,7 +75,12 @@ class SqliteMessages:
     """The rows of `message`, written. Within a transaction."""
 
     def __init__(
-        self, db: sqlite3.Connection, backend: SqliteBackend, groups: SqlGroups, reader: MessageReader
+        self,
+        db: sqlite3.Connection,
+        backend: SqliteBackend,
+        groups: SqlGroups,
+        files: SqlFiles,
+        reader: MessageReader,
     ) -> None:
         self._db = db
         self._backend = backend
@@ -88,7 +94,7 @@ class SqliteMessages:
         self._members_versions = backend.members_versions
         self._reader = reader
         self._repetitions = Repetitions(backend.directory, self._sent, self._body_hash)
-        self._extras = ExtrasWriter(db, groups, backend.directory)
+        self._extras = ExtrasWriter(db, groups, backend.directory, files)
         self._keys = SendKeys()
         self._mailboxes = Mailboxes(SqliteCursors(db, backend))
 
@@ -120,7 +126,7 @@ class SqliteMessages:
             else:
                 place = self._place(sender, command, now_ms)
             if command.extras is not None:
-                place, meta = self._with_extras(draft, place)
+                place, meta = self._with_extras(draft, place, batch)
             if not isinstance(place, tuple):
                 results.append(place)
                 continue
@@ -161,7 +167,7 @@ class SqliteMessages:
         return free, self._place(draft.sender, draft.command, batch.now_ms) if result is None else result
 
     def _with_extras(
-        self, draft: Draft, place: _Place | Stored | ErrorCode
+        self, draft: Draft, place: _Place | Stored | ErrorCode, batch: _Append
     ) -> tuple[_Place | Stored | ErrorCode, Meta]:
         """The place of a draft whose extras are allowed, and these; otherwise its result."""
         if not isinstance(place, tuple):
@@ -169,7 +175,7 @@ class SqliteMessages:
         assert draft.command.extras is not None
         conversation, _ = place
         reached = self._backend.last_seqs.get(conversation) or self._backend.last_seq(conversation)
-        checked = self._extras.check(draft.sender, draft.command, draft.command.extras, reached)
+        checked = self._extras.check(draft, draft.command.extras, reached, batch.with_extras.values())
         if isinstance(checked, ErrorCode):
             return checked, Meta()
         return place, checked

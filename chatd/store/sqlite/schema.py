@@ -40,6 +40,8 @@ api_key: see store.api_key_contract.ApiKey; meta.api_keys: the version of them a
 administrator, admin_session: see store.administrator_contract.
 bridged: see store.bridge_contract.NewBridged. heard_at_ms: since when the other side is known to have this user; 0 = it
 has not named them.
+file, doomed_blob: see store.file_contract. file.conversation, seq: the message that sent it, or 0. doomed_blob.due_ms:
+when its content is to be deleted. meta.files: locked by whoever completes a file, and otherwise unused.
 """
 
 from __future__ import annotations
@@ -208,6 +210,19 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         " heard_at_ms INTEGER NOT NULL, UNIQUE (bridge, remote))",
     ),
     (
+        "CREATE TABLE file (id TEXT PRIMARY KEY, owner INTEGER NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL,"
+        " media_type TEXT NOT NULL, sha256 TEXT NOT NULL, blob TEXT NOT NULL DEFAULT '',"
+        " width INTEGER NOT NULL DEFAULT 0, height INTEGER NOT NULL DEFAULT 0, state INTEGER NOT NULL DEFAULT 0,"
+        " created_at_ms INTEGER NOT NULL, conversation INTEGER NOT NULL DEFAULT 0, seq INTEGER NOT NULL DEFAULT 0)"
+        " WITHOUT ROWID",
+        "CREATE INDEX file_owner ON file (owner, id, size)",
+        "CREATE INDEX file_content ON file (sha256, state)",
+        "CREATE INDEX file_waiting ON file (state, created_at_ms)",
+        "CREATE INDEX file_place ON file (conversation, seq)",
+        "CREATE TABLE doomed_blob (name TEXT PRIMARY KEY, due_ms INTEGER NOT NULL) WITHOUT ROWID",
+        "INSERT INTO meta VALUES ('files', '0')",
+    ),
+    (
         "CREATE TABLE administrator (user_id INTEGER PRIMARY KEY, role TEXT NOT NULL, totp_secret TEXT NOT NULL,"
         " last_step INTEGER NOT NULL DEFAULT 0, created_by TEXT NOT NULL, created_at_ms INTEGER NOT NULL,"
         " used_at_ms INTEGER NOT NULL DEFAULT 0)",
@@ -232,5 +247,6 @@ WORDS: tuple[str, ...] = (
     "events for applications, and how far each webhook has come",
     "keys of the HTTP API",
     "users of other servers, who are reached over a bridge",
+    "files that people upload and send",
     "administrators of the operator's page, and their sessions",
 )

@@ -30,6 +30,7 @@ from chatd.store.sql.bridges import SqlBridges, SqlOutgoing
 from chatd.store.sql.consent import SqlConsent
 from chatd.store.sql.erasure import SqlErasure
 from chatd.store.sql.events import EventReading, SqlEvents
+from chatd.store.sql.files import SqlFiles
 from chatd.store.sql.friends import SqlFriends
 from chatd.store.sql.group_admission import SqlGroupAdmission
 from chatd.store.sql.groups import SqlGroups
@@ -73,7 +74,8 @@ class SqliteTables:
         self._backend = backend = SqliteBackend(db)
         reader = MessageReader(backend.pairs, backend.directory.user_or_deleted)
         self.groups = SqlGroups(db, backend)
-        self._messages = SqliteMessages(db, backend, self.groups, reader)
+        self.files = SqlFiles(db, backend)
+        self._messages = SqliteMessages(db, backend, self.groups, self.files, reader)
         self.accounts = SqlAccounts(db, backend, backend.directory, self.groups)
         self.invites = SqlInvites(db, backend)
         self.friends = friends = SqlFriends(db, backend, backend.directory, backend.permissions)
