@@ -27,6 +27,8 @@ MAX_CERTIFICATE_BYTES = 96 * 1024
 """Maximum size of the certificates of one listener together, with their keys: base64 of it fits into an order, which
 must fit into the kernel's buffer of a socket."""
 WHY_CHARS = 4096
+CONTROL = "control.sock"
+"""The master's socket for orders, in the runtime directory."""
 REASON_CHARS = 200
 """Longest reason that an operator gives for ending sessions."""
 

@@ -86,6 +86,11 @@ def application(shared: Shared, serves: Sequence[str] = ("api",)) -> ASGIApp:
     for route in routes:
         app = FormApp(route, shared) if route.is_form else RouteApp(route, shared)
         by_path.setdefault(route.path, []).append(app)
+    if "admin" in serves:
+        from chatd.http.admin.api import apps as admin_apps
+
+        for path, one in admin_apps(shared):
+            by_path.setdefault(path, []).append(one)
     paths = {path: PathApp(apps, shared.row) for path, apps in by_path.items()}
     others = Starlette(routes=[StarletteRoute(path, app) for path, app in paths.items() if "{" in path])
     others.router.redirect_slashes = False

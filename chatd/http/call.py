@@ -8,6 +8,7 @@ Fails: as core.calls.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,22 +30,31 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
+class CallerKind(enum.StrEnum):
+    """What names whoever makes a call. The values are fields of the security trail."""
+
+    API_KEY = "api_key"
+    ADMINISTRATOR = "administrator"
+
+
 _encode = msgspec.json.Encoder().encode
 
 
 class Call:
-    """core: of this worker. key: the name of the key; "" = the route needs none. remote: the client's address. fp: the
-    Idempotency-Key, "" = none was given. target: method and path. body: as it was received. replayed: set by once(), or
-    by the handler, if this is the answer to an earlier request with the same Idempotency-Key. webhooks: those that this
-    worker knows; None = none is configured.
+    """core: of this worker. key: the name of the key, or of the administrator (kind); "" = the route needs none.
+    remote: the client's address. fp: the Idempotency-Key, "" = none was given. target: method and path. body: as it was
+    received. replayed: set by once(), or by the handler, if this is the answer to an earlier request with the same
+    Idempotency-Key. webhooks: those that this worker knows; None = none is configured.
     """
 
-    __slots__ = ("body", "calls", "core", "fp", "key", "remote", "replayed", "target", "webhooks")
+    __slots__ = ("body", "calls", "core", "fp", "key", "kind", "remote", "replayed", "target", "webhooks")
 
     def __init__(self, core: Core, key: str, remote: str, target: str) -> None:
         self.core = core
         self.calls: Calls = core.calls
         self.key = key
+        self.kind = CallerKind.API_KEY
         self.remote = remote
         self.target = target
         self.fp = ""
@@ -84,7 +94,8 @@ class Call:
     async def once(self, work: Callable[[Tables, int], Any], kind: type[Any]) -> Any:
         """Change the store, once for each Idempotency-Key: see core.calls.Calls.once. work: called with the tables and
         the time (epoch, ms); returns the output. kind: its type. Raises: Refused, Unavailable."""
-        asked = f"{self.key} {self.target} {self.body.decode('utf-8', 'replace')}"
+        who = self.key if self.kind is CallerKind.API_KEY else f"{self.kind} {self.key}"
+        asked = f"{who} {self.target} {self.body.decode('utf-8', 'replace')}"
         answer, is_fresh = await self.calls.once(
             self.fp, text_hash(asked), lambda tables, now_ms: _encode(work(tables, now_ms))
         )
@@ -108,5 +119,6 @@ class Call:
         return output
 
     def record(self, event: SecurityEvent, **fields: Any) -> None:
-        """In the security trail, with the name of the key. fields: as in security_log.record."""
-        security_log.record(event, peer=self.remote, wire="http", api_key=self.key, **fields)
+        """In the security trail, with the name of the key or the administrator. fields: as in security_log.record."""
+        fields = {str(self.kind): self.key, **fields}
+        security_log.record(event, peer=self.remote, wire="http", **fields)

@@ -115,7 +115,7 @@ class RouteApp:
 
     async def serve(self, scope: Scope, receive: Receive) -> Answer | Download:
         """Raises Refused, Unavailable, Gone, and whatever a handler raises that has a bug."""
-        route, shared = self.route, self.shared
+        route = self.route
         authorization = key = content_type = b""
         for name, value in scope["headers"]:
             if name == b"authorization":
@@ -126,16 +126,9 @@ class RouteApp:
                 content_type = _single(content_type, value, name)
         if _KEY_PREFIX in scope["query_string"]:
             _refuse_key_in(scope["query_string"])
-        connection = scope["state"]["connection"]
-        remote = connection.remote
-        name = ""
-        if route.scope:
-            connection.check_private()
-            name = shared.guard.admit(authorization, route.scope, remote).name
-            connection.authenticated()
+        name = self.admitted(scope, authorization) if route.scope else ""
         self.check_busy()
-        call = Call(shared.core, name, remote, f"{route.method} {scope['path']}")
-        call.webhooks = shared.webhooks
+        call = self.call(name, scope)
         if key:
             call.fp = fp_of(key)
         if route.has_body:
@@ -153,6 +146,21 @@ class RouteApp:
         if self._parameters is not NoInput:
             parameters = _convert(_decoded(scope["path_params"]), self._parameters, "the path")
         return self._answer(call, await route.handler(call, parameters, given))
+
+    def admitted(self, scope: Scope, authorization: bytes) -> str:
+        """The name of the key, if it allows this route. Raises: HttpRefused, Refused; Unavailable."""
+        connection = scope["state"]["connection"]
+        connection.check_private()
+        name = self.shared.guard.admit(authorization, self.route.scope, connection.remote).name
+        connection.authenticated()
+        return name
+
+    def call(self, name: str, scope: Scope) -> Call:
+        """What the handler is given. name: as admitted() gave it."""
+        shared = self.shared
+        call = Call(shared.core, name, scope["state"]["connection"].remote, f"{self.route.method} {scope['path']}")
+        call.webhooks = shared.webhooks
+        return call
 
     def read(self, body: bytes) -> Any:
         """The input. Raises HttpRefused."""

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -343,6 +343,7 @@ class _Order:
     def _record(self, result: str, why: str = "") -> None:
         request, caller = self.request, self._caller
         if request.is_order:
+            by: dict[str, Any] = {"administrator": request.administrator} if request.administrator else {}
             security_log.record(
                 SecurityEvent.ORDER,
                 order=request.__struct_config__.tag,
@@ -352,6 +353,7 @@ class _Order:
                 uid=caller.uid,
                 by=caller.name,
                 caller_pid=caller.pid,
+                **by,
             )
 
 

@@ -16,10 +16,10 @@ from chatd import safe_files
 from chatd.config.schema import ServerOptions
 from chatd.errors import BootError, Exit
 from chatd.master.privileges import Identity
+from chatd.orders import CONTROL as CONTROL
 
 BUS = "bus"
 CLAIMS = "claims"
-CONTROL = "control.sock"
 
 
 def prepare(server: ServerOptions, owner: Identity | None) -> None:

@@ -33,7 +33,8 @@ WIRES = tuple(filter(None, get_args(Wire)))
 
 
 class ControlRequest(msgspec.Struct, tag_field="cmd", frozen=True, kw_only=True):
-    """v: the version of the protocol.
+    """v: the version of the protocol. administrator: the account for which a worker asks, "" = it is no worker
+    (http.admin.orders).
 
     is_order: it is recorded in the security trail, with the person who gave it and the result (master.control). True
     unless a kind of request says otherwise. recorded: the fields whose values are recorded with it; name none that may
@@ -44,6 +45,7 @@ class ControlRequest(msgspec.Struct, tag_field="cmd", frozen=True, kw_only=True)
     recorded: ClassVar[tuple[str, ...]] = ()
 
     v: Literal[1] = 1
+    administrator: Annotated[str, Meta(max_length=200)] = ""
 
 
 class StatusRequest(ControlRequest, tag="status", frozen=True):

@@ -80,10 +80,19 @@ class CertificateStatus(msgspec.Struct, kw_only=True):
     error: str
 
 
+class Durations(msgspec.Struct, kw_only=True):
+    """How long something took, each time since the server started, by all processes. counts: how often it took up to
+    each of bounds_us, those of the smaller bounds included; the last is of all. p99 of a while follows from two of
+    these."""
+
+    bounds_us: list[int]
+    counts: list[int]
+
+
 class Status(msgspec.Struct, kw_only=True):
     """The whole answer. state: one of master.health.State. reasons: what is wrong, the worst first; the server is
     degraded if something is. Figures of the store and the bus are the worst of any ready worker. totals: the numbers in
-    scoreboard.TOTALS, of all processes since the server started."""
+    scoreboard.TOTALS, of all processes since the server started. durations: by the names of tallies.HISTOGRAMS."""
 
     v: int
     version: str
@@ -112,6 +121,7 @@ class Status(msgspec.Struct, kw_only=True):
     totals: dict[str, int] = {}
     upgrade: UpgradeStatus | None = None
     disks: list[DiskStatus] = []
+    durations: dict[str, Durations] = {}
 
 
 class StatusReply(ControlReply, kw_only=True):

@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from chatd import __version__
 from chatd.core.administrators import IDLE_S
+from chatd.http.admin import orders
 from chatd.http.admin.requests import NOBODY, READ, AdminCall
 from chatd.http.route import NoInput, Route
 from chatd.protocol import Login
@@ -78,7 +79,7 @@ async def me(call: AdminCall, _: object, __: NoInput) -> Session:
     )
 
 
-ROUTES = (
+SESSION_ROUTES = (
     Route(
         method="POST",
         path="/admin/login",
@@ -99,4 +100,5 @@ ROUTES = (
     ),
     Route(method="GET", path="/admin/me", scope=READ, handler=me, text="Who is logged in.", output=Session),
 )
+ROUTES = (*SESSION_ROUTES, *orders.ROUTES)
 """Served where the operator's page is. They are no part of the API, and may change with the page."""

@@ -11,6 +11,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import accumulate
 from typing import NamedTuple
 
 import msgspec
@@ -23,11 +24,12 @@ from chatd.master.listeners import Bound
 from chatd.master.observing.health_monitor import HealthMonitor
 from chatd.master.reload import Reload
 from chatd.master.rolling.restart import RollingRestart
-from chatd.master.status import ListenerStatus, RestartProgress, Status, UpgradeStatus, WorkerStatus
+from chatd.master.status import Durations, ListenerStatus, RestartProgress, Status, UpgradeStatus, WorkerStatus
 from chatd.master.surroundings import Surroundings
 from chatd.master.upgrade.upgrade import Upgrade
 from chatd.master.worker_slot import Slot
 from chatd.master.workers import WorkerPool
+from chatd.tallies import HISTOGRAMS
 
 SAMPLES = 6
 """Samples kept, one per second: rates are over the last five seconds."""
@@ -139,7 +141,17 @@ class StatusCollector:
             totals=pool.shared.scoreboard.totals(),
             disks=self._surroundings.disks.look(pool.config, time.monotonic()),
             upgrade=self._upgrade_status(),
+            durations=self._durations(),
         )
+
+    def _durations(self) -> dict[str, Durations]:
+        sums = self._pool.shared.scoreboard.sums([slot.row for slot in self._pool.present()])
+        return {
+            one.name: Durations(
+                bounds_us=list(one.bounds_us), counts=list(accumulate(sums[bucket] for bucket in one.buckets))
+            )
+            for one in HISTOGRAMS
+        }
 
     def _listeners(self) -> list[ListenerStatus]:
         return [
