@@ -14,13 +14,12 @@ import argparse
 import contextlib
 import ipaddress
 import sys
-from typing import NamedTuple
 
 import msgspec
 import psutil
 
 from chatd import wall_clock
-from chatd.address_bans import FOREVER_MS, AddressBan, Network, network_named
+from chatd.address_bans import FOREVER_MS, AddressBan, Network
 from chatd.chatctl import render
 from chatd.chatctl.accounts import StoredAccounts
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
@@ -29,19 +28,13 @@ from chatd.chatctl.trail import StoreTrail
 from chatd.config import load as config_load
 from chatd.config.schema import Config
 from chatd.core.bans import CHECK_S
+from chatd.core.protected_networks import Protected, protected_in
 from chatd.errors import Exit
 from chatd.master.replies import ApplyBansReply
 from chatd.master.requests import ApplyBansRequest
 
 NOT_DONE = 1
 """Exit code: the network is protected, or is not banned."""
-
-
-class Protected(NamedTuple):
-    """A network that a ban would hurt. why: what it is, for the operator."""
-
-    network: Network
-    why: str
 
 
 def bans(client: ControlClient, options: argparse.Namespace) -> int:
@@ -164,27 +157,6 @@ def operators_address() -> str:
             if words:
                 return words[0]
     return ""
-
-
-def protected_in(network: Network, config: Config, own: str) -> list[Protected]:
-    """What a ban of this network would hit. own: as operators_address() says."""
-    listed = [(one, "penalties.allow lets it in") for one in config.penalties.allow]
-    listed += [("127.0.0.0/8", "this host itself"), ("::1", "this host itself")]
-    listed += [(address, "an address of this host") for address in _own_addresses()]
-    if own:
-        listed.append((own, "you are logged in from there"))
-    found = []
-    for text, why in listed:
-        with contextlib.suppress(ValueError):
-            other = network_named(text)
-            if other.version == network.version and other.overlaps(network):
-                found.append(Protected(other, why))
-    return found
-
-
-def _own_addresses() -> list[str]:
-    addresses = (one.address.partition("%")[0] for each in psutil.net_if_addrs().values() for one in each)
-    return [f"{one}/128" if ":" in one else one for one in addresses if one.count(":") != 5]  # 5: a MAC address
 
 
 def _confirmed(hits: list[Protected], network: Network) -> bool:

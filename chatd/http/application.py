@@ -87,10 +87,10 @@ def application(shared: Shared, serves: Sequence[str] = ("api",)) -> ASGIApp:
         app = FormApp(route, shared) if route.is_form else RouteApp(route, shared)
         by_path.setdefault(route.path, []).append(app)
     if "admin" in serves:
-        from chatd.http.admin.api import apps as admin_apps
+        from chatd.http.admin.calls import apps as admin_apps
 
-        for path, one in admin_apps(shared):
-            by_path.setdefault(path, []).append(one)
+        for one in admin_apps(shared):
+            by_path.setdefault(one.route.path, []).append(one)
     paths = {path: PathApp(apps, shared.row) for path, apps in by_path.items()}
     others = Starlette(routes=[StarletteRoute(path, app) for path, app in paths.items() if "{" in path])
     others.router.redirect_slashes = False
@@ -108,11 +108,6 @@ def application(shared: Shared, serves: Sequence[str] = ("api",)) -> ASGIApp:
 
         exact |= ASSETS
         exact |= {route.path: PathApp([PageCallApp(route, shared)], shared.row) for route in chat.ROUTES}
-    if "admin" in serves:
-        from chatd.http.admin.calls import ROUTES as ADMIN_ROUTES
-        from chatd.http.admin.requests import AdminCallApp
-
-        exact |= {route.path: PathApp([AdminCallApp(route, shared)], shared.row) for route in ADMIN_ROUTES}
     front: ASGIApp = FastPaths(exact, others)
     origins = shared.config().http.origins
     if origins:

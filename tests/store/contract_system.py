@@ -44,6 +44,19 @@ class SystemContract:
         assert [one.user for one in second] == kept[2:]
         assert tables.accounts.page(second[-1].user.id, 2) == []
 
+    def test_accounts_are_found_by_the_beginning_of_their_name(self, tables: Tables) -> None:
+        users = {one.name: one for one in make(tables, "Anna", "ann", "anton", "an", "bob", "a%n", "\uff21nke", "安娜")}
+        done(tables, lambda inside: inside.accounts.delete(users["anton"].id))
+
+        def found(like: str, after: str = "", limit: int = ANY) -> list[str]:
+            return [one.user.name for one in tables.accounts.beginning_with(like, after, limit)]
+
+        assert found("AN") == ["an", "\uff21nke", "ann", "Anna"]
+        assert found("an", "ann") == ["Anna"]
+        assert found("an", "", 2) == ["an", "\uff21nke"]
+        assert (found("a%"), found("安"), found("x"), found("anna ")) == (["a%n"], ["安娜"], [], [])
+        assert len(found("")) == 7
+
     # ------------------------------------------------------------ friends
 
     def test_two_users_are_made_friends_without_being_asked(self, tables: Tables) -> None:

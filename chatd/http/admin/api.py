@@ -10,8 +10,6 @@ something that they have to be told; whoever needs it has chatctl and a key.
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from chatd.http.admin.requests import FRESH, READ, WRITE, admit
@@ -70,7 +68,6 @@ class AdminApiApp(BrowserApp):
         return call
 
 
-def apps(shared: Shared) -> list[tuple[str, Any]]:
-    """(path, application) of every route that the page may use."""
-    used = [route for route in ROUTES if route.scope and route.scope not in _LEFT_OUT]
-    return [(PREFIX + route.path, AdminApiApp(route, shared)) for route in used]
+def apps(shared: Shared) -> list[AdminApiApp]:
+    """Every route that the page may use."""
+    return [AdminApiApp(route, shared) for route in ROUTES if route.scope and route.scope not in _LEFT_OUT]

@@ -15,9 +15,10 @@ from msgspec import Meta
 
 from chatd import __version__
 from chatd.core.administrators import IDLE_S
-from chatd.http.admin import orders
-from chatd.http.admin.requests import NOBODY, READ, AdminCall
-from chatd.http.route import NoInput, Route
+from chatd.http.admin import api, bans, configuration, keys, log_tail, orders, people
+from chatd.http.admin.requests import NOBODY, READ, AdminCall, AdminCallApp, route
+from chatd.http.dispatch import RouteApp, Shared
+from chatd.http.route import NoInput
 from chatd.protocol import Login
 
 
@@ -80,25 +81,22 @@ async def me(call: AdminCall, _: object, __: NoInput) -> Session:
 
 
 SESSION_ROUTES = (
-    Route(
-        method="POST",
-        path="/admin/login",
-        scope=NOBODY,
-        handler=log_in,
-        text="Log in; the answer sets a cookie.",
-        input=Credentials,
-        output=Self,
-    ),
-    Route(
-        method="POST",
-        path="/admin/logout",
-        scope=NOBODY,
-        handler=log_out,
-        text="End the session, and take the cookie back.",
-        input=Nothing,
-        output=Nothing,
-    ),
-    Route(method="GET", path="/admin/me", scope=READ, handler=me, text="Who is logged in.", output=Session),
+    route("POST", "login", NOBODY, log_in, Credentials, Self, "Log in; the answer sets a cookie."),
+    route("POST", "logout", NOBODY, log_out, Nothing, Nothing, "End the session, and take the cookie back."),
+    route("GET", "me", READ, me, NoInput, Session, "Who is logged in."),
 )
-ROUTES = (*SESSION_ROUTES, *orders.ROUTES)
+ROUTES = (
+    *SESSION_ROUTES,
+    *orders.ROUTES,
+    *people.ROUTES,
+    *keys.ROUTES,
+    *bans.ROUTES,
+    *log_tail.ROUTES,
+    *configuration.ROUTES,
+)
 """Served where the operator's page is. They are no part of the API, and may change with the page."""
+
+
+def apps(shared: Shared) -> list[RouteApp]:
+    """Everything that the page calls."""
+    return [*api.apps(shared), *(AdminCallApp(one, shared) for one in ROUTES)]

@@ -20,9 +20,9 @@ import msgspec
 
 from chatd import control_link
 from chatd.errors import ErrorCode, Refused
-from chatd.http.admin.requests import FRESH, READ, WRITE, AdminCall
+from chatd.http.admin.requests import FRESH, READ, WRITE, AdminCall, route
 from chatd.http.problems import HttpRefused
-from chatd.http.route import NoInput, Route
+from chatd.http.route import NoInput
 
 REPLY_S = 35.0
 """Longest wait for a reply. The master asks workers and hosts for at most 30 s."""
@@ -43,7 +43,7 @@ class Reply(msgspec.Struct, kw_only=True):
     error: str = ""
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An order of chatctl. arguments: of this order (master.requests)."""
 
     cmd: str
@@ -119,13 +119,9 @@ async def live(call: AdminCall, _: object, __: NoInput) -> Sample:
     return Sample(at_ms=int(time.time() * 1000), host=socket.gethostname(), status=found.status)
 
 
-def _route(path: str, needs: str, handler: object, text: str) -> Route:
-    return Route(method="POST", path=path, scope=needs, handler=handler, text=text, input=Order, output=Done)  # type: ignore[arg-type]
-
-
 ROUTES = (
-    Route(method="GET", path="/admin/live", scope=READ, handler=live, text="How the server is now.", output=Sample),
-    _route("/admin/looks", READ, look, "Ask the master something, as chatctl does."),
-    _route("/admin/orders", WRITE, carry_out, "Give an order, as chatctl does."),
-    _route("/admin/orders/dangerous", FRESH, begin, "Give an order that ends sessions."),
+    route("GET", "live", READ, live, NoInput, Sample, "How the server is now."),
+    route("POST", "looks", READ, look, Order, Done, "Ask the master something, as chatctl does."),
+    route("POST", "orders", WRITE, carry_out, Order, Done, "Give an order, as chatctl does."),
+    route("POST", "orders/dangerous", FRESH, begin, Order, Done, "Give an order that ends sessions."),
 )

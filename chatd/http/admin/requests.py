@@ -22,7 +22,7 @@ from chatd.http.browsers import BrowserApp, Cookie, Head, cookie_in, is_secure
 from chatd.http.connection import HttpConnection
 from chatd.http.dispatch import JSON, Receive, Scope, json_answer, read_body
 from chatd.http.problems import Answer, HttpRefused
-from chatd.http.route import NoInput
+from chatd.http.route import Handler, Method, NoInput, Route
 from chatd.security_log import SecurityEvent
 from chatd.store.contract import AdminRole, FoundSession
 
@@ -87,6 +87,21 @@ async def admit(core: Core, connection: HttpConnection, head: Head, needs: str) 
     return found
 
 
+def route(  # one line per route is what makes a table of them
+    method: Method, path: str, needs: str, handler: Handler, given: type[msgspec.Struct], output: type[Any], text: str
+) -> Route:
+    """A route of the page. path: below /admin/. needs: NOBODY, READ, WRITE or FRESH. given: its input."""
+    return Route(
+        method=method,
+        path=f"/admin/{path}",
+        scope=needs,
+        handler=handler,
+        text=text,
+        input=given,
+        output=output,
+    )
+
+
 class AdminCallApp(BrowserApp):
     """One of these routes as an ASGI application."""
 
@@ -94,16 +109,16 @@ class AdminCallApp(BrowserApp):
 
     async def serve(self, scope: Scope, receive: Receive) -> Answer:
         """Raises Refused, Unavailable, Gone, and whatever a handler raises that has a bug."""
-        route, core = self.route, self.shared.core
+        one, core = self.route, self.shared.core
         head, connection = self.head(scope), scope["state"]["connection"]
         connection.check_private()
-        found = await admit(core, connection, head, route.scope) if route.scope else None
+        found = await admit(core, connection, head, one.scope) if one.scope else None
         self.check_busy()
         given = await self._given(scope, receive, head)
         secure = is_secure(head, is_encrypted=connection.profile.is_encrypted)
         name = _NAMES[secure]
         call = AdminCall(core=core, connection=connection, cookie=cookie_in(head.cookies, name), found=found)
-        answer = json_answer(await route.handler(call, NoInput(), given), route.status)
+        answer = json_answer(await one.handler(call, NoInput(), given), one.status)
         if call.new_cookie is not None:
             cookie = Cookie(name=name, path=PATH, lifetime_s=0 if call.new_cookie else -1)
             answer.headers.append((b"set-cookie", cookie.header(call.new_cookie, is_secure=secure)))

@@ -8,6 +8,7 @@ Fails: Refused if the request is not allowed, before anything is written; what t
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from chatd import wall_clock
 from chatd.errors import ErrorCode, Refused
@@ -23,6 +24,9 @@ from chatd.texts.names import erased_name, name_key, skeleton_hash
 
 _TRACES = (("admission", "by_id"), ("hidden", "user_id"), ("mention", "user_id"))
 """Rows that an erased account leaves nowhere; those that delete() removes come on top."""
+
+_HIGHEST = "\U0010ffff"
+"""No character is behind it."""
 
 
 class SqlAccounts:
@@ -215,7 +219,16 @@ class SqlAccounts:
             " WHERE id > ? AND name_key IS NOT NULL ORDER BY id LIMIT ?",
             (after, limit),
         )
-        return [ListedAccount(User(int(number), str(name)), *times) for number, name, *times in rows]
+        return [_listed(row) for row in rows]
+
+    def beginning_with(self, like: str, after: str, limit: int) -> list[ListedAccount]:
+        first = name_key(like)
+        rows = self._db.execute(
+            "SELECT id, name, created_at_ms, seen_at_ms, locked_at_ms FROM user"
+            " WHERE name_key >= ? AND name_key < ? AND name_key > ? ORDER BY name_key LIMIT ?",
+            (first, first + _HIGHEST, name_key(after), limit),
+        )
+        return [_listed(row) for row in rows]
 
     def profile(self, user_id: UserId) -> dict[str, str]:
         row = self._db.execute("SELECT profile FROM user WHERE id = ?", (user_id,)).fetchone()
@@ -228,3 +241,8 @@ class SqlAccounts:
     def last_seen(self, user_id: UserId) -> int:
         row = self._db.execute("SELECT seen_at_ms FROM user WHERE id = ?", (user_id,)).fetchone()
         return int(row[0]) if row else 0
+
+
+def _listed(row: Any) -> ListedAccount:
+    number, name, *times = row
+    return ListedAccount(User(int(number), str(name)), *times)
