@@ -1,8 +1,8 @@
 """The commands of the client: a line is understood, and carried out.
 
 Owns: Commands: which part carries out which command, and what its failures mean to the person.
-Elsewhere: the form of a line (grammar), the commands themselves (account_commands, message_commands, people_commands,
-group_commands), where plain lines go (target), talking to the server (chatd_client).
+Elsewhere: the form of a line (grammar), the commands themselves (account_commands, message_commands, file_commands,
+people_commands, group_commands), where plain lines go (target), talking to the server (chatd_client).
 Fails: never; what was not done is told to the person.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from chatd.client.account_commands import AccountCommands, AskPassword
 from chatd.client.app import App
+from chatd.client.file_commands import FileCommands
 from chatd.client.grammar import COMMANDS, Command, Usage, understand, usage
 from chatd.client.group_commands import GroupCommands
 from chatd.client.message_commands import MessageCommands
@@ -35,6 +36,7 @@ class Commands:
             "help": self._help,
             **self._accounts.verbs(),
             **MessageCommands(app, screen, self._target).verbs(),
+            **FileCommands(app, screen, self._target).verbs(),
             **PeopleCommands(app, screen).verbs(),
             **GroupCommands(app, screen, self._target).verbs(),
         }

@@ -126,6 +126,8 @@ _MESSAGES = (
     Command(
         "g", "write to a group; plain lines then go there, too", (_needs(Kind.GROUP, "ID"), _may(Kind.TEXT, "TEXT"))
     ),
+    Command("send-file", "send a file where plain lines go", (_needs(Kind.TEXT, "PATH"),)),
+    Command("save", "get the files of a message of this conversation", (_SEQ, _may(Kind.TEXT, "DIRECTORY"))),
     Command("say", "write a line that looks like a command", (_TEXT,)),
     Command("reply", "answer a message by its number", (_SEQ, _TEXT)),
     Command("edit", "change your last message, or an earlier one", (_may(Kind.THAT_SEQ, "SEQ"), _TEXT)),

@@ -150,4 +150,5 @@ def past(message: results.PastMessage) -> str:
     notes = [f"answers {message.reply}"] if message.reply else []
     notes += ["edited"] if message.state == "edited" else []
     note = f" ({', '.join(notes)})" if notes else ""
-    return f"{message.seq} [{at}] {message.sender}{note}: {message.text}"
+    text = " ".join(one for one in (message.text, *map(str, message.files)) if one)
+    return f"{message.seq} [{at}] {message.sender}{note}: {text}"

@@ -57,6 +57,13 @@ def _visible(char: str) -> str:
     return "\ufffd" if char in HIDDEN or unicodedata.category(char) in ("Cc", "Cs") else char
 
 
+def text_of(chat: Chat) -> str:
+    """With its files, each as [NAME, SIZE]. To get them, the person names the message by its number."""
+    files = " ".join(map(str, chat.files)) + (" …" if chat.files_cut else "")
+    number = f" (/save {chat.seq})" if files else ""
+    return " ".join(one for one in (chat.text, files) if one) + number
+
+
 def origin(chat: Chat, group_name: str) -> str:
     who = f"{clean(chat.sender_name)}({chat.sender_id})"
     return f"{clean(group_name)}#{chat.group_id} {who}" if chat.group_id else who
@@ -69,7 +76,7 @@ class PlainScreen:
         self._out = out
 
     def message(self, chat: Chat, group_name: str) -> None:
-        self._print(f"[{clean(chat.time)}] {origin(chat, group_name)}: {clean(chat.text)}")
+        self._print(f"[{clean(chat.time)}] {origin(chat, group_name)}: {clean(text_of(chat))}")
 
     def notice(self, text: str) -> None:
         self._print(f"# {clean(text)}")

@@ -19,7 +19,7 @@ from prompt_toolkit.patch_stdout import patch_stdout
 
 from chatd.client.completion import NameCompleter
 from chatd.client.grammar import COMMANDS, Usage, quoted, understand
-from chatd.client.screen import clean, origin
+from chatd.client.screen import clean, origin, text_of
 from chatd_client.chatserver import Chat
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class Terminal:
         user = self._app.client.user if self._app is not None else None
         if user is not None and chat.is_about(user.id):
             notes.append(("ansiyellow", " (mentions you)"))
-        print_formatted_text(FormattedText([time, ("bold", who), *notes, ("", f": {clean(chat.text)}")]))
+        print_formatted_text(FormattedText([time, ("bold", who), *notes, ("", f": {clean(text_of(chat))}")]))
 
     def notice(self, text: str) -> None:
         print_formatted_text(FormattedText([("ansicyan", f"# {clean(text)}")]))

@@ -184,6 +184,8 @@ export const TIMING = Object.freeze({
  *   disconnects until half of them are taken
  * @property {number} [feedEvents] maximum events that wait for events(); default 1000. The oldest are dropped
  * @property {Partial<Timing>} [timing]
+ * @property {string} [http] where the server's files are, such as https://chat.example.org; default: what the server
+ *   says, or the host of its WebSocket
  * @property {string|URL} [timers] the URL of this file on the page's own origin. The timers of a hidden page then run
  *   in a worker, which browsers do not slow down. A Content-Security-Policy with `trusted-types` has to name `chatd`
  * @property {SocketClass} [WebSocket] in place of the global one: that of the package ws, for Node.js before 22
@@ -662,7 +664,11 @@ class Memory {
  * @property {number[]|"all"} mentions numbers of members whom it names
  * @property {number} version how often it was changed before it was delivered
  * @property {string} state sent, edited, recalled, removed, erased or expired
+ * @property {Attachment[]} files that came with it
+ * @property {boolean} filesCut there are more than fitted into the packet; history() has them all
  */
+/** A file of a message. type: its media type. width, height: of a picture, in pixels, as it is shown
+ * @typedef {{id: string, name: string, size: number, type: string, width?: number, height?: number}} Attachment */
 
 /** Messages that wait to be taken. One counts as taken when the next one is asked for. */
 class Inbox {
@@ -840,6 +846,7 @@ const MAX_TEXT_BYTES = 64 * 1024;
  * @property {number} [reply]
  * @property {(string|number)[]|"all"} [mentions]
  * @property {number} [typeu]
+ * @property {string[]} [files] ids
  */
 /** A message that is stored. @typedef {{conversation: string, seq: number, sentAt: number, fp: string}} Sent */
 /** @typedef {{message: OutgoingMessage, stored: Deferred<Sent>, isWritten: boolean}} Entry */
@@ -1489,8 +1496,8 @@ class Session {
     this.liveAt = Date.now();
     this._enter(State.LIVE);
     this._ask();
-    this.sender.start(({ to, text, fp, reply, mentions, typeu }) =>
-      this._send({ ...this._data(to, text, fp), reply, mentions, typeu }));
+    this.sender.start(({ to, text, fp, reply, mentions, typeu, files }) =>
+      this._send({ ...this._data(to, text, fp), reply, mentions, typeu, files }));
     this.requests.start((packet) => this._send(packet));
     this.onLive();
     this.opened?.resolve(undefined);
@@ -1553,10 +1560,10 @@ class Session {
   /** @param {any} packet @param {any} ack null: none is wanted */
   _message(packet, ack) {
     const { from: sender, to = "", fp = "", seq = 0, conv: conversationId = 0, sm = 0, typeu = -1 } = packet;
-    const { reply = 0, mentions = [], version = 0, state = "sent" } = packet;
+    const { reply = 0, mentions = [], version = 0, state = "sent", files = [], files_cut: filesCut = false } = packet;
     const message = {
       conversation: to.startsWith("#") ? to : sender, conversationId, sender, text: packet.dataContent ?? "", seq,
-      sentAt: Math.max(sm, 0), fp, typeu, reply, mentions, version, state,
+      sentAt: Math.max(sm, 0), fp, typeu, reply, mentions, version, state, files, filesCut,
     };
     const key = seq ? `${conversationId} ${seq}` : `${sender} ${fp}`;
     if (this.inbox.holds(key)) this.acks.set(key, ack);
@@ -1616,7 +1623,7 @@ class Session {
 /** state: sent, edited, recalled, removed, erased or expired; in the last four, the text is gone. sm: ms since the
  * epoch
  * @typedef {{seq: number, from: string, fp: string, text: string, typeu: number, sm: number, state?: string,
- *   version?: number, reply?: number, mentions?: number[]|"all", cut?: number}} PastMessage */
+ *   version?: number, reply?: number, mentions?: number[]|"all", cut?: number, files?: Attachment[]}} PastMessage */
 /** A message that was changed, as it is now; without seq: one that the user cannot read.
  * @typedef {Partial<PastMessage> & {with: string, change: number}} PastChange */
 /** @typedef {{seq: number, version: number, state: string, change: number}} ChangeMade */
@@ -1969,6 +1976,155 @@ export class Conversations {
   }
 }
 
+/** The first piece of a file that is sent, and the largest, in bytes. Pieces get larger while they take less than a
+ * second. */
+const PIECE_BYTES = 256 * 1024;
+const MOST_PIECE_BYTES = 8 * 1024 * 1024;
+/** The longest wait for the answer to a piece, ms. */
+const PIECE_MS = 120000;
+/** Pieces that may fail in a row, although the server is there, before the upload does; a minute and a half. */
+const STALLED = 20;
+
+/** max_bytes: of one file, 0 = this server takes none. types: media types, also image/* and *\/*
+ * @typedef {{max_bytes: number, types: string[], quota_bytes: number, used_bytes: number, per_message: number}}
+ *   FileLimits */
+/** How a file is sent.
+ * @typedef {object} UploadOptions
+ * @property {string} [name] default: that of a File
+ * @property {string} [type] its media type; default: that of the Blob
+ * @property {string} [file] its id: go on with an upload that was begun, if the server has it still
+ * @property {(file: string) => void|Promise<void>} [onbegin] its id is known. Keep it to go on later
+ * @property {(sent: number, size: number) => void} [onprogress] in bytes
+ * @property {AbortSignal} [signal] gives up: the server forgets what it has of the file
+ */
+/** An upload as the server knows it. @typedef {{file: string, url: string, base?: string, offset: number}} Upload */
+
+/** A file is uploaded, and then named by one message. Nobody else can have it before. */
+export class Files {
+  #requests;
+  #home;
+  /** @param {Requests} requests @param {(said: string|undefined) => string} home of addresses */
+  constructor(requests, home) {
+    this.#requests = requests;
+    this.#home = home;
+  }
+  /** What may be uploaded. @returns {Promise<FileLimits>} */
+  limits() {
+    return this.#requests.ask("files.limits");
+  }
+  /** Upload a file, over as many connections as that takes. It is durable then, and its id can be sent.
+   * @param {Blob} content @param {UploadOptions} [options] @returns {Promise<Attachment>} */
+  async upload(content, options = {}) {
+    const begun = await this.#begin(content, options);
+    try {
+      await options.onbegin?.(begun.file);
+      return await this.#pieces(begun, content, options);
+    } catch (error) {
+      if (options.signal?.aborted) await this.cancel(begun.file).catch(() => {}); // the server removes it in time
+      throw error;
+    }
+  }
+  /** @param {Upload} at @param {Blob} content @param {UploadOptions} options @returns {Promise<Attachment>} */
+  async #pieces(at, content, { onprogress, signal }) {
+    const backoff = new Backoff(300, 5000);
+    for (let size = PIECE_BYTES, failures = 0; ; ) {
+      onprogress?.(at.offset, content.size);
+      const before = Date.now();
+      try {
+        if (this.#requests.over !== null) throw this.#requests.over;
+        const answer = await this.#append(at, content.slice(at.offset, at.offset + size), signal);
+        if (answer.status === 200) return await answer.json();
+        at = { ...at, offset: Number(answer.headers.get("Upload-Offset")) };
+        if (Date.now() - before < 1000) size = Math.min(2 * size, MOST_PIECE_BYTES);
+        failures = 0;
+        backoff.reset();
+      } catch (error) {
+        signal?.throwIfAborted();
+        failures += 1;
+        if (isFinal(error, failures)) throw error;
+        size = PIECE_BYTES;
+        await pause(backoff.next());
+        at = await this.#ask("files.resume", { file: at.file }, signal);
+      }
+    }
+  }
+  /** @param {Blob} content @param {UploadOptions} options @returns {Promise<Upload>} */
+  async #begin(content, { name = Reflect.get(content, "name") ?? "file", type = content.type, file, signal }) {
+    const about = { name: wellFormed(name), size: content.size, type: type || "application/octet-stream" };
+    try {
+      if (file) return await this.#ask("files.resume", { file }, signal);
+    } catch (error) {
+      if (!(error instanceof NotFound)) throw error;
+    }
+    return this.#ask("files.upload", about, signal);
+  }
+  /** Until the server is there, and has time. What was begun and is not known here is removed by the server.
+   * @param {string} op @param {Record<string, any>} args @param {AbortSignal} [signal] @returns {Promise<Upload>} */
+  async #ask(op, args, signal) {
+    for (;;) {
+      signal?.throwIfAborted();
+      try {
+        return await this.#requests.ask(op, args);
+      } catch (error) {
+        if (!(error instanceof ChatError && error.temporary)) throw error;
+        await pause(1000);
+      }
+    }
+  }
+  /** @param {Upload} at @param {Blob} piece @param {AbortSignal} [signal] @returns {Promise<Response>} */
+  async #append({ url, base, offset }, piece, signal) {
+    const control = new AbortController();
+    const stop = () => control.abort();
+    signal?.throwIfAborted();
+    signal?.addEventListener("abort", stop);
+    const cancel = clock.after(PIECE_MS, stop);
+    try {
+      const answer = await fetch(new URL(url, this.#home(base)), {
+        method: "PATCH",
+        headers: { "Content-Type": "application/offset+octet-stream", "Upload-Offset": String(offset) },
+        body: piece,
+        credentials: "omit",
+        redirect: "error",
+        signal: control.signal,
+      });
+      if (answer.ok) return answer;
+      const { code = Code.UNAVAILABLE, detail = "", title = "" } = parsed(await answer.text());
+      throw refusal(code, detail || title);
+    } finally {
+      cancel();
+      signal?.removeEventListener("abort", stop);
+    }
+  }
+  /** Forget an upload, or an uploaded file that was not sent. @param {string} file its id @returns {Promise<void>} */
+  async cancel(file) {
+    await this.#requests.ask("files.cancel", { file });
+  }
+  /** Addresses of the files of a message, by their ids, for whoever may read it. expires: ms since the epoch, until
+   * when everybody who has one may use it.
+   * @param {string} conversation @param {number} seq of the message @param {string} [file] only this one
+   * @returns {Promise<{urls: Map<string, string>, expires: number}>} */
+  async links(conversation, seq, file) {
+    const { links, base, expires } = await this.#requests.ask("files.link", { with: conversation, seq, file });
+    const home = this.#home(base);
+    /** @type {[string, string][]} */
+    const urls = links.map((/** @type {any} */ one) => [one.file, new URL(one.url, home).href]);
+    return { urls: new Map(urls), expires: expires * 1000 };
+  }
+  /** The address of one file. @param {string} conversation @param {number} seq of the message @param {string} file
+   * @returns {Promise<string>} */
+  async url(conversation, seq, file) {
+    return /** @type {string} */ ((await this.links(conversation, seq, file)).urls.get(file));
+  }
+}
+
+/** Whether an upload ends with this failure. An address that has expired is replaced, and so is an offset that is not
+ * the server's. @param {unknown} error @param {number} failures in a row */
+function isFinal(error, failures) {
+  if (error instanceof SessionEnded || failures > STALLED) return true;
+  if (!(error instanceof Refused)) return false; // a connection that broke
+  return !error.temporary && error.code !== Code.NOT_ALLOWED && error.code !== Code.OFFSET_MISMATCH;
+}
+
 export class Account {
   #ask;
   #passwordChanged;
@@ -2018,6 +2174,7 @@ function placeOf(to) {
  * @property {number} [reply] the seq of the message of the same conversation that it answers
  * @property {(string|number)[]|"all"} [mentions] members of the group
  * @property {number} [typeu] the application's own sub-type
+ * @property {string[]} [files] ids of files of the user that were uploaded and not sent; the text may be "" then
  * @property {string} [fp] its id, at most 64 characters, by which it is stored once, however often it is sent
  * @property {number} [timeout] ms, in place of timing.send; Infinity = as long as the client lives
  */
@@ -2047,6 +2204,7 @@ export class Client {
     this.presence = new Presences(requests);
     this.groups = new Groups(requests);
     this.conversations = new Conversations(requests);
+    this.files = new Files(requests, (said) => options.http ?? said ?? url.replace(/^ws/, "http"));
     this.account = new Account(requests, (secret) => {
       if (typeof session.secret === "string") session.secret = secret;
     });
@@ -2094,7 +2252,7 @@ export class Client {
    * @param {MessageFields} [fields]
    * @returns {Promise<Sent>}
    */
-  async send(to, text, { timeout, fp = newFp(), reply, mentions, typeu } = {}) {
+  async send(to, text, { timeout, fp = newFp(), reply, mentions, typeu, files } = {}) {
     const session = this.#session;
     const place = placeOf(to);
     if (typeof text !== "string") throw new TypeError("the text of a message is a string");
@@ -2106,7 +2264,7 @@ export class Client {
     if (bytes > MAX_TEXT_BYTES) throw refusal(Code.TOO_LONG, "the text is too long", fp);
     await session.loaded.promise;
     if (session.ended !== null) throw session.ended;
-    const stored = session.sender.add({ fp, to: place, text: whole, writtenAt, reply, mentions, typeu });
+    const stored = session.sender.add({ fp, to: place, text: whole, writtenAt, reply, mentions, typeu, files });
     return within(timeout ?? session.timing.send, stored, () =>
       session.sender.withdraw(fp) ?? new NotAcknowledged("not acknowledged in time, and still sent", fp));
   }

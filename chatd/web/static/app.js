@@ -93,10 +93,18 @@ function App({ ways }) {
   return html`<${Conversations} chat=${chat} onLogout=${end} onLook=${look} onAgain=${again} />`;
 }
 
+/** A file that is dropped beside a conversation must not replace the page. */
+function keepPage() {
+  for (const kind of ["dragover", "drop"]) {
+    addEventListener(kind, (event) => event.dataTransfer?.types.includes("Files") && event.preventDefault());
+  }
+}
+
 /** What one can do here must be known before anything is shown. */
 async function start() {
   setLanguage(language());
   setTheme(theme());
+  keepPage();
   const page = document.getElementById("app");
   for (;;) {
     try {

@@ -9,12 +9,16 @@
 
 import { Client, IndexedDbJournal, Kicked, State } from "./chatd.js";
 import { Conversation } from "./conversation.js";
+import { Links } from "./files.js";
 import { announce } from "./notifications.js";
+import { Outgoing } from "./outgoing.js";
 import { Model } from "./ui.js";
 
 const FEATURES = ["seq", "typing"];
 /** Conversations whose newest message is fetched at a login, for the list. */
 const PREVIEWS = 30;
+/** Of a server that takes no files. @type {import("./chatd.js").FileLimits} */
+const NO_FILES = { max_bytes: 0, types: [], quota_bytes: 0, used_bytes: 0, per_message: 0 };
 
 /** A WebSocket of the server that this page comes from. @param {string} path */
 function urlOf(path) {
@@ -51,8 +55,12 @@ export class Chat extends Model {
     /** Why the session is over: "duplicate", "admin", "" = it is not, or the user has logged out. */
     this.ended = "";
     this.isOver = false;
+    /** What files may be sent. */
+    this.limits = NO_FILES;
     const journal = new OutgoingJournal(`${location.host}/${name}`, { takeOver: true });
-    this.client = new Client(urlOf(path), name, { token, journal, features: FEATURES });
+    this.client = new Client(urlOf(path), name, { token, journal, features: FEATURES, http: location.origin });
+    this.links = new Links(this.client);
+    this.outgoing = new Outgoing(this.client, `${location.host}/${name}`);
     this.#listen();
   }
 
@@ -67,7 +75,9 @@ export class Chat extends Model {
   /** Log in. */
   async open() {
     await this.client.open();
-    for (const message of this.client.outbox) this.conversation(message.to).resumed(message);
+    const kept = await this.outgoing.open(); // with their files, which the client does not keep
+    for (const message of kept) this.conversation(message.to).resumed(message);
+    for (const message of this.client.outbox) this.conversation(message.to).resumed({ ...message, files: undefined });
     this.#receive();
   }
 
@@ -115,7 +125,7 @@ export class Chat extends Model {
 
   /** After each login: what is not told by notices while nobody listens. */
   async #refresh() {
-    await Promise.all([this.#loadGroups(), this.#loadFriends(), this.#loadConversations()]);
+    await Promise.all([this.#loadGroups(), this.#loadFriends(), this.#loadConversations(), this.#loadLimits()]);
   }
 
   async #loadConversations() {
@@ -132,6 +142,11 @@ export class Chat extends Model {
       await this.conversation(head.with).load();
       this.changed();
     }
+  }
+
+  async #loadLimits() {
+    this.limits = await this.client.files.limits().catch(() => NO_FILES); // a server that has no such operation
+    this.changed();
   }
 
   async #loadFriends() {

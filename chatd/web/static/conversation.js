@@ -11,6 +11,8 @@
  * @module conversation
  */
 
+import { Code } from "./chatd.js";
+import { released, stage } from "./files.js";
 import { Model } from "./ui.js";
 
 /** Messages that are loaded first, and earlier ones that are loaded at once. */
@@ -20,6 +22,8 @@ const MORE = 100;
 const TYPING_MS = 6000;
 /** Between two signs of the user's own writing, ms; the server passes on no more. */
 const TYPE_EVERY_MS = 3000;
+/** States of a message whose text and files are still there. */
+const PRESENT = ["sent", "edited"];
 
 /**
  * @typedef {object} Entry a message as it is shown
@@ -30,6 +34,7 @@ const TYPE_EVERY_MS = 3000;
  * @property {string} fp
  * @property {number} [reply]
  * @property {string} [state] as in the protocol
+ * @property {import("./chatd.js").Attachment[]|import("./files.js").Staged[]} [files] of a waiting one, as they are uploaded
  * @property {number} [version]
  * @property {boolean} [failed] the server has refused it
  * @property {string} [why]
@@ -57,6 +62,10 @@ export class Conversation extends Model {
     this.complete = false;
     this.loading = false;
     this.draft = "";
+    /** Files that go with the next message, and why others do not. @type {import("./files.js").Staged[]} */
+    this.staged = [];
+    /** @type {string[]} */
+    this.told = [];
     this.scrolledAt = 0;
     /** By name: until when they count as writing. @type {Map<string, number>} */
     this.typing = new Map();
@@ -137,14 +146,15 @@ export class Conversation extends Model {
   // ------------------------------------------------------------ what happens
 
   /** A message has come. @param {import("./chatd.js").Message} message */
-  arrived({ seq, sender, text, sentAt, fp, reply, state, version }) {
+  arrived({ seq, sender, text, sentAt, fp, reply, state, version, files, filesCut }) {
     this.typing.delete(sender);
     this.last = Math.max(this.last, seq);
     if (seq > this.counted) {
       this.counted = seq;
       if (sender !== this.chat.me.name) this.unread += 1;
     }
-    this.#place({ seq, from: sender, text, sm: sentAt, fp, reply, state, version });
+    this.#place({ seq, from: sender, text, sm: sentAt, fp, reply, state, version, files });
+    if (filesCut) this.#page({ after: seq - 1, limit: 1 }).then((found) => this.#join(found), () => {}); // some are shown
     this.changed();
   }
 
@@ -167,11 +177,11 @@ export class Conversation extends Model {
     else if (entry.seq > messages[0].seq && !messages.some((one) => one.seq === entry.seq)) this.#join([entry]);
   }
 
-  /** Somebody has edited, recalled or removed a message. @param {{seq: number, version: number, state: string, text?: string}} change */
-  edited({ seq, version, state, text = "" }) {
+  /** Somebody has edited, recalled or removed a message. @param {{seq: number, version: number, state: string, text?: string, files?: any[]}} change */
+  edited({ seq, version, state, text = "", files }) {
     const at = this.messages.findIndex((one) => one.seq === seq);
     if (at < 0 || (this.messages[at].version ?? 0) >= version) return;
-    this.messages = this.messages.with(at, { ...this.messages[at], version, state, text });
+    this.messages = this.messages.with(at, { ...this.messages[at], version, state, text, files: PRESENT.includes(state) ? (files ?? this.messages[at].files) : [] });
     this.changed();
   }
 
@@ -204,45 +214,83 @@ export class Conversation extends Model {
 
   // ------------------------------------------------------------ what the user does
 
-  /** @param {string} text @param {{reply?: number}} [fields] */
+  /** Files that somebody has chosen, dropped or pasted. @param {Iterable<File>} files */
+  async stage(files) {
+    const { limits } = this.chat;
+    if (limits.max_bytes === 0) return;
+    const { taken, told } = await stage(files, this.staged, limits);
+    Object.assign(this, { staged: [...this.staged, ...taken], told });
+    this.changed();
+  }
+
+  /** @param {import("./files.js").Staged} file */
+  unstage(file) {
+    released([file]);
+    Object.assign(this, { staged: this.staged.filter((one) => one !== file), told: [] });
+    this.changed();
+  }
+
+  /** With the files that are staged. @param {string} text @param {{reply?: number}} [fields] */
   async send(text, fields = {}) {
-    const entry = { seq: 0, from: this.chat.me.name, text, sm: Date.now(), fp: crypto.randomUUID(), ...fields };
-    this.waiting = [...this.waiting, entry];
+    const files = this.staged.length > 0 ? this.staged : undefined;
+    const entry = { seq: 0, from: this.chat.me.name, text, sm: Date.now(), fp: crypto.randomUUID(), files, ...fields };
+    Object.assign(this, { waiting: [...this.waiting, entry], staged: [], told: [] });
     this.changed();
     this.chat.changed();
+    if (files) await this.chat.outgoing.keep(this.#kept(entry));
     await this.#deliver(entry);
   }
 
+  /** As outgoing.js keeps it. */
+  #kept = ({ fp, text, reply, sm, files }) => ({ fp, to: this.key, text, reply, writtenAt: sm, files });
+
   /** One that was refused, again. @param {Entry} entry */
   async again(entry) {
-    this.#replace(entry.fp, { ...entry, failed: false, why: "", fp: crypto.randomUUID() });
-    await this.#deliver(this.waiting.at(-1));
+    const { files } = entry;
+    files?.forEach((one) => Object.assign(one, { done: undefined, sent: 0 }));
+    const next = { ...entry, failed: false, why: "", fp: crypto.randomUUID() };
+    this.#replace(entry.fp, next);
+    if (files) {
+      await this.chat.outgoing.keep(this.#kept(next));
+      await this.chat.outgoing.forget(this.#kept(entry));
+    }
+    await this.#deliver(next);
   }
 
   /** @param {Entry} entry */
   discard(entry) {
     this.#replace(entry.fp, null);
+    if (!entry.files) return;
+    this.chat.outgoing.cancel(this.#kept(entry));
+    released(entry.files);
   }
 
-  async #deliver({ fp, text, reply }) {
+  async #deliver(entry) {
+    const { fp, text, reply, files } = entry;
     for (;;) {
       try {
-        this.stored(await this.chat.client.send(this.key, text, { fp, reply }));
+        const ids = files && (await this.chat.outgoing.upload(this.#kept(entry), () => this.changed()));
+        if (!this.waiting.some((one) => one.fp === fp)) return; // discarded
+        this.stored(await this.chat.client.send(this.key, text, { fp, reply, files: ids }));
         return;
       } catch (error) {
         if (error.fp === fp && error.temporary) continue; // not answered in time, and still sent
-        const entry = this.waiting.find((one) => one.fp === fp);
-        if (entry && !this.chat.isOver) this.#replace(fp, { ...entry, failed: true, why: error.message });
+        const waits = this.waiting.find((one) => one.fp === fp);
+        if (!waits || this.chat.isOver) return;
+        if (error.code === Code.UNKNOWN_FILE) files?.forEach((one) => (one.id = undefined)); // it waited for too long
+        this.#replace(fp, { ...waits, failed: true, why: error.message });
         return;
       }
     }
   }
 
-  /** One that an earlier page has left. @param {{fp: string, text: string, writtenAt: number, reply?: number}} message */
-  resumed({ fp, text, writtenAt, reply }) {
+  /** One that an earlier page has left.
+   * @param {{fp: string, text: string, writtenAt: number, reply?: number, files?: import("./files.js").Staged[]}} message */
+  resumed({ fp, text, writtenAt, reply, files }) {
     if (this.waiting.some((one) => one.fp === fp)) return;
-    this.waiting = [...this.waiting, { seq: 0, from: this.chat.me.name, text, sm: writtenAt, fp, reply }];
-    this.#deliver({ fp, text, reply });
+    const entry = { seq: 0, from: this.chat.me.name, text, sm: writtenAt, fp, reply, files };
+    this.waiting = [...this.waiting, entry];
+    this.#deliver(entry);
     this.changed();
   }
 
@@ -253,7 +301,9 @@ export class Conversation extends Model {
     this.waiting = this.waiting.filter((one) => one.fp !== fp);
     this.last = Math.max(this.last, seq);
     this.counted = Math.max(this.counted, seq);
-    this.#place({ ...entry, seq, sm: sentAt });
+    this.#place({ ...entry, seq, sm: sentAt, files: entry.files?.map((one) => one.done) });
+    if (entry.files) this.chat.outgoing.forget(this.#kept(entry));
+    released(entry.files);
     this.changed();
     this.chat.changed();
   }

@@ -31,10 +31,10 @@ export const reasonOf = (error) => error?.message || String(error);
 
 /**
  * A button. While its work is done, it cannot be pressed again.
- * @param {{work: () => Promise<any>, confirm?: string, plain?: boolean, disabled?: boolean, children?: any}} properties
- *   confirm: a question that is asked first
+ * @param {{work: () => Promise<any>, confirm?: string, plain?: boolean, disabled?: boolean, label?: string, children?: any}} properties
+ *   confirm: a question that is asked first. label: what it does, where its text does not say
  */
-export function Action({ work, confirm, plain, disabled, children }) {
+export function Action({ work, confirm, plain, disabled, label, children }) {
   const [state, setState] = useState({ busy: false, failure: "", asks: false });
   const isHere = useRef(true);
   useEffect(() => () => void (isHere.current = false), []);
@@ -56,7 +56,7 @@ export function Action({ work, confirm, plain, disabled, children }) {
   }
   return html`
     <span class="action">
-      <button type="button" class=${plain ? "plain" : ""} disabled=${disabled || state.busy}
+      <button type="button" class=${plain ? "plain" : ""} disabled=${disabled || state.busy} aria-label=${label}
         onClick=${confirm ? () => tell({ asks: true }) : run}>${children}</button>
       ${state.failure && html`<span role="alert" class="failure">${state.failure}</span>`}
     </span>`;

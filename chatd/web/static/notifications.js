@@ -6,6 +6,8 @@
  * @module notifications
  */
 
+import { lineOf } from "./files.js";
+
 const KEY = "chatd.notifications";
 
 export const isPossible = () => "Notification" in globalThis && Notification.permission !== "denied";
@@ -20,10 +22,10 @@ export async function want(wanted) {
 }
 
 /** @param {import("./chat.js").Chat} chat @param {import("./chatd.js").Message} message */
-export function announce(chat, { conversation, sender, text, seq }) {
+export function announce(chat, { conversation, sender, text, files, seq }) {
   if (sender === chat.me.name || !document.hidden || !isWanted()) return;
   if (seq > 0 && seq <= chat.conversation(conversation).read) return;
-  const shown = new Notification(chat.conversation(conversation).title, { body: text.slice(0, 200), tag: conversation });
+  const shown = new Notification(chat.conversation(conversation).title, { body: lineOf({ text, files }).slice(0, 200), tag: conversation });
   shown.onclick = () => {
     window.focus();
     chat.show(conversation);

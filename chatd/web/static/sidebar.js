@@ -7,6 +7,7 @@
  */
 
 import { Line } from "./dialog.js";
+import { lineOf } from "./files.js";
 import { Groups } from "./groups.js";
 import { People } from "./people.js";
 import { language, t, when } from "./texts.js";
@@ -20,7 +21,7 @@ function Row({ conversation, isShown, onShow }) {
   const { newest, title, unread, key, chat, isGroup, version } = conversation;
   const online = !isGroup && chat.people.get(key)?.online;
   return useMemo(() => {
-    const text = newest?.from === chat.me.name ? t("list.you", { text: newest.text }) : (newest?.text ?? "");
+    const text = newest?.from === chat.me.name ? t("list.you", { text: lineOf(newest) }) : newest ? lineOf(newest) : "";
     return html`
       <li>
         <button type="button" class="row" aria-current=${isShown ? "true" : undefined} onClick=${() => onShow(key)}>

@@ -1,8 +1,9 @@
 /**
- * The conversation that is shown: its messages, and the field to write in.
+ * The conversation that is shown: its messages, and below them the field to write in.
  *
- * Owns: Thread and its parts; keeping the place in the list while messages are added at either end.
- * Elsewhere: what the messages are (conversation.js). Fails: never; what cannot be loaded can be asked for again.
+ * Owns: Thread and its parts; keeping the place in the list while messages are added at either end; taking dropped files.
+ * Elsewhere: what the messages are (conversation.js), writing one (composer.js), files (attachments.js).
+ * Fails: never; what cannot be loaded can be asked for again.
  *
  * Messages are drawn in blocks of BLOCK, which are drawn again only if one of theirs has changed, and the browser lays
  * out only blocks that are near (content-visibility), so that a long conversation costs little.
@@ -10,7 +11,10 @@
  * @module thread
  */
 
+import { Attachments, Lightbox } from "./attachments.js";
+import { Composer } from "./composer.js";
 import { Action } from "./dialog.js";
+import { filesOf, lineOf } from "./files.js";
 import { GroupDetails } from "./groups.js";
 import { presenceOf } from "./people.js";
 import { day, t, time } from "./texts.js";
@@ -44,15 +48,16 @@ function stateOf(entry, conversation) {
   return t(!conversation.isGroup && entry.seq <= conversation.readByOther ? "state.read" : "state.stored");
 }
 
-/** @param {{entry: import("./conversation.js").Entry, conversation: any, onReply: Function}} properties */
-function Message({ entry, conversation, onReply }) {
+/** @param {{entry: import("./conversation.js").Entry, conversation: any, onReply: Function, onOpen: Function}} properties */
+function Message({ entry, conversation, onReply, onOpen }) {
   const [edited, edit] = useState(null);
   const mine = entry.from === conversation.chat.me.name;
   const gone = entry.state === "recalled" || entry.state === "removed";
   const body = gone
     ? html`<em>${t(`thread.${entry.state}`)}</em>`
     : edited === null
-      ? html`<${Text} text=${entry.text} />`
+      ? html`<${Attachments} entry=${entry} conversation=${conversation} onOpen=${onOpen} />
+          ${(entry.text !== "" || !entry.files?.length) && html`<${Text} text=${entry.text} />`}`
       : html`<${Editor} text=${edited} onDone=${async (text) => {
           if (text !== null && text !== entry.text) await conversation.edit(entry.seq, text).catch(() => {});
           edit(null);
@@ -67,7 +72,7 @@ function Message({ entry, conversation, onReply }) {
     ${isOpen && html`
       <span class="actions" role="group" aria-label=${t("message.actions")}>
         <button type="button" onClick=${act(() => onReply(entry))}>${t("message.reply")}</button>
-        <button type="button" onClick=${act(() => navigator.clipboard?.writeText(entry.text))}>${t("message.copy")}</button>
+        ${entry.text !== "" && html`<button type="button" onClick=${act(() => navigator.clipboard?.writeText(entry.text))}>${t("message.copy")}</button>`}
         ${mine && html`<button type="button" onClick=${act(() => edit(entry.text))}>${t("message.edit")}</button>`}
         ${mine && html`<${Action} plain work=${() => conversation.recall(entry.seq)}>${t("message.recall")}<//>`}
       </span>`}`;
@@ -75,7 +80,7 @@ function Message({ entry, conversation, onReply }) {
   return html`
     <article class=${`message${mine ? " mine" : ""}${entry.failed ? " failed" : ""}`} data-seq=${entry.seq}>
       ${!mine && conversation.isGroup && html`<strong class="from">${entry.from}</strong>`}
-      ${answered && html`<blockquote>${answered.from}: ${answered.text.slice(0, 120)}</blockquote>`}
+      ${answered && html`<blockquote>${answered.from}: ${lineOf(answered).slice(0, 120)}</blockquote>`}
       ${body}
       <span class="meta">
         ${entry.state === "edited" && html`<span>${t("thread.edited")}</span>`}
@@ -106,14 +111,14 @@ function Editor({ text, onDone }) {
 }
 
 /** Messages of one block. It is drawn again only if one of them, or what the other has read, has changed. */
-function Block({ entries, conversation, onReply }) {
+function Block({ entries, conversation, onReply, onOpen }) {
   const first = entries[0];
   const key = entries.map((one) => `${one.seq} ${one.version ?? 0}`).join() + conversation.readByOther;
   return useMemo(() => html`
     <div class="block">
       ${entries.map((entry, at) => html`
         ${day(entry.sm) !== day((entries[at - 1] ?? { sm: 0 }).sm) && html`<p class="day" key=${`day ${entry.seq}`}>${day(entry.sm)}</p>`}
-        <${Message} key=${entry.seq} entry=${entry} conversation=${conversation} onReply=${onReply} />`)}
+        <${Message} key=${entry.seq} entry=${entry} conversation=${conversation} onReply=${onReply} onOpen=${onOpen} />`)}
     </div>`, [key, first, conversation]);
 }
 
@@ -127,18 +132,20 @@ function blocksOf(messages) {
   return [...blocks];
 }
 
-/** Messages with this text, of those that are loaded. */
-function Found({ conversation, query, onReply }) {
+/** Messages with this text or files so named, of those that are loaded. */
+function Found({ conversation, query, onReply, onOpen }) {
   const wanted = query.toLocaleLowerCase();
-  const found = conversation.messages.filter((one) => one.text.toLocaleLowerCase().includes(wanted));
+  const found = conversation.messages.filter(({ text, files = [] }) =>
+    [text, ...files.map((one) => one.name)].some((one) => one.toLocaleLowerCase().includes(wanted)));
   return html`
     <div class="messages" tabindex="0" role="log" aria-label=${t("thread.messages", { name: conversation.title })}>
       <p class="edge" role="status">${t("thread.found", { count: found.length })}</p>
-      ${found.slice(-FOUND).map((entry) => html`<${Message} key=${entry.seq} entry=${entry} conversation=${conversation} onReply=${onReply} />`)}
+      ${found.slice(-FOUND).map((entry) => html`
+        <${Message} key=${entry.seq} entry=${entry} conversation=${conversation} onReply=${onReply} onOpen=${onOpen} />`)}
     </div>`;
 }
 
-function Messages({ conversation, onReply }) {
+function Messages({ conversation, onReply, onOpen }) {
   const list = useRef(null);
   const place = useRef({ atEnd: true, height: 0, first: 0 });
   const { messages, waiting } = conversation;
@@ -166,45 +173,25 @@ function Messages({ conversation, onReply }) {
   return html`
     <div class="messages" ref=${list} onScroll=${onScroll} tabindex="0" role="log" aria-label=${t("thread.messages", { name: conversation.title })}>
       <p class="edge">${conversation.complete ? t("thread.beginning") : conversation.loading ? t("thread.earlier") : ""}</p>
-      ${blocksOf(messages).map(([number, entries]) => html`<${Block} key=${number} entries=${entries} conversation=${conversation} onReply=${onReply} />`)}
+      ${blocksOf(messages).map(([number, entries]) => html`
+        <${Block} key=${number} entries=${entries} conversation=${conversation} onReply=${onReply} onOpen=${onOpen} />`)}
       ${waiting.map((entry) => html`<${Message} key=${entry.fp} entry=${entry} conversation=${conversation} onReply=${onReply} />`)}
     </div>`;
 }
 
-function Composer({ conversation, reply, onReply }) {
-  const field = useRef(null);
-  const [text, setText] = useState(conversation.draft);
-  const write = (value) => {
-    setText(value);
-    conversation.type(value);
+/** Files that are dropped. isOver: they would be, now. @param {(files: File[]) => void} onFiles */
+function useDrop(onFiles) {
+  const [isOver, over] = useState(false);
+  const hasFiles = (event) => event.dataTransfer.types.includes("Files");
+  const drop = {
+    onDragOver: (event) => over(hasFiles(event)),
+    onDragLeave: (event) => !event.currentTarget.contains(event.relatedTarget) && over(false),
+    onDrop: (event) => {
+      over(false);
+      if (hasFiles(event)) onFiles(filesOf(event.dataTransfer));
+    },
   };
-  useEffect(() => {
-    setText(conversation.draft);
-    field.current.focus();
-  }, [conversation, reply]);
-  const send = (event) => {
-    event.preventDefault();
-    if (text.trim() === "") return;
-    conversation.send(text, reply ? { reply: reply.seq } : {});
-    write("");
-    onReply(null);
-    field.current.focus();
-  };
-  const onKeyDown = (event) => {
-    // While an input method composes a character, Enter belongs to it; 229 is what older browsers say then.
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) send(event);
-    else if (event.key === "Escape" && reply) onReply(null);
-  };
-  const name = conversation.title;
-  return html`
-    <form class="composer" onSubmit=${send}>
-      ${reply && html`
-        <p class="replying"><span>${reply.from}: ${reply.text.slice(0, 120)}</span>
-          <button type="button" onClick=${() => onReply(null)}>${t("app.cancel")}</button></p>`}
-      <textarea ref=${field} rows="1" dir="auto" aria-label=${t("thread.write", { name })} placeholder=${t("thread.write", { name })}
-        value=${text} onInput=${(event) => write(event.currentTarget.value)} onKeyDown=${onKeyDown}></textarea>
-      <button type="submit" disabled=${text.trim() === ""}>${t("thread.send")}</button>
-    </form>`;
+  return { isOver, drop };
 }
 
 /** @param {{conversation: import("./conversation.js").Conversation}} properties */
@@ -213,12 +200,15 @@ export function Thread({ conversation }) {
   const [reply, onReply] = useState(null);
   const [details, setDetails] = useState(false);
   const [query, setQuery] = useState("");
+  const [opened, onOpen] = useState(null);
+  const { isOver, drop } = useDrop((files) => conversation.stage(files));
   useEffect(() => setQuery(""), [conversation]);
   useEffect(() => onReply(null), [conversation]);
+  useEffect(() => onOpen(null), [conversation]);
   const { chat, title, isGroup, writers } = conversation;
   const person = isGroup ? null : chat.people.get(conversation.key);
   return html`
-    <main class="thread" aria-label=${title}>
+    <main class=${`thread${isOver ? " over" : ""}`} aria-label=${title} ...${drop}>
       <header>
         <button type="button" class="back" onClick=${() => chat.show("")} aria-label=${t("app.back")}>‹</button>
         <h2 dir="auto">${title}</h2>
@@ -228,10 +218,11 @@ export function Thread({ conversation }) {
         ${isGroup && html`<button type="button" class="plain" onClick=${() => setDetails(true)}>${t("groups.details")}</button>`}
       </header>
       ${query === ""
-        ? html`<${Messages} key=${conversation.key} conversation=${conversation} onReply=${onReply} />`
-        : html`<${Found} conversation=${conversation} query=${query} onReply=${onReply} />`}
+        ? html`<${Messages} key=${conversation.key} conversation=${conversation} onReply=${onReply} onOpen=${onOpen} />`
+        : html`<${Found} conversation=${conversation} query=${query} onReply=${onReply} onOpen=${onOpen} />`}
       <p class="typing" aria-live="polite">${writers.length > 0 ? t("thread.typing", { name: writers.join(", ") }) : ""}</p>
       <${Composer} key=${`write ${conversation.key}`} conversation=${conversation} reply=${reply} onReply=${onReply} />
+      ${opened && html`<${Lightbox} at=${opened} onMove=${onOpen} onClose=${() => onOpen(null)} />`}
       ${details && html`<${GroupDetails} chat=${chat} group=${Number(conversation.key.slice(1))} onClose=${() => setDetails(false)} />`}
     </main>`;
 }

@@ -32,7 +32,8 @@ from chatd_client.errors import (
     Unreachable,
     UntrustedServer,
 )
-from chatd_client.model import Message, Sent, User
+from chatd_client.files import UploadFields
+from chatd_client.model import Attachment, Message, Sent, User
 from chatd_client.options import Options
 from chatd_client.state import State
 from chatd_client.timing import Timing
@@ -40,6 +41,7 @@ from chatd_client.timing import Timing
 __version__ = "0.1.0"
 
 __all__ = [
+    "Attachment",
     "Broken",
     "ChatError",
     "Client",
@@ -68,5 +70,6 @@ __all__ = [
     "TryLater",
     "Unreachable",
     "UntrustedServer",
+    "UploadFields",
     "User",
 ]

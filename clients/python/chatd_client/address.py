@@ -37,6 +37,11 @@ class ServerAddress(msgspec.Struct, frozen=True):
         """Of a WebSocket."""
         return f"{'wss' if self.tls else 'ws'}://{self}{self.path}"
 
+    @property
+    def origin(self) -> str:
+        """Of the web server that has the WebSocket; "" = it is a plain stream."""
+        return f"{'https' if self.tls else 'http'}://{self}" if self.path else ""
+
 
 def parse_url(url: str) -> ServerAddress:
     """tcp://HOST:PORT, tls://HOST:PORT, ws://HOST:PORT/PATH or wss://HOST:PORT/PATH; without a port or a path, those of

@@ -17,6 +17,7 @@ from typing import Literal, TypedDict, TypeVar, Unpack
 from chatd_client.address import parse_url
 from chatd_client.errors import ClientClosed, NotAcknowledged
 from chatd_client.events import AnyEvent
+from chatd_client.files import Home
 from chatd_client.model import Destination, Message, PendingMessage, Sent, User
 from chatd_client.operations import Operations
 from chatd_client.options import Options, Secret
@@ -30,13 +31,15 @@ class MessageFields(TypedDict, total=False):
     """What a message may have besides its text.
 
     reply: the seq of the message of the same conversation that it answers. mentions: names or numbers of members of the
-    group, or "all". typeu: the application's own sub-type. fp: its id, by which the server stores it once, however
-    often it is sent; one is made if there is none. timeout_s: in place of Timing.send_s.
+    group, or "all". typeu: the application's own sub-type. files: ids of files of the user that were
+    uploaded and not sent; the text may be empty then. fp: its id, by which the server stores it once, however often it
+    is sent; one is made if there is none. timeout_s: in place of Timing.send_s.
     """
 
     reply: int
     mentions: Sequence[str | int] | Literal["all"]
     typeu: int
+    files: Sequence[str]
     fp: str
     timeout_s: float
 
@@ -52,8 +55,8 @@ class Client(Operations):
     Entering returns once logged in, and ends the user's other session on this wire. From then on the client comes back
     by itself after every disconnect, until it is closed or the server ends it (State.CLOSED).
 
-    All methods belong to one event loop. friends, blocks, privacy, profiles, presence, groups, conversations, account:
-    the operations of the server, by subject.
+    All methods belong to one event loop. friends, blocks, privacy, profiles, presence, groups, conversations, files,
+    account: the operations of the server, by subject.
     """
 
     def __init__(
@@ -63,10 +66,12 @@ class Client(Operations):
         token may be a coroutine function, which is called for each login. Raises ValueError."""
         if bool(password) == bool(token):
             raise ValueError("give a password or a token")
-        self._session = session = Session(parse_url(url), name, password or token, options or Options())
-        super().__init__(session.requests, session.use_secret)
+        options, address = options or Options(), parse_url(url)
+        self._session = session = Session(address, name, password or token, options)
+        home = Home(url=options.http, origin=address.origin, context=options.tls, authorities=options.ca)
+        super().__init__(session.requests, session.use_secret, home)
         session.on_live.append(self.presence.watch_again)
-        self._send_s = (options or Options()).timing.send_s
+        self._send_s = options.timing.send_s
 
     async def __aenter__(self) -> Client:
         """Raises Unreachable, LoginRefused, Kicked, JournalUnusable."""
@@ -118,6 +123,7 @@ class Client(Operations):
             reply=fields.get("reply", 0),
             mentions=mentions if mentions == "all" else tuple(mentions),
             typeu=fields.get("typeu", -1),
+            files=tuple(fields.get("files", ())),
         )
         stored = self._session.send(message)
         try:

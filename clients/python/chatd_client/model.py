@@ -57,6 +57,21 @@ class Destination(msgspec.Struct, frozen=True, omit_defaults=True):
         return cls(user_name=to)
 
 
+class Attachment(msgspec.Struct, frozen=True):
+    """A file of a message. type: its media type. width, height: of a picture, in pixels, as it is shown; else 0."""
+
+    id: str
+    name: str
+    size: int
+    type: str = "application/octet-stream"
+    width: int = 0
+    height: int = 0
+
+    def __str__(self) -> str:
+        """As servers write it for clients that know no files."""
+        return f"[{self.name}, {size_text(self.size)}]"
+
+
 class PendingMessage(msgspec.Struct, frozen=True):
     """A message of ours the server has not yet acknowledged. fp: our own id for it; the server stores it once."""
 
@@ -70,6 +85,8 @@ class PendingMessage(msgspec.Struct, frozen=True):
     """Names or numbers of members of the group."""
     typeu: int = -1
     """The application's sub-type, which the server passes through."""
+    files: tuple[str, ...] = ()
+    """Ids of files that were uploaded."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -107,6 +124,9 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """How often it was changed before it was delivered."""
     state: str = "sent"
     """sent, edited, recalled, removed, erased or expired."""
+    files: tuple[Attachment, ...] = ()
+    files_cut: bool = False
+    """There are more files than fitted into the packet; history() has them all."""
 
     @property
     def group(self) -> int:
@@ -140,3 +160,14 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
 def is_number(word: str) -> bool:
     """Whether the wire can carry `word` as a numeric id (64 bits, signed)."""
     return word.isascii() and word.isdigit() and 0 < int(word[:20]) < 1 << 63
+
+
+_UNITS = ("B", "kB", "MB", "GB")
+
+
+def size_text(size: int) -> str:
+    """A number of bytes for people, such as "1.2 MB"."""
+    value, at = float(size), 0
+    while value >= 999.5 and at < len(_UNITS) - 1:
+        value, at = value / 1000, at + 1
+    return f"{size} B" if not at else f"{value:.1f} {_UNITS[at]}" if value < 9.95 else f"{value:.0f} {_UNITS[at]}"

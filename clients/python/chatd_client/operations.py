@@ -1,7 +1,7 @@
 """The operations of the server, by subject: what both clients have.
 
 Owns: Operations.
-Elsewhere: the operations (people, groups, conversations, account), asking (requests).
+Elsewhere: the operations (people, groups, conversations, files, account), asking (requests).
 Fails: each method raises Refused, NoAnswer, Overloaded and SessionEnded, as Requests.ask.
 """
 
@@ -11,15 +11,16 @@ from collections.abc import Callable
 
 from chatd_client.account import Account
 from chatd_client.conversations import Conversations
+from chatd_client.files import Files, Home
 from chatd_client.groups import Groups
 from chatd_client.people import Blocks, Friends, Presence, Privacy, Profiles
 from chatd_client.requests import Requests
 
 
 class Operations:
-    """friends, blocks, privacy, profiles, presence, groups, conversations, account."""
+    """friends, blocks, privacy, profiles, presence, groups, conversations, files, account."""
 
-    def __init__(self, requests: Requests, password_changed: Callable[[str], None]) -> None:
+    def __init__(self, requests: Requests, password_changed: Callable[[str], None], home: Home) -> None:
         self.friends = Friends(requests)
         self.blocks = Blocks(requests)
         self.privacy = Privacy(requests)
@@ -27,4 +28,5 @@ class Operations:
         self.presence = Presence(requests)
         self.groups = Groups(requests)
         self.conversations = Conversations(requests)
+        self.files = Files(requests, home)
         self.account = Account(requests, password_changed)

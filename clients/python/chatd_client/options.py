@@ -29,6 +29,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """PEM file of the certificates that may have signed the server's; "" = those of this system."""
     tls: ssl.SSLContext | None = None
     """In place of the default, which verifies the server; for client certificates, for example."""
+    http: str = ""
+    """Where the server's files are, such as https://chat.example.org; "" = what the server says, or the host of its
+    WebSocket."""
     features: tuple[str, ...] = ("seq", "typing")
     """What is asked of chatd at the login. Without "seq", messages have no numbers."""
     extra: Mapping[str, object] = {}

@@ -16,7 +16,7 @@ from msgspec import field
 
 from chatd_client import events
 from chatd_client.errors import BadFrame, Code, EndReason
-from chatd_client.model import Answer, Mentions, Message, PendingMessage, User
+from chatd_client.model import Answer, Attachment, Mentions, Message, PendingMessage, User
 
 SERVER = "0"
 EXPIRED = "the login token has expired"
@@ -104,6 +104,8 @@ class _Packet(msgspec.Struct, gc=False):
     mentions: Mentions = ()
     version: int = 0
     state: str = "sent"
+    files: tuple[Attachment, ...] = ()
+    files_cut: bool = False
 
 
 class _Granted(msgspec.Struct):
@@ -233,6 +235,8 @@ def _message(packet: _Packet, fp: str) -> Message:
         mentions=packet.mentions,
         version=packet.version,
         state=packet.state,
+        files=packet.files,
+        files_cut=packet.files_cut,
     )
 
 
@@ -280,6 +284,8 @@ def message(me: User, pending: PendingMessage) -> bytes:
         packet["reply"] = pending.reply
     if pending.mentions:
         packet["mentions"] = pending.mentions
+    if pending.files:
+        packet["files"] = pending.files
     return _encode(packet)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import field
 
-from chatd_client.model import Mentions, User
+from chatd_client.model import Attachment, Mentions, User
 
 
 class Nothing(msgspec.Struct, frozen=True):
@@ -144,6 +144,7 @@ class PastMessage(msgspec.Struct, frozen=True):
     typeu: int = -1
     mentions: Mentions = ()
     version: int = 0
+    files: tuple[Attachment, ...] = ()
 
 
 class PastChange(msgspec.Struct, frozen=True):
@@ -197,6 +198,39 @@ class ReadMark(msgspec.Struct, frozen=True):
 class Profile(msgspec.Struct, frozen=True):
     user: User | None = None
     profile: dict[str, str] = {}
+
+
+class FileLimits(msgspec.Struct, frozen=True):
+    """max_bytes: of one file, 0 = this server takes none. types: media types, also image/* and */*. quota_bytes: of all
+    files of the user, used_bytes of which are taken."""
+
+    max_bytes: int = 0
+    types: tuple[str, ...] = ()
+    quota_bytes: int = 0
+    used_bytes: int = 0
+    per_message: int = 0
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """offset: bytes that the server has."""
+
+    file: str
+    url: str
+    base: str = ""
+    offset: int = 0
+
+
+class FileLink(msgspec.Struct, frozen=True):
+    file: str
+    url: str
+
+
+class FileLinks(msgspec.Struct, frozen=True):
+    """url of a link: below `base`, or where the server's files are. expires: seconds since the epoch."""
+
+    links: tuple[FileLink, ...] = ()
+    base: str = ""
+    expires: int = 0
 
 
 class Whoami(msgspec.Struct, frozen=True):

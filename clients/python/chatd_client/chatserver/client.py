@@ -16,6 +16,7 @@ from chatd_client.address import ServerAddress
 from chatd_client.chatserver.events import Listener
 from chatd_client.chatserver.session import OpenMemory, Session
 from chatd_client.chatserver.stock import Stock
+from chatd_client.files import Home
 from chatd_client.memory import Memory
 from chatd_client.model import Destination, PendingMessage, User
 from chatd_client.operations import Operations
@@ -44,8 +45,8 @@ class Client(Operations):
 
     Once logged in it comes back by itself after every lost connection, until it logs out, the user logs in elsewhere,
     or the server does not let it in again. friends, blocks, privacy, profiles, presence, groups, conversations,
-    account: the operations, as those of chatd_client.Client; they raise NotOffered where `offers_requests` is false.
-    stock: what also such a server has. All methods belong to one event loop.
+    files, account: the operations, as those of chatd_client.Client; they raise NotOffered where `offers_requests` is
+    false. stock: what also such a server has. All methods belong to one event loop.
     """
 
     def __init__(
@@ -55,11 +56,13 @@ class Client(Operations):
         *,
         open_memory: OpenMemory = _until_the_end,
         timing: Timing | None = None,
+        http: str = "",
     ) -> None:
-        """open_memory: where is remembered, by user, what was given and what is not acknowledged."""
+        """open_memory: where is remembered, by user, what was given and what is not acknowledged. http: where the
+        server's files are; "" = what the server says."""
         self._session = session = Session(address, listener, open_memory, timing or Timing())
         self.address = address
-        super().__init__(session.requests, session.password_changed)
+        super().__init__(session.requests, session.password_changed, Home(url=http, authorities=address.authorities))
         self.stock = Stock(session)
 
     # ------------------------------------------------------------ connections and logins
@@ -126,11 +129,17 @@ class Client(Operations):
     # ------------------------------------------------------------ writing
 
     def send(
-        self, to: Destination, text: str, *, reply: int = 0, mentions: Sequence[str | int] | Literal["all"] = ()
+        self,
+        to: Destination,
+        text: str,
+        *,
+        reply: int = 0,
+        mentions: Sequence[str | int] | Literal["all"] = (),
+        files: Sequence[str] = (),
     ) -> None:
         """Hand over a message: from here it is sent, over as many connections as this takes and over restarts, until
         the server has stored it or refuses it (the event SendRefused). Messages are stored in the order of the calls.
-        reply, mentions: as of chatd_client.Client.send(). Raises NotLoggedIn, Invalid, Overloaded."""
+        reply, mentions, files: as of chatd_client.Client.send(). Raises NotLoggedIn, Invalid, Overloaded."""
         self._session.send(
             PendingMessage(
                 fp=uuid.uuid4().hex,
@@ -139,6 +148,7 @@ class Client(Operations):
                 written_at_ms=int(time.time() * 1000),
                 reply=reply,
                 mentions=mentions if mentions == "all" else tuple(mentions),
+                files=tuple(files),
             )
         )
 

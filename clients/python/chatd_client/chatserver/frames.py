@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from chatd_client.errors import BadFrame, is_temporary
-from chatd_client.model import Answer, User
+from chatd_client.model import Answer, Attachment, User
 from chatd_client.seen import Shown
 
 
@@ -79,6 +79,9 @@ class Chat(msgspec.Struct, frozen=True):
     """The seq of the message that this one answers."""
     mentions: tuple[int, ...] | str = ()
     """Members whom it mentions, by number, or "all"."""
+    files: tuple[Attachment, ...] = ()
+    files_cut: bool = False
+    """There are more files than fitted into the frame."""
 
     def is_about(self, user_id: int) -> bool:
         """Whether it mentions this user."""
@@ -177,6 +180,8 @@ class _ChatFrame(msgspec.Struct):
     conv: int = 0
     reply: int = 0
     mentions: tuple[int, ...] | str = ()
+    files: tuple[Attachment, ...] = ()
+    files_cut: bool = False
 
     def event(self) -> Event:
         return Chat(
@@ -190,6 +195,8 @@ class _ChatFrame(msgspec.Struct):
             conversation=self.conv,
             reply=self.reply,
             mentions=self.mentions,
+            files=self.files,
+            files_cut=self.files_cut,
         )
 
 

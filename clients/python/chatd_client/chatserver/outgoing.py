@@ -47,6 +47,8 @@ def chat(user: User, message: PendingMessage, time: str) -> bytes:
         common["reply"] = message.reply
     if message.mentions:
         common["mentions"] = message.mentions
+    if message.files:
+        common["files"] = message.files
     if message.to.group_id:
         return _frame(Msg.GROUP_CHAT, groupid=message.to.group_id, **common)
     if message.to.user_name:
