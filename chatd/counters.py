@@ -150,6 +150,14 @@ class Counters(msgspec.Struct, kw_only=True):
         int,
         Field("attempts to use the RabbitMQ of a bridge that failed", heading="failed attempts of bridges", total=True),
     ] = 0
+    files_stored: Annotated[
+        int, Field("files that people have uploaded; only the ready worker with the lowest slot counts them")
+    ] = 0
+    file_bytes_stored: Annotated[int, Field("bytes of their content, each content once", "bytes")] = 0
+    files_uploaded: Annotated[int, Field("files uploaded", heading="files uploaded", total=True)] = 0
+    file_bytes_uploaded: Annotated[
+        int, Field("bytes of files uploaded", heading="bytes of files uploaded", total=True)
+    ] = 0
     logins: Annotated[int, Field("logins that succeeded", heading="ok", total=True)]
     logins_failed: Annotated[
         int, Field("logins with an unknown name or a wrong password", heading="failed", total=True)

@@ -44,6 +44,8 @@ CHAT = ("chatd.http.assets",)
 ADMIN = ("chatd.http.admin.api", "chatd.http.admin.calls", "chatd.http.admin.requests")
 WEBHOOKS = ("chatd.webhooks.webhooks", "chatd.webhooks.trial")
 BRIDGES = ("chatd.bridges.bridges",)
+FILES = ("chatd.files.directory",)
+S3 = ("chatd.files.s3",)
 HTTP_HOOK = ("chatd.hooks.http",)
 METRICS = ("chatd.master.metrics.serving",)
 """Of the master."""
@@ -73,6 +75,8 @@ def modules(config: Config) -> tuple[str, ...]:
         *vouched_logins.late_modules(config),
         *(WEBHOOKS if config.webhook else ()),
         *(BRIDGES if config.bridge else ()),
+        *(FILES if config.files.dir else ()),
+        *(S3 if config.files.s3 else ()),
         *(HTTP_HOOK if any((one.entry_point or one.name) == "http" for one in config.hook) else ()),
         *(METRICS if config.metrics.address else ()),
         *(TLS if any(one.certificates for one in config.listen) else ()),

@@ -41,6 +41,7 @@ from chatd.core.plugins.loading import PluginNotLoaded
 from chatd.core.plugins.plugin import Plugin
 from chatd.errors import BootError, Disconnect, Exit
 from chatd.event_readers import EventReaders, make_people
+from chatd.files.open import open_content
 from chatd.net.acceptor import Acceptor, ConnectionMaker, Listener
 from chatd.net.connections import Connections
 from chatd.net.handover.predecessor import Predecessor
@@ -174,6 +175,7 @@ class Worker:
             tokens=self._vouched.tokens,
             backend=self._vouched.backend,
             elsewhere=elsewhere,
+            files=open_content(config.files),
             row=self._row,
             penalty_table=context.penalty_table,
             address_bans=bans,

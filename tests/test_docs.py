@@ -92,12 +92,14 @@ def wrong_words(text: str) -> list[str]:
         elif re.fullmatch(r"(chatd\.)?[a-z_]+(\.\w+)+", word):
             first = word.removeprefix("chatd.").split(".")[0]
             known = first in packages or first in SECTIONS
-            if known and word not in OPTIONS and not is_in_package(word) and word not in FILES_WITH_DOTS:
+            if known and word not in OPTIONS and not is_in_package(word) and word not in FILES_WITH_DOTS | OPERATIONS:
                 wrong.append(word)
     return wrong
 
 
 FILES_WITH_DOTS = {"chatd.toml", "chatd.pid", "chatd.db", "worker.py"}
+OPERATIONS = {f"files.{name}" for name in ("limits", "upload", "resume", "cancel", "link")}
+"""Requests that begin like a section of the configuration."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)

@@ -18,5 +18,5 @@ def become_owner(config: Config, *, create: bool) -> None:
     os.umask(0o027)
     who = privileges.identity(config.server, allow_root=True)
     if create:
-        directories.prepare(config.server, who)
+        directories.prepare(config.server, config.files.dir, who)
     privileges.drop(who)

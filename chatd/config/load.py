@@ -230,8 +230,20 @@ def _absolute(config: Config, folder: Path) -> Config:
     listen = tuple(_absolute_listener(one, folder, server.runtime_dir) for one in config.listen)
     keys = tuple(_absolute_key(one, folder) for one in config.token_key)
     bridge = tuple(_absolute_bridge(one, folder) for one in config.bridge)
+    files = config.files
+    if files.dir:
+        files = replace(files, dir=os.path.normpath(folder / files.dir))
     metrics = replace(config.metrics, address=_absolute_address(config.metrics.address, server.runtime_dir))
-    return replace(config, server=server, store=store, listen=listen, token_key=keys, metrics=metrics, bridge=bridge)
+    return replace(
+        config,
+        server=server,
+        store=store,
+        listen=listen,
+        token_key=keys,
+        files=files,
+        metrics=metrics,
+        bridge=bridge,
+    )
 
 
 def _absolute_key(one: TokenKeyOptions, folder: Path) -> TokenKeyOptions:

@@ -42,6 +42,8 @@ def problems(loaded: Loaded) -> tuple[str, ...]:
     for folder in (server.state_dir, server.runtime_dir, server.log_dir):
         if folder != "-":
             strict.directory(folder)
+    if loaded.config.files.dir:
+        strict.directory(loaded.config.files.dir)
     for one in loaded.config.listen:
         for pair in one.certificates:
             strict.file(pair.certificate, secret=not pair.key)

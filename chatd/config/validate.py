@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from chatd.config import bridges, login_checks, metrics_options, urls, webhooks
+from chatd.config import bridges, file_checks, login_checks, metrics_options, urls, webhooks
 from chatd.config.options import Option, allowed_values, options_of, toml
 from chatd.config.penalty_options import PenaltyOptions
 from chatd.config.people_options import LEAST_DAYS, RetentionOptions
@@ -177,7 +177,7 @@ def check(config: Config, problems: Problems) -> None:
     if not re.fullmatch(r"[\w.:-]+", config.bus.prefix, re.ASCII):
         problems.add("bus.prefix", "may contain only letters, digits and . : _ -")
     _check_bus_keys(config.bus, problems)
-    for key, what in login_checks.problems(config):
+    for key, what in (*login_checks.problems(config), *file_checks.problems(config)):
         problems.add(key, what)
     _check_networks(config.login_http.allow_private, "login_http.allow_private", problems)
     _check_networks(config.tokens.allow_private, "tokens.allow_private", problems)

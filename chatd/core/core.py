@@ -82,6 +82,7 @@ from chatd.core.sessions.query import SessionQuery
 from chatd.core.sessions.session import Peer, Session
 from chatd.core.store_probe import StoreProbe
 from chatd.core.tracing import Tracing
+from chatd.core.uploads import Uploads
 from chatd.errors import Unavailable
 from chatd.model import UserId
 from chatd.protocol import (
@@ -172,7 +173,8 @@ class Core:
         self.session_listing = SessionListing(services)
         self.figures = Figures(services, parts.address_bans, self.logins, self.messages, self.delivery)
         self._probe = StoreProbe(self.store, self._background)
-        self._retention = Retention(services, parts.row)
+        self._retention = Retention(services, parts.row, parts.files)
+        self.uploads = Uploads(services, parts.files)
         self.changes = Changes(services, self.delivery, self.memberships, notices)
         self.delivery.in_flight.on_cut = CutNotices(services, notices).given
         self.requests = RequestDispatcher(services, self._operations(services, notices), notices, self.plugins)

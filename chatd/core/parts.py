@@ -19,6 +19,7 @@ from chatd.core.backend_logins import BackendLogins
 from chatd.core.elsewhere import Elsewhere
 from chatd.core.plugins.plugin import Plugin
 from chatd.core.tokens.contract import Tokens
+from chatd.files.content import FileContent
 from chatd.penalty_table import PenaltyTable
 from chatd.scoreboard import Row
 from chatd.store.contract import Tables
@@ -45,6 +46,8 @@ class CoreParts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """None = no backend is asked."""
     elsewhere: Elsewhere | None = None
     """None = no bridge is configured."""
+    files: FileContent | None = None
+    """The content of files; None = this server takes none."""
     loop: asyncio.AbstractEventLoop
     slot: int = 0
     leads: Callable[[], bool] = lambda: True

@@ -23,8 +23,10 @@ import msgspec
 from chatd import wall_clock
 from chatd.config.people_options import RetentionOptions
 from chatd.core.event_upkeep import EventUpkeep
+from chatd.core.file_upkeep import FileUpkeep
 from chatd.core.services import Services
 from chatd.errors import Unavailable
+from chatd.files.content import FileContent
 from chatd.scoreboard import Row
 from chatd.store.contract import Kind, Slice, Tables
 
@@ -56,8 +58,14 @@ _Work = Callable[[Tables, int], Slice]
 class Retention:
     """held_since: when the clock was first found too far ahead, by the loop's clock; None = it is not."""
 
-    def __init__(self, services: Services, row: Row, wall_ms: Callable[[], int] = wall_clock.now_ms):
-        """wall_ms: the system clock."""
+    def __init__(
+        self,
+        services: Services,
+        row: Row,
+        content: FileContent | None = None,
+        wall_ms: Callable[[], int] = wall_clock.now_ms,
+    ) -> None:
+        """content: of files; None = this server takes none. wall_ms: the system clock."""
         self._store = services.store
         self._config = services.config
         self._loop = services.loop
@@ -67,6 +75,7 @@ class Retention:
         self._row = row
         self._wall_ms = wall_ms
         self._events = EventUpkeep(services)
+        self._files = FileUpkeep(services, content)
         self._working = False
         self._next_at = 0.0
         """When the store is looked at again, by the loop's clock."""
@@ -78,6 +87,7 @@ class Retention:
     def round(self) -> None:
         """Once a second."""
         self._events.round()
+        self._files.round()
         if not self._leads():
             if self._options is not None and not self._working:
                 self._forget()

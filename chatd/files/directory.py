@@ -101,8 +101,8 @@ class DirectoryBlobs:
         name = checked(blob_name(upload, sha256))
         with self._failing():
             target = self._place(name)
-            with contextlib.suppress(FileExistsError):
-                target.parent.mkdir(_FOLDER_MODE, parents=True)
+            for folder in (self._content, target.parent):
+                folder.mkdir(_FOLDER_MODE, exist_ok=True)
             _sync_folder(self._content)
             descriptor = self._open_kept(upload, target)
             try:
@@ -146,8 +146,8 @@ class DirectoryBlobs:
 
     def kept(self) -> Iterator[Kept]:
         with self._failing():
-            folders = [self._uploads, *sorted(self._content.iterdir())] if self._content.exists() else []
-            for folder in folders:
+            folders = [self._uploads, *(sorted(self._content.iterdir()) if self._content.exists() else ())]
+            for folder in filter(Path.exists, folders):
                 for path in folder.iterdir():
                     with contextlib.suppress(FileNotFoundError, ValueError):
                         info = path.lstat()

@@ -1,7 +1,7 @@
 """The directories of a server.
 
 Owns: creating them with the modes and the owner they need, and the names of the files in the runtime directory.
-Elsewhere: their options (config.schema: server.state_dir, runtime_dir, log_dir).
+Elsewhere: their options (config.schema: server.state_dir, runtime_dir, log_dir, and that of config.files_options).
 Fails: BootError, exit 73, naming the directory.
 """
 
@@ -22,14 +22,17 @@ BUS = "bus"
 CLAIMS = "claims"
 
 
-def prepare(server: ServerOptions, owner: Identity | None) -> None:
-    """Create state_dir, runtime_dir and log_dir with mode 0750. An existing directory keeps its mode.
+def prepare(server: ServerOptions, files_dir: str, owner: Identity | None) -> None:
+    """Create state_dir, runtime_dir, log_dir and files_dir (unless it is "") with mode 0750. An existing directory
+    keeps its mode.
 
     owner: their owner; None = the current user. Raises BootError.
     """
     wanted = [Path(server.state_dir), Path(server.runtime_dir)]
     if server.log_dir != "-":
         wanted.append(Path(server.log_dir))
+    if files_dir:
+        wanted.append(Path(files_dir))
     for path in wanted:
         _make(path, 0o750, owner)
         if not os.access(path, os.W_OK | os.X_OK):

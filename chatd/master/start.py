@@ -47,7 +47,7 @@ def run(loaded: Loaded, allow_root: bool, serve: Serve, report: StartReport, pro
     os.umask(0o027)
     privileges.raise_descriptor_limit()
     privileges.forbid_core_dumps()
-    directories.prepare(server, owner)
+    directories.prepare(server, loaded.config.files.dir, owner)
     lock = InstanceLock(server, owner)
     try:
         directories.prepare_bus(server, owner)

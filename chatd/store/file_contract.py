@@ -132,6 +132,10 @@ class FileTables(Protocol):
         many."""
         ...
 
+    def has_upkeep(self, before_ms: int, now_ms: int) -> bool:
+        """Whether expire() or doomed() has something to do. Cost: a few rows."""
+        ...
+
     def doomed(self, now_ms: int, limit: int) -> list[str]:
         """Names of blobs, or ids of uploads, whose content is to be deleted now. In a transaction: blobs that a file
         still has are taken off the list."""

@@ -411,7 +411,7 @@ def test_the_index_of_what_arrived_is_complete(tmp_path: Path) -> None:
         assert db.execute("SELECT count(*) FROM sent").fetchone() == (80,)
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         keys = {row[0] for row in db.execute("SELECT key FROM meta")}
-    assert keys == {"directory", "merged", "api_keys", "ban 192.0.2.0/24", *store_copy.NOTES}
+    assert keys == {"directory", "merged", "api_keys", "files", "ban 192.0.2.0/24", *store_copy.NOTES}
 
 
 def test_canonical_rows_are_plain(tmp_path: Path) -> None:

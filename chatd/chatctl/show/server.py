@@ -125,6 +125,8 @@ def _data(server: Status) -> list[str]:
     if measured.retention_at_ms:
         deleted = server.totals.get(_DELETED, 0)
         lines += _labelled("retention", [f"{deleted} messages deleted, last run {at(measured.retention_at_ms)}"])
+    if measured.files_stored:
+        lines += _labelled("files", [f"{measured.files_stored}, {size(measured.file_bytes_stored)} of content"])
     if measured.erasures_pending:
         lines += _labelled("erasing", [f"messages of {measured.erasures_pending} erased accounts"])
     return lines

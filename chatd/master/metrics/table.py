@@ -127,6 +127,8 @@ EXPORTS: dict[str, Exported | LeftOut] = {
     "retention_failed": Exported("retention_failed", scope=Scope.HOST),
     "retention_held": Exported("retention_held", scope=Scope.HOST),
     "erasures_pending": Exported("erasures_pending", scope=Scope.HOST),
+    "files_stored": Exported("files", meaning="files that people have uploaded", scope=Scope.HOST),
+    "file_bytes_stored": Exported("file_bytes", meaning="bytes of their content", scope=Scope.HOST),
     "address_bans": Exported("address_bans", meaning="networks that an operator keeps out", scope=Scope.HOST),
     "logins": Exported("logins", ("result", "ok"), _LOGINS),
     "logins_failed": Exported("logins", ("result", "failed"), _LOGINS),

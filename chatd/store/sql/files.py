@@ -141,6 +141,15 @@ class SqlFiles:
             forget(self._db, f"id IN ({','.join('?' * len(old))})", old)
         return len(old)
 
+    def has_upkeep(self, before_ms: int, now_ms: int) -> bool:
+        old = "SELECT 1 FROM file WHERE state = {} AND created_at_ms < ? LIMIT 1"
+        questions = (
+            (old.format(int(FileState.UPLOADING)), before_ms),
+            (old.format(int(FileState.COMPLETE)), before_ms),
+            ("SELECT 1 FROM doomed_blob WHERE due_ms <= ? LIMIT 1", now_ms),
+        )
+        return any(self._db.execute(query, (at_ms,)).fetchone() is not None for query, at_ms in questions)
+
     def doomed(self, now_ms: int, limit: int) -> list[str]:
         rows = self._db.execute(
             f"SELECT name FROM doomed_blob WHERE due_ms <= ? ORDER BY name LIMIT ?{self._for_update}", (now_ms, limit)
