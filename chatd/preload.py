@@ -40,7 +40,7 @@ REDIS = ("chatd.bus.redis.bus",)
 REDIS_CLUSTER = ("chatd.bus.redis.cluster",)
 TLS = ("chatd.tls.contexts",)
 HTTP = ("chatd.http.server", "uvicorn.lifespan.off", "encodings.ascii")
-CHAT = ("chatd.http.assets",)
+PAGES = ("chatd.http.assets",)
 ADMIN = ("chatd.http.admin.api", "chatd.http.admin.calls", "chatd.http.admin.requests")
 WEBHOOKS = ("chatd.webhooks.webhooks", "chatd.webhooks.trial")
 BRIDGES = ("chatd.bridges.bridges",)
@@ -56,9 +56,19 @@ def load(config: Config) -> None:
     with needing_mysqlclient():
         for name in modules(config):
             importlib.import_module(name)
+    if pages := _served(config) & {"chat", "admin"}:
+        from chatd.http.assets import BY_SERVES, assets
+
+        for what in pages:
+            assets(BY_SERVES[what])
     # Data files are read at their first use.
     is_common("preload")
     new_name("preload", longest=64, digits=False)
+
+
+def _served(config: Config) -> set[str]:
+    """What HTTP listeners serve (listen.serves)."""
+    return {what for one in config.listen if one.protocol == "http" for what in one.serves}
 
 
 def modules(config: Config) -> tuple[str, ...]:
@@ -70,8 +80,8 @@ def modules(config: Config) -> tuple[str, ...]:
         *(() if bus == "local" else REDIS),
         *(REDIS_CLUSTER if bus.endswith("+cluster") else ()),
         *(HTTP if any(one.protocol == "http" for one in config.listen) else ()),
-        *(CHAT if any("chat" in one.serves for one in config.listen) else ()),
-        *(ADMIN if any("admin" in one.serves for one in config.listen) else ()),
+        *(PAGES if _served(config) & {"chat", "admin"} else ()),
+        *(ADMIN if "admin" in _served(config) else ()),
         *vouched_logins.late_modules(config),
         *(WEBHOOKS if config.webhook else ()),
         *(BRIDGES if config.bridge else ()),

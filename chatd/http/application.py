@@ -104,10 +104,8 @@ def application(shared: Shared, serves: Sequence[str] = ("api",)) -> ASGIApp:
     if shared.config().http.docs and routes:
         exact |= PAGES if routes is ROUTES else pages(routes)
     if "chat" in serves:
-        from chatd.http.assets import ASSETS
-
-        exact |= ASSETS
         exact |= {route.path: PathApp([PageCallApp(route, shared)], shared.row) for route in chat.ROUTES}
+    exact |= _assets(serves)
     front: ASGIApp = FastPaths(exact, others)
     origins = shared.config().http.origins
     if origins:
@@ -116,6 +114,19 @@ def application(shared: Shared, serves: Sequence[str] = ("api",)) -> ASGIApp:
             front, allow_origins=origins, allow_methods=methods, allow_headers=CORS_HEADERS, expose_headers=CORS_EXPOSED
         )
     return front
+
+
+def _assets(serves: Sequence[str]) -> dict[str, PageApp]:
+    """Of the pages that are served, by path."""
+    if not {"chat", "admin"}.intersection(serves):
+        return {}
+    from chatd.http.assets import BY_SERVES, assets
+
+    found: dict[str, PageApp] = {}
+    for what, page in BY_SERVES.items():
+        if what in serves:
+            found |= assets(page)
+    return found
 
 
 async def _refuse(refused: Refused, row: Row, send: Send) -> None:

@@ -1,1 +1,1 @@
-"""The chat page: its files, which http.assets serves. No Python."""
+"""The chat page and the operator's page: their files, which http.assets serves. No Python."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from chatd.http.assets import ASSETS, POLICY
+from chatd.http.assets import CHAT, POLICY, assets
 from tests.http.raw import Raw, Said
 from tests.web.desk import Site
 
@@ -41,7 +41,7 @@ def test_every_module_is_linked_and_imports_only_what_is_there(site: Site) -> No
     """So that none of them is loaded later than it could be."""
     page = fetch(site, "/").body
     modules = {path for path in linked(page) if path.endswith(".js")}
-    assert modules == {path for path in ASSETS if path.endswith(".js")}
+    assert modules == {path for path in assets(CHAT) if path.endswith(".js")}
     for path in modules:
         text = re.sub(r"/\*\*.*?\*/", "", fetch(site, path).body.decode(), flags=re.DOTALL)
         for name in re.findall(r'from ?"(\.[^"]+)"', text):
@@ -111,6 +111,6 @@ def test_scripts_are_correct() -> None:
 
 
 def test_a_digest_names_what_is_served() -> None:
-    (base,) = {path.rpartition("/")[0] for path in ASSETS if path.count("/") == 3}
+    (base,) = {path.rpartition("/")[0] for path in assets(CHAT) if path.count("/") == 3}
     assert re.fullmatch(r"/chat/[0-9a-f]{16}", base)
-    assert len({sha256(path.encode()).hexdigest() for path in ASSETS}) == len(ASSETS)
+    assert len({sha256(path.encode()).hexdigest() for path in assets(CHAT)}) == len(assets(CHAT))

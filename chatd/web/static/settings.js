@@ -1,29 +1,20 @@
 /**
  * The user's choices: how the page looks, the profile, who may do what, the password, the sessions.
  *
- * Owns: Settings, and the theme. Elsewhere: the language (texts.js). Fails: never; a refusal is shown beside its button.
+ * Owns: Settings. Elsewhere: the language (texts.js), the theme (look.js). Fails: never; a refusal is shown beside its button.
  *
  * @module settings
  */
 
 import { logInAgain } from "./account.js";
 import { Action, Dialog, reasonOf, Select, useLoaded } from "./dialog.js";
+import { setTheme, theme, THEMES } from "./look.js";
 import { isPossible, isWanted, want } from "./notifications.js";
 import { LANGUAGES, language, setLanguage, t, when } from "./texts.js";
 import { html, useState } from "./ui.js";
 
-const KEY = "chatd.theme";
-const THEMES = ["system", "light", "dark"];
 const CHOICES = ["default", "everybody", "contacts", "friends", "nobody"];
 const NAMES = { en: "English", zh: "中文" };
-
-export const theme = () => localStorage.getItem(KEY) ?? "system";
-
-/** @param {string} wanted one of THEMES */
-export function setTheme(wanted) {
-  localStorage.setItem(KEY, wanted);
-  document.documentElement.dataset.theme = wanted;
-}
 
 /** A form whose fields are sent together. */
 function Form({ fields, submit, work, done }) {

@@ -1,7 +1,7 @@
 /**
  * Every text of the page, in every language.
  *
- * Owns: TABLE, the choice of a language, t(), and times as people write them. Fails: a key without a text is shown as
+ * Owns: TABLE, addTexts(), the choice of a language, t(), and times as people write them. Fails: a key without a text is shown as
  * it is, which a test finds.
  *
  * @module texts
@@ -194,6 +194,9 @@ export function setLanguage(language) {
   localStorage.setItem(KEY, language);
   document.documentElement.lang = language;
 }
+
+/** Texts of another page. @param {Record<string, string[]>} more as TABLE */
+export const addTexts = (more) => void Object.assign(TABLE, more);
 
 /** The text in the present language. @param {string} key @param {Record<string, string|number>} [values] */
 export function t(key, values = {}) {

@@ -100,7 +100,7 @@ def test_workers_are_replaced_while_the_page_waits_for_nothing(house: AdminHouse
 
 def test_every_route_of_the_page_wants_a_session() -> None:
     """And every route of the API that it has."""
-    assert {route.path for route in ROUTES if not route.scope} == {"/admin/login", "/admin/logout"}
+    assert {route.path for route in ROUTES if not route.scope} == {"/admin/login", "/admin/logout", "/admin/me"}
     assert {needs(route) for route in API if route.scope == "admin"} == {FRESH}
     assert all(needs(route) != READ for route in API if route.method != "GET")
 

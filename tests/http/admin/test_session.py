@@ -44,7 +44,7 @@ def test_a_visit(house: AdminHouse) -> None:
     assert (me["name"], me["role"], me["idle_s"]) == (name, "admin", 1800)
     gone = operator.post("logout")
     assert "Max-Age=0" in gone.headers["set-cookie"]
-    assert operator.get("me").code == ErrorCode.NOT_LOGGED_IN, "the old cookie is of no use to anybody"
+    assert operator.get("live").code == ErrorCode.NOT_LOGGED_IN, "the old cookie is of no use to anybody"
     trail = [one for one in house.daemon.records() if one.get("name") == name and "security" in one]
     assert [one["security"] for one in trail] == ["account_created", "admin_added", "admin_login"]
     assert not house.daemon.logged(cookie.partition("=")[2])
@@ -67,11 +67,11 @@ def test_chatctl_shows_and_revokes_them(house: AdminHouse) -> None:
     assert house.daemon.ctl_here("admin", "add", shown["name"])[0] == 1, "it is one already"
     old = house.codes[shown["name"]]
     house.codes[shown["name"]] = Codes(house.ctl("reset", shown["name"])["secret"])
-    assert operator.get("me").code == ErrorCode.NOT_LOGGED_IN
+    assert operator.get("live").code == ErrorCode.NOT_LOGGED_IN
     assert operator.log_in(shown["name"], old.next()).code == ErrorCode.BAD_CREDENTIALS
     operator = operator.logged_in(shown["name"])
     assert house.ctl("revoke", shown["name"])["revoked"]
-    assert operator.get("me").code == ErrorCode.NOT_LOGGED_IN
+    assert operator.get("live").code == ErrorCode.NOT_LOGGED_IN
     assert house.daemon.ctl_here("admin", "revoke", shown["name"])[0] == 1
     assert "ROLE" in house.daemon.ctl_here("admin", "list")[1]
 
@@ -133,8 +133,9 @@ def test_a_bad_login(house: AdminHouse, given: dict[str, Any], status: int, code
 
 def test_without_a_session_nothing_is_told(house: AdminHouse) -> None:
     for cookie in ("", "chatd-admin=x", f"chatd-admin={'x' * 43}", f"chatd={'x' * 43}"):
-        said = Operator(house, cookie).get("me")
+        said = Operator(house, cookie).get("live")
         assert (said.status, said.code) == (401, ErrorCode.NOT_LOGGED_IN), cookie
+        assert {*Operator(house, cookie).get("me").json().values()} == {"", 0}, "neither the version nor the host"
 
 
 def test_a_form_of_another_page_cannot_even_be_read(house: AdminHouse) -> None:
@@ -148,7 +149,7 @@ def test_the_page_is_served_where_it_is_wanted_alone(house: AdminHouse) -> None:
     found = {
         (port, path): Raw(house.daemon.ports[port]).ask(b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path).status
         for port in ("admin", "http")
-        for path in (b"/v1/users", b"/admin/me")
+        for path in (b"/v1/users", b"/admin/live")
     }
     assert [*found.values()] == [404, 401, 401, 404]
 
@@ -182,7 +183,7 @@ def attack_with_what_is_old(house: AdminHouse) -> None:
         name = house.administrator()
         operator = Operator(house).logged_in(name)
         assert api.call("PUT", path_of("users", name, what), body).status == 200
-        assert [operator.get("me").status for _ in range(3)] == [401] * 3, what
+        assert [operator.get("live").status for _ in range(3)] == [401] * 3, what
     api.close()
 
 
@@ -191,7 +192,7 @@ def attack_from_another_page(house: AdminHouse) -> None:
     operator = Operator(house).logged_in(name)
     for origin in ("http://evil.example", "null", "http://admin.example", "https://admin.example:8080.evil.example"):
         foreign = operator._replace(origin=origin)
-        assert foreign.get("me").status == 403, origin
+        assert foreign.get("live").status == 403, origin
         assert foreign.log_in("x", "123456").json()["code"] == ErrorCode.NOT_ALLOWED, origin
 
 

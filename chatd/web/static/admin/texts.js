@@ -1,0 +1,66 @@
+/**
+ * Every text of the operator's page, in every language.
+ *
+ * Owns: the texts. Elsewhere: how they are found (../texts.js). Fails: as there.
+ *
+ * @module admin/texts
+ */
+
+import { addTexts } from "../texts.js";
+
+addTexts({
+  "admin.title": ["chatd operator", "chatd 运维"],
+  "admin.login": ["Log in as an operator", "运维登录"],
+  "admin.code": ["Code of your second factor", "动态验证码"],
+  "admin.wrong": ["Unknown administrator, wrong password, or wrong code.", "管理员、密码或验证码错误。"],
+  "admin.over": ["Your session has ended. Log in again.", "会话已结束，请重新登录。"],
+  "admin.code.title": ["A fresh code is needed", "需要新的验证码"],
+  "admin.code.why": ["This cannot be undone, or ends sessions. Each code counts once.", "此操作不可撤销或会中断会话。每个验证码只能使用一次。"],
+  "admin.code.again": ["That code was wrong, or used before.", "验证码错误或已被使用。"],
+  "admin.continue": ["Continue", "继续"],
+  "admin.read": ["You can look and change nothing.", "您只能查看，不能更改。"],
+  "admin.more": ["Show more", "显示更多"],
+  "admin.none": ["Nothing here.", "暂无内容。"],
+  "admin.never": ["never", "从未"],
+  "admin.done": ["Done.", "已完成。"],
+  "admin.begun": ["It has begun.", "已开始。"],
+  "nav.dashboard": ["Dashboard", "概览"],
+  "nav.users": ["Users", "用户"],
+  "nav.groups": ["Groups", "群组"],
+  "nav.clients": ["Sessions", "会话"],
+  "nav.keys": ["API keys", "API 密钥"],
+  "nav.webhooks": ["Webhooks", "Webhook"],
+  "nav.invites": ["Invitations", "邀请码"],
+  "nav.bans": ["Penalties and bans", "惩罚与封禁"],
+  "nav.log": ["Log", "日志"],
+  "nav.config": ["Configuration", "配置"],
+  "nav.server": ["Server", "服务器"],
+  "live.messages": ["Messages per second", "每秒消息数"],
+  "live.in": ["in", "接收"],
+  "live.out": ["out", "发出"],
+  "live.delay": ["Delivery and commit, p99, ms", "投递与提交 p99（毫秒）"],
+  "live.delivery": ["delivery", "投递"],
+  "live.commit": ["commit", "提交"],
+  "live.sessions": ["Sessions", "会话数"],
+  "live.queues": ["Waiting", "排队"],
+  "live.in_flight": ["in flight", "传输中"],
+  "live.store_queue": ["for the store", "等待存储"],
+  "live.webhooks": ["for webhooks", "等待 Webhook"],
+  "live.cpu": ["CPU, %", "CPU（%）"],
+  "live.workers": ["Workers", "工作进程"],
+  "live.slot": ["Slot", "槽位"],
+  "live.state": ["State", "状态"],
+  "live.pid": ["Process", "进程"],
+  "live.up": ["Up", "运行时间"],
+  "live.memory": ["Memory", "内存"],
+  "live.lag": ["Loop lag", "循环延迟"],
+  "live.problems": ["What is wrong", "问题"],
+  "live.well": ["Everything is well.", "一切正常。"],
+  "live.penalties": ["Penalties begun", "惩罚次数"],
+  "live.refused": ["Logins refused", "被拒登录"],
+  "live.failed": ["Logins failed", "失败登录"],
+  "live.store": ["Store", "存储"],
+  "live.version": ["Version", "版本"],
+  "live.uptime": ["Up since", "启动于"],
+  "live.away": ["The server does not answer. Trying again…", "服务器没有响应，正在重试…"],
+});
