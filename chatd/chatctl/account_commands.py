@@ -29,6 +29,7 @@ from chatd.config import load as config_load
 from chatd.config.schema import Config
 from chatd.core.account_changes import DELETED, LOCKED, PASSWORD_CHANGED, Changed
 from chatd.errors import ConfigError, Exit
+from chatd.files.open import open_blobs
 from chatd.master.replies import KickReply, SessionsReply
 from chatd.master.requests import REASON_CHARS, KickRequest, SessionsRequest
 from chatd.model import User
@@ -123,7 +124,8 @@ class AccountCommands:
     def _export(self) -> int:
         options = self._options
         with contextlib.closing(self._accounts.open()) as tables, Progress("export") as progress:
-            made = export.write(tables, options.name, options.target, progress.watch)
+            blobs = open_blobs(self._config.files)
+            made = export.write(tables, options.name, options.target, progress.watch, blobs)
         what = f"{made.messages} messages of {made.conversations} conversations"
         note(f"{options.target.name}: everything of {made.user.name}: {what}")
         self._record(SecurityEvent.ACCOUNT_EXPORTED, made.user, what)

@@ -22,6 +22,7 @@ from chatd import safe_files
 from chatd.core import person_archive
 from chatd.core.person_archive import Exported, Watch
 from chatd.errors import BootError, ErrorCode, Exit, Refused
+from chatd.files.contract import Blobs
 from chatd.store.contract import Tables
 
 T = TypeVar("T")
@@ -85,8 +86,9 @@ def default_name(user: str) -> str:
     return f"{plain}-{time.strftime('%Y%m%d', time.gmtime())}.zip"
 
 
-def write(tables: Tables, name: str, target: Target, watch: Watch) -> Exported:
-    """name: of the account, or its id. Raises: Refused UNKNOWN_RECIPIENT, Unavailable, BootError 73."""
+def write(tables: Tables, name: str, target: Target, watch: Watch, blobs: Blobs | None) -> Exported:
+    """name: of the account, or its id. blobs: the content of files. Raises: Refused UNKNOWN_RECIPIENT, Unavailable,
+    BootError 73."""
     account = tables.accounts.find(name, 0)
     if account is None:
         target.discard()
@@ -96,4 +98,4 @@ def write(tables: Tables, name: str, target: Target, watch: Watch) -> Exported:
         return work(tables)
 
     with target.archive() as archive:
-        return person_archive.write(read, account.user, archive, watch)
+        return person_archive.write(read, account.user, archive, watch, blobs)

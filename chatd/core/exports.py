@@ -22,6 +22,7 @@ from typing import IO, NamedTuple, TypeVar
 from chatd.core.person_archive import Exported, write
 from chatd.core.services import Services
 from chatd.errors import ErrorCode, Refused, Unavailable
+from chatd.files.open import open_blobs
 from chatd.model import User
 from chatd.store.contract import Tables
 
@@ -83,7 +84,8 @@ class Exports:
 
         def make() -> Exported:
             with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-                return write(read, user, archive, lambda label, more, total: None)
+                blobs = open_blobs(self._services.config().files)
+                return write(read, user, archive, lambda label, more, total: None, blobs)
 
         making = asyncio.ensure_future(loop.run_in_executor(self._pool, make))
         try:

@@ -1,7 +1,8 @@
 """Everything of one person as one archive.
 
 Owns: the files of the archive, their text form, and the page of explanations in it.
-Elsewhere: the rows (store.contract), where the archive is written to (chatctl.export).
+Elsewhere: the rows (store.contract), the files of the person (core.person_files), where the archive is written to
+(chatctl.export).
 Fails: Refused and Unavailable as the store.
 
 The store is read in pages, beside a running server. Memory does not depend on how much the person has written. Messages
@@ -20,7 +21,9 @@ from typing import IO, Protocol, TypeVar
 import msgspec
 
 from chatd import __version__
-from chatd.model import ConversationId, Group, Message, Seq, User, UserId
+from chatd.core import person_files
+from chatd.files.contract import Blobs
+from chatd.model import Attachment, ConversationId, Group, Message, Seq, User, UserId
 from chatd.store.contract import Head, OwnView, Person, Scanned, Tables
 
 T = TypeVar("T")
@@ -52,6 +55,8 @@ account.json        the account: name, profile, settings; friends and friend req
 conversations.json  one entry per conversation: with whom, how many messages there are, how far they were delivered to
                     the user and read by them, and the name of its file.
 conversations/      one file per conversation. Each line is one message, as a JSON object.
+files.json          the files that the user uploaded: name, size, type, when, and in which message they were sent.
+files/              their contents, as far as they could be read.
 left-groups.jsonl   what the user wrote to groups that they are not in any more.
 
 A message has:
@@ -64,6 +69,7 @@ text      what it says; "" for one whose text was removed
 state     sent, edited, recalled (by its sender), removed (by an admin of the group), erased (with its sender's account)
 version   how often it was changed; only the present text is stored
 fp        the id that the user's own client gave it
+files     what was sent with it: name, size in bytes, type. Contents of files that others sent are not in here.
 
 Messages of other people are in here as far as the user can read them in the chat, because a conversation cannot be
 understood without them. They are those people's personal data too: do not publish them.
@@ -84,6 +90,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "from"},
     version: int = 0
     reply_to: Seq = 0
     fp: str = ""
+    files: tuple[Attachment, ...] = ()
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, rename={"other": "with"}):
@@ -104,8 +111,9 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
     messages: int
 
 
-def write(read: Reading, user: User, archive: zipfile.ZipFile, watch: Watch) -> Exported:
-    """Blocks. read: called for each page. Raises: what it raises."""
+def write(read: Reading, user: User, archive: zipfile.ZipFile, watch: Watch, blobs: Blobs | None = None) -> Exported:
+    """Blocks. read: called for each page. blobs: where the content of files is; None = it is left out. Raises: what
+    `read` raises."""
     person = read(lambda tables: tables.person.everything(user.id))
     archive.writestr("README.txt", _readme(user))
     archive.writestr("account.json", _pretty(person))
@@ -118,6 +126,7 @@ def write(read: Reading, user: User, archive: zipfile.ZipFile, watch: Watch) -> 
         entries.append(entry)
         messages += entry.messages
     messages += _write_left_groups(read, archive, user)
+    person_files.write(read, user.id, archive, blobs)
     archive.writestr("conversations.json", _pretty(entries))
     return Exported(user=user, conversations=len(entries), messages=messages)
 
@@ -219,4 +228,5 @@ def _line(user: User, message: Message) -> Line:
         version=message.version,
         reply_to=message.reply_to,
         fp=message.fp if message.sender_id == user.id else "",
+        files=message.attachments,
     )

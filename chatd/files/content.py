@@ -8,6 +8,7 @@ Fails: as files.contract says, and Unavailable while too many calls wait.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,7 +16,7 @@ from typing import NamedTuple, TypeVar
 
 from chatd.errors import Unavailable
 from chatd.files import pictures
-from chatd.files.contract import Blobs
+from chatd.files.contract import PIECE_BYTES, Blobs
 from chatd.files.pictures import Picture, Read
 from chatd.model import FileId
 
@@ -76,10 +77,26 @@ class FileContent:
             self._calls -= 1
 
 
+def _in_blocks(blobs: Blobs, upload: FileId) -> Read:
+    """The head of a picture is read in many small parts, each of which may be a request to an object store."""
+
+    @functools.lru_cache(maxsize=2)
+    def block(number: int) -> bytes:
+        return blobs.read(upload, number * PIECE_BYTES, PIECE_BYTES)
+
+    def read(start: int, length: int) -> bytes:
+        number, at = divmod(start, PIECE_BYTES)
+        found = block(number)[at : at + length]
+        if len(found) < length and at + length > PIECE_BYTES:
+            found += block(number + 1)[: length - len(found)]
+        return found
+
+    return read
+
+
 def _see(blobs: Blobs, upload: FileId, is_picture: bool) -> Seen:
-    read: Read = partial(blobs.read, upload)
     try:
-        picture = pictures.recognized(read) if is_picture else None
+        picture = pictures.recognized(_in_blocks(blobs, upload)) if is_picture else None
     except FileNotFoundError:
         raise Unavailable("files: the upload is gone") from None
     return Seen(blobs.digest(upload), picture)
