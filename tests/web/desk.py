@@ -159,7 +159,7 @@ class Desk:
                 result = await asyncio.wait_for(asyncio.ensure_future(story(stage)), STORY_S)
             finally:
                 await stage.close()
-            assert stage.errors == []
+            assert stage.errors == [], stage.errors
             return result
 
         return self._do(whole(), STORY_S + 30)

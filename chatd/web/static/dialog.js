@@ -64,9 +64,10 @@ export function Action({ work, confirm, plain, disabled, label, children }) {
 
 /**
  * One line to fill in.
- * @param {{label: string, submit: string, work: (value: string) => Promise<any>, type?: string}} properties
+ * @param {{label: string, submit: string, work: (value: string) => Promise<any>, type?: string, optional?: boolean}} properties
+ *   optional: it may be empty
  */
-export function Line({ label, submit, work, type = "text" }) {
+export function Line({ label, submit, work, type = "text", optional = false }) {
   const [value, setValue] = useState("");
   const [failure, setFailure] = useState("");
   const [busy, setBusy] = useState(false);
@@ -86,7 +87,7 @@ export function Line({ label, submit, work, type = "text" }) {
     <form class="line" onSubmit=${onSubmit}>
       <input type=${type} aria-label=${label} placeholder=${label} value=${value} autocapitalize="none" autocomplete="off"
         onInput=${(event) => setValue(event.currentTarget.value)} />
-      <button type="submit" disabled=${busy || value.trim() === ""}>${submit}</button>
+      <button type="submit" disabled=${busy || (!optional && value.trim() === "")}>${submit}</button>
       ${failure && html`<p role="alert" class="failure">${failure}</p>`}
     </form>`;
 }

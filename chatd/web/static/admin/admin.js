@@ -14,10 +14,26 @@ import { LANGUAGES, language, setLanguage, t } from "../texts.js";
 import { html, render, useEffect, useModel, useState } from "../ui.js";
 import { Code, get, post, session } from "./calls.js";
 import { Dashboard } from "./dashboard.js";
+import { Groups } from "./groups.js";
+import { Invites, Keys, Webhooks } from "./keys.js";
 import { Samples } from "./samples.js";
+import { Bans, Clients, Config, Log, Server } from "./server.js";
+import { Users } from "./users.js";
 
 /** By what follows # in the address. @type {Record<string, (properties: any) => any>} */
-const VIEWS = { dashboard: Dashboard };
+const VIEWS = {
+  dashboard: Dashboard,
+  users: Users,
+  groups: Groups,
+  clients: Clients,
+  keys: Keys,
+  webhooks: Webhooks,
+  invites: Invites,
+  bans: Bans,
+  log: Log,
+  config: Config,
+  server: Server,
+};
 const NAMES = { en: "English", zh: "中文" };
 
 const viewOf = () => (location.hash.slice(1) in VIEWS ? location.hash.slice(1) : "dashboard");

@@ -37,10 +37,11 @@ export function Chart({ title, labels, data }) {
   const element = useRef(null);
   const plot = useRef(null);
   useEffect(() => {
-    const made = new uPlot(options(labels, element.current.clientWidth), data, element.current);
+    const { current } = element;
+    const made = new uPlot(options(labels, current.clientWidth), data, current);
     plot.current = made;
-    const observer = new ResizeObserver(() => made.setSize({ width: element.current.clientWidth, height: HEIGHT }));
-    observer.observe(element.current);
+    const observer = new ResizeObserver(() => current.isConnected && made.setSize({ width: current.clientWidth, height: HEIGHT }));
+    observer.observe(current);
     return () => {
       observer.disconnect();
       made.destroy();

@@ -1,0 +1,95 @@
+/**
+ * Groups and their members.
+ *
+ * Owns: Groups. Elsewhere: lists (table.js), what is asked (calls.js). Fails: never; a refusal is shown beside its button.
+ *
+ * @module admin/groups
+ */
+
+import { Action, Line, Select, useLoaded } from "../dialog.js";
+import { t } from "../texts.js";
+import { html, useState } from "../ui.js";
+import { get, part, patch, put, remove, session } from "./calls.js";
+import { Found } from "./found.js";
+import { moment } from "./table.js";
+
+const path = (number, ...more) => ["v1/groups", number, ...more].join("/");
+const ROLES = ["owner", "admin", "member"];
+
+function Members({ number, version, changed }) {
+  const of = (one) => path(number, "members", part(one.name));
+  const roles = ROLES.map((role) => [role, t(`groups.${role}`)]);
+  const columns = [
+    ["login.name", (one) => one.name],
+    ["groups.role", (one) => session.mayWrite
+      ? html`<${Select} label="" value=${one.role} options=${roles} onChange=${async (role) => { await put(of(one), { role }); changed(); }} />`
+      : t(`groups.${one.role}`)],
+    ["groups.online", (one) => (one.online ? "●" : "–")],
+    ["", (one) => session.mayWrite && html`
+      <${Action} plain work=${async () => { await remove(of(one)); changed(); }} confirm=${t("groups.remove.sure", { name: one.name })}>${t("groups.remove")}<//>`],
+  ];
+  return html`
+    <${Found} title=${t("groups.members")} columns=${columns} keyOf=${(one) => one.id} version=${version}
+      load=${(_, after) => get(path(number, "members"), { after })} rowsOf=${(page) => page.members} />`;
+}
+
+function One({ number, changed, gone }) {
+  const [group, load, failure] = useLoaded(() => get(path(number)), [number]);
+  const [version, setVersion] = useState(0);
+  if (group === null) return html`<section class="card"><p role="status">${failure || t("app.connecting")}</p></section>`;
+  const again = async () => {
+    setVersion((one) => one + 1);
+    await load();
+    changed();
+  };
+  const adds = async (name) => {
+    await put(path(number, "members", part(name)), {});
+    await again();
+  };
+  const renames = async (name) => {
+    await patch(path(number), { name });
+    await again();
+  };
+  const ends = async () => {
+    await remove(path(number));
+    gone();
+  };
+  const known = [
+    ["groups.number", group.number],
+    ["groups.owner", group.owner.name],
+    ["groups.members", group.members],
+    ["users.created", moment(group.created_at_ms)],
+    ["groups.join", group.join],
+    ["groups.history", group.history],
+  ];
+  return html`
+    <section class="card" aria-label=${group.name}>
+      <h2 dir="auto">${group.name}</h2>
+      <p dir="auto">${group.description}</p>
+      <dl class="figures">${known.map(([label, value]) => html`<div key=${label}><dt>${t(label)}</dt><dd dir="auto">${value}</dd></div>`)}</dl>
+      <${Members} number=${number} version=${version} changed=${again} />
+      ${session.mayWrite && html`
+        <div class="doing">
+          <${Line} label=${t("login.name")} submit=${t("groups.add")} work=${adds} />
+          <${Line} label=${t("groups.name")} submit=${t("groups.rename")} work=${renames} />
+          <${Action} plain work=${ends} confirm=${t("groups.end.sure", { name: group.name })}>${t("groups.end")}<//>
+        </div>`}
+    </section>`;
+}
+
+export function Groups() {
+  const [chosen, setChosen] = useState(0);
+  const [version, setVersion] = useState(0);
+  const changed = () => setVersion((one) => one + 1);
+  const columns = [
+    ["groups.name", (one) => html`<button type="button" class="plain" onClick=${() => setChosen(one.number)}>${one.name}</button>`],
+    ["groups.number", (one) => one.number],
+    ["groups.owner", (one) => one.owner.name],
+    ["groups.members", (one) => one.members],
+    ["users.created", (one) => moment(one.created_at_ms)],
+  ];
+  return html`
+    <${Found} title=${t("nav.groups")} columns=${columns} keyOf=${(one) => one.number} current=${chosen} version=${version}
+      load=${(_, after) => get("v1/groups", { after })} rowsOf=${(page) => page.groups} />
+    ${chosen !== 0 && html`<${One} key=${chosen} number=${chosen} changed=${changed} gone=${() => { setChosen(0); changed(); }} />`}`;
+}
